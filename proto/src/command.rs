@@ -1,0 +1,408 @@
+//! Commands: what a client asks for, parsed and written (PROTOCOL §3 to §5).
+
+use crate::error::ErrorCode;
+use crate::name::{MAX_NAME, Name};
+use crate::text::Text;
+
+/// The bytes a server's command buffer needs for names of up to `name_max` bytes (PROTOCOL §1).
+#[must_use]
+pub const fn command_len(name_max: usize) -> usize {
+    72 + 2 * name_max
+}
+
+/// The bytes a client's buffer needs to send any command: [`command_len`] and the length in front.
+#[must_use]
+pub const fn command_message_len(name_max: usize) -> usize {
+    crate::frame::HEADER_LEN + command_len(name_max)
+}
+
+/// A command as it stands on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command<'a> {
+    /// `get /skiff/N`: does the server know version N of the extended commands (PROTOCOL §4)?
+    Hello {
+        /// N is 1.
+        version_1: bool,
+    },
+    /// `ping`
+    Ping,
+    /// `quit`
+    Quit,
+    /// A command that needs the store or a data connection.
+    Request(Request<'a>),
+}
+
+/// A command that needs the store or a data connection: what a server's driver is asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// Classic `get NAME`.
+    Get {
+        /// The file.
+        name: Name<'a>,
+    },
+    /// Classic `put NAME`, NAME being the last component of the path that was sent.
+    Put {
+        /// The name asked for; the file gets a numbered one if it is taken.
+        name: Name<'a>,
+    },
+    /// Classic `ls`.
+    Ls,
+    /// `list [DIR]`
+    List {
+        /// The directory; `None` for the root.
+        dir: Option<Name<'a>>,
+    },
+    /// `stat NAME`
+    Stat {
+        /// The file.
+        name: Name<'a>,
+    },
+    /// `read OFFSET LENGTH NAME`
+    Read {
+        /// The first byte.
+        offset: u64,
+        /// How many bytes; `None` for `*`, to the end.
+        length: Option<u64>,
+        /// The file.
+        name: Name<'a>,
+    },
+    /// `resume SIZE NAME`
+    Resume {
+        /// Bytes of the whole file.
+        size: u64,
+        /// The file.
+        name: Name<'a>,
+    },
+    /// `write OFFSET SIZE MTIME NAME`
+    Write {
+        /// Bytes that are staged already.
+        offset: u64,
+        /// Bytes of the whole file.
+        size: u64,
+        /// Seconds since 1970-01-01 UTC, if the client knows.
+        mtime: Option<u64>,
+        /// The file.
+        name: Name<'a>,
+    },
+    /// `sum OFFSET LENGTH NAME`
+    Sum {
+        /// The first byte.
+        offset: u64,
+        /// How many bytes; `None` for `*`, to the end.
+        length: Option<u64>,
+        /// The file.
+        name: Name<'a>,
+    },
+    /// `remove NAME`
+    Remove {
+        /// The file.
+        name: Name<'a>,
+    },
+    /// `rename FROM LF TO`
+    Rename {
+        /// The file as it is called now.
+        from: Name<'a>,
+        /// What it will be called; replaced if it exists.
+        to: Name<'a>,
+    },
+    /// `mkdir NAME`
+    Mkdir {
+        /// The directory.
+        name: Name<'a>,
+    },
+    /// `rmdir NAME`
+    Rmdir {
+        /// The directory.
+        name: Name<'a>,
+    },
+    /// `space`
+    Space,
+}
+
+/// The extended verbs, as a set: which of them a server accepts (`commands` in the hello reply).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verbs(u16);
+
+impl Verbs {
+    const WORDS: [&'static str; 13] = [
+        "ping", "list", "stat", "read", "resume", "write", "sum", "remove", "rename", "mkdir", "rmdir", "space", "quit",
+    ];
+
+    /// Every extended verb of version 1.
+    pub const ALL: Self = Self((1 << Self::WORDS.len()) - 1);
+
+    /// The set without `verb`; unchanged if there is no such verb.
+    #[must_use]
+    pub fn without(self, verb: &str) -> Self {
+        Self(self.0 & !Self::bit(verb.as_bytes()))
+    }
+
+    /// True if the set has `verb`.
+    #[must_use]
+    pub fn contains(self, verb: &str) -> bool {
+        self.has(verb.as_bytes())
+    }
+
+    /// The verbs of the set, in the order of PROTOCOL §5.
+    pub fn iter(self) -> impl Iterator<Item = &'static str> {
+        Self::WORDS.into_iter().filter(move |word| self.contains(word))
+    }
+
+    pub(crate) fn has(self, verb: &[u8]) -> bool {
+        self.0 & Self::bit(verb) != 0
+    }
+
+    fn bit(verb: &[u8]) -> u16 {
+        Self::WORDS.iter().position(|word| word.as_bytes() == verb).map_or(0, |at| 1 << at)
+    }
+}
+
+/// How a command that can't be carried out is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadCommand {
+    /// `-1`: it began as a classic `get` or `put`.
+    Classic,
+    /// `error CODE TEXT`.
+    Extended(ErrorCode),
+}
+
+/// True if a message in command position is followed by a body, whatever else is wrong with it (PROTOCOL §5).
+#[must_use]
+pub fn has_body(payload: &[u8]) -> bool {
+    payload == b"write" || payload.starts_with(b"write ")
+}
+
+/// True if a message is answered `-1` when it is refused: a classic `get` or `put`.
+pub(crate) fn is_classic_transfer(payload: &[u8]) -> bool {
+    let verb = words(payload).next().unwrap_or_default();
+    verb.eq_ignore_ascii_case(b"get") || verb.eq_ignore_ascii_case(b"put")
+}
+
+/// The words of a classic command: white space as the original programs see it (SP, TAB, LF, VT, FF, CR).
+fn words(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
+    payload.split(|byte| matches!(byte, b' ' | 0x09..=0x0d)).filter(|word| !word.is_empty())
+}
+
+impl<'a> Command<'a> {
+    /// Parses a message in command position. Names have at most `name_max` bytes; extended verbs outside `verbs` are
+    /// `unsupported`.
+    ///
+    /// # Errors
+    /// How the command is to be answered instead.
+    pub fn parse(payload: &'a [u8], name_max: usize, verbs: Verbs) -> Result<Self, BadCommand> {
+        let mut words = words(payload);
+        let verb = words.next().unwrap_or_default();
+        if verb.eq_ignore_ascii_case(b"quit") {
+            return Ok(Self::Quit);
+        }
+        if verb.eq_ignore_ascii_case(b"ls") {
+            return match words.next() {
+                None => Ok(Self::Request(Request::Ls)),
+                Some(_) => Err(BadCommand::Extended(ErrorCode::BadCommand)),
+            };
+        }
+        let get = verb.eq_ignore_ascii_case(b"get");
+        if get || verb.eq_ignore_ascii_case(b"put") {
+            let (Some(name), None) = (words.next(), words.next()) else {
+                return Err(BadCommand::Classic);
+            };
+            if get && let Some(version) = name.strip_prefix(b"/skiff/") {
+                return Ok(Self::Hello { version_1: version == b"1" });
+            }
+            let name = if get { Name::parse(name, name_max) } else { Name::from_classic_path(name, name_max) };
+            let name = name.map_err(|_| BadCommand::Classic)?;
+            return Ok(Self::Request(if get { Request::Get { name } } else { Request::Put { name } }));
+        }
+        Self::parse_extended(payload, name_max, verbs).map_err(BadCommand::Extended)
+    }
+
+    fn parse_extended(payload: &'a [u8], name_max: usize, verbs: Verbs) -> Result<Self, ErrorCode> {
+        let (verb, mut rest) = match payload.iter().position(|&byte| byte == b' ') {
+            Some(at) => (&payload[..at], Some(&payload[at + 1..])),
+            None => (payload, None),
+        };
+        if Verbs::ALL.has(verb) && !verbs.has(verb) {
+            return Err(ErrorCode::Unsupported);
+        }
+        let number = |rest: &mut Option<&'a [u8]>| -> Result<Option<u64>, ErrorCode> {
+            let (word, after) = split_word(rest.ok_or(ErrorCode::BadCommand)?);
+            *rest = after;
+            Ok(parse_number(word))
+        };
+        let required = |number: Option<u64>| number.ok_or(ErrorCode::BadCommand);
+        // LENGTH or MTIME: a number, or the one character that stands for "not given".
+        let optional = |rest: &mut Option<&'a [u8]>, none: &[u8]| -> Result<Option<u64>, ErrorCode> {
+            let (word, after) = split_word(rest.ok_or(ErrorCode::BadCommand)?);
+            *rest = after;
+            if word == none { Ok(None) } else { required(parse_number(word)).map(Some) }
+        };
+        let name = |bytes: Option<&'a [u8]>| {
+            Name::parse(bytes.ok_or(ErrorCode::BadCommand)?, name_max).map_err(|_| ErrorCode::BadName)
+        };
+        Ok(Self::Request(match verb {
+            b"ping" if rest.is_none() => return Ok(Self::Ping),
+            b"space" if rest.is_none() => Request::Space,
+            b"list" => Request::List { dir: rest.map(|bytes| name(Some(bytes))).transpose()? },
+            b"stat" => Request::Stat { name: name(rest)? },
+            b"read" => {
+                let offset = required(number(&mut rest)?)?;
+                let length = optional(&mut rest, b"*")?;
+                Request::Read { offset, length, name: name(rest)? }
+            }
+            b"sum" => {
+                let offset = required(number(&mut rest)?)?;
+                let length = optional(&mut rest, b"*")?;
+                Request::Sum { offset, length, name: name(rest)? }
+            }
+            b"resume" => Request::Resume { size: required(number(&mut rest)?)?, name: name(rest)? },
+            b"write" => {
+                let offset = required(number(&mut rest)?)?;
+                let size = required(number(&mut rest)?)?;
+                let mtime = optional(&mut rest, b"-")?;
+                Request::Write { offset, size, mtime, name: name(rest)? }
+            }
+            b"remove" => Request::Remove { name: name(rest)? },
+            b"rename" => {
+                let names = rest.ok_or(ErrorCode::BadCommand)?;
+                let at = names.iter().position(|&byte| byte == b'\n').ok_or(ErrorCode::BadCommand)?;
+                Request::Rename { from: name(Some(&names[..at]))?, to: name(Some(&names[at + 1..]))? }
+            }
+            b"mkdir" => Request::Mkdir { name: name(rest)? },
+            b"rmdir" => Request::Rmdir { name: name(rest)? },
+            _ => return Err(ErrorCode::BadCommand),
+        }))
+    }
+
+    /// Writes the command as a payload, without a length, into `out`; says how many bytes.
+    ///
+    /// `None` if it does not fit; [`command_len`] bytes always do. A classic name with white space in it can't be
+    /// said on the wire and is `None` as well.
+    #[must_use]
+    pub fn encode(&self, out: &mut [u8]) -> Option<usize> {
+        let mut text = Text::new(out);
+        match *self {
+            Self::Hello { version_1 } => text.str("get /skiff/").str(if version_1 { "1" } else { "0" }),
+            Self::Ping => text.str("ping"),
+            Self::Quit => text.str("quit"),
+            Self::Request(request) => match request {
+                Request::Get { name } | Request::Put { name } if name.as_str().contains(char::is_whitespace) => {
+                    return None;
+                }
+                Request::Get { name } => text.str("get ").str(name.as_str()),
+                Request::Put { name } => text.str("put ").str(name.as_str()),
+                Request::Ls => text.str("ls"),
+                Request::List { dir: None } => text.str("list"),
+                Request::List { dir: Some(dir) } => text.str("list ").str(dir.as_str()),
+                Request::Stat { name } => text.str("stat ").str(name.as_str()),
+                Request::Read { offset, length, name } => {
+                    text.str("read ").num(offset).str(" ").or(length, "*").str(" ").str(name.as_str())
+                }
+                Request::Sum { offset, length, name } => {
+                    text.str("sum ").num(offset).str(" ").or(length, "*").str(" ").str(name.as_str())
+                }
+                Request::Resume { size, name } => text.str("resume ").num(size).str(" ").str(name.as_str()),
+                Request::Write { offset, size, mtime, name } => {
+                    let text = text.str("write ").num(offset).str(" ").num(size);
+                    text.str(" ").or(mtime, "-").str(" ").str(name.as_str())
+                }
+                Request::Remove { name } => text.str("remove ").str(name.as_str()),
+                Request::Rename { from, to } => text.str("rename ").str(from.as_str()).str("\n").str(to.as_str()),
+                Request::Mkdir { name } => text.str("mkdir ").str(name.as_str()),
+                Request::Rmdir { name } => text.str("rmdir ").str(name.as_str()),
+                Request::Space => text.str("space"),
+            },
+        };
+        text.finish()
+    }
+}
+
+/// The first word of `bytes` and what follows the space behind it.
+fn split_word(bytes: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match bytes.iter().position(|&byte| byte == b' ') {
+        Some(at) => (&bytes[..at], Some(&bytes[at + 1..])),
+        None => (bytes, None),
+    }
+}
+
+/// A decimal u64 of 1 to 20 digits.
+pub(crate) fn parse_number(word: &[u8]) -> Option<u64> {
+    if word.is_empty() || word.len() > 20 {
+        return None;
+    }
+    word.iter().try_fold(0_u64, |value, &byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        value.checked_mul(10)?.checked_add(digit)
+    })
+}
+
+/// The longest any command of this version can be: a `rename` or `write` of names of [`MAX_NAME`] bytes.
+pub const MAX_COMMAND: usize = command_len(MAX_NAME);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(payload: &[u8]) -> Result<Command<'_>, BadCommand> {
+        Command::parse(payload, MAX_NAME, Verbs::ALL)
+    }
+
+    fn name(text: &str) -> Name<'_> {
+        Name::parse(text.as_bytes(), MAX_NAME).unwrap()
+    }
+
+    #[test]
+    fn classic_words_are_split_at_any_white_space_and_the_verbs_case_does_not_matter() {
+        let get = Ok(Command::Request(Request::Get { name: name("a.txt") }));
+        for payload in [&b"get a.txt"[..], b"GET\ta.txt", b"  gEt \r\n a.txt\x0b\x0c"] {
+            assert_eq!(parse(payload), get);
+        }
+        assert_eq!(parse(b"QUIT now"), Ok(Command::Quit));
+        assert_eq!(parse(b"Ls"), Ok(Command::Request(Request::Ls)));
+        assert_eq!(parse(b"put ../x/y"), Ok(Command::Request(Request::Put { name: name("y") })));
+        assert_eq!(parse(b"get /skiff/1"), Ok(Command::Hello { version_1: true }));
+        assert_eq!(parse(b"get /skiff/2"), Ok(Command::Hello { version_1: false }));
+    }
+
+    #[test]
+    fn malformed_classic_transfers_are_minus_one_and_other_nonsense_is_bad_command() {
+        for payload in [&b"get"[..], b"get a b", b"put", b"put ..", b"get ../x", b"get /x", b"get \xff", b"PUT a\x01"] {
+            assert_eq!(parse(payload), Err(BadCommand::Classic), "{payload:?}");
+        }
+        for payload in
+            [&b"ls x"[..], b"PING", b"ping ", b"ping x", b"frob", b"stat", b"read 0 a", b"read x * a", b"\xff", b" "]
+        {
+            assert_eq!(parse(payload), Err(BadCommand::Extended(ErrorCode::BadCommand)), "{payload:?}");
+        }
+        for payload in [&b"stat "[..], b"stat ../x", b"list ", b"rename a\n", b"write 0 1 - a/", b"remove \xff"] {
+            assert_eq!(parse(payload), Err(BadCommand::Extended(ErrorCode::BadName)), "{payload:?}");
+        }
+    }
+
+    #[test]
+    fn extended_names_run_to_the_end_of_the_message() {
+        assert_eq!(parse(b"stat  a b "), Ok(Command::Request(Request::Stat { name: name(" a b ") })));
+        assert_eq!(
+            parse(b"write 4 9 - d e"),
+            Ok(Command::Request(Request::Write { offset: 4, size: 9, mtime: None, name: name("d e") }))
+        );
+        assert_eq!(
+            parse(b"read 18446744073709551615 * x"),
+            Ok(Command::Request(Request::Read { offset: u64::MAX, length: None, name: name("x") }))
+        );
+        assert_eq!(parse(b"read 18446744073709551616 * x"), Err(BadCommand::Extended(ErrorCode::BadCommand)));
+    }
+
+    #[test]
+    fn a_verb_that_the_server_leaves_out_is_unsupported() {
+        let verbs = Verbs::ALL.without("mkdir");
+        assert_eq!(Command::parse(b"mkdir a", MAX_NAME, verbs), Err(BadCommand::Extended(ErrorCode::Unsupported)));
+        assert!(!verbs.contains("mkdir") && verbs.contains("rmdir"));
+        assert_eq!(verbs.iter().count(), 12);
+    }
+
+    #[test]
+    fn only_write_has_a_body() {
+        assert!(has_body(b"write") && has_body(b"write ") && has_body(b"write x"));
+        assert!(!has_body(b"writex") && !has_body(b"Write 0") && !has_body(b"read 0 * a") && !has_body(b""));
+    }
+}

@@ -1,0 +1,179 @@
+//! Errors, by whose fault they are (PROTOCOL §6).
+
+use core::fmt;
+
+/// Defines [`ErrorCode`] once: the variant, its word on the wire and the sentence that goes with it.
+macro_rules! error_codes {
+    ($($(#[$doc:meta])* $variant:ident $word:literal $text:literal;)*) => {
+        /// The CODE of an `error` reply or an `abort` trailer: what a program decides by (PROTOCOL §6).
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+        pub enum ErrorCode { $($(#[$doc])* $variant,)* }
+
+        impl ErrorCode {
+            /// All codes of version 1, in the order of PROTOCOL §6.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The word on the wire.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+
+            /// The code of a word; `None` if this version does not know it.
+            #[must_use]
+            pub fn parse(word: &[u8]) -> Option<Self> {
+                $(if word == $word.as_bytes() { return Some(Self::$variant); })*
+                None
+            }
+
+            /// The sentence a server sends with the code where it has nothing more exact to say.
+            #[must_use]
+            pub const fn text(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+error_codes! {
+    /// A message length that is not ten digits.
+    BadLength "bad-length" "a length is ten digits";
+    /// A command that is not known or malformed.
+    BadCommand "bad-command" "no such command, or its arguments are wrong";
+    /// A name that breaks the rules of PROTOCOL §2.
+    BadName "bad-name" "this name is not allowed here";
+    /// A command or trailer longer than the receiver reads.
+    TooLong "too-long" "too long";
+    /// No such file or directory.
+    NotFound "not-found" "no such file or directory";
+    /// The name is taken.
+    Exists "exists" "it exists already";
+    /// A file was asked for and the name is a directory's.
+    IsDirectory "is-directory" "this is a directory";
+    /// `rmdir` of a directory with something in it.
+    NotEmpty "not-empty" "the directory is not empty";
+    /// An offset beyond the end.
+    Range "range" "the offset lies beyond the end";
+    /// Checksum, total or offset are not what they should be.
+    Mismatch "mismatch" "checksum, length or offset do not match";
+    /// The store is full.
+    NoSpace "no-space" "no space left";
+    /// Another connection is writing this name.
+    Busy "busy" "another client is writing this file";
+    /// Not permitted.
+    Denied "denied" "permission denied";
+    /// The server takes no changes.
+    ReadOnly "read-only" "this server is read-only";
+    /// The file changed while it was read.
+    Changed "changed" "the file changed while it was read";
+    /// The storage failed.
+    Io "io" "the storage failed";
+    /// Nothing came for too long.
+    Timeout "timeout" "nothing came for too long";
+    /// The server does not do this.
+    Unsupported "unsupported" "this server can not do that";
+    /// The sender gave up on purpose.
+    Cancelled "cancelled" "cancelled";
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A normal answer that is a "no": goes out as `error CODE TEXT`, or as `-1` to a classic command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Refusal {
+    /// What programs decide by.
+    pub code: ErrorCode,
+    /// What people read: one line without control characters, at most 200 bytes.
+    pub text: &'static str,
+}
+
+impl Refusal {
+    /// A refusal with a text of its own. Of `text` at most 200 bytes are sent.
+    #[must_use]
+    pub const fn new(code: ErrorCode, text: &'static str) -> Self {
+        Self { code, text }
+    }
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(code: ErrorCode) -> Self {
+        Self { code, text: code.text() }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.text)
+    }
+}
+
+impl core::error::Error for Refusal {}
+
+/// The peer broke the protocol. Final: once a session has returned one, it returns it for ever and the connection
+/// ends after what is still queued has been sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum ProtocolError {
+    /// A length that is not ten digits (PROTOCOL §1).
+    BadLength,
+    /// A message in command position beyond 65,536 bytes, or a trailer beyond 512.
+    TooLong {
+        /// The announced length in bytes.
+        length: u64,
+    },
+    /// A reply that does not fit the command it answers (client side).
+    BadReply,
+    /// A reply that nobody asked for (client side).
+    UnexpectedReply,
+    /// The connection ended inside a message or a body, or with replies owed (client side).
+    UnexpectedEnd,
+}
+
+impl fmt::Display for ProtocolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadLength => f.write_str("a message length that is not ten digits"),
+            Self::TooLong { length } => write!(f, "a message of {length} bytes where a short one belongs"),
+            Self::BadReply => f.write_str("a reply that does not fit the command"),
+            Self::UnexpectedReply => f.write_str("a reply that nobody asked for"),
+            Self::UnexpectedEnd => f.write_str("the connection ended in the middle"),
+        }
+    }
+}
+
+impl core::error::Error for ProtocolError {}
+
+/// The caller used a session out of order. Nothing has changed; this is a bug of the driver, not of the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct InvalidState;
+
+impl fmt::Display for InvalidState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the session is not in a state for this call")
+    }
+}
+
+impl core::error::Error for InvalidState {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_parses_back_and_its_text_is_one_short_line() {
+        assert_eq!(ErrorCode::ALL.len(), 19);
+        for &code in ErrorCode::ALL {
+            assert_eq!(ErrorCode::parse(code.as_str().as_bytes()), Some(code));
+            assert!(code.text().len() <= 200 && !code.text().chars().any(char::is_control));
+        }
+        assert_eq!(ErrorCode::parse(b"BUSY"), None);
+        assert_eq!(ErrorCode::parse(b""), None);
+    }
+}

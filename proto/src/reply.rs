@@ -1,0 +1,339 @@
+//! Replies: what a server answers, written and parsed (PROTOCOL §3 to §6).
+
+use core::fmt;
+use core::str::from_utf8;
+
+use crate::command::{Verbs, parse_number};
+use crate::error::{ErrorCode, Refusal};
+use crate::text::Text;
+
+/// The longest reply text a server of this crate sends, in bytes, without its length.
+pub const MAX_REPLY: usize = 256;
+
+/// TAG: changes whenever the content of a file changes; 1 to 32 of `0-9a-z`, or `-` where the store can't promise that.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Tag {
+    bytes: [u8; Self::MAX],
+    len: u8,
+}
+
+impl Tag {
+    const MAX: usize = 32;
+
+    /// `-`: the store can't tell versions apart.
+    pub const UNKNOWN: Self = Self { bytes: [0; Self::MAX], len: 0 };
+
+    /// A tag of 13 characters from any number, `0-9a-z`.
+    #[must_use]
+    pub fn from_number(number: u64) -> Self {
+        let mut tag = Self::UNKNOWN;
+        tag.len = 13;
+        let mut rest = number;
+        for byte in tag.bytes[..13].iter_mut().rev() {
+            *byte = b"0123456789abcdefghijklmnopqrstuvwxyz"[(rest % 36) as usize];
+            rest /= 36;
+        }
+        tag
+    }
+
+    /// Parses a TAG; `None` if it is none.
+    #[must_use]
+    pub fn parse(word: &[u8]) -> Option<Self> {
+        if word == b"-" {
+            return Some(Self::UNKNOWN);
+        }
+        let valid = (1..=Self::MAX).contains(&word.len())
+            && word.iter().all(|byte| byte.is_ascii_digit() || byte.is_ascii_lowercase());
+        if !valid {
+            return None;
+        }
+        let mut tag = Self::UNKNOWN;
+        tag.bytes[..word.len()].copy_from_slice(word);
+        tag.len = u8::try_from(word.len()).ok()?;
+        Some(tag)
+    }
+
+    /// True if two reads with this tag (and the same size) are of the same content.
+    #[must_use]
+    pub const fn is_known(&self) -> bool {
+        self.len > 0
+    }
+
+    /// The tag as it stands on the wire.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        if self.is_known() { from_utf8(&self.bytes[..self.len as usize]).unwrap_or("-") } else { "-" }
+    }
+}
+
+impl fmt::Debug for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a server tells of itself in the hello reply (PROTOCOL §4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hello<'a> {
+    /// `server`: product/version.
+    pub server: &'a str,
+    /// `commands`: the extended verbs it accepts.
+    pub commands: Verbs,
+    /// `name-max`: the longest name, in bytes.
+    pub name_max: u16,
+    /// `idle`: seconds without progress after which it closes; `None` if it does not say.
+    pub idle: Option<u32>,
+    /// `nocrc=1`: it takes and sends bodies without a checksum.
+    pub nocrc: bool,
+}
+
+/// A reply that a server sends. One [`crate::server::Answer`] becomes one of these; kept small, since it waits in the
+/// session until there is room to send it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reply {
+    Hello,
+    /// `-1`
+    ClassicRefusal,
+    Port(u16),
+    /// `ok`
+    Done,
+    /// `ok SIZE MTIME CRC`
+    Stat {
+        size: u64,
+        mtime: Option<u64>,
+        crc: Option<u32>,
+    },
+    /// `ok LENGTH SIZE TAG`
+    Read {
+        length: u64,
+        size: u64,
+        tag: Tag,
+    },
+    /// `ok NUMBER CRC`: resume, write, sum
+    Summed {
+        number: u64,
+        crc: Option<u32>,
+    },
+    /// `ok TOTAL FREE`
+    Space {
+        total: u64,
+        free: u64,
+    },
+    Error(Refusal),
+}
+
+impl Reply {
+    /// Writes the reply's payload.
+    pub(crate) fn encode(&self, hello: &Hello<'_>, text: &mut Text<'_>) {
+        match *self {
+            Self::Hello => hello.encode(text),
+            Self::ClassicRefusal => _ = text.str("-1"),
+            Self::Port(port) => _ = text.num(port.into()),
+            Self::Done => _ = text.str("ok"),
+            Self::Stat { size, mtime, crc } => _ = text.str("ok ").num(size).str(" ").or(mtime, "-").str(" ").crc(crc),
+            Self::Read { length, size, tag } => {
+                _ = text.str("ok ").num(length).str(" ").num(size).str(" ").str(tag.as_str());
+            }
+            Self::Summed { number, crc } => _ = text.str("ok ").num(number).str(" ").crc(crc),
+            Self::Space { total, free } => _ = text.str("ok ").num(total).str(" ").num(free),
+            Self::Error(refusal) => {
+                let end = refusal.text.floor_char_boundary(200);
+                _ = text.str("error ").str(refusal.code.as_str()).str(" ").str(&refusal.text[..end]);
+            }
+        }
+    }
+}
+
+impl<'a> Hello<'a> {
+    fn encode(&self, text: &mut Text<'_>) {
+        let end = self.server.floor_char_boundary(80);
+        text.str("skiff/1 server=").str(&self.server[..end]).str(" commands=");
+        for (at, verb) in self.commands.iter().enumerate() {
+            text.str(if at == 0 { "" } else { "," }).str(verb);
+        }
+        text.str(" name-max=").num(self.name_max.into());
+        if let Some(idle) = self.idle {
+            text.str(" idle=").num(idle.into());
+        }
+        if self.nocrc {
+            text.str(" nocrc=1");
+        }
+    }
+
+    /// Parses a hello reply. Unknown keys are passed over; keys that are missing get the weakest meaning.
+    #[must_use]
+    pub fn parse(payload: &'a [u8]) -> Option<Self> {
+        let rest = from_utf8(payload.strip_prefix(b"skiff/1 ")?).ok()?;
+        let mut hello = Self { server: "", commands: Verbs::ALL, name_max: 255, idle: None, nocrc: false };
+        for (key, value) in rest.split(' ').filter_map(|word| word.split_once('=')) {
+            match key {
+                "server" => hello.server = value,
+                "commands" => {
+                    hello.commands = Verbs::ALL
+                        .iter()
+                        .filter(|verb| !value.split(',').any(|word| word == *verb))
+                        .fold(Verbs::ALL, Verbs::without);
+                }
+                "name-max" => {
+                    let max = parse_number(value.as_bytes()).filter(|max| (1..=255).contains(max))?;
+                    hello.name_max = u16::try_from(max).ok()?;
+                }
+                "idle" => hello.idle = parse_number(value.as_bytes()).and_then(|idle| u32::try_from(idle).ok()),
+                "nocrc" => hello.nocrc = value == "1",
+                _ => {}
+            }
+        }
+        Some(hello)
+    }
+}
+
+/// A server's "no", as a client sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RemoteError<'a> {
+    /// The code; `None` for one this version does not know: a failure of that command alone.
+    pub code: Option<ErrorCode>,
+    /// The code as it came.
+    pub word: &'a str,
+    /// What the server says of it. Not yet safe for a terminal.
+    pub text: &'a str,
+}
+
+impl<'a> RemoteError<'a> {
+    /// Parses `error CODE TEXT` or, with the other prefix, a trailer's `abort CODE TEXT`.
+    pub(crate) fn parse(payload: &'a [u8], prefix: &str) -> Option<Self> {
+        let rest = payload.strip_prefix(prefix.as_bytes())?;
+        // A text that is no UTF-8, or cut in the middle by a small buffer, keeps its good part.
+        let rest = match from_utf8(rest) {
+            Ok(rest) => rest,
+            Err(error) => from_utf8(&rest[..error.valid_up_to()]).ok()?,
+        };
+        let (word, text) = rest.split_once(' ').unwrap_or((rest, ""));
+        Some(Self { code: ErrorCode::parse(word.as_bytes()), word, text })
+    }
+}
+
+/// The words behind `ok`, as a client parses them.
+pub(crate) struct Words<'a>(Option<&'a [u8]>);
+
+impl<'a> Words<'a> {
+    /// `None` if the payload is no `ok` reply.
+    pub(crate) fn parse(payload: &'a [u8]) -> Option<Self> {
+        match payload.strip_prefix(b"ok")? {
+            [] => Some(Self(None)),
+            [b' ', rest @ ..] => Some(Self(Some(rest))),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn word(&mut self) -> Option<&'a [u8]> {
+        let rest = self.0?;
+        let (word, after) = match rest.iter().position(|&byte| byte == b' ') {
+            Some(at) => (&rest[..at], Some(&rest[at + 1..])),
+            None => (rest, None),
+        };
+        self.0 = after;
+        Some(word)
+    }
+
+    pub(crate) fn number(&mut self) -> Option<u64> {
+        parse_number(self.word()?)
+    }
+
+    /// The outer `None`: malformed. The inner: `-`.
+    #[expect(clippy::option_option, reason = "malformed and `-` are two things")]
+    pub(crate) fn optional(&mut self) -> Option<Option<u64>> {
+        let word = self.word()?;
+        if word == b"-" { Some(None) } else { parse_number(word).map(Some) }
+    }
+
+    #[expect(clippy::option_option, reason = "malformed and `-` are two things")]
+    pub(crate) fn crc(&mut self) -> Option<Option<u32>> {
+        parse_crc(self.word()?)
+    }
+}
+
+/// CRC: eight lowercase hex digits or `-`. The outer `None`: malformed.
+#[expect(clippy::option_option, reason = "malformed and `-` are two things")]
+pub(crate) fn parse_crc(word: &[u8]) -> Option<Option<u32>> {
+    if word == b"-" {
+        return Some(None);
+    }
+    if word.len() != 8 {
+        return None;
+    }
+    let value = word.iter().try_fold(0_u32, |value, &byte| {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            _ => return None,
+        };
+        Some(value << 4 | u32::from(digit))
+    })?;
+    Some(Some(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{boxed::Box, string::String};
+
+    use super::*;
+
+    const HELLO: Hello<'static> =
+        Hello { server: "skiff/0", commands: Verbs::ALL, name_max: 64, idle: Some(60), nocrc: true };
+
+    fn encoded(reply: Reply) -> String {
+        let mut out = [0; MAX_REPLY];
+        let mut text = Text::new(&mut out);
+        reply.encode(&HELLO, &mut text);
+        let len = text.finish().unwrap();
+        String::from_utf8(out[..len].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn replies_read_as_the_protocol_says() {
+        assert_eq!(encoded(Reply::Port(62346)), "62346");
+        assert_eq!(encoded(Reply::Stat { size: 9, mtime: None, crc: Some(0xe306_9283) }), "ok 9 - e3069283");
+        assert_eq!(encoded(Reply::Summed { number: 0, crc: Some(0) }), "ok 0 00000000");
+        assert_eq!(encoded(Reply::Read { length: 1, size: 2, tag: Tag::UNKNOWN }), "ok 1 2 -");
+        assert_eq!(encoded(Reply::Error(ErrorCode::Busy.into())), "error busy another client is writing this file");
+    }
+
+    #[test]
+    fn the_hello_reply_parses_back_and_unknown_keys_are_passed_over() {
+        let text = encoded(Reply::Hello);
+        assert_eq!(Hello::parse(text.as_bytes()), Some(HELLO));
+        let hello = Hello::parse(b"skiff/1 x=1 commands=ping,frob name-max=12 y").unwrap();
+        assert!(hello.commands.contains("ping") && !hello.commands.contains("list"));
+        assert_eq!((hello.name_max, hello.idle, hello.nocrc), (12, None, false));
+        for bad in [&b"skiff/2 x"[..], b"-1", b"skiff/1", b"skiff/1 name-max=0", b"skiff/1 name-max=256"] {
+            assert_eq!(Hello::parse(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_longest_reply_fits() {
+        let long = "x".repeat(300);
+        let text: &'static str = Box::leak(long.into_boxed_str());
+        assert!(encoded(Reply::Error(Refusal::new(ErrorCode::BadCommand, text))).len() <= MAX_REPLY);
+        let hello = Hello { server: text, ..HELLO };
+        let mut out = [0; MAX_REPLY];
+        let mut writer = Text::new(&mut out);
+        Reply::Hello.encode(&hello, &mut writer);
+        assert!(writer.finish().is_some());
+    }
+
+    #[test]
+    fn tags_and_checksums_are_strict() {
+        assert_eq!(Tag::parse(b"0az").unwrap().as_str(), "0az");
+        assert!(!Tag::parse(b"-").unwrap().is_known());
+        assert_eq!(Tag::from_number(u64::MAX).as_str(), "3w5e11264sgsf");
+        for bad in [&b""[..], b"A", b"a-", &[b'a'; 33]] {
+            assert_eq!(Tag::parse(bad), None);
+        }
+        assert_eq!(parse_crc(b"e3069283"), Some(Some(0xe306_9283)));
+        assert_eq!(parse_crc(b"-"), Some(None));
+        for bad in [&b"E3069283"[..], b"e306928", b"e30692830", b""] {
+            assert_eq!(parse_crc(bad), None);
+        }
+    }
+}

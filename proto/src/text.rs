@@ -1,0 +1,72 @@
+//! Writing replies and commands without `core::fmt`: that machinery costs a Cortex-M more flash than the protocol.
+
+/// Writes text into a caller's buffer and remembers if it did not fit.
+pub(crate) struct Text<'a> {
+    out: &'a mut [u8],
+    len: usize,
+    fits: bool,
+}
+
+impl<'a> Text<'a> {
+    pub(crate) const fn new(out: &'a mut [u8]) -> Self {
+        Self { out, len: 0, fits: true }
+    }
+
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        match self.out.get_mut(self.len..self.len + bytes.len()) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                self.len += bytes.len();
+            }
+            None => self.fits = false,
+        }
+        self
+    }
+
+    pub(crate) fn str(&mut self, text: &str) -> &mut Self {
+        self.bytes(text.as_bytes())
+    }
+
+    pub(crate) fn num(&mut self, value: u64) -> &mut Self {
+        let mut digits = [0; 20];
+        let mut at = digits.len();
+        let mut rest = value;
+        loop {
+            at -= 1;
+            digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        self.bytes(&digits[at..])
+    }
+
+    /// A number, or the word that stands for "not known" or "not given".
+    pub(crate) fn or(&mut self, value: Option<u64>, none: &str) -> &mut Self {
+        match value {
+            Some(value) => self.num(value),
+            None => self.str(none),
+        }
+    }
+
+    /// Eight lowercase hex digits, or `-`.
+    pub(crate) fn crc(&mut self, crc: Option<u32>) -> &mut Self {
+        let Some(crc) = crc else { return self.str("-") };
+        let mut digits = [0; 8];
+        for (at, digit) in digits.iter_mut().enumerate() {
+            *digit = b"0123456789abcdef"[(crc >> (28 - 4 * at)) as usize & 15];
+        }
+        self.bytes(&digits)
+    }
+
+    /// How many bytes were written; `None` if something did not fit.
+    pub(crate) const fn finish(&self) -> Option<usize> {
+        if self.fits { Some(self.len) } else { None }
+    }
+
+    /// How many bytes were written.
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+}

@@ -1,0 +1,119 @@
+//! Time as the sessions see it: the driver tells it, they never ask (PROTOCOL §3, §5).
+
+use core::time::Duration;
+
+/// A moment on the driver's monotonic clock, in milliseconds since a start of its choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Instant(u64);
+
+impl Instant {
+    /// The start of the clock.
+    pub const ZERO: Self = Self(0);
+
+    /// `millis` milliseconds after the start.
+    #[must_use]
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since the start.
+    #[must_use]
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// The time since `earlier`, zero if that lies ahead.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The moment `delay` later, whole milliseconds, without overflow.
+    #[must_use]
+    pub fn after(self, delay: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// The least progress a peer has to make while a body is outstanding: fewer than `bytes` in a window of `window` ends
+/// the connection. One byte now and then is no progress, it is a way to hold a session for nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MinRate {
+    /// Bytes a window, 0 for no limit.
+    pub bytes: u32,
+    /// The window's length.
+    pub window: Duration,
+}
+
+impl MinRate {
+    /// 1 KiB in 30 s.
+    pub const DEFAULT: Self = Self { bytes: 1024, window: Duration::from_secs(30) };
+    /// No limit.
+    pub const NONE: Self = Self { bytes: 0, window: Duration::from_secs(30) };
+}
+
+/// Watches one connection's progress: nothing at all for the idle time, or less than the minimum rate in a body.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    now: Instant,
+    progress: Instant,
+    window: Instant,
+    moved: u32,
+}
+
+impl Clock {
+    pub(crate) const fn new() -> Self {
+        Self { now: Instant::ZERO, progress: Instant::ZERO, window: Instant::ZERO, moved: 0 }
+    }
+
+    /// Bytes went in or out.
+    pub(crate) fn moved(&mut self, bytes: usize) {
+        if bytes > 0 {
+            self.progress = self.now;
+            self.moved = self.moved.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// The server itself works, or a new body begins: the clocks start afresh.
+    pub(crate) const fn restart(&mut self) {
+        self.progress = self.now;
+        self.window = self.now;
+        self.moved = 0;
+    }
+
+    /// Sets the time. The first call only starts the clock.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        let first = self.now == Instant::ZERO;
+        self.now = self.now.max(now);
+        if first {
+            self.restart();
+        }
+    }
+
+    /// True if the peer has made too little progress. `rate` applies where a body is outstanding.
+    pub(crate) fn is_expired(&mut self, idle: Duration, rate: Option<MinRate>) -> bool {
+        if self.now.since(self.progress) >= idle {
+            return true;
+        }
+        let Some(rate) = rate.filter(|rate| rate.bytes > 0) else {
+            return false;
+        };
+        if self.now.since(self.window) < rate.window {
+            return false;
+        }
+        let slow = self.moved < rate.bytes;
+        self.window = self.now;
+        self.moved = 0;
+        slow
+    }
+
+    /// When [`Clock::is_expired`] could next say yes.
+    pub(crate) fn next(&self, idle: Duration, rate: Option<MinRate>) -> Instant {
+        let idle = self.progress.after(idle);
+        match rate.filter(|rate| rate.bytes > 0) {
+            Some(rate) => idle.min(self.window.after(rate.window)),
+            None => idle,
+        }
+    }
+}

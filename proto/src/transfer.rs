@@ -1,0 +1,400 @@
+//! One classic data connection: a length, the bytes, the end of the stream (PROTOCOL §3).
+//!
+//! A machine of its own, since several run at once and outlive the control connection. [`Outgoing`] sends a file,
+//! [`Incoming`] receives one; server and client use both.
+//!
+//! The original programs count characters where everyone else counts bytes, so an incoming file is whole if its bytes are
+//! as many as announced, or if they are UTF-8 text of as many characters.
+
+use core::fmt;
+use core::str::from_utf8;
+use core::time::Duration;
+
+use crate::body::{Payload, transmit};
+use crate::error::{InvalidState, ProtocolError};
+use crate::frame::{HeaderDecoder, encode_header};
+use crate::time::{Clock, Instant, MinRate};
+
+/// Why a data connection has to be reset: what came, or what was sent, is not the whole file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum TransferError {
+    /// The peer broke the protocol.
+    Protocol(ProtocolError),
+    /// The stream ended too early.
+    Short {
+        /// Bytes (or characters) announced.
+        announced: u64,
+        /// Bytes received.
+        received: u64,
+    },
+    /// More came than was announced.
+    Long {
+        /// Bytes (or characters) announced.
+        announced: u64,
+    },
+    /// Too little came, or went, for too long.
+    Timeout,
+}
+
+impl fmt::Display for TransferError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Protocol(error) => error.fmt(f),
+            Self::Short { announced, received } => write!(f, "only {received} bytes of {announced} came"),
+            Self::Long { announced } => write!(f, "more came than the {announced} bytes announced"),
+            Self::Timeout => f.write_str("the data connection made no progress for too long"),
+        }
+    }
+}
+
+impl core::error::Error for TransferError {}
+
+/// The clock of one data connection.
+#[derive(Debug, Clone, Copy)]
+struct Watch {
+    clock: Clock,
+    idle: Duration,
+    rate: MinRate,
+}
+
+impl Watch {
+    const fn new(idle: Duration, rate: MinRate) -> Self {
+        Self { clock: Clock::new(), idle, rate }
+    }
+
+    fn tick(&mut self, now: Instant) -> Result<(), TransferError> {
+        self.clock.tick(now);
+        if self.clock.is_expired(self.idle, Some(self.rate)) { Err(TransferError::Timeout) } else { Ok(()) }
+    }
+
+    fn next(&self) -> Instant {
+        self.clock.next(self.idle, Some(self.rate))
+    }
+}
+
+/// Sends one file: its length, then the bytes, which the driver moves. To be started once the connection is up.
+#[derive(Debug)]
+pub struct Outgoing {
+    watch: Watch,
+    announced: u64,
+    remaining: u64,
+    sent: u16,
+    headed: bool,
+}
+
+impl Outgoing {
+    /// A file of `bytes` bytes whose length is announced as `announced`: the same number, or that of its characters.
+    #[must_use]
+    pub const fn new(bytes: u64, announced: u64, idle: Duration, rate: MinRate) -> Self {
+        Self { watch: Watch::new(idle, rate), announced, remaining: bytes, sent: 0, headed: false }
+    }
+
+    /// Writes the length into `out`; says how many bytes. It should leave in one write with the first bytes of the file.
+    pub fn poll_transmit(&mut self, out: &mut [u8]) -> usize {
+        if self.headed {
+            return 0;
+        }
+        let announced = self.announced;
+        let (n, done) = transmit(out, &mut self.sent, |text| _ = text.bytes(&encode_header(announced)));
+        self.headed = done;
+        self.watch.clock.moved(n);
+        n
+    }
+
+    /// The bytes that the driver has to move now; `None` before the length has gone out and at the end.
+    #[must_use]
+    pub fn payload(&self) -> Option<Payload> {
+        (self.headed && self.remaining > 0).then_some(Payload::Send { remaining: self.remaining })
+    }
+
+    /// The driver has moved `n` bytes.
+    ///
+    /// # Errors
+    /// [`InvalidState`] if that is more than [`Outgoing::payload`] said.
+    pub fn advance(&mut self, n: u64) -> Result<(), InvalidState> {
+        if !self.headed || n > self.remaining {
+            return Err(InvalidState);
+        }
+        self.remaining -= n;
+        self.watch.clock.moved(usize::try_from(n).unwrap_or(usize::MAX));
+        Ok(())
+    }
+
+    /// True once everything has gone out: the driver ends the stream.
+    #[must_use]
+    pub const fn is_done(&self) -> bool {
+        self.headed && self.remaining == 0
+    }
+
+    /// Tells the time.
+    ///
+    /// # Errors
+    /// [`TransferError::Timeout`]: reset the connection.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), TransferError> {
+        self.watch.tick(now)
+    }
+
+    /// When [`Outgoing::handle_timeout`] is due at the latest.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Instant {
+        self.watch.next()
+    }
+}
+
+/// Receives one file: its length, then the bytes up to the end of the stream.
+#[derive(Debug)]
+pub struct Incoming {
+    watch: Watch,
+    head: HeaderDecoder,
+    announced: Option<u64>,
+    received: u64,
+    characters: Characters,
+}
+
+impl Incoming {
+    /// A receiver at the beginning of the connection.
+    #[must_use]
+    pub const fn new(idle: Duration, rate: MinRate) -> Self {
+        Self {
+            watch: Watch::new(idle, rate),
+            head: HeaderDecoder::new(),
+            announced: None,
+            received: 0,
+            characters: Characters::new(),
+        }
+    }
+
+    /// Takes the length from the network; says how many bytes it took. Everything behind it is payload.
+    ///
+    /// # Errors
+    /// [`TransferError::Protocol`]: reset the connection.
+    pub fn handle_input(&mut self, input: &[u8]) -> Result<usize, TransferError> {
+        if self.announced.is_some() {
+            return Ok(0);
+        }
+        let (n, length) = self.head.push(input).map_err(TransferError::Protocol)?;
+        self.announced = length;
+        self.watch.clock.moved(n);
+        Ok(n)
+    }
+
+    /// What the length says: bytes, or characters of a text.
+    #[must_use]
+    pub const fn announced(&self) -> Option<u64> {
+        self.announced
+    }
+
+    /// Bytes received behind the length.
+    #[must_use]
+    pub const fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Payload to be moved by the driver: everything up to the end of the stream, at most the number here. `None` before
+    /// the length is known.
+    #[must_use]
+    pub fn payload(&self) -> Option<Payload> {
+        let most = self.announced?.saturating_mul(4).saturating_add(1);
+        Some(Payload::Receive { remaining: most.saturating_sub(self.received).max(1) })
+    }
+
+    /// Counts payload that has come in, in order and once. Nothing of it may be taken for the file before
+    /// [`Incoming::handle_eof`] has said so.
+    ///
+    /// # Errors
+    /// [`TransferError::Long`]: reset the connection and drop what is staged.
+    pub fn advance(&mut self, bytes: &[u8]) -> Result<(), TransferError> {
+        let announced = self.announced.unwrap_or(0);
+        self.received = self.received.saturating_add(bytes.len() as u64);
+        self.characters.update(bytes);
+        self.watch.clock.moved(bytes.len());
+        if self.received > announced && self.characters.count().is_none_or(|count| count > announced) {
+            return Err(TransferError::Long { announced });
+        }
+        Ok(())
+    }
+
+    /// The stream has ended. `Ok`: what came is the whole file, of that many bytes.
+    ///
+    /// # Errors
+    /// [`TransferError::Short`]: it is not; reset the connection and drop what is staged.
+    pub fn handle_eof(&self) -> Result<u64, TransferError> {
+        let received = self.received;
+        let Some(announced) = self.announced else {
+            return Err(TransferError::Protocol(ProtocolError::UnexpectedEnd));
+        };
+        if received == announced || self.characters.whole() == Some(announced) {
+            return Ok(received);
+        }
+        Err(TransferError::Short { announced, received })
+    }
+
+    /// Tells the time.
+    ///
+    /// # Errors
+    /// [`TransferError::Timeout`]: reset the connection.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), TransferError> {
+        self.watch.tick(now)
+    }
+
+    /// When [`Incoming::handle_timeout`] is due at the latest.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Instant {
+        self.watch.next()
+    }
+}
+
+/// Counts the characters of UTF-8 text that comes in pieces: what the original programs announce as the length.
+#[derive(Debug, Clone, Copy)]
+pub struct Characters {
+    count: u64,
+    /// The beginning of a character that is not whole yet.
+    tail: [u8; 4],
+    tail_len: u8,
+    valid: bool,
+}
+
+impl Default for Characters {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Characters {
+    /// Of no bytes.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { count: 0, tail: [0; 4], tail_len: 0, valid: true }
+    }
+
+    /// Takes more bytes in.
+    pub fn update(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while self.valid && self.tail_len > 0 && !rest.is_empty() {
+            self.tail[usize::from(self.tail_len)] = rest[0];
+            self.tail_len += 1;
+            rest = &rest[1..];
+            match from_utf8(&self.tail[..self.tail_len.into()]) {
+                Ok(_) => {
+                    self.count += 1;
+                    self.tail_len = 0;
+                }
+                Err(error) => self.valid = error.error_len().is_none() && self.tail_len < 4,
+            }
+        }
+        if !self.valid || rest.is_empty() {
+            return;
+        }
+        let (good, bad) = match from_utf8(rest) {
+            Ok(_) => (rest, &[][..]),
+            Err(error) => {
+                self.valid = error.error_len().is_none();
+                rest.split_at(error.valid_up_to())
+            }
+        };
+        // A character is a byte that continues none.
+        self.count += good.iter().filter(|&&byte| byte & 0xc0 != 0x80).count() as u64;
+        if self.valid {
+            self.tail[..bad.len()].copy_from_slice(bad);
+            self.tail_len = u8::try_from(bad.len()).unwrap_or(0);
+        }
+    }
+
+    /// The characters so far, one that has only begun left out; `None` if it is no UTF-8.
+    #[must_use]
+    pub fn count(&self) -> Option<u64> {
+        self.valid.then_some(self.count)
+    }
+
+    /// The characters of the whole text; `None` if it is no UTF-8 or ends inside a character.
+    #[must_use]
+    pub fn whole(&self) -> Option<u64> {
+        self.count().filter(|_| self.tail_len == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::String;
+
+    use super::*;
+
+    const IDLE: Duration = Duration::from_secs(60);
+
+    fn receive(wire: &[u8]) -> Result<u64, TransferError> {
+        let mut incoming = Incoming::new(IDLE, MinRate::DEFAULT);
+        let taken = incoming.handle_input(wire)?;
+        incoming.advance(&wire[taken..])?;
+        incoming.handle_eof()
+    }
+
+    #[test]
+    fn a_file_is_whole_by_its_bytes_or_by_its_characters() {
+        assert_eq!(receive(b"0000000006hello\n"), Ok(6));
+        assert_eq!(receive("0000000005olá!\n".as_bytes()), Ok(6));
+        assert_eq!(receive("0000000006olá!\n".as_bytes()), Ok(6));
+        assert_eq!(receive(b"0000000000"), Ok(0));
+        assert_eq!(receive(b"0000000003\xff\xfe\xfd"), Ok(3));
+    }
+
+    #[test]
+    fn anything_else_is_no_file() {
+        assert_eq!(receive(b"0000000003abcd"), Err(TransferError::Long { announced: 3 }));
+        assert_eq!(receive(b"0000000003ab"), Err(TransferError::Short { announced: 3, received: 2 }));
+        assert_eq!(receive(b"0000000003\xff\xfe\xfd\xfc"), Err(TransferError::Long { announced: 3 }));
+        // The third character has only begun.
+        assert_eq!(receive(b"0000000002ol\xc3"), Err(TransferError::Short { announced: 2, received: 3 }));
+        assert_eq!(receive(b"00000"), Err(TransferError::Protocol(ProtocolError::UnexpectedEnd)));
+        assert_eq!(receive(b"+000000005"), Err(TransferError::Protocol(ProtocolError::BadLength)));
+    }
+
+    #[test]
+    fn characters_are_counted_across_every_cut() {
+        let text = "aé€😀z";
+        for first in 0..=text.len() {
+            for second in first..=text.len() {
+                let mut characters = Characters::new();
+                for part in [&text.as_bytes()[..first], &text.as_bytes()[first..second], &text.as_bytes()[second..]] {
+                    characters.update(part);
+                }
+                assert_eq!(characters.whole(), Some(5));
+            }
+        }
+        for bad in [&b"a\x80"[..], b"\xc3(", b"\xf0\x9f\x98", b"\xed\xa0\x80", b"\xc0\xaf"] {
+            for cut in 0..=bad.len() {
+                let mut characters = Characters::new();
+                characters.update(&bad[..cut]);
+                characters.update(&bad[cut..]);
+                assert_eq!(characters.whole(), None, "{bad:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_length_goes_out_first_in_any_pieces() {
+        let mut outgoing = Outgoing::new(3, 3, IDLE, MinRate::DEFAULT);
+        let mut wire = String::new();
+        while outgoing.payload().is_none() {
+            let mut out = [0; 3];
+            let n = outgoing.poll_transmit(&mut out);
+            wire.push_str(from_utf8(&out[..n]).unwrap());
+        }
+        assert_eq!(wire, "0000000003");
+        assert_eq!(outgoing.advance(4), Err(InvalidState));
+        outgoing.advance(3).unwrap();
+        assert!(outgoing.is_done());
+    }
+
+    #[test]
+    fn one_byte_now_and_then_is_no_progress() {
+        let mut incoming = Incoming::new(IDLE, MinRate::DEFAULT);
+        incoming.handle_timeout(Instant::from_millis(1)).unwrap();
+        incoming.handle_input(b"0000100000").unwrap();
+        for second in 1..30 {
+            incoming.handle_timeout(Instant::from_millis(second * 1000)).unwrap();
+            incoming.advance(b"x").unwrap();
+        }
+        assert_eq!(incoming.handle_timeout(Instant::from_millis(30_001)), Err(TransferError::Timeout));
+    }
+}
