@@ -272,6 +272,10 @@ impl BodySender {
         &mut self.crc
     }
 
+    pub(crate) const fn crc(&self) -> Crc32c {
+        self.crc
+    }
+
     pub(crate) const fn supply_crc(&mut self, crc: Option<u32>) {
         self.supplied = Some(crc);
     }

@@ -5,6 +5,8 @@ use core::str::from_utf8;
 
 use crate::command::{Verbs, parse_number};
 use crate::error::{ErrorCode, Refusal};
+use crate::name::{Name, NameError};
+use crate::store::{Entry, EntryKind, Stat};
 use crate::text::Text;
 
 /// The longest reply text a server of this crate sends, in bytes, without its length.
@@ -85,6 +87,38 @@ pub struct Hello<'a> {
     pub idle: Option<u32>,
     /// `nocrc=1`: it takes and sends bodies without a checksum.
     pub nocrc: bool,
+}
+
+/// The longest line of a listing in bytes: SIZE, MTIME, CRC, a name of 255 bytes and what stands between.
+pub const MAX_LIST_LINE: usize = 20 + 1 + 20 + 1 + 8 + 1 + crate::name::MAX_NAME + 2;
+
+/// Writes the line of a `list` body (`SIZE SP MTIME SP CRC SP NAME LF`, PROTOCOL §5) into `out`; says how many bytes.
+/// `None` if it does not fit; [`MAX_LIST_LINE`] bytes always do.
+#[must_use]
+pub fn list_line(entry: &Entry<'_>, out: &mut [u8]) -> Option<usize> {
+    let mut text = Text::new(out);
+    let (stat, end) = match entry.kind {
+        EntryKind::File(stat) => (stat, "\n"),
+        EntryKind::Directory { mtime } => (Stat { size: 0, mtime, crc: None }, "/\n"),
+    };
+    text.num(stat.size).str(" ").or(stat.mtime, "-").str(" ").crc(stat.crc).str(" ");
+    text.str(entry.name.as_str()).str(end);
+    text.finish()
+}
+
+/// One line of a `list` body, without its LF, as a client sees it. The name is checked by the rules of PROTOCOL §2.
+///
+/// # Errors
+/// `None` where the line is no line of a listing; the name's error where only that is wrong.
+pub fn parse_list_line(line: &[u8]) -> Result<Entry<'_>, Option<NameError>> {
+    let mut words = Words(Some(line));
+    let stat = (|| Some(Stat { size: words.number()?, mtime: words.optional()?, crc: words.crc()? }))();
+    let (Some(stat), Some(name)) = (stat, words.0) else { return Err(None) };
+    let (name, kind) = match name {
+        [name @ .., b'/'] => (name, EntryKind::Directory { mtime: stat.mtime }),
+        name => (name, EntryKind::File(stat)),
+    };
+    Ok(Entry { name: Name::parse(name, crate::name::MAX_NAME).map_err(Some)?, kind })
 }
 
 /// A reply that a server sends. One [`crate::server::Answer`] becomes one of these; kept small, since it waits in the
@@ -308,6 +342,29 @@ mod tests {
         for bad in [&b"skiff/2 x"[..], b"-1", b"skiff/1", b"skiff/1 name-max=0", b"skiff/1 name-max=256"] {
             assert_eq!(Hello::parse(bad), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_line_of_a_listing_parses_back() {
+        let name = |text: &'static str| Name::parse(text.as_bytes(), 255).unwrap();
+        let stat = Stat { size: 9, mtime: None, crc: Some(0xe306_9283) };
+        for (entry, line) in [
+            (Entry { name: name("a b"), kind: EntryKind::File(stat) }, "9 - e3069283 a b\n"),
+            (Entry { name: name("d/e"), kind: EntryKind::Directory { mtime: Some(7) } }, "0 7 - d/e/\n"),
+        ] {
+            let mut out = [0; MAX_LIST_LINE];
+            let len = list_line(&entry, &mut out).unwrap();
+            assert_eq!(&out[..len], line.as_bytes());
+            assert_eq!(parse_list_line(&out[..len - 1]), Ok(entry));
+            assert_eq!(list_line(&entry, &mut out[..len - 1]), None);
+        }
+        assert_eq!(parse_list_line(b"0 - - ../x"), Err(Some(NameError::Dots)));
+        assert_eq!(parse_list_line(b"0 - - "), Err(Some(NameError::Empty)));
+        assert_eq!(parse_list_line(b"0 - -"), Err(None));
+        assert_eq!(parse_list_line(b"x - - a"), Err(None));
+        let longest = Name::parse(&[b'x'; 255], 255).unwrap();
+        let stat = Stat { size: u64::MAX, mtime: Some(u64::MAX), crc: Some(0) };
+        assert!(list_line(&Entry { name: longest, kind: EntryKind::File(stat) }, &mut [0; MAX_LIST_LINE]).is_some());
     }
 
     #[test]

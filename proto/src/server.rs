@@ -269,6 +269,12 @@ impl<const BUF: usize> ServerSession<BUF> {
         }
     }
 
+    /// What the session was made with.
+    #[must_use]
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// Takes bytes from the network: framing, commands, and the payload of refused bodies. Returns how many it took; it
     /// stops where payload begins that the driver has to move, and while it waits for the driver or for room to reply.
     /// What it leaves must be offered again.
@@ -430,6 +436,11 @@ impl<const BUF: usize> ServerSession<BUF> {
         }
         let (idle, rate) = self.patience();
         Some(self.clock.next(idle, rate))
+    }
+
+    /// The peer has made progress elsewhere, on a data connection of its own: that counts for this one too (PROTOCOL §3).
+    pub const fn handle_progress(&mut self) {
+        self.clock.restart();
     }
 
     /// The clock stands still: the peer waits for us.
@@ -676,11 +687,29 @@ impl<const BUF: usize> ServerSession<BUF> {
         matches!(self.state, State::Receiving { .. })
     }
 
+    /// True while the body of a refused `write` is read and thrown away. A driver that can't send and receive at the same
+    /// time holds the refusal back until this is over: a peer that sends its whole body before it reads would wait
+    /// for us, and we for it.
+    #[must_use]
+    pub const fn is_draining(&self) -> bool {
+        matches!(self.state, State::Draining(_))
+    }
+
     /// Bytes of the body going out that no data message has announced yet; `None` for a listing, or if nothing is sent.
     #[must_use]
     pub const fn unannounced(&self) -> Option<u64> {
         match &self.state {
             State::Sending { body, .. } => body.unannounced(),
+            _ => None,
+        }
+    }
+
+    /// The checksum of the payload that [`ServerSession::filter`] has seen so far.
+    #[must_use]
+    pub const fn crc(&self) -> Option<u32> {
+        match &self.state {
+            State::Sending { body, .. } => Some(body.crc().value()),
+            State::Receiving { body, .. } => Some(body.crc().value()),
             _ => None,
         }
     }

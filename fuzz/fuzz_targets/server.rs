@@ -1,0 +1,235 @@
+//! A server session as a list of operations: any input in any pieces, any answers, any clock. What goes out is always a
+//! sequence of well-formed messages, and the session never gets stuck.
+#![no_main]
+
+use arbitrary::Arbitrary;
+use libfuzzer_sys::fuzz_target;
+use skiff_proto::command::{Request, command_len};
+use skiff_proto::frame::{HEADER_LEN, HeaderDecoder};
+use skiff_proto::reply::Tag;
+use skiff_proto::server::{Answer, Limits, ServerEvent, ServerSession};
+use skiff_proto::store::{Space, Stat, clamp_range};
+use skiff_proto::{ErrorCode, Instant, Payload};
+
+#[derive(Arbitrary, Debug)]
+enum Step {
+    Input(Vec<u8>),
+    Message(Vec<u8>),
+    Command(Verb),
+    Body(Vec<u8>),
+    Wait(u16),
+    Room(u8),
+    Refuse,
+    Abort,
+    Flush,
+    Eof,
+}
+
+#[derive(Arbitrary, Debug)]
+enum Verb {
+    Write(u8),
+    Read,
+    List,
+    Ls,
+    Get,
+    Sum,
+    Remove,
+    Ping,
+    Quit,
+}
+
+fn message(payload: &[u8]) -> Vec<u8> {
+    [format!("{:010}", payload.len()).as_bytes(), payload].concat()
+}
+
+struct World {
+    session: ServerSession<{ command_len(64) }>,
+    input: Vec<u8>,
+    out: Vec<u8>,
+    room: usize,
+    refuse: bool,
+    abort: bool,
+    body: u64,
+}
+
+impl World {
+    /// Drives the session as far as it goes.
+    fn run(&mut self) {
+        for _ in 0..10_000 {
+            let mut room = vec![0; self.room];
+            let sent = self.session.poll_transmit(&mut room);
+            self.out.extend_from_slice(&room[..sent]);
+            if sent > 0 || self.event() || self.send() || self.receive() {
+                continue;
+            }
+            return;
+        }
+        panic!("the session does not come to rest");
+    }
+
+    fn event(&mut self) -> bool {
+        let Some(event) = self.session.poll_event() else { return false };
+        let answer = match event {
+            ServerEvent::Flush => return self.flush(),
+            ServerEvent::Discard => return true,
+            ServerEvent::Commit { size, crc } => {
+                if self.refuse {
+                    self.session.refuse(ErrorCode::NoSpace.into()).expect("a commit can be refused");
+                } else if self.abort {
+                    self.session.answer(Answer::Stored { size, crc }).expect("a commit can be answered");
+                } else {
+                    self.session.defer().expect("a commit can be put off");
+                }
+                return true;
+            }
+            ServerEvent::Request(request) => match request {
+                Request::Get { .. } | Request::Put { .. } => Answer::Port(1),
+                Request::Ls => Answer::Ls { length: self.body },
+                Request::List { .. } => Answer::List,
+                Request::Stat { .. } => Answer::Stat(Stat { size: 1, mtime: None, crc: None }),
+                Request::Read { offset, length, .. } => match clamp_range(offset, length, self.body) {
+                    Ok(length) => Answer::Read { length, size: self.body, tag: Tag::UNKNOWN },
+                    Err(refusal) => return self.session.refuse(refusal).is_ok(),
+                },
+                Request::Resume { .. } => Answer::Resume { offset: 0, crc: 0 },
+                Request::Write { offset, size, .. } if offset > size => {
+                    return self.session.refuse(ErrorCode::Range.into()).is_ok();
+                }
+                Request::Write { .. } => Answer::Write { crc: 0 },
+                Request::Sum { .. } => Answer::Sum { length: 0, crc: 0 },
+                Request::Space => Answer::Space(Space { total: 2, free: 1 }),
+                Request::Remove { .. } | Request::Rename { .. } | Request::Mkdir { .. } | Request::Rmdir { .. } => {
+                    Answer::Done
+                }
+            },
+        };
+        if self.refuse {
+            self.session.refuse(ErrorCode::NotFound.into()).expect("a request can be refused");
+        } else {
+            self.session.answer(answer).expect("the answer fits");
+        }
+        true
+    }
+
+    fn flush(&mut self) -> bool {
+        let mut any = false;
+        while self.session.deferred() > 0 {
+            if !self.session.answer_deferred(Err(ErrorCode::Io.into())).expect("one is owed") {
+                break;
+            }
+            any = true;
+        }
+        any
+    }
+
+    fn send(&mut self) -> bool {
+        if !self.session.is_sending() || self.session.has_output() {
+            return false;
+        }
+        if self.abort && self.session.unannounced() == Some(0) {
+            self.session.abort(ErrorCode::Changed).expect("a body can be given up");
+            return true;
+        }
+        match self.session.payload() {
+            Some(payload @ Payload::Send { .. }) => {
+                let n = payload.clamp(5);
+                let mut bytes = vec![b'x'; n];
+                self.session.filter(&mut bytes);
+                self.session.advance(n as u64).expect("as many as were asked for");
+                self.out.extend_from_slice(&bytes);
+            }
+            _ => match self.session.unannounced() {
+                Some(left) if left > 0 => self.session.start_data(left.min(7)).expect("there is so much"),
+                _ => self.session.finish().expect("it is through"),
+            },
+        }
+        true
+    }
+
+    fn receive(&mut self) -> bool {
+        if let Some(payload @ Payload::Receive { .. }) = self.session.payload() {
+            let n = payload.clamp(self.input.len());
+            let mut bytes: Vec<u8> = self.input.drain(..n).collect();
+            self.session.filter(&mut bytes);
+            self.session.advance(n as u64).expect("as many as were asked for");
+            return n > 0;
+        }
+        match self.session.handle_input(&self.input) {
+            Ok(n) => {
+                self.input.drain(..n);
+                n > 0
+            }
+            Err(_) => {
+                self.input.clear();
+                false
+            }
+        }
+    }
+}
+
+fuzz_target!(|steps: Vec<Step>| {
+    let limits = Limits { nocrc: steps.len() % 2 == 0, ..Limits::new(64) };
+    let mut world = World {
+        session: ServerSession::new(limits),
+        input: Vec::new(),
+        out: Vec::new(),
+        room: 64,
+        refuse: false,
+        abort: false,
+        body: 20,
+    };
+    let mut now = 1;
+    for step in steps {
+        match step {
+            Step::Input(bytes) => world.input.extend(bytes),
+            Step::Message(bytes) => world.input.extend(message(&bytes)),
+            Step::Command(verb) => {
+                let payload = match verb {
+                    Verb::Write(size) => format!("write 0 {size} - a"),
+                    Verb::Read => "read 0 * a".into(),
+                    Verb::List => "list".into(),
+                    Verb::Ls => "ls".into(),
+                    Verb::Get => "get a".into(),
+                    Verb::Sum => "sum 0 * a".into(),
+                    Verb::Remove => "remove a".into(),
+                    Verb::Ping => "ping".into(),
+                    Verb::Quit => "quit".into(),
+                };
+                world.input.extend(message(payload.as_bytes()));
+            }
+            Step::Body(bytes) => {
+                if !bytes.is_empty() {
+                    world.input.extend(message(&bytes));
+                }
+                world.input.extend(message(b""));
+                let trailer = format!("crc32c {:08x}", skiff_proto::crc::crc32c(&bytes));
+                world.input.extend(message(trailer.as_bytes()));
+            }
+            Step::Wait(millis) => {
+                now += u64::from(millis);
+                world.session.handle_timeout(Instant::from_millis(now));
+            }
+            Step::Room(room) => world.room = usize::from(room).max(1),
+            Step::Refuse => world.refuse = !world.refuse,
+            Step::Abort => world.abort = !world.abort,
+            Step::Flush => _ = world.flush(),
+            Step::Eof => {
+                world.run();
+                if world.input.is_empty() {
+                    world.session.handle_eof();
+                }
+            }
+        }
+        world.run();
+    }
+    // Whatever it was told, what it says is messages.
+    let mut rest = &world.out[..];
+    while !rest.is_empty() {
+        let mut decoder = HeaderDecoder::new();
+        let (n, length) = decoder.push(rest).expect("a length");
+        let Some(length) = length else { panic!("a length that is cut off") };
+        assert_eq!(n, HEADER_LEN);
+        let length = usize::try_from(length).expect("short");
+        rest = rest.get(n + length..).unwrap_or_default();
+    }
+});

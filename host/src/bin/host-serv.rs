@@ -1,0 +1,212 @@
+//! `host-serv`: serves a directory to skiff clients.
+
+use core::time::Duration;
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use bytesize::ByteSize;
+use clap::{ArgAction, Parser, ValueEnum};
+use skiff_host::server::{Options, PortRange, Server};
+use skiff_host::store::{self, DirStore};
+use skiff_proto::MinRate;
+use tokio::signal::unix::{SignalKind, signal};
+
+const EXAMPLES: &str = "\
+Examples:
+  host-serv 50000                          serve the current directory on this machine alone
+  host-serv 50000 --root /srv/boards --bind 0.0.0.0 --bind ::
+                                           serve a directory to the network
+  host-serv 0 --read-only                  a free port; the first line on stdout says which: \"port 40213\"
+  host-serv 50000 --data-ports 50001-50016 classic data connections on ports that a firewall lets through
+
+Exit codes: 0 ended by Ctrl-C or SIGTERM, 1 could not start or failed, 2 usage.";
+
+/// Serves a directory to skiff clients, and to the classic ones.
+#[derive(Debug, Parser)]
+#[command(name = "host-serv", version, after_help = EXAMPLES)]
+struct Args {
+    /// Port to listen on; 0 for any that is free
+    port: u16,
+
+    /// The directory to serve
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    root: PathBuf,
+
+    /// Address to listen on; may be repeated. Default: loopback, IPv4 and IPv6
+    #[arg(long, value_name = "ADDR")]
+    bind: Vec<IpAddr>,
+
+    /// Take no changes
+    #[arg(long)]
+    read_only: bool,
+
+    /// Serve names that begin with `.` too
+    #[arg(long)]
+    hidden: bool,
+
+    /// Ports of classic data connections. Default: any that are free
+    #[arg(long, value_name = "LOW-HIGH")]
+    data_ports: Option<PortRange>,
+
+    /// Connections at a time; more are closed at once
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    max_clients: usize,
+
+    /// End a connection without progress after this time
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
+    idle: u32,
+
+    /// End a transfer that moves fewer bytes than this in 30 s; 0 for no limit
+    #[arg(long, value_name = "BYTES", default_value = "1KiB")]
+    min_rate: ByteSize,
+
+    /// How long transfers may go on after Ctrl-C or SIGTERM
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    grace: u32,
+
+    /// Take and offer transfers without a checksum
+    #[arg(long)]
+    nocrc: bool,
+
+    /// Bytes of the disk that stay free. Default: 64 MiB or 1% of it, whichever is less
+    #[arg(long, value_name = "SIZE")]
+    reserve: Option<ByteSize>,
+
+    /// Bytes that unfinished uploads may occupy in all. Default: no limit but the disk's
+    #[arg(long, value_name = "SIZE")]
+    stage_max: Option<ByteSize>,
+
+    /// Drop unfinished uploads that are older than this when the server starts
+    #[arg(long, value_name = "HOURS", default_value_t = 7 * 24)]
+    stage_age: u32,
+
+    /// Threads that serve connections. Default: one a processor
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+
+    /// Do without system calls that only Linux has
+    #[arg(long, hide = true)]
+    portable: bool,
+
+    /// Say more on stderr; twice for every command
+    #[arg(short, long, action = ArgAction::Count)]
+    verbose: u8,
+
+    /// How the log is written
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// Lines for people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("host-serv: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
+    log_to_stderr(args);
+    raise_descriptor_limit();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = args.threads {
+        runtime.worker_threads(threads.into());
+    }
+    let runtime = runtime.enable_all().build().context("can't start")?;
+    let result = runtime.block_on(serve(args));
+    // Whatever still waits for the disk after the grace period does not keep the program.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+async fn serve(args: &Args) -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("signals")?;
+    let mut terminate = signal(SignalKind::terminate()).context("signals")?;
+    let store = DirStore::new(store::Options {
+        read_only: args.read_only,
+        hidden: args.hidden,
+        portable: args.portable,
+        reserve: args.reserve.map(|size| size.as_u64()),
+        stage_max: args.stage_max.map_or(u64::MAX, |size| size.as_u64()),
+        stage_age: Duration::from_secs(u64::from(args.stage_age) * 3600),
+        ..store::Options::new(&args.root)
+    })?;
+    let options = Options {
+        bind: args.bind.clone(),
+        data_ports: args.data_ports,
+        max_clients: args.max_clients,
+        idle: Duration::from_secs(args.idle.into()),
+        min_rate: MinRate { bytes: u32::try_from(args.min_rate.as_u64()).unwrap_or(u32::MAX), ..MinRate::DEFAULT },
+        grace: Duration::from_secs(args.grace.into()),
+        nocrc: args.nocrc,
+        portable: args.portable,
+        ..Options::new(args.port)
+    };
+    let server = Server::bind(options, store)?;
+    announce(args, &server)?;
+    let shutdown = async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        // Asked twice, it ends at once.
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            std::process::exit(0);
+        });
+    };
+    let cut_off = server.run(shutdown).await;
+    if cut_off > 0 {
+        eprintln!("host-serv: {cut_off} connections cut off after {} s", args.grace);
+    }
+    Ok(())
+}
+
+/// Says where it listens: the first line on stdout is for scripts, the rest for people.
+fn announce(args: &Args, server: &Server) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "port {}", server.port()).and_then(|()| out.flush()).context("stdout")?;
+    let root = args.root.canonicalize().unwrap_or_else(|_| args.root.clone());
+    let addrs: Vec<_> = server.local_addrs().iter().map(ToString::to_string).collect();
+    let mode = if args.read_only { ", read-only" } else { "" };
+    eprintln!("host-serv: serving {}{mode} on {}", root.display(), addrs.join(", "));
+    if server.local_addrs().iter().all(|addr| addr.ip().is_loopback()) {
+        eprintln!("host-serv: this machine alone can connect; --bind 0.0.0.0 --bind :: opens it to the network");
+    }
+    Ok(())
+}
+
+fn log_to_stderr(args: &Args) {
+    use tracing_subscriber::EnvFilter;
+    let level = ["warn", "info", "debug", "trace"][usize::from(args.verbose.min(3))];
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match args.log_format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+/// As many descriptors as the system lets us have: each connection needs one or two.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}

@@ -1,0 +1,234 @@
+//! The command line of `host-cli`: who to talk to, and settings that hold for every command.
+//!
+//! It is parsed in two steps. [`Program`] takes HOST, PORT and what stands before the command; the command's own words go
+//! through [`Line`], which is what parses a line of the prompt and of a script too. So a command means the same in all
+//! three places, and a host may be called `get`.
+
+use core::time::Duration;
+use std::ffi::OsString;
+
+use clap::{ArgAction, Args, Parser};
+
+use super::command::Command;
+
+/// What `--help` says below the options.
+const AFTER_HELP: &str = "\
+Commands:
+  ls [-l] [-h] [-R] [DIR|GLOB]...    list files on the server
+  get NAME... [-o LOCAL] [-f] [-c] [-r]
+                                     fetch files
+  put LOCAL... [-o NAME] [-f] [-c] [-r]
+                                     send files
+  cat NAME...                        write files to standard output
+  stat NAME...                       size, time and checksum of files
+  sum NAME...                        checksums, computed by the server
+  rm NAME...                         remove files
+  mv FROM TO                         rename a file, replacing TO
+  mkdir [-p] DIR...                  make directories
+  rmdir DIR...                       remove empty directories
+  df [-h]                            room on the server
+  ping [-n COUNT]                    round-trip time
+  info                               what the server offers
+  lls, lcd, lpwd                     the local directory
+  help [COMMAND]                     help, about one command too
+  quit, exit                         leave
+
+Examples:
+  host-cli localhost 50000                        prompt
+  host-cli localhost 50000 get notes.txt          one file down
+  host-cli localhost 50000 put *.bin -o data/     many files up, into a directory
+  host-cli localhost 50000 get 'logs/*.txt'       the server's files of that form
+  tar c . | host-cli localhost 50000 put - -o backup.tar
+  host-cli localhost 50000 get backup.tar -o - | tar t
+  host-cli localhost 50000 ls --json
+  host-cli localhost 50000 < commands.txt         stops at the first failure
+
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 stopped by Ctrl-C.";
+
+/// Everything on the command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "host-cli",
+    version,
+    about = "Talks to a skiff server: files up, files down, and what else it offers",
+    after_help = AFTER_HELP,
+    override_usage = "host-cli [OPTIONS] HOST PORT [COMMAND...]",
+    disable_help_subcommand = true
+)]
+pub(crate) struct Program {
+    /// Settings that stand before the command.
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    /// Name or address of the server
+    #[arg(value_name = "HOST")]
+    pub(crate) host: String,
+    /// Port of the server
+    #[arg(value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: u16,
+    /// A command and its arguments; without one: a prompt, or commands from standard input
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// One command with its arguments: the rest of the command line, a line at the prompt, a line of a script.
+#[derive(Debug, Parser)]
+#[command(
+    name = "skiff",
+    no_binary_name = true,
+    disable_help_subcommand = true,
+    disable_version_flag = true,
+    subcommand_value_name = "COMMAND"
+)]
+pub(crate) struct Line {
+    /// Settings that stand before or behind the command.
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    /// The command.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Settings that may stand before the command or anywhere behind it.
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+pub(crate) struct Settings {
+    /// Print nothing but errors
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Print results as JSON, one object a line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Tell on standard error what happens; twice: more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// How the connection is made and kept.
+    #[command(flatten)]
+    pub(crate) link: LinkSettings,
+}
+
+/// How the connection is made and kept: settings of the whole program, not of a line.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub(crate) struct LinkSettings {
+    /// Give up connecting after so many seconds [default: 10]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) connect_timeout: Option<Duration>,
+    /// Give up a server that is silent for so many seconds [default: 60]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) idle: Option<Duration>,
+    /// Connect again so many times in a row when the connection is lost in a transfer [default: 3]
+    #[arg(long, global = true, value_name = "COUNT")]
+    pub(crate) retries: Option<u32>,
+}
+
+impl Settings {
+    /// These settings with those of a command's line laid over them.
+    #[must_use]
+    pub(crate) fn with(&self, line: &Self) -> Self {
+        Self {
+            quiet: self.quiet || line.quiet,
+            json: self.json || line.json,
+            verbose: self.verbose.max(line.verbose),
+            link: LinkSettings {
+                connect_timeout: line.link.connect_timeout.or(self.link.connect_timeout),
+                idle: line.link.idle.or(self.link.idle),
+                retries: line.link.retries.or(self.link.retries),
+            },
+        }
+    }
+}
+
+/// Parses a number of seconds, fractions allowed.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    if seconds <= 0.0 {
+        return Err("it has to be more than 0".to_owned());
+    }
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|duration| *duration <= Duration::from_secs(366 * 24 * 60 * 60))
+        .ok_or_else(|| "not a number of seconds within a year".to_owned())
+}
+
+/// What is wrong with a command line, in one line: clap's own report has a paragraph of it.
+#[must_use]
+pub(crate) fn usage_line(error: &clap::Error) -> String {
+    let report = error.render().to_string();
+    let mut parts = Vec::new();
+    for line in report.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if let Some(usage) = line.strip_prefix("Usage: ") {
+            parts.push(format!("usage: {usage}"));
+        } else if !line.starts_with("For more information") {
+            parts.push(line.strip_prefix("error: ").or(line.strip_prefix("tip: ")).unwrap_or(line).to_owned());
+        }
+    }
+    // A heading such as "the following required arguments were not provided:" is followed by what it announces.
+    let mut out = String::new();
+    for part in parts {
+        if !out.is_empty() {
+            out.push_str(if out.ends_with(':') { " " } else { "; " });
+        }
+        out.push_str(&part);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program(words: &[&str]) -> Result<Program, clap::Error> {
+        Program::try_parse_from([&["host-cli"], words].concat())
+    }
+
+    fn line(words: &[&str]) -> Result<Line, clap::Error> {
+        Line::try_parse_from(words)
+    }
+
+    #[test]
+    fn settings_stand_before_and_behind_the_command() {
+        let program = program(&["-q", "h", "--json", "7", "--retries", "2", "get", "-v", "x", "--", "-y"]).unwrap();
+        assert_eq!((program.host.as_str(), program.port), ("h", 7));
+        let line = Line::try_parse_from(&program.command).unwrap();
+        let settings = program.settings.with(&line.settings);
+        assert!(settings.quiet && settings.json);
+        assert_eq!((settings.verbose, settings.link.retries), (1, Some(2)));
+        let Command::Get(get) = line.command else { panic!("{:?}", line.command) };
+        assert_eq!(get.names, ["x", "-y"]);
+    }
+
+    #[test]
+    fn settings_of_a_line_win_over_those_of_the_program() {
+        let program = program(&["h", "7", "--idle", "5", "ls", "--idle", "0.5"]).unwrap();
+        let line = Line::try_parse_from(&program.command).unwrap();
+        assert_eq!(program.settings.with(&line.settings).link.idle, Some(Duration::from_millis(500)));
+    }
+
+    #[test]
+    fn a_host_may_have_the_name_of_a_command() {
+        let program = program(&["get", "7", "ls"]).unwrap();
+        assert_eq!((program.host.as_str(), program.command), ("get", vec![OsString::from("ls")]));
+    }
+
+    #[test]
+    fn without_a_command_there_is_none() {
+        assert!(program(&["h", "7"]).unwrap().command.is_empty());
+    }
+
+    #[test]
+    fn wrong_usage_is_told_in_one_line() {
+        for words in [&["h"][..], &["h", "0"], &["h", "x"], &["h", "70000"], &[], &["--frob", "h", "1"]] {
+            let text = usage_line(&program(words).unwrap_err());
+            assert!(!text.is_empty() && !text.contains('\n'), "{text}");
+        }
+        let text = usage_line(&line(&["get"]).unwrap_err());
+        assert!(text.contains("required") && text.contains("NAME") && !text.contains('\n'), "{text}");
+        assert!(line(&["frob"]).is_err() && line(&[]).is_err() && line(&["get", "--frob", "x"]).is_err());
+    }
+
+    #[test]
+    fn seconds_are_positive_and_finite() {
+        assert_eq!(seconds("0.25"), Ok(Duration::from_millis(250)));
+        for bad in ["0", "-1", "x", "nan", "inf", "1e30", ""] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+}

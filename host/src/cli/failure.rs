@@ -1,0 +1,196 @@
+//! What goes wrong, in the words of the command line: a code for programs and one line for people.
+
+use std::io;
+use std::path::Path;
+
+use crate::client::{Error, ErrorCode, sanitize};
+
+/// Why a command, or one of its names, was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// The name it is about, if it is about one. Not yet safe for a terminal.
+    pub(crate) subject: Option<String>,
+    /// One of the codes of docs/CLI.md.
+    pub(crate) code: String,
+    /// One line, safe for a terminal.
+    pub(crate) message: String,
+    /// What kind of failure it is.
+    pub(crate) kind: FailureKind,
+}
+
+/// What follows from a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FailureKind {
+    /// This name failed, others may do better: exit code 1.
+    Name,
+    /// The connection failed, and so does whatever else needs it: exit code 1.
+    Connection,
+    /// The command makes no sense: exit code 2.
+    Usage,
+    /// Stopped by Ctrl-C: exit code 130.
+    Cancelled,
+}
+
+impl Failure {
+    /// A failure of the name `subject`.
+    pub(crate) fn new(subject: impl Into<String>, code: &str, message: impl Into<String>) -> Self {
+        Self {
+            subject: Some(subject.into()),
+            code: code.to_owned(),
+            message: message.into(),
+            kind: FailureKind::Name,
+        }
+    }
+
+    /// A command that makes no sense.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { subject: None, code: "usage".to_owned(), message: message.into(), kind: FailureKind::Usage }
+    }
+
+    /// A failure of the local file system.
+    pub(crate) fn local(path: &Path, error: &io::Error) -> Self {
+        Self::new(path.to_string_lossy(), "local", io_text(error))
+    }
+
+    /// A failure of the client, about `subject` if that is a name.
+    pub(crate) fn client(verb: &str, subject: Option<&str>, error: &Error) -> Self {
+        let kind = match error {
+            Error::Cancelled => FailureKind::Cancelled,
+            Error::Connect { .. } | Error::Lost { .. } | Error::Timeout { .. } | Error::Protocol { .. } => {
+                FailureKind::Connection
+            }
+            _ => FailureKind::Name,
+        };
+        Self { subject: subject.map(str::to_owned), code: code(error), message: message(verb, subject, error), kind }
+    }
+}
+
+/// The word for programs.
+fn code(error: &Error) -> String {
+    match error {
+        Error::Refused { word, .. } | Error::Aborted { word, .. } => return sanitize(word).into_owned(),
+        Error::Connect { .. } => "connect",
+        Error::Lost { .. } => "lost",
+        Error::Timeout { .. } => "timeout",
+        Error::Protocol { .. } => "protocol",
+        Error::ClassicRefused => "refused",
+        Error::NeedsExtended { .. } => "needs-extended",
+        Error::BadName { .. } | Error::ClassicName { .. } => "bad-name",
+        Error::LocalName { .. } => "local-name",
+        Error::NotText { .. } => "not-text",
+        Error::Local { .. } => "local",
+        Error::Changed { .. } => "changed",
+        Error::Mismatch { .. } => "mismatch",
+        Error::Transfer { .. } | Error::Data { .. } => "data",
+        Error::TooLong { .. } => "too-long",
+        Error::Cancelled => "cancelled",
+        _ => "failed",
+    }
+    .to_owned()
+}
+
+/// The line for people, without what the line says already: the command and its name.
+fn message(verb: &str, subject: Option<&str>, error: &Error) -> String {
+    match error {
+        Error::Refused { code: Some(ErrorCode::NotFound), .. } => match verb {
+            "ls" | "rmdir" => "no such directory on the server",
+            "mkdir" => "the directory it would lie in does not exist (-p makes it)",
+            _ => "no such file on the server",
+        }
+        .to_owned(),
+        Error::Refused { code: Some(ErrorCode::IsDirectory), .. } => match verb {
+            "get" => "a directory on the server (-r fetches it)",
+            "rm" => "a directory on the server (rmdir removes it)",
+            _ => "a directory on the server",
+        }
+        .to_owned(),
+        Error::ClassicRefused => "the server refused (a classic server does not say why)".to_owned(),
+        Error::NeedsExtended { .. } => needs_extended(verb),
+        Error::BadName { source, .. } => source.to_string(),
+        Error::ClassicName { .. } => "a classic server takes names of ASCII without white space only".to_owned(),
+        Error::LocalName { .. } => "no local file can have this name".to_owned(),
+        Error::NotText { .. } => "not UTF-8 text, which a classic server may damage (-f sends it)".to_owned(),
+        Error::Local { path, source } if is_subject(subject, path) => io_text(source),
+        Error::Local { path, source } => format!("{}: {}", sanitize(&path.to_string_lossy()), io_text(source)),
+        Error::Changed { .. } => "the file changed while it was sent".to_owned(),
+        Error::Connect { address, source } => {
+            format!("can not connect to {}: {}", sanitize(address), io_text(source))
+        }
+        Error::Lost { address, source } => format!("connection to {} lost: {}", sanitize(address), io_text(source)),
+        other => sanitize(&other.to_string()).into_owned(),
+    }
+}
+
+/// What a command that a classic server does not know would need.
+pub(crate) fn needs_extended(what: &str) -> String {
+    let hint = if what == "cat" { "; get NAME -o - does the same here" } else { "" };
+    format!("this server knows the classic commands only: {what} needs the extended ones{hint}")
+}
+
+/// What the system says, without the number that Rust adds.
+pub(crate) fn io_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = match text.rfind(" (os error ") {
+        Some(at) if text.ends_with(')') => &text[..at],
+        _ => &text,
+    };
+    sanitize(text).into_owned()
+}
+
+fn is_subject(subject: Option<&str>, path: &Path) -> bool {
+    subject.is_some_and(|subject| Path::new(subject) == path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn refused(code: ErrorCode, text: &str) -> Error {
+        Error::Refused { code: Some(code), word: code.as_str().to_owned(), text: text.to_owned() }
+    }
+
+    #[test]
+    fn refusals_read_as_a_sentence_and_carry_the_servers_code() {
+        let failure = Failure::client("get", Some("notes.txt"), &refused(ErrorCode::NotFound, "nope"));
+        assert_eq!((failure.code.as_str(), failure.message.as_str()), ("not-found", "no such file on the server"));
+        assert_eq!(failure.kind, FailureKind::Name);
+        let failure = Failure::client("rm", Some("x"), &refused(ErrorCode::Busy, "another \u{1b}[31mone"));
+        assert!(failure.message.contains("busy") && !failure.message.contains('\u{1b}'), "{failure:?}");
+    }
+
+    #[test]
+    fn a_code_nobody_knows_is_shown_safely() {
+        let error = Error::Refused { code: None, word: "x\u{7}y".to_owned(), text: String::new() };
+        let failure = Failure::client("rm", None, &error);
+        assert!(!failure.code.contains('\u{7}') && !failure.message.contains('\u{7}'), "{failure:?}");
+    }
+
+    #[test]
+    fn classic_servers_are_told_apart_plainly() {
+        let failure = Failure::client("rm", None, &Error::NeedsExtended { what: "remove" });
+        assert_eq!(failure.message, "this server knows the classic commands only: rm needs the extended ones");
+        assert_eq!(failure.code, "needs-extended");
+    }
+
+    #[test]
+    fn a_local_path_is_not_said_twice() {
+        let source = Arc::new(io::Error::from(io::ErrorKind::NotFound));
+        let error = Error::Local { path: "x.txt".into(), source };
+        let same = Failure::client("put", Some("x.txt"), &error);
+        assert!(!same.message.contains("x.txt"), "{same:?}");
+        let other = Failure::client("put", Some("y.txt"), &error);
+        assert!(other.message.starts_with("x.txt: "), "{other:?}");
+        let text = io_text(&io::Error::from_raw_os_error(2));
+        assert!(!text.contains("os error"), "{text}");
+    }
+
+    #[test]
+    fn lost_connections_concern_everything_else_too() {
+        let source = Arc::new(io::Error::from(io::ErrorKind::ConnectionReset));
+        let failure = Failure::client("get", Some("x"), &Error::Lost { address: "h:1".to_owned(), source });
+        assert_eq!(failure.kind, FailureKind::Connection);
+        assert_eq!(Failure::client("get", None, &Error::Cancelled).kind, FailureKind::Cancelled);
+    }
+}

@@ -1,0 +1,280 @@
+//! Globs over names on the server and over local files: `*`, `?`, `[..]` and `{..,..}`, one component at a time.
+//!
+//! - A name that exists as it stands is that name, whatever is in it.
+//! - `*` and the others match no `/`, and no `.` at the beginning of a component.
+//! - A glob that matches nothing is an error.
+//! - A backslash takes the next character as it stands.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use globset::{GlobBuilder, GlobMatcher};
+
+use super::failure::Failure;
+use super::remote::{Entries, Lister};
+use crate::client::RemoteEntry;
+
+/// What a glob is to find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Files.
+    Files,
+    /// Directories.
+    Directories,
+    /// Both.
+    Any,
+}
+
+impl Wanted {
+    fn takes(self, is_dir: bool) -> bool {
+        match self {
+            Self::Files => !is_dir,
+            Self::Directories => is_dir,
+            Self::Any => true,
+        }
+    }
+}
+
+/// True if `text` has a character that means something in a glob.
+pub(crate) fn is_glob(text: &str) -> bool {
+    text.contains(['*', '?', '[', '{', '\\'])
+}
+
+/// One component of a pattern.
+struct Component<'a> {
+    text: &'a str,
+    /// `None`: it stands for itself.
+    matcher: Option<GlobMatcher>,
+}
+
+impl<'a> Component<'a> {
+    /// A component with its matcher; what is no proper glob (`[x`) stands for itself.
+    fn new(text: &'a str) -> Self {
+        let matcher = is_glob(text)
+            .then(|| GlobBuilder::new(text).literal_separator(true).backslash_escape(true).build().ok())
+            .flatten()
+            .map(|glob| glob.compile_matcher());
+        Self { text, matcher }
+    }
+
+    fn matches(&self, name: &OsStr) -> bool {
+        let hidden = name.as_encoded_bytes().starts_with(b".");
+        let allowed = !hidden || self.text.starts_with('.') || self.text.starts_with("\\.");
+        allowed && self.matcher.as_ref().is_some_and(|matcher| matcher.is_match(name))
+    }
+}
+
+/// The entries of the server that `pattern` matches, sorted by name.
+///
+/// # Errors
+/// A [`Failure`] about `pattern` if it matches nothing, or a directory could not be listed.
+pub(crate) async fn expand_remote(
+    lister: &mut impl Lister,
+    verb: &str,
+    pattern: &str,
+    wanted: Wanted,
+) -> Result<Vec<RemoteEntry>, Failure> {
+    let mut dirs: Vec<Option<String>> = vec![None];
+    let parts: Vec<&str> = pattern.trim_end_matches('/').split('/').collect();
+    // Components before the first glob are one directory, which must exist; those found by a glob may not be listable.
+    let fixed = parts.iter().position(|part| is_glob(part)).unwrap_or(parts.len() - 1).min(parts.len() - 1);
+    if fixed > 0 {
+        dirs = vec![Some(parts[..fixed].join("/"))];
+    }
+    let mut found = Vec::new();
+    for (depth, part) in parts.iter().enumerate().skip(fixed) {
+        let component = Component::new(part);
+        let last = depth + 1 == parts.len();
+        let mut next = Vec::new();
+        for dir in core::mem::take(&mut dirs) {
+            if component.matcher.is_none() && !last {
+                next.push(Some(join(dir.as_deref(), part)));
+                continue;
+            }
+            let entries = match lister.entries(dir.as_deref()).await {
+                Ok(entries) => entries,
+                Err(error) if depth > fixed && error.code().is_some() => continue,
+                Err(error) => return Err(Failure::client(verb, Some(pattern), &error)),
+            };
+            let matched = matched(&entries, &component, dir.as_deref());
+            if last {
+                found.extend(matched.into_iter().cloned());
+            } else {
+                next.extend(matched.into_iter().filter(|entry| entry.is_dir).map(|entry| Some(entry.name.clone())));
+            }
+        }
+        dirs = next;
+    }
+    pick(found, pattern, wanted)
+}
+
+/// The entry that is called as the component stands; otherwise those that it matches.
+fn matched<'a>(entries: &'a Entries, component: &Component<'_>, dir: Option<&str>) -> Vec<&'a RemoteEntry> {
+    let exact = join(dir, component.text);
+    if let Some(entry) = entries.iter().find(|entry| entry.name == exact) {
+        return vec![entry];
+    }
+    entries
+        .iter()
+        .filter(|entry| component.matches(OsStr::new(entry.name.rsplit('/').next().unwrap_or_default())))
+        .collect()
+}
+
+/// Those of the found ones that are wanted.
+fn pick(found: Vec<RemoteEntry>, pattern: &str, wanted: Wanted) -> Result<Vec<RemoteEntry>, Failure> {
+    let any = !found.is_empty();
+    let mut found: Vec<_> = found.into_iter().filter(|entry| wanted.takes(entry.is_dir)).collect();
+    if found.is_empty() {
+        return Err(nothing(pattern, any, wanted, "on the server"));
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
+}
+
+fn nothing(pattern: &str, others: bool, wanted: Wanted, place: &str) -> Failure {
+    let message = match (others, wanted) {
+        (true, Wanted::Files) => format!("matches directories only {place}"),
+        (true, Wanted::Directories) => format!("matches no directory {place}"),
+        _ => format!("matches nothing {place}"),
+    };
+    Failure::new(pattern, "no-match", message)
+}
+
+/// `dir/name`, or `name` in the root.
+pub(crate) fn join(dir: Option<&str>, name: &str) -> String {
+    match dir {
+        Some(dir) => format!("{dir}/{name}"),
+        None => name.to_owned(),
+    }
+}
+
+/// The local files that `pattern` matches, sorted; `pattern` itself if it is there, or is no glob.
+///
+/// # Errors
+/// A [`Failure`] about `pattern` if it matches nothing.
+pub(crate) fn expand_local(pattern: &OsStr, wanted: Wanted) -> Result<Vec<PathBuf>, Failure> {
+    let path = Path::new(pattern);
+    let Some(text) = pattern.to_str().filter(|text| is_glob(text)) else { return Ok(vec![path.to_owned()]) };
+    if path.symlink_metadata().is_ok() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let (mut bases, rest) = match text.strip_prefix('/') {
+        Some(rest) => (vec![PathBuf::from("/")], rest.trim_start_matches('/')),
+        None => (vec![PathBuf::new()], text),
+    };
+    let parts: Vec<&str> = rest.split('/').filter(|part| !part.is_empty()).collect();
+    for part in &parts {
+        let component = Component::new(part);
+        bases = bases
+            .iter()
+            .flat_map(|base| {
+                let exact = base.join(part);
+                if component.matcher.is_none() || exact.symlink_metadata().is_ok() {
+                    return vec![exact];
+                }
+                local_names(base).into_iter().filter(|name| component.matches(name)).map(|n| base.join(n)).collect()
+            })
+            .collect();
+    }
+    let found: Vec<_> = bases.into_iter().filter(|path| path.symlink_metadata().is_ok()).collect();
+    let any = !found.is_empty();
+    let mut found: Vec<_> = found.into_iter().filter(|path| wanted.takes(path.is_dir())).collect();
+    if found.is_empty() {
+        return Err(nothing(text, any, wanted, "here"));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The names in a local directory; none if it can't be read.
+fn local_names(dir: &Path) -> Vec<OsString> {
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    std::fs::read_dir(dir).map(|list| list.flatten().map(|entry| entry.file_name()).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::remote::testing::Fake;
+
+    async fn expand(fake: &mut Fake, pattern: &str, wanted: Wanted) -> Result<Vec<String>, String> {
+        expand_remote(fake, "get", pattern, wanted)
+            .await
+            .map(|found| found.into_iter().map(|entry| entry.name).collect())
+            .map_err(|failure| failure.message)
+    }
+
+    fn fake() -> Fake {
+        Fake::new(&["b.txt", "a.txt", "[x].txt", "x.txt", ".hid.txt", "logs/1.txt", "logs/2.bin", "img/1.txt", "e/"])
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn remote_globs_match_within_a_component() {
+        let mut fake = fake();
+        for (pattern, wanted, names) in [
+            ("*.txt", Wanted::Files, &["[x].txt", "a.txt", "b.txt", "x.txt"][..]),
+            ("?.txt", Wanted::Files, &["a.txt", "b.txt", "x.txt"]),
+            ("{a,b}.*", Wanted::Files, &["a.txt", "b.txt"]),
+            (".*", Wanted::Files, &[".hid.txt"]),
+            ("*", Wanted::Directories, &["e", "img", "logs"]),
+            ("logs/*", Wanted::Any, &["logs/1.txt", "logs/2.bin"]),
+            ("*/1.txt", Wanted::Files, &["img/1.txt", "logs/1.txt"]),
+            ("l*/[12].*", Wanted::Files, &["logs/1.txt", "logs/2.bin"]),
+        ] {
+            assert_eq!(expand(&mut fake, pattern, wanted).await.as_deref(), Ok(&names.map_to()[..]), "{pattern}");
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_name_that_exists_wins_over_the_glob() {
+        let mut fake = fake();
+        assert_eq!(expand(&mut fake, "[x].txt", Wanted::Files).await.unwrap(), ["[x].txt"]);
+        assert_eq!(expand(&mut fake, "\\[x\\].txt", Wanted::Files).await.unwrap(), ["[x].txt"]);
+        assert_eq!(expand(&mut fake, "[ab].txt", Wanted::Files).await.unwrap(), ["a.txt", "b.txt"]);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_remote_glob_that_matches_nothing_says_so() {
+        let mut fake = fake();
+        assert_eq!(expand(&mut fake, "*.zip", Wanted::Files).await.unwrap_err(), "matches nothing on the server");
+        let error = expand(&mut fake, "l*", Wanted::Files).await.unwrap_err();
+        assert_eq!(error, "matches directories only on the server");
+        assert_eq!(expand(&mut fake, "none/*", Wanted::Any).await.unwrap_err(), "no such file on the server");
+        assert!(expand(&mut fake, "*/none/*", Wanted::Any).await.is_err());
+        assert!(expand(&mut fake, "[x", Wanted::Any).await.is_err());
+    }
+
+    trait MapTo {
+        fn map_to(&self) -> Vec<String>;
+    }
+    impl MapTo for [&str] {
+        fn map_to(&self) -> Vec<String> {
+            self.iter().map(|name| (*name).to_owned()).collect()
+        }
+    }
+
+    #[test]
+    fn local_globs_match_files() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["b.txt", "a.txt", "[x].txt", "x.txt", ".hid.txt", "sub/1.txt", "sub/2.bin"] {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, name).unwrap();
+        }
+        let expand = |pattern: &str, wanted| {
+            expand_local(dir.path().join(pattern).as_os_str(), wanted)
+                .map(|found| {
+                    let relative = |path: PathBuf| path.strip_prefix(dir.path()).unwrap().to_str().unwrap().to_owned();
+                    found.into_iter().map(relative).collect::<Vec<_>>()
+                })
+                .map_err(|failure| failure.message)
+        };
+        assert_eq!(expand("*.txt", Wanted::Files).unwrap(), ["[x].txt", "a.txt", "b.txt", "x.txt"]);
+        assert_eq!(expand("[x].txt", Wanted::Files).unwrap(), ["[x].txt"]);
+        assert_eq!(expand("*/?.txt", Wanted::Files).unwrap(), ["sub/1.txt"]);
+        assert_eq!(expand("s*", Wanted::Any).unwrap(), ["sub"]);
+        assert_eq!(expand("s*", Wanted::Files).unwrap_err(), "matches directories only here");
+        assert_eq!(expand("*.zip", Wanted::Files).unwrap_err(), "matches nothing here");
+        assert_eq!(expand("plain", Wanted::Files).unwrap(), ["plain"]);
+    }
+}

@@ -1,0 +1,235 @@
+//! The JSON that `--json` prints: one object a line, its `type` first. docs/CLI.md describes it; what is there stays.
+//!
+//! Characters that could steer a terminal are written as `\uXXXX`, which reads back as the same text.
+
+use std::io;
+
+use serde::{Serialize, Serializer};
+use serde_json::ser::{CharEscape, CompactFormatter, Formatter};
+
+use crate::client::is_dangerous;
+
+/// One object.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub(crate) enum Object<'a> {
+    /// `ls`, `lls`, `stat`: a file or directory.
+    Entry {
+        name: &'a str,
+        kind: Kind,
+        size: Option<u64>,
+        mtime: Option<u64>,
+        #[serde(serialize_with = "hex")]
+        crc32c: Option<u32>,
+    },
+    /// `get`, `cat`: a file that was fetched.
+    Get {
+        name: &'a str,
+        local: Option<&'a str>,
+        size: u64,
+        resumed: u64,
+        seconds: f64,
+        #[serde(serialize_with = "hex")]
+        crc32c: Option<u32>,
+        verified: bool,
+    },
+    /// `put`: a file that was sent.
+    Put {
+        name: &'a str,
+        local: Option<&'a str>,
+        size: u64,
+        resumed: u64,
+        seconds: f64,
+        #[serde(serialize_with = "hex")]
+        crc32c: Option<u32>,
+        confirmed: bool,
+    },
+    /// `sum`: a checksum.
+    Sum {
+        name: &'a str,
+        size: u64,
+        #[serde(serialize_with = "hex")]
+        crc32c: Option<u32>,
+    },
+    /// `df`: room in bytes.
+    Space { total: u64, free: u64 },
+    /// `ping`: one round trip.
+    Ping { number: u32, seconds: f64 },
+    /// `info`: what the server is.
+    Info {
+        address: &'a str,
+        ip: String,
+        protocol: Protocol,
+        server: Option<&'a str>,
+        commands: Vec<&'a str>,
+        name_max: Option<u16>,
+        idle: Option<u32>,
+        nocrc: bool,
+    },
+    /// `rm`, `mv`, `mkdir`, `rmdir`, `lcd`, `lpwd`: it is done.
+    Done {
+        command: &'a str,
+        name: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        to: Option<&'a str>,
+    },
+    /// What went wrong: on standard error.
+    Error { command: Option<&'a str>, name: Option<&'a str>, line: Option<u64>, code: &'a str, message: &'a str },
+}
+
+/// What an [`Object::Entry`] is.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Kind {
+    File,
+    Directory,
+    /// Neither, or a link: `lls` only.
+    Other,
+}
+
+/// Which commands a server knows.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Protocol {
+    Classic,
+    Extended,
+}
+
+impl Object<'_> {
+    /// The object as one line, without the LF.
+    pub(crate) fn to_line(&self) -> String {
+        let mut out = Vec::with_capacity(160);
+        let mut serializer = serde_json::Serializer::with_formatter(&mut out, SafeText(CompactFormatter));
+        match self.serialize(&mut serializer) {
+            Ok(()) => String::from_utf8_lossy(&out).into_owned(),
+            // Only a writer or a map with odd keys can fail, and there is neither.
+            Err(error) => format!("{{\"type\":\"error\",\"code\":\"internal\",\"message\":\"{error}\"}}"),
+        }
+    }
+}
+
+/// A checksum as the protocol writes it: eight lowercase hex digits.
+pub(crate) fn hex_text(crc: u32) -> String {
+    format!("{crc:08x}")
+}
+
+#[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
+fn hex<S: Serializer>(crc: &Option<u32>, serializer: S) -> Result<S::Ok, S::Error> {
+    crc.map(hex_text).serialize(serializer)
+}
+
+/// Compact JSON whose strings hold nothing that could steer a terminal.
+struct SafeText(CompactFormatter);
+
+impl Formatter for SafeText {
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_dangerous(*c)) {
+            self.0.write_string_fragment(writer, &rest[..at])?;
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                write!(writer, "\\u{unit:04x}")?;
+            }
+            rest = &rest[at + c.len_utf8()..];
+        }
+        self.0.write_string_fragment(writer, rest)
+    }
+
+    fn write_char_escape<W: ?Sized + io::Write>(&mut self, writer: &mut W, escape: CharEscape) -> io::Result<()> {
+        self.0.write_char_escape(writer, escape)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_have_the_documented_shapes() {
+        for (object, line) in [
+            (
+                Object::Entry {
+                    name: "a b.txt",
+                    kind: Kind::File,
+                    size: Some(9),
+                    mtime: Some(1_767_225_600),
+                    crc32c: Some(0x0306_9283),
+                },
+                r#"{"type":"entry","name":"a b.txt","kind":"file","size":9,"mtime":1767225600,"crc32c":"03069283"}"#,
+            ),
+            (
+                Object::Entry { name: "logs", kind: Kind::Directory, size: None, mtime: None, crc32c: None },
+                r#"{"type":"entry","name":"logs","kind":"directory","size":null,"mtime":null,"crc32c":null}"#,
+            ),
+            (
+                Object::Get {
+                    name: "n",
+                    local: Some("n(1)"),
+                    size: 3,
+                    resumed: 1,
+                    seconds: 0.5,
+                    crc32c: Some(1),
+                    verified: true,
+                },
+                r#"{"type":"get","name":"n","local":"n(1)","size":3,"resumed":1,"seconds":0.5,"crc32c":"00000001","verified":true}"#,
+            ),
+            (
+                Object::Put {
+                    name: "n",
+                    local: None,
+                    size: u64::MAX,
+                    resumed: 0,
+                    seconds: 0.25,
+                    crc32c: None,
+                    confirmed: false,
+                },
+                r#"{"type":"put","name":"n","local":null,"size":18446744073709551615,"resumed":0,"seconds":0.25,"crc32c":null,"confirmed":false}"#,
+            ),
+            (
+                Object::Sum { name: "n", size: 9, crc32c: Some(0xe306_9283) },
+                r#"{"type":"sum","name":"n","size":9,"crc32c":"e3069283"}"#,
+            ),
+            (Object::Space { total: 10, free: 4 }, r#"{"type":"space","total":10,"free":4}"#),
+            (Object::Ping { number: 1, seconds: 0.5 }, r#"{"type":"ping","number":1,"seconds":0.5}"#),
+            (
+                Object::Info {
+                    address: "h:1",
+                    ip: "127.0.0.1:1".to_owned(),
+                    protocol: Protocol::Classic,
+                    server: None,
+                    commands: vec!["get"],
+                    name_max: None,
+                    idle: None,
+                    nocrc: false,
+                },
+                r#"{"type":"info","address":"h:1","ip":"127.0.0.1:1","protocol":"classic","server":null,"commands":["get"],"name_max":null,"idle":null,"nocrc":false}"#,
+            ),
+            (
+                Object::Done { command: "mv", name: "a", to: Some("b") },
+                r#"{"type":"done","command":"mv","name":"a","to":"b"}"#,
+            ),
+            (Object::Done { command: "rm", name: "a", to: None }, r#"{"type":"done","command":"rm","name":"a"}"#),
+            (
+                Object::Error {
+                    command: Some("get"),
+                    name: Some("n"),
+                    line: None,
+                    code: "not-found",
+                    message: "no such file on the server",
+                },
+                r#"{"type":"error","command":"get","name":"n","line":null,"code":"not-found","message":"no such file on the server"}"#,
+            ),
+        ] {
+            assert_eq!(object.to_line(), line);
+        }
+    }
+
+    #[test]
+    fn text_that_could_steer_a_terminal_is_escaped_and_reads_back() {
+        let name = "a\u{1b}[2J\u{202e}b\u{9b}\"\\\u{e0041}é";
+        let line = Object::Sum { name, size: 0, crc32c: None }.to_line();
+        assert!(line.chars().all(|c| !is_dangerous(c)), "{line}");
+        assert!(line.contains(r"\u202e") && line.contains(r"\udb40\udc41") && line.contains('é'), "{line}");
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["name"], name);
+    }
+}

@@ -1,0 +1,342 @@
+//! Where results and errors go: plain lines or JSON, and nothing that could steer a terminal.
+
+use std::io::{self, BufWriter, IsTerminal, Write};
+
+use super::failure::{Failure, FailureKind};
+use super::json::Object;
+use crate::client::sanitize;
+
+/// Standard output and standard error, as the commands see them.
+pub(crate) struct Output {
+    out: BufWriter<Box<dyn Write>>,
+    err: Box<dyn Write>,
+    /// Results go to a terminal: they are made safe for it, and appear line by line.
+    terminal: bool,
+    /// Results and errors are JSON.
+    json: bool,
+    /// Transfers and notes are not spoken of.
+    quiet: bool,
+    /// Nobody reads the results any more.
+    broken: bool,
+    /// The line of a script that is being carried out.
+    line: Option<u64>,
+    /// The worst that has happened.
+    outcome: Outcome,
+}
+
+/// How a command ended, mildest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Outcome {
+    /// Done.
+    Done,
+    /// Refused or failed, at least in part.
+    Failed,
+    /// It made no sense.
+    Usage,
+    /// Stopped by Ctrl-C.
+    Cancelled,
+}
+
+impl Outcome {
+    /// The exit code of a program that ends so.
+    pub(crate) const fn exit_code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Cancelled => 130,
+        }
+    }
+}
+
+impl Output {
+    /// The process's own standard output and error.
+    pub(crate) fn standard() -> Self {
+        let terminal = io::stdout().is_terminal();
+        Self::new(Box::new(io::stdout()), Box::new(io::stderr()), terminal)
+    }
+
+    /// Output to any two writers.
+    pub(crate) fn new(out: Box<dyn Write>, err: Box<dyn Write>, terminal: bool) -> Self {
+        Self {
+            out: BufWriter::with_capacity(16 * 1024, out),
+            err,
+            terminal,
+            json: false,
+            quiet: false,
+            broken: false,
+            line: None,
+            outcome: Outcome::Done,
+        }
+    }
+
+    /// Sets the form of what follows.
+    pub(crate) fn set_form(&mut self, json: bool, quiet: bool) {
+        self.json = json;
+        self.quiet = quiet;
+    }
+
+    /// Errors name this line of the script.
+    pub(crate) fn set_line(&mut self, line: Option<u64>) {
+        self.line = line;
+    }
+
+    /// True if results are JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// True if transfers and notes are not spoken of.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// True if results go to a terminal.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// True if nobody reads the results any more: what only prints may stop.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Nobody reads the results any more, as somebody else has found out.
+    pub(crate) fn set_broken(&mut self) {
+        self.broken = true;
+    }
+
+    /// Prints one line of results: safe for a terminal if it goes to one, as it is otherwise, so that programs get names
+    /// back as the server has them.
+    pub(crate) fn line(&mut self, text: &str) {
+        if self.broken {
+            return;
+        }
+        let done = if self.terminal { writeln!(self.out, "{}", sanitize(text)) } else { writeln!(self.out, "{text}") };
+        self.check(done);
+        if self.terminal {
+            self.flush();
+        }
+    }
+
+    /// Prints text of our own, of several lines.
+    pub(crate) fn text(&mut self, text: &str) {
+        if !self.broken {
+            let done = self.out.write_all(text.as_bytes());
+            self.check(done);
+            self.flush();
+        }
+    }
+
+    /// Prints one object.
+    pub(crate) fn object(&mut self, object: &Object<'_>) {
+        self.line(&object.to_line());
+    }
+
+    /// Prints an object or a plain line, whichever is asked for.
+    pub(crate) fn result(&mut self, object: &Object<'_>, plain: impl FnOnce() -> String) {
+        if self.json {
+            self.object(object);
+        } else {
+            self.line(&plain());
+        }
+    }
+
+    /// Says something on standard error that is no failure, unless told to be quiet. Nothing of it in JSON.
+    pub(crate) fn note(&mut self, text: &str) {
+        if !self.quiet && !self.json {
+            self.flush();
+            _ = writeln!(self.err, "host-cli: {}", sanitize(text));
+        }
+    }
+
+    /// Reports a failure: one line on standard error.
+    pub(crate) fn failure(&mut self, verb: Option<&str>, failure: &Failure) {
+        self.outcome = self.outcome.max(match failure.kind {
+            FailureKind::Name | FailureKind::Connection => Outcome::Failed,
+            FailureKind::Usage => Outcome::Usage,
+            FailureKind::Cancelled => Outcome::Cancelled,
+        });
+        self.flush();
+        let line = if self.json {
+            let object = Object::Error {
+                command: verb,
+                name: failure.subject.as_deref(),
+                line: self.line,
+                code: &failure.code,
+                message: &failure.message,
+            };
+            object.to_line()
+        } else {
+            plain_failure(self.line, verb, failure)
+        };
+        _ = writeln!(self.err, "{line}");
+    }
+
+    /// How things have gone since the last call.
+    pub(crate) fn take_outcome(&mut self) -> Outcome {
+        core::mem::replace(&mut self.outcome, Outcome::Done)
+    }
+
+    /// How things have gone so far.
+    pub(crate) fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    /// Sends off what is buffered.
+    pub(crate) fn flush(&mut self) {
+        if !self.broken {
+            let done = self.out.flush();
+            self.check(done);
+        }
+    }
+
+    /// A reader that has gone away is no failure; a full disk is one.
+    fn check(&mut self, done: io::Result<()>) {
+        let Err(error) = done else { return };
+        self.broken = true;
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            let failure = Failure {
+                subject: None,
+                code: "local".to_owned(),
+                message: format!("standard output: {}", super::failure::io_text(&error)),
+                kind: FailureKind::Name,
+            };
+            self.failure(None, &failure);
+        }
+    }
+}
+
+/// `host-cli: get notes.txt: no such file on the server`
+fn plain_failure(line: Option<u64>, verb: Option<&str>, failure: &Failure) -> String {
+    let mut text = String::from("host-cli: ");
+    if let Some(line) = line {
+        text.push_str(&format!("line {line}: "));
+    }
+    let subject = failure.subject.as_deref().map(sanitize);
+    match (verb, subject) {
+        (Some(verb), Some(subject)) => text.push_str(&format!("{verb} {subject}: ")),
+        (Some(one), None) => text.push_str(&format!("{one}: ")),
+        (None, Some(one)) => text.push_str(&format!("{one}: ")),
+        (None, None) => {}
+    }
+    text.push_str(&failure.message);
+    text
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! Output that can be looked at.
+
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+
+    /// Bytes written by an [`Output`].
+    #[derive(Debug, Clone, Default)]
+    pub(crate) struct Sink(Rc<RefCell<Vec<u8>>>);
+
+    impl Sink {
+        pub(crate) fn take(&self) -> String {
+            String::from_utf8(self.0.take()).unwrap()
+        }
+    }
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.borrow_mut().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// An output, and what goes to its standard output and standard error.
+    pub(crate) fn output(terminal: bool) -> (Output, Sink, Sink) {
+        let (out, err) = (Sink::default(), Sink::default());
+        (Output::new(Box::new(out.clone()), Box::new(err.clone()), terminal), out, err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::output;
+    use super::*;
+
+    #[test]
+    fn failures_are_one_line_of_a_known_form() {
+        let (mut output, _, err) = output(false);
+        output.failure(Some("get"), &Failure::new("notes.txt", "not-found", "no such file on the server"));
+        assert_eq!(err.take(), "host-cli: get notes.txt: no such file on the server\n");
+        assert_eq!(output.take_outcome(), Outcome::Failed);
+        output.set_line(Some(3));
+        output.failure(Some("get"), &Failure::usage("no"));
+        assert_eq!(err.take(), "host-cli: line 3: get: no\n");
+        assert_eq!(output.take_outcome(), Outcome::Usage);
+        assert_eq!(output.take_outcome(), Outcome::Done);
+    }
+
+    #[test]
+    fn failures_are_objects_with_json() {
+        let (mut output, out, err) = output(false);
+        output.set_form(true, false);
+        output.failure(Some("rm"), &Failure::new("a\u{202e}", "denied", "permission denied"));
+        assert_eq!(
+            err.take(),
+            "{\"type\":\"error\",\"command\":\"rm\",\"name\":\"a\\u202e\",\"line\":null,\"code\":\"denied\",\
+             \"message\":\"permission denied\"}\n"
+        );
+        output.note("not in JSON");
+        assert_eq!((out.take(), err.take()), (String::new(), String::new()));
+    }
+
+    #[test]
+    fn names_are_safe_on_a_terminal_and_as_they_are_elsewhere() {
+        let name = "a\u{202e}b\u{1b}c";
+        let (mut to_terminal, out, err) = output(true);
+        to_terminal.line(name);
+        assert_eq!(out.take(), "a\\u{202e}b\\u{1b}c\n");
+        to_terminal.failure(Some("rm"), &Failure::new(name, "x", "y"));
+        assert_eq!(err.take(), "host-cli: rm a\\u{202e}b\\u{1b}c: y\n");
+        let (mut to_pipe, out, err) = output(false);
+        to_pipe.line(name);
+        to_pipe.flush();
+        assert_eq!(out.take(), format!("{name}\n"));
+        to_pipe.failure(Some("rm"), &Failure::new(name, "x", "y"));
+        assert!(!err.take().contains('\u{1b}'));
+    }
+
+    #[test]
+    fn a_reader_that_goes_away_is_no_failure_and_a_full_disk_is() {
+        struct Broken(io::ErrorKind);
+        impl Write for Broken {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(self.0.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        for (kind, outcome) in
+            [(io::ErrorKind::BrokenPipe, Outcome::Done), (io::ErrorKind::StorageFull, Outcome::Failed)]
+        {
+            let err = super::testing::Sink::default();
+            let mut output = Output::new(Box::new(Broken(kind)), Box::new(err.clone()), false);
+            output.line("x");
+            output.flush();
+            assert!(output.is_broken());
+            output.line("y");
+            assert_eq!(output.outcome(), outcome);
+            assert_eq!(err.take().is_empty(), outcome == Outcome::Done);
+        }
+    }
+
+    #[test]
+    fn exit_codes_are_the_documented_ones() {
+        let codes = [Outcome::Done, Outcome::Failed, Outcome::Usage, Outcome::Cancelled].map(Outcome::exit_code);
+        assert_eq!(codes, [0, 1, 2, 130]);
+    }
+}

@@ -1,0 +1,195 @@
+//! Where fetched files go: local paths for the server's names, and never one outside the directory that was asked for.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use super::failure::Failure;
+use crate::client;
+
+/// A local directory in which a tree of the server is rebuilt.
+#[derive(Debug)]
+pub(crate) struct Place {
+    base: PathBuf,
+    /// Directories below `base` that were looked at, or made.
+    safe: HashSet<PathBuf>,
+}
+
+impl Place {
+    /// The directory `base`, which the user named: it may be a link, and it is made when something is put in it.
+    pub(crate) fn new(base: impl Into<PathBuf>) -> Self {
+        Self { base: base.into(), safe: HashSet::new() }
+    }
+
+    /// The local path for the file that is called `relative` in the tree; the directories it lies in are made.
+    ///
+    /// # Errors
+    /// The name can't be a local one; a directory on the way is a link or no directory, or can't be made.
+    pub(crate) fn file(&mut self, relative: &str) -> Result<PathBuf, Failure> {
+        let path = self.path(relative)?;
+        if let Some((parent, _)) = relative.rsplit_once('/') {
+            self.directory(parent)?;
+        } else {
+            self.make_base()?;
+        }
+        Ok(path)
+    }
+
+    /// Makes the directory that is called `relative` in the tree, with those it lies in.
+    ///
+    /// # Errors
+    /// As [`Place::file`].
+    pub(crate) fn directory(&mut self, relative: &str) -> Result<(), Failure> {
+        self.path(relative)?;
+        self.make_base()?;
+        let mut path = self.base.clone();
+        for component in relative.split('/') {
+            path.push(component);
+            if self.safe.contains(&path) {
+                continue;
+            }
+            make_real_directory(&path)?;
+            self.safe.insert(path.clone());
+        }
+        Ok(())
+    }
+
+    /// The path of a name below `base`: the client checks the name, and this that the path says nothing else.
+    fn path(&self, relative: &str) -> Result<PathBuf, Failure> {
+        let path = client::local_path(&self.base, relative)
+            .map_err(|error| Failure::client("get", Some(relative), &error))?;
+        let below = path.strip_prefix(&self.base).unwrap_or(&path);
+        let plain = below.components().all(|part| matches!(part, Component::Normal(_)));
+        if !plain || below.components().count() != relative.split('/').count() {
+            return Err(Failure::new(relative, "local-name", "no local file can have this name"));
+        }
+        Ok(path)
+    }
+
+    fn make_base(&mut self) -> Result<(), Failure> {
+        if self.safe.contains(&self.base) {
+            return Ok(());
+        }
+        make_user_directory(&self.base)?;
+        self.safe.insert(self.base.clone());
+        Ok(())
+    }
+}
+
+/// Makes a directory that the user named, with its parents; links are the user's own.
+///
+/// # Errors
+/// What the system says, about the directory.
+pub(crate) fn make_user_directory(path: &Path) -> Result<(), Failure> {
+    if path.as_os_str().is_empty() {
+        return Ok(());
+    }
+    fs::create_dir_all(path).map_err(|error| Failure::local(path, &error))
+}
+
+/// Makes one directory, or finds that it is one already. A link to a directory is not: a tree of the server must not reach
+/// through it.
+fn make_real_directory(path: &Path) -> Result<(), Failure> {
+    match fs::create_dir(path) {
+        Ok(()) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(Failure::local(path, &error)),
+    }
+    let meta = fs::symlink_metadata(path).map_err(|error| Failure::local(path, &error))?;
+    let why = if meta.is_dir() {
+        return Ok(());
+    } else if meta.is_symlink() {
+        "a link is here; a tree is not fetched through it"
+    } else {
+        "a file is here where a directory belongs"
+    };
+    Err(Failure::new(path.to_string_lossy(), "local", why))
+}
+
+/// What `-o` of a `get` asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Destination {
+    /// Into this directory, each under the last part of its name.
+    Directory(PathBuf),
+    /// Under this name.
+    Named(PathBuf),
+    /// To standard output.
+    Stdout,
+}
+
+impl Destination {
+    /// What the argument of `-o` means: a directory if it ends in `/` or is one.
+    pub(crate) fn parse(output: Option<&std::ffi::OsStr>) -> Self {
+        let Some(output) = output else { return Self::Directory(PathBuf::new()) };
+        if output == "-" {
+            return Self::Stdout;
+        }
+        let path = PathBuf::from(output);
+        if output.as_encoded_bytes().ends_with(b"/") || path.is_dir() {
+            Self::Directory(path)
+        } else {
+            Self::Named(path)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trees_are_rebuilt_below_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().join("new/base");
+        let mut place = Place::new(&base);
+        assert_eq!(place.file("a/b/x.txt").unwrap(), base.join("a/b/x.txt"));
+        assert!(base.join("a/b").is_dir() && !base.join("a/b/x.txt").exists());
+        assert_eq!(place.file("y").unwrap(), base.join("y"));
+        place.directory("a/empty").unwrap();
+        assert!(base.join("a/empty").is_dir());
+    }
+
+    #[test]
+    fn names_that_lead_out_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut place = Place::new(dir.path().join("base"));
+        for name in ["../x", "a/../../x", "/etc/x", "a//b", "", ".", "..", "a/./b", "a\\b", "a\nb", ".skiff-x/y"] {
+            assert!(place.file(name).is_err(), "{name}");
+            assert!(place.directory(name).is_err(), "{name}");
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_tree_is_not_fetched_through_a_link() {
+        let outside = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(outside.path(), dir.path().join("logs")).unwrap();
+        let mut place = Place::new(dir.path());
+        let failure = place.file("logs/x").unwrap_err();
+        assert!(failure.message.contains("link"), "{failure:?}");
+        assert!(place.directory("logs/sub").is_err());
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_in_the_way_of_a_directory_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a"), "x").unwrap();
+        assert!(Place::new(dir.path()).file("a/b").unwrap_err().message.contains("a file is here"));
+        assert_eq!(fs::read(dir.path().join("a")).unwrap(), b"x");
+    }
+
+    #[test]
+    fn an_output_is_a_directory_a_name_or_standard_output() {
+        let dir = tempfile::tempdir().unwrap();
+        let parse = |text: &str| Destination::parse(Some(text.as_ref()));
+        assert_eq!(Destination::parse(None), Destination::Directory(PathBuf::new()));
+        assert_eq!(parse("-"), Destination::Stdout);
+        assert_eq!(parse("new/"), Destination::Directory("new/".into()));
+        assert_eq!(parse("new"), Destination::Named("new".into()));
+        assert_eq!(parse(dir.path().to_str().unwrap()), Destination::Directory(dir.path().into()));
+    }
+}

@@ -1,0 +1,465 @@
+//! The TCP connection under a client session: two buffers, and the waiting.
+//!
+//! Commands and bodies are collected in `out`, so that many leave in one write; what comes is read in large pieces into
+//! `input` and used from there, payload without another copy. Whoever waits does both ways at once: a server may stop
+//! reading while it answers (PROTOCOL §1).
+
+use core::future::poll_fn;
+use core::ops::Range;
+use core::pin::Pin;
+use core::task::{Context, Poll, ready};
+use core::time::Duration;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use skiff_proto::Payload;
+use skiff_proto::client::{BodyError, ClientEvent, ClientSession, Peer};
+use skiff_proto::command::{Command, MAX_COMMAND};
+use skiff_proto::crc::Crc32c;
+use skiff_proto::error::{ErrorCode, InvalidState};
+use skiff_proto::frame::HEADER_LEN;
+use skiff_proto::reply::{RemoteError, Tag};
+use skiff_proto::store::{Space, Stat};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::HelloInfo;
+use super::cancel::CancelToken;
+use super::error::Error;
+
+/// Bytes of each of the two buffers. They are mapped, and touched only as far as they are used.
+pub(super) const BUFFER: usize = 256 << 10;
+
+/// What is kept free in `out` for the framing around payload: any command, or the longest trailer.
+const MARGIN: usize = 1024;
+
+/// Commands sent before the server has said what it is: more would only be thrown away by a classic one.
+const BEFORE_HELLO: usize = 17;
+
+/// How many commands may be without a reply.
+const QUEUE: usize = 256;
+
+type Session = ClientSession<1024, QUEUE>;
+
+/// What has come from the server, as [`ClientEvent`] but owned, and without the hello, which the connection keeps.
+#[derive(Debug)]
+pub(super) enum Event {
+    Refused(Error),
+    ClassicRefused,
+    Ignored,
+    Port(u16),
+    Done,
+    Stat(Stat),
+    Resume { offset: u64, crc: Option<u32> },
+    Sum { length: u64, crc: Option<u32> },
+    Space(Space),
+    Stored { size: u64, crc: Option<u32> },
+    Read { length: u64, size: u64, tag: Tag },
+    List,
+    Ls,
+    /// `Ok`: the body is whole; `None` if the server did not send a checksum.
+    BodyEnd(Result<Option<u32>, Error>),
+    LsEnd,
+}
+
+/// What [`Connection::poll`] found.
+#[derive(Debug)]
+pub(super) enum Incoming {
+    Event(Event),
+    /// Payload, at this place of [`Connection::input`]. Good until the next exchange.
+    Payload(Range<usize>),
+    /// Everything that came has been used.
+    Nothing,
+}
+
+/// How long to wait.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience<'a> {
+    /// Ends the wait early.
+    pub(super) cancel: Option<&'a CancelToken>,
+    /// Without any byte moving.
+    pub(super) idle: Duration,
+    /// In all.
+    pub(super) until: Option<Instant>,
+}
+
+pub(super) struct Connection {
+    stream: TcpStream,
+    address: Arc<str>,
+    session: Session,
+    hello: Option<Option<HelloInfo>>,
+    asked: bool,
+    out: Vec<u8>,
+    sent: usize,
+    len: usize,
+    input: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// Bytes of a `read` are coming in, and this is their checksum; otherwise the session computes what it needs.
+    crc: Option<Crc32c>,
+    write_error: Option<io::Error>,
+    progress: Instant,
+}
+
+impl core::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Connection").field("address", &self.address).field("session", &self.session).finish()
+    }
+}
+
+impl Connection {
+    /// Connects, within `limit`.
+    pub(super) async fn open(
+        peer: SocketAddr,
+        address: &Arc<str>,
+        limit: Duration,
+        cancel: &CancelToken,
+    ) -> Result<Self, Error> {
+        let stream = connect(peer, limit, cancel).await.map_err(|error| match error {
+            Some(error) => Error::Connect { address: address.to_string(), source: Arc::new(error) },
+            None => Error::Cancelled,
+        })?;
+        // A dead peer is found while it is believed to be working, too. Not vital, so what fails here is passed over.
+        let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(20)).with_interval(Duration::from_secs(10));
+        _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
+        Ok(Self {
+            stream,
+            address: Arc::clone(address),
+            session: Session::new(Duration::MAX),
+            hello: None,
+            asked: false,
+            out: vec![0; BUFFER + MARGIN],
+            sent: 0,
+            len: 0,
+            input: vec![0; BUFFER],
+            start: 0,
+            end: 0,
+            crc: None,
+            write_error: None,
+            progress: Instant::now(),
+        })
+    }
+
+    /// True if nothing is under way: an operation that was dropped in the middle leaves something behind.
+    pub(super) fn is_idle(&self) -> bool {
+        self.session.owed() == 0
+            && !self.session.is_sending()
+            && !self.session.has_output()
+            && self.pending() == 0
+            && self.start == self.end
+            && self.write_error.is_none()
+    }
+
+    /// True if the server has closed an idle connection, or has sent something that nobody asked for.
+    pub(super) fn is_stale(&self) -> bool {
+        if self.progress.elapsed() < Duration::from_millis(500) {
+            return false;
+        }
+        let mut byte = [core::mem::MaybeUninit::uninit()];
+        !SockRef::from(&self.stream).peek(&mut byte).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// What the server is, once it has answered: the outer `None` is "not yet", the inner "classic".
+    #[expect(clippy::option_option, reason = "not asked yet and classic are two things")]
+    pub(super) const fn hello(&self) -> Option<Option<&HelloInfo>> {
+        match &self.hello {
+            Some(hello) => Some(hello.as_ref()),
+            None => None,
+        }
+    }
+
+    pub(super) const fn peer(&self) -> Peer {
+        self.session.peer()
+    }
+
+    /// Puts the question for extended commands first, once.
+    pub(super) fn ask(&mut self) -> Result<(), Error> {
+        if !self.asked {
+            self.asked = true;
+            self.request(&Command::Hello { version_1: true })?;
+        }
+        Ok(())
+    }
+
+    /// True if there is room for `commands` more, here and in the session.
+    pub(super) fn can_request(&self, commands: usize) -> bool {
+        let limit = if self.hello.is_some() { QUEUE } else { BEFORE_HELLO };
+        self.session.can_request()
+            && self.session.owed() + commands <= limit
+            && self.room() >= commands * (HEADER_LEN + MAX_COMMAND)
+    }
+
+    /// Queues a command.
+    pub(super) fn request(&mut self, command: &Command<'_>) -> Result<(), Error> {
+        if self.session.owed() == 0 && self.pending() == 0 {
+            self.progress = Instant::now();
+        }
+        self.session.request(command).map_err(|error| self.misused(error))?;
+        self.drain();
+        Ok(())
+    }
+
+    /// Moves what the session has to say into `out`.
+    pub(super) fn drain(&mut self) {
+        self.len += self.session.poll_transmit(&mut self.out[self.len..]);
+    }
+
+    /// Bytes in `out` that have not gone out.
+    pub(super) const fn pending(&self) -> usize {
+        self.len - self.sent
+    }
+
+    /// Bytes of room in `out`.
+    pub(super) fn room(&self) -> usize {
+        self.out.len() - self.len
+    }
+
+    /// Room for payload to be sent, with what it needs of framing behind it left over; hand it back with
+    /// [`Connection::sent_payload`].
+    pub(super) fn payload_room(&mut self) -> &mut [u8] {
+        self.drain();
+        let room = self.room().saturating_sub(MARGIN - HEADER_LEN);
+        let n = self.session.payload_out().map_or(0, |payload| payload.clamp(room));
+        &mut self.out[self.len..self.len + n]
+    }
+
+    /// `n` bytes of payload lie in the room that was lent.
+    pub(super) fn sent_payload(&mut self, n: usize) -> Result<(), Error> {
+        self.session.advance_out(n as u64).map_err(|error| self.misused(error))?;
+        self.len += n;
+        Ok(())
+    }
+
+    /// The session, for the body of a `write`. What it queues has to be moved with [`Connection::drain`].
+    pub(super) const fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    /// How many replies are owed.
+    pub(super) fn owed(&self) -> usize {
+        self.session.owed()
+    }
+
+    /// What came, for the range of [`Incoming::Payload`].
+    pub(super) fn input(&self, range: Range<usize>) -> &[u8] {
+        &self.input[range]
+    }
+
+    /// The checksum of the bytes of the present `read` so far.
+    pub(super) fn body_crc(&self) -> Crc32c {
+        self.crc.unwrap_or_default()
+    }
+
+    /// Uses what has come, up to the next thing that the operation has to know.
+    pub(super) fn poll(&mut self) -> Result<Incoming, Error> {
+        loop {
+            let asked = self.hello.is_none();
+            match self.session.poll_event().map_err(|source| self.protocol(source))? {
+                Some(ClientEvent::Hello(hello)) => {
+                    self.hello = Some(hello.map(|hello| HelloInfo {
+                        server: hello.server.to_owned(),
+                        commands: hello.commands,
+                        name_max: hello.name_max,
+                        idle: hello.idle,
+                        nocrc: hello.nocrc,
+                    }));
+                    continue;
+                }
+                // Without an answer to the question nothing else makes sense.
+                Some(ClientEvent::Refused(error)) if asked => return Err(refused(&error)),
+                Some(event) => {
+                    let event = owned(event);
+                    match event {
+                        Event::Read { .. } => self.crc = Some(Crc32c::new()),
+                        Event::BodyEnd(_) | Event::List | Event::Ls => self.crc = None,
+                        _ => {}
+                    }
+                    return Ok(Incoming::Event(event));
+                }
+                None => {}
+            }
+            let input = &mut self.input[self.start..self.end];
+            if input.is_empty() {
+                return Ok(Incoming::Nothing);
+            }
+            let Some(payload) = self.session.payload_in() else {
+                let taken = self.session.handle_input(input).map_err(|source| self.protocol(source))?;
+                self.start += taken;
+                continue;
+            };
+            let input = &mut input[..Payload::clamp(payload, self.end - self.start)];
+            let result = match &mut self.crc {
+                Some(crc) => {
+                    crc.update(input);
+                    let value = crc.value();
+                    // The value goes in while the body still is the present one: behind its last byte there is only the
+                    // trailer.
+                    self.session.advance_in_opaque(input.len() as u64).and_then(|()| self.session.supply_crc_in(value))
+                }
+                None => self.session.advance_in(input),
+            };
+            let range = self.start..self.start + input.len();
+            self.start = range.end;
+            result.map_err(|error| self.misused(error))?;
+            return Ok(Incoming::Payload(range));
+        }
+    }
+
+    /// Sends and receives until something has moved.
+    ///
+    /// # Errors
+    /// [`Error::Lost`], [`Error::Timeout`], [`Error::Cancelled`]. After any of them but the last the connection is of no
+    /// use.
+    pub(super) async fn exchange(&mut self, patience: Patience<'_>) -> Result<(), Error> {
+        if patience.cancel.is_some_and(CancelToken::is_cancelled) {
+            return Err(Error::Cancelled);
+        }
+        let deadline = self.progress.checked_add(patience.idle);
+        let deadline = match (deadline, patience.until) {
+            (Some(deadline), Some(until)) => Some(deadline.min(until)),
+            (deadline, until) => deadline.or(until),
+        };
+        let moved = tokio::select! {
+            biased;
+            moved = poll_fn(|cx| self.poll_exchange(cx)) => moved,
+            () = cancelled(patience.cancel) => return Err(Error::Cancelled),
+            () = expired(deadline) => {
+                return Err(Error::Timeout { address: self.address.to_string(), after: self.progress.elapsed() });
+            }
+        };
+        self.progress = Instant::now();
+        moved.map_err(|source| Error::Lost { address: self.address.to_string(), source: Arc::new(source) })
+    }
+
+    fn poll_exchange(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut moved = false;
+        while self.sent < self.len && self.write_error.is_none() {
+            match Pin::new(&mut self.stream).poll_write(cx, &self.out[self.sent..self.len]) {
+                Poll::Ready(Ok(n)) => {
+                    self.sent += n;
+                    moved = true;
+                }
+                // What the server said before it closed still lies in the socket: read on.
+                Poll::Ready(Err(error)) => self.write_error = Some(error),
+                Poll::Pending => break,
+            }
+        }
+        if self.sent == self.len {
+            (self.sent, self.len) = (0, 0);
+        }
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+        let mut buffer = ReadBuf::new(&mut self.input[self.end..]);
+        let read = match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+            Poll::Ready(Ok(())) if buffer.filled().is_empty() => Err(io::ErrorKind::UnexpectedEof.into()),
+            Poll::Ready(Ok(())) => {
+                self.end += buffer.filled().len();
+                Ok(())
+            }
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Pending if moved => Ok(()),
+            Poll::Pending => return Poll::Pending,
+        };
+        Poll::Ready(read.map_err(|error| self.write_error.take().unwrap_or(error)))
+    }
+
+    /// Sends what is queued, for at most `limit`, and closes.
+    pub(super) async fn close(mut self, limit: Duration) {
+        _ = self.session.request(&Command::Quit);
+        self.drain();
+        let flush = poll_fn(|cx| {
+            while self.sent < self.len {
+                match ready!(Pin::new(&mut self.stream).poll_write(cx, &self.out[self.sent..self.len])) {
+                    Ok(n) if n > 0 => self.sent += n,
+                    _ => break,
+                }
+            }
+            Poll::Ready(())
+        });
+        _ = timeout(limit, flush).await;
+    }
+
+    /// Gives a body that is being sent up; a refused or cancelled one.
+    pub(super) fn abort(&mut self, code: ErrorCode) {
+        _ = self.session.abort(code);
+        self.drain();
+    }
+
+    pub(super) fn protocol(&self, source: skiff_proto::ProtocolError) -> Error {
+        Error::Protocol { address: self.address.to_string(), source }
+    }
+
+    /// A call out of order is a bug here; it ends the operation, not the program.
+    pub(super) fn misused(&self, error: InvalidState) -> Error {
+        debug_assert!(false, "{error}");
+        Error::Lost { address: self.address.to_string(), source: Arc::new(io::Error::other(error)) }
+    }
+}
+
+/// Connects to one address. `None`: cancelled.
+pub(super) async fn connect(
+    peer: SocketAddr,
+    limit: Duration,
+    cancel: &CancelToken,
+) -> Result<TcpStream, Option<io::Error>> {
+    let stream = tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Err(None),
+        stream = timeout(limit, TcpStream::connect(peer)) => stream,
+    };
+    let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Waits for the token, for ever without one.
+pub(super) async fn cancelled(cancel: Option<&CancelToken>) {
+    match cancel {
+        Some(cancel) => cancel.cancelled().await,
+        None => core::future::pending().await,
+    }
+}
+
+async fn expired(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => core::future::pending().await,
+    }
+}
+
+/// `error CODE TEXT` as an error.
+pub(super) fn refused(error: &RemoteError<'_>) -> Error {
+    Error::Refused { code: error.code, word: error.word.to_owned(), text: error.text.to_owned() }
+}
+
+fn owned(event: ClientEvent<'_>) -> Event {
+    match event {
+        ClientEvent::Hello(_) | ClientEvent::Done => Event::Done,
+        ClientEvent::Refused(error) => Event::Refused(refused(&error)),
+        ClientEvent::ClassicRefused => Event::ClassicRefused,
+        ClientEvent::Ignored => Event::Ignored,
+        ClientEvent::Port(port) => Event::Port(port),
+        ClientEvent::Stat(stat) => Event::Stat(stat),
+        ClientEvent::Resume { offset, crc } => Event::Resume { offset, crc },
+        ClientEvent::Sum { length, crc } => Event::Sum { length, crc },
+        ClientEvent::Space(space) => Event::Space(space),
+        ClientEvent::Stored { size, crc } => Event::Stored { size, crc },
+        ClientEvent::Read { length, size, tag } => Event::Read { length, size, tag },
+        ClientEvent::List => Event::List,
+        ClientEvent::Ls => Event::Ls,
+        ClientEvent::LsEnd => Event::LsEnd,
+        ClientEvent::BodyEnd(verdict) => Event::BodyEnd(verdict.map_err(|error| match error {
+            BodyError::Mismatch => Error::Mismatch { what: "the checksum differs".to_owned() },
+            BodyError::Length { announced, received } => {
+                Error::Mismatch { what: format!("{received} bytes came where {announced} were announced") }
+            }
+            BodyError::Aborted(error) => {
+                Error::Aborted { code: error.code, word: error.word.to_owned(), text: error.text.to_owned() }
+            }
+        })),
+    }
+}

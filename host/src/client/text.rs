@@ -1,0 +1,32 @@
+//! Making a server's text fit for a terminal.
+
+use core::fmt::Write;
+use std::borrow::Cow;
+
+/// `text` with everything that could steer a terminal or turn its reading direction written as `\u{..}`: control
+/// characters, bidirectional overrides, isolates and marks, zero-width characters, line and paragraph separators. A
+/// backslash stays as it is.
+#[must_use]
+pub fn sanitize(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_dangerous) {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_dangerous(c) {
+            _ = write!(safe, "\\u{{{:x}}}", u32::from(c));
+        } else {
+            safe.push(c);
+        }
+    }
+    Cow::Owned(safe)
+}
+
+/// True for a character that [`sanitize`] replaces.
+#[must_use]
+pub fn is_dangerous(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}

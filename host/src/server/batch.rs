@@ -1,0 +1,171 @@
+//! Several writes made durable together (PROTOCOL §7): a disk that is asked once for a hundred files answers a hundred
+//! times as fast.
+//!
+//! Files whose bodies are through wait here until the batch is closed: when no further input is waiting, at a limit, after
+//! 100 ms, or before a command that could see the difference. While one batch becomes durable the next one fills.
+
+use core::time::Duration;
+use std::collections::{HashSet, VecDeque};
+
+use skiff_proto::name::Name;
+use skiff_proto::server::Answer;
+use skiff_proto::store::Stat;
+use skiff_proto::{ErrorCode, Refusal};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::Instant;
+
+use crate::store::{DirStore, Stage};
+
+/// Files in a batch at most: each holds a descriptor.
+const MOST_FILES: usize = 128;
+
+/// Bytes in a batch at most: so many wait in the page cache for one sync.
+const MOST_BYTES: u64 = 64 * 1024 * 1024;
+
+/// How long the first file of a batch waits at most.
+const LONGEST: Duration = Duration::from_millis(100);
+
+/// A connection's writes that are whole, but not durable yet.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    files: Vec<(Stage, Option<u32>)>,
+    bytes: u64,
+    names: Names,
+    closes: Option<Instant>,
+    committing: Option<(JoinHandle<Vec<Result<Stat, Refusal>>>, Names, usize)>,
+    /// Answers to be given, in order.
+    answers: VecDeque<Result<Answer, Refusal>>,
+}
+
+/// Names that a batch will put in place, and the directories they lie in.
+#[derive(Debug, Default)]
+struct Names {
+    files: HashSet<Box<str>>,
+    parents: HashSet<Box<str>>,
+}
+
+impl Names {
+    fn insert(&mut self, name: Name<'_>) {
+        self.files.insert(name.as_str().into());
+        let mut parent = name.parent();
+        while let Some(dir) = parent {
+            if !self.parents.insert(dir.as_str().into()) {
+                break;
+            }
+            parent = dir.parent();
+        }
+    }
+
+    /// True if a write to `name` could see the difference: the same name, a file where it needs a directory, or the other
+    /// way round.
+    fn touches(&self, name: Name<'_>) -> bool {
+        if self.files.is_empty() {
+            return false;
+        }
+        core::iter::successors(Some(name), |name| name.parent()).any(|name| self.files.contains(name.as_str()))
+            || self.parents.contains(name.as_str())
+    }
+}
+
+impl Batch {
+    /// Adds a file whose body is through.
+    pub(super) fn push(&mut self, name: Name<'_>, stage: Stage, crc: Option<u32>) {
+        self.names.insert(name);
+        self.bytes += stage.size();
+        self.files.push((stage, crc));
+        self.closes.get_or_insert_with(|| Instant::now() + LONGEST);
+    }
+
+    /// True if a write to `name` has to wait until the batch is durable.
+    pub(super) fn touches(&self, name: Name<'_>) -> bool {
+        self.names.touches(name) || self.committing.as_ref().is_some_and(|(_, names, _)| names.touches(name))
+    }
+
+    /// True if nothing is owed, and nothing under way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.committing.is_none() && self.answers.is_empty()
+    }
+
+    /// True if it must be closed whatever else comes.
+    pub(super) fn is_due(&self) -> bool {
+        self.files.len() >= MOST_FILES
+            || self.bytes >= MOST_BYTES
+            || self.closes.is_some_and(|closes| closes <= Instant::now())
+    }
+
+    /// True if it can take no more before the one under way is durable.
+    pub(super) fn is_full(&self) -> bool {
+        self.committing.is_some() && (self.files.len() >= MOST_FILES || self.bytes >= MOST_BYTES)
+    }
+
+    /// When it must be closed; `None` while the one before is still under way.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        if self.committing.is_some() { None } else { self.closes }
+    }
+
+    /// Begins to make the batch durable, unless one is under way or it is empty. True if one is under way now.
+    pub(super) fn close(&mut self, store: &DirStore) -> bool {
+        if self.committing.is_none() && !self.files.is_empty() {
+            let files = core::mem::take(&mut self.files);
+            let names = core::mem::take(&mut self.names);
+            let count = files.len();
+            self.bytes = 0;
+            self.closes = None;
+            let store = store.clone();
+            let task = spawn_blocking(move || store.commit_batch(files));
+            self.committing = Some((task, names, count));
+        }
+        self.committing.is_some()
+    }
+
+    /// Waits until the batch under way is durable; for ever if there is none.
+    pub(super) async fn committed(&mut self) {
+        let Some((task, _, count)) = &mut self.committing else { return core::future::pending().await };
+        let count = *count;
+        match task.await {
+            Ok(results) => self.answers.extend(
+                results.into_iter().map(|result| result.map(|stat| Answer::Stored { size: stat.size, crc: stat.crc })),
+            ),
+            Err(error) => {
+                tracing::error!(%error, "commit");
+                self.answers.extend(core::iter::repeat_n(Err(ErrorCode::Io.into()), count));
+            }
+        }
+        self.committing = None;
+    }
+
+    /// The next answer to be given.
+    pub(super) fn front(&self) -> Option<Result<Answer, Refusal>> {
+        self.answers.front().copied()
+    }
+
+    /// That answer was given.
+    pub(super) fn pop(&mut self) {
+        self.answers.pop_front();
+    }
+
+    /// Makes everything durable that is still in it: the client has asked for it, whether it still listens or not.
+    pub(super) async fn finish(&mut self, store: &DirStore) {
+        while self.close(store) {
+            self.committed().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_waits_for_names_it_could_see() {
+        let name = |text: &'static str| Name::parse(text.as_bytes(), 255).unwrap();
+        let mut names = Names::default();
+        assert!(!names.touches(name("a")));
+        names.insert(name("d/e/f"));
+        for (other, touches) in
+            [("d/e/f", true), ("d/e", true), ("d", true), ("d/e/f/g", true), ("d/x", false), ("d/e/g", false)]
+        {
+            assert_eq!(names.touches(name(other)), touches, "{other}");
+        }
+    }
+}

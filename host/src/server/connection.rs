@@ -1,0 +1,560 @@
+//! One control connection: the loop round its session.
+//!
+//! Data flows through here in one direction at a time: from the socket through `input` into session and store, or from
+//! the store through `output` to the socket. [`Connection::step`] does whatever can be done at once, and
+//! [`Connection::wait`] sleeps until something else can.
+
+use core::mem;
+use core::time::Duration;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use skiff_proto::command::{Request, command_len};
+use skiff_proto::frame::MAX_LENGTH;
+use skiff_proto::name::MAX_NAME;
+use skiff_proto::server::{Answer, Close, ServerEvent, ServerSession};
+use skiff_proto::store::{Stat, clamp_range};
+use skiff_proto::{ErrorCode, InvalidState, Payload, Refusal};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, watch};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tracing::{debug, info, warn};
+
+use super::batch::Batch;
+use super::data::{self, Purpose};
+use super::output::{Listing, Output, Reading};
+use super::work::{self, Change, Done, StopOnDrop, Write};
+use super::{Phase, Shared};
+use crate::store::{File, Stage};
+
+/// Bytes that may be discarded after the last reply, so that no reset destroys it (PROTOCOL §1).
+const LINGER_BYTES: usize = 64 * 1024;
+/// And for how long.
+const LINGER_TIME: Duration = Duration::from_secs(1);
+
+/// Bytes of a `sum` that are read on the spot.
+const SMALL_SUM: u64 = 256 * 1024;
+
+/// Turns of the loop that one connection may take before the others get theirs.
+const TURNS: u32 = 32;
+
+/// What the session has open in the store.
+#[derive(Debug)]
+pub(super) enum Open {
+    Nothing,
+    /// A `read`.
+    Reading(Reading),
+    /// A `list`.
+    Listing(Box<Listing>),
+    /// A classic `ls`: its names, and how many bytes of them have gone out.
+    Names(Vec<u8>, usize),
+    /// A `write`.
+    Writing {
+        stage: Box<Stage>,
+        name: Box<str>,
+    },
+}
+
+/// A file that a request has asked for.
+type Opened = Result<(File, Stat), Refusal>;
+
+/// A request that has to wait until the batch before it is durable.
+#[derive(Debug)]
+enum Waiting {
+    Write(Write),
+    Change(Change),
+}
+
+/// One control connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) shared: Arc<Shared>,
+    pub(super) stream: TcpStream,
+    pub(super) session: ServerSession<{ command_len(MAX_NAME) }>,
+    /// Input that the session could not take yet, and how much of it it has taken since.
+    pub(super) input: Vec<u8>,
+    pub(super) taken: usize,
+    pub(super) output: Output,
+    pub(super) open: Open,
+    pub(super) batch: Batch,
+    /// The peer has sent everything it will.
+    pub(super) ended: bool,
+    peer: SocketAddr,
+    waiting: Option<Box<Waiting>>,
+    work: Option<(JoinHandle<Done>, StopOnDrop)>,
+    /// Told when another connection takes over the name that this one writes.
+    evicted: Arc<Notify>,
+    /// When one of its data connections has made progress last.
+    progress: Option<Arc<AtomicU64>>,
+    phase: watch::Receiver<Phase>,
+    /// The driver has used its session wrongly: a bug, and the end of the connection.
+    broken: bool,
+}
+
+impl Connection {
+    pub(super) fn new(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            session: ServerSession::new(shared.options.limits()),
+            input: Vec::new(),
+            taken: 0,
+            output: Output::default(),
+            open: Open::Nothing,
+            batch: Batch::default(),
+            ended: false,
+            peer,
+            waiting: None,
+            work: None,
+            evicted: Arc::default(),
+            progress: None,
+            phase: shared.phase.subscribe(),
+            broken: false,
+            shared: Arc::clone(shared),
+        })
+    }
+
+    /// Serves to the end.
+    pub(super) async fn serve(mut self) {
+        let close = self.run().await;
+        match close {
+            Ok(Close::Gracefully) => {
+                debug!(peer = %self.peer, "closed");
+                self.linger().await;
+            }
+            Ok(Close::Reset) => {
+                info!(peer = %self.peer, "reset");
+                super::reset(&self.stream);
+            }
+            Err(error) => debug!(peer = %self.peer, %error, "lost"),
+        }
+        // What a client has sent whole, it gets, whether it still listens or not. What it has sent in part stays staged.
+        let Self { mut batch, open, shared, .. } = self;
+        drop(open);
+        batch.finish(&shared.store).await;
+    }
+
+    async fn run(&mut self) -> io::Result<Close> {
+        loop {
+            self.tick();
+            let mut turns = 0;
+            while self.step()? {
+                turns += 1;
+                if turns == TURNS {
+                    turns = 0;
+                    tokio::task::yield_now().await;
+                    self.tick();
+                }
+            }
+            if self.broken {
+                return Ok(Close::Reset);
+            }
+            match self.session.poll_close() {
+                Some(Close::Reset) => return Ok(Close::Reset),
+                Some(Close::Gracefully) if self.output.is_empty() => return Ok(Close::Gracefully),
+                _ => {}
+            }
+            if *self.phase.borrow() == Phase::Closing && self.is_idle() {
+                return Ok(Close::Gracefully);
+            }
+            self.wait().await?;
+        }
+    }
+
+    /// True if nothing is under way.
+    fn is_idle(&self) -> bool {
+        self.session.is_idle() && self.output.is_empty() && self.input.is_empty() && self.batch.is_empty()
+    }
+
+    /// Tells the session the time.
+    fn tick(&mut self) {
+        let now = self.shared.now();
+        if let Some(progress) = &self.progress {
+            // What a data connection has moved counts here as well (PROTOCOL §3).
+            let at = progress.swap(0, Ordering::Relaxed);
+            if at > 0 {
+                self.session.handle_progress();
+            }
+        }
+        self.session.handle_timeout(now);
+    }
+
+    /// Does one thing that can be done at once; false if there is none.
+    fn step(&mut self) -> io::Result<bool> {
+        if self.broken || !self.output.has_room() && !self.output.flush(&self.stream)? {
+            return Ok(false);
+        }
+        if self.session.has_output() {
+            self.output.transmit(&mut self.session);
+            return Ok(true);
+        }
+        if let Some(answer) = self.batch.front() {
+            let given = self.session.answer_deferred(answer);
+            self.check(given.map(drop));
+            self.batch.pop();
+            return Ok(true);
+        }
+        if self.batch.is_due() {
+            self.batch.close(&self.shared.store);
+        }
+        if let Some(waiting) = self.waiting.take_if(|_| self.batch.is_empty()) {
+            match *waiting {
+                Waiting::Write(write) => self.begin_write(write),
+                Waiting::Change(change) => self.change(change),
+            }
+            return Ok(true);
+        }
+        if self.work.is_some() || self.waiting.is_some() {
+            self.batch.close(&self.shared.store);
+            self.output.flush(&self.stream)?;
+            return Ok(false);
+        }
+        if self.event() {
+            return Ok(true);
+        }
+        if self.session.is_sending() {
+            if self.send()? {
+                return Ok(true);
+            }
+            self.output.flush(&self.stream)?;
+            return Ok(false);
+        }
+        if !self.batch.is_full() && self.receive()? {
+            return Ok(true);
+        }
+        self.output.flush(&self.stream)?;
+        Ok(false)
+    }
+
+    /// Sleeps until there is something to do.
+    async fn wait(&mut self) -> io::Result<()> {
+        let receiving = matches!(self.session.payload(), Some(Payload::Receive { .. }));
+        let reads = !self.ended
+            && self.input.is_empty()
+            && self.work.is_none()
+            && self.waiting.is_none()
+            && !self.batch.is_full()
+            && self.output.is_empty()
+            && (receiving || self.session.want_read() > 0);
+        let writes = !self.output.is_empty() || self.session.is_sending();
+        let interest = match (reads, writes) {
+            (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
+            (true, false) => Some(Interest::READABLE),
+            (false, true) => Some(Interest::WRITABLE),
+            (false, false) => None,
+        };
+        let session = self.session.poll_timeout().map(|at| self.shared.deadline(at));
+        let deadline = session.into_iter().chain(self.batch.deadline()).min();
+        let (stream, shared) = (&self.stream, &self.shared);
+        let work = self.work.as_mut().map(|(work, _)| work);
+        tokio::select! {
+            ready = async { stream.ready(interest.unwrap_or(Interest::READABLE)).await }, if interest.is_some() => {
+                ready?;
+            }
+            done = async { work.expect("guarded").await }, if work.is_some() => {
+                self.work = None;
+                self.done(done.unwrap_or_else(|error| {
+                    tracing::error!(%error, "work");
+                    Done::Answer(Err(ErrorCode::Io.into()))
+                }));
+            }
+            () = self.batch.committed() => {}
+            () = self.evicted.notified() => self.lose(),
+            () = tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)), if deadline.is_some() => {
+                if self.batch.is_due() {
+                    self.batch.close(&shared.store);
+                }
+            }
+            _ = self.phase.changed() => {}
+        }
+        Ok(())
+    }
+
+    /// Another connection has taken over the name that this one writes: this one ends, what it has staged stays.
+    fn lose(&mut self) {
+        if let Open::Writing { stage, .. } = &self.open
+            && stage.is_evicted()
+        {
+            warn!(peer = %self.peer, "silent for too long: another client writes this file now");
+            self.broken = true;
+        }
+    }
+
+    /// Takes the session's next event, if there is one that leads on.
+    fn event(&mut self) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let store = &shared.store;
+        let Some(event) = self.session.poll_event() else { return false };
+        let answered = match event {
+            ServerEvent::Flush => {
+                self.batch.close(store);
+                return false;
+            }
+            ServerEvent::Discard => {
+                if let Open::Writing { stage, name } = mem::replace(&mut self.open, Open::Nothing) {
+                    info!(peer = %self.peer, %name, "write: not whole, dropped");
+                    store.discard(*stage);
+                }
+                Ok(())
+            }
+            ServerEvent::Commit { size, crc } => match mem::replace(&mut self.open, Open::Nothing) {
+                Open::Writing { stage, name } => match work::parse(&name) {
+                    Ok(parsed) => {
+                        info!(peer = %self.peer, %name, size, "write");
+                        self.batch.push(parsed, *stage, crc);
+                        self.session.defer()
+                    }
+                    Err(refusal) => self.session.refuse(refusal),
+                },
+                _ => Err(InvalidState),
+            },
+            ServerEvent::Request(request) => {
+                if let Some(change) = Change::of(&request) {
+                    self.change(change);
+                    return true;
+                }
+                match request {
+                    Request::Stat { name } => match store.stat(name) {
+                        Ok(stat) => self.session.answer(Answer::Stat(stat)),
+                        Err(refusal) => self.session.refuse(refusal),
+                    },
+                    Request::Space => match store.space() {
+                        Ok(space) => self.session.answer(Answer::Space(space)),
+                        Err(refusal) => self.session.refuse(refusal),
+                    },
+                    Request::Read { offset, length, name } => {
+                        debug!(peer = %self.peer, %name, offset, "read");
+                        let opened = store.open(name);
+                        self.read(opened, offset, length)
+                    }
+                    Request::List { dir } => match store.list(dir) {
+                        Ok(cursor) => {
+                            self.open = Open::Listing(Box::new(Listing::new(cursor)));
+                            self.session.answer(Answer::List)
+                        }
+                        Err(refusal) => self.session.refuse(refusal),
+                    },
+                    Request::Ls => {
+                        let store = store.clone();
+                        self.spawn(move |_| data::names(&store));
+                        Ok(())
+                    }
+                    Request::Resume { size, name } => {
+                        let (store, name) = (store.clone(), name.as_str().to_owned());
+                        self.spawn(move |_| work::resume(&store, &name, size));
+                        Ok(())
+                    }
+                    Request::Sum { offset, length, name } => {
+                        let opened = store.open(name);
+                        self.sum(opened, offset, length)
+                    }
+                    Request::Write { offset, size, mtime, name } => {
+                        let touches = self.batch.touches(name);
+                        let write = Write { offset, size, mtime, name: name.as_str().to_owned() };
+                        if touches {
+                            self.waiting = Some(Box::new(Waiting::Write(write)));
+                        } else {
+                            self.begin_write(write);
+                        }
+                        Ok(())
+                    }
+                    Request::Get { name } => {
+                        info!(peer = %self.peer, %name, "get");
+                        match store.open(name) {
+                            Ok((file, stat)) if stat.size <= MAX_LENGTH => self.claim(Purpose::Get(file)),
+                            Ok(_) => self.session.refuse(ErrorCode::TooLong.into()),
+                            Err(refusal) => self.session.refuse(refusal),
+                        }
+                    }
+                    Request::Put { name } => {
+                        info!(peer = %self.peer, %name, "put");
+                        let name_owned = name.as_str().into();
+                        match store.check_put(name).and_then(|()| store.stage_unnamed(0)) {
+                            Ok(stage) => self.claim(Purpose::Put(stage, name_owned)),
+                            Err(refusal) => self.session.refuse(refusal),
+                        }
+                    }
+                    Request::Remove { .. } | Request::Rename { .. } | Request::Mkdir { .. } | Request::Rmdir { .. } => {
+                        self.session.refuse(ErrorCode::Unsupported.into())
+                    }
+                }
+            }
+        };
+        self.check(answered);
+        true
+    }
+
+    fn read(&mut self, opened: Opened, offset: u64, length: Option<u64>) -> Result<(), InvalidState> {
+        let ranged = opened.and_then(|(file, stat)| Ok((clamp_range(offset, length, stat.size)?, file, stat)));
+        match ranged {
+            Ok((length, file, stat)) => {
+                let tag = self.shared.store.tag(&file);
+                self.session.answer(Answer::Read { length, size: stat.size, tag })?;
+                let whole = offset == 0 && length == stat.size;
+                if let Some(crc) = stat.crc.filter(|_| whole) {
+                    self.session.supply_crc(Some(crc))?;
+                }
+                self.open = Open::Reading(Reading::new(file, offset, whole));
+                Ok(())
+            }
+            Err(refusal) => self.session.refuse(refusal),
+        }
+    }
+
+    fn sum(&mut self, opened: Opened, offset: u64, length: Option<u64>) -> Result<(), InvalidState> {
+        let ranged = opened.and_then(|(file, stat)| Ok((clamp_range(offset, length, stat.size)?, file, stat)));
+        match ranged {
+            Ok((length, _, stat)) if offset == 0 && length == stat.size && stat.crc.is_some() => {
+                self.session.answer(Answer::Sum { length, crc: stat.crc.unwrap_or_default() })
+            }
+            Ok((length, file, _)) => {
+                let store = self.shared.store.clone();
+                if length <= SMALL_SUM {
+                    self.done(work::sum(&store, &file, offset, length, &false.into()));
+                } else {
+                    self.spawn(move |stop| work::sum(&store, &file, offset, length, stop));
+                }
+                Ok(())
+            }
+            Err(refusal) => self.session.refuse(refusal),
+        }
+    }
+
+    /// Begins a `write` that nothing stands in the way of.
+    fn begin_write(&mut self, write: Write) {
+        let store = self.shared.store.clone();
+        if write.offset == 0 {
+            let staged = write.stage(&store);
+            self.staged(staged, write.name.into());
+        } else {
+            // What is staged has to be read for its checksum.
+            let name = write.name.clone().into();
+            self.spawn(move |_| Done::Staged(write.stage(&store), name));
+        }
+    }
+
+    fn staged(&mut self, staged: Result<(Stage, u32), Refusal>, name: Box<str>) {
+        let answered = match staged {
+            Ok((stage, crc)) => {
+                let evicted = Arc::clone(&self.evicted);
+                stage.owner().on_evict(move || evicted.notify_one());
+                self.open = Open::Writing { stage: Box::new(stage), name };
+                self.session.answer(Answer::Write { crc })
+            }
+            Err(refusal) => {
+                info!(peer = %self.peer, %name, %refusal, "write refused");
+                self.session.refuse(refusal)
+            }
+        };
+        self.check(answered);
+    }
+
+    /// Carries out a change, once everything before it is durable.
+    fn change(&mut self, change: Change) {
+        if self.batch.is_empty() {
+            info!(peer = %self.peer, ?change);
+            let store = self.shared.store.clone();
+            self.spawn(move |_| change.carry_out(&store));
+        } else {
+            self.waiting = Some(Box::new(Waiting::Change(change)));
+        }
+    }
+
+    /// Answers a `get` or `put` with a port, now or when one is free.
+    fn claim(&mut self, purpose: Purpose) -> Result<(), InvalidState> {
+        let ip = match self.stream.local_addr() {
+            Ok(local) => local.ip(),
+            Err(_) => return self.session.refuse(ErrorCode::Io.into()),
+        };
+        match self.shared.ports.claim(ip) {
+            Ok(Some(claim)) => self.announce(Some(claim), purpose),
+            Ok(None) => {
+                let shared = Arc::clone(&self.shared);
+                let waiting = tokio::spawn(async move {
+                    let claim = shared.ports.wait(ip).await;
+                    Done::Claimed(claim.unwrap_or(None), purpose)
+                });
+                self.work = Some((waiting, StopOnDrop::default()));
+                Ok(())
+            }
+            Err(error) => {
+                warn!(%error, "no data port");
+                self.session.refuse(ErrorCode::Io.into())
+            }
+        }
+    }
+
+    fn announce(&mut self, claim: Option<super::ports::Claim>, purpose: Purpose) -> Result<(), InvalidState> {
+        let port = claim.as_ref().and_then(|claim| claim.port().ok());
+        let (Some(claim), Some(port)) = (claim, port) else { return self.session.refuse(ErrorCode::Busy.into()) };
+        let progress = self.progress.get_or_insert_default();
+        data::start(&self.shared, claim, self.peer.ip(), purpose, Arc::clone(progress));
+        self.session.answer(Answer::Port(port))
+    }
+
+    /// Work is done: the session gets its answer.
+    fn done(&mut self, done: Done) {
+        let answered = match done {
+            Done::Answer(Ok(answer)) => self.session.answer(answer),
+            Done::Answer(Err(refusal)) => self.session.refuse(refusal),
+            Done::Staged(staged, name) => {
+                self.staged(staged, name);
+                Ok(())
+            }
+            Done::Names(Ok(names)) => {
+                let answered = self.session.answer(Answer::Ls { length: names.len() as u64 });
+                self.open = Open::Names(names, 0);
+                answered
+            }
+            Done::Names(Err(refusal)) => self.session.refuse(refusal),
+            Done::Claimed(claim, purpose) => self.announce(claim, purpose),
+        };
+        self.check(answered);
+    }
+
+    /// Has `work` done on the blocking pool.
+    fn spawn(&mut self, work: impl FnOnce(&std::sync::atomic::AtomicBool) -> Done + Send + 'static) {
+        let stop = StopOnDrop::default();
+        let flag = Arc::clone(&stop.0);
+        self.work = Some((spawn_blocking(move || work(&flag)), stop));
+    }
+
+    /// An answer that did not fit is a bug of this driver: the connection ends, nothing else is harmed.
+    pub(super) fn check(&mut self, answered: Result<(), InvalidState>) {
+        if answered.is_err() {
+            tracing::error!(peer = %self.peer, open = ?self.open, "out of step with the session");
+            self.broken = true;
+        }
+    }
+
+    /// Says that everything has been sent, then discards what still comes (PROTOCOL §1).
+    async fn linger(&mut self) {
+        if socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Write).is_err() {
+            return;
+        }
+        let discard = async {
+            let mut piece = [0; 1024];
+            let mut discarded = 0;
+            while discarded < LINGER_BYTES {
+                if self.stream.readable().await.is_err() {
+                    return;
+                }
+                match self.stream.try_read(&mut piece) {
+                    Ok(0) => return,
+                    Ok(n) => discarded += n,
+                    Err(error) if super::would_block(&error) => {}
+                    Err(_) => return,
+                }
+            }
+        };
+        _ = tokio::time::timeout(LINGER_TIME, discard).await;
+    }
+
+    /// Who is at the other end.
+    pub(super) const fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+}

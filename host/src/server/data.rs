@@ -1,0 +1,207 @@
+//! Classic data connections: one file each, beside the control connection and longer than it if need be (PROTOCOL §3).
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use skiff_proto::name::{MAX_NAME, Name};
+use skiff_proto::store::EntryKind;
+use skiff_proto::transfer::{Incoming, Outgoing, TransferError};
+use skiff_proto::{ErrorCode, Payload, Refusal};
+use tokio::net::TcpStream;
+use tokio::task::spawn_blocking;
+use tracing::{debug, info, warn};
+
+use super::input::{Scratch, append};
+use super::ports::Claim;
+use super::work::{Done, parse};
+use super::{Phase, Running, Shared, output, would_block};
+use crate::store::{DirStore, File, Stage};
+
+/// Names that a taken one is tried as: `report(1).txt` and so on.
+const NUMBERS: u32 = 100_000;
+
+/// Bytes of a file that go out together with its length, in one write.
+const HEAD: usize = 64 * 1024;
+
+/// What a data connection is for.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    Get(File),
+    Put(Stage, Box<str>),
+}
+
+/// Why a data connection was reset.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
+    #[error("{0}")]
+    Refusal(#[from] Refusal),
+}
+
+/// Waits for the client of a port that is announced now, and serves it.
+pub(super) fn start(shared: &Arc<Shared>, claim: Claim, owner: IpAddr, purpose: Purpose, progress: Arc<AtomicU64>) {
+    let running = Running::new(shared);
+    let mut phase = shared.phase.subscribe();
+    tokio::spawn(async move {
+        let accepted = tokio::select! {
+            accepted = claim.accept(owner) => accepted,
+            _ = phase.wait_for(|phase| *phase == Phase::Closing) => return,
+        };
+        match accepted {
+            Ok(Some((stream, lease))) => {
+                let shared = &running.0;
+                let served = match purpose {
+                    Purpose::Get(file) => send(shared, &stream, &file, &progress).await,
+                    Purpose::Put(stage, name) => receive(shared, &stream, stage, &name, &progress).await,
+                };
+                if let Err(failure) = served {
+                    warn!(%owner, %failure, "data connection reset");
+                    super::reset(&stream);
+                }
+                drop(stream);
+                drop(lease);
+            }
+            Ok(None) => debug!(%owner, "data port given back: nobody came"),
+            Err(error) => warn!(%owner, %error, "data connection"),
+        }
+        drop(running);
+    });
+}
+
+/// Puts down that a data connection has made progress, for its control connection's clock.
+fn moved(shared: &Shared, progress: &AtomicU64) {
+    progress.store(shared.now().as_millis(), Ordering::Relaxed);
+}
+
+/// Sends a file: its length and its first bytes in one write, then the rest.
+async fn send(shared: &Shared, stream: &TcpStream, file: &File, progress: &AtomicU64) -> Result<(), Failure> {
+    stream.set_nodelay(true)?;
+    let size = file.stat().size;
+    let mut outgoing = Outgoing::new(size, size, shared.options.idle, shared.options.min_rate);
+    outgoing.handle_timeout(shared.now())?;
+    let mut head = vec![0; 10 + usize::try_from(size).map_or(HEAD, |size| size.min(HEAD))];
+    let framing = outgoing.poll_transmit(&mut head);
+    let mut len = framing;
+    while len < head.len() {
+        match shared.store.read_at(file, (len - framing) as u64, &mut head[len..])? {
+            0 => return Err(Refusal::from(ErrorCode::Changed).into()),
+            n => len += n,
+        }
+    }
+    let mut sent = 0;
+    let mut offset = (len - framing) as u64;
+    outgoing.advance(offset).map_err(|_| Refusal::from(ErrorCode::Io))?;
+    loop {
+        let written = if sent < len {
+            stream.try_write(&head[sent..len]).map(|n| {
+                sent += n;
+                n as u64
+            })
+        } else if let Some(Payload::Send { remaining }) = outgoing.payload() {
+            head = Vec::new();
+            let written = if shared.options.portable {
+                output::send_through_memory(stream, file, offset, remaining)
+            } else {
+                output::send_file(stream, file, offset, remaining)
+            };
+            if let Ok(n) = written {
+                offset += n;
+                outgoing.advance(n).map_err(|_| Refusal::from(ErrorCode::Io))?;
+            }
+            written
+        } else {
+            info!(size, "get: sent");
+            return Ok(());
+        };
+        match written {
+            Ok(0) => return Err(Refusal::from(ErrorCode::Changed).into()),
+            Ok(_) => moved(shared, progress),
+            Err(error) if would_block(&error) => {
+                let deadline = shared.deadline(outgoing.poll_timeout());
+                _ = tokio::time::timeout_at(deadline, stream.writable()).await;
+                outgoing.handle_timeout(shared.now())?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        tokio::task::coop::consume_budget().await;
+    }
+}
+
+/// Receives a file up to the end of the stream and puts it in place under the first name that is free.
+async fn receive(
+    shared: &Shared,
+    stream: &TcpStream,
+    mut stage: Stage,
+    name: &str,
+    progress: &AtomicU64,
+) -> Result<(), Failure> {
+    let mut incoming = Incoming::new(shared.options.idle, shared.options.min_rate);
+    loop {
+        incoming.handle_timeout(shared.now())?;
+        let mut scratch = Scratch::take();
+        match stream.try_read(&mut scratch) {
+            Ok(0) => break,
+            Ok(n) => {
+                let framing = incoming.handle_input(&scratch[..n])?;
+                if framing < n {
+                    incoming.advance(&scratch[framing..n])?;
+                    append(&shared.store, &mut stage, &scratch[framing..n])?;
+                }
+                moved(shared, progress);
+                drop(scratch);
+                tokio::task::coop::consume_budget().await;
+            }
+            Err(error) if would_block(&error) => {
+                drop(scratch);
+                let deadline = shared.deadline(incoming.poll_timeout());
+                _ = tokio::time::timeout_at(deadline, stream.readable()).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let size = incoming.handle_eof()?;
+    let (store, name) = (shared.store.clone(), name.to_owned());
+    let stored = spawn_blocking(move || commit_new(&store, &mut stage, &name)).await;
+    let name = stored.map_err(|error| io::Error::other(error.to_string()))??;
+    info!(%name, size, "put: stored");
+    Ok(())
+}
+
+/// Puts a stage in place under `name`, or the first numbered name that is free.
+fn commit_new(store: &DirStore, stage: &mut Stage, name: &str) -> Result<String, Refusal> {
+    let name = parse(name)?;
+    let mut buffer = [0; MAX_NAME];
+    let mut candidate = name;
+    for number in 1..=NUMBERS {
+        match store.commit_new(stage, candidate) {
+            Ok(_) => return Ok(candidate.as_str().to_owned()),
+            Err(refusal) if refusal.code == ErrorCode::Exists => {}
+            Err(refusal) => return Err(refusal),
+        }
+        candidate = name.numbered(number, MAX_NAME, &mut buffer).map_err(|_| Refusal::from(ErrorCode::BadName))?;
+    }
+    Err(ErrorCode::Exists.into())
+}
+
+/// The names that a classic `ls` shows, joined by LF.
+pub(super) fn names(store: &DirStore) -> Done {
+    let collect = || {
+        let mut names = Vec::new();
+        let mut cursor = store.list(None)?;
+        while store.next_entry(&mut cursor, &mut |entry| {
+            if matches!(entry.kind, EntryKind::File(_)) && Name::is_classic(entry.name) {
+                if !names.is_empty() {
+                    names.push(b'\n');
+                }
+                names.extend_from_slice(entry.name.as_str().as_bytes());
+            }
+        })? {}
+        Ok(names)
+    };
+    Done::Names(collect())
+}

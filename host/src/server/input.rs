@@ -1,0 +1,153 @@
+//! From the socket into session and store.
+
+use core::cell::Cell;
+use core::mem;
+use core::ops::{Deref, DerefMut};
+use std::io;
+
+use skiff_proto::{Payload, Refusal};
+use tracing::{debug, info};
+
+use super::connection::{Connection, Open};
+use super::would_block;
+use crate::store::{DirStore, Stage};
+
+/// Bytes that one read from a socket or a file takes at most.
+const SCRATCH: usize = 256 * 1024;
+
+thread_local! {
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Memory for one step, one piece a thread: nothing stays in it while a task waits, so that a thousand connections need no
+/// more of it than one.
+#[derive(Debug)]
+pub(super) struct Scratch(Vec<u8>);
+
+impl Scratch {
+    pub(super) fn take() -> Self {
+        let mut memory = SPARE.take();
+        if memory.is_empty() {
+            memory = vec![0; SCRATCH];
+        }
+        Self(memory)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        SPARE.set(mem::take(&mut self.0));
+    }
+}
+
+impl Deref for Scratch {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl DerefMut for Scratch {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+impl Connection {
+    /// Moves input on: first what was left over, then what the socket has. False if there is none, or the session can't
+    /// take it yet.
+    pub(super) fn receive(&mut self) -> io::Result<bool> {
+        if !self.input.is_empty() {
+            let mut input = mem::take(&mut self.input);
+            let taken = self.feed(&mut input[self.taken..]);
+            self.taken += taken;
+            if self.taken < input.len() {
+                self.input = input;
+            }
+            return Ok(taken > 0);
+        }
+        let receiving = matches!(self.session.payload(), Some(Payload::Receive { .. }));
+        if self.ended || (self.session.want_read() == 0 && !receiving) {
+            return Ok(false);
+        }
+        let mut scratch = Scratch::take();
+        match self.stream.try_read(&mut scratch) {
+            Ok(0) => {
+                self.ended = true;
+                self.session.handle_eof();
+                Ok(true)
+            }
+            Ok(n) => {
+                let taken = self.feed(&mut scratch[..n]);
+                if taken < n {
+                    self.input = scratch[taken..n].to_vec();
+                    self.taken = 0;
+                }
+                Ok(true)
+            }
+            Err(error) if would_block(&error) => {
+                // No further input is waiting: what is in the batch becomes durable now (PROTOCOL §7).
+                self.batch.close(&self.shared.store);
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Feeds `input` to session and store until the session waits for something else; says how much went.
+    fn feed(&mut self, input: &mut [u8]) -> usize {
+        let mut taken = 0;
+        while taken < input.len() {
+            let rest = &mut input[taken..];
+            if let Some(payload @ Payload::Receive { .. }) = self.session.payload() {
+                let n = payload.clamp(rest.len());
+                if !self.store(&mut rest[..n]) {
+                    continue;
+                }
+                taken += n;
+                continue;
+            }
+            match self.session.handle_input(rest) {
+                Ok(0) => break,
+                Ok(n) => taken += n,
+                Err(error) => {
+                    info!(peer = %self.peer(), %error, "protocol error");
+                    // The session says what there is to say, and closes; the rest means nothing.
+                    return input.len();
+                }
+            }
+        }
+        taken
+    }
+
+    /// Puts payload into the stage. False if that failed and the session throws it away instead.
+    fn store(&mut self, bytes: &mut [u8]) -> bool {
+        let Open::Writing { stage, name } = &mut self.open else {
+            self.check(Err(skiff_proto::InvalidState));
+            return false;
+        };
+        if let Err(refusal) = append(&self.shared.store, stage, bytes) {
+            debug!(%name, %refusal, "write failed");
+            if let Open::Writing { stage, .. } = mem::replace(&mut self.open, Open::Nothing) {
+                self.shared.store.discard(*stage);
+            }
+            let refused = self.session.refuse(refusal);
+            self.check(refused);
+            return false;
+        }
+        self.session.filter(bytes);
+        let advanced = self.session.advance(bytes.len() as u64);
+        self.check(advanced);
+        true
+    }
+}
+
+/// Appends all of `bytes`.
+pub(super) fn append(store: &DirStore, stage: &mut Stage, bytes: &[u8]) -> Result<(), Refusal> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let n = store.append(stage, rest)?;
+        rest = &rest[n..];
+    }
+    Ok(())
+}

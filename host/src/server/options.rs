@@ -1,0 +1,127 @@
+//! How a server is set up.
+
+use core::fmt;
+use core::str::FromStr;
+use core::time::Duration;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use skiff_proto::MinRate;
+use skiff_proto::command::Verbs;
+use skiff_proto::server::Limits;
+
+/// How a server is set up.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The port of all addresses; 0 lets the system choose.
+    pub port: u16,
+    /// Where it listens. Empty: on loopback, IPv4 and IPv6, as far as the machine has them.
+    pub bind: Vec<IpAddr>,
+    /// The ports of classic data connections. Default: any that are free.
+    pub data_ports: Option<PortRange>,
+    /// Control connections at a time; more are closed at once. Default: 1000.
+    pub max_clients: usize,
+    /// A connection without progress ends after this time. Default: 300 s.
+    pub idle: Duration,
+    /// The least progress while a body is outstanding. Default: 1 KiB in 30 s.
+    pub min_rate: MinRate,
+    /// How long running transfers may go on after the server was told to end. Default: 10 s.
+    pub grace: Duration,
+    /// Bodies without a checksum are taken. Default: false.
+    pub nocrc: bool,
+    /// Does without system calls that only Linux has. Default: false.
+    pub portable: bool,
+}
+
+impl Options {
+    /// The defaults on `port`.
+    #[must_use]
+    pub const fn new(port: u16) -> Self {
+        Self {
+            port,
+            bind: Vec::new(),
+            data_ports: None,
+            max_clients: 1000,
+            idle: Duration::from_secs(300),
+            min_rate: MinRate::DEFAULT,
+            grace: Duration::from_secs(10),
+            nocrc: false,
+            portable: false,
+        }
+    }
+
+    /// What a session needs to know of this.
+    pub(crate) const fn limits(&self) -> Limits {
+        Limits {
+            name_max: 255,
+            server: concat!("host-serv/", env!("CARGO_PKG_VERSION")),
+            verbs: Verbs::ALL,
+            idle: self.idle,
+            min_rate: self.min_rate,
+            nocrc: self.nocrc,
+        }
+    }
+}
+
+/// Ports from `low` to `high`, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortRange {
+    low: u16,
+    high: u16,
+}
+
+impl PortRange {
+    /// `None` if there is no port in it, or port 0.
+    #[must_use]
+    pub const fn new(low: u16, high: u16) -> Option<Self> {
+        if low == 0 || low > high { None } else { Some(Self { low, high }) }
+    }
+
+    /// The ports.
+    pub fn iter(self) -> impl Iterator<Item = u16> {
+        self.low..=self.high
+    }
+}
+
+impl FromStr for PortRange {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const ERROR: &str = "two ports, LOW-HIGH, from 1 to 65535";
+        let (low, high) = text.split_once('-').unwrap_or((text, text));
+        let port = |text: &str| text.parse().map_err(|_| ERROR);
+        Self::new(port(low)?, port(high)?).ok_or(ERROR)
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.low, self.high)
+    }
+}
+
+/// An address that can't be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("can't listen on {addr}: {source}")]
+pub struct BindError {
+    /// The address.
+    pub addr: SocketAddr,
+    /// What the system says.
+    pub source: io::Error,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_of_ports_is_low_to_high() {
+        let range: PortRange = "5000-5002".parse().unwrap();
+        assert_eq!(range.iter().collect::<Vec<_>>(), [5000, 5001, 5002]);
+        assert_eq!("62346-62346".parse::<PortRange>().unwrap().iter().count(), 1);
+        assert_eq!("62346".parse::<PortRange>().unwrap().to_string(), "62346-62346");
+        for bad in ["", "-", "0-5", "6-5", "1-65536", "a-b", "1-2-3"] {
+            assert!(bad.parse::<PortRange>().is_err(), "{bad}");
+        }
+    }
+}

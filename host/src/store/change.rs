@@ -1,0 +1,190 @@
+//! Removing, renaming, making and removing directories: each durable when it returns.
+
+use rustix::fs::{Access, AtFlags, Dir, accessat, renameat, unlinkat};
+use rustix::io::Errno;
+use skiff_proto::name::{Name, RESERVED_PREFIX};
+use skiff_proto::{ErrorCode, Refusal};
+
+use super::DirStore;
+use super::confine::{Directory, Place};
+use super::meta::{Kind, Meta};
+use super::parents::Parents;
+use super::refusal::refuse;
+
+const OTHER_FILE_SYSTEM: Refusal =
+    Refusal::new(ErrorCode::Denied, "the two names are on different file systems of the server");
+
+impl DirStore {
+    /// Removes a file. Of a link, the link.
+    ///
+    /// # Errors
+    /// `not-found`, `is-directory`, `read-only`, `denied`, `io`.
+    pub fn remove(&self, name: Name<'_>) -> Result<(), Refusal> {
+        self.check_removal(name)?;
+        let parent = self.0.confine.directory(name.parent()).map_err(refuse)?;
+        self.present(&parent, name)?;
+        unlinkat(&parent, name.file_name(), AtFlags::empty()).map_err(refuse)?;
+        self.0.room.ask_again();
+        self.0.sync.directory(&parent).map_err(refuse)
+    }
+
+    /// Renames a file and replaces `to` in one step. Parents of `to` that are missing are made. A link stays a link: one
+    /// that says where to go from its own directory may point elsewhere in another.
+    ///
+    /// # Errors
+    /// `not-found` (also if a parent of `to` is a file), `is-directory` if either is one, `read-only`, `denied`, `io`,
+    /// `no-space`.
+    pub fn rename(&self, from: Name<'_>, to: Name<'_>) -> Result<(), Refusal> {
+        self.check_removal(from)?;
+        self.check_change(to)?;
+        let mut parents = Parents::new(&self.0);
+        let source = parents.open(from.parent()).map_err(refuse)?;
+        let moved = self.present(parents.at(source), from)?;
+        let renamed = self.rename_to(&mut parents, source, from, to, &moved);
+        if renamed.is_err() {
+            parents.unmake();
+        }
+        renamed?;
+        parents.sync(None).map_err(refuse)
+    }
+
+    fn rename_to(
+        &self,
+        parents: &mut Parents<'_>,
+        source: usize,
+        from: Name<'_>,
+        to: Name<'_>,
+        moved: &Meta,
+    ) -> Result<(), Refusal> {
+        let target = parents.open_or_make(to.parent())?;
+        let (old, new) = (parents.at(source), parents.at(target));
+        match self.0.confine.place(new, to).map_err(refuse)? {
+            Place::Free | Place::Dangling | Place::File(_) | Place::Link(_) => {}
+            Place::Directory => return Err(ErrorCode::IsDirectory.into()),
+            Place::Foreign => return Err(ErrorCode::Denied.into()),
+        }
+        renameat(old, from.file_name(), new, to.file_name()).map_err(|errno| match errno {
+            Errno::XDEV => OTHER_FILE_SYSTEM,
+            errno => refuse(errno),
+        })?;
+        // Two hard links to one file: rename succeeds and leaves both (POSIX). But not one link by two ways to it.
+        if moved.links > 1
+            && Meta::at(old, from.file_name()).is_ok_and(|left| left.key.same_file(&moved.key))
+            && (from.file_name() != to.file_name() || !same(old, new))
+        {
+            unlinkat(old, from.file_name(), AtFlags::empty()).map_err(refuse)?;
+        }
+        // The new name first: a power cut in between leaves two names rather than none.
+        parents.change(target);
+        parents.change(source);
+        Ok(())
+    }
+
+    /// Makes a directory. Its parent must exist.
+    ///
+    /// # Errors
+    /// `exists`, whatever it is that does; `not-found` if the parent does not; `read-only`, `denied`, `no-space`, `io`.
+    pub fn mkdir(&self, name: Name<'_>) -> Result<(), Refusal> {
+        self.check_change(name)?;
+        let mut parents = Parents::new(&self.0);
+        let parent = parents.open(name.parent()).map_err(refuse)?;
+        parents.make(parent, name.file_name()).map_err(refuse)?;
+        parents.sync(None).map_err(refuse)
+    }
+
+    /// Removes an empty directory; not a link to one.
+    ///
+    /// # Errors
+    /// `not-found`, also if it is no directory; `not-empty`, `read-only`, `denied`, `io`.
+    pub fn rmdir(&self, name: Name<'_>) -> Result<(), Refusal> {
+        self.check_removal(name)?;
+        let parent = self.0.confine.directory(name.parent()).map_err(refuse)?;
+        let remove = || unlinkat(&parent, name.file_name(), AtFlags::REMOVEDIR);
+        let removed = match remove() {
+            Err(Errno::NOTEMPTY | Errno::EXIST) if self.remove_leftovers(name) => remove(),
+            removed => removed,
+        };
+        removed.map_err(|errno| match errno {
+            Errno::EXIST => ErrorCode::NotEmpty.into(),
+            errno => refuse(errno),
+        })?;
+        self.0.sync.directory(&parent).map_err(refuse)
+    }
+
+    /// Removes copies of stages that a power cut left in a directory on another file system, if nothing else is in it.
+    fn remove_leftovers(&self, name: Name<'_>) -> bool {
+        let leftovers = || -> Result<Vec<String>, Errno> {
+            let mut leftovers = Vec::new();
+            for entry in Dir::read_from(&self.0.confine.directory(Some(name))?)? {
+                match entry?.file_name().to_str() {
+                    Ok("." | "..") => {}
+                    Ok(entry) if entry.starts_with(RESERVED_PREFIX) && leftovers.len() < 64 => {
+                        leftovers.push(entry.to_owned());
+                    }
+                    _ => return Ok(Vec::new()),
+                }
+            }
+            Ok(leftovers)
+        };
+        let (Ok(leftovers), Ok(dir)) = (leftovers(), self.0.confine.directory(Some(name))) else { return false };
+        !leftovers.is_empty() && leftovers.iter().all(|entry| unlinkat(&dir, entry, AtFlags::empty()).is_ok())
+    }
+
+    /// The file that is at `name` now, or that a link there leads to.
+    fn present(&self, parent: &Directory<'_>, name: Name<'_>) -> Result<Meta, Refusal> {
+        match self.0.confine.place(parent, name).map_err(refuse)? {
+            Place::File(meta) => Ok(meta),
+            Place::Link(_) => Meta::at(parent, name.file_name()).map_err(refuse),
+            Place::Directory => Err(ErrorCode::IsDirectory.into()),
+            Place::Free | Place::Dangling | Place::Foreign => Err(ErrorCode::NotFound.into()),
+        }
+    }
+
+    /// Whether `name` can be shown: hidden names are not found.
+    pub(super) fn check_read(&self, name: Name<'_>) -> Result<(), Refusal> {
+        if name.is_hidden() && !self.0.options.hidden { Err(ErrorCode::NotFound.into()) } else { Ok(()) }
+    }
+
+    /// Whether `name` can be removed: hidden names are not found.
+    fn check_removal(&self, name: Name<'_>) -> Result<(), Refusal> {
+        if self.0.options.read_only {
+            return Err(ErrorCode::ReadOnly.into());
+        }
+        self.check_read(name)
+    }
+
+    /// Whether `name` can be made or replaced: hidden names are denied.
+    pub(super) fn check_change(&self, name: Name<'_>) -> Result<(), Refusal> {
+        if self.0.options.read_only {
+            return Err(ErrorCode::ReadOnly.into());
+        }
+        if name.is_hidden() && !self.0.options.hidden {
+            return Err(Refusal::new(ErrorCode::Denied, "hidden names are not allowed here"));
+        }
+        Ok(())
+    }
+
+    /// Whether a `write` to `name` has a chance, before any of its bytes has come.
+    pub(super) fn check_target(&self, name: Name<'_>) -> Result<(), Refusal> {
+        self.check_change(name)?;
+        let mut above = name.parent();
+        let mut parent = self.0.confine.directory(above);
+        if let Ok(parent) = &parent {
+            match self.0.confine.place(parent, name).map_err(refuse)? {
+                Place::Free | Place::Dangling | Place::File(_) | Place::Link(_) => {}
+                Place::Directory => return Err(ErrorCode::IsDirectory.into()),
+                Place::Foreign => return Err(ErrorCode::Denied.into()),
+            }
+        }
+        // The directory in which something will be made.
+        while let (Err(Errno::NOENT), Some(name)) = (&parent, above) {
+            above = name.parent();
+            parent = self.0.confine.directory(above);
+        }
+        accessat(parent.map_err(refuse)?, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty()).map_err(refuse)
+    }
+}
+
+fn same(one: &Directory<'_>, other: &Directory<'_>) -> bool {
+    matches!((Meta::of(one), Meta::of(other)), (Ok(one), Ok(other)) if one.kind == Kind::Directory && one.key.same_file(&other.key))
+}

@@ -1,0 +1,340 @@
+//! Putting files in place: durable first, then one rename each, then the directories made durable.
+//!
+//! The order is what keeps the promise of PROTOCOL §7 at a power cut: no name points to bytes that are not on the disk,
+//! and no answer is given before the name is. Several files share the waiting: everything on the file system is made
+//! durable with one call before the renames and one after, however many there are.
+
+use std::fs::File;
+use std::io::{Seek, SeekFrom};
+
+use rustix::fs::{
+    AtFlags, CWD, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, Uid, fchmod, fchown, futimens,
+    linkat, openat, renameat, renameat_with, unlinkat,
+};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+use skiff_proto::name::{MAX_NAME, Name};
+use skiff_proto::store::Stat;
+use skiff_proto::{ErrorCode, Refusal};
+
+use super::DirStore;
+use super::confine::{Directory, Place};
+use super::meta::Meta;
+use super::parents::Parents;
+use super::refusal::{refuse, refuse_io};
+use super::stage::{Stage, What};
+
+/// Up to so many files are made durable one by one. One call for everything takes about as long as for one file, but
+/// also waits for what other programs have written.
+const FEW: usize = 4;
+
+/// One file of a batch.
+struct Item<'a> {
+    stage: &'a mut Stage,
+    crc: Option<u32>,
+    /// The index of its directory; or why it is not stored.
+    parent: Result<usize, Refusal>,
+}
+
+impl DirStore {
+    /// Puts one stage in place: [`Store::poll_commit`](skiff_proto::store::Store::poll_commit), always ready here. A
+    /// replaced file's permissions are kept; a link is replaced, not what it points to.
+    ///
+    /// # Errors
+    /// `is-directory`, `denied`, `not-found` if a parent is a file, `no-space`, `io`; `busy` if another writer has taken
+    /// over. Only `io` of the last step, when the directory can't be made durable, leaves the new file in place.
+    pub fn commit(&self, stage: &mut Stage, crc: Option<u32>) -> Result<Stat, Refusal> {
+        self.commit_all(core::iter::once((stage, crc))).pop().unwrap_or_else(|| Err(ErrorCode::Io.into()))
+    }
+
+    /// Puts several stages in place together, in their order, and returns when all of them are durable: the answers in the
+    /// order of the stages. One that is refused is discarded, and keeps none of the others from being stored, unless
+    /// it is the disk that fails.
+    ///
+    /// It holds one open file a stage and one a directory.
+    #[must_use]
+    pub fn commit_batch(&self, mut stages: Vec<(Stage, Option<u32>)>) -> Vec<Result<Stat, Refusal>> {
+        let answers = self.commit_all(stages.iter_mut().map(|(stage, crc)| (stage, *crc)));
+        for ((stage, _), answer) in stages.into_iter().zip(&answers) {
+            if answer.is_err() {
+                self.discard(stage);
+            }
+        }
+        answers
+    }
+
+    /// Puts an unnamed stage in place under `name`, in one step that fails if anything has the name:
+    /// [`Store::poll_commit_new`](skiff_proto::store::Store::poll_commit_new), always ready here.
+    ///
+    /// # Errors
+    /// `exists`: try the next number with the same stage. Else as [`DirStore::commit`], and `read-only`.
+    pub fn commit_new(&self, stage: &mut Stage, name: Name<'_>) -> Result<Stat, Refusal> {
+        self.check_change(name)?;
+        if stage.done || matches!(stage.what, What::Named(..)) {
+            return Err(Refusal::new(ErrorCode::Io, "not an unnamed stage"));
+        }
+        let mut parents = Parents::new(&self.0);
+        let put = self.put_new(stage, name, &mut parents);
+        if put.is_err() {
+            parents.unmake();
+        }
+        put?;
+        let synced = parents.sync(None);
+        let stat = self.finish(stage, None);
+        synced.map_err(sync_refused).map(|()| stat)
+    }
+
+    fn put_new(&self, stage: &mut Stage, name: Name<'_>, parents: &mut Parents<'_>) -> Result<(), Refusal> {
+        // The first look spares the disk; the link itself is what decides.
+        let parent = parents.open_or_make(name.parent())?;
+        if !matches!(self.0.confine.place(parents.at(parent), name).map_err(refuse)?, Place::Free) {
+            return Err(ErrorCode::Exists.into());
+        }
+        if !stage.synced {
+            self.0.sync.data(&stage.file).map_err(sync_refused)?;
+            stage.synced = true;
+        }
+        match self.link(stage, parents.at(parent), name.file_name()) {
+            Err(Errno::XDEV) => {
+                let copy = self.copy_over(stage, parents.at(parent), None)?;
+                let dir = parents.at(parent);
+                rename_new(dir, &copy, dir, name.file_name(), self.0.confine.is_native()).map_err(|errno| {
+                    _ = unlinkat(dir, &copy, AtFlags::empty());
+                    refuse(errno)
+                })?;
+            }
+            linked => linked.map_err(refuse)?,
+        }
+        parents.change(parent);
+        Ok(())
+    }
+
+    fn commit_all<'a>(&self, stages: impl Iterator<Item = (&'a mut Stage, Option<u32>)>) -> Vec<Result<Stat, Refusal>> {
+        let mut parents = Parents::new(&self.0);
+        // From `begin` on nobody takes a stage over.
+        let mut items: Vec<Item<'a>> = stages
+            .map(|(stage, crc)| {
+                let parent = if stage.done { Err(ErrorCode::Io.into()) } else { stage.owner.begin() };
+                let began = parent.is_ok();
+                let parent = parent.and_then(|()| self.prepare(stage, &mut parents));
+                if began && parent.is_err() {
+                    stage.owner.finish();
+                }
+                Item { stage, crc, parent }
+            })
+            .collect();
+        let everything = self.sync_data(&mut items);
+        for item in &mut items {
+            if let Ok(parent) = item.parent {
+                match self.put(item.stage, parents.at(parent)) {
+                    Ok(()) => parents.change(parent),
+                    Err(refusal) => item.refuse(refusal),
+                }
+            }
+        }
+        if items.iter().any(|item| item.parent.is_err()) {
+            parents.unmake();
+        }
+        let everything = everything.map(|index| &items[index].stage.file);
+        let synced = parents.sync(everything);
+        items
+            .into_iter()
+            .map(|item| {
+                if let Err(refusal) = item.parent {
+                    return Err(refusal);
+                }
+                let stat = self.finish(item.stage, item.crc);
+                // Not durable: the name stands for the new file, but a power cut may bring the old one back.
+                synced.map_err(sync_refused).map(|()| stat)
+            })
+            .collect()
+    }
+
+    /// Finds a stage its directory, and gives it the times and rights that the file will have.
+    fn prepare(&self, stage: &Stage, parents: &mut Parents<'_>) -> Result<usize, Refusal> {
+        let name = name_of(stage)?;
+        let parent = parents.open_or_make(name.parent())?;
+        let replaced = self.replaced(parents.at(parent), name)?;
+        dress(&stage.file, replaced.as_ref(), stage.mtime);
+        Ok(parent)
+    }
+
+    /// The file that a commit to `name` will replace.
+    fn replaced(&self, dir: &Directory<'_>, name: Name<'_>) -> Result<Option<Meta>, Refusal> {
+        match self.0.confine.place(dir, name).map_err(refuse)? {
+            Place::Free | Place::Dangling => Ok(None),
+            Place::File(meta) | Place::Link(meta) => Ok(Some(meta)),
+            Place::Directory => Err(ErrorCode::IsDirectory.into()),
+            Place::Foreign => Err(ErrorCode::Denied.into()),
+        }
+    }
+
+    /// Makes the staged bytes durable. If that was done for the whole file system, says which stage's file stands for it.
+    fn sync_data(&self, items: &mut [Item<'_>]) -> Option<usize> {
+        let syncer = &self.0.sync;
+        let ready = items.iter().filter(|item| item.parent.is_ok()).count();
+        let whole = ready > FEW && syncer.has_everything();
+        for item in items.iter_mut().filter(|item| item.parent.is_ok()) {
+            // What was appended before this stage was opened may have failed to reach the disk before, too: only asking for
+            // this file tells.
+            if !whole || item.stage.resumed {
+                match syncer.data(&item.stage.file) {
+                    Ok(()) => item.stage.synced = true,
+                    Err(errno) => item.refuse(sync_refused(errno)),
+                }
+            }
+        }
+        if !whole {
+            return None;
+        }
+        // The stage that was opened first hears of everything that failed since.
+        let ready = |(_, item): &(usize, &Item<'_>)| item.parent.is_ok();
+        let (oldest, item) = items.iter().enumerate().filter(ready).min_by_key(|(_, item)| item.stage.order)?;
+        match syncer.everything(&item.stage.file) {
+            Ok(()) => Some(oldest),
+            Err(errno) => {
+                items.iter_mut().filter(|item| item.parent.is_ok()).for_each(|item| item.refuse(sync_refused(errno)));
+                None
+            }
+        }
+    }
+
+    /// Renames a stage to its name.
+    fn put(&self, stage: &mut Stage, dir: &Directory<'_>) -> Result<(), Refusal> {
+        let What::Named(path, id) = &stage.what else { return Err(ErrorCode::Io.into()) };
+        let (path, id) = (path.clone(), *id);
+        let name = Name::parse(path.as_bytes(), MAX_NAME).map_err(|_| ErrorCode::BadName)?;
+        // Again: something may have taken the name meanwhile.
+        let replaced = self.replaced(dir, name)?;
+        match renameat(&stage.slot, id.file_name().as_str(), dir, name.file_name()) {
+            Err(Errno::XDEV) => {
+                let copy = self.copy_over(stage, dir, replaced.as_ref())?;
+                renameat(dir, &copy, dir, name.file_name()).map_err(|errno| {
+                    _ = unlinkat(dir, &copy, AtFlags::empty());
+                    refuse(errno)
+                })
+            }
+            renamed => renamed.map_err(refuse),
+        }
+    }
+
+    /// Copies a stage, durably, to a directory on another file system, from where it can be renamed. Says what the copy
+    /// is called. The stage is the copy from then on.
+    fn copy_over(&self, stage: &mut Stage, dir: &Directory<'_>, replaced: Option<&Meta>) -> Result<String, Refusal> {
+        // No other running store has the number, so a file of this name is a leftover.
+        let path = stage.with_path(str::to_owned).unwrap_or_else(|| format!("new-{}", stage.order));
+        let copy = format!(".skiff-{}-{path}", stage.slot.number());
+        match unlinkat(dir, &copy, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(refuse(errno)),
+        }
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file = File::from(openat(dir, &copy, flags, Mode::from_raw_mode(0o666)).map_err(refuse)?);
+        let copied = stage.file.seek(SeekFrom::Start(0)).and_then(|_| std::io::copy(&mut stage.file, &mut file));
+        let durable = copied.map_err(|error| refuse_io(&error)).and_then(|_| {
+            dress(&file, replaced, stage.mtime);
+            self.0.sync.data(&file).map_err(sync_refused)
+        });
+        if let Err(refusal) = durable {
+            _ = unlinkat(dir, &copy, AtFlags::empty());
+            return Err(refusal);
+        }
+        _ = stage.with_path(|path| stage.slot.remove(path));
+        stage.file = file;
+        Ok(copy)
+    }
+
+    /// Gives an unnamed stage its name, if nothing has it.
+    fn link(&self, stage: &Stage, dir: &Directory<'_>, name: &str) -> Result<(), Errno> {
+        match stage.with_path(|path| rename_new(&*stage.slot, path, dir, name, self.0.confine.is_native())) {
+            Some(linked) => linked,
+            None => link_nameless(&stage.file, dir, name),
+        }
+    }
+
+    /// Closes the books of a stage that is in place.
+    fn finish(&self, stage: &mut Stage, crc: Option<u32>) -> Stat {
+        stage.done = true;
+        stage.owner.finish();
+        self.0.room.unstage(stage.len);
+        // After the rename: that counts as a change of the file.
+        Meta::of(&stage.file).map_or(Stat { size: stage.len, mtime: None, crc }, |meta| {
+            self.0.crcs.note(&meta.key, crc);
+            meta.stat(crc)
+        })
+    }
+}
+
+impl Item<'_> {
+    fn refuse(&mut self, refusal: Refusal) {
+        self.stage.owner.finish();
+        self.parent = Err(refusal);
+    }
+}
+
+fn name_of(stage: &Stage) -> Result<Name<'_>, Refusal> {
+    let name = stage.name().ok_or(Refusal::new(ErrorCode::Io, "a stage without a name"))?;
+    Name::parse(name.as_bytes(), MAX_NAME).map_err(|_| ErrorCode::BadName.into())
+}
+
+/// The answer when something could not be made durable.
+fn sync_refused(errno: Errno) -> Refusal {
+    match errno {
+        // Network file systems find out only now.
+        Errno::NOSPC | Errno::DQUOT => ErrorCode::NoSpace.into(),
+        _ => Refusal::new(ErrorCode::Io, "the file could not be written to the disk"),
+    }
+}
+
+/// Gives a file the rights (and, as far as the system lets us, the owner) of the one that it replaces, and its time. What
+/// can't be had is left: the content is what was asked for.
+fn dress(file: &File, replaced: Option<&Meta>, mtime: Option<u64>) {
+    if let Some(old) = replaced
+        && let Ok(new) = Meta::of(file)
+    {
+        let owner = (old.uid != new.uid && geteuid().is_root()).then(|| Uid::from_raw(old.uid));
+        let group = (old.gid != new.gid).then(|| Gid::from_raw(old.gid));
+        if owner.is_some() || group.is_some() {
+            _ = fchown(file, owner, group);
+        }
+        if old.mode != new.mode {
+            _ = fchmod(file, Mode::from_raw_mode(old.mode as rustix::fs::RawMode));
+        }
+    }
+    if let Some(seconds) = mtime.and_then(|mtime| i64::try_from(mtime).ok()) {
+        let times = Timestamps {
+            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT as _ },
+            last_modification: Timespec { tv_sec: seconds, tv_nsec: 0 },
+        };
+        _ = futimens(file, &times);
+    }
+}
+
+/// Renames a file unless something has the new name.
+fn rename_new(
+    from: impl std::os::fd::AsFd,
+    path: &str,
+    dir: impl std::os::fd::AsFd,
+    name: &str,
+    native: bool,
+) -> Result<(), Errno> {
+    #[cfg(target_os = "linux")]
+    if native {
+        match renameat_with(&from, path, &dir, name, RenameFlags::NOREPLACE) {
+            // The file system can't.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
+            renamed => return renamed,
+        }
+    }
+    linkat(&from, path, &dir, name, AtFlags::empty())?;
+    _ = unlinkat(&from, path, AtFlags::empty());
+    Ok(())
+}
+
+/// Gives a file without a name one, if nothing has it.
+#[cfg(target_os = "linux")]
+fn link_nameless(file: &File, dir: &Directory<'_>, name: &str) -> Result<(), Errno> {
+    use std::os::fd::AsRawFd;
+    // By way of /proc: doing it with the open file alone takes a privilege.
+    linkat(CWD, format!("/proc/self/fd/{}", file.as_raw_fd()), dir, name, AtFlags::SYMLINK_FOLLOW)
+}

@@ -1,0 +1,108 @@
+//! Files that are open for reading.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+
+use skiff_proto::name::Name;
+use skiff_proto::reply::Tag;
+use skiff_proto::store::Stat;
+use skiff_proto::{ErrorCode, Refusal};
+
+use super::DirStore;
+use super::meta::{Key, Meta};
+use super::refusal::{refuse, refuse_io};
+
+/// A file that is open for reading: the version that its name had when it was opened, also after it is replaced.
+#[derive(Debug)]
+pub struct File {
+    file: std::fs::File,
+    meta: Meta,
+    crc: Option<u32>,
+    settled: bool,
+}
+
+impl File {
+    /// What was known of it when it was opened.
+    #[must_use]
+    pub fn stat(&self) -> Stat {
+        self.meta.stat(self.crc)
+    }
+
+    /// The open file, for sendfile. Give every read its own offset: nothing here uses the file's position.
+    #[must_use]
+    pub const fn as_file(&self) -> &std::fs::File {
+        &self.file
+    }
+
+    /// Which version it was when it was opened.
+    #[must_use]
+    pub const fn key(&self) -> Key {
+        self.meta.key
+    }
+}
+
+impl AsFd for File {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl DirStore {
+    /// Opens a file: [`Store::open`](skiff_proto::store::Store::open).
+    ///
+    /// # Errors
+    /// `not-found` (devices, FIFOs and sockets too), `is-directory`, `denied`, `io`.
+    pub fn open(&self, name: Name<'_>) -> Result<(File, Stat), Refusal> {
+        self.check_read(name)?;
+        let (file, meta) = self.0.confine.open_file(name)?;
+        let file = File { file, meta, crc: self.0.crcs.of(&meta.key), settled: meta.is_settled() };
+        let stat = file.stat();
+        Ok((file, stat))
+    }
+
+    /// The tag of the version that `file` shows: `-` if it was written less than 2 s before it was opened, since the file
+    /// system may give another version that is written in the same moment the same times.
+    #[must_use]
+    pub fn tag(&self, file: &File) -> Tag {
+        if file.settled { file.meta.key.tag() } else { Tag::UNKNOWN }
+    }
+
+    /// Reads at `offset` into `buffer`; says how many bytes. 0 only at the end of the file.
+    ///
+    /// # Errors
+    /// `changed` if it has become shorter since it was opened, `io`.
+    pub fn read_at(&self, file: &File, offset: u64, buffer: &mut [u8]) -> Result<usize, Refusal> {
+        match read_at(&file.file, offset, buffer)? {
+            0 if offset < file.meta.size() && !buffer.is_empty() => Err(ErrorCode::Changed.into()),
+            n => Ok(n),
+        }
+    }
+
+    /// What is known of a file without reading it.
+    ///
+    /// # Errors
+    /// `not-found`, `is-directory`, `denied`, `io`.
+    pub fn stat(&self, name: Name<'_>) -> Result<Stat, Refusal> {
+        self.check_read(name)?;
+        let meta = self.0.confine.look(name).map_err(refuse)?.served()?;
+        Ok(meta.stat(self.0.crcs.of(&meta.key)))
+    }
+
+    /// Remembers the CRC-32C of a whole file which the caller has read since it was opened, for `stat` and `list`. Does
+    /// nothing if the file changed meanwhile or may have.
+    pub fn remember_crc(&self, file: &File, crc: u32) {
+        if file.settled && Meta::of(&file.file).is_ok_and(|now| now.key == file.meta.key) {
+            self.0.crcs.note(&file.meta.key, Some(crc));
+        }
+    }
+}
+
+/// One read at `offset`, tried again when a signal interrupts it.
+pub(super) fn read_at(file: &std::fs::File, offset: u64, buffer: &mut [u8]) -> Result<usize, Refusal> {
+    loop {
+        match file.read_at(buffer, offset) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            result => return result.map_err(|error| refuse_io(&error)),
+        }
+    }
+}

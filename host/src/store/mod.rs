@@ -1,0 +1,253 @@
+//! The directory store of host-serv: a [`Store`] over a directory of the host's file system.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | `confine` | opening names beneath the root and nowhere else |
+//! | `meta`, `file`, `crcs` | what a file is, files that are open for reading, checksums that are known |
+//! | `slot`, `owner`, `stage` | where staged bytes live, who is writing what, appending |
+//! | `commit`, `change` | putting files in place, several at once; remove, rename, mkdir, rmdir |
+//! | `parents`, `sync` | the directories of a change; what waits for the disk |
+//! | `listing` | one entry of a directory after the other |
+//! | `room`, `refusal` | space and what it is promised to; answers to failed system calls |
+//!
+//! A [`DirStore`] is a handle: cloning it is cheap, and all its methods take `&self` and may be called from several
+//! threads. None of them waits for a peer, but every one may wait for the disk: call them where blocking is allowed.
+//!
+//! # What lies in the directory
+//!
+//! The files under their own names, and `.skiff-stage-0`, `.skiff-stage-1` and so on, each the staging directory of one
+//! running store (mode 0700, locked with flock while it runs). A store takes the first one that nobody holds, so a server
+//! that is started again finds what it left, and two servers on one directory don't disturb each other: the later commit
+//! of a name wins, whole. A writer in one process is not seen as `busy` by another.
+//!
+//! # Links and other things
+//!
+//! - Symbolic links that stay beneath the root are followed for reading and in the directory part of a name; an absolute
+//!   link does not stay beneath, even if it points inside. Without `openat2` (other systems, old kernels,
+//!   [`Options::portable`]) no link is followed: what lies behind one is not found.
+//! - A commit to a name that is a link to a file replaces the link, never what it points to. A link that can't be followed
+//!   is not written over: `denied`. `remove` and `rename` act on the link.
+//! - Devices, FIFOs and sockets do not exist for readers and are never opened, replaced, removed or renamed.
+
+mod change;
+mod commit;
+mod confine;
+mod crcs;
+mod file;
+mod listing;
+mod meta;
+mod owner;
+mod parents;
+mod refusal;
+mod room;
+mod slot;
+mod stage;
+mod sync;
+
+use core::sync::atomic::{AtomicU64, AtomicUsize};
+use core::task::Poll;
+use core::time::Duration;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+use skiff_proto::Refusal;
+use skiff_proto::name::Name;
+use skiff_proto::reply::Tag;
+use skiff_proto::store::{Entry, Space, Stat, Store};
+
+pub use file::File;
+pub use listing::Cursor;
+pub use meta::Key;
+pub use owner::Owner;
+pub use stage::{Stage, Writing};
+
+/// How a directory is served.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The directory.
+    pub root: PathBuf,
+    /// Every change is answered `read-only`, and nothing is created in the directory. Default: false.
+    pub read_only: bool,
+    /// Names with a component that begins with `.` are served too. Otherwise they are not found, and `denied` where
+    /// something would be made or replaced. Default: false.
+    pub hidden: bool,
+    /// Does without system calls that only Linux has; so it is on other systems anyway. Default: false.
+    pub portable: bool,
+    /// Bytes of an interrupted write are dropped when they are older than this, at the start of a server.
+    /// Default: 7 days.
+    pub stage_age: Duration,
+    /// Bytes that all staged files together may have, those of interrupted writes included, which are dropped first,
+    /// oldest first. Default: no limit but the disk's.
+    pub stage_max: u64,
+    /// Bytes of the file system that stay free. Default, `None`: 64 MiB or 1% of it, whichever is less.
+    pub reserve: Option<u64>,
+    /// A writer that has received nothing for this long gives way to another of the same name (PROTOCOL §7).
+    /// Default: 5 s.
+    pub takeover: Duration,
+}
+
+impl Options {
+    /// The defaults, for the directory `root`.
+    #[must_use]
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self {
+            root: root.into(),
+            read_only: false,
+            hidden: false,
+            portable: false,
+            stage_age: Duration::from_secs(7 * 24 * 60 * 60),
+            stage_max: u64::MAX,
+            reserve: None,
+            takeover: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Why a directory can't be served.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", path.display())]
+pub struct OpenError {
+    /// The directory.
+    pub path: PathBuf,
+    /// What the system says.
+    pub source: io::Error,
+}
+
+/// A directory that is served. See the [module's documentation](self).
+///
+/// Its staging directory is removed with the last handle (stages hold one too) if nothing is staged.
+#[derive(Debug, Clone)]
+pub struct DirStore(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    options: Options,
+    confine: confine::Confine,
+    sync: sync::Syncer,
+    room: room::Room,
+    crcs: crcs::Crcs,
+    owners: owner::Owners,
+    /// The staging directory, from the first write on.
+    slot: Mutex<Option<Arc<slot::Slot>>>,
+    /// Numbers stages.
+    serial: AtomicU64,
+    /// Changes under way that have made directories which are not durable yet.
+    making: AtomicUsize,
+    /// A file that was made without a name can be given one.
+    nameless: bool,
+}
+
+impl DirStore {
+    /// Opens a directory. Nothing is created in it before the first write.
+    ///
+    /// # Errors
+    /// [`OpenError`]: it is not there, is no directory or may not be read.
+    pub fn new(options: Options) -> Result<Self, OpenError> {
+        let confine = confine::Confine::open(&options.root, options.portable)
+            .map_err(|errno| OpenError { path: options.root.clone(), source: errno.into() })?;
+        let native = confine.is_native();
+        Ok(Self(Arc::new(Inner {
+            sync: sync::Syncer::new(confine.root(), native),
+            room: room::Room::new(options.reserve, options.stage_max),
+            crcs: crcs::Crcs::default(),
+            owners: owner::Owners::default(),
+            slot: Mutex::new(None),
+            serial: AtomicU64::new(0),
+            making: AtomicUsize::new(0),
+            nameless: native && accessat(CWD, "/proc/self/fd", Access::EXEC_OK, AtFlags::empty()).is_ok(),
+            confine,
+            options,
+        })))
+    }
+
+    /// How it is served.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.0.options
+    }
+
+    /// Room in the store, the reserve taken off.
+    ///
+    /// # Errors
+    /// `io`.
+    pub fn space(&self) -> Result<Space, Refusal> {
+        self.0.room.space(self.0.confine.root()).map_err(refusal::refuse)
+    }
+
+    /// How many system calls that wait for the disk this store has made (fsync, fdatasync, syncfs).
+    #[must_use]
+    pub fn sync_calls(&self) -> u64 {
+        self.0.sync.calls()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Ok(Some(slot)) = self.slot.get_mut() {
+            slot.remove_if_empty(self.confine.root());
+        }
+    }
+}
+
+impl Store for DirStore {
+    type File = File;
+    type Stage = Stage;
+    type Cursor = Cursor;
+
+    fn open(&mut self, name: Name<'_>) -> Result<(File, Stat), Refusal> {
+        Self::open(self, name)
+    }
+    fn tag(&mut self, file: &File) -> Tag {
+        Self::tag(self, file)
+    }
+    fn read_at(&mut self, file: &mut File, offset: u64, buffer: &mut [u8]) -> Result<usize, Refusal> {
+        Self::read_at(self, file, offset, buffer)
+    }
+    fn stat(&mut self, name: Name<'_>) -> Result<Stat, Refusal> {
+        Self::stat(self, name)
+    }
+    fn staged(&mut self, name: Name<'_>, size: u64) -> Result<(u64, u32), Refusal> {
+        Self::staged(self, name, size)
+    }
+    fn stage(&mut self, name: Name<'_>, offset: u64, size: u64, mtime: Option<u64>) -> Result<(Stage, u32), Refusal> {
+        Self::stage(self, name, offset, size, mtime)
+    }
+    fn stage_unnamed(&mut self, size: u64) -> Result<Stage, Refusal> {
+        Self::stage_unnamed(self, size)
+    }
+    fn append(&mut self, stage: &mut Stage, bytes: &[u8]) -> Result<usize, Refusal> {
+        Self::append(self, stage, bytes)
+    }
+    fn discard(&mut self, stage: Stage) {
+        Self::discard(self, stage);
+    }
+    fn poll_commit(&mut self, stage: &mut Stage, crc: Option<u32>) -> Poll<Result<(), Refusal>> {
+        Poll::Ready(Self::commit(self, stage, crc).map(drop))
+    }
+    fn poll_commit_new(&mut self, stage: &mut Stage, name: Name<'_>) -> Poll<Result<(), Refusal>> {
+        Poll::Ready(Self::commit_new(self, stage, name).map(drop))
+    }
+    fn remove(&mut self, name: Name<'_>) -> Result<(), Refusal> {
+        Self::remove(self, name)
+    }
+    fn rename(&mut self, from: Name<'_>, to: Name<'_>) -> Result<(), Refusal> {
+        Self::rename(self, from, to)
+    }
+    fn mkdir(&mut self, name: Name<'_>) -> Result<(), Refusal> {
+        Self::mkdir(self, name)
+    }
+    fn rmdir(&mut self, name: Name<'_>) -> Result<(), Refusal> {
+        Self::rmdir(self, name)
+    }
+    fn list(&mut self, dir: Option<Name<'_>>) -> Result<Cursor, Refusal> {
+        Self::list(self, dir)
+    }
+    fn next_entry(&mut self, cursor: &mut Cursor, show: &mut dyn FnMut(Entry<'_>)) -> Result<bool, Refusal> {
+        Self::next_entry(self, cursor, show)
+    }
+    fn space(&mut self) -> Result<Space, Refusal> {
+        Self::space(self)
+    }
+}

@@ -1,0 +1,286 @@
+//! Who is writing what: one writer a name, and how it gives way to the next (PROTOCOL §7).
+//!
+//! An owner is idle, writing or evicted. Only an idle one can be evicted, in one atomic step, and only one that
+//! is not evicted can begin to write: so when a stage has been taken over nothing of its old writer is under way to
+//! the file, and nothing can come later.
+
+use core::fmt;
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use core::time::Duration;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use skiff_proto::{ErrorCode, Refusal};
+
+use super::slot::StageId;
+
+const IDLE: u8 = 0;
+const WRITING: u8 = 1;
+const EVICTED: u8 = 2;
+
+/// Who is writing a stage.
+pub struct Owner {
+    state: AtomicU8,
+    since: Instant,
+    /// Microseconds after `since` of the last append.
+    last: AtomicU64,
+    wake: Mutex<Option<Wake>>,
+}
+
+type Wake = Box<dyn Fn() + Send + Sync>;
+
+/// A length and the CRC-32C of so many bytes.
+pub(super) type Sum = (u64, u32);
+
+impl Owner {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            state: AtomicU8::new(IDLE),
+            since: Instant::now(),
+            last: AtomicU64::new(0),
+            wake: Mutex::new(None),
+        })
+    }
+
+    /// Sets what is called once, by the thread of the writer that takes over (so: be brief), when this one has to give
+    /// way. Called at once if that has happened already.
+    pub fn on_evict(&self, wake: impl Fn() + Send + Sync + 'static) {
+        *self.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(wake));
+        if self.is_evicted() {
+            self.wake();
+        }
+    }
+
+    /// Takes the stage from its writer: from now on it appends and commits nothing, and its drop leaves the file alone.
+    /// False if it is appending or committing right now, or was evicted before.
+    pub fn evict(&self) -> bool {
+        let evicted = self.give_way();
+        if evicted {
+            self.wake();
+        }
+        evicted
+    }
+
+    /// True if another writer has taken over.
+    #[must_use]
+    pub fn is_evicted(&self) -> bool {
+        self.state.load(Ordering::Acquire) == EVICTED
+    }
+
+    /// How long nothing has been appended; zero while something is, and during a commit.
+    #[must_use]
+    pub fn silent_for(&self) -> Duration {
+        if self.state.load(Ordering::Acquire) == WRITING {
+            return Duration::ZERO;
+        }
+        self.since.elapsed().saturating_sub(Duration::from_micros(self.last.load(Ordering::Acquire)))
+    }
+
+    /// Begins to write: until [`Owner::finish`] nobody takes over.
+    pub(super) fn begin(&self) -> Result<(), Refusal> {
+        match self.state.compare_exchange(IDLE, WRITING, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(ErrorCode::Busy.into()),
+        }
+    }
+
+    pub(super) fn finish(&self) {
+        let now = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.last.store(now, Ordering::Release);
+        self.state.store(IDLE, Ordering::Release);
+    }
+
+    /// [`Owner::evict`] without telling the writer.
+    fn give_way(&self) -> bool {
+        self.state.compare_exchange(IDLE, EVICTED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    fn wake(&self) {
+        let wake = self.wake.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(wake) = wake {
+            wake();
+        }
+    }
+}
+
+impl fmt::Debug for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Owner").field("evicted", &self.is_evicted()).finish_non_exhaustive()
+    }
+}
+
+/// The open stages of a store that have a name.
+#[derive(Debug, Default)]
+pub(super) struct Owners(Mutex<Open>);
+
+#[derive(Debug, Default)]
+struct Open {
+    owners: HashMap<StageId, Arc<Owner>>,
+    /// How often a writer has entered.
+    entered: u64,
+    /// Length and CRC of stages that were summed and that nobody has written since, latest last.
+    sums: VecDeque<(StageId, u64, u32)>,
+}
+
+/// So many sums are kept, from each `resume` to the `write` that follows.
+const SUMS: usize = 32;
+
+impl Owners {
+    /// Makes `owner` the writer of `id`. A writer that has been silent for `patience` gives way. Says what is known of the
+    /// staged bytes: their length and CRC.
+    pub(super) fn enter(&self, id: StageId, owner: &Arc<Owner>, patience: Duration) -> Result<Option<Sum>, Refusal> {
+        let mut open = self.lock();
+        let old = open.make_way(id, patience)?;
+        open.owners.insert(id, owner.clone());
+        open.entered += 1;
+        let known = open.sums.iter().position(|(summed, ..)| *summed == id);
+        let known = known.and_then(|at| open.sums.remove(at)).map(|(_, len, crc)| (len, crc));
+        // Outside the lock: what it calls is not ours.
+        drop(open);
+        old.inspect(|old| old.wake());
+        Ok(known)
+    }
+
+    /// Leaves `id` without a writer. One that has been silent for `patience` gives way.
+    pub(super) fn clear(&self, id: StageId, patience: Duration) -> Result<(), Refusal> {
+        let old = self.lock().make_way(id, patience)?;
+        old.inspect(|old| old.wake());
+        Ok(())
+    }
+
+    /// For [`Owners::note_sum`], before the stage is opened.
+    pub(super) fn entered(&self) -> u64 {
+        self.lock().entered
+    }
+
+    /// Notes the length and CRC of a stage, unless somebody may have written it since.
+    pub(super) fn note_sum(&self, id: StageId, entered: u64, (len, crc): Sum) {
+        let mut open = self.lock();
+        if open.entered != entered {
+            return;
+        }
+        open.sums.retain(|(summed, ..)| *summed != id);
+        if open.sums.len() >= SUMS {
+            open.sums.pop_front();
+        }
+        open.sums.push_back((id, len, crc));
+    }
+
+    /// `owner` ends; `last` is called first, while nobody else can become the writer, unless it was evicted.
+    pub(super) fn leave(&self, id: StageId, owner: &Arc<Owner>, last: impl FnOnce()) {
+        let mut open = self.lock();
+        if open.owners.get(&id).is_some_and(|current| Arc::ptr_eq(current, owner)) {
+            if !owner.is_evicted() {
+                last();
+            }
+            open.owners.remove(&id);
+        }
+    }
+
+    /// Whether nobody is writing `id`.
+    pub(super) fn is_idle(&self, id: StageId) -> bool {
+        !self.lock().owners.contains_key(&id)
+    }
+
+    /// Calls `then` if nobody is writing `id`, and keeps everybody from it meanwhile.
+    pub(super) fn if_idle<T>(&self, id: StageId, then: impl FnOnce() -> T) -> Option<T> {
+        let open = self.lock();
+        (!open.owners.contains_key(&id)).then(then)
+    }
+
+    pub(super) fn silent_for(&self, id: StageId) -> Option<Duration> {
+        self.lock().owners.get(&id).filter(|owner| !owner.is_evicted()).map(|owner| owner.silent_for())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    /// Takes the writer of `id` out if it has given way, now or before.
+    fn make_way(&mut self, id: StageId, patience: Duration) -> Result<Option<Arc<Owner>>, Refusal> {
+        let Some(owner) = self.owners.get(&id) else { return Ok(None) };
+        if owner.is_evicted() || (owner.silent_for() >= patience && owner.give_way()) {
+            Ok(self.owners.remove(&id))
+        } else {
+            Err(ErrorCode::Busy.into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::sync::atomic::AtomicU32;
+
+    #[test]
+    fn a_writer_gives_way_only_while_it_is_idle() {
+        let owner = Owner::new();
+        owner.begin().unwrap();
+        assert!(!owner.evict());
+        assert_eq!(owner.silent_for(), Duration::ZERO);
+        owner.finish();
+        assert!(owner.evict());
+        assert!(!owner.evict());
+        assert_eq!(owner.begin().unwrap_err().code, ErrorCode::Busy);
+    }
+
+    #[test]
+    fn a_writer_hears_once_that_it_has_to_give_way_even_if_it_asks_late() {
+        let calls = Arc::new(AtomicU32::new(0));
+        let count = |owner: &Owner| {
+            let calls = calls.clone();
+            owner.on_evict(move || _ = calls.fetch_add(1, Ordering::Relaxed));
+        };
+        let early = Owner::new();
+        count(&early);
+        assert!(early.evict());
+        early.evict();
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+        let late = Owner::new();
+        late.evict();
+        count(&late);
+        assert_eq!(calls.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn the_next_writer_waits_for_its_time_and_the_old_one_does_not_disturb_it() {
+        let owners = Owners::default();
+        let id = StageId::of("a");
+        let (first, second) = (Owner::new(), Owner::new());
+        owners.enter(id, &first, Duration::MAX).unwrap();
+        assert_eq!(owners.enter(id, &second, Duration::MAX).unwrap_err().code, ErrorCode::Busy);
+        assert_eq!(owners.clear(id, Duration::MAX).unwrap_err().code, ErrorCode::Busy);
+        owners.enter(id, &second, Duration::ZERO).unwrap();
+        assert!(first.is_evicted() && !second.is_evicted());
+        owners.leave(id, &first, || panic!("the file is the second writer's"));
+        assert!(owners.silent_for(id).is_some());
+        let mut left = false;
+        owners.leave(id, &second, || left = true);
+        assert!(left && owners.silent_for(id).is_none());
+    }
+
+    #[test]
+    fn a_sum_is_known_to_the_next_writer_only_and_not_if_somebody_wrote_meanwhile() {
+        let owners = Owners::default();
+        let (id, other) = (StageId::of("a"), StageId::of("b"));
+        let writer = Owner::new();
+        owners.note_sum(id, owners.entered(), (3, 7));
+        owners.note_sum(other, owners.entered(), (4, 8));
+        assert_eq!(owners.enter(id, &writer, Duration::MAX).unwrap(), Some((3, 7)));
+        owners.leave(id, &writer, || {});
+        assert_eq!(owners.enter(id, &writer, Duration::MAX).unwrap(), None);
+        let before = owners.entered();
+        owners.leave(id, &writer, || {});
+        owners.enter(id, &writer, Duration::MAX).unwrap();
+        owners.leave(id, &writer, || {});
+        owners.note_sum(id, before, (5, 9));
+        assert_eq!(owners.enter(id, &writer, Duration::MAX).unwrap(), None);
+        for n in 0..100 {
+            owners.note_sum(StageId::of(&n.to_string()), owners.entered(), (n, 0));
+        }
+        assert_eq!(owners.lock().sums.len(), SUMS);
+    }
+}

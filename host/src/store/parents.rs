@@ -1,0 +1,129 @@
+//! The directories that a change touches: opened once, made where they are missing, made durable together.
+
+use core::sync::atomic::Ordering;
+use std::fs::File;
+
+use rustix::fs::{AtFlags, Mode, mkdirat, unlinkat};
+use rustix::io::Errno;
+use skiff_proto::name::Name;
+use skiff_proto::{ErrorCode, Refusal};
+
+use super::Inner;
+use super::confine::Directory;
+use super::meta::Meta;
+use super::refusal::refuse;
+
+/// The directories of one change or batch.
+#[derive(Debug)]
+pub(super) struct Parents<'a> {
+    store: &'a Inner,
+    open: Vec<(Option<Box<str>>, Directory<'a>)>,
+    /// Those to be made durable, in this order.
+    changed: Vec<usize>,
+    /// New directories: where, and their names.
+    made: Vec<(usize, Box<str>)>,
+    /// Counted in [`Inner::making`].
+    making: bool,
+}
+
+impl<'a> Parents<'a> {
+    pub(super) const fn new(store: &'a Inner) -> Self {
+        Self { store, open: Vec::new(), changed: Vec::new(), made: Vec::new(), making: false }
+    }
+
+    /// An open directory.
+    pub(super) fn at(&self, index: usize) -> &Directory<'a> {
+        &self.open[index].1
+    }
+
+    /// Opens a directory, and makes it and those above it if they are missing.
+    pub(super) fn open_or_make(&mut self, name: Option<Name<'_>>) -> Result<usize, Refusal> {
+        let missing = match self.open(name) {
+            Err(Errno::NOENT) => name,
+            other => return other.map_err(refuse),
+        };
+        let Some(missing) = missing else { return Err(ErrorCode::Io.into()) };
+        let above = self.open_or_make(missing.parent())?;
+        match self.make(above, missing.file_name()) {
+            // Another writer was faster. It may not have made it durable yet: `open` finds out.
+            Ok(()) | Err(Errno::EXIST) => self.open(name).map_err(refuse),
+            Err(errno) => Err(refuse(errno)),
+        }
+    }
+
+    /// Opens a directory that exists.
+    pub(super) fn open(&mut self, name: Option<Name<'_>>) -> Result<usize, Errno> {
+        if let Some(index) = self.open.iter().position(|(path, _)| path.as_deref() == name.map(Name::as_str)) {
+            return Ok(index);
+        }
+        let dir = self.store.confine.directory(name)?;
+        let index = self.open.len();
+        self.open.push((name.map(|name| name.as_str().into()), dir));
+        // If somebody else is making directories, this one or those above it may be among them and not yet
+        // durable. What is put into it is only found after a crash if they are.
+        if self.store.making.load(Ordering::SeqCst) > usize::from(self.making)
+            && let Some(name) = name
+        {
+            let above = self.open(name.parent())?;
+            self.change(above);
+        }
+        Ok(index)
+    }
+
+    /// Makes a directory in an open one.
+    pub(super) fn make(&mut self, above: usize, name: &str) -> Result<(), Errno> {
+        // Counted first: whoever sees the directory sees the count.
+        if !self.making {
+            self.making = true;
+            self.store.making.fetch_add(1, Ordering::SeqCst);
+        }
+        mkdirat(self.at(above), name, Mode::from_raw_mode(0o777))?;
+        self.made.push((above, name.into()));
+        self.change(above);
+        Ok(())
+    }
+
+    /// Notes that entries of an open directory have changed.
+    pub(super) fn change(&mut self, index: usize) {
+        if !self.changed.contains(&index) {
+            self.changed.push(index);
+        }
+    }
+
+    /// Removes what was made and is not used.
+    pub(super) fn unmake(&mut self) {
+        let open = &self.open;
+        let mut made = core::mem::take(&mut self.made);
+        made.reverse();
+        made.retain(|(above, name)| unlinkat(&open[*above].1, &**name, AtFlags::REMOVEDIR).is_err());
+        self.made = made;
+    }
+
+    /// Makes the changes durable: each directory by itself or, given a file for it, everything on that file's file system
+    /// with one call.
+    pub(super) fn sync(mut self, everything: Option<&File>) -> Result<(), Errno> {
+        let syncer = &self.store.sync;
+        let mut changed = core::mem::take(&mut self.changed);
+        if let Some(file) = everything.filter(|_| changed.len() > 1) {
+            let dev = Meta::of(file)?.dev();
+            changed.retain(|&index| Meta::of(&self.open[index].1).map_or(true, |meta| meta.dev() != dev));
+            syncer.everything(file)?;
+        }
+        changed.iter().try_for_each(|&index| syncer.directory(&self.open[index].1))?;
+        // After a failure nobody knows what is durable: the count stays up, and others look after themselves.
+        if self.making {
+            self.making = false;
+            self.store.making.fetch_sub(1, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Parents<'_> {
+    fn drop(&mut self) {
+        // Nothing was made, or it is gone again.
+        if self.making && self.made.is_empty() {
+            self.store.making.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}

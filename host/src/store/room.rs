@@ -1,0 +1,141 @@
+//! Room: what the disk has, what open stages have been promised, what staged bytes may take.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+use std::os::fd::BorrowedFd;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use rustix::fs::fstatvfs;
+use rustix::io::Errno;
+use skiff_proto::store::Space;
+
+/// How long an answer of the file system is good enough for a small file.
+const FRESH: Duration = Duration::from_millis(100);
+/// What a small file is, in bytes.
+const SMALL: u64 = 1 << 20;
+/// The default of [`super::Options::reserve`], in bytes.
+const RESERVE: u64 = 64 << 20;
+
+/// Books of the room in one store.
+#[derive(Debug)]
+pub(super) struct Room {
+    reserve: Option<u64>,
+    stage_max: u64,
+    /// Bytes that open stages may still append.
+    promised: AtomicU64,
+    /// Bytes that lie in the staging directory.
+    staged: AtomicU64,
+    /// Bytes appended since the file system was asked.
+    spent: AtomicU64,
+    /// Bytes that were free, the reserve taken off, and when.
+    free: Mutex<Option<(Instant, u64)>>,
+}
+
+impl Room {
+    pub(super) const fn new(reserve: Option<u64>, stage_max: u64) -> Self {
+        Self {
+            reserve,
+            stage_max,
+            promised: AtomicU64::new(0),
+            staged: AtomicU64::new(0),
+            spent: AtomicU64::new(0),
+            free: Mutex::new(None),
+        }
+    }
+
+    /// What the file system says, the reserve taken off.
+    pub(super) fn space(&self, root: BorrowedFd<'_>) -> Result<Space, Errno> {
+        let fs = fstatvfs(root)?;
+        let total = fs.f_blocks.saturating_mul(fs.f_frsize);
+        let reserve = self.reserve.unwrap_or(RESERVE.min(total / 100));
+        Ok(Space { total, free: fs.f_bavail.saturating_mul(fs.f_frsize).saturating_sub(reserve) })
+    }
+
+    /// Bytes that are missing for `need` more, of which `freed` bytes are staged now and go first; 0 if there is room.
+    pub(super) fn missing(&self, root: BorrowedFd<'_>, need: u64, freed: u64) -> Result<u64, Errno> {
+        let promised = self.promised.load(Ordering::Relaxed);
+        let wanted = promised.saturating_add(need);
+        let on_disk = wanted.saturating_sub(self.free(root, need)?.saturating_add(freed));
+        let staged = self.staged.load(Ordering::Relaxed).saturating_sub(freed);
+        Ok(on_disk.max(staged.saturating_add(wanted).saturating_sub(self.stage_max)))
+    }
+
+    /// Forgets what the file system said: something was removed.
+    pub(super) fn ask_again(&self) {
+        *self.free.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// A stage opens that may append `n` bytes.
+    pub(super) fn promise(&self, n: u64) {
+        self.promised.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// A stage closes that has not appended `n` of its bytes.
+    pub(super) fn release(&self, n: u64) {
+        take(&self.promised, n);
+    }
+
+    /// `n` bytes were appended, of which `promised` had been promised.
+    pub(super) fn append(&self, n: u64, promised: u64) {
+        self.staged.fetch_add(n, Ordering::Relaxed);
+        self.spent.fetch_add(n, Ordering::Relaxed);
+        take(&self.promised, promised);
+    }
+
+    /// `n` bytes lie in the staging directory that was found.
+    pub(super) fn found(&self, n: u64) {
+        self.staged.store(n, Ordering::Relaxed);
+    }
+
+    /// `n` bytes are not staged any more.
+    pub(super) fn unstage(&self, n: u64) {
+        take(&self.staged, n);
+    }
+
+    fn free(&self, root: BorrowedFd<'_>, need: u64) -> Result<u64, Errno> {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if let Some((asked, free)) = *free
+            && need <= SMALL
+            && now.duration_since(asked) < FRESH
+        {
+            return Ok(free.saturating_sub(self.spent.load(Ordering::Relaxed)));
+        }
+        let space = self.space(root)?;
+        self.spent.store(0, Ordering::Relaxed);
+        *free = Some((now, space.free));
+        Ok(space.free)
+    }
+}
+
+/// Subtracts and stops at 0: a stage may hold more than it was promised.
+fn take(from: &AtomicU64, n: u64) {
+    _ = from.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |value| Some(value.saturating_sub(n)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn promises_and_staged_bytes_count_against_both_limits() {
+        let dir = tempfile::tempfile().unwrap();
+        let room = Room::new(Some(0), 100);
+        let missing = |need, freed| room.missing(dir.as_fd(), need, freed).unwrap();
+        assert_eq!((missing(100, 0), missing(101, 0)), (0, 1));
+        room.promise(60);
+        assert_eq!((missing(40, 0), missing(50, 0)), (0, 10));
+        room.append(60, 60);
+        assert_eq!((missing(40, 0), missing(50, 0), missing(90, 60)), (0, 10, 0));
+        room.unstage(60);
+        assert_eq!(missing(100, 0), 0);
+        room.release(1);
+        assert_eq!(missing(100, 0), 0);
+        assert!(missing(u64::MAX, 0) > 0);
+        let full = Room::new(Some(u64::MAX), u64::MAX);
+        assert_eq!(full.space(dir.as_fd()).unwrap().free, 0);
+        assert_eq!(full.missing(dir.as_fd(), 7, 3).unwrap(), 4);
+    }
+}

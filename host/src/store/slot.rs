@@ -1,0 +1,236 @@
+//! Where staged bytes live: `.skiff-stage-0`, `.skiff-stage-1` ... in the root, one a running store.
+//!
+//! A named stage is a file whose name is a hash of the name that it is for. It outlives the store, and the next store
+//! that takes the slot goes on with it. Unnamed ones (`put-` and a number) are of no use to anybody else.
+
+use core::cmp::Reverse;
+use core::fmt;
+use core::time::Duration;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, fchmod, flock, mkdirat, openat, unlinkat};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+use sha2::{Digest, Sha256};
+
+use super::meta::{Kind, Meta};
+
+/// So many stores may run on one directory.
+const SLOTS: u32 = 16;
+const PREFIX: &str = ".skiff-stage-";
+pub(super) const UNNAMED_PREFIX: &str = "put-";
+/// So many stages are looked at together when room is needed.
+const BATCH: usize = 64;
+
+const NEW_FILE: OFlags =
+    OFlags::RDWR.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const OLD_FILE: OFlags = OFlags::RDWR.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+
+/// Which stage: the first 128 bits of the name's SHA-256.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct StageId([u8; 16]);
+
+/// The file name of a stage.
+#[derive(Clone, Copy)]
+pub(super) struct StageName([u8; 32]);
+
+/// A staging directory that this store holds the lock of.
+#[derive(Debug)]
+pub(super) struct Slot {
+    dir: OwnedFd,
+    number: u32,
+}
+
+impl StageId {
+    pub(super) fn of(name: &str) -> Self {
+        let mut id = [0; 16];
+        id.copy_from_slice(&Sha256::digest(name.as_bytes())[..16]);
+        Self(id)
+    }
+
+    pub(super) fn file_name(self) -> StageName {
+        let mut name = [0; 32];
+        for (digits, byte) in name.chunks_exact_mut(2).zip(self.0) {
+            digits[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+            digits[1] = b"0123456789abcdef"[usize::from(byte & 15)];
+        }
+        StageName(name)
+    }
+
+    fn parse(name: &[u8]) -> Option<Self> {
+        let mut id = [0; 16];
+        if name.len() != 32 || name.iter().any(|digit| !matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
+            return None;
+        }
+        for (byte, digits) in id.iter_mut().zip(name.chunks_exact(2)) {
+            *byte = u8::from_str_radix(core::str::from_utf8(digits).ok()?, 16).ok()?;
+        }
+        Some(Self(id))
+    }
+}
+
+impl StageName {
+    pub(super) fn as_str(&self) -> &str {
+        core::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl Slot {
+    /// Takes the first slot that nobody holds, cleans it, and cleans those of stores that have ended. Says how many
+    /// bytes are staged in it.
+    pub(super) fn claim(root: BorrowedFd<'_>, max_age: Duration) -> Result<(Self, u64), Errno> {
+        let mut claimed = None;
+        for number in 0..SLOTS {
+            if claimed.is_some() {
+                // Slots of stores that have ended, in which something may have become too old.
+                if let Some(other) = Self::lock(root, number, false)? {
+                    other.clean(max_age)?;
+                    other.remove_if_empty(root);
+                }
+            } else if let Some(slot) = Self::lock(root, number, true)? {
+                let staged = slot.clean(max_age)?;
+                claimed = Some((slot, staged));
+            }
+        }
+        claimed.ok_or(Errno::BUSY)
+    }
+
+    /// Locks a slot; `None` if another store holds it, it is not there or not ours.
+    fn lock(root: BorrowedFd<'_>, number: u32, make: bool) -> Result<Option<Self>, Errno> {
+        let name = format!("{PREFIX}{number}");
+        // Again if the store that held it removed it between opening and locking.
+        for _ in 0..16 {
+            if make {
+                match mkdirat(root, &name, Mode::RWXU) {
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(errno) => return Err(errno),
+                }
+            }
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let dir = match openat(root, &name, flags, Mode::empty()) {
+                Ok(dir) => dir,
+                Err(Errno::NOENT) if make => continue,
+                // Not there; or in the way, and not ours to use.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::MLINK | Errno::ACCESS) => return Ok(None),
+                Err(errno) => return Err(errno),
+            };
+            let meta = Meta::of(&dir)?;
+            // Somebody else's directory would give them what is staged.
+            if meta.uid != geteuid().as_raw() {
+                return Ok(None);
+            }
+            match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(Errno::WOULDBLOCK) => return Ok(None),
+                Err(errno) => return Err(errno),
+            }
+            if Meta::at(root, &name).is_ok_and(|now| now.kind == Kind::Directory && now.ino() == meta.ino()) {
+                if meta.mode & 0o077 != 0 {
+                    fchmod(&dir, Mode::RWXU)?;
+                }
+                return Ok(Some(Self { dir, number }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes an empty file that is not there yet, with the rights of the user's umask.
+    pub(super) fn create(&self, name: &str) -> Result<std::fs::File, Errno> {
+        openat(&self.dir, name, NEW_FILE, Mode::from_raw_mode(0o666)).map(std::fs::File::from)
+    }
+
+    /// Opens what was staged before.
+    pub(super) fn open(&self, name: &str) -> Result<(std::fs::File, Meta), Errno> {
+        let file = openat(&self.dir, name, OLD_FILE, Mode::empty())?;
+        let meta = Meta::of(&file)?;
+        if meta.kind == Kind::File { Ok((file.into(), meta)) } else { Err(Errno::NOENT) }
+    }
+
+    pub(super) fn remove(&self, name: &str) -> Result<(), Errno> {
+        unlinkat(&self.dir, name, AtFlags::empty())
+    }
+
+    /// Removes what is too old and what nobody can go on with. Says how many bytes stay.
+    fn clean(&self, max_age: Duration) -> Result<u64, Errno> {
+        let mut staged = 0_u64;
+        self.each(|name, id, meta| match id {
+            Some(_) if meta.age() <= max_age => staged += meta.size(),
+            _ => _ = self.remove(name),
+        })?;
+        Ok(staged)
+    }
+
+    /// The named stages that `wanted` picks: bytes in all, and at most [`BATCH`] of them, oldest first.
+    pub(super) fn oldest(&self, wanted: impl Fn(StageId) -> bool) -> Result<(u64, Vec<(StageId, u64)>), Errno> {
+        let mut total = 0;
+        let mut oldest: Vec<(Duration, StageId, u64)> = Vec::new();
+        let cut = |oldest: &mut Vec<(Duration, StageId, u64)>| {
+            oldest.sort_unstable_by_key(|&(age, ..)| Reverse(age));
+            oldest.truncate(BATCH);
+        };
+        self.each(|_, id, meta| {
+            if let Some(id) = id.filter(|&id| wanted(id)) {
+                total += meta.size();
+                oldest.push((meta.age(), id, meta.size()));
+                if oldest.len() >= 2 * BATCH {
+                    cut(&mut oldest);
+                }
+            }
+        })?;
+        cut(&mut oldest);
+        Ok((total, oldest.into_iter().map(|(_, id, size)| (id, size)).collect()))
+    }
+
+    /// Shows every file that is a stage: its id if it is a named one.
+    fn each(&self, mut show: impl FnMut(&str, Option<StageId>, &Meta)) -> Result<(), Errno> {
+        for entry in Dir::read_from(&self.dir)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            let id = StageId::parse(name.as_bytes());
+            if id.is_none() && !name.starts_with(UNNAMED_PREFIX) {
+                continue;
+            }
+            if let Ok(meta) = Meta::at(&self.dir, name) {
+                show(name, id, &meta);
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of this slot: no other store on the same directory has it.
+    pub(super) const fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Removes the directory if nothing is staged in it. The lock is still held.
+    pub(super) fn remove_if_empty(&self, root: BorrowedFd<'_>) {
+        _ = unlinkat(root, format!("{PREFIX}{}", self.number), AtFlags::REMOVEDIR);
+    }
+}
+
+impl AsFd for Slot {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+}
+
+impl fmt::Debug for StageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.file_name().as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_is_named_by_the_hash_of_its_name() {
+        let id = StageId::of("abc");
+        assert_eq!(id.file_name().as_str(), "ba7816bf8f01cfea414140de5dae2223");
+        assert_eq!(StageId::parse(b"ba7816bf8f01cfea414140de5dae2223"), Some(id));
+        for bad in [&b"ba78"[..], b"BA7816BF8F01CFEA414140DE5DAE2223", b"+a7816bf8f01cfea414140de5dae2223"] {
+            assert_eq!(StageId::parse(bad), None);
+        }
+    }
+}

@@ -1,0 +1,460 @@
+//! Staging: beginning a write, going on with an interrupted one, appending.
+
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, PoisonError};
+
+use core::sync::atomic::Ordering;
+use core::time::Duration;
+
+use rustix::io::Errno;
+use skiff_proto::crc::Crc32c;
+use skiff_proto::name::Name;
+use skiff_proto::{ErrorCode, Refusal};
+
+use super::DirStore;
+use super::file::read_at;
+use super::meta::Meta;
+use super::owner::{Owner, Sum};
+use super::refusal::{refuse, refuse_io};
+use super::slot::{Slot, StageId, UNNAMED_PREFIX};
+
+/// Bytes read at once when staged bytes are summed.
+const SUM_BUFFER: usize = 256 * 1024;
+
+/// A version of a file that is being written. Dropping it keeps the bytes for a later write of the same name, unless it
+/// has no name or nothing was appended.
+#[derive(Debug)]
+pub struct Stage {
+    pub(super) store: DirStore,
+    pub(super) slot: Arc<Slot>,
+    pub(super) file: std::fs::File,
+    pub(super) owner: Arc<Owner>,
+    pub(super) what: What,
+    pub(super) len: u64,
+    size: u64,
+    pub(super) mtime: Option<u64>,
+    /// When it was opened, among all stages of the store.
+    pub(super) order: u64,
+    /// Holds bytes that were appended before it was opened.
+    pub(super) resumed: bool,
+    /// All its bytes are durable.
+    pub(super) synced: bool,
+    /// In place, or discarded: nothing is left to do.
+    pub(super) done: bool,
+}
+
+/// What a stage is for, and where it lies.
+#[derive(Debug)]
+pub(super) enum What {
+    /// A version of this file.
+    Named(Box<str>, StageId),
+    /// A file that gets its name later; a file of this number in the slot.
+    Numbered(u64),
+    /// A file that gets its name later and has none now.
+    Nameless,
+}
+
+impl Stage {
+    /// Who is writing it: by this a connection hears that it has to give way.
+    #[must_use]
+    pub const fn owner(&self) -> &Arc<Owner> {
+        &self.owner
+    }
+
+    /// Bytes that are staged.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a length in bytes, not a collection")]
+    pub const fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Bytes that it is to have; of a classic `put`, as announced.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The name that it is for; `None` for a classic `put`.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        match &self.what {
+            What::Named(name, _) => Some(name),
+            What::Numbered(_) | What::Nameless => None,
+        }
+    }
+
+    /// True if another writer of this name has taken over: appending and committing fail with `busy`, dropping does
+    /// nothing.
+    #[must_use]
+    pub fn is_evicted(&self) -> bool {
+        self.owner.is_evicted()
+    }
+
+    /// Begins to append by other means than [`DirStore::append`], such as splice.
+    ///
+    /// # Errors
+    /// `busy` if another writer has taken over.
+    pub fn writing(&mut self) -> Result<Writing<'_>, Refusal> {
+        if self.done {
+            return Err(Refusal::new(ErrorCode::Io, "the file is in place already"));
+        }
+        self.owner.begin()?;
+        Ok(Writing { stage: self })
+    }
+
+    /// Where it lies in its slot, if it has a name there.
+    pub(super) fn with_path<T>(&self, use_it: impl FnOnce(&str) -> T) -> Option<T> {
+        match &self.what {
+            What::Named(_, id) => Some(use_it(id.file_name().as_str())),
+            What::Numbered(number) => Some(use_it(&format!("{UNNAMED_PREFIX}{number}"))),
+            What::Nameless => None,
+        }
+    }
+
+    /// Removes the staged bytes.
+    fn remove(&mut self) {
+        _ = self.with_path(|path| self.slot.remove(path));
+        self.store.0.room.unstage(self.len);
+        self.store.0.room.ask_again();
+    }
+}
+
+/// The right to append to a stage by other means than [`DirStore::append`]. Nobody takes the stage over while it lives.
+#[derive(Debug)]
+pub struct Writing<'a> {
+    stage: &'a mut Stage,
+}
+
+impl Writing<'_> {
+    /// The file to write to, at [`Writing::offset`].
+    #[must_use]
+    pub const fn file(&self) -> &std::fs::File {
+        &self.stage.file
+    }
+
+    /// Where the next byte goes.
+    #[must_use]
+    pub const fn offset(&self) -> u64 {
+        self.stage.len
+    }
+
+    /// How many bytes may be written: no limit for a classic `put`, whose length may count characters.
+    #[must_use]
+    pub fn room(&self) -> u64 {
+        match self.stage.what {
+            What::Named(..) => self.stage.size.saturating_sub(self.stage.len),
+            What::Numbered(_) | What::Nameless => u64::MAX - self.stage.len,
+        }
+    }
+
+    /// `n` bytes have been written at [`Writing::offset`], at most [`Writing::room`].
+    pub fn appended(&mut self, n: u64) {
+        let n = n.min(self.room());
+        let promised = n.min(self.stage.size.saturating_sub(self.stage.len));
+        self.stage.len += n;
+        self.stage.store.0.room.append(n, promised);
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.stage.owner.finish();
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let store = self.store.clone();
+        store.0.room.release(self.size.saturating_sub(self.len));
+        match self.what {
+            What::Named(_, id) => {
+                let owner = self.owner.clone();
+                store.0.owners.leave(id, &owner, || {
+                    if !self.done && self.len == 0 {
+                        self.remove();
+                    }
+                });
+            }
+            What::Numbered(_) | What::Nameless if !self.done => self.remove(),
+            What::Numbered(_) | What::Nameless => {}
+        }
+    }
+}
+
+impl DirStore {
+    /// How a `write` of `size` bytes to `name` can begin: bytes that are staged from an interrupted one, and their
+    /// CRC-32C. Fails as that `write` would. Reads the staged bytes, which may take long.
+    ///
+    /// # Errors
+    /// As [`DirStore::stage`].
+    pub fn staged(&self, name: Name<'_>, size: u64) -> Result<(u64, u32), Refusal> {
+        self.check_target(name)?;
+        let id = StageId::of(name.as_str());
+        let slot = self.slot()?;
+        self.0.owners.clear(id, self.0.options.takeover)?;
+        let entered = self.0.owners.entered();
+        let (file, len) = match slot.open(id.file_name().as_str()) {
+            Ok((file, meta)) => (file, meta.size()),
+            Err(Errno::NOENT) => return self.check_room(&slot, id, size, 0).map(|()| (0, 0)),
+            Err(errno) => return Err(refuse(errno)),
+        };
+        if len > size {
+            return self.check_room(&slot, id, size, len).map(|()| (0, 0));
+        }
+        self.check_room(&slot, id, size - len, 0)?;
+        let crc = sum(&file, len)?;
+        self.0.owners.note_sum(id, entered, (len, crc));
+        Ok((len, crc))
+    }
+
+    /// Begins a `write`: after `offset` bytes that are staged already, or anew with 0. Returns the CRC-32C of the staged
+    /// bytes with the stage; unless [`DirStore::staged`] was asked just before, it reads them for that, which may
+    /// take long. Parents that are missing are made at the commit.
+    ///
+    /// # Errors
+    /// `read-only`; `denied` (hidden names, devices and the like in the way, no permission); `is-directory`; `not-found`
+    /// if a parent is a file; `range` if `offset` is beyond `size`; `busy` while another stage of this name is open;
+    /// `mismatch` if `offset` is neither 0 nor the staged length; `no-space`, `io`.
+    pub fn stage(&self, name: Name<'_>, offset: u64, size: u64, mtime: Option<u64>) -> Result<(Stage, u32), Refusal> {
+        self.check_target(name)?;
+        if offset > size {
+            return Err(ErrorCode::Range.into());
+        }
+        let slot = self.slot()?;
+        let id = StageId::of(name.as_str());
+        let owner = Owner::new();
+        let known = self.0.owners.enter(id, &owner, self.0.options.takeover)?;
+        // From here on nobody else opens or drops this stage.
+        let (file, crc) = self.open_stage(&slot, id, &owner, offset, size, known).inspect_err(|_| {
+            self.0.owners.leave(id, &owner, || {});
+        })?;
+        let what = What::Named(name.as_str().into(), id);
+        Ok((self.new_stage(slot, file, owner, what, offset, size, mtime), crc))
+    }
+
+    /// Begins a classic `put`: a stage without a name. `size` is what its length announces: bytes, or fewer characters.
+    ///
+    /// # Errors
+    /// `read-only`, `denied`, `no-space`, `io`.
+    pub fn stage_unnamed(&self, size: u64) -> Result<Stage, Refusal> {
+        if self.0.options.read_only {
+            return Err(ErrorCode::ReadOnly.into());
+        }
+        let slot = self.slot()?;
+        self.make_room(&slot, StageId::of(""), size, 0)?;
+        let (file, what) = match self.open_nameless(&slot) {
+            Some(file) => (file, What::Nameless),
+            None => loop {
+                let number = self.0.serial.fetch_add(1, Ordering::Relaxed);
+                match slot.create(&format!("{UNNAMED_PREFIX}{number}")) {
+                    Ok(file) => break (file, What::Numbered(number)),
+                    Err(Errno::EXIST) => {}
+                    Err(errno) => return Err(self.lost_slot(errno)),
+                }
+            },
+        };
+        Ok(self.new_stage(slot, file, Owner::new(), what, 0, size, None))
+    }
+
+    /// Whether a classic `put` to `name` has a chance. (That the name is taken does not matter.)
+    ///
+    /// # Errors
+    /// `read-only`, `denied`.
+    pub fn check_put(&self, name: Name<'_>) -> Result<(), Refusal> {
+        self.check_change(name)
+    }
+
+    /// How long the writer of `name` has received nothing; `None` if nobody is writing it.
+    #[must_use]
+    pub fn stage_owner_silent_for(&self, name: Name<'_>) -> Option<Duration> {
+        self.0.owners.silent_for(StageId::of(name.as_str()))
+    }
+
+    /// Appends `bytes`; says how many were taken, at least one.
+    ///
+    /// # Errors
+    /// `busy` if another writer has taken over: drop the stage. `no-space`, `io`; `range` beyond the stage's size.
+    pub fn append(&self, stage: &mut Stage, bytes: &[u8]) -> Result<usize, Refusal> {
+        let mut writing = stage.writing()?;
+        let len = usize::try_from(writing.room()).map_or(bytes.len(), |room| room.min(bytes.len()));
+        if len == 0 {
+            return if bytes.is_empty() { Ok(0) } else { Err(ErrorCode::Range.into()) };
+        }
+        let n = loop {
+            match writing.file().write_at(&bytes[..len], writing.offset()) {
+                Ok(0) => return Err(ErrorCode::Io.into()),
+                Ok(n) => break n,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(refuse_io(&error)),
+            }
+        };
+        writing.appended(n as u64);
+        Ok(n)
+    }
+
+    /// Drops the staged bytes; nothing if another writer has taken them over.
+    pub fn discard(&self, mut stage: Stage) {
+        // Nobody takes over in between: either this holds the stage, or it is not this one's any more.
+        if !stage.done && stage.owner.begin().is_ok() {
+            stage.remove();
+            stage.done = true;
+            stage.owner.finish();
+        }
+    }
+
+    /// Opens the file of a stage. The caller is its writer.
+    fn open_stage(
+        &self,
+        slot: &Slot,
+        id: StageId,
+        owner: &Owner,
+        offset: u64,
+        size: u64,
+        known: Option<Sum>,
+    ) -> Result<(std::fs::File, u32), Refusal> {
+        let name = id.file_name();
+        let name = name.as_str();
+        if offset > 0 {
+            let (file, meta) = slot.open(name).map_err(|errno| match errno {
+                Errno::NOENT => ErrorCode::Mismatch.into(),
+                errno => refuse(errno),
+            })?;
+            if meta.size() != offset {
+                return Err(ErrorCode::Mismatch.into());
+            }
+            self.make_room(slot, id, size - offset, 0)?;
+            if let Some((_, crc)) = known.filter(|&(len, _)| len == offset) {
+                return Ok((file, crc));
+            }
+            // Reading may take longer than another writer's patience.
+            owner.begin()?;
+            let crc = sum(&file, offset);
+            owner.finish();
+            return Ok((file, crc?));
+        }
+        match slot.create(name) {
+            Ok(file) => {
+                self.make_room(slot, id, size, 0).inspect_err(|_| _ = slot.remove(name))?;
+                return Ok((file, 0));
+            }
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(self.lost_slot(errno)),
+        }
+        // A new file, not the old one cut: its old bytes cost nothing, and no one who read them sees them change.
+        let staged = Meta::at(slot, name).map_or(0, |meta| meta.size());
+        self.make_room(slot, id, size, staged)?;
+        slot.remove(name).map_err(refuse)?;
+        self.0.room.unstage(staged);
+        self.0.room.ask_again();
+        Ok((slot.create(name).map_err(refuse)?, 0))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of a stage")]
+    fn new_stage(
+        &self,
+        slot: Arc<Slot>,
+        file: std::fs::File,
+        owner: Arc<Owner>,
+        what: What,
+        len: u64,
+        size: u64,
+        mtime: Option<u64>,
+    ) -> Stage {
+        self.0.room.promise(size - len);
+        let order = self.0.serial.fetch_add(1, Ordering::Relaxed);
+        let store = self.clone();
+        Stage { store, slot, file, owner, what, len, size, mtime, order, resumed: len > 0, synced: false, done: false }
+    }
+
+    /// A file without a name, if it can get one later.
+    #[cfg(target_os = "linux")]
+    fn open_nameless(&self, slot: &Slot) -> Option<std::fs::File> {
+        use rustix::fs::{Mode, OFlags, openat};
+        if !self.0.nameless {
+            return None;
+        }
+        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+        openat(slot, ".", flags, Mode::from_raw_mode(0o666)).ok().map(std::fs::File::from)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    const fn open_nameless(&self, _slot: &Slot) -> Option<std::fs::File> {
+        None
+    }
+
+    /// The staging directory, claimed at the first call.
+    fn slot(&self) -> Result<Arc<Slot>, Refusal> {
+        let mut claimed = self.0.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = &*claimed {
+            return Ok(slot.clone());
+        }
+        let (slot, staged) = Slot::claim(self.0.confine.root(), self.0.options.stage_age).map_err(refuse)?;
+        self.0.room.found(staged);
+        Ok(claimed.insert(Arc::new(slot)).clone())
+    }
+
+    /// Somebody may have removed the staging directory under a running server: the next write claims another.
+    fn lost_slot(&self, errno: Errno) -> Refusal {
+        if errno == Errno::NOENT {
+            *self.0.slot.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            return ErrorCode::Io.into();
+        }
+        refuse(errno)
+    }
+
+    /// Whether [`DirStore::make_room`] would succeed.
+    fn check_room(&self, slot: &Slot, id: StageId, need: u64, freed: u64) -> Result<(), Refusal> {
+        let short = self.0.room.missing(self.0.confine.root(), need, freed).map_err(refuse)?;
+        if short > 0 && self.droppable(slot, id)?.0 < short {
+            return Err(ErrorCode::NoSpace.into());
+        }
+        Ok(())
+    }
+
+    /// Makes sure that `need` more bytes can be appended, of which `freed` are staged for `id` now and go first. Drops
+    /// interrupted writes of other names, the oldest first, if that helps.
+    fn make_room(&self, slot: &Slot, id: StageId, need: u64, freed: u64) -> Result<(), Refusal> {
+        let room = &self.0.room;
+        let missing = || room.missing(self.0.confine.root(), need, freed).map_err(refuse);
+        let mut short = missing()?;
+        while short > 0 {
+            let (total, oldest) = self.droppable(slot, id)?;
+            if total < short {
+                return Err(ErrorCode::NoSpace.into());
+            }
+            for (old, size) in oldest {
+                let path = old.file_name();
+                if short > 0 && self.0.owners.if_idle(old, || slot.remove(path.as_str())) == Some(Ok(())) {
+                    room.unstage(size);
+                    room.ask_again();
+                    short = missing()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Interrupted writes that could be dropped for a write of `id`: bytes in all, and some of them, oldest first.
+    fn droppable(&self, slot: &Slot, id: StageId) -> Result<(u64, Vec<(StageId, u64)>), Refusal> {
+        slot.oldest(|other| other != id && self.0.owners.is_idle(other)).map_err(refuse)
+    }
+}
+
+/// The CRC-32C of the first `len` bytes.
+fn sum(file: &std::fs::File, len: u64) -> Result<u32, Refusal> {
+    let mut crc = Crc32c::new();
+    let mut offset = 0;
+    let mut buffer = vec![0; usize::try_from(len).map_or(SUM_BUFFER, |len| len.min(SUM_BUFFER))];
+    while offset < len {
+        let wanted = usize::try_from(len - offset).map_or(buffer.len(), |left| left.min(buffer.len()));
+        match read_at(file, offset, &mut buffer[..wanted])? {
+            0 => return Err(ErrorCode::Io.into()),
+            n => {
+                crc.update(&buffer[..n]);
+                offset += n as u64;
+            }
+        }
+    }
+    Ok(crc.value())
+}

@@ -1,0 +1,99 @@
+//! System calls that wait for the disk, counted.
+//!
+//! None is ever tried again after it failed: the kernel drops what it could not write and says so once, so a second
+//! fsync that succeeds proves nothing.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::fs::fsync;
+use rustix::io::Errno;
+
+/// Makes things durable.
+#[derive(Debug)]
+pub(super) struct Syncer {
+    calls: AtomicU64,
+    whole: bool,
+}
+
+impl Syncer {
+    /// For a store whose root is `root`.
+    pub(super) fn new(root: BorrowedFd<'_>, native: bool) -> Self {
+        Self { calls: AtomicU64::new(0), whole: native && syncs_whole(root) }
+    }
+
+    pub(super) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// Whether [`Syncer::everything`] can be used.
+    pub(super) const fn has_everything(&self) -> bool {
+        self.whole
+    }
+
+    /// Makes the content of a file durable, and what is needed to find it again.
+    pub(super) fn data(&self, file: impl AsFd) -> Result<(), Errno> {
+        self.count();
+        #[cfg(target_vendor = "apple")]
+        {
+            // fsync hands the data to the drive and does not wait for it to reach the medium. Not all file systems know
+            // the stronger call.
+            rustix::fs::fcntl_fullfsync(&file).or_else(|_| fsync(&file))
+        }
+        #[cfg(not(target_vendor = "apple"))]
+        {
+            rustix::fs::fdatasync(file)
+        }
+    }
+
+    /// Makes the names in a directory durable.
+    pub(super) fn directory(&self, dir: impl AsFd) -> Result<(), Errno> {
+        self.count();
+        match fsync(dir) {
+            // A file system without fsync for directories (9p, some of FUSE) has nothing to offer here.
+            Err(Errno::INVAL | Errno::NOTSUP) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Makes everything on the file system of `file` durable: content, names, other programs' too. Reports what went wrong
+    /// on it since `file` was opened or this was called with it: so each thread needs a file of its own, opened
+    /// before the first byte that it must vouch for.
+    #[cfg(target_os = "linux")]
+    pub(super) fn everything(&self, file: impl AsFd) -> Result<(), Errno> {
+        self.count();
+        rustix::fs::syncfs(file)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn everything(&self, _file: impl AsFd) -> Result<(), Errno> {
+        Err(Errno::NOSYS)
+    }
+
+    fn count(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether syncfs makes everything durable here. A list of those that do: FUSE and some network file systems
+/// answer success and have only passed the data on.
+#[cfg(target_os = "linux")]
+fn syncs_whole(root: BorrowedFd<'_>) -> bool {
+    use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+    const EXT: i128 = 0xef53;
+    const XFS: i128 = 0x5846_5342;
+    const BTRFS: i128 = 0x9123_683e;
+    const F2FS: i128 = 0xf2f5_2010;
+    const BCACHEFS: i128 = 0xca45_1a4e;
+    const TMPFS: i128 = 0x0102_1994;
+    // Before 5.8 syncfs forgot to report what could not be written. RESOLVE_CACHED is known since 5.12.
+    let how = ResolveFlags::BENEATH | ResolveFlags::CACHED;
+    let old = matches!(openat2(root, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how), Err(Errno::INVAL));
+    !old && rustix::fs::fstatfs(root)
+        .is_ok_and(|fs| matches!(i128::from(fs.f_type) & 0xffff_ffff, EXT | XFS | BTRFS | F2FS | BCACHEFS | TMPFS))
+}
+
+#[cfg(not(target_os = "linux"))]
+const fn syncs_whole(_root: BorrowedFd<'_>) -> bool {
+    false
+}

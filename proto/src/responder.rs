@@ -1,0 +1,604 @@
+//! What a session has open in a store, and the way between the two: the part that every server's driver would write
+//! again.
+//!
+//! | what is under way | what it holds | left by |
+//! |---|---|---|
+//! | nothing | | a request |
+//! | a `read` | the file, an offset | the end of the body, or a failure of the store |
+//! | a `list`, an `ls` | a cursor | the end of the listing |
+//! | a `sum` | the file, a range, a checksum | its end: some KiB a step, so that other sessions go on |
+//! | the counting before an `ls` | a cursor, a length | the end of the listing: some entries a step |
+//! | a `write` | the stage | the trailer, a failure of the store, the end of the connection |
+//! | a commit | the stage | the store's answer |
+//!
+//! [`Responder::step`] takes events, [`Responder::fill`] and [`Responder::drain`] move bytes. All memory is lent: `fill`
+//! has the store read straight into what the caller sends from, `drain` gives the store what the caller received, where
+//! it lies. If that is the ring of a TCP stack, no byte of a file is ever in a third buffer.
+//!
+//! A driver is a loop around the three calls:
+//!
+//! ```
+//! # use skiff_proto::{Instant, responder::*, server::*, store::Store};
+//! fn turn<S: Store, const BUF: usize>(
+//!     responder: &mut Responder<S>, session: &mut ServerSession<BUF>, store: &mut S, now: Instant,
+//!     socket: &mut impl Socket,
+//! ) -> Option<Close> {
+//!     session.handle_timeout(now);
+//!     while responder.step(session, store, &mut NoNeighbors) == Step::Progress {} // or one step a turn, to be fair
+//!     while socket.lend_room(|room| responder.fill(session, store, room)) > 0 {}
+//!     while socket.lend_input(|input| responder.drain(session, store, input)) > 0 {}
+//!     let close = session.poll_close();
+//!     if close.is_some() {
+//!         responder.close(); // what is staged stays for `resume`
+//!     }
+//!     close
+//! }
+//! # trait Socket {
+//! #     fn lend_room(&mut self, f: impl FnOnce(&mut [u8]) -> usize) -> usize;
+//! #     fn lend_input(&mut self, f: impl FnOnce(&mut [u8]) -> usize) -> usize;
+//! # }
+//! ```
+//!
+//! # What a listing costs
+//!
+//! A line is never cut, so none has to be kept: a data message of a `list` is composed in the room that is lent, as many
+//! lines as go in whole, and its length is known when the last one is in. The price is that `fill` needs [`list_room`]
+//! bytes in one piece (127 for names of 64 bytes) before it goes on with a `list`, and that up to a line's length of the
+//! room stays empty. A ring that lends a short piece before its wrap is no trap: what was sent before is acknowledged in the
+//! end, and an empty ring lends all it has. The other ways cost more: a line kept in each session is 117 bytes of RAM (308
+//! for the longest names), and asking the cursor for the same entry again can show another line once the store has
+//! changed in between.
+
+use core::mem;
+use core::task::Poll;
+
+use crate::body::Payload;
+use crate::command::Request;
+use crate::crc::{Crc32c, crc32c};
+use crate::error::{ErrorCode, Refusal};
+use crate::frame::{HEADER_LEN, MAX_LENGTH};
+use crate::name::{MAX_NAME, Name};
+use crate::reply::{MAX_LIST_LINE, list_line};
+use crate::server::{Answer, ServerEvent, ServerSession};
+use crate::store::{Entry, EntryKind, Stat, Store, clamp_range};
+
+/// The bytes of the piece of stack through which a `sum` reads.
+const PIECE: usize = 256;
+/// Pieces that a `sum` reads in one step.
+const PIECES: u64 = 16;
+/// Entries that an `ls` counts in one step.
+const ENTRIES: usize = 16;
+
+/// The bytes, in one piece, that [`Responder::fill`] needs to go on with a listing of names of up to `name_max` bytes: the
+/// length of a data message and one line. Whatever lends room, a ring or a buffer, has to have as many.
+#[must_use]
+pub const fn list_room(name_max: u16) -> usize {
+    HEADER_LEN + MAX_LIST_LINE - MAX_NAME + name_max as usize
+}
+
+/// What [`Responder::step`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Step {
+    /// There is nothing to do before bytes have moved.
+    Idle,
+    /// Something was done, and there may be more: call again, after other sessions if you like.
+    Progress,
+    /// The store is still committing a file: call again.
+    Pending,
+}
+
+/// What a responder asks of the server around it. The default answers are those of a server with one stream and nobody
+/// else: it can't open data connections.
+pub trait Neighbors<S: Store> {
+    /// A classic `get`: the port of a data connection over which `file` will go out. A refusal is answered `-1`. After
+    /// `Poll::Pending` the caller of [`Responder::step`] owes the session the answer: [`Answer::Port`] or a refusal.
+    ///
+    /// # Errors
+    /// Any.
+    fn get(&mut self, file: S::File, stat: Stat) -> Poll<Result<u16, Refusal>> {
+        _ = (file, stat);
+        Poll::Ready(Err(ErrorCode::Unsupported.into()))
+    }
+
+    /// A classic `put`: the port of a data connection over which a file comes in, to be stored under `name` or the first
+    /// numbered one that is free. Answered as [`Neighbors::get`].
+    ///
+    /// # Errors
+    /// Any.
+    fn put(&mut self, store: &mut S, name: Name<'_>) -> Poll<Result<u16, Refusal>> {
+        _ = (store, name);
+        Poll::Ready(Err(ErrorCode::Unsupported.into()))
+    }
+
+    /// The store says that `name` is busy. True: whoever was writing it has been closed and the store may be asked again.
+    /// To be done if the writer ([`Responder::is_writing`]) has been silent for 5 s (PROTOCOL §7).
+    fn take_over(&mut self, name: Name<'_>) -> bool {
+        _ = name;
+        false
+    }
+}
+
+/// Nobody: one stream, and no data connections.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoNeighbors;
+
+impl<S: Store> Neighbors<S> for NoNeighbors {}
+
+/// What one session has open in a store. Dropping it is what closing it is: staged bytes stay for `resume`.
+pub struct Responder<S: Store> {
+    work: Work<S>,
+    chunk: u32,
+}
+
+enum Work<S: Store> {
+    Nothing,
+    Read { file: S::File, offset: u64 },
+    List(S::Cursor),
+    Count { cursor: S::Cursor, length: u64 },
+    Ls(S::Cursor),
+    Sum(Sum<S::File>),
+    Write { stage: S::Stage, name: u32 },
+    Commit { stage: S::Stage, size: u64, crc: Option<u32> },
+}
+
+struct Sum<F> {
+    file: F,
+    at: u64,
+    end: u64,
+    length: u64,
+    crc: Crc32c,
+}
+
+/// What came of an attempt to send payload.
+enum Sent {
+    /// That many bytes of the room are used; 0 if only the state has changed.
+    Bytes(usize),
+    /// The room is too small.
+    Wait,
+    /// There is no more of it.
+    End,
+}
+
+impl<S: Store> Responder<S> {
+    /// A responder at the beginning of a connection. It cuts files into data messages of 64 KiB.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self::with_chunk(65_536)
+    }
+
+    /// A responder that cuts files into data messages of `chunk` bytes (0 counts as 1). A message that can't be finished
+    /// is filled up with zeros, so this is also what a failure of the store can cost.
+    #[must_use]
+    pub const fn with_chunk(chunk: u32) -> Self {
+        Self { work: Work::Nothing, chunk: if chunk == 0 { 1 } else { chunk } }
+    }
+
+    /// The connection is over: closes what is open. A file that was being written stays staged for `resume`, however its
+    /// connection ended (PROTOCOL §7). The responder is as new.
+    pub fn close(&mut self) {
+        self.work = Work::Nothing;
+    }
+
+    /// True while bytes of a `write` to `name` are coming in: the writer for whom the store calls `name` busy. A server
+    /// that looks for it ([`Neighbors::take_over`]) and finds that it has been silent for 5 s closes its session.
+    #[must_use]
+    pub fn is_writing(&self, name: Name<'_>) -> bool {
+        matches!(self.work, Work::Write { name: hash, .. } if hash == hash_of(name))
+    }
+
+    /// Takes the session's next event and carries it out, or a bounded part of it: it never waits, never moves payload
+    /// between the connection and the store, and reads at most 4 KiB for a `sum`.
+    pub fn step<const BUF: usize>(
+        &mut self,
+        session: &mut ServerSession<BUF>,
+        store: &mut S,
+        neighbors: &mut impl Neighbors<S>,
+    ) -> Step {
+        let name_max = session.limits().name_max;
+        let mut kept_crc = None;
+        let answer = match &mut self.work {
+            Work::Sum(sum) => match sum.step(store) {
+                Ok(None) => return Step::Progress,
+                Ok(Some(answer)) => Ok(answer),
+                Err(refusal) => Err(refusal),
+            },
+            Work::Count { cursor, length } => match count(store, cursor, length, name_max) {
+                Ok(false) => return Step::Progress,
+                Ok(true) => {
+                    // The last name has no line end behind it.
+                    let length = length.saturating_sub(1);
+                    store.list(None).map(|cursor| {
+                        self.work = Work::Ls(cursor);
+                        Answer::Ls { length }
+                    })
+                }
+                Err(refusal) => Err(refusal),
+            },
+            Work::Commit { stage, size, crc } => match store.poll_commit(stage, *crc) {
+                Poll::Pending => return Step::Pending,
+                Poll::Ready(result) => result.map(|()| Answer::Stored { size: *size, crc: *crc }),
+            },
+            _ => match session.poll_event() {
+                Some(ServerEvent::Request(request)) => match self.begin(request, store, neighbors, &mut kept_crc) {
+                    Poll::Pending => return Step::Progress,
+                    Poll::Ready(result) => result,
+                },
+                Some(ServerEvent::Commit { size, crc }) => match mem::replace(&mut self.work, Work::Nothing) {
+                    Work::Write { stage, .. } => {
+                        self.work = Work::Commit { stage, size, crc };
+                        return Step::Progress;
+                    }
+                    _ => Err(ErrorCode::Io.into()),
+                },
+                Some(ServerEvent::Discard) => {
+                    self.discard(store);
+                    return Step::Progress;
+                }
+                // Only what was deferred is flushed, and nothing is here.
+                Some(ServerEvent::Flush) | None => return Step::Idle,
+            },
+        };
+        // An answer that does not fit is the store's fault (more bytes staged than the file has); it must not leave the
+        // peer without a reply.
+        let answered = match answer {
+            Ok(answer) => session.answer(answer).is_ok(),
+            Err(refusal) => {
+                _ = session.refuse(refusal);
+                false
+            }
+        };
+        if !answered {
+            self.discard(store);
+            _ = session.refuse(ErrorCode::Io.into());
+        } else if session.is_sending() {
+            if kept_crc.is_some() {
+                _ = session.supply_crc(kept_crc);
+            }
+        } else if !matches!(self.work, Work::Write { .. }) {
+            self.work = Work::Nothing;
+        }
+        Step::Progress
+    }
+
+    /// Begins what a request asks for. `Poll::Pending`: the answer is given later, by [`Responder::step`] or, for a data
+    /// connection, by the neighbors.
+    fn begin(
+        &mut self,
+        request: Request<'_>,
+        store: &mut S,
+        neighbors: &mut impl Neighbors<S>,
+        kept_crc: &mut Option<u32>,
+    ) -> Poll<Result<Answer, Refusal>> {
+        Poll::Ready(match request {
+            Request::Get { name } => match store.open(name) {
+                Ok((_, stat)) if stat.size > MAX_LENGTH => Err(ErrorCode::TooLong.into()),
+                Ok((file, stat)) => return neighbors.get(file, stat).map_ok(Answer::Port),
+                Err(refusal) => Err(refusal),
+            },
+            Request::Put { name } => return neighbors.put(store, name).map_ok(Answer::Port),
+            Request::Ls => match store.list(None) {
+                Ok(cursor) => {
+                    self.work = Work::Count { cursor, length: 0 };
+                    return Poll::Pending;
+                }
+                Err(refusal) => Err(refusal),
+            },
+            Request::List { dir } => store.list(dir).map(|cursor| {
+                self.work = Work::List(cursor);
+                Answer::List
+            }),
+            Request::Stat { name } => store.stat(name).map(Answer::Stat),
+            Request::Read { offset, length, name } => store.open(name).and_then(|(file, stat)| {
+                let length = clamp_range(offset, length, stat.size)?;
+                if length == stat.size {
+                    *kept_crc = stat.crc;
+                }
+                let tag = store.tag(&file);
+                self.work = Work::Read { file, offset };
+                Ok(Answer::Read { length, size: stat.size, tag })
+            }),
+            Request::Sum { offset, length, name } => {
+                let range = store.open(name).and_then(|(file, stat)| {
+                    let length = clamp_range(offset, length, stat.size)?;
+                    Ok(Sum { file, at: offset, end: offset + length, length, crc: Crc32c::new() })
+                });
+                match range {
+                    Ok(sum) => {
+                        self.work = Work::Sum(sum);
+                        return Poll::Pending;
+                    }
+                    Err(refusal) => Err(refusal),
+                }
+            }
+            Request::Resume { size, name } => {
+                unless_busy(name, neighbors, || store.staged(name, size)).map(|(offset, crc)| Answer::Resume { offset, crc })
+            }
+            Request::Write { offset, size, mtime, name } => {
+                unless_busy(name, neighbors, || store.stage(name, offset, size, mtime)).map(|(stage, crc)| {
+                    self.work = Work::Write { stage, name: hash_of(name) };
+                    Answer::Write { crc }
+                })
+            }
+            Request::Remove { name } => store.remove(name).map(|()| Answer::Done),
+            Request::Rename { from, to } => store.rename(from, to).map(|()| Answer::Done),
+            Request::Mkdir { name } => store.mkdir(name).map(|()| Answer::Done),
+            Request::Rmdir { name } => store.rmdir(name).map(|()| Answer::Done),
+            Request::Space => store.space().map(Answer::Space),
+        })
+    }
+
+    /// Writes what goes out into `out`: replies, framing and payload, as they follow each other, so that a length and
+    /// the first bytes behind it leave together. Says how many bytes; call again until that is 0.
+    ///
+    /// Returns early, with 0 in the end, while a listing waits for [`list_room`] bytes in one piece. A store that fails
+    /// ends the body with an `abort`.
+    pub fn fill<const BUF: usize>(
+        &mut self,
+        session: &mut ServerSession<BUF>,
+        store: &mut S,
+        out: &mut [u8],
+    ) -> usize {
+        let mut written = 0;
+        loop {
+            written += session.poll_transmit(&mut out[written..]);
+            let room = &mut out[written..];
+            if room.is_empty() || session.has_output() || !session.is_sending() {
+                return written;
+            }
+            let sent = match &mut self.work {
+                Work::Read { file, offset } => read(session, store, file, offset, self.chunk, room),
+                Work::List(cursor) => list(session, store, cursor, room),
+                Work::Ls(cursor) => ls(session, store, cursor, room),
+                // The session is not the one of the request.
+                _ => Err(ErrorCode::Io),
+            };
+            let ended = match sent {
+                Ok(Sent::Bytes(n)) => {
+                    written += n;
+                    continue;
+                }
+                Ok(Sent::Wait) => return written,
+                Ok(Sent::End) => session.finish(),
+                Err(code) => session.abort(code),
+            };
+            self.work = Work::Nothing;
+            if ended.is_err() {
+                return written;
+            }
+        }
+    }
+
+    /// Takes what has come in: framing and commands for the session, payload for the store, from the caller's memory and
+    /// in place. Says how many bytes it took; the rest must be offered again after [`Responder::step`] and
+    /// [`Responder::fill`]. 0 for good once the peer has broken the protocol: the session then closes.
+    pub fn drain<const BUF: usize>(
+        &mut self,
+        session: &mut ServerSession<BUF>,
+        store: &mut S,
+        input: &mut [u8],
+    ) -> usize {
+        let mut taken = 0;
+        while taken < input.len() {
+            let rest = &mut input[taken..];
+            let Some(payload @ Payload::Receive { .. }) = session.payload() else {
+                match session.handle_input(rest) {
+                    Ok(n) if n > 0 => taken += n,
+                    _ => break,
+                }
+                continue;
+            };
+            let bytes = &mut rest[..payload.clamp(usize::MAX).min(rest.len())];
+            session.filter(bytes);
+            let stored = match &mut self.work {
+                Work::Write { stage, .. } => append(store, stage, bytes),
+                _ => Err(ErrorCode::Io.into()),
+            };
+            let moved = match stored {
+                Ok(()) => {
+                    taken += bytes.len();
+                    session.advance(bytes.len() as u64)
+                }
+                // These bytes, too, are then thrown away by the session.
+                Err(refusal) => {
+                    self.discard(store);
+                    session.refuse(refusal)
+                }
+            };
+            if moved.is_err() {
+                break;
+            }
+        }
+        taken
+    }
+
+    /// Closes what is open; what was staged is dropped, not kept.
+    fn discard(&mut self, store: &mut S) {
+        if let Work::Write { stage, .. } | Work::Commit { stage, .. } = mem::replace(&mut self.work, Work::Nothing) {
+            store.discard(stage);
+        }
+    }
+}
+
+impl<S: Store> Default for Responder<S> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<F> Sum<F> {
+    /// Reads on; the answer at the end.
+    fn step<S: Store<File = F>>(&mut self, store: &mut S) -> Result<Option<Answer>, Refusal> {
+        let mut piece = [0; PIECE];
+        for _ in 0..PIECES {
+            let left = Payload::Send { remaining: self.end - self.at };
+            let n = left.clamp(PIECE);
+            if n == 0 {
+                return Ok(Some(Answer::Sum { length: self.length, crc: self.crc.value() }));
+            }
+            let n = read_some(store, &mut self.file, self.at, &mut piece[..n])?;
+            self.crc.update(&piece[..n]);
+            self.at += n as u64;
+        }
+        Ok(None)
+    }
+}
+
+/// Asks the store, and again after its `busy` if the neighbors made room.
+fn unless_busy<S: Store, T>(
+    name: Name<'_>,
+    neighbors: &mut impl Neighbors<S>,
+    mut ask: impl FnMut() -> Result<T, Refusal>,
+) -> Result<T, Refusal> {
+    match ask() {
+        Err(refusal) if refusal.code == ErrorCode::Busy && neighbors.take_over(name) => ask(),
+        result => result,
+    }
+}
+
+/// A name in four bytes. Two names with the same can do no harm: all that comes of it is that a writer who has been silent
+/// for 5 s is closed, and its staged bytes stay.
+fn hash_of(name: Name<'_>) -> u32 {
+    crc32c(name.as_str().as_bytes())
+}
+
+/// At least one byte at `offset`.
+fn read_some<S: Store>(store: &mut S, file: &mut S::File, offset: u64, buffer: &mut [u8]) -> Result<usize, Refusal> {
+    match store.read_at(file, offset, buffer)? {
+        // The bytes were there when the file was opened.
+        0 => Err(ErrorCode::Changed.into()),
+        n => Ok(n.min(buffer.len())),
+    }
+}
+
+fn append<S: Store>(store: &mut S, stage: &mut S::Stage, bytes: &[u8]) -> Result<(), Refusal> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match store.append(stage, rest)? {
+            0 => return Err(ErrorCode::Io.into()),
+            n => rest = &rest[n.min(rest.len())..],
+        }
+    }
+    Ok(())
+}
+
+/// What a classic `ls` shows of an entry.
+fn shown<'a>(entry: &Entry<'a>, name_max: u16) -> Option<&'a [u8]> {
+    let name = entry.name;
+    let shown = matches!(entry.kind, EntryKind::File(_)) && name.is_classic() && fits(name, name_max);
+    shown.then_some(name.as_str().as_bytes())
+}
+
+/// A longer name can't be used in any command, so it is not shown either (PROTOCOL, reading 18).
+fn fits(name: Name<'_>, name_max: u16) -> bool {
+    name.as_str().len() <= name_max.into()
+}
+
+/// Adds up names and line ends; true at the end of the listing.
+fn count<S: Store>(store: &mut S, cursor: &mut S::Cursor, length: &mut u64, name_max: u16) -> Result<bool, Refusal> {
+    for _ in 0..ENTRIES {
+        let mut add = |entry: Entry<'_>| *length += shown(&entry, name_max).map_or(0, |name| name.len() as u64 + 1);
+        if !store.next_entry(cursor, &mut add)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Payload of a `read`.
+fn read<S: Store, const BUF: usize>(
+    session: &mut ServerSession<BUF>,
+    store: &mut S,
+    file: &mut S::File,
+    offset: &mut u64,
+    chunk: u32,
+    room: &mut [u8],
+) -> Result<Sent, ErrorCode> {
+    let Some(payload) = session.payload() else {
+        let left = session.unannounced().unwrap_or(0);
+        if left == 0 {
+            return Ok(Sent::End);
+        }
+        session.start_data(left.min(chunk.into())).map_err(|_| ErrorCode::Io)?;
+        return Ok(Sent::Bytes(0));
+    };
+    let room = &mut room[..payload.clamp(usize::MAX).min(room.len())];
+    let n = read_some(store, file, *offset, room).map_err(|refusal| refusal.code)?;
+    session.filter(&mut room[..n]);
+    session.advance(n as u64).map_err(|_| ErrorCode::Io)?;
+    *offset += n as u64;
+    Ok(Sent::Bytes(n))
+}
+
+/// One data message of a `list`: as many lines as go into the room.
+fn list<S: Store, const BUF: usize>(
+    session: &mut ServerSession<BUF>,
+    store: &mut S,
+    cursor: &mut S::Cursor,
+    room: &mut [u8],
+) -> Result<Sent, ErrorCode> {
+    let name_max = session.limits().name_max;
+    if room.len() < list_room(name_max) {
+        return Ok(Sent::Wait);
+    }
+    let longest = list_room(name_max) - HEADER_LEN;
+    let (head, lines) = room.split_at_mut(HEADER_LEN);
+    let mut len = 0;
+    let mut more = true;
+    while more && lines.len() - len >= longest {
+        let mut write = |entry: Entry<'_>| {
+            if fits(entry.name, name_max) {
+                len += list_line(&entry, &mut lines[len..]).unwrap_or(0);
+            }
+        };
+        more = store.next_entry(cursor, &mut write).map_err(|refusal| refusal.code)?;
+    }
+    if len == 0 {
+        return Ok(Sent::End);
+    }
+    session.start_data(len as u64).map_err(|_| ErrorCode::Io)?;
+    let mut written = session.poll_transmit(head);
+    session.filter(&mut lines[..len]);
+    session.advance(len as u64).map_err(|_| ErrorCode::Io)?;
+    written += len;
+    if !more {
+        session.finish().map_err(|_| ErrorCode::Io)?;
+    }
+    Ok(Sent::Bytes(written))
+}
+
+/// One name of a classic `ls`. If the store has changed since the names were counted, those that no longer fit are left
+/// out, and what is missing is filled up with line ends (PROTOCOL §3).
+fn ls<S: Store, const BUF: usize>(
+    session: &mut ServerSession<BUF>,
+    store: &mut S,
+    cursor: &mut S::Cursor,
+    room: &mut [u8],
+) -> Result<Sent, ErrorCode> {
+    let name_max = session.limits().name_max;
+    let left = session.payload().map_or(0, |payload| payload.clamp(usize::MAX));
+    if room.len() < left.min(usize::from(name_max) + 1) {
+        return Ok(Sent::Wait);
+    }
+    let mut n = 0;
+    let mut full = false;
+    let mut write = |entry: Entry<'_>| {
+        let Some(name) = shown(&entry, name_max) else { return };
+        full = name.len() > left;
+        if full {
+            return;
+        }
+        room[..name.len()].copy_from_slice(name);
+        n = name.len();
+        if n < left {
+            room[n] = b'\n';
+            n += 1;
+        }
+    };
+    let more = store.next_entry(cursor, &mut write).map_err(|refusal| refusal.code)?;
+    if full || !more {
+        return Ok(Sent::End);
+    }
+    session.advance(n as u64).map_err(|_| ErrorCode::Io)?;
+    Ok(Sent::Bytes(n))
+}

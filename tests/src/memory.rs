@@ -1,0 +1,695 @@
+//! A store in memory: the model that other stores are compared with, and a test double that fails on demand.
+//!
+//! A [`MemoryStore`] is a handle; its clones share one content, so that several connections serve the same files and a
+//! test can look on from outside.
+
+use core::task::Poll;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use skiff_proto::crc::crc32c;
+use skiff_proto::reply::Tag;
+use skiff_proto::store::{Entry, EntryKind, Space, Stat, Store};
+use skiff_proto::{ErrorCode, Name, Refusal};
+
+/// Whether the store has directories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// Names are single components.
+    Flat,
+    /// Names may have several.
+    Tree,
+}
+
+/// The calls of [`Store`] that a test can make fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names are those of the calls")]
+pub enum Operation {
+    Open,
+    ReadAt,
+    Stat,
+    Staged,
+    Stage,
+    StageUnnamed,
+    Append,
+    Commit,
+    CommitNew,
+    Remove,
+    Rename,
+    Mkdir,
+    Rmdir,
+    List,
+    NextEntry,
+    Space,
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct MemoryStore {
+    shared: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    layout: Layout,
+    capacity: u64,
+    read_only: bool,
+    files: BTreeMap<String, Version>,
+    directories: BTreeSet<String>,
+    stages: HashMap<u64, Staged>,
+    /// Numbers for stages and tags.
+    last: u64,
+    faults: Vec<Fault>,
+    /// The most bytes an append takes.
+    append_max: usize,
+    /// How often each commit is `Poll::Pending` first.
+    pending: u32,
+}
+
+#[derive(Debug, Clone)]
+struct Version {
+    content: Arc<Vec<u8>>,
+    mtime: Option<u64>,
+    crc: Option<u32>,
+    tag: u64,
+}
+
+#[derive(Debug)]
+struct Staged {
+    /// `None`: a classic put, nameless until it is in place.
+    name: Option<String>,
+    size: u64,
+    mtime: Option<u64>,
+    bytes: Vec<u8>,
+    /// A writer holds it.
+    open: bool,
+    pending: u32,
+}
+
+#[derive(Debug)]
+struct Fault {
+    operation: Operation,
+    /// Calls that succeed before.
+    skip: u32,
+    code: ErrorCode,
+}
+
+/// A file that is open for reading: it goes on showing the version it was opened with.
+#[derive(Debug)]
+pub struct MemoryFile(Version);
+
+/// A version that is being written. Dropping it is a lost connection.
+#[derive(Debug)]
+pub struct MemoryStage {
+    shared: Arc<Mutex<Inner>>,
+    number: u64,
+}
+
+/// A listing: what was there when it began.
+#[derive(Debug)]
+pub struct MemoryCursor(std::vec::IntoIter<(String, EntryKind)>);
+
+impl MemoryStore {
+    /// An empty store with room for everything.
+    #[must_use]
+    pub fn new(layout: Layout) -> Self {
+        let inner = Inner {
+            layout,
+            capacity: u64::MAX,
+            read_only: false,
+            files: BTreeMap::new(),
+            directories: BTreeSet::new(),
+            stages: HashMap::new(),
+            last: 0,
+            faults: Vec::new(),
+            append_max: usize::MAX,
+            pending: 0,
+        };
+        Self { shared: Arc::new(Mutex::new(inner)) }
+    }
+
+    /// Puts a file there, as if it had always been.
+    pub fn put_file(&self, name: &str, content: &[u8]) {
+        let mut inner = self.lock();
+        let version = inner.version(content.to_vec(), None, None);
+        inner.make_parents(name);
+        inner.files.insert(name.into(), version);
+    }
+
+    /// Makes a directory and those above it.
+    pub fn put_directory(&self, name: &str) {
+        let mut inner = self.lock();
+        inner.make_parents(name);
+        inner.directories.insert(name.into());
+    }
+
+    /// All files and their content.
+    #[must_use]
+    pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        self.lock().files.iter().map(|(name, version)| (name.clone(), version.content.to_vec())).collect()
+    }
+
+    /// All directories.
+    #[must_use]
+    pub fn directories(&self) -> BTreeSet<String> {
+        self.lock().directories.clone()
+    }
+
+    /// The bytes that are staged under `name`, open or not.
+    #[must_use]
+    pub fn staged_bytes(&self, name: &str) -> Option<Vec<u8>> {
+        let inner = self.lock();
+        inner.stage_of(name).map(|number| inner.stages[&number].bytes.clone())
+    }
+
+    /// How many stages there are, with and without a name.
+    #[must_use]
+    pub fn stages(&self) -> usize {
+        self.lock().stages.len()
+    }
+
+    /// Limits the room for files and staged bytes together.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.lock().capacity = bytes;
+    }
+
+    /// Refuses all changes from now on.
+    pub fn set_read_only(&self) {
+        self.lock().read_only = true;
+    }
+
+    /// Lets an append take no more than `bytes` at a time (at least one).
+    pub fn set_append_max(&self, bytes: usize) {
+        self.lock().append_max = bytes.max(1);
+    }
+
+    /// Lets every commit be pending for so many calls.
+    pub fn set_pending_commits(&self, calls: u32) {
+        self.lock().pending = calls;
+    }
+
+    /// Makes the call of `operation` after `skip` further ones fail, once.
+    pub fn fail(&self, operation: Operation, skip: u32, code: ErrorCode) {
+        self.lock().faults.push(Fault { operation, skip, code });
+    }
+
+    /// What a restart of the server leaves: no stage is open, and those without a name are gone.
+    pub fn restart(&self) {
+        let mut inner = self.lock();
+        inner.stages.retain(|_, stage| stage.name.is_some());
+        for stage in inner.stages.values_mut() {
+            stage.open = false;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        lock(&self.shared)
+    }
+
+    fn stage_at(&self, number: u64) -> MemoryStage {
+        MemoryStage { shared: Arc::clone(&self.shared), number }
+    }
+}
+
+fn lock(shared: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
+    // A test that failed while it held the lock has been reported already.
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for MemoryStage {
+    fn drop(&mut self) {
+        let mut inner = lock(&self.shared);
+        let Some(stage) = inner.stages.get_mut(&self.number) else {
+            return;
+        };
+        stage.open = false;
+        if stage.name.is_none() || stage.bytes.is_empty() {
+            inner.stages.remove(&self.number);
+        }
+    }
+}
+
+impl Inner {
+    fn fault(&mut self, operation: Operation) -> Result<(), Refusal> {
+        let mut due = None;
+        for (at, fault) in self.faults.iter_mut().enumerate().filter(|(_, fault)| fault.operation == operation) {
+            match fault.skip.checked_sub(1) {
+                Some(skip) => fault.skip = skip,
+                None => due = due.or(Some(at)),
+            }
+        }
+        due.map_or(Ok(()), |at| Err(self.faults.remove(at).code.into()))
+    }
+
+    fn number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    fn version(&mut self, content: Vec<u8>, mtime: Option<u64>, crc: Option<u32>) -> Version {
+        Version { content: Arc::new(content), mtime, crc, tag: self.number() }
+    }
+
+    fn stage_of(&self, name: &str) -> Option<u64> {
+        self.stages.iter().find(|(_, stage)| stage.name.as_deref() == Some(name)).map(|(number, _)| *number)
+    }
+
+    fn used(&self) -> u64 {
+        let files: u64 = self.files.values().map(|version| version.content.len() as u64).sum();
+        let staged: u64 = self.stages.values().map(|stage| stage.bytes.len() as u64).sum();
+        files + staged
+    }
+
+    fn free(&self) -> u64 {
+        self.capacity.saturating_sub(self.used())
+    }
+
+    /// Names that this layout has no place for.
+    fn check(&self, name: Name<'_>) -> Result<(), Refusal> {
+        if self.layout == Layout::Flat && name.as_str().contains('/') {
+            return Err(ErrorCode::BadName.into());
+        }
+        Ok(())
+    }
+
+    /// The version that a reader of `name` gets.
+    fn find(&self, name: Name<'_>) -> Result<&Version, Refusal> {
+        self.check(name)?;
+        if self.directories.contains(name.as_str()) {
+            return Err(ErrorCode::IsDirectory.into());
+        }
+        Ok(self.files.get(name.as_str()).ok_or(ErrorCode::NotFound)?)
+    }
+
+    /// Whether a file could be put at `name`.
+    fn check_target(&self, name: Name<'_>) -> Result<(), Refusal> {
+        self.check(name)?;
+        if self.directories.contains(name.as_str()) {
+            return Err(ErrorCode::IsDirectory.into());
+        }
+        self.check_parents(name)?;
+        self.check_writable()
+    }
+
+    fn check_parents(&self, name: Name<'_>) -> Result<(), Refusal> {
+        let mut parent = name.parent();
+        while let Some(directory) = parent {
+            if self.files.contains_key(directory.as_str()) {
+                return Err(Refusal::new(ErrorCode::Exists, "a file is where a directory is needed"));
+            }
+            parent = directory.parent();
+        }
+        Ok(())
+    }
+
+    fn check_writable(&self) -> Result<(), Refusal> {
+        if self.read_only { Err(ErrorCode::ReadOnly.into()) } else { Ok(()) }
+    }
+
+    fn make_parents(&mut self, name: &str) {
+        for (at, _) in name.match_indices('/') {
+            self.directories.insert(name[..at].into());
+        }
+    }
+
+    /// What both `resume` and `write` are refused for; the stage of the name, if there is one, and its length.
+    fn check_write(&self, name: Name<'_>, offset: u64, size: u64) -> Result<Option<(u64, u64)>, Refusal> {
+        self.check_target(name)?;
+        if offset > size {
+            return Err(ErrorCode::Range.into());
+        }
+        let Some(number) = self.stage_of(name.as_str()) else {
+            return Ok(None);
+        };
+        let stage = &self.stages[&number];
+        if stage.open {
+            return Err(ErrorCode::Busy.into());
+        }
+        Ok(Some((number, stage.bytes.len() as u64)))
+    }
+}
+
+impl Store for MemoryStore {
+    type File = MemoryFile;
+    type Stage = MemoryStage;
+    type Cursor = MemoryCursor;
+
+    fn open(&mut self, name: Name<'_>) -> Result<(MemoryFile, Stat), Refusal> {
+        let mut inner = self.lock();
+        inner.fault(Operation::Open)?;
+        let version = inner.find(name)?;
+        Ok((MemoryFile(version.clone()), version.stat()))
+    }
+
+    fn tag(&mut self, file: &MemoryFile) -> Tag {
+        Tag::from_number(file.0.tag)
+    }
+
+    fn read_at(&mut self, file: &mut MemoryFile, offset: u64, buffer: &mut [u8]) -> Result<usize, Refusal> {
+        self.lock().fault(Operation::ReadAt)?;
+        let left = usize::try_from(offset).ok().and_then(|offset| file.0.content.get(offset..)).unwrap_or_default();
+        let n = left.len().min(buffer.len());
+        buffer[..n].copy_from_slice(&left[..n]);
+        Ok(n)
+    }
+
+    fn stat(&mut self, name: Name<'_>) -> Result<Stat, Refusal> {
+        let mut inner = self.lock();
+        inner.fault(Operation::Stat)?;
+        inner.find(name).map(Version::stat)
+    }
+
+    fn staged(&mut self, name: Name<'_>, size: u64) -> Result<(u64, u32), Refusal> {
+        let mut inner = self.lock();
+        inner.fault(Operation::Staged)?;
+        let stage = inner.check_write(name, 0, size)?;
+        let kept = stage.filter(|&(_, len)| len <= size);
+        // Beginning anew frees what is staged.
+        let free = inner.free().saturating_add(if kept.is_none() { stage.map_or(0, |(_, len)| len) } else { 0 });
+        if size - kept.map_or(0, |(_, len)| len) > free {
+            return Err(ErrorCode::NoSpace.into());
+        }
+        Ok(kept.map_or((0, 0), |(number, len)| (len, crc32c(&inner.stages[&number].bytes))))
+    }
+
+    fn stage(
+        &mut self,
+        name: Name<'_>,
+        offset: u64,
+        size: u64,
+        mtime: Option<u64>,
+    ) -> Result<(MemoryStage, u32), Refusal> {
+        let mut inner = self.lock();
+        inner.fault(Operation::Stage)?;
+        let stage = inner.check_write(name, offset, size)?;
+        let len = stage.map_or(0, |(_, len)| len);
+        if offset > 0 && offset != len {
+            return Err(ErrorCode::Mismatch.into());
+        }
+        let free = inner.free().saturating_add(if offset == 0 { len } else { 0 });
+        if size - offset > free {
+            return Err(ErrorCode::NoSpace.into());
+        }
+        let pending = inner.pending;
+        let (number, bytes) = match stage {
+            Some((number, _)) => (number, inner.stages.remove(&number).map(|stage| stage.bytes).unwrap_or_default()),
+            None => (inner.number(), Vec::new()),
+        };
+        let bytes = if offset == 0 { Vec::new() } else { bytes };
+        let crc = crc32c(&bytes);
+        let name = Some(name.as_str().into());
+        inner.stages.insert(number, Staged { name, size, mtime, bytes, open: true, pending });
+        drop(inner);
+        Ok((self.stage_at(number), crc))
+    }
+
+    fn stage_unnamed(&mut self, size: u64) -> Result<MemoryStage, Refusal> {
+        let mut inner = self.lock();
+        inner.fault(Operation::StageUnnamed)?;
+        inner.check_writable()?;
+        if size > inner.free() {
+            return Err(ErrorCode::NoSpace.into());
+        }
+        let (number, pending) = (inner.number(), inner.pending);
+        let stage = Staged { name: None, size: u64::MAX, mtime: None, bytes: Vec::new(), open: true, pending };
+        inner.stages.insert(number, stage);
+        drop(inner);
+        Ok(self.stage_at(number))
+    }
+
+    /// # Panics
+    /// If the bytes go beyond the size that the stage was opened with: a session never lets them (PROTOCOL §7).
+    fn append(&mut self, stage: &mut MemoryStage, bytes: &[u8]) -> Result<usize, Refusal> {
+        let mut inner = self.lock();
+        inner.fault(Operation::Append)?;
+        let n = bytes.len().min(inner.append_max);
+        if n as u64 > inner.free() {
+            return Err(ErrorCode::NoSpace.into());
+        }
+        let stage = inner.stages.get_mut(&stage.number).ok_or(ErrorCode::Io)?;
+        assert!((stage.bytes.len() + n) as u64 <= stage.size, "bytes beyond SIZE reached the store");
+        stage.bytes.extend(&bytes[..n]);
+        Ok(n)
+    }
+
+    fn discard(&mut self, stage: MemoryStage) {
+        self.lock().stages.remove(&stage.number);
+    }
+
+    fn poll_commit(&mut self, stage: &mut MemoryStage, crc: Option<u32>) -> Poll<Result<(), Refusal>> {
+        let mut inner = self.lock();
+        if let Some(pending) = inner.still_pending(stage.number) {
+            return pending;
+        }
+        Poll::Ready(inner.fault(Operation::Commit).and_then(|()| {
+            let name = inner.stages.get(&stage.number).and_then(|stage| stage.name.clone()).ok_or(ErrorCode::Io)?;
+            inner.put_in_place(stage.number, &name, crc)
+        }))
+    }
+
+    fn poll_commit_new(&mut self, stage: &mut MemoryStage, name: Name<'_>) -> Poll<Result<(), Refusal>> {
+        let mut inner = self.lock();
+        if let Some(pending) = inner.still_pending(stage.number) {
+            return pending;
+        }
+        Poll::Ready(inner.fault(Operation::CommitNew).and_then(|()| {
+            inner.check(name)?;
+            if inner.files.contains_key(name.as_str()) || inner.directories.contains(name.as_str()) {
+                return Err(ErrorCode::Exists.into());
+            }
+            inner.put_in_place(stage.number, name.as_str(), None)
+        }))
+    }
+
+    fn remove(&mut self, name: Name<'_>) -> Result<(), Refusal> {
+        let mut inner = self.lock();
+        inner.fault(Operation::Remove)?;
+        inner.find(name)?;
+        inner.check_writable()?;
+        inner.files.remove(name.as_str());
+        Ok(())
+    }
+
+    fn rename(&mut self, from: Name<'_>, to: Name<'_>) -> Result<(), Refusal> {
+        let mut inner = self.lock();
+        inner.fault(Operation::Rename)?;
+        inner.check(to)?;
+        inner.find(from)?;
+        inner.check_target(to)?;
+        if let Some(version) = inner.files.remove(from.as_str()) {
+            inner.make_parents(to.as_str());
+            inner.files.insert(to.as_str().into(), version);
+        }
+        Ok(())
+    }
+
+    fn mkdir(&mut self, name: Name<'_>) -> Result<(), Refusal> {
+        let mut inner = self.lock();
+        inner.fault(Operation::Mkdir)?;
+        if inner.layout == Layout::Flat {
+            return Err(ErrorCode::Unsupported.into());
+        }
+        if inner.files.contains_key(name.as_str()) || inner.directories.contains(name.as_str()) {
+            return Err(ErrorCode::Exists.into());
+        }
+        inner.check_parents(name)?;
+        if name.parent().is_some_and(|parent| !inner.directories.contains(parent.as_str())) {
+            return Err(ErrorCode::NotFound.into());
+        }
+        inner.check_writable()?;
+        inner.directories.insert(name.as_str().into());
+        Ok(())
+    }
+
+    fn rmdir(&mut self, name: Name<'_>) -> Result<(), Refusal> {
+        let mut inner = self.lock();
+        inner.fault(Operation::Rmdir)?;
+        if inner.layout == Layout::Flat {
+            return Err(ErrorCode::Unsupported.into());
+        }
+        if !inner.directories.contains(name.as_str()) {
+            return Err(ErrorCode::NotFound.into());
+        }
+        let inside = format!("{name}/");
+        let mut names = inner.files.keys().chain(&inner.directories);
+        if names.any(|name| name.starts_with(&inside)) {
+            return Err(ErrorCode::NotEmpty.into());
+        }
+        inner.check_writable()?;
+        inner.directories.remove(name.as_str());
+        Ok(())
+    }
+
+    fn list(&mut self, dir: Option<Name<'_>>) -> Result<MemoryCursor, Refusal> {
+        let mut inner = self.lock();
+        inner.fault(Operation::List)?;
+        if let Some(dir) = dir {
+            inner.check(dir)?;
+            if !inner.directories.contains(dir.as_str()) {
+                return Err(ErrorCode::NotFound.into());
+            }
+        }
+        let parent = dir.map(Name::as_str);
+        let is_inside = |name: &str| name.rsplit_once('/').map(|(parent, _)| parent) == parent;
+        let files = inner.files.iter().map(|(name, version)| (name.clone(), EntryKind::File(version.stat())));
+        let directories = inner.directories.iter().map(|name| (name.clone(), EntryKind::Directory { mtime: None }));
+        let entries: Vec<_> = files.chain(directories).filter(|(name, _)| is_inside(name)).collect();
+        Ok(MemoryCursor(entries.into_iter()))
+    }
+
+    fn next_entry(&mut self, cursor: &mut MemoryCursor, show: &mut dyn FnMut(Entry<'_>)) -> Result<bool, Refusal> {
+        self.lock().fault(Operation::NextEntry)?;
+        let Some((name, kind)) = cursor.0.next() else {
+            return Ok(false);
+        };
+        let name = Name::parse(name.as_bytes(), skiff_proto::name::MAX_NAME).map_err(|_| ErrorCode::Io)?;
+        show(Entry { name, kind });
+        Ok(true)
+    }
+
+    fn space(&mut self) -> Result<Space, Refusal> {
+        let mut inner = self.lock();
+        inner.fault(Operation::Space)?;
+        Ok(Space { total: inner.capacity, free: inner.free() })
+    }
+}
+
+impl Inner {
+    fn still_pending(&mut self, number: u64) -> Option<Poll<Result<(), Refusal>>> {
+        let Some(stage) = self.stages.get_mut(&number) else {
+            return Some(Poll::Ready(Err(ErrorCode::Io.into())));
+        };
+        stage.pending = stage.pending.checked_sub(1)?;
+        Some(Poll::Pending)
+    }
+
+    fn put_in_place(&mut self, number: u64, name: &str, crc: Option<u32>) -> Result<(), Refusal> {
+        self.check_target(Name::parse(name.as_bytes(), skiff_proto::name::MAX_NAME).map_err(|_| ErrorCode::BadName)?)?;
+        let stage = self.stages.remove(&number).ok_or(ErrorCode::Io)?;
+        let version = self.version(stage.bytes, stage.mtime, crc);
+        self.make_parents(name);
+        self.files.insert(name.into(), version);
+        Ok(())
+    }
+}
+
+impl Version {
+    fn stat(&self) -> Stat {
+        Stat { size: self.content.len() as u64, mtime: self.mtime, crc: self.crc }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name<'_> {
+        Name::parse(text.as_bytes(), 255).unwrap()
+    }
+
+    fn code<T>(result: Result<T, Refusal>) -> ErrorCode {
+        result.err().expect("a refusal").code
+    }
+
+    fn write(store: &mut MemoryStore, to: &str, content: &[u8]) {
+        let (mut stage, _) = store.stage(name(to), 0, content.len() as u64, Some(7)).unwrap();
+        assert_eq!(store.append(&mut stage, content), Ok(content.len()));
+        assert_eq!(store.poll_commit(&mut stage, Some(crc32c(content))), Poll::Ready(Ok(())));
+    }
+
+    #[test]
+    fn a_lost_stage_stays_and_goes_on_at_its_length_only() {
+        let mut store = MemoryStore::new(Layout::Flat);
+        let (mut stage, _) = store.stage(name("d"), 0, 9, None).unwrap();
+        store.append(&mut stage, b"1234").unwrap();
+        assert_eq!(code(store.stage(name("d"), 0, 9, None)), ErrorCode::Busy);
+        assert_eq!(code(store.staged(name("d"), 9)), ErrorCode::Busy);
+        drop(stage);
+        store.restart();
+        assert_eq!(store.staged(name("d"), 9), Ok((4, 0xf63a_f4ee)));
+        assert_eq!(store.staged(name("d"), 3), Ok((0, 0)));
+        assert_eq!(code(store.stage(name("d"), 5, 9, None)), ErrorCode::Mismatch);
+        assert_eq!(code(store.stage(name("d"), 5, 4, None)), ErrorCode::Range);
+        let (mut stage, crc) = store.stage(name("d"), 4, 9, None).unwrap();
+        assert_eq!(crc, 0xf63a_f4ee);
+        store.append(&mut stage, b"56789").unwrap();
+        assert_eq!(store.poll_commit(&mut stage, Some(1)), Poll::Ready(Ok(())));
+        drop(stage);
+        assert_eq!(store.files()["d"], b"123456789");
+        assert_eq!(store.stages(), 0);
+    }
+
+    #[test]
+    fn an_open_file_goes_on_showing_the_version_it_was_opened_with() {
+        let mut store = MemoryStore::new(Layout::Flat);
+        write(&mut store, "a", b"old");
+        let (mut file, stat) = store.open(name("a")).unwrap();
+        let tag = store.tag(&file);
+        write(&mut store, "a", b"newer");
+        let mut buffer = [0; 8];
+        assert_eq!(store.read_at(&mut file, 1, &mut buffer), Ok(2));
+        assert_eq!((&buffer[..2], stat.size, stat.mtime), (&b"ld"[..], 3, Some(7)));
+        let (file, _) = store.open(name("a")).unwrap();
+        assert_ne!(store.tag(&file), tag);
+    }
+
+    #[test]
+    fn a_full_store_keeps_the_old_file() {
+        let mut store = MemoryStore::new(Layout::Flat);
+        store.put_file("a", b"0123456789");
+        store.set_capacity(15);
+        assert_eq!(code(store.stage(name("a"), 0, 6, None)), ErrorCode::NoSpace);
+        assert_eq!(code(store.staged(name("a"), 6)), ErrorCode::NoSpace);
+        let (mut stage, _) = store.stage(name("b"), 0, 5, None).unwrap();
+        store.append(&mut stage, b"12345").unwrap();
+        assert_eq!(store.space(), Ok(Space { total: 15, free: 0 }));
+        drop(stage);
+        // Beginning anew frees what was staged.
+        assert_eq!(store.staged(name("b"), 4), Ok((0, 0)));
+        assert!(store.stage(name("b"), 0, 4, None).is_ok());
+    }
+
+    #[test]
+    fn a_new_file_never_replaces_one() {
+        let mut store = MemoryStore::new(Layout::Flat);
+        store.put_file("a", b"old");
+        let mut stage = store.stage_unnamed(1).unwrap();
+        store.append(&mut stage, b"x").unwrap();
+        assert_eq!(store.poll_commit_new(&mut stage, name("a")), Poll::Ready(Err(ErrorCode::Exists.into())));
+        assert_eq!(store.poll_commit_new(&mut stage, name("a(1)")), Poll::Ready(Ok(())));
+        assert_eq!((store.files()["a"].as_slice(), store.files()["a(1)"].as_slice()), (&b"old"[..], &b"x"[..]));
+        drop(store.stage_unnamed(1).unwrap());
+        assert_eq!(store.stages(), 0);
+    }
+
+    #[test]
+    fn directories_are_made_on_the_way_and_removed_only_when_empty() {
+        let mut store = MemoryStore::new(Layout::Tree);
+        write(&mut store, "d/e/f", b"1");
+        assert_eq!(code(store.mkdir(name("d"))), ErrorCode::Exists);
+        assert_eq!(code(store.mkdir(name("d/e/f/g"))), ErrorCode::Exists);
+        assert_eq!(code(store.mkdir(name("x/y"))), ErrorCode::NotFound);
+        assert_eq!(code(store.rmdir(name("d"))), ErrorCode::NotEmpty);
+        assert_eq!(code(store.rmdir(name("d/e/f"))), ErrorCode::NotFound);
+        assert_eq!(code(store.stat(name("d"))), ErrorCode::IsDirectory);
+        assert_eq!(code(store.stat(name("d/e/f/g"))), ErrorCode::NotFound);
+        assert_eq!(code(store.stage(name("d/e"), 0, 1, None)), ErrorCode::IsDirectory);
+        assert_eq!(code(store.stage(name("d/e/f/g"), 0, 1, None)), ErrorCode::Exists);
+        assert_eq!(code(store.rename(name("d/e/f"), name("d"))), ErrorCode::IsDirectory);
+        store.rename(name("d/e/f"), name("g")).unwrap();
+        store.rmdir(name("d/e")).unwrap();
+        store.rmdir(name("d")).unwrap();
+        assert_eq!(code(store.list(Some(name("g"))).map(drop)), ErrorCode::NotFound);
+        assert_eq!(store.files().len(), 1);
+    }
+
+    #[test]
+    fn a_fault_strikes_once_and_where_it_was_asked_for() {
+        let mut store = MemoryStore::new(Layout::Flat);
+        store.put_file("a", b"x");
+        store.fail(Operation::Stat, 1, ErrorCode::Io);
+        assert!(store.open(name("a")).is_ok() && store.stat(name("a")).is_ok());
+        assert_eq!(code(store.stat(name("a"))), ErrorCode::Io);
+        assert!(store.stat(name("a")).is_ok());
+    }
+}

@@ -1,0 +1,580 @@
+//! PROTOCOL §7: bodies, trailers, `write`.
+
+use skiff_proto::crc::crc32c;
+use skiff_proto::reply::Tag;
+use skiff_proto::server::{Answer, Close, Limits, ServerEvent};
+use skiff_proto::{ErrorCode, InvalidState, Payload, ProtocolError};
+use skiff_tests::memory::Operation;
+use skiff_tests::sans_io::{Changes, Pace, body, message, payloads};
+
+use super::*;
+
+/// CRC-32C of `123456789`.
+const CHECK: u32 = 0xe306_9283;
+
+/// Begins a `read` whose reply and body have the given LENGTH.
+fn start_read(session: &mut Session, length: u64) {
+    feed(session, message("read 0 * a"));
+    take_request(session);
+    session.answer(Answer::Read { length, size: length, tag: Tag::UNKNOWN }).unwrap();
+}
+
+#[test]
+fn the_body_of_a_write_is_handed_past_the_session_and_judged_by_its_trailer() {
+    let mut session = session();
+    start_write(&mut session, "write 0 9 - d");
+    assert!(session.is_receiving());
+    assert_eq!((sent(&mut session).as_str(), session.payload()), ("", None));
+    assert_eq!(session.handle_input(b"00000000031230000"), Ok(10));
+    assert_eq!(session.payload(), Some(Payload::Receive { remaining: 3 }));
+    assert_eq!(session.handle_input(b"123"), Ok(0), "payload is the driver's");
+    session.filter(&mut b"123".to_owned());
+    session.advance(2).unwrap();
+    assert_eq!(session.payload(), Some(Payload::Receive { remaining: 1 }));
+    session.advance(1).unwrap();
+    assert_eq!(session.payload(), None);
+    assert_eq!(session.handle_input(b"0000000006456789"), Ok(10));
+    session.filter(&mut b"456789".to_owned());
+    session.advance(6).unwrap();
+    feed(&mut session, b"00000000000000000015crc32c e3069283");
+    assert!(!session.is_receiving());
+    assert_eq!(session.poll_event(), Some(ServerEvent::Commit { size: 9, crc: Some(CHECK) }));
+    assert_eq!((session.poll_event(), sent(&mut session).as_str()), (None, ""));
+    session.answer(Answer::Stored { size: 9, crc: Some(CHECK) }).unwrap();
+    assert_eq!((sent(&mut session).as_str(), session.is_idle()), ("0000000013ok 9 e3069283", true));
+}
+
+#[test]
+fn a_body_may_be_cut_into_data_messages_anywhere() {
+    for first in 1..9 {
+        for second in first + 1..=9 {
+            let (mut connection, store) = server();
+            connection.send(&message("write 0 9 - d"));
+            for part in [&b"123456789"[..first], &b"123456789"[first..second], &b"123456789"[second..]] {
+                if !part.is_empty() {
+                    connection.send(&message(part));
+                }
+            }
+            connection.send(&body(b"", CHECK));
+            assert_eq!(received(&mut connection), "0000000013ok 9 e3069283");
+            assert_eq!(store.files()["d"], b"123456789");
+        }
+    }
+}
+
+#[test]
+fn an_empty_file_has_no_payload() {
+    let mut session = session();
+    start_write(&mut session, "write 0 0 - d");
+    feed(&mut session, b"0000000000");
+    assert_eq!(session.payload(), None);
+    feed(&mut session, b"0000000015crc32c 00000000");
+    assert_eq!(session.poll_event(), Some(ServerEvent::Commit { size: 0, crc: Some(0) }));
+}
+
+#[test]
+fn bytes_beyond_size_are_never_handed_out() {
+    for content in ["1234", "123456789", "123\u{0}"] {
+        for cut in 1..content.len() {
+            let mut session = session();
+            start_write(&mut session, "write 0 3 - d");
+            let (first, second) = content.as_bytes().split_at(cut);
+            let wire = [message(first), body(second, crc32c(content.as_bytes())), message("ping")].concat();
+            let mut delivered = Vec::new();
+            let rest = pour(&mut session, &wire, &mut delivered);
+            assert_eq!((delivered.as_slice(), rest), (&content.as_bytes()[..3], &b"0000000004ping"[..]));
+            assert_eq!(session.poll_event(), Some(ServerEvent::Discard));
+            feed(&mut session, rest);
+            assert_eq!(sent(&mut session), error(ErrorCode::Mismatch) + "0000000002ok");
+        }
+    }
+}
+
+#[test]
+fn a_huge_data_message_hands_out_no_more_than_size() {
+    let mut session = session();
+    start_write(&mut session, "write 0 3 - d");
+    let mut delivered = Vec::new();
+    pour(&mut session, b"9999999999abc", &mut delivered);
+    assert_eq!((delivered.as_slice(), session.payload()), (&b"abc"[..], None));
+    feed(&mut session, vec![b'x'; 100_000]);
+    assert_eq!(session.payload(), None);
+}
+
+#[test]
+fn a_body_continues_behind_what_is_staged() {
+    let mut session = session();
+    feed(&mut session, message("write 4 9 - d"));
+    take_request(&mut session);
+    session.answer(Answer::Write { crc: 0xf63a_f4ee }).unwrap();
+    let mut delivered = Vec::new();
+    pour(&mut session, &body(b"56789", CHECK), &mut delivered);
+    assert_eq!((delivered.as_slice(), session.poll_event()), (&b"56789"[..], Some(ServerEvent::Commit { size: 9, crc: Some(CHECK) })));
+}
+
+#[test]
+fn a_body_whose_bytes_are_all_staged_is_a_trailer() {
+    let mut session = session();
+    feed(&mut session, message("write 9 9 - d"));
+    take_request(&mut session);
+    session.answer(Answer::Write { crc: CHECK }).unwrap();
+    feed(&mut session, body(b"", CHECK));
+    assert_eq!(session.poll_event(), Some(ServerEvent::Commit { size: 9, crc: Some(CHECK) }));
+}
+
+#[test]
+fn wrong_totals_and_wrong_checksums_are_a_mismatch() {
+    for (content, crc) in [("12345678", crc32c(b"12345678")), ("", 0), ("123456789", CHECK ^ 1), ("1234567890", CHECK)] {
+        let (mut connection, store) = server();
+        store.put_file("d", b"good");
+        connection.send(&[message("write 0 9 - d"), body(content.as_bytes(), crc), message("ping")].concat());
+        assert_eq!(received(&mut connection), error(ErrorCode::Mismatch) + "0000000002ok", "{content}");
+        assert_eq!((store.files()["d"].as_slice(), store.stages()), (&b"good"[..], 0));
+    }
+}
+
+#[test]
+fn a_trailer_that_is_neither_form_is_a_mismatch() {
+    for trailer in [
+        "", " ", "ok", "crc32c", "crc32c ", "crc32c e306928", "crc32c E3069283", "crc32c e3069283 ", "crc32c  e3069283",
+        "CRC32C e3069283", "crc32c e3069283\n", "crc32ce3069283", "aborted io", "Abort io", " abort io", "\u{0}",
+    ] {
+        let (mut connection, store) = server();
+        connection.send(&[message("write 0 9 - d"), message("123456789"), message(""), message(trailer)].concat());
+        assert_eq!((received(&mut connection), store.stages()), (error(ErrorCode::Mismatch), 0), "{trailer:?}");
+    }
+    let (mut connection, _) = server();
+    connection.send(&[message("write 0 1 - d"), message("1"), message(""), message(b"crc32c \xff\xff\xff\xff\xff\xff\xff\xff")].concat());
+    assert_eq!(received(&mut connection), error(ErrorCode::Mismatch));
+}
+
+#[test]
+fn an_abort_is_answered_with_its_code_and_the_servers_own_text() {
+    let aborts = ErrorCode::ALL.iter().map(|code| (format!("abort {code} what\tthe client says"), *code));
+    let other = ["abort", "abort ", "abort x", "abort frobnicated by hand", "abort IO x", "abort  io", "abort io\n"];
+    for (trailer, code) in aborts.chain(other.map(|trailer| (trailer.into(), ErrorCode::Io))) {
+        let (mut connection, store) = server();
+        store.put_file("d", b"good");
+        let wire = [message("write 0 9 - d"), message("123"), message(""), message(&trailer), message("ping")];
+        connection.send(&wire.concat());
+        assert_eq!(received(&mut connection), error(code) + "0000000002ok", "{trailer:?}");
+        assert_eq!((store.files()["d"].as_slice(), store.stages()), (&b"good"[..], 0));
+    }
+}
+
+#[test]
+fn an_abort_of_a_whole_body_is_an_abort() {
+    let (mut connection, store) = server();
+    connection.send(&[message("write 0 1 - d"), message("1"), message(""), message("abort cancelled x")].concat());
+    assert_eq!((received(&mut connection), store.files().len()), (error(ErrorCode::Cancelled), 0));
+}
+
+#[test]
+fn a_trailer_of_512_bytes_is_read() {
+    let (mut connection, _) = server();
+    let trailer = format!("abort denied {}", "x".repeat(499));
+    assert_eq!(trailer.len(), 512);
+    connection.send(&[message("write 0 9 - d"), message(""), message(trailer), message("ping")].concat());
+    assert_eq!(received(&mut connection), error(ErrorCode::Denied) + "0000000002ok");
+}
+
+#[test]
+fn a_longer_trailer_ends_the_connection() {
+    for accepted in [true, false] {
+        let mut session = session();
+        feed(&mut session, message("write 0 9 - d"));
+        take_request(&mut session);
+        if accepted {
+            session.answer(Answer::Write { crc: 0 }).unwrap();
+        } else {
+            session.refuse(ErrorCode::Busy.into()).unwrap();
+            assert_eq!(sent(&mut session), error(ErrorCode::Busy));
+        }
+        assert_eq!(session.handle_input(b"00000000000000000513"), Err(ProtocolError::TooLong { length: 513 }));
+        // What was staged is not the file.
+        assert_eq!(session.poll_event(), accepted.then_some(ServerEvent::Discard));
+        assert_eq!((sent(&mut session), session.poll_close()), (error(ErrorCode::TooLong), Some(Close::Gracefully)));
+    }
+}
+
+#[test]
+fn a_bad_length_inside_a_body_ends_the_connection_and_keeps_what_is_staged() {
+    let (mut connection, store) = server();
+    connection.send(b"0000000013write 0 9 - d00000000041234-000000001");
+    assert_eq!((received(&mut connection), connection.end()), (error(ErrorCode::BadLength), Some(Close::Gracefully)));
+    assert_eq!((connection.error(), store.staged_bytes("d")), (Some(ProtocolError::BadLength), Some(b"1234".to_vec())));
+}
+
+#[test]
+fn the_end_of_the_stream_at_every_place_of_a_body_keeps_what_is_staged() {
+    let wire = [message("write 0 9 - d"), message("1234"), message("56789"), body(b"", CHECK)].concat();
+    for end in 23..=wire.len() {
+        let (mut connection, store) = server();
+        store.put_file("d", b"good");
+        connection.send(&wire[..end]);
+        connection.close();
+        assert_eq!(connection.end(), Some(Close::Gracefully));
+        if end == wire.len() {
+            assert_eq!(received(&mut connection), "0000000013ok 9 e3069283");
+            assert_eq!((store.files()["d"].as_slice(), store.stages()), (&b"123456789"[..], 0));
+            continue;
+        }
+        let staged = end.saturating_sub(33).min(4) + end.saturating_sub(47).min(5);
+        assert_eq!((received(&mut connection).as_str(), store.files()["d"].as_slice()), ("", &b"good"[..]));
+        let expected = (staged > 0).then(|| b"123456789"[..staged].to_vec());
+        assert_eq!(store.staged_bytes("d"), expected, "{end}");
+    }
+}
+
+#[test]
+fn the_end_of_the_stream_inside_a_refused_body_closes() {
+    let wire = [message("write 0 9 - .."), body(b"123456789", CHECK)].concat();
+    for end in 24..=wire.len() {
+        let (mut connection, _) = server();
+        connection.send(&wire[..end]);
+        connection.close();
+        assert_eq!((received(&mut connection), connection.end()), (error(ErrorCode::BadName), Some(Close::Gracefully)));
+    }
+}
+
+#[test]
+fn a_refused_write_is_answered_before_its_body_and_its_body_is_thrown_away() {
+    let mut session = session();
+    feed(&mut session, message("write 0 9 - d"));
+    take_request(&mut session);
+    session.refuse(ErrorCode::NoSpace.into()).unwrap();
+    assert_eq!(sent(&mut session), error(ErrorCode::NoSpace));
+    for piece in [message("1234"), message("more than nine bytes"), message(""), message("crc32c -")] {
+        feed(&mut session, piece);
+        assert_eq!((session.payload(), session.poll_event(), sent(&mut session).as_str()), (None, None, ""));
+    }
+    feed(&mut session, b"0000000004ping");
+    assert_eq!(sent(&mut session), "0000000002ok");
+}
+
+#[test]
+fn a_refused_body_may_be_cut_short_with_abort() {
+    let (mut connection, _) = server();
+    connection.send(&[message("write 0 9 - .."), message(""), message("abort cancelled x"), message("ping")].concat());
+    assert_eq!(received(&mut connection), error(ErrorCode::BadName) + "0000000002ok");
+}
+
+#[test]
+fn a_write_that_fails_in_the_middle_is_refused_once_and_the_rest_thrown_away() {
+    for appends in 0..3 {
+        let (mut connection, store) = server();
+        store.put_file("d", b"good");
+        store.fail(Operation::Append, appends, ErrorCode::NoSpace);
+        connection.send(&message("write 0 9 - d"));
+        for piece in ["123", "456", "789"] {
+            connection.send(&message(piece));
+        }
+        assert_eq!(received(&mut connection), error(ErrorCode::NoSpace));
+        connection.send(&[body(b"", CHECK), message("ping")].concat());
+        assert_eq!(received(&mut connection), "0000000002ok");
+        assert_eq!((store.files()["d"].as_slice(), store.stages()), (&b"good"[..], 0));
+    }
+}
+
+#[test]
+fn a_commit_that_fails_keeps_the_old_file() {
+    for changes in [Changes::AtOnce, Changes::Batched] {
+        let (mut connection, store) = server_with(limits(), Pace { changes, ..Pace::default() });
+        store.put_file("d", b"good");
+        store.fail(Operation::Commit, 0, ErrorCode::Io);
+        connection.send(&[message("write 0 9 - d"), body(b"123456789", CHECK), message("ping")].concat());
+        assert_eq!(received(&mut connection), error(ErrorCode::Io) + "0000000002ok");
+        assert_eq!(store.files()["d"], b"good");
+    }
+}
+
+#[test]
+fn a_commit_may_take_a_while() {
+    let (mut connection, store) = server();
+    store.set_pending_commits(5);
+    store.set_append_max(2);
+    connection.send(&[message("write 0 9 - d"), body(b"123456789", CHECK)].concat());
+    assert_eq!(received(&mut connection), "0000000013ok 9 e3069283");
+    assert_eq!(store.files()["d"], b"123456789");
+}
+
+#[test]
+fn a_body_without_a_checksum_is_taken_only_by_a_server_that_says_so_and_from_the_beginning() {
+    for (nocrc, offset, content, expected) in [
+        (true, 0, "123456789", "0000000008ok 9 -".to_owned()),
+        (true, 0, "12345678", error(ErrorCode::Mismatch)),
+        (true, 4, "56789", error(ErrorCode::Unsupported)),
+        (false, 0, "123456789", error(ErrorCode::Unsupported)),
+        (false, 4, "56789", error(ErrorCode::Unsupported)),
+    ] {
+        let limits = Limits { nocrc, ..limits() };
+        let (mut connection, store) = server_with(limits, Pace::default());
+        let mut first: Connection<BUF> = Connection::new(limits, store.clone(), Pace::default());
+        first.send(&[message("write 0 9 - d"), message("1234")].concat());
+        first.close();
+        let wire = [message(format!("write {offset} 9 - d")), message(content), message(""), message("crc32c -"), message("ping")];
+        connection.send(&wire.concat());
+        assert_eq!(received(&mut connection), format!("{expected}0000000002ok"), "{nocrc} {offset} {content}");
+        assert_eq!((store.files().len(), store.stages()), (usize::from(expected.contains("ok")), 0));
+    }
+}
+
+#[test]
+fn a_refused_write_changes_nothing_that_is_staged() {
+    let (mut connection, store) = server();
+    let mut first: Connection<BUF> = Connection::new(limits(), store.clone(), Pace::default());
+    first.send(&[message("write 0 9 - d"), message("1234")].concat());
+    first.close();
+    for command in ["write 5 9 - d", "write 3 9 - d", "write 5 4 - d", "write 4 9 x d"] {
+        connection.send(&[message(command), body(b"56789", CHECK)].concat());
+        assert_eq!(store.staged_bytes("d").unwrap(), b"1234", "{command}");
+    }
+    store.set_capacity(8);
+    connection.send(&[message("write 0 9 - d"), body(b"123456789", CHECK)].concat());
+    assert_eq!(store.staged_bytes("d").unwrap(), b"1234");
+    connection.send(&message("remove d"));
+    connection.take_output();
+    connection.send(&message("resume 8 d"));
+    connection.send(&message("resume 3 d"));
+    assert_eq!(received(&mut connection), "0000000013ok 4 f63af4ee0000000013ok 0 00000000");
+}
+
+#[test]
+fn a_body_that_is_sent_is_cut_as_the_driver_likes_and_ends_with_its_checksum() {
+    let mut session = session();
+    start_read(&mut session, 9);
+    assert!(session.is_sending() && !session.is_opaque());
+    assert_eq!(session.start_data(4), Err(InvalidState), "the reply is still queued");
+    assert_eq!(sent(&mut session), "0000000008ok 9 9 -");
+    assert_eq!((session.unannounced(), session.payload()), (Some(9), None));
+    session.start_data(4).unwrap();
+    assert_eq!((session.unannounced(), session.payload()), (Some(5), None), "the length is still queued");
+    assert_eq!(session.advance(1), Err(InvalidState));
+    assert_eq!(sent(&mut session), "0000000004");
+    assert_eq!(session.payload(), Some(Payload::Send { remaining: 4 }));
+    session.filter(&mut b"1234".to_owned());
+    session.advance(4).unwrap();
+    assert_eq!(session.finish(), Err(InvalidState), "five bytes are missing");
+    assert_eq!(session.start_data(6), Err(InvalidState));
+    session.start_data(5).unwrap();
+    assert_eq!(sent(&mut session), "0000000005");
+    session.filter(&mut b"56789".to_owned());
+    session.advance(5).unwrap();
+    session.finish().unwrap();
+    assert_eq!(sent(&mut session), "00000000000000000015crc32c e3069283");
+    assert!(session.is_idle());
+}
+
+#[test]
+fn a_body_of_no_bytes_is_its_end() {
+    let mut session = session();
+    start_read(&mut session, 0);
+    assert_eq!((sent(&mut session).as_str(), session.unannounced()), ("0000000008ok 0 0 -", Some(0)));
+    session.finish().unwrap();
+    assert_eq!(sent(&mut session), "00000000000000000015crc32c 00000000");
+}
+
+#[test]
+fn a_message_longer_than_ten_digits_can_say_is_not_begun() {
+    let mut session = session();
+    start_read(&mut session, u64::MAX);
+    assert_eq!(sent(&mut session), reply(format!("ok {0} {0} -", u64::MAX)));
+    assert_eq!(session.start_data(10_000_000_000), Err(InvalidState));
+    session.start_data(9_999_999_999).unwrap();
+    assert_eq!(sent(&mut session), "9999999999");
+    session.advance(9_999_999_999).unwrap();
+    assert_eq!(session.unannounced(), Some(u64::MAX - 9_999_999_999));
+}
+
+#[test]
+fn a_body_that_can_not_go_on_is_filled_up_with_zeros_and_aborted() {
+    let trailer = "abort changed the file changed while it was read";
+    for moved in 0..=4 {
+        let mut session = session();
+        start_read(&mut session, 9);
+        sent(&mut session);
+        session.start_data(4).unwrap();
+        if moved > 0 {
+            assert_eq!(sent(&mut session), "0000000004");
+            session.advance(moved).unwrap();
+        }
+        session.abort(ErrorCode::Changed).unwrap();
+        assert_eq!((session.payload(), session.is_sending()), (None, false));
+        let header = if moved == 0 { "0000000004" } else { "" };
+        let zeros = "\\x00".repeat(4 - usize::try_from(moved).unwrap());
+        assert_eq!(sent(&mut session), format!("{header}{zeros}0000000000{}", reply(trailer)), "{moved}");
+        assert!(session.is_idle());
+        feed(&mut session, b"0000000004ping");
+        assert_eq!(sent(&mut session), "0000000002ok");
+    }
+}
+
+#[test]
+fn a_body_may_be_aborted_before_and_between_its_data_messages() {
+    for moved in [0, 4] {
+        let mut session = session();
+        start_read(&mut session, 9);
+        if moved > 0 {
+            sent(&mut session);
+            session.start_data(moved).unwrap();
+            sent(&mut session);
+            session.advance(moved).unwrap();
+        }
+        session.abort(ErrorCode::Io).unwrap();
+        let head = if moved == 0 { "0000000008ok 9 9 -" } else { "" };
+        assert_eq!(sent(&mut session), format!("{head}0000000000{}", reply("abort io the storage failed")));
+    }
+}
+
+#[test]
+fn zeros_go_out_through_a_buffer_of_any_size() {
+    for size in 1..20 {
+        let mut session = session();
+        start_read(&mut session, 100);
+        sent(&mut session);
+        session.start_data(50).unwrap();
+        session.abort(ErrorCode::Io).unwrap();
+        let mut wire = Vec::new();
+        let mut out = vec![0xff; size];
+        loop {
+            let n = session.poll_transmit(&mut out);
+            wire.extend(&out[..n]);
+            if n == 0 {
+                break;
+            }
+        }
+        let payloads = payloads(&wire).unwrap();
+        assert_eq!(payloads, [&[0; 50][..], b"", b"abort io the storage failed"]);
+    }
+}
+
+#[test]
+fn a_checksum_that_is_known_beforehand_spares_the_session_the_payload() {
+    for (crc, trailer) in [(Some(CHECK), "crc32c e3069283"), (None, "crc32c -")] {
+        let mut session = session();
+        start_read(&mut session, 9);
+        session.supply_crc(crc).unwrap();
+        assert!(session.is_opaque());
+        sent(&mut session);
+        session.start_data(9).unwrap();
+        sent(&mut session);
+        session.filter(&mut b"other".to_owned());
+        session.advance(9).unwrap();
+        session.finish().unwrap();
+        assert_eq!(sent(&mut session), format!("0000000000{}", reply(trailer)));
+    }
+}
+
+#[test]
+fn read_sends_what_the_range_says() {
+    let (mut connection, store) = server();
+    store.put_file("f", b"hello\n");
+    for (command, length, content) in [
+        ("read 0 * f", 6, "hello\n"),
+        ("read 0 6 f", 6, "hello\n"),
+        ("read 0 7 f", 6, "hello\n"),
+        ("read 4 1 f", 1, "o"),
+        ("read 5 18446744073709551615 f", 1, "\n"),
+        ("read 6 * f", 0, ""),
+        ("read 3 0 f", 0, ""),
+    ] {
+        connection.send(&message(command));
+        let expected = [message(format!("ok {length} 6 0000000000001")), body(content.as_bytes(), crc32c(content.as_bytes()))];
+        assert_eq!(received(&mut connection), expected.concat().escape_ascii().to_string(), "{command}");
+    }
+    connection.send(&message("sum 4 1 f"));
+    connection.send(&message("sum 6 * f"));
+    assert_eq!(received(&mut connection), "0000000013ok 1 6da8fc170000000013ok 0 00000000");
+}
+
+#[test]
+fn a_file_replaced_while_it_is_read_arrives_as_it_was() {
+    let (mut reader, store) = server_with(limits(), Pace { data: 4, output: 4, ..Pace::default() });
+    store.put_file("f", b"123456789");
+    reader.set_room(60);
+    reader.send(&message("read 0 * f"));
+    let mut writer: Connection<BUF> = Connection::new(limits(), store.clone(), Pace::default());
+    writer.send(&[message("write 0 1 - f"), body(b"1", 0x90f5_99e3)].concat());
+    assert_eq!(received(&mut writer), "0000000013ok 1 90f599e3");
+    reader.set_room(usize::MAX);
+    let output = reader.take_output();
+    let payloads = payloads(&output).unwrap();
+    assert_eq!(payloads[1..], [&b"1234"[..], b"5678", b"9", b"", b"crc32c e3069283"]);
+}
+
+#[test]
+fn a_read_that_fails_in_the_middle_keeps_the_framing() {
+    for reads in 0..3 {
+        let (mut connection, store) = server_with(limits(), Pace { data: 6, output: 3, ..Pace::default() });
+        store.put_file("f", b"123456789");
+        store.fail(Operation::ReadAt, reads, ErrorCode::Io);
+        connection.send(&[message("read 0 * f"), message("ping")].concat());
+        let data: &[u8] = [&[0; 6], b"123\0\0\0", b"123456"][reads as usize];
+        let last: &[&[u8]] = if reads == 2 { &[&[0; 3]] } else { &[] };
+        let output = connection.take_output();
+        let expected = [&[&b"ok 9 9 0000000000001"[..], data], last, &[b"", b"abort io the storage failed", b"ok"]].concat();
+        assert_eq!(payloads(&output).unwrap(), expected);
+    }
+}
+
+#[test]
+fn list_is_as_many_data_messages_as_the_driver_likes() {
+    let mut session = session();
+    feed(&mut session, b"0000000004list");
+    take_request(&mut session);
+    session.answer(Answer::List).unwrap();
+    assert_eq!((sent(&mut session).as_str(), session.unannounced()), ("0000000002ok", None));
+    let mut all = Vec::new();
+    for number in 0..1000 {
+        let mut line = format!("{number} - - f{number}\n").into_bytes();
+        session.start_data(line.len() as u64).unwrap();
+        assert_eq!(sent(&mut session), format!("{:010}", line.len()));
+        session.filter(&mut line);
+        session.advance(line.len() as u64).unwrap();
+        all.extend(line);
+    }
+    session.finish().unwrap();
+    assert_eq!(sent(&mut session), format!("00000000000000000015crc32c {:08x}", crc32c(&all)));
+}
+
+#[test]
+fn list_shows_hidden_files_and_directories_but_nothing_staged() {
+    let (mut connection, store) = server();
+    for (file, content) in [("a b", "123456789"), (".h", ""), ("d/x", "1"), ("olá", "")] {
+        let crc = crc32c(content.as_bytes());
+        connection.send(&[message(format!("write 0 {} 17 {file}", content.len())), body(content.as_bytes(), crc)].concat());
+    }
+    connection.take_output();
+    let mut other: Connection<BUF> = Connection::new(limits(), store, Pace::default());
+    other.send(&[message("write 0 9 - staged"), message("1234")].concat());
+    for (command, lines) in [
+        ("list", &["0 17 00000000 .h\n", "9 17 e3069283 a b\n", "0 17 00000000 olá\n", "0 - - d/\n"][..]),
+        ("list d", &["1 17 90f599e3 d/x\n"]),
+    ] {
+        connection.send(&message(command));
+        let crc = crc32c(lines.concat().as_bytes());
+        let mut expected = message("ok");
+        expected.extend(lines.iter().flat_map(message));
+        expected.extend(body(b"", crc));
+        assert_eq!(received(&mut connection), expected.escape_ascii().to_string());
+    }
+}
+
+#[test]
+fn list_of_nothing_is_an_empty_body() {
+    let (mut connection, _) = server();
+    connection.send(&message("list"));
+    assert_eq!(received(&mut connection), "0000000002ok00000000000000000015crc32c 00000000");
+}
+
+#[test]
+fn a_list_that_fails_in_the_middle_is_aborted() {
+    let (mut connection, store) = server();
+    store.put_file("a", b"");
+    store.put_file("b", b"");
+    store.fail(Operation::NextEntry, 1, ErrorCode::Io);
+    connection.send(&[message("list"), message("ping")].concat());
+    let output = connection.take_output();
+    let expected: [&[u8]; 5] = [b"ok", b"0 - - a\n", b"", b"abort io the storage failed", b"ok"];
+    assert_eq!(payloads(&output).unwrap(), expected);
+}

@@ -1,0 +1,80 @@
+//! Every wire vector against a server in memory: whole, byte by byte, and cut in two at every position.
+
+use skiff_proto::server::Limits;
+use skiff_tests::memory::{Layout, MemoryStore};
+use skiff_tests::sans_io::{Changes, Pace, Server};
+use skiff_tests::vector::{Cut, Pacing, Vector, load_all, play};
+
+const PACINGS: [Pacing; 3] = [Pacing::Lines, Pacing::Groups, Pacing::Ahead];
+
+/// How the server's driver moves bytes: as it likes, one by one, and with its changes in batches.
+const PACES: [Pace; 3] = [
+    Pace { input: 4096, output: 4096, data: 65_536, changes: Changes::AtOnce },
+    Pace { input: 1, output: 1, data: 65_536, changes: Changes::AtOnce },
+    Pace { input: 4096, output: 64, data: 65_536, changes: Changes::Batched },
+];
+
+fn vectors() -> Vec<Vector> {
+    load_all().expect("the vectors are readable")
+}
+
+fn check(vector: &Vector, pacing: Pacing, cut: Cut, pace: Pace) {
+    let store = MemoryStore::new(Layout::Tree);
+    for (name, content) in vector.setting.before {
+        store.put_file(name, content);
+    }
+    for name in vector.setting.directories {
+        store.put_directory(name);
+    }
+    let mut server = Server::new(Limits::new(255), store.clone(), pace);
+    let context = format!("{}, {pacing:?}, {cut:?}, {pace:?}", vector.file);
+    if let Err(problem) = play(vector, pacing, cut, &mut server) {
+        panic!("{problem}, {pace:?}");
+    }
+    assert_eq!(server.unread().escape_ascii().to_string(), "", "more came than the vector says: {context}");
+    let after = vector.setting.after.unwrap_or(vector.setting.before);
+    let expected = after.iter().map(|(name, content)| ((*name).into(), content.to_vec())).collect();
+    assert_eq!(store.files(), expected, "{context}");
+    assert_eq!(store.stages(), 0, "something is still staged: {context}");
+}
+
+#[test]
+fn every_vector_passes_whole_and_byte_by_byte() {
+    for vector in vectors() {
+        for pacing in PACINGS {
+            for pace in PACES {
+                check(&vector, pacing, Cut::Whole, pace);
+                check(&vector, pacing, Cut::Bytes, pace);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_vector_passes_when_each_message_is_cut_in_two_anywhere() {
+    check_cuts(Pacing::Lines);
+}
+
+#[test]
+fn every_vector_passes_when_what_is_sent_without_waiting_is_cut_in_two_anywhere() {
+    check_cuts(Pacing::Groups);
+}
+
+#[test]
+fn every_vector_passes_when_all_commands_are_sent_ahead_and_cut_in_two_anywhere() {
+    check_cuts(Pacing::Ahead);
+}
+
+fn check_cuts(pacing: Pacing) {
+    let mut count = 0;
+    for vector in vectors() {
+        for cut in vector.cuts(pacing) {
+            for pace in PACES {
+                check(&vector, pacing, cut, pace);
+                count += 1;
+            }
+        }
+    }
+    println!("{pacing:?}: {count} conversations");
+    assert!(count > 1000);
+}
