@@ -7,7 +7,8 @@
 //! | [`body`], [`crc`] | data messages, trailers, CRC-32C |
 //! | [`server`], [`client`] | one control connection, seen from either end |
 //! | [`transfer`] | one classic data connection |
-//! | [`store`] | what a server needs of the place where files live |
+//! | [`store`], [`responder`] | what a server needs of the place where files live, and the way between it and a session |
+//! | `drive` | both sessions over a stream of `embedded-io` or `embedded-io-async` (features of these names) |
 //!
 //! The sessions see framing bytes only. Payload never enters them: they tell which way and how much, and the driver moves
 //! it with the best means it has (sendfile, a ring lent by the TCP stack, a buffer of the caller's). The run loop
@@ -24,10 +25,13 @@ pub mod body;
 pub mod client;
 pub mod command;
 pub mod crc;
+#[cfg(feature = "embedded-io")]
+pub mod drive;
 pub mod error;
 pub mod frame;
 pub mod name;
 pub mod reply;
+pub mod responder;
 pub mod server;
 pub mod store;
 mod text;

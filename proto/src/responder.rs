@@ -241,16 +241,13 @@ impl<S: Store> Responder<S> {
         };
         // An answer that does not fit is the store's fault (more bytes staged than the file has); it must not leave the
         // peer without a reply.
-        let answered = match answer {
-            Ok(answer) => session.answer(answer).is_ok(),
-            Err(refusal) => {
-                _ = session.refuse(refusal);
-                false
-            }
+        let refusal = match answer {
+            Ok(answer) => session.answer(answer).err().map(|_| ErrorCode::Io.into()),
+            Err(refusal) => Some(refusal),
         };
-        if !answered {
+        if let Some(refusal) = refusal {
             self.discard(store);
-            _ = session.refuse(ErrorCode::Io.into());
+            _ = session.refuse(refusal);
         } else if session.is_sending() {
             if kept_crc.is_some() {
                 _ = session.supply_crc(kept_crc);
@@ -311,9 +308,8 @@ impl<S: Store> Responder<S> {
                     Err(refusal) => Err(refusal),
                 }
             }
-            Request::Resume { size, name } => {
-                unless_busy(name, neighbors, || store.staged(name, size)).map(|(offset, crc)| Answer::Resume { offset, crc })
-            }
+            Request::Resume { size, name } => unless_busy(name, neighbors, || store.staged(name, size))
+                .map(|(offset, crc)| Answer::Resume { offset, crc }),
             Request::Write { offset, size, mtime, name } => {
                 unless_busy(name, neighbors, || store.stage(name, offset, size, mtime)).map(|(stage, crc)| {
                     self.work = Work::Write { stage, name: hash_of(name) };
@@ -333,12 +329,7 @@ impl<S: Store> Responder<S> {
     ///
     /// Returns early, with 0 in the end, while a listing waits for [`list_room`] bytes in one piece. A store that fails
     /// ends the body with an `abort`.
-    pub fn fill<const BUF: usize>(
-        &mut self,
-        session: &mut ServerSession<BUF>,
-        store: &mut S,
-        out: &mut [u8],
-    ) -> usize {
+    pub fn fill<const BUF: usize>(&mut self, session: &mut ServerSession<BUF>, store: &mut S, out: &mut [u8]) -> usize {
         let mut written = 0;
         loop {
             written += session.poll_transmit(&mut out[written..]);
@@ -356,6 +347,9 @@ impl<S: Store> Responder<S> {
             let ended = match sent {
                 Ok(Sent::Bytes(n)) => {
                     written += n;
+                    if !session.is_sending() {
+                        self.work = Work::Nothing;
+                    }
                     continue;
                 }
                 Ok(Sent::Wait) => return written,
@@ -388,7 +382,8 @@ impl<S: Store> Responder<S> {
                 }
                 continue;
             };
-            let bytes = &mut rest[..payload.clamp(usize::MAX).min(rest.len())];
+            let n = payload.clamp(rest.len());
+            let bytes = &mut rest[..n];
             session.filter(bytes);
             let stored = match &mut self.work {
                 Work::Write { stage, .. } => append(store, stage, bytes),
@@ -396,8 +391,8 @@ impl<S: Store> Responder<S> {
             };
             let moved = match stored {
                 Ok(()) => {
-                    taken += bytes.len();
-                    session.advance(bytes.len() as u64)
+                    taken += n;
+                    session.advance(n as u64)
                 }
                 // These bytes, too, are then thrown away by the session.
                 Err(refusal) => {
@@ -522,8 +517,8 @@ fn read<S: Store, const BUF: usize>(
         session.start_data(left.min(chunk.into())).map_err(|_| ErrorCode::Io)?;
         return Ok(Sent::Bytes(0));
     };
-    let room = &mut room[..payload.clamp(usize::MAX).min(room.len())];
-    let n = read_some(store, file, *offset, room).map_err(|refusal| refusal.code)?;
+    let n = payload.clamp(room.len());
+    let n = read_some(store, file, *offset, &mut room[..n]).map_err(|refusal| refusal.code)?;
     session.filter(&mut room[..n]);
     session.advance(n as u64).map_err(|_| ErrorCode::Io)?;
     *offset += n as u64;

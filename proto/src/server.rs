@@ -12,6 +12,7 @@
 //! | `Receiving` | the body of a `write` | its trailer, `refuse` |
 //! | `Draining` | the end of a refused body | its trailer |
 //! | `Judged` | the driver to take the verdict on a body | `poll_event` |
+//! | `Failed` | room for the reply to a broken protocol | `poll_transmit` |
 //! | `Closed` | queued replies to go out | |
 //!
 //! The driver's loop, whatever moves its bytes:
@@ -178,6 +179,7 @@ enum State {
     Receiving { body: BodyReceiver, write: Write },
     Draining(BodyReceiver),
     Judged(Verdict),
+    Failed(ErrorCode),
     Closed(Close),
 }
 
@@ -280,8 +282,9 @@ impl<const BUF: usize> ServerSession<BUF> {
     /// What it leaves must be offered again.
     ///
     /// # Errors
-    /// The peer broke the protocol. The driver goes on with [`ServerSession::poll_transmit`] until
-    /// [`ServerSession::poll_close`] tells it to close; every later call returns the same error.
+    /// The peer broke the protocol. The driver goes on with [`ServerSession::poll_event`] and
+    /// [`ServerSession::poll_transmit`] until [`ServerSession::poll_close`] tells it to close; every later call returns
+    /// the same error.
     pub fn handle_input(&mut self, input: &[u8]) -> Result<usize, ProtocolError> {
         let mut taken = 0;
         loop {
@@ -352,6 +355,7 @@ impl<const BUF: usize> ServerSession<BUF> {
             | State::Sending { .. }
             | State::Padding { .. }
             | State::Judged(_)
+            | State::Failed(_)
             | State::Closed(_) => Ok(0),
         }
     }
@@ -383,10 +387,13 @@ impl<const BUF: usize> ServerSession<BUF> {
             ProtocolError::TooLong { .. } => ErrorCode::TooLong,
             _ => ErrorCode::BadLength,
         };
-        if self.reply.is_none() {
-            self.reply = Some(Reply::Error(code.into()));
-        }
-        self.state = State::Closed(Close::Gracefully);
+        self.state = match (self.state, error) {
+            _ if self.reply.is_some() => State::Failed(code),
+            // A trailer has been announced, so the body has come to its end: it can't be continued.
+            (State::Receiving { .. }, ProtocolError::TooLong { .. }) => State::Judged(Verdict::Discard),
+            _ => State::Closed(Close::Gracefully),
+        };
+        self.reply = self.reply.or(Some(Reply::Error(code.into())));
         self.settle();
     }
 
@@ -408,7 +415,8 @@ impl<const BUF: usize> ServerSession<BUF> {
             return;
         }
         let (idle, rate) = self.patience();
-        if matches!(self.state, State::Closed(Close::Reset)) || !self.clock.is_expired(idle, rate) {
+        // What is to be closed gracefully stays so, however often the time is told.
+        if self.poll_close().is_some() || !self.clock.is_expired(idle, rate) {
             return;
         }
         self.state = match self.state {
@@ -418,7 +426,7 @@ impl<const BUF: usize> ServerSession<BUF> {
                 State::Closed(Close::Gracefully)
             }
             // A peer that does not read gets no more time for it.
-            State::Length | State::Command { .. } | State::Draining(_)
+            State::Length | State::Command { .. } | State::Excess { .. } | State::Draining(_)
                 if self.out.is_none() && self.reply.is_none() =>
             {
                 State::Closed(Close::Gracefully)
@@ -431,7 +439,7 @@ impl<const BUF: usize> ServerSession<BUF> {
     /// When [`ServerSession::handle_timeout`] is due at the latest; `None` while the server itself works.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.is_working() || matches!(self.state, State::Closed(Close::Reset)) {
+        if self.is_working() || self.poll_close().is_some() {
             return None;
         }
         let (idle, rate) = self.patience();
@@ -445,7 +453,8 @@ impl<const BUF: usize> ServerSession<BUF> {
 
     /// The clock stands still: the peer waits for us.
     const fn is_working(&self) -> bool {
-        self.deferred > 0
+        // With a reply queued, deferred ones wait for the peer to read.
+        (self.deferred > 0 && self.out.is_none())
             || matches!(self.state, State::Asked(_) | State::Judged(_))
             || (matches!(self.state, State::Parsed) && self.out.is_none())
     }
@@ -478,7 +487,7 @@ impl<const BUF: usize> ServerSession<BUF> {
                 Some(ServerEvent::Commit { size, crc })
             }
             State::Judged(Verdict::Discard) => {
-                self.state = State::Length;
+                self.state = if self.error.is_some() { State::Closed(Close::Gracefully) } else { State::Length };
                 self.settle();
                 Some(ServerEvent::Discard)
             }
@@ -866,6 +875,10 @@ impl<const BUF: usize> ServerSession<BUF> {
             match self.state {
                 State::Command { remaining: 0 } => self.state = State::Parsed,
                 State::Excess { remaining: 0 } if self.reply.is_none() => self.refuse_excess(),
+                State::Failed(code) if self.reply.is_none() => {
+                    self.reply = Some(Reply::Error(code.into()));
+                    self.state = State::Closed(Close::Gracefully);
+                }
                 State::Parsed if self.out.is_none() && self.reply.is_none() => {
                     if !self.answer_itself() {
                         return;
@@ -879,7 +892,7 @@ impl<const BUF: usize> ServerSession<BUF> {
                 }
                 State::Length
                 | State::Command { .. }
-                | State::Excess { .. }
+                | State::Excess { remaining: 1.. }
                 | State::Receiving { .. }
                 | State::Draining(_)
                     if self.ended =>
@@ -903,7 +916,11 @@ impl<const BUF: usize> ServerSession<BUF> {
 
     /// The state behind a command that was refused without asking the driver.
     fn after_refusal(&mut self) {
-        self.state = if has_body(&self.buffer) { State::Draining(BodyReceiver::drain()) } else { State::Length };
+        self.state = State::Length;
+        if has_body(&self.buffer) {
+            self.state = State::Draining(BodyReceiver::drain());
+            self.clock.restart();
+        }
     }
 
     /// Answers the command in the buffer if that needs nobody else. False if the driver has to be asked.

@@ -1,6 +1,9 @@
-//! What the tests across skiff's crates share: the wire vectors, a store in memory, a server without I/O.
+//! What the tests across skiff's crates share: the wire vectors, stores and servers to test against, a client that says
+//! exactly what it is told to.
 
+pub mod host;
 pub mod memory;
 pub mod sans_io;
 pub mod store_suite;
 pub mod vector;
+pub mod wire;

@@ -4,13 +4,17 @@
 //! test can look on from outside.
 
 use core::task::Poll;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use skiff_proto::crc::crc32c;
 use skiff_proto::reply::Tag;
 use skiff_proto::store::{Entry, EntryKind, Space, Stat, Store};
 use skiff_proto::{ErrorCode, Name, Refusal};
+
+mod content;
+
+use content::{Content, Fault, Staged, Version};
 
 /// Whether the store has directories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,52 +50,7 @@ pub enum Operation {
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct MemoryStore {
-    shared: Arc<Mutex<Inner>>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    layout: Layout,
-    capacity: u64,
-    read_only: bool,
-    files: BTreeMap<String, Version>,
-    directories: BTreeSet<String>,
-    stages: HashMap<u64, Staged>,
-    /// Numbers for stages and tags.
-    last: u64,
-    faults: Vec<Fault>,
-    /// The most bytes an append takes.
-    append_max: usize,
-    /// How often each commit is `Poll::Pending` first.
-    pending: u32,
-}
-
-#[derive(Debug, Clone)]
-struct Version {
-    content: Arc<Vec<u8>>,
-    mtime: Option<u64>,
-    crc: Option<u32>,
-    tag: u64,
-}
-
-#[derive(Debug)]
-struct Staged {
-    /// `None`: a classic put, nameless until it is in place.
-    name: Option<String>,
-    size: u64,
-    mtime: Option<u64>,
-    bytes: Vec<u8>,
-    /// A writer holds it.
-    open: bool,
-    pending: u32,
-}
-
-#[derive(Debug)]
-struct Fault {
-    operation: Operation,
-    /// Calls that succeed before.
-    skip: u32,
-    code: ErrorCode,
+    shared: Arc<Mutex<Content>>,
 }
 
 /// A file that is open for reading: it goes on showing the version it was opened with.
@@ -101,7 +60,7 @@ pub struct MemoryFile(Version);
 /// A version that is being written. Dropping it is a lost connection.
 #[derive(Debug)]
 pub struct MemoryStage {
-    shared: Arc<Mutex<Inner>>,
+    shared: Arc<Mutex<Content>>,
     number: u64,
 }
 
@@ -113,19 +72,7 @@ impl MemoryStore {
     /// An empty store with room for everything.
     #[must_use]
     pub fn new(layout: Layout) -> Self {
-        let inner = Inner {
-            layout,
-            capacity: u64::MAX,
-            read_only: false,
-            files: BTreeMap::new(),
-            directories: BTreeSet::new(),
-            stages: HashMap::new(),
-            last: 0,
-            faults: Vec::new(),
-            append_max: usize::MAX,
-            pending: 0,
-        };
-        Self { shared: Arc::new(Mutex::new(inner)) }
+        Self { shared: Arc::new(Mutex::new(Content::new(layout))) }
     }
 
     /// Puts a file there, as if it had always been.
@@ -202,7 +149,7 @@ impl MemoryStore {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Content> {
         lock(&self.shared)
     }
 
@@ -211,7 +158,7 @@ impl MemoryStore {
     }
 }
 
-fn lock(shared: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
+fn lock(shared: &Mutex<Content>) -> MutexGuard<'_, Content> {
     // A test that failed while it held the lock has been reported already.
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -226,106 +173,6 @@ impl Drop for MemoryStage {
         if stage.name.is_none() || stage.bytes.is_empty() {
             inner.stages.remove(&self.number);
         }
-    }
-}
-
-impl Inner {
-    fn fault(&mut self, operation: Operation) -> Result<(), Refusal> {
-        let mut due = None;
-        for (at, fault) in self.faults.iter_mut().enumerate().filter(|(_, fault)| fault.operation == operation) {
-            match fault.skip.checked_sub(1) {
-                Some(skip) => fault.skip = skip,
-                None => due = due.or(Some(at)),
-            }
-        }
-        due.map_or(Ok(()), |at| Err(self.faults.remove(at).code.into()))
-    }
-
-    fn number(&mut self) -> u64 {
-        self.last += 1;
-        self.last
-    }
-
-    fn version(&mut self, content: Vec<u8>, mtime: Option<u64>, crc: Option<u32>) -> Version {
-        Version { content: Arc::new(content), mtime, crc, tag: self.number() }
-    }
-
-    fn stage_of(&self, name: &str) -> Option<u64> {
-        self.stages.iter().find(|(_, stage)| stage.name.as_deref() == Some(name)).map(|(number, _)| *number)
-    }
-
-    fn used(&self) -> u64 {
-        let files: u64 = self.files.values().map(|version| version.content.len() as u64).sum();
-        let staged: u64 = self.stages.values().map(|stage| stage.bytes.len() as u64).sum();
-        files + staged
-    }
-
-    fn free(&self) -> u64 {
-        self.capacity.saturating_sub(self.used())
-    }
-
-    /// Names that this layout has no place for.
-    fn check(&self, name: Name<'_>) -> Result<(), Refusal> {
-        if self.layout == Layout::Flat && name.as_str().contains('/') {
-            return Err(ErrorCode::BadName.into());
-        }
-        Ok(())
-    }
-
-    /// The version that a reader of `name` gets.
-    fn find(&self, name: Name<'_>) -> Result<&Version, Refusal> {
-        self.check(name)?;
-        if self.directories.contains(name.as_str()) {
-            return Err(ErrorCode::IsDirectory.into());
-        }
-        Ok(self.files.get(name.as_str()).ok_or(ErrorCode::NotFound)?)
-    }
-
-    /// Whether a file could be put at `name`.
-    fn check_target(&self, name: Name<'_>) -> Result<(), Refusal> {
-        self.check(name)?;
-        if self.directories.contains(name.as_str()) {
-            return Err(ErrorCode::IsDirectory.into());
-        }
-        self.check_parents(name)?;
-        self.check_writable()
-    }
-
-    fn check_parents(&self, name: Name<'_>) -> Result<(), Refusal> {
-        let mut parent = name.parent();
-        while let Some(directory) = parent {
-            if self.files.contains_key(directory.as_str()) {
-                return Err(Refusal::new(ErrorCode::Exists, "a file is where a directory is needed"));
-            }
-            parent = directory.parent();
-        }
-        Ok(())
-    }
-
-    fn check_writable(&self) -> Result<(), Refusal> {
-        if self.read_only { Err(ErrorCode::ReadOnly.into()) } else { Ok(()) }
-    }
-
-    fn make_parents(&mut self, name: &str) {
-        for (at, _) in name.match_indices('/') {
-            self.directories.insert(name[..at].into());
-        }
-    }
-
-    /// What both `resume` and `write` are refused for; the stage of the name, if there is one, and its length.
-    fn check_write(&self, name: Name<'_>, offset: u64, size: u64) -> Result<Option<(u64, u64)>, Refusal> {
-        self.check_target(name)?;
-        if offset > size {
-            return Err(ErrorCode::Range.into());
-        }
-        let Some(number) = self.stage_of(name.as_str()) else {
-            return Ok(None);
-        };
-        let stage = &self.stages[&number];
-        if stage.open {
-            return Err(ErrorCode::Busy.into());
-        }
-        Ok(Some((number, stage.bytes.len() as u64)))
     }
 }
 
@@ -393,7 +240,7 @@ impl Store for MemoryStore {
         let pending = inner.pending;
         let (number, bytes) = match stage {
             Some((number, _)) => (number, inner.stages.remove(&number).map(|stage| stage.bytes).unwrap_or_default()),
-            None => (inner.number(), Vec::new()),
+            None => (inner.new_stage(), Vec::new()),
         };
         let bytes = if offset == 0 { Vec::new() } else { bytes };
         let crc = crc32c(&bytes);
@@ -410,7 +257,7 @@ impl Store for MemoryStore {
         if size > inner.free() {
             return Err(ErrorCode::NoSpace.into());
         }
-        let (number, pending) = (inner.number(), inner.pending);
+        let (number, pending) = (inner.new_stage(), inner.pending);
         let stage = Staged { name: None, size: u64::MAX, mtime: None, bytes: Vec::new(), open: true, pending };
         inner.stages.insert(number, stage);
         drop(inner);
@@ -551,31 +398,6 @@ impl Store for MemoryStore {
         let mut inner = self.lock();
         inner.fault(Operation::Space)?;
         Ok(Space { total: inner.capacity, free: inner.free() })
-    }
-}
-
-impl Inner {
-    fn still_pending(&mut self, number: u64) -> Option<Poll<Result<(), Refusal>>> {
-        let Some(stage) = self.stages.get_mut(&number) else {
-            return Some(Poll::Ready(Err(ErrorCode::Io.into())));
-        };
-        stage.pending = stage.pending.checked_sub(1)?;
-        Some(Poll::Pending)
-    }
-
-    fn put_in_place(&mut self, number: u64, name: &str, crc: Option<u32>) -> Result<(), Refusal> {
-        self.check_target(Name::parse(name.as_bytes(), skiff_proto::name::MAX_NAME).map_err(|_| ErrorCode::BadName)?)?;
-        let stage = self.stages.remove(&number).ok_or(ErrorCode::Io)?;
-        let version = self.version(stage.bytes, stage.mtime, crc);
-        self.make_parents(name);
-        self.files.insert(name.into(), version);
-        Ok(())
-    }
-}
-
-impl Version {
-    fn stat(&self) -> Stat {
-        Stat { size: self.content.len() as u64, mtime: self.mtime, crc: self.crc }
     }
 }
 

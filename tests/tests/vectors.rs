@@ -1,5 +1,8 @@
 //! Every wire vector against a server in memory: whole, byte by byte, and cut in two at every position.
 
+use std::fs;
+use std::path::Path;
+
 use skiff_proto::server::Limits;
 use skiff_tests::memory::{Layout, MemoryStore};
 use skiff_tests::sans_io::{Changes, Pace, Server};
@@ -36,6 +39,28 @@ fn check(vector: &Vector, pacing: Pacing, cut: Cut, pace: Pace) {
     let expected = after.iter().map(|(name, content)| ((*name).into(), content.to_vec())).collect();
     assert_eq!(store.files(), expected, "{context}");
     assert_eq!(store.stages(), 0, "something is still staged: {context}");
+}
+
+#[test]
+fn a_conversation_that_goes_another_way_is_noticed() {
+    for (file, instead, wrong) in [
+        ("hello.txt", "\"0000000002\" \"ok\"", "\"0000000002\" \"no\""),
+        ("hello.txt", "C \"0000000004\" \"ping\"", "C close"),
+        ("write-read.txt", "crc32c 6da8fc17", "crc32c 6da8fc18"),
+        ("classic-get.txt", "hello\\n\"\nD close", "hellO\\n\"\nD close"),
+        ("classic-get.txt", "D close\n", "D close\nS close\n"),
+        ("bad-length.txt", "S close", "S \"0000000000\""),
+        ("classic-put-too-much.txt", "\"0000000003\"", "\"0000000004\""),
+    ] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/vectors").join(file);
+        let text = fs::read_to_string(path).expect("the vectors are readable");
+        assert!(text.contains(instead), "{file}");
+        let vector = Vector::parse(file, &text.replace(instead, wrong)).expect("still a vector");
+        let store = MemoryStore::new(Layout::Tree);
+        store.put_file("teste.txt", b"hello\n");
+        let mut server = Server::new(Limits::new(255), store, Pace::default());
+        assert!(play(&vector, Pacing::Lines, Cut::Whole, &mut server).is_err(), "{file}: {wrong}");
+    }
 }
 
 #[test]

@@ -11,8 +11,8 @@ use clap::{ArgAction, Args, Parser};
 
 use super::command::Command;
 
-/// What `--help` says below the options.
-const AFTER_HELP: &str = "\
+/// The commands, one or two lines each.
+pub(crate) const COMMANDS: &str = "\
 Commands:
   ls [-l] [-h] [-R] [DIR|GLOB]...    list files on the server
   get NAME... [-o LOCAL] [-f] [-c] [-r]
@@ -31,8 +31,10 @@ Commands:
   info                               what the server offers
   lls, lcd, lpwd                     the local directory
   help [COMMAND]                     help, about one command too
-  quit, exit                         leave
+  quit, exit                         leave";
 
+/// What `--help` says below the options and the commands.
+const EXAMPLES: &str = "\
 Examples:
   host-cli localhost 50000                        prompt
   host-cli localhost 50000 get notes.txt          one file down
@@ -51,14 +53,11 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 stopped by Ctrl-C.";
     name = "host-cli",
     version,
     about = "Talks to a skiff server: files up, files down, and what else it offers",
-    after_help = AFTER_HELP,
+    after_help = format!("{COMMANDS}\n\n{EXAMPLES}"),
     override_usage = "host-cli [OPTIONS] HOST PORT [COMMAND...]",
     disable_help_subcommand = true
 )]
 pub(crate) struct Program {
-    /// Settings that stand before the command.
-    #[command(flatten)]
-    pub(crate) settings: Settings,
     /// Name or address of the server
     #[arg(value_name = "HOST")]
     pub(crate) host: String,
@@ -68,6 +67,9 @@ pub(crate) struct Program {
     /// A command and its arguments; without one: a prompt, or commands from standard input
     #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) command: Vec<OsString>,
+    /// Settings that stand before the command.
+    #[command(flatten)]
+    pub(crate) settings: Settings,
 }
 
 /// One command with its arguments: the rest of the command line, a line at the prompt, a line of a script.
@@ -90,6 +92,7 @@ pub(crate) struct Line {
 
 /// Settings that may stand before the command or anywhere behind it.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Settings {
     /// Print nothing but errors
     #[arg(short, long, global = true)]
@@ -107,6 +110,7 @@ pub(crate) struct Settings {
 
 /// How the connection is made and kept: settings of the whole program, not of a line.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct LinkSettings {
     /// Give up connecting after so many seconds [default: 10]
     #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
@@ -148,16 +152,26 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "not a number of seconds within a year".to_owned())
 }
 
+/// Help as clap renders it, without the name that only [`Line`] has.
+#[must_use]
+pub(crate) fn help_text(rendered: &clap::builder::StyledStr) -> String {
+    rendered.to_string().replace("Usage: skiff ", "Usage: ")
+}
+
 /// What is wrong with a command line, in one line: clap's own report has a paragraph of it.
 #[must_use]
 pub(crate) fn usage_line(error: &clap::Error) -> String {
-    let report = error.render().to_string();
+    let report = help_text(&error.render());
     let mut parts = Vec::new();
     for line in report.lines().map(str::trim).filter(|line| !line.is_empty()) {
         if let Some(usage) = line.strip_prefix("Usage: ") {
-            parts.push(format!("usage: {usage}"));
+            // Of no use to who has mistyped a command.
+            if !usage.ends_with("<COMMAND>") {
+                parts.push(format!("usage: {usage}"));
+            }
         } else if !line.starts_with("For more information") {
-            parts.push(line.strip_prefix("error: ").or(line.strip_prefix("tip: ")).unwrap_or(line).to_owned());
+            let text = line.strip_prefix("error: ").or(line.strip_prefix("tip: ")).unwrap_or(line);
+            parts.push(text.replace("unrecognized subcommand", "no such command").replace("subcommand", "command"));
         }
     }
     // A heading such as "the following required arguments were not provided:" is followed by what it announces.
@@ -221,6 +235,7 @@ mod tests {
         }
         let text = usage_line(&line(&["get"]).unwrap_err());
         assert!(text.contains("required") && text.contains("NAME") && !text.contains('\n'), "{text}");
+        assert_eq!(usage_line(&line(&["frob"]).unwrap_err()), "no such command 'frob'");
         assert!(line(&["frob"]).is_err() && line(&[]).is_err() && line(&["get", "--frob", "x"]).is_err());
     }
 

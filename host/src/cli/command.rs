@@ -266,12 +266,6 @@ impl Command {
             Self::Quit => "quit",
         }
     }
-
-    /// True if it can be done without a connection.
-    #[must_use]
-    pub(crate) const fn is_local(&self) -> bool {
-        matches!(self, Self::Lls(_) | Self::Lcd(_) | Self::Lpwd | Self::Help(_) | Self::Quit)
-    }
 }
 
 #[cfg(test)]

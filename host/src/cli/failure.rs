@@ -23,8 +23,8 @@ pub(crate) struct Failure {
 pub(crate) enum FailureKind {
     /// This name failed, others may do better: exit code 1.
     Name,
-    /// The connection failed, and so does whatever else needs it: exit code 1.
-    Connection,
+    /// The connection failed, or the server can't do this at all: what is left fails like it. Exit code 1.
+    Whole,
     /// The command makes no sense: exit code 2.
     Usage,
     /// Stopped by Ctrl-C: exit code 130.
@@ -34,12 +34,7 @@ pub(crate) enum FailureKind {
 impl Failure {
     /// A failure of the name `subject`.
     pub(crate) fn new(subject: impl Into<String>, code: &str, message: impl Into<String>) -> Self {
-        Self {
-            subject: Some(subject.into()),
-            code: code.to_owned(),
-            message: message.into(),
-            kind: FailureKind::Name,
-        }
+        Self { subject: Some(subject.into()), code: code.to_owned(), message: message.into(), kind: FailureKind::Name }
     }
 
     /// A command that makes no sense.
@@ -52,16 +47,25 @@ impl Failure {
         Self::new(path.to_string_lossy(), "local", io_text(error))
     }
 
+    /// True if nothing that needs the connection has a chance after it, until the next command.
+    pub(crate) fn is_final(&self) -> bool {
+        self.kind != FailureKind::Name
+    }
+
     /// A failure of the client, about `subject` if that is a name.
     pub(crate) fn client(verb: &str, subject: Option<&str>, error: &Error) -> Self {
         let kind = match error {
             Error::Cancelled => FailureKind::Cancelled,
-            Error::Connect { .. } | Error::Lost { .. } | Error::Timeout { .. } | Error::Protocol { .. } => {
-                FailureKind::Connection
-            }
+            Error::Connect { .. }
+            | Error::Lost { .. }
+            | Error::Timeout { .. }
+            | Error::Protocol { .. }
+            | Error::NeedsExtended { .. } => FailureKind::Whole,
             _ => FailureKind::Name,
         };
-        Self { subject: subject.map(str::to_owned), code: code(error), message: message(verb, subject, error), kind }
+        // What a server can't do at all has nothing to do with the name.
+        let about = subject.filter(|_| !matches!(error, Error::NeedsExtended { .. })).map(str::to_owned);
+        Self { subject: about, code: code(error), message: message(verb, subject, error), kind }
     }
 }
 
@@ -84,7 +88,6 @@ fn code(error: &Error) -> String {
         Error::Transfer { .. } | Error::Data { .. } => "data",
         Error::TooLong { .. } => "too-long",
         Error::Cancelled => "cancelled",
-        _ => "failed",
     }
     .to_owned()
 }
@@ -104,8 +107,12 @@ fn message(verb: &str, subject: Option<&str>, error: &Error) -> String {
             _ => "a directory on the server",
         }
         .to_owned(),
+        Error::Refused { code: Some(code), text, .. } if text.is_empty() || text == code.text() => {
+            code.text().to_owned()
+        }
         Error::ClassicRefused => "the server refused (a classic server does not say why)".to_owned(),
-        Error::NeedsExtended { .. } => needs_extended(verb),
+        // What is no command is an option of one: "continuing a transfer".
+        Error::NeedsExtended { what } => needs_extended(if what.contains(' ') { what } else { verb }),
         Error::BadName { source, .. } => source.to_string(),
         Error::ClassicName { .. } => "a classic server takes names of ASCII without white space only".to_owned(),
         Error::LocalName { .. } => "no local file can have this name".to_owned(),
@@ -190,7 +197,7 @@ mod tests {
     fn lost_connections_concern_everything_else_too() {
         let source = Arc::new(io::Error::from(io::ErrorKind::ConnectionReset));
         let failure = Failure::client("get", Some("x"), &Error::Lost { address: "h:1".to_owned(), source });
-        assert_eq!(failure.kind, FailureKind::Connection);
+        assert_eq!(failure.kind, FailureKind::Whole);
         assert_eq!(Failure::client("get", None, &Error::Cancelled).kind, FailureKind::Cancelled);
     }
 }

@@ -32,11 +32,12 @@ pub(crate) fn clock(time: Duration) -> String {
     if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
 }
 
-/// A duration in seconds, with as many places as it deserves: `0.012 s`, `3.1 s`, `75 s`.
+/// A duration in seconds, with as many places as it deserves: `0.0004 s`, `0.12 s`, `3.1 s`, `75 s`.
 pub(crate) fn seconds(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     match seconds {
-        s if s < 1.0 => format!("{s:.3} s"),
+        s if s < 0.1 => format!("{s:.4} s"),
+        s if s < 1.0 => format!("{s:.2} s"),
         s if s < 60.0 => format!("{s:.1} s"),
         s => format!("{s:.0} s"),
     }
@@ -57,12 +58,10 @@ impl Times {
     pub(crate) fn show(&mut self, mtime: Option<u64>) -> String {
         let Some(mtime) = mtime else { return "-".to_owned() };
         let zone = self.0.get_or_insert_with(TimeZone::system);
-        i64::try_from(mtime)
-            .ok()
-            .and_then(|seconds| Timestamp::from_second(seconds).ok())
-            .map_or_else(|| format!("@{mtime}"), |time| {
-                time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
-            })
+        i64::try_from(mtime).ok().and_then(|seconds| Timestamp::from_second(seconds).ok()).map_or_else(
+            || format!("@{mtime}"),
+            |time| time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        )
     }
 }
 
@@ -113,7 +112,8 @@ mod tests {
     fn durations_read_well() {
         assert_eq!(clock(Duration::from_secs(11)), "0:11");
         assert_eq!(clock(Duration::from_secs(3723)), "1:02:03");
-        assert_eq!(seconds(Duration::from_micros(12_345)), "0.012 s");
+        assert_eq!(seconds(Duration::from_micros(12_345)), "0.0123 s");
+        assert_eq!(seconds(Duration::from_millis(345)), "0.34 s");
         assert_eq!(seconds(Duration::from_millis(3140)), "3.1 s");
         assert_eq!(seconds(Duration::from_secs(75)), "75 s");
     }

@@ -1,1 +1,198 @@
-//! To come.
+//! The commands of `host-cli`: on the command line, at a prompt and in scripts. docs/CLI.md is the reference.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | `args`, `command`, `help` | what can be typed, parsed by clap |
+//! | `session`, `interrupt` | the connection, one command after the other, Ctrl-C |
+//! | `lines`, `prompt`, `complete` | where commands come from when they don't stand on the command line |
+//! | `fetch`, `send`, `list`, `files`, `local` | what the commands do |
+//! | `glob`, `remote`, `tree`, `place` | which files that concerns, here and there, and where they go |
+//! | `output`, `json`, `format`, `failure` | results and errors, as lines and as JSON |
+//! | `report`, `progress`, `stream` | transfers as they are told, data on standard output |
+//!
+//! A one-shot command is to cost little more than its connection: the history, the time zone, Ctrl-C and the progress bar
+//! are set up when they are needed, and there is one thread.
+
+mod args;
+mod command;
+mod complete;
+mod failure;
+mod fetch;
+mod files;
+mod format;
+mod glob;
+mod help;
+mod interrupt;
+mod json;
+mod lines;
+mod list;
+mod local;
+mod output;
+mod place;
+mod progress;
+mod prompt;
+mod remote;
+mod report;
+mod send;
+mod session;
+mod stream;
+mod tree;
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Program, usage_line};
+use failure::{Failure, io_text};
+use output::{Outcome, Output};
+use session::{Mode, Session};
+
+/// Runs `host-cli` with the arguments of this process: 0 done, 1 refused or failed, 2 wrong usage, 130 stopped by Ctrl-C.
+#[must_use]
+pub fn main() -> ExitCode {
+    let words: Vec<_> = std::env::args_os().collect();
+    ExitCode::from(run(words, Output::standard()).exit_code())
+}
+
+/// Runs `host-cli` with these words, the first of which is the program's name.
+fn run(words: Vec<OsString>, mut output: Output) -> Outcome {
+    // Needed before the words are understood: what is wrong with them is to be told in the right form.
+    output.set_form(words.iter().any(|word| word == "--json"), false);
+    if let Some(text) = help_without_a_server(&words) {
+        output.text(&text);
+        return output.take_outcome();
+    }
+    let program = match Program::try_parse_from(words) {
+        Ok(program) => program,
+        Err(error) if !error.use_stderr() => {
+            output.text(&error.render().to_string());
+            return output.take_outcome();
+        }
+        Err(error) => {
+            output.failure(None, &Failure::usage(usage_line(&error)));
+            return output.take_outcome();
+        }
+    };
+    let mode = match () {
+        () if !program.command.is_empty() => Mode::OneShot,
+        () if io::stdin().is_terminal() => Mode::Prompt,
+        () => Mode::Script,
+    };
+    talk(program.settings.verbose + verbosity(&program.command));
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output.failure(None, &Failure::new("runtime", "local", io_text(&error)));
+            return output.take_outcome();
+        }
+    };
+    let outcome = runtime.block_on(async {
+        let mut session = Session::new(program.host, program.port, mode, program.settings, output);
+        let outcome = match mode {
+            Mode::OneShot => {
+                session.run_words(program.command).await;
+                session.take_outcome()
+            }
+            Mode::Script | Mode::Prompt => lines::run(&mut session, mode).await,
+        };
+        let mut output = session.close().await;
+        output.flush();
+        outcome.max(output.take_outcome())
+    });
+    // A name that is still being looked up must not keep the program.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// `host-cli help [COMMAND]`, for those who try it without a server.
+fn help_without_a_server(words: &[OsString]) -> Option<String> {
+    match words.iter().map(|word| word.to_str()).collect::<Option<Vec<_>>>()?.as_slice() {
+        [_, "help"] => Some(<Program as clap::CommandFactory>::command().render_help().to_string()),
+        [_, "help", verb] => help::about(verb),
+        _ => None,
+    }
+}
+
+/// How often a one-shot command has a `-v` of its own, before it is parsed.
+fn verbosity(words: &[OsString]) -> u8 {
+    let words = words.iter().take_while(|word| *word != "--");
+    let count = words.map(|word| match word.to_str() {
+        Some("-v" | "--verbose") => 1,
+        Some("-vv") => 2,
+        _ => 0,
+    });
+    count.sum()
+}
+
+/// With `-v`: what happens, on standard error.
+fn talk(verbosity: u8) {
+    let level = match verbosity {
+        0 => return,
+        1 => tracing::Level::INFO,
+        2 => tracing::Level::DEBUG,
+        _ => tracing::Level::TRACE,
+    };
+    let ansi = io::stderr().is_terminal();
+    let subscriber = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_ansi(ansi);
+    _ = subscriber.with_target(false).try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::output::testing::output;
+    use super::*;
+
+    fn outcome(words: &[&str]) -> (Outcome, String, String) {
+        let (to, out, err) = output(false);
+        let words = [&["host-cli"], words].concat();
+        let outcome = run(words.into_iter().map(OsString::from).collect(), to);
+        (outcome, out.take(), err.take())
+    }
+
+    #[test]
+    fn help_goes_to_standard_output_and_needs_no_server() {
+        for words in [
+            &["--help"][..],
+            &["help"],
+            &["help", "get"],
+            &["localhost", "1", "help"],
+            &["localhost", "1", "get", "--help"],
+            &["localhost", "1", "help", "get"],
+            &["--version"],
+        ] {
+            let (outcome, out, err) = outcome(words);
+            assert_eq!((outcome, err.as_str()), (Outcome::Done, ""), "{words:?}");
+            assert!(!out.is_empty(), "{words:?}");
+        }
+        assert!(outcome(&["--help"]).1.contains("Exit codes: 0 done"));
+    }
+
+    #[test]
+    fn wrong_usage_is_one_line_and_exit_code_2() {
+        for words in [&[][..], &["h"], &["h", "x"], &["h", "1", "frob"], &["h", "1", "get"], &["h", "1", "get", "-x"]] {
+            let (outcome, out, err) = outcome(words);
+            assert_eq!((outcome, out.as_str()), (Outcome::Usage, ""), "{words:?}");
+            assert!(err.starts_with("host-cli: ") && err.lines().count() == 1, "{err}");
+        }
+        let (_, _, err) = outcome(&["h", "1", "get", "--json"]);
+        assert!(err.starts_with("{\"type\":\"error\",") && err.contains("\"code\":\"usage\""), "{err}");
+    }
+
+    #[test]
+    fn a_server_that_is_not_there_is_a_failure() {
+        // A port that was free a moment ago.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (outcome, _, err) = outcome(&["127.0.0.1", &port.to_string(), "df", "--json", "--retries", "0"]);
+        assert_eq!(outcome, Outcome::Failed);
+        assert!(err.contains("\"code\":\"connect\""), "{err}");
+    }
+
+    #[test]
+    fn local_commands_need_no_server() {
+        let (outcome, out, _) = outcome(&["nowhere.invalid", "1", "lpwd"]);
+        assert_eq!((outcome, out.lines().count()), (Outcome::Done, 1));
+        assert_eq!(self::outcome(&["nowhere.invalid", "1", "quit"]).0, Outcome::Done);
+    }
+}

@@ -122,7 +122,7 @@ impl Output {
     /// Prints text of our own, of several lines.
     pub(crate) fn text(&mut self, text: &str) {
         if !self.broken {
-            let done = self.out.write_all(text.as_bytes());
+            let done = writeln!(self.out, "{}", text.trim_end());
             self.check(done);
             self.flush();
         }
@@ -142,6 +142,13 @@ impl Output {
         }
     }
 
+    /// Tells that something is done, unless told to be quiet.
+    pub(crate) fn confirm(&mut self, object: &Object<'_>, plain: impl FnOnce() -> String) {
+        if !self.quiet {
+            self.result(object, plain);
+        }
+    }
+
     /// Says something on standard error that is no failure, unless told to be quiet. Nothing of it in JSON.
     pub(crate) fn note(&mut self, text: &str) {
         if !self.quiet && !self.json {
@@ -153,7 +160,7 @@ impl Output {
     /// Reports a failure: one line on standard error.
     pub(crate) fn failure(&mut self, verb: Option<&str>, failure: &Failure) {
         self.outcome = self.outcome.max(match failure.kind {
-            FailureKind::Name | FailureKind::Connection => Outcome::Failed,
+            FailureKind::Name | FailureKind::Whole => Outcome::Failed,
             FailureKind::Usage => Outcome::Usage,
             FailureKind::Cancelled => Outcome::Cancelled,
         });
@@ -176,11 +183,6 @@ impl Output {
     /// How things have gone since the last call.
     pub(crate) fn take_outcome(&mut self) -> Outcome {
         core::mem::replace(&mut self.outcome, Outcome::Done)
-    }
-
-    /// How things have gone so far.
-    pub(crate) fn outcome(&self) -> Outcome {
-        self.outcome
     }
 
     /// Sends off what is buffered.
@@ -263,7 +265,7 @@ pub(crate) mod testing {
 
 #[cfg(test)]
 mod tests {
-    use super::testing::output;
+    use super::testing::{Sink, output};
     use super::*;
 
     #[test]
@@ -323,13 +325,13 @@ mod tests {
         for (kind, outcome) in
             [(io::ErrorKind::BrokenPipe, Outcome::Done), (io::ErrorKind::StorageFull, Outcome::Failed)]
         {
-            let err = super::testing::Sink::default();
+            let err = Sink::default();
             let mut output = Output::new(Box::new(Broken(kind)), Box::new(err.clone()), false);
             output.line("x");
             output.flush();
             assert!(output.is_broken());
             output.line("y");
-            assert_eq!(output.outcome(), outcome);
+            assert_eq!(output.take_outcome(), outcome);
             assert_eq!(err.take().is_empty(), outcome == Outcome::Done);
         }
     }

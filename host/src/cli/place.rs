@@ -57,8 +57,8 @@ impl Place {
 
     /// The path of a name below `base`: the client checks the name, and this that the path says nothing else.
     fn path(&self, relative: &str) -> Result<PathBuf, Failure> {
-        let path = client::local_path(&self.base, relative)
-            .map_err(|error| Failure::client("get", Some(relative), &error))?;
+        let path =
+            client::local_path(&self.base, relative).map_err(|error| Failure::client("get", Some(relative), &error))?;
         let below = path.strip_prefix(&self.base).unwrap_or(&path);
         let plain = below.components().all(|part| matches!(part, Component::Normal(_)));
         if !plain || below.components().count() != relative.split('/').count() {

@@ -69,11 +69,7 @@ impl Lister for Listings<'_> {
 ///
 /// # Errors
 /// A [`Failure`] about the directory that can't be listed.
-pub(crate) async fn walk(
-    lister: &mut impl Lister,
-    verb: &str,
-    dir: Option<&str>,
-) -> Result<Vec<RemoteEntry>, Failure> {
+pub(crate) async fn walk(lister: &mut impl Lister, verb: &str, dir: Option<&str>) -> Result<Vec<RemoteEntry>, Failure> {
     let mut found = Vec::new();
     // Reversed runs of entries that are still to be looked at: the next one is the last.
     let mut waiting = sorted(lister, verb, dir).await?;
@@ -91,8 +87,7 @@ pub(crate) async fn walk(
 
 /// The entries of a directory, the first one last. Only what lies directly in it: that makes the walk end.
 async fn sorted(lister: &mut impl Lister, verb: &str, dir: Option<&str>) -> Result<Vec<RemoteEntry>, Failure> {
-    let entries =
-        lister.entries(dir).await.map_err(|error| Failure::client(verb, Some(dir.unwrap_or("/")), &error))?;
+    let entries = lister.entries(dir).await.map_err(|error| Failure::client(verb, Some(dir.unwrap_or("/")), &error))?;
     let inside = |entry: &&RemoteEntry| match dir {
         Some(dir) => entry
             .name
@@ -180,13 +175,8 @@ mod tests {
         struct Endless;
         impl Lister for Endless {
             async fn entries(&mut self, _: Option<&str>) -> Result<Entries, Error> {
-                let entry = |name: &str| RemoteEntry {
-                    name: name.to_owned(),
-                    size: 0,
-                    mtime: None,
-                    crc: None,
-                    is_dir: true,
-                };
+                let entry =
+                    |name: &str| RemoteEntry { name: name.to_owned(), size: 0, mtime: None, crc: None, is_dir: true };
                 Ok(Rc::new(vec![entry("a"), entry("a/a")]))
             }
         }

@@ -76,7 +76,8 @@ pub(crate) fn walk(root: &Path) -> io::Result<Tree> {
 }
 
 fn sorted(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut entries = fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
+    let mut entries =
+        fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
     // A path like `./x` reads better as `x`.
     for path in &mut entries {
         if let Ok(rest) = path.strip_prefix(".") {

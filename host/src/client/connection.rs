@@ -5,22 +5,22 @@
 //! reading while it answers (PROTOCOL §1).
 
 use core::future::poll_fn;
+use core::net::SocketAddr;
 use core::ops::Range;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 use core::time::Duration;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use skiff_proto::Payload;
-use skiff_proto::client::{BodyError, ClientEvent, ClientSession, Peer};
+use skiff_proto::client::{BodyError, ClientEvent, ClientSession};
 use skiff_proto::command::{Command, MAX_COMMAND};
 use skiff_proto::crc::Crc32c;
 use skiff_proto::error::{ErrorCode, InvalidState};
 use skiff_proto::frame::HEADER_LEN;
 use skiff_proto::reply::{RemoteError, Tag};
 use skiff_proto::store::{Space, Stat};
+use skiff_proto::{Payload, ProtocolError};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -53,11 +53,24 @@ pub(super) enum Event {
     Port(u16),
     Done,
     Stat(Stat),
-    Resume { offset: u64, crc: Option<u32> },
-    Sum { length: u64, crc: Option<u32> },
+    Resume {
+        offset: u64,
+        crc: Option<u32>,
+    },
+    Sum {
+        length: u64,
+        crc: Option<u32>,
+    },
     Space(Space),
-    Stored { size: u64, crc: Option<u32> },
-    Read { length: u64, size: u64, tag: Tag },
+    Stored {
+        size: u64,
+        crc: Option<u32>,
+    },
+    Read {
+        length: u64,
+        size: u64,
+        tag: Tag,
+    },
     List,
     Ls,
     /// `Ok`: the body is whole; `None` if the server did not send a checksum.
@@ -171,10 +184,6 @@ impl Connection {
         }
     }
 
-    pub(super) const fn peer(&self) -> Peer {
-        self.session.peer()
-    }
-
     /// Puts the question for extended commands first, once.
     pub(super) fn ask(&mut self) -> Result<(), Error> {
         if !self.asked {
@@ -221,7 +230,7 @@ impl Connection {
     /// [`Connection::sent_payload`].
     pub(super) fn payload_room(&mut self) -> &mut [u8] {
         self.drain();
-        let room = self.room().saturating_sub(MARGIN - HEADER_LEN);
+        let room = self.room().saturating_sub(MARGIN / 2);
         let n = self.session.payload_out().map_or(0, |payload| payload.clamp(room));
         &mut self.out[self.len..self.len + n]
     }
@@ -257,7 +266,7 @@ impl Connection {
     pub(super) fn poll(&mut self) -> Result<Incoming, Error> {
         loop {
             let asked = self.hello.is_none();
-            match self.session.poll_event().map_err(|source| self.protocol(source))? {
+            match self.session.poll_event().map_err(|source| protocol(&self.address, source))? {
                 Some(ClientEvent::Hello(hello)) => {
                     self.hello = Some(hello.map(|hello| HelloInfo {
                         server: hello.server.to_owned(),
@@ -286,7 +295,7 @@ impl Connection {
                 return Ok(Incoming::Nothing);
             }
             let Some(payload) = self.session.payload_in() else {
-                let taken = self.session.handle_input(input).map_err(|source| self.protocol(source))?;
+                let taken = self.session.handle_input(input).map_err(|source| protocol(&self.address, source))?;
                 self.start += taken;
                 continue;
             };
@@ -338,6 +347,7 @@ impl Connection {
         let mut moved = false;
         while self.sent < self.len && self.write_error.is_none() {
             match Pin::new(&mut self.stream).poll_write(cx, &self.out[self.sent..self.len]) {
+                Poll::Ready(Ok(0)) => self.write_error = Some(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(n)) => {
                     self.sent += n;
                     moved = true;
@@ -389,10 +399,6 @@ impl Connection {
         self.drain();
     }
 
-    pub(super) fn protocol(&self, source: skiff_proto::ProtocolError) -> Error {
-        Error::Protocol { address: self.address.to_string(), source }
-    }
-
     /// A call out of order is a bug here; it ends the operation, not the program.
     pub(super) fn misused(&self, error: InvalidState) -> Error {
         debug_assert!(false, "{error}");
@@ -422,6 +428,10 @@ pub(super) async fn cancelled(cancel: Option<&CancelToken>) {
         Some(cancel) => cancel.cancelled().await,
         None => core::future::pending().await,
     }
+}
+
+fn protocol(address: &str, source: ProtocolError) -> Error {
+    Error::Protocol { address: address.to_owned(), source }
 }
 
 async fn expired(deadline: Option<Instant>) {

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use skiff_proto::transfer::TransferError;
@@ -10,8 +10,8 @@ use skiff_proto::{ErrorCode, NameError, ProtocolError};
 
 use super::text::sanitize;
 
-/// Why an operation failed. What a server said is shown with [`sanitize`] applied, so the text of an error may go to a
-/// terminal.
+/// Why an operation failed. What a server said, names and paths are shown with [`sanitize`] applied, so the text of an
+/// error may go to a terminal.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -97,13 +97,13 @@ pub enum Error {
         name: String,
     },
     /// A classic server may damage what is not UTF-8 text, so it is sent only if asked for.
-    #[error("{}: not UTF-8 text, which a classic server may damage", path.display())]
+    #[error("{}: not UTF-8 text, which a classic server may damage", shown(path))]
     NotText {
         /// The local file.
         path: PathBuf,
     },
     /// The local file system said no.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", shown(path))]
     Local {
         /// The file or directory.
         path: PathBuf,
@@ -111,7 +111,7 @@ pub enum Error {
         source: Arc<io::Error>,
     },
     /// The local file changed while it was sent.
-    #[error("{}: the file changed while it was sent", path.display())]
+    #[error("{}: the file changed while it was sent", shown(path))]
     Changed {
         /// The local file.
         path: PathBuf,
@@ -162,6 +162,11 @@ impl Error {
     pub fn is_connection(&self) -> bool {
         matches!(self, Self::Connect { .. } | Self::Lost { .. } | Self::Timeout { .. })
     }
+}
+
+/// A path for people. It may be made of a name that a server sent.
+fn shown(path: &Path) -> String {
+    sanitize(&path.to_string_lossy()).into_owned()
 }
 
 /// One line for people: the code's own sentence where the server adds nothing to it.

@@ -6,7 +6,8 @@
 //! | `commands` | short commands, one by one and pipelined |
 //! | `listing` | `list` and `ls`, with every name checked |
 //! | `download`, `sink` | many `read`s on one connection, and the local files they become |
-//! | `upload` | many `write`s on one connection |
+//! | `upload`, `source` | many `write`s on one connection, and the local files they come from |
+//! | `prepare` | finding out where transfers can go on |
 //! | `classic` | `get` and `put` over data connections |
 //! | `local` | partial files, numbered names, putting in place |
 //! | `error`, `text`, `cancel`, `job` | what the rest speaks of |
@@ -35,17 +36,36 @@
 //! ```
 
 mod cancel;
+mod classic;
+mod commands;
+mod connection;
+mod download;
 mod error;
 mod job;
+mod listing;
+mod local;
+mod prepare;
+mod sink;
+mod source;
 mod text;
+mod upload;
 
+#[cfg(test)]
+mod tests;
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use tokio::net::lookup_host;
+
+use connection::{Connection, Incoming, Patience};
 
 pub use cancel::CancelToken;
 pub use error::Error;
 pub use job::{Download, DownloadOptions, Existing, Observer, Received, Sent, Source, Target, Upload, UploadOptions};
+pub use local::local_path;
 pub use skiff_proto::client::Peer;
 pub use skiff_proto::command::Verbs;
 pub use skiff_proto::store::{Space, Stat};
@@ -66,6 +86,8 @@ pub struct Options {
     pub retries: u32,
     /// The pause before the first of these tries; it doubles each time. Default: 500 ms.
     pub retry_delay: Duration,
+    /// Does without system calls that only some systems have; so it is on the others anyway. Default: false.
+    pub portable: bool,
     /// The longest listing taken from a server, in bytes. Default: 64 MiB.
     pub list_limit: u64,
     /// Stops the operations of this client.
@@ -80,6 +102,7 @@ impl Default for Options {
             work: Duration::from_secs(300),
             retries: 3,
             retry_delay: Duration::from_millis(500),
+            portable: false,
             list_limit: 64 << 20,
             cancel: CancelToken::new(),
         }
@@ -169,9 +192,17 @@ pub struct Sum {
 
 /// One control connection to a server.
 #[derive(Debug)]
-pub struct Client {}
+pub struct Client {
+    /// `host:port` as the caller gave it.
+    address: Arc<str>,
+    peer: SocketAddr,
+    options: Options,
+    /// `None` after an operation that left it unusable.
+    connection: Option<Box<Connection>>,
+    /// What the server said on an earlier connection; the inner `None`: it is classic.
+    hello: Option<Option<HelloInfo>>,
+}
 
-#[expect(unused_variables, reason = "stubs")]
 impl Client {
     /// Connects to `port` of `host`, a name or an IP address: every address it resolves to is tried, in the system's
     /// order. Data connections and later reconnects go to the address that answered, and nowhere else.
@@ -179,31 +210,61 @@ impl Client {
     /// # Errors
     /// [`Error::Connect`] with what the last address said; [`Error::Cancelled`].
     pub async fn connect(host: &str, port: u16, options: Options) -> Result<Self, Error> {
-        todo!()
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let address: Arc<str> =
+            if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }.into();
+        let mut last = Error::Connect { address: address.to_string(), source: Arc::new(ErrorKind::NotFound.into()) };
+        for peer in resolve(host, port, &address, &options).await? {
+            match Connection::open(peer, &address, options.connect_timeout, &options.cancel).await {
+                Ok(connection) => {
+                    let connection = Some(Box::new(connection));
+                    return Ok(Self { address, peer, options, connection, hello: None });
+                }
+                Err(Error::Cancelled) => return Err(Error::Cancelled),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
     }
 
     /// `host:port` as the caller gave it, an IPv6 address in brackets.
     #[must_use]
     pub fn address(&self) -> &str {
-        todo!()
+        &self.address
     }
 
     /// The address that the connection goes to.
     #[must_use]
-    pub fn remote_addr(&self) -> SocketAddr {
-        todo!()
+    pub const fn remote_addr(&self) -> SocketAddr {
+        self.peer
     }
 
     /// What kind of server it is, [`Peer::Unknown`] before the first operation.
     #[must_use]
     pub fn peer(&self) -> Peer {
-        todo!()
+        match self.known() {
+            None => Peer::Unknown,
+            Some(None) => Peer::Classic,
+            Some(Some(_)) => Peer::Extended,
+        }
+    }
+
+    /// What the server told of itself; `None` before the first operation, and from a classic server.
+    #[must_use]
+    pub fn hello_info(&self) -> Option<&HelloInfo> {
+        self.known().flatten()
+    }
+
+    #[expect(clippy::option_option, reason = "not asked yet and classic are two things")]
+    fn known(&self) -> Option<Option<&HelloInfo>> {
+        let now = self.connection.as_ref().and_then(|connection| connection.hello());
+        now.or_else(|| self.hello.as_ref().map(Option::as_ref))
     }
 
     /// Stops operations of this client: [`Options::cancel`].
     #[must_use]
     pub fn cancel_token(&self) -> CancelToken {
-        todo!()
+        self.options.cancel.clone()
     }
 
     /// Asks the server what it is, unless that is known already. `None`: a classic one.
@@ -211,176 +272,96 @@ impl Client {
     /// # Errors
     /// Of the connection.
     pub async fn hello(&mut self) -> Result<Option<&HelloInfo>, Error> {
-        todo!()
-    }
-
-    /// `ping`: says how long the answer took, without the time for a connect.
-    ///
-    /// # Errors
-    /// Of the connection; [`Error::NeedsExtended`].
-    pub async fn ping(&mut self) -> Result<Duration, Error> {
-        todo!()
-    }
-
-    /// `list`: one directory, the root without `dir`. Needs memory for all of it; [`Client::list_with`] does not. To a
-    /// classic server and without `dir` it is `ls`, so sizes are 0 and nothing else is known.
-    ///
-    /// # Errors
-    /// As [`Client::list_with`].
-    pub async fn list(&mut self, dir: Option<&str>) -> Result<Listing, Error> {
-        todo!()
-    }
-
-    /// `list`: shows one entry after the other as they come. Whoever acts on them before the end must know that the
-    /// listing may yet turn out wrong. Returns the lines that were not used, the first 100 of them.
-    ///
-    /// # Errors
-    /// [`Error::Refused`], `not-found` for what is no directory; [`Error::TooLong`]; [`Error::Mismatch`];
-    /// [`Error::Aborted`]; [`Error::NeedsExtended`]; of the connection.
-    pub async fn list_with(
-        &mut self,
-        dir: Option<&str>,
-        show: &mut dyn FnMut(RemoteEntry),
-    ) -> Result<Vec<RefusedEntry>, Error> {
-        todo!()
-    }
-
-    /// Classic `ls`, which extended servers know too: names of the root's files, nothing else about them (size 0).
-    ///
-    /// # Errors
-    /// [`Error::TooLong`], [`Error::Refused`], of the connection.
-    pub async fn ls(&mut self) -> Result<Listing, Error> {
-        todo!()
-    }
-
-    /// `stat`
-    ///
-    /// # Errors
-    /// [`Error::Refused`], [`Error::BadName`], [`Error::NeedsExtended`], of the connection.
-    pub async fn stat(&mut self, name: &str) -> Result<Stat, Error> {
-        todo!()
-    }
-
-    /// `stat` of many files, pipelined; the results are in the order of the names.
-    ///
-    /// # Errors
-    /// Those of a name are in its place. [`Error::NeedsExtended`] and those of the connection, from then on, too.
-    pub async fn stat_many<S: AsRef<str>>(&mut self, names: &[S]) -> Vec<Result<Stat, Error>> {
-        todo!()
-    }
-
-    /// `sum`: the checksum of `length` bytes (`None`: to the end) from `offset` on, computed by the server.
-    ///
-    /// # Errors
-    /// As [`Client::stat`].
-    pub async fn sum(&mut self, name: &str, offset: u64, length: Option<u64>) -> Result<Sum, Error> {
-        todo!()
-    }
-
-    /// `resume`: what is staged of `name` for a `write` of `size` bytes, and whether such a write could begin.
-    ///
-    /// # Errors
-    /// As [`Client::stat`].
-    pub async fn resume(&mut self, name: &str, size: u64) -> Result<Staged, Error> {
-        todo!()
-    }
-
-    /// `remove`. Not tried again after a lost connection: it may have happened.
-    ///
-    /// # Errors
-    /// As [`Client::stat`].
-    pub async fn remove(&mut self, name: &str) -> Result<(), Error> {
-        todo!()
-    }
-
-    /// `remove` of many files, pipelined; the results are in the order of the names.
-    ///
-    /// # Errors
-    /// As [`Client::stat_many`].
-    pub async fn remove_many<S: AsRef<str>>(&mut self, names: &[S]) -> Vec<Result<(), Error>> {
-        todo!()
-    }
-
-    /// `rename`: replaces `to` if it exists.
-    ///
-    /// # Errors
-    /// As [`Client::stat`].
-    pub async fn rename(&mut self, from: &str, to: &str) -> Result<(), Error> {
-        todo!()
-    }
-
-    /// `mkdir`
-    ///
-    /// # Errors
-    /// As [`Client::stat`]; `exists`.
-    pub async fn mkdir(&mut self, name: &str) -> Result<(), Error> {
-        todo!()
-    }
-
-    /// `mkdir` of many directories, pipelined and in their order; the results are in the order of the names.
-    ///
-    /// # Errors
-    /// As [`Client::stat_many`].
-    pub async fn mkdir_many<S: AsRef<str>>(&mut self, names: &[S]) -> Vec<Result<(), Error>> {
-        todo!()
-    }
-
-    /// `rmdir`
-    ///
-    /// # Errors
-    /// As [`Client::stat`]; `not-empty`.
-    pub async fn rmdir(&mut self, name: &str) -> Result<(), Error> {
-        todo!()
-    }
-
-    /// `space`
-    ///
-    /// # Errors
-    /// As [`Client::stat`].
-    pub async fn space(&mut self) -> Result<Space, Error> {
-        todo!()
-    }
-
-    /// Fetches files, from an extended server pipelined on this connection, from a classic one one after the other. The
-    /// results are in the order of the jobs.
-    ///
-    /// A lost connection is made anew and transfers go on where they stopped ([`Options::retries`]). When it is
-    /// cancelled the file that is under way keeps its partial file for [`DownloadOptions::resume`], and the connection
-    /// is made anew by the next operation.
-    pub async fn download(
-        &mut self,
-        jobs: Vec<Download>,
-        options: &DownloadOptions,
-        observer: &mut dyn Observer,
-    ) -> Vec<Result<Received, Error>> {
-        todo!()
-    }
-
-    /// Sends files, to an extended server pipelined on this connection, to a classic one one after the other. The
-    /// results are in the order of the jobs.
-    ///
-    /// A lost connection is made anew and transfers go on where they stopped ([`Options::retries`]). When it is
-    /// cancelled the file that is under way is aborted, and the connection stays usable.
-    pub async fn upload(
-        &mut self,
-        jobs: Vec<Upload>,
-        options: &UploadOptions,
-        observer: &mut dyn Observer,
-    ) -> Vec<Result<Sent, Error>> {
-        todo!()
+        if self.known().is_none() {
+            self.ready().await?;
+            let asked = self.settle().await;
+            self.closing_on_error(asked)?;
+        }
+        Ok(self.known().flatten())
     }
 
     /// Says `quit` and closes the connection.
-    pub async fn quit(self) {
-        todo!()
+    pub async fn quit(mut self) {
+        if let Some(connection) = self.connection.take().filter(|connection| connection.is_idle()) {
+            connection.close(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// A connection that is fit for commands, with the question for extended commands queued if it is a new one.
+    async fn ready(&mut self) -> Result<&mut Connection, Error> {
+        let connection = self.connected().await?;
+        connection.ask()?;
+        Ok(connection)
+    }
+
+    /// A connection on which nothing is under way.
+    async fn connected(&mut self) -> Result<&mut Connection, Error> {
+        if self.options.cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        if self.connection.as_ref().is_some_and(|connection| !connection.is_idle() || connection.is_stale()) {
+            self.disconnect();
+        }
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => {
+                let Options { connect_timeout, cancel, .. } = &self.options;
+                Box::new(Connection::open(self.peer, &self.address, *connect_timeout, cancel).await?)
+            }
+        };
+        Ok(self.connection.insert(connection))
+    }
+
+    /// The connection, and how long to wait for it.
+    fn parts(&mut self) -> Option<(&mut Connection, Patience<'_>)> {
+        let patience = Patience { cancel: Some(&self.options.cancel), idle: self.options.idle, until: None };
+        Some((self.connection.as_mut()?, patience))
+    }
+
+    /// Waits until everything that is owed has come, for operations that want nothing but the hello.
+    async fn settle(&mut self) -> Result<(), Error> {
+        let Some((connection, patience)) = self.parts() else { return Ok(()) };
+        loop {
+            while !matches!(connection.poll()?, Incoming::Nothing) {}
+            if connection.owed() == 0 {
+                return Ok(());
+            }
+            connection.exchange(patience).await?;
+        }
+    }
+
+    /// Drops the connection; what is known of the server stays known.
+    fn disconnect(&mut self) {
+        if let Some(connection) = self.connection.take()
+            && let Some(hello) = connection.hello()
+        {
+            self.hello = Some(hello.cloned());
+        }
+    }
+
+    /// An error of the connection makes it unusable.
+    fn closing_on_error<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
+        if result.is_err() {
+            self.disconnect();
+        }
+        result
     }
 }
 
-/// The path of the server's `name` beneath the local directory `dir`, with its directories.
-///
-/// # Errors
-/// [`Error::BadName`] if it breaks the rules of PROTOCOL §2; [`Error::LocalName`] if this system can't have such a file.
-pub fn local_path(dir: &Path, name: &str) -> Result<PathBuf, Error> {
-    _ = (dir, name);
-    todo!()
+/// The addresses of a host. IP addresses and `localhost` (RFC 6761) need no resolver, which would cost a thread.
+async fn resolve(host: &str, port: u16, address: &str, options: &Options) -> Result<Vec<SocketAddr>, Error> {
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(vec![(ip, port).into()]);
+    }
+    if host.eq_ignore_ascii_case("localhost") {
+        return Ok(vec![(Ipv6Addr::LOCALHOST, port).into(), (Ipv4Addr::LOCALHOST, port).into()]);
+    }
+    let addresses = tokio::select! {
+        () = options.cancel.cancelled() => return Err(Error::Cancelled),
+        addresses = lookup_host((host, port)) => addresses,
+    };
+    match addresses {
+        Ok(addresses) => Ok(addresses.collect()),
+        Err(source) => Err(Error::Connect { address: address.to_owned(), source: Arc::new(source) }),
+    }
 }

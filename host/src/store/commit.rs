@@ -135,14 +135,11 @@ impl DirStore {
         if items.iter().any(|item| item.parent.is_err()) {
             parents.unmake();
         }
-        let everything = everything.map(|index| &items[index].stage.file);
-        let synced = parents.sync(everything);
+        let synced = parents.sync(everything.as_ref());
         items
             .into_iter()
             .map(|item| {
-                if let Err(refusal) = item.parent {
-                    return Err(refusal);
-                }
+                item.parent?;
                 let stat = self.finish(item.stage, item.crc);
                 // Not durable: the name stands for the new file, but a power cut may bring the old one back.
                 synced.map_err(sync_refused).map(|()| stat)
@@ -169,8 +166,9 @@ impl DirStore {
         }
     }
 
-    /// Makes the staged bytes durable. If that was done for the whole file system, says which stage's file stands for it.
-    fn sync_data(&self, items: &mut [Item<'_>]) -> Option<usize> {
+    /// Makes the staged bytes durable. If that was done for the whole file system, returns the file with which it can be
+    /// done again.
+    fn sync_data(&self, items: &mut [Item<'_>]) -> Option<File> {
         let syncer = &self.0.sync;
         let ready = items.iter().filter(|item| item.parent.is_ok()).count();
         let whole = ready > FEW && syncer.has_everything();
@@ -188,10 +186,9 @@ impl DirStore {
             return None;
         }
         // The stage that was opened first hears of everything that failed since.
-        let ready = |(_, item): &(usize, &Item<'_>)| item.parent.is_ok();
-        let (oldest, item) = items.iter().enumerate().filter(ready).min_by_key(|(_, item)| item.stage.order)?;
-        match syncer.everything(&item.stage.file) {
-            Ok(()) => Some(oldest),
+        let oldest = items.iter().filter(|item| item.parent.is_ok()).min_by_key(|item| item.stage.order)?;
+        match syncer.everything(&oldest.stage.file) {
+            Ok(()) => oldest.stage.file.try_clone().ok(),
             Err(errno) => {
                 items.iter_mut().filter(|item| item.parent.is_ok()).for_each(|item| item.refuse(sync_refused(errno)));
                 None
@@ -256,6 +253,9 @@ impl DirStore {
     fn finish(&self, stage: &mut Stage, crc: Option<u32>) -> Stat {
         stage.done = true;
         stage.owner.finish();
+        if let What::Named(_, id) = stage.what {
+            self.0.owners.leave(id, &stage.owner, || {});
+        }
         self.0.room.unstage(stage.len);
         // After the rename: that counts as a change of the file.
         Meta::of(&stage.file).map_or(Stat { size: stage.len, mtime: None, crc }, |meta| {

@@ -6,49 +6,85 @@ use std::sync::{Mutex, PoisonError};
 
 use super::meta::Key;
 
-/// So many at most, one a place: a newer one takes the place of an older one.
-const PLACES: usize = 1024;
+/// So many at most, in rows: in each, a newer one takes the place of the oldest.
+const ROWS: usize = 128;
+const ROW: usize = 8;
 
 /// Known checksums, 16 bytes each; no memory before the first.
 #[derive(Debug, Default)]
 pub(super) struct Crcs {
     hasher: RandomState,
-    places: Mutex<Vec<(u64, u32)>>,
+    rows: Mutex<Vec<[(u64, u32); ROW]>>,
 }
 
 impl Crcs {
     /// The CRC-32C of this version of a file.
     pub(super) fn of(&self, key: &Key) -> Option<u32> {
         let hash = self.hash(key);
-        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let &(known, crc) = places.get(place(hash))?;
-        (known == hash).then_some(crc)
+        let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        rows.get(row(hash))?.iter().find(|(known, _)| *known == hash).map(|&(_, crc)| crc)
     }
 
     /// Notes what is known of this version; `None`: nothing, and what was is forgotten.
     pub(super) fn note(&self, key: &Key, crc: Option<u32>) {
         let hash = self.hash(key);
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        if places.is_empty() {
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        if rows.is_empty() {
             if crc.is_none() {
                 return;
             }
-            places.resize(PLACES, (0, 0));
+            rows.resize(ROWS, [(0, 0); ROW]);
         }
-        let entry = &mut places[place(hash)];
-        match crc {
-            Some(crc) => *entry = (hash, crc),
-            None if entry.0 == hash => *entry = (0, 0),
-            None => {}
+        let row = &mut rows[row(hash)];
+        // To the front, from its old place or from that of the oldest.
+        let at = row.iter().position(|(known, _)| *known == hash);
+        if let Some(crc) = crc {
+            row[..=at.unwrap_or(ROW - 1)].rotate_right(1);
+            row[0] = (hash, crc);
+        } else if let Some(at) = at {
+            row[at] = (0, 0);
         }
     }
 
-    /// Keyed with a secret of this process: nobody can look for two versions with one hash.
+    /// Keyed with a secret of this process: nobody can look for two versions with one hash. Never 0.
     fn hash(&self, key: &Key) -> u64 {
         self.hasher.hash_one(key).max(1)
     }
 }
 
-fn place(hash: u64) -> usize {
-    usize::try_from(hash % PLACES as u64).unwrap_or(0)
+fn row(hash: u64) -> usize {
+    usize::try_from(hash % ROWS as u64).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::meta::Meta;
+    use super::*;
+
+    #[test]
+    fn checksums_are_known_until_newer_ones_need_their_place() {
+        let crcs = Crcs::default();
+        let dir = tempfile::tempdir().unwrap();
+        let keys: Vec<Key> = (0..3000_u32)
+            .map(|number| {
+                // Files of different lengths are different versions.
+                let file = std::fs::File::create(dir.path().join("f")).unwrap();
+                file.set_len(number.into()).unwrap();
+                Meta::of(&file).unwrap().key
+            })
+            .collect();
+        assert_eq!(crcs.of(&keys[0]), None);
+        for (number, key) in (0..).zip(&keys) {
+            crcs.note(key, None);
+            crcs.note(key, Some(number));
+            assert_eq!(crcs.of(key), Some(number));
+        }
+        let known = |keys: &[Key]| keys.iter().filter(|key| crcs.of(key).is_some()).count();
+        assert!(known(&keys) <= ROWS * ROW && known(&keys) > ROWS * ROW * 9 / 10);
+        assert!(known(&keys[2700..]) > 290);
+        crcs.note(&keys[2999], Some(7));
+        assert_eq!(crcs.of(&keys[2999]), Some(7));
+        crcs.note(&keys[2999], None);
+        assert_eq!(crcs.of(&keys[2999]), None);
+    }
 }

@@ -99,17 +99,21 @@ impl<'a> Parents<'a> {
         self.made = made;
     }
 
-    /// Makes the changes durable: each directory by itself or, given a file for it, everything on that file's file system
-    /// with one call.
+    /// Makes the changes durable: each directory by itself or, given a file of the root's file system, those on it with one
+    /// call.
     pub(super) fn sync(mut self, everything: Option<&File>) -> Result<(), Errno> {
         let syncer = &self.store.sync;
-        let mut changed = core::mem::take(&mut self.changed);
-        if let Some(file) = everything.filter(|_| changed.len() > 1) {
+        let mut alone = core::mem::take(&mut self.changed);
+        if let Some(file) = everything {
             let dev = Meta::of(file)?.dev();
-            changed.retain(|&index| Meta::of(&self.open[index].1).map_or(true, |meta| meta.dev() != dev));
-            syncer.everything(file)?;
+            let is_there = |&index: &usize| Meta::of(&self.open[index].1).is_ok_and(|meta| meta.dev() == dev);
+            let (there, elsewhere): (Vec<_>, Vec<_>) = alone.iter().partition(|index| is_there(index));
+            if there.len() > 1 {
+                syncer.everything(file)?;
+                alone = elsewhere;
+            }
         }
-        changed.iter().try_for_each(|&index| syncer.directory(&self.open[index].1))?;
+        alone.iter().try_for_each(|&index| syncer.directory(&self.open[index].1))?;
         // After a failure nobody knows what is durable: the count stays up, and others look after themselves.
         if self.making {
             self.making = false;

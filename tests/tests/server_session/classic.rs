@@ -4,8 +4,9 @@ use core::time::Duration;
 
 use skiff_proto::command::{Request, Verbs};
 use skiff_proto::server::{Answer, Close, Limits, ServerEvent};
-use skiff_proto::{ErrorCode, InvalidState};
-use skiff_tests::memory::Operation;
+use skiff_proto::store::Store as _;
+use skiff_proto::{ErrorCode, InvalidState, Name};
+use skiff_tests::memory::{Layout, MemoryStore, Operation};
 use skiff_tests::sans_io::{Connection, DataConnection, Pace, message};
 use skiff_tests::vector::DataEnd;
 
@@ -36,7 +37,8 @@ fn classic_words_may_be_separated_by_any_white_space() {
 
 #[test]
 fn malformed_transfers_and_bad_names_are_answered_minus_one() {
-    let bad = ["get", "put", "get ", "get a b", "get ../x", "get /x", "get a\\b", "get .", "put ..", "put x/", "put \\"];
+    let bad =
+        ["get", "put", "get ", "get a b", "get ../x", "get /x", "get a\\b", "get .", "put ..", "put x/", "put \\"];
     for command in bad.into_iter().chain(["get 123456789", "put .skiff-a", "GET\x01", "get a\x01"]) {
         let mut session = session();
         feed(&mut session, message(command));
@@ -199,7 +201,7 @@ fn ls_of_a_store_that_can_not_be_listed_is_an_error() {
     let (mut connection, store) = server();
     store.fail(Operation::List, 0, ErrorCode::Io);
     connection.send(&message("ls"));
-    assert_eq!(received(&mut connection), "0000000028error io the storage failed");
+    assert_eq!(received(&mut connection), "0000000027error io the storage failed");
 }
 
 #[test]
@@ -224,8 +226,7 @@ fn ls_keeps_its_length_when_the_store_changes_between_counting_and_sending() {
             store.put_file(name, b"");
         }
         if let Some(name) = removed {
-            let mut store = store.clone();
-            skiff_proto::store::Store::remove(&mut store, skiff_proto::Name::parse(name.as_bytes(), 8).unwrap()).unwrap();
+            store.clone().remove(Name::parse(name.as_bytes(), 8).unwrap()).unwrap();
         }
         connection.set_room(usize::MAX);
         assert_eq!(received(&mut connection), expected.replacen("0000000007", "0000000008", 1));
@@ -237,7 +238,7 @@ fn ls_keeps_its_length_when_the_store_changes_between_counting_and_sending() {
 #[test]
 fn ls_that_fails_while_it_is_sent_is_filled_up_with_line_ends() {
     let mut session = session();
-    feed(&mut session, b"0000000002ls0000000004ping");
+    feed(&mut session, b"0000000002ls");
     take_request(&mut session);
     session.answer(Answer::Ls { length: 5 }).unwrap();
     assert_eq!(session.payload(), None);
@@ -267,7 +268,7 @@ fn the_hello_says_what_the_server_is() {
     feed(&mut session, b"0000000012get /skiff/1");
     assert_eq!(
         sent(&mut session),
-        "0000000122skiff/1 server=skiff/0 \
+        "0000000124skiff/1 server=skiff/0 \
          commands=ping,list,stat,read,resume,write,sum,remove,rename,mkdir,rmdir,space,quit name-max=8 idle=60"
     );
 }
@@ -277,7 +278,8 @@ fn the_hello_names_only_the_verbs_that_the_server_accepts() {
     let verbs = ["sum", "mkdir", "rmdir", "resume"].into_iter().fold(Verbs::ALL, Verbs::without);
     let mut session = session_with(Limits { verbs, nocrc: true, idle: Duration::from_secs(5), ..limits() });
     feed(&mut session, message("GET /skiff/1"));
-    let hello = "skiff/1 server=skiff/0 commands=ping,list,stat,read,write,remove,rename,space,quit name-max=8 idle=5 nocrc=1";
+    let hello =
+        "skiff/1 server=skiff/0 commands=ping,list,stat,read,write,remove,rename,space,quit name-max=8 idle=5 nocrc=1";
     assert_eq!(sent(&mut session), reply(hello));
     for command in ["sum 0 * a", "mkdir a", "rmdir ..", "resume 1 a", "sum"] {
         feed(&mut session, message(command));
@@ -297,7 +299,7 @@ fn other_versions_are_answered_minus_one() {
 #[test]
 fn a_name_that_is_numbered_beyond_the_longest_is_not_stored() {
     let long = "x".repeat(255);
-    let store = skiff_tests::memory::MemoryStore::new(skiff_tests::memory::Layout::Tree);
+    let store = MemoryStore::new(Layout::Tree);
     store.put_file(&long, b"old");
     let mut connection: Connection = Connection::new(Limits::new(255), store.clone(), Pace::default());
     connection.send(&message(format!("put {long}")));

@@ -1,11 +1,11 @@
 //! PROTOCOL §5 and §6.
 
-use skiff_proto::command::Request;
+use skiff_proto::command::{Request, Verbs};
 use skiff_proto::reply::Tag;
-use skiff_proto::server::{Answer, ServerEvent};
+use skiff_proto::server::{Answer, Limits, ServerEvent};
 use skiff_proto::store::{Space, Stat};
 use skiff_proto::{ErrorCode, InvalidState, Name, Refusal};
-use skiff_tests::memory::Operation;
+use skiff_tests::memory::{Layout, MemoryStore, Operation};
 use skiff_tests::sans_io::{body, message};
 
 use super::*;
@@ -46,11 +46,49 @@ fn commands_become_requests() {
 #[test]
 fn what_is_no_command_is_bad_command_and_the_connection_goes_on() {
     for command in [
-        " ", "\n", "x", "PING", "Stat a", "ping ", "ping x", " ping", "space ", "space x", "lists", "list\ta", "stat", "statx",
-        "read", "read 0", "read 0 1", "read * 1 a", "read -1 1 a", "read +1 1 a", "read 0 ** a", "read 0  a", "read  0 1 a",
-        "read 18446744073709551616 * a", "read 0x1 1 a", "sum", "sum 0 *", "sum 1.5 * a", "resume", "resume 1", "resume - a",
-        "remove", "rename", "rename a", "rename a b", "mkdir", "rmdir", "secure x", "crc32c 00000000", "writex", "Write 0 1 - a",
-        " write 0 1 - a", "write\n",
+        " ",
+        "\n",
+        "x",
+        "PING",
+        "Stat a",
+        "ping ",
+        "ping x",
+        " ping",
+        "space ",
+        "space x",
+        "lists",
+        "list\ta",
+        "stat",
+        "statx",
+        "read",
+        "read 0",
+        "read 0 1",
+        "read * 1 a",
+        "read -1 1 a",
+        "read +1 1 a",
+        "read 0 ** a",
+        "read 0  a",
+        "read  0 1 a",
+        "read 18446744073709551616 * a",
+        "read 0x1 1 a",
+        "sum",
+        "sum 0 *",
+        "sum 1.5 * a",
+        "resume",
+        "resume 1",
+        "resume - a",
+        "remove",
+        "rename",
+        "rename a",
+        "rename a b",
+        "mkdir",
+        "rmdir",
+        "secure x",
+        "crc32c 00000000",
+        "writex",
+        "Write 0 1 - a",
+        " write 0 1 - a",
+        "write\n",
     ] {
         let mut session = session();
         feed(&mut session, message(command));
@@ -67,12 +105,33 @@ fn what_is_no_command_is_bad_command_and_the_connection_goes_on() {
 
 #[test]
 fn a_name_that_breaks_a_rule_is_bad_name_in_every_command() {
-    let bad = ["", "/a", "a/", "a//b", ".", "..", "a/../b", "a\\b", "a\tb", "\x7f", "\u{85}", ".skiff-", "d/.skiff-", "123456789"];
+    let bad = [
+        "",
+        "/a",
+        "a/",
+        "a//b",
+        ".",
+        "..",
+        "a/../b",
+        "a\\b",
+        "a\tb",
+        "\x7f",
+        "\u{85}",
+        ".skiff-",
+        "d/.skiff-",
+        "123456789",
+    ];
     for bad in bad {
-        for command in ["list ", "stat ", "read 0 * ", "sum 0 * ", "resume 1 ", "remove ", "mkdir ", "rmdir ", "rename a\n"] {
+        for command in
+            ["list ", "stat ", "read 0 * ", "sum 0 * ", "resume 1 ", "remove ", "mkdir ", "rmdir ", "rename a\n"]
+        {
             let mut session = session();
             feed(&mut session, message(format!("{command}{bad}")));
-            assert_eq!((sent(&mut session), session.poll_event()), (error(ErrorCode::BadName), None), "{command}{bad:?}");
+            assert_eq!(
+                (sent(&mut session), session.poll_event()),
+                (error(ErrorCode::BadName), None),
+                "{command}{bad:?}"
+            );
         }
         let mut session = session();
         feed(&mut session, message(format!("rename {bad}\na")));
@@ -117,7 +176,7 @@ fn every_write_has_a_body_whatever_is_wrong_with_it() {
         assert_eq!(sent(&mut session), error(code), "{:?}", command.escape_ascii());
         assert_eq!((session.payload(), session.is_receiving(), session.is_idle()), (None, false, false));
         feed(&mut session, body(b"0000000011remove keep", 0));
-        assert_eq!((session.poll_event(), sent(&mut session).as_str()), (None, ""));
+        assert_eq!((sent(&mut session).as_str(), session.poll_event()), ("", None));
         feed(&mut session, b"0000000004ping");
         assert_eq!(sent(&mut session), "0000000002ok");
     }
@@ -125,10 +184,7 @@ fn every_write_has_a_body_whatever_is_wrong_with_it() {
 
 #[test]
 fn a_write_whose_verb_the_server_leaves_out_has_a_body_too() {
-    let mut session = session_with(skiff_proto::server::Limits {
-        verbs: skiff_proto::command::Verbs::ALL.without("write"),
-        ..limits()
-    });
+    let mut session = session_with(Limits { verbs: Verbs::ALL.without("write"), ..limits() });
     feed(&mut session, message("write 0 1 - a"));
     assert_eq!(sent(&mut session), error(ErrorCode::Unsupported));
     feed(&mut session, [body(b"x", 0), message("ping")].concat());
@@ -168,7 +224,17 @@ fn ping_is_ok() {
 #[test]
 fn every_request_can_be_refused_with_every_code() {
     for command in [
-        "ls", "list", "stat a", "read 0 * a", "sum 0 * a", "resume 1 a", "remove a", "rename a\nb", "mkdir a", "rmdir a", "space",
+        "ls",
+        "list",
+        "stat a",
+        "read 0 * a",
+        "sum 0 * a",
+        "resume 1 a",
+        "remove a",
+        "rename a\nb",
+        "mkdir a",
+        "rmdir a",
+        "space",
     ] {
         for code in ErrorCode::ALL {
             let mut session = session();
@@ -284,7 +350,7 @@ fn where_several_errors_apply_the_order_of_section_5_decides() {
 
 #[test]
 fn a_flat_store_has_no_directories() {
-    let store = skiff_tests::memory::MemoryStore::new(skiff_tests::memory::Layout::Flat);
+    let store = MemoryStore::new(Layout::Flat);
     let mut connection: Connection<BUF> = Connection::new(limits(), store, Pace::default());
     for (command, code) in [
         ("mkdir d", ErrorCode::Unsupported),

@@ -9,6 +9,7 @@
 //! | `batches` | 7: answers that are put off |
 //! | `clocks` | 5: timeouts |
 //! | `misuse` | calls out of order change nothing |
+#![expect(clippy::unwrap_used, reason = "also the helpers of tests are tests")]
 
 mod batches;
 mod bodies;

@@ -1,0 +1,310 @@
+//! What could stand where the cursor is: commands, options, names on the server, local files.
+
+use core::time::Duration;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::Instant;
+
+use clap::CommandFactory;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::args::Line;
+use super::command::{ArgumentKind, VERBS, argument_kind};
+use super::lines::Request;
+use crate::client::is_dangerous;
+
+/// How long somebody who pressed TAB waits for the server.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// A listing is asked for again after this long.
+const FRESH: Duration = Duration::from_secs(10);
+
+/// Something that could stand at the cursor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    /// What is shown to choose from.
+    pub(crate) shown: String,
+    /// What is put into the line.
+    pub(crate) inserted: String,
+}
+
+/// Where names on the server come from.
+pub(crate) trait NameSource {
+    /// The names in `dir`, directories with a `/` at the end.
+    fn names(&self, dir: Option<&str>) -> Vec<String>;
+}
+
+/// Names on the server, asked of the session and remembered for a while.
+pub(crate) struct RemoteNames {
+    requests: UnboundedSender<Request>,
+    known: RefCell<HashMap<Option<String>, (Instant, Vec<String>)>>,
+}
+
+impl RemoteNames {
+    /// Nothing is known yet.
+    pub(crate) fn new(requests: UnboundedSender<Request>) -> Self {
+        Self { requests, known: RefCell::default() }
+    }
+
+    /// Forgets what is known.
+    pub(crate) fn forget(&mut self) {
+        self.known.get_mut().clear();
+    }
+}
+
+impl NameSource for RemoteNames {
+    fn names(&self, dir: Option<&str>) -> Vec<String> {
+        let dir = dir.map(str::to_owned);
+        if let Some((at, names)) = self.known.borrow().get(&dir)
+            && at.elapsed() < FRESH
+        {
+            return names.clone();
+        }
+        let (reply, answer) = mpsc::channel();
+        _ = self.requests.send(Request::Names { dir: dir.clone(), reply });
+        let Ok(names) = answer.recv_timeout(PATIENCE) else { return Vec::new() };
+        self.known.borrow_mut().insert(dir, (Instant::now(), names.clone()));
+        names
+    }
+}
+
+/// What could stand at the end of `line`, and where in it that would begin.
+pub(crate) fn complete(line: &str, server: &impl NameSource) -> (usize, Vec<Candidate>) {
+    let Split { words, start, word } = split(line);
+    let Some(verb) = words.first() else {
+        return (start, finished(VERBS.iter().map(|verb| (*verb).to_owned()), &word));
+    };
+    let ended = words.iter().skip(1).any(|word| word == "--");
+    if word.starts_with('-') && word != "-" && !ended {
+        return (start, finished(options(verb), &word));
+    }
+    let after_output = words.last().is_some_and(|word| word == "-o");
+    let candidates = match argument_kind(verb, after_output) {
+        ArgumentKind::Remote => remote(&word, server),
+        ArgumentKind::Local => local(&word),
+        ArgumentKind::Command => finished(VERBS.iter().map(|verb| (*verb).to_owned()), &word),
+        ArgumentKind::None => Vec::new(),
+    };
+    (start, candidates)
+}
+
+/// Whole words that begin with `word`.
+fn finished(all: impl IntoIterator<Item = String>, word: &str) -> Vec<Candidate> {
+    all.into_iter()
+        .filter(|one| one.starts_with(word))
+        .map(|one| Candidate { inserted: format!("{one} "), shown: one })
+        .collect()
+}
+
+/// The options of a command.
+fn options(verb: &str) -> Vec<String> {
+    let mut root = Line::command();
+    root.build();
+    let Some(command) = root.find_subcommand(verb) else { return Vec::new() };
+    let long = |arg: &clap::Arg| arg.get_long().map(|long| format!("--{long}"));
+    let short = |arg: &clap::Arg| arg.get_short().map(|short| format!("-{short}"));
+    let mut options: Vec<_> = command
+        .get_arguments()
+        .filter(|arg| !arg.is_positional())
+        .filter_map(|arg| long(arg).or_else(|| short(arg)))
+        .collect();
+    options.sort();
+    options
+}
+
+fn remote(word: &str, server: &impl NameSource) -> Vec<Candidate> {
+    let dir = word.rsplit_once('/').map(|(dir, _)| dir);
+    server.names(dir).into_iter().filter(|name| name.starts_with(word)).map(|name| file(&name)).collect()
+}
+
+fn local(word: &str) -> Vec<Candidate> {
+    let (dir, prefix) = match word.rfind('/') {
+        Some(at) => word.split_at(at + 1),
+        None => ("", word),
+    };
+    let Ok(entries) = fs::read_dir(if dir.is_empty() { Path::new(".") } else { Path::new(dir) }) else {
+        return Vec::new();
+    };
+    let mut names: Vec<_> = entries
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let wanted = name.starts_with(prefix) && (prefix.starts_with('.') || !name.starts_with('.'));
+            let slash = if wanted && entry.path().is_dir() { "/" } else { "" };
+            (wanted && !name.chars().any(is_dangerous)).then(|| format!("{dir}{name}{slash}"))
+        })
+        .collect();
+    names.sort();
+    names.iter().map(|name| file(name)).collect()
+}
+
+/// A file is a finished word, a directory may go on.
+fn file(name: &str) -> Candidate {
+    let path = name.strip_suffix('/').unwrap_or(name);
+    let start = path.rfind('/').map_or(0, |at| at + 1);
+    let end = if name.ends_with('/') { "" } else { " " };
+    Candidate { shown: name[start..].to_owned(), inserted: format!("{}{end}", quoted(name)) }
+}
+
+/// The word as it has to be typed, so that [`split`] gives it back.
+fn quoted(word: &str) -> String {
+    let mut out = String::with_capacity(word.len());
+    for (at, c) in word.char_indices() {
+        if matches!(c, ' ' | '\t' | '\'' | '"' | '\\') || (at == 0 && c == '#') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// A line that is being typed.
+#[derive(Debug, PartialEq, Eq)]
+struct Split {
+    /// The words before the one at the cursor.
+    words: Vec<String>,
+    /// Where the word at the cursor begins.
+    start: usize,
+    /// That word so far, without its quotes.
+    word: String,
+}
+
+/// Splits a line as the parser of lines does, except that the last word may be unfinished.
+fn split(line: &str) -> Split {
+    let mut words = Vec::new();
+    let mut word = String::new();
+    // Where the current word began; `None` between words.
+    let mut start = None;
+    let mut quote = None;
+    let mut chars = line.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match (quote, c) {
+            (None, ' ' | '\t') => {
+                if start.take().is_some() {
+                    words.push(core::mem::take(&mut word));
+                }
+                continue;
+            }
+            (None, '\'' | '"') => quote = Some(c),
+            (Some(open), c) if open == c => quote = None,
+            (None | Some('"'), '\\') => word.extend(chars.next().map(|(_, c)| c)),
+            (_, c) => word.push(c),
+        }
+        start.get_or_insert(at);
+    }
+    Split { words, start: start.unwrap_or(line.len()), word }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Names;
+
+    impl NameSource for Names {
+        fn names(&self, dir: Option<&str>) -> Vec<String> {
+            let names: &[&str] = match dir {
+                None => &["a b.txt", "notes.txt", "logs/"],
+                Some("logs") => &["logs/1.txt", "logs/2.txt"],
+                Some(_) => &[],
+            };
+            names.iter().map(|name| (*name).to_owned()).collect()
+        }
+    }
+
+    fn inserted(line: &str) -> (usize, Vec<String>) {
+        let (start, candidates) = complete(line, &Names);
+        (start, candidates.into_iter().map(|one| one.inserted).collect())
+    }
+
+    #[test]
+    fn commands_are_completed_first() {
+        assert_eq!(inserted("ge"), (0, vec!["get ".to_owned()]));
+        assert_eq!(inserted("  lp"), (2, vec!["lpwd ".to_owned()]));
+        assert_eq!(inserted("help pi"), (5, vec!["ping ".to_owned()]));
+        assert_eq!(complete("", &Names).1.len(), VERBS.len());
+    }
+
+    #[test]
+    fn names_on_the_server_are_completed_and_quoted() {
+        assert_eq!(inserted("get n"), (4, vec!["notes.txt ".to_owned()]));
+        assert_eq!(inserted("get notes.txt a"), (14, vec!["a\\ b.txt ".to_owned()]));
+        assert_eq!(inserted("get 'a b"), (4, vec!["a\\ b.txt ".to_owned()]));
+        assert_eq!(inserted("rm lo"), (3, vec!["logs/".to_owned()]));
+        assert_eq!(inserted("rm logs/2"), (3, vec!["logs/2.txt ".to_owned()]));
+        assert_eq!(complete("rm logs/", &Names).1[0].shown, "1.txt");
+        assert_eq!(inserted("ping n").1, Vec::<String>::new());
+    }
+
+    #[test]
+    fn options_are_completed_until_they_end() {
+        assert_eq!(inserted("get --js"), (4, vec!["--json ".to_owned()]));
+        let all = inserted("ls -").1;
+        assert!(all.is_empty(), "a lone - stands for standard input or output");
+        assert!(options("ls").contains(&"-l".to_owned()));
+        assert!(inserted("get -- --js").1.is_empty());
+    }
+
+    #[test]
+    fn local_files_are_completed() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("sub")).unwrap();
+        for name in ["x y", "x2", ".hid"] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        let base = dir.path().to_str().unwrap();
+        let names = |word: &str| local(&format!("{base}/{word}")).into_iter().map(|c| c.inserted).collect::<Vec<_>>();
+        assert_eq!(names("x"), [format!("{base}/x\\ y "), format!("{base}/x2 ")]);
+        assert_eq!(names("s"), [format!("{base}/sub/")]);
+        assert_eq!(names(""), [format!("{base}/sub/"), format!("{base}/x\\ y "), format!("{base}/x2 ")]);
+        assert_eq!(names(".h"), [format!("{base}/.hid ")]);
+        assert!(local("/nowhere/at/all").is_empty());
+        assert_eq!(argument_kind("put", false), ArgumentKind::Local);
+    }
+
+    #[test]
+    fn what_is_inserted_reads_back() {
+        for word in ["a b", "a'b", "a\"b", "a\\b", "#a", "a#b", "tab\tx", "olá"] {
+            assert_eq!(shell_words::split(&quoted(word)).unwrap(), [word]);
+            assert_eq!(split(&quoted(word)).word, word);
+        }
+    }
+
+    #[test]
+    fn a_line_is_split_up_to_the_cursor() {
+        for (line, words, start, word) in [
+            ("", &[][..], 0, ""),
+            ("get", &[], 0, "get"),
+            ("get ", &["get"], 4, ""),
+            ("get a\\ b", &["get"], 4, "a b"),
+            ("get 'a b' \"c", &["get", "a b"], 10, "c"),
+            ("get '", &["get"], 4, ""),
+            ("get x\\", &["get"], 4, "x"),
+        ] {
+            let words = words.iter().map(|word| (*word).to_owned()).collect();
+            assert_eq!(split(line), Split { words, start, word: word.to_owned() }, "{line}");
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn names_are_asked_for_once_and_again_after_a_command() {
+        let (requests, mut incoming) = tokio::sync::mpsc::unbounded_channel();
+        let server = std::thread::spawn(move || {
+            let mut asked = 0;
+            while let Some(request) = incoming.blocking_recv() {
+                let Request::Names { reply, .. } = request else { continue };
+                asked += 1;
+                reply.send(vec![format!("n{asked}")]).unwrap();
+            }
+            asked
+        });
+        let mut names = RemoteNames::new(requests);
+        assert_eq!((names.names(None), names.names(None)), (vec!["n1".to_owned()], vec!["n1".to_owned()]));
+        names.forget();
+        assert_eq!(names.names(None), ["n2"]);
+        drop(names);
+        assert_eq!(server.join().unwrap(), 2);
+    }
+}

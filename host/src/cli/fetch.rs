@@ -1,0 +1,388 @@
+//! `get` and `cat`.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use super::command::{Get, Names};
+use super::failure::{Failure, io_text};
+use super::glob::{Wanted, expand_remote, is_glob};
+use super::place::{Destination, Place, make_user_directory};
+use super::remote::{Lister, Listings, directory_name, walk};
+use super::report::{Label, Reporter};
+use super::session::Context;
+use super::stream::DataOut;
+use crate::client::{Download, DownloadOptions, Existing, RemoteEntry, Target};
+
+/// Carries out `get`.
+///
+/// # Errors
+/// What concerns the whole command; what concerns one of its names has been reported.
+pub(crate) async fn get(context: &mut Context<'_>, args: &Get) -> Result<(), Failure> {
+    let destination = Destination::parse(args.output.as_deref());
+    let mut listings = Listings::new(context.client);
+    let mut found = find(&mut listings, &args.names, args.recursive).await;
+    found.failures.extend(listings.take_failures());
+    if destination == Destination::Stdout {
+        return to_stdout(context, found).await;
+    }
+    let plan = Plan::new(found, &destination, args.force)?;
+    plan.failures.iter().for_each(|failure| context.fail(failure));
+    let existing = if args.force { Existing::Replace } else { Existing::Keep };
+    let labels = plan.files.iter().map(Planned::label).collect();
+    let total = plan.files.iter().map(|file| file.size).sum();
+    let jobs: Vec<_> = plan
+        .files
+        .into_iter()
+        .map(|file| Download { name: file.name, target: Target::File { path: file.path, existing }, mtime: file.mtime })
+        .collect();
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let options = DownloadOptions { resume: args.r#continue, ..DownloadOptions::default() };
+    let mut reporter = Reporter::new(context.output, "get", labels, total, context.bars);
+    context.client.download(jobs, &options, &mut reporter).await;
+    reporter.finish();
+    Ok(())
+}
+
+/// Carries out `cat NAME...`.
+///
+/// # Errors
+/// As [`get`].
+pub(crate) async fn cat(context: &mut Context<'_>, args: Names) -> Result<(), Failure> {
+    let hello = context.client.hello().await.map_err(|error| Failure::client("cat", None, &error))?;
+    if hello.is_none() {
+        let message = super::failure::needs_extended("cat");
+        return Err(Failure { subject: None, ..Failure::new("", "needs-extended", message) });
+    }
+    let mut listings = Listings::new(context.client);
+    let mut found = find(&mut listings, &args.names, false).await;
+    found.failures.extend(listings.take_failures());
+    to_stdout(context, found).await
+}
+
+/// Writes files to standard output, one after the other.
+async fn to_stdout(context: &mut Context<'_>, found: Found) -> Result<(), Failure> {
+    if found.items.iter().any(|item| matches!(item, Item::Tree { .. })) {
+        return Err(Failure::usage("a directory can not go to standard output"));
+    }
+    found.failures.iter().for_each(|failure| context.fail(failure));
+    let out = DataOut::standard();
+    let mut jobs = Vec::new();
+    let mut labels = Vec::new();
+    for item in found.items {
+        let Item::File(file) = item else { continue };
+        let writer = out.writer().map_err(|error| Failure::new("-", "local", io_text(&error)))?;
+        labels.push(Label { name: file.name.clone(), local: None });
+        jobs.push(Download { name: file.name, target: Target::Writer(writer), mtime: None });
+    }
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    context.output.flush();
+    let options = DownloadOptions { mtime: false, ..DownloadOptions::default() };
+    // A bar between the lines of a file would be in the way.
+    let bars = context.bars && !context.output.is_terminal();
+    let broken = out.clone();
+    let mut reporter = Reporter::new(context.output, context.verb, labels, None, bars).silent(out);
+    context.client.download(jobs, &options, &mut reporter).await;
+    reporter.finish();
+    if broken.is_broken() {
+        context.output.set_broken();
+    }
+    Ok(())
+}
+
+/// A file on the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct FoundFile {
+    name: String,
+    /// As far as a listing has told.
+    size: Option<u64>,
+    mtime: Option<u64>,
+}
+
+impl From<RemoteEntry> for FoundFile {
+    fn from(entry: RemoteEntry) -> Self {
+        Self { name: entry.name, size: Some(entry.size), mtime: entry.mtime }
+    }
+}
+
+/// What one of the names of a `get` stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Item {
+    File(FoundFile),
+    /// A directory, `None` for the root, with everything in it.
+    Tree {
+        dir: Option<String>,
+        dirs: Vec<String>,
+        files: Vec<FoundFile>,
+    },
+}
+
+/// What the names of a `get` stand for, and what went wrong.
+#[derive(Debug, Default)]
+struct Found {
+    items: Vec<Item>,
+    failures: Vec<Failure>,
+}
+
+/// Expands globs and, with `recursive`, walks directories.
+async fn find(server: &mut impl Source, names: &[String], recursive: bool) -> Found {
+    let mut found = Found::default();
+    let wanted = if recursive { Wanted::Any } else { Wanted::Files };
+    for name in names {
+        let failed = match find_one(server, name, wanted).await {
+            Ok(items) => {
+                found.items.extend(items);
+                false
+            }
+            Err(failure) => {
+                let last = failure.is_final();
+                found.failures.push(failure);
+                last
+            }
+        };
+        if failed {
+            break;
+        }
+    }
+    // `get *.txt a.txt` is about a.txt once.
+    let mut seen = HashSet::new();
+    found.items.retain(|item| match item {
+        Item::File(file) => seen.insert((false, Some(file.name.clone()))),
+        Item::Tree { dir, .. } => seen.insert((true, dir.clone())),
+    });
+    found
+}
+
+async fn find_one(server: &mut impl Source, name: &str, wanted: Wanted) -> Result<Vec<Item>, Failure> {
+    if is_glob(name) {
+        let mut items = Vec::new();
+        for entry in expand_remote(server, "get", name, wanted).await? {
+            items.push(if entry.is_dir { tree(server, Some(entry.name)).await? } else { Item::File(entry.into()) });
+        }
+        return Ok(items);
+    }
+    let plain = |name: &str| vec![Item::File(FoundFile { name: name.to_owned(), size: None, mtime: None })];
+    if wanted == Wanted::Files {
+        return Ok(plain(name));
+    }
+    let Some(dir) = directory_name(name) else { return Ok(vec![tree(server, None).await?]) };
+    Ok(if server.is_directory(dir).await? { vec![tree(server, Some(dir.to_owned())).await?] } else { plain(dir) })
+}
+
+async fn tree(server: &mut impl Source, dir: Option<String>) -> Result<Item, Failure> {
+    let (dirs, files): (Vec<_>, Vec<_>) =
+        walk(server, "get -r", dir.as_deref()).await?.into_iter().partition(|entry| entry.is_dir);
+    Ok(Item::Tree {
+        dir,
+        dirs: dirs.into_iter().map(|entry| entry.name).collect(),
+        files: files.into_iter().map(FoundFile::from).collect(),
+    })
+}
+
+/// A server that can say whether a name is a directory.
+trait Source: Lister {
+    async fn is_directory(&mut self, name: &str) -> Result<bool, Failure>;
+}
+
+impl Source for Listings<'_> {
+    async fn is_directory(&mut self, name: &str) -> Result<bool, Failure> {
+        match self.client().stat(name).await {
+            Ok(_) => Ok(false),
+            Err(error) if error.code() == Some(crate::client::ErrorCode::IsDirectory) => Ok(true),
+            Err(error) => Err(Failure::client("get -r", Some(name), &error)),
+        }
+    }
+}
+
+/// A file that is to be fetched.
+#[derive(Debug, PartialEq, Eq)]
+struct Planned {
+    name: String,
+    path: PathBuf,
+    size: Option<u64>,
+    mtime: Option<u64>,
+}
+
+impl Planned {
+    fn label(&self) -> Label {
+        Label { name: self.name.clone(), local: Some(self.path.to_string_lossy().into_owned()) }
+    }
+}
+
+/// Which files are to be fetched, and to where.
+#[derive(Debug, Default)]
+struct Plan {
+    files: Vec<Planned>,
+    failures: Vec<Failure>,
+    /// Local paths that are taken.
+    taken: HashSet<PathBuf>,
+    /// Two files for one local path are refused: with `-f` the second would replace the first.
+    unique: bool,
+}
+
+impl Plan {
+    /// Makes the local directories that are needed.
+    ///
+    /// # Errors
+    /// Several items are to have one name.
+    fn new(found: Found, destination: &Destination, unique: bool) -> Result<Self, Failure> {
+        let mut plan = Self { failures: found.failures, unique, ..Self::default() };
+        match destination {
+            Destination::Named(path) => {
+                let mut items = found.items.into_iter();
+                match (items.next(), items.next()) {
+                    (Some(Item::File(file)), None) => plan.add(file, Ok(path.clone())),
+                    (Some(Item::Tree { dir, dirs, files }), None) => {
+                        plan.tree(&mut Place::new(path), dir.as_deref(), "", dirs, files);
+                    }
+                    (None, _) => {}
+                    _ => {
+                        return Err(Failure::usage(several(&shown(path))));
+                    }
+                }
+            }
+            Destination::Directory(path) => {
+                let mut place = Place::new(path);
+                if !found.items.is_empty() {
+                    make_user_directory(path)?;
+                }
+                for item in found.items {
+                    match item {
+                        Item::File(file) => {
+                            let last = file.name.rsplit('/').next().unwrap_or_default();
+                            let path = place.file(last);
+                            plan.add(file, path);
+                        }
+                        Item::Tree { dir, dirs, files } => {
+                            let last = dir.as_deref().and_then(|dir| dir.rsplit('/').next()).unwrap_or_default();
+                            plan.tree(&mut place, dir.as_deref(), last, dirs, files);
+                        }
+                    }
+                }
+            }
+            Destination::Stdout => {}
+        }
+        Ok(plan)
+    }
+
+    /// Rebuilds the directory `dir` below `top` in `place`.
+    fn tree(&mut self, place: &mut Place, dir: Option<&str>, top: &str, dirs: Vec<String>, files: Vec<FoundFile>) {
+        let relative = |name: &str| {
+            let rest = dir.map_or(name, |dir| name.strip_prefix(dir).unwrap_or(name).trim_start_matches('/'));
+            if top.is_empty() { rest.to_owned() } else { format!("{top}/{rest}") }
+        };
+        let tops = (!top.is_empty()).then(|| top.to_owned());
+        for name in tops.into_iter().chain(dirs.iter().map(|name| relative(name))) {
+            if let Err(failure) = place.directory(&name) {
+                self.failures.push(failure);
+            }
+        }
+        for file in files {
+            let path = place.file(&relative(&file.name));
+            self.add(file, path);
+        }
+    }
+
+    fn add(&mut self, file: FoundFile, path: Result<PathBuf, Failure>) {
+        match path {
+            Ok(path) if self.unique && !self.taken.insert(path.clone()) => {
+                let message = format!("another file of this command is saved as {}", shown(&path));
+                self.failures.push(Failure::new(file.name, "exists", message));
+            }
+            Ok(path) => self.files.push(Planned { name: file.name, path, size: file.size, mtime: file.mtime }),
+            Err(failure) => self.failures.push(Failure { subject: Some(file.name), ..failure }),
+        }
+    }
+}
+
+/// What is wrong with one name for several files.
+pub(crate) fn several(name: &str) -> String {
+    format!("several files can not all be called {name}; {name}/ makes it a directory for them")
+}
+
+fn shown(path: &Path) -> String {
+    crate::client::sanitize(&path.to_string_lossy()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::remote::testing::Fake;
+
+    impl Source for Fake {
+        async fn is_directory(&mut self, name: &str) -> Result<bool, Failure> {
+            Ok(self.names.iter().any(|other| other.starts_with(&format!("{name}/"))))
+        }
+    }
+
+    async fn plan(names: &[&str], recursive: bool, destination: Destination, unique: bool) -> Result<Plan, Failure> {
+        let mut fake = Fake::new(&["a.txt", "b.txt", "d/a.txt", "d/sub/c.txt", "d/empty/"]);
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        Plan::new(find(&mut fake, &names, recursive).await, &destination, unique)
+    }
+
+    fn paths(plan: &Plan, base: &Path) -> Vec<(String, String)> {
+        let relative = |path: &Path| path.strip_prefix(base).unwrap().to_str().unwrap().to_owned();
+        plan.files.iter().map(|file| (file.name.clone(), relative(&file.path))).collect()
+    }
+
+    fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
+        list.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn files_are_saved_under_the_last_part_of_their_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let into = Destination::Directory(dir.path().join("new"));
+        let plan = plan(&["d/a.txt", "*.txt", "a.txt"], false, into, false).await.unwrap();
+        let expected = [("d/a.txt", "new/a.txt"), ("a.txt", "new/a.txt"), ("b.txt", "new/b.txt")];
+        assert_eq!(paths(&plan, dir.path()), pairs(&expected));
+        assert!(dir.path().join("new").is_dir());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn with_replacing_two_files_may_not_meet() {
+        let dir = tempfile::tempdir().unwrap();
+        let into = Destination::Directory(dir.path().into());
+        let plan = plan(&["d/a.txt", "a.txt"], false, into, true).await.unwrap();
+        assert_eq!(plan.files.len(), 1);
+        assert_eq!(plan.failures[0].subject.as_deref(), Some("a.txt"));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn trees_keep_their_shape_and_their_empty_directories() {
+        let dir = tempfile::tempdir().unwrap();
+        let into = Destination::Directory(dir.path().into());
+        let inside = plan(&["d"], true, into.clone(), false).await.unwrap();
+        let expected = [("d/a.txt", "d/a.txt"), ("d/sub/c.txt", "d/sub/c.txt")];
+        assert_eq!(paths(&inside, dir.path()), pairs(&expected));
+        assert!(dir.path().join("d/empty").is_dir());
+        let named = plan(&["d/"], true, Destination::Named(dir.path().join("copy")), false).await.unwrap();
+        let expected = [("d/a.txt", "copy/a.txt"), ("d/sub/c.txt", "copy/sub/c.txt")];
+        assert_eq!(paths(&named, dir.path()), pairs(&expected));
+        let root = plan(&["."], true, into, false).await.unwrap();
+        assert_eq!(root.files.len(), 4);
+        assert_eq!(paths(&root, dir.path())[0].1, "a.txt");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn one_name_is_for_one_thing() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = plan(&["b.txt"], false, Destination::Named(dir.path().join("x")), false).await.unwrap();
+        assert_eq!(paths(&one, dir.path()), pairs(&[("b.txt", "x")]));
+        let failure = plan(&["a.txt", "b.txt"], false, Destination::Named("x".into()), false).await.unwrap_err();
+        assert_eq!(failure.code, "usage");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_fails_does_not_stop_the_rest() {
+        let dir = tempfile::tempdir().unwrap();
+        let into = Destination::Directory(dir.path().into());
+        let plan = plan(&["*.zip", "b.txt", "d*"], false, into, false).await.unwrap();
+        assert_eq!(plan.files.len(), 1);
+        assert_eq!(plan.failures.len(), 2);
+    }
+}

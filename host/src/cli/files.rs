@@ -1,0 +1,374 @@
+//! Commands about files on the server that move no contents: `stat`, `sum`, `rm`, `mv`, `mkdir`, `rmdir`, and about the
+//! server itself: `df`, `ping`, `info`.
+
+use core::time::Duration;
+use std::collections::HashSet;
+
+use super::command::{Df, Mkdir, Mv, Names, Ping};
+use super::failure::Failure;
+use super::format::{Times, size};
+use super::glob::{Wanted, expand_remote, is_glob};
+use super::json::{Object, Protocol, hex_text};
+use super::list::Row;
+use super::output::Output;
+use super::remote::Listings;
+use super::session::Context;
+use crate::client::{ErrorCode, Peer, RemoteEntry};
+
+/// A name that a command is about, and what a listing has told of it already.
+struct Named {
+    name: String,
+    entry: Option<RemoteEntry>,
+}
+
+/// The names, globs expanded; failures have been reported.
+async fn expand(context: &mut Context<'_>, names: &[String], wanted: Wanted) -> Vec<Named> {
+    let mut found = Vec::new();
+    let mut failures = Vec::new();
+    let mut listings = Listings::new(context.client);
+    for name in names {
+        if !is_glob(name) {
+            found.push(Named { name: name.clone(), entry: None });
+            continue;
+        }
+        match expand_remote(&mut listings, context.verb, name, wanted).await {
+            Ok(entries) => {
+                found.extend(entries.into_iter().map(|entry| Named { name: entry.name.clone(), entry: Some(entry) }));
+            }
+            Err(failure) => failures.push(failure),
+        }
+    }
+    failures.extend(listings.take_failures());
+    failures.iter().for_each(|failure| context.fail(failure));
+    // `rm *.txt a.txt` is about a.txt once.
+    let mut seen = HashSet::new();
+    found.retain(|named| seen.insert(named.name.clone()));
+    found
+}
+
+/// Carries out `stat NAME...`.
+///
+/// # Errors
+/// What concerns the whole command; what concerns one of its names has been reported.
+pub(crate) async fn stat(context: &mut Context<'_>, args: &Names) -> Result<(), Failure> {
+    let named = expand(context, &args.names, Wanted::Any).await;
+    let unknown: Vec<_> = named.iter().filter(|named| named.entry.is_none()).map(|named| named.name.as_str()).collect();
+    let mut stats = context.client.stat_many(&unknown).await.into_iter();
+    let mut times = Times::default();
+    for Named { name, entry } in named {
+        let entry = match entry {
+            Some(entry) => Ok(entry),
+            None => match stats.next() {
+                Some(Ok(stat)) => {
+                    Ok(RemoteEntry { name, size: stat.size, mtime: stat.mtime, crc: stat.crc, is_dir: false })
+                }
+                Some(Err(error)) if error.code() == Some(ErrorCode::IsDirectory) => {
+                    Ok(RemoteEntry { name, size: 0, mtime: None, crc: None, is_dir: true })
+                }
+                Some(Err(error)) => Err(Failure::client("stat", Some(&name), &error)),
+                None => continue,
+            },
+        };
+        match entry {
+            Ok(entry) => show_stat(context.output, entry, &mut times),
+            Err(failure) => {
+                context.fail(&failure);
+                if failure.is_final() {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn show_stat(output: &mut Output, entry: RemoteEntry, times: &mut Times) {
+    let line = if entry.is_dir {
+        format!("{}/: directory", entry.name)
+    } else {
+        let crc = entry.crc.map_or_else(|| "-".to_owned(), hex_text);
+        format!("{}: {} bytes, {}, crc32c {crc}", entry.name, entry.size, times.show(entry.mtime))
+    };
+    let row = Row::remote(entry, false);
+    output.result(&row.object(), || line);
+}
+
+/// Carries out `sum NAME...`.
+///
+/// # Errors
+/// What concerns the whole command; what concerns one of its names has been reported.
+pub(crate) async fn sum(context: &mut Context<'_>, args: &Names) -> Result<(), Failure> {
+    for Named { name, .. } in expand(context, &args.names, Wanted::Files).await {
+        match context.client.sum(&name, 0, None).await {
+            Ok(sum) => {
+                let object = Object::Sum { name: &name, size: sum.length, crc32c: sum.crc };
+                let crc = sum.crc.map_or_else(|| "-".to_owned(), hex_text);
+                context.output.result(&object, || format!("{crc} {} {name}", sum.length));
+            }
+            Err(error) => {
+                let failure = Failure::client("sum", Some(&name), &error);
+                context.fail(&failure);
+                if failure.is_final() {
+                    break;
+                }
+            }
+        }
+        if context.output.is_broken() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Carries out `rm NAME...`.
+///
+/// # Errors
+/// What concerns the whole command; what concerns one of its names has been reported.
+pub(crate) async fn rm(context: &mut Context<'_>, args: &Names) -> Result<(), Failure> {
+    let named = expand(context, &args.names, Wanted::Files).await;
+    let names: Vec<_> = named.iter().map(|named| named.name.as_str()).collect();
+    for (name, result) in names.iter().zip(context.client.remove_many(&names).await) {
+        match result {
+            Ok(()) => done(context.output, "rm", name, None, "removed"),
+            Err(error) => {
+                let failure = Failure::client("rm", Some(name), &error);
+                context.fail(&failure);
+                if failure.is_final() {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Carries out `mv FROM TO`.
+///
+/// # Errors
+/// What went wrong.
+pub(crate) async fn mv(context: &mut Context<'_>, args: &Mv) -> Result<(), Failure> {
+    let from = args.from.trim_end_matches('/');
+    let to = rename_target(from, &args.to);
+    context.client.rename(from, &to).await.map_err(|error| Failure::client("mv", Some(from), &error))?;
+    done(context.output, "mv", from, Some(&to), &format!("renamed to {to}"));
+    Ok(())
+}
+
+/// Where `mv FROM TO` leads: `TO/` is a directory that keeps the last part of FROM.
+fn rename_target(from: &str, to: &str) -> String {
+    match to.strip_suffix('/') {
+        Some(dir) => {
+            let last = from.rsplit('/').next().unwrap_or(from);
+            let dir = dir.trim_end_matches('/');
+            if dir.is_empty() || dir == "." { last.to_owned() } else { format!("{dir}/{last}") }
+        }
+        None => to.to_owned(),
+    }
+}
+
+/// Carries out `mkdir [-p] DIR...`.
+///
+/// # Errors
+/// What concerns the whole command; what concerns one of its names has been reported.
+pub(crate) async fn mkdir(context: &mut Context<'_>, args: &Mkdir) -> Result<(), Failure> {
+    for name in &args.names {
+        let name = name.trim_end_matches('/');
+        let made = if args.parents {
+            make_parents(context, name).await
+        } else {
+            context.client.mkdir(name).await.map_err(|error| Failure::client("mkdir", Some(name), &error))
+        };
+        match made {
+            Ok(()) => done(context.output, "mkdir", name, None, "made"),
+            Err(failure) => {
+                context.fail(&failure);
+                if failure.is_final() {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes a directory and those it lies in, as far as they are missing.
+async fn make_parents(context: &mut Context<'_>, name: &str) -> Result<(), Failure> {
+    let ends = name.match_indices('/').map(|(at, _)| at).chain([name.len()]);
+    let dirs: Vec<_> = ends.map(|end| &name[..end]).collect();
+    let fail = |error| Failure::client("mkdir", Some(name), &error);
+    for (dir, result) in dirs.iter().zip(context.client.mkdir_many(&dirs).await) {
+        match result {
+            Err(error) if error.code() == Some(ErrorCode::Exists) => {
+                if *dir == name && context.client.stat(name).await.is_ok() {
+                    return Err(Failure::new(name, "exists", "a file has this name"));
+                }
+            }
+            other => other.map_err(fail)?,
+        }
+    }
+    Ok(())
+}
+
+/// Carries out `rmdir DIR...`.
+///
+/// # Errors
+/// What concerns the whole command; what concerns one of its names has been reported.
+pub(crate) async fn rmdir(context: &mut Context<'_>, args: &Names) -> Result<(), Failure> {
+    for Named { name, .. } in expand(context, &args.names, Wanted::Directories).await {
+        let name = name.trim_end_matches('/');
+        match context.client.rmdir(name).await {
+            Ok(()) => done(context.output, "rmdir", name, None, "removed"),
+            Err(error) => {
+                let failure = Failure::client("rmdir", Some(name), &error);
+                context.fail(&failure);
+                if failure.is_final() {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `rm notes.txt: removed`
+fn done(output: &mut Output, command: &str, name: &str, to: Option<&str>, word: &str) {
+    output.confirm(&Object::Done { command, name, to }, || format!("{command} {name}: {word}"));
+}
+
+/// Carries out `df`.
+///
+/// # Errors
+/// What went wrong.
+pub(crate) async fn df(context: &mut Context<'_>, args: &Df) -> Result<(), Failure> {
+    let space = context.client.space().await.map_err(|error| Failure::client("df", None, &error))?;
+    context.output.result(&Object::Space { total: space.total, free: space.free }, || {
+        let unit = if args.human { "" } else { " bytes" };
+        let used = u128::from(space.total.saturating_sub(space.free)) * 100;
+        let percent = used.checked_div(space.total.into()).unwrap_or(0);
+        let [total, free] = [space.total, space.free].map(|bytes| size(bytes, args.human));
+        format!("{total}{unit} in all, {free}{unit} free, {percent}% used")
+    });
+    Ok(())
+}
+
+/// Carries out `ping`.
+///
+/// # Errors
+/// What went wrong.
+pub(crate) async fn ping(context: &mut Context<'_>, args: &Ping) -> Result<(), Failure> {
+    let mut times = Vec::new();
+    for number in 1..=args.count {
+        let time = context.client.ping().await.map_err(|error| Failure::client("ping", None, &error))?;
+        let address = context.client.address().to_owned();
+        let object = Object::Ping { number, seconds: time.as_secs_f64() };
+        context.output.result(&object, || format!("{address}: {}", milliseconds(time)));
+        if context.output.is_broken() {
+            return Ok(());
+        }
+        times.push(time);
+    }
+    if args.count > 1 && !context.output.is_json() {
+        context.output.line(&ping_summary(&times));
+    }
+    Ok(())
+}
+
+fn ping_summary(times: &[Duration]) -> String {
+    let sum: Duration = times.iter().sum();
+    let mean = sum / u32::try_from(times.len()).unwrap_or(u32::MAX).max(1);
+    let [least, most] = [times.iter().min(), times.iter().max()].map(|time| time.copied().unwrap_or_default());
+    format!("least {}, mean {}, most {}", milliseconds(least), milliseconds(mean), milliseconds(most))
+}
+
+fn milliseconds(time: Duration) -> String {
+    format!("{:.3} ms", time.as_secs_f64() * 1000.0)
+}
+
+/// Carries out `info`.
+///
+/// # Errors
+/// What went wrong.
+pub(crate) async fn info(context: &mut Context<'_>) -> Result<(), Failure> {
+    let hello = context.client.hello().await.map_err(|error| Failure::client("info", None, &error))?.cloned();
+    let address = context.client.address().to_owned();
+    let ip = context.client.remote_addr().to_string();
+    let protocol = if context.client.peer() == Peer::Extended { Protocol::Extended } else { Protocol::Classic };
+    let commands: Vec<_> = match &hello {
+        Some(hello) => ["get", "put", "ls"].into_iter().chain(hello.commands.iter()).collect(),
+        None => vec!["get", "put", "ls", "quit"],
+    };
+    let object = Object::Info {
+        address: &address,
+        ip: ip.clone(),
+        protocol,
+        server: hello.as_ref().map(|hello| hello.server.as_str()),
+        commands: commands.clone(),
+        name_max: hello.as_ref().map(|hello| hello.name_max),
+        idle: hello.as_ref().and_then(|hello| hello.idle),
+        nocrc: hello.as_ref().is_some_and(|hello| hello.nocrc),
+    };
+    if context.output.is_json() {
+        context.output.object(&object);
+        return Ok(());
+    }
+    let mut lines = vec![format!("address: {address} ({ip})")];
+    match &hello {
+        None => lines.push("protocol: classic".to_owned()),
+        Some(hello) => {
+            lines.push(format!("protocol: extended (skiff/1), server {}", hello.server));
+            lines.push(format!("longest name: {} bytes", hello.name_max));
+            lines.extend(hello.idle.map(|idle| format!("closes after: {idle} s without progress")));
+            lines.push(format!("checksums: {}", if hello.nocrc { "can be left out" } else { "always" }));
+        }
+    }
+    lines.push(format!("commands: {}", commands.join(" ")));
+    lines.iter().for_each(|line| context.output.line(line));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::output::testing::output;
+
+    #[test]
+    fn mv_into_a_directory_keeps_the_last_part() {
+        for (from, to, target) in
+            [("a", "b", "b"), ("d/a", "e/", "e/a"), ("d/a", "/", "a"), ("a", "./", "a"), ("a", "x//", "x/a")]
+        {
+            assert_eq!(rename_target(from, to), target);
+        }
+    }
+
+    #[test]
+    fn stat_is_a_line_or_an_object() {
+        let entry = RemoteEntry { name: "n".to_owned(), size: 9, mtime: None, crc: Some(0xe306_9283), is_dir: false };
+        let (mut to, out, _) = output(false);
+        show_stat(&mut to, entry.clone(), &mut Times::default());
+        show_stat(&mut to, RemoteEntry { is_dir: true, ..entry.clone() }, &mut Times::default());
+        to.flush();
+        assert_eq!(out.take(), "n: 9 bytes, -, crc32c e3069283\nn/: directory\n");
+        to.set_form(true, false);
+        show_stat(&mut to, entry, &mut Times::default());
+        to.flush();
+        let line =
+            "{\"type\":\"entry\",\"name\":\"n\",\"kind\":\"file\",\"size\":9,\"mtime\":null,\"crc32c\":\"e3069283\"}\n";
+        assert_eq!(out.take(), line);
+    }
+
+    #[test]
+    fn confirmations_are_left_out_when_quiet() {
+        let (mut to, out, _) = output(false);
+        done(&mut to, "rm", "a", None, "removed");
+        to.set_form(false, true);
+        done(&mut to, "rm", "b", None, "removed");
+        to.flush();
+        assert_eq!(out.take(), "rm a: removed\n");
+    }
+
+    #[test]
+    fn pings_are_summed_up() {
+        let times = [1, 2, 6].map(Duration::from_millis);
+        assert_eq!(ping_summary(&times), "least 1.000 ms, mean 3.000 ms, most 6.000 ms");
+    }
+}

@@ -1,0 +1,271 @@
+//! Commands that come line by line, from a script or a prompt.
+//!
+//! Lines are read by a thread of their own, so that meanwhile the connection can be kept alive and completion can ask
+//! the server. It reads the next line only when the last command is done.
+
+use core::time::Duration;
+use std::ffi::OsString;
+use std::io::{self, BufRead};
+use std::sync::mpsc;
+use std::thread;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::failure::{Failure, io_text};
+use super::output::Outcome;
+use super::prompt;
+use super::session::{Mode, Next, Session};
+use crate::client::{Peer, is_dangerous};
+
+/// Completion offers at most so many names of a directory.
+const NAMES: usize = 10_000;
+/// How long completion, and a sign of life, may take.
+const BRIEF: Duration = Duration::from_secs(2);
+
+/// What the thread that reads asks for.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Carry out this line.
+    Line(String),
+    /// What lies in this directory of the server, directories with a `/`? For completion.
+    Names {
+        /// The directory; `None` for the root.
+        dir: Option<String>,
+        /// Where the answer goes.
+        reply: mpsc::Sender<Vec<String>>,
+    },
+    /// Reading failed.
+    Failed(Failure),
+}
+
+/// The reading thread's end of the line.
+pub(crate) struct Reader {
+    /// To the session.
+    pub(crate) requests: UnboundedSender<Request>,
+    /// From the session: read another line. Closed at the end.
+    pub(crate) go: mpsc::Receiver<()>,
+}
+
+/// Carries out commands until they end; those of a script until one fails.
+pub(crate) async fn run(session: &mut Session, mode: Mode) -> Outcome {
+    if mode == Mode::Prompt
+        && let Err(failure) = session.greet().await
+    {
+        session.output.failure(None, &failure);
+        return session.take_outcome();
+    }
+    let (requests, mut incoming) = unbounded_channel();
+    let (go, wait) = mpsc::channel();
+    let reader = Reader { requests, go: wait };
+    let read = move || {
+        if mode == Mode::Prompt { prompt::read_lines(&reader) } else { read_lines(&reader, io::stdin().lock()) }
+    };
+    let thread = match thread::Builder::new().name("lines".to_owned()).spawn(read) {
+        Ok(thread) => thread,
+        Err(error) => {
+            session.output.failure(None, &Failure::new("thread", "local", io_text(&error)));
+            return session.take_outcome();
+        }
+    };
+    let outcome = carry_out(session, mode, &go, &mut incoming).await;
+    // The thread ends when it asks whether to go on; in the middle of a read from a pipe it is left behind.
+    drop(go);
+    if mode == Mode::Prompt {
+        _ = thread.join();
+    }
+    outcome
+}
+
+async fn carry_out(
+    session: &mut Session,
+    mode: Mode,
+    go: &mpsc::Sender<()>,
+    incoming: &mut UnboundedReceiver<Request>,
+) -> Outcome {
+    let mut number = 0;
+    let mut outcome = Outcome::Done;
+    while go.send(()).is_ok() {
+        let line = match next_line(session, incoming).await {
+            Some(Ok(line)) => line,
+            Some(Err(failure)) => {
+                session.output.failure(None, &failure);
+                return outcome.max(session.take_outcome());
+            }
+            None => break,
+        };
+        number += 1;
+        if mode == Mode::Script {
+            session.output.set_line(Some(number));
+        }
+        let next = run_line(session, &line).await;
+        let ended = session.take_outcome();
+        if mode == Mode::Script {
+            outcome = outcome.max(ended);
+            if ended != Outcome::Done || session.output.is_broken() {
+                break;
+            }
+        }
+        if next == Next::Quit {
+            break;
+        }
+    }
+    outcome
+}
+
+async fn run_line(session: &mut Session, line: &str) -> Next {
+    match split(line) {
+        Ok(words) if words.is_empty() => Next::Command,
+        Ok(words) => session.run_words(words).await,
+        Err(message) => {
+            session.output.failure(None, &Failure::usage(message));
+            Next::Command
+        }
+    }
+}
+
+/// The words of a line, quoted as for a shell; a `#` where a word would begin begins a comment.
+fn split(line: &str) -> Result<Vec<OsString>, &'static str> {
+    let words = shell_words::split(line.trim_end_matches('\r')).map_err(|_| "a quote is missing")?;
+    Ok(words.into_iter().map(OsString::from).collect())
+}
+
+/// Waits for a line; meanwhile names are looked up and the connection is kept alive. `None` at the end.
+async fn next_line(
+    session: &mut Session,
+    incoming: &mut UnboundedReceiver<Request>,
+) -> Option<Result<String, Failure>> {
+    let mut interval = tokio::time::timeout(BRIEF, session.keep_alive_interval()).await.ok().flatten();
+    loop {
+        let quiet = async {
+            match interval {
+                Some(interval) => tokio::time::sleep(interval).await,
+                None => core::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            request = incoming.recv() => match request? {
+                Request::Line(line) => return Some(Ok(line)),
+                Request::Failed(failure) => return Some(Err(failure)),
+                Request::Names { dir, reply } => {
+                    // Who asked may have lost patience.
+                    _ = reply.send(names(session, dir.as_deref()).await);
+                }
+            },
+            () = quiet => if !keep_alive(session).await {
+                // Whatever is wrong, the next command will say so.
+                interval = None;
+            },
+        }
+    }
+}
+
+async fn keep_alive(session: &mut Session) -> bool {
+    let Some(client) = session.client() else { return false };
+    matches!(tokio::time::timeout(BRIEF, client.ping()).await, Ok(Ok(_)))
+}
+
+/// Names for completion; none if the server does not say. Those that a terminal would not show as they are, are left out.
+async fn names(session: &mut Session, dir: Option<&str>) -> Vec<String> {
+    let Some(client) = session.client().filter(|client| dir.is_none() || client.peer() == Peer::Extended) else {
+        return Vec::new();
+    };
+    let mut names = Vec::new();
+    let mut show = |entry: crate::client::RemoteEntry| {
+        if names.len() < NAMES && !entry.name.chars().any(is_dangerous) {
+            names.push(if entry.is_dir { format!("{}/", entry.name) } else { entry.name });
+        }
+    };
+    match tokio::time::timeout(BRIEF, client.list_with(dir, &mut show)).await {
+        Ok(Ok(_)) => names,
+        _ => Vec::new(),
+    }
+}
+
+/// Reads the lines of a script.
+fn read_lines(reader: &Reader, mut input: impl BufRead) {
+    let mut line = Vec::new();
+    while reader.go.recv().is_ok() {
+        line.clear();
+        let request = match input.read_until(b'\n', &mut line) {
+            Ok(0) => return,
+            Ok(_) => {
+                let text = line.strip_suffix(b"\n").unwrap_or(&line);
+                match core::str::from_utf8(text) {
+                    Ok(text) => Request::Line(text.to_owned()),
+                    Err(_) => Request::Failed(Failure::usage("standard input: a line that is not UTF-8")),
+                }
+            }
+            Err(error) => Request::Failed(Failure::new("standard input", "local", io_text(&error))),
+        };
+        if reader.requests.send(request).is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args::Settings;
+    use crate::cli::output::testing::output;
+
+    #[test]
+    fn lines_are_quoted_as_for_a_shell() {
+        for (line, words) in [
+            ("get a b", &["get", "a", "b"][..]),
+            ("get 'a b' \"c d\" e\\ f", &["get", "a b", "c d", "e f"]),
+            ("  # a comment", &[]),
+            ("", &[]),
+            ("   ", &[]),
+            ("ls # and a comment", &["ls"]),
+            ("get '#x' a#b", &["get", "#x", "a#b"]),
+            ("rm ''", &["rm", ""]),
+            ("quit\r", &["quit"]),
+        ] {
+            assert_eq!(split(line).unwrap(), words.iter().map(OsString::from).collect::<Vec<_>>(), "{line}");
+        }
+        assert!(split("get 'x").is_err());
+    }
+
+    async fn script(text: &'static [u8]) -> (Outcome, String, String) {
+        let (to, out, err) = output(false);
+        let mut session = Session::new("h.invalid".to_owned(), 1, Mode::Script, Settings::default(), to);
+        let (requests, mut incoming) = unbounded_channel();
+        let (go, wait) = mpsc::channel();
+        let thread = thread::spawn(move || read_lines(&Reader { requests, go: wait }, text));
+        let outcome = carry_out(&mut session, Mode::Script, &go, &mut incoming).await;
+        drop(go);
+        thread.join().unwrap();
+        session.output.flush();
+        (outcome, out.take(), err.take())
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_script_stops_at_the_first_failure() {
+        let (outcome, out, err) = script(b"# comment\n\nlpwd\nhelp frob\nlpwd\n").await;
+        assert_eq!(outcome, Outcome::Failed);
+        assert_eq!(out.lines().count(), 1);
+        assert_eq!(err, "host-cli: line 4: help frob: no such command; `help` lists them\n");
+        let (outcome, _, err) = script(b"lpwd\nfrob\n").await;
+        assert_eq!(outcome, Outcome::Usage);
+        assert!(err.starts_with("host-cli: line 2: "), "{err}");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_script_ends_with_its_input_or_with_quit() {
+        let (outcome, out, err) = script(b"lpwd\nquit\nlpwd").await;
+        assert_eq!((outcome, out.lines().count(), err.as_str()), (Outcome::Done, 1, ""));
+        let (outcome, out, _) = script(b"lpwd\nlpwd").await;
+        assert_eq!((outcome, out.lines().count()), (Outcome::Done, 2));
+        assert_eq!(script(b"").await.0, Outcome::Done);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn lines_that_make_no_sense_are_usage_failures() {
+        for text in [&b"get 'x\n"[..], b"\xff\n", b"put - -o x\n", b"ls --retries 3\n"] {
+            let (outcome, _, err) = script(text).await;
+            assert!(outcome != Outcome::Done && err.lines().count() == 1, "{err}");
+        }
+    }
+}

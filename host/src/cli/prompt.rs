@@ -1,0 +1,100 @@
+//! The prompt: line editing, history, completion. All of it runs on the thread that reads lines.
+
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+
+use rustyline::completion::Pair;
+use rustyline::error::ReadlineError;
+use rustyline::history::DefaultHistory;
+use rustyline::{CompletionType, Config, Context, Editor, Helper, Highlighter, Hinter, Validator};
+
+use super::complete::{Candidate, RemoteNames, complete};
+use super::failure::Failure;
+use super::lines::{Reader, Request};
+
+/// What a line is asked for with.
+const PROMPT: &str = "skiff> ";
+/// Lines that the history keeps.
+const HISTORY: usize = 1000;
+
+/// Reads lines from the terminal and hands them over, until the session wants no more or Ctrl-D.
+pub(crate) fn read_lines(reader: &Reader) {
+    if let Err(error) = try_read_lines(reader) {
+        let failure = Failure::new("terminal", "local", crate::client::sanitize(&error.to_string()));
+        _ = reader.requests.send(Request::Failed(failure));
+    }
+}
+
+fn try_read_lines(reader: &Reader) -> rustyline::Result<()> {
+    let config = Config::builder()
+        .max_history_size(HISTORY)?
+        .history_ignore_dups(true)?
+        .history_ignore_space(true)
+        .completion_type(CompletionType::List)
+        .build();
+    let mut editor = Editor::<Completion, DefaultHistory>::with_config(config)?;
+    editor.set_helper(Some(Completion { names: RemoteNames::new(reader.requests.clone()) }));
+    let history = history_file();
+    if let Some(path) = &history {
+        // There is none the first time.
+        _ = editor.load_history(path);
+    }
+    while reader.go.recv().is_ok() {
+        if let Some(helper) = editor.helper_mut() {
+            // The last command may have changed what is there.
+            helper.names.forget();
+        }
+        let line = loop {
+            match editor.readline(PROMPT) {
+                Ok(line) => break line,
+                // Ctrl-C: another line.
+                Err(ReadlineError::Interrupted) => {}
+                Err(ReadlineError::Eof) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        };
+        if !line.trim().is_empty()
+            && editor.add_history_entry(&line)?
+            && let Some(path) = &history
+        {
+            // A history that can't be kept is no reason to stop.
+            _ = editor.append_history(path);
+        }
+        if reader.requests.send(Request::Line(line)).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Where the history is kept: `skiff/history` in the directory for state. `None` if there is no such directory, or the
+/// variable `SKIFF_HISTORY` is empty; otherwise it names the file.
+fn history_file() -> Option<PathBuf> {
+    let path = match env::var_os("SKIFF_HISTORY") {
+        Some(path) if path.is_empty() => return None,
+        Some(path) => PathBuf::from(path),
+        None => {
+            let state = env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+            state.or_else(|| env::home_dir().map(|home| home.join(".local/state")))?.join("skiff/history")
+        }
+    };
+    fs::create_dir_all(path.parent()?).ok()?;
+    Some(path)
+}
+
+/// Completion, as rustyline asks for it.
+#[derive(Helper, Highlighter, Hinter, Validator)]
+struct Completion {
+    names: RemoteNames,
+}
+
+impl rustyline::completion::Completer for Completion {
+    type Candidate = Pair;
+
+    fn complete(&self, line: &str, pos: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
+        let (start, candidates) = complete(&line[..pos], &self.names);
+        let pair = |Candidate { shown, inserted }| Pair { display: shown, replacement: inserted };
+        Ok((start, candidates.into_iter().map(pair).collect()))
+    }
+}

@@ -1,0 +1,363 @@
+//! Telling how transfers go: one line a file, errors, the progress bar.
+
+use core::time::Duration;
+use std::time::Instant;
+
+use super::failure::{Failure, FailureKind};
+use super::format::{count, seconds};
+use super::json::{Object, hex_text};
+use super::output::Output;
+use super::progress::Progress;
+use super::stream::DataOut;
+use crate::client::{Error, Observer, Received, Sent};
+
+/// One file of a transfer, as its report names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Label {
+    /// The server's name of it.
+    pub(crate) name: String,
+    /// The local file asked for; `None` for standard input and output.
+    pub(crate) local: Option<String>,
+}
+
+/// Watches transfers and tells of them.
+pub(crate) struct Reporter<'a> {
+    output: &'a mut Output,
+    verb: &'static str,
+    labels: Vec<Label>,
+    progress: Progress,
+    /// The data goes to standard output: nothing else may.
+    silent: Option<DataOut>,
+    begun: Vec<Option<Instant>>,
+    succeeded: usize,
+    cancelled: usize,
+    /// A connection that failed takes all that is left with it: told once.
+    lost: usize,
+}
+
+impl<'a> Reporter<'a> {
+    /// A reporter of the files `labels`, which have `total` bytes together if that is known.
+    pub(crate) fn new(
+        output: &'a mut Output,
+        verb: &'static str,
+        labels: Vec<Label>,
+        total: Option<u64>,
+        bar: bool,
+    ) -> Self {
+        let bar = bar && !output.is_quiet();
+        let progress = Progress::new(bar, labels.len(), total);
+        let begun = vec![None; labels.len()];
+        Self { output, verb, labels, progress, silent: None, begun, succeeded: 0, cancelled: 0, lost: 0 }
+    }
+
+    /// Says nothing on standard output, where the data goes; and nothing at all of a reader that went away.
+    #[must_use]
+    pub(crate) fn silent(mut self, data: DataOut) -> Self {
+        self.silent = Some(data);
+        self
+    }
+
+    /// Tells what was not told file by file.
+    pub(crate) fn finish(mut self) {
+        self.progress.clear();
+        let total = self.labels.len();
+        if self.lost > 1 && !self.output.is_json() {
+            let message = format!("{} more for the same reason", count(self.lost - 1, "file"));
+            self.output.failure(Some(self.verb), &plain("lost", message, FailureKind::Whole));
+        }
+        if self.cancelled > 0 && !self.output.is_json() {
+            let mut message = "cancelled".to_owned();
+            if total > 1 {
+                message = format!("{message}, {} of {} done", self.succeeded, count(total, "file"));
+            }
+            if self.verb == "get" && self.silent.is_none() {
+                message.push_str("; -c continues");
+            }
+            let mut failure = plain("cancelled", message, FailureKind::Cancelled);
+            if let [label] = self.labels.as_slice() {
+                failure.subject = Some(self.subject(label));
+            }
+            self.output.failure(Some(self.verb), &failure);
+        }
+    }
+
+    /// What a line about the file calls it: what the user gave.
+    fn subject(&self, label: &Label) -> String {
+        match &label.local {
+            Some(local) if self.verb == "put" => local.clone(),
+            None if self.verb == "put" => "-".to_owned(),
+            _ => label.name.clone(),
+        }
+    }
+
+    fn failed(&mut self, job: usize, error: &Error) {
+        let Some(label) = self.labels.get(job) else { return };
+        if self.silent.as_ref().is_some_and(DataOut::is_broken) {
+            return;
+        }
+        let failure = Failure::client(self.verb, Some(&self.subject(label)), error);
+        let told = match failure.kind {
+            FailureKind::Cancelled => {
+                self.cancelled += 1;
+                false
+            }
+            FailureKind::Whole => {
+                self.lost += 1;
+                self.lost == 1
+            }
+            _ => true,
+        };
+        if told || self.output.is_json() {
+            let Self { progress, output, verb, .. } = self;
+            progress.suspend(|| output.failure(Some(verb), &failure));
+        }
+    }
+
+    fn succeeded(&mut self, object: &Object<'_>, line: impl FnOnce() -> String) {
+        self.succeeded += 1;
+        if self.silent.is_none() {
+            let Self { progress, output, .. } = self;
+            progress.suspend(|| output.confirm(object, line));
+        }
+    }
+
+    fn time_of(&self, job: usize) -> Duration {
+        self.begun.get(job).copied().flatten().map(|begun| begun.elapsed()).unwrap_or_default()
+    }
+}
+
+fn plain(code: &str, message: String, kind: FailureKind) -> Failure {
+    Failure { subject: None, code: code.to_owned(), message, kind }
+}
+
+impl Observer for Reporter<'_> {
+    fn started(&mut self, job: usize, _name: &str, size: u64, offset: u64) {
+        if let Some(begun) = self.begun.get_mut(job) {
+            begun.get_or_insert_with(Instant::now);
+        }
+        if let Some(label) = self.labels.get(job) {
+            self.progress.started(job, &label.name, size, offset);
+        }
+    }
+
+    fn progress(&mut self, job: usize, bytes: u64) {
+        self.progress.moved(job, bytes);
+    }
+
+    fn received(&mut self, job: usize, result: &Result<Received, Error>) {
+        self.progress.ended();
+        let received = match result {
+            Ok(received) => received,
+            Err(error) => return self.failed(job, error),
+        };
+        let Some(label) = self.labels.get(job).cloned() else { return };
+        let time = self.time_of(job);
+        let path = received.path.as_ref().map(|path| path.to_string_lossy().into_owned());
+        let object = Object::Get {
+            name: &label.name,
+            local: path.as_deref(),
+            size: received.size,
+            resumed: received.resumed,
+            seconds: time.as_secs_f64(),
+            crc32c: received.crc,
+            verified: received.verified,
+        };
+        self.succeeded(&object, || {
+            let mut line = format!("get {}{}", headline(&label.name, received.size, time), resumed(received.resumed));
+            line.push_str(&match received.crc {
+                Some(crc) if received.verified => format!(", crc32c {}", hex_text(crc)),
+                Some(crc) => format!(", crc32c {} (not compared: the server sent none)", hex_text(crc)),
+                None => ", not verified (this server sends no checksum)".to_owned(),
+            });
+            if let Some(path) = &path {
+                if label.local.as_ref().is_some_and(|asked| asked != path) {
+                    line.push_str(&format!(", saved as {path}: the other exists (-f replaces it)"));
+                } else if *path != label.name {
+                    line.push_str(&format!(", saved as {path}"));
+                }
+            }
+            line
+        });
+    }
+
+    fn sent(&mut self, job: usize, result: &Result<Sent, Error>) {
+        self.progress.ended();
+        let sent = match result {
+            Ok(sent) => sent,
+            Err(error) => return self.failed(job, error),
+        };
+        let Some(label) = self.labels.get(job).cloned() else { return };
+        let time = self.time_of(job);
+        let object = Object::Put {
+            name: &label.name,
+            local: label.local.as_deref(),
+            size: sent.size,
+            resumed: sent.resumed,
+            seconds: time.as_secs_f64(),
+            crc32c: sent.crc,
+            confirmed: sent.confirmed,
+        };
+        let subject = self.subject(&label);
+        self.succeeded(&object, || {
+            let mut line = format!("put {}{}", headline(&subject, sent.size, time), resumed(sent.resumed));
+            if !sent.confirmed {
+                line.push_str(", sent (this server does not confirm)");
+            } else if let Some(crc) = sent.crc {
+                line.push_str(&format!(", crc32c {}", hex_text(crc)));
+            } else {
+                line.push_str(", not verified (no checksum)");
+            }
+            if subject != label.name {
+                line.push_str(&format!(", {} {}", if sent.confirmed { "stored as" } else { "as" }, label.name));
+            }
+            line
+        });
+    }
+
+    fn retrying(&mut self, attempt: u32, error: &Error) {
+        let text = format!("{error}; connecting again ({attempt})");
+        let Self { progress, output, .. } = self;
+        progress.suspend(|| output.note(&text));
+    }
+}
+
+/// `notes.txt: 1234 bytes, 0.012 s`
+fn headline(name: &str, size: u64, time: Duration) -> String {
+    format!("{name}: {size} bytes, {}", seconds(time))
+}
+
+fn resumed(bytes: u64) -> String {
+    if bytes > 0 { format!(", continued at {bytes}") } else { String::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::cli::output::Outcome;
+    use crate::cli::output::testing::{Sink, output};
+    use crate::client::ErrorCode;
+
+    fn label(name: &str, local: Option<&str>) -> Label {
+        Label { name: name.to_owned(), local: local.map(str::to_owned) }
+    }
+
+    fn received(path: Option<&str>) -> Received {
+        Received {
+            path: path.map(Into::into),
+            size: 9,
+            resumed: 0,
+            verified: true,
+            crc: Some(0xe306_9283),
+            mtime: None,
+        }
+    }
+
+    fn run(verb: &'static str, labels: &[Label], json: bool, act: impl FnOnce(&mut Reporter<'_>)) -> (String, String) {
+        let (mut to, out, err): (_, Sink, Sink) = output(false);
+        to.set_form(json, false);
+        let mut reporter = Reporter::new(&mut to, verb, labels.to_vec(), None, false);
+        act(&mut reporter);
+        reporter.finish();
+        to.flush();
+        (out.take(), err.take())
+    }
+
+    #[test]
+    fn a_fetched_file_is_one_line() {
+        let labels = [label("a/n.txt", Some("n.txt")), label("n.txt", Some("n.txt")), label("x", Some("x"))];
+        let (out, err) = run("get", &labels, false, |reporter| {
+            reporter.received(0, &Ok(received(Some("n.txt"))));
+            reporter.received(1, &Ok(received(Some("n(1).txt"))));
+            let resumed = Received { resumed: 4, verified: false, crc: None, ..received(Some("x")) };
+            reporter.received(2, &Ok(resumed));
+        });
+        let lines: Vec<_> = out.lines().collect();
+        assert_eq!(lines[0], "get a/n.txt: 9 bytes, 0.0000 s, crc32c e3069283, saved as n.txt");
+        assert_eq!(
+            lines[1],
+            "get n.txt: 9 bytes, 0.0000 s, crc32c e3069283, saved as n(1).txt: the other exists (-f replaces it)"
+        );
+        assert_eq!(lines[2], "get x: 9 bytes, 0.0000 s, continued at 4, not verified (this server sends no checksum)");
+        assert_eq!(err, "");
+    }
+
+    #[test]
+    fn a_sent_file_is_one_line_and_a_classic_server_does_not_confirm() {
+        let labels = [label("x.txt", Some("d/x.txt")), label("y", Some("y")), label("b.tar", None)];
+        let (out, _) = run("put", &labels, false, |reporter| {
+            let sent = Sent { size: 3, resumed: 0, crc: Some(1), confirmed: true };
+            reporter.sent(0, &Ok(sent.clone()));
+            reporter.sent(1, &Ok(Sent { crc: None, confirmed: false, ..sent.clone() }));
+            reporter.sent(2, &Ok(sent));
+        });
+        let lines: Vec<_> = out.lines().collect();
+        assert_eq!(lines[0], "put d/x.txt: 3 bytes, 0.0000 s, crc32c 00000001, stored as x.txt");
+        assert_eq!(lines[1], "put y: 3 bytes, 0.0000 s, sent (this server does not confirm)");
+        assert_eq!(lines[2], "put -: 3 bytes, 0.0000 s, crc32c 00000001, stored as b.tar");
+    }
+
+    #[test]
+    fn transfers_are_objects_with_json() {
+        let (out, _) = run("get", &[label("n", None)], true, |reporter| reporter.received(0, &Ok(received(None))));
+        assert_eq!(
+            out,
+            "{\"type\":\"get\",\"name\":\"n\",\"local\":null,\"size\":9,\"resumed\":0,\"seconds\":0.0,\
+             \"crc32c\":\"e3069283\",\"verified\":true}\n"
+        );
+    }
+
+    #[test]
+    fn a_lost_connection_is_told_once() {
+        let labels: Vec<_> = (0..5).map(|n| label(&format!("f{n}"), None)).collect();
+        let lost = Error::Lost {
+            address: "h:1".to_owned(),
+            source: Arc::new(io::Error::new(io::ErrorKind::ConnectionReset, "reset")),
+        };
+        let gone =
+            Error::Refused { code: Some(ErrorCode::NotFound), word: "not-found".to_owned(), text: String::new() };
+        let (_, err) = run("get", &labels, false, |reporter| {
+            reporter.received(0, &Err(gone.clone()));
+            for job in 1..5 {
+                reporter.received(job, &Err(lost.clone()));
+            }
+        });
+        let lines: Vec<_> = err.lines().collect();
+        assert_eq!(lines.len(), 3, "{err}");
+        assert_eq!(lines[0], "host-cli: get f0: no such file on the server");
+        assert_eq!(lines[1], "host-cli: get f1: connection to h:1 lost: reset");
+        assert_eq!(lines[2], "host-cli: get: 3 files more for the same reason");
+        let (_, err) = run("get", &labels, true, |reporter| {
+            for job in 0..5 {
+                reporter.received(job, &Err(lost.clone()));
+            }
+        });
+        assert_eq!(err.lines().count(), 5, "in JSON every file has its object");
+    }
+
+    #[test]
+    fn a_cancelled_transfer_says_how_far_it_came() {
+        let labels: Vec<_> = (0..3).map(|n| label(&format!("f{n}"), Some("x"))).collect();
+        let (mut to, _, err) = output(false);
+        let mut reporter = Reporter::new(&mut to, "get", labels, None, false);
+        reporter.received(0, &Ok(received(Some("x"))));
+        reporter.received(1, &Err(Error::Cancelled));
+        reporter.received(2, &Err(Error::Cancelled));
+        reporter.finish();
+        assert_eq!(err.take(), "host-cli: get: cancelled, 1 of 3 files done; -c continues\n");
+        assert_eq!(to.take_outcome(), Outcome::Cancelled);
+    }
+
+    #[test]
+    fn nothing_is_said_where_the_data_goes() {
+        let (mut to, out, _) = output(false);
+        let mut reporter =
+            Reporter::new(&mut to, "get", vec![label("n", None)], None, false).silent(DataOut::standard());
+        reporter.received(0, &Ok(received(None)));
+        reporter.finish();
+        to.flush();
+        assert_eq!(out.take(), "");
+    }
+}

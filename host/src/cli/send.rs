@@ -1,0 +1,362 @@
+//! `put`.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use super::command::Put;
+use super::failure::Failure;
+use super::glob::{Wanted, expand_local};
+use super::json::Object;
+use super::report::{Label, Reporter};
+use super::session::Context;
+use super::tree;
+use crate::client::{ErrorCode, Peer, Source, Upload, UploadOptions, sanitize};
+
+/// Carries out `put`; `stdin` is standard input, if one of the files is `-`.
+///
+/// # Errors
+/// What concerns the whole command; what concerns one of its files has been reported.
+pub(crate) async fn put(context: &mut Context<'_>, args: &Put, stdin: Option<File>) -> Result<(), Failure> {
+    if args.recursive && context.client.hello().await.map_err(whole)?.is_none() {
+        let message = super::failure::needs_extended("put -r");
+        return Err(Failure { subject: None, ..Failure::new("", "needs-extended", message) });
+    }
+    let plan = Plan::new(args, stdin)?;
+    plan.failures.iter().for_each(|failure| context.fail(failure));
+    for (path, why) in &plan.skipped {
+        context.output.note(&format!("put {}: left out, {why}", path.to_string_lossy()));
+    }
+    let labels = plan.files.iter().map(Planned::label).collect();
+    let total = plan.files.iter().map(|file| file.size).sum();
+    let missing =
+        tree::empty_dirs(plan.files.iter().map(|file| file.name.as_str()), plan.dirs.iter().map(String::as_str));
+    let jobs: Vec<_> = plan.files.into_iter().map(|file| Upload { source: file.source, name: file.name }).collect();
+    if !jobs.is_empty() {
+        let options = UploadOptions { resume: args.r#continue, force: args.force, ..UploadOptions::default() };
+        let mut reporter = Reporter::new(context.output, "put", labels, Some(total), context.bars);
+        context.client.upload(jobs, &options, &mut reporter).await;
+        reporter.finish();
+    }
+    if !missing.is_empty() && context.client.peer() == Peer::Extended {
+        make_empty(context, &missing).await;
+    }
+    Ok(())
+}
+
+fn whole(error: crate::client::Error) -> Failure {
+    Failure::client("put", None, &error)
+}
+
+/// Makes the directories that no file has brought into being. A flat store has none.
+async fn make_empty(context: &mut Context<'_>, dirs: &[String]) {
+    for (dir, result) in dirs.iter().zip(context.client.mkdir_many(dirs).await) {
+        match result {
+            Ok(()) => {
+                let object = Object::Done { command: "mkdir", name: dir, to: None };
+                context.output.confirm(&object, || format!("put {dir}/: made"));
+            }
+            Err(error) => match error.code() {
+                Some(ErrorCode::Exists) => {}
+                Some(ErrorCode::Unsupported) => {
+                    context.output.note(&format!("put {dir}/: left out, this server has no directories"));
+                }
+                _ => {
+                    let failure = Failure::client("put", Some(dir), &error);
+                    context.fail(&failure);
+                    if failure.is_final() {
+                        return;
+                    }
+                }
+            },
+        }
+    }
+}
+
+/// A file that is to be sent.
+#[derive(Debug)]
+struct Planned {
+    source: Source,
+    name: String,
+    size: u64,
+}
+
+impl Planned {
+    fn label(&self) -> Label {
+        let local = match &self.source {
+            Source::Path(path) => Some(path.to_string_lossy().into_owned()),
+            Source::File(_) => None,
+        };
+        Label { name: self.name.clone(), local }
+    }
+}
+
+/// What the server is to call what is sent: what `-o` of a `put` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Naming<'a> {
+    /// The file's own name, in this directory; `None` for the root.
+    Directory(Option<&'a str>),
+    /// This name.
+    Named(&'a str),
+}
+
+impl<'a> Naming<'a> {
+    fn parse(output: Option<&'a str>) -> Self {
+        let Some(output) = output else { return Self::Directory(None) };
+        let trimmed = output.trim_end_matches('/');
+        match trimmed {
+            "" | "." if output.ends_with('/') || output == "." => Self::Directory(None),
+            _ if output.ends_with('/') => Self::Directory(Some(trimmed)),
+            _ => Self::Named(output),
+        }
+    }
+
+    /// The server's name of what is called `own` here.
+    fn name(self, own: &str) -> String {
+        match self {
+            Self::Directory(Some(dir)) => format!("{dir}/{own}"),
+            Self::Directory(None) => own.to_owned(),
+            Self::Named(name) => name.to_owned(),
+        }
+    }
+}
+
+/// Which files are to be sent, and as what.
+#[derive(Debug, Default)]
+struct Plan {
+    files: Vec<Planned>,
+    /// Directories on the server, parents first.
+    dirs: Vec<String>,
+    skipped: Vec<(PathBuf, &'static str)>,
+    failures: Vec<Failure>,
+    taken: HashSet<String>,
+}
+
+impl Plan {
+    /// Looks at the local files.
+    ///
+    /// # Errors
+    /// Several things are to have one name, or standard input has none.
+    fn new(args: &Put, stdin: Option<File>) -> Result<Self, Failure> {
+        let naming = Naming::parse(args.output.as_deref());
+        let mut plan = Self::default();
+        let mut found = Vec::new();
+        let wanted = if args.recursive { Wanted::Any } else { Wanted::Files };
+        for file in &args.files {
+            if file == "-" {
+                if !matches!(naming, Naming::Named(_)) {
+                    return Err(Failure::usage("standard input has no name: give one with -o NAME"));
+                }
+                found.push(PathBuf::from("-"));
+                continue;
+            }
+            match expand_local(file, wanted) {
+                Ok(paths) => found.extend(paths),
+                Err(failure) => plan.failures.push(failure),
+            }
+        }
+        if let (Naming::Named(name), 2..) = (naming, found.len()) {
+            return Err(Failure::usage(super::fetch::several(&sanitize(name))));
+        }
+        let mut stdin = stdin;
+        let mut seen = HashSet::new();
+        for path in found {
+            if path == Path::new("-") {
+                if let Some(file) = stdin.take() {
+                    let size = file.metadata().map_or(0, |meta| meta.len());
+                    plan.add(Source::File(file), naming.name("-"), size);
+                }
+            } else if seen.insert(path.clone()) {
+                plan.path(path, naming, args.recursive);
+            }
+        }
+        Ok(plan)
+    }
+
+    /// A file or a tree.
+    fn path(&mut self, path: PathBuf, naming: Naming<'_>, recursive: bool) {
+        let meta = match fs::metadata(&path) {
+            Ok(meta) => meta,
+            Err(error) => return self.failures.push(Failure::local(&path, &error)),
+        };
+        if meta.is_dir() && recursive {
+            return self.tree(&path, naming);
+        }
+        let why = if meta.is_dir() {
+            "a directory (-r sends it)"
+        } else if !meta.is_file() {
+            "not a regular file"
+        } else {
+            match own_name(&path, naming) {
+                Ok(name) => self.add(Source::Path(path), name, meta.len()),
+                Err(failure) => self.failures.push(failure),
+            }
+            return;
+        };
+        self.failures.push(Failure::new(path.to_string_lossy(), "local", why));
+    }
+
+    fn tree(&mut self, root: &Path, naming: Naming<'_>) {
+        // `.` and `..` have no name of their own: what is in them goes where they would.
+        let top = match (naming, root.file_name()) {
+            (Naming::Directory(None), None) => Ok(None),
+            (Naming::Directory(Some(dir)), None) => Ok(Some(dir.to_owned())),
+            _ => own_name(root, naming).map(Some),
+        };
+        let (top, tree) = match (top, tree::walk(root)) {
+            (Ok(top), Ok(tree)) => (top, tree),
+            (Err(failure), _) => return self.failures.push(failure),
+            (_, Err(error)) => return self.failures.push(Failure::local(root, &error)),
+        };
+        let name = |below: &str| match &top {
+            Some(top) => format!("{top}/{below}"),
+            None => below.to_owned(),
+        };
+        self.dirs.extend(top.clone());
+        self.dirs.extend(tree.dirs.iter().map(|dir| name(dir)));
+        self.skipped.extend(tree.skipped);
+        self.failures.extend(tree.failures);
+        for file in tree.files {
+            self.add(Source::Path(file.path), name(&file.name), file.size);
+        }
+    }
+
+    fn add(&mut self, source: Source, name: String, size: u64) {
+        if self.taken.insert(name.clone()) {
+            self.files.push(Planned { source, name, size });
+        } else {
+            let label = Planned { source, name, size }.label();
+            let message = format!("another file of this command is stored as {}", sanitize(&label.name));
+            self.failures.push(Failure::new(label.local.unwrap_or_else(|| "-".to_owned()), "exists", message));
+        }
+    }
+}
+
+/// The server's name of the local file `path`.
+fn own_name(path: &Path, naming: Naming<'_>) -> Result<String, Failure> {
+    if let Naming::Named(name) = naming {
+        return Ok(name.to_owned());
+    }
+    let own = path.file_name().unwrap_or(OsStr::new(""));
+    own.to_str().map(|own| naming.name(own)).ok_or_else(|| {
+        Failure::new(path.to_string_lossy(), "bad-name", "the name is not UTF-8: give another with -o NAME")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(files: &[&Path], output: Option<&str>, recursive: bool) -> Put {
+        Put {
+            files: files.iter().map(|file| file.as_os_str().to_owned()).collect(),
+            output: output.map(str::to_owned),
+            recursive,
+            ..Put::default()
+        }
+    }
+
+    fn names(plan: &Plan) -> Vec<&str> {
+        plan.files.iter().map(|file| file.name.as_str()).collect()
+    }
+
+    fn scene() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("t/sub/empty")).unwrap();
+        for name in ["a.bin", "b.bin", "t/a.bin", "t/sub/c"] {
+            fs::write(dir.path().join(name), name).unwrap();
+        }
+        dir
+    }
+
+    #[test]
+    fn the_argument_of_o_is_a_name_or_a_directory() {
+        for (output, naming) in [
+            (None, Naming::Directory(None)),
+            (Some("x"), Naming::Named("x")),
+            (Some("x/"), Naming::Directory(Some("x"))),
+            (Some("x/y//"), Naming::Directory(Some("x/y"))),
+            (Some("/"), Naming::Directory(None)),
+            (Some("."), Naming::Directory(None)),
+            (Some("./"), Naming::Directory(None)),
+        ] {
+            assert_eq!(Naming::parse(output), naming, "{output:?}");
+        }
+    }
+
+    #[test]
+    fn files_are_stored_under_their_own_name() {
+        let dir = scene();
+        let glob = dir.path().join("*.bin");
+        let plan = Plan::new(&args(&[&glob], None, false), None).unwrap();
+        assert_eq!(names(&plan), ["a.bin", "b.bin"]);
+        assert_eq!(plan.files[0].size, 5);
+        let plan = Plan::new(&args(&[&glob], Some("data/"), false), None).unwrap();
+        assert_eq!(names(&plan), ["data/a.bin", "data/b.bin"]);
+        let plan = Plan::new(&args(&[&dir.path().join("t/a.bin")], Some("x"), false), None).unwrap();
+        assert_eq!(names(&plan), ["x"]);
+    }
+
+    #[test]
+    fn one_name_is_for_one_file() {
+        let dir = scene();
+        let (a, b, other) = (dir.path().join("a.bin"), dir.path().join("b.bin"), dir.path().join("t/a.bin"));
+        assert_eq!(Plan::new(&args(&[&a, &b], Some("x"), false), None).unwrap_err().code, "usage");
+        let plan = Plan::new(&args(&[&a, &other, &a], None, false), None).unwrap();
+        assert_eq!(names(&plan), ["a.bin"]);
+        assert!(plan.failures.len() == 1 && plan.failures[0].message.contains("stored as a.bin"), "{plan:?}");
+    }
+
+    #[test]
+    fn trees_keep_their_shape() {
+        let dir = scene();
+        let tree = dir.path().join("t");
+        let plan = Plan::new(&args(&[&tree], None, true), None).unwrap();
+        assert_eq!(names(&plan), ["t/a.bin", "t/sub/c"]);
+        assert_eq!(plan.dirs, ["t", "t/sub", "t/sub/empty"]);
+        let plan = Plan::new(&args(&[&tree], Some("copy"), true), None).unwrap();
+        assert_eq!(names(&plan), ["copy/a.bin", "copy/sub/c"]);
+        let plan = Plan::new(&args(&[&tree], Some("in/"), true), None).unwrap();
+        assert_eq!(names(&plan), ["in/t/a.bin", "in/t/sub/c"]);
+        let plan = Plan::new(&args(&[&tree.join("sub/..")], None, true), None).unwrap();
+        assert_eq!(names(&plan), ["a.bin", "sub/c"]);
+    }
+
+    #[test]
+    fn what_is_no_file_is_a_failure_and_the_rest_goes_on() {
+        let dir = scene();
+        let missing = dir.path().join("none");
+        let tree = dir.path().join("t");
+        let a = dir.path().join("a.bin");
+        let plan = Plan::new(&args(&[&missing, &tree, &a], None, false), None).unwrap();
+        assert_eq!(names(&plan), ["a.bin"]);
+        assert_eq!(plan.failures.len(), 2);
+        assert_eq!(plan.failures[1].message, "a directory (-r sends it)");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_name_that_is_not_utf8_needs_another() {
+        use std::os::unix::ffi::OsStrExt;
+        let dir = tempfile::tempdir().unwrap();
+        let odd = dir.path().join(OsStr::from_bytes(b"x\xff"));
+        fs::write(&odd, "x").unwrap();
+        let plan = Plan::new(&args(&[&odd], None, false), None).unwrap();
+        assert!(plan.files.is_empty() && plan.failures[0].message.contains("-o NAME"), "{plan:?}");
+        let plan = Plan::new(&args(&[&odd], Some("good"), false), None).unwrap();
+        assert_eq!(names(&plan), ["good"]);
+    }
+
+    #[test]
+    fn standard_input_needs_a_name() {
+        let stdin = || {
+            let file = tempfile::tempfile().unwrap();
+            std::io::Write::write_all(&mut &file, b"12345").unwrap();
+            Some(file)
+        };
+        assert_eq!(Plan::new(&args(&[Path::new("-")], None, false), stdin()).unwrap_err().code, "usage");
+        let plan = Plan::new(&args(&[Path::new("-")], Some("x"), false), stdin()).unwrap();
+        assert_eq!((names(&plan), plan.files[0].size), (vec!["x"], 5));
+    }
+}

@@ -1,0 +1,210 @@
+//! The contents of files on standard output and from standard input.
+
+use core::fmt::Write as _;
+use core::sync::atomic::{AtomicBool, Ordering};
+use std::fs::File;
+use std::io::{self, IsTerminal, Seek, Write};
+use std::sync::Arc;
+
+use crate::client::is_dangerous;
+
+/// Standard output for the contents of files: as they are, or made safe if it is a terminal.
+#[derive(Debug, Clone)]
+pub(crate) struct DataOut {
+    /// Set when nobody reads any more.
+    broken: Arc<AtomicBool>,
+    terminal: bool,
+}
+
+impl DataOut {
+    /// Standard output.
+    pub(crate) fn standard() -> Self {
+        Self { broken: Arc::new(AtomicBool::new(false)), terminal: io::stdout().is_terminal() }
+    }
+
+    /// True if a write has failed because nobody reads any more.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+
+    /// A writer for one file.
+    ///
+    /// # Errors
+    /// There is no standard output.
+    pub(crate) fn writer(&self) -> io::Result<Box<dyn Write + Send>> {
+        let watched = Watched { inner: duplicate(&io::stdout())?, broken: Arc::clone(&self.broken) };
+        Ok(if self.terminal { Box::new(SafeWriter::new(watched)) } else { Box::new(watched) })
+    }
+}
+
+/// The file behind standard output, past the line buffer that would look for an LF in every block.
+#[cfg(unix)]
+fn duplicate(stdout: &io::Stdout) -> io::Result<File> {
+    use std::os::fd::AsFd;
+    Ok(stdout.as_fd().try_clone_to_owned()?.into())
+}
+
+#[cfg(not(unix))]
+fn duplicate(_: &io::Stdout) -> io::Result<io::Stdout> {
+    Ok(io::stdout())
+}
+
+/// A writer that remembers a reader that went away.
+struct Watched<W> {
+    inner: W,
+    broken: Arc<AtomicBool>,
+}
+
+impl<W> Watched<W> {
+    fn watch<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        if matches!(&result, Err(error) if error.kind() == io::ErrorKind::BrokenPipe) {
+            self.broken.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+impl<W: Write> Write for Watched<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let result = self.inner.write(bytes);
+        self.watch(result)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let result = self.inner.flush();
+        self.watch(result)
+    }
+}
+
+/// Writes text to a terminal with everything replaced that could steer it; LF and TAB pass. A character may come in
+/// pieces.
+struct SafeWriter<W: Write> {
+    inner: W,
+    /// The beginning of a character whose end is still to come.
+    pending: Vec<u8>,
+}
+
+impl<W: Write> SafeWriter<W> {
+    fn new(inner: W) -> Self {
+        Self { inner, pending: Vec::with_capacity(4) }
+    }
+
+    fn put(&mut self, text: &str, safe: &mut String) {
+        for c in text.chars() {
+            if is_dangerous(c) && c != '\n' && c != '\t' {
+                _ = write!(safe, "\\u{{{:x}}}", u32::from(c));
+            } else {
+                safe.push(c);
+            }
+        }
+    }
+
+    /// What is left at the end is no character.
+    fn finish(&mut self) {
+        let rest: String = self.pending.drain(..).map(|byte| format!("\\x{byte:02x}")).collect();
+        _ = self.inner.write_all(rest.as_bytes()).and_then(|()| self.inner.flush());
+    }
+}
+
+impl<W: Write> Write for SafeWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut all = core::mem::take(&mut self.pending);
+        all.extend_from_slice(bytes);
+        let mut safe = String::with_capacity(all.len());
+        let mut rest = all.as_slice();
+        while !rest.is_empty() {
+            match core::str::from_utf8(rest) {
+                Ok(text) => {
+                    self.put(text, &mut safe);
+                    rest = &[];
+                }
+                Err(error) => {
+                    let (good, bad) = rest.split_at(error.valid_up_to());
+                    self.put(core::str::from_utf8(good).unwrap_or_default(), &mut safe);
+                    let Some(len) = error.error_len() else {
+                        self.pending = bad.to_vec();
+                        break;
+                    };
+                    for byte in &bad[..len] {
+                        _ = write!(safe, "\\x{byte:02x}");
+                    }
+                    rest = &bad[len..];
+                }
+            }
+        }
+        self.inner.write_all(safe.as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl<W: Write> Drop for SafeWriter<W> {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// Copies standard input to a temporary file, whose length can be told to a server before the first byte goes out.
+///
+/// # Errors
+/// The temporary directory is full or not there; standard input can't be read.
+pub(crate) fn spool_stdin() -> io::Result<File> {
+    let mut file = tempfile::tempfile()?;
+    io::copy(&mut io::stdin().lock(), &mut file)?;
+    file.rewind()?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(pieces: &[&[u8]]) -> String {
+        let mut out = Vec::new();
+        let mut writer = SafeWriter::new(&mut out);
+        for piece in pieces {
+            writer.write_all(piece).unwrap();
+        }
+        drop(writer);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_terminal_gets_text_and_nothing_that_steers_it() {
+        assert_eq!(shown(&[b"a\tb\nc"]), "a\tb\nc");
+        assert_eq!(shown(&[b"a\x1b[2Jb\r\n"]), "a\\u{1b}[2Jb\\u{d}\n");
+        assert_eq!(shown(&["\u{202e}ö\u{9b}".as_bytes()]), "\\u{202e}ö\\u{9b}");
+        assert_eq!(shown(&[b"a\xff\xfeb"]), "a\\xff\\xfeb");
+        assert_eq!(shown(&[b"\xe2\x82"]), "\\xe2\\x82");
+    }
+
+    #[test]
+    fn a_character_may_come_in_pieces() {
+        let text = "aé€😀\u{202e}z".as_bytes();
+        let whole = shown(&[text]);
+        for at in 0..=text.len() {
+            assert_eq!(shown(&[&text[..at], &text[at..]]), whole, "{at}");
+        }
+        let bytes: Vec<_> = text.chunks(1).collect();
+        assert_eq!(shown(&bytes), whole);
+    }
+
+    #[test]
+    fn a_reader_that_goes_away_is_remembered() {
+        struct Gone;
+        impl Write for Gone {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let broken = Arc::new(AtomicBool::new(false));
+        assert!(Watched { inner: Gone, broken: Arc::clone(&broken) }.write(b"x").is_err());
+        assert!(broken.load(Ordering::Relaxed));
+    }
+}

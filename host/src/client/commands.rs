@@ -1,0 +1,273 @@
+//! Short commands, one by one and pipelined.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use skiff_proto::Name;
+use skiff_proto::command::{Command, Request};
+use skiff_proto::name::MAX_NAME;
+
+use super::connection::{Event, Incoming, Patience};
+use super::error::Error;
+use super::{Client, Space, Staged, Stat, Sum};
+
+/// Whether a command may be sent again when the connection was lost before its reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    /// It changes nothing.
+    Yes,
+    /// It may have happened.
+    No,
+}
+
+impl Client {
+    /// `ping`: says how long the answer took, without the time for a connect.
+    ///
+    /// # Errors
+    /// Of the connection; [`Error::NeedsExtended`].
+    pub async fn ping(&mut self) -> Result<Duration, Error> {
+        self.connected().await?;
+        let start = Instant::now();
+        self.one(Command::Ping, "ping", Again::Yes).await?;
+        Ok(start.elapsed())
+    }
+
+    /// `stat`
+    ///
+    /// # Errors
+    /// [`Error::Refused`], [`Error::BadName`], [`Error::NeedsExtended`], of the connection.
+    pub async fn stat(&mut self, name: &str) -> Result<Stat, Error> {
+        let name = parse(name)?;
+        stat(self.one(request(Request::Stat { name }), "stat", Again::Yes).await?)
+    }
+
+    /// `stat` of many files, pipelined; the results are in the order of the names.
+    ///
+    /// # Errors
+    /// Those of a name are in its place. [`Error::NeedsExtended`] and those of the connection, from then on, too.
+    pub async fn stat_many<S: AsRef<str>>(&mut self, names: &[S]) -> Vec<Result<Stat, Error>> {
+        let results = self.many(names, |name| Request::Stat { name }, "stat", Again::Yes).await;
+        results.into_iter().map(|result| result.and_then(stat)).collect()
+    }
+
+    /// `sum`: the checksum of `length` bytes (`None`: to the end) from `offset` on, computed by the server.
+    ///
+    /// # Errors
+    /// As [`Client::stat`].
+    pub async fn sum(&mut self, name: &str, offset: u64, length: Option<u64>) -> Result<Sum, Error> {
+        let name = parse(name)?;
+        match self.one(request(Request::Sum { offset, length, name }), "sum", Again::Yes).await? {
+            Event::Sum { length, crc } => Ok(Sum { length, crc }),
+            event => Err(refusal(event)),
+        }
+    }
+
+    /// `resume`: what is staged of `name` for a `write` of `size` bytes, and whether such a write could begin.
+    ///
+    /// # Errors
+    /// As [`Client::stat`].
+    pub async fn resume(&mut self, name: &str, size: u64) -> Result<Staged, Error> {
+        let name = parse(name)?;
+        match self.one(request(Request::Resume { size, name }), "resume", Again::Yes).await? {
+            Event::Resume { offset, crc } => Ok(Staged { offset, crc }),
+            event => Err(refusal(event)),
+        }
+    }
+
+    /// `remove`. Not tried again after a lost connection: it may have happened.
+    ///
+    /// # Errors
+    /// As [`Client::stat`].
+    pub async fn remove(&mut self, name: &str) -> Result<(), Error> {
+        let name = parse(name)?;
+        done(self.one(request(Request::Remove { name }), "remove", Again::No).await?)
+    }
+
+    /// `remove` of many files, pipelined; the results are in the order of the names.
+    ///
+    /// # Errors
+    /// As [`Client::stat_many`].
+    pub async fn remove_many<S: AsRef<str>>(&mut self, names: &[S]) -> Vec<Result<(), Error>> {
+        let results = self.many(names, |name| Request::Remove { name }, "remove", Again::No).await;
+        results.into_iter().map(|result| result.and_then(done)).collect()
+    }
+
+    /// `rename`: replaces `to` if it exists.
+    ///
+    /// # Errors
+    /// As [`Client::stat`].
+    pub async fn rename(&mut self, from: &str, to: &str) -> Result<(), Error> {
+        let (from, to) = (parse(from)?, parse(to)?);
+        done(self.one(request(Request::Rename { from, to }), "rename", Again::No).await?)
+    }
+
+    /// `mkdir`
+    ///
+    /// # Errors
+    /// As [`Client::stat`]; `exists`.
+    pub async fn mkdir(&mut self, name: &str) -> Result<(), Error> {
+        let name = parse(name)?;
+        done(self.one(request(Request::Mkdir { name }), "mkdir", Again::No).await?)
+    }
+
+    /// `mkdir` of many directories, pipelined and in their order; the results are in the order of the names.
+    ///
+    /// # Errors
+    /// As [`Client::stat_many`].
+    pub async fn mkdir_many<S: AsRef<str>>(&mut self, names: &[S]) -> Vec<Result<(), Error>> {
+        let results = self.many(names, |name| Request::Mkdir { name }, "mkdir", Again::No).await;
+        results.into_iter().map(|result| result.and_then(done)).collect()
+    }
+
+    /// `rmdir`
+    ///
+    /// # Errors
+    /// As [`Client::stat`]; `not-empty`.
+    pub async fn rmdir(&mut self, name: &str) -> Result<(), Error> {
+        let name = parse(name)?;
+        done(self.one(request(Request::Rmdir { name }), "rmdir", Again::No).await?)
+    }
+
+    /// `space`
+    ///
+    /// # Errors
+    /// As [`Client::stat`].
+    pub async fn space(&mut self) -> Result<Space, Error> {
+        match self.one(request(Request::Space), "space", Again::Yes).await? {
+            Event::Space(space) => Ok(space),
+            event => Err(refusal(event)),
+        }
+    }
+
+    /// One command without a body, and its reply.
+    pub(super) async fn one(&mut self, command: Command<'_>, what: &'static str, again: Again) -> Result<Event, Error> {
+        let mut reply = self.batch(&[command], what, again).await;
+        reply.pop().unwrap_or(Err(Error::Cancelled))
+    }
+
+    /// The same command for many names.
+    async fn many<'a, S: AsRef<str>>(
+        &mut self,
+        names: &'a [S],
+        make: impl Fn(Name<'a>) -> Request<'a>,
+        what: &'static str,
+        again: Again,
+    ) -> Vec<Result<Event, Error>> {
+        let names: Vec<_> = names.iter().map(|name| parse(name.as_ref())).collect();
+        let good = names.iter().filter_map(|name| name.as_ref().ok());
+        let commands: Vec<_> = good.map(|&name| request(make(name))).collect();
+        let mut replies = self.batch(&commands, what, again).await.into_iter();
+        let mut reply = |_| replies.next().unwrap_or(Err(Error::Cancelled));
+        names.into_iter().map(|name| name.and_then(&mut reply)).collect()
+    }
+
+    /// Commands without bodies, pipelined. A connection that turns out to be dead is made anew once, if no reply is
+    /// missing that must not be asked for again.
+    pub(super) async fn batch(
+        &mut self,
+        commands: &[Command<'_>],
+        what: &'static str,
+        again: Again,
+    ) -> Vec<Result<Event, Error>> {
+        let mut replies = Vec::with_capacity(commands.len());
+        let fresh = self.connection.is_none();
+        if let Err(mut error) = self.pipeline(commands, &mut replies, what).await {
+            self.disconnect();
+            if matches!(error, Error::Lost { .. }) && again == Again::Yes && !fresh {
+                match self.pipeline(commands, &mut replies, what).await {
+                    Ok(()) => return replies,
+                    Err(again) => error = again,
+                }
+                self.disconnect();
+            }
+            replies.resize_with(commands.len(), || Err(error.clone()));
+        }
+        replies
+    }
+
+    /// Sends `commands` behind those that `replies` has answers to already.
+    async fn pipeline(
+        &mut self,
+        commands: &[Command<'_>],
+        replies: &mut Vec<Result<Event, Error>>,
+        what: &'static str,
+    ) -> Result<(), Error> {
+        self.ready().await?;
+        let works = |command| matches!(command, &Command::Request(Request::Sum { .. } | Request::Resume { .. }));
+        let idle = if commands.iter().any(works) { self.options.work } else { self.options.idle };
+        let Some((connection, patience)) = self.parts() else { return Ok(()) };
+        let patience = Patience { idle, ..patience };
+        let mut left: VecDeque<_> = commands[replies.len()..].iter().collect();
+        while !left.is_empty() || connection.owed() > 0 {
+            while let Some(command) = left.front().filter(|_| connection.can_request(1)) {
+                if connection.hello() == Some(None) && !is_classic(command) {
+                    return fill(replies, commands.len(), what);
+                }
+                connection.request(command)?;
+                left.pop_front();
+            }
+            loop {
+                match connection.poll()? {
+                    Incoming::Event(Event::Refused(error)) => replies.push(Err(error)),
+                    Incoming::Event(Event::Ignored) => replies.push(Err(Error::NeedsExtended { what })),
+                    // The body of a `read` of no bytes, which asks for SIZE and TAG.
+                    Incoming::Event(Event::BodyEnd(Ok(_))) | Incoming::Payload(_) => {}
+                    Incoming::Event(Event::BodyEnd(Err(error))) => {
+                        replies.pop();
+                        replies.push(Err(error));
+                    }
+                    Incoming::Event(event) => replies.push(Ok(event)),
+                    Incoming::Nothing => break,
+                }
+            }
+            if connection.owed() > 0 {
+                connection.exchange(patience).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+const fn is_classic(command: &Command<'_>) -> bool {
+    matches!(command, Command::Request(Request::Get { .. } | Request::Put { .. } | Request::Ls))
+}
+
+/// What is left can't be asked of a classic server.
+#[expect(clippy::unnecessary_wraps, reason = "ends the pipeline")]
+fn fill(replies: &mut Vec<Result<Event, Error>>, len: usize, what: &'static str) -> Result<(), Error> {
+    replies.resize_with(len, || Err(Error::NeedsExtended { what }));
+    Ok(())
+}
+
+/// Checks a name that the caller gave.
+pub(super) fn parse(name: &str) -> Result<Name<'_>, Error> {
+    Name::parse(name.as_bytes(), MAX_NAME).map_err(|source| Error::BadName { name: name.to_owned(), source })
+}
+
+pub(super) const fn request(request: Request<'_>) -> Command<'_> {
+    Command::Request(request)
+}
+
+fn done(event: Event) -> Result<(), Error> {
+    match event {
+        Event::Done => Ok(()),
+        event => Err(refusal(event)),
+    }
+}
+
+fn stat(event: Event) -> Result<Stat, Error> {
+    match event {
+        Event::Stat(stat) => Ok(stat),
+        event => Err(refusal(event)),
+    }
+}
+
+/// The error in an event that is not the one expected. The session matches replies to commands, so nothing but a
+/// refusal gets here.
+pub(super) fn refusal(event: Event) -> Error {
+    match event {
+        Event::Refused(error) => error,
+        _ => Error::ClassicRefused,
+    }
+}

@@ -1,0 +1,346 @@
+//! Local files: where a partial one lies, and how a whole one is put in place.
+//!
+//! A file that is coming in lies in the directory it is meant for, as `.NAME.SIZE-TAG.skiff-part`: the name tells which
+//! version of the server's file it is a part of, so that a later run can go on with it. It is locked while somebody
+//! writes it.
+
+use core::fmt::Write as _;
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use skiff_proto::name::{MAX_NAME, Name};
+use skiff_proto::reply::Tag;
+
+use super::error::Error;
+use super::job::Existing;
+
+/// The end of every partial file's name.
+const SUFFIX: &str = ".skiff-part";
+
+/// The longest file name of the usual file systems, in bytes.
+const MAX_FILE_NAME: usize = 255;
+
+/// How many numbered names are tried before a file is given up.
+const MAX_NUMBER: u32 = 10_000;
+
+/// The path of the server's `name` beneath the local directory `dir`, with its directories.
+///
+/// # Errors
+/// [`Error::BadName`] if it breaks the rules of PROTOCOL §2; [`Error::LocalName`] if this system can't have such a file.
+pub fn local_path(dir: &Path, name: &str) -> Result<PathBuf, Error> {
+    let parsed = super::commands::parse(name)?;
+    let mut path = dir.to_path_buf();
+    for component in parsed.components() {
+        if cfg!(windows) && is_special_on_windows(component) {
+            return Err(Error::LocalName { name: name.to_owned() });
+        }
+        path.push(component);
+    }
+    Ok(path)
+}
+
+/// Names that Windows takes for something else: streams, wildcards, devices, and what it cuts off at the end.
+fn is_special_on_windows(component: &str) -> bool {
+    let stem = component.split('.').next().unwrap_or(component).trim_end();
+    let numbered = |device: &str| {
+        stem.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(device))
+            && matches!(stem.get(3..), Some("0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9"))
+    };
+    component.contains(['<', '>', ':', '"', '|', '?', '*'])
+        || component.ends_with(['.', ' '])
+        || ["con", "prn", "aux", "nul"].iter().any(|device| stem.eq_ignore_ascii_case(device))
+        || numbered("com")
+        || numbered("lpt")
+}
+
+/// An [`io::Error`] with the path it is about.
+pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_path_buf();
+    move |source| Error::Local { path, source: Arc::new(source) }
+}
+
+/// What a partial file's name begins with.
+fn part_prefix(name: &OsStr) -> String {
+    // Room for the dot in front, SIZE of 20 digits, TAG of 32, a number of 4 and what is between.
+    const REST: usize = 1 + 1 + 20 + 1 + 32 + 1 + 4 + SUFFIX.len();
+    match name.to_str() {
+        Some(name) if name.len() + REST <= MAX_FILE_NAME => format!(".{name}."),
+        _ => {
+            let mut prefix = ".".to_owned();
+            for byte in &Sha256::digest(name.as_encoded_bytes())[..16] {
+                _ = write!(prefix, "{byte:02x}");
+            }
+            prefix.push('.');
+            prefix
+        }
+    }
+}
+
+/// The directory and the name of the file `path` shall be.
+fn split(path: &Path) -> io::Result<(&Path, &OsStr)> {
+    let name = path.file_name().ok_or(ErrorKind::InvalidInput)?;
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok((dir, name))
+}
+
+/// A partial file that is open and ours.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+}
+
+/// A partial file as its name tells of it.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub(super) path: PathBuf,
+    /// Of the whole file.
+    pub(super) size: u64,
+    pub(super) tag: Tag,
+}
+
+impl Part {
+    /// Creates the partial file for `target`, empty. One that is there already is emptied, unless somebody is writing it.
+    pub(super) fn create(target: &Path, size: u64, tag: &Tag, parents: bool) -> Result<Self, Error> {
+        let (dir, name) = split(target).map_err(at(target))?;
+        let prefix = part_prefix(name);
+        let mut made = !parents;
+        let mut number = 0;
+        loop {
+            let path = match number {
+                0 => dir.join(format!("{prefix}{size}-{}{SUFFIX}", tag.as_str())),
+                _ => dir.join(format!("{prefix}{size}-{}.{number}{SUFFIX}", tag.as_str())),
+            };
+            match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
+                Ok(file) if lock(&file) => return Ok(Self { file, path }),
+                Ok(_) => number += 1,
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && number < 100 => {
+                    match Self::reopen(&path) {
+                        Some(part) => {
+                            part.file.set_len(0).map_err(at(&part.path))?;
+                            return Ok(part);
+                        }
+                        // It has just been put in place by another program.
+                        None if fs::symlink_metadata(&path).is_err() => {}
+                        None => number += 1,
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound && !made => {
+                    fs::create_dir_all(dir).map_err(at(dir))?;
+                    made = true;
+                }
+                // The target tells more than the name that nobody will ever see.
+                Err(error) => return Err(at(target)(error)),
+            }
+        }
+    }
+
+    /// Opens a partial file that an earlier run left behind. `None` if it is in use, somebody else's or no plain file.
+    pub(super) fn reopen(path: &Path) -> Option<Self> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true);
+        not_through_links(&mut options);
+        let file = options.open(path).ok()?;
+        let meta = file.metadata().ok()?;
+        // Between opening and locking it may have been put in place: then the lock is on the user's file.
+        let good = is_ours(&meta) && lock(&file) && is_same(&meta, &fs::symlink_metadata(path).ok()?);
+        good.then(|| Self { file, path: path.to_path_buf() })
+    }
+
+    /// Removes it.
+    pub(super) fn discard(self) {
+        _ = fs::remove_file(&self.path);
+    }
+
+    /// Puts it in place as `target` and says where it is now. A file that is there already is replaced in one step, or
+    /// kept, and never opened.
+    pub(super) fn commit(self, target: &Path, existing: Existing, portable: bool) -> io::Result<PathBuf> {
+        let Self { file, path } = self;
+        let result = match existing {
+            Existing::Replace => replace(&file, &path, target).map(|()| target.to_path_buf()),
+            Existing::Keep => keep(&path, target, portable),
+        };
+        if result.is_err() {
+            _ = fs::remove_file(&path);
+        }
+        result
+    }
+}
+
+/// The partial files in a directory, read once for many targets.
+#[derive(Debug)]
+pub(super) struct Parts {
+    dir: PathBuf,
+    names: Vec<String>,
+}
+
+impl Parts {
+    /// The partial files beside `target`; none if the directory can't be read.
+    pub(super) fn beside(target: &Path) -> Self {
+        let dir = split(target).map_or_else(|_| PathBuf::new(), |(dir, _)| dir.to_path_buf());
+        let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        Self { names: names.filter(|name| name.ends_with(SUFFIX)).collect(), dir }
+    }
+
+    /// True if they are those beside `target`, too.
+    pub(super) fn is_beside(&self, target: &Path) -> bool {
+        split(target).is_ok_and(|(dir, _)| dir == self.dir)
+    }
+
+    /// Those of `target`.
+    pub(super) fn of(&self, target: &Path) -> Vec<Found> {
+        let Ok((_, name)) = split(target) else { return Vec::new() };
+        let prefix = part_prefix(name);
+        let found = self.names.iter().filter_map(|name| {
+            let rest = name.strip_prefix(&prefix)?.strip_suffix(SUFFIX)?;
+            let (size, rest) = rest.split_once('-')?;
+            let tag = rest.split_once('.').map_or(rest, |(tag, _)| tag);
+            let path = self.dir.join(name);
+            Some(Found { path, size: size.parse().ok()?, tag: Tag::parse(tag.as_bytes())? })
+        });
+        found.collect()
+    }
+}
+
+/// Replaces a plain file, which hands its permissions on, or a link.
+fn replace(file: &File, part: &Path, target: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(target) {
+        Ok(meta) if meta.is_file() => _ = file.set_permissions(meta.permissions()),
+        // A link to a device stands for the device (/dev/stdout): neither is to be replaced by a file.
+        Ok(meta) if meta.is_symlink() && fs::metadata(target).is_ok_and(|meta| !meta.is_file()) => {
+            return Err(special());
+        }
+        Ok(meta) if !meta.is_symlink() => return Err(special()),
+        _ => {}
+    }
+    fs::rename(part, target)
+}
+
+/// Finds the first of `name`, `name(1)`, `name(2)` that is free.
+fn keep(part: &Path, target: &Path, portable: bool) -> io::Result<PathBuf> {
+    if put(part, target, portable)? {
+        return Ok(target.to_path_buf());
+    }
+    let meta = fs::symlink_metadata(target)?;
+    if !meta.is_file() && !meta.is_dir() && !meta.is_symlink() {
+        return Err(special());
+    }
+    for number in 1..MAX_NUMBER {
+        let numbered = numbered(target, number)?;
+        if put(part, &numbered, portable)? {
+            return Ok(numbered);
+        }
+    }
+    Err(ErrorKind::AlreadyExists.into())
+}
+
+fn special() -> io::Error {
+    io::Error::new(ErrorKind::InvalidInput, "there is something that is not a regular file")
+}
+
+/// `report.txt` as `report(1).txt`, like the server does it (PROTOCOL §3).
+fn numbered(target: &Path, number: u32) -> io::Result<PathBuf> {
+    let (_, name) = split(target)?;
+    let mut buffer = [0; MAX_NAME + 12];
+    let name = match Name::parse(name.as_encoded_bytes(), MAX_NAME) {
+        Ok(name) => {
+            let numbered = name.numbered(number, MAX_NAME, &mut buffer);
+            numbered.map_err(|error| io::Error::new(ErrorKind::InvalidFilename, error))?.as_str().into()
+        }
+        // A local name that no server would take.
+        Err(_) => {
+            let mut numbered = target.file_stem().unwrap_or(name).to_owned();
+            numbered.push(format!("({number})"));
+            if let Some(extension) = target.extension() {
+                numbered.push(".");
+                numbered.push(extension);
+            }
+            numbered
+        }
+    };
+    Ok(target.with_file_name(name))
+}
+
+/// Renames unless the name is taken; `false`: it is.
+fn put(part: &Path, target: &Path, portable: bool) -> io::Result<bool> {
+    if !portable && let Some(done) = rename_new(part, target) {
+        return done;
+    }
+    let taken = |error: io::Error| {
+        if error.kind() == ErrorKind::AlreadyExists { Ok(false) } else { Err(error) }
+    };
+    match fs::hard_link(part, target) {
+        Ok(()) => fs::remove_file(part).map(|()| true),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        // A file system without links: an empty file holds the place.
+        Err(_) => match OpenOptions::new().write(true).create_new(true).open(target) {
+            Ok(_) => fs::rename(part, target).map(|()| true),
+            Err(error) => taken(error),
+        },
+    }
+}
+
+/// The one step of systems that have it. `None`: it is not there, or not on this file system.
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+fn rename_new(part: &Path, target: &Path) -> Option<io::Result<bool>> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use rustix::io::Errno;
+
+    match renameat_with(CWD, part, CWD, target, RenameFlags::NOREPLACE) {
+        Ok(()) => Some(Ok(true)),
+        Err(Errno::EXIST) => Some(Ok(false)),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => None,
+        Err(error) => Some(Err(error.into())),
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+fn rename_new(_: &Path, _: &Path) -> Option<io::Result<bool>> {
+    None
+}
+
+/// True unless somebody else has locked the file. A file system without locks has nobody who does.
+fn lock(file: &File) -> bool {
+    !matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock))
+}
+
+#[cfg(unix)]
+fn not_through_links(options: &mut OpenOptions) {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    options.custom_flags(flags.bits().cast_signed());
+}
+
+#[cfg(not(unix))]
+fn not_through_links(_: &mut OpenOptions) {}
+
+/// True for a plain file that nobody else can have prepared.
+#[cfg(unix)]
+fn is_ours(meta: &fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    meta.is_file() && meta.nlink() == 1 && meta.uid() == rustix::process::geteuid().as_raw()
+}
+
+#[cfg(not(unix))]
+fn is_ours(meta: &fs::Metadata) -> bool {
+    meta.is_file()
+}
+
+#[cfg(unix)]
+fn is_same(one: &fs::Metadata, other: &fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+#[cfg(not(unix))]
+fn is_same(_: &fs::Metadata, other: &fs::Metadata) -> bool {
+    other.is_file()
+}

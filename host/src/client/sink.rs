@@ -1,0 +1,149 @@
+//! Where the bytes of one fetched file go, and how far they are.
+
+use core::time::Duration;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use skiff_proto::crc::Crc32c;
+use skiff_proto::reply::Tag;
+
+use super::error::Error;
+use super::job::{DownloadOptions, Target};
+use super::local::{Part, at};
+
+/// The bytes of one file that is coming in.
+///
+/// A sink that is dropped before its commit leaves the partial file where it is, for a later run to go on with.
+#[derive(Debug)]
+pub(super) struct Sink {
+    target: Target,
+    /// Created with the first byte.
+    part: Option<Part>,
+    offset: u64,
+    crc: Crc32c,
+    version: Option<(u64, Tag)>,
+}
+
+impl Sink {
+    pub(super) const fn new(target: Target) -> Self {
+        Self { target, part: None, offset: 0, crc: Crc32c::new(), version: None }
+    }
+
+    /// The local file it will be; `None` if it will be none.
+    pub(super) fn path(&self) -> Option<&Path> {
+        match &self.target {
+            Target::File { path, .. } => Some(path),
+            Target::Writer(_) | Target::Discard => None,
+        }
+    }
+
+    /// Bytes it has.
+    pub(super) const fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Their checksum.
+    pub(super) const fn crc(&self) -> Crc32c {
+        self.crc
+    }
+
+    /// SIZE and TAG of the file that they are the beginning of.
+    pub(super) const fn version(&self) -> Option<(u64, Tag)> {
+        self.version
+    }
+
+    /// The bytes turned out to be the beginning of this version, too.
+    pub(super) const fn set_version(&mut self, size: u64, tag: Tag) {
+        self.version = Some((size, tag));
+    }
+
+    /// False if bytes have gone where they can't be taken back from.
+    pub(super) const fn can_restart(&self) -> bool {
+        self.offset == 0 || !matches!(self.target, Target::Writer(_))
+    }
+
+    /// Takes a partial file over that holds `offset` bytes.
+    pub(super) fn adopt(&mut self, part: Part, offset: u64, crc: Crc32c) {
+        self.part = Some(part);
+        self.offset = offset;
+        self.crc = crc;
+    }
+
+    /// Takes more bytes. `crc` is that of all bytes with these, where the caller knows it.
+    pub(super) fn write(&mut self, bytes: &[u8], crc: Option<Crc32c>, options: &DownloadOptions) -> Result<(), Error> {
+        match &mut self.target {
+            Target::File { path, .. } => {
+                let part = match &mut self.part {
+                    Some(part) => part,
+                    None => self.part.insert(create(path, self.version, options)?),
+                };
+                part.file.write_all(bytes).map_err(at(path))?;
+            }
+            Target::Writer(writer) => writer.write_all(bytes).map_err(at(Path::new("output")))?,
+            Target::Discard => {}
+        }
+        self.offset += bytes.len() as u64;
+        match crc {
+            Some(crc) => self.crc = crc,
+            None => self.crc.update(bytes),
+        }
+        Ok(())
+    }
+
+    /// Forgets everything and removes the partial file.
+    pub(super) fn reset(&mut self) {
+        if let Some(part) = self.part.take() {
+            part.discard();
+        }
+        self.offset = 0;
+        self.crc = Crc32c::new();
+        self.version = None;
+    }
+
+    /// The file is whole: puts it in place and says where it is.
+    pub(super) fn commit(
+        &mut self,
+        mtime: Option<u64>,
+        options: &DownloadOptions,
+        portable: bool,
+    ) -> Result<Option<PathBuf>, Error> {
+        match &mut self.target {
+            Target::File { path, existing } => {
+                let part = match self.part.take() {
+                    Some(part) => part,
+                    None => create(path, self.version, options)?,
+                };
+                let time = mtime.and_then(|mtime| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(mtime)));
+                if let Some(time) = time {
+                    // A file system may not be able to keep it; the content matters more.
+                    _ = part.file.set_modified(time);
+                }
+                if options.fsync {
+                    part.file.sync_all().map_err(at(path))?;
+                }
+                let path = part.commit(path, *existing, portable).map_err(at(path))?;
+                if options.fsync {
+                    sync_parent(&path).map_err(at(&path))?;
+                }
+                Ok(Some(path))
+            }
+            Target::Writer(writer) => writer.flush().map(|()| None).map_err(at(Path::new("output"))),
+            Target::Discard => Ok(None),
+        }
+    }
+}
+
+fn create(path: &Path, version: Option<(u64, Tag)>, options: &DownloadOptions) -> Result<Part, Error> {
+    let (size, tag) = version.unwrap_or((0, Tag::UNKNOWN));
+    Part::create(path, size, &tag, options.parents)
+}
+
+/// Makes a new name durable, where directories can be.
+fn sync_parent(path: &Path) -> std::io::Result<()> {
+    if cfg!(unix) {
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::File::open(dir)?.sync_all()?;
+    }
+    Ok(())
+}

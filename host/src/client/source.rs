@@ -1,0 +1,132 @@
+//! Local files that are sent, or whose beginning is to be known.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use skiff_proto::crc::Crc32c;
+use tokio::task::yield_now;
+
+use super::cancel::CancelToken;
+use super::connection::BUFFER;
+use super::error::Error;
+use super::job::Source;
+use super::local::at;
+
+/// A regular file that is open for being sent.
+#[derive(Debug)]
+pub(super) struct Input {
+    pub(super) file: File,
+    path: PathBuf,
+    size: u64,
+    modified: Option<SystemTime>,
+    spooled: bool,
+}
+
+impl Input {
+    /// Opens a source, at its first byte.
+    pub(super) fn open(source: &Source) -> Result<Self, Error> {
+        let (path, spooled) = match source {
+            Source::Path(path) => (path.as_path(), false),
+            Source::File(_) => (Path::new("input"), true),
+        };
+        let file = match source {
+            Source::Path(path) => open(path),
+            Source::File(file) => file.try_clone().and_then(|mut file| file.rewind().map(|()| file)),
+        };
+        let file = file.map_err(at(path))?;
+        let meta = file.metadata().map_err(at(path))?;
+        if !meta.is_file() {
+            return Err(at(path)(io::Error::new(ErrorKind::InvalidInput, "not a regular file")));
+        }
+        let modified = meta.modified().ok();
+        Ok(Self { file, path: path.to_path_buf(), size: meta.len(), modified, spooled })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes, when it was opened.
+    pub(super) const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Seconds since 1970-01-01 UTC.
+    pub(super) fn mtime(&self) -> Option<u64> {
+        let modified = self.modified.filter(|_| !self.spooled)?;
+        Some(modified.duration_since(UNIX_EPOCH).ok()?.as_secs())
+    }
+
+    pub(super) fn seek(&mut self, offset: u64) -> Result<(), Error> {
+        self.file.seek(SeekFrom::Start(offset)).map(drop).map_err(at(&self.path))
+    }
+
+    /// Reads what is next; 0 at the end.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+        loop {
+            match self.file.read(buffer) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => return result.map_err(at(&self.path)),
+            }
+        }
+    }
+
+    /// An error if the file is no longer the one that was opened.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let same = |meta: Metadata| meta.len() == self.size && meta.modified().ok() == self.modified;
+        if self.file.metadata().is_ok_and(same) { Ok(()) } else { Err(self.changed()) }
+    }
+
+    pub(super) fn changed(&self) -> Error {
+        Error::Changed { path: self.path.clone() }
+    }
+}
+
+/// Opens a file for reading; a FIFO does not make it wait.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+
+        let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+        options.custom_flags(flags.bits().cast_signed());
+    }
+    options.open(path)
+}
+
+/// The checksum of the first `length` bytes of an open file, from wherever its cursor is; `None` if it has fewer. Lets
+/// other tasks run now and then.
+pub(super) async fn checksum(
+    file: &mut File,
+    path: &Path,
+    length: u64,
+    cancel: &CancelToken,
+) -> Result<Option<Crc32c>, Error> {
+    file.rewind().map_err(at(path))?;
+    let mut reader = file.take(length);
+    let mut buffer = vec![0; BUFFER];
+    let mut crc = Crc32c::new();
+    let (mut done, mut pieces) = (0, 0_u32);
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok((done == length).then_some(crc)),
+            Ok(n) => {
+                crc.update(&buffer[..n]);
+                done += n as u64;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(at(path)(error)),
+        }
+        pieces += 1;
+        if pieces.is_multiple_of(64) {
+            yield_now().await;
+        }
+        if cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+    }
+}

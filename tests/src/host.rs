@@ -1,0 +1,168 @@
+//! A host server inside the test: real sockets on loopback, a port of its own, a directory of its own.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use skiff_host::server::{Options, Server};
+use skiff_host::store::{self, DirStore};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+use crate::wire::Wire;
+
+/// A running server. Dropping it ends it.
+#[derive(Debug)]
+pub struct Host {
+    root: PathBuf,
+    _dir: Option<TempDir>,
+    port: u16,
+    /// The store that is served, for what can't be seen over the wire.
+    pub store: DirStore,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<usize>>,
+}
+
+/// How a server of a test is set up.
+#[derive(Debug)]
+pub struct Setup {
+    /// The server.
+    pub server: Options,
+    /// The store.
+    pub store: store::Options,
+}
+
+impl Host {
+    /// Serves a new directory with the defaults.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// Serves a new directory; `change` sets it up.
+    ///
+    /// # Panics
+    /// If there is no directory or no port to be had.
+    #[must_use]
+    pub fn with(change: impl FnOnce(&mut Setup)) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut host = Self::serve(dir.path(), change);
+        host._dir = Some(dir);
+        host
+    }
+
+    /// Serves a directory that is there already.
+    ///
+    /// # Panics
+    /// If there is no port to be had, or the directory can't be served.
+    #[must_use]
+    pub fn serve(root: &Path, change: impl FnOnce(&mut Setup)) -> Self {
+        let mut setup = Setup { server: Options::new(0), store: store::Options::new(root) };
+        setup.server.grace = Duration::from_secs(5);
+        change(&mut setup);
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+        let store = DirStore::new(setup.store).expect("a store");
+        let (stop, stopped) = oneshot::channel();
+        let served = store.clone();
+        let server = {
+            let _runtime = runtime.enter();
+            Server::bind(setup.server, served).expect("a port")
+        };
+        let port = server.port();
+        let thread = std::thread::spawn(move || {
+            let shutdown = async {
+                _ = stopped.await;
+            };
+            let cut_off = runtime.block_on(server.run(shutdown));
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            cut_off
+        });
+        Self { root: root.to_owned(), _dir: None, port, store, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// The directory that is served.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Its port, on both loopback addresses.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where it listens, IPv4.
+    #[must_use]
+    pub const fn addr(&self) -> SocketAddr {
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), self.port)
+    }
+
+    /// Where it listens, IPv6.
+    #[must_use]
+    pub const fn addr_v6(&self) -> SocketAddr {
+        SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), self.port)
+    }
+
+    /// A control connection.
+    #[must_use]
+    pub fn connect(&self) -> Wire {
+        Wire::connect(self.addr())
+    }
+
+    /// Puts a file into the directory, past the server.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn put(&self, name: &str, content: &[u8]) {
+        let path = self.root.join(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("mkdir");
+        fs::write(path, content).expect("write");
+    }
+
+    /// A file's content, past the server; `None` if there is no such file.
+    #[must_use]
+    pub fn content(&self, name: &str) -> Option<Vec<u8>> {
+        fs::read(self.root.join(name)).ok()
+    }
+
+    /// The names in the directory, staging left out, sorted.
+    ///
+    /// # Panics
+    /// If it can't be read.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.root).expect("read_dir");
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"))
+            .filter(|name| !name.starts_with(".skiff-"))
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Tells the server to end; says how many connections it cut off.
+    ///
+    /// # Panics
+    /// If the server has panicked.
+    pub fn stop(&mut self) -> usize {
+        drop(self.stop.take());
+        self.thread.take().map_or(0, |thread| thread.join().expect("the server ends"))
+    }
+
+    /// Tells the server to end, and does not wait for it.
+    pub fn begin_stop(&mut self) {
+        drop(self.stop.take());
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.stop();
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Classic data connections.
+
+use core::task::Poll;
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use skiff_proto::name::MAX_NAME;
+use skiff_proto::store::Store;
+use skiff_proto::transfer::{Incoming, Outgoing};
+use skiff_proto::{ErrorCode, MinRate, Refusal};
+
+use super::desk::{Promise, name};
+use crate::memory::{MemoryFile, MemoryStage, MemoryStore};
+use crate::vector::DataEnd;
+
+/// One classic data connection to a server in memory.
+#[derive(Debug)]
+pub struct DataConnection {
+    store: MemoryStore,
+    transfer: Transfer,
+    pub(super) output: VecDeque<u8>,
+    end: Option<DataEnd>,
+}
+
+#[derive(Debug)]
+enum Transfer {
+    Get,
+    Put { name: String, incoming: Incoming, stage: Option<MemoryStage> },
+}
+
+impl DataConnection {
+    pub(super) fn new(promise: Promise, store: MemoryStore) -> Self {
+        let (idle, rate) = (Duration::from_secs(60), MinRate::DEFAULT);
+        match promise {
+            Promise::Get { file, size } => {
+                let mut this = Self { store, transfer: Transfer::Get, output: VecDeque::new(), end: None };
+                this.end = Some(this.send_file(file, Outgoing::new(size, size, idle, rate)));
+                this
+            }
+            Promise::Put { name } => {
+                let transfer = Transfer::Put { name, incoming: Incoming::new(idle, rate), stage: None };
+                Self { store, transfer, output: VecDeque::new(), end: None }
+            }
+        }
+    }
+
+    /// How the server has ended the connection.
+    #[must_use]
+    pub const fn end(&self) -> Option<DataEnd> {
+        self.end
+    }
+
+    /// Takes what the client has received.
+    pub fn take_output(&mut self) -> Vec<u8> {
+        self.output.drain(..).collect()
+    }
+
+    /// The client sends `bytes`.
+    pub fn send(&mut self, bytes: &[u8]) {
+        if self.end.is_none() && self.receive(bytes).is_err() {
+            self.reset();
+        }
+    }
+
+    /// The client ends its sending side.
+    pub fn shut_down(&mut self) {
+        if self.end.is_none() {
+            match self.store_file() {
+                Ok(()) => self.end = Some(DataEnd::Closed),
+                Err(_) => self.reset(),
+            }
+        }
+    }
+
+    fn send_file(&mut self, mut file: MemoryFile, mut outgoing: Outgoing) -> DataEnd {
+        let mut offset = 0;
+        let mut buffer = [0; 256];
+        while !outgoing.is_done() {
+            let n = outgoing.poll_transmit(&mut buffer);
+            self.output.extend(&buffer[..n]);
+            let Some(payload) = outgoing.payload() else { continue };
+            let n = payload.clamp(buffer.len());
+            match self.store.read_at(&mut file, offset, &mut buffer[..n]) {
+                Ok(n) if n > 0 => {
+                    self.output.extend(&buffer[..n]);
+                    offset += n as u64;
+                    outgoing.advance(n as u64).expect("no more than was asked for");
+                }
+                _ => return DataEnd::Reset,
+            }
+        }
+        DataEnd::Closed
+    }
+
+    fn receive(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+        let Transfer::Put { incoming, stage, .. } = &mut self.transfer else {
+            return Ok(());
+        };
+        let taken = incoming.handle_input(bytes).map_err(|_| ErrorCode::BadLength)?;
+        let mut rest = &bytes[taken..];
+        if rest.is_empty() {
+            return Ok(());
+        }
+        incoming.advance(rest).map_err(|_| ErrorCode::Mismatch)?;
+        if stage.is_none() {
+            *stage = Some(self.store.stage_unnamed(incoming.announced().unwrap_or(0))?);
+        }
+        while let (Some(stage), false) = (stage.as_mut(), rest.is_empty()) {
+            let n = self.store.append(stage, rest)?;
+            rest = &rest[n..];
+        }
+        Ok(())
+    }
+
+    /// The end of the stream has come: the file goes where no other is.
+    fn store_file(&mut self) -> Result<(), Refusal> {
+        let Transfer::Put { name: asked, incoming, stage } = &mut self.transfer else {
+            return Ok(());
+        };
+        incoming.handle_eof().map_err(|_| ErrorCode::Mismatch)?;
+        let mut stage = match stage.take() {
+            Some(stage) => stage,
+            None => self.store.stage_unnamed(0)?,
+        };
+        let asked = name(asked);
+        let mut buffer = [0; MAX_NAME];
+        for number in 0.. {
+            let target = match number {
+                0 => asked,
+                _ => asked.numbered(number, MAX_NAME, &mut buffer).map_err(|_| ErrorCode::BadName)?,
+            };
+            let outcome = loop {
+                if let Poll::Ready(outcome) = self.store.poll_commit_new(&mut stage, target) {
+                    break outcome;
+                }
+            };
+            match outcome {
+                Err(refusal) if refusal.code == ErrorCode::Exists => {}
+                outcome => return outcome,
+            }
+        }
+        Err(ErrorCode::Exists.into())
+    }
+
+    fn reset(&mut self) {
+        self.end = Some(DataEnd::Reset);
+        // Staged bytes without a name are dropped with the stage.
+        self.transfer = Transfer::Get;
+    }
+}

@@ -1,0 +1,97 @@
+//! The server in memory as a vector's client sees it.
+
+use skiff_proto::server::{Close, Limits};
+
+use super::{Connection, DataConnection, Pace};
+use crate::memory::MemoryStore;
+use crate::vector::{DataEnd, Link, Problem, Shutdown};
+
+/// A server in memory as a client's [`Link`]: one control and one data connection at a time.
+#[derive(Debug)]
+pub struct Server {
+    limits: Limits,
+    store: MemoryStore,
+    pace: Pace,
+    connection: Connection,
+    data: Option<DataConnection>,
+}
+
+impl Server {
+    /// A server with `store`, and a client that has connected.
+    #[must_use]
+    pub fn new(limits: Limits, store: MemoryStore, pace: Pace) -> Self {
+        let connection = Connection::new(limits, store.clone(), pace);
+        Self { limits, store, pace, connection, data: None }
+    }
+
+    /// What the client has received and not yet read.
+    #[must_use]
+    pub fn unread(&self) -> &[u8] {
+        self.connection.output()
+    }
+
+    fn data(&mut self) -> Result<&mut DataConnection, Problem> {
+        self.data.as_mut().ok_or(Problem::new("there is no data connection"))
+    }
+}
+
+fn take(from: &mut Vec<u8>, len: usize) -> Result<Vec<u8>, Problem> {
+    if from.len() < len {
+        return Err(Problem::new(format!("{len} bytes were expected, but only \"{}\" came", from.escape_ascii())));
+    }
+    Ok(from.drain(..len).collect())
+}
+
+impl Link for Server {
+    fn send(&mut self, bytes: &[u8]) -> Result<(), Problem> {
+        self.connection.send(bytes);
+        Ok(())
+    }
+
+    fn receive(&mut self, len: usize) -> Result<Vec<u8>, Problem> {
+        take(&mut self.connection.output, len)
+    }
+
+    fn receive_end(&mut self) -> Result<(), Problem> {
+        match (self.unread(), self.connection.end()) {
+            ([], Some(Close::Gracefully)) => Ok(()),
+            (unread, end) => Err(Problem::new(format!("no end but \"{}\", then {end:?}", unread.escape_ascii()))),
+        }
+    }
+
+    fn reconnect(&mut self) -> Result<(), Problem> {
+        self.connection.close();
+        self.receive_end()?;
+        self.connection = Connection::new(self.limits, self.store.clone(), self.pace);
+        Ok(())
+    }
+
+    fn connect_data(&mut self, port: u16) -> Result<(), Problem> {
+        self.data = self.connection.connect_data(port);
+        self.data().map(|_| ())
+    }
+
+    fn send_data(&mut self, bytes: &[u8]) -> Result<(), Problem> {
+        self.data()?.send(bytes);
+        Ok(())
+    }
+
+    fn receive_data(&mut self, len: usize) -> Result<Vec<u8>, Problem> {
+        let data = self.data()?;
+        let mut received: Vec<u8> = data.take_output();
+        let taken = take(&mut received, len)?;
+        data.output.extend(received);
+        Ok(taken)
+    }
+
+    fn end_data(&mut self, shutdown: Shutdown) -> Result<DataEnd, Problem> {
+        let data = self.data()?;
+        if shutdown == Shutdown::First {
+            data.shut_down();
+        }
+        if !data.output.is_empty() {
+            return Err(Problem::new("more came than was expected"));
+        }
+        data.end().ok_or(Problem::new("the server has not closed"))
+    }
+}

@@ -1,0 +1,258 @@
+//! A client that says exactly what a test tells it to, over TCP.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Shutdown as Half, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::sans_io::{body, message};
+use crate::vector::{DataEnd, Link, Problem, Shutdown};
+
+/// How long a test waits for anything before it fails.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A control connection.
+#[derive(Debug)]
+pub struct Wire {
+    addr: SocketAddr,
+    /// The socket, for what the methods do not cover.
+    pub stream: TcpStream,
+    data: Option<TcpStream>,
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// With a FIN.
+    Closed,
+    /// With a reset.
+    Reset,
+}
+
+impl Wire {
+    /// Connects to a server.
+    ///
+    /// # Panics
+    /// If that fails, as all methods do: the test is over then.
+    #[must_use]
+    pub fn connect(addr: SocketAddr) -> Self {
+        Self { addr, stream: connect(addr), data: None }
+    }
+
+    /// Sends bytes as they are.
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("send");
+    }
+
+    /// Sends one message.
+    pub fn say(&mut self, payload: impl AsRef<[u8]>) {
+        self.send_bytes(&message(payload));
+    }
+
+    /// Receives one message.
+    #[must_use]
+    pub fn hear(&mut self) -> Vec<u8> {
+        let length = self.hear_bytes(10);
+        let length = String::from_utf8(length).expect("a length").parse().expect("a length");
+        self.hear_bytes(length)
+    }
+
+    /// Receives one message as text.
+    #[must_use]
+    pub fn hear_text(&mut self) -> String {
+        String::from_utf8(self.hear()).expect("text")
+    }
+
+    /// Receives so many bytes.
+    #[must_use]
+    pub fn hear_bytes(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        self.stream.read_exact(&mut bytes).expect("receive");
+        bytes
+    }
+
+    /// Says `command` and receives its reply.
+    #[must_use]
+    pub fn ask(&mut self, command: impl AsRef<[u8]>) -> String {
+        self.say(command);
+        self.hear_text()
+    }
+
+    /// `write`s a whole file and receives the reply.
+    #[must_use]
+    pub fn write(&mut self, name: &str, content: &[u8]) -> String {
+        self.send_write(name, content);
+        self.hear_text()
+    }
+
+    /// Sends a whole `write`, without waiting for the reply.
+    pub fn send_write(&mut self, name: &str, content: &[u8]) {
+        let mut bytes = message(format!("write 0 {} - {name}", content.len()));
+        bytes.extend(body(content, skiff_proto::crc::crc32c(content)));
+        self.send_bytes(&bytes);
+    }
+
+    /// Receives a body; its content, and the trailer.
+    #[must_use]
+    pub fn hear_body(&mut self) -> (Vec<u8>, String) {
+        let mut content = Vec::new();
+        loop {
+            let data = self.hear();
+            if data.is_empty() {
+                return (content, self.hear_text());
+            }
+            content.extend(data);
+        }
+    }
+
+    /// `read`s a whole file and checks it; `Err`: the refusal.
+    ///
+    /// # Errors
+    /// What the server answered.
+    pub fn read(&mut self, name: &str) -> Result<Vec<u8>, String> {
+        let reply = self.ask(format!("read 0 * {name}"));
+        if !reply.starts_with("ok ") {
+            return Err(reply);
+        }
+        let (content, trailer) = self.hear_body();
+        assert_eq!(trailer, format!("crc32c {:08x}", skiff_proto::crc::crc32c(&content)));
+        Ok(content)
+    }
+
+    /// Opens the data connection to `port`.
+    #[must_use]
+    pub fn data(&self, port: &str) -> TcpStream {
+        connect(SocketAddr::new(self.addr.ip(), port.parse().expect("a port")))
+    }
+
+    /// Waits for the end of the connection; what came before it.
+    #[must_use]
+    pub fn hear_end(&mut self) -> (Vec<u8>, End) {
+        read_to_end(&mut self.stream)
+    }
+
+    /// Says `command` and tells whether anything came back, on a connection that may be gone.
+    #[must_use]
+    pub fn try_ask(&mut self, command: &str) -> bool {
+        let mut byte = [0];
+        self.stream.write_all(&message(command)).is_ok() && matches!(self.stream.read(&mut byte), Ok(1))
+    }
+
+    /// Ends the sending side.
+    pub fn finish(&self) {
+        self.stream.shutdown(Half::Write).expect("shutdown");
+    }
+}
+
+/// Connects, with [`PATIENCE`] for whatever follows.
+#[must_use]
+pub fn connect(addr: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&addr, PATIENCE).unwrap_or_else(|error| panic!("connect {addr}: {error}"));
+    stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+    stream.set_write_timeout(Some(PATIENCE)).expect("timeout");
+    stream.set_nodelay(true).expect("nodelay");
+    stream
+}
+
+/// Connects from a certain local address.
+///
+/// # Errors
+/// The address is not this machine's, or nobody listens.
+pub fn connect_from(local: IpAddr, addr: SocketAddr) -> io::Result<TcpStream> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(addr), socket2::Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(local, 0).into())?;
+    socket.connect_timeout(&addr.into(), PATIENCE)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket.into())
+}
+
+/// Reads to the end of the stream; what came, and how it ended.
+#[must_use]
+pub fn read_to_end(stream: &mut TcpStream) -> (Vec<u8>, End) {
+    let mut bytes = Vec::new();
+    match stream.read_to_end(&mut bytes) {
+        Ok(_) => (bytes, End::Closed),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => (bytes, End::Reset),
+        Err(error) => panic!("{error} after {} bytes", bytes.len()),
+    }
+}
+
+/// Waits until `condition` holds; false if it does not within [`PATIENCE`].
+#[must_use]
+pub fn eventually(mut condition: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    while !condition() {
+        if start.elapsed() > PATIENCE {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    true
+}
+
+fn problem(error: &dyn core::fmt::Display) -> Problem {
+    Problem::new(error.to_string())
+}
+
+fn receive(stream: &mut TcpStream, len: usize) -> Result<Vec<u8>, Problem> {
+    let mut bytes = vec![0; len];
+    stream.read_exact(&mut bytes).map_err(|error| problem(&error))?;
+    Ok(bytes)
+}
+
+impl Link for Wire {
+    fn send(&mut self, bytes: &[u8]) -> Result<(), Problem> {
+        self.stream.write_all(bytes).map_err(|error| problem(&error))
+    }
+
+    fn receive(&mut self, len: usize) -> Result<Vec<u8>, Problem> {
+        receive(&mut self.stream, len)
+    }
+
+    fn receive_end(&mut self) -> Result<(), Problem> {
+        match read_to_end(&mut self.stream) {
+            (bytes, End::Closed) if bytes.is_empty() => Ok(()),
+            (bytes, end) => Err(Problem::new(format!("{end:?} after {} bytes", bytes.len()))),
+        }
+    }
+
+    fn reconnect(&mut self) -> Result<(), Problem> {
+        // The server has seen the loss when it has closed as well.
+        self.stream.shutdown(Half::Write).map_err(|error| problem(&error))?;
+        let _ = read_to_end(&mut self.stream);
+        self.stream = connect(self.addr);
+        Ok(())
+    }
+
+    fn connect_data(&mut self, port: u16) -> Result<(), Problem> {
+        self.data = Some(connect(SocketAddr::new(self.addr.ip(), port)));
+        Ok(())
+    }
+
+    fn send_data(&mut self, bytes: &[u8]) -> Result<(), Problem> {
+        let data = self.data.as_mut().ok_or_else(|| Problem::new("no data connection"))?;
+        match data.write_all(bytes) {
+            // A server may see that it is too much before it has come whole.
+            Err(error) if !matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
+                Err(problem(&error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn receive_data(&mut self, len: usize) -> Result<Vec<u8>, Problem> {
+        receive(self.data.as_mut().ok_or_else(|| Problem::new("no data connection"))?, len)
+    }
+
+    fn end_data(&mut self, shutdown: Shutdown) -> Result<DataEnd, Problem> {
+        let mut data = self.data.take().ok_or_else(|| Problem::new("no data connection"))?;
+        if shutdown == Shutdown::First {
+            // Fails if the server has reset it already.
+            _ = data.shutdown(Half::Write);
+        }
+        match read_to_end(&mut data) {
+            (bytes, _) if !bytes.is_empty() => Err(Problem::new(format!("{} bytes more", bytes.len()))),
+            (_, End::Closed) => Ok(DataEnd::Closed),
+            (_, End::Reset) => Ok(DataEnd::Reset),
+        }
+    }
+}

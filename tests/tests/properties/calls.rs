@@ -1,0 +1,129 @@
+//! Whatever a driver calls.
+
+use core::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use skiff_proto::command::command_len;
+use skiff_proto::reply::Tag;
+use skiff_proto::server::{Answer, Close, Limits, ServerSession};
+use skiff_proto::store::{Space, Stat};
+use skiff_proto::{ErrorCode, Instant, Payload};
+use skiff_tests::sans_io::payloads;
+
+use super::cases;
+use super::input::any_bytes;
+
+/// A call that a driver may make, in or out of order.
+#[derive(Debug, Clone)]
+enum Call {
+    Input(Vec<u8>),
+    End,
+    Wait(u64),
+    Event,
+    Answer(Answer),
+    Refuse,
+    Defer,
+    AnswerDeferred(Answer),
+    RefuseDeferred,
+    StartData(u64),
+    Move(u64),
+    Finish,
+    Abort,
+    SupplyCrc,
+    Transmit(usize),
+}
+
+fn any_call() -> impl Strategy<Value = Call> {
+    let answers = vec![
+        Answer::Done,
+        Answer::Port(7),
+        Answer::Stat(Stat { size: 1, mtime: None, crc: None }),
+        Answer::Resume { offset: 0, crc: 0 },
+        Answer::Sum { length: 1, crc: 0 },
+        Answer::Space(Space { total: 1, free: 1 }),
+        Answer::Read { length: 5, size: 9, tag: Tag::UNKNOWN },
+        Answer::Read { length: 1, size: 10, tag: Tag::UNKNOWN },
+        Answer::List,
+        Answer::Ls { length: 0 },
+        Answer::Ls { length: 5 },
+        Answer::Write { crc: 0 },
+        Answer::Stored { size: 3, crc: Some(0) },
+    ];
+    prop_oneof![
+        8 => any_bytes().prop_map(Call::Input),
+        1 => Just(Call::End),
+        1 => (0..90_000u64).prop_map(Call::Wait),
+        8 => Just(Call::Event),
+        20 => select(answers.clone()).prop_map(Call::Answer),
+        2 => Just(Call::Refuse),
+        3 => Just(Call::Defer),
+        2 => select(answers).prop_map(Call::AnswerDeferred),
+        1 => Just(Call::RefuseDeferred),
+        5 => (0..6u64).prop_map(Call::StartData),
+        8 => (0..6u64).prop_map(Call::Move),
+        3 => Just(Call::Finish),
+        1 => Just(Call::Abort),
+        1 => Just(Call::SupplyCrc),
+        8 => (0..100usize).prop_map(Call::Transmit),
+    ]
+}
+
+proptest! {
+    #![proptest_config(cases(3000))]
+
+    #[test]
+    fn no_order_of_calls_panics_or_breaks_the_framing_of_what_is_sent(calls in vec(any_call(), 0..120)) {
+        let mut session: ServerSession<{ command_len(64) }> = ServerSession::new(Limits::new(64));
+        let mut now = Instant::from_millis(1);
+        let mut input: Vec<u8> = Vec::new();
+        let mut output: Vec<u8> = Vec::new();
+        let mut reset = false;
+        for call in calls {
+            match call {
+                Call::Input(bytes) => {
+                    input.extend(bytes);
+                    if let Ok(taken) = session.handle_input(&input) {
+                        input.drain(..taken);
+                    }
+                }
+                Call::End => session.handle_eof(),
+                Call::Wait(millis) => {
+                    now = now.after(Duration::from_millis(millis));
+                    session.handle_timeout(now);
+                }
+                Call::Event => _ = session.poll_event(),
+                Call::Answer(answer) => _ = session.answer(answer),
+                Call::Refuse => _ = session.refuse(ErrorCode::Busy.into()),
+                Call::Defer => _ = session.defer(),
+                Call::AnswerDeferred(answer) => _ = session.answer_deferred(Ok(answer)),
+                Call::RefuseDeferred => _ = session.answer_deferred(Err(ErrorCode::Io.into())),
+                Call::StartData(n) => _ = session.start_data(n),
+                Call::Move(n) => {
+                    let payload = session.payload();
+                    if session.advance(n).is_ok() {
+                        match payload {
+                            Some(Payload::Send { .. }) => output.extend((0..n).map(|_| b'p')),
+                            Some(Payload::Receive { .. }) => _ = input.drain(..input.len().min(usize::try_from(n)?)),
+                            None => prop_assert_eq!(n, 0),
+                        }
+                    }
+                }
+                Call::Finish => _ = session.finish(),
+                Call::Abort => _ = session.abort(ErrorCode::Changed),
+                Call::SupplyCrc => _ = session.supply_crc(Some(1)),
+                Call::Transmit(n) => {
+                    let mut out = vec![0; n];
+                    let n = session.poll_transmit(&mut out);
+                    output.extend(&out[..n]);
+                }
+            }
+            prop_assert!(!reset || session.poll_close() == Some(Close::Reset), "a reset is final");
+            reset |= session.poll_close() == Some(Close::Reset);
+            if session.is_idle() || session.poll_close() == Some(Close::Gracefully) {
+                prop_assert!(payloads(&output).is_ok(), "{}", output.escape_ascii());
+            }
+        }
+    }
+}

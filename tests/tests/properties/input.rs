@@ -1,0 +1,150 @@
+//! Whatever a client sends.
+
+use std::collections::BTreeMap;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use skiff_proto::command::command_len;
+use skiff_proto::crc::crc32c;
+use skiff_proto::server::{Close, Limits};
+use skiff_tests::memory::{Layout, MemoryStore};
+use skiff_tests::sans_io::{Connection, Pace, body, message, payloads};
+
+use super::{PLAIN, any_pace, cases, send_cut};
+
+/// Bytes that a client may send, sensible or not: whole commands, bodies, pieces of them, noise.
+pub(super) fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
+    let commands = select(vec![
+        "ping",
+        "ls",
+        "LS",
+        "list",
+        "list d",
+        "stat a",
+        "stat d",
+        "read 0 * a",
+        "read 2 1 a",
+        "read 9 * a",
+        "sum 0 * a",
+        "resume 9 a",
+        "remove a",
+        "rename a\nb",
+        "mkdir d",
+        "rmdir d",
+        "space",
+        "get a",
+        "put a",
+        "get /skiff/1",
+        "get",
+        "write",
+        "write 0 3 - ..",
+        "write 0 3 - a",
+        "write 2 3 - a",
+        "write 0 0 7 d/e",
+        "x",
+    ]);
+    let fragment = prop_oneof![
+        8 => commands.prop_map(message),
+        1 => Just(message("quit")),
+        3 => "[a-c]{0,5}".prop_map(|content| body(content.as_bytes(), crc32c(content.as_bytes()))),
+        2 => "[a-c]{0,3}".prop_map(message),
+        1 => Just([message("write 0 3 - a"), body(b"abc", crc32c(b"abc"))].concat()),
+        1 => "[a-z ]{0,12}".prop_map(|trailer| [message(""), message(trailer)].concat()),
+        1 => (0..700usize).prop_map(|length| message(vec![b'w'; length])),
+        1 => Just(message(format!("write {}", "x".repeat(600)))),
+        1 => Just(b"0000000012write 0 9 a ".to_vec()),
+    ];
+    let noise = prop_oneof![
+        vec(any::<u8>(), 0..20),
+        "[0-9]{0,12}".prop_map(String::into_bytes),
+        Just(b"9999999999".to_vec()),
+        Just(b"00000655360".to_vec()),
+    ];
+    let noisy = prop_oneof![30 => fragment, 1 => noise];
+    (vec(noisy, 0..20), any::<Index>(), any::<bool>()).prop_map(|(fragments, cut, whole)| {
+        let mut bytes = fragments.concat();
+        if !whole && !bytes.is_empty() {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        bytes
+    })
+}
+
+fn small_store() -> MemoryStore {
+    let store = MemoryStore::new(Layout::Tree);
+    store.put_file("a", b"0123456789");
+    store.put_file("c", b"");
+    store
+}
+
+/// Everything about a conversation that a client can see, and the store behind it.
+#[derive(Debug, PartialEq, Eq)]
+struct Outcome {
+    output: Vec<u8>,
+    end: Option<Close>,
+    files: BTreeMap<String, Vec<u8>>,
+    staged: Option<Vec<u8>>,
+}
+
+fn converse<const N: usize>(limits: Limits, bytes: &[u8], pace: Pace, cuts: &[usize], close: bool) -> Outcome {
+    let store = small_store();
+    let mut connection: Connection<N> = Connection::new(limits, store.clone(), pace);
+    send_cut(&mut connection, bytes, cuts);
+    if close {
+        connection.close();
+    }
+    let output = connection.take_output();
+    let end = connection.end();
+    Outcome { output, end, files: store.files(), staged: store.staged_bytes("a") }
+}
+
+proptest! {
+    #![proptest_config(cases(2000))]
+
+    #[test]
+    fn whatever_comes_the_replies_are_whole_messages_and_no_cut_changes_them(
+        bytes in any_bytes(),
+        (pace, cuts) in any_pace(),
+        close in any::<bool>(),
+    ) {
+        let plain = converse::<{ command_len(255) }>(Limits::new(255), &bytes, PLAIN, &[100_000], close);
+        prop_assert!(payloads(&plain.output).is_ok(), "{}", plain.output.escape_ascii());
+        prop_assert!(!close || plain.end.is_some(), "a client that has closed keeps its connection");
+        let cut = converse::<{ command_len(255) }>(Limits::new(255), &bytes, pace, &cuts, close);
+        prop_assert_eq!(plain, cut);
+    }
+
+    #[test]
+    fn the_same_holds_for_a_session_with_a_small_buffer(
+        bytes in any_bytes(),
+        (pace, cuts) in any_pace(),
+        close in any::<bool>(),
+    ) {
+        let limits = Limits { nocrc: true, ..Limits::new(1) };
+        let plain = converse::<{ command_len(1) }>(limits, &bytes, PLAIN, &[100_000], close);
+        prop_assert!(payloads(&plain.output).is_ok(), "{}", plain.output.escape_ascii());
+        let cut = converse::<{ command_len(1) }>(limits, &bytes, pace, &cuts, close);
+        prop_assert_eq!(plain, cut);
+    }
+
+    #[test]
+    fn a_client_that_reads_slowly_gets_the_same(
+        bytes in any_bytes(),
+        (pace, cuts) in any_pace(),
+        rooms in vec(0..60usize, 1..10),
+    ) {
+        let plain = converse::<{ command_len(255) }>(Limits::new(255), &bytes, PLAIN, &[100_000], true);
+        let store = small_store();
+        let mut connection: Connection = Connection::new(Limits::new(255), store.clone(), pace);
+        connection.set_room(0);
+        send_cut(&mut connection, &bytes, &cuts);
+        connection.close();
+        for room in rooms {
+            connection.set_room(room);
+        }
+        connection.set_room(usize::MAX);
+        let (output, end) = (connection.take_output(), connection.end());
+        prop_assert_eq!(plain, Outcome { output, end, files: store.files(), staged: store.staged_bytes("a") });
+    }
+}

@@ -1,0 +1,48 @@
+//! Properties: of commands, of a session under arbitrary input and arbitrary calls, of a server against a model.
+//!
+//! `PROPTEST_CASES` sets the number of cases of each.
+
+mod calls;
+mod commands;
+mod input;
+mod model;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use skiff_tests::sans_io::{Changes, Connection, Pace};
+
+/// So many cases, or as many as `PROPTEST_CASES` says.
+fn cases(cases: u32) -> ProptestConfig {
+    let default = ProptestConfig::default();
+    if std::env::var_os("PROPTEST_CASES").is_some() { default } else { ProptestConfig { cases, ..default } }
+}
+
+/// How a driver moves bytes, and the network cuts them.
+fn any_pace() -> impl Strategy<Value = (Pace, Vec<usize>)> {
+    let size = prop_oneof![1..5usize, 5..100usize, Just(100_000)];
+    let changes = select(vec![Changes::AtOnce, Changes::Batched]);
+    let pace = (size.clone(), size.clone(), changes).prop_map(|(input, output, changes)| Pace {
+        input,
+        output,
+        data: 7,
+        changes,
+    });
+    (pace, vec(size, 1..8))
+}
+
+/// The plainest driver, and whole segments.
+const PLAIN: Pace = Pace { input: 100_000, output: 100_000, data: 7, changes: Changes::AtOnce };
+
+/// Sends `bytes` in segments of the sizes in `cuts`, over and over.
+fn send_cut<const N: usize>(connection: &mut Connection<N>, bytes: &[u8], cuts: &[usize]) {
+    let mut rest = bytes;
+    for &size in cuts.iter().cycle() {
+        if rest.is_empty() {
+            return;
+        }
+        let (segment, after) = rest.split_at(size.clamp(1, rest.len()));
+        connection.send(segment);
+        rest = after;
+    }
+}

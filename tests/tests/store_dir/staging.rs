@@ -1,0 +1,329 @@
+//! Staging directories: resumed, shared, cleaned; writers that give way.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+use core::time::Duration;
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use skiff_host::store::{DirStore, Options};
+use skiff_proto::ErrorCode;
+use skiff_proto::crc::crc32c;
+
+use super::{append, code, entries, get, list, n, open, put};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Stages the first bytes of a write of ten and loses the connection.
+fn interrupt(store: &DirStore, name: &str, bytes: &[u8]) {
+    let (mut stage, _) = store.stage(n(name), 0, 10.max(bytes.len() as u64), None).unwrap();
+    append(store, &mut stage, bytes).unwrap();
+}
+
+fn staged(store: &DirStore, name: &str) -> u64 {
+    store.staged(n(name), 1 << 20).unwrap().0
+}
+
+fn age(file: &Path, age: Duration) {
+    File::options().write(true).open(file).unwrap().set_modified(SystemTime::now() - age).unwrap();
+}
+
+/// The files in a slot that stand for names.
+fn stages(slot: &Path) -> Vec<std::path::PathBuf> {
+    entries(slot).iter().filter(|name| name.len() == 32).map(|name| slot.join(name)).collect()
+}
+
+#[test]
+fn the_staging_directory_is_there_only_while_something_is_staged() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path());
+    assert_eq!(entries(root.path()), [""; 0]);
+    put(&store, "f", b"x").unwrap();
+    assert_eq!(entries(root.path()), [".skiff-stage-0", "f"]);
+    let mode = root.path().join(".skiff-stage-0").metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    drop(store);
+    assert_eq!(entries(root.path()), ["f"]);
+    let store = open(root.path());
+    interrupt(&store, "f", b"ab");
+    let handle = store.clone();
+    drop(store);
+    drop(handle);
+    assert_eq!(entries(root.path()), [".skiff-stage-0", "f"]);
+    assert_eq!(staged(&open(root.path()), "f"), 2);
+}
+
+#[test]
+fn two_stores_on_one_directory_do_not_disturb_each_other() {
+    let root = tempfile::tempdir().unwrap();
+    let (one, two) = (open(root.path()), open(root.path()));
+    let (mut first, _) = one.stage(n("f"), 0, 5, None).unwrap();
+    let (mut second, _) = two.stage(n("f"), 0, 6, None).unwrap();
+    assert_eq!(entries(root.path()), [".skiff-stage-0", ".skiff-stage-1"]);
+    append(&one, &mut first, b"first").unwrap();
+    append(&two, &mut second, b"second").unwrap();
+    one.commit(&mut first, None).unwrap();
+    assert_eq!(get(&two, "f").unwrap(), b"first");
+    two.commit(&mut second, None).unwrap();
+    assert_eq!(get(&one, "f").unwrap(), b"second");
+    drop((first, second));
+    interrupt(&one, "of one", b"1");
+    interrupt(&two, "of two", b"22");
+    drop(one);
+    // The first slot is free again: whoever comes next goes on with what is in it.
+    let three = open(root.path());
+    assert_eq!((staged(&three, "of one"), staged(&three, "of two")), (1, 0));
+    drop((two, three));
+    assert_eq!(entries(root.path()), [".skiff-stage-0", ".skiff-stage-1", "f"]);
+}
+
+#[test]
+fn old_stages_and_unnamed_ones_are_cleaned_away_at_the_first_write() {
+    let root = tempfile::tempdir().unwrap();
+    let slots = [0, 1].map(|number| root.path().join(format!(".skiff-stage-{number}")));
+    let (one, two) = (open(root.path()), open(root.path()));
+    put(&one, "x", b"x").unwrap();
+    interrupt(&two, "old", b"old");
+    interrupt(&one, "fresh", b"fresh");
+    interrupt(&one, "old", b"old");
+    drop((one, two));
+    for slot in &slots {
+        fs::write(slot.join("put-7"), "left by a crash").unwrap();
+        fs::write(slot.join("notes of an admin"), "").unwrap();
+    }
+    for file in stages(&slots[0]).into_iter().chain(stages(&slots[1])) {
+        if fs::read(&file).unwrap() == b"old" {
+            age(&file, 8 * DAY);
+        } else {
+            age(&file, 6 * DAY);
+        }
+    }
+    let store = open(root.path());
+    assert_eq!(list(&store, None).unwrap(), ["x"]);
+    assert_eq!(stages(&slots[0]).len(), 2, "a reader cleans nothing");
+    assert_eq!((staged(&store, "fresh"), staged(&store, "old")), (5, 0));
+    assert_eq!(stages(&slots[0]).len(), 1);
+    for slot in &slots {
+        assert!(!slot.join("put-7").exists());
+        assert!(slot.join("notes of an admin").exists());
+    }
+    assert!(stages(&slots[1]).is_empty());
+    fs::remove_file(slots[1].join("notes of an admin")).unwrap();
+    drop(store);
+    put(&open(root.path()), "y", b"y").unwrap();
+    assert!(!slots[1].exists());
+}
+
+#[test]
+fn what_is_in_the_way_of_a_staging_directory_is_not_used() {
+    let root = tempfile::tempdir().unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    symlink(outside.path(), root.path().join(".skiff-stage-0")).unwrap();
+    fs::write(root.path().join(".skiff-stage-1"), "").unwrap();
+    fs::create_dir(root.path().join(".skiff-stage-2")).unwrap();
+    fs::set_permissions(root.path().join(".skiff-stage-2"), fs::Permissions::from_mode(0o755)).unwrap();
+    let store = open(root.path());
+    interrupt(&store, "f", b"ab");
+    assert_eq!(entries(outside.path()), [""; 0]);
+    let slot = root.path().join(".skiff-stage-2");
+    assert_eq!(stages(&slot).len(), 1);
+    assert_eq!(slot.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn a_staging_directory_that_is_removed_under_a_running_store_is_made_again() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path());
+    put(&store, "f", b"old").unwrap();
+    fs::remove_dir(root.path().join(".skiff-stage-0")).unwrap();
+    let (first, second) = (put(&store, "f", b"new"), put(&store, "f", b"new"));
+    assert!(matches!(code(first), Ok(()) | Err(ErrorCode::Io)));
+    second.unwrap();
+    let unnamed = store.stage_unnamed(3).unwrap();
+    drop(unnamed);
+    assert_eq!(get(&store, "f").unwrap(), b"new");
+}
+
+fn hasty(root: &Path) -> DirStore {
+    DirStore::new(Options { takeover: Duration::ZERO, ..Options::new(root) }).unwrap()
+}
+
+#[test]
+fn a_silent_writer_gives_way_and_its_bytes_stay() {
+    let root = tempfile::tempdir().unwrap();
+    let store = hasty(root.path());
+    let (mut silent, _) = store.stage(n("f"), 0, 6, None).unwrap();
+    append(&store, &mut silent, b"abc").unwrap();
+    let woken = Arc::new(AtomicU32::new(0));
+    let count = woken.clone();
+    silent.owner().on_evict(move || _ = count.fetch_add(1, Ordering::Relaxed));
+    let (mut next, crc) = store.stage(n("f"), 3, 6, None).unwrap();
+    assert_eq!(crc, crc32c(b"abc"));
+    assert_eq!(woken.load(Ordering::Relaxed), 1);
+    assert!(silent.is_evicted() && !next.is_evicted());
+    assert_eq!(code(store.append(&mut silent, b"X")), Err(ErrorCode::Busy));
+    assert_eq!(code(store.commit(&mut silent, None)).err(), Some(ErrorCode::Busy));
+    assert_eq!(code(silent.writing()).err(), Some(ErrorCode::Busy));
+    append(&store, &mut next, b"de").unwrap();
+    store.discard(silent);
+    append(&store, &mut next, b"f").unwrap();
+    store.commit(&mut next, None).unwrap();
+    assert_eq!(get(&store, "f").unwrap(), b"abcdef");
+}
+
+#[test]
+fn a_silent_writer_gives_way_to_a_question_too() {
+    let root = tempfile::tempdir().unwrap();
+    let store = hasty(root.path());
+    let (mut silent, _) = store.stage(n("f"), 0, 6, None).unwrap();
+    append(&store, &mut silent, b"abc").unwrap();
+    assert_eq!(store.staged(n("f"), 6).unwrap(), (3, crc32c(b"abc")));
+    assert!(silent.is_evicted());
+    assert_eq!(store.stage_owner_silent_for(n("f")), None);
+    drop(silent);
+    assert_eq!(store.staged(n("f"), 6).unwrap(), (3, crc32c(b"abc")));
+}
+
+#[test]
+fn a_writer_that_starts_over_leaves_the_old_one_nothing_to_spoil() {
+    let root = tempfile::tempdir().unwrap();
+    let store = hasty(root.path());
+    let (mut silent, _) = store.stage(n("f"), 0, 6, None).unwrap();
+    append(&store, &mut silent, b"abc").unwrap();
+    let (mut next, _) = store.stage(n("f"), 0, 2, None).unwrap();
+    append(&store, &mut next, b"x").unwrap();
+    drop(silent);
+    append(&store, &mut next, b"y").unwrap();
+    let answers = store.commit_batch(vec![(next, None)]);
+    assert_eq!(answers[0].unwrap().size, 2);
+    assert_eq!(get(&store, "f").unwrap(), b"xy");
+}
+
+#[test]
+fn a_writer_in_the_middle_of_a_write_does_not_give_way() {
+    let root = tempfile::tempdir().unwrap();
+    let store = hasty(root.path());
+    let (mut stage, _) = store.stage(n("f"), 0, 4, None).unwrap();
+    let mut writing = stage.writing().unwrap();
+    assert_eq!(store.stage_owner_silent_for(n("f")), Some(Duration::ZERO));
+    assert_eq!(code(store.stage(n("f"), 0, 4, None)).err(), Some(ErrorCode::Busy));
+    assert_eq!(code(store.staged(n("f"), 4)), Err(ErrorCode::Busy));
+    assert_eq!((writing.offset(), writing.room()), (0, 4));
+    writing.file().write_all_at(b"data", 0).unwrap();
+    writing.appended(4);
+    assert_eq!((writing.offset(), writing.room()), (4, 0));
+    drop(writing);
+    assert_eq!(code(store.append(&mut stage, b"x")), Err(ErrorCode::Range));
+    store.commit(&mut stage, None).unwrap();
+    assert_eq!(get(&store, "f").unwrap(), b"data");
+}
+
+#[test]
+fn an_active_writer_keeps_its_name() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path());
+    let (stage, _) = store.stage(n("f"), 0, 4, None).unwrap();
+    assert!(store.stage_owner_silent_for(n("f")).unwrap() < Duration::from_secs(5));
+    assert_eq!(code(store.stage(n("f"), 0, 4, None)).err(), Some(ErrorCode::Busy));
+    // A connection that closes for another reason lets go.
+    assert!(stage.owner().evict());
+    drop(store.stage(n("f"), 0, 4, None).unwrap());
+    drop(stage);
+}
+
+#[test]
+fn interrupted_writes_make_room_oldest_first_and_open_ones_stay() {
+    let root = tempfile::tempdir().unwrap();
+    let store = DirStore::new(Options { stage_max: 40, ..Options::new(root.path()) }).unwrap();
+    let slot = root.path().join(".skiff-stage-0");
+    for (name, days) in [("third", 1), ("first", 3), ("second", 2)] {
+        interrupt(&store, name, &[b'x'; 10]);
+        for file in stages(&slot) {
+            if file.metadata().unwrap().modified().unwrap() > SystemTime::now() - DAY / 2 {
+                age(&file, days * DAY);
+            }
+        }
+    }
+    let (mut open, _) = store.stage(n("open"), 0, 10, None).unwrap();
+    let sizes = || ["first", "second", "third"].map(|name| staged(&store, name));
+    // A question drops nothing, and neither does what can't be helped by it.
+    assert_eq!(code(store.staged(n("new"), 30)), Ok((0, 0)));
+    assert_eq!(code(store.staged(n("new"), 31)), Err(ErrorCode::NoSpace));
+    assert_eq!(code(store.stage(n("new"), 0, u64::MAX, None)).err(), Some(ErrorCode::NoSpace));
+    let sizes_in = |store: &DirStore| {
+        ["first", "second", "third"].map(|name| code(store.staged(n(name), 10)).map_or(0, |(size, _)| size))
+    };
+    _ = sizes;
+    assert_eq!(sizes_in(&store), [10, 10, 10]);
+    append(&store, &mut open, &[b'o'; 10]).unwrap();
+    drop(store.stage(n("new"), 0, 1, None).unwrap());
+    assert_eq!(sizes_in(&store), [0, 10, 10]);
+    // Going on with one of them does not drop it.
+    let (mut second, _) = store.stage(n("second"), 10, 30, None).unwrap();
+    append(&store, &mut second, &[b'y'; 20]).unwrap();
+    assert_eq!(stages(&slot).len(), 2);
+    assert_eq!(code(store.stage_unnamed(1)).err(), Some(ErrorCode::NoSpace));
+    store.commit(&mut second, None).unwrap();
+    store.commit(&mut open, None).unwrap();
+    drop(store.stage_unnamed(40).unwrap());
+    drop(store.stage(n("new"), 0, 40, None).unwrap());
+}
+
+#[test]
+fn the_reserve_stays_free() {
+    let root = tempfile::tempdir().unwrap();
+    let store = DirStore::new(Options { reserve: Some(u64::MAX), ..Options::new(root.path()) }).unwrap();
+    assert_eq!(store.space().unwrap().free, 0);
+    assert_eq!(code(put(&store, "f", b"x")), Err(ErrorCode::NoSpace));
+    put(&store, "empty", b"").unwrap();
+    let all = DirStore::new(Options { reserve: Some(0), ..Options::new(root.path()) }).unwrap().space().unwrap();
+    let some = open(root.path()).space().unwrap();
+    assert_eq!(all.total, some.total);
+    assert!(all.free == 0 || some.free < all.free);
+}
+
+#[test]
+fn many_threads_write_through_one_store() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path());
+    std::thread::scope(|threads| {
+        for thread in 0..8_u8 {
+            let store = store.clone();
+            threads.spawn(move || {
+                for round in 0..20_u8 {
+                    let bytes = [thread, round].repeat(500);
+                    put(&store, &format!("t{thread}/{round}/f"), &bytes).unwrap();
+                    let shared = stage_if_free(&store, "shared", &bytes);
+                    let mut unnamed = store.stage_unnamed(3).unwrap();
+                    append(&store, &mut unnamed, b"abc").unwrap();
+                    store.commit_new(&mut unnamed, n(&format!("u{thread}-{round}"))).unwrap();
+                    if let Some(mut stage) = shared {
+                        store.commit(&mut stage, None).unwrap();
+                    }
+                    let seen = get(&store, "shared");
+                    assert!(seen.is_err() || seen.is_ok_and(|bytes| bytes.chunks(2).all(|pair| pair == &bytes[..2])));
+                }
+            });
+        }
+    });
+    for thread in 0..8_u8 {
+        for round in 0..20_u8 {
+            assert_eq!(get(&store, &format!("t{thread}/{round}/f")).unwrap(), [thread, round].repeat(500));
+        }
+    }
+    assert_eq!(list(&store, None).unwrap().len(), 8 + 8 * 20 + 1);
+    drop(store);
+    assert!(!root.path().join(".skiff-stage-0").exists());
+}
+
+fn stage_if_free(store: &DirStore, name: &str, bytes: &[u8]) -> Option<skiff_host::store::Stage> {
+    match super::stage(store, name, bytes) {
+        Ok(stage) => Some(stage),
+        Err(refusal) => {
+            assert_eq!(refusal.code, ErrorCode::Busy);
+            None
+        }
+    }
+}
