@@ -14,10 +14,12 @@ use skiff_proto::{Instant, Payload, ProtocolError};
 use crate::memory::MemoryStore;
 use crate::vector::Problem;
 
+mod answered;
 mod data;
 mod desk;
 mod link;
 
+pub use answered::Answered;
 pub use data::DataConnection;
 use desk::{Desk, Step};
 pub use link::Server;
@@ -90,6 +92,27 @@ impl Default for Pace {
     fn default() -> Self {
         Self { input: 4096, output: 4096, data: 65_536, changes: Changes::AtOnce }
     }
+}
+
+/// A control connection to a server in memory, whatever its driver.
+pub trait Control {
+    /// A connection to a server with `store`.
+    fn open(limits: Limits, store: MemoryStore, pace: Pace) -> Self;
+
+    /// The client sends `bytes`; the server does what it can with them.
+    fn send(&mut self, bytes: &[u8]);
+
+    /// The client ends its sending side.
+    fn close(&mut self);
+
+    /// What the client has received and not read; a test takes it from the front.
+    fn output(&mut self) -> &mut Vec<u8>;
+
+    /// How the server has ended the connection.
+    fn end(&self) -> Option<Close>;
+
+    /// The client connects to a PORT; `None` if it was not announced, or is used already.
+    fn connect_data(&mut self, port: u16) -> Option<DataConnection>;
 }
 
 /// One control connection to a server in memory.
@@ -332,5 +355,31 @@ impl<const N: usize> Connection<N> {
         self.output.extend(&out[..n]);
         self.room -= n;
         n > 0
+    }
+}
+
+impl<const N: usize> Control for Connection<N> {
+    fn open(limits: Limits, store: MemoryStore, pace: Pace) -> Self {
+        Self::new(limits, store, pace)
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.send(bytes);
+    }
+
+    fn close(&mut self) {
+        self.close();
+    }
+
+    fn output(&mut self) -> &mut Vec<u8> {
+        &mut self.output
+    }
+
+    fn end(&self) -> Option<Close> {
+        self.end
+    }
+
+    fn connect_data(&mut self, port: u16) -> Option<DataConnection> {
+        self.connect_data(port)
     }
 }

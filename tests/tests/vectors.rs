@@ -1,11 +1,12 @@
-//! Every wire vector against a server in memory: whole, byte by byte, and cut in two at every position.
+//! Every wire vector against a server in memory: whole, byte by byte, and cut in two at every position; once with the
+//! plainest of drivers and once with proto's own.
 
 use std::fs;
 use std::path::Path;
 
 use skiff_proto::server::Limits;
 use skiff_tests::memory::{Layout, MemoryStore};
-use skiff_tests::sans_io::{Changes, Pace, Server};
+use skiff_tests::sans_io::{Answered, Changes, Connection, Control, Pace, Server};
 use skiff_tests::vector::{Cut, Pacing, Vector, load_all, play};
 
 const PACINGS: [Pacing; 3] = [Pacing::Lines, Pacing::Groups, Pacing::Ahead];
@@ -21,7 +22,7 @@ fn vectors() -> Vec<Vector> {
     load_all().expect("the vectors are readable")
 }
 
-fn check(vector: &Vector, pacing: Pacing, cut: Cut, pace: Pace) {
+fn check<C: Control>(vector: &Vector, pacing: Pacing, cut: Cut, pace: Pace) {
     let store = MemoryStore::new(Layout::Tree);
     for (name, content) in vector.setting.before {
         store.put_file(name, content);
@@ -29,7 +30,7 @@ fn check(vector: &Vector, pacing: Pacing, cut: Cut, pace: Pace) {
     for name in vector.setting.directories {
         store.put_directory(name);
     }
-    let mut server = Server::new(Limits::new(255), store.clone(), pace);
+    let mut server = Server::<C>::new(Limits::new(255), store.clone(), pace);
     let context = format!("{}, {pacing:?}, {cut:?}, {pace:?}", vector.file);
     if let Err(problem) = play(vector, pacing, cut, &mut server) {
         panic!("{problem}, {pace:?}");
@@ -58,7 +59,7 @@ fn a_conversation_that_goes_another_way_is_noticed() {
         let vector = Vector::parse(file, &text.replace(instead, wrong)).expect("still a vector");
         let store = MemoryStore::new(Layout::Tree);
         store.put_file("teste.txt", b"hello\n");
-        let mut server = Server::new(Limits::new(255), store, Pace::default());
+        let mut server = Server::<Connection>::new(Limits::new(255), store, Pace::default());
         assert!(play(&vector, Pacing::Lines, Cut::Whole, &mut server).is_err(), "{file}: {wrong}");
     }
 }
@@ -68,8 +69,10 @@ fn every_vector_passes_whole_and_byte_by_byte() {
     for vector in vectors() {
         for pacing in PACINGS {
             for pace in PACES {
-                check(&vector, pacing, Cut::Whole, pace);
-                check(&vector, pacing, Cut::Bytes, pace);
+                for cut in [Cut::Whole, Cut::Bytes] {
+                    check::<Connection>(&vector, pacing, cut, pace);
+                    check::<Answered>(&vector, pacing, cut, pace);
+                }
             }
         }
     }
@@ -95,8 +98,9 @@ fn check_cuts(pacing: Pacing) {
     for vector in vectors() {
         for cut in vector.cuts(pacing) {
             for pace in PACES {
-                check(&vector, pacing, cut, pace);
-                count += 1;
+                check::<Connection>(&vector, pacing, cut, pace);
+                check::<Answered>(&vector, pacing, cut, pace);
+                count += 2;
             }
         }
     }

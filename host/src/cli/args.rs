@@ -7,7 +7,7 @@
 use core::time::Duration;
 use std::ffi::OsString;
 
-use clap::{ArgAction, Args, Parser};
+use clap::{ArgAction, Args, FromArgMatches, Parser};
 
 use super::command::Command;
 
@@ -88,6 +88,26 @@ pub(crate) struct Line {
     /// The command.
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Line {
+    /// Parses the words of a command.
+    ///
+    /// # Errors
+    /// What clap says; a request for help is one, too.
+    pub(crate) fn parse(words: &[OsString]) -> Result<Self, clap::Error> {
+        // The parsers of all commands take longer to make than a small file to fetch. What one alone does not take is
+        // looked at again, for the report.
+        if let Some(only) = words.first().and_then(|word| word.to_str()).and_then(super::command::only)
+            && let Ok(matches) = Settings::augment_args(clap::Command::new("skiff"))
+                .no_binary_name(true)
+                .subcommand(only)
+                .try_get_matches_from(words)
+        {
+            return Self::from_arg_matches(&matches);
+        }
+        Self::try_parse_from(words)
+    }
 }
 
 /// Settings that may stand before the command or anywhere behind it.
@@ -194,14 +214,14 @@ mod tests {
     }
 
     fn line(words: &[&str]) -> Result<Line, clap::Error> {
-        Line::try_parse_from(words)
+        Line::parse(&words.iter().map(OsString::from).collect::<Vec<_>>())
     }
 
     #[test]
     fn settings_stand_before_and_behind_the_command() {
         let program = program(&["-q", "h", "--json", "7", "--retries", "2", "get", "-v", "x", "--", "-y"]).unwrap();
         assert_eq!((program.host.as_str(), program.port), ("h", 7));
-        let line = Line::try_parse_from(&program.command).unwrap();
+        let line = Line::parse(&program.command).unwrap();
         let settings = program.settings.with(&line.settings);
         assert!(settings.quiet && settings.json);
         assert_eq!((settings.verbose, settings.link.retries), (1, Some(2)));
@@ -212,7 +232,7 @@ mod tests {
     #[test]
     fn settings_of_a_line_win_over_those_of_the_program() {
         let program = program(&["h", "7", "--idle", "5", "ls", "--idle", "0.5"]).unwrap();
-        let line = Line::try_parse_from(&program.command).unwrap();
+        let line = Line::parse(&program.command).unwrap();
         assert_eq!(program.settings.with(&line.settings).link.idle, Some(Duration::from_millis(500)));
     }
 

@@ -141,6 +141,9 @@ pub(crate) struct Put {
     /// Directories with everything in them
     #[arg(short)]
     pub(crate) recursive: bool,
+    /// Leave the checksum out, if the server takes that
+    #[arg(long)]
+    pub(crate) no_crc: bool,
 }
 
 /// Arguments of the commands that take names on the server.
@@ -209,6 +212,22 @@ pub(crate) struct Help {
     pub(crate) command: Option<String>,
 }
 
+/// The parser of one command without those of the others, for the commands that are used most.
+pub(crate) fn only(verb: &str) -> Option<clap::Command> {
+    let verb: &'static str = VERBS.iter().find(|known| **known == verb)?;
+    let augment = match verb {
+        "get" => Get::augment_args,
+        "put" => Put::augment_args,
+        "ls" => Ls::augment_args,
+        "cat" | "stat" | "sum" | "rm" | "rmdir" => Names::augment_args,
+        "mv" => Mv::augment_args,
+        "mkdir" => Mkdir::augment_args,
+        "ping" => Ping::augment_args,
+        _ => return None,
+    };
+    Some(augment(clap::Command::new(verb)))
+}
+
 /// What kind of thing an argument of a command names: what completion offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ArgumentKind {
@@ -275,8 +294,13 @@ mod tests {
     use super::*;
     use crate::cli::args::Line;
 
+    /// Parses in the short way and in the long one, which have to agree.
     fn parse(words: &[&str]) -> Command {
-        Line::try_parse_from(words).unwrap().command
+        let all = Line::try_parse_from(words).unwrap().command;
+        let words: Vec<_> = words.iter().map(OsString::from).collect();
+        let command = Line::parse(&words).unwrap().command;
+        assert_eq!(format!("{command:?}"), format!("{all:?}"));
+        command
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What could stand where the cursor is: commands, options, names on the server, local files.
 
+use core::cell::RefCell;
 use core::time::Duration;
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
@@ -39,8 +39,11 @@ pub(crate) trait NameSource {
 /// Names on the server, asked of the session and remembered for a while.
 pub(crate) struct RemoteNames {
     requests: UnboundedSender<Request>,
-    known: RefCell<HashMap<Option<String>, (Instant, Vec<String>)>>,
+    known: RefCell<HashMap<Option<String>, Known>>,
 }
+
+/// Names, and when they were asked for.
+type Known = (Instant, Vec<String>);
 
 impl RemoteNames {
     /// Nothing is known yet.

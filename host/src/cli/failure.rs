@@ -113,8 +113,10 @@ fn message(verb: &str, subject: Option<&str>, error: &Error) -> String {
         Error::ClassicRefused => "the server refused (a classic server does not say why)".to_owned(),
         // What is no command is an option of one: "continuing a transfer".
         Error::NeedsExtended { what } => needs_extended(if what.contains(' ') { what } else { verb }),
-        Error::BadName { source, .. } => source.to_string(),
-        Error::ClassicName { .. } => "a classic server takes names of ASCII without white space only".to_owned(),
+        Error::BadName { name, source } => about(subject, name, &source.to_string()),
+        Error::ClassicName { name } => {
+            about(subject, name, "a classic server takes names of ASCII without white space only")
+        }
         Error::LocalName { .. } => "no local file can have this name".to_owned(),
         Error::NotText { .. } => "not UTF-8 text, which a classic server may damage (-f sends it)".to_owned(),
         Error::Local { path, source } if is_subject(subject, path) => io_text(source),
@@ -126,6 +128,11 @@ fn message(verb: &str, subject: Option<&str>, error: &Error) -> String {
         Error::Lost { address, source } => format!("connection to {} lost: {}", sanitize(address), io_text(source)),
         other => sanitize(&other.to_string()).into_owned(),
     }
+}
+
+/// `text`, with the name it is about unless that is the subject.
+fn about(subject: Option<&str>, name: &str, text: &str) -> String {
+    if subject == Some(name) { text.to_owned() } else { format!("{}: {text}", sanitize(name)) }
 }
 
 /// What a command that a classic server does not know would need.

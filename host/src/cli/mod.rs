@@ -36,6 +36,8 @@ mod report;
 mod send;
 mod session;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use std::ffi::OsString;
@@ -137,62 +139,4 @@ fn talk(verbosity: u8) {
     let ansi = io::stderr().is_terminal();
     let subscriber = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_ansi(ansi);
     _ = subscriber.with_target(false).try_init();
-}
-
-#[cfg(test)]
-mod tests {
-    use super::output::testing::output;
-    use super::*;
-
-    fn outcome(words: &[&str]) -> (Outcome, String, String) {
-        let (to, out, err) = output(false);
-        let words = [&["host-cli"], words].concat();
-        let outcome = run(words.into_iter().map(OsString::from).collect(), to);
-        (outcome, out.take(), err.take())
-    }
-
-    #[test]
-    fn help_goes_to_standard_output_and_needs_no_server() {
-        for words in [
-            &["--help"][..],
-            &["help"],
-            &["help", "get"],
-            &["localhost", "1", "help"],
-            &["localhost", "1", "get", "--help"],
-            &["localhost", "1", "help", "get"],
-            &["--version"],
-        ] {
-            let (outcome, out, err) = outcome(words);
-            assert_eq!((outcome, err.as_str()), (Outcome::Done, ""), "{words:?}");
-            assert!(!out.is_empty(), "{words:?}");
-        }
-        assert!(outcome(&["--help"]).1.contains("Exit codes: 0 done"));
-    }
-
-    #[test]
-    fn wrong_usage_is_one_line_and_exit_code_2() {
-        for words in [&[][..], &["h"], &["h", "x"], &["h", "1", "frob"], &["h", "1", "get"], &["h", "1", "get", "-x"]] {
-            let (outcome, out, err) = outcome(words);
-            assert_eq!((outcome, out.as_str()), (Outcome::Usage, ""), "{words:?}");
-            assert!(err.starts_with("host-cli: ") && err.lines().count() == 1, "{err}");
-        }
-        let (_, _, err) = outcome(&["h", "1", "get", "--json"]);
-        assert!(err.starts_with("{\"type\":\"error\",") && err.contains("\"code\":\"usage\""), "{err}");
-    }
-
-    #[test]
-    fn a_server_that_is_not_there_is_a_failure() {
-        // A port that was free a moment ago.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let (outcome, _, err) = outcome(&["127.0.0.1", &port.to_string(), "df", "--json", "--retries", "0"]);
-        assert_eq!(outcome, Outcome::Failed);
-        assert!(err.contains("\"code\":\"connect\""), "{err}");
-    }
-
-    #[test]
-    fn local_commands_need_no_server() {
-        let (outcome, out, _) = outcome(&["nowhere.invalid", "1", "lpwd"]);
-        assert_eq!((outcome, out.lines().count()), (Outcome::Done, 1));
-        assert_eq!(self::outcome(&["nowhere.invalid", "1", "quit"]).0, Outcome::Done);
-    }
 }

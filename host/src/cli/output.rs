@@ -230,7 +230,7 @@ fn plain_failure(line: Option<u64>, verb: Option<&str>, failure: &Failure) -> St
 pub(crate) mod testing {
     //! Output that can be looked at.
 
-    use std::cell::RefCell;
+    use core::cell::RefCell;
     use std::rc::Rc;
 
     use super::*;

@@ -90,10 +90,12 @@ impl Progress {
                 .progress_chars("=> ");
             ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10)).with_style(style)
         });
-        bar.set_length(self.count.total());
-        bar.set_position(self.count.done());
-        bar.set_prefix(status(&self.count, self.rate.per_second(now)));
-        bar.set_message(label(&self.count, &self.name));
+        // The setters draw each time; these two don't, and the update does it once.
+        let bar = bar.clone().with_prefix(status(&self.count, self.rate.per_second(now)));
+        bar.with_message(label(&self.count, &self.name)).update(|state| {
+            state.set_len(self.count.total());
+            state.set_pos(self.count.done());
+        });
     }
 }
 

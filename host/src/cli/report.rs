@@ -170,10 +170,12 @@ impl Observer for Reporter<'_> {
                 None => ", not verified (this server sends no checksum)".to_owned(),
             });
             if let Some(path) = &path {
-                if label.local.as_ref().is_some_and(|asked| asked != path) {
-                    line.push_str(&format!(", saved as {path}: the other exists (-f replaces it)"));
-                } else if *path != label.name {
-                    line.push_str(&format!(", saved as {path}"));
+                match &label.local {
+                    Some(asked) if asked != path => {
+                        line.push_str(&format!(", saved as {path} since {asked} exists (-f replaces it)"));
+                    }
+                    _ if *path != label.name => line.push_str(&format!(", saved as {path}")),
+                    _ => {}
                 }
             }
             line
@@ -278,7 +280,7 @@ mod tests {
         assert_eq!(lines[0], "get a/n.txt: 9 bytes, 0.0000 s, crc32c e3069283, saved as n.txt");
         assert_eq!(
             lines[1],
-            "get n.txt: 9 bytes, 0.0000 s, crc32c e3069283, saved as n(1).txt: the other exists (-f replaces it)"
+            "get n.txt: 9 bytes, 0.0000 s, crc32c e3069283, saved as n(1).txt since n.txt exists (-f replaces it)"
         );
         assert_eq!(lines[2], "get x: 9 bytes, 0.0000 s, continued at 4, not verified (this server sends no checksum)");
         assert_eq!(err, "");

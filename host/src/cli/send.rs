@@ -34,7 +34,12 @@ pub(crate) async fn put(context: &mut Context<'_>, args: &Put, stdin: Option<Fil
         tree::empty_dirs(plan.files.iter().map(|file| file.name.as_str()), plan.dirs.iter().map(String::as_str));
     let jobs: Vec<_> = plan.files.into_iter().map(|file| Upload { source: file.source, name: file.name }).collect();
     if !jobs.is_empty() {
-        let options = UploadOptions { resume: args.r#continue, force: args.force, ..UploadOptions::default() };
+        let options = UploadOptions {
+            resume: args.r#continue,
+            force: args.force,
+            no_crc: args.no_crc,
+            ..UploadOptions::default()
+        };
         let mut reporter = Reporter::new(context.output, "put", labels, Some(total), context.bars);
         context.client.upload(jobs, &options, &mut reporter).await;
         reporter.finish();
@@ -122,6 +127,12 @@ impl<'a> Naming<'a> {
     }
 }
 
+/// What one of the arguments of a `put` stands for.
+enum Local {
+    Stdin,
+    Path(PathBuf),
+}
+
 /// Which files are to be sent, and as what.
 #[derive(Debug, Default)]
 struct Plan {
@@ -148,11 +159,11 @@ impl Plan {
                 if !matches!(naming, Naming::Named(_)) {
                     return Err(Failure::usage("standard input has no name: give one with -o NAME"));
                 }
-                found.push(PathBuf::from("-"));
+                found.push(Local::Stdin);
                 continue;
             }
             match expand_local(file, wanted) {
-                Ok(paths) => found.extend(paths),
+                Ok(paths) => found.extend(paths.into_iter().map(Local::Path)),
                 Err(failure) => plan.failures.push(failure),
             }
         }
@@ -161,14 +172,19 @@ impl Plan {
         }
         let mut stdin = stdin;
         let mut seen = HashSet::new();
-        for path in found {
-            if path == Path::new("-") {
-                if let Some(file) = stdin.take() {
-                    let size = file.metadata().map_or(0, |meta| meta.len());
-                    plan.add(Source::File(file), naming.name("-"), size);
+        for local in found {
+            match local {
+                Local::Stdin => {
+                    if let Some(file) = stdin.take() {
+                        let size = file.metadata().map_or(0, |meta| meta.len());
+                        plan.add(Source::File(file), naming.name("-"), size);
+                    }
                 }
-            } else if seen.insert(path.clone()) {
-                plan.path(path, naming, args.recursive);
+                Local::Path(path) => {
+                    if seen.insert(path.clone()) {
+                        plan.path(path, naming, args.recursive);
+                    }
+                }
             }
         }
         Ok(plan)

@@ -5,8 +5,6 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::IsTerminal;
 
-use clap::Parser;
-
 use super::args::{Line, LinkSettings, Settings, help_text, usage_line};
 use super::command::Command;
 use super::failure::Failure;
@@ -77,7 +75,7 @@ impl Session {
     pub(crate) async fn run_words(&mut self, words: impl IntoIterator<Item = OsString>) -> Next {
         let words: Vec<_> = words.into_iter().collect();
         self.output.set_form(self.settings.json || words.iter().any(|word| word == "--json"), self.settings.quiet);
-        match Line::try_parse_from(words) {
+        match Line::parse(&words) {
             Ok(line) => self.run(line).await,
             Err(error) if !error.use_stderr() => {
                 self.output.text(&help_text(&error.render()));
@@ -140,6 +138,8 @@ impl Session {
         if cancellable(&token, listen, self.dispatch(verb, command, stdin)).await.is_none() {
             self.output.failure(Some(verb), &cancelled());
         }
+        // Completion and signs of life come before the next command.
+        self.cancel.reset();
     }
 
     async fn dispatch(&mut self, verb: &'static str, command: Command, stdin: Option<File>) {

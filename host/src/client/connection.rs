@@ -36,6 +36,10 @@ pub(super) const BUFFER: usize = 256 << 10;
 /// What is kept free in `out` for the framing around payload: any command, or the longest trailer.
 const MARGIN: usize = 1024;
 
+/// The most bytes between one event or payload and the next: the longest reply that is read to its end, and more than
+/// any framing. What exceeds it is the tail of a body that has no end.
+const MAX_FRAMING: usize = 128 << 10;
+
 /// Commands sent before the server has said what it is: more would only be thrown away by a classic one.
 const BEFORE_HELLO: usize = 17;
 
@@ -114,6 +118,8 @@ pub(super) struct Connection {
     /// Bytes of a `read` are coming in, and this is their checksum; otherwise the session computes what it needs.
     crc: Option<Crc32c>,
     write_error: Option<io::Error>,
+    /// Bytes used since the last event or payload.
+    framing: usize,
     progress: Instant,
 }
 
@@ -152,6 +158,7 @@ impl Connection {
             end: 0,
             crc: None,
             write_error: None,
+            framing: 0,
             progress: Instant::now(),
         })
     }
@@ -281,6 +288,7 @@ impl Connection {
                 Some(ClientEvent::Refused(error)) if asked => return Err(refused(&error)),
                 Some(event) => {
                     let event = owned(event);
+                    self.framing = 0;
                     match event {
                         Event::Read { .. } => self.crc = Some(Crc32c::new()),
                         Event::BodyEnd(_) | Event::List | Event::Ls => self.crc = None,
@@ -297,6 +305,11 @@ impl Connection {
             let Some(payload) = self.session.payload_in() else {
                 let taken = self.session.handle_input(input).map_err(|source| protocol(&self.address, source))?;
                 self.start += taken;
+                self.framing += taken;
+                if self.framing > MAX_FRAMING {
+                    let source = ProtocolError::TooLong { length: self.framing as u64 };
+                    return Err(protocol(&self.address, source));
+                }
                 continue;
             };
             let input = &mut input[..Payload::clamp(payload, self.end - self.start)];
@@ -312,6 +325,7 @@ impl Connection {
             };
             let range = self.start..self.start + input.len();
             self.start = range.end;
+            self.framing = 0;
             result.map_err(|error| self.misused(error))?;
             return Ok(Incoming::Payload(range));
         }

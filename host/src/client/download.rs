@@ -140,8 +140,12 @@ impl Client {
         let mut checks = Vec::new();
         let end = self.pump_reads(run, &mut flight, &mut checks).await;
         for flight in flight.into_iter().rev() {
-            if let Flight::Read(task) = flight {
+            let Flight::Read(task) = flight else { continue };
+            if matches!(run.tasks[task].fate, Fate::Keep) {
                 run.queue.push_front(task);
+            } else {
+                // Its file may hold more than its sink knows of.
+                run.settle(task);
             }
         }
         if !checks.is_empty() && matches!(end, Ok(End::Done)) {
@@ -202,6 +206,8 @@ impl Client {
                             return Ok(End::Reconnect);
                         }
                     }
+                    // In place of a reply, and the connection is closed (PROTOCOL §5).
+                    (Event::Refused(error), Some(_)) if error.is_connection() => return Err(error),
                     (event, Some(&front)) => {
                         flight.pop_front();
                         run.answer(front, event, checks);

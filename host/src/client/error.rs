@@ -159,8 +159,15 @@ impl Error {
 
     /// True if the connection was lost or never made: trying again may help.
     #[must_use]
-    pub fn is_connection(&self) -> bool {
-        matches!(self, Self::Connect { .. } | Self::Lost { .. } | Self::Timeout { .. })
+    pub const fn is_connection(&self) -> bool {
+        matches!(
+            self,
+            Self::Connect { .. }
+                | Self::Lost { .. }
+                | Self::Timeout { .. }
+                // The server has waited for too long and closes.
+                | Self::Refused { code: Some(ErrorCode::Timeout), .. }
+        )
     }
 }
 

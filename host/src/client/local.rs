@@ -344,3 +344,55 @@ fn is_same(one: &fs::Metadata, other: &fs::Metadata) -> bool {
 fn is_same(_: &fs::Metadata, other: &fs::Metadata) -> bool {
     other.is_file()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_servers_name_stays_beneath_the_directory() {
+        assert_eq!(local_path(Path::new("d"), "a/b c").unwrap(), Path::new("d").join("a").join("b c"));
+        for name in ["../x", "/etc/passwd", "a/../../x", "a//b", "", "..", "a\\..\\b", "x\n"] {
+            assert!(matches!(local_path(Path::new("d"), name), Err(Error::BadName { .. })), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn names_that_windows_takes_for_something_else_are_known() {
+        for name in ["c:x", "a:stream", "con", "NUL.txt", "Com1", "lpt9.log", "aux ", "end.", "end ", "what?"] {
+            assert!(is_special_on_windows(name), "{name}");
+        }
+        for name in ["console", "com", "com10", "nulls.txt", "a.b", ".hidden"] {
+            assert!(!is_special_on_windows(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn partial_files_tell_what_they_are_parts_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("a.b.txt");
+        let long = dir.path().join("é".repeat(120));
+        for target in [&target, &long] {
+            let part = Part::create(target, 12, &Tag::parse(b"v1").unwrap(), false).unwrap();
+            let found = Parts::beside(target).of(target);
+            assert_eq!(found.len(), 1);
+            assert_eq!((&found[0].path, found[0].size, found[0].tag.as_str()), (&part.path, 12, "v1"));
+            assert!(part.path.file_name().unwrap().len() <= MAX_FILE_NAME);
+            // Its writer holds it.
+            assert!(Part::reopen(&part.path).is_none());
+            let second = Part::create(target, 12, &Tag::UNKNOWN, false).unwrap();
+            let third = Part::create(target, 12, &Tag::UNKNOWN, false).unwrap();
+            assert_ne!(second.path, third.path);
+            assert_eq!(Parts::beside(target).of(target).len(), 3);
+            drop(part);
+            assert!(Part::reopen(&found[0].path).is_some());
+        }
+        assert!(Parts::beside(&target).of(&dir.path().join("a.b")).is_empty());
+    }
+
+    #[test]
+    fn a_file_without_a_name_of_the_protocol_is_numbered_too() {
+        assert_eq!(numbered(Path::new("d/a\\b.txt"), 3).unwrap(), Path::new("d/a\\b(3).txt"));
+        assert_eq!(numbered(Path::new(".profile"), 1).unwrap(), Path::new(".profile(1)"));
+    }
+}

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use skiff_proto::ErrorCode;
 use skiff_proto::command::Request;
 use skiff_proto::crc::Crc32c;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::classic;
 use super::commands::{parse, refusal, request};
@@ -27,7 +27,7 @@ pub(super) const WORTH_RESUMING: u64 = 64 << 10;
 /// How long a cancelled upload waits for what the server still owes.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// How often, a second apart, a file is tried again that the server believes to be written by the connection that was
+/// How often, a second apart by default, a file is tried again that the server believes to be written by the connection that was
 /// lost: it does so for 5 s (PROTOCOL §7).
 const MAX_BUSY: u32 = 8;
 
@@ -137,7 +137,7 @@ impl Client {
         run.queue.extend(core::mem::take(&mut run.later));
         tokio::select! {
             () = self.options.cancel.cancelled() => run.fail_all(&Error::Cancelled),
-            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            () = sleep(self.options.retry_delay.saturating_mul(2)) => {}
         }
     }
 
@@ -187,6 +187,12 @@ impl Client {
                     Incoming::Payload(_) => continue,
                     Incoming::Event(event) => event,
                 };
+                if let Event::Refused(error) = &event
+                    && error.is_connection()
+                {
+                    // In place of a reply, and the connection is closed (PROTOCOL §5).
+                    return Err(error.clone());
+                }
                 let sending = body.is_some() && flight.len() == 1;
                 let Some(mut flight) = flight.pop_front() else { continue };
                 if sending {
@@ -308,7 +314,12 @@ fn step(
     }
     match connection.session().unannounced() {
         Some(left) if left > 0 => {
-            let started = connection.session().start_data(left.min(BUFFER as u64));
+            let n = left.min(BUFFER as u64);
+            // A scrap of a large file would put every later read and write out of step.
+            if connection.room() < BUFFER / 4 && n > connection.room() as u64 {
+                return Ok(Step::Full);
+            }
+            let started = connection.session().start_data(n);
             started.map_err(|error| connection.misused(error))?;
             Ok(Step::On)
         }

@@ -120,6 +120,8 @@ impl Connection {
     /// Serves to the end.
     pub(super) async fn serve(mut self) {
         let close = self.run().await;
+        // What has come in part stays staged, and is free for another connection before this one is seen to end.
+        self.open = Open::Nothing;
         match close {
             Ok(Close::Gracefully) => {
                 debug!(peer = %self.peer, "closed");
@@ -131,10 +133,8 @@ impl Connection {
             }
             Err(error) => debug!(peer = %self.peer, %error, "lost"),
         }
-        // What a client has sent whole, it gets, whether it still listens or not. What it has sent in part stays staged.
-        let Self { mut batch, open, shared, .. } = self;
-        drop(open);
-        batch.finish(&shared.store).await;
+        // What a client has sent whole, it gets, whether it still listens or not.
+        self.batch.finish(&self.shared.store).await;
     }
 
     async fn run(&mut self) -> io::Result<Close> {

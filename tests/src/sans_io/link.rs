@@ -2,31 +2,31 @@
 
 use skiff_proto::server::{Close, Limits};
 
-use super::{Connection, DataConnection, Pace};
+use super::{Connection, Control, DataConnection, Pace};
 use crate::memory::MemoryStore;
 use crate::vector::{DataEnd, Link, Problem, Shutdown};
 
 /// A server in memory as a client's [`Link`]: one control and one data connection at a time.
 #[derive(Debug)]
-pub struct Server {
+pub struct Server<C = Connection> {
     limits: Limits,
     store: MemoryStore,
     pace: Pace,
-    connection: Connection,
+    connection: C,
     data: Option<DataConnection>,
 }
 
-impl Server {
+impl<C: Control> Server<C> {
     /// A server with `store`, and a client that has connected.
     #[must_use]
     pub fn new(limits: Limits, store: MemoryStore, pace: Pace) -> Self {
-        let connection = Connection::new(limits, store.clone(), pace);
+        let connection = C::open(limits, store.clone(), pace);
         Self { limits, store, pace, connection, data: None }
     }
 
     /// What the client has received and not yet read.
     #[must_use]
-    pub fn unread(&self) -> &[u8] {
+    pub fn unread(&mut self) -> &[u8] {
         self.connection.output()
     }
 
@@ -42,18 +42,19 @@ fn take(from: &mut Vec<u8>, len: usize) -> Result<Vec<u8>, Problem> {
     Ok(from.drain(..len).collect())
 }
 
-impl Link for Server {
+impl<C: Control> Link for Server<C> {
     fn send(&mut self, bytes: &[u8]) -> Result<(), Problem> {
         self.connection.send(bytes);
         Ok(())
     }
 
     fn receive(&mut self, len: usize) -> Result<Vec<u8>, Problem> {
-        take(&mut self.connection.output, len)
+        take(self.connection.output(), len)
     }
 
     fn receive_end(&mut self) -> Result<(), Problem> {
-        match (self.unread(), self.connection.end()) {
+        let end = self.connection.end();
+        match (self.unread(), end) {
             ([], Some(Close::Gracefully)) => Ok(()),
             (unread, end) => Err(Problem::new(format!("no end but \"{}\", then {end:?}", unread.escape_ascii()))),
         }
@@ -62,7 +63,7 @@ impl Link for Server {
     fn reconnect(&mut self) -> Result<(), Problem> {
         self.connection.close();
         self.receive_end()?;
-        self.connection = Connection::new(self.limits, self.store.clone(), self.pace);
+        self.connection = C::open(self.limits, self.store.clone(), self.pace);
         Ok(())
     }
 

@@ -77,6 +77,7 @@ proptest! {
     fn no_order_of_calls_panics_or_breaks_the_framing_of_what_is_sent(calls in vec(any_call(), 0..120)) {
         let mut session: ServerSession<{ command_len(64) }> = ServerSession::new(Limits::new(64));
         let mut now = Instant::from_millis(1);
+        session.handle_timeout(now);
         let mut input: Vec<u8> = Vec::new();
         let mut output: Vec<u8> = Vec::new();
         let mut reset = false;
@@ -84,6 +85,12 @@ proptest! {
             match call {
                 Call::Input(bytes) => {
                     input.extend(bytes);
+                    // What the session says that it wants, it takes.
+                    let hint = session.want_read().min(input.len());
+                    if session.payload().is_none() && let Ok(taken) = session.handle_input(&input[..hint]) {
+                        prop_assert_eq!(taken, hint);
+                        input.drain(..taken);
+                    }
                     if let Ok(taken) = session.handle_input(&input) {
                         input.drain(..taken);
                     }
@@ -91,7 +98,12 @@ proptest! {
                 Call::End => session.handle_eof(),
                 Call::Wait(millis) => {
                     now = now.after(Duration::from_millis(millis));
+                    let (due, before) = (session.poll_timeout(), session.poll_close());
                     session.handle_timeout(now);
+                    // Nothing ends before it is due.
+                    if due.is_none_or(|due| now < due) {
+                        prop_assert_eq!(session.poll_close(), before);
+                    }
                 }
                 Call::Event => _ = session.poll_event(),
                 Call::Answer(answer) => _ = session.answer(answer),

@@ -10,7 +10,7 @@ mod model;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use skiff_tests::sans_io::{Changes, Connection, Pace};
+use skiff_tests::sans_io::{Changes, Control, Pace};
 
 /// So many cases, or as many as `PROPTEST_CASES` says.
 fn cases(cases: u32) -> ProptestConfig {
@@ -35,7 +35,7 @@ fn any_pace() -> impl Strategy<Value = (Pace, Vec<usize>)> {
 const PLAIN: Pace = Pace { input: 100_000, output: 100_000, data: 7, changes: Changes::AtOnce };
 
 /// Sends `bytes` in segments of the sizes in `cuts`, over and over.
-fn send_cut<const N: usize>(connection: &mut Connection<N>, bytes: &[u8], cuts: &[usize]) {
+fn send_cut(connection: &mut impl Control, bytes: &[u8], cuts: &[usize]) {
     let mut rest = bytes;
     for &size in cuts.iter().cycle() {
         if rest.is_empty() {

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use skiff_proto::ErrorCode;
 use skiff_proto::crc::crc32c;
 use skiff_proto::server::{Close, Limits};
-use skiff_proto::{ErrorCode, MinRate};
 use skiff_tests::memory::{Layout, MemoryStore};
-use skiff_tests::sans_io::{Connection, Pace, message, payloads};
+use skiff_tests::sans_io::{Answered, Connection, Control, Pace, message, payloads};
 use skiff_tests::vector::Pattern;
 
 use super::{PLAIN, any_pace, cases, send_cut};
@@ -451,14 +451,13 @@ impl Script {
     }
 
     /// Holds the conversation; what came back, connection by connection.
-    fn run(&self, store: &MemoryStore, pace: Pace, cuts: &[usize]) -> Vec<Vec<u8>> {
+    fn run<C: Control>(&self, store: &MemoryStore, pace: Pace, cuts: &[usize]) -> Vec<Vec<u8>> {
         let outputs = self.exchanges.iter().map(|exchange| {
-            let limits = Limits { min_rate: MinRate::NONE, ..Limits::new(255) };
-            let mut connection: Connection = Connection::new(limits, store.clone(), pace);
+            let mut connection = C::open(Limits::new(255), store.clone(), pace);
             send_cut(&mut connection, &exchange.sent, cuts);
             connection.close();
-            assert_eq!((connection.end(), connection.error()), (Some(Close::Gracefully), None));
-            connection.take_output()
+            assert_eq!(connection.end(), Some(Close::Gracefully));
+            core::mem::take(connection.output())
         });
         outputs.collect()
     }
@@ -509,6 +508,23 @@ fn check(expected: &[Expected], output: &[u8], tags: &mut HashMap<String, Vec<u8
     Ok(())
 }
 
+/// Compares what came back, and what the store holds now.
+fn check_all(script: &Script, outputs: &[Vec<u8>], store: &MemoryStore) -> Result<(), TestCaseError> {
+    let mut tags = HashMap::new();
+    for (exchange, output) in script.exchanges.iter().zip(outputs) {
+        check(&exchange.expected, output, &mut tags)?;
+    }
+    let model = &script.model;
+    let files: BTreeMap<String, Vec<u8>> =
+        model.files.iter().map(|(name, file)| ((*name).into(), file.content.clone())).collect();
+    prop_assert_eq!(store.files(), files);
+    prop_assert_eq!(&store.directories(), &model.directories);
+    for name in NAMES {
+        prop_assert_eq!(store.staged_bytes(name), model.staged.get(name).cloned(), "{}", name);
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(cases(1500))]
 
@@ -519,22 +535,21 @@ proptest! {
     ) {
         let script = Script::new(operations);
         let store = MemoryStore::new(Layout::Tree);
-        let outputs = script.run(&store, PLAIN, &[100_000]);
-        let mut tags = HashMap::new();
-        for (exchange, output) in script.exchanges.iter().zip(&outputs) {
-            check(&exchange.expected, output, &mut tags)?;
-        }
-        let files: BTreeMap<String, Vec<u8>> =
-            script.model.files.iter().map(|(name, file)| ((*name).into(), file.content.clone())).collect();
-        prop_assert_eq!(store.files(), files);
-        prop_assert_eq!(&store.directories(), &script.model.directories);
-        for name in NAMES {
-            let staged = script.model.staged.get(name).cloned();
-            prop_assert_eq!(store.staged_bytes(name), staged, "{}", name);
-        }
-
+        let outputs = script.run::<Connection>(&store, PLAIN, &[100_000]);
+        check_all(&script, &outputs, &store)?;
         let other = MemoryStore::new(Layout::Tree);
-        prop_assert_eq!(script.run(&other, pace, &cuts), outputs);
+        prop_assert_eq!(script.run::<Connection>(&other, pace, &cuts), outputs);
         prop_assert_eq!(other.files(), store.files());
+    }
+
+    #[test]
+    fn a_server_with_a_responder_answers_like_the_model_too(
+        operations in vec(any_operation(), 0..40),
+        (pace, cuts) in any_pace(),
+    ) {
+        let script = Script::new(operations);
+        let store = MemoryStore::new(Layout::Tree);
+        let outputs = script.run::<Answered>(&store, pace, &cuts);
+        check_all(&script, &outputs, &store)?;
     }
 }

@@ -219,6 +219,16 @@ fn a_client_that_does_not_read_deferred_answers_is_not_waited_for_without_end() 
 }
 
 #[test]
+fn progress_of_a_data_connection_counts_for_its_control_connection() {
+    let mut session = session();
+    for minute in 1..10 {
+        session.handle_timeout(at(minute * 59));
+        session.handle_progress();
+        assert_eq!((session.poll_timeout(), session.poll_close()), (Some(at(minute * 59 + 60)), None));
+    }
+}
+
+#[test]
 fn a_body_has_to_make_the_least_progress_in_every_window() {
     for (bytes, ends) in [(0, true), (1000, true), (1023, true), (1024, false), (5000, false)] {
         let mut session = session();

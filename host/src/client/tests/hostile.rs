@@ -31,10 +31,14 @@ fn list(text: &str) -> Vec<u8> {
 
 /// Fetches `x` from a server that answers `read` so; the file must not appear.
 fn fetch(wire: Vec<u8>) -> Error {
+    fetch_within(wire, quick().idle)
+}
+
+fn fetch_within(wire: Vec<u8>, idle: Duration) -> Error {
     let (_guard, dir) = temp();
     let port = answering(wire);
     run(async {
-        let options = Options { retries: 0, idle: Duration::from_millis(300), ..quick() };
+        let options = Options { retries: 0, idle, ..quick() };
         let mut client = Client::connect("127.0.0.1", port, options).await.unwrap();
         let job = Download { mtime: Some(1), ..Download::new("x", dir.join("x")) };
         let error = client.download(vec![job], &DownloadOptions::default(), &mut ()).await.remove(0).unwrap_err();
@@ -180,7 +184,28 @@ fn replies_that_do_not_fit_end_the_connection() {
 #[test]
 fn an_announcement_without_the_bytes_times_out_and_reserves_nothing() {
     let wire = [message("ok 9999999999999 9999999999999 t"), b"9999999999".to_vec()].concat();
-    assert!(matches!(fetch(wire), Error::Timeout { .. }));
+    assert!(matches!(fetch_within(wire, Duration::from_millis(100)), Error::Timeout { .. }));
+}
+
+#[test]
+fn a_body_that_does_not_end_where_it_should_is_given_up() {
+    let port = listen(|mut stream| {
+        while let Some(command) = text(&stream) {
+            if command == "get /skiff/1" {
+                send(&stream, HELLO);
+                continue;
+            }
+            send(&stream, "ok 5 5 t");
+            while stream.write_all(&message([b'x'; 10_000])).is_ok() {}
+        }
+    });
+    let (_guard, dir) = temp();
+    run(async {
+        let job = Download { mtime: Some(1), ..Download::new("x", dir.join("x")) };
+        let result = client(port).await.download(vec![job], &DownloadOptions::default(), &mut ()).await.remove(0);
+        assert!(matches!(result, Err(Error::Protocol { .. })), "{result:?}");
+    });
+    assert!(names(&dir).is_empty());
 }
 
 #[test]

@@ -20,13 +20,13 @@ use super::*;
 /// Runs a test's future; nothing here may take long.
 fn run<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(30), future).await.expect("it hangs") })
+    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), future).await.expect("it hangs") })
 }
 
 fn quick() -> Options {
     Options {
-        idle: Duration::from_secs(5),
-        work: Duration::from_secs(5),
+        idle: Duration::from_secs(20),
+        work: Duration::from_secs(20),
         retry_delay: Duration::from_millis(1),
         ..Options::default()
     }

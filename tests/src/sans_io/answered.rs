@@ -1,0 +1,125 @@
+//! The same server with proto's own [`Responder`] between session and store.
+
+use core::task::Poll;
+use std::collections::BTreeMap;
+
+use skiff_proto::responder::{Neighbors, Responder, Step, list_room};
+use skiff_proto::server::{Close, Limits, ServerSession};
+use skiff_proto::store::{Stat, Store};
+use skiff_proto::{Instant, Name, Refusal};
+
+use super::desk::Promise;
+use super::{BUF, Control, DataConnection, Pace};
+use crate::memory::{MemoryFile, MemoryStore};
+
+/// A control connection to a server whose driver is a [`Responder`]. It makes its changes one by one.
+pub struct Answered {
+    session: ServerSession<BUF>,
+    responder: Responder<MemoryStore>,
+    store: MemoryStore,
+    ports: Ports,
+    pace: Pace,
+    input: Vec<u8>,
+    /// The client has ended its sending side, and the session has been told.
+    closed: bool,
+    told: bool,
+    output: Vec<u8>,
+    end: Option<Close>,
+}
+
+/// The data connections that the responder asks for.
+#[derive(Default)]
+struct Ports {
+    promises: BTreeMap<u16, Promise>,
+}
+
+impl Ports {
+    fn announce(&mut self, promise: Promise) -> Poll<Result<u16, Refusal>> {
+        let port = self.promises.last_key_value().map_or(50_000, |(port, _)| port + 1);
+        self.promises.insert(port, promise);
+        Poll::Ready(Ok(port))
+    }
+}
+
+impl Neighbors<MemoryStore> for Ports {
+    fn get(&mut self, file: MemoryFile, stat: Stat) -> Poll<Result<u16, Refusal>> {
+        self.announce(Promise::Get { file, size: stat.size })
+    }
+
+    fn put(&mut self, store: &mut MemoryStore, name: Name<'_>) -> Poll<Result<u16, Refusal>> {
+        match store.stage_unnamed(0) {
+            Ok(_) => self.announce(Promise::Put { name: name.as_str().into() }),
+            Err(refusal) => Poll::Ready(Err(refusal)),
+        }
+    }
+}
+
+impl Answered {
+    fn run(&mut self) {
+        while self.end.is_none() && self.turn() {}
+    }
+
+    fn turn(&mut self) -> bool {
+        self.session.handle_timeout(Instant::from_millis(1));
+        let mut moved = self.responder.step(&mut self.session, &mut self.store, &mut self.ports) != Step::Idle;
+        let mut room = vec![0; self.pace.output.max(list_room(255))];
+        let n = self.responder.fill(&mut self.session, &mut self.store, &mut room);
+        self.output.extend(&room[..n]);
+        moved |= n > 0;
+        let offered = self.input.len().min(self.pace.input.max(1));
+        let n = self.responder.drain(&mut self.session, &mut self.store, &mut self.input[..offered]);
+        self.input.drain(..n);
+        moved |= n > 0;
+        if self.input.is_empty() && self.closed && !self.told {
+            self.told = true;
+            self.session.handle_eof();
+            moved = true;
+        }
+        self.end = self.session.poll_close();
+        if self.end.is_some() {
+            self.responder.close();
+        }
+        // Input that breaks the protocol is not taken, and yet there is something to say.
+        moved || self.session.has_output()
+    }
+}
+
+impl Control for Answered {
+    fn open(limits: Limits, store: MemoryStore, pace: Pace) -> Self {
+        Self {
+            session: ServerSession::new(limits),
+            responder: Responder::with_chunk(u32::try_from(pace.data).unwrap_or(u32::MAX)),
+            store,
+            ports: Ports::default(),
+            pace,
+            input: Vec::new(),
+            closed: false,
+            told: false,
+            output: Vec::new(),
+            end: None,
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.input.extend(bytes);
+        self.run();
+    }
+
+    fn close(&mut self) {
+        self.closed = true;
+        self.run();
+    }
+
+    fn output(&mut self) -> &mut Vec<u8> {
+        &mut self.output
+    }
+
+    fn end(&self) -> Option<Close> {
+        self.end
+    }
+
+    fn connect_data(&mut self, port: u16) -> Option<DataConnection> {
+        let promise = self.ports.promises.remove(&port)?;
+        Some(DataConnection::new(promise, self.store.clone()))
+    }
+}
