@@ -32,10 +32,11 @@ pub(crate) fn clock(time: Duration) -> String {
     if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
 }
 
-/// A duration in seconds, with as many places as it deserves: `0.0004 s`, `0.12 s`, `3.1 s`, `75 s`.
+/// A duration in seconds, with as many places as it deserves: `0.000042 s`, `0.0123 s`, `0.34 s`, `3.1 s`, `75 s`.
 pub(crate) fn seconds(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     match seconds {
+        s if s < 0.001 => format!("{s:.6} s"),
         s if s < 0.1 => format!("{s:.4} s"),
         s if s < 1.0 => format!("{s:.2} s"),
         s if s < 60.0 => format!("{s:.1} s"),
@@ -113,6 +114,7 @@ mod tests {
         assert_eq!(clock(Duration::from_secs(11)), "0:11");
         assert_eq!(clock(Duration::from_secs(3723)), "1:02:03");
         assert_eq!(seconds(Duration::from_micros(12_345)), "0.0123 s");
+        assert_eq!(seconds(Duration::from_micros(42)), "0.000042 s");
         assert_eq!(seconds(Duration::from_millis(345)), "0.34 s");
         assert_eq!(seconds(Duration::from_millis(3140)), "3.1 s");
         assert_eq!(seconds(Duration::from_secs(75)), "75 s");

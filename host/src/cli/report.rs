@@ -277,12 +277,15 @@ mod tests {
             reporter.received(2, &Ok(resumed));
         });
         let lines: Vec<_> = out.lines().collect();
-        assert_eq!(lines[0], "get a/n.txt: 9 bytes, 0.0000 s, crc32c e3069283, saved as n.txt");
+        assert_eq!(lines[0], "get a/n.txt: 9 bytes, 0.000000 s, crc32c e3069283, saved as n.txt");
         assert_eq!(
             lines[1],
-            "get n.txt: 9 bytes, 0.0000 s, crc32c e3069283, saved as n(1).txt since n.txt exists (-f replaces it)"
+            "get n.txt: 9 bytes, 0.000000 s, crc32c e3069283, saved as n(1).txt since n.txt exists (-f replaces it)"
         );
-        assert_eq!(lines[2], "get x: 9 bytes, 0.0000 s, continued at 4, not verified (this server sends no checksum)");
+        assert_eq!(
+            lines[2],
+            "get x: 9 bytes, 0.000000 s, continued at 4, not verified (this server sends no checksum)"
+        );
         assert_eq!(err, "");
     }
 
@@ -296,9 +299,9 @@ mod tests {
             reporter.sent(2, &Ok(sent));
         });
         let lines: Vec<_> = out.lines().collect();
-        assert_eq!(lines[0], "put d/x.txt: 3 bytes, 0.0000 s, crc32c 00000001, stored as x.txt");
-        assert_eq!(lines[1], "put y: 3 bytes, 0.0000 s, sent (this server does not confirm)");
-        assert_eq!(lines[2], "put -: 3 bytes, 0.0000 s, crc32c 00000001, stored as b.tar");
+        assert_eq!(lines[0], "put d/x.txt: 3 bytes, 0.000000 s, crc32c 00000001, stored as x.txt");
+        assert_eq!(lines[1], "put y: 3 bytes, 0.000000 s, sent (this server does not confirm)");
+        assert_eq!(lines[2], "put -: 3 bytes, 0.000000 s, crc32c 00000001, stored as b.tar");
     }
 
     #[test]

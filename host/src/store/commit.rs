@@ -8,8 +8,8 @@ use std::fs::File;
 use std::io::{Seek, SeekFrom};
 
 use rustix::fs::{
-    AtFlags, CWD, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, Uid, fchmod, fchown, futimens,
-    linkat, openat, renameat, renameat_with, unlinkat,
+    AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, fchmod, fchown, futimens, openat, renameat,
+    unlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::geteuid;
@@ -19,6 +19,7 @@ use skiff_proto::{ErrorCode, Refusal};
 
 use super::DirStore;
 use super::confine::{Directory, Place};
+use super::link::{link_nameless, rename_new};
 use super::meta::Meta;
 use super::parents::Parents;
 use super::refusal::{refuse, refuse_io};
@@ -27,6 +28,9 @@ use super::stage::{Stage, What};
 /// Up to so many files are made durable one by one. One call for everything takes about as long as for one file, but
 /// also waits for what other programs have written.
 const FEW: usize = 4;
+
+/// So often directories are made again that others remove at the same time.
+const TRIES: u32 = 16;
 
 /// One file of a batch.
 struct Item<'a> {
@@ -126,8 +130,8 @@ impl DirStore {
         let everything = self.sync_data(&mut items);
         for item in &mut items {
             if let Ok(parent) = item.parent {
-                match self.put(item.stage, parents.at(parent)) {
-                    Ok(()) => parents.change(parent),
+                match self.put_or_remake(item.stage, parent, &mut parents) {
+                    Ok(parent) => parents.change(parent),
                     Err(refusal) => item.refuse(refusal),
                 }
             }
@@ -196,17 +200,31 @@ impl DirStore {
         }
     }
 
+    /// Renames a stage to its name; in a new directory if the one that was opened has been removed. Says which it was.
+    fn put_or_remake(&self, stage: &mut Stage, mut parent: usize, parents: &mut Parents<'_>) -> Result<usize, Refusal> {
+        for _ in 0..TRIES {
+            match self.put(stage, parents.at(parent)) {
+                Err(refusal) if refusal.code == ErrorCode::NotFound => {
+                    parents.forget();
+                    parent = parents.open_or_make(name_of(stage)?.parent())?;
+                }
+                put => return put.map(|()| parent),
+            }
+        }
+        Err(Refusal::new(ErrorCode::Io, "the directory or the staged bytes keep being removed"))
+    }
+
     /// Renames a stage to its name.
     fn put(&self, stage: &mut Stage, dir: &Directory<'_>) -> Result<(), Refusal> {
-        let What::Named(path, id) = &stage.what else { return Err(ErrorCode::Io.into()) };
-        let (path, id) = (path.clone(), *id);
-        let name = Name::parse(path.as_bytes(), MAX_NAME).map_err(|_| ErrorCode::BadName)?;
+        let name = name_of(stage)?;
         // Again: something may have taken the name meanwhile.
         let replaced = self.replaced(dir, name)?;
-        match renameat(&stage.slot, id.file_name().as_str(), dir, name.file_name()) {
+        let renamed = stage.with_path(|path| renameat(&stage.slot, path, dir, name.file_name()));
+        match renamed.unwrap_or(Err(Errno::INVAL)) {
             Err(Errno::XDEV) => {
+                let name = name.file_name().to_owned();
                 let copy = self.copy_over(stage, dir, replaced.as_ref())?;
-                renameat(dir, &copy, dir, name.file_name()).map_err(|errno| {
+                renameat(dir, &copy, dir, &name).map_err(|errno| {
                     _ = unlinkat(dir, &copy, AtFlags::empty());
                     refuse(errno)
                 })
@@ -244,7 +262,7 @@ impl DirStore {
     /// Gives an unnamed stage its name, if nothing has it.
     fn link(&self, stage: &Stage, dir: &Directory<'_>, name: &str) -> Result<(), Errno> {
         match stage.with_path(|path| rename_new(&*stage.slot, path, dir, name, self.0.confine.is_native())) {
-            Some(linked) => linked,
+            Some(renamed) => renamed,
             None => link_nameless(&stage.file, dir, name),
         }
     }
@@ -308,33 +326,4 @@ fn dress(file: &File, replaced: Option<&Meta>, mtime: Option<u64>) {
         };
         _ = futimens(file, &times);
     }
-}
-
-/// Renames a file unless something has the new name.
-fn rename_new(
-    from: impl std::os::fd::AsFd,
-    path: &str,
-    dir: impl std::os::fd::AsFd,
-    name: &str,
-    native: bool,
-) -> Result<(), Errno> {
-    #[cfg(target_os = "linux")]
-    if native {
-        match renameat_with(&from, path, &dir, name, RenameFlags::NOREPLACE) {
-            // The file system can't.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
-            renamed => return renamed,
-        }
-    }
-    linkat(&from, path, &dir, name, AtFlags::empty())?;
-    _ = unlinkat(&from, path, AtFlags::empty());
-    Ok(())
-}
-
-/// Gives a file without a name one, if nothing has it.
-#[cfg(target_os = "linux")]
-fn link_nameless(file: &File, dir: &Directory<'_>, name: &str) -> Result<(), Errno> {
-    use std::os::fd::AsRawFd;
-    // By way of /proc: doing it with the open file alone takes a privilege.
-    linkat(CWD, format!("/proc/self/fd/{}", file.as_raw_fd()), dir, name, AtFlags::SYMLINK_FOLLOW)
 }

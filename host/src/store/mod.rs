@@ -5,7 +5,7 @@
 //! | `confine` | opening names beneath the root and nowhere else |
 //! | `meta`, `file`, `crcs` | what a file is, files that are open for reading, checksums that are known |
 //! | `slot`, `owner`, `stage` | where staged bytes live, who is writing what, appending |
-//! | `commit`, `change` | putting files in place, several at once; remove, rename, mkdir, rmdir |
+//! | `commit`, `link`, `change` | putting files in place, several at once; remove, rename, mkdir, rmdir |
 //! | `parents`, `sync` | the directories of a change; what waits for the disk |
 //! | `listing` | one entry of a directory after the other |
 //! | `room`, `refusal` | space and what it is promised to; answers to failed system calls |
@@ -34,6 +34,7 @@ mod commit;
 mod confine;
 mod crcs;
 mod file;
+mod link;
 mod listing;
 mod meta;
 mod owner;
@@ -51,7 +52,6 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use rustix::fs::{Access, AtFlags, CWD, accessat};
 use skiff_proto::Refusal;
 use skiff_proto::name::Name;
 use skiff_proto::reply::Tag;
@@ -156,7 +156,7 @@ impl DirStore {
             slot: Mutex::new(None),
             serial: AtomicU64::new(0),
             making: AtomicUsize::new(0),
-            nameless: native && accessat(CWD, "/proc/self/fd", Access::EXEC_OK, AtFlags::empty()).is_ok(),
+            nameless: native && link::can_link_nameless(),
             confine,
             options,
         })))

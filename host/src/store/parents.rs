@@ -13,6 +13,9 @@ use super::confine::Directory;
 use super::meta::Meta;
 use super::refusal::refuse;
 
+/// So often directories are made again that others remove at the same time.
+const TRIES: u32 = 16;
+
 /// The directories of one change or batch.
 #[derive(Debug)]
 pub(super) struct Parents<'a> {
@@ -38,16 +41,28 @@ impl<'a> Parents<'a> {
 
     /// Opens a directory, and makes it and those above it if they are missing.
     pub(super) fn open_or_make(&mut self, name: Option<Name<'_>>) -> Result<usize, Refusal> {
-        let missing = match self.open(name) {
-            Err(Errno::NOENT) => name,
-            other => return other.map_err(refuse),
-        };
-        let Some(missing) = missing else { return Err(ErrorCode::Io.into()) };
-        let above = self.open_or_make(missing.parent())?;
-        match self.make(above, missing.file_name()) {
-            // Another writer was faster. It may not have made it durable yet: `open` finds out.
-            Ok(()) | Err(Errno::EXIST) => self.open(name).map_err(refuse),
-            Err(errno) => Err(refuse(errno)),
+        for _ in 0..TRIES {
+            let missing = match self.open(name) {
+                Err(Errno::NOENT) => name.ok_or(ErrorCode::Io)?,
+                opened => return opened.map_err(refuse),
+            };
+            let above = self.open_or_make(missing.parent())?;
+            match self.make(above, missing.file_name()) {
+                // EEXIST: another writer was faster. It may not have made it durable yet: `open` finds out.
+                Ok(()) | Err(Errno::EXIST) => {}
+                // The one above has been removed meanwhile.
+                Err(Errno::NOENT) => self.forget(),
+                Err(errno) => return Err(refuse(errno)),
+            }
+        }
+        Err(ErrorCode::NotFound.into())
+    }
+
+    /// Forgets which directories are open: some are gone. Those that were changed are still made durable.
+    pub(super) fn forget(&mut self) {
+        for (path, _) in self.open.iter_mut().filter(|(path, _)| path.is_some()) {
+            // No directory has this name.
+            *path = Some("".into());
         }
     }
 

@@ -54,6 +54,9 @@ impl Room {
 
     /// Bytes that are missing for `need` more, of which `freed` bytes are staged now and go first; 0 if there is room.
     pub(super) fn missing(&self, root: BorrowedFd<'_>, need: u64, freed: u64) -> Result<u64, Errno> {
+        if need == 0 {
+            return Ok(0);
+        }
         let promised = self.promised.load(Ordering::Relaxed);
         let wanted = promised.saturating_add(need);
         let on_disk = wanted.saturating_sub(self.free(root, need)?.saturating_add(freed));

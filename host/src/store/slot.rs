@@ -92,7 +92,7 @@ impl Slot {
                 claimed = Some((slot, staged));
             }
         }
-        claimed.ok_or(Errno::BUSY)
+        claimed.ok_or(Errno::NOLCK)
     }
 
     /// Locks a slot; `None` if another store holds it, it is not there or not ours.

@@ -1,6 +1,7 @@
 //! Staging: beginning a write, going on with an interrupted one, appending.
 
 use std::io::ErrorKind;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, PoisonError};
 
@@ -14,6 +15,7 @@ use skiff_proto::{ErrorCode, Refusal};
 
 use super::DirStore;
 use super::file::read_at;
+use super::link::create_nameless;
 use super::meta::Meta;
 use super::owner::{Owner, Sum};
 use super::refusal::{refuse, refuse_io};
@@ -243,7 +245,7 @@ impl DirStore {
         }
         let slot = self.slot()?;
         self.make_room(&slot, StageId::of(""), size, 0)?;
-        let (file, what) = match self.open_nameless(&slot) {
+        let (file, what) = match self.0.nameless.then(|| create_nameless(slot.as_fd())).flatten() {
             Some(file) => (file, What::Nameless),
             None => loop {
                 let number = self.0.serial.fetch_add(1, Ordering::Relaxed);
@@ -365,22 +367,6 @@ impl DirStore {
         let order = self.0.serial.fetch_add(1, Ordering::Relaxed);
         let store = self.clone();
         Stage { store, slot, file, owner, what, len, size, mtime, order, resumed: len > 0, synced: false, done: false }
-    }
-
-    /// A file without a name, if it can get one later.
-    #[cfg(target_os = "linux")]
-    fn open_nameless(&self, slot: &Slot) -> Option<std::fs::File> {
-        use rustix::fs::{Mode, OFlags, openat};
-        if !self.0.nameless {
-            return None;
-        }
-        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
-        openat(slot, ".", flags, Mode::from_raw_mode(0o666)).ok().map(std::fs::File::from)
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    const fn open_nameless(&self, _slot: &Slot) -> Option<std::fs::File> {
-        None
     }
 
     /// The staging directory, claimed at the first call.

@@ -318,6 +318,30 @@ fn many_threads_write_through_one_store() {
     assert!(!root.path().join(".skiff-stage-0").exists());
 }
 
+#[test]
+fn a_directory_that_somebody_removes_again_and_again_keeps_no_file_from_being_stored() {
+    let root = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let store = open(root.path());
+    let done = AtomicU32::new(0);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            while done.load(Ordering::Relaxed) == 0 {
+                _ = store.remove(n("a/b/f"));
+                _ = store.rmdir(n("a/b"));
+                _ = store.rmdir(n("a"));
+            }
+        });
+        for round in 0..500 {
+            let put = put(&store, "a/b/f", b"x");
+            if put.is_err() {
+                done.store(1, Ordering::Relaxed);
+            }
+            put.unwrap_or_else(|refusal| panic!("{round}: {refusal}"));
+        }
+        done.store(1, Ordering::Relaxed);
+    });
+}
+
 fn stage_if_free(store: &DirStore, name: &str, bytes: &[u8]) -> Option<skiff_host::store::Stage> {
     match super::stage(store, name, bytes) {
         Ok(stage) => Some(stage),

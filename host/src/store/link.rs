@@ -1,0 +1,63 @@
+//! Giving a file a name that nothing has: in one step, with what the system offers for that.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::fs::{AtFlags, linkat, unlinkat};
+use rustix::io::Errno;
+
+/// Renames a file unless something has the new name.
+pub(super) fn rename_new(from: impl AsFd, path: &str, dir: impl AsFd, name: &str, native: bool) -> Result<(), Errno> {
+    #[cfg(target_os = "linux")]
+    if native {
+        use rustix::fs::{RenameFlags, renameat_with};
+        match renameat_with(&from, path, &dir, name, RenameFlags::NOREPLACE) {
+            // The file system can't.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
+            renamed => return renamed,
+        }
+    }
+    _ = native;
+    linkat(&from, path, &dir, name, AtFlags::empty())?;
+    _ = unlinkat(&from, path, AtFlags::empty());
+    Ok(())
+}
+
+/// Whether [`link_nameless`] can work: by way of /proc, since doing it with the open file alone takes a privilege.
+#[cfg(target_os = "linux")]
+pub(super) fn can_link_nameless() -> bool {
+    use rustix::fs::{Access, CWD, accessat};
+    accessat(CWD, "/proc/self/fd", Access::EXEC_OK, AtFlags::empty()).is_ok()
+}
+
+/// Makes a file without a name, on the file system of `dir`: nothing is left of it if it never gets one. `None` if the
+/// file system can't.
+#[cfg(target_os = "linux")]
+pub(super) fn create_nameless(dir: BorrowedFd<'_>) -> Option<File> {
+    use rustix::fs::{Mode, OFlags, openat};
+    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+    openat(dir, ".", flags, Mode::from_raw_mode(0o666)).ok().map(File::from)
+}
+
+/// Gives a file without a name one, if nothing has it.
+#[cfg(target_os = "linux")]
+pub(super) fn link_nameless(file: &File, dir: impl AsFd, name: &str) -> Result<(), Errno> {
+    use std::os::fd::AsRawFd;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    linkat(rustix::fs::CWD, path, dir, name, AtFlags::SYMLINK_FOLLOW)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) const fn can_link_nameless() -> bool {
+    false
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) const fn create_nameless(_dir: BorrowedFd<'_>) -> Option<File> {
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn link_nameless(_file: &File, _dir: impl AsFd, _name: &str) -> Result<(), Errno> {
+    Err(Errno::NOTSUP)
+}
