@@ -72,6 +72,27 @@ pub(crate) struct Program {
     pub(crate) settings: Settings,
 }
 
+impl Program {
+    /// Parses the command line, the first word of which is the program's name.
+    ///
+    /// # Errors
+    /// What clap says; a request for help or the version is one, too.
+    pub(crate) fn parse(words: &[OsString]) -> Result<Self, clap::Error> {
+        Self::parse_plain(words).map_or_else(|| Self::try_parse_from(words), Ok)
+    }
+
+    /// `host-cli HOST PORT COMMAND...` with no options before the command, which is what mostly comes, needs no clap: it
+    /// would take as long as the connect.
+    fn parse_plain(words: &[OsString]) -> Option<Self> {
+        let [_, host, port, command @ ..] = words else { return None };
+        let plain = |word: &OsString| word.to_str().filter(|word| !word.starts_with('-')).map(str::to_owned);
+        let (host, port) = (plain(host)?, plain(port)?);
+        plain(command.first()?)?;
+        let port = port.parse().ok().filter(|port| *port > 0)?;
+        Some(Self { host, port, command: command.to_vec(), settings: Settings::default() })
+    }
+}
+
 /// One command with its arguments: the rest of the command line, a line at the prompt, a line of a script.
 #[derive(Debug, Parser)]
 #[command(
@@ -209,8 +230,12 @@ pub(crate) fn usage_line(error: &clap::Error) -> String {
 mod tests {
     use super::*;
 
+    /// Parses in the short way and in the long one, which have to agree.
     fn program(words: &[&str]) -> Result<Program, clap::Error> {
-        Program::try_parse_from([&["host-cli"], words].concat())
+        let words: Vec<_> = [&["host-cli"], words].concat().into_iter().map(OsString::from).collect();
+        let (short, long) = (Program::parse(&words), Program::try_parse_from(&words));
+        assert_eq!(short.as_ref().ok().map(|one| format!("{one:?}")), long.ok().map(|one| format!("{one:?}")));
+        short
     }
 
     fn line(words: &[&str]) -> Result<Line, clap::Error> {
@@ -240,6 +265,23 @@ mod tests {
     fn a_host_may_have_the_name_of_a_command() {
         let program = program(&["get", "7", "ls"]).unwrap();
         assert_eq!((program.host.as_str(), program.command), ("get", vec![OsString::from("ls")]));
+    }
+
+    #[test]
+    fn words_behind_the_command_are_left_to_it() {
+        for words in [
+            &["h", "7", "get", "x", "-q", "--json", "--", "-y"][..],
+            &["h", "7", "get", "--help"],
+            &["h", "7", "put", "-", "-o", "x"],
+            &["h", "7", ""],
+            &["::1", "65535", "ls"],
+        ] {
+            let program = program(words).unwrap();
+            assert_eq!(program.command, words[2..].iter().map(OsString::from).collect::<Vec<_>>());
+        }
+        for words in [&["h", "+7", "ls"][..], &["h", "07", "ls"], &["", "7", "ls"], &["h", " 7", "ls"]] {
+            _ = program(words);
+        }
     }
 
     #[test]

@@ -14,8 +14,8 @@ pub(crate) fn help(output: &mut Output, args: &Help) {
         Some(verb) => match about(verb) {
             Some(text) => output.text(&text),
             None => {
-                let failure = Failure::new(verb.clone(), "usage", "no such command; `help` lists them");
-                output.failure(Some("help"), &failure);
+                let failure = Failure::usage("no such command; `help` lists them");
+                output.failure(Some("help"), &Failure { subject: Some(verb.clone()), ..failure });
             }
         },
     }

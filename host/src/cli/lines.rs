@@ -243,10 +243,10 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn a_script_stops_at_the_first_failure() {
-        let (outcome, out, err) = script(b"# comment\n\nlpwd\nhelp frob\nlpwd\n").await;
+        let (outcome, out, err) = script(b"# comment\n\nlpwd\nlls /nowhere/x\nlpwd\n").await;
         assert_eq!(outcome, Outcome::Failed);
         assert_eq!(out.lines().count(), 1);
-        assert_eq!(err, "host-cli: line 4: help frob: no such command; `help` lists them\n");
+        assert_eq!(err, "host-cli: line 4: lls /nowhere/x: No such file or directory\n");
         let (outcome, _, err) = script(b"lpwd\nfrob\n").await;
         assert_eq!(outcome, Outcome::Usage);
         assert!(err.starts_with("host-cli: line 2: "), "{err}");

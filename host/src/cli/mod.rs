@@ -44,8 +44,6 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use args::{Program, usage_line};
 use failure::{Failure, io_text};
 use output::{Outcome, Output};
@@ -66,7 +64,7 @@ fn run(words: Vec<OsString>, mut output: Output) -> Outcome {
         output.text(&text);
         return output.take_outcome();
     }
-    let program = match Program::try_parse_from(words) {
+    let program = match Program::parse(&words) {
         Ok(program) => program,
         Err(error) if !error.use_stderr() => {
             output.text(&error.render().to_string());
