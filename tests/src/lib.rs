@@ -3,6 +3,7 @@
 
 pub mod host;
 pub mod memory;
+pub mod programs;
 pub mod sans_io;
 pub mod store_suite;
 pub mod vector;

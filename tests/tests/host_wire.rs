@@ -109,6 +109,40 @@ fn two_thousand_pipelined_writes_cost_few_syncs_and_are_answered_in_order() {
 }
 
 #[test]
+fn a_thousand_pipelined_removals_cost_few_syncs_and_later_ones_see_the_earlier() {
+    let host = Host::start();
+    for i in 0..1000 {
+        host.put(&format!("d/{}/f{i}", i % 10), b"x");
+    }
+    let mut wire = host.connect();
+    let mut all = Vec::new();
+    for i in 0..1000 {
+        all.extend(message(format!("remove d/{}/f{i}", i % 10)));
+    }
+    for i in 0..10 {
+        all.extend(message(format!("rmdir d/{i}")));
+    }
+    for command in
+        ["mkdir d/1", "mkdir d/1/x", "rename d/none\nd/2/y", "rmdir d/1", "rmdir d/1/x", "rmdir d/1", "remove d"]
+    {
+        all.extend(message(command));
+    }
+    wire.send_bytes(&all);
+    wire.say("stat d/1");
+    for _ in 0..1012 {
+        assert_eq!(wire.hear_text(), "ok");
+    }
+    for code in ["not-found", "not-empty"] {
+        assert!(wire.hear_text().starts_with(&format!("error {code} ")));
+    }
+    assert_eq!((wire.hear_text(), wire.hear_text()), ("ok".into(), "ok".into()));
+    assert!(wire.hear_text().starts_with("error is-directory "));
+    assert!(wire.hear_text().starts_with("error not-found "));
+    assert!(host.store.sync_calls() <= 60, "{} sync calls", host.store.sync_calls());
+    assert_eq!(fs::read_dir(host.root().join("d")).unwrap().count(), 0);
+}
+
+#[test]
 fn a_pipelined_command_sees_what_the_ones_before_it_did() {
     let host = Host::start();
     let mut wire = host.connect();

@@ -1,9 +1,10 @@
 //! Several writes made durable together (PROTOCOL §7): a disk that is asked once for a hundred files answers a hundred
 //! times as fast.
 //!
-//! Files whose bodies are through wait here until the batch is closed: when no further input is waiting, at a limit, after
+//! Files whose bodies are through, or changes to names, wait here until the batch is closed: when no further input is waiting, at a limit, after
 //! 100 ms, or before a command that could see the difference. While one batch becomes durable the next one fills.
 
+use core::mem;
 use core::time::Duration;
 use std::collections::{HashSet, VecDeque};
 
@@ -14,10 +15,14 @@ use skiff_proto::{ErrorCode, Refusal};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::Instant;
 
+use super::work::{self, Change};
 use crate::store::{DirStore, Stage};
 
 /// Files in a batch at most: each holds a descriptor.
 const MOST_FILES: usize = 128;
+
+/// Changes to names in a batch at most.
+const MOST_CHANGES: usize = 1024;
 
 /// Bytes in a batch at most: so many wait in the page cache for one sync.
 const MOST_BYTES: u64 = 64 * 1024 * 1024;
@@ -25,16 +30,29 @@ const MOST_BYTES: u64 = 64 * 1024 * 1024;
 /// How long the first file of a batch waits at most.
 const LONGEST: Duration = Duration::from_millis(100);
 
-/// A connection's writes that are whole, but not durable yet.
+/// A connection's writes that are whole, but not durable yet; or changes to names. Never both: a change waits until the
+/// writes before it are durable, and the other way round.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     files: Vec<(Stage, Option<u32>)>,
     bytes: u64,
     names: Names,
+    changes: Vec<Change>,
     closes: Option<Instant>,
-    committing: Option<(JoinHandle<Vec<Result<Stat, Refusal>>>, Names, usize)>,
+    committing: Option<Committing>,
     /// Answers to be given, in order.
     answers: VecDeque<Result<Answer, Refusal>>,
+}
+
+/// A batch that becomes durable now.
+#[derive(Debug)]
+struct Committing {
+    task: JoinHandle<Vec<Result<Answer, Refusal>>>,
+    /// Of the files in it.
+    names: Names,
+    /// How many answers it owes.
+    count: usize,
+    changes: bool,
 }
 
 /// Names that a batch will put in place, and the directories they lie in.
@@ -76,26 +94,41 @@ impl Batch {
         self.closes.get_or_insert_with(|| Instant::now() + LONGEST);
     }
 
+    /// Adds a change. Only if [`Batch::takes_changes`].
+    pub(super) fn push_change(&mut self, change: Change) {
+        self.changes.push(change);
+        self.closes.get_or_insert_with(|| Instant::now() + LONGEST);
+    }
+
+    /// True if a change need not wait: those before it are carried out in the same order, but writes are not.
+    pub(super) fn takes_changes(&self) -> bool {
+        self.files.is_empty() && self.committing.as_ref().is_none_or(|committing| committing.changes)
+    }
+
     /// True if a write to `name` has to wait until the batch is durable.
     pub(super) fn touches(&self, name: Name<'_>) -> bool {
-        self.names.touches(name) || self.committing.as_ref().is_some_and(|(_, names, _)| names.touches(name))
+        !self.changes.is_empty()
+            || self.names.touches(name)
+            || self.committing.as_ref().is_some_and(|committing| committing.changes || committing.names.touches(name))
     }
 
     /// True if nothing is owed, and nothing under way.
     pub(super) fn is_empty(&self) -> bool {
-        self.files.is_empty() && self.committing.is_none() && self.answers.is_empty()
+        self.files.is_empty() && self.changes.is_empty() && self.committing.is_none() && self.answers.is_empty()
     }
 
     /// True if it must be closed whatever else comes.
     pub(super) fn is_due(&self) -> bool {
-        self.files.len() >= MOST_FILES
-            || self.bytes >= MOST_BYTES
-            || self.closes.is_some_and(|closes| closes <= Instant::now())
+        self.has_most() || self.closes.is_some_and(|closes| closes <= Instant::now())
+    }
+
+    fn has_most(&self) -> bool {
+        self.files.len() >= MOST_FILES || self.bytes >= MOST_BYTES || self.changes.len() >= MOST_CHANGES
     }
 
     /// True if it can take no more before the one under way is durable.
     pub(super) fn is_full(&self) -> bool {
-        self.committing.is_some() && (self.files.len() >= MOST_FILES || self.bytes >= MOST_BYTES)
+        self.committing.is_some() && self.has_most()
     }
 
     /// When it must be closed; `None` while the one before is still under way.
@@ -105,30 +138,38 @@ impl Batch {
 
     /// Begins to make the batch durable, unless one is under way or it is empty. True if one is under way now.
     pub(super) fn close(&mut self, store: &DirStore) -> bool {
-        if self.committing.is_none() && !self.files.is_empty() {
-            let files = core::mem::take(&mut self.files);
-            let names = core::mem::take(&mut self.names);
-            let count = files.len();
-            self.bytes = 0;
-            self.closes = None;
-            let store = store.clone();
-            let task = spawn_blocking(move || store.commit_batch(files));
-            self.committing = Some((task, names, count));
+        if self.committing.is_some() || (self.files.is_empty() && self.changes.is_empty()) {
+            return self.committing.is_some();
         }
-        self.committing.is_some()
+        let store = store.clone();
+        let names = mem::take(&mut self.names);
+        let files = mem::take(&mut self.files);
+        let changes = mem::take(&mut self.changes);
+        self.bytes = 0;
+        self.closes = None;
+        self.committing = Some(if files.is_empty() {
+            let count = changes.len();
+            let task = spawn_blocking(move || work::change(&store, &changes));
+            Committing { task, names, count, changes: true }
+        } else {
+            let count = files.len();
+            let task = spawn_blocking(move || {
+                let stored = |stat: Stat| Answer::Stored { size: stat.size, crc: stat.crc };
+                store.commit_batch(files).into_iter().map(|result| result.map(stored)).collect()
+            });
+            Committing { task, names, count, changes: false }
+        });
+        true
     }
 
     /// Waits until the batch under way is durable; for ever if there is none.
     pub(super) async fn committed(&mut self) {
-        let Some((task, _, count)) = &mut self.committing else { return core::future::pending().await };
-        let count = *count;
-        match task.await {
-            Ok(results) => self.answers.extend(
-                results.into_iter().map(|result| result.map(|stat| Answer::Stored { size: stat.size, crc: stat.crc })),
-            ),
+        let Some(committing) = &mut self.committing else { return core::future::pending().await };
+        match (&mut committing.task).await {
+            Ok(answers) => self.answers.extend(answers),
             Err(error) => {
                 tracing::error!(%error, "commit");
-                self.answers.extend(core::iter::repeat_n(Err(ErrorCode::Io.into()), count));
+                self.answers.extend(core::iter::repeat_n(Err(ErrorCode::Io.into()), committing.count));
             }
         }
         self.committing = None;

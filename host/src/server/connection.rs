@@ -452,12 +452,13 @@ impl Connection {
         self.check(answered);
     }
 
-    /// Carries out a change, once everything before it is durable.
+    /// Puts a change into the batch, once the writes before it are durable.
     fn change(&mut self, change: Change) {
-        if self.batch.is_empty() {
+        if self.batch.takes_changes() {
             info!(peer = %self.peer, ?change);
-            let store = self.shared.store.clone();
-            self.spawn(move |_| change.carry_out(&store));
+            self.batch.push_change(change);
+            let deferred = self.session.defer();
+            self.check(deferred);
         } else {
             self.waiting = Some(Box::new(Waiting::Change(change)));
         }

@@ -12,7 +12,7 @@ use skiff_proto::{ErrorCode, Refusal};
 
 use super::data::Purpose;
 use super::ports::Claim;
-use crate::store::{DirStore, File, Stage};
+use crate::store::{self, DirStore, File, Stage};
 
 /// Bytes read at a time for a checksum.
 const PIECE: usize = 256 * 1024;
@@ -52,15 +52,23 @@ impl Change {
         })
     }
 
-    /// Carries it out, durably.
-    pub(super) fn carry_out(&self, store: &DirStore) -> Done {
-        let result = match self {
-            Self::Remove(name) => parse(name).and_then(|name| store.remove(name)),
-            Self::Rename(from, to) => parse(from).and_then(|from| store.rename(from, parse(to)?)),
-            Self::Mkdir(name) => parse(name).and_then(|name| store.mkdir(name)),
-            Self::Rmdir(name) => parse(name).and_then(|name| store.rmdir(name)),
-        };
-        Done::Answer(result.map(|()| Answer::Done))
+    /// The change as the store has it.
+    fn parse(&self) -> Result<store::Change<'_>, Refusal> {
+        Ok(match self {
+            Self::Remove(name) => store::Change::Remove(parse(name)?),
+            Self::Rename(from, to) => store::Change::Rename(parse(from)?, parse(to)?),
+            Self::Mkdir(name) => store::Change::Mkdir(parse(name)?),
+            Self::Rmdir(name) => store::Change::Rmdir(parse(name)?),
+        })
+    }
+}
+
+/// Carries changes out, durably and in order.
+pub(super) fn change(store: &DirStore, changes: &[Change]) -> Vec<Result<Answer, Refusal>> {
+    let parsed: Result<Vec<_>, _> = changes.iter().map(Change::parse).collect();
+    match parsed {
+        Ok(parsed) => store.change_batch(&parsed).into_iter().map(|done| done.map(|()| Answer::Done)).collect(),
+        Err(refusal) => vec![Err(refusal); changes.len()],
     }
 }
 

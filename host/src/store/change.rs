@@ -1,6 +1,8 @@
 //! Removing, renaming, making and removing directories: each durable when it returns.
 
-use rustix::fs::{Access, AtFlags, Dir, accessat, renameat, unlinkat};
+use std::fs::File;
+
+use rustix::fs::{Access, AtFlags, Dir, Mode, OFlags, accessat, openat, renameat, unlinkat};
 use rustix::io::Errno;
 use skiff_proto::name::{Name, RESERVED_PREFIX};
 use skiff_proto::{ErrorCode, Refusal};
@@ -14,18 +16,40 @@ use super::refusal::refuse;
 const OTHER_FILE_SYSTEM: Refusal =
     Refusal::new(ErrorCode::Denied, "the two names are on different file systems of the server");
 
+/// A change to the names of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change<'a> {
+    /// [`DirStore::remove`]
+    Remove(Name<'a>),
+    /// [`DirStore::rename`], from and to.
+    Rename(Name<'a>, Name<'a>),
+    /// [`DirStore::mkdir`]
+    Mkdir(Name<'a>),
+    /// [`DirStore::rmdir`]
+    Rmdir(Name<'a>),
+}
+
 impl DirStore {
+    /// Carries several changes out, each seeing what those before it did, and returns when all of them are durable: the
+    /// answers in the order of the changes. One that is refused keeps none of the others from being carried out.
+    #[must_use]
+    pub fn change_batch(&self, changes: &[Change<'_>]) -> Vec<Result<(), Refusal>> {
+        let mut parents = Parents::new(&self.0);
+        // Opened before anything is changed, to hear of whatever fails to become durable from then on.
+        let everything = if changes.len() > 1 { self.sync_file() } else { None };
+        let mut answers: Vec<_> = changes.iter().map(|change| self.change(*change, &mut parents)).collect();
+        if let Err(errno) = parents.sync(everything.as_ref()) {
+            answers.iter_mut().filter(|answer| answer.is_ok()).for_each(|answer| *answer = Err(refuse(errno)));
+        }
+        answers
+    }
+
     /// Removes a file. Of a link, the link.
     ///
     /// # Errors
     /// `not-found`, `is-directory`, `read-only`, `denied`, `io`.
     pub fn remove(&self, name: Name<'_>) -> Result<(), Refusal> {
-        self.check_removal(name)?;
-        let parent = self.0.confine.directory(name.parent()).map_err(refuse)?;
-        self.present(&parent, name)?;
-        unlinkat(&parent, name.file_name(), AtFlags::empty()).map_err(refuse)?;
-        self.0.room.ask_again();
-        self.0.sync.directory(&parent).map_err(refuse)
+        self.change_one(Change::Remove(name))
     }
 
     /// Renames a file and replaces `to` in one step. Parents of `to` that are missing are made. A link stays a link: one
@@ -35,17 +59,87 @@ impl DirStore {
     /// `not-found` (also if a parent of `to` is a file), `is-directory` if either is one, `read-only`, `denied`, `io`,
     /// `no-space`.
     pub fn rename(&self, from: Name<'_>, to: Name<'_>) -> Result<(), Refusal> {
-        self.check_removal(from)?;
-        self.check_change(to)?;
+        self.change_one(Change::Rename(from, to))
+    }
+
+    /// Makes a directory. Its parent must exist.
+    ///
+    /// # Errors
+    /// `exists`, whatever it is that does; `not-found` if the parent does not; `read-only`, `denied`, `no-space`, `io`.
+    pub fn mkdir(&self, name: Name<'_>) -> Result<(), Refusal> {
+        self.change_one(Change::Mkdir(name))
+    }
+
+    /// Removes an empty directory; not a link to one.
+    ///
+    /// # Errors
+    /// `not-found`, also if it is no directory; `not-empty`, `read-only`, `denied`, `io`.
+    pub fn rmdir(&self, name: Name<'_>) -> Result<(), Refusal> {
+        self.change_one(Change::Rmdir(name))
+    }
+
+    fn change_one(&self, change: Change<'_>) -> Result<(), Refusal> {
         let mut parents = Parents::new(&self.0);
-        let source = parents.open(from.parent()).map_err(refuse)?;
-        let moved = self.present(parents.at(source), from)?;
-        let renamed = self.rename_to(&mut parents, source, from, to, &moved);
-        if renamed.is_err() {
-            parents.unmake();
+        let changed = self.change(change, &mut parents);
+        // Also after a refusal: that may have come when something was made already.
+        let synced = parents.sync(None).map_err(refuse);
+        changed.and(synced)
+    }
+
+    /// A file for making everything durable, where that can be done with one call.
+    fn sync_file(&self) -> Option<File> {
+        if !self.0.sync.has_everything() {
+            return None;
         }
-        renamed?;
-        parents.sync(None).map_err(refuse)
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = self.0.confine.directory(None).ok()?;
+        openat(&root, ".", flags, Mode::empty()).ok().map(File::from)
+    }
+
+    /// Carries one change out; the directories that it touches are not durable yet.
+    fn change(&self, change: Change<'_>, parents: &mut Parents<'_>) -> Result<(), Refusal> {
+        let changed = self.carry_out(change, parents);
+        match changed {
+            // What this one has made is there to stay, whatever becomes of the next.
+            Ok(()) => parents.keep(),
+            Err(_) => parents.unmake(),
+        }
+        changed
+    }
+
+    fn carry_out(&self, change: Change<'_>, parents: &mut Parents<'_>) -> Result<(), Refusal> {
+        match change {
+            Change::Remove(name) => {
+                self.check_removal(name)?;
+                let parent = parents.open(name.parent()).map_err(refuse)?;
+                self.present(parents.at(parent), name)?;
+                unlinkat(parents.at(parent), name.file_name(), AtFlags::empty()).map_err(refuse)?;
+                self.0.room.ask_again();
+                parents.change(parent);
+                Ok(())
+            }
+            Change::Rename(from, to) => {
+                self.check_removal(from)?;
+                self.check_change(to)?;
+                let source = parents.open(from.parent()).map_err(refuse)?;
+                let moved = self.present(parents.at(source), from)?;
+                self.rename_to(parents, source, from, to, &moved)
+            }
+            Change::Mkdir(name) => {
+                self.check_change(name)?;
+                let parent = parents.open(name.parent()).map_err(refuse)?;
+                parents.make(parent, name.file_name()).map_err(refuse)
+            }
+            Change::Rmdir(name) => {
+                self.check_removal(name)?;
+                let parent = parents.open(name.parent()).map_err(refuse)?;
+                self.remove_directory(parents.at(parent), name)?;
+                parents.change(parent);
+                // It may be one of those that are open.
+                parents.forget();
+                Ok(())
+            }
+        }
     }
 
     fn rename_to(
@@ -80,26 +174,8 @@ impl DirStore {
         Ok(())
     }
 
-    /// Makes a directory. Its parent must exist.
-    ///
-    /// # Errors
-    /// `exists`, whatever it is that does; `not-found` if the parent does not; `read-only`, `denied`, `no-space`, `io`.
-    pub fn mkdir(&self, name: Name<'_>) -> Result<(), Refusal> {
-        self.check_change(name)?;
-        let mut parents = Parents::new(&self.0);
-        let parent = parents.open(name.parent()).map_err(refuse)?;
-        parents.make(parent, name.file_name()).map_err(refuse)?;
-        parents.sync(None).map_err(refuse)
-    }
-
-    /// Removes an empty directory; not a link to one.
-    ///
-    /// # Errors
-    /// `not-found`, also if it is no directory; `not-empty`, `read-only`, `denied`, `io`.
-    pub fn rmdir(&self, name: Name<'_>) -> Result<(), Refusal> {
-        self.check_removal(name)?;
-        let parent = self.0.confine.directory(name.parent()).map_err(refuse)?;
-        let remove = || unlinkat(&parent, name.file_name(), AtFlags::REMOVEDIR);
+    fn remove_directory(&self, parent: &Directory<'_>, name: Name<'_>) -> Result<(), Refusal> {
+        let remove = || unlinkat(parent, name.file_name(), AtFlags::REMOVEDIR);
         let removed = match remove() {
             Err(Errno::NOTEMPTY | Errno::EXIST) if self.remove_leftovers(name) => remove(),
             removed => removed,
@@ -107,8 +183,7 @@ impl DirStore {
         removed.map_err(|errno| match errno {
             Errno::EXIST => ErrorCode::NotEmpty.into(),
             errno => refuse(errno),
-        })?;
-        self.0.sync.directory(&parent).map_err(refuse)
+        })
     }
 
     /// Removes copies of stages that a power cut left in a directory on another file system, if nothing else is in it.

@@ -57,6 +57,7 @@ use skiff_proto::name::Name;
 use skiff_proto::reply::Tag;
 use skiff_proto::store::{Entry, Space, Stat, Store};
 
+pub use change::Change;
 pub use file::File;
 pub use listing::Cursor;
 pub use meta::Key;

@@ -25,13 +25,15 @@ pub(super) struct Parents<'a> {
     changed: Vec<usize>,
     /// New directories: where, and their names.
     made: Vec<(usize, Box<str>)>,
+    /// Some that were made before are there to stay.
+    kept: bool,
     /// Counted in [`Inner::making`].
     making: bool,
 }
 
 impl<'a> Parents<'a> {
     pub(super) const fn new(store: &'a Inner) -> Self {
-        Self { store, open: Vec::new(), changed: Vec::new(), made: Vec::new(), making: false }
+        Self { store, open: Vec::new(), changed: Vec::new(), made: Vec::new(), kept: false, making: false }
     }
 
     /// An open directory.
@@ -105,6 +107,12 @@ impl<'a> Parents<'a> {
         }
     }
 
+    /// What was made so far is there to stay.
+    pub(super) fn keep(&mut self) {
+        self.kept |= !self.made.is_empty();
+        self.made.clear();
+    }
+
     /// Removes what was made and is not used.
     pub(super) fn unmake(&mut self) {
         let open = &self.open;
@@ -141,7 +149,7 @@ impl<'a> Parents<'a> {
 impl Drop for Parents<'_> {
     fn drop(&mut self) {
         // Nothing was made, or it is gone again.
-        if self.making && self.made.is_empty() {
+        if self.making && self.made.is_empty() && !self.kept {
             self.store.making.fetch_sub(1, Ordering::SeqCst);
         }
     }

@@ -1,0 +1,490 @@
+//! The programs host-serv and host-cli as processes, and the stand-ins of the original ones: built, started, watched,
+//! ended.
+//!
+//! Nothing here waits for ever: what does not happen within [`LIMIT`] fails the test. A process does not outlive the value
+//! that stands for it, and nothing but the processes started here is ever ended.
+
+use std::env;
+use std::ffi::OsStr;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
+
+/// How long a program may take for anything before the test fails. It is long since machines that run tests are busy;
+/// nothing waits for it to pass.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// The workspace's program of this name, built from the sources as they are.
+///
+/// # Panics
+/// If it can't be built.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(build).join(format!("{name}{}", env::consts::EXE_SUFFIX))
+}
+
+/// Cargo builds the programs of no other package for a test. So they are built here, by the same cargo, into the same
+/// directory and with the same profile as the test that runs; that takes a moment if they are there already.
+fn build() -> PathBuf {
+    let test = env::current_exe().expect("the path of this test");
+    let deps = test.parent().expect("a directory");
+    let profile = deps.parent().expect("a directory");
+    // With --target there is a directory for the target in between.
+    let above = profile.parent().expect("a directory");
+    let (target, triple) = if above.join(".rustc_info.json").is_file() {
+        (above, None)
+    } else {
+        (above.parent().unwrap_or(above), above.file_name())
+    };
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into()));
+    cargo.args(["build", "--quiet", "--locked", "--package", "skiff-host", "--bin", "host-serv", "--bin", "host-cli"]);
+    // Together with this very test: so that features are the same, and what was built for it is used.
+    cargo.args(["--package", "skiff-tests"]);
+    if let Some((name, _)) = test.file_stem().and_then(OsStr::to_str).and_then(|stem| stem.rsplit_once('-')) {
+        cargo.args(["--test", name]);
+    }
+    cargo.args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"), "--target-dir"]).arg(target);
+    if let Some(triple) = triple {
+        cargo.arg("--target").arg(triple);
+    }
+    match profile.file_name().and_then(OsStr::to_str).expect("a profile") {
+        "debug" => {}
+        name => _ = cargo.args(["--profile", name]),
+    }
+    let output = cargo.stdin(Stdio::null()).output().expect("cargo");
+    assert!(output.status.success(), "{cargo:?}\n{}", String::from_utf8_lossy(&output.stderr));
+    profile.to_owned()
+}
+
+/// `host-cli` with `dir` as its local directory, without the settings of whoever runs the tests.
+#[must_use]
+pub fn host_cli(dir: &Path) -> Command {
+    let mut command = Command::new(program("host-cli"));
+    command.current_dir(dir).env("TZ", "UTC").env("SKIFF_HISTORY", "").env_remove("RUST_LOG");
+    command
+}
+
+/// `host-serv` that serves `root` on a free port.
+#[must_use]
+pub fn host_serv(root: &Path) -> Command {
+    let mut command = Command::new(program("host-serv"));
+    command.arg("0").arg("--root").arg(root).env_remove("RUST_LOG");
+    command
+}
+
+/// Runs a program to its end; it finds nothing on standard input.
+///
+/// # Panics
+/// If it can't be started or does not end.
+#[must_use]
+pub fn run(command: &mut Command) -> Ran {
+    Running::start(command.stdin(Stdio::null())).wait()
+}
+
+/// Runs a program to its end with `input` on standard input.
+///
+/// # Panics
+/// As [`run`].
+#[must_use]
+pub fn run_with(command: &mut Command, input: impl AsRef<[u8]>) -> Ran {
+    let mut running = Running::start(command.stdin(Stdio::piped()));
+    let mut stdin = running.stdin.take().expect("standard input");
+    // It may write before it has read everything; and it need not read everything.
+    let input = input.as_ref().to_vec();
+    let writing = thread::spawn(move || _ = stdin.write_all(&input));
+    let ran = running.wait();
+    writing.join().expect("written");
+    ran
+}
+
+/// What a program did.
+#[derive(Debug)]
+pub struct Ran {
+    /// Its exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// Its standard output.
+    pub bytes: Vec<u8>,
+    /// Its standard error.
+    pub err: String,
+}
+
+impl Ran {
+    /// Its standard output as text.
+    ///
+    /// # Panics
+    /// If it is none.
+    #[must_use]
+    pub fn out(&self) -> &str {
+        core::str::from_utf8(&self.bytes).expect("text")
+    }
+
+    /// Its standard output, after it ended well without a word on standard error.
+    ///
+    /// # Panics
+    /// If it did not.
+    #[track_caller]
+    #[must_use]
+    pub fn ok(self) -> String {
+        assert_eq!((self.code, self.err.as_str()), (Some(0), ""), "{}", String::from_utf8_lossy(&self.bytes));
+        String::from_utf8(self.bytes).expect("text")
+    }
+
+    /// The one line that host-cli said on standard error when it ended with `code`, without `host-cli: `.
+    ///
+    /// # Panics
+    /// If it ended otherwise, or said something else.
+    #[track_caller]
+    #[must_use]
+    pub fn failed(&self, code: i32) -> &str {
+        assert_eq!(self.code, Some(code), "{}{}", String::from_utf8_lossy(&self.bytes), self.err);
+        let line = self.err.strip_suffix('\n').and_then(|err| err.strip_prefix("host-cli: "));
+        match line.filter(|line| !line.contains('\n')) {
+            Some(line) => line,
+            None => panic!("not one line: {:?}", self.err),
+        }
+    }
+}
+
+/// Output of a program as it comes.
+#[derive(Debug, Default)]
+struct Stream {
+    state: Mutex<(Vec<u8>, bool)>,
+    changed: Condvar,
+}
+
+impl Stream {
+    /// Collects everything that `from` brings.
+    fn collect(mut from: impl Read + Send + 'static) -> Arc<Self> {
+        let stream = Arc::new(Self::default());
+        let collected = Arc::clone(&stream);
+        thread::spawn(move || {
+            let mut buffer = [0; 8192];
+            loop {
+                let n = from.read(&mut buffer).unwrap_or(0);
+                let mut state = collected.lock();
+                state.0.extend_from_slice(&buffer[..n]);
+                state.1 = n == 0;
+                collected.changed.notify_all();
+                if n == 0 {
+                    return;
+                }
+            }
+        });
+        stream
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Vec<u8>, bool)> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until `done`, given what came and whether that is all, finds something.
+    fn wait<T>(&self, done: impl Fn(&[u8], bool) -> Option<T>) -> Option<T> {
+        let deadline = Instant::now() + LIMIT;
+        let mut state = self.lock();
+        loop {
+            if let Some(found) = done(&state.0, state.1) {
+                return Some(found);
+            }
+            let left = deadline.checked_duration_since(Instant::now())?;
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.lock().0).into_owned()
+    }
+}
+
+/// A program that runs. Dropping it kills it.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    /// Its standard input, if that is a pipe.
+    pub stdin: Option<ChildStdin>,
+    out: Arc<Stream>,
+    err: Arc<Stream>,
+}
+
+impl Running {
+    /// Starts a program.
+    ///
+    /// # Panics
+    /// If it can't be started.
+    #[must_use]
+    pub fn start(command: &mut Command) -> Self {
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let out = Stream::collect(child.stdout.take().expect("standard output"));
+        let err = Stream::collect(child.stderr.take().expect("standard error"));
+        Self { stdin: child.stdin.take(), child, out, err }
+    }
+
+    /// Its process.
+    ///
+    /// # Panics
+    /// Never: a process has a number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// If it has been waited for.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("a process");
+    }
+
+    /// True once it has said what it does on this signal, so that the signal does not just end it.
+    #[must_use]
+    pub fn catches(&self, signal: Signal) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let mask = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+        mask & 1 << (signal.as_raw() - 1) != 0
+    }
+
+    /// Types something.
+    ///
+    /// # Panics
+    /// If it does not read any more, or standard input is no pipe.
+    pub fn say(&mut self, text: impl AsRef<[u8]>) {
+        let stdin = self.stdin.as_mut().expect("standard input");
+        stdin.write_all(text.as_ref()).and_then(|()| stdin.flush()).expect("written");
+    }
+
+    /// Waits until standard output has `text` in what came after the first `from` bytes; where it ends.
+    ///
+    /// # Panics
+    /// If it does not come.
+    #[track_caller]
+    pub fn hear(&self, text: &str, from: usize) -> usize {
+        let find = |bytes: &[u8]| bytes.get(from..)?.windows(text.len()).position(|window| window == text.as_bytes());
+        let found = self.out.wait(|bytes, ended| match find(bytes) {
+            Some(at) => Some(Ok(from + at + text.len())),
+            None => ended.then_some(Err(())),
+        });
+        match found {
+            Some(Ok(at)) => at,
+            _ => panic!("no {text:?} in {:?}; {:?}", self.out.text().get(from..), self.err.text()),
+        }
+    }
+
+    /// The first line on standard output; `None` if it ended without one.
+    #[must_use]
+    pub fn first_line(&self) -> Option<String> {
+        let line = self.out.wait(|bytes, ended| match bytes.iter().position(|&byte| byte == b'\n') {
+            Some(at) => Some(Some(String::from_utf8_lossy(&bytes[..at]).into_owned())),
+            None => ended.then_some(None),
+        });
+        line.flatten()
+    }
+
+    /// What came on standard output so far.
+    #[must_use]
+    pub fn out(&self) -> String {
+        self.out.text()
+    }
+
+    /// What came on standard error so far.
+    #[must_use]
+    pub fn err(&self) -> String {
+        self.err.text()
+    }
+
+    /// True if it has ended.
+    ///
+    /// # Panics
+    /// If the system does not say.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("its state").is_some()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// If it does not end within [`LIMIT`].
+    #[must_use]
+    pub fn wait(mut self) -> Ran {
+        self.stdin = None;
+        let deadline = Instant::now() + LIMIT;
+        let status: ExitStatus = loop {
+            if let Some(status) = self.child.try_wait().expect("its state") {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "it does not end: {:?} {:?}", self.out.text(), self.err.text());
+            thread::sleep(Duration::from_millis(2));
+        };
+        let all = |stream: &Stream| stream.wait(|bytes, ended| ended.then(|| bytes.to_vec())).expect("the end of output");
+        let err = String::from_utf8(all(&self.err)).expect("text on standard error");
+        Ran { code: status.code(), bytes: all(&self.out), err }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            _ = self.child.kill();
+            _ = self.child.wait();
+        }
+    }
+}
+
+/// A running `host-serv`, or the classic server of [`classic_serv`].
+#[derive(Debug)]
+pub struct Serv {
+    /// The process.
+    pub running: Running,
+    port: u16,
+}
+
+impl Serv {
+    /// Serves `root` with further `options`.
+    ///
+    /// # Panics
+    /// If it does not say its port.
+    #[must_use]
+    pub fn start(root: &Path, options: &[&str]) -> Self {
+        Self::launch(host_serv(root).args(options), "port ").unwrap_or_else(|ran| panic!("{ran:?}"))
+    }
+
+    /// Starts a program that says its port behind `greeting` in its first line.
+    ///
+    /// # Errors
+    /// What it did instead.
+    pub fn launch(command: &mut Command, greeting: &str) -> Result<Self, Ran> {
+        let running = Running::start(command.stdin(Stdio::null()));
+        let port = running.first_line().and_then(|line| line.strip_prefix(greeting)?.parse().ok());
+        match port {
+            Some(port) => Ok(Self { running, port }),
+            None => Err(running.wait()),
+        }
+    }
+
+    /// Its port.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where it listens, IPv4.
+    #[must_use]
+    pub fn addr(&self) -> std::net::SocketAddr {
+        (std::net::Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// A control connection.
+    #[must_use]
+    pub fn connect(&self) -> crate::wire::Wire {
+        crate::wire::Wire::connect(self.addr())
+    }
+
+    /// Asks it to end, and waits until it has.
+    ///
+    /// # Panics
+    /// If it does not end.
+    #[must_use]
+    pub fn stop(self) -> Ran {
+        self.running.signal(Signal::TERM);
+        self.running.wait()
+    }
+
+    /// Kills it: it has no chance to clean up.
+    ///
+    /// # Panics
+    /// If it does not end.
+    pub fn kill(self) {
+        self.running.signal(Signal::KILL);
+        _ = self.running.wait();
+    }
+}
+
+/// A Python that can run the stand-ins of the original programs; `None`, after [`skip`] has said so, if there is none.
+#[must_use]
+pub fn python(test: &str) -> Option<&'static str> {
+    static PYTHON: OnceLock<bool> = OnceLock::new();
+    let there = *PYTHON.get_or_init(|| {
+        let check = ["-c", "import sys; sys.exit(sys.version_info < (3, 10))"];
+        Command::new("python3").args(check).status().is_ok_and(|status| status.success())
+    });
+    if !there {
+        skip(test, "there is no python3 of version 3.10 or later");
+    }
+    there.then_some("python3")
+}
+
+/// A script of the directory `python`.
+fn script(python: &str, name: &str) -> Command {
+    let mut command = Command::new(python);
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/").to_owned() + name);
+    command.env("PYTHONDONTWRITEBYTECODE", "1").env("PYTHONUNBUFFERED", "1").env("PYTHONUTF8", "1");
+    command
+}
+
+/// The stand-in of the original server; it serves `root`.
+///
+/// # Panics
+/// If it does not say its port.
+#[must_use]
+pub fn classic_serv(python: &str, root: &Path) -> Serv {
+    let mut command = script(python, "serv.py");
+    Serv::launch(command.arg("0").current_dir(root), "listening on ").unwrap_or_else(|ran| panic!("{ran:?}"))
+}
+
+/// The stand-in of the original client, which carries out `commands` in `dir`.
+///
+/// # Panics
+/// If it does not end.
+#[must_use]
+pub fn classic_cli(python: &str, dir: &Path, port: u16, commands: &str) -> Ran {
+    let mut command = script(python, "cli.py");
+    run_with(command.args(["127.0.0.1", &port.to_string()]).current_dir(dir), commands)
+}
+
+/// A program on a terminal of its own: what is said to it is typed, and what comes on standard output is what the terminal
+/// shows.
+///
+/// # Panics
+/// If it can't be started.
+#[must_use]
+pub fn on_a_terminal(python: &str, command: &Command) -> Running {
+    let mut terminal = script(python, "terminal.py");
+    terminal.arg(command.get_program()).args(command.get_args());
+    if let Some(dir) = command.get_current_dir() {
+        terminal.current_dir(dir);
+    }
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => terminal.env(name, value),
+            None => terminal.env_remove(name),
+        };
+    }
+    Running::start(terminal.env("TERM", "xterm").stdin(Stdio::piped()))
+}
+
+/// Says that a test, or a part of it, can not run here. Even of a test that passes, this is shown.
+pub fn skip(test: &str, why: &str) {
+    static SKIPPED: AtomicUsize = AtomicUsize::new(0);
+    let number = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
+    // Not `eprintln`, which the test harness keeps to itself.
+    _ = writeln!(io::stderr(), "SKIPPED ({number}): {test}: {why}");
+}
+
+/// Waits for a thread, but not for ever.
+///
+/// # Panics
+/// If it does not end within [`LIMIT`], or has panicked.
+#[track_caller]
+pub fn join<T>(thread: JoinHandle<T>) -> T {
+    assert!(crate::wire::eventually(|| thread.is_finished()), "a thread does not end");
+    thread.join().expect("a thread that did not panic")
+}
