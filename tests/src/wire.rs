@@ -1,8 +1,10 @@
 //! A client that says exactly what a test tells it to, over TCP.
 
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Shutdown as Half, SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::net::{Shutdown as Half, TcpStream};
+use std::time::Instant;
 
 use crate::sans_io::{body, message};
 use crate::vector::{DataEnd, Link, Problem, Shutdown};

@@ -1,10 +1,11 @@
 //! A host server, asked byte by byte over loopback.
 
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::time::Duration;
 use std::fs;
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use skiff_host::server::PortRange;
 use skiff_proto::MinRate;
@@ -25,7 +26,7 @@ fn check(vector: &Vector, pacing: Pacing, cut: Cut, setup: impl FnOnce(&mut Setu
         host.put(name, content);
     }
     for name in vector.setting.directories {
-        fs::create_dir(host.root().join(name)).unwrap();
+        fs::create_dir(host.root().join(name)).expect("a directory");
     }
     let mut wire = Wire::connect(if v6 { host.addr_v6() } else { host.addr() });
     if let Err(problem) = play(vector, pacing, cut, &mut wire) {

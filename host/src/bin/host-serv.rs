@@ -1,8 +1,8 @@
 //! `host-serv`: serves a directory to skiff clients.
 
+use core::net::IpAddr;
 use core::time::Duration;
 use std::io::{IsTerminal as _, Write as _};
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 

@@ -5,11 +5,11 @@
 //! [`Connection::wait`] sleeps until something else can.
 
 use core::mem;
+use core::net::SocketAddr;
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use skiff_proto::command::{Request, command_len};
 use skiff_proto::frame::MAX_LENGTH;
@@ -517,7 +517,7 @@ impl Connection {
     }
 
     /// Has `work` done on the blocking pool.
-    fn spawn(&mut self, work: impl FnOnce(&std::sync::atomic::AtomicBool) -> Done + Send + 'static) {
+    fn spawn(&mut self, work: impl FnOnce(&core::sync::atomic::AtomicBool) -> Done + Send + 'static) {
         let stop = StopOnDrop::default();
         let flag = Arc::clone(&stop.0);
         self.work = Some((spawn_blocking(move || work(&flag)), stop));

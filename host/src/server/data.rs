@@ -1,9 +1,9 @@
 //! Classic data connections: one file each, beside the control connection and longer than it if need be (PROTOCOL §3).
 
+use core::net::IpAddr;
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use skiff_proto::name::{MAX_NAME, Name};
 use skiff_proto::store::EntryKind;

@@ -25,11 +25,11 @@ mod output;
 mod ports;
 mod work;
 
+use core::net::SocketAddr;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use skiff_proto::Instant;
 use tokio::net::{TcpListener, TcpStream};

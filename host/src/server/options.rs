@@ -1,10 +1,10 @@
 //! How a server is set up.
 
 use core::fmt;
+use core::net::{IpAddr, SocketAddr};
 use core::str::FromStr;
 use core::time::Duration;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 
 use skiff_proto::MinRate;
 use skiff_proto::command::Verbs;

@@ -1,8 +1,8 @@
 //! What must not be done on the spot, since it waits for the disk: it runs on the blocking pool, and the session gets its
 //! answer when it is done.
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use skiff_proto::command::Request;
 use skiff_proto::crc::Crc32c;

@@ -25,8 +25,8 @@ use super::parents::Parents;
 use super::refusal::{refuse, refuse_io};
 use super::stage::{Stage, What};
 
-/// Up to so many files are made durable one by one. One call for everything takes about as long as for one file, but
-/// also waits for what other programs have written.
+/// Up to so many files are made durable one by one. One call for everything also waits for what other programs have
+/// written; on an idle ext4 it was 4 files one by one in 1.6 ms, 6 together in 1.1 ms.
 const FEW: usize = 4;
 
 /// So often directories are made again that others remove at the same time.

@@ -27,6 +27,8 @@
 //!   [`Options::portable`]) no link is followed: what lies behind one is not found.
 //! - A commit to a name that is a link to a file replaces the link, never what it points to. A link that can't be followed
 //!   is not written over: `denied`. `remove` and `rename` act on the link.
+//! - A file that replaces another keeps its permissions and, where the system lets us, its owner; not its access control
+//!   list, extended attributes or further hard links, which go on showing the old content.
 //! - Devices, FIFOs and sockets do not exist for readers and are never opened, replaced, removed or renamed.
 
 mod change;

@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     }
 }
 
-async fn show() -> Result<(), Box<dyn std::error::Error>> {
+async fn show() -> Result<(), Box<dyn core::error::Error>> {
     let here = tempfile::tempdir()?;
     // Something real to send: this program itself, and a file that is not there yet.
     let program = std::env::current_exe()?;
@@ -71,7 +71,7 @@ async fn show() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn compare(sent: &Path, received: &Path) -> Result<(), Box<dyn std::error::Error>> {
+fn compare(sent: &Path, received: &Path) -> Result<(), Box<dyn core::error::Error>> {
     if std::fs::read(sent)? == std::fs::read(received)? {
         return Ok(());
     }

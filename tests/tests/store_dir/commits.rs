@@ -83,6 +83,38 @@ fn every_change_waits_for_its_directories() {
 }
 
 #[test]
+fn several_changes_wait_for_the_disk_once_and_see_each_other() {
+    use skiff_host::store::Change::{Mkdir, Remove, Rename, Rmdir};
+    for portable in [false, true] {
+        let root = in_memory();
+        let store = if portable { open_portable(root.path()) } else { open(root.path()) };
+        put(&store, "f", b"x").unwrap();
+        let before = store.sync_calls();
+        let answers = store.change_batch(&[
+            Mkdir(n("d")),
+            Mkdir(n("d")),
+            Mkdir(n("d/e")),
+            Rename(n("f"), n("d/e/g")),
+            Rmdir(n("d/e")),
+            Rename(n("d/e/g"), n("made/for/it")),
+            Rmdir(n("d/e")),
+            Remove(n("nothing")),
+            Rename(n("nothing"), n("made/for/nothing/x")),
+            Mkdir(n("d/e")),
+        ]);
+        let codes: Vec<_> = answers.into_iter().map(code).collect();
+        let not_found = Err(ErrorCode::NotFound);
+        let (exists, not_empty) = (Err(ErrorCode::Exists), Err(ErrorCode::NotEmpty));
+        let expected = [Ok(()), exists, Ok(()), Ok(()), not_empty, Ok(()), Ok(()), not_found, not_found, Ok(())];
+        assert_eq!(codes, expected);
+        assert_eq!(list(&store, None).unwrap(), ["d/", "made/"]);
+        assert_eq!(list(&store, Some("made/for")).unwrap(), ["made/for/it"]);
+        let syncs = store.sync_calls() - before;
+        assert!(if portable { syncs > 1 } else { syncs == 1 }, "{syncs}");
+    }
+}
+
+#[test]
 fn a_stage_that_is_refused_leaves_the_rest_of_its_batch_alone() {
     let root = tempfile::tempdir().unwrap();
     let store = DirStore::new(Options { takeover: core::time::Duration::ZERO, ..Options::new(root.path()) }).unwrap();
