@@ -53,6 +53,9 @@ impl MinRate {
     pub const NONE: Self = Self { bytes: 0, window: Duration::from_secs(30) };
 }
 
+/// The time of a clock that nobody has told the time yet.
+const UNSTARTED: Instant = Instant(u64::MAX);
+
 /// Watches one connection's progress: nothing at all for the idle time, or less than the minimum rate in a body.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
@@ -64,7 +67,7 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) const fn new() -> Self {
-        Self { now: Instant::ZERO, progress: Instant::ZERO, window: Instant::ZERO, moved: 0 }
+        Self { now: UNSTARTED, progress: UNSTARTED, window: UNSTARTED, moved: 0 }
     }
 
     /// Bytes went in or out.
@@ -84,10 +87,11 @@ impl Clock {
 
     /// Sets the time. The first call only starts the clock.
     pub(crate) fn tick(&mut self, now: Instant) {
-        let first = self.now == Instant::ZERO;
-        self.now = self.now.max(now);
-        if first {
+        if self.now == UNSTARTED {
+            self.now = now;
             self.restart();
+        } else {
+            self.now = self.now.max(now);
         }
     }
 

@@ -1,10 +1,10 @@
 //! A host server inside the test: real sockets on loopback, a port of its own, a directory of its own.
 
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::time::Duration;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use skiff_host::server::{Options, Server};
 use skiff_host::store::{self, DirStore};

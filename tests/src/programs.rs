@@ -4,12 +4,12 @@
 //! Nothing here waits for ever: what does not happen within [`LIMIT`] fails the test. A process does not outlive the value
 //! that stands for it, and nothing but the processes started here is ever ended.
 
+use core::sync::atomic::{AtomicUsize, Ordering};
 use std::env;
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -324,7 +324,8 @@ impl Running {
             assert!(Instant::now() < deadline, "it does not end: {:?} {:?}", self.out.text(), self.err.text());
             thread::sleep(Duration::from_millis(2));
         };
-        let all = |stream: &Stream| stream.wait(|bytes, ended| ended.then(|| bytes.to_vec())).expect("the end of output");
+        let all =
+            |stream: &Stream| stream.wait(|bytes, ended| ended.then(|| bytes.to_vec())).expect("the end of output");
         let err = String::from_utf8(all(&self.err)).expect("text on standard error");
         Ran { code: status.code(), bytes: all(&self.out), err }
     }
@@ -378,8 +379,8 @@ impl Serv {
 
     /// Where it listens, IPv4.
     #[must_use]
-    pub fn addr(&self) -> std::net::SocketAddr {
-        (std::net::Ipv4Addr::LOCALHOST, self.port).into()
+    pub fn addr(&self) -> core::net::SocketAddr {
+        (core::net::Ipv4Addr::LOCALHOST, self.port).into()
     }
 
     /// A control connection.

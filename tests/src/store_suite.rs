@@ -489,6 +489,25 @@ cases! { ($)
         }
     }
 
+    /// Several connections write at once.
+    fn files_that_are_written_at_the_same_time_do_not_mix(backend, store) {
+        let count = B::FEATURES.stages_max.min(B::FEATURES.files_max / 2).min(16);
+        let names: Vec<String> = (0..count).map(|number| format!("n{number}")).collect();
+        let mut stages: Vec<_> = names.iter().map(|name| begin(&mut store, name, 0, 10 * name.len()).unwrap().0).collect();
+        for _ in 0..10 {
+            for (stage, name) in stages.iter_mut().zip(&names) {
+                append(&mut store, stage, name.as_bytes());
+            }
+        }
+        for stage in &mut stages {
+            commit(&mut store, stage, None).unwrap();
+        }
+        drop(stages);
+        for name in &names {
+            assert_eq!(get(&mut store, name).unwrap(), name.repeat(10).as_bytes());
+        }
+    }
+
     /// A connection that was lost before the first byte.
     fn a_write_that_never_got_a_byte_leaves_nothing(backend, store) {
         put(&mut store, "f", b"old");

@@ -127,6 +127,23 @@ fn put_stores_only_after_the_end_of_the_stream_and_only_what_was_announced() {
 }
 
 #[test]
+fn a_put_that_is_no_text_is_taken_by_its_bytes() {
+    for (wire, end) in [
+        (&b"0000000003\xff\xfe\xfd"[..], DataEnd::Closed),
+        (b"0000000002\xff\xfe\xfd", DataEnd::Reset),
+        (b"0000000002\xc3\xa1\xc3", DataEnd::Reset),
+        (b"0000000003\xc3\xa1\xc3", DataEnd::Closed),
+    ] {
+        let (mut connection, store) = server();
+        let mut data = connect(&mut connection, "put f");
+        data.send(wire);
+        data.shut_down();
+        assert_eq!((data.end(), store.stages()), (Some(end), 0), "{}", wire.escape_ascii());
+        assert_eq!(store.files().get("f").map(Vec::as_slice), (end == DataEnd::Closed).then_some(&wire[10..]));
+    }
+}
+
+#[test]
 fn a_put_that_can_not_be_stored_resets_its_connection() {
     for operation in [Operation::Append, Operation::CommitNew] {
         let (mut connection, store) = server();

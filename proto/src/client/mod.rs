@@ -1,0 +1,266 @@
+//! The client's side of one control connection.
+//!
+//! | state | what it waits for | leaves it by |
+//! |---|---|---|
+//! | `Length` | the ten digits of the next reply | a length |
+//! | `Reply` | the reply's payload | its last byte |
+//! | `Parsed` | the driver to take the event | `poll_event` |
+//! | `Listing` | the driver to move the names of a classic `ls` | their last character |
+//! | `Body` | the body of a `read` or `list` | its trailer |
+//! | `Ended` | the driver to take the end of the body or listing | `poll_event` |
+//!
+//! Sending runs beside it: requests go out while earlier replies are still to come, and so does the body of a `write`. A
+//! client that sends ahead must keep reading (PROTOCOL §1).
+
+mod input;
+mod output;
+
+use core::time::Duration;
+
+use heapless::{Deque, Vec};
+
+use crate::body::{BodyReceiver, BodySender, Framing};
+use crate::command::{Command, Request};
+use crate::error::{ErrorCode, ProtocolError};
+use crate::frame::HeaderDecoder;
+use crate::reply::{Hello, RemoteError, Tag};
+use crate::store::{Space, Stat};
+use crate::time::{Clock, Instant};
+
+/// What kind of server answered the question of PROTOCOL §4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// It has not been asked, or has not answered yet.
+    Unknown,
+    /// It knows get, put, ls and quit.
+    Classic,
+    /// It knows the extended commands.
+    Extended,
+}
+
+/// What has come from the server. Each request gets exactly one of these, in order; those that announce a body are
+/// followed by one [`ClientEvent::BodyEnd`], [`ClientEvent::Ls`] by one [`ClientEvent::LsEnd`].
+#[derive(Debug, PartialEq, Eq)]
+pub enum ClientEvent<'a> {
+    /// The answer to [`Command::Hello`]; `None` from a classic server.
+    Hello(Option<Hello<'a>>),
+    /// `error CODE TEXT`
+    Refused(RemoteError<'a>),
+    /// `-1` to `get` or `put`.
+    ClassicRefused,
+    /// An extended command that was sent behind the question went to a classic server, which ignored it.
+    Ignored,
+    /// `get`, `put`: connect to this port of the server's address.
+    Port(u16),
+    /// `ping`, `remove`, `rename`, `mkdir`, `rmdir`.
+    Done,
+    /// `stat`
+    Stat(Stat),
+    /// `resume`: that many bytes are staged, with this CRC.
+    Resume {
+        /// Bytes.
+        offset: u64,
+        /// Their CRC-32C.
+        crc: Option<u32>,
+    },
+    /// `sum`: the checksum of a range.
+    Sum {
+        /// Bytes of the range.
+        length: u64,
+        /// Their CRC-32C.
+        crc: Option<u32>,
+    },
+    /// `space`
+    Space(Space),
+    /// `write`: stored, and durable.
+    Stored {
+        /// Bytes of the file.
+        size: u64,
+        /// CRC-32C of its content; `None` if it was not computed.
+        crc: Option<u32>,
+    },
+    /// `read`: a body of `length` bytes follows.
+    Read {
+        /// Bytes of the body.
+        length: u64,
+        /// Bytes of the whole file.
+        size: u64,
+        /// The version's tag.
+        tag: Tag,
+    },
+    /// `list`: a body follows.
+    List,
+    /// `ls`: names follow, joined by LF. They may turn out to be an `error CODE TEXT` (names have no spaces):
+    /// [`RemoteError::parse_reply`].
+    Ls,
+    /// The body is through. Only `Ok(Some(_))` says that what came is what the server has.
+    BodyEnd(Result<Option<u32>, BodyError<'a>>),
+    /// The names of `ls` are through.
+    LsEnd,
+}
+
+/// Why a body is not what was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyError<'a> {
+    /// The checksum differs, or is malformed.
+    Mismatch,
+    /// Fewer or more bytes than announced.
+    Length {
+        /// Bytes announced.
+        announced: u64,
+        /// Bytes that came.
+        received: u64,
+    },
+    /// The server gave up.
+    Aborted(RemoteError<'a>),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    Length,
+    Reply { remaining: u64 },
+    Parsed,
+    Listing { characters: u64, tail: u8 },
+    Body { body: BodyReceiver, length: Option<u64>, supplied: Option<u32> },
+    Ended(End),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Listing,
+    Body { body: BodyReceiver, length: Option<u64>, supplied: Option<u32> },
+}
+
+/// What kind of reply a request will get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expect {
+    Hello,
+    Port,
+    Ls,
+    Done,
+    Stat,
+    Resume { size: u64 },
+    Sum,
+    Space,
+    Read { offset: u64, length: Option<u64> },
+    List,
+    Write,
+}
+
+/// The client's side of one control connection, without I/O.
+///
+/// `BUF` is the size of the two message buffers: at least
+/// [`command_message_len`](crate::command::command_message_len) of the longest name that will be sent; replies that
+/// are longer lose their end, so 300 is a good least. `QUEUE` is how many requests may be without a reply.
+#[derive(Debug)]
+pub struct ClientSession<const BUF: usize, const QUEUE: usize> {
+    peer: Peer,
+    clock: Clock,
+    idle: Duration,
+    head: HeaderDecoder,
+    buffer: Vec<u8, BUF>,
+    state: State,
+    expected: Deque<Expect, QUEUE>,
+    command: Vec<u8, BUF>,
+    sent: u16,
+    framing: Option<Framing>,
+    body: Option<BodySender>,
+    padding: Option<(u64, ErrorCode)>,
+    quit: bool,
+    error: Option<ProtocolError>,
+}
+
+impl<const BUF: usize, const QUEUE: usize> ClientSession<BUF, QUEUE> {
+    /// A session at the beginning of a connection. A server that owes a reply and makes no progress for `idle` is given
+    /// up.
+    #[must_use]
+    pub const fn new(idle: Duration) -> Self {
+        Self {
+            peer: Peer::Unknown,
+            clock: Clock::new(),
+            idle,
+            head: HeaderDecoder::new(),
+            buffer: Vec::new(),
+            state: State::Length,
+            expected: Deque::new(),
+            command: Vec::new(),
+            sent: 0,
+            framing: None,
+            body: None,
+            padding: None,
+            quit: false,
+            error: None,
+        }
+    }
+
+    /// What is known of the server.
+    #[must_use]
+    pub const fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// How many requests wait for their reply (or its body).
+    #[must_use]
+    pub fn owed(&self) -> usize {
+        self.expected.len()
+    }
+
+    /// True if [`ClientSession::request`] would take a command now: the last one has gone out, its body too, and there is
+    /// room to remember it.
+    #[must_use]
+    pub fn can_request(&self) -> bool {
+        !self.has_output() && self.body.is_none() && !self.expected.is_full() && !self.quit && self.error.is_none()
+    }
+
+    /// True if something is queued for [`ClientSession::poll_transmit`].
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        !self.command.is_empty() || self.framing.is_some() || self.padding.is_some()
+    }
+
+    /// Tells the session the time, at every turn of the driver's loop. True if the server owes something and has made no
+    /// progress for too long.
+    pub fn handle_timeout(&mut self, now: Instant) -> bool {
+        self.clock.tick(now);
+        self.owes() && self.clock.is_expired(self.idle, None)
+    }
+
+    /// When [`ClientSession::handle_timeout`] is due at the latest; `None` if nothing is owed.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.owes().then(|| self.clock.next(self.idle, None))
+    }
+
+    fn owes(&self) -> bool {
+        !self.expected.is_empty() || self.body.is_some() || self.has_output()
+    }
+}
+
+impl Expect {
+    /// `None` for `quit`, which has no reply.
+    const fn of(command: &Command<'_>) -> Option<Self> {
+        Some(match *command {
+            Command::Hello { .. } => Self::Hello,
+            Command::Ping => Self::Done,
+            Command::Quit => return None,
+            Command::Request(request) => match request {
+                Request::Get { .. } | Request::Put { .. } => Self::Port,
+                Request::Ls => Self::Ls,
+                Request::List { .. } => Self::List,
+                Request::Stat { .. } => Self::Stat,
+                Request::Read { offset, length, .. } => Self::Read { offset, length },
+                Request::Resume { size, .. } => Self::Resume { size },
+                Request::Write { .. } => Self::Write,
+                Request::Sum { .. } => Self::Sum,
+                Request::Remove { .. } | Request::Rename { .. } | Request::Mkdir { .. } | Request::Rmdir { .. } => {
+                    Self::Done
+                }
+                Request::Space => Self::Space,
+            },
+        })
+    }
+
+    const fn is_classic(self) -> bool {
+        matches!(self, Self::Hello | Self::Port | Self::Ls)
+    }
+}

@@ -1,0 +1,217 @@
+//! Events for the driver, and its answers.
+
+use super::{Answer, Body, Close, Kind, Out, ServerEvent, ServerSession, State, Verdict};
+use crate::body::{BodyReceiver, BodySender, Framing};
+use crate::command::{BadCommand, Command, has_body, is_classic_transfer};
+use crate::crc::Crc32c;
+use crate::error::{ErrorCode, InvalidState, Refusal};
+use crate::frame::MAX_LENGTH;
+use crate::reply::Reply;
+
+impl<const BUF: usize> ServerSession<BUF> {
+    /// The next thing for the driver to do. A request is handed out once; its name lies in the session's buffer.
+    pub fn poll_event(&mut self) -> Option<ServerEvent<'_>> {
+        if self.deferred > 0 && self.waits_for_deferred() {
+            return Some(ServerEvent::Flush);
+        }
+        match self.state {
+            State::Parsed if self.out.is_none() && self.reply.is_none() => {
+                let command = Command::parse(&self.buffer, self.limits.name_max.into(), self.limits.verbs);
+                // `settle` has answered everything else itself.
+                let Ok(Command::Request(request)) = command else {
+                    return None;
+                };
+                self.state = State::Asked(Kind::of(&request));
+                Some(ServerEvent::Request(request))
+            }
+            State::Judged(Verdict::Commit { size, crc }) => {
+                self.state = State::Asked(Kind::Commit);
+                Some(ServerEvent::Commit { size, crc })
+            }
+            State::Judged(Verdict::Discard) => {
+                self.state = if self.error.is_some() { State::Closed(Close::Gracefully) } else { State::Length };
+                self.settle();
+                Some(ServerEvent::Discard)
+            }
+            _ => None,
+        }
+    }
+
+    /// True if nothing goes on before the deferred answers are given.
+    pub(super) fn waits_for_deferred(&self) -> bool {
+        self.reply.is_some()
+            || matches!(self.state, State::Closed(_))
+            || (matches!(self.state, State::Parsed) && self.out.is_none() && !self.is_change())
+    }
+
+    /// True if the command in the buffer is one that a driver may put into the batch.
+    pub(super) fn is_change(&self) -> bool {
+        let verbs: [&[u8]; 5] = [b"write ", b"remove ", b"rename ", b"mkdir ", b"rmdir "];
+        verbs.iter().any(|verb| self.buffer.starts_with(verb))
+    }
+
+    /// Answers the request or commit that was taken last.
+    ///
+    /// # Errors
+    /// [`InvalidState`] if nothing was asked or the answer does not fit; nothing has changed then.
+    pub fn answer(&mut self, answer: Answer) -> Result<(), InvalidState> {
+        let State::Asked(kind) = self.state else {
+            return Err(InvalidState);
+        };
+        let (reply, next) = match (kind, answer) {
+            (Kind::Change, Answer::Done) => (Some(Reply::Done), State::Length),
+            (Kind::Port, Answer::Port(port)) if port > 0 => (Some(Reply::Port(port)), State::Length),
+            (Kind::Stat, Answer::Stat(stat)) => {
+                (Some(Reply::Stat { size: stat.size, mtime: stat.mtime, crc: stat.crc }), State::Length)
+            }
+            (Kind::Resume { size }, Answer::Resume { offset, crc }) if offset <= size => {
+                (Some(Reply::Summed { number: offset, crc: Some(crc) }), State::Length)
+            }
+            (Kind::Sum, Answer::Sum { length, crc }) => {
+                (Some(Reply::Summed { number: length, crc: Some(crc) }), State::Length)
+            }
+            (Kind::Space, Answer::Space(space)) => {
+                (Some(Reply::Space { total: space.total, free: space.free }), State::Length)
+            }
+            (Kind::Read { offset, length: asked }, Answer::Read { length, size, tag })
+                if offset <= size && length <= size - offset && asked.is_none_or(|asked| length <= asked) =>
+            {
+                let body = BodySender::new(Some(length), Crc32c::new());
+                (Some(Reply::Read { length, size, tag }), State::Sending { body, kind: Body::Extended })
+            }
+            (Kind::List, Answer::List) => {
+                let body = BodySender::new(None, Crc32c::new());
+                (Some(Reply::Done), State::Sending { body, kind: Body::Extended })
+            }
+            (Kind::Ls, Answer::Ls { length: 0 }) => {
+                self.out = Some(Out::Framing(Framing::Data(0)));
+                (None, State::Length)
+            }
+            (Kind::Ls, Answer::Ls { length }) if length <= MAX_LENGTH => {
+                let mut body = BodySender::new(Some(length), Crc32c::new());
+                self.out = Some(Out::Framing(body.start_data(length)?));
+                (None, State::Sending { body, kind: Body::Ls })
+            }
+            (Kind::Write(write), Answer::Write { crc }) => {
+                let room = write.size.checked_sub(write.offset).ok_or(InvalidState)?;
+                (None, State::Receiving { body: BodyReceiver::new(room, Crc32c::from_value(crc)), write })
+            }
+            (Kind::Commit, Answer::Stored { size, crc }) => (Some(Reply::Summed { number: size, crc }), State::Length),
+            _ => return Err(InvalidState),
+        };
+        self.reply = reply;
+        self.state = next;
+        self.clock.restart();
+        self.settle();
+        Ok(())
+    }
+
+    /// Refuses the request or commit that was taken last, or the rest of the `write` whose body is coming in (the driver
+    /// then drops its stage itself). A refused `write` is read to its trailer and thrown away.
+    ///
+    /// # Errors
+    /// [`InvalidState`] if there is nothing to refuse.
+    pub fn refuse(&mut self, refusal: Refusal) -> Result<(), InvalidState> {
+        let (reply, next) = match self.state {
+            State::Asked(Kind::Port) => (Reply::ClassicRefusal, State::Length),
+            State::Asked(Kind::Write(_)) => (Reply::Error(refusal), State::Draining(BodyReceiver::drain())),
+            State::Asked(_) => (Reply::Error(refusal), State::Length),
+            State::Receiving { mut body, .. } => {
+                body.discard_rest();
+                (Reply::Error(refusal), State::Draining(body))
+            }
+            _ => return Err(InvalidState),
+        };
+        self.reply = Some(reply);
+        self.state = next;
+        self.clock.restart();
+        self.settle();
+        Ok(())
+    }
+
+    /// Puts off the answer to a commit, `remove`, `rename`, `mkdir` or `rmdir`, so that several become durable together.
+    /// The session goes on with the next command; the driver owes one [`ServerSession::answer_deferred`] for each, in
+    /// order, within 100 ms and as soon as no further input is waiting (PROTOCOL §7).
+    ///
+    /// # Errors
+    /// [`InvalidState`] if no such request was taken last.
+    pub fn defer(&mut self) -> Result<(), InvalidState> {
+        if !matches!(self.state, State::Asked(Kind::Commit | Kind::Change)) || self.deferred == u16::MAX {
+            return Err(InvalidState);
+        }
+        self.deferred += 1;
+        self.state = State::Length;
+        self.settle();
+        Ok(())
+    }
+
+    /// How many answers are put off.
+    #[must_use]
+    pub const fn deferred(&self) -> u16 {
+        self.deferred
+    }
+
+    /// Gives the oldest deferred answer: [`Answer::Stored`], [`Answer::Done`] or a refusal. False if the reply before it
+    /// has not gone out yet: call again after [`ServerSession::poll_transmit`].
+    ///
+    /// # Errors
+    /// [`InvalidState`] if none is owed or the answer does not fit.
+    pub fn answer_deferred(&mut self, answer: Result<Answer, Refusal>) -> Result<bool, InvalidState> {
+        let reply = match answer {
+            Ok(Answer::Stored { size, crc }) => Reply::Summed { number: size, crc },
+            Ok(Answer::Done) => Reply::Done,
+            Ok(_) => return Err(InvalidState),
+            Err(refusal) => Reply::Error(refusal),
+        };
+        if self.deferred == 0 {
+            return Err(InvalidState);
+        }
+        if self.out.is_some() {
+            return Ok(false);
+        }
+        self.out = Some(Out::Reply(reply));
+        self.deferred -= 1;
+        if self.deferred == 0 {
+            self.clock.restart();
+        }
+        Ok(true)
+    }
+
+    /// Answers the command in the buffer if that needs nobody else. False if the driver has to be asked.
+    pub(super) fn answer_itself(&mut self) -> bool {
+        match Command::parse(&self.buffer, self.limits.name_max.into(), self.limits.verbs) {
+            Ok(Command::Request(_)) => return false,
+            Ok(Command::Quit) => {
+                self.state = State::Closed(Close::Gracefully);
+                return true;
+            }
+            Ok(Command::Ping) => self.reply = Some(Reply::Done),
+            Ok(Command::Hello { version_1: true }) => self.reply = Some(Reply::Hello),
+            Ok(Command::Hello { version_1: false }) | Err(BadCommand::Classic) => {
+                self.reply = Some(Reply::ClassicRefusal);
+            }
+            Err(BadCommand::Extended(code)) => self.reply = Some(Reply::Error(code.into())),
+        }
+        self.after_refusal();
+        true
+    }
+
+    /// A command that was longer than the buffer.
+    pub(super) fn refuse_excess(&mut self) {
+        self.reply = Some(if is_classic_transfer(&self.buffer) {
+            Reply::ClassicRefusal
+        } else {
+            Reply::Error(ErrorCode::TooLong.into())
+        });
+        self.after_refusal();
+    }
+
+    /// The state behind a command that was refused without asking the driver.
+    pub(super) fn after_refusal(&mut self) {
+        self.state = State::Length;
+        if has_body(&self.buffer) {
+            self.state = State::Draining(BodyReceiver::drain());
+            self.clock.restart();
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Time: when a peer has kept us waiting for too long.
+
+use core::time::Duration;
+
+use super::{Close, ServerSession, State};
+use crate::error::ErrorCode;
+use crate::reply::Reply;
+use crate::time::{Instant, MinRate};
+
+impl<const BUF: usize> ServerSession<BUF> {
+    /// Tells the session the time. To be called at every turn of the driver's loop before anything else, so that progress
+    /// is put down at the right moment.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.clock.tick(now);
+        if self.is_working() {
+            self.clock.restart();
+            return;
+        }
+        let (idle, rate) = self.patience();
+        // What is to be closed gracefully stays so, however often the time is told.
+        if self.poll_close().is_some() || !self.clock.is_expired(idle, rate) {
+            return;
+        }
+        self.state = match self.state {
+            State::Receiving { .. } => {
+                self.reply = Some(Reply::Error(ErrorCode::Timeout.into()));
+                self.clock.restart();
+                State::Closed(Close::Gracefully)
+            }
+            // A peer that does not read gets no more time for it.
+            State::Length | State::Command { .. } | State::Excess { .. } | State::Draining(_)
+                if self.out.is_none() && self.reply.is_none() =>
+            {
+                State::Closed(Close::Gracefully)
+            }
+            _ => State::Closed(Close::Reset),
+        };
+        self.settle();
+    }
+
+    /// When [`ServerSession::handle_timeout`] is due at the latest; `None` while the server itself works.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.is_working() || self.poll_close().is_some() {
+            return None;
+        }
+        let (idle, rate) = self.patience();
+        Some(self.clock.next(idle, rate))
+    }
+
+    /// The peer has made progress elsewhere, on a data connection of its own: that counts for this one too (PROTOCOL §3).
+    pub const fn handle_progress(&mut self) {
+        self.clock.restart();
+    }
+
+    /// The clock stands still: the peer waits for us.
+    pub(super) const fn is_working(&self) -> bool {
+        // With a reply queued, deferred ones wait for the peer to read.
+        (self.deferred > 0 && self.out.is_none())
+            || matches!(self.state, State::Asked(_) | State::Judged(_))
+            || (matches!(self.state, State::Parsed) && self.out.is_none())
+    }
+
+    pub(super) fn patience(&self) -> (Duration, Option<MinRate>) {
+        let body = matches!(
+            self.state,
+            State::Receiving { .. } | State::Draining(_) | State::Sending { .. } | State::Padding { .. }
+        );
+        (self.limits.idle, body.then_some(self.limits.min_rate))
+    }
+}

@@ -1,0 +1,374 @@
+//! The server's side of one control connection.
+//!
+//! | state | what it waits for | leaves it by |
+//! |---|---|---|
+//! | `Length` | the ten digits of the next command | a length |
+//! | `Command` | the command's payload | its last byte |
+//! | `Excess` | the end of a command that is too long | its last byte |
+//! | `Parsed` | room for a reply, then the driver to take the event | `poll_event` |
+//! | `Asked` | the driver's answer | `answer`, `refuse`, `defer` |
+//! | `Sending` | the driver to move a body or listing out | `finish`, `abort` |
+//! | `Padding` | room for what fills up a message that can't be finished | `poll_transmit` |
+//! | `Receiving` | the body of a `write` | its trailer, `refuse` |
+//! | `Draining` | the end of a refused body | its trailer |
+//! | `Judged` | the driver to take the verdict on a body | `poll_event` |
+//! | `Failed` | room for the reply to a broken protocol | `poll_transmit` |
+//! | `Closed` | queued replies to go out | |
+//!
+//! The driver's loop, whatever moves its bytes:
+//!
+//! ```
+//! # use skiff_proto::server::*; use skiff_proto::{Instant, Payload, ErrorCode};
+//! # fn moved(_: Payload) -> u64 { 0 }
+//! # let (input, mut out, now) = (&b"0000000004ping"[..], [0; 64], Instant::from_millis(1));
+//! let mut session: ServerSession<{ skiff_proto::command::command_len(64) }> = ServerSession::new(Limits::new(64));
+//! session.handle_timeout(now);
+//! let taken = session.handle_input(input)?; // framing only: it stops where payload begins
+//! if let Some(payload) = session.payload() {
+//!     session.advance(moved(payload))?; // straight from the socket to the store, or back
+//! }
+//! match session.poll_event() {
+//!     Some(ServerEvent::Request(_request)) => session.refuse(ErrorCode::Unsupported.into())?,
+//!     Some(ServerEvent::Commit { .. } | ServerEvent::Discard | ServerEvent::Flush) | None => {}
+//! }
+//! let n = session.poll_transmit(&mut out);
+//! assert_eq!((taken, &out[..n]), (14, &b"0000000002ok"[..]));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod answer;
+mod clock;
+mod input;
+mod output;
+
+use core::time::Duration;
+
+use heapless::Vec;
+
+use crate::body::{BodyReceiver, BodySender, Framing};
+use crate::command::{Request, Verbs};
+use crate::error::{ErrorCode, ProtocolError};
+use crate::frame::HeaderDecoder;
+use crate::reply::{Hello, Reply, Tag};
+use crate::time::{Clock, MinRate};
+
+/// The longest command that is read to its end before it is refused, in bytes.
+pub const MAX_EXCESS: u64 = 65_536;
+
+/// What a session allows, and what it tells of the server.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The longest name in bytes, 1 to 255. The session's buffer must have room for
+    /// [`command_len`](crate::command::command_len) of it.
+    pub name_max: u16,
+    /// Product/version for the hello reply, at most 80 bytes, no spaces.
+    pub server: &'static str,
+    /// The extended verbs that the server accepts.
+    pub verbs: Verbs,
+    /// A connection without progress ends after this time. Whole seconds.
+    pub idle: Duration,
+    /// The least progress while a body is outstanding.
+    pub min_rate: MinRate,
+    /// Bodies without a checksum are taken (PROTOCOL §7).
+    pub nocrc: bool,
+}
+
+impl Limits {
+    /// All verbs, 60 s idle, the default minimum rate, checksums required.
+    #[must_use]
+    pub const fn new(name_max: u16) -> Self {
+        Self {
+            name_max,
+            server: concat!("skiff/", env!("CARGO_PKG_VERSION")),
+            verbs: Verbs::ALL,
+            idle: Duration::from_secs(60),
+            min_rate: MinRate::DEFAULT,
+            nocrc: false,
+        }
+    }
+}
+
+/// What the driver has to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ServerEvent<'a> {
+    /// Carry this out and give the [`Answer`], or [`ServerSession::refuse`] it.
+    Request(Request<'a>),
+    /// The body of the `write` that was accepted last is whole and right: put it in place, durably, then answer
+    /// [`Answer::Stored`] (or [`ServerSession::defer`] it).
+    Commit {
+        /// The size of the whole file in bytes.
+        size: u64,
+        /// Its CRC-32C; `None` if the client sent none.
+        crc: Option<u32>,
+    },
+    /// The body of the `write` that was accepted last is not the file: drop what is staged. Needs no answer.
+    Discard,
+    /// A command waits behind deferred answers: make the batch durable now and give them. Comes again until it is done.
+    Flush,
+}
+
+/// The driver's answer to a request. Each fits one or a few requests; any other is
+/// [`InvalidState`](crate::InvalidState).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// `remove`, `rename`, `mkdir`, `rmdir`: done, and durable.
+    Done,
+    /// `get`, `put`: connect there. Not 0.
+    Port(u16),
+    /// `stat`
+    Stat(crate::store::Stat),
+    /// `resume`: that much is staged, with this CRC.
+    Resume {
+        /// Bytes.
+        offset: u64,
+        /// Their CRC-32C.
+        crc: u32,
+    },
+    /// `sum`: the checksum of the range.
+    Sum {
+        /// Bytes of the range.
+        length: u64,
+        /// Their CRC-32C.
+        crc: u32,
+    },
+    /// `space`, in bytes.
+    Space(crate::store::Space),
+    /// `read`: a body of exactly `length` bytes follows. See [`clamp_range`](crate::store::clamp_range).
+    Read {
+        /// Bytes that will be sent.
+        length: u64,
+        /// Bytes of the whole file.
+        size: u64,
+        /// The version's tag.
+        tag: Tag,
+    },
+    /// `list`: a body follows, as long as it gets.
+    List,
+    /// `ls`: `length` bytes of names and line ends follow, in one message.
+    Ls {
+        /// Bytes, at most [`MAX_LENGTH`](crate::frame::MAX_LENGTH).
+        length: u64,
+    },
+    /// `write`: a stage is open; the body may come. `crc` is that of the bytes that are staged already.
+    Write {
+        /// CRC-32C of the first OFFSET bytes.
+        crc: u32,
+    },
+    /// [`ServerEvent::Commit`]: the file is in place and durable. The CRC is the one of the event, or the store's own.
+    Stored {
+        /// Bytes of the file.
+        size: u64,
+        /// CRC-32C of its content.
+        crc: Option<u32>,
+    },
+}
+
+/// How a driver ends the connection once [`ServerSession::poll_close`] says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Close {
+    /// Send FIN, then discard what still comes, for at most 1 s or 64 KiB (PROTOCOL §1).
+    Gracefully,
+    /// Reset: the peer must not take what it has got for the whole.
+    Reset,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    Length,
+    Command { remaining: u32 },
+    Excess { remaining: u32 },
+    Parsed,
+    Asked(Kind),
+    Sending { body: BodySender, kind: Body },
+    Padding { remaining: u64, kind: Body, code: ErrorCode },
+    Receiving { body: BodyReceiver, write: Write },
+    Draining(BodyReceiver),
+    Judged(Verdict),
+    Failed(ErrorCode),
+    Closed(Close),
+}
+
+/// What the driver was asked, as far as it decides which answers fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Port,
+    Ls,
+    List,
+    Stat,
+    Read { offset: u64, length: Option<u64> },
+    Resume { size: u64 },
+    Sum,
+    Write(Write),
+    Change,
+    Space,
+    Commit,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Write {
+    offset: u64,
+    size: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Commit { size: u64, crc: Option<u32> },
+    Discard,
+}
+
+/// What kind of payload goes out: it decides how it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Body {
+    /// Data messages, end and trailer.
+    Extended,
+    /// The one message of a classic `ls`.
+    Ls,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Out {
+    Reply(Reply),
+    Framing(Framing),
+}
+
+/// The server's side of one control connection, without I/O. `BUF` is the command buffer: at least
+/// [`command_len`](crate::command::command_len) of the longest name.
+///
+/// Commands, replies and the framing of bodies pass through it; payload goes past it, moved by the driver.
+#[derive(Debug)]
+pub struct ServerSession<const BUF: usize> {
+    limits: Limits,
+    clock: Clock,
+    head: HeaderDecoder,
+    buffer: Vec<u8, BUF>,
+    state: State,
+    /// What goes out now, and how much of it has.
+    out: Option<Out>,
+    sent: u16,
+    /// A reply that waits until the deferred ones before it are given.
+    reply: Option<Reply>,
+    deferred: u16,
+    ended: bool,
+    error: Option<ProtocolError>,
+}
+
+impl<const BUF: usize> ServerSession<BUF> {
+    /// A session at the beginning of a connection.
+    ///
+    /// # Panics
+    /// If `BUF` is too small for names of `limits.name_max` bytes; in a `static`, that is when it is compiled.
+    #[must_use]
+    pub const fn new(limits: Limits) -> Self {
+        assert!(limits.name_max >= 1 && limits.name_max as usize <= crate::name::MAX_NAME, "name_max is 1 to 255");
+        assert!(BUF >= crate::command::command_len(limits.name_max as usize), "BUF is too small for name_max");
+        Self {
+            limits,
+            clock: Clock::new(),
+            head: HeaderDecoder::new(),
+            buffer: Vec::new(),
+            state: State::Length,
+            out: None,
+            sent: 0,
+            reply: None,
+            deferred: 0,
+            ended: false,
+            error: None,
+        }
+    }
+
+    /// What the session was made with.
+    #[must_use]
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// True if nothing is under way: no command begun, none owed an answer, nothing queued. A server that shuts down
+    /// closes such a connection at once.
+    #[must_use]
+    pub const fn is_idle(&self) -> bool {
+        matches!(self.state, State::Length)
+            && self.head.is_empty()
+            && self.out.is_none()
+            && self.reply.is_none()
+            && self.deferred == 0
+    }
+
+    /// Tells the driver to close the connection, and how; `None` while there is still something to do.
+    #[must_use]
+    pub const fn poll_close(&self) -> Option<Close> {
+        match self.state {
+            State::Closed(Close::Reset) => Some(Close::Reset),
+            State::Closed(close) if self.out.is_none() && self.reply.is_none() && self.deferred == 0 => Some(close),
+            _ => None,
+        }
+    }
+
+    /// Moves everything on that needs neither input nor the driver.
+    fn settle(&mut self) {
+        loop {
+            if self.out.is_none() && self.deferred == 0 {
+                self.out = self.reply.take().map(Out::Reply);
+            }
+            match self.state {
+                State::Command { remaining: 0 } => self.state = State::Parsed,
+                State::Excess { remaining: 0 } if self.reply.is_none() => self.refuse_excess(),
+                State::Failed(code) if self.reply.is_none() => {
+                    self.reply = Some(Reply::Error(code.into()));
+                    self.state = State::Closed(Close::Gracefully);
+                }
+                State::Parsed if self.out.is_none() && self.reply.is_none() => {
+                    if !self.answer_itself() {
+                        return;
+                    }
+                }
+                State::Padding { remaining: 0, kind, code } if self.out.is_none() => {
+                    self.state = State::Length;
+                    if kind == Body::Extended {
+                        self.out = Some(Out::Framing(Framing::Abort(code)));
+                    }
+                }
+                State::Length
+                | State::Command { .. }
+                | State::Excess { remaining: 1.. }
+                | State::Receiving { .. }
+                | State::Draining(_)
+                    if self.ended =>
+                {
+                    self.state = State::Closed(Close::Gracefully);
+                }
+                _ => return,
+            }
+        }
+    }
+}
+
+impl Kind {
+    const fn of(request: &Request<'_>) -> Self {
+        match *request {
+            Request::Get { .. } | Request::Put { .. } => Self::Port,
+            Request::Ls => Self::Ls,
+            Request::List { .. } => Self::List,
+            Request::Stat { .. } => Self::Stat,
+            Request::Read { offset, length, .. } => Self::Read { offset, length },
+            Request::Resume { size, .. } => Self::Resume { size },
+            Request::Write { offset, size, .. } => Self::Write(Write { offset, size }),
+            Request::Sum { .. } => Self::Sum,
+            Request::Remove { .. } | Request::Rename { .. } | Request::Mkdir { .. } | Request::Rmdir { .. } => {
+                Self::Change
+            }
+            Request::Space => Self::Space,
+        }
+    }
+}
+
+impl Limits {
+    fn hello(&self) -> Hello<'_> {
+        Hello {
+            server: self.server,
+            commands: self.verbs,
+            name_max: self.name_max,
+            idle: Some(u32::try_from(self.idle.as_secs()).unwrap_or(u32::MAX)),
+            nocrc: self.nocrc,
+        }
+    }
+}
