@@ -113,7 +113,7 @@ fn main() -> ExitCode {
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("host-serv: {error:#}");
+            tell(args.log_format, &format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -174,7 +174,7 @@ async fn serve(args: &Args) -> anyhow::Result<()> {
     };
     let cut_off = server.run(shutdown).await;
     if cut_off > 0 {
-        eprintln!("host-serv: {cut_off} connections cut off after {} s", args.grace);
+        tell(args.log_format, &format!("{cut_off} connections cut off after {} s", args.grace));
     }
     Ok(())
 }
@@ -186,17 +186,33 @@ fn announce(args: &Args, server: &Server) -> anyhow::Result<()> {
     let root = args.root.canonicalize().unwrap_or_else(|_| args.root.clone());
     let addrs: Vec<_> = server.local_addrs().iter().map(ToString::to_string).collect();
     let mode = if args.read_only { ", read-only" } else { "" };
-    eprintln!("host-serv: serving {}{mode} on {}", root.display(), addrs.join(", "));
+    tell(args.log_format, &format!("serving {}{mode} on {}", root.display(), addrs.join(", ")));
     if server.local_addrs().iter().all(|addr| addr.ip().is_loopback()) {
-        eprintln!("host-serv: this machine alone can connect; --bind 0.0.0.0 --bind :: opens it to the network");
+        let hint = "this machine alone can connect; --bind 0.0.0.0 --bind :: opens it to the network";
+        tell(args.log_format, hint);
     }
     Ok(())
 }
+
+/// What is always said on stderr. Whoever reads the log as JSON finds nothing else there; and nobody has to read it.
+fn tell(format: LogFormat, text: &str) {
+    match format {
+        LogFormat::Text => _ = writeln!(std::io::stderr(), "host-serv: {text}"),
+        LogFormat::Json => tracing::info!(target: TOLD, "{text}"),
+    }
+}
+
+/// The target of what [`tell`] says.
+const TOLD: &str = "told";
 
 fn log_to_stderr(args: &Args) {
     use tracing_subscriber::EnvFilter;
     let level = ["warn", "info", "debug", "trace"][usize::from(args.verbose.min(3))];
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let filter = match format!("{TOLD}=info").parse() {
+        Ok(always) => filter.add_directive(always),
+        Err(_) => filter,
+    };
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -102,7 +102,7 @@ impl fmt::Display for PortRange {
 
 /// An address that can't be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("can't listen on {addr}: {source}")]
+#[error("can't listen on {addr}")]
 pub struct BindError {
     /// The address.
     pub addr: SocketAddr,

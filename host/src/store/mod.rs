@@ -110,7 +110,7 @@ impl Options {
 
 /// Why a directory can't be served.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {source}", path.display())]
+#[error("can't serve {}", path.display())]
 pub struct OpenError {
     /// The directory.
     pub path: PathBuf,

@@ -347,6 +347,6 @@ fn what_can_not_be_served_is_said_with_its_path() {
     fs::write(place.root().join("f"), "x").unwrap();
     for path in [place.root().join("f"), place.root().join("no")] {
         let error = DirStore::new(skiff_host::store::Options::new(&path)).unwrap_err();
-        assert!(error.to_string().starts_with(&format!("{}: ", path.display())), "{error}");
+        assert!(error.to_string().contains(&*path.to_string_lossy()), "{error}");
     }
 }
