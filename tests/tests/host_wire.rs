@@ -291,6 +291,22 @@ fn a_get_waits_for_a_free_data_port_which_unclaimed_ones_give_back() {
 }
 
 #[test]
+fn a_get_waits_for_a_port_that_another_program_has() {
+    let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let host = Host::with(|setup| setup.server.data_ports = PortRange::new(port, port));
+    host.put("f", b"x");
+    let (mut waiting, mut other) = (host.connect(), host.connect());
+    waiting.say("get f");
+    // Nobody else is kept from anything meanwhile.
+    for _ in 0..100 {
+        assert_eq!(other.ask("ping"), "ok");
+    }
+    drop(taken);
+    assert_eq!(waiting.hear_text(), port.to_string());
+}
+
+#[test]
 fn hidden_names_do_not_exist_unless_they_are_served() {
     let host = Host::start();
     for name in [".env", ".git/config", "d/.x", "seen"] {

@@ -22,6 +22,12 @@ const UNCLAIMED: Duration = Duration::from_secs(30);
 /// The same, while somebody waits for one.
 const UNCLAIMED_IN_DEMAND: Duration = Duration::from_secs(5);
 
+/// Connections that may wait on a data port: its owner's, and strangers'.
+const BACKLOG: i32 = 4;
+
+/// How often ports are tried that another program has.
+const RETRY: Duration = Duration::from_millis(250);
+
 /// Data connections at a time where the ports are not limited.
 const MOST: usize = 512;
 
@@ -36,6 +42,21 @@ struct Pool {
     waiting: AtomicUsize,
     /// Told when a port becomes free, and when somebody begins to wait.
     changed: Notify,
+}
+
+impl Pool {
+    /// Listens on the first port that nobody has.
+    fn bind(&self, ip: IpAddr) -> io::Result<Option<TcpListener>> {
+        let Some(range) = self.range else { return listen(SocketAddr::new(ip, 0), true, BACKLOG).map(Some) };
+        for port in range.iter() {
+            match listen(SocketAddr::new(ip, port), true, BACKLOG) {
+                Ok(listener) => return Ok(Some(listener)),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// A port that waits for its one connection. Dropping it gives the port back.
@@ -66,24 +87,16 @@ impl Ports {
     pub(super) fn claim(&self, ip: IpAddr) -> io::Result<Option<Claim>> {
         let pool = &self.0;
         let most = pool.range.map_or(MOST, |range| range.iter().count());
-        if pool.taken.fetch_add(1, Ordering::Relaxed) >= most {
-            pool.taken.fetch_sub(1, Ordering::Relaxed);
-            return Ok(None);
+        let bound = if pool.taken.fetch_add(1, Ordering::Relaxed) < most { pool.bind(ip) } else { Ok(None) };
+        if let Ok(Some(listener)) = bound {
+            return Ok(Some(Claim { listener, announced: Instant::now(), lease: Lease(Arc::clone(pool)) }));
         }
-        let lease = Lease(Arc::clone(pool));
-        let claimed = |listener| Some(Claim { listener, announced: Instant::now(), lease });
-        let Some(range) = pool.range else { return listen(SocketAddr::new(ip, 0), true, 4).map(claimed) };
-        for port in range.iter() {
-            match listen(SocketAddr::new(ip, port), true, 4) {
-                Ok(listener) => return Ok(claimed(listener)),
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(None)
+        // Without telling anybody, as a lease would: whoever waits tries again at once, and would tell us.
+        pool.taken.fetch_sub(1, Ordering::Relaxed);
+        bound.map(|_| None)
     }
 
-    /// True if all ports are in use for sure: a client had better wait with [`Ports::wait`].
+    /// A port on `ip` as soon as there is one; `Ok(None)` if none becomes free in time.
     pub(super) async fn wait(&self, ip: IpAddr) -> io::Result<Option<Claim>> {
         let pool = &self.0;
         let until = Instant::now() + WAIT;
@@ -95,7 +108,9 @@ impl Ports {
                 Ok(None) => {}
                 claim => break claim,
             }
-            if timeout_at(until, changed).await.is_err() {
+            // What other programs do with the ports, nobody tells us.
+            let retry = Instant::now() + RETRY;
+            if timeout_at(until.min(retry), changed).await.is_err() && Instant::now() >= until {
                 break Ok(None);
             }
         };
