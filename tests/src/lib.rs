@@ -1,6 +1,7 @@
 //! What the tests across skiff's crates share: the wire vectors, stores and servers to test against, a client that says
 //! exactly what it is told to.
 
+pub mod device;
 pub mod host;
 pub mod memory;
 pub mod programs;

@@ -5,6 +5,7 @@
 //! that stands for it, and nothing but the processes started here is ever ended.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
+use core::time::Duration;
 use std::env;
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};

@@ -702,6 +702,37 @@ cases! { ($)
         assert_eq!(get(&mut store, "f").unwrap(), b"x");
     }
 
+    /// `not-found` for who looks, `exists` for who would make something (PROTOCOL R10).
+    fn below_a_file_nothing_is_found_and_nothing_made(backend, store) {
+        if !B::FEATURES.directories {
+            return;
+        }
+        put(&mut store, "f", b"x");
+        put(&mut store, "g", b"y");
+        for name in ["f/x", "f/x/y"] {
+            let not_found = Some(ErrorCode::NotFound);
+            assert_eq!(code(store.stat(n(name))).err(), not_found);
+            assert_eq!(code(store.open(n(name))).err(), not_found);
+            assert_eq!(code(store.remove(n(name))).err(), not_found);
+            assert_eq!(code(store.rename(n(name), n("h"))).err(), not_found);
+            assert_eq!(code(store.rmdir(n(name))).err(), not_found);
+            assert_eq!(list(&mut store, Some(name)).err(), not_found);
+            let exists = Some(ErrorCode::Exists);
+            assert_eq!(staged(&mut store, name, 3).err(), exists);
+            assert_eq!(begin(&mut store, name, 0, 3).err(), exists);
+            assert_eq!(code(store.mkdir(n(name))).err(), exists);
+            assert_eq!(code(store.rename(n("g"), n(name))).err(), exists);
+        }
+        // The file came while the bytes did.
+        let (mut stage, _) = begin(&mut store, "d/x", 0, 1).unwrap();
+        append(&mut store, &mut stage, b"x");
+        put(&mut store, "d", b"z");
+        assert_eq!(commit(&mut store, &mut stage, None), Err(ErrorCode::Exists));
+        store.discard(stage);
+        assert_eq!(list(&mut store, None).unwrap(), ["d", "f", "g"]);
+        assert_eq!(get(&mut store, "f").unwrap(), b"x");
+    }
+
     /// The name became a directory's while the bytes came.
     fn a_commit_over_a_directory_is_refused(backend, store) {
         if !B::FEATURES.directories {

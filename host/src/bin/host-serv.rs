@@ -136,6 +136,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
 async fn serve(args: &Args) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("signals")?;
+    // A limit on the size of files (`ulimit -f`) then is an error of one write, and not the end of the server.
+    let _size_limit = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).context("signals")?;
     let store = DirStore::new(store::Options {
         read_only: args.read_only,
         hidden: args.hidden,

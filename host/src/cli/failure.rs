@@ -107,6 +107,10 @@ fn message(verb: &str, subject: Option<&str>, error: &Error) -> String {
             _ => "a directory on the server",
         }
         .to_owned(),
+        // A file that is there is replaced: it must be one above it.
+        Error::Refused { code: Some(ErrorCode::Exists), .. } if matches!(verb, "put" | "mv") => {
+            "a file on the server has the name of a directory that is needed".to_owned()
+        }
         Error::Refused { code: Some(code), text, .. } if text.is_empty() || text == code.text() => {
             code.text().to_owned()
         }

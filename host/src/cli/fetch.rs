@@ -18,7 +18,11 @@ use crate::client::{Download, DownloadOptions, Existing, RemoteEntry, Target};
 /// # Errors
 /// What concerns the whole command; what concerns one of its names has been reported.
 pub(crate) async fn get(context: &mut Context<'_>, args: &Get) -> Result<(), Failure> {
-    let destination = Destination::parse(args.output.as_deref());
+    let continued = match &args.names[..] {
+        [name] if args.recursive && args.r#continue => Some(name.as_str()),
+        _ => None,
+    };
+    let destination = Destination::parse(args.output.as_deref(), continued);
     let mut listings = Listings::new(context.client);
     let mut found = find(&mut listings, &args.names, args.recursive).await;
     found.failures.extend(listings.take_failures());
@@ -29,7 +33,7 @@ pub(crate) async fn get(context: &mut Context<'_>, args: &Get) -> Result<(), Fai
     plan.failures.iter().for_each(|failure| context.fail(failure));
     let existing = if args.force { Existing::Replace } else { Existing::Keep };
     let labels = plan.files.iter().map(Planned::label).collect();
-    let total = plan.files.iter().map(|file| file.size).sum();
+    let total = plan.files.iter().try_fold(0_u64, |total, file| Some(total.saturating_add(file.size?)));
     let jobs: Vec<_> = plan
         .files
         .into_iter()
@@ -166,7 +170,8 @@ async fn find_one(server: &mut impl Source, name: &str, wanted: Wanted) -> Resul
     }
     let plain = |name: &str| vec![Item::File(FoundFile { name: name.to_owned(), size: None, mtime: None })];
     if wanted == Wanted::Files {
-        return Ok(plain(name));
+        // The server says that it is a directory, if it is one.
+        return Ok(plain(directory_name(name).unwrap_or(name)));
     }
     let Some(dir) = directory_name(name) else { return Ok(vec![tree(server, None).await?]) };
     Ok(if server.is_directory(dir).await? { vec![tree(server, Some(dir.to_owned())).await?] } else { plain(dir) })

@@ -13,7 +13,7 @@ use super::list::Row;
 use super::output::Output;
 use super::remote::Listings;
 use super::session::Context;
-use crate::client::{ErrorCode, Peer, RemoteEntry};
+use crate::client::{ErrorCode, Peer, RemoteEntry, sanitize};
 
 /// A name that a command is about, and what a listing has told of it already.
 struct Named {
@@ -315,7 +315,8 @@ pub(crate) async fn info(context: &mut Context<'_>) -> Result<(), Failure> {
     match &hello {
         None => lines.push("protocol: classic".to_owned()),
         Some(hello) => {
-            lines.push(format!("protocol: extended (skiff/1), server {}", hello.server));
+            // No name that a program would want back as it is.
+            lines.push(format!("protocol: extended (skiff/1), server {}", sanitize(&hello.server)));
             lines.push(format!("longest name: {} bytes", hello.name_max));
             lines.extend(hello.idle.map(|idle| format!("closes after: {idle} s without progress")));
             lines.push(format!("checksums: {}", if hello.nocrc { "can be left out" } else { "always" }));

@@ -88,6 +88,10 @@ async fn carry_out(
         let line = match next_line(session, incoming).await {
             Some(Ok(line)) => line,
             Some(Err(failure)) => {
+                if mode == Mode::Script {
+                    // The line that could not be read.
+                    session.output.set_line(Some(number + 1));
+                }
                 session.output.failure(None, &failure);
                 return outcome.max(session.take_outcome());
             }

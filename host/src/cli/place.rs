@@ -119,14 +119,19 @@ pub(crate) enum Destination {
 }
 
 impl Destination {
-    /// What the argument of `-o` means: a directory if it ends in `/` or is one.
-    pub(crate) fn parse(output: Option<&std::ffi::OsStr>) -> Self {
+    /// What the argument of `-o` means: a directory if it ends in `/` or is one. The exception is a directory of the
+    /// server, called `continued`, that is fetched again with `-c`: if it is not in there, there is where it is.
+    pub(crate) fn parse(output: Option<&std::ffi::OsStr>, continued: Option<&str>) -> Self {
         let Some(output) = output else { return Self::Directory(PathBuf::new()) };
         if output == "-" {
             return Self::Stdout;
         }
         let path = PathBuf::from(output);
-        if output.as_encoded_bytes().ends_with(b"/") || path.is_dir() {
+        let begun = continued.is_some_and(|name| {
+            let last = name.trim_end_matches('/').rsplit('/').next().unwrap_or(name);
+            !path.join(last).exists()
+        });
+        if output.as_encoded_bytes().ends_with(b"/") || (path.is_dir() && !begun) {
             Self::Directory(path)
         } else {
             Self::Named(path)
@@ -185,8 +190,8 @@ mod tests {
     #[test]
     fn an_output_is_a_directory_a_name_or_standard_output() {
         let dir = tempfile::tempdir().unwrap();
-        let parse = |text: &str| Destination::parse(Some(text.as_ref()));
-        assert_eq!(Destination::parse(None), Destination::Directory(PathBuf::new()));
+        let parse = |text: &str| Destination::parse(Some(text.as_ref()), None);
+        assert_eq!(Destination::parse(None, None), Destination::Directory(PathBuf::new()));
         assert_eq!(parse("-"), Destination::Stdout);
         assert_eq!(parse("new/"), Destination::Directory("new/".into()));
         assert_eq!(parse("new"), Destination::Named("new".into()));

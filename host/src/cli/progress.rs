@@ -148,11 +148,11 @@ impl Count {
     }
 
     fn done(&self) -> u64 {
-        self.jobs.iter().map(|(_, done)| done).sum()
+        self.jobs.iter().fold(0, |sum, (_, done)| sum.saturating_add(*done))
     }
 
     fn total(&self) -> u64 {
-        let begun = self.jobs.iter().map(|(size, _)| size).sum();
+        let begun = self.jobs.iter().fold(0_u64, |sum, (size, _)| sum.saturating_add(*size));
         self.planned.unwrap_or(0).max(begun)
     }
 

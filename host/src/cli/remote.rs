@@ -19,6 +19,11 @@ pub(crate) trait Lister {
     /// # Errors
     /// As [`Client::list`].
     async fn entries(&mut self, dir: Option<&str>) -> Result<Entries, Error>;
+
+    /// Puts down that one directory of several can't be listed.
+    fn failed(&mut self, failure: Failure) {
+        _ = failure;
+    }
 }
 
 /// The server's directories, each asked for once.
@@ -26,12 +31,13 @@ pub(crate) struct Listings<'a> {
     client: &'a mut Client,
     known: HashMap<Option<String>, Entries>,
     refused: Vec<RefusedEntry>,
+    failures: Vec<Failure>,
 }
 
 impl<'a> Listings<'a> {
     /// Nothing is known yet.
     pub(crate) fn new(client: &'a mut Client) -> Self {
-        Self { client, known: HashMap::new(), refused: Vec::new() }
+        Self { client, known: HashMap::new(), refused: Vec::new(), failures: Vec::new() }
     }
 
     /// The connection.
@@ -39,9 +45,11 @@ impl<'a> Listings<'a> {
         self.client
     }
 
-    /// A failure for each name in the listings so far that is not to be used.
+    /// A failure for each name in the listings so far that is not to be used, and each directory that can't be listed.
     pub(crate) fn take_failures(&mut self) -> Vec<Failure> {
-        core::mem::take(&mut self.refused).iter().map(refused_name).collect()
+        let mut failures = core::mem::take(&mut self.failures);
+        failures.extend(core::mem::take(&mut self.refused).iter().map(refused_name));
+        failures
     }
 }
 
@@ -63,6 +71,10 @@ impl Lister for Listings<'_> {
         self.known.insert(key, Rc::clone(&entries));
         Ok(entries)
     }
+
+    fn failed(&mut self, failure: Failure) {
+        self.failures.push(failure);
+    }
 }
 
 /// Everything in `dir` and below, directories before what is in them, each directory sorted by name.
@@ -74,7 +86,15 @@ pub(crate) async fn walk(lister: &mut impl Lister, verb: &str, dir: Option<&str>
     // Reversed runs of entries that are still to be looked at: the next one is the last.
     let mut waiting = sorted(lister, verb, dir).await?;
     while let Some(entry) = waiting.pop() {
-        let below = if entry.is_dir { sorted(lister, verb, Some(&entry.name)).await? } else { Vec::new() };
+        let below = if entry.is_dir { sorted(lister, verb, Some(&entry.name)).await } else { Ok(Vec::new()) };
+        let below = match below {
+            // One directory that can't be read does not hide the others.
+            Err(failure) if !failure.is_final() => {
+                lister.failed(failure);
+                Vec::new()
+            }
+            below => below?,
+        };
         found.push(entry);
         waiting.extend(below);
         if found.len() + waiting.len() > WALK_LIMIT {

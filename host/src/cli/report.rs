@@ -70,7 +70,8 @@ impl<'a> Reporter<'a> {
             if total > 1 {
                 message = format!("{message}, {} of {} done", self.succeeded, count(total, "file"));
             }
-            if self.verb == "get" && self.silent.is_none() {
+            let spooled = self.verb == "put" && self.labels.iter().all(|label| label.local.is_none());
+            if self.silent.is_none() && !spooled {
                 message.push_str("; -c continues");
             }
             let mut failure = plain("cancelled", message, FailureKind::Cancelled);

@@ -29,7 +29,7 @@ pub(crate) async fn put(context: &mut Context<'_>, args: &Put, stdin: Option<Fil
         context.output.note(&format!("put {}: left out, {why}", path.to_string_lossy()));
     }
     let labels = plan.files.iter().map(Planned::label).collect();
-    let total = plan.files.iter().map(|file| file.size).sum();
+    let total = plan.files.iter().fold(0_u64, |total, file| total.saturating_add(file.size));
     let missing =
         tree::empty_dirs(plan.files.iter().map(|file| file.name.as_str()), plan.dirs.iter().map(String::as_str));
     let jobs: Vec<_> = plan.files.into_iter().map(|file| Upload { source: file.source, name: file.name }).collect();

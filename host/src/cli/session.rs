@@ -12,7 +12,7 @@ use super::interrupt::{Listen, cancellable};
 use super::output::{Outcome, Output};
 use super::stream;
 use super::{fetch, files, help, list, local, send};
-use crate::client::{CancelToken, Client, Options, Peer};
+use crate::client::{CancelToken, Client, Options, Peer, sanitize};
 
 /// Where commands come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,7 +205,7 @@ impl Session {
             let Some(client) = self.client.as_mut() else { return Ok(String::new()) };
             let address = client.address().to_owned();
             match client.hello().await.map_err(|error| Failure::client("connect", None, &error))? {
-                Some(hello) => Ok(format!("{address}: {}. `help` lists the commands.", hello.server)),
+                Some(hello) => Ok(format!("{address}: {}. `help` lists the commands.", sanitize(&hello.server))),
                 None => Ok(format!("{address}: a classic server, which knows get, put, ls and quit.")),
             }
         })

@@ -195,9 +195,9 @@ impl Client {
     ) -> Result<(), Error> {
         self.ready().await?;
         let works = |command| matches!(command, &Command::Request(Request::Sum { .. } | Request::Resume { .. }));
-        let idle = if commands.iter().any(works) { self.options.work } else { self.options.idle };
+        let works = commands.iter().any(works);
+        let work = self.options.work;
         let Some((connection, patience)) = self.parts() else { return Ok(()) };
-        let patience = Patience { idle, ..patience };
         let mut left: VecDeque<_> = commands[replies.len()..].iter().collect();
         while !left.is_empty() || connection.owed() > 0 {
             while let Some(command) = left.front().filter(|_| connection.can_request(1)) {
@@ -222,7 +222,9 @@ impl Client {
                 }
             }
             if connection.owed() > 0 {
-                connection.exchange(patience).await?;
+                // What has not even said what it is works on nothing.
+                let idle = if works && connection.hello().is_some() { work } else { patience.idle };
+                connection.exchange(Patience { idle, ..patience }).await?;
             }
         }
         Ok(())

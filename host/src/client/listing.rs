@@ -13,6 +13,9 @@ use super::{Client, EntryError, Listing, RefusedEntry, RemoteEntry};
 /// Longer lines are cut: SIZE, MTIME, CRC and a name of 255 bytes are 308.
 const MAX_LINE: usize = 512;
 
+/// What an entry is reckoned at beside its bytes, so that a listing of nothing but short names is bounded as well.
+const ENTRY_COST: u64 = size_of::<RemoteEntry>() as u64 + 32;
+
 /// Refused lines that are remembered.
 const MAX_REFUSED: usize = 100;
 
@@ -186,7 +189,11 @@ where
         }
         let result = if cut { Err(EntryError::Malformed) } else { (self.parse)(line) };
         match result {
-            Ok(entry) => (self.show)(entry),
+            Ok(entry) => {
+                // A short line costs whoever keeps it more than its bytes.
+                self.bytes += ENTRY_COST;
+                (self.show)(entry);
+            }
             Err(why) if self.refused.len() < MAX_REFUSED => {
                 let shown = &line[..line.len().min(MAX_LINE)];
                 let name = if self.classic { shown } else { name_of(shown) };

@@ -46,6 +46,8 @@ struct Claim {
     /// Where the bytes are; `None`: in the sink.
     part: Option<Part>,
     whole: bool,
+    /// SIZE and TAG vouch for it: it will do where a server has no checksums.
+    trusted: bool,
 }
 
 /// Settles for every queued file of which something is here with which byte it goes on.
@@ -77,7 +79,7 @@ async fn try_download(client: &mut Client, run: &mut download::Run<'_>) -> Resul
                     if sink.version() != Some((size, tag)) || !tag.is_known() {
                         sink.set_version(size, tag);
                         let (length, crc) = (sink.offset(), sink.crc());
-                        claims.push(Claim { task: index, length, crc, part: None, whole: false });
+                        claims.push(Claim { task: index, length, crc, part: None, whole: false, trusted: false });
                     }
                     continue;
                 }
@@ -86,14 +88,10 @@ async fn try_download(client: &mut Client, run: &mut download::Run<'_>) -> Resul
                 if candidate.whole {
                     claims.extend(whole(client, run, index, size).await?);
                 } else if let Some((part, length, crc)) = open(client, &candidate.found, best, size).await? {
-                    let task = &mut run.tasks[index];
-                    task.sink.set_version(size, tag);
-                    if best.is_some() {
-                        task.sink.adopt(part, length, crc);
-                        task.resumed = length;
-                    } else {
-                        claims.push(Claim { task: index, length, crc, part: Some(part), whole: false });
-                    }
+                    run.tasks[index].sink.set_version(size, tag);
+                    // A TAG tells of the server's file, not of what a crash may have made of the part that is here.
+                    let trusted = best.is_some();
+                    claims.push(Claim { task: index, length, crc, part: Some(part), whole: false, trusted });
                 }
             }
             // The file can't be had now. What is here of it stays.
@@ -142,7 +140,7 @@ async fn whole(client: &Client, run: &download::Run<'_>, index: usize, size: u64
         Err(Error::Cancelled) => return Err(Error::Cancelled),
         crc => crc.ok().flatten(),
     };
-    Ok(crc.map(|crc| Claim { task: index, length: size, crc, part: None, whole: true }))
+    Ok(crc.map(|crc| Claim { task: index, length: size, crc, part: None, whole: true, trusted: false }))
 }
 
 /// Opens the partial file that `best` names, or the longest that fits, and removes the others.
@@ -191,8 +189,13 @@ async fn verify(client: &mut Client, run: &mut download::Run<'_>, claims: Vec<Cl
     let sums = client.batch(&sums, "continuing", Again::Yes).await;
     for (claim, sum) in claims.into_iter().zip(sums) {
         let sum = sum.or_else(|error| no(error).map(Event::Refused))?;
-        let right = matches!(sum, Event::Sum { length, crc }
-            if length == claim.length && crc == Some(claim.crc.value()));
+        let right = match sum {
+            Event::Sum { length, crc } => length == claim.length && crc == Some(claim.crc.value()),
+            Event::Refused(error) => {
+                claim.trusted && matches!(error.code(), Some(ErrorCode::Unsupported | ErrorCode::BadCommand))
+            }
+            _ => false,
+        };
         let index = claim.task;
         let task = &mut run.tasks[index];
         match (right, claim.whole, claim.part) {

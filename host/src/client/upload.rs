@@ -92,7 +92,8 @@ impl Client {
     /// results are in the order of the jobs.
     ///
     /// A lost connection is made anew and transfers go on where they stopped ([`Options::retries`](super::Options::retries)).
-    /// When it is cancelled the file that is under way is aborted, and the connection stays usable.
+    /// When it is cancelled in the middle of a file, the connection is closed, so that what the server has of it stays for
+    /// [`UploadOptions::resume`]; the next operation makes it anew.
     pub async fn upload(
         &mut self,
         jobs: Vec<Upload>,
@@ -174,11 +175,13 @@ impl Client {
         let mut farewell = None;
         loop {
             if farewell.is_none() && patience.cancel.is_some_and(|cancel| cancel.is_cancelled()) {
-                farewell = Some(Instant::now() + FAREWELL);
-                cut(connection, &mut body, flight, ErrorCode::Cancelled, Error::Cancelled);
                 run.fail_all(&Error::Cancelled);
+                farewell = Some(Instant::now() + FAREWELL);
             }
-            if connection.pending() == 0 {
+            // In the middle of a file: an `abort` would drop what the server has staged, so the connection ends instead, once
+            // the files before it are confirmed.
+            let stopped = farewell.is_some() && body.is_some();
+            if connection.pending() == 0 && !stopped {
                 fill(connection, run, flight, &mut body, &hello);
             }
             loop {
@@ -211,6 +214,9 @@ impl Client {
                     return Ok(End::Done);
                 }
                 continue;
+            }
+            if stopped && flight.len() <= 1 {
+                return Err(Error::Cancelled);
             }
             let idle = if connection.pending() == 0 { work } else { patience.idle };
             let cancel = patience.cancel.filter(|_| farewell.is_none());

@@ -24,7 +24,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{debug, info, warn};
 
 use super::batch::Batch;
-use super::data::{self, Purpose};
+use super::data::{self, Names, Purpose};
 use super::output::{Listing, Output, Reading};
 use super::work::{self, Change, Done, StopOnDrop, Write};
 use super::{Phase, Shared};
@@ -49,8 +49,8 @@ pub(super) enum Open {
     Reading(Reading),
     /// A `list`.
     Listing(Box<Listing>),
-    /// A classic `ls`: its names, and how many bytes of them have gone out.
-    Names(Vec<u8>, usize),
+    /// A classic `ls`.
+    Names(Box<Names>),
     /// A `write`.
     Writing {
         stage: Box<Stage>,
@@ -505,11 +505,15 @@ impl Connection {
                 self.staged(staged, name);
                 Ok(())
             }
-            Done::Names(Ok(names)) => {
-                let answered = self.session.answer(Answer::Ls { length: names.len() as u64 });
-                self.open = Open::Names(names, 0);
-                answered
-            }
+            Done::Names(Ok(length)) => match self.shared.store.list(None) {
+                Ok(cursor) => {
+                    if length > 0 {
+                        self.open = Open::Names(Box::new(Names::new(cursor)));
+                    }
+                    self.session.answer(Answer::Ls { length })
+                }
+                Err(refusal) => self.session.refuse(refusal),
+            },
             Done::Names(Err(refusal)) => self.session.refuse(refusal),
             Done::Claimed(claim, purpose) => self.announce(claim, purpose),
         };

@@ -17,7 +17,7 @@ use super::input::{Scratch, append};
 use super::ports::Claim;
 use super::work::{Done, parse};
 use super::{Phase, Running, Shared, output, would_block};
-use crate::store::{DirStore, File, Stage};
+use crate::store::{Cursor, DirStore, File, Stage};
 
 /// Names that a taken one is tried as: `report(1).txt` and so on.
 const NUMBERS: u32 = 100_000;
@@ -148,8 +148,14 @@ async fn receive(
             Ok(0) => break,
             Ok(n) => {
                 let framing = incoming.handle_input(&scratch[..n])?;
+                if let Some(announced) = incoming.announced().filter(|_| framing > 0) {
+                    // Now that the length is known, so is the room that it needs.
+                    stage = shared.store.stage_unnamed(announced)?;
+                }
                 if framing < n {
+                    let before = incoming.received();
                     incoming.advance(&scratch[framing..n])?;
+                    check_room(&shared.store, &incoming, before)?;
                     append(&shared.store, &mut stage, &scratch[framing..n])?;
                 }
                 moved(shared, progress);
@@ -172,6 +178,15 @@ async fn receive(
     Ok(())
 }
 
+/// A text has more bytes than the characters that its length counts: nobody has reserved room for those.
+fn check_room(store: &DirStore, incoming: &Incoming, before: u64) -> Result<(), Refusal> {
+    let beyond = incoming.received() > incoming.announced().unwrap_or(0);
+    if beyond && incoming.received() >> 20 != before >> 20 && store.space()?.free == 0 {
+        return Err(ErrorCode::NoSpace.into());
+    }
+    Ok(())
+}
+
 /// Puts a stage in place under `name`, or the first numbered name that is free.
 fn commit_new(store: &DirStore, stage: &mut Stage, name: &str) -> Result<String, Refusal> {
     let name = parse(name)?;
@@ -188,20 +203,61 @@ fn commit_new(store: &DirStore, stage: &mut Stage, name: &str) -> Result<String,
     Err(ErrorCode::Exists.into())
 }
 
-/// The names that a classic `ls` shows, joined by LF.
+/// How many bytes the names have that a classic `ls` shows, joined by LF.
 pub(super) fn names(store: &DirStore) -> Done {
-    let collect = || {
-        let mut names = Vec::new();
-        let mut cursor = store.list(None)?;
-        while store.next_entry(&mut cursor, &mut |entry| {
-            if matches!(entry.kind, EntryKind::File(_)) && Name::is_classic(entry.name) {
-                if !names.is_empty() {
-                    names.push(b'\n');
-                }
-                names.extend_from_slice(entry.name.as_str().as_bytes());
-            }
-        })? {}
-        Ok(names)
+    let count = || {
+        let mut names = Names::new(store.list(None)?);
+        let mut length = 0;
+        while names.next(store, u64::MAX)? {
+            length += names.take().len() as u64;
+        }
+        Ok(length)
     };
-    Done::Names(collect())
+    Done::Names(count())
+}
+
+/// The names that a classic `ls` shows, a piece at a time: a directory of any size needs no memory of its size.
+#[derive(Debug)]
+pub(super) struct Names {
+    cursor: Cursor,
+    /// The next piece: names, each but the first of all with the LF before it.
+    piece: Vec<u8>,
+    begun: bool,
+}
+
+/// Bytes of names in a piece, a little more with the last one.
+const PIECE: usize = 32 * 1024;
+
+impl Names {
+    pub(super) const fn new(cursor: Cursor) -> Self {
+        Self { cursor, piece: Vec::new(), begun: false }
+    }
+
+    /// Composes the next piece of at most `room` bytes; false if there is no further name that fits.
+    pub(super) fn next(&mut self, store: &DirStore, room: u64) -> Result<bool, Refusal> {
+        let (piece, begun) = (&mut self.piece, &mut self.begun);
+        let mut full = false;
+        while !full
+            && piece.len() < PIECE
+            && store.next_entry(&mut self.cursor, &mut |entry| {
+                if !matches!(entry.kind, EntryKind::File(_)) || !Name::is_classic(entry.name) {
+                    return;
+                }
+                let name = entry.name.as_str().as_bytes();
+                full = (piece.len() + usize::from(*begun) + name.len()) as u64 > room;
+                if !full {
+                    if core::mem::replace(begun, true) {
+                        piece.push(b'\n');
+                    }
+                    piece.extend_from_slice(name);
+                }
+            })?
+        {}
+        Ok(!self.piece.is_empty())
+    }
+
+    /// The piece, which leaves.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        core::mem::take(&mut self.piece)
+    }
 }

@@ -160,15 +160,21 @@ impl Connection {
                 self.check(moved);
                 Ok(true)
             }
-            Open::Names(names, sent) => {
-                let rest = &names[*sent..];
-                let n = rest.len().min(HEAD);
-                self.output.extend(&rest[..n]);
-                *sent += n;
-                if *sent == names.len() {
+            Open::Names(names) => {
+                let Some(Payload::Send { remaining }) = self.session.payload() else { return Ok(false) };
+                // Whatever has changed since the names were counted: what is too much is left out, and what is missing
+                // filled up with line ends (PROTOCOL §3).
+                let more = names.next(&self.shared.store, remaining).unwrap_or(false);
+                let moved = if more {
+                    let piece = names.take();
+                    self.output.extend(&piece);
+                    self.session.advance(piece.len() as u64)
+                } else {
+                    self.session.finish()
+                };
+                if !self.session.is_sending() {
                     self.open = Open::Nothing;
                 }
-                let moved = self.session.advance(n as u64);
                 self.check(moved);
                 Ok(true)
             }

@@ -24,8 +24,8 @@ pub(super) enum Done {
     Answer(Result<Answer, Refusal>),
     /// A stage for the `write` that was asked last, and the CRC of what it holds already.
     Staged(Result<(Stage, u32), Refusal>, Box<str>),
-    /// The names of a classic `ls`.
-    Names(Result<Vec<u8>, Refusal>),
+    /// How many bytes the names of a classic `ls` have.
+    Names(Result<u64, Refusal>),
     /// A port for the `get` or `put` that was asked last, or none in time.
     Claimed(Option<Claim>, Purpose),
 }

@@ -11,7 +11,7 @@ use super::DirStore;
 use super::confine::{Directory, Place};
 use super::meta::{Kind, Meta};
 use super::parents::Parents;
-use super::refusal::refuse;
+use super::refusal::{refuse, refuse_parent};
 
 const OTHER_FILE_SYSTEM: Refusal =
     Refusal::new(ErrorCode::Denied, "the two names are on different file systems of the server");
@@ -28,6 +28,9 @@ pub enum Change<'a> {
     /// [`DirStore::rmdir`]
     Rmdir(Name<'a>),
 }
+
+const LINK_ELSEWHERE: Refusal =
+    Refusal::new(ErrorCode::Denied, "a symbolic link would point elsewhere in another directory");
 
 impl DirStore {
     /// Carries several changes out, each seeing what those before it did, and returns when all of them are durable: the
@@ -52,11 +55,11 @@ impl DirStore {
         self.change_one(Change::Remove(name))
     }
 
-    /// Renames a file and replaces `to` in one step. Parents of `to` that are missing are made. A link stays a link: one
-    /// that says where to go from its own directory may point elsewhere in another.
+    /// Renames a file and replaces `to` in one step. Parents of `to` that are missing are made. A link stays a link, and
+    /// in its directory: in another it would point elsewhere.
     ///
     /// # Errors
-    /// `not-found` (also if a parent of `to` is a file), `is-directory` if either is one, `read-only`, `denied`, `io`,
+    /// `not-found`, `exists` if a parent of `to` is a file, `is-directory` if either is one, `read-only`, `denied`, `io`,
     /// `no-space`.
     pub fn rename(&self, from: Name<'_>, to: Name<'_>) -> Result<(), Refusal> {
         self.change_one(Change::Rename(from, to))
@@ -65,7 +68,8 @@ impl DirStore {
     /// Makes a directory. Its parent must exist.
     ///
     /// # Errors
-    /// `exists`, whatever it is that does; `not-found` if the parent does not; `read-only`, `denied`, `no-space`, `io`.
+    /// `exists`, whatever it is that does, or if the parent is a file; `not-found` if the parent does not exist;
+    /// `read-only`, `denied`, `no-space`, `io`.
     pub fn mkdir(&self, name: Name<'_>) -> Result<(), Refusal> {
         self.change_one(Change::Mkdir(name))
     }
@@ -127,7 +131,7 @@ impl DirStore {
             }
             Change::Mkdir(name) => {
                 self.check_change(name)?;
-                let parent = parents.open(name.parent()).map_err(refuse)?;
+                let parent = parents.open(name.parent()).map_err(refuse_parent)?;
                 parents.make(parent, name.file_name()).map_err(refuse)
             }
             Change::Rmdir(name) => {
@@ -156,6 +160,10 @@ impl DirStore {
             Place::Free | Place::Dangling | Place::File(_) | Place::Link(_) => {}
             Place::Directory => return Err(ErrorCode::IsDirectory.into()),
             Place::Foreign => return Err(ErrorCode::Denied.into()),
+        }
+        // What a link says is read from the directory that it lies in.
+        if moved.kind == Kind::Link && from.parent() != to.parent() {
+            return Err(LINK_ELSEWHERE);
         }
         renameat(old, from.file_name(), new, to.file_name()).map_err(|errno| match errno {
             Errno::XDEV => OTHER_FILE_SYSTEM,
@@ -256,7 +264,8 @@ impl DirStore {
             above = name.parent();
             parent = self.0.confine.directory(above);
         }
-        accessat(parent.map_err(refuse)?, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty()).map_err(refuse)
+        accessat(parent.map_err(refuse_parent)?, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty())
+            .map_err(refuse)
     }
 }
 

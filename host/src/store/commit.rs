@@ -45,7 +45,7 @@ impl DirStore {
     /// replaced file's permissions are kept; a link is replaced, not what it points to.
     ///
     /// # Errors
-    /// `is-directory`, `denied`, `not-found` if a parent is a file, `no-space`, `io`; `busy` if another writer has taken
+    /// `is-directory`, `denied`, `exists` if a parent is a file, `no-space`, `io`; `busy` if another writer has taken
     /// over. Only `io` of the last step, when the directory can't be made durable, leaves the new file in place.
     pub fn commit(&self, stage: &mut Stage, crc: Option<u32>) -> Result<Stat, Refusal> {
         self.commit_all(core::iter::once((stage, crc))).pop().unwrap_or_else(|| Err(ErrorCode::Io.into()))

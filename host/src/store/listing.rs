@@ -1,9 +1,9 @@
 //! Listing a directory, one entry after the other, in memory that does not grow with it.
 
 use rustix::fs::{Dir, FileType};
-use skiff_proto::Refusal;
 use skiff_proto::name::{MAX_NAME, Name};
 use skiff_proto::store::{Entry, EntryKind};
+use skiff_proto::{ErrorCode, Refusal};
 
 use super::DirStore;
 use super::confine::Directory;
@@ -30,7 +30,12 @@ impl DirStore {
             self.check_read(dir)?;
             name = format!("{dir}/");
         }
-        let dir = match self.0.confine.directory(dir).map_err(refuse)? {
+        let opened = self.0.confine.directory(dir).map_err(refuse)?;
+        // An empty listing of a directory that has been removed would be a lie.
+        if rustix::fs::fstat(&opened).map_err(refuse)?.st_nlink == 0 {
+            return Err(Refusal::new(ErrorCode::Io, "the directory that is served has been removed"));
+        }
+        let dir = match opened {
             Directory::Root(root) => Dir::read_from(root),
             Directory::Beneath(dir) => Dir::new(dir),
         };

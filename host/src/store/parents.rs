@@ -11,7 +11,7 @@ use skiff_proto::{ErrorCode, Refusal};
 use super::Inner;
 use super::confine::Directory;
 use super::meta::Meta;
-use super::refusal::refuse;
+use super::refusal::{refuse, refuse_parent};
 
 /// So often directories are made again that others remove at the same time.
 const TRIES: u32 = 16;
@@ -46,7 +46,7 @@ impl<'a> Parents<'a> {
         for _ in 0..TRIES {
             let missing = match self.open(name) {
                 Err(Errno::NOENT) => name.ok_or(ErrorCode::Io)?,
-                opened => return opened.map_err(refuse),
+                opened => return opened.map_err(refuse_parent),
             };
             let above = self.open_or_make(missing.parent())?;
             match self.make(above, missing.file_name()) {

@@ -8,7 +8,7 @@ use skiff_proto::{ErrorCode, Refusal};
 /// The answer for `errno`.
 pub(super) fn refuse(errno: Errno) -> Refusal {
     let code = match errno {
-        // ENOTDIR: a part of the name is a file. What lies below it does not exist, and can't be made.
+        // ENOTDIR: a part of the name is a file. What lies below it does not exist.
         Errno::NOENT | Errno::NOTDIR => ErrorCode::NotFound,
         Errno::ACCESS | Errno::PERM => ErrorCode::Denied,
         Errno::LOOP | Errno::XDEV => return Refusal::new(ErrorCode::Denied, "the name leads out of what is served"),
@@ -24,6 +24,11 @@ pub(super) fn refuse(errno: Errno) -> Refusal {
         _ => ErrorCode::Io,
     };
     code.into()
+}
+
+/// The answer for `errno` where a directory is needed to put something in: a file that has its name is in the way.
+pub(super) fn refuse_parent(errno: Errno) -> Refusal {
+    if errno == Errno::NOTDIR { ErrorCode::Exists.into() } else { refuse(errno) }
 }
 
 /// The answer for an error of the standard library.
@@ -52,6 +57,7 @@ mod tests {
         ] {
             assert_eq!(refuse(errno).code, code, "{errno}");
             assert_eq!(refuse_io(&errno.into()).code, code);
+            assert_eq!(refuse_parent(errno).code, if errno == Errno::NOTDIR { ErrorCode::Exists } else { code });
         }
         assert_eq!(refuse_io(&io::ErrorKind::WriteZero.into()).code, ErrorCode::Io);
     }

@@ -215,7 +215,7 @@ impl DirStore {
     /// take long. Parents that are missing are made at the commit.
     ///
     /// # Errors
-    /// `read-only`; `denied` (hidden names, devices and the like in the way, no permission); `is-directory`; `not-found`
+    /// `read-only`; `denied` (hidden names, devices and the like in the way, no permission); `is-directory`; `exists`
     /// if a parent is a file; `range` if `offset` is beyond `size`; `busy` while another stage of this name is open;
     /// `mismatch` if `offset` is neither 0 nor the staged length; `no-space`, `io`.
     pub fn stage(&self, name: Name<'_>, offset: u64, size: u64, mtime: Option<u64>) -> Result<(Stage, u32), Refusal> {

@@ -2,6 +2,7 @@
 
 use super::{BodyError, ClientEvent, ClientSession, End, Expect, Peer, State};
 use crate::body::{BodyReceiver, Payload, Trailer};
+use crate::command::parse_number;
 use crate::crc::Crc32c;
 use crate::error::{InvalidState, ProtocolError};
 use crate::reply::{Hello, RemoteError, Tag, Words};
@@ -273,7 +274,7 @@ impl<const BUF: usize, const QUEUE: usize> ClientSession<BUF, QUEUE> {
 /// A reply that is neither a refusal nor the hello, and the state behind it. `None`: it does not fit.
 fn parse_reply(payload: &[u8], expect: Expect) -> Option<(ClientEvent<'_>, State)> {
     if expect == Expect::Port {
-        let port = core::str::from_utf8(payload).ok()?.trim_ascii().parse().ok().filter(|&port| port > 0)?;
+        let port = u16::try_from(parse_number(payload.trim_ascii())?).ok().filter(|&port| port > 0)?;
         return Some((ClientEvent::Port(port), State::Length));
     }
     // What a later version adds behind the words of this one is passed over.

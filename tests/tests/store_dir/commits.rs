@@ -129,7 +129,7 @@ fn a_stage_that_is_refused_leaves_the_rest_of_its_batch_alone() {
     let expected = [
         Err(ErrorCode::Busy),
         Ok(()),
-        Err(ErrorCode::NotFound),
+        Err(ErrorCode::Exists),
         Ok(()),
         Ok(()),
         Err(ErrorCode::IsDirectory),
@@ -158,7 +158,7 @@ fn directories_that_were_made_for_a_refused_file_are_gone_again() {
     fs::create_dir_all(root.path().join("a/b/c")).unwrap();
     assert_eq!(code(store.commit(&mut late, None)).err(), Some(ErrorCode::IsDirectory));
     assert_eq!(code(store.rename(n("no"), n("x/y/z"))), Err(ErrorCode::NotFound));
-    assert_eq!(code(store.rename(n("f"), n("long/y"))), Err(ErrorCode::NotFound));
+    assert_eq!(code(store.rename(n("f"), n("long/y"))), Err(ErrorCode::Exists));
     assert_eq!(list(&store, None).unwrap(), ["a/", "f", "long"]);
 }
 

@@ -112,7 +112,7 @@ fn links_that_stay_beneath_are_followed_where_the_kernel_keeps_them_there() {
     }
     assert_eq!(list(&store, None).unwrap(), ["real/"]);
     assert_eq!(code(put(&store, "link", b"x")), Err(ErrorCode::Denied));
-    assert_eq!(code(put(&store, "dir/new", b"x")), Err(ErrorCode::NotFound));
+    assert_eq!(code(put(&store, "dir/new", b"x")), Err(ErrorCode::Exists));
 }
 
 #[test]

@@ -1,0 +1,42 @@
+//! A skiff server for microcontrollers: no heap, no operating system, over smoltcp.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | [`server`] | [`DeviceServer`](server::DeviceServer): sessions and classic data connections, polled as smoltcp is |
+//! | [`memory`] | the sockets' memory, lent by the caller |
+//! | [`config`] | addresses, ports, limits |
+//! | [`ram`] | a store in memory |
+//! | `serv` | device-serv: the same server on a computer (feature `std`) |
+//!
+//! Whoever has a driver of a network interface (smoltcp's [`phy::Device`](smoltcp::phy::Device), the only one of its types
+//! that is seen from outside) and a clock writes this loop:
+//!
+//! ```
+//! use skiff_device::{config::{Config, Ipv4}, memory::{Memory, slots}, ram::{RamMemory, RamStore}, server::DeviceServer};
+//! use skiff_proto::{Instant, command::command_len};
+//! # fn run<D: smoltcp::phy::Device>(mut device: D, now: impl Fn() -> Instant, sleep: impl Fn(Option<core::time::Duration>)) {
+//! const NAME: usize = 64;
+//! // Two sessions, one classic data connection, rings of 2 KiB, 1 KiB in the spare connection.
+//! let mut memory = Memory::<2, 1, { slots(2, 1) }, 2048, 1024>::new(); // or a static
+//! let mut files = RamMemory::<16, NAME, 64, 256>::new();
+//! let mut store = RamStore::new(&mut files, 1);
+//!
+//! let config = Config::new([2, 0, 0, 0, 0, 1], Ipv4::Dhcp, 50_000, [50_001]);
+//! let mut server: DeviceServer<'_, _, 2, 1, NAME, { command_len(NAME) }> =
+//!     DeviceServer::new(&mut memory, config, &mut device, now()).unwrap();
+//! loop {
+//!     let delay = server.poll(now(), &mut device, &mut store);
+//!     sleep(delay); // or until the interface has something
+//!     # break;
+//! }
+//! # }
+//! ```
+#![cfg_attr(not(feature = "std"), no_std)]
+#![cfg_attr(not(feature = "std"), forbid(unsafe_code))]
+
+pub mod config;
+pub mod memory;
+pub mod ram;
+#[cfg(feature = "std")]
+pub mod serv;
+pub mod server;

@@ -1,0 +1,113 @@
+//! The sockets' memory, lent by the caller.
+//!
+//! What a server takes in all, in bytes, on a Cortex-M3 (IPv4 and DHCP, names of 64 bytes, rings of 2 KiB, of 1 KiB in the
+//! spare connection; without the interface's frames and the store):
+//!
+//! | sessions | data connections | `Memory` | `DeviceServer` | together |
+//! |---|---|---|---|---|
+//! | 1 | 1 | 11,584 | 1,464 | 13,048 |
+//! | 2 | 1 | 16,016 | 2,192 | 18,208 |
+//! | 4 | 2 | 29,312 | 3,856 | 33,168 |
+
+use smoltcp::iface::{SocketHandle, SocketSet, SocketStorage};
+use smoltcp::socket::tcp::{Socket, SocketBuffer};
+use smoltcp::time::Duration;
+
+/// Sockets and their rings, for `SESSIONS` sessions and `DATA` classic data connections. Fits a `static`.
+///
+/// Each has a ring of `RING` bytes for what comes in and another for what goes out. The spare connection, which is there so
+/// that a client is heard while the ones before it are still ending, makes do with `SPARE` bytes each; it serves just as
+/// the others do, in smaller pieces. `SLOTS` is [`slots`]`(SESSIONS, DATA)`.
+pub struct Memory<
+    'm,
+    const SESSIONS: usize,
+    const DATA: usize,
+    const SLOTS: usize,
+    const RING: usize,
+    const SPARE: usize,
+> {
+    rings: [[[u8; RING]; 2]; SESSIONS],
+    spare: [[u8; SPARE]; 2],
+    data: [[[u8; RING]; 2]; DATA],
+    slots: [SocketStorage<'m>; SLOTS],
+}
+
+/// The sockets that a server of so many sessions and data connections has: `SLOTS` of its [`Memory`].
+#[must_use]
+pub const fn slots(sessions: usize, data: usize) -> usize {
+    sessions + 1 + data + cfg!(feature = "dhcp") as usize
+}
+
+impl<const SESSIONS: usize, const DATA: usize, const SLOTS: usize, const RING: usize, const SPARE: usize>
+    Memory<'_, SESSIONS, DATA, SLOTS, RING, SPARE>
+{
+    /// Empty memory. Does not compile if `SLOTS` is not that of [`slots`].
+    #[must_use]
+    pub const fn new() -> Self {
+        const { assert!(SLOTS == slots(SESSIONS, DATA), "SLOTS is slots(SESSIONS, DATA)") };
+        Self::with_slots()
+    }
+
+    /// The same with more slots than are needed: for generic code, which can't compute their number.
+    pub(crate) const fn with_slots() -> Self {
+        const { assert!(SLOTS >= slots(SESSIONS, DATA), "SLOTS is slots(SESSIONS, DATA)") };
+        Self {
+            rings: [[[0; RING]; 2]; SESSIONS],
+            spare: [[0; SPARE]; 2],
+            data: [[[0; RING]; 2]; DATA],
+            slots: [const { SocketStorage::EMPTY }; SLOTS],
+        }
+    }
+}
+
+impl<const SESSIONS: usize, const DATA: usize, const SLOTS: usize, const RING: usize, const SPARE: usize> Default
+    for Memory<'_, SESSIONS, DATA, SLOTS, RING, SPARE>
+{
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The sockets in their places.
+pub(crate) struct Sockets<'m, const SESSIONS: usize, const DATA: usize> {
+    pub(crate) set: SocketSet<'m>,
+    pub(crate) control: [SocketHandle; SESSIONS],
+    pub(crate) spare: SocketHandle,
+    pub(crate) data: [SocketHandle; DATA],
+}
+
+impl<'m, const SESSIONS: usize, const DATA: usize> Sockets<'m, SESSIONS, DATA> {
+    pub(crate) fn new<const SLOTS: usize, const RING: usize, const SPARE: usize>(
+        memory: &'m mut Memory<'m, SESSIONS, DATA, SLOTS, RING, SPARE>,
+        keep_alive: Duration,
+        timeout: Duration,
+    ) -> Self {
+        let mut set = SocketSet::new(&mut memory.slots[..]);
+        let mut add = |[rx, tx]: [&'m mut [u8]; 2]| {
+            let mut socket = Socket::new(SocketBuffer::new(rx), SocketBuffer::new(tx));
+            // What is to go out together is in the ring together; waiting for more costs a round trip in a small one.
+            socket.set_nagle_enabled(false);
+            // A sender that fills a small ring goes on only when it hears from us.
+            socket.set_ack_delay(None);
+            socket.set_keep_alive(Some(keep_alive));
+            socket.set_timeout(Some(timeout));
+            set.add(socket)
+        };
+        // The stack gives a connection to the first socket that listens: the spare comes last.
+        let control = memory.rings.each_mut().map(|[rx, tx]| add([rx, tx]));
+        let [rx, tx] = &mut memory.spare;
+        let spare = add([rx, tx]);
+        let data = memory.data.each_mut().map(|[rx, tx]| add([rx, tx]));
+        Self { set, control, spare, data }
+    }
+}
+
+/// The figures above, checked wherever they apply: two sessions fit in 18 KiB.
+#[cfg(all(target_pointer_width = "32", feature = "dhcp", not(feature = "ipv6")))]
+const _: () = {
+    use crate::ram::RamStore;
+    use crate::server::DeviceServer;
+    type Store = RamStore<'static, 64, 256>;
+    type Server = DeviceServer<'static, Store, 2, 1, 64, { skiff_proto::command::command_len(64) }>;
+    assert!(size_of::<Server>() + size_of::<Memory<'static, 2, 1, { slots(2, 1) }, 2048, 1024>>() <= 18 * 1024);
+};

@@ -1,0 +1,252 @@
+//! The second stack: connections of this machine's ports, carried over the cable to the embedded one.
+//!
+//! Bytes go from the host's socket straight into the ring of the second stack and back, no more than there is room for, so
+//! a side that does not read holds the other up. An end of stream and a reset are told apart in both directions; a
+//! connection that the embedded stack refuses is reset, since the host's has been accepted by then.
+
+use core::net::Ipv4Addr;
+use core::time::Duration;
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::event::{PollFd, PollFlags};
+use skiff_proto::Instant;
+use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet, SocketStorage};
+use smoltcp::socket::tcp::{RecvError, Socket, SocketBuffer, State};
+use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr};
+
+use super::link::End;
+
+/// Bytes of each ring of this stack.
+const RING: usize = 65_536;
+/// Ports of this stack's end, used in turn.
+const EPHEMERAL: core::ops::Range<u16> = 49_152..65_535;
+/// For how long a client may go on after the server has ended.
+const AFTERMATH: Duration = Duration::from_secs(5);
+
+pub(super) struct Forwarder {
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    free: Vec<SocketHandle>,
+    pairs: Vec<Pair>,
+    end: End,
+    server: Ipv4Addr,
+    next_port: u16,
+}
+
+/// A connection of the host, and its other half.
+struct Pair {
+    stream: TcpStream,
+    handle: SocketHandle,
+    /// The handshake with the embedded server is through.
+    up: bool,
+    /// The host's side has ended; the embedded side has.
+    host_ended: bool,
+    device_ended: Option<Instant>,
+    /// The host's socket takes no more for now.
+    full: bool,
+}
+
+/// What is to become of a pair.
+#[derive(PartialEq, Eq)]
+enum Fate {
+    Lives,
+    /// Both sides have ended.
+    Over,
+    /// The embedded side has reset it.
+    ResetHost,
+    /// The host's side has.
+    ResetDevice,
+}
+
+impl Forwarder {
+    pub(super) fn new(mut end: End, address: Ipv4Addr, server: Ipv4Addr, connections: usize, now: Instant) -> Self {
+        let mac = EthernetAddress([2, 0, 0, 0, 0, 1]);
+        let mut interface = Interface::new(Config::new(HardwareAddress::Ethernet(mac)), &mut end, time(now));
+        interface.update_ip_addrs(|addresses| _ = addresses.push(IpCidr::new(IpAddress::Ipv4(address), 24)));
+        let slots: Vec<_> = (0..connections).map(|_| SocketStorage::EMPTY).collect();
+        let mut sockets = SocketSet::new(slots.leak());
+        let ring = || SocketBuffer::new(vec![0; RING].leak());
+        let free = (0..connections)
+            .map(|_| {
+                let mut socket = Socket::new(ring(), ring());
+                socket.set_nagle_enabled(false);
+                socket.set_ack_delay(None);
+                sockets.add(socket)
+            })
+            .collect();
+        Self { interface, sockets, free, pairs: Vec::new(), end, server, next_port: EPHEMERAL.start }
+    }
+
+    /// True if another connection can be carried.
+    pub(super) fn has_room(&self) -> bool {
+        !self.free.is_empty()
+    }
+
+    /// Carries a connection to the embedded server's `port`.
+    pub(super) fn connect(&mut self, stream: TcpStream, port: u16) -> io::Result<()> {
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        let Some(handle) = self.free.pop() else {
+            return Err(ErrorKind::OutOfMemory.into());
+        };
+        let local = self.next_port;
+        self.next_port = if local + 1 < EPHEMERAL.end { local + 1 } else { EPHEMERAL.start };
+        let socket = self.sockets.get_mut::<Socket<'_>>(handle);
+        // Whoever had it before is long gone.
+        socket.abort();
+        let begun = socket.connect(self.interface.context(), (self.server, port), local);
+        self.pairs.push(Pair { stream, handle, up: false, host_ended: false, device_ended: None, full: false });
+        begun.map_err(|error| io::Error::other(error.to_string()))
+    }
+
+    /// Moves everything that can be moved; true if that was anything.
+    pub(super) fn poll(&mut self, now: Instant) -> bool {
+        let mut moved = self.interface.poll(time(now), &mut self.end, &mut self.sockets) != PollResult::None;
+        let mut at = 0;
+        while at < self.pairs.len() {
+            let pair = &mut self.pairs[at];
+            let socket = self.sockets.get_mut::<Socket<'_>>(pair.handle);
+            let fate = pair.step(socket, now, &mut moved);
+            if fate == Fate::Lives {
+                at += 1;
+                continue;
+            }
+            moved = true;
+            let pair = self.pairs.swap_remove(at);
+            match fate {
+                Fate::ResetHost => reset(&pair.stream),
+                Fate::ResetDevice => socket.abort(),
+                // Whatever the peer still says is of no interest.
+                Fate::Over | Fate::Lives => socket.close(),
+            }
+            self.free.insert(0, pair.handle);
+        }
+        moved |= self.interface.poll(time(now), &mut self.end, &mut self.sockets) != PollResult::None;
+        moved
+    }
+
+    pub(super) fn delay(&mut self, now: Instant) -> Option<Duration> {
+        let stack = self.interface.poll_delay(time(now), &self.sockets);
+        let stack = stack.map(|delay| Duration::from_micros(delay.total_micros()));
+        let aftermath = self.pairs.iter().filter_map(|pair| pair.device_ended).min();
+        let aftermath = aftermath.map(|since| since.after(AFTERMATH).since(now));
+        stack.into_iter().chain(aftermath).min()
+    }
+
+    /// True if a frame from the embedded stack is waiting.
+    pub(super) fn has_frames(&self) -> bool {
+        self.end.has_frames()
+    }
+
+    /// What the host's sockets are watched for.
+    pub(super) fn interests(&self) -> impl Iterator<Item = PollFd<'_>> {
+        self.pairs.iter().map(|pair| {
+            let socket = self.sockets.get::<Socket<'_>>(pair.handle);
+            let mut flags = PollFlags::empty();
+            if !pair.host_ended && (socket.can_send() || pair.device_ended.is_some()) {
+                flags |= PollFlags::IN;
+            }
+            if pair.full {
+                flags |= PollFlags::OUT;
+            }
+            PollFd::from_borrowed_fd(pair.fd(), flags)
+        })
+    }
+}
+
+impl Pair {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+
+    fn step(&mut self, socket: &mut Socket<'_>, now: Instant, moved: &mut bool) -> Fate {
+        // The host's connection is up, so the other half has to be as well before it is reset: the embedded stack would
+        // take a reset within the handshake for one that never came.
+        if !self.up && socket.is_active() {
+            self.up = socket.state() != State::SynSent;
+            *moved |= self.up;
+            return Fate::Lives;
+        }
+        if let Ok(Some(_)) = self.stream.take_error() {
+            return Fate::ResetDevice;
+        }
+        // Towards the host first: what came before a reset is still delivered.
+        loop {
+            let stream = &mut self.stream;
+            let written = socket.recv(|bytes| match stream.write(bytes) {
+                Ok(n) => (n, Ok(n)),
+                Err(error) => (0, Err(error)),
+            });
+            match written {
+                Ok(Ok(0)) => break,
+                Ok(Ok(_)) => *moved = true,
+                Ok(Err(error)) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(Err(error)) if error.kind() == ErrorKind::WouldBlock => {
+                    self.full = true;
+                    break;
+                }
+                Ok(Err(_)) => return Fate::ResetDevice,
+                Err(RecvError::Finished) => {
+                    if self.device_ended.is_none() {
+                        _ = self.stream.shutdown(Shutdown::Write);
+                        self.device_ended = Some(now);
+                        *moved = true;
+                    }
+                    break;
+                }
+                Err(RecvError::InvalidState) => break,
+            }
+            self.full = false;
+        }
+        let closed = socket.state() == State::Closed && !socket.can_recv();
+        if closed && self.device_ended.is_none() {
+            return Fate::ResetHost;
+        }
+        if !self.host_ended {
+            match self.read(socket, moved) {
+                Ok(()) => {}
+                Err(_) => return Fate::ResetDevice,
+            }
+        }
+        // The stack sends what is left of the two ends by itself.
+        let over = self.device_ended.is_some_and(|since| self.host_ended || closed || now.since(since) >= AFTERMATH);
+        if over { Fate::Over } else { Fate::Lives }
+    }
+
+    fn read(&mut self, socket: &mut Socket<'_>, moved: &mut bool) -> io::Result<()> {
+        loop {
+            let stream = &mut self.stream;
+            if !socket.can_send() {
+                return Ok(());
+            }
+            let read = socket.send(|room| match stream.read(room) {
+                Ok(n) => (n, Ok(n)),
+                Err(error) => (0, Err(error)),
+            });
+            match read {
+                Ok(Ok(0)) => {
+                    socket.close();
+                    self.host_ended = true;
+                    *moved = true;
+                    return Ok(());
+                }
+                Ok(Ok(_)) => *moved = true,
+                Ok(Err(error)) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(Err(error)) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Ok(Err(error)) => return Err(error),
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Closing resets instead of ending the stream.
+fn reset(stream: &TcpStream) {
+    _ = rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO));
+}
+
+fn time(now: Instant) -> smoltcp::time::Instant {
+    smoltcp::time::Instant::from_millis(i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
+}

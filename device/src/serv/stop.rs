@@ -1,0 +1,32 @@
+//! How a server that runs in a thread is ended.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+/// The end that is kept: dropping it ends the server.
+#[derive(Debug)]
+pub struct Stop {
+    _ours: UnixStream,
+}
+
+/// The end that the server watches.
+#[derive(Debug)]
+pub struct Stopped(UnixStream);
+
+impl Stop {
+    /// Both ends.
+    ///
+    /// # Errors
+    /// No more descriptors.
+    pub fn new() -> io::Result<(Self, Stopped)> {
+        let (ours, theirs) = UnixStream::pair()?;
+        Ok((Self { _ours: ours }, Stopped(theirs)))
+    }
+}
+
+impl AsFd for Stopped {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

@@ -1,0 +1,210 @@
+//! Seats: the sockets of control connections.
+//!
+//! | phase | what it waits for | leaves it by |
+//! |---|---|---|
+//! | `Listening` | a connection that is up | a client, `Resetting` if there is no room for one |
+//! | `Serving` | the end of the session | `Closing`, `Resetting` |
+//! | `Closing` | the peer's end | `Listening`, `Resetting` |
+//! | `Resetting` | the reset to go out | `Listening` |
+
+use core::time::Duration;
+
+use skiff_proto::Instant;
+use skiff_proto::store::Store;
+use smoltcp::iface::SocketHandle;
+use smoltcp::phy::Device;
+use smoltcp::socket::tcp::{Socket, State};
+
+use super::linger::{Ending, Linger, RESET, is_reset, silence};
+use super::serve::Client;
+use super::{DeviceServer, net};
+
+/// How long a handshake may take.
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// The socket of a control connection.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) handle: SocketHandle,
+    pub(super) phase: Phase,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Phase {
+    /// Since when the handshake is under way.
+    Listening(Option<Instant>),
+    Serving,
+    Closing(Linger),
+    Resetting(Instant),
+}
+
+impl Seat {
+    pub(super) const fn new(handle: SocketHandle) -> Self {
+        Self { handle, phase: Phase::Listening(None) }
+    }
+
+    pub(super) fn deadline(&self, idle: Duration) -> Option<Instant> {
+        match self.phase {
+            Phase::Listening(since) => since.map(|since| since.after(HANDSHAKE)),
+            Phase::Serving => None,
+            Phase::Closing(linger) => Some(linger.deadline(idle)),
+            Phase::Resetting(since) => Some(since.after(RESET)),
+        }
+    }
+
+    fn reset(&mut self, socket: &mut Socket<'_>, now: Instant) {
+        socket.abort();
+        self.phase = Phase::Resetting(now);
+    }
+}
+
+/// What a listening seat has got.
+enum Arrival {
+    Nobody,
+    /// A handshake that has just begun.
+    Begun,
+    /// A connection that is up.
+    Up,
+    /// A handshake that came to nothing.
+    Lost,
+}
+
+impl Arrival {
+    fn of(socket: &Socket<'_>, since: Option<Instant>, now: Instant) -> Self {
+        match (socket.state(), since) {
+            (State::Listen, None) => Self::Nobody,
+            (State::SynReceived, None) => Self::Begun,
+            (State::SynReceived, Some(since)) if now.since(since) < HANDSHAKE => Self::Nobody,
+            // The peer may have ended its side by now.
+            (State::Established | State::CloseWait, _) => Self::Up,
+            _ => Self::Lost,
+        }
+    }
+}
+
+impl<S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, const BUF: usize>
+    DeviceServer<'_, S, SESSIONS, DATA, NAME, BUF>
+{
+    /// Looks at who has come, after each packet: gives clients their session, refuses those who are too many, and strangers
+    /// on data ports, before the next packet finds nobody listening.
+    pub(super) fn screen<D: Device + ?Sized>(&mut self, now: Instant, device: &mut D) {
+        let mut refused = false;
+        for at in 0..=SESSIONS {
+            refused |= self.screen_seat(at, now);
+        }
+        refused |= self.screen_lines();
+        if refused {
+            // A reset has to go out before its socket can listen again.
+            self.net.send(net::time(now), device, &mut self.sockets.set);
+            self.end_seats(now);
+            self.end_refusals();
+        }
+    }
+
+    fn seat(&mut self, at: usize) -> &mut Seat {
+        self.seats.get_mut(at).unwrap_or(&mut self.spare)
+    }
+
+    /// Sessions that are taken, or will be when a handshake is through.
+    fn taken(&self) -> usize {
+        let seats = self.seats.iter().chain([&self.spare]);
+        let begun = seats.filter(|seat| matches!(seat.phase, Phase::Listening(Some(_)))).count();
+        begun + self.clients.iter().flatten().count()
+    }
+
+    /// True if somebody was refused.
+    fn screen_seat(&mut self, at: usize, now: Instant) -> bool {
+        let taken = self.taken();
+        let port = self.rules.port;
+        let Seat { handle, phase: Phase::Listening(since) } = *self.seat(at) else {
+            return false;
+        };
+        let socket = self.sockets.set.get_mut::<Socket<'_>>(handle);
+        match Arrival::of(socket, since, now) {
+            Arrival::Nobody => return false,
+            Arrival::Begun if taken < SESSIONS => {
+                self.seat(at).phase = Phase::Listening(Some(now));
+                return false;
+            }
+            Arrival::Lost => {
+                // Also the first time.
+                if !socket.is_listening() {
+                    silence(socket, port);
+                    _ = socket.listen(port);
+                }
+                self.seat(at).phase = Phase::Listening(None);
+                return false;
+            }
+            Arrival::Up => {
+                let free = self.clients.iter().position(Option::is_none);
+                if let (Some(free), Some(peer)) = (free, socket.remote_endpoint()) {
+                    self.clients[free] = Some(Client::new(at, peer.addr, self.rules.limits, now));
+                    self.seat(at).phase = Phase::Serving;
+                    self.counts.accepted = self.counts.accepted.wrapping_add(1);
+                    return false;
+                }
+            }
+            Arrival::Begun => {}
+        }
+        // All sessions are taken.
+        socket.abort();
+        self.seat(at).phase = Phase::Resetting(now);
+        self.counts.refused = self.counts.refused.wrapping_add(1);
+        true
+    }
+
+    /// The session of a seat has ended.
+    pub(super) fn close_seat(&mut self, at: usize, close: Option<skiff_proto::server::Close>, now: Instant) {
+        let handle = self.seat(at).handle;
+        let socket = self.sockets.set.get_mut::<Socket<'_>>(handle);
+        let phase = match close {
+            Some(skiff_proto::server::Close::Gracefully) => Phase::Closing(Linger::begin(socket, now)),
+            Some(skiff_proto::server::Close::Reset) | None => {
+                socket.abort();
+                Phase::Resetting(now)
+            }
+        };
+        self.seat(at).phase = phase;
+    }
+
+    /// Brings connections to their end; what has ended listens again.
+    pub(super) fn end_seats(&mut self, now: Instant) {
+        let (port, idle) = (self.rules.port, self.rules.limits.idle);
+        let mut yielding = None;
+        let mut listening = false;
+        for at in 0..=SESSIONS {
+            let seat = self.seats.get_mut(at).unwrap_or(&mut self.spare);
+            let socket = self.sockets.set.get_mut::<Socket<'_>>(seat.handle);
+            let over = match &mut seat.phase {
+                Phase::Closing(linger) => match linger.step(socket, now, idle) {
+                    Ending::Over => true,
+                    Ending::Open => false,
+                    Ending::Yielding => {
+                        yielding = Some(at);
+                        false
+                    }
+                    Ending::Failed => {
+                        seat.reset(socket, now);
+                        false
+                    }
+                },
+                Phase::Resetting(since) => is_reset(socket, *since, now),
+                Phase::Listening(_) | Phase::Serving => false,
+            };
+            if over {
+                silence(socket, port);
+                _ = socket.listen(port);
+                seat.phase = Phase::Listening(None);
+            }
+            listening |= socket.is_listening();
+        }
+        // Whoever comes next is worth more than a peer that has everything already.
+        if let Some(at) = yielding.filter(|_| !listening) {
+            let seat = self.seats.get_mut(at).unwrap_or(&mut self.spare);
+            let socket = self.sockets.set.get_mut::<Socket<'_>>(seat.handle);
+            silence(socket, port);
+            _ = socket.listen(port);
+            seat.phase = Phase::Listening(None);
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The end of a connection: FIN, then what still comes is discarded, for a bounded time (PROTOCOL §1).
+
+use core::time::Duration;
+
+use skiff_proto::Instant;
+use smoltcp::socket::tcp::{Socket, State};
+
+/// After the peer has all that was sent.
+const LINGER: Duration = Duration::from_secs(1);
+/// Bytes that are discarded at most.
+const DISCARD: usize = 64 * 1024;
+
+/// For how long a reset waits for the interface to take it.
+pub(super) const RESET: Duration = Duration::from_secs(1);
+
+/// A connection that ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Linger {
+    /// The last progress.
+    since: Instant,
+    queued: usize,
+    acknowledged: bool,
+    discarded: usize,
+}
+
+/// How far it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Not yet over.
+    Open,
+    /// The peer has everything and is only slow to close: the socket may be had if it is needed.
+    Yielding,
+    /// Over: nothing more needs to be said.
+    Over,
+    /// Given up: the peer has not taken everything.
+    Failed,
+}
+
+impl Linger {
+    /// Ends the sending side.
+    pub(super) fn begin(socket: &mut Socket<'_>, now: Instant) -> Self {
+        socket.close();
+        Self { since: now, queued: socket.send_queue(), acknowledged: false, discarded: 0 }
+    }
+
+    /// Discards what has come; says how far it is. `idle`: the patience with a peer that does not take the rest.
+    pub(super) fn step(&mut self, socket: &mut Socket<'_>, now: Instant, idle: Duration) -> Ending {
+        while let Ok(n @ 1..) = socket.recv(|input| (input.len(), input.len())) {
+            self.discarded = self.discarded.saturating_add(n);
+        }
+        if matches!(socket.state(), State::Closed | State::TimeWait) {
+            return Ending::Over;
+        }
+        let acknowledged = socket.state() == State::FinWait2;
+        if socket.send_queue() != self.queued || acknowledged != self.acknowledged {
+            (self.queued, self.acknowledged, self.since) = (socket.send_queue(), acknowledged, now);
+        }
+        let waited = now >= self.deadline(idle);
+        match acknowledged {
+            true if waited || self.discarded > DISCARD => Ending::Over,
+            true => Ending::Yielding,
+            false if waited || self.discarded > DISCARD => Ending::Failed,
+            false => Ending::Open,
+        }
+    }
+
+    pub(super) fn deadline(&self, idle: Duration) -> Instant {
+        self.since.after(if self.acknowledged { LINGER } else { idle })
+    }
+}
+
+/// True once an aborted connection's reset has gone out, or never will.
+pub(super) fn is_reset(socket: &Socket<'_>, since: Instant, now: Instant) -> bool {
+    socket.remote_endpoint().is_none() || now.since(since) >= RESET
+}
+
+/// Frees a socket without a word to the peer.
+pub(super) fn silence(socket: &mut Socket<'_>, port: u16) {
+    socket.abort();
+    // Listening forgets the peer.
+    _ = socket.listen(port);
+    socket.close();
+}

@@ -1,0 +1,242 @@
+//! One classic transfer: from the store into the socket's ring, or from the ring into the store.
+
+use core::task::Poll;
+use core::time::Duration;
+
+use heapless::Vec;
+use skiff_proto::name::MAX_NAME;
+use skiff_proto::store::Store;
+use skiff_proto::transfer::{Incoming, Outgoing};
+use skiff_proto::{ErrorCode, Instant, MinRate, Name, Refusal};
+use smoltcp::socket::tcp::{Socket, State};
+
+use super::lines::Wanted;
+
+/// Pieces that are moved before others have their turn.
+const ROUNDS: usize = 8;
+/// Numbered names that are tried in one turn, and in all.
+const TRIES: u32 = 16;
+const NUMBERS: u32 = 10_000;
+
+pub(super) enum Transfer<S: Store, const NAME: usize> {
+    Get {
+        file: S::File,
+        offset: u64,
+        outgoing: Outgoing,
+    },
+    Put {
+        stage: Option<S::Stage>,
+        name: Vec<u8, NAME, u8>,
+        incoming: Incoming,
+    },
+    /// Everything has come; `number` is that of the name to be tried next.
+    Store {
+        stage: S::Stage,
+        name: Vec<u8, NAME, u8>,
+        number: u32,
+        patience: Instant,
+    },
+}
+
+/// What came of a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Moved {
+    Nothing,
+    Some,
+    /// There is more to do at once.
+    More,
+    /// The transfer has ended: close the connection.
+    Done,
+    /// It can't be finished: reset the connection.
+    Failed,
+}
+
+impl<S: Store, const NAME: usize> Transfer<S, NAME> {
+    pub(super) fn new(wanted: Wanted<S, NAME>, idle: Duration, rate: MinRate) -> Self {
+        match wanted {
+            Wanted::Get { file, size } => {
+                Self::Get { file, offset: 0, outgoing: Outgoing::new(size, size, idle, rate) }
+            }
+            Wanted::Put { name } => Self::Put { stage: None, name, incoming: Incoming::new(idle, rate) },
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        match self {
+            Self::Get { outgoing, .. } => outgoing.poll_timeout(),
+            Self::Put { incoming, .. } => incoming.poll_timeout(),
+            Self::Store { patience, .. } => *patience,
+        }
+    }
+
+    pub(super) fn step(&mut self, socket: &mut Socket<'_>, store: &mut S, now: Instant) -> Moved {
+        let moved = match self {
+            Self::Get { file, offset, outgoing } => {
+                if outgoing.handle_timeout(now).is_err() || socket.state() == State::Closed {
+                    return Moved::Failed;
+                }
+                send(socket, store, file, offset, outgoing)
+            }
+            Self::Put { stage, incoming, .. } => {
+                if incoming.handle_timeout(now).is_err() {
+                    return Moved::Failed;
+                }
+                receive(socket, store, stage, incoming)
+            }
+            Self::Store { stage, name, number, patience } => {
+                *patience = now;
+                return put_in_place(store, stage, name, number);
+            }
+        };
+        match (moved, &mut *self) {
+            (Err(_), Self::Put { stage, .. }) => {
+                if let Some(stage) = stage.take() {
+                    store.discard(stage);
+                }
+                Moved::Failed
+            }
+            (Err(_), _) => Moved::Failed,
+            (Ok(Moved::Done), Self::Put { stage, name, .. }) => match stage.take() {
+                Some(stage) => {
+                    let name = core::mem::take(name);
+                    *self = Self::Store { stage, name, number: 0, patience: now };
+                    Moved::More
+                }
+                None => Moved::Failed,
+            },
+            (Ok(moved), _) => moved,
+        }
+    }
+}
+
+/// The length and the first bytes of the file go out together: the ring of a connection that has just begun is empty.
+fn send<S: Store>(
+    socket: &mut Socket<'_>,
+    store: &mut S,
+    file: &mut S::File,
+    offset: &mut u64,
+    outgoing: &mut Outgoing,
+) -> Result<Moved, Refusal> {
+    let mut moved = Moved::Nothing;
+    for _ in 0..ROUNDS {
+        let sent = socket.send(|room| {
+            let head = outgoing.poll_transmit(room);
+            let body = read(store, file, *offset, outgoing, &mut room[head..]);
+            let n = head + *body.as_ref().unwrap_or(&0);
+            (n, body.map(|body| (n, body)))
+        });
+        let (n, body) = sent.map_err(|_| ErrorCode::Io)??;
+        *offset += body as u64;
+        if outgoing.is_done() {
+            return Ok(Moved::Done);
+        }
+        if n == 0 {
+            return Ok(moved);
+        }
+        moved = Moved::Some;
+    }
+    Ok(Moved::More)
+}
+
+fn read<S: Store>(
+    store: &mut S,
+    file: &mut S::File,
+    offset: u64,
+    outgoing: &mut Outgoing,
+    room: &mut [u8],
+) -> Result<usize, Refusal> {
+    let Some(payload) = outgoing.payload().filter(|_| !room.is_empty()) else {
+        return Ok(0);
+    };
+    let n = payload.clamp(room.len());
+    let n = match store.read_at(file, offset, &mut room[..n])? {
+        // The bytes were there when the file was opened.
+        0 => return Err(ErrorCode::Changed.into()),
+        read => read.min(n),
+    };
+    outgoing.advance(n as u64).map_err(|_| ErrorCode::Io)?;
+    Ok(n)
+}
+
+/// `Moved::Done`: the whole file has come.
+fn receive<S: Store>(
+    socket: &mut Socket<'_>,
+    store: &mut S,
+    stage: &mut Option<S::Stage>,
+    incoming: &mut Incoming,
+) -> Result<Moved, Refusal> {
+    let mut moved = Moved::Nothing;
+    for _ in 0..ROUNDS {
+        let taken = socket.recv(|input| match take(store, stage, incoming, input) {
+            Ok(n) => (n, Ok(n)),
+            Err(refusal) => (input.len(), Err(refusal)),
+        });
+        match taken {
+            Ok(Ok(1..)) => moved = Moved::Some,
+            Ok(Ok(0)) | Err(_) => {
+                if socket.can_recv() || matches!(socket.state(), State::Established | State::FinWait1 | State::FinWait2)
+                {
+                    return Ok(moved);
+                }
+                // Only an end that the peer has sent is one.
+                if socket.state() == State::Closed {
+                    return Err(ErrorCode::Io.into());
+                }
+                incoming.handle_eof().map_err(|_| ErrorCode::Mismatch)?;
+                return Ok(Moved::Done);
+            }
+            Ok(Err(refusal)) => return Err(refusal),
+        }
+    }
+    Ok(Moved::More)
+}
+
+fn take<S: Store>(
+    store: &mut S,
+    stage: &mut Option<S::Stage>,
+    incoming: &mut Incoming,
+    input: &[u8],
+) -> Result<usize, Refusal> {
+    let head = incoming.handle_input(input).map_err(|_| ErrorCode::BadLength)?;
+    let Some(announced) = incoming.announced() else {
+        return Ok(head);
+    };
+    if stage.is_none() {
+        *stage = Some(store.stage_unnamed(announced)?);
+    }
+    let (Some(stage), Some(payload)) = (stage, incoming.payload()) else {
+        return Ok(head);
+    };
+    let mut rest = &input[head..];
+    rest = &rest[..payload.clamp(rest.len())];
+    incoming.advance(rest).map_err(|_| ErrorCode::Mismatch)?;
+    let taken = head + rest.len();
+    while !rest.is_empty() {
+        match store.append(stage, rest)? {
+            0 => return Err(ErrorCode::Io.into()),
+            n => rest = &rest[n.min(rest.len())..],
+        }
+    }
+    Ok(taken)
+}
+
+/// Tries the name, then the numbered ones.
+fn put_in_place<S: Store>(store: &mut S, stage: &mut S::Stage, name: &[u8], number: &mut u32) -> Moved {
+    let Ok(name) = Name::parse(name, MAX_NAME) else {
+        return Moved::Failed;
+    };
+    let mut buffer = [0; MAX_NAME];
+    for _ in 0..TRIES {
+        let numbered = if *number == 0 { Ok(name) } else { name.numbered(*number, MAX_NAME, &mut buffer) };
+        let Ok(numbered) = numbered else {
+            return Moved::Failed;
+        };
+        match store.poll_commit_new(stage, numbered) {
+            Poll::Pending => return Moved::More,
+            Poll::Ready(Ok(())) => return Moved::Done,
+            Poll::Ready(Err(refusal)) if refusal.code == ErrorCode::Exists && *number < NUMBERS => *number += 1,
+            Poll::Ready(Err(_)) => return Moved::Failed,
+        }
+    }
+    Moved::More
+}

@@ -1,0 +1,151 @@
+//! The storage suite over the device's store in memory.
+
+use skiff_device::ram::{RamMemory, RamStore};
+use skiff_tests::store_suite::{Backend, Features};
+
+const FILES: usize = 20;
+const NAME: usize = 64;
+const BLOCK: usize = 256;
+const BLOCKS: usize = 1024;
+
+struct Ram;
+
+impl Backend for Ram {
+    type Store = RamStore<'static, NAME, BLOCK>;
+
+    const FEATURES: Features = Features {
+        directories: false,
+        mtime: true,
+        restart: false,
+        name_max: NAME,
+        file_max: BLOCK * BLOCKS / 2,
+        files_max: FILES,
+        stages_max: 4,
+    };
+
+    fn new() -> Self {
+        Self
+    }
+
+    fn open(&mut self) -> Self::Store {
+        RamStore::new(Box::leak(Box::new(RamMemory::<FILES, NAME, BLOCKS, BLOCK>::new())), 7)
+    }
+}
+
+mod ram {
+    skiff_tests::store_suite!(super::Ram);
+}
+
+mod room {
+    use core::task::Poll;
+
+    use skiff_proto::ErrorCode::{self, Changed, NoSpace};
+    use skiff_proto::store::{Space, Store};
+    use skiff_proto::{Name, Refusal};
+
+    use super::*;
+
+    type Small = RamStore<'static, NAME, BLOCK>;
+
+    /// Four entries, eight blocks.
+    fn small() -> Small {
+        RamStore::new(Box::leak(Box::new(RamMemory::<4, NAME, 8, BLOCK>::new())), 7)
+    }
+
+    fn n(name: &str) -> Name<'_> {
+        Name::parse(name.as_bytes(), NAME).expect("a name")
+    }
+
+    fn code<T>(result: Result<T, Refusal>) -> Option<ErrorCode> {
+        result.err().map(|refusal| refusal.code)
+    }
+
+    fn append(store: &mut Small, stage: &mut <Small as Store>::Stage, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let taken = store.append(stage, bytes).expect("room");
+            bytes = &bytes[taken..];
+        }
+    }
+
+    fn put(store: &mut Small, name: &str, bytes: &[u8]) {
+        let (mut stage, _) = store.stage(n(name), 0, bytes.len() as u64, None).expect("a stage");
+        append(store, &mut stage, bytes);
+        assert_eq!(store.poll_commit(&mut stage, None), Poll::Ready(Ok(())));
+    }
+
+    fn interrupt(store: &mut Small, name: &str, len: usize) {
+        let (mut stage, _) = store.stage(n(name), 0, 2000, None).expect("a stage");
+        append(store, &mut stage, &vec![1; len]);
+    }
+
+    #[test]
+    fn what_a_writer_was_promised_nobody_else_gets() {
+        let mut store = small();
+        let (mut first, _) = store.stage(n("a"), 0, 5 * 256, None).unwrap();
+        assert_eq!(store.space(), Ok(Space { total: 2048, free: 768 }));
+        assert_eq!(code(store.stage(n("b"), 0, 4 * 256, None)), Some(NoSpace));
+        assert_eq!(code(store.staged(n("b"), 3 * 256 + 1)), Some(NoSpace));
+        let (mut second, _) = store.stage(n("b"), 0, 3 * 256, None).unwrap();
+        append(&mut store, &mut second, &[2; 768]);
+        assert_eq!(code(store.append(&mut second, b"more")), Some(NoSpace));
+        append(&mut store, &mut first, &[1; 1280]);
+        assert_eq!(store.space().unwrap().free, 0);
+        drop((first, second));
+        assert_eq!(store.space().unwrap().free, 2048);
+    }
+
+    #[test]
+    fn interrupted_writes_give_way_the_oldest_first() {
+        let mut store = small();
+        interrupt(&mut store, "old", 512);
+        interrupt(&mut store, "young", 512);
+        put(&mut store, "f", &[3; 1025]);
+        assert_eq!(store.staged(n("old"), 600), Ok((0, 0)));
+        assert_eq!(store.staged(n("young"), 600).unwrap().0, 512);
+        assert_eq!(code(store.stage(n("g"), 0, 4 * 256, None)), Some(NoSpace), "and nothing was given up for it");
+        assert_eq!(store.staged(n("young"), 600).unwrap().0, 512);
+    }
+
+    #[test]
+    fn a_replaced_file_is_read_on_until_its_room_is_needed() {
+        let mut store = small();
+        put(&mut store, "f", &[1; 700]);
+        let (mut file, _) = store.open(n("f")).unwrap();
+        put(&mut store, "f", &[2; 700]);
+        let mut buffer = [0; 700];
+        assert_eq!(store.read_at(&mut file, 0, &mut buffer), Ok(700));
+        assert_eq!(buffer, [1; 700]);
+        put(&mut store, "g", &[3; 1000]);
+        assert_eq!(code(store.read_at(&mut file, 0, &mut buffer)), Some(Changed));
+        drop(file);
+        assert_eq!(store.space().unwrap().free, 256);
+    }
+
+    #[test]
+    fn a_full_table_is_no_space_and_a_full_store_replaces_nothing() {
+        let mut store = small();
+        for name in ["a", "b", "c", "d"] {
+            put(&mut store, name, b"x");
+        }
+        assert_eq!(code(store.staged(n("e"), 1)), Some(NoSpace));
+        assert_eq!(code(store.stage(n("a"), 0, 1, None)), Some(NoSpace), "a replacement needs an entry too");
+        store.remove(n("d")).unwrap();
+        put(&mut store, "a", &[1; 1280]);
+        assert_eq!(code(store.stage(n("a"), 0, 257, None)), Some(NoSpace));
+        assert_eq!(store.stat(n("a")).unwrap().size, 1280);
+    }
+
+    #[test]
+    fn a_handle_of_before_does_not_touch_what_came_after() {
+        let mut store = small();
+        let mut stage = store.stage_unnamed(1).unwrap();
+        append(&mut store, &mut stage, b"x");
+        assert_eq!(store.poll_commit_new(&mut stage, n("a")), Poll::Ready(Ok(())));
+        store.remove(n("a")).unwrap();
+        let (second, _) = store.stage(n("b"), 0, 3, None).unwrap();
+        drop(stage);
+        assert_eq!(code(store.staged(n("b"), 3)), Some(ErrorCode::Busy));
+        drop(second);
+        assert_eq!(store.staged(n("b"), 3), Ok((0, 0)));
+    }
+}

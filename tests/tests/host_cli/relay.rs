@@ -1,0 +1,137 @@
+//! A bad line: a relay between client and server that breaks or goes silent after so many bytes.
+
+use core::net::{Ipv4Addr, SocketAddr};
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+/// When a connection fails.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Fault {
+    /// After so many bytes from the client.
+    pub(crate) up: Option<u64>,
+    /// After so many bytes from the server.
+    pub(crate) down: Option<u64>,
+    /// It then says nothing more, instead of ending.
+    pub(crate) silent: bool,
+    /// It takes its time: about 1 MB a second.
+    pub(crate) slow: bool,
+}
+
+impl Fault {
+    /// Breaks after so many bytes from the client.
+    pub(crate) fn up(bytes: u64) -> Self {
+        Self { up: Some(bytes), ..Self::default() }
+    }
+
+    /// Breaks after so many bytes from the server.
+    pub(crate) fn down(bytes: u64) -> Self {
+        Self { down: Some(bytes), ..Self::default() }
+    }
+
+    /// Goes silent instead.
+    pub(crate) fn silently(self) -> Self {
+        Self { silent: true, ..self }
+    }
+}
+
+/// Bytes that one connection has carried.
+#[derive(Debug, Default)]
+struct Carried {
+    up: AtomicU64,
+    down: AtomicU64,
+}
+
+/// The relay. Dropping it ends all its connections.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    port: u16,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+    carried: Arc<Mutex<Vec<Arc<Carried>>>>,
+}
+
+impl Relay {
+    /// A relay to `server`. The first connections have these faults, one each; the later ones have none.
+    pub(crate) fn start(server: SocketAddr, faults: &[Fault]) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let relay = Self { port: listener.local_addr().unwrap().port(), open: Arc::default(), carried: Arc::default() };
+        let (open, carried) = (Arc::clone(&relay.open), Arc::clone(&relay.carried));
+        let faults = faults.to_vec();
+        // It ends with the process of the test.
+        thread::spawn(move || {
+            for (number, client) in listener.incoming().flatten().enumerate() {
+                let Ok(server) = TcpStream::connect(server) else { return };
+                let fault = faults.get(number).copied().unwrap_or_default();
+                let counts = Arc::new(Carried::default());
+                open.lock().unwrap().extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
+                carried.lock().unwrap().push(Arc::clone(&counts));
+                for (from, to, limit, is_up) in
+                    [(&client, &server, fault.up, true), (&server, &client, fault.down, false)]
+                {
+                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    let counts = Arc::clone(&counts);
+                    thread::spawn(move || {
+                        let count = if is_up { &counts.up } else { &counts.down };
+                        carry(from, to, limit.unwrap_or(u64::MAX), fault, count);
+                    });
+                }
+            }
+        });
+        relay
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Bytes from the client, connection by connection.
+    pub(crate) fn up(&self) -> Vec<u64> {
+        self.carried.lock().unwrap().iter().map(|carried| carried.up.load(Ordering::Relaxed)).collect()
+    }
+
+    /// Bytes from the server likewise.
+    pub(crate) fn down(&self) -> Vec<u64> {
+        self.carried.lock().unwrap().iter().map(|carried| carried.down.load(Ordering::Relaxed)).collect()
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        for stream in self.open.lock().unwrap().iter() {
+            _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Carries bytes one way, `limit` of them at most.
+fn carry(mut from: TcpStream, mut to: TcpStream, limit: u64, fault: Fault, count: &AtomicU64) {
+    let mut buffer = [0; 16 * 1024];
+    let mut left = limit;
+    while left > 0 {
+        let room = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let n = match from.read(&mut buffer[..room]) {
+            Ok(n) if n > 0 => n,
+            // The end of one side's words is not the end of the other's.
+            _ => {
+                _ = to.shutdown(Shutdown::Write);
+                return;
+            }
+        };
+        if to.write_all(&buffer[..n]).is_err() {
+            _ = from.shutdown(Shutdown::Both);
+            return;
+        }
+        if fault.slow {
+            thread::sleep(Duration::from_micros(n as u64));
+        }
+        left -= n as u64;
+        count.fetch_add(n as u64, Ordering::Relaxed);
+    }
+    if !fault.silent {
+        _ = from.shutdown(Shutdown::Both);
+        _ = to.shutdown(Shutdown::Both);
+    }
+}

@@ -1,0 +1,278 @@
+//! Lost connections: going on by itself, and when asked to.
+
+use std::fs;
+use std::path::PathBuf;
+
+use skiff_tests::programs::{Ran, Running, Signal, run};
+use skiff_tests::wire::eventually;
+
+use crate::relay::{Fault, Relay};
+use crate::{Scene, content};
+
+const SIZE: usize = 5_000_000;
+
+impl Scene {
+    fn relay(&self, faults: &[Fault]) -> Relay {
+        Relay::start(self.host.addr(), faults)
+    }
+
+    fn run_over(&self, relay: &Relay, words: &[&str]) -> Ran {
+        run(self.command_to(relay.port()).args(words))
+    }
+
+    /// The partial files in the local directory.
+    fn parts(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.here.path()).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.to_str().unwrap().ends_with(".skiff-part")).collect()
+    }
+
+    /// Bytes that are staged on the server.
+    fn staged(&self) -> u64 {
+        let Ok(stages) = fs::read_dir(self.host.root()) else { return 0 };
+        let stages = stages.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(".skiff-stage"));
+        let files = stages.filter_map(|stage| fs::read_dir(stage.path()).ok()).flatten().flatten();
+        files.filter_map(|file| file.metadata().ok()).map(|meta| meta.len()).sum()
+    }
+}
+
+/// The number behind `continued at ` in a result.
+#[track_caller]
+fn continued_at(out: &str) -> u64 {
+    let rest = out.split_once(", continued at ").unwrap_or_else(|| panic!("{out}")).1;
+    rest.split_once(',').unwrap().0.parse().unwrap()
+}
+
+#[test]
+fn a_get_goes_on_by_itself_after_each_loss() {
+    let scene = Scene::new();
+    let bytes = content(SIZE, 1);
+    scene.host.put("big", &bytes);
+    let relay = scene.relay(&[Fault::down(2_000_000), Fault::down(1_500_000)]);
+    let ran = scene.run_over(&relay, &["get", "big"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(scene.content("big").unwrap() == bytes);
+    assert_eq!(scene.all_here(), ["big"]);
+    // Each loss is told, and little was sent twice.
+    assert_eq!(ran.err.matches("; connecting again (1)\n").count(), 2, "{}", ran.err);
+    assert_eq!(ran.err.lines().count(), 2, "{}", ran.err);
+    let down = relay.down();
+    assert_eq!((down.len(), down[0], down[1]), (3, 2_000_000, 1_500_000));
+    assert!(down[2] < 1_700_000, "{down:?}");
+}
+
+#[test]
+fn a_put_goes_on_by_itself_after_each_loss() {
+    let scene = Scene::new();
+    let bytes = content(SIZE, 2);
+    scene.write("big", &bytes);
+    scene.host.put("big", b"old");
+    let relay = scene.relay(&[Fault::up(2_000_000), Fault::up(1_500_000)]);
+    let ran = scene.run_over(&relay, &["put", "big"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(scene.host.content("big").unwrap() == bytes);
+    assert_eq!(ran.err.matches("; connecting again (1)\n").count(), 2, "{}", ran.err);
+    let up = relay.up();
+    assert_eq!((up.len(), up[0], up[1]), (3, 2_000_000, 1_500_000));
+    assert!(up[2] < 1_700_000, "{up:?}");
+}
+
+#[test]
+fn a_loss_among_many_files_costs_no_file() {
+    let scene = Scene::new();
+    for i in 0..200 {
+        scene.write(&format!("t/{i}"), &content(10_000 + i, 3));
+    }
+    let relay = scene.relay(&[Fault::up(700_000), Fault::default(), Fault::down(700_000)]);
+    let ran = scene.run_over(&relay, &["put", "-r", "t"]);
+    assert_eq!((ran.code, ran.out().lines().count()), (Some(0), 200), "{ran:?}");
+    let ran = scene.run_over(&relay, &["get", "-r", "t", "-o", "back", "--json"]);
+    assert_eq!((ran.code, ran.out().lines().count(), ran.err.as_str()), (Some(0), 200, ""));
+    assert_eq!(relay.up().len(), 4);
+    for i in 0..200 {
+        assert!(scene.host.content(&format!("t/{i}")).unwrap() == content(10_000 + i, 3), "{i}");
+        assert!(scene.content(&format!("back/{i}")).unwrap() == content(10_000 + i, 3), "{i}");
+    }
+}
+
+#[test]
+fn a_get_that_was_given_up_goes_on_when_asked_to() {
+    let scene = Scene::new();
+    let bytes = content(SIZE, 4);
+    scene.host.put("big", &bytes);
+    let relay = scene.relay(&[Fault::down(2_000_000)]);
+    let ran = scene.run_over(&relay, &["get", "big", "--retries", "0"]);
+    let lost = format!("get big: connection to 127.0.0.1:{} lost: ", relay.port());
+    assert!(ran.failed(1).starts_with(&lost) && ran.out().is_empty(), "{ran:?}");
+    assert_eq!(scene.content("big"), None);
+    let part = fs::metadata(&scene.parts()[0]).unwrap().len();
+    assert!((1_900_000..2_000_000).contains(&part), "{part}");
+    let out = scene.run_over(&relay, &["get", "-c", "big"]).ok();
+    assert_eq!(continued_at(&out), part);
+    assert!(scene.content("big").unwrap() == bytes);
+    assert_eq!(scene.all_here(), ["big"]);
+    let down = relay.down()[1];
+    assert!(down < 3_200_000, "{down}");
+    // Once it is here nothing is fetched again.
+    let out = scene.run_over(&relay, &["get", "-c", "big"]).ok();
+    assert_eq!(continued_at(&out), SIZE as u64);
+    assert_eq!(scene.all_here(), ["big"]);
+    assert!(relay.down()[2] < 10_000);
+}
+
+#[test]
+fn a_put_that_was_given_up_goes_on_when_asked_to() {
+    let scene = Scene::new();
+    let bytes = content(SIZE, 5);
+    scene.write("big", &bytes);
+    scene.host.put("big", b"old");
+    let relay = scene.relay(&[Fault::up(2_000_000)]);
+    let ran = scene.run_over(&relay, &["put", "big", "--retries", "0"]);
+    assert!(ran.failed(1).starts_with("put big: connection to 127.0.0.1:"), "{ran:?}");
+    assert_eq!(scene.host.content("big").unwrap(), b"old");
+    let out = scene.run_over(&relay, &["put", "-c", "big"]).ok();
+    assert!((1_900_000..2_000_000).contains(&continued_at(&out)), "{out}");
+    assert!(scene.host.content("big").unwrap() == bytes);
+    assert!(relay.up()[1] < 3_200_000, "{:?}", relay.up());
+    let out = scene.run_over(&relay, &["put", "-c", "big"]).ok();
+    assert_eq!(continued_at(&out), SIZE as u64);
+    assert!(relay.up()[2] < 10_000, "{:?}", relay.up());
+}
+
+#[test]
+fn without_being_asked_to_a_later_run_begins_anew() {
+    let scene = Scene::new();
+    let bytes = content(SIZE, 6);
+    scene.host.put("big", &bytes);
+    scene.write("up", &bytes);
+    let relay = scene.relay(&[Fault::down(2_000_000), Fault::default(), Fault::up(2_000_000)]);
+    assert_eq!(scene.run_over(&relay, &["get", "big", "--retries", "0"]).code, Some(1));
+    let out = scene.run_over(&relay, &["get", "big"]).ok();
+    assert!(!out.contains("continued"), "{out}");
+    assert!(scene.content("big").unwrap() == bytes);
+    assert_eq!(scene.run_over(&relay, &["put", "up", "--retries", "0"]).code, Some(1));
+    let out = scene.run_over(&relay, &["put", "up"]).ok();
+    assert!(!out.contains("continued"), "{out}");
+    assert!(scene.host.content("up").unwrap() == bytes);
+    assert_eq!(scene.all_here(), ["big", "up"]);
+}
+
+#[test]
+fn what_is_there_already_is_checked_before_anything_is_added_to_it() {
+    let scene = Scene::new();
+    let bytes = content(SIZE, 7);
+    scene.write("source", &bytes);
+    scene.done(&["put", "source", "-o", "big"]);
+
+    // The file on the server becomes another one.
+    let relay = scene.relay(&[Fault::down(2_000_000), Fault::default(), Fault::down(2_000_000)]);
+    assert_eq!(scene.run_over(&relay, &["get", "big", "--retries", "0"]).code, Some(1));
+    let other = content(SIZE, 8);
+    assert!(scene.host.connect().write("big", &other).starts_with("ok "));
+    let out = scene.run_over(&relay, &["get", "-c", "big"]).ok();
+    assert!(!out.contains("continued"), "{out}");
+    assert!(scene.content("big").unwrap() == other);
+    fs::remove_file(scene.here.path().join("big")).unwrap();
+
+    // The partial file is damaged, and the server has never read the file, which came past it.
+    scene.host.put("big", &other);
+    assert_eq!(scene.run_over(&relay, &["get", "big", "--retries", "0"]).code, Some(1));
+    let part = scene.parts().remove(0);
+    let mut damaged = fs::read(&part).unwrap();
+    damaged[1000] ^= 1;
+    fs::write(&part, damaged).unwrap();
+    _ = scene.run_over(&relay, &["get", "-c", "big"]).ok();
+    assert!(scene.content("big").unwrap() == other);
+    assert_eq!(scene.all_here(), ["big", "source"]);
+}
+
+#[test]
+fn a_local_file_that_has_changed_is_not_added_to_what_is_staged() {
+    let scene = Scene::new();
+    scene.write("big", &content(SIZE, 9));
+    let relay = scene.relay(&[Fault::up(2_000_000)]);
+    assert_eq!(scene.run_over(&relay, &["put", "big", "--retries", "0"]).code, Some(1));
+    let other = content(SIZE, 10);
+    scene.write("big", &other);
+    let out = scene.run_over(&relay, &["put", "-c", "big"]).ok();
+    assert!(!out.contains("continued"), "{out}");
+    assert!(scene.host.content("big").unwrap() == other);
+}
+
+#[test]
+fn a_line_that_always_breaks_is_given_up_after_the_tries() {
+    let scene = Scene::new();
+    scene.host.put("big", &content(SIZE, 11));
+    scene.have(&["a", "b", "c"]);
+    // Not even a reply comes through.
+    let relay = scene.relay(&[Fault::down(0); 10]);
+    let ran = scene.run_over(&relay, &["get", "big", "--retries", "2"]);
+    assert_eq!(ran.code, Some(1));
+    let lines: Vec<_> = ran.err.lines().collect();
+    assert_eq!(lines.len(), 3, "{}", ran.err);
+    assert!(lines[0].ends_with("; connecting again (1)") && lines[1].ends_with("; connecting again (2)"), "{lines:?}");
+    assert!(lines[2].starts_with("host-cli: get big: connection to "), "{lines:?}");
+    assert_eq!(relay.up().len(), 3);
+    // What is left is summed up.
+    let ran = scene.run_over(&relay, &["put", "a", "b", "c", "--retries", "0"]);
+    let lines: Vec<_> = ran.err.lines().collect();
+    assert_eq!(lines.len(), 2, "{}", ran.err);
+    assert!(lines[0].starts_with("host-cli: put a: connection to "), "{lines:?}");
+    assert_eq!(lines[1], "host-cli: put: 2 files more for the same reason");
+}
+
+#[test]
+fn ctrl_c_stops_a_get_which_can_go_on_later() {
+    let scene = Scene::new();
+    let bytes = content(SIZE, 12);
+    scene.host.put("big", &bytes);
+    let relay = scene.relay(&[Fault::down(2_000_000).silently()]);
+    let running = Running::start(scene.command_to(relay.port()).args(["get", "big"]));
+    assert!(eventually(|| relay.down() == [2_000_000]), "{:?}", relay.down());
+    assert!(eventually(|| running.catches(Signal::INT)));
+    running.signal(Signal::INT);
+    let ran = running.wait();
+    assert_eq!(ran.failed(130), "get big: cancelled; -c continues");
+    assert_eq!((scene.content("big"), scene.parts().len()), (None, 1));
+    let out = scene.run_over(&relay, &["get", "-c", "big"]).ok();
+    assert!(continued_at(&out) > 1_900_000, "{out}");
+    assert!(scene.content("big").unwrap() == bytes);
+    assert_eq!(scene.all_here(), ["big"]);
+}
+
+#[test]
+fn ctrl_c_stops_a_put_and_leaves_the_old_file() {
+    let scene = Scene::new();
+    // More than all sockets on the way can hold.
+    scene.write("big", &vec![13; 50_000_000]);
+    scene.host.put("big", b"old");
+    let relay = scene.relay(&[Fault::up(2_000_000).silently()]);
+    let mut running = Running::start(scene.command_to(relay.port()).args(["put", "big"]));
+    assert!(eventually(|| relay.up() == [2_000_000] && scene.staged() > 1_900_000), "{:?}", relay.up());
+    assert!(eventually(|| running.catches(Signal::INT)));
+    // The first one waits for the server, which hears nothing of it; another one does not.
+    assert!(eventually(|| running.has_ended() || {
+        running.signal(Signal::INT);
+        false
+    }));
+    let ran = running.wait();
+    assert!(ran.failed(130).starts_with("put"), "{ran:?}");
+    assert_eq!(scene.host.content("big").unwrap(), b"old");
+    drop(relay);
+    // The line is dead, not the server.
+    scene.have(&["small"]);
+    scene.done(&["put", "small"]);
+}
+
+#[test]
+fn ctrl_c_ends_a_script_with_130() {
+    let scene = Scene::new();
+    scene.host.put("big", &content(SIZE, 14));
+    let relay = scene.relay(&[Fault::down(2_000_000).silently()]);
+    let mut running = Running::start(scene.command_to(relay.port()).stdin(std::process::Stdio::piped()));
+    running.say("get big\nls\n");
+    assert!(eventually(|| relay.down() == [2_000_000]), "{:?}", relay.down());
+    assert!(eventually(|| running.catches(Signal::INT)));
+    running.signal(Signal::INT);
+    let ran = running.wait();
+    assert_eq!((ran.failed(130), ran.out()), ("line 1: get big: cancelled; -c continues", ""));
+}

@@ -1,0 +1,237 @@
+//! Which files, from where to where: globs, existing files, standard input and output, links.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+use skiff_tests::programs::{run, run_with};
+
+use crate::{Scene, content, timeless};
+
+#[test]
+fn several_files_go_and_one_that_fails_does_not_stop_the_others() {
+    let scene = Scene::new();
+    scene.have(&["a", "b", "d/c"]);
+    let ran = scene.run(&["put", "a", "none", "d/c", "b"]);
+    assert_eq!(ran.failed(1), "put none: No such file or directory");
+    assert_eq!(scene.all_there(), ["a", "b", "c"]);
+    let ran = scene.run(&["get", "a", "none", "c", "-o", "new/"]);
+    assert_eq!(ran.failed(1), "get none: no such file on the server");
+    assert_eq!(ran.out().lines().count(), 2);
+    scene.is_here("new/a", "a");
+    scene.is_here("new/c", "d/c");
+}
+
+#[test]
+fn put_stores_under_the_name_or_in_the_directory_that_is_asked_for() {
+    let scene = Scene::new();
+    scene.have(&["a.txt", "d/b.txt"]);
+    let out = scene.run(&["put", "a.txt", "-o", "x/y.txt"]).ok();
+    assert!(out.ends_with(", stored as x/y.txt\n"), "{out}");
+    let out = scene.run(&["put", "a.txt", "d/b.txt", "-o", "data/"]).ok();
+    assert!(out.contains("put d/b.txt: ") && out.ends_with(", stored as data/b.txt\n"), "{out}");
+    assert_eq!(scene.all_there(), ["data/", "data/a.txt", "data/b.txt", "x/", "x/y.txt"]);
+    scene.is_there("data/b.txt", "d/b.txt");
+    // Two files that would have one name.
+    scene.have(&["e/b.txt"]);
+    let ran = scene.run(&["put", "d/b.txt", "e/b.txt"]);
+    assert_eq!(ran.failed(1), "put e/b.txt: another file of this command is stored as b.txt");
+    scene.is_there("b.txt", "d/b.txt");
+    // A file on the server is replaced.
+    scene.done(&["put", "e/b.txt"]);
+    scene.is_there("b.txt", "e/b.txt");
+}
+
+#[test]
+fn a_local_file_is_kept_and_the_new_one_numbered_unless_it_is_to_be_replaced() {
+    let scene = Scene::new();
+    scene.serve(&["notes.txt", "d/a.tar.gz", "plain"]);
+    scene.write("notes.txt", b"mine");
+    let out = scene.run(&["get", "notes.txt"]).ok();
+    assert_eq!(
+        timeless(&out),
+        "get notes.txt: 9 bytes, crc32c 5ec38429, saved as notes(1).txt since notes.txt exists (-f replaces it)\n"
+    );
+    let out = scene.run(&["get", "notes.txt"]).ok();
+    assert!(out.contains(", saved as notes(2).txt since notes.txt exists"), "{out}");
+    scene.is_here("notes.txt", "mine");
+    scene.is_here("notes(2).txt", "notes.txt");
+    for name in ["d/a.tar.gz", "plain"] {
+        for _ in 0..2 {
+            scene.done(&["get", name]);
+        }
+    }
+    scene.is_here("a.tar(1).gz", "d/a.tar.gz");
+    scene.is_here("plain(1)", "plain");
+
+    fs::set_permissions(scene.here.path().join("notes.txt"), fs::Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(timeless(&scene.run(&["get", "-f", "notes.txt"]).ok()), "get notes.txt: 9 bytes, crc32c 5ec38429\n");
+    scene.is_here("notes.txt", "notes.txt");
+    let mode = fs::metadata(scene.here.path().join("notes.txt")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
+    assert!(!scene.all_here().iter().any(|name| name.contains("skiff-part")), "{:?}", scene.all_here());
+    // Where a directory stands the file goes into it, as everywhere.
+    fs::create_dir(scene.here.path().join("dir")).unwrap();
+    scene.done(&["get", "plain", "-o", "dir"]);
+    scene.is_here("dir/plain", "plain");
+}
+
+#[test]
+fn with_replacing_two_files_of_one_name_are_not_fetched_over_each_other() {
+    let scene = Scene::new();
+    scene.serve(&["a/x", "b/x"]);
+    let ran = scene.run(&["get", "-f", "a/x", "b/x"]);
+    assert_eq!(ran.failed(1), "get b/x: another file of this command is saved as x");
+    scene.is_here("x", "a/x");
+    let out = scene.run(&["get", "a/x", "b/x", "-o", "new/"]).ok();
+    assert!(out.contains("saved as new/x(1) since new/x exists"), "{out}");
+}
+
+#[test]
+fn neither_a_device_nor_what_a_link_points_to_is_written_over() {
+    let scene = Scene::new();
+    scene.serve(&["f"]);
+    scene.have(&["target"]);
+    symlink("target", scene.here.path().join("f")).unwrap();
+    // The link is a name that is taken.
+    assert!(scene.run(&["get", "f"]).ok().contains("saved as f(1) since f exists"));
+    scene.done(&["get", "-f", "f"]);
+    scene.is_here("target", "target");
+    scene.is_here("f", "f");
+    assert!(fs::symlink_metadata(scene.here.path().join("f")).unwrap().is_file());
+    for options in [&[][..], &["-f"]] {
+        let ran = run(scene.command().args(["get", "f", "-o", "/dev/null"]).args(options));
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+    }
+    use std::os::unix::fs::FileTypeExt as _;
+    assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+}
+
+#[test]
+fn globs_choose_on_the_server() {
+    let scene = Scene::new();
+    scene.serve(&["a.txt", "b.txt", "c.bin", "[x].txt", ".hidden.txt", "logs/1.txt", "logs/2.txt", "old/1.txt"]);
+    let ls = |pattern: &str| scene.run(&["ls", pattern]).ok();
+    assert_eq!(ls("*.txt"), "[x].txt\na.txt\nb.txt\n");
+    assert_eq!(ls("?.txt"), "a.txt\nb.txt\n");
+    assert_eq!(ls("[bc].*"), "b.txt\nc.bin\n");
+    assert_eq!(ls("{a,c}.*"), "a.txt\nc.bin\n");
+    assert_eq!(ls("*/1.txt"), "logs/1.txt\nold/1.txt\n");
+    assert_eq!(ls("*"), "[x].txt\na.txt\nb.txt\nc.bin\nlogs/\nold/\n");
+    // A name that exists as it stands is that name.
+    assert_eq!(ls("[x].txt"), "[x].txt\n");
+    assert_eq!(ls("\\[x].txt"), "[x].txt\n");
+    assert_eq!(ls("[ab].txt"), "a.txt\nb.txt\n");
+    assert_eq!(scene.run(&["ls", "*.zip"]).failed(1), "ls *.zip: matches nothing on the server");
+    assert_eq!(scene.run(&["ls", "none/*"]).code, Some(1));
+
+    assert_eq!(scene.run(&["cat", "?.txt"]).ok(), "a.txtb.txt");
+    assert_eq!(scene.run(&["get", "l*"]).failed(1), "get l*: matches directories only on the server");
+    assert_eq!(scene.run(&["get", "{?.txt,logs/*}", "-o", "x/"]).code, Some(1), "no `/` within braces");
+    scene.done(&["get", "*.txt", "logs/*", "a.txt", "-o", "new/"]);
+    assert_eq!(fs::read_dir(scene.here.path().join("new")).unwrap().count(), 5);
+    assert_eq!(scene.run(&["sum", "logs/*"]).ok().lines().count(), 2);
+    assert_eq!(scene.run(&["stat", "*"]).ok().lines().count(), 6);
+    assert_eq!(scene.run(&["rm", "*.txt", "logs/*"]).ok().lines().count(), 5);
+    assert_eq!(scene.run(&["rmdir", "l*"]).ok(), "rmdir logs: removed\n");
+    assert_eq!(scene.run(&["rmdir", "c*"]).failed(1), "rmdir c*: matches no directory on the server");
+    assert_eq!(scene.all_there(), [".hidden.txt", "c.bin", "old/", "old/1.txt"]);
+}
+
+#[test]
+fn globs_choose_local_files() {
+    let scene = Scene::new();
+    scene.have(&["a.txt", "b.txt", "c.bin", "[x].txt", ".hidden.txt", "d/1.txt"]);
+    scene.done(&["put", "?.txt", "*/1.txt"]);
+    assert_eq!(scene.all_there(), ["1.txt", "a.txt", "b.txt"]);
+    scene.done(&["put", "[x].txt"]);
+    scene.is_there("[x].txt", "[x].txt");
+    assert_eq!(scene.run(&["put", "*.zip"]).failed(1), "put *.zip: matches nothing here");
+    assert_eq!(scene.run(&["put", "d*"]).failed(1), "put d*: matches directories only here");
+}
+
+#[test]
+fn standard_input_and_output_carry_files() {
+    let scene = Scene::new();
+    let bytes = content(3_000_000, 9);
+    let ran = run_with(scene.command().args(["put", "-", "-o", "d/pipe"]), &bytes);
+    let out = ran.ok();
+    assert!(out.starts_with("put -: 3000000 bytes, ") && out.ends_with(", stored as d/pipe\n"), "{out}");
+    assert!(scene.host.content("d/pipe").unwrap() == bytes);
+    scene.serve(&["small"]);
+    let ran = scene.run(&["get", "d/pipe", "small", "-o", "-"]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+    assert!(ran.bytes == [bytes.as_slice(), b"small"].concat(), "nothing but the data");
+    assert_eq!(scene.all_here(), Vec::<String>::new());
+    // Nothing on standard input is an empty file.
+    assert!(scene.run(&["put", "-", "-o", "empty"]).ok().starts_with("put -: 0 bytes"));
+    assert_eq!(scene.host.content("empty").unwrap(), b"");
+    let ran = scene.run(&["put", "-"]);
+    assert_eq!(ran.failed(2), "put: standard input has no name: give one with -o NAME");
+    let ran = scene.run(&["get", "none", "small", "-o", "-"]);
+    assert_eq!((ran.failed(1), ran.out()), ("get none: no such file on the server", "small"));
+    // What standard input is spooled to goes where TMPDIR says.
+    let ran = run_with(scene.command().env("TMPDIR", "/nonexistent").args(["put", "-", "-o", "x"]), "x");
+    assert_eq!(ran.failed(1), "put -: No such file or directory");
+}
+
+#[test]
+fn a_full_device_is_told() {
+    if !std::path::Path::new("/dev/full").exists() {
+        return skiff_tests::programs::skip("a_full_device_is_told", "there is no /dev/full");
+    }
+    let scene = Scene::new();
+    scene.host.put("f", &content(100_000, 1));
+    for words in [&["ls"][..], &["cat", "f"], &["get", "f", "-o", "-"]] {
+        let command = scene.command();
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", r#"exec "$@" > /dev/full"#, "sh"]);
+        let ran = run(shell.arg(command.get_program()).args(command.get_args()).args(words));
+        assert!(ran.failed(1).contains("No space left on device"), "{words:?} {ran:?}");
+    }
+}
+
+#[test]
+fn names_with_spaces_accents_and_other_scripts_go_both_ways() {
+    let scene = Scene::new();
+    let names = ["a b.txt", "olá.txt", "日本/名前", "emoji 😀", "%20+&?"];
+    scene.have(&names);
+    for name in names {
+        let out = scene.run(&["put", "-o", name, "--", name]).ok();
+        assert!(out.starts_with(&format!("put {name}: ")), "{out}");
+        scene.is_there(name, name);
+        scene.done(&["get", "-o", "back", "-f", "--", name]);
+        scene.is_here("back", name);
+    }
+    scene.have(&["-dash"]);
+    scene.done(&["put", "--", "-dash"]);
+    scene.done(&["get", "-f", "-o", "back", "--", "-dash"]);
+    scene.is_here("back", "-dash");
+    let listed = scene.run(&["ls", "-R"]).ok();
+    for name in names {
+        assert!(listed.lines().any(|line| line == name), "{name}\n{listed}");
+    }
+}
+
+#[test]
+fn a_local_name_that_is_not_text_can_be_sent_under_another() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let scene = Scene::new();
+    let odd = std::ffi::OsStr::from_bytes(b"odd\xff");
+    fs::write(scene.here.path().join(odd), "content").unwrap();
+    let ran = run(scene.command().arg("put").arg(odd));
+    assert!(ran.failed(1).ends_with("the name is not UTF-8: give another with -o NAME"), "{ran:?}");
+    _ = run(scene.command().arg("put").arg(odd).args(["-o", "good"])).ok();
+    scene.is_there("good", "content");
+}
+
+#[test]
+fn a_read_only_server_is_told_of_in_one_line_a_file() {
+    let scene = Scene::with(|setup| setup.store.read_only = true);
+    scene.serve(&["f"]);
+    scene.have(&["f"]);
+    for words in [&["put", "f"][..], &["rm", "f"], &["mv", "f", "g"], &["mkdir", "d"], &["rmdir", "d"]] {
+        let ran = scene.run(words);
+        assert!(ran.failed(1).contains("read-only") || ran.failed(1).contains("takes no changes"), "{ran:?}");
+    }
+    assert_eq!(scene.all_there(), ["f"]);
+}

@@ -1,0 +1,138 @@
+//! Directories with everything in them, both ways.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use crate::{Scene, THEN, below, set_time, time_of};
+
+#[test]
+fn a_tree_goes_up_and_comes_back_as_it_was() {
+    let scene = Scene::new();
+    scene.have(&["t/a", "t/b c", "t/sub/d", "t/sub/deep/er/e"]);
+    fs::create_dir_all(scene.here.path().join("t/empty/inner")).unwrap();
+    set_time(&scene.here.path().join("t/sub/d"), THEN);
+    let out = scene.run(&["put", "-r", "t"]).ok();
+    assert!(out.lines().any(|line| line == "put t/empty/inner/: made"), "{out}");
+    assert_eq!(scene.all_there(), scene.all_here());
+    scene.is_there("t/sub/deep/er/e", "t/sub/deep/er/e");
+    scene.done(&["get", "-r", "t", "-o", "copy"]);
+    assert_eq!(below(&scene.here.path().join("copy")), below(&scene.here.path().join("t")));
+    scene.is_here("copy/b c", "t/b c");
+    assert_eq!(time_of(&scene.here.path().join("copy/sub/d")), THEN);
+    assert!(!scene.host.root().join(".skiff-part").exists());
+}
+
+#[test]
+fn where_a_tree_goes_is_said_as_for_files() {
+    let scene = Scene::new();
+    scene.have(&["t/a", "t/sub/b"]);
+    scene.done(&["put", "-r", "t", "-o", "copy"]);
+    scene.done(&["put", "-r", "t/", "-o", "in/"]);
+    assert_eq!(
+        scene.all_there(),
+        ["copy/", "copy/a", "copy/sub/", "copy/sub/b", "in/", "in/t/", "in/t/a", "in/t/sub/", "in/t/sub/b"]
+    );
+    let here = |words: &[&str]| {
+        let scene = Scene { here: tempfile::tempdir().unwrap(), host: skiff_tests::host::Host::start() };
+        scene.serve(&["logs/1", "logs/old/2", "top"]);
+        scene.done(words);
+        scene.all_here()
+    };
+    assert_eq!(here(&["get", "-r", "logs"]), ["logs/", "logs/1", "logs/old/", "logs/old/2"]);
+    assert_eq!(here(&["get", "-r", "logs", "-o", "copy"]), ["copy/", "copy/1", "copy/old/", "copy/old/2"]);
+    assert_eq!(
+        here(&["get", "-r", "logs/", "-o", "copy/"]),
+        ["copy/", "copy/logs/", "copy/logs/1", "copy/logs/old/", "copy/logs/old/2"]
+    );
+    for root in [".", "/"] {
+        assert_eq!(here(&["get", "-r", root]), ["logs/", "logs/1", "logs/old/", "logs/old/2", "top"], "{root}");
+    }
+    assert_eq!(here(&["get", "-r", "*"]), ["logs/", "logs/1", "logs/old/", "logs/old/2", "top"]);
+    assert_eq!(here(&["get", "-r", "top", "logs/old"]), ["old/", "old/2", "top"]);
+}
+
+#[test]
+fn what_is_here_goes_into_the_root() {
+    let scene = Scene::new();
+    scene.have(&["a", "d/b"]);
+    scene.done(&["put", "-r", "."]);
+    assert_eq!(scene.all_there(), ["a", "d/", "d/b"]);
+    // Hidden names are the server's to refuse; the others go.
+    scene.have(&[".git/config", "e"]);
+    let ran = scene.run(&["put", "-r", "."]);
+    assert_eq!(ran.failed(1), "put .git/config: hidden names are not allowed here (denied)");
+    scene.is_there("e", "e");
+    assert_eq!(scene.all_there(), ["a", "d/", "d/b", "e"]);
+}
+
+#[test]
+fn a_tree_is_sent_without_what_is_no_file_and_what_lies_outside() {
+    let scene = Scene::new();
+    scene.have(&["t/real", "secret"]);
+    let at = |name: &str| scene.here.path().join(name);
+    symlink("real", at("t/inside")).unwrap();
+    symlink("../secret", at("t/outside")).unwrap();
+    symlink("/etc", at("t/etc")).unwrap();
+    symlink("none", at("t/dangling")).unwrap();
+    symlink(".", at("t/loop")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(at("t/socket")).unwrap();
+    let fifo = std::process::Command::new("mkfifo").arg(at("t/fifo")).status();
+    let ran = scene.run(&["put", "-r", "t"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(scene.all_there(), ["t/", "t/inside", "t/real"]);
+    scene.is_there("t/inside", "t/real");
+    let mut left_out = vec![
+        "host-cli: put t/dangling: left out, a link to nothing",
+        "host-cli: put t/etc: left out, a link that leads out of the tree",
+        "host-cli: put t/loop: left out, a link to a directory",
+        "host-cli: put t/outside: left out, a link that leads out of the tree",
+        "host-cli: put t/socket: left out, not a regular file",
+    ];
+    if fifo.is_ok_and(|status| status.success()) {
+        left_out.insert(2, "host-cli: put t/fifo: left out, not a regular file");
+    }
+    assert_eq!(ran.err.lines().collect::<Vec<_>>(), left_out);
+    assert_eq!(scene.run(&["put", "-rq", "t"]).ok(), "");
+}
+
+#[test]
+fn a_tree_is_not_fetched_through_a_local_link() {
+    let scene = Scene::new();
+    scene.serve(&["t/a", "t/link/b", "t/file/c", "t/z"]);
+    let outside = tempfile::tempdir().unwrap();
+    fs::create_dir(scene.here.path().join("t")).unwrap();
+    symlink(outside.path(), scene.here.path().join("t/link")).unwrap();
+    scene.have(&["t/file"]);
+    for options in [&[][..], &["-f"], &["-c"]] {
+        let ran = scene.run(&[&["get", "-r", "t"], options].concat());
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        assert!(ran.err.contains("get t/link/b: a link is here; a tree is not fetched through it\n"), "{}", ran.err);
+        assert!(ran.err.contains("get t/file/c: a file is here where a directory belongs\n"), "{}", ran.err);
+        assert!(ran.err.lines().all(|line| line.starts_with("host-cli: get ")), "{}", ran.err);
+        assert!(below(outside.path()).is_empty());
+        scene.is_here("t/z", "t/z");
+    }
+    scene.is_here("t/file", "t/file");
+    // A link that the user names is the user's own.
+    let into = scene.here.path().join("named");
+    symlink(outside.path(), &into).unwrap();
+    scene.done(&["get", "-r", "t", "-o", "named"]);
+    assert_eq!(below(outside.path()), ["t/", "t/a", "t/file/", "t/file/c", "t/link/", "t/link/b", "t/z"]);
+}
+
+#[test]
+fn a_tree_that_is_there_is_kept_or_replaced_file_by_file() {
+    let scene = Scene::new();
+    scene.serve(&["t/a", "t/b"]);
+    scene.write("t/a", b"mine");
+    let out = scene.run(&["get", "-r", "t"]).ok();
+    assert!(out.contains("saved as t/a(1) since t/a exists"), "{out}");
+    scene.is_here("t/a", "mine");
+    scene.is_here("t/b", "t/b");
+    scene.done(&["get", "-rf", "t"]);
+    scene.is_here("t/a", "t/a");
+    // Continuing finds everything there.
+    let out = scene.run(&["get", "-rc", "t"]).ok();
+    assert!(out.lines().all(|line| line.contains("continued at 3")), "{out}");
+    assert_eq!(scene.all_here(), ["t/", "t/a", "t/a(1)", "t/b"]);
+}
