@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::text::Text;
+
 /// The longest name of the protocol, in bytes.
 pub const MAX_NAME: usize = 255;
 
@@ -117,27 +119,11 @@ impl<'a> Name<'a> {
         let start = self.0.len() - self.file_name().len();
         let leading = self.file_name().bytes().take_while(|&b| b == b'.').count();
         let dot = self.file_name()[leading..].rfind('.').map_or(self.0.len(), |at| start + leading + at);
-        let mut digits = [0; 12];
-        digits[11] = b')';
-        let mut at = 11;
-        let mut rest = number;
-        loop {
-            at -= 1;
-            digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
-        }
-        at -= 1;
-        digits[at] = b'(';
-        let number = &digits[at..];
-        let len = self.0.len() + number.len();
-        let out = buffer.get_mut(..len).ok_or(NameError::TooLong)?;
-        out[..dot].copy_from_slice(&self.0.as_bytes()[..dot]);
-        out[dot..dot + number.len()].copy_from_slice(number);
-        out[dot + number.len()..].copy_from_slice(&self.0.as_bytes()[dot..]);
-        Name::parse(out, max)
+        let (before, after) = self.0.split_at(dot);
+        let mut text = Text::new(buffer);
+        text.str(before).str("(").num(number.into()).str(")").str(after);
+        let len = text.finish().ok_or(NameError::TooLong)?;
+        Name::parse(&buffer[..len], max)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A server without I/O: a [`ServerSession`] and a [`MemoryStore`], driven in memory by a loop as plain as it gets.
 //!
 //! The test is the network and the clock: it hands bytes over in the pieces it likes, takes what comes back, says how much
-//! the client reads, and sets the time. [`Server`] is a [`Link`], for the vectors.
+//! the client reads, and sets the time. [`Server`] is a [`Link`](crate::vector::Link), for the vectors.
 
 use core::time::Duration;
 use std::collections::VecDeque;

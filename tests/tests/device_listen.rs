@@ -1,8 +1,9 @@
 //! The embedded server behind loopback ports, asked byte by byte.
 
+use core::time::Duration;
 use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use skiff_proto::crc::crc32c;
 use skiff_tests::device::Device;
@@ -239,7 +240,7 @@ fn a_transfer_goes_on_after_quit_and_a_control_connection_during_it() {
 #[test]
 fn a_data_port_that_nobody_offered_is_reset() {
     let device = Device::start();
-    let addr = std::net::SocketAddr::new(device.addr().ip(), device.data_ports()[0]);
+    let addr = core::net::SocketAddr::new(device.addr().ip(), device.data_ports()[0]);
     assert_eq!(read_to_end(&mut connect(addr)), (Vec::new(), End::Reset));
 }
 

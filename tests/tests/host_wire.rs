@@ -11,6 +11,7 @@ use skiff_host::server::PortRange;
 use skiff_proto::MinRate;
 use skiff_proto::crc::crc32c;
 use skiff_tests::host::{Host, Setup};
+use skiff_tests::programs::skip;
 use skiff_tests::sans_io::message;
 use skiff_tests::vector::{Cut, Pacing, Vector, load_all, play};
 use skiff_tests::wire::{End, Wire, connect_from, eventually, read_to_end};
@@ -64,7 +65,7 @@ fn the_capture_of_the_original_system_is_replayed_byte_for_byte() {
     let port = 62346;
     let free = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
     if !free {
-        eprintln!("SKIPPED in part: port {port} is taken, so another one is announced");
+        skip("the_capture_of_the_original_system", &format!("in part: port {port} is taken, another one is announced"));
     }
     let host = Host::with(|setup| {
         setup.server.data_ports = if free { PortRange::new(port, port) } else { None };
@@ -254,7 +255,7 @@ fn a_stranger_on_a_data_port_is_reset_and_the_owner_gets_through() {
     let port = wire.ask("get f");
     let addr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port.parse().unwrap());
     let Ok(mut stranger) = connect_from(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)), addr) else {
-        eprintln!("SKIPPED: this machine has no second loopback address");
+        skip("a_stranger_on_a_data_port", "this machine has no second loopback address");
         return;
     };
     assert_eq!(read_to_end(&mut stranger), (Vec::new(), End::Reset));
