@@ -24,7 +24,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{debug, info, warn};
 
 use super::batch::Batch;
-use super::data::{self, Names, Purpose};
+use super::data::{self, Purpose};
+use super::names::{self, Names};
 use super::output::{Listing, Output, Reading};
 use super::work::{self, Change, Done, StopOnDrop, Write};
 use super::{Phase, Shared};
@@ -339,7 +340,7 @@ impl Connection {
                     },
                     Request::Ls => {
                         let store = store.clone();
-                        self.spawn(move |_| data::names(&store));
+                        self.spawn(move |_| Done::Names(names::count(&store)));
                         Ok(())
                     }
                     Request::Resume { size, name } => {

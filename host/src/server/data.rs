@@ -5,8 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::io;
 use std::sync::Arc;
 
-use skiff_proto::name::{MAX_NAME, Name};
-use skiff_proto::store::EntryKind;
+use skiff_proto::name::MAX_NAME;
 use skiff_proto::transfer::{Incoming, Outgoing, TransferError};
 use skiff_proto::{ErrorCode, Payload, Refusal};
 use tokio::net::TcpStream;
@@ -15,9 +14,9 @@ use tracing::{debug, info, warn};
 
 use super::input::{Scratch, append};
 use super::ports::Claim;
-use super::work::{Done, parse};
+use super::work::parse;
 use super::{Phase, Running, Shared, output, would_block};
-use crate::store::{Cursor, DirStore, File, Stage};
+use crate::store::{DirStore, File, Stage};
 
 /// Names that a taken one is tried as: `report(1).txt` and so on.
 const NUMBERS: u32 = 100_000;
@@ -201,63 +200,4 @@ fn commit_new(store: &DirStore, stage: &mut Stage, name: &str) -> Result<String,
         candidate = name.numbered(number, MAX_NAME, &mut buffer).map_err(|_| Refusal::from(ErrorCode::BadName))?;
     }
     Err(ErrorCode::Exists.into())
-}
-
-/// How many bytes the names have that a classic `ls` shows, joined by LF.
-pub(super) fn names(store: &DirStore) -> Done {
-    let count = || {
-        let mut names = Names::new(store.list(None)?);
-        let mut length = 0;
-        while names.next(store, u64::MAX)? {
-            length += names.take().len() as u64;
-        }
-        Ok(length)
-    };
-    Done::Names(count())
-}
-
-/// The names that a classic `ls` shows, a piece at a time: a directory of any size needs no memory of its size.
-#[derive(Debug)]
-pub(super) struct Names {
-    cursor: Cursor,
-    /// The next piece: names, each but the first of all with the LF before it.
-    piece: Vec<u8>,
-    begun: bool,
-}
-
-/// Bytes of names in a piece, a little more with the last one.
-const PIECE: usize = 32 * 1024;
-
-impl Names {
-    pub(super) const fn new(cursor: Cursor) -> Self {
-        Self { cursor, piece: Vec::new(), begun: false }
-    }
-
-    /// Composes the next piece of at most `room` bytes; false if there is no further name that fits.
-    pub(super) fn next(&mut self, store: &DirStore, room: u64) -> Result<bool, Refusal> {
-        let (piece, begun) = (&mut self.piece, &mut self.begun);
-        let mut full = false;
-        while !full
-            && piece.len() < PIECE
-            && store.next_entry(&mut self.cursor, &mut |entry| {
-                if !matches!(entry.kind, EntryKind::File(_)) || !Name::is_classic(entry.name) {
-                    return;
-                }
-                let name = entry.name.as_str().as_bytes();
-                full = (piece.len() + usize::from(*begun) + name.len()) as u64 > room;
-                if !full {
-                    if core::mem::replace(begun, true) {
-                        piece.push(b'\n');
-                    }
-                    piece.extend_from_slice(name);
-                }
-            })?
-        {}
-        Ok(!self.piece.is_empty())
-    }
-
-    /// The piece, which leaves.
-    pub(super) fn take(&mut self) -> Vec<u8> {
-        core::mem::take(&mut self.piece)
-    }
 }

@@ -9,6 +9,7 @@
 //! | `batch` | several changes made durable together |
 //! | `work` | what must not be done on the spot, since it waits for the disk |
 //! | `ports`, `data` | classic data connections |
+//! | `names` | what a classic `ls` shows |
 //!
 //! A control connection is one task. It waits for its socket without holding a buffer; when bytes come, it moves
 //! them through its session, the store and back out until the socket would block. Whatever waits for the disk to be
@@ -20,6 +21,7 @@ mod connection;
 mod data;
 mod input;
 mod listen;
+mod names;
 pub mod options;
 mod output;
 mod ports;
