@@ -183,11 +183,21 @@ impl Connection {
         self.session.handle_timeout(now);
     }
 
-    /// Does one thing that can be done at once; false if there is none.
+    /// Does one thing that can be done at once; false if there is none, and then what waits for the socket has gone out as
+    /// far as it takes it.
     fn step(&mut self) -> io::Result<bool> {
-        if self.broken || !self.output.has_room() && !self.output.flush(&self.stream)? {
+        if self.broken {
             return Ok(false);
         }
+        let moved = (self.output.has_room() || self.output.flush(&self.stream)?) && self.advance()?;
+        if !moved {
+            self.output.flush(&self.stream)?;
+        }
+        Ok(moved)
+    }
+
+    /// [`Connection::step`], with room for output.
+    fn advance(&mut self) -> io::Result<bool> {
         if self.session.has_output() {
             self.output.transmit(&mut self.session);
             return Ok(true);
@@ -210,36 +220,31 @@ impl Connection {
         }
         if self.work.is_some() || self.waiting.is_some() {
             self.batch.close(&self.shared.store);
-            self.output.flush(&self.stream)?;
             return Ok(false);
         }
         if self.event() {
             return Ok(true);
         }
         if self.session.is_sending() {
-            if self.send()? {
-                return Ok(true);
-            }
-            self.output.flush(&self.stream)?;
-            return Ok(false);
+            return self.send();
         }
-        if !self.batch.is_full() && self.receive()? {
-            return Ok(true);
-        }
-        self.output.flush(&self.stream)?;
-        Ok(false)
+        Ok(!self.batch.is_full() && self.receive()?)
+    }
+
+    /// True if the session can use what the peer sends next.
+    pub(super) fn wants_input(&self) -> bool {
+        let receiving = matches!(self.session.payload(), Some(Payload::Receive { .. }));
+        !self.ended && (receiving || self.session.want_read() > 0)
     }
 
     /// Sleeps until there is something to do.
     async fn wait(&mut self) -> io::Result<()> {
-        let receiving = matches!(self.session.payload(), Some(Payload::Receive { .. }));
-        let reads = !self.ended
+        let reads = self.wants_input()
             && self.input.is_empty()
             && self.work.is_none()
             && self.waiting.is_none()
             && !self.batch.is_full()
-            && self.output.is_empty()
-            && (receiving || self.session.want_read() > 0);
+            && self.output.is_empty();
         let writes = !self.output.is_empty() || self.session.is_sending();
         let interest = match (reads, writes) {
             (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
@@ -389,8 +394,7 @@ impl Connection {
     }
 
     fn read(&mut self, opened: Opened, offset: u64, length: Option<u64>) -> Result<(), InvalidState> {
-        let ranged = opened.and_then(|(file, stat)| Ok((clamp_range(offset, length, stat.size)?, file, stat)));
-        match ranged {
+        match ranged(opened, offset, length) {
             Ok((length, file, stat)) => {
                 let tag = self.shared.store.tag(&file);
                 self.session.answer(Answer::Read { length, size: stat.size, tag })?;
@@ -406,8 +410,7 @@ impl Connection {
     }
 
     fn sum(&mut self, opened: Opened, offset: u64, length: Option<u64>) -> Result<(), InvalidState> {
-        let ranged = opened.and_then(|(file, stat)| Ok((clamp_range(offset, length, stat.size)?, file, stat)));
-        match ranged {
+        match ranged(opened, offset, length) {
             Ok((length, _, stat)) if offset == 0 && length == stat.size && stat.crc.is_some() => {
                 self.session.answer(Answer::Sum { length, crc: stat.crc.unwrap_or_default() })
             }
@@ -563,4 +566,10 @@ impl Connection {
     pub(super) const fn peer(&self) -> SocketAddr {
         self.peer
     }
+}
+
+/// The bytes of a file that a `read` or `sum` concerns.
+fn ranged(opened: Opened, offset: u64, length: Option<u64>) -> Result<(u64, File, Stat), Refusal> {
+    let (file, stat) = opened?;
+    Ok((clamp_range(offset, length, stat.size)?, file, stat))
 }

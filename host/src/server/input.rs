@@ -66,8 +66,7 @@ impl Connection {
             }
             return Ok(taken > 0);
         }
-        let receiving = matches!(self.session.payload(), Some(Payload::Receive { .. }));
-        if self.ended || (self.session.want_read() == 0 && !receiving) {
+        if !self.wants_input() {
             return Ok(false);
         }
         let mut scratch = Scratch::take();
