@@ -30,7 +30,7 @@ use super::stage::{Stage, What};
 const FEW: usize = 4;
 
 /// So often directories are made again that others remove at the same time.
-const TRIES: u32 = 16;
+const TRIES: u32 = 256;
 
 /// One file of a batch.
 struct Item<'a> {

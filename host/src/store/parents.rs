@@ -14,7 +14,7 @@ use super::meta::Meta;
 use super::refusal::{refuse, refuse_parent};
 
 /// So often directories are made again that others remove at the same time.
-const TRIES: u32 = 16;
+const TRIES: u32 = 256;
 
 /// The directories of one change or batch.
 #[derive(Debug)]
