@@ -131,6 +131,9 @@ impl Verbs {
     /// Every extended verb of version 1.
     pub const ALL: Self = Self((1 << Self::WORDS.len()) - 1);
 
+    /// Those of a flat store: `mkdir` and `rmdir`, bits 9 and 10, are missing.
+    pub const FLAT: Self = Self(Self::ALL.0 & !(0b11 << 9));
+
     /// The set without `verb`; unchanged if there is no such verb.
     #[must_use]
     pub fn without(self, verb: &str) -> Self {
@@ -348,6 +351,11 @@ mod tests {
 
     fn name(text: &str) -> Name<'_> {
         Name::parse(text.as_bytes(), MAX_NAME).unwrap()
+    }
+
+    #[test]
+    fn a_flat_store_has_every_verb_but_those_of_directories() {
+        assert_eq!(Verbs::FLAT, Verbs::ALL.without("mkdir").without("rmdir"));
     }
 
     #[test]

@@ -79,6 +79,8 @@ impl fmt::Debug for Tag {
 pub struct Hello<'a> {
     /// `server`: product/version.
     pub server: &'a str,
+    /// `host`: which one of several it is, if it says.
+    pub host: Option<&'a str>,
     /// `commands`: the extended verbs it accepts.
     pub commands: Verbs,
     /// `name-max`: the longest name, in bytes.
@@ -88,6 +90,9 @@ pub struct Hello<'a> {
     /// `nocrc=1`: it takes and sends bodies without a checksum.
     pub nocrc: bool,
 }
+
+/// The longest `host` of a hello reply, in bytes.
+pub const MAX_HOST: usize = 32;
 
 /// The longest line of a listing in bytes: SIZE, MTIME, CRC, a name of 255 bytes and what stands between.
 pub const MAX_LIST_LINE: usize = 20 + 1 + 20 + 1 + 8 + 1 + crate::name::MAX_NAME + 2;
@@ -171,17 +176,24 @@ impl Reply {
             Self::Summed { number, crc } => _ = text.str("ok ").num(number).str(" ").crc(crc),
             Self::Space { total, free } => _ = text.str("ok ").num(total).str(" ").num(free),
             Self::Error(refusal) => {
-                let end = refusal.text.floor_char_boundary(200);
-                _ = text.str("error ").str(refusal.code.as_str()).str(" ").str(&refusal.text[..end]);
+                _ = text.str("error ").str(refusal.code.as_str()).str(" ").str(cut(refusal.text, 200));
             }
         }
     }
 }
 
+/// As much of `text` as goes into `len` bytes.
+fn cut(text: &str, len: usize) -> &str {
+    &text[..text.floor_char_boundary(len)]
+}
+
 impl<'a> Hello<'a> {
     fn encode(&self, text: &mut Text<'_>) {
-        let end = self.server.floor_char_boundary(80);
-        text.str("skiff/1 server=").str(&self.server[..end]).str(" commands=");
+        text.str("skiff/1 server=").str(cut(self.server, 80));
+        if let Some(host) = self.host {
+            text.str(" host=").str(cut(host, MAX_HOST));
+        }
+        text.str(" commands=");
         for (at, verb) in self.commands.iter().enumerate() {
             text.str(if at == 0 { "" } else { "," }).str(verb);
         }
@@ -198,10 +210,12 @@ impl<'a> Hello<'a> {
     #[must_use]
     pub fn parse(payload: &'a [u8]) -> Option<Self> {
         let rest = from_utf8(payload.strip_prefix(b"skiff/1 ")?).ok()?;
-        let mut hello = Self { server: "", commands: Verbs::ALL, name_max: 255, idle: None, nocrc: false };
+        let mut hello =
+            Self { server: "", host: None, commands: Verbs::ALL, name_max: 255, idle: None, nocrc: false };
         for (key, value) in rest.split(' ').filter_map(|word| word.split_once('=')) {
             match key {
                 "server" => hello.server = value,
+                "host" => hello.host = Some(value),
                 "commands" => {
                     hello.commands = Verbs::ALL
                         .iter()
@@ -313,7 +327,7 @@ mod tests {
     use super::*;
 
     const HELLO: Hello<'static> =
-        Hello { server: "skiff/0", commands: Verbs::ALL, name_max: 64, idle: Some(60), nocrc: true };
+        Hello { server: "skiff/0", host: Some("pump-7"), commands: Verbs::ALL, name_max: 64, idle: Some(60), nocrc: true };
 
     fn encoded(reply: Reply) -> String {
         let mut out = [0; MAX_REPLY];
@@ -338,7 +352,7 @@ mod tests {
         assert_eq!(Hello::parse(text.as_bytes()), Some(HELLO));
         let hello = Hello::parse(b"skiff/1 x=1 commands=ping,frob name-max=12 y").unwrap();
         assert!(hello.commands.contains("ping") && !hello.commands.contains("list"));
-        assert_eq!((hello.name_max, hello.idle, hello.nocrc), (12, None, false));
+        assert_eq!((hello.host, hello.name_max, hello.idle, hello.nocrc), (None, 12, None, false));
         for bad in [&b"skiff/2 x"[..], b"-1", b"skiff/1", b"skiff/1 name-max=0", b"skiff/1 name-max=256"] {
             assert_eq!(Hello::parse(bad), None, "{bad:?}");
         }
@@ -372,7 +386,7 @@ mod tests {
         let long = "x".repeat(300);
         let text: &'static str = Box::leak(long.into_boxed_str());
         assert!(encoded(Reply::Error(Refusal::new(ErrorCode::BadCommand, text))).len() <= MAX_REPLY);
-        let hello = Hello { server: text, ..HELLO };
+        let hello = Hello { server: text, host: Some(text), name_max: 255, idle: Some(u32::MAX), ..HELLO };
         let mut out = [0; MAX_REPLY];
         let mut writer = Text::new(&mut out);
         Reply::Hello.encode(&hello, &mut writer);

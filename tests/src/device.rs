@@ -1,32 +1,45 @@
-//! An embedded server inside the test: behind loopback ports of its own, without a network interface.
+//! An embedded server inside the test: behind loopback ports of its own, or behind a TAP inside a namespace of the test's.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::thread::JoinHandle;
 
+use skiff_device::config::Ipv6;
 use skiff_device::serv::Report;
 use skiff_device::serv::listen::Listen;
+use skiff_device::serv::network::{Link, Network};
 use skiff_device::serv::options::Options;
-use skiff_device::serv::stop::Stop;
+use skiff_device::serv::stop::{Stop, Stopped};
 
+use crate::namespace::ip;
 use crate::wire::{Wire, read_to_end};
+
+/// The name of the TAP in a test's namespace.
+pub const TAP: &str = "tap0";
+/// Addresses of the test's own on it, besides the one that the server's library gives it.
+pub const OURS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 69, 254));
+/// See [`OURS`].
+pub const STRANGERS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 69, 253));
+/// The server's IPv6 address on it.
+pub const DEVICE_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x69, 0, 0, 0, 0, 0, 1);
 
 /// A running server. Dropping it ends it.
 #[derive(Debug)]
 pub struct Device {
-    port: u16,
+    v4: SocketAddr,
+    v6: SocketAddr,
     data_ports: Vec<u16>,
     stop: Option<Stop>,
     thread: Option<JoinHandle<Report>>,
 }
 
 impl Device {
-    /// Serves an empty store with the defaults.
+    /// Serves an empty store behind loopback ports, with the defaults.
     #[must_use]
     pub fn start() -> Self {
         Self::with(|_| {})
     }
 
-    /// Serves an empty store; `change` sets the server up.
+    /// Serves an empty store behind loopback ports; `change` sets the server up.
     ///
     /// # Panics
     /// If there is no port to be had.
@@ -36,15 +49,45 @@ impl Device {
         change(&mut options);
         let listen = Listen::bind(options, 0).expect("ports");
         let (port, data_ports) = (listen.port(), listen.data_ports().collect());
-        let (stop, stopped) = Stop::new().expect("descriptors");
-        let thread = std::thread::spawn(move || listen.run(&stopped).expect("the server runs"));
-        Self { port, data_ports, stop: Some(stop), thread: Some(thread) }
+        let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+        let v6 = SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port);
+        Self::run(v4, v6, data_ports, move |stopped| listen.run(stopped).expect("the server runs"))
     }
 
-    /// Its port, on both loopback addresses.
+    /// Serves an empty store behind [`TAP`], port 50000; `change` sets it up. To be called inside a namespace alone.
+    ///
+    /// # Panics
+    /// If the TAP can't be made.
+    #[must_use]
+    pub fn on_tap(change: impl FnOnce(&mut Options, &mut Link)) -> Self {
+        let mut options = Options::default();
+        let mut link = Link::new(TAP);
+        link.ipv6 = Ipv6::Static { address: DEVICE_V6, prefix: 64, gateway: None };
+        change(&mut options, &mut link);
+        let (v4, v6) = (IpAddr::V4(Ipv4Addr::new(192, 168, 69, 1)), IpAddr::V6(DEVICE_V6));
+        let (v4, v6) = (SocketAddr::new(v4, link.port), SocketAddr::new(v6, link.port));
+        let data_ports = options.data_ports.map_or((50_001..=50_004).collect(), |range| range.ports().collect());
+        let network = Network::open(options, link).expect("a TAP");
+        ip(&format!("addr add {STRANGERS}/24 dev {TAP}"));
+        ip(&format!("addr add fd00:69::fe/64 dev {TAP}"));
+        Self::run(v4, v6, data_ports, move |stopped| network.run(stopped).expect("the server runs"))
+    }
+
+    fn run(
+        v4: SocketAddr,
+        v6: SocketAddr,
+        data_ports: Vec<u16>,
+        serve: impl FnOnce(&Stopped) -> Report + Send + 'static,
+    ) -> Self {
+        let (stop, stopped) = Stop::new().expect("descriptors");
+        let thread = std::thread::spawn(move || serve(&stopped));
+        Self { v4, v6, data_ports, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Its port.
     #[must_use]
     pub const fn port(&self) -> u16 {
-        self.port
+        self.v4.port()
     }
 
     /// The ports of its classic data connections.
@@ -56,13 +99,13 @@ impl Device {
     /// Where it listens, IPv4.
     #[must_use]
     pub const fn addr(&self) -> SocketAddr {
-        SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), self.port)
+        self.v4
     }
 
     /// Where it listens, IPv6.
     #[must_use]
     pub const fn addr_v6(&self) -> SocketAddr {
-        SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), self.port)
+        self.v6
     }
 
     /// A control connection.
@@ -116,6 +159,17 @@ impl Device {
         drop(self.stop.take());
         self.thread.take().map(|thread| thread.join().expect("the server ends"))
     }
+}
+
+/// The link-local address that the server has by the hardware address of [`Link::new`], on [`TAP`].
+///
+/// # Panics
+/// If there is no such interface.
+#[must_use]
+pub fn link_local(port: u16) -> SocketAddr {
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a socket");
+    let index = rustix::net::netdevice::name_to_index(&socket, TAP).expect("an interface");
+    SocketAddr::V6(SocketAddrV6::new("fe80::ff:fe00:1".parse().expect("an address"), port, 0, index))
 }
 
 /// Quits and waits for the server's end: its session is free then.

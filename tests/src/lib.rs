@@ -4,8 +4,10 @@
 pub mod device;
 pub mod host;
 pub mod memory;
+pub mod namespace;
 pub mod programs;
 pub mod sans_io;
+pub mod server_suite;
 pub mod store_suite;
 pub mod vector;
 pub mod wire;

@@ -40,6 +40,14 @@ impl Wire {
         Self { addr, stream: connect(addr), data: None }
     }
 
+    /// The same, where the server may refuse.
+    #[must_use]
+    pub fn try_connect(addr: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect_timeout(&addr, PATIENCE).ok()?;
+        set_up(&stream);
+        Some(Self { addr, stream, data: None })
+    }
+
     /// Sends bytes as they are.
     pub fn send_bytes(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("send");
@@ -123,7 +131,15 @@ impl Wire {
     /// Opens the data connection to `port`.
     #[must_use]
     pub fn data(&self, port: &str) -> TcpStream {
-        connect(SocketAddr::new(self.addr.ip(), port.parse().expect("a port")))
+        connect(self.at(port.parse().expect("a port")))
+    }
+
+    /// The same address, the zone of a link-local one included, and another port.
+    #[must_use]
+    pub fn at(&self, port: u16) -> SocketAddr {
+        let mut addr = self.addr;
+        addr.set_port(port);
+        addr
     }
 
     /// Waits for the end of the connection; what came before it.
@@ -149,10 +165,14 @@ impl Wire {
 #[must_use]
 pub fn connect(addr: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&addr, PATIENCE).unwrap_or_else(|error| panic!("connect {addr}: {error}"));
+    set_up(&stream);
+    stream
+}
+
+fn set_up(stream: &TcpStream) {
     stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
     stream.set_write_timeout(Some(PATIENCE)).expect("timeout");
     stream.set_nodelay(true).expect("nodelay");
-    stream
 }
 
 /// Connects from a certain local address.
@@ -226,7 +246,7 @@ impl Link for Wire {
     }
 
     fn connect_data(&mut self, port: u16) -> Result<(), Problem> {
-        self.data = Some(connect(SocketAddr::new(self.addr.ip(), port)));
+        self.data = Some(connect(self.at(port)));
         Ok(())
     }
 

@@ -8,81 +8,66 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::Instant;
 
 use skiff_host::server::PortRange;
-use skiff_proto::MinRate;
 use skiff_proto::crc::crc32c;
 use skiff_tests::host::{Host, Setup};
-use skiff_tests::programs::skip;
 use skiff_tests::sans_io::message;
-use skiff_tests::vector::{Cut, Pacing, Vector, load_all, play};
-use skiff_tests::wire::{End, Wire, connect_from, eventually, read_to_end};
+use skiff_tests::server_suite::{self as suite, Served};
+use skiff_tests::wire::{End, eventually, read_to_end};
 
 const PORTABLE: fn(&mut Setup) = |setup| {
     setup.server.portable = true;
     setup.store.portable = true;
 };
 
-fn check(vector: &Vector, pacing: Pacing, cut: Cut, setup: impl FnOnce(&mut Setup), v6: bool) {
-    let mut host = Host::with(setup);
-    for (name, content) in vector.setting.before {
-        host.put(name, content);
+/// A host server, by the fast way of this system or by the portable one.
+struct Serving<const PORTABLE: bool>(Host);
+
+impl<const PORTABLE: bool> Served for Serving<PORTABLE> {
+    const DIRECTORIES: bool = true;
+    const LARGE: usize = 12_000_000;
+
+    fn with(asked: suite::Setup) -> Self {
+        Self(Host::with(|setup| {
+            setup.server.portable = PORTABLE;
+            setup.store.portable = PORTABLE;
+            setup.server.idle = asked.idle.unwrap_or(setup.server.idle);
+            setup.server.min_rate = asked.min_rate.unwrap_or(setup.server.min_rate);
+            setup.server.data_ports = asked.data_port.and_then(|port| PortRange::new(port, port));
+            setup.store.takeover = asked.takeover.unwrap_or(setup.store.takeover);
+        }))
     }
-    for name in vector.setting.directories {
-        fs::create_dir(host.root().join(name)).expect("a directory");
+
+    fn addr(&self) -> SocketAddr {
+        self.0.addr()
     }
-    let mut wire = Wire::connect(if v6 { host.addr_v6() } else { host.addr() });
-    if let Err(problem) = play(vector, pacing, cut, &mut wire) {
-        panic!("{problem}");
+
+    fn addr_v6(&self) -> SocketAddr {
+        self.0.addr_v6()
     }
-    drop(wire);
-    host.stop();
-    for (name, content) in vector.setting.after.unwrap_or(vector.setting.before) {
-        assert_eq!(host.content(name).as_deref(), Some(*content), "{} {name}", vector.file);
+
+    fn put(&self, name: &str, content: &[u8]) {
+        self.0.put(name, content);
     }
-    let after = vector.setting.after.unwrap_or(vector.setting.before);
-    assert_eq!(
-        host.names().len(),
-        after.len() + vector.setting.directories.len(),
-        "{} {:?}",
-        vector.file,
-        host.names()
-    );
+
+    fn content(&self, name: &str) -> Option<Vec<u8>> {
+        self.0.content(name)
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.0.names()
+    }
+
+    fn stranger() -> Option<IpAddr> {
+        Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)))
+    }
 }
 
-#[test]
-fn every_vector_passes_over_tcp() {
-    for vector in load_all().unwrap() {
-        for pacing in [Pacing::Lines, Pacing::Groups, Pacing::Ahead] {
-            check(&vector, pacing, Cut::Whole, |_| {}, false);
-        }
-        check(&vector, Pacing::Lines, Cut::Bytes, |_| {}, true);
-        check(&vector, Pacing::Ahead, Cut::Whole, PORTABLE, false);
-    }
+mod native {
+    skiff_tests::server_suite!(super::Serving<false>);
 }
 
-#[test]
-fn the_capture_of_the_original_system_is_replayed_byte_for_byte() {
-    // The port of the capture may be taken on this machine; then the test says so and proves the rest.
-    let port = 62346;
-    let free = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-    if !free {
-        skip("the_capture_of_the_original_system", &format!("in part: port {port} is taken, another one is announced"));
-    }
-    let host = Host::with(|setup| {
-        setup.server.data_ports = if free { PortRange::new(port, port) } else { None };
-    });
-    let mut wire = host.connect();
-    wire.send_bytes(b"0000000013put teste.txt");
-    let announced = if free {
-        assert_eq!(wire.hear_bytes(15), b"000000000562346");
-        port.to_string()
-    } else {
-        wire.hear_text()
-    };
-    let mut data = wire.data(&announced);
-    data.write_all(&[b"0000000711".as_slice(), &[b'a'; 711]].concat()).unwrap();
-    data.shutdown(std::net::Shutdown::Write).unwrap();
-    assert_eq!(read_to_end(&mut data), (Vec::new(), End::Closed));
-    assert_eq!(host.content("teste.txt"), Some(vec![b'a'; 711]));
+mod portable {
+    skiff_tests::server_suite!(super::Serving<true>);
 }
 
 #[test]
@@ -145,7 +130,7 @@ fn a_thousand_pipelined_removals_cost_few_syncs_and_later_ones_see_the_earlier()
 }
 
 #[test]
-fn a_pipelined_command_sees_what_the_ones_before_it_did() {
+fn a_pipelined_write_sees_the_directories_that_the_ones_before_it_made() {
     let host = Host::start();
     let mut wire = host.connect();
     wire.send_write("a", b"one");
@@ -228,67 +213,6 @@ fn an_interrupted_write_goes_on_after_the_server_was_started_again() {
     assert_eq!(wire.hear_text(), format!("ok {} {:08x}", content.len(), crc32c(&content)));
     assert!(host.content("f").unwrap() == content);
     assert!(wire.ask("stat f").starts_with(&format!("ok {} 1700000000 ", content.len())));
-}
-
-#[test]
-fn a_second_writer_is_busy_until_the_first_is_silent_for_too_long() {
-    let host = Host::with(|setup| setup.store.takeover = Duration::from_millis(300));
-    let (mut first, mut second) = (host.connect(), host.connect());
-    first.say("write 0 8 - f");
-    first.send_bytes(&message("1234"));
-    assert!(eventually(|| !second.ask("resume 8 g").is_empty() && second.ask("resume 8 f").starts_with("error busy")));
-    assert!(second.write("f", b"x").starts_with("error busy"));
-    std::thread::sleep(Duration::from_millis(350));
-    assert_eq!(second.ask("resume 8 f"), format!("ok 4 {:08x}", crc32c(b"1234")));
-    assert_eq!(first.hear_end().1, End::Reset);
-    second.say("write 4 8 - f");
-    second.send_bytes(&skiff_tests::sans_io::body(b"5678", crc32c(b"12345678")));
-    assert_eq!(second.hear_text(), format!("ok 8 {:08x}", crc32c(b"12345678")));
-    assert_eq!(host.content("f").unwrap(), b"12345678");
-}
-
-#[test]
-fn a_stranger_on_a_data_port_is_reset_and_the_owner_gets_through() {
-    let host = Host::start();
-    host.put("f", b"secret");
-    let mut wire = host.connect();
-    let port = wire.ask("get f");
-    let addr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port.parse().unwrap());
-    let Ok(mut stranger) = connect_from(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)), addr) else {
-        skip("a_stranger_on_a_data_port", "this machine has no second loopback address");
-        return;
-    };
-    assert_eq!(read_to_end(&mut stranger), (Vec::new(), End::Reset));
-    assert_eq!(read_to_end(&mut wire.data(&port)).0, b"0000000006secret");
-}
-
-#[test]
-fn a_transfer_goes_on_after_quit_and_a_control_connection_during_it() {
-    let host = Host::start();
-    let content = vec![7; 5_000_000];
-    host.put("f", &content);
-    let mut wire = host.connect();
-    let port = wire.ask("get f");
-    let mut data = wire.data(&port);
-    assert_eq!(wire.ask("ping"), "ok");
-    wire.say("quit");
-    assert_eq!(wire.hear_end(), (Vec::new(), End::Closed));
-    let (received, end) = read_to_end(&mut data);
-    assert_eq!((received.len(), end), (content.len() + 10, End::Closed));
-}
-
-#[test]
-fn a_get_waits_for_a_free_data_port_which_unclaimed_ones_give_back() {
-    let port = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-    let host = Host::with(|setup| setup.server.data_ports = PortRange::new(port, port));
-    host.put("f", b"x");
-    let (mut first, mut second) = (host.connect(), host.connect());
-    assert_eq!(first.ask("get f"), port.to_string());
-    let start = Instant::now();
-    // The first never comes: five seconds, since somebody waits.
-    assert_eq!(second.ask("get f"), port.to_string());
-    assert!((4..20).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
-    assert_eq!(read_to_end(&mut second.data(&port.to_string())).0, b"0000000001x");
 }
 
 #[test]
@@ -380,53 +304,6 @@ fn a_log_that_grows_while_it_is_sent_has_the_length_that_was_announced() {
 }
 
 #[test]
-fn a_reader_of_the_old_version_gets_it_whole_while_it_is_replaced() {
-    let host = Host::start();
-    let old = vec![b'o'; 30_000_000];
-    host.put("f", &old);
-    let (mut reader, mut writer) = (host.connect(), host.connect());
-    assert!(reader.ask("read 0 * f").starts_with("ok 30000000 "));
-    assert!(writer.write("f", b"new").starts_with("ok 3 "));
-    let (content, trailer) = reader.hear_body();
-    assert!(content == old && trailer == format!("crc32c {:08x}", crc32c(&old)));
-    assert_eq!(reader.read("f").unwrap(), b"new");
-}
-
-#[test]
-fn an_idle_connection_is_closed_without_a_word_and_a_silent_writer_is_told() {
-    let host = Host::with(|setup| setup.server.idle = Duration::from_secs(1));
-    let (mut idle, mut writer) = (host.connect(), host.connect());
-    writer.say("write 0 5 - f");
-    writer.send_bytes(b"00000");
-    assert_eq!(idle.hear_end(), (Vec::new(), End::Closed));
-    let reply = writer.hear_text();
-    assert!(reply.starts_with("error timeout "), "{reply}");
-    assert_eq!(writer.hear_end(), (Vec::new(), End::Closed));
-}
-
-#[test]
-fn a_drip_of_bytes_does_not_hold_a_session() {
-    let host = Host::with(|setup| {
-        setup.server.min_rate = MinRate { bytes: 100, window: Duration::from_millis(500) };
-    });
-    let mut wire = host.connect();
-    wire.say("write 0 100000 - f");
-    wire.send_bytes(b"0000100000");
-    let start = Instant::now();
-    let mut stream = wire.stream.try_clone().unwrap();
-    let dripping = std::thread::spawn(move || {
-        while stream.write_all(b"x").is_ok() && start.elapsed() < Duration::from_secs(10) {
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    });
-    let reply = wire.hear_text();
-    assert!(reply.starts_with("error timeout "), "{reply}");
-    assert!(start.elapsed() < Duration::from_secs(5));
-    drop(wire);
-    dripping.join().unwrap();
-}
-
-#[test]
 fn a_client_that_does_not_read_stops_nobody_else() {
     let host = Host::start();
     host.put("big", &vec![1; 50_000_000]);
@@ -466,35 +343,6 @@ fn shutdown_closes_idle_connections_and_lets_a_transfer_finish() {
     assert_eq!(busy.hear_body().0.len(), 20_000_000);
     assert_eq!(busy.hear_end(), (Vec::new(), End::Closed));
     assert_eq!(host.stop(), 0);
-}
-
-#[test]
-fn a_client_that_ends_its_side_gets_all_its_replies() {
-    let host = Host::start();
-    let mut wire = host.connect();
-    for i in 0..300 {
-        wire.send_write(&format!("f{i}"), b"x");
-    }
-    wire.say("list");
-    wire.finish();
-    for _ in 0..300 {
-        assert!(wire.hear_text().starts_with("ok 1 "));
-    }
-    assert_eq!(wire.hear_text(), "ok");
-    assert_eq!(wire.hear_body().0.iter().filter(|&&byte| byte == b'\n').count(), 300);
-    assert_eq!(wire.hear_end(), (Vec::new(), End::Closed));
-}
-
-#[test]
-fn files_whose_bodies_came_whole_are_stored_even_if_the_client_is_gone() {
-    let mut host = Host::start();
-    let mut wire = host.connect();
-    for i in 0..50 {
-        wire.send_write(&format!("f{i}"), b"x");
-    }
-    drop(wire);
-    assert!(eventually(|| host.names().len() == 50));
-    host.stop();
 }
 
 #[test]

@@ -1,32 +1,22 @@
-//! The embedded server with its memory, its store and its clock.
+//! The embedded server with its memory, its store and its clock, in the sizes that can be chosen.
 
-use core::task::Poll;
+use core::net::IpAddr;
 use core::time::Duration;
-use std::io;
-use std::path::Path;
 use std::time::Instant as Moment;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
+use skiff_proto::Instant;
 use skiff_proto::command::command_len;
-use skiff_proto::crc::crc32c;
-use skiff_proto::store::Store as _;
-use skiff_proto::{Instant, Name};
+use skiff_proto::store::Store;
 use smoltcp::phy::Device;
 
-use super::options::{NAME, Options, Ring};
+use super::options::{NAME, Options, Ring, StoreChoice};
+use super::store;
 use crate::config::{Config, Ipv4, Ipv6};
 use crate::memory::{Memory, slots};
-use crate::ram::{Entries, RamStore};
 use crate::server::{Counts, DeviceServer, Usage};
 
 const BUF: usize = command_len(NAME);
-/// Bytes of a block of the store, and files in it.
-const BLOCK: usize = 1024;
-const FILES: usize = 256;
-/// What 16-bit block numbers reach.
-const STORE_MAX: u64 = 65_535 * BLOCK as u64;
-
-type Store = RamStore<'static, NAME, BLOCK>;
 
 /// What a server had done and was doing when it ended.
 #[derive(Debug, Clone, Copy)]
@@ -37,12 +27,38 @@ pub struct Report {
     pub usage: Usage,
 }
 
+/// Something that is done with a server of the size and the store that were chosen.
+pub(super) trait Run {
+    fn run<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(self, store: S) -> anyhow::Result<Report>;
+}
+
+/// Opens the store and runs `run` with it.
+pub(super) fn choose(options: &Options, run: impl Run) -> anyhow::Result<Report> {
+    match options.store {
+        StoreChoice::Ram { size } => sized(options, store::ram(size, seed())?, run),
+    }
+}
+
+fn sized<S: Store + 'static>(options: &Options, mut store: S, run: impl Run) -> anyhow::Result<Report> {
+    if let Some(directory) = &options.preload {
+        store::preload(&mut store, directory)?;
+    }
+    match options.sessions {
+        1 => run.run::<S, 1, 1>(store),
+        2 => run.run::<S, 2, 1>(store),
+        4 => run.run::<S, 4, 2>(store),
+        8 => run.run::<S, 8, 4>(store),
+        _ => bail!("--sessions: 1, 2, 4 or 8"),
+    }
+}
+
 /// A server, its store and its clock. Its memory is never given back: it lasts as long as the program, as on a device.
-pub(super) struct Embedded<const SESSIONS: usize, const DATA: usize> {
-    server: DeviceServer<'static, Store, SESSIONS, DATA, NAME, BUF>,
-    store: Store,
+pub(super) struct Embedded<S: Store + 'static, const SESSIONS: usize, const DATA: usize> {
+    server: DeviceServer<'static, S, SESSIONS, DATA, NAME, BUF>,
+    store: S,
     clock: Clock,
     told: Counts,
+    addresses: Vec<(IpAddr, u8)>,
     verbose: bool,
 }
 
@@ -70,41 +86,48 @@ pub(super) struct Address {
     pub(super) port: u16,
 }
 
-impl<const SESSIONS: usize, const DATA: usize> Embedded<SESSIONS, DATA> {
+impl<S: Store + 'static, const SESSIONS: usize, const DATA: usize> Embedded<S, SESSIONS, DATA> {
     pub(super) fn new(
         options: &Options,
         address: Address,
         data_ports: &[u16],
+        store: S,
         device: &mut impl Device,
     ) -> anyhow::Result<Self> {
         let clock = Clock::start();
-        let seed = seed();
         let Some(&data_ports) = data_ports.first_chunk::<DATA>() else {
             bail!("{DATA} data ports are needed, not {}", data_ports.len());
         };
         let mut config = Config::new(address.mac, address.ipv4, address.port, data_ports);
         config.ipv6 = address.ipv6;
-        config.seed = seed;
+        config.seed = seed();
         config.takeover = options.takeover;
+        config.keep_alive = options.keep_alive;
+        config.timeout = options.timeout;
         config.limits.idle = options.idle;
+        config.limits.min_rate = options.min_rate;
         config.limits.server = concat!("skiff-device/", env!("CARGO_PKG_VERSION"));
+        config.limits.host = options.name.clone().map(|name| &*name.leak());
         let server = match options.ring {
             Ring::Small => Self::server::<2048, 1024>(config, device, clock),
             Ring::Medium => Self::server::<16_384, 16_384>(config, device, clock),
             Ring::Large => Self::server::<65_536, 65_536>(config, device, clock),
         };
-        let mut store = store(options.store, seed)?;
-        if let Some(directory) = &options.preload {
-            preload(&mut store, directory)?;
-        }
-        Ok(Self { server: server?, store, clock, told: Counts::default(), verbose: options.verbose })
+        Ok(Self {
+            server: server?,
+            store,
+            clock,
+            told: Counts::default(),
+            addresses: Vec::new(),
+            verbose: options.verbose,
+        })
     }
 
     fn server<const RING: usize, const SPARE: usize>(
         config: Config<DATA>,
         device: &mut impl Device,
         clock: Clock,
-    ) -> anyhow::Result<DeviceServer<'static, Store, SESSIONS, DATA, NAME, BUF>> {
+    ) -> anyhow::Result<DeviceServer<'static, S, SESSIONS, DATA, NAME, BUF>> {
         // One for each combination, and each as large as it has to be. SLOTS can't be computed from other parameters.
         const MOST: usize = slots(8, 4);
         let memory = Box::leak(Box::new(Memory::<'static, SESSIONS, DATA, MOST, RING, SPARE>::with_slots()));
@@ -127,6 +150,16 @@ impl<const SESSIONS: usize, const DATA: usize> Embedded<SESSIONS, DATA> {
         Report { counts: self.server.counts(), usage: self.server.usage() }
     }
 
+    /// The addresses, if they are others than the last time.
+    pub(super) fn new_addresses(&mut self) -> Option<&[(IpAddr, u8)]> {
+        let now = (0..).map_while(|index| self.server.address(index));
+        if now.clone().eq(self.addresses.iter().copied()) {
+            return None;
+        }
+        self.addresses = now.collect();
+        Some(&self.addresses)
+    }
+
     fn tell(&mut self) {
         let counts = self.server.counts();
         if counts != self.told {
@@ -146,7 +179,7 @@ impl<const SESSIONS: usize, const DATA: usize> Embedded<SESSIONS, DATA> {
 #[must_use]
 pub fn ram(options: &Options) -> Option<usize> {
     const fn of<const S: usize, const D: usize>() -> usize {
-        size_of::<DeviceServer<'static, Store, S, D, NAME, BUF>>()
+        size_of::<DeviceServer<'static, store::Ram, S, D, NAME, BUF>>()
     }
     const SOCKET: usize = size_of::<smoltcp::iface::SocketStorage<'static>>();
     let lines = options.lines()?;
@@ -168,43 +201,4 @@ fn seed() -> u64 {
     use core::hash::{BuildHasher as _, Hasher as _};
     use std::hash::RandomState;
     RandomState::new().build_hasher().finish()
-}
-
-fn store(size: u64, boot: u64) -> anyhow::Result<Store> {
-    if size > STORE_MAX {
-        bail!("--store: at most {STORE_MAX} bytes");
-    }
-    let blocks = usize::try_from(size)?.div_ceil(BLOCK);
-    let entries = Box::leak(Box::new(Entries::<FILES, NAME>::new()));
-    Ok(RamStore::from_parts(entries, vec![0; blocks].leak(), vec![[0; BLOCK]; blocks].leak(), boot))
-}
-
-/// Puts the files of a directory into the store.
-fn preload(store: &mut Store, directory: &Path) -> anyhow::Result<()> {
-    let entries: io::Result<Vec<_>> = std::fs::read_dir(directory).and_then(Iterator::collect);
-    for entry in entries.with_context(|| directory.display().to_string())? {
-        let path = entry.path();
-        if !path.is_file() {
-            continue;
-        }
-        let name = entry.file_name();
-        put(store, name.as_encoded_bytes(), &path).with_context(|| format!("--preload {}", path.display()))?;
-    }
-    Ok(())
-}
-
-fn put(store: &mut Store, name: &[u8], path: &Path) -> anyhow::Result<()> {
-    let content = std::fs::read(path)?;
-    let mtime = path.metadata()?.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-    let (mut stage, _) =
-        store.stage(Name::parse(name, NAME)?, 0, content.len() as u64, mtime.map(|since| since.as_secs()))?;
-    let mut rest = &content[..];
-    while !rest.is_empty() {
-        rest = &rest[store.append(&mut stage, rest)?..];
-    }
-    loop {
-        if let Poll::Ready(stored) = store.poll_commit(&mut stage, Some(crc32c(&content))) {
-            return Ok(stored?);
-        }
-    }
 }

@@ -17,6 +17,7 @@ use smoltcp::socket::tcp::{RecvError, Socket, SocketBuffer, State};
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr};
 
 use super::link::End;
+use crate::server::time;
 
 /// Bytes of each ring of this stack.
 const RING: usize = 65_536;
@@ -205,14 +206,33 @@ impl Pair {
             return Fate::ResetHost;
         }
         if !self.host_ended {
-            match self.read(socket, moved) {
-                Ok(()) => {}
-                Err(_) => return Fate::ResetDevice,
+            // Whoever has ended hears no more: a ring that nobody empties would otherwise keep the client from its end.
+            let read = if self.device_ended.is_some() { self.discard(moved) } else { self.read(socket, moved) };
+            if read.is_err() {
+                return Fate::ResetDevice;
             }
         }
         // The stack sends what is left of the two ends by itself.
         let over = self.device_ended.is_some_and(|since| self.host_ended || closed || now.since(since) >= AFTERMATH);
         if over { Fate::Over } else { Fate::Lives }
+    }
+
+    /// Waits for the host's end.
+    fn discard(&mut self, moved: &mut bool) -> io::Result<()> {
+        let mut nowhere = [0; 4096];
+        loop {
+            match self.stream.read(&mut nowhere) {
+                Ok(0) => {
+                    self.host_ended = true;
+                    *moved = true;
+                    return Ok(());
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn read(&mut self, socket: &mut Socket<'_>, moved: &mut bool) -> io::Result<()> {
@@ -245,8 +265,4 @@ impl Pair {
 /// Closing resets instead of ending the stream.
 fn reset(stream: &TcpStream) {
     _ = rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO));
-}
-
-fn time(now: Instant) -> smoltcp::time::Instant {
-    smoltcp::time::Instant::from_millis(i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
 }

@@ -6,14 +6,16 @@ use std::io;
 use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, bail};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
+use skiff_proto::store::Store;
 
-use super::embedded::{Address, Embedded, Report};
+use super::embedded::{Address, Embedded, Report, Run, choose};
 use super::forward::Forwarder;
 use super::link::{End, cable};
 use super::options::Options;
 use super::ports::Port;
 use super::stop::Stopped;
+use super::wait::wait;
 use crate::config::{Ipv4, Ipv6};
 
 /// The two ends of the cable.
@@ -61,26 +63,25 @@ impl Listen {
     /// # Errors
     /// The files to be loaded first can't be, or the system fails.
     pub fn run(self, stopped: &Stopped) -> anyhow::Result<Report> {
-        match self.options.sessions {
-            1 => self.serve::<1, 1>(stopped),
-            2 => self.serve::<2, 1>(stopped),
-            4 => self.serve::<4, 2>(stopped),
-            _ => self.serve::<8, 4>(stopped),
-        }
+        choose(&self.options, Serve { listen: &self, stopped })
     }
 
-    fn serve<const SESSIONS: usize, const DATA: usize>(self, stopped: &Stopped) -> anyhow::Result<Report> {
+    fn serve<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(
+        &self,
+        store: S,
+        stopped: &Stopped,
+    ) -> anyhow::Result<Report> {
         let (mut end, other) = cable();
         let ipv4 = Ipv4::Static { address: SERVER, prefix: 24, gateway: None };
         let address = Address { mac: [2, 0, 0, 0, 0, 2], ipv4, ipv6: Ipv6::Off, port: self.control.number };
         let data_ports: Vec<u16> = self.data_ports().collect();
-        let mut server = Embedded::<SESSIONS, DATA>::new(&self.options, address, &data_ports, &mut end)?;
+        let mut server = Embedded::<S, SESSIONS, DATA>::new(&self.options, address, &data_ports, store, &mut end)?;
         let connections = SESSIONS + DATA + MORE;
         let mut forwarder = Forwarder::new(other, FORWARDER, SERVER, connections, server.clock().now());
         loop {
             self.accept(&mut forwarder)?;
             let delay = settle(&mut server, &mut forwarder, &mut end);
-            if self.wait(&forwarder, stopped, delay)? {
+            if self.sleep(&forwarder, stopped, delay)? {
                 return Ok(server.report());
             }
         }
@@ -103,27 +104,32 @@ impl Listen {
     }
 
     /// Sleeps until something happens; true if the server is to end.
-    fn wait(&self, forwarder: &Forwarder, stopped: &Stopped, delay: Option<Duration>) -> io::Result<bool> {
+    fn sleep(&self, forwarder: &Forwarder, stopped: &Stopped, delay: Option<Duration>) -> io::Result<bool> {
         let mut watched = vec![PollFd::from_borrowed_fd(stopped.as_fd(), PollFlags::IN)];
         if forwarder.has_room() {
             let listeners = [&self.control].into_iter().chain(&self.data).flat_map(|port| &port.listeners);
             watched.extend(listeners.map(|listener| PollFd::new(listener, PollFlags::IN)));
         }
         watched.extend(forwarder.interests());
-        let timeout = delay.map(|delay| Timespec {
-            tv_sec: i64::try_from(delay.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: delay.subsec_nanos().into(),
-        });
-        match poll(&mut watched, timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(!watched[0].revents().is_empty()),
-            Err(error) => Err(error.into()),
-        }
+        wait(&mut watched, delay)?;
+        Ok(!watched[0].revents().is_empty())
+    }
+}
+
+struct Serve<'a> {
+    listen: &'a Listen,
+    stopped: &'a Stopped,
+}
+
+impl Run for Serve<'_> {
+    fn run<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(self, store: S) -> anyhow::Result<Report> {
+        self.listen.serve::<S, SESSIONS, DATA>(store, self.stopped)
     }
 }
 
 /// Lets both stacks work until they have nothing more to say to each other; after what time they will have.
-fn settle<const SESSIONS: usize, const DATA: usize>(
-    server: &mut Embedded<SESSIONS, DATA>,
+fn settle<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(
+    server: &mut Embedded<S, SESSIONS, DATA>,
     forwarder: &mut Forwarder,
     end: &mut End,
 ) -> Option<Duration> {

@@ -4,15 +4,26 @@
 //! |---|---|
 //! | [`options`] | what can be chosen |
 //! | [`listen`] | behind ports of this machine, without any privilege: [`Listen`](listen::Listen) |
-//! | [`link`](mod@link) | the cable between the two stacks of that |
+//! | `network` | on a network, behind a TAP: `Network` (Linux) |
+//! | [`link`](mod@link), `tap` | what the frames cross: a cable between two stacks of one thread, a TAP |
+//! | [`faults`] | a bad link, for tests |
 //! | [`stop`] | how a server that runs is ended |
 
+#[cfg(target_os = "linux")]
+mod capture;
 mod embedded;
+pub mod faults;
 mod forward;
 pub mod link;
 pub mod listen;
+#[cfg(target_os = "linux")]
+pub mod network;
 pub mod options;
 mod ports;
 pub mod stop;
+mod store;
+#[cfg(target_os = "linux")]
+pub mod tap;
+mod wait;
 
 pub use embedded::{Report, ram};

@@ -5,6 +5,9 @@ use core::str::FromStr;
 use core::time::Duration;
 use std::path::PathBuf;
 
+use bytesize::ByteSize;
+use skiff_proto::MinRate;
+
 /// The longest name of the server, in bytes.
 pub const NAME: usize = 64;
 
@@ -15,31 +18,43 @@ pub struct Options {
     pub sessions: usize,
     /// Bytes of each socket ring.
     pub ring: Ring,
-    /// Bytes of the store in memory.
-    pub store: u64,
+    /// Where files live.
+    pub store: StoreChoice,
     /// A directory whose files are in the store when it starts.
     pub preload: Option<PathBuf>,
     /// The ports of data connections, as many as there are or more.
     pub data_ports: Option<PortRange>,
     /// A connection without progress ends after this time.
     pub idle: Duration,
+    /// The least progress while a body is outstanding.
+    pub min_rate: MinRate,
+    /// A silent peer is asked so often whether it is still there.
+    pub keep_alive: Duration,
+    /// A peer that has not answered for so long is gone.
+    pub timeout: Duration,
     /// A writer who has been silent for so long loses its place to another.
     pub takeover: Duration,
+    /// What the server calls itself in the hello reply.
+    pub name: Option<String>,
     /// Say on stderr what happens.
     pub verbose: bool,
 }
 
 impl Default for Options {
-    /// Four sessions, rings of 2 KiB, 1 MiB in memory, any data ports.
+    /// Four sessions, rings of 2 KiB, 1 MiB in memory, any data ports, times as those of a device.
     fn default() -> Self {
         Self {
             sessions: 4,
             ring: Ring::Small,
-            store: 1 << 20,
+            store: StoreChoice::default(),
             preload: None,
             data_ports: None,
             idle: Duration::from_secs(60),
+            min_rate: MinRate::DEFAULT,
+            keep_alive: Duration::from_secs(10),
+            timeout: Duration::from_secs(30),
             takeover: Duration::from_secs(5),
+            name: None,
             verbose: false,
         }
     }
@@ -54,6 +69,35 @@ impl Options {
             4 => Some(2),
             8 => Some(4),
             _ => None,
+        }
+    }
+}
+
+/// The store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreChoice {
+    /// In memory, and gone with the program.
+    Ram {
+        /// Bytes.
+        size: u64,
+    },
+}
+
+impl Default for StoreChoice {
+    /// 1 MiB in memory.
+    fn default() -> Self {
+        Self::Ram { size: 1 << 20 }
+    }
+}
+
+impl FromStr for StoreChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "ram" => Ok(Self::default()),
+            Some(("ram", size)) => Ok(Self::Ram { size: size.parse::<ByteSize>()?.as_u64() }),
+            _ => Err("ram or ram:SIZE".into()),
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::memory::{Memory, Sockets};
 use control::Seat;
 use lines::Line;
 use net::Net;
+pub(crate) use net::time;
 use serve::Client;
 
 /// Packets that are taken in one poll before the sessions have their turn.
@@ -121,12 +122,12 @@ impl<'m, S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, 
     /// `now` is the caller's monotonic clock. Returns after what time to call again at the latest, if nothing comes in before;
     /// zero: at once, there is more to do. `None`: nothing to do before something comes in.
     pub fn poll<D: Device + ?Sized>(&mut self, now: Instant, device: &mut D, store: &mut S) -> Option<Duration> {
-        let time = net::time(now);
-        self.net.interface.poll_maintenance(time);
+        let moment = time(now);
+        self.net.interface.poll_maintenance(moment);
         self.screen(now, device);
         let mut packets = 0;
         while packets < BURST {
-            match self.net.interface.poll_ingress_single(time, device, &mut self.sockets.set) {
+            match self.net.interface.poll_ingress_single(moment, device, &mut self.sockets.set) {
                 PollIngressSingleResult::None => break,
                 PollIngressSingleResult::PacketProcessed => {}
                 // Before the next packet: a stranger is off the port again when the owner comes.
@@ -142,13 +143,13 @@ impl<'m, S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, 
         busy |= self.serve_lines(now, store);
         self.grant_lines(now, store);
         self.end_seats(now);
-        self.net.send(time, device, &mut self.sockets.set);
+        self.net.send(moment, device, &mut self.sockets.set);
         // What was reset or has ended listens again before the next packet.
         self.end_seats(now);
         if busy {
             return Some(Duration::ZERO);
         }
-        let stack = self.net.delay(time, &self.sockets.set);
+        let stack = self.net.delay(moment, &self.sockets.set);
         let own = self.next_deadline().map(|at| at.since(now));
         match (stack, own) {
             (Some(stack), Some(own)) => Some(stack.min(own)),

@@ -10,7 +10,7 @@ use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr, Ipv4Add
 use crate::config::{Config, Ipv4, Ipv6};
 
 /// smoltcp's moment of ours.
-pub(super) fn time(now: Instant) -> smoltcp::time::Instant {
+pub(crate) fn time(now: Instant) -> smoltcp::time::Instant {
     smoltcp::time::Instant::from_millis(i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
 }
 

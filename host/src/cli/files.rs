@@ -302,6 +302,7 @@ pub(crate) async fn info(context: &mut Context<'_>) -> Result<(), Failure> {
         ip: ip.clone(),
         protocol,
         server: hello.as_ref().map(|hello| hello.server.as_str()),
+        host: hello.as_ref().and_then(|hello| hello.host.as_deref()),
         commands: commands.clone(),
         name_max: hello.as_ref().map(|hello| hello.name_max),
         idle: hello.as_ref().and_then(|hello| hello.idle),
@@ -317,6 +318,7 @@ pub(crate) async fn info(context: &mut Context<'_>) -> Result<(), Failure> {
         Some(hello) => {
             // No name that a program would want back as it is.
             lines.push(format!("protocol: extended (skiff/1), server {}", sanitize(&hello.server)));
+            lines.extend(hello.host.as_deref().map(|host| format!("name: {}", sanitize(host))));
             lines.push(format!("longest name: {} bytes", hello.name_max));
             lines.extend(hello.idle.map(|idle| format!("closes after: {idle} s without progress")));
             lines.push(format!("checksums: {}", if hello.nocrc { "can be left out" } else { "always" }));

@@ -277,6 +277,7 @@ impl Connection {
                 Some(ClientEvent::Hello(hello)) => {
                     self.hello = Some(hello.map(|hello| HelloInfo {
                         server: hello.server.to_owned(),
+                        host: hello.host.map(ToOwned::to_owned),
                         commands: hello.commands,
                         name_max: hello.name_max,
                         idle: hello.idle,

@@ -114,6 +114,8 @@ impl Default for Options {
 pub struct HelloInfo {
     /// Product and version. Not yet safe for a terminal.
     pub server: String,
+    /// Which one of several servers it is, if it says. Not yet safe for a terminal.
+    pub host: Option<String>,
     /// The extended commands it accepts.
     pub commands: Verbs,
     /// The longest name, in bytes.

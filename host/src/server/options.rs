@@ -55,6 +55,7 @@ impl Options {
         Limits {
             name_max: 255,
             server: concat!("host-serv/", env!("CARGO_PKG_VERSION")),
+            host: None,
             verbs: Verbs::ALL,
             idle: self.idle,
             min_rate: self.min_rate,

@@ -63,6 +63,8 @@ pub struct Limits {
     pub name_max: u16,
     /// Product/version for the hello reply, at most 80 bytes, no spaces.
     pub server: &'static str,
+    /// Which one of several servers this is, for the hello reply: at most 32 bytes, no spaces.
+    pub host: Option<&'static str>,
     /// The extended verbs that the server accepts.
     pub verbs: Verbs,
     /// A connection without progress ends after this time. Whole seconds.
@@ -80,6 +82,7 @@ impl Limits {
         Self {
             name_max,
             server: concat!("skiff/", env!("CARGO_PKG_VERSION")),
+            host: None,
             verbs: Verbs::ALL,
             idle: Duration::from_secs(60),
             min_rate: MinRate::DEFAULT,
@@ -365,6 +368,7 @@ impl Limits {
     fn hello(&self) -> Hello<'_> {
         Hello {
             server: self.server,
+            host: self.host,
             commands: self.verbs,
             name_max: self.name_max,
             idle: Some(u32::try_from(self.idle.as_secs()).unwrap_or(u32::MAX)),

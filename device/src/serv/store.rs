@@ -1,0 +1,62 @@
+//! The stores that device-serv offers, and what they begin with.
+
+use core::task::Poll;
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use skiff_proto::Name;
+use skiff_proto::crc::crc32c;
+use skiff_proto::store::Store;
+
+use super::options::NAME;
+use crate::ram::{Entries, RamStore};
+
+/// Bytes of a block of the store in memory, and files in it.
+const BLOCK: usize = 1024;
+const FILES: usize = 256;
+/// What 16-bit block numbers reach.
+const MAX: u64 = 65_535 * BLOCK as u64;
+
+/// The store in memory.
+pub(super) type Ram = RamStore<'static, NAME, BLOCK>;
+
+/// An empty store of `size` bytes, whose memory is never given back.
+pub(super) fn ram(size: u64, boot: u64) -> anyhow::Result<Ram> {
+    if size > MAX {
+        bail!("--store: at most {MAX} bytes in memory");
+    }
+    let blocks = usize::try_from(size)?.div_ceil(BLOCK);
+    let entries = Box::leak(Box::new(Entries::<FILES, NAME>::new()));
+    Ok(RamStore::from_parts(entries, vec![0; blocks].leak(), vec![[0; BLOCK]; blocks].leak(), boot))
+}
+
+/// Puts the files of a directory into a store.
+pub(super) fn preload(store: &mut impl Store, directory: &Path) -> anyhow::Result<()> {
+    let entries: io::Result<Vec<_>> = std::fs::read_dir(directory).and_then(Iterator::collect);
+    for entry in entries.with_context(|| directory.display().to_string())? {
+        let path = entry.path();
+        if !path.is_file() {
+            continue;
+        }
+        let name = entry.file_name();
+        put(store, name.as_encoded_bytes(), &path).with_context(|| format!("--preload {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn put(store: &mut impl Store, name: &[u8], path: &Path) -> anyhow::Result<()> {
+    let content = std::fs::read(path)?;
+    let mtime = path.metadata()?.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    let (mut stage, _) =
+        store.stage(Name::parse(name, NAME)?, 0, content.len() as u64, mtime.map(|since| since.as_secs()))?;
+    let mut rest = &content[..];
+    while !rest.is_empty() {
+        rest = &rest[store.append(&mut stage, rest)?..];
+    }
+    loop {
+        if let Poll::Ready(stored) = store.poll_commit(&mut stage, Some(crc32c(&content))) {
+            return Ok(stored?);
+        }
+    }
+}

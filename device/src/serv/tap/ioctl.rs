@@ -1,0 +1,94 @@
+//! The few requests to the kernel that no library makes: all that is `unsafe` here.
+
+use core::net::Ipv4Addr;
+use std::io;
+use std::os::fd::AsFd;
+
+use rustix::ioctl::{Opcode, Setter, Updater, ioctl, opcode};
+
+/// As `struct ifreq`: a name and a union, of which the kernel reads and writes no more than this on any machine.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+struct Request {
+    name: [u8; NAME],
+    data: [u8; 24],
+}
+
+const NAME: usize = 16;
+
+const TUNSETIFF: Opcode = opcode::write::<core::ffi::c_int>(b'T', 202);
+// Of linux/sockios.h: older than the scheme that opcodes are made by.
+const SIOCGIFFLAGS: Opcode = 0x8913;
+const SIOCSIFFLAGS: Opcode = 0x8914;
+const SIOCSIFADDR: Opcode = 0x8916;
+const SIOCSIFNETMASK: Opcode = 0x891c;
+
+const IFF_TAP: i16 = 0x0002;
+const IFF_NO_PI: i16 = 0x1000;
+const IFF_UP: i16 = 0x0001;
+
+impl Request {
+    fn new(name: &str) -> io::Result<Self> {
+        let mut request = Self { name: [0; NAME], data: [0; 24] };
+        // The kernel wants a zero at the end.
+        if name.is_empty() || name.len() >= NAME || name.bytes().any(|byte| byte == 0 || byte == b'/') {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the name of an interface has 1 to 15 bytes"));
+        }
+        request.name[..name.len()].copy_from_slice(name.as_bytes());
+        Ok(request)
+    }
+
+    fn with_flags(mut self, flags: i16) -> Self {
+        self.data[..2].copy_from_slice(&flags.to_ne_bytes());
+        self
+    }
+
+    /// `struct sockaddr_in`: the family, a port, the address.
+    fn with_address(mut self, address: Ipv4Addr) -> Self {
+        const AF_INET: u16 = 2;
+        self.data[..2].copy_from_slice(&AF_INET.to_ne_bytes());
+        self.data[4..8].copy_from_slice(&address.octets());
+        self
+    }
+}
+
+/// Makes `fd`, an open `/dev/net/tun`, the far end of TAP `name`: frames without a header of the kernel's.
+pub(super) fn attach(fd: impl AsFd, name: &str) -> io::Result<()> {
+    let request = Request::new(name)?.with_flags(IFF_TAP | IFF_NO_PI);
+    // SAFETY: TUNSETIFF reads a `struct ifreq` of at most the size of `Request`, laid out as that is, and `request` outlives the call.
+    unsafe { ioctl(fd, Setter::<TUNSETIFF, _>::new(request)) }?;
+    Ok(())
+}
+
+/// Sets an interface up.
+pub(super) fn set_up(socket: impl AsFd, name: &str) -> io::Result<()> {
+    let flags = flags(&socket, name)?;
+    let request = Request::new(name)?.with_flags(flags | IFF_UP);
+    // SAFETY: as in `attach`, for SIOCSIFFLAGS.
+    unsafe { ioctl(socket, Setter::<SIOCSIFFLAGS, _>::new(request)) }?;
+    Ok(())
+}
+
+/// True if an interface is up.
+pub(super) fn is_up(socket: impl AsFd, name: &str) -> io::Result<bool> {
+    Ok(flags(socket, name)? & IFF_UP != 0)
+}
+
+fn flags(socket: impl AsFd, name: &str) -> io::Result<i16> {
+    let mut request = Request::new(name)?;
+    // SAFETY: SIOCGIFFLAGS reads the name and writes two bytes behind it, both within `request`, which outlives the call.
+    unsafe { ioctl(socket, Updater::<SIOCGIFFLAGS, _>::new(&mut request)) }?;
+    Ok(i16::from_ne_bytes([request.data[0], request.data[1]]))
+}
+
+/// Gives an interface of this machine an address.
+pub(super) fn set_address(socket: impl AsFd, name: &str, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
+    let mask = Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0));
+    let request = Request::new(name)?.with_address(address);
+    // SAFETY: as in `attach`, for SIOCSIFADDR, which reads a `struct sockaddr_in` behind the name.
+    unsafe { ioctl(&socket, Setter::<SIOCSIFADDR, _>::new(request)) }?;
+    let request = Request::new(name)?.with_address(mask);
+    // SAFETY: as above, for SIOCSIFNETMASK.
+    unsafe { ioctl(&socket, Setter::<SIOCSIFNETMASK, _>::new(request)) }?;
+    Ok(())
+}

@@ -1,0 +1,19 @@
+//! Sleeping until something happens.
+
+use core::time::Duration;
+use std::io;
+
+use rustix::event::{PollFd, Timespec, poll};
+use rustix::io::Errno;
+
+/// Waits for one of the descriptors, at most so long; `None`: for ever. A signal ends it, too.
+pub(super) fn wait(watched: &mut [PollFd<'_>], most: Option<Duration>) -> io::Result<()> {
+    let timeout = most.map(|most| Timespec {
+        tv_sec: i64::try_from(most.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: most.subsec_nanos().into(),
+    });
+    match poll(watched, timeout.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

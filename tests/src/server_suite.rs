@@ -1,0 +1,565 @@
+//! One suite for every server, over real sockets: what a client sees, byte by byte, wherever the server runs.
+//!
+//! Implement [`Served`] and write `skiff_tests::server_suite!(MyServer);` in a module of a test: each case below becomes a
+//! test there, with a server of its own. `server_suite!(MyServer, in a namespace);` runs each in a network of its own.
+
+#![expect(clippy::unwrap_used, reason = "these are tests")]
+
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+use std::io::Write as _;
+use std::net::{Shutdown, TcpStream};
+use std::time::Instant;
+
+use skiff_proto::MinRate;
+use skiff_proto::crc::crc32c;
+
+use crate::programs::skip;
+use crate::sans_io::{body, message};
+use crate::vector::{Cut, Pacing, load_all, play};
+use crate::wire::{End, Wire, connect, connect_from, eventually, read_to_end};
+
+/// A server that runs, with an empty store. Dropping it ends it.
+pub trait Served: Sized {
+    /// It has directories.
+    const DIRECTORIES: bool;
+    /// Bytes of a long file: more than sockets hold on the way, and room for four of them.
+    const LARGE: usize;
+
+    /// Starts it.
+    fn with(setup: Setup) -> Self;
+
+    /// Where it listens, IPv4.
+    fn addr(&self) -> SocketAddr;
+
+    /// Where it listens, IPv6.
+    fn addr_v6(&self) -> SocketAddr;
+
+    /// Puts a file into the store.
+    fn put(&self, name: &str, content: &[u8]);
+
+    /// A file's content; `None` if there is no such file.
+    fn content(&self, name: &str) -> Option<Vec<u8>>;
+
+    /// The names in the store, sorted; directories included if they have a `/` behind them.
+    fn names(&self) -> Vec<String>;
+
+    /// Another address of this machine from which it can be reached, and is seen as somebody else.
+    fn stranger() -> Option<IpAddr>;
+
+    /// A control connection.
+    fn connect(&self) -> Wire {
+        Wire::connect(self.addr())
+    }
+}
+
+/// What a case wants of its server, where that is not the default.
+#[derive(Debug, Default)]
+pub struct Setup {
+    /// A connection without progress ends after this time.
+    pub idle: Option<Duration>,
+    /// A writer who has been silent for so long loses its place to another.
+    pub takeover: Option<Duration>,
+    /// The least progress while a body is outstanding.
+    pub min_rate: Option<MinRate>,
+    /// The only port of data connections.
+    pub data_port: Option<u16>,
+}
+
+fn numbers(count: u32) -> Vec<u8> {
+    (0..count).flat_map(u32::to_le_bytes).collect()
+}
+
+fn large<S: Served>() -> Vec<u8> {
+    numbers(u32::try_from(S::LARGE / 4).unwrap())
+}
+
+fn start<S: Served>() -> S {
+    S::with(Setup::default())
+}
+
+macro_rules! cases {
+    (($d:tt) $($(#[$doc:meta])* fn $case:ident<$server:ident>() $body:block)*) => {
+        $($(#[$doc])*
+        pub fn $case<$server: Served>() $body)*
+
+        /// Makes a test of every case, for a server that is [`Served`](crate::server_suite::Served).
+        #[macro_export]
+        macro_rules! server_suite {
+            ($d server:ty) => {
+                $(#[test]
+                fn $case() {
+                    $d crate::server_suite::$case::<$d server>();
+                })*
+            };
+            ($d server:ty, in a namespace) => {
+                $(#[test]
+                fn $case() {
+                    if $d crate::namespace::inside(module_path!(), stringify!($case)) {
+                        $d crate::server_suite::$case::<$d server>();
+                    }
+                })*
+            };
+        }
+    };
+}
+
+cases! { ($)
+    /// Each at three paces in one piece, and byte by byte over the other address family.
+    fn every_vector_passes<S>() {
+        for vector in load_all().unwrap() {
+            let ways = [Pacing::Lines, Pacing::Groups, Pacing::Ahead].map(|pacing| (pacing, Cut::Whole, false));
+            for (pacing, cut, v6) in ways.into_iter().chain([(Pacing::Lines, Cut::Bytes, true)]) {
+                let server = start::<S>();
+                for (name, content) in vector.setting.before {
+                    server.put(name, content);
+                }
+                let mut wire = server.connect();
+                let directories = vector.setting.directories.iter().filter(|_| S::DIRECTORIES);
+                for name in directories.clone() {
+                    assert_eq!(wire.ask(format!("mkdir {name}")), "ok");
+                }
+                wire.say("quit");
+                assert_eq!(wire.hear_end(), (Vec::new(), End::Closed));
+                let mut wire = Wire::connect(if v6 { server.addr_v6() } else { server.addr() });
+                if let Err(problem) = play(&vector, pacing, cut, &mut wire) {
+                    panic!("{problem}");
+                }
+                drop(wire);
+                let after = vector.setting.after.unwrap_or(vector.setting.before);
+                assert!(eventually(|| server.names().len() == after.len() + directories.clone().count()));
+                for (name, content) in after {
+                    assert_eq!(server.content(name).as_deref(), Some(*content), "{} {name}", vector.file);
+                }
+            }
+        }
+    }
+
+    /// The port of the capture is another program's sometimes.
+    fn the_capture_of_the_original_system_is_replayed_byte_for_byte<S>() {
+        let port = 62346;
+        let free = std::net::TcpListener::bind((core::net::Ipv4Addr::LOCALHOST, port)).is_ok();
+        if !free {
+            skip("the_capture_of_the_original_system", &format!("in part: port {port} is taken, another is announced"));
+        }
+        let server = S::with(Setup { data_port: free.then_some(port), ..Setup::default() });
+        let mut wire = server.connect();
+        wire.send_bytes(b"0000000013put teste.txt");
+        let announced = if free {
+            assert_eq!(wire.hear_bytes(15), b"000000000562346");
+            port.to_string()
+        } else {
+            wire.hear_text()
+        };
+        let mut data = wire.data(&announced);
+        data.write_all(&[b"0000000711".as_slice(), &[b'a'; 711]].concat()).unwrap();
+        data.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(read_to_end(&mut data), (Vec::new(), End::Closed));
+        drop(wire);
+        assert_eq!(server.content("teste.txt"), Some(vec![b'a'; 711]));
+    }
+
+    /// Whole, in part, its checksum; classic as well; by IPv6.
+    fn a_long_file_goes_both_ways_by_both_families<S>() {
+        let server = start::<S>();
+        let content = large::<S>();
+        let length = content.len();
+        for addr in [server.addr_v6(), server.addr()] {
+            let mut wire = Wire::connect(addr);
+            assert_eq!(wire.write("big", &content), format!("ok {length} {:08x}", crc32c(&content)));
+            assert!(wire.read("big").unwrap() == content);
+            let (from, to) = (length / 3 + 1, length / 2);
+            let part = &content[from..to];
+            assert!(wire.ask(format!("read {from} {} big", to - from)).starts_with(&format!("ok {} {length} ", to - from)));
+            let (received, trailer) = wire.hear_body();
+            assert!(received == part && trailer == format!("crc32c {:08x}", crc32c(part)));
+            let sum = wire.ask(format!("sum {from} {} big", to - from));
+            assert_eq!(sum, format!("ok {} {:08x}", to - from, crc32c(part)));
+            let port = wire.ask("get big");
+            let (data, end) = read_to_end(&mut wire.data(&port));
+            assert!(data[..10] == *format!("{length:010}").as_bytes() && data[10..] == content && end == End::Closed);
+            let port = wire.ask("put path/copy");
+            let mut data = wire.data(&port);
+            data.write_all(&message(&content)).unwrap();
+            data.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(read_to_end(&mut data), (Vec::new(), End::Closed));
+            assert!(wire.read("copy").unwrap() == content);
+            assert_eq!(wire.ask("remove copy"), "ok");
+        }
+    }
+
+    /// Lengths that are none, words that are none.
+    fn nonsense_is_answered_and_the_server_goes_on<S>() {
+        let server = start::<S>();
+        for nonsense in [&b"+000000004ping"[..], b"GET / HTTP/1.1\r\n\r\n", b"\0\0\0\0\0\0\0\0\0\0", b"0000065537"] {
+            let mut wire = server.connect();
+            wire.send_bytes(nonsense);
+            let (said, end) = wire.hear_end();
+            assert!(said.windows(6).any(|words| words == b"error "), "{nonsense:?}: {said:?}");
+            assert_eq!(end, End::Closed);
+        }
+        let mut wire = server.connect();
+        for (command, reply) in [
+            ("xyz", "error bad-command "),
+            ("read", "error bad-command "),
+            ("read 1 2", "error bad-command "),
+            ("read 0 * ../x", "error bad-name "),
+            ("read 18446744073709551616 * x", "error bad-command "),
+            ("stat /etc/passwd", "error bad-name "),
+            ("stat .skiff-x", "error bad-name "),
+            ("list ..", "error bad-name "),
+            ("sum 0 0 a//b", "error bad-name "),
+            ("remove a\\b", "error bad-name "),
+            ("rename a", "error bad-command "),
+            ("rename a\n../b", "error bad-name "),
+            ("rename ../a\nb", "error bad-name "),
+            ("resume 1 \u{7f}", "error bad-name "),
+            ("get", "-1"),
+            ("get a b", "-1"),
+            ("put ..", "-1"),
+            ("put a/", "-1"),
+            ("get /skiff/2", "-1"),
+        ] {
+            let said = wire.ask(command);
+            assert!(said.starts_with(reply), "{command:?}: {said}");
+        }
+        // An empty message is nothing; every message that begins as a `write` has a body.
+        wire.say("");
+        for command in ["write", "write 0 5", "write x 5 - f", "write 0 5 - ../f", "write 6 5 - f"] {
+            wire.say(command);
+            wire.send_bytes(&body(b"12345", crc32c(b"12345")));
+            let said = wire.hear_text();
+            assert!(said.starts_with("error "), "{command:?}: {said}");
+        }
+        wire.say("x".repeat(5000));
+        assert!(wire.hear_text().starts_with("error too-long "));
+        assert_eq!(wire.ask(format!("get {}", "x".repeat(5000))), "-1");
+        assert_eq!(wire.ask("ping"), "ok");
+        assert!(server.names().is_empty());
+    }
+
+    /// However the connection was lost.
+    fn an_interrupted_write_goes_on<S>() {
+        let server = start::<S>();
+        let content = numbers(20_000);
+        let half = content.len() / 2;
+        for reset in [false, true] {
+            let mut wire = server.connect();
+            wire.say(format!("write 0 {} 1700000000 f", content.len()));
+            wire.send_bytes(&message(&content[..half]));
+            if reset {
+                socket2::SockRef::from(&wire.stream).set_linger(Some(Duration::ZERO)).unwrap();
+                // The stage is open, so there is something to lose.
+                assert!(eventually(|| server.connect().ask("resume 80000 f").starts_with("error busy")));
+            } else {
+                wire.finish();
+                assert_eq!(wire.hear_end(), (Vec::new(), End::Closed));
+            }
+            drop(wire);
+            let mut wire = server.connect();
+            let mut staged = String::new();
+            assert!(eventually(|| {
+                staged = wire.ask(format!("resume {} f", content.len()));
+                staged.starts_with("ok")
+            }));
+            let from: usize = staged.split(' ').nth(1).unwrap().parse().unwrap();
+            assert!(if reset { from <= half } else { from == half }, "{staged}");
+            assert!(staged.ends_with(&format!("{:08x}", crc32c(&content[..from]))), "{staged}");
+            wire.say(format!("write {from} {} 1700000000 f", content.len()));
+            wire.send_bytes(&body(&content[from..], crc32c(&content)));
+            assert_eq!(wire.hear_text(), format!("ok {} {:08x}", content.len(), crc32c(&content)));
+            assert!(wire.read("f").unwrap() == content);
+            assert!(wire.ask("stat f").starts_with("ok 80000 1700000000 "));
+            wire.say("quit");
+        }
+    }
+
+    /// The first link is dead more often than not.
+    fn a_second_writer_is_busy_until_the_first_is_silent_for_too_long<S>() {
+        let server = S::with(Setup { takeover: Some(Duration::from_millis(300)), ..Setup::default() });
+        let (mut first, mut second) = (server.connect(), server.connect());
+        first.say("write 0 8 - f");
+        first.send_bytes(&message("1234"));
+        assert!(eventually(|| second.ask("resume 8 f").starts_with("error busy")));
+        assert!(second.write("f", b"x").starts_with("error busy"));
+        std::thread::sleep(Duration::from_millis(350));
+        assert_eq!(second.ask("resume 8 f"), format!("ok 4 {:08x}", crc32c(b"1234")));
+        assert_eq!(first.hear_end().1, End::Reset);
+        second.say("write 4 8 - f");
+        second.send_bytes(&body(b"5678", crc32c(b"12345678")));
+        assert_eq!(second.hear_text(), format!("ok 8 {:08x}", crc32c(b"12345678")));
+        assert_eq!(second.read("f").unwrap(), b"12345678");
+    }
+
+    /// And a listing sees them all.
+    fn pipelined_writes_are_answered_in_order<S>() {
+        let server = start::<S>();
+        let mut wire = server.connect();
+        let mut sender = wire.stream.try_clone().unwrap();
+        let contents: Vec<Vec<u8>> = (0..200_u32).map(|i| i.to_le_bytes().repeat(64)).collect();
+        let to_send = contents.clone();
+        let sending = std::thread::spawn(move || {
+            for (i, content) in to_send.iter().enumerate() {
+                let mut bytes = message(format!("write 0 256 - f{i}"));
+                bytes.extend(body(content, crc32c(content)));
+                sender.write_all(&bytes).unwrap();
+            }
+        });
+        for content in &contents {
+            assert_eq!(wire.hear_text(), format!("ok 256 {:08x}", crc32c(content)));
+        }
+        sending.join().unwrap();
+        wire.say("list");
+        wire.say("quit");
+        assert_eq!(wire.hear_text(), "ok");
+        let (lines, trailer) = wire.hear_body();
+        assert_eq!(lines.iter().filter(|&&byte| byte == b'\n').count(), 200);
+        assert_eq!(trailer, format!("crc32c {:08x}", crc32c(&lines)));
+        assert_eq!(wire.hear_end(), (Vec::new(), End::Closed));
+    }
+
+    /// Whatever a server makes durable together.
+    fn a_pipelined_command_sees_what_the_ones_before_it_did<S>() {
+        let server = start::<S>();
+        let mut wire = server.connect();
+        wire.send_write("a", b"one");
+        wire.send_write("a", b"two");
+        wire.say("read 0 * a");
+        wire.say("rename a\nb");
+        wire.say("stat a");
+        wire.say("sum 0 * b");
+        wire.say("remove b");
+        wire.say("remove b");
+        wire.say("list");
+        assert!(wire.hear_text().starts_with("ok 3 "));
+        assert!(wire.hear_text().starts_with("ok 3 "));
+        assert!(wire.hear_text().starts_with("ok 3 3 "));
+        assert_eq!(wire.hear_body().0, b"two");
+        assert_eq!(wire.hear_text(), "ok");
+        assert!(wire.hear_text().starts_with("error not-found "));
+        assert_eq!(wire.hear_text(), format!("ok 3 {:08x}", crc32c(b"two")));
+        assert_eq!(wire.hear_text(), "ok");
+        assert!(wire.hear_text().starts_with("error not-found "));
+        assert_eq!((wire.hear_text().as_str(), wire.hear_body().0), ("ok", Vec::new()));
+    }
+
+    /// Five seconds, since somebody waits.
+    fn a_get_waits_for_a_data_connection_which_an_unclaimed_port_gives_back<S>() {
+        // Nothing else of this machine listens there, as far as can be told.
+        let port = std::net::TcpListener::bind((core::net::Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let server = S::with(Setup { data_port: Some(port), ..Setup::default() });
+        server.put("f", b"x");
+        let (mut first, mut second) = (server.connect(), server.connect());
+        let port = first.ask("get f");
+        let start = Instant::now();
+        assert_eq!(second.ask("get f"), port);
+        assert!((4..20).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+        assert_eq!(read_to_end(&mut second.data(&port)).0, b"0000000001x");
+        // Both at once, again and again: each waits for the other's.
+        let clients = [first, second].map(|mut wire| {
+            std::thread::spawn(move || {
+                for _ in 0..20 {
+                    let port = wire.ask("get f");
+                    assert_eq!(read_to_end(&mut wire.data(&port)), (b"0000000001x".into(), End::Closed));
+                }
+            })
+        });
+        for client in clients {
+            client.join().unwrap();
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+    }
+
+    /// PORT is the owner's alone.
+    fn a_stranger_on_a_data_port_is_reset_and_the_owner_gets_through<S>() {
+        let Some(stranger) = S::stranger() else {
+            return;
+        };
+        let server = start::<S>();
+        server.put("f", b"secret");
+        let mut wire = server.connect();
+        let port = wire.ask("get f");
+        let addr = wire.at(port.parse().unwrap());
+        for _ in 0..3 {
+            match connect_from(stranger, addr) {
+                Ok(mut stream) => assert_eq!(read_to_end(&mut stream), (Vec::new(), End::Reset)),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset
+                    || error.kind() == std::io::ErrorKind::ConnectionRefused => {}
+                Err(error) => {
+                    skip("a_stranger_on_a_data_port", &format!("{stranger}: {error}"));
+                    return;
+                }
+            }
+        }
+        assert_eq!(read_to_end(&mut wire.data(&port)).0, b"0000000006secret");
+    }
+
+    /// In both directions at once.
+    fn a_transfer_goes_on_after_quit_and_a_control_connection_during_it<S>() {
+        let server = start::<S>();
+        let content = large::<S>();
+        server.put("f", &content);
+        let mut wire = server.connect();
+        let port = wire.ask("get f");
+        let mut data = wire.data(&port);
+        assert_eq!(wire.ask("ping"), "ok");
+        wire.say("quit");
+        assert_eq!(wire.hear_end(), (Vec::new(), End::Closed));
+        let (received, end) = read_to_end(&mut data);
+        assert!(received[10..] == content && end == End::Closed);
+        let mut wire = server.connect();
+        let port = wire.ask("put g");
+        let mut data = wire.data(&port);
+        let (before, after) = content.split_at(1000);
+        data.write_all(format!("{:010}", content.len()).as_bytes()).unwrap();
+        data.write_all(before).unwrap();
+        wire.say("quit");
+        assert_eq!(wire.hear_end(), (Vec::new(), End::Closed));
+        data.write_all(after).unwrap();
+        data.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(read_to_end(&mut data), (Vec::new(), End::Closed));
+        assert!(server.content("g").unwrap() == content);
+    }
+
+    /// A short file is never taken for a whole one.
+    fn a_short_put_is_reset_and_nothing_is_stored<S>() {
+        let server = start::<S>();
+        let mut wire = server.connect();
+        for sent in [&b"0000000009short"[..], b"00000", b"x000000001x", b"0000000002too long"] {
+            let port = wire.ask("put f");
+            let mut data = wire.data(&port);
+            data.write_all(sent).unwrap();
+            _ = data.shutdown(Shutdown::Write);
+            assert_eq!(read_to_end(&mut data), (Vec::new(), End::Reset), "{sent:?}");
+        }
+        assert_eq!(wire.ask("ls"), "");
+    }
+
+    /// The last reply, too.
+    fn a_client_that_ends_its_side_gets_all_its_replies<S>() {
+        let server = start::<S>();
+        let mut wire = server.connect();
+        for i in 0..100 {
+            wire.send_write(&format!("f{i}"), b"x");
+        }
+        wire.say("list");
+        wire.finish();
+        for _ in 0..100 {
+            assert!(wire.hear_text().starts_with("ok 1 "));
+        }
+        assert_eq!(wire.hear_text(), "ok");
+        assert_eq!(wire.hear_body().0.iter().filter(|&&byte| byte == b'\n').count(), 100);
+        assert_eq!(wire.hear_end(), (Vec::new(), End::Closed));
+    }
+
+    /// Whether it hears of it or not.
+    fn files_whose_bodies_came_whole_are_stored_even_if_the_client_is_gone<S>() {
+        let server = start::<S>();
+        let mut wire = server.connect();
+        for i in 0..20 {
+            wire.send_write(&format!("f{i}"), b"x");
+        }
+        drop(wire);
+        assert!(eventually(|| server.names().len() == 20));
+    }
+
+    /// Their replies fill what they can fill.
+    fn clients_that_do_not_read_stop_nobody_else<S>() {
+        let server = start::<S>();
+        server.put("big", &large::<S>());
+        let mut stuck: Vec<_> = (0..3).map(|_| server.connect()).collect();
+        for wire in &mut stuck {
+            for _ in 0..20 {
+                wire.say("read 0 * big");
+            }
+        }
+        let mut wire = server.connect();
+        for i in 0..50 {
+            assert!(wire.write(&format!("f{i}"), b"content").starts_with("ok 7 "));
+        }
+    }
+
+    /// `timeout` stands only in place of an owed reply.
+    fn an_idle_connection_is_closed_without_a_word_and_a_silent_writer_is_told<S>() {
+        let server = S::with(Setup { idle: Some(Duration::from_secs(1)), ..Setup::default() });
+        let (mut idle, mut writer) = (server.connect(), server.connect());
+        writer.say("write 0 5 - f");
+        writer.send_bytes(b"00000");
+        assert_eq!(idle.hear_end(), (Vec::new(), End::Closed));
+        let reply = writer.hear_text();
+        assert!(reply.starts_with("error timeout "), "{reply}");
+        assert_eq!(writer.hear_end(), (Vec::new(), End::Closed));
+    }
+
+    /// One byte now and then is no progress.
+    fn a_drip_of_bytes_does_not_hold_a_session<S>() {
+        let min_rate = Some(MinRate { bytes: 100, window: Duration::from_millis(500) });
+        let server = S::with(Setup { min_rate, ..Setup::default() });
+        let mut wire = server.connect();
+        wire.say("write 0 100000 - f");
+        wire.send_bytes(b"0000100000");
+        let start = Instant::now();
+        let mut stream = wire.stream.try_clone().unwrap();
+        let dripping = std::thread::spawn(move || {
+            while stream.write_all(b"x").is_ok() && start.elapsed() < Duration::from_secs(10) {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        let reply = wire.hear_text();
+        assert!(reply.starts_with("error timeout "), "{reply}");
+        assert!(start.elapsed() < Duration::from_secs(5));
+        drop(wire);
+        dripping.join().unwrap();
+    }
+
+    /// Or hears that it has changed; never a mixture.
+    fn a_reader_of_the_old_version_gets_it_whole_while_it_is_replaced<S>() {
+        let server = start::<S>();
+        let old = large::<S>();
+        server.put("f", &old);
+        let (mut reader, mut writer) = (server.connect(), server.connect());
+        assert!(reader.ask("read 0 * f").starts_with(&format!("ok {} ", old.len())));
+        assert!(writer.write("f", b"new").starts_with("ok 3 "));
+        let (content, trailer) = reader.hear_body();
+        if !trailer.starts_with("abort changed ") {
+            assert!(content == old && trailer == format!("crc32c {:08x}", crc32c(&old)), "{trailer}");
+        }
+        assert_eq!(reader.read("f").unwrap(), b"new");
+    }
+
+    /// Names that only other clients can use are left out.
+    fn a_classic_listing_shows_what_the_classic_programs_can_ask_for<S>() {
+        let server = start::<S>();
+        for name in ["a.txt", "b c", "olá", ".hidden"] {
+            if !(S::DIRECTORIES && name.starts_with('.')) {
+                server.put(name, b"x");
+            }
+        }
+        let mut wire = server.connect();
+        assert_eq!(wire.ask("ls").trim_end_matches('\n'), "a.txt");
+        for command in ["get nothing", "get ../x", "put d/.."] {
+            assert_eq!(wire.ask(command), "-1", "{command}");
+        }
+        let port = wire.ask("get a.txt");
+        assert_eq!(read_to_end(&mut wire.data(&port)).0, b"0000000001x");
+    }
+
+    /// Nobody waits there.
+    fn a_data_port_that_was_not_offered_gives_nothing_away<S>() {
+        let server = start::<S>();
+        server.put("f", b"secret");
+        let mut wire = server.connect();
+        let port = wire.ask("get f");
+        assert_eq!(read_to_end(&mut wire.data(&port)).0, b"0000000006secret");
+        match TcpStream::connect(wire.at(port.parse().unwrap())) {
+            Ok(mut stream) => assert_eq!(read_to_end(&mut stream), (Vec::new(), End::Reset)),
+            Err(error) => assert!(
+                matches!(error.kind(), std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::ConnectionReset),
+                "{error}"
+            ),
+        }
+        let port = wire.ask("put g");
+        drop(connect(wire.at(port.parse().unwrap())));
+        assert_eq!((wire.ask("ping"), wire.ask("ls")), ("ok".into(), "f".into()));
+    }
+}

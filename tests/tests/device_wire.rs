@@ -1,0 +1,206 @@
+//! The embedded server, asked byte by byte: behind loopback ports, and behind a TAP in a network of the test's own.
+
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+use std::io::{Read as _, Write as _};
+
+use skiff_device::serv::options::{Options, PortRange, StoreChoice};
+use skiff_tests::device::{Device, STRANGERS};
+use skiff_tests::sans_io::message;
+use skiff_tests::server_suite::{Served, Setup};
+use skiff_tests::wire::{End, Wire, eventually, read_to_end};
+
+fn numbers(count: u32) -> Vec<u8> {
+    (0..count).flat_map(u32::to_le_bytes).collect()
+}
+
+fn configure(options: &mut Options, asked: &Setup) {
+    options.store = StoreChoice::Ram { size: 8 << 20 };
+    options.idle = asked.idle.unwrap_or(options.idle);
+    options.takeover = asked.takeover.unwrap_or(options.takeover);
+    options.min_rate = asked.min_rate.unwrap_or(options.min_rate);
+    if let Some(port) = asked.data_port {
+        // One data connection.
+        options.sessions = 2;
+        options.data_ports = PortRange::new(port, port);
+    }
+}
+
+/// Behind loopback ports, or behind a TAP.
+struct Serving<const TAP: bool>(Device);
+
+impl<const TAP: bool> Served for Serving<TAP> {
+    const DIRECTORIES: bool = false;
+    const LARGE: usize = 1_200_000;
+
+    fn with(asked: Setup) -> Self {
+        Self(if TAP {
+            Device::on_tap(|options, _| configure(options, &asked))
+        } else {
+            Device::with(|options| configure(options, &asked))
+        })
+    }
+
+    fn addr(&self) -> SocketAddr {
+        self.0.addr()
+    }
+
+    fn addr_v6(&self) -> SocketAddr {
+        self.0.addr_v6()
+    }
+
+    fn put(&self, name: &str, content: &[u8]) {
+        self.0.put(name, content);
+    }
+
+    fn content(&self, name: &str) -> Option<Vec<u8>> {
+        self.0.content(name)
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.0.names()
+    }
+
+    /// Behind loopback ports everybody has the forwarder's address.
+    fn stranger() -> Option<IpAddr> {
+        TAP.then_some(STRANGERS)
+    }
+}
+
+mod listen {
+    skiff_tests::server_suite!(super::Serving<false>);
+}
+
+mod tap {
+    skiff_tests::server_suite!(super::Serving<true>, in a namespace);
+}
+
+type Start = fn(&dyn Fn(&mut Options)) -> Device;
+
+macro_rules! over_both {
+    ($(fn $case:ident($device:ident) $body:block)*) => {
+        $(fn $case($device: Start) $body)*
+
+        mod over_loopback {
+            use super::Device;
+            $(#[test]
+            fn $case() {
+                super::$case(|change| Device::with(|options| change(options)));
+            })*
+        }
+
+        mod over_tap {
+            use super::Device;
+            $(#[test]
+            fn $case() {
+                if skiff_tests::namespace::inside(module_path!(), stringify!($case)) {
+                    super::$case(|change| Device::on_tap(|options, _| change(options)));
+                }
+            })*
+        }
+    };
+}
+
+over_both! {
+    fn a_burst_of_connections_is_served_as_far_as_there_are_sessions_and_the_rest_is_reset(device) {
+        let mut device = device(&|options| options.sessions = 2);
+        let mut first = device.connect();
+        let mut second = device.connect();
+        assert_eq!((first.ask("ping"), second.ask("ping")), ("ok".into(), "ok".into()));
+        // The reset may be there before `connect` has returned.
+        let more: Vec<_> = (0..20).map(|_| std::net::TcpStream::connect(device.addr())).collect();
+        for mut stream in more.into_iter().flatten() {
+            assert_eq!(read_to_end(&mut stream), (Vec::new(), End::Reset));
+        }
+        assert_eq!((first.ask("ping"), second.ask("ping")), ("ok".into(), "ok".into()));
+        for _ in 0..20 {
+            second.say("quit");
+            assert_eq!(second.hear_end(), (Vec::new(), End::Closed));
+            // At once: no attempt fails.
+            second = device.connect();
+            assert_eq!(second.ask("ping"), "ok");
+        }
+        assert_eq!(device.stop().unwrap().counts.refused, 20);
+    }
+
+    fn a_full_store_says_so_and_keeps_the_old_file(device) {
+        let device = device(&|options| options.store = StoreChoice::Ram { size: 64 * 1024 });
+        let mut wire = device.connect();
+        let old = numbers(10_000);
+        assert!(wire.write("f", &old).starts_with("ok 40000 "));
+        assert!(wire.write("f", &numbers(8_000)).starts_with("error no-space"));
+        assert!(wire.ask("resume 30000 g").starts_with("error no-space"));
+        assert!(wire.ask("space").starts_with("ok 65536 "));
+        let port = wire.ask("put g");
+        let mut data = wire.data(&port);
+        _ = data.write_all(&message(numbers(8_000)));
+        assert_eq!(read_to_end(&mut data).1, End::Reset);
+        assert!(wire.read("f").unwrap() == old);
+    }
+
+    fn five_hundred_cycles_of_connect_transfer_and_abort_lose_nothing(device) {
+        let mut device = device(&|options| options.sessions = 2);
+        let content = numbers(1000);
+        device.put("f", &content);
+        let before = {
+            let mut wire = device.connect();
+            wire.ask("space")
+        };
+        let reset = |stream: &std::net::TcpStream| {
+            socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
+        };
+        for cycle in 0..500_u32 {
+            // The one before may still be ending.
+            let mut wire = None;
+            assert!(eventually(|| {
+                wire = Wire::try_connect(device.addr());
+                wire.as_mut().is_some_and(|wire| wire.try_ask("ping"))
+            }));
+            let Some(mut wire) = wire else { unreachable!() };
+            _ = wire.hear_bytes(11);
+            match cycle % 7 {
+                0 => assert!(wire.read("f").unwrap() == content),
+                1 => wire.say("read 0 * f"),
+                2 => {
+                    wire.say("write 0 100000 - w");
+                    wire.send_bytes(b"0000100000abc");
+                }
+                3 => {
+                    let port = wire.ask("get f");
+                    let mut data = wire.data(&port);
+                    data.read_exact(&mut [0; 100]).unwrap();
+                    reset(&data);
+                }
+                4 => {
+                    let port = wire.ask("put p");
+                    let mut data = wire.data(&port);
+                    data.write_all(b"0000001000half").unwrap();
+                    reset(&data);
+                }
+                5 => {
+                    let port = wire.ask("get f");
+                    assert_eq!(read_to_end(&mut wire.data(&port)).0.len(), 4010);
+                }
+                _ => wire.send_bytes(b"00000"),
+            }
+            if cycle % 2 == 0 {
+                reset(&wire.stream);
+            }
+        }
+        let mut wire = device.connect();
+        assert!(eventually(|| wire.try_ask("remove w") || {
+            wire = device.connect();
+            false
+        }));
+        drop(wire);
+        let mut wire = device.connect();
+        assert!(wire.write("w", b"").starts_with("ok"));
+        assert_eq!((wire.ask("remove w"), wire.ask("ls")), ("ok".into(), "f".into()));
+        assert_eq!(wire.ask("space"), before);
+        wire.say("quit");
+        assert_eq!(wire.hear_end().1, End::Closed);
+        std::thread::sleep(Duration::from_millis(1500));
+        let report = device.stop().unwrap();
+        assert_eq!((report.usage.sessions, report.usage.data, report.usage.listening), (0, 0, 3), "{report:?}");
+    }
+}
