@@ -459,6 +459,8 @@ cases! { ($)
         for i in 0..20 {
             wire.send_write(&format!("f{i}"), b"x");
         }
+        // The reset takes along what has not been sent yet.
+        assert!(eventually(|| wire.is_sent()));
         drop(wire);
         assert!(eventually(|| server.names().len() == 20));
     }

@@ -108,16 +108,24 @@ impl<S: Store, const NAME: usize> Line<S, NAME> {
 impl<S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, const BUF: usize>
     DeviceServer<'_, S, SESSIONS, DATA, NAME, BUF>
 {
-    /// Throws strangers off the data ports; true if there was one. [`Self::end_refusals`] then lets the port listen again.
+    /// Looks at who has come, after each packet: the owner's connection is his even if he resets it with the next one, and strangers
+    /// are thrown off; true if there was one. [`Self::end_refusals`] then lets the port listen again.
     pub(super) fn screen_lines(&mut self) -> bool {
+        let limits = self.rules.limits;
         let mut refused = false;
         for line in &mut self.lines {
             let socket = self.sockets.set.get_mut::<Socket<'_>>(line.handle);
             let Phase::Offered { owner, .. } = &line.phase else { continue };
-            if socket.remote_endpoint().is_some_and(|peer| peer.addr != *owner) && socket.state() != State::Closed {
+            let is_stranger =
+                socket.remote_endpoint().is_some_and(|peer| peer.addr != *owner) && socket.state() != State::Closed;
+            if is_stranger {
                 socket.abort();
                 self.counts.strangers = self.counts.strangers.wrapping_add(1);
                 refused = true;
+            } else if matches!(socket.state(), State::Established | State::CloseWait)
+                && let Phase::Offered { wanted, .. } = core::mem::replace(&mut line.phase, Phase::Free)
+            {
+                line.phase = Phase::Busy(Transfer::new(wanted, limits.idle, limits.min_rate));
             }
         }
         refused
@@ -142,13 +150,8 @@ impl<S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, cons
         for line in &mut self.lines {
             let socket = self.sockets.set.get_mut::<Socket<'_>>(line.handle);
             if let Phase::Offered { since, .. } = &line.phase {
-                let up = matches!(socket.state(), State::Established | State::CloseWait);
                 let patience = if wanted { UNCLAIMED_IN_DEMAND } else { UNCLAIMED };
-                if up {
-                    if let Phase::Offered { wanted, .. } = core::mem::replace(&mut line.phase, Phase::Free) {
-                        line.phase = Phase::Busy(Transfer::new(wanted, limits.idle, limits.min_rate));
-                    }
-                } else if now.since(*since) >= patience {
+                if now.since(*since) >= patience {
                     line.release(socket);
                 } else if socket.state() == State::Closed {
                     // The handshake came to nothing.
