@@ -8,6 +8,7 @@ pub mod namespace;
 pub mod programs;
 pub mod sans_io;
 pub mod server_suite;
+pub mod sim;
 pub mod store_suite;
 pub mod vector;
 pub mod wire;
