@@ -45,12 +45,6 @@ impl<const SESSIONS: usize, const DATA: usize, const SLOTS: usize, const RING: u
     #[must_use]
     pub const fn new() -> Self {
         const { assert!(SLOTS == slots(SESSIONS, DATA), "SLOTS is slots(SESSIONS, DATA)") };
-        Self::with_slots()
-    }
-
-    /// The same with more slots than are needed: for generic code, which can't compute their number.
-    pub(crate) const fn with_slots() -> Self {
-        const { assert!(SLOTS >= slots(SESSIONS, DATA), "SLOTS is slots(SESSIONS, DATA)") };
         Self {
             rings: [[[0; RING]; 2]; SESSIONS],
             spare: [[0; SPARE]; 2],
@@ -74,31 +68,55 @@ pub(crate) struct Sockets<'m, const SESSIONS: usize, const DATA: usize> {
     pub(crate) control: [SocketHandle; SESSIONS],
     pub(crate) spare: SocketHandle,
     pub(crate) data: [SocketHandle; DATA],
+    /// Bytes of the smallest ring.
+    pub(crate) smallest: usize,
 }
 
+/// Memory of one socket: for what comes in, for what goes out.
+pub(crate) type Rings<'m> = [&'m mut [u8]; 2];
+
 impl<'m, const SESSIONS: usize, const DATA: usize> Sockets<'m, SESSIONS, DATA> {
-    pub(crate) fn new<const SLOTS: usize, const RING: usize, const SPARE: usize>(
+    pub(crate) fn in_memory<const SLOTS: usize, const RING: usize, const SPARE: usize>(
         memory: &'m mut Memory<'m, SESSIONS, DATA, SLOTS, RING, SPARE>,
-        keep_alive: Duration,
-        timeout: Duration,
     ) -> Self {
-        let mut set = SocketSet::new(&mut memory.slots[..]);
-        let mut add = |[rx, tx]: [&'m mut [u8]; 2]| {
+        let [rx, tx] = &mut memory.spare;
+        let control = memory.rings.each_mut().map(|[rx, tx]| [&mut rx[..], &mut tx[..]]);
+        let data = memory.data.each_mut().map(|[rx, tx]| [&mut rx[..], &mut tx[..]]);
+        Self::new(&mut memory.slots, control, [rx, tx], data)
+    }
+
+    /// `slots`: at least [`slots`] of them.
+    pub(crate) fn new(
+        slots: &'m mut [SocketStorage<'m>],
+        control: [Rings<'m>; SESSIONS],
+        spare: Rings<'m>,
+        data: [Rings<'m>; DATA],
+    ) -> Self {
+        let mut smallest = usize::MAX;
+        let mut set = SocketSet::new(slots);
+        let mut add = |[rx, tx]: Rings<'m>| {
+            smallest = smallest.min(rx.len()).min(tx.len());
             let mut socket = Socket::new(SocketBuffer::new(rx), SocketBuffer::new(tx));
             // What is to go out together is in the ring together; waiting for more costs a round trip in a small one.
             socket.set_nagle_enabled(false);
             // A sender that fills a small ring goes on only when it hears from us.
             socket.set_ack_delay(None);
-            socket.set_keep_alive(Some(keep_alive));
-            socket.set_timeout(Some(timeout));
             set.add(socket)
         };
         // The stack gives a connection to the first socket that listens: the spare comes last.
-        let control = memory.rings.each_mut().map(|[rx, tx]| add([rx, tx]));
-        let [rx, tx] = &mut memory.spare;
-        let spare = add([rx, tx]);
-        let data = memory.data.each_mut().map(|[rx, tx]| add([rx, tx]));
-        Self { set, control, spare, data }
+        let control = control.map(&mut add);
+        let spare = add(spare);
+        let data = data.map(add);
+        Self { set, control, spare, data, smallest }
+    }
+
+    /// How often a silent peer is asked whether it is there, and for how long it may not answer.
+    pub(crate) fn set_times(&mut self, keep_alive: Duration, timeout: Duration) {
+        for handle in self.control.iter().chain([&self.spare]).chain(&self.data) {
+            let socket = self.set.get_mut::<Socket<'_>>(*handle);
+            socket.set_keep_alive(Some(keep_alive));
+            socket.set_timeout(Some(timeout));
+        }
     }
 }
 

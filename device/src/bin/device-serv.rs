@@ -11,7 +11,7 @@ use bytesize::ByteSize;
 use clap::Parser;
 use skiff_device::serv::faults::Chance;
 use skiff_device::serv::listen::Listen;
-use skiff_device::serv::options::{Options, PortRange, Ring, StoreChoice};
+use skiff_device::serv::options::{Options, PortRange, StoreChoice};
 use skiff_device::serv::{self, stop::Stop};
 
 const EXAMPLES: &str = "\
@@ -74,9 +74,9 @@ struct ServerArgs {
     #[arg(long, value_name = "LOW-HIGH")]
     data_ports: Option<PortRange>,
 
-    /// Size of each socket ring: 2K, 16K or 64K
-    #[arg(long, value_name = "SIZE", default_value = "2K")]
-    ring: Ring,
+    /// Size of each socket ring, 512 bytes to 1MiB; the spare connection has half of one that is small
+    #[arg(long, alias = "buffers", value_name = "SIZE", default_value = "2KiB", value_parser = ring)]
+    ring: usize,
 
     /// What the server calls itself, for clients that ask which one it is: 1 to 32 characters, no spaces
     #[arg(long, value_name = "NAME", value_parser = host_name)]
@@ -172,6 +172,12 @@ fn mac(text: &str) -> Result<[u8; 6], String> {
     let bytes: Result<Vec<u8>, _> = text.split([':', '-']).map(|byte| u8::from_str_radix(byte, 16)).collect();
     let mac = bytes.ok().and_then(|bytes| <[u8; 6]>::try_from(bytes).ok());
     mac.filter(|mac| mac[0] & 1 == 0 && *mac != [0; 6]).ok_or_else(|| "a unicast address, as 02:00:00:00:00:01".into())
+}
+
+fn ring(text: &str) -> Result<usize, String> {
+    let bytes = text.parse::<ByteSize>()?.as_u64();
+    let bytes = usize::try_from(bytes).ok().filter(|bytes| (512..=1 << 20).contains(bytes));
+    bytes.ok_or_else(|| "512 bytes to 1MiB".into())
 }
 
 fn host_name(text: &str) -> Result<String, String> {

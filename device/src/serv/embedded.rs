@@ -8,12 +8,13 @@ use anyhow::bail;
 use skiff_proto::Instant;
 use skiff_proto::command::command_len;
 use skiff_proto::store::Store;
+use smoltcp::iface::SocketStorage;
 use smoltcp::phy::Device;
 
-use super::options::{NAME, Options, Ring, StoreChoice};
+use super::options::{NAME, Options, StoreChoice};
 use super::store;
 use crate::config::{Config, Ipv4, Ipv6};
-use crate::memory::{Memory, slots};
+use crate::memory::{Sockets, slots};
 use crate::server::{Counts, DeviceServer, Usage};
 
 const BUF: usize = command_len(NAME);
@@ -108,30 +109,15 @@ impl<S: Store + 'static, const SESSIONS: usize, const DATA: usize> Embedded<S, S
         config.limits.min_rate = options.min_rate;
         config.limits.server = concat!("skiff-device/", env!("CARGO_PKG_VERSION"));
         config.limits.host = options.name.clone().map(|name| &*name.leak());
-        let server = match options.ring {
-            Ring::Small => Self::server::<2048, 1024>(config, device, clock),
-            Ring::Medium => Self::server::<16_384, 16_384>(config, device, clock),
-            Ring::Large => Self::server::<65_536, 65_536>(config, device, clock),
-        };
+        let server = DeviceServer::over(sockets(options), config, device, clock.now())?;
         Ok(Self {
-            server: server?,
+            server,
             store,
             clock,
             told: Counts::default(),
             addresses: Vec::new(),
             verbose: options.verbose,
         })
-    }
-
-    fn server<const RING: usize, const SPARE: usize>(
-        config: Config<DATA>,
-        device: &mut impl Device,
-        clock: Clock,
-    ) -> anyhow::Result<DeviceServer<'static, S, SESSIONS, DATA, NAME, BUF>> {
-        // One for each combination, and each as large as it has to be. SLOTS can't be computed from other parameters.
-        const MOST: usize = slots(8, 4);
-        let memory = Box::leak(Box::new(Memory::<'static, SESSIONS, DATA, MOST, RING, SPARE>::with_slots()));
-        Ok(DeviceServer::new(memory, config, device, clock.now())?)
     }
 
     pub(super) fn poll(&mut self, device: &mut impl Device) -> Option<Duration> {
@@ -175,26 +161,31 @@ impl<S: Store + 'static, const SESSIONS: usize, const DATA: usize> Embedded<S, S
     }
 }
 
-/// Bytes of RAM that a server of so many sessions takes on this machine: sockets, rings and sessions; the store not.
+/// Sockets with rings of the size that was chosen, in memory that is never given back.
+fn sockets<const SESSIONS: usize, const DATA: usize>(options: &Options) -> Sockets<'static, SESSIONS, DATA> {
+    let rings = |bytes: usize| [(); 2].map(|()| &mut *vec![0; bytes].leak());
+    let (ring, spare) = (options.ring, options.spare_ring());
+    let slots: Vec<_> = (0..slots(SESSIONS, DATA)).map(|_| SocketStorage::EMPTY).collect();
+    Sockets::new(slots.leak(), [(); SESSIONS].map(|()| rings(ring)), rings(spare), [(); DATA].map(|()| rings(ring)))
+}
+
+/// Bytes of RAM that a server of so many sessions takes on this machine: sockets, rings and sessions; the store not. `None` if
+/// there can't be so many.
 #[must_use]
 pub fn ram(options: &Options) -> Option<usize> {
     const fn of<const S: usize, const D: usize>() -> usize {
         size_of::<DeviceServer<'static, store::Ram, S, D, NAME, BUF>>()
     }
-    const SOCKET: usize = size_of::<smoltcp::iface::SocketStorage<'static>>();
+    const SOCKET: usize = size_of::<SocketStorage<'static>>();
     let lines = options.lines()?;
-    let (ring, spare) = match options.ring {
-        Ring::Small => (2048, 1024),
-        Ring::Medium => (16_384, 16_384),
-        Ring::Large => (65_536, 65_536),
-    };
     let server = match options.sessions {
         1 => of::<1, 1>(),
         2 => of::<2, 1>(),
         4 => of::<4, 2>(),
         _ => of::<8, 4>(),
     };
-    Some(server + 2 * (options.sessions + lines) * ring + 2 * spare + slots(options.sessions, lines) * SOCKET)
+    let rings = 2 * (options.sessions + lines) * options.ring + 2 * options.spare_ring();
+    Some(server + rings + slots(options.sessions, lines) * SOCKET)
 }
 
 fn seed() -> u64 {

@@ -17,7 +17,7 @@ pub struct Options {
     /// Sessions at a time: 1, 2, 4 or 8. With them come 1, 1, 2 or 4 classic data connections.
     pub sessions: usize,
     /// Bytes of each socket ring.
-    pub ring: Ring,
+    pub ring: usize,
     /// Where files live.
     pub store: StoreChoice,
     /// A directory whose files are in the store when it starts.
@@ -45,7 +45,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             sessions: 4,
-            ring: Ring::Small,
+            ring: 2048,
             store: StoreChoice::default(),
             preload: None,
             data_ports: None,
@@ -61,6 +61,12 @@ impl Default for Options {
 }
 
 impl Options {
+    /// Bytes of each ring of the spare connection. What is small is halved again: a device has no more to spare.
+    #[must_use]
+    pub const fn spare_ring(&self) -> usize {
+        if self.ring <= 2048 { self.ring / 2 } else { self.ring }
+    }
+
     /// The classic data connections that come with so many sessions; `None` if there can't be so many.
     #[must_use]
     pub const fn lines(&self) -> Option<usize> {
@@ -98,31 +104,6 @@ impl FromStr for StoreChoice {
             None if text == "ram" => Ok(Self::default()),
             Some(("ram", size)) => Ok(Self::Ram { size: size.parse::<ByteSize>()?.as_u64() }),
             _ => Err("ram or ram:SIZE".into()),
-        }
-    }
-}
-
-/// The size of each socket ring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Ring {
-    /// 2 KiB, and 1 KiB for the spare connection: what a small device has.
-    #[default]
-    Small,
-    /// 16 KiB.
-    Medium,
-    /// 64 KiB.
-    Large,
-}
-
-impl FromStr for Ring {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "2K" => Ok(Self::Small),
-            "16K" => Ok(Self::Medium),
-            "64K" => Ok(Self::Large),
-            _ => Err("2K, 16K or 64K".into()),
         }
     }
 }

@@ -93,12 +93,22 @@ impl<'m, S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, 
         device: &mut D,
         now: Instant,
     ) -> Result<Self, ConfigError> {
+        Self::over(Sockets::in_memory(memory), config, device, now)
+    }
+
+    /// The same over sockets whose memory came another way.
+    pub(crate) fn over<D: Device + ?Sized>(
+        mut sockets: Sockets<'m, SESSIONS, DATA>,
+        config: Config<DATA>,
+        device: &mut D,
+        now: Instant,
+    ) -> Result<Self, ConfigError> {
         const {
             assert!(SESSIONS > 0 && SESSIONS < 256, "1 to 255 sessions");
             assert!(BUF == skiff_proto::command::command_len(NAME), "BUF is command_len(NAME)");
         }
-        config.check(NAME, if RING < SPARE { RING } else { SPARE })?;
-        let mut sockets = Sockets::new(memory, net::duration(config.keep_alive), net::duration(config.timeout));
+        config.check(NAME, sockets.smallest)?;
+        sockets.set_times(net::duration(config.keep_alive), net::duration(config.timeout));
         let net = Net::new(&config, device, now, &mut sockets.set);
         let mut at = 0;
         let lines = sockets.data.map(|handle| {

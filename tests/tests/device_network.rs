@@ -1,0 +1,147 @@
+//! The embedded server on a network of the test's own: what only a real TAP and the kernel's TCP can show.
+
+#![expect(clippy::unwrap_used, reason = "these are tests")]
+
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::time::Duration;
+use std::net::UdpSocket;
+use std::time::Instant;
+
+use skiff_device::config::{Ipv4, Ipv6};
+use skiff_device::serv::faults::{Chance, Faults};
+use skiff_tests::device::{Device, STRANGERS, TAP, link_local};
+use skiff_tests::namespace::{inside, ip};
+use skiff_tests::wire::{Wire, connect_from, eventually};
+
+fn numbers(len: usize) -> Vec<u8> {
+    (0_u32..).flat_map(|number| number.wrapping_mul(0x9e37_79b9).to_le_bytes()).take(len).collect()
+}
+
+#[test]
+fn a_megabyte_arrives_through_loss_corruption_and_reordering() {
+    if !inside(module_path!(), "a_megabyte_arrives_through_loss_corruption_and_reordering") {
+        return;
+    }
+    let device = Device::on_tap(|options, link| {
+        options.ring = 65_536;
+        link.seed = 1;
+        let five = Chance::percent(5);
+        link.faults = Faults { drop: five, corrupt: five, reorder: five, ..Faults::default() };
+    });
+    let start = Instant::now();
+    let mut wire = device.connect();
+    for size in [0, 1, 1460, 50_000, 450_000] {
+        let content = numbers(size);
+        assert!(wire.write("f", &content).starts_with(&format!("ok {size} ")));
+        assert!(wire.read("f").unwrap() == content, "{size}");
+    }
+    println!("1 MB in all, {} s", start.elapsed().as_secs());
+}
+
+#[test]
+fn the_link_local_address_and_a_fixed_one_are_served() {
+    if !inside(module_path!(), "the_link_local_address_and_a_fixed_one_are_served") {
+        return;
+    }
+    let device = Device::on_tap(|_, link| link.ipv4 = Ipv4::Off);
+    for addr in [link_local(device.port()), device.addr_v6()] {
+        let mut wire = Wire::connect(addr);
+        assert!(wire.write("f", b"by IPv6").starts_with("ok 7 "));
+        let port = wire.ask("get f");
+        let (content, _) = skiff_tests::wire::read_to_end(&mut wire.data(&port));
+        assert_eq!(content, b"0000000007by IPv6");
+    }
+    drop(device);
+    let device = Device::on_tap(|_, link| link.ipv6 = Ipv6::LinkLocal);
+    assert_eq!(Wire::connect(link_local(device.port())).ask("ping"), "ok");
+}
+
+/// A DHCP server for one address, of nothing but the standard library.
+fn lease(socket: &UdpSocket, address: Ipv4Addr) -> Option<u8> {
+    let mut request = [0; 600];
+    let (len, _) = socket.recv_from(&mut request).ok()?;
+    let request = request.get(..len).filter(|request| request.get(236..240) == Some(&[99, 130, 83, 99]))?;
+    let kind = option(request, 53)?.first().copied()?;
+    let server = Ipv4Addr::new(192, 168, 69, 254).octets();
+    let mut reply = vec![2, 1, 6, 0];
+    reply.extend(&request[4..8]);
+    reply.extend([0; 8]);
+    reply.extend(address.octets());
+    reply.extend([0; 8]);
+    reply.extend(&request[28..44]);
+    reply.extend([0; 192]);
+    reply.extend([99, 130, 83, 99]);
+    // DISCOVER is answered with OFFER, REQUEST with ACK.
+    reply.extend([53, 1, if kind == 1 { 2 } else { 5 }]);
+    reply.extend([54, 4].iter().chain(&server));
+    reply.extend([51, 4, 0, 0, 0, 60]);
+    reply.extend([1, 4, 255, 255, 255, 0]);
+    reply.extend([3, 4].iter().chain(&server));
+    reply.push(255);
+    socket.send_to(&reply, (Ipv4Addr::BROADCAST, 68)).ok()?;
+    Some(kind)
+}
+
+fn option(message: &[u8], wanted: u8) -> Option<&[u8]> {
+    let mut rest = message.get(240..)?;
+    while let [code, len, more @ ..] = rest {
+        let value = more.get(..usize::from(*len))?;
+        if *code == wanted {
+            return Some(value);
+        }
+        rest = &more[value.len()..];
+    }
+    None
+}
+
+#[test]
+fn an_address_comes_by_dhcp_and_is_served() {
+    if !inside(module_path!(), "an_address_comes_by_dhcp_and_is_served") {
+        return;
+    }
+    let device = Device::on_tap(|_, link| link.ipv4 = Ipv4::Dhcp);
+    ip(&format!("addr add 192.168.69.254/24 dev {TAP}"));
+    ip(&format!("route add 255.255.255.255 dev {TAP}"));
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 67)).unwrap();
+    socket.set_broadcast(true).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+    let address = Ipv4Addr::new(192, 168, 69, 77);
+    assert_eq!(lease(&socket, address), Some(1));
+    assert_eq!(lease(&socket, address), Some(3));
+    let addr = SocketAddr::new(IpAddr::V4(address), device.port());
+    assert!(eventually(|| Wire::try_connect(addr).is_some_and(|mut wire| wire.try_ask("ping"))));
+}
+
+#[test]
+fn a_peer_whose_machine_is_gone_is_found_and_its_session_serves_another() {
+    if !inside(module_path!(), "a_peer_whose_machine_is_gone_is_found_and_its_session_serves_another") {
+        return;
+    }
+    let device = Device::on_tap(|options, _| {
+        options.sessions = 1;
+        options.keep_alive = Duration::from_millis(500);
+        options.timeout = Duration::from_secs(2);
+    });
+    let gone = connect_from(STRANGERS, device.addr()).unwrap();
+    assert!(eventually(|| Wire::try_connect(device.addr()).is_none_or(|mut wire| !wire.try_ask("ping"))));
+    // The kernel answers nothing any more that is for this address, not even by a reset.
+    ip(&format!("addr del {STRANGERS}/24 dev {TAP}"));
+    let start = Instant::now();
+    assert!(eventually(|| Wire::try_connect(device.addr()).is_some_and(|mut wire| wire.try_ask("ping"))));
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    drop(gone);
+}
+
+#[test]
+fn a_peer_that_only_says_nothing_keeps_its_session() {
+    if !inside(module_path!(), "a_peer_that_only_says_nothing_keeps_its_session") {
+        return;
+    }
+    let device = Device::on_tap(|options, _| {
+        options.keep_alive = Duration::from_millis(100);
+        options.timeout = Duration::from_millis(300);
+    });
+    let mut wire = device.connect();
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(wire.ask("ping"), "ok");
+}
