@@ -26,11 +26,19 @@ pub struct Memory<
     const RING: usize,
     const SPARE: usize,
 > {
-    rings: [[[u8; RING]; 2]; SESSIONS],
+    rings: Rings<SESSIONS, DATA, RING, SPARE>,
+    slots: Slots<'m, SLOTS>,
+}
+
+/// The rings of a [`Memory`], by themselves: all zeros, so that a `static` takes no room in flash.
+pub struct Rings<const SESSIONS: usize, const DATA: usize, const RING: usize, const SPARE: usize> {
+    control: [[[u8; RING]; 2]; SESSIONS],
     spare: [[u8; SPARE]; 2],
     data: [[[u8; RING]; 2]; DATA],
-    slots: [SocketStorage<'m>; SLOTS],
 }
+
+/// The sockets of a [`Memory`], by themselves.
+pub struct Slots<'m, const SLOTS: usize>([SocketStorage<'m>; SLOTS]);
 
 /// The sockets that a server of so many sessions and data connections has: `SLOTS` of its [`Memory`].
 #[must_use]
@@ -38,19 +46,50 @@ pub const fn slots(sessions: usize, data: usize) -> usize {
     sessions + 1 + data + cfg!(feature = "dhcp") as usize
 }
 
-impl<const SESSIONS: usize, const DATA: usize, const SLOTS: usize, const RING: usize, const SPARE: usize>
-    Memory<'_, SESSIONS, DATA, SLOTS, RING, SPARE>
+impl<'m, const SESSIONS: usize, const DATA: usize, const SLOTS: usize, const RING: usize, const SPARE: usize>
+    Memory<'m, SESSIONS, DATA, SLOTS, RING, SPARE>
 {
     /// Empty memory. Does not compile if `SLOTS` is not that of [`slots`].
     #[must_use]
     pub const fn new() -> Self {
         const { assert!(SLOTS == slots(SESSIONS, DATA), "SLOTS is slots(SESSIONS, DATA)") };
-        Self {
-            rings: [[[0; RING]; 2]; SESSIONS],
-            spare: [[0; SPARE]; 2],
-            data: [[[0; RING]; 2]; DATA],
-            slots: [const { SocketStorage::EMPTY }; SLOTS],
-        }
+        Self { rings: Rings::new(), slots: Slots::new() }
+    }
+
+    pub(crate) const fn parts(&mut self) -> (&mut Rings<SESSIONS, DATA, RING, SPARE>, &mut Slots<'m, SLOTS>) {
+        (&mut self.rings, &mut self.slots)
+    }
+}
+
+impl<const SESSIONS: usize, const DATA: usize, const RING: usize, const SPARE: usize>
+    Rings<SESSIONS, DATA, RING, SPARE>
+{
+    /// Empty rings.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { control: [[[0; RING]; 2]; SESSIONS], spare: [[0; SPARE]; 2], data: [[[0; RING]; 2]; DATA] }
+    }
+}
+
+impl<const SESSIONS: usize, const DATA: usize, const RING: usize, const SPARE: usize> Default
+    for Rings<SESSIONS, DATA, RING, SPARE>
+{
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const SLOTS: usize> Slots<'_, SLOTS> {
+    /// No sockets yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self([const { SocketStorage::EMPTY }; SLOTS])
+    }
+}
+
+impl<const SLOTS: usize> Default for Slots<'_, SLOTS> {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -72,29 +111,31 @@ pub(crate) struct Sockets<'m, const SESSIONS: usize, const DATA: usize> {
     pub(crate) smallest: usize,
 }
 
-/// Memory of one socket: for what comes in, for what goes out.
-pub(crate) type Rings<'m> = [&'m mut [u8]; 2];
+/// The rings of one socket: for what comes in, for what goes out.
+pub(crate) type Pair<'m> = [&'m mut [u8]; 2];
 
 impl<'m, const SESSIONS: usize, const DATA: usize> Sockets<'m, SESSIONS, DATA> {
     pub(crate) fn in_memory<const SLOTS: usize, const RING: usize, const SPARE: usize>(
-        memory: &'m mut Memory<'m, SESSIONS, DATA, SLOTS, RING, SPARE>,
+        rings: &'m mut Rings<SESSIONS, DATA, RING, SPARE>,
+        slots: &'m mut Slots<'m, SLOTS>,
     ) -> Self {
-        let [rx, tx] = &mut memory.spare;
-        let control = memory.rings.each_mut().map(|[rx, tx]| [&mut rx[..], &mut tx[..]]);
-        let data = memory.data.each_mut().map(|[rx, tx]| [&mut rx[..], &mut tx[..]]);
-        Self::new(&mut memory.slots, control, [rx, tx], data)
+        const { assert!(SLOTS >= self::slots(SESSIONS, DATA), "SLOTS is slots(SESSIONS, DATA)") };
+        let [rx, tx] = &mut rings.spare;
+        let control = rings.control.each_mut().map(|[rx, tx]| [&mut rx[..], &mut tx[..]]);
+        let data = rings.data.each_mut().map(|[rx, tx]| [&mut rx[..], &mut tx[..]]);
+        Self::new(&mut slots.0, control, [rx, tx], data)
     }
 
     /// `slots`: at least [`slots`] of them.
     pub(crate) fn new(
         slots: &'m mut [SocketStorage<'m>],
-        control: [Rings<'m>; SESSIONS],
-        spare: Rings<'m>,
-        data: [Rings<'m>; DATA],
+        control: [Pair<'m>; SESSIONS],
+        spare: Pair<'m>,
+        data: [Pair<'m>; DATA],
     ) -> Self {
         let mut smallest = usize::MAX;
         let mut set = SocketSet::new(slots);
-        let mut add = |[rx, tx]: Rings<'m>| {
+        let mut add = |[rx, tx]: Pair<'m>| {
             smallest = smallest.min(rx.len()).min(tx.len());
             let mut socket = Socket::new(SocketBuffer::new(rx), SocketBuffer::new(tx));
             // What is to go out together is in the ring together; waiting for more costs a round trip in a small one.

@@ -1,4 +1,4 @@
-//! The programs host-serv and host-cli as processes, and the stand-ins of the original ones: built, started, watched,
+//! The programs host-serv, host-cli and device-serv as processes, and the stand-ins of the original ones: built, started, watched,
 //! ended.
 //!
 //! Nothing here waits for ever: what does not happen within [`LIMIT`] fails the test. A process does not outlive the value
@@ -47,6 +47,7 @@ fn build() -> PathBuf {
     };
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into()));
     cargo.args(["build", "--quiet", "--locked", "--package", "skiff-host", "--bin", "host-serv", "--bin", "host-cli"]);
+    cargo.args(["--package", "skiff-device", "--bin", "device-serv"]);
     // Together with this very test: so that features are the same, and what was built for it is used.
     cargo.args(["--package", "skiff-tests"]);
     if let Some((name, _)) = test.file_stem().and_then(OsStr::to_str).and_then(|stem| stem.rsplit_once('-')) {
@@ -79,6 +80,12 @@ pub fn host_serv(root: &Path) -> Command {
     let mut command = Command::new(program("host-serv"));
     command.arg("0").arg("--root").arg(root).env_remove("RUST_LOG");
     command
+}
+
+/// `device-serv`.
+#[must_use]
+pub fn device_serv() -> Command {
+    Command::new(program("device-serv"))
 }
 
 /// Runs a program to its end; it finds nothing on standard input.

@@ -87,31 +87,31 @@ struct ServerArgs {
 #[command(next_help_heading = "On a network (with --tap)")]
 struct NetworkArgs {
     /// The server's address, IPv4 or IPv6, or one of each; there is always a link-local IPv6 one [default: 192.168.69.1/24]
-    #[arg(long, value_name = "ADDR/BITS", requires = "tap")]
+    #[arg(long, value_name = "ADDR/BITS", conflicts_with = "listen")]
     ip: Vec<Cidr>,
 
     /// An IPv4 address by DHCP
-    #[arg(long, requires = "tap")]
+    #[arg(long, conflicts_with = "listen")]
     dhcp: bool,
 
     /// The way to other networks, IPv4 or IPv6, or one of each
-    #[arg(long, value_name = "ADDR", requires = "tap")]
+    #[arg(long, value_name = "ADDR", conflicts_with = "listen")]
     gateway: Vec<IpAddr>,
 
     /// This machine's own address on a TAP that is made here [default: the gateway's, or the last of the network]
-    #[arg(long, value_name = "ADDR", requires = "tap")]
+    #[arg(long, value_name = "ADDR", conflicts_with = "listen")]
     host_ip: Option<Ipv4Addr>,
 
     /// The server's hardware address [default: 02:00:00:00:00:01]
-    #[arg(long, value_name = "MAC", requires = "tap", value_parser = mac)]
+    #[arg(long, value_name = "MAC", conflicts_with = "listen", value_parser = mac)]
     mac: Option<[u8; 6]>,
 
     /// The port of control connections [default: 50000]
-    #[arg(long, value_name = "PORT", requires = "tap", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "PORT", conflicts_with = "listen", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
 
     /// Write every frame that crosses the TAP to a file, for Wireshark or tcpdump
-    #[arg(long, value_name = "FILE", requires = "tap")]
+    #[arg(long, value_name = "FILE", conflicts_with = "listen")]
     pcap: Option<PathBuf>,
 }
 
@@ -119,27 +119,27 @@ struct NetworkArgs {
 #[command(next_help_heading = "A bad link (with --tap), each way, in percent of the frames")]
 struct FaultArgs {
     /// Lose some
-    #[arg(long, value_name = "PERCENT", requires = "tap", default_value = "0", hide_default_value = true)]
+    #[arg(long, value_name = "PERCENT", conflicts_with = "listen", default_value = "0", hide_default_value = true)]
     drop: Chance,
 
     /// Change a byte of some
-    #[arg(long, value_name = "PERCENT", requires = "tap", default_value = "0", hide_default_value = true)]
+    #[arg(long, value_name = "PERCENT", conflicts_with = "listen", default_value = "0", hide_default_value = true)]
     corrupt: Chance,
 
     /// Let others overtake some
-    #[arg(long, value_name = "PERCENT", requires = "tap", default_value = "0", hide_default_value = true)]
+    #[arg(long, value_name = "PERCENT", conflicts_with = "listen", default_value = "0", hide_default_value = true)]
     reorder: Chance,
 
     /// Deliver some twice
-    #[arg(long, value_name = "PERCENT", requires = "tap", default_value = "0", hide_default_value = true)]
+    #[arg(long, value_name = "PERCENT", conflicts_with = "listen", default_value = "0", hide_default_value = true)]
     duplicate: Chance,
 
     /// Deliver all so much later, in milliseconds
-    #[arg(long, value_name = "MS", requires = "tap", default_value_t = 0, hide_default_value = true)]
+    #[arg(long, value_name = "MS", conflicts_with = "listen", default_value_t = 0, hide_default_value = true)]
     delay: u64,
 
     /// The same number and the same frames make the same faults
-    #[arg(long, value_name = "NUMBER", requires = "tap", default_value_t = 0, hide_default_value = true)]
+    #[arg(long, value_name = "NUMBER", conflicts_with = "listen", default_value_t = 0, hide_default_value = true)]
     seed: u64,
 }
 
@@ -216,8 +216,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
         ByteSize::b(ram as u64),
         ByteSize::b(size)
     );
-    // Kept to the end of the program: whoever ends it ends the server.
-    let (_stop, stopped) = Stop::new()?;
+    let (stop, stopped) = Stop::new()?;
+    stop.on_signals()?;
     match (args.listen, &args.tap) {
         (Some(port), _) => {
             let server = Listen::bind(options, port)?;

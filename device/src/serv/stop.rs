@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 /// The end that is kept: dropping it ends the server.
 #[derive(Debug)]
 pub struct Stop {
-    _ours: UnixStream,
+    ours: UnixStream,
 }
 
 /// The end that the server watches.
@@ -21,7 +21,18 @@ impl Stop {
     /// No more descriptors.
     pub fn new() -> io::Result<(Self, Stopped)> {
         let (ours, theirs) = UnixStream::pair()?;
-        Ok((Self { _ours: ours }, Stopped(theirs)))
+        Ok((Self { ours }, Stopped(theirs)))
+    }
+
+    /// From now on, SIGINT and SIGTERM end the server as well, rather than the program.
+    ///
+    /// # Errors
+    /// No more descriptors.
+    pub fn on_signals(&self) -> io::Result<()> {
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            signal_hook::low_level::pipe::register(signal, self.ours.try_clone()?)?;
+        }
+        Ok(())
     }
 }
 

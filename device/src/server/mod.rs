@@ -21,7 +21,7 @@ use smoltcp::iface::PollIngressSingleResult;
 use smoltcp::phy::Device;
 
 use crate::config::{Config, ConfigError};
-use crate::memory::{Memory, Sockets};
+use crate::memory::{Memory, Rings, Slots, Sockets};
 use control::Seat;
 use lines::Line;
 use net::Net;
@@ -93,7 +93,22 @@ impl<'m, S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, 
         device: &mut D,
         now: Instant,
     ) -> Result<Self, ConfigError> {
-        Self::over(Sockets::in_memory(memory), config, device, now)
+        let (rings, slots) = memory.parts();
+        Self::from_parts(rings, slots, config, device, now)
+    }
+
+    /// The same with memory in two pieces: rings, which take no room in flash as a `static`, and `slots`, which do.
+    ///
+    /// # Errors
+    /// As [`DeviceServer::new`]'s.
+    pub fn from_parts<D: Device + ?Sized, const SLOTS: usize, const RING: usize, const SPARE: usize>(
+        rings: &'m mut Rings<SESSIONS, DATA, RING, SPARE>,
+        slots: &'m mut Slots<'m, SLOTS>,
+        config: Config<DATA>,
+        device: &mut D,
+        now: Instant,
+    ) -> Result<Self, ConfigError> {
+        Self::over(Sockets::in_memory(rings, slots), config, device, now)
     }
 
     /// The same over sockets whose memory came another way.

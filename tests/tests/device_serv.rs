@@ -1,0 +1,191 @@
+//! The program device-serv: its options, its errors, and that it sleeps.
+
+#![expect(clippy::unwrap_used, reason = "these are tests")]
+
+use core::time::Duration;
+use std::fs;
+use std::net::TcpListener;
+use std::process::Command;
+
+use skiff_tests::device::TAP;
+use skiff_tests::namespace::{inside, ip};
+use skiff_tests::programs::{Serv, Signal, device_serv, host_cli, program, run};
+use skiff_tests::wire::{Wire, eventually};
+
+/// Behind a free port of this machine.
+fn listening(options: &[&str]) -> Serv {
+    Serv::launch(device_serv().args(["--listen", "0"]).args(options), "port ").unwrap()
+}
+
+/// On a network.
+fn on_tap(options: &[&str]) -> Serv {
+    Serv::launch(device_serv().args(["--tap", TAP]).args(options), "port ").unwrap()
+}
+
+/// What it said when it could not start.
+#[track_caller]
+fn fails(code: i32, options: &[&str]) -> String {
+    let ran = run(device_serv().args(options));
+    assert_eq!(ran.code, Some(code), "{options:?}: {}", ran.err);
+    ran.err
+}
+
+#[test]
+fn it_serves_behind_a_port_of_this_machine_and_ends_when_it_is_told() {
+    let files = tempfile::tempdir().unwrap();
+    fs::write(files.path().join("a.txt"), "content").unwrap();
+    let here = tempfile::tempdir().unwrap();
+    let serv = listening(&["--name", "lab-3", "--preload", files.path().to_str().unwrap(), "-v"]);
+    let port = serv.port().to_string();
+    let out = run(host_cli(here.path()).args(["localhost", &port, "ls"])).ok();
+    assert_eq!(out, "a.txt\n");
+    let out = run(host_cli(here.path()).args(["localhost", &port, "info"])).ok();
+    assert!(out.contains("name: lab-3") && out.contains("server skiff-device/"), "{out}");
+    assert!(!out.contains("mkdir"), "a flat store has no directories: {out}");
+    let ran = serv.stop();
+    assert_eq!((ran.code, ran.out()), (Some(0), &*format!("port {port}\n")));
+    assert!(ran.err.contains("4 sessions in ") && ran.err.contains("2 accepted, 0 refused"), "{}", ran.err);
+}
+
+#[test]
+fn what_can_not_work_is_said_in_one_line() {
+    let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for (options, words) in [
+        (&["--listen", &port][..], &[&*port, "in use"][..]),
+        (&["--listen", "0", "--preload", "/nonexistent"], &["/nonexistent", "No such file"]),
+        (&["--listen", "0", "--sessions", "3"], &["--sessions", "1, 2, 4 or 8"]),
+        (&["--listen", "0", "--store", "ram:1GiB"], &["--store", "at most"]),
+        (&["--listen", "0", "--store", "ram:0", "--preload", env!("CARGO_MANIFEST_DIR")], &["Cargo.toml", "no space"]),
+    ] {
+        let err = fails(1, options);
+        assert!(err.starts_with("device-serv: ") || err.contains("\ndevice-serv: "), "{err}");
+        assert!(words.iter().all(|word| err.contains(word)), "{options:?}: {err}");
+    }
+    for options in [
+        &[][..],
+        &["--listen", "0", "--tap", "tap0"],
+        &["--listen", "65536"],
+        &["--listen", "0", "--ip", "10.0.0.1/24"],
+        &["--tap", "tap0", "--ip", "224.0.0.1"],
+        &["--tap", "tap0", "--ip", "10.0.0.1/33"],
+        &["--tap", "tap0", "--mac", "01:00:00:00:00:00"],
+        &["--tap", "tap0", "--drop", "101"],
+        &["--tap", "tap0", "--port", "0"],
+        &["--listen", "0", "--name", "two words"],
+        &["--listen", "0", "--store", "disk"],
+        &["--listen", "0", "--ring", "100"],
+        &["--listen", "0", "--data-ports", "5-4"],
+    ] {
+        fails(2, options);
+    }
+}
+
+#[test]
+fn a_tap_that_can_not_be_had_is_said_with_what_to_do() {
+    if !inside(module_path!(), "a_tap_that_can_not_be_had_is_said_with_what_to_do") {
+        return;
+    }
+    // In a user namespace below this one nothing may be done to this one's network.
+    let unprivileged = |tap: &str| {
+        let ran = run(Command::new("unshare").arg("--user").arg(program("device-serv")).args(["--tap", tap]));
+        assert_eq!(ran.code, Some(1), "{}", ran.err);
+        ran.err
+    };
+    let err = unprivileged("tap9");
+    assert!(err.contains("no TAP tap9") && err.contains("ip tuntap add dev tap9 mode tap user"), "{err}");
+    let err = fails(1, &["--tap", "lo"]);
+    assert!(err.contains("lo is no TAP"), "{err}");
+    let err = fails(1, &["--tap", "a-name-that-is-too-long"]);
+    assert!(err.contains("1 to 15 bytes"), "{err}");
+    let err = fails(1, &["--tap", TAP, "--ip", "127.0.0.1/8"]);
+    assert!(err.contains("127.0.0.1 is an address of this machine"), "{err}");
+    let err = fails(1, &["--tap", TAP, "--ip", "10.0.0.1", "--ip", "10.0.0.2"]);
+    assert!(err.contains("one for IPv4"), "{err}");
+    let err = fails(1, &["--tap", TAP, "--ip", "10.0.0.1", "--dhcp"]);
+    assert!(err.contains("--dhcp or --ip"), "{err}");
+    let serv = on_tap(&[]);
+    let err = fails(1, &["--tap", TAP, "--ip", "192.168.69.2"]);
+    assert!(err.contains("in use by another program"), "{err}");
+    drop(serv);
+}
+
+#[test]
+fn a_tap_that_is_there_is_used_as_it_is_and_every_frame_is_captured() {
+    if !inside(module_path!(), "a_tap_that_is_there_is_used_as_it_is_and_every_frame_is_captured") {
+        return;
+    }
+    ip(&format!("tuntap add dev {TAP} mode tap"));
+    ip(&format!("addr add 10.1.2.3/24 dev {TAP}"));
+    ip(&format!("link set {TAP} up"));
+    let here = tempfile::tempdir().unwrap();
+    let pcap = here.path().join("link.pcap");
+    let options = ["--ip", "10.1.2.4/24", "--port", "4000", "--mac", "02:00:00:00:00:09", "--duplicate", "50"];
+    let serv = on_tap(&[&options[..], &["--pcap", pcap.to_str().unwrap(), "-v"]].concat());
+    assert_eq!(serv.port(), 4000);
+    fs::write(here.path().join("a"), "a frame with this in it").unwrap();
+    _ = run(host_cli(here.path()).args(["10.1.2.4", "4000", "put", "a"]));
+    let out = run(host_cli(here.path()).args(["10.1.2.4", "4000", "cat", "a"])).ok();
+    assert_eq!(out, "a frame with this in it");
+    let ran = serv.stop();
+    assert!(ran.err.contains("10.1.2.4 port 4000") && !ran.err.contains("made"), "{}", ran.err);
+    let captured = fs::read(pcap).unwrap();
+    // Ethernet frames, in the format of 1998 that everything reads.
+    assert_eq!((&captured[..4], &captured[20..24]), (&0xa1b2_c3d4_u32.to_ne_bytes()[..], &1_u32.to_ne_bytes()[..]));
+    let seen = captured.windows(23).filter(|window| *window == b"a frame with this in it").count();
+    assert!(seen >= 2, "up and down: {seen}");
+    assert!(captured.windows(6).any(|window| window == [2, 0, 0, 0, 0, 9]));
+}
+
+#[test]
+fn a_tap_that_goes_away_ends_the_server() {
+    if !inside(module_path!(), "a_tap_that_goes_away_ends_the_server") {
+        return;
+    }
+    let serv = on_tap(&[]);
+    ip(&format!("link del {TAP}"));
+    let ran = serv.running.wait();
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.err.contains("the TAP is gone"), "{}", ran.err);
+}
+
+/// How often the process has gone to sleep.
+fn sleeps(serv: &Serv) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", serv.running.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
+/// Nothing that comes in, nothing that is done: but for a keep-alive now and then.
+fn rests(serv: &Serv, mut wire: Wire) {
+    assert_eq!(wire.ask("ping"), "ok");
+    let mut before = sleeps(serv);
+    // What the kernel has to say when an interface comes up takes some seconds.
+    let rested = eventually(|| {
+        std::thread::sleep(Duration::from_secs(2));
+        let now = sleeps(serv);
+        let few = now - before <= 4;
+        before = now;
+        few
+    });
+    assert!(rested, "it wakes up all the time");
+    assert_eq!(wire.ask("ping"), "ok");
+}
+
+#[test]
+fn with_one_idle_connection_it_sleeps_on_a_network() {
+    if inside(module_path!(), "with_one_idle_connection_it_sleeps_on_a_network") {
+        let serv = on_tap(&[]);
+        let wire = Wire::connect("192.168.69.1:50000".parse().unwrap());
+        rests(&serv, wire);
+    }
+}
+
+#[test]
+fn with_one_idle_connection_it_sleeps_behind_a_port() {
+    let serv = listening(&[]);
+    let wire = serv.connect();
+    rests(&serv, wire);
+    serv.running.signal(Signal::INT);
+    assert_eq!(serv.running.wait().code, Some(0));
+}
