@@ -5,9 +5,9 @@
 //!
 //! | sessions | data connections | `Memory` | `DeviceServer` | together |
 //! |---|---|---|---|---|
-//! | 1 | 1 | 11,584 | 1,464 | 13,048 |
-//! | 2 | 1 | 16,016 | 2,192 | 18,208 |
-//! | 4 | 2 | 29,312 | 3,856 | 33,168 |
+//! | 1 | 1 | 11,584 | 1,488 | 13,072 |
+//! | 2 | 1 | 16,016 | 2,216 | 18,232 |
+//! | 4 | 2 | 29,312 | 3,904 | 33,216 |
 
 use smoltcp::iface::{SocketHandle, SocketSet, SocketStorage};
 use smoltcp::socket::tcp::{Socket, SocketBuffer};

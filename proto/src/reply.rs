@@ -210,8 +210,7 @@ impl<'a> Hello<'a> {
     #[must_use]
     pub fn parse(payload: &'a [u8]) -> Option<Self> {
         let rest = from_utf8(payload.strip_prefix(b"skiff/1 ")?).ok()?;
-        let mut hello =
-            Self { server: "", host: None, commands: Verbs::ALL, name_max: 255, idle: None, nocrc: false };
+        let mut hello = Self { server: "", host: None, commands: Verbs::ALL, name_max: 255, idle: None, nocrc: false };
         for (key, value) in rest.split(' ').filter_map(|word| word.split_once('=')) {
             match key {
                 "server" => hello.server = value,
@@ -326,8 +325,14 @@ mod tests {
 
     use super::*;
 
-    const HELLO: Hello<'static> =
-        Hello { server: "skiff/0", host: Some("pump-7"), commands: Verbs::ALL, name_max: 64, idle: Some(60), nocrc: true };
+    const HELLO: Hello<'static> = Hello {
+        server: "skiff/0",
+        host: Some("pump-7"),
+        commands: Verbs::ALL,
+        name_max: 64,
+        idle: Some(60),
+        nocrc: true,
+    };
 
     fn encoded(reply: Reply) -> String {
         let mut out = [0; MAX_REPLY];

@@ -110,7 +110,8 @@ impl<S: Store + 'static> World<S> {
         config.seed = setup.seed;
         config.limits.idle = setup.idle;
         // As on a device, this memory is there for good.
-        let memory = Box::leak(Box::new(Memory::<'static, SESSIONS, DATA, { slots(SESSIONS, DATA) }, RING, SPARE>::new()));
+        let memory =
+            Box::leak(Box::new(Memory::<'static, SESSIONS, DATA, { slots(SESSIONS, DATA) }, RING, SPARE>::new()));
         let server = DeviceServer::new(memory, config, &mut self.link, self.now).expect("a configuration that works");
         self.device = Some(Device { server, store });
     }

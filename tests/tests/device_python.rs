@@ -1,5 +1,7 @@
 //! The stand-in for the original client, in Python, against the embedded server.
 
+#![expect(clippy::unwrap_used, reason = "also the helpers of tests are tests")]
+
 use core::net::SocketAddr;
 use std::fs;
 use std::io::Write as _;

@@ -1,5 +1,7 @@
 //! The embedded server, asked byte by byte: behind loopback ports, and behind a TAP in a network of the test's own.
 
+#![expect(clippy::unwrap_used, reason = "also the helpers of tests are tests")]
+
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::io::{Read as _, Write as _};

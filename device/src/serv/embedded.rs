@@ -110,14 +110,7 @@ impl<S: Store + 'static, const SESSIONS: usize, const DATA: usize> Embedded<S, S
         config.limits.server = concat!("skiff-device/", env!("CARGO_PKG_VERSION"));
         config.limits.host = options.name.clone().map(|name| &*name.leak());
         let server = DeviceServer::over(sockets(options), config, device, clock.now())?;
-        Ok(Self {
-            server,
-            store,
-            clock,
-            told: Counts::default(),
-            addresses: Vec::new(),
-            verbose: options.verbose,
-        })
+        Ok(Self { server, store, clock, told: Counts::default(), addresses: Vec::new(), verbose: options.verbose })
     }
 
     pub(super) fn poll(&mut self, device: &mut impl Device) -> Option<Duration> {

@@ -105,7 +105,8 @@ impl Network {
         if tap.is_made() {
             let host = link.host();
             tap.set_up(host).with_context(|| link.tap.clone())?;
-            let address = host.map_or(String::new(), |(host, prefix)| format!("; this machine is {host}/{prefix} on it"));
+            let address =
+                host.map_or(String::new(), |(host, prefix)| format!("; this machine is {host}/{prefix} on it"));
             eprintln!("device-serv: made {}{address}", link.tap);
         } else if !tap.is_up()? {
             eprintln!("device-serv: {0} is down; as root: ip link set {0} up", link.tap);

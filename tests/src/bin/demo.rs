@@ -53,7 +53,10 @@ async fn show() -> Result<(), Box<dyn core::error::Error>> {
     choose(&mut options);
     let ram = serv::ram(&options).ok_or("no such number of sessions")?;
     let server = Device::with(choose);
-    println!("1. The embedded server is behind 127.0.0.1:{}: two sessions, a TCP stack of its own (smoltcp),", server.port());
+    println!(
+        "1. The embedded server is behind 127.0.0.1:{}: two sessions, a TCP stack of its own (smoltcp),",
+        server.port()
+    );
     println!("   {ram} bytes of RAM here, beside {room} bytes for files. (On a Cortex-M3: docs/DESIGN.md.)");
 
     let mut client = Client::connect("127.0.0.1", server.port(), client::Options::default()).await?;

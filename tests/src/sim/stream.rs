@@ -6,8 +6,8 @@ use core::task::Poll;
 use std::rc::Rc;
 
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
-use skiff_proto::{Instant, drive};
 use skiff_proto::store::Store;
+use skiff_proto::{Instant, drive};
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::{RecvError, Socket, State};
 

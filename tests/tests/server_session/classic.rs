@@ -293,16 +293,10 @@ fn the_hello_says_what_the_server_is() {
 #[test]
 fn the_hello_names_only_the_verbs_that_the_server_accepts() {
     let verbs = ["sum", "mkdir", "rmdir", "resume"].into_iter().fold(Verbs::ALL, Verbs::without);
-    let mut session = session_with(Limits {
-        verbs,
-        nocrc: true,
-        idle: Duration::from_secs(5),
-        host: Some("pump-7"),
-        ..limits()
-    });
+    let mut session =
+        session_with(Limits { verbs, nocrc: true, idle: Duration::from_secs(5), host: Some("pump-7"), ..limits() });
     feed(&mut session, message("GET /skiff/1"));
-    let hello =
-        "skiff/1 server=skiff/0 host=pump-7 commands=ping,list,stat,read,write,remove,rename,space,quit name-max=8 idle=5 nocrc=1";
+    let hello = "skiff/1 server=skiff/0 host=pump-7 commands=ping,list,stat,read,write,remove,rename,space,quit name-max=8 idle=5 nocrc=1";
     assert_eq!(sent(&mut session), reply(hello));
     for command in ["sum 0 * a", "mkdir a", "rmdir ..", "resume 1 a", "sum"] {
         feed(&mut session, message(command));

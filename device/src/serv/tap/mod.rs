@@ -62,14 +62,7 @@ impl Tap {
                 _ => return Err(error).with_context(|| name.to_owned()),
             }
         }
-        Ok(Self {
-            file,
-            name: name.to_owned(),
-            made,
-            rx: Box::new([0; FRAME]),
-            tx: Box::new([0; FRAME]),
-            lost: 0,
-        })
+        Ok(Self { file, name: name.to_owned(), made, rx: Box::new([0; FRAME]), tx: Box::new([0; FRAME]), lost: 0 })
     }
 
     /// True if it was not there before.
