@@ -83,7 +83,7 @@ impl<'a> Patient<'a> {
             ClientEvent::Refused(error) if error.code == Some(ErrorCode::Busy) => return Ok(false),
             other => panic!("{file}: {other:?}"),
         };
-        let (before, after) = content.split_at(offset as usize);
+        let (before, after) = content.split_at(usize::try_from(offset).unwrap());
         assert_eq!(crc, crc32c(before), "{file}");
         client.send(&Command::Request(Request::Write { offset, size, mtime: None, name })).await?;
         if offset > 0 {
@@ -214,8 +214,7 @@ fn the_same_seed_makes_the_same_run() {
                 }
             };
             run(&world, FOREVER, vec![Box::pin(task)]).unwrap();
-            let now = world.borrow().now();
-            now
+            world.borrow().now().as_millis()
         })
         .into();
     assert!(ends[0] == ends[1] && ends[0] != ends[2], "{ends:?}");

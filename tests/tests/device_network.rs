@@ -1,7 +1,5 @@
 //! The embedded server on a network of the test's own: what only a real TAP and the kernel's TCP can show.
 
-#![expect(clippy::unwrap_used, reason = "these are tests")]
-
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use std::net::UdpSocket;
