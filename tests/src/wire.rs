@@ -43,7 +43,13 @@ impl Wire {
     /// The same, where the server may refuse.
     #[must_use]
     pub fn try_connect(addr: SocketAddr) -> Option<Self> {
-        let stream = TcpStream::connect_timeout(&addr, PATIENCE).ok()?;
+        Self::try_connect_within(addr, PATIENCE)
+    }
+
+    /// The same, where nobody may answer at all.
+    #[must_use]
+    pub fn try_connect_within(addr: SocketAddr, patience: Duration) -> Option<Self> {
+        let stream = TcpStream::connect_timeout(&addr, patience).ok()?;
         set_up(&stream);
         Some(Self { addr, stream, data: None })
     }
