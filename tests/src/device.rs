@@ -69,7 +69,7 @@ impl Device {
         let data_ports = options.data_ports.map_or((50_001..=50_004).collect(), |range| range.ports().collect());
         let network = Network::open(options, link).expect("a TAP");
         ip(&format!("addr add {STRANGERS}/24 dev {TAP}"));
-        ip(&format!("addr add fd00:69::fe/64 dev {TAP}"));
+        ip(&format!("addr add fd00:69::fe/64 dev {TAP} nodad"));
         Self::run(v4, v6, data_ports, move |stopped| network.run(stopped).expect("the server runs"))
     }
 
