@@ -110,6 +110,15 @@ struct NetworkArgs {
     #[arg(long, value_name = "PORT", conflicts_with = "listen", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
 
+    /// auto: leave checksums, and cutting what TCP sends, to the kernel, where it takes them. off, and with --pcap or a bad
+    /// link: every frame as on a wire
+    #[arg(long, value_name = "auto|off", conflicts_with = "listen", default_value = "auto", value_parser = offload)]
+    offload: bool,
+
+    /// The longest IP packet, 576 to 65521 bytes [default: that of the TAP, 1500 if it is made here]
+    #[arg(long, value_name = "BYTES", conflicts_with = "listen", value_parser = clap::value_parser!(u16).range(576..=65_521))]
+    mtu: Option<u16>,
+
     /// Write every frame that crosses the TAP to a file, for Wireshark or tcpdump
     #[arg(long, value_name = "FILE", conflicts_with = "listen")]
     pcap: Option<PathBuf>,
@@ -180,6 +189,15 @@ fn ring(text: &str) -> Result<usize, String> {
     bytes.ok_or_else(|| "512 bytes to 1MiB".into())
 }
 
+/// True for `auto`.
+fn offload(text: &str) -> Result<bool, String> {
+    match text {
+        "auto" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("auto or off".into()),
+    }
+}
+
 fn host_name(text: &str) -> Result<String, String> {
     let fits = (1..=skiff_proto::reply::MAX_HOST).contains(&text.len());
     let plain = !text.contains(|c: char| c.is_whitespace() || c.is_control());
@@ -242,8 +260,9 @@ fn network(args: &Args, options: Options, tap: &str, told: &str, stopped: &serv:
     use skiff_device::config::{Ipv4, Ipv6};
     use skiff_device::serv::faults::Faults;
     use skiff_device::serv::network::{DEFAULT_ADDRESS, DEFAULT_MAC, Link, Network};
+    use skiff_device::serv::tap::Offload;
 
-    let NetworkArgs { ip, dhcp, gateway, host_ip, mac, port, pcap } = &args.network;
+    let NetworkArgs { ip, dhcp, gateway, host_ip, mac, port, offload, mtu, pcap } = &args.network;
     let FaultArgs { drop, corrupt, reorder, duplicate, delay, seed } = args.faults;
     let (address_v4, address_v6) = by_family(ip.iter().map(|cidr| (cidr.address, cidr.prefix)), "--ip")?;
     let (gateway_v4, gateway_v6) = by_family(gateway.iter().map(|address| (*address, ())), "--gateway")?;
@@ -263,6 +282,8 @@ fn network(args: &Args, options: Options, tap: &str, told: &str, stopped: &serv:
         None => Ipv6::LinkLocal,
     };
     let link = Link {
+        offload: if *offload { Offload::Auto } else { Offload::Off },
+        mtu: *mtu,
         mac: mac.unwrap_or(DEFAULT_MAC),
         ipv4,
         ipv6,

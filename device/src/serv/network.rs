@@ -17,7 +17,7 @@ use super::embedded::{Address, Embedded, Report, Run, choose};
 use super::faults::{Faults, Faulty};
 use super::options::{Options, PortRange};
 use super::stop::Stopped;
-use super::tap::Tap;
+use super::tap::{Offload, Tap};
 use super::wait::wait;
 use crate::config::{Ipv4, Ipv6};
 
@@ -31,6 +31,10 @@ pub const DEFAULT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub struct Link {
     /// The TAP.
     pub tap: String,
+    /// Whether the kernel is asked for what cards do for it. Not where frames are to be seen, or harmed, as on a wire.
+    pub offload: Offload,
+    /// The longest IP packet; `None`: that of the interface.
+    pub mtu: Option<u16>,
     /// The hardware address.
     pub mac: [u8; 6],
     /// The address by IPv4.
@@ -56,6 +60,8 @@ impl Link {
         let (address, prefix) = DEFAULT_ADDRESS;
         Self {
             tap: tap.to_owned(),
+            offload: Offload::Auto,
+            mtu: None,
             mac: DEFAULT_MAC,
             ipv4: Ipv4::Static { address, prefix, gateway: None },
             ipv6: Ipv6::LinkLocal,
@@ -101,7 +107,11 @@ impl Network {
         {
             bail!("{address} is an address of this machine: --ip needs one of its own");
         }
-        let tap = Tap::open(&link.tap)?;
+        let wire = link.pcap.is_some() || !link.faults.is_none();
+        let mut tap = Tap::open(&link.tap, if wire { Offload::Off } else { link.offload })?;
+        if let Some(mtu) = link.mtu.filter(|mtu| usize::from(*mtu) != tap.mtu()) {
+            tap.set_mtu(mtu).with_context(|| format!("--mtu {mtu}"))?;
+        }
         if tap.is_made() {
             let host = link.host();
             tap.set_up(host).with_context(|| link.tap.clone())?;

@@ -4,7 +4,7 @@ use core::net::Ipv4Addr;
 use std::io;
 use std::os::fd::AsFd;
 
-use rustix::ioctl::{Opcode, Setter, Updater, ioctl, opcode};
+use rustix::ioctl::{IntegerSetter, Opcode, Setter, Updater, ioctl, opcode};
 
 /// As `struct ifreq`: a name and a union, of which the kernel reads and writes no more than this on any machine.
 #[repr(C)]
@@ -17,14 +17,18 @@ struct Request {
 const NAME: usize = 16;
 
 const TUNSETIFF: Opcode = opcode::write::<core::ffi::c_int>(b'T', 202);
+const TUNSETOFFLOAD: Opcode = opcode::write::<core::ffi::c_uint>(b'T', 208);
 // Of linux/sockios.h: older than the scheme that opcodes are made by.
 const SIOCGIFFLAGS: Opcode = 0x8913;
 const SIOCSIFFLAGS: Opcode = 0x8914;
 const SIOCSIFADDR: Opcode = 0x8916;
 const SIOCSIFNETMASK: Opcode = 0x891c;
+const SIOCGIFMTU: Opcode = 0x8921;
+const SIOCSIFMTU: Opcode = 0x8922;
 
 const IFF_TAP: i16 = 0x0002;
 const IFF_NO_PI: i16 = 0x1000;
+const IFF_VNET_HDR: i16 = 0x4000;
 const IFF_UP: i16 = 0x0001;
 
 impl Request {
@@ -52,11 +56,40 @@ impl Request {
     }
 }
 
-/// Makes `fd`, an open `/dev/net/tun`, the far end of TAP `name`: frames without a header of the kernel's.
-pub(super) fn attach(fd: impl AsFd, name: &str) -> io::Result<()> {
-    let request = Request::new(name)?.with_flags(IFF_TAP | IFF_NO_PI);
+/// What the kernel may leave to this end: checksums (1), cutting what is sent by TCP into segments, IPv4 (2), IPv6 (4), with
+/// marks of congestion (8).
+const OFFLOADS: usize = 0b1111;
+
+/// Makes `fd`, an open `/dev/net/tun`, the far end of TAP `name`: frames, each behind a virtio-net header if `header`.
+pub(super) fn attach(fd: impl AsFd, name: &str, header: bool) -> io::Result<()> {
+    let request = Request::new(name)?.with_flags(IFF_TAP | IFF_NO_PI | if header { IFF_VNET_HDR } else { 0 });
     // SAFETY: TUNSETIFF reads a `struct ifreq` of at most the size of `Request`, laid out as that is, and `request` outlives the call.
     unsafe { ioctl(fd, Setter::<TUNSETIFF, _>::new(request)) }?;
+    Ok(())
+}
+
+/// Has the kernel pass on what it would otherwise finish for a card: frames of up to 64 KiB, checksums still to be computed.
+pub(super) fn offload(fd: impl AsFd) -> io::Result<()> {
+    // SAFETY: TUNSETOFFLOAD takes a set of flags by value, and these are all known.
+    unsafe { ioctl(fd, IntegerSetter::<TUNSETOFFLOAD>::new_usize(OFFLOADS)) }?;
+    Ok(())
+}
+
+/// The longest IP packet of an interface, in bytes.
+pub(super) fn mtu(socket: impl AsFd, name: &str) -> io::Result<usize> {
+    let mut request = Request::new(name)?;
+    // SAFETY: SIOCGIFMTU reads the name and writes a C int behind it, both within `request`, which outlives the call.
+    unsafe { ioctl(socket, Updater::<SIOCGIFMTU, _>::new(&mut request)) }?;
+    let [a, b, c, d, ..] = request.data;
+    usize::try_from(i32::from_ne_bytes([a, b, c, d])).map_err(io::Error::other)
+}
+
+/// Sets it.
+pub(super) fn set_mtu(socket: impl AsFd, name: &str, mtu: u16) -> io::Result<()> {
+    let mut request = Request::new(name)?;
+    request.data[..4].copy_from_slice(&i32::from(mtu).to_ne_bytes());
+    // SAFETY: as in `attach`, for SIOCSIFMTU, which reads a C int behind the name.
+    unsafe { ioctl(socket, Setter::<SIOCSIFMTU, _>::new(request)) }?;
     Ok(())
 }
 

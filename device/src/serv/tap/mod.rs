@@ -1,10 +1,13 @@
 //! A TAP: an Ethernet card of this machine whose other end is a file descriptor. Linux only.
 //!
-//! Frames are read into one piece of memory and written from another; nothing is allocated for them.
+//! Frames are read into one piece of memory and written from another; nothing is allocated for them. Where the kernel grants it,
+//! they may be as long as 64 KiB, and checksums are left out: see [`Offload`].
 
 mod ioctl;
+mod offload;
 
 use core::net::Ipv4Addr;
+use core::num::{NonZeroU16, NonZeroUsize};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,12 +16,27 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use anyhow::{Context as _, bail};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, PacketMeta, RxToken, TxToken};
 use smoltcp::time::Instant;
 
-use super::link::FRAME;
+use offload::{HEADER, describe, is_intact};
 
 const TUN: &str = "/dev/net/tun";
+
+/// Bytes of an Ethernet header.
+const ETHERNET: usize = 14;
+/// The longest IP packet.
+const PACKET: usize = 65_535;
+
+/// Whether the kernel is asked for what cards do for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Offload {
+    /// If it can be had: segments of TCP that are cut, and checksums that are computed, only where they leave the machine.
+    #[default]
+    Auto,
+    /// Every frame as it would be on a wire.
+    Off,
+}
 
 /// The far end of a TAP, as a network card of the embedded stack.
 #[derive(Debug)]
@@ -26,8 +44,10 @@ pub struct Tap {
     file: File,
     name: String,
     made: bool,
-    rx: Box<[u8; FRAME]>,
-    tx: Box<[u8; FRAME]>,
+    offload: bool,
+    mtu: usize,
+    rx: Box<[u8]>,
+    tx: Box<[u8]>,
     lost: u64,
 }
 
@@ -37,14 +57,23 @@ impl Tap {
     /// # Errors
     /// There is none and it can't be made, another program has it, it belongs to somebody else, or `name` is that of
     /// something else. What to do about it is said as well.
-    pub fn open(name: &str) -> anyhow::Result<Self> {
+    pub fn open(name: &str, offload: Offload) -> anyhow::Result<Self> {
         let socket = socket()?;
         let made = name_to_index(&socket, name).is_err();
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).custom_flags(NONBLOCK).open(TUN).with_context(|| {
             format!("{TUN}: this machine has no TAPs, or keeps them from you: try `modprobe tun`, or --listen, which needs none")
         })?;
-        if let Err(error) = ioctl::attach(&file, name) {
+        let mut with_header = offload == Offload::Auto;
+        let attached = match ioctl::attach(&file, name, with_header) {
+            // One that was made without this header has none.
+            Err(_) if with_header => {
+                with_header = false;
+                ioctl::attach(&file, name, false)
+            }
+            attached => attached,
+        };
+        if let Err(error) = attached {
             let owner = "$(id -un)";
             match Errno::from_io_error(&error) {
                 Some(Errno::PERM | Errno::ACCESS) if made => bail!(
@@ -62,7 +91,47 @@ impl Tap {
                 _ => return Err(error).with_context(|| name.to_owned()),
             }
         }
-        Ok(Self { file, name: name.to_owned(), made, rx: Box::new([0; FRAME]), tx: Box::new([0; FRAME]), lost: 0 })
+        let mtu = ioctl::mtu(&socket, name).with_context(|| name.to_owned())?;
+        let mut tap = Self {
+            offload: with_header && ioctl::offload(&file).is_ok(),
+            file,
+            name: name.to_owned(),
+            made,
+            mtu,
+            rx: Box::default(),
+            tx: Box::default(),
+            lost: 0,
+        };
+        tap.allocate();
+        Ok(tap)
+    }
+
+    fn allocate(&mut self) {
+        let bytes = HEADER + ETHERNET + if self.offload { PACKET } else { self.mtu };
+        (self.rx, self.tx) = (vec![0; bytes].into(), vec![0; bytes].into());
+    }
+
+    /// True if the kernel leaves segments and checksums to this end.
+    #[must_use]
+    pub const fn is_offloading(&self) -> bool {
+        self.offload
+    }
+
+    /// The longest IP packet that goes through, in bytes, but for segments that are still to be cut.
+    #[must_use]
+    pub const fn mtu(&self) -> usize {
+        self.mtu
+    }
+
+    /// Sets it.
+    ///
+    /// # Errors
+    /// Not permitted, or too long or too short for the kernel.
+    pub fn set_mtu(&mut self, mtu: u16) -> io::Result<()> {
+        ioctl::set_mtu(socket()?, &self.name, mtu)?;
+        self.mtu = mtu.into();
+        self.allocate();
+        Ok(())
     }
 
     /// True if it was not there before.
@@ -117,20 +186,34 @@ impl Device for Tap {
     type TxToken<'a> = Room<'a>;
 
     fn receive(&mut self, _now: Instant) -> Option<(Frame<'_>, Room<'_>)> {
-        // Would block, or the interface is gone: whoever waits for the descriptor is told.
-        let len = self.file.read(&mut self.rx[..]).ok()?;
-        let room = Room { file: &self.file, buffer: &mut self.tx, lost: &mut self.lost };
-        Some((Frame(&self.rx[..len]), room))
+        let begin = if self.offload { HEADER } else { 0 };
+        let len = loop {
+            // Would block, or the interface is gone: whoever waits for the descriptor is told.
+            let len = self.file.read(&mut self.rx).ok().filter(|len| *len >= begin)?;
+            if !self.offload || is_intact(&self.rx[..begin], &self.rx[begin..len]) {
+                break len;
+            }
+        };
+        let Self { file, tx, lost, offload, rx, .. } = self;
+        let room = Room { file, buffer: tx, lost, offload: *offload, segment: None };
+        Some((Frame(&rx[begin..len]), room))
     }
 
     fn transmit(&mut self, _now: Instant) -> Option<Room<'_>> {
-        Some(Room { file: &self.file, buffer: &mut self.tx, lost: &mut self.lost })
+        let Self { file, tx, lost, offload, .. } = self;
+        Some(Room { file, buffer: tx, lost, offload: *offload, segment: None })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = FRAME;
+        capabilities.max_transmission_unit = ETHERNET + self.mtu;
+        if self.offload {
+            // What comes is checked in `receive`, what goes is completed in `consume`.
+            capabilities.checksum.tcp = Checksum::None;
+            capabilities.checksum.udp = Checksum::Tx;
+            capabilities.segmentation.tcpv4 = NonZeroUsize::new(ETHERNET + PACKET);
+        }
         capabilities
     }
 }
@@ -149,18 +232,30 @@ impl RxToken for Frame<'_> {
 #[derive(Debug)]
 pub struct Room<'a> {
     file: &'a File,
-    buffer: &'a mut [u8; FRAME],
+    buffer: &'a mut [u8],
     lost: &'a mut u64,
+    offload: bool,
+    /// Bytes of each segment that the kernel cuts.
+    segment: Option<NonZeroU16>,
 }
 
 impl TxToken for Room<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(mut self, len: usize, f: F) -> R {
-        let frame = &mut self.buffer[..len];
+        let header = if self.offload { HEADER } else { 0 };
+        let bytes = &mut self.buffer[..header + len];
+        let (before, frame) = bytes.split_at_mut(header);
         let result = f(frame);
+        if self.offload {
+            before.copy_from_slice(&describe(frame, self.segment));
+        }
         // As on a wire, what is lost is sent again: the interface may be down, or the kernel short of memory.
-        if self.file.write(frame).is_err() {
+        if self.file.write(bytes).is_err() {
             *self.lost += 1;
         }
         result
+    }
+
+    fn set_meta(&mut self, meta: PacketMeta) {
+        self.segment = meta.segmentation_offload_size;
     }
 }
