@@ -8,6 +8,8 @@ use std::time::Instant;
 
 use skiff_device::config::{Ipv4, Ipv6};
 use skiff_device::serv::faults::{Chance, Faults};
+use skiff_device::serv::options::StoreChoice;
+use skiff_device::serv::tap::Offload;
 use skiff_proto::MinRate;
 use skiff_tests::device::{Device, STRANGERS, TAP, link_local};
 use skiff_tests::namespace::{inside, ip};
@@ -52,6 +54,32 @@ fn a_megabyte_arrives_through_loss_corruption_and_reordering() {
         }
     }
     println!("1 MB in all, {} s", start.elapsed().as_secs());
+}
+
+#[test]
+fn frames_as_on_a_wire_and_longer_ones_carry_files_as_well() {
+    if !inside(module_path!(), "frames_as_on_a_wire_and_longer_ones_carry_files_as_well") {
+        return;
+    }
+    for (offload, mtu, ring) in [
+        (Offload::Off, 1500, 2048),
+        (Offload::Off, 9000, 16_384),
+        (Offload::Off, 65_521, 262_144),
+        (Offload::Auto, 576, 2048),
+        (Offload::Auto, 1500, 262_144),
+    ] {
+        let device = Device::on_tap(|options, link| {
+            options.ring = ring;
+            options.store = StoreChoice::Ram { size: 8 << 20 };
+            (link.offload, link.mtu) = (offload, Some(mtu));
+        });
+        let content = numbers(2_000_000);
+        for addr in [device.addr(), device.addr_v6()].into_iter().take(if mtu < 1280 { 1 } else { 2 }) {
+            let mut wire = Wire::connect(addr);
+            assert!(wire.write("f", &content).starts_with("ok 2000000 "), "{offload:?} {mtu}");
+            assert!(wire.read("f").expect("a file") == content, "{offload:?} {mtu}");
+        }
+    }
 }
 
 #[test]

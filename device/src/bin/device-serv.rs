@@ -112,7 +112,8 @@ struct NetworkArgs {
 
     /// auto: leave checksums, and cutting what TCP sends, to the kernel, where it takes them. off, and with --pcap or a bad
     /// link: every frame as on a wire
-    #[arg(long, value_name = "auto|off", conflicts_with = "listen", default_value = "auto", value_parser = offload)]
+    #[arg(long, value_name = "auto|off", conflicts_with = "listen", default_value = "auto", value_parser = offload,
+        action = clap::ArgAction::Set)]
     offload: bool,
 
     /// The longest IP packet, 576 to 65521 bytes [default: that of the TAP, 1500 if it is made here]
@@ -325,4 +326,14 @@ fn by_family<T>(
 fn network(_: &Args, _: Options, _: &str, _: &str, _: &serv::stop::Stopped) -> anyhow::Result<()> {
     _ = Duration::ZERO;
     bail!("--tap needs Linux; --listen works everywhere")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_options_fit_together() {
+        super::Args::command().debug_assert();
+    }
 }
