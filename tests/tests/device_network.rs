@@ -43,7 +43,7 @@ fn the_link_local_address_and_a_fixed_one_are_served() {
     }
     let device = Device::on_tap(|_, link| link.ipv4 = Ipv4::Off);
     for addr in [link_local(device.port()), device.addr_v6()] {
-        let mut wire = Wire::connect(addr);
+        let mut wire = connect_by_ipv6(addr);
         assert!(wire.write("f", b"by IPv6").starts_with("ok 7 "));
         let port = wire.ask("get f");
         let (content, _) = skiff_tests::wire::read_to_end(&mut wire.data(&port));
@@ -51,7 +51,17 @@ fn the_link_local_address_and_a_fixed_one_are_served() {
     }
     drop(device);
     let device = Device::on_tap(|_, link| link.ipv6 = Ipv6::LinkLocal);
-    assert_eq!(Wire::connect(link_local(device.port())).ask("ping"), "ok");
+    assert_eq!(connect_by_ipv6(link_local(device.port())).ask("ping"), "ok");
+}
+
+/// The kernel makes its own address on a new TAP a moment after the TAP is up, and has none to connect from until then.
+fn connect_by_ipv6(addr: SocketAddr) -> Wire {
+    let mut wire = None;
+    assert!(eventually(|| {
+        wire = Wire::try_connect(addr);
+        wire.is_some()
+    }));
+    wire.expect("a connection")
 }
 
 /// A DHCP server for one address, of nothing but the standard library.
