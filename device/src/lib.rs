@@ -8,8 +8,23 @@
 //! | [`ram`] | a store in memory |
 //! | `serv` | device-serv: the same server on a computer (feature `std`) |
 //!
+//! | feature | what it adds |
+//! |---|---|
+//! | `dhcp` | an IPv4 address by DHCP |
+//! | `ipv6` | link-local and static IPv6 addresses |
+//! | `std` (default) | `serv` and the program device-serv, with `dhcp` and `ipv6` |
+//!
+//! A firmware leaves `std` out, and names smoltcp itself, of the same version, for its driver:
+//!
+//! ```toml
+//! skiff-device = { path = "skiff/device", default-features = false, features = ["dhcp"] }
+//! skiff-proto = { path = "skiff/proto" }
+//! smoltcp = { version = "0.14", default-features = false, features = ["medium-ethernet", "proto-ipv4", "socket-tcp"] }
+//! ```
+//!
 //! Whoever has a driver of a network interface (smoltcp's [`phy::Device`](smoltcp::phy::Device), the only one of its types
-//! that is seen from outside) and a clock writes this loop:
+//! that is seen from outside) and a clock of milliseconds writes this loop. [`Store`](skiff_proto::store::Store) is the trait
+//! to implement for a medium other than RAM.
 //!
 //! ```
 //! use skiff_device::{config::{Config, Ipv4}, memory::{Memory, slots}, ram::{RamMemory, RamStore}, server::DeviceServer};

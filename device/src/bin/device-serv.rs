@@ -21,6 +21,8 @@ Examples:
   device-serv --tap tap0                   on a network: 192.168.69.1 port 50000, behind tap0
   device-serv --tap tap0 --dhcp --name lab-3
 
+Names have at most 64 bytes, there are no directories, and room for 256 files. They are gone when the server ends.
+
 A TAP that is there is used as it is. One that is not is made, set up and given this machine's address, if that is
 permitted; or make it yours once, as root:
   ip tuntap add dev tap0 mode tap user $(id -un)
@@ -41,6 +43,10 @@ struct Args {
     #[arg(long, value_name = "NAME")]
     tap: Option<String>,
 
+    /// Say on stderr what happens
+    #[arg(short, long)]
+    verbose: bool,
+
     #[command(flatten)]
     server: ServerArgs,
 
@@ -49,10 +55,6 @@ struct Args {
 
     #[command(flatten)]
     faults: FaultArgs,
-
-    /// Say on stderr what happens
-    #[arg(short, long)]
-    verbose: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -62,11 +64,11 @@ struct ServerArgs {
     #[arg(long, value_name = "ram[:SIZE]", default_value = "ram")]
     store: StoreChoice,
 
-    /// Begin with the files of this directory
+    /// Begin with the files of this directory, without those of directories in it
     #[arg(long, value_name = "DIR")]
     preload: Option<PathBuf>,
 
-    /// Clients at a time: 1, 2, 4 or 8, with 1, 1, 2 or 4 classic data connections
+    /// Clients at a time: 1, 2, 4 or 8, with 1, 1, 2 or 4 classic data connections. One more is refused
     #[arg(long, value_name = "N", default_value_t = 4)]
     sessions: usize,
 
@@ -74,11 +76,11 @@ struct ServerArgs {
     #[arg(long, value_name = "LOW-HIGH")]
     data_ports: Option<PortRange>,
 
-    /// Size of each socket ring, 512 bytes to 1MiB; the spare connection has half of one that is small
+    /// Size of each socket ring, 512 bytes to 1MiB: as much is under way at most. The spare connection has half of a small one
     #[arg(long, alias = "buffers", value_name = "SIZE", default_value = "2KiB", value_parser = ring)]
     ring: usize,
 
-    /// What the server calls itself, for clients that ask which one it is: 1 to 32 characters, no spaces
+    /// What the server calls itself, for clients that ask which one it is: 1 to 32 bytes, no spaces
     #[arg(long, value_name = "NAME", value_parser = host_name)]
     name: Option<String>,
 }
@@ -86,7 +88,8 @@ struct ServerArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "On a network (with --tap)")]
 struct NetworkArgs {
-    /// The server's address, IPv4 or IPv6, or one of each; there is always a link-local IPv6 one [default: 192.168.69.1/24]
+    /// The server's address, IPv4 or IPv6, or twice for one of each; there is always a link-local IPv6 one [default:
+    /// 192.168.69.1/24, also beside an IPv6 one]
     #[arg(long, value_name = "ADDR/BITS", conflicts_with = "listen")]
     ip: Vec<Cidr>,
 
@@ -94,7 +97,7 @@ struct NetworkArgs {
     #[arg(long, conflicts_with = "listen")]
     dhcp: bool,
 
-    /// The way to other networks, IPv4 or IPv6, or one of each
+    /// The way to other networks, IPv4 or IPv6, or twice for one of each
     #[arg(long, value_name = "ADDR", conflicts_with = "listen")]
     gateway: Vec<IpAddr>,
 
@@ -269,7 +272,7 @@ fn network(args: &Args, options: Options, tap: &str, told: &str, stopped: &serv:
     let (gateway_v4, gateway_v6) = by_family(gateway.iter().map(|address| (*address, ())), "--gateway")?;
     let (gateway_v4, gateway_v6) = (gateway_v4.map(|(address, ())| address), gateway_v6.map(|(address, ())| address));
     let ipv4 = match (dhcp, address_v4) {
-        (true, Some(_)) => bail!("--dhcp or --ip with an IPv4 address"),
+        (true, Some(_)) => bail!("--dhcp or --ip with an IPv4 address, not both"),
         (true, None) if gateway_v4.is_some() => bail!("--gateway: DHCP says which"),
         (true, None) => Ipv4::Dhcp,
         (false, address) => {

@@ -1,7 +1,7 @@
 //! What crosses the link, in a file that Wireshark and tcpdump read.
 
 use std::fs::File;
-use std::io::{BufWriter, Write as _};
+use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -19,7 +19,7 @@ impl Capture {
         Ok(Self { file: Some(BufWriter::new(file)) })
     }
 
-    fn check(&mut self, result: std::io::Result<()>) {
+    fn check(&mut self, result: io::Result<()>) {
         if let Err(error) = result {
             eprintln!("device-serv: --pcap: {error}: no more is written");
             self.file = None;
@@ -35,7 +35,8 @@ impl PcapSink for Capture {
 
     /// After each packet: so that what led to a crash is in the file.
     fn flush(&mut self) {
-        let result = self.file.as_mut().map_or(Ok(()), BufWriter::flush);
+        // Not `BufWriter::flush`: with its feature `std` smoltcp makes every writer a `PcapSink`, which has a `flush` too.
+        let result = self.file.as_mut().map_or(Ok(()), io::Write::flush);
         self.check(result);
     }
 }

@@ -43,7 +43,7 @@ impl Listen {
             bail!("--sessions: 1, 2, 4 or 8");
         };
         let control = Port::bind(port).with_context(|| format!("port {port}"))?;
-        let data = Port::bind_all(lines, options.data_ports).context("data ports")?;
+        let data = Port::bind_all(lines, options.data_ports).context("--data-ports")?;
         Ok(Self { options, control, data })
     }
 

@@ -24,7 +24,7 @@ pub(super) type Ram = RamStore<'static, NAME, BLOCK>;
 /// An empty store of `size` bytes, whose memory is never given back.
 pub(super) fn ram(size: u64, boot: u64) -> anyhow::Result<Ram> {
     if size > MAX {
-        bail!("--store: at most {MAX} bytes in memory");
+        bail!("--store: at most {}KiB in memory", MAX / 1024);
     }
     let blocks = usize::try_from(size)?.div_ceil(BLOCK);
     let entries = Box::leak(Box::new(Entries::<FILES, NAME>::new()));

@@ -13,7 +13,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index};
 use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, PacketMeta, RxToken, TxToken};
@@ -61,8 +61,12 @@ impl Tap {
         let socket = socket()?;
         let made = name_to_index(&socket, name).is_err();
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).custom_flags(NONBLOCK).open(TUN).with_context(|| {
-            format!("{TUN}: this machine has no TAPs, or keeps them from you: try `modprobe tun`, or --listen, which needs none")
+        let file = options.read(true).write(true).custom_flags(NONBLOCK).open(TUN).map_err(|error| {
+            let why = match error.kind() {
+                io::ErrorKind::PermissionDenied => "it is not open to you: try as root",
+                _ => "this machine has no TAPs: try `modprobe tun` as root",
+            };
+            anyhow!("{TUN}: {error}: {why}, or --listen, which needs none")
         })?;
         let mut with_header = offload == Offload::Auto;
         let attached = match ioctl::attach(&file, name, with_header) {
