@@ -54,9 +54,10 @@ fn what_can_not_work_is_said_in_one_line() {
     for (options, words) in [
         (&["--listen", &port][..], &[&*port, "in use"][..]),
         (&["--listen", "0", "--preload", "/nonexistent"], &["/nonexistent", "No such file"]),
-        (&["--listen", "0", "--sessions", "3"], &["--sessions", "1, 2, 4 or 8"]),
-        (&["--listen", "0", "--store", "ram:1GiB"], &["--store", "at most"]),
-        (&["--listen", "0", "--store", "ram:0", "--preload", env!("CARGO_MANIFEST_DIR")], &["Cargo.toml", "no space"]),
+        (
+            &["--listen", "0", "--store", "ram:1", "--preload", concat!(env!("CARGO_MANIFEST_DIR"), "/../docs")],
+            &["--preload", "no space"],
+        ),
     ] {
         let err = fails(1, options);
         assert!(err.starts_with("device-serv: ") || err.contains("\ndevice-serv: "), "{err}");
@@ -79,6 +80,31 @@ fn what_can_not_work_is_said_in_one_line() {
     ] {
         fails(2, options);
     }
+    for (option, text, why) in [
+        ("--sessions", "3", "1, 2, 4 or 8"),
+        ("--store", "ram:1GiB", "65535KiB"),
+        ("--store", "ram:0", "1 byte"),
+        ("--data-ports", "5", "4 sessions need 2"),
+    ] {
+        let err = fails(2, &["--listen", "0", option, text]);
+        assert!(err.contains(why), "{err}");
+    }
+    for (options, why) in [
+        (&["--ip", "192.168.69.0/24"][..], "can't be anybody's own"),
+        (&["--ip", "192.168.69.255/24"], "can't be anybody's own"),
+        (&["--ip", "10.0.0.1", "--ip", "10.0.0.2"], "one for IPv4"),
+        (&["--ip", "10.0.0.1", "--dhcp"], "--dhcp or --ip"),
+        (&["--gateway", "10.0.0.1"], "not on the server's network"),
+        (&["--gateway", "192.168.69.1"], "the server's own"),
+        (&["--host-ip", "192.168.69.1"], "the server's own"),
+        (&["--dhcp", "--host-ip", "192.168.69.2"], "fixed --ip"),
+        (&["--host-ip", "fd00::1"], "fixed --ip"),
+        (&["--ip", "fd00::1/64", "--host-ip", "fd01::1"], "not on the server's network"),
+        (&["--data-ports", "50000-50003"], "the control port is one of them"),
+    ] {
+        let err = fails(2, &[&["--tap", "tap0"], options].concat());
+        assert!(err.contains(why), "{err}");
+    }
 }
 
 #[test]
@@ -96,14 +122,10 @@ fn a_tap_that_can_not_be_had_is_said_with_what_to_do() {
     assert!(err.contains("no TAP tap9") && err.contains("ip tuntap add dev tap9 mode tap user"), "{err}");
     let err = fails(1, &["--tap", "lo"]);
     assert!(err.contains("lo is no TAP"), "{err}");
-    let err = fails(1, &["--tap", "a-name-that-is-too-long"]);
+    let err = fails(2, &["--tap", "a-name-that-is-too-long"]);
     assert!(err.contains("1 to 15 bytes"), "{err}");
     let err = fails(1, &["--tap", TAP, "--ip", "127.0.0.1/8"]);
     assert!(err.contains("127.0.0.1 is an address of this machine"), "{err}");
-    let err = fails(1, &["--tap", TAP, "--ip", "10.0.0.1", "--ip", "10.0.0.2"]);
-    assert!(err.contains("one for IPv4"), "{err}");
-    let err = fails(1, &["--tap", TAP, "--ip", "10.0.0.1", "--dhcp"]);
-    assert!(err.contains("--dhcp or --ip"), "{err}");
     let serv = on_tap(&[]);
     let err = fails(1, &["--tap", TAP, "--ip", "192.168.69.2"]);
     assert!(err.contains("in use by another program"), "{err}");
@@ -128,7 +150,7 @@ fn a_tap_that_is_there_is_used_as_it_is_and_every_frame_is_captured() {
     let out = run(host_cli(here.path()).args(["10.1.2.4", "4000", "cat", "a"])).ok();
     assert_eq!(out, "a frame with this in it");
     let ran = serv.stop();
-    assert!(ran.err.contains("10.1.2.4 port 4000") && !ran.err.contains("made"), "{}", ran.err);
+    assert!(ran.err.contains("10.1.2.4/24, port 4000") && !ran.err.contains("made"), "{}", ran.err);
     let captured = fs::read(pcap).unwrap();
     // Ethernet frames, in the format of 1998 that everything reads.
     assert_eq!((&captured[..4], &captured[20..24]), (&0xa1b2_c3d4_u32.to_ne_bytes()[..], &1_u32.to_ne_bytes()[..]));

@@ -58,24 +58,26 @@ impl Listen {
         self.data.iter().map(|port| port.number)
     }
 
-    /// Serves until `stopped` says so. The memory of the server is not given back.
+    /// Serves until `stopped` says so; calls `ready` once it can. The memory of the server is not given back.
     ///
     /// # Errors
     /// The files to be loaded first can't be, or the system fails.
-    pub fn run(self, stopped: &Stopped) -> anyhow::Result<Report> {
-        choose(&self.options, Serve { listen: &self, stopped })
+    pub fn run(self, stopped: &Stopped, ready: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Report> {
+        choose(&self.options, Serve { listen: &self, stopped, ready })
     }
 
     fn serve<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(
         &self,
         store: S,
         stopped: &Stopped,
+        ready: impl FnOnce() -> anyhow::Result<()>,
     ) -> anyhow::Result<Report> {
         let (mut end, other) = cable();
         let ipv4 = Ipv4::Static { address: SERVER, prefix: 24, gateway: None };
         let address = Address { mac: [2, 0, 0, 0, 0, 2], ipv4, ipv6: Ipv6::Off, port: self.control.number };
         let data_ports: Vec<u16> = self.data_ports().collect();
         let mut server = Embedded::<S, SESSIONS, DATA>::new(&self.options, address, &data_ports, store, &mut end)?;
+        ready()?;
         let connections = SESSIONS + DATA + MORE;
         let mut forwarder = Forwarder::new(other, FORWARDER, SERVER, connections, server.clock().now());
         loop {
@@ -116,14 +118,15 @@ impl Listen {
     }
 }
 
-struct Serve<'a> {
+struct Serve<'a, R> {
     listen: &'a Listen,
     stopped: &'a Stopped,
+    ready: R,
 }
 
-impl Run for Serve<'_> {
+impl<R: FnOnce() -> anyhow::Result<()>> Run for Serve<'_, R> {
     fn run<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(self, store: S) -> anyhow::Result<Report> {
-        self.listen.serve::<S, SESSIONS, DATA>(store, self.stopped)
+        self.listen.serve::<S, SESSIONS, DATA>(store, self.stopped, self.ready)
     }
 }
 

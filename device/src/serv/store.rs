@@ -9,22 +9,20 @@ use skiff_proto::Name;
 use skiff_proto::crc::crc32c;
 use skiff_proto::store::Store;
 
-use super::options::NAME;
+use super::options::{NAME, RAM_MAX};
 use crate::ram::{Entries, RamStore};
 
 /// Bytes of a block of the store in memory, and files in it.
 const BLOCK: usize = 1024;
 const FILES: usize = 256;
-/// What 16-bit block numbers reach.
-const MAX: u64 = 65_535 * BLOCK as u64;
 
 /// The store in memory.
 pub(super) type Ram = RamStore<'static, NAME, BLOCK>;
 
 /// An empty store of `size` bytes, whose memory is never given back.
 pub(super) fn ram(size: u64, boot: u64) -> anyhow::Result<Ram> {
-    if size > MAX {
-        bail!("--store: at most {}KiB in memory", MAX / 1024);
+    if size > RAM_MAX {
+        bail!("--store: at most {}KiB in memory", RAM_MAX / 1024);
     }
     let blocks = usize::try_from(size)?.div_ceil(BLOCK);
     let entries = Box::leak(Box::new(Entries::<FILES, NAME>::new()));
