@@ -107,8 +107,10 @@ pub(crate) enum JobName {
     Session,
     /// Many clients at a time
     Clients,
-    /// Memory of a server, and of a session that is idle
-    Memory,
+    /// Memory of a server that has answered once
+    ServerMemory,
+    /// Memory that a session adds which is open and idle
+    SessionMemory,
     /// From the start of a server to its first answer
     Start,
 }

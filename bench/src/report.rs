@@ -29,7 +29,7 @@ pub(crate) fn table(job: &JobResult) -> String {
             let ratio = other.and_then(|other| stats::ratio(&contender.values, &other.values));
             ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"))
         };
-        let seconds = |values: &[f64]| stats::median(values).map_or_else(String::new, |value| format!("{value:.3}"));
+        let seconds = |values: &[f64]| stats::median(values).map_or_else(String::new, short);
         let memory = |kib: Option<f64>| kib.map_or_else(String::new, |kib| format!("{:.1}", kib / 1024.0));
         rows.push([
             contender.name.clone(),
@@ -105,7 +105,9 @@ fn short(value: f64) -> String {
         large if large >= 100.0 => format!("{value:.0}"),
         middle if middle >= 10.0 => format!("{value:.1}"),
         small if small >= 1.0 || small == 0.0 => format!("{value:.2}"),
-        _ => format!("{value:.3}"),
+        small if small >= 0.1 => format!("{value:.3}"),
+        small if small >= 0.01 => format!("{value:.4}"),
+        _ => format!("{value:.5}"),
     }
 }
 
@@ -150,8 +152,8 @@ mod tests {
     #[test]
     fn figures_have_three_digits() {
         assert_eq!(
-            ["0.00", "0.123", "1.23", "12.3", "123"].map(str::to_owned),
-            [0.0, 0.1234, 1.234, 12.34, 123.4].map(short)
+            ["0.00", "0.00123", "0.0123", "0.123", "1.23", "12.3", "123"].map(str::to_owned),
+            [0.0, 0.001_234, 0.01234, 0.1234, 1.234, 12.34, 123.4].map(short)
         );
         assert_eq!(number(0.0123, Unit::Seconds), "12.3 ms");
         assert_eq!(number(2048.0, Unit::Kib), "2.00 MiB");

@@ -2,7 +2,7 @@
 //!
 //! Servers that are not root write there too, so that everybody may.
 
-use core::cell::OnceCell;
+use core::cell::{Cell, OnceCell};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -41,6 +41,8 @@ pub(crate) struct Site {
     tiny: OnceCell<Content>,
     many_disk: OnceCell<Many>,
     many_memory: OnceCell<Many>,
+    /// Directories that have been moved out of the way.
+    put_away: Cell<u32>,
 }
 
 impl Site {
@@ -56,6 +58,7 @@ impl Site {
             tiny: OnceCell::new(),
             many_disk: OnceCell::new(),
             many_memory: OnceCell::new(),
+            put_away: Cell::new(0),
         })
     }
 
@@ -102,6 +105,17 @@ impl Site {
             Medium::Memory => &self.many_memory,
         };
         made(cell, || Many::create(&self.served(medium)?.join("many"), self.files, SMALL))
+    }
+
+    /// Moves a directory out of the way, to be removed with the run.
+    ///
+    /// Removed at once, it would slow down whoever makes the next files: ext4 looks for i-numbers past those that were freed
+    /// in the last minutes, one by one.
+    pub(crate) fn put_away(&self, medium: Medium, path: &Path) -> Result<()> {
+        let number = self.put_away.get();
+        self.put_away.set(number + 1);
+        let to = self.path(medium).join(format!("done-{number}"));
+        fs::rename(path, &to).with_context(|| path.display().to_string())
     }
 
     fn file(&self, name: &str, size: u64, seed: u64) -> Result<Content> {

@@ -15,10 +15,24 @@ use crate::site::Medium;
 /// Sessions open at a time.
 const SESSIONS: usize = 400;
 
-pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
+/// Of a server that has answered once.
+pub(super) fn server(bench: &Bench) -> Result<Job<'_>> {
+    let mut job = job(bench, "memory of a server that has answered once".to_owned(), 0)?;
+    job.goal("skiff", Measure::Value, 4096.0);
+    Ok(job)
+}
+
+/// Of each of many sessions.
+pub(super) fn session(bench: &Bench) -> Result<Job<'_>> {
+    let mut job = job(bench, format!("memory that each of {SESSIONS} idle sessions adds"), SESSIONS)?;
+    job.goal("skiff", Measure::Value, 2.0);
+    Ok(job)
+}
+
+fn job(bench: &Bench, what: String, sessions: usize) -> Result<Job<'_>> {
     bench.site.tiny()?;
     let root = bench.site.served(Medium::Disk)?;
-    let mut job = Job::new(format!("memory of a server, and of each of {SESSIONS} idle sessions"), Unit::Kib);
+    let mut job = Job::new(what, Unit::Kib);
     let all = [
         ("skiff", Word::Skiff),
         ("nginx", Word::Http),
@@ -31,16 +45,12 @@ pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
             continue;
         }
         let role = if name == "skiff" { Role::SkiffServer } else { Role::PeerServer };
-        for (what, sessions) in [("alone", 0), ("a session", SESSIONS)] {
-            let root = root.clone();
-            job.add(Contender::new(format!("{name}, {what}"), role, move || {
-                let skiff = bench.skiff();
-                measure(bench.peer(name).unwrap_or(&skiff), &root, word, sessions)
-            }));
-        }
+        let root = root.clone();
+        job.add(Contender::new(name, role, move || {
+            let skiff = bench.skiff();
+            measure(bench.peer(name).unwrap_or(&skiff), &root, word, sessions)
+        }));
     }
-    job.goal("skiff, alone", Measure::Value, 4096.0);
-    job.goal("skiff, a session", Measure::Value, 2.0);
     Ok(job)
 }
 

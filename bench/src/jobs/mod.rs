@@ -273,7 +273,8 @@ impl Bench {
             JobName::Tiny => tiny::job(self),
             JobName::Session => session::job(self),
             JobName::Clients => clients::job(self),
-            JobName::Memory => memory::job(self),
+            JobName::ServerMemory => memory::server(self),
+            JobName::SessionMemory => memory::session(self),
             JobName::Start => start::job(self),
         }
     }

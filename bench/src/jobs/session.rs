@@ -51,7 +51,7 @@ pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
     }
     let echo = Echo::start()?;
     job.add(Contender::new("limit: a byte there and back", Role::Limit, move || {
-        Ok(latency("echo", echo.port, "x", 1, FILES, false, None)?.0)
+        Ok(latency("echo", echo.port(), "x", 1, FILES, false, None)?.0)
     }));
     job.goal("skiff", Measure::To("nginx"), 1.2);
     job.goal("skiff classic", Measure::To("pure-ftpd"), 0.5);
@@ -100,6 +100,11 @@ impl Echo {
             std::thread::yield_now();
         }
         Ok(echo)
+    }
+
+    /// A method, so that a closure that asks for it holds the whole.
+    const fn port(&self) -> u16 {
+        self.port
     }
 }
 

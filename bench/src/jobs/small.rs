@@ -84,7 +84,8 @@ fn put(bench: &Bench, server: &Rc<Server>, tool: &Tool, root: &Path) -> Result<S
     turn(bench, Medium::Disk, &mut command, Some(server), &root.join("many"))
 }
 
-/// Runs a command that makes a copy of the small files at `to`, from a clean start, and removes the copy.
+/// Runs a command that makes a copy of the small files at `to`, from a clean start, and moves the copy out of the
+/// way.
 fn turn(bench: &Bench, medium: Medium, command: &mut Command, server: Option<&Server>, to: &Path) -> Result<Sample> {
     let many = bench.site.many(medium)?;
     many.warm()?;
@@ -92,7 +93,7 @@ fn turn(bench: &Bench, medium: Medium, command: &mut Command, server: Option<&Se
     rustix::fs::syncfs(File::open(bench.site.path(medium))?)?;
     let sample = run::timed(command.stdout(Stdio::null()), server)?;
     many.check(to)?;
-    fs::remove_dir_all(to)?;
+    bench.site.put_away(medium, to)?;
     Ok(sample)
 }
 

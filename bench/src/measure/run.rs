@@ -1,12 +1,12 @@
 //! Running a client program once, measured.
 
 use core::time::Duration;
-use std::io::Read as _;
+use std::io::{Read as _, Seek as _};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use rustix::fd::OwnedFd;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use skiff_proto::crc::Crc32c;
@@ -23,7 +23,8 @@ static WATCHED: Mutex<Option<(OwnedFd, Instant)>> = Mutex::new(None);
 /// Runs a program to its end. Its standard output goes nowhere unless `command` says otherwise.
 pub(crate) fn timed(command: &mut Command, server: Option<&Server>) -> Result<Sample> {
     guard();
-    command.stdin(Stdio::null());
+    let mut said = tempfile::tempfile()?;
+    command.stdin(Stdio::null()).stderr(said.try_clone()?);
     let before = server.map(Server::cpu);
     let start = Instant::now();
     let child = command.spawn().with_context(|| format!("{command:?}"))?;
@@ -32,14 +33,23 @@ pub(crate) fn timed(command: &mut Command, server: Option<&Server>) -> Result<Sa
     let value = start.elapsed().as_secs_f64();
     unwatch();
     let server_cpu = server.map(Server::cpu).zip(before).map(|(after, before)| (after - before).max(0.0));
-    ensure!(status.success(), "{command:?}: {status}");
+    if !status.success() {
+        let mut text = String::new();
+        _ = said.rewind().and_then(|()| said.read_to_string(&mut text));
+        bail!("{command:?}: {status}; {}", text.trim());
+    }
     Ok(Sample { value, server_cpu, client_cpu: Some(usage.cpu), client_memory: Some(usage.memory) })
 }
 
 /// Runs a program to its end and returns what it wrote to standard output.
 pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>> {
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
-    ensure!(output.status.success(), "{command:?}: {}", output.status);
+    ensure!(
+        output.status.success(),
+        "{command:?}: {}; {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
     Ok(output.stdout)
 }
 

@@ -18,25 +18,28 @@ pub(super) struct Ftp {
 impl Ftp {
     pub(super) fn connect(port: u16) -> Result<Self> {
         let mut ftp = Self { control: BufReader::new(dial(port)?), line: String::new(), buffer: vec![0; PIECE] };
-        ftp.expect("220")?;
-        ftp.say("USER anonymous", "331")?;
-        ftp.say("PASS bench", "230")?;
-        ftp.say("TYPE I", "200")?;
+        ftp.expect(&["220"])?;
+        // Some ask for no password.
+        ftp.say("USER anonymous", &["331", "230"])?;
+        if ftp.line.starts_with("331") {
+            ftp.say("PASS bench", &["230"])?;
+        }
+        ftp.say("TYPE I", &["200"])?;
         Ok(ftp)
     }
 
-    fn say(&mut self, command: &str, code: &str) -> Result<()> {
+    fn say(&mut self, command: &str, codes: &[&str]) -> Result<()> {
         self.control.get_mut().write_all(format!("{command}\r\n").as_bytes())?;
-        self.expect(code).with_context(|| command.to_owned())
+        self.expect(codes).with_context(|| command.to_owned())
     }
 
-    /// Reads a reply, of several lines if need be, and expects this code.
-    fn expect(&mut self, code: &str) -> Result<()> {
+    /// Reads a reply, of several lines if need be, and expects one of these codes.
+    fn expect(&mut self, codes: &[&str]) -> Result<()> {
         loop {
             self.line.clear();
             ensure!(self.control.read_line(&mut self.line)? > 0, "the server has closed");
             if is_last(&self.line) {
-                ensure!(self.line.starts_with(code), "{}", self.line.trim());
+                ensure!(codes.iter().any(|code| self.line.starts_with(code)), "{}", self.line.trim());
                 return Ok(());
             }
         }
@@ -45,10 +48,10 @@ impl Ftp {
 
 impl Fetch for Ftp {
     fn fetch(&mut self, name: &str, sink: &mut Sink) -> Result<u64> {
-        self.say("EPSV", "229")?;
+        self.say("EPSV", &["229"])?;
         let port = passive(&self.line).context("no port")?;
         let mut data = dial(port)?;
-        self.say(&format!("RETR {name}"), "150")?;
+        self.say(&format!("RETR {name}"), &["150", "125"])?;
         let mut size = 0;
         loop {
             match data.read(&mut self.buffer)? {
@@ -60,7 +63,7 @@ impl Fetch for Ftp {
             }
         }
         drop(data);
-        self.expect("226")?;
+        self.expect(&["226"])?;
         Ok(size)
     }
 }

@@ -51,6 +51,8 @@ isolate=NO
 isolate_network=NO
 xferlog_enable=NO
 connect_from_port_20=NO
+max_clients=0
+max_per_ip=0
 "
         );
         let file = format!("{config}/vsftpd.conf");
