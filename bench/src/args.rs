@@ -47,7 +47,7 @@ pub(crate) struct Host {
     #[arg(long, value_name = "JOB", value_delimiter = ',', value_enum)]
     pub(crate) only: Vec<JobName>,
 
-    /// Only these servers beside skiff
+    /// Only these servers beside skiff; `none` for skiff alone
     #[arg(long, value_name = "PEER", value_delimiter = ',')]
     pub(crate) peers: Option<Vec<String>>,
 

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum as _;
 
 use crate::args::{Host, JobName};
@@ -220,6 +220,7 @@ fn pair(server: &Server, tool: &Tool) -> String {
 
 /// Runs `host`.
 pub(crate) fn host(args: &Host) -> Result<ExitCode> {
+    known(args.peers.as_deref().unwrap_or_default())?;
     if !args.inside {
         // Outside, where cargo finds everything as usual.
         if args.programs.is_none() {
@@ -278,6 +279,13 @@ impl Bench {
             JobName::Start => start::job(self),
         }
     }
+}
+
+/// An error if one of these is no server of [`peers::all`]; `none` stands for none of them.
+fn known(wanted: &[String]) -> Result<()> {
+    let all: Vec<_> = peers::all().iter().map(|peer| peer.name()).collect();
+    let unknown = wanted.iter().find(|name| !all.contains(&name.as_str()) && *name != "none");
+    unknown.map_or(Ok(()), |name| bail!("no server {name}: there are {}, and none", all.join(", ")))
 }
 
 /// The peers that are there and wanted; says of the others that they are not.
