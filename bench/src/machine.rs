@@ -60,7 +60,11 @@ impl Machine {
 fn commit() -> String {
     let git = |args: &[&str]| first_line("git", &[&["-C", env!("CARGO_MANIFEST_DIR")], args].concat());
     let changes = git(&["status", "--porcelain", "--untracked-files=no"]);
-    format!("{}{}", git(&["rev-parse", "--short=10", "HEAD"]), if changes.is_empty() { "" } else { "+" })
+    let head = git(&["rev-parse", "--short=10", "HEAD"]);
+    if head.is_empty() {
+        return "unknown".to_owned();
+    }
+    format!("{head}{}", if changes.is_empty() { "" } else { "+" })
 }
 
 fn file_system(path: &Path) -> String {
@@ -83,9 +87,12 @@ fn value(path: &str, name: &str) -> Option<String> {
     Some(line.trim_start_matches(['\t', ' ', ':']).trim().to_owned())
 }
 
-/// The first line of what a program says; empty if it says nothing.
+/// The first line of what a program says; empty if it fails or says nothing.
 fn first_line(program: &str, args: &[&str]) -> String {
     let Ok(output) = Command::new(program).args(args).stdin(Stdio::null()).output() else { return String::new() };
+    if !output.status.success() {
+        return String::new();
+    }
     let said = if output.stdout.is_empty() { output.stderr } else { output.stdout };
     String::from_utf8_lossy(&said).lines().next().unwrap_or_default().trim().to_owned()
 }
