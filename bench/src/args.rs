@@ -71,6 +71,10 @@ pub(crate) struct Host {
     #[arg(long, value_name = "DIR")]
     pub(crate) programs: Option<PathBuf>,
 
+    /// host-serv and host-cli of an earlier build, in this directory, take their turns too
+    #[arg(long, value_name = "DIR")]
+    pub(crate) before: Option<PathBuf>,
+
     /// A file for the results as JSON. Default: bench/results/DATE-host.json, if all jobs were measured
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,

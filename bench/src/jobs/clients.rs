@@ -23,14 +23,17 @@ pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
     let root = bench.site.served(Medium::Disk)?;
     let what = format!("{CLIENTS} clients at a time, {} MiB down to each", medium.size >> 20);
     let mut job = Job::new(what, Unit::Seconds);
-    let skiff = bench.start_skiff(&root)?;
-    // Whoever comes first makes the checksum known.
-    run::output(&mut command("skiff", skiff.endpoint.port, medium.size, 1)?)?;
-    let mut servers =
-        vec![("skiff, verified", "skiff", skiff.clone()), ("skiff, not verified", "skiff-unverified", skiff)];
+    let mut servers = Vec::new();
+    for (build, programs) in bench.builds() {
+        let skiff = bench.start_skiff(programs, &root)?;
+        // Whoever comes first makes the checksum known.
+        run::output(&mut command("skiff", skiff.endpoint.port, medium.size, 1)?)?;
+        servers.push((format!("skiff, verified{build}"), "skiff", skiff.clone()));
+        servers.push((format!("skiff, not verified{build}"), "skiff-unverified", skiff));
+    }
     for (name, scheme) in [("nginx", "http"), ("vsftpd", "ftp"), ("pure-ftpd", "ftp"), ("pyftpdlib", "ftp")] {
         if let Some(server) = bench.start(&mut job, name, &root) {
-            servers.push((name, scheme, server));
+            servers.push((name.to_owned(), scheme, server));
         }
     }
     for (name, scheme, server) in servers {

@@ -11,6 +11,7 @@ use anyhow::{Result, ensure};
 use super::{Bench, Contender, Job, Measure, pair};
 use crate::measure::{Sample, run};
 use crate::peers::Server;
+use crate::peers::skiff::Skiff;
 use crate::results::{Role, Unit};
 use crate::site::Medium;
 use crate::tools::{Task, Tool};
@@ -25,21 +26,28 @@ pub(super) fn get_discard(bench: &Bench) -> Result<Job<'_>> {
     let mut job = Job::new(format!("{} down, thrown away", mib(big.size)), Unit::Seconds);
     let cat = Task::Cat { name: "big" };
 
-    let known = bench.start_skiff(&root)?;
-    let cli = Tool::skiff(&bench.programs);
-    let command = get_command(bench, &known, &cli, cat);
-    check_output(bench, &mut command()?)?;
-    job.add(Contender::new("skiff, checksum known", Role::Skiff, {
-        let (known, command) = (Rc::clone(&known), command);
-        move || discard(bench, &mut command()?, &known)
-    }));
-    let fresh = root.clone();
-    job.add(Contender::new("skiff, checksum new", Role::Skiff, move || {
-        // A server that has never read the file has to compute it.
-        let server = Server::start(&bench.skiff(), &fresh)?;
-        let command = get_command(bench, &server, &Tool::skiff(&bench.programs), cat);
-        discard(bench, &mut command()?, &server)
-    }));
+    for (build, programs) in bench.builds() {
+        let known = bench.start_skiff(programs, &root)?;
+        let command = get_command(bench, &known, &Tool::skiff(programs), cat);
+        check_output(bench, &mut command()?)?;
+        let server = Rc::clone(&known);
+        job.add(Contender::new(format!("skiff, checksum known{build}"), Role::Skiff, move || {
+            discard(bench, &mut command()?, &server)
+        }));
+        let root = root.clone();
+        job.add(Contender::new(format!("skiff, checksum new{build}"), Role::Skiff, move || {
+            // A server that has never read the file has to compute it.
+            let server = Server::start(&Skiff::new(programs), &root)?;
+            let command = get_command(bench, &server, &Tool::skiff(programs), cat);
+            discard(bench, &mut command()?, &server)
+        }));
+        for (name, scheme) in [("skiff server, verified", "skiff"), ("skiff server, not verified", UNVERIFIED)] {
+            let server = Rc::clone(&known);
+            job.add(Contender::new(format!("{name}{build}"), Role::SkiffServer, move || {
+                discard(bench, &mut minimal(&server, scheme, "big")?, &server)
+            }));
+        }
+    }
     let pairs: [(&str, &[Tool]); 4] = [
         ("vsftpd", &[Tool::Curl, Tool::Lftp]),
         ("nginx", &[Tool::Curl, Tool::Wget, Tool::Minimal]),
@@ -53,12 +61,6 @@ pub(super) fn get_discard(bench: &Bench) -> Result<Job<'_>> {
             check_output(bench, &mut command()?)?;
         }
         job.add(Contender::new(pair(&server, &tool), role, move || discard(bench, &mut command()?, &server)));
-    }
-    for (name, scheme) in [("skiff server, verified", "skiff"), ("skiff server, not verified", UNVERIFIED)] {
-        let server = Rc::clone(&known);
-        job.add(Contender::new(name, Role::SkiffServer, move || {
-            discard(bench, &mut minimal(&server, scheme, "big")?, &server)
-        }));
     }
     job.add(Contender::new("limit: sendfile", Role::Limit, move || {
         bench.site.big()?.warm()?;
@@ -76,20 +78,23 @@ pub(super) fn get_tmpfs(bench: &Bench) -> Result<Job<'_>> {
     let root = bench.site.served(Medium::Disk)?;
     let to = bench.site.path(Medium::Memory).join("got");
     let mut job = Job::new(format!("{} down, to tmpfs", mib(big.size)), Unit::Seconds);
-    let cli = Tool::skiff(&bench.programs);
-
-    let known = bench.start_skiff(&root)?;
-    check_output(bench, &mut get_command(bench, &known, &cli, Task::Cat { name: "big" })()?)?;
-    let target = to.clone();
-    let server = Rc::clone(&known);
-    job.add(Contender::new("skiff, checksum known", Role::Skiff, move || {
-        get_file(bench, &server, &Tool::skiff(&bench.programs), &target)
-    }));
-    let (fresh, target) = (root.clone(), to.clone());
-    job.add(Contender::new("skiff, checksum new", Role::Skiff, move || {
-        let server = Server::start(&bench.skiff(), &fresh)?;
-        get_file(bench, &server, &Tool::skiff(&bench.programs), &target)
-    }));
+    for (build, programs) in bench.builds() {
+        let known = bench.start_skiff(programs, &root)?;
+        check_output(bench, &mut get_command(bench, &known, &Tool::skiff(programs), Task::Cat { name: "big" })()?)?;
+        let (server, target) = (Rc::clone(&known), to.clone());
+        job.add(Contender::new(format!("skiff, checksum known{build}"), Role::Skiff, move || {
+            get_file(bench, &server, &Tool::skiff(programs), &target)
+        }));
+        let (root, target) = (root.clone(), to.clone());
+        job.add(Contender::new(format!("skiff, checksum new{build}"), Role::Skiff, move || {
+            let server = Server::start(&Skiff::new(programs), &root)?;
+            get_file(bench, &server, &Tool::skiff(programs), &target)
+        }));
+        let target = to.clone();
+        job.add(Contender::new(format!("skiff server, verified{build}"), Role::SkiffServer, move || {
+            get_file(bench, &known, &Tool::Minimal, &target)
+        }));
+    }
     let pairs: [(&str, &[Tool]); 5] = [
         ("vsftpd", &[Tool::Curl, Tool::Lftp]),
         ("nginx", &[Tool::Curl, Tool::Minimal]),
@@ -102,10 +107,6 @@ pub(super) fn get_tmpfs(bench: &Bench) -> Result<Job<'_>> {
         let target = to.clone();
         job.add(Contender::new(pair(&server, &tool), role, move || get_file(bench, &server, &tool, &target)));
     }
-    let target = to.clone();
-    job.add(Contender::new("skiff server, verified", Role::SkiffServer, move || {
-        get_file(bench, &known, &Tool::Minimal, &target)
-    }));
     job.add(Contender::new("limit: sendfile, splice", Role::Limit, move || {
         let big = bench.site.big()?;
         big.warm()?;
@@ -154,11 +155,13 @@ pub(super) fn put_disk(bench: &Bench) -> Result<Job<'_>> {
 
 /// skiff and these peers, each with a directory of its own.
 fn put_contenders<'a>(bench: &'a Bench, job: &mut Job<'a>, medium: Medium, peers: &[&str]) -> Result<()> {
-    let root = bench.site.directory(medium, "put-skiff")?;
-    let server = bench.start_skiff(&root)?;
-    job.add(Contender::new("skiff", Role::Skiff, move || {
-        put_file(bench, &server, &Tool::skiff(&bench.programs), &root, Sync::No)
-    }));
+    for (build, programs) in bench.builds() {
+        let root = bench.site.directory(medium, &format!("put-skiff{build}"))?;
+        let server = bench.start_skiff(programs, &root)?;
+        job.add(Contender::new(format!("skiff{build}"), Role::Skiff, move || {
+            put_file(bench, &server, &Tool::skiff(programs), &root, Sync::No)
+        }));
+    }
     for name in peers {
         let tools: &[Tool] = match *name {
             "rsync" => &[Tool::Rsync],

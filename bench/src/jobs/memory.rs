@@ -8,6 +8,7 @@ use anyhow::Result;
 use super::{Bench, Contender, Job, Measure};
 use crate::measure::{Sample, process};
 use crate::minimal::{Sink, Word, connect};
+use crate::peers::skiff::Skiff;
 use crate::peers::{Peer, Server};
 use crate::results::{Role, Unit};
 use crate::site::Medium;
@@ -33,23 +34,16 @@ fn job(bench: &Bench, what: String, sessions: usize) -> Result<Job<'_>> {
     bench.site.tiny()?;
     let root = bench.site.served(Medium::Disk)?;
     let mut job = Job::new(what, Unit::Kib);
-    let all = [
-        ("skiff", Word::Skiff),
-        ("nginx", Word::Http),
-        ("vsftpd", Word::Ftp),
-        ("pure-ftpd", Word::Ftp),
-        ("pyftpdlib", Word::Ftp),
-    ];
+    for (build, programs) in bench.builds() {
+        let (skiff, root) = (Skiff::new(programs), root.clone());
+        let turn = move || measure(&skiff, &root, Word::Skiff, sessions);
+        job.add(Contender::new(format!("skiff{build}"), Role::SkiffServer, turn));
+    }
+    let all = [("nginx", Word::Http), ("vsftpd", Word::Ftp), ("pure-ftpd", Word::Ftp), ("pyftpdlib", Word::Ftp)];
     for (name, word) in all {
-        if name != "skiff" && bench.peer(name).is_none() {
-            continue;
-        }
-        let role = if name == "skiff" { Role::SkiffServer } else { Role::PeerServer };
+        let Some(peer) = bench.peer(name) else { continue };
         let root = root.clone();
-        job.add(Contender::new(name, role, move || {
-            let skiff = bench.skiff();
-            measure(bench.peer(name).unwrap_or(&skiff), &root, word, sessions)
-        }));
+        job.add(Contender::new(name, Role::PeerServer, move || measure(peer, &root, word, sessions)));
     }
     Ok(job)
 }

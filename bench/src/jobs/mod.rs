@@ -33,6 +33,7 @@ struct Bench {
     args: Host,
     site: Site,
     programs: Programs,
+    before: Option<Programs>,
     peers: Vec<Box<dyn Peer>>,
 }
 
@@ -174,8 +175,10 @@ impl Bench {
         self.peers.iter().find(|peer| peer.name() == name).map(AsRef::as_ref)
     }
 
-    fn skiff(&self) -> Skiff {
-        Skiff::new(&self.programs)
+    /// skiff's programs, with what tables put behind its name: those of now, and those of an earlier build if there are any.
+    fn builds(&self) -> Vec<(&'static str, &Programs)> {
+        let before = self.before.iter().map(|programs| (" before", programs));
+        core::iter::once(("", &self.programs)).chain(before).collect()
     }
 
     /// Starts a peer that serves `root`; says why in `job` if that does not work, and nothing if it is not there.
@@ -190,8 +193,8 @@ impl Bench {
     }
 
     /// Starts host-serv.
-    fn start_skiff(&self, root: &Path) -> Result<Rc<Server>> {
-        Ok(Rc::new(Server::start(&self.skiff(), root)?))
+    fn start_skiff(&self, programs: &Programs, root: &Path) -> Result<Rc<Server>> {
+        Ok(Rc::new(Server::start(&Skiff::new(programs), root)?))
     }
 
     /// Pairs of servers that serve one directory, each with client programs.
@@ -209,7 +212,6 @@ impl Bench {
 /// A server with a client, as tables have it.
 fn pair(server: &Server, tool: &Tool) -> String {
     match tool {
-        Tool::HostCli(_) => "skiff".to_owned(),
         // Known by one name.
         Tool::Rsync => "rsync".to_owned(),
         Tool::Atftp => "atftp".to_owned(),
@@ -237,11 +239,12 @@ pub(crate) fn host(args: &Host) -> Result<ExitCode> {
         Some(dir) => Programs::in_dir(dir)?,
         None => Programs::beside()?,
     };
+    let before = args.before.as_deref().map(Programs::in_dir).transpose()?;
     let peers = there(args.peers.as_deref());
     let site = Site::new(args)?;
     let machine = Machine::look(&peers, site.path(Medium::Disk), site.path(Medium::Memory));
     eprintln!("{} on {}, {}, load {}", machine.commit, machine.kernel, machine.congestion, machine.load);
-    let bench = Bench { args: args.clone(), site, programs, peers };
+    let bench = Bench { args: args.clone(), site, programs, before, peers };
     let names = if args.only.is_empty() { JobName::value_variants() } else { &args.only[..] };
     let date = jiff::Timestamp::now().to_string();
     let mut results =

@@ -25,19 +25,22 @@ pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
     let size = bench.site.tiny()?.size;
     let root = bench.site.served(Medium::Disk)?;
     let mut job = Job::new(format!("{size} bytes down, median of many"), Unit::Microseconds);
-    let mut servers = vec![
-        ("skiff", "skiff", Role::SkiffServer, bench.start_skiff(&root)?),
-        ("skiff classic", "classic", Role::SkiffServer, bench.start_skiff(&root)?),
-    ];
+    let mut servers = Vec::new();
+    for (build, programs) in bench.builds() {
+        for (name, scheme) in [("skiff", "skiff"), ("skiff classic", "classic")] {
+            let server = bench.start_skiff(programs, &root)?;
+            servers.push((format!("{name}{build}"), scheme, Role::SkiffServer, server));
+        }
+    }
     for (name, scheme) in [("nginx", "http"), ("pure-ftpd", "ftp"), ("vsftpd", "ftp"), ("pyftpdlib", "ftp")] {
         if let Some(server) = bench.start(&mut job, name, &root) {
-            servers.push((name, scheme, Role::PeerServer, server));
+            servers.push((name.to_owned(), scheme, Role::PeerServer, server));
         }
     }
     for new in [false, true] {
         for (name, scheme, role, server) in &servers {
             let (scheme, server) = (*scheme, Rc::clone(server));
-            let name = if new { format!("{name}, new session") } else { (*name).to_owned() };
+            let name = if new { format!("{name}, new session") } else { name.clone() };
             let tail = Rc::new(RefCell::new(Vec::new()));
             let p99 = Rc::clone(&tail);
             let contender = Contender::new(name, *role, move || {

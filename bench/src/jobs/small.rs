@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 
 use super::{Bench, Contender, Job, Measure, pair};
 use crate::measure::{Sample, run};
-use crate::peers::skiff::Traced;
+use crate::peers::skiff::{Skiff, Traced};
 use crate::peers::{Peer, Server, find};
 use crate::results::{Extra, Role, Unit};
 use crate::site::Medium;
@@ -24,12 +24,17 @@ pub(super) fn get(bench: &Bench, medium: Medium) -> Result<Job<'_>> {
         Medium::Disk => ("disk to disk", 0.9),
     };
     let mut job = Job::new(format!("{} x 1 KiB down, {place}", many.files.len()), Unit::Seconds);
-    let mut pairs = vec![(bench.start_skiff(&root)?, Tool::skiff(&bench.programs), Role::Skiff)];
+    let mut pairs = Vec::new();
+    for (build, programs) in bench.builds() {
+        let skiff = bench.start_skiff(programs, &root)?;
+        pairs.push((format!("skiff{build}"), skiff, Tool::skiff(programs), Role::Skiff));
+    }
     let peers: [(&str, &[Tool]); 4] =
         [("rsync", &[Tool::Rsync]), ("nginx", &[Tool::Curl]), ("vsftpd", &[Tool::Lftp]), ("sshd", &[Tool::Sftp])];
-    pairs.extend(bench.pairs(&mut job, &root, &peers).into_iter().map(|(server, tool)| (server, tool, Role::Peer)));
-    for (server, tool, role) in pairs {
-        job.add(Contender::new(pair(&server, &tool), role, move || {
+    let peers = bench.pairs(&mut job, &root, &peers).into_iter();
+    pairs.extend(peers.map(|(server, tool)| (pair(&server, &tool), server, tool, Role::Peer)));
+    for (name, server, tool, role) in pairs {
+        job.add(Contender::new(name, role, move || {
             let to = bench.site.directory(medium, "got-many")?;
             let task = Task::GetMany { dir: "many", to: &to, count: bench.args.files };
             let command = tool.command(&server.endpoint, task, bench.site.path(Medium::Memory))?;
@@ -51,18 +56,22 @@ pub(super) fn put_disk(bench: &Bench) -> Result<Job<'_>> {
     let medium = Medium::Disk;
     let many = bench.site.many(medium)?;
     let mut job = Job::new(format!("{} x 1 KiB up, to a disk", many.files.len()), Unit::Seconds);
-    let root = bench.site.directory(medium, "put-skiff")?;
-    let mut pairs = vec![(bench.start_skiff(&root)?, Tool::skiff(&bench.programs), Role::Skiff, root)];
+    let mut pairs = Vec::new();
+    for (build, programs) in bench.builds() {
+        let root = bench.site.directory(medium, &format!("put-skiff{build}"))?;
+        let skiff = bench.start_skiff(programs, &root)?;
+        pairs.push((format!("skiff{build}"), skiff, Tool::skiff(programs), Role::Skiff, root));
+    }
     for (name, tool) in [("rsync", Tool::Rsync), ("vsftpd", Tool::Lftp), ("nginx", Tool::Curl), ("sshd", Tool::Sftp)] {
         let root = bench.site.directory(medium, &format!("put-{name}"))?;
         if let Some(server) = bench.start(&mut job, name, &root) {
-            pairs.push((server, tool, Role::Peer, root));
+            pairs.push((pair(&server, &tool), server, tool, Role::Peer, root));
         }
     }
-    for (server, tool, role, root) in pairs {
-        let name = pair(&server, &tool);
+    for (name, server, tool, role, root) in pairs {
+        let ours = name == "skiff";
         let contender = Contender::new(name, role, move || put(bench, &server, &tool, &root));
-        job.add(if role == Role::Skiff { contender.after(|| sync_calls(bench)) } else { contender });
+        job.add(if ours { contender.after(|| sync_calls(bench)) } else { contender });
     }
     job.add(Contender::new("limit: cp -r", Role::Limit, move || {
         let to = bench.site.path(medium).join("copied-many");
@@ -103,7 +112,7 @@ fn sync_calls(bench: &Bench) -> Result<Vec<Extra>> {
         eprintln!("SKIPPED: sync calls: strace is not installed");
         return Ok(Vec::new());
     }
-    let traced = Traced::new(&bench.skiff(), bench.site.path(Medium::Memory).join("strace"));
+    let traced = Traced::new(&Skiff::new(&bench.programs), bench.site.path(Medium::Memory).join("strace"));
     let root = bench.site.directory(Medium::Disk, "put-traced")?;
     let server = Rc::new(Server::start(&traced as &dyn Peer, &root)?);
     put(bench, &server, &Tool::skiff(&bench.programs), &root)?;

@@ -9,6 +9,7 @@ use super::tiny::repeat;
 use super::{Bench, Contender, Job, Measure};
 use crate::measure::Sample;
 use crate::minimal::{Sink, Word, connect};
+use crate::peers::skiff::Skiff;
 use crate::peers::{Peer, Server};
 use crate::results::{Role, Unit};
 use crate::site::Medium;
@@ -23,23 +24,16 @@ pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
     bench.site.tiny()?;
     let root = bench.site.served(Medium::Disk)?;
     let mut job = Job::new("from the start of a server to its first answer", Unit::Seconds);
-    let all = [
-        ("skiff", Word::Skiff),
-        ("nginx", Word::Http),
-        ("vsftpd", Word::Ftp),
-        ("pure-ftpd", Word::Ftp),
-        ("pyftpdlib", Word::Ftp),
-    ];
+    for (build, programs) in bench.builds() {
+        let (skiff, root) = (Skiff::new(programs), root.clone());
+        let turn = move || repeat(REPEATS, || start(&skiff, &root, Word::Skiff));
+        job.add(Contender::new(format!("skiff{build}"), Role::SkiffServer, turn));
+    }
+    let all = [("nginx", Word::Http), ("vsftpd", Word::Ftp), ("pure-ftpd", Word::Ftp), ("pyftpdlib", Word::Ftp)];
     for (name, word) in all {
-        if name != "skiff" && bench.peer(name).is_none() {
-            continue;
-        }
-        let role = if name == "skiff" { Role::SkiffServer } else { Role::PeerServer };
+        let Some(peer) = bench.peer(name) else { continue };
         let root = root.clone();
-        job.add(Contender::new(name, role, move || {
-            let skiff = bench.skiff();
-            repeat(REPEATS, || start(bench.peer(name).unwrap_or(&skiff), &root, word))
-        }));
+        job.add(Contender::new(name, Role::PeerServer, move || repeat(REPEATS, || start(peer, &root, word))));
     }
     job.goal("skiff", Measure::Value, 0.002);
     Ok(job)

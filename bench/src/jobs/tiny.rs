@@ -19,9 +19,12 @@ pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
     let tiny = bench.site.tiny()?;
     let root = bench.site.served(Medium::Disk)?;
     let mut job = Job::new(format!("{} bytes down, from the start of the client to its end", tiny.size), Unit::Seconds);
-    let skiff = bench.start_skiff(&root)?;
-    let mut pairs =
-        vec![(skiff.clone(), Tool::skiff(&bench.programs), Role::Skiff), (skiff, Tool::Minimal, Role::SkiffServer)];
+    let mut pairs = Vec::new();
+    for (build, programs) in bench.builds() {
+        let skiff = bench.start_skiff(programs, &root)?;
+        pairs.push((format!("skiff{build}"), skiff.clone(), Tool::skiff(programs), Role::Skiff));
+        pairs.push((format!("skiff server{build}"), skiff, Tool::Minimal, Role::SkiffServer));
+    }
     let peers: [(&str, &[Tool]); 5] = [
         ("atftpd", &[Tool::Atftp]),
         ("nginx", &[Tool::Wget, Tool::Curl]),
@@ -29,9 +32,9 @@ pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
         ("rsync", &[Tool::Rsync]),
         ("sshd", &[Tool::Sftp]),
     ];
-    pairs.extend(bench.pairs(&mut job, &root, &peers).into_iter().map(|(server, tool)| (server, tool, Role::Peer)));
-    for (server, tool, role) in pairs {
-        let name = pair(&server, &tool);
+    let peers = bench.pairs(&mut job, &root, &peers).into_iter();
+    pairs.extend(peers.map(|(server, tool)| (pair(&server, &tool), server, tool, Role::Peer)));
+    for (name, server, tool, role) in pairs {
         // The slow ones are not worth the time.
         let repeats = if matches!(tool, Tool::Sftp | Tool::Rsync) { REPEATS.div_ceil(8) } else { REPEATS };
         job.add(Contender::new(name, role, move || repeat(repeats, || get(bench, &server, &tool))));
