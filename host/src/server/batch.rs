@@ -32,8 +32,14 @@ const LONGEST: Duration = Duration::from_millis(100);
 
 /// A connection's writes that are whole, but not durable yet; or changes to names. Never both: a change waits until the
 /// writes before it are durable, and the other way round.
+///
+/// Most connections have nothing in it most of the time: then it takes no memory.
 #[derive(Debug, Default)]
-pub(super) struct Batch {
+pub(super) struct Batch(Option<Box<Pending>>);
+
+/// What is in a batch.
+#[derive(Debug, Default)]
+struct Pending {
     files: Vec<(Stage, Option<u32>)>,
     bytes: u64,
     names: Names,
@@ -88,56 +94,105 @@ impl Names {
 impl Batch {
     /// Adds a file whose body is through.
     pub(super) fn push(&mut self, name: Name<'_>, stage: Stage, crc: Option<u32>) {
-        self.names.insert(name);
-        self.bytes += stage.size();
-        self.files.push((stage, crc));
-        self.closes.get_or_insert_with(|| Instant::now() + LONGEST);
+        let pending = self.0.get_or_insert_default();
+        pending.names.insert(name);
+        pending.bytes += stage.size();
+        pending.files.push((stage, crc));
+        pending.closes.get_or_insert_with(|| Instant::now() + LONGEST);
     }
 
     /// Adds a change. Only if [`Batch::takes_changes`].
     pub(super) fn push_change(&mut self, change: Change) {
-        self.changes.push(change);
-        self.closes.get_or_insert_with(|| Instant::now() + LONGEST);
+        let pending = self.0.get_or_insert_default();
+        pending.changes.push(change);
+        pending.closes.get_or_insert_with(|| Instant::now() + LONGEST);
     }
 
     /// True if a change need not wait: those before it are carried out in the same order, but writes are not.
     pub(super) fn takes_changes(&self) -> bool {
-        self.files.is_empty() && self.committing.as_ref().is_none_or(|committing| committing.changes)
+        self.0.as_ref().is_none_or(|pending| {
+            pending.files.is_empty() && pending.committing.as_ref().is_none_or(|committing| committing.changes)
+        })
     }
 
     /// True if a write to `name` has to wait until the batch is durable.
     pub(super) fn touches(&self, name: Name<'_>) -> bool {
-        !self.changes.is_empty()
-            || self.names.touches(name)
-            || self.committing.as_ref().is_some_and(|committing| committing.changes || committing.names.touches(name))
+        let conflicts = |committing: &Committing| committing.changes || committing.names.touches(name);
+        self.0.as_ref().is_some_and(|pending| {
+            !pending.changes.is_empty()
+                || pending.names.touches(name)
+                || pending.committing.as_ref().is_some_and(conflicts)
+        })
     }
 
     /// True if nothing is owed, and nothing under way.
     pub(super) fn is_empty(&self) -> bool {
-        self.files.is_empty() && self.changes.is_empty() && self.committing.is_none() && self.answers.is_empty()
+        self.0.as_ref().is_none_or(|pending| pending.is_empty())
     }
 
     /// True if it must be closed whatever else comes.
     pub(super) fn is_due(&self) -> bool {
-        self.has_most() || self.closes.is_some_and(|closes| closes <= Instant::now())
+        let over = |closes| closes <= Instant::now();
+        self.0.as_ref().is_some_and(|pending| pending.has_most() || pending.closes.is_some_and(over))
+    }
+
+    /// True if it can take no more before the one under way is durable.
+    pub(super) fn is_full(&self) -> bool {
+        self.0.as_ref().is_some_and(|pending| pending.committing.is_some() && pending.has_most())
+    }
+
+    /// When it must be closed; `None` while the one before is still under way.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let pending = self.0.as_ref()?;
+        if pending.committing.is_some() { None } else { pending.closes }
+    }
+
+    /// Begins to make the batch durable, unless one is under way or it is empty. True if one is under way now.
+    pub(super) fn close(&mut self, store: &DirStore) -> bool {
+        self.0.as_mut().is_some_and(|pending| pending.close(store))
+    }
+
+    /// Waits until the batch under way is durable; for ever if there is none.
+    pub(super) async fn committed(&mut self) {
+        match &mut self.0 {
+            Some(pending) => pending.committed().await,
+            None => core::future::pending().await,
+        }
+    }
+
+    /// The next answer to be given.
+    pub(super) fn front(&self) -> Option<Result<Answer, Refusal>> {
+        self.0.as_ref()?.answers.front().copied()
+    }
+
+    /// That answer was given.
+    pub(super) fn pop(&mut self) {
+        if let Some(pending) = &mut self.0 {
+            pending.answers.pop_front();
+            if pending.is_empty() {
+                self.0 = None;
+            }
+        }
+    }
+
+    /// Makes everything durable that is still in it: the client has asked for it, whether it still listens or not.
+    pub(super) async fn finish(&mut self, store: &DirStore) {
+        while self.close(store) {
+            self.committed().await;
+        }
+    }
+}
+
+impl Pending {
+    fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.changes.is_empty() && self.committing.is_none() && self.answers.is_empty()
     }
 
     fn has_most(&self) -> bool {
         self.files.len() >= MOST_FILES || self.bytes >= MOST_BYTES || self.changes.len() >= MOST_CHANGES
     }
 
-    /// True if it can take no more before the one under way is durable.
-    pub(super) fn is_full(&self) -> bool {
-        self.committing.is_some() && self.has_most()
-    }
-
-    /// When it must be closed; `None` while the one before is still under way.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        if self.committing.is_some() { None } else { self.closes }
-    }
-
-    /// Begins to make the batch durable, unless one is under way or it is empty. True if one is under way now.
-    pub(super) fn close(&mut self, store: &DirStore) -> bool {
+    fn close(&mut self, store: &DirStore) -> bool {
         if self.committing.is_some() || (self.files.is_empty() && self.changes.is_empty()) {
             return self.committing.is_some();
         }
@@ -162,8 +217,7 @@ impl Batch {
         true
     }
 
-    /// Waits until the batch under way is durable; for ever if there is none.
-    pub(super) async fn committed(&mut self) {
+    async fn committed(&mut self) {
         let Some(committing) = &mut self.committing else { return core::future::pending().await };
         match (&mut committing.task).await {
             Ok(answers) => self.answers.extend(answers),
@@ -173,23 +227,6 @@ impl Batch {
             }
         }
         self.committing = None;
-    }
-
-    /// The next answer to be given.
-    pub(super) fn front(&self) -> Option<Result<Answer, Refusal>> {
-        self.answers.front().copied()
-    }
-
-    /// That answer was given.
-    pub(super) fn pop(&mut self) {
-        self.answers.pop_front();
-    }
-
-    /// Makes everything durable that is still in it: the client has asked for it, whether it still listens or not.
-    pub(super) async fn finish(&mut self, store: &DirStore) {
-        while self.close(store) {
-            self.committed().await;
-        }
     }
 }
 
