@@ -5,9 +5,12 @@
 //! 100 ms, or before a command that could see the difference. While one batch becomes durable the next one fills.
 
 use core::mem;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 use std::collections::{HashSet, VecDeque};
+use std::sync::OnceLock;
 
+use rustix::process::{Resource, getrlimit};
 use skiff_proto::name::Name;
 use skiff_proto::server::Answer;
 use skiff_proto::store::Stat;
@@ -18,8 +21,14 @@ use tokio::time::Instant;
 use super::work::{self, Change};
 use crate::store::{DirStore, Stage};
 
-/// Files in a batch at most: each holds a descriptor.
-const MOST_FILES: usize = 128;
+/// Files in a batch at most: each holds a descriptor, and waiting for the disk costs nearly the same for one as for many.
+const MOST_FILES: usize = 512;
+
+/// Files that a batch may have even where descriptors are scarce.
+const FEW_FILES: usize = 128;
+
+/// Files in all batches of this process.
+static HELD: AtomicUsize = AtomicUsize::new(0);
 
 /// Changes to names in a batch at most.
 const MOST_CHANGES: usize = 1024;
@@ -41,6 +50,7 @@ pub(super) struct Batch(Option<Box<Pending>>);
 #[derive(Debug, Default)]
 struct Pending {
     files: Vec<(Stage, Option<u32>)>,
+    held: Held,
     bytes: u64,
     names: Names,
     changes: Vec<Change>,
@@ -59,6 +69,37 @@ struct Committing {
     /// How many answers it owes.
     count: usize,
     changes: bool,
+}
+
+/// A share in [`HELD`], given back when it is dropped.
+#[derive(Debug, Default)]
+struct Held(usize);
+
+impl Held {
+    fn add(&mut self) {
+        HELD.fetch_add(1, Ordering::Relaxed);
+        self.0 += 1;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        HELD.fetch_sub(self.0, Ordering::Relaxed);
+    }
+}
+
+/// Files that all batches together may hold before none may have more than [`FEW_FILES`]: a quarter of the descriptors.
+fn budget() -> usize {
+    static BUDGET: OnceLock<usize> = OnceLock::new();
+    *BUDGET.get_or_init(|| {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        usize::try_from(limit / 4).unwrap_or(usize::MAX)
+    })
+}
+
+/// True if a batch of so many `files` takes no more, with so many `held` by all.
+const fn has_most_files(files: usize, held: usize, budget: usize) -> bool {
+    files >= MOST_FILES || (files >= FEW_FILES && held >= budget)
 }
 
 /// Names that a batch will put in place, and the directories they lie in.
@@ -98,6 +139,7 @@ impl Batch {
         pending.names.insert(name);
         pending.bytes += stage.size();
         pending.files.push((stage, crc));
+        pending.held.add();
         pending.closes.get_or_insert_with(|| Instant::now() + LONGEST);
     }
 
@@ -189,7 +231,9 @@ impl Pending {
     }
 
     fn has_most(&self) -> bool {
-        self.files.len() >= MOST_FILES || self.bytes >= MOST_BYTES || self.changes.len() >= MOST_CHANGES
+        has_most_files(self.files.len(), HELD.load(Ordering::Relaxed), budget())
+            || self.bytes >= MOST_BYTES
+            || self.changes.len() >= MOST_CHANGES
     }
 
     fn close(&mut self, store: &DirStore) -> bool {
@@ -199,6 +243,7 @@ impl Pending {
         let store = store.clone();
         let names = mem::take(&mut self.names);
         let files = mem::take(&mut self.files);
+        let held = mem::take(&mut self.held);
         let changes = mem::take(&mut self.changes);
         self.bytes = 0;
         self.closes = None;
@@ -210,7 +255,9 @@ impl Pending {
             let count = files.len();
             let task = spawn_blocking(move || {
                 let stored = |stat: Stat| Answer::Stored { size: stat.size, crc: stat.crc };
-                store.commit_batch(files).into_iter().map(|result| result.map(stored)).collect()
+                let answers = store.commit_batch(files).into_iter().map(|result| result.map(stored)).collect();
+                drop(held);
+                answers
             });
             Committing { task, names, count, changes: false }
         });
@@ -233,6 +280,18 @@ impl Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn batches_are_small_where_descriptors_are_scarce() {
+        assert!(!has_most_files(511, 511, 1000) && has_most_files(512, 512, 1000));
+        assert!(!has_most_files(127, 2000, 1000) && has_most_files(128, 1000, 1000));
+        let before = HELD.load(Ordering::Relaxed);
+        let mut held = Held::default();
+        (0..1_000_000).for_each(|_| held.add());
+        assert!(HELD.load(Ordering::Relaxed) >= before + 1_000_000);
+        drop(held);
+        assert!(HELD.load(Ordering::Relaxed) < before + 1_000_000);
+    }
 
     #[test]
     fn a_write_waits_for_names_it_could_see() {
