@@ -155,11 +155,16 @@ impl<'m, S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, 
             match self.net.interface.poll_ingress_single(moment, device, &mut self.sockets.set) {
                 PollIngressSingleResult::None => break,
                 PollIngressSingleResult::PacketProcessed => {}
-                // Before the next packet: a stranger is off the port again when the owner comes.
-                PollIngressSingleResult::SocketStateChanged => self.screen(now, device),
+                PollIngressSingleResult::SocketStateChanged => {
+                    // Before anything is sent: a lease may be one that must not be used.
+                    self.net.configure(&mut self.sockets.set);
+                    // Before the next packet: a stranger is off the port again when the owner comes.
+                    self.screen(now, device);
+                }
             }
             packets += 1;
         }
+        // Also without a packet: leases expire.
         self.net.configure(&mut self.sockets.set);
         let mut busy = packets == BURST;
         for at in 0..SESSIONS {
