@@ -21,6 +21,8 @@ use smoltcp::wire::{
 
 const DEVICE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const STATION: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+/// An address of the network that nobody has.
+const NOBODY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
 const FAR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const PORT: u16 = 50_000;
 const SESSIONS: usize = 2;
@@ -62,6 +64,10 @@ fn start(ipv4: Ipv4, ipv6: Ipv6) -> Result<Station, ConfigError> {
     let server = DeviceServer::new(memory, config, &mut device, now)?;
     let store = RamStore::new(Box::leak(Box::new(RamMemory::<16, 64, 64, 256>::new())), 1);
     Ok(Station { now, server, store, device, end, transaction: 0, segments: Vec::new() })
+}
+
+fn fixed() -> Station {
+    start(Ipv4::Static { address: DEVICE, prefix: 24, gateway: None }, Ipv6::Off).unwrap()
 }
 
 impl Station {
@@ -106,7 +112,7 @@ impl Station {
                 let ArpRepr::EthernetIpv4 { operation, source_protocol_addr, target_protocol_addr, .. } = arp else {
                     return;
                 };
-                if operation == ArpOperation::Request {
+                if operation == ArpOperation::Request && target_protocol_addr != NOBODY {
                     let reply = ArpRepr::EthernetIpv4 {
                         operation: ArpOperation::Reply,
                         source_hardware_addr: STATION_MAC,
@@ -324,4 +330,81 @@ fn an_address_that_can_be_nobodys_is_a_mistake_in_the_configuration() {
     for ipv6 in [v6("::", None), v6("ff02::1", None), v6("fd00::1", Some("::")), v6("fd00::1", Some("ff02::1"))] {
         assert_eq!(start(Ipv4::Off, ipv6).err(), Some(ConfigError::Address), "{ipv6:?}");
     }
+}
+
+#[test]
+fn a_syn_that_comes_twice_does_not_end_its_connection() {
+    let mut station = fixed();
+    let mut first = station.connect(40_001);
+    station.ping(&mut first);
+    let mut second = station.connect(40_002);
+    station.ping(&mut second);
+    // From now on the first one's socket listens, before the other in the row.
+    station.say(&first, TcpControl::Rst, &[]);
+    let again = Peer { address: STATION, port: 40_002, seq: TcpSeqNumber(1000), ack: None };
+    for _ in 0..3 {
+        station.say(&again, TcpControl::Syn, &[]);
+        assert_eq!(station.heard(), []);
+        station.ping(&mut second);
+    }
+    // Nor does it take anybody's place.
+    let mut third = station.connect(40_003);
+    station.ping(&mut third);
+}
+
+#[test]
+fn a_handshake_whose_syn_comes_twice_is_one() {
+    let mut station = fixed();
+    let first = station.connect(40_001);
+    let mut second = station.connect(40_002);
+    station.say(&first, TcpControl::Rst, &[]);
+    let again = Peer { address: STATION, port: 40_002, seq: TcpSeqNumber(1000), ack: None };
+    station.say(&again, TcpControl::Syn, &[]);
+    station.ping(&mut second);
+}
+
+#[test]
+fn a_client_that_has_started_anew_gets_in_from_the_port_that_it_had() {
+    let mut station = fixed();
+    let mut before = station.connect(40_001);
+    station.ping(&mut before);
+    let begin = station.now;
+    let after = Peer { address: STATION, port: 40_001, seq: TcpSeqNumber(77_000), ack: None };
+    loop {
+        station.say(&after, TcpControl::Syn, &[]);
+        station.wait(Duration::from_secs(1));
+        let heard = station.heard();
+        if let Some(answer) = heard.iter().find(|segment| segment.control == TcpControl::Syn) {
+            let mut after = Peer { seq: after.seq + 1, ack: Some(answer.seq + 1), ..after };
+            station.ping(&mut after);
+            break;
+        }
+        if !heard.is_empty() {
+            // It knows nothing of such a connection.
+            station.say(&before, TcpControl::Rst, &[]);
+        }
+        assert!(station.now.since(begin) < Duration::from_secs(15), "{heard:?}");
+    }
+}
+
+#[test]
+fn handshakes_that_nobody_finishes_keep_nobody_out() {
+    let mut station = fixed();
+    let mut before = station.connect(30_000);
+    station.ping(&mut before);
+    for i in 0..200 {
+        let forged = Peer { address: NOBODY, port: 40_000 + i, seq: TcpSeqNumber(1), ack: None };
+        station.say(&forged, TcpControl::Syn, &[]);
+        if i % 20 == 0 {
+            let mut peer = station.connect(30_001 + i);
+            station.ping(&mut peer);
+            station.ping(&mut before);
+            station.say(&peer, TcpControl::Rst, &[]);
+        }
+    }
+    let mut last = station.connect(31_000);
+    station.ping(&mut last);
+    // All sessions are taken now, and whoever comes is told so.
+    station.say(&Peer { address: STATION, port: 31_001, seq: TcpSeqNumber(1), ack: None }, TcpControl::Syn, &[]);
+    assert!(station.heard().iter().any(|segment| segment.port == 31_001 && segment.control == TcpControl::Rst));
 }
