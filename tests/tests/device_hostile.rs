@@ -12,6 +12,7 @@ use skiff_device::serv::link::{End, cable};
 use skiff_device::server::DeviceServer;
 use skiff_proto::Instant;
 use skiff_proto::command::command_len;
+use skiff_tests::sans_io::message;
 use smoltcp::phy::{ChecksumCapabilities, Device as _, RxToken as _, TxToken as _};
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DhcpMessageType, DhcpPacket, DhcpRepr,
@@ -211,27 +212,57 @@ impl Station {
 
     /// A connection from `port`, up to the last step of the handshake.
     fn connect(&mut self, port: u16) -> Peer {
-        let mut peer = Peer { address: STATION, port, seq: TcpSeqNumber(1000), ack: None };
+        self.shake(Peer::new(STATION, port, 1000))
+    }
+
+    fn shake(&mut self, mut peer: Peer) -> Peer {
         self.say(&peer, TcpControl::Syn, &[]);
         let heard = self.heard();
-        let answer = heard.iter().find(|segment| segment.port == port).expect("an answer");
-        assert_eq!(answer.control, TcpControl::Syn, "{port}");
+        let answer = heard.iter().find(|segment| segment.port == peer.port).expect("an answer");
+        assert_eq!(answer.control, TcpControl::Syn, "{}", peer.port);
         peer.seq += 1;
         peer.ack = Some(answer.seq + 1);
         peer
     }
 
-    /// Asks for a `ping` over a connection that is up.
+    /// Takes what has come for a connection: how many bytes, and whether it has ended.
+    fn take(&mut self, peer: &mut Peer) -> (usize, bool) {
+        let mut taken = 0;
+        for segment in self.heard().iter().filter(|segment| segment.port == peer.port) {
+            if segment.control == TcpControl::Rst {
+                return (taken, true);
+            }
+            if Some(segment.seq) == peer.ack {
+                taken += segment.payload.len();
+                peer.ack = Some(segment.seq + segment.payload.len());
+                if segment.control == TcpControl::Fin {
+                    return (taken, true);
+                }
+            }
+        }
+        (taken, false)
+    }
+
+    /// Asks for a `ping`.
     #[track_caller]
     fn ping(&mut self, peer: &mut Peer) {
-        self.say(peer, TcpControl::Psh, b"0000000004ping");
-        peer.seq += 14;
-        let heard = self.heard();
-        let reply = heard.iter().find(|segment| segment.port == peer.port && !segment.payload.is_empty());
-        let reply = reply.unwrap_or_else(|| panic!("no reply: {heard:?}"));
-        assert_eq!(reply.payload, b"0000000002ok");
+        assert_eq!(self.ask(peer, "ping"), b"0000000002ok");
+    }
+
+    /// Says a command over a connection that is up, or all but up; the reply, which comes in one piece.
+    #[track_caller]
+    fn ask(&mut self, peer: &mut Peer, command: &str) -> Vec<u8> {
+        let message = message(command);
+        self.say(peer, TcpControl::Psh, &message);
+        peer.seq += message.len();
+        let (heard, others) = self.heard().into_iter().partition::<Vec<_>, _>(|segment| segment.port == peer.port);
+        self.segments = others;
+        // Something new: no keep-alive.
+        let reply = heard.iter().find(|segment| Some(segment.seq) == peer.ack && !segment.payload.is_empty());
+        let reply = reply.unwrap_or_else(|| panic!("no reply: {heard:?}")).clone();
         peer.ack = Some(reply.seq + reply.payload.len());
         self.say(peer, TcpControl::None, &[]);
+        reply.payload
     }
 }
 
@@ -239,19 +270,27 @@ impl Station {
 struct Peer {
     address: Ipv4Addr,
     port: u16,
+    /// The device's port.
+    to: u16,
+    /// Bytes that it takes.
+    window: u16,
     seq: TcpSeqNumber,
     ack: Option<TcpSeqNumber>,
 }
 
 impl Peer {
+    fn new(address: Ipv4Addr, port: u16, seq: i32) -> Self {
+        Self { address, port, to: PORT, window: 10_000, seq: TcpSeqNumber(seq), ack: None }
+    }
+
     fn segment(&self, control: TcpControl, payload: &[u8]) -> Vec<u8> {
         let repr = TcpRepr {
             src_port: self.port,
-            dst_port: PORT,
+            dst_port: self.to,
             control,
             seq_number: self.seq,
             ack_number: self.ack.filter(|_| control != TcpControl::Syn),
-            window_len: 10_000,
+            window_len: self.window,
             window_scale: None,
             max_seg_size: None,
             sack_permitted: false,
@@ -289,7 +328,7 @@ fn a_router_that_is_nobody_is_left_out_of_a_lease() {
         station.give(STATION, router, 3600);
         assert!(station.has_address(), "{router}");
         // Somebody beyond the router, to whom an answer is owed.
-        let far = Peer { address: FAR, port: 40_000, seq: TcpSeqNumber(1), ack: None };
+        let far = Peer::new(FAR, 40_000, 1);
         station.say(&far, TcpControl::Syn, &[]);
         station.wait(Duration::from_secs(10));
         let mut peer = station.connect(40_001);
@@ -341,7 +380,7 @@ fn a_syn_that_comes_twice_does_not_end_its_connection() {
     station.ping(&mut second);
     // From now on the first one's socket listens, before the other in the row.
     station.say(&first, TcpControl::Rst, &[]);
-    let again = Peer { address: STATION, port: 40_002, seq: TcpSeqNumber(1000), ack: None };
+    let again = Peer::new(STATION, 40_002, 1000);
     for _ in 0..3 {
         station.say(&again, TcpControl::Syn, &[]);
         assert_eq!(station.heard(), []);
@@ -358,7 +397,7 @@ fn a_handshake_whose_syn_comes_twice_is_one() {
     let first = station.connect(40_001);
     let mut second = station.connect(40_002);
     station.say(&first, TcpControl::Rst, &[]);
-    let again = Peer { address: STATION, port: 40_002, seq: TcpSeqNumber(1000), ack: None };
+    let again = Peer::new(STATION, 40_002, 1000);
     station.say(&again, TcpControl::Syn, &[]);
     station.ping(&mut second);
 }
@@ -369,7 +408,7 @@ fn a_client_that_has_started_anew_gets_in_from_the_port_that_it_had() {
     let mut before = station.connect(40_001);
     station.ping(&mut before);
     let begin = station.now;
-    let after = Peer { address: STATION, port: 40_001, seq: TcpSeqNumber(77_000), ack: None };
+    let after = Peer::new(STATION, 40_001, 77_000);
     loop {
         station.say(&after, TcpControl::Syn, &[]);
         station.wait(Duration::from_secs(1));
@@ -393,7 +432,7 @@ fn handshakes_that_nobody_finishes_keep_nobody_out() {
     let mut before = station.connect(30_000);
     station.ping(&mut before);
     for i in 0..200 {
-        let forged = Peer { address: NOBODY, port: 40_000 + i, seq: TcpSeqNumber(1), ack: None };
+        let forged = Peer::new(NOBODY, 40_000 + i, 1);
         station.say(&forged, TcpControl::Syn, &[]);
         if i % 20 == 0 {
             let mut peer = station.connect(30_001 + i);
@@ -405,6 +444,49 @@ fn handshakes_that_nobody_finishes_keep_nobody_out() {
     let mut last = station.connect(31_000);
     station.ping(&mut last);
     // All sessions are taken now, and whoever comes is told so.
-    station.say(&Peer { address: STATION, port: 31_001, seq: TcpSeqNumber(1), ack: None }, TcpControl::Syn, &[]);
+    station.say(&Peer::new(STATION, 31_001, 1), TcpControl::Syn, &[]);
     assert!(station.heard().iter().any(|segment| segment.port == 31_001 && segment.control == TcpControl::Rst));
+}
+
+/// A file of 2,000 bytes, all of which is in the socket's ring, is fetched by a peer that takes `window` bytes every 10 s. How
+/// long the data connection lasts, and how many bytes of it came.
+fn fetch_slowly(window: u16) -> (Duration, usize) {
+    let mut station = fixed();
+    let mut control = station.connect(40_001);
+    let body = [&message("write 0 2000 - f")[..], &message([b'x'; 2000])].concat();
+    for piece in body.chunks(1400).chain([&[&message("")[..], &message("crc32c a5feb4fb")].concat()[..]]) {
+        station.say(&control, TcpControl::Psh, piece);
+        control.seq += piece.len();
+    }
+    let heard = station.heard();
+    let stored = heard.iter().find(|segment| segment.payload.starts_with(b"0000000016ok 2000 ")).expect("stored");
+    control.ack = Some(stored.seq + stored.payload.len());
+    assert_eq!(station.ask(&mut control, "get f"), b"000000000550001");
+    let mut data = station.shake(Peer { to: PORT + 1, window: 0, ..Peer::new(STATION, 40_002, 5) });
+    station.say(&data, TcpControl::None, &[]);
+    let begin = station.now;
+    let mut taken = 0;
+    loop {
+        for window in [0, window, 0] {
+            data.window = window;
+            station.say(&data, TcpControl::None, &[]);
+            let (bytes, ended) = station.take(&mut data);
+            taken += bytes;
+            if ended {
+                return (station.now.since(begin), taken);
+            }
+        }
+        station.wait(Duration::from_secs(10));
+        // So that the session lasts as long.
+        station.ping(&mut control);
+    }
+}
+
+#[test]
+fn the_end_of_a_file_has_to_be_taken_as_fast_as_the_rest() {
+    let (time, taken) = fetch_slowly(500);
+    assert_eq!(taken, 2010);
+    assert!(time >= Duration::from_secs(40), "{time:?}");
+    let (time, taken) = fetch_slowly(1);
+    assert!(taken < 10 && time <= Duration::from_secs(60), "{time:?}, {taken} bytes");
 }

@@ -10,6 +10,7 @@
 use core::time::Duration;
 
 use skiff_proto::Instant;
+use skiff_proto::server::{Close, Limits};
 use skiff_proto::store::Store;
 use smoltcp::iface::SocketHandle;
 use smoltcp::phy::Device;
@@ -43,11 +44,11 @@ impl Seat {
         Self { handle, phase: Phase::Listening(None) }
     }
 
-    pub(super) fn deadline(&self, idle: Duration) -> Option<Instant> {
+    pub(super) fn deadline(&self, limits: &Limits) -> Option<Instant> {
         match self.phase {
             Phase::Listening(since) => since.map(|since| since.after(HANDSHAKE)),
             Phase::Serving => None,
-            Phase::Closing(linger) => Some(linger.deadline(idle)),
+            Phase::Closing(linger) => Some(linger.deadline(limits)),
             Phase::Resetting(since) => Some(since.after(RESET)),
         }
     }
@@ -195,12 +196,12 @@ impl<S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, cons
     }
 
     /// The session of a seat has ended.
-    pub(super) fn close_seat(&mut self, at: usize, close: Option<skiff_proto::server::Close>, now: Instant) {
+    pub(super) fn close_seat(&mut self, at: usize, close: Option<Close>, now: Instant) {
         let handle = self.seat(at).handle;
         let socket = self.sockets.set.get_mut::<Socket<'_>>(handle);
         let phase = match close {
-            Some(skiff_proto::server::Close::Gracefully) => Phase::Closing(Linger::begin(socket, now)),
-            Some(skiff_proto::server::Close::Reset) | None => {
+            Some(Close::Gracefully) => Phase::Closing(Linger::begin(socket, now)),
+            Some(Close::Reset) | None => {
                 socket.abort();
                 Phase::Resetting(now)
             }
@@ -210,14 +211,14 @@ impl<S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, cons
 
     /// Brings connections to their end; what has ended listens again.
     pub(super) fn end_seats(&mut self, now: Instant) {
-        let idle = self.rules.limits.idle;
+        let limits = self.rules.limits;
         let mut yielding = None;
         let mut listening = false;
         for at in 0..=SESSIONS {
             let seat = self.seats.get_mut(at).unwrap_or(&mut self.spare);
             let socket = self.sockets.set.get_mut::<Socket<'_>>(seat.handle);
             let over = match &mut seat.phase {
-                Phase::Closing(linger) => match linger.step(socket, now, idle) {
+                Phase::Closing(linger) => match linger.step(socket, now, &limits) {
                     Ending::Over => true,
                     Ending::Open => false,
                     Ending::Yielding => {

@@ -216,11 +216,11 @@ impl<'m, S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, 
 
     /// When the server has to be polled even if nothing comes in.
     fn next_deadline(&self) -> Option<Instant> {
-        let idle = self.rules.limits.idle;
+        let limits = &self.rules.limits;
         let wanted = self.clients.iter().flatten().any(Client::is_waiting);
-        let seats = self.seats.iter().chain([&self.spare]).filter_map(|seat| seat.deadline(idle));
+        let seats = self.seats.iter().chain([&self.spare]).filter_map(|seat| seat.deadline(limits));
         let clients = self.clients.iter().flatten().filter_map(Client::deadline);
-        let lines = self.lines.iter().filter_map(|line| line.deadline(wanted, idle));
+        let lines = self.lines.iter().filter_map(|line| line.deadline(wanted, limits));
         seats.chain(clients).chain(lines).min()
     }
 }
