@@ -77,7 +77,8 @@ impl Listen {
         let data_ports: Vec<u16> = self.data_ports().collect();
         let mut server = Embedded::<S, SESSIONS, DATA>::new(&self.options, address, &data_ports, store, &mut end)?;
         let connections = SESSIONS + DATA + MORE;
-        let mut forwarder = Forwarder::new(other, FORWARDER, SERVER, connections, server.clock().now());
+        let mut forwarder =
+            Forwarder::new(other, [FORWARDER, SERVER], connections, self.options.idle, server.clock().now());
         loop {
             self.accept(&mut forwarder)?;
             let delay = settle(&mut server, &mut forwarder, &mut end);
