@@ -26,7 +26,7 @@ fn on_tap(options: &[&str]) -> Serv {
 #[track_caller]
 fn fails(code: i32, options: &[&str]) -> String {
     let ran = run(device_serv().args(options));
-    assert_eq!(ran.code, Some(code), "{options:?}: {}", ran.err);
+    assert_eq!((ran.code, ran.out()), (Some(code), ""), "{options:?}: {}", ran.err);
     ran.err
 }
 
@@ -70,6 +70,8 @@ fn what_can_not_work_is_said_in_one_line() {
         &["--listen", "0", "--ip", "10.0.0.1/24"],
         &["--tap", "tap0", "--ip", "224.0.0.1"],
         &["--tap", "tap0", "--ip", "10.0.0.1/33"],
+        &["--tap", "tap0", "--gateway", "0.0.0.0"],
+        &["--tap", "tap0", "--delay", "18446744073709551615"],
         &["--tap", "tap0", "--mac", "01:00:00:00:00:00"],
         &["--tap", "tap0", "--drop", "101"],
         &["--tap", "tap0", "--port", "0"],
@@ -169,6 +171,45 @@ fn a_tap_that_goes_away_ends_the_server() {
     let ran = serv.running.wait();
     assert_eq!(ran.code, Some(1));
     assert!(ran.err.contains("the TAP is gone"), "{}", ran.err);
+}
+
+/// Started by a shell, which does `before` first.
+fn after(before: &str, options: &str) -> Serv {
+    let script = format!("{before}; exec \"$0\" {options}");
+    Serv::launch(Command::new("sh").args(["-c", &script]).arg(program("device-serv")), "port ").unwrap()
+}
+
+#[test]
+fn it_goes_on_when_nobody_hears_what_it_says() {
+    let serv = after("exec 2>/dev/full", "--listen 0 -v");
+    for _ in 0..3 {
+        assert_eq!(serv.connect().ask("ping"), "ok");
+    }
+    assert_eq!(serv.stop().code, Some(0));
+}
+
+/// Processor time that the process has used.
+fn used(serv: &Serv) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", serv.running.pid())).unwrap();
+    // Behind the name, which ends with the last parenthesis: in hundredths of a second, by itself and in the kernel.
+    let words: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    let ticks: u64 = words[11].parse::<u64>().unwrap() + words[12].parse::<u64>().unwrap();
+    Duration::from_millis(ticks * 10)
+}
+
+#[test]
+fn without_descriptors_it_sleeps_and_serves_who_waits_as_soon_as_there_are_some() {
+    let serv = after("ulimit -n 26", "--listen 0 --sessions 8");
+    let served: Vec<_> = (0..20).map(|_| serv.connect()).collect();
+    let descriptors = || fs::read_dir(format!("/proc/{}/fd", serv.running.pid())).unwrap().count();
+    assert!(eventually(|| descriptors() >= 26), "{}", descriptors());
+    let before = used(&serv);
+    std::thread::sleep(Duration::from_secs(2));
+    let used = used(&serv) - before;
+    assert!(used < Duration::from_millis(200), "{used:?} in 2 s");
+    drop(served);
+    assert!(eventually(|| serv.connect().try_ask("ping")));
+    assert_eq!(serv.stop().code, Some(0));
 }
 
 /// How often the process has gone to sleep.

@@ -9,6 +9,8 @@ use anyhow::Context as _;
 use smoltcp::phy::PcapSink;
 use smoltcp::time::Instant;
 
+use super::say::say;
+
 /// A file that packets are written to. After the first error it takes no more.
 #[derive(Debug)]
 pub(super) struct Capture {
@@ -23,7 +25,7 @@ impl Capture {
 
     fn check(&mut self, result: io::Result<()>) {
         if let Err(error) = result {
-            eprintln!("device-serv: --pcap: {error}: no more is written");
+            say(format_args!("--pcap: {error}: no more is written"));
             self.file = None;
         }
     }

@@ -16,6 +16,7 @@ use super::capture::Capture;
 use super::embedded::{Address, Embedded, Report, Run, choose};
 use super::faults::{Faults, Faulty};
 use super::options::{Options, PortRange};
+use super::say::say;
 use super::stop::Stopped;
 use super::tap::{Offload, Tap};
 use super::wait::wait;
@@ -185,9 +186,9 @@ impl Network {
             let told: Vec<_> = hosts.iter().map(|(host, prefix)| format!("{host}/{prefix}")).collect();
             let addresses =
                 if told.is_empty() { String::new() } else { format!("; this machine is {} on it", told.join(", ")) };
-            eprintln!("device-serv: made {}{addresses}", link.tap);
+            say(format_args!("made {}{addresses}", link.tap));
         } else if !tap.is_up()? {
-            eprintln!("device-serv: {0} is down; as root: ip link set {0} up", link.tap);
+            say(format_args!("{0} is down; as root: ip link set {0} up", link.tap));
         }
         let own = [
             if let Ipv4::Static { address, .. } = link.ipv4 { Some(IpAddr::V4(address)) } else { None },
@@ -295,7 +296,7 @@ fn serve<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(
     let mut server = Embedded::<S, SESSIONS, DATA>::new(options, address, &ports, store, &mut wire)?;
     ready()?;
     if link.ipv4 == Ipv4::Dhcp {
-        eprintln!("device-serv: waiting for an address by DHCP");
+        say(format_args!("waiting for an address by DHCP"));
     }
     let mut busy = 0;
     loop {
@@ -331,13 +332,13 @@ fn data_ports(range: Option<PortRange>, control: u16, count: usize) -> anyhow::R
 
 fn tell(addresses: &[(IpAddr, u8)], link: &Link) {
     if addresses.iter().all(|(address, _)| address.is_ipv6()) && link.ipv4 == Ipv4::Dhcp {
-        eprintln!("device-serv: no address by DHCP yet");
+        say(format_args!("no address by DHCP yet"));
     }
     for (address, prefix) in addresses {
         let zone = match address {
             IpAddr::V6(v6) if v6.is_unicast_link_local() => format!("%{}", link.tap),
             _ => String::new(),
         };
-        eprintln!("device-serv: {address}{zone}/{prefix}, port {}", link.port);
+        say(format_args!("{address}{zone}/{prefix}, port {}", link.port));
     }
 }

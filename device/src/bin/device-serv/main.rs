@@ -12,6 +12,7 @@ use bytesize::ByteSize;
 use clap::{CommandFactory as _, Parser as _};
 use skiff_device::serv::listen::Listen;
 use skiff_device::serv::options::{Options, StoreChoice};
+use skiff_device::serv::say::say;
 use skiff_device::serv::{self, stop::Stop};
 
 use args::Args;
@@ -20,7 +21,7 @@ fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("device-serv: {error:#}");
+            say(format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -51,7 +52,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let ram = serv::ram(&options).unwrap_or(0);
     let StoreChoice::Ram { size } = options.store;
     let told = format!(
-        "device-serv: {} session{} in {} of RAM, and {} for files",
+        "{} session{} in {} of RAM, and {} for files",
         options.sessions,
         if options.sessions == 1 { "" } else { "s" },
         ByteSize::b(ram as u64),
@@ -78,7 +79,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
 
 /// The server is ready: the one line on standard output, for programs that start this one.
 fn announce(port: u16, told: &str) -> anyhow::Result<()> {
-    eprintln!("{told}");
+    say(format_args!("{told}"));
     let mut out = std::io::stdout().lock();
     writeln!(out, "port {port}").and_then(|()| out.flush()).context("stdout")
 }
