@@ -149,6 +149,21 @@ fn a_tap_that_goes_away_ends_the_server() {
     assert!(ran.err.contains("the TAP is gone"), "{}", ran.err);
 }
 
+/// Started by a shell, which does `before` first.
+fn after(before: &str, options: &str) -> Serv {
+    let script = format!("{before}; exec \"$0\" {options}");
+    Serv::launch(Command::new("sh").args(["-c", &script]).arg(program("device-serv")), "port ").unwrap()
+}
+
+#[test]
+fn it_goes_on_when_nobody_hears_what_it_says() {
+    let serv = after("exec 2>/dev/full", "--listen 0 -v");
+    for _ in 0..3 {
+        assert_eq!(serv.connect().ask("ping"), "ok");
+    }
+    assert_eq!(serv.stop().code, Some(0));
+}
+
 /// How often the process has gone to sleep.
 fn sleeps(serv: &Serv) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", serv.running.pid())).unwrap();

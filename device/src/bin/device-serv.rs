@@ -12,6 +12,7 @@ use clap::Parser;
 use skiff_device::serv::faults::Chance;
 use skiff_device::serv::listen::Listen;
 use skiff_device::serv::options::{Options, PortRange, StoreChoice};
+use skiff_device::serv::say::say;
 use skiff_device::serv::{self, stop::Stop};
 
 const EXAMPLES: &str = "\
@@ -190,7 +191,7 @@ fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("device-serv: {error:#}");
+            say(format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -211,7 +212,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let ram = serv::ram(&options).context("--sessions: 1, 2, 4 or 8")?;
     let StoreChoice::Ram { size } = options.store;
     let told = format!(
-        "device-serv: {} sessions in {} of RAM, and {} for files",
+        "{} sessions in {} of RAM, and {} for files",
         options.sessions,
         ByteSize::b(ram as u64),
         ByteSize::b(size)
@@ -232,7 +233,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
 
 /// The one line on standard output, for programs that start this one.
 fn announce(port: u16, told: &str) -> anyhow::Result<()> {
-    eprintln!("{told}");
+    say(format_args!("{told}"));
     let mut out = std::io::stdout().lock();
     writeln!(out, "port {port}").and_then(|()| out.flush()).context("stdout")
 }

@@ -7,6 +7,8 @@ use std::path::Path;
 use anyhow::Context as _;
 use smoltcp::phy::PcapSink;
 
+use super::say::say;
+
 /// A file that packets are written to. After the first error it takes no more.
 #[derive(Debug)]
 pub(super) struct Capture {
@@ -21,7 +23,7 @@ impl Capture {
 
     fn check(&mut self, result: std::io::Result<()>) {
         if let Err(error) = result {
-            eprintln!("device-serv: --pcap: {error}: no more is written");
+            say(format_args!("--pcap: {error}: no more is written"));
             self.file = None;
         }
     }

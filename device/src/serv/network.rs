@@ -16,6 +16,7 @@ use super::capture::Capture;
 use super::embedded::{Address, Embedded, Report, Run, choose};
 use super::faults::{Faults, Faulty};
 use super::options::{Options, PortRange};
+use super::say::say;
 use super::stop::Stopped;
 use super::tap::Tap;
 use super::wait::wait;
@@ -107,9 +108,9 @@ impl Network {
             tap.set_up(host).with_context(|| link.tap.clone())?;
             let address =
                 host.map_or(String::new(), |(host, prefix)| format!("; this machine is {host}/{prefix} on it"));
-            eprintln!("device-serv: made {}{address}", link.tap);
+            say(format_args!("made {}{address}", link.tap));
         } else if !tap.is_up()? {
-            eprintln!("device-serv: {0} is down; as root: ip link set {0} up", link.tap);
+            say(format_args!("{0} is down; as root: ip link set {0} up", link.tap));
         }
         Ok(Self { options, link, tap })
     }
@@ -205,7 +206,7 @@ fn serve<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(
     let ports = data_ports(options.data_ports, link.port, DATA)?;
     let mut server = Embedded::<S, SESSIONS, DATA>::new(options, address, &ports, store, &mut wire)?;
     if link.ipv4 == Ipv4::Dhcp {
-        eprintln!("device-serv: waiting for an address by DHCP");
+        say(format_args!("waiting for an address by DHCP"));
     }
     let mut busy = 0;
     loop {
@@ -241,13 +242,13 @@ fn data_ports(range: Option<PortRange>, control: u16, count: usize) -> anyhow::R
 
 fn tell(addresses: &[(IpAddr, u8)], link: &Link) {
     if addresses.iter().all(|(address, _)| address.is_ipv6()) && link.ipv4 == Ipv4::Dhcp {
-        eprintln!("device-serv: no address by DHCP yet");
+        say(format_args!("no address by DHCP yet"));
     }
     for (address, prefix) in addresses {
         let zone = match address {
             IpAddr::V6(v6) if v6.is_unicast_link_local() => format!("%{}", link.tap),
             _ => String::new(),
         };
-        eprintln!("device-serv: {address}{zone} port {}, on a network of {prefix} bits", link.port);
+        say(format_args!("{address}{zone} port {}, on a network of {prefix} bits", link.port));
     }
 }
