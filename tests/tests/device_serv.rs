@@ -164,6 +164,30 @@ fn it_goes_on_when_nobody_hears_what_it_says() {
     assert_eq!(serv.stop().code, Some(0));
 }
 
+/// Processor time that the process has used.
+fn used(serv: &Serv) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", serv.running.pid())).unwrap();
+    // Behind the name, which ends with the last parenthesis: in hundredths of a second, by itself and in the kernel.
+    let words: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    let ticks: u64 = words[11].parse::<u64>().unwrap() + words[12].parse::<u64>().unwrap();
+    Duration::from_millis(ticks * 10)
+}
+
+#[test]
+fn without_descriptors_it_sleeps_and_serves_who_waits_as_soon_as_there_are_some() {
+    let serv = after("ulimit -n 26", "--listen 0 --sessions 8");
+    let served: Vec<_> = (0..20).map(|_| serv.connect()).collect();
+    let descriptors = || fs::read_dir(format!("/proc/{}/fd", serv.running.pid())).unwrap().count();
+    assert!(eventually(|| descriptors() >= 26), "{}", descriptors());
+    let before = used(&serv);
+    std::thread::sleep(Duration::from_secs(2));
+    let used = used(&serv) - before;
+    assert!(used < Duration::from_millis(200), "{used:?} in 2 s");
+    drop(served);
+    assert!(eventually(|| serv.connect().try_ask("ping")));
+    assert_eq!(serv.stop().code, Some(0));
+}
+
 /// How often the process has gone to sleep.
 fn sleeps(serv: &Serv) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", serv.running.pid())).unwrap();

@@ -96,6 +96,9 @@ impl Forwarder {
     }
 
     /// Carries a connection to the embedded server's `port`.
+    ///
+    /// # Errors
+    /// The connection is gone again.
     pub(super) fn connect(&mut self, stream: TcpStream, port: u16) -> io::Result<()> {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
