@@ -26,7 +26,7 @@ fn on_tap(options: &[&str]) -> Serv {
 #[track_caller]
 fn fails(code: i32, options: &[&str]) -> String {
     let ran = run(device_serv().args(options));
-    assert_eq!(ran.code, Some(code), "{options:?}: {}", ran.err);
+    assert_eq!((ran.code, ran.out()), (Some(code), ""), "{options:?}: {}", ran.err);
     ran.err
 }
 
@@ -69,6 +69,8 @@ fn what_can_not_work_is_said_in_one_line() {
         &["--listen", "0", "--ip", "10.0.0.1/24"],
         &["--tap", "tap0", "--ip", "224.0.0.1"],
         &["--tap", "tap0", "--ip", "10.0.0.1/33"],
+        &["--tap", "tap0", "--gateway", "0.0.0.0"],
+        &["--tap", "tap0", "--delay", "18446744073709551615"],
         &["--tap", "tap0", "--mac", "01:00:00:00:00:00"],
         &["--tap", "tap0", "--drop", "101"],
         &["--tap", "tap0", "--port", "0"],
@@ -104,6 +106,8 @@ fn a_tap_that_can_not_be_had_is_said_with_what_to_do() {
     assert!(err.contains("one for IPv4"), "{err}");
     let err = fails(1, &["--tap", TAP, "--ip", "10.0.0.1", "--dhcp"]);
     assert!(err.contains("--dhcp or --ip"), "{err}");
+    let err = fails(1, &["--tap", TAP, "--gateway", "192.168.69.1"]);
+    assert!(err.contains("192.168.69.1 is the server's address"), "{err}");
     let serv = on_tap(&[]);
     let err = fails(1, &["--tap", TAP, "--ip", "192.168.69.2"]);
     assert!(err.contains("in use by another program"), "{err}");

@@ -96,7 +96,7 @@ struct NetworkArgs {
     dhcp: bool,
 
     /// The way to other networks, IPv4 or IPv6, or one of each
-    #[arg(long, value_name = "ADDR", conflicts_with = "listen")]
+    #[arg(long, value_name = "ADDR", conflicts_with = "listen", value_parser = own)]
     gateway: Vec<IpAddr>,
 
     /// This machine's own address on a TAP that is made here [default: the gateway's, or the last of the network]
@@ -135,8 +135,9 @@ struct FaultArgs {
     #[arg(long, value_name = "PERCENT", conflicts_with = "listen", default_value = "0", hide_default_value = true)]
     duplicate: Chance,
 
-    /// Deliver all so much later, in milliseconds
+    /// Deliver all so much later, in milliseconds, up to a minute
     #[arg(long, value_name = "MS", conflicts_with = "listen", default_value_t = 0, hide_default_value = true)]
+    #[arg(value_parser = clap::value_parser!(u64).range(..=60_000))]
     delay: u64,
 
     /// The same number and the same frames make the same faults
@@ -161,12 +162,20 @@ impl core::str::FromStr for Cidr {
         let (usual, most) = if address.is_ipv4() { (24, 32) } else { (64, 128) };
         let prefix = if prefix.is_empty() { Some(usual) } else { prefix.parse().ok() };
         let prefix = prefix.filter(|prefix| *prefix <= most).ok_or_else(|| format!("0 to {most} bits"))?;
-        let unusable = match address {
-            IpAddr::V4(v4) => v4.is_broadcast() || v4.is_multicast() || v4.is_unspecified(),
-            IpAddr::V6(v6) => v6.is_multicast() || v6.is_unspecified(),
-        };
-        if unusable { Err(format!("{address} can't be anybody's own")) } else { Ok(Self { address, prefix }) }
+        check_own(address).map(|address| Self { address, prefix })
     }
+}
+
+fn check_own(address: IpAddr) -> Result<IpAddr, String> {
+    let unusable = match address {
+        IpAddr::V4(v4) => v4.is_broadcast() || v4.is_multicast() || v4.is_unspecified(),
+        IpAddr::V6(v6) => v6.is_multicast() || v6.is_unspecified(),
+    };
+    if unusable { Err(format!("{address} can't be anybody's own")) } else { Ok(address) }
+}
+
+fn own(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| "an address, as 192.168.69.254".to_owned()).and_then(check_own)
 }
 
 fn mac(text: &str) -> Result<[u8; 6], String> {
@@ -222,8 +231,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
     match (args.listen, &args.tap) {
         (Some(port), _) => {
             let server = Listen::bind(options, port)?;
-            announce(server.port(), &told)?;
-            server.run(&stopped)?;
+            let port = server.port();
+            server.run_and_tell(&stopped, || announce(port, &told))?;
         }
         (None, Some(tap)) => network(args, options, tap, &told, &stopped)?,
         (None, None) => bail!("--listen or --tap"),
@@ -276,8 +285,7 @@ fn network(args: &Args, options: Options, tap: &str, told: &str, stopped: &serv:
     };
     let port = link.port;
     let server = Network::open(options, link)?;
-    announce(port, told)?;
-    server.run(stopped)?;
+    server.run_and_tell(stopped, || announce(port, told))?;
     Ok(())
 }
 

@@ -66,13 +66,22 @@ impl Listen {
     /// # Errors
     /// The files to be loaded first can't be, or the system fails.
     pub fn run(self, stopped: &Stopped) -> anyhow::Result<Report> {
-        choose(&self.options, Serve { listen: &self, stopped })
+        self.run_and_tell(stopped, || Ok(()))
+    }
+
+    /// The same, which calls `ready` when nothing can keep it from serving any more.
+    ///
+    /// # Errors
+    /// As [`Listen::run`]'s; or that of `ready`.
+    pub fn run_and_tell(self, stopped: &Stopped, ready: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Report> {
+        choose(&self.options, Serve { listen: &self, stopped, ready })
     }
 
     fn serve<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(
         &self,
         store: S,
         stopped: &Stopped,
+        ready: impl FnOnce() -> anyhow::Result<()>,
     ) -> anyhow::Result<Report> {
         let (mut end, other) = cable();
         let ipv4 = Ipv4::Static { address: SERVER, prefix: 24, gateway: None };
@@ -82,6 +91,7 @@ impl Listen {
         let connections = SESSIONS + DATA + MORE;
         let mut forwarder =
             Forwarder::new(other, [FORWARDER, SERVER], connections, self.options.idle, server.clock().now());
+        ready()?;
         loop {
             let starved = self.accept(&mut forwarder);
             let delay = settle(&mut server, &mut forwarder, &mut end);
@@ -134,14 +144,15 @@ impl Listen {
     }
 }
 
-struct Serve<'a> {
+struct Serve<'a, F> {
     listen: &'a Listen,
     stopped: &'a Stopped,
+    ready: F,
 }
 
-impl Run for Serve<'_> {
+impl<F: FnOnce() -> anyhow::Result<()>> Run for Serve<'_, F> {
     fn run<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(self, store: S) -> anyhow::Result<Report> {
-        self.listen.serve::<S, SESSIONS, DATA>(store, self.stopped)
+        self.listen.serve::<S, SESSIONS, DATA>(store, self.stopped, self.ready)
     }
 }
 

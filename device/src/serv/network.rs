@@ -105,6 +105,11 @@ impl Network {
         let tap = Tap::open(&link.tap)?;
         if tap.is_made() {
             let host = link.host();
+            if let (Ipv4::Static { address, .. }, Some((host, _))) = (link.ipv4, host)
+                && address == host
+            {
+                bail!("{address} is the server's address, so it can't be this machine's: --host-ip, --gateway");
+            }
             tap.set_up(host).with_context(|| link.tap.clone())?;
             let address =
                 host.map_or(String::new(), |(host, prefix)| format!("; this machine is {host}/{prefix} on it"));
@@ -120,34 +125,43 @@ impl Network {
     /// # Errors
     /// The configuration can't work, the files to be loaded first can't be, the TAP is gone.
     pub fn run(self, stopped: &Stopped) -> anyhow::Result<Report> {
+        self.run_and_tell(stopped, || Ok(()))
+    }
+
+    /// The same, which calls `ready` when nothing can keep it from serving any more.
+    ///
+    /// # Errors
+    /// As [`Network::run`]'s; or that of `ready`.
+    pub fn run_and_tell(self, stopped: &Stopped, ready: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Report> {
         let Self { options, link, tap } = self;
-        choose(&options, Serve { options: &options, link, tap, stopped })
+        choose(&options, Serve { options: &options, link, tap, stopped, ready })
     }
 }
 
-struct Serve<'a> {
+struct Serve<'a, F> {
     options: &'a Options,
     link: Link,
     tap: Tap,
     stopped: &'a Stopped,
+    ready: F,
 }
 
-impl Run for Serve<'_> {
+impl<F: FnOnce() -> anyhow::Result<()>> Run for Serve<'_, F> {
     fn run<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(self, store: S) -> anyhow::Result<Report> {
-        let Self { options, link, tap, stopped } = self;
+        let Self { options, link, tap, stopped, ready } = self;
         let fd = tap.as_fd().try_clone_to_owned()?;
         let watched = Watched { fd, stopped };
         match &link.pcap {
             Some(path) => {
                 let captured = PcapWriter::new(tap, Capture::create(path)?, PcapMode::Both);
                 let wire = Faulty::new(captured, link.faults, link.seed);
-                serve::<S, SESSIONS, DATA>(options, &link, store, wire, &watched)
+                serve::<S, SESSIONS, DATA>(options, &link, store, wire, &watched, ready)
             }
             None if !link.faults.is_none() => {
                 let wire = Faulty::new(tap, link.faults, link.seed);
-                serve::<S, SESSIONS, DATA>(options, &link, store, wire, &watched)
+                serve::<S, SESSIONS, DATA>(options, &link, store, wire, &watched, ready)
             }
-            None => serve::<S, SESSIONS, DATA>(options, &link, store, tap, &watched),
+            None => serve::<S, SESSIONS, DATA>(options, &link, store, tap, &watched, ready),
         }
     }
 }
@@ -201,10 +215,12 @@ fn serve<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(
     store: S,
     mut wire: impl Wire,
     watched: &Watched<'_>,
+    ready: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<Report> {
     let address = Address { mac: link.mac, ipv4: link.ipv4, ipv6: link.ipv6, port: link.port };
     let ports = data_ports(options.data_ports, link.port, DATA)?;
     let mut server = Embedded::<S, SESSIONS, DATA>::new(options, address, &ports, store, &mut wire)?;
+    ready()?;
     if link.ipv4 == Ipv4::Dhcp {
         say(format_args!("waiting for an address by DHCP"));
     }

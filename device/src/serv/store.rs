@@ -5,9 +5,9 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use skiff_proto::Name;
 use skiff_proto::crc::crc32c;
 use skiff_proto::store::Store;
+use skiff_proto::{ErrorCode, Name, Refusal};
 
 use super::options::NAME;
 use crate::ram::{Entries, RamStore};
@@ -46,6 +46,10 @@ pub(super) fn preload(store: &mut impl Store, directory: &Path) -> anyhow::Resul
 }
 
 fn put(store: &mut impl Store, name: &[u8], path: &Path) -> anyhow::Result<()> {
+    // Before it is read: it may be larger than all the memory here.
+    if path.metadata()?.len() > store.space()?.free {
+        return Err(Refusal::from(ErrorCode::NoSpace).into());
+    }
     let content = std::fs::read(path)?;
     let mtime = path.metadata()?.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
     let (mut stage, _) =
