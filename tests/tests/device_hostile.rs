@@ -490,3 +490,32 @@ fn the_end_of_a_file_has_to_be_taken_as_fast_as_the_rest() {
     let (time, taken) = fetch_slowly(1);
     assert!(taken < 10 && time <= Duration::from_secs(60), "{time:?}, {taken} bytes");
 }
+
+#[test]
+fn a_stalled_data_connection_goes_to_who_waits_as_soon_as_it_is_given_up() {
+    let mut station = fixed();
+    let mut owner = station.connect(40_001);
+    assert_eq!(station.ask(&mut owner, "put a"), b"000000000550001");
+    let mut data = station.shake(Peer { to: PORT + 1, ..Peer::new(STATION, 40_002, 5) });
+    station.say(&data, TcpControl::Psh, b"0000");
+    data.seq += 4;
+    let begin = station.now;
+    station.wait(Duration::from_secs(5));
+    let mut other = station.connect(40_003);
+    let command = message("put b");
+    station.say(&other, TcpControl::Psh, &command);
+    other.seq += command.len();
+    while station.now.since(begin) < Duration::from_secs(29) {
+        station.wait(Duration::from_secs(1));
+        // All of them are there.
+        for peer in [&owner, &other, &data] {
+            station.say(peer, TcpControl::None, &[]);
+        }
+        assert!(station.heard().iter().all(|segment| segment.port != other.port || segment.payload.len() < 10));
+    }
+    // To the very moment: nobody asks the device for more.
+    station.wait(Duration::from_secs(30) - station.now.since(begin));
+    let heard = station.heard();
+    let reply = heard.iter().find(|segment| segment.port == other.port && segment.payload.len() > 10).expect("a reply");
+    assert_eq!(reply.payload, b"000000000550001");
+}

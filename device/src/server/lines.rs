@@ -179,6 +179,8 @@ impl<S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, cons
                         Moved::Failed => {
                             self.counts.failures = self.counts.failures.wrapping_add(1);
                             line.reset(socket, now);
+                            // The reset goes out in this poll, so the line is free in the next.
+                            busy = true;
                         }
                     }
                 }
@@ -186,7 +188,10 @@ impl<S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, cons
                     Ending::Over => line.release(socket),
                     Ending::Yielding if wanted => line.release(socket),
                     Ending::Open | Ending::Yielding => {}
-                    Ending::Failed => line.reset(socket, now),
+                    Ending::Failed => {
+                        line.reset(socket, now);
+                        busy = true;
+                    }
                 },
                 Phase::Resetting(since) => {
                     if is_reset(socket, *since, now) {
