@@ -92,12 +92,12 @@ pub(crate) struct NetworkArgs {
     pub(crate) dhcp: bool,
 
     /// The way to other networks, IPv4 or IPv6, or twice for one of each
-    #[arg(long, value_name = "ADDR", conflicts_with = "listen")]
+    #[arg(long, value_name = "ADDR", conflicts_with = "listen", value_parser = own)]
     pub(crate) gateway: Vec<IpAddr>,
 
     /// This machine's own address on a TAP that is made here, IPv4 or IPv6, or twice for one of each [default: the gateway's,
     /// or the last of the network]
-    #[arg(long, value_name = "ADDR", conflicts_with = "listen")]
+    #[arg(long, value_name = "ADDR", conflicts_with = "listen", value_parser = own)]
     pub(crate) host_ip: Vec<IpAddr>,
 
     /// The server's hardware address [default: 02:00:00:00:00:01]
@@ -142,7 +142,8 @@ pub(crate) struct FaultArgs {
     #[arg(long, value_name = "PERCENT", conflicts_with = "listen", default_value = "0", hide_default_value = true)]
     pub(crate) duplicate: Chance,
 
-    /// Deliver all so much later, in milliseconds
+    /// Deliver all so much later, in milliseconds, up to a minute
+    #[arg(value_parser = clap::value_parser!(u64).range(..=60_000))]
     #[arg(long, value_name = "MS", conflicts_with = "listen", default_value_t = 0, hide_default_value = true)]
     pub(crate) delay: u64,
 
@@ -168,16 +169,29 @@ impl core::str::FromStr for Cidr {
         let (usual, most) = if address.is_ipv4() { (24, 32) } else { (64, 128) };
         let prefix = if prefix.is_empty() { Some(usual) } else { prefix.parse().ok() };
         let prefix = prefix.filter(|prefix| *prefix <= most).ok_or_else(|| format!("0 to {most} bits"))?;
-        let unusable = match address {
-            IpAddr::V4(v4) => {
-                let host = u32::MAX.checked_shr(prefix.into()).unwrap_or(0);
-                let all = v4.to_bits() & host == host || v4.to_bits() & host == 0;
-                v4.is_broadcast() || v4.is_multicast() || v4.is_unspecified() || (prefix < 31 && all)
-            }
-            IpAddr::V6(v6) => v6.is_multicast() || v6.is_unspecified(),
-        };
-        if unusable { Err(format!("{address} can't be anybody's own")) } else { Ok(Self { address, prefix }) }
+        // The network's own address, and that for all of it.
+        let taken = matches!(address, IpAddr::V4(v4) if prefix < 31 && {
+            let host = u32::MAX >> prefix;
+            [0, host].contains(&(v4.to_bits() & host))
+        });
+        if taken { Err(nobodys(address)) } else { check_own(address).map(|address| Self { address, prefix }) }
     }
+}
+
+fn nobodys(address: IpAddr) -> String {
+    format!("{address} can't be anybody's own")
+}
+
+fn check_own(address: IpAddr) -> Result<IpAddr, String> {
+    let unusable = match address {
+        IpAddr::V4(v4) => v4.is_broadcast() || v4.is_multicast() || v4.is_unspecified(),
+        IpAddr::V6(v6) => v6.is_multicast() || v6.is_unspecified(),
+    };
+    if unusable { Err(nobodys(address)) } else { Ok(address) }
+}
+
+fn own(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| "an address, as 192.168.69.254".to_owned()).and_then(check_own)
 }
 
 fn tap(text: &str) -> Result<String, String> {
