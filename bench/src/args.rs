@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 
 use crate::counts::Counts;
+use crate::device::client::DeviceClientArgs;
 use crate::minimal::ClientArgs;
 
 const EXAMPLES: &str = "\
@@ -34,6 +35,9 @@ pub(crate) enum Mode {
     /// One of the bench's own clients, as a process of its own
     #[command(hide = true)]
     Client(ClientArgs),
+    /// The same for servers behind a TAP
+    #[command(hide = true)]
+    DeviceClient(DeviceClientArgs),
 }
 
 /// How `host` measures.

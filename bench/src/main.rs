@@ -19,6 +19,7 @@
 mod args;
 mod content;
 mod counts;
+mod device;
 mod jobs;
 mod machine;
 mod measure;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
     let done = match args.mode {
         Mode::Host(host) => jobs::host(&host),
         Mode::Counts(counts) => counts::run(&counts).map(|()| ExitCode::SUCCESS),
+        Mode::DeviceClient(client) => device::client::run(&client).map(|()| ExitCode::SUCCESS),
         Mode::Client(client) => minimal::run(&client).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {

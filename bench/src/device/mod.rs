@@ -1,0 +1,4 @@
+//! device-serv beside other servers behind a TAP.
+
+pub(crate) mod client;
+mod relay;
