@@ -1,0 +1,87 @@
+//! The server, and the loop around it.
+
+use core::net::IpAddr;
+
+use skiff_device::config::{Config, Ipv6};
+use skiff_device::memory::{Rings, Slots, slots};
+use skiff_device::server::{Counts, DeviceServer, Usage};
+use skiff_proto::command::command_len;
+use static_cell::ConstStaticCell;
+
+use crate::board::{Board, CONSOLE, IDENTITY, LINES, RING, SESSIONS, SPARE};
+use crate::files::{self, Files, NAME};
+use crate::mac::{Ethernet, FRAME, Frame, Mac as _};
+use crate::settings::Settings;
+use crate::uart::Uart as _;
+use crate::{clock, idle, log, seed, stack};
+
+type Server = DeviceServer<'static, Files, SESSIONS, LINES, NAME, { command_len(NAME) }>;
+static RINGS: ConstStaticCell<Rings<SESSIONS, LINES, RING, SPARE>> = ConstStaticCell::new(Rings::new());
+static SLOTS: ConstStaticCell<Slots<'static, { slots(SESSIONS, LINES) }>> = ConstStaticCell::new(Slots::new());
+static FRAMES: ConstStaticCell<[Frame; 2]> = ConstStaticCell::new([[0; FRAME]; 2]);
+
+/// Serves for ever.
+///
+/// # Panics
+/// If the settings can't work.
+pub fn run(mut board: Board) -> ! {
+    log!("\n{IDENTITY}");
+    let settings = Settings::load();
+    let mac = settings.mac.unwrap_or(board.address);
+    board.mac.set_address(mac);
+    let mut config = Config::new(mac, settings.ipv4, settings.port, settings.data);
+    if cfg!(feature = "ipv6") {
+        config.ipv6 = Ipv6::LinkLocal;
+    }
+    config.limits.server = IDENTITY;
+    config.seed = seed::mix(settings.seed, mac);
+    let mut store = files::mount(config.seed);
+    let mut ethernet = Ethernet::new(board.mac, FRAMES.take());
+    let mut clock = board.clock;
+    let made = Server::from_parts(RINGS.take(), SLOTS.take(), config, &mut ethernet, clock.now());
+    let mut server = match made {
+        Ok(server) => server,
+        Err(error) => panic!("settings: {error}"),
+    };
+    let [a, b, c, d, e, f] = mac;
+    log!("mac {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}, port {}", settings.port);
+    let mut address = None;
+    loop {
+        let now = clock.now();
+        let delay = server.poll(now, &mut ethernet, &mut store);
+        if server.address(0) != address {
+            address = server.address(0);
+            tell_address(address);
+        }
+        if let Some(key) = CONSOLE.read() {
+            answer(key, &server);
+        }
+        idle::sleep(&mut ethernet, &mut clock, &mut board.watchdog, delay.map(|delay| now.after(delay)));
+    }
+}
+
+fn tell_address(address: Option<(IpAddr, u8)>) {
+    match address {
+        Some((address, prefix)) => log!("ip {address}/{prefix}"),
+        None => log!("ip none"),
+    }
+}
+
+/// Whatever key it was, somebody wants to know how things are.
+fn answer(key: u8, server: &Server) {
+    #[cfg(feature = "faults")]
+    match key {
+        b'p' => panic!("asked for"),
+        b'h' => loop {
+            cortex_m::asm::nop();
+        },
+        _ => {}
+    }
+    _ = key;
+    let Usage { sessions, data, .. } = server.usage();
+    let Counts { accepted, refused, strangers, transfers, failures } = server.counts();
+    let stack::Usage { fixed, stack, room } = stack::usage();
+    log!("up {} s; {sessions} of {SESSIONS} sessions, {data} of {LINES} data connections", clock::millis() / 1000);
+    log!("{accepted} accepted, {refused} refused, {strangers} strangers; {transfers} transfers, {failures} failed");
+    log!("ram {fixed} fixed, {stack} of {room} stack");
+}

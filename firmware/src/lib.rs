@@ -1,0 +1,33 @@
+//! What the images share: boards, drivers, the loop around the server.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | [`board`] | the board that the features name: clock, pins, what is where |
+//! | [`mac`] | network interfaces, and [`Ethernet`](mac::Ethernet), which makes a smoltcp device of each |
+//! | [`uart`], [`log`] | serial ports, and the log that goes out there |
+//! | [`clock`], [`idle`] | milliseconds, and sleeping until something happens |
+//! | [`watchdog`], `panic` | starting again when something went wrong |
+//! | [`settings`] | the text in flash that tells one board from another |
+//! | [`files`] | the store |
+//! | [`seed`] | a number that is different at each start |
+//! | [`stack`] | how much stack was used |
+//! | [`app`] | the server |
+#![no_std]
+
+#[cfg(not(any(feature = "board-lm3s6965", feature = "board-mps2")))]
+compile_error!("choose the board with a feature: board-lm3s6965 or board-mps2");
+
+pub mod app;
+pub mod board;
+pub mod clock;
+pub mod files;
+pub mod idle;
+pub mod log;
+pub mod mac;
+pub mod mmio;
+mod panic;
+pub mod seed;
+pub mod settings;
+pub mod stack;
+pub mod uart;
+pub mod watchdog;
