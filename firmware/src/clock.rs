@@ -2,8 +2,10 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use cortex_m::asm;
 use cortex_m::peripheral::SYST;
 use cortex_m::peripheral::syst::SystClkSource;
+use embedded_hal::delay::DelayNs;
 use skiff_proto::Instant;
 
 static MILLIS: AtomicU32 = AtomicU32::new(0);
@@ -45,5 +47,29 @@ impl Clock {
         }
         self.last = millis;
         Instant::from_millis(u64::from(self.wraps) << 32 | u64::from(millis))
+    }
+}
+
+/// Waits by counting the processor's cycles, at least as many as there are in the time.
+#[derive(Debug)]
+pub struct Delay {
+    /// The processor's clock in MHz.
+    mhz: u32,
+}
+
+impl Delay {
+    /// For a processor of `hz` hertz.
+    pub const fn new(hz: u32) -> Self {
+        Self { mhz: hz.div_ceil(1_000_000) }
+    }
+}
+
+impl DelayNs for Delay {
+    fn delay_ns(&mut self, ns: u32) {
+        asm::delay((ns / 1000 + 1) * self.mhz);
+    }
+
+    fn delay_us(&mut self, us: u32) {
+        asm::delay(us * self.mhz);
     }
 }

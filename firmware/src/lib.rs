@@ -5,6 +5,7 @@
 //! | [`board`] | the board that the features name: clock, pins, what is where |
 //! | [`mac`] | network interfaces, and [`Ethernet`](mac::Ethernet), which makes a smoltcp device of each |
 //! | [`uart`], [`log`] | serial ports, and the log that goes out there |
+//! | [`sd`], [`spi`], [`gpio`] | an SD card, the bus it is on, the pin that selects it |
 //! | [`clock`], [`idle`] | milliseconds, and sleeping until something happens |
 //! | [`watchdog`], `panic` | starting again when something went wrong |
 //! | [`settings`] | the text in flash that tells one board from another |
@@ -21,13 +22,16 @@ pub mod app;
 pub mod board;
 pub mod clock;
 pub mod files;
+pub mod gpio;
 pub mod idle;
 pub mod log;
 pub mod mac;
 pub mod mmio;
 mod panic;
+pub mod sd;
 pub mod seed;
 pub mod settings;
+pub mod spi;
 pub mod stack;
 pub mod uart;
 pub mod watchdog;

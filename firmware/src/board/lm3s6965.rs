@@ -1,7 +1,10 @@
 //! LM3S6965 evaluation board: Cortex-M3, 256 KiB of flash, 64 KiB of RAM, Ethernet, SD card.
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Delay};
+use crate::gpio::{Output, Port};
 use crate::mmio::Registers;
+use crate::sd::{FAST, SLOW, SdCard, SdError};
+use crate::spi::Pl022;
 use crate::uart::pl011::Pl011;
 use crate::watchdog::Watchdog;
 
@@ -47,9 +50,8 @@ const BYPASS: u32 = 1 << 11;
 const XTAL_8_MHZ: u32 = 0xe << 6;
 const PLL_LOCKED: u32 = 1 << 6;
 
-// A port's pins.
-const AFSEL: usize = 0x420;
-const DEN: usize = 0x51c;
+/// The SD card: SSI0 on pins PA2, PA4 and PA5; PD0 selects it.
+pub type Card = SdCard<Pl022, Output<0>, Delay>;
 
 /// The board, set up.
 #[derive(Debug)]
@@ -62,6 +64,8 @@ pub struct Board {
     pub mac: Mac,
     /// The address that the board was made with.
     pub address: [u8; 6],
+    /// The SD card, if there is one.
+    pub card: Result<Card, SdError>,
 }
 
 impl Board {
@@ -72,36 +76,39 @@ impl Board {
     pub fn take() -> Self {
         let mut core = super::core();
         // SAFETY: this chip's peripherals, each made into registers once, and no DMA is used.
-        let [system, port_a, port_f, ethernet, watchdog] = unsafe {
-            [0x400f_e000, 0x4000_4000, 0x4002_5000, 0x4004_8000, 0x4000_0000].map(|base| Registers::at(base))
-        };
+        let at = |base| unsafe { Registers::at(base) };
+        let system = at(0x400f_e000);
 
         system.write(RCC, SYSDIV_4 | USESYSDIV | BYPASS | PWRDN | XTAL_8_MHZ);
         system.write(RCC, SYSDIV_4 | USESYSDIV | BYPASS | XTAL_8_MHZ);
         while system.read(RIS) & PLL_LOCKED == 0 {}
         system.write(RCC, SYSDIV_4 | USESYSDIV | XTAL_8_MHZ);
 
-        // Watchdog; UART0; ports A and F, Ethernet controller and PHY.
+        // Watchdog; UART0 and SSI0; ports A, D and F, Ethernet controller and PHY.
         system.set(RCGC0, 1 << 3);
-        system.set(RCGC1, 1 << 0);
-        system.set(RCGC2, 1 << 0 | 1 << 5 | 1 << 28 | 1 << 30);
+        system.set(RCGC1, 1 << 0 | 1 << 4);
+        system.set(RCGC2, 1 << 0 | 1 << 3 | 1 << 5 | 1 << 28 | 1 << 30);
         // A peripheral may be used three cycles after its clock is on.
         cortex_m::asm::delay(8);
 
-        port_a.set(AFSEL, 0b11);
-        port_a.set(DEN, 0b11);
+        let port_a = Port::new(at(0x4000_4000));
+        port_a.lend(0b11_0111);
         CONSOLE.set_up(HZ, 115_200);
         // The Ethernet connector's lights.
-        port_f.set(AFSEL, 0b1100);
-        port_f.set(DEN, 0b1100);
+        Port::new(at(0x4002_5000)).lend(0b1100);
+        // The display on the same bus, not to be selected: PA3.
+        _ = port_a.output::<3>();
 
+        let select = Port::new(at(0x4000_7000)).output::<0>();
+        let bus = Pl022::new(at(0x4000_8000), HZ, SLOW);
         let [a, b, c, _] = system.read(USER0).to_le_bytes();
         let [d, e, f, _] = system.read(USER1).to_le_bytes();
         Self {
             clock: Clock::start(&mut core.SYST, HZ),
-            watchdog: Watchdog::start(watchdog, HZ),
-            mac: Mac::new(ethernet),
+            watchdog: Watchdog::start(at(0x4000_0000), HZ),
+            mac: Mac::new(at(0x4004_8000)),
             address: [a, b, c, d, e, f],
+            card: SdCard::new(bus, select, Delay::new(HZ), |bus| bus.set_speed(FAST)),
         }
     }
 }
