@@ -83,5 +83,5 @@ fn answer(key: u8, server: &Server) {
     let stack::Usage { fixed, stack, room } = stack::usage();
     log!("up {} s; {sessions} of {SESSIONS} sessions, {data} of {LINES} data connections", clock::millis() / 1000);
     log!("{accepted} accepted, {refused} refused, {strangers} strangers; {transfers} transfers, {failures} failed");
-    log!("ram {fixed} fixed, {stack} of {room} stack");
+    log!("ram {} fixed, {} for files, {stack} of {room} stack", fixed - files::CONTENT, files::CONTENT);
 }

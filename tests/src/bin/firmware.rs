@@ -1,0 +1,190 @@
+//! `cargo firmware`: the images for microcontrollers built, measured and run under QEMU. Needs no root.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use skiff_tests::firmware::budget::{Budgets, Verdict, load};
+use skiff_tests::firmware::elf::sizes;
+use skiff_tests::firmware::machine::{Address, Machine, QEMU, Setup, has_qemu};
+use skiff_tests::firmware::{Board, Fetch, Image, build};
+
+const USAGE: &str = "\
+Builds the firmware and runs it under QEMU, without root.
+
+usage: cargo firmware run [BOARD] [--port PORT] [--card FILE] [--static]
+       cargo firmware build [BOARD]
+       cargo firmware budget
+       cargo firmware sizes
+
+  run     serves behind PORT of this machine (50000), and the ports that follow for classic transfers;
+          `host-cli localhost 50000` then talks to it. FILE is the SD card: 64 MiB, made if it is not there.
+          The console is this terminal: Enter asks how things are, Ctrl-C ends it
+  budget  compares what an image takes with firmware/budgets.toml
+  sizes   what each feature takes
+
+BOARD is lm3s6965 or mps2; lm3s6965 unless given. The target thumbv7m-none-eabi is installed if it is missing and
+can be had; QEMU is not (Debian: apt install qemu-system-arm).
+
+Exit codes: 0 done, 1 failed or over budget, 2 usage.";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    if let ["--help" | "-h" | "help"] = words[..] {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    let Some(job) = Job::parse(&words) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    let result = match job {
+        Job::Run(run) => run.run(),
+        Job::Build(board) => image(&Image::server(board)).map(|path| {
+            println!("{}", path.display());
+            true
+        }),
+        Job::Budget => budget(),
+        Job::Sizes => table(),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("firmware: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+enum Job<'a> {
+    Run(Run<'a>),
+    Build(Board),
+    Budget,
+    Sizes,
+}
+
+impl<'a> Job<'a> {
+    fn parse(words: &[&'a str]) -> Option<Self> {
+        match words {
+            ["run", options @ ..] => Run::parse(options).map(Self::Run),
+            ["build"] => Some(Self::Build(Board::Lm3s6965)),
+            ["build", board] => Board::of_name(board).map(Self::Build),
+            ["budget"] => Some(Self::Budget),
+            ["sizes"] => Some(Self::Sizes),
+            _ => None,
+        }
+    }
+}
+
+/// `Ok(false)`: done, and over budget or the like.
+type Result<T> = core::result::Result<T, Box<dyn core::error::Error>>;
+
+fn image(image: &Image<'_>) -> Result<PathBuf> {
+    Ok(build(image, Fetch::Missing)?)
+}
+
+fn need_qemu() -> Result<()> {
+    if has_qemu() { Ok(()) } else { Err(format!("there is no {QEMU}: install it (Debian: qemu-system-arm)").into()) }
+}
+
+/// `cargo firmware run`.
+struct Run<'a> {
+    board: Board,
+    port: u16,
+    card: Option<&'a str>,
+    address: Address,
+}
+
+impl<'a> Run<'a> {
+    fn parse(words: &[&'a str]) -> Option<Self> {
+        let mut run = Self { board: Board::Lm3s6965, port: 50_000, card: None, address: Address::Dhcp };
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            match *word {
+                "--port" => run.port = words.next()?.parse().ok().filter(|port| *port > 0)?,
+                "--card" => run.card = Some(words.next()?),
+                "--static" => run.address = Address::Static,
+                name => run.board = Board::of_name(name)?,
+            }
+        }
+        Some(run)
+    }
+
+    fn run(&self) -> Result<bool> {
+        need_qemu()?;
+        let mut setup = Setup::new(self.board, &image(&Image::server(self.board))?);
+        let last = u16::try_from(self.board.data_connections())?.checked_add(self.port).ok_or("no such port")?;
+        setup.ports = (self.port..=last).collect();
+        setup.address = self.address;
+        if let Some(card) = self.card {
+            let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(card)?;
+            if file.metadata()?.len() == 0 {
+                file.set_len(64 << 20)?;
+            }
+            setup.card = Some(card.into());
+        }
+        let directory = tempfile::tempdir()?;
+        let settings = directory.path().join("settings");
+        setup.settings = format!("seed={}", seed());
+        std::fs::write(&settings, setup.settings_text())?;
+        eprintln!("firmware: {} behind 127.0.0.1:{}; Ctrl-C ends it", self.board.machine(), self.port);
+        // It gets the terminal's Ctrl-C as well.
+        let status = setup.command(&settings).status()?;
+        Ok(status.success())
+    }
+}
+
+/// Something else each time.
+fn seed() -> u64 {
+    use core::hash::{BuildHasher as _, Hasher as _};
+    std::hash::RandomState::new().build_hasher().finish()
+}
+
+/// `cargo firmware budget`.
+fn budget() -> Result<bool> {
+    need_qemu()?;
+    let budgets = Budgets::load();
+    let path = image(&Image::server(Board::Lm3s6965))?;
+    let mut machine = Machine::start(&Setup::new(Board::Lm3s6965, &path));
+    let status = load(&mut machine);
+    let verdicts =
+        [("flash", budgets.flash.judge(sizes(&path)?.flash)), ("RAM", budgets.ram.judge(status.fixed + status.stack))];
+    println!("lm3s6965: variables {}, stack {} of {} at its highest", status.fixed, status.stack, status.room);
+    Ok(tell(&verdicts))
+}
+
+fn tell(verdicts: &[(&str, Verdict)]) -> bool {
+    for (name, verdict) in verdicts {
+        println!("{name}: {verdict}");
+    }
+    verdicts.iter().all(|(_, verdict)| verdict.is_kept())
+}
+
+/// `cargo firmware sizes`.
+fn table() -> Result<bool> {
+    let rows = [
+        ("IPv4, files in RAM", ""),
+        ("+ classic get and put", "classic"),
+        ("+ DHCP", "classic dhcp"),
+        ("+ IPv6", "classic dhcp ipv6"),
+    ];
+    println!("| lm3s6965 | flash | | variables | |");
+    println!("|---|---|---|---|---|");
+    let mut before = None;
+    for (name, features) in rows {
+        let now = sizes(&image(&Image { board: Board::Lm3s6965, program: "skiff-firmware", features })?)?;
+        let change = |now: u64, before: Option<u64>| {
+            before.map_or(String::new(), |before| format!("{:+}", now.cast_signed() - before.cast_signed()))
+        };
+        println!(
+            "| {name} | {} | {} | {} | {} |",
+            now.flash,
+            change(now.flash, before.map(|(flash, _)| flash)),
+            now.ram,
+            change(now.ram, before.map(|(_, ram)| ram)),
+        );
+        before = Some((now.flash, now.ram));
+    }
+    Ok(true)
+}
