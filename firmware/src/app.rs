@@ -6,16 +6,19 @@ use skiff_device::config::{Config, Ipv6};
 use skiff_device::memory::{Rings, Slots, slots};
 use skiff_device::server::{Counts, DeviceServer, Usage};
 use skiff_proto::command::command_len;
-use static_cell::ConstStaticCell;
+use static_cell::{ConstStaticCell, StaticCell};
 
-use crate::board::{Board, CONSOLE, IDENTITY, LINES, RING, SESSIONS, SPARE};
+use crate::board::{Board, CONSOLE, IDENTITY, LINES, Mac, RING, SESSIONS, SPARE};
+use crate::clock::{Clock, millis};
 use crate::files::{self, Files, NAME};
 use crate::mac::{Ethernet, FRAME, Frame, Mac as _};
 use crate::settings::Settings;
 use crate::uart::Uart as _;
-use crate::{clock, idle, log, seed, stack};
+use crate::watchdog::Watchdog;
+use crate::{idle, log, seed, stack};
 
 type Server = DeviceServer<'static, Files, SESSIONS, LINES, NAME, { command_len(NAME) }>;
+
 static RINGS: ConstStaticCell<Rings<SESSIONS, LINES, RING, SPARE>> = ConstStaticCell::new(Rings::new());
 static SLOTS: ConstStaticCell<Slots<'static, { slots(SESSIONS, LINES) }>> = ConstStaticCell::new(Slots::new());
 static FRAMES: ConstStaticCell<[Frame; 2]> = ConstStaticCell::new([[0; FRAME]; 2]);
@@ -24,7 +27,37 @@ static FRAMES: ConstStaticCell<[Frame; 2]> = ConstStaticCell::new([[0; FRAME]; 2
 ///
 /// # Panics
 /// If the settings can't work.
-pub fn run(mut board: Board) -> ! {
+pub fn run(board: Board) -> ! {
+    let Running { server, files, mut ethernet, mut clock, mut watchdog } = set_up(board);
+    let mut address = None;
+    loop {
+        let now = clock.now();
+        let delay = server.poll(now, &mut ethernet, files);
+        if server.address(0) != address {
+            address = server.address(0);
+            tell_address(address);
+        }
+        if let Some(key) = CONSOLE.read() {
+            answer(key, server);
+        }
+        idle::sleep(&mut ethernet, &mut clock, &mut watchdog, delay.map(|delay| now.after(delay)));
+    }
+}
+
+/// What the loop works with.
+struct Running {
+    server: &'static mut Server,
+    files: &'static mut Files,
+    ethernet: Ethernet<Mac>,
+    clock: Clock,
+    watchdog: Watchdog,
+}
+
+/// By itself, so that the stack that making these things takes is free again before the deepest calls.
+#[inline(never)]
+fn set_up(mut board: Board) -> Running {
+    static SERVER: StaticCell<Server> = StaticCell::new();
+    static FILES: StaticCell<Files> = StaticCell::new();
     log!("\n{IDENTITY}");
     let settings = Settings::load();
     let mac = settings.mac.unwrap_or(board.address);
@@ -35,35 +68,26 @@ pub fn run(mut board: Board) -> ! {
     }
     config.limits.server = IDENTITY;
     config.seed = seed::mix(settings.seed, mac);
-    let mut store = files::mount(config.seed);
+    let files = FILES.init(files::mount(config.seed));
     let mut ethernet = Ethernet::new(board.mac, FRAMES.take());
     let mut clock = board.clock;
-    let made = Server::from_parts(RINGS.take(), SLOTS.take(), config, &mut ethernet, clock.now());
-    let mut server = match made {
-        Ok(server) => server,
+    let server = match Server::from_parts(RINGS.take(), SLOTS.take(), config, &mut ethernet, clock.now()) {
+        Ok(server) => SERVER.init(server),
         Err(error) => panic!("settings: {error}"),
     };
     let [a, b, c, d, e, f] = mac;
     log!("mac {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}, port {}", settings.port);
-    let mut address = None;
-    loop {
-        let now = clock.now();
-        let delay = server.poll(now, &mut ethernet, &mut store);
-        if server.address(0) != address {
-            address = server.address(0);
-            tell_address(address);
-        }
-        if let Some(key) = CONSOLE.read() {
-            answer(key, &server);
-        }
-        idle::sleep(&mut ethernet, &mut clock, &mut board.watchdog, delay.map(|delay| now.after(delay)));
-    }
+    Running { server, files, ethernet, clock, watchdog: board.watchdog }
 }
 
 fn tell_address(address: Option<(IpAddr, u8)>) {
     match address {
-        Some((address, prefix)) => log!("ip {address}/{prefix}"),
-        None => log!("ip none"),
+        // Not by Display, which has a buffer and a way to fill it up.
+        Some((IpAddr::V4(address), prefix)) => {
+            let [a, b, c, d] = address.octets();
+            log!("ip {a}.{b}.{c}.{d}/{prefix}");
+        }
+        _ => log!("ip none"),
     }
 }
 
@@ -81,7 +105,7 @@ fn answer(key: u8, server: &Server) {
     let Usage { sessions, data, .. } = server.usage();
     let Counts { accepted, refused, strangers, transfers, failures } = server.counts();
     let stack::Usage { fixed, stack, room } = stack::usage();
-    log!("up {} s; {sessions} of {SESSIONS} sessions, {data} of {LINES} data connections", clock::millis() / 1000);
+    log!("up {} s; {sessions} of {SESSIONS} sessions, {data} of {LINES} data connections", millis() / 1000);
     log!("{accepted} accepted, {refused} refused, {strangers} strangers; {transfers} transfers, {failures} failed");
     log!("ram {} fixed, {} for files, {stack} of {room} stack", fixed - files::CONTENT, files::CONTENT);
 }

@@ -2,8 +2,8 @@
 
 use core::panic::PanicInfo;
 
-use cortex_m::interrupt;
 use cortex_m::peripheral::SCB;
+use cortex_m::{asm, interrupt};
 
 use crate::uart::Uart as _;
 use crate::{board, log};
@@ -15,8 +15,9 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     restart()
 }
 
-/// Starts anew, after the console has sent everything.
-pub(crate) fn restart() -> ! {
+/// Starts anew, when the console has sent everything and somebody could have read it: what can't work fails again.
+fn restart() -> ! {
     board::CONSOLE.flush();
+    asm::delay(25_000_000);
     SCB::sys_reset()
 }

@@ -14,7 +14,7 @@
 
 use core::net::Ipv4Addr;
 use core::ptr::addr_of;
-use core::{slice, str};
+use core::slice;
 
 use skiff_device::config::Ipv4;
 
@@ -53,32 +53,20 @@ impl<const LINES: usize> Settings<LINES> {
         // SAFETY: flash, which nothing writes.
         let flash: &[u8] = unsafe { slice::from_raw_parts(addr_of!(_settings).cast(), ROOM) };
         let end = flash.iter().position(|byte| matches!(byte, 0 | 0xff)).unwrap_or(ROOM);
-        let text = str::from_utf8(&flash[..end]).unwrap_or_else(|_| {
-            log!("settings: not text");
-            ""
-        });
-        Self::parse(BUILT_IN.split_ascii_whitespace().chain(text.split_ascii_whitespace()))
+        Self::parse(&[BUILT_IN.as_bytes(), &flash[..end]])
     }
 
-    fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Self {
+    fn parse(texts: &[&[u8]]) -> Self {
         let mut settings = Self { ipv4: Ipv4::Dhcp, mac: None, port: 50_000, data: [0; LINES], seed: 0 };
-        let mut way = None;
+        let mut gateway = None;
+        let words = texts.iter().flat_map(|text| text.split(u8::is_ascii_whitespace)).filter(|word| !word.is_empty());
         for word in words {
-            let known = word.split_once('=').and_then(|(key, value)| match key {
-                "ip" => ipv4(value).map(|ipv4| settings.ipv4 = ipv4),
-                "gateway" => value.parse().ok().map(|gateway| way = Some(gateway)),
-                "mac" => mac(value).map(|mac| settings.mac = Some(mac)),
-                "port" => value.parse().ok().map(|port| settings.port = port),
-                "data" => ports(value).map(|ports| settings.data = ports),
-                "seed" => value.parse().ok().map(|seed| settings.seed = seed),
-                _ => None,
-            });
-            if known.is_none() {
-                log!("settings: {word}?");
+            if settings.take(word, &mut gateway).is_none() {
+                log!("settings: {}?", core::str::from_utf8(word).unwrap_or("no text"));
             }
         }
-        if let Ipv4::Static { gateway, .. } = &mut settings.ipv4 {
-            *gateway = way;
+        if let Ipv4::Static { gateway: way, .. } = &mut settings.ipv4 {
+            *way = gateway;
         }
         for (port, next) in settings.data.iter_mut().zip(settings.port.wrapping_add(1)..) {
             if *port == 0 {
@@ -87,30 +75,51 @@ impl<const LINES: usize> Settings<LINES> {
         }
         settings
     }
+
+    /// Takes one word; `None` if it makes no sense.
+    fn take(&mut self, word: &[u8], gateway: &mut Option<Ipv4Addr>) -> Option<()> {
+        let equals = word.iter().position(|byte| *byte == b'=')?;
+        let value = &word[equals + 1..];
+        match &word[..equals] {
+            b"ip" if value == b"dhcp" => self.ipv4 = Ipv4::Dhcp,
+            b"ip" => {
+                let slash = value.iter().position(|byte| *byte == b'/')?;
+                let (address, prefix) = (address(&value[..slash])?, number(&value[slash + 1..], 10)?);
+                self.ipv4 = Ipv4::Static { address, prefix: u8::try_from(prefix).ok()?, gateway: None };
+            }
+            b"gateway" => *gateway = Some(address(value)?),
+            b"mac" => self.mac = Some(bytes(value, b':', 16)?),
+            b"port" => self.port = u16::try_from(number(value, 10)?).ok()?,
+            b"data" => {
+                let mut places = self.data.iter_mut();
+                for part in value.split(|byte| *byte == b',') {
+                    *places.next()? = u16::try_from(number(part, 10)?).ok()?;
+                }
+            }
+            b"seed" => self.seed = number(value, 10)?,
+            _ => return None,
+        }
+        Some(())
+    }
 }
 
-fn ipv4(text: &str) -> Option<Ipv4> {
-    if text == "dhcp" {
-        return Some(Ipv4::Dhcp);
-    }
-    let (address, prefix) = text.split_once('/')?;
-    Some(Ipv4::Static { address: address.parse::<Ipv4Addr>().ok()?, prefix: prefix.parse().ok()?, gateway: None })
+fn address(text: &[u8]) -> Option<Ipv4Addr> {
+    bytes(text, b'.', 10).map(Ipv4Addr::from_octets)
 }
 
-fn mac(text: &str) -> Option<[u8; 6]> {
-    let mut mac = [0; 6];
-    let mut parts = text.split(':');
-    for byte in &mut mac {
-        *byte = u8::from_str_radix(parts.next()?, 16).ok()?;
+/// So many bytes as there are, written as numbers with something in between.
+fn bytes<const N: usize>(text: &[u8], separator: u8, radix: u32) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    let mut parts = text.split(|byte| *byte == separator);
+    for byte in &mut bytes {
+        *byte = u8::try_from(number(parts.next()?, radix)?).ok()?;
     }
-    parts.next().is_none().then_some(mac)
+    parts.next().is_none().then_some(bytes)
 }
 
-fn ports<const LINES: usize>(text: &str) -> Option<[u16; LINES]> {
-    let mut ports = [0; LINES];
-    let mut parts = text.split(',');
-    for (port, part) in ports.iter_mut().zip(&mut parts) {
-        *port = part.parse().ok()?;
-    }
-    parts.next().is_none().then_some(ports)
+fn number(digits: &[u8], radix: u32) -> Option<u64> {
+    let all = digits.iter().try_fold(0_u64, |value, digit| {
+        value.checked_mul(radix.into())?.checked_add(char::from(*digit).to_digit(radix)?.into())
+    });
+    all.filter(|_| !digits.is_empty())
 }

@@ -12,6 +12,7 @@ pub mod elf;
 pub mod machine;
 
 use core::fmt;
+use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -158,7 +159,7 @@ pub fn build(image: &Image<'_>, fetch: Fetch) -> Result<PathBuf, BuildError> {
     script.args(["--features", &features, "--bin", image.program, "--manifest-path"]);
     script.arg(root().join("firmware/Cargo.toml")).arg("--target-dir").arg(&target);
     // What cargo has set for the program that runs here is not meant for that one's compiler.
-    script.env_remove("LD_LIBRARY_PATH").env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    script.env_remove("LD_LIBRARY_PATH").env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", short_paths());
     let output = script.stdin(Stdio::null()).output().expect("scripts/bare-metal.sh");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     match output.status.code() {
@@ -170,4 +171,16 @@ pub fn build(image: &Image<'_>, fetch: Fetch) -> Result<PathBuf, BuildError> {
     let path = images.join(name);
     fs::copy(target.join("thumbv7m-none-eabi/release").join(image.program), &path).expect("the image");
     Ok(path)
+}
+
+/// Panics tell where they are, and would tell where the sources are on this machine: the same image everywhere, and a KiB
+/// smaller.
+fn short_paths() -> String {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
+    let registries = home.and_then(|home| fs::read_dir(home.join("registry/src")).ok());
+    let sources = registries.into_iter().flatten().flatten().map(|entry| entry.path());
+    let folders = sources.chain([root().to_owned()]);
+    let flags: Vec<_> = folders.map(|folder| format!("--remap-path-prefix={}/=", folder.display())).collect();
+    // What separates flags there.
+    flags.join("\u{1f}")
 }
