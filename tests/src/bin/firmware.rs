@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use skiff_tests::firmware::budget::{Budgets, Verdict, load};
+use skiff_tests::firmware::budget::{Budgets, Verdict, WORKLOAD, instructions, load};
 use skiff_tests::firmware::elf::sizes;
 use skiff_tests::firmware::machine::{Address, Machine, QEMU, Setup, has_qemu};
 use skiff_tests::firmware::{Board, Fetch, Image, build};
@@ -14,12 +14,14 @@ Builds the firmware and runs it under QEMU, without root.
 usage: cargo firmware run [BOARD] [--port PORT] [--card FILE] [--static]
        cargo firmware build [BOARD]
        cargo firmware budget
+       cargo firmware count
        cargo firmware sizes
 
   run     serves behind PORT of this machine (50000), and the ports that follow for classic transfers;
           `host-cli localhost 50000` then talks to it. FILE is the SD card: 64 MiB, made if it is not there.
           The console is this terminal: Enter asks how things are, Ctrl-C ends it
   budget  compares what an image takes with firmware/budgets.toml
+  count   compares the instructions of a fixed piece of work with firmware/budgets.toml
   sizes   what each feature takes
 
 BOARD is lm3s6965 or mps2; lm3s6965 unless given. The target thumbv7m-none-eabi is installed if it is missing and
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
             true
         }),
         Job::Budget => budget(),
+        Job::Count => count(),
         Job::Sizes => table(),
     };
     match result {
@@ -61,6 +64,7 @@ enum Job<'a> {
     Run(Run<'a>),
     Build(Board),
     Budget,
+    Count,
     Sizes,
 }
 
@@ -71,6 +75,7 @@ impl<'a> Job<'a> {
             ["build"] => Some(Self::Build(Board::Lm3s6965)),
             ["build", board] => Board::of_name(board).map(Self::Build),
             ["budget"] => Some(Self::Budget),
+            ["count"] => Some(Self::Count),
             ["sizes"] => Some(Self::Sizes),
             _ => None,
         }
@@ -152,6 +157,17 @@ fn budget() -> Result<bool> {
         [("flash", budgets.flash.judge(sizes(&path)?.flash)), ("RAM", budgets.ram.judge(status.fixed + status.stack))];
     println!("lm3s6965: variables {}, stack {} of {} at its highest", status.fixed, status.stack, status.room);
     Ok(tell(&verdicts))
+}
+
+/// `cargo firmware count`.
+fn count() -> Result<bool> {
+    need_qemu()?;
+    let budgets = Budgets::load();
+    let path = image(&WORKLOAD)?;
+    let mut setup = Setup::new(WORKLOAD.board, &path);
+    setup.counted = true;
+    let now = instructions(&Machine::switch_on(&setup))?;
+    Ok(tell(&[("instructions", budgets.instructions.judge(now))]))
 }
 
 fn tell(verdicts: &[(&str, Verdict)]) -> bool {

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::machine::{Machine, Status};
-use super::root;
+use super::machine::{INSTRUCTION_NS, Machine, Status};
+use super::{Board, Image, root};
 use crate::sans_io::message;
 use crate::wire::read_to_end;
 
@@ -113,6 +113,24 @@ impl fmt::Display for Verdict {
             write!(f, "{most} are allowed, {} left", most - self.now)
         }
     }
+}
+
+/// The program whose instructions are counted.
+pub const WORKLOAD: Image<'static> = Image { board: Board::Lm3s6965, program: "workload", features: "workload" };
+
+/// Nanoseconds of a tick of [`WORKLOAD`]'s board: its processor's clock is 50 MHz.
+const TICK_NS: u64 = 20;
+
+/// Waits for the end of the work; the instructions that it took.
+///
+/// # Errors
+/// It did not end well: what it says.
+pub fn instructions(machine: &Machine) -> Result<u64, String> {
+    machine.running.hear("\n", machine.running.hear("workload: ", 0));
+    let said = machine.running.out();
+    let ticks =
+        said.lines().find_map(|line| line.strip_prefix("workload: ")?.strip_suffix(" ticks")?.parse::<u64>().ok());
+    ticks.map(|ticks| ticks * TICK_NS / INSTRUCTION_NS).ok_or(said)
 }
 
 /// Has a board do everything once, the deepest calls it has among them, and asks it then. Files of 3 KiB are the largest.

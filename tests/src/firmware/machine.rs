@@ -20,6 +20,9 @@ pub const QEMU: &str = "qemu-system-arm";
 /// The guest's address in QEMU's user-mode network, as its DHCP gives it.
 pub const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 
+/// Nanoseconds of the guest's time that an instruction takes if they are counted.
+pub const INSTRUCTION_NS: u64 = 128;
+
 /// Seconds of processor time that an emulator may use: one that nobody ends does not run for ever.
 const CPU_SECONDS: u32 = 600;
 /// How often other ports are tried if one was taken by somebody else after it was found free.
@@ -55,6 +58,8 @@ pub struct Setup {
     pub ports: Vec<u16>,
     /// Further words of its settings.
     pub settings: String,
+    /// Each instruction takes [`INSTRUCTION_NS`] of the guest's time: what it does with itself is the same each time.
+    pub counted: bool,
 }
 
 impl Setup {
@@ -71,6 +76,7 @@ impl Setup {
             card: None,
             ports: free_ports(1 + board.data_connections()),
             settings: String::new(),
+            counted: false,
         }
     }
 
@@ -113,6 +119,9 @@ impl Setup {
         loader.push(escaped(settings));
         loader.push(format!(",addr={:#x},force-raw=on", self.board.settings()));
         command.arg("-device").arg(loader);
+        if self.counted {
+            command.args(["-icount", &format!("shift={}", INSTRUCTION_NS.trailing_zeros())]);
+        }
         if let Some(card) = &self.card {
             let mut drive = OsString::from("if=sd,format=raw,file=");
             drive.push(escaped(card));
