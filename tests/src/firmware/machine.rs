@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::Board;
 use crate::programs::{Running, Signal};
-use crate::wire::Wire;
+use crate::wire::{Wire, read_to_end};
 
 /// The emulator.
 pub const QEMU: &str = "qemu-system-arm";
@@ -34,6 +34,15 @@ pub fn has_qemu() -> bool {
     Command::new(QEMU).arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
+/// The network that the guest is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// QEMU's own, with ports of this machine that lead into it. Needs no privilege.
+    User,
+    /// The one behind this TAP interface.
+    Tap(&'static str),
+}
+
 /// How the guest gets its address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Address {
@@ -50,6 +59,8 @@ pub struct Setup {
     pub board: Board,
     /// Its image.
     pub image: PathBuf,
+    /// Its network.
+    pub network: Network,
     /// How it gets its address.
     pub address: Address,
     /// The file that is its SD card.
@@ -72,6 +83,7 @@ impl Setup {
         Self {
             board,
             image: image.to_owned(),
+            network: Network::User,
             address: Address::Static,
             card: None,
             ports: free_ports(1 + board.data_connections()),
@@ -109,9 +121,13 @@ impl Setup {
         command.args(["-c", &format!("ulimit -t {CPU_SECONDS}; exec \"$@\""), "sh", QEMU]);
         command.args(["-machine", self.board.machine(), "-display", "none", "-monitor", "none", "-serial", "stdio"]);
         command.arg("-kernel").arg(&self.image);
-        // restrict: the guest reaches nothing but who comes in by the ports.
-        let mut network = format!("user,model={},restrict=on", self.board.interface());
-        for port in &self.ports {
+        let mut network = match self.network {
+            // restrict: the guest reaches nothing but who comes in by the ports.
+            Network::User => String::from("user,restrict=on"),
+            Network::Tap(name) => format!("tap,ifname={name},script=no,downscript=no"),
+        };
+        _ = write!(network, ",model={}", self.board.interface());
+        for port in self.ports.iter().filter(|_| self.network == Network::User) {
             _ = write!(network, ",hostfwd=tcp:127.0.0.1:{port}-{GUEST}:{port}");
         }
         command.args(["-nic", &network]);
@@ -152,6 +168,7 @@ pub fn free_ports(count: usize) -> Vec<u16> {
 pub struct Machine {
     /// The emulator; its standard output is the guest's console.
     pub running: Running,
+    address: Ipv4Addr,
     ports: Vec<u16>,
     _settings: TempDir,
 }
@@ -165,7 +182,8 @@ impl Machine {
     #[must_use]
     pub fn start(setup: &Setup) -> Self {
         let machine = Self::switch_on(setup);
-        machine.running.hear("\nip ", 0);
+        let address = machine.running.hear("\nip ", 0);
+        machine.running.hear("\n", address);
         machine
     }
 
@@ -182,19 +200,20 @@ impl Machine {
         for _ in 0..TRIES {
             fs::write(&file, setup.settings_text()).expect("settings");
             let mut command = setup.command(&file);
-            let mut running = Running::start(command.stdin(Stdio::piped()).env("LC_ALL", "C"));
+            let running = Running::start(command.stdin(Stdio::piped()).env("LC_ALL", "C"));
             // It says something at once if it can't run; and the guest does if it can.
             if running.first_line().is_some() {
-                return Self { running, ports: setup.ports, _settings: directory };
+                let address = if setup.network == Network::User { Ipv4Addr::LOCALHOST } else { GUEST };
+                return Self { running, address, ports: setup.ports, _settings: directory };
             }
-            assert!(running.has_ended() || running.err().contains("hostfwd"), "{}", running.err());
-            assert!(running.err().contains("host forwarding"), "{command:?}: {}", running.err());
+            let ran = running.wait();
+            assert!(ran.err.contains("host forwarding"), "{command:?}: {ran:?}");
             setup.ports = free_ports(setup.ports.len());
         }
         panic!("no free ports");
     }
 
-    /// The port of control connections, on this machine.
+    /// The port of control connections.
     ///
     /// # Panics
     /// Never: there is one.
@@ -203,16 +222,54 @@ impl Machine {
         *self.ports.first().expect("a port")
     }
 
-    /// Where the server is, on this machine.
+    /// Where the server is found.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port()).into()
+        (self.address, self.port()).into()
     }
 
     /// A control connection.
     #[must_use]
     pub fn connect(&self) -> Wire {
         Wire::connect(self.addr())
+    }
+
+    /// Puts a file into the store, over a connection of its own that has ended when this returns.
+    ///
+    /// # Panics
+    /// If that fails.
+    #[track_caller]
+    pub fn put(&self, name: &str, content: &[u8]) {
+        let mut wire = self.connect();
+        let reply = wire.write(name, content);
+        assert!(reply.starts_with("ok "), "{name}: {reply}");
+        end(wire);
+    }
+
+    /// A file's content; `None` if there is no such file.
+    #[must_use]
+    pub fn content(&self, name: &str) -> Option<Vec<u8>> {
+        let mut wire = self.connect();
+        let content = wire.read(name).ok();
+        end(wire);
+        content
+    }
+
+    /// The names in the store, sorted.
+    ///
+    /// # Panics
+    /// If it can't be listed.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let mut wire = self.connect();
+        assert_eq!(wire.ask("list"), "ok");
+        let (lines, _) = wire.hear_body();
+        end(wire);
+        let lines = String::from_utf8(lines).expect("text");
+        let names = lines.lines().filter_map(|line| line.splitn(4, ' ').nth(3));
+        let mut names: Vec<_> = names.map(ToOwned::to_owned).collect();
+        names.sort();
+        names
     }
 
     /// Switches it off as a power cut does.
@@ -237,6 +294,12 @@ impl Machine {
         let text = self.running.out()[from..end].to_owned();
         Status::parse(&text).unwrap_or_else(|| panic!("no status: {text:?}"))
     }
+}
+
+/// Quits and waits for the server's end: its session is free then.
+fn end(mut wire: Wire) {
+    wire.say("quit");
+    _ = read_to_end(&mut wire.stream);
 }
 
 /// What the image says of itself.

@@ -1,0 +1,134 @@
+//! Addresses, settings, networks.
+
+use core::time::Duration;
+use std::env;
+use std::fs;
+use std::process::Command;
+use std::thread;
+use std::time::Instant;
+
+use skiff_tests::firmware::Board;
+use skiff_tests::firmware::machine::{Address, Machine, Network};
+use skiff_tests::programs::skip;
+use skiff_tests::vector::{Cut, Pacing, load_all};
+use skiff_tests::wire::End;
+
+use super::protocol::check;
+use super::{BOARDS, content, server, start};
+
+#[test]
+fn an_address_comes_by_dhcp() {
+    for board in BOARDS {
+        let Some(mut setup) = server("an_address_comes_by_dhcp", board) else { return };
+        setup.address = Address::Dhcp;
+        let machine = Machine::start(&setup);
+        assert!(machine.running.out().contains("ip 10.0.2.15/24"), "{}", machine.running.out());
+        let hello = machine.connect().ask("get /skiff/1");
+        assert!(hello.starts_with(&format!("skiff/1 server=skiff-{}/", board.machine())), "{hello}");
+    }
+}
+
+#[test]
+fn settings_are_followed_and_what_makes_no_sense_is_named() {
+    let Some(mut setup) = server("settings_are_followed_and_what_makes_no_sense_is_named", Board::Lm3s6965) else {
+        return;
+    };
+    setup.settings = "mac=02:00:00:00:be:ef ip=1.2.3 mac=1:2:3 port=70000 colour=red gateway=".into();
+    let machine = Machine::start(&setup);
+    let said = machine.running.out();
+    for word in ["ip=1.2.3", "mac=1:2:3", "port=70000", "colour=red", "gateway="] {
+        assert!(said.contains(&format!("settings: {word}?")), "{word}: {said}");
+    }
+    assert!(said.contains(&format!("mac 02:00:00:00:be:ef, port {}", setup.ports[0])), "{said}");
+    assert_eq!(machine.connect().ask("ping"), "ok");
+}
+
+#[test]
+fn an_idle_board_lets_the_processor_sleep() {
+    for board in BOARDS {
+        let Some(machine) = start("an_idle_board_lets_the_processor_sleep", board) else { return };
+        // An idle session is no reason to stay awake either.
+        let mut wire = machine.connect();
+        assert_eq!(wire.ask("ping"), "ok");
+        let before = (processor_time(&machine), Instant::now());
+        thread::sleep(Duration::from_secs(1));
+        let used = processor_time(&machine) - before.0;
+        let share = used.as_secs_f64() / before.1.elapsed().as_secs_f64();
+        println!("{board:?}: {:.1}% of a processor", share * 100.0);
+        assert!(share < 0.5, "{share}");
+        assert_eq!(wire.ask("ping"), "ok");
+    }
+}
+
+/// What the emulator has used of a processor.
+fn processor_time(machine: &Machine) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", machine.running.pid())).unwrap();
+    // Behind the name, which may hold anything: the 12th and 13th are ticks of 10 ms.
+    let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(10 * ticks)
+}
+
+/// Runs one test of this file again in a network namespace of its own; false where that is not possible.
+fn in_namespace(test: &str) -> bool {
+    const INSIDE: &str = "SKIFF_FIRMWARE_NAMESPACE";
+    if env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let unshare = || {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--net"]);
+        command
+    };
+    let probe = unshare().args(["ip", "tuntap", "add", "tap9", "mode", "tap"]).output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        skip(test, "no network namespace with a TAP interface here");
+        return false;
+    }
+    let mut command = unshare();
+    command.arg(env::current_exe().unwrap()).args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
+    let output = command.output().unwrap();
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    false
+}
+
+fn ip(words: &str) {
+    let output = Command::new("ip").args(words.split(' ')).output().unwrap();
+    assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_board_on_a_tap_serves_who_is_on_the_same_network() {
+    const TEST: &str = "network::a_board_on_a_tap_serves_who_is_on_the_same_network";
+    // Built outside: there is no way to anywhere inside.
+    let setups = BOARDS.map(|board| server(TEST, board));
+    if setups.iter().any(Option::is_none) || !in_namespace(TEST) {
+        return;
+    }
+    for mut setup in setups.into_iter().flatten() {
+        ip("tuntap add tap0 mode tap");
+        ip("addr add 10.0.2.2/24 dev tap0");
+        ip("link set tap0 up");
+        setup.network = Network::Tap("tap0");
+        {
+            let machine = Machine::start(&setup);
+            let mut wire = machine.connect();
+            let bytes = content(6000, 3);
+            for _ in 0..20 {
+                assert!(wire.write("f", &bytes).starts_with("ok 6000 "));
+                assert!(wire.read("f").unwrap() == bytes);
+            }
+            wire.say("quit");
+            assert_eq!(wire.hear_end(), (Vec::new(), End::Closed));
+            for vector in load_all().unwrap() {
+                check(&machine, &vector, Pacing::Lines, Cut::Whole);
+            }
+            // A port where nobody listens is refused at once: no emulator answers for the guest here.
+            let closed = core::net::SocketAddr::new(machine.addr().ip(), setup.ports[1]);
+            let refused = std::net::TcpStream::connect_timeout(&closed, Duration::from_secs(5)).unwrap_err();
+            assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+        }
+        ip("link del tap0");
+    }
+}
