@@ -84,11 +84,14 @@ impl Board {
 pub struct Image<'a> {
     /// The board.
     pub board: Board,
-    /// The program.
+    /// The program, of the package of the same name or of `skiff-firmware`.
     pub program: &'a str,
     /// Its features, separated by spaces, without that of the board.
     pub features: &'a str,
 }
+
+/// The example for embassy.
+pub const EMBASSY: Image<'static> = Image { board: Board::Lm3s6965, program: "skiff-embassy", features: "" };
 
 /// What every image has that is said to have everything.
 pub const FEATURES: &str = "classic dhcp";
@@ -150,13 +153,18 @@ pub fn build(image: &Image<'_>, fetch: Fetch) -> Result<PathBuf, BuildError> {
     let lock = File::create(images.join(".lock")).expect("a file");
     lock.lock().expect("a lock");
 
-    let features = format!("board-{} {}", image.board.name(), image.features);
+    let (package, features) = if image.program == EMBASSY.program {
+        // It chooses its board itself.
+        (EMBASSY.program, String::new())
+    } else {
+        ("skiff-firmware", format!("board-{} {}", image.board.name(), image.features))
+    };
     let mut script = Command::new(root().join("scripts/bare-metal.sh"));
     if fetch == Fetch::Nothing {
         script.arg("--installed");
     }
     script.args(["--release", "--locked", "--quiet", "--no-default-features"]);
-    script.args(["--features", &features, "--bin", image.program, "--manifest-path"]);
+    script.args(["--package", package, "--features", &features, "--bin", image.program, "--manifest-path"]);
     script.arg(root().join("firmware/Cargo.toml")).arg("--target-dir").arg(&target);
     // What cargo has set for the program that runs here is not meant for that one's compiler.
     script.env_remove("LD_LIBRARY_PATH").env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", short_paths());

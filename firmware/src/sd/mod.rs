@@ -26,6 +26,8 @@ use wire::{Command, crc16};
 
 /// Bytes of a block.
 pub const BLOCK: usize = 512;
+/// The same, in the card's words.
+const BLOCK_LEN: u32 = 512;
 
 /// The bus's clock in hertz while a card is set up, at most, and later.
 pub const SLOW: u32 = 400_000;
@@ -164,7 +166,7 @@ impl<B: SpiBus, P: OutputPin, D: DelayNs> SdCard<B, P, D> {
     }
 
     fn address(&self, number: u32) -> Result<u32, SdError> {
-        let address = if self.by_byte { number.checked_mul(BLOCK as u32) } else { Some(number) };
+        let address = if self.by_byte { number.checked_mul(BLOCK_LEN) } else { Some(number) };
         address.filter(|_| number < self.blocks).ok_or(SdError::Range)
     }
 
@@ -206,7 +208,7 @@ impl<B: SpiBus, P: OutputPin, D: DelayNs> SdCard<B, P, D> {
             self.by_byte = self.word()? & wire::HIGH_CAPACITY == 0;
         }
         if self.by_byte {
-            self.accepted(Command::SetBlockLen, BLOCK as u32)?;
+            self.accepted(Command::SetBlockLen, BLOCK_LEN)?;
         }
         self.accepted(Command::SendCsd, 0)?;
         let mut csd = [0; 16];

@@ -1,8 +1,8 @@
 //! A board under QEMU, behind ports of this machine: user-mode networking, no privilege.
 
+use core::fmt::Write as _;
 use core::net::{Ipv4Addr, SocketAddr};
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -65,8 +65,10 @@ pub struct Setup {
     pub address: Address,
     /// The file that is its SD card.
     pub card: Option<PathBuf>,
-    /// Ports of this machine, and of the guest: the control connection's, then those of classic data connections.
+    /// Ports of this machine: the control connection's, then those of classic data connections.
     pub ports: Vec<u16>,
+    /// Those of the guest, if they are not the same.
+    pub guest_ports: Option<Vec<u16>>,
     /// Further words of its settings.
     pub settings: String,
     /// Each instruction takes [`INSTRUCTION_NS`] of the guest's time: what it does with itself is the same each time.
@@ -87,6 +89,7 @@ impl Setup {
             address: Address::Static,
             card: None,
             ports: free_ports(1 + board.data_connections()),
+            guest_ports: None,
             settings: String::new(),
             counted: false,
         }
@@ -127,8 +130,9 @@ impl Setup {
             Network::Tap(name) => format!("tap,ifname={name},script=no,downscript=no"),
         };
         _ = write!(network, ",model={}", self.board.interface());
-        for port in self.ports.iter().filter(|_| self.network == Network::User) {
-            _ = write!(network, ",hostfwd=tcp:127.0.0.1:{port}-{GUEST}:{port}");
+        let guest_ports = self.guest_ports.as_ref().unwrap_or(&self.ports);
+        for (port, guest) in self.ports.iter().zip(guest_ports).filter(|_| self.network == Network::User) {
+            _ = write!(network, ",hostfwd=tcp:127.0.0.1:{port}-{GUEST}:{guest}");
         }
         command.args(["-nic", &network]);
         let mut loader = OsString::from("loader,file=");

@@ -1,20 +1,18 @@
 //! Addresses, settings, networks.
 
 use core::time::Duration;
-use std::env;
 use std::fs;
-use std::process::Command;
 use std::thread;
 use std::time::Instant;
 
-use skiff_tests::firmware::Board;
-use skiff_tests::firmware::machine::{Address, Machine, Network};
-use skiff_tests::programs::skip;
+use skiff_tests::firmware::machine::{Address, Machine, Network, Setup};
+use skiff_tests::firmware::{Board, EMBASSY};
+use skiff_tests::namespace::{inside, ip};
 use skiff_tests::vector::{Cut, Pacing, load_all};
 use skiff_tests::wire::End;
 
 use super::protocol::check;
-use super::{BOARDS, content, server, start};
+use super::{BOARDS, content, image, server, start};
 
 #[test]
 fn an_address_comes_by_dhcp() {
@@ -60,6 +58,31 @@ fn an_idle_board_lets_the_processor_sleep() {
     }
 }
 
+#[test]
+fn the_example_for_embassy_serves_one_session_after_the_other() {
+    let Some(path) = image("the_example_for_embassy_serves_one_session_after_the_other", &EMBASSY) else { return };
+    let mut setup = Setup::new(EMBASSY.board, &path);
+    // It has no settings: its port is fixed, and so is its way to an address.
+    setup.guest_ports = Some(vec![50_000]);
+    setup.ports.truncate(1);
+    let machine = Machine::start(&setup);
+    let bytes = content(5000, 9);
+    for round in 0..3 {
+        // The one before may still be ending.
+        let mut wire = machine.connect();
+        while !wire.try_ask("ping") {
+            wire = machine.connect();
+        }
+        _ = wire.hear_bytes(11);
+        assert!(wire.ask("get /skiff/1").starts_with("skiff/1 server=skiff-embassy/"));
+        assert!(wire.write("f", &bytes).starts_with("ok 5000 "), "{round}");
+        assert!(wire.read("f").unwrap() == bytes);
+        wire.send_bytes(b"nonsense!!");
+        assert!(wire.hear_text().starts_with("error bad-length"));
+        assert_eq!(wire.hear_end(), (Vec::new(), End::Closed));
+    }
+}
+
 /// What the emulator has used of a processor.
 fn processor_time(machine: &Machine) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{}/stat", machine.running.pid())).unwrap();
@@ -69,41 +92,12 @@ fn processor_time(machine: &Machine) -> Duration {
     Duration::from_millis(10 * ticks)
 }
 
-/// Runs one test of this file again in a network namespace of its own; false where that is not possible.
-fn in_namespace(test: &str) -> bool {
-    const INSIDE: &str = "SKIFF_FIRMWARE_NAMESPACE";
-    if env::var_os(INSIDE).is_some() {
-        return true;
-    }
-    let unshare = || {
-        let mut command = Command::new("unshare");
-        command.args(["--user", "--map-root-user", "--net"]);
-        command
-    };
-    let probe = unshare().args(["ip", "tuntap", "add", "tap9", "mode", "tap"]).output();
-    if !probe.is_ok_and(|output| output.status.success()) {
-        skip(test, "no network namespace with a TAP interface here");
-        return false;
-    }
-    let mut command = unshare();
-    command.arg(env::current_exe().unwrap()).args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
-    let output = command.output().unwrap();
-    print!("{}", String::from_utf8_lossy(&output.stdout));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    false
-}
-
-fn ip(words: &str) {
-    let output = Command::new("ip").args(words.split(' ')).output().unwrap();
-    assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
 #[test]
 fn a_board_on_a_tap_serves_who_is_on_the_same_network() {
-    const TEST: &str = "network::a_board_on_a_tap_serves_who_is_on_the_same_network";
+    const TEST: &str = "a_board_on_a_tap_serves_who_is_on_the_same_network";
     // Built outside: there is no way to anywhere inside.
     let setups = BOARDS.map(|board| server(TEST, board));
-    if setups.iter().any(Option::is_none) || !in_namespace(TEST) {
+    if setups.iter().any(Option::is_none) || !inside(module_path!(), TEST) {
         return;
     }
     for mut setup in setups.into_iter().flatten() {
@@ -119,6 +113,7 @@ fn a_board_on_a_tap_serves_who_is_on_the_same_network() {
                 assert!(wire.write("f", &bytes).starts_with("ok 6000 "));
                 assert!(wire.read("f").unwrap() == bytes);
             }
+            assert_eq!(wire.ask("remove f"), "ok");
             wire.say("quit");
             assert_eq!(wire.hear_end(), (Vec::new(), End::Closed));
             for vector in load_all().unwrap() {
