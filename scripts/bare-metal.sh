@@ -1,13 +1,13 @@
 #!/bin/sh
 # Builds packages for a target without an operating system.
 #
-# usage: scripts/bare-metal.sh [--installed] [--clippy] [--target TRIPLE] CARGO-ARGUMENTS...
+# usage: scripts/bare-metal.sh [--installed] [--cargo COMMAND] [--target TRIPLE] CARGO-ARGUMENTS...
 #
 #   scripts/bare-metal.sh -p skiff-proto --no-default-features
 #   scripts/bare-metal.sh --target riscv32imac-unknown-none-elf -p skiff-proto --no-default-features
 #
-# --clippy checks instead of building. TRIPLE is thumbv7m-none-eabi unless given. The target's `core` comes from the
-# first of these that works:
+# COMMAND is build unless given (clippy, doc), TRIPLE thumbv7m-none-eabi. The target's `core` comes from the first of
+# these that works:
 #
 #   1. the active toolchain, if the target is installed for it;
 #   2. `rustup target add`, unless SKIFF_RUST_LIBRARY is set;
@@ -164,7 +164,11 @@ command=build
 while [ $# -gt 0 ]; do
     case $1 in
     --installed) installed=yes ;;
-    --clippy) command=clippy ;;
+    --cargo)
+        [ $# -ge 2 ] || break
+        command=$2
+        shift
+        ;;
     --target)
         [ $# -ge 2 ] || break
         target=$2

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`board`] | the board that the features name: clock, pins, what is where |
 //! | [`mac`] | network interfaces, and [`Ethernet`](mac::Ethernet), which makes a smoltcp device of each |
-//! | [`uart`], [`log`] | serial ports, and the log that goes out there |
+//! | [`uart`], [`log!`] | serial ports, and the log that goes out there |
 //! | [`sd`], [`spi`], [`gpio`] | an SD card, the bus it is on, the pin that selects it |
 //! | [`clock`], [`idle`] | milliseconds, and sleeping until something happens |
 //! | [`watchdog`], `panic` | starting again when something went wrong |
