@@ -10,11 +10,16 @@
 //!   [`Sim::power_on`];
 //! - [`Sim::watch`]: at each operation the watcher gets copies of the medium as a cut at this very moment would leave it,
 //!   while the original goes on. One run of a workload then shows every moment at which power could have gone.
+//!
+//! [`rig`] has stores on small media, [`world`] the model that they are compared with.
 
 mod card;
 mod nor;
+pub mod rig;
 mod rng;
 mod sim;
+pub mod workload;
+pub mod world;
 
 pub use card::CardModel;
 pub use nor::NorModel;
