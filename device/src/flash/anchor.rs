@@ -2,6 +2,7 @@
 
 use skiff_proto::Refusal;
 
+use super::journal::Journal;
 use super::layout::{ANCHOR, ANCHORS, Anchor, Layout};
 use super::{Flash, FlashError, FlashStore};
 
@@ -44,21 +45,13 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
 
     /// Says where the journal begins now. `fresh`: nobody knows whether the place behind the last anchor is good.
     pub(super) fn anchor(&mut self, fresh: bool) -> Result<(), Refusal> {
-        let journal = self.journal;
-        let anchor = Anchor {
-            volume: self.volume,
-            seq: 0,
-            tail: journal.tail,
-            tail_seq: journal.tail_seq,
-            // A head without a record does not count.
-            head_seq: journal.seq - u32::from(journal.offset == self.layout.first_record()),
-        };
+        let Journal { tail, epoch, seq, .. } = self.journal;
         if fresh {
             // The place may have been tried, and an anchor that is there, and could not be read, may have its number.
             self.anchors.offset += self.layout.anchor_step();
             self.anchors.seq += 1;
         }
-        self.write_anchor(anchor)
+        self.write_anchor(Anchor { volume: self.volume, seq: 0, tail, epoch, head_seq: seq })
     }
 
     /// Writes an anchor behind the last one; the other block takes over when this one is full.

@@ -1,28 +1,32 @@
-//! The journal: records in a ring of blocks, the newest at its head, the oldest at its tail.
+//! The journal: records in a chain of blocks, from the tail, where an anchor says it begins, to the head.
 //!
 //! | the journal is | what it needs | left by |
 //! |---|---|---|
-//! | sealed: after a start or a failure, nobody knows whether the place behind the last record is good | a new head, in which the last record stands again | the first change |
+//! | sealed: after a start or a failure, nobody knows whether the place behind the last record is good | an anchor and a new head, in which the last record stands again | the first change |
 //! | open | | a failed program |
-//! | dead: a flush failed, and nobody knows what is durable | to be mounted again | |
+//! | dead: a flush failed, or writing the journal anew, and nobody knows what counts | to be mounted again | |
 //!
-//! The tail is cleaned when the journal has more blocks than it may have: what still counts is copied to the head, an anchor
-//! says where the tail is now, and then the block is free. A record that ends a version needs no copy: all records of that
-//! version are older, so they have gone before it or go with it.
+//! When the journal has as many blocks as it may have, a new one is begun behind it: the records that count are copied, an
+//! anchor says that the journal begins there, and the old blocks are free. Before the anchor is written the copies do not
+//! count, and their blocks are begun again after a cut, so cuts that follow each other use nothing up.
 
 use skiff_proto::{ErrorCode, Refusal};
 
-use super::layout::{HEAD, Head, Kind, RECORD, Record};
+use super::layout::{HEAD, Head, RECORD, Record};
 use super::{Flash, FlashError, FlashStore};
 
 /// What is known of the journal.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Journal {
     pub(super) tail: u32,
-    pub(super) tail_seq: u32,
+    /// The number of the tail, which all blocks have.
+    pub(super) epoch: u32,
     pub(super) head: u32,
-    /// Of the head.
+    /// The number of the head, and its sum.
     pub(super) seq: u32,
+    pub(super) owner: u32,
+    /// No block has a number between that and this one.
+    pub(super) used: u32,
     /// The block that comes after the head.
     pub(super) next: u32,
     /// Where the next record goes.
@@ -72,17 +76,18 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         Ok(Head::decode(&bytes, self.volume))
     }
 
-    /// Reads what stands at `offset` of a journal block into `page`; `None` if it is no record of block `seq`.
+    /// Reads what stands at `offset` of a journal block into `page`; `None` if it is no record of that block, whose sum is
+    /// `owner`.
     pub(super) fn read_record(
         &mut self,
         block: u32,
         offset: u32,
-        seq: u32,
+        owner: u32,
     ) -> Result<Option<(Record, usize)>, FlashError> {
         let n = self.layout.longest.min(self.layout.block - offset) as usize;
         self.flash.read(block, offset, &mut self.page[..n])?;
         let found = Record::decode(&self.page[..n], self.volume);
-        Ok(found.filter(|(_, _, found)| *found == seq).map(|(record, len, _)| (record, len)))
+        Ok(found.filter(|(_, _, found)| *found == owner).map(|(record, len, _)| (record, len)))
     }
 
     /// Reads the record at `place` into `page`: the record, and its length.
@@ -122,23 +127,26 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
     /// Makes sure that a record of `len` bytes can be written.
     fn make_way(&mut self, len: usize) -> Result<(), Refusal> {
         self.heal()?;
-        // Cleaning ends (see `Layout::journal_rest`); a bound costs nothing.
-        for _ in 0..self.layout.blocks {
-            if self.has_room(len) {
-                return Ok(());
-            }
-            self.new_head(self.journal.offset)?;
-            self.clean()?;
+        if !self.has_room(len) && self.is_long() {
+            self.rewrite()?;
         }
-        Err(ErrorCode::Io.into())
+        if !self.has_room(len) {
+            self.new_head(self.journal.offset, self.journal.epoch)?;
+        }
+        Ok(())
     }
 
     fn has_room(&self, len: usize) -> bool {
         self.journal.offset as usize + self.layout.padded(len) <= self.layout.block as usize
     }
 
-    /// Opens the journal. Before that nothing may be erased: a record of before, which could not be read, may count
-    /// again the next time, and only the new head says that it does not.
+    /// It has as many blocks as it may have.
+    fn is_long(&self) -> bool {
+        self.journal.blocks >= self.layout.journal_most(self.records())
+    }
+
+    /// Opens the journal. Before that nothing is erased that could be read at the start, or be found another time: an
+    /// anchor, or a record, that could not be read may be there the next time, and one that could be read may not.
     pub(super) fn heal(&mut self) -> Result<(), Refusal> {
         if self.journal.dead {
             return Err(ErrorCode::Io.into());
@@ -146,60 +154,114 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         if !self.journal.sealed {
             return Ok(());
         }
+        self.anchor(true)?;
+        if self.is_long() {
+            return self.rewrite();
+        }
         let last = self.journal.last;
         if let Some(place) = last.filter(|&place| self.kept.place != Some(place)) {
             let (_, len) = self.load(place)?;
             self.kept.keep(place, len, self.page);
         }
         let in_head = last.map(|place| self.layout.block_at(place)).filter(|&(block, _)| block == self.journal.head);
-        self.new_head(in_head.map_or(self.journal.offset, |(_, offset)| offset))?;
-        let Some(last) = last else {
-            let len = Record::NOTHING.encode(&[], self.page);
-            self.write(len)?;
-            return self.unseal();
+        self.new_head(in_head.map_or(self.journal.offset, |(_, offset)| offset), self.journal.epoch)?;
+        let len = if last.is_some() {
+            self.kept.show(self.page);
+            self.kept.len
+        } else {
+            Record::NOTHING.encode(&[], self.page)
         };
-        let len = self.kept.len;
-        self.kept.show(self.page);
         let place = self.write(len)?;
-        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.id != 0 && entry.place == last) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.id != 0 && Some(entry.place) == last) {
             entry.place = place;
         }
-        self.unseal()
-    }
-
-    fn unseal(&mut self) -> Result<(), Refusal> {
         self.flush()?;
-        self.anchor(true)?;
         self.kept.place = None;
         self.journal.sealed = false;
-        self.clean()
+        Ok(())
     }
 
     /// Begins the next block of the journal. The records of the one before count up to `end`.
-    pub(super) fn new_head(&mut self, end: u32) -> Result<(), Refusal> {
+    fn new_head(&mut self, end: u32, epoch: u32) -> Result<(), Refusal> {
         let block = self.journal.next;
         let next = self.map.take_next().ok_or(ErrorCode::NoSpace)?;
-        let seq = self.journal.seq + 1;
-        let head = Head { seq, next, end, ids: self.ids }.encode(self.volume);
+        let seq = self.journal.used + 1;
+        // The first one has its own number.
+        let epoch = if epoch == 0 { seq } else { epoch };
+        let mut head = Head { seq, epoch, next, end, ids: self.ids, sum: 0 };
+        let bytes = head.encode(self.volume);
+        // On a card, sectors become durable in any order. What the new head says of the old one has to be there before it;
+        // and it has to be there before its records: whoever begins it again has to see its number, to take another one.
+        self.flush()?;
+        self.journal.used = seq;
         let len = self.layout.padded(HEAD);
         self.page[..len].fill(0xff);
-        self.page[..HEAD].copy_from_slice(&head);
+        self.page[..HEAD].copy_from_slice(&bytes);
         let begun = self.flash.erase(block).and_then(|()| self.flash.program(block, 0, &self.page[..len]));
         if begun.is_err() {
             self.map.give(next);
             self.journal.sealed = true;
         }
         begun?;
+        self.flush()?;
         let offset = self.layout.first_record();
         let blocks = self.journal.blocks + 1;
-        self.journal = Journal { head: block, seq, next, offset, blocks, ..self.journal };
+        self.journal = Journal { head: block, seq, owner: head.sum, next, offset, blocks, ..self.journal };
+        Ok(())
+    }
+
+    /// Writes the journal anew, behind the old one.
+    fn rewrite(&mut self) -> Result<(), Refusal> {
+        let old = self.journal;
+        let rewritten = self.copy_records();
+        // Which of the two counts is found out when the medium is mounted.
+        self.journal.dead |= rewritten.is_err();
+        rewritten?;
+        let mut block = old.tail;
+        for _ in 0..old.blocks {
+            let head = self.read_head(block);
+            self.map.give(block);
+            // The rest is given back when the medium is mounted again.
+            let Ok(Some(head)) = head else { break };
+            block = head.next;
+        }
+        Ok(())
+    }
+
+    fn copy_records(&mut self) -> Result<(), Refusal> {
+        self.new_head(self.journal.offset, 0)?;
+        let (tail, epoch) = (self.journal.head, self.journal.seq);
+        let mut blocks = 1;
+        if self.listed() == 0 {
+            let len = Record::NOTHING.encode(&[], self.page);
+            self.write(len)?;
+        }
+        for at in 0..self.entries.len() {
+            if self.entries[at].id == 0 {
+                continue;
+            }
+            let place = self.entries[at].place;
+            let (_, len) = self.load(place)?;
+            if !self.has_room(len) {
+                self.new_head(self.journal.offset, epoch)?;
+                blocks += 1;
+                self.load(place)?;
+            }
+            self.entries[at].place = self.write(len)?;
+        }
+        self.flush()?;
+        (self.journal.tail, self.journal.epoch) = (tail, epoch);
+        self.anchor(false)?;
+        self.kept.place = None;
+        self.journal.blocks = blocks;
+        self.journal.sealed = false;
         Ok(())
     }
 
     /// Writes the record that stands in `page`; says where.
     fn write(&mut self, len: usize) -> Result<u32, Refusal> {
         let Self { journal, layout, page, .. } = self;
-        Record::seal(&mut page[..len], self.volume, journal.seq);
+        Record::seal(&mut page[..len], self.volume, journal.owner);
         let padded = layout.padded(len);
         page[len..padded].fill(0xff);
         let written = self.flash.program(journal.head, journal.offset, &page[..padded]);
@@ -220,50 +282,9 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         Ok(flushed?)
     }
 
-    /// Gives blocks of the journal back as long as it has more than it may have.
+    /// Gives blocks back that the journal has and may no longer have.
     pub(super) fn clean(&mut self) -> Result<(), Refusal> {
-        if self.journal.sealed || self.journal.dead {
-            // Whoever opens it cleans it.
-            return Ok(());
-        }
-        for _ in 0..self.layout.blocks {
-            if self.journal.blocks <= self.layout.journal_rest(self.records()) || self.journal.tail == self.journal.head {
-                return Ok(());
-            }
-            self.clean_tail()?;
-        }
-        Err(ErrorCode::Io.into())
-    }
-
-    fn clean_tail(&mut self) -> Result<(), Refusal> {
-        let (tail, seq) = (self.journal.tail, self.journal.tail_seq);
-        let next = self.read_head(tail)?.ok_or(ErrorCode::Io)?.next;
-        let end = self.read_head(next)?.ok_or(ErrorCode::Io)?.end;
-        let mut offset = self.layout.first_record();
-        while offset < end {
-            let (record, len) = self.read_record(tail, offset, seq)?.ok_or(ErrorCode::Io)?;
-            let place = self.layout.place(tail, offset);
-            let counts = matches!(record.kind, Kind::File | Kind::Stage);
-            let entry = self.entry_of(record.id).filter(|&at| counts && self.entries[at].place == place);
-            if let Some(entry) = entry {
-                if !self.has_room(len) {
-                    self.new_head(self.journal.offset)?;
-                    self.load(place)?;
-                }
-                self.entries[entry].place = self.write(len)?;
-            }
-            offset += u32::try_from(self.layout.padded(len)).unwrap_or(u32::MAX);
-        }
-        self.flush()?;
-        let before = self.journal;
-        (self.journal.tail, self.journal.tail_seq) = (next, seq + 1);
-        if let Err(refusal) = self.anchor(false) {
-            (self.journal.tail, self.journal.tail_seq) = (before.tail, before.tail_seq);
-            self.journal.sealed = true;
-            return Err(refusal);
-        }
-        self.journal.blocks -= 1;
-        self.map.give(tail);
-        Ok(())
+        let too_long = self.journal.blocks > self.layout.journal_most(self.records());
+        if too_long && !self.journal.sealed && !self.journal.dead { self.rewrite() } else { Ok(()) }
     }
 }

@@ -1,7 +1,7 @@
 //! What stands where on the medium. docs/FLASH.md describes the same for whoever reads an image without this code.
 //!
-//! Every number is little-endian. Every piece ends or begins with a CRC-32C, begun with what it belongs to (the medium's
-//! number, a journal block's number), so that nothing of before is taken for something of now.
+//! Every number is little-endian. Every piece ends or begins with a CRC-32C, begun with the medium's
+//! number, and a record bears the sum of its journal block, so that nothing of before is taken for something of now.
 
 use skiff_proto::crc::Crc32c;
 
@@ -19,7 +19,7 @@ const HEAD_MAGIC: u32 = u32::from_le_bytes(*b"jrnl");
 /// Bytes of an anchor.
 pub(super) const ANCHOR: usize = 40;
 /// Bytes at the beginning of a journal block.
-pub(super) const HEAD: usize = 24;
+pub(super) const HEAD: usize = 28;
 /// Bytes at the beginning of a data block.
 pub(super) const LINK: usize = 24;
 /// Bytes of a record before the name.
@@ -110,19 +110,22 @@ impl Layout {
         self.block.saturating_sub(self.first_record()) / self.longest
     }
 
-    /// The blocks that the journal may have when it rests, with so many records that count.
-    ///
-    /// Records that count fill `full` blocks. Two more are enough for cleaning to end, since one round moves them into
-    /// `full` blocks and one that is begun; half as many again keep the share that has to be moved at two thirds.
-    pub(super) fn journal_rest(self, records: u32) -> u32 {
-        let full = records.max(1).div_ceil(self.records());
+    /// Blocks full of records that count, with so many of them.
+    fn full(self, records: u32) -> u32 {
+        records.max(1).div_ceil(self.records())
+    }
+
+    /// The blocks that the journal may have, with so many records that count: half as many again as those take, so that
+    /// a record is copied twice at most for each that is written, and two.
+    pub(super) fn journal_most(self, records: u32) -> u32 {
+        let full = self.full(records);
         full + full / 2 + 2
     }
 
-    /// The blocks that are kept for the journal: what it may have, two that cleaning takes before it gives one back, and
-    /// the one that is to come next.
+    /// The blocks that are kept for the journal: as many as it may have, those that it is copied to then, and the one that
+    /// is to come next.
     pub(super) fn journal_room(self, records: u32) -> u32 {
-        self.journal_rest(records) + 3
+        self.journal_most(records) + self.full(records) + 1
     }
 
     /// A position as one number.
@@ -144,10 +147,11 @@ pub(super) struct Anchor {
     pub(super) volume: u32,
     /// Anchors are numbered: the highest counts.
     pub(super) seq: u32,
-    /// The oldest block of the journal; 0 while the medium is being formatted.
+    /// The first block of the journal; 0 while the medium is being formatted.
     pub(super) tail: u32,
-    pub(super) tail_seq: u32,
-    /// The newest block there was, or a later one, is the end of the journal.
+    /// Its number, which all blocks of this journal have.
+    pub(super) epoch: u32,
+    /// The journal has a block with this number, or one that follows it.
     pub(super) head_seq: u32,
 }
 
@@ -161,7 +165,7 @@ impl Anchor {
         put(&mut bytes, 16, layout.block);
         put(&mut bytes, 20, layout.blocks);
         put(&mut bytes, 24, self.tail);
-        put(&mut bytes, 28, self.tail_seq);
+        put(&mut bytes, 28, self.epoch);
         put(&mut bytes, 32, self.head_seq);
         let crc = sum([0, 0], &bytes[..36]);
         put(&mut bytes, 36, crc);
@@ -181,7 +185,7 @@ impl Anchor {
             volume: get(bytes, 4),
             seq: get(bytes, 8),
             tail: get(bytes, 24),
-            tail_seq: get(bytes, 28),
+            epoch: get(bytes, 28),
             head_seq: get(bytes, 32),
         };
         Some((anchor, fits))
@@ -191,33 +195,38 @@ impl Anchor {
 /// The beginning of a journal block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {
-    /// Journal blocks are numbered in their order.
+    /// Journal blocks have ascending numbers.
     pub(super) seq: u32,
+    /// The number of the journal's first block.
+    pub(super) epoch: u32,
     /// The block that is to come after this one.
     pub(super) next: u32,
     /// The records of the block before count up to this offset.
     pub(super) end: u32,
     /// No record of before has this number or a higher one.
     pub(super) ids: u32,
+    /// The checksum of all that, which the block's records bear.
+    pub(super) sum: u32,
 }
 
 impl Head {
-    pub(super) fn encode(self, volume: u32) -> [u8; HEAD] {
+    /// Its bytes; `sum` is found out.
+    pub(super) fn encode(&mut self, volume: u32) -> [u8; HEAD] {
         let mut bytes = [0; HEAD];
-        put(&mut bytes, 0, HEAD_MAGIC);
-        put(&mut bytes, 4, self.seq);
-        put(&mut bytes, 8, self.next);
-        put(&mut bytes, 12, self.end);
-        put(&mut bytes, 16, self.ids);
-        let crc = sum([volume, 0], &bytes[..20]);
-        put(&mut bytes, 20, crc);
+        let fields = [HEAD_MAGIC, self.seq, self.epoch, self.next, self.end, self.ids];
+        for (at, value) in fields.into_iter().enumerate() {
+            put(&mut bytes, at * 4, value);
+        }
+        self.sum = sum([volume, 0], &bytes[..24]);
+        put(&mut bytes, 24, self.sum);
         bytes
     }
 
     /// `None` if these bytes are no beginning of a journal block of this medium.
     pub(super) fn decode(bytes: &[u8; HEAD], volume: u32) -> Option<Self> {
-        let valid = get(bytes, 0) == HEAD_MAGIC && get(bytes, 20) == sum([volume, 0], &bytes[..20]);
-        valid.then(|| Self { seq: get(bytes, 4), next: get(bytes, 8), end: get(bytes, 12), ids: get(bytes, 16) })
+        let [magic, seq, epoch, next, end, ids, found] = [0, 4, 8, 12, 16, 20, 24].map(|at| get(bytes, at));
+        let valid = magic == HEAD_MAGIC && found == sum([volume, 0], &bytes[..24]);
+        valid.then_some(Self { seq, epoch, next, end, ids, sum: found })
     }
 }
 
@@ -312,14 +321,14 @@ impl Record {
         RECORD + name.len()
     }
 
-    /// Makes `bytes` a record of journal block `seq`.
-    pub(super) fn seal(bytes: &mut [u8], volume: u32, seq: u32) {
-        put(bytes, 4, seq);
+    /// Makes `bytes` a record of the journal block with this sum.
+    pub(super) fn seal(bytes: &mut [u8], volume: u32, owner: u32) {
+        put(bytes, 4, owner);
         let crc = sum([volume, 2], &bytes[4..]);
         put(bytes, 0, crc);
     }
 
-    /// The record that `bytes` begin with, its length, and the journal block that it stands in; `None` if they are no
+    /// The record that `bytes` begin with, its length, and the sum of its journal block; `None` if they are no
     /// record of this medium.
     pub(super) fn decode(bytes: &[u8], volume: u32) -> Option<(Self, usize, u32)> {
         let kind = match bytes.get(8)? {

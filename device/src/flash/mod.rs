@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | free | anything | journal, data: it is erased right before its first use |
 //! | an anchor: 0 and 1, in turn | where the journal begins | |
-//! | journal | records, one after the other: this file is there, these bytes are staged, this one is gone | free, when what still counts of it has been copied to the journal's end |
+//! | journal | records, one after the other: this file is there, these bytes are staged, this one is gone | free, when the records that count have been copied to a new journal |
 //! | data | a piece of a file or of a stage, and the way to the piece before | free, when the record that ends its file is durable |
 //!
 //! A commit is one record of the journal: before it is whole, the old file is there, and afterwards the new one. It names the

@@ -138,13 +138,13 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
 
     /// The anchor of a medium that is being formatted.
     fn put_marker(&mut self, volume: u32, place: Anchors) -> Result<Anchor, MountError> {
-        let anchor = Anchor { volume, seq: place.seq, tail: 0, tail_seq: 0, head_seq: 0 };
+        let anchor = Anchor { volume, seq: place.seq, tail: 0, epoch: 0, head_seq: 0 };
         self.put_anchor(anchor, place).map_err(|_| MountError::Medium)?;
         self.anchors = Anchors { offset: place.offset + self.layout.anchor_step(), ..place };
         Ok(anchor)
     }
 
-    const FIRST_MARKER: Anchor = Anchor { volume: 1, seq: 1, tail: 0, tail_seq: 0, head_seq: 0 };
+    const FIRST_MARKER: Anchor = Anchor { volume: 1, seq: 1, tail: 0, epoch: 0, head_seq: 0 };
 
     /// Formatting a blank medium begins with a program, not with an erasure: what an erasure leaves that was cut off is no
     /// longer blank, but what is left of the marker can be told.
@@ -224,28 +224,31 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
 
     /// Writes the first journal block and the anchor that says so.
     fn finish_format(&mut self) -> Result<Anchor, MountError> {
-        let head = Head { seq: 1, next: FIRST + 1, end: 0, ids: 1 }.encode(self.volume);
+        let mut head = Head { seq: 1, epoch: 1, next: FIRST + 1, end: 0, ids: 1, sum: 0 };
+        let bytes = head.encode(self.volume);
         let len = self.layout.padded(HEAD);
         self.page[..len].fill(0xff);
-        self.page[..HEAD].copy_from_slice(&head);
+        self.page[..HEAD].copy_from_slice(&bytes);
         self.flash.erase(FIRST)?;
         self.flash.program(FIRST, 0, &self.page[..len])?;
         let len = Record::NOTHING.encode(&[], self.page);
-        Record::seal(&mut self.page[..len], self.volume, 1);
+        Record::seal(&mut self.page[..len], self.volume, head.sum);
         let padded = self.layout.padded(len);
         self.page[len..padded].fill(0xff);
         self.flash.program(FIRST, self.layout.first_record(), &self.page[..padded])?;
         self.flash.sync()?;
-        self.journal = Journal { tail: FIRST, tail_seq: 1, seq: 1, ..Journal::default() };
+        self.journal = Journal { tail: FIRST, epoch: 1, seq: 1, ..Journal::default() };
         self.anchor(true).map_err(|_| MountError::Medium)?;
-        Ok(Anchor { volume: self.volume, seq: 0, tail: FIRST, tail_seq: 1, head_seq: 1 })
+        Ok(Anchor { volume: self.volume, seq: 0, tail: FIRST, epoch: 1, head_seq: 1 })
     }
 
     /// Reads the journal from its tail to its head.
     fn replay(&mut self, anchor: Anchor) -> Result<(), MountError> {
-        self.journal = Journal { tail: anchor.tail, tail_seq: anchor.tail_seq, ..Journal::default() };
+        let epoch = anchor.epoch;
+        self.journal = Journal { tail: anchor.tail, epoch, ..Journal::default() };
         let mut block = anchor.tail;
-        let mut head = self.read_head(block)?.filter(|head| head.seq == anchor.tail_seq).ok_or(MountError::Damaged)?;
+        let first = self.read_head(block)?.filter(|head| (head.seq, head.epoch) == (epoch, epoch));
+        let mut head = first.ok_or(MountError::Damaged)?;
         loop {
             if !self.map.take(block) {
                 return Err(MountError::Damaged);
@@ -253,10 +256,10 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
             self.journal.blocks += 1;
             self.ids = self.ids.max(head.ids);
             let after = self.follower(head)?;
-            let offset = self.replay_block(block, head.seq, after.map(|after| after.end))?;
+            let offset = self.replay_block(block, head.sum, after.map(|after| after.end))?;
             let Some(after) = after else {
-                (self.journal.head, self.journal.seq, self.journal.next) = (block, head.seq, head.next);
-                self.journal.offset = offset;
+                let Head { seq, sum: owner, next, .. } = head;
+                self.journal = Journal { head: block, seq, owner, next, offset, ..self.journal };
                 break;
             };
             (block, head) = (head.next, after);
@@ -267,18 +270,25 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
         Ok(())
     }
 
-    /// The journal block after this one. One that has no record, nor any block with a record after it, was never there.
+    /// The journal block after this one. Two kinds are there and do not count: those of a journal that was being written
+    /// anew, and those without a record or a block with a record after them.
     fn follower(&mut self, head: Head) -> Result<Option<Head>, FlashError> {
         let mut found = None;
         let mut before = head;
+        let mut counts = true;
+        self.journal.used = head.seq;
         for _ in 0..self.layout.blocks {
-            let Some(after) = self.read_head(before.next)?.filter(|after| after.seq == before.seq + 1) else {
+            let Some(after) = self.read_head(before.next)?.filter(|after| after.seq > before.seq) else {
                 break;
             };
-            found = found.or(Some(after));
-            let first = self.layout.first_record();
-            if self.read_record(before.next, first, after.seq)?.is_some() {
-                return Ok(found);
+            self.journal.used = after.seq;
+            counts &= after.epoch == self.journal.epoch;
+            if counts {
+                found = found.or(Some(after));
+                let first = self.layout.first_record();
+                if self.read_record(before.next, first, after.sum)?.is_some() {
+                    return Ok(found);
+                }
             }
             before = after;
         }
@@ -286,10 +296,10 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
     }
 
     /// Heeds the records of a block up to `end`, or to the last one; says where that is.
-    fn replay_block(&mut self, block: u32, seq: u32, end: Option<u32>) -> Result<u32, MountError> {
+    fn replay_block(&mut self, block: u32, owner: u32, end: Option<u32>) -> Result<u32, MountError> {
         let mut offset = self.layout.first_record();
         while offset < end.unwrap_or(self.layout.block) {
-            let Some((record, len)) = self.read_record(block, offset, seq)? else {
+            let Some((record, len)) = self.read_record(block, offset, owner)? else {
                 break;
             };
             let place = self.layout.place(block, offset);

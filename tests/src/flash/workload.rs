@@ -11,7 +11,7 @@ use skiff_proto::{ErrorCode, Refusal};
 
 use super::Rng;
 use super::rig::{Rig, Settle};
-use super::world::{World, append, finish, n, put};
+use super::world::{World, append, finish, n, put, staged};
 
 /// One thing to do. Names are numbers; content follows from the number of the step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl Player {
         let mut world = self.world.borrow_mut();
         let old = world.stages.insert(name.into(), bytes.to_vec());
         if let Some(old) = old {
-            world.fading.insert(name.into(), old);
+            world.fading.entry(name.into()).or_default().push(old);
         }
         world.floor.remove(name);
         self.whole.insert(name.into(), bytes.to_vec());
@@ -107,7 +107,8 @@ impl Player {
     fn refused(&mut self, name: &str) {
         let mut world = self.world.borrow_mut();
         world.stages.remove(name);
-        if let Some(old) = world.fading.remove(name) {
+        self.whole.remove(name);
+        if let Some(old) = world.fading.get_mut(name).and_then(Vec::pop) {
             self.whole.insert(name.into(), old.clone());
             world.stages.insert(name.into(), old);
         }
@@ -337,19 +338,27 @@ impl Player {
         world.next = None;
         // The write that came later may not have begun, and what was staged may be gone.
         world.floor.clear();
-        let names: Vec<String> = world.stages.keys().cloned().collect();
+        let names: Vec<String> = world.stages.keys().chain(world.fading.keys()).cloned().collect();
         for name in names {
-            let size = world.stages[&name].len() as u64;
-            let (len, crc) = match store.staged(n(&name), size) {
-                Ok(found) => found,
-                Err(refusal) if refusal.code == ErrorCode::NoSpace => continue,
-                Err(refusal) => return Err(format!("staged {name}: {refusal}")),
-            };
-            let len = usize::try_from(len).unwrap_or(usize::MAX);
-            let is_new = world.stages[&name].get(..len).is_some_and(|bytes| crc32c(bytes) == crc);
-            if !is_new && let Some(old) = world.fading.get(&name).cloned() {
-                self.whole.insert(name.clone(), old.clone());
-                world.stages.insert(name, old);
+            let (len, crc) = staged(store, &name)?;
+            let fits = |bytes: &&Vec<u8>| bytes.get(..len).is_some_and(|bytes| crc32c(bytes) == crc);
+            let mut candidates =
+                world.stages.get(&name).into_iter().chain(world.fading.get(&name).into_iter().flatten());
+            let kept = if len > 0 { candidates.find(fits).cloned() } else { None };
+            // What can't be finished now may be there later.
+            if kept.is_none()
+                && let Ok((stage, _)) = store.stage(n(&name), 0, 1, None)
+            {
+                store.discard(stage);
+            } else if kept.is_none() {
+                continue;
+            }
+            self.whole.remove(&name);
+            world.stages.remove(&name);
+            world.fading.remove(&name);
+            if let Some(bytes) = kept {
+                self.whole.insert(name.clone(), bytes.clone());
+                world.stages.insert(name, bytes);
             }
         }
         Ok(())

@@ -24,8 +24,8 @@ pub struct World {
     pub next: Option<Files>,
     /// What is being written under a name, or was when it was interrupted.
     pub stages: BTreeMap<String, Vec<u8>>,
-    /// What may still be staged instead while a write starts over.
-    pub fading: BTreeMap<String, Vec<u8>>,
+    /// What may still be staged instead: while a write starts over, and as long as nobody could ask.
+    pub fading: BTreeMap<String, Vec<Vec<u8>>>,
     /// So many bytes of it are staged for sure, unless they gave way.
     pub floor: BTreeMap<String, usize>,
 }
@@ -117,8 +117,13 @@ pub fn files<S: Store>(store: &mut S) -> Result<Files, Refusal> {
     }
 }
 
-fn sizes(files: &Files) -> Vec<(&str, usize, u32)> {
-    files.iter().map(|(name, (bytes, _))| (name.as_str(), bytes.len(), crc32c(bytes))).collect()
+/// What is in `found` and not in `expected`, and the other way.
+fn difference(found: &Files, expected: &Files) -> String {
+    let only = |a: &Files, b: &Files| -> Vec<String> {
+        let other = a.iter().filter(|(name, file)| b.get(*name) != Some(file));
+        other.map(|(name, (bytes, mtime))| format!("{name} {} {:08x} {mtime:?}", bytes.len(), crc32c(bytes))).collect()
+    };
+    format!("{:?} instead of {:?}", only(found, expected), only(expected, found))
 }
 
 impl World {
@@ -129,22 +134,14 @@ impl World {
     pub fn compare<S: Settle>(&self, store: &mut S) -> Result<Files, String> {
         let found = files(store).map_err(|refusal| format!("reading: {refusal}"))?;
         if found != self.files && self.next.as_ref() != Some(&found) {
-            return Err(format!(
-                "files are {:?}, not {:?}{}",
-                sizes(&found),
-                sizes(&self.files),
-                self.next.as_ref().map_or(String::new(), |next| format!(" or {:?}", sizes(next)))
-            ));
+            let next = self.next.as_ref().map(|next| difference(&found, next));
+            return Err(format!("there is {}, and {next:?}", difference(&found, &self.files)));
         }
         for name in self.stages.keys().chain(self.fading.keys()) {
-            let (len, crc) = match store.staged(n(name), 4_000_000_000) {
-                Err(refusal) if refusal.code == ErrorCode::NoSpace => smaller(store, name)?,
-                other => other.map_err(|refusal| format!("staged {name}: {refusal}"))?,
-            };
-            let len = usize::try_from(len).map_err(|_| "absurd")?;
+            let (len, crc) = staged(store, name)?;
             let is_prefix = |bytes: &Vec<u8>| bytes.get(..len).is_some_and(|bytes| crc32c(bytes) == crc);
-            let candidates = [self.stages.get(name), self.fading.get(name)];
-            if len > 0 && !candidates.into_iter().flatten().any(is_prefix) {
+            let mut candidates = self.stages.get(name).into_iter().chain(self.fading.get(name).into_iter().flatten());
+            if len > 0 && !candidates.any(is_prefix) {
                 return Err(format!("{len} bytes are staged of {name}, with another checksum"));
             }
             if let Some(&floor) = self.floor.get(name).filter(|&&floor| len < floor) {
@@ -155,12 +152,15 @@ impl World {
     }
 }
 
-/// What is staged, where a file of any length does not fit.
-fn smaller<S: Settle>(store: &mut S, name: &str) -> Result<(u64, u32), String> {
+/// What is staged of a name, if it can be finished at all.
+///
+/// # Errors
+/// The store failed.
+pub fn staged<S: Settle>(store: &mut S, name: &str) -> Result<(usize, u32), String> {
     let mut size = 1_u64 << 20;
     while size > 0 {
         match store.staged(n(name), size) {
-            Ok(found) if found.0 > 0 => return Ok(found),
+            Ok((len, crc)) if len > 0 => return Ok((usize::try_from(len).map_err(|_| "absurd")?, crc)),
             Ok(_) => {}
             Err(refusal) if refusal.code == ErrorCode::NoSpace => {}
             Err(refusal) => return Err(format!("staged {name}: {refusal}")),
