@@ -3,6 +3,7 @@
 
 pub mod device;
 pub mod firmware;
+pub mod flash;
 pub mod host;
 pub mod memory;
 pub mod namespace;
