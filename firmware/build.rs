@@ -20,6 +20,8 @@ fn main() {
     };
     let out = env::var("OUT_DIR").expect("cargo says where");
     fs::copy(map, Path::new(&out).join("memory.x")).expect("memory.x");
+    // All interrupts go to DefaultHandler: there are no names for cortex-m-rt to know.
+    fs::write(Path::new(&out).join("device.x"), "").expect("device.x");
     println!("cargo:rustc-link-search={out}");
     if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "none") {
         println!("cargo:rustc-link-arg-bins=-Tlink.x");

@@ -5,6 +5,7 @@ use core::net::IpAddr;
 use skiff_device::config::{Config, Ipv6};
 use skiff_device::memory::{Rings, Slots, slots};
 use skiff_device::server::{Counts, DeviceServer, Usage};
+use skiff_proto::Instant;
 use skiff_proto::command::command_len;
 use static_cell::{ConstStaticCell, StaticCell};
 
@@ -12,6 +13,7 @@ use crate::board::{Board, CONSOLE, IDENTITY, LINES, Mac, RING, SESSIONS, SPARE};
 use crate::clock::{Clock, millis};
 use crate::files::{self, Files, NAME};
 use crate::mac::{Ethernet, FRAME, Frame, Mac as _};
+use crate::panic::fail;
 use crate::settings::Settings;
 use crate::uart::Uart as _;
 use crate::watchdog::Watchdog;
@@ -20,19 +22,16 @@ use crate::{idle, log, seed, stack};
 type Server = DeviceServer<'static, Files, SESSIONS, LINES, NAME, { command_len(NAME) }>;
 
 static RINGS: ConstStaticCell<Rings<SESSIONS, LINES, RING, SPARE>> = ConstStaticCell::new(Rings::new());
-static SLOTS: ConstStaticCell<Slots<'static, { slots(SESSIONS, LINES) }>> = ConstStaticCell::new(Slots::new());
 static FRAMES: ConstStaticCell<[Frame; 2]> = ConstStaticCell::new([[0; FRAME]; 2]);
 
-/// Serves for ever.
-///
-/// # Panics
-/// If the settings can't work.
+/// Serves for ever. Settings that can't work are told, again and again.
 pub fn run(board: Board) -> ! {
     let Running { server, files, mut ethernet, mut clock, mut watchdog } = set_up(board);
     let mut address = None;
     loop {
         let now = clock.now();
         let delay = server.poll(now, &mut ethernet, files);
+        files::settle(files);
         if server.address(0) != address {
             address = server.address(0);
             tell_address(address);
@@ -53,31 +52,56 @@ struct Running {
     watchdog: Watchdog,
 }
 
-/// By itself, so that the stack that making these things takes is free again before the deepest calls.
-#[inline(never)]
+/// The parts that are large are made in functions of their own: the stack that it takes to make one is free again before the
+/// next, and before the deepest calls.
 fn set_up(mut board: Board) -> Running {
-    static SERVER: StaticCell<Server> = StaticCell::new();
-    static FILES: StaticCell<Files> = StaticCell::new();
     log!("\n{IDENTITY}");
     let settings = Settings::load();
     let mac = settings.mac.unwrap_or(board.address);
+    let seed = seed::mix(settings.seed, mac);
     board.mac.set_address(mac);
+    #[cfg(feature = "card")]
+    let files = files::mount(board.card, &mut board.watchdog);
+    #[cfg(not(feature = "card"))]
+    let files = files::mount(seed);
+    let mut ethernet = Ethernet::new(board.mac, FRAMES.take());
+    let mut clock = board.clock;
+    let server = make_server(&settings, mac, seed, &mut ethernet, clock.now());
+    let [a, b, c, d, e, f] = mac;
+    log!("mac {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}, port {}", settings.port);
+    Running { server, files, ethernet, clock, watchdog: board.watchdog }
+}
+
+#[inline(never)]
+fn make_server(
+    settings: &Settings<LINES>,
+    mac: [u8; 6],
+    seed: u64,
+    ethernet: &mut Ethernet<Mac>,
+    now: Instant,
+) -> &'static mut Server {
+    static SERVER: StaticCell<Server> = StaticCell::new();
     let mut config = Config::new(mac, settings.ipv4, settings.port, settings.data);
     if cfg!(feature = "ipv6") {
         config.ipv6 = Ipv6::LinkLocal;
     }
+    config.seed = seed;
     config.limits.server = IDENTITY;
-    config.seed = seed::mix(settings.seed, mac);
-    let files = FILES.init(files::mount(config.seed));
-    let mut ethernet = Ethernet::new(board.mac, FRAMES.take());
-    let mut clock = board.clock;
-    let server = match Server::from_parts(RINGS.take(), SLOTS.take(), config, &mut ethernet, clock.now()) {
-        Ok(server) => SERVER.init(server),
-        Err(error) => panic!("settings: {error}"),
-    };
-    let [a, b, c, d, e, f] = mac;
-    log!("mac {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}, port {}", settings.port);
-    Running { server, files, ethernet, clock, watchdog: board.watchdog }
+    config.limits.idle = settings.idle.unwrap_or(config.limits.idle);
+    config.limits.min_rate = settings.rate.unwrap_or(config.limits.min_rate);
+    config.takeover = settings.takeover.unwrap_or(config.takeover);
+    let (rings, slots) = (RINGS.take(), make_slots());
+    SERVER.init_with(|| match Server::from_parts(rings, slots, config, ethernet, now) {
+        Ok(server) => server,
+        Err(error) => fail(format_args!("settings: {error}")),
+    })
+}
+
+/// Not in flash, where all that is not zero would be.
+#[inline(never)]
+fn make_slots() -> &'static mut Slots<'static, { slots(SESSIONS, LINES) }> {
+    static SLOTS: StaticCell<Slots<'static, { slots(SESSIONS, LINES) }>> = StaticCell::new();
+    SLOTS.init_with(Slots::new)
 }
 
 fn tell_address(address: Option<(IpAddr, u8)>) {

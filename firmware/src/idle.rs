@@ -16,6 +16,7 @@ use skiff_proto::Instant;
 use crate::board;
 use crate::clock::Clock;
 use crate::mac::{Ethernet, Mac};
+use crate::panic::fail;
 use crate::uart::Uart as _;
 use crate::watchdog::Watchdog;
 
@@ -56,6 +57,6 @@ pub fn interrupted(irq: i16) {
     match u16::try_from(irq) {
         Ok(irq) => NVIC::mask(Irq(irq)),
         // A fault, or the watchdog's interrupt that can't be masked.
-        Err(_) => panic!("exception {irq}"),
+        Err(_) => fail(format_args!("exception {irq}")),
     }
 }

@@ -7,16 +7,19 @@
 //! | [`uart`], [`log!`] | serial ports, and the log that goes out there |
 //! | [`sd`], [`spi`], [`gpio`] | an SD card, the bus it is on, the pin that selects it |
 //! | [`clock`], [`idle`] | milliseconds, and sleeping until something happens |
-//! | [`watchdog`], `panic` | starting again when something went wrong |
+//! | [`watchdog`], [`mod@panic`] | starting again when something went wrong |
 //! | [`settings`] | the text in flash that tells one board from another |
-//! | [`files`] | the store |
-//! | [`seed`] | a number that is different at each start |
+//! | [`files`] | the store, on the card or in RAM |
+//! | [`seed`] | what survives a reset, and a number that is different at each start |
 //! | [`stack`] | how much stack was used |
 //! | [`app`] | the server |
 #![no_std]
 
 #[cfg(not(any(feature = "board-lm3s6965", feature = "board-mps2")))]
 compile_error!("choose the board with a feature: board-lm3s6965 or board-mps2");
+
+#[cfg(all(feature = "card", not(feature = "board-lm3s6965")))]
+compile_error!("this board has no SD card");
 
 pub mod app;
 pub mod board;
@@ -27,11 +30,12 @@ pub mod idle;
 pub mod log;
 pub mod mac;
 pub mod mmio;
-mod panic;
+pub mod panic;
 pub mod sd;
 pub mod seed;
 pub mod settings;
 pub mod spi;
 pub mod stack;
 pub mod uart;
+mod vectors;
 pub mod watchdog;

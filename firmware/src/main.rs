@@ -24,5 +24,5 @@ unsafe fn DefaultHandler(irq: i16) {
 // SAFETY: it never returns.
 #[exception]
 unsafe fn HardFault(frame: &ExceptionFrame) -> ! {
-    panic!("fault at {:#010x}, called from {:#010x}", frame.pc(), frame.lr());
+    skiff_firmware::panic::fail(format_args!("fault at {:#010x}, called from {:#010x}", frame.pc(), frame.lr()))
 }

@@ -1,4 +1,5 @@
-//! A number that is different at each start, for a chip without a source of randomness.
+//! What survives a reset without power being cut: a count of starts, and a word from the start before. And a number that is
+//! different at each start, for a chip without a source of randomness.
 
 use core::cell::UnsafeCell;
 use core::ptr;
@@ -7,25 +8,53 @@ use cortex_m::peripheral::SYST;
 
 use crate::clock;
 
-/// Counts starts: memory that startup leaves alone. After power-on it holds anything, on most chips something else each
-/// time; after a reset it holds the count.
-struct Starts(UnsafeCell<u32>);
+/// Memory that startup leaves alone. After power-on it holds anything, on most chips something else each time.
+struct Kept(UnsafeCell<[u32; 2]>);
 
-// SAFETY: `mix` alone uses it, from the one thread there is.
-unsafe impl Sync for Starts {}
+// SAFETY: there is one thread, and no handler uses it.
+unsafe impl Sync for Kept {}
 
-#[unsafe(link_section = ".uninit.starts")]
-static STARTS: Starts = Starts(UnsafeCell::new(0));
+#[unsafe(link_section = ".uninit.kept")]
+static KEPT: Kept = Kept(UnsafeCell::new([0; 2]));
+
+impl Kept {
+    fn read(&self, at: usize) -> u32 {
+        // SAFETY: within the array, and bytes of any value are a number.
+        unsafe { ptr::read_volatile(self.0.get().cast::<u32>().add(at % 2)) }
+    }
+
+    fn write(&self, at: usize, value: u32) {
+        // SAFETY: within the array, and nobody has a reference to it.
+        unsafe { ptr::write_volatile(self.0.get().cast::<u32>().add(at % 2), value) }
+    }
+}
+
+/// What the next start is to do, once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Once {
+    /// Erase the card.
+    Format = 0x4572_6173,
+}
+
+impl Once {
+    /// For the next start.
+    pub fn set(self) {
+        KEPT.write(1, self as u32);
+    }
+
+    /// True if the start before has set it.
+    pub fn take(self) -> bool {
+        let set = KEPT.read(1) == self as u32;
+        KEPT.write(1, 0);
+        set
+    }
+}
 
 /// Makes a number of what there is: that of the settings, the address, the count of starts, the time it took so far. It is
 /// no secret.
 pub fn mix(settings: u64, mac: [u8; 6]) -> u64 {
-    // SAFETY: the one use of it; it is read as what it is, bytes of any value.
-    let starts = unsafe {
-        let starts = ptr::read_volatile(STARTS.0.get()).wrapping_add(1);
-        ptr::write_volatile(STARTS.0.get(), starts);
-        starts
-    };
+    let starts = KEPT.read(0).wrapping_add(1);
+    KEPT.write(0, starts);
     let [a, b, c, d, e, f] = mac;
     let parts = [
         settings,

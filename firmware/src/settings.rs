@@ -8,6 +8,9 @@
 //! | `port=50000` | the port of control connections | 50000 |
 //! | `data=50001,50002` | the ports of classic data connections | those that follow |
 //! | `seed=123` | a number that is different at each start | what can be had of the clock and the memory |
+//! | `idle=60` | seconds until a connection without progress is closed | 60 |
+//!
+//! With the feature `faults`, for tests: `takeover=5000` and `rate=1024/30000`, milliseconds and bytes in milliseconds.
 //!
 //! Words are separated by white space; the text ends before the first byte that is 0 or erased flash. Words given in the
 //! environment variable `SKIFF_SETTINGS` when the image is built come first, and those in flash override them.
@@ -15,8 +18,10 @@
 use core::net::Ipv4Addr;
 use core::ptr::addr_of;
 use core::slice;
+use core::time::Duration;
 
 use skiff_device::config::Ipv4;
+use skiff_proto::MinRate;
 
 use crate::log;
 
@@ -45,6 +50,12 @@ pub struct Settings<const LINES: usize> {
     pub data: [u16; LINES],
     /// A number that is different at each start.
     pub seed: u64,
+    /// A connection without progress is closed after this time.
+    pub idle: Option<Duration>,
+    /// A writer who was silent for so long loses its place to another.
+    pub takeover: Option<Duration>,
+    /// The least progress while a body is outstanding.
+    pub rate: Option<MinRate>,
 }
 
 impl<const LINES: usize> Settings<LINES> {
@@ -57,7 +68,16 @@ impl<const LINES: usize> Settings<LINES> {
     }
 
     fn parse(texts: &[&[u8]]) -> Self {
-        let mut settings = Self { ipv4: Ipv4::Dhcp, mac: None, port: 50_000, data: [0; LINES], seed: 0 };
+        let mut settings = Self {
+            ipv4: Ipv4::Dhcp,
+            mac: None,
+            port: 50_000,
+            data: [0; LINES],
+            seed: 0,
+            idle: None,
+            takeover: None,
+            rate: None,
+        };
         let mut gateway = None;
         let words = texts.iter().flat_map(|text| text.split(u8::is_ascii_whitespace)).filter(|word| !word.is_empty());
         for word in words {
@@ -97,6 +117,15 @@ impl<const LINES: usize> Settings<LINES> {
                 }
             }
             b"seed" => self.seed = number(value, 10)?,
+            b"idle" => self.idle = Some(Duration::from_secs(number(value, 10)?)),
+            #[cfg(feature = "faults")]
+            b"takeover" => self.takeover = Some(Duration::from_millis(number(value, 10)?)),
+            #[cfg(feature = "faults")]
+            b"rate" => {
+                let slash = value.iter().position(|byte| *byte == b'/')?;
+                let window = Duration::from_millis(number(&value[slash + 1..], 10)?);
+                self.rate = Some(MinRate { bytes: u32::try_from(number(&value[..slash], 10)?).ok()?, window });
+            }
             _ => return None,
         }
         Some(())

@@ -69,6 +69,21 @@ impl Board {
         }
     }
 
+    /// The features of its server as it is meant to be used: files on the SD card where there is one.
+    #[must_use]
+    pub const fn features(self) -> &'static str {
+        match self {
+            Self::Lm3s6965 => "card classic dhcp",
+            Self::Mps2 => "classic dhcp",
+        }
+    }
+
+    /// True if it has an SD card.
+    #[must_use]
+    pub const fn has_card(self) -> bool {
+        matches!(self, Self::Lm3s6965)
+    }
+
     /// How many classic data connections its image serves at a time.
     #[must_use]
     pub const fn data_connections(self) -> usize {
@@ -93,14 +108,11 @@ pub struct Image<'a> {
 /// The example for embassy.
 pub const EMBASSY: Image<'static> = Image { board: Board::Lm3s6965, program: "skiff-embassy", features: "" };
 
-/// What every image has that is said to have everything.
-pub const FEATURES: &str = "classic dhcp";
-
 impl Image<'_> {
     /// The server, as it is meant to be used on this board.
     #[must_use]
     pub const fn server(board: Board) -> Self {
-        Self { board, program: "skiff-firmware", features: FEATURES }
+        Self { board, program: "skiff-firmware", features: board.features() }
     }
 }
 

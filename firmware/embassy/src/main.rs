@@ -32,14 +32,14 @@ use nic::Nic;
 async fn serve(stack: Stack<'static>) {
     static BUFFERS: ConstStaticCell<[[u8; 2048]; 3]> = ConstStaticCell::new([[0; 2048]; 3]);
     let [rx, tx, scratch] = BUFFERS.take();
-    let mut store = files::mount(seed::mix(0, [0; 6]));
+    let store = files::mount(seed::mix(0, [0; 6]));
     let mut socket = TcpSocket::new(stack, rx, tx);
     let mut limits = Limits::new(64);
     limits.server = concat!("skiff-embassy/", env!("CARGO_PKG_VERSION"));
     loop {
         if socket.accept(50_000).await.is_ok() {
             let mut session: ServerSession<{ command_len(NAME) }> = ServerSession::new(limits);
-            let served = serve_async(&mut socket, &mut session, &mut store, scratch, Clock).await;
+            let served = serve_async(&mut socket, &mut session, store, scratch, Clock).await;
             if matches!(served, Ok(Close::Gracefully)) {
                 socket.close();
                 // What still comes is discarded: a reset would destroy the last replies (PROTOCOL §1).
@@ -131,5 +131,5 @@ unsafe fn DefaultHandler(irq: i16) {
 // SAFETY: it never returns.
 #[exception]
 unsafe fn HardFault(frame: &ExceptionFrame) -> ! {
-    panic!("fault at {:#010x}, called from {:#010x}", frame.pc(), frame.lr());
+    skiff_firmware::panic::fail(format_args!("fault at {:#010x}, called from {:#010x}", frame.pc(), frame.lr()))
 }

@@ -146,7 +146,7 @@ type Server = DeviceServer<'static, Files, 1, 0, NAME, { command_len(NAME) }>;
 /// The server and the client's TCP stack, as the client's stream: whoever waits lets both work.
 struct Both<'a> {
     server: Server,
-    store: Files,
+    store: &'static mut Files,
     server_end: End,
     stack: Stack,
     client_end: End,
@@ -159,7 +159,7 @@ impl Both<'_> {
         self.now.set(self.now.get() + 1);
         let now = self.now.get();
         self.stack.poll(now, &mut self.client_end);
-        _ = self.server.poll(Instant::from_millis(now), &mut self.server_end, &mut self.store);
+        _ = self.server.poll(Instant::from_millis(now), &mut self.server_end, self.store);
     }
 }
 

@@ -13,6 +13,9 @@ pub use crate::mac::stellaris::Stellaris as Mac;
 /// Product and version.
 pub const IDENTITY: &str = concat!("skiff-lm3s6965evb/", env!("CARGO_PKG_VERSION"));
 
+/// Interrupts of the chip.
+pub const INTERRUPTS: usize = 44;
+
 /// Clients at a time.
 pub const SESSIONS: usize = 2;
 /// Classic data connections at a time.

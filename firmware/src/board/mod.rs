@@ -3,6 +3,7 @@
 //! | what its file has | what that is |
 //! |---|---|
 //! | `IDENTITY` | what the server calls itself in its answer to `get /skiff/1`: product and version |
+//! | `INTERRUPTS` | how many interrupts the chip has |
 //! | `CONSOLE` | the serial port of the log: a static, so that a panic finds it |
 //! | `SESSIONS`, `LINES`, `RING`, `SPARE` | how much the server may use: clients, data connections, bytes of their rings |
 //! | `FILES`, `BLOCKS` | the same for files in RAM: how many, and blocks of [`BLOCK`](crate::files::BLOCK) bytes |

@@ -2,6 +2,7 @@
 
 use crate::clock::Clock;
 use crate::mmio::Registers;
+use crate::panic::fail;
 use crate::uart::cmsdk::Cmsdk;
 use crate::watchdog::Watchdog;
 
@@ -9,6 +10,9 @@ pub use crate::mac::lan9118::Lan9118 as Mac;
 
 /// Product and version.
 pub const IDENTITY: &str = concat!("skiff-mps2-an385/", env!("CARGO_PKG_VERSION"));
+
+/// Interrupts of the chip.
+pub const INTERRUPTS: usize = 32;
 
 /// Clients at a time.
 pub const SESSIONS: usize = 4;
@@ -19,7 +23,7 @@ pub const RING: usize = 8192;
 /// Bytes of a ring of the spare connection.
 pub const SPARE: usize = 2048;
 /// Files in RAM, stages included.
-pub const FILES: usize = 128;
+pub const FILES: usize = 256;
 /// Blocks of files in RAM: 3 MiB.
 pub const BLOCKS: usize = 12_288;
 
@@ -47,7 +51,7 @@ impl Board {
     /// Sets the board up: there are no clocks and pins to be chosen.
     ///
     /// # Panics
-    /// The second time, and if the network interface does not answer.
+    /// The second time. Without an answer of the network interface everything starts anew.
     pub fn take() -> Self {
         let mut core = super::core();
         // SAFETY: this board's peripherals, each made into registers once, and no DMA is used.
@@ -55,7 +59,7 @@ impl Board {
         CONSOLE.set_up(HZ, 115_200);
         let Some((mac, address)) = Mac::new(ethernet).and_then(|mac| mac.address().map(|address| (mac, address)))
         else {
-            panic!("LAN9118: no answer");
+            fail(format_args!("LAN9118: no answer"));
         };
         Self { clock: Clock::start(&mut core.SYST, HZ), watchdog: Watchdog::start(watchdog, HZ), mac, address }
     }

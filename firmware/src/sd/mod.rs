@@ -126,29 +126,37 @@ impl<B: SpiBus, P: OutputPin, D: DelayNs> SdCard<B, P, D> {
         self.blocks
     }
 
-    /// Reads a block.
+    /// Reads whole blocks, from `first` on.
     ///
     /// # Errors
-    /// The card does not do it. What is in `block` then is of no use.
-    pub fn read(&mut self, number: u32, block: &mut [u8; BLOCK]) -> Result<(), SdError> {
-        let address = self.address(number)?;
-        self.retried(|card| {
-            card.accepted(Command::ReadBlock, address)?;
-            card.receive(block)
-        })
+    /// The card does not do it. What is in `bytes` then is of no use.
+    pub fn read(&mut self, first: u32, bytes: &mut [u8]) -> Result<(), SdError> {
+        let (blocks, []) = bytes.as_chunks_mut::<BLOCK>() else { return Err(SdError::Range) };
+        for (number, block) in (first..).zip(blocks) {
+            let address = self.address(number)?;
+            self.retried(|card| {
+                card.accepted(Command::ReadBlock, address)?;
+                card.receive(block)
+            })?;
+        }
+        Ok(())
     }
 
-    /// Writes a block. It is stored when [`SdCard::flush`] has returned; until then it may be the old one, the new one, or
-    /// one that can't be read.
+    /// Writes whole blocks, from `first` on. They are stored when [`SdCard::flush`] has returned; until then each may be the
+    /// old one, the new one, or one that can't be read.
     ///
     /// # Errors
     /// The card does not do it.
-    pub fn write(&mut self, number: u32, block: &[u8; BLOCK]) -> Result<(), SdError> {
-        let address = self.address(number)?;
-        self.retried(|card| {
-            card.accepted(Command::WriteBlock, address)?;
-            card.send(block)
-        })
+    pub fn write(&mut self, first: u32, bytes: &[u8]) -> Result<(), SdError> {
+        let (blocks, []) = bytes.as_chunks::<BLOCK>() else { return Err(SdError::Range) };
+        for (number, block) in (first..).zip(blocks) {
+            let address = self.address(number)?;
+            self.retried(|card| {
+                card.accepted(Command::WriteBlock, address)?;
+                card.send(block)
+            })?;
+        }
+        Ok(())
     }
 
     /// Waits until everything that was written is stored.

@@ -6,20 +6,22 @@ use std::process::ExitCode;
 use skiff_tests::firmware::budget::{Budgets, Verdict, WORKLOAD, instructions, load};
 use skiff_tests::firmware::elf::sizes;
 use skiff_tests::firmware::machine::{Address, Machine, QEMU, Setup, has_qemu};
-use skiff_tests::firmware::{Board, Fetch, Image, build};
+use skiff_tests::firmware::{Board, Fetch, Image, build, root};
 
 const USAGE: &str = "\
 Builds the firmware and runs it under QEMU, without root.
 
-usage: cargo firmware run [BOARD] [--port PORT] [--card FILE] [--static]
+usage: cargo firmware run [BOARD] [--port PORT] [--card FILE | --ram] [--static]
        cargo firmware build [BOARD]
        cargo firmware budget
        cargo firmware count
        cargo firmware sizes
 
   run     serves behind PORT of this machine (50000), and the ports that follow for classic transfers;
-          `host-cli localhost 50000` then talks to it. FILE is the SD card: 64 MiB, made if it is not there.
-          The console is this terminal: Enter asks how things are, Ctrl-C ends it
+          `host-cli localhost 50000` then talks to it. Files are on an SD card, where the board has one: FILE, or
+          firmware/target/card; one of 64 MiB is made if it is not there. With --ram they are in RAM, and with
+          --static the address comes from settings, not by DHCP. The console is this terminal: Enter asks how
+          things are, Ctrl-C ends it
   budget  compares what an image takes with firmware/budgets.toml
   count   compares the instructions of a fixed piece of work with firmware/budgets.toml
   sizes   what each feature takes
@@ -60,16 +62,16 @@ fn main() -> ExitCode {
     }
 }
 
-enum Job<'a> {
-    Run(Run<'a>),
+enum Job {
+    Run(Run),
     Build(Board),
     Budget,
     Count,
     Sizes,
 }
 
-impl<'a> Job<'a> {
-    fn parse(words: &[&'a str]) -> Option<Self> {
+impl Job {
+    fn parse(words: &[&str]) -> Option<Self> {
         match words {
             ["run", options @ ..] => Run::parse(options).map(Self::Run),
             ["build"] => Some(Self::Build(Board::Lm3s6965)),
@@ -93,41 +95,49 @@ fn need_qemu() -> Result<()> {
     if has_qemu() { Ok(()) } else { Err(format!("there is no {QEMU}: install it (Debian: qemu-system-arm)").into()) }
 }
 
+/// Bytes of a new SD card.
+const CARD: u64 = 64 << 20;
+
 /// `cargo firmware run`.
-struct Run<'a> {
+struct Run {
     board: Board,
     port: u16,
-    card: Option<&'a str>,
+    /// `None`: files are in RAM.
+    card: Option<PathBuf>,
     address: Address,
 }
 
-impl<'a> Run<'a> {
-    fn parse(words: &[&'a str]) -> Option<Self> {
-        let mut run = Self { board: Board::Lm3s6965, port: 50_000, card: None, address: Address::Dhcp };
+impl Run {
+    fn parse(words: &[&str]) -> Option<Self> {
+        let card = Some(root().join("firmware/target/card"));
+        let mut run = Self { board: Board::Lm3s6965, port: 50_000, card, address: Address::Dhcp };
         let mut words = words.iter();
         while let Some(word) = words.next() {
             match *word {
                 "--port" => run.port = words.next()?.parse().ok().filter(|port| *port > 0)?,
-                "--card" => run.card = Some(words.next()?),
+                "--card" => run.card = Some(words.next()?.into()),
+                "--ram" => run.card = None,
                 "--static" => run.address = Address::Static,
                 name => run.board = Board::of_name(name)?,
             }
         }
+        run.card = run.card.filter(|_| run.board.has_card());
         Some(run)
     }
 
     fn run(&self) -> Result<bool> {
         need_qemu()?;
-        let mut setup = Setup::new(self.board, &image(&Image::server(self.board))?);
+        let features = if self.card.is_some() { self.board.features() } else { "classic dhcp" };
+        let mut setup = Setup::new(self.board, &image(&Image { features, ..Image::server(self.board) })?);
         let last = u16::try_from(self.board.data_connections())?.checked_add(self.port).ok_or("no such port")?;
         setup.ports = (self.port..=last).collect();
         setup.address = self.address;
-        if let Some(card) = self.card {
+        if let Some(card) = &self.card {
             let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(card)?;
             if file.metadata()?.len() == 0 {
-                file.set_len(64 << 20)?;
+                file.set_len(CARD)?;
             }
-            setup.card = Some(card.into());
+            setup.card = Some(card.clone());
         }
         let directory = tempfile::tempdir()?;
         let settings = directory.path().join("settings");
@@ -151,7 +161,11 @@ fn budget() -> Result<bool> {
     need_qemu()?;
     let budgets = Budgets::load();
     let path = image(&Image::server(Board::Lm3s6965))?;
-    let mut machine = Machine::start(&Setup::new(Board::Lm3s6965, &path));
+    let mut setup = Setup::new(Board::Lm3s6965, &path);
+    let card = tempfile::NamedTempFile::new()?;
+    card.as_file().set_len(CARD)?;
+    setup.card = Some(card.path().to_owned());
+    let mut machine = Machine::start(&setup);
     let status = load(&mut machine);
     let verdicts =
         [("flash", budgets.flash.judge(sizes(&path)?.flash)), ("RAM", budgets.ram.judge(status.fixed + status.stack))];
@@ -181,9 +195,10 @@ fn tell(verdicts: &[(&str, Verdict)]) -> bool {
 fn table() -> Result<bool> {
     let rows = [
         ("IPv4, files in RAM", ""),
-        ("+ classic get and put", "classic"),
-        ("+ DHCP", "classic dhcp"),
-        ("+ IPv6", "classic dhcp ipv6"),
+        ("files on the SD card instead", "card"),
+        ("+ classic get and put", "card classic"),
+        ("+ DHCP", "card classic dhcp"),
+        ("+ IPv6", "card classic dhcp ipv6"),
     ];
     println!("| lm3s6965 | flash | | variables | |");
     println!("|---|---|---|---|---|");

@@ -12,14 +12,14 @@ use skiff_tests::vector::{Cut, Pacing, load_all};
 use skiff_tests::wire::End;
 
 use super::protocol::check;
-use super::{BOARDS, content, image, server, start};
+use super::{BOARDS, content, image, scene};
 
 #[test]
 fn an_address_comes_by_dhcp() {
     for board in BOARDS {
-        let Some(mut setup) = server("an_address_comes_by_dhcp", board) else { return };
-        setup.address = Address::Dhcp;
-        let machine = Machine::start(&setup);
+        let Some(mut scene) = scene("an_address_comes_by_dhcp", board) else { return };
+        scene.setup.address = Address::Dhcp;
+        let machine = scene.start();
         assert!(machine.running.out().contains("ip 10.0.2.15/24"), "{}", machine.running.out());
         let hello = machine.connect().ask("get /skiff/1");
         assert!(hello.starts_with(&format!("skiff/1 server=skiff-{}/", board.machine())), "{hello}");
@@ -28,23 +28,24 @@ fn an_address_comes_by_dhcp() {
 
 #[test]
 fn settings_are_followed_and_what_makes_no_sense_is_named() {
-    let Some(mut setup) = server("settings_are_followed_and_what_makes_no_sense_is_named", Board::Lm3s6965) else {
+    let Some(mut scene) = scene("settings_are_followed_and_what_makes_no_sense_is_named", Board::Lm3s6965) else {
         return;
     };
-    setup.settings = "mac=02:00:00:00:be:ef ip=1.2.3 mac=1:2:3 port=70000 colour=red gateway=".into();
-    let machine = Machine::start(&setup);
+    scene.setup.settings = "mac=02:00:00:00:be:ef ip=1.2.3 mac=1:2:3 port=70000 colour=red gateway=".into();
+    let machine = scene.start();
     let said = machine.running.out();
     for word in ["ip=1.2.3", "mac=1:2:3", "port=70000", "colour=red", "gateway="] {
         assert!(said.contains(&format!("settings: {word}?")), "{word}: {said}");
     }
-    assert!(said.contains(&format!("mac 02:00:00:00:be:ef, port {}", setup.ports[0])), "{said}");
+    assert!(said.contains(&format!("mac 02:00:00:00:be:ef, port {}", machine.port())), "{said}");
     assert_eq!(machine.connect().ask("ping"), "ok");
 }
 
 #[test]
 fn an_idle_board_lets_the_processor_sleep() {
     for board in BOARDS {
-        let Some(machine) = start("an_idle_board_lets_the_processor_sleep", board) else { return };
+        let Some(scene) = scene("an_idle_board_lets_the_processor_sleep", board) else { return };
+        let machine = scene.start();
         // An idle session is no reason to stay awake either.
         let mut wire = machine.connect();
         assert_eq!(wire.ask("ping"), "ok");
@@ -96,17 +97,17 @@ fn processor_time(machine: &Machine) -> Duration {
 fn a_board_on_a_tap_serves_who_is_on_the_same_network() {
     const TEST: &str = "a_board_on_a_tap_serves_who_is_on_the_same_network";
     // Built outside: there is no way to anywhere inside.
-    let setups = BOARDS.map(|board| server(TEST, board));
-    if setups.iter().any(Option::is_none) || !inside(module_path!(), TEST) {
+    let scenes = BOARDS.map(|board| scene(TEST, board));
+    if scenes.iter().any(Option::is_none) || !inside(module_path!(), TEST) {
         return;
     }
-    for mut setup in setups.into_iter().flatten() {
+    for mut scene in scenes.into_iter().flatten() {
         ip("tuntap add tap0 mode tap");
         ip("addr add 10.0.2.2/24 dev tap0");
         ip("link set tap0 up");
-        setup.network = Network::Tap("tap0");
+        scene.setup.network = Network::Tap("tap0");
         {
-            let machine = Machine::start(&setup);
+            let machine = scene.start();
             let mut wire = machine.connect();
             let bytes = content(6000, 3);
             for _ in 0..20 {
@@ -120,7 +121,7 @@ fn a_board_on_a_tap_serves_who_is_on_the_same_network() {
                 check(&machine, &vector, Pacing::Lines, Cut::Whole);
             }
             // A port where nobody listens is refused at once: no emulator answers for the guest here.
-            let closed = core::net::SocketAddr::new(machine.addr().ip(), setup.ports[1]);
+            let closed = core::net::SocketAddr::new(machine.addr().ip(), scene.setup.ports[1]);
             let refused = std::net::TcpStream::connect_timeout(&closed, Duration::from_secs(5)).unwrap_err();
             assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
         }

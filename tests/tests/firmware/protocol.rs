@@ -11,7 +11,15 @@ use skiff_tests::sans_io::{body, message};
 use skiff_tests::vector::{Cut, Pacing, Vector, load_all, play};
 use skiff_tests::wire::{End, eventually, read_to_end};
 
-use super::{BOARDS, content, server, start};
+use super::{BOARDS, content, scene};
+
+/// The clients that a board serves at a time.
+const fn sessions(board: Board) -> usize {
+    match board {
+        Board::Lm3s6965 => 2,
+        Board::Mps2 => 4,
+    }
+}
 
 /// Plays a vector; the store is empty before and after.
 pub(super) fn check(machine: &Machine, vector: &Vector, pacing: Pacing, cut: Cut) {
@@ -40,7 +48,8 @@ fn every_vector_passes_on_every_board() {
     for board in BOARDS {
         // QEMU's own network makes an ordinary end of a reset: those are for the test with a TAP.
         for vector in load_all().unwrap().iter().filter(|vector| !vector.setting.reset) {
-            let Some(machine) = start("every_vector_passes_on_every_board", board) else { return };
+            let Some(scene) = scene("every_vector_passes_on_every_board", board) else { return };
+            let machine = scene.start();
             for pacing in [Pacing::Lines, Pacing::Groups, Pacing::Ahead] {
                 check(&machine, vector, pacing, Cut::Whole);
             }
@@ -52,7 +61,8 @@ fn every_vector_passes_on_every_board() {
 #[test]
 fn nonsense_is_answered_and_the_board_goes_on() {
     for board in BOARDS {
-        let Some(mut machine) = start("nonsense_is_answered_and_the_board_goes_on", board) else { return };
+        let Some(scene) = scene("nonsense_is_answered_and_the_board_goes_on", board) else { return };
+        let mut machine = scene.start();
         for nonsense in [&b"+000000004ping"[..], b"GET / HTTP/1.1\r\n\r\n", b"\0\0\0\0\0\0\0\0\0\0", b"0000065537"] {
             let mut wire = machine.connect();
             wire.send_bytes(nonsense);
@@ -95,15 +105,16 @@ fn nonsense_is_answered_and_the_board_goes_on() {
 #[test]
 fn a_burst_of_connections_is_served_as_far_as_there_are_sessions() {
     for board in BOARDS {
-        let Some(mut machine) = start("a_burst_of_connections_is_served_as_far_as_there_are_sessions", board) else {
+        let Some(scene) = scene("a_burst_of_connections_is_served_as_far_as_there_are_sessions", board) else {
             return;
         };
+        let mut machine = scene.start();
         let mut first = machine.connect();
         assert_eq!(first.ask("ping"), "ok");
         // The emulator answers for the guest, so all of them are up; the guest takes some and resets the rest.
         let mut wires: Vec<_> = (0..20).map(|_| machine.connect()).collect();
         let served = wires.iter_mut().filter_map(|wire| wire.try_ask("ping").then_some(())).count();
-        let sessions = if board == Board::Lm3s6965 { 2 } else { 4 };
+        let sessions = sessions(board);
         assert_eq!(served, sessions - 1, "{board:?}");
         assert_eq!(first.ask("ping"), "ok");
         drop(wires);
@@ -123,7 +134,8 @@ fn a_burst_of_connections_is_served_as_far_as_there_are_sessions() {
 fn the_classic_client_puts_lists_and_gets() {
     let Some(python) = python("the_classic_client_puts_lists_and_gets") else { return };
     for board in BOARDS {
-        let Some(machine) = start("the_classic_client_puts_lists_and_gets", board) else { return };
+        let Some(scene) = scene("the_classic_client_puts_lists_and_gets", board) else { return };
+        let machine = scene.start();
         let here = tempfile::tempdir().unwrap();
         let text = "olá, ça va? ".repeat(200);
         fs::write(here.path().join("teste.txt"), &text).unwrap();
@@ -145,7 +157,8 @@ fn the_classic_client_puts_lists_and_gets() {
 #[test]
 fn host_cli_sends_and_fetches() {
     for board in BOARDS {
-        let Some(machine) = start("host_cli_sends_and_fetches", board) else { return };
+        let Some(scene) = scene("host_cli_sends_and_fetches", board) else { return };
+        let machine = scene.start();
         let here = tempfile::tempdir().unwrap();
         let bytes = content(5000, 7);
         fs::write(here.path().join("log.bin"), &bytes).unwrap();
@@ -160,31 +173,36 @@ fn host_cli_sends_and_fetches() {
 }
 
 #[test]
-fn fifty_files_go_up_and_come_down_in_four_sessions() {
-    let Some(machine) = start("fifty_files_go_up_and_come_down_in_four_sessions", Board::Mps2) else { return };
-    // 0 to 64 KiB, both ends among them.
-    let files: Vec<(String, Vec<u8>)> =
-        (0..50).map(|i| (format!("file-{i}.bin"), content(65_536 * i as usize / 49, i))).collect();
-    thread::scope(|scope| {
-        for part in files.chunks(13) {
-            let mut wire = machine.connect();
-            scope.spawn(move || {
-                for (name, content) in part {
-                    assert_eq!(wire.write(name, content), format!("ok {} {:08x}", content.len(), crc32c(content)));
-                }
-                for (name, content) in part.iter().rev() {
-                    assert!(wire.read(name).unwrap() == *content, "{name}");
-                }
-            });
-        }
-    });
-    assert!(eventually(|| machine.names().len() == 50));
+fn fifty_files_go_up_and_come_down_in_as_many_sessions_as_there_are() {
+    for board in BOARDS {
+        let Some(scene) = scene("fifty_files_go_up_and_come_down_in_as_many_sessions_as_there_are", board) else {
+            return;
+        };
+        let machine = scene.start();
+        // 0 to 64 KiB, both ends among them.
+        let files: Vec<(String, Vec<u8>)> =
+            (0..50).map(|i| (format!("file-{i}.bin"), content(65_536 * i as usize / 49, i))).collect();
+        thread::scope(|scope| {
+            for part in files.chunks(50_usize.div_ceil(sessions(board))) {
+                let mut wire = machine.connect();
+                scope.spawn(move || {
+                    for (name, content) in part {
+                        assert_eq!(wire.write(name, content), format!("ok {} {:08x}", content.len(), crc32c(content)));
+                    }
+                    for (name, content) in part.iter().rev() {
+                        assert!(wire.read(name).unwrap() == *content, "{name}");
+                    }
+                });
+            }
+        });
+        assert!(eventually(|| machine.names().len() == 50));
+    }
 }
 
 #[test]
-fn a_data_connection_is_for_the_one_who_asked_and_a_short_put_stores_nothing() {
-    let Some(machine) = server("a_data_connection_is_for_the_one_who_asked", Board::Lm3s6965) else { return };
-    let machine = Machine::start(&machine);
+fn a_short_put_stores_nothing_and_a_whole_one_is_stored() {
+    let Some(scene) = scene("a_short_put_stores_nothing_and_a_whole_one_is_stored", Board::Lm3s6965) else { return };
+    let machine = scene.start();
     let mut wire = machine.connect();
     let port = wire.ask("put f");
     let mut data = wire.data(&port);

@@ -1,32 +1,34 @@
 //! What happens when something goes wrong: a panic, a loop without end.
 
-use skiff_tests::firmware::machine::{Machine, Setup};
-use skiff_tests::firmware::{FEATURES, Image};
+use skiff_tests::firmware::Image;
 use skiff_tests::programs::join;
 
-use super::{BOARDS, image};
+use super::{BOARDS, Scene, image};
 
 /// Has the board fail by a key of the console, and waits until it serves again.
 fn fails_and_comes_back(test: &'static str, key: &'static str, says: &'static str) {
-    let features = format!("{FEATURES} faults");
-    let machines: Vec<_> = BOARDS
+    let scenes: Vec<_> = BOARDS
         .into_iter()
         .filter_map(|board| {
+            let features = format!("{} faults", board.features());
             let path = image(test, &Image { board, program: "skiff-firmware", features: &features })?;
-            Some(Machine::start(&Setup::new(board, &path)))
+            Some(Scene::new(board, &path))
         })
         .collect();
     // At once, since a watchdog takes its time.
-    let threads: Vec<_> = machines
+    let threads: Vec<_> = scenes
         .into_iter()
-        .map(|mut machine| {
+        .map(|scene| {
             std::thread::spawn(move || {
-                assert_eq!(machine.connect().ask("ping"), "ok");
+                let mut machine = scene.start();
+                machine.put("before", b"it went wrong");
                 let from = machine.running.out().len();
                 machine.running.say(key);
                 let at = machine.running.hear(says, from);
                 machine.running.hear("\nip ", at);
-                assert_eq!(machine.connect().ask("ping"), "ok");
+                // What is in RAM is gone.
+                let left = scene.has_card().then(|| b"it went wrong".to_vec());
+                assert_eq!(machine.content("before"), left);
             })
         })
         .collect();
@@ -35,7 +37,7 @@ fn fails_and_comes_back(test: &'static str, key: &'static str, says: &'static st
 
 #[test]
 fn a_panic_is_told_and_the_board_starts_again() {
-    fails_and_comes_back("a_panic_is_told_and_the_board_starts_again", "p", "asked for\r\n");
+    fails_and_comes_back("a_panic_is_told_and_the_board_starts_again", "p", "panic at src/app.rs:");
 }
 
 #[test]
