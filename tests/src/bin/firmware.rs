@@ -1,30 +1,35 @@
 //! `cargo firmware`: the images for microcontrollers built, measured and run under QEMU. Needs no root.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use skiff_tests::firmware::budget::{Budgets, Verdict, WORKLOAD, instructions, load};
 use skiff_tests::firmware::elf::sizes;
-use skiff_tests::firmware::machine::{Address, Machine, QEMU, Setup, has_qemu};
+use skiff_tests::firmware::machine::{Address, Machine, Network, QEMU, Setup, has_qemu};
 use skiff_tests::firmware::{Board, Fetch, Image, build, root};
 
 const USAGE: &str = "\
 Builds the firmware and runs it under QEMU, without root.
 
-usage: cargo firmware run [BOARD] [--port PORT] [--card FILE | --ram] [--static]
+usage: cargo firmware run [BOARD] [--port PORT] [--card FILE | --ram] [--tap NAME] [--settings WORDS]
        cargo firmware build [BOARD]
        cargo firmware budget
        cargo firmware count
        cargo firmware sizes
 
-  run     serves behind PORT of this machine (50000), and the ports that follow for classic transfers;
-          `host-cli localhost 50000` then talks to it. Files are on an SD card, where the board has one: FILE, or
-          firmware/target/card; one of 64 MiB is made if it is not there. With --ram they are in RAM, and with
-          --static the address comes from settings, not by DHCP. The console is this terminal: Enter asks how
-          things are, Ctrl-C ends it
+  run     serves behind PORT of this machine (50000), and the ports that follow for classic transfers:
+          `host-cli localhost 50000` then talks to it. The console is this terminal: Enter asks how things
+          are, Ctrl-C ends it
+  build   says where the image is
   budget  compares what an image takes with firmware/budgets.toml
   count   compares the instructions of a fixed piece of work with firmware/budgets.toml
   sizes   what each feature takes
+
+  --card FILE       the SD card, firmware/target/card unless given; one of 64 MiB is made if it is not there
+  --ram             files in RAM instead, as on a board without a card
+  --tap NAME        the network behind this TAP interface instead of QEMU's own, with the board's own ports
+  --settings WORDS  settings of the board, such as ip=192.168.69.1/24 (firmware/README.md)
 
 BOARD is lm3s6965 or mps2; lm3s6965 unless given. The target thumbv7m-none-eabi is installed if it is missing and
 can be had; QEMU is not (Debian: apt install qemu-system-arm).
@@ -35,7 +40,8 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     if let ["--help" | "-h" | "help"] = words[..] {
-        println!("{USAGE}");
+        // Whoever reads it may not want all of it.
+        _ = writeln!(std::io::stdout(), "{USAGE}");
         return ExitCode::SUCCESS;
     }
     let Some(job) = Job::parse(&words) else {
@@ -104,20 +110,23 @@ struct Run {
     port: u16,
     /// `None`: files are in RAM.
     card: Option<PathBuf>,
-    address: Address,
+    network: Network,
+    settings: String,
 }
 
 impl Run {
     fn parse(words: &[&str]) -> Option<Self> {
         let card = Some(root().join("firmware/target/card"));
-        let mut run = Self { board: Board::Lm3s6965, port: 50_000, card, address: Address::Dhcp };
+        let (network, settings) = (Network::User, String::new());
+        let mut run = Self { board: Board::Lm3s6965, port: 50_000, card, network, settings };
         let mut words = words.iter();
         while let Some(word) = words.next() {
             match *word {
                 "--port" => run.port = words.next()?.parse().ok().filter(|port| *port > 0)?,
                 "--card" => run.card = Some(words.next()?.into()),
                 "--ram" => run.card = None,
-                "--static" => run.address = Address::Static,
+                "--tap" => run.network = Network::Tap((*words.next()?).into()),
+                "--settings" => run.settings = (*words.next()?).into(),
                 name => run.board = Board::of_name(name)?,
             }
         }
@@ -131,7 +140,8 @@ impl Run {
         let mut setup = Setup::new(self.board, &image(&Image { features, ..Image::server(self.board) })?);
         let last = u16::try_from(self.board.data_connections())?.checked_add(self.port).ok_or("no such port")?;
         setup.ports = (self.port..=last).collect();
-        setup.address = self.address;
+        setup.address = Address::Dhcp;
+        setup.network = self.network.clone();
         if let Some(card) = &self.card {
             let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(card)?;
             if file.metadata()?.len() == 0 {
@@ -141,9 +151,13 @@ impl Run {
         }
         let directory = tempfile::tempdir()?;
         let settings = directory.path().join("settings");
-        setup.settings = format!("seed={}", seed());
+        setup.settings = format!("seed={} {}", seed(), self.settings);
         std::fs::write(&settings, setup.settings_text())?;
-        eprintln!("firmware: {} behind 127.0.0.1:{}; Ctrl-C ends it", self.board.machine(), self.port);
+        let place = match &self.network {
+            Network::User => format!("127.0.0.1:{}", self.port),
+            Network::Tap(name) => format!("{name}, port {}", self.port),
+        };
+        eprintln!("firmware: {} behind {place}; Ctrl-C ends it", self.board.machine());
         // It gets the terminal's Ctrl-C as well.
         let status = setup.command(&settings).status()?;
         Ok(status.success())

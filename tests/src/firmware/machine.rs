@@ -35,12 +35,12 @@ pub fn has_qemu() -> bool {
 }
 
 /// The network that the guest is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Network {
     /// QEMU's own, with ports of this machine that lead into it. Needs no privilege.
     User,
     /// The one behind this TAP interface.
-    Tap(&'static str),
+    Tap(String),
 }
 
 /// How the guest gets its address.
@@ -124,7 +124,7 @@ impl Setup {
         command.args(["-c", &format!("ulimit -t {CPU_SECONDS}; exec \"$@\""), "sh", QEMU]);
         command.args(["-machine", self.board.machine(), "-display", "none", "-monitor", "none", "-serial", "stdio"]);
         command.arg("-kernel").arg(&self.image);
-        let mut network = match self.network {
+        let mut network = match &self.network {
             // restrict: the guest reaches nothing but who comes in by the ports.
             Network::User => String::from("user,restrict=on"),
             Network::Tap(name) => format!("tap,ifname={name},script=no,downscript=no"),

@@ -105,7 +105,7 @@ fn a_board_on_a_tap_serves_who_is_on_the_same_network() {
         ip("tuntap add tap0 mode tap");
         ip("addr add 10.0.2.2/24 dev tap0");
         ip("link set tap0 up");
-        scene.setup.network = Network::Tap("tap0");
+        scene.setup.network = Network::Tap("tap0".into());
         {
             let machine = scene.start();
             let mut wire = machine.connect();

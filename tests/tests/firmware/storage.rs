@@ -3,7 +3,7 @@
 use core::hash::{BuildHasher as _, Hasher as _};
 use core::time::Duration;
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use std::thread;
@@ -72,6 +72,27 @@ fn a_slot_without_a_card_is_told() {
     let Some(path) = image("a_slot_without_a_card_is_told", &CHECK) else { return };
     let said = check(&Setup::new(Board::Lm3s6965, &path));
     assert!(said.ends_with("sd-check: no card\r\n"), "{said}");
+}
+
+#[test]
+fn a_card_with_something_else_on_it_is_left_alone_until_somebody_allows_to_erase_it() {
+    let Some(scene) = scene("a_card_with_something_else_on_it_is_left_alone", Board::Lm3s6965) else { return };
+    let card = scene.setup.card.clone().unwrap();
+    let others = content(8 << 20, 5);
+    fs::write(&card, &others).unwrap();
+    let mut machine = Machine::switch_on(&scene.setup);
+    let asked = machine.running.hear("card: press E to erase everything on it", 0);
+    assert!(machine.running.out().contains("card: there is something else on the medium"));
+    machine.running.say("e?");
+    // It waits for five seconds, starts again, and asks again.
+    let asked = machine.running.hear("card: press E to erase everything on it", asked);
+    assert!(fs::read(&card).unwrap() == others);
+    machine.running.say("E");
+    let formatted = machine.running.hear("card: formatted", asked);
+    machine.running.hear("\nip ", formatted);
+    machine.put("f", b"mine now");
+    machine.kill();
+    assert_eq!(scene.start().content("f").as_deref(), Some(&b"mine now"[..]));
 }
 
 #[test]

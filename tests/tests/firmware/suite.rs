@@ -46,7 +46,7 @@ impl Served for OnTap {
         // The one with a single data connection, if there is to be one.
         let board = if asked.data_port.is_some() { Board::Lm3s6965 } else { Board::Mps2 };
         let mut scene = Scene::new(board, &built(board).unwrap());
-        scene.setup.network = Network::Tap(TAP);
+        scene.setup.network = Network::Tap(TAP.into());
         if let Some(port) = asked.data_port {
             scene.setup.ports[1] = port;
         }
