@@ -107,6 +107,9 @@ impl<const DATA: usize> Config<DATA> {
         if !prefix_fits {
             return Err(ConfigError::Prefix);
         }
+        if !self.addresses_fit() {
+            return Err(ConfigError::Address);
+        }
         if (self.ipv4 == Ipv4::Dhcp && !cfg!(feature = "dhcp")) || (self.ipv6 != Ipv6::Off && !cfg!(feature = "ipv6")) {
             return Err(ConfigError::NotBuiltIn);
         }
@@ -117,6 +120,21 @@ impl<const DATA: usize> Config<DATA> {
             return Err(ConfigError::Ring { needed: list_room(self.limits.name_max) });
         }
         Ok(())
+    }
+
+    /// True if every address and gateway can be somebody's own: the stack panics on others.
+    fn addresses_fit(&self) -> bool {
+        let v4 = |address: Ipv4Addr| !(address.is_unspecified() || address.is_multicast() || address.is_broadcast());
+        let v6 = |address: Ipv6Addr| !(address.is_unspecified() || address.is_multicast());
+        let v4_fits = match self.ipv4 {
+            Ipv4::Static { address, gateway, .. } => v4(address) && gateway.is_none_or(v4),
+            Ipv4::Off | Ipv4::Dhcp => true,
+        };
+        let v6_fits = match self.ipv6 {
+            Ipv6::Static { address, gateway, .. } => v6(address) && gateway.is_none_or(v6),
+            Ipv6::Off | Ipv6::LinkLocal => true,
+        };
+        v4_fits && v6_fits
     }
 }
 
@@ -129,6 +147,8 @@ pub enum ConfigError {
     Ports,
     /// A network prefix is longer than an address.
     Prefix,
+    /// An address or a gateway is not unicast.
+    Address,
     /// DHCP or IPv6 without the feature of this name.
     NotBuiltIn,
     /// The limits' longest name is longer than the server's.
@@ -146,6 +166,7 @@ impl fmt::Display for ConfigError {
             Self::Mac => f.write_str("the hardware address is not unicast"),
             Self::Ports => f.write_str("a port is 0 or is used twice"),
             Self::Prefix => f.write_str("a network prefix is longer than an address"),
+            Self::Address => f.write_str("an address or a gateway is not unicast"),
             Self::NotBuiltIn => f.write_str("this server is built without DHCP or IPv6"),
             Self::Name => f.write_str("names are longer than this server's memory for them"),
             Self::Ring { needed } => write!(f, "a ring has to have {needed} bytes for names of this length"),

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::name::NameError;
+
 /// Defines [`ErrorCode`] once: the variant, its word on the wire and the sentence that goes with it.
 macro_rules! error_codes {
     ($($(#[$doc:meta])* $variant:ident $word:literal $text:literal;)*) => {
@@ -104,6 +106,12 @@ impl Refusal {
 impl From<ErrorCode> for Refusal {
     fn from(code: ErrorCode) -> Self {
         Self { code, text: code.text() }
+    }
+}
+
+impl From<NameError> for Refusal {
+    fn from(error: NameError) -> Self {
+        Self { code: ErrorCode::BadName, text: error.text() }
     }
 }
 

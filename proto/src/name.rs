@@ -133,9 +133,11 @@ impl fmt::Display for Name<'_> {
     }
 }
 
-impl fmt::Display for NameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl NameError {
+    /// What is wrong, in words.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
             Self::Empty => "empty name or component",
             Self::TooLong => "the name is too long",
             Self::NotUtf8 => "the name is not UTF-8",
@@ -143,7 +145,13 @@ impl fmt::Display for NameError {
             Self::Control => "a control character in the name",
             Self::Backslash => "a backslash in the name",
             Self::Reserved => "names that begin with .skiff- are the server's own",
-        })
+        }
+    }
+}
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
     }
 }
 

@@ -26,7 +26,7 @@ fn on_tap(options: &[&str]) -> Serv {
 #[track_caller]
 fn fails(code: i32, options: &[&str]) -> String {
     let ran = run(device_serv().args(options));
-    assert_eq!(ran.code, Some(code), "{options:?}: {}", ran.err);
+    assert_eq!((ran.code, ran.out()), (Some(code), ""), "{options:?}: {}", ran.err);
     ran.err
 }
 
@@ -54,9 +54,10 @@ fn what_can_not_work_is_said_in_one_line() {
     for (options, words) in [
         (&["--listen", &port][..], &[&*port, "in use"][..]),
         (&["--listen", "0", "--preload", "/nonexistent"], &["/nonexistent", "No such file"]),
-        (&["--listen", "0", "--sessions", "3"], &["--sessions", "1, 2, 4 or 8"]),
-        (&["--listen", "0", "--store", "ram:1GiB"], &["--store", "at most"]),
-        (&["--listen", "0", "--store", "ram:0", "--preload", env!("CARGO_MANIFEST_DIR")], &["Cargo.toml", "no space"]),
+        (
+            &["--listen", "0", "--store", "ram:1", "--preload", concat!(env!("CARGO_MANIFEST_DIR"), "/../docs")],
+            &["--preload", "no space"],
+        ),
     ] {
         let err = fails(1, options);
         assert!(err.starts_with("device-serv: ") || err.contains("\ndevice-serv: "), "{err}");
@@ -67,17 +68,56 @@ fn what_can_not_work_is_said_in_one_line() {
         &["--listen", "0", "--tap", "tap0"],
         &["--listen", "65536"],
         &["--listen", "0", "--ip", "10.0.0.1/24"],
-        &["--tap", "tap0", "--ip", "224.0.0.1"],
-        &["--tap", "tap0", "--ip", "10.0.0.1/33"],
-        &["--tap", "tap0", "--mac", "01:00:00:00:00:00"],
-        &["--tap", "tap0", "--drop", "101"],
-        &["--tap", "tap0", "--port", "0"],
         &["--listen", "0", "--name", "two words"],
         &["--listen", "0", "--store", "disk"],
         &["--listen", "0", "--ring", "100"],
         &["--listen", "0", "--data-ports", "5-4"],
     ] {
         fails(2, options);
+    }
+    for (option, text, why) in [
+        ("--sessions", "3", "1, 2, 4 or 8"),
+        ("--store", "ram:1GiB", "65535KiB"),
+        ("--store", "ram:0", "1 byte"),
+        ("--data-ports", "5", "4 sessions need 2"),
+    ] {
+        let err = fails(2, &["--listen", "0", option, text]);
+        assert!(err.contains(why), "{err}");
+    }
+}
+
+/// In a network of the test's own: what is taken by mistake makes a TAP there.
+#[test]
+fn what_can_not_work_on_a_network_is_a_wrong_use() {
+    if !inside(module_path!(), "what_can_not_work_on_a_network_is_a_wrong_use") {
+        return;
+    }
+    for options in [
+        &["--tap", "tap0", "--ip", "224.0.0.1"][..],
+        &["--tap", "tap0", "--ip", "10.0.0.1/33"],
+        &["--tap", "tap0", "--gateway", "0.0.0.0"],
+        &["--tap", "tap0", "--delay", "18446744073709551615"],
+        &["--tap", "tap0", "--mac", "01:00:00:00:00:00"],
+        &["--tap", "tap0", "--drop", "101"],
+        &["--tap", "tap0", "--port", "0"],
+    ] {
+        fails(2, options);
+    }
+    for (options, why) in [
+        (&["--ip", "192.168.69.0/24"][..], "can't be anybody's own"),
+        (&["--ip", "192.168.69.255/24"], "can't be anybody's own"),
+        (&["--ip", "10.0.0.1", "--ip", "10.0.0.2"], "one for IPv4"),
+        (&["--ip", "10.0.0.1", "--dhcp"], "--dhcp or --ip"),
+        (&["--gateway", "10.0.0.1"], "not on the server's network"),
+        (&["--gateway", "192.168.69.1"], "the server's own"),
+        (&["--host-ip", "192.168.69.1"], "the server's own"),
+        (&["--dhcp", "--host-ip", "192.168.69.2"], "fixed --ip"),
+        (&["--host-ip", "fd00::1"], "fixed --ip"),
+        (&["--ip", "fd00::1/64", "--host-ip", "fd01::1"], "not on the server's network"),
+        (&["--data-ports", "50000-50003"], "the control port is one of them"),
+    ] {
+        let err = fails(2, &[&["--tap", "tap0"], options].concat());
+        assert!(err.contains(why), "{err}");
     }
 }
 
@@ -96,14 +136,10 @@ fn a_tap_that_can_not_be_had_is_said_with_what_to_do() {
     assert!(err.contains("no TAP tap9") && err.contains("ip tuntap add dev tap9 mode tap user"), "{err}");
     let err = fails(1, &["--tap", "lo"]);
     assert!(err.contains("lo is no TAP"), "{err}");
-    let err = fails(1, &["--tap", "a-name-that-is-too-long"]);
+    let err = fails(2, &["--tap", "a-name-that-is-too-long"]);
     assert!(err.contains("1 to 15 bytes"), "{err}");
     let err = fails(1, &["--tap", TAP, "--ip", "127.0.0.1/8"]);
     assert!(err.contains("127.0.0.1 is an address of this machine"), "{err}");
-    let err = fails(1, &["--tap", TAP, "--ip", "10.0.0.1", "--ip", "10.0.0.2"]);
-    assert!(err.contains("one for IPv4"), "{err}");
-    let err = fails(1, &["--tap", TAP, "--ip", "10.0.0.1", "--dhcp"]);
-    assert!(err.contains("--dhcp or --ip"), "{err}");
     let serv = on_tap(&[]);
     let err = fails(1, &["--tap", TAP, "--ip", "192.168.69.2"]);
     assert!(err.contains("in use by another program"), "{err}");
@@ -128,7 +164,7 @@ fn a_tap_that_is_there_is_used_as_it_is_and_every_frame_is_captured() {
     let out = run(host_cli(here.path()).args(["10.1.2.4", "4000", "cat", "a"])).ok();
     assert_eq!(out, "a frame with this in it");
     let ran = serv.stop();
-    assert!(ran.err.contains("10.1.2.4 port 4000") && !ran.err.contains("made"), "{}", ran.err);
+    assert!(ran.err.contains("10.1.2.4/24, port 4000") && !ran.err.contains("made"), "{}", ran.err);
     let captured = fs::read(pcap).unwrap();
     // Ethernet frames, in the format of 1998 that everything reads.
     assert_eq!((&captured[..4], &captured[20..24]), (&0xa1b2_c3d4_u32.to_ne_bytes()[..], &1_u32.to_ne_bytes()[..]));
@@ -147,6 +183,45 @@ fn a_tap_that_goes_away_ends_the_server() {
     let ran = serv.running.wait();
     assert_eq!(ran.code, Some(1));
     assert!(ran.err.contains("the TAP is gone"), "{}", ran.err);
+}
+
+/// Started by a shell, which does `before` first.
+fn after(before: &str, options: &str) -> Serv {
+    let script = format!("{before}; exec \"$0\" {options}");
+    Serv::launch(Command::new("sh").args(["-c", &script]).arg(program("device-serv")), "port ").unwrap()
+}
+
+#[test]
+fn it_goes_on_when_nobody_hears_what_it_says() {
+    let serv = after("exec 2>/dev/full", "--listen 0 -v");
+    for _ in 0..3 {
+        assert_eq!(serv.connect().ask("ping"), "ok");
+    }
+    assert_eq!(serv.stop().code, Some(0));
+}
+
+/// Processor time that the process has used.
+fn used(serv: &Serv) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", serv.running.pid())).unwrap();
+    // Behind the name, which ends with the last parenthesis: in hundredths of a second, by itself and in the kernel.
+    let words: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    let ticks: u64 = words[11].parse::<u64>().unwrap() + words[12].parse::<u64>().unwrap();
+    Duration::from_millis(ticks * 10)
+}
+
+#[test]
+fn without_descriptors_it_sleeps_and_serves_who_waits_as_soon_as_there_are_some() {
+    let serv = after("ulimit -n 26", "--listen 0 --sessions 8");
+    let served: Vec<_> = (0..20).map(|_| serv.connect()).collect();
+    let descriptors = || fs::read_dir(format!("/proc/{}/fd", serv.running.pid())).unwrap().count();
+    assert!(eventually(|| descriptors() >= 26), "{}", descriptors());
+    let before = used(&serv);
+    std::thread::sleep(Duration::from_secs(2));
+    let used = used(&serv) - before;
+    assert!(used < Duration::from_millis(200), "{used:?} in 2 s");
+    drop(served);
+    assert!(eventually(|| serv.connect().try_ask("ping")));
+    assert_eq!(serv.stop().code, Some(0));
 }
 
 /// How often the process has gone to sleep.

@@ -7,6 +7,7 @@ use core::time::Duration;
 use std::io::{Read as _, Write as _};
 
 use skiff_device::serv::options::{Options, PortRange, StoreChoice};
+use skiff_proto::MinRate;
 use skiff_tests::device::{Device, STRANGERS};
 use skiff_tests::sans_io::message;
 use skiff_tests::server_suite::{Served, Setup};
@@ -204,5 +205,32 @@ over_both! {
         std::thread::sleep(Duration::from_millis(1500));
         let report = device.stop().unwrap();
         assert_eq!((report.usage.sessions, report.usage.data, report.usage.listening), (0, 0, 3), "{report:?}");
+    }
+}
+
+/// Only behind loopback ports are there connections that are carried over.
+#[test]
+fn clients_that_never_read_do_not_use_up_what_carries_connections() {
+    let device = Device::with(|options| {
+        options.store = StoreChoice::Ram { size: 8 << 20 };
+        options.idle = Duration::from_millis(500);
+        options.min_rate = MinRate { bytes: 1024, window: Duration::from_millis(100) };
+    });
+    device.put("f", &numbers(1_800_000));
+    let mut deaf = Vec::new();
+    // Twice as many as can be carried at a time.
+    while deaf.len() < 44 {
+        assert!(eventually(|| {
+            let Some(mut wire) = Wire::try_connect(device.addr()) else { return false };
+            // As long as nobody carries it, nobody answers.
+            wire.stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+            let served = wire.try_ask("ping");
+            if served {
+                // More than the kernel keeps of a connection.
+                (0..4).for_each(|_| wire.say("read 0 * f"));
+                deaf.push(wire);
+            }
+            served
+        }));
     }
 }

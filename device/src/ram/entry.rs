@@ -211,7 +211,10 @@ impl<'m, const NAME: usize, const BLOCK: usize> RamStore<'m, NAME, BLOCK> {
     pub(super) fn check_room(&self, blocks: u64, entry: Option<usize>) -> Result<(), Refusal> {
         let has_entry = entry.is_some()
             || (0..self.entries.len()).any(|at| self.entries[at].kind == Kind::Free || self.is_spare(at, None));
-        if has_entry && blocks <= self.room(entry) { Ok(()) } else { Err(ErrorCode::NoSpace.into()) }
+        if !has_entry {
+            return Err(Refusal::new(ErrorCode::NoSpace, "there are as many files as this store can hold"));
+        }
+        if blocks <= self.room(entry) { Ok(()) } else { Err(ErrorCode::NoSpace.into()) }
     }
 
     /// The spare that goes first: old versions, then interrupted writes, the oldest of each.

@@ -5,7 +5,7 @@ use core::task::Poll;
 use skiff_proto::crc::Crc32c;
 use skiff_proto::reply::Tag;
 use skiff_proto::store::{Entry as Listed, EntryKind, Space, Stat, Store};
-use skiff_proto::{ErrorCode, Name, Refusal};
+use skiff_proto::{ErrorCode, Name, NameError, Refusal};
 
 use super::entry::Kind;
 use super::{RamFile, RamStage, RamStore};
@@ -14,7 +14,10 @@ impl<const NAME: usize, const BLOCK: usize> RamStore<'_, NAME, BLOCK> {
     /// A flat store has no names with `/`, nor any that is longer than its entries hold.
     fn check(name: Name<'_>) -> Result<(), Refusal> {
         let name = name.as_str();
-        if name.contains('/') || name.len() > NAME { Err(ErrorCode::BadName.into()) } else { Ok(()) }
+        if name.contains('/') {
+            return Err(Refusal::new(ErrorCode::BadName, "this store has no directories"));
+        }
+        if name.len() > NAME { Err(NameError::TooLong.into()) } else { Ok(()) }
     }
 
     fn file(&self, name: Name<'_>) -> Result<usize, Refusal> {

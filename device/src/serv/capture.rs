@@ -3,9 +3,13 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use smoltcp::phy::PcapSink;
+use smoltcp::time::Instant;
+
+use super::say::say;
 
 /// A file that packets are written to. After the first error it takes no more.
 #[derive(Debug)]
@@ -21,13 +25,23 @@ impl Capture {
 
     fn check(&mut self, result: io::Result<()>) {
         if let Err(error) = result {
-            eprintln!("device-serv: --pcap: {error}: no more is written");
+            say(format_args!("--pcap: {error}: no more is written"));
             self.file = None;
         }
     }
 }
 
 impl PcapSink for Capture {
+    /// With the time of day: it is what other captures and logs have.
+    fn packet_header(&mut self, _since_start: Instant, length: usize) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        self.write_u32(u32::try_from(now.as_secs()).unwrap_or(u32::MAX));
+        self.write_u32(now.subsec_micros());
+        self.write_u32(self.max_packet_size().min(length));
+        self.write_u32(length);
+    }
+
     fn write(&mut self, data: &[u8]) {
         let result = self.file.as_mut().map_or(Ok(()), |file| file.write_all(data));
         self.check(result);

@@ -12,6 +12,7 @@ use smoltcp::iface::SocketStorage;
 use smoltcp::phy::Device;
 
 use super::options::{NAME, Options, StoreChoice};
+use super::say::say;
 use super::store;
 use crate::config::{Config, Ipv4, Ipv6};
 use crate::memory::{Sockets, slots};
@@ -145,11 +146,11 @@ impl<S: Store + 'static, const SESSIONS: usize, const DATA: usize> Embedded<S, S
             self.told = counts;
             let Counts { accepted, refused, strangers, transfers, failures } = counts;
             let usage = self.server.usage();
-            eprintln!(
-                "device-serv: {accepted} accepted, {refused} refused, {strangers} strangers; classic transfers: \
+            say(format_args!(
+                "{accepted} accepted, {refused} refused, {strangers} strangers; classic transfers: \
                  {transfers} done, {failures} failed; {} sessions now, {} data connections",
                 usage.sessions, usage.data
-            );
+            ));
         }
     }
 }

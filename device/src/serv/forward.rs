@@ -34,6 +34,8 @@ pub(super) struct Forwarder {
     end: End,
     server: Ipv4Addr,
     next_port: u16,
+    /// How long a client may take nothing of what is left when the embedded side has ended.
+    idle: Duration,
 }
 
 /// A connection of the host, and its other half.
@@ -47,6 +49,8 @@ struct Pair {
     device_ended: Option<Instant>,
     /// The host's socket takes no more for now.
     full: bool,
+    /// Since when it has taken nothing, though the embedded side has ended and waits for nobody.
+    stalled: Option<Instant>,
 }
 
 /// What is to become of a pair.
@@ -62,7 +66,13 @@ enum Fate {
 }
 
 impl Forwarder {
-    pub(super) fn new(mut end: End, address: Ipv4Addr, server: Ipv4Addr, connections: usize, now: Instant) -> Self {
+    pub(super) fn new(
+        mut end: End,
+        [address, server]: [Ipv4Addr; 2],
+        connections: usize,
+        idle: Duration,
+        now: Instant,
+    ) -> Self {
         let mac = EthernetAddress([2, 0, 0, 0, 0, 1]);
         let mut interface = Interface::new(Config::new(HardwareAddress::Ethernet(mac)), &mut end, time(now));
         interface.update_ip_addrs(|addresses| _ = addresses.push(IpCidr::new(IpAddress::Ipv4(address), 24)));
@@ -77,7 +87,7 @@ impl Forwarder {
                 sockets.add(socket)
             })
             .collect();
-        Self { interface, sockets, free, pairs: Vec::new(), end, server, next_port: EPHEMERAL.start }
+        Self { interface, sockets, free, pairs: Vec::new(), end, server, next_port: EPHEMERAL.start, idle }
     }
 
     /// True if another connection can be carried.
@@ -86,6 +96,9 @@ impl Forwarder {
     }
 
     /// Carries a connection to the embedded server's `port`.
+    ///
+    /// # Errors
+    /// The connection is gone again.
     pub(super) fn connect(&mut self, stream: TcpStream, port: u16) -> io::Result<()> {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
@@ -98,7 +111,15 @@ impl Forwarder {
         // Whoever had it before is long gone.
         socket.abort();
         let begun = socket.connect(self.interface.context(), (self.server, port), local);
-        self.pairs.push(Pair { stream, handle, up: false, host_ended: false, device_ended: None, full: false });
+        self.pairs.push(Pair {
+            stream,
+            handle,
+            up: false,
+            host_ended: false,
+            device_ended: None,
+            full: false,
+            stalled: None,
+        });
         begun.map_err(|error| io::Error::other(error.to_string()))
     }
 
@@ -109,7 +130,7 @@ impl Forwarder {
         while at < self.pairs.len() {
             let pair = &mut self.pairs[at];
             let socket = self.sockets.get_mut::<Socket<'_>>(pair.handle);
-            let fate = pair.step(socket, now, &mut moved);
+            let fate = pair.step(socket, now, self.idle, &mut moved);
             if fate == Fate::Lives {
                 at += 1;
                 continue;
@@ -131,9 +152,9 @@ impl Forwarder {
     pub(super) fn delay(&mut self, now: Instant) -> Option<Duration> {
         let stack = self.interface.poll_delay(time(now), &self.sockets);
         let stack = stack.map(|delay| Duration::from_micros(delay.total_micros()));
-        let aftermath = self.pairs.iter().filter_map(|pair| pair.device_ended).min();
-        let aftermath = aftermath.map(|since| since.after(AFTERMATH).since(now));
-        stack.into_iter().chain(aftermath).min()
+        let aftermath = self.pairs.iter().filter_map(|pair| Some(pair.device_ended?.after(AFTERMATH)));
+        let stalled = self.pairs.iter().filter_map(|pair| Some(pair.stalled?.after(self.idle)));
+        stack.into_iter().chain(aftermath.chain(stalled).map(|at| at.since(now))).min()
     }
 
     /// True if a frame from the embedded stack is waiting.
@@ -162,7 +183,7 @@ impl Pair {
         self.stream.as_fd()
     }
 
-    fn step(&mut self, socket: &mut Socket<'_>, now: Instant, moved: &mut bool) -> Fate {
+    fn step(&mut self, socket: &mut Socket<'_>, now: Instant, idle: Duration, moved: &mut bool) -> Fate {
         // The host's connection is up, so the other half has to be as well before it is reset: the embedded stack would
         // take a reset within the handshake for one that never came.
         if !self.up && socket.is_active() {
@@ -182,7 +203,10 @@ impl Pair {
             });
             match written {
                 Ok(Ok(0)) => break,
-                Ok(Ok(_)) => *moved = true,
+                Ok(Ok(_)) => {
+                    *moved = true;
+                    self.stalled = None;
+                }
                 Ok(Err(error)) if error.kind() == ErrorKind::Interrupted => {}
                 Ok(Err(error)) if error.kind() == ErrorKind::WouldBlock => {
                     self.full = true;
@@ -200,6 +224,11 @@ impl Pair {
                 Err(RecvError::InvalidState) => break,
             }
             self.full = false;
+        }
+        // The embedded server's own patience does not reach to what is in this stack's ring by now.
+        let more = matches!(socket.state(), State::Established | State::FinWait1 | State::FinWait2);
+        if !more && socket.can_recv() && now.since(*self.stalled.get_or_insert(now)) >= idle {
+            return Fate::ResetHost;
         }
         let closed = socket.state() == State::Closed && !socket.can_recv();
         if closed && self.device_ended.is_none() {

@@ -25,6 +25,9 @@ const FORWARDER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 /// Connections that are carried beyond those that are served: they find out that they are refused.
 const MORE: usize = 16;
 
+/// After this time it is tried again to accept what could not be.
+const STARVED: Duration = Duration::from_millis(100);
+
 /// A server whose ports are bound.
 #[derive(Debug)]
 pub struct Listen {
@@ -58,18 +61,19 @@ impl Listen {
         self.data.iter().map(|port| port.number)
     }
 
-    /// Serves until `stopped` says so. The memory of the server is not given back.
+    /// Serves until `stopped` says so; calls `ready` once it can. The memory of the server is not given back.
     ///
     /// # Errors
     /// The files to be loaded first can't be, or the system fails.
-    pub fn run(self, stopped: &Stopped) -> anyhow::Result<Report> {
-        choose(&self.options, Serve { listen: &self, stopped })
+    pub fn run(self, stopped: &Stopped, ready: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Report> {
+        choose(&self.options, Serve { listen: &self, stopped, ready })
     }
 
     fn serve<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(
         &self,
         store: S,
         stopped: &Stopped,
+        ready: impl FnOnce() -> anyhow::Result<()>,
     ) -> anyhow::Result<Report> {
         let (mut end, other) = cable();
         let ipv4 = Ipv4::Static { address: SERVER, prefix: 24, gateway: None };
@@ -77,53 +81,70 @@ impl Listen {
         let data_ports: Vec<u16> = self.data_ports().collect();
         let mut server = Embedded::<S, SESSIONS, DATA>::new(&self.options, address, &data_ports, store, &mut end)?;
         let connections = SESSIONS + DATA + MORE;
-        let mut forwarder = Forwarder::new(other, FORWARDER, SERVER, connections, server.clock().now());
+        let mut forwarder =
+            Forwarder::new(other, [FORWARDER, SERVER], connections, self.options.idle, server.clock().now());
+        ready()?;
         loop {
-            self.accept(&mut forwarder)?;
+            let starved = self.accept(&mut forwarder);
             let delay = settle(&mut server, &mut forwarder, &mut end);
-            if self.sleep(&forwarder, stopped, delay)? {
+            if self.sleep(&forwarder, stopped, starved, delay)? {
                 return Ok(server.report());
             }
         }
     }
 
-    fn accept(&self, forwarder: &mut Forwarder) -> io::Result<()> {
+    /// True if somebody waits who can't be let in for now.
+    fn accept(&self, forwarder: &mut Forwarder) -> bool {
+        let mut starved = false;
         for port in [&self.control].into_iter().chain(&self.data) {
             for listener in &port.listeners {
                 while forwarder.has_room() {
                     match listener.accept() {
-                        Ok((stream, _)) => forwarder.connect(stream, port.number)?,
+                        // It fails if the connection is gone again.
+                        Ok((stream, _)) => _ = forwarder.connect(stream, port.number),
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                        // That connection is gone again; or there are no descriptors left, and others will end.
-                        Err(_) => break,
+                        Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                        // There are no descriptors left, most likely. Others will end.
+                        Err(_) => {
+                            starved = true;
+                            break;
+                        }
                     }
                 }
             }
         }
-        Ok(())
+        starved
     }
 
     /// Sleeps until something happens; true if the server is to end.
-    fn sleep(&self, forwarder: &Forwarder, stopped: &Stopped, delay: Option<Duration>) -> io::Result<bool> {
+    fn sleep(
+        &self,
+        forwarder: &Forwarder,
+        stopped: &Stopped,
+        starved: bool,
+        delay: Option<Duration>,
+    ) -> io::Result<bool> {
         let mut watched = vec![PollFd::from_borrowed_fd(stopped.as_fd(), PollFlags::IN)];
-        if forwarder.has_room() {
+        // Whoever can't be let in would wake us at once, again and again.
+        if forwarder.has_room() && !starved {
             let listeners = [&self.control].into_iter().chain(&self.data).flat_map(|port| &port.listeners);
             watched.extend(listeners.map(|listener| PollFd::new(listener, PollFlags::IN)));
         }
         watched.extend(forwarder.interests());
-        wait(&mut watched, delay)?;
+        wait(&mut watched, delay.into_iter().chain(starved.then_some(STARVED)).min())?;
         Ok(!watched[0].revents().is_empty())
     }
 }
 
-struct Serve<'a> {
+struct Serve<'a, R> {
     listen: &'a Listen,
     stopped: &'a Stopped,
+    ready: R,
 }
 
-impl Run for Serve<'_> {
+impl<R: FnOnce() -> anyhow::Result<()>> Run for Serve<'_, R> {
     fn run<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(self, store: S) -> anyhow::Result<Report> {
-        self.listen.serve::<S, SESSIONS, DATA>(store, self.stopped)
+        self.listen.serve::<S, SESSIONS, DATA>(store, self.stopped, self.ready)
     }
 }
 

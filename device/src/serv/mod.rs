@@ -8,6 +8,7 @@
 //! | [`link`](mod@link), `tap` | what the frames cross: a cable between two stacks of one thread, a TAP |
 //! | [`faults`] | a bad link, for tests |
 //! | [`stop`] | how a server that runs is ended |
+//! | [`say`] | what it says on stderr |
 
 #[cfg(target_os = "linux")]
 mod capture;
@@ -20,6 +21,7 @@ pub mod listen;
 pub mod network;
 pub mod options;
 mod ports;
+pub mod say;
 pub mod stop;
 mod store;
 #[cfg(target_os = "linux")]

@@ -1,6 +1,6 @@
 //! The embedded server on a network: behind a TAP of this machine. Linux only.
 
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 use std::net::UdpSocket;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -16,6 +16,7 @@ use super::capture::Capture;
 use super::embedded::{Address, Embedded, Report, Run, choose};
 use super::faults::{Faults, Faulty};
 use super::options::{Options, PortRange};
+use super::say::say;
 use super::stop::Stopped;
 use super::tap::{Offload, Tap};
 use super::wait::wait;
@@ -42,7 +43,9 @@ pub struct Link {
     /// Those by IPv6.
     pub ipv6: Ipv6,
     /// This machine's own address on a TAP that is made here; `None`: the gateway's, or else the last of the network.
-    pub host: Option<Ipv4Addr>,
+    pub host_v4: Option<Ipv4Addr>,
+    /// The same by IPv6, if the server has a fixed address.
+    pub host_v6: Option<Ipv6Addr>,
     /// The port of control connections.
     pub port: u16,
     /// What happens to frames on their way.
@@ -65,7 +68,8 @@ impl Link {
             mac: DEFAULT_MAC,
             ipv4: Ipv4::Static { address, prefix, gateway: None },
             ipv6: Ipv6::LinkLocal,
-            host: None,
+            host_v4: None,
+            host_v6: None,
             port: 50_000,
             faults: Faults::default(),
             seed: 0,
@@ -73,19 +77,82 @@ impl Link {
         }
     }
 
-    /// This machine's own address on a TAP that is made here.
-    fn host(&self) -> Option<(Ipv4Addr, u8)> {
-        let Ipv4::Static { address, prefix, gateway } = self.ipv4 else {
-            return None;
-        };
-        let last = || {
-            let host_bits = u32::MAX.checked_shr(prefix.into()).unwrap_or(0);
-            // Not the broadcast address; and the one before it if that is the server's.
-            let last = Ipv4Addr::from_bits((address.to_bits() | host_bits).saturating_sub(1));
-            if last == address { Ipv4Addr::from_bits(last.to_bits().saturating_sub(1)) } else { last }
-        };
-        Some((self.host.or(gateway).unwrap_or_else(last), prefix))
+    /// # Errors
+    /// Addresses that can't work together, in words.
+    pub fn check(&self) -> Result<(), String> {
+        if let Ipv4::Static { address, prefix, gateway } = self.ipv4 {
+            let inside = |other: Ipv4Addr| same_network(&address.octets(), &other.octets(), prefix);
+            for (option, other) in [("--gateway", gateway), ("--host-ip", self.host_v4)] {
+                check_other(option, other, address, inside)?;
+            }
+        } else if self.host_v4.is_some() {
+            return Err("--host-ip: by IPv4 with a fixed --ip only".into());
+        }
+        if let Ipv6::Static { address, prefix, gateway } = self.ipv6 {
+            // A gateway may be link-local.
+            let inside = |other: Ipv6Addr| {
+                same_network(&address.octets(), &other.octets(), prefix) || other.is_unicast_link_local()
+            };
+            for (option, other) in [("--gateway", gateway), ("--host-ip", self.host_v6)] {
+                check_other(option, other, address, inside)?;
+            }
+        } else if self.host_v6.is_some() {
+            return Err("--host-ip: by IPv6 with a fixed --ip only".into());
+        }
+        Ok(())
     }
+
+    /// This machine's own addresses on a TAP that is made here.
+    fn hosts(&self) -> Vec<(IpAddr, u8)> {
+        let mut hosts = Vec::new();
+        if let Ipv4::Static { address, prefix, gateway } = self.ipv4 {
+            // The last but the broadcast address; of very small networks the other one.
+            let host_bits = u32::MAX.checked_shr(prefix.into()).unwrap_or(0);
+            let last = (address.to_bits() | host_bits).saturating_sub(u32::from(prefix < 31));
+            let last = Ipv4Addr::from_bits(if last == address.to_bits() { last.saturating_sub(1) } else { last });
+            hosts.push((IpAddr::V4(self.host_v4.or(gateway).unwrap_or(last)), prefix));
+        }
+        if let Ipv6::Static { address, prefix, gateway } = self.ipv6 {
+            let host_bits = u128::MAX.checked_shr(prefix.into()).unwrap_or(0);
+            let last = (address.to_bits() | host_bits).saturating_sub(1);
+            let last = Ipv6Addr::from_bits(if last == address.to_bits() { last.saturating_sub(1) } else { last });
+            let gateway = gateway.filter(|gateway| !gateway.is_unicast_link_local());
+            hosts.push((IpAddr::V6(self.host_v6.or(gateway).unwrap_or(last)), prefix));
+        }
+        hosts
+    }
+}
+
+fn check_other<A: PartialEq + core::fmt::Display>(
+    option: &str,
+    other: Option<A>,
+    own: A,
+    inside: impl Fn(A) -> bool,
+) -> Result<(), String> {
+    match other {
+        Some(other) if other == own => Err(format!("{option}: {own} is the server's own address")),
+        Some(other) => {
+            let text = format!("{option}: {other} is not on the server's network");
+            if inside(other) { Ok(()) } else { Err(text) }
+        }
+        None => Ok(()),
+    }
+}
+
+fn same_network(one: &[u8], other: &[u8], prefix: u8) -> bool {
+    let mut bits = usize::from(prefix);
+    one.iter().zip(other).all(|(one, other)| {
+        let shared = bits.min(8);
+        bits -= shared;
+        (one ^ other).checked_shr(8 - u32::try_from(shared).unwrap_or(8)).unwrap_or(0) == 0
+    })
+}
+
+/// True for an address that programs of this machine can have.
+fn is_this_machine(address: IpAddr) -> bool {
+    // While no interface is up, every address can be had: then nothing is known.
+    const NOBODYS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+    UdpSocket::bind((NOBODYS, 0)).is_err() && UdpSocket::bind((address, 0)).is_ok()
 }
 
 /// A server whose TAP is open.
@@ -94,6 +161,7 @@ pub struct Network {
     options: Options,
     link: Link,
     tap: Tap,
+    capture: Option<Capture>,
 }
 
 impl Network {
@@ -102,10 +170,8 @@ impl Network {
     /// # Errors
     /// See [`Tap::open`]; or the server's address is one of this machine's own.
     pub fn open(options: Options, link: Link) -> anyhow::Result<Self> {
-        if let Ipv4::Static { address, .. } = link.ipv4
-            && UdpSocket::bind((address, 0)).is_ok()
-        {
-            bail!("{address} is an address of this machine: --ip needs one of its own");
+        if let Err(error) = link.check() {
+            bail!("{error}");
         }
         let wire = link.pcap.is_some() || !link.faults.is_none();
         let mut tap = Tap::open(&link.tap, if wire { Offload::Off } else { link.offload })?;
@@ -113,50 +179,63 @@ impl Network {
             tap.set_mtu(mtu).with_context(|| format!("--mtu {mtu}"))?;
         }
         if tap.is_made() {
-            let host = link.host();
-            tap.set_up(host).with_context(|| link.tap.clone())?;
-            let address =
-                host.map_or(String::new(), |(host, prefix)| format!("; this machine is {host}/{prefix} on it"));
-            eprintln!("device-serv: made {}{address}", link.tap);
+            let hosts = link.hosts();
+            // IPv6 needs longer packets than an interface may be told to take.
+            let hosts: Vec<_> = hosts.into_iter().filter(|(host, _)| host.is_ipv4() || tap.mtu() >= 1280).collect();
+            tap.set_up(&hosts).with_context(|| link.tap.clone())?;
+            let told: Vec<_> = hosts.iter().map(|(host, prefix)| format!("{host}/{prefix}")).collect();
+            let addresses =
+                if told.is_empty() { String::new() } else { format!("; this machine is {} on it", told.join(", ")) };
+            say(format_args!("made {}{addresses}", link.tap));
         } else if !tap.is_up()? {
-            eprintln!("device-serv: {0} is down; as root: ip link set {0} up", link.tap);
+            say(format_args!("{0} is down; as root: ip link set {0} up", link.tap));
         }
-        Ok(Self { options, link, tap })
+        let own = [
+            if let Ipv4::Static { address, .. } = link.ipv4 { Some(IpAddr::V4(address)) } else { None },
+            if let Ipv6::Static { address, .. } = link.ipv6 { Some(IpAddr::V6(address)) } else { None },
+        ];
+        if let Some(own) = own.into_iter().flatten().find(|own| is_this_machine(*own)) {
+            bail!("{own} is an address of this machine: --ip needs one of its own");
+        }
+        let capture = link.pcap.as_deref().map(Capture::create).transpose()?;
+        Ok(Self { options, link, tap, capture })
     }
 
-    /// Serves until `stopped` says so. The memory of the server is not given back.
+    /// Serves until `stopped` says so; calls `ready` once it can. The memory of the server is not given back.
     ///
     /// # Errors
-    /// The configuration can't work, the files to be loaded first can't be, the TAP is gone.
-    pub fn run(self, stopped: &Stopped) -> anyhow::Result<Report> {
-        let Self { options, link, tap } = self;
-        choose(&options, Serve { options: &options, link, tap, stopped })
+    /// That of `ready`, the configuration can't work, the files to be loaded first can't be, the TAP is gone.
+    pub fn run(self, stopped: &Stopped, ready: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Report> {
+        let Self { options, link, tap, capture } = self;
+        choose(&options, Serve { options: &options, link, tap, capture, stopped, ready })
     }
 }
 
-struct Serve<'a> {
+struct Serve<'a, R> {
     options: &'a Options,
     link: Link,
     tap: Tap,
+    capture: Option<Capture>,
     stopped: &'a Stopped,
+    ready: R,
 }
 
-impl Run for Serve<'_> {
+impl<R: FnOnce() -> anyhow::Result<()>> Run for Serve<'_, R> {
     fn run<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(self, store: S) -> anyhow::Result<Report> {
-        let Self { options, link, tap, stopped } = self;
+        let Self { options, link, tap, capture, stopped, ready } = self;
         let fd = tap.as_fd().try_clone_to_owned()?;
         let watched = Watched { fd, stopped };
-        match &link.pcap {
-            Some(path) => {
-                let captured = PcapWriter::new(tap, Capture::create(path)?, PcapMode::Both);
+        match capture {
+            Some(capture) => {
+                let captured = PcapWriter::new(tap, capture, PcapMode::Both);
                 let wire = Faulty::new(captured, link.faults, link.seed);
-                serve::<S, SESSIONS, DATA>(options, &link, store, wire, &watched)
+                serve::<S, SESSIONS, DATA>(options, &link, store, wire, &watched, ready)
             }
             None if !link.faults.is_none() => {
                 let wire = Faulty::new(tap, link.faults, link.seed);
-                serve::<S, SESSIONS, DATA>(options, &link, store, wire, &watched)
+                serve::<S, SESSIONS, DATA>(options, &link, store, wire, &watched, ready)
             }
-            None => serve::<S, SESSIONS, DATA>(options, &link, store, tap, &watched),
+            None => serve::<S, SESSIONS, DATA>(options, &link, store, tap, &watched, ready),
         }
     }
 }
@@ -210,12 +289,14 @@ fn serve<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(
     store: S,
     mut wire: impl Wire,
     watched: &Watched<'_>,
+    ready: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<Report> {
     let address = Address { mac: link.mac, ipv4: link.ipv4, ipv6: link.ipv6, port: link.port };
     let ports = data_ports(options.data_ports, link.port, DATA)?;
     let mut server = Embedded::<S, SESSIONS, DATA>::new(options, address, &ports, store, &mut wire)?;
+    ready()?;
     if link.ipv4 == Ipv4::Dhcp {
-        eprintln!("device-serv: waiting for an address by DHCP");
+        say(format_args!("waiting for an address by DHCP"));
     }
     let mut busy = 0;
     loop {
@@ -251,13 +332,13 @@ fn data_ports(range: Option<PortRange>, control: u16, count: usize) -> anyhow::R
 
 fn tell(addresses: &[(IpAddr, u8)], link: &Link) {
     if addresses.iter().all(|(address, _)| address.is_ipv6()) && link.ipv4 == Ipv4::Dhcp {
-        eprintln!("device-serv: no address by DHCP yet");
+        say(format_args!("no address by DHCP yet"));
     }
     for (address, prefix) in addresses {
         let zone = match address {
             IpAddr::V6(v6) if v6.is_unicast_link_local() => format!("%{}", link.tap),
             _ => String::new(),
         };
-        eprintln!("device-serv: {address}{zone} port {}, on a network of {prefix} bits", link.port);
+        say(format_args!("{address}{zone}/{prefix}, port {}", link.port));
     }
 }

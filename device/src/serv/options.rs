@@ -89,6 +89,9 @@ pub enum StoreChoice {
     },
 }
 
+/// What 16-bit numbers of blocks of 1 KiB reach.
+pub(super) const RAM_MAX: u64 = 65_535 * 1024;
+
 impl Default for StoreChoice {
     /// 1 MiB in memory.
     fn default() -> Self {
@@ -102,7 +105,10 @@ impl FromStr for StoreChoice {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             None if text == "ram" => Ok(Self::default()),
-            Some(("ram", size)) => Ok(Self::Ram { size: size.parse::<ByteSize>()?.as_u64() }),
+            Some(("ram", size)) => match size.parse::<ByteSize>()?.as_u64() {
+                size @ 1..=RAM_MAX => Ok(Self::Ram { size }),
+                _ => Err(format!("1 byte to {}KiB in memory", RAM_MAX / 1024)),
+            },
             _ => Err("ram or ram:SIZE".into()),
         }
     }

@@ -5,26 +5,24 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use skiff_proto::Name;
 use skiff_proto::crc::crc32c;
 use skiff_proto::store::Store;
+use skiff_proto::{ErrorCode, Name, Refusal};
 
-use super::options::NAME;
+use super::options::{NAME, RAM_MAX};
 use crate::ram::{Entries, RamStore};
 
 /// Bytes of a block of the store in memory, and files in it.
 const BLOCK: usize = 1024;
 const FILES: usize = 256;
-/// What 16-bit block numbers reach.
-const MAX: u64 = 65_535 * BLOCK as u64;
 
 /// The store in memory.
 pub(super) type Ram = RamStore<'static, NAME, BLOCK>;
 
 /// An empty store of `size` bytes, whose memory is never given back.
 pub(super) fn ram(size: u64, boot: u64) -> anyhow::Result<Ram> {
-    if size > MAX {
-        bail!("--store: at most {}KiB in memory", MAX / 1024);
+    if size > RAM_MAX {
+        bail!("--store: at most {}KiB in memory", RAM_MAX / 1024);
     }
     let blocks = usize::try_from(size)?.div_ceil(BLOCK);
     let entries = Box::leak(Box::new(Entries::<FILES, NAME>::new()));
@@ -46,6 +44,10 @@ pub(super) fn preload(store: &mut impl Store, directory: &Path) -> anyhow::Resul
 }
 
 fn put(store: &mut impl Store, name: &[u8], path: &Path) -> anyhow::Result<()> {
+    // Before it is read: it may be larger than all the memory here.
+    if path.metadata()?.len() > store.space()?.free {
+        return Err(Refusal::from(ErrorCode::NoSpace).into());
+    }
     let content = std::fs::read(path)?;
     let mtime = path.metadata()?.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
     let (mut stage, _) =

@@ -10,6 +10,7 @@
 use core::time::Duration;
 
 use skiff_proto::Instant;
+use skiff_proto::server::{Close, Limits};
 use skiff_proto::store::Store;
 use smoltcp::iface::SocketHandle;
 use smoltcp::phy::Device;
@@ -43,11 +44,11 @@ impl Seat {
         Self { handle, phase: Phase::Listening(None) }
     }
 
-    pub(super) fn deadline(&self, idle: Duration) -> Option<Instant> {
+    pub(super) fn deadline(&self, limits: &Limits) -> Option<Instant> {
         match self.phase {
             Phase::Listening(since) => since.map(|since| since.after(HANDSHAKE)),
             Phase::Serving => None,
-            Phase::Closing(linger) => Some(linger.deadline(idle)),
+            Phase::Closing(linger) => Some(linger.deadline(limits)),
             Phase::Resetting(since) => Some(since.after(RESET)),
         }
     }
@@ -105,6 +106,45 @@ impl<S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, cons
         self.seats.get_mut(at).unwrap_or(&mut self.spare)
     }
 
+    /// Lets a seat forget what it was doing, without a word to anybody.
+    fn listen(&mut self, at: usize) {
+        let port = self.rules.port;
+        let handle = self.seat(at).handle;
+        let socket = self.sockets.set.get_mut::<Socket<'_>>(handle);
+        silence(socket, port);
+        _ = socket.listen(port);
+        // The stack remembers of a socket's place that its peer can't be found, and would keep the next one waiting for a second.
+        let socket = self.sockets.set.remove(handle);
+        let handle = self.sockets.set.add(socket);
+        *self.seat(at) = Seat::new(handle);
+    }
+
+    /// True if the peer of a handshake that has just begun has this very connection already: its SYN has come twice, late or
+    /// forged. Two sockets of one connection would take each other's packets and reset it. A peer that has started anew and
+    /// uses the same port again is let in once its old connection has been asked whether it is still there.
+    fn is_repeated(&self, at: usize) -> bool {
+        let peer = |seat: &Seat| self.socket(seat.handle).remote_endpoint();
+        let seats = || self.seats.iter().chain([&self.spare]);
+        let new = seats().nth(at).and_then(peer);
+        new.is_some()
+            && seats().enumerate().any(|(other, seat)| {
+                other != at && peer(seat) == new && self.socket(seat.handle).state() != State::Closed
+            })
+    }
+
+    /// Gives up the handshake that has waited longest, so that those whom nobody finishes keep nobody out; false if there is
+    /// none.
+    fn drop_handshake(&mut self) -> bool {
+        let seats = self.seats.iter().chain([&self.spare]).enumerate();
+        let begun = seats.filter_map(|(at, seat)| match seat.phase {
+            Phase::Listening(Some(since)) => Some((since, at)),
+            _ => None,
+        });
+        let Some((_, oldest)) = begun.min() else { return false };
+        self.listen(oldest);
+        true
+    }
+
     /// Sessions that are taken, or will be when a handshake is through.
     fn taken(&self) -> usize {
         let seats = self.seats.iter().chain([&self.spare]);
@@ -115,29 +155,31 @@ impl<S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, cons
     /// True if somebody was refused.
     fn screen_seat(&mut self, at: usize, now: Instant) -> bool {
         let taken = self.taken();
-        let port = self.rules.port;
         let Seat { handle, phase: Phase::Listening(since) } = *self.seat(at) else {
             return false;
         };
-        let socket = self.sockets.set.get_mut::<Socket<'_>>(handle);
-        match Arrival::of(socket, since, now) {
+        match Arrival::of(self.socket(handle), since, now) {
             Arrival::Nobody => return false,
-            Arrival::Begun if taken < SESSIONS => {
+            Arrival::Begun if self.is_repeated(at) => {
+                // Now, before it is answered.
+                self.listen(at);
+                return false;
+            }
+            Arrival::Begun if taken < SESSIONS || self.drop_handshake() => {
                 self.seat(at).phase = Phase::Listening(Some(now));
                 return false;
             }
             Arrival::Lost => {
                 // Also the first time.
-                if !socket.is_listening() {
-                    silence(socket, port);
-                    _ = socket.listen(port);
+                if !self.socket(handle).is_listening() {
+                    self.listen(at);
                 }
                 self.seat(at).phase = Phase::Listening(None);
                 return false;
             }
             Arrival::Up => {
                 let free = self.clients.iter().position(Option::is_none);
-                if let (Some(free), Some(peer)) = (free, socket.remote_endpoint()) {
+                if let (Some(free), Some(peer)) = (free, self.socket(handle).remote_endpoint()) {
                     self.clients[free] = Some(Client::new(at, peer.addr, self.rules.limits, now));
                     self.seat(at).phase = Phase::Serving;
                     self.counts.accepted = self.counts.accepted.wrapping_add(1);
@@ -147,19 +189,19 @@ impl<S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, cons
             Arrival::Begun => {}
         }
         // All sessions are taken.
-        socket.abort();
+        self.sockets.set.get_mut::<Socket<'_>>(handle).abort();
         self.seat(at).phase = Phase::Resetting(now);
         self.counts.refused = self.counts.refused.wrapping_add(1);
         true
     }
 
     /// The session of a seat has ended.
-    pub(super) fn close_seat(&mut self, at: usize, close: Option<skiff_proto::server::Close>, now: Instant) {
+    pub(super) fn close_seat(&mut self, at: usize, close: Option<Close>, now: Instant) {
         let handle = self.seat(at).handle;
         let socket = self.sockets.set.get_mut::<Socket<'_>>(handle);
         let phase = match close {
-            Some(skiff_proto::server::Close::Gracefully) => Phase::Closing(Linger::begin(socket, now)),
-            Some(skiff_proto::server::Close::Reset) | None => {
+            Some(Close::Gracefully) => Phase::Closing(Linger::begin(socket, now)),
+            Some(Close::Reset) | None => {
                 socket.abort();
                 Phase::Resetting(now)
             }
@@ -169,14 +211,14 @@ impl<S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, cons
 
     /// Brings connections to their end; what has ended listens again.
     pub(super) fn end_seats(&mut self, now: Instant) {
-        let (port, idle) = (self.rules.port, self.rules.limits.idle);
+        let limits = self.rules.limits;
         let mut yielding = None;
         let mut listening = false;
         for at in 0..=SESSIONS {
             let seat = self.seats.get_mut(at).unwrap_or(&mut self.spare);
             let socket = self.sockets.set.get_mut::<Socket<'_>>(seat.handle);
             let over = match &mut seat.phase {
-                Phase::Closing(linger) => match linger.step(socket, now, idle) {
+                Phase::Closing(linger) => match linger.step(socket, now, &limits) {
                     Ending::Over => true,
                     Ending::Open => false,
                     Ending::Yielding => {
@@ -191,20 +233,15 @@ impl<S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, cons
                 Phase::Resetting(since) => is_reset(socket, *since, now),
                 Phase::Listening(_) | Phase::Serving => false,
             };
+            let listens = socket.is_listening();
             if over {
-                silence(socket, port);
-                _ = socket.listen(port);
-                seat.phase = Phase::Listening(None);
+                self.listen(at);
             }
-            listening |= socket.is_listening();
+            listening |= over || listens;
         }
         // Whoever comes next is worth more than a peer that has everything already.
         if let Some(at) = yielding.filter(|_| !listening) {
-            let seat = self.seats.get_mut(at).unwrap_or(&mut self.spare);
-            let socket = self.sockets.set.get_mut::<Socket<'_>>(seat.handle);
-            silence(socket, port);
-            _ = socket.listen(port);
-            seat.phase = Phase::Listening(None);
+            self.listen(at);
         }
     }
 }

@@ -12,6 +12,7 @@ use core::time::Duration;
 
 use heapless::Vec;
 use skiff_proto::Instant;
+use skiff_proto::server::Limits;
 use skiff_proto::store::Store;
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, State};
@@ -83,12 +84,12 @@ impl<S: Store, const NAME: usize> Line<S, NAME> {
         self.port
     }
 
-    pub(super) fn deadline(&self, wanted: bool, idle: Duration) -> Option<Instant> {
+    pub(super) fn deadline(&self, wanted: bool, limits: &Limits) -> Option<Instant> {
         match &self.phase {
             Phase::Free => None,
             Phase::Offered { since, .. } => Some(since.after(if wanted { UNCLAIMED_IN_DEMAND } else { UNCLAIMED })),
             Phase::Busy(transfer) => Some(transfer.deadline()),
-            Phase::Closing(linger) => Some(linger.deadline(idle)),
+            Phase::Closing(linger) => Some(linger.deadline(limits)),
             Phase::Resetting(since) => Some(since.after(RESET)),
         }
     }
@@ -178,14 +179,19 @@ impl<S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, cons
                         Moved::Failed => {
                             self.counts.failures = self.counts.failures.wrapping_add(1);
                             line.reset(socket, now);
+                            // The reset goes out in this poll, so the line is free in the next.
+                            busy = true;
                         }
                     }
                 }
-                Phase::Closing(linger) => match linger.step(socket, now, limits.idle) {
+                Phase::Closing(linger) => match linger.step(socket, now, &limits) {
                     Ending::Over => line.release(socket),
                     Ending::Yielding if wanted => line.release(socket),
                     Ending::Open | Ending::Yielding => {}
-                    Ending::Failed => line.reset(socket, now),
+                    Ending::Failed => {
+                        line.reset(socket, now);
+                        busy = true;
+                    }
                 },
                 Phase::Resetting(since) => {
                     if is_reset(socket, *since, now) {

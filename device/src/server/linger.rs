@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use skiff_proto::Instant;
+use skiff_proto::server::Limits;
 use smoltcp::socket::tcp::{Socket, State};
 
 /// After the peer has all that was sent.
@@ -43,8 +44,8 @@ impl Linger {
         Self { since: now, queued: socket.send_queue(), acknowledged: false, discarded: 0 }
     }
 
-    /// Discards what has come; says how far it is. `idle`: the patience with a peer that does not take the rest.
-    pub(super) fn step(&mut self, socket: &mut Socket<'_>, now: Instant, idle: Duration) -> Ending {
+    /// Discards what has come; says how far it is.
+    pub(super) fn step(&mut self, socket: &mut Socket<'_>, now: Instant, limits: &Limits) -> Ending {
         while let Ok(n @ 1..) = socket.recv(|input| (input.len(), input.len())) {
             self.discarded = self.discarded.saturating_add(n);
         }
@@ -52,10 +53,12 @@ impl Linger {
             return Ending::Over;
         }
         let acknowledged = socket.state() == State::FinWait2;
-        if socket.send_queue() != self.queued || acknowledged != self.acknowledged {
+        // The rest of a body has to be taken as fast as all of it: a byte now and then is no progress.
+        let least = self.queued.clamp(1, (limits.min_rate.bytes as usize).max(1));
+        if socket.send_queue() + least <= self.queued || acknowledged != self.acknowledged {
             (self.queued, self.acknowledged, self.since) = (socket.send_queue(), acknowledged, now);
         }
-        let waited = now >= self.deadline(idle);
+        let waited = now >= self.deadline(limits);
         match acknowledged {
             true if waited || self.discarded > DISCARD => Ending::Over,
             true => Ending::Yielding,
@@ -64,8 +67,10 @@ impl Linger {
         }
     }
 
-    pub(super) fn deadline(&self, idle: Duration) -> Instant {
-        self.since.after(if self.acknowledged { LINGER } else { idle })
+    pub(super) fn deadline(&self, limits: &Limits) -> Instant {
+        let rate = limits.min_rate;
+        let patience = if rate.bytes > 0 { limits.idle.min(rate.window) } else { limits.idle };
+        self.since.after(if self.acknowledged { LINGER } else { patience })
     }
 }
 

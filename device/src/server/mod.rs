@@ -155,11 +155,16 @@ impl<'m, S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, 
             match self.net.interface.poll_ingress_single(moment, device, &mut self.sockets.set) {
                 PollIngressSingleResult::None => break,
                 PollIngressSingleResult::PacketProcessed => {}
-                // Before the next packet: a stranger is off the port again when the owner comes.
-                PollIngressSingleResult::SocketStateChanged => self.screen(now, device),
+                PollIngressSingleResult::SocketStateChanged => {
+                    // Before anything is sent: a lease may be one that must not be used.
+                    self.net.configure(&mut self.sockets.set);
+                    // Before the next packet: a stranger is off the port again when the owner comes.
+                    self.screen(now, device);
+                }
             }
             packets += 1;
         }
+        // Also without a packet: leases expire.
         self.net.configure(&mut self.sockets.set);
         let mut busy = packets == BURST;
         for at in 0..SESSIONS {
@@ -211,11 +216,11 @@ impl<'m, S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, 
 
     /// When the server has to be polled even if nothing comes in.
     fn next_deadline(&self) -> Option<Instant> {
-        let idle = self.rules.limits.idle;
+        let limits = &self.rules.limits;
         let wanted = self.clients.iter().flatten().any(Client::is_waiting);
-        let seats = self.seats.iter().chain([&self.spare]).filter_map(|seat| seat.deadline(idle));
+        let seats = self.seats.iter().chain([&self.spare]).filter_map(|seat| seat.deadline(limits));
         let clients = self.clients.iter().flatten().filter_map(Client::deadline);
-        let lines = self.lines.iter().filter_map(|line| line.deadline(wanted, idle));
+        let lines = self.lines.iter().filter_map(|line| line.deadline(wanted, limits));
         seats.chain(clients).chain(lines).min()
     }
 }

@@ -59,16 +59,12 @@ impl Net {
     pub(super) fn configure(&mut self, sockets: &mut SocketSet<'_>) {
         #[cfg(feature = "dhcp")]
         if let Some(dhcp) = self.dhcp
-            && let Some(event) = sockets.get_mut::<smoltcp::socket::dhcpv4::Socket<'_>>(dhcp).poll()
+            && let Some(lease) = news(sockets.get_mut(dhcp))
         {
-            let lease = match event {
-                smoltcp::socket::dhcpv4::Event::Configured(lease) => Some((lease.address, lease.router)),
-                smoltcp::socket::dhcpv4::Event::Deconfigured => None,
-            };
             self.interface
                 .update_ip_addrs(|addresses| addresses.retain(|cidr| !matches!(cidr.address(), IpAddress::Ipv4(_))));
             self.interface.routes_mut().remove_default_ipv4_route();
-            if let Some((address, router)) = lease {
+            if let Some(Lease { address, router }) = lease {
                 add(&mut self.interface, IpAddress::Ipv4(address.address()), address.prefix_len());
                 if let Some(router) = router {
                     set_gateway(&mut self.interface, router);
@@ -93,6 +89,34 @@ impl Net {
     pub(super) fn delay(&mut self, now: smoltcp::time::Instant, sockets: &SocketSet<'_>) -> Option<Duration> {
         self.interface.poll_delay(now, sockets).map(|delay| Duration::from_micros(delay.total_micros()))
     }
+}
+
+/// What is used of a lease.
+#[cfg(feature = "dhcp")]
+struct Lease {
+    address: smoltcp::wire::Ipv4Cidr,
+    router: Option<Ipv4Address>,
+}
+
+/// What has changed: a lease, or that there is none.
+///
+/// The stack panics when it has to send to a neighbor that is nobody's address, so none is let in: some servers give 0.0.0.0
+/// as the router, and one that speaks as 0.0.0.0 could not be asked to renew.
+#[cfg(feature = "dhcp")]
+fn news(socket: &mut smoltcp::socket::dhcpv4::Socket<'_>) -> Option<Option<Lease>> {
+    use smoltcp::socket::dhcpv4::Event;
+    let is_unicast = |address: &Ipv4Address| IpAddress::Ipv4(*address).is_unicast();
+    let (lease, server) = match socket.poll()? {
+        Event::Configured(lease) => {
+            (Lease { address: lease.address, router: lease.router.filter(is_unicast) }, lease.server.address)
+        }
+        Event::Deconfigured => return Some(None),
+    };
+    if is_unicast(&server) {
+        return Some(Some(lease));
+    }
+    socket.reset();
+    Some(None)
 }
 
 fn add(interface: &mut Interface, address: IpAddress, prefix: u8) {

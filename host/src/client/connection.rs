@@ -43,8 +43,9 @@ const MAX_FRAMING: usize = 128 << 10;
 /// Commands sent before the server has said what it is: more would only be thrown away by a classic one.
 const BEFORE_HELLO: usize = 17;
 
-/// How many commands may be without a reply.
-const QUEUE: usize = 256;
+/// How many commands may be without a reply: enough for a server that makes two batches of some hundred files durable in
+/// turn. Their places make the session large, so it lies in memory of its own.
+const QUEUE: usize = 1024;
 
 type Session = ClientSession<1024, QUEUE>;
 
@@ -106,7 +107,7 @@ pub(super) struct Patience<'a> {
 pub(super) struct Connection {
     stream: TcpStream,
     address: Arc<str>,
-    session: Session,
+    session: Box<Session>,
     hello: Option<Option<HelloInfo>>,
     asked: bool,
     out: Vec<u8>,
@@ -147,7 +148,7 @@ impl Connection {
         Ok(Self {
             stream,
             address: Arc::clone(address),
-            session: Session::new(Duration::MAX),
+            session: Box::new(Session::new(Duration::MAX)),
             hello: None,
             asked: false,
             out: vec![0; BUFFER + MARGIN],
@@ -250,7 +251,7 @@ impl Connection {
     }
 
     /// The session, for the body of a `write`. What it queues has to be moved with [`Connection::drain`].
-    pub(super) const fn session(&mut self) -> &mut Session {
+    pub(super) fn session(&mut self) -> &mut Session {
         &mut self.session
     }
 

@@ -5,9 +5,12 @@
 //! 100 ms, or before a command that could see the difference. While one batch becomes durable the next one fills.
 
 use core::mem;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 use std::collections::{HashSet, VecDeque};
+use std::sync::OnceLock;
 
+use rustix::process::{Resource, getrlimit};
 use skiff_proto::name::Name;
 use skiff_proto::server::Answer;
 use skiff_proto::store::Stat;
@@ -18,8 +21,14 @@ use tokio::time::Instant;
 use super::work::{self, Change};
 use crate::store::{DirStore, Stage};
 
-/// Files in a batch at most: each holds a descriptor.
-const MOST_FILES: usize = 128;
+/// Files in a batch at most: each holds a descriptor, and waiting for the disk costs nearly the same for one as for many.
+const MOST_FILES: usize = 512;
+
+/// Files that a batch may have even where descriptors are scarce.
+const FEW_FILES: usize = 128;
+
+/// Files in all batches of this process.
+static HELD: AtomicUsize = AtomicUsize::new(0);
 
 /// Changes to names in a batch at most.
 const MOST_CHANGES: usize = 1024;
@@ -32,9 +41,16 @@ const LONGEST: Duration = Duration::from_millis(100);
 
 /// A connection's writes that are whole, but not durable yet; or changes to names. Never both: a change waits until the
 /// writes before it are durable, and the other way round.
+///
+/// Most connections have nothing in it most of the time: then it takes no memory.
 #[derive(Debug, Default)]
-pub(super) struct Batch {
+pub(super) struct Batch(Option<Box<Pending>>);
+
+/// What is in a batch.
+#[derive(Debug, Default)]
+struct Pending {
     files: Vec<(Stage, Option<u32>)>,
+    held: Held,
     bytes: u64,
     names: Names,
     changes: Vec<Change>,
@@ -53,6 +69,37 @@ struct Committing {
     /// How many answers it owes.
     count: usize,
     changes: bool,
+}
+
+/// A share in [`HELD`], given back when it is dropped.
+#[derive(Debug, Default)]
+struct Held(usize);
+
+impl Held {
+    fn add(&mut self) {
+        HELD.fetch_add(1, Ordering::Relaxed);
+        self.0 += 1;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        HELD.fetch_sub(self.0, Ordering::Relaxed);
+    }
+}
+
+/// Files that all batches together may hold before none may have more than [`FEW_FILES`]: a quarter of the descriptors.
+fn budget() -> usize {
+    static BUDGET: OnceLock<usize> = OnceLock::new();
+    *BUDGET.get_or_init(|| {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        usize::try_from(limit / 4).unwrap_or(usize::MAX)
+    })
+}
+
+/// True if a batch of so many `files` takes no more, with so many `held` by all.
+const fn has_most_files(files: usize, held: usize, budget: usize) -> bool {
+    files >= MOST_FILES || (files >= FEW_FILES && held >= budget)
 }
 
 /// Names that a batch will put in place, and the directories they lie in.
@@ -88,62 +135,115 @@ impl Names {
 impl Batch {
     /// Adds a file whose body is through.
     pub(super) fn push(&mut self, name: Name<'_>, stage: Stage, crc: Option<u32>) {
-        self.names.insert(name);
-        self.bytes += stage.size();
-        self.files.push((stage, crc));
-        self.closes.get_or_insert_with(|| Instant::now() + LONGEST);
+        let pending = self.0.get_or_insert_default();
+        pending.names.insert(name);
+        pending.bytes += stage.size();
+        pending.files.push((stage, crc));
+        pending.held.add();
+        pending.closes.get_or_insert_with(|| Instant::now() + LONGEST);
     }
 
     /// Adds a change. Only if [`Batch::takes_changes`].
     pub(super) fn push_change(&mut self, change: Change) {
-        self.changes.push(change);
-        self.closes.get_or_insert_with(|| Instant::now() + LONGEST);
+        let pending = self.0.get_or_insert_default();
+        pending.changes.push(change);
+        pending.closes.get_or_insert_with(|| Instant::now() + LONGEST);
     }
 
     /// True if a change need not wait: those before it are carried out in the same order, but writes are not.
     pub(super) fn takes_changes(&self) -> bool {
-        self.files.is_empty() && self.committing.as_ref().is_none_or(|committing| committing.changes)
+        self.0.as_ref().is_none_or(|pending| {
+            pending.files.is_empty() && pending.committing.as_ref().is_none_or(|committing| committing.changes)
+        })
     }
 
     /// True if a write to `name` has to wait until the batch is durable.
     pub(super) fn touches(&self, name: Name<'_>) -> bool {
-        !self.changes.is_empty()
-            || self.names.touches(name)
-            || self.committing.as_ref().is_some_and(|committing| committing.changes || committing.names.touches(name))
+        let conflicts = |committing: &Committing| committing.changes || committing.names.touches(name);
+        self.0.as_ref().is_some_and(|pending| {
+            !pending.changes.is_empty()
+                || pending.names.touches(name)
+                || pending.committing.as_ref().is_some_and(conflicts)
+        })
     }
 
     /// True if nothing is owed, and nothing under way.
     pub(super) fn is_empty(&self) -> bool {
-        self.files.is_empty() && self.changes.is_empty() && self.committing.is_none() && self.answers.is_empty()
+        self.0.as_ref().is_none_or(|pending| pending.is_empty())
     }
 
     /// True if it must be closed whatever else comes.
     pub(super) fn is_due(&self) -> bool {
-        self.has_most() || self.closes.is_some_and(|closes| closes <= Instant::now())
-    }
-
-    fn has_most(&self) -> bool {
-        self.files.len() >= MOST_FILES || self.bytes >= MOST_BYTES || self.changes.len() >= MOST_CHANGES
+        let over = |closes| closes <= Instant::now();
+        self.0.as_ref().is_some_and(|pending| pending.has_most() || pending.closes.is_some_and(over))
     }
 
     /// True if it can take no more before the one under way is durable.
     pub(super) fn is_full(&self) -> bool {
-        self.committing.is_some() && self.has_most()
+        self.0.as_ref().is_some_and(|pending| pending.committing.is_some() && pending.has_most())
     }
 
     /// When it must be closed; `None` while the one before is still under way.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        if self.committing.is_some() { None } else { self.closes }
+        let pending = self.0.as_ref()?;
+        if pending.committing.is_some() { None } else { pending.closes }
     }
 
     /// Begins to make the batch durable, unless one is under way or it is empty. True if one is under way now.
     pub(super) fn close(&mut self, store: &DirStore) -> bool {
+        self.0.as_mut().is_some_and(|pending| pending.close(store))
+    }
+
+    /// Waits until the batch under way is durable; for ever if there is none.
+    pub(super) async fn committed(&mut self) {
+        match &mut self.0 {
+            Some(pending) => pending.committed().await,
+            None => core::future::pending().await,
+        }
+    }
+
+    /// The next answer to be given.
+    pub(super) fn front(&self) -> Option<Result<Answer, Refusal>> {
+        self.0.as_ref()?.answers.front().copied()
+    }
+
+    /// That answer was given.
+    pub(super) fn pop(&mut self) {
+        if let Some(pending) = &mut self.0 {
+            pending.answers.pop_front();
+            if pending.is_empty() {
+                self.0 = None;
+            }
+        }
+    }
+
+    /// Makes everything durable that is still in it: the client has asked for it, whether it still listens or not.
+    pub(super) async fn finish(&mut self, store: &DirStore) {
+        while self.close(store) {
+            self.committed().await;
+        }
+    }
+}
+
+impl Pending {
+    fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.changes.is_empty() && self.committing.is_none() && self.answers.is_empty()
+    }
+
+    fn has_most(&self) -> bool {
+        has_most_files(self.files.len(), HELD.load(Ordering::Relaxed), budget())
+            || self.bytes >= MOST_BYTES
+            || self.changes.len() >= MOST_CHANGES
+    }
+
+    fn close(&mut self, store: &DirStore) -> bool {
         if self.committing.is_some() || (self.files.is_empty() && self.changes.is_empty()) {
             return self.committing.is_some();
         }
         let store = store.clone();
         let names = mem::take(&mut self.names);
         let files = mem::take(&mut self.files);
+        let held = mem::take(&mut self.held);
         let changes = mem::take(&mut self.changes);
         self.bytes = 0;
         self.closes = None;
@@ -155,15 +255,16 @@ impl Batch {
             let count = files.len();
             let task = spawn_blocking(move || {
                 let stored = |stat: Stat| Answer::Stored { size: stat.size, crc: stat.crc };
-                store.commit_batch(files).into_iter().map(|result| result.map(stored)).collect()
+                let answers = store.commit_batch(files).into_iter().map(|result| result.map(stored)).collect();
+                drop(held);
+                answers
             });
             Committing { task, names, count, changes: false }
         });
         true
     }
 
-    /// Waits until the batch under way is durable; for ever if there is none.
-    pub(super) async fn committed(&mut self) {
+    async fn committed(&mut self) {
         let Some(committing) = &mut self.committing else { return core::future::pending().await };
         match (&mut committing.task).await {
             Ok(answers) => self.answers.extend(answers),
@@ -174,28 +275,23 @@ impl Batch {
         }
         self.committing = None;
     }
-
-    /// The next answer to be given.
-    pub(super) fn front(&self) -> Option<Result<Answer, Refusal>> {
-        self.answers.front().copied()
-    }
-
-    /// That answer was given.
-    pub(super) fn pop(&mut self) {
-        self.answers.pop_front();
-    }
-
-    /// Makes everything durable that is still in it: the client has asked for it, whether it still listens or not.
-    pub(super) async fn finish(&mut self, store: &DirStore) {
-        while self.close(store) {
-            self.committed().await;
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn batches_are_small_where_descriptors_are_scarce() {
+        assert!(!has_most_files(511, 511, 1000) && has_most_files(512, 512, 1000));
+        assert!(!has_most_files(127, 2000, 1000) && has_most_files(128, 1000, 1000));
+        let before = HELD.load(Ordering::Relaxed);
+        let mut held = Held::default();
+        (0..1_000_000).for_each(|_| held.add());
+        assert!(HELD.load(Ordering::Relaxed) >= before + 1_000_000);
+        drop(held);
+        assert!(HELD.load(Ordering::Relaxed) < before + 1_000_000);
+    }
 
     #[test]
     fn a_write_waits_for_names_it_could_see() {

@@ -119,7 +119,9 @@ impl Connection {
     }
 
     /// Serves to the end.
-    pub(super) async fn serve(mut self) {
+    ///
+    /// Not by value: a future has room for each place that its values move through, and there are many of these futures.
+    pub(super) async fn serve(&mut self) {
         let close = self.run().await;
         // What has come in part stays staged, and is free for another connection before this one is seen to end.
         self.open = Open::Nothing;
@@ -545,13 +547,9 @@ impl Connection {
             return;
         }
         let discard = async {
-            let mut piece = [0; 1024];
             let mut discarded = 0;
-            while discarded < LINGER_BYTES {
-                if self.stream.readable().await.is_err() {
-                    return;
-                }
-                match self.stream.try_read(&mut piece) {
+            while discarded < LINGER_BYTES && self.stream.readable().await.is_ok() {
+                match self.discard() {
                     Ok(0) => return,
                     Ok(n) => discarded += n,
                     Err(error) if super::would_block(&error) => {}
@@ -560,6 +558,11 @@ impl Connection {
             }
         };
         _ = tokio::time::timeout(LINGER_TIME, discard).await;
+    }
+
+    /// Reads something and forgets it. A function of its own: the memory is not to be kept while the task waits.
+    fn discard(&self) -> io::Result<usize> {
+        self.stream.try_read(&mut [0; 1024])
     }
 
     /// Who is at the other end.
@@ -572,4 +575,21 @@ impl Connection {
 fn ranged(opened: Opened, offset: u64, length: Option<u64>) -> Result<(u64, File, Stat), Refusal> {
     let (file, stat) = opened?;
     Ok((clamp_range(offset, length, stat.size)?, file, stat))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of the future that `make` returns, without one.
+    fn size_of_future<F>(_make: impl FnOnce(&'static mut Connection) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connection_that_waits_takes_little_memory() {
+        let (connection, future) = (size_of::<Connection>(), size_of_future(Connection::serve));
+        assert!(connection <= 1280, "{connection}");
+        assert!(future <= 768, "{future}");
+    }
 }

@@ -59,13 +59,18 @@ fn bind_all(addrs: &[IpAddr], port: u16, explicit: bool, only_v6: bool) -> Resul
 
 /// Listens on one address.
 pub(super) fn listen(addr: SocketAddr, only_v6: bool, backlog: i32) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    #[cfg(target_os = "linux")]
+    let kind = Type::STREAM.nonblocking();
+    #[cfg(not(target_os = "linux"))]
+    let kind = Type::STREAM;
+    let socket = Socket::new(Domain::for_address(addr), kind, Some(Protocol::TCP))?;
     if addr.is_ipv6() {
         socket.set_only_v6(only_v6)?;
     }
     // Or a server could not be started again while connections of the last one linger.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
+    #[cfg(not(target_os = "linux"))]
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
     socket.listen(backlog)?;

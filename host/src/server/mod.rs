@@ -189,8 +189,8 @@ fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
     tokio::spawn(async move {
         let running = Running::new(&shared);
         debug!(%peer, "connected");
-        match connection::Connection::new(&shared, stream, peer) {
-            Ok(connection) => connection.serve().await,
+        match connection::Connection::new(&shared, stream, peer).map(Box::new) {
+            Ok(mut connection) => connection.serve().await,
             Err(error) => debug!(%peer, %error, "gone before it began"),
         }
         shared.control.fetch_sub(1, Ordering::Relaxed);

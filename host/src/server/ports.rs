@@ -1,10 +1,12 @@
 //! The ports of classic data connections: who has one, who waits for one (PROTOCOL §3).
 
+use core::hash::BuildHasher as _;
 use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
+use std::hash::RandomState;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -28,6 +30,9 @@ const BACKLOG: i32 = 4;
 /// How often ports are tried that another program has.
 const RETRY: Duration = Duration::from_millis(250);
 
+/// Ports that are tried by chance before the system is asked for one.
+const GUESSES: u32 = 16;
+
 /// Data connections at a time where the ports are not limited.
 const MOST: usize = 512;
 
@@ -38,6 +43,11 @@ pub(super) struct Ports(Arc<Pool>);
 #[derive(Debug)]
 struct Pool {
     range: Option<PortRange>,
+    /// The ports that the system chooses from, once that is known.
+    any: OnceLock<(u16, u16)>,
+    /// What makes a port that is chosen hard to foretell.
+    chance: RandomState,
+    guesses: AtomicUsize,
     taken: AtomicUsize,
     waiting: AtomicUsize,
     /// Told when a port becomes free, and when somebody begins to wait.
@@ -47,7 +57,7 @@ struct Pool {
 impl Pool {
     /// Listens on the first port that nobody has.
     fn bind(&self, ip: IpAddr) -> io::Result<Option<TcpListener>> {
-        let Some(range) = self.range else { return listen(SocketAddr::new(ip, 0), true, BACKLOG).map(Some) };
+        let Some(range) = self.range else { return self.bind_any(ip).map(Some) };
         for port in range.iter() {
             match listen(SocketAddr::new(ip, port), true, BACKLOG) {
                 Ok(listener) => return Ok(Some(listener)),
@@ -57,6 +67,34 @@ impl Pool {
         }
         Ok(None)
     }
+}
+
+impl Pool {
+    /// Listens on some port.
+    ///
+    /// A port by chance, and the system's choice only if none of a few is free: it looks through all connections that linger on
+    /// its ports (TIME-WAIT, a minute for each transfer), which takes 90% of the server's time after some thousand transfers.
+    fn bind_any(&self, ip: IpAddr) -> io::Result<TcpListener> {
+        let (low, high) = *self.any.get_or_init(|| local_ports().unwrap_or((49152, 65535)));
+        for _ in 0..GUESSES {
+            let chance = self.chance.hash_one(self.guesses.fetch_add(1, Ordering::Relaxed));
+            let span = u64::from(high - low) + 1;
+            let port = low + u16::try_from(chance % span).unwrap_or(0);
+            match listen(SocketAddr::new(ip, port), true, BACKLOG) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                result => return result,
+            }
+        }
+        listen(SocketAddr::new(ip, 0), true, BACKLOG)
+    }
+}
+
+/// The ports that the system itself chooses from, the lowest and the highest; `None` if it does not say.
+fn local_ports() -> Option<(u16, u16)> {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let mut words = text.split_ascii_whitespace().map(str::parse);
+    let (low, high) = (words.next()?.ok()?, words.next()?.ok()?);
+    (0 < low && low <= high).then_some((low, high))
 }
 
 /// A port that waits for its one connection. Dropping it gives the port back.
@@ -80,7 +118,15 @@ impl Drop for Lease {
 
 impl Ports {
     pub(super) fn new(range: Option<PortRange>) -> Self {
-        Self(Arc::new(Pool { range, taken: AtomicUsize::new(0), waiting: AtomicUsize::new(0), changed: Notify::new() }))
+        Self(Arc::new(Pool {
+            range,
+            any: OnceLock::new(),
+            chance: RandomState::new(),
+            guesses: AtomicUsize::new(0),
+            taken: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            changed: Notify::new(),
+        }))
     }
 
     /// A port on `ip`; `Ok(None)` if all are in use.
@@ -145,5 +191,26 @@ impl Claim {
                 () = tokio::time::sleep_until(announced + patience) => return Ok(None),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::net::Ipv4Addr;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn ports_by_chance_are_the_systems_and_differ() {
+        let (low, high) = local_ports().unwrap_or((1, u16::MAX));
+        let ports = Ports::new(None);
+        let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let claims: Vec<_> = (0..100).map(|_| ports.claim(ip).unwrap().unwrap()).collect();
+        let mut seen: Vec<_> = claims.iter().map(|claim| claim.port().unwrap()).collect();
+        assert!(seen.iter().all(|port| (low..=high).contains(port)), "{seen:?}");
+        assert!(!seen.is_sorted(), "{seen:?}");
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), 100);
     }
 }

@@ -190,7 +190,7 @@ impl<const BUF: usize> ServerSession<BUF> {
             Ok(Command::Hello { version_1: false }) | Err(BadCommand::Classic) => {
                 self.reply = Some(Reply::ClassicRefusal);
             }
-            Err(BadCommand::Extended(code)) => self.reply = Some(Reply::Error(code.into())),
+            Err(BadCommand::Extended(refusal)) => self.reply = Some(Reply::Error(refusal)),
         }
         self.after_refusal();
         true

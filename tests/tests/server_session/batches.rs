@@ -127,8 +127,8 @@ fn replies_behind_a_batch_wait_for_it() {
         ("x", error(ErrorCode::BadCommand)),
         ("get", "0000000002-1".into()),
         ("get /skiff/2", "0000000002-1".into()),
-        ("stat ..", error(ErrorCode::BadName)),
-        ("remove ..", error(ErrorCode::BadName)),
+        ("stat ..", refused(NameError::Dots)),
+        ("remove ..", refused(NameError::Dots)),
         (
             "yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy",
             error(ErrorCode::TooLong),

@@ -254,7 +254,7 @@ fn the_end_of_the_stream_inside_a_refused_body_closes() {
         let (mut connection, _) = server();
         connection.send(&wire[..end]);
         connection.close();
-        assert_eq!((received(&mut connection), connection.end()), (error(ErrorCode::BadName), Some(Close::Gracefully)));
+        assert_eq!((received(&mut connection), connection.end()), (refused(NameError::Dots), Some(Close::Gracefully)));
     }
 }
 
@@ -277,7 +277,7 @@ fn a_refused_write_is_answered_before_its_body_and_its_body_is_thrown_away() {
 fn a_refused_body_may_be_cut_short_with_abort() {
     let (mut connection, _) = server();
     connection.send(&[message("write 0 9 - .."), message(""), message("abort cancelled x"), message("ping")].concat());
-    assert_eq!(received(&mut connection), error(ErrorCode::BadName) + "0000000002ok");
+    assert_eq!(received(&mut connection), refused(NameError::Dots) + "0000000002ok");
 }
 
 #[test]

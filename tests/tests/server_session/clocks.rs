@@ -104,7 +104,7 @@ fn silence_inside_an_accepted_body_is_answered_timeout_and_keeps_what_is_staged(
 fn silence_inside_a_refused_body_closes_without_a_second_reply() {
     let mut session = without_rate();
     feed(&mut session, message("write 0 9 - .."));
-    assert_eq!(sent(&mut session), error(ErrorCode::BadName));
+    assert_eq!(sent(&mut session), refused(NameError::Dots));
     session.handle_timeout(at(60));
     assert_eq!((sent(&mut session).as_str(), session.poll_close()), ("", Some(Close::Gracefully)));
 }

@@ -106,41 +106,42 @@ fn what_is_no_command_is_bad_command_and_the_connection_goes_on() {
 #[test]
 fn a_name_that_breaks_a_rule_is_bad_name_in_every_command() {
     let bad = [
-        "",
-        "/a",
-        "a/",
-        "a//b",
-        ".",
-        "..",
-        "a/../b",
-        "a\\b",
-        "a\tb",
-        "\x7f",
-        "\u{85}",
-        ".skiff-",
-        "d/.skiff-",
-        "123456789",
+        ("", NameError::Empty),
+        ("/a", NameError::Empty),
+        ("a/", NameError::Empty),
+        ("a//b", NameError::Empty),
+        (".", NameError::Dots),
+        ("..", NameError::Dots),
+        ("a/../b", NameError::Dots),
+        ("a\\b", NameError::Backslash),
+        ("a\tb", NameError::Control),
+        ("\x7f", NameError::Control),
+        ("\u{85}", NameError::Control),
+        (".skiff-", NameError::Reserved),
+        ("d/.skiff-", NameError::TooLong),
+        ("123456789", NameError::TooLong),
     ];
-    for bad in bad {
+    for (bad, error) in bad {
         for command in
             ["list ", "stat ", "read 0 * ", "sum 0 * ", "resume 1 ", "remove ", "mkdir ", "rmdir ", "rename a\n"]
         {
             let mut session = session();
             feed(&mut session, message(format!("{command}{bad}")));
-            assert_eq!(
-                (sent(&mut session), session.poll_event()),
-                (error(ErrorCode::BadName), None),
-                "{command}{bad:?}"
-            );
+            assert_eq!((sent(&mut session), session.poll_event()), (refused(error), None), "{command}{bad:?}");
         }
         let mut session = session();
         feed(&mut session, message(format!("rename {bad}\na")));
-        assert_eq!(sent(&mut session), error(ErrorCode::BadName), "rename {bad:?}");
+        assert_eq!(sent(&mut session), refused(error), "rename {bad:?}");
     }
-    for bad in [&b"stat \xff"[..], b"stat \xed\xa0\x80", b"rename a\n\xc3", b"rename a\nb\nc"] {
+    for (bad, error) in [
+        (&b"stat \xff"[..], NameError::NotUtf8),
+        (b"stat \xed\xa0\x80", NameError::NotUtf8),
+        (b"rename a\n\xc3", NameError::NotUtf8),
+        (b"rename a\nb\nc", NameError::Control),
+    ] {
         let mut session = session();
         feed(&mut session, message(bad));
-        assert_eq!(sent(&mut session), error(ErrorCode::BadName), "{bad:?}");
+        assert_eq!(sent(&mut session), refused(error), "{bad:?}");
     }
 }
 
@@ -155,25 +156,25 @@ fn a_malformed_command_comes_before_a_bad_name() {
 
 #[test]
 fn every_write_has_a_body_whatever_is_wrong_with_it() {
-    for (command, code) in [
-        (&b"write"[..], ErrorCode::BadCommand),
-        (b"write ", ErrorCode::BadCommand),
-        (b"write 0", ErrorCode::BadCommand),
-        (b"write 0 1", ErrorCode::BadCommand),
-        (b"write 0 1 -", ErrorCode::BadCommand),
-        (b"write 0 1 * a", ErrorCode::BadCommand),
-        (b"write x 1 - a", ErrorCode::BadCommand),
-        (b"write 0 18446744073709551616 - a", ErrorCode::BadCommand),
-        (b"write  0 1 - a", ErrorCode::BadCommand),
-        (b"write \xff", ErrorCode::BadCommand),
-        (b"write 0 1 - ", ErrorCode::BadName),
-        (b"write 0 1 - ../a", ErrorCode::BadName),
-        (b"write 0 1 - \xff", ErrorCode::BadName),
-        (b"write 0 1 - 123456789", ErrorCode::BadName),
+    for (command, why) in [
+        (&b"write"[..], Refusal::from(ErrorCode::BadCommand)),
+        (b"write ", ErrorCode::BadCommand.into()),
+        (b"write 0", ErrorCode::BadCommand.into()),
+        (b"write 0 1", ErrorCode::BadCommand.into()),
+        (b"write 0 1 -", ErrorCode::BadCommand.into()),
+        (b"write 0 1 * a", ErrorCode::BadCommand.into()),
+        (b"write x 1 - a", ErrorCode::BadCommand.into()),
+        (b"write 0 18446744073709551616 - a", ErrorCode::BadCommand.into()),
+        (b"write  0 1 - a", ErrorCode::BadCommand.into()),
+        (b"write \xff", ErrorCode::BadCommand.into()),
+        (b"write 0 1 - ", NameError::Empty.into()),
+        (b"write 0 1 - ../a", NameError::Dots.into()),
+        (b"write 0 1 - \xff", NameError::NotUtf8.into()),
+        (b"write 0 1 - 123456789", NameError::TooLong.into()),
     ] {
         let mut session = session();
         feed(&mut session, message(command));
-        assert_eq!(sent(&mut session), error(code), "{:?}", command.escape_ascii());
+        assert_eq!(sent(&mut session), refused(why), "{:?}", command.escape_ascii());
         assert_eq!((session.payload(), session.is_receiving(), session.is_idle()), (None, false, false));
         feed(&mut session, body(b"0000000011remove keep", 0));
         assert_eq!((sent(&mut session).as_str(), session.poll_event()), ("", None));

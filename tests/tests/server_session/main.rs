@@ -21,7 +21,7 @@ mod misuse;
 
 use skiff_proto::command::{Request, command_len};
 use skiff_proto::server::{Answer, Limits, ServerEvent, ServerSession};
-use skiff_proto::{ErrorCode, Instant, Payload};
+use skiff_proto::{ErrorCode, Instant, NameError, Payload, Refusal};
 use skiff_tests::memory::{Layout, MemoryStore};
 use skiff_tests::sans_io::{Connection, Pace, message};
 
@@ -68,7 +68,13 @@ fn sent(session: &mut Session) -> String {
 
 /// The reply `error CODE TEXT` with the code's own text.
 fn error(code: ErrorCode) -> String {
-    reply(format!("error {code} {}", code.text()))
+    refused(code)
+}
+
+/// The reply to what is refused, with its text: a code, or what is wrong with a name.
+fn refused(why: impl Into<Refusal>) -> String {
+    let why = why.into();
+    reply(format!("error {} {}", why.code, why.text))
 }
 
 /// A reply as [`sent`] shows it.

@@ -1,6 +1,6 @@
 //! The few requests to the kernel that no library makes: all that is `unsafe` here.
 
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 use std::io;
 use std::os::fd::AsFd;
 
@@ -126,5 +126,23 @@ pub(super) fn set_address(socket: impl AsFd, name: &str, address: Ipv4Addr, pref
     let request = Request::new(name)?.with_address(mask);
     // SAFETY: as above, for SIOCSIFNETMASK.
     unsafe { ioctl(&socket, Setter::<SIOCSIFNETMASK, _>::new(request)) }?;
+    Ok(())
+}
+
+/// As `struct in6_ifreq`.
+#[repr(C)]
+struct RequestV6 {
+    address: [u8; 16],
+    prefix: u32,
+    index: i32,
+}
+
+/// Gives an interface of this machine an IPv6 address; `socket` is one of that family.
+pub(super) fn add_address_v6(socket: impl AsFd, index: u32, address: Ipv6Addr, prefix: u8) -> io::Result<()> {
+    let index = i32::try_from(index).map_err(io::Error::other)?;
+    let request = RequestV6 { address: address.octets(), prefix: prefix.into(), index };
+    // SAFETY: on an IPv6 socket SIOCSIFADDR reads a `struct in6_ifreq`, which `RequestV6` is laid out as, and `request` outlives
+    // the call.
+    unsafe { ioctl(socket, Setter::<SIOCSIFADDR, _>::new(request)) }?;
     Ok(())
 }

@@ -6,7 +6,7 @@
 mod ioctl;
 mod offload;
 
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 use core::num::{NonZeroU16, NonZeroUsize};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -152,14 +152,24 @@ impl Tap {
         ioctl::is_up(socket()?, &self.name)
     }
 
-    /// Sets this machine's end up, and gives it an address if there is one.
+    /// Sets this machine's end up and gives it these addresses, each with the bits of its network.
     ///
     /// # Errors
     /// Not permitted.
-    pub fn set_up(&self, address: Option<(Ipv4Addr, u8)>) -> io::Result<()> {
+    pub fn set_up(&self, addresses: &[(IpAddr, u8)]) -> io::Result<()> {
+        // Nobody else is on the other end whose address it could be: IPv6 need not ask around for seconds. Where it can't be
+        // told so, it does.
+        _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{}/accept_dad", self.name), "0");
         let socket = socket()?;
-        if let Some((address, prefix)) = address {
-            ioctl::set_address(&socket, &self.name, address, prefix)?;
+        for (address, prefix) in addresses {
+            match *address {
+                IpAddr::V4(address) => ioctl::set_address(&socket, &self.name, address, *prefix)?,
+                IpAddr::V6(address) => {
+                    let socket = rustix::net::socket(AddressFamily::INET6, SocketType::DGRAM, None)?;
+                    let index = name_to_index(&socket, &self.name)?;
+                    ioctl::add_address_v6(&socket, index, address, *prefix)?;
+                }
+            }
         }
         ioctl::set_up(&socket, &self.name)
     }

@@ -126,7 +126,6 @@ pub(super) fn is_intact(header: &[u8], frame: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "these are tests")]
 mod tests {
     use core::net::{Ipv4Addr, Ipv6Addr};
 

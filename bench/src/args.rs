@@ -1,0 +1,127 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+
+use crate::counts::Counts;
+use crate::minimal::ClientArgs;
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo run --release -p skiff-bench -- host                     everything, 5 rounds
+  cargo run --release -p skiff-bench -- host --only session --rounds 3
+  cargo run --release -p skiff-bench -- host --peers nginx,vsftpd
+  cargo run --release -p skiff-bench -- counts                   instructions of the protocol core
+
+Exit codes: 0 measured, 1 could not start or a result was wrong, 2 usage.";
+
+/// Measures skiff against other ways to move files, on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "skiff-bench", version, after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) mode: Mode,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Mode {
+    /// host-serv and host-cli against servers and clients of Debian's packages
+    Host(Host),
+    /// Instructions that the protocol core takes, counted by valgrind
+    Counts(Counts),
+    /// One of the bench's own clients, as a process of its own
+    #[command(hide = true)]
+    Client(ClientArgs),
+}
+
+/// How `host` measures.
+#[derive(Debug, Clone, Group)]
+pub(crate) struct Host {
+    /// Rounds of each job; in each one all contenders take their turn
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: u32,
+
+    /// Only these jobs
+    #[arg(long, value_name = "JOB", value_delimiter = ',', value_enum)]
+    pub(crate) only: Vec<JobName>,
+
+    /// Only these servers beside skiff; `none` for skiff alone
+    #[arg(long, value_name = "PEER", value_delimiter = ',')]
+    pub(crate) peers: Option<Vec<String>>,
+
+    /// Bytes of the large file, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=8192))]
+    pub(crate) size: u64,
+
+    /// How many files the jobs with small ones move
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=9999))]
+    pub(crate) files: u32,
+
+    /// Where files lie that belong on a disk. Default: the directory for temporary files
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+
+    /// A tmpfs
+    #[arg(long, value_name = "DIR", default_value = "/dev/shm")]
+    pub(crate) shm: PathBuf,
+
+    /// Use host-serv and host-cli of this directory, in place of building them
+    #[arg(long, value_name = "DIR")]
+    pub(crate) programs: Option<PathBuf>,
+
+    /// host-serv and host-cli of an earlier build, in this directory, take their turns too
+    #[arg(long, value_name = "DIR")]
+    pub(crate) before: Option<PathBuf>,
+
+    /// A file for the results as JSON. Default: bench/results/DATE-host.json, if all jobs were measured
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+
+    /// A word on the circumstances, kept with the results
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) note: Option<String>,
+
+    /// Already inside a network of its own
+    #[arg(long, hide = true)]
+    pub(crate) inside: bool,
+}
+
+/// A job of `host`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum JobName {
+    /// A large file down, and thrown away
+    GetDiscard,
+    /// A large file down, to tmpfs
+    GetTmpfs,
+    /// A large file up, to tmpfs
+    PutTmpfs,
+    /// A large file up, to a disk: what durability costs
+    PutDisk,
+    /// Many small files down, to tmpfs
+    SmallGetTmpfs,
+    /// Many small files down, to a disk
+    SmallGetDisk,
+    /// Many small files up, to a disk
+    SmallPutDisk,
+    /// One tiny file, with everything from the start of the client to its end
+    Tiny,
+    /// Tiny files one after the other in a session, and in sessions of their own
+    Session,
+    /// Many clients at a time
+    Clients,
+    /// Memory of a server that has answered once
+    ServerMemory,
+    /// Memory that a session adds which is open and idle
+    SessionMemory,
+    /// From the start of a server to its first answer
+    Start,
+}
+
+impl JobName {
+    /// Its name on the command line.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+}

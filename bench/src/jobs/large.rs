@@ -1,0 +1,264 @@
+//! One large file, down and up.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::rc::Rc;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+
+use super::{Bench, Contender, Job, Measure, pair};
+use crate::measure::{Sample, run};
+use crate::peers::Server;
+use crate::peers::skiff::Skiff;
+use crate::results::{Role, Unit};
+use crate::site::Medium;
+use crate::tools::{Task, Tool};
+
+/// Ways of the bench's own client: the checksum ignored.
+const UNVERIFIED: &str = "skiff-unverified";
+
+/// Down, and thrown away. Standard output leads nowhere; before the rounds it is read once and compared.
+pub(super) fn get_discard(bench: &Bench) -> Result<Job<'_>> {
+    let big = bench.site.big()?;
+    let root = bench.site.served(Medium::Disk)?;
+    let mut job = Job::new(format!("{} down, thrown away", mib(big.size)), Unit::Seconds);
+    let cat = Task::Cat { name: "big" };
+
+    for (build, programs) in bench.builds() {
+        let known = bench.start_skiff(programs, &root)?;
+        let command = get_command(bench, &known, &Tool::skiff(programs), cat);
+        check_output(bench, &mut command()?)?;
+        let server = Rc::clone(&known);
+        job.add(Contender::new(format!("skiff, checksum known{build}"), Role::Skiff, move || {
+            discard(bench, &mut command()?, &server)
+        }));
+        let root = root.clone();
+        job.add(Contender::new(format!("skiff, checksum new{build}"), Role::Skiff, move || {
+            // A server that has never read the file has to compute it.
+            let server = Server::start(&Skiff::new(programs), &root)?;
+            let command = get_command(bench, &server, &Tool::skiff(programs), cat);
+            discard(bench, &mut command()?, &server)
+        }));
+        for (name, scheme) in [("skiff server, verified", "skiff"), ("skiff server, not verified", UNVERIFIED)] {
+            let server = Rc::clone(&known);
+            job.add(Contender::new(format!("{name}{build}"), Role::SkiffServer, move || {
+                discard(bench, &mut minimal(&server, scheme, "big")?, &server)
+            }));
+        }
+    }
+    let pairs: [(&str, &[Tool]); 4] = [
+        ("vsftpd", &[Tool::Curl, Tool::Lftp]),
+        ("nginx", &[Tool::Curl, Tool::Wget, Tool::Minimal]),
+        ("pure-ftpd", &[Tool::Curl]),
+        ("pyftpdlib", &[Tool::Curl]),
+    ];
+    for (server, tool) in bench.pairs(&mut job, &root, &pairs) {
+        let role = if tool == Tool::Minimal { Role::PeerServer } else { Role::Peer };
+        let command = get_command(bench, &server, &tool, cat);
+        if tool != Tool::Minimal {
+            check_output(bench, &mut command()?)?;
+        }
+        job.add(Contender::new(pair(&server, &tool), role, move || discard(bench, &mut command()?, &server)));
+    }
+    job.add(Contender::new("limit: sendfile", Role::Limit, move || {
+        bench.site.big()?.warm()?;
+        run::timed(&mut limit(&bench.site.big()?.path, None)?, None)
+    }));
+    job.goal("skiff, checksum known", Measure::Best(Role::Peer), 0.85);
+    job.goal("skiff, checksum new", Measure::Best(Role::Peer), 0.85);
+    job.goal("skiff server, not verified", Measure::To("nginx + minimal"), 1.05);
+    Ok(job)
+}
+
+/// Down, to a tmpfs.
+pub(super) fn get_tmpfs(bench: &Bench) -> Result<Job<'_>> {
+    let big = bench.site.big()?;
+    let root = bench.site.served(Medium::Disk)?;
+    let to = bench.site.path(Medium::Memory).join("got");
+    let mut job = Job::new(format!("{} down, to tmpfs", mib(big.size)), Unit::Seconds);
+    for (build, programs) in bench.builds() {
+        let known = bench.start_skiff(programs, &root)?;
+        check_output(bench, &mut get_command(bench, &known, &Tool::skiff(programs), Task::Cat { name: "big" })()?)?;
+        let (server, target) = (Rc::clone(&known), to.clone());
+        job.add(Contender::new(format!("skiff, checksum known{build}"), Role::Skiff, move || {
+            get_file(bench, &server, &Tool::skiff(programs), &target)
+        }));
+        let (root, target) = (root.clone(), to.clone());
+        job.add(Contender::new(format!("skiff, checksum new{build}"), Role::Skiff, move || {
+            let server = Server::start(&Skiff::new(programs), &root)?;
+            get_file(bench, &server, &Tool::skiff(programs), &target)
+        }));
+        let target = to.clone();
+        job.add(Contender::new(format!("skiff server, verified{build}"), Role::SkiffServer, move || {
+            get_file(bench, &known, &Tool::Minimal, &target)
+        }));
+    }
+    let pairs: [(&str, &[Tool]); 5] = [
+        ("vsftpd", &[Tool::Curl, Tool::Lftp]),
+        ("nginx", &[Tool::Curl, Tool::Minimal]),
+        ("pure-ftpd", &[Tool::Curl]),
+        ("rsync", &[Tool::Rsync]),
+        ("sshd", &[Tool::Sftp]),
+    ];
+    for (server, tool) in bench.pairs(&mut job, &root, &pairs) {
+        let role = if tool == Tool::Minimal { Role::PeerServer } else { Role::Peer };
+        let target = to.clone();
+        job.add(Contender::new(pair(&server, &tool), role, move || get_file(bench, &server, &tool, &target)));
+    }
+    job.add(Contender::new("limit: sendfile, splice", Role::Limit, move || {
+        let big = bench.site.big()?;
+        big.warm()?;
+        let sample = run::timed(&mut limit(&big.path, Some(&to))?, None)?;
+        big.check(&to)?;
+        fs::remove_file(&to)?;
+        Ok(sample)
+    }));
+    job.goal("skiff, checksum known", Measure::Best(Role::Peer), 0.85);
+    job.goal("skiff, checksum new", Measure::Best(Role::Peer), 0.85);
+    Ok(job)
+}
+
+/// Up, to a tmpfs.
+pub(super) fn put_tmpfs(bench: &Bench) -> Result<Job<'_>> {
+    let big = bench.site.big()?;
+    let mut job = Job::new(format!("{} up, to tmpfs", mib(big.size)), Unit::Seconds);
+    put_contenders(bench, &mut job, Medium::Memory, &["vsftpd", "pure-ftpd", "nginx", "rsync", "sshd"])?;
+    let to = bench.site.path(Medium::Memory).join("limit");
+    job.add(Contender::new("limit: sendfile, splice", Role::Limit, move || {
+        let big = bench.site.big()?;
+        big.warm()?;
+        let sample = run::timed(&mut limit(&big.path, Some(&to))?, None)?;
+        big.check(&to)?;
+        fs::remove_file(&to)?;
+        Ok(sample)
+    }));
+    job.goal("skiff", Measure::Best(Role::Peer), 0.9);
+    Ok(job)
+}
+
+/// Up, to a disk: host-serv makes the file durable before it says so, the others do not, or only if something else does it
+/// for them.
+pub(super) fn put_disk(bench: &Bench) -> Result<Job<'_>> {
+    let big = bench.site.big()?;
+    let mut job = Job::new(format!("{} up, to a disk", mib(big.size)), Unit::Seconds);
+    put_contenders(bench, &mut job, Medium::Disk, &["vsftpd"])?;
+    let root = bench.site.directory(Medium::Disk, "put-synced")?;
+    if let Some(server) = bench.start(&mut job, "vsftpd", &root) {
+        job.add(Contender::new("vsftpd + curl, then fsync", Role::Peer, move || {
+            put_file(bench, &server, &Tool::Curl, &root, Sync::Afterwards)
+        }));
+    }
+    Ok(job)
+}
+
+/// skiff and these peers, each with a directory of its own.
+fn put_contenders<'a>(bench: &'a Bench, job: &mut Job<'a>, medium: Medium, peers: &[&str]) -> Result<()> {
+    for (build, programs) in bench.builds() {
+        let root = bench.site.directory(medium, &format!("put-skiff{build}"))?;
+        let server = bench.start_skiff(programs, &root)?;
+        job.add(Contender::new(format!("skiff{build}"), Role::Skiff, move || {
+            put_file(bench, &server, &Tool::skiff(programs), &root, Sync::No)
+        }));
+    }
+    for name in peers {
+        let tools: &[Tool] = match *name {
+            "rsync" => &[Tool::Rsync],
+            "sshd" => &[Tool::Sftp],
+            "vsftpd" if medium == Medium::Memory => &[Tool::Curl, Tool::Lftp],
+            _ => &[Tool::Curl],
+        };
+        let root = bench.site.directory(medium, &format!("put-{name}"))?;
+        for (server, tool) in bench.pairs(job, &root, &[(name, tools)]) {
+            let root = root.clone();
+            job.add(Contender::new(pair(&server, &tool), Role::Peer, move || {
+                put_file(bench, &server, &tool, &root, Sync::No)
+            }));
+        }
+    }
+    Ok(())
+}
+
+fn get_file(bench: &Bench, server: &Server, tool: &Tool, to: &Path) -> Result<Sample> {
+    let big = bench.site.big()?;
+    big.warm()?;
+    let mut command = get_command(bench, server, tool, Task::Get { name: "big", to })()?;
+    let sample = run::timed(command.stdout(Stdio::null()), Some(server))?;
+    big.check(to)?;
+    fs::remove_file(to)?;
+    Ok(sample)
+}
+
+/// Whether the bench makes a file durable that a server does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sync {
+    No,
+    Afterwards,
+}
+
+fn put_file(bench: &Bench, server: &Server, tool: &Tool, root: &Path, sync: Sync) -> Result<Sample> {
+    let big = bench.site.big()?;
+    big.warm()?;
+    let to = root.join("up");
+    let mut command = get_command(bench, server, tool, Task::Put { from: &big.path, name: "up" })()?;
+    let mut sample = run::timed(command.stdout(Stdio::null()), Some(server))?;
+    if sync == Sync::Afterwards {
+        let begin = Instant::now();
+        File::open(&to)?.sync_all()?;
+        sample.value += begin.elapsed().as_secs_f64();
+    }
+    big.check(&to)?;
+    fs::remove_file(&to)?;
+    // What this one has left to be written must not be the next one's burden.
+    rustix::fs::syncfs(File::open(root)?)?;
+    Ok(sample)
+}
+
+/// Makes the command for a task again and again.
+fn get_command<'a>(
+    bench: &'a Bench,
+    server: &Server,
+    tool: &Tool,
+    task: Task<'a>,
+) -> impl Fn() -> Result<Command> + use<'a> {
+    let (endpoint, tool) = (server.endpoint.clone(), tool.clone());
+    move || {
+        let command = tool.command(&endpoint, task, bench.site.path(Medium::Memory))?;
+        command.ok_or_else(|| anyhow::anyhow!("{} is not installed", tool.name()))
+    }
+}
+
+/// Runs a command that writes the large file to standard output, which leads nowhere.
+fn discard(bench: &Bench, command: &mut Command, server: &Server) -> Result<Sample> {
+    bench.site.big()?.warm()?;
+    run::timed(command.stdout(Stdio::null()), Some(server))
+}
+
+/// Compares what a command writes to standard output with the large file.
+fn check_output(bench: &Bench, command: &mut Command) -> Result<()> {
+    let big = bench.site.big()?;
+    let (size, crc) = run::summed(command)?;
+    ensure!((size, crc) == (big.size, big.crc), "{command:?}: {size} bytes, checksum {crc:08x}");
+    Ok(())
+}
+
+/// The bench's own client with a way to speak that no endpoint has.
+fn minimal(server: &Server, scheme: &str, name: &str) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["client", "get", "--scheme", scheme, "--port", &server.endpoint.port.to_string(), name]);
+    Ok(command)
+}
+
+fn limit(from: &PathBuf, to: Option<&Path>) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["client", "limit-get"]).arg(from);
+    if let Some(to) = to {
+        command.arg("--to").arg(to);
+    }
+    Ok(command)
+}
+
+fn mib(size: u64) -> String {
+    format!("{} MiB", size >> 20)
+}

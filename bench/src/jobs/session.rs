@@ -1,0 +1,119 @@
+//! Tiny files one after the other: the time that one takes within a session, and with a session of its own. The client is
+//! the bench's own for all servers.
+
+use core::cell::RefCell;
+use core::net::Ipv4Addr;
+
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command};
+use std::rc::Rc;
+
+use anyhow::{Result, ensure};
+
+use super::{Bench, Contender, Job, Measure};
+use crate::measure::{Sample, run, stats};
+use crate::minimal::Latency;
+use crate::peers::Server;
+use crate::results::{Extra, Role, Unit};
+use crate::site::Medium;
+
+/// Files in a session of one turn, and sessions of one turn.
+const FILES: u32 = 2000;
+const SESSIONS: u32 = 200;
+
+pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
+    let size = bench.site.tiny()?.size;
+    let root = bench.site.served(Medium::Disk)?;
+    let mut job = Job::new(format!("{size} bytes down, median of many"), Unit::Microseconds);
+    let mut servers = Vec::new();
+    for (build, programs) in bench.builds() {
+        for (name, scheme) in [("skiff", "skiff"), ("skiff classic", "classic")] {
+            let server = bench.start_skiff(programs, &root)?;
+            servers.push((format!("{name}{build}"), scheme, Role::SkiffServer, server));
+        }
+    }
+    for (name, scheme) in [("nginx", "http"), ("pure-ftpd", "ftp"), ("vsftpd", "ftp"), ("pyftpdlib", "ftp")] {
+        if let Some(server) = bench.start(&mut job, name, &root) {
+            servers.push((name.to_owned(), scheme, Role::PeerServer, server));
+        }
+    }
+    for new in [false, true] {
+        for (name, scheme, role, server) in &servers {
+            let (scheme, server) = (*scheme, Rc::clone(server));
+            let name = if new { format!("{name}, new session") } else { name.clone() };
+            let tail = Rc::new(RefCell::new(Vec::new()));
+            let p99 = Rc::clone(&tail);
+            let contender = Contender::new(name, *role, move || {
+                let count = if new { SESSIONS } else { FILES };
+                let latency = latency(scheme, server.endpoint.port, "tiny", size, count, new, Some(&server))?;
+                p99.borrow_mut().push(latency.1.p99);
+                Ok(latency.0)
+            });
+            job.add(contender.after(move || Ok(p99_of(&tail.borrow()))));
+        }
+    }
+    let echo = Echo::start()?;
+    job.add(Contender::new("limit: a byte there and back", Role::Limit, move || {
+        Ok(latency("echo", echo.port(), "x", 1, FILES, false, None)?.0)
+    }));
+    job.goal("skiff", Measure::To("nginx"), 1.2);
+    job.goal("skiff classic", Measure::To("pure-ftpd"), 0.5);
+    Ok(job)
+}
+
+fn p99_of(tail: &[f64]) -> Vec<Extra> {
+    stats::median(tail).map(|value| Extra { what: "us at the 99th percentile".to_owned(), value }).into_iter().collect()
+}
+
+fn latency(
+    scheme: &str,
+    port: u16,
+    name: &str,
+    size: u64,
+    count: u32,
+    new: bool,
+    server: Option<&Server>,
+) -> Result<(Sample, Latency)> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["client", "session", "--scheme", scheme, "--port", &port.to_string(), name]);
+    command.args(["--size", &size.to_string(), "--count", &count.to_string()]);
+    if new {
+        command.arg("--new");
+    }
+    let before = server.map(Server::cpu);
+    let latency: Latency = serde_json::from_slice(&run::output(&mut command)?)?;
+    ensure!(latency.p50 > 0.0, "no time at all");
+    let server_cpu = server.map(Server::cpu).zip(before).map(|(after, before)| after - before);
+    Ok((Sample { value: latency.p50, server_cpu, ..Sample::default() }, latency))
+}
+
+/// The other end of the limit: a process of its own, as a server is.
+struct Echo {
+    child: Child,
+    port: u16,
+}
+
+impl Echo {
+    fn start() -> Result<Self> {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let child =
+            Command::new(std::env::current_exe()?).args(["client", "echo", "--port", &port.to_string()]).spawn()?;
+        let echo = Self { child, port };
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            std::thread::yield_now();
+        }
+        Ok(echo)
+    }
+
+    /// A method, so that a closure that asks for it holds the whole.
+    const fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}

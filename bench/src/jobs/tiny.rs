@@ -1,0 +1,72 @@
+//! One tiny file with everything round it: the client starts, connects, fetches, writes a local file, ends.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result};
+
+use super::{Bench, Contender, Job, Measure, pair};
+use crate::measure::{Sample, run, stats};
+use crate::peers::Server;
+use crate::results::{Role, Unit};
+use crate::site::Medium;
+use crate::tools::{Task, Tool};
+
+/// Clients in a turn; their median is what the turn is worth.
+const REPEATS: usize = 25;
+
+pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
+    let tiny = bench.site.tiny()?;
+    let root = bench.site.served(Medium::Disk)?;
+    let mut job = Job::new(format!("{} bytes down, from the start of the client to its end", tiny.size), Unit::Seconds);
+    let mut pairs = Vec::new();
+    for (build, programs) in bench.builds() {
+        let skiff = bench.start_skiff(programs, &root)?;
+        pairs.push((format!("skiff{build}"), skiff.clone(), Tool::skiff(programs), Role::Skiff));
+        pairs.push((format!("skiff server{build}"), skiff, Tool::Minimal, Role::SkiffServer));
+    }
+    let peers: [(&str, &[Tool]); 5] = [
+        ("atftpd", &[Tool::Atftp]),
+        ("nginx", &[Tool::Wget, Tool::Curl]),
+        ("vsftpd", &[Tool::Curl]),
+        ("rsync", &[Tool::Rsync]),
+        ("sshd", &[Tool::Sftp]),
+    ];
+    let peers = bench.pairs(&mut job, &root, &peers).into_iter();
+    pairs.extend(peers.map(|(server, tool)| (pair(&server, &tool), server, tool, Role::Peer)));
+    for (name, server, tool, role) in pairs {
+        // The slow ones are not worth the time.
+        let repeats = if matches!(tool, Tool::Sftp | Tool::Rsync) { REPEATS.div_ceil(8) } else { REPEATS };
+        job.add(Contender::new(name, role, move || repeat(repeats, || get(bench, &server, &tool))));
+    }
+    job.add(Contender::new("limit: /bin/true", Role::Limit, || {
+        repeat(REPEATS, || run::timed(&mut Command::new("/bin/true"), None))
+    }));
+    job.goal("skiff", Measure::To("atftp"), 1.0);
+    Ok(job)
+}
+
+fn get(bench: &Bench, server: &Server, tool: &Tool) -> Result<Sample> {
+    let to = bench.site.path(Medium::Memory).join("got-tiny");
+    let task = Task::Get { name: "tiny", to: &to };
+    let command = tool.command(&server.endpoint, task, bench.site.path(Medium::Memory))?;
+    let sample = run::timed(command.context("not installed")?.stdout(Stdio::null()), Some(server))?;
+    bench.site.tiny()?.check(&to)?;
+    fs::remove_file(&to)?;
+    Ok(sample)
+}
+
+/// The median of several runs.
+pub(super) fn repeat(count: usize, mut run: impl FnMut() -> Result<Sample>) -> Result<Sample> {
+    let samples = (0..count).map(|_| run()).collect::<Result<Vec<_>>>()?;
+    let median = |field: &dyn Fn(&Sample) -> Option<f64>| {
+        let values: Vec<_> = samples.iter().filter_map(field).collect();
+        stats::median(&values)
+    };
+    Ok(Sample {
+        value: median(&|sample| Some(sample.value)).unwrap_or(f64::NAN),
+        server_cpu: median(&|sample| sample.server_cpu),
+        client_cpu: median(&|sample| sample.client_cpu),
+        client_memory: median(&|sample| sample.client_memory),
+    })
+}

@@ -1,0 +1,49 @@
+//! `skiff-bench`: skiff against other ways to move files, on this machine.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | `args` | the command line |
+//! | `namespace` | a network of its own for a run |
+//! | `machine` | what was measured on: kernel, processor, versions |
+//! | `content`, `site` | the files that are moved, where they lie, whether they arrived |
+//! | `peers` | servers: how each is set up, started and ended |
+//! | `tools` | client programs: the command line for a task |
+//! | `minimal` | clients of the bench itself, which do nothing but the protocol |
+//! | `measure` | time, processor time and memory of processes; medians |
+//! | `jobs` | what is measured, one file a subject |
+//! | `report`, `results` | tables for people, JSON for keeping |
+//! | `counts` | instructions of the protocol core, without noise |
+//!
+//! `docs/PERFORMANCE.md` says what each figure means.
+
+mod args;
+mod content;
+mod counts;
+mod jobs;
+mod machine;
+mod measure;
+mod minimal;
+mod namespace;
+mod peers;
+mod report;
+mod results;
+mod site;
+mod tools;
+
+use std::process::ExitCode;
+
+use args::{Args, Mode};
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let done = match args.mode {
+        Mode::Host(host) => jobs::host(&host),
+        Mode::Counts(counts) => counts::run(&counts).map(|()| ExitCode::SUCCESS),
+        Mode::Client(client) => minimal::run(&client).map(|()| ExitCode::SUCCESS),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("skiff-bench: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,153 @@
+//! What the kernel knows of a process: its time on the processors, its memory, its children.
+
+use core::mem::MaybeUninit;
+use std::fs;
+use std::io;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+
+/// What a process that has ended had used, its own children's share included.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Usage {
+    /// Seconds on the processors.
+    pub(crate) cpu: f64,
+    /// The most memory that it had at a time, in KiB.
+    pub(crate) memory: f64,
+}
+
+/// Waits for a child and says what it has used.
+///
+/// The caller has started it, and nobody else waits for it.
+pub(crate) fn wait(pid: u32) -> io::Result<(ExitStatus, Usage)> {
+    let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+    let mut status = 0;
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    loop {
+        // SAFETY: both pointers are to memory of the right type that outlives the call.
+        let ended = unsafe { libc::wait4(pid, &raw mut status, 0, usage.as_mut_ptr()) };
+        if ended == pid {
+            break;
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+    // SAFETY: all bit patterns are valid for it, zeros too, and the call has filled it in.
+    let usage = unsafe { usage.assume_init() };
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    let cpu = seconds(usage.ru_utime) + seconds(usage.ru_stime);
+    Ok((ExitStatus::from_raw(status), Usage { cpu, memory: usage.ru_maxrss as f64 }))
+}
+
+/// Seconds on the processors of a running process and all its descendants, those that have ended too as far as somebody
+/// in the tree waited for them.
+///
+/// Of running processes it is exact; what ended children took is known in hundredths of a second only.
+pub(crate) fn tree_cpu(pid: u32) -> f64 {
+    tree(pid).into_iter().map(|pid| own_cpu(pid).unwrap_or(0.0) + children_cpu(pid).unwrap_or(0.0)).sum()
+}
+
+/// A process and its descendants that run.
+pub(crate) fn tree(pid: u32) -> Vec<u32> {
+    let mut found = vec![pid];
+    let mut at = 0;
+    while at < found.len() {
+        let pid = found[at];
+        at += 1;
+        for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+            let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            found.extend(children.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+        }
+    }
+    found
+}
+
+/// Seconds on the processors of all threads of a process, ended ones included.
+fn own_cpu(pid: u32) -> Option<f64> {
+    let pid = libc::pid_t::try_from(pid).ok()?;
+    let mut clock = 0;
+    let mut time = MaybeUninit::<libc::timespec>::zeroed();
+    // SAFETY: the pointer is to a clock's number that outlives the call.
+    if unsafe { libc::clock_getcpuclockid(pid, &raw mut clock) } != 0 {
+        return None;
+    }
+    // SAFETY: the pointer is to memory of the right type that outlives the call.
+    if unsafe { libc::clock_gettime(clock, time.as_mut_ptr()) } != 0 {
+        return None;
+    }
+    // SAFETY: all bit patterns are valid for it, and the call has filled it in.
+    let time = unsafe { time.assume_init() };
+    Some(time.tv_sec as f64 + time.tv_nsec as f64 / 1e9)
+}
+
+/// Seconds on the processors of the children that a process has waited for.
+fn children_cpu(pid: u32) -> Option<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let ticks: u64 = waited_ticks(&stat)?;
+    Some(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// `cutime` and `cstime` of a line of /proc/PID/stat, added up. The name of the program may contain anything.
+fn waited_ticks(stat: &str) -> Option<u64> {
+    let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace().skip(13);
+    Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+}
+
+/// Memory of a process and its descendants in KiB; pages that several of them share count once.
+pub(crate) fn tree_memory(pid: u32) -> f64 {
+    tree(pid).into_iter().filter_map(|pid| field(&format!("/proc/{pid}/smaps_rollup"), "Pss:")).sum()
+}
+
+/// Memory of a process now, in KiB, as `ps` and `top` show it.
+pub(crate) fn resident(pid: u32) -> Option<f64> {
+    field(&format!("/proc/{pid}/status"), "VmRSS:")
+}
+
+/// The most memory that a process had at a time, in KiB.
+pub(crate) fn peak(pid: u32) -> Option<f64> {
+    field(&format!("/proc/{pid}/status"), "VmHWM:")
+}
+
+fn field(path: &str, name: &str) -> Option<f64> {
+    let text = fs::read_to_string(path).ok()?;
+    let value = text.lines().find_map(|line| line.strip_prefix(name))?;
+    value.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn the_time_of_children_is_found_behind_any_name() {
+        let stat = "7 (a) b) 1 2) S 1 7 7 0 -1 4194560 1 2 3 4 10 20 300 40 20 0 1 0 5";
+        assert_eq!(waited_ticks(stat), Some(340));
+        assert_eq!(waited_ticks("7 (x) S 1"), None);
+    }
+
+    #[test]
+    fn a_child_is_waited_for_with_what_it_used() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exit 3"]);
+        #[expect(clippy::zombie_processes, reason = "waited for in its own way")]
+        let child = command.spawn().unwrap();
+        let (status, usage) = wait(child.id()).unwrap();
+        assert_eq!(status.code(), Some(3));
+        assert!(usage.cpu > 0.0 && usage.memory > 100.0, "{usage:?}");
+    }
+
+    #[test]
+    fn a_running_process_is_seen_with_its_children() {
+        let me = std::process::id();
+        let before = tree_cpu(me);
+        let mut child = Command::new("sleep").arg("10").spawn().unwrap();
+        assert!(tree(me).contains(&child.id()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(tree_cpu(me) >= before && before > 0.0);
+        assert!(resident(me).unwrap() > 100.0 && peak(me).unwrap() >= resident(me).unwrap() / 2.0);
+        assert!(tree_memory(me) > 100.0);
+    }
+}

@@ -1,0 +1,103 @@
+//! Running a client program once, measured.
+
+use core::time::Duration;
+use std::io::{Read as _, Seek as _};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::fd::OwnedFd;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use skiff_proto::crc::Crc32c;
+
+use super::{Sample, process};
+use crate::peers::Server;
+
+/// How long a client program may take.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// The program that runs now, and until when it may.
+static WATCHED: Mutex<Option<(OwnedFd, Instant)>> = Mutex::new(None);
+
+/// Runs a program to its end. Its standard output goes nowhere unless `command` says otherwise.
+pub(crate) fn timed(command: &mut Command, server: Option<&Server>) -> Result<Sample> {
+    guard();
+    let mut said = tempfile::tempfile()?;
+    command.stdin(Stdio::null()).stderr(said.try_clone()?);
+    let before = server.map(Server::cpu);
+    let start = Instant::now();
+    let child = command.spawn().with_context(|| format!("{command:?}"))?;
+    watch(child.id(), start + LIMIT);
+    let (status, usage) = process::wait(child.id())?;
+    let value = start.elapsed().as_secs_f64();
+    unwatch();
+    let server_cpu = server.map(Server::cpu).zip(before).map(|(after, before)| (after - before).max(0.0));
+    if !status.success() {
+        let mut text = String::new();
+        _ = said.rewind().and_then(|()| said.read_to_string(&mut text));
+        bail!("{command:?}: {status}; {}", text.trim());
+    }
+    Ok(Sample { value, server_cpu, client_cpu: Some(usage.cpu), client_memory: Some(usage.memory) })
+}
+
+/// Runs a program to its end and returns what it wrote to standard output.
+pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?}: {}; {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(output.stdout)
+}
+
+/// Runs a program to its end; says how much it wrote to standard output, and the CRC-32C of that.
+pub(crate) fn summed(command: &mut Command) -> Result<(u64, u32)> {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let mut child = child.with_context(|| format!("{command:?}"))?;
+    let mut out = child.stdout.take().context("standard output")?;
+    let mut piece = vec![0; 256 * 1024];
+    let (mut size, mut crc) = (0, Crc32c::new());
+    loop {
+        match out.read(&mut piece)? {
+            0 => break,
+            n => {
+                size += n as u64;
+                crc.update(&piece[..n]);
+            }
+        }
+    }
+    let status = child.wait()?;
+    ensure!(status.success(), "{command:?}: {status}");
+    Ok((size, crc.value()))
+}
+
+/// A program that hangs is killed, rather than the bench with it. One thread for all, so that starting it falls into no
+/// measurement.
+fn guard() {
+    static GUARD: OnceLock<()> = OnceLock::new();
+    GUARD.get_or_init(|| {
+        std::thread::spawn(|| {
+            loop {
+                std::thread::sleep(Duration::from_secs(1));
+                if let Some((process, until)) = &*WATCHED.lock().unwrap_or_else(PoisonError::into_inner)
+                    && *until < Instant::now()
+                {
+                    _ = pidfd_send_signal(process, Signal::KILL);
+                }
+            }
+        });
+    });
+}
+
+fn watch(pid: u32, until: Instant) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let process = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    *WATCHED.lock().unwrap_or_else(PoisonError::into_inner) = process.map(|process| (process, until));
+}
+
+fn unwatch() {
+    *WATCHED.lock().unwrap_or_else(PoisonError::into_inner) = None;
+}

@@ -1,0 +1,54 @@
+//! What becomes of many measurements.
+
+/// The middle of the values, or the mean of the two in the middle; `None` if there are none.
+pub(crate) fn median(values: &[f64]) -> Option<f64> {
+    quantile(values, 0.5)
+}
+
+/// Half of all values lie between these two.
+pub(crate) fn quartiles(values: &[f64]) -> Option<(f64, f64)> {
+    Some((quantile(values, 0.25)?, quantile(values, 0.75)?))
+}
+
+/// The value below which this part of all values lies, between two of them in proportion.
+pub(crate) fn quantile(values: &[f64], part: f64) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let last = sorted.len().checked_sub(1)?;
+    let place = part.clamp(0.0, 1.0) * last as f64;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and the last index")]
+    let (low, high) = (place.floor() as usize, place.ceil() as usize);
+    Some(sorted[low] + (sorted[high] - sorted[low]) * (place - low as f64))
+}
+
+/// The median of the ratios round by round: what is common to a round falls out.
+pub(crate) fn ratio(values: &[f64], to: &[f64]) -> Option<f64> {
+    let ratios: Vec<_> = values.iter().zip(to).filter(|(_, to)| **to > 0.0).map(|(value, to)| value / to).collect();
+    median(&ratios)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_or_between_the_two_in_the_middle() {
+        assert_eq!(median(&[]), None);
+        assert_eq!(median(&[3.0]), Some(3.0));
+        assert_eq!(median(&[9.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&[4.0, 1.0, 2.0, 9.0]), Some(3.0));
+    }
+
+    #[test]
+    fn half_of_the_values_lie_between_the_quartiles() {
+        assert_eq!(quartiles(&[5.0, 1.0, 4.0, 2.0, 3.0]), Some((2.0, 4.0)));
+        assert_eq!(quartiles(&[7.0]), Some((7.0, 7.0)));
+    }
+
+    #[test]
+    fn a_ratio_is_taken_round_by_round() {
+        // The machine was twice as slow in the second round, for both.
+        assert_eq!(ratio(&[1.0, 2.0, 1.0], &[2.0, 4.0, 2.0]), Some(0.5));
+        assert_eq!(ratio(&[1.0], &[0.0]), None);
+    }
+}

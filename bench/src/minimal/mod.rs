@@ -1,0 +1,138 @@
+//! Clients of the bench itself: blocking, one connection, nothing but the protocol. With them a server is measured and
+//! not a client program; and the ways of moving bytes that no program can beat.
+//!
+//! They run as processes of their own, like the programs they stand beside.
+
+mod clients;
+mod fetch;
+mod ftp;
+mod http;
+mod limit;
+mod session;
+mod sink;
+mod skiff;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::peers::Scheme;
+
+pub(crate) use fetch::connect;
+pub(crate) use session::Latency;
+pub(crate) use sink::Sink;
+
+/// How to speak to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Word {
+    /// skiff, inline, with the checksum of every body verified
+    Skiff,
+    /// skiff, inline, the checksum ignored
+    SkiffUnverified,
+    /// skiff, classic commands and data connections
+    Classic,
+    /// HTTP/1.1
+    Http,
+    /// FTP, passive
+    Ftp,
+    /// What is sent comes back: for the time that a round trip takes
+    Echo,
+}
+
+/// What the minimal client calls a scheme.
+pub(crate) const fn word(scheme: &Scheme) -> Option<&'static str> {
+    match scheme {
+        Scheme::Skiff => Some("skiff"),
+        Scheme::Http => Some("http"),
+        Scheme::Ftp => Some("ftp"),
+        Scheme::Rsync | Scheme::Tftp | Scheme::Sftp { .. } => None,
+    }
+}
+
+/// The command line of a client.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ClientArgs {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum Task {
+    /// Fetches one file.
+    Get {
+        #[command(flatten)]
+        server: ServerArgs,
+        name: String,
+        /// A file; otherwise what comes is thrown away
+        #[arg(long)]
+        to: Option<PathBuf>,
+        /// Prints length and CRC-32C
+        #[arg(long)]
+        sum: bool,
+    },
+    /// Fetches a file many times, in one session and in new ones; prints how long that takes.
+    Session {
+        #[command(flatten)]
+        server: ServerArgs,
+        name: String,
+        #[arg(long)]
+        size: u64,
+        #[arg(long)]
+        count: u32,
+        /// A session for each
+        #[arg(long)]
+        new: bool,
+    },
+    /// Fetches a file with many connections at a time.
+    Clients {
+        #[command(flatten)]
+        server: ServerArgs,
+        name: String,
+        #[arg(long)]
+        size: u64,
+        #[arg(long)]
+        count: u32,
+    },
+    /// Sends a file to itself by sendfile and throws away what comes, or writes it to a file by splice.
+    LimitGet {
+        from: PathBuf,
+        #[arg(long)]
+        to: Option<PathBuf>,
+    },
+    /// Sends a file to itself by sendfile over many connections at a time, and throws away what comes.
+    LimitClients {
+        from: PathBuf,
+        #[arg(long)]
+        count: u32,
+    },
+    /// Echoes one byte at a time, for ever.
+    Echo {
+        #[arg(long)]
+        port: u16,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ServerArgs {
+    #[arg(long, value_enum)]
+    scheme: Word,
+    #[arg(long)]
+    port: u16,
+}
+
+/// Runs one of the clients.
+pub(crate) fn run(args: &ClientArgs) -> Result<()> {
+    match &args.task {
+        Task::Get { server, name, to, sum } => fetch::get(server.scheme, server.port, name, to.as_deref(), *sum),
+        Task::Session { server, name, size, count, new } => {
+            let latency = session::measure(server.scheme, server.port, name, *size, *count, *new)?;
+            println!("{}", serde_json::to_string(&latency)?);
+            Ok(())
+        }
+        Task::Clients { server, name, size, count } => clients::fetch(server.scheme, server.port, name, *size, *count),
+        Task::LimitGet { from, to } => limit::get(from, to.as_deref()),
+        Task::LimitClients { from, count } => limit::clients(from, *count),
+        Task::Echo { port } => limit::echo(*port),
+    }
+}

@@ -1,0 +1,66 @@
+//! A network of its own for a run: nothing but loopback in it, with a congestion control that leaves loopback alone.
+//!
+//! The bench starts itself again inside `unshare`: with a network, processes and mounts of its own, so that whatever a
+//! server left behind ends with the run. As an ordinary user that takes a user namespace too, in which a few peers can't
+//! become the users that they want to be.
+//!
+//! BBR, which some machines have as their default, paces bulk transfers and blurs ratios; reno does not.
+
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context as _, Result};
+
+const CONGESTION: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
+
+/// Process 1 of the namespace waits for the bench, so that signals mean to the bench what they mean anywhere.
+const FIRST: &str = r#""$0" "$@"; exit $?"#;
+
+/// Runs this program again, with `--inside`, in a network of its own; `None` if that can't be had here.
+pub(crate) fn enter() -> Result<Option<ExitCode>> {
+    let mut flags = vec!["--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    if !rustix::process::geteuid().is_root() {
+        flags.extend(["--user", "--map-root-user"]);
+    }
+    let allowed = Command::new("unshare").args(&flags).arg("true").stderr(Stdio::null()).status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        eprintln!("no network of its own (unshare): measured on this machine's loopback, with its congestion control");
+        return Ok(None);
+    }
+    let program = std::env::current_exe().context("this program")?;
+    let mut inside = Command::new("unshare");
+    inside.args(&flags).args(["sh", "-c", FIRST]).arg(program).args(std::env::args_os().skip(1)).arg("--inside");
+    // It ends with us: see `watch`.
+    let mut inside = inside.stdin(Stdio::piped()).spawn().context("unshare")?;
+    let line = inside.stdin.take();
+    let status = inside.wait().context("unshare")?;
+    drop(line);
+    let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    Ok(Some(ExitCode::from(u8::try_from(code).unwrap_or(1))))
+}
+
+/// Inside: brings loopback up, chooses the congestion control, and ends when the one outside does.
+pub(crate) fn set_up() -> Result<()> {
+    let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().context("ip, of iproute2")?;
+    anyhow::ensure!(up.success(), "loopback does not come up");
+    if fs::write(CONGESTION, "reno").is_err() {
+        eprintln!("the congestion control stays {}", congestion());
+    }
+    watch();
+    Ok(())
+}
+
+/// The one outside holds the other end of standard input, and nobody ever writes to it.
+fn watch() {
+    std::thread::spawn(|| {
+        _ = std::io::stdin().read(&mut [0]);
+        std::process::exit(1);
+    });
+}
+
+/// The congestion control of connections here.
+pub(crate) fn congestion() -> String {
+    fs::read_to_string(CONGESTION).map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
+}

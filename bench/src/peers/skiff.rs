@@ -1,0 +1,176 @@
+//! skiff's own server.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{Endpoint, Peer, Scheme, free_port, program};
+
+/// Where host-serv and host-cli lie.
+#[derive(Debug, Clone)]
+pub(crate) struct Programs {
+    pub(crate) serv: PathBuf,
+    pub(crate) cli: PathBuf,
+}
+
+impl Programs {
+    /// Those in a directory.
+    pub(crate) fn in_dir(dir: &Path) -> Result<Self> {
+        let programs = Self { serv: dir.join("host-serv"), cli: dir.join("host-cli") };
+        for path in [&programs.serv, &programs.cli] {
+            ensure!(path.is_file(), "{} is not there", path.display());
+        }
+        Ok(programs)
+    }
+
+    /// Builds them from the sources as they are, with the profile of this program, beside it.
+    pub(crate) fn build() -> Result<Self> {
+        let me = std::env::current_exe().context("this program")?;
+        let dir = directory(&me)?;
+        let profile = match dir.file_name().and_then(|name| name.to_str()) {
+            Some("debug") => "dev",
+            Some(name) => name,
+            None => "dev",
+        };
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["build", "--quiet", "--locked", "--package", "skiff-host", "--bins", "--profile", profile]);
+        cargo.args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"), "--target-dir"]);
+        cargo.arg(dir.parent().context("a target directory")?);
+        let status = cargo.status().with_context(|| format!("{cargo:?}"))?;
+        ensure!(status.success(), "{cargo:?}: {status}");
+        Self::in_dir(dir)
+    }
+
+    /// Those that were built beside this program.
+    pub(crate) fn beside() -> Result<Self> {
+        let me = std::env::current_exe().context("this program")?;
+        Self::in_dir(directory(&me)?)
+    }
+}
+
+/// Where cargo puts programs, given one of them, or a test beside it.
+fn directory(program: &Path) -> Result<&Path> {
+    program.ancestors().skip(1).find(|dir| !dir.ends_with("deps")).context("a directory")
+}
+
+/// host-serv, as a user starts it.
+#[derive(Debug, Clone)]
+pub(crate) struct Skiff {
+    serv: PathBuf,
+}
+
+impl Skiff {
+    pub(crate) fn new(programs: &Programs) -> Self {
+        Self { serv: programs.serv.clone() }
+    }
+}
+
+impl Peer for Skiff {
+    fn name(&self) -> &'static str {
+        "skiff"
+    }
+
+    fn program(&self) -> &'static str {
+        "host-serv"
+    }
+
+    fn version(&self) -> String {
+        concat!("host-serv ", env!("CARGO_PKG_VERSION")).to_owned()
+    }
+
+    fn command(&self, root: &Path, _config: &Path) -> Result<(Command, Endpoint)> {
+        let port = free_port()?;
+        let mut command = Command::new(&self.serv);
+        command.arg(port.to_string()).arg("--root").arg(root).env_remove("RUST_LOG");
+        Ok((command, Endpoint { scheme: Scheme::Skiff, port }))
+    }
+}
+
+/// host-serv, watched by strace while it waits for the disk.
+#[derive(Debug)]
+pub(crate) struct Traced {
+    skiff: Skiff,
+    log: PathBuf,
+}
+
+impl Traced {
+    pub(crate) fn new(skiff: &Skiff, log: PathBuf) -> Self {
+        Self { skiff: skiff.clone(), log }
+    }
+
+    /// How often it called what, once it has ended.
+    pub(crate) fn calls(&self) -> Result<BTreeMap<String, u32>> {
+        let begin = Instant::now();
+        loop {
+            let text = fs::read_to_string(&self.log).unwrap_or_default();
+            if let Some(calls) = calls(&text) {
+                return Ok(calls);
+            }
+            ensure!(begin.elapsed() < Duration::from_secs(10), "strace does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Peer for Traced {
+    fn name(&self) -> &'static str {
+        "skiff"
+    }
+
+    fn program(&self) -> &'static str {
+        "strace"
+    }
+
+    fn version(&self) -> String {
+        self.skiff.version()
+    }
+
+    fn command(&self, root: &Path, config: &Path) -> Result<(Command, Endpoint)> {
+        let (command, endpoint) = self.skiff.command(root, config)?;
+        let mut traced = program(self.program())?;
+        // -D: the process that is started becomes host-serv, so that ending it ends that.
+        traced.args(["-D", "-f", "-q", "-e", "trace=fsync,fdatasync,syncfs,sync,sync_file_range,msync", "-o"]);
+        traced.arg(&self.log).arg(command.get_program()).args(command.get_args());
+        Ok((traced, endpoint))
+    }
+}
+
+/// How often what was called; `None` before the end of the process.
+fn calls(log: &str) -> Option<BTreeMap<String, u32>> {
+    let mut calls = BTreeMap::new();
+    let mut first = None;
+    let mut ended = false;
+    for line in log.lines() {
+        let (pid, what) = line.split_once(' ')?;
+        ended |= *first.get_or_insert(pid) == pid && what.contains("+++");
+        // A call that is interrupted by another thread's has two lines; the second one has no parenthesis in front.
+        if let Some((name, _)) = what.trim().split_once('(').filter(|(name, _)| !name.contains(' ')) {
+            *calls.entry(name.to_owned()).or_insert(0) += 1;
+        }
+    }
+    ended.then_some(calls)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_that_others_interrupt_count_once() {
+        let log = "7  --- SIGTERM ---
+8  syncfs(9 <unfinished ...>
+9  fsync(4)                          = 0
+8  <... syncfs resumed>)             = 0
+8  syncfs(9)                         = 0
+8  +++ exited with 0 +++
+";
+        assert_eq!(calls(log), None);
+        let calls = calls(&format!("{log}7  +++ exited with 0 +++\n")).unwrap();
+        assert_eq!(calls.into_iter().collect::<Vec<_>>(), [("fsync".to_owned(), 1), ("syncfs".to_owned(), 2)]);
+    }
+}

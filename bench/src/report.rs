@@ -1,0 +1,161 @@
+//! Tables for people. The same ones stand in docs/PERFORMANCE.md, so they are Markdown.
+
+use core::fmt::Write as _;
+
+use crate::measure::stats;
+use crate::results::{ContenderResult, JobResult, Role, Unit};
+
+/// The table of a job.
+pub(crate) fn table(job: &JobResult) -> String {
+    let mut out = format!("### {}: {}\n\n", job.job, job.what);
+    let limit = job.best(Role::Limit);
+    let mut rows = vec![[
+        String::new(),
+        "median".to_owned(),
+        "spread".to_owned(),
+        "x best peer".to_owned(),
+        "x limit".to_owned(),
+        "server CPU s".to_owned(),
+        "client CPU s".to_owned(),
+        "client MiB".to_owned(),
+    ]];
+    for contender in &job.contenders {
+        let peer = match contender.role {
+            Role::Skiff | Role::Peer => job.best(Role::Peer),
+            Role::SkiffServer | Role::PeerServer => job.best(Role::PeerServer),
+            Role::Limit => None,
+        };
+        let against = |other: Option<&ContenderResult>| {
+            let ratio = other.and_then(|other| stats::ratio(&contender.values, &other.values));
+            ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"))
+        };
+        let seconds = |values: &[f64]| stats::median(values).map_or_else(String::new, short);
+        let memory = |kib: Option<f64>| kib.map_or_else(String::new, |kib| format!("{:.1}", kib / 1024.0));
+        rows.push([
+            contender.name.clone(),
+            number(contender.median(), job.unit),
+            spread(&contender.values, job.unit),
+            against(peer),
+            if contender.role == Role::Limit { String::new() } else { against(limit) },
+            seconds(&contender.server_cpu),
+            seconds(&contender.client_cpu),
+            memory(contender.client_memory),
+        ]);
+    }
+    // What no contender has needs no column.
+    let used: Vec<_> = (0..rows[0].len()).filter(|&at| rows[1..].iter().any(|row| !row[at].is_empty())).collect();
+    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0).max(3);
+    for (place, row) in rows.iter().enumerate() {
+        for &at in &used {
+            // Names to the left, figures to the right.
+            let (cell, width) = (&row[at], width(at));
+            _ = if at == 0 { write!(out, "| {cell:<width$} ") } else { write!(out, "| {cell:>width$} ") };
+        }
+        out.push_str("|\n");
+        if place == 0 {
+            for &at in &used {
+                let dashes = "-".repeat(width(at));
+                _ = if at == 0 { write!(out, "|-{dashes}-") } else { write!(out, "|-{dashes}:") };
+            }
+            out.push_str("|\n");
+        }
+    }
+    extras(&mut out, job);
+    for goal in &job.goals {
+        let word = if goal.met { "met" } else { "MISSED" };
+        _ = writeln!(out, "\n- {}: {} (goal: at most {}): {word}", goal.what, short(goal.measured), short(goal.most));
+    }
+    for skipped in &job.skipped {
+        _ = writeln!(out, "\n- SKIPPED: {skipped}");
+    }
+    out
+}
+
+fn extras(out: &mut String, job: &JobResult) {
+    for contender in job.contenders.iter().filter(|contender| !contender.extra.is_empty()) {
+        let figures: Vec<_> =
+            contender.extra.iter().map(|extra| format!("{} {}", short(extra.value), extra.what)).collect();
+        _ = writeln!(out, "\n- {}: {}", contender.name, figures.join(", "));
+    }
+}
+
+/// A value with its unit, three digits of it.
+fn number(value: f64, unit: Unit) -> String {
+    match unit {
+        Unit::Seconds if value < 0.1 => format!("{} ms", short(value * 1e3)),
+        Unit::Seconds => format!("{} s", short(value)),
+        Unit::Microseconds => format!("{} us", short(value)),
+        Unit::Kib if value >= 1024.0 => format!("{} MiB", short(value / 1024.0)),
+        Unit::Kib => format!("{} KiB", short(value)),
+    }
+}
+
+/// Half of all values lie in here.
+fn spread(values: &[f64], unit: Unit) -> String {
+    if values.len() < 2 {
+        return String::new();
+    }
+    let Some((low, high)) = stats::quartiles(values) else { return String::new() };
+    format!("{} to {}", number(low, unit), number(high, unit))
+}
+
+/// Three digits that count.
+fn short(value: f64) -> String {
+    match value.abs() {
+        large if large >= 100.0 => format!("{value:.0}"),
+        middle if middle >= 10.0 => format!("{value:.1}"),
+        small if small >= 1.0 || small == 0.0 => format!("{value:.2}"),
+        small if small >= 0.1 => format!("{value:.3}"),
+        small if small >= 0.01 => format!("{value:.4}"),
+        _ => format!("{value:.5}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::Sample;
+    use crate::results::GoalResult;
+
+    fn contender(name: &str, role: Role, values: &[f64]) -> ContenderResult {
+        let samples: Vec<_> = values.iter().map(|&value| Sample { value, ..Sample::default() }).collect();
+        ContenderResult::new(name, role, &samples, Vec::new())
+    }
+
+    #[test]
+    fn a_table_compares_like_with_like() {
+        let job = JobResult {
+            job: "get".to_owned(),
+            what: "a file".to_owned(),
+            unit: Unit::Seconds,
+            contenders: vec![
+                contender("skiff", Role::Skiff, &[0.5, 1.0, 0.5]),
+                contender("slow", Role::Peer, &[4.0, 4.0, 4.0]),
+                contender("fast", Role::Peer, &[1.0, 2.0, 1.0]),
+                contender("server", Role::SkiffServer, &[0.3, 0.3, 0.3]),
+                contender("sendfile", Role::Limit, &[0.25, 0.5, 0.25]),
+            ],
+            goals: vec![GoalResult { what: "skiff / fast".to_owned(), measured: 0.5, most: 0.85, met: true }],
+            skipped: vec!["x: not installed".to_owned()],
+        };
+        let table = table(&job);
+        let row = |name: &str| table.lines().find(|line| line.starts_with(&format!("| {name} "))).unwrap().to_owned();
+        let cells = |name: &str| row(name).split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+        assert_eq!(cells("skiff")[2..6], ["0.500 s", "0.500 s to 0.750 s", "0.50", "2.00"]);
+        assert_eq!(cells("slow")[4..6], ["4.00", "16.00"]);
+        // There is no other server by itself to compare with.
+        assert_eq!(cells("server")[4], "");
+        assert!(table.contains("skiff / fast: 0.500 (goal: at most 0.850): met") && table.contains("SKIPPED: x"));
+        assert!(!table.contains("CPU"), "{table}");
+    }
+
+    #[test]
+    fn figures_have_three_digits() {
+        assert_eq!(
+            ["0.00", "0.00123", "0.0123", "0.123", "1.23", "12.3", "123"].map(str::to_owned),
+            [0.0, 0.001_234, 0.01234, 0.1234, 1.234, 12.34, 123.4].map(short)
+        );
+        assert_eq!(number(0.0123, Unit::Seconds), "12.3 ms");
+        assert_eq!(number(2048.0, Unit::Kib), "2.00 MiB");
+    }
+}

@@ -1,0 +1,143 @@
+//! The results of a run, for keeping: everything that was measured, so that any figure can be computed anew.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use crate::machine::Machine;
+use crate::measure::{Sample, stats};
+
+/// What a contender is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Role {
+    /// skiff, as a user runs it.
+    Skiff,
+    /// skiff's server with the bench's own client.
+    SkiffServer,
+    /// Others, as a user runs them.
+    Peer,
+    /// Another server with the bench's own client.
+    PeerServer,
+    /// What no program can beat.
+    Limit,
+}
+
+/// A run.
+#[derive(Debug, Serialize)]
+pub(crate) struct Results {
+    /// When it began, UTC.
+    pub(crate) date: String,
+    pub(crate) command: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) note: Option<String>,
+    pub(crate) machine: Machine,
+    pub(crate) jobs: Vec<JobResult>,
+}
+
+/// A job's result.
+#[derive(Debug, Serialize)]
+pub(crate) struct JobResult {
+    pub(crate) job: String,
+    pub(crate) what: String,
+    pub(crate) unit: Unit,
+    pub(crate) contenders: Vec<ContenderResult>,
+    pub(crate) goals: Vec<GoalResult>,
+    /// What could not be measured, and why.
+    pub(crate) skipped: Vec<String>,
+}
+
+/// What the values of a job are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Unit {
+    Seconds,
+    Microseconds,
+    Kib,
+}
+
+/// A contender's result.
+#[derive(Debug, Serialize)]
+pub(crate) struct ContenderResult {
+    pub(crate) name: String,
+    pub(crate) role: Role,
+    /// Round by round.
+    pub(crate) values: Vec<f64>,
+    pub(crate) server_cpu: Vec<f64>,
+    pub(crate) client_cpu: Vec<f64>,
+    /// The most memory of a client, KiB, over all rounds.
+    pub(crate) client_memory: Option<f64>,
+    /// Figures of other kinds, measured once behind the rounds.
+    pub(crate) extra: Vec<Extra>,
+}
+
+/// A figure of another kind.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Extra {
+    pub(crate) what: String,
+    pub(crate) value: f64,
+}
+
+/// How far a goal was reached.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct GoalResult {
+    pub(crate) what: String,
+    pub(crate) measured: f64,
+    pub(crate) most: f64,
+    pub(crate) met: bool,
+}
+
+impl ContenderResult {
+    pub(crate) fn new(name: &str, role: Role, samples: &[Sample], extra: Vec<Extra>) -> Self {
+        Self {
+            name: name.to_owned(),
+            role,
+            values: samples.iter().map(|sample| sample.value).collect(),
+            server_cpu: samples.iter().filter_map(|sample| sample.server_cpu).collect(),
+            client_cpu: samples.iter().filter_map(|sample| sample.client_cpu).collect(),
+            client_memory: samples.iter().filter_map(|sample| sample.client_memory).reduce(f64::max),
+            extra,
+        }
+    }
+
+    pub(crate) fn median(&self) -> f64 {
+        stats::median(&self.values).unwrap_or(f64::NAN)
+    }
+
+    /// The figure of another kind with this name.
+    pub(crate) fn extra(&self, what: &str) -> Option<f64> {
+        self.extra.iter().find(|extra| extra.what == what).map(|extra| extra.value)
+    }
+}
+
+impl JobResult {
+    /// The contender of this name.
+    pub(crate) fn contender(&self, name: &str) -> Option<&ContenderResult> {
+        self.contenders.iter().find(|contender| contender.name == name)
+    }
+
+    /// The fastest of a role.
+    pub(crate) fn best(&self, role: Role) -> Option<&ContenderResult> {
+        let all = self.contenders.iter().filter(|contender| contender.role == role);
+        all.min_by(|one, other| one.median().total_cmp(&other.median()))
+    }
+}
+
+impl Results {
+    /// Writes them to `out`, or where results of a whole run are kept.
+    pub(crate) fn write(&self, out: Option<&Path>, kind: &str) -> Result<PathBuf> {
+        let path = match out {
+            Some(path) => path.to_owned(),
+            None => {
+                let date = self.date.get(..10).context("a date")?;
+                Path::new(env!("CARGO_MANIFEST_DIR")).join("results").join(format!("{date}-{kind}.json"))
+            }
+        };
+        let mut text = serde_json::to_string_pretty(self)?;
+        text.push('\n');
+        fs::write(&path, text).with_context(|| path.display().to_string())?;
+        Ok(path)
+    }
+}

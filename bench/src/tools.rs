@@ -1,0 +1,201 @@
+//! Client programs: the command line for a task, as a person would type it.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::peers::rsync::MODULE;
+use crate::peers::{Endpoint, Programs, Scheme, find};
+
+/// What a client program is to do. Names of directories are without a slash.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Task<'a> {
+    /// A file to standard output.
+    Cat { name: &'a str },
+    /// A file to a path that is free.
+    Get { name: &'a str, to: &'a Path },
+    /// A file up, under a name that is free.
+    Put { from: &'a Path, name: &'a str },
+    /// `count` files of a directory, f0000 and so on, into a directory that is empty.
+    GetMany { dir: &'a str, to: &'a Path, count: u32 },
+    /// The same up. The directory may not be there yet.
+    PutMany { from: &'a Path, dir: &'a str, count: u32 },
+}
+
+/// A client program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Tool {
+    HostCli(PathBuf),
+    /// The bench's own client.
+    Minimal,
+    Curl,
+    Lftp,
+    Wget,
+    Rsync,
+    Atftp,
+    Sftp,
+}
+
+impl Tool {
+    /// Those of Debian's packages.
+    pub(crate) const PEERS: [Self; 6] = [Self::Curl, Self::Lftp, Self::Wget, Self::Rsync, Self::Atftp, Self::Sftp];
+
+    /// skiff's.
+    pub(crate) fn skiff(programs: &Programs) -> Self {
+        Self::HostCli(programs.cli.clone())
+    }
+
+    /// Its name in tables.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::HostCli(_) => "host-cli",
+            Self::Minimal => "minimal",
+            Self::Curl => "curl",
+            Self::Lftp => "lftp",
+            Self::Wget => "wget",
+            Self::Rsync => "rsync",
+            Self::Atftp => "atftp",
+            Self::Sftp => "sftp",
+        }
+    }
+
+    /// How it tells its version.
+    pub(crate) const fn version_option(&self) -> &'static str {
+        match self {
+            Self::Sftp => "-V",
+            _ => "--version",
+        }
+    }
+
+    /// The command line for a task; `None` if it is not installed or has no way of doing this.
+    pub(crate) fn command(&self, endpoint: &Endpoint, task: Task<'_>, scratch: &Path) -> Result<Option<Command>> {
+        let port = endpoint.port;
+        let Some(program) = self.program() else { return Ok(None) };
+        let mut command = Command::new(program);
+        match (self, &endpoint.scheme) {
+            (Self::HostCli(_), Scheme::Skiff) => {
+                command.args(["127.0.0.1", &port.to_string()]);
+                match task {
+                    Task::Cat { name } => command.args(["get", name, "-o", "-"]),
+                    Task::Get { name, to } => command.args(["get", name, "-o"]).arg(to),
+                    Task::Put { from, name } => command.arg("put").arg(from).args(["-o", name]),
+                    // Into the directory, which is there: `-o DIR` of a directory means that.
+                    Task::GetMany { dir, to, .. } => command.args(["get", &format!("{dir}/*"), "-o"]).arg(to),
+                    Task::PutMany { from, dir, .. } => command.args(["put", "-r"]).arg(from).args(["-o", dir]),
+                };
+            }
+            (Self::Minimal, scheme) => {
+                let Some(word) = crate::minimal::word(scheme) else { return Ok(None) };
+                command.args(["client", "get", "--port", &port.to_string(), "--scheme", word]);
+                match task {
+                    Task::Cat { name } => command.arg(name),
+                    Task::Get { name, to } => command.arg(name).arg("--to").arg(to),
+                    _ => return Ok(None),
+                };
+            }
+            (Self::Curl, Scheme::Http | Scheme::Ftp) => {
+                let http = endpoint.scheme == Scheme::Http;
+                let url = format!("{}://127.0.0.1:{port}", if http { "http" } else { "ftp" });
+                command.arg("-sS");
+                match task {
+                    Task::Cat { name } => command.arg(format!("{url}/{name}")),
+                    Task::Get { name, to } => command.arg(format!("{url}/{name}")).arg("-o").arg(to),
+                    Task::Put { from, name } => command.arg("-T").arg(from).arg(format!("{url}/{name}")),
+                    Task::GetMany { dir, to, count } if http => {
+                        let range = format!("[0000-{:04}]", count - 1);
+                        let to = joined(to, "f#1");
+                        command.args(["--parallel", &format!("{url}/{dir}/f{range}"), "-o"]).arg(to)
+                    }
+                    Task::PutMany { from, dir, count } if http => {
+                        let files = joined(from, &format!("f[0000-{:04}]", count - 1));
+                        command.arg("--parallel").arg("-T").arg(files).arg(format!("{url}/{dir}/"))
+                    }
+                    // One connection to the next: no person would wait for that.
+                    Task::GetMany { .. } | Task::PutMany { .. } => return Ok(None),
+                };
+            }
+            (Self::Lftp, Scheme::Ftp) => {
+                let open = format!(
+                    "set ftp:ssl-allow no; set cmd:fail-exit yes; open -u anonymous,bench ftp://127.0.0.1:{port};"
+                );
+                let word = match task {
+                    Task::Cat { name } => format!("cat {name}"),
+                    Task::Get { name, to } => format!("get {name} -o {}", to.display()),
+                    Task::Put { from, name } => format!("put {} -o {name}", from.display()),
+                    Task::GetMany { dir, to, .. } => format!("mirror --parallel=4 --no-perms {dir} {}", to.display()),
+                    Task::PutMany { from, dir, .. } => {
+                        format!("mirror -R --parallel=4 --no-perms {} {dir}", from.display())
+                    }
+                };
+                command.args(["--norc", "-c", &format!("{open} {word}")]);
+            }
+            (Self::Wget, Scheme::Http) => {
+                let url = format!("http://127.0.0.1:{port}");
+                command.args(["-q", "-O"]);
+                match task {
+                    Task::Cat { name } => command.args(["-", &format!("{url}/{name}")]),
+                    Task::Get { name, to } => command.arg(to).arg(format!("{url}/{name}")),
+                    _ => return Ok(None),
+                };
+            }
+            (Self::Rsync, Scheme::Rsync) => {
+                let url = format!("rsync://127.0.0.1:{port}/{MODULE}");
+                command.arg("-a");
+                match task {
+                    Task::Get { name, to } => command.arg(format!("{url}/{name}")).arg(to),
+                    Task::Put { from, name } => command.arg(from).arg(format!("{url}/{name}")),
+                    Task::GetMany { dir, to, .. } => command.arg(format!("{url}/{dir}/")).arg(to),
+                    Task::PutMany { from, dir, .. } => command.arg(joined(from, "")).arg(format!("{url}/{dir}/")),
+                    Task::Cat { .. } => return Ok(None),
+                };
+            }
+            (Self::Atftp, Scheme::Tftp) => match task {
+                Task::Get { name, to } => {
+                    command.args(["--get", "-r", name, "-l"]).arg(to).args(["127.0.0.1", &port.to_string()]);
+                }
+                _ => return Ok(None),
+            },
+            (Self::Sftp, Scheme::Sftp { root, key }) => {
+                let word = match task {
+                    Task::Get { name, to } => format!("get {} {}", root.join(name).display(), to.display()),
+                    Task::Put { from, name } => format!("put {} {}", from.display(), root.join(name).display()),
+                    Task::GetMany { dir, to, .. } => format!("get {}/* {}/", root.join(dir).display(), to.display()),
+                    Task::PutMany { from, dir, .. } => {
+                        let dir = root.join(dir);
+                        format!("-mkdir {0}\nput {1}/* {0}/", dir.display(), from.display())
+                    }
+                    Task::Cat { .. } => return Ok(None),
+                };
+                let batch = scratch.join("sftp-batch");
+                fs::write(&batch, format!("{word}\n")).context("sftp's commands")?;
+                command.args([
+                    "-q",
+                    "-F",
+                    "none",
+                    "-o",
+                    "StrictHostKeyChecking=no",
+                    "-o",
+                    "UserKnownHostsFile=/dev/null",
+                ]);
+                command.arg("-i").arg(key).args(["-P", &port.to_string(), "-b"]).arg(batch).arg("root@127.0.0.1");
+            }
+            _ => return Ok(None),
+        }
+        Ok(Some(command))
+    }
+
+    fn program(&self) -> Option<PathBuf> {
+        match self {
+            Self::HostCli(path) => Some(path.clone()),
+            Self::Minimal => std::env::current_exe().ok(),
+            _ => find(self.name()),
+        }
+    }
+}
+
+fn joined(dir: &Path, name: &str) -> OsString {
+    dir.join(name).into_os_string()
+}

@@ -1,0 +1,85 @@
+//! `device-serv`: the embedded server on a computer.
+
+mod args;
+#[cfg(target_os = "linux")]
+mod network;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use bytesize::ByteSize;
+use clap::{CommandFactory as _, Parser as _};
+use skiff_device::serv::listen::Listen;
+use skiff_device::serv::options::{Options, StoreChoice};
+use skiff_device::serv::say::say;
+use skiff_device::serv::{self, stop::Stop};
+
+use args::Args;
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(format_args!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Options that do not go together: says so as for a single wrong one, and ends the program with 2.
+fn usage(text: &str) -> ! {
+    Args::command().error(clap::error::ErrorKind::ArgumentConflict, text).exit()
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
+    let server = &args.server;
+    let options = Options {
+        sessions: server.sessions,
+        ring: server.ring,
+        store: server.store.clone(),
+        preload: server.preload.clone(),
+        data_ports: server.data_ports,
+        name: server.name.clone(),
+        verbose: args.verbose,
+        ..Options::default()
+    };
+    if let (Some(range), Some(lines)) = (options.data_ports, options.lines())
+        && range.ports().len() < lines
+    {
+        usage(&format!("--data-ports: {} sessions need {lines} of them", options.sessions));
+    }
+    let ram = serv::ram(&options).unwrap_or(0);
+    let StoreChoice::Ram { size } = options.store;
+    let told = format!(
+        "{} session{} in {} of RAM, and {} for files",
+        options.sessions,
+        if options.sessions == 1 { "" } else { "s" },
+        ByteSize::b(ram as u64),
+        ByteSize::b(size)
+    );
+    let (stop, stopped) = Stop::new()?;
+    stop.on_signals()?;
+    if let Some(port) = args.listen {
+        let server = Listen::bind(options, port)?;
+        let port = server.port();
+        server.run(&stopped, || announce(port, &told))?;
+        return Ok(());
+    }
+    #[cfg(target_os = "linux")]
+    if let Some(tap) = &args.tap {
+        let link = network::link(args, tap);
+        let port = link.port;
+        let server = serv::network::Network::open(options, link)?;
+        server.run(&stopped, || announce(port, &told))?;
+        return Ok(());
+    }
+    anyhow::bail!("--tap needs Linux; --listen works everywhere")
+}
+
+/// The server is ready: the one line on standard output, for programs that start this one.
+fn announce(port: u16, told: &str) -> anyhow::Result<()> {
+    say(format_args!("{told}"));
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "port {port}").and_then(|()| out.flush()).context("stdout")
+}
