@@ -2,7 +2,7 @@
 
 use core::net::IpAddr;
 
-use skiff_device::config::{Config, Ipv6};
+use skiff_device::config::{Config, ConfigError, Ipv6};
 use skiff_device::memory::{Rings, Slots, slots};
 use skiff_device::server::{Counts, DeviceServer, Usage};
 use skiff_proto::Instant;
@@ -12,12 +12,12 @@ use static_cell::{ConstStaticCell, StaticCell};
 use crate::board::{Board, CONSOLE, IDENTITY, LINES, Mac, RING, SESSIONS, SPARE};
 use crate::clock::{Clock, millis};
 use crate::files::{self, Files, NAME};
+use crate::log::Address;
 use crate::mac::{Ethernet, FRAME, Frame, Mac as _};
-use crate::panic::fail;
 use crate::settings::Settings;
 use crate::uart::Uart as _;
 use crate::watchdog::Watchdog;
-use crate::{idle, log, seed, stack};
+use crate::{fail, idle, log, seed, stack};
 
 type Server = DeviceServer<'static, Files, SESSIONS, LINES, NAME, { command_len(NAME) }>;
 
@@ -55,7 +55,7 @@ struct Running {
 /// The parts that are large are made in functions of their own: the stack that it takes to make one is free again before the
 /// next, and before the deepest calls.
 fn set_up(mut board: Board) -> Running {
-    log!("\n{IDENTITY}");
+    log!("\n", IDENTITY);
     let settings = Settings::load();
     let mac = settings.mac.unwrap_or(board.address);
     let seed = seed::mix(settings.seed, mac);
@@ -67,8 +67,7 @@ fn set_up(mut board: Board) -> Running {
     let mut ethernet = Ethernet::new(board.mac, FRAMES.take());
     let mut clock = board.clock;
     let server = make_server(&settings, mac, seed, &mut ethernet, clock.now());
-    let [a, b, c, d, e, f] = mac;
-    log!("mac {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}, port {}", settings.port);
+    log!("mac ", Address(mac), ", port ", settings.port);
     Running { server, files, ethernet, clock, watchdog: board.watchdog }
 }
 
@@ -93,7 +92,7 @@ fn make_server(
     let (rings, slots) = (RINGS.take(), make_slots());
     SERVER.init_with(|| match Server::from_parts(rings, slots, config, ethernet, now) {
         Ok(server) => server,
-        Err(error) => fail(format_args!("settings: {error}")),
+        Err(error) => fail!("settings: ", what(error)),
     })
 }
 
@@ -104,13 +103,21 @@ fn make_slots() -> &'static mut Slots<'static, { slots(SESSIONS, LINES) }> {
     SLOTS.init_with(Slots::new)
 }
 
+/// Which setting can't work.
+const fn what(error: ConfigError) -> &'static str {
+    match error {
+        ConfigError::Mac => "mac is not unicast",
+        ConfigError::Ports => "a port is 0 or is used twice",
+        ConfigError::Prefix => "the prefix of ip is too long",
+        ConfigError::NotBuiltIn => "this image has no DHCP",
+        ConfigError::Address => "ip is no address of a host",
+        _ => "they can't work",
+    }
+}
+
 fn tell_address(address: Option<(IpAddr, u8)>) {
     match address {
-        // Not by Display, which has a buffer and a way to fill it up.
-        Some((IpAddr::V4(address), prefix)) => {
-            let [a, b, c, d] = address.octets();
-            log!("ip {a}.{b}.{c}.{d}/{prefix}");
-        }
+        Some((IpAddr::V4(address), prefix)) => log!("ip ", address, "/", prefix),
         _ => log!("ip none"),
     }
 }
@@ -129,7 +136,30 @@ fn answer(key: u8, server: &Server) {
     let Usage { sessions, data, .. } = server.usage();
     let Counts { accepted, refused, strangers, transfers, failures } = server.counts();
     let stack::Usage { fixed, stack, room } = stack::usage();
-    log!("up {} s; {sessions} of {SESSIONS} sessions, {data} of {LINES} data connections", millis() / 1000);
-    log!("{accepted} accepted, {refused} refused, {strangers} strangers; {transfers} transfers, {failures} failed");
-    log!("ram {} fixed, {} for files, {stack} of {room} stack", fixed - files::CONTENT, files::CONTENT);
+    log!(
+        "up ",
+        millis() / 1000,
+        " s; ",
+        sessions,
+        " of ",
+        SESSIONS,
+        " sessions, ",
+        data,
+        " of ",
+        LINES,
+        " data connections"
+    );
+    log!(
+        accepted,
+        " accepted, ",
+        refused,
+        " refused, ",
+        strangers,
+        " strangers; ",
+        transfers,
+        " transfers, ",
+        failures,
+        " failed"
+    );
+    log!("ram ", fixed - files::CONTENT, " fixed, ", files::CONTENT, " for files, ", stack, " of ", room, " stack");
 }

@@ -13,12 +13,11 @@ use cortex_m::interrupt::{self, InterruptNumber};
 use cortex_m::peripheral::NVIC;
 use skiff_proto::Instant;
 
-use crate::board;
 use crate::clock::Clock;
 use crate::mac::{Ethernet, Mac};
-use crate::panic::fail;
 use crate::uart::Uart as _;
 use crate::watchdog::Watchdog;
+use crate::{board, fail};
 
 /// The number of an interrupt.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +56,6 @@ pub fn interrupted(irq: i16) {
     match u16::try_from(irq) {
         Ok(irq) => NVIC::mask(Irq(irq)),
         // A fault, or the watchdog's interrupt that can't be masked.
-        Err(_) => fail(format_args!("exception {irq}")),
+        Err(_) => fail!("exception ", irq.unsigned_abs()),
     }
 }

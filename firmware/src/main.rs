@@ -3,7 +3,7 @@
 #![no_main]
 
 use cortex_m_rt::{ExceptionFrame, entry, exception};
-use skiff_firmware::{app, board::Board, clock, idle};
+use skiff_firmware::{app, board::Board, clock, fail, idle, log::Hex};
 
 #[entry]
 fn main() -> ! {
@@ -24,5 +24,5 @@ unsafe fn DefaultHandler(irq: i16) {
 // SAFETY: it never returns.
 #[exception]
 unsafe fn HardFault(frame: &ExceptionFrame) -> ! {
-    skiff_firmware::panic::fail(format_args!("fault at {:#010x}, called from {:#010x}", frame.pc(), frame.lr()))
+    fail!("fault at ", Hex::<8>(frame.pc()), ", called from ", Hex::<8>(frame.lr()))
 }

@@ -1,6 +1,5 @@
 //! What went wrong is said on the console; then everything starts anew.
 
-use core::fmt;
 use core::panic::PanicInfo;
 
 use cortex_m::peripheral::SCB;
@@ -12,23 +11,25 @@ use crate::{board, log};
 /// Says where. The message is left out: what formats all that it may be made of takes 4 KiB of flash.
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
-    interrupt::disable();
     match info.location() {
-        Some(at) => log!("panic at {}:{}", at.file(), at.line()),
+        Some(at) => log!("panic at ", at.file(), ":", at.line()),
         None => log!("panic"),
     }
     restart()
 }
 
-/// Says why, and starts anew.
-pub fn fail(why: fmt::Arguments<'_>) -> ! {
-    interrupt::disable();
-    log!("{why}");
-    restart()
+/// Says why on the console, piece by piece, and starts anew.
+#[macro_export]
+macro_rules! fail {
+    ($($piece:expr),* $(,)?) => {{
+        $crate::log!($($piece),*);
+        $crate::panic::restart()
+    }};
 }
 
 /// Starts anew, when the console has sent everything and somebody could have read it: what can't work fails again.
-pub(crate) fn restart() -> ! {
+pub fn restart() -> ! {
+    interrupt::disable();
     board::CONSOLE.flush();
     asm::delay(25_000_000);
     SCB::sys_reset()

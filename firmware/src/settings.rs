@@ -82,7 +82,7 @@ impl<const LINES: usize> Settings<LINES> {
         let words = texts.iter().flat_map(|text| text.split(u8::is_ascii_whitespace)).filter(|word| !word.is_empty());
         for word in words {
             if settings.take(word, &mut gateway).is_none() {
-                log!("settings: {}?", core::str::from_utf8(word).unwrap_or("no text"));
+                log!("settings: ", word, "?");
             }
         }
         if let Ipv4::Static { gateway: way, .. } = &mut settings.ipv4 {

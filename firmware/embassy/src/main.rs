@@ -15,9 +15,10 @@ use embassy_net::{Stack, StackResources};
 use embassy_time::{Duration, Timer, with_timeout};
 use skiff_firmware::board::Board;
 use skiff_firmware::files::{self, NAME};
+use skiff_firmware::log::Hex;
 use skiff_firmware::mac::{FRAME, Frame, Mac as _};
 use skiff_firmware::watchdog::Watchdog;
-use skiff_firmware::{clock, log, seed};
+use skiff_firmware::{clock, fail, log, seed};
 use skiff_proto::command::command_len;
 use skiff_proto::drive::serve_async;
 use skiff_proto::server::{Close, Limits, ServerSession};
@@ -76,8 +77,7 @@ async fn address(stack: Stack<'static>) {
     loop {
         stack.wait_config_up().await;
         if let Some(config) = stack.config_v4() {
-            let [a, b, c, d] = config.address.address().octets();
-            log!("ip {a}.{b}.{c}.{d}/{}", config.address.prefix_len());
+            log!("ip ", config.address.address(), "/", config.address.prefix_len());
         }
         stack.wait_config_down().await;
     }
@@ -97,7 +97,7 @@ async fn main(spawner: Spawner) {
     static FRAMES: ConstStaticCell<[Frame; 2]> = ConstStaticCell::new([[0; FRAME]; 2]);
     static RESOURCES: StaticCell<StackResources<2>> = StaticCell::new();
     let mut board = Board::take();
-    log!("\nskiff-embassy/{}", env!("CARGO_PKG_VERSION"));
+    log!("\nskiff-embassy/", env!("CARGO_PKG_VERSION"));
     board.mac.set_address(board.address);
     let nic = Nic::new(board.mac, board.address, FRAMES.take());
     let config = embassy_net::Config::dhcpv4(embassy_net::DhcpConfig::default());
@@ -131,5 +131,5 @@ unsafe fn DefaultHandler(irq: i16) {
 // SAFETY: it never returns.
 #[exception]
 unsafe fn HardFault(frame: &ExceptionFrame) -> ! {
-    skiff_firmware::panic::fail(format_args!("fault at {:#010x}, called from {:#010x}", frame.pc(), frame.lr()))
+    fail!("fault at ", Hex::<8>(frame.pc()), ", called from ", Hex::<8>(frame.lr()))
 }

@@ -19,8 +19,8 @@ fn main() -> ! {
     };
     match result {
         Ok(()) => log!("sd-check: ok"),
-        Err(Wrong::Card(error)) => log!("sd-check: {error}"),
-        Err(Wrong::Content(number)) => log!("sd-check: block {number} is not what was written"),
+        Err(Wrong::Card(error)) => log!("sd-check: ", error),
+        Err(Wrong::Content(number)) => log!("sd-check: block ", number, " is not what was written"),
         Err(Wrong::Range) => log!("sd-check: a block beyond the end"),
     }
     let mut watchdog = board.watchdog;
@@ -55,7 +55,7 @@ fn content(number: u32, block: &mut [u8; BLOCK]) {
 
 fn check(card: &mut Card) -> Result<(), Wrong> {
     let blocks = card.blocks();
-    log!("sd-check: {blocks} blocks");
+    log!("sd-check: ", blocks, " blocks");
     let last = blocks - 1;
     let mut block = [0; BLOCK];
     let mut expected = [0; BLOCK];
@@ -63,7 +63,7 @@ fn check(card: &mut Card) -> Result<(), Wrong> {
     // What an earlier run has left, for whoever starts this twice with one card.
     card.read(last, &mut block)?;
     content(last, &mut expected);
-    log!("sd-check: the last block is {}", if block == expected { "as written before" } else { "new" });
+    log!("sd-check: the last block is ", if block == expected { "as written before" } else { "new" });
 
     let begin = clock::millis();
     let numbers = || (0..RUN).chain([blocks / 2, last]);
@@ -81,7 +81,7 @@ fn check(card: &mut Card) -> Result<(), Wrong> {
         }
     }
     let end = clock::millis();
-    log!("sd-check: {} blocks written in {} ms, read in {} ms", RUN + 2, middle - begin, end - middle);
+    log!("sd-check: ", RUN + 2, " blocks written in ", middle - begin, " ms, read in ", end - middle, " ms");
     if card.read(blocks, &mut block) != Err(SdError::Range) || card.write(u32::MAX, &block) != Err(SdError::Range) {
         return Err(Wrong::Range);
     }

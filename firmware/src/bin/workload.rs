@@ -54,8 +54,8 @@ fn main() -> ! {
     systick.set_reload(RELOAD);
     systick.clear_current();
     match work(&mut systick) {
-        Ok(()) => log!("workload: {} ticks", ticks()),
-        Err(wrong) => log!("workload: {wrong:?}"),
+        Ok(()) => log!("workload: ", ticks(), " ticks"),
+        Err(wrong) => log!("workload: ", wrong as u8 as u32, " went wrong"),
     }
     loop {
         watchdog.feed();

@@ -1,8 +1,8 @@
 //! Arm MPS2 with the image AN385: Cortex-M3, 4 MiB of memory for the program and 4 for its data, LAN9118.
 
 use crate::clock::Clock;
+use crate::fail;
 use crate::mmio::Registers;
-use crate::panic::fail;
 use crate::uart::cmsdk::Cmsdk;
 use crate::watchdog::Watchdog;
 
@@ -59,7 +59,7 @@ impl Board {
         CONSOLE.set_up(HZ, 115_200);
         let Some((mac, address)) = Mac::new(ethernet).and_then(|mac| mac.address().map(|address| (mac, address)))
         else {
-            fail(format_args!("LAN9118: no answer"));
+            fail!("LAN9118: no answer");
         };
         Self { clock: Clock::start(&mut core.SYST, HZ), watchdog: Watchdog::start(watchdog, HZ), mac, address }
     }

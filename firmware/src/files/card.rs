@@ -56,7 +56,7 @@ impl Card for Slot {
 }
 
 fn told(error: SdError) -> FlashError {
-    log!("card: {error}");
+    log!("card: ", error);
     FlashError
 }
 
@@ -71,7 +71,7 @@ pub fn mount(card: Result<board::Card, SdError>, watchdog: &mut Watchdog) -> &'s
     let card = match card {
         Ok(card) => CardFlash::new(Slot(card)),
         Err(error) => {
-            log!("card: {error}");
+            log!("card: ", error);
             wait(watchdog)
         }
     };
@@ -84,12 +84,23 @@ pub fn mount(card: Result<board::Card, SdError>, watchdog: &mut Watchdog) -> &'s
     match store {
         Ok(store) => FILES.init(store),
         Err(error) => {
-            log!("card: {error}");
+            log!("card: ", what(error));
             if matches!(error, MountError::Foreign | MountError::Other | MountError::Damaged) {
                 log!("card: press E to erase everything on it");
             }
             wait(watchdog)
         }
+    }
+}
+
+const fn what(error: MountError) -> &'static str {
+    match error {
+        MountError::Medium => "it fails",
+        MountError::Geometry => "it is too small",
+        MountError::Foreign => "there is something else on it",
+        MountError::Other => "it was formatted for other sizes",
+        MountError::Damaged => "what is on it is damaged",
+        MountError::TooManyFiles => "there are too many files on it",
     }
 }
 

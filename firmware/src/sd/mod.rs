@@ -24,6 +24,8 @@ use embedded_hal::spi::SpiBus;
 
 use wire::{Command, crc16};
 
+use crate::log::{Hex, Say};
+
 /// Bytes of a block.
 pub const BLOCK: usize = 512;
 /// The same, in the card's words.
@@ -75,17 +77,38 @@ pub enum SdError {
     Bus,
 }
 
+impl SdError {
+    /// In words, and the number that goes with them.
+    const fn told(self) -> (&'static str, Option<u32>) {
+        match self {
+            Self::NoCard => ("no card", None),
+            Self::Unknown(answer) => ("unknown kind of card", Some(answer)),
+            Self::Timeout => ("the card takes too long", None),
+            Self::Damaged => ("data to or from the card arrives damaged", None),
+            Self::Refused(answer) => ("the card refuses a command", Some(answer as u32)),
+            Self::Failed(state) => ("the card could not store a block", Some(state as u32)),
+            Self::Range => ("no such block", None),
+            Self::Bus => ("the bus fails", None),
+        }
+    }
+}
+
 impl fmt::Display for SdError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoCard => f.write_str("no card"),
-            Self::Unknown(answer) => write!(f, "unknown kind of card ({answer:#x})"),
-            Self::Timeout => f.write_str("the card takes too long"),
-            Self::Damaged => f.write_str("data to or from the card arrives damaged"),
-            Self::Refused(answer) => write!(f, "the card refuses a command ({answer:#04x})"),
-            Self::Failed(state) => write!(f, "the card could not store a block ({state:#04x})"),
-            Self::Range => f.write_str("no such block"),
-            Self::Bus => f.write_str("the bus fails"),
+        match self.told() {
+            (text, Some(number)) => write!(f, "{text} ({number:#x})"),
+            (text, None) => f.write_str(text),
+        }
+    }
+}
+
+impl Say for SdError {
+    fn say(&self) {
+        let (text, number) = self.told();
+        text.say();
+        if let Some(number) = number {
+            " 0x".say();
+            Hex::<8>(number).say();
         }
     }
 }

@@ -82,7 +82,7 @@ fn a_card_with_something_else_on_it_is_left_alone_until_somebody_allows_to_erase
     fs::write(&card, &others).unwrap();
     let mut machine = Machine::switch_on(&scene.setup);
     let asked = machine.running.hear("card: press E to erase everything on it", 0);
-    assert!(machine.running.out().contains("card: there is something else on the medium"));
+    assert!(machine.running.out().contains("card: there is something else on it"));
     machine.running.say("e?");
     // It waits for five seconds, starts again, and asks again.
     let asked = machine.running.hear("card: press E to erase everything on it", asked);
