@@ -86,6 +86,7 @@ fn make_server(
     }
     config.seed = seed;
     config.limits.server = IDENTITY;
+    config.limits.host = settings.name;
     config.limits.idle = settings.idle.unwrap_or(config.limits.idle);
     config.limits.min_rate = settings.rate.unwrap_or(config.limits.min_rate);
     config.takeover = settings.takeover.unwrap_or(config.takeover);

@@ -5,6 +5,7 @@
 //! | `ip=dhcp`, `ip=192.168.7.2/24` | the IPv4 address | DHCP, if that is built in |
 //! | `gateway=192.168.7.1` | the way to other networks | none, or what DHCP says |
 //! | `mac=02:00:00:00:00:01` | the hardware address | the board's own |
+//! | `name=lab-3` | which board this is, for clients that ask the server who it is | nothing |
 //! | `port=50000` | the port of control connections | 50000 |
 //! | `data=50001,50002` | the ports of classic data connections | those that follow |
 //! | `seed=123` | a number that is different at each start | what can be had of the clock and the memory |
@@ -17,8 +18,8 @@
 
 use core::net::Ipv4Addr;
 use core::ptr::addr_of;
-use core::slice;
 use core::time::Duration;
+use core::{slice, str};
 
 use skiff_device::config::Ipv4;
 use skiff_proto::MinRate;
@@ -44,6 +45,8 @@ pub struct Settings<const LINES: usize> {
     pub ipv4: Ipv4,
     /// The hardware address.
     pub mac: Option<[u8; 6]>,
+    /// Which board this is.
+    pub name: Option<&'static str>,
     /// The port of control connections.
     pub port: u16,
     /// The ports of data connections.
@@ -62,15 +65,16 @@ impl<const LINES: usize> Settings<LINES> {
     /// The settings that were built in, and those in flash.
     pub fn load() -> Self {
         // SAFETY: flash, which nothing writes.
-        let flash: &[u8] = unsafe { slice::from_raw_parts(addr_of!(_settings).cast(), ROOM) };
+        let flash: &'static [u8] = unsafe { slice::from_raw_parts(addr_of!(_settings).cast(), ROOM) };
         let end = flash.iter().position(|byte| matches!(byte, 0 | 0xff)).unwrap_or(ROOM);
         Self::parse(&[BUILT_IN.as_bytes(), &flash[..end]])
     }
 
-    fn parse(texts: &[&[u8]]) -> Self {
+    fn parse(texts: &[&'static [u8]]) -> Self {
         let mut settings = Self {
             ipv4: Ipv4::Dhcp,
             mac: None,
+            name: None,
             port: 50_000,
             data: [0; LINES],
             seed: 0,
@@ -97,7 +101,7 @@ impl<const LINES: usize> Settings<LINES> {
     }
 
     /// Takes one word; `None` if it makes no sense.
-    fn take(&mut self, word: &[u8], gateway: &mut Option<Ipv4Addr>) -> Option<()> {
+    fn take(&mut self, word: &'static [u8], gateway: &mut Option<Ipv4Addr>) -> Option<()> {
         let equals = word.iter().position(|byte| *byte == b'=')?;
         let value = &word[equals + 1..];
         match &word[..equals] {
@@ -109,6 +113,7 @@ impl<const LINES: usize> Settings<LINES> {
             }
             b"gateway" => *gateway = Some(address(value)?),
             b"mac" => self.mac = Some(bytes(value, b':', 16)?),
+            b"name" if value.iter().all(u8::is_ascii_graphic) => self.name = str::from_utf8(value).ok(),
             b"port" => self.port = u16::try_from(number(value, 10)?).ok()?,
             b"data" => {
                 let mut places = self.data.iter_mut();

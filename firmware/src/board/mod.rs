@@ -6,7 +6,7 @@
 //! | `INTERRUPTS` | how many interrupts the chip has |
 //! | `CONSOLE` | the serial port of the log: a static, so that a panic finds it |
 //! | `SESSIONS`, `LINES`, `RING`, `SPARE` | how much the server may use: clients, data connections, bytes of their rings |
-//! | `FILES`, `BLOCKS` | the same for files in RAM: how many, and blocks of [`BLOCK`](crate::files::BLOCK) bytes |
+//! | `FILES`, `BLOCKS` | the same for files in RAM: how many, and blocks of 256 bytes |
 //! | `Mac` | its network interface |
 //! | `Board::take` | sets clocks and pins up |
 
