@@ -62,7 +62,7 @@ pub(crate) struct Program {
     #[arg(value_name = "HOST")]
     pub(crate) host: String,
     /// Port of the server
-    #[arg(value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(value_name = "PORT", value_parser = port)]
     pub(crate) port: u16,
     /// A command and its arguments; without one: a prompt, or commands from standard input
     #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
@@ -191,6 +191,11 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|duration| *duration <= Duration::from_secs(366 * 24 * 60 * 60))
         .ok_or_else(|| "not a number of seconds within a year".to_owned())
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    let port = text.parse().ok().filter(|port| *port > 0);
+    port.ok_or_else(|| "a number from 1 to 65535 (host-cli HOST PORT [COMMAND...])".to_owned())
 }
 
 /// Help as clap renders it, without the name that only [`Line`] has.

@@ -59,6 +59,7 @@ impl Failure {
             Error::Connect { .. }
             | Error::Lost { .. }
             | Error::Timeout { .. }
+            | Error::Mute { .. }
             | Error::Protocol { .. }
             | Error::NeedsExtended { .. } => FailureKind::Whole,
             _ => FailureKind::Name,
@@ -75,7 +76,7 @@ fn code(error: &Error) -> String {
         Error::Refused { word, .. } | Error::Aborted { word, .. } => return sanitize(word).into_owned(),
         Error::Connect { .. } => "connect",
         Error::Lost { .. } => "lost",
-        Error::Timeout { .. } => "timeout",
+        Error::Timeout { .. } | Error::Mute { .. } => "timeout",
         Error::Protocol { .. } => "protocol",
         Error::ClassicRefused => "refused",
         Error::NeedsExtended { .. } => "needs-extended",

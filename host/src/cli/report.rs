@@ -164,7 +164,11 @@ impl Observer for Reporter<'_> {
             verified: received.verified,
         };
         self.succeeded(&object, || {
-            let mut line = format!("get {}{}", headline(&label.name, received.size, time), resumed(received.resumed));
+            let mut line = format!(
+                "get {}{}",
+                headline(&label.name, received.size, time),
+                resumed(received.resumed, received.size)
+            );
             line.push_str(&match received.crc {
                 Some(crc) if received.verified => format!(", crc32c {}", hex_text(crc)),
                 Some(crc) => format!(", crc32c {} (not compared: the server sent none)", hex_text(crc)),
@@ -202,7 +206,7 @@ impl Observer for Reporter<'_> {
         };
         let subject = self.subject(&label);
         self.succeeded(&object, || {
-            let mut line = format!("put {}{}", headline(&subject, sent.size, time), resumed(sent.resumed));
+            let mut line = format!("put {}{}", headline(&subject, sent.size, time), resumed(sent.resumed, sent.size));
             if !sent.confirmed {
                 line.push_str(", sent (this server does not confirm)");
             } else if let Some(crc) = sent.crc {
@@ -229,8 +233,12 @@ fn headline(name: &str, size: u64, time: Duration) -> String {
     format!("{name}: {size} bytes, {}", seconds(time))
 }
 
-fn resumed(bytes: u64) -> String {
-    if bytes > 0 { format!(", continued at {bytes}") } else { String::new() }
+fn resumed(bytes: u64, size: u64) -> String {
+    match bytes {
+        0 => String::new(),
+        _ if bytes == size => ", which were there already".to_owned(),
+        _ => format!(", continued at {bytes}"),
+    }
 }
 
 #[cfg(test)]

@@ -40,6 +40,9 @@ const MARGIN: usize = 1024;
 /// any framing. What exceeds it is the tail of a body that has no end.
 const MAX_FRAMING: usize = 128 << 10;
 
+/// How long the answer to the question of PROTOCOL §4 may take.
+const HELLO: Duration = Duration::from_secs(10);
+
 /// Commands sent before the server has said what it is: more would only be thrown away by a classic one.
 const BEFORE_HELLO: usize = 17;
 
@@ -336,13 +339,16 @@ impl Connection {
     /// Sends and receives until something has moved.
     ///
     /// # Errors
-    /// [`Error::Lost`], [`Error::Timeout`], [`Error::Cancelled`]. After any of them but the last the connection is of no
+    /// [`Error::Lost`], [`Error::Timeout`], [`Error::Mute`], [`Error::Cancelled`]. After any of them but the last the connection is of no
     /// use.
     pub(super) async fn exchange(&mut self, patience: Patience<'_>) -> Result<(), Error> {
         if patience.cancel.is_some_and(CancelToken::is_cancelled) {
             return Err(Error::Cancelled);
         }
-        let deadline = self.progress.checked_add(patience.idle);
+        // Whoever is a server of this protocol, of either kind, answers the question at once.
+        let asked = self.hello.is_none();
+        let idle = if asked { patience.idle.min(HELLO) } else { patience.idle };
+        let deadline = self.progress.checked_add(idle);
         let deadline = match (deadline, patience.until) {
             (Some(deadline), Some(until)) => Some(deadline.min(until)),
             (deadline, until) => deadline.or(until),
@@ -352,6 +358,9 @@ impl Connection {
             moved = poll_fn(|cx| self.poll_exchange(cx)) => moved,
             () = cancelled(patience.cancel) => return Err(Error::Cancelled),
             () = expired(deadline) => {
+                if asked && patience.until.is_none() {
+                    return Err(Error::Mute { address: self.address.to_string() });
+                }
                 return Err(Error::Timeout { address: self.address.to_string(), after: self.progress.elapsed() });
             }
         };
@@ -391,6 +400,11 @@ impl Connection {
             Poll::Pending => return Poll::Pending,
         };
         Poll::Ready(read.map_err(|error| self.write_error.take().unwrap_or(error)))
+    }
+
+    /// From now on, closing throws away what the socket has not sent yet.
+    pub(super) fn reset(&self) {
+        _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 
     /// Sends what is queued, for at most `limit`, and closes.

@@ -112,7 +112,7 @@ impl Client {
             };
             self.disconnect();
             failures = if run.progress { 1 } else { failures + 1 };
-            if !error.is_connection() || failures > self.options.retries {
+            if !self.may_try_again(&error, failures) {
                 run.fail_all(&error);
                 break;
             }

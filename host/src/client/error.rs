@@ -39,6 +39,12 @@ pub enum Error {
         /// For how long.
         after: Duration,
     },
+    /// A connection was made, and nothing was ever said on it: whoever listens there waits for something else.
+    #[error("{address} says nothing: is there a skiff server?")]
+    Mute {
+        /// `host:port` as the caller gave it.
+        address: String,
+    },
     /// The server broke the protocol.
     #[error("{address} breaks the protocol: {source}")]
     Protocol {
@@ -165,6 +171,7 @@ impl Error {
             Self::Connect { .. }
                 | Self::Lost { .. }
                 | Self::Timeout { .. }
+                | Self::Mute { .. }
                 // The server has waited for too long and closes.
                 | Self::Refused { code: Some(ErrorCode::Timeout), .. }
         )

@@ -296,6 +296,13 @@ impl Client {
         Ok(connection)
     }
 
+    /// True if a transfer goes on after `error`, the `failures`th without progress.
+    fn may_try_again(&self, error: &Error, failures: u32) -> bool {
+        // Where nobody has ever answered, nobody will.
+        let mute = matches!(error, Error::Mute { .. }) && self.hello.is_none();
+        error.is_connection() && !mute && failures <= self.options.retries
+    }
+
     /// A connection on which nothing is under way.
     async fn connected(&mut self) -> Result<&mut Connection, Error> {
         if self.options.cancel.is_cancelled() {

@@ -22,6 +22,7 @@ fn no(error: Error) -> Result<Error, Error> {
         Error::Connect { .. }
         | Error::Lost { .. }
         | Error::Timeout { .. }
+        | Error::Mute { .. }
         | Error::Protocol { .. }
         | Error::Cancelled
         | Error::NeedsExtended { .. } => Err(error),

@@ -118,7 +118,7 @@ impl Client {
             self.disconnect();
             run.queue.extend(core::mem::take(&mut run.later));
             failures = if run.progress { 1 } else { failures + 1 };
-            if !error.is_connection() || failures > self.options.retries {
+            if !self.may_try_again(&error, failures) {
                 run.fail_all(&error);
                 break;
             }
@@ -216,6 +216,8 @@ impl Client {
                 continue;
             }
             if stopped && flight.len() <= 1 {
+                // What still lies in the socket would keep the server busy with this file for as long as the link takes.
+                connection.reset();
                 return Err(Error::Cancelled);
             }
             let idle = if connection.pending() == 0 { work } else { patience.idle };
@@ -424,8 +426,8 @@ impl<'a> Run<'a> {
     pub(super) fn refused(&mut self, index: usize, error: Error) {
         let task = &mut self.tasks[index];
         match error.code() {
-            // By ourselves, a moment ago.
-            Some(ErrorCode::Busy) if task.interrupted && task.busy < MAX_BUSY => {
+            // By ourselves, a moment ago: in this run, or in the one that is to be continued.
+            Some(ErrorCode::Busy) if (task.interrupted || self.options.resume) && task.busy < MAX_BUSY => {
                 task.busy += 1;
                 self.later.push(index);
             }

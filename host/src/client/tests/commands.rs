@@ -122,9 +122,13 @@ fn a_dropped_operation_leaves_a_usable_client() {
 fn a_silent_server_is_given_up_and_a_cancelled_wait_ends() {
     let port = listen(|stream| while receive(&stream).is_some() {});
     run(async {
-        let options = Options { idle: Duration::from_millis(50), ..quick() };
+        let options = Options { idle: Duration::from_millis(50), retries: 1000, ..quick() };
         let mut client = Client::connect("localhost", port, options).await.unwrap();
-        assert!(matches!(client.ping().await, Err(Error::Timeout { .. })));
+        assert!(matches!(client.ping().await, Err(Error::Mute { .. })));
+        // Nobody is asked again who has never answered.
+        let uploads = vec![Upload::new(file!(), "x")];
+        let sent = client.upload(uploads, &UploadOptions::default(), &mut Seen::default()).await.remove(0);
+        assert!(matches!(sent, Err(Error::Mute { .. })), "{sent:?}");
         let token = client.cancel_token();
         let mut client =
             Client::connect("127.0.0.1", port, Options { cancel: token.clone(), ..quick() }).await.unwrap();
