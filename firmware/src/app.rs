@@ -137,30 +137,11 @@ fn answer(key: u8, server: &Server) {
     let Usage { sessions, data, .. } = server.usage();
     let Counts { accepted, refused, strangers, transfers, failures } = server.counts();
     let stack::Usage { fixed, stack, room } = stack::usage();
-    log!(
-        "up ",
-        millis() / 1000,
-        " s; ",
-        sessions,
-        " of ",
-        SESSIONS,
-        " sessions, ",
-        data,
-        " of ",
-        LINES,
-        " data connections"
-    );
-    log!(
-        accepted,
-        " accepted, ",
-        refused,
-        " refused, ",
-        strangers,
-        " strangers; ",
-        transfers,
-        " transfers, ",
-        failures,
-        " failed"
-    );
+    let seconds = millis() / 1000;
+    log! { "up ", seconds, " s; ", sessions, " of ", SESSIONS, " sessions, ", data, " of ", LINES, " data connections" }
+    log! {
+        accepted, " accepted, ", refused, " refused, ", strangers, " strangers; ",
+        transfers, " transfers, ", failures, " failed"
+    }
     log!("ram ", fixed - files::CONTENT, " fixed, ", files::CONTENT, " for files, ", stack, " of ", room, " stack");
 }

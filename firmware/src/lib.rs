@@ -10,7 +10,7 @@
 //! | [`watchdog`], [`mod@panic`] | starting again when something went wrong |
 //! | [`settings`] | the text in flash that tells one board from another |
 //! | [`files`] | the store, on the card or in RAM |
-//! | [`seed`] | what survives a reset, and a number that is different at each start |
+//! | [`kept`], [`seed`] | what survives a reset; a number that is different at each start |
 //! | [`stack`] | how much stack was used |
 //! | [`app`] | the server |
 #![no_std]
@@ -27,6 +27,7 @@ pub mod clock;
 pub mod files;
 pub mod gpio;
 pub mod idle;
+pub mod kept;
 pub mod log;
 pub mod mac;
 pub mod mmio;

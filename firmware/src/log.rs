@@ -6,6 +6,7 @@
 use core::net::Ipv4Addr;
 
 use crate::board;
+use crate::sd::SdError;
 use crate::uart::Uart as _;
 
 /// What can be a piece of a line. It waits until the console has taken it.
@@ -91,6 +92,17 @@ impl Say for Ipv4Addr {
                 put(b'.');
             }
             octet.say();
+        }
+    }
+}
+
+impl Say for SdError {
+    fn say(&self) {
+        let (text, number) = self.told();
+        text.say();
+        if let Some(number) = number {
+            " 0x".say();
+            Hex::<8>(number).say();
         }
     }
 }

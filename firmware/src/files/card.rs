@@ -5,10 +5,10 @@ use static_cell::{ConstStaticCell, StaticCell};
 
 use super::NAME;
 use crate::board::{self, CONSOLE};
+use crate::kept::Once;
 use crate::log;
 use crate::panic::restart;
 use crate::sd::{BLOCK as SECTOR, SdError};
-use crate::seed::Once;
 use crate::uart::Uart as _;
 use crate::watchdog::Watchdog;
 

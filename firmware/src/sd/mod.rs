@@ -12,6 +12,8 @@
 //! [`SdCard::flush`] waits and asks whether that went well. What is damaged on the bus is tried again. Cards without a
 //! checksum of their own do not exist: it is part of the bus.
 //!
+//! Nothing in here knows of boards: `tests/tests/firmware_card.rs` runs it on a computer, against a card that fails.
+//!
 //! Source: SD Specifications, Part 1, Physical Layer Simplified Specification, chapter 7.
 
 mod wire;
@@ -23,8 +25,6 @@ use embedded_hal::digital::OutputPin;
 use embedded_hal::spi::SpiBus;
 
 use wire::{Command, crc16};
-
-use crate::log::{Hex, Say};
 
 /// Bytes of a block.
 pub const BLOCK: usize = 512;
@@ -79,7 +79,7 @@ pub enum SdError {
 
 impl SdError {
     /// In words, and the number that goes with them.
-    const fn told(self) -> (&'static str, Option<u32>) {
+    pub const fn told(self) -> (&'static str, Option<u32>) {
         match self {
             Self::NoCard => ("no card", None),
             Self::Unknown(answer) => ("unknown kind of card", Some(answer)),
@@ -98,17 +98,6 @@ impl fmt::Display for SdError {
         match self.told() {
             (text, Some(number)) => write!(f, "{text} ({number:#x})"),
             (text, None) => f.write_str(text),
-        }
-    }
-}
-
-impl Say for SdError {
-    fn say(&self) {
-        let (text, number) = self.told();
-        text.say();
-        if let Some(number) = number {
-            " 0x".say();
-            Hex::<8>(number).say();
         }
     }
 }
@@ -155,7 +144,7 @@ impl<B: SpiBus, P: OutputPin, D: DelayNs> SdCard<B, P, D> {
     /// The card does not do it. What is in `bytes` then is of no use.
     pub fn read(&mut self, first: u32, bytes: &mut [u8]) -> Result<(), SdError> {
         let (blocks, []) = bytes.as_chunks_mut::<BLOCK>() else { return Err(SdError::Range) };
-        for (number, block) in (first..).zip(blocks) {
+        for (number, block) in (first..=u32::MAX).zip(blocks) {
             let address = self.address(number)?;
             self.retried(|card| {
                 card.accepted(Command::ReadBlock, address)?;
@@ -172,7 +161,7 @@ impl<B: SpiBus, P: OutputPin, D: DelayNs> SdCard<B, P, D> {
     /// The card does not do it.
     pub fn write(&mut self, first: u32, bytes: &[u8]) -> Result<(), SdError> {
         let (blocks, []) = bytes.as_chunks::<BLOCK>() else { return Err(SdError::Range) };
-        for (number, block) in (first..).zip(blocks) {
+        for (number, block) in (first..=u32::MAX).zip(blocks) {
             let address = self.address(number)?;
             self.retried(|card| {
                 card.accepted(Command::WriteBlock, address)?;
