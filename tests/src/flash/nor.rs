@@ -61,7 +61,10 @@ impl NorModel {
 
     fn units(&mut self, at: usize, len: usize) -> &mut [bool] {
         let unit = self.geometry.unit as usize;
-        assert!(at.is_multiple_of(unit) && len.is_multiple_of(unit), "programming {len} bytes at {at}: not whole units");
+        assert!(
+            at.is_multiple_of(unit) && len.is_multiple_of(unit),
+            "programming {len} bytes at {at}: not whole units"
+        );
         &mut self.blank[at / unit..(at + len) / unit]
     }
 
@@ -298,7 +301,7 @@ mod tests {
             assert_eq!(moment.number, count.get());
             count.set(count.get() + 1);
             let mut bytes = [0; 4];
-            moment.cut(Tear::Before).read(0, 0, &mut bytes).unwrap();
+            moment.cut(Tear::Before, 0).read(0, 0, &mut bytes).unwrap();
             assert_eq!(bytes, if moment.number == 0 { [0xff; 4] } else { [0; 4] });
         });
         nor.program(0, 0, &[0; 4]).unwrap();
