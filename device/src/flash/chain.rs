@@ -32,14 +32,20 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         if block >= self.layout.blocks {
             return Err(ErrorCode::Io.into());
         }
-        let mut bytes = [0; LINK];
+        let mut bytes = [0; LINK as usize];
         self.flash.read(block, 0, &mut bytes)?;
         let link = Link::decode(&bytes, self.volume).filter(|link| link.id == id && link.index == index);
         Ok(link.ok_or(ErrorCode::Io)?)
     }
 
     /// The beginning of block `target`, on the way back from block `index`.
-    pub(super) fn link_before(&mut self, mut block: u32, id: u32, mut index: u32, target: u32) -> Result<Link, Refusal> {
+    pub(super) fn link_before(
+        &mut self,
+        mut block: u32,
+        id: u32,
+        mut index: u32,
+        target: u32,
+    ) -> Result<Link, Refusal> {
         loop {
             let link = self.link(block, id, index)?;
             if index <= target {
