@@ -118,6 +118,14 @@ impl Model for CardModel {
         }
     }
 
+    fn fail(&mut self, operation: Operation<'_>, rng: &mut Rng) {
+        if let Operation::Program { at, bytes } = operation
+            && rng.one_in(2)
+        {
+            self.pend(at, bytes);
+        }
+    }
+
     fn read(&mut self, at: usize, bytes: &mut [u8], _rng: &mut Rng) {
         assert!(at.is_multiple_of(SECTOR) && bytes.len().is_multiple_of(SECTOR), "{} bytes at {at}", bytes.len());
         for (i, sector) in bytes.chunks_exact_mut(SECTOR).enumerate() {

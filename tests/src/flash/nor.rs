@@ -156,6 +156,10 @@ impl Model for NorModel {
         }
     }
 
+    fn fail(&mut self, operation: Operation<'_>, rng: &mut Rng) {
+        self.lose_power(operation, Tear::Half, rng);
+    }
+
     fn read(&mut self, at: usize, bytes: &mut [u8], rng: &mut Rng) {
         bytes.copy_from_slice(&self.content[at..at + bytes.len()]);
         for (&unstable, &mask) in self.unstable.range(at..at + bytes.len()) {
