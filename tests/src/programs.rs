@@ -36,8 +36,9 @@ pub fn program(name: &str) -> PathBuf {
 /// directory and with the same profile as the test that runs; that takes a moment if they are there already.
 fn build() -> PathBuf {
     let test = env::current_exe().expect("the path of this test");
-    let deps = test.parent().expect("a directory");
-    let profile = deps.parent().expect("a directory");
+    let directory = test.parent().expect("a directory");
+    // Tests lie a directory deeper than programs.
+    let profile = if directory.ends_with("deps") { directory.parent().expect("a directory") } else { directory };
     // With --target there is a directory for the target in between.
     let above = profile.parent().expect("a directory");
     let (target, triple) = if above.join(".rustc_info.json").is_file() {

@@ -3,10 +3,17 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 
+use skiff_tests::ordeal::kill::Kill;
 use skiff_tests::programs::Serv;
 use skiff_tests::sans_io::message;
 use skiff_tests::wire::{End, eventually, read_to_end};
 use tempfile::tempdir;
+
+#[test]
+fn a_server_killed_at_any_moment_leaves_whole_files_and_what_can_be_gone_on_with() {
+    let done = Kill { kills: 12, writers: 3, life: 120, seed: 7 }.run();
+    assert!(done.kills == 12 && done.names > 0 && done.open > 0, "{done}");
+}
 
 #[test]
 fn a_classic_put_to_a_server_that_is_killed_is_not_taken_for_stored() {
