@@ -73,6 +73,15 @@ enum What {
         #[arg(long, default_value_t = 80.0)]
         least: f64,
     },
+    /// The order of what is written, synced, named and answered, against a disk that keeps nothing else (strace)
+    Order {
+        /// Of about 60 changes each
+        #[arg(default_value_t = 50)]
+        rounds: u32,
+        /// Of what is left to chance
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Transfers over a line that loses, delays, doubles and reorders, and fails for 2 s every 30 s
     Soak {
         /// How long
@@ -116,7 +125,7 @@ fn main() -> ExitCode {
 /// Each as a process of its own: some in a network of their own, and none in the memory of another.
 #[cfg(target_os = "linux")]
 fn all() -> ExitCode {
-    for what in ["kill", "links", "crowd", "slow", "spoil", "soak"] {
+    for what in ["kill", "links", "crowd", "order", "slow", "spoil", "soak"] {
         let ran = std::env::current_exe().and_then(|program| std::process::Command::new(program).arg(what).status());
         match ran {
             Ok(status) if status.success() => {}
@@ -131,6 +140,7 @@ fn go(what: &What) -> ExitCode {
     use skiff_tests::ordeal::crowd::Crowd;
     use skiff_tests::ordeal::kill::Kill;
     use skiff_tests::ordeal::links::Links;
+    use skiff_tests::ordeal::order::Order;
     use skiff_tests::ordeal::slow::Slow;
     use skiff_tests::ordeal::soak::{Soak, Spoil, bad_line};
 
@@ -164,6 +174,14 @@ fn go(what: &What) -> ExitCode {
             if 100.0 * done.left() < least {
                 eprintln!("ordeal: less than {least}% is left for an ordinary client");
                 return ExitCode::FAILURE;
+            }
+        }
+        What::Order { rounds, seed } => {
+            for (portable, name) in [(false, "order"), (true, "order, portable")] {
+                match (Order { rounds, portable, seed }).run("order") {
+                    Some(done) => say(name, &done),
+                    None => return ExitCode::FAILURE,
+                }
             }
         }
         What::Soak { minutes, seed } => {

@@ -7,6 +7,7 @@
 //! | [`crowd`] | a thousand connections that do nothing, and two hundred that do |
 //! | [`slow`] | hundreds of clients that send or take a byte now and then |
 //! | [`soak`] | transfers over a line that loses, delays and doubles frames, or spoils them so that TCP can't tell |
+//! | [`order`] | the power fails: the order of what is written, synced, named and answered |
 //! | [`content`] | files that say themselves whether they are whole |
 //!
 //! Each is a struct of counts with a `run`, which panics at the first promise that is broken and otherwise says what it
@@ -16,6 +17,7 @@ pub mod content;
 pub mod crowd;
 pub mod kill;
 pub mod links;
+pub mod order;
 pub mod slow;
 pub mod soak;
 

@@ -9,4 +9,5 @@ mod kill;
 mod line;
 mod links;
 mod names;
+mod order;
 mod peer;
