@@ -481,6 +481,27 @@ pub fn on_a_terminal(python: &str, command: &Command) -> Running {
     Running::start(terminal.env("TERM", "xterm").stdin(Stdio::piped()))
 }
 
+/// Kills whatever this process has started and what that has started, for a program that ends without cleaning up.
+#[cfg(target_os = "linux")]
+pub fn kill_all_below() {
+    fn below(pid: u32, found: &mut Vec<u32>) {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        for task in tasks {
+            let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            for child in children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()) {
+                found.push(child);
+                below(child, found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    below(std::process::id(), &mut found);
+    for pid in found.into_iter().filter_map(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
+        // It may have ended meanwhile.
+        _ = kill_process(pid, Signal::KILL);
+    }
+}
+
 /// Says that a test, or a part of it, can not run here. Even of a test that passes, this is shown.
 pub fn skip(test: &str, why: &str) {
     static SKIPPED: AtomicUsize = AtomicUsize::new(0);

@@ -109,6 +109,12 @@ enum What {
 
 #[cfg(target_os = "linux")]
 fn main() -> ExitCode {
+    // A release build aborts when it panics: what stands for a process is not dropped, and the process would stay.
+    let say = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        say(panic);
+        skiff_tests::programs::kill_all_below();
+    }));
     match Args::parse().what {
         What::All => all(),
         what => go(&what),

@@ -197,6 +197,9 @@ impl Client {
         );
         let (from, to) = (format!("r{round}/few1"), format!("r{round}/new/place/for/it"));
         self.ask(&format!("rename {from}\n{to}"), moved(&from, &to, ANY));
+        // Between two directories that are both there.
+        let (from, to) = (format!("r{round}/spread0/f"), format!("r{round}/spread1/g"));
+        self.ask(&format!("rename {from}\n{to}"), moved(&from, &to, ANY));
         self.ask(&format!("mkdir r{round}/made"), Promise::Directory(format!("r{round}/made")));
         self.ask(&format!("rmdir r{round}/made"), Promise::Gone(format!("r{round}/made")));
         // Pipelined changes.
@@ -363,12 +366,13 @@ impl<'a> Disk<'a> {
                 self.nameless.insert(descriptor(result), self.files.len() - 1);
             }
             "pwrite64" => {
-                let path = paths(rest).remove(0);
-                let numbers: Vec<u64> =
-                    rest.trim_end().trim_end_matches(')').rsplit(", ").take(1).flat_map(str::parse).collect();
-                if let (Some(inode), Some(offset), Ok(n)) =
-                    (self.inode(&path), numbers.first(), result.trim().parse::<u64>())
-                {
+                // `.., bytes, offset) = bytes written`.
+                let arguments = rest.trim_end().trim_end_matches(')').trim_end();
+                let offset = arguments.rsplit(", ").next().and_then(|offset| offset.parse::<u64>().ok());
+                let (Some(offset), Ok(n)) = (offset, result.trim().parse::<u64>()) else {
+                    panic!("not understood: {call:.200}")
+                };
+                if let Some(inode) = self.inode(&paths(rest).remove(0)) {
                     let file = &mut self.files[inode];
                     file.len = file.len.max(offset + n);
                 }
@@ -592,6 +596,11 @@ mod tests {
         assert_eq!((done.syncs, done.named, done.answers), (2, 1, 1));
         let everything = "2 syncfs(6</r/f>) = 0\n";
         assert_eq!(watch(&[HEAD, everything, NAME, everything, SAY]).answers, 1);
+        // Calls of other threads in between.
+        let (begin, end) =
+            HEAD.rsplit_once(") = 5").map(|(begin, _)| (begin, "1 <... pwrite64 resumed>) = 5\n")).unwrap();
+        let begin = format!("{begin} <unfinished ...>\n");
+        assert_eq!(watch(&[&begin, "4 fsync(9</r>) = 0\n", end, SYNC, NAME, SYNC_DIR, SAY]).answers, 1);
     }
 
     #[test]
