@@ -24,7 +24,7 @@ impl SdCard {
         let sectors = sectors as usize;
         let model =
             CardModel { durable: vec![blank; sectors * SECTOR], pending: BTreeMap::new(), writes: vec![0; sectors] };
-        Sim::of(model, seed)
+        Self::of(model, seed)
     }
 }
 

@@ -28,7 +28,7 @@ impl Nor {
         let bytes = blocks as usize * block as usize;
         let geometry = Geometry { blocks, block, unit };
         let units = bytes / unit as usize;
-        Sim::of(
+        Self::of(
             NorModel {
                 geometry,
                 content: vec![0xff; bytes],
