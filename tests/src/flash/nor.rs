@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use skiff_device::flash::{Flash, FlashError, Geometry};
 
-use super::{Model, Nor, Operation, Rng, Sim, Tear};
+use super::{Model, Nor, Operation, Rng, Tear};
 
 /// Programming clears bits and erasing sets those of a block. Stricter than most chips: a unit may be programmed once after
 /// an erasure, as in flash with error correction, and after a torn operation the block has to be erased again, whatever it
@@ -28,7 +28,7 @@ impl Nor {
         let bytes = blocks as usize * block as usize;
         let geometry = Geometry { blocks, block, unit };
         let units = bytes / unit as usize;
-        Sim::of(
+        Self::of(
             NorModel {
                 geometry,
                 content: vec![0xff; bytes],
