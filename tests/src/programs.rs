@@ -1,4 +1,4 @@
-//! The programs host-serv and host-cli as processes, and the stand-ins of the original ones: built, started, watched,
+//! The programs host-serv, host-cli and device-serv as processes, and the stand-ins of the original ones: built, started, watched,
 //! ended.
 //!
 //! Nothing here waits for ever: what does not happen within [`LIMIT`] fails the test. A process does not outlive the value
@@ -47,6 +47,7 @@ fn build() -> PathBuf {
     };
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into()));
     cargo.args(["build", "--quiet", "--locked", "--package", "skiff-host", "--bin", "host-serv", "--bin", "host-cli"]);
+    cargo.args(["--package", "skiff-device", "--bin", "device-serv"]);
     // Together with this very test: so that features are the same, and what was built for it is used.
     cargo.args(["--package", "skiff-tests"]);
     if let Some((name, _)) = test.file_stem().and_then(OsStr::to_str).and_then(|stem| stem.rsplit_once('-')) {
@@ -78,6 +79,14 @@ pub fn host_cli(dir: &Path) -> Command {
 pub fn host_serv(root: &Path) -> Command {
     let mut command = Command::new(program("host-serv"));
     command.arg("0").arg("--root").arg(root).env_remove("RUST_LOG");
+    command
+}
+
+/// `device-serv` that serves `store`, as its option says, behind a free port.
+#[must_use]
+pub fn device_serv(store: &str) -> Command {
+    let mut command = Command::new(program("device-serv"));
+    command.args(["--listen", "0", "--store", store]);
     command
 }
 
@@ -341,7 +350,7 @@ impl Drop for Running {
     }
 }
 
-/// A running `host-serv`, or the classic server of [`classic_serv`].
+/// A running `host-serv` or `device-serv`, or the classic server of [`classic_serv`].
 #[derive(Debug)]
 pub struct Serv {
     /// The process.
@@ -450,6 +459,14 @@ pub fn classic_serv(python: &str, root: &Path) -> Serv {
 pub fn classic_cli(python: &str, dir: &Path, port: u16, commands: &str) -> Ran {
     let mut command = script(python, "cli.py");
     run_with(command.args(["127.0.0.1", &port.to_string()]).current_dir(dir), commands)
+}
+
+/// The reader of flash images, which knows docs/FLASH.md and no code of ours.
+#[must_use]
+pub fn flash_reader(python: &str, image: &Path) -> Command {
+    let mut command = script(python, "flash.py");
+    command.arg(image);
+    command
 }
 
 /// A program on a terminal of its own: what is said to it is typed, and what comes on standard output is what the terminal

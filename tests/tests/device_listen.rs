@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
 use std::time::Instant;
 
+use skiff_device::serv::options::Place;
 use skiff_proto::crc::crc32c;
 use skiff_tests::device::Device;
 use skiff_tests::sans_io::{body, message};
@@ -258,7 +259,7 @@ fn a_short_put_is_reset_and_nothing_is_stored() {
 
 #[test]
 fn a_full_store_says_so_and_keeps_the_old_file() {
-    let device = Device::with(|options| options.store = 64 * 1024);
+    let device = Device::with(|options| options.store = Place::Ram { size: 64 * 1024 });
     let mut wire = device.connect();
     let old = numbers(10_000);
     assert!(wire.write("f", &old).starts_with("ok 40000 "));

@@ -5,16 +5,17 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use bytesize::ByteSize;
 use clap::Parser;
 use skiff_device::serv::listen::Listen;
-use skiff_device::serv::options::{Options, PortRange, Ring};
+use skiff_device::serv::options::{Options, Place, PortRange, Ring};
 use skiff_device::serv::{self, stop::Stop};
 
 const EXAMPLES: &str = "\
 Examples:
   device-serv --listen 50000               the embedded server behind port 50000 of this machine
   device-serv --listen 0 --preload docs    a free port; the first line on stdout says which: \"port 40213\"
+  device-serv --listen 50000 --store flash:chip.img:4MiB
+                                           files on an image of a flash chip, which survives kill -9
 
 Exit codes: 0 ended, 1 could not start or failed, 2 usage.";
 
@@ -26,9 +27,10 @@ struct Args {
     #[arg(long, value_name = "PORT")]
     listen: u16,
 
-    /// Where files are kept: in memory, by default 1MiB
-    #[arg(long, value_name = "ram[:SIZE]", default_value = "ram", value_parser = store)]
-    store: ByteSize,
+    /// Where files are kept: in memory, or on a file that stands for a flash chip and is made if it is not there; 1MiB
+    /// unless said otherwise
+    #[arg(long, value_name = "ram[:SIZE]|flash:IMAGE[:SIZE]", default_value = "ram")]
+    store: Place,
 
     /// Begin with the files of this directory
     #[arg(long, value_name = "DIR")]
@@ -51,14 +53,6 @@ struct Args {
     verbose: bool,
 }
 
-fn store(text: &str) -> Result<ByteSize, String> {
-    match text.split_once(':') {
-        None if text == "ram" => Ok(ByteSize::mib(1)),
-        Some(("ram", size)) => size.parse(),
-        _ => Err("ram or ram:SIZE".into()),
-    }
-}
-
 fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -73,7 +67,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let options = Options {
         sessions: args.sessions,
         ring: args.ring,
-        store: args.store.as_u64(),
+        store: args.store.clone(),
         preload: args.preload.clone(),
         data_ports: args.data_ports,
         verbose: args.verbose,
@@ -85,7 +79,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
     writeln!(out, "port {}", server.port()).and_then(|()| out.flush()).context("stdout")?;
     drop(out);
     if let Some(ram) = ram {
-        eprintln!("device-serv: {} sessions in {ram} bytes of RAM, and {} for files", args.sessions, args.store);
+        let files = serv::describe(&args.store);
+        eprintln!("device-serv: {} sessions in {ram} bytes of RAM, and {files}", args.sessions);
     }
     // Kept to the end of the program: whoever ends it ends the server.
     let (_stop, stopped) = Stop::new()?;

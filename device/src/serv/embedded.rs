@@ -14,19 +14,13 @@ use skiff_proto::{Instant, Name};
 use smoltcp::phy::Device;
 
 use super::options::{NAME, Options, Ring};
+use super::store::{AnyStore, Medium};
 use crate::config::{Config, Ipv4, Ipv6};
 use crate::memory::{Memory, slots};
-use crate::ram::{Entries, RamStore};
 use crate::server::{Counts, DeviceServer, Usage};
 
 const BUF: usize = command_len(NAME);
-/// Bytes of a block of the store, and files in it.
-const BLOCK: usize = 1024;
-const FILES: usize = 256;
-/// What 16-bit block numbers reach.
-const STORE_MAX: u64 = 65_535 * BLOCK as u64;
-
-type Store = RamStore<'static, NAME, BLOCK>;
+type Store = AnyStore;
 
 /// What a server had done and was doing when it ended.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +67,7 @@ pub(super) struct Address {
 impl<const SESSIONS: usize, const DATA: usize> Embedded<SESSIONS, DATA> {
     pub(super) fn new(
         options: &Options,
+        medium: Option<Medium>,
         address: Address,
         data_ports: &[u16],
         device: &mut impl Device,
@@ -93,7 +88,8 @@ impl<const SESSIONS: usize, const DATA: usize> Embedded<SESSIONS, DATA> {
             Ring::Medium => Self::server::<16_384, 16_384>(config, device, clock),
             Ring::Large => Self::server::<65_536, 65_536>(config, device, clock),
         };
-        let mut store = store(options.store, seed)?;
+        let medium = medium.map_or_else(|| Medium::open(&options.store), Ok)?;
+        let mut store = AnyStore::new(medium, seed)?;
         if let Some(directory) = &options.preload {
             preload(&mut store, directory)?;
         }
@@ -113,6 +109,7 @@ impl<const SESSIONS: usize, const DATA: usize> Embedded<SESSIONS, DATA> {
 
     pub(super) fn poll(&mut self, device: &mut impl Device) -> Option<Duration> {
         let delay = self.server.poll(self.clock.now(), device, &mut self.store);
+        self.store.settle();
         if self.verbose {
             self.tell();
         }
@@ -168,15 +165,6 @@ fn seed() -> u64 {
     use core::hash::{BuildHasher as _, Hasher as _};
     use std::hash::RandomState;
     RandomState::new().build_hasher().finish()
-}
-
-fn store(size: u64, boot: u64) -> anyhow::Result<Store> {
-    if size > STORE_MAX {
-        bail!("--store: at most {STORE_MAX} bytes");
-    }
-    let blocks = usize::try_from(size)?.div_ceil(BLOCK);
-    let entries = Box::leak(Box::new(Entries::<FILES, NAME>::new()));
-    Ok(RamStore::from_parts(entries, vec![0; blocks].leak(), vec![[0; BLOCK]; blocks].leak(), boot))
 }
 
 /// Puts the files of a directory into the store.

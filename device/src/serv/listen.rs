@@ -14,6 +14,7 @@ use super::link::{End, cable};
 use super::options::Options;
 use super::ports::Port;
 use super::stop::Stopped;
+use super::store::Medium;
 use crate::config::{Ipv4, Ipv6};
 
 /// The two ends of the cable.
@@ -27,6 +28,8 @@ const MORE: usize = 16;
 #[derive(Debug)]
 pub struct Listen {
     options: Options,
+    /// Until it runs.
+    medium: Option<Medium>,
     control: Port,
     data: Vec<Port>,
 }
@@ -35,14 +38,15 @@ impl Listen {
     /// Binds `port`, 0 for any that is free, and the data ports, on both loopback addresses.
     ///
     /// # Errors
-    /// A port is taken or not permitted; there can't be so many sessions.
+    /// A port is taken or not permitted; there can't be so many sessions; the flash image can't be used.
     pub fn bind(options: Options, port: u16) -> anyhow::Result<Self> {
         let Some(lines) = options.lines() else {
             bail!("--sessions: 1, 2, 4 or 8");
         };
+        let medium = Medium::open(&options.store)?;
         let control = Port::bind(port).with_context(|| format!("port {port}"))?;
         let data = Port::bind_all(lines, options.data_ports).context("data ports")?;
-        Ok(Self { options, control, data })
+        Ok(Self { options, medium: Some(medium), control, data })
     }
 
     /// The port of control connections.
@@ -69,12 +73,13 @@ impl Listen {
         }
     }
 
-    fn serve<const SESSIONS: usize, const DATA: usize>(self, stopped: &Stopped) -> anyhow::Result<Report> {
+    fn serve<const SESSIONS: usize, const DATA: usize>(mut self, stopped: &Stopped) -> anyhow::Result<Report> {
         let (mut end, other) = cable();
         let ipv4 = Ipv4::Static { address: SERVER, prefix: 24, gateway: None };
         let address = Address { mac: [2, 0, 0, 0, 0, 2], ipv4, ipv6: Ipv6::Off, port: self.control.number };
         let data_ports: Vec<u16> = self.data_ports().collect();
-        let mut server = Embedded::<SESSIONS, DATA>::new(&self.options, address, &data_ports, &mut end)?;
+        let mut server =
+            Embedded::<SESSIONS, DATA>::new(&self.options, self.medium.take(), address, &data_ports, &mut end)?;
         let connections = SESSIONS + DATA + MORE;
         let mut forwarder = Forwarder::new(other, FORWARDER, SERVER, connections, server.clock().now());
         loop {

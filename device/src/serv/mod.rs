@@ -9,10 +9,13 @@
 
 mod embedded;
 mod forward;
+mod image;
 pub mod link;
 pub mod listen;
 pub mod options;
 mod ports;
 pub mod stop;
+mod store;
 
 pub use embedded::{Report, ram};
+pub use store::describe;

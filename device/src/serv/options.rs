@@ -15,8 +15,8 @@ pub struct Options {
     pub sessions: usize,
     /// Bytes of each socket ring.
     pub ring: Ring,
-    /// Bytes of the store in memory.
-    pub store: u64,
+    /// Where files are kept.
+    pub store: Place,
     /// A directory whose files are in the store when it starts.
     pub preload: Option<PathBuf>,
     /// The ports of data connections, as many as there are or more.
@@ -35,7 +35,7 @@ impl Default for Options {
         Self {
             sessions: 4,
             ring: Ring::Small,
-            store: 1 << 20,
+            store: Place::Ram { size: 1 << 20 },
             preload: None,
             data_ports: None,
             idle: Duration::from_secs(60),
@@ -54,6 +54,43 @@ impl Options {
             4 => Some(2),
             8 => Some(4),
             _ => None,
+        }
+    }
+}
+
+/// Where files are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In memory: they go with the program.
+    Ram {
+        /// Bytes.
+        size: u64,
+    },
+    /// On a file that stands for a flash chip.
+    Flash {
+        /// The file, which is made if it is not there.
+        image: PathBuf,
+        /// Its bytes, 1 MiB if it is new and nothing is said.
+        size: Option<u64>,
+    },
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let size = |text: &str| text.parse().map(|size: bytesize::ByteSize| size.as_u64());
+        match text.split_once(':') {
+            None if text == "ram" => Ok(Self::Ram { size: 1 << 20 }),
+            Some(("ram", text)) => Ok(Self::Ram { size: size(text)? }),
+            // A colon may be part of the image's name.
+            Some(("flash", text)) if !text.is_empty() => Ok(match text.rsplit_once(':') {
+                Some((image, end)) if !image.is_empty() && size(end).is_ok() => {
+                    Self::Flash { image: image.into(), size: size(end).ok() }
+                }
+                _ => Self::Flash { image: text.into(), size: None },
+            }),
+            _ => Err("ram, ram:SIZE, flash:IMAGE or flash:IMAGE:SIZE".into()),
         }
     }
 }
