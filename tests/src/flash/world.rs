@@ -10,7 +10,7 @@ use skiff_proto::store::{EntryKind, Store};
 use skiff_proto::{ErrorCode, Name, Refusal};
 
 use super::Sim;
-use super::rig::{NAME, Rig, Settle};
+use super::rig::{NAME, Rig};
 
 /// Files with their times.
 pub type Files = BTreeMap<String, (Vec<u8>, Option<u64>)>;
@@ -131,7 +131,7 @@ impl World {
     ///
     /// # Errors
     /// What is wrong.
-    pub fn compare<S: Settle>(&self, store: &mut S) -> Result<Files, String> {
+    pub fn compare<S: Store>(&self, store: &mut S) -> Result<Files, String> {
         let found = files(store).map_err(|refusal| format!("reading: {refusal}"))?;
         if found != self.files && self.next.as_ref() != Some(&found) {
             let next = self.next.as_ref().map(|next| difference(&found, next));
@@ -156,7 +156,7 @@ impl World {
 ///
 /// # Errors
 /// The store failed.
-pub fn staged<S: Settle>(store: &mut S, name: &str) -> Result<(usize, u32), String> {
+pub fn staged<S: Store>(store: &mut S, name: &str) -> Result<(usize, u32), String> {
     let mut size = 1_u64 << 20;
     while size > 0 {
         match store.staged(n(name), size) {
