@@ -57,7 +57,7 @@ macro_rules! nor_rig {
 
             const NAME: &'static str = $name;
             const PAYLOAD: usize = $block - 24;
-            const WAYS: u64 = 2;
+            const WAYS: u64 = 1;
 
             fn medium(seed: u64) -> Sim<NorModel> {
                 Sim::<NorModel>::new($blocks, $block, $unit, seed)
@@ -100,7 +100,7 @@ impl Rig for SmallCard {
 
     const NAME: &'static str = "card of 512 sectors, blocks of 4096";
     const PAYLOAD: usize = 4096 - 24;
-    const WAYS: u64 = 8;
+    const WAYS: u64 = 4;
 
     fn medium(seed: u64) -> Sim<CardModel> {
         Sim::<CardModel>::new(512, if seed.is_multiple_of(2) { 0 } else { 0xff }, seed)
