@@ -10,7 +10,7 @@
 //! | `tools` | client programs: the command line for a task |
 //! | `minimal` | clients of the bench itself, which do nothing but the protocol |
 //! | `measure` | time, processor time and memory of processes; medians |
-//! | `jobs` | what is measured, one file a subject |
+//! | `job`, `jobs` | what is measured, one file a subject |
 //! | `report`, `results` | tables for people, JSON for keeping |
 //! | `counts` | instructions of the protocol core, without noise |
 //!
@@ -20,6 +20,7 @@ mod args;
 mod content;
 mod counts;
 mod device;
+mod job;
 mod jobs;
 mod machine;
 mod measure;
