@@ -11,6 +11,7 @@
 //! | `minimal` | clients of the bench itself, which do nothing but the protocol |
 //! | `measure` | time, processor time and memory of processes; medians |
 //! | `job`, `jobs` | what is measured, one file a subject |
+//! | `device` | what `device` measures: servers behind a TAP |
 //! | `report`, `results` | tables for people, JSON for keeping |
 //! | `counts` | instructions of the protocol core, without noise |
 //!
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
     let done = match args.mode {
         Mode::Host(host) => jobs::host(&host),
         Mode::Counts(counts) => counts::run(&counts).map(|()| ExitCode::SUCCESS),
+        Mode::Device(device) => device::run(&device),
         Mode::DeviceClient(client) => device::client::run(&client).map(|()| ExitCode::SUCCESS),
         Mode::Client(client) => minimal::run(&client).map(|()| ExitCode::SUCCESS),
     };

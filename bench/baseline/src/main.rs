@@ -1,7 +1,7 @@
 //! What the benchmark compares device-serv with: smoltcp as its own examples use it, with `TunTapInterface` for frames and
 //! `phy_wait` for sleeping.
 //!
-//!     skiff-bench-baseline TAP ADDRESS/BITS BUFFER
+//!     skiff-bench-baseline TAP ADDRESS/BITS GATEWAY BUFFER
 //!
 //! serves three ports of RFC 862 to 864 on a TAP, one connection at a time each, with socket buffers of BUFFER bytes:
 //!
@@ -36,7 +36,9 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Box<dyn core::error::Error>> {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let [tap, cidr, buffer] = &words[..] else { return Err("usage: TAP ADDRESS/BITS BUFFER".into()) };
+    let [tap, cidr, gateway, buffer] = &words[..] else {
+        return Err("usage: TAP ADDRESS/BITS GATEWAY BUFFER".into());
+    };
     let (address, bits) = cidr.split_once('/').ok_or("ADDRESS/BITS")?;
     let cidr = IpCidr::new(IpAddress::Ipv4(address.parse()?), bits.parse()?);
     let buffer: usize = buffer.parse()?;
@@ -47,6 +49,7 @@ fn run() -> Result<(), Box<dyn core::error::Error>> {
     config.random_seed = std::process::id().into();
     let mut interface = Interface::new(config, &mut device, Instant::now());
     interface.update_ip_addrs(|addresses| _ = addresses.push(cidr));
+    interface.routes_mut().add_default_ipv4_route(gateway.parse()?)?;
 
     let mut sockets = SocketSet::new(Vec::new());
     let mut socket = || -> SocketHandle {

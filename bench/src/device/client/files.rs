@@ -75,7 +75,7 @@ fn stored(came: Came, size: u64, crc: u32) -> Result<()> {
 }
 
 /// Small files, all commands at once or each one when the one before has been answered.
-pub(super) fn many(addr: SocketAddr, way: Way, count: u32, at_once: bool) -> Result<Took> {
+pub(super) fn many(addr: SocketAddr, way: Way, count: u32, times: u32, at_once: bool) -> Result<Took> {
     let files = (0..count).map(|number| {
         let content = content(SMALL, u64::from(number) + 2)?;
         Ok((format!("f{number:04}"), crc32c(&content), content))
@@ -90,25 +90,27 @@ pub(super) fn many(addr: SocketAddr, way: Way, count: u32, at_once: bool) -> Res
         Way::Put => stored(came, SMALL, crc),
     };
     let begin = Instant::now();
-    for (name, crc, content) in &files {
-        match way {
-            Way::Get => session.request(&read(name)?)?,
-            Way::Put => {
-                session.request(&write(name, SMALL)?)?;
-                session.body(content, *crc)?;
+    for _ in 0..times {
+        for (name, crc, content) in &files {
+            match way {
+                Way::Get => session.request(&read(name)?)?,
+                Way::Put => {
+                    session.request(&write(name, SMALL)?)?;
+                    session.body(content, *crc)?;
+                }
+            }
+            if !at_once {
+                session.flush()?;
+                check(session.next()?, *crc)?;
+            } else if session.is_full() {
+                session.flush()?;
             }
         }
-        if !at_once {
+        if at_once {
             session.flush()?;
-            check(session.next()?, *crc)?;
-        } else if session.is_full() {
-            session.flush()?;
-        }
-    }
-    if at_once {
-        session.flush()?;
-        for (_, crc, _) in &files {
-            check(session.next()?, *crc)?;
+            for (_, crc, _) in &files {
+                check(session.next()?, *crc)?;
+            }
         }
     }
     Ok(Took { seconds: begin.elapsed().as_secs_f64() })

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::relay::{self, RelayArgs};
 
-pub(crate) use files::content;
+pub(crate) use files::{LARGE, content};
 pub(crate) use pace::Latency;
 
 /// The command line of a client.
@@ -66,6 +66,9 @@ enum Task {
         way: Way,
         #[arg(long)]
         count: u32,
+        /// All of them so often
+        #[arg(long)]
+        times: u32,
         /// One command at a time, in place of all at once
         #[arg(long)]
         one_by_one: bool,
@@ -134,7 +137,9 @@ pub(crate) fn run(args: &DeviceClientArgs) -> Result<()> {
         Task::Sink { addr, bytes } => print(&oneway::sink(*addr, *bytes)?),
         Task::Get { addr, size, times } => print(&files::get(*addr, *size, *times)?),
         Task::Put { addr, size, times } => print(&files::put(*addr, *size, *times)?),
-        Task::Many { addr, way, count, one_by_one } => print(&files::many(*addr, *way, *count, !one_by_one)?),
+        Task::Many { addr, way, count, times, one_by_one } => {
+            print(&files::many(*addr, *way, *count, *times, !one_by_one)?)
+        }
         Task::Latency { addr, ping, count, rate } => print(&pace::measure(*addr, *ping, *count, *rate)?),
         Task::Idle { addr, echo } => pace::idle(*addr, !echo),
         Task::Serve { addr, service, congestion } => oneway::serve(*addr, *service, congestion.as_deref()),
