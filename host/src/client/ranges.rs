@@ -10,11 +10,13 @@
 use core::cell::RefCell;
 use core::future::{Future, poll_fn};
 use core::task::Poll;
+use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use skiff_proto::command::Request;
 use skiff_proto::reply::Tag;
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 
 use super::Client;
 use super::commands::{Again, parse, refusal, request};
@@ -30,6 +32,10 @@ const MOST: u64 = 512 << 10;
 /// Ranges for each session between the first byte that is missing and the last one that is asked for. With [`MOST`] it
 /// bounds what waits in memory.
 const AHEAD: u64 = 4;
+
+/// A session that has had nothing to do for so long asks for what another one has not brought: a stack that has waited in
+/// vain for an acknowledgement doubles its patience each time.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Ranges that a session may have asked for: while one comes, the next is known.
 const ASKED: usize = 2;
@@ -126,6 +132,7 @@ impl Client {
             length,
             next: offset,
             back: BTreeSet::new(),
+            out: BTreeMap::new(),
             here: BTreeMap::new(),
             brought: 0,
             verified: true,
@@ -204,6 +211,7 @@ impl Client {
         }
         self.ready().await?;
         let Some((connection, patience)) = self.parts() else { return Ok(()) };
+        let mut idle = Instant::now();
         loop {
             let moved = shared.moved.notified();
             shared.board.borrow_mut().ask(connection, name, asked)?;
@@ -213,8 +221,13 @@ impl Client {
             if asked.is_empty() {
                 tokio::select! {
                     () = super::connection::cancelled(patience.cancel) => return Err(Error::Cancelled),
-                    () = moved => continue,
+                    () = moved => {}
+                    () = sleep_until(idle + PATIENCE) => {
+                        shared.board.borrow_mut().ask_again(connection, name, asked)?;
+                        idle = Instant::now();
+                    }
                 }
+                continue;
             }
             if connection.owed() > 0 {
                 tokio::select! {
@@ -240,6 +253,7 @@ impl Client {
                 };
                 *progress |= shared.board.borrow_mut().take(event, asked);
                 shared.moved.notify_waiters();
+                idle = Instant::now();
             }
         }
     }
@@ -280,6 +294,8 @@ struct Board<'a, 'b> {
     next: u64,
     /// Ranges whose session was lost.
     back: BTreeSet<u64>,
+    /// Ranges that one session has been asked for, or several.
+    out: BTreeMap<u64, u32>,
     /// Ranges that are here and wait for those before them.
     here: BTreeMap<u64, Vec<u8>>,
     /// Sessions that have brought something.
@@ -324,16 +340,46 @@ impl Board<'_, '_> {
         while connection.can_request(1)
             && let Some(offset) = self.next_range(asked.len())
         {
-            let length = self.length.min(self.size - offset);
-            asked.push_back(Range { offset, length, bytes: Vec::new() });
-            connection.request(&request(Request::Read { offset, length: Some(length), name: parse(name)? }))?;
+            self.ask_for(offset, connection, name, asked)?;
         }
         Ok(())
     }
 
+    /// Asks for the first range that only one session has been asked for so far.
+    fn ask_again(&mut self, connection: &mut Connection, name: &str, asked: &mut VecDeque<Range>) -> Result<(), Error> {
+        let first = self.out.iter().find(|(_, times)| **times == 1).map(|(offset, _)| *offset);
+        match first.filter(|_| connection.can_request(1)) {
+            Some(offset) => self.ask_for(offset, connection, name, asked),
+            None => Ok(()),
+        }
+    }
+
+    fn ask_for(
+        &mut self,
+        offset: u64,
+        connection: &mut Connection,
+        name: &str,
+        asked: &mut VecDeque<Range>,
+    ) -> Result<(), Error> {
+        let length = self.length.min(self.size - offset);
+        *self.out.entry(offset).or_default() += 1;
+        asked.push_back(Range { offset, length, bytes: Vec::new() });
+        connection.request(&request(Request::Read { offset, length: Some(length), name: parse(name)? }))
+    }
+
     /// What a session did not bring is for the others.
     fn give_back(&mut self, asked: VecDeque<Range>) {
-        self.back.extend(asked.into_iter().map(|range| range.offset));
+        for Range { offset, .. } in asked {
+            match self.out.get_mut(&offset) {
+                Some(times @ 2..) => *times -= 1,
+                Some(_) => {
+                    self.out.remove(&offset);
+                    self.back.insert(offset);
+                }
+                // It has come by another one.
+                None => {}
+            }
+        }
     }
 
     /// Something has come for the first of the ranges that were asked for; true if that was the whole of it.
@@ -345,9 +391,11 @@ impl Board<'_, '_> {
             }
             Event::BodyEnd(Ok(crc)) => {
                 let Some(range) = asked.pop_front() else { return false };
-                self.verified &= crc.is_some();
-                self.here.insert(range.offset, range.bytes);
-                self.store();
+                if self.out.remove(&range.offset).is_some() {
+                    self.verified &= crc.is_some();
+                    self.here.insert(range.offset, range.bytes);
+                    self.store();
+                }
                 return true;
             }
             Event::BodyEnd(Err(error)) | Event::Refused(error) => {

@@ -51,7 +51,8 @@ pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
         let bytes = content(size, 1)?;
         fs::write(files.join(LARGE), &bytes)?;
         let place = Place::far(number);
-        let setup = Setup { place, offload: true, ring: 64 * KIB, sessions, preload: Some(&files) };
+        // A board has no kernel that cuts its segments.
+        let setup = Setup { place, offload: false, ring: 64 * KIB, sessions, preload: Some(&files) };
         let server = Rc::new(DeviceServ::start(&bench.servers, setup, Some(far))?);
         let ram = server.ram_kib();
         let name = format!("skiff, get -j {sessions}");
@@ -60,7 +61,7 @@ pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
         let contender = Contender::new(&*name, Role::Skiff, move || {
             let _ = &alive;
             let mut command = Command::new(&bench.servers.host_cli);
-            command.args([&server.addr.ip().to_string(), &server.addr.port().to_string(), "get", LARGE]);
+            command.args(["-q", &server.addr.ip().to_string(), &server.addr.port().to_string(), "get", LARGE]);
             command.args(["-j", &sessions.to_string(), "-f", "-o"]).arg(&to);
             let begin = Instant::now();
             run::timed(&mut command, None)?;
