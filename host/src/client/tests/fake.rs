@@ -178,7 +178,7 @@ impl Fake {
         let mut state = self.0.lock().unwrap();
         if length != "0" && state.faults.changes > 0 {
             state.reads += 1;
-            if state.reads % state.faults.change_every == 0 {
+            if state.reads.is_multiple_of(state.faults.change_every) {
                 state.faults.changes -= 1;
                 let seed = 100 + state.faults.changes;
                 let file = state.files.get_mut(name).unwrap();
