@@ -28,8 +28,9 @@ use net::Net;
 pub(crate) use net::time;
 use serve::Client;
 
-/// Packets that are taken in one poll before the sessions have their turn.
-const BURST: usize = 16;
+/// Packets that are taken in one poll before the sessions have their turn. Each turn is answered by an acknowledgement, which costs
+/// the other end as much as several packets; but while all that a ring of 64 KiB holds is waited for, the other end rests.
+const BURST: usize = 32;
 
 /// A server for `SESSIONS` clients and `DATA` classic data connections at a time, with names of up to `NAME` bytes. `BUF` is
 /// [`command_len`](skiff_proto::command::command_len)`(NAME)`.
