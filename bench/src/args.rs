@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 
 use crate::counts::Counts;
+use crate::device::client::DeviceClientArgs;
 use crate::minimal::ClientArgs;
 
 const EXAMPLES: &str = "\
@@ -12,6 +13,7 @@ Examples:
   cargo run --release -p skiff-bench -- host                     everything, 5 rounds
   cargo run --release -p skiff-bench -- host --only session --rounds 3
   cargo run --release -p skiff-bench -- host --peers nginx,vsftpd
+  cargo run --release -p skiff-bench -- device                   device-serv behind a TAP, 5 rounds
   cargo run --release -p skiff-bench -- counts                   instructions of the protocol core
 
 Exit codes: 0 measured, 1 could not start or a result was wrong, 2 usage.";
@@ -29,11 +31,16 @@ pub(crate) struct Args {
 pub(crate) enum Mode {
     /// host-serv and host-cli against servers and clients of Debian's packages
     Host(Host),
+    /// device-serv behind a TAP, against smoltcp with its own driver
+    Device(Device),
     /// Instructions that the protocol core takes, counted by valgrind
     Counts(Counts),
     /// One of the bench's own clients, as a process of its own
     #[command(hide = true)]
     Client(ClientArgs),
+    /// The same for servers behind a TAP
+    #[command(hide = true)]
+    DeviceClient(DeviceClientArgs),
 }
 
 /// How `host` measures.
@@ -86,6 +93,68 @@ pub(crate) struct Host {
     /// Already inside a network of its own
     #[arg(long, hide = true)]
     pub(crate) inside: bool,
+}
+
+/// How `device` measures.
+#[derive(Debug, Clone, Group)]
+pub(crate) struct Device {
+    /// Rounds of each job; in each one all contenders take their turn
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: u32,
+
+    /// Only these jobs
+    #[arg(long, value_name = "JOB", value_delimiter = ',', value_enum)]
+    pub(crate) only: Vec<DeviceJob>,
+
+    /// One round of very little: whether it works, not how fast
+    #[arg(long)]
+    pub(crate) quick: bool,
+
+    /// Use device-serv and host-cli of this directory, in place of those that are built
+    #[arg(long, value_name = "DIR")]
+    pub(crate) programs: Option<PathBuf>,
+
+    /// A file for the results as JSON. Default: bench/results/DATE-device.json, if all jobs were measured
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+
+    /// A word on the circumstances, kept with the results
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) note: Option<String>,
+
+    /// Already inside a network of its own
+    #[arg(long, hide = true)]
+    pub(crate) inside: bool,
+}
+
+/// A job of `device`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum DeviceJob {
+    /// Bytes from the server to this machine
+    Get,
+    /// Bytes from this machine to the server
+    Put,
+    /// The same with buffers of 2 and 4 KiB
+    SmallBuffersGet,
+    /// The same with buffers of 2 and 4 KiB
+    SmallBuffersPut,
+    /// Small files in one session, at once and one by one
+    Files,
+    /// The time from a question to its answer
+    RoundTrip,
+    /// Wake-ups with one idle connection
+    Idle,
+    /// Wake-ups with a small message now and then
+    Messages,
+    /// A file over a line with loss and delay, by several sessions
+    BadLine,
+}
+
+impl DeviceJob {
+    /// Its name on the command line.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
 }
 
 /// A job of `host`.

@@ -10,7 +10,8 @@
 //! | `tools` | client programs: the command line for a task |
 //! | `minimal` | clients of the bench itself, which do nothing but the protocol |
 //! | `measure` | time, processor time and memory of processes; medians |
-//! | `jobs` | what is measured, one file a subject |
+//! | `job`, `jobs` | what is measured, one file a subject |
+//! | `device` | what `device` measures: servers behind a TAP |
 //! | `report`, `results` | tables for people, JSON for keeping |
 //! | `counts` | instructions of the protocol core, without noise |
 //!
@@ -19,6 +20,8 @@
 mod args;
 mod content;
 mod counts;
+mod device;
+mod job;
 mod jobs;
 mod machine;
 mod measure;
@@ -40,6 +43,8 @@ fn main() -> ExitCode {
     let done = match args.mode {
         Mode::Host(host) => jobs::host(&host),
         Mode::Counts(counts) => counts::run(&counts).map(|()| ExitCode::SUCCESS),
+        Mode::Device(device) => device::run(&device),
+        Mode::DeviceClient(client) => device::client::run(&client).map(|()| ExitCode::SUCCESS),
         Mode::Client(client) => minimal::run(&client).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {

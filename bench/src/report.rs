@@ -3,7 +3,7 @@
 use core::fmt::Write as _;
 
 use crate::measure::stats;
-use crate::results::{ContenderResult, JobResult, Role, Unit};
+use crate::results::{Bound, ContenderResult, JobResult, Role, Unit};
 
 /// The table of a job.
 pub(crate) fn table(job: &JobResult) -> String {
@@ -63,7 +63,12 @@ pub(crate) fn table(job: &JobResult) -> String {
     extras(&mut out, job);
     for goal in &job.goals {
         let word = if goal.met { "met" } else { "MISSED" };
-        _ = writeln!(out, "\n- {}: {} (goal: at most {}): {word}", goal.what, short(goal.measured), short(goal.most));
+        let (least_or_most, bound) = match goal.bound {
+            Bound::Most(most) => ("most", most),
+            Bound::Least(least) => ("least", least),
+        };
+        let (measured, bound) = (short(goal.measured), short(bound));
+        _ = writeln!(out, "\n- {}: {measured} (goal: at {least_or_most} {bound}): {word}", goal.what);
     }
     for skipped in &job.skipped {
         _ = writeln!(out, "\n- SKIPPED: {skipped}");
@@ -87,6 +92,8 @@ fn number(value: f64, unit: Unit) -> String {
         Unit::Microseconds => format!("{} us", short(value)),
         Unit::Kib if value >= 1024.0 => format!("{} MiB", short(value / 1024.0)),
         Unit::Kib => format!("{} KiB", short(value)),
+        Unit::MbPerSecond => format!("{} MB/s", short(value)),
+        Unit::PerSecond => format!("{}/s", short(value)),
     }
 }
 
@@ -135,7 +142,7 @@ mod tests {
                 contender("server", Role::SkiffServer, &[0.3, 0.3, 0.3]),
                 contender("sendfile", Role::Limit, &[0.25, 0.5, 0.25]),
             ],
-            goals: vec![GoalResult { what: "skiff / fast".to_owned(), measured: 0.5, most: 0.85, met: true }],
+            goals: vec![GoalResult::new("skiff / fast".to_owned(), 0.5, Bound::Most(0.85))],
             skipped: vec!["x: not installed".to_owned()],
         };
         let table = table(&job);

@@ -56,6 +56,16 @@ pub(crate) enum Unit {
     Seconds,
     Microseconds,
     Kib,
+    /// 10^6 bytes a second.
+    MbPerSecond,
+    PerSecond,
+}
+
+impl Unit {
+    /// True if more is better.
+    pub(crate) const fn is_rate(self) -> bool {
+        matches!(self, Self::MbPerSecond)
+    }
 }
 
 /// A contender's result.
@@ -85,8 +95,27 @@ pub(crate) struct Extra {
 pub(crate) struct GoalResult {
     pub(crate) what: String,
     pub(crate) measured: f64,
-    pub(crate) most: f64,
+    #[serde(flatten)]
+    pub(crate) bound: Bound,
     pub(crate) met: bool,
+}
+
+/// Where a goal lies.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Bound {
+    Most(f64),
+    Least(f64),
+}
+
+impl GoalResult {
+    pub(crate) fn new(what: String, measured: f64, bound: Bound) -> Self {
+        let met = match bound {
+            Bound::Most(most) => measured <= most,
+            Bound::Least(least) => measured >= least,
+        };
+        Self { what, measured, bound, met }
+    }
 }
 
 impl ContenderResult {
@@ -121,7 +150,10 @@ impl JobResult {
     /// The fastest of a role.
     pub(crate) fn best(&self, role: Role) -> Option<&ContenderResult> {
         let all = self.contenders.iter().filter(|contender| contender.role == role);
-        all.min_by(|one, other| one.median().total_cmp(&other.median()))
+        all.min_by(|one, other| {
+            let order = one.median().total_cmp(&other.median());
+            if self.unit.is_rate() { order.reverse() } else { order }
+        })
     }
 }
 

@@ -48,6 +48,20 @@ fn it_serves_behind_a_port_of_this_machine_and_ends_when_it_is_told() {
 }
 
 #[test]
+fn a_file_comes_over_as_many_sessions_as_there_are() {
+    let files = tempfile::tempdir().unwrap();
+    let bytes: Vec<u8> = (0..500_000_u32).map(|at| (at.wrapping_mul(at) >> 7).to_le_bytes()[0]).collect();
+    fs::write(files.path().join("log"), &bytes).unwrap();
+    let here = tempfile::tempdir().unwrap();
+    let serv = listening(&["--sessions", "2", "--preload", files.path().to_str().unwrap()]);
+    let port = serv.port().to_string();
+    let out = run(host_cli(here.path()).args(["localhost", &port, "get", "log", "-j", "8"])).ok();
+    assert!(out.contains(", over 2 sessions"), "{out}");
+    assert!(fs::read(here.path().join("log")).unwrap() == bytes);
+    assert_eq!(serv.stop().code, Some(0));
+}
+
+#[test]
 fn what_can_not_work_is_said_in_one_line() {
     let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = taken.local_addr().unwrap().port().to_string();

@@ -52,9 +52,9 @@ pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
         command.args(["client", "limit-clients"]).arg(&medium.path).args(["--count", &CLIENTS.to_string()]);
         run::timed(&mut command, None)
     }));
-    job.goal("skiff, verified", Measure::To("nginx"), 1.1);
-    job.goal("skiff, not verified", Measure::To("nginx"), 1.1);
-    job.goal("skiff, not verified", Measure::ServerCpuTo("nginx"), 1.1);
+    job.goal("skiff, verified", Measure::To("nginx".into()), 1.1);
+    job.goal("skiff, not verified", Measure::To("nginx".into()), 1.1);
+    job.goal("skiff, not verified", Measure::ServerCpuTo("nginx".into()), 1.1);
     job.goal("skiff, not verified", Measure::Extra(PEAK), 5.0);
     Ok(job)
 }

@@ -68,7 +68,7 @@ pub(super) fn get_discard(bench: &Bench) -> Result<Job<'_>> {
     }));
     job.goal("skiff, checksum known", Measure::Best(Role::Peer), 0.85);
     job.goal("skiff, checksum new", Measure::Best(Role::Peer), 0.85);
-    job.goal("skiff server, not verified", Measure::To("nginx + minimal"), 1.05);
+    job.goal("skiff server, not verified", Measure::To("nginx + minimal".into()), 1.05);
     Ok(job)
 }
 

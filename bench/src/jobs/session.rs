@@ -56,8 +56,8 @@ pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
     job.add(Contender::new("limit: a byte there and back", Role::Limit, move || {
         Ok(latency("echo", echo.port(), "x", 1, FILES, false, None)?.0)
     }));
-    job.goal("skiff", Measure::To("nginx"), 1.2);
-    job.goal("skiff classic", Measure::To("pure-ftpd"), 0.5);
+    job.goal("skiff", Measure::To("nginx".into()), 1.2);
+    job.goal("skiff classic", Measure::To("pure-ftpd".into()), 0.5);
     Ok(job)
 }
 

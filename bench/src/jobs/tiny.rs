@@ -42,7 +42,7 @@ pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
     job.add(Contender::new("limit: /bin/true", Role::Limit, || {
         repeat(REPEATS, || run::timed(&mut Command::new("/bin/true"), None))
     }));
-    job.goal("skiff", Measure::To("atftp"), 1.0);
+    job.goal("skiff", Measure::To("atftp".into()), 1.0);
     Ok(job)
 }
 

@@ -47,7 +47,13 @@ pub(crate) fn timed(command: &mut Command, server: Option<&Server>) -> Result<Sa
 
 /// Runs a program to its end and returns what it wrote to standard output.
 pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
+    guard();
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().with_context(|| format!("{command:?}"))?;
+    watch(child.id(), Instant::now() + LIMIT);
+    let output = child.wait_with_output().with_context(|| format!("{command:?}"));
+    unwatch();
+    let output = output?;
     ensure!(
         output.status.success(),
         "{command:?}: {}; {}",

@@ -30,20 +30,8 @@ impl Programs {
 
     /// Builds them from the sources as they are, with the profile of this program, beside it.
     pub(crate) fn build() -> Result<Self> {
-        let me = std::env::current_exe().context("this program")?;
-        let dir = directory(&me)?;
-        let profile = match dir.file_name().and_then(|name| name.to_str()) {
-            Some("debug") => "dev",
-            Some(name) => name,
-            None => "dev",
-        };
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--quiet", "--locked", "--package", "skiff-host", "--bins", "--profile", profile]);
-        cargo.args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"), "--target-dir"]);
-        cargo.arg(dir.parent().context("a target directory")?);
-        let status = cargo.status().with_context(|| format!("{cargo:?}"))?;
-        ensure!(status.success(), "{cargo:?}: {status}");
-        Self::in_dir(dir)
+        build(&["--package", "skiff-host", "--bins"], "../Cargo.toml", "")?;
+        Self::beside()
     }
 
     /// Those that were built beside this program.
@@ -53,8 +41,25 @@ impl Programs {
     }
 }
 
+/// Builds something with the profile of this program; `manifest` from the bench's own, `below` its directory of targets.
+pub(crate) fn build(what: &[&str], manifest: &str, below: &str) -> Result<()> {
+    let me = std::env::current_exe().context("this program")?;
+    let dir = directory(&me)?;
+    let profile = match dir.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => "dev",
+        Some(name) => name,
+    };
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--quiet", "--locked", "--profile", profile]).args(what);
+    cargo.args(["--manifest-path", &format!("{}/{manifest}", env!("CARGO_MANIFEST_DIR")), "--target-dir"]);
+    cargo.arg(dir.parent().context("a target directory")?.join(below));
+    let status = cargo.status().with_context(|| format!("{cargo:?}"))?;
+    ensure!(status.success(), "{cargo:?}: {status}");
+    Ok(())
+}
+
 /// Where cargo puts programs, given one of them, or a test beside it.
-fn directory(program: &Path) -> Result<&Path> {
+pub(crate) fn directory(program: &Path) -> Result<&Path> {
     program.ancestors().skip(1).find(|dir| !dir.ends_with("deps")).context("a directory")
 }
 

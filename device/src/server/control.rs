@@ -159,7 +159,6 @@ impl<S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, cons
 
     /// True if somebody was refused.
     fn screen_seat(&mut self, at: usize, now: Instant) -> bool {
-        let taken = self.taken();
         let Seat { handle, phase: Phase::Listening(since) } = *self.seat(at) else {
             return false;
         };
@@ -170,7 +169,7 @@ impl<S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, cons
                 self.listen(at);
                 return false;
             }
-            Arrival::Begun if taken < SESSIONS || self.drop_handshake() => {
+            Arrival::Begun if self.taken() < SESSIONS || self.drop_handshake() => {
                 self.seat(at).phase = Phase::Listening(Some(now));
                 return false;
             }

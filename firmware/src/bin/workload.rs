@@ -2,6 +2,9 @@
 //! Says `workload: N ticks`; under QEMU with `-icount` that is always the same.
 //!
 //! The client stores a file, reads it back, asks for its checksum, lists, and removes it, [`ROUNDS`] times.
+//!
+//! Then it does one thing at a time, and what counts is the server alone, with its TCP stack and its store: `server NAME: N ticks`
+//! for a `ping`, for a `write` and a `read` of nothing, and for each KiB that a `put` and a `get` move besides.
 #![no_std]
 #![no_main]
 
@@ -54,7 +57,12 @@ fn main() -> ! {
     systick.set_reload(RELOAD);
     systick.clear_current();
     match work(&mut systick) {
-        Ok(()) => log!("workload: ", ticks(), " ticks"),
+        Ok(Ticks { all, ping, write, read, put, get }) => {
+            for (name, ticks) in [("ping", ping), ("write", write), ("read", read), ("put", put), ("get", get)] {
+                log!("server ", name, ": ", ticks, " ticks");
+            }
+            log!("workload: ", all, " ticks");
+        }
         Err(wrong) => log!("workload: ", wrong as u8 as u32, " went wrong"),
     }
     loop {
@@ -86,7 +94,17 @@ impl From<DriveError<Infallible>> for Wrong {
     }
 }
 
-fn work(systick: &mut SYST) -> Result<(), Wrong> {
+/// What was counted.
+struct Ticks {
+    all: u64,
+    ping: u64,
+    write: u64,
+    read: u64,
+    put: u64,
+    get: u64,
+}
+
+fn work(systick: &mut SYST) -> Result<Ticks, Wrong> {
     let [there, back] = CABLE.take();
     let mut server_end = End { incoming: there, outgoing: back };
     let config = Config::new([2, 0, 0, 0, 0, 2], Ipv4::Static { address: SERVER, prefix: 24, gateway: None }, PORT, []);
@@ -94,8 +112,8 @@ fn work(systick: &mut SYST) -> Result<(), Wrong> {
         .map_err(|_| Wrong::Config)?;
     let mut client_end = End { incoming: back, outgoing: there };
     let stack = Stack::new(&mut client_end);
-    let now = Cell::new(0);
-    let both = Both { server, store: files::mount(1), server_end, stack, client_end, now: &now };
+    let (now, served) = (Cell::new(0), Cell::new(0));
+    let both = Both { server, store: files::mount(1), server_end, stack, client_end, now: &now, served: &served };
     let time = || Instant::from_millis(now.get());
     let mut client: Client<_, _, { command_len(NAME) }> = Client::new(both, Duration::from_secs(60), time);
     let content = CONTENT.take();
@@ -106,35 +124,60 @@ fn work(systick: &mut SYST) -> Result<(), Wrong> {
     if !matches!(hello, ClientEvent::Hello(Some(_))) {
         return Err(Wrong::Answer);
     }
+    let name = Name::parse(b"measurements.csv", NAME).map_err(|_| Wrong::Answer)?;
     for round in 0..ROUNDS {
-        let name = Name::parse(b"measurements.csv", NAME).map_err(|_| Wrong::Answer)?;
         content.iter_mut().zip(round..).for_each(|(byte, x)| *byte = x.to_le_bytes()[0]);
-        client.send(&Command::Request(Request::Write { offset: 0, size: SIZE as u64, mtime: None, name }))?;
-        client.write(content)?;
-        expect(matches!(client.finish()?, ClientEvent::Stored { .. }))?;
-
-        let read = Request::Read { offset: 0, length: None, name };
-        expect(matches!(client.request(&Command::Request(read))?, ClientEvent::Read { .. }))?;
-        let (mut piece, mut at) = ([0; 512], 0);
-        loop {
-            let n = client.read(&mut piece)?;
-            if n == 0 {
-                break;
-            }
-            if piece[..n] != content[at..at + n] {
-                return Err(Wrong::Content);
-            }
-            at += n;
-        }
-        expect(at == SIZE && matches!(client.reply()?, ClientEvent::BodyEnd(Ok(Some(_)))))?;
-
+        put(&mut client, name, content)?;
+        get(&mut client, name, content)?;
         let sum = Request::Sum { offset: 0, length: None, name };
         expect(matches!(client.request(&Command::Request(sum))?, ClientEvent::Sum { .. }))?;
         expect(matches!(client.request(&Command::Request(Request::List { dir: None }))?, ClientEvent::List))?;
         expect(matches!(client.reply()?, ClientEvent::BodyEnd(Ok(Some(_)))))?;
         expect(matches!(client.request(&Command::Request(Request::Remove { name }))?, ClientEvent::Done))?;
     }
-    Ok(())
+    let all = ticks();
+
+    // Of each thing as many, and of files those of nothing first: what a whole one takes more is what its bytes take.
+    let mut each = |thing: &mut dyn FnMut() -> Result<(), Wrong>| {
+        let before = served.get();
+        (0..ROUNDS).try_for_each(|_| thing())?;
+        Ok::<_, Wrong>((served.get() - before) / u64::from(ROUNDS))
+    };
+    let ping = each(&mut || expect(matches!(client.request(&Command::Ping)?, ClientEvent::Done)))?;
+    let write = each(&mut || put(&mut client, name, &mut []))?;
+    let read = each(&mut || get(&mut client, name, &[]))?;
+    let whole = [each(&mut || put(&mut client, name, content))?, each(&mut || get(&mut client, name, content))?];
+    let kib = |whole: u64, nothing: u64| whole.saturating_sub(nothing) * 1024 / SIZE as u64;
+    Ok(Ticks { all, ping, write, read, put: kib(whole[0], write), get: kib(whole[1], read) })
+}
+
+type Peer<'a, C> = Client<Both<'a>, C, { command_len(NAME) }>;
+
+/// Stores a file.
+fn put<C: FnMut() -> Instant>(client: &mut Peer<'_, C>, name: Name<'_>, content: &mut [u8]) -> Result<(), Wrong> {
+    client.send(&Command::Request(Request::Write { offset: 0, size: content.len() as u64, mtime: None, name }))?;
+    if !content.is_empty() {
+        client.write(content)?;
+    }
+    expect(matches!(client.finish()?, ClientEvent::Stored { .. }))
+}
+
+/// Reads it back, and compares.
+fn get<C: FnMut() -> Instant>(client: &mut Peer<'_, C>, name: Name<'_>, content: &[u8]) -> Result<(), Wrong> {
+    let read = Request::Read { offset: 0, length: None, name };
+    expect(matches!(client.request(&Command::Request(read))?, ClientEvent::Read { .. }))?;
+    let (mut piece, mut at) = ([0; 512], 0);
+    loop {
+        let n = client.read(&mut piece)?;
+        if n == 0 {
+            break;
+        }
+        if content.get(at..at + n) != Some(&piece[..n]) {
+            return Err(Wrong::Content);
+        }
+        at += n;
+    }
+    expect(at == content.len() && matches!(client.reply()?, ClientEvent::BodyEnd(Ok(Some(_)))))
 }
 
 fn expect(right: bool) -> Result<(), Wrong> {
@@ -152,6 +195,8 @@ struct Both<'a> {
     client_end: End,
     /// Time goes on by a millisecond each time that both have worked.
     now: &'a Cell<u64>,
+    /// Ticks that the server has worked.
+    served: &'a Cell<u64>,
 }
 
 impl Both<'_> {
@@ -159,7 +204,9 @@ impl Both<'_> {
         self.now.set(self.now.get() + 1);
         let now = self.now.get();
         self.stack.poll(now, &mut self.client_end);
+        let before = ticks();
         _ = self.server.poll(Instant::from_millis(now), &mut self.server_end, self.store);
+        self.served.set(self.served.get() + (ticks() - before));
     }
 }
 

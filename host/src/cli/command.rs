@@ -95,6 +95,7 @@ Examples:
   get notes.txt
   get 'logs/*.txt' -o logs/
   get notes.txt -o - | wc
+  get firmware.log -j 4
   get -r logs")]
 pub(crate) struct Get {
     /// Files or globs; directories with -r
@@ -112,6 +113,9 @@ pub(crate) struct Get {
     /// Directories with everything in them
     #[arg(short)]
     pub(crate) recursive: bool,
+    /// Fetch each file by N sessions at a time, 1 to 16: for a device behind a line that loses packets
+    #[arg(short = 'j', value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub(crate) sessions: Option<u32>,
 }
 
 /// Arguments of `put`.

@@ -23,6 +23,9 @@ pub(crate) async fn get(context: &mut Context<'_>, args: &Get) -> Result<(), Fai
         _ => None,
     };
     let destination = Destination::parse(args.output.as_deref(), continued);
+    if destination == Destination::Stdout && args.sessions.is_some_and(|sessions| sessions > 1) {
+        return Err(Failure::usage("-j: not to standard output"));
+    }
     let mut listings = Listings::new(context.client);
     let mut found = find(&mut listings, &args.names, args.recursive).await;
     found.failures.extend(listings.take_failures());
@@ -42,7 +45,8 @@ pub(crate) async fn get(context: &mut Context<'_>, args: &Get) -> Result<(), Fai
     if jobs.is_empty() {
         return Ok(());
     }
-    let options = DownloadOptions { resume: args.r#continue, ..DownloadOptions::default() };
+    let sessions = args.sessions.unwrap_or(1);
+    let options = DownloadOptions { resume: args.r#continue, sessions, ..DownloadOptions::default() };
     let mut reporter = Reporter::new(context.output, "get", labels, total, context.bars);
     context.client.download(jobs, &options, &mut reporter).await;
     reporter.finish();

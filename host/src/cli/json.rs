@@ -32,6 +32,7 @@ pub(crate) enum Object<'a> {
         #[serde(serialize_with = "hex")]
         crc32c: Option<u32>,
         verified: bool,
+        sessions: u32,
     },
     /// `put`: a file that was sent.
     Put {
@@ -170,8 +171,9 @@ mod tests {
                     seconds: 0.5,
                     crc32c: Some(1),
                     verified: true,
+                    sessions: 1,
                 },
-                r#"{"type":"get","name":"n","local":"n(1)","size":3,"resumed":1,"seconds":0.5,"crc32c":"00000001","verified":true}"#,
+                r#"{"type":"get","name":"n","local":"n(1)","size":3,"resumed":1,"seconds":0.5,"crc32c":"00000001","verified":true,"sessions":1}"#,
             ),
             (
                 Object::Put {

@@ -162,6 +162,7 @@ impl Observer for Reporter<'_> {
             seconds: time.as_secs_f64(),
             crc32c: received.crc,
             verified: received.verified,
+            sessions: received.sessions,
         };
         self.succeeded(&object, || {
             let mut line = format!(
@@ -174,6 +175,9 @@ impl Observer for Reporter<'_> {
                 Some(crc) => format!(", crc32c {} (not compared: the server sent none)", hex_text(crc)),
                 None => ", not verified (this server sends no checksum)".to_owned(),
             });
+            if received.sessions > 1 {
+                line.push_str(&format!(", over {} sessions", received.sessions));
+            }
             if let Some(path) = &path {
                 match &label.local {
                     Some(asked) if asked != path => {
@@ -263,6 +267,7 @@ mod tests {
             verified: true,
             crc: Some(0xe306_9283),
             mtime: None,
+            sessions: 1,
         }
     }
 
@@ -284,6 +289,7 @@ mod tests {
             reporter.received(1, &Ok(received(Some("n(1).txt"))));
             let resumed = Received { resumed: 4, verified: false, crc: None, ..received(Some("x")) };
             reporter.received(2, &Ok(resumed));
+            reporter.received(2, &Ok(Received { sessions: 3, ..received(Some("x")) }));
         });
         let lines: Vec<_> = out.lines().collect();
         assert_eq!(lines[0], "get a/n.txt: 9 bytes, 0.000000 s, crc32c e3069283, saved as n.txt");
@@ -295,6 +301,7 @@ mod tests {
             lines[2],
             "get x: 9 bytes, 0.000000 s, continued at 4, not verified (this server sends no checksum)"
         );
+        assert_eq!(lines[3], "get x: 9 bytes, 0.000000 s, crc32c e3069283, over 3 sessions");
         assert_eq!(err, "");
     }
 
@@ -319,7 +326,7 @@ mod tests {
         assert_eq!(
             out,
             "{\"type\":\"get\",\"name\":\"n\",\"local\":null,\"size\":9,\"resumed\":0,\"seconds\":0.0,\
-             \"crc32c\":\"e3069283\",\"verified\":true}\n"
+             \"crc32c\":\"e3069283\",\"verified\":true,\"sessions\":1}\n"
         );
     }
 

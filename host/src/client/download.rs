@@ -32,7 +32,7 @@ pub(super) struct Task {
     pub(super) name: String,
     pub(super) sink: Sink,
     mtime: Option<u64>,
-    stat: Option<Stat>,
+    pub(super) stat: Option<Stat>,
     /// Bytes that an earlier run had fetched.
     pub(super) resumed: u64,
     /// OFFSET of the present `read`.
@@ -40,6 +40,8 @@ pub(super) struct Task {
     /// The whole has to be compared with `sum`, since no TAG vouches for the part that was there.
     check: bool,
     restarts: u32,
+    /// Sessions that a part of it came by.
+    pub(super) sessions: u32,
     /// What becomes of the file at the end of the body that is coming in.
     fate: Fate,
     result: Option<Result<Received, Error>>,
@@ -60,7 +62,7 @@ pub(super) struct Run<'a> {
     pub(super) observer: &'a mut dyn Observer,
     portable: bool,
     /// Something has come since the last failure.
-    progress: bool,
+    pub(super) progress: bool,
     /// Partial files of earlier runs have been looked for.
     pub(super) prepared: bool,
 }
@@ -72,7 +74,7 @@ enum Flight {
 }
 
 /// How a pass over the connection ended, if not by an error of it.
-enum End {
+pub(super) enum End {
     /// Everything that was in flight has its result.
     Done,
     /// The rest of a body was not worth reading.
@@ -96,9 +98,18 @@ impl Client {
     ) -> Vec<Result<Received, Error>> {
         let mut run = Run::new(jobs, options, observer, self.options.portable);
         let mut failures = 0;
+        let mut more = self.further(options.sessions);
         while !run.queue.is_empty() {
             run.progress = false;
-            let error = match self.pass(&mut run).await {
+            let pass = match more.is_empty() {
+                true => self.pass(&mut run).await,
+                false => match self.pass_ranges(&mut more, &mut run).await {
+                    // What is left over is small.
+                    Ok(End::Done) => self.pass(&mut run).await,
+                    end => end,
+                },
+            };
+            let error = match pass {
                 Ok(End::Done) => continue,
                 Ok(End::Reconnect) => {
                     self.disconnect();
@@ -225,7 +236,7 @@ impl Client {
     }
 
     /// Compares whole files whose beginning no TAG vouches for.
-    async fn check(&mut self, run: &mut Run<'_>, checks: Vec<usize>) -> Result<(), Error> {
+    pub(super) async fn check(&mut self, run: &mut Run<'_>, checks: Vec<usize>) -> Result<(), Error> {
         let names = checks.iter().map(|&index| parse(&run.tasks[index].name)).collect::<Result<Vec<_>, _>>()?;
         let sums = names.into_iter().map(|name| request(Request::Sum { offset: 0, length: None, name }));
         let sums = self.batch(&sums.collect::<Vec<_>>(), "continuing", Again::Yes).await;
@@ -258,6 +269,7 @@ impl<'a> Run<'a> {
             began: 0,
             check: false,
             restarts: 0,
+            sessions: 1,
             fate: Fate::Keep,
             result: None,
         });
@@ -373,7 +385,7 @@ impl<'a> Run<'a> {
     }
 
     /// The file is whole: puts it in place.
-    fn commit(&mut self, index: usize, verified: bool) {
+    pub(super) fn commit(&mut self, index: usize, verified: bool) {
         let crc = Some(self.tasks[index].sink.crc().value());
         self.put_in_place(index, verified, crc);
     }
@@ -390,7 +402,8 @@ impl<'a> Run<'a> {
         let size = task.sink.offset();
         match task.sink.commit(set, self.options, self.portable) {
             Ok(path) => {
-                let received = Received { path, size, resumed: task.resumed, verified, crc, mtime };
+                let (resumed, sessions) = (task.resumed, task.sessions);
+                let received = Received { path, size, resumed, verified, crc, mtime, sessions };
                 self.finish(index, Ok(received));
             }
             Err(error) => self.fail(index, error),
@@ -403,7 +416,7 @@ impl<'a> Run<'a> {
     }
 
     /// Begins the file anew, behind the others.
-    fn restart(&mut self, index: usize) {
+    pub(super) fn restart(&mut self, index: usize) {
         if self.begin_anew(index) {
             self.queue.push_back(index);
         }

@@ -77,11 +77,15 @@ pub struct DownloadOptions {
     pub parents: bool,
     /// A file is on the disk before it is reported as received. Default: false.
     pub fsync: bool,
+    /// Each file but small ones comes over so many sessions at a time, each with a connection of its own, by ranges. For
+    /// servers that send slowly over lines that lose packets; up to 2 MiB of memory for each session. One that has no more
+    /// sessions to give is asked over those it gives. A classic server knows no ranges. Default: 1.
+    pub sessions: u32,
 }
 
 impl Default for DownloadOptions {
     fn default() -> Self {
-        Self { resume: false, mtime: true, parents: false, fsync: false }
+        Self { resume: false, mtime: true, parents: false, fsync: false, sessions: 1 }
     }
 }
 
@@ -101,6 +105,8 @@ pub struct Received {
     pub crc: Option<u32>,
     /// Seconds since 1970-01-01 UTC, as far as known.
     pub mtime: Option<u64>,
+    /// Sessions that brought a part of it: [`DownloadOptions::sessions`].
+    pub sessions: u32,
 }
 
 /// One file to be sent.

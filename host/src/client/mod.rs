@@ -6,6 +6,7 @@
 //! | `commands` | short commands, one by one and pipelined |
 //! | `listing` | `list` and `ls`, with every name checked |
 //! | `download`, `sink` | many `read`s on one connection, and the local files they become |
+//! | `ranges` | one file over several sessions |
 //! | `upload`, `source` | many `write`s on one connection, and the local files they come from |
 //! | `prepare` | finding out where transfers can go on |
 //! | `classic` | `get` and `put` over data connections |
@@ -45,6 +46,7 @@ mod job;
 mod listing;
 mod local;
 mod prepare;
+mod ranges;
 mod sink;
 mod source;
 mod text;

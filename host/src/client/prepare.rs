@@ -17,7 +17,7 @@ use super::{download, upload};
 
 /// What an error in an answer to a question means for the file: `Ok` if it is a no, to be dealt with; an error if it ends
 /// the pass.
-fn no(error: Error) -> Result<Error, Error> {
+pub(super) fn no(error: Error) -> Result<Error, Error> {
     match error {
         Error::Connect { .. }
         | Error::Lost { .. }
@@ -203,7 +203,7 @@ async fn verify(client: &mut Client, run: &mut download::Run<'_>, claims: Vec<Cl
             (true, true, _) => {
                 let path = task.sink.path().map(std::path::Path::to_path_buf);
                 let (size, crc) = (claim.length, Some(claim.crc.value()));
-                let received = Received { path, size, resumed: size, verified: true, crc, mtime: None };
+                let received = Received { path, size, resumed: size, verified: true, crc, mtime: None, sessions: 0 };
                 run.finish(index, Ok(received));
             }
             (false, true, _) | (true, false, None) => {}

@@ -23,7 +23,8 @@ usage: cargo firmware run [BOARD] [--port PORT] [--card FILE | --ram] [--tap NAM
           are, Ctrl-C ends it
   build   says where the image is
   budget  compares what an image takes with firmware/budgets.toml
-  count   compares the instructions of a fixed piece of work with firmware/budgets.toml
+  count   compares the instructions of a fixed piece of work, and those of the server for a command and for each
+          KiB, with firmware/budgets.toml
   sizes   what each feature takes
 
   --card FILE       the SD card, firmware/target/card unless given; one of 64 MiB is made if it is not there
@@ -195,7 +196,13 @@ fn count() -> Result<bool> {
     let mut setup = Setup::new(WORKLOAD.board, &path);
     setup.counted = true;
     let now = instructions(&Machine::switch_on(&setup))?;
-    Ok(tell(&[("instructions", budgets.instructions.judge(now))]))
+    let mut kept = tell(&[("instructions", budgets.instructions.judge(now.instructions))]);
+    println!("of the server alone, for a command, or for each KiB that is put or got:");
+    for (name, figure) in budgets.server.figures() {
+        let now = now.server.get(name).ok_or_else(|| format!("no figure for {name}"))?;
+        kept &= tell(&[(name, figure.judge(*now))]);
+    }
+    Ok(kept)
 }
 
 fn tell(verdicts: &[(&str, Verdict)]) -> bool {

@@ -1,6 +1,7 @@
 //! What an image may take: `firmware/budgets.toml`, and the measurements that are compared with it.
 
 use core::fmt;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::net::Shutdown;
@@ -23,6 +24,36 @@ pub struct Budgets {
     pub ram: Limit,
     /// Instructions of a fixed work.
     pub instructions: Figure,
+    /// Instructions of the server alone for one thing: the same names as those of [`Counted::server`].
+    pub server: Server,
+}
+
+/// Instructions of the server alone, its TCP stack and its store included.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// One `ping`.
+    pub ping: u64,
+    /// A `write` of nothing.
+    pub write: u64,
+    /// A `read` of nothing.
+    pub read: u64,
+    /// Each KiB that is stored.
+    pub put: u64,
+    /// Each KiB that is fetched.
+    pub get: u64,
+    /// By how much of that each may differ, in percent.
+    pub tolerance: u64,
+}
+
+impl Server {
+    /// The figures.
+    #[must_use]
+    pub fn figures(&self) -> [(&'static str, Figure); 5] {
+        let Self { ping, write, read, put, get, tolerance } = *self;
+        [("ping", ping), ("write", write), ("read", read), ("put", put), ("get", get)]
+            .map(|(name, measured)| (name, Figure { measured, tolerance }))
+    }
 }
 
 /// A figure that must not pass a limit.
@@ -121,16 +152,36 @@ pub const WORKLOAD: Image<'static> = Image { board: Board::Lm3s6965, program: "w
 /// Nanoseconds of a tick of [`WORKLOAD`]'s board: its processor's clock is 50 MHz.
 const TICK_NS: u64 = 20;
 
+/// What [`WORKLOAD`] has counted.
+#[derive(Debug, Clone)]
+pub struct Counted {
+    /// Instructions of the work.
+    pub instructions: u64,
+    /// Those of the server alone for one thing.
+    pub server: BTreeMap<String, u64>,
+}
+
 /// Waits for the end of the work; the instructions that it took.
 ///
 /// # Errors
 /// It did not end well: what it says.
-pub fn instructions(machine: &Machine) -> Result<u64, String> {
+pub fn instructions(machine: &Machine) -> Result<Counted, String> {
     machine.running.hear("\n", machine.running.hear("workload: ", 0));
     let said = machine.running.out();
-    let ticks =
-        said.lines().find_map(|line| line.strip_prefix("workload: ")?.strip_suffix(" ticks")?.parse::<u64>().ok());
-    ticks.map(|ticks| ticks * TICK_NS / INSTRUCTION_NS).ok_or(said)
+    let figure = |line: &str| {
+        let (name, rest) = line.split_once(": ")?;
+        let ticks = rest.strip_suffix(" ticks")?.parse::<u64>().ok()?;
+        Some((name.to_owned(), ticks * TICK_NS / INSTRUCTION_NS))
+    };
+    let mut server = BTreeMap::new();
+    for (name, instructions) in said.lines().filter_map(figure) {
+        match name.strip_prefix("server ") {
+            Some(name) => _ = server.insert(name.to_owned(), instructions),
+            None if name == "workload" => return Ok(Counted { instructions, server }),
+            None => {}
+        }
+    }
+    Err(said)
 }
 
 /// Has a board do everything once, the deepest calls it has among them, and asks it then. Files of 3 KiB are the largest.

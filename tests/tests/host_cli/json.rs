@@ -88,11 +88,11 @@ fn transfers_are_objects() {
     assert_eq!(scene.json(&["put", "-", "-o", "empty"])[0]["local"], Value::Null);
 
     let line = scene.run(&["get", "x/y", "--json"]).ok();
-    assert_eq!(keys(&line), ["type", "name", "local", "size", "resumed", "seconds", "crc32c", "verified"]);
+    assert_eq!(keys(&line), ["type", "name", "local", "size", "resumed", "seconds", "crc32c", "verified", "sessions"]);
     let mut get = objects(&line).remove(0);
     get["seconds"].take();
     let expected = json!({"type": "get", "name": "x/y", "local": "y", "size": 9, "resumed": 0, "seconds": null,
-        "crc32c": "e3069283", "verified": true});
+        "crc32c": "e3069283", "verified": true, "sessions": 1});
     assert_eq!(get, expected);
     // The path where it really is.
     assert_eq!(scene.json(&["get", "x/y"])[0]["local"], "y(1)");

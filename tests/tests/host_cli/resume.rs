@@ -120,6 +120,41 @@ fn a_get_that_was_given_up_goes_on_when_asked_to() {
 }
 
 #[test]
+fn a_get_over_several_sessions_goes_on_by_itself_and_when_asked_to() {
+    let scene = Scene::new();
+    let bytes = content(SIZE, 13);
+    scene.host.put("big", &bytes);
+    // Two of three lose their connection on the way.
+    let relay = scene.relay(&[Fault::down(2_000_000), Fault::down(1_000_000)]);
+    let out = scene.run_over(&relay, &["get", "big", "-j", "3"]).ok();
+    assert!(out.contains(", crc32c ") && out.contains(" sessions"), "{out}");
+    assert!(scene.content("big").unwrap() == bytes);
+    assert_eq!(scene.all_here(), ["big"]);
+    // All of them do, before all of it is here: what is here is the beginning.
+    let faults = [[Fault::down(1_200_000); 4], [Fault::down(100); 4]].concat();
+    let relay = scene.relay(&faults);
+    let ran = scene.run_over(&relay, &["get", "big", "-f", "-j", "2", "--retries", "0"]);
+    assert!(ran.failed(1).starts_with("get big: connection to 127.0.0.1:"), "{ran:?}");
+    let part = fs::read(&scene.parts()[0]).unwrap();
+    assert!(part.len() >= 1 << 19 && bytes.starts_with(&part), "{}", part.len());
+    let out = scene.run(&["get", "big", "-f", "-c", "-j", "2"]).ok();
+    assert_eq!(continued_at(&out), part.len() as u64);
+    assert!(scene.content("big").unwrap() == bytes);
+    assert_eq!(scene.all_here(), ["big"]);
+}
+
+#[test]
+fn several_sessions_are_one_to_sixteen_and_not_for_standard_output() {
+    let scene = Scene::new();
+    scene.host.put("big", &content(200_000, 14));
+    for words in [&["get", "big", "-j", "0"][..], &["get", "big", "-j", "17"], &["get", "big", "-j", "2", "-o", "-"]] {
+        assert_eq!(scene.run(words).code, Some(2), "{words:?}");
+    }
+    assert_eq!(scene.run(&["get", "big", "-j", "1", "-o", "-"]).code, Some(0));
+    assert!(scene.run(&["get", "big", "-j", "2", "--json"]).ok().contains("\"sessions\":"));
+}
+
+#[test]
 fn a_put_that_was_given_up_goes_on_when_asked_to() {
     let scene = Scene::new();
     let bytes = content(SIZE, 5);

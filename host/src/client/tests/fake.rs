@@ -14,6 +14,11 @@ use super::{HELLO, content, listen, receive, send, text};
 pub(super) struct Faults {
     /// Closes the connection when that many bytes of a `read` body have gone out.
     pub(super) cut_read: Vec<usize>,
+    /// Closes the connection soon after the beginning of a `read` from this OFFSET on.
+    pub(super) cut_from: Option<usize>,
+    /// Every so many `read`s the file is another one, so often; 0: never.
+    pub(super) change_every: usize,
+    pub(super) changes: usize,
     /// Closes the connection when that many bytes of a `write` body have come.
     pub(super) cut_write: Vec<usize>,
     /// The first `write` or `resume` commands of a name are answered `busy`.
@@ -39,6 +44,7 @@ pub(super) struct State {
     pub(super) log: Vec<String>,
     pub(super) faults: Faults,
     pub(super) connections: u32,
+    pub(super) reads: usize,
 }
 
 #[derive(Clone, Default)]
@@ -73,7 +79,7 @@ impl Fake {
         core::mem::take(&mut self.0.lock().unwrap().log)
     }
 
-    fn serve(&self, stream: &TcpStream) {
+    pub(super) fn serve(&self, stream: &TcpStream) {
         self.0.lock().unwrap().connections += 1;
         stream.set_nodelay(true).unwrap();
         while let Some(command) = text(stream) {
@@ -170,6 +176,16 @@ impl Fake {
     fn read(&self, mut stream: &TcpStream, rest: &str) -> Option<()> {
         let [offset, length, name] = words(rest);
         let mut state = self.0.lock().unwrap();
+        if length != "0" && state.faults.changes > 0 {
+            state.reads += 1;
+            if state.reads.is_multiple_of(state.faults.change_every) {
+                state.faults.changes -= 1;
+                let seed = 100 + state.faults.changes;
+                let file = state.files.get_mut(name).unwrap();
+                *file = content(file.len(), seed);
+                *state.versions.get_mut(name).unwrap() += 1;
+            }
+        }
         let Some(file) = state.files.get(name).cloned() else {
             send(stream, "error not-found no such file");
             return Some(());
@@ -182,6 +198,7 @@ impl Fake {
             return Some(());
         };
         let cut = if bytes.is_empty() { None } else { state.faults.cut_read.pop() };
+        let cut = cut.or(state.faults.cut_from.filter(|&at| from >= at && !bytes.is_empty()).map(|_| 10));
         let mut crc = format!("{:08x}", crc32c(bytes));
         if state.faults.bad_crc > 0 && !bytes.is_empty() {
             state.faults.bad_crc -= 1;

@@ -6,6 +6,7 @@ mod commands;
 mod download;
 mod fake;
 mod hostile;
+mod ranges;
 mod upload;
 
 use core::future::Future;

@@ -1,0 +1,78 @@
+//! Bytes one way and nothing else: what a stack can do without a protocol on it, and the kernel's TCP as the other end.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::io::{self, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use rustix::net::sockopt::set_tcp_congestion;
+
+use super::session::{PIECE, dial};
+use super::{Service, Took};
+
+/// Reads `bytes` and goes.
+pub(super) fn source(addr: SocketAddr, bytes: u64) -> Result<Took> {
+    let mut buffer = vec![0; PIECE];
+    let mut stream = dial(addr)?;
+    let begin = Instant::now();
+    let mut left = bytes;
+    while left > 0 {
+        let n = stream.read(&mut buffer)? as u64;
+        ensure!(n > 0, "{left} bytes are missing");
+        left = left.saturating_sub(n);
+    }
+    Ok(Took { seconds: begin.elapsed().as_secs_f64() })
+}
+
+/// Writes `bytes`; done when the other end has closed behind the last of them.
+pub(super) fn sink(addr: SocketAddr, bytes: u64) -> Result<Took> {
+    let buffer = vec![0x55; PIECE];
+    let mut stream = dial(addr)?;
+    let begin = Instant::now();
+    let mut left = bytes;
+    while left > 0 {
+        let n = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        stream.write_all(&buffer[..n])?;
+        left -= n as u64;
+    }
+    stream.shutdown(Shutdown::Write)?;
+    ensure!(stream.read(&mut [0])? == 0, "nobody should have said anything");
+    Ok(Took { seconds: begin.elapsed().as_secs_f64() })
+}
+
+/// Serves connections one after the other, for ever.
+pub(super) fn serve(addr: SocketAddr, service: Service, congestion: Option<&str>) -> Result<()> {
+    let listener = TcpListener::bind(addr)?;
+    println!("ready");
+    let mut buffer = vec![0; PIECE];
+    loop {
+        let (mut stream, _) = listener.accept()?;
+        stream.set_nodelay(true)?;
+        if let Some(name) = congestion {
+            set_tcp_congestion(&stream, name)?;
+        }
+        // A peer that goes away is no failure.
+        _ = serve_one(&mut stream, service, &mut buffer);
+    }
+}
+
+fn serve_one(stream: &mut TcpStream, service: Service, buffer: &mut [u8]) -> io::Result<()> {
+    // So that a reader who has had enough, and then says nothing any more, does not hold the next one up.
+    stream.set_write_timeout(Some(Duration::from_secs(10)))?;
+    loop {
+        match service {
+            Service::Chargen => stream.write_all(buffer)?,
+            Service::Discard | Service::Echo => {
+                let n = stream.read(buffer)?;
+                if n == 0 {
+                    return Ok(());
+                }
+                if service == Service::Echo {
+                    stream.write_all(&buffer[..n])?;
+                }
+            }
+        }
+    }
+}

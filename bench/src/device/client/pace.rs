@@ -1,0 +1,89 @@
+//! Small messages: the time until the answer, and what they cost the server when they come now and then.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
+use skiff_proto::command::Command;
+
+use super::session::{Came, Session, dial};
+use crate::measure::stats::quantile;
+
+/// Questions before the clock runs.
+const WARM: u32 = 100;
+
+/// Bytes of a message that comes back: as many as those of `ping`, with its length.
+const MESSAGE: usize = 14;
+
+/// How long it takes, in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Latency {
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+}
+
+/// Somebody who answers.
+enum Partner {
+    Skiff(Session),
+    Echo(TcpStream),
+}
+
+impl Partner {
+    fn connect(addr: SocketAddr, ping: bool) -> Result<Self> {
+        Ok(if ping { Self::Skiff(Session::connect(addr)?) } else { Self::Echo(dial(addr)?) })
+    }
+
+    fn ask(&mut self) -> Result<()> {
+        match self {
+            Self::Skiff(session) => {
+                session.request(&Command::Ping)?;
+                session.flush()?;
+                ensure!(session.next()? == Came::Done, "no answer to a ping");
+            }
+            Self::Echo(stream) => {
+                let message = [0x2a; MESSAGE];
+                stream.write_all(&message)?;
+                let mut back = [0; MESSAGE];
+                stream.read_exact(&mut back)?;
+                ensure!(back == message, "it came back as something else");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Asks `count` times, one right behind the other or `rate` times a second.
+pub(super) fn measure(addr: SocketAddr, ping: bool, count: u32, rate: Option<u32>) -> Result<Latency> {
+    let mut partner = Partner::connect(addr, ping)?;
+    if rate.is_none() {
+        for _ in 0..WARM {
+            partner.ask()?;
+        }
+    }
+    let mut times = Vec::new();
+    let start = Instant::now();
+    for turn in 0..count {
+        if let Some(rate) = rate {
+            let due = Duration::from_secs(1) * turn / rate;
+            std::thread::sleep(due.saturating_sub(start.elapsed()));
+        }
+        let begin = Instant::now();
+        partner.ask()?;
+        times.push(begin.elapsed().as_secs_f64() * 1e6);
+    }
+    let at = |part| quantile(&times, part).unwrap_or_default();
+    Ok(Latency { p50: at(0.5), p99: at(0.99) })
+}
+
+/// Says something once, and then nothing until standard input ends.
+pub(super) fn idle(addr: SocketAddr, ping: bool) -> Result<()> {
+    let mut partner = Partner::connect(addr, ping)?;
+    partner.ask()?;
+    println!("ready");
+    _ = std::io::stdin().read(&mut [0])?;
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! Bytes without end, and a large file again and again: one way at a time.
+
+use std::process::Command;
+use std::rc::Rc;
+
+use anyhow::Result;
+
+use super::{Bench, KIB, MIB, client, rate};
+use crate::device::client::Way;
+use crate::device::network::{Far, Line};
+use crate::device::server::{Baseline, DeviceServ, Running};
+use crate::job::{Contender, Job, Measure};
+use crate::results::{Role, Unit};
+
+const BASELINE: &str = "smoltcp's own, 64 KiB";
+const OFFLOAD_256: &str = "skiff, offload, 256 KiB";
+const OFFLOAD_64: &str = "skiff, offload, 64 KiB";
+const PLAIN_64: &str = "skiff, plain, 64 KiB";
+
+pub(super) fn get(bench: &Bench) -> Result<Job<'_>> {
+    let mut job = large(bench, Way::Get)?;
+    job.at_least(OFFLOAD_256, Measure::To(BASELINE.into()), 10.0);
+    job.at_least(OFFLOAD_64, Measure::To(BASELINE.into()), 4.0);
+    job.at_least(PLAIN_64, Measure::To(BASELINE.into()), 1.1);
+    Ok(job)
+}
+
+pub(super) fn put(bench: &Bench) -> Result<Job<'_>> {
+    let mut job = large(bench, Way::Put)?;
+    job.at_least(OFFLOAD_256, Measure::To(BASELINE.into()), 3.5);
+    job.at_least(OFFLOAD_64, Measure::To(BASELINE.into()), 2.5);
+    job.at_least(PLAIN_64, Measure::To(BASELINE.into()), 1.2);
+    Ok(job)
+}
+
+fn large(bench: &Bench, way: Way) -> Result<Job<'_>> {
+    let what = match way {
+        Way::Get => "bytes from the server to this machine",
+        Way::Put => "bytes from this machine to the server",
+    };
+    let mut job = Job::new(format!("{what}; skiff's are files, verified"), Unit::MbPerSecond);
+    let baseline = bench.baseline(1, 64 * KIB)?;
+    job.add(smoltcp(bench, BASELINE, baseline, way, 256 * MIB));
+    for (number, name, offload, ring, bytes) in [
+        (2, OFFLOAD_256, true, 256, 2048),
+        (3, OFFLOAD_64, true, 64, 1024),
+        (4, "skiff, plain, 256 KiB", false, 256, 256),
+        (5, PLAIN_64, false, 64, 256),
+    ] {
+        let server = bench.device_serv(number, offload, ring * KIB)?;
+        job.add(skiff(bench, name, server, way, bytes * MIB));
+    }
+    let (far, _) = Far::new(Line::Veth)?;
+    let kernel = kernel(&far, way)?;
+    let bytes = 2048 * MIB / bench.scale.less;
+    job.add(Contender::new("limit: the kernel's TCP over veth", Role::Limit, move || {
+        // Both live as long as this.
+        let _ = &far;
+        rate(&mut one_way(way, "10.78.0.1:19".parse()?, bytes)?, bytes, Some(&kernel))
+    }));
+    Ok(job)
+}
+
+pub(super) fn small_buffers_get(bench: &Bench) -> Result<Job<'_>> {
+    small_buffers(bench, Way::Get)
+}
+
+pub(super) fn small_buffers_put(bench: &Bench) -> Result<Job<'_>> {
+    small_buffers(bench, Way::Put)
+}
+
+fn small_buffers(bench: &Bench, way: Way) -> Result<Job<'_>> {
+    let what = match way {
+        Way::Get => "from the server",
+        Way::Put => "to the server",
+    };
+    let mut job = Job::new(format!("bytes {what}, small buffers"), Unit::MbPerSecond);
+    for (number, kib) in [(10, 2), (20, 4)] {
+        let peer = format!("smoltcp's own, {kib} KiB");
+        job.add(smoltcp(bench, &peer, bench.baseline(number, kib * KIB)?, way, 32 * MIB));
+        for (number, name, offload) in [(number + 1, "offload", true), (number + 2, "plain", false)] {
+            let name = format!("skiff, {name}, {kib} KiB");
+            let server = bench.device_serv(number, offload, kib * KIB)?;
+            job.add(skiff(bench, &name, server, way, 32 * MIB));
+            job.at_least(&name, Measure::To(peer.clone()), 0.95);
+        }
+    }
+    Ok(job)
+}
+
+fn smoltcp<'a>(bench: &Bench, name: &str, server: Rc<Baseline>, way: Way, bytes: u64) -> Contender<'a> {
+    let bytes = bytes / bench.scale.less;
+    Contender::new(name, Role::Peer, move || {
+        let addr = match way {
+            Way::Get => server.chargen(),
+            Way::Put => server.discard(),
+        };
+        rate(&mut one_way(way, addr, bytes)?, bytes, Some(&server.running))
+    })
+}
+
+fn skiff<'a>(bench: &Bench, name: &str, server: Rc<DeviceServ>, way: Way, bytes: u64) -> Contender<'a> {
+    let size = bench.scale.size;
+    let times = (bytes / bench.scale.less).div_ceil(size);
+    Contender::new(name, Role::Skiff, move || {
+        let word = match way {
+            Way::Get => "get",
+            Way::Put => "put",
+        };
+        let words = [word, "--size", &size.to_string(), "--times", &times.to_string()];
+        rate(&mut client(&words, server.addr)?, size * times, Some(&server.running))
+    })
+}
+
+/// Without a protocol.
+fn one_way(way: Way, addr: core::net::SocketAddr, bytes: u64) -> Result<Command> {
+    let word = match way {
+        Way::Get => "source",
+        Way::Put => "sink",
+    };
+    client(&[word, "--bytes", &bytes.to_string()], addr)
+}
+
+/// The kernel's TCP in the far network, at port 19.
+fn kernel(far: &Far, way: Way) -> Result<Running> {
+    let service = match way {
+        Way::Get => "chargen",
+        Way::Put => "discard",
+    };
+    let command = client(&["serve", "--service", service], "10.78.0.1:19".parse()?)?;
+    Running::start("the kernel's TCP", &mut far.command(&command))
+}

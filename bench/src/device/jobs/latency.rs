@@ -1,0 +1,50 @@
+//! The time from a question to its answer, one after the other.
+
+use core::net::SocketAddr;
+
+use anyhow::{Result, ensure};
+
+use super::{Bench, KIB, client};
+use crate::device::client::Latency;
+use crate::device::network::{Far, Line};
+use crate::device::server::Running;
+use crate::job::{Contender, Job, Measure};
+use crate::measure::{Sample, run};
+use crate::results::{Role, Unit};
+
+const BASELINE: &str = "smoltcp's own, 14 bytes there and back";
+const PING: &str = "skiff, ping";
+
+pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
+    let questions = bench.scale.questions;
+    let mut job = Job::new(format!("{questions} round trips, median"), Unit::Microseconds);
+    let baseline = bench.baseline(1, 64 * KIB)?;
+    job.add(Contender::new(BASELINE, Role::Peer, move || {
+        measure(baseline.echo(), false, questions, &baseline.running)
+    }));
+    for (number, name, offload) in [(2, PING, true), (3, "skiff, ping, plain", false)] {
+        let server = bench.device_serv(number, offload, 64 * KIB)?;
+        job.add(Contender::new(name, Role::Skiff, move || measure(server.addr, true, questions, &server.running)));
+        job.goal(name, Measure::To(BASELINE.into()), 0.9);
+    }
+    let (far, _) = Far::new(Line::Veth)?;
+    let addr = "10.78.0.1:7".parse()?;
+    let kernel = client(&["serve", "--service", "echo"], addr)?;
+    let kernel = Running::start("the kernel's TCP", &mut far.command(&kernel))?;
+    job.add(Contender::new("the kernel's TCP over veth", Role::Limit, move || {
+        let _ = &far;
+        measure(addr, false, questions, &kernel)
+    }));
+    Ok(job)
+}
+
+fn measure(addr: SocketAddr, ping: bool, count: u32, server: &Running) -> Result<Sample> {
+    let mut command = client(&["latency", "--count", &count.to_string()], addr)?;
+    if ping {
+        command.arg("--ping");
+    }
+    let before = server.cpu();
+    let latency: Latency = serde_json::from_slice(&run::output(&mut command)?)?;
+    ensure!(latency.p50 > 0.0, "no time at all");
+    Ok(Sample { value: latency.p50, server_cpu: Some(server.cpu() - before), ..Sample::default() })
+}

@@ -1,0 +1,106 @@
+//! What `device` measures: one file a subject.
+
+mod idle;
+mod large;
+mod latency;
+mod line;
+mod many;
+
+use core::net::SocketAddr;
+use std::fs;
+use std::process::Command;
+use std::rc::Rc;
+
+use anyhow::{Context as _, Result};
+use tempfile::TempDir;
+
+use super::client::{LARGE, Took, content};
+use super::network::Place;
+use super::server::{Baseline, DeviceServ, Running, Servers, Setup};
+use crate::args::{Device, DeviceJob};
+use crate::job::Job;
+use crate::measure::{Sample, run};
+
+const KIB: usize = 1024;
+const MIB: u64 = 1 << 20;
+
+/// What all jobs share.
+pub(super) struct Bench {
+    servers: Servers,
+    scale: Scale,
+    rounds: u32,
+    dir: TempDir,
+}
+
+/// How much is done.
+struct Scale {
+    /// Bytes of the large file.
+    size: u64,
+    /// What a turn moves is divided by this.
+    less: u64,
+    /// Small files, and how often all of them are moved.
+    files: u32,
+    times: u32,
+    /// Questions of a turn.
+    questions: u32,
+    /// Seconds of idleness.
+    seconds: u64,
+    /// Bytes over the bad line for each session.
+    line: u64,
+}
+
+impl Bench {
+    pub(super) fn new(args: &Device, servers: Servers, dir: TempDir) -> Result<Self> {
+        let scale = if args.quick {
+            Scale { size: MIB, less: 64, files: 20, times: 1, questions: 50, seconds: 1, line: MIB / 8 }
+        } else {
+            Scale { size: 16 * MIB, less: 1, files: 200, times: 20, questions: 5000, seconds: 10, line: MIB }
+        };
+        fs::write(dir.path().join(LARGE), content(scale.size, 1)?)?;
+        Ok(Self { servers, scale, rounds: if args.quick { 1 } else { args.rounds }, dir })
+    }
+
+    pub(super) const fn rounds(&self) -> u32 {
+        self.rounds
+    }
+
+    pub(super) fn job(&self, name: DeviceJob) -> Result<Job<'_>> {
+        match name {
+            DeviceJob::Get => large::get(self),
+            DeviceJob::Put => large::put(self),
+            DeviceJob::SmallBuffersGet => large::small_buffers_get(self),
+            DeviceJob::SmallBuffersPut => large::small_buffers_put(self),
+            DeviceJob::Files => many::job(self),
+            DeviceJob::RoundTrip => latency::job(self),
+            DeviceJob::Idle => idle::idle(self),
+            DeviceJob::Messages => idle::messages(self),
+            DeviceJob::BadLine => line::job(self),
+        }
+    }
+
+    /// device-serv with the large file, next to this machine.
+    fn device_serv(&self, number: u8, offload: bool, ring: usize) -> Result<Rc<DeviceServ>> {
+        let place = Place::near(number);
+        let setup = Setup { place, offload, ring, sessions: 4, preload: Some(self.dir.path()) };
+        Ok(Rc::new(DeviceServ::start(&self.servers, setup, None)?))
+    }
+
+    fn baseline(&self, number: u8, buffer: usize) -> Result<Rc<Baseline>> {
+        Ok(Rc::new(Baseline::start(&self.servers, Place::near(number), buffer, None)?))
+    }
+}
+
+/// The bench's own client.
+fn client(words: &[&str], addr: SocketAddr) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("device-client").args(words).args(["--addr", &addr.to_string()]);
+    Ok(command)
+}
+
+/// Runs a client that moves `bytes`: its rate, as it has measured it itself.
+fn rate(command: &mut Command, bytes: u64, server: Option<&Running>) -> Result<Sample> {
+    let before = server.map(Running::cpu);
+    let took: Took = serde_json::from_slice(&run::output(command)?).context("what a client prints")?;
+    let server_cpu = server.map(Running::cpu).zip(before).map(|(after, before)| after - before);
+    Ok(Sample { value: bytes as f64 / 1e6 / took.seconds, server_cpu, ..Sample::default() })
+}

@@ -1,0 +1,55 @@
+//! device-serv behind a TAP, beside smoltcp with its own driver.
+
+pub(crate) mod client;
+mod jobs;
+mod network;
+mod relay;
+mod server;
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::ValueEnum as _;
+
+use crate::args::{Device, DeviceJob};
+use crate::job::FAILED;
+use crate::machine::Machine;
+use crate::results::Results;
+use crate::{namespace, report};
+
+use jobs::Bench;
+use server::Servers;
+
+/// Runs `device`.
+pub(crate) fn run(args: &Device) -> Result<ExitCode> {
+    if !args.inside {
+        // Outside, where cargo finds everything as usual.
+        Servers::build()?;
+        let code = namespace::enter()?;
+        // TAPs and addresses must not be made in the machine's own.
+        return code.context("a network of its own is needed, and unshare does not give one");
+    }
+    namespace::set_up()?;
+    ensure!(std::path::Path::new("/dev/net/tun").exists(), "/dev/net/tun: this machine has no TAPs");
+    let dir = tempfile::Builder::new().prefix("skiff-bench-").tempdir()?;
+    let machine = Machine::look(&[], dir.path(), dir.path());
+    eprintln!("{} on {}, {}, load {}", machine.commit, machine.kernel, machine.congestion, machine.load);
+    let bench = Bench::new(args, Servers::find(args.programs.as_deref())?, dir)?;
+    let names = if args.only.is_empty() { DeviceJob::value_variants() } else { &args.only[..] };
+    let date = jiff::Timestamp::now().to_string();
+    let mut results =
+        Results { date, command: std::env::args().collect(), note: args.note.clone(), machine, jobs: vec![] };
+    results.command.retain(|word| word != "--inside");
+    for name in names {
+        eprintln!("{} ...", name.name());
+        let job = bench.job(*name).with_context(|| name.name())?;
+        let result = job.run(&name.name(), bench.rounds());
+        println!("{}", report::table(&result));
+        results.jobs.push(result);
+    }
+    if args.out.is_some() || args.only.is_empty() && !args.quick {
+        println!("{}", results.write(args.out.as_deref(), "device")?.display());
+    }
+    let failed = results.jobs.iter().flat_map(|job| &job.skipped).any(|word| word.starts_with(FAILED));
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}

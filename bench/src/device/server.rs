@@ -1,0 +1,245 @@
+//! Servers behind a TAP, and whatever else has to run meanwhile: started, waited for until they are ready, ended.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::network::{Far, Place, make_tap, remove_tap};
+use crate::measure::process;
+use crate::peers::skiff::{self, Programs};
+
+/// How long something may take to start or to end.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// The port of control connections.
+const PORT: u16 = 50_000;
+
+/// A process that runs until it is dropped.
+#[derive(Debug)]
+pub(super) struct Running {
+    name: String,
+    child: Child,
+    log: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Running {
+    /// Starts it and waits for the first line that it prints.
+    pub(super) fn start(name: &str, command: &mut Command) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("skiff-bench-log-").tempdir()?;
+        let log = dir.path().join("log");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(File::create(&log)?);
+        let child = command.spawn().with_context(|| format!("{command:?}"))?;
+        let mut running = Self { name: name.to_owned(), child, log, _dir: dir };
+        running.wait_until_ready()?;
+        Ok(running)
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let mut out = self.child.stdout.take().context("standard output")?;
+        let limit = Timespec { tv_sec: LIMIT.as_secs().try_into()?, tv_nsec: 0 };
+        let mut byte = [0];
+        while byte != [b'\n'] {
+            let ready = poll(&mut [PollFd::new(&out, PollFlags::IN)], Some(&limit))?;
+            ensure!(ready > 0, "{} is not ready after {} s; {}", self.name, LIMIT.as_secs(), self.said());
+            if out.read(&mut byte)? == 0 {
+                bail!("{} did not start; {}", self.name, self.said());
+            }
+        }
+        // Whoever prints more must not fail for that.
+        self.child.stdout = Some(out);
+        Ok(())
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has written to standard error.
+    pub(super) fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default().trim().to_owned()
+    }
+
+    /// Seconds on the processors so far.
+    pub(super) fn cpu(&self) -> f64 {
+        process::tree_cpu(self.pid())
+    }
+
+    /// How often it has gone to sleep so far, and so has been woken up.
+    pub(super) fn sleeps(&self) -> Result<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        Ok(line.context("voluntary_ctxt_switches")?.trim().parse()?)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        let begin = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if begin.elapsed() > LIMIT {
+                _ = self.child.kill();
+                _ = self.child.wait();
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// What is measured here.
+#[derive(Debug, Clone)]
+pub(super) struct Servers {
+    device_serv: PathBuf,
+    baseline: PathBuf,
+    pub(super) host_cli: PathBuf,
+}
+
+impl Servers {
+    /// Builds them from the sources as they are, with the profile of this program.
+    pub(super) fn build() -> Result<()> {
+        skiff::build(&["--package", "skiff-device", "--package", "skiff-host", "--bins"], "../Cargo.toml", "")?;
+        skiff::build(&[], "baseline/Cargo.toml", BASELINE)
+    }
+
+    /// Those beside this program, or in a directory.
+    pub(super) fn find(programs: Option<&Path>) -> Result<Self> {
+        let me = std::env::current_exe().context("this program")?;
+        let beside = skiff::directory(&me)?;
+        let dir = programs.unwrap_or(beside);
+        let profile = beside.file_name().context("a directory")?;
+        let baseline = beside.parent().context("a directory")?.join(BASELINE).join(profile);
+        let servers = Self {
+            device_serv: dir.join("device-serv"),
+            baseline: baseline.join("skiff-bench-baseline"),
+            host_cli: Programs::in_dir(dir)?.cli,
+        };
+        for path in [&servers.device_serv, &servers.baseline] {
+            ensure!(path.is_file(), "{} is not there", path.display());
+        }
+        Ok(servers)
+    }
+}
+
+/// Below the directory of targets.
+const BASELINE: &str = "baseline";
+
+/// How device-serv is started.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Setup<'a> {
+    pub(super) place: Place,
+    pub(super) offload: bool,
+    /// Bytes of each ring.
+    pub(super) ring: usize,
+    pub(super) sessions: usize,
+    /// A directory with the files that it begins with.
+    pub(super) preload: Option<&'a Path>,
+}
+
+/// device-serv, behind a TAP.
+#[derive(Debug)]
+pub(super) struct DeviceServ {
+    pub(super) running: Running,
+    pub(super) addr: SocketAddr,
+}
+
+impl DeviceServ {
+    pub(super) fn start(servers: &Servers, setup: Setup<'_>, far: Option<&Far>) -> Result<Self> {
+        let Setup { place, offload, ring, sessions, preload } = setup;
+        let mut command = Command::new(&servers.device_serv);
+        command.args(["--tap", &place.tap(), "--ip", &place.cidr(), "--gateway", &place.gateway().to_string()]);
+        command.args(["--port", &PORT.to_string(), "--store", "ram:60MiB", "--ring", &ring.to_string()]);
+        command.args(["--sessions", &sessions.to_string(), "--offload", if offload { "auto" } else { "off" }]);
+        if let Some(dir) = preload {
+            command.arg("--preload").arg(dir);
+        }
+        if let Some(far) = far {
+            command = far.command(&command);
+        }
+        Ok(Self { running: Running::start("device-serv", &mut command)?, addr: place.addr(PORT) })
+    }
+
+    /// Bytes of RAM of the server, as it says: "4 sessions in 74.0 KiB of RAM".
+    pub(super) fn ram_kib(&self) -> Option<f64> {
+        ram_kib(&self.running.said())
+    }
+}
+
+fn ram_kib(said: &str) -> Option<f64> {
+    let (before, _) = said.split_once(" of RAM")?;
+    let mut words = before.rsplit(' ');
+    let factor = match words.next()? {
+        "B" => 1.0 / 1024.0,
+        "KiB" => 1.0,
+        "MiB" => 1024.0,
+        _ => return None,
+    };
+    Some(words.next()?.parse::<f64>().ok()? * factor)
+}
+
+/// smoltcp with its own driver, behind a TAP.
+#[derive(Debug)]
+pub(super) struct Baseline {
+    pub(super) running: Running,
+    place: Place,
+}
+
+impl Baseline {
+    /// Its ports.
+    const ECHO: u16 = 7;
+    const DISCARD: u16 = 9;
+    const CHARGEN: u16 = 19;
+
+    pub(super) fn start(servers: &Servers, place: Place, buffer: usize, far: Option<&Far>) -> Result<Self> {
+        let mut command = Command::new(&servers.baseline);
+        command.args([&place.tap(), &place.cidr(), &place.gateway().to_string(), &buffer.to_string()]);
+        match far {
+            Some(far) => {
+                far.make_tap(place)?;
+                command = far.command(&command);
+            }
+            None => make_tap(place)?,
+        }
+        Ok(Self { running: Running::start("smoltcp's own", &mut command)?, place })
+    }
+
+    pub(super) fn echo(&self) -> SocketAddr {
+        self.place.addr(Self::ECHO)
+    }
+
+    pub(super) fn discard(&self) -> SocketAddr {
+        self.place.addr(Self::DISCARD)
+    }
+
+    pub(super) fn chargen(&self) -> SocketAddr {
+        self.place.addr(Self::CHARGEN)
+    }
+}
+
+impl Drop for Baseline {
+    fn drop(&mut self) {
+        // One in the far network goes with it.
+        _ = remove_tap(self.place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ram_kib;
+
+    #[test]
+    fn what_a_server_says_of_its_memory_is_understood() {
+        assert_eq!(ram_kib("made tap0\ndevice-serv: 4 sessions in 74.5 KiB of RAM, and 1.0 MiB for files"), Some(74.5));
+        assert_eq!(ram_kib("1 session in 1.5 MiB of RAM, and"), Some(1536.0));
+        assert_eq!(ram_kib("nothing"), None);
+    }
+}

@@ -1,0 +1,186 @@
+//! A job: what is measured, by whom, and what is to be reached.
+//!
+//! A job has contenders. In every round each takes one turn, the first of them another one each time, so that what the
+//! machine does meanwhile falls on all.
+
+use anyhow::Result;
+
+use crate::measure::{Sample, stats};
+use crate::results::{Bound, ContenderResult, Extra, GoalResult, JobResult, Role, Unit};
+
+/// One that takes its turn in every round.
+pub(crate) struct Contender<'a> {
+    name: String,
+    role: Role,
+    turn: Box<dyn FnMut() -> Result<Sample> + 'a>,
+    /// Figures of other kinds, measured once behind all rounds.
+    after: Option<Box<dyn FnMut() -> Result<Vec<Extra>> + 'a>>,
+}
+
+impl<'a> Contender<'a> {
+    pub(crate) fn new(name: impl Into<String>, role: Role, turn: impl FnMut() -> Result<Sample> + 'a) -> Self {
+        Self { name: name.into(), role, turn: Box::new(turn), after: None }
+    }
+
+    pub(crate) fn after(mut self, after: impl FnMut() -> Result<Vec<Extra>> + 'a) -> Self {
+        self.after = Some(Box::new(after));
+        self
+    }
+}
+
+/// Something to be reached.
+pub(crate) struct Goal {
+    of: String,
+    measure: Measure,
+    bound: Bound,
+}
+
+/// What a goal is about.
+pub(crate) enum Measure {
+    /// Median of the ratios to the best of a role.
+    Best(Role),
+    /// Median of the ratios to this contender.
+    To(String),
+    /// The same of the server's processor time.
+    ServerCpuTo(String),
+    /// The median itself.
+    Value,
+    /// A figure of another kind.
+    Extra(&'static str),
+}
+
+/// What is measured.
+pub(crate) struct Job<'a> {
+    what: String,
+    unit: Unit,
+    contenders: Vec<Contender<'a>>,
+    goals: Vec<Goal>,
+    pub(crate) skipped: Vec<String>,
+}
+
+impl<'a> Job<'a> {
+    pub(crate) fn new(what: impl Into<String>, unit: Unit) -> Self {
+        Self { what: what.into(), unit, contenders: Vec::new(), goals: Vec::new(), skipped: Vec::new() }
+    }
+
+    pub(crate) fn add(&mut self, contender: Contender<'a>) {
+        self.contenders.push(contender);
+    }
+
+    /// `of` is to be `most` at most.
+    pub(crate) fn goal(&mut self, of: &str, measure: Measure, most: f64) {
+        self.goals.push(Goal { of: of.to_owned(), measure, bound: Bound::Most(most) });
+    }
+
+    /// `of` is to be `least` at least.
+    pub(crate) fn at_least(&mut self, of: &str, measure: Measure, least: f64) {
+        self.goals.push(Goal { of: of.to_owned(), measure, bound: Bound::Least(least) });
+    }
+
+    /// Runs it. What fails is left out with a word.
+    pub(crate) fn run(mut self, name: &str, rounds: u32) -> JobResult {
+        let count = self.contenders.len();
+        let mut samples = vec![Vec::new(); count];
+        let mut failed = vec![None; count];
+        for round in 0..rounds as usize {
+            for turn in 0..count {
+                let at = (round + turn) % count;
+                if failed[at].is_some() {
+                    continue;
+                }
+                match (self.contenders[at].turn)() {
+                    Ok(sample) => samples[at].push(sample),
+                    Err(error) => failed[at] = Some(format!("{error:#}")),
+                }
+            }
+        }
+        let mut contenders = Vec::new();
+        for ((mut contender, samples), failed) in self.contenders.into_iter().zip(samples).zip(failed) {
+            let mut extra = Vec::new();
+            let failed = failed.or_else(|| match contender.after.as_mut().map(|after| after()) {
+                Some(Ok(figures)) => {
+                    extra = figures;
+                    None
+                }
+                Some(Err(error)) => Some(format!("{error:#}")),
+                None => None,
+            });
+            match failed {
+                None => contenders.push(ContenderResult::new(&contender.name, contender.role, &samples, extra)),
+                Some(error) => {
+                    let ours = matches!(contender.role, Role::Skiff | Role::SkiffServer);
+                    let word = if ours { FAILED } else { "" };
+                    self.skipped.push(format!("{word}{}: {error}", contender.name));
+                }
+            }
+        }
+        let (what, unit, skipped) = (self.what, self.unit, self.skipped);
+        let mut result = JobResult { job: name.to_owned(), what, unit, contenders, goals: Vec::new(), skipped };
+        result.goals = self.goals.iter().filter_map(|goal| goal.judge(&result)).collect();
+        result
+    }
+}
+
+/// Begins the word on a contender of ours that failed: then the run has.
+pub(crate) const FAILED: &str = "FAILED: ";
+
+impl Goal {
+    /// `None` if what it is about was not measured.
+    fn judge(&self, job: &JobResult) -> Option<GoalResult> {
+        let of = job.contender(&self.of)?;
+        let to = |other: &ContenderResult| stats::ratio(&of.values, &other.values);
+        let (what, measured) = match &self.measure {
+            Measure::Best(role) => {
+                let best = job.best(*role)?;
+                (format!("{} / {}", self.of, best.name), to(best)?)
+            }
+            Measure::To(other) => (format!("{} / {other}", self.of), to(job.contender(other)?)?),
+            Measure::ServerCpuTo(other) => {
+                let ratio = stats::ratio(&of.server_cpu, &job.contender(other)?.server_cpu)?;
+                (format!("{} / {other}, processor time of the server", self.of), ratio)
+            }
+            Measure::Value => (self.of.clone(), of.median()),
+            Measure::Extra(what) => (format!("{}, {what}", self.of), of.extra(what)?),
+        };
+        Some(GoalResult::new(what, measured, self.bound))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fixed<'a>(name: &str, role: Role, value: f64) -> Contender<'a> {
+        Contender::new(name, role, move || Ok(Sample { value, server_cpu: Some(value), ..Sample::default() }))
+    }
+
+    #[test]
+    fn goals_are_judged_and_what_fails_is_left_out_with_a_word() {
+        let mut job = Job::new("x", Unit::Seconds);
+        job.add(fixed("ours", Role::Skiff, 1.0).after(|| Ok(vec![Extra { what: "calls".to_owned(), value: 7.0 }])));
+        job.add(fixed("theirs", Role::Peer, 2.0));
+        job.add(fixed("worse", Role::Peer, 3.0));
+        job.add(Contender::new("broken", Role::Peer, || anyhow::bail!("no")));
+        job.goal("ours", Measure::Best(Role::Peer), 0.5);
+        job.goal("ours", Measure::To("worse".into()), 0.3);
+        job.goal("ours", Measure::ServerCpuTo("theirs".into()), 1.0);
+        job.goal("ours", Measure::Value, 0.9);
+        job.goal("ours", Measure::Extra("calls"), 7.0);
+        job.at_least("ours", Measure::To("worse".into()), 0.3);
+        job.at_least("ours", Measure::Value, 1.1);
+        job.goal("ours", Measure::To("broken".into()), 1.0);
+        let result = job.run("x", 3);
+        assert_eq!(result.contenders.len(), 3);
+        assert!(result.contenders.iter().all(|contender| contender.values.len() == 3));
+        let met: Vec<_> = result.goals.iter().map(|goal| goal.met).collect();
+        assert_eq!(met, [true, false, true, false, true, true, false]);
+        assert_eq!(result.skipped, ["broken: no"]);
+    }
+
+    #[test]
+    fn a_contender_of_ours_that_fails_fails_the_run() {
+        let mut job = Job::new("x", Unit::Seconds);
+        job.add(Contender::new("ours", Role::SkiffServer, || anyhow::bail!("no")));
+        assert_eq!(job.run("x", 1).skipped, ["FAILED: ours: no"]);
+    }
+}
