@@ -50,6 +50,7 @@
 #![cfg_attr(not(feature = "std"), forbid(unsafe_code))]
 
 pub mod config;
+pub mod flash;
 pub mod memory;
 pub mod ram;
 #[cfg(feature = "std")]

@@ -1,0 +1,86 @@
+//! The two blocks that say where the journal begins, in turn.
+
+use skiff_proto::Refusal;
+
+use super::journal::Journal;
+use super::layout::{ANCHOR, ANCHORS, Anchor, Layout};
+use super::{Flash, FlashError, FlashStore};
+
+/// Where the next anchor goes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Anchors {
+    pub(super) block: u32,
+    pub(super) offset: u32,
+    /// Of the newest one; 0 if there is none.
+    pub(super) seq: u32,
+}
+
+impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAGE> {
+    /// The newest anchor, and whether it is one of this geometry.
+    pub(super) fn find_anchor(&mut self) -> Result<Option<(Anchor, bool)>, FlashError> {
+        let step = self.layout.anchor_step();
+        let mut newest: Option<(Anchor, bool)> = None;
+        for block in 0..ANCHORS {
+            let mut end = 0;
+            let mut is_newest = false;
+            for offset in (0..=self.layout.block - step).step_by(step as usize) {
+                let mut bytes = [0; ANCHOR];
+                self.flash.read(block, offset, &mut bytes)?;
+                if bytes.iter().any(|byte| *byte != 0xff) {
+                    end = offset + step;
+                }
+                if let Some((anchor, fits)) = Anchor::decode(&bytes, self.layout)
+                    && newest.is_none_or(|(newest, _)| anchor.seq >= newest.seq)
+                {
+                    newest = Some((anchor, fits));
+                    is_newest = true;
+                }
+            }
+            if is_newest {
+                self.anchors = Anchors { block, offset: end, seq: newest.map_or(0, |(anchor, _)| anchor.seq) };
+            }
+        }
+        Ok(newest)
+    }
+
+    /// Says where the journal begins now. `fresh`: nobody knows whether the place behind the last anchor is good.
+    pub(super) fn anchor(&mut self, fresh: bool) -> Result<(), Refusal> {
+        let Journal { tail, epoch, seq, .. } = self.journal;
+        if fresh {
+            // The place may have been tried, and an anchor that is there, and could not be read, may have its number.
+            self.anchors.offset += self.layout.anchor_step();
+            self.anchors.seq += 1;
+        }
+        self.write_anchor(Anchor { volume: self.volume, seq: 0, tail, epoch, head_seq: seq })
+    }
+
+    /// Writes an anchor behind the last one; the other block takes over when this one is full.
+    pub(super) fn write_anchor(&mut self, mut anchor: Anchor) -> Result<(), Refusal> {
+        let step = self.layout.anchor_step();
+        let mut place = self.anchors;
+        if place.offset + step > self.layout.block {
+            place.block = ANCHORS - 1 - place.block;
+            place.offset = 0;
+            self.flash.erase(place.block)?;
+        }
+        place.seq += 1;
+        anchor.seq = place.seq;
+        self.put_anchor(anchor, place)?;
+        self.anchors = Anchors { offset: place.offset + step, ..place };
+        Ok(())
+    }
+
+    pub(super) fn put_anchor(&mut self, anchor: Anchor, place: Anchors) -> Result<(), Refusal> {
+        let len = marker(anchor, self.layout, self.page);
+        self.flash.program(place.block, place.offset, &self.page[..len])?;
+        self.flush()
+    }
+}
+
+/// The bytes of an anchor as they are programmed.
+pub(super) fn marker(anchor: Anchor, layout: Layout, page: &mut [u8]) -> usize {
+    let len = layout.padded(ANCHOR);
+    page[..len].fill(0xff);
+    page[..ANCHOR].copy_from_slice(&anchor.encode(layout));
+    len
+}

@@ -1,0 +1,290 @@
+//! The journal: records in a chain of blocks, from the tail, where an anchor says it begins, to the head.
+//!
+//! | the journal is | what it needs | left by |
+//! |---|---|---|
+//! | sealed: after a start or a failure, nobody knows whether the place behind the last record is good | an anchor and a new head, in which the last record stands again | the first change |
+//! | open | | a failed program |
+//! | dead: a flush failed, or writing the journal anew, and nobody knows what counts | to be mounted again | |
+//!
+//! When the journal has as many blocks as it may have, a new one is begun behind it: the records that count are copied, an
+//! anchor says that the journal begins there, and the old blocks are free. Before the anchor is written the copies do not
+//! count, and their blocks are begun again after a cut, so cuts that follow each other use nothing up.
+
+use skiff_proto::{ErrorCode, Refusal};
+
+use super::layout::{HEAD, Head, RECORD, Record};
+use super::{Flash, FlashError, FlashStore};
+
+/// What is known of the journal.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Journal {
+    pub(super) tail: u32,
+    /// The number of the tail, which all blocks have.
+    pub(super) epoch: u32,
+    pub(super) head: u32,
+    /// The number of the head, and its sum.
+    pub(super) seq: u32,
+    pub(super) owner: u32,
+    /// No block has a number between that and this one.
+    pub(super) used: u32,
+    /// The block that comes after the head.
+    pub(super) next: u32,
+    /// Where the next record goes.
+    pub(super) offset: u32,
+    /// Blocks from tail to head.
+    pub(super) blocks: u32,
+    pub(super) sealed: bool,
+    pub(super) dead: bool,
+    /// The newest record.
+    pub(super) last: Option<u32>,
+}
+
+/// The newest record, as it was read when the medium was mounted. Power may have gone while it was written: then it may
+/// read otherwise the next time.
+#[derive(Debug)]
+pub(super) struct Kept<const NAME: usize> {
+    place: Option<u32>,
+    len: usize,
+    fixed: [u8; RECORD],
+    name: [u8; NAME],
+}
+
+impl<const NAME: usize> Kept<NAME> {
+    pub(super) const NONE: Self = Self { place: None, len: 0, fixed: [0; RECORD], name: [0; NAME] };
+
+    /// Keeps the record that stands in `page`.
+    pub(super) fn keep(&mut self, place: u32, len: usize, page: &[u8]) {
+        self.place = Some(place);
+        self.len = len;
+        self.fixed.copy_from_slice(&page[..RECORD]);
+        self.name[..len - RECORD].copy_from_slice(&page[RECORD..len]);
+    }
+
+    fn show(&self, page: &mut [u8]) {
+        page[..RECORD].copy_from_slice(&self.fixed);
+        page[RECORD..self.len].copy_from_slice(&self.name[..self.len - RECORD]);
+    }
+}
+
+impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAGE> {
+    pub(super) fn read_head(&mut self, block: u32) -> Result<Option<Head>, FlashError> {
+        if block >= self.layout.blocks {
+            return Ok(None);
+        }
+        let mut bytes = [0; HEAD];
+        self.flash.read(block, 0, &mut bytes)?;
+        Ok(Head::decode(&bytes, self.volume))
+    }
+
+    /// Reads what stands at `offset` of a journal block into `page`; `None` if it is no record of that block, whose sum is
+    /// `owner`.
+    pub(super) fn read_record(
+        &mut self,
+        block: u32,
+        offset: u32,
+        owner: u32,
+    ) -> Result<Option<(Record, usize)>, FlashError> {
+        let n = self.layout.longest.min(self.layout.block - offset) as usize;
+        self.flash.read(block, offset, &mut self.page[..n])?;
+        let found = Record::decode(&self.page[..n], self.volume);
+        Ok(found.filter(|(_, _, found)| *found == owner).map(|(record, len, _)| (record, len)))
+    }
+
+    /// Reads the record at `place` into `page`: the record, and its length.
+    pub(super) fn load(&mut self, place: u32) -> Result<(Record, usize), Refusal> {
+        let (block, offset) = self.layout.block_at(place);
+        if self.kept.place == Some(place) {
+            self.kept.show(self.page);
+        } else {
+            let n = self.layout.longest.min(self.layout.block - offset) as usize;
+            self.flash.read(block, offset, &mut self.page[..n])?;
+        }
+        let found = Record::decode(&self.page[..], self.volume);
+        Ok(found.map(|(record, len, _)| (record, len)).ok_or(ErrorCode::Io)?)
+    }
+
+    /// Writes a record, durably, and heeds it.
+    pub(super) fn append(&mut self, record: Record, name: &[u8]) -> Result<(), Refusal> {
+        self.make_way(RECORD + name.len())?;
+        let len = record.encode(name, self.page);
+        self.append_page(record, len)
+    }
+
+    /// The same, of a stage: under the name that its slot has, or under `name` if that has none.
+    pub(super) fn append_stage(&mut self, record: Record, slot: usize, name: Option<&[u8]>) -> Result<(), Refusal> {
+        let len = name.map_or(self.slots[slot].name.len(), <[u8]>::len);
+        self.make_way(RECORD + len)?;
+        let len = record.encode(name.unwrap_or(&self.slots[slot].name), self.page);
+        self.append_page(record, len)
+    }
+
+    fn append_page(&mut self, record: Record, len: usize) -> Result<(), Refusal> {
+        let place = self.write(len)?;
+        self.flush()?;
+        self.heed(record, len, place)
+    }
+
+    /// Makes sure that a record of `len` bytes can be written.
+    fn make_way(&mut self, len: usize) -> Result<(), Refusal> {
+        self.heal()?;
+        if !self.has_room(len) && self.is_long() {
+            self.rewrite()?;
+        }
+        if !self.has_room(len) {
+            self.new_head(self.journal.offset, self.journal.epoch)?;
+        }
+        Ok(())
+    }
+
+    fn has_room(&self, len: usize) -> bool {
+        self.journal.offset as usize + self.layout.padded(len) <= self.layout.block as usize
+    }
+
+    /// It has as many blocks as it may have.
+    fn is_long(&self) -> bool {
+        self.journal.blocks >= self.layout.journal_most(self.records())
+    }
+
+    /// Opens the journal. Before that nothing is erased that could be read at the start, or be found another time: an
+    /// anchor, or a record, that could not be read may be there the next time, and one that could be read may not.
+    pub(super) fn heal(&mut self) -> Result<(), Refusal> {
+        if self.journal.dead {
+            return Err(ErrorCode::Io.into());
+        }
+        if !self.journal.sealed {
+            return Ok(());
+        }
+        self.anchor(true)?;
+        if self.is_long() {
+            return self.rewrite();
+        }
+        let last = self.journal.last;
+        if let Some(place) = last.filter(|&place| self.kept.place != Some(place)) {
+            let (_, len) = self.load(place)?;
+            self.kept.keep(place, len, self.page);
+        }
+        let in_head = last.map(|place| self.layout.block_at(place)).filter(|&(block, _)| block == self.journal.head);
+        self.new_head(in_head.map_or(self.journal.offset, |(_, offset)| offset), self.journal.epoch)?;
+        let len = if last.is_some() {
+            self.kept.show(self.page);
+            self.kept.len
+        } else {
+            Record::NOTHING.encode(&[], self.page)
+        };
+        let place = self.write(len)?;
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.id != 0 && Some(entry.place) == last) {
+            entry.place = place;
+        }
+        self.flush()?;
+        self.kept.place = None;
+        self.journal.sealed = false;
+        Ok(())
+    }
+
+    /// Begins the next block of the journal. The records of the one before count up to `end`.
+    fn new_head(&mut self, end: u32, epoch: u32) -> Result<(), Refusal> {
+        let block = self.journal.next;
+        let next = self.map.take_next().ok_or(ErrorCode::NoSpace)?;
+        let seq = self.journal.used + 1;
+        // The first one has its own number.
+        let epoch = if epoch == 0 { seq } else { epoch };
+        let mut head = Head { seq, epoch, next, end, ids: self.ids, sum: 0 };
+        let bytes = head.encode(self.volume);
+        // On a card, sectors become durable in any order. What the new head says of the old one has to be there before it;
+        // and it has to be there before its records: whoever begins it again has to see its number, to take another one.
+        self.flush()?;
+        self.journal.used = seq;
+        let len = self.layout.padded(HEAD);
+        self.page[..len].fill(0xff);
+        self.page[..HEAD].copy_from_slice(&bytes);
+        let begun = self.flash.erase(block).and_then(|()| self.flash.program(block, 0, &self.page[..len]));
+        if begun.is_err() {
+            self.map.give(next);
+            self.journal.sealed = true;
+        }
+        begun?;
+        self.flush()?;
+        let offset = self.layout.first_record();
+        let blocks = self.journal.blocks + 1;
+        self.journal = Journal { head: block, seq, owner: head.sum, next, offset, blocks, ..self.journal };
+        Ok(())
+    }
+
+    /// Writes the journal anew, behind the old one.
+    fn rewrite(&mut self) -> Result<(), Refusal> {
+        let old = self.journal;
+        let rewritten = self.copy_records();
+        // Which of the two counts is found out when the medium is mounted.
+        self.journal.dead |= rewritten.is_err();
+        rewritten?;
+        let mut block = old.tail;
+        for _ in 0..old.blocks {
+            let head = self.read_head(block);
+            self.map.give(block);
+            // The rest is given back when the medium is mounted again.
+            let Ok(Some(head)) = head else { break };
+            block = head.next;
+        }
+        Ok(())
+    }
+
+    fn copy_records(&mut self) -> Result<(), Refusal> {
+        self.new_head(self.journal.offset, 0)?;
+        let (tail, epoch) = (self.journal.head, self.journal.seq);
+        let mut blocks = 1;
+        if self.listed() == 0 {
+            let len = Record::NOTHING.encode(&[], self.page);
+            self.write(len)?;
+        }
+        for at in 0..self.entries.len() {
+            if self.entries[at].id == 0 {
+                continue;
+            }
+            let place = self.entries[at].place;
+            let (_, len) = self.load(place)?;
+            if !self.has_room(len) {
+                self.new_head(self.journal.offset, epoch)?;
+                blocks += 1;
+                self.load(place)?;
+            }
+            self.entries[at].place = self.write(len)?;
+        }
+        self.flush()?;
+        (self.journal.tail, self.journal.epoch) = (tail, epoch);
+        self.anchor(false)?;
+        self.kept.place = None;
+        self.journal.blocks = blocks;
+        self.journal.sealed = false;
+        Ok(())
+    }
+
+    /// Writes the record that stands in `page`; says where.
+    fn write(&mut self, len: usize) -> Result<u32, Refusal> {
+        let Self { journal, layout, page, .. } = self;
+        Record::seal(&mut page[..len], self.volume, journal.owner);
+        let padded = layout.padded(len);
+        page[len..padded].fill(0xff);
+        let written = self.flash.program(journal.head, journal.offset, &page[..padded]);
+        if written.is_err() {
+            journal.sealed = true;
+        }
+        written?;
+        let place = layout.place(journal.head, journal.offset);
+        journal.offset += u32::try_from(padded).unwrap_or(0);
+        journal.last = Some(place);
+        Ok(place)
+    }
+
+    /// Makes everything durable.
+    pub(super) fn flush(&mut self) -> Result<(), Refusal> {
+        let flushed = self.flash.sync();
+        self.journal.dead |= flushed.is_err();
+        Ok(flushed?)
+    }
+
+    /// Gives blocks back that the journal has and may no longer have.
+    pub(super) fn clean(&mut self) -> Result<(), Refusal> {
+        let too_long = self.journal.blocks > self.layout.journal_most(self.records());
+        if too_long && !self.journal.sealed && !self.journal.dead { self.rewrite() } else { Ok(()) }
+    }
+}

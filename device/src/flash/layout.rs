@@ -1,0 +1,352 @@
+//! What stands where on the medium. docs/FLASH.md describes the same for whoever reads an image without this code.
+//!
+//! Every number is little-endian. Every piece ends or begins with a CRC-32C, begun with the medium's
+//! number, and a record bears the sum of its journal block, so that nothing of before is taken for something of now.
+
+use skiff_proto::crc::Crc32c;
+
+use super::Geometry;
+
+/// The blocks that say where the journal begins.
+pub(super) const ANCHORS: u32 = 2;
+/// The first block for everything else.
+pub(super) const FIRST: u32 = ANCHORS;
+
+const VERSION: u8 = 1;
+const ANCHOR_MAGIC: u32 = u32::from_le_bytes(*b"skif");
+const HEAD_MAGIC: u32 = u32::from_le_bytes(*b"jrnl");
+
+/// Bytes of an anchor.
+pub(super) const ANCHOR: usize = 40;
+/// Bytes at the beginning of a journal block.
+pub(super) const HEAD: usize = 28;
+/// Bytes at the beginning of a data block.
+pub(super) const LINK: usize = 24;
+/// Bytes of a record before the name.
+pub(super) const RECORD: usize = 44;
+
+fn put(bytes: &mut [u8], at: usize, value: u32) {
+    bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+}
+
+fn get(bytes: &[u8], at: usize) -> u32 {
+    let mut value = [0; 4];
+    value.copy_from_slice(&bytes[at..at + 4]);
+    u32::from_le_bytes(value)
+}
+
+/// The checksum of `bytes` that belong to `owner`.
+fn sum(owner: [u32; 2], bytes: &[u8]) -> u32 {
+    let mut crc = Crc32c::new();
+    crc.update(&owner[0].to_le_bytes());
+    crc.update(&owner[1].to_le_bytes());
+    crc.update(bytes);
+    crc.value()
+}
+
+/// Sizes that follow from the geometry and from the longest name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Layout {
+    pub(super) blocks: u32,
+    pub(super) block: u32,
+    pub(super) unit: u32,
+    /// What the positions of anchors and records are multiples of.
+    pub(super) align: u32,
+    /// Bytes that the longest record takes.
+    pub(super) longest: u32,
+    /// Bytes of the longest name.
+    pub(super) name: u8,
+}
+
+impl Layout {
+    /// `None` if such a medium can't be used: with pages of `page` bytes, a map of so many blocks, names of `name` bytes.
+    pub(super) fn new(geometry: Geometry, page: usize, map: usize, name: usize) -> Option<Self> {
+        let Geometry { blocks, block, unit } = geometry;
+        let page = u32::try_from(page).ok()?;
+        let map = u32::try_from(map).unwrap_or(u32::MAX);
+        if !unit.is_power_of_two() || blocks < ANCHORS || blocks > map {
+            return None;
+        }
+        let align = unit.max(4);
+        let longest = u32::try_from(RECORD + name).ok()?.next_multiple_of(align);
+        let fits = longest <= page
+            && page.is_multiple_of(align)
+            && block.is_multiple_of(page)
+            && block / page > 1
+            // Every position is 32 bits.
+            && u64::from(blocks) * u64::from(block / align) <= u64::from(u32::MAX);
+        let layout = Self { blocks, block, unit, align, longest, name: u8::try_from(name).ok()? };
+        // Room for one file of one block.
+        (fits && layout.records() > 0 && blocks > ANCHORS + layout.journal_room(1)).then_some(layout)
+    }
+
+    /// Bytes of a file in a block.
+    pub(super) const fn payload(self) -> u32 {
+        self.block - LINK as u32
+    }
+
+    /// Blocks of so many bytes.
+    pub(super) fn blocks_for(self, bytes: u64) -> u64 {
+        bytes.div_ceil(self.payload().into())
+    }
+
+    /// The bytes that are programmed to write `bytes`.
+    pub(super) fn padded(self, bytes: usize) -> usize {
+        bytes.next_multiple_of(self.align as usize)
+    }
+
+    /// Where the records of a journal block begin.
+    pub(super) fn first_record(self) -> u32 {
+        (HEAD as u32).next_multiple_of(self.align)
+    }
+
+    /// Bytes from an anchor to the next.
+    pub(super) fn anchor_step(self) -> u32 {
+        (ANCHOR as u32).next_multiple_of(self.align)
+    }
+
+    /// Records of the longest kind in a block.
+    fn records(self) -> u32 {
+        self.block.saturating_sub(self.first_record()) / self.longest
+    }
+
+    /// Blocks full of records that count, with so many of them.
+    fn full(self, records: u32) -> u32 {
+        records.max(1).div_ceil(self.records())
+    }
+
+    /// The blocks that the journal may have, with so many records that count: half as many again as those take, so that
+    /// a record is copied twice at most for each that is written, and two.
+    pub(super) fn journal_most(self, records: u32) -> u32 {
+        let full = self.full(records);
+        full + full / 2 + 2
+    }
+
+    /// The blocks that are kept for the journal: as many as it may have, those that it is copied to then, and the one that
+    /// is to come next.
+    pub(super) fn journal_room(self, records: u32) -> u32 {
+        self.journal_most(records) + self.full(records) + 1
+    }
+
+    /// A position as one number.
+    pub(super) fn place(self, block: u32, offset: u32) -> u32 {
+        block * (self.block / self.align) + offset / self.align
+    }
+
+    /// The block and the offset of a position.
+    pub(super) fn block_at(self, place: u32) -> (u32, u32) {
+        let per_block = self.block / self.align;
+        (place / per_block, place % per_block * self.align)
+    }
+}
+
+/// Where the journal begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Anchor {
+    /// The number of this medium, another one each time that it is formatted.
+    pub(super) volume: u32,
+    /// Anchors are numbered: the highest counts.
+    pub(super) seq: u32,
+    /// The first block of the journal; 0 while the medium is being formatted.
+    pub(super) tail: u32,
+    /// Its number, which all blocks of this journal have.
+    pub(super) epoch: u32,
+    /// The journal has a block with this number, or one that follows it.
+    pub(super) head_seq: u32,
+}
+
+impl Anchor {
+    pub(super) fn encode(self, layout: Layout) -> [u8; ANCHOR] {
+        let mut bytes = [0; ANCHOR];
+        put(&mut bytes, 0, ANCHOR_MAGIC);
+        put(&mut bytes, 4, self.volume);
+        put(&mut bytes, 8, self.seq);
+        put(&mut bytes, 12, u32::from_le_bytes([VERSION, layout.name, 0, 0]) | layout.unit << 16);
+        put(&mut bytes, 16, layout.block);
+        put(&mut bytes, 20, layout.blocks);
+        put(&mut bytes, 24, self.tail);
+        put(&mut bytes, 28, self.epoch);
+        put(&mut bytes, 32, self.head_seq);
+        let crc = sum([0, 0], &bytes[..36]);
+        put(&mut bytes, 36, crc);
+        bytes
+    }
+
+    /// `None` if these bytes are no anchor. The second value is false if it is one of another version, for another
+    /// geometry or with longer names.
+    pub(super) fn decode(bytes: &[u8; ANCHOR], layout: Layout) -> Option<(Self, bool)> {
+        if get(bytes, 0) != ANCHOR_MAGIC || get(bytes, 36) != sum([0, 0], &bytes[..36]) {
+            return None;
+        }
+        let fits = bytes[12] == VERSION
+            && bytes[13] <= layout.name
+            && [get(bytes, 12) >> 16, get(bytes, 16), get(bytes, 20)] == [layout.unit, layout.block, layout.blocks];
+        let anchor = Self {
+            volume: get(bytes, 4),
+            seq: get(bytes, 8),
+            tail: get(bytes, 24),
+            epoch: get(bytes, 28),
+            head_seq: get(bytes, 32),
+        };
+        Some((anchor, fits))
+    }
+}
+
+/// The beginning of a journal block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Head {
+    /// Journal blocks have ascending numbers.
+    pub(super) seq: u32,
+    /// The number of the journal's first block.
+    pub(super) epoch: u32,
+    /// The block that is to come after this one.
+    pub(super) next: u32,
+    /// The records of the block before count up to this offset.
+    pub(super) end: u32,
+    /// No record of before has this number or a higher one.
+    pub(super) ids: u32,
+    /// The checksum of all that, which the block's records bear.
+    pub(super) sum: u32,
+}
+
+impl Head {
+    /// Its bytes; `sum` is found out.
+    pub(super) fn encode(&mut self, volume: u32) -> [u8; HEAD] {
+        let mut bytes = [0; HEAD];
+        let fields = [HEAD_MAGIC, self.seq, self.epoch, self.next, self.end, self.ids];
+        for (at, value) in fields.into_iter().enumerate() {
+            put(&mut bytes, at * 4, value);
+        }
+        self.sum = sum([volume, 0], &bytes[..24]);
+        put(&mut bytes, 24, self.sum);
+        bytes
+    }
+
+    /// `None` if these bytes are no beginning of a journal block of this medium.
+    pub(super) fn decode(bytes: &[u8; HEAD], volume: u32) -> Option<Self> {
+        let [magic, seq, epoch, next, end, ids, found] = [0, 4, 8, 12, 16, 20, 24].map(|at| get(bytes, at));
+        let valid = magic == HEAD_MAGIC && found == sum([volume, 0], &bytes[..24]);
+        valid.then_some(Self { seq, epoch, next, end, ids, sum: found })
+    }
+}
+
+/// The beginning of a data block: the way back to the beginning of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Link {
+    /// The block before; 0 in the first one.
+    pub(super) prev: u32,
+    /// A block further back: see `chain`.
+    pub(super) jump: u32,
+    /// Which block of the file this is, from 0 on.
+    pub(super) index: u32,
+    /// The file.
+    pub(super) id: u32,
+    /// The checksum of the file's bytes in the block before.
+    pub(super) prev_crc: u32,
+}
+
+impl Link {
+    pub(super) fn encode(self, volume: u32) -> [u8; LINK] {
+        let mut bytes = [0; LINK];
+        for (at, value) in [self.prev, self.jump, self.index, self.id, self.prev_crc].into_iter().enumerate() {
+            put(&mut bytes, at * 4, value);
+        }
+        let crc = sum([volume, 1], &bytes[..20]);
+        put(&mut bytes, 20, crc);
+        bytes
+    }
+
+    /// `None` if these bytes are no beginning of a data block of this medium.
+    pub(super) fn decode(bytes: &[u8; LINK], volume: u32) -> Option<Self> {
+        let [prev, jump, index, id, prev_crc] = [0, 4, 8, 12, 16].map(|at| get(bytes, at));
+        let valid = get(bytes, 20) == sum([volume, 1], &bytes[..20]);
+        valid.then_some(Self { prev, jump, index, id, prev_crc })
+    }
+}
+
+/// What a record says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Nothing: a journal block has at least one record.
+    Nothing,
+    /// A file.
+    File,
+    /// Bytes of a write that was interrupted, or is under way.
+    Stage,
+    /// The file or stage of this number is no more.
+    Drop,
+}
+
+/// A record of the journal, without the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) kind: Kind,
+    /// The number of a version of a file, which it keeps for life.
+    pub(super) id: u32,
+    /// The version that ends with this record; 0: none.
+    pub(super) over: u32,
+    /// Bytes, and their CRC-32C.
+    pub(super) size: u32,
+    pub(super) crc: u32,
+    pub(super) mtime: Option<u64>,
+    /// The last block; 0 without any.
+    pub(super) last: u32,
+    /// The checksum of the file's bytes in the last block.
+    pub(super) last_crc: u32,
+}
+
+impl Record {
+    pub(super) const NOTHING: Self =
+        Self { kind: Kind::Nothing, id: 0, over: 0, size: 0, crc: 0, mtime: None, last: 0, last_crc: 0 };
+
+    pub(super) const fn drop(id: u32) -> Self {
+        Self { kind: Kind::Drop, id, ..Self::NOTHING }
+    }
+
+    /// Writes it with its name; says how many bytes. What is missing comes with [`Record::seal`].
+    pub(super) fn encode(self, name: &[u8], bytes: &mut [u8]) -> usize {
+        let kind = match self.kind {
+            Kind::Nothing => 0,
+            Kind::File => 1,
+            Kind::Stage => 2,
+            Kind::Drop => 3,
+        };
+        let len = u8::try_from(name.len()).unwrap_or(u8::MAX);
+        bytes[8..12].copy_from_slice(&[kind, len, u8::from(self.mtime.is_some()), 0]);
+        for (i, value) in [self.id, self.over, self.size, self.crc, self.last, self.last_crc].into_iter().enumerate() {
+            put(bytes, 12 + 4 * i, value);
+        }
+        bytes[36..44].copy_from_slice(&self.mtime.unwrap_or(0).to_le_bytes());
+        bytes[RECORD..RECORD + name.len()].copy_from_slice(name);
+        RECORD + name.len()
+    }
+
+    /// Makes `bytes` a record of the journal block with this sum.
+    pub(super) fn seal(bytes: &mut [u8], volume: u32, owner: u32) {
+        put(bytes, 4, owner);
+        let crc = sum([volume, 2], &bytes[4..]);
+        put(bytes, 0, crc);
+    }
+
+    /// The record that `bytes` begin with, its length, and the sum of its journal block; `None` if they are no
+    /// record of this medium.
+    pub(super) fn decode(bytes: &[u8], volume: u32) -> Option<(Self, usize, u32)> {
+        let kind = match bytes.get(8)? {
+            0 => Kind::Nothing,
+            1 => Kind::File,
+            2 => Kind::Stage,
+            3 => Kind::Drop,
+            _ => return None,
+        };
+        let len = RECORD + usize::from(*bytes.get(9)?);
+        let bytes = bytes.get(..len)?;
+        if get(bytes, 0) != sum([volume, 2], &bytes[4..]) {
+            return None;
+        }
+        let mut mtime = [0; 8];
+        mtime.copy_from_slice(&bytes[36..44]);
+        let [id, over, size, crc, last, last_crc] = [12, 16, 20, 24, 28, 32].map(|at| get(bytes, at));
+        let mtime = (bytes[10] != 0).then(|| u64::from_le_bytes(mtime));
+        Some((Self { kind, id, over, size, crc, mtime, last, last_crc }, len, get(bytes, 4)))
+    }
+}

@@ -1,0 +1,69 @@
+//! Which blocks are in use: a bit for each.
+
+/// The map of a medium's blocks. It is not kept on the medium: whoever mounts it finds it out.
+#[derive(Debug)]
+pub(super) struct Map<'m> {
+    bits: &'m mut [u8],
+    blocks: u32,
+    free: u32,
+    /// Where the search goes on: blocks are taken in turn, so that all wear alike.
+    next: u32,
+}
+
+/// Bytes of a map of so many blocks: `MAP` of a [`FlashMemory`](super::FlashMemory).
+#[must_use]
+pub const fn map_len(blocks: usize) -> usize {
+    blocks.div_ceil(8)
+}
+
+impl<'m> Map<'m> {
+    /// A map of free blocks.
+    pub(super) fn new(bits: &'m mut [u8], blocks: u32) -> Self {
+        bits.fill(0);
+        Self { bits, blocks, free: blocks, next: 0 }
+    }
+
+    pub(super) const fn free(&self) -> u32 {
+        self.free
+    }
+
+    /// Takes a block; false if it was taken, or does not exist.
+    pub(super) fn take(&mut self, block: u32) -> bool {
+        let (byte, bit) = (block as usize / 8, 1 << (block % 8));
+        let is_free = block < self.blocks && self.bits[byte] & bit == 0;
+        if is_free {
+            self.bits[byte] |= bit;
+            self.free -= 1;
+        }
+        is_free
+    }
+
+    /// Gives a block back.
+    pub(super) fn give(&mut self, block: u32) {
+        let (byte, bit) = (block as usize / 8, 1 << (block % 8));
+        if block < self.blocks && self.bits[byte] & bit != 0 {
+            self.bits[byte] &= !bit;
+            self.free += 1;
+        }
+    }
+
+    /// Goes on with the block after this one.
+    pub(super) const fn start_after(&mut self, block: u32) {
+        self.next = block + 1;
+    }
+
+    /// Takes the next free block.
+    pub(super) fn take_next(&mut self) -> Option<u32> {
+        if self.free == 0 {
+            return None;
+        }
+        for _ in 0..=self.blocks {
+            let block = if self.next < self.blocks { self.next } else { 0 };
+            self.next = block + 1;
+            if self.take(block) {
+                return Some(block);
+            }
+        }
+        None
+    }
+}

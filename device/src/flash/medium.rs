@@ -1,0 +1,84 @@
+//! The medium: what a store needs of a flash chip, or of an SD card.
+
+use core::fmt;
+
+/// A medium of blocks that are erased as a whole and then programmed once, unit by unit.
+///
+/// A driver of a flash chip implements it in a few lines. `embedded_storage::nor_flash::NorFlash` has the same calls; an SD
+/// card comes in by [`CardFlash`](super::CardFlash). Offsets and lengths of [`Flash::program`] are multiples of the unit,
+/// those of [`Flash::read`] are any. Nothing crosses the end of a block.
+///
+/// The store never programs a unit twice between two erasures, so flash with error correction in each word will do.
+pub trait Flash {
+    /// Its size, always the same.
+    fn geometry(&self) -> Geometry;
+
+    /// Reads at `offset` of a block, all of `bytes`.
+    ///
+    /// # Errors
+    /// The chip does not answer, or says that the content is lost.
+    fn read(&mut self, block: u32, offset: u32, bytes: &mut [u8]) -> Result<(), FlashError>;
+
+    /// Programs units that were erased before. It may return before the bytes are durable: see [`Flash::sync`].
+    ///
+    /// # Errors
+    /// The chip does not answer, or says that it failed.
+    fn program(&mut self, block: u32, offset: u32, bytes: &[u8]) -> Result<(), FlashError>;
+
+    /// Erases a block: from here on it may be programmed. What is read from it before it was programmed does not matter.
+    ///
+    /// # Errors
+    /// The chip does not answer, or says that it failed.
+    fn erase(&mut self, block: u32) -> Result<(), FlashError>;
+
+    /// Returns when everything programmed and erased is durable. Nothing to do where those calls wait themselves.
+    ///
+    /// # Errors
+    /// The chip does not answer, or says that it failed.
+    fn sync(&mut self) -> Result<(), FlashError>;
+}
+
+impl<F: Flash + ?Sized> Flash for &mut F {
+    fn geometry(&self) -> Geometry {
+        (**self).geometry()
+    }
+
+    fn read(&mut self, block: u32, offset: u32, bytes: &mut [u8]) -> Result<(), FlashError> {
+        (**self).read(block, offset, bytes)
+    }
+
+    fn program(&mut self, block: u32, offset: u32, bytes: &[u8]) -> Result<(), FlashError> {
+        (**self).program(block, offset, bytes)
+    }
+
+    fn erase(&mut self, block: u32) -> Result<(), FlashError> {
+        (**self).erase(block)
+    }
+
+    fn sync(&mut self) -> Result<(), FlashError> {
+        (**self).sync()
+    }
+}
+
+/// The size of a medium.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry {
+    /// Blocks.
+    pub blocks: u32,
+    /// Bytes of a block: what is erased at a time.
+    pub block: u32,
+    /// Bytes of a unit: what is programmed at a time, a power of two that divides the block.
+    pub unit: u32,
+}
+
+/// The medium failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlashError;
+
+impl fmt::Display for FlashError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the medium failed")
+    }
+}
+
+impl core::error::Error for FlashError {}

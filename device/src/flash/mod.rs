@@ -1,0 +1,173 @@
+//! A store on raw flash or on an SD card that survives power cuts: no heap, no directories, no `unsafe`.
+//!
+//! | a block is | what it holds | becomes |
+//! |---|---|---|
+//! | free | anything | journal, data: it is erased right before its first use |
+//! | an anchor: 0 and 1, in turn | where the journal begins | |
+//! | journal | records, one after the other: this file is there, these bytes are staged, this one is gone | free, when the records that count have been copied to a new journal |
+//! | data | a piece of a file or of a stage, and the way to the piece before | free, when the record that ends its file is durable |
+//!
+//! A commit is one record of the journal: before it is whole, the old file is there, and afterwards the new one. It names the
+//! last block of the new file, and the version that it replaces. No block that a record on the medium still needs is
+//! written before a later record, durable by then, has ended it.
+//!
+//! **Nothing that was on the medium when power came back is ever programmed again.** An operation that power interrupts can
+//! leave cells that read differently each time, and blocks that only look erased. So the first change after a start begins a
+//! new journal block, writes the last record again, and says in the new block where the old one ends; interrupted stages go
+//! on in a new block; and every block is erased before use, whatever it looks like.
+//!
+//! Every byte that is read from a file is checked against the checksum of its block: a damaged file ends in `io`.
+//!
+//! In memory are a number and a position for each file, a bit for each block, and a page for each file that is being
+//! written. For names of 64 bytes and pages of 256 bytes on a Cortex-M3: 12 bytes a file, 408 a stage, 1 for 8 blocks and
+//! 832 for the rest. Mounting reads the journal, and the beginning of each block that is in use.
+//!
+//! ```
+//! use skiff_device::flash::{Flash, FlashMemory, FlashStore, MountError, map_len};
+//!
+//! // 64 files, 4 of them being written at a time, names of 64 bytes, pages of 256 bytes, 512 blocks.
+//! type Memory = FlashMemory<64, 4, 64, 256, { map_len(512) }>;
+//!
+//! # fn run<F: Flash>(memory: &mut Memory, chip: F) -> Result<(), MountError> {
+//! let mut store = FlashStore::mount(memory, chip)?; // a blank medium is formatted, a foreign one refused
+//! loop {
+//!     // server.poll(now, &mut device, &mut store);
+//!     store.settle(); // what dropped connections left is made durable
+//!     # break;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod anchor;
+mod card;
+mod chain;
+mod file;
+mod index;
+mod journal;
+mod layout;
+mod map;
+mod medium;
+mod mount;
+mod room;
+mod stage;
+mod store;
+
+use core::cell::Cell;
+
+pub use card::{Card, CardFlash, SECTOR};
+pub use file::FlashFile;
+pub use map::map_len;
+pub use medium::{Flash, FlashError, Geometry};
+pub use mount::MountError;
+pub use stage::FlashStage;
+
+use anchor::Anchors;
+use index::Entry;
+use journal::{Journal, Kept};
+use layout::Layout;
+use map::Map;
+use stage::Slot;
+
+/// The memory of a [`FlashStore`]: for `FILES` files (interrupted writes included) with names of up to `NAME` bytes, `STAGES`
+/// of them being written at a time, and a medium of up to 8 x `MAP` blocks ([`map_len`]). Fits a `static`.
+///
+/// `PAGE` is what is programmed at a time while a file comes in: a multiple of the medium's unit that divides its blocks, and
+/// at least 44 + `NAME`. 256 suits most flash chips, an SD card needs 512.
+#[derive(Debug)]
+pub struct FlashMemory<
+    const FILES: usize,
+    const STAGES: usize,
+    const NAME: usize,
+    const PAGE: usize,
+    const MAP: usize,
+> {
+    entries: [Entry; FILES],
+    slots: [Slot<NAME, PAGE>; STAGES],
+    handles: [Handle; STAGES],
+    map: [u8; MAP],
+    page: [u8; PAGE],
+}
+
+impl<const FILES: usize, const STAGES: usize, const NAME: usize, const PAGE: usize, const MAP: usize>
+    FlashMemory<FILES, STAGES, NAME, PAGE, MAP>
+{
+    /// Empty memory.
+    #[must_use]
+    pub const fn new() -> Self {
+        const { assert!(FILES > 0 && STAGES > 0 && NAME > 0 && NAME <= skiff_proto::name::MAX_NAME) };
+        Self {
+            entries: [Entry::FREE; FILES],
+            slots: [const { Slot::FREE }; STAGES],
+            handles: [const { Handle::new() }; STAGES],
+            map: [0; MAP],
+            page: [0; PAGE],
+        }
+    }
+}
+
+impl<const FILES: usize, const STAGES: usize, const NAME: usize, const PAGE: usize, const MAP: usize> Default
+    for FlashMemory<FILES, STAGES, NAME, PAGE, MAP>
+{
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A flat store on a medium, with memory that the caller lends. Dropping it is [`FlashStore::settle`].
+#[derive(Debug)]
+pub struct FlashStore<'m, F: Flash, const NAME: usize, const PAGE: usize> {
+    flash: F,
+    layout: Layout,
+    volume: u32,
+    entries: &'m mut [Entry],
+    slots: &'m mut [Slot<NAME, PAGE>],
+    handles: &'m [Handle],
+    map: Map<'m>,
+    /// For whatever is read or composed at the moment.
+    page: &'m mut [u8; PAGE],
+    kept: Kept<NAME>,
+    anchors: Anchors,
+    journal: Journal,
+    /// The number of the next version.
+    ids: u32,
+    /// The number of the last handle.
+    versions: u32,
+    checkpoint: u32,
+}
+
+/// What a stage's writer shares with the store, so that dropping it is seen.
+#[derive(Debug)]
+struct Handle {
+    /// Which use of the slot this is.
+    version: Cell<u32>,
+    writer: Cell<bool>,
+}
+
+impl Handle {
+    const fn new() -> Self {
+        Self { version: Cell::new(0), writer: Cell::new(false) }
+    }
+}
+
+/// Bytes of a write after which what has come is made durable, unless told otherwise.
+const CHECKPOINT: u32 = 32 * 1024;
+
+impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAGE> {
+    /// Makes what comes in durable every so many bytes, as soon as a block is full: what a power cut can cost whoever
+    /// resumes. Each time costs a record of the journal. 32 KiB unless told otherwise.
+    pub const fn set_checkpoint(&mut self, bytes: u32) {
+        self.checkpoint = bytes;
+    }
+
+    /// The medium.
+    pub const fn flash(&self) -> &F {
+        &self.flash
+    }
+}
+
+impl<F: Flash, const NAME: usize, const PAGE: usize> Drop for FlashStore<'_, F, NAME, PAGE> {
+    fn drop(&mut self) {
+        self.settle();
+    }
+}

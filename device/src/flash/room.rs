@@ -1,0 +1,101 @@
+//! What is free, what is promised, and who gives way.
+
+use skiff_proto::{ErrorCode, Refusal};
+
+use super::layout::{ANCHORS, Record};
+use super::{Flash, FlashStore};
+
+/// What a new version needs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Need {
+    pub(super) blocks: u64,
+    /// The interrupted write that is gone on with: it does not give way to itself.
+    pub(super) keep: Option<u32>,
+}
+
+impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAGE> {
+    /// Records that count, or will: every stage that is open ends in one.
+    pub(super) fn records(&self) -> u32 {
+        u32::try_from(self.listed() + self.unlisted()).unwrap_or(u32::MAX)
+    }
+
+    /// Stages that are open and have no record yet.
+    fn unlisted(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.id != 0 && !slot.listed).count()
+    }
+
+    /// Blocks that are free for data if there are `more` records, and not promised to a writer.
+    fn unpromised(&self, more: u32) -> u64 {
+        let journal = self.layout.journal_room(self.records() + more).saturating_sub(self.journal.blocks + 1);
+        let promised: u64 = self.slots.iter().map(|slot| u64::from(slot.reserved.saturating_sub(slot.blocks))).sum();
+        u64::from(self.map.free()).saturating_sub(u64::from(journal) + promised)
+    }
+
+    fn is_open(&self, id: u32) -> bool {
+        self.slots.iter().any(|slot| slot.id == id)
+    }
+
+    /// The interrupted write that goes first: the one that was begun first.
+    fn next_to_go(&self, keep: Option<u32>) -> Option<usize> {
+        let ids = |&at: &usize| {
+            let entry = &self.entries[at];
+            entry.id != 0 && entry.is_stage && keep != Some(entry.id) && !self.is_open(entry.id)
+        };
+        (0..self.entries.len()).filter(ids).min_by_key(|&at| self.entries[at].id)
+    }
+
+    /// A new version needs a place in the table, unless it goes on with a stage that has one.
+    fn has_entry(&self, keep: Option<u32>) -> bool {
+        keep.is_some() || self.listed() + self.unlisted() < self.entries.len()
+    }
+
+    /// Blocks that a new version can have if all interrupted writes give way.
+    pub(super) fn room(&mut self, keep: Option<u32>) -> Result<u64, Refusal> {
+        let mut room = self.unpromised(u32::from(keep.is_none()));
+        for at in 0..self.entries.len() {
+            let entry = self.entries[at];
+            if entry.id != 0 && entry.is_stage && keep != Some(entry.id) && !self.is_open(entry.id) {
+                let (record, _) = self.load(entry.place)?;
+                room += self.layout.blocks_for(record.size.into());
+            }
+        }
+        Ok(room)
+    }
+
+    /// # Errors
+    /// `no-space` if a new version can't be had, whoever gives way. Nothing has changed.
+    pub(super) fn check_room(&mut self, need: Need) -> Result<(), Refusal> {
+        let has_entry = self.has_entry(need.keep) || self.next_to_go(need.keep).is_some();
+        if has_entry && need.blocks <= self.room(need.keep)? { Ok(()) } else { Err(ErrorCode::NoSpace.into()) }
+    }
+
+    /// Lets interrupted writes give way until there is room.
+    pub(super) fn make_room(&mut self, need: Need) -> Result<(), Refusal> {
+        while !self.has_entry(need.keep) || self.unpromised(u32::from(need.keep.is_none())) < need.blocks {
+            let at = self.next_to_go(need.keep).ok_or(ErrorCode::NoSpace)?;
+            self.end_version(at)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the version of an entry: durably, and then its blocks are free.
+    pub(super) fn end_version(&mut self, at: usize) -> Result<(), Refusal> {
+        let (record, _) = self.load(self.entries[at].place)?;
+        self.append(Record::drop(record.id), &[])?;
+        self.give_version(&record);
+        // What has become too much is given back now; if that fails, the next change does it.
+        _ = self.clean();
+        Ok(())
+    }
+
+    /// Gives the blocks of a version back that has ended.
+    pub(super) fn give_version(&mut self, record: &Record) {
+        let count = u32::try_from(self.layout.blocks_for(record.size.into())).unwrap_or(0);
+        self.give_chain(record.id, record.last, count);
+    }
+
+    /// Blocks of files on an empty medium.
+    pub(super) fn total(&self) -> u64 {
+        u64::from(self.layout.blocks - ANCHORS - self.layout.journal_room(1))
+    }
+}

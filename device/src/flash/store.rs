@@ -1,0 +1,229 @@
+//! The storage trait over journal and blocks.
+
+use core::task::Poll;
+
+use skiff_proto::reply::Tag;
+use skiff_proto::store::{Entry as Listed, EntryKind, Space, Stat, Store};
+use skiff_proto::{ErrorCode, Name, Refusal};
+
+use super::file::stat;
+use super::layout::{Kind, Record};
+use super::room::Need;
+use super::{Flash, FlashFile, FlashStage, FlashStore};
+
+impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAGE> {
+    /// A flat store has no names with `/`, nor any that is longer than its slots hold.
+    fn check(name: Name<'_>) -> Result<&[u8], Refusal> {
+        let name = name.as_str();
+        if name.contains('/') || name.len() > NAME { Err(ErrorCode::BadName.into()) } else { Ok(name.as_bytes()) }
+    }
+
+    fn file(&mut self, name: Name<'_>) -> Result<(usize, Record), Refusal> {
+        Ok(self.find(Kind::File, Self::check(name)?)?.ok_or(ErrorCode::NotFound)?)
+    }
+
+    /// The interrupted write of a name: its entry and its record.
+    fn interrupted(&mut self, name: &[u8]) -> Result<Option<(usize, Record)>, Refusal> {
+        self.settle();
+        if self.slot_of(name).is_some() {
+            return Err(ErrorCode::Busy.into());
+        }
+        self.find(Kind::Stage, name)
+    }
+
+    /// What it takes to write a file of `size` bytes, going on with `record`.
+    fn need(&self, size: u64, record: Option<&Record>) -> Result<Need, Refusal> {
+        if u32::try_from(size).is_err() {
+            return Err(ErrorCode::NoSpace.into());
+        }
+        let blocks = self.layout.blocks_for(size);
+        let Some(record) = record else {
+            return Ok(Need { blocks, keep: None });
+        };
+        let there = if u64::from(record.size) == size {
+            blocks
+        } else {
+            // The last block is copied if it is not full.
+            u64::from(record.size / self.layout.payload())
+        };
+        Ok(Need { blocks: blocks - there, keep: Some(record.id) })
+    }
+
+    /// Puts a stage in place under `name`, `None`: its own.
+    fn commit(&mut self, at: usize, name: Option<&[u8]>, old: Option<Record>) -> Result<(), Refusal> {
+        self.close_page(at)?;
+        self.flush()?;
+        let record = self.slots[at].record(Kind::File, old.map_or(0, |old| old.id));
+        self.append_stage(record, at, name)?;
+        // Now the new file is there: nothing below fails.
+        let copied = self.slots[at].copied;
+        self.give_if(copied);
+        self.free(at);
+        if let Some(old) = old {
+            self.give_version(&old);
+        }
+        _ = self.clean();
+        Ok(())
+    }
+}
+
+impl<'m, F: Flash, const NAME: usize, const PAGE: usize> Store for FlashStore<'m, F, NAME, PAGE> {
+    type File = FlashFile;
+    type Stage = FlashStage<'m>;
+    type Cursor = usize;
+
+    fn open(&mut self, name: Name<'_>) -> Result<(FlashFile, Stat), Refusal> {
+        let (_, record) = self.file(name)?;
+        Ok((FlashFile::new(&record), stat(&record)))
+    }
+
+    fn tag(&mut self, file: &FlashFile) -> Tag {
+        file.tag()
+    }
+
+    fn read_at(&mut self, file: &mut FlashFile, offset: u64, buffer: &mut [u8]) -> Result<usize, Refusal> {
+        self.read_file(file, offset, buffer)
+    }
+
+    fn stat(&mut self, name: Name<'_>) -> Result<Stat, Refusal> {
+        self.file(name).map(|(_, record)| stat(&record))
+    }
+
+    fn staged(&mut self, name: Name<'_>, size: u64) -> Result<(u64, u32), Refusal> {
+        let found = self.interrupted(Self::check(name)?)?;
+        let fitting = found.map(|(_, record)| record).filter(|record| u64::from(record.size) <= size);
+        let need = self.need(size, fitting.as_ref())?;
+        self.check_room(need)?;
+        Ok(fitting.map_or((0, 0), |record| (record.size.into(), record.crc)))
+    }
+
+    fn stage(
+        &mut self,
+        name: Name<'_>,
+        offset: u64,
+        size: u64,
+        mtime: Option<u64>,
+    ) -> Result<(FlashStage<'m>, u32), Refusal> {
+        let name = Self::check(name)?;
+        if offset > size {
+            return Err(ErrorCode::Range.into());
+        }
+        let found = self.interrupted(name)?;
+        let kept = found.map(|(_, record)| record).filter(|_| offset > 0);
+        if offset > 0 && kept.is_none_or(|record| u64::from(record.size) != offset) {
+            return Err(ErrorCode::Mismatch.into());
+        }
+        let need = self.need(size, kept.as_ref())?;
+        self.check_room(need)?;
+        let slot = self.free_slot()?;
+        if let (Some((at, _)), None) = (found, kept) {
+            self.end_version(at)?;
+        }
+        self.make_room(need)?;
+        let id = kept.map_or(0, |record| record.id);
+        let id = if id == 0 { self.new_id() } else { id };
+        let stage = self.open_slot(slot, id, name, self.layout.blocks_for(size));
+        self.slots[slot].mtime = mtime;
+        if let Some(record) = kept
+            && let Err(refusal) = self.reopen(slot, &record, size)
+        {
+            self.slots[slot].listed = true;
+            self.end_stage(slot);
+            return Err(refusal);
+        }
+        let crc = self.slots[slot].crc.value();
+        Ok((stage, crc))
+    }
+
+    fn stage_unnamed(&mut self, size: u64) -> Result<FlashStage<'m>, Refusal> {
+        self.settle();
+        let need = self.need(size, None)?;
+        self.check_room(need)?;
+        let slot = self.free_slot()?;
+        self.make_room(need)?;
+        let id = self.new_id();
+        Ok(self.open_slot(slot, id, &[], self.layout.blocks_for(size)))
+    }
+
+    fn append(&mut self, stage: &mut FlashStage<'m>, bytes: &[u8]) -> Result<usize, Refusal> {
+        let at = self.slot(stage)?;
+        self.write_stage(at, bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn discard(&mut self, stage: FlashStage<'m>) {
+        if let Ok(at) = self.slot(&stage) {
+            self.end_stage(at);
+        }
+    }
+
+    fn poll_commit(&mut self, stage: &mut FlashStage<'m>, crc: Option<u32>) -> Poll<Result<(), Refusal>> {
+        Poll::Ready(self.slot(stage).and_then(|at| {
+            let slot = &self.slots[at];
+            // The sum of what the caller has seen is not that of what has come here.
+            if slot.name.is_empty() || crc.is_some_and(|crc| crc != slot.crc.value()) {
+                return Err(ErrorCode::Io.into());
+            }
+            let name = slot.name.clone();
+            let old = self.find(Kind::File, &name)?;
+            self.commit(at, None, old.map(|(_, record)| record))
+        }))
+    }
+
+    fn poll_commit_new(&mut self, stage: &mut FlashStage<'m>, name: Name<'_>) -> Poll<Result<(), Refusal>> {
+        Poll::Ready(Self::check(name).and_then(|name| {
+            let at = self.slot(stage)?;
+            if self.find(Kind::File, name)?.is_some() {
+                return Err(ErrorCode::Exists.into());
+            }
+            self.commit(at, Some(name), None)
+        }))
+    }
+
+    fn remove(&mut self, name: Name<'_>) -> Result<(), Refusal> {
+        let (at, _) = self.file(name)?;
+        self.end_version(at)
+    }
+
+    fn rename(&mut self, from: Name<'_>, to: Name<'_>) -> Result<(), Refusal> {
+        let name = Self::check(to)?;
+        let (at, record) = self.file(from)?;
+        let old = self.find(Kind::File, name)?;
+        if old.is_some_and(|(old, _)| old == at) {
+            return Ok(());
+        }
+        let old = old.map(|(_, record)| record);
+        self.append(Record { over: old.map_or(0, |old| old.id), ..record }, name)?;
+        if let Some(old) = old {
+            self.give_version(&old);
+        }
+        _ = self.clean();
+        Ok(())
+    }
+
+    fn list(&mut self, dir: Option<Name<'_>>) -> Result<usize, Refusal> {
+        // There are no directories.
+        if dir.is_some() { Err(ErrorCode::NotFound.into()) } else { Ok(0) }
+    }
+
+    fn next_entry(&mut self, cursor: &mut usize, show: &mut dyn FnMut(Listed<'_>)) -> Result<bool, Refusal> {
+        while let Some(&entry) = self.entries.get(*cursor) {
+            *cursor += 1;
+            if entry.id != 0 && !entry.is_stage {
+                let (record, len) = self.load(entry.place)?;
+                show(Listed { name: self.name_in_page(len)?, kind: EntryKind::File(stat(&record)) });
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Free is what a `write` could have: interrupted ones give way.
+    fn space(&mut self) -> Result<Space, Refusal> {
+        self.settle();
+        let can_be_had = self.check_room(Need { blocks: 1, keep: None }).is_ok();
+        let free = if can_be_had { self.room(None)? } else { 0 };
+        let payload = u64::from(self.layout.payload());
+        Ok(Space { total: self.total() * payload, free: free.min(self.total()) * payload })
+    }
+}

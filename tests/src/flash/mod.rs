@@ -1,0 +1,32 @@
+//! Simulated media that lose power: a NOR flash chip and an SD card.
+//!
+//! A [`Sim`] is a handle; its clones share one medium, so that a store writes it while a test looks on. [`Sim::fork`] copies
+//! the medium. Everything is decided by a seed: the same calls meet the same fate.
+//!
+//! Power goes at one of the medium's *operations*: a program or an erase of flash, a write or a flush of a card. Two ways
+//! to be there:
+//!
+//! - [`Sim::cut_after`]: so many operations go on well, the next one is torn, and then every call fails until
+//!   [`Sim::power_on`];
+//! - [`Sim::watch`]: at each operation the watcher gets copies of the medium as a cut at this very moment would leave it,
+//!   while the original goes on. One run of a workload then shows every moment at which power could have gone.
+//!
+//! [`rig`] has stores on small media, [`world`] the model that they are compared with.
+
+mod card;
+mod nor;
+pub mod rig;
+mod rng;
+mod sim;
+pub mod workload;
+pub mod world;
+
+pub use card::CardModel;
+pub use nor::NorModel;
+pub use rng::Rng;
+pub use sim::{Counters, Model, Moment, Operation, Sim, Tear};
+
+/// A simulated NOR flash chip.
+pub type Nor = Sim<NorModel>;
+/// A simulated SD card.
+pub type SdCard = Sim<CardModel>;

@@ -1,0 +1,153 @@
+//! The tests that decide about the store on flash: power goes at every operation of a script, and at random ones of random
+//! workloads; every time the medium is mounted, everything on it compared with what was answered, and the store used on.
+//!
+//! `SKIFF_FLASH_SEEDS=2000 cargo test -p skiff-tests --test flash_cuts` tries more than the default.
+
+use core::cell::RefCell;
+use std::rc::Rc;
+
+use skiff_tests::flash::rig::{Rig, SmallCard, SmallNor, TinyNor, WordNor};
+use skiff_tests::flash::workload::{Player, Step};
+use skiff_tests::flash::world::{World, examine, mount, total};
+use skiff_tests::flash::{Rng, Tear};
+
+/// Write, replace, resume, rename, remove, fill up, reclaim.
+const SCRIPT: &[Step] = &[
+    Step::Put { name: 1, len: 0 },
+    Step::Put { name: 1, len: 100 },
+    Step::Put { name: 2, len: 5000 },
+    Step::Put { name: 1, len: 3000 },
+    Step::Interrupt { name: 3, part: 1234, len: 9000 },
+    Step::Resume { name: 3, part: 5 },
+    Step::Rename { from: 2, to: 4 },
+    Step::Resume { name: 3, part: 3000 },
+    Step::Resume { name: 3, part: 0 },
+    Step::Resume { name: 3, part: 9000 },
+    Step::PutNew { name: 3, len: 700 },
+    Step::Interrupt { name: 3, part: 2000, len: 4000 },
+    Step::Interrupt { name: 3, part: 40, len: 50 },
+    Step::Resume { name: 3, part: 50 },
+    Step::LosePut { len: 2500 },
+    Step::Abort { name: 4, len: 2500 },
+    Step::Both { names: [1, 5], len: 2200 },
+    Step::Rename { from: 5, to: 1 },
+    Step::Interrupt { name: 6, part: 2100, len: 2100 },
+    Step::Fill { keep: 2 },
+    Step::Resume { name: 6, part: 1 },
+    Step::Remove { name: 4 },
+    Step::Put { name: 4, len: 900 },
+    Step::Put { name: 4, len: 901 },
+    Step::Remove { name: 1 },
+    Step::Fill { keep: 0 },
+    Step::Remove { name: 3 },
+];
+
+/// Formats a medium and plays the script, with a cut at each moment.
+fn cut_everywhere<R: Rig>() {
+    let medium = R::medium(1);
+    let total = total::<R>();
+    let mut player = Player::new(World::default());
+    player.roomy = true;
+    let world = Rc::clone(&player.world);
+    let cuts = Rc::new(RefCell::new(0_u64));
+    let count = Rc::clone(&cuts);
+    let doing: Rc<RefCell<Option<Step>>> = Rc::default();
+    let step = Rc::clone(&doing);
+    medium.watch(move |moment| {
+        for tear in Tear::ALL {
+            *count.borrow_mut() += 1;
+            if let Err(problem) = examine::<R>(&moment.cut(tear), &world.borrow(), total) {
+                panic!("{}: {:?} at {} ({:?}), {tear:?}: {problem}", R::NAME, moment.operation, moment.number, step.borrow());
+            }
+        }
+    });
+    let mut memory = R::Memory::default();
+    let mut store = mount::<R>(&mut memory, &medium).expect("a blank medium");
+    for &step in SCRIPT {
+        *doing.borrow_mut() = Some(step);
+        player.play(&mut store, step).expect("power is on");
+    }
+    println!("{}: {} moments, {} cuts, {:?}", R::NAME, medium.moments(), cuts.borrow(), medium.counters());
+    assert!(medium.moments() > 400 && player.full == 0);
+}
+
+/// Several lives of a medium: each ends with a cut, the next one goes on with what it finds.
+fn live<R: Rig>(seed: u64, lives: usize) -> u64 {
+    let mut rng = Rng::new(seed);
+    let medium = R::medium(seed);
+    let total = total::<R>();
+    let mut player = Player::new(World::default());
+    let names = 2 + rng.below(10);
+    let most = 500 + rng.below(20_000);
+    for life in 0..lives {
+        let tear = Tear::ALL[rng.below(3)];
+        medium.cut_after(rng.below(400) as u64, tear);
+        let say = |problem: String| -> ! { panic!("{}: seed {seed}, life {life}, {tear:?}: {problem}", R::NAME) };
+        let mut memory = R::Memory::default();
+        // Power may go while it is mounted, too.
+        if let Ok(mut store) = mount::<R>(&mut memory, &medium) {
+            while medium.is_on() {
+                let step = Player::any_step(&mut rng, names, most);
+                if let Err(refusal) = player.play(&mut store, step)
+                    && medium.is_on()
+                {
+                    say(format!("{step:?}: {refusal}"));
+                }
+            }
+        }
+        medium.power_on();
+        let copy = medium.fork();
+        if let Err(problem) = examine::<R>(&copy, &player.world.borrow(), total) {
+            say(problem);
+        }
+        let mut store = mount::<R>(&mut memory, &medium).unwrap_or_else(|problem| say(problem));
+        player.find::<R>(&mut store).unwrap_or_else(|problem| say(problem));
+    }
+    medium.moments()
+}
+
+fn live_often<R: Rig>() {
+    let seeds = std::env::var("SKIFF_FLASH_SEEDS").map_or(25, |seeds| seeds.parse().expect("a number"));
+    let moments: u64 = (0..seeds).map(|seed| live::<R>(seed, 20)).sum();
+    println!("{}: {seeds} seeds, 20 lives each, {moments} operations", R::NAME);
+}
+
+#[test]
+fn power_goes_at_every_operation_of_a_script_on_small_nor() {
+    cut_everywhere::<SmallNor>();
+}
+
+#[test]
+fn power_goes_at_every_operation_of_a_script_on_tiny_nor() {
+    cut_everywhere::<TinyNor>();
+}
+
+#[test]
+fn power_goes_at_every_operation_of_a_script_on_nor_with_error_correction() {
+    cut_everywhere::<WordNor>();
+}
+
+#[test]
+fn power_goes_at_every_operation_of_a_script_on_a_card() {
+    cut_everywhere::<SmallCard>();
+}
+
+#[test]
+fn random_lives_end_in_cuts_on_small_nor() {
+    live_often::<SmallNor>();
+}
+
+#[test]
+fn random_lives_end_in_cuts_on_tiny_nor() {
+    live_often::<TinyNor>();
+}
+
+#[test]
+fn random_lives_end_in_cuts_on_nor_with_error_correction() {
+    live_often::<WordNor>();
+}
+
+#[test]
+fn random_lives_end_in_cuts_on_a_card() {
+    live_often::<SmallCard>();
+}
