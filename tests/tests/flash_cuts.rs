@@ -57,7 +57,13 @@ fn cut_everywhere<R: Rig>() {
         for tear in Tear::ALL {
             *count.borrow_mut() += 1;
             if let Err(problem) = examine::<R>(&moment.cut(tear), &world.borrow(), total) {
-                panic!("{}: {:?} at {} ({:?}), {tear:?}: {problem}", R::NAME, moment.operation, moment.number, step.borrow());
+                panic!(
+                    "{}: {:?} at {} ({:?}), {tear:?}: {problem}",
+                    R::NAME,
+                    moment.operation,
+                    moment.number,
+                    step.borrow()
+                );
             }
         }
     });

@@ -39,7 +39,13 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
     }
 
     /// The beginning of block `target`, on the way back from block `index`.
-    pub(super) fn link_before(&mut self, mut block: u32, id: u32, mut index: u32, target: u32) -> Result<Link, Refusal> {
+    pub(super) fn link_before(
+        &mut self,
+        mut block: u32,
+        id: u32,
+        mut index: u32,
+        target: u32,
+    ) -> Result<Link, Refusal> {
         loop {
             let link = self.link(block, id, index)?;
             if index <= target {

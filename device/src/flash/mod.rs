@@ -75,13 +75,8 @@ use stage::Slot;
 /// `PAGE` is what is programmed at a time while a file comes in: a multiple of the medium's unit that divides its blocks, and
 /// at least 44 + `NAME`. 256 suits most flash chips, an SD card needs 512.
 #[derive(Debug)]
-pub struct FlashMemory<
-    const FILES: usize,
-    const STAGES: usize,
-    const NAME: usize,
-    const PAGE: usize,
-    const MAP: usize,
-> {
+pub struct FlashMemory<const FILES: usize, const STAGES: usize, const NAME: usize, const PAGE: usize, const MAP: usize>
+{
     entries: [Entry; FILES],
     slots: [Slot<NAME, PAGE>; STAGES],
     handles: [Handle; STAGES],

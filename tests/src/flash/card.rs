@@ -22,11 +22,8 @@ impl SdCard {
     #[must_use]
     pub fn new(sectors: u32, blank: u8, seed: u64) -> Self {
         let sectors = sectors as usize;
-        let model = CardModel {
-            durable: vec![blank; sectors * SECTOR],
-            pending: BTreeMap::new(),
-            writes: vec![0; sectors],
-        };
+        let model =
+            CardModel { durable: vec![blank; sectors * SECTOR], pending: BTreeMap::new(), writes: vec![0; sectors] };
         Sim::of(model, seed)
     }
 }

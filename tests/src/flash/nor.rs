@@ -61,7 +61,10 @@ impl NorModel {
 
     fn units(&mut self, at: usize, len: usize) -> &mut [bool] {
         let unit = self.geometry.unit as usize;
-        assert!(at.is_multiple_of(unit) && len.is_multiple_of(unit), "programming {len} bytes at {at}: not whole units");
+        assert!(
+            at.is_multiple_of(unit) && len.is_multiple_of(unit),
+            "programming {len} bytes at {at}: not whole units"
+        );
         &mut self.blank[at / unit..(at + len) / unit]
     }
 

@@ -18,23 +18,51 @@ use super::world::{World, append, finish, n, put, staged};
 #[expect(missing_docs, reason = "the fields are names and lengths in bytes")]
 pub enum Step {
     /// A `write` from its beginning to `ok`.
-    Put { name: u8, len: usize },
+    Put {
+        name: u8,
+        len: usize,
+    },
     /// A `write` whose connection is lost after `part` bytes.
-    Interrupt { name: u8, part: usize, len: usize },
+    Interrupt {
+        name: u8,
+        part: usize,
+        len: usize,
+    },
     /// Goes on with what is staged, for `part` bytes more; to the end if that is all.
-    Resume { name: u8, part: usize },
+    Resume {
+        name: u8,
+        part: usize,
+    },
     /// A `write` that ends with `abort`.
-    Abort { name: u8, len: usize },
+    Abort {
+        name: u8,
+        len: usize,
+    },
     /// A classic `put`.
-    PutNew { name: u8, len: usize },
+    PutNew {
+        name: u8,
+        len: usize,
+    },
     /// A classic `put` whose connection is lost.
-    LosePut { len: usize },
+    LosePut {
+        len: usize,
+    },
     /// Two writers at once, whose bytes come by turns.
-    Both { names: [u8; 2], len: usize },
-    Remove { name: u8 },
-    Rename { from: u8, to: u8 },
+    Both {
+        names: [u8; 2],
+        len: usize,
+    },
+    Remove {
+        name: u8,
+    },
+    Rename {
+        from: u8,
+        to: u8,
+    },
     /// Files until nothing more fits; then everything but `keep` of them is removed.
-    Fill { keep: u8 },
+    Fill {
+        keep: u8,
+    },
 }
 
 /// Does steps and keeps the world up to date, which a watcher looks at in the middle of them.
@@ -66,7 +94,11 @@ impl Player {
     }
 
     /// A change that ends in `ok` or leaves all as it was.
-    fn change<T>(&mut self, next: impl FnOnce(&mut World), act: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal> {
+    fn change<T>(
+        &mut self,
+        next: impl FnOnce(&mut World),
+        act: impl FnOnce() -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
         let before = self.world.borrow().clone();
         let mut after = before.clone();
         next(&mut after);

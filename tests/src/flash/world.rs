@@ -9,8 +9,8 @@ use skiff_proto::crc::crc32c;
 use skiff_proto::store::{EntryKind, Store};
 use skiff_proto::{ErrorCode, Name, Refusal};
 
-use super::rig::{NAME, Rig, Settle};
 use super::Sim;
+use super::rig::{NAME, Rig, Settle};
 
 /// Files with their times.
 pub type Files = BTreeMap<String, (Vec<u8>, Option<u64>)>;
@@ -193,7 +193,8 @@ pub fn examine<R: Rig>(medium: &Sim<R::Model>, world: &World, total: u64) -> Res
     drop(store);
     // What was answered then is true the next time.
     let mut store = mount::<R>(&mut memory, medium)?;
-    let again = World { files: expected, stages: world.stages.clone(), fading: world.fading.clone(), ..World::default() };
+    let again =
+        World { files: expected, stages: world.stages.clone(), fading: world.fading.clone(), ..World::default() };
     let found = again.compare(&mut store).map_err(|problem| format!("the second time {problem}"))?;
     for name in found.keys() {
         store.remove(n(name)).map_err(|refusal| format!("removing {name}: {refusal}"))?;
