@@ -1,12 +1,13 @@
 #!/bin/sh
 # Builds packages for a target without an operating system.
 #
-# usage: scripts/bare-metal.sh [--target TRIPLE] CARGO-BUILD-ARGUMENTS...
+# usage: scripts/bare-metal.sh [--installed] [--cargo COMMAND] [--target TRIPLE] CARGO-ARGUMENTS...
 #
 #   scripts/bare-metal.sh -p skiff-proto --no-default-features
 #   scripts/bare-metal.sh --target riscv32imac-unknown-none-elf -p skiff-proto --no-default-features
 #
-# TRIPLE is thumbv7m-none-eabi unless given. The target's `core` comes from the first of these that works:
+# COMMAND is build unless given (clippy, doc), TRIPLE thumbv7m-none-eabi. The target's `core` comes from the first of
+# these that works:
 #
 #   1. the active toolchain, if the target is installed for it;
 #   2. `rustup target add`, unless SKIFF_RUST_LIBRARY is set;
@@ -16,7 +17,10 @@
 #   5. the same, with the sources in the package rust-src of Debian's suite sid, where apt is at hand.
 #
 # 4 and 5 leave the sources in the nightly toolchain, so that 3 finds them the next time. They must be of the
-# same minor version as the nightly compiler.
+# same minor version as the nightly compiler. With --installed there are only 1 and 3: nothing is fetched, nothing is
+# changed.
+#
+# Exit status: cargo's, or 3 if there is nothing to build with.
 set -eu
 
 say() {
@@ -38,6 +42,7 @@ target_is_installed() {
 }
 
 add_target() {
+    [ -z "$installed" ] || return 1
     # Whoever names sources of their own wants no download.
     [ -z "${SKIFF_RUST_LIBRARY-}" ] && command -v rustup >/dev/null || return 1
     limited 120 rustup target add "$target" >/dev/null 2>&1 && target_is_installed
@@ -145,7 +150,7 @@ sources_from_debian() {
 
 build_core_too() {
     say "$target: building core with the nightly toolchain"
-    cargo +nightly build -Zbuild-std=core --target "$target" "$@" && exit
+    cargo +nightly "$command" -Zbuild-std=core --target "$target" "$@" && exit
     status=$?
     if [ -L "$sources" ]; then
         say "if the errors are in core itself, the linked sources don't match this nightly: rm $sources"
@@ -154,10 +159,25 @@ build_core_too() {
 }
 
 target=thumbv7m-none-eabi
-if [ "${1-}" = --target ] && [ $# -ge 2 ]; then
-    target=$2
-    shift 2
-fi
+installed=
+command=build
+while [ $# -gt 0 ]; do
+    case $1 in
+    --installed) installed=yes ;;
+    --cargo)
+        [ $# -ge 2 ] || break
+        command=$2
+        shift
+        ;;
+    --target)
+        [ $# -ge 2 ] || break
+        target=$2
+        shift
+        ;;
+    *) break ;;
+    esac
+    shift
+done
 if [ $# -eq 0 ] || [ "$1" = --help ]; then
     sed -n '2,/^set/s/^# \{0,1\}//p' "$0"
     [ $# -gt 0 ] && exit 0
@@ -166,13 +186,14 @@ fi
 
 if target_is_installed || add_target; then
     say "$target: installed for the active toolchain"
-    exec cargo build --target "$target" "$@"
+    exec cargo "$command" --target "$target" "$@"
 fi
 
 if sysroot=$(nightly_rustc --print sysroot); then
     sources=$sysroot/lib/rustlib/src/rust
     has_sources && build_core_too "$@"
-
+fi
+if [ -n "${sysroot-}" ] && [ -z "$installed" ]; then
     nightly_minor=$(nightly_rustc --version | sed -E 's/^rustc ([0-9]+\.[0-9]+)\..*/\1/')
     scratch=$(mktemp -d)
     trap 'rm -rf "$scratch"' EXIT
@@ -189,4 +210,4 @@ bare-metal: nothing here to build $target with. Any one of these will do:
   - a nightly toolchain, and SKIFF_RUST_LIBRARY set to Rust's sources of the same version: a folder
     that holds \`library\`, or a .tar.xz of such a folder
 MESSAGE
-exit 1
+exit 3

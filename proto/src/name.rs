@@ -118,10 +118,10 @@ impl<'a> Name<'a> {
     pub fn numbered<'b>(self, number: u32, max: usize, buffer: &'b mut [u8]) -> Result<Name<'b>, NameError> {
         let start = self.0.len() - self.file_name().len();
         let leading = self.file_name().bytes().take_while(|&b| b == b'.').count();
-        let dot = self.file_name()[leading..].rfind('.').map_or(self.0.len(), |at| start + leading + at);
-        let (before, after) = self.0.split_at(dot);
+        let last = self.0.bytes().rposition(|b| b == b'.').filter(|at| *at >= start + leading);
+        let (before, after) = self.0.as_bytes().split_at(last.unwrap_or(self.0.len()));
         let mut text = Text::new(buffer);
-        text.str(before).str("(").num(number.into()).str(")").str(after);
+        text.bytes(before).str("(").num(number.into()).str(")").bytes(after);
         let len = text.finish().ok_or(NameError::TooLong)?;
         Name::parse(&buffer[..len], max)
     }

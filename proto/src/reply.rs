@@ -176,22 +176,17 @@ impl Reply {
             Self::Summed { number, crc } => _ = text.str("ok ").num(number).str(" ").crc(crc),
             Self::Space { total, free } => _ = text.str("ok ").num(total).str(" ").num(free),
             Self::Error(refusal) => {
-                _ = text.str("error ").str(refusal.code.as_str()).str(" ").str(cut(refusal.text, 200));
+                _ = text.str("error ").str(refusal.code.as_str()).str(" ").cut(refusal.text, 200);
             }
         }
     }
 }
 
-/// As much of `text` as goes into `len` bytes.
-fn cut(text: &str, len: usize) -> &str {
-    &text[..text.floor_char_boundary(len)]
-}
-
 impl<'a> Hello<'a> {
     fn encode(&self, text: &mut Text<'_>) {
-        text.str("skiff/1 server=").str(cut(self.server, 80));
+        text.str("skiff/1 server=").cut(self.server, 80);
         if let Some(host) = self.host {
-            text.str(" host=").str(cut(host, MAX_HOST));
+            text.str(" host=").cut(host, MAX_HOST);
         }
         text.str(" commands=");
         for (at, verb) in self.commands.iter().enumerate() {

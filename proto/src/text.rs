@@ -27,6 +27,12 @@ impl<'a> Text<'a> {
         self.bytes(text.as_bytes())
     }
 
+    /// As much of `text` as fits in `max` bytes. As bytes: slicing text brings a panic's message with it that prints text,
+    /// and with that 3 KiB of Unicode's tables.
+    pub(crate) fn cut(&mut self, text: &str, max: usize) -> &mut Self {
+        self.bytes(&text.as_bytes()[..text.floor_char_boundary(max)])
+    }
+
     pub(crate) fn num(&mut self, value: u64) -> &mut Self {
         let mut digits = [0; 20];
         let mut at = digits.len();

@@ -2,6 +2,7 @@
 //! exactly what it is told to.
 
 pub mod device;
+pub mod firmware;
 pub mod flash;
 pub mod host;
 pub mod memory;

@@ -1,7 +1,8 @@
 //! One suite for every server, over real sockets: what a client sees, byte by byte, wherever the server runs.
 //!
 //! Implement [`Served`] and write `skiff_tests::server_suite!(MyServer);` in a module of a test: each case below becomes a
-//! test there, with a server of its own. `server_suite!(MyServer, in a namespace);` runs each in a network of its own.
+//! test there, with a server of its own. `server_suite!(MyServer, in a namespace);` runs each in a network of its own,
+//! `server_suite!(MyServer, in a namespace if condition);` not everywhere.
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
@@ -93,9 +94,12 @@ macro_rules! cases {
                 })*
             };
             ($d server:ty, in a namespace) => {
+                $d crate::server_suite!($d server, in a namespace if true);
+            };
+            ($d server:ty, in a namespace if $d condition:expr) => {
                 $(#[test]
                 fn $case() {
-                    if $d crate::namespace::inside(module_path!(), stringify!($case)) {
+                    if $d condition && $d crate::namespace::inside(module_path!(), stringify!($case)) {
                         $d crate::server_suite::$case::<$d server>();
                     }
                 })*

@@ -6,9 +6,10 @@
 use core::cell::RefCell;
 use std::rc::Rc;
 
+use skiff_proto::store::Store as _;
 use skiff_tests::flash::rig::{Rig, SmallCard, SmallNor, TinyNor, WordNor};
 use skiff_tests::flash::workload::{Player, Step};
-use skiff_tests::flash::world::{World, examine, mount, total};
+use skiff_tests::flash::world::{World, examine, mount, n, total};
 use skiff_tests::flash::{Rng, Tear};
 
 /// Write, replace, resume, rename, remove, fill up, reclaim.
@@ -54,16 +55,11 @@ fn cut_everywhere<R: Rig>() {
     let doing: Rc<RefCell<Option<Step>>> = Rc::default();
     let step = Rc::clone(&doing);
     medium.watch(move |moment| {
-        for tear in Tear::ALL {
+        for (tear, way) in Tear::ALL.into_iter().flat_map(|tear| (0..R::WAYS).map(move |way| (tear, way))) {
             *count.borrow_mut() += 1;
-            if let Err(problem) = examine::<R>(&moment.cut(tear), &world.borrow(), total) {
-                panic!(
-                    "{}: {:?} at {} ({:?}), {tear:?}: {problem}",
-                    R::NAME,
-                    moment.operation,
-                    moment.number,
-                    step.borrow()
-                );
+            if let Err(problem) = examine::<R>(&moment.cut(tear, way), &world.borrow(), total) {
+                let operation = format!("{:?}", moment.operation);
+                panic!("{}: {operation:.80} ({:?}), {tear:?} {way}: {problem}", R::NAME, step.borrow());
             }
         }
     });
@@ -77,7 +73,7 @@ fn cut_everywhere<R: Rig>() {
     assert!(medium.moments() > 400 && player.full == 0);
 }
 
-/// Several lives of a medium: each ends with a cut, the next one goes on with what it finds.
+/// Several lives of a medium: each begins with what it finds and ends with a cut.
 fn live<R: Rig>(seed: u64, lives: usize) -> u64 {
     let mut rng = Rng::new(seed);
     let medium = R::medium(seed);
@@ -85,37 +81,105 @@ fn live<R: Rig>(seed: u64, lives: usize) -> u64 {
     let mut player = Player::new(World::default());
     let names = 2 + rng.below(10);
     let most = 500 + rng.below(20_000);
+    // Where little is free, blocks come round soon.
+    let filler = if rng.one_in(2) { 0 } else { usize::try_from(total).unwrap_or(0) * (4 + rng.below(6)) / 10 };
     for life in 0..lives {
         let tear = Tear::ALL[rng.below(3)];
-        medium.cut_after(rng.below(400) as u64, tear);
         let say = |problem: String| -> ! { panic!("{}: seed {seed}, life {life}, {tear:?}: {problem}", R::NAME) };
         let mut memory = R::Memory::default();
-        // Power may go while it is mounted, too.
-        if let Ok(mut store) = mount::<R>(&mut memory, &medium) {
-            while medium.is_on() {
-                let step = Player::any_step(&mut rng, names, most);
-                if let Err(refusal) = player.play(&mut store, step)
-                    && medium.is_on()
-                {
-                    say(format!("{step:?}: {refusal}"));
-                }
+        let mut store = mount::<R>(&mut memory, &medium).unwrap_or_else(|problem| say(problem));
+        player.find(&mut store).unwrap_or_else(|problem| say(problem));
+        if life == 0 && filler > 0 {
+            player.play(&mut store, Step::Put { name: 200, len: filler }).expect("power is on");
+        }
+        // Often right after the start, where the journal is opened.
+        let most_operations = [12, 60, 400][rng.below(3)];
+        medium.cut_after(rng.below(most_operations) as u64, tear);
+        while medium.is_on() {
+            let step = Player::any_step(&mut rng, names, most);
+            if let Err(refusal) = player.play(&mut store, step)
+                && medium.is_on()
+            {
+                say(format!("{step:?}: {refusal}"));
             }
         }
+        drop(store);
         medium.power_on();
-        let copy = medium.fork();
-        if let Err(problem) = examine::<R>(&copy, &player.world.borrow(), total) {
+        if let Err(problem) = examine::<R>(&medium.fork(), &player.world.borrow(), total) {
             say(problem);
         }
-        let mut store = mount::<R>(&mut memory, &medium).unwrap_or_else(|problem| say(problem));
-        player.find::<R>(&mut store).unwrap_or_else(|problem| say(problem));
     }
     medium.moments()
 }
 
 fn live_often<R: Rig>() {
     let seeds = std::env::var("SKIFF_FLASH_SEEDS").map_or(25, |seeds| seeds.parse().expect("a number"));
-    let moments: u64 = (0..seeds).map(|seed| live::<R>(seed, 20)).sum();
-    println!("{}: {seeds} seeds, 20 lives each, {moments} operations", R::NAME);
+    let moments: u64 = (0..seeds).map(|seed| live::<R>(seed, 30)).sum();
+    println!("{}: {seeds} seeds, 30 lives each, {moments} operations", R::NAME);
+}
+
+/// Again and again, power goes a moment after the start of a full medium. Nothing is used up by that.
+fn start_a_full_medium_often<R: Rig>() {
+    let medium = R::medium(3);
+    let mut memory = R::Memory::default();
+    let mut player = Player::new(World::default());
+    let mut store = mount::<R>(&mut memory, &medium).expect("a blank medium");
+    player.play(&mut store, Step::Fill { keep: u8::MAX }).expect("power is on");
+    drop(store);
+    for start in 0..300 {
+        let mut store = mount::<R>(&mut memory, &medium).expect("it can be mounted");
+        player.find(&mut store).expect("nothing has changed");
+        medium.cut_after(start / 20, Tear::ALL[start as usize % 3]);
+        _ = player.play(&mut store, Step::Rename { from: 8, to: 9 });
+        _ = store.rename(n("fill-3"), n("fill-3-again"));
+        _ = store.rename(n("fill-3-again"), n("fill-3"));
+        drop(store);
+        medium.power_on();
+        let mut store = mount::<R>(&mut memory, &medium).expect("it can be mounted");
+        _ = store.rename(n("fill-3-again"), n("fill-3"));
+    }
+    let total = total::<R>();
+    examine::<R>(&medium, &player.world.borrow(), total).expect("everything is there");
+}
+
+/// A day in the life without a cut: when all is gone, all is free, in the same session.
+fn leave_nothing<R: Rig>() {
+    for seed in 0..10 {
+        let mut rng = Rng::new(seed);
+        let mut memory = R::Memory::default();
+        let medium = R::medium(seed);
+        let mut store = mount::<R>(&mut memory, &medium).expect("a blank medium");
+        let before = store.space().expect("room");
+        let mut player = Player::new(World::default());
+        for _ in 0..300 {
+            player.play(&mut store, Player::any_step(&mut rng, 8, 9000)).expect("power is on");
+        }
+        let world = player.world.borrow().clone();
+        for name in world.files.keys() {
+            store.remove(n(name)).expect("it is there");
+        }
+        for name in world.stages.keys().chain(world.fading.keys()) {
+            let (stage, _) = store.stage(n(name), 0, 0, None).expect("there is room");
+            store.discard(stage);
+        }
+        assert_eq!(store.space().expect("room"), before, "{}: seed {seed}", R::NAME);
+    }
+}
+
+#[test]
+fn starts_that_are_cut_off_use_nothing_up() {
+    start_a_full_medium_often::<SmallNor>();
+    start_a_full_medium_often::<TinyNor>();
+    start_a_full_medium_often::<WordNor>();
+    start_a_full_medium_often::<SmallCard>();
+}
+
+#[test]
+fn when_all_is_gone_all_is_free() {
+    leave_nothing::<SmallNor>();
+    leave_nothing::<TinyNor>();
+    leave_nothing::<WordNor>();
+    leave_nothing::<SmallCard>();
 }
 
 #[test]

@@ -24,7 +24,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
             let mut end = 0;
             let mut is_newest = false;
             for offset in (0..=self.layout.block - step).step_by(step as usize) {
-                let mut bytes = [0; ANCHOR];
+                let mut bytes = [0; ANCHOR as usize];
                 self.flash.read(block, offset, &mut bytes)?;
                 if bytes.iter().any(|byte| *byte != 0xff) {
                     end = offset + step;
@@ -45,13 +45,13 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
 
     /// Says where the journal begins now. `fresh`: nobody knows whether the place behind the last anchor is good.
     pub(super) fn anchor(&mut self, fresh: bool) -> Result<(), Refusal> {
-        let Journal { tail, epoch, seq, .. } = self.journal;
+        let Journal { tail, epoch, sure, .. } = self.journal;
         if fresh {
             // The place may have been tried, and an anchor that is there, and could not be read, may have its number.
             self.anchors.offset += self.layout.anchor_step();
             self.anchors.seq += 1;
         }
-        self.write_anchor(Anchor { volume: self.volume, seq: 0, tail, epoch, head_seq: seq })
+        self.write_anchor(Anchor { volume: self.volume, seq: 0, tail, epoch, head_seq: sure })
     }
 
     /// Writes an anchor behind the last one; the other block takes over when this one is full.
@@ -79,8 +79,8 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
 
 /// The bytes of an anchor as they are programmed.
 pub(super) fn marker(anchor: Anchor, layout: Layout, page: &mut [u8]) -> usize {
-    let len = layout.padded(ANCHOR);
+    let len = layout.padded(ANCHOR as usize);
     page[..len].fill(0xff);
-    page[..ANCHOR].copy_from_slice(&anchor.encode(layout));
+    page[..ANCHOR as usize].copy_from_slice(&anchor.encode(layout));
     len
 }

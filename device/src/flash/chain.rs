@@ -32,7 +32,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         if block >= self.layout.blocks {
             return Err(ErrorCode::Io.into());
         }
-        let mut bytes = [0; LINK];
+        let mut bytes = [0; LINK as usize];
         self.flash.read(block, 0, &mut bytes)?;
         let link = Link::decode(&bytes, self.volume).filter(|link| link.id == id && link.index == index);
         Ok(link.ok_or(ErrorCode::Io)?)

@@ -9,7 +9,7 @@ use super::layout::{LINK, Record};
 use super::{Flash, FlashStore};
 
 /// Blocks that are looked up at a time.
-const AHEAD: usize = 8;
+const AHEAD: u32 = 8;
 
 /// A version of a file that is open for reading. When it is replaced or removed, reading it fails with `changed`.
 #[derive(Debug, Clone)]
@@ -20,7 +20,7 @@ pub struct FlashFile {
     last: u32,
     last_crc: u32,
     /// Blocks and their checksums, from block `first` on.
-    ahead: [(u32, u32); AHEAD],
+    ahead: [(u32, u32); AHEAD as usize],
     first: u32,
     known: u32,
     /// How far the block that is being read is summed.
@@ -41,7 +41,7 @@ impl FlashFile {
             crc: record.crc,
             last: record.last,
             last_crc: record.last_crc,
-            ahead: [(0, 0); AHEAD],
+            ahead: [(0, 0); AHEAD as usize],
             first: 0,
             known: 0,
             index: 0,
@@ -74,7 +74,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
             self.sum_up_to(file, index, pos, block)?;
             let piece = &mut buffer[read..];
             let n = piece.len().min((len - pos) as usize);
-            self.flash.read(block, LINK as u32 + pos, &mut piece[..n])?;
+            self.flash.read(block, LINK + pos, &mut piece[..n])?;
             file.sum.update(&piece[..n]);
             file.pos += u32::try_from(n).unwrap_or(0);
             if file.pos == len && file.sum.value() != crc {
@@ -94,7 +94,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         while file.pos < pos {
             let n = PAGE.min((pos - file.pos) as usize);
             let piece = &mut self.page[..n];
-            self.flash.read(block, LINK as u32 + file.pos, piece)?;
+            self.flash.read(block, LINK + file.pos, piece)?;
             file.sum.update(piece);
             file.pos += u32::try_from(n).unwrap_or(0);
         }
@@ -109,7 +109,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         file.known = 0;
         let last = (file.size - 1) / self.layout.payload();
         // From here back to `index`.
-        let mut at = last.min(index + (AHEAD as u32 - 1));
+        let mut at = last.min(index + (AHEAD - 1));
         let mut found = if at == last {
             (file.last, file.last_crc)
         } else {

@@ -25,8 +25,10 @@ pub(super) struct Journal {
     /// The number of the head, and its sum.
     pub(super) seq: u32,
     pub(super) owner: u32,
-    /// No block has a number between that and this one.
+    /// The highest number that a block has had.
     pub(super) used: u32,
+    /// The number of the newest block that is there for sure, however often one looks.
+    pub(super) sure: u32,
     /// The block that comes after the head.
     pub(super) next: u32,
     /// Where the next record goes.
@@ -60,6 +62,15 @@ impl<const NAME: usize> Kept<NAME> {
         self.name[..len - RECORD].copy_from_slice(&page[RECORD..len]);
     }
 
+    /// Shows the record if it is the one at `place`; its length.
+    pub(super) fn take(&self, place: u32, page: &mut [u8]) -> Option<usize> {
+        if self.place != Some(place) {
+            return None;
+        }
+        self.show(page);
+        Some(self.len)
+    }
+
     fn show(&self, page: &mut [u8]) {
         page[..RECORD].copy_from_slice(&self.fixed);
         page[RECORD..self.len].copy_from_slice(&self.name[..self.len - RECORD]);
@@ -71,7 +82,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         if block >= self.layout.blocks {
             return Ok(None);
         }
-        let mut bytes = [0; HEAD];
+        let mut bytes = [0; HEAD as usize];
         self.flash.read(block, 0, &mut bytes)?;
         Ok(Head::decode(&bytes, self.volume))
     }
@@ -93,9 +104,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
     /// Reads the record at `place` into `page`: the record, and its length.
     pub(super) fn load(&mut self, place: u32) -> Result<(Record, usize), Refusal> {
         let (block, offset) = self.layout.block_at(place);
-        if self.kept.place == Some(place) {
-            self.kept.show(self.page);
-        } else {
+        if self.kept.take(place, &mut self.page[..]).is_none() {
             let n = self.layout.longest.min(self.layout.block - offset) as usize;
             self.flash.read(block, offset, &mut self.page[..n])?;
         }
@@ -194,9 +203,9 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         // and it has to be there before its records: whoever begins it again has to see its number, to take another one.
         self.flush()?;
         self.journal.used = seq;
-        let len = self.layout.padded(HEAD);
+        let len = self.layout.padded(HEAD as usize);
         self.page[..len].fill(0xff);
-        self.page[..HEAD].copy_from_slice(&bytes);
+        self.page[..HEAD as usize].copy_from_slice(&bytes);
         let begun = self.flash.erase(block).and_then(|()| self.flash.program(block, 0, &self.page[..len]));
         if begun.is_err() {
             self.map.give(next);
@@ -247,6 +256,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
                 blocks += 1;
                 self.load(place)?;
             }
+            Record::end_nothing(&mut self.page[..len]);
             self.entries[at].place = self.write(len)?;
         }
         self.flush()?;
@@ -270,6 +280,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         }
         written?;
         let place = layout.place(journal.head, journal.offset);
+        journal.sure = journal.seq;
         journal.offset += u32::try_from(padded).unwrap_or(0);
         journal.last = Some(place);
         Ok(place)

@@ -17,11 +17,11 @@ const ANCHOR_MAGIC: u32 = u32::from_le_bytes(*b"skif");
 const HEAD_MAGIC: u32 = u32::from_le_bytes(*b"jrnl");
 
 /// Bytes of an anchor.
-pub(super) const ANCHOR: usize = 40;
+pub(super) const ANCHOR: u32 = 40;
 /// Bytes at the beginning of a journal block.
-pub(super) const HEAD: usize = 28;
+pub(super) const HEAD: u32 = 28;
 /// Bytes at the beginning of a data block.
-pub(super) const LINK: usize = 24;
+pub(super) const LINK: u32 = 24;
 /// Bytes of a record before the name.
 pub(super) const RECORD: usize = 44;
 
@@ -77,12 +77,12 @@ impl Layout {
             && u64::from(blocks) * u64::from(block / align) <= u64::from(u32::MAX);
         let layout = Self { blocks, block, unit, align, longest, name: u8::try_from(name).ok()? };
         // Room for one file of one block.
-        (fits && layout.records() > 0 && blocks > ANCHORS + layout.journal_room(1)).then_some(layout)
+        (fits && layout.records() > 0 && blocks > ANCHORS + layout.journal_room(1, 0)).then_some(layout)
     }
 
     /// Bytes of a file in a block.
     pub(super) const fn payload(self) -> u32 {
-        self.block - LINK as u32
+        self.block - LINK
     }
 
     /// Blocks of so many bytes.
@@ -97,12 +97,12 @@ impl Layout {
 
     /// Where the records of a journal block begin.
     pub(super) fn first_record(self) -> u32 {
-        (HEAD as u32).next_multiple_of(self.align)
+        HEAD.next_multiple_of(self.align)
     }
 
     /// Bytes from an anchor to the next.
     pub(super) fn anchor_step(self) -> u32 {
-        (ANCHOR as u32).next_multiple_of(self.align)
+        ANCHOR.next_multiple_of(self.align)
     }
 
     /// Records of the longest kind in a block.
@@ -122,10 +122,10 @@ impl Layout {
         full + full / 2 + 2
     }
 
-    /// The blocks that are kept for the journal: as many as it may have, those that it is copied to then, and the one that
-    /// is to come next.
-    pub(super) fn journal_room(self, records: u32) -> u32 {
-        self.journal_most(records) + self.full(records) + 1
+    /// The blocks that are kept for a journal of `blocks`: as many as it may have, or has, those that it is copied to then,
+    /// and the one that is to come next.
+    pub(super) fn journal_room(self, records: u32, blocks: u32) -> u32 {
+        self.journal_most(records).max(blocks) + self.full(records) + 1
     }
 
     /// A position as one number.
@@ -151,13 +151,13 @@ pub(super) struct Anchor {
     pub(super) tail: u32,
     /// Its number, which all blocks of this journal have.
     pub(super) epoch: u32,
-    /// The journal has a block with this number, or one that follows it.
+    /// The journal has a block with this number.
     pub(super) head_seq: u32,
 }
 
 impl Anchor {
-    pub(super) fn encode(self, layout: Layout) -> [u8; ANCHOR] {
-        let mut bytes = [0; ANCHOR];
+    pub(super) fn encode(self, layout: Layout) -> [u8; ANCHOR as usize] {
+        let mut bytes = [0; ANCHOR as usize];
         put(&mut bytes, 0, ANCHOR_MAGIC);
         put(&mut bytes, 4, self.volume);
         put(&mut bytes, 8, self.seq);
@@ -174,7 +174,7 @@ impl Anchor {
 
     /// `None` if these bytes are no anchor. The second value is false if it is one of another version, for another
     /// geometry or with longer names.
-    pub(super) fn decode(bytes: &[u8; ANCHOR], layout: Layout) -> Option<(Self, bool)> {
+    pub(super) fn decode(bytes: &[u8; ANCHOR as usize], layout: Layout) -> Option<(Self, bool)> {
         if get(bytes, 0) != ANCHOR_MAGIC || get(bytes, 36) != sum([0, 0], &bytes[..36]) {
             return None;
         }
@@ -211,8 +211,8 @@ pub(super) struct Head {
 
 impl Head {
     /// Its bytes; `sum` is found out.
-    pub(super) fn encode(&mut self, volume: u32) -> [u8; HEAD] {
-        let mut bytes = [0; HEAD];
+    pub(super) fn encode(&mut self, volume: u32) -> [u8; HEAD as usize] {
+        let mut bytes = [0; HEAD as usize];
         let fields = [HEAD_MAGIC, self.seq, self.epoch, self.next, self.end, self.ids];
         for (at, value) in fields.into_iter().enumerate() {
             put(&mut bytes, at * 4, value);
@@ -223,7 +223,7 @@ impl Head {
     }
 
     /// `None` if these bytes are no beginning of a journal block of this medium.
-    pub(super) fn decode(bytes: &[u8; HEAD], volume: u32) -> Option<Self> {
+    pub(super) fn decode(bytes: &[u8; HEAD as usize], volume: u32) -> Option<Self> {
         let [magic, seq, epoch, next, end, ids, found] = [0, 4, 8, 12, 16, 20, 24].map(|at| get(bytes, at));
         let valid = magic == HEAD_MAGIC && found == sum([volume, 0], &bytes[..24]);
         valid.then_some(Self { seq, epoch, next, end, ids, sum: found })
@@ -246,8 +246,8 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn encode(self, volume: u32) -> [u8; LINK] {
-        let mut bytes = [0; LINK];
+    pub(super) fn encode(self, volume: u32) -> [u8; LINK as usize] {
+        let mut bytes = [0; LINK as usize];
         for (at, value) in [self.prev, self.jump, self.index, self.id, self.prev_crc].into_iter().enumerate() {
             put(&mut bytes, at * 4, value);
         }
@@ -257,7 +257,7 @@ impl Link {
     }
 
     /// `None` if these bytes are no beginning of a data block of this medium.
-    pub(super) fn decode(bytes: &[u8; LINK], volume: u32) -> Option<Self> {
+    pub(super) fn decode(bytes: &[u8; LINK as usize], volume: u32) -> Option<Self> {
         let [prev, jump, index, id, prev_crc] = [0, 4, 8, 12, 16].map(|at| get(bytes, at));
         let valid = get(bytes, 20) == sum([volume, 1], &bytes[..20]);
         valid.then_some(Self { prev, jump, index, id, prev_crc })
@@ -326,6 +326,11 @@ impl Record {
         put(bytes, 4, owner);
         let crc = sum([volume, 2], &bytes[4..]);
         put(bytes, 0, crc);
+    }
+
+    /// Makes `bytes` a record that ends nothing: what it ended is no longer there.
+    pub(super) fn end_nothing(bytes: &mut [u8]) {
+        put(bytes, 16, 0);
     }
 
     /// The record that `bytes` begin with, its length, and the sum of its journal block; `None` if they are no

@@ -111,7 +111,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
         memory: &'m mut FlashMemory<FILES, STAGES, NAME, PAGE, MAP>,
         flash: F,
     ) -> Result<Self, MountError> {
-        const { assert!(PAGE >= ANCHOR, "an anchor fits in a page") };
+        const { assert!(PAGE >= ANCHOR as usize, "an anchor fits in a page") };
         let layout = Layout::new(flash.geometry(), PAGE, MAP * 8, NAME).ok_or(MountError::Geometry)?;
         memory.entries.fill(Entry::FREE);
         memory.slots.iter_mut().for_each(|slot| *slot = Slot::FREE);
@@ -171,7 +171,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
         let step = self.layout.anchor_step();
         let mut place = 0;
         while place + step <= size && !self.is_blank(0, place, place + step, blank)? {
-            let mut found = [0; ANCHOR];
+            let mut found = [0; ANCHOR as usize];
             self.flash.read(0, place, &mut found)?;
             let marker = Self::FIRST_MARKER.encode(self.layout);
             let is_attempt = |(&found, marker): (&u8, u8)| {
@@ -226,9 +226,9 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
     fn finish_format(&mut self) -> Result<Anchor, MountError> {
         let mut head = Head { seq: 1, epoch: 1, next: FIRST + 1, end: 0, ids: 1, sum: 0 };
         let bytes = head.encode(self.volume);
-        let len = self.layout.padded(HEAD);
+        let len = self.layout.padded(HEAD as usize);
         self.page[..len].fill(0xff);
-        self.page[..HEAD].copy_from_slice(&bytes);
+        self.page[..HEAD as usize].copy_from_slice(&bytes);
         self.flash.erase(FIRST)?;
         self.flash.program(FIRST, 0, &self.page[..len])?;
         let len = Record::NOTHING.encode(&[], self.page);
@@ -237,7 +237,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
         self.page[len..padded].fill(0xff);
         self.flash.program(FIRST, self.layout.first_record(), &self.page[..padded])?;
         self.flash.sync()?;
-        self.journal = Journal { tail: FIRST, epoch: 1, seq: 1, ..Journal::default() };
+        self.journal = Journal { tail: FIRST, epoch: 1, sure: 1, ..Journal::default() };
         self.anchor(true).map_err(|_| MountError::Medium)?;
         Ok(Anchor { volume: self.volume, seq: 0, tail: FIRST, epoch: 1, head_seq: 1 })
     }
@@ -245,7 +245,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
     /// Reads the journal from its tail to its head.
     fn replay(&mut self, anchor: Anchor) -> Result<(), MountError> {
         let epoch = anchor.epoch;
-        self.journal = Journal { tail: anchor.tail, epoch, ..Journal::default() };
+        self.journal = Journal { tail: anchor.tail, epoch, sure: epoch, ..Journal::default() };
         let mut block = anchor.tail;
         let first = self.read_head(block)?.filter(|head| (head.seq, head.epoch) == (epoch, epoch));
         let mut head = first.ok_or(MountError::Damaged)?;
@@ -260,8 +260,13 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
             let Some(after) = after else {
                 let Head { seq, sum: owner, next, .. } = head;
                 self.journal = Journal { head: block, seq, owner, next, offset, ..self.journal };
+                let first = self.layout.place(block, self.layout.first_record());
+                if self.journal.last != Some(first) {
+                    self.journal.sure = seq;
+                }
                 break;
             };
+            self.journal.sure = head.seq;
             (block, head) = (head.next, after);
         }
         if head.seq < anchor.head_seq || !self.map.take(head.next) {
@@ -286,7 +291,9 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
             if counts {
                 found = found.or(Some(after));
                 let first = self.layout.first_record();
-                if self.read_record(before.next, first, after.sum)?.is_some() {
+                if let Some((_, len)) = self.read_record(before.next, first, after.sum)? {
+                    // If power went while it was written, it may read otherwise the next time.
+                    self.kept.keep(self.layout.place(before.next, first), len, &self.page[..]);
                     return Ok(found);
                 }
             }
@@ -299,14 +306,20 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
     fn replay_block(&mut self, block: u32, owner: u32, end: Option<u32>) -> Result<u32, MountError> {
         let mut offset = self.layout.first_record();
         while offset < end.unwrap_or(self.layout.block) {
-            let Some((record, len)) = self.read_record(block, offset, owner)? else {
+            let place = self.layout.place(block, offset);
+            let found = match self.kept.take(place, &mut self.page[..]) {
+                Some(len) => Record::decode(&self.page[..], self.volume).map(|(record, ..)| (record, len)),
+                None => self.read_record(block, offset, owner)?,
+            };
+            let Some((record, len)) = found else {
                 break;
             };
-            let place = self.layout.place(block, offset);
             self.heed(record, len, place).map_err(|_| MountError::TooManyFiles)?;
             self.ids = self.ids.max(record.id.saturating_add(1));
             self.journal.last = Some(place);
-            self.kept.keep(place, len, &self.page[..]);
+            if end.is_none() {
+                self.kept.keep(place, len, &self.page[..]);
+            }
             offset += u32::try_from(self.layout.padded(len)).unwrap_or(u32::MAX);
         }
         // All of them were there once.

@@ -24,11 +24,13 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         self.slots.iter().filter(|slot| slot.id != 0 && !slot.listed).count()
     }
 
-    /// Blocks that are free for data if there are `more` records, and not promised to a writer.
-    fn unpromised(&self, more: u32) -> u64 {
-        let journal = self.layout.journal_room(self.records() + more).saturating_sub(self.journal.blocks + 1);
+    /// Blocks that are free for data if there are `more` records, and not promised to a writer. `None` if not even the
+    /// journal has its room then: a file without a byte needs that, too.
+    fn unpromised(&self, more: u32) -> Option<u64> {
+        // With one that is to come, those that the journal has.
+        let journal = self.layout.journal_room(self.records() + more, self.journal.blocks) - (self.journal.blocks + 1);
         let promised: u64 = self.slots.iter().map(|slot| u64::from(slot.reserved.saturating_sub(slot.blocks))).sum();
-        u64::from(self.map.free()).saturating_sub(u64::from(journal) + promised)
+        u64::from(self.map.free()).checked_sub(u64::from(journal) + promised)
     }
 
     fn is_open(&self, id: u32) -> bool {
@@ -49,29 +51,33 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         keep.is_some() || self.listed() + self.unlisted() < self.entries.len()
     }
 
-    /// Blocks that a new version can have if all interrupted writes give way.
-    pub(super) fn room(&mut self, keep: Option<u32>) -> Result<u64, Refusal> {
-        let mut room = self.unpromised(u32::from(keep.is_none()));
+    /// Blocks that a new version can have if all interrupted writes give way; `None` if it can't be there at all.
+    pub(super) fn room(&mut self, keep: Option<u32>) -> Result<Option<u64>, Refusal> {
+        let mut others = 0;
         for at in 0..self.entries.len() {
             let entry = self.entries[at];
             if entry.id != 0 && entry.is_stage && keep != Some(entry.id) && !self.is_open(entry.id) {
                 let (record, _) = self.load(entry.place)?;
-                room += self.layout.blocks_for(record.size.into());
+                others += self.layout.blocks_for(record.size.into());
             }
         }
-        Ok(room)
+        let more = u32::from(keep.is_none());
+        // One that gives way needs no record any more.
+        let room = self.unpromised(more).or_else(|| self.unpromised(0).filter(|_| others > 0));
+        Ok(room.filter(|_| self.has_entry(keep) || others > 0).map(|room| room + others))
     }
 
     /// # Errors
     /// `no-space` if a new version can't be had, whoever gives way. Nothing has changed.
     pub(super) fn check_room(&mut self, need: Need) -> Result<(), Refusal> {
-        let has_entry = self.has_entry(need.keep) || self.next_to_go(need.keep).is_some();
-        if has_entry && need.blocks <= self.room(need.keep)? { Ok(()) } else { Err(ErrorCode::NoSpace.into()) }
+        let room = self.room(need.keep)?;
+        if room.is_some_and(|room| need.blocks <= room) { Ok(()) } else { Err(ErrorCode::NoSpace.into()) }
     }
 
     /// Lets interrupted writes give way until there is room.
     pub(super) fn make_room(&mut self, need: Need) -> Result<(), Refusal> {
-        while !self.has_entry(need.keep) || self.unpromised(u32::from(need.keep.is_none())) < need.blocks {
+        let more = u32::from(need.keep.is_none());
+        while !self.has_entry(need.keep) || self.unpromised(more).is_none_or(|room| room < need.blocks) {
             let at = self.next_to_go(need.keep).ok_or(ErrorCode::NoSpace)?;
             self.end_version(at)?;
         }
@@ -96,6 +102,6 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
 
     /// Blocks of files on an empty medium.
     pub(super) fn total(&self) -> u64 {
-        u64::from(self.layout.blocks - ANCHORS - self.layout.journal_room(1))
+        u64::from(self.layout.blocks - ANCHORS - self.layout.journal_room(1, 0))
     }
 }

@@ -88,7 +88,7 @@ impl<const NAME: usize, const PAGE: usize> Slot<NAME, PAGE> {
 
     /// Where in the last block the next byte comes, and where in the page.
     const fn end(&self, payload: u32) -> (u32, usize) {
-        let end = LINK as u32 + self.fill(payload);
+        let end = LINK + self.fill(payload);
         (end, end as usize % PAGE)
     }
 
@@ -206,7 +206,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
         self.flash.erase(block)?;
         let link = Link { prev: last, jump, index: blocks, id, prev_crc: last_crc.value() };
         let slot = &mut self.slots[at];
-        slot.page[..LINK].copy_from_slice(&link.encode(self.volume));
+        slot.page[..LINK as usize].copy_from_slice(&link.encode(self.volume));
         (slot.last, slot.jump, slot.blocks, slot.last_crc) = (block, jump, blocks + 1, Crc32c::new());
         Ok(())
     }
@@ -278,7 +278,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
 
     fn copy(&mut self, at: usize, record: &Record, payload: u32) -> Result<(), Refusal> {
         let mut piece = [0; 64];
-        let mut offset = LINK as u32;
+        let mut offset = LINK;
         while self.slots[at].len < record.size {
             let n = piece.len().min((record.size - self.slots[at].len) as usize);
             self.flash.read(record.last, offset, &mut piece[..n])?;
@@ -318,8 +318,8 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
         }
         if (end as usize) < PAGE && !slot.closed {
             // The beginning of the last block is still in the page.
-            let mut link = [0; LINK];
-            link.copy_from_slice(&slot.page[..LINK]);
+            let mut link = [0; LINK as usize];
+            link.copy_from_slice(&slot.page[..LINK as usize]);
             self.map.give(last);
             if let Some(link) = Link::decode(&link, self.volume) {
                 self.give_chain(id, link.prev, blocks - 1);

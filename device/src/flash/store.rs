@@ -221,8 +221,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> Store for FlashStore<'m
     /// Free is what a `write` could have: interrupted ones give way.
     fn space(&mut self) -> Result<Space, Refusal> {
         self.settle();
-        let can_be_had = self.check_room(Need { blocks: 1, keep: None }).is_ok();
-        let free = if can_be_had { self.room(None)? } else { 0 };
+        let free = self.room(None)?.unwrap_or(0);
         let payload = u64::from(self.layout.payload());
         Ok(Space { total: self.total() * payload, free: free.min(self.total()) * payload })
     }

@@ -75,8 +75,10 @@ impl<S: Store, const NAME: usize, const BUF: usize> Client<S, NAME, BUF> {
         }
     }
 
-    /// Takes what has come; true if that was something.
+    /// Takes what has come; true if that was something, or if there is now something to be said of it: nothing is taken
+    /// of input that breaks the protocol.
     fn drain(&mut self, socket: &mut Socket<'_>, store: &mut S, now: Instant) -> bool {
+        let had_output = self.session.has_output();
         let mut moved = false;
         while let Ok(1..) = socket.recv(|input| {
             let n = self.responder.drain(&mut self.session, store, input);
@@ -85,7 +87,7 @@ impl<S: Store, const NAME: usize, const BUF: usize> Client<S, NAME, BUF> {
             self.received = now;
             moved = true;
         }
-        moved
+        moved || (!had_output && self.session.has_output())
     }
 
     /// The connection is gone and nothing can be sent: what was asked for before is still carried out.

@@ -89,10 +89,20 @@ impl Model for CardModel {
             self.pend(at, bytes);
             writing = Some(at / SECTOR + rng.below(bytes.len() / SECTOR));
         }
-        // All of them, none of them, or some.
-        let odds = [1, 1000, 2, 4][rng.below(4)];
-        for (sector, versions) in core::mem::take(&mut self.pending) {
-            if !rng.one_in(odds) {
+        // Some of them, all of them but one, one alone, or those with other sectors than it.
+        let way = rng.below(7);
+        let one = rng.below(self.pending.len());
+        for (i, (sector, versions)) in core::mem::take(&mut self.pending).into_iter().enumerate() {
+            let lands = match way {
+                0 => rng.one_in(2),
+                1 => rng.one_in(4),
+                2 => true,
+                3 => i != one,
+                4 => i == one,
+                5 => i >= one,
+                _ => i < one,
+            };
+            if !lands {
                 continue;
             }
             let mut bytes = versions[rng.below(versions.len())];

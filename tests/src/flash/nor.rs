@@ -301,7 +301,7 @@ mod tests {
             assert_eq!(moment.number, count.get());
             count.set(count.get() + 1);
             let mut bytes = [0; 4];
-            moment.cut(Tear::Before).read(0, 0, &mut bytes).unwrap();
+            moment.cut(Tear::Before, 0).read(0, 0, &mut bytes).unwrap();
             assert_eq!(bytes, if moment.number == 0 { [0xff; 4] } else { [0; 4] });
         });
         nor.program(0, 0, &[0; 4]).unwrap();

@@ -39,6 +39,8 @@ pub trait Rig: 'static {
     const NAME: &'static str;
     /// Bytes of a file in a block of the medium.
     const PAYLOAD: usize;
+    /// Ways to try in which an operation may be torn.
+    const WAYS: u64;
 
     /// A medium as it is delivered.
     fn medium(seed: u64) -> Sim<Self::Model>;
@@ -67,6 +69,7 @@ macro_rules! nor_rig {
 
             const NAME: &'static str = $name;
             const PAYLOAD: usize = $block - 24;
+            const WAYS: u64 = 2;
 
             fn medium(seed: u64) -> Sim<NorModel> {
                 Sim::<NorModel>::new($blocks, $block, $unit, seed)
@@ -109,6 +112,7 @@ impl Rig for SmallCard {
 
     const NAME: &'static str = "card of 512 sectors, blocks of 4096";
     const PAYLOAD: usize = 4096 - 24;
+    const WAYS: u64 = 8;
 
     fn medium(seed: u64) -> Sim<CardModel> {
         Sim::<CardModel>::new(512, if seed % 2 == 0 { 0 } else { 0xff }, seed)

@@ -105,10 +105,11 @@ pub struct Moment<'a, M> {
 }
 
 impl<M: Model> Moment<'_, M> {
-    /// The medium as it is found after power has gone now.
+    /// The medium as it is found after power has gone now: one of the ways in which it may be torn.
     #[must_use]
-    pub fn cut(&self, tear: Tear) -> Sim<M> {
-        let mut rng = Rng::new(self.seed ^ self.number.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ tear as u64);
+    pub fn cut(&self, tear: Tear, way: u64) -> Sim<M> {
+        let mut rng =
+            Rng::new(self.seed ^ (self.number << 16 | way << 2 | tear as u64).wrapping_mul(0x2545_f491_4f6c_dd1d));
         let mut model = self.model.clone();
         model.lose_power(self.operation, tear, &mut rng);
         Sim::of(model, rng.next())

@@ -6,11 +6,10 @@ use std::rc::Rc;
 use core::task::Poll;
 
 use skiff_proto::crc::crc32c;
-use skiff_proto::store::Store as _;
 use skiff_proto::{ErrorCode, Refusal};
 
 use super::Rng;
-use super::rig::{Rig, Settle};
+use super::rig::Settle;
 use super::world::{World, append, finish, n, put, staged};
 
 /// One thing to do. Names are numbers; content follows from the number of the step.
@@ -362,13 +361,15 @@ impl Player {
         ignore_missing(done, known)
     }
 
-    /// Power is back: what `compare` has found is what there is.
-    pub fn find<R: Rig>(&mut self, store: &mut R::Store<'_>) -> Result<(), String> {
+    /// Power is back: what there is counts from now on. Writes nothing.
+    ///
+    /// # Errors
+    /// What there should not be.
+    pub fn find<S: Settle>(&mut self, store: &mut S) -> Result<(), String> {
         let found = self.world.borrow().compare(store)?;
         let mut world = self.world.borrow_mut();
         world.files = found;
         world.next = None;
-        // The write that came later may not have begun, and what was staged may be gone.
         world.floor.clear();
         let names: Vec<String> = world.stages.keys().chain(world.fading.keys()).cloned().collect();
         for name in names {
@@ -376,21 +377,13 @@ impl Player {
             let fits = |bytes: &&Vec<u8>| bytes.get(..len).is_some_and(|bytes| crc32c(bytes) == crc);
             let mut candidates =
                 world.stages.get(&name).into_iter().chain(world.fading.get(&name).into_iter().flatten());
-            let kept = if len > 0 { candidates.find(fits).cloned() } else { None };
-            // What can't be finished now may be there later.
-            if kept.is_none()
-                && let Ok((stage, _)) = store.stage(n(&name), 0, 1, None)
-            {
-                store.discard(stage);
-            } else if kept.is_none() {
-                continue;
-            }
-            self.whole.remove(&name);
-            world.stages.remove(&name);
-            world.fading.remove(&name);
-            if let Some(bytes) = kept {
+            // Without one, either nothing is staged, or it can't be finished now and is there later.
+            if let Some(bytes) = candidates.find(fits).filter(|_| len > 0).cloned() {
+                world.fading.remove(&name);
                 self.whole.insert(name.clone(), bytes.clone());
                 world.stages.insert(name, bytes);
+            } else {
+                self.whole.remove(&name);
             }
         }
         Ok(())

@@ -8,20 +8,25 @@ mod offload;
 
 use core::net::IpAddr;
 use core::num::{NonZeroU16, NonZeroUsize};
+use core::time::Duration;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
+use std::net::UdpSocket;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::time::Instant;
 
 use anyhow::{Context as _, anyhow, bail};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index};
 use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, PacketMeta, RxToken, TxToken};
-use smoltcp::time::Instant;
 
 use offload::{HEADER, describe, is_intact};
 
 const TUN: &str = "/dev/net/tun";
+
+/// How long this machine may take to use its new addresses.
+const SETTLED: Duration = Duration::from_secs(3);
 
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
@@ -171,7 +176,15 @@ impl Tap {
                 }
             }
         }
-        ioctl::set_up(&socket, &self.name)
+        ioctl::set_up(&socket, &self.name)?;
+        // The kernel lets an IPv6 address be used a moment later, and sends from another one until then.
+        let begin = Instant::now();
+        for (address, _) in addresses.iter().filter(|(address, _)| address.is_ipv6()) {
+            while UdpSocket::bind((*address, 0)).is_err() && begin.elapsed() < SETTLED {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        Ok(())
     }
 
     /// Frames that the kernel did not take.
@@ -199,7 +212,7 @@ impl Device for Tap {
     type RxToken<'a> = Frame<'a>;
     type TxToken<'a> = Room<'a>;
 
-    fn receive(&mut self, _now: Instant) -> Option<(Frame<'_>, Room<'_>)> {
+    fn receive(&mut self, _now: smoltcp::time::Instant) -> Option<(Frame<'_>, Room<'_>)> {
         let begin = if self.offload { HEADER } else { 0 };
         let len = loop {
             // Would block, or the interface is gone: whoever waits for the descriptor is told.
@@ -213,7 +226,7 @@ impl Device for Tap {
         Some((Frame(&rx[begin..len]), room))
     }
 
-    fn transmit(&mut self, _now: Instant) -> Option<Room<'_>> {
+    fn transmit(&mut self, _now: smoltcp::time::Instant) -> Option<Room<'_>> {
         let Self { file, tx, lost, offload, .. } = self;
         Some(Room { file, buffer: tx, lost, offload: *offload, segment: None })
     }

@@ -1,0 +1,31 @@
+//! Hands the board's memory map and cortex-m-rt's script to the linker. Link arguments stand here and not in a
+//! configuration of cargo's, which is not found from another directory.
+
+use std::path::Path;
+use std::{env, fs};
+
+fn main() {
+    println!("cargo:rerun-if-changed=memory");
+    println!("cargo:rerun-if-env-changed=SKIFF_SETTINGS");
+    let boards = fs::read_dir("memory").expect("the directory memory");
+    let mut chosen: Vec<_> = boards
+        .map(|map| map.expect("an entry").path())
+        .filter(|map| {
+            let board = map.file_stem().expect("a name").to_string_lossy().to_uppercase();
+            env::var_os(format!("CARGO_FEATURE_BOARD_{board}")).is_some()
+        })
+        .collect();
+    let (Some(map), None) = (chosen.pop(), chosen.pop()) else {
+        panic!("choose the board with exactly one of the features board-lm3s6965 and board-mps2");
+    };
+    let out = env::var("OUT_DIR").expect("cargo says where");
+    fs::copy(map, Path::new(&out).join("memory.x")).expect("memory.x");
+    // All interrupts go to DefaultHandler: there are no names for cortex-m-rt to know.
+    fs::write(Path::new(&out).join("device.x"), "").expect("device.x");
+    println!("cargo:rustc-link-search={out}");
+    if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "none") {
+        println!("cargo:rustc-link-arg-bins=-Tlink.x");
+        // Sections follow one another without gaps.
+        println!("cargo:rustc-link-arg-bins=--nmagic");
+    }
+}

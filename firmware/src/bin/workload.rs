@@ -1,0 +1,312 @@
+//! A fixed piece of work for counting instructions: a client and the server, with a TCP stack each, on a cable in memory.
+//! Says `workload: N ticks`; under QEMU with `-icount` that is always the same.
+//!
+//! The client stores a file, reads it back, asks for its checksum, lists, and removes it, [`ROUNDS`] times.
+#![no_std]
+#![no_main]
+
+use core::cell::{Cell, RefCell};
+use core::convert::Infallible;
+use core::net::Ipv4Addr;
+use core::time::Duration;
+
+use cortex_m::peripheral::syst::SystClkSource;
+use cortex_m::peripheral::{Peripherals, SYST};
+use cortex_m_rt::{entry, exception};
+use embedded_io::{ErrorType, Read, Write};
+use skiff_device::config::{Config, Ipv4};
+use skiff_device::memory::{Rings, Slots, slots};
+use skiff_device::server::DeviceServer;
+use skiff_firmware::board::Board;
+use skiff_firmware::files::{self, Files, NAME};
+use skiff_firmware::mac::FRAME;
+use skiff_firmware::{clock, idle, log};
+use skiff_proto::client::ClientEvent;
+use skiff_proto::command::{Command, Request, command_len};
+use skiff_proto::drive::{Client, DriveError};
+use skiff_proto::{Instant, Name};
+use smoltcp::iface::{Interface, SocketHandle, SocketSet, SocketStorage};
+use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::socket::tcp::{Socket, SocketBuffer};
+use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
+use static_cell::ConstStaticCell;
+
+const ROUNDS: u32 = 8;
+const SIZE: usize = 4096;
+const RING: usize = 2048;
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const PORT: u16 = 50_000;
+
+static RINGS: ConstStaticCell<Rings<1, 0, RING, RING>> = ConstStaticCell::new(Rings::new());
+static SLOTS: ConstStaticCell<Slots<'static, { slots(1, 0) }>> = ConstStaticCell::new(Slots::new());
+static CLIENT_RINGS: ConstStaticCell<[[u8; RING]; 2]> = ConstStaticCell::new([[0; RING]; 2]);
+static CLIENT_SLOT: ConstStaticCell<[SocketStorage<'static>; 1]> = ConstStaticCell::new([SocketStorage::EMPTY; 1]);
+static CABLE: ConstStaticCell<[RefCell<Queue>; 2]> = ConstStaticCell::new([const { RefCell::new(Queue::new()) }; 2]);
+static CONTENT: ConstStaticCell<[u8; SIZE]> = ConstStaticCell::new([0; SIZE]);
+
+#[entry]
+fn main() -> ! {
+    let mut watchdog = Board::take().watchdog;
+    // SAFETY: the board has taken them and keeps none; its clock's timer is this program's from here on.
+    let mut systick = unsafe { Peripherals::steal() }.SYST;
+    systick.set_clock_source(SystClkSource::Core);
+    systick.set_reload(RELOAD);
+    systick.clear_current();
+    match work(&mut systick) {
+        Ok(()) => log!("workload: ", ticks(), " ticks"),
+        Err(wrong) => log!("workload: ", wrong as u8 as u32, " went wrong"),
+    }
+    loop {
+        watchdog.feed();
+        cortex_m::asm::wfi();
+    }
+}
+
+/// The timer's turns since the work began are counted by the clock's handler.
+const RELOAD: u32 = 0x00ff_ffff;
+
+fn ticks() -> u64 {
+    let (turns, left) = (clock::millis(), SYST::get_current());
+    u64::from(turns) * u64::from(RELOAD + 1) + u64::from(RELOAD - left)
+}
+
+/// What the client did not expect.
+#[derive(Debug)]
+enum Wrong {
+    Config,
+    Drive,
+    Answer,
+    Content,
+}
+
+impl From<DriveError<Infallible>> for Wrong {
+    fn from(_: DriveError<Infallible>) -> Self {
+        Self::Drive
+    }
+}
+
+fn work(systick: &mut SYST) -> Result<(), Wrong> {
+    let [there, back] = CABLE.take();
+    let mut server_end = End { incoming: there, outgoing: back };
+    let config = Config::new([2, 0, 0, 0, 0, 2], Ipv4::Static { address: SERVER, prefix: 24, gateway: None }, PORT, []);
+    let server = DeviceServer::from_parts(RINGS.take(), SLOTS.take(), config, &mut server_end, Instant::ZERO)
+        .map_err(|_| Wrong::Config)?;
+    let mut client_end = End { incoming: back, outgoing: there };
+    let stack = Stack::new(&mut client_end);
+    let now = Cell::new(0);
+    let both = Both { server, store: files::mount(1), server_end, stack, client_end, now: &now };
+    let time = || Instant::from_millis(now.get());
+    let mut client: Client<_, _, { command_len(NAME) }> = Client::new(both, Duration::from_secs(60), time);
+    let content = CONTENT.take();
+
+    systick.enable_interrupt();
+    systick.enable_counter();
+    let hello = client.request(&Command::Hello { version_1: true })?;
+    if !matches!(hello, ClientEvent::Hello(Some(_))) {
+        return Err(Wrong::Answer);
+    }
+    for round in 0..ROUNDS {
+        let name = Name::parse(b"measurements.csv", NAME).map_err(|_| Wrong::Answer)?;
+        content.iter_mut().zip(round..).for_each(|(byte, x)| *byte = x.to_le_bytes()[0]);
+        client.send(&Command::Request(Request::Write { offset: 0, size: SIZE as u64, mtime: None, name }))?;
+        client.write(content)?;
+        expect(matches!(client.finish()?, ClientEvent::Stored { .. }))?;
+
+        let read = Request::Read { offset: 0, length: None, name };
+        expect(matches!(client.request(&Command::Request(read))?, ClientEvent::Read { .. }))?;
+        let (mut piece, mut at) = ([0; 512], 0);
+        loop {
+            let n = client.read(&mut piece)?;
+            if n == 0 {
+                break;
+            }
+            if piece[..n] != content[at..at + n] {
+                return Err(Wrong::Content);
+            }
+            at += n;
+        }
+        expect(at == SIZE && matches!(client.reply()?, ClientEvent::BodyEnd(Ok(Some(_)))))?;
+
+        let sum = Request::Sum { offset: 0, length: None, name };
+        expect(matches!(client.request(&Command::Request(sum))?, ClientEvent::Sum { .. }))?;
+        expect(matches!(client.request(&Command::Request(Request::List { dir: None }))?, ClientEvent::List))?;
+        expect(matches!(client.reply()?, ClientEvent::BodyEnd(Ok(Some(_)))))?;
+        expect(matches!(client.request(&Command::Request(Request::Remove { name }))?, ClientEvent::Done))?;
+    }
+    Ok(())
+}
+
+fn expect(right: bool) -> Result<(), Wrong> {
+    if right { Ok(()) } else { Err(Wrong::Answer) }
+}
+
+type Server = DeviceServer<'static, Files, 1, 0, NAME, { command_len(NAME) }>;
+
+/// The server and the client's TCP stack, as the client's stream: whoever waits lets both work.
+struct Both<'a> {
+    server: Server,
+    store: &'static mut Files,
+    server_end: End,
+    stack: Stack,
+    client_end: End,
+    /// Time goes on by a millisecond each time that both have worked.
+    now: &'a Cell<u64>,
+}
+
+impl Both<'_> {
+    fn poll(&mut self) {
+        self.now.set(self.now.get() + 1);
+        let now = self.now.get();
+        self.stack.poll(now, &mut self.client_end);
+        _ = self.server.poll(Instant::from_millis(now), &mut self.server_end, self.store);
+    }
+}
+
+impl ErrorType for Both<'_> {
+    type Error = Infallible;
+}
+
+impl Read for Both<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Infallible> {
+        loop {
+            match self.stack.socket().recv_slice(buffer) {
+                Ok(0) if self.stack.socket().is_active() => self.poll(),
+                Ok(n) => return Ok(n),
+                Err(_) => return Ok(0),
+            }
+        }
+    }
+}
+
+impl Write for Both<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, Infallible> {
+        loop {
+            match self.stack.socket().send_slice(bytes) {
+                Ok(n @ 1..) => return Ok(n),
+                // Not connected yet, or the ring is full.
+                _ if self.stack.socket().is_active() => self.poll(),
+                _ => return Ok(0),
+            }
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), Infallible> {
+        self.poll();
+        Ok(())
+    }
+}
+
+/// The client's TCP stack.
+struct Stack {
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    socket: SocketHandle,
+}
+
+impl Stack {
+    fn new(end: &mut End) -> Self {
+        let setup = smoltcp::iface::Config::new(HardwareAddress::Ethernet(EthernetAddress([2, 0, 0, 0, 0, 1])));
+        let mut interface = Interface::new(setup, end, smoltcp::time::Instant::ZERO);
+        interface.update_ip_addrs(|addresses| _ = addresses.push(IpCidr::new(CLIENT.into(), 24)));
+        let [rx, tx] = CLIENT_RINGS.take();
+        let mut sockets = SocketSet::new(&mut CLIENT_SLOT.take()[..]);
+        let mut socket = Socket::new(SocketBuffer::new(&mut rx[..]), SocketBuffer::new(&mut tx[..]));
+        socket.set_nagle_enabled(false);
+        socket.set_ack_delay(None);
+        // It can't fail: the socket is new.
+        _ = socket.connect(interface.context(), (SERVER, PORT), 49_152);
+        let socket = sockets.add(socket);
+        Self { interface, sockets, socket }
+    }
+
+    fn socket(&mut self) -> &mut Socket<'static> {
+        self.sockets.get_mut(self.socket)
+    }
+
+    fn poll(&mut self, millis: u64, end: &mut End) {
+        let now = smoltcp::time::Instant::from_millis(i64::try_from(millis).unwrap_or(i64::MAX));
+        self.interface.poll(now, end, &mut self.sockets);
+    }
+}
+
+/// Frames on their way in one direction: as many as fit in a window and one more.
+struct Queue {
+    frames: [([u8; FRAME], usize); 3],
+    first: usize,
+    count: usize,
+}
+
+impl Queue {
+    const fn new() -> Self {
+        Self { frames: [([0; FRAME], 0); 3], first: 0, count: 0 }
+    }
+}
+
+/// One end of the cable.
+struct End {
+    incoming: &'static RefCell<Queue>,
+    outgoing: &'static RefCell<Queue>,
+}
+
+impl Device for End {
+    type RxToken<'a> = Frame<'a>;
+    type TxToken<'a> = Frame<'a>;
+
+    fn receive(&mut self, now: smoltcp::time::Instant) -> Option<(Frame<'_>, Frame<'_>)> {
+        let incoming = self.incoming;
+        if incoming.borrow().count == 0 {
+            return None;
+        }
+        self.transmit(now).map(|room| (Frame(incoming), room))
+    }
+
+    fn transmit(&mut self, _now: smoltcp::time::Instant) -> Option<Frame<'_>> {
+        let queue = self.outgoing.borrow();
+        (queue.count < queue.frames.len()).then_some(Frame(self.outgoing))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ethernet;
+        capabilities.max_transmission_unit = FRAME;
+        capabilities
+    }
+}
+
+/// A frame that came in, or room for one.
+struct Frame<'a>(&'a RefCell<Queue>);
+
+impl RxToken for Frame<'_> {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        let mut queue = self.0.borrow_mut();
+        let queue = &mut *queue;
+        let (bytes, len) = &queue.frames[queue.first];
+        let result = f(&bytes[..*len]);
+        queue.first = (queue.first + 1) % queue.frames.len();
+        queue.count -= 1;
+        result
+    }
+}
+
+impl TxToken for Frame<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        let mut queue = self.0.borrow_mut();
+        let queue = &mut *queue;
+        let place = (queue.first + queue.count) % queue.frames.len();
+        queue.count += 1;
+        queue.frames[place].1 = len;
+        f(&mut queue.frames[place].0[..len])
+    }
+}
+
+#[exception]
+fn SysTick() {
+    clock::tick();
+}
+
+// SAFETY: it touches nothing but the interrupt controller.
+#[exception]
+unsafe fn DefaultHandler(irq: i16) {
+    idle::interrupted(irq);
+}

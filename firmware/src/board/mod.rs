@@ -1,0 +1,36 @@
+//! The board that the features name. A board is one file here, and its memory map beside `build.rs`.
+//!
+//! | what its file has | what that is |
+//! |---|---|
+//! | `IDENTITY` | what the server calls itself in its answer to `get /skiff/1`: product and version |
+//! | `INTERRUPTS` | how many interrupts the chip has |
+//! | `CONSOLE` | the serial port of the log: a static, so that a panic finds it |
+//! | `SESSIONS`, `LINES`, `RING`, `SPARE` | how much the server may use: clients, data connections, bytes of their rings |
+//! | `FILES`, `BLOCKS` | the same for files in RAM: how many, and blocks of 256 bytes |
+//! | `Mac` | its network interface |
+//! | `Board::take` | sets clocks and pins up |
+
+#[cfg(feature = "board-lm3s6965")]
+mod lm3s6965;
+#[cfg(feature = "board-mps2")]
+mod mps2;
+
+use cortex_m::Peripherals;
+
+#[cfg(feature = "board-lm3s6965")]
+pub use lm3s6965::*;
+#[cfg(feature = "board-mps2")]
+pub use mps2::*;
+
+/// The classic data connections: none without the feature `classic`.
+const fn lines(count: usize) -> usize {
+    if cfg!(feature = "classic") { count } else { 0 }
+}
+
+/// What belongs to the processor. To be taken once.
+fn core() -> Peripherals {
+    match Peripherals::take() {
+        Some(core) => core,
+        None => panic!("a board is taken once"),
+    }
+}

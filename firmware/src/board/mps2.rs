@@ -1,0 +1,66 @@
+//! Arm MPS2 with the image AN385: Cortex-M3, 4 MiB of memory for the program and 4 for its data, LAN9118.
+
+use crate::clock::Clock;
+use crate::fail;
+use crate::mmio::Registers;
+use crate::uart::cmsdk::Cmsdk;
+use crate::watchdog::Watchdog;
+
+pub use crate::mac::lan9118::Lan9118 as Mac;
+
+/// Product and version.
+pub const IDENTITY: &str = concat!("skiff-mps2-an385/", env!("CARGO_PKG_VERSION"));
+
+/// Interrupts of the chip.
+pub const INTERRUPTS: usize = 32;
+
+/// Clients at a time.
+pub const SESSIONS: usize = 4;
+/// Classic data connections at a time.
+pub const LINES: usize = super::lines(2);
+/// Bytes of a ring.
+pub const RING: usize = 8192;
+/// Bytes of a ring of the spare connection.
+pub const SPARE: usize = 2048;
+/// Files in RAM, stages included.
+pub const FILES: usize = 256;
+/// Blocks of files in RAM: 3 MiB.
+pub const BLOCKS: usize = 12_288;
+
+/// UART0.
+// SAFETY: UART0 is there.
+pub static CONSOLE: Cmsdk = Cmsdk::new(unsafe { Registers::at(0x4000_4000) });
+
+/// The processor's clock in hertz.
+const HZ: u32 = 25_000_000;
+
+/// The board, set up.
+#[derive(Debug)]
+pub struct Board {
+    /// The clock.
+    pub clock: Clock,
+    /// The watchdog. It runs.
+    pub watchdog: Watchdog,
+    /// The network interface.
+    pub mac: Mac,
+    /// The address that the board was made with.
+    pub address: [u8; 6],
+}
+
+impl Board {
+    /// Sets the board up: there are no clocks and pins to be chosen.
+    ///
+    /// # Panics
+    /// The second time. Without an answer of the network interface everything starts anew.
+    pub fn take() -> Self {
+        let mut core = super::core();
+        // SAFETY: this board's peripherals, each made into registers once, and no DMA is used.
+        let [ethernet, watchdog] = unsafe { [0x4020_0000, 0x4000_8000].map(|base| Registers::at(base)) };
+        CONSOLE.set_up(HZ, 115_200);
+        let Some((mac, address)) = Mac::new(ethernet).and_then(|mac| mac.address().map(|address| (mac, address)))
+        else {
+            fail!("LAN9118: no answer");
+        };
+        Self { clock: Clock::start(&mut core.SYST, HZ), watchdog: Watchdog::start(watchdog, HZ), mac, address }
+    }
+}

@@ -1,0 +1,124 @@
+//! Files on the board's SD card: they survive power cuts, and each is the old one or the new one.
+
+use skiff_device::flash::{Card, CardFlash, FlashError, FlashMemory, FlashStore, MountError, map_len};
+use static_cell::{ConstStaticCell, StaticCell};
+
+use super::NAME;
+use crate::board::{self, CONSOLE};
+use crate::kept::Once;
+use crate::log;
+use crate::panic::restart;
+use crate::sd::{BLOCK as SECTOR, SdError};
+use crate::uart::Uart as _;
+use crate::watchdog::Watchdog;
+
+/// Bytes of a block of the store: a file takes at least one.
+const BLOCK: usize = 32 * 1024;
+/// Blocks at most, a bit of RAM for each: 256 MiB. What a larger card has beyond them is not used.
+const BLOCKS: usize = 8192;
+/// Files at most, interrupted writes included: 12 bytes of RAM for each.
+const FILES: usize = 128;
+/// Files that are being written at a time: one for each session and each data connection, and one that was just lost.
+const STAGES: usize = board::SESSIONS + board::LINES + 1;
+
+/// Bytes of RAM that are content of files.
+pub const CONTENT: usize = 0;
+
+/// Where files live.
+pub type Files = FlashStore<'static, CardFlash<Slot, BLOCK>, NAME, SECTOR>;
+
+type Memory = FlashMemory<FILES, STAGES, NAME, SECTOR, { map_len(BLOCKS) }>;
+
+static MEMORY: ConstStaticCell<Memory> = ConstStaticCell::new(Memory::new());
+
+/// The card in the board's slot.
+#[derive(Debug)]
+pub struct Slot(board::Card);
+
+impl Card for Slot {
+    fn sectors(&self) -> u32 {
+        #[expect(clippy::cast_possible_truncation, reason = "524,288")]
+        const MOST: u32 = (BLOCKS * (BLOCK / SECTOR)) as u32;
+        self.0.blocks().min(MOST)
+    }
+
+    fn read(&mut self, sector: u32, bytes: &mut [u8]) -> Result<(), FlashError> {
+        self.0.read(sector, bytes).map_err(told)
+    }
+
+    fn write(&mut self, sector: u32, bytes: &[u8]) -> Result<(), FlashError> {
+        self.0.write(sector, bytes).map_err(told)
+    }
+
+    fn sync(&mut self) -> Result<(), FlashError> {
+        self.0.flush().map_err(told)
+    }
+}
+
+fn told(error: SdError) -> FlashError {
+    log!("card: ", error);
+    FlashError
+}
+
+/// The store on this card. A blank card is formatted. One with something else on it is left alone until somebody at the
+/// console says otherwise; without a card that can be used, the board waits and tries again.
+///
+/// # Panics
+/// The second time.
+#[inline(never)]
+pub fn mount(card: Result<board::Card, SdError>, watchdog: &mut Watchdog) -> &'static mut Files {
+    static FILES: StaticCell<Files> = StaticCell::new();
+    let card = match card {
+        Ok(card) => CardFlash::new(Slot(card)),
+        Err(error) => {
+            log!("card: ", error);
+            wait(watchdog)
+        }
+    };
+    let store = if Once::Format.take() {
+        log!("card: formatted");
+        FlashStore::format(MEMORY.take(), card)
+    } else {
+        FlashStore::mount(MEMORY.take(), card)
+    };
+    match store {
+        Ok(store) => FILES.init(store),
+        Err(error) => {
+            log!("card: ", what(error));
+            if matches!(error, MountError::Foreign | MountError::Other | MountError::Damaged) {
+                log!("card: press E to erase everything on it");
+            }
+            wait(watchdog)
+        }
+    }
+}
+
+const fn what(error: MountError) -> &'static str {
+    match error {
+        MountError::Medium => "it fails",
+        MountError::Geometry => "it is too small",
+        MountError::Foreign => "there is something else on it",
+        MountError::Other => "it was formatted for other sizes",
+        MountError::Damaged => "what is on it is damaged",
+        MountError::TooManyFiles => "there are too many files on it",
+    }
+}
+
+/// Waits for somebody to put another card in, or to allow that this one be erased; starts anew.
+fn wait(watchdog: &mut Watchdog) -> ! {
+    for _ in 0..5_000 {
+        watchdog.feed();
+        if CONSOLE.read() == Some(b'E') {
+            Once::Format.set();
+            break;
+        }
+        // A millisecond, by the clock.
+        cortex_m::asm::wfi();
+    }
+    restart()
+}
+
+/// What is left to do when a connection has ended: what it had sent is kept for whoever resumes.
+pub fn settle(files: &mut Files) {
+    files.settle();
+}

@@ -1,0 +1,34 @@
+//! Files in RAM: gone with the power, and when the board starts again.
+
+use skiff_device::ram::{Entries, RamStore};
+use static_cell::{ConstStaticCell, StaticCell};
+
+use super::NAME;
+use crate::board::{BLOCKS, FILES};
+
+/// Bytes of a block.
+pub const BLOCK: usize = 256;
+
+/// Bytes of RAM that are content of files.
+pub const CONTENT: usize = BLOCKS * BLOCK;
+
+/// Where files live.
+pub type Files = RamStore<'static, NAME, BLOCK>;
+
+// Apart, since what is all zeros takes no room in flash. (Making the entries when the board starts would take their size on
+// the stack.)
+static ENTRIES: ConstStaticCell<Entries<FILES, NAME>> = ConstStaticCell::new(Entries::new());
+static CHAIN: ConstStaticCell<[u16; BLOCKS]> = ConstStaticCell::new([0; BLOCKS]);
+static BYTES: ConstStaticCell<[[u8; BLOCK]; BLOCKS]> = ConstStaticCell::new([[0; BLOCK]; BLOCKS]);
+
+/// The store. `boot` is a number that no start before had.
+///
+/// # Panics
+/// The second time.
+pub fn mount(boot: u64) -> &'static mut Files {
+    static FILES: StaticCell<Files> = StaticCell::new();
+    FILES.init(RamStore::from_parts(ENTRIES.take(), CHAIN.take(), BYTES.take(), boot))
+}
+
+/// What is left to do when a connection has ended: nothing.
+pub fn settle(_files: &mut Files) {}

@@ -1,0 +1,57 @@
+//! What survives a reset as long as there is power: a count of starts, and a word from the start before.
+
+use core::cell::UnsafeCell;
+use core::ptr;
+
+/// Memory that startup leaves alone. After power-on it holds anything, on most chips something else each time.
+struct Kept(UnsafeCell<[u32; LEN]>);
+
+const LEN: usize = 3;
+
+// SAFETY: there is one thread, and no handler uses it.
+unsafe impl Sync for Kept {}
+
+#[unsafe(link_section = ".uninit.kept")]
+static KEPT: Kept = Kept(UnsafeCell::new([0; LEN]));
+
+impl Kept {
+    fn read(&self, at: usize) -> u32 {
+        // SAFETY: within the array, and bytes of any value are a number.
+        unsafe { ptr::read_volatile(self.0.get().cast::<u32>().add(at % LEN)) }
+    }
+
+    fn write(&self, at: usize, value: u32) {
+        // SAFETY: within the array, and nobody has a reference to it.
+        unsafe { ptr::write_volatile(self.0.get().cast::<u32>().add(at % LEN), value) }
+    }
+}
+
+/// What the next start is to do, once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Once {
+    /// Erase the card.
+    Format = 0x4572_6173,
+}
+
+impl Once {
+    /// For the next start.
+    pub fn set(self) {
+        KEPT.write(1, self as u32);
+        KEPT.write(2, !(self as u32));
+    }
+
+    /// True if the start before has set it.
+    pub fn take(self) -> bool {
+        // Twice, so that it is not there by chance after power-on.
+        let set = KEPT.read(1) == self as u32 && KEPT.read(2) == !(self as u32);
+        KEPT.write(1, 0);
+        set
+    }
+}
+
+/// Counts the starts; this one's number.
+pub(crate) fn starts() -> u32 {
+    let starts = KEPT.read(0).wrapping_add(1);
+    KEPT.write(0, starts);
+    starts
+}

@@ -1,0 +1,121 @@
+//! Network interfaces.
+//!
+//! A driver says how one frame comes in and one goes out ([`Mac`]). [`Ethernet`] makes smoltcp's device of it, with two
+//! frames of memory: one for what came in, one for the answer. More would be of no use: the interfaces have queues of
+//! their own, and one frame is worked off at a time.
+
+pub mod lan9118;
+pub mod stellaris;
+
+use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::time::Instant;
+
+/// The longest frame without its check sequence, in bytes.
+pub const FRAME: usize = 1514;
+
+/// Memory for one frame.
+pub type Frame = [u8; FRAME];
+
+/// A network interface that is set up.
+pub trait Mac {
+    /// The number of its interrupt.
+    const IRQ: u16;
+    /// How many full frames may be on their way to it at once; `None` for as many as the sockets' rings hold.
+    const BURST: Option<usize>;
+
+    /// The address whose frames come in, besides those for everybody.
+    fn set_address(&mut self, address: [u8; 6]);
+
+    /// True if a frame has come in.
+    fn has_frame(&self) -> bool;
+
+    /// Takes the frame that came in first; its length. `None` if there is none, or none that is of use.
+    fn receive(&mut self, frame: &mut Frame) -> Option<usize>;
+
+    /// True if a frame can go out now.
+    fn can_send(&self) -> bool;
+
+    /// Sends a frame, after [`Mac::can_send`] has said yes.
+    fn send(&mut self, frame: &[u8]);
+
+    /// Lets the next frame that comes in raise the interrupt; one that is there already need not.
+    fn listen(&mut self);
+}
+
+/// smoltcp's device over an interface.
+#[derive(Debug)]
+pub struct Ethernet<M> {
+    /// The interface.
+    pub mac: M,
+    memory: &'static mut [Frame; 2],
+}
+
+impl<M: Mac> Ethernet<M> {
+    /// A device with memory for two frames.
+    pub const fn new(mac: M, memory: &'static mut [Frame; 2]) -> Self {
+        Self { mac, memory }
+    }
+}
+
+impl<M: Mac> Device for Ethernet<M> {
+    type RxToken<'a>
+        = Received<'a>
+    where
+        M: 'a;
+    type TxToken<'a>
+        = Room<'a, M>
+    where
+        M: 'a;
+
+    fn receive(&mut self, _now: Instant) -> Option<(Received<'_>, Room<'_, M>)> {
+        // An answer must find room.
+        if !self.mac.can_send() {
+            return None;
+        }
+        let [incoming, outgoing] = &mut *self.memory;
+        while self.mac.has_frame() {
+            if let Some(len) = self.mac.receive(incoming) {
+                return Some((Received(&incoming[..len]), Room { mac: &mut self.mac, frame: outgoing }));
+            }
+        }
+        None
+    }
+
+    fn transmit(&mut self, _now: Instant) -> Option<Room<'_, M>> {
+        self.mac.can_send().then_some(Room { mac: &mut self.mac, frame: &mut self.memory[1] })
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ethernet;
+        capabilities.max_transmission_unit = FRAME;
+        capabilities.max_burst_size = M::BURST;
+        capabilities
+    }
+}
+
+/// A frame that came in.
+#[derive(Debug)]
+pub struct Received<'a>(&'a [u8]);
+
+impl RxToken for Received<'_> {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(self.0)
+    }
+}
+
+/// Room for a frame that goes out.
+#[derive(Debug)]
+pub struct Room<'a, M> {
+    mac: &'a mut M,
+    frame: &'a mut Frame,
+}
+
+impl<M: Mac> TxToken for Room<'_, M> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        let frame = &mut self.frame[..len];
+        let result = f(frame);
+        self.mac.send(frame);
+        result
+    }
+}

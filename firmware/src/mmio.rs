@@ -1,0 +1,44 @@
+//! Registers of peripherals.
+
+/// Bytes of a peripheral's registers.
+const BLOCK: usize = 0x1000;
+
+/// The 32-bit registers of one peripheral.
+#[derive(Debug)]
+pub struct Registers(usize);
+
+impl Registers {
+    /// The registers at an address.
+    ///
+    /// # Safety
+    /// At `base`, for 4 KiB, are the registers of a peripheral of this chip, and no access to them changes memory (as
+    /// starting a DMA transfer would).
+    pub const unsafe fn at(base: usize) -> Self {
+        Self(base)
+    }
+
+    const fn address(&self, offset: usize) -> usize {
+        assert!(offset < BLOCK && offset.is_multiple_of(4));
+        self.0 + offset
+    }
+
+    /// Reads the register at `offset`, a constant.
+    #[inline(always)]
+    pub fn read(&self, offset: usize) -> u32 {
+        // SAFETY: a register, as whoever made this value has promised.
+        unsafe { core::ptr::with_exposed_provenance::<u32>(self.address(offset)).read_volatile() }
+    }
+
+    /// Writes the register at `offset`, a constant.
+    #[inline(always)]
+    pub fn write(&self, offset: usize, value: u32) {
+        // SAFETY: a register, as whoever made this value has promised.
+        unsafe { core::ptr::with_exposed_provenance_mut::<u32>(self.address(offset)).write_volatile(value) }
+    }
+
+    /// Sets bits of a register.
+    #[inline(always)]
+    pub fn set(&self, offset: usize, bits: u32) {
+        self.write(offset, self.read(offset) | bits);
+    }
+}

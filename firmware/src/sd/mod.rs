@@ -1,0 +1,338 @@
+//! SD cards over SPI: a device of blocks of 512 bytes, over the traits of embedded-hal.
+//!
+//! | state of the card | commands | then |
+//! |---|---|---|
+//! | just powered | 74 clocks, CMD0 | idle, in SPI mode |
+//! | idle | CMD8 (which version), CMD59 (checksums on), ACMD41 until it is done | ready |
+//! | ready | CMD58 (how blocks are addressed), CMD16, CMD9 (how many there are) | set up; the bus may be fast |
+//! | set up | CMD17 reads a block, CMD24 writes one | busy after a write |
+//! | busy | | set up, when it has stored the block |
+//!
+//! A write returns when the card has taken the block; the next command waits until it has stored it, and
+//! [`SdCard::flush`] waits and asks whether that went well. What is damaged on the bus is tried again. Cards without a
+//! checksum of their own do not exist: it is part of the bus.
+//!
+//! Nothing in here knows of boards: `tests/tests/firmware_card.rs` runs it on a computer, against a card that fails.
+//!
+//! Source: SD Specifications, Part 1, Physical Layer Simplified Specification, chapter 7.
+
+mod wire;
+
+use core::fmt;
+
+use embedded_hal::delay::DelayNs;
+use embedded_hal::digital::OutputPin;
+use embedded_hal::spi::SpiBus;
+
+use wire::{Command, crc16};
+
+/// Bytes of a block.
+pub const BLOCK: usize = 512;
+/// The same, in the card's words.
+const BLOCK_LEN: u32 = 512;
+
+/// The bus's clock in hertz while a card is set up, at most, and later.
+pub const SLOW: u32 = 400_000;
+/// The same for a card that is set up.
+pub const FAST: u32 = 12_500_000;
+
+// R1, the first byte of an answer.
+const IDLE: u8 = 1 << 0;
+const ILLEGAL: u8 = 1 << 2;
+const BAD_CRC: u8 = 1 << 3;
+
+/// Begins a block of data, either way.
+const START: u8 = 0xfe;
+// What a card says of a block that it was sent, in the lower five bits.
+const TAKEN: u8 = 0x05;
+const TAKEN_DAMAGED: u8 = 0x0b;
+
+/// How often a card is asked at once, and then every 100 us.
+const AT_ONCE: u32 = 64;
+const PAUSE_US: u32 = 100;
+/// Half a second: twice what a write may take. And twice what a card may take to get ready.
+const PATIENCE: u32 = 5_000;
+const LONG_PATIENCE: u32 = 20_000;
+/// How often something is tried that was damaged on the bus.
+const TRIES: u32 = 3;
+
+/// Why a card did not do what it was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SdError {
+    /// Nobody answers.
+    NoCard,
+    /// It is of a kind that is not known here: what it answered.
+    Unknown(u32),
+    /// It takes too long.
+    Timeout,
+    /// What goes over the bus arrives damaged.
+    Damaged,
+    /// It refuses a command: the answer's first byte, or that to data.
+    Refused(u8),
+    /// It could not store a block: its state.
+    Failed(u8),
+    /// There is no such block.
+    Range,
+    /// The bus or the pin of the card fails.
+    Bus,
+}
+
+impl SdError {
+    /// In words, and the number that goes with them.
+    pub const fn told(self) -> (&'static str, Option<u32>) {
+        match self {
+            Self::NoCard => ("no card", None),
+            Self::Unknown(answer) => ("unknown kind of card", Some(answer)),
+            Self::Timeout => ("the card takes too long", None),
+            Self::Damaged => ("data to or from the card arrives damaged", None),
+            Self::Refused(answer) => ("the card refuses a command", Some(answer as u32)),
+            Self::Failed(state) => ("the card could not store a block", Some(state as u32)),
+            Self::Range => ("no such block", None),
+            Self::Bus => ("the bus fails", None),
+        }
+    }
+}
+
+impl fmt::Display for SdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.told() {
+            (text, Some(number)) => write!(f, "{text} ({number:#x})"),
+            (text, None) => f.write_str(text),
+        }
+    }
+}
+
+impl core::error::Error for SdError {}
+
+/// A card that is set up.
+#[derive(Debug)]
+pub struct SdCard<B, P, D> {
+    bus: B,
+    select: P,
+    delay: D,
+    /// Blocks are addressed by their first byte, on cards of up to 2 GiB.
+    by_byte: bool,
+    blocks: u32,
+}
+
+impl<B: SpiBus, P: OutputPin, D: DelayNs> SdCard<B, P, D> {
+    /// Sets the card up that `select` selects when it is low. The bus is in mode 0 with [`SLOW`]; `faster` is called
+    /// when it may be faster, [`FAST`] for any card, and 25 MHz for most.
+    ///
+    /// # Errors
+    /// There is no card, or none that works.
+    pub fn new(bus: B, select: P, delay: D, faster: impl FnOnce(&mut B)) -> Result<Self, SdError> {
+        let mut card = Self { bus, select, delay, by_byte: true, blocks: 0 };
+        card.deselect()?;
+        // Clocks, with the card not selected, for it to wake up.
+        card.bus.write(&[0xff; 10]).map_err(failed)?;
+        let set_up = card.set_up();
+        card.deselect()?;
+        set_up?;
+        faster(&mut card.bus);
+        Ok(card)
+    }
+
+    /// How many blocks it has.
+    pub const fn blocks(&self) -> u32 {
+        self.blocks
+    }
+
+    /// Reads whole blocks, from `first` on.
+    ///
+    /// # Errors
+    /// The card does not do it. What is in `bytes` then is of no use.
+    pub fn read(&mut self, first: u32, bytes: &mut [u8]) -> Result<(), SdError> {
+        let (blocks, []) = bytes.as_chunks_mut::<BLOCK>() else { return Err(SdError::Range) };
+        for (number, block) in (first..=u32::MAX).zip(blocks) {
+            let address = self.address(number)?;
+            self.retried(|card| {
+                card.accepted(Command::ReadBlock, address)?;
+                card.receive(block)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Writes whole blocks, from `first` on. They are stored when [`SdCard::flush`] has returned; until then each may be the
+    /// old one, the new one, or one that can't be read.
+    ///
+    /// # Errors
+    /// The card does not do it.
+    pub fn write(&mut self, first: u32, bytes: &[u8]) -> Result<(), SdError> {
+        let (blocks, []) = bytes.as_chunks::<BLOCK>() else { return Err(SdError::Range) };
+        for (number, block) in (first..=u32::MAX).zip(blocks) {
+            let address = self.address(number)?;
+            self.retried(|card| {
+                card.accepted(Command::WriteBlock, address)?;
+                card.send(block)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Waits until everything that was written is stored.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn flush(&mut self) -> Result<(), SdError> {
+        self.retried(|card| {
+            card.accepted(Command::SendStatus, 0)?;
+            match card.byte()? {
+                0 => Ok(()),
+                state => Err(SdError::Failed(state)),
+            }
+        })
+    }
+
+    fn address(&self, number: u32) -> Result<u32, SdError> {
+        let address = if self.by_byte { number.checked_mul(BLOCK_LEN) } else { Some(number) };
+        address.filter(|_| number < self.blocks).ok_or(SdError::Range)
+    }
+
+    /// Tries something again that was damaged on the bus; the card is not selected afterwards.
+    fn retried<T>(&mut self, mut what: impl FnMut(&mut Self) -> Result<T, SdError>) -> Result<T, SdError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let result = what(self);
+            self.deselect()?;
+            match result {
+                Err(SdError::Damaged) if tries < TRIES => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn set_up(&mut self) -> Result<(), SdError> {
+        // It may have been in the middle of something when the processor was reset.
+        if !(0..TRIES).any(|_| self.command(Command::GoIdle, 0) == Ok(IDLE)) {
+            return Err(SdError::NoCard);
+        }
+        let is_new = self.command(Command::SendIfCond, wire::IF_COND)? & ILLEGAL == 0;
+        if is_new {
+            let answer = self.word()?;
+            if answer & 0xfff != wire::IF_COND {
+                return Err(SdError::Unknown(answer));
+            }
+        }
+        // An old card need not know it.
+        _ = self.command(Command::CrcOn, 1)?;
+        let wanted = if is_new { wire::HIGH_CAPACITY } else { 0 };
+        self.until(LONG_PATIENCE, |card| {
+            card.command(Command::App, 0)?;
+            Ok(card.command(Command::SendOpCond, wanted)? == 0)
+        })?;
+        if is_new {
+            self.accepted(Command::ReadOcr, 0)?;
+            self.by_byte = self.word()? & wire::HIGH_CAPACITY == 0;
+        }
+        if self.by_byte {
+            self.accepted(Command::SetBlockLen, BLOCK_LEN)?;
+        }
+        self.accepted(Command::SendCsd, 0)?;
+        let mut csd = [0; 16];
+        self.receive(&mut csd)?;
+        self.blocks = wire::blocks(&csd).ok_or(SdError::Unknown(csd[0].into()))?;
+        Ok(())
+    }
+
+    /// Repeats `what` until it says yes, or for `patience` times 100 us.
+    fn until(
+        &mut self,
+        patience: u32,
+        mut what: impl FnMut(&mut Self) -> Result<bool, SdError>,
+    ) -> Result<(), SdError> {
+        for at in 0..AT_ONCE + patience {
+            if what(self)? {
+                return Ok(());
+            }
+            if at >= AT_ONCE {
+                self.delay.delay_us(PAUSE_US);
+            }
+        }
+        Err(SdError::Timeout)
+    }
+
+    /// Gives a command; the first byte of the answer.
+    fn command(&mut self, command: Command, argument: u32) -> Result<u8, SdError> {
+        self.select.set_low().map_err(failed)?;
+        // A card that has a block to store says so by holding the line. One that is not there, or not in SPI mode yet,
+        // says nothing of use.
+        if command != Command::GoIdle {
+            self.until(PATIENCE, |card| Ok(card.byte()? == 0xff))?;
+        }
+        self.bus.write(&command.frame(argument)).map_err(failed)?;
+        // The answer begins with a zero, within eight bytes.
+        for _ in 0..9 {
+            let answer = self.byte()?;
+            if answer & 0x80 == 0 {
+                return Ok(answer);
+            }
+        }
+        Err(SdError::Timeout)
+    }
+
+    /// Gives a command that a card that is set up does not refuse.
+    fn accepted(&mut self, command: Command, argument: u32) -> Result<(), SdError> {
+        // QEMU's card answers CMD58 as if it were idle.
+        match self.command(command, argument)? & !IDLE {
+            0 => Ok(()),
+            answer if answer & BAD_CRC != 0 => Err(SdError::Damaged),
+            answer => Err(SdError::Refused(answer)),
+        }
+    }
+
+    /// Receives a block of data.
+    fn receive(&mut self, data: &mut [u8]) -> Result<(), SdError> {
+        let mut token = 0xff;
+        self.until(PATIENCE, |card| {
+            token = card.byte()?;
+            Ok(token != 0xff)
+        })?;
+        if token != START {
+            return Err(SdError::Refused(token));
+        }
+        self.bus.read(data).map_err(failed)?;
+        let mut crc = [0; 2];
+        self.bus.read(&mut crc).map_err(failed)?;
+        if u16::from_be_bytes(crc) == crc16(data) { Ok(()) } else { Err(SdError::Damaged) }
+    }
+
+    /// Sends a block of data.
+    fn send(&mut self, data: &[u8]) -> Result<(), SdError> {
+        let [high, low] = crc16(data).to_be_bytes();
+        self.bus.write(&[0xff, START]).map_err(failed)?;
+        self.bus.write(data).map_err(failed)?;
+        self.bus.write(&[high, low]).map_err(failed)?;
+        match self.byte()? & 0x1f {
+            TAKEN => Ok(()),
+            TAKEN_DAMAGED => Err(SdError::Damaged),
+            answer => Err(SdError::Refused(answer)),
+        }
+    }
+
+    fn byte(&mut self) -> Result<u8, SdError> {
+        let mut byte = [0xff];
+        self.bus.read(&mut byte).map_err(failed)?;
+        Ok(byte[0])
+    }
+
+    /// The four bytes behind the first one of an answer.
+    fn word(&mut self) -> Result<u32, SdError> {
+        let mut word = [0xff; 4];
+        self.bus.read(&mut word).map_err(failed)?;
+        Ok(u32::from_be_bytes(word))
+    }
+
+    /// Ends a command. The card lets go of the line with the next clocks.
+    fn deselect(&mut self) -> Result<(), SdError> {
+        self.bus.flush().map_err(failed)?;
+        self.select.set_high().map_err(failed)?;
+        self.bus.write(&[0xff]).and_then(|()| self.bus.flush()).map_err(failed)
+    }
+}
+
+fn failed<E>(_: E) -> SdError {
+    SdError::Bus
+}

@@ -1,0 +1,159 @@
+//! What tells one board from another: a line of text in the last KiB of flash, which is not part of the image.
+//!
+//! | word | what it says | without it |
+//! |---|---|---|
+//! | `ip=dhcp`, `ip=192.168.7.2/24` | the IPv4 address | DHCP, if that is built in |
+//! | `gateway=192.168.7.1` | the way to other networks | none, or what DHCP says |
+//! | `mac=02:00:00:00:00:01` | the hardware address | the board's own |
+//! | `name=lab-3` | which board this is, for clients that ask the server who it is | nothing |
+//! | `port=50000` | the port of control connections | 50000 |
+//! | `data=50001,50002` | the ports of classic data connections | those that follow |
+//! | `seed=123` | a number that is different at each start | what can be had of the clock and the memory |
+//! | `idle=60` | seconds until a connection without progress is closed | 60 |
+//!
+//! With the feature `faults`, for tests: `takeover=5000` and `rate=1024/30000`, milliseconds and bytes in milliseconds.
+//!
+//! Words are separated by white space; the text ends before the first byte that is 0 or erased flash. Words given in the
+//! environment variable `SKIFF_SETTINGS` when the image is built come first, and those in flash override them.
+
+use core::net::Ipv4Addr;
+use core::ptr::addr_of;
+use core::time::Duration;
+use core::{slice, str};
+
+use skiff_device::config::Ipv4;
+use skiff_proto::MinRate;
+
+use crate::log;
+
+/// Bytes of the text at most.
+const ROOM: usize = 1024;
+const BUILT_IN: &str = match option_env!("SKIFF_SETTINGS") {
+    Some(text) => text,
+    None => "",
+};
+
+// SAFETY: the memory map defines it; there is flash from there on.
+unsafe extern "C" {
+    static _settings: [u8; ROOM];
+}
+
+/// The settings of a board with `LINES` data connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings<const LINES: usize> {
+    /// The IPv4 address, and the way to other networks.
+    pub ipv4: Ipv4,
+    /// The hardware address.
+    pub mac: Option<[u8; 6]>,
+    /// Which board this is.
+    pub name: Option<&'static str>,
+    /// The port of control connections.
+    pub port: u16,
+    /// The ports of data connections.
+    pub data: [u16; LINES],
+    /// A number that is different at each start.
+    pub seed: u64,
+    /// A connection without progress is closed after this time.
+    pub idle: Option<Duration>,
+    /// A writer who was silent for so long loses its place to another.
+    pub takeover: Option<Duration>,
+    /// The least progress while a body is outstanding.
+    pub rate: Option<MinRate>,
+}
+
+impl<const LINES: usize> Settings<LINES> {
+    /// The settings that were built in, and those in flash.
+    pub fn load() -> Self {
+        // SAFETY: flash, which nothing writes.
+        let flash: &'static [u8] = unsafe { slice::from_raw_parts(addr_of!(_settings).cast(), ROOM) };
+        let end = flash.iter().position(|byte| matches!(byte, 0 | 0xff)).unwrap_or(ROOM);
+        Self::parse(&[BUILT_IN.as_bytes(), &flash[..end]])
+    }
+
+    fn parse(texts: &[&'static [u8]]) -> Self {
+        let mut settings = Self {
+            ipv4: Ipv4::Dhcp,
+            mac: None,
+            name: None,
+            port: 50_000,
+            data: [0; LINES],
+            seed: 0,
+            idle: None,
+            takeover: None,
+            rate: None,
+        };
+        let mut gateway = None;
+        let words = texts.iter().flat_map(|text| text.split(u8::is_ascii_whitespace)).filter(|word| !word.is_empty());
+        for word in words {
+            if settings.take(word, &mut gateway).is_none() {
+                log!("settings: ", word, "?");
+            }
+        }
+        if let Ipv4::Static { gateway: way, .. } = &mut settings.ipv4 {
+            *way = gateway;
+        }
+        for (port, next) in settings.data.iter_mut().zip(settings.port.wrapping_add(1)..) {
+            if *port == 0 {
+                *port = next;
+            }
+        }
+        settings
+    }
+
+    /// Takes one word; `None` if it makes no sense.
+    fn take(&mut self, word: &'static [u8], gateway: &mut Option<Ipv4Addr>) -> Option<()> {
+        let equals = word.iter().position(|byte| *byte == b'=')?;
+        let value = &word[equals + 1..];
+        match &word[..equals] {
+            b"ip" if value == b"dhcp" => self.ipv4 = Ipv4::Dhcp,
+            b"ip" => {
+                let slash = value.iter().position(|byte| *byte == b'/')?;
+                let (address, prefix) = (address(&value[..slash])?, number(&value[slash + 1..], 10)?);
+                self.ipv4 = Ipv4::Static { address, prefix: u8::try_from(prefix).ok()?, gateway: None };
+            }
+            b"gateway" => *gateway = Some(address(value)?),
+            b"mac" => self.mac = Some(bytes(value, b':', 16)?),
+            b"name" if value.iter().all(u8::is_ascii_graphic) => self.name = str::from_utf8(value).ok(),
+            b"port" => self.port = u16::try_from(number(value, 10)?).ok()?,
+            b"data" => {
+                let mut places = self.data.iter_mut();
+                for part in value.split(|byte| *byte == b',') {
+                    *places.next()? = u16::try_from(number(part, 10)?).ok()?;
+                }
+            }
+            b"seed" => self.seed = number(value, 10)?,
+            b"idle" => self.idle = Some(Duration::from_secs(number(value, 10)?)),
+            #[cfg(feature = "faults")]
+            b"takeover" => self.takeover = Some(Duration::from_millis(number(value, 10)?)),
+            #[cfg(feature = "faults")]
+            b"rate" => {
+                let slash = value.iter().position(|byte| *byte == b'/')?;
+                let window = Duration::from_millis(number(&value[slash + 1..], 10)?);
+                self.rate = Some(MinRate { bytes: u32::try_from(number(&value[..slash], 10)?).ok()?, window });
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+fn address(text: &[u8]) -> Option<Ipv4Addr> {
+    bytes(text, b'.', 10).map(Ipv4Addr::from_octets)
+}
+
+/// So many bytes as there are, written as numbers with something in between.
+fn bytes<const N: usize>(text: &[u8], separator: u8, radix: u32) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    let mut parts = text.split(|byte| *byte == separator);
+    for byte in &mut bytes {
+        *byte = u8::try_from(number(parts.next()?, radix)?).ok()?;
+    }
+    parts.next().is_none().then_some(bytes)
+}
+
+fn number(digits: &[u8], radix: u32) -> Option<u64> {
+    let all = digits.iter().try_fold(0_u64, |value, digit| {
+        value.checked_mul(radix.into())?.checked_add(char::from(*digit).to_digit(radix)?.into())
+    });
+    all.filter(|_| !digits.is_empty())
+}

@@ -1,0 +1,38 @@
+//! How much stack was used. The startup code has painted it.
+
+use core::ptr::{addr_of, with_exposed_provenance};
+
+/// The color of cortex-m-rt.
+const PAINT: u32 = 0xcccc_cccc;
+
+// SAFETY: the linker's script defines them; only their addresses count.
+unsafe extern "C" {
+    static _ram_start: u32;
+    static __sheap: u32;
+    static _stack_end: u32;
+    static _stack_start: u32;
+}
+
+/// Bytes of RAM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Statics.
+    pub fixed: usize,
+    /// The most that was ever on the stack.
+    pub stack: usize,
+    /// What there is for the stack.
+    pub room: usize,
+}
+
+/// What is in use. Looks at all of the stack that was never used.
+#[inline(never)]
+pub fn usage() -> Usage {
+    let fixed = addr_of!(__sheap).addr() - addr_of!(_ram_start).addr();
+    let (end, start) = (addr_of!(_stack_end).addr(), addr_of!(_stack_start).addr());
+    let painted = (end..start).step_by(4).take_while(|&address| {
+        // SAFETY: the stack's memory below the stack pointer: nobody has it.
+        unsafe { with_exposed_provenance::<u32>(address).read_volatile() == PAINT }
+    });
+    let room = start - end;
+    Usage { fixed, stack: room - 4 * painted.count(), room }
+}

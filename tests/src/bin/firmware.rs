@@ -1,0 +1,235 @@
+//! `cargo firmware`: the images for microcontrollers built, measured and run under QEMU. Needs no root.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use skiff_tests::firmware::budget::{Budgets, Verdict, WORKLOAD, instructions, load};
+use skiff_tests::firmware::elf::sizes;
+use skiff_tests::firmware::machine::{Address, Machine, Network, QEMU, Setup, has_qemu};
+use skiff_tests::firmware::{Board, Fetch, Image, build, root};
+
+const USAGE: &str = "\
+Builds the firmware and runs it under QEMU, without root.
+
+usage: cargo firmware run [BOARD] [--port PORT] [--card FILE | --ram] [--tap NAME] [--settings WORDS]
+       cargo firmware build [BOARD]
+       cargo firmware budget
+       cargo firmware count
+       cargo firmware sizes
+
+  run     serves behind PORT of this machine (50000), and the ports that follow for classic transfers:
+          `host-cli localhost 50000` then talks to it. The console is this terminal: Enter asks how things
+          are, Ctrl-C ends it
+  build   says where the image is
+  budget  compares what an image takes with firmware/budgets.toml
+  count   compares the instructions of a fixed piece of work with firmware/budgets.toml
+  sizes   what each feature takes
+
+  --card FILE       the SD card, firmware/target/card unless given; one of 64 MiB is made if it is not there
+  --ram             files in RAM instead, as on a board without a card
+  --tap NAME        the network behind this TAP interface instead of QEMU's own, with the board's own ports
+  --settings WORDS  settings of the board, such as ip=192.168.69.1/24 (firmware/README.md)
+
+BOARD is lm3s6965 or mps2; lm3s6965 unless given. The target thumbv7m-none-eabi is installed if it is missing and
+can be had; QEMU is not (Debian: apt install qemu-system-arm).
+
+Exit codes: 0 done, 1 failed or over budget, 2 usage.";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    if let ["--help" | "-h" | "help"] = words[..] {
+        // Whoever reads it may not want all of it.
+        _ = writeln!(std::io::stdout(), "{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    let Some(job) = Job::parse(&words) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    let result = match job {
+        Job::Run(run) => run.run(),
+        Job::Build(board) => image(&Image::server(board)).map(|path| {
+            println!("{}", path.display());
+            true
+        }),
+        Job::Budget => budget(),
+        Job::Count => count(),
+        Job::Sizes => table(),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("firmware: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+enum Job {
+    Run(Run),
+    Build(Board),
+    Budget,
+    Count,
+    Sizes,
+}
+
+impl Job {
+    fn parse(words: &[&str]) -> Option<Self> {
+        match words {
+            ["run", options @ ..] => Run::parse(options).map(Self::Run),
+            ["build"] => Some(Self::Build(Board::Lm3s6965)),
+            ["build", board] => Board::of_name(board).map(Self::Build),
+            ["budget"] => Some(Self::Budget),
+            ["count"] => Some(Self::Count),
+            ["sizes"] => Some(Self::Sizes),
+            _ => None,
+        }
+    }
+}
+
+/// `Ok(false)`: done, and over budget or the like.
+type Result<T> = core::result::Result<T, Box<dyn core::error::Error>>;
+
+fn image(image: &Image<'_>) -> Result<PathBuf> {
+    Ok(build(image, Fetch::Missing)?)
+}
+
+fn need_qemu() -> Result<()> {
+    if has_qemu() { Ok(()) } else { Err(format!("there is no {QEMU}: install it (Debian: qemu-system-arm)").into()) }
+}
+
+/// Bytes of a new SD card.
+const CARD: u64 = 64 << 20;
+
+/// `cargo firmware run`.
+struct Run {
+    board: Board,
+    port: u16,
+    /// `None`: files are in RAM.
+    card: Option<PathBuf>,
+    network: Network,
+    settings: String,
+}
+
+impl Run {
+    fn parse(words: &[&str]) -> Option<Self> {
+        let card = Some(root().join("firmware/target/card"));
+        let (network, settings) = (Network::User, String::new());
+        let mut run = Self { board: Board::Lm3s6965, port: 50_000, card, network, settings };
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            match *word {
+                "--port" => run.port = words.next()?.parse().ok().filter(|port| *port > 0)?,
+                "--card" => run.card = Some(words.next()?.into()),
+                "--ram" => run.card = None,
+                "--tap" => run.network = Network::Tap((*words.next()?).into()),
+                "--settings" => run.settings = (*words.next()?).into(),
+                name => run.board = Board::of_name(name)?,
+            }
+        }
+        run.card = run.card.filter(|_| run.board.has_card());
+        Some(run)
+    }
+
+    fn run(&self) -> Result<bool> {
+        need_qemu()?;
+        let features = if self.card.is_some() { self.board.features() } else { "classic dhcp" };
+        let mut setup = Setup::new(self.board, &image(&Image { features, ..Image::server(self.board) })?);
+        let last = u16::try_from(self.board.data_connections())?.checked_add(self.port).ok_or("no such port")?;
+        setup.ports = (self.port..=last).collect();
+        setup.address = Address::Dhcp;
+        setup.network = self.network.clone();
+        if let Some(card) = &self.card {
+            let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(card)?;
+            if file.metadata()?.len() == 0 {
+                file.set_len(CARD)?;
+            }
+            setup.card = Some(card.clone());
+        }
+        let directory = tempfile::tempdir()?;
+        let settings = directory.path().join("settings");
+        setup.settings = format!("seed={} {}", seed(), self.settings);
+        std::fs::write(&settings, setup.settings_text())?;
+        let place = match &self.network {
+            Network::User => format!("127.0.0.1:{}", self.port),
+            Network::Tap(name) => format!("{name}, port {}", self.port),
+        };
+        eprintln!("firmware: {} behind {place}; Ctrl-C ends it", self.board.machine());
+        // It gets the terminal's Ctrl-C as well.
+        let status = setup.command(&settings).status()?;
+        Ok(status.success())
+    }
+}
+
+/// Something else each time.
+fn seed() -> u64 {
+    use core::hash::{BuildHasher as _, Hasher as _};
+    std::hash::RandomState::new().build_hasher().finish()
+}
+
+/// `cargo firmware budget`.
+fn budget() -> Result<bool> {
+    need_qemu()?;
+    let budgets = Budgets::load();
+    let path = image(&Image::server(Board::Lm3s6965))?;
+    let mut setup = Setup::new(Board::Lm3s6965, &path);
+    let card = tempfile::NamedTempFile::new()?;
+    card.as_file().set_len(CARD)?;
+    setup.card = Some(card.path().to_owned());
+    let mut machine = Machine::start(&setup);
+    let status = load(&mut machine);
+    let verdicts =
+        [("flash", budgets.flash.judge(sizes(&path)?.flash)), ("RAM", budgets.ram.judge(status.fixed + status.stack))];
+    println!("lm3s6965: variables {}, stack {} of {} at its highest", status.fixed, status.stack, status.room);
+    Ok(tell(&verdicts))
+}
+
+/// `cargo firmware count`.
+fn count() -> Result<bool> {
+    need_qemu()?;
+    let budgets = Budgets::load();
+    let path = image(&WORKLOAD)?;
+    let mut setup = Setup::new(WORKLOAD.board, &path);
+    setup.counted = true;
+    let now = instructions(&Machine::switch_on(&setup))?;
+    Ok(tell(&[("instructions", budgets.instructions.judge(now))]))
+}
+
+fn tell(verdicts: &[(&str, Verdict)]) -> bool {
+    for (name, verdict) in verdicts {
+        println!("{name}: {verdict}");
+    }
+    verdicts.iter().all(|(_, verdict)| verdict.is_kept())
+}
+
+/// `cargo firmware sizes`.
+fn table() -> Result<bool> {
+    let rows = [
+        ("IPv4, files in RAM", ""),
+        ("files on the SD card instead", "card"),
+        ("+ classic get and put", "card classic"),
+        ("+ DHCP", "card classic dhcp"),
+        ("+ IPv6", "card classic dhcp ipv6"),
+    ];
+    println!("| lm3s6965 | flash | | variables | |");
+    println!("|---|---|---|---|---|");
+    let mut before = None;
+    for (name, features) in rows {
+        let now = sizes(&image(&Image { board: Board::Lm3s6965, program: "skiff-firmware", features })?)?;
+        let change = |now: u64, before: Option<u64>| {
+            before.map_or(String::new(), |before| format!("{:+}", now.cast_signed() - before.cast_signed()))
+        };
+        println!(
+            "| {name} | {} | {} | {} | {} |",
+            now.flash,
+            change(now.flash, before.map(|(flash, _)| flash)),
+            now.ram,
+            change(now.ram, before.map(|(_, ram)| ram)),
+        );
+        before = Some((now.flash, now.ram));
+    }
+    Ok(true)
+}

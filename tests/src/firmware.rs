@@ -1,0 +1,206 @@
+//! The images of the workspace `firmware`: built, measured, run under QEMU.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | here | boards, images, and how one is built |
+//! | [`elf`] | what of an image is in flash and in RAM |
+//! | [`machine`] | a board under QEMU |
+//! | [`budget`] | what an image may take |
+
+pub mod budget;
+pub mod elf;
+pub mod machine;
+
+use core::fmt;
+use std::env;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A board that there is an image for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Board {
+    /// TI's (once Luminary's) evaluation board: 64 KiB of RAM, SD card.
+    Lm3s6965,
+    /// Arm's FPGA board with the image AN385: 4 MiB of RAM.
+    Mps2,
+}
+
+impl Board {
+    /// Its name, as in the features of the workspace `firmware`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Lm3s6965 => "lm3s6965",
+            Self::Mps2 => "mps2",
+        }
+    }
+
+    /// The board of this name.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        [Self::Lm3s6965, Self::Mps2].into_iter().find(|board| board.name() == name)
+    }
+
+    /// Its name in QEMU.
+    #[must_use]
+    pub const fn machine(self) -> &'static str {
+        match self {
+            Self::Lm3s6965 => "lm3s6965evb",
+            Self::Mps2 => "mps2-an385",
+        }
+    }
+
+    /// The name of its network interface in QEMU.
+    #[must_use]
+    pub const fn interface(self) -> &'static str {
+        match self {
+            Self::Lm3s6965 => "stellaris",
+            Self::Mps2 => "lan9118",
+        }
+    }
+
+    /// Where its image looks for settings: `_settings` in the memory map.
+    #[must_use]
+    pub const fn settings(self) -> u32 {
+        match self {
+            Self::Lm3s6965 => 0x0003_fc00,
+            Self::Mps2 => 0x003f_fc00,
+        }
+    }
+
+    /// The features of its server as it is meant to be used: files on the SD card where there is one.
+    #[must_use]
+    pub const fn features(self) -> &'static str {
+        match self {
+            Self::Lm3s6965 => "card classic dhcp",
+            Self::Mps2 => "classic dhcp",
+        }
+    }
+
+    /// True if it has an SD card.
+    #[must_use]
+    pub const fn has_card(self) -> bool {
+        matches!(self, Self::Lm3s6965)
+    }
+
+    /// How many classic data connections its image serves at a time.
+    #[must_use]
+    pub const fn data_connections(self) -> usize {
+        match self {
+            Self::Lm3s6965 => 1,
+            Self::Mps2 => 2,
+        }
+    }
+}
+
+/// An image: a program for a board, with features.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Image<'a> {
+    /// The board.
+    pub board: Board,
+    /// The program, of the package of the same name or of `skiff-firmware`.
+    pub program: &'a str,
+    /// Its features, separated by spaces, without that of the board.
+    pub features: &'a str,
+}
+
+/// The example for embassy.
+pub const EMBASSY: Image<'static> = Image { board: Board::Lm3s6965, program: "skiff-embassy", features: "" };
+
+impl Image<'_> {
+    /// The server, as it is meant to be used on this board.
+    #[must_use]
+    pub const fn server(board: Board) -> Self {
+        Self { board, program: "skiff-firmware", features: board.features() }
+    }
+}
+
+/// May a toolchain be fetched?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fetch {
+    /// What is missing is fetched, if that is possible.
+    Missing,
+    /// Nothing is.
+    Nothing,
+}
+
+/// Why there is no image.
+#[derive(Debug)]
+pub enum BuildError {
+    /// This machine can't build for the target: what the script says.
+    NoToolchain(String),
+    /// The build failed: what the script says.
+    Failed(String),
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoToolchain(text) | Self::Failed(text) => f.write_str(text.trim_end()),
+        }
+    }
+}
+
+impl core::error::Error for BuildError {}
+
+/// The root of the repository.
+#[must_use]
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or_else(|| Path::new("."))
+}
+
+/// Builds an image from the sources as they are; where it is.
+///
+/// # Errors
+/// The build fails, or can't begin.
+///
+/// # Panics
+/// If files can't be written.
+pub fn build(image: &Image<'_>, fetch: Fetch) -> Result<PathBuf, BuildError> {
+    let target = root().join("firmware/target");
+    let images = target.join("images");
+    fs::create_dir_all(&images).expect("a directory");
+    // Every build leaves its program under the same name: nobody else may build before it has another one.
+    let lock = File::create(images.join(".lock")).expect("a file");
+    lock.lock().expect("a lock");
+
+    let (package, features) = if image.program == EMBASSY.program {
+        // It chooses its board itself.
+        (EMBASSY.program, String::new())
+    } else {
+        ("skiff-firmware", format!("board-{} {}", image.board.name(), image.features))
+    };
+    let mut script = Command::new(root().join("scripts/bare-metal.sh"));
+    if fetch == Fetch::Nothing {
+        script.arg("--installed");
+    }
+    script.args(["--release", "--locked", "--quiet", "--no-default-features"]);
+    script.args(["--package", package, "--features", &features, "--bin", image.program, "--manifest-path"]);
+    script.arg(root().join("firmware/Cargo.toml")).arg("--target-dir").arg(&target);
+    // What cargo has set for the program that runs here is not meant for that one's compiler.
+    script.env_remove("LD_LIBRARY_PATH").env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", short_paths());
+    let output = script.stdin(Stdio::null()).output().expect("scripts/bare-metal.sh");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    match output.status.code() {
+        Some(0) => {}
+        Some(3) => return Err(BuildError::NoToolchain(said)),
+        _ => return Err(BuildError::Failed(said)),
+    }
+    let name = format!("{} {} {}", image.program, image.board.name(), image.features).trim().replace(' ', "-");
+    let path = images.join(name);
+    fs::copy(target.join("thumbv7m-none-eabi/release").join(image.program), &path).expect("the image");
+    Ok(path)
+}
+
+/// Panics tell where they are, and would tell where the sources are on this machine: the same image everywhere, and a KiB
+/// smaller.
+fn short_paths() -> String {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
+    let registries = home.and_then(|home| fs::read_dir(home.join("registry/src")).ok());
+    let sources = registries.into_iter().flatten().flatten().map(|entry| entry.path());
+    let folders = sources.chain([root().to_owned()]);
+    let flags: Vec<_> = folders.map(|folder| format!("--remap-path-prefix={}/=", folder.display())).collect();
+    // What separates flags there.
+    flags.join("\u{1f}")
+}

@@ -1,0 +1,184 @@
+//! What an image may take: `firmware/budgets.toml`, and the measurements that are compared with it.
+
+use core::fmt;
+use std::fs;
+use std::io::Write as _;
+use std::net::Shutdown;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::machine::{INSTRUCTION_NS, Machine, Status};
+use super::{Board, Image, root};
+use crate::sans_io::message;
+use crate::wire::read_to_end;
+
+/// The file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Budgets {
+    /// Bytes of flash.
+    pub flash: Limit,
+    /// Bytes of RAM: variables without the content of files, and the stack at its highest.
+    pub ram: Limit,
+    /// Instructions of a fixed work.
+    pub instructions: Figure,
+}
+
+/// A figure that must not pass a limit.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limit {
+    /// What is allowed.
+    pub limit: u64,
+    /// What it was when that was last written down.
+    pub measured: u64,
+}
+
+/// A figure that must stay what it is, more or less.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Figure {
+    /// What it was when that was last written down.
+    pub measured: u64,
+    /// By how much of that it may differ, in percent.
+    pub tolerance: u64,
+}
+
+impl Budgets {
+    /// Where the file is.
+    #[must_use]
+    pub fn path() -> PathBuf {
+        root().join("firmware/budgets.toml")
+    }
+
+    /// Reads the file.
+    ///
+    /// # Panics
+    /// If it can't be read.
+    #[must_use]
+    pub fn load() -> Self {
+        let path = Self::path();
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+}
+
+/// A measurement beside what it may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Verdict {
+    /// What was measured.
+    pub now: u64,
+    /// What was written down.
+    pub before: u64,
+    /// What is allowed at most, and at least.
+    pub allowed: (u64, u64),
+}
+
+impl Verdict {
+    /// True if it is not too much. Too little is told: another compiler, or a figure that is to be written down.
+    #[must_use]
+    pub const fn is_kept(&self) -> bool {
+        self.now <= self.allowed.1
+    }
+}
+
+impl Limit {
+    /// Compares.
+    #[must_use]
+    pub const fn judge(self, now: u64) -> Verdict {
+        Verdict { now, before: self.measured, allowed: (0, self.limit) }
+    }
+}
+
+impl Figure {
+    /// Compares.
+    #[must_use]
+    pub const fn judge(self, now: u64) -> Verdict {
+        let margin = self.measured * self.tolerance / 100;
+        Verdict { now, before: self.measured, allowed: (self.measured - margin, self.measured + margin) }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let change = self.now.cast_signed() - self.before.cast_signed();
+        let (least, most) = self.allowed;
+        write!(f, "{} ({change:+} against the {} written down), ", self.now, self.before)?;
+        if self.now > most {
+            write!(f, "OVER by {}: {most} are allowed", self.now - most)
+        } else if self.now < least {
+            write!(f, "under the {least} that were expected at least: another compiler, or a figure to be written down")
+        } else {
+            write!(f, "{most} are allowed, {} left", most - self.now)
+        }
+    }
+}
+
+/// The program whose instructions are counted.
+pub const WORKLOAD: Image<'static> = Image { board: Board::Lm3s6965, program: "workload", features: "workload" };
+
+/// Nanoseconds of a tick of [`WORKLOAD`]'s board: its processor's clock is 50 MHz.
+const TICK_NS: u64 = 20;
+
+/// Waits for the end of the work; the instructions that it took.
+///
+/// # Errors
+/// It did not end well: what it says.
+pub fn instructions(machine: &Machine) -> Result<u64, String> {
+    machine.running.hear("\n", machine.running.hear("workload: ", 0));
+    let said = machine.running.out();
+    let ticks =
+        said.lines().find_map(|line| line.strip_prefix("workload: ")?.strip_suffix(" ticks")?.parse::<u64>().ok());
+    ticks.map(|ticks| ticks * TICK_NS / INSTRUCTION_NS).ok_or(said)
+}
+
+/// Has a board do everything once, the deepest calls it has among them, and asks it then. Files of 3 KiB are the largest.
+///
+/// # Panics
+/// If the server does not do what it should.
+#[track_caller]
+#[must_use]
+pub fn load(machine: &mut Machine) -> Status {
+    let content: Vec<u8> = (0..3000_u32).map(|i| i.to_le_bytes()[0]).collect();
+    let (mut first, mut second) = (machine.connect(), machine.connect());
+    assert!(first.ask("get /skiff/1").starts_with("skiff/1 "));
+    for len in [0, 1, 3000] {
+        assert!(first.write("a", &content[..len]).starts_with("ok "));
+        assert!(second.read("a").is_ok_and(|back| back == content[..len]));
+    }
+    for command in ["stat a", "sum 0 * a", "space", "ping", "rename a\nb", "resume 4000 c", "list"] {
+        assert!(first.ask(command).starts_with("ok"), "{command}");
+    }
+    _ = first.hear_body();
+    // A write that is interrupted, by a second connection that takes its place.
+    second.say("write 0 3000 - c");
+    second.send_bytes(&message(&content[..1000]));
+    second.finish();
+    _ = second.hear_end();
+    assert!(first.ask("resume 3000 c").starts_with("ok 1000 "));
+    assert!(first.ask("write").starts_with("error "));
+    first.send_bytes(b"0000000000");
+    first.send_bytes(&message("crc32c 00000000"));
+    let mut second = machine.connect();
+    for port in [second.ask("put path/d"), second.ask("put d")] {
+        if port == "-1" {
+            continue;
+        }
+        let mut data = second.data(&port);
+        data.write_all(&message(&content)).expect("send");
+        data.shutdown(Shutdown::Write).expect("shutdown");
+        _ = read_to_end(&mut data);
+    }
+    let port = second.ask("get d");
+    if port != "-1" {
+        assert_eq!(read_to_end(&mut second.data(&port)).0.len(), content.len() + 10);
+    }
+    assert!(second.ask("ls").contains('b'));
+    assert_eq!(second.ask("remove b"), "ok");
+    second.send_bytes(b"nonsense!!");
+    _ = second.hear_end();
+    first.say("quit");
+    _ = first.hear_end();
+    machine.status()
+}

@@ -1,0 +1,353 @@
+//! A board under QEMU, behind ports of this machine: user-mode networking, no privilege.
+
+use core::fmt::Write as _;
+use core::net::{Ipv4Addr, SocketAddr};
+use std::ffi::OsString;
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::Board;
+use crate::programs::{Running, Signal};
+use crate::wire::{Wire, read_to_end};
+
+/// The emulator.
+pub const QEMU: &str = "qemu-system-arm";
+
+/// The guest's address in QEMU's user-mode network, as its DHCP gives it.
+pub const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
+
+/// Nanoseconds of the guest's time that an instruction takes if they are counted.
+pub const INSTRUCTION_NS: u64 = 128;
+
+/// Seconds of processor time that an emulator may use: one that nobody ends does not run for ever.
+const CPU_SECONDS: u32 = 600;
+/// How often other ports are tried if one was taken by somebody else after it was found free.
+const TRIES: usize = 8;
+
+/// True if the emulator is there.
+#[must_use]
+pub fn has_qemu() -> bool {
+    Command::new(QEMU).arg("--version").output().is_ok_and(|output| output.status.success())
+}
+
+/// The network that the guest is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Network {
+    /// QEMU's own, with ports of this machine that lead into it. Needs no privilege.
+    User,
+    /// The one behind this TAP interface.
+    Tap(String),
+}
+
+/// How the guest gets its address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Address {
+    /// By DHCP.
+    Dhcp,
+    /// From its settings.
+    Static,
+}
+
+/// What is to run.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The board.
+    pub board: Board,
+    /// Its image.
+    pub image: PathBuf,
+    /// Its network.
+    pub network: Network,
+    /// How it gets its address.
+    pub address: Address,
+    /// The file that is its SD card.
+    pub card: Option<PathBuf>,
+    /// Ports of this machine: the control connection's, then those of classic data connections.
+    pub ports: Vec<u16>,
+    /// Those of the guest, if they are not the same.
+    pub guest_ports: Option<Vec<u16>>,
+    /// Further words of its settings.
+    pub settings: String,
+    /// Each instruction takes [`INSTRUCTION_NS`] of the guest's time: what it does with itself is the same each time.
+    pub counted: bool,
+}
+
+impl Setup {
+    /// An image with a static address, on ports that are free.
+    ///
+    /// # Panics
+    /// If there are none.
+    #[must_use]
+    pub fn new(board: Board, image: &Path) -> Self {
+        Self {
+            board,
+            image: image.to_owned(),
+            network: Network::User,
+            address: Address::Static,
+            card: None,
+            ports: free_ports(1 + board.data_connections()),
+            guest_ports: None,
+            settings: String::new(),
+            counted: false,
+        }
+    }
+
+    /// The text that the image finds in its flash.
+    #[must_use]
+    pub fn settings_text(&self) -> String {
+        let mut text = match self.address {
+            Address::Dhcp => String::from("ip=dhcp"),
+            Address::Static => format!("ip={GUEST}/24"),
+        };
+        if let Some((port, data)) = self.ports.split_first() {
+            let data: Vec<_> = data.iter().map(ToString::to_string).collect();
+            _ = write!(text, " port={port}");
+            if !data.is_empty() {
+                _ = write!(text, " data={}", data.join(","));
+            }
+        }
+        if !self.settings.is_empty() {
+            _ = write!(text, " {}", self.settings);
+        }
+        text
+    }
+
+    /// The emulator's command, with the guest's serial port on standard input and output. `settings` is a file that
+    /// holds [`Setup::settings_text`].
+    #[must_use]
+    pub fn command(&self, settings: &Path) -> Command {
+        // Replaced by the emulator: the process that is started is the one that is ended.
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -t {CPU_SECONDS}; exec \"$@\""), "sh", QEMU]);
+        command.args(["-machine", self.board.machine(), "-display", "none", "-monitor", "none", "-serial", "stdio"]);
+        command.arg("-kernel").arg(&self.image);
+        let mut network = match &self.network {
+            // restrict: the guest reaches nothing but who comes in by the ports.
+            Network::User => String::from("user,restrict=on"),
+            Network::Tap(name) => format!("tap,ifname={name},script=no,downscript=no"),
+        };
+        _ = write!(network, ",model={}", self.board.interface());
+        let guest_ports = self.guest_ports.as_ref().unwrap_or(&self.ports);
+        for (port, guest) in self.ports.iter().zip(guest_ports).filter(|_| self.network == Network::User) {
+            _ = write!(network, ",hostfwd=tcp:127.0.0.1:{port}-{GUEST}:{guest}");
+        }
+        command.args(["-nic", &network]);
+        let mut loader = OsString::from("loader,file=");
+        loader.push(escaped(settings));
+        loader.push(format!(",addr={:#x},force-raw=on", self.board.settings()));
+        command.arg("-device").arg(loader);
+        if self.counted {
+            command.args(["-icount", &format!("shift={}", INSTRUCTION_NS.trailing_zeros())]);
+        }
+        if let Some(card) = &self.card {
+            let mut drive = OsString::from("if=sd,format=raw,file=");
+            drive.push(escaped(card));
+            command.arg("-drive").arg(drive);
+        }
+        command
+    }
+}
+
+/// A path in one of QEMU's lists, where a comma would end it.
+fn escaped(path: &Path) -> OsString {
+    path.to_string_lossy().replace(',', ",,").into()
+}
+
+/// Ports of the loopback address that are free now. Somebody may take them before they are used.
+///
+/// # Panics
+/// If there are none.
+#[must_use]
+pub fn free_ports(count: usize) -> Vec<u16> {
+    let listeners: Vec<_> =
+        (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port")).collect();
+    listeners.iter().map(|listener| listener.local_addr().expect("its address").port()).collect()
+}
+
+/// A board that runs. Dropping it switches it off.
+#[derive(Debug)]
+pub struct Machine {
+    /// The emulator; its standard output is the guest's console.
+    pub running: Running,
+    address: Ipv4Addr,
+    ports: Vec<u16>,
+    _settings: TempDir,
+}
+
+impl Machine {
+    /// Starts a board and waits until its server has an address.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[track_caller]
+    #[must_use]
+    pub fn start(setup: &Setup) -> Self {
+        let machine = Self::switch_on(setup);
+        let address = machine.running.hear("\nip ", 0);
+        machine.running.hear("\n", address);
+        machine
+    }
+
+    /// Starts a board.
+    ///
+    /// # Panics
+    /// If that is not possible.
+    #[track_caller]
+    #[must_use]
+    pub fn switch_on(setup: &Setup) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("settings");
+        let mut setup = setup.clone();
+        for _ in 0..TRIES {
+            fs::write(&file, setup.settings_text()).expect("settings");
+            let mut command = setup.command(&file);
+            let running = Running::start(command.stdin(Stdio::piped()).env("LC_ALL", "C"));
+            // It says something at once if it can't run; and the guest does if it can.
+            if running.first_line().is_some() {
+                let address = if setup.network == Network::User { Ipv4Addr::LOCALHOST } else { GUEST };
+                return Self { running, address, ports: setup.ports, _settings: directory };
+            }
+            let ran = running.wait();
+            assert!(ran.err.contains("host forwarding"), "{command:?}: {ran:?}");
+            setup.ports = free_ports(setup.ports.len());
+        }
+        panic!("no free ports");
+    }
+
+    /// The port of control connections.
+    ///
+    /// # Panics
+    /// Never: there is one.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        *self.ports.first().expect("a port")
+    }
+
+    /// Where the server is found.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        (self.address, self.port()).into()
+    }
+
+    /// A control connection.
+    #[must_use]
+    pub fn connect(&self) -> Wire {
+        Wire::connect(self.addr())
+    }
+
+    /// Puts a file into the store, over a connection of its own that has ended when this returns.
+    ///
+    /// # Panics
+    /// If that fails.
+    #[track_caller]
+    pub fn put(&self, name: &str, content: &[u8]) {
+        let mut wire = self.connect();
+        let reply = wire.write(name, content);
+        assert!(reply.starts_with("ok "), "{name}: {reply}");
+        end(wire);
+    }
+
+    /// A file's content; `None` if there is no such file.
+    #[must_use]
+    pub fn content(&self, name: &str) -> Option<Vec<u8>> {
+        let mut wire = self.connect();
+        let content = wire.read(name).ok();
+        end(wire);
+        content
+    }
+
+    /// The names in the store, sorted.
+    ///
+    /// # Panics
+    /// If it can't be listed.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let mut wire = self.connect();
+        assert_eq!(wire.ask("list"), "ok");
+        let (lines, _) = wire.hear_body();
+        end(wire);
+        let lines = String::from_utf8(lines).expect("text");
+        let names = lines.lines().filter_map(|line| line.splitn(4, ' ').nth(3));
+        let mut names: Vec<_> = names.map(ToOwned::to_owned).collect();
+        names.sort();
+        names
+    }
+
+    /// Switches it off as a power cut does.
+    ///
+    /// # Panics
+    /// If the emulator does not end.
+    pub fn kill(self) {
+        self.running.signal(Signal::KILL);
+        _ = self.running.wait();
+    }
+
+    /// Asks at the console how things are.
+    ///
+    /// # Panics
+    /// If nobody answers.
+    #[track_caller]
+    #[must_use]
+    pub fn status(&mut self) -> Status {
+        let from = self.running.out().len();
+        self.running.say("?");
+        let end = self.running.hear(" stack\r\n", from);
+        let text = self.running.out()[from..end].to_owned();
+        Status::parse(&text).unwrap_or_else(|| panic!("no status: {text:?}"))
+    }
+}
+
+/// Quits and waits for the server's end: its session is free then.
+fn end(mut wire: Wire) {
+    wire.say("quit");
+    _ = read_to_end(&mut wire.stream);
+}
+
+/// What the image says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status {
+    /// Sessions that are in use.
+    pub sessions: u64,
+    /// Data connections that are in use.
+    pub data: u64,
+    /// Connections that were served, and those that were refused.
+    pub accepted: u64,
+    /// See `accepted`.
+    pub refused: u64,
+    /// Bytes of variables, without the content of files.
+    pub fixed: u64,
+    /// The most bytes that were ever on the stack.
+    pub stack: u64,
+    /// What there is for the stack.
+    pub room: u64,
+}
+
+impl Status {
+    fn parse(text: &str) -> Option<Self> {
+        let numbers: Vec<u64> =
+            text.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect();
+        let [
+            _up,
+            sessions,
+            _,
+            data,
+            _,
+            accepted,
+            refused,
+            _strangers,
+            _transfers,
+            _failed,
+            fixed,
+            _content,
+            stack,
+            room,
+        ] = numbers[..]
+        else {
+            return None;
+        };
+        Some(Self { sessions, data, accepted, refused, fixed, stack, room })
+    }
+}

@@ -1,0 +1,131 @@
+//! Addresses, settings, networks.
+
+use core::time::Duration;
+use std::fs;
+use std::thread;
+use std::time::Instant;
+
+use skiff_tests::firmware::machine::{Address, Machine, Network, Setup};
+use skiff_tests::firmware::{Board, EMBASSY};
+use skiff_tests::namespace::{inside, ip};
+use skiff_tests::vector::{Cut, Pacing, load_all};
+use skiff_tests::wire::End;
+
+use super::protocol::check;
+use super::{BOARDS, content, image, scene};
+
+#[test]
+fn an_address_comes_by_dhcp() {
+    for board in BOARDS {
+        let Some(mut scene) = scene("an_address_comes_by_dhcp", board) else { return };
+        scene.setup.address = Address::Dhcp;
+        let machine = scene.start();
+        assert!(machine.running.out().contains("ip 10.0.2.15/24"), "{}", machine.running.out());
+        let hello = machine.connect().ask("get /skiff/1");
+        assert!(hello.starts_with(&format!("skiff/1 server=skiff-{}/", board.machine())), "{hello}");
+    }
+}
+
+#[test]
+fn settings_are_followed_and_what_makes_no_sense_is_named() {
+    let Some(mut scene) = scene("settings_are_followed_and_what_makes_no_sense_is_named", Board::Lm3s6965) else {
+        return;
+    };
+    scene.setup.settings = "mac=02:00:00:00:be:ef name=lab-3 ip=1.2.3 mac=1:2:3 port=70000 colour=red gateway=".into();
+    let machine = scene.start();
+    let said = machine.running.out();
+    for word in ["ip=1.2.3", "mac=1:2:3", "port=70000", "colour=red", "gateway="] {
+        assert!(said.contains(&format!("settings: {word}?")), "{word}: {said}");
+    }
+    assert!(said.contains(&format!("mac 02:00:00:00:be:ef, port {}", machine.port())), "{said}");
+    let hello = machine.connect().ask("get /skiff/1");
+    assert!(hello.contains(" host=lab-3 "), "{hello}");
+}
+
+#[test]
+fn an_idle_board_lets_the_processor_sleep() {
+    for board in BOARDS {
+        let Some(scene) = scene("an_idle_board_lets_the_processor_sleep", board) else { return };
+        let machine = scene.start();
+        // An idle session is no reason to stay awake either.
+        let mut wire = machine.connect();
+        assert_eq!(wire.ask("ping"), "ok");
+        let before = (processor_time(&machine), Instant::now());
+        thread::sleep(Duration::from_secs(1));
+        let used = processor_time(&machine) - before.0;
+        let share = used.as_secs_f64() / before.1.elapsed().as_secs_f64();
+        println!("{board:?}: {:.1}% of a processor", share * 100.0);
+        assert!(share < 0.5, "{share}");
+        assert_eq!(wire.ask("ping"), "ok");
+    }
+}
+
+#[test]
+fn the_example_for_embassy_serves_one_session_after_the_other() {
+    let Some(path) = image("the_example_for_embassy_serves_one_session_after_the_other", &EMBASSY) else { return };
+    let mut setup = Setup::new(EMBASSY.board, &path);
+    // It has no settings: its port is fixed, and so is its way to an address.
+    setup.guest_ports = Some(vec![50_000]);
+    setup.ports.truncate(1);
+    let machine = Machine::start(&setup);
+    let bytes = content(5000, 9);
+    for round in 0..3 {
+        // The one before may still be ending.
+        let mut wire = machine.connect();
+        while !wire.try_ask("ping") {
+            wire = machine.connect();
+        }
+        _ = wire.hear_bytes(11);
+        assert!(wire.ask("get /skiff/1").starts_with("skiff/1 server=skiff-embassy/"));
+        assert!(wire.write("f", &bytes).starts_with("ok 5000 "), "{round}");
+        assert!(wire.read("f").unwrap() == bytes);
+        wire.send_bytes(b"nonsense!!");
+        assert!(wire.hear_text().starts_with("error bad-length"));
+        assert_eq!(wire.hear_end(), (Vec::new(), End::Closed));
+    }
+}
+
+/// What the emulator has used of a processor.
+fn processor_time(machine: &Machine) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", machine.running.pid())).unwrap();
+    // Behind the name, which may hold anything: the 12th and 13th are ticks of 10 ms.
+    let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(10 * ticks)
+}
+
+#[test]
+fn a_board_on_a_tap_serves_who_is_on_the_same_network() {
+    const TEST: &str = "a_board_on_a_tap_serves_who_is_on_the_same_network";
+    // Built outside: there is no way to anywhere inside.
+    let scenes = BOARDS.map(|board| scene(TEST, board));
+    if scenes.iter().any(Option::is_none) || !inside(module_path!(), TEST) {
+        return;
+    }
+    for mut scene in scenes.into_iter().flatten() {
+        ip("tuntap add tap0 mode tap");
+        ip("addr add 10.0.2.2/24 dev tap0");
+        ip("link set tap0 up");
+        scene.setup.network = Network::Tap("tap0".into());
+        {
+            let machine = scene.start();
+            let mut wire = machine.connect();
+            let bytes = content(6000, 3);
+            for _ in 0..20 {
+                assert!(wire.write("f", &bytes).starts_with("ok 6000 "));
+                assert!(wire.read("f").unwrap() == bytes);
+            }
+            assert_eq!(wire.ask("remove f"), "ok");
+            wire.say("quit");
+            assert_eq!(wire.hear_end(), (Vec::new(), End::Closed));
+            for vector in load_all().unwrap() {
+                check(&machine, &vector, Pacing::Lines, Cut::Whole);
+            }
+            // A port where nobody listens is refused at once: no emulator answers for the guest here.
+            let closed = core::net::SocketAddr::new(machine.addr().ip(), scene.setup.ports[1]);
+            let refused = std::net::TcpStream::connect_timeout(&closed, Duration::from_secs(5)).unwrap_err();
+            assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+        }
+        ip("link del tap0");
+    }
+}

@@ -1,0 +1,46 @@
+//! What happens when something goes wrong: a panic, a loop without end.
+
+use skiff_tests::firmware::Image;
+use skiff_tests::programs::join;
+
+use super::{BOARDS, Scene, image};
+
+/// Has the board fail by a key of the console, and waits until it serves again.
+fn fails_and_comes_back(test: &'static str, key: &'static str, says: &'static str) {
+    let scenes: Vec<_> = BOARDS
+        .into_iter()
+        .filter_map(|board| {
+            let features = format!("{} faults", board.features());
+            let path = image(test, &Image { board, program: "skiff-firmware", features: &features })?;
+            Some(Scene::new(board, &path))
+        })
+        .collect();
+    // At once, since a watchdog takes its time.
+    let threads: Vec<_> = scenes
+        .into_iter()
+        .map(|scene| {
+            std::thread::spawn(move || {
+                let mut machine = scene.start();
+                machine.put("before", b"it went wrong");
+                let from = machine.running.out().len();
+                machine.running.say(key);
+                let at = machine.running.hear(says, from);
+                machine.running.hear("\nip ", at);
+                // What is in RAM is gone.
+                let left = scene.has_card().then(|| b"it went wrong".to_vec());
+                assert_eq!(machine.content("before"), left);
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(join);
+}
+
+#[test]
+fn a_panic_is_told_and_the_board_starts_again() {
+    fails_and_comes_back("a_panic_is_told_and_the_board_starts_again", "p", "panic at src/app.rs:");
+}
+
+#[test]
+fn a_board_that_hangs_is_started_again_by_its_watchdog() {
+    fails_and_comes_back("a_board_that_hangs_is_started_again_by_its_watchdog", "h", "\r\nskiff-");
+}
