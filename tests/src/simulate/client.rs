@@ -288,7 +288,7 @@ impl Client {
         let habits = Habits { options, crash: None, stall: None };
         let mut pipe = Pipe::connect(&self.control, self.station, habits, Rng::new(self.rng.next())).await?;
         let name = self.control.plan.names[0].to_owned();
-        let file = Version::new(vec![7; 20], None);
+        let file = self.file();
         let mut ops = VecDeque::from([Op::Hello]);
         let done = async {
             pipe.carry_out(&mut ops).await?;

@@ -100,7 +100,7 @@ pub struct Control {
 }
 
 /// Lines of a trace.
-const LINES: usize = 600;
+const LINES: usize = 200;
 
 impl Control {
     /// At the beginning.

@@ -87,6 +87,10 @@ pub struct Pipe {
     stalled: Option<Instant>,
     progress: Instant,
     was_answered: bool,
+    /// Nothing went in or out for a long time.
+    was_silent: bool,
+    /// The server has said that nothing came for too long.
+    was_late: bool,
 }
 
 impl Pipe {
@@ -115,6 +119,8 @@ impl Pipe {
             stalled: None,
             progress,
             was_answered: false,
+            was_silent: false,
+            was_late: false,
         })
     }
 
@@ -176,7 +182,6 @@ impl Pipe {
                 return Poll::Pending;
             }
             if moved {
-                self.progress = now;
                 continue;
             }
             if let Some(due) = self.session.poll_timeout() {
@@ -194,6 +199,9 @@ impl Pipe {
 
     /// Bytes have gone in or out.
     fn spend(&mut self, bytes: usize) -> Result<(), Gone> {
+        let now = self.control.now();
+        self.was_silent |= now.since(self.progress) >= SILENCE;
+        self.progress = now;
         self.moved += bytes as u64;
         if self.habits.crash.is_some_and(|at| self.moved >= at) {
             self.control.count(|counts| counts.client_crashes += 1);
@@ -238,6 +246,7 @@ impl Pipe {
                     self.body = None;
                 }
             } else if self.session.can_request()
+                && ops.front().is_some_and(|op| self.may_ask(op))
                 && let Some(op) = ops.pop_front()
             {
                 self.ask(op);
@@ -246,6 +255,12 @@ impl Pipe {
             }
         }
         Ok(moved)
+    }
+
+    /// One classic transfer at a time: a PORT that is claimed late may be somebody else's by then.
+    fn may_ask(&self, op: &Op) -> bool {
+        let is_transfer = |op: &Op| matches!(op, Op::Get(_) | Op::Put { .. });
+        !is_transfer(op) || (self.transfers.is_empty() && !self.asked.iter().any(|asked| is_transfer(&asked.op)))
     }
 
     /// The next piece of a body.
@@ -323,8 +338,8 @@ impl Pipe {
             return Ok(false);
         }
         let control = &self.control;
-        let silent = control.now().since(self.progress) >= SILENCE;
-        let excused = silent || control.counts().clock_jumps > 0 || control.counts().stalls > 0;
+        let silent = self.was_silent || control.now().since(self.progress) >= SILENCE;
+        let excused = silent || self.was_late || control.counts().clock_jumps > 0 || control.counts().stalls > 0;
         assert!(excused, "the server closes, and owes {:?}", self.asked);
         Err(Gone::Closed)
     }
@@ -362,6 +377,9 @@ impl Pipe {
             };
             let asked = self.asked.front_mut().expect("a reply to a question");
             self.control.trace(|| format!("client {station}: {:?} -> {event:?}", asked.op));
+            if let ClientEvent::Refused(error) = &event {
+                self.was_late |= error.code == Some(ErrorCode::Timeout);
+            }
             let was_early = matches!((&asked.op, &event), (Op::Write { .. }, ClientEvent::Refused(_)));
             match judge(asked, &event, &self.control) {
                 Next::Body => continue,
