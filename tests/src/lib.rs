@@ -2,11 +2,16 @@
 //! exactly what it is told to.
 
 pub mod device;
+pub mod disk;
 pub mod firmware;
 pub mod flash;
 pub mod host;
+#[cfg(target_os = "linux")]
+pub mod line;
 pub mod memory;
 pub mod namespace;
+#[cfg(target_os = "linux")]
+pub mod ordeal;
 pub mod programs;
 pub mod sans_io;
 pub mod server_suite;

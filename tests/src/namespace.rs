@@ -5,9 +5,10 @@
 
 use core::time::Duration;
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write as _};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::Instant;
 
@@ -76,6 +77,22 @@ pub fn inside(module: &str, test: &str) -> bool {
     let passed = status.is_some_and(|status| status.success()) && out.contains("1 passed");
     assert!(passed, "{test}, inside: {status:?}\n{out}\n{err}");
     false
+}
+
+/// The same for a program: it is started again with `args`, and what it ended with is returned; `None` inside, where it has
+/// to do its work.
+///
+/// # Errors
+/// Where the kernel forbids namespaces, or the program can't be started.
+pub fn enter(args: impl IntoIterator<Item = OsString>) -> io::Result<Option<ExitStatus>> {
+    if env::var_os(INSIDE).is_some() {
+        settle();
+        return Ok(None);
+    }
+    let unshare = unshare().ok_or_else(|| io::Error::other("no network namespaces here"))?;
+    let mut command = Command::new("unshare");
+    command.args(unshare).arg(env::current_exe()?).args(args).env(INSIDE, "1").stdin(Stdio::null());
+    command.status().map(Some)
 }
 
 fn drain(mut pipe: impl io::Read + Send + 'static) -> std::thread::JoinHandle<String> {

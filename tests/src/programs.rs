@@ -36,8 +36,9 @@ pub fn program(name: &str) -> PathBuf {
 /// directory and with the same profile as the test that runs; that takes a moment if they are there already.
 fn build() -> PathBuf {
     let test = env::current_exe().expect("the path of this test");
-    let deps = test.parent().expect("a directory");
-    let profile = deps.parent().expect("a directory");
+    let directory = test.parent().expect("a directory");
+    // Tests lie a directory deeper than programs.
+    let profile = if directory.ends_with("deps") { directory.parent().expect("a directory") } else { directory };
     // With --target there is a directory for the target in between.
     let above = profile.parent().expect("a directory");
     let (target, triple) = if above.join(".rustc_info.json").is_file() {
@@ -478,6 +479,27 @@ pub fn on_a_terminal(python: &str, command: &Command) -> Running {
         };
     }
     Running::start(terminal.env("TERM", "xterm").stdin(Stdio::piped()))
+}
+
+/// Kills whatever this process has started and what that has started, for a program that ends without cleaning up.
+#[cfg(target_os = "linux")]
+pub fn kill_all_below() {
+    fn below(pid: u32, found: &mut Vec<u32>) {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        for task in tasks {
+            let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            for child in children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()) {
+                found.push(child);
+                below(child, found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    below(std::process::id(), &mut found);
+    for pid in found.into_iter().filter_map(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
+        // It may have ended meanwhile.
+        _ = kill_process(pid, Signal::KILL);
+    }
 }
 
 /// Says that a test, or a part of it, can not run here. Even of a test that passes, this is shown.

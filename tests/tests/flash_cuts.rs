@@ -126,10 +126,10 @@ fn start_a_full_medium_often<R: Rig>() {
     let mut store = mount::<R>(&mut memory, &medium).expect("a blank medium");
     player.play(&mut store, Step::Fill { keep: u8::MAX }).expect("power is on");
     drop(store);
-    for start in 0..300 {
+    for (start, tear) in (0..300).zip(Tear::ALL.into_iter().cycle()) {
         let mut store = mount::<R>(&mut memory, &medium).expect("it can be mounted");
         player.find(&mut store).expect("nothing has changed");
-        medium.cut_after(start / 20, Tear::ALL[start as usize % 3]);
+        medium.cut_after(start / 20, tear);
         _ = player.play(&mut store, Step::Rename { from: 8, to: 9 });
         _ = store.rename(n("fill-3"), n("fill-3-again"));
         _ = store.rename(n("fill-3-again"), n("fill-3"));

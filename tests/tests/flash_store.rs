@@ -76,3 +76,94 @@ mod sd_card {
 
     skiff_tests::store_suite!(Slot);
 }
+
+/// Through a driver with the traits of embedded-storage, which reads words only.
+mod embedded_storage_driver {
+    use embedded_storage::nor_flash::{
+        ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash, check_erase, check_read, check_write,
+    };
+    use skiff_device::flash::{Flash as _, NorFlashMedium};
+
+    use super::*;
+
+    const BLOCK: u32 = 2048;
+    type Memory = FlashMemory<FILES, STAGES, NAME, 256, { map_len(128) }>;
+
+    #[derive(Debug)]
+    struct Driver(Nor);
+
+    #[derive(Debug)]
+    struct Refused(NorFlashErrorKind);
+
+    impl NorFlashError for Refused {
+        fn kind(&self) -> NorFlashErrorKind {
+            self.0
+        }
+    }
+
+    impl From<NorFlashErrorKind> for Refused {
+        fn from(kind: NorFlashErrorKind) -> Self {
+            Self(kind)
+        }
+    }
+
+    fn failed(_: skiff_device::flash::FlashError) -> Refused {
+        Refused(NorFlashErrorKind::Other)
+    }
+
+    impl ErrorType for Driver {
+        type Error = Refused;
+    }
+
+    impl ReadNorFlash for Driver {
+        const READ_SIZE: usize = 4;
+
+        fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), Refused> {
+            check_read(self, offset, bytes.len())?;
+            // Reads cross blocks, as those of chips do.
+            for (i, byte) in (0..).zip(bytes) {
+                let at = offset + i;
+                self.0.read(at / BLOCK, at % BLOCK, core::slice::from_mut(byte)).map_err(failed)?;
+            }
+            Ok(())
+        }
+
+        fn capacity(&self) -> usize {
+            128 * BLOCK as usize
+        }
+    }
+
+    impl NorFlash for Driver {
+        const WRITE_SIZE: usize = 8;
+        const ERASE_SIZE: usize = BLOCK as usize;
+
+        fn erase(&mut self, from: u32, to: u32) -> Result<(), Refused> {
+            check_erase(self, from, to)?;
+            (from / BLOCK..to / BLOCK).try_for_each(|block| self.0.erase(block)).map_err(failed)
+        }
+
+        fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Refused> {
+            check_write(self, offset, bytes.len())?;
+            self.0.program(offset / BLOCK, offset % BLOCK, bytes).map_err(failed)
+        }
+    }
+
+    struct Chip(Nor);
+
+    impl Backend for Chip {
+        type Store = FlashStore<'static, NorFlashMedium<Driver>, NAME, 256>;
+
+        const FEATURES: Features = FEATURES;
+
+        fn new() -> Self {
+            Self(Nor::new(128, BLOCK, 8, 7))
+        }
+
+        fn open(&mut self) -> Self::Store {
+            let medium = NorFlashMedium::new(Driver(self.0.clone()));
+            FlashStore::mount(Box::leak(Box::new(Memory::new())), medium).expect("it can be mounted")
+        }
+    }
+
+    skiff_tests::store_suite!(Chip);
+}

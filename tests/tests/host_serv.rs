@@ -6,12 +6,13 @@ use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::fs;
 use std::io::Write as _;
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
 use skiff_proto::crc::crc32c;
-use skiff_tests::programs::{Ran, Serv, Signal, host_cli, host_serv, program, run, skip};
+use skiff_tests::disk;
+use skiff_tests::programs::{Ran, Serv, Signal, host_cli, program, run, skip};
 use skiff_tests::sans_io::{body, message};
 use skiff_tests::wire::{End, eventually, read_to_end};
 use tempfile::tempdir;
@@ -517,32 +518,11 @@ fn two_thousand_pipelined_files_cost_few_system_calls_that_wait_for_the_disk() {
     assert_eq!(fs::read_dir(root.path().join("d")).unwrap().count(), 2000);
 }
 
-/// host-serv on a file system of 8 MiB that nobody else sees; `None` where such a thing may not be made.
-fn on_a_small_disk(test: &str, root: &Path) -> Option<(Serv, PathBuf)> {
-    let mount = r#"mount -t tmpfs -o size=8m tmpfs "$0" && exec "$@""#;
-    let unshare = || {
-        let mut command = Command::new("unshare");
-        command.args(["-Urm", "sh", "-c", mount]).arg(root);
-        command
-    };
-    let probe = unshare().arg("true").output();
-    if !probe.is_ok_and(|output| output.status.success()) {
-        skip(test, "no file system can be mounted in a user namespace here");
-        return None;
-    }
-    let mut command = unshare();
-    let serving = host_serv(root);
-    let serv = Serv::launch(command.arg(serving.get_program()).args(serving.get_args()), "port ").unwrap();
-    // Each program in the chain becomes the next one, so it is the server that sees this.
-    let seen = PathBuf::from(format!("/proc/{}/root{}", serv.running.pid(), root.display()));
-    Some((serv, seen))
-}
-
 #[test]
 fn a_full_disk_is_told_and_harms_no_file_and_no_connection() {
     let test = "a_full_disk_is_told_and_harms_no_file_and_no_connection";
     let (root, here) = (tempdir().unwrap(), tempdir().unwrap());
-    let Some((serv, seen)) = on_a_small_disk(test, root.path()) else { return };
+    let Some((serv, seen)) = disk::serve(test, root.path()) else { return };
     let (old, big) = (content(1_000_000), content(20_000_000));
     let mut wire = serv.connect();
     assert!(wire.write("f", &old).starts_with("ok 1000000 "));

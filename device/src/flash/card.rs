@@ -48,6 +48,9 @@ impl<C: Card, const BLOCK: usize> CardFlash<C, BLOCK> {
         sectors
     };
 
+    #[expect(clippy::cast_possible_truncation, reason = "512")]
+    const SECTOR: u32 = SECTOR as u32;
+
     /// The whole card.
     #[must_use]
     pub const fn new(card: C) -> Self {
@@ -62,17 +65,18 @@ impl<C: Card, const BLOCK: usize> CardFlash<C, BLOCK> {
 
 impl<C: Card, const BLOCK: usize> Flash for CardFlash<C, BLOCK> {
     fn geometry(&self) -> Geometry {
-        let sector = u32::try_from(SECTOR).unwrap_or(u32::MAX);
-        Geometry { blocks: self.card.sectors() / Self::SECTORS, block: Self::SECTORS * sector, unit: sector }
+        let blocks = self.card.sectors() / Self::SECTORS;
+        Geometry { blocks, block: Self::SECTORS * Self::SECTOR, unit: Self::SECTOR }
     }
 
-    fn read(&mut self, block: u32, offset: u32, mut bytes: &mut [u8]) -> Result<(), FlashError> {
-        let mut at = block as usize * BLOCK + offset as usize;
-        while !bytes.is_empty() {
-            let (sector, within) = (u32::try_from(at / SECTOR).map_err(|_| FlashError)?, at % SECTOR);
-            let whole = bytes.len() - bytes.len() % SECTOR;
+    fn read(&mut self, block: u32, offset: u32, bytes: &mut [u8]) -> Result<(), FlashError> {
+        let mut sector = block.checked_mul(Self::SECTORS).ok_or(FlashError)? + offset / Self::SECTOR;
+        let mut within = offset as usize % SECTOR;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let whole = rest.len() - rest.len() % SECTOR;
             let n = if within == 0 && whole > 0 {
-                self.card.read(sector, &mut bytes[..whole])?;
+                self.card.read(sector, &mut rest[..whole])?;
                 whole
             } else {
                 if self.sector != Some(sector) {
@@ -80,20 +84,21 @@ impl<C: Card, const BLOCK: usize> Flash for CardFlash<C, BLOCK> {
                     self.card.read(sector, &mut self.bytes)?;
                     self.sector = Some(sector);
                 }
-                let n = bytes.len().min(SECTOR - within);
-                bytes[..n].copy_from_slice(&self.bytes[within..within + n]);
+                let n = rest.len().min(SECTOR - within);
+                rest[..n].copy_from_slice(&self.bytes[within..within + n]);
                 n
             };
-            at += n;
-            bytes = &mut bytes[n..];
+            sector += u32::try_from((within + n) / SECTOR).map_err(|_| FlashError)?;
+            within = (within + n) % SECTOR;
+            rest = &mut rest[n..];
         }
         Ok(())
     }
 
     fn program(&mut self, block: u32, offset: u32, bytes: &[u8]) -> Result<(), FlashError> {
         self.sector = None;
-        let sector = u64::from(block) * u64::from(Self::SECTORS) + u64::from(offset) / SECTOR as u64;
-        self.card.write(u32::try_from(sector).map_err(|_| FlashError)?, bytes)
+        let sector = block.checked_mul(Self::SECTORS).ok_or(FlashError)? + offset / Self::SECTOR;
+        self.card.write(sector, bytes)
     }
 
     fn erase(&mut self, _block: u32) -> Result<(), FlashError> {

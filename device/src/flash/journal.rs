@@ -62,8 +62,8 @@ impl<const NAME: usize> Kept<NAME> {
         self.name[..len - RECORD].copy_from_slice(&page[RECORD..len]);
     }
 
-    /// Shows the record if it is the one at `place`; its length.
-    pub(super) fn take(&self, place: u32, page: &mut [u8]) -> Option<usize> {
+    /// Shows the record in `page` if it is the one at `place`; its length.
+    pub(super) fn show_at(&self, place: u32, page: &mut [u8]) -> Option<usize> {
         if self.place != Some(place) {
             return None;
         }
@@ -104,7 +104,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
     /// Reads the record at `place` into `page`: the record, and its length.
     pub(super) fn load(&mut self, place: u32) -> Result<(Record, usize), Refusal> {
         let (block, offset) = self.layout.block_at(place);
-        if self.kept.take(place, &mut self.page[..]).is_none() {
+        if self.kept.show_at(place, &mut self.page[..]).is_none() {
             let n = self.layout.longest.min(self.layout.block - offset) as usize;
             self.flash.read(block, offset, &mut self.page[..n])?;
         }
@@ -128,9 +128,15 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
     }
 
     fn append_page(&mut self, record: Record, len: usize) -> Result<(), Refusal> {
+        let is_first = self.journal.offset == self.layout.first_record();
         let place = self.write(len)?;
         self.flush()?;
-        self.heed(record, len, place)
+        self.heed(record, len, place)?;
+        if is_first && self.anchor(false).is_err() {
+            // The record is there all the same.
+            self.journal.sealed = true;
+        }
+        Ok(())
     }
 
     /// Makes sure that a record of `len` bytes can be written.
@@ -185,6 +191,8 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
             entry.place = place;
         }
         self.flush()?;
+        // So that a damaged head is missed.
+        self.anchor(false)?;
         self.kept.place = None;
         self.journal.sealed = false;
         Ok(())
@@ -261,6 +269,8 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         }
         self.flush()?;
         (self.journal.tail, self.journal.epoch) = (tail, epoch);
+        self.anchor(false)?;
+        // Twice: if one is damaged, the one before it leads to what is no longer there.
         self.anchor(false)?;
         self.kept.place = None;
         self.journal.blocks = blocks;

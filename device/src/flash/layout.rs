@@ -86,8 +86,8 @@ impl Layout {
     }
 
     /// Blocks of so many bytes.
-    pub(super) fn blocks_for(self, bytes: u64) -> u64 {
-        bytes.div_ceil(self.payload().into())
+    pub(super) fn blocks_for(self, bytes: u32) -> u32 {
+        bytes.div_ceil(self.payload())
     }
 
     /// The bytes that are programmed to write `bytes`.

@@ -4,8 +4,8 @@ use core::fmt;
 
 /// A medium of blocks that are erased as a whole and then programmed once, unit by unit.
 ///
-/// A driver of a flash chip implements it in a few lines. `embedded_storage::nor_flash::NorFlash` has the same calls; an SD
-/// card comes in by [`CardFlash`](super::CardFlash). Offsets and lengths of [`Flash::program`] are multiples of the unit,
+/// A driver of a flash chip implements it in a few lines. One that has the traits of embedded-storage comes in by
+/// `NorFlashMedium` (feature `embedded-storage`), an SD card by [`CardFlash`](super::CardFlash). Offsets and lengths of [`Flash::program`] are multiples of the unit,
 /// those of [`Flash::read`] are any. Nothing crosses the end of a block.
 ///
 /// The store never programs a unit twice between two erasures, so flash with error correction in each word will do.

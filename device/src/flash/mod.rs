@@ -49,6 +49,8 @@ mod layout;
 mod map;
 mod medium;
 mod mount;
+#[cfg(feature = "embedded-storage")]
+mod nor;
 mod room;
 mod stage;
 mod store;
@@ -60,6 +62,8 @@ pub use file::FlashFile;
 pub use map::map_len;
 pub use medium::{Flash, FlashError, Geometry};
 pub use mount::MountError;
+#[cfg(feature = "embedded-storage")]
+pub use nor::NorFlashMedium;
 pub use stage::FlashStage;
 
 use anchor::Anchors;

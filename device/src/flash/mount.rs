@@ -214,8 +214,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
             }
             // A record that was read a moment ago.
             let (record, _) = self.load(entry.place).map_err(|_| MountError::Damaged)?;
-            let count = u32::try_from(self.layout.blocks_for(record.size.into())).unwrap_or(0);
-            self.take_chain(record.id, record.last, count);
+            self.take_chain(record.id, record.last, self.layout.blocks_for(record.size));
         }
         self.map.start_after(self.journal.head);
         self.journal.sealed = true;
@@ -307,7 +306,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
         let mut offset = self.layout.first_record();
         while offset < end.unwrap_or(self.layout.block) {
             let place = self.layout.place(block, offset);
-            let found = match self.kept.take(place, &mut self.page[..]) {
+            let found = match self.kept.show_at(place, &mut self.page[..]) {
                 Some(len) => Record::decode(&self.page[..], self.volume).map(|(record, ..)| (record, len)),
                 None => self.read_record(block, offset, owner)?,
             };
@@ -323,6 +322,33 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
             offset += u32::try_from(self.layout.padded(len)).unwrap_or(u32::MAX);
         }
         // All of them were there once.
-        if end.is_some_and(|end| offset != end) { Err(MountError::Damaged) } else { Ok(offset) }
+        let is_damaged = match end {
+            Some(end) => offset != end,
+            None => self.has_record_after(block, offset, owner)?,
+        };
+        if is_damaged { Err(MountError::Damaged) } else { Ok(offset) }
+    }
+
+    /// True if a record follows one that can't be read: then that one was not the last.
+    fn has_record_after(&mut self, block: u32, offset: u32, owner: u32) -> Result<bool, FlashError> {
+        // Where it would bear the sum of its block.
+        let step = self.layout.align;
+        let mut at = offset + step + 4;
+        while at + 4 <= self.layout.block {
+            let n = (self.layout.block - at).min(u32::try_from(PAGE).unwrap_or(u32::MAX));
+            self.flash.read(block, at, &mut self.page[..n as usize])?;
+            let places = (n - 4) / step + 1;
+            let bears = |&place: &u32| self.page[(place * step) as usize..][..4] == owner.to_le_bytes();
+            let Some(place) = (0..places).find(bears) else {
+                at += places * step;
+                continue;
+            };
+            at += place * step;
+            if self.read_record(block, at - 4, owner)?.is_some() {
+                return Ok(true);
+            }
+            at += step;
+        }
+        Ok(false)
     }
 }

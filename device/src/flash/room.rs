@@ -8,7 +8,7 @@ use super::{Flash, FlashStore};
 /// What a new version needs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Need {
-    pub(super) blocks: u64,
+    pub(super) blocks: u32,
     /// The interrupted write that is gone on with: it does not give way to itself.
     pub(super) keep: Option<u32>,
 }
@@ -26,11 +26,11 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
 
     /// Blocks that are free for data if there are `more` records, and not promised to a writer. `None` if not even the
     /// journal has its room then: a file without a byte needs that, too.
-    fn unpromised(&self, more: u32) -> Option<u64> {
+    fn unpromised(&self, more: u32) -> Option<u32> {
         // With one that is to come, those that the journal has.
         let journal = self.layout.journal_room(self.records() + more, self.journal.blocks) - (self.journal.blocks + 1);
-        let promised: u64 = self.slots.iter().map(|slot| u64::from(slot.reserved.saturating_sub(slot.blocks))).sum();
-        u64::from(self.map.free()).checked_sub(u64::from(journal) + promised)
+        let promised: u32 = self.slots.iter().map(|slot| slot.reserved.saturating_sub(slot.blocks)).sum();
+        self.map.free().checked_sub(journal + promised)
     }
 
     fn is_open(&self, id: u32) -> bool {
@@ -52,13 +52,13 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
     }
 
     /// Blocks that a new version can have if all interrupted writes give way; `None` if it can't be there at all.
-    pub(super) fn room(&mut self, keep: Option<u32>) -> Result<Option<u64>, Refusal> {
+    pub(super) fn room(&mut self, keep: Option<u32>) -> Result<Option<u32>, Refusal> {
         let mut others = 0;
         for at in 0..self.entries.len() {
             let entry = self.entries[at];
             if entry.id != 0 && entry.is_stage && keep != Some(entry.id) && !self.is_open(entry.id) {
                 let (record, _) = self.load(entry.place)?;
-                others += self.layout.blocks_for(record.size.into());
+                others += self.layout.blocks_for(record.size);
             }
         }
         let more = u32::from(keep.is_none());
@@ -68,8 +68,11 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
     }
 
     /// # Errors
-    /// `no-space` if a new version can't be had, whoever gives way. Nothing has changed.
+    /// `no-space` if a new version can't be had, whoever gives way; `io` if nothing can be written. Nothing has changed.
     pub(super) fn check_room(&mut self, need: Need) -> Result<(), Refusal> {
+        if self.journal.dead {
+            return Err(ErrorCode::Io.into());
+        }
         let room = self.room(need.keep)?;
         if room.is_some_and(|room| need.blocks <= room) { Ok(()) } else { Err(ErrorCode::NoSpace.into()) }
     }
@@ -96,12 +99,11 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
 
     /// Gives the blocks of a version back that has ended.
     pub(super) fn give_version(&mut self, record: &Record) {
-        let count = u32::try_from(self.layout.blocks_for(record.size.into())).unwrap_or(0);
-        self.give_chain(record.id, record.last, count);
+        self.give_chain(record.id, record.last, self.layout.blocks_for(record.size));
     }
 
     /// Blocks of files on an empty medium.
-    pub(super) fn total(&self) -> u64 {
-        u64::from(self.layout.blocks - ANCHORS - self.layout.journal_room(1, 0))
+    pub(super) fn total(&self) -> u32 {
+        self.layout.blocks - ANCHORS - self.layout.journal_room(1, 0)
     }
 }

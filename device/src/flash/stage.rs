@@ -57,8 +57,10 @@ pub(super) struct Slot<const NAME: usize, const PAGE: usize> {
     kept: u32,
     /// The last block of that record if it has been copied; else 0.
     pub(super) copied: u32,
-    /// Where the page begins in the last block has been programmed, though the page is not full.
+    /// What is in the page has been programmed, though the page is not full.
     closed: bool,
+    /// Something could not be programmed.
+    failed: bool,
     page: [u8; PAGE],
 }
 
@@ -78,6 +80,7 @@ impl<const NAME: usize, const PAGE: usize> Slot<NAME, PAGE> {
         kept: 0,
         copied: 0,
         closed: false,
+        failed: false,
         page: [0; PAGE],
     };
 
@@ -126,12 +129,12 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
     }
 
     /// Lends a slot to a writer who may count on so many blocks in all.
-    pub(super) fn open_slot(&mut self, at: usize, id: u32, name: &[u8], blocks: u64) -> FlashStage<'m> {
+    pub(super) fn open_slot(&mut self, at: usize, id: u32, name: &[u8], blocks: u32) -> FlashStage<'m> {
         let slot = &mut self.slots[at];
         slot.id = id;
         slot.name.clear();
         _ = slot.name.extend_from_slice(name);
-        slot.reserved = u32::try_from(blocks).unwrap_or(u32::MAX);
+        slot.reserved = blocks;
         let handles: &'m [Handle] = self.handles;
         let handle = &handles[at];
         self.versions = self.versions.wrapping_add(1).max(1);
@@ -149,11 +152,12 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
     /// Makes a slot free, whoever has it.
     pub(super) fn free(&mut self, at: usize) {
         self.slots[at].id = 0;
-        let Slot { len, crc, last, jump, blocks, last_crc, reserved, listed, kept, copied, closed, mtime, .. } =
-            &mut self.slots[at];
+        let Slot {
+            len, crc, last, jump, blocks, last_crc, reserved, listed, kept, copied, closed, failed, mtime, ..
+        } = &mut self.slots[at];
         (*len, *last, *jump, *blocks, *reserved, *kept, *copied) = (0, 0, 0, 0, 0, 0, 0);
         (*crc, *last_crc) = (Crc32c::new(), Crc32c::new());
-        (*listed, *closed, *mtime) = (false, false, None);
+        (*listed, *closed, *failed, *mtime) = (false, false, false, None);
         // Handles of another version are no longer heard.
         self.handles[at].version.set(0);
     }
@@ -162,7 +166,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
     pub(super) fn write_stage(&mut self, at: usize, mut bytes: &[u8]) -> Result<(), Refusal> {
         let payload = self.layout.payload();
         while !bytes.is_empty() {
-            if self.slots[at].closed {
+            if self.slots[at].closed || self.slots[at].failed {
                 return Err(ErrorCode::Io.into());
             }
             if self.slots[at].fill(payload) == payload {
@@ -179,7 +183,9 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
             slot.last_crc.update(piece);
             if within + n == PAGE {
                 let offset = end - u32::try_from(within).unwrap_or(0);
-                self.flash.program(slot.last, offset, &slot.page)?;
+                let programmed = self.flash.program(slot.last, offset, &slot.page);
+                slot.failed |= programmed.is_err();
+                programmed?;
             }
             bytes = &bytes[n..];
             let is_due = slot.fill(payload) == payload && slot.len - slot.kept >= self.checkpoint;
@@ -215,6 +221,9 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
     pub(super) fn close_page(&mut self, at: usize) -> Result<(), Refusal> {
         let slot = &mut self.slots[at];
         let (end, within) = slot.end(self.layout.payload());
+        if slot.failed {
+            return Err(ErrorCode::Io.into());
+        }
         if slot.blocks == 0 || within == 0 || slot.closed {
             return Ok(());
         }
@@ -222,7 +231,9 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
         slot.page[within..len].fill(0xff);
         slot.closed = true;
         let offset = end - u32::try_from(within).unwrap_or(0);
-        Ok(self.flash.program(slot.last, offset, &slot.page[..len])?)
+        let programmed = self.flash.program(slot.last, offset, &slot.page[..len]);
+        slot.failed |= programmed.is_err();
+        Ok(programmed?)
     }
 
     /// Names what has come in a record. What is in the page must have been programmed.
@@ -244,16 +255,16 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
     }
 
     /// Goes on with an interrupted write. Its last block is copied if it is not full and something is to come.
-    pub(super) fn reopen(&mut self, at: usize, record: &Record, size: u64) -> Result<(), Refusal> {
+    pub(super) fn reopen(&mut self, at: usize, record: &Record, size: u32) -> Result<(), Refusal> {
         let payload = self.layout.payload();
-        let blocks = u32::try_from(self.layout.blocks_for(record.size.into())).unwrap_or(0);
+        let blocks = self.layout.blocks_for(record.size);
         let link = self.link(record.last, record.id, blocks - 1)?;
         let is_full = record.size == blocks * payload;
         let slot = &mut self.slots[at];
         (slot.listed, slot.kept, slot.len) = (true, record.size, record.size);
         (slot.last, slot.jump, slot.blocks) = (record.last, link.jump, blocks);
         (slot.crc, slot.last_crc) = (Crc32c::from_value(record.crc), Crc32c::from_value(record.last_crc));
-        if is_full || u64::from(record.size) == size {
+        if is_full || record.size == size {
             slot.closed = !is_full;
             return Ok(());
         }
@@ -352,7 +363,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
             }
             return self.free(at);
         }
-        // If that fails, what was kept before counts.
+        // If that fails, or something has before, what was kept before counts.
         _ = self.close_page(at).and_then(|()| self.keep(at));
         self.forget(at);
     }

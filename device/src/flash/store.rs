@@ -31,22 +31,20 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         self.find(Kind::Stage, name)
     }
 
+    /// Files are shorter than 4 GiB.
+    fn short(size: u64) -> Result<u32, Refusal> {
+        Ok(u32::try_from(size).map_err(|_| ErrorCode::NoSpace)?)
+    }
+
     /// What it takes to write a file of `size` bytes, going on with `record`.
-    fn need(&self, size: u64, record: Option<&Record>) -> Result<Need, Refusal> {
-        if u32::try_from(size).is_err() {
-            return Err(ErrorCode::NoSpace.into());
-        }
+    fn need(&self, size: u32, record: Option<&Record>) -> Need {
         let blocks = self.layout.blocks_for(size);
         let Some(record) = record else {
-            return Ok(Need { blocks, keep: None });
+            return Need { blocks, keep: None };
         };
-        let there = if u64::from(record.size) == size {
-            blocks
-        } else {
-            // The last block is copied if it is not full.
-            u64::from(record.size / self.layout.payload())
-        };
-        Ok(Need { blocks: blocks - there, keep: Some(record.id) })
+        // The last block is copied if it is not full and something is to come.
+        let there = if record.size == size { blocks } else { record.size / self.layout.payload() };
+        Need { blocks: blocks - there, keep: Some(record.id) }
     }
 
     /// Puts a stage in place under `name`, `None`: its own.
@@ -92,8 +90,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> Store for FlashStore<'m
     fn staged(&mut self, name: Name<'_>, size: u64) -> Result<(u64, u32), Refusal> {
         let found = self.interrupted(Self::check(name)?)?;
         let fitting = found.map(|(_, record)| record).filter(|record| u64::from(record.size) <= size);
-        let need = self.need(size, fitting.as_ref())?;
-        self.check_room(need)?;
+        self.check_room(self.need(Self::short(size)?, fitting.as_ref()))?;
         Ok(fitting.map_or((0, 0), |record| (record.size.into(), record.crc)))
     }
 
@@ -113,7 +110,8 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> Store for FlashStore<'m
         if offset > 0 && kept.is_none_or(|record| u64::from(record.size) != offset) {
             return Err(ErrorCode::Mismatch.into());
         }
-        let need = self.need(size, kept.as_ref())?;
+        let size = Self::short(size)?;
+        let need = self.need(size, kept.as_ref());
         self.check_room(need)?;
         let slot = self.free_slot()?;
         if let (Some((at, _)), None) = (found, kept) {
@@ -137,12 +135,12 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> Store for FlashStore<'m
 
     fn stage_unnamed(&mut self, size: u64) -> Result<FlashStage<'m>, Refusal> {
         self.settle();
-        let need = self.need(size, None)?;
+        let need = self.need(Self::short(size)?, None);
         self.check_room(need)?;
         let slot = self.free_slot()?;
         self.make_room(need)?;
         let id = self.new_id();
-        Ok(self.open_slot(slot, id, &[], self.layout.blocks_for(size)))
+        Ok(self.open_slot(slot, id, &[], need.blocks))
     }
 
     fn append(&mut self, stage: &mut FlashStage<'m>, bytes: &[u8]) -> Result<usize, Refusal> {
@@ -222,7 +220,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> Store for FlashStore<'m
     fn space(&mut self) -> Result<Space, Refusal> {
         self.settle();
         let free = self.room(None)?.unwrap_or(0);
-        let payload = u64::from(self.layout.payload());
-        Ok(Space { total: self.total() * payload, free: free.min(self.total()) * payload })
+        let bytes = |blocks: u32| u64::from(blocks) * u64::from(self.layout.payload());
+        Ok(Space { total: bytes(self.total()), free: bytes(free.min(self.total())) })
     }
 }

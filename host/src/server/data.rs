@@ -54,13 +54,16 @@ pub(super) fn start(shared: &Arc<Shared>, claim: Claim, owner: IpAddr, purpose: 
         match accepted {
             Ok(Some((stream, lease))) => {
                 let shared = &running.0;
+                // Until all has gone well, whatever ends the connection resets it: the system closes the sockets of a
+                // server that is killed, and in order that would mean that the file is stored, or has been sent whole.
+                super::reset(&stream);
                 let served = match purpose {
                     Purpose::Get(file) => send(shared, &stream, &file, &progress).await,
                     Purpose::Put(stage, name) => receive(shared, &stream, stage, &name, &progress).await,
                 };
-                if let Err(failure) = served {
-                    warn!(%owner, %failure, "data connection reset");
-                    super::reset(&stream);
+                match served.and_then(|()| Ok(super::end_in_order(&stream)?)) {
+                    Ok(()) => {}
+                    Err(failure) => warn!(%owner, %failure, "data connection reset"),
                 }
                 drop(stream);
                 drop(lease);

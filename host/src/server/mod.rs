@@ -205,6 +205,11 @@ fn reset(stream: &TcpStream) {
     }
 }
 
+/// Takes [`reset`] back: the socket ends in order.
+fn end_in_order(stream: &TcpStream) -> io::Result<()> {
+    socket2::SockRef::from(stream).set_linger(None)
+}
+
 /// True for the errors that mean "later".
 fn would_block(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use skiff_device::flash::{Card, FlashError, SECTOR};
 
-use super::{Model, Operation, Rng, SdCard, Sim, Tear};
+use super::{Model, Operation, Rng, SdCard, Tear};
 
 /// Sectors are written whole. Until they are flushed, those that were written become durable in any order: when power goes,
 /// any of them, in any of its versions since the last flush, may be there. The one that was being written may be a mixture.
@@ -24,7 +24,7 @@ impl SdCard {
         let sectors = sectors as usize;
         let model =
             CardModel { durable: vec![blank; sectors * SECTOR], pending: BTreeMap::new(), writes: vec![0; sectors] };
-        Sim::of(model, seed)
+        Self::of(model, seed)
     }
 }
 
@@ -115,6 +115,14 @@ impl Model for CardModel {
                 }
             }
             place.copy_from_slice(&bytes);
+        }
+    }
+
+    fn fail(&mut self, operation: Operation<'_>, rng: &mut Rng) {
+        if let Operation::Program { at, bytes } = operation
+            && rng.one_in(2)
+        {
+            self.pend(at, bytes);
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use skiff_device::flash::{Flash, FlashError, Geometry};
 
-use super::{Model, Nor, Operation, Rng, Sim, Tear};
+use super::{Model, Nor, Operation, Rng, Tear};
 
 /// Programming clears bits and erasing sets those of a block. Stricter than most chips: a unit may be programmed once after
 /// an erasure, as in flash with error correction, and after a torn operation the block has to be erased again, whatever it
@@ -28,7 +28,7 @@ impl Nor {
         let bytes = blocks as usize * block as usize;
         let geometry = Geometry { blocks, block, unit };
         let units = bytes / unit as usize;
-        Sim::of(
+        Self::of(
             NorModel {
                 geometry,
                 content: vec![0xff; bytes],
@@ -154,6 +154,10 @@ impl Model for NorModel {
             (Operation::Program { at, bytes }, _) => self.tear_program(at, bytes, tear, rng),
             (Operation::Erase { block }, _) => self.tear_erase(block, tear, rng),
         }
+    }
+
+    fn fail(&mut self, operation: Operation<'_>, rng: &mut Rng) {
+        self.lose_power(operation, Tear::Half, rng);
     }
 
     fn read(&mut self, at: usize, bytes: &mut [u8], rng: &mut Rng) {

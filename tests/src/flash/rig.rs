@@ -115,7 +115,7 @@ impl Rig for SmallCard {
     const WAYS: u64 = 8;
 
     fn medium(seed: u64) -> Sim<CardModel> {
-        Sim::<CardModel>::new(512, if seed % 2 == 0 { 0 } else { 0xff }, seed)
+        Sim::<CardModel>::new(512, if seed.is_multiple_of(2) { 0 } else { 0xff }, seed)
     }
 
     fn mount<'m>(

@@ -54,6 +54,9 @@ pub trait Model: Clone {
     /// Loses power during an operation, and comes back.
     fn lose_power(&mut self, operation: Operation<'_>, tear: Tear, rng: &mut Rng);
 
+    /// Does an operation in part.
+    fn fail(&mut self, operation: Operation<'_>, rng: &mut Rng);
+
     /// Reads at an address.
     fn read(&mut self, at: usize, bytes: &mut [u8], rng: &mut Rng);
 
@@ -127,6 +130,8 @@ struct State<M> {
     moments: u64,
     /// Operations until power goes, and how.
     left: Option<(u64, Tear)>,
+    /// Operations until one fails, though power stays.
+    failing: Option<u64>,
     on: bool,
     watcher: Option<Watcher<M>>,
 }
@@ -155,6 +160,7 @@ impl<M: Model> Sim<M> {
             counters: Counters::default(),
             moments: 0,
             left: None,
+            failing: None,
             on: true,
             watcher: None,
         })))
@@ -172,11 +178,16 @@ impl<M: Model> Sim<M> {
         self.0.borrow_mut().left = Some((operations, tear));
     }
 
-    /// Brings power back, or takes the threat of [`Sim::cut_after`] away.
+    /// Lets `operations` more pass; the next one is done in part and fails, and everything goes on.
+    pub fn fail_after(&self, operations: u64) {
+        self.0.borrow_mut().failing = Some(operations);
+    }
+
+    /// Brings power back, or takes the threats of [`Sim::cut_after`] and [`Sim::fail_after`] away.
     pub fn power_on(&self) {
         let mut state = self.0.borrow_mut();
         state.on = true;
-        state.left = None;
+        (state.left, state.failing) = (None, None);
     }
 
     /// False after the cut.
@@ -256,6 +267,15 @@ impl<M: Model> Sim<M> {
                 }
                 Some((left, _)) => *left -= 1,
                 None => {}
+            }
+            match state.failing {
+                Some(0) => {
+                    let State { model, rng, failing, .. } = &mut *state;
+                    model.fail(operation, rng);
+                    *failing = None;
+                    return Err(FlashError);
+                }
+                left => state.failing = left.map(|left| left - 1),
             }
         }
         match operation {

@@ -307,7 +307,7 @@ impl Player {
 
     fn put<S: Settle>(&mut self, store: &mut S, name: &str, bytes: &[u8]) -> Result<(), Refusal> {
         self.mtime += 1;
-        let mtime = (self.mtime % 3 > 0).then_some(self.mtime);
+        let mtime = (!self.mtime.is_multiple_of(3)).then_some(self.mtime);
         self.start_over(name, bytes);
         let stored = (bytes.to_vec(), mtime);
         let done = self.change(|world| _ = world.files.insert(name.into(), stored), || put(store, name, bytes, mtime));
