@@ -77,6 +77,7 @@ impl NorModel {
     fn tear_program(&mut self, at: usize, bytes: &[u8], tear: Tear, rng: &mut Rng) {
         let done = rng.below(bytes.len() + 1);
         let anywhere = rng.one_in(3);
+        let was = self.content[at..at + bytes.len()].to_vec();
         for (i, &byte) in bytes.iter().enumerate() {
             let before = self.content[at + i];
             let mask = match () {
@@ -91,7 +92,10 @@ impl NorModel {
                 *self.unstable.entry(at + i).or_default() |= before & !byte;
             }
         }
-        self.units(at, bytes.len()).fill(false);
+        // Without a trace it has not begun: nobody could know that it had.
+        if tear == Tear::Unstable || self.content[at..at + bytes.len()] != was {
+            self.units(at, bytes.len()).fill(false);
+        }
     }
 
     /// Many chips clear all bits first, from either end, and then set them.
