@@ -1,36 +1,128 @@
-//! Runs the deterministic simulation: see `docs/RELIABILITY.md`.
-use std::process::ExitCode;
+//! The deterministic simulation, as docs/RELIABILITY.md tells of it:
+//! `cargo run --profile sim -p skiff-tests --bin simulate -- --seed 1 --seeds 1000`.
 
-use skiff_tests::simulate::simulate;
+use core::time::Duration;
+use std::fs;
+use std::process::ExitCode;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use clap::Parser;
+use skiff_tests::simulate::control::Counts;
+use skiff_tests::simulate::plan::Plan;
+use skiff_tests::simulate::{Failure, simulate};
+
+/// Runs a device and its clients in virtual time, with everything that can go wrong, and checks all that they say.
+///
+/// Each seed is a world of its own: the same seed and the same number of steps are the same run.
+#[derive(Debug, Parser)]
+#[command(name = "simulate", after_help = "Exit codes: 0 nothing was wrong, 1 a seed has shown a mistake, 2 usage.")]
+struct Args {
+    /// The first seed; `fresh`: one that depends on the time
+    #[arg(long, default_value = "1", value_parser = seed)]
+    seed: u64,
+    /// How many seeds, one after the other
+    #[arg(long, default_value_t = 1)]
+    seeds: u64,
+    /// Ends after so many seconds, however many seeds are left
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Commands in each world
+    #[arg(long, default_value_t = 100)]
+    steps: u64,
+    /// Mistakes after which it ends
+    #[arg(long, default_value_t = 1)]
+    failures: u64,
+    /// Lines of the trace of a mistake
+    #[arg(long, default_value_t = 40)]
+    lines: usize,
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    if text == "fresh" {
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| error.to_string())?;
+        return Ok(time.as_secs() * 1_000_000);
+    }
+    text.parse().map_err(|_| "a number, or `fresh`".into())
+}
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().collect();
-    let seed: u64 = args[1].parse().unwrap();
-    let count: u64 = args[2].parse().unwrap();
-    let steps: u64 = args[3].parse().unwrap();
-    let start = std::time::Instant::now();
-    let mut counts = skiff_tests::simulate::control::Counts::default();
-    if args.len() < 5 {
-        std::panic::set_hook(Box::new(|_| ()));
-    }
-    let mut failed = 0;
-    for seed in seed..seed + count {
-        match simulate(seed, steps) {
-            Ok(report) => counts.add(&report.counts),
+    let args = Args::parse();
+    // Mistakes are panics, and told of below.
+    std::panic::set_hook(Box::new(|_| {}));
+    let begin = Instant::now();
+    let mut done = Done::default();
+    for seed in args.seed..args.seed.saturating_add(args.seeds) {
+        if args.seconds.is_some_and(|seconds| begin.elapsed() >= Duration::from_secs(seconds)) {
+            break;
+        }
+        match simulate(seed, args.steps) {
+            Ok(report) => done.add(&report.counts, report.time),
             Err(failure) => {
-                println!("seed {seed}: {}", failure.message);
-                if count == 1 {
-                    for line in failure.trace {
-                        println!("{line}");
-                    }
-                }
-                failed += 1;
-                if failed > 20 {
+                tell(seed, &args, &failure);
+                done.failures += 1;
+                if done.failures >= args.failures {
                     break;
                 }
             }
         }
     }
-    println!("{counts} in {:?}", start.elapsed());
-    ExitCode::SUCCESS
+    done.tell(args.seed, begin.elapsed());
+    if done.failures > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn tell(seed: u64, args: &Args, failure: &Failure) {
+    println!("seed {seed} ({}): {}", Plan::new(seed, args.steps), failure.message);
+    let skipped = failure.trace.len().saturating_sub(args.lines);
+    for line in &failure.trace[skipped..] {
+        println!("{line}");
+    }
+    println!("again: simulate --seed {seed} --steps {}", args.steps);
+}
+
+/// What was done.
+#[derive(Debug, Default)]
+struct Done {
+    seeds: u64,
+    failures: u64,
+    counts: Counts,
+    time: Duration,
+    /// KiB of memory after the first seeds and now.
+    memory: Option<(u64, u64)>,
+}
+
+/// Seeds after which the memory is what it will be.
+const WARM: u64 = 200;
+
+impl Done {
+    fn add(&mut self, counts: &Counts, time: Duration) {
+        self.seeds += 1;
+        self.counts.add(counts);
+        self.time += time;
+        if self.seeds >= WARM && self.seeds.is_multiple_of(WARM) {
+            let now = resident();
+            self.memory = now.map(|now| (self.memory.map_or(now, |(first, _)| first), now));
+        }
+    }
+
+    fn tell(&self, first: u64, took: Duration) {
+        println!("{} seeds from {first} on: {}", self.seeds, self.counts);
+        let rate = |count: u64| count as f64 / took.as_secs_f64();
+        println!(
+            "{:.1} s for {:.0} hours of the worlds' time: {:.0} commands and {:.0} power cuts a second",
+            took.as_secs_f64(),
+            self.time.as_secs_f64() / 3600.0,
+            rate(self.counts.commands),
+            rate(self.counts.power_cuts),
+        );
+        if let Some((first, last)) = self.memory {
+            println!("memory: {first} KiB after {WARM} seeds, {last} KiB in the end");
+        }
+    }
+}
+
+/// KiB of memory that this process has.
+fn resident() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().trim_end_matches("kB").trim().parse().ok()
 }
