@@ -31,7 +31,6 @@ pub fn run(board: Board) -> ! {
     loop {
         let now = clock.now();
         let delay = server.poll(now, &mut ethernet, files);
-        files::settle(files);
         if server.address(0) != address {
             address = server.address(0);
             tell_address(address);

@@ -179,6 +179,10 @@ pub trait Store {
     /// `io`, `changed`.
     fn next_entry(&mut self, cursor: &mut Self::Cursor, show: &mut dyn FnMut(Entry<'_>)) -> Result<bool, Refusal>;
 
+    /// Does what was put off, above all what is left to do of files and stages that were dropped. Servers call it after each
+    /// turn; it may do nothing.
+    fn settle(&mut self) {}
+
     /// Room in the store.
     ///
     /// # Errors

@@ -460,6 +460,14 @@ pub fn classic_cli(python: &str, dir: &Path, port: u16, commands: &str) -> Ran {
     run_with(command.args(["127.0.0.1", &port.to_string()]).current_dir(dir), commands)
 }
 
+/// The reader of flash images, which knows docs/FLASH.md and no code of ours.
+#[must_use]
+pub fn flash_reader(python: &str, image: &Path) -> Command {
+    let mut command = script(python, "flash.py");
+    command.arg(image);
+    command
+}
+
 /// A program on a terminal of its own: what is said to it is typed, and what comes on standard output is what the terminal
 /// shows.
 ///

@@ -113,7 +113,7 @@ fn live<R: Rig>(seed: u64, lives: usize) -> u64 {
 }
 
 fn live_often<R: Rig>() {
-    let seeds = std::env::var("SKIFF_FLASH_SEEDS").map_or(25, |seeds| seeds.parse().expect("a number"));
+    let seeds = std::env::var("SKIFF_FLASH_SEEDS").map_or(12, |seeds| seeds.parse().expect("a number"));
     let moments: u64 = (0..seeds).map(|seed| live::<R>(seed, 30)).sum();
     println!("{}: {seeds} seeds, 30 lives each, {moments} operations", R::NAME);
 }

@@ -1,13 +1,14 @@
 //! An independent reading of the medium: a reader in Python, made from docs/FLASH.md, sees the files that the store sees.
 
-use std::path::Path;
-use std::process::Command;
-
 use skiff_proto::crc::crc32c;
 use skiff_tests::flash::rig::{Rig, SmallCard, SmallNor, TinyNor, WordNor};
 use skiff_tests::flash::workload::{Player, Step};
 use skiff_tests::flash::world::{World, files, mount, staged};
-use skiff_tests::flash::{CardModel, NorModel, Rng, Tear};
+use skiff_tests::flash::{CardModel, NorModel, Rng, Sim, Tear};
+use skiff_tests::programs::{flash_reader, python, run};
+
+/// Images of each kind of medium.
+const LIVES: usize = 12;
 
 trait Image {
     fn image(&self) -> &[u8];
@@ -25,22 +26,8 @@ impl Image for CardModel {
     }
 }
 
-/// What the reader says of an image; `None` without Python.
-fn read(path: &Path, more: &[&str]) -> Option<(Vec<u8>, String)> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/flash.py");
-    let output = match Command::new("python3").arg(script).arg(path).args(more).output() {
-        Ok(output) => output,
-        Err(error) => {
-            println!("SKIPPED: python3: {error}");
-            return None;
-        }
-    };
-    assert_ne!(output.status.code(), Some(2), "usage");
-    Some((output.stdout, String::from_utf8_lossy(&output.stderr).into_owned()))
-}
-
 /// The lines that the reader should write.
-fn expected<R: Rig>(medium: &skiff_tests::flash::Sim<R::Model>, world: &World) -> Vec<String> {
+fn expected<R: Rig>(medium: &Sim<R::Model>, world: &World) -> Vec<String> {
     let mut memory = R::Memory::default();
     let mut store = mount::<R>(&mut memory, medium).expect("it can be mounted");
     let mut lines = Vec::new();
@@ -59,7 +46,7 @@ fn expected<R: Rig>(medium: &skiff_tests::flash::Sim<R::Model>, world: &World) -
     lines
 }
 
-fn compare<R: Rig<Model: Image>>() {
+fn compare<R: Rig<Model: Image>>(python: &str) {
     let here = tempfile::tempdir().expect("a directory");
     let path = here.path().join("image");
     let mut rng = Rng::new(11);
@@ -68,7 +55,7 @@ fn compare<R: Rig<Model: Image>>() {
     player
         .play(&mut mount::<R>(&mut R::Memory::default(), &medium).expect("blank"), Step::Put { name: 9, len: 9000 })
         .expect("room");
-    for life in 0..25 {
+    for life in 0..LIVES {
         let mut memory = R::Memory::default();
         let mut store = mount::<R>(&mut memory, &medium).expect("it can be mounted");
         player.find(&mut store).expect("it is as it was");
@@ -79,30 +66,31 @@ fn compare<R: Rig<Model: Image>>() {
         drop(store);
         medium.power_on();
         std::fs::write(&path, medium.model().image()).expect("room");
-        let Some((said, problem)) = read(&path, &[]) else { return };
-        let said = String::from_utf8(said).expect("names are text");
+        let said = run(&mut flash_reader(python, &path)).ok();
         let mut lines: Vec<_> = said.lines().map(ToOwned::to_owned).collect();
         lines.sort();
-        assert_eq!(lines, expected::<R>(&medium.fork(), &player.world.borrow()), "{}, life {life}: {problem}", R::NAME);
+        assert_eq!(lines, expected::<R>(&medium.fork(), &player.world.borrow()), "{}, life {life}", R::NAME);
     }
     let mut memory = R::Memory::default();
     let found = files(&mut mount::<R>(&mut memory, &medium).expect("it can be mounted")).expect("readable");
     let (name, (bytes, _)) = found.iter().max_by_key(|(_, (bytes, _))| bytes.len()).expect("a file");
-    let Some((content, problem)) = read(&path, &["--get", name]) else { return };
-    assert!(&content == bytes, "{name}: {problem}");
-    println!("{}: 25 images, {} files at the end", R::NAME, found.len());
+    let content = run(flash_reader(python, &path).args(["--get", name]));
+    assert!(content.code == Some(0) && &content.bytes == bytes, "{name}: {}", content.err);
+    println!("{}: {LIVES} images, {} files at the end", R::NAME, found.len());
 }
 
 #[test]
 fn the_reader_in_python_sees_what_the_store_sees() {
-    compare::<SmallNor>();
-    compare::<TinyNor>();
-    compare::<WordNor>();
-    compare::<SmallCard>();
+    let Some(python) = python("the_reader_in_python_sees_what_the_store_sees") else { return };
+    compare::<SmallNor>(python);
+    compare::<TinyNor>(python);
+    compare::<WordNor>(python);
+    compare::<SmallCard>(python);
 }
 
 #[test]
 fn the_reader_in_python_notices_damage() {
+    let Some(python) = python("the_reader_in_python_notices_damage") else { return };
     let here = tempfile::tempdir().expect("a directory");
     let path = here.path().join("image");
     let medium = SmallNor::medium(1);
@@ -114,6 +102,6 @@ fn the_reader_in_python_notices_damage() {
     let at = image.windows(8).position(|bytes| bytes == &Rng::new(1).bytes(3000)[1500..1508]).expect("it is there");
     image[at] ^= 4;
     std::fs::write(&path, &image).expect("room");
-    let Some((said, problem)) = read(&path, &[]) else { return };
-    assert!(said.is_empty() && problem.starts_with("flash.py: damaged: piece 1 of b'f'"), "{problem}");
+    let ran = run(&mut flash_reader(python, &path));
+    assert_eq!((ran.code, ran.err.trim_end()), (Some(1), "flash.py: damaged: piece 1 of b'f'"));
 }

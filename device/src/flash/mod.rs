@@ -31,8 +31,8 @@
 //! # fn run<F: Flash>(memory: &mut Memory, chip: F) -> Result<(), MountError> {
 //! let mut store = FlashStore::mount(memory, chip)?; // a blank medium is formatted, a foreign one refused
 //! loop {
-//!     // server.poll(now, &mut device, &mut store);
-//!     store.settle(); // what dropped connections left is made durable
+//!     // server.poll(now, &mut device, &mut store), which also makes durable what dropped connections left
+//!     # _ = &mut store;
 //!     # break;
 //! }
 //! # Ok(())
@@ -113,7 +113,7 @@ impl<const FILES: usize, const STAGES: usize, const NAME: usize, const PAGE: usi
     }
 }
 
-/// A flat store on a medium, with memory that the caller lends. Dropping it is [`FlashStore::settle`].
+/// A flat store on a medium, with memory that the caller lends. Dropping it makes durable what dropped connections left.
 #[derive(Debug)]
 pub struct FlashStore<'m, F: Flash, const NAME: usize, const PAGE: usize> {
     flash: F,
@@ -167,6 +167,6 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
 
 impl<F: Flash, const NAME: usize, const PAGE: usize> Drop for FlashStore<'_, F, NAME, PAGE> {
     fn drop(&mut self) {
-        self.settle();
+        self.settle_dropped();
     }
 }

@@ -341,8 +341,8 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
     }
 
     /// Makes durable what dropped connections left, and gives back what puts left that came to nothing. Costs next to
-    /// nothing if there is nothing to do: a device calls it in its loop.
-    pub fn settle(&mut self) {
+    /// nothing if there is nothing to do.
+    pub(super) fn settle_dropped(&mut self) {
         for at in 0..self.slots.len() {
             if self.slots[at].id != 0 && !self.handles[at].writer.get() {
                 self.leave(at);

@@ -24,7 +24,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
 
     /// The interrupted write of a name: its entry and its record.
     fn interrupted(&mut self, name: &[u8]) -> Result<Option<(usize, Record)>, Refusal> {
-        self.settle();
+        self.settle_dropped();
         if self.slot_of(name).is_some() {
             return Err(ErrorCode::Busy.into());
         }
@@ -134,7 +134,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> Store for FlashStore<'m
     }
 
     fn stage_unnamed(&mut self, size: u64) -> Result<FlashStage<'m>, Refusal> {
-        self.settle();
+        self.settle_dropped();
         let need = self.need(Self::short(size)?, None);
         self.check_room(need)?;
         let slot = self.free_slot()?;
@@ -216,9 +216,13 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> Store for FlashStore<'m
         Ok(false)
     }
 
+    fn settle(&mut self) {
+        self.settle_dropped();
+    }
+
     /// Free is what a `write` could have: interrupted ones give way.
     fn space(&mut self) -> Result<Space, Refusal> {
-        self.settle();
+        self.settle_dropped();
         let free = self.room(None)?.unwrap_or(0);
         let bytes = |blocks: u32| u64::from(blocks) * u64::from(self.layout.payload());
         Ok(Space { total: bytes(self.total()), free: bytes(free.min(self.total())) })

@@ -4,7 +4,7 @@ use core::net::IpAddr;
 use core::time::Duration;
 use std::time::Instant as Moment;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use skiff_proto::Instant;
 use skiff_proto::command::command_len;
 use skiff_proto::store::Store;
@@ -38,6 +38,10 @@ pub(super) trait Run {
 pub(super) fn choose(options: &Options, run: impl Run) -> anyhow::Result<Report> {
     match options.store {
         StoreChoice::Ram { size } => sized(options, store::ram(size, seed())?, run),
+        StoreChoice::Flash { ref image, size } => {
+            let flash = store::flash(image, size);
+            sized(options, flash.with_context(|| format!("--store flash:{}", image.display()))?, run)
+        }
     }
 }
 

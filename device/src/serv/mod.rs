@@ -15,6 +15,7 @@ mod capture;
 mod embedded;
 pub mod faults;
 mod forward;
+mod image;
 pub mod link;
 pub mod listen;
 #[cfg(target_os = "linux")]
@@ -29,3 +30,4 @@ pub mod tap;
 mod wait;
 
 pub use embedded::{Report, ram};
+pub use store::describe;

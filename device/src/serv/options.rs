@@ -87,6 +87,13 @@ pub enum StoreChoice {
         /// Bytes.
         size: u64,
     },
+    /// On a file that stands for a flash chip.
+    Flash {
+        /// The file, which is made if it is not there.
+        image: PathBuf,
+        /// Its bytes; 1 MiB if it is new and nothing is said.
+        size: Option<u64>,
+    },
 }
 
 /// What 16-bit numbers of blocks of 1 KiB reach.
@@ -109,7 +116,14 @@ impl FromStr for StoreChoice {
                 size @ 1..=RAM_MAX => Ok(Self::Ram { size }),
                 _ => Err(format!("1 byte to {}KiB in memory", RAM_MAX / 1024)),
             },
-            _ => Err("ram or ram:SIZE".into()),
+            // A colon may be part of the image's name.
+            Some(("flash", text)) if !text.is_empty() => Ok(match text.rsplit_once(':') {
+                Some((image, end)) if !image.is_empty() && end.parse::<ByteSize>().is_ok() => {
+                    Self::Flash { image: image.into(), size: end.parse::<ByteSize>().ok().map(|size| size.as_u64()) }
+                }
+                _ => Self::Flash { image: text.into(), size: None },
+            }),
+            _ => Err("ram, ram:SIZE, flash:IMAGE or flash:IMAGE:SIZE".into()),
         }
     }
 }

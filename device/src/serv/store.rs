@@ -5,11 +5,14 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use bytesize::ByteSize;
 use skiff_proto::crc::crc32c;
 use skiff_proto::store::Store;
 use skiff_proto::{ErrorCode, Name, Refusal};
 
-use super::options::{NAME, RAM_MAX};
+use super::image::Image;
+use super::options::{NAME, RAM_MAX, StoreChoice};
+use crate::flash::{FlashMemory, FlashStore, map_len};
 use crate::ram::{Entries, RamStore};
 
 /// Bytes of a block of the store in memory, and files in it.
@@ -27,6 +30,27 @@ pub(super) fn ram(size: u64, boot: u64) -> anyhow::Result<Ram> {
     let blocks = usize::try_from(size)?.div_ceil(BLOCK);
     let entries = Box::leak(Box::new(Entries::<FILES, NAME>::new()));
     Ok(RamStore::from_parts(entries, vec![0; blocks].leak(), vec![[0; BLOCK]; blocks].leak(), boot))
+}
+
+/// Blocks of an image at most, files that are written at a time, and bytes that are programmed at a time.
+const BLOCKS: u16 = 65_535;
+const STAGES: usize = 16;
+const PAGE: usize = 256;
+
+/// The store on an image of a flash chip, which is locked as long as the store is there. Its memory is never given back.
+pub(super) fn flash(path: &Path, size: Option<u64>) -> anyhow::Result<FlashStore<'static, Image, NAME, PAGE>> {
+    let image = Image::open(path, size, BLOCKS.into())?;
+    let memory = FlashMemory::<FILES, STAGES, NAME, PAGE, { map_len(BLOCKS as usize) }>::new();
+    Ok(FlashStore::mount(Box::leak(Box::new(memory)), image)?)
+}
+
+/// What a store is and has, for people.
+#[must_use]
+pub fn describe(choice: &StoreChoice) -> String {
+    match choice {
+        StoreChoice::Ram { size } => format!("{} for files", ByteSize(*size)),
+        StoreChoice::Flash { image, .. } => format!("files on {}", image.display()),
+    }
 }
 
 /// Puts the files of a directory into a store.

@@ -172,6 +172,7 @@ impl<'m, S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, 
         }
         busy |= self.serve_lines(now, store);
         self.grant_lines(now, store);
+        store.settle();
         self.end_seats(now);
         self.net.send(moment, device, &mut self.sockets.set);
         // What was reset or has ended listens again before the next packet.

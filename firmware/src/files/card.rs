@@ -117,8 +117,3 @@ fn wait(watchdog: &mut Watchdog) -> ! {
     }
     restart()
 }
-
-/// What is left to do when a connection has ended: what it had sent is kept for whoever resumes.
-pub fn settle(files: &mut Files) {
-    files.settle();
-}

@@ -29,6 +29,3 @@ pub fn mount(boot: u64) -> &'static mut Files {
     static FILES: StaticCell<Files> = StaticCell::new();
     FILES.init(RamStore::from_parts(ENTRIES.take(), CHAIN.take(), BYTES.take(), boot))
 }
-
-/// What is left to do when a connection has ended: nothing.
-pub fn settle(_files: &mut Files) {}

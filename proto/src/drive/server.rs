@@ -61,6 +61,19 @@ async fn run<L: Line, S: Store, const BUF: usize>(
         return Err(DriveError::InvalidState);
     }
     let mut responder = Responder::new();
+    let ended = turns(&mut line, session, store, &mut responder, scratch).await;
+    drop(responder);
+    store.settle();
+    ended
+}
+
+async fn turns<L: Line, S: Store, const BUF: usize>(
+    line: &mut L,
+    session: &mut ServerSession<BUF>,
+    store: &mut S,
+    responder: &mut Responder<S>,
+    scratch: &mut [u8],
+) -> Result<Close, DriveError<L::Error>> {
     let mut unflushed = false;
     loop {
         session.handle_timeout(line.now());
@@ -71,7 +84,7 @@ async fn run<L: Line, S: Store, const BUF: usize>(
         // Whoever is sending us a body that we have refused is not reading yet.
         let n = if session.is_draining() { 0 } else { responder.fill(session, store, scratch) };
         if n > 0 {
-            if !send(&mut line, session, &scratch[..n]).await? {
+            if !send(line, session, &scratch[..n]).await? {
                 return Ok(Close::Reset);
             }
             unflushed = true;
@@ -79,7 +92,7 @@ async fn run<L: Line, S: Store, const BUF: usize>(
         }
         if unflushed {
             unflushed = false;
-            if !flush(&mut line, session).await? {
+            if !flush(line, session).await? {
                 return Ok(Close::Reset);
             }
         }

@@ -2,7 +2,7 @@
 
 use core::fmt::Debug;
 
-use skiff_device::flash::{CardFlash, Flash, FlashMemory, FlashStore, MountError, map_len};
+use skiff_device::flash::{CardFlash, FlashMemory, FlashStore, MountError, map_len};
 use skiff_proto::store::Store;
 
 use super::{CardModel, Model, NorModel, Sim};
@@ -14,18 +14,6 @@ pub const FILES: usize = 24;
 /// Stages of every rig's store.
 pub const STAGES: usize = 3;
 
-/// A store that puts work off.
-pub trait Settle: Store {
-    /// See [`FlashStore::settle`].
-    fn settle(&mut self);
-}
-
-impl<F: Flash, const N: usize, const P: usize> Settle for FlashStore<'_, F, N, P> {
-    fn settle(&mut self) {
-        Self::settle(self);
-    }
-}
-
 /// A kind of medium with a store made for it.
 pub trait Rig: 'static {
     /// What the medium does.
@@ -33,7 +21,7 @@ pub trait Rig: 'static {
     /// What the store borrows.
     type Memory: Default;
     /// The store.
-    type Store<'m>: Settle<Stage: Debug>;
+    type Store<'m>: Store<Stage: Debug>;
 
     /// Its name, for messages.
     const NAME: &'static str;
@@ -69,7 +57,7 @@ macro_rules! nor_rig {
 
             const NAME: &'static str = $name;
             const PAYLOAD: usize = $block - 24;
-            const WAYS: u64 = 2;
+            const WAYS: u64 = 1;
 
             fn medium(seed: u64) -> Sim<NorModel> {
                 Sim::<NorModel>::new($blocks, $block, $unit, seed)
@@ -112,7 +100,7 @@ impl Rig for SmallCard {
 
     const NAME: &'static str = "card of 512 sectors, blocks of 4096";
     const PAYLOAD: usize = 4096 - 24;
-    const WAYS: u64 = 8;
+    const WAYS: u64 = 4;
 
     fn medium(seed: u64) -> Sim<CardModel> {
         Sim::<CardModel>::new(512, if seed.is_multiple_of(2) { 0 } else { 0xff }, seed)

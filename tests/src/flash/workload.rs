@@ -6,10 +6,10 @@ use std::rc::Rc;
 use core::task::Poll;
 
 use skiff_proto::crc::crc32c;
+use skiff_proto::store::Store;
 use skiff_proto::{ErrorCode, Refusal};
 
 use super::Rng;
-use super::rig::Settle;
 use super::world::{World, append, finish, n, put, staged};
 
 /// One thing to do. Names are numbers; content follows from the number of the step.
@@ -149,7 +149,7 @@ impl Player {
     ///
     /// # Errors
     /// Those of the store that should not be.
-    pub fn play<S: Settle>(&mut self, store: &mut S, step: Step) -> Result<(), Refusal> {
+    pub fn play<S: Store>(&mut self, store: &mut S, step: Step) -> Result<(), Refusal> {
         match self.attempt(store, step) {
             Err(refusal) if refusal.code == ErrorCode::NoSpace => {
                 self.full += 1;
@@ -161,7 +161,7 @@ impl Player {
         }
     }
 
-    fn attempt<S: Settle>(&mut self, store: &mut S, step: Step) -> Result<(), Refusal> {
+    fn attempt<S: Store>(&mut self, store: &mut S, step: Step) -> Result<(), Refusal> {
         let file = |name: u8| format!("file-{name}");
         match step {
             Step::Put { name, len } => {
@@ -305,7 +305,7 @@ impl Player {
         }
     }
 
-    fn put<S: Settle>(&mut self, store: &mut S, name: &str, bytes: &[u8]) -> Result<(), Refusal> {
+    fn put<S: Store>(&mut self, store: &mut S, name: &str, bytes: &[u8]) -> Result<(), Refusal> {
         self.mtime += 1;
         let mtime = (!self.mtime.is_multiple_of(3)).then_some(self.mtime);
         self.start_over(name, bytes);
@@ -319,7 +319,7 @@ impl Player {
         done
     }
 
-    fn both<S: Settle>(&mut self, store: &mut S, names: [String; 2], len: usize) -> Result<(), Refusal> {
+    fn both<S: Store>(&mut self, store: &mut S, names: [String; 2], len: usize) -> Result<(), Refusal> {
         if names[0] == names[1] {
             return Ok(());
         }
@@ -355,7 +355,7 @@ impl Player {
         Ok(())
     }
 
-    fn remove<S: Settle>(&mut self, store: &mut S, name: &str) -> Result<(), Refusal> {
+    fn remove<S: Store>(&mut self, store: &mut S, name: &str) -> Result<(), Refusal> {
         let known = self.world.borrow().files.contains_key(name);
         let done = self.change(|world| _ = world.files.remove(name), || store.remove(n(name)));
         ignore_missing(done, known)
@@ -365,7 +365,7 @@ impl Player {
     ///
     /// # Errors
     /// What there should not be.
-    pub fn find<S: Settle>(&mut self, store: &mut S) -> Result<(), String> {
+    pub fn find<S: Store>(&mut self, store: &mut S) -> Result<(), String> {
         let found = self.world.borrow().compare(store)?;
         let mut world = self.world.borrow_mut();
         world.files = found;

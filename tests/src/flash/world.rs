@@ -10,7 +10,7 @@ use skiff_proto::store::{EntryKind, Store};
 use skiff_proto::{ErrorCode, Name, Refusal};
 
 use super::Sim;
-use super::rig::{NAME, Rig, Settle};
+use super::rig::{NAME, Rig};
 
 /// Files with their times.
 pub type Files = BTreeMap<String, (Vec<u8>, Option<u64>)>;
@@ -131,7 +131,7 @@ impl World {
     ///
     /// # Errors
     /// What is wrong.
-    pub fn compare<S: Settle>(&self, store: &mut S) -> Result<Files, String> {
+    pub fn compare<S: Store>(&self, store: &mut S) -> Result<Files, String> {
         let found = files(store).map_err(|refusal| format!("reading: {refusal}"))?;
         if found != self.files && self.next.as_ref() != Some(&found) {
             let next = self.next.as_ref().map(|next| difference(&found, next));
@@ -156,7 +156,7 @@ impl World {
 ///
 /// # Errors
 /// The store failed.
-pub fn staged<S: Settle>(store: &mut S, name: &str) -> Result<(usize, u32), String> {
+pub fn staged<S: Store>(store: &mut S, name: &str) -> Result<(usize, u32), String> {
     let mut size = 1_u64 << 20;
     while size > 0 {
         match store.staged(n(name), size) {
@@ -170,12 +170,63 @@ pub fn staged<S: Settle>(store: &mut S, name: &str) -> Result<(usize, u32), Stri
     Ok((0, 0))
 }
 
+/// Copies of a medium that are used otherwise. Bytes are written, and power goes again before any of them has a record:
+/// however often one looks then, what was found is what there is. And staged bytes are what they should be, not only
+/// their checksum.
+fn examine_copies<R: Rig>(medium: &Sim<R::Model>, world: &World) -> Result<(), String> {
+    let mut memory = R::Memory::default();
+    let copy = medium.fork();
+    let mut store = mount::<R>(&mut memory, &copy)?;
+    let found = world.compare(&mut store)?;
+    let free = store.space().map_err(|refusal| format!("space: {refusal}"))?.free;
+    let begun = if free > 0 { store.stage(n("probe"), 0, free, None).ok() } else { None };
+    if let Some((mut stage, _)) = begun {
+        let bytes = vec![0xa5; usize::try_from(free).unwrap_or(0).min(4 * R::PAYLOAD)];
+        append(&mut store, &mut stage, &bytes).map_err(|refusal| format!("append: {refusal}"))?;
+        copy.cut_after(0, super::Tear::Before);
+        drop(stage);
+        drop(store);
+        copy.power_on();
+        let mut again = world.clone();
+        (again.files, again.next) = (found, None);
+        // The probe may have been what others gave way to.
+        again.floor.clear();
+        for _ in 0..3 {
+            let mut memory = R::Memory::default();
+            let mut store = mount::<R>(&mut memory, &copy)?;
+            again.compare(&mut store).map_err(|problem| format!("after more was written {problem}"))?;
+        }
+    }
+    if world.stages.is_empty() && world.fading.is_empty() {
+        return Ok(());
+    }
+    let copy = medium.fork();
+    let mut memory = R::Memory::default();
+    let mut store = mount::<R>(&mut memory, &copy)?;
+    for name in world.stages.keys().chain(world.fading.keys()) {
+        let (len, _) = staged(&mut store, name)?;
+        if len == 0 {
+            continue;
+        }
+        let (mut stage, crc) = (store.stage(n(name), len as u64, len as u64, None))
+            .map_err(|refusal| format!("going on with {name} at {len}: {refusal}"))?;
+        finish(&mut store, &mut stage, &[], Some(crc)).map_err(|refusal| format!("finishing {name}: {refusal}"))?;
+        let bytes = get(&mut store, name).map_err(|refusal| format!("{len} staged bytes of {name}: {refusal}"))?;
+        let mut candidates = world.stages.get(name).into_iter().chain(world.fading.get(name).into_iter().flatten());
+        if !candidates.any(|candidate| candidate.starts_with(&bytes)) {
+            return Err(format!("{len} other bytes are staged of {name}"));
+        }
+    }
+    Ok(())
+}
+
 /// What is done with a medium after a cut: everything must be as `world` says, nothing may have leaked, and the store must
 /// go on.
 ///
 /// # Errors
 /// What is wrong.
 pub fn examine<R: Rig>(medium: &Sim<R::Model>, world: &World, total: u64) -> Result<(), String> {
+    examine_copies::<R>(medium, world)?;
     let mut memory = R::Memory::default();
     let mut store = mount::<R>(&mut memory, medium)?;
     let found = world.compare(&mut store)?;

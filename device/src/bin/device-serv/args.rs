@@ -12,10 +12,13 @@ const EXAMPLES: &str = "\
 Examples:
   device-serv --listen 50000               behind port 50000 of this machine, without any privilege
   device-serv --listen 0 --preload docs    a free port; the first line on stdout says which: \"port 40213\"
+  device-serv --listen 50000 --store flash:chip.img:4MiB
+                                           files on an image of a flash chip, which survive kill -9
   device-serv --tap tap0                   on a network: 192.168.69.1 port 50000, behind tap0
   device-serv --tap tap0 --dhcp --name lab-3
 
-Names have at most 64 bytes, there are no directories, and room for 256 files. They are gone when the server ends.
+Names have at most 64 bytes, there are no directories, and room for 256 files. Those in memory are gone when the server
+ends.
 
 A TAP that is there is used as it is. One that is not is made, set up and given this machine's address, if that is
 permitted; or make it yours once, as root:
@@ -54,8 +57,9 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "The server")]
 pub(crate) struct ServerArgs {
-    /// Where files are kept: in memory, by default 1MiB
-    #[arg(long, value_name = "ram[:SIZE]", default_value = "ram")]
+    /// Where files are kept: in memory, or on a file that stands for a flash chip and is made if it is not there; 1MiB
+    /// unless said otherwise
+    #[arg(long, value_name = "ram[:SIZE]|flash:IMAGE[:SIZE]", default_value = "ram")]
     pub(crate) store: StoreChoice,
 
     /// Begin with the files of this directory, without those of directories in it

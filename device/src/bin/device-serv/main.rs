@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use bytesize::ByteSize;
 use clap::{CommandFactory as _, Parser as _};
 use skiff_device::serv::listen::Listen;
-use skiff_device::serv::options::{Options, StoreChoice};
+use skiff_device::serv::options::Options;
 use skiff_device::serv::say::say;
 use skiff_device::serv::{self, stop::Stop};
 
@@ -50,13 +50,12 @@ fn run(args: &Args) -> anyhow::Result<()> {
         usage(&format!("--data-ports: {} sessions need {lines} of them", options.sessions));
     }
     let ram = serv::ram(&options).unwrap_or(0);
-    let StoreChoice::Ram { size } = options.store;
     let told = format!(
-        "{} session{} in {} of RAM, and {} for files",
+        "{} session{} in {} of RAM, and {}",
         options.sessions,
         if options.sessions == 1 { "" } else { "s" },
         ByteSize::b(ram as u64),
-        ByteSize::b(size)
+        serv::describe(&options.store)
     );
     let (stop, stopped) = Stop::new()?;
     stop.on_signals()?;

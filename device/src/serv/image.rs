@@ -1,0 +1,87 @@
+//! A file as a flash chip: so that the store on flash can be tried, killed and looked at.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use anyhow::bail;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::say::say;
+use crate::flash::{Flash, FlashError, Geometry};
+
+/// Bytes of a block and of a unit: those of a common chip.
+const BLOCK: u32 = 4096;
+const UNIT: u32 = 16;
+
+/// The image of a chip. What is written is durable when [`Flash::sync`] returns; the file is locked as long as it is open.
+#[derive(Debug)]
+pub(super) struct Image {
+    file: File,
+    blocks: u32,
+}
+
+impl Image {
+    /// Opens the image, or makes a blank one of `size` bytes, which has to be that of one that exists.
+    pub(super) fn open(path: &Path, size: Option<u64>, most: u32) -> anyhow::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => bail!("another program uses it"),
+            locked => locked?,
+        }
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            bail!("not a file");
+        }
+        let there = metadata.len();
+        let size = size.unwrap_or(if there == 0 { 1 << 20 } else { there });
+        if there != 0 && there != size {
+            bail!("it has {there} bytes, not {size}");
+        }
+        let blocks = u32::try_from(size / u64::from(BLOCK)).ok().filter(|&blocks| blocks <= most);
+        let Some(blocks) = blocks.filter(|_| size.is_multiple_of(BLOCK.into())) else {
+            bail!("{size} bytes: not whole blocks of {BLOCK}, or more than {most} of them");
+        };
+        if there == 0 {
+            let blank = [0xff; BLOCK as usize];
+            for block in 0..blocks {
+                file.write_all_at(&blank, u64::from(block) * u64::from(BLOCK))?;
+            }
+            file.sync_all()?;
+        }
+        Ok(Self { file, blocks })
+    }
+
+    fn at(block: u32, offset: u32) -> u64 {
+        u64::from(block) * u64::from(BLOCK) + u64::from(offset)
+    }
+}
+
+fn failed(error: io::Error) -> FlashError {
+    say(format_args!("flash image: {error}"));
+    FlashError
+}
+
+impl Flash for Image {
+    fn geometry(&self) -> Geometry {
+        Geometry { blocks: self.blocks, block: BLOCK, unit: UNIT }
+    }
+
+    fn read(&mut self, block: u32, offset: u32, bytes: &mut [u8]) -> Result<(), FlashError> {
+        self.file.read_exact_at(bytes, Self::at(block, offset)).map_err(failed)
+    }
+
+    fn program(&mut self, block: u32, offset: u32, bytes: &[u8]) -> Result<(), FlashError> {
+        self.file.write_all_at(bytes, Self::at(block, offset)).map_err(failed)
+    }
+
+    fn erase(&mut self, block: u32) -> Result<(), FlashError> {
+        self.file.write_all_at(&[0xff; BLOCK as usize], Self::at(block, 0)).map_err(failed)
+    }
+
+    fn sync(&mut self) -> Result<(), FlashError> {
+        self.file.sync_data().map_err(failed)
+    }
+}
