@@ -36,7 +36,7 @@ use skiff_device::flash::MountError;
 use skiff_proto::store::{EntryKind, Store};
 use skiff_proto::{Instant, Refusal};
 
-use crate::flash::rig::{Settle, SmallCard, SmallNor, TinyNor, WordNor};
+use crate::flash::rig::{SmallCard, SmallNor, TinyNor, WordNor};
 use crate::flash::{Rng, Tear};
 use crate::sim::{Board, Machine, MachineMemory, Pause, Port, SESSIONS, Setup, Shared, Status, Task, World, run_until};
 use client::Client;
@@ -359,9 +359,7 @@ struct Device<'m, K: Kind>(Machine<'m, Watched<K::Store<'m>, K::Medium>>);
 
 impl<K: Kind> Board for Device<'_, K> {
     fn poll(&mut self, now: Instant, port: &mut Port<'_>) -> Option<Duration> {
-        let delay = self.0.poll(now, port);
-        self.0.store.settle();
-        delay
+        self.0.poll(now, port)
     }
 
     fn status(&self) -> Status {

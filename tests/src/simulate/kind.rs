@@ -6,9 +6,10 @@ use std::rc::Rc;
 
 use skiff_device::flash::MountError;
 use skiff_device::ram::{RamMemory, RamStore};
+use skiff_proto::store::Store;
 
 use super::truth::Capacity;
-use crate::flash::rig::{self, Rig, Settle};
+use crate::flash::rig::{self, Rig};
 use crate::flash::{Model, Sim, Tear};
 
 /// What is left of a store without power.
@@ -49,7 +50,7 @@ pub trait Kind {
     /// What a store borrows.
     type Memory: Default;
     /// The store.
-    type Store<'m>: Settle;
+    type Store<'m>: Store;
 
     /// Its name, for messages.
     const NAME: &'static str;
@@ -143,10 +144,6 @@ impl Medium for RamPower {
 const FILES: usize = 24;
 const BLOCKS: usize = 256;
 const BLOCK: usize = 256;
-
-impl Settle for RamStore<'_, 64, BLOCK> {
-    fn settle(&mut self) {}
-}
 
 impl Kind for InRam {
     type Medium = RamPower;

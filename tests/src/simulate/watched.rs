@@ -11,7 +11,6 @@ use skiff_proto::{ErrorCode, Name, Refusal};
 use super::control::Control;
 use super::kind::Medium;
 use super::truth::{Change, File, Truth, Version};
-use crate::flash::rig::Settle;
 
 /// What the store is to fail at: so many calls later, once. `None`: never.
 #[derive(Debug, Default)]
@@ -106,7 +105,7 @@ fn io<T>() -> Result<T, Refusal> {
     Err(ErrorCode::Io.into())
 }
 
-impl<S: Settle, M: Medium> Watched<S, M> {
+impl<S: Store, M: Medium> Watched<S, M> {
     /// Watches a store that has just been opened.
     pub fn new(inner: S, medium: M, power: Rc<Cell<bool>>, control: &Rc<Control>) -> Self {
         Self { inner, medium, power, control: Rc::clone(control) }
@@ -115,16 +114,6 @@ impl<S: Settle, M: Medium> Watched<S, M> {
     /// The store itself, unwatched.
     pub const fn inner(&mut self) -> &mut S {
         &mut self.inner
-    }
-
-    /// Lets the store do what it has put off.
-    pub fn settle(&mut self) {
-        if self.power.get() {
-            self.inner.settle();
-            if self.has_power() {
-                self.control.truth.borrow_mut().settled();
-            }
-        }
     }
 
     /// Power may go in the middle of a call: then nothing after it is seen by anybody.
@@ -260,7 +249,7 @@ fn check_stat(name: &str, stat: &Stat, file: &Version) {
     assert!(right, "{name} is said to be {stat:?} and is {file:?}");
 }
 
-impl<S: Settle, M: Medium> Store for Watched<S, M> {
+impl<S: Store, M: Medium> Store for Watched<S, M> {
     type File = WatchedFile<S::File>;
     type Stage = WatchedStage<S::Stage>;
     type Cursor = S::Cursor;
@@ -514,6 +503,15 @@ impl<S: Settle, M: Medium> Store for Watched<S, M> {
             show(entry);
         };
         self.look("", |store| store.next_entry(cursor, &mut checked), |_, _| false)
+    }
+
+    fn settle(&mut self) {
+        if self.power.get() {
+            self.inner.settle();
+            if self.has_power() {
+                self.control.truth.borrow_mut().settled();
+            }
+        }
     }
 
     fn space(&mut self) -> Result<Space, Refusal> {
