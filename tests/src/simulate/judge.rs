@@ -95,7 +95,7 @@ pub fn judge(asked: &mut Asked, event: &ClientEvent<'_>, control: &Control) -> N
             }
         }
         (Op::Resume { name, .. }, &ClientEvent::Resume { offset, crc: Some(crc) }) => {
-            if !truth.was_staged(name, (offset, crc), since) {
+            if !truth.was_staged(name, since, |len, sum| (len, sum) == (offset, crc)) {
                 wrong("the store did not say so");
             }
         }
@@ -166,6 +166,11 @@ fn check_refusal(op: &Op, since: Moment, error: &RemoteError<'_>, truth: &Truth,
         }
         (Op::Write { fate: Fate::Abort(_), .. }, ErrorCode::Cancelled) => true,
         (Op::Write { fate: Fate::WrongCrc, .. }, ErrorCode::Mismatch) => true,
+        // Since this client has asked, another one has staged as many other bytes.
+        (Op::Write { name, file, offset, .. }, ErrorCode::Mismatch) => {
+            let before = range(file, 0, Some(*offset)).map(crc32c);
+            truth.was_staged(name, since, |len, crc| len == *offset && Some(crc) != before)
+        }
         (Op::Write { fate: Fate::NoCrc, .. }, ErrorCode::Unsupported) => true,
         _ => false,
     };

@@ -95,11 +95,11 @@ impl Truth {
         (left.candidates, left.exact) = (vec![Rc::new(bytes)], Some(len));
     }
 
-    /// True if the store has said that so much is staged since `since`.
+    /// True if since `since` the store has said that so many bytes of a name with this checksum are staged that `is_it` is true.
     #[must_use]
-    pub fn was_staged(&self, name: &str, (len, crc): (u64, u32), since: Moment) -> bool {
+    pub fn was_staged(&self, name: &str, since: Moment, is_it: impl Fn(u64, u32) -> bool) -> bool {
         let mut recent = self.resumes.iter().rev().take_while(|(at, ..)| *at >= since);
-        recent.any(|(_, other, found, sum)| (other.as_str(), *found, *sum) == (name, len, crc))
+        recent.any(|(_, other, len, crc)| other == name && is_it(*len, *crc))
     }
 
     /// What the store has said last about a name, if something was staged.
