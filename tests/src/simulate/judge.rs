@@ -196,7 +196,12 @@ fn check_read(asked: &Asked, crc: u32, truth: &Truth, control: &Control) {
         // A sender whose store fails fills up what it has announced with zeros (PROTOCOL §7). The client does not hear of it if
         // the connection is lost then, so it has to compare the whole.
         let may_be_filled = control.failures.count.get() > 0 && before.bytes.ends_with(&[0]);
-        assert!(right || may_be_filled, "{:?}: with the {} bytes before it is not {version:?}", asked.op, before.bytes.len());
+        assert!(
+            right || may_be_filled,
+            "{:?}: with the {} bytes before it is not {version:?}",
+            asked.op,
+            before.bytes.len()
+        );
     }
 }
 

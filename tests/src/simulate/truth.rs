@@ -58,6 +58,19 @@ pub enum Change {
     Rename { from: String, to: String },
 }
 
+impl Change {
+    fn apply(&self, files: &mut BTreeMap<String, File>) {
+        match self {
+            Self::Put { name, file, .. } => _ = files.insert(name.clone(), Rc::clone(file)),
+            Self::Remove { name } => _ = files.remove(name),
+            Self::Rename { from, to } => {
+                let file = files.remove(from);
+                files.extend(file.map(|file| (to.clone(), file)));
+            }
+        }
+    }
+}
+
 /// A moment: things that happen are counted.
 pub type Moment = u64;
 
@@ -90,6 +103,16 @@ pub struct Capacity {
     pub is_volatile: bool,
 }
 
+/// What may be found at the next start. Where power went while a record was programmed, its bits may read otherwise each time:
+/// what was not found at one start is found at the next, or the other way round, as long as nothing has been written since.
+#[derive(Debug)]
+struct Doubts {
+    /// The files without any of the changes.
+    before: BTreeMap<String, File>,
+    /// Changes that were under way when power went, and whether one was found once. At most one of them was made.
+    changes: Vec<(Change, bool)>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Truth {
@@ -104,6 +127,7 @@ pub struct Truth {
     pub(super) resumes: VecDeque<(Moment, String, u64, u32)>,
     /// What is being changed, or was when power went.
     under_way: Option<Change>,
+    doubts: Doubts,
     /// What clients want.
     pub wishes: Wishes,
     /// Writers.
@@ -130,6 +154,7 @@ impl Truth {
             tags: BTreeMap::new(),
             resumes: VecDeque::new(),
             under_way: None,
+            doubts: Doubts { before: BTreeMap::new(), changes: Vec::new() },
             wishes: Wishes::new(),
             open: BTreeMap::new(),
             left: BTreeMap::new(),
@@ -239,20 +264,32 @@ impl Truth {
         let moment = self.next_moment();
         self.wishes.fulfil(&change, moment);
         self.apply(&change);
+        self.wrote();
     }
 
     fn apply(&mut self, change: &Change) {
         self.changes += 1;
-        match change {
-            Change::Put { name, file, .. } => self.set(name, Some(Rc::clone(file))),
-            Change::Remove { name } => self.set(name, None),
-            Change::Rename { from, to } if from == to => {}
-            Change::Rename { from, to } => {
-                let file = self.files.get(from).cloned();
-                self.set(from, None);
-                self.set(to, file);
+        let mut files = self.files.clone();
+        change.apply(&mut files);
+        self.replace(&files);
+    }
+
+    /// From now on there are these files.
+    fn replace(&mut self, files: &BTreeMap<String, File>) {
+        let gone: Vec<String> = self.files.keys().filter(|name| !files.contains_key(*name)).cloned().collect();
+        for name in gone {
+            self.set(&name, None);
+        }
+        for (name, file) in files {
+            if !self.files.get(name).is_some_and(|old| Rc::ptr_eq(old, file)) {
+                self.set(name, Some(Rc::clone(file)));
             }
         }
+    }
+
+    /// The store has written something: what was found stays.
+    pub fn wrote(&mut self) {
+        self.doubts.changes.clear();
     }
 
     /// Power is gone. A change that was under way may have been made or not.
@@ -274,19 +311,47 @@ impl Truth {
     /// # Panics
     /// If they are not those that there must be.
     pub fn find(&mut self, found: &BTreeMap<String, (Vec<u8>, Option<u64>)>) {
-        let under_way = self.under_way.take();
-        let Err(problem) = self.compare(found) else {
-            self.wishes.forget();
-            return;
-        };
-        let Some(change) = under_way else { panic!("after the start {problem}") };
-        let moment = self.next_moment();
-        self.wishes.fulfil(&change, moment);
-        self.apply(&change);
-        if let Err(other) = self.compare(found) {
-            panic!("after the start {problem}; with {change:?} {other}");
+        if self.doubts.changes.is_empty() {
+            self.doubts.before.clone_from(&self.files);
         }
-        self.wishes.forget();
+        self.doubts.changes.extend(self.under_way.take().map(|change| (change, false)));
+        match compare(&self.files, found) {
+            Ok(()) => {}
+            Err(problem) => self.find_another(found, &problem),
+        }
+        let doubts: Vec<&Change> = self.doubts.changes.iter().map(|(change, _)| change).collect();
+        self.wishes.forget(&doubts);
+    }
+
+    /// What was found is not what there was at last.
+    fn find_another(&mut self, found: &BTreeMap<String, (Vec<u8>, Option<u64>)>, problem: &str) {
+        let before = self.doubts.before.clone();
+        if compare(&before, found).is_ok() {
+            self.replace(&before);
+            return;
+        }
+        for at in (0..self.doubts.changes.len()).rev() {
+            let (change, was_found) = self.doubts.changes[at].clone();
+            let mut files = before.clone();
+            change.apply(&mut files);
+            if compare(&files, found).is_err() {
+                continue;
+            }
+            if !was_found {
+                let moment = self.next_moment();
+                self.wishes.fulfil(&change, moment);
+                self.changes += 1;
+            }
+            if let Change::Put { name, .. } = &change {
+                self.doubt(name);
+            }
+            self.replace(&files);
+            // It was begun when those before it were known not to be there.
+            self.doubts.changes.drain(..at);
+            self.doubts.changes[0].1 = true;
+            return;
+        }
+        panic!("after the start {problem}; in doubt are {:?}", self.doubts.changes);
     }
 
     /// Compares files that were found with those that there must be.
@@ -294,19 +359,7 @@ impl Truth {
     /// # Errors
     /// What is different.
     pub fn compare(&self, found: &BTreeMap<String, (Vec<u8>, Option<u64>)>) -> Result<(), String> {
-        for (name, file) in &self.files {
-            let Some((bytes, mtime)) = found.get(name) else {
-                return Err(format!("{name} is missing: {file:?}"));
-            };
-            if *bytes != file.bytes || *mtime != file.mtime {
-                let crc = crc32c(bytes);
-                return Err(format!("{name} is {} bytes {crc:08x} {mtime:?} instead of {file:?}", bytes.len()));
-            }
-        }
-        match found.keys().find(|name| !self.files.contains_key(*name)) {
-            Some(name) => Err(format!("{name} is there, {} bytes", found[name].0.len())),
-            None => Ok(()),
-        }
+        compare(&self.files, found)
     }
 
     /// The store has refused something.
@@ -365,4 +418,20 @@ impl Truth {
 #[must_use]
 pub fn n(name: &str) -> Name<'_> {
     Name::parse(name.as_bytes(), skiff_proto::name::MAX_NAME).expect("a name")
+}
+
+fn compare(files: &BTreeMap<String, File>, found: &BTreeMap<String, (Vec<u8>, Option<u64>)>) -> Result<(), String> {
+    for (name, file) in files {
+        let Some((bytes, mtime)) = found.get(name) else {
+            return Err(format!("{name} is missing: {file:?}"));
+        };
+        if *bytes != file.bytes || *mtime != file.mtime {
+            let crc = crc32c(bytes);
+            return Err(format!("{name} is {} bytes {crc:08x} {mtime:?} instead of {file:?}", bytes.len()));
+        }
+    }
+    match found.keys().find(|name| !files.contains_key(*name)) {
+        Some(name) => Err(format!("{name} is there, {} bytes", found[name].0.len())),
+        None => Ok(()),
+    }
 }

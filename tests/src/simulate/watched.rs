@@ -428,6 +428,7 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
                 assert!((1..=bytes.len()).contains(n), "{n} bytes are taken of {}", bytes.len());
                 let open = truth.open.get_mut(&stage.handle).expect("it was opened");
                 open.bytes.extend_from_slice(&bytes[..*n]);
+                truth.wrote();
             }
             Err(refusal) => {
                 let right = refusal.code == ErrorCode::NoSpace && !truth.is_roomy(0);

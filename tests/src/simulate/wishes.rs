@@ -134,7 +134,8 @@ impl Wishes {
             let owner = owners.next().filter(|_| owners.next().is_none())?;
             (!owner.is_orphan).then_some((owner.connection, owner.number))
         };
-        let Some(((_, last), (connection, number))) = self.made.last().and_then(|made| Some((made, owner(made)?))) else {
+        let Some(((_, last), (connection, number))) = self.made.last().and_then(|made| Some((made, owner(made)?)))
+        else {
             return;
         };
         let overtaken = |made| owner(made).is_some_and(|(other, later)| other == connection && later > number);
@@ -167,9 +168,8 @@ impl Wishes {
     /// If the change was not made.
     pub fn granted(&mut self, number: u64) {
         let at = self.at(number);
-        let fits = |change: &usize| {
-            self.wanted[at].fits(&self.made[*change]) && self.all_have_owners(Some(at), Some(*change))
-        };
+        let fits =
+            |change: &usize| self.wanted[at].fits(&self.made[*change]) && self.all_have_owners(Some(at), Some(*change));
         let change = (0..self.made.len()).find(fits);
         let Some(change) = change else { panic!("ok, and nothing was changed: {:?}", self.wanted[at]) };
         self.made.remove(change);
@@ -199,10 +199,12 @@ impl Wishes {
         }
     }
 
-    /// The device has started anew: what nobody waits for will not come.
-    pub fn forget(&mut self) {
+    /// The device has started anew: what nobody waits for will not come, but for what is in doubt.
+    pub fn forget(&mut self, doubts: &[&Change]) {
         self.tidy();
         let made = &self.made;
-        self.wanted.retain(|wanted| !wanted.is_orphan || made.iter().any(|made| wanted.fits(made)));
+        let may_come = |wish: &Wish| doubts.iter().any(|change| wish.is_fulfilled_by(change));
+        self.wanted
+            .retain(|wanted| !wanted.is_orphan || may_come(&wanted.wish) || made.iter().any(|made| wanted.fits(made)));
     }
 }
