@@ -105,12 +105,20 @@ pub struct Capacity {
 
 /// What may be found at the next start. Where power went while a record was programmed, its bits may read otherwise each time:
 /// what was not found at one start is found at the next, or the other way round, as long as nothing has been written since.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Doubts {
-    /// The files without any of the changes.
-    before: BTreeMap<String, File>,
-    /// Changes that were under way when power went, and whether one was found once. At most one of them was made.
+    /// Changes that were under way when power went, and whether each was found once.
     changes: Vec<(Change, bool)>,
+    may_be: Vec<Possible>,
+    /// Which of them was found last.
+    at: usize,
+}
+
+/// Files that may be found, and the changes that lead there.
+#[derive(Debug, Clone)]
+struct Possible {
+    files: BTreeMap<String, File>,
+    changes: Vec<usize>,
 }
 
 /// See the module.
@@ -144,7 +152,7 @@ pub struct Truth {
 impl Truth {
     /// Of an empty store.
     #[must_use]
-    pub const fn new(capacity: Capacity) -> Self {
+    pub fn new(capacity: Capacity) -> Self {
         Self {
             moment: 0,
             capacity,
@@ -154,7 +162,7 @@ impl Truth {
             tags: BTreeMap::new(),
             resumes: VecDeque::new(),
             under_way: None,
-            doubts: Doubts { before: BTreeMap::new(), changes: Vec::new() },
+            doubts: Doubts::default(),
             wishes: Wishes::new(),
             open: BTreeMap::new(),
             left: BTreeMap::new(),
@@ -289,7 +297,7 @@ impl Truth {
 
     /// The store has written something: what was found stays.
     pub fn wrote(&mut self) {
-        self.doubts.changes.clear();
+        self.doubts = Doubts::default();
     }
 
     /// Power is gone. A change that was under way may have been made or not.
@@ -311,13 +319,19 @@ impl Truth {
     /// # Panics
     /// If they are not those that there must be.
     pub fn find(&mut self, found: &BTreeMap<String, (Vec<u8>, Option<u64>)>) {
-        if self.doubts.changes.is_empty() {
-            self.doubts.before.clone_from(&self.files);
+        let doubts = &mut self.doubts;
+        if doubts.may_be.is_empty() {
+            doubts.may_be.push(Possible { files: self.files.clone(), changes: Vec::new() });
         }
-        self.doubts.changes.extend(self.under_way.take().map(|change| (change, false)));
-        match compare(&self.files, found) {
-            Ok(()) => {}
-            Err(problem) => self.find_another(found, &problem),
+        if let Some(change) = self.under_way.take() {
+            let Possible { mut files, mut changes } = doubts.may_be[doubts.at].clone();
+            change.apply(&mut files);
+            changes.push(doubts.changes.len());
+            doubts.changes.push((change, false));
+            doubts.may_be.push(Possible { files, changes });
+        }
+        if let Err(problem) = compare(&self.files, found) {
+            self.find_another(found, &problem);
         }
         let doubts: Vec<&Change> = self.doubts.changes.iter().map(|(change, _)| change).collect();
         self.wishes.forget(&doubts);
@@ -325,33 +339,25 @@ impl Truth {
 
     /// What was found is not what there was at last.
     fn find_another(&mut self, found: &BTreeMap<String, (Vec<u8>, Option<u64>)>, problem: &str) {
-        let before = self.doubts.before.clone();
-        if compare(&before, found).is_ok() {
-            self.replace(&before);
-            return;
-        }
-        for at in (0..self.doubts.changes.len()).rev() {
-            let (change, was_found) = self.doubts.changes[at].clone();
-            let mut files = before.clone();
-            change.apply(&mut files);
-            if compare(&files, found).is_err() {
+        let doubts = &mut self.doubts;
+        let at = doubts.may_be.iter().rposition(|possible| compare(&possible.files, found).is_ok());
+        let Some(at) = at else { panic!("after the start {problem}; in doubt are {:?}", doubts.changes) };
+        doubts.at = at;
+        let Possible { files, changes } = doubts.may_be[at].clone();
+        for change in changes {
+            let (change, was_found) = &mut self.doubts.changes[change];
+            if core::mem::replace(was_found, true) {
                 continue;
             }
-            if !was_found {
-                let moment = self.next_moment();
-                self.wishes.fulfil(&change, moment);
-                self.changes += 1;
-            }
+            let change = change.clone();
+            let moment = self.next_moment();
+            self.wishes.fulfil(&change, moment);
+            self.changes += 1;
             if let Change::Put { name, .. } = &change {
                 self.doubt(name);
             }
-            self.replace(&files);
-            // It was begun when those before it were known not to be there.
-            self.doubts.changes.drain(..at);
-            self.doubts.changes[0].1 = true;
-            return;
         }
-        panic!("after the start {problem}; in doubt are {:?}", self.doubts.changes);
+        self.replace(&files);
     }
 
     /// Compares files that were found with those that there must be.
