@@ -71,7 +71,8 @@ fn main() -> ExitCode {
 }
 
 fn tell(seed: u64, args: &Args, failure: &Failure) {
-    println!("seed {seed} ({}): {}", Plan::new(seed, args.steps), failure.message);
+    println!("seed {seed}: {}", failure.message);
+    println!("the world: {}", Plan::new(seed, args.steps));
     let skipped = failure.trace.len().saturating_sub(args.lines);
     for line in &failure.trace[skipped..] {
         println!("{line}");

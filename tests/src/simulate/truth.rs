@@ -193,6 +193,7 @@ impl Truth {
     /// A file that nobody has asked for was there from the beginning.
     pub fn was_there(&mut self, name: &str, bytes: Vec<u8>) {
         self.set(name, Some(Version::new(bytes, None)));
+        self.wrote();
     }
 
     /// The version that a name has.
