@@ -176,6 +176,13 @@ fn check_refusal(op: &Op, since: Moment, error: &RemoteError<'_>, truth: &Truth,
     };
     let by_rename = matches!(op, Op::Rename { to, .. } if truth.was_refused(to, code, since));
     assert!(by_store || by_session || by_rename, "{op:?} is answered {error:?}: there is no reason");
+    // PROTOCOL §7: what came is not the file, and is not kept.
+    if let Op::Write { name, fate, .. } = op
+        && !by_store
+        && matches!(code, ErrorCode::Cancelled | ErrorCode::Mismatch | ErrorCode::Unsupported)
+    {
+        assert!(truth.was_discarded(name, since), "{op:?} is answered {error:?}, and its bytes are kept ({fate:?})");
+    }
 }
 
 fn check_read(asked: &Asked, crc: u32, truth: &Truth, control: &Control) {

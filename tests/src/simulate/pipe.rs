@@ -63,6 +63,7 @@ struct Transfer {
 
 /// A body that goes out.
 struct Body {
+    number: u64,
     file: File,
     at: usize,
     fate: Fate,
@@ -242,8 +243,10 @@ impl Pipe {
                 self.out.truncate(n);
             } else if let Some(body) = &mut self.body {
                 Self::send_body(&mut self.session, body, &mut self.out, &mut self.rng);
-                if !self.session.is_sending() {
-                    self.body = None;
+                if !self.session.is_sending()
+                    && let Some(body) = self.body.take()
+                {
+                    self.control.truth.borrow_mut().end_upload(body.number);
                 }
             } else if self.session.can_request()
                 && ops.front().is_some_and(|op| self.may_ask(op))
@@ -292,7 +295,8 @@ impl Pipe {
         self.control.count(|counts| counts.commands += 1);
         self.control.trace(|| format!("client {}: {op:?}", self.station));
         self.session.request(&op.command()).expect("it can be asked for");
-        if let Op::Write { file, offset, fate, .. } = &op {
+        let mut truth = self.control.truth.borrow_mut();
+        if let Op::Write { name, file, offset, fate } = &op {
             let at = usize::try_from(*offset).expect("short");
             if at > 0 {
                 let crc = skiff_proto::crc::crc32c(&file.bytes[..at]);
@@ -303,9 +307,9 @@ impl Pipe {
                 Fate::NoCrc => self.session.supply_crc(None).expect("a body is sent"),
                 Fate::Whole | Fate::Abort(_) => {}
             }
-            self.body = Some(Body { file: Rc::clone(file), at, fate: *fate });
+            let number = truth.begin_upload(name, file.bytes.len() as u64, file.mtime);
+            self.body = Some(Body { number, file: Rc::clone(file), at, fate: *fate });
         }
-        let mut truth = self.control.truth.borrow_mut();
         let (since, changes) = (truth.next_moment(), truth.changes);
         let wish = op.wish().map(|wish| truth.wishes.ask(wish, self.number, since));
         self.asked.push_back(Asked { op, since, changes, wish, head: None, body: Vec::new() });
@@ -400,7 +404,9 @@ impl Pipe {
             // PROTOCOL §5: whoever sees the refusal should cut the body short.
             if was_early && self.asked.is_empty() && self.session.is_sending() && !self.rng.one_in(3) {
                 self.session.abort(ErrorCode::Cancelled).expect("a body is sent");
-                self.body = None;
+                if let Some(body) = self.body.take() {
+                    self.control.truth.borrow_mut().end_upload(body.number);
+                }
             }
         }
     }

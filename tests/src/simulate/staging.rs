@@ -20,7 +20,23 @@ pub struct Open {
     pub mtime: Option<u64>,
     /// So many bytes are durable.
     pub floor: usize,
+    /// When it began.
+    pub since: Moment,
 }
+
+/// A `write` that a client has begun to send.
+#[derive(Debug)]
+pub struct Upload {
+    number: u64,
+    name: String,
+    size: u64,
+    mtime: Option<u64>,
+    /// All of it has been sent, or it was given up: the server need not keep anything.
+    is_through: bool,
+}
+
+/// So many of them are remembered.
+const UPLOADS: usize = 64;
 
 /// What an interrupted write may have left under a name.
 #[derive(Debug, Clone)]
@@ -112,7 +128,7 @@ impl Truth {
     /// A writer begins after `offset` staged bytes; its number.
     pub fn open_stage(&mut self, name: &str, offset: u64, size: u64, mtime: Option<u64>, crc: u32) -> u64 {
         let handle = self.next_handle();
-        let mut open = Open { name: Some(name.into()), bytes: Vec::new(), size, mtime, floor: 0 };
+        let mut open = Open { name: Some(name.into()), bytes: Vec::new(), size, mtime, floor: 0, since: self.moment() };
         if offset > 0 {
             self.staged(name, size, (offset, crc));
             let left = self.left.get(name).expect("something was staged");
@@ -156,6 +172,51 @@ impl Truth {
         }
         let exact = power.then_some(bytes.len());
         self.left.insert(name, Left { candidates: vec![Rc::new(bytes)], exact, floor });
+    }
+
+    /// A client begins to send a body; its number.
+    pub fn begin_upload(&mut self, name: &str, size: u64, mtime: Option<u64>) -> u64 {
+        let number = self.next_handle();
+        self.uploads.push_back(Upload { number, name: name.into(), size, mtime, is_through: false });
+        if self.uploads.len() > UPLOADS {
+            self.uploads.pop_front();
+        }
+        number
+    }
+
+    /// A body has been sent to its end.
+    pub fn end_upload(&mut self, number: u64) {
+        if let Some(upload) = self.uploads.iter_mut().find(|upload| upload.number == number) {
+            upload.is_through = true;
+        }
+    }
+
+    /// The server drops what a writer has staged.
+    ///
+    /// # Panics
+    /// If all that has happened is that the writer's connection was lost: then it stays (PROTOCOL §7).
+    pub fn discard(&mut self, handle: u64) {
+        let Some(open) = self.open.remove(&handle) else { return };
+        let Some(name) = &open.name else { return };
+        let is_it = |upload: &&Upload| upload.name == *name && (upload.size, upload.mtime) == (open.size, open.mtime);
+        let mut uploads = self.uploads.iter().filter(is_it).peekable();
+        let is_lost = uploads.peek().is_some() && uploads.all(|upload| !upload.is_through);
+        assert!(
+            !is_lost || self.has_failed(name, open.since),
+            "what a lost connection has staged of {name} is dropped"
+        );
+        let moment = self.next_moment();
+        self.discards.push_back((moment, name.clone()));
+        if self.discards.len() > REFUSALS {
+            self.discards.pop_front();
+        }
+    }
+
+    /// True if staged bytes of a name were dropped since `since`.
+    #[must_use]
+    pub fn was_discarded(&self, name: &str, since: Moment) -> bool {
+        let forgotten = self.discards.len() >= REFUSALS && self.discards.front().is_some_and(|(at, _)| *at > since);
+        forgotten || self.discards.iter().rev().take_while(|(at, _)| *at >= since).any(|(_, other)| other == name)
     }
 
     /// What is known to be staged is durable from now on.

@@ -17,7 +17,7 @@ use skiff_proto::crc::crc32c;
 use skiff_proto::reply::Tag;
 use skiff_proto::{ErrorCode, Name};
 
-use super::staging::{Left, Open};
+use super::staging::{Left, Open, Upload};
 use super::wishes::Wishes;
 
 /// A version of a file.
@@ -142,6 +142,10 @@ pub struct Truth {
     pub open: BTreeMap<u64, Open>,
     /// Interrupted writes.
     pub left: BTreeMap<String, Left>,
+    /// Bodies that clients have begun to send.
+    pub(super) uploads: VecDeque<Upload>,
+    /// Staged bytes that the server has dropped.
+    pub(super) discards: VecDeque<(Moment, String)>,
     /// Versions that are being read.
     pub reading: BTreeMap<u64, File>,
     handles: u64,
@@ -166,10 +170,18 @@ impl Truth {
             wishes: Wishes::new(),
             open: BTreeMap::new(),
             left: BTreeMap::new(),
+            uploads: VecDeque::new(),
+            discards: VecDeque::new(),
             reading: BTreeMap::new(),
             handles: 0,
             changes: 0,
         }
+    }
+
+    /// The last moment.
+    #[must_use]
+    pub const fn moment(&self) -> Moment {
+        self.moment
     }
 
     /// A new moment.
@@ -384,6 +396,12 @@ impl Truth {
         let forgotten = self.refusals.len() >= REFUSALS && self.refusals.front().is_some_and(|(at, ..)| *at > since);
         let mut recent = self.refusals.iter().rev().take_while(|(at, ..)| *at >= since);
         forgotten || recent.any(|(_, other, found)| *found == code && (other == name || other.is_empty()))
+    }
+
+    /// True if the store has failed at anything of a name since `since`.
+    #[must_use]
+    pub fn has_failed(&self, name: &str, since: Moment) -> bool {
+        ErrorCode::ALL.iter().any(|&code| self.was_refused(name, code, since))
     }
 
     /// A version was given this tag.

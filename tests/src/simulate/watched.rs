@@ -383,7 +383,8 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
         match begun {
             Ok(inner) => {
                 let handle = truth.next_handle();
-                let open = super::staging::Open { name: None, bytes: Vec::new(), size, mtime: None, floor: 0 };
+                let since = truth.moment();
+                let open = super::staging::Open { name: None, bytes: Vec::new(), size, mtime: None, floor: 0, since };
                 truth.open.insert(handle, open);
                 let (control, power) = (Rc::clone(&self.control), Rc::clone(&self.power));
                 Ok(WatchedStage { inner: Some(inner), handle, control, power })
@@ -445,7 +446,7 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
         self.inner.discard(inner);
         self.control.trace(|| format!("    store: discard {}", stage.handle));
         if self.has_power() {
-            self.control.truth.borrow_mut().open.remove(&stage.handle);
+            self.control.truth.borrow_mut().discard(stage.handle);
         }
     }
 
