@@ -72,6 +72,8 @@ pub struct World {
     ahead: Duration,
     /// The device does nothing before this moment.
     stalled: Instant,
+    /// When the device wants to have its next turn, unless a frame comes before; `None`: not before one comes.
+    wanted: Option<Instant>,
     power: Rc<Cell<bool>>,
     /// How often a machine has started.
     starts: u64,
@@ -98,6 +100,7 @@ impl World {
             now,
             ahead: Duration::ZERO,
             stalled: now,
+            wanted: Some(now),
             power: Rc::new(Cell::new(false)),
             starts: 0,
             status: Status::default(),
@@ -141,6 +144,7 @@ impl World {
     /// Puts the device's clock forward.
     pub fn jump(&mut self, by: Duration) {
         self.ahead += by;
+        self.wanted = Some(self.now);
         self.stirred = true;
     }
 
@@ -166,14 +170,21 @@ impl World {
         // What never comes to an end is a mistake, and shows as time that does not pass.
         for _ in 0..100_000 {
             let time = moment(self.now);
-            let mut delay = None;
             let mut stalled = None;
             match &mut board {
                 Some(_) if self.now < self.stalled => stalled = Some(self.stalled),
                 Some(board) => {
-                    let mut port = Port::new(&mut self.link, &self.power);
-                    delay = board.poll(self.now.after(self.ahead), &mut port);
-                    self.status = board.status();
+                    // It gets the turns that it has asked for, and no other: whoever forgets to ask waits for ever.
+                    let has_come = self.link.advance(time).is_some_and(|due| due <= time);
+                    if has_come || self.wanted.is_some_and(|wanted| wanted <= self.now) {
+                        let mut port = Port::new(&mut self.link, &self.power);
+                        let delay = board.poll(self.now.after(self.ahead), &mut port);
+                        self.wanted = delay.map(|delay| match delay {
+                            Duration::ZERO => self.now,
+                            delay => self.now.after(delay.max(Duration::from_millis(1))),
+                        });
+                        self.status = board.status();
+                    }
                     if !self.power.get() {
                         return (true, None);
                     }
@@ -185,12 +196,13 @@ impl World {
             let moved = self.hub.poll(time);
             happened |= moved;
             let overdue = due.is_some_and(|due| due <= time) && stalled.is_none();
-            if moved || overdue || delay == Some(Duration::ZERO) || self.link.lower().has_frames() {
+            let wanted = self.wanted.filter(|_| board.is_some() && stalled.is_none());
+            let is_wanted = wanted.is_some_and(|wanted| wanted <= self.now);
+            if moved || overdue || is_wanted || self.link.lower().has_frames() {
                 continue;
             }
-            let device = delay.map(|delay| self.now.after(delay.max(Duration::from_millis(1))));
             let due = due.map(later).filter(|due| *due > self.now);
-            return (happened, device.into_iter().chain(stalled).chain(due).chain(self.hub.due(time)).min());
+            return (happened, wanted.into_iter().chain(stalled).chain(due).chain(self.hub.due(time)).min());
         }
         panic!("at {} ms the stacks never come to rest", self.now.as_millis());
     }

@@ -64,6 +64,7 @@ impl<'m, S: Store> Machine<'m, S> {
         config.limits.name_max = world.setup.name_max;
         world.starts += 1;
         world.power.set(true);
+        world.wanted = Some(world.now);
         let now = world.now.after(world.ahead);
         let power = world.power();
         let mut port = Port::new(&mut world.link, &power);
