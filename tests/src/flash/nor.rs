@@ -7,8 +7,8 @@ use skiff_device::flash::{Flash, FlashError, Geometry};
 use super::{Model, Nor, Operation, Rng, Tear};
 
 /// Programming clears bits and erasing sets those of a block. Stricter than most chips: a unit may be programmed once after
-/// an erasure, as in flash with error correction, and after a torn operation the block has to be erased again, whatever it
-/// looks like.
+/// an erasure, as in flash with error correction, and after a torn operation the block has to be erased again. Whoever
+/// programs it all the same has a bug; but where what was torn may look blank, the program only fails.
 #[derive(Debug, Clone)]
 pub struct NorModel {
     geometry: Geometry,
@@ -162,6 +162,14 @@ impl Model for NorModel {
 
     fn fail(&mut self, operation: Operation<'_>, rng: &mut Rng) {
         self.lose_power(operation, Tear::Half, rng);
+    }
+
+    fn refuses(&self, operation: Operation<'_>) -> bool {
+        let Operation::Program { at, bytes } = operation else { return false };
+        let range = at..at + bytes.len();
+        let mut unstable = self.unstable.range(range.clone()).peekable();
+        let may_read = |at: usize| self.content[at] | self.unstable.get(&at).unwrap_or(&0);
+        unstable.peek().is_some() && range.into_iter().all(|at| may_read(at) == 0xff)
     }
 
     fn read(&mut self, at: usize, bytes: &mut [u8], rng: &mut Rng) {
