@@ -52,12 +52,14 @@ const FOREVER: Duration = Duration::from_secs(30 * 24 * 3600);
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
 /// A run that has ended well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// What was done.
     pub counts: Counts,
     /// How long it took in the world's time.
     pub time: Duration,
+    /// The last of what happened, if it was asked for.
+    pub trace: Vec<String>,
 }
 
 /// A run that has shown a mistake.
@@ -78,6 +80,14 @@ pub fn simulate(seed: u64, steps: u64) -> Result<Report, Failure> {
         // The same again, with a trace.
         attempt(seed, steps, true).err().unwrap_or(failure)
     })
+}
+
+/// The same with a trace.
+///
+/// # Errors
+/// Something is wrong.
+pub fn simulate_traced(seed: u64, steps: u64) -> Result<Report, Failure> {
+    attempt(seed, steps, true)
 }
 
 fn attempt(seed: u64, steps: u64, is_traced: bool) -> Result<Report, Failure> {
@@ -101,7 +111,7 @@ fn play<K: Kind>(plan: Plan, is_traced: bool) -> Result<Report, Failure> {
     match catch_unwind(game) {
         Ok(()) => {
             let time = world.borrow().now().since(Instant::ZERO);
-            Ok(Report { counts: control.counts(), time })
+            Ok(Report { counts: control.counts(), time, trace: control.lines() })
         }
         Err(panic) => {
             let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());

@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use clap::Parser;
 use skiff_tests::simulate::control::Counts;
 use skiff_tests::simulate::plan::Plan;
-use skiff_tests::simulate::{Failure, simulate};
+use skiff_tests::simulate::{Failure, simulate, simulate_traced};
 
 /// Runs a device and its clients in virtual time, with everything that can go wrong, and checks all that they say.
 ///
@@ -32,9 +32,12 @@ struct Args {
     /// Mistakes after which it ends
     #[arg(long, default_value_t = 1)]
     failures: u64,
-    /// Lines of the trace of a mistake
+    /// Lines of a trace
     #[arg(long, default_value_t = 40)]
     lines: usize,
+    /// Shows the trace of every seed
+    #[arg(long)]
+    trace: bool,
 }
 
 fn seed(text: &str) -> Result<u64, String> {
@@ -55,8 +58,11 @@ fn main() -> ExitCode {
         if args.seconds.is_some_and(|seconds| begin.elapsed() >= Duration::from_secs(seconds)) {
             break;
         }
-        match simulate(seed, args.steps) {
-            Ok(report) => done.add(&report.counts, report.time),
+        match if args.trace { simulate_traced(seed, args.steps) } else { simulate(seed, args.steps) } {
+            Ok(report) => {
+                show(&report.trace, args.lines);
+                done.add(&report.counts, report.time);
+            }
             Err(failure) => {
                 tell(seed, &args, &failure);
                 done.failures += 1;
@@ -73,11 +79,14 @@ fn main() -> ExitCode {
 fn tell(seed: u64, args: &Args, failure: &Failure) {
     println!("seed {seed}: {}", failure.message);
     println!("the world: {}", Plan::new(seed, args.steps));
-    let skipped = failure.trace.len().saturating_sub(args.lines);
-    for line in &failure.trace[skipped..] {
+    show(&failure.trace, args.lines);
+    println!("again: simulate --seed {seed} --steps {}", args.steps);
+}
+
+fn show(trace: &[String], lines: usize) {
+    for line in &trace[trace.len().saturating_sub(lines)..] {
         println!("{line}");
     }
-    println!("again: simulate --seed {seed} --steps {}", args.steps);
 }
 
 /// What was done.

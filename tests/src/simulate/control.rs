@@ -100,7 +100,7 @@ pub struct Control {
 }
 
 /// Lines of a trace.
-const LINES: usize = 200;
+const LINES: usize = 2000;
 
 impl Control {
     /// At the beginning.
