@@ -105,7 +105,8 @@ impl World<'_> {
                 let len = usize::from(u16::from_be_bytes([packet[2], packet[3]]));
                 let flags = packet[33];
                 let payload = len.saturating_sub(20 + usize::from(packet[32] >> 4) * 4);
-                let more = u32::try_from(payload).unwrap_or(0) + u32::from(flags & FIN != 0) + u32::from(flags & SYN != 0);
+                let more =
+                    u32::try_from(payload).unwrap_or(0) + u32::from(flags & FIN != 0) + u32::from(flags & SYN != 0);
                 for (at, peer) in self.peers.iter_mut().enumerate() {
                     let (_, address, port) = peer_address(at);
                     if to == (port, address[3]) && flags & RST == 0 && more > 0 {
@@ -233,7 +234,9 @@ impl World<'_> {
         let body = [7; 3000];
         let crc = crc32c(&body);
         let mut out = message(b"write 0 3000 - served");
-        for part in [&body[..], b"", format!("crc32c {crc:08x}").as_bytes(), b"sum 0 * served", b"remove served", b"quit"] {
+        for part in
+            [&body[..], b"", format!("crc32c {crc:08x}").as_bytes(), b"sum 0 * served", b"remove served", b"quit"]
+        {
             out.extend(message(part));
         }
         let (mut sent, mut got) = (0, Vec::new());
@@ -254,7 +257,12 @@ impl World<'_> {
             if delay != Some(Duration::ZERO) && !self.ours.has_frames() && !self.theirs.has_frames() {
                 self.now += 1;
             }
-            assert!(self.now < end, "a client is not served: {:?}, {:?}", socket.state(), String::from_utf8_lossy(&got));
+            assert!(
+                self.now < end,
+                "a client is not served: {:?}, {:?}",
+                socket.state(),
+                String::from_utf8_lossy(&got)
+            );
         }
         let stored = format!("ok 3000 {crc:08x}");
         let told: Vec<u8> = [stored.as_bytes(), stored.as_bytes(), b"ok"].into_iter().flat_map(message).collect();

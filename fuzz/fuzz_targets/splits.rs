@@ -80,8 +80,9 @@ impl Conversation {
                 Request::Ls => Ok(Answer::Ls { length: 12 }),
                 Request::List { .. } => Ok(Answer::List),
                 Request::Stat { .. } => Ok(Answer::Stat(Stat { size: 1, mtime: None, crc: None })),
-                Request::Read { offset, length, .. } => clamp_range(offset, length, 30)
-                    .map(|length| Answer::Read { length, size: 30, tag: Tag::UNKNOWN }),
+                Request::Read { offset, length, .. } => {
+                    clamp_range(offset, length, 30).map(|length| Answer::Read { length, size: 30, tag: Tag::UNKNOWN })
+                }
                 Request::Resume { .. } => Ok(Answer::Resume { offset: 0, crc: 0 }),
                 Request::Write { offset, size, .. } if offset > size => Err(ErrorCode::Range.into()),
                 Request::Write { offset: 7, .. } | Request::Put { .. } => Err(ErrorCode::NoSpace.into()),
@@ -100,8 +101,7 @@ impl Conversation {
 }
 
 fn converse<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Told {
-    let mut conversation =
-        Conversation { session: ServerSession::new(Limits::new(64)), told: Told::default() };
+    let mut conversation = Conversation { session: ServerSession::new(Limits::new(64)), told: Told::default() };
     let mut waiting = Vec::new();
     for piece in pieces {
         waiting.extend_from_slice(piece);

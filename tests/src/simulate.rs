@@ -27,9 +27,10 @@ pub mod truth;
 pub mod watched;
 pub mod wishes;
 
+use core::panic::AssertUnwindSafe;
 use core::time::Duration;
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::catch_unwind;
 use std::rc::Rc;
 
 use skiff_device::flash::MountError;

@@ -55,10 +55,13 @@ pub struct Habits {
     pub stall: Option<(u64, Duration)>,
 }
 
+/// A file on its way over a data connection: one that is fetched, with its content.
+type Moving = dyn Future<Output = Result<Option<Vec<u8>>, Lost>>;
+
 /// A classic data connection.
 struct Transfer {
     asked: Asked,
-    future: Pin<Box<dyn Future<Output = Result<Option<Vec<u8>>, Lost>>>>,
+    future: Pin<Box<Moving>>,
 }
 
 /// A body that goes out.
@@ -413,7 +416,7 @@ impl Pipe {
 
     fn begin_transfer(&mut self, asked: Asked, port: u16) {
         let (world, station, options) = (Rc::clone(&self.control.world), self.station, self.habits.options);
-        let future: Pin<Box<dyn Future<Output = _>>> = match &asked.op {
+        let future: Pin<Box<Moving>> = match &asked.op {
             Op::Put { file, announced, .. } => {
                 let (content, announced) = (file.bytes.clone(), *announced);
                 Box::pin(async move {
