@@ -73,14 +73,14 @@ fn main() -> ExitCode {
         }
     }
     done.tell(args.seed, begin.elapsed());
-    if done.failures > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if done.failures > 0 || done.has_grown() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 fn tell(seed: u64, args: &Args, failure: &Failure) {
     println!("seed {seed}: {}", failure.message);
     println!("the world: {}", Plan::new(seed, args.steps));
     show(&failure.trace, args.lines);
-    println!("again: simulate --seed {seed} --steps {}", args.steps);
+    println!("again: simulate --seed {seed} --steps {} --lines 2000", args.steps);
 }
 
 fn show(trace: &[String], lines: usize) {
@@ -114,6 +114,11 @@ impl Done {
         }
     }
 
+    /// What is kept from one world to the next is a leak.
+    fn has_grown(&self) -> bool {
+        self.memory.is_some_and(|(first, last)| last > 2 * first)
+    }
+
     fn tell(&self, first: u64, took: Duration) {
         println!("{} seeds from {first} on: {}", self.seeds, self.counts);
         let rate = |count: u64| count as f64 / took.as_secs_f64();
@@ -125,7 +130,8 @@ impl Done {
             rate(self.counts.power_cuts),
         );
         if let Some((first, last)) = self.memory {
-            println!("memory: {first} KiB after {WARM} seeds, {last} KiB in the end");
+            let grown = if self.has_grown() { ": it grows" } else { "" };
+            println!("memory: {first} KiB after {WARM} seeds, {last} KiB in the end{grown}");
         }
     }
 }

@@ -155,7 +155,20 @@ impl Pipe {
             }
             polled
         })
-        .await
+        .await?;
+        match self.control.within(IDLE, poll_fn(|_| self.poll_surplus())).await {
+            Some(ended) => ended,
+            None => Err(Gone::Timeout),
+        }
+    }
+
+    /// The end, and nothing before it.
+    fn poll_surplus(&self) -> Poll<Result<(), Gone>> {
+        let mut buffer = [0; 64];
+        self.stream.poll_read(&mut buffer).map(|read| match read? {
+            0 => Ok(()),
+            n => panic!("{:?}: nobody has asked for that", String::from_utf8_lossy(&buffer[..n])),
+        })
     }
 
     fn has_sent_all(&self) -> bool {
@@ -470,6 +483,8 @@ impl Pipe {
     /// Ends the connection as a client does that has all it wants.
     pub fn close(self) {
         debug_assert!(self.asked.is_empty() && self.transfers.is_empty());
+        // No reply comes twice.
+        _ = self.poll_surplus();
         self.stream.close();
     }
 }
