@@ -3,24 +3,14 @@
 
 use core::time::Duration;
 
-use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
+use skiff_fuzz::script::Script;
 use skiff_proto::client::{ClientEvent, ClientSession};
-use skiff_proto::command::{Command, Request};
+use skiff_proto::command::{Command, Request, Verbs};
 use skiff_proto::{ErrorCode, Instant, Name, Payload};
 
-#[derive(Arbitrary, Debug)]
-enum Step {
-    Hello,
-    Ask(u8),
-    Input(Vec<u8>),
-    Reply(Vec<u8>),
-    Say(u8),
-    Write,
-    Abort,
-    Wait(u16),
-    Eof,
-}
+/// Kinds of operations.
+const KINDS: u8 = 9;
 
 const SAYINGS: [&str; 12] = [
     "skiff/1 server=x commands=ping name-max=255",
@@ -37,55 +27,53 @@ const SAYINGS: [&str; 12] = [
     "",
 ];
 
-fuzz_target!(|steps: Vec<Step>| {
+/// A body of a length that can be sent byte by byte.
+fn is_short(command: &Command<'_>) -> bool {
+    !matches!(command, Command::Request(Request::Write { offset, size, .. }) if size.saturating_sub(*offset) > 64)
+}
+
+fuzz_target!(|data: &[u8]| {
     let name = Name::parse(b"a", 255).expect("a name");
     let mut session: ClientSession<600, 8> = ClientSession::new(Duration::from_secs(60));
     let mut input = Vec::new();
     let mut asked: usize = 0;
     let mut answered: usize = 0;
     let mut now = 1;
-    for step in steps {
-        let command = match step {
-            Step::Hello => Some(Command::Hello { version_1: true }),
-            Step::Ask(which) => Some(Command::Request(match which % 8 {
-                0 => Request::Get { name },
-                1 => Request::Ls,
-                2 => Request::List { dir: None },
-                3 => Request::Read { offset: 0, length: None, name },
-                4 => Request::Resume { size: 5, name },
-                5 => Request::Remove { name },
-                6 => Request::Space,
-                _ => Request::Stat { name },
-            })),
-            Step::Write => Some(Command::Request(Request::Write { offset: 0, size: 5, mtime: None, name })),
-            Step::Input(bytes) => {
-                input.extend(bytes);
-                None
+    let mut script = Script::new(data);
+    while let Some(operation) = script.next_of(KINDS) {
+        let mut command = None;
+        match operation {
+            0 => command = Some(Command::Hello { version_1: true }),
+            1 => {
+                command = Some(Command::Request(match script.byte() % 8 {
+                    0 => Request::Get { name },
+                    1 => Request::Ls,
+                    2 => Request::List { dir: None },
+                    3 => Request::Read { offset: 0, length: None, name },
+                    4 => Request::Resume { size: 5, name },
+                    5 => Request::Remove { name },
+                    6 => Request::Space,
+                    _ => Request::Write { offset: 0, size: 5, mtime: None, name },
+                }));
             }
-            Step::Reply(bytes) => {
+            2 => command = Command::parse(script.piece(), 255, Verbs::ALL).ok().filter(is_short),
+            3 => input.extend(script.piece()),
+            4 => {
+                let bytes = script.piece();
                 input.extend(format!("{:010}", bytes.len()).into_bytes());
                 input.extend(bytes);
-                None
             }
-            Step::Say(which) => {
-                let text = SAYINGS[usize::from(which) % SAYINGS.len()];
+            5 => {
+                let text = SAYINGS[usize::from(script.byte()) % SAYINGS.len()];
                 input.extend(format!("{:010}{text}", text.len()).into_bytes());
-                None
             }
-            Step::Abort => {
-                _ = session.abort(ErrorCode::Cancelled);
-                None
-            }
-            Step::Wait(millis) => {
-                now += u64::from(millis);
+            6 => _ = session.abort(ErrorCode::Cancelled),
+            7 => {
+                now += u64::from(script.number());
                 session.handle_timeout(Instant::from_millis(now));
-                None
             }
-            Step::Eof => {
-                _ = session.handle_eof();
-                None
-            }
-        };
+            _ => _ = session.handle_eof(),
+        }
         if let Some(command) = command {
             asked += usize::from(session.request(&command).is_ok());
         }

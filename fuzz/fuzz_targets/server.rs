@@ -2,8 +2,8 @@
 //! sequence of well-formed messages, and the session never gets stuck.
 #![no_main]
 
-use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
+use skiff_fuzz::script::Script;
 use skiff_proto::command::{Request, command_len};
 use skiff_proto::frame::{HEADER_LEN, HeaderDecoder};
 use skiff_proto::reply::Tag;
@@ -11,32 +11,10 @@ use skiff_proto::server::{Answer, Limits, ServerEvent, ServerSession};
 use skiff_proto::store::{Space, Stat, clamp_range};
 use skiff_proto::{ErrorCode, Instant, Payload};
 
-#[derive(Arbitrary, Debug)]
-enum Step {
-    Input(Vec<u8>),
-    Message(Vec<u8>),
-    Command(Verb),
-    Body(Vec<u8>),
-    Wait(u16),
-    Room(u8),
-    Refuse,
-    Abort,
-    Flush,
-    Eof,
-}
-
-#[derive(Arbitrary, Debug)]
-enum Verb {
-    Write(u8),
-    Read,
-    List,
-    Ls,
-    Get,
-    Sum,
-    Remove,
-    Ping,
-    Quit,
-}
+/// Kinds of operations.
+const KINDS: u8 = 10;
+/// Commands that are often right.
+const COMMANDS: [&str; 8] = ["read 0 * a", "list", "ls", "get a", "sum 0 * a", "remove a", "ping", "quit"];
 
 fn message(payload: &[u8]) -> Vec<u8> {
     [format!("{:010}", payload.len()).as_bytes(), payload].concat()
@@ -167,8 +145,8 @@ impl World {
     }
 }
 
-fuzz_target!(|steps: Vec<Step>| {
-    let limits = Limits { nocrc: steps.len() % 2 == 0, ..Limits::new(64) };
+fuzz_target!(|data: &[u8]| {
+    let limits = Limits { nocrc: data.len() % 2 == 0, ..Limits::new(64) };
     let mut world = World {
         session: ServerSession::new(limits),
         input: Vec::new(),
@@ -179,41 +157,36 @@ fuzz_target!(|steps: Vec<Step>| {
         body: 20,
     };
     let mut now = 1;
-    for step in steps {
-        match step {
-            Step::Input(bytes) => world.input.extend(bytes),
-            Step::Message(bytes) => world.input.extend(message(&bytes)),
-            Step::Command(verb) => {
-                let payload = match verb {
-                    Verb::Write(size) => format!("write 0 {size} - a"),
-                    Verb::Read => "read 0 * a".into(),
-                    Verb::List => "list".into(),
-                    Verb::Ls => "ls".into(),
-                    Verb::Get => "get a".into(),
-                    Verb::Sum => "sum 0 * a".into(),
-                    Verb::Remove => "remove a".into(),
-                    Verb::Ping => "ping".into(),
-                    Verb::Quit => "quit".into(),
+    let mut script = Script::new(data);
+    while let Some(operation) = script.next_of(KINDS) {
+        match operation {
+            0 => world.input.extend(script.piece()),
+            1 => world.input.extend(message(script.piece())),
+            2 => {
+                let command = match usize::from(script.byte()) {
+                    which if which < COMMANDS.len() => COMMANDS[which].into(),
+                    size => format!("write 0 {size} - a"),
                 };
-                world.input.extend(message(payload.as_bytes()));
+                world.input.extend(message(command.as_bytes()));
             }
-            Step::Body(bytes) => {
+            3 => {
+                let bytes = script.piece();
                 if !bytes.is_empty() {
-                    world.input.extend(message(&bytes));
+                    world.input.extend(message(bytes));
                 }
                 world.input.extend(message(b""));
-                let trailer = format!("crc32c {:08x}", skiff_proto::crc::crc32c(&bytes));
+                let trailer = format!("crc32c {:08x}", skiff_proto::crc::crc32c(bytes));
                 world.input.extend(message(trailer.as_bytes()));
             }
-            Step::Wait(millis) => {
-                now += u64::from(millis);
+            4 => {
+                now += u64::from(script.number());
                 world.session.handle_timeout(Instant::from_millis(now));
             }
-            Step::Room(room) => world.room = usize::from(room).max(1),
-            Step::Refuse => world.refuse = !world.refuse,
-            Step::Abort => world.abort = !world.abort,
-            Step::Flush => _ = world.flush(),
-            Step::Eof => {
+            5 => world.room = usize::from(script.byte()).max(1),
+            6 => world.refuse = !world.refuse,
+            7 => world.abort = !world.abort,
+            8 => _ = world.flush(),
+            _ => {
                 world.run();
                 if world.input.is_empty() {
                     world.session.handle_eof();

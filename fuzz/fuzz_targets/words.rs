@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use skiff_proto::command::{Command, MAX_COMMAND, Verbs};
 use skiff_proto::frame::{HEADER_LEN, HeaderDecoder, encode_header};
 use skiff_proto::name::{MAX_NAME, Name};
-use skiff_proto::reply::{Hello, MAX_LIST_LINE, Tag, list_line, parse_list_line};
+use skiff_proto::reply::{Hello, MAX_LIST_LINE, RemoteError, Tag, list_line, parse_list_line};
 use skiff_proto::transfer::Characters;
 
 fuzz_target!(|data: &[u8]| {
@@ -32,6 +32,7 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(tag.as_str().as_bytes(), data);
     }
     _ = Hello::parse(data);
+    _ = RemoteError::parse_reply(data);
     let mut decoder = HeaderDecoder::new();
     if let Ok((HEADER_LEN, Some(length))) = decoder.push(data) {
         assert_eq!(encode_header(length), data[..HEADER_LEN]);

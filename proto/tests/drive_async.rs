@@ -277,7 +277,9 @@ fn a_future_that_is_dropped_in_a_body_keeps_what_came() {
         if store.staged_len("f") == Some((300, true)) { Poll::Ready(()) } else { Poll::Pending }
     });
     world.join(some, begin);
+    let settled = store.settled();
     drop(served);
+    assert!(store.settled() > settled, "nobody told the store that its stage was dropped");
     assert_eq!(store.staged_len("f"), Some((300, false)));
     assert_eq!(store.content("f"), None);
 }

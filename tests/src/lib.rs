@@ -16,6 +16,7 @@ pub mod programs;
 pub mod sans_io;
 pub mod server_suite;
 pub mod sim;
+pub mod simulate;
 pub mod store_suite;
 pub mod vector;
 pub mod wire;

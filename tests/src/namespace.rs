@@ -48,7 +48,7 @@ pub fn inside(module: &str, test: &str) -> bool {
     let mut child = Command::new("unshare")
         .args(unshare)
         .arg(env::current_exe().expect("the path of this test"))
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .args([test, "--exact", "--include-ignored", "--nocapture", "--test-threads=1"])
         .env(INSIDE, "1")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -70,7 +70,10 @@ pub fn inside(module: &str, test: &str) -> bool {
         std::thread::sleep(Duration::from_millis(2));
     };
     let [out, err] = readers.map(|reader| reader.join().expect("a reader"));
-    // What is skipped inside is skipped here.
+    // What is measured inside is told here, and what is skipped inside is skipped here.
+    for row in out.lines().filter_map(|line| line.find("| ").map(|at| &line[at..])) {
+        println!("{row}");
+    }
     for line in err.lines().filter(|line| line.starts_with("SKIPPED")) {
         _ = writeln!(io::stderr(), "{line}");
     }

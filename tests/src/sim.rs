@@ -2,36 +2,35 @@
 //!
 //! | part | what it is |
 //! |---|---|
-//! | the device | the real [`DeviceServer`] with its smoltcp stack and a store |
+//! | the [`Machine`] | the real [`DeviceServer`](skiff_device::server::DeviceServer) with its smoltcp stack and a store |
 //! | the link | [`Faulty`]: frames are dropped, corrupted, doubled, delayed, reordered, or it is cut |
-//! | the station | a second smoltcp stack, the other computer |
-//! | tasks | clients: `async` code over [`Stream`]s of the station |
+//! | stations | smoltcp stacks behind the link's other end: the other computers |
+//! | tasks | clients: `async` code over [`Stream`]s of the stations |
 //!
 //! Nothing here asks the time or the machine for anything: the same seed and the same tasks make the same run. Time
 //! stands still while anybody can go on, and then jumps to the next thing that is due.
+//!
+//! The machine is the caller's: it lives as long as its power is on. After [`World::switch_off`] the run pauses, the caller
+//! drops the machine, makes another one, and the tasks go on with that.
 
+mod hub;
+mod machine;
 mod stream;
 
-use core::cell::RefCell;
-use core::net::Ipv4Addr;
+use core::cell::{Cell, RefCell};
 use core::pin::Pin;
 use core::task::{Context, Waker};
 use core::time::Duration;
 use std::rc::Rc;
 
-use skiff_device::config::{Config, Ipv4};
-use skiff_device::memory::{Memory, slots};
 use skiff_device::serv::faults::{Faults, Faulty};
 use skiff_device::serv::link::{End, cable};
-use skiff_device::server::DeviceServer;
 use skiff_proto::Instant;
-use skiff_proto::command::command_len;
-use skiff_proto::store::Store;
-use smoltcp::iface::{Interface, PollResult, SocketHandle, SocketSet};
-use smoltcp::socket::tcp::{Socket, SocketBuffer};
-use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr};
+use smoltcp::phy::{Device as _, RxToken as _};
 
-pub use stream::{Lost, Stream, Timer};
+use hub::Hub;
+pub use machine::{Board, Machine, MachineMemory, Port, Status};
+pub use stream::{Lost, Options, Stream, Timer};
 
 /// Sessions of the device.
 pub const SESSIONS: usize = 2;
@@ -42,13 +41,6 @@ pub const NAME: usize = 64;
 /// Its port.
 pub const PORT: u16 = 50_000;
 
-const DEVICE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
-const STATION: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-const RING: usize = 2048;
-const SPARE: usize = 1024;
-
-type Server<S> = DeviceServer<'static, S, SESSIONS, DATA, NAME, { command_len(NAME) }>;
-
 /// How a world begins.
 #[derive(Debug, Clone, Copy)]
 pub struct Setup {
@@ -58,67 +50,65 @@ pub struct Setup {
     pub faults: Faults,
     /// A connection without progress ends after this time.
     pub idle: Duration,
+    /// The device's longest name in bytes, at most [`NAME`].
+    pub name_max: u16,
+    /// How many other computers there are.
+    pub stations: usize,
 }
 
-/// Everything that is not a task.
-pub struct World<S: Store + 'static> {
+impl Setup {
+    /// One station, a perfect link, 60 s, the longest names.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self { seed, faults: Faults::default(), idle: Duration::from_secs(60), name_max: 64, stations: 1 }
+    }
+}
+
+/// Everything that is neither a task nor the machine.
+pub struct World {
+    setup: Setup,
     now: Instant,
-    device: Option<Device<S>>,
+    /// How far the device's clock is ahead of the world's.
+    ahead: Duration,
+    /// The device does nothing before this moment.
+    stalled: Instant,
+    /// When the device wants to have its next turn, unless a frame comes before; `None`: not before one comes.
+    wanted: Option<Instant>,
+    power: Rc<Cell<bool>>,
+    /// How often a machine has started.
+    starts: u64,
+    status: Status,
     link: Faulty<End>,
-    station: Station,
+    hub: Hub,
     /// When a task wants to be woken.
     alarm: Option<Instant>,
-}
-
-struct Device<S: Store + 'static> {
-    server: Server<S>,
-    store: S,
-}
-
-/// The other computer.
-struct Station {
-    interface: Interface,
-    sockets: SocketSet<'static>,
-    /// Reset by their owners; removed once that has gone out.
-    ending: Vec<SocketHandle>,
-    end: End,
-    port: u16,
+    /// A task has seen to it that others can go on.
+    stirred: bool,
 }
 
 /// A world that tasks share.
-pub type Shared<S> = Rc<RefCell<World<S>>>;
+pub type Shared = Rc<RefCell<World>>;
 
-impl<S: Store + 'static> World<S> {
-    /// A world with a device that serves `store`.
+impl World {
+    /// A world without a machine.
     #[must_use]
-    pub fn new(setup: Setup, store: S) -> Shared<S> {
+    pub fn new(setup: Setup) -> Shared {
         let (ours, theirs) = cable();
         let now = Instant::from_millis(1);
-        let link = Faulty::new(ours, setup.faults, setup.seed);
-        let mut world = Self { now, device: None, link, station: Station::new(theirs, now), alarm: None };
-        world.boot(setup, store);
-        Rc::new(RefCell::new(world))
-    }
-
-    /// Starts the device on `store`. Whatever it was doing before is forgotten, as after a power cut.
-    ///
-    /// # Panics
-    /// If the configuration can't work.
-    pub fn boot(&mut self, setup: Setup, store: S) {
-        let ipv4 = Ipv4::Static { address: DEVICE, prefix: 24, gateway: None };
-        let mut config = Config::new([2, 0, 0, 0, 0, 2], ipv4, PORT, [PORT + 1]);
-        config.seed = setup.seed;
-        config.limits.idle = setup.idle;
-        // As on a device, this memory is there for good.
-        let memory =
-            Box::leak(Box::new(Memory::<'static, SESSIONS, DATA, { slots(SESSIONS, DATA) }, RING, SPARE>::new()));
-        let server = DeviceServer::new(memory, config, &mut self.link, self.now).expect("a configuration that works");
-        self.device = Some(Device { server, store });
-    }
-
-    /// Takes the device off; its store.
-    pub fn halt(&mut self) -> Option<S> {
-        self.device.take().map(|device| device.store)
+        Rc::new(RefCell::new(Self {
+            setup,
+            now,
+            ahead: Duration::ZERO,
+            stalled: now,
+            wanted: Some(now),
+            power: Rc::new(Cell::new(false)),
+            starts: 0,
+            status: Status::default(),
+            link: Faulty::new(ours, setup.faults, setup.seed),
+            hub: Hub::new(theirs, setup.stations, setup.seed, now),
+            alarm: None,
+            stirred: false,
+        }))
     }
 
     /// The time.
@@ -132,70 +122,89 @@ impl<S: Store + 'static> World<S> {
         &mut self.link
     }
 
-    /// The device's server and store, while it is on.
-    pub fn device(&mut self) -> Option<(&mut Server<S>, &mut S)> {
-        self.device.as_mut().map(|device| (&mut device.server, &mut device.store))
+    /// What the device was doing when it had its last turn.
+    #[must_use]
+    pub const fn status(&self) -> Status {
+        self.status
     }
 
-    /// Lets both stacks work until they have nothing more to say at this moment. Whether anything has happened, and when
+    /// The device's power switch: whoever holds it can switch it off, also while the device has its turn. From then on it
+    /// sends nothing.
+    #[must_use]
+    pub fn power(&self) -> Rc<Cell<bool>> {
+        Rc::clone(&self.power)
+    }
+
+    /// Takes the device's power.
+    pub fn switch_off(&mut self) {
+        self.power.set(false);
+        self.stirred = true;
+    }
+
+    /// Puts the device's clock forward.
+    pub fn jump(&mut self, by: Duration) {
+        self.ahead += by;
+        self.wanted = Some(self.now);
+        self.stirred = true;
+    }
+
+    /// The device does nothing for so long, as while its flash is busy. Its clock goes on.
+    pub fn stall(&mut self, time: Duration) {
+        self.stalled = self.now.after(time);
+    }
+
+    /// A station's computer loses power: nobody hears of its connections again, unless somebody asks.
+    pub fn vanish(&mut self, station: usize) {
+        self.hub.vanish(station);
+    }
+
+    /// Lets a task be woken at `at`.
+    pub fn wake_at(&mut self, at: Instant) {
+        self.alarm = self.alarm.into_iter().chain([at]).min();
+    }
+
+    /// Lets the stacks work until they have nothing more to say at this moment. Whether anything has happened, and when
     /// something will.
-    fn settle(&mut self) -> (bool, Option<Instant>) {
-        let mut happened = false;
+    fn settle(&mut self, mut board: Option<&mut (dyn Board + '_)>) -> (bool, Option<Instant>) {
+        let mut happened = core::mem::take(&mut self.stirred);
         // What never comes to an end is a mistake, and shows as time that does not pass.
         for _ in 0..100_000 {
             let time = moment(self.now);
-            let device = self.device.as_mut();
-            let delay = device.and_then(|device| device.server.poll(self.now, &mut self.link, &mut device.store));
+            let mut stalled = None;
+            match &mut board {
+                Some(_) if self.now < self.stalled => stalled = Some(self.stalled),
+                Some(board) => {
+                    // It gets the turns that it has asked for, and no other: whoever forgets to ask waits for ever.
+                    let has_come = self.link.advance(time).is_some_and(|due| due <= time);
+                    if has_come || self.wanted.is_some_and(|wanted| wanted <= self.now) {
+                        let mut port = Port::new(&mut self.link, &self.power);
+                        let delay = board.poll(self.now.after(self.ahead), &mut port);
+                        self.wanted = delay.map(|delay| match delay {
+                            Duration::ZERO => self.now,
+                            delay => self.now.after(delay.max(Duration::from_millis(1))),
+                        });
+                        self.status = board.status();
+                    }
+                    if !self.power.get() {
+                        return (true, None);
+                    }
+                }
+                // Nobody is there to hear.
+                None => while self.link.receive(time).map(|(frame, _)| frame.consume(|_| ())).is_some() {},
+            }
             let due = self.link.advance(time);
-            let moved = self.station.poll(time);
+            let moved = self.hub.poll(time);
             happened |= moved;
-            let overdue = due.is_some_and(|due| due <= time);
-            if moved || overdue || delay == Some(Duration::ZERO) || self.link.lower().has_frames() {
+            let overdue = due.is_some_and(|due| due <= time) && stalled.is_none();
+            let wanted = self.wanted.filter(|_| board.is_some() && stalled.is_none());
+            let is_wanted = wanted.is_some_and(|wanted| wanted <= self.now);
+            if moved || overdue || is_wanted || self.link.lower().has_frames() {
                 continue;
             }
-            let device = delay.map(|delay| self.now.after(delay.max(Duration::from_millis(1))));
-            let station = self.station.interface.poll_at(time, &self.station.sockets).map(later);
-            return (happened, device.into_iter().chain(due.map(later)).chain(station).min());
+            let due = due.map(later).filter(|due| *due > self.now);
+            return (happened, wanted.into_iter().chain(stalled).chain(due).chain(self.hub.due(time)).min());
         }
         panic!("at {} ms the stacks never come to rest", self.now.as_millis());
-    }
-}
-
-impl Station {
-    fn new(mut end: End, now: Instant) -> Self {
-        let mac = HardwareAddress::Ethernet(EthernetAddress([2, 0, 0, 0, 0, 1]));
-        let mut interface = Interface::new(smoltcp::iface::Config::new(mac), &mut end, moment(now));
-        interface.update_ip_addrs(|addresses| _ = addresses.push(IpCidr::new(IpAddress::Ipv4(STATION), 24)));
-        Self { interface, sockets: SocketSet::new(Vec::new()), ending: Vec::new(), end, port: 49_152 }
-    }
-
-    /// True if anything happened.
-    fn poll(&mut self, now: smoltcp::time::Instant) -> bool {
-        let had = self.end.has_frames();
-        let polled = self.interface.poll(now, &mut self.end, &mut self.sockets);
-        self.ending.retain(|handle| {
-            let gone = self.sockets.get::<Socket<'_>>(*handle).remote_endpoint().is_none();
-            if gone {
-                self.sockets.remove(*handle);
-            }
-            !gone
-        });
-        (polled != PollResult::None) | had
-    }
-
-    fn reset(&mut self, handle: SocketHandle) {
-        self.sockets.get_mut::<Socket<'_>>(handle).abort();
-        self.ending.push(handle);
-    }
-
-    fn connect(&mut self, port: u16) -> SocketHandle {
-        let ring = || SocketBuffer::new(vec![0; 16 * 1024]);
-        let mut socket = Socket::new(ring(), ring());
-        socket.set_nagle_enabled(false);
-        let local = self.port;
-        self.port = if local == u16::MAX { 49_152 } else { local + 1 };
-        socket.connect(self.interface.context(), (DEVICE, port), local).expect("two different ports");
-        self.sockets.add(socket)
     }
 }
 
@@ -211,38 +220,62 @@ fn later(at: smoltcp::time::Instant) -> Instant {
 /// A client.
 pub type Task<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
-/// Why a run came to no end.
+/// Why a run has paused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stuck {
-    /// Everybody waits, and nothing is due.
-    Deadlock(Instant),
-    /// The time is up.
-    Late,
+pub enum Pause {
+    /// All tasks have ended.
+    Done,
+    /// The device's power is off.
+    Off,
+    /// It is the time that was given.
+    Time,
 }
 
-/// Runs all tasks to their ends.
+/// Everybody waits, nothing is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadlock(pub Instant);
+
+/// Runs tasks until all have ended, power is off, or it is `until`. Those that have ended are removed.
 ///
 /// # Errors
-/// Not all have ended by `limit`, or none can ever go on.
-pub fn run<S: Store + 'static>(world: &Shared<S>, limit: Instant, mut tasks: Vec<Task<'_>>) -> Result<(), Stuck> {
+/// None can ever go on.
+pub fn run_until(
+    world: &Shared,
+    mut board: Option<&mut (dyn Board + '_)>,
+    until: Instant,
+    tasks: &mut Vec<Task<'_>>,
+) -> Result<Pause, Deadlock> {
     let mut context = Context::from_waker(Waker::noop());
     loop {
         world.borrow_mut().alarm = None;
         tasks.retain_mut(|task| task.as_mut().poll(&mut context).is_pending());
-        if tasks.is_empty() {
-            return Ok(());
-        }
         let mut world = world.borrow_mut();
-        let (happened, due) = world.settle();
+        if board.is_some() && !world.power.get() {
+            return Ok(Pause::Off);
+        }
+        if tasks.is_empty() {
+            return Ok(Pause::Done);
+        }
+        let (happened, due) = world.settle(board.as_deref_mut());
         if happened {
             continue;
         }
         let Some(next) = due.into_iter().chain(world.alarm).min() else {
-            return Err(Stuck::Deadlock(world.now));
+            return Err(Deadlock(world.now));
         };
-        world.now = world.now.max(next);
-        if world.now > limit {
-            return Err(Stuck::Late);
+        if next > until {
+            world.now = world.now.max(until);
+            return Ok(Pause::Time);
         }
+        world.now = world.now.max(next);
     }
+}
+
+/// Runs all tasks to their ends, with one machine that stays on.
+///
+/// # Panics
+/// If not all have ended by `limit`, or none can ever go on.
+pub fn run(world: &Shared, board: &mut dyn Board, limit: Instant, mut tasks: Vec<Task<'_>>) {
+    let paused = run_until(world, Some(board), limit, &mut tasks);
+    assert_eq!(paused, Ok(Pause::Done), "{} tasks have not ended", tasks.len());
 }

@@ -53,6 +53,7 @@ struct Segment {
     port: u16,
     control: TcpControl,
     seq: TcpSeqNumber,
+    ack: Option<TcpSeqNumber>,
     payload: Vec<u8>,
 }
 
@@ -98,11 +99,16 @@ impl Station {
     }
 
     fn send(&mut self, frame: &[u8]) {
+        self.queue(frame);
+        self.settle();
+    }
+
+    /// Sends what the device looks at with what comes next.
+    fn queue(&mut self, frame: &[u8]) {
         self.end
             .transmit(smoltcp::time::Instant::ZERO)
             .unwrap()
             .consume(frame.len(), |room| room.copy_from_slice(frame));
-        self.settle();
     }
 
     fn hear(&mut self, frame: &[u8]) {
@@ -123,10 +129,7 @@ impl Station {
                     };
                     let mut bytes = ethernet_frame(EthernetProtocol::Arp, reply.buffer_len());
                     reply.emit(&mut ArpPacket::new_unchecked(&mut bytes[14..]));
-                    self.end
-                        .transmit(smoltcp::time::Instant::ZERO)
-                        .unwrap()
-                        .consume(bytes.len(), |room| room.copy_from_slice(&bytes));
+                    self.queue(&bytes);
                 }
             }
             EthernetProtocol::Ipv4 => {
@@ -140,6 +143,7 @@ impl Station {
                             port: tcp.dst_port,
                             control: tcp.control,
                             seq: tcp.seq_number,
+                            ack: tcp.ack_number,
                             payload: tcp.payload.to_vec(),
                         });
                     }
@@ -446,6 +450,48 @@ fn handshakes_that_nobody_finishes_keep_nobody_out() {
     // All sessions are taken now, and whoever comes is told so.
     station.say(&Peer::new(STATION, 31_001, 1), TcpControl::Syn, &[]);
     assert!(station.heard().iter().any(|segment| segment.port == 31_001 && segment.control == TcpControl::Rst));
+}
+
+/// A connection that was used and that the device has ended; its end is not acknowledged yet.
+fn quit(station: &mut Station, port: u16) -> Peer {
+    let mut peer = station.connect(port);
+    station.ping(&mut peer);
+    let quit = message("quit");
+    station.say(&peer, TcpControl::Psh, &quit);
+    peer.seq += quit.len();
+    assert_eq!(station.take(&mut peer), (0, true));
+    peer
+}
+
+#[test]
+fn the_end_of_a_connection_is_acknowledged_before_its_socket_listens_again() {
+    let mut station = fixed();
+    for port in 40_001..40_020 {
+        let mut peer = quit(&mut station, port);
+        peer.ack = peer.ack.map(|ack| ack + 1);
+        station.say(&peer, TcpControl::Fin, &[]);
+        let heard = station.heard();
+        let ends: Vec<_> = heard.iter().map(|segment| (segment.control, segment.ack)).collect();
+        assert_eq!(ends, [(TcpControl::None, Some(peer.seq + 1))], "{port}");
+    }
+}
+
+#[test]
+fn connections_that_are_about_to_end_keep_nobody_out() {
+    for port in (40_000..40_050).step_by(5) {
+        let mut station = fixed();
+        // The device's end of the first is on its way, and so is that of the second, whose peer has ended its own.
+        quit(&mut station, port);
+        let mut second = station.connect(port + 1);
+        station.ping(&mut second);
+        station.say(&second, TcpControl::Fin, &[]);
+        let mut third = station.connect(port + 2);
+        station.ping(&mut third);
+        // The third has ended, but the device has not looked at that when the fourth comes.
+        station.queue(&third.segment(TcpControl::Fin, &[]));
+        let mut fourth = station.connect(port + 3);
+        station.ping(&mut fourth);
+    }
 }
 
 /// A file of 2,000 bytes, all of which is in the socket's ring, is fetched by a peer that takes `window` bytes every 10 s. How

@@ -11,10 +11,10 @@ use skiff_proto::command::{Command, Request};
 use skiff_proto::crc::crc32c;
 use skiff_proto::drive::{AsyncClient, DriveError, Timer as _};
 use skiff_proto::{ErrorCode, Instant, Name};
-use skiff_tests::sim::{Lost, PORT, Setup, Shared, Stream, Timer, World, run};
+use skiff_tests::sim::{Lost, Machine, MachineMemory, PORT, Setup, Shared, Stream, Task, Timer, World, run};
 
 type Store = RamStore<'static, 64, 1024>;
-type Client = AsyncClient<Stream<Store>, Timer<Store>, 300>;
+type Client = AsyncClient<Stream, Timer, 300>;
 
 const IDLE: Duration = Duration::from_secs(60);
 /// Nothing in these tests takes so long.
@@ -25,9 +25,15 @@ fn store() -> Store {
     RamStore::from_parts(entries, vec![0; 1024].leak(), vec![[0; 1024]; 1024].leak(), 7)
 }
 
-fn world(faults: Faults, seed: u64) -> (Setup, Shared<Store>) {
-    let setup = Setup { seed, faults, idle: IDLE };
-    (setup, World::new(setup, store()))
+fn world(faults: Faults, seed: u64) -> Shared {
+    World::new(Setup { faults, idle: IDLE, ..Setup::new(seed) })
+}
+
+/// Runs tasks with one machine to their ends.
+fn run_all(world: &Shared, tasks: Vec<Task<'_>>) {
+    let mut memory = MachineMemory::new();
+    let mut machine = Machine::start(&mut memory, world, store());
+    run(world, &mut machine, FOREVER, tasks);
 }
 
 fn name(text: &str) -> Name<'_> {
@@ -40,7 +46,7 @@ fn numbers(len: usize, seed: u32) -> Vec<u8> {
 
 /// A client that makes its connection anew when it is lost, and goes on where it was.
 struct Patient<'a> {
-    world: &'a Shared<Store>,
+    world: &'a Shared,
     client: Option<Client>,
     connections: u32,
 }
@@ -48,7 +54,7 @@ struct Patient<'a> {
 type Attempt<T> = Result<T, DriveError<Lost>>;
 
 impl<'a> Patient<'a> {
-    const fn new(world: &'a Shared<Store>) -> Self {
+    const fn new(world: &'a Shared) -> Self {
         Self { world, client: None, connections: 0 }
     }
 
@@ -124,7 +130,7 @@ impl<'a> Patient<'a> {
     }
 }
 
-async fn wait(world: &Shared<Store>, time: Duration) {
+async fn wait(world: &Shared, time: Duration) {
     let at = world.borrow().now().after(time);
     Timer::new(world).wait_until(at).await;
 }
@@ -141,7 +147,7 @@ fn bad_link() -> Faults {
 
 #[test]
 fn two_hundred_files_arrive_intact_both_ways_through_loss_corruption_and_reordering() {
-    let (_, world) = world(bad_link(), 1);
+    let world = world(bad_link(), 1);
     let mut client = Patient::new(&world);
     let task = async {
         for i in 0..200_u32 {
@@ -150,14 +156,14 @@ fn two_hundred_files_arrive_intact_both_ways_through_loss_corruption_and_reorder
             assert!(client.read("f").await == content, "{i}");
         }
     };
-    run(&world, FOREVER, vec![Box::pin(task)]).unwrap();
+    run_all(&world, vec![Box::pin(task)]);
     let seconds = world.borrow().now().as_millis() / 1000;
     println!("200 files both ways: {seconds} s of virtual time, {} connections", client.connections);
 }
 
 #[test]
 fn sessions_of_peers_that_vanished_serve_others_after_the_time_out() {
-    let (_, world) = world(Faults::default(), 2);
+    let world = world(Faults::default(), 2);
     let task = async {
         let mut clients = [Patient::new(&world), Patient::new(&world)];
         for client in &mut clients {
@@ -169,7 +175,7 @@ fn sessions_of_peers_that_vanished_serve_others_after_the_time_out() {
         world.borrow_mut().link().set_cut(true);
         drop(clients);
         let begin = world.borrow().now();
-        while world.borrow_mut().device().unwrap().0.usage().sessions > 0 {
+        while world.borrow().status().usage.sessions > 0 {
             wait(&world, Duration::from_millis(100)).await;
         }
         let took = world.borrow().now().since(begin);
@@ -177,13 +183,13 @@ fn sessions_of_peers_that_vanished_serve_others_after_the_time_out() {
         world.borrow_mut().link().set_cut(false);
         third.write("f", b"served").await;
     };
-    run(&world, FOREVER, vec![Box::pin(task)]).unwrap();
-    assert_eq!(world.borrow_mut().device().unwrap().0.usage().listening, 2);
+    run_all(&world, vec![Box::pin(task)]);
+    assert_eq!(world.borrow().status().usage.listening, 2);
 }
 
 #[test]
 fn an_upload_goes_on_after_the_link_was_cut_for_longer_than_any_patience() {
-    let (_, world) = world(Faults { delay: Duration::from_millis(2), ..Faults::default() }, 3);
+    let world = world(Faults { delay: Duration::from_millis(2), ..Faults::default() }, 3);
     let content = numbers(300_000, 1);
     let mut client = Patient::new(&world);
     let upload = async {
@@ -198,7 +204,7 @@ fn an_upload_goes_on_after_the_link_was_cut_for_longer_than_any_patience() {
             world.borrow_mut().link().set_cut(false);
         }
     };
-    run(&world, FOREVER, vec![Box::pin(upload), Box::pin(cable)]).unwrap();
+    run_all(&world, vec![Box::pin(upload), Box::pin(cable)]);
     assert!(client.connections > 1, "it was never cut");
 }
 
@@ -206,14 +212,14 @@ fn an_upload_goes_on_after_the_link_was_cut_for_longer_than_any_patience() {
 fn the_same_seed_makes_the_same_run() {
     let ends: Vec<_> = [4, 4, 5]
         .map(|seed| {
-            let (_, world) = world(bad_link(), seed);
+            let world = world(bad_link(), seed);
             let mut client = Patient::new(&world);
             let task = async {
                 for i in 0..10 {
                     client.write("f", &numbers(30_000, i)).await;
                 }
             };
-            run(&world, FOREVER, vec![Box::pin(task)]).unwrap();
+            run_all(&world, vec![Box::pin(task)]);
             world.borrow().now().as_millis()
         })
         .into();

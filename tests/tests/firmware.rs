@@ -11,6 +11,8 @@ mod network;
 mod protocol;
 #[path = "firmware/recovery.rs"]
 mod recovery;
+#[path = "firmware/speed.rs"]
+mod speed;
 #[path = "firmware/storage.rs"]
 mod storage;
 #[path = "firmware/suite.rs"]

@@ -94,12 +94,17 @@ impl<S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, cons
             refused |= self.screen_seat(at, now);
         }
         refused |= self.screen_lines();
-        if refused {
-            // A reset has to go out before its socket can listen again.
+        if refused || !self.is_listening() {
+            // A reset has to go out before its socket can listen again, and so has the answer to a peer's end.
+            self.end_seats(now);
             self.net.send(net::time(now), device, &mut self.sockets.set);
             self.end_seats(now);
             self.end_refusals();
         }
+    }
+
+    fn is_listening(&self) -> bool {
+        self.seats.iter().chain([&self.spare]).any(|seat| self.socket(seat.handle).is_listening())
     }
 
     fn seat(&mut self, at: usize) -> &mut Seat {
@@ -211,7 +216,7 @@ impl<S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, cons
     /// Brings connections to their end; what has ended listens again.
     pub(super) fn end_seats(&mut self, now: Instant) {
         let limits = self.rules.limits;
-        let mut yielding = None;
+        let (mut ended, mut yielding) = (None, None);
         let mut listening = false;
         for at in 0..=SESSIONS {
             let seat = self.seats.get_mut(at).unwrap_or(&mut self.spare);
@@ -219,7 +224,11 @@ impl<S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, cons
             let over = match &mut seat.phase {
                 Phase::Closing(linger) => match linger.step(socket, now, &limits) {
                     Ending::Over => true,
-                    Ending::Open => false,
+                    Ending::Open | Ending::Answering => false,
+                    Ending::Ended => {
+                        ended = Some(at);
+                        false
+                    }
                     Ending::Yielding => {
                         yielding = Some(at);
                         false
@@ -239,7 +248,7 @@ impl<S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, cons
             listening |= over || listens;
         }
         // Whoever comes next is worth more than a peer that has everything already.
-        if let Some(at) = yielding.filter(|_| !listening) {
+        if let Some(at) = yielding.or(ended).filter(|_| !listening) {
             self.listen(at);
         }
     }

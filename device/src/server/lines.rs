@@ -187,7 +187,9 @@ impl<S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, cons
                 Phase::Closing(linger) => match linger.step(socket, now, &limits) {
                     Ending::Over => line.release(socket),
                     Ending::Yielding if wanted => line.release(socket),
-                    Ending::Open | Ending::Yielding => {}
+                    Ending::Open | Ending::Ended | Ending::Yielding => {}
+                    // The line is free in the next poll.
+                    Ending::Answering => busy = true,
                     Ending::Failed => {
                         line.reset(socket, now);
                         busy = true;

@@ -21,6 +21,10 @@ pub(super) struct Linger {
     since: Instant,
     queued: usize,
     acknowledged: bool,
+    /// Nothing but our end was left to be sent, before what last went out.
+    emptied: bool,
+    /// The peer's end has been seen; it is acknowledged by what goes out next.
+    answered: bool,
     discarded: usize,
 }
 
@@ -29,6 +33,10 @@ pub(super) struct Linger {
 pub(super) enum Ending {
     /// Not yet over.
     Open,
+    /// Over once what is there to send has gone out: it acknowledges the peer's end, which would be sent again and again.
+    Answering,
+    /// The peer has everything, our end is on its way: the socket may be had if there is no other.
+    Ended,
     /// The peer has everything and is only slow to close: the socket may be had if it is needed.
     Yielding,
     /// Over: nothing more needs to be said.
@@ -41,7 +49,14 @@ impl Linger {
     /// Ends the sending side.
     pub(super) fn begin(socket: &mut Socket<'_>, now: Instant) -> Self {
         socket.close();
-        Self { since: now, queued: socket.send_queue(), acknowledged: false, discarded: 0 }
+        Self {
+            since: now,
+            queued: socket.send_queue(),
+            acknowledged: false,
+            emptied: false,
+            answered: false,
+            discarded: 0,
+        }
     }
 
     /// Discards what has come; says how far it is.
@@ -49,8 +64,11 @@ impl Linger {
         while let Ok(n @ 1..) = socket.recv(|input| (input.len(), input.len())) {
             self.discarded = self.discarded.saturating_add(n);
         }
-        if matches!(socket.state(), State::Closed | State::TimeWait) {
-            return Ending::Over;
+        match socket.state() {
+            State::Closed => return Ending::Over,
+            State::TimeWait if core::mem::replace(&mut self.answered, true) => return Ending::Over,
+            State::TimeWait => return Ending::Answering,
+            _ => {}
         }
         let acknowledged = socket.state() == State::FinWait2;
         // The rest of a body has to be taken as fast as all of it: a byte now and then is no progress.
@@ -59,10 +77,12 @@ impl Linger {
             (self.queued, self.acknowledged, self.since) = (socket.send_queue(), acknowledged, now);
         }
         let waited = now >= self.deadline(limits);
+        let has_all = core::mem::replace(&mut self.emptied, socket.send_queue() == 0);
         match acknowledged {
             true if waited || self.discarded > DISCARD => Ending::Over,
-            true => Ending::Yielding,
             false if waited || self.discarded > DISCARD => Ending::Failed,
+            true => Ending::Yielding,
+            false if has_all => Ending::Ended,
             false => Ending::Open,
         }
     }

@@ -71,7 +71,7 @@ pub struct Counts {
 }
 
 /// What of a server is in use now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Sessions with a client.
     pub sessions: usize,

@@ -60,20 +60,9 @@ async fn run<L: Line, S: Store, const BUF: usize>(
     if scratch.len() < list_room(session.limits().name_max) {
         return Err(DriveError::InvalidState);
     }
+    let settled = Settled(store);
+    let store = &mut *settled.0;
     let mut responder = Responder::new();
-    let ended = turns(&mut line, session, store, &mut responder, scratch).await;
-    drop(responder);
-    store.settle();
-    ended
-}
-
-async fn turns<L: Line, S: Store, const BUF: usize>(
-    line: &mut L,
-    session: &mut ServerSession<BUF>,
-    store: &mut S,
-    responder: &mut Responder<S>,
-    scratch: &mut [u8],
-) -> Result<Close, DriveError<L::Error>> {
     let mut unflushed = false;
     loop {
         session.handle_timeout(line.now());
@@ -84,7 +73,7 @@ async fn turns<L: Line, S: Store, const BUF: usize>(
         // Whoever is sending us a body that we have refused is not reading yet.
         let n = if session.is_draining() { 0 } else { responder.fill(session, store, scratch) };
         if n > 0 {
-            if !send(line, session, &scratch[..n]).await? {
+            if !send(&mut line, session, &scratch[..n]).await? {
                 return Ok(Close::Reset);
             }
             unflushed = true;
@@ -92,13 +81,14 @@ async fn turns<L: Line, S: Store, const BUF: usize>(
         }
         if unflushed {
             unflushed = false;
-            if !flush(line, session).await? {
+            if !flush(&mut line, session).await? {
                 return Ok(Close::Reset);
             }
         }
         if let Some(close) = session.poll_close() {
             return Ok(close);
         }
+        store.settle();
         // No more than the session and the store take now, so that nothing has to be kept.
         let wanted = match session.payload() {
             Some(payload @ Payload::Receive { .. }) => payload.clamp(scratch.len()),
@@ -127,6 +117,15 @@ async fn turns<L: Line, S: Store, const BUF: usize>(
                 }
             }
         }
+    }
+}
+
+/// Settles the store when the conversation ends, also by dropping the future: after the [`Responder`], which is declared later.
+struct Settled<'a, S: Store>(&'a mut S);
+
+impl<S: Store> Drop for Settled<'_, S> {
+    fn drop(&mut self) {
+        self.0.settle();
     }
 }
 

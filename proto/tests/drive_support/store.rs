@@ -21,6 +21,7 @@ struct Inner {
     stages: [Option<Staged>; STAGES],
     version: u32,
     faults: Faults,
+    settled: usize,
 }
 
 /// What goes wrong, or slowly.
@@ -105,6 +106,11 @@ impl RamStore {
         change(&mut self.lock().faults);
     }
 
+    /// How often nothing was put off any longer.
+    pub(crate) fn settled(&self) -> usize {
+        self.lock().settled
+    }
+
     pub(crate) fn insert(&self, name: &str, bytes: &[u8]) {
         self.lock().put(name, bytes, None);
     }
@@ -175,6 +181,12 @@ impl Inner {
 }
 
 impl Store for RamStore {
+    fn settle(&mut self) {
+        let mut inner = self.lock();
+        assert!(inner.stages.iter().flatten().all(|stage| stage.name.is_some()), "a stage without a name was kept");
+        inner.settled += 1;
+    }
+
     type File = File;
     type Stage = Stage;
     type Cursor = usize;

@@ -7,8 +7,8 @@ use skiff_device::flash::{Flash, FlashError, Geometry};
 use super::{Model, Nor, Operation, Rng, Tear};
 
 /// Programming clears bits and erasing sets those of a block. Stricter than most chips: a unit may be programmed once after
-/// an erasure, as in flash with error correction, and after a torn operation the block has to be erased again, whatever it
-/// looks like.
+/// an erasure, as in flash with error correction, and after a torn operation the block has to be erased again. Whoever
+/// programs it all the same has a bug; but where what was torn may look blank, the program only fails.
 #[derive(Debug, Clone)]
 pub struct NorModel {
     geometry: Geometry,
@@ -77,6 +77,7 @@ impl NorModel {
     fn tear_program(&mut self, at: usize, bytes: &[u8], tear: Tear, rng: &mut Rng) {
         let done = rng.below(bytes.len() + 1);
         let anywhere = rng.one_in(3);
+        let was = self.content[at..at + bytes.len()].to_vec();
         for (i, &byte) in bytes.iter().enumerate() {
             let before = self.content[at + i];
             let mask = match () {
@@ -91,7 +92,10 @@ impl NorModel {
                 *self.unstable.entry(at + i).or_default() |= before & !byte;
             }
         }
-        self.units(at, bytes.len()).fill(false);
+        // Without a trace it has not begun: nobody could know that it had.
+        if tear == Tear::Unstable || self.content[at..at + bytes.len()] != was {
+            self.units(at, bytes.len()).fill(false);
+        }
     }
 
     /// Many chips clear all bits first, from either end, and then set them.
@@ -158,6 +162,14 @@ impl Model for NorModel {
 
     fn fail(&mut self, operation: Operation<'_>, rng: &mut Rng) {
         self.lose_power(operation, Tear::Half, rng);
+    }
+
+    fn refuses(&self, operation: Operation<'_>) -> bool {
+        let Operation::Program { at, bytes } = operation else { return false };
+        let range = at..at + bytes.len();
+        let mut unstable = self.unstable.range(range.clone()).peekable();
+        let may_read = |at: usize| self.content[at] | self.unstable.get(&at).unwrap_or(&0);
+        unstable.peek().is_some() && range.into_iter().all(|at| may_read(at) == 0xff)
     }
 
     fn read(&mut self, at: usize, bytes: &mut [u8], rng: &mut Rng) {

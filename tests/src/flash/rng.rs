@@ -30,6 +30,14 @@ impl Rng {
         usize::try_from(self.next() % bound.max(1) as u64).unwrap_or(0)
     }
 
+    /// One of several.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
+    }
+
     /// True once in `n` times.
     pub fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0

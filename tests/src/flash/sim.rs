@@ -57,6 +57,11 @@ pub trait Model: Clone {
     /// Does an operation in part.
     fn fail(&mut self, operation: Operation<'_>, rng: &mut Rng);
 
+    /// True if the medium refuses an operation, as nobody could know before, and remains as it is.
+    fn refuses(&self, _operation: Operation<'_>) -> bool {
+        false
+    }
+
     /// Reads at an address.
     fn read(&mut self, at: usize, bytes: &mut [u8], rng: &mut Rng);
 
@@ -79,6 +84,8 @@ pub struct Counters {
     pub erases: u64,
     /// Flushes.
     pub syncs: u64,
+    /// Programs of a place that was torn and looked blank.
+    pub refused: u64,
 }
 
 impl core::ops::Sub for Counters {
@@ -92,6 +99,7 @@ impl core::ops::Sub for Counters {
             program_bytes: self.program_bytes - before.program_bytes,
             erases: self.erases - before.erases,
             syncs: self.syncs - before.syncs,
+            refused: self.refused - before.refused,
         }
     }
 }
@@ -277,6 +285,10 @@ impl<M: Model> Sim<M> {
                 }
                 left => state.failing = left.map(|left| left - 1),
             }
+        }
+        if state.model.refuses(operation) {
+            state.counters.refused += 1;
+            return Err(FlashError);
         }
         match operation {
             Operation::Program { bytes, .. } => {

@@ -160,8 +160,8 @@ pub fn staged<S: Store>(store: &mut S, name: &str) -> Result<(usize, u32), Strin
     let mut size = 1_u64 << 20;
     while size > 0 {
         match store.staged(n(name), size) {
-            Ok((len, crc)) if len > 0 => return Ok((usize::try_from(len).map_err(|_| "absurd")?, crc)),
-            Ok(_) => {}
+            // What is not told of the longest that can be written is not told of a shorter one either.
+            Ok((len, crc)) => return Ok((usize::try_from(len).map_err(|_| "absurd")?, crc)),
             Err(refusal) if refusal.code == ErrorCode::NoSpace => {}
             Err(refusal) => return Err(format!("staged {name}: {refusal}")),
         }

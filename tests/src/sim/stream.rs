@@ -1,4 +1,4 @@
-//! Connections of the station, as streams of `embedded-io-async`, and the clock of its clients.
+//! Connections of the stations, as streams of `embedded-io-async`, and the clock of their clients.
 
 use core::fmt;
 use core::future::poll_fn;
@@ -6,12 +6,12 @@ use core::task::Poll;
 use std::rc::Rc;
 
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
-use skiff_proto::store::Store;
 use skiff_proto::{Instant, drive};
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::{RecvError, Socket, State};
 
 use super::Shared;
+use super::hub::Station;
 
 /// The connection is lost, or was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,20 +31,52 @@ impl embedded_io_async::Error for Lost {
     }
 }
 
-/// A connection to the device. Dropping it resets it.
-pub struct Stream<S: Store + 'static> {
-    world: Shared<S>,
-    handle: SocketHandle,
+/// A station's end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Bytes of each of its two rings.
+    pub ring: usize,
+    /// After so many seconds of silence it asks whether the device is still there.
+    pub keep_alive: Option<u64>,
 }
 
-impl<S: Store + 'static> Stream<S> {
-    /// Connects to one of the device's ports.
+impl Default for Options {
+    fn default() -> Self {
+        Self { ring: 16 * 1024, keep_alive: None }
+    }
+}
+
+/// A connection to the device. Dropping it resets it.
+pub struct Stream {
+    world: Shared,
+    station: usize,
+    /// Of the station.
+    life: u64,
+    handle: SocketHandle,
+    closed: bool,
+}
+
+impl Stream {
+    /// Connects from the first station to one of the device's ports.
     ///
     /// # Errors
     /// Nobody listens there, or nobody answers.
-    pub async fn connect(world: &Shared<S>, port: u16) -> Result<Self, Lost> {
-        let handle = world.borrow_mut().station.connect(port);
-        let stream = Self { world: world.clone(), handle };
+    pub async fn connect(world: &Shared, port: u16) -> Result<Self, Lost> {
+        Self::connect_from(world, 0, port, Options::default()).await
+    }
+
+    /// Connects from a station.
+    ///
+    /// # Errors
+    /// As [`Stream::connect`].
+    pub async fn connect_from(world: &Shared, station: usize, port: u16, options: Options) -> Result<Self, Lost> {
+        let (handle, life) = {
+            let mut world = world.borrow_mut();
+            world.stirred = true;
+            let station = &mut world.hub.stations[station];
+            (station.connect(port, options), station.life)
+        };
+        let stream = Self { world: world.clone(), station, life, handle, closed: false };
         poll_fn(|_| {
             stream.with(|socket| match socket.state() {
                 State::SynSent | State::SynReceived => Poll::Pending,
@@ -56,13 +88,37 @@ impl<S: Store + 'static> Stream<S> {
         Ok(stream)
     }
 
-    fn with<T>(&self, f: impl FnOnce(&mut Socket<'static>) -> T) -> T {
-        f(self.world.borrow_mut().station.sockets.get_mut(self.handle))
+    fn station<T>(&self, f: impl FnOnce(&mut Station) -> T) -> Option<T> {
+        let mut world = self.world.borrow_mut();
+        world.stirred = true;
+        let station = &mut world.hub.stations[self.station];
+        (station.life == self.life).then(|| f(station))
+    }
+
+    /// What the socket says; that the connection is lost if there is no socket any more.
+    fn with<T>(&self, f: impl FnOnce(&mut Socket<'static>) -> Poll<Result<T, Lost>>) -> Poll<Result<T, Lost>> {
+        let mut world = self.world.borrow_mut();
+        let station = &mut world.hub.stations[self.station];
+        if station.life != self.life {
+            return Poll::Ready(Err(Lost));
+        }
+        let polled = f(station.sockets.get_mut(self.handle));
+        world.stirred |= polled.is_ready();
+        polled
     }
 
     /// Ends the sending side.
     pub fn finish(&self) {
-        self.with(Socket::close);
+        _ = self.with(|socket| {
+            socket.close();
+            Poll::Ready(Ok(()))
+        });
+    }
+
+    /// Leaves the connection to the station, which ends it when everything has been said.
+    pub fn close(mut self) {
+        self.closed = true;
+        self.station(|station| station.close(self.handle));
     }
 
     /// Waits until the other side has everything that was written.
@@ -79,43 +135,48 @@ impl<S: Store + 'static> Stream<S> {
         })
         .await
     }
-}
 
-impl<S: Store + 'static> Drop for Stream<S> {
-    fn drop(&mut self) {
-        let mut world = self.world.borrow_mut();
-        world.station.reset(self.handle);
+    /// Reads what has come; 0 at the end.
+    pub fn poll_read(&self, buffer: &mut [u8]) -> Poll<Result<usize, Lost>> {
+        self.with(|socket| match socket.recv_slice(buffer) {
+            Ok(0) if !buffer.is_empty() => Poll::Pending,
+            Ok(n) => Poll::Ready(Ok(n)),
+            Err(RecvError::Finished) => Poll::Ready(Ok(0)),
+            Err(RecvError::InvalidState) => Poll::Ready(Err(Lost)),
+        })
+    }
+
+    /// Writes some of `bytes`.
+    pub fn poll_write(&self, bytes: &[u8]) -> Poll<Result<usize, Lost>> {
+        self.with(|socket| match socket.send_slice(bytes) {
+            Ok(0) if !bytes.is_empty() => Poll::Pending,
+            Ok(n) => Poll::Ready(Ok(n)),
+            Err(_) => Poll::Ready(Err(Lost)),
+        })
     }
 }
 
-impl<S: Store + 'static> ErrorType for Stream<S> {
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if !self.closed {
+            self.station(|station| station.reset(self.handle));
+        }
+    }
+}
+
+impl ErrorType for Stream {
     type Error = Lost;
 }
 
-impl<S: Store + 'static> Read for Stream<S> {
+impl Read for Stream {
     async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Lost> {
-        poll_fn(|_| {
-            self.with(|socket| match socket.recv_slice(buffer) {
-                Ok(0) if !buffer.is_empty() => Poll::Pending,
-                Ok(n) => Poll::Ready(Ok(n)),
-                Err(RecvError::Finished) => Poll::Ready(Ok(0)),
-                Err(RecvError::InvalidState) => Poll::Ready(Err(Lost)),
-            })
-        })
-        .await
+        poll_fn(|_| self.poll_read(buffer)).await
     }
 }
 
-impl<S: Store + 'static> Write for Stream<S> {
+impl Write for Stream {
     async fn write(&mut self, bytes: &[u8]) -> Result<usize, Lost> {
-        poll_fn(|_| {
-            self.with(|socket| match socket.send_slice(bytes) {
-                Ok(0) if !bytes.is_empty() => Poll::Pending,
-                Ok(n) => Poll::Ready(Ok(n)),
-                Err(_) => Poll::Ready(Err(Lost)),
-            })
-        })
-        .await
+        poll_fn(|_| self.poll_write(bytes)).await
     }
 
     async fn flush(&mut self) -> Result<(), Lost> {
@@ -124,17 +185,17 @@ impl<S: Store + 'static> Write for Stream<S> {
 }
 
 /// The world's clock, as a client has it.
-pub struct Timer<S: Store + 'static>(Shared<S>);
+pub struct Timer(Shared);
 
-impl<S: Store + 'static> Timer<S> {
+impl Timer {
     /// Of this world.
     #[must_use]
-    pub fn new(world: &Shared<S>) -> Self {
+    pub fn new(world: &Shared) -> Self {
         Self(Rc::clone(world))
     }
 }
 
-impl<S: Store + 'static> drive::Timer for Timer<S> {
+impl drive::Timer for Timer {
     fn now(&mut self) -> Instant {
         self.0.borrow().now
     }
@@ -145,7 +206,7 @@ impl<S: Store + 'static> drive::Timer for Timer<S> {
             if world.now >= at {
                 return Poll::Ready(());
             }
-            world.alarm = world.alarm.into_iter().chain([at]).min();
+            world.wake_at(at);
             Poll::Pending
         })
         .await;

@@ -1,0 +1,144 @@
+//! The deterministic simulation, as docs/RELIABILITY.md tells of it:
+//! `cargo run --profile sim -p skiff-tests --bin simulate -- --seed 1 --seeds 1000`.
+
+use core::time::Duration;
+use std::fs;
+use std::process::ExitCode;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use clap::Parser;
+use skiff_tests::simulate::control::Counts;
+use skiff_tests::simulate::plan::Plan;
+use skiff_tests::simulate::{Failure, simulate, simulate_traced};
+
+/// Runs a device and its clients in virtual time, with everything that can go wrong, and checks all that they say.
+///
+/// Each seed is a world of its own: the same seed and the same number of steps are the same run.
+#[derive(Debug, Parser)]
+#[command(name = "simulate", after_help = "Exit codes: 0 nothing was wrong, 1 a seed has shown a mistake, 2 usage.")]
+struct Args {
+    /// The first seed; `fresh`: one that depends on the time
+    #[arg(long, default_value = "1", value_parser = seed)]
+    seed: u64,
+    /// How many seeds, one after the other
+    #[arg(long, default_value_t = 1)]
+    seeds: u64,
+    /// Ends after so many seconds, however many seeds are left
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Commands in each world
+    #[arg(long, default_value_t = 100)]
+    steps: u64,
+    /// Mistakes after which it ends
+    #[arg(long, default_value_t = 1)]
+    failures: u64,
+    /// Lines of a trace
+    #[arg(long, default_value_t = 40)]
+    lines: usize,
+    /// Shows the trace of every seed
+    #[arg(long)]
+    trace: bool,
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    if text == "fresh" {
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| error.to_string())?;
+        return Ok(time.as_secs() * 1_000_000);
+    }
+    text.parse().map_err(|_| "a number, or `fresh`".into())
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    // Mistakes are panics, and told of below.
+    std::panic::set_hook(Box::new(|_| {}));
+    let begin = Instant::now();
+    let mut done = Done::default();
+    for seed in args.seed..args.seed.saturating_add(args.seeds) {
+        if args.seconds.is_some_and(|seconds| begin.elapsed() >= Duration::from_secs(seconds)) {
+            break;
+        }
+        match if args.trace { simulate_traced(seed, args.steps) } else { simulate(seed, args.steps) } {
+            Ok(report) => {
+                show(&report.trace, args.lines);
+                done.add(&report.counts, report.time);
+            }
+            Err(failure) => {
+                tell(seed, &args, &failure);
+                done.failures += 1;
+                if done.failures >= args.failures {
+                    break;
+                }
+            }
+        }
+    }
+    done.tell(args.seed, begin.elapsed());
+    if done.failures > 0 || done.has_grown() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn tell(seed: u64, args: &Args, failure: &Failure) {
+    println!("seed {seed}: {}", failure.message);
+    println!("the world: {}", Plan::new(seed, args.steps));
+    show(&failure.trace, args.lines);
+    println!("again: simulate --seed {seed} --steps {} --lines 2000", args.steps);
+}
+
+fn show(trace: &[String], lines: usize) {
+    for line in &trace[trace.len().saturating_sub(lines)..] {
+        println!("{line}");
+    }
+}
+
+/// What was done.
+#[derive(Debug, Default)]
+struct Done {
+    seeds: u64,
+    failures: u64,
+    counts: Counts,
+    time: Duration,
+    /// KiB of memory after the first seeds and now.
+    memory: Option<(u64, u64)>,
+}
+
+/// Seeds after which the memory is what it will be.
+const WARM: u64 = 200;
+
+impl Done {
+    fn add(&mut self, counts: &Counts, time: Duration) {
+        self.seeds += 1;
+        self.counts.add(counts);
+        self.time += time;
+        if self.seeds >= WARM && self.seeds.is_multiple_of(WARM) {
+            let now = resident();
+            self.memory = now.map(|now| (self.memory.map_or(now, |(first, _)| first), now));
+        }
+    }
+
+    /// What is kept from one world to the next is a leak.
+    fn has_grown(&self) -> bool {
+        self.memory.is_some_and(|(first, last)| last > 2 * first)
+    }
+
+    fn tell(&self, first: u64, took: Duration) {
+        println!("{} seeds from {first} on: {}", self.seeds, self.counts);
+        let rate = |count: u64| count as f64 / took.as_secs_f64();
+        println!(
+            "{:.1} s for {:.0} hours of the worlds' time: {:.0} commands and {:.0} power cuts a second",
+            took.as_secs_f64(),
+            self.time.as_secs_f64() / 3600.0,
+            rate(self.counts.commands),
+            rate(self.counts.power_cuts),
+        );
+        if let Some((first, last)) = self.memory {
+            let grown = if self.has_grown() { ": it grows" } else { "" };
+            println!("memory: {first} KiB after {WARM} seeds, {last} KiB in the end{grown}");
+        }
+    }
+}
+
+/// KiB of memory that this process has.
+fn resident() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().trim_end_matches("kB").trim().parse().ok()
+}

@@ -1,0 +1,134 @@
+//! The device: a server, its store, and their memory for one life.
+
+use core::cell::Cell;
+use core::net::Ipv4Addr;
+use core::time::Duration;
+
+use skiff_device::config::{Config, Ipv4};
+use skiff_device::memory::{Memory, slots};
+use skiff_device::serv::faults::{Arrived, Faulty, Room};
+use skiff_device::serv::link::End;
+use skiff_device::server::{Counts, DeviceServer, Usage};
+use skiff_proto::Instant;
+use skiff_proto::command::command_len;
+use skiff_proto::store::Store;
+use smoltcp::phy::{Device, DeviceCapabilities, TxToken};
+
+use super::{DATA, NAME, PORT, SESSIONS, Shared};
+
+pub(super) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const RING: usize = 2048;
+const SPARE: usize = 1024;
+
+type Server<'m, S> = DeviceServer<'m, S, SESSIONS, DATA, NAME, { command_len(NAME) }>;
+
+/// The memory that a machine borrows for its life.
+pub type MachineMemory<'m> = Memory<'m, SESSIONS, DATA, { slots(SESSIONS, DATA) }, RING, SPARE>;
+
+/// A device, whatever its store.
+pub trait Board {
+    /// Its turn: see [`DeviceServer::poll`].
+    fn poll(&mut self, now: Instant, port: &mut Port<'_>) -> Option<Duration>;
+
+    /// What it is doing.
+    fn status(&self) -> Status;
+}
+
+/// What a device is doing and has done since its start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "see the types")]
+pub struct Status {
+    pub usage: Usage,
+    pub counts: Counts,
+}
+
+/// A device.
+pub struct Machine<'m, S: Store> {
+    server: Server<'m, S>,
+    /// What it serves.
+    pub store: S,
+}
+
+impl<'m, S: Store> Machine<'m, S> {
+    /// Starts a device that serves `store`, and switches its power on.
+    ///
+    /// # Panics
+    /// If the configuration can't work.
+    #[must_use]
+    pub fn start(memory: &'m mut MachineMemory<'m>, world: &Shared, store: S) -> Self {
+        let mut world = world.borrow_mut();
+        let ipv4 = Ipv4::Static { address: ADDRESS, prefix: 24, gateway: None };
+        let mut config = Config::new([2, 0, 0, 0, 0, 2], ipv4, PORT, [PORT + 1]);
+        config.seed = world.setup.seed.wrapping_add(world.starts);
+        config.limits.idle = world.setup.idle;
+        config.limits.name_max = world.setup.name_max;
+        world.starts += 1;
+        world.power.set(true);
+        world.wanted = Some(world.now);
+        let now = world.now.after(world.ahead);
+        let power = world.power();
+        let mut port = Port::new(&mut world.link, &power);
+        let server = DeviceServer::new(memory, config, &mut port, now).expect("a configuration that works");
+        Self { server, store }
+    }
+}
+
+impl<S: Store> Board for Machine<'_, S> {
+    fn poll(&mut self, now: Instant, port: &mut Port<'_>) -> Option<Duration> {
+        self.server.poll(now, port, &mut self.store)
+    }
+
+    fn status(&self) -> Status {
+        Status { usage: self.server.usage(), counts: self.server.counts() }
+    }
+}
+
+/// The device's network interface, dead without power.
+pub struct Port<'a> {
+    link: &'a mut Faulty<End>,
+    power: &'a Cell<bool>,
+}
+
+impl<'a> Port<'a> {
+    pub(super) const fn new(link: &'a mut Faulty<End>, power: &'a Cell<bool>) -> Self {
+        Self { link, power }
+    }
+}
+
+impl Device for Port<'_> {
+    type RxToken<'t>
+        = Arrived<'t>
+    where
+        Self: 't;
+    type TxToken<'t>
+        = Frame<'t>
+    where
+        Self: 't;
+
+    fn receive(&mut self, now: smoltcp::time::Instant) -> Option<(Arrived<'_>, Frame<'_>)> {
+        let (arrived, room) = self.link.receive(now).filter(|_| self.power.get())?;
+        Some((arrived, Frame(Some(room))))
+    }
+
+    fn transmit(&mut self, now: smoltcp::time::Instant) -> Option<Frame<'_>> {
+        // Without power what is sent goes nowhere.
+        let on = self.power.get();
+        self.link.transmit(now).map(|room| Frame(on.then_some(room)))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        self.link.capabilities()
+    }
+}
+
+/// Room for a frame.
+pub struct Frame<'a>(Option<Room<'a>>);
+
+impl TxToken for Frame<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        match self.0 {
+            Some(room) => room.consume(len, f),
+            None => f(&mut vec![0; len]),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The kinds of stores that are simulated.
+
+use core::cell::Cell;
+use core::marker::PhantomData;
+use std::rc::Rc;
+
+use skiff_device::flash::MountError;
+use skiff_device::ram::{RamMemory, RamStore};
+use skiff_proto::store::Store;
+
+use super::truth::Capacity;
+use crate::flash::rig::{self, Rig};
+use crate::flash::{Model, Sim, Tear};
+
+/// What is left of a store without power.
+pub trait Medium: Clone {
+    /// False after a cut.
+    fn is_on(&self) -> bool;
+
+    /// A call of the store begins.
+    fn tick(&self);
+
+    /// Power goes after so many operations.
+    fn cut_after(&self, operations: u64, tear: Tear);
+
+    /// Power is back, or no cut is to come.
+    fn power_on(&self);
+}
+
+impl<M: Model> Medium for Sim<M> {
+    fn is_on(&self) -> bool {
+        Self::is_on(self)
+    }
+
+    fn tick(&self) {}
+
+    fn cut_after(&self, operations: u64, tear: Tear) {
+        Self::cut_after(self, operations, tear);
+    }
+
+    fn power_on(&self) {
+        Self::power_on(self);
+    }
+}
+
+/// A kind of store.
+pub trait Kind {
+    /// Its medium.
+    type Medium: Medium + 'static;
+    /// What a store borrows.
+    type Memory: Default;
+    /// The store.
+    type Store<'m>: Store;
+
+    /// Its name, for messages.
+    const NAME: &'static str;
+    /// Its longest name in bytes.
+    const NAME_MAX: u16;
+
+    /// A medium as it is delivered.
+    fn medium(seed: u64) -> Self::Medium;
+
+    /// Opens the store; `start` counts.
+    ///
+    /// # Errors
+    /// Why it can't be.
+    fn mount<'m>(
+        memory: &'m mut Self::Memory,
+        medium: &Self::Medium,
+        start: u64,
+        checkpoint: u32,
+    ) -> Result<Self::Store<'m>, MountError>;
+
+    /// What it can hold, if `total` bytes are free in the beginning.
+    fn capacity(total: u64) -> Capacity;
+}
+
+/// A store on flash or on a card.
+#[derive(Debug)]
+pub struct OnFlash<R>(PhantomData<R>);
+
+impl<R: Rig> Kind for OnFlash<R> {
+    type Medium = Sim<R::Model>;
+    type Memory = R::Memory;
+    type Store<'m> = R::Store<'m>;
+
+    const NAME: &'static str = R::NAME;
+    const NAME_MAX: u16 = 32;
+
+    fn medium(seed: u64) -> Self::Medium {
+        R::medium(seed)
+    }
+
+    fn mount<'m>(
+        memory: &'m mut Self::Memory,
+        medium: &Self::Medium,
+        _start: u64,
+        checkpoint: u32,
+    ) -> Result<R::Store<'m>, MountError> {
+        R::mount(memory, medium, checkpoint)
+    }
+
+    fn capacity(total: u64) -> Capacity {
+        let payload = R::PAYLOAD as u64;
+        Capacity {
+            blocks: total / payload,
+            payload,
+            files: rig::FILES,
+            stages: rig::STAGES,
+            name: rig::NAME,
+            is_volatile: false,
+        }
+    }
+}
+
+/// A store in RAM: what is left of it without power is nothing.
+#[derive(Debug)]
+pub enum InRam {}
+
+/// Operations until power goes, and whether it is there.
+#[derive(Debug, Clone)]
+pub struct RamPower(Rc<Cell<(Option<u64>, bool)>>);
+
+impl Medium for RamPower {
+    fn is_on(&self) -> bool {
+        self.0.get().1
+    }
+
+    fn tick(&self) {
+        let (left, on) = self.0.get();
+        let on = on && left != Some(0);
+        self.0.set((left.map(|left| left.saturating_sub(1)), on));
+    }
+
+    fn cut_after(&self, operations: u64, _tear: Tear) {
+        self.0.set((Some(operations), self.is_on()));
+    }
+
+    fn power_on(&self) {
+        self.0.set((None, true));
+    }
+}
+
+const FILES: usize = 24;
+const BLOCKS: usize = 256;
+const BLOCK: usize = 256;
+
+impl Kind for InRam {
+    type Medium = RamPower;
+    type Memory = RamMemory<FILES, 64, BLOCKS, BLOCK>;
+    type Store<'m> = RamStore<'m, 64, BLOCK>;
+
+    const NAME: &'static str = "RAM";
+    const NAME_MAX: u16 = 64;
+
+    fn medium(_seed: u64) -> RamPower {
+        RamPower(Rc::new(Cell::new((None, true))))
+    }
+
+    fn mount<'m>(
+        memory: &'m mut Self::Memory,
+        _medium: &RamPower,
+        start: u64,
+        _checkpoint: u32,
+    ) -> Result<Self::Store<'m>, MountError> {
+        Ok(RamStore::new(memory, start))
+    }
+
+    fn capacity(total: u64) -> Capacity {
+        let payload = BLOCK as u64;
+        Capacity { blocks: total / payload, payload, files: FILES, stages: FILES, name: 64, is_volatile: true }
+    }
+}

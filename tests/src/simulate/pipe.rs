@@ -1,0 +1,522 @@
+//! One connection of a client: commands are sent ahead, and each reply is judged when it comes.
+
+use core::future::poll_fn;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+use core::time::Duration;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use skiff_proto::client::{ClientEvent, ClientSession};
+use skiff_proto::{ErrorCode, Instant, ProtocolError};
+
+use super::control::Control;
+use super::judge::{Asked, Next, judge};
+use super::op::{Download, Fate, Op, is_whole};
+use super::transfer;
+use super::truth::File;
+use crate::flash::Rng;
+use crate::sim::{Lost, Options, PORT, Stream};
+
+/// After so long without progress a client gives up.
+const IDLE: Duration = Duration::from_secs(90);
+/// Commands that may wait for their replies.
+const QUEUE: usize = 8;
+/// A server may close for no reason that the client knows if nothing came for so long.
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// Why a connection has come to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// It was reset, or nobody answers.
+    Lost,
+    /// The server is silent.
+    Timeout,
+    /// The server has closed it, with replies owed.
+    Closed,
+    /// The client has crashed.
+    Crash,
+}
+
+impl From<Lost> for Gone {
+    fn from(_: Lost) -> Self {
+        Self::Lost
+    }
+}
+
+/// How a connection is used.
+#[derive(Debug, Clone, Copy)]
+pub struct Habits {
+    /// The connection.
+    pub options: Options,
+    /// The client crashes when so many bytes have gone in and out.
+    pub crash: Option<u64>,
+    /// It does nothing for a time, once so many bytes have gone in and out.
+    pub stall: Option<(u64, Duration)>,
+}
+
+/// A file on its way over a data connection: one that is fetched, with its content.
+type Moving = dyn Future<Output = Result<Option<Vec<u8>>, Lost>>;
+
+/// A classic data connection.
+struct Transfer {
+    asked: Asked,
+    future: Pin<Box<Moving>>,
+}
+
+/// A body that goes out.
+struct Body {
+    number: u64,
+    file: File,
+    at: usize,
+    fate: Fate,
+}
+
+/// See the module.
+pub struct Pipe {
+    control: Rc<Control>,
+    station: usize,
+    number: u64,
+    stream: Stream,
+    session: ClientSession<600, QUEUE>,
+    habits: Habits,
+    rng: Rng,
+    out: Vec<u8>,
+    sent: usize,
+    body: Option<Body>,
+    asked: VecDeque<Asked>,
+    transfers: Vec<Transfer>,
+    /// Bytes so far.
+    moved: u64,
+    stalled: Option<Instant>,
+    progress: Instant,
+    was_answered: bool,
+    /// Nothing went in or out for a long time.
+    was_silent: bool,
+    /// The server has said that nothing came for too long.
+    was_late: bool,
+}
+
+impl Pipe {
+    /// Connects.
+    pub async fn connect(control: &Rc<Control>, station: usize, habits: Habits, rng: Rng) -> Result<Self, Gone> {
+        control.count(|counts| counts.connections += 1);
+        let number = control.next_connection();
+        let connecting = Stream::connect_from(&control.world, station, PORT, habits.options);
+        let stream = control.within(Duration::from_secs(30), connecting).await.ok_or(Gone::Timeout)??;
+        let progress = control.now();
+        control.trace(|| format!("client {station}: connection {number} is up, {habits:?}"));
+        Ok(Self {
+            control: Rc::clone(control),
+            station,
+            number,
+            stream,
+            session: ClientSession::new(IDLE),
+            habits,
+            rng,
+            out: Vec::new(),
+            sent: 0,
+            body: None,
+            asked: VecDeque::new(),
+            transfers: Vec::new(),
+            moved: 0,
+            stalled: None,
+            progress,
+            was_answered: false,
+            was_silent: false,
+            was_late: false,
+        })
+    }
+
+    /// Sends all of `ops`, as far ahead as it goes, and waits for their replies and transfers. What has not been sent when the
+    /// connection ends is left in `ops`.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub async fn carry_out(&mut self, ops: &mut VecDeque<Op>) -> Result<(), Gone> {
+        let done = poll_fn(|context| self.turn(ops, context)).await;
+        if let Err(gone) = done {
+            self.control.trace(|| format!("client {}: connection {} is gone: {gone:?}", self.station, self.number));
+        }
+        done
+    }
+
+    /// Sends everything and ends the sending side at once: all replies must come all the same, and then the end.
+    ///
+    /// # Errors
+    /// The connection has ended before.
+    pub async fn carry_out_and_finish(&mut self, ops: &mut VecDeque<Op>) -> Result<(), Gone> {
+        let mut is_finished = false;
+        poll_fn(|context| {
+            let polled = self.turn(ops, context);
+            if !is_finished && ops.is_empty() && self.has_sent_all() {
+                is_finished = true;
+                self.stream.finish();
+            }
+            polled
+        })
+        .await?;
+        match self.control.within(IDLE, poll_fn(|_| self.poll_surplus())).await {
+            Some(ended) => ended,
+            None => Err(Gone::Timeout),
+        }
+    }
+
+    /// The end, and nothing before it.
+    fn poll_surplus(&self) -> Poll<Result<(), Gone>> {
+        let mut buffer = [0; 64];
+        self.stream.poll_read(&mut buffer).map(|read| match read? {
+            0 => Ok(()),
+            n => panic!("{:?}: nobody has asked for that", String::from_utf8_lossy(&buffer[..n])),
+        })
+    }
+
+    fn has_sent_all(&self) -> bool {
+        self.sent == self.out.len() && !self.session.has_output() && self.body.is_none()
+    }
+
+    fn turn(&mut self, ops: &mut VecDeque<Op>, context: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        let now = self.control.now();
+        if let Some(end) = self.stalled {
+            if now < end {
+                self.control.world.borrow_mut().wake_at(end);
+                return Poll::Pending;
+            }
+            self.stalled = None;
+        }
+        loop {
+            if self.session.handle_timeout(now) {
+                return Poll::Ready(Err(Gone::Timeout));
+            }
+            let mut moved = self.push(ops)?;
+            moved |= self.pull()?;
+            moved |= self.follow_transfers(context);
+            if ops.is_empty() && self.asked.is_empty() && self.has_sent_all() && self.transfers.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(end) = self.stalled {
+                self.control.world.borrow_mut().wake_at(end);
+                return Poll::Pending;
+            }
+            if moved {
+                continue;
+            }
+            if let Some(due) = self.session.poll_timeout() {
+                self.control.world.borrow_mut().wake_at(due);
+            }
+            return Poll::Pending;
+        }
+    }
+
+    /// So many bytes may go before something happens to the client.
+    fn room(&self) -> usize {
+        let next = [self.habits.crash, self.habits.stall.map(|(at, _)| at)].into_iter().flatten().min();
+        next.map_or(usize::MAX, |at| usize::try_from(at.saturating_sub(self.moved)).unwrap_or(usize::MAX).max(1))
+    }
+
+    /// Bytes have gone in or out.
+    fn spend(&mut self, bytes: usize) -> Result<(), Gone> {
+        let now = self.control.now();
+        self.was_silent |= now.since(self.progress) >= SILENCE;
+        self.progress = now;
+        self.moved += bytes as u64;
+        if self.habits.crash.is_some_and(|at| self.moved >= at) {
+            self.control.count(|counts| counts.client_crashes += 1);
+            return Err(Gone::Crash);
+        }
+        if let Some((at, time)) = self.habits.stall
+            && self.moved >= at
+        {
+            self.control.trace(|| format!("client {} stalls for {time:?}", self.station));
+            self.stalled = Some(self.control.now().after(time));
+            self.habits.stall = None;
+        }
+        Ok(())
+    }
+
+    /// Sends what can be sent.
+    fn push(&mut self, ops: &mut VecDeque<Op>) -> Result<bool, Gone> {
+        let mut moved = false;
+        while self.stalled.is_none() {
+            if self.sent < self.out.len() {
+                let end = self.out.len().min(self.sent.saturating_add(self.room()));
+                match self.stream.poll_write(&self.out[self.sent..end]) {
+                    Poll::Pending => return Ok(moved),
+                    Poll::Ready(n) => {
+                        let n = n?;
+                        self.sent += n;
+                        moved = true;
+                        self.spend(n)?;
+                    }
+                }
+                continue;
+            }
+            self.out.clear();
+            self.sent = 0;
+            if self.session.has_output() {
+                self.out.resize(256, 0);
+                let n = self.session.poll_transmit(&mut self.out);
+                self.out.truncate(n);
+            } else if let Some(body) = &mut self.body {
+                Self::send_body(&mut self.session, body, &mut self.out, &mut self.rng);
+                if !self.session.is_sending()
+                    && let Some(body) = self.body.take()
+                {
+                    self.control.truth.borrow_mut().end_upload(body.number);
+                }
+            } else if self.session.can_request()
+                && ops.front().is_some_and(|op| self.may_ask(op))
+                && let Some(op) = ops.pop_front()
+            {
+                self.ask(op);
+            } else {
+                break;
+            }
+        }
+        Ok(moved)
+    }
+
+    /// One classic transfer at a time: a PORT that is claimed late may be somebody else's by then.
+    fn may_ask(&self, op: &Op) -> bool {
+        let is_transfer = |op: &Op| matches!(op, Op::Get(_) | Op::Put { .. });
+        !is_transfer(op) || (self.transfers.is_empty() && !self.asked.iter().any(|asked| is_transfer(&asked.op)))
+    }
+
+    /// The next piece of a body.
+    fn send_body(session: &mut ClientSession<600, QUEUE>, body: &mut Body, out: &mut Vec<u8>, rng: &mut Rng) {
+        if let Fate::Abort(at) = body.fate
+            && body.at >= at
+        {
+            session.abort(ErrorCode::Cancelled).expect("a body is sent");
+        } else if let Some(payload) = session.payload_out() {
+            let n = payload.clamp(1 + rng.below(1500));
+            let end = match body.fate {
+                Fate::Abort(at) => (body.at + n).min(at),
+                _ => body.at + n,
+            };
+            out.extend_from_slice(&body.file.bytes[body.at..end]);
+            session.filter_out(out);
+            session.advance_out((end - body.at) as u64).expect("no more than was asked for");
+            body.at = end;
+        } else if let Some(left) = session.unannounced().filter(|&left| left > 0) {
+            let most = usize::try_from(left).unwrap_or(usize::MAX);
+            let n = if rng.one_in(2) { most } else { 1 + rng.below(most) };
+            session.start_data(n as u64).expect("there is so much");
+        } else {
+            session.finish().expect("everything has been sent");
+        }
+    }
+
+    fn ask(&mut self, op: Op) {
+        self.control.count(|counts| counts.commands += 1);
+        self.control.trace(|| format!("client {}: {op:?}", self.station));
+        self.session.request(&op.command()).expect("it can be asked for");
+        let mut truth = self.control.truth.borrow_mut();
+        if let Op::Write { name, file, offset, fate } = &op {
+            let at = usize::try_from(*offset).expect("short");
+            if at > 0 {
+                let crc = skiff_proto::crc::crc32c(&file.bytes[..at]);
+                self.session.continue_crc(crc).expect("a body is sent");
+            }
+            match fate {
+                Fate::WrongCrc => self.session.supply_crc(Some(!file.crc)).expect("a body is sent"),
+                Fate::NoCrc => self.session.supply_crc(None).expect("a body is sent"),
+                Fate::Whole | Fate::Abort(_) => {}
+            }
+            let number = truth.begin_upload(name, file.bytes.len() as u64, file.mtime);
+            self.body = Some(Body { number, file: Rc::clone(file), at, fate: *fate });
+        }
+        let (since, changes) = (truth.next_moment(), truth.changes);
+        let wish = op.wish().map(|wish| truth.wishes.ask(wish, self.number, since));
+        self.asked.push_back(Asked { op, since, changes, wish, head: None, body: Vec::new() });
+    }
+
+    /// Takes what has come.
+    fn pull(&mut self) -> Result<bool, Gone> {
+        let mut moved = false;
+        let mut buffer = [0; 2048];
+        while self.stalled.is_none() && !self.asked.is_empty() {
+            let most = buffer.len().min(self.room());
+            match self.stream.poll_read(&mut buffer[..most]) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(0)) => return self.ended(),
+                Poll::Ready(Ok(n)) => {
+                    moved = true;
+                    self.was_answered = true;
+                    self.feed(&mut buffer[..n])?;
+                    self.spend(n)?;
+                }
+                Poll::Ready(Err(Lost)) => return Err(Gone::Lost),
+            }
+        }
+        Ok(moved)
+    }
+
+    /// The server has closed the connection.
+    fn ended(&self) -> Result<bool, Gone> {
+        if self.asked.is_empty() {
+            return Ok(false);
+        }
+        let control = &self.control;
+        let silent = self.was_silent || control.now().since(self.progress) >= SILENCE;
+        let excused = silent || self.was_late || control.counts().clock_jumps > 0 || control.counts().stalls > 0;
+        assert!(excused, "the server closes, and owes {:?}", self.asked);
+        Err(Gone::Closed)
+    }
+
+    fn feed(&mut self, mut bytes: &mut [u8]) -> Result<(), Gone> {
+        loop {
+            self.take_events()?;
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            let n = if let Some(payload) = self.session.payload_in() {
+                let n = payload.clamp(bytes.len());
+                self.session.advance_in(&mut bytes[..n]).expect("no more than was asked for");
+                self.asked.front_mut().expect("somebody asked").body.extend_from_slice(&bytes[..n]);
+                n
+            } else {
+                self.session.handle_input(bytes).unwrap_or_else(|error| self.wrong(error))
+            };
+            assert!(n > 0, "{} bytes that nobody takes; owed are {:?}", bytes.len(), self.asked);
+            bytes = &mut bytes[n..];
+        }
+    }
+
+    fn wrong(&self, error: ProtocolError) -> ! {
+        panic!("client {}: {error}; owed are {:?}", self.station, self.asked)
+    }
+
+    fn take_events(&mut self) -> Result<(), Gone> {
+        loop {
+            let station = self.station;
+            let event = match self.session.poll_event() {
+                Ok(None) => return Ok(()),
+                Ok(Some(event)) => event,
+                Err(error) => panic!("client {station}: {error}; owed are {:?}", self.asked),
+            };
+            let asked = self.asked.front_mut().expect("a reply to a question");
+            self.control.trace(|| format!("client {station}: {:?} -> {event:?}", asked.op));
+            if let ClientEvent::Refused(error) = &event {
+                self.was_late |= error.code == Some(ErrorCode::Timeout);
+            }
+            let was_early = matches!((&asked.op, &event), (Op::Write { .. }, ClientEvent::Refused(_)));
+            match judge(asked, &event, &self.control) {
+                Next::Body => continue,
+                Next::Complete => self.control.count(|counts| counts.replies += 1),
+                Next::Refused => self.control.count(|counts| {
+                    counts.replies += 1;
+                    counts.refusals += 1;
+                }),
+                Next::Transfer(port) => {
+                    self.control.count(|counts| counts.replies += 1);
+                    if let Some(asked) = self.asked.pop_front() {
+                        self.begin_transfer(asked, port);
+                    }
+                    continue;
+                }
+            }
+            self.asked.pop_front();
+            // PROTOCOL §5: whoever sees the refusal should cut the body short.
+            if was_early && self.asked.is_empty() && self.session.is_sending() && !self.rng.one_in(3) {
+                self.session.abort(ErrorCode::Cancelled).expect("a body is sent");
+                if let Some(body) = self.body.take() {
+                    self.control.truth.borrow_mut().end_upload(body.number);
+                }
+            }
+        }
+    }
+
+    fn begin_transfer(&mut self, asked: Asked, port: u16) {
+        let (world, station, options) = (Rc::clone(&self.control.world), self.station, self.habits.options);
+        let future: Pin<Box<Moving>> = match &asked.op {
+            Op::Put { file, announced, .. } => {
+                let (content, announced) = (file.bytes.clone(), *announced);
+                Box::pin(async move {
+                    transfer::send(world, station, port, options, content, announced).await.map(|()| None)
+                })
+            }
+            _ => Box::pin(async move { transfer::fetch(world, station, port, options).await.map(Some) }),
+        };
+        self.transfers.push(Transfer { asked, future });
+    }
+
+    /// Moves transfers on; true if one has ended.
+    fn follow_transfers(&mut self, context: &mut Context<'_>) -> bool {
+        let control = &self.control;
+        let before = self.transfers.len();
+        self.transfers.retain_mut(|transfer| match transfer.future.as_mut().poll(context) {
+            Poll::Pending => true,
+            Poll::Ready(result) => {
+                let len = result.as_ref().map(|bytes| bytes.as_ref().map(Vec::len));
+                control.trace(|| format!("transfer of {:?} ends: {len:?}", transfer.asked.op));
+                judge_transfer(&mut transfer.asked, result, control);
+                false
+            }
+        });
+        self.transfers.len() < before
+    }
+
+    /// The connection is over: what was asked for and not answered may happen or not. What can be gone on with.
+    pub fn abandon(&mut self, uploads: &mut Vec<(String, File)>, downloads: &mut Vec<Rc<Download>>) {
+        let mut truth = self.control.truth.borrow_mut();
+        for asked in self.asked.drain(..).chain(self.transfers.drain(..).map(|transfer| transfer.asked)) {
+            if let Some(wish) = asked.wish {
+                truth.wishes.lost(wish);
+            }
+            match (asked.op, asked.head) {
+                (Op::Write { name, file, fate: Fate::Whole, .. }, _) => uploads.push((name, file)),
+                (Op::Read { name, offset: 0, before: None, .. }, Some((_, size, tag))) => {
+                    downloads.push(Rc::new(Download { name, bytes: asked.body, size, tag }));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// True if the server has never said a word.
+    #[must_use]
+    pub const fn is_unanswered(&self) -> bool {
+        !self.was_answered
+    }
+
+    /// Ends the connection as a client does that has all it wants.
+    pub fn close(self) {
+        debug_assert!(self.asked.is_empty() && self.transfers.is_empty());
+        // No reply comes twice.
+        _ = self.poll_surplus();
+        self.stream.close();
+    }
+}
+
+/// Compares a classic transfer with what is true.
+fn judge_transfer(asked: &mut Asked, result: Result<Option<Vec<u8>>, Lost>, control: &Control) {
+    let mut truth = control.truth.borrow_mut();
+    let Asked { op, since, wish, .. } = asked;
+    let is_calm = control.plan.is_calm;
+    match (&*op, result) {
+        (Op::Get(name), Ok(Some(bytes))) => {
+            control.count(|counts| counts.transfers += 1);
+            let was = truth.was(name, *since, |file| file.is_some_and(|file| file.bytes == bytes));
+            assert!(was, "{op:?}: {} bytes that were never there", bytes.len());
+        }
+        (Op::Get(name), _) => {
+            let excused = !is_calm || !truth.is_steady(name, *since);
+            assert!(excused, "{op:?}: the transfer fails");
+        }
+        (Op::Put { file, announced, .. }, Ok(_)) => {
+            control.count(|counts| counts.transfers += 1);
+            assert!(is_whole(&file.bytes, *announced), "{op:?}: stored, and was not whole");
+            truth.wishes.granted(wish.take().expect("it is a change"));
+        }
+        (Op::Put { file, announced, .. }, Err(Lost)) => {
+            let full = truth.was_refused("", ErrorCode::NoSpace, *since);
+            let too_long = truth.was_refused("", ErrorCode::BadName, *since);
+            assert!(!is_calm || full || too_long || !is_whole(&file.bytes, *announced), "{op:?}: the transfer fails");
+            if let Some(wish) = wish.take() {
+                truth.wishes.lost(wish);
+            }
+        }
+        _ => unreachable!("only these have transfers"),
+    }
+}

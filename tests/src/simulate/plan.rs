@@ -1,0 +1,133 @@
+//! What a seed decides before anything happens.
+
+use core::fmt;
+use core::time::Duration;
+
+use skiff_device::serv::faults::{Chance, Faults};
+
+use crate::flash::Rng;
+
+/// A kind of store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "see the types of these names")]
+pub enum StoreKind {
+    SmallNor,
+    TinyNor,
+    WordNor,
+    SmallCard,
+    Ram,
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Where chance begins.
+    pub seed: u64,
+    /// Commands in all.
+    pub steps: u64,
+    /// What the device stores files on.
+    pub store: StoreKind,
+    /// Clients, each on its own computer.
+    pub clients: usize,
+    /// Nothing goes wrong, so no connection may be lost.
+    pub is_calm: bool,
+    /// Power is cut about so often that this many operations of the medium lie between.
+    pub operations: Option<u64>,
+    /// What happens to frames.
+    pub faults: Faults,
+    /// One in so many connections ends in a crash of the client; 0: none.
+    pub crashes: usize,
+    /// Names that are used.
+    pub names: Vec<&'static str>,
+    /// The longest content in bytes.
+    pub longest: usize,
+    /// So many hundredths of the store are taken from the beginning.
+    pub filled: u64,
+    /// Bytes after which a store on flash makes what has come durable.
+    pub checkpoint: u32,
+}
+
+const NAMES: [&str; 10] = [
+    "a",
+    "log.txt",
+    "with space",
+    "olá.bin",
+    ".hidden",
+    "firmware-2026-11-24-release.img",
+    "b",
+    "abcdefghijklmnopqrstuvwxyz.12345",
+    "report.tar.gz",
+    "c",
+];
+
+impl Plan {
+    /// The plan of a seed.
+    #[must_use]
+    pub fn new(seed: u64, steps: u64) -> Self {
+        let mut rng = Rng::new(seed ^ 0x5eed);
+        let is_calm = rng.one_in(8);
+        let store = match rng.below(8) {
+            0 | 1 => StoreKind::SmallNor,
+            2 | 3 => StoreKind::TinyNor,
+            4 => StoreKind::WordNor,
+            5 | 6 => StoreKind::SmallCard,
+            _ => StoreKind::Ram,
+        };
+        let clients = if is_calm { 1 + rng.below(2) } else { 1 + rng.below(4) };
+        let mut names = NAMES.to_vec();
+        while names.len() > 2 && !rng.one_in(6) {
+            names.swap_remove(rng.below(names.len()));
+        }
+        Self {
+            seed,
+            steps,
+            store,
+            clients,
+            is_calm,
+            operations: (!is_calm && !rng.one_in(4)).then(|| rng.pick(&[20, 80, 300, 1000])),
+            faults: if is_calm { calm_link(&mut rng) } else { bad_link(&mut rng) },
+            crashes: if is_calm { 0 } else { rng.pick(&[0, 2, 6]) },
+            names,
+            longest: rng.pick(&[64, 400, 2000, 6000, 12_000]),
+            filled: if rng.one_in(3) { 20 + rng.below(75) as u64 } else { 0 },
+            checkpoint: rng.pick(&[1, 600, 4000, 32 * 1024]),
+        }
+    }
+
+    /// The longest name that the server takes, in bytes.
+    #[must_use]
+    pub const fn name_max(&self) -> u64 {
+        match self.store {
+            StoreKind::Ram => 64,
+            _ => 32,
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:?}, {} clients, {} names, up to {} bytes, {} % filled",
+            self.store,
+            self.clients,
+            self.names.len(),
+            self.longest,
+            self.filled
+        )?;
+        if self.is_calm { f.write_str(", calm") } else { write!(f, ", cuts {:?}, {:?}", self.operations, self.faults) }
+    }
+}
+
+/// Nothing is lost.
+fn calm_link(rng: &mut Rng) -> Faults {
+    Faults { delay: Duration::from_millis(rng.pick(&[0, 0, 3])), ..Faults::default() }
+}
+
+/// A link as bad as chance wants it.
+pub(super) fn bad_link(rng: &mut Rng) -> Faults {
+    let mut chance = || if rng.one_in(2) { Chance::default() } else { Chance::percent(rng.pick(&[1, 3, 10])) };
+    let (drop, corrupt, duplicate, reorder) = (chance(), chance(), chance(), chance());
+    let delay = Duration::from_millis(rng.pick(&[0, 0, 1, 20]));
+    Faults { drop, corrupt, duplicate, reorder, delay }
+}

@@ -1,0 +1,239 @@
+//! What is true of writes that are under way or were interrupted.
+
+use std::rc::Rc;
+
+use skiff_proto::ErrorCode;
+use skiff_proto::crc::crc32c;
+
+use super::truth::{Moment, REFUSALS, Truth};
+
+/// A version that is being written.
+#[derive(Debug, Clone)]
+pub struct Open {
+    /// None in a classic `put`.
+    pub name: Option<String>,
+    /// So far.
+    pub bytes: Vec<u8>,
+    /// Bytes in the end, as announced.
+    pub size: u64,
+    /// Its time.
+    pub mtime: Option<u64>,
+    /// So many bytes are durable.
+    pub floor: usize,
+    /// When it began.
+    pub since: Moment,
+}
+
+/// A `write` that a client has begun to send.
+#[derive(Debug)]
+pub struct Upload {
+    number: u64,
+    name: String,
+    size: u64,
+    mtime: Option<u64>,
+    /// All of it has been sent, or it was given up: the server need not keep anything.
+    is_through: bool,
+}
+
+/// So many of them are remembered.
+const UPLOADS: usize = 64;
+
+/// What an interrupted write may have left under a name.
+#[derive(Debug, Clone)]
+pub struct Left {
+    /// It is the beginning of one of these.
+    candidates: Vec<Rc<Vec<u8>>>,
+    /// So long, if that is known.
+    exact: Option<usize>,
+    /// So many bytes of it are durable, if nothing else needed the room.
+    floor: usize,
+}
+
+impl Left {
+    /// Bytes of the longest that it may be.
+    #[must_use]
+    pub fn longest(&self) -> usize {
+        self.candidates.iter().map(|bytes| bytes.len()).max().unwrap_or(0)
+    }
+
+    /// The candidate that begins with `len` bytes of this checksum.
+    fn find(&self, len: usize, crc: u32) -> Option<Vec<u8>> {
+        let prefix = |bytes: &Rc<Vec<u8>>| bytes.get(..len).filter(|bytes| crc32c(bytes) == crc).map(<[u8]>::to_vec);
+        self.candidates.iter().find_map(prefix)
+    }
+}
+
+impl Truth {
+    /// A writer of a name.
+    #[must_use]
+    pub fn is_open(&self, name: &str) -> bool {
+        self.open.values().any(|open| open.name.as_deref() == Some(name))
+    }
+
+    /// Somebody needs room, perhaps that of interrupted writes.
+    pub fn need_room(&mut self, bytes: u64) {
+        if self.is_roomy(bytes) {
+            return;
+        }
+        for left in self.left.values_mut() {
+            (left.exact, left.floor) = (None, 0);
+        }
+    }
+
+    /// The store says that `len` bytes with this checksum are staged, or none, of which a `write` of `size` could go on.
+    ///
+    /// # Panics
+    /// If that can't be.
+    pub fn staged(&mut self, name: &str, size: u64, (len, crc): (u64, u32)) {
+        let moment = self.next_moment();
+        self.resumes.push_back((moment, name.into(), len, crc));
+        if self.resumes.len() > REFUSALS {
+            self.resumes.pop_front();
+        }
+        let len = usize::try_from(len).expect("short");
+        assert!(len as u64 <= size, "{len} bytes are staged of {name}, more than {size}");
+        let Some(left) = self.left.get_mut(name) else {
+            assert!(len == 0, "{len} bytes are staged of {name}, where nothing was");
+            return;
+        };
+        if len == 0 {
+            let may_be_longer = left.longest() as u64 > size;
+            let lost = left.exact.map_or(left.floor > 0 && !may_be_longer, |exact| exact > 0 && exact as u64 <= size);
+            assert!(!lost, "nothing is staged of {name}, where there was {left:?}");
+            if !may_be_longer {
+                self.left.remove(name);
+            }
+            return;
+        }
+        let is_so_long = left.exact.is_none_or(|exact| exact == len) && len >= left.floor;
+        assert!(is_so_long, "{len} bytes are staged of {name}, where there was {left:?}");
+        let Some(bytes) = left.find(len, crc) else { panic!("{len} bytes {crc:08x} are staged of {name}: {left:?}") };
+        (left.candidates, left.exact) = (vec![Rc::new(bytes)], Some(len));
+    }
+
+    /// True if since `since` the store has said that so many bytes of a name with this checksum are staged that `is_it` is true.
+    #[must_use]
+    pub fn was_staged(&self, name: &str, since: Moment, is_it: impl Fn(u64, u32) -> bool) -> bool {
+        let mut recent = self.resumes.iter().rev().take_while(|(at, ..)| *at >= since);
+        recent.any(|(_, other, len, crc)| other == name && is_it(*len, *crc))
+    }
+
+    /// What the store has said last about a name, if something was staged.
+    #[must_use]
+    pub fn last_staged(&self, name: &str) -> Option<(u64, u32)> {
+        let last = self.resumes.iter().rev().find(|(_, other, ..)| other == name);
+        last.map(|&(_, _, len, crc)| (len, crc)).filter(|(len, _)| *len > 0)
+    }
+
+    /// A writer begins after `offset` staged bytes; its number.
+    pub fn open_stage(&mut self, name: &str, offset: u64, size: u64, mtime: Option<u64>, crc: u32) -> u64 {
+        let handle = self.next_handle();
+        let mut open = Open { name: Some(name.into()), bytes: Vec::new(), size, mtime, floor: 0, since: self.moment() };
+        if offset > 0 {
+            self.staged(name, size, (offset, crc));
+            let left = self.left.get(name).expect("something was staged");
+            (open.bytes, open.floor) = (left.candidates[0].to_vec(), left.floor);
+        }
+        self.left.remove(name);
+        self.open.insert(handle, open);
+        handle
+    }
+
+    /// A `stage` has failed since power went: what was staged may be gone.
+    pub fn doubt(&mut self, name: &str) {
+        if let Some(left) = self.left.get_mut(name) {
+            (left.exact, left.floor) = (None, 0);
+        }
+    }
+
+    /// A `stage` was refused with this code.
+    ///
+    /// # Panics
+    /// If it can't have been right.
+    pub fn stage_refused(&mut self, name: &str, offset: u64, size: u64, code: ErrorCode) {
+        let right = match code {
+            ErrorCode::Range => offset > size,
+            ErrorCode::Busy => self.is_open(name) || self.open.len() >= self.capacity.stages,
+            ErrorCode::Mismatch => {
+                let exact = self.left.get(name).and_then(|left| left.exact);
+                offset > 0 && exact.is_none_or(|exact| exact as u64 != offset)
+            }
+            ErrorCode::NoSpace => !self.is_roomy(size),
+            _ => false,
+        };
+        assert!(right, "a write of {size} to {name} at {offset} is refused: {code}");
+    }
+
+    /// A writer's connection is lost.
+    pub fn drop_stage(&mut self, handle: u64, power: bool) {
+        let Some(Open { name: Some(name), bytes, floor, .. }) = self.open.remove(&handle) else { return };
+        if bytes.is_empty() {
+            return;
+        }
+        let exact = power.then_some(bytes.len());
+        self.left.insert(name, Left { candidates: vec![Rc::new(bytes)], exact, floor });
+    }
+
+    /// A client begins to send a body; its number.
+    pub fn begin_upload(&mut self, name: &str, size: u64, mtime: Option<u64>) -> u64 {
+        let number = self.next_handle();
+        self.uploads.push_back(Upload { number, name: name.into(), size, mtime, is_through: false });
+        if self.uploads.len() > UPLOADS {
+            self.uploads.pop_front();
+        }
+        number
+    }
+
+    /// A body has been sent to its end.
+    pub fn end_upload(&mut self, number: u64) {
+        if let Some(upload) = self.uploads.iter_mut().find(|upload| upload.number == number) {
+            upload.is_through = true;
+        }
+    }
+
+    /// The server drops what a writer has staged.
+    ///
+    /// # Panics
+    /// If all that has happened is that the writer's connection was lost: then it stays (PROTOCOL §7).
+    pub fn discard(&mut self, handle: u64) {
+        let Some(open) = self.open.remove(&handle) else { return };
+        let Some(name) = &open.name else { return };
+        let is_it = |upload: &&Upload| upload.name == *name && (upload.size, upload.mtime) == (open.size, open.mtime);
+        let mut uploads = self.uploads.iter().filter(is_it).peekable();
+        let is_lost = uploads.peek().is_some() && uploads.all(|upload| !upload.is_through);
+        assert!(
+            !is_lost || self.has_failed(name, open.since),
+            "what a lost connection has staged of {name} is dropped"
+        );
+        let moment = self.next_moment();
+        self.discards.push_back((moment, name.clone()));
+        if self.discards.len() > REFUSALS {
+            self.discards.pop_front();
+        }
+    }
+
+    /// True if staged bytes of a name were dropped since `since`.
+    #[must_use]
+    pub fn was_discarded(&self, name: &str, since: Moment) -> bool {
+        let forgotten = self.discards.len() >= REFUSALS && self.discards.front().is_some_and(|(at, _)| *at > since);
+        forgotten || self.discards.iter().rev().take_while(|(at, _)| *at >= since).any(|(_, other)| other == name)
+    }
+
+    /// What is known to be staged is durable from now on.
+    pub fn settled(&mut self) {
+        for left in self.left.values_mut() {
+            left.floor = left.floor.max(left.exact.unwrap_or(0));
+        }
+    }
+
+    /// All writers are lost, and how far they had come is not known.
+    pub(super) fn lose_writers(&mut self) {
+        let handles: Vec<u64> = self.open.keys().copied().collect();
+        for handle in handles {
+            self.drop_stage(handle, false);
+        }
+        for left in self.left.values_mut() {
+            left.exact = None;
+        }
+    }
+}
