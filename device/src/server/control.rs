@@ -16,6 +16,7 @@ use smoltcp::iface::SocketHandle;
 use smoltcp::phy::Device;
 use smoltcp::socket::tcp::{Socket, State};
 
+use super::lines::Line;
 use super::linger::{Ending, Linger, RESET, is_reset, silence};
 use super::serve::Client;
 use super::{DeviceServer, net};
@@ -211,6 +212,14 @@ impl<S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, cons
             }
         };
         self.seat(at).phase = phase;
+    }
+
+    /// True if there is a session or a transfer whose connection is gone, which is to be looked at.
+    pub(super) fn has_lost(&self) -> bool {
+        let seats = self.seats.iter().chain([&self.spare]).filter(|seat| matches!(seat.phase, Phase::Serving));
+        let lines = self.lines.iter().filter(|line| line.is_busy());
+        let mut handles = seats.map(|seat| seat.handle).chain(lines.map(Line::handle));
+        handles.any(|handle| self.socket(handle).state() == State::Closed)
     }
 
     /// Brings connections to their end; what has ended listens again.

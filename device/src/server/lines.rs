@@ -60,6 +60,14 @@ impl<S: Store, const NAME: usize> Line<S, NAME> {
         matches!(self.phase, Phase::Free)
     }
 
+    pub(super) const fn is_busy(&self) -> bool {
+        matches!(self.phase, Phase::Busy(_))
+    }
+
+    pub(super) const fn handle(&self) -> SocketHandle {
+        self.handle
+    }
+
     /// The control connection has ended.
     pub(super) fn disown(&mut self, client: usize) {
         if self.client.map(usize::from) == Some(client) {

@@ -178,7 +178,8 @@ impl<'m, S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, 
         self.net.send(moment, device, &mut self.sockets.set);
         // What was reset or has ended listens again before the next packet.
         self.end_seats(now);
-        if busy {
+        // Sending is also when the stack gives a peer up that has been silent for too long.
+        if busy || self.has_lost() {
             return Some(Duration::ZERO);
         }
         let stack = self.net.delay(moment, &self.sockets.set);
