@@ -22,6 +22,8 @@ use crate::sim::{Lost, Options, PORT, Stream};
 const IDLE: Duration = Duration::from_secs(90);
 /// Commands that may wait for their replies.
 const QUEUE: usize = 8;
+/// So many bytes a segment may have.
+const SEGMENT: usize = 1460;
 /// A server may close for no reason that the client knows if nothing came for so long.
 const SILENCE: Duration = Duration::from_secs(20);
 
@@ -91,6 +93,8 @@ pub struct Pipe {
     stalled: Option<Instant>,
     progress: Instant,
     was_answered: bool,
+    /// The sending side has ended.
+    is_finished: bool,
     /// Nothing went in or out for a long time.
     was_silent: bool,
     /// The server has said that nothing came for too long.
@@ -123,6 +127,7 @@ impl Pipe {
             stalled: None,
             progress,
             was_answered: false,
+            is_finished: false,
             was_silent: false,
             was_late: false,
         })
@@ -146,11 +151,10 @@ impl Pipe {
     /// # Errors
     /// The connection has ended before.
     pub async fn carry_out_and_finish(&mut self, ops: &mut VecDeque<Op>) -> Result<(), Gone> {
-        let mut is_finished = false;
         poll_fn(|context| {
             let polled = self.turn(ops, context);
-            if !is_finished && ops.is_empty() && self.has_sent_all() {
-                is_finished = true;
+            if !self.is_finished && ops.is_empty() && self.has_sent_all() {
+                self.is_finished = true;
                 self.stream.finish();
             }
             polled
@@ -360,6 +364,9 @@ impl Pipe {
         let control = &self.control;
         let silent = self.was_silent || control.now().since(self.progress) >= SILENCE;
         let excused = silent || self.was_late || control.counts().clock_jumps > 0 || control.counts().stalls > 0;
+        // smoltcp 0.14 repeats a segment after three equal acknowledgements without a look at the peer's window, and takes the
+        // end of a segment that does not fit for the end all the same: what did not fit is lost to it (seed 3000976).
+        let excused = excused || (self.is_finished && !control.plan.is_calm && self.habits.options.ring < SEGMENT);
         assert!(excused, "the server closes, and owes {:?}", self.asked);
         Err(Gone::Closed)
     }
