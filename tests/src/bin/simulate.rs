@@ -51,7 +51,9 @@ fn seed(text: &str) -> Result<u64, String> {
 fn main() -> ExitCode {
     let args = Args::parse();
     // Mistakes are panics, and told of below.
-    std::panic::set_hook(Box::new(|_| {}));
+    if std::env::var_os("RUST_BACKTRACE").is_none() {
+        std::panic::set_hook(Box::new(|_| {}));
+    }
     let begin = Instant::now();
     let mut done = Done::default();
     for seed in args.seed..args.seed.saturating_add(args.seeds) {

@@ -11,6 +11,7 @@ use skiff_proto::{ErrorCode, Name, Refusal};
 use super::control::Control;
 use super::kind::Medium;
 use super::truth::{Change, File, Truth, Version};
+use crate::flash::Tear;
 
 /// What the store is to fail at: so many calls later, once. `None`: never.
 #[derive(Debug, Default)]
@@ -64,11 +65,20 @@ impl Failures {
 }
 
 /// A watched store.
-pub struct Watched<S: Store, M> {
+pub struct Watched<S: Store, M: Medium> {
     inner: S,
     medium: M,
     power: Rc<Cell<bool>>,
     control: Rc<Control>,
+}
+
+impl<S: Store, M: Medium> Drop for Watched<S, M> {
+    fn drop(&mut self) {
+        // After a mistake the store makes no other one while it is dropped: that would end the process without a word.
+        if std::thread::panicking() {
+            self.medium.cut_after(0, Tear::Before);
+        }
+    }
 }
 
 /// A file that is open for reading.
@@ -81,6 +91,10 @@ pub struct WatchedFile<F> {
 
 impl<F> Drop for WatchedFile<F> {
     fn drop(&mut self) {
+        // As above.
+        if std::thread::panicking() {
+            return;
+        }
         self.control.truth.borrow_mut().reading.remove(&self.handle);
     }
 }
@@ -96,6 +110,9 @@ pub struct WatchedStage<T> {
 
 impl<T> Drop for WatchedStage<T> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
         self.control.trace(|| format!("    store: writer {} goes", self.handle));
         self.control.truth.borrow_mut().drop_stage(self.handle, self.power.get());
     }
@@ -523,7 +540,7 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
     }
 }
 
-impl<S: Store, M> Watched<S, M> {
+impl<S: Store, M: Medium> Watched<S, M> {
     /// A refused change must have a reason.
     fn check_change(&self, name: &str, done: Result<(), Refusal>) -> Result<(), Refusal> {
         if let Err(refusal) = &done
