@@ -9,7 +9,7 @@
 //! | `port=50000` | the port of control connections | 50000 |
 //! | `data=50001,50002` | the ports of classic data connections | those that follow |
 //! | `seed=123` | a number that is different at each start | what can be had of the clock and the memory |
-//! | `idle=60` | seconds until a connection without progress is closed | 60 |
+//! | `idle=60` | seconds until a connection without progress is closed, a day at most | 60 |
 //!
 //! With the feature `faults`, for tests: `takeover=5000` and `rate=1024/30000`, milliseconds and bytes in milliseconds.
 //!
@@ -28,6 +28,8 @@ use crate::log;
 
 /// Bytes of the text at most.
 const ROOM: usize = 1024;
+/// Seconds: the longest that a connection may be silent.
+const DAY: u64 = 86_400;
 const BUILT_IN: &str = match option_env!("SKIFF_SETTINGS") {
     Some(text) => text,
     None => "",
@@ -92,12 +94,22 @@ impl<const LINES: usize> Settings<LINES> {
         if let Ipv4::Static { gateway: way, .. } = &mut settings.ipv4 {
             *way = gateway;
         }
-        for (port, next) in settings.data.iter_mut().zip(settings.port.wrapping_add(1)..) {
+        settings.number_ports();
+        settings
+    }
+
+    /// Gives data connections that have no port those that follow; all of them, if one is used twice.
+    fn number_ports(&mut self) {
+        let free = |port: u16, at: usize, data: &[u16]| port != self.port && !data[..at].contains(&port);
+        if !self.data.iter().enumerate().all(|(at, port)| *port == 0 || free(*port, at, &self.data)) {
+            log!("settings: a port is used twice");
+            self.data = [0; LINES];
+        }
+        for (port, next) in self.data.iter_mut().zip(self.port.wrapping_add(1).max(1)..) {
             if *port == 0 {
                 *port = next;
             }
         }
-        settings
     }
 
     /// Takes one word; `None` if it makes no sense.
@@ -114,7 +126,7 @@ impl<const LINES: usize> Settings<LINES> {
             b"gateway" => *gateway = Some(address(value)?),
             b"mac" => self.mac = Some(bytes(value, b':', 16)?),
             b"name" if value.iter().all(u8::is_ascii_graphic) => self.name = str::from_utf8(value).ok(),
-            b"port" => self.port = u16::try_from(number(value, 10)?).ok()?,
+            b"port" => self.port = u16::try_from(number(value, 10)?).ok().filter(|port| *port != 0)?,
             b"data" => {
                 let mut places = self.data.iter_mut();
                 for part in value.split(|byte| *byte == b',') {
@@ -122,7 +134,10 @@ impl<const LINES: usize> Settings<LINES> {
                 }
             }
             b"seed" => self.seed = number(value, 10)?,
-            b"idle" => self.idle = Some(Duration::from_secs(number(value, 10)?)),
+            b"idle" => {
+                let seconds = number(value, 10).filter(|seconds| (1..=DAY).contains(seconds))?;
+                self.idle = Some(Duration::from_secs(seconds));
+            }
             #[cfg(feature = "faults")]
             b"takeover" => self.takeover = Some(Duration::from_millis(number(value, 10)?)),
             #[cfg(feature = "faults")]

@@ -209,16 +209,29 @@ impl Client {
         if shared.board.borrow().is_settled() {
             return Ok(());
         }
-        self.ready().await?;
+        // A server that is full may not answer for seconds: the others have brought all by then.
+        let settled = tokio::select! {
+            ready = self.ready() => ready.map(|_| false)?,
+            () = shared.settled() => true,
+        };
+        if settled {
+            self.disconnect();
+            return Ok(());
+        }
         let Some((connection, patience)) = self.parts() else { return Ok(()) };
         let mut idle = Instant::now();
         loop {
             let moved = shared.moved.notified();
-            shared.board.borrow_mut().ask(connection, name, asked)?;
+            // Nothing before the server has spoken: one that is full may reset the connection a second later, or never, and the
+            // others would wait for what it was asked for.
+            let known = connection.hello().is_some();
+            if known {
+                shared.board.borrow_mut().ask(connection, name, asked)?;
+            }
             if shared.board.borrow().is_settled() {
                 return Ok(());
             }
-            if asked.is_empty() {
+            if known && asked.is_empty() {
                 tokio::select! {
                     () = super::connection::cancelled(patience.cancel) => return Err(Error::Cancelled),
                     () = moved => {}
