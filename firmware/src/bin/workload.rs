@@ -138,7 +138,7 @@ fn work(systick: &mut SYST) -> Result<Ticks, Wrong> {
     let all = ticks();
 
     // Of each thing as many, and of files those of nothing first: what a whole one takes more is what its bytes take.
-    let mut each = |thing: &mut dyn FnMut() -> Result<(), Wrong>| {
+    let each = |thing: &mut dyn FnMut() -> Result<(), Wrong>| {
         let before = served.get();
         (0..ROUNDS).try_for_each(|_| thing())?;
         Ok::<_, Wrong>((served.get() - before) / u64::from(ROUNDS))
