@@ -9,6 +9,11 @@ use serde::Serialize;
 use crate::machine::Machine;
 use crate::measure::{Sample, stats};
 
+/// The command, without the place of the program.
+pub(crate) fn command_line() -> Vec<String> {
+    core::iter::once("skiff-bench".into()).chain(std::env::args().skip(1)).collect()
+}
+
 /// What a contender is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -14,7 +14,7 @@ use clap::ValueEnum as _;
 use crate::args::{Device, DeviceJob};
 use crate::job::FAILED;
 use crate::machine::Machine;
-use crate::results::Results;
+use crate::results::{Results, command_line};
 use crate::{namespace, report};
 
 use jobs::Bench;
@@ -37,8 +37,7 @@ pub(crate) fn run(args: &Device) -> Result<ExitCode> {
     let bench = Bench::new(args, Servers::find(args.programs.as_deref())?, dir)?;
     let names = if args.only.is_empty() { DeviceJob::value_variants() } else { &args.only[..] };
     let date = jiff::Timestamp::now().to_string();
-    let mut results =
-        Results { date, command: std::env::args().collect(), note: args.note.clone(), machine, jobs: vec![] };
+    let mut results = Results { date, command: command_line(), note: args.note.clone(), machine, jobs: vec![] };
     results.command.retain(|word| word != "--inside");
     for name in names {
         eprintln!("{} ...", name.name());

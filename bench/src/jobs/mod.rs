@@ -23,7 +23,7 @@ use crate::machine::Machine;
 use crate::peers::skiff::Skiff;
 use crate::peers::{self, Peer, Programs, Server};
 use crate::report;
-use crate::results::Results;
+use crate::results::{Results, command_line};
 use crate::site::{Medium, Site};
 use crate::{namespace, tools::Tool};
 
@@ -114,8 +114,7 @@ pub(crate) fn host(args: &Host) -> Result<ExitCode> {
     let bench = Bench { args: args.clone(), site, programs, before, peers };
     let names = if args.only.is_empty() { JobName::value_variants() } else { &args.only[..] };
     let date = jiff::Timestamp::now().to_string();
-    let mut results =
-        Results { date, command: std::env::args().collect(), note: args.note.clone(), machine, jobs: vec![] };
+    let mut results = Results { date, command: command_line(), note: args.note.clone(), machine, jobs: vec![] };
     results.command.retain(|word| word != "--inside");
     for name in names {
         eprintln!("{} ...", name.name());

@@ -31,7 +31,8 @@ fn settings_are_followed_and_what_makes_no_sense_is_named() {
     let Some(mut scene) = scene("settings_are_followed_and_what_makes_no_sense_is_named", Board::Lm3s6965) else {
         return;
     };
-    scene.setup.settings = "mac=02:00:00:00:be:ef name=lab-3 ip=1.2.3 mac=1:2:3 port=70000 colour=red gateway= port=0 idle=0".into();
+    scene.setup.settings =
+        "mac=02:00:00:00:be:ef name=lab-3 ip=1.2.3 mac=1:2:3 port=70000 colour=red gateway= port=0 idle=0".into();
     let machine = scene.start();
     let said = machine.running.out();
     for word in ["ip=1.2.3", "mac=1:2:3", "port=70000", "colour=red", "gateway=", "port=0", "idle=0"] {
