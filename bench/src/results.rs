@@ -9,9 +9,10 @@ use serde::Serialize;
 use crate::machine::Machine;
 use crate::measure::{Sample, stats};
 
-/// The command, without the place of the program.
+/// The command as it was given: without the place of the program, and without what was added inside the namespace.
 pub(crate) fn command_line() -> Vec<String> {
-    core::iter::once("skiff-bench".into()).chain(std::env::args().skip(1)).collect()
+    let words = std::env::args().skip(1).filter(|word| word != "--inside");
+    core::iter::once("skiff-bench".into()).chain(words).collect()
 }
 
 /// What a contender is.

@@ -38,7 +38,6 @@ pub(crate) fn run(args: &Device) -> Result<ExitCode> {
     let names = if args.only.is_empty() { DeviceJob::value_variants() } else { &args.only[..] };
     let date = jiff::Timestamp::now().to_string();
     let mut results = Results { date, command: command_line(), note: args.note.clone(), machine, jobs: vec![] };
-    results.command.retain(|word| word != "--inside");
     for name in names {
         eprintln!("{} ...", name.name());
         let job = bench.job(*name).with_context(|| name.name())?;

@@ -6,11 +6,9 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, kill_process};
 
 use super::network::{Far, Place, make_tap, remove_tap};
 use crate::measure::process;
@@ -83,16 +81,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
-        let begin = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) {
-            if begin.elapsed() > LIMIT {
-                _ = self.child.kill();
-                _ = self.child.wait();
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        process::end(&mut self.child, LIMIT);
     }
 }
 

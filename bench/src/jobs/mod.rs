@@ -115,7 +115,6 @@ pub(crate) fn host(args: &Host) -> Result<ExitCode> {
     let names = if args.only.is_empty() { JobName::value_variants() } else { &args.only[..] };
     let date = jiff::Timestamp::now().to_string();
     let mut results = Results { date, command: command_line(), note: args.note.clone(), machine, jobs: vec![] };
-    results.command.retain(|word| word != "--inside");
     for name in names {
         eprintln!("{} ...", name.name());
         let job = bench.job(*name).with_context(|| name.name())?;

@@ -1,10 +1,14 @@
 //! What the kernel knows of a process: its time on the processors, its memory, its children.
 
 use core::mem::MaybeUninit;
+use core::time::Duration;
 use std::fs;
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::ExitStatus;
+use std::process::{Child, ExitStatus};
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// What a process that has ended had used, its own children's share included.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -13,6 +17,20 @@ pub(crate) struct Usage {
     pub(crate) cpu: f64,
     /// The most memory that it had at a time, in KiB.
     pub(crate) memory: f64,
+}
+
+/// Asks a child to end, and ends it if it has not within `limit`.
+pub(crate) fn end(child: &mut Child, limit: Duration) {
+    _ = kill_process(Pid::from_child(child), Signal::TERM);
+    let begin = Instant::now();
+    while matches!(child.try_wait(), Ok(None)) {
+        if begin.elapsed() > limit {
+            _ = child.kill();
+            _ = child.wait();
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Waits for a child and says what it has used.

@@ -21,7 +21,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::measure::process;
@@ -145,16 +144,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
-        let begin = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) {
-            if begin.elapsed() > LIMIT {
-                _ = self.child.kill();
-                _ = self.child.wait();
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        process::end(&mut self.child, LIMIT);
     }
 }
 
