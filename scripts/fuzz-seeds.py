@@ -59,8 +59,9 @@ def main():
     for path in sorted((ROOT / "docs" / "vectors").glob("*.txt")):
         name = path.stem
         sent, server, client = b"", b"", b""
-        # A connection of the first computer to the control port, and what the client says on it.
-        frames = bytes([0, 0, 1])
+        # A connection of the first computer to the control port, and what the client says on it. Before the operations: whether
+        # the device asks for its address.
+        frames = bytes([0, 0, 0, 1])
         data = 0
         for at, (who, rest, parts) in enumerate(steps(path)):
             for number, part in enumerate(parts):
@@ -92,6 +93,12 @@ def main():
         write(folder, "frames", name, frames)
         for cuts in ([1], [3, 7], [10, 13, 1, 64]):
             write(folder, "splits", f"{name}-{len(cuts)}", bytes([len(cuts), *cuts]) + sent)
+    # A device that asks for its address: offered and acknowledged, refused, let run out; a client that speaks IPv6.
+    offer, lease, refusal = (bytes([14, kind, 0]) + struct.pack("<HH", 60, 0) for kind in (0, 1, 2))
+    wait = bytes([15]) + struct.pack("<H", 61_000)
+    said = bytes([0, 6, 1, 1, 6]) + piece(b"0000000004quit")
+    for name, what in {"lease": offer + lease + wait, "refusal": offer + refusal + offer + lease, "ipv6": said}.items():
+        write(folder, "frames", f"dhcp-{name}", bytes([1]) + what)
     # The store has no wire: a life with each kind of step on each medium, cut after 20, 90 and 400 operations.
     for medium in range(4):
         for operations in (20, 90, 400):

@@ -10,7 +10,9 @@ use skiff_device::memory::{Memory, slots};
 use skiff_device::ram::{RamMemory, RamStore};
 use skiff_device::serv::link::{End, cable};
 use skiff_device::server::{DeviceServer, Usage};
-use skiff_fuzz::frames::{ACK, Address, FIN, Mac, RST, SYN, Segment, arp, ethernet, icmp, ipv4, udp};
+use skiff_fuzz::frames::{
+    ACK, Address, Address6, Ends, FIN, Mac, RST, SYN, Segment, arp, dhcp, ethernet, icmp, ipv4, neighbor, udp,
+};
 use skiff_fuzz::script::Script;
 use skiff_proto::Instant;
 use skiff_proto::command::command_len;
@@ -21,6 +23,7 @@ use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr};
 
 const DEVICE: (Mac, Address) = ([2, 0, 0, 0, 0, 2], [10, 0, 0, 2]);
+const DEVICE_6: Address6 = link_local([0, 0, 0, 0xff, 0xfe, 0, 0, 2]);
 const PORT: u16 = 50_000;
 const FRAME: usize = 1514;
 
@@ -35,12 +38,23 @@ struct Peer {
     ack: u32,
 }
 
-const PEERS: usize = 6;
+const PEERS: usize = 9;
 
-/// Two computers with three ports each.
-fn peer_address(at: usize) -> (Mac, Address, u16) {
-    let host = if at < PEERS / 2 { 1 } else { 3 };
-    (([2, 0, 0, 0, 0, host]), [10, 0, 0, host], 40_000 + u16::try_from(at).unwrap_or(0))
+/// Three computers with three ports each: two that speak IPv4, and one that speaks IPv6.
+fn peer_address(at: usize) -> (Mac, Ends, u16) {
+    let host = [1, 3, 5][at / 3];
+    let ends = if host == 5 { Ends::V6(peer_6(host), DEVICE_6) } else { Ends::V4([10, 0, 0, host], DEVICE.1) };
+    ([2, 0, 0, 0, 0, host], ends, 40_000 + u16::try_from(at).unwrap_or(0))
+}
+
+/// The link-local address of a computer.
+const fn peer_6(host: u8) -> Address6 {
+    link_local([0, 0, 0, 0, 0, 0, 0, host])
+}
+
+const fn link_local(interface: [u8; 8]) -> Address6 {
+    let [a, b, c, d, e, f, g, h] = interface;
+    [0xfe, 0x80, 0, 0, 0, 0, 0, 0, a, b, c, d, e, f, g, h]
 }
 
 struct World<'m> {
@@ -50,6 +64,8 @@ struct World<'m> {
     theirs: End,
     now: u64,
     peers: [Peer; PEERS],
+    /// The transaction of the last question for an address.
+    transaction: [u8; 4],
     /// Nobody answers any more.
     is_silent: bool,
 }
@@ -100,36 +116,64 @@ impl World<'_> {
                 }
             }
             0x0800 if packet.len() >= 40 && packet[9] == 6 => {
-                let word = |at: usize| u32::from_be_bytes([packet[at], packet[at + 1], packet[at + 2], packet[at + 3]]);
-                let to = (u16::from_be_bytes([packet[22], packet[23]]), packet[19]);
                 let len = usize::from(u16::from_be_bytes([packet[2], packet[3]]));
-                let flags = packet[33];
-                let payload = len.saturating_sub(20 + usize::from(packet[32] >> 4) * 4);
-                let more =
-                    u32::try_from(payload).unwrap_or(0) + u32::from(flags & FIN != 0) + u32::from(flags & SYN != 0);
-                for (at, peer) in self.peers.iter_mut().enumerate() {
-                    let (_, address, port) = peer_address(at);
-                    if to == (port, address[3]) && flags & RST == 0 && more > 0 {
-                        peer.ack = word(24).wrapping_add(more);
-                        if flags & SYN != 0 {
-                            peer.seq = word(28);
-                        }
-                    }
+                let (host, segment) = (packet[19], &packet[20..]);
+                self.hear_segment(host, segment, len.saturating_sub(20));
+            }
+            // DHCP.
+            0x0800 if packet.len() >= 36 && packet[9] == 17 && packet[22..24] == [0, 67] => {
+                self.transaction = [packet[32], packet[33], packet[34], packet[35]];
+            }
+            0x86dd if packet.len() >= 60 && packet[6] == 6 => {
+                let len = usize::from(u16::from_be_bytes([packet[4], packet[5]]));
+                let (host, segment) = (packet[39], &packet[40..]);
+                self.hear_segment(host, segment, len);
+            }
+            // A neighbor is asked for.
+            0x86dd if packet.len() >= 64 && packet[6] == 58 && packet[40] == 135 && !self.is_silent => {
+                let host = packet[63];
+                if packet[48..64] == peer_6(host) {
+                    let mac = [2, 0, 0, 0, 0, host];
+                    let ends = Ends::V6(peer_6(host), DEVICE_6);
+                    let (protocol, answer) = icmp(ends, 136, 0, &neighbor(mac, peer_6(host)));
+                    self.put_packet(mac, ends.packet(protocol, &answer));
                 }
             }
             _ => {}
         }
     }
 
+    /// `len` of header and payload together: a frame may be longer.
+    fn hear_segment(&mut self, host: u8, segment: &[u8], len: usize) {
+        let word = |at: usize| u32::from_be_bytes([segment[at], segment[at + 1], segment[at + 2], segment[at + 3]]);
+        let to = u16::from_be_bytes([segment[2], segment[3]]);
+        let flags = segment[13];
+        let payload = len.saturating_sub(usize::from(segment[12] >> 4) * 4);
+        let more = u32::try_from(payload).unwrap_or(0) + u32::from(flags & FIN != 0) + u32::from(flags & SYN != 0);
+        for (at, peer) in self.peers.iter_mut().enumerate() {
+            let (mac, _, port) = peer_address(at);
+            if (to, host) == (port, mac[5]) && flags & RST == 0 && more > 0 {
+                peer.ack = word(4).wrapping_add(more);
+                if flags & SYN != 0 {
+                    peer.seq = word(8);
+                }
+            }
+        }
+    }
+
     fn send(&mut self, at: usize, segment: &Segment<'_>) {
-        let (mac, address, from) = peer_address(at);
-        let bytes = Segment { from, to: self.peers[at].to, ..*segment }.encode(address, DEVICE.1);
-        self.put(&ethernet(DEVICE.0, mac, 0x0800, &ipv4(address, DEVICE.1, 6, 0, &bytes)));
+        let (mac, ends, from) = peer_address(at);
+        let bytes = Segment { from, to: self.peers[at].to, ..*segment }.encode(ends);
+        self.put_packet(mac, ends.packet(6, &bytes));
+    }
+
+    fn put_packet(&mut self, from: Mac, (kind, packet): (u16, Vec<u8>)) {
+        self.put_short(&ethernet(DEVICE.0, from, kind, &packet));
     }
 
     fn act(&mut self, operation: u8, script: &mut Script<'_>) {
         let at = usize::from(script.byte()) % PEERS;
-        let (mac, address, from) = peer_address(at);
+        let (mac, ends, _) = peer_address(at);
         let Peer { seq, ack, .. } = self.peers[at];
         match operation {
             // Begins a connection, from a port of its own or to the data port.
@@ -169,24 +213,28 @@ impl World<'_> {
             }
             6 => {
                 let (kind, code) = (script.byte(), script.byte());
-                let payload = icmp(kind, code, script.piece());
-                self.put_short(&ethernet(DEVICE.0, mac, 0x0800, &ipv4(address, DEVICE.1, 1, 0, &payload)));
+                let (protocol, payload) = icmp(ends, kind, code, script.piece());
+                self.put_packet(mac, ends.packet(protocol, &payload));
             }
             7 => {
                 let ports = [script.number(), script.number()];
-                let payload = udp(address, DEVICE.1, ports, script.piece());
-                self.put_short(&ethernet(DEVICE.0, mac, 0x0800, &ipv4(address, DEVICE.1, 17, 0, &payload)));
+                let payload = udp(ends, ports, script.piece());
+                self.put_packet(mac, ends.packet(17, &payload));
             }
             8 => {
                 let operation = u16::from(script.byte() % 3);
                 let target = if script.byte() & 1 == 0 { DEVICE } else { (DEVICE.0, [10, 0, 0, script.byte()]) };
+                let address = [10, 0, 0, mac[5]];
                 self.put(&ethernet([255; 6], mac, 0x0806, &arp(operation, (mac, address), target)));
             }
             // A packet with a header that is right, and anything in it; pieces of packets, too.
             9 => {
                 let (protocol, fragment) = (script.byte(), script.number());
-                let payload = ipv4(address, DEVICE.1, protocol, fragment, script.piece());
-                self.put_short(&ethernet(DEVICE.0, mac, 0x0800, &payload));
+                let packet = match ends {
+                    Ends::V4(from, to) => (0x0800, ipv4(from, to, protocol, fragment, script.piece())),
+                    Ends::V6(..) => ends.packet(protocol, script.piece()),
+                };
+                self.put_packet(mac, packet);
             }
             // A frame.
             10 => self.put_short(script.piece()),
@@ -197,7 +245,26 @@ impl World<'_> {
             12 => self.send(at, &Segment { seq, ack, flags: RST, ..Segment::default() }),
             // The client's own port to another one of the device.
             13 => self.peers[at] = Peer { to: script.number(), ..self.peers[at] },
-            14 => _ = from,
+            // A DHCP server's answer, with what it takes unless the input has it otherwise.
+            14 => {
+                let (kind, choice) = (script.byte(), script.byte());
+                let server = [10, 0, 0, 1];
+                let mut options = Vec::new();
+                if choice & 1 == 0 {
+                    options.extend([54, 4, 10, 0, 0, 1, 1, 4, 255, 255, 255, 0, 3, 4, 10, 0, 0, 1]);
+                }
+                if choice & 2 == 0 {
+                    let lease = u32::from(script.number()).to_be_bytes();
+                    options.extend([&[51, 4][..], &lease].concat());
+                }
+                options.extend(script.piece());
+                let offered = if choice & 4 == 0 { DEVICE.1 } else { [script.byte(), 0, 0, script.byte()] };
+                let transaction = if choice & 8 == 0 { self.transaction } else { [script.byte(); 4] };
+                let to = if choice & 16 == 0 { [255; 4] } else { DEVICE.1 };
+                let ends = Ends::V4(server, to);
+                let answer = dhcp([2, 5, 6, kind][usize::from(kind & 3)], transaction, DEVICE.0, offered, &options);
+                self.put_packet([2, 0, 0, 0, 0, 1], ends.packet(17, &udp(ends, [67, 68], &answer)));
+            }
             _ => self.now += u64::from(script.number()),
         }
     }
@@ -223,13 +290,13 @@ impl World<'_> {
     }
 
     /// A client with a stack of its own.
-    fn serve(&mut self) {
+    fn serve(&mut self, device: IpAddress, client: IpCidr) {
         let mac = HardwareAddress::Ethernet(EthernetAddress([2, 0, 0, 0, 7, 7]));
         let mut interface = Interface::new(smoltcp::iface::Config::new(mac), &mut self.theirs, time(self.now));
-        interface.update_ip_addrs(|addresses| _ = addresses.push(IpCidr::new(IpAddress::v4(10, 0, 0, 77), 24)));
+        interface.update_ip_addrs(|addresses| _ = addresses.push(client));
         let mut sockets = SocketSet::new(Vec::new());
         let mut socket = Socket::new(SocketBuffer::new(vec![0; 4096]), SocketBuffer::new(vec![0; 8192]));
-        socket.connect(interface.context(), (IpAddress::v4(10, 0, 0, 2), PORT), 50_999).expect("two ports");
+        socket.connect(interface.context(), (device, PORT), 50_999).expect("two ports");
         let handle = sockets.add(socket);
         let body = [7; 3000];
         let crc = crc32c(&body);
@@ -276,22 +343,29 @@ fn spread(number: u16) -> i32 {
     if number & 1 == 0 { number / 256 } else { number << 16 }
 }
 
-// Operations: see `World::act`.
+// A byte that says where the address of IPv4 comes from, then operations: see `World::act`.
 fuzz_target!(|data: &[u8]| {
     let mut memory = Memory::<'_, 2, 1, { slots(2, 1) }, 2048, 1024>::new();
     let mut ram = Box::new(RamMemory::<16, 64, 128, 256>::new());
     let (mut ours, theirs) = cable();
-    let ipv4 = Ipv4::Static { address: DEVICE.1.into(), prefix: 24, gateway: Some([10, 0, 0, 1].into()) };
-    let mut config = Config::new(DEVICE.0, ipv4, PORT, [PORT + 1]);
+    let mut script = Script::new(data);
+    let asks = script.byte() & 1 == 1;
+    let fixed = Ipv4::Static { address: DEVICE.1.into(), prefix: 24, gateway: Some([10, 0, 0, 1].into()) };
+    let mut config = Config::new(DEVICE.0, if asks { Ipv4::Dhcp } else { fixed }, PORT, [PORT + 1]);
     config.ipv6 = Ipv6::LinkLocal;
     let server = DeviceServer::new(&mut memory, config, &mut ours, Instant::from_millis(1)).expect("it can work");
     let store = RamStore::new(&mut ram, 1);
-    let mut world = World { server, store, ours, theirs, now: 1, peers: [Peer::default(); PEERS], is_silent: false };
-    let mut script = Script::new(data);
+    let peers = [Peer::default(); PEERS];
+    let mut world = World { server, store, ours, theirs, now: 1, peers, transaction: [0; 4], is_silent: false };
     while let Some(operation) = script.next_of(16) {
         world.act(operation, &mut script);
         world.settle();
     }
     world.fall_silent();
-    world.serve();
+    // An address that was leased is gone by now; that of IPv6 never is.
+    if !asks {
+        world.serve(IpAddress::v4(10, 0, 0, 2), IpCidr::new(IpAddress::v4(10, 0, 0, 77), 24));
+    }
+    let [device, client] = [DEVICE_6, peer_6(77)].map(|address| IpAddress::Ipv6(address.into()));
+    world.serve(device, IpCidr::new(client, 64));
 });

@@ -4,6 +4,43 @@
 pub type Mac = [u8; 6];
 /// An address of IPv4.
 pub type Address = [u8; 4];
+/// An address of IPv6.
+pub type Address6 = [u8; 16];
+
+/// From where to where a packet goes.
+#[derive(Debug, Clone, Copy)]
+pub enum Ends {
+    /// By IPv4: from, to.
+    V4(Address, Address),
+    /// By IPv6: from, to.
+    V6(Address6, Address6),
+}
+
+impl Ends {
+    /// The packet that carries this payload: its type in Ethernet, and its bytes.
+    #[must_use]
+    pub fn packet(self, protocol: u8, payload: &[u8]) -> (u16, Vec<u8>) {
+        match self {
+            Self::V4(from, to) => (0x0800, ipv4(from, to, protocol, 0, payload)),
+            Self::V6(from, to) => (0x86dd, ipv6(from, to, protocol, payload)),
+        }
+    }
+
+    /// What a checksum covers before the payload.
+    fn pseudo(self, protocol: u8, len: usize) -> Vec<u8> {
+        match self {
+            Self::V4(from, to) => [&from[..], &to, &[0, protocol], &short(len)].concat(),
+            Self::V6(from, to) => [&from[..], &to, &[0, 0], &short(len), &[0, 0, 0, protocol]].concat(),
+        }
+    }
+
+    /// The payload with its checksum, which lies at `at`.
+    fn summed(self, protocol: u8, mut bytes: Vec<u8>, at: usize) -> Vec<u8> {
+        let sum = sum(&[&self.pseudo(protocol, bytes.len()), &bytes]);
+        bytes[at..at + 2].copy_from_slice(&sum);
+        bytes
+    }
+}
 
 /// The Internet checksum (RFC 1071) of parts that each have an even length, but for the last.
 #[must_use]
@@ -39,8 +76,10 @@ pub fn ipv4(from: Address, to: Address, protocol: u8, fragment: u16, payload: &[
     header
 }
 
-fn pseudo(from: Address, to: Address, protocol: u8, len: usize) -> Vec<u8> {
-    [&from[..], &to, &[0, protocol], &short(len)].concat()
+/// A packet of IPv6, one hop from its sender.
+#[must_use]
+pub fn ipv6(from: Address6, to: Address6, next: u8, payload: &[u8]) -> Vec<u8> {
+    [&[0x60, 0, 0, 0][..], &short(payload.len()), &[next, 255], &from, &to, payload].concat()
 }
 
 /// A segment of TCP.
@@ -70,7 +109,7 @@ pub const ACK: u8 = 16;
 impl Segment<'_> {
     /// The segment between these two.
     #[must_use]
-    pub fn encode(&self, from: Address, to: Address) -> Vec<u8> {
+    pub fn encode(&self, ends: Ends) -> Vec<u8> {
         let mut bytes = [self.from.to_be_bytes(), self.to.to_be_bytes()].concat();
         bytes.extend(self.seq.to_be_bytes());
         bytes.extend(self.ack.to_be_bytes());
@@ -80,28 +119,46 @@ impl Segment<'_> {
         bytes.extend([0; 4]);
         bytes.extend(self.options);
         bytes.extend(self.payload);
-        let sum = sum(&[&pseudo(from, to, 6, bytes.len()), &bytes]);
-        bytes[16..18].copy_from_slice(&sum);
-        bytes
+        ends.summed(6, bytes, 16)
     }
 }
 
 /// A datagram of UDP.
 #[must_use]
-pub fn udp(from: Address, to: Address, ports: [u16; 2], payload: &[u8]) -> Vec<u8> {
+pub fn udp(ends: Ends, ports: [u16; 2], payload: &[u8]) -> Vec<u8> {
     let mut bytes = [&ports[0].to_be_bytes()[..], &ports[1].to_be_bytes(), &short(8 + payload.len()), &[0, 0]].concat();
     bytes.extend(payload);
-    let sum = sum(&[&pseudo(from, to, 17, bytes.len()), &bytes]);
-    bytes[6..8].copy_from_slice(&sum);
-    bytes
+    ends.summed(17, bytes, 6)
 }
 
-/// A message of ICMP.
+/// A message of ICMP, as its protocol and its bytes.
 #[must_use]
-pub fn icmp(kind: u8, code: u8, rest: &[u8]) -> Vec<u8> {
+pub fn icmp(ends: Ends, kind: u8, code: u8, rest: &[u8]) -> (u8, Vec<u8>) {
     let mut bytes = [&[kind, code, 0, 0], rest].concat();
-    let sum = sum(&[&bytes]);
-    bytes[2..4].copy_from_slice(&sum);
+    match ends {
+        Ends::V4(..) => {
+            let sum = sum(&[&bytes]);
+            bytes[2..4].copy_from_slice(&sum);
+            (1, bytes)
+        }
+        Ends::V6(..) => (58, ends.summed(58, bytes, 2)),
+    }
+}
+
+/// A neighbor advertisement (RFC 4861), to be sent in an ICMP message of kind 136: who has this address.
+#[must_use]
+pub fn neighbor(mac: Mac, address: Address6) -> Vec<u8> {
+    [&[0x60, 0, 0, 0][..], &address, &[2, 1], &mac].concat()
+}
+
+/// A message of a DHCP server (RFC 2131): 2 offers, 5 acknowledges, 6 refuses. `options` are those behind the kind.
+#[must_use]
+pub fn dhcp(kind: u8, transaction: [u8; 4], client: Mac, address: Address, options: &[u8]) -> Vec<u8> {
+    let mut bytes = [&[2, 1, 6, 0][..], &transaction, &[0; 8], &address, &[0; 8], &client].concat();
+    bytes.resize(236, 0);
+    bytes.extend([99, 130, 83, 99, 53, 1, kind]);
+    bytes.extend(options);
+    bytes.push(255);
     bytes
 }
 
