@@ -114,6 +114,10 @@ pub(crate) struct Device {
     #[arg(long, value_name = "DIR")]
     pub(crate) programs: Option<PathBuf>,
 
+    /// lwIP, built from its sources in this directory, takes its turns too; bench/README.md says how to get them
+    #[arg(long, value_name = "DIR")]
+    pub(crate) lwip: Option<PathBuf>,
+
     /// A file for the results as JSON. Default: bench/results/DATE-device.json, if all jobs were measured
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,

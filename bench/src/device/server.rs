@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::lwip;
 use super::network::{Far, Place, make_tap, remove_tap};
 use crate::measure::process;
 use crate::peers::skiff::{self, Programs};
@@ -175,7 +176,7 @@ fn ram_kib(said: &str) -> Option<f64> {
     Some(words.next()?.parse::<f64>().ok()? * factor)
 }
 
-/// smoltcp with its own driver, behind a TAP.
+/// smoltcp with its own driver, or lwIP, behind a TAP.
 #[derive(Debug)]
 pub(super) struct Baseline {
     pub(super) running: Running,
@@ -189,7 +190,15 @@ impl Baseline {
     const CHARGEN: u16 = 19;
 
     pub(super) fn start(servers: &Servers, place: Place, buffer: usize, far: Option<&Far>) -> Result<Self> {
-        let mut command = Command::new(&servers.baseline);
+        Self::run("smoltcp's own", &servers.baseline, place, buffer, far)
+    }
+
+    pub(super) fn lwip(program: &Path, place: Place) -> Result<Self> {
+        Self::run("lwIP", program, place, lwip::BUFFER, None)
+    }
+
+    fn run(name: &str, program: &Path, place: Place, buffer: usize, far: Option<&Far>) -> Result<Self> {
+        let mut command = Command::new(program);
         command.args([&place.tap(), &place.cidr(), &place.gateway().to_string(), &buffer.to_string()]);
         match far {
             Some(far) => {
@@ -198,7 +207,7 @@ impl Baseline {
             }
             None => make_tap(place)?,
         }
-        Ok(Self { running: Running::start("smoltcp's own", &mut command)?, place })
+        Ok(Self { running: Running::start(name, &mut command)?, place })
     }
 
     pub(super) fn echo(&self) -> SocketAddr {

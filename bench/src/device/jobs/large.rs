@@ -13,6 +13,7 @@ use crate::job::{Contender, Job, Measure};
 use crate::results::{Role, Unit};
 
 const BASELINE: &str = "smoltcp's own, 64 KiB";
+const LWIP: &str = "lwIP, 64 KiB";
 const OFFLOAD_256: &str = "skiff, offload, 256 KiB";
 const OFFLOAD_64: &str = "skiff, offload, 64 KiB";
 const PLAIN_64: &str = "skiff, plain, 64 KiB";
@@ -40,7 +41,10 @@ fn large(bench: &Bench, way: Way) -> Result<Job<'_>> {
     };
     let mut job = Job::new(format!("{what}; skiff's are files, verified"), Unit::MbPerSecond);
     let baseline = bench.baseline(1, 64 * KIB)?;
-    job.add(smoltcp(bench, BASELINE, baseline, way, 256 * MIB));
+    let lwip = bench.lwip(6, &mut job).map(|lwip| (LWIP, lwip));
+    for (name, server) in [(BASELINE, baseline)].into_iter().chain(lwip) {
+        job.add(plain(bench, name, server, way, 256 * MIB));
+    }
     for (number, name, offload, ring, bytes) in [
         (2, OFFLOAD_256, true, 256, 2048),
         (3, OFFLOAD_64, true, 64, 1024),
@@ -77,7 +81,7 @@ fn small_buffers(bench: &Bench, way: Way) -> Result<Job<'_>> {
     let mut job = Job::new(format!("bytes {what}, small buffers"), Unit::MbPerSecond);
     for (number, kib) in [(10, 2), (20, 4)] {
         let peer = format!("smoltcp's own, {kib} KiB");
-        job.add(smoltcp(bench, &peer, bench.baseline(number, kib * KIB)?, way, 32 * MIB));
+        job.add(plain(bench, &peer, bench.baseline(number, kib * KIB)?, way, 32 * MIB));
         for (number, name, offload) in [(number + 1, "offload", true), (number + 2, "plain", false)] {
             let name = format!("skiff, {name}, {kib} KiB");
             let server = bench.device_serv(number, offload, kib * KIB)?;
@@ -88,7 +92,8 @@ fn small_buffers(bench: &Bench, way: Way) -> Result<Job<'_>> {
     Ok(job)
 }
 
-fn smoltcp<'a>(bench: &Bench, name: &str, server: Rc<Baseline>, way: Way, bytes: u64) -> Contender<'a> {
+/// A stack without a protocol on it.
+fn plain<'a>(bench: &Bench, name: &str, server: Rc<Baseline>, way: Way, bytes: u64) -> Contender<'a> {
     let bytes = bytes / bench.scale.less;
     Contender::new(name, Role::Peer, move || {
         let addr = match way {

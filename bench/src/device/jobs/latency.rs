@@ -13,19 +13,22 @@ use crate::measure::{Sample, run};
 use crate::results::{Role, Unit};
 
 const BASELINE: &str = "smoltcp's own, 14 bytes there and back";
+const LWIP: &str = "lwIP, 14 bytes there and back";
 const PING: &str = "skiff, ping";
 
 pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
     let questions = bench.scale.questions;
     let mut job = Job::new(format!("{questions} round trips, median"), Unit::Microseconds);
     let baseline = bench.baseline(1, 64 * KIB)?;
-    job.add(Contender::new(BASELINE, Role::Peer, move || {
-        measure(baseline.echo(), false, questions, &baseline.running)
-    }));
+    let lwip = bench.lwip(4, &mut job).map(|lwip| (LWIP, lwip));
+    for (name, server) in [(BASELINE, baseline)].into_iter().chain(lwip) {
+        job.add(Contender::new(name, Role::Peer, move || measure(server.echo(), false, questions, &server.running)));
+    }
     for (number, name, offload) in [(2, PING, true), (3, "skiff, ping, plain", false)] {
         let server = bench.device_serv(number, offload, 64 * KIB)?;
         job.add(Contender::new(name, Role::Skiff, move || measure(server.addr, true, questions, &server.running)));
         job.goal(name, Measure::To(BASELINE.into()), 0.9);
+        job.goal(name, Measure::To(LWIP.into()), 1.0);
     }
     let (far, _) = Far::new(Line::Veth)?;
     let addr = "10.78.0.1:7".parse()?;

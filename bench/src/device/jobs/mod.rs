@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
 use super::client::{LARGE, Took, content};
+use super::lwip::Lwip;
 use super::network::Place;
 use super::server::{Baseline, DeviceServ, Running, Servers, Setup};
 use crate::args::{Device, DeviceJob};
@@ -27,6 +28,7 @@ const MIB: u64 = 1 << 20;
 /// What all jobs share.
 pub(super) struct Bench {
     servers: Servers,
+    lwip: Result<Lwip>,
     scale: Scale,
     rounds: u32,
     dir: TempDir,
@@ -50,14 +52,14 @@ struct Scale {
 }
 
 impl Bench {
-    pub(super) fn new(args: &Device, servers: Servers, dir: TempDir) -> Result<Self> {
+    pub(super) fn new(args: &Device, servers: Servers, lwip: Result<Lwip>, dir: TempDir) -> Result<Self> {
         let scale = if args.quick {
             Scale { size: MIB, less: 64, files: 20, times: 1, questions: 50, seconds: 1, line: MIB / 8 }
         } else {
             Scale { size: 16 * MIB, less: 1, files: 200, times: 20, questions: 5000, seconds: 10, line: MIB }
         };
         fs::write(dir.path().join(LARGE), content(scale.size, 1)?)?;
-        Ok(Self { servers, scale, rounds: if args.quick { 1 } else { args.rounds }, dir })
+        Ok(Self { servers, lwip, scale, rounds: if args.quick { 1 } else { args.rounds }, dir })
     }
 
     pub(super) const fn rounds(&self) -> u32 {
@@ -87,6 +89,15 @@ impl Bench {
 
     fn baseline(&self, number: u8, buffer: usize) -> Result<Rc<Baseline>> {
         Ok(Rc::new(Baseline::start(&self.servers, Place::near(number), buffer, None)?))
+    }
+
+    /// lwIP; without it, the job has a word on why.
+    fn lwip(&self, number: u8, job: &mut Job<'_>) -> Option<Rc<Baseline>> {
+        let started =
+            self.lwip.as_ref().map_err(|error| format!("{error:#}")).and_then(|lwip| {
+                Baseline::lwip(&lwip.program, Place::near(number)).map_err(|error| format!("{error:#}"))
+            });
+        started.map(Rc::new).map_err(|word| job.skipped.push(format!("{}: {word}", Lwip::NAME))).ok()
     }
 }
 
