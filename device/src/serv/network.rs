@@ -5,6 +5,7 @@ use core::time::Duration;
 use std::net::UdpSocket;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
+use std::time::Instant as Moment;
 
 use anyhow::{Context as _, bail};
 use rustix::event::{PollFd, PollFlags};
@@ -244,11 +245,20 @@ impl<R: FnOnce() -> anyhow::Result<()>> Run for Serve<'_, R> {
 trait Wire: Device {
     /// Moves frames on whose time has come; says when the next one's has.
     fn advance(&mut self, now: Instant) -> Option<Instant>;
+
+    /// Bytes of frames that have come and gone since it was asked last.
+    fn moved(&mut self) -> usize {
+        0
+    }
 }
 
 impl Wire for Tap {
     fn advance(&mut self, _now: Instant) -> Option<Instant> {
         None
+    }
+
+    fn moved(&mut self) -> usize {
+        self.take_moved()
     }
 }
 
@@ -265,8 +275,8 @@ struct Watched<'a> {
 }
 
 impl Watched<'_> {
-    /// True if the server is to end.
-    fn sleep(&self, most: Option<Duration>) -> anyhow::Result<bool> {
+    /// Sleeps until something comes, at most so long.
+    fn sleep(&self, most: Option<Duration>) -> anyhow::Result<Seen> {
         let mut watched = [
             PollFd::from_borrowed_fd(self.stopped.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(self.fd.as_fd(), PollFlags::IN),
@@ -276,9 +286,41 @@ impl Watched<'_> {
         if tap.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL) {
             bail!("the TAP is gone");
         }
-        Ok(!stopped.is_empty())
+        Ok(match (stopped.is_empty(), tap.is_empty()) {
+            (false, _) => Seen::Stop,
+            (true, false) => Seen::Frame,
+            (true, true) => Seen::Nothing,
+        })
+    }
+
+    /// Looks for something to come without going to sleep, for a moment.
+    fn glance(&self) -> anyhow::Result<Seen> {
+        let begin = Moment::now();
+        loop {
+            match self.sleep(Some(Duration::ZERO))? {
+                Seen::Nothing if begin.elapsed() < GLANCE => {}
+                seen => return Ok(seen),
+            }
+            // The peer may be on this processor.
+            std::thread::yield_now();
+        }
     }
 }
+
+/// What has ended a sleep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    Nothing,
+    Frame,
+    /// The server is to end.
+    Stop,
+}
+
+/// In the middle of a transfer the next frame is so near that going to sleep and being woken up would take longer.
+const GLANCE: Duration = Duration::from_micros(200);
+
+/// Bytes in one turn that look like the middle of a transfer.
+const TRANSFER: usize = 4096;
 
 /// Turns in which there was always more to do, before somebody may say that it is enough.
 const PATIENCE: u32 = 64;
@@ -309,10 +351,17 @@ fn serve<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(
             continue;
         }
         busy = 0;
+        if wire.moved() >= TRANSFER {
+            match watched.glance()? {
+                Seen::Nothing => {}
+                Seen::Frame => continue,
+                Seen::Stop => return Ok(server.report()),
+            }
+        }
         let now = crate::server::time(server.clock().now());
         // The clock's unit is the millisecond: a frame that is due within this one is due.
         let due = wire.advance(now).map(|due| Duration::from_micros((due - now).total_micros()).max(MOMENT));
-        if watched.sleep(delay.into_iter().chain(due).min())? {
+        if watched.sleep(delay.into_iter().chain(due).min())? == Seen::Stop {
             return Ok(server.report());
         }
     }

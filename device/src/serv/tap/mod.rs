@@ -54,6 +54,7 @@ pub struct Tap {
     rx: Box<[u8]>,
     tx: Box<[u8]>,
     lost: u64,
+    moved: usize,
 }
 
 impl Tap {
@@ -110,6 +111,7 @@ impl Tap {
             rx: Box::default(),
             tx: Box::default(),
             lost: 0,
+            moved: 0,
         };
         tap.allocate();
         Ok(tap)
@@ -192,6 +194,11 @@ impl Tap {
     pub const fn lost(&self) -> u64 {
         self.lost
     }
+
+    /// Bytes of frames that have come and gone since this was asked last.
+    pub(super) const fn take_moved(&mut self) -> usize {
+        core::mem::replace(&mut self.moved, 0)
+    }
 }
 
 impl AsFd for Tap {
@@ -221,14 +228,15 @@ impl Device for Tap {
                 break len;
             }
         };
-        let Self { file, tx, lost, offload, rx, .. } = self;
-        let room = Room { file, buffer: tx, lost, offload: *offload, segment: None };
+        let Self { file, tx, lost, moved, offload, rx, .. } = self;
+        *moved += len;
+        let room = Room { file, buffer: tx, lost, moved, offload: *offload, segment: None };
         Some((Frame(&rx[begin..len]), room))
     }
 
     fn transmit(&mut self, _now: smoltcp::time::Instant) -> Option<Room<'_>> {
-        let Self { file, tx, lost, offload, .. } = self;
-        Some(Room { file, buffer: tx, lost, offload: *offload, segment: None })
+        let Self { file, tx, lost, moved, offload, .. } = self;
+        Some(Room { file, buffer: tx, lost, moved, offload: *offload, segment: None })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -261,6 +269,7 @@ pub struct Room<'a> {
     file: &'a File,
     buffer: &'a mut [u8],
     lost: &'a mut u64,
+    moved: &'a mut usize,
     offload: bool,
     /// Bytes of each segment that the kernel cuts.
     segment: Option<NonZeroU16>,
@@ -275,6 +284,7 @@ impl TxToken for Room<'_> {
         if self.offload {
             before.copy_from_slice(&describe(frame, self.segment));
         }
+        *self.moved += bytes.len();
         // As on a wire, what is lost is sent again: the interface may be down, or the kernel short of memory.
         if self.file.write(bytes).is_err() {
             *self.lost += 1;
