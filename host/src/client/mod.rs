@@ -5,7 +5,7 @@
 //! | `connection` | the TCP connection under a [`skiff_proto::client::ClientSession`] |
 //! | `commands` | short commands, one by one and pipelined |
 //! | `listing` | `list` and `ls`, with every name checked |
-//! | `download`, `sink` | many `read`s on one connection, and the local files they become |
+//! | `download`, `sink`, `ahead` | many `read`s on one connection, and the local files they become |
 //! | `ranges` | one file over several sessions |
 //! | `upload`, `source` | many `write`s on one connection, and the local files they come from |
 //! | `prepare` | finding out where transfers can go on |
@@ -36,6 +36,7 @@
 //! # }
 //! ```
 
+mod ahead;
 mod cancel;
 mod classic;
 mod commands;

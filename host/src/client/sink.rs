@@ -8,9 +8,13 @@ use std::time::SystemTime;
 use skiff_proto::crc::Crc32c;
 use skiff_proto::reply::Tag;
 
+use super::ahead::Ahead;
 use super::error::Error;
 use super::job::{DownloadOptions, Target};
 use super::local::{Part, at};
+
+/// A file that has brought so many bytes is a long one: more than a thread costs.
+const LONG: u64 = 4 << 20;
 
 /// The bytes of one file that is coming in.
 ///
@@ -18,6 +22,8 @@ use super::local::{Part, at};
 #[derive(Debug)]
 pub(super) struct Sink {
     target: Target,
+    /// Writes a long file: before `part`, which is to be complete when it is dropped and unlocked.
+    ahead: Option<Ahead>,
     /// Created with the first byte.
     part: Option<Part>,
     offset: u64,
@@ -27,7 +33,7 @@ pub(super) struct Sink {
 
 impl Sink {
     pub(super) const fn new(target: Target) -> Self {
-        Self { target, part: None, offset: 0, crc: Crc32c::new(), version: None }
+        Self { target, ahead: None, part: None, offset: 0, crc: Crc32c::new(), version: None }
     }
 
     /// The local file it will be; `None` if it will be none.
@@ -78,7 +84,14 @@ impl Sink {
                     Some(part) => part,
                     None => self.part.insert(create(path, self.version, options)?),
                 };
-                part.file.write_all(bytes).map_err(at(path))?;
+                let written = match &mut self.ahead {
+                    Some(ahead) => ahead.write(bytes),
+                    None => part.file.write_all(bytes),
+                };
+                written.map_err(at(path))?;
+                if self.ahead.is_none() && self.offset >= LONG {
+                    self.ahead = Ahead::start(&part.file).ok();
+                }
             }
             Target::Writer(writer) => writer.write_all(bytes).map_err(at(Path::new("output")))?,
             Target::Discard => {}
@@ -93,6 +106,7 @@ impl Sink {
 
     /// Forgets everything and removes the partial file.
     pub(super) fn reset(&mut self) {
+        self.ahead = None;
         if let Some(part) = self.part.take() {
             part.discard();
         }
@@ -110,6 +124,9 @@ impl Sink {
     ) -> Result<Option<PathBuf>, Error> {
         match &mut self.target {
             Target::File { path, existing } => {
+                if let Some(mut ahead) = self.ahead.take() {
+                    ahead.finish().map_err(at(path))?;
+                }
                 let part = match self.part.take() {
                     Some(part) => part,
                     None => create(path, self.version, options)?,
