@@ -9,6 +9,9 @@ use std::thread::{Builder, JoinHandle};
 /// Pieces that may be on their way to the file.
 const PIECES: usize = 4;
 
+/// Bytes of a piece at most: what stays in a processor's cache until the other one has it.
+const PIECE: usize = 256 << 10;
+
 /// A file that is written by a thread of its own, in order. Dropping it waits until everything is written.
 #[derive(Debug)]
 pub(super) struct Ahead {
@@ -45,6 +48,10 @@ impl Ahead {
     /// # Errors
     /// These or some before could not be written.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        bytes.chunks(PIECE).try_for_each(|piece| self.hand_over(piece))
+    }
+
+    fn hand_over(&mut self, bytes: &[u8]) -> io::Result<()> {
         let piece = match self.empty.try_recv() {
             Ok(piece) => Some(piece),
             Err(_) if self.made < PIECES => {

@@ -30,8 +30,11 @@ use super::HelloInfo;
 use super::cancel::CancelToken;
 use super::error::Error;
 
-/// Bytes of each of the two buffers. They are mapped, and touched only as far as they are used.
+/// Bytes that are sent in one write, or read from a file at a time. Buffers are mapped, and touched only as far as they are used.
 pub(super) const BUFFER: usize = 256 << 10;
+
+/// Bytes of the buffer that is read into: the larger, the fewer wake-ups while much is coming.
+const INPUT: usize = 1 << 20;
 
 /// What is kept free in `out` for the framing around payload: any command, or the longest trailer.
 const MARGIN: usize = 1024;
@@ -157,7 +160,7 @@ impl Connection {
             out: vec![0; BUFFER + MARGIN],
             sent: 0,
             len: 0,
-            input: vec![0; BUFFER],
+            input: vec![0; INPUT],
             start: 0,
             end: 0,
             crc: None,
