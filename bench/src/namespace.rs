@@ -15,6 +15,10 @@ use anyhow::{Context as _, Result};
 
 const CONGESTION: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
 
+/// Classic transfers leave a connection behind each, for a minute: ten thousands of them take all ports that the system chooses
+/// from by default, and then no server can be started.
+const PORTS: (&str, &str) = ("/proc/sys/net/ipv4/ip_local_port_range", "1024 65535");
+
 /// Process 1 of the namespace waits for the bench, so that signals mean to the bench what they mean anywhere.
 const FIRST: &str = r#""$0" "$@"; exit $?"#;
 
@@ -47,6 +51,9 @@ pub(crate) fn set_up() -> Result<()> {
     anyhow::ensure!(up.success(), "loopback does not come up");
     if fs::write(CONGESTION, "reno").is_err() {
         eprintln!("the congestion control stays {}", congestion());
+    }
+    if let Err(error) = fs::write(PORTS.0, PORTS.1) {
+        eprintln!("the ports that the system chooses from stay few: {error}");
     }
     watch();
     Ok(())
