@@ -202,6 +202,11 @@ impl Slot {
         self.number
     }
 
+    /// Whether somebody has removed the directory: nothing can be made in it any more.
+    pub(super) fn is_removed(&self) -> bool {
+        Meta::of(&self.dir).is_ok_and(|meta| meta.links == 0)
+    }
+
     /// Removes the directory if nothing is staged in it. The lock is still held.
     pub(super) fn remove_if_empty(&self, root: BorrowedFd<'_>) {
         _ = unlinkat(root, format!("{PREFIX}{}", self.number), AtFlags::REMOVEDIR);

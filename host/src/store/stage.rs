@@ -369,18 +369,22 @@ impl DirStore {
         Stage { store, slot, file, owner, what, len, size, mtime, order, resumed: len > 0, synced: false, done: false }
     }
 
-    /// The staging directory, claimed at the first call.
+    /// The staging directory: claimed at the first call, and again if somebody has removed it under a running server.
     fn slot(&self) -> Result<Arc<Slot>, Refusal> {
         let mut claimed = self.0.slot.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slot) = &*claimed {
+        if let Some(slot) = claimed.as_ref().filter(|slot| !slot.is_removed()) {
             return Ok(slot.clone());
         }
-        let (slot, staged) = Slot::claim(self.0.confine.root(), self.0.options.stage_age).map_err(refuse)?;
+        let (slot, staged) =
+            Slot::claim(self.0.confine.root(), self.0.options.stage_age).map_err(|errno| match errno {
+                Errno::NOENT => Refusal::new(ErrorCode::Io, "the directory that is served has been removed"),
+                _ => refuse(errno),
+            })?;
         self.0.room.found(staged);
         Ok(claimed.insert(Arc::new(slot)).clone())
     }
 
-    /// Somebody may have removed the staging directory under a running server: the next write claims another.
+    /// Somebody may have removed the staging directory just now: the next write claims another.
     fn lost_slot(&self, errno: Errno) -> Refusal {
         if errno == Errno::NOENT {
             *self.0.slot.lock().unwrap_or_else(PoisonError::into_inner) = None;

@@ -138,12 +138,29 @@ fn a_staging_directory_that_is_removed_under_a_running_store_is_made_again() {
     let store = open(root.path());
     put(&store, "f", b"old").unwrap();
     fs::remove_dir(root.path().join(".skiff-stage-0")).unwrap();
-    let (first, second) = (put(&store, "f", b"new"), put(&store, "f", b"new"));
-    assert!(matches!(code(first), Ok(()) | Err(ErrorCode::Io)));
-    second.unwrap();
-    let unnamed = store.stage_unnamed(3).unwrap();
-    drop(unnamed);
+    put(&store, "f", b"new").unwrap();
+    fs::remove_dir(root.path().join(".skiff-stage-0")).unwrap();
+    drop(store.stage_unnamed(3).unwrap());
+    fs::remove_dir(root.path().join(".skiff-stage-0")).unwrap();
+    assert_eq!(code(store.staged(n("f"), 3)), Ok((0, 0)));
+    assert!(root.path().join(".skiff-stage-0").exists());
     assert_eq!(get(&store, "f").unwrap(), b"new");
+}
+
+#[test]
+fn nothing_can_be_staged_in_a_root_that_is_removed() {
+    let above = tempfile::tempdir().unwrap();
+    let root = above.path().join("served");
+    fs::create_dir(&root).unwrap();
+    let store = open(&root);
+    let (mut stage, _) = store.stage(n("open"), 0, 3, None).unwrap();
+    append(&store, &mut stage, b"abc").unwrap();
+    fs::remove_dir_all(&root).unwrap();
+    assert_eq!(code(store.staged(n("f"), 3)), Err(ErrorCode::Io));
+    assert_eq!(code(store.stage(n("f"), 0, 3, None)).err(), Some(ErrorCode::Io));
+    assert_eq!(code(store.stage_unnamed(3)).err(), Some(ErrorCode::Io));
+    assert_eq!(code(store.commit(&mut stage, None)).err(), Some(ErrorCode::Io));
+    assert_eq!(fs::read_dir(above.path()).unwrap().count(), 0);
 }
 
 fn hasty(root: &Path) -> DirStore {
