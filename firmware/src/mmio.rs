@@ -4,7 +4,7 @@
 const BLOCK: usize = 0x1000;
 
 /// The 32-bit registers of one peripheral.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Registers(usize);
 
 impl Registers {

@@ -10,8 +10,9 @@ const CLEAR: usize = 0x0c;
 /// Interrupt on; reset on.
 const ON: u32 = 0x3;
 
-/// A watchdog that runs. Whoever has it must call [`Watchdog::feed`] more often than every [`Watchdog::SECONDS`].
-#[derive(Debug)]
+/// A watchdog that runs. Somebody must call [`Watchdog::feed`] more often than every [`Watchdog::SECONDS`]; a clone feeds the
+/// same one.
+#[derive(Debug, Clone)]
 pub struct Watchdog(Registers);
 
 impl Watchdog {

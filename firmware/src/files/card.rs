@@ -1,5 +1,7 @@
 //! Files on the board's SD card: they survive power cuts, and each is the old one or the new one.
 
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use skiff_device::flash::{Card, CardFlash, FlashError, FlashMemory, FlashStore, MountError, map_len};
 use static_cell::{ConstStaticCell, StaticCell};
 
@@ -29,29 +31,48 @@ pub type Files = FlashStore<'static, CardFlash<Slot, BLOCK>, NAME, SECTOR>;
 
 type Memory = FlashMemory<FILES, STAGES, NAME, SECTOR, { map_len(BLOCKS) }>;
 
+/// Looking through a card, once for each start, takes as long as the card does: seconds, or minutes behind a slow bus. As
+/// long as sectors come in, that is no reason to start anew.
+static MOUNTING: AtomicBool = AtomicBool::new(false);
+
 static MEMORY: ConstStaticCell<Memory> = ConstStaticCell::new(Memory::new());
 
 /// The card in the board's slot.
 #[derive(Debug)]
-pub struct Slot(board::Card);
+pub struct Slot {
+    card: board::Card,
+    watchdog: Watchdog,
+}
+
+impl Slot {
+    /// A sector has been read or written.
+    fn moved(&mut self, done: Result<(), SdError>) -> Result<(), FlashError> {
+        if done.is_ok() && MOUNTING.load(Ordering::Relaxed) {
+            self.watchdog.feed();
+        }
+        done.map_err(told)
+    }
+}
 
 impl Card for Slot {
     fn sectors(&self) -> u32 {
         #[expect(clippy::cast_possible_truncation, reason = "524,288")]
         const MOST: u32 = (BLOCKS * (BLOCK / SECTOR)) as u32;
-        self.0.blocks().min(MOST)
+        self.card.blocks().min(MOST)
     }
 
     fn read(&mut self, sector: u32, bytes: &mut [u8]) -> Result<(), FlashError> {
-        self.0.read(sector, bytes).map_err(told)
+        let done = self.card.read(sector, bytes);
+        self.moved(done)
     }
 
     fn write(&mut self, sector: u32, bytes: &[u8]) -> Result<(), FlashError> {
-        self.0.write(sector, bytes).map_err(told)
+        let done = self.card.write(sector, bytes);
+        self.moved(done)
     }
 
     fn sync(&mut self) -> Result<(), FlashError> {
-        self.0.flush().map_err(told)
+        self.card.flush().map_err(told)
     }
 }
 
@@ -69,18 +90,20 @@ fn told(error: SdError) -> FlashError {
 pub fn mount(card: Result<board::Card, SdError>, watchdog: &mut Watchdog) -> &'static mut Files {
     static FILES: StaticCell<Files> = StaticCell::new();
     let card = match card {
-        Ok(card) => CardFlash::new(Slot(card)),
+        Ok(card) => CardFlash::new(Slot { card, watchdog: watchdog.clone() }),
         Err(error) => {
             log!("card: ", error);
             wait(watchdog)
         }
     };
+    MOUNTING.store(true, Ordering::Relaxed);
     let store = if Once::Format.take() {
         log!("card: formatted");
         FlashStore::format(MEMORY.take(), card)
     } else {
         FlashStore::mount(MEMORY.take(), card)
     };
+    MOUNTING.store(false, Ordering::Relaxed);
     match store {
         Ok(store) => FILES.init(store),
         Err(error) => {
