@@ -236,6 +236,9 @@ impl DirStore {
     /// Copies a stage, durably, to a directory on another file system, from where it can be renamed. Says what the copy
     /// is called. The stage is the copy from then on.
     fn copy_over(&self, stage: &mut Stage, dir: &Directory<'_>, replaced: Option<&Meta>) -> Result<String, Refusal> {
+        if stage.slot.is_gone(self.0.confine.root()) {
+            return Err(Refusal::new(ErrorCode::Io, "the staging directory has been removed"));
+        }
         // No other running store has the number, so a file of this name is a leftover.
         let path = stage.with_path(str::to_owned).unwrap_or_else(|| format!("new-{}", stage.order));
         let copy = format!(".skiff-{}-{path}", stage.slot.number());
@@ -274,7 +277,7 @@ impl DirStore {
         if let What::Named(_, id) = stage.what {
             self.0.owners.leave(id, &stage.owner, || {});
         }
-        self.0.room.unstage(stage.len);
+        stage.slot.unstage(stage.len);
         // After the rename: that counts as a change of the file.
         Meta::of(&stage.file).map_or(Stat { size: stage.len, mtime: None, crc }, |meta| {
             self.0.crcs.note(&meta.key, crc);

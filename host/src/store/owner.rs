@@ -167,6 +167,13 @@ impl Owners {
         open.sums.push_back((id, len, crc));
     }
 
+    /// Forgets all sums, those that are being made too.
+    pub(super) fn forget_sums(&self) {
+        let mut open = self.lock();
+        open.sums.clear();
+        open.entered += 1;
+    }
+
     /// `owner` ends; `last` is called first, while nobody else can become the writer, unless it was evicted.
     pub(super) fn leave(&self, id: StageId, owner: &Arc<Owner>, last: impl FnOnce()) {
         let mut open = self.lock();

@@ -24,8 +24,6 @@ pub(super) struct Room {
     stage_max: u64,
     /// Bytes that open stages may still append.
     promised: AtomicU64,
-    /// Bytes that lie in the staging directory.
-    staged: AtomicU64,
     /// Bytes appended since the file system was asked.
     spent: AtomicU64,
     /// Bytes that were free, the reserve taken off, and when.
@@ -34,14 +32,7 @@ pub(super) struct Room {
 
 impl Room {
     pub(super) const fn new(reserve: Option<u64>, stage_max: u64) -> Self {
-        Self {
-            reserve,
-            stage_max,
-            promised: AtomicU64::new(0),
-            staged: AtomicU64::new(0),
-            spent: AtomicU64::new(0),
-            free: Mutex::new(None),
-        }
+        Self { reserve, stage_max, promised: AtomicU64::new(0), spent: AtomicU64::new(0), free: Mutex::new(None) }
     }
 
     /// What the file system says, the reserve taken off.
@@ -52,16 +43,15 @@ impl Room {
         Ok(Space { total, free: fs.f_bavail.saturating_mul(fs.f_frsize).saturating_sub(reserve) })
     }
 
-    /// Bytes that are missing for `need` more, of which `freed` bytes are staged now and go first; 0 if there is room.
-    pub(super) fn missing(&self, root: BorrowedFd<'_>, need: u64, freed: u64) -> Result<u64, Errno> {
+    /// Bytes that are missing for `need` more; 0 if there is room. `freed` of the `staged` bytes go first.
+    pub(super) fn missing(&self, root: BorrowedFd<'_>, staged: u64, need: u64, freed: u64) -> Result<u64, Errno> {
         if need == 0 {
             return Ok(0);
         }
         let promised = self.promised.load(Ordering::Relaxed);
         let wanted = promised.saturating_add(need);
         let on_disk = wanted.saturating_sub(self.free(root, need)?.saturating_add(freed));
-        let staged = self.staged.load(Ordering::Relaxed).saturating_sub(freed);
-        Ok(on_disk.max(staged.saturating_add(wanted).saturating_sub(self.stage_max)))
+        Ok(on_disk.max(staged.saturating_sub(freed).saturating_add(wanted).saturating_sub(self.stage_max)))
     }
 
     /// Forgets what the file system said: something was removed.
@@ -81,19 +71,8 @@ impl Room {
 
     /// `n` bytes were appended, of which `promised` had been promised.
     pub(super) fn append(&self, n: u64, promised: u64) {
-        self.staged.fetch_add(n, Ordering::Relaxed);
         self.spent.fetch_add(n, Ordering::Relaxed);
         take(&self.promised, promised);
-    }
-
-    /// `n` bytes lie in the staging directory that was found.
-    pub(super) fn found(&self, n: u64) {
-        self.staged.store(n, Ordering::Relaxed);
-    }
-
-    /// `n` bytes are not staged any more.
-    pub(super) fn unstage(&self, n: u64) {
-        take(&self.staged, n);
     }
 
     fn free(&self, root: BorrowedFd<'_>, need: u64) -> Result<u64, Errno> {
@@ -113,7 +92,7 @@ impl Room {
 }
 
 /// Subtracts and stops at 0: a stage may hold more than it was promised.
-fn take(from: &AtomicU64, n: u64) {
+pub(super) fn take(from: &AtomicU64, n: u64) {
     _ = from.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |value| Some(value.saturating_sub(n)));
 }
 
@@ -126,19 +105,18 @@ mod tests {
     fn promises_and_staged_bytes_count_against_both_limits() {
         let dir = tempfile::tempfile().unwrap();
         let room = Room::new(Some(0), 100);
-        let missing = |need, freed| room.missing(dir.as_fd(), need, freed).unwrap();
-        assert_eq!((missing(100, 0), missing(101, 0)), (0, 1));
+        let missing = |staged, need, freed| room.missing(dir.as_fd(), staged, need, freed).unwrap();
+        assert_eq!((missing(0, 100, 0), missing(0, 101, 0)), (0, 1));
         room.promise(60);
-        assert_eq!((missing(40, 0), missing(50, 0)), (0, 10));
+        assert_eq!((missing(0, 40, 0), missing(0, 50, 0)), (0, 10));
         room.append(60, 60);
-        assert_eq!((missing(40, 0), missing(50, 0), missing(90, 60)), (0, 10, 0));
-        room.unstage(60);
-        assert_eq!(missing(100, 0), 0);
+        assert_eq!((missing(60, 40, 0), missing(60, 50, 0), missing(60, 90, 60)), (0, 10, 0));
+        assert_eq!(missing(0, 100, 0), 0);
         room.release(1);
-        assert_eq!(missing(100, 0), 0);
-        assert!(missing(u64::MAX, 0) > 0);
+        assert_eq!(missing(0, 100, 0), 0);
+        assert!(missing(0, u64::MAX, 0) > 0);
         let full = Room::new(Some(u64::MAX), u64::MAX);
         assert_eq!(full.space(dir.as_fd()).unwrap().free, 0);
-        assert_eq!(full.missing(dir.as_fd(), 7, 3).unwrap(), 4);
+        assert_eq!(full.missing(dir.as_fd(), 3, 7, 3).unwrap(), 4);
     }
 }

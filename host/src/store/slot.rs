@@ -5,6 +5,7 @@
 
 use core::cmp::Reverse;
 use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -14,6 +15,7 @@ use rustix::process::geteuid;
 use sha2::{Digest, Sha256};
 
 use super::meta::{Kind, Meta};
+use super::room::take;
 
 /// So many stores may run on one directory.
 const SLOTS: u32 = 16;
@@ -39,6 +41,10 @@ pub(super) struct StageName([u8; 32]);
 pub(super) struct Slot {
     dir: OwnedFd,
     number: u32,
+    /// Device and i-number.
+    inode: (u64, u64),
+    /// Bytes that lie in it.
+    staged: AtomicU64,
 }
 
 impl StageId {
@@ -76,9 +82,8 @@ impl StageName {
 }
 
 impl Slot {
-    /// Takes the first slot that nobody holds, cleans it, and cleans those of stores that have ended. Says how many
-    /// bytes are staged in it.
-    pub(super) fn claim(root: BorrowedFd<'_>, max_age: Duration) -> Result<(Self, u64), Errno> {
+    /// Takes the first slot that nobody holds, cleans it, and cleans those of stores that have ended.
+    pub(super) fn claim(root: BorrowedFd<'_>, max_age: Duration) -> Result<Self, Errno> {
         let mut claimed = None;
         for number in 0..SLOTS {
             if claimed.is_some() {
@@ -88,8 +93,8 @@ impl Slot {
                     other.remove_if_empty(root);
                 }
             } else if let Some(slot) = Self::lock(root, number, true)? {
-                let staged = slot.clean(max_age)?;
-                claimed = Some((slot, staged));
+                slot.clean(max_age)?;
+                claimed = Some(slot);
             }
         }
         claimed.ok_or(Errno::NOLCK)
@@ -128,7 +133,8 @@ impl Slot {
                 if meta.mode & 0o077 != 0 {
                     fchmod(&dir, Mode::RWXU)?;
                 }
-                return Ok(Some(Self { dir, number }));
+                let inode = (meta.dev(), meta.ino());
+                return Ok(Some(Self { dir, number, inode, staged: AtomicU64::new(0) }));
             }
         }
         Ok(None)
@@ -150,14 +156,27 @@ impl Slot {
         unlinkat(&self.dir, name, AtFlags::empty())
     }
 
-    /// Removes what is too old and what nobody can go on with. Says how many bytes stay.
-    fn clean(&self, max_age: Duration) -> Result<u64, Errno> {
-        let mut staged = 0_u64;
+    /// Removes what is too old and what nobody can go on with; counts what stays.
+    fn clean(&self, max_age: Duration) -> Result<(), Errno> {
         self.each(|name, id, meta| match id {
-            Some(_) if meta.age() <= max_age => staged += meta.size(),
+            Some(_) if meta.age() <= max_age => self.stage(meta.size()),
             _ => _ = self.remove(name),
-        })?;
-        Ok(staged)
+        })
+    }
+
+    /// Bytes that lie in it.
+    pub(super) fn staged(&self) -> u64 {
+        self.staged.load(Ordering::Relaxed)
+    }
+
+    /// `n` bytes more lie in it.
+    pub(super) fn stage(&self, n: u64) {
+        self.staged.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// `n` bytes do not lie in it any more.
+    pub(super) fn unstage(&self, n: u64) {
+        take(&self.staged, n);
     }
 
     /// The named stages that `wanted` picks: bytes in all, and at most [`BATCH`] of them, oldest first.
@@ -202,14 +221,24 @@ impl Slot {
         self.number
     }
 
-    /// Whether somebody has removed the directory: nothing can be made in it any more.
-    pub(super) fn is_removed(&self) -> bool {
-        Meta::of(&self.dir).is_ok_and(|meta| meta.links == 0)
+    /// Whether somebody has removed or renamed the directory: another store may have its number.
+    pub(super) fn is_gone(&self, root: BorrowedFd<'_>) -> bool {
+        match Meta::at(root, &self.path()) {
+            Ok(now) => (now.dev(), now.ino()) != self.inode,
+            Err(errno) => errno == Errno::NOENT,
+        }
     }
 
     /// Removes the directory if nothing is staged in it. The lock is still held.
     pub(super) fn remove_if_empty(&self, root: BorrowedFd<'_>) {
-        _ = unlinkat(root, format!("{PREFIX}{}", self.number), AtFlags::REMOVEDIR);
+        if !self.is_gone(root) {
+            _ = unlinkat(root, self.path(), AtFlags::REMOVEDIR);
+        }
+    }
+
+    /// Its name in the root.
+    fn path(&self) -> String {
+        format!("{PREFIX}{}", self.number)
     }
 }
 

@@ -117,7 +117,7 @@ impl Stage {
     /// Removes the staged bytes.
     fn remove(&mut self) {
         _ = self.with_path(|path| self.slot.remove(path));
-        self.store.0.room.unstage(self.len);
+        self.slot.unstage(self.len);
         self.store.0.room.ask_again();
     }
 }
@@ -155,6 +155,7 @@ impl Writing<'_> {
         let n = n.min(self.room());
         let promised = n.min(self.stage.size.saturating_sub(self.stage.len));
         self.stage.len += n;
+        self.stage.slot.stage(n);
         self.stage.store.0.room.append(n, promised);
     }
 }
@@ -252,7 +253,7 @@ impl DirStore {
                 match slot.create(&format!("{UNNAMED_PREFIX}{number}")) {
                     Ok(file) => break (file, What::Numbered(number)),
                     Err(Errno::EXIST) => {}
-                    Err(errno) => return Err(self.lost_slot(errno)),
+                    Err(errno) => return Err(refuse_slot(errno)),
                 }
             },
         };
@@ -341,13 +342,13 @@ impl DirStore {
                 return Ok((file, 0));
             }
             Err(Errno::EXIST) => {}
-            Err(errno) => return Err(self.lost_slot(errno)),
+            Err(errno) => return Err(refuse_slot(errno)),
         }
         // A new file, not the old one cut: its old bytes cost nothing, and no one who read them sees them change.
         let staged = Meta::at(slot, name).map_or(0, |meta| meta.size());
         self.make_room(slot, id, size, staged)?;
         slot.remove(name).map_err(refuse)?;
-        self.0.room.unstage(staged);
+        slot.unstage(staged);
         self.0.room.ask_again();
         Ok((slot.create(name).map_err(refuse)?, 0))
     }
@@ -371,31 +372,23 @@ impl DirStore {
 
     /// The staging directory: claimed at the first call, and again if somebody has removed it under a running server.
     fn slot(&self) -> Result<Arc<Slot>, Refusal> {
+        let root = self.0.confine.root();
         let mut claimed = self.0.slot.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slot) = claimed.as_ref().filter(|slot| !slot.is_removed()) {
+        if let Some(slot) = claimed.as_ref().filter(|slot| !slot.is_gone(root)) {
             return Ok(slot.clone());
         }
-        let (slot, staged) =
-            Slot::claim(self.0.confine.root(), self.0.options.stage_age).map_err(|errno| match errno {
-                Errno::NOENT => Refusal::new(ErrorCode::Io, "the directory that is served has been removed"),
-                _ => refuse(errno),
-            })?;
-        self.0.room.found(staged);
+        let slot = Slot::claim(root, self.0.options.stage_age).map_err(|errno| match errno {
+            Errno::NOENT => Refusal::new(ErrorCode::Io, "the directory that is served has been removed"),
+            _ => refuse(errno),
+        })?;
+        // What was found out about stages was about those in another directory.
+        self.0.owners.forget_sums();
         Ok(claimed.insert(Arc::new(slot)).clone())
-    }
-
-    /// Somebody may have removed the staging directory just now: the next write claims another.
-    fn lost_slot(&self, errno: Errno) -> Refusal {
-        if errno == Errno::NOENT {
-            *self.0.slot.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            return ErrorCode::Io.into();
-        }
-        refuse(errno)
     }
 
     /// Whether [`DirStore::make_room`] would succeed.
     fn check_room(&self, slot: &Slot, id: StageId, need: u64, freed: u64) -> Result<(), Refusal> {
-        let short = self.0.room.missing(self.0.confine.root(), need, freed).map_err(refuse)?;
+        let short = self.0.room.missing(self.0.confine.root(), slot.staged(), need, freed).map_err(refuse)?;
         if short > 0 && self.droppable(slot, id)?.0 < short {
             return Err(ErrorCode::NoSpace.into());
         }
@@ -406,7 +399,7 @@ impl DirStore {
     /// interrupted writes of other names, the oldest first, if that helps.
     fn make_room(&self, slot: &Slot, id: StageId, need: u64, freed: u64) -> Result<(), Refusal> {
         let room = &self.0.room;
-        let missing = || room.missing(self.0.confine.root(), need, freed).map_err(refuse);
+        let missing = || room.missing(self.0.confine.root(), slot.staged(), need, freed).map_err(refuse);
         let mut short = missing()?;
         while short > 0 {
             let (total, oldest) = self.droppable(slot, id)?;
@@ -416,7 +409,7 @@ impl DirStore {
             for (old, size) in oldest {
                 let path = old.file_name();
                 if short > 0 && self.0.owners.if_idle(old, || slot.remove(path.as_str())) == Some(Ok(())) {
-                    room.unstage(size);
+                    slot.unstage(size);
                     room.ask_again();
                     short = missing()?;
                 }
@@ -428,6 +421,14 @@ impl DirStore {
     /// Interrupted writes that could be dropped for a write of `id`: bytes in all, and some of them, oldest first.
     fn droppable(&self, slot: &Slot, id: StageId) -> Result<(u64, Vec<(StageId, u64)>), Refusal> {
         slot.oldest(|other| other != id && self.0.owners.is_idle(other)).map_err(refuse)
+    }
+}
+
+/// The answer for a file that can't be made in the staging directory.
+fn refuse_slot(errno: Errno) -> Refusal {
+    match errno {
+        Errno::NOENT => Refusal::new(ErrorCode::Io, "the staging directory has just been removed"),
+        _ => refuse(errno),
     }
 }
 

@@ -148,6 +148,49 @@ fn a_staging_directory_that_is_removed_under_a_running_store_is_made_again() {
 }
 
 #[test]
+fn a_staging_directory_that_is_renamed_is_made_again() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path());
+    interrupt(&store, "f", b"abc");
+    fs::rename(root.path().join(".skiff-stage-0"), root.path().join("elsewhere")).unwrap();
+    assert_eq!(code(store.staged(n("f"), 3)), Ok((0, 0)));
+    interrupt(&store, "f", b"abcd");
+    assert_eq!(code(store.staged(n("f"), 4)), Ok((4, crc32c(b"abcd"))));
+    assert_eq!(stages(&root.path().join("elsewhere")).len(), 1);
+}
+
+#[test]
+fn what_was_in_a_staging_directory_that_is_removed_does_not_count_any_more() {
+    let root = tempfile::tempdir().unwrap();
+    let store = DirStore::new(Options { stage_max: 100, ..Options::new(root.path()) }).unwrap();
+    let (mut open, _) = store.stage(n("open"), 0, 90, None).unwrap();
+    append(&store, &mut open, &[b'o'; 60]).unwrap();
+    assert_eq!(code(store.staged(n("new"), 11)), Err(ErrorCode::NoSpace));
+    fs::remove_dir_all(root.path().join(".skiff-stage-0")).unwrap();
+    assert_eq!(code(store.staged(n("new"), 70)), Ok((0, 0)));
+    interrupt(&store, "kept", &[b'k'; 30]);
+    append(&store, &mut open, &[b'o'; 20]).unwrap();
+    drop(open);
+    // The 30 that can be dropped for it.
+    assert_eq!(code(store.staged(n("new"), 100)), Ok((0, 0)));
+    assert_eq!(code(store.staged(n("kept"), 100)), Ok((30, crc32c(&[b'k'; 30]))));
+    assert_eq!(code(store.staged(n("kept"), 101)), Err(ErrorCode::NoSpace));
+}
+
+#[test]
+fn the_checksum_of_what_is_staged_is_of_the_directory_that_it_lies_in_now() {
+    let root = tempfile::tempdir().unwrap();
+    let (first, second) = (open(root.path()), open(root.path()));
+    interrupt(&first, "f", b"abc");
+    interrupt(&second, "f", b"xyz");
+    assert_eq!(code(second.staged(n("f"), 6)), Ok((3, crc32c(b"xyz"))));
+    drop(first);
+    fs::remove_dir_all(root.path().join(".skiff-stage-1")).unwrap();
+    let (_, crc) = second.stage(n("f"), 3, 6, None).unwrap();
+    assert_eq!(crc, crc32c(b"abc"));
+}
+
+#[test]
 fn nothing_can_be_staged_in_a_root_that_is_removed() {
     let above = tempfile::tempdir().unwrap();
     let root = above.path().join("served");
