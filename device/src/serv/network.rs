@@ -351,7 +351,7 @@ fn serve<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(
             continue;
         }
         busy = 0;
-        if wire.moved() >= TRANSFER {
+        if wire.moved() >= TRANSFER && delay != Some(Duration::ZERO) {
             match watched.glance()? {
                 Seen::Nothing => {}
                 Seen::Frame => continue,
