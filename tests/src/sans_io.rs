@@ -221,6 +221,10 @@ impl<const N: usize> Connection<N> {
     /// Goes on until nothing moves any more.
     pub fn run(&mut self) {
         while self.end.is_none() && self.turn() {}
+        // As a server with many connections does it.
+        if let Some(rest) = self.session.rest() {
+            self.session = ServerSession::wake(*self.session.limits(), rest);
+        }
     }
 
     fn turn(&mut self) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! Data flows through here in one direction at a time: from the socket through `input` into session and store, or from
 //! the store through `output` to the socket. [`Connection::step`] does whatever can be done at once, and
-//! [`Connection::wait`] sleeps until something else can.
+//! [`Connection::wait`] sleeps until something else can. Between commands there is no [`Connection`], only a [`Link`].
 
 use core::future::poll_fn;
 use core::mem;
@@ -17,7 +17,7 @@ use std::time::Instant;
 use skiff_proto::command::{Request, command_len};
 use skiff_proto::frame::MAX_LENGTH;
 use skiff_proto::name::MAX_NAME;
-use skiff_proto::server::{Answer, Close, ServerEvent, ServerSession};
+use skiff_proto::server::{Answer, Close, Rest, ServerEvent, ServerSession};
 use skiff_proto::store::{Stat, clamp_range};
 use skiff_proto::{ErrorCode, InvalidState, Payload, Refusal};
 use tokio::net::TcpStream;
@@ -45,6 +45,9 @@ const SMALL_SUM: u64 = 256 * 1024;
 /// microseconds, a step of a small file less than one, and one of a large file a hundred.
 const TURN: Duration = Duration::from_millis(1);
 
+/// Steps between two looks at the clock, each of which takes as long as a small step.
+const LOOK: u32 = 8;
+
 /// What the session has open in the store.
 #[derive(Debug)]
 pub(super) enum Open {
@@ -65,6 +68,15 @@ pub(super) enum Open {
 /// A file that a request has asked for.
 type Opened = Result<(File, Stat), Refusal>;
 
+/// Why a [`Connection`] is needed no more.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// The connection is to end.
+    Close(Close),
+    /// Nothing is under way.
+    Rest(Rest),
+}
+
 /// A request that has to wait until the batch before it is durable.
 #[derive(Debug)]
 enum Waiting {
@@ -72,11 +84,54 @@ enum Waiting {
     Change(Change),
 }
 
-/// One control connection.
+/// One control connection, as long as it lasts.
+///
+/// Most of them rest most of the time. What it takes to do more lies apart, and is free again when nothing is under way.
 #[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) shared: Arc<Shared>,
-    pub(super) stream: TcpStream,
+pub(super) struct Link {
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    phase: watch::Receiver<Phase>,
+    /// When one of its data connections has made progress last.
+    progress: Option<Arc<AtomicU64>>,
+    /// Its session, while that rests.
+    rest: Option<Rest>,
+}
+
+impl Link {
+    pub(super) fn new(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        let (shared, phase) = (Arc::clone(shared), shared.phase.subscribe());
+        Ok(Self { shared, stream, peer, phase, progress: None, rest: None })
+    }
+
+    /// Serves to the end.
+    pub(super) async fn serve(&mut self) {
+        loop {
+            self.rest = Box::pin(self.work()).await;
+            let Some(rest) = self.rest else { return };
+            let deadline = self.shared.deadline(rest.poll_timeout(&self.shared.options.limits()));
+            tokio::select! {
+                // An error will come again when the stream is read.
+                _ = ready(&self.stream, true, false) => {}
+                () = tokio::time::sleep_until(deadline) => {}
+                _ = self.phase.changed() => {}
+            }
+        }
+    }
+
+    /// Does what there is to do, until the session rests or the connection has ended.
+    async fn work(&mut self) -> Option<Rest> {
+        Connection::new(self).serve().await
+    }
+}
+
+/// One control connection while something is under way.
+#[derive(Debug)]
+pub(super) struct Connection<'a> {
+    pub(super) shared: &'a Arc<Shared>,
+    pub(super) stream: &'a TcpStream,
     pub(super) session: ServerSession<{ command_len(MAX_NAME) }>,
     /// Input that the session could not take yet, and how much of it it has taken since.
     pub(super) input: Vec<u8>,
@@ -90,80 +145,87 @@ pub(super) struct Connection {
     waiting: Option<Box<Waiting>>,
     work: Option<(JoinHandle<Done>, StopOnDrop)>,
     /// Told when another connection takes over the name that this one writes.
-    evicted: Arc<Notify>,
-    /// When one of its data connections has made progress last.
-    progress: Option<Arc<AtomicU64>>,
-    phase: watch::Receiver<Phase>,
+    evicted: Option<Arc<Notify>>,
+    progress: &'a mut Option<Arc<AtomicU64>>,
+    phase: &'a mut watch::Receiver<Phase>,
     /// The driver has used its session wrongly: a bug, and the end of the connection.
     broken: bool,
 }
 
-impl Connection {
-    pub(super) fn new(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        Ok(Self {
+impl<'a> Connection<'a> {
+    fn new(link: &'a mut Link) -> Self {
+        let Link { shared, stream, peer, phase, progress, rest } = link;
+        let limits = shared.options.limits();
+        Self {
+            session: rest.map_or_else(|| ServerSession::new(limits), |rest| ServerSession::wake(limits, rest)),
+            shared,
             stream,
-            session: ServerSession::new(shared.options.limits()),
             input: Vec::new(),
             taken: 0,
             output: Output::default(),
             open: Open::Nothing,
             batch: Batch::default(),
             ended: false,
-            peer,
+            peer: *peer,
             waiting: None,
             work: None,
-            evicted: Arc::default(),
-            progress: None,
-            phase: shared.phase.subscribe(),
+            evicted: None,
+            progress,
+            phase,
             broken: false,
-            shared: Arc::clone(shared),
-        })
+        }
     }
 
-    /// Serves to the end.
-    ///
-    /// Not by value: a future has room for each place that its values move through, and there are many of these futures.
-    pub(super) async fn serve(&mut self) {
-        let close = self.run().await;
+    /// Serves until the session rests; `None` if the connection has ended.
+    async fn serve(&mut self) -> Option<Rest> {
+        let end = self.run().await;
+        if let Ok(End::Rest(rest)) = end {
+            return Some(rest);
+        }
         // What has come in part stays staged, and is free for another connection before this one is seen to end.
         self.open = Open::Nothing;
-        match close {
-            Ok(Close::Gracefully) => {
+        match end {
+            Ok(End::Close(Close::Reset)) => {
+                info!(peer = %self.peer, "reset");
+                super::reset(self.stream);
+            }
+            Ok(_) => {
                 debug!(peer = %self.peer, "closed");
                 self.linger().await;
-            }
-            Ok(Close::Reset) => {
-                info!(peer = %self.peer, "reset");
-                super::reset(&self.stream);
             }
             Err(error) => debug!(peer = %self.peer, %error, "lost"),
         }
         // What a client has sent whole, it gets, whether it still listens or not.
         self.batch.finish(&self.shared.store).await;
+        None
     }
 
-    async fn run(&mut self) -> io::Result<Close> {
+    async fn run(&mut self) -> io::Result<End> {
         loop {
-            self.tick();
-            let mut begin = Instant::now();
+            let mut begin = self.tick();
+            let mut steps = 0_u32;
             while self.step()? {
-                if begin.elapsed() >= TURN {
+                steps = steps.wrapping_add(1);
+                if steps.is_multiple_of(LOOK) && begin.elapsed() >= TURN {
                     tokio::task::yield_now().await;
-                    self.tick();
-                    begin = Instant::now();
+                    begin = self.tick();
                 }
             }
             if self.broken {
-                return Ok(Close::Reset);
+                return Ok(End::Close(Close::Reset));
             }
             match self.session.poll_close() {
-                Some(Close::Reset) => return Ok(Close::Reset),
-                Some(Close::Gracefully) if self.output.is_empty() => return Ok(Close::Gracefully),
+                Some(Close::Reset) => return Ok(End::Close(Close::Reset)),
+                Some(Close::Gracefully) if self.output.is_empty() => return Ok(End::Close(Close::Gracefully)),
                 _ => {}
             }
-            if *self.phase.borrow() == Phase::Closing && self.is_idle() {
-                return Ok(Close::Gracefully);
+            if self.is_idle() {
+                if *self.phase.borrow() == Phase::Closing {
+                    return Ok(End::Close(Close::Gracefully));
+                }
+                if let Some(rest) = self.session.rest() {
+                    return Ok(End::Rest(rest));
+                }
             }
             self.wait().await?;
         }
@@ -174,17 +236,18 @@ impl Connection {
         self.session.is_idle() && self.output.is_empty() && self.input.is_empty() && self.batch.is_empty()
     }
 
-    /// Tells the session the time.
-    fn tick(&mut self) {
-        let now = self.shared.now();
-        if let Some(progress) = &self.progress {
+    /// Tells the session the time; and says it.
+    fn tick(&mut self) -> Instant {
+        let now = Instant::now();
+        if let Some(progress) = self.progress {
             // What a data connection has moved counts here as well (PROTOCOL §3).
             let at = progress.swap(0, Ordering::Relaxed);
             if at > 0 {
                 self.session.handle_progress();
             }
         }
-        self.session.handle_timeout(now);
+        self.session.handle_timeout(self.shared.time(now));
+        now
     }
 
     /// Does one thing that can be done at once; false if there is none, and then what waits for the socket has gone out as
@@ -193,9 +256,9 @@ impl Connection {
         if self.broken {
             return Ok(false);
         }
-        let moved = (self.output.has_room() || self.output.flush(&self.stream)?) && self.advance()?;
+        let moved = (self.output.has_room() || self.output.flush(self.stream)?) && self.advance()?;
         if !moved {
-            self.output.flush(&self.stream)?;
+            self.output.flush(self.stream)?;
         }
         Ok(moved)
     }
@@ -250,10 +313,11 @@ impl Connection {
             && !self.batch.is_full()
             && self.output.is_empty();
         let writes = !self.output.is_empty() || self.session.is_sending();
-        let is_writing = matches!(self.open, Open::Writing { .. });
+        let evicted = self.evicted.as_deref();
+        let is_writing = evicted.is_some() && matches!(self.open, Open::Writing { .. });
         let session = self.session.poll_timeout().map(|at| self.shared.deadline(at));
         let deadline = session.into_iter().chain(self.batch.deadline()).min();
-        let (stream, shared) = (&self.stream, &self.shared);
+        let (stream, shared) = (self.stream, self.shared);
         let work = self.work.as_mut().map(|(work, _)| work);
         tokio::select! {
             ready = ready(stream, reads, writes) => ready?,
@@ -266,7 +330,7 @@ impl Connection {
             }
             () = self.batch.committed() => {}
             // In memory of its own: most wait without it.
-            () = async { Box::pin(self.evicted.notified()).await }, if is_writing => self.lose(),
+            () = async { Box::pin(evicted.expect("guarded").notified()).await }, if is_writing => self.lose(),
             () = tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)), if deadline.is_some() => {
                 if self.batch.is_due() {
                     self.batch.close(&shared.store);
@@ -289,7 +353,7 @@ impl Connection {
 
     /// Takes the session's next event, if there is one that leads on.
     fn event(&mut self) -> bool {
-        let shared = Arc::clone(&self.shared);
+        let shared = Arc::clone(self.shared);
         let store = &shared.store;
         let Some(event) = self.session.poll_event() else { return false };
         let answered = match event {
@@ -441,7 +505,7 @@ impl Connection {
     fn staged(&mut self, staged: Result<(Stage, u32), Refusal>, name: Box<str>) {
         let answered = match staged {
             Ok((stage, crc)) => {
-                let evicted = Arc::clone(&self.evicted);
+                let evicted = Arc::clone(self.evicted.get_or_insert_default());
                 stage.owner().on_evict(move || evicted.notify_one());
                 self.open = Open::Writing { stage: Box::new(stage), name };
                 self.session.answer(Answer::Write { crc })
@@ -475,7 +539,7 @@ impl Connection {
         match self.shared.ports.claim(ip) {
             Ok(Some(claim)) => self.announce(Some(claim), purpose),
             Ok(None) => {
-                let shared = Arc::clone(&self.shared);
+                let shared = Arc::clone(self.shared);
                 let waiting = tokio::spawn(async move {
                     let claim = shared.ports.wait(ip).await;
                     Done::Claimed(claim.unwrap_or(None), purpose)
@@ -494,7 +558,7 @@ impl Connection {
         let port = claim.as_ref().and_then(|claim| claim.port().ok());
         let (Some(claim), Some(port)) = (claim, port) else { return self.session.refuse(ErrorCode::Busy.into()) };
         let progress = self.progress.get_or_insert_default();
-        data::start(&self.shared, claim, self.peer.ip(), purpose, Arc::clone(progress));
+        data::start(self.shared, claim, self.peer.ip(), purpose, Arc::clone(progress));
         self.session.answer(Answer::Port(port))
     }
 
@@ -539,12 +603,12 @@ impl Connection {
 
     /// Says that everything has been sent, then discards what still comes (PROTOCOL §1).
     async fn linger(&mut self) {
-        if socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Write).is_err() {
+        if socket2::SockRef::from(self.stream).shutdown(std::net::Shutdown::Write).is_err() {
             return;
         }
         let discard = async {
             let mut discarded = 0;
-            while discarded < LINGER_BYTES && ready(&self.stream, true, false).await.is_ok() {
+            while discarded < LINGER_BYTES && ready(self.stream, true, false).await.is_ok() {
                 match self.discard() {
                     Ok(0) => return,
                     Ok(n) => discarded += n,
@@ -588,14 +652,14 @@ mod tests {
     use super::*;
 
     /// The size of the future that `make` returns, without one.
-    fn size_of_future<F>(_make: impl FnOnce(&'static mut Connection) -> F) -> usize {
+    fn size_of_future<F>(_make: impl FnOnce(&'static mut Link) -> F) -> usize {
         size_of::<F>()
     }
 
     #[test]
-    fn a_connection_that_waits_takes_little_memory() {
-        let (connection, future) = (size_of::<Connection>(), size_of_future(Connection::serve));
-        assert!(connection <= 1192, "{connection}");
-        assert!(future <= 544, "{future}");
+    fn a_connection_that_rests_takes_little_memory() {
+        let (link, future) = (size_of::<Link>(), size_of_future(Link::serve));
+        assert!(link <= 160, "{link}");
+        assert!(future <= 352, "{future}");
     }
 }

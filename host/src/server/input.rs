@@ -53,7 +53,7 @@ impl DerefMut for Scratch {
     }
 }
 
-impl Connection {
+impl Connection<'_> {
     /// Moves input on: first what was left over, then what the socket has. False if there is none, or the session can't
     /// take it yet.
     pub(super) fn receive(&mut self) -> io::Result<bool> {

@@ -69,7 +69,13 @@ struct Shared {
 impl Shared {
     /// The time, as sessions count it.
     fn now(&self) -> Instant {
-        Instant::from_millis(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1))
+        self.time(std::time::Instant::now())
+    }
+
+    /// A moment, as sessions count them.
+    fn time(&self, at: std::time::Instant) -> Instant {
+        let since = at.saturating_duration_since(self.start).as_millis();
+        Instant::from_millis(u64::try_from(since).unwrap_or(u64::MAX).saturating_add(1))
     }
 
     /// The moment of a session's clock on tokio's.
@@ -189,8 +195,8 @@ fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
     tokio::spawn(async move {
         let running = Running::new(&shared);
         debug!(%peer, "connected");
-        match connection::Connection::new(&shared, stream, peer).map(Box::new) {
-            Ok(mut connection) => connection.serve().await,
+        match connection::Link::new(&shared, stream, peer) {
+            Ok(mut link) => link.serve().await,
             Err(error) => debug!(%peer, %error, "gone before it began"),
         }
         shared.control.fetch_sub(1, Ordering::Relaxed);

@@ -131,7 +131,7 @@ impl Listing {
     }
 }
 
-impl Connection {
+impl Connection<'_> {
     /// Moves the body or listing that is being sent on. False if the socket takes no more.
     pub(super) fn send(&mut self) -> io::Result<bool> {
         match &mut self.open {
@@ -229,7 +229,7 @@ impl Connection {
             }
             return Ok(true);
         }
-        if !self.output.flush(&self.stream)? {
+        if !self.output.flush(self.stream)? {
             return Ok(false);
         }
         let opaque = self.session.is_opaque();
@@ -253,7 +253,7 @@ impl Connection {
             }
         }
         let len = if opaque { remaining } else { reading.summed - reading.offset };
-        match send_file(&self.stream, &reading.file, reading.offset, len) {
+        match send_file(self.stream, &reading.file, reading.offset, len) {
             Ok(0) => self.give_up(ErrorCode::Changed),
             Ok(n) => {
                 reading.offset += n;

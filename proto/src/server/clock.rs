@@ -2,10 +2,19 @@
 
 use core::time::Duration;
 
-use super::{Close, ServerSession, State};
+use super::{Close, Limits, Rest, ServerSession, State};
 use crate::error::ErrorCode;
 use crate::reply::Reply;
 use crate::time::{Instant, MinRate};
+
+impl Rest {
+    /// When the session, whose limits are `limits`, is to be [woken](ServerSession::wake) and told the time if nothing has come
+    /// before.
+    #[must_use]
+    pub fn poll_timeout(&self, limits: &Limits) -> Instant {
+        self.0.next(limits.idle, None)
+    }
+}
 
 impl<const BUF: usize> ServerSession<BUF> {
     /// Tells the session the time. To be called at every turn of the driver's loop before anything else, so that progress

@@ -234,6 +234,10 @@ enum Out {
     Framing(Framing),
 }
 
+/// What is left of a session that rests. See [`ServerSession::rest`].
+#[derive(Debug, Clone, Copy)]
+pub struct Rest(Clock);
+
 /// The server's side of one control connection, without I/O. `BUF` is the command buffer: at least
 /// [`command_len`](crate::command::command_len) of the longest name.
 ///
@@ -294,6 +298,24 @@ impl<const BUF: usize> ServerSession<BUF> {
             && self.out.is_none()
             && self.reply.is_none()
             && self.deferred == 0
+    }
+
+    /// What has to be kept of a session that is [idle](Self::is_idle), to make it again with [`ServerSession::wake`]: a server
+    /// needs no sessions for the connections that say nothing. `None` if it does not rest.
+    #[must_use]
+    pub const fn rest(&self) -> Option<Rest> {
+        if self.is_idle() && !self.ended && self.error.is_none() { Some(Rest(self.clock)) } else { None }
+    }
+
+    /// The session that rested, as if it had been there all the time: its clock is the old one's. `limits` are to be the same.
+    ///
+    /// # Panics
+    /// As [`ServerSession::new`].
+    #[must_use]
+    pub const fn wake(limits: Limits, rest: Rest) -> Self {
+        let mut session = Self::new(limits);
+        session.clock = rest.0;
+        session
     }
 
     /// Tells the driver to close the connection, and how; `None` while there is still something to do.

@@ -32,6 +32,32 @@ fn an_idle_connection_is_closed_without_a_message() {
 }
 
 #[test]
+fn a_session_that_rests_is_made_again_with_its_clock() {
+    let mut session = session();
+    session.handle_timeout(at(50));
+    feed(&mut session, b"0000000004ping");
+    assert!(session.rest().is_none(), "an answer is to be sent");
+    assert_eq!(sent(&mut session), "0000000002ok");
+    let rest = session.rest().unwrap();
+    assert_eq!(rest.poll_timeout(&limits()), at(110));
+    let mut session = Session::wake(limits(), rest);
+    assert_eq!(session.poll_timeout(), Some(at(110)));
+    session.handle_timeout(at(109));
+    assert_eq!(session.poll_close(), None);
+    feed(&mut session, b"0");
+    assert!(session.rest().is_none(), "a message has begun");
+    feed(&mut session, b"000000004ping");
+    assert_eq!(sent(&mut session), "0000000002ok");
+    let mut ended = Session::wake(limits(), session.rest().unwrap());
+    ended.handle_eof();
+    assert!(ended.rest().is_none(), "the peer has ended");
+    let mut late = Session::wake(limits(), session.rest().unwrap());
+    late.handle_timeout(at(169));
+    assert_eq!((sent(&mut late).as_str(), late.poll_close()), ("", Some(Close::Gracefully)));
+    assert!(late.rest().is_none());
+}
+
+#[test]
 fn every_byte_in_either_direction_counts_from_its_moment() {
     let mut session = session();
     session.handle_timeout(at(50));
