@@ -177,7 +177,7 @@ impl World {
                     // It gets the turns that it has asked for, and no other: whoever forgets to ask waits for ever.
                     let has_come = self.link.advance(time).is_some_and(|due| due <= time);
                     if has_come || self.wanted.is_some_and(|wanted| wanted <= self.now) {
-                        let mut port = Port::new(&mut self.link, &self.power);
+                        let mut port = Port::new(&mut self.link, &self.power, time);
                         let delay = board.poll(self.now.after(self.ahead), &mut port);
                         self.wanted = delay.map(|delay| match delay {
                             Duration::ZERO => self.now,

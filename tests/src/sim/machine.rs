@@ -65,9 +65,9 @@ impl<'m, S: Store> Machine<'m, S> {
         world.starts += 1;
         world.power.set(true);
         world.wanted = Some(world.now);
-        let now = world.now.after(world.ahead);
+        let (time, now) = (super::moment(world.now), world.now.after(world.ahead));
         let power = world.power();
-        let mut port = Port::new(&mut world.link, &power);
+        let mut port = Port::new(&mut world.link, &power, time);
         let server = DeviceServer::new(memory, config, &mut port, now).expect("a configuration that works");
         Self { server, store }
     }
@@ -87,11 +87,13 @@ impl<S: Store> Board for Machine<'_, S> {
 pub struct Port<'a> {
     link: &'a mut Faulty<End>,
     power: &'a Cell<bool>,
+    /// By the clock of the world: the line does not know how far the device's is ahead.
+    now: smoltcp::time::Instant,
 }
 
 impl<'a> Port<'a> {
-    pub(super) const fn new(link: &'a mut Faulty<End>, power: &'a Cell<bool>) -> Self {
-        Self { link, power }
+    pub(super) const fn new(link: &'a mut Faulty<End>, power: &'a Cell<bool>, now: smoltcp::time::Instant) -> Self {
+        Self { link, power, now }
     }
 }
 
@@ -105,15 +107,15 @@ impl Device for Port<'_> {
     where
         Self: 't;
 
-    fn receive(&mut self, now: smoltcp::time::Instant) -> Option<(Arrived<'_>, Frame<'_>)> {
-        let (arrived, room) = self.link.receive(now).filter(|_| self.power.get())?;
+    fn receive(&mut self, _device: smoltcp::time::Instant) -> Option<(Arrived<'_>, Frame<'_>)> {
+        let (arrived, room) = self.link.receive(self.now).filter(|_| self.power.get())?;
         Some((arrived, Frame(Some(room))))
     }
 
-    fn transmit(&mut self, now: smoltcp::time::Instant) -> Option<Frame<'_>> {
+    fn transmit(&mut self, _device: smoltcp::time::Instant) -> Option<Frame<'_>> {
         // Without power what is sent goes nowhere.
         let on = self.power.get();
-        self.link.transmit(now).map(|room| Frame(on.then_some(room)))
+        self.link.transmit(self.now).map(|room| Frame(on.then_some(room)))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
