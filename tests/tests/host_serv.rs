@@ -227,6 +227,23 @@ fn an_idle_client_is_sent_away() {
 }
 
 #[test]
+fn a_client_that_only_reads_its_data_connection_is_not_idle() {
+    let root = tempdir().unwrap();
+    // More than all buffers on the way hold.
+    fs::File::create(root.path().join("f")).unwrap().set_len(300_000_000).unwrap();
+    let serv = Serv::start(root.path(), &["--idle", "1"]);
+    let mut wire = serv.connect();
+    let port = wire.ask("get f");
+    let mut data = wire.data(&port);
+    let mut piece = vec![0; 4_000_000];
+    for _ in 0..14 {
+        std::io::Read::read_exact(&mut data, &mut piece).unwrap();
+        std::thread::sleep(core::time::Duration::from_millis(150));
+    }
+    assert_eq!(wire.ask("ping"), "ok");
+}
+
+#[test]
 fn a_read_only_server_leaves_the_directory_as_it_is() {
     let root = tempdir().unwrap();
     fs::write(root.path().join("f"), "old").unwrap();

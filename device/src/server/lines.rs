@@ -175,7 +175,7 @@ impl<S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, cons
                     if moved != Moved::Nothing
                         && let Some(Some(client)) = line.client.and_then(|at| self.clients.get_mut(usize::from(at)))
                     {
-                        client.session.handle_progress();
+                        client.session.handle_progress(now);
                     }
                     match moved {
                         Moved::Nothing | Moved::Some => {}

@@ -45,7 +45,8 @@ const SMALL_SUM: u64 = 256 * 1024;
 /// microseconds, a step of a small file less than one, and one of a large file a hundred.
 const TURN: Duration = Duration::from_millis(1);
 
-/// Steps between two looks at the clock, each of which takes as long as a small step.
+/// Steps between two looks at the clock, each of which takes as long as a small step; with a file open, which may be a large
+/// one, every step has its look.
 const LOOK: u32 = 8;
 
 /// What the session has open in the store.
@@ -206,7 +207,8 @@ impl<'a> Connection<'a> {
             let mut steps = 0_u32;
             while self.step()? {
                 steps = steps.wrapping_add(1);
-                if steps.is_multiple_of(LOOK) && begin.elapsed() >= TURN {
+                let looks = steps.is_multiple_of(LOOK) || !matches!(self.open, Open::Nothing);
+                if looks && begin.elapsed() >= TURN {
                     tokio::task::yield_now().await;
                     begin = self.tick();
                 }
@@ -243,7 +245,7 @@ impl<'a> Connection<'a> {
             // What a data connection has moved counts here as well (PROTOCOL §3).
             let at = progress.swap(0, Ordering::Relaxed);
             if at > 0 {
-                self.session.handle_progress();
+                self.session.handle_progress(skiff_proto::Instant::from_millis(at));
             }
         }
         self.session.handle_timeout(self.shared.time(now));
@@ -323,6 +325,8 @@ impl<'a> Connection<'a> {
             ready = ready(stream, reads, writes) => ready?,
             done = async { work.expect("guarded").await }, if work.is_some() => {
                 self.work = None;
+                // The time that it took is ours.
+                self.session.handle_timeout(shared.now());
                 self.done(done.unwrap_or_else(|error| {
                     tracing::error!(%error, "work");
                     Done::Answer(Err(ErrorCode::Io.into()))

@@ -406,13 +406,19 @@ impl DirStore {
             if total < short {
                 return Err(ErrorCode::NoSpace.into());
             }
+            let mut removed = false;
             for (old, size) in oldest {
                 let path = old.file_name();
                 if short > 0 && self.0.owners.if_idle(old, || slot.remove(path.as_str())) == Some(Ok(())) {
+                    removed = true;
                     slot.unstage(size);
                     room.ask_again();
                     short = missing()?;
                 }
+            }
+            if !removed {
+                // None of them can be.
+                return Err(ErrorCode::NoSpace.into());
             }
         }
         Ok(())

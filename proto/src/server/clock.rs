@@ -58,7 +58,9 @@ impl<const BUF: usize> ServerSession<BUF> {
     }
 
     /// The peer has made progress elsewhere, on a data connection of its own: that counts for this one too (PROTOCOL §3).
-    pub const fn handle_progress(&mut self) {
+    /// It was made at `at`, which may be some time ago.
+    pub fn handle_progress(&mut self, at: Instant) {
+        self.clock.tick(at);
         self.clock.restart();
     }
 

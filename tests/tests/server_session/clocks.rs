@@ -247,8 +247,10 @@ fn a_client_that_does_not_read_deferred_answers_is_not_waited_for_without_end() 
 fn progress_of_a_data_connection_counts_for_its_control_connection() {
     let mut session = session();
     for minute in 1..10 {
-        session.handle_timeout(at(minute * 59));
-        session.handle_progress();
+        session.handle_progress(at(minute * 59));
+        assert_eq!((session.poll_timeout(), session.poll_close()), (Some(at(minute * 59 + 60)), None));
+        // Told late, after the time at which it would have been too late.
+        session.handle_timeout(at(minute * 59 + 30));
         assert_eq!((session.poll_timeout(), session.poll_close()), (Some(at(minute * 59 + 60)), None));
     }
 }
