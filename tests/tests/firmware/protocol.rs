@@ -113,7 +113,15 @@ fn a_burst_of_connections_is_served_as_far_as_there_are_sessions() {
         assert_eq!(first.ask("ping"), "ok");
         // The emulator answers for the guest, so all of them are up; the guest takes some and resets the rest.
         let mut wires: Vec<_> = (0..20).map(|_| machine.connect()).collect();
-        let served = wires.iter_mut().filter_map(|wire| wire.try_ask("ping").then_some(())).count();
+        let mut served = 0;
+        for wire in &mut wires {
+            if wire.try_ask("ping") {
+                served += 1;
+            } else {
+                // It has been told: none just hears nothing.
+                _ = read_to_end(&mut wire.stream);
+            }
+        }
         let sessions = sessions(board);
         assert_eq!(served, sessions - 1, "{board:?}");
         assert_eq!(first.ask("ping"), "ok");
@@ -121,7 +129,8 @@ fn a_burst_of_connections_is_served_as_far_as_there_are_sessions() {
         assert!(eventually(|| machine.status().sessions == 1), "{:?}", machine.status());
         let status = machine.status();
         assert_eq!(status.accepted, sessions as u64, "{board:?}");
-        // While no socket listens, for a moment, the stack itself resets them, and nobody counts.
+        // A handshake that is not through in time makes way for the next one: its peer is reset, too, but not counted. How many do
+        // depends on the emulator's pace.
         let refused = 21 - sessions as u64;
         assert!((1..=refused).contains(&status.refused), "{board:?}: {} of {refused}", status.refused);
         for _ in 0..20 {
