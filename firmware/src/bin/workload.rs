@@ -131,7 +131,7 @@ fn work(systick: &mut SYST) -> Result<Ticks, Wrong> {
         get(&mut client, name, content)?;
         let sum = Request::Sum { offset: 0, length: None, name };
         expect(matches!(client.request(&Command::Request(sum))?, ClientEvent::Sum { .. }))?;
-        expect(matches!(client.request(&Command::Request(Request::List { dir: None }))?, ClientEvent::List))?;
+        expect(matches!(client.request(&Command::Request(Request::List { dir: None }))?, ClientEvent::List { .. }))?;
         expect(matches!(client.reply()?, ClientEvent::BodyEnd(Ok(Some(_)))))?;
         expect(matches!(client.request(&Command::Request(Request::Remove { name }))?, ClientEvent::Done))?;
     }

@@ -11,7 +11,7 @@ use super::glob::{Wanted, expand_remote, is_glob};
 use super::json::{Object, Protocol, hex_text};
 use super::list::Row;
 use super::output::Output;
-use super::remote::Listings;
+use super::remote::{Listings, unlistable};
 use super::session::Context;
 use crate::client::{ErrorCode, Peer, RemoteEntry, sanitize};
 
@@ -219,7 +219,13 @@ pub(crate) async fn rmdir(context: &mut Context<'_>, args: &Names) -> Result<(),
         match context.client.rmdir(name).await {
             Ok(()) => done(context.output, "rmdir", name, None, "removed"),
             Err(error) => {
-                let failure = Failure::client("rmdir", Some(name), &error);
+                let mut failure = Failure::client("rmdir", Some(name), &error);
+                if error.code() == Some(ErrorCode::NotEmpty)
+                    && let Ok(listing) = context.client.list_with(Some(name), &mut |_| {}).await
+                    && let Some(left) = unlistable(listing.omitted)
+                {
+                    failure.message = format!("{}: it has {left}", failure.message);
+                }
                 context.fail(&failure);
                 if failure.is_final() {
                     break;

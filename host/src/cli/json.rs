@@ -75,6 +75,8 @@ pub(crate) enum Object<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         to: Option<&'a str>,
     },
+    /// Something that was left out on purpose: on standard error.
+    LeftOut { command: &'a str, name: &'a str, message: &'a str },
     /// What went wrong: on standard error.
     Error { command: Option<&'a str>, name: Option<&'a str>, line: Option<u64>, code: &'a str, message: &'a str },
 }
@@ -212,6 +214,10 @@ mod tests {
                 r#"{"type":"done","command":"mv","name":"a","to":"b"}"#,
             ),
             (Object::Done { command: "rm", name: "a", to: None }, r#"{"type":"done","command":"rm","name":"a"}"#),
+            (
+                Object::LeftOut { command: "put", name: "t/fifo", message: "not a regular file" },
+                r#"{"type":"left-out","command":"put","name":"t/fifo","message":"not a regular file"}"#,
+            ),
             (
                 Object::Error {
                     command: Some("get"),

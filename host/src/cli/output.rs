@@ -157,6 +157,18 @@ impl Output {
         }
     }
 
+    /// Says on standard error that something was left out on purpose. That is no failure, but never goes without saying:
+    /// the user must not believe that it was transferred.
+    pub(crate) fn left_out(&mut self, verb: &str, name: &str, why: &str) {
+        self.flush();
+        let line = if self.json {
+            Object::LeftOut { command: verb, name, message: why }.to_line()
+        } else {
+            format!("host-cli: {verb} {}: left out, {}", sanitize(name), sanitize(why))
+        };
+        _ = writeln!(self.err, "{line}");
+    }
+
     /// Reports a failure: one line on standard error.
     pub(crate) fn failure(&mut self, verb: Option<&str>, failure: &Failure) {
         self.outcome = self.outcome.max(match failure.kind {

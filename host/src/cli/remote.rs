@@ -30,14 +30,13 @@ pub(crate) trait Lister {
 pub(crate) struct Listings<'a> {
     client: &'a mut Client,
     known: HashMap<Option<String>, Entries>,
-    refused: Vec<RefusedEntry>,
     failures: Vec<Failure>,
 }
 
 impl<'a> Listings<'a> {
     /// Nothing is known yet.
     pub(crate) fn new(client: &'a mut Client) -> Self {
-        Self { client, known: HashMap::new(), refused: Vec::new(), failures: Vec::new() }
+        Self { client, known: HashMap::new(), failures: Vec::new() }
     }
 
     /// The connection.
@@ -45,16 +44,30 @@ impl<'a> Listings<'a> {
         self.client
     }
 
-    /// A failure for each name in the listings so far that is not to be used, and each directory that can't be listed.
+    /// A failure for each name in the listings so far that is not to be used, each directory whose listing is not
+    /// complete, and each that can't be listed.
     pub(crate) fn take_failures(&mut self) -> Vec<Failure> {
-        let mut failures = core::mem::take(&mut self.failures);
-        failures.extend(core::mem::take(&mut self.refused).iter().map(refused_name));
-        failures
+        core::mem::take(&mut self.failures)
+    }
+}
+
+/// What to say of a directory whose listing leaves files out; `None` if it does not.
+fn incomplete(dir: Option<&str>, omitted: u64) -> Option<Failure> {
+    let message = format!("left out {}", unlistable(omitted)?);
+    Some(Failure::new(dir.map_or_else(|| "/".to_owned(), |dir| format!("{dir}/")), "omitted", message))
+}
+
+/// `3 files or directories with names that can not be listed`, unless there are none.
+pub(crate) fn unlistable(omitted: u64) -> Option<String> {
+    match omitted {
+        0 => None,
+        1 => Some("1 file or directory whose name can not be listed".to_owned()),
+        n => Some(format!("{n} files or directories whose names can not be listed")),
     }
 }
 
 /// What to say of a name in a listing that is not to be used.
-pub(crate) fn refused_name(refused: &RefusedEntry) -> Failure {
+fn refused_name(refused: &RefusedEntry) -> Failure {
     let message = format!("left out, the server's listing is wrong there: {}", sanitize(&refused.why.to_string()));
     Failure::new(refused.name.clone(), "bad-name", message)
 }
@@ -66,7 +79,8 @@ impl Lister for Listings<'_> {
             return Ok(Rc::clone(entries));
         }
         let listing = self.client.list(dir).await?;
-        self.refused.extend(listing.refused);
+        self.failures.extend(listing.refused.iter().map(refused_name));
+        self.failures.extend(incomplete(dir, listing.omitted));
         let entries = Rc::new(listing.entries);
         self.known.insert(key, Rc::clone(&entries));
         Ok(entries)

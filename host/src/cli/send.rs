@@ -26,7 +26,7 @@ pub(crate) async fn put(context: &mut Context<'_>, args: &Put, stdin: Option<Fil
     let plan = Plan::new(args, stdin)?;
     plan.failures.iter().for_each(|failure| context.fail(failure));
     for (path, why) in &plan.skipped {
-        context.output.note(&format!("put {}: left out, {why}", path.to_string_lossy()));
+        context.output.left_out("put", &path.to_string_lossy(), why);
     }
     let labels = plan.files.iter().map(Planned::label).collect();
     let total = plan.files.iter().fold(0_u64, |total, file| total.saturating_add(file.size));

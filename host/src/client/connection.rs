@@ -82,7 +82,9 @@ pub(super) enum Event {
         size: u64,
         tag: Tag,
     },
-    List,
+    List {
+        omitted: u64,
+    },
     Ls,
     /// `Ok`: the body is whole; `None` if the server did not send a checksum.
     BodyEnd(Result<Option<u32>, Error>),
@@ -299,7 +301,7 @@ impl Connection {
                     self.framing = 0;
                     match event {
                         Event::Read { .. } => self.crc = Some(Crc32c::new()),
-                        Event::BodyEnd(_) | Event::List | Event::Ls => self.crc = None,
+                        Event::BodyEnd(_) | Event::List { .. } | Event::Ls => self.crc = None,
                         _ => {}
                     }
                     return Ok(Incoming::Event(event));
@@ -492,7 +494,7 @@ fn owned(event: ClientEvent<'_>) -> Event {
         ClientEvent::Space(space) => Event::Space(space),
         ClientEvent::Stored { size, crc } => Event::Stored { size, crc },
         ClientEvent::Read { length, size, tag } => Event::Read { length, size, tag },
-        ClientEvent::List => Event::List,
+        ClientEvent::List { omitted } => Event::List { omitted },
         ClientEvent::Ls => Event::Ls,
         ClientEvent::LsEnd => Event::LsEnd,
         ClientEvent::BodyEnd(verdict) => Event::BodyEnd(verdict.map_err(|error| match error {

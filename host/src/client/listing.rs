@@ -30,25 +30,21 @@ impl Client {
         let result = self.list_with(dir, &mut |entry| entries.push(entry)).await;
         match result {
             Err(Error::NeedsExtended { .. }) if dir.is_none() => self.ls().await,
-            result => Ok(Listing { refused: result?, entries }),
+            result => Ok(Listing { entries, ..result? }),
         }
     }
 
     /// `list`: shows one entry after the other as they come. Whoever acts on them before the end must know that the
-    /// listing may yet turn out wrong. Returns the lines that were not used, the first 100 of them.
+    /// listing may yet turn out wrong. Returns what is missing in it, and no entries.
     ///
     /// # Errors
     /// [`Error::Refused`], `not-found` for what is no directory; [`Error::TooLong`]; [`Error::Mismatch`];
     /// [`Error::Aborted`]; [`Error::NeedsExtended`]; of the connection.
-    pub async fn list_with(
-        &mut self,
-        dir: Option<&str>,
-        show: &mut dyn FnMut(RemoteEntry),
-    ) -> Result<Vec<RefusedEntry>, Error> {
+    pub async fn list_with(&mut self, dir: Option<&str>, show: &mut dyn FnMut(RemoteEntry)) -> Result<Listing, Error> {
         let name = dir.map(parse).transpose()?;
         let mut lines = Lines::new(|line: &[u8]| parse_line(line, dir), show);
         self.lines(Request::List { dir: name }, &mut lines).await?;
-        Ok(lines.refused)
+        Ok(lines.into_listing())
     }
 
     /// Classic `ls`, which extended servers know too: names of the root's files, nothing else about them (size 0).
@@ -61,11 +57,12 @@ impl Client {
         let mut lines = Lines::new(|line: &[u8]| parse_name(line, None).map(|name| entry(name, false)), &mut show);
         lines.classic = true;
         self.lines(Request::Ls, &mut lines).await?;
-        let Lines { first, refused, .. } = lines;
+        let first = lines.first.take();
+        let missing = lines.into_listing();
         // A refusal looks like one name with spaces.
         match first.as_deref().and_then(RemoteError::parse_reply) {
-            Some(error) if entries.len() + refused.len() == 1 => Err(refusal_of(&error)),
-            _ => Ok(Listing { entries, refused }),
+            Some(error) if entries.len() + missing.refused.len() == 1 => Err(refusal_of(&error)),
+            _ => Ok(Listing { entries, ..missing }),
         }
     }
 
@@ -107,7 +104,8 @@ impl Client {
         let Some((connection, patience)) = self.parts() else { return Ok(Err(Error::Cancelled)) };
         loop {
             match connection.poll()? {
-                Incoming::Event(Event::List | Event::Ls) => {}
+                Incoming::Event(Event::List { omitted }) => lines.omitted = omitted,
+                Incoming::Event(Event::Ls) => {}
                 Incoming::Payload(range) => {
                     lines.feed(connection.input(range));
                     if lines.bytes > limit {
@@ -140,6 +138,7 @@ struct Lines<'a, P> {
     classic: bool,
     first: Option<Vec<u8>>,
     refused: Vec<RefusedEntry>,
+    omitted: u64,
 }
 
 impl<'a, P> Lines<'a, P>
@@ -147,7 +146,22 @@ where
     P: FnMut(&[u8]) -> Result<RemoteEntry, EntryError>,
 {
     fn new(parse: P, show: &'a mut dyn FnMut(RemoteEntry)) -> Self {
-        Self { parse, show, line: Vec::new(), cut: false, bytes: 0, classic: false, first: None, refused: Vec::new() }
+        Self {
+            parse,
+            show,
+            line: Vec::new(),
+            cut: false,
+            bytes: 0,
+            classic: false,
+            first: None,
+            refused: Vec::new(),
+            omitted: 0,
+        }
+    }
+
+    /// What is missing in the listing.
+    fn into_listing(self) -> Listing {
+        Listing { entries: Vec::new(), refused: self.refused, omitted: self.omitted }
     }
 
     fn feed(&mut self, bytes: &[u8]) {
@@ -199,7 +213,7 @@ where
                 let name = if self.classic { shown } else { name_of(shown) };
                 self.refused.push(RefusedEntry { name: String::from_utf8_lossy(name).into_owned(), why });
             }
-            Err(_) => {}
+            Err(_) => self.omitted = self.omitted.saturating_add(1),
         }
     }
 }

@@ -175,6 +175,9 @@ pub struct Listing {
     pub entries: Vec<RemoteEntry>,
     /// Lines that were not used, the first 100 of them.
     pub refused: Vec<RefusedEntry>,
+    /// What is in neither of them: files and directories that the server could not list, and further lines that were not
+    /// used.
+    pub omitted: u64,
 }
 
 /// What a server still has staged from an interrupted `write`.

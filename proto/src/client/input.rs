@@ -300,7 +300,8 @@ fn parse_reply(payload: &[u8], expect: Expect) -> Option<(ClientEvent<'_>, State
         }
         Expect::List => {
             state = State::Body { body: BodyReceiver::new(u64::MAX, Crc32c::new()), length: None, supplied: None };
-            ClientEvent::List
+            // An older server says nothing more; what is no number is a word of a later version.
+            ClientEvent::List { omitted: words.number().unwrap_or(0) }
         }
         Expect::Hello | Expect::Port | Expect::Ls => return None,
     };

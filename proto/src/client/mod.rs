@@ -89,7 +89,10 @@ pub enum ClientEvent<'a> {
         tag: Tag,
     },
     /// `list`: a body follows.
-    List,
+    List {
+        /// Files and directories that the listing leaves out, since their names can't be shown.
+        omitted: u64,
+    },
     /// `ls`: names follow, joined by LF. They may turn out to be an `error CODE TEXT` (names have no spaces):
     /// [`RemoteError::parse_reply`].
     Ls,

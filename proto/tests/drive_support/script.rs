@@ -88,7 +88,7 @@ macro_rules! everything {
         assert_eq!($client.reply()$(.$await)?.unwrap(), ClientEvent::BodyEnd(Ok(Some(0))));
 
         // Listings.
-        assert_eq!(ask!(Request::List { dir: None }), ClientEvent::List);
+        assert_eq!(ask!(Request::List { dir: None }), ClientEvent::List { omitted: 0 });
         let lines = payload!();
         assert!(matches!($client.reply()$(.$await)?.unwrap(), ClientEvent::BodyEnd(Ok(Some(_)))));
         let lines: Vec<_> = lines.strip_suffix(b"\n").unwrap().split(|&b| b == b'\n').collect();
