@@ -152,6 +152,8 @@ async fn find(server: &mut impl Source, names: &[String], recursive: bool) -> Fo
             }
         };
         if failed {
+            // The connection has failed: what was found would fail like it, after another wait.
+            found.items.clear();
             break;
         }
     }

@@ -35,7 +35,14 @@ async fn expand(context: &mut Context<'_>, names: &[String], wanted: Wanted) -> 
             Ok(entries) => {
                 found.extend(entries.into_iter().map(|entry| Named { name: entry.name.clone(), entry: Some(entry) }));
             }
-            Err(failure) => failures.push(failure),
+            Err(failure) => {
+                failures.push(failure);
+                if failures.last().is_some_and(Failure::is_final) {
+                    // The connection has failed: the others would fail like it, each after a wait.
+                    found.clear();
+                    break;
+                }
+            }
         }
     }
     failures.extend(listings.take_failures());
@@ -199,8 +206,12 @@ async fn make_parents(context: &mut Context<'_>, name: &str) -> Result<(), Failu
     for (dir, result) in dirs.iter().zip(context.client.mkdir_many(&dirs).await) {
         match result {
             Err(error) if error.code() == Some(ErrorCode::Exists) => {
-                if *dir == name && context.client.stat(name).await.is_ok() {
-                    return Err(Failure::new(name, "exists", "a file has this name"));
+                if *dir == name {
+                    match context.client.stat(name).await {
+                        Ok(_) => return Err(Failure::new(name, "exists", "a file has this name")),
+                        Err(error) if error.code().is_some() => {}
+                        Err(error) => return Err(fail(error)),
+                    }
                 }
             }
             other => other.map_err(fail)?,

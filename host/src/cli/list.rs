@@ -27,7 +27,12 @@ pub(crate) async fn ls(context: &mut Context<'_>, args: &Ls) -> Result<(), Failu
     for name in if args.names.is_empty() { &root } else { args.names.as_slice() } {
         match entries(&mut listings, name, args.recursive).await {
             Ok(entries) => shown.extend(entries),
-            Err(failure) => failures.push(failure),
+            Err(failure) => {
+                failures.push(failure);
+                if failures.last().is_some_and(Failure::is_final) {
+                    break;
+                }
+            }
         }
     }
     failures.extend(listings.take_failures());

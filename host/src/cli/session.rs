@@ -14,6 +14,9 @@ use super::stream;
 use super::{fetch, files, help, list, local, send};
 use crate::client::{CancelToken, Client, Options, Peer, sanitize};
 
+/// A connect that takes longer is spoken of.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Where commands come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -187,9 +190,18 @@ impl Session {
                 cancel: self.cancel.clone(),
                 ..defaults
             };
-            let client = Client::connect(&self.host, self.port, options)
-                .await
-                .map_err(|error| Failure::client("connect", None, &error))?;
+            let mut connecting = core::pin::pin!(Client::connect(&self.host, self.port, options));
+            let connected = tokio::select! {
+                biased;
+                connected = &mut connecting => connected,
+                () = tokio::time::sleep(PATIENCE) => {
+                    if std::io::stderr().is_terminal() {
+                        self.output.note(&format!("connecting to {} port {}...", self.host, self.port));
+                    }
+                    connecting.await
+                }
+            };
+            let client = connected.map_err(|error| Failure::client("connect", None, &error))?;
             tracing::info!(address = %client.remote_addr(), "connected");
             self.client = Some(client);
         }

@@ -59,9 +59,12 @@ pub(super) async fn upload(client: &mut Client, run: &mut upload::Run<'_>) {
     }
 }
 
-/// True if the other files will fare no better.
+/// True if the other files will fare no better, each after the same wait.
 const fn is_final(error: &Error) -> bool {
-    matches!(error, Error::Connect { .. } | Error::Cancelled)
+    matches!(
+        error,
+        Error::Connect { .. } | Error::Mute { .. } | Error::Timeout { .. } | Error::Protocol { .. } | Error::Cancelled
+    )
 }
 
 async fn get(client: &mut Client, run: &mut download::Run<'_>, index: usize) -> Result<(), Error> {

@@ -171,7 +171,11 @@ impl Client {
         again: Again,
     ) -> Vec<Result<Event, Error>> {
         let mut replies = Vec::with_capacity(commands.len());
-        let fresh = self.connection.is_none();
+        if commands.is_empty() {
+            // There is no reply that could bring an error back, so nothing may go wrong.
+            return replies;
+        }
+        let fresh = self.is_fresh();
         if let Err(mut error) = self.pipeline(commands, &mut replies, what).await {
             self.disconnect();
             if matches!(error, Error::Lost { .. }) && again == Again::Yes && !fresh {

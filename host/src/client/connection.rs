@@ -139,21 +139,21 @@ impl core::fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Connects, within `limit`.
+    /// Connects to the first of `peers` that answers, each within `limit`, and says which one that is.
     pub(super) async fn open(
-        peer: SocketAddr,
+        peers: &[SocketAddr],
         address: &Arc<str>,
         limit: Duration,
         cancel: &CancelToken,
-    ) -> Result<Self, Error> {
-        let stream = connect(peer, limit, cancel).await.map_err(|error| match error {
-            Some(error) => Error::Connect { address: address.to_string(), source: Arc::new(error) },
+    ) -> Result<(Self, SocketAddr), Error> {
+        let (peer, stream) = connect_any(peers, limit, cancel).await.map_err(|error| match error {
+            Some(error) => Error::Connect { address: address.to_string(), source: Arc::new(closed_early(error)) },
             None => Error::Cancelled,
         })?;
         // A dead peer is found while it is believed to be working, too. Not vital, so what fails here is passed over.
         let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(20)).with_interval(Duration::from_secs(10));
         _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
-        Ok(Self {
+        let connection = Self {
             stream,
             address: Arc::clone(address),
             session: Box::new(Session::new(Duration::MAX)),
@@ -169,7 +169,8 @@ impl Connection {
             write_error: None,
             framing: 0,
             progress: Instant::now(),
-        })
+        };
+        Ok((connection, peer))
     }
 
     /// True if nothing is under way: an operation that was dropped in the middle leaves something behind.
@@ -370,7 +371,10 @@ impl Connection {
             }
         };
         self.progress = Instant::now();
-        moved.map_err(|source| Error::Lost { address: self.address.to_string(), source: Arc::new(source) })
+        moved.map_err(|source| {
+            let source = if asked { closed_early(source) } else { source };
+            Error::Lost { address: self.address.to_string(), source: Arc::new(source) }
+        })
     }
 
     fn poll_exchange(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -438,6 +442,80 @@ impl Connection {
     pub(super) fn misused(&self, error: InvalidState) -> Error {
         debug_assert!(false, "{error}");
         Error::Lost { address: self.address.to_string(), source: Arc::new(io::Error::other(error)) }
+    }
+}
+
+/// How long an address has for itself before the next one is tried beside it (RFC 8305 §8, Connection Attempt Delay).
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// Connects to the first of several addresses that answers (RFC 8305): one that is dead must not make the others wait.
+/// An error is that of the last address; `None`: cancelled.
+pub(super) async fn connect_any(
+    peers: &[SocketAddr],
+    limit: Duration,
+    cancel: &CancelToken,
+) -> Result<(SocketAddr, TcpStream), Option<io::Error>> {
+    let mut waiting = interleaved(peers).into_iter();
+    let mut attempts = Vec::with_capacity(1);
+    let mut last = io::ErrorKind::NotFound.into();
+    loop {
+        if let Some(peer) = waiting.next() {
+            attempts.push(Box::pin(async move { (peer, connect(peer, limit, cancel).await) }));
+        }
+        if attempts.is_empty() {
+            return Err(Some(last));
+        }
+        let ended = tokio::select! {
+            biased;
+            ended = first(&mut attempts) => ended,
+            () = sleep_until(Instant::now() + STAGGER), if waiting.len() > 0 => continue,
+        };
+        match ended {
+            (peer, Ok(stream)) => return Ok((peer, stream)),
+            (_, Err(None)) => return Err(None),
+            (_, Err(Some(error))) => last = error,
+        }
+    }
+}
+
+/// The addresses in the system's order, but the families in turn (RFC 8305 §4).
+fn interleaved(peers: &[SocketAddr]) -> Vec<SocketAddr> {
+    let mut seen = [0; 2];
+    let rank = |peer: &SocketAddr| {
+        let count = &mut seen[usize::from(peer.is_ipv4())];
+        *count += 1;
+        (*count, *peer)
+    };
+    let mut ranked: Vec<(u32, SocketAddr)> = peers.iter().map(rank).collect();
+    ranked.sort_by_key(|(rank, _)| *rank);
+    ranked.into_iter().map(|(_, peer)| peer).collect()
+}
+
+/// Runs several futures, takes the first one out that is done, and says what it brought.
+async fn first<F: Future + Unpin>(futures: &mut Vec<F>) -> F::Output {
+    poll_fn(|cx| {
+        for at in 0..futures.len() {
+            if let Poll::Ready(output) = Pin::new(&mut futures[at]).poll(cx) {
+                drop(futures.remove(at));
+                return Poll::Ready(output);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// An error of a connection on which the server has not said anything: says what it probably means if the server has
+/// closed it, which is how a full one looks from outside.
+fn closed_early(error: io::Error) -> io::Error {
+    match error.kind() {
+        kind @ (io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe) => {
+            io::Error::new(kind, "the server closed it before it answered; it may have no free session")
+        }
+        _ => error,
     }
 }
 

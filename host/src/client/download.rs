@@ -247,11 +247,14 @@ impl Client {
                 Ok(Event::Sum { length, crc }) if length == sink.offset() && crc == Some(sink.crc().value()) => {
                     run.commit(index, true);
                 }
-                Err(error) if error.is_connection() || matches!(error, Error::Cancelled) => {
-                    run.queue.push_back(index);
-                    lost = Err(error);
-                }
-                _ => run.restart(index),
+                Ok(_) => run.restart(index),
+                Err(error) => match prepare::no(error) {
+                    Ok(_) => run.restart(index),
+                    Err(error) => {
+                        run.queue.push_back(index);
+                        lost = Err(error);
+                    }
+                },
             }
         }
         lost

@@ -71,7 +71,7 @@ impl Client {
     where
         P: FnMut(&[u8]) -> Result<RemoteEntry, EntryError>,
     {
-        let fresh = self.connection.is_none();
+        let fresh = self.is_fresh();
         let mut result = self.try_lines(command, lines).await;
         // An idle connection that the server has closed meanwhile.
         if let Err(Error::Lost { .. }) = result

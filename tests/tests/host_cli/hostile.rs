@@ -420,3 +420,141 @@ fn a_classic_server_is_not_believed_either() {
         assert!(is_safe(ran.failed(1)), "{ran:?}");
     }
 }
+
+#[test]
+fn what_a_listing_can_not_show_is_told_and_a_failure() {
+    let port = serve(|command, stream| match command {
+        "list" => {
+            let lines = "1 - - a\n0 - - d/\n";
+            stream.write_all(&[message("ok 3"), body(lines.as_bytes(), crc32c(lines.as_bytes()))].concat())
+        }
+        "list d" => stream.write_all(&[message("ok 1 later"), body(b"", 0)].concat()),
+        "rmdir d" => stream.write_all(&message("error not-empty there is something in it")),
+        "stat d" => stream.write_all(&message("error is-directory x")),
+        _ if command.starts_with("stat") => stream.write_all(&message("ok 1 - -")),
+        _ if command.starts_with("read") => {
+            let trailer = format!("crc32c {:08x}", crc32c(b"x"));
+            stream.write_all(&reading("ok 1 1 t", b"x", &trailer))
+        }
+        _ => stream.write_all(&message("ok")),
+    });
+    const ROOT: &str = "/: left out 3 files or directories whose names can not be listed";
+    const BELOW: &str = "d/: left out 1 file or directory whose name can not be listed";
+    for (words, out, left_out) in [
+        (&["get", "-r", "."][..], 1, &[ROOT, BELOW][..]),
+        (&["get", "-rq", "d"], 0, &[BELOW]),
+        (&["get", "*", "-o", "-"], 1, &[ROOT]),
+        (&["ls"], 2, &[ROOT]),
+        (&["ls", "-R"], 2, &[ROOT, BELOW]),
+        (&["ls", "d"], 0, &[BELOW]),
+        (&["stat", "*"], 2, &[ROOT]),
+        (&["rm", "*"], 1, &[ROOT]),
+        // Nothing was listed for these.
+        (&["stat", "a"], 1, &[]),
+    ] {
+        let scene = Scene::new();
+        let ran = cli(&scene, port, words);
+        let expected: Vec<_> = left_out.iter().map(|line| format!("host-cli: {} {line}", words[0])).collect();
+        assert_eq!(ran.err.lines().collect::<Vec<_>>(), expected, "{words:?}");
+        assert_eq!(ran.code, Some(i32::from(!left_out.is_empty())), "{words:?}");
+        assert_eq!(ran.out().lines().count(), out, "{words:?} {:?}", ran.out());
+    }
+    let scene = Scene::new();
+    let ran = cli(&scene, port, &["ls", "d", "--json"]);
+    let error: serde_json::Value = serde_json::from_str(&ran.err).unwrap();
+    assert_eq!((&error["code"], &error["name"]), (&"omitted".into(), &"d/".into()), "{ran:?}");
+    let line = cli(&scene, port, &["rmdir", "d"]);
+    assert!(line.failed(1).contains("it has 1 file or directory whose name can not be listed"), "{line:?}");
+}
+
+#[test]
+fn a_server_that_says_nothing_is_waited_for_once() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    listener.set_nonblocking(true).unwrap();
+    let scene = Scene::new();
+    scene.have(&["f", "t/a"]);
+    scene.write("big", &crate::content(200_000, 1));
+    for words in [
+        &["put", "f"][..],
+        &["put", "f", "big", "-c"],
+        &["put", "-r", "t"],
+        &["get", "x", "y*"],
+        &["get", "x*", "y"],
+        &["get", "-r", "x", "y"],
+        &["cat", "x*", "y"],
+        &["ls", "x", "y"],
+        &["stat", "x*", "y"],
+        &["rm", "x*", "y"],
+    ] {
+        let ran = run(scene.command_to(port).args(["--idle", "0.1"]).args(words));
+        let mut mute = Vec::new();
+        while let Ok((stream, _)) = listener.accept() {
+            mute.push(stream);
+        }
+        assert_eq!((mute.len(), ran.code), (1, Some(1)), "{words:?} {ran:?}");
+        assert!(ran.err.contains("says nothing"), "{words:?} {ran:?}");
+    }
+}
+
+#[test]
+fn a_server_that_closes_before_it_answers_may_have_no_free_session() {
+    let scene = Scene::with(|setup| setup.server.max_clients = 1);
+    let mut only = scene.host.connect();
+    assert!(only.ask("get /skiff/1").starts_with("skiff/1 "));
+    let ran = scene.run(&["get", "x", "--retries", "0"]);
+    assert!(ran.failed(1).contains("it may have no free session"), "{ran:?}");
+    // And servers made for the purpose, of either way to close.
+    for reset in [false, true] {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let accepted = std::sync::Arc::new(core::sync::atomic::AtomicUsize::new(0));
+        let count = std::sync::Arc::clone(&accepted);
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                count.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+                if reset {
+                    socket2::SockRef::from(&stream).set_linger(Some(core::time::Duration::ZERO)).unwrap();
+                } else {
+                    _ = stream.read(&mut [0; 1000]);
+                }
+            }
+        });
+        let scene = Scene::new();
+        scene.have(&["f"]);
+        for words in [&["ls"][..], &["get", "x"], &["put", "f"], &["stat", "x"], &["get", "-r", "."], &["ping"]] {
+            accepted.store(0, core::sync::atomic::Ordering::Relaxed);
+            let ran = cli(&scene, port, words);
+            assert!(ran.failed(1).contains("it may have no free session"), "{words:?} {ran:?}");
+            assert_eq!(accepted.load(core::sync::atomic::Ordering::Relaxed), 1, "{words:?}");
+        }
+    }
+}
+
+#[test]
+fn a_connect_that_takes_long_is_spoken_of_on_a_terminal() {
+    const TEST: &str = "a_connect_that_takes_long_is_spoken_of_on_a_terminal";
+    // Nobody takes connections, and what is beyond the backlog gets no answer.
+    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    listener.bind(&core::net::SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let full: Vec<_> = (0..4)
+        .map(|_| {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            _ = socket.connect(&address);
+            socket
+        })
+        .collect();
+    let port = address.as_socket().unwrap().port();
+    let scene = Scene::new();
+    let ran = run(scene.command_to(port).args(["--connect-timeout", "1.3", "ls"]));
+    assert!(ran.failed(1).contains("can not connect to"), "{ran:?}");
+    if let Some(python) = python(TEST) {
+        let mut command = scene.command_to(port);
+        let terminal = on_a_terminal(python, command.args(["--connect-timeout", "5", "ls"]));
+        terminal.hear(&format!("connecting to 127.0.0.1 port {port}..."), 0);
+    }
+    drop(full);
+}

@@ -176,3 +176,51 @@ fn a_classic_server_is_told_apart() {
         assert!(matches!(client.list(Some("d")).await, Err(Error::NeedsExtended { .. })));
     });
 }
+
+/// An address that takes no connection and does not refuse one either; the listener fills up.
+#[cfg(target_os = "linux")]
+fn dead() -> (SocketAddr, Vec<socket2::Socket>) {
+    use socket2::{Domain, Socket, Type};
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    listener.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut sockets = vec![listener];
+    // What is beyond the backlog gets no answer.
+    for _ in 0..4 {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        _ = socket.connect(&address);
+        sockets.push(socket);
+    }
+    (address.as_socket().unwrap(), sockets)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_address_that_is_dead_does_not_make_the_others_wait() {
+    use super::super::connection::connect_any;
+    let (dead, _sockets) = dead();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let alive = listener.local_addr().unwrap();
+    let refused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let token = CancelToken::new();
+    let limit = Duration::from_secs(10);
+    run(async {
+        for peers in
+            [&[dead, alive][..], &[dead, dead, alive], &[dead, refused, alive], &[alive, dead], &[refused, alive]]
+        {
+            let start = std::time::Instant::now();
+            let (peer, _) = connect_any(peers, limit, &token).await.unwrap();
+            assert_eq!(peer, alive);
+            assert!(start.elapsed() < Duration::from_secs(5), "{peers:?} {:?}", start.elapsed());
+        }
+        let error = connect_any(&[dead, refused], Duration::from_millis(300), &token).await.unwrap_err().unwrap();
+        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+        assert!(connect_any(&[], limit, &token).await.is_err());
+        let stop = token.clone();
+        let both = [dead, dead];
+        let (cancelled, ()) = tokio::join!(connect_any(&both, limit, &token), async { stop.cancel() });
+        assert!(cancelled.is_err_and(|error| error.is_none()));
+    });
+}
