@@ -9,6 +9,7 @@ use std::io;
 use std::sync::Arc;
 
 use skiff_proto::command::Request;
+use skiff_proto::crc::Crc32c;
 use skiff_proto::frame::MAX_LENGTH;
 use skiff_proto::reply::Tag;
 use skiff_proto::transfer::{Characters, Incoming, Outgoing};
@@ -112,6 +113,7 @@ async fn put(client: &mut Client, run: &mut upload::Run<'_>, index: usize) -> Re
     let mut data = Data::connect(client, port).await?;
     run.observer.started(index, &task.name, size, 0);
     let mut outgoing = Outgoing::new(size, announced, Duration::MAX, MinRate::NONE);
+    let mut crc = Crc32c::new();
     while !outgoing.is_done() {
         // The length leaves in one write with the first bytes: the original programs misread one that is cut.
         let head = outgoing.poll_transmit(&mut buffer);
@@ -121,13 +123,14 @@ async fn put(client: &mut Client, run: &mut upload::Run<'_>, index: usize) -> Re
             Ok(_) => return data.give_up(input.changed()),
             Err(error) => return data.give_up(error),
         };
+        crc.update(&buffer[head..head + n]);
         data.write(&buffer[..head + n]).await?;
         if outgoing.advance(n as u64).is_err() {
             return data.give_up(input.changed());
         }
         run.observer.progress(index, n as u64);
     }
-    if let Err(error) = input.check() {
+    if let Err(error) = input.confirm(crc, &client.options.cancel).await {
         return data.give_up(error);
     }
     data.finish(&mut buffer).await?;
@@ -143,8 +146,12 @@ async fn announced(input: &mut Input, buffer: &mut [u8], force: bool, cancel: &C
     }
     let mut characters = Characters::new();
     let mut pieces = 0_u32;
+    // No more than is sent: the file may grow.
+    let mut left = input.size();
     loop {
-        let n = input.read(buffer)?;
+        let want = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let n = input.read(&mut buffer[..want])?;
+        left -= n as u64;
         characters.update(&buffer[..n]);
         if n == 0 || characters.count().is_none() {
             break;

@@ -1,7 +1,7 @@
 //! Local files that are sent, or whose beginning is to be known.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -40,6 +40,12 @@ impl Input {
         if !meta.is_file() {
             return Err(at(path)(io::Error::new(ErrorKind::InvalidInput, "not a regular file")));
         }
+        // The files of /proc and the like say that they are empty and are not.
+        let spool = if meta.len() == 0 { spool(&file).map_err(at(path))? } else { None };
+        let (file, meta, spooled) = match spool {
+            Some((file, meta)) => (file, meta, true),
+            None => (file, meta, spooled),
+        };
         let modified = meta.modified().ok();
         Ok(Self { file, path: path.to_path_buf(), size: meta.len(), modified, spooled })
     }
@@ -73,15 +79,45 @@ impl Input {
         }
     }
 
-    /// An error if the file is no longer the one that was opened.
-    pub(super) fn check(&self) -> Result<(), Error> {
+    /// True if the file is as it was when it was opened.
+    pub(super) fn is_unchanged(&self) -> bool {
         let same = |meta: Metadata| meta.len() == self.size && meta.modified().ok() == self.modified;
-        if self.file.metadata().is_ok_and(same) { Ok(()) } else { Err(self.changed()) }
+        self.file.metadata().is_ok_and(same)
+    }
+
+    /// An error unless what was read, with the checksum `read`, is still the beginning of the file: a log may grow while
+    /// it is sent. What has been written to is read once more.
+    pub(super) async fn confirm(&mut self, read: Crc32c, cancel: &CancelToken) -> Result<(), Error> {
+        if self.is_unchanged() {
+            return Ok(());
+        }
+        let now = checksum(&mut self.file, &self.path, self.size, cancel).await?;
+        if now.is_some_and(|now| now.value() == read.value()) { Ok(()) } else { Err(self.changed()) }
     }
 
     pub(super) fn changed(&self) -> Error {
         Error::Changed { path: self.path.clone() }
     }
+}
+
+/// Copies what a file has to a temporary file, whose length is known; `None` if it has nothing.
+fn spool(mut file: &File) -> io::Result<Option<(File, Metadata)>> {
+    let mut start = [0; 4096];
+    let n = loop {
+        match file.read(&mut start) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            n => break n?,
+        }
+    };
+    if n == 0 {
+        return Ok(None);
+    }
+    let mut copy = tempfile::tempfile()?;
+    copy.write_all(&start[..n])?;
+    io::copy(&mut file, &mut copy)?;
+    copy.rewind()?;
+    let meta = copy.metadata()?;
+    Ok(Some((copy, meta)))
 }
 
 /// Opens a file for reading; a FIFO does not make it wait.

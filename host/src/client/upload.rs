@@ -79,6 +79,17 @@ struct Flight {
 struct Body {
     input: Input,
     crc: Crc32c,
+    check: Check,
+}
+
+/// Whether the file still is what was sent of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Check {
+    /// Not known yet.
+    Open,
+    /// It was written to: it has to be read once more.
+    Due,
+    Done,
 }
 
 /// How a pass over the connection ended, if not by an error of it.
@@ -166,6 +177,7 @@ impl Client {
         self.ready().await?;
         self.settle().await?;
         let work = self.options.work;
+        let token = self.options.cancel.clone();
         let Some((connection, patience)) = self.parts() else { return Ok(End::Done) };
         let hello = match connection.hello().flatten() {
             Some(hello) if hello.commands.contains("write") => hello.clone(),
@@ -183,6 +195,14 @@ impl Client {
             let stopped = farewell.is_some() && body.is_some();
             if connection.pending() == 0 && !stopped {
                 fill(connection, run, flight, &mut body, &hello);
+                if let Some(sending) = body.as_mut().filter(|body| body.check == Check::Due) {
+                    match sending.input.confirm(sending.crc, &token).await {
+                        Ok(()) => sending.check = Check::Done,
+                        Err(Error::Cancelled) => {}
+                        Err(error) => cut(connection, &mut body, flight, error),
+                    }
+                    continue;
+                }
             }
             loop {
                 let event = match connection.poll()? {
@@ -246,10 +266,7 @@ fn fill(
                 Ok(Step::Full) => return,
                 Ok(Step::On) => {}
                 Ok(Step::Ended) => *body = None,
-                Err(error) => {
-                    let code = if matches!(error, Error::Changed { .. }) { ErrorCode::Changed } else { ErrorCode::Io };
-                    cut(connection, body, flight, code, error);
-                }
+                Err(error) => cut(connection, body, flight, error),
             }
             continue;
         }
@@ -286,7 +303,7 @@ fn begin(connection: &mut Connection, run: &mut Run<'_>, index: usize) -> Result
     connection.request(&request(Request::Write { offset, size, mtime, name: parse(&task.name)? }))?;
     run.observer.started(index, &task.name, size, offset);
     let flight = Flight { task: index, size, offset, crc: None, error: None };
-    Ok((flight, Body { input, crc: task.crc }))
+    Ok((flight, Body { input, crc: task.crc, check: Check::Open }))
 }
 
 enum Step {
@@ -332,7 +349,10 @@ fn step(
             Ok(Step::On)
         }
         _ => {
-            body.input.check()?;
+            if body.check != Check::Done && !body.input.is_unchanged() {
+                body.check = Check::Due;
+                return Ok(Step::Full);
+            }
             // Only from the first byte on, and only where the server agreed.
             let without = run.options.no_crc && hello.nocrc && flight.offset == 0;
             flight.crc = (!without).then(|| body.crc.value());
@@ -344,14 +364,9 @@ fn step(
 }
 
 /// Cuts the body that is being sent short, for this reason.
-fn cut(
-    connection: &mut Connection,
-    body: &mut Option<Body>,
-    flight: &mut VecDeque<Flight>,
-    code: ErrorCode,
-    error: Error,
-) {
+fn cut(connection: &mut Connection, body: &mut Option<Body>, flight: &mut VecDeque<Flight>, error: Error) {
     if body.take().is_some() {
+        let code = if matches!(error, Error::Changed { .. }) { ErrorCode::Changed } else { ErrorCode::Io };
         connection.abort(code);
         if let Some(last) = flight.back_mut() {
             last.error = Some(error);

@@ -219,11 +219,15 @@ fn a_file_that_changes_while_it_is_sent_fails_alone() {
     run(async {
         let mut client = client(port).await;
         client.hello().await.unwrap();
-        for size in [100_000_u64, 5_000_000] {
+        // It shrinks; it is written over; it is replaced by a longer one.
+        for (size, new) in [(100_000_u64, 0), (3_000_000, 10), (5_000_000, 100)] {
             let jobs = vec![local(&dir, "x", 3_000_000, 1), local(&dir, "y", 10, 2)];
             let path = dir.join("x");
-            let mut meddle =
-                Meddle(move || fs::File::options().write(true).open(&path).unwrap().set_len(size).unwrap());
+            let mut meddle = Meddle(move || {
+                let mut file = fs::File::options().write(true).open(&path).unwrap();
+                file.set_len(size).unwrap();
+                file.write_all(&content(new, 7)).unwrap();
+            });
             let results = client.upload(jobs, &UploadOptions::default(), &mut meddle).await;
             assert!(matches!(&results[0], Err(Error::Changed { path }) if *path == dir.join("x")), "{results:?}");
             results[1].as_ref().unwrap();
@@ -231,8 +235,32 @@ fn a_file_that_changes_while_it_is_sent_fails_alone() {
         }
         client.ping().await.unwrap();
     });
-    assert_eq!(fake.log().iter().filter(|line| line.starts_with("abort changed")).count(), 2);
+    assert_eq!(fake.log().iter().filter(|line| line.starts_with("abort changed")).count(), 3);
     assert_eq!(fake.0.lock().unwrap().connections, 1);
+}
+
+#[test]
+fn of_a_file_that_grows_while_it_is_sent_the_announced_length_is_stored() {
+    let (fake, port) = Fake::start();
+    let (_guard, dir) = temp();
+    run(async {
+        let mut client = client(port).await;
+        client.hello().await.unwrap();
+        for (size, cut) in [(10, vec![]), (3_000_000, vec![]), (3_000_000, vec![700_000])] {
+            fake.faults(|faults| faults.cut_write = cut);
+            let jobs = vec![local(&dir, "x", size, 1), local(&dir, "y", 10, 2)];
+            let path = dir.join("x");
+            let mut meddle =
+                Meddle(move || fs::File::options().append(true).open(&path).unwrap().write_all(b"more").unwrap());
+            let results = client.upload(jobs, &UploadOptions::default(), &mut meddle).await;
+            let sent = results[0].as_ref().unwrap();
+            let stored = fake.file("x").unwrap();
+            assert!(stored.starts_with(&content(size, 1)) && stored.len() as u64 == sent.size);
+            assert!(fs::read(dir.join("x")).unwrap().starts_with(&stored));
+            assert_eq!(sent.crc, Some(crc32c(&stored)));
+            results[1].as_ref().unwrap();
+        }
+    });
 }
 
 #[test]
