@@ -105,8 +105,22 @@ pub(super) struct Found {
 
 impl Part {
     /// Creates the partial file for `target`, empty. One that is there already is emptied, unless somebody is writing it.
-    pub(super) fn create(target: &Path, size: u64, tag: &Tag, parents: bool) -> Result<Self, Error> {
+    ///
+    /// For a file that is to be replaced it is private until it is put in place, so that at no moment more people can
+    /// read it than the one that is there.
+    pub(super) fn create(
+        target: &Path,
+        existing: Existing,
+        size: u64,
+        tag: &Tag,
+        parents: bool,
+    ) -> Result<Self, Error> {
         let (dir, name) = split(target).map_err(at(target))?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        if replaces(target, existing) {
+            private(&mut options);
+        }
         let prefix = part_prefix(name);
         let mut made = !parents;
         let mut number = 0;
@@ -115,13 +129,14 @@ impl Part {
                 0 => dir.join(format!("{prefix}{size}-{}{SUFFIX}", tag.as_str())),
                 _ => dir.join(format!("{prefix}{size}-{}.{number}{SUFFIX}", tag.as_str())),
             };
-            match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
+            match options.open(&path) {
                 Ok(file) if lock(&file) => return Ok(Self { file, path }),
                 Ok(_) => number += 1,
                 Err(error) if error.kind() == ErrorKind::AlreadyExists && number < 100 => {
                     match Self::reopen(&path) {
                         Some(part) => {
                             part.file.set_len(0).map_err(at(&part.path))?;
+                            part.protect(target, existing).map_err(at(&part.path))?;
                             return Ok(part);
                         }
                         // It has just been put in place by another program.
@@ -149,6 +164,11 @@ impl Part {
         // Between opening and locking it may have been put in place: then the lock is on the user's file.
         let good = is_ours(&meta) && lock(&file) && is_same(&meta, &fs::symlink_metadata(path).ok()?);
         good.then(|| Self { file, path: path.to_path_buf() })
+    }
+
+    /// Makes one that was made before private, if it is to replace `target`.
+    pub(super) fn protect(&self, target: &Path, existing: Existing) -> io::Result<()> {
+        if replaces(target, existing) { make_private(&self.file) } else { Ok(()) }
     }
 
     /// Removes it.
@@ -197,20 +217,31 @@ impl Parts {
         let Ok((_, name)) = split(target) else { return Vec::new() };
         let prefix = part_prefix(name);
         let found = self.names.iter().filter_map(|name| {
-            let rest = name.strip_prefix(&prefix)?.strip_suffix(SUFFIX)?;
-            let (size, rest) = rest.split_once('-')?;
-            let tag = rest.split_once('.').map_or(rest, |(tag, _)| tag);
-            let path = self.dir.join(name);
-            Some(Found { path, size: size.parse().ok()?, tag: Tag::parse(tag.as_bytes())? })
+            let (size, tag) = version(name.strip_prefix(&prefix)?.strip_suffix(SUFFIX)?)?;
+            Some(Found { path: self.dir.join(name), size, tag })
         });
         found.collect()
     }
 }
 
+/// `SIZE-TAG`, with or without a number behind it.
+fn version(text: &str) -> Option<(u64, Tag)> {
+    let (size, rest) = text.split_once('-')?;
+    let tag = rest.split_once('.').map_or(rest, |(tag, _)| tag);
+    Some((size.parse().ok()?, Tag::parse(tag.as_bytes())?))
+}
+
+/// True for the name of a partial file, of whatever file.
+#[must_use]
+pub fn is_partial(name: &str) -> bool {
+    let inner = name.strip_prefix('.').and_then(|name| name.strip_suffix(SUFFIX));
+    inner.is_some_and(|inner| inner.match_indices('.').any(|(at, _)| version(&inner[at + 1..]).is_some()))
+}
+
 /// Replaces a plain file, which hands its permissions on, or a link.
 fn replace(file: &File, part: &Path, target: &Path) -> io::Result<()> {
     match fs::symlink_metadata(target) {
-        Ok(meta) if meta.is_file() => _ = file.set_permissions(meta.permissions()),
+        Ok(meta) if meta.is_file() => inherit(file, &meta),
         // A link to a device stands for the device (/dev/stdout): neither is to be replaced by a file.
         Ok(meta) if meta.is_symlink() && fs::metadata(target).is_ok_and(|meta| !meta.is_file()) => {
             return Err(special());
@@ -219,6 +250,56 @@ fn replace(file: &File, part: &Path, target: &Path) -> io::Result<()> {
         _ => {}
     }
     fs::rename(part, target)
+}
+
+/// True if `target` is a plain file that is to be replaced.
+fn replaces(target: &Path, existing: Existing) -> bool {
+    existing == Existing::Replace && fs::symlink_metadata(target).is_ok_and(|meta| meta.is_file())
+}
+
+#[cfg(unix)]
+const PRIVATE: u32 = 0o600;
+
+#[cfg(unix)]
+fn private(options: &mut OpenOptions) {
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    options.mode(PRIVATE);
+}
+
+#[cfg(unix)]
+fn make_private(file: &File) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    file.set_permissions(fs::Permissions::from_mode(PRIVATE))
+}
+
+/// Hands group and permissions of a replaced file on, but none of the bits that give a program rights: what came is not
+/// what they were given to. A group that can't be handed on gets no more than everybody has.
+#[cfg(unix)]
+fn inherit(file: &File, from: &fs::Metadata) {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+    let mut mode = from.mode() & 0o777;
+    let same = file.metadata().is_ok_and(|meta| meta.gid() == from.gid());
+    if !same && std::os::unix::fs::fchown(file, None, Some(from.gid())).is_err() {
+        mode &= !0o070 | mode << 3;
+    }
+    // A file system may not be able to keep them: then it stays private.
+    _ = file.set_permissions(fs::Permissions::from_mode(mode));
+}
+
+#[cfg(not(unix))]
+fn private(_: &mut OpenOptions) {}
+
+#[cfg(not(unix))]
+fn make_private(_: &File) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn inherit(file: &File, from: &fs::Metadata) {
+    _ = file.set_permissions(from.permissions());
 }
 
 /// Finds the first of `name`, `name(1)`, `name(2)` that is free.
@@ -373,21 +454,32 @@ mod tests {
         let target = dir.path().join("a.b.txt");
         let long = dir.path().join("é".repeat(120));
         for target in [&target, &long] {
-            let part = Part::create(target, 12, &Tag::parse(b"v1").unwrap(), false).unwrap();
+            let part = Part::create(target, Existing::Keep, 12, &Tag::parse(b"v1").unwrap(), false).unwrap();
             let found = Parts::beside(target).of(target);
             assert_eq!(found.len(), 1);
             assert_eq!((&found[0].path, found[0].size, found[0].tag.as_str()), (&part.path, 12, "v1"));
             assert!(part.path.file_name().unwrap().len() <= MAX_FILE_NAME);
+            assert!(is_partial(part.path.file_name().unwrap().to_str().unwrap()));
             // Its writer holds it.
             assert!(Part::reopen(&part.path).is_none());
-            let second = Part::create(target, 12, &Tag::UNKNOWN, false).unwrap();
-            let third = Part::create(target, 12, &Tag::UNKNOWN, false).unwrap();
+            let second = Part::create(target, Existing::Keep, 12, &Tag::UNKNOWN, false).unwrap();
+            let third = Part::create(target, Existing::Replace, 12, &Tag::UNKNOWN, false).unwrap();
             assert_ne!(second.path, third.path);
+            assert!(is_partial(third.path.file_name().unwrap().to_str().unwrap()));
             assert_eq!(Parts::beside(target).of(target).len(), 3);
             drop(part);
             assert!(Part::reopen(&found[0].path).is_some());
         }
         assert!(Parts::beside(&target).of(&dir.path().join("a.b")).is_empty());
+    }
+
+    #[test]
+    fn what_is_called_like_a_partial_file_is_none() {
+        for name in
+            ["a.12-v1.skiff-part", ".a.skiff-part", ".12-v1.skiff-part", ".a.x-v1.skiff-part", ".a.12-v1.part", "."]
+        {
+            assert!(!is_partial(name), "{name}");
+        }
     }
 
     #[test]

@@ -67,7 +67,7 @@ use connection::{Connection, Incoming, Patience};
 pub use cancel::CancelToken;
 pub use error::Error;
 pub use job::{Download, DownloadOptions, Existing, Observer, Received, Sent, Source, Target, Upload, UploadOptions};
-pub use local::local_path;
+pub use local::{is_partial, local_path};
 pub use skiff_proto::client::Peer;
 pub use skiff_proto::command::Verbs;
 pub use skiff_proto::store::{Space, Stat};

@@ -207,10 +207,10 @@ async fn verify(client: &mut Client, run: &mut download::Run<'_>, claims: Vec<Cl
                 run.finish(index, Ok(received));
             }
             (false, true, _) | (true, false, None) => {}
-            (true, false, Some(part)) => {
-                task.sink.adopt(part, claim.length, claim.crc);
-                task.resumed = claim.length;
-            }
+            (true, false, Some(part)) => match task.sink.adopt(part, claim.length, claim.crc) {
+                Ok(()) => task.resumed = claim.length,
+                Err(error) => run.finish(index, Err(error)),
+            },
             (false, false, Some(part)) => part.discard(),
             (false, false, None) => _ = run.begin_anew(index),
         }

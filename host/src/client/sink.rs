@@ -10,7 +10,7 @@ use skiff_proto::reply::Tag;
 
 use super::ahead::Ahead;
 use super::error::Error;
-use super::job::{DownloadOptions, Target};
+use super::job::{DownloadOptions, Existing, Target};
 use super::local::{Part, at};
 
 /// A file that has brought so many bytes is a long one: more than a thread costs.
@@ -70,19 +70,23 @@ impl Sink {
     }
 
     /// Takes a partial file over that holds `offset` bytes.
-    pub(super) fn adopt(&mut self, part: Part, offset: u64, crc: Crc32c) {
+    pub(super) fn adopt(&mut self, part: Part, offset: u64, crc: Crc32c) -> Result<(), Error> {
+        if let Target::File { path, existing } = &self.target {
+            part.protect(path, *existing).map_err(at(path))?;
+        }
         self.part = Some(part);
         self.offset = offset;
         self.crc = crc;
+        Ok(())
     }
 
     /// Takes more bytes. `crc` is that of all bytes with these, where the caller knows it.
     pub(super) fn write(&mut self, bytes: &[u8], crc: Option<Crc32c>, options: &DownloadOptions) -> Result<(), Error> {
         match &mut self.target {
-            Target::File { path, .. } => {
+            Target::File { path, existing } => {
                 let part = match &mut self.part {
                     Some(part) => part,
-                    None => self.part.insert(create(path, self.version, options)?),
+                    None => self.part.insert(create(path, *existing, self.version, options)?),
                 };
                 let written = match &mut self.ahead {
                     Some(ahead) => ahead.write(bytes),
@@ -129,7 +133,7 @@ impl Sink {
                 }
                 let part = match self.part.take() {
                     Some(part) => part,
-                    None => create(path, self.version, options)?,
+                    None => create(path, *existing, self.version, options)?,
                 };
                 let time = mtime.and_then(|mtime| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(mtime)));
                 if let Some(time) = time {
@@ -151,9 +155,14 @@ impl Sink {
     }
 }
 
-fn create(path: &Path, version: Option<(u64, Tag)>, options: &DownloadOptions) -> Result<Part, Error> {
+fn create(
+    path: &Path,
+    existing: Existing,
+    version: Option<(u64, Tag)>,
+    options: &DownloadOptions,
+) -> Result<Part, Error> {
     let (size, tag) = version.unwrap_or((0, Tag::UNKNOWN));
-    Part::create(path, size, &tag, options.parents)
+    Part::create(path, existing, size, &tag, options.parents)
 }
 
 /// Makes a new name durable, where directories can be.

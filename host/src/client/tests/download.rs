@@ -1,7 +1,7 @@
 //! Fetching: where files land, what happens when something is there already, and going on after a loss.
 
 use std::fs;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::sync::Mutex;
 
 use skiff_proto::crc::crc32c;
@@ -411,4 +411,84 @@ fn a_full_disk_fails_the_file_and_not_the_others() {
         assert!(matches!(results[1], Err(Error::Local { .. })));
         results[2].as_ref().unwrap();
     });
+}
+
+/// The modes of partial files, as they are while the second half of the file is still to come.
+#[cfg(unix)]
+#[test]
+fn a_partial_file_is_never_readable_by_more_than_the_file_that_it_replaces() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let mode = |path: &Path| fs::metadata(path).map_or(0, |meta| meta.permissions().mode() & 0o7777);
+    for (old, existing, left, widest) in [
+        (Some(0o600), Existing::Replace, false, 0o600),
+        (Some(0o400), Existing::Replace, false, 0o600),
+        (Some(0o640), Existing::Replace, false, 0o640),
+        (Some(0o4711), Existing::Replace, false, 0o711),
+        // One that an earlier run left, when there was nothing to replace.
+        (Some(0o600), Existing::Replace, true, 0o600),
+        (Some(0o600), Existing::Keep, false, 0o666),
+        (None, Existing::Replace, false, 0o666),
+    ] {
+        let (_guard, dir) = temp();
+        let whole = content(3_000_000, 1);
+        if let Some(old) = old {
+            fs::write(dir.join("x"), "old").unwrap();
+            fs::set_permissions(dir.join("x"), fs::Permissions::from_mode(old)).unwrap();
+        }
+        if left {
+            let part = dir.join(".x.3000000-v1.skiff-part");
+            fs::write(&part, &whole[..1_000_000]).unwrap();
+            fs::set_permissions(&part, fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        let (tell, told) = std::sync::mpsc::channel();
+        let looked = dir.clone();
+        let sent = whole.clone();
+        let port = listen(move |mut stream| {
+            while let Some(command) = text(&stream) {
+                let words: Vec<_> = command.split(' ').collect();
+                match words[0] {
+                    "get" => send(&stream, HELLO),
+                    "stat" => send(&stream, "ok 3000000 5 -"),
+                    "sum" => {
+                        let to = words[2].parse().unwrap_or(sent.len());
+                        send(&stream, format!("ok {to} {:08x}", crc32c(&sent[..to])));
+                    }
+                    _ => {
+                        let from: usize = words[1].parse().unwrap();
+                        let bytes = if words[2] == "0" { &[] } else { &sent[from..] };
+                        send(&stream, format!("ok {} 3000000 v1", bytes.len()));
+                        if !bytes.is_empty() {
+                            let message = message(bytes);
+                            let (first, second) = message.split_at(message.len() / 2);
+                            stream.write_all(first).unwrap();
+                            let part = || names(&looked).into_iter().find(|name| name.ends_with("-part"));
+                            let grown = |name: &String| {
+                                fs::metadata(looked.join(name)).is_ok_and(|meta| meta.len() > 1_000_001)
+                            };
+                            let deadline = std::time::Instant::now() + Duration::from_secs(20);
+                            while !part().is_some_and(|name| grown(&name)) && std::time::Instant::now() < deadline {
+                                thread::yield_now();
+                            }
+                            tell.send(mode(&looked.join(part().unwrap()))).unwrap();
+                            stream.write_all(second).unwrap();
+                        }
+                        send(&stream, "");
+                        send(&stream, format!("crc32c {:08x}", crc32c(bytes)));
+                    }
+                }
+            }
+        });
+        run(async {
+            let mut client = client(port).await;
+            let target = Target::File { path: dir.join("x"), existing };
+            let job = Download { name: "x".to_owned(), target, mtime: None };
+            let options = DownloadOptions { resume: left, ..DownloadOptions::default() };
+            let received = fetch(&mut client, vec![job], &options).await.remove(0).unwrap();
+            assert_eq!(received.resumed, if left { 1_000_000 } else { 0 });
+            assert!(fs::read(received.path.unwrap()).unwrap() == whole);
+        });
+        let during = told.recv().unwrap();
+        assert_eq!(during & !widest, 0, "{old:?} {existing:?} {left}: {during:o}");
+    }
 }
