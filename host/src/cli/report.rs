@@ -20,6 +20,38 @@ pub(crate) struct Label {
     pub(crate) local: Option<String>,
 }
 
+/// Failures that many names share, whatever the names are: told of the first one, the others are counted.
+#[derive(Debug, Default)]
+pub(crate) struct Repeated(Vec<(String, usize)>);
+
+impl Repeated {
+    /// True if `failure`, about the server's `name`, is to be told in full.
+    pub(crate) fn is_new(&mut self, name: &str, failure: &Failure) -> bool {
+        let hidden = name.split('/').any(|part| part.starts_with('.'));
+        if failure.code != "read-only" && !(failure.code == "denied" && hidden) {
+            return true;
+        }
+        match self.0.iter_mut().find(|(message, _)| *message == failure.message) {
+            Some((_, more)) => *more += 1,
+            None => {
+                self.0.push((failure.message.clone(), 0));
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Tells how many there were. Of JSON every one has its object.
+    pub(crate) fn finish(self, output: &mut Output, verb: &str) {
+        if output.is_json() {
+            return;
+        }
+        for (message, more) in self.0.into_iter().filter(|(_, more)| *more > 0) {
+            output.failure(Some(verb), &plain("denied", format!("{more} more: {message}"), FailureKind::Name));
+        }
+    }
+}
+
 /// Watches transfers and tells of them.
 pub(crate) struct Reporter<'a> {
     output: &'a mut Output,
@@ -33,6 +65,17 @@ pub(crate) struct Reporter<'a> {
     cancelled: usize,
     /// A connection that failed takes all that is left with it: told once.
     lost: usize,
+    repeated: Repeated,
+}
+
+/// What a transfer leaves to be done.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Rest {
+    /// The connection has failed, or the user has stopped it: there is no more to be done.
+    pub(crate) over: bool,
+    /// To be finished.
+    pub(crate) repeated: Repeated,
 }
 
 impl<'a> Reporter<'a> {
@@ -47,7 +90,8 @@ impl<'a> Reporter<'a> {
         let bar = bar && !output.is_quiet();
         let progress = Progress::new(bar, labels.len(), total);
         let begun = vec![None; labels.len()];
-        Self { output, verb, labels, progress, silent: None, begun, succeeded: 0, cancelled: 0, lost: 0 }
+        let repeated = Repeated::default();
+        Self { output, verb, labels, progress, silent: None, begun, succeeded: 0, cancelled: 0, lost: 0, repeated }
     }
 
     /// Says nothing on standard output, where the data goes; and nothing at all of a reader that went away.
@@ -58,7 +102,17 @@ impl<'a> Reporter<'a> {
     }
 
     /// Tells what was not told file by file.
-    pub(crate) fn finish(mut self) {
+    pub(crate) fn finish(self) {
+        let (output, verb, rest) = self.finish_files();
+        rest.repeated.finish(output, verb);
+    }
+
+    /// The same where more names may fail for a reason that files had.
+    pub(crate) fn finish_some(self) -> Rest {
+        self.finish_files().2
+    }
+
+    fn finish_files(mut self) -> (&'a mut Output, &'static str, Rest) {
         self.progress.clear();
         let total = self.labels.len();
         if self.lost > 1 && !self.output.is_json() {
@@ -70,8 +124,8 @@ impl<'a> Reporter<'a> {
             if total > 1 {
                 message = format!("{message}, {} of {} done", self.succeeded, count(total, "file"));
             }
-            let spooled = self.verb == "put" && self.labels.iter().all(|label| label.local.is_none());
-            if self.silent.is_none() && !spooled {
+            // A stream can't be continued, in neither direction.
+            if self.labels.iter().any(|label| label.local.is_some()) {
                 message.push_str("; -c continues");
             }
             let mut failure = plain("cancelled", message, FailureKind::Cancelled);
@@ -80,6 +134,8 @@ impl<'a> Reporter<'a> {
             }
             self.output.failure(Some(self.verb), &failure);
         }
+        let rest = Rest { over: self.lost > 0 || self.cancelled > 0, repeated: self.repeated };
+        (self.output, self.verb, rest)
     }
 
     /// What a line about the file calls it: what the user gave.
@@ -106,7 +162,7 @@ impl<'a> Reporter<'a> {
                 self.lost += 1;
                 self.lost == 1
             }
-            _ => true,
+            _ => self.repeated.is_new(&label.name, &failure),
         };
         if told || self.output.is_json() {
             let Self { progress, output, verb, .. } = self;

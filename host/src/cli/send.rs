@@ -9,7 +9,7 @@ use super::command::Put;
 use super::failure::Failure;
 use super::glob::{Wanted, expand_local};
 use super::json::Object;
-use super::report::{Label, Reporter};
+use super::report::{Label, Repeated, Reporter, Rest};
 use super::session::Context;
 use super::tree;
 use crate::client::{ErrorCode, Peer, Source, Upload, UploadOptions, sanitize};
@@ -33,6 +33,7 @@ pub(crate) async fn put(context: &mut Context<'_>, args: &Put, stdin: Option<Fil
     let missing =
         tree::empty_dirs(plan.files.iter().map(|file| file.name.as_str()), plan.dirs.iter().map(String::as_str));
     let jobs: Vec<_> = plan.files.into_iter().map(|file| Upload { source: file.source, name: file.name }).collect();
+    let mut rest = Rest { over: false, repeated: Repeated::default() };
     if !jobs.is_empty() {
         let options = UploadOptions {
             resume: args.r#continue,
@@ -42,11 +43,12 @@ pub(crate) async fn put(context: &mut Context<'_>, args: &Put, stdin: Option<Fil
         };
         let mut reporter = Reporter::new(context.output, "put", labels, Some(total), context.bars);
         context.client.upload(jobs, &options, &mut reporter).await;
-        reporter.finish();
+        rest = reporter.finish_some();
     }
-    if !missing.is_empty() && context.client.peer() == Peer::Extended {
-        make_empty(context, &missing).await;
+    if !missing.is_empty() && !rest.over && context.client.peer() == Peer::Extended {
+        make_empty(context, &missing, &mut rest.repeated).await;
     }
+    rest.repeated.finish(context.output, "put");
     Ok(())
 }
 
@@ -55,7 +57,7 @@ fn whole(error: crate::client::Error) -> Failure {
 }
 
 /// Makes the directories that no file has brought into being. A flat store has none.
-async fn make_empty(context: &mut Context<'_>, dirs: &[String]) {
+async fn make_empty(context: &mut Context<'_>, dirs: &[String], repeated: &mut Repeated) {
     for (dir, result) in dirs.iter().zip(context.client.mkdir_many(dirs).await) {
         match result {
             Ok(()) => {
@@ -65,11 +67,13 @@ async fn make_empty(context: &mut Context<'_>, dirs: &[String]) {
             Err(error) => match error.code() {
                 Some(ErrorCode::Exists) => {}
                 Some(ErrorCode::Unsupported) => {
-                    context.output.note(&format!("put {dir}/: left out, this server has no directories"));
+                    context.output.left_out("put", &format!("{dir}/"), "this server has no directories");
                 }
                 _ => {
                     let failure = Failure::client("put", Some(dir), &error);
-                    context.fail(&failure);
+                    if repeated.is_new(dir, &failure) || context.output.is_json() {
+                        context.fail(&failure);
+                    }
                     if failure.is_final() {
                         return;
                     }

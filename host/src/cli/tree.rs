@@ -1,7 +1,7 @@
 //! Walking a local directory that is to be sent.
 //!
 //! Links are followed to regular files within the tree and nowhere else; devices, FIFOs and sockets are never opened.
-//! What is left out is told.
+//! What is left out is told, but for partial files of this program, which are nobody's content: those with `-v` only.
 
 use std::collections::HashSet;
 use std::fs;
@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
+use crate::client::is_partial;
 
 /// What a walk found, sorted by name.
 #[derive(Debug, Default)]
@@ -57,6 +58,10 @@ pub(crate) fn walk(root: &Path) -> io::Result<Tree> {
                 tree.failures.push(Failure::new(path.to_string_lossy(), "bad-name", message));
                 continue;
             };
+            if is_partial(name) {
+                tracing::info!(path = %path.display(), "left out: of a transfer that was interrupted");
+                continue;
+            }
             let name = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
             match look_at(&path, &real_root) {
                 Ok(Found::File { size }) => tree.files.push(TreeFile { path, name, size }),

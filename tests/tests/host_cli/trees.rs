@@ -63,6 +63,37 @@ fn what_is_here_goes_into_the_root() {
     assert_eq!(ran.failed(1), "put .git/config: hidden names are not allowed here (denied)");
     scene.is_there("e", "e");
     assert_eq!(scene.all_there(), ["a", "d/", "d/b", "e"]);
+    // Many of them are told once, directories too.
+    scene.have(&[".git/HEAD", ".git/x/y", "d/.env"]);
+    fs::create_dir_all(scene.here.path().join(".git/refs/heads")).unwrap();
+    let ran = scene.run(&["put", "-r", "."]);
+    assert_eq!(ran.code, Some(1));
+    assert_eq!(
+        ran.err.lines().collect::<Vec<_>>(),
+        [
+            "host-cli: put .git/HEAD: hidden names are not allowed here (denied)",
+            "host-cli: put: 5 more: hidden names are not allowed here (denied)",
+        ]
+    );
+    assert_eq!(scene.run(&["put", "-r", ".", "--json"]).err.lines().count(), 6);
+}
+
+#[test]
+fn what_this_program_has_begun_to_fetch_is_not_sent() {
+    let scene = Scene::new();
+    scene.have(&[
+        "t/a",
+        "t/.a.12-v1.skiff-part",
+        "t/.5d41402abc4b2a76b9719d911017c592.7--.3.skiff-part",
+        "t/b.skiff-part",
+    ]);
+    let ran = scene.run(&["put", "-r", "t"]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{ran:?}");
+    assert_eq!(scene.all_there(), ["t/", "t/a", "t/b.skiff-part"]);
+    let err = scene.run(&["put", "-r", "t", "-v"]).err;
+    assert!(err.contains(".a.12-v1.skiff-part"), "{err}");
+    // Whoever names it gets what the server says of it.
+    assert_eq!(scene.run(&["put", "t/.a.12-v1.skiff-part", "-o", "part"]).code, Some(0));
 }
 
 #[test]
@@ -92,7 +123,16 @@ fn a_tree_is_sent_without_what_is_no_file_and_what_lies_outside() {
         left_out.insert(2, "host-cli: put t/fifo: left out, not a regular file");
     }
     assert_eq!(ran.err.lines().collect::<Vec<_>>(), left_out);
-    assert_eq!(scene.run(&["put", "-rq", "t"]).ok(), "");
+    // It is told in every form, since nothing was sent of it.
+    let quiet = scene.run(&["put", "-rq", "t"]);
+    assert_eq!((quiet.code, quiet.out(), &quiet.err), (Some(0), "", &ran.err));
+    let json = scene.run(&["put", "-r", "t", "--json"]);
+    let told: Vec<serde_json::Value> = json.err.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((json.code, told.len()), (Some(0), left_out.len()));
+    let first = serde_json::json!({
+        "type": "left-out", "command": "put", "name": "t/dangling", "message": "a link to nothing"
+    });
+    assert_eq!(told[0], first);
 }
 
 #[test]
