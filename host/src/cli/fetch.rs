@@ -23,14 +23,20 @@ pub(crate) async fn get(context: &mut Context<'_>, args: &Get) -> Result<(), Fai
         _ => None,
     };
     let destination = Destination::parse(args.output.as_deref(), continued);
-    if destination == Destination::Stdout && args.sessions.is_some_and(|sessions| sessions > 1) {
-        return Err(Failure::usage("-j: not to standard output"));
+    let streamed = matches!(destination, Destination::Stdout | Destination::Stream(_));
+    if streamed && args.sessions.is_some_and(|sessions| sessions > 1) {
+        return Err(Failure::usage("-j: not to standard output or a device"));
     }
     let mut listings = Listings::new(context.client);
     let mut found = find(&mut listings, &args.names, args.recursive).await;
     found.failures.extend(listings.take_failures());
-    if destination == Destination::Stdout {
-        return to_stdout(context, found).await;
+    match &destination {
+        Destination::Stdout => return to_stream(context, found, DataOut::standard()).await,
+        Destination::Stream(path) => {
+            let out = DataOut::open(path.clone()).await.map_err(|error| Failure::local(path, &error))?;
+            return to_stream(context, found, out).await;
+        }
+        Destination::Directory(_) | Destination::Named(_) => {}
     }
     let plan = Plan::new(found, &destination, args.force)?;
     plan.failures.iter().for_each(|failure| context.fail(failure));
@@ -66,16 +72,15 @@ pub(crate) async fn cat(context: &mut Context<'_>, args: Names) -> Result<(), Fa
     let mut listings = Listings::new(context.client);
     let mut found = find(&mut listings, &args.names, false).await;
     found.failures.extend(listings.take_failures());
-    to_stdout(context, found).await
+    to_stream(context, found, DataOut::standard()).await
 }
 
-/// Writes files to standard output, one after the other.
-async fn to_stdout(context: &mut Context<'_>, found: Found) -> Result<(), Failure> {
+/// Writes files to a stream, one after the other.
+async fn to_stream(context: &mut Context<'_>, found: Found, out: DataOut) -> Result<(), Failure> {
     if found.items.iter().any(|item| matches!(item, Item::Tree { .. })) {
-        return Err(Failure::usage("a directory can not go to standard output"));
+        return Err(Failure::usage("a directory can not go to standard output or a device"));
     }
     found.failures.iter().for_each(|failure| context.fail(failure));
-    let out = DataOut::standard();
     let mut jobs = Vec::new();
     let mut labels = Vec::new();
     for item in found.items {
@@ -91,11 +96,13 @@ async fn to_stdout(context: &mut Context<'_>, found: Found) -> Result<(), Failur
     let options = DownloadOptions { mtime: false, ..DownloadOptions::default() };
     // A bar between the lines of a file would be in the way.
     let bars = context.bars && !context.output.is_terminal();
-    let broken = out.clone();
-    let mut reporter = Reporter::new(context.output, context.verb, labels, None, bars).silent(out);
+    let mut reporter = Reporter::new(context.output, context.verb, labels, None, bars);
+    if out.is_standard() {
+        reporter = reporter.silent(out.clone());
+    }
     context.client.download(jobs, &options, &mut reporter).await;
     reporter.finish();
-    if broken.is_broken() {
+    if out.is_standard() && out.is_broken() {
         context.output.set_broken();
     }
     Ok(())
@@ -274,7 +281,7 @@ impl Plan {
                     }
                 }
             }
-            Destination::Stdout => {}
+            Destination::Stdout | Destination::Stream(_) => {}
         }
         Ok(plan)
     }

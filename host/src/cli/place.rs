@@ -116,6 +116,8 @@ pub(crate) enum Destination {
     Named(PathBuf),
     /// To standard output.
     Stdout,
+    /// Into this device, FIFO or open descriptor.
+    Stream(PathBuf),
 }
 
 impl Destination {
@@ -127,6 +129,12 @@ impl Destination {
             return Self::Stdout;
         }
         let path = PathBuf::from(output);
+        match descriptor(&path) {
+            Some(1) => return Self::Stdout,
+            Some(_) => return Self::Stream(path),
+            None if is_stream(&path) => return Self::Stream(path),
+            None => {}
+        }
         let begun = continued.is_some_and(|name| {
             let last = name.trim_end_matches('/').rsplit('/').next().unwrap_or(name);
             !path.join(last).exists()
@@ -137,6 +145,29 @@ impl Destination {
             Self::Named(path)
         }
     }
+}
+
+/// The open descriptor that a path stands for, by the names that shells and systems agree on.
+fn descriptor(path: &Path) -> Option<u32> {
+    match path.to_str().filter(|_| cfg!(unix))? {
+        "/dev/stdin" => Some(0),
+        "/dev/stdout" => Some(1),
+        "/dev/stderr" => Some(2),
+        path => path.strip_prefix("/dev/fd/").or_else(|| path.strip_prefix("/proc/self/fd/"))?.parse().ok(),
+    }
+}
+
+/// True for what is there and takes bytes as they come.
+#[cfg(unix)]
+fn is_stream(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+
+    fs::metadata(path).is_ok_and(|meta| meta.file_type().is_char_device() || meta.file_type().is_fifo())
+}
+
+#[cfg(not(unix))]
+fn is_stream(_: &Path) -> bool {
+    false
 }
 
 #[cfg(test)]
@@ -193,6 +224,12 @@ mod tests {
         let parse = |text: &str| Destination::parse(Some(text.as_ref()), None);
         assert_eq!(Destination::parse(None, None), Destination::Directory(PathBuf::new()));
         assert_eq!(parse("-"), Destination::Stdout);
+        if cfg!(unix) {
+            assert_eq!(parse("/dev/stdout"), Destination::Stdout);
+            for name in ["/dev/null", "/dev/fd/7", "/dev/stderr"] {
+                assert_eq!(parse(name), Destination::Stream(name.into()));
+            }
+        }
         assert_eq!(parse("new/"), Destination::Directory("new/".into()));
         assert_eq!(parse("new"), Destination::Named("new".into()));
         assert_eq!(parse(dir.path().to_str().unwrap()), Destination::Directory(dir.path().into()));

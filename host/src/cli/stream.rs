@@ -4,13 +4,16 @@ use core::fmt::Write as _;
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::fs::File;
 use std::io::{self, IsTerminal, Seek, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::client::is_dangerous;
 
-/// Standard output for the contents of files: as they are, or made safe if it is a terminal.
+/// Standard output, or another stream, for the contents of files: as they are, or made safe if it is a terminal.
 #[derive(Debug, Clone)]
 pub(crate) struct DataOut {
+    /// `None`: standard output.
+    file: Option<Arc<File>>,
     /// Set when nobody reads any more.
     broken: Arc<AtomicBool>,
     terminal: bool,
@@ -19,7 +22,24 @@ pub(crate) struct DataOut {
 impl DataOut {
     /// Standard output.
     pub(crate) fn standard() -> Self {
-        Self { broken: Arc::new(AtomicBool::new(false)), terminal: io::stdout().is_terminal() }
+        Self { file: None, broken: Arc::new(AtomicBool::new(false)), terminal: io::stdout().is_terminal() }
+    }
+
+    /// A device, FIFO or open descriptor. A FIFO makes it wait until somebody reads.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) async fn open(path: PathBuf) -> io::Result<Self> {
+        // Where a descriptor turns out to be a regular file, what it has stays.
+        let open = move || File::options().append(true).open(path);
+        let file = tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??;
+        let terminal = file.is_terminal();
+        Ok(Self { file: Some(Arc::new(file)), broken: Arc::new(AtomicBool::new(false)), terminal })
+    }
+
+    /// True if it is standard output.
+    pub(crate) const fn is_standard(&self) -> bool {
+        self.file.is_none()
     }
 
     /// True if a write has failed because nobody reads any more.
@@ -30,10 +50,17 @@ impl DataOut {
     /// A writer for one file.
     ///
     /// # Errors
-    /// There is no standard output.
+    /// There is no standard output, or no descriptor to be had.
     pub(crate) fn writer(&self) -> io::Result<Box<dyn Write + Send>> {
-        let watched = Watched { inner: duplicate(&io::stdout())?, broken: Arc::clone(&self.broken) };
-        Ok(if self.terminal { Box::new(SafeWriter::new(watched)) } else { Box::new(watched) })
+        match &self.file {
+            Some(file) => Ok(self.watched(file.try_clone()?)),
+            None => Ok(self.watched(duplicate(&io::stdout())?)),
+        }
+    }
+
+    fn watched(&self, inner: impl Write + Send + 'static) -> Box<dyn Write + Send> {
+        let watched = Watched { inner, broken: Arc::clone(&self.broken) };
+        if self.terminal { Box::new(SafeWriter::new(watched)) } else { Box::new(watched) }
     }
 }
 

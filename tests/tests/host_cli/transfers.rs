@@ -1,6 +1,7 @@
 //! Which files, from where to where: globs, existing files, standard input and output, links.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use skiff_tests::programs::{run, run_with};
@@ -98,12 +99,107 @@ fn neither_a_device_nor_what_a_link_points_to_is_written_over() {
     scene.is_here("target", "target");
     scene.is_here("f", "f");
     assert!(fs::symlink_metadata(scene.here.path().join("f")).unwrap().is_file());
+    // A socket is nothing that could be written to.
+    let _socket = std::os::unix::net::UnixListener::bind(scene.here.path().join("socket")).unwrap();
     for options in [&[][..], &["-f"]] {
-        let ran = run(scene.command().args(["get", "f", "-o", "/dev/null"]).args(options));
+        let ran = run(scene.command().args(["get", "f", "-o", "socket"]).args(options));
         assert_eq!(ran.code, Some(1), "{ran:?}");
     }
+}
+
+#[test]
+fn what_is_no_regular_file_is_written_to_as_it_is() {
     use std::os::unix::fs::FileTypeExt as _;
+    let scene = Scene::new();
+    scene.serve(&["f", "g"]);
+    let before = fs::read_dir("/dev").unwrap().count();
+    for out in ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "-"] {
+        for options in [&[][..], &["-f"], &["-c"]] {
+            let ran = run(scene.command().args(["get", "f", "g", "-o", out]).args(options));
+            assert_eq!((ran.code, ran.out(), ran.err.as_str()), (Some(0), "fg", ""), "{out} {options:?}");
+        }
+    }
+    // Where standard output is a file, it is written on from where it is.
+    let file = fs::File::create(scene.here.path().join("out")).unwrap();
+    (&file).write_all(b"before ").unwrap();
+    let status = scene.command().args(["get", "f", "-o", "/dev/stdout"]).stdout(file).status().unwrap();
+    assert!(status.success());
+    scene.is_here("out", "before f");
+    // Further descriptors are the shell's.
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", r#"exec "$@" 5>>out"#, "sh"]).current_dir(scene.here.path());
+    let ran = run(shell.arg(scene.command().get_program()).args(scene.command().get_args()).args([
+        "get",
+        "g",
+        "-o",
+        "/dev/fd/5",
+    ]));
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    scene.is_here("out", "before fg");
+    symlink("/dev/null", scene.here.path().join("null")).unwrap();
+    for out in ["/dev/null", "null"] {
+        let ran = run(scene.command().args(["get", "-f", "f", "g", "-o", out]));
+        assert_eq!((ran.code, ran.err.as_str(), ran.out().lines().count()), (Some(0), "", 2), "{ran:?}");
+    }
     assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+    let fifo = scene.here.path().join("fifo");
+    if std::process::Command::new("mkfifo").arg(&fifo).status().is_ok_and(|status| status.success()) {
+        let path = fifo.clone();
+        let reader = std::thread::spawn(move || fs::read(path).unwrap());
+        scene.done(&["get", "f", "-o", "fifo"]);
+        assert_eq!(skiff_tests::programs::join(reader), b"f");
+    }
+    for (words, why) in
+        [(&["get", "f", "-o", "/dev/null", "-j", "2"][..], "-j"), (&["get", "-r", ".", "-o", "null"], "directory")]
+    {
+        assert!(scene.run(words).failed(2).contains(why), "{words:?}");
+    }
+    assert_eq!(fs::read_dir("/dev").unwrap().count(), before);
+    assert!(!scene.all_here().iter().any(|name| name.contains('(')), "{:?}", scene.all_here());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_file_that_says_it_is_empty_and_is_not_is_sent_as_it_reads() {
+    let scene = Scene::new();
+    scene.have(&["t/x"]);
+    scene.write("empty", b"");
+    scene.done(&["put", "/proc/self/status", "empty"]);
+    let status = scene.host.content("status").unwrap();
+    assert!(status.starts_with(b"Name:"), "{:?}", String::from_utf8_lossy(&status));
+    assert_eq!(scene.host.content("empty").unwrap(), b"");
+    symlink("/proc/version", scene.here.path().join("version")).unwrap();
+    scene.done(&["put", "-c", "version"]);
+    assert_eq!(scene.host.content("version").unwrap(), fs::read("/proc/version").unwrap());
+}
+
+#[test]
+fn a_file_that_replaces_another_has_no_more_rights_than_that() {
+    let scene = Scene::new();
+    scene.host.put("f", &content(300_000, 1));
+    let path = scene.here.path().join("f");
+    for (before, after) in
+        [(0o4755, 0o755), (0o6750, 0o750), (0o1640, 0o640), (0o600, 0o600), (0o444, 0o444), (0o7777, 0o777)]
+    {
+        for options in [&["-f"][..], &["-fc"], &["-f", "-j", "2"]] {
+            _ = fs::remove_file(&path);
+            fs::write(&path, "old").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(before)).unwrap();
+            scene.done(&[&["get", "f"], options].concat());
+            let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+            assert_eq!(mode, after, "{before:o} {options:?}: {mode:o}");
+            assert!(fs::read(&path).unwrap() == content(300_000, 1));
+        }
+    }
+    // A new one has those that the umask leaves.
+    for (mask, mode) in [("022", 0o644), ("077", 0o600), ("002", 0o664)] {
+        fs::remove_file(&path).unwrap();
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", r#"umask $0; exec "$@""#, mask]).current_dir(scene.here.path());
+        let ran = run(shell.arg(scene.command().get_program()).args(scene.command().get_args()).args(["get", "f"]));
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, mode);
+    }
 }
 
 #[test]
