@@ -260,12 +260,17 @@ pub(crate) async fn df(context: &mut Context<'_>, args: &Df) -> Result<(), Failu
     let space = context.client.space().await.map_err(|error| Failure::client("df", None, &error))?;
     context.output.result(&Object::Space { total: space.total, free: space.free }, || {
         let unit = if args.human { "" } else { " bytes" };
-        let used = u128::from(space.total.saturating_sub(space.free)) * 100;
-        let percent = used.checked_div(space.total.into()).unwrap_or(0);
+        let percent = used_percent(space.total, space.free);
         let [total, free] = [space.total, space.free].map(|bytes| size(bytes, args.human));
         format!("{total}{unit} in all, {free}{unit} free, {percent}% used")
     });
     Ok(())
+}
+
+/// How full a store is. Rounded up, as df does: what is all but full is not 99 % full.
+fn used_percent(total: u64, free: u64) -> u128 {
+    let used = u128::from(total.saturating_sub(free)) * 100;
+    if total == 0 { 0 } else { used.div_ceil(total.into()) }
 }
 
 /// Carries out `ping`.
@@ -384,6 +389,14 @@ mod tests {
         done(&mut to, "rm", "b", None, "removed");
         to.flush();
         assert_eq!(out.take(), "rm a: removed\n");
+    }
+
+    #[test]
+    fn the_percentage_is_rounded_as_df_does() {
+        for (total, free, percent) in [(0, 0, 0), (10, 10, 0), (10, 4, 60), (1000, 999, 1), (1000, 1, 100), (10, 20, 0)]
+        {
+            assert_eq!(used_percent(total, free), percent, "{total} {free}");
+        }
     }
 
     #[test]

@@ -35,12 +35,15 @@ impl Room {
         Self { reserve, stage_max, promised: AtomicU64::new(0), spent: AtomicU64::new(0), free: Mutex::new(None) }
     }
 
-    /// What the file system says, the reserve taken off.
+    /// What the file system says, the reserve taken off. What nobody here may use, that reserve or blocks that are kept
+    /// for root, is not part of the total, as df reckons.
     pub(super) fn space(&self, root: BorrowedFd<'_>) -> Result<Space, Errno> {
         let fs = fstatvfs(root)?;
-        let total = fs.f_blocks.saturating_mul(fs.f_frsize);
-        let reserve = self.reserve.unwrap_or(RESERVE.min(total / 100));
-        Ok(Space { total, free: fs.f_bavail.saturating_mul(fs.f_frsize).saturating_sub(reserve) })
+        let bytes = |blocks: u64| blocks.saturating_mul(fs.f_frsize);
+        let reserve = self.reserve.unwrap_or(RESERVE.min(bytes(fs.f_blocks) / 100));
+        let used = bytes(fs.f_blocks.saturating_sub(fs.f_bfree));
+        let free = bytes(fs.f_bavail).saturating_sub(reserve);
+        Ok(Space { total: used.saturating_add(free), free })
     }
 
     /// Bytes that are missing for `need` more; 0 if there is room. `freed` of the `staged` bytes go first.
@@ -116,7 +119,10 @@ mod tests {
         assert_eq!(missing(0, 100, 0), 0);
         assert!(missing(0, u64::MAX, 0) > 0);
         let full = Room::new(Some(u64::MAX), u64::MAX);
-        assert_eq!(full.space(dir.as_fd()).unwrap().free, 0);
+        let space = full.space(dir.as_fd()).unwrap();
+        let fs = fstatvfs(dir.as_fd()).unwrap();
+        assert_eq!(space.free, 0);
+        assert!(space.total < fs.f_blocks * fs.f_frsize, "what is reserved is not used: {space:?}");
         assert_eq!(full.missing(dir.as_fd(), 3, 7, 3).unwrap(), 4);
     }
 }
