@@ -220,3 +220,26 @@ fn a_file_that_shrinks_while_it_is_sent_is_not_taken_for_a_whole_one() {
     });
     assert!(received.recv().unwrap(), "the connection was not reset");
 }
+
+#[test]
+fn of_a_file_that_grows_while_it_is_sent_the_announced_length_is_stored() {
+    struct Grow(PathBuf);
+    impl Observer for Grow {
+        fn progress(&mut self, _: usize, _: u64) {
+            fs::File::options().append(true).open(&self.0).unwrap().write_all("ção".as_bytes()).unwrap();
+        }
+    }
+    let files = Files::default();
+    let port = serve(&files);
+    let (_guard, dir) = temp();
+    let text = "olá".repeat(500_000);
+    fs::write(dir.join("log"), &text).unwrap();
+    run(async {
+        let mut client = client(port).await;
+        let jobs = vec![Upload::new(dir.join("log"), "log")];
+        let sent = client.upload(jobs, &UploadOptions::default(), &mut Grow(dir.join("log"))).await.remove(0).unwrap();
+        assert_eq!(sent.size, text.len() as u64);
+    });
+    assert!(files.lock().unwrap()["log"] == format!("{:010}{text}", text.chars().count()).as_bytes());
+    assert!(fs::metadata(dir.join("log")).unwrap().len() > text.len() as u64);
+}
