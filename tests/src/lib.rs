@@ -5,6 +5,8 @@ pub mod device;
 pub mod disk;
 pub mod firmware;
 pub mod flash;
+#[cfg(target_os = "linux")]
+pub mod fuse;
 pub mod host;
 #[cfg(target_os = "linux")]
 pub mod line;

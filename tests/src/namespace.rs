@@ -28,6 +28,21 @@ const LIMIT: Duration = Duration::from_secs(300);
 #[must_use]
 #[track_caller]
 pub fn inside(module: &str, test: &str) -> bool {
+    enter_test(module, test, true)
+}
+
+/// The same for a test that mounts file systems and needs no network.
+///
+/// # Panics
+/// As [`inside`].
+#[must_use]
+#[track_caller]
+pub fn mounts(module: &str, test: &str) -> bool {
+    enter_test(module, test, false)
+}
+
+#[track_caller]
+fn enter_test(module: &str, test: &str, tun: bool) -> bool {
     // As the test harness calls it: without the crate's own name.
     let test = &match module.split_once("::") {
         Some((_, module)) => format!("{module}::{test}"),
@@ -41,7 +56,7 @@ pub fn inside(module: &str, test: &str) -> bool {
         skip(test, "no network namespaces: `unshare -Urn true` and `unshare -n true` fail");
         return false;
     };
-    if fs::File::options().read(true).write(true).open("/dev/net/tun").is_err() {
+    if tun && fs::File::options().read(true).write(true).open("/dev/net/tun").is_err() {
         skip(test, "no /dev/net/tun");
         return false;
     }
@@ -110,7 +125,7 @@ fn drain(mut pipe: impl io::Read + Send + 'static) -> std::thread::JoinHandle<St
 fn unshare() -> Option<&'static [&'static str]> {
     static OPTIONS: OnceLock<Option<&[&str]>> = OnceLock::new();
     *OPTIONS.get_or_init(|| {
-        let ways: [&[&str]; 2] = [&["--user", "--map-root-user", "--net"], &["--net"]];
+        let ways: [&[&str]; 2] = [&["--user", "--map-root-user", "--net", "--mount"], &["--net", "--mount"]];
         ways.into_iter().find(|options| {
             let mut command = Command::new("unshare");
             command.args(*options).arg("true").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

@@ -6,6 +6,9 @@
 mod commits;
 #[path = "store_dir/links.rs"]
 mod links;
+#[cfg(target_os = "linux")]
+#[path = "store_dir/spellings.rs"]
+mod spellings;
 #[path = "store_dir/staging.rs"]
 mod staging;
 

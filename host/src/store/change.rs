@@ -8,7 +8,7 @@ use skiff_proto::name::{Name, RESERVED_PREFIX};
 use skiff_proto::{ErrorCode, Refusal};
 
 use super::DirStore;
-use super::confine::{Directory, Place};
+use super::confine::{Confine, Directory, Place};
 use super::meta::{Kind, Meta};
 use super::parents::Parents;
 use super::refusal::{refuse, refuse_parent};
@@ -169,10 +169,12 @@ impl DirStore {
             Errno::XDEV => OTHER_FILE_SYSTEM,
             errno => refuse(errno),
         })?;
-        // Two hard links to one file: rename succeeds and leaves both (POSIX). But not one link by two ways to it.
+        // Two hard links to one file: rename succeeds and leaves both (POSIX). But not one link by two ways to it, nor by two
+        // spellings of its name.
         if moved.links > 1
             && Meta::at(old, from.file_name()).is_ok_and(|left| left.key.same_file(&moved.key))
             && (from.file_name() != to.file_name() || !same(old, new))
+            && Confine::are_entries([(old, from.file_name()), (new, to.file_name())]).map_err(refuse)?
         {
             unlinkat(old, from.file_name(), AtFlags::empty()).map_err(refuse)?;
         }
@@ -183,6 +185,10 @@ impl DirStore {
     }
 
     fn remove_directory(&self, parent: &Directory<'_>, name: Name<'_>) -> Result<(), Refusal> {
+        let is_named = |meta| self.0.confine.is_name(parent, name.file_name(), &meta);
+        if !Meta::at(parent, name.file_name()).and_then(is_named).map_err(refuse)? {
+            return Err(ErrorCode::NotFound.into());
+        }
         let remove = || unlinkat(parent, name.file_name(), AtFlags::REMOVEDIR);
         let removed = match remove() {
             Err(Errno::NOTEMPTY | Errno::EXIST) if self.remove_leftovers(name) => remove(),

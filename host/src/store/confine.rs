@@ -1,7 +1,22 @@
 //! Opening names beneath the root, and nowhere else.
 //!
-//! With `openat2` the kernel keeps the way beneath the root, whatever others do to directories and links meanwhile.
-//! Without it, names are walked one component at a time and no link is followed.
+//! There are two ways to look a name up:
+//!
+//! | way | for | cost |
+//! |---|---|---|
+//! | fast: one `openat2` without links and mounts | ordinary names on the file systems of [`keeps_spelling`] | one system call |
+//! | careful: one component at a time ([`Confine::walk`]) | what the fast way refuses: a link or a mount on the way; other file systems; names of [`may_fold`] | some system calls a component; on other file systems a directory is read for each |
+//!
+//! Both keep the way beneath the root, whatever others do to directories and links meanwhile: the fast one in the kernel,
+//! the careful one since it holds every directory on the way open and `..` in a link leads back to the one before.
+//!
+//! The careful way also compares what it finds with what must not be found, since a name may have other spellings (short
+//! names of vfat, case-insensitive directories) and a directory other ways to it (links, bind mounts):
+//!
+//! - A staging directory of the root is known by its device and i-number.
+//! - Where other spellings are possible, a name must be an entry of its directory, byte by byte; or all entries with its
+//!   i-number must be names that are served. So another spelling of a visible file is that file, if the file system says
+//!   so, and other spellings of hidden and reserved names are nothing.
 //!
 //! Only regular files are opened, and what a name stands for is looked at before it is opened: opening a FIFO can wait
 //! for ever or let somebody else go on, opening a device can do anything.
@@ -9,19 +24,28 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, open, openat};
+use rustix::fs::{Dir, Mode, OFlags, open, openat, readlinkat};
 use rustix::io::Errno;
 use skiff_proto::Refusal;
-use skiff_proto::name::Name;
+use skiff_proto::name::{Name, RESERVED_PREFIX};
 
 use super::meta::{Kind, Meta};
 use super::refusal::refuse;
+use super::slot;
 
-/// How often a look-up that somebody's renames disturbed is tried again.
-#[cfg(target_os = "linux")]
-const TRIES: u32 = 32;
+/// So many links are followed in one name, as in the kernel.
+const LINKS: u32 = 40;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// A directory on the way to another: it need not be readable.
+#[cfg(target_os = "linux")]
+const WAY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+#[cfg(not(target_os = "linux"))]
+const WAY: OFlags = DIRECTORY.union(OFlags::NOFOLLOW);
+
+/// For what must not be found: nothing for readers, and no directory in which something can be made.
+const WITHHELD: Errno = Errno::NOTDIR;
 
 /// A regular file: without waiting (for a FIFO that took its place just now) and without becoming its terminal.
 const FILE: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
@@ -31,14 +55,23 @@ const FILE: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY
 pub(super) struct Confine {
     root: OwnedFd,
     native: bool,
+    /// Names that begin with `.` are served.
+    hidden: bool,
+    /// The root's file system knows names by other spellings, or may.
+    loose: bool,
 }
 
 /// An open directory.
 #[derive(Debug)]
-pub(super) enum Directory<'a> {
-    /// The root itself.
+pub(super) struct Directory<'a> {
+    fd: Fd<'a>,
+    /// Its file system knows names by other spellings, or may.
+    loose: bool,
+}
+
+#[derive(Debug)]
+enum Fd<'a> {
     Root(BorrowedFd<'a>),
-    /// One beneath it.
     Beneath(OwnedFd),
 }
 
@@ -61,10 +94,11 @@ pub(super) enum Place {
 
 impl Confine {
     /// Opens the root. Links on the way to it are followed.
-    pub(super) fn open(path: &Path, portable: bool) -> Result<Self, Errno> {
+    pub(super) fn open(path: &Path, portable: bool, hidden: bool) -> Result<Self, Errno> {
         let root = open(path, DIRECTORY, Mode::empty())?;
         let native = !portable && has_openat2(root.as_fd());
-        Ok(Self { root, native })
+        let loose = !keeps_spelling(root.as_fd());
+        Ok(Self { root, native, hidden, loose })
     }
 
     pub(super) fn root(&self) -> BorrowedFd<'_> {
@@ -78,23 +112,20 @@ impl Confine {
 
     /// Opens a directory, `None` for the root.
     pub(super) fn directory(&self, name: Option<Name<'_>>) -> Result<Directory<'_>, Errno> {
-        let Some(name) = name else { return Ok(Directory::Root(self.root())) };
-        #[cfg(target_os = "linux")]
-        if self.native {
-            return open_beneath(self.root(), name.as_str(), DIRECTORY).map(Directory::Beneath);
+        let Some(name) = name else { return Ok(self.at_root()) };
+        if let Some(opened) = self.open_fast(name, DIRECTORY) {
+            return opened.map(|fd| Directory { fd: Fd::Beneath(fd), loose: self.loose });
         }
-        let mut at: Option<OwnedFd> = None;
-        for component in name.components() {
-            let parent = at.as_ref().map_or(self.root(), AsFd::as_fd);
-            at = Some(openat(parent, component, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()).map_err(hide_link)?);
-        }
-        at.map(Directory::Beneath).ok_or(Errno::NOENT)
+        let (parent, last) = self.walk(name)?;
+        let fd = openat(&parent, &*last, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()).map_err(hide_link)?;
+        let loose = !keeps_spelling(fd.as_fd());
+        Ok(Directory { fd: Fd::Beneath(fd), loose })
     }
 
     /// What a reader finds at `name`, links followed.
     pub(super) fn look(&self, name: Name<'_>) -> Result<Meta, Errno> {
         #[cfg(target_os = "linux")]
-        if self.native {
+        if self.is_fast(name) {
             // The way to a name in the root can't lead out, and most names are no links.
             if name.parent().is_none() {
                 let meta = Meta::at(self.root(), name.as_str())?;
@@ -102,10 +133,12 @@ impl Confine {
                     return Ok(meta);
                 }
             }
-            return Meta::of(open_beneath(self.root(), name.as_str(), OFlags::PATH | OFlags::CLOEXEC)?);
+            if let Some(opened) = self.open_fast(name, OFlags::PATH | OFlags::CLOEXEC) {
+                return Meta::of(opened?);
+            }
         }
-        let parent = self.directory(name.parent())?;
-        let meta = Meta::at(&parent, name.file_name())?;
+        let (parent, last) = self.walk(name)?;
+        let meta = Meta::at(&parent, &last)?;
         if meta.kind == Kind::Link { Err(Errno::NOENT) } else { Ok(meta) }
     }
 
@@ -116,6 +149,9 @@ impl Confine {
             Err(Errno::NOENT) => return Ok(Place::Free),
             Err(errno) => return Err(errno),
         };
+        if !self.is_name(parent, name.file_name(), &meta)? {
+            return Ok(Place::Foreign);
+        }
         Ok(match meta.kind {
             Kind::File => Place::File(meta),
             Kind::Directory => Place::Directory,
@@ -132,22 +168,170 @@ impl Confine {
 
     /// Opens a regular file for reading.
     pub(super) fn open_file(&self, name: Name<'_>) -> Result<(std::fs::File, Meta), Refusal> {
-        #[cfg(target_os = "linux")]
-        if self.native {
+        if self.is_fast(name) {
             self.look(name).map_err(refuse)?.served()?;
-            return finish(open_beneath(self.root(), name.as_str(), FILE));
+            if let Some(opened) = self.open_fast(name, FILE) {
+                return finish(opened);
+            }
         }
-        let parent = self.directory(name.parent()).map_err(refuse)?;
-        Meta::at(&parent, name.file_name()).map_err(refuse)?.served()?;
-        finish(openat(&parent, name.file_name(), FILE | OFlags::NOFOLLOW, Mode::empty()).map_err(hide_link))
+        let (parent, last) = self.walk(name).map_err(refuse)?;
+        Meta::at(&parent, &last).map_err(refuse)?.served()?;
+        finish(openat(&parent, &*last, FILE | OFlags::NOFOLLOW, Mode::empty()).map_err(hide_link))
+    }
+
+    /// Whether `name` is an entry of `dir` that is served, and not another spelling of one that is not; `meta` is what the
+    /// file system finds by it.
+    pub(super) fn is_name(&self, dir: &Directory<'_>, name: &str, meta: &Meta) -> Result<bool, Errno> {
+        if !dir.loose && !may_fold(name, self.hidden) {
+            return Ok(true);
+        }
+        let mut known = false;
+        for entry in read_dir(dir)? {
+            let entry = entry?;
+            let spelling = entry.file_name().to_bytes();
+            if spelling == name.as_bytes() {
+                return Ok(true);
+            }
+            if entry.ino() == meta.ino() {
+                if spelling.starts_with(RESERVED_PREFIX.as_bytes()) || (!self.hidden && spelling.starts_with(b".")) {
+                    return Ok(false);
+                }
+                known = true;
+            }
+        }
+        Ok(known)
+    }
+
+    /// Whether `names` are two entries of their directories, and not spellings of one.
+    pub(super) fn are_entries(names: [(&Directory<'_>, &str); 2]) -> Result<bool, Errno> {
+        for (dir, name) in names {
+            let mut entries = read_dir(dir)?;
+            if !entries.any(|entry| entry.is_ok_and(|entry| entry.file_name().to_bytes() == name.as_bytes())) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn at_root(&self) -> Directory<'_> {
+        Directory { fd: Fd::Root(self.root()), loose: self.loose }
+    }
+
+    /// Whether the fast way may be tried.
+    fn is_fast(&self, name: Name<'_>) -> bool {
+        self.native && !self.loose && !name.components().any(|component| may_fold(component, self.hidden))
+    }
+
+    /// Opens `name` the fast way; `None` if only the careful one can.
+    #[cfg(target_os = "linux")]
+    fn open_fast(&self, name: Name<'_>, flags: OFlags) -> Option<Result<OwnedFd, Errno>> {
+        if !self.is_fast(name) {
+            return None;
+        }
+        match open_beneath(self.root(), name.as_str(), flags) {
+            Err(Errno::LOOP | Errno::XDEV) => None,
+            opened => Some(opened),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    const fn open_fast(&self, _name: Name<'_>, _flags: OFlags) -> Option<Result<OwnedFd, Errno>> {
+        None
+    }
+
+    /// Walks to `name`: the directory that it lies in at the end of all links, and what it is called there. That may not
+    /// exist, or be `.`, or, where links are not followed, a link.
+    fn walk(&self, name: Name<'_>) -> Result<(Directory<'_>, Box<str>), Errno> {
+        let mut way: Vec<Directory<'_>> = vec![self.at_root()];
+        let mut todo: Vec<Box<str>> = name.components().rev().map(Into::into).collect();
+        let mut links = 0;
+        while let Some(component) = todo.pop() {
+            match &*component {
+                "" | "." => continue,
+                ".." => {
+                    way.pop();
+                    if way.is_empty() {
+                        return Err(Errno::XDEV);
+                    }
+                    continue;
+                }
+                _ => {}
+            }
+            let Some(at) = way.last() else { return Err(Errno::XDEV) };
+            let meta = match Meta::at(at, &component) {
+                Err(Errno::NOENT) if todo.is_empty() => return Ok((pop(way)?, component)),
+                meta => meta?,
+            };
+            if component.starts_with(RESERVED_PREFIX) || !self.is_name(at, &component, &meta)? {
+                return Err(WITHHELD);
+            }
+            match meta.kind {
+                Kind::Link if self.native => {
+                    links += 1;
+                    if links > LINKS {
+                        return Err(Errno::LOOP);
+                    }
+                    let target = match readlinkat(at, &*component, Vec::new()) {
+                        Ok(target) => target.into_string().map_err(|_| Errno::NOENT)?,
+                        // Something else has just taken its place.
+                        Err(Errno::INVAL) => {
+                            todo.push(component);
+                            continue;
+                        }
+                        Err(errno) => return Err(errno),
+                    };
+                    if target.starts_with('/') {
+                        return Err(Errno::XDEV);
+                    }
+                    todo.extend(target.split('/').rev().map(Into::into));
+                    continue;
+                }
+                Kind::Directory if self.is_staging(&meta) => return Err(WITHHELD),
+                _ => {}
+            }
+            if todo.is_empty() {
+                return Ok((pop(way)?, component));
+            }
+            if meta.kind != Kind::Directory {
+                return Err(Errno::NOTDIR);
+            }
+            let fd = openat(at, &*component, WAY, Mode::empty()).map_err(hide_link)?;
+            let loose = !keeps_spelling(fd.as_fd());
+            way.push(Directory { fd: Fd::Beneath(fd), loose });
+        }
+        Ok((pop(way)?, ".".into()))
+    }
+
+    /// Whether it is a staging directory in the root, of whatever store.
+    fn is_staging(&self, meta: &Meta) -> bool {
+        slot::names().any(|name| Meta::at(self.root(), &name).is_ok_and(|staging| staging.key.same_file(&meta.key)))
+    }
+}
+
+/// Reads the entries of a directory that may have been opened as a [`WAY`].
+fn read_dir(dir: &Directory<'_>) -> Result<Dir, Errno> {
+    Dir::new(openat(dir, ".", DIRECTORY, Mode::empty())?)
+}
+
+fn pop(mut way: Vec<Directory<'_>>) -> Result<Directory<'_>, Errno> {
+    way.pop().ok_or(Errno::XDEV)
+}
+
+impl<'a> Directory<'a> {
+    /// Reads its entries.
+    pub(super) fn entries(self) -> Result<Dir, Errno> {
+        match self.fd {
+            Fd::Root(root) => Dir::read_from(root),
+            Fd::Beneath(fd) => Dir::new(fd),
+        }
     }
 }
 
 impl AsFd for Directory<'_> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Root(fd) => *fd,
-            Self::Beneath(fd) => fd.as_fd(),
+        match &self.fd {
+            Fd::Root(fd) => *fd,
+            Fd::Beneath(fd) => fd.as_fd(),
         }
     }
 }
@@ -171,15 +355,13 @@ fn hide_link(errno: Errno) -> Errno {
 #[cfg(target_os = "linux")]
 fn open_beneath(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
     use rustix::fs::{ResolveFlags, openat2};
-    let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    for _ in 1..TRIES {
-        // EAGAIN: a rename or a mount somewhere on the system, so that the kernel could not be sure of a `..` in a link.
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    loop {
         match openat2(root, path, flags, Mode::empty(), how) {
-            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             opened => return opened,
         }
     }
-    openat2(root, path, flags, Mode::empty(), how)
 }
 
 #[cfg(target_os = "linux")]
@@ -191,4 +373,48 @@ fn has_openat2(root: BorrowedFd<'_>) -> bool {
 #[cfg(not(target_os = "linux"))]
 const fn has_openat2(_root: BorrowedFd<'_>) -> bool {
     false
+}
+
+/// Whether a name on this file system has no other spelling, or only those of [`may_fold`]: a list of those that are known to.
+#[cfg(target_os = "linux")]
+fn keeps_spelling(dir: BorrowedFd<'_>) -> bool {
+    const EXT: i128 = 0xef53;
+    const XFS: i128 = 0x5846_5342;
+    const BTRFS: i128 = 0x9123_683e;
+    const F2FS: i128 = 0xf2f5_2010;
+    const BCACHEFS: i128 = 0xca45_1a4e;
+    const TMPFS: i128 = 0x0102_1994;
+    const OVERLAY: i128 = 0x794c_7630;
+    const RAMFS: i128 = 0x8584_58f6;
+    const SQUASHFS: i128 = 0x7371_7368;
+    rustix::fs::fstatfs(dir).is_ok_and(|fs| {
+        matches!(
+            i128::from(fs.f_type) & 0xffff_ffff,
+            EXT | XFS | BTRFS | F2FS | BCACHEFS | TMPFS | OVERLAY | RAMFS | SQUASHFS
+        )
+    })
+}
+
+/// Apple's file systems ignore case and normalize names.
+#[cfg(not(target_os = "linux"))]
+const fn keeps_spelling(_dir: BorrowedFd<'_>) -> bool {
+    !cfg!(target_vendor = "apple")
+}
+
+/// Whether `name` could be another spelling of a hidden or reserved name in a directory of ext4, f2fs or the like that folds
+/// case. Folding also removes characters that are not seen. Those in front of the first `.` show a hidden name; a
+/// reserved one, which begins with `.`, is hidden anyway unless names with `.` are served.
+fn may_fold(name: &str, serves_hidden: bool) -> bool {
+    let unseen = |c: char| {
+        !c.is_ascii() && (!c.is_alphanumeric() || matches!(c, '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}'))
+    };
+    if name.starts_with(unseen) {
+        return true;
+    }
+    serves_hidden
+        && name.starts_with('.')
+        && name
+            .chars()
+            .zip(RESERVED_PREFIX.chars())
+            .all(|(c, reserved)| !c.is_ascii() || c.eq_ignore_ascii_case(&reserved))
 }

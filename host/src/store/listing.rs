@@ -6,7 +6,6 @@ use skiff_proto::store::{Entry, EntryKind};
 use skiff_proto::{ErrorCode, Refusal};
 
 use super::DirStore;
-use super::confine::Directory;
 use super::meta::{Kind, Meta};
 use super::refusal::refuse;
 
@@ -35,11 +34,7 @@ impl DirStore {
         if rustix::fs::fstat(&opened).map_err(refuse)?.st_nlink == 0 {
             return Err(Refusal::new(ErrorCode::Io, "the directory that is served has been removed"));
         }
-        let dir = match opened {
-            Directory::Root(root) => Dir::read_from(root),
-            Directory::Beneath(dir) => Dir::new(dir),
-        };
-        Ok(Cursor { dir: dir.map_err(refuse)?, prefix: name.len(), name })
+        Ok(Cursor { dir: opened.entries().map_err(refuse)?, prefix: name.len(), name })
     }
 
     /// Shows the next entry of a listing to `show`; false at its end. Left out are names that break the rules of PROTOCOL

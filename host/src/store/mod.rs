@@ -148,7 +148,7 @@ impl DirStore {
     /// # Errors
     /// [`OpenError`]: it is not there, is no directory or may not be read.
     pub fn new(options: Options) -> Result<Self, OpenError> {
-        let confine = confine::Confine::open(&options.root, options.portable)
+        let confine = confine::Confine::open(&options.root, options.portable, options.hidden)
             .map_err(|errno| OpenError { path: options.root.clone(), source: errno.into() })?;
         let native = confine.is_native();
         Ok(Self(Arc::new(Inner {

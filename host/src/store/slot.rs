@@ -47,6 +47,16 @@ pub(super) struct Slot {
     staged: AtomicU64,
 }
 
+/// The names of all staging directories that a root may have.
+pub(super) fn names() -> impl Iterator<Item = String> {
+    (0..SLOTS).map(path)
+}
+
+/// The name of a staging directory in the root.
+fn path(number: u32) -> String {
+    format!("{PREFIX}{number}")
+}
+
 impl StageId {
     pub(super) fn of(name: &str) -> Self {
         let mut id = [0; 16];
@@ -102,7 +112,7 @@ impl Slot {
 
     /// Locks a slot; `None` if another store holds it, it is not there or not ours.
     fn lock(root: BorrowedFd<'_>, number: u32, make: bool) -> Result<Option<Self>, Errno> {
-        let name = format!("{PREFIX}{number}");
+        let name = path(number);
         // Again if the store that held it removed it between opening and locking.
         for _ in 0..16 {
             if make {
@@ -223,7 +233,7 @@ impl Slot {
 
     /// Whether somebody has removed or renamed the directory: another store may have its number.
     pub(super) fn is_gone(&self, root: BorrowedFd<'_>) -> bool {
-        match Meta::at(root, &self.path()) {
+        match Meta::at(root, &path(self.number)) {
             Ok(now) => (now.dev(), now.ino()) != self.inode,
             Err(errno) => errno == Errno::NOENT,
         }
@@ -232,13 +242,8 @@ impl Slot {
     /// Removes the directory if nothing is staged in it. The lock is still held.
     pub(super) fn remove_if_empty(&self, root: BorrowedFd<'_>) {
         if !self.is_gone(root) {
-            _ = unlinkat(root, self.path(), AtFlags::REMOVEDIR);
+            _ = unlinkat(root, path(self.number), AtFlags::REMOVEDIR);
         }
-    }
-
-    /// Its name in the root.
-    fn path(&self) -> String {
-        format!("{PREFIX}{}", self.number)
     }
 }
 
