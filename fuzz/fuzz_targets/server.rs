@@ -63,7 +63,7 @@ impl World {
             ServerEvent::Request(request) => match request {
                 Request::Get { .. } | Request::Put { .. } => Answer::Port(1),
                 Request::Ls => Answer::Ls { length: self.body },
-                Request::List { .. } => Answer::List,
+                Request::List { .. } => Answer::List { omitted: self.body },
                 Request::Stat { .. } => Answer::Stat(Stat { size: 1, mtime: None, crc: None }),
                 Request::Read { offset, length, .. } => match clamp_range(offset, length, self.body) {
                     Ok(length) => Answer::Read { length, size: self.body, tag: Tag::UNKNOWN },

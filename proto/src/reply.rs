@@ -136,6 +136,10 @@ pub(crate) enum Reply {
     Port(u16),
     /// `ok`
     Done,
+    /// `ok` or `ok OMITTED`
+    List {
+        omitted: u64,
+    },
     /// `ok SIZE MTIME CRC`
     Stat {
         size: u64,
@@ -168,7 +172,8 @@ impl Reply {
             Self::Hello => hello.encode(text),
             Self::ClassicRefusal => _ = text.str("-1"),
             Self::Port(port) => _ = text.num(port.into()),
-            Self::Done => _ = text.str("ok"),
+            Self::Done | Self::List { omitted: 0 } => _ = text.str("ok"),
+            Self::List { omitted } => _ = text.str("ok ").num(omitted),
             Self::Stat { size, mtime, crc } => _ = text.str("ok ").num(size).str(" ").or(mtime, "-").str(" ").crc(crc),
             Self::Read { length, size, tag } => {
                 _ = text.str("ok ").num(length).str(" ").num(size).str(" ").str(tag.as_str());

@@ -172,6 +172,15 @@ pub trait Store {
     /// `not-found` also for what is no directory; `denied`, `io`.
     fn list(&mut self, dir: Option<Name<'_>>) -> Result<Self::Cursor, Refusal>;
 
+    /// How many entries a listing that has just begun will leave out because their names can't be sent: too long in all,
+    /// not UTF-8, with a control character or a backslash. Names that are withheld on purpose do not count.
+    ///
+    /// # Errors
+    /// `io`.
+    fn omitted(&mut self, _cursor: &mut Self::Cursor) -> Result<u64, Refusal> {
+        Ok(0)
+    }
+
     /// Shows the next entry of a listing to `show`; false at its end. No staged file is ever shown, and no entry twice
     /// as long as the store does not change.
     ///

@@ -143,7 +143,8 @@ impl Nodes {
             crtime: node.mtime,
             kind,
             perm: node.perm,
-            nlink: 1,
+            // A short name is counted as a link, as NTFS does.
+            nlink: 2,
             uid: 0,
             gid: 0,
             rdev: 0,

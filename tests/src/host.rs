@@ -129,7 +129,7 @@ impl Host {
         fs::read(self.root.join(name)).ok()
     }
 
-    /// The names in the directory, staging left out, sorted.
+    /// The names in the directory that are UTF-8, staging left out, sorted.
     ///
     /// # Panics
     /// If it can't be read.
@@ -137,7 +137,7 @@ impl Host {
     pub fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.root).expect("read_dir");
         let mut names: Vec<_> = entries
-            .map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"))
+            .filter_map(|entry| entry.expect("an entry").file_name().into_string().ok())
             .filter(|name| !name.starts_with(".skiff-"))
             .collect();
         names.sort();

@@ -90,6 +90,11 @@ impl MemoryStore {
         inner.directories.insert(name.into());
     }
 
+    /// Every listing leaves so many entries out from now on, because their names can't be sent.
+    pub fn omit(&self, count: u64) {
+        self.lock().omitted = count;
+    }
+
     /// All files and their content.
     #[must_use]
     pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
@@ -382,6 +387,10 @@ impl Store for MemoryStore {
         let directories = inner.directories.iter().map(|name| (name.clone(), EntryKind::Directory { mtime: None }));
         let entries: Vec<_> = files.chain(directories).filter(|(name, _)| is_inside(name)).collect();
         Ok(MemoryCursor(entries.into_iter()))
+    }
+
+    fn omitted(&mut self, _: &mut MemoryCursor) -> Result<u64, Refusal> {
+        Ok(self.lock().omitted)
     }
 
     fn next_entry(&mut self, cursor: &mut MemoryCursor, show: &mut dyn FnMut(Entry<'_>)) -> Result<bool, Refusal> {

@@ -39,6 +39,11 @@ pub trait Served: Sized {
     /// Puts a file into the store.
     fn put(&self, name: &str, content: &[u8]);
 
+    /// Puts so many files into the store whose names can't be sent; false if it can't have such.
+    fn put_unsendable(&self, _count: u64) -> bool {
+        false
+    }
+
     /// A file's content; `None` if there is no such file.
     fn content(&self, name: &str) -> Option<Vec<u8>>;
 
@@ -115,6 +120,9 @@ cases! { ($)
             let ways = [Pacing::Lines, Pacing::Groups, Pacing::Ahead].map(|pacing| (pacing, Cut::Whole, false));
             for (pacing, cut, v6) in ways.into_iter().chain([(Pacing::Lines, Cut::Bytes, true)]) {
                 let server = start::<S>();
+                if vector.setting.omitted > 0 && !server.put_unsendable(vector.setting.omitted) {
+                    continue;
+                }
                 for (name, content) in vector.setting.before {
                     server.put(name, content);
                 }

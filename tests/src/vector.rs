@@ -83,6 +83,8 @@ pub struct Setting {
     pub directories: &'static [&'static str],
     /// Files after it; `None`: as before.
     pub after: Option<&'static [(&'static str, &'static [u8])]>,
+    /// Entries of the root before (and after) it whose names can't be sent.
+    pub omitted: u64,
     /// The server resets the data connection.
     pub reset: bool,
     loose: Loose,
@@ -104,7 +106,8 @@ const CAPTURED: [u8; 711] = [b'a'; 711];
 
 /// The settings, checked against the comments by [`Vector::parse`].
 const SETTINGS: &[(&str, Setting)] = {
-    const EMPTY: Setting = Setting { before: &[], directories: &[], after: None, reset: false, loose: Loose::No };
+    const EMPTY: Setting =
+        Setting { before: &[], directories: &[], after: None, omitted: 0, reset: false, loose: Loose::No };
     &[
         ("bad-length.txt", EMPTY),
         ("classic-get.txt", Setting { before: &[("teste.txt", b"hello\n")], ..EMPTY }),
@@ -131,6 +134,7 @@ const SETTINGS: &[(&str, Setting)] = {
         ("classic-put.txt", Setting { after: Some(&[("teste.txt", &CAPTURED)]), ..EMPTY }),
         ("classic-refused.txt", EMPTY),
         ("hello.txt", EMPTY),
+        ("list-omitted.txt", Setting { before: &[("keep", b"x")], omitted: 2, ..EMPTY }),
         ("pipeline.txt", EMPTY),
         ("write-chunks.txt", Setting { after: Some(&[("d", b"123456789")]), ..EMPTY }),
         (

@@ -12,7 +12,9 @@ use std::time::Instant;
 
 use skiff_proto::crc::crc32c;
 use skiff_tests::disk;
-use skiff_tests::programs::{Ran, Serv, Signal, host_cli, program, run, skip};
+use std::os::unix::ffi::OsStrExt as _;
+
+use skiff_tests::programs::{Ran, Serv, Signal, host_cli, host_serv, program, run, skip};
 use skiff_tests::sans_io::{body, message};
 use skiff_tests::wire::{End, eventually, read_to_end};
 use tempfile::tempdir;
@@ -593,4 +595,30 @@ fn a_full_disk_is_told_and_harms_no_file_and_no_connection() {
     assert_eq!(wire.read("f").unwrap(), b"new");
     drop(wire);
     assert_eq!(serv.stop().code, Some(0));
+}
+
+#[test]
+fn names_that_can_not_be_sent_are_logged() {
+    let root = tempdir().unwrap();
+    fs::create_dir(root.path().join("d")).unwrap();
+    for name in [b"d/caf\xe9".as_slice(), b"d/two\nlines", b"top\xff"] {
+        fs::write(root.path().join(std::ffi::OsStr::from_bytes(name)), "").unwrap();
+    }
+    for verbose in [false, true] {
+        let mut command = host_serv(root.path());
+        if verbose {
+            command.arg("-v");
+        }
+        let serv = Serv::launch(&mut command, "port ").unwrap();
+        let mut wire = serv.connect();
+        assert_eq!(wire.ask("list d"), "ok 2");
+        assert_eq!(wire.hear_body().0, b"");
+        assert!(wire.ask("rmdir d").starts_with("error not-empty "));
+        assert_eq!(wire.ask("ls"), "");
+        drop(wire);
+        let err = serv.stop().err;
+        assert_eq!(err.matches("can't be sent (").count(), 3, "{err}");
+        assert_eq!(err.contains(r"caf\xe9"), verbose, "{err}");
+        assert_eq!(err.contains(r"two\nlines"), verbose, "{err}");
+    }
 }

@@ -2,8 +2,10 @@
 
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Instant;
 
@@ -47,6 +49,14 @@ impl<const PORTABLE: bool> Served for Serving<PORTABLE> {
 
     fn put(&self, name: &str, content: &[u8]) {
         self.0.put(name, content);
+    }
+
+    fn put_unsendable(&self, count: u64) -> bool {
+        for at in 0..count {
+            let name = [b"\xff".as_slice(), at.to_string().as_bytes()].concat();
+            fs::write(self.0.root().join(OsStr::from_bytes(&name)), "").expect("a file");
+        }
+        true
     }
 
     fn content(&self, name: &str) -> Option<Vec<u8>> {

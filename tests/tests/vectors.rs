@@ -30,6 +30,7 @@ fn check<C: Control>(vector: &Vector, pacing: Pacing, cut: Cut, pace: Pace) {
     for name in vector.setting.directories {
         store.put_directory(name);
     }
+    store.omit(vector.setting.omitted);
     let mut server = Server::<C>::new(Limits::new(255), store.clone(), pace);
     let context = format!("{}, {pacing:?}, {cut:?}, {pace:?}", vector.file);
     if let Err(problem) = play(vector, pacing, cut, &mut server) {

@@ -402,13 +402,16 @@ impl<'a> Connection<'a> {
                         let opened = store.open(name);
                         self.read(opened, offset, length)
                     }
-                    Request::List { dir } => match store.list(dir) {
-                        Ok(cursor) => {
-                            self.open = Open::Listing(Box::new(Listing::new(cursor)));
-                            self.session.answer(Answer::List)
+                    Request::List { dir } => {
+                        let listed = store.list(dir).and_then(|mut cursor| Ok((store.omitted(&mut cursor)?, cursor)));
+                        match listed {
+                            Ok((omitted, cursor)) => {
+                                self.open = Open::Listing(Box::new(Listing::new(cursor)));
+                                self.session.answer(Answer::List { omitted })
+                            }
+                            Err(refusal) => self.session.refuse(refusal),
                         }
-                        Err(refusal) => self.session.refuse(refusal),
-                    },
+                    }
                     Request::Ls => {
                         let store = store.clone();
                         self.spawn(move |_| Done::Names(names::count(&store)));

@@ -195,7 +195,10 @@ impl DirStore {
             removed => removed,
         };
         removed.map_err(|errno| match errno {
-            Errno::EXIST => ErrorCode::NotEmpty.into(),
+            Errno::EXIST | Errno::NOTEMPTY => {
+                self.log_unsendable(name);
+                ErrorCode::NotEmpty.into()
+            }
             errno => refuse(errno),
         })
     }

@@ -1,7 +1,7 @@
 //! Listing a directory, one entry after the other, in memory that does not grow with it.
 
-use rustix::fs::{Dir, FileType};
-use skiff_proto::name::{MAX_NAME, Name};
+use rustix::fs::{Dir, DirEntry, FileType};
+use skiff_proto::name::{MAX_NAME, Name, RESERVED_PREFIX};
 use skiff_proto::store::{Entry, EntryKind};
 use skiff_proto::{ErrorCode, Refusal};
 
@@ -16,6 +16,52 @@ pub struct Cursor {
     /// The name of the entry at hand, relative to the root; between calls, the part before its last component.
     name: String,
     prefix: usize,
+    /// Entries that were left out so far because their names can't be sent.
+    omitted: u64,
+}
+
+/// So many of the names that a listing leaves out are logged.
+const LOGGED: u64 = 20;
+
+/// What a listing makes of an entry.
+enum Sight<'a> {
+    /// It is shown, if it turns out to be something that is served.
+    Shown(Name<'a>),
+    /// It is not there.
+    Withheld,
+    /// Its name can't be sent.
+    Unsendable,
+}
+
+impl Cursor {
+    /// Entries that were left out so far because their names can't be sent.
+    #[must_use]
+    pub const fn omitted(&self) -> u64 {
+        self.omitted
+    }
+
+    fn dir_name(&self) -> &str {
+        if self.prefix == 0 { "." } else { &self.name[..self.prefix - 1] }
+    }
+
+    /// An entry is left out because its name can't be sent.
+    fn omit(&mut self, name: &[u8]) {
+        self.omitted += 1;
+        if self.omitted <= LOGGED {
+            tracing::info!(dir = self.dir_name(), name = %name.escape_ascii(), "a name that can't be sent");
+        }
+    }
+
+    /// Logs how many were left out.
+    fn log_omitted(&self) {
+        if self.omitted > 0 {
+            tracing::warn!(
+                dir = self.dir_name(),
+                count = self.omitted,
+                "names that can't be sent (too long, not UTF-8, control characters or backslashes) are left out"
+            );
+        }
+    }
 }
 
 impl DirStore {
@@ -34,7 +80,7 @@ impl DirStore {
         if rustix::fs::fstat(&opened).map_err(refuse)?.st_nlink == 0 {
             return Err(Refusal::new(ErrorCode::Io, "the directory that is served has been removed"));
         }
-        Ok(Cursor { dir: opened.entries().map_err(refuse)?, prefix: name.len(), name })
+        Ok(Cursor { dir: opened.entries().map_err(refuse)?, prefix: name.len(), name, omitted: 0 })
     }
 
     /// Shows the next entry of a listing to `show`; false at its end. Left out are names that break the rules of PROTOCOL
@@ -46,16 +92,14 @@ impl DirStore {
     pub fn next_entry(&self, cursor: &mut Cursor, show: &mut dyn FnMut(Entry<'_>)) -> Result<bool, Refusal> {
         while let Some(entry) = cursor.dir.read() {
             let entry = entry.map_err(refuse)?;
-            let Ok(component) = entry.file_name().to_str() else { continue };
-            // `.`, `..`, `.skiff-*` and what can't be a name.
-            let Ok(component) = Name::parse(component.as_bytes(), MAX_NAME) else { continue };
-            let unserved = !matches!(
-                entry.file_type(),
-                FileType::RegularFile | FileType::Directory | FileType::Symlink | FileType::Unknown
-            );
-            if unserved || self.check_read(component).is_err() {
-                continue;
-            }
+            let component = match self.sight(&entry, cursor.prefix) {
+                Sight::Shown(component) => component,
+                Sight::Withheld => continue,
+                Sight::Unsendable => {
+                    cursor.omit(entry.file_name().to_bytes());
+                    continue;
+                }
+            };
             cursor.name.truncate(cursor.prefix);
             cursor.name.push_str(component.as_str());
             let Ok(name) = Name::parse(cursor.name.as_bytes(), MAX_NAME) else { continue };
@@ -74,6 +118,49 @@ impl DirStore {
             show(Entry { name, kind });
             return Ok(true);
         }
+        cursor.log_omitted();
         Ok(false)
+    }
+
+    /// How many entries a listing that has just begun will leave out because their names can't be sent, as
+    /// [`Store::omitted`](skiff_proto::store::Store::omitted). Reads the directory once more, without a look at the files.
+    ///
+    /// # Errors
+    /// `io`.
+    pub fn omitted(&self, cursor: &mut Cursor) -> Result<u64, Refusal> {
+        let mut omitted = 0;
+        while let Some(entry) = cursor.dir.read() {
+            let entry = entry.map_err(refuse)?;
+            omitted += u64::from(matches!(self.sight(&entry, cursor.prefix), Sight::Unsendable));
+        }
+        cursor.dir.rewind();
+        Ok(omitted)
+    }
+
+    /// What a listing of the directory makes of an entry, from its name alone; `prefix` bytes of the directory's go before it.
+    fn sight<'a>(&self, entry: &'a DirEntry, prefix: usize) -> Sight<'a> {
+        let name = entry.file_name().to_bytes();
+        let is_served = matches!(
+            entry.file_type(),
+            FileType::RegularFile | FileType::Directory | FileType::Symlink | FileType::Unknown
+        );
+        let is_dots = matches!(name, b"." | b"..");
+        let is_hidden = name.starts_with(b".") && !self.0.options.hidden;
+        if !is_served || is_dots || is_hidden || name.starts_with(RESERVED_PREFIX.as_bytes()) {
+            return Sight::Withheld;
+        }
+        Name::parse(name, MAX_NAME.saturating_sub(prefix)).map_or(Sight::Unsendable, Sight::Shown)
+    }
+
+    /// Logs names in a directory that keep it from being removed and that no listing shows.
+    pub(super) fn log_unsendable(&self, dir: Name<'_>) {
+        if let Ok(mut cursor) = self.list(Some(dir)) {
+            while let Some(Ok(entry)) = cursor.dir.read() {
+                if let Sight::Unsendable = self.sight(&entry, cursor.prefix) {
+                    cursor.omit(entry.file_name().to_bytes());
+                }
+            }
+            cursor.log_omitted();
+        }
     }
 }

@@ -247,6 +247,9 @@ impl Store for DirStore {
     fn list(&mut self, dir: Option<Name<'_>>) -> Result<Cursor, Refusal> {
         Self::list(self, dir)
     }
+    fn omitted(&mut self, cursor: &mut Cursor) -> Result<u64, Refusal> {
+        Self::omitted(self, cursor)
+    }
     fn next_entry(&mut self, cursor: &mut Cursor, show: &mut dyn FnMut(Entry<'_>)) -> Result<bool, Refusal> {
         Self::next_entry(self, cursor, show)
     }

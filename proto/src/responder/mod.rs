@@ -259,9 +259,10 @@ impl<S: Store> Responder<S> {
                 }
                 Err(refusal) => Err(refusal),
             },
-            Request::List { dir } => store.list(dir).map(|cursor| {
+            Request::List { dir } => store.list(dir).and_then(|mut cursor| {
+                let omitted = store.omitted(&mut cursor)?;
                 self.work = Work::List(cursor);
-                Answer::List
+                Ok(Answer::List { omitted })
             }),
             Request::Stat { name } => store.stat(name).map(Answer::Stat),
             Request::Read { offset, length, name } => store.open(name).and_then(|(file, stat)| {

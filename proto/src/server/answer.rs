@@ -79,9 +79,9 @@ impl<const BUF: usize> ServerSession<BUF> {
                 let body = BodySender::new(Some(length), Crc32c::new());
                 (Some(Reply::Read { length, size, tag }), State::Sending { body, kind: Body::Extended })
             }
-            (Kind::List, Answer::List) => {
+            (Kind::List, Answer::List { omitted }) => {
                 let body = BodySender::new(None, Crc32c::new());
-                (Some(Reply::Done), State::Sending { body, kind: Body::Extended })
+                (Some(Reply::List { omitted }), State::Sending { body, kind: Body::Extended })
             }
             (Kind::Ls, Answer::Ls { length: 0 }) => {
                 self.out = Some(Out::Framing(Framing::Data(0)));

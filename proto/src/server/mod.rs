@@ -146,7 +146,10 @@ pub enum Answer {
         tag: Tag,
     },
     /// `list`: a body follows, as long as it gets.
-    List,
+    List {
+        /// Entries that it leaves out because their names can't be sent.
+        omitted: u64,
+    },
     /// `ls`: `length` bytes of names and line ends follow, in one message.
     Ls {
         /// Bytes, at most [`MAX_LENGTH`](crate::frame::MAX_LENGTH).

@@ -13,6 +13,8 @@ use super::{Layout, Operation};
 pub(super) struct Content {
     pub(super) layout: Layout,
     pub(super) capacity: u64,
+    /// Entries that every listing leaves out.
+    pub(super) omitted: u64,
     pub(super) read_only: bool,
     pub(super) files: BTreeMap<String, Version>,
     pub(super) directories: BTreeSet<String>,
@@ -59,6 +61,7 @@ impl Content {
         Self {
             layout,
             capacity: u64::MAX,
+            omitted: 0,
             read_only: false,
             files: BTreeMap::new(),
             directories: BTreeSet::new(),

@@ -161,9 +161,10 @@ impl Desk {
     }
 
     fn list(&mut self, dir: Option<Name<'_>>) -> Result<Answer, Refusal> {
-        let cursor = self.store.list(dir)?;
+        let mut cursor = self.store.list(dir)?;
+        let omitted = self.store.omitted(&mut cursor)?;
         self.sending = Some(Sending::List { cursor, line: Vec::new() });
-        Ok(Answer::List)
+        Ok(Answer::List { omitted })
     }
 
     fn read(&mut self, offset: u64, length: Option<u64>, name: Name<'_>) -> Result<Answer, Refusal> {

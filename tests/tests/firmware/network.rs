@@ -119,7 +119,7 @@ fn a_board_on_a_tap_serves_who_is_on_the_same_network() {
             assert_eq!(wire.ask("remove f"), "ok");
             wire.say("quit");
             assert_eq!(wire.hear_end(), (Vec::new(), End::Closed));
-            for vector in load_all().unwrap() {
+            for vector in load_all().unwrap().into_iter().filter(|vector| vector.setting.omitted == 0) {
                 check(&machine, &vector, Pacing::Lines, Cut::Whole);
             }
             // A port where nobody listens is refused at once: no emulator answers for the guest here.

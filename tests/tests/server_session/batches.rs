@@ -82,7 +82,7 @@ fn one_deferred_answer_goes_out_at_a_time() {
 #[test]
 fn an_answer_of_another_kind_does_not_stand_for_a_deferred_one() {
     let mut session = with_deferred(1);
-    for answer in [Answer::Port(1), Answer::List, Answer::Write { crc: 0 }, Answer::Ls { length: 0 }] {
+    for answer in [Answer::Port(1), Answer::List { omitted: 0 }, Answer::Write { crc: 0 }, Answer::Ls { length: 0 }] {
         assert_eq!(session.answer_deferred(Ok(answer)), Err(InvalidState));
     }
     assert_eq!(session.deferred(), 1);

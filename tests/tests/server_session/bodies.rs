@@ -551,7 +551,7 @@ fn list_is_as_many_data_messages_as_the_driver_likes() {
     let mut session = session();
     feed(&mut session, b"0000000004list");
     take_request(&mut session);
-    session.answer(Answer::List).unwrap();
+    session.answer(Answer::List { omitted: 0 }).unwrap();
     assert_eq!((sent(&mut session).as_str(), session.unannounced()), ("0000000002ok", None));
     let mut all = Vec::new();
     for number in 0..1000 {

@@ -25,7 +25,7 @@ const CALLS: &[Call] = &[
     ("answer sum", |session| session.answer(Answer::Sum { length: 0, crc: 0 })),
     ("answer space", |session| session.answer(Answer::Space(Space { total: 0, free: 0 }))),
     ("answer read", |session| session.answer(READ)),
-    ("answer list", |session| session.answer(Answer::List)),
+    ("answer list", |session| session.answer(Answer::List { omitted: 0 })),
     ("answer ls", |session| session.answer(Answer::Ls { length: 3 })),
     ("answer empty ls", |session| session.answer(Answer::Ls { length: 0 })),
     ("answer write", |session| session.answer(Answer::Write { crc: 0 })),
@@ -143,7 +143,7 @@ const STATES: &[Case] = &[
     (
         "a list between messages",
         |session| {
-            answered(session, "list", Answer::List);
+            answered(session, "list", Answer::List { omitted: 0 });
             sent(session);
         },
         &["start data", "finish", "abort", "supply crc"],

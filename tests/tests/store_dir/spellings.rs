@@ -1,6 +1,8 @@
 //! Names that have other spellings, and directories that have other ways to them: what is withheld stays withheld.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
@@ -177,5 +179,38 @@ fn characters_that_are_not_seen_do_not_uncover_hidden_names() {
         put(&store, name, b"mine").unwrap();
         assert_eq!(get(&store, name).unwrap(), b"mine");
         store.remove(n(name)).unwrap();
+    }
+}
+
+#[test]
+fn names_that_can_not_be_sent_are_counted_and_withheld_ones_are_not() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("d");
+    fs::create_dir(&dir).unwrap();
+    let long = "x".repeat(254);
+    let names: [(&[u8], [u64; 2]); 10] = [
+        (b"good", [0, 0]),
+        (b"caf\xe9", [1, 1]),
+        (b"line\nend", [1, 1]),
+        ("control \u{85}".as_bytes(), [1, 1]),
+        (b"back\\slash", [1, 1]),
+        (long.as_bytes(), [1, 1]),
+        (&long.as_bytes()[..253], [0, 0]),
+        (b".hidden", [0, 0]),
+        (b".caf\xe9", [0, 1]),
+        (b".skiff-\xff", [0, 0]),
+    ];
+    for (name, _) in names {
+        fs::write(dir.join(OsStr::from_bytes(name)), "").unwrap();
+    }
+    rustix::fs::mkfifoat(rustix::fs::CWD, dir.join(OsStr::from_bytes(b"fifo\xff")), rustix::fs::Mode::RUSR).unwrap();
+    for (hidden, portable) in [(false, false), (true, true)] {
+        let store = store(root.path(), hidden, portable);
+        let mut cursor = store.list(Some(n("d"))).unwrap();
+        let expected: u64 = names.iter().map(|(_, counts)| counts[usize::from(hidden)]).sum();
+        assert_eq!(store.omitted(&mut cursor), Ok(expected));
+        let mut shown = 0;
+        while store.next_entry(&mut cursor, &mut |_| shown += 1).unwrap() {}
+        assert_eq!((shown, cursor.omitted()), (if hidden { 3 } else { 2 }, expected));
     }
 }
