@@ -38,6 +38,9 @@ const LINGER_BYTES: usize = 64 * 1024;
 /// And for how long.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 
+/// How often a connection that waits for the bytes of a `write` says so: [`Owner::look`](crate::store::Owner::look).
+const WRITER_LOOK: Duration = Duration::from_secs(1);
+
 /// Bytes of a `sum` that are read on the spot.
 const SMALL_SUM: u64 = 256 * 1024;
 
@@ -318,7 +321,8 @@ impl<'a> Connection<'a> {
         let evicted = self.evicted.as_deref();
         let is_writing = evicted.is_some() && matches!(self.open, Open::Writing { .. });
         let session = self.session.poll_timeout().map(|at| self.shared.deadline(at));
-        let deadline = session.into_iter().chain(self.batch.deadline()).min();
+        let look = is_writing.then(|| tokio::time::Instant::now() + WRITER_LOOK);
+        let deadline = session.into_iter().chain(self.batch.deadline()).chain(look).min();
         let (stream, shared) = (self.stream, self.shared);
         let work = self.work.as_mut().map(|(work, _)| work);
         tokio::select! {
@@ -341,6 +345,9 @@ impl<'a> Connection<'a> {
                 }
             }
             _ = self.phase.changed() => {}
+        }
+        if let Open::Writing { stage, .. } = &self.open {
+            stage.owner().look();
         }
         Ok(())
     }

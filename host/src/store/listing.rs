@@ -78,7 +78,10 @@ impl DirStore {
         let opened = self.0.confine.directory(dir).map_err(refuse)?;
         // An empty listing of a directory that has been removed would be a lie.
         if rustix::fs::fstat(&opened).map_err(refuse)?.st_nlink == 0 {
-            return Err(Refusal::new(ErrorCode::Io, "the directory that is served has been removed"));
+            return Err(match dir {
+                Some(_) => ErrorCode::NotFound.into(),
+                None => Refusal::new(ErrorCode::Io, "the directory that is served has been removed"),
+            });
         }
         Ok(Cursor { dir: opened.entries().map_err(refuse)?, prefix: name.len(), name, omitted: 0 })
     }

@@ -19,12 +19,17 @@ const IDLE: u8 = 0;
 const WRITING: u8 = 1;
 const EVICTED: u8 = 2;
 
+/// A driver that waits for bytes looks at least this often, unless the process is stopped: every second, and a little late.
+const LOOK: Duration = Duration::from_millis(1250);
+
 /// Who is writing a stage.
 pub struct Owner {
     state: AtomicU8,
     since: Instant,
-    /// Microseconds after `since` of the last append.
-    last: AtomicU64,
+    /// Microseconds after `since` of the last append or [`Owner::look`].
+    looked: AtomicU64,
+    /// Microseconds of silence between the last append and that.
+    silent: AtomicU64,
     wake: Mutex<Option<Wake>>,
 }
 
@@ -38,7 +43,8 @@ impl Owner {
         Arc::new(Self {
             state: AtomicU8::new(IDLE),
             since: Instant::now(),
-            last: AtomicU64::new(0),
+            looked: AtomicU64::new(0),
+            silent: AtomicU64::new(0),
             wake: Mutex::new(None),
         })
     }
@@ -68,13 +74,33 @@ impl Owner {
         self.state.load(Ordering::Acquire) == EVICTED
     }
 
-    /// How long nothing has been appended; zero while something is, and during a commit.
+    /// How long its driver has waited for bytes and got none; zero while something is appended, and during a commit.
+    ///
+    /// Time in which the process is stopped does not count (R11): from one [`Owner::look`] to the next, [`LOOK`] at most.
     #[must_use]
     pub fn silent_for(&self) -> Duration {
-        if self.state.load(Ordering::Acquire) == WRITING {
-            return Duration::ZERO;
-        }
-        self.since.elapsed().saturating_sub(Duration::from_micros(self.last.load(Ordering::Acquire)))
+        if self.state.load(Ordering::Acquire) == WRITING { Duration::ZERO } else { self.silent_at(self.now()) }
+    }
+
+    /// The driver is about to look for bytes. To be called every second while it waits for some.
+    pub fn look(&self) {
+        self.look_at(self.now());
+    }
+
+    fn look_at(&self, now: u64) {
+        let silent = self.silent_at(now);
+        self.silent.store(u64::try_from(silent.as_micros()).unwrap_or(u64::MAX), Ordering::Release);
+        self.looked.store(now, Ordering::Release);
+    }
+
+    fn silent_at(&self, now: u64) -> Duration {
+        let since = Duration::from_micros(now.saturating_sub(self.looked.load(Ordering::Acquire)));
+        Duration::from_micros(self.silent.load(Ordering::Acquire)) + since.min(LOOK)
+    }
+
+    /// Microseconds after `since`.
+    fn now(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Begins to write: until [`Owner::finish`] nobody takes over.
@@ -86,8 +112,8 @@ impl Owner {
     }
 
     pub(super) fn finish(&self) {
-        let now = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.last.store(now, Ordering::Release);
+        self.silent.store(0, Ordering::Release);
+        self.looked.store(self.now(), Ordering::Release);
         self.state.store(IDLE, Ordering::Release);
     }
 
@@ -232,6 +258,19 @@ mod tests {
         assert!(owner.evict());
         assert!(!owner.evict());
         assert_eq!(owner.begin().unwrap_err().code, ErrorCode::Busy);
+    }
+
+    #[test]
+    fn a_server_that_was_stopped_does_not_take_that_time_for_silence() {
+        const SECOND: u64 = 1_000_000;
+        let owner = Owner::new();
+        (1..=3).for_each(|second| owner.look_at(second * SECOND));
+        assert_eq!(owner.silent_at(3 * SECOND), Duration::from_secs(3));
+        assert_eq!(owner.silent_at(10 * SECOND), Duration::from_secs(3) + LOOK, "stopped for 7 s");
+        (10..=12).for_each(|second| owner.look_at(second * SECOND));
+        assert!(owner.silent_at(12 * SECOND) >= Duration::from_secs(5), "silent before and after");
+        owner.finish();
+        assert!(owner.silent_for() < Duration::from_secs(1));
     }
 
     #[test]

@@ -350,3 +350,33 @@ fn what_can_not_be_served_is_said_with_its_path() {
         assert!(error.to_string().contains(&*path.to_string_lossy()), "{error}");
     }
 }
+
+#[test]
+fn a_directory_that_comes_and_goes_is_there_or_not_found_and_nothing_else() {
+    let root = tempfile::tempdir().unwrap();
+    let (one, other) = (open(root.path()), open_portable(root.path()));
+    let done = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                fs::create_dir(root.path().join("d")).unwrap();
+                fs::remove_dir(root.path().join("d")).unwrap();
+            }
+        });
+        let _ends = Ends(&done);
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(2) {
+            for store in [&one, &other] {
+                let looked = [
+                    list(store, Some("d")).map(drop),
+                    store.stat(n("d/f")).map(drop),
+                    store.open(n("d/f")).map(drop),
+                    store.staged(n("d/f"), 1).map(drop).or(Err(ErrorCode::Io.into())),
+                ];
+                for (at, looked) in looked.into_iter().enumerate() {
+                    assert!(matches!(code(looked), Ok(()) | Err(ErrorCode::NotFound)), "{at}: {looked:?}");
+                }
+            }
+        }
+    });
+}
