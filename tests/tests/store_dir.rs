@@ -4,6 +4,9 @@
 
 #[path = "store_dir/commits.rs"]
 mod commits;
+#[cfg(target_os = "linux")]
+#[path = "store_dir/inherit.rs"]
+mod inherit;
 #[path = "store_dir/links.rs"]
 mod links;
 #[cfg(target_os = "linux")]

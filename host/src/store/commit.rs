@@ -94,6 +94,7 @@ impl DirStore {
         if !matches!(self.0.confine.place(parents.at(parent), name).map_err(refuse)?, Place::Free) {
             return Err(ErrorCode::Exists.into());
         }
+        parents.inherited(parent).give(&stage.file);
         if !stage.synced {
             self.0.sync.data(&stage.file).map_err(sync_refused)?;
             stage.synced = true;
@@ -156,6 +157,9 @@ impl DirStore {
         let name = name_of(stage)?;
         let parent = parents.open_or_make(name.parent())?;
         let replaced = self.replaced(parents.at(parent), name)?;
+        if replaced.is_none() {
+            parents.inherited(parent).give(&stage.file);
+        }
         dress(&stage.file, replaced.as_ref(), stage.mtime);
         Ok(parent)
     }

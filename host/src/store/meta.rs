@@ -44,6 +44,8 @@ pub(super) struct Meta {
     pub(super) kind: Kind,
     /// Permissions, without the bits that give a program rights.
     pub(super) mode: u32,
+    /// What is made in this directory takes its group.
+    pub(super) setgid: bool,
     pub(super) uid: u32,
     pub(super) gid: u32,
     pub(super) links: u64,
@@ -152,7 +154,8 @@ impl From<&rustix::fs::Stat> for Meta {
             ctime: (number(stat.st_ctime), number(stat.st_ctime_nsec)),
         };
         let mode = number::<u32>(stat.st_mode) & 0o777;
-        Self { kind, mode, uid: stat.st_uid, gid: stat.st_gid, links: number(stat.st_nlink), key }
+        let setgid = number::<u32>(stat.st_mode) & 0o2000 != 0;
+        Self { kind, mode, setgid, uid: stat.st_uid, gid: stat.st_gid, links: number(stat.st_nlink), key }
     }
 }
 
@@ -191,6 +194,7 @@ mod tests {
         let aged = |seconds: i64| Meta {
             kind: Kind::File,
             mode: 0,
+            setgid: false,
             uid: 0,
             gid: 0,
             links: 1,

@@ -6,7 +6,7 @@
 //! | `meta`, `file`, `crcs` | what a file is, files that are open for reading, checksums that are known |
 //! | `slot`, `owner`, `stage` | where staged bytes live, who is writing what, appending |
 //! | `commit`, `link`, `change` | putting files in place, several at once; remove, rename, mkdir, rmdir |
-//! | `parents`, `sync` | the directories of a change; what waits for the disk |
+//! | `parents`, `inherit`, `sync` | the directories of a change; what they hand down; what waits for the disk |
 //! | `listing` | one entry of a directory after the other |
 //! | `room`, `refusal` | space and what it is promised to; answers to failed system calls |
 //!
@@ -29,6 +29,8 @@
 //!   is not written over: `denied`. `remove` and `rename` act on the link.
 //! - A file that replaces another keeps its permissions and, where the system lets us, its owner; not its access control
 //!   list, extended attributes or further hard links, which go on showing the old content.
+//! - A new file gets the group of a setgid directory and a default access control list, as if it were made there. A group
+//!   that the server's user is no member of can't be given.
 //! - Devices, FIFOs and sockets do not exist for readers and are never opened, replaced, removed or renamed.
 
 mod change;
@@ -36,6 +38,7 @@ mod commit;
 mod confine;
 mod crcs;
 mod file;
+mod inherit;
 mod link;
 mod listing;
 mod meta;

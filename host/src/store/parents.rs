@@ -10,6 +10,7 @@ use skiff_proto::{ErrorCode, Refusal};
 
 use super::Inner;
 use super::confine::Directory;
+use super::inherit::Inherited;
 use super::meta::Meta;
 use super::refusal::{refuse, refuse_parent};
 
@@ -21,6 +22,8 @@ const TRIES: u32 = 256;
 pub(super) struct Parents<'a> {
     store: &'a Inner,
     open: Vec<(Option<Box<str>>, Directory<'a>)>,
+    /// What they hand down, if that was asked for.
+    inherited: Vec<(usize, Inherited)>,
     /// Those to be made durable, in this order.
     changed: Vec<usize>,
     /// New directories: where, and their names.
@@ -33,12 +36,30 @@ pub(super) struct Parents<'a> {
 
 impl<'a> Parents<'a> {
     pub(super) const fn new(store: &'a Inner) -> Self {
-        Self { store, open: Vec::new(), changed: Vec::new(), made: Vec::new(), kept: false, making: false }
+        Self {
+            store,
+            open: Vec::new(),
+            inherited: Vec::new(),
+            changed: Vec::new(),
+            made: Vec::new(),
+            kept: false,
+            making: false,
+        }
     }
 
     /// An open directory.
     pub(super) fn at(&self, index: usize) -> &Directory<'a> {
         &self.open[index].1
+    }
+
+    /// What an open directory hands down to new files.
+    pub(super) fn inherited(&mut self, index: usize) -> &Inherited {
+        let known = self.inherited.iter().position(|(of, _)| *of == index);
+        let at = known.unwrap_or_else(|| {
+            self.inherited.push((index, Inherited::of(self.at(index))));
+            self.inherited.len() - 1
+        });
+        &self.inherited[at].1
     }
 
     /// Opens a directory, and makes it and those above it if they are missing.

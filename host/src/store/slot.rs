@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 use sha2::{Digest, Sha256};
 
+use super::inherit;
 use super::meta::{Kind, Meta};
 use super::room::take;
 
@@ -140,9 +141,11 @@ impl Slot {
                 Err(errno) => return Err(errno),
             }
             if Meta::at(root, &name).is_ok_and(|now| now.kind == Kind::Directory && now.ino() == meta.ino()) {
-                if meta.mode & 0o077 != 0 {
+                if meta.mode & 0o077 != 0 || meta.setgid {
                     fchmod(&dir, Mode::RWXU)?;
                 }
+                // What the root hands down is not for files of other directories.
+                inherit::disinherit(&dir);
                 let inode = (meta.dev(), meta.ino());
                 return Ok(Some(Self { dir, number, inode, staged: AtomicU64::new(0) }));
             }
