@@ -5,7 +5,7 @@ use core::mem;
 use core::ops::{Deref, DerefMut};
 use std::io;
 
-use skiff_proto::{Payload, Refusal};
+use skiff_proto::{ErrorCode, Payload, Refusal};
 use tracing::{debug, info};
 
 use super::connection::{Connection, Open};
@@ -128,7 +128,10 @@ impl Connection<'_> {
         if let Err(refusal) = append(&self.shared.store, stage, bytes) {
             debug!(%name, %refusal, "write failed");
             if let Open::Writing { stage, .. } = mem::replace(&mut self.open, Open::Nothing) {
-                self.shared.store.discard(*stage);
+                // There may be room for the rest later: what is staged stays, and goes first when others need it (R14).
+                if refusal.code != ErrorCode::NoSpace {
+                    self.shared.store.discard(*stage);
+                }
             }
             let refused = self.session.refuse(refusal);
             self.check(refused);

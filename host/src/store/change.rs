@@ -37,7 +37,7 @@ impl DirStore {
     /// answers in the order of the changes. One that is refused keeps none of the others from being carried out.
     #[must_use]
     pub fn change_batch(&self, changes: &[Change<'_>]) -> Vec<Result<(), Refusal>> {
-        let mut parents = Parents::new(&self.0);
+        let mut parents = Parents::new(self);
         // Opened before anything is changed, to hear of whatever fails to become durable from then on.
         let everything = if changes.len() > 1 { self.sync_file() } else { None };
         let mut answers: Vec<_> = changes.iter().map(|change| self.change(*change, &mut parents)).collect();
@@ -83,7 +83,7 @@ impl DirStore {
     }
 
     fn change_one(&self, change: Change<'_>) -> Result<(), Refusal> {
-        let mut parents = Parents::new(&self.0);
+        let mut parents = Parents::new(self);
         let changed = self.change(change, &mut parents);
         // Also after a refusal: that may have come when something was made already.
         let synced = parents.sync(None).map_err(refuse);

@@ -77,7 +77,7 @@ impl DirStore {
         if stage.done || matches!(stage.what, What::Named(..)) {
             return Err(Refusal::new(ErrorCode::Io, "not an unnamed stage"));
         }
-        let mut parents = Parents::new(&self.0);
+        let mut parents = Parents::new(self);
         let put = self.put_new(stage, name, &mut parents);
         if put.is_err() {
             parents.unmake();
@@ -115,7 +115,7 @@ impl DirStore {
     }
 
     fn commit_all<'a>(&self, stages: impl Iterator<Item = (&'a mut Stage, Option<u32>)>) -> Vec<Result<Stat, Refusal>> {
-        let mut parents = Parents::new(&self.0);
+        let mut parents = Parents::new(self);
         // From `begin` on nobody takes a stage over.
         let mut items: Vec<Item<'a>> = stages
             .map(|(stage, crc)| {

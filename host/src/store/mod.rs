@@ -31,7 +31,17 @@
 //!   list, extended attributes or further hard links, which go on showing the old content.
 //! - A new file gets the group of a setgid directory and a default access control list, as if it were made there. A group
 //!   that the server's user is no member of can't be given.
+//! - Neither links nor bind mounts lead into a staging directory of the root.
 //! - Devices, FIFOs and sockets do not exist for readers and are never opened, replaced, removed or renamed.
+
+//!
+//! # Other spellings of a name
+//!
+//! Some file systems find a file by more than one name: in any case (exFAT, CIFS, directories of ext4 that fold case), by a
+//! short name (vfat, NTFS). What is hidden or reserved is so under all of them. Another spelling of a file that is served is
+//! that file. Writers are told apart by the spelling that they use: two writers of two spellings are not `busy` to each
+//! other, each has its own stage, and the later commit wins, whole. On file systems that are not known to keep spellings
+//! (see `confine`) each component of a name costs a walk through its directory.
 
 mod change;
 mod commit;

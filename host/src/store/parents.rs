@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use skiff_proto::name::Name;
 use skiff_proto::{ErrorCode, Refusal};
 
-use super::Inner;
+use super::DirStore;
 use super::confine::Directory;
 use super::inherit::Inherited;
 use super::meta::Meta;
@@ -20,7 +20,7 @@ const TRIES: u32 = 256;
 /// The directories of one change or batch.
 #[derive(Debug)]
 pub(super) struct Parents<'a> {
-    store: &'a Inner,
+    store: &'a DirStore,
     open: Vec<(Option<Box<str>>, Directory<'a>)>,
     /// What they hand down, if that was asked for.
     inherited: Vec<(usize, Inherited)>,
@@ -30,12 +30,12 @@ pub(super) struct Parents<'a> {
     made: Vec<(usize, Box<str>)>,
     /// Some that were made before are there to stay.
     kept: bool,
-    /// Counted in [`Inner::making`].
+    /// Counted in [`Inner::making`](super::Inner::making).
     making: bool,
 }
 
 impl<'a> Parents<'a> {
-    pub(super) const fn new(store: &'a Inner) -> Self {
+    pub(super) const fn new(store: &'a DirStore) -> Self {
         Self {
             store,
             open: Vec::new(),
@@ -94,12 +94,12 @@ impl<'a> Parents<'a> {
         if let Some(index) = self.open.iter().position(|(path, _)| path.as_deref() == name.map(Name::as_str)) {
             return Ok(index);
         }
-        let dir = self.store.confine.directory(name)?;
+        let dir = self.store.0.confine.directory(name)?;
         let index = self.open.len();
         self.open.push((name.map(|name| name.as_str().into()), dir));
         // If somebody else is making directories, this one or those above it may be among them and not yet
         // durable. What is put into it is only found after a crash if they are.
-        if self.store.making.load(Ordering::SeqCst) > usize::from(self.making)
+        if self.store.0.making.load(Ordering::SeqCst) > usize::from(self.making)
             && let Some(name) = name
         {
             let above = self.open(name.parent())?;
@@ -113,9 +113,14 @@ impl<'a> Parents<'a> {
         // Counted first: whoever sees the directory sees the count.
         if !self.making {
             self.making = true;
-            self.store.making.fetch_add(1, Ordering::SeqCst);
+            self.store.0.making.fetch_add(1, Ordering::SeqCst);
         }
-        mkdirat(self.at(above), name, Mode::from_raw_mode(0o777))?;
+        let mode = Mode::from_raw_mode(0o777);
+        while let Err(errno) = mkdirat(self.at(above), name, mode) {
+            if !matches!(errno, Errno::NOSPC | Errno::DQUOT) || !self.store.make_inodes() {
+                return Err(errno);
+            }
+        }
         self.made.push((above, name.into()));
         self.change(above);
         Ok(())
@@ -146,7 +151,7 @@ impl<'a> Parents<'a> {
     /// Makes the changes durable: each directory by itself or, given a file of the root's file system, those on it with one
     /// call.
     pub(super) fn sync(mut self, everything: Option<&File>) -> Result<(), Errno> {
-        let syncer = &self.store.sync;
+        let syncer = &self.store.0.sync;
         let mut alone = core::mem::take(&mut self.changed);
         if let Some(file) = everything {
             let dev = Meta::of(file)?.dev();
@@ -161,7 +166,7 @@ impl<'a> Parents<'a> {
         // After a failure nobody knows what is durable: the count stays up, and others look after themselves.
         if self.making {
             self.making = false;
-            self.store.making.fetch_sub(1, Ordering::SeqCst);
+            self.store.0.making.fetch_sub(1, Ordering::SeqCst);
         }
         Ok(())
     }
@@ -171,7 +176,7 @@ impl Drop for Parents<'_> {
     fn drop(&mut self) {
         // Nothing was made, or it is gone again.
         if self.making && self.made.is_empty() && !self.kept {
-            self.store.making.fetch_sub(1, Ordering::SeqCst);
+            self.store.0.making.fetch_sub(1, Ordering::SeqCst);
         }
     }
 }

@@ -1,9 +1,19 @@
 //! Room: what the disk has, what open stages have been promised, what staged bytes may take.
+//!
+//! # What a promise is worth
+//!
+//! A write is promised room for all of its bytes when it begins, and so hears of `no-space` before it has sent them. The
+//! promise is whole for [`GRACE`], except to a write of at most [`SMALL`] bytes. After that it holds for what the writer sends in [`HORIZON`] at its average pace since it
+//! began, and always for [`SMALL`] bytes. The rest is lent to others when they would have no room otherwise; from then on the
+//! slow writer's bytes are taken only while there is room, and it may get `no-space` later: what it has sent stays staged.
+//!
+//! So a large file at an ordinary pace keeps its room, small ones get in beside it, and a writer of 46 bytes a second holds
+//! 1 MiB instead of the disk.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 use std::os::fd::BorrowedFd;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
 use rustix::fs::fstatvfs;
@@ -14,6 +24,10 @@ use skiff_proto::store::Space;
 const FRESH: Duration = Duration::from_millis(100);
 /// What a small file is, in bytes.
 const SMALL: u64 = 1 << 20;
+/// How long a promise is whole.
+const GRACE: Duration = Duration::from_secs(10);
+/// A promise holds for what its writer sends in this time.
+const HORIZON: Duration = Duration::from_secs(60 * 60);
 /// The default of [`super::Options::reserve`], in bytes.
 const RESERVE: u64 = 64 << 20;
 
@@ -24,6 +38,8 @@ pub(super) struct Room {
     stage_max: u64,
     /// Bytes that open stages may still append.
     promised: AtomicU64,
+    /// Promises of more than [`SMALL`] bytes: those that can lapse.
+    large: Mutex<Vec<Weak<Promise>>>,
     /// Bytes appended since the file system was asked.
     spent: AtomicU64,
     /// Bytes that were free, the reserve taken off, and when.
@@ -32,7 +48,14 @@ pub(super) struct Room {
 
 impl Room {
     pub(super) const fn new(reserve: Option<u64>, stage_max: u64) -> Self {
-        Self { reserve, stage_max, promised: AtomicU64::new(0), spent: AtomicU64::new(0), free: Mutex::new(None) }
+        Self {
+            reserve,
+            stage_max,
+            promised: AtomicU64::new(0),
+            large: Mutex::new(Vec::new()),
+            spent: AtomicU64::new(0),
+            free: Mutex::new(None),
+        }
     }
 
     /// What the file system says, the reserve taken off. What nobody here may use, that reserve or blocks that are kept
@@ -46,15 +69,44 @@ impl Room {
         Ok(Space { total: used.saturating_add(free), free })
     }
 
+    /// Whether no further file can be made, however many bytes are free. File systems that don't count files say 0 of 0.
+    pub(super) fn lacks_inodes(root: BorrowedFd<'_>) -> Result<bool, Errno> {
+        fstatvfs(root).map(|fs| fs.f_files > 0 && fs.f_favail == 0)
+    }
+
     /// Bytes that are missing for `need` more; 0 if there is room. `freed` of the `staged` bytes go first.
     pub(super) fn missing(&self, root: BorrowedFd<'_>, staged: u64, need: u64, freed: u64) -> Result<u64, Errno> {
         if need == 0 {
             return Ok(0);
         }
+        let free = self.free(root, need)?;
+        let short = |promised: u64| {
+            let wanted = promised.saturating_add(need);
+            let on_disk = wanted.saturating_sub(free.saturating_add(freed));
+            on_disk.max(staged.saturating_sub(freed).saturating_add(wanted).saturating_sub(self.stage_max))
+        };
         let promised = self.promised.load(Ordering::Relaxed);
-        let wanted = promised.saturating_add(need);
-        let on_disk = wanted.saturating_sub(self.free(root, need)?.saturating_add(freed));
-        Ok(on_disk.max(staged.saturating_sub(freed).saturating_add(wanted).saturating_sub(self.stage_max)))
+        Ok(match short(promised) {
+            0 => 0,
+            _ => short(
+                promised
+                    .saturating_sub(self.lapsed(Instant::now(), if need <= SMALL { Duration::ZERO } else { GRACE })),
+            ),
+        })
+    }
+
+    /// Whether `n` bytes can be appended under a promise that has been lent: there is room beside all others.
+    pub(super) fn has_beside(&self, root: BorrowedFd<'_>, staged: u64, n: u64, own: &Promise) -> Result<bool, Errno> {
+        let now = Instant::now();
+        let others = self.promised.load(Ordering::Relaxed).saturating_sub(self.lapsed(now, GRACE));
+        let wanted = others.saturating_sub(own.holds(now, GRACE)).saturating_add(n);
+        Ok(wanted <= self.free(root, n)? && staged.saturating_add(wanted) <= self.stage_max)
+    }
+
+    /// Bytes of all promises that have lapsed: they are lent from now on.
+    fn lapsed(&self, now: Instant, grace: Duration) -> u64 {
+        let large = self.large.lock().unwrap_or_else(PoisonError::into_inner);
+        large.iter().filter_map(Weak::upgrade).map(|promise| promise.lend(now, grace)).sum()
     }
 
     /// Forgets what the file system said: something was removed.
@@ -62,9 +114,16 @@ impl Room {
         *self.free.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// A stage opens that may append `n` bytes.
-    pub(super) fn promise(&self, n: u64) {
+    /// A stage opens that may append `n` bytes. A large promise has to be told of every append.
+    pub(super) fn promise(&self, n: u64) -> Option<Arc<Promise>> {
         self.promised.fetch_add(n, Ordering::Relaxed);
+        (n > SMALL).then(|| {
+            let promise = Arc::new(Promise::new(n, Instant::now()));
+            let mut large = self.large.lock().unwrap_or_else(PoisonError::into_inner);
+            large.retain(|promise| promise.strong_count() > 0);
+            large.push(Arc::downgrade(&promise));
+            promise
+        })
     }
 
     /// A stage closes that has not appended `n` of its bytes.
@@ -94,6 +153,55 @@ impl Room {
     }
 }
 
+/// The promise of room to one stage.
+#[derive(Debug)]
+pub(super) struct Promise {
+    since: Instant,
+    /// Bytes that it is for, and that have come.
+    size: u64,
+    come: AtomicU64,
+    lent: AtomicBool,
+}
+
+impl Promise {
+    const fn new(size: u64, since: Instant) -> Self {
+        Self { since, size, come: AtomicU64::new(0), lent: AtomicBool::new(false) }
+    }
+
+    /// `n` bytes have come.
+    pub(super) fn append(&self, n: u64) {
+        self.come.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Whether a part of it may be others' now.
+    pub(super) fn is_lent(&self) -> bool {
+        self.lent.load(Ordering::Relaxed)
+    }
+
+    fn rest(&self) -> u64 {
+        self.size.saturating_sub(self.come.load(Ordering::Relaxed))
+    }
+
+    /// Bytes that it holds.
+    fn holds(&self, now: Instant, grace: Duration) -> u64 {
+        let age = now.saturating_duration_since(self.since);
+        if age < grace {
+            return self.rest();
+        }
+        let ahead = u128::from(self.come.load(Ordering::Relaxed)) * HORIZON.as_millis() / age.as_millis().max(1);
+        self.rest().min(u64::try_from(ahead).unwrap_or(u64::MAX).max(SMALL))
+    }
+
+    /// Bytes that it does not hold any more.
+    fn lend(&self, now: Instant, grace: Duration) -> u64 {
+        let lapsed = self.rest().saturating_sub(self.holds(now, grace));
+        if lapsed > 0 {
+            self.lent.store(true, Ordering::Relaxed);
+        }
+        lapsed
+    }
+}
+
 /// Subtracts and stops at 0: a stage may hold more than it was promised.
 pub(super) fn take(from: &AtomicU64, n: u64) {
     _ = from.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |value| Some(value.saturating_sub(n)));
@@ -103,6 +211,46 @@ pub(super) fn take(from: &AtomicU64, n: u64) {
 mod tests {
     use super::*;
     use std::os::fd::AsFd;
+
+    #[test]
+    fn a_promise_holds_for_what_its_writer_will_send_and_the_rest_is_lent() {
+        const GIB: u64 = 1 << 30;
+        let begin = Instant::now();
+        for (pace, second, holds) in [
+            (0, 9, 100 * GIB),
+            (46, 11, SMALL),
+            (46, 3600, SMALL),
+            (100_000, 60, 360_000_000),
+            (10_000_000, 60, 36_000_000_000),
+            (100_000_000, 60, 100 * GIB - 6_000_000_000),
+        ] {
+            let promise = Promise::new(100 * GIB, begin);
+            promise.append(pace * second);
+            let now = begin + Duration::from_secs(second);
+            assert_eq!(promise.holds(now, GRACE), holds, "{pace} bytes a second after {second} s");
+            assert_eq!(promise.lend(now, GRACE), 100 * GIB - pace * second - holds);
+            assert_eq!(promise.is_lent(), holds < promise.rest());
+        }
+    }
+
+    #[test]
+    fn a_slow_writer_keeps_nobody_out_and_goes_on_only_beside_the_others() {
+        let dir = tempfile::tempfile().unwrap();
+        let room = Room::new(Some(0), 100 * SMALL);
+        let missing = |need| room.missing(dir.as_fd(), 0, need, 0).unwrap();
+        let slow = room.promise(100 * SMALL).unwrap();
+        assert_eq!((missing(SMALL), missing(SMALL + 1)), (0, SMALL + 1));
+        // As if it had begun long ago.
+        let aged = Arc::new(Promise::new(100 * SMALL, Instant::now() - 2 * GRACE));
+        room.large.lock().unwrap().push(Arc::downgrade(&aged));
+        drop(slow);
+        assert_eq!((missing(99 * SMALL), aged.is_lent()), (0, true));
+        assert!(room.has_beside(dir.as_fd(), 0, 100 * SMALL, &aged).unwrap());
+        let other = room.promise(99 * SMALL).unwrap();
+        assert!(!room.has_beside(dir.as_fd(), 0, 2 * SMALL, &aged).unwrap());
+        assert!(room.has_beside(dir.as_fd(), 0, SMALL, &aged).unwrap());
+        drop(other);
+    }
 
     #[test]
     fn promises_and_staged_bytes_count_against_both_limits() {

@@ -22,6 +22,8 @@ use super::room::take;
 const SLOTS: u32 = 16;
 const PREFIX: &str = ".skiff-stage-";
 pub(super) const UNNAMED_PREFIX: &str = "put-";
+/// So many named stages may lie in a slot before the oldest interrupted ones are dropped.
+const MOST_NAMES: u64 = 10_000;
 /// So many stages are looked at together when room is needed.
 const BATCH: usize = 64;
 
@@ -46,6 +48,8 @@ pub(super) struct Slot {
     inode: (u64, u64),
     /// Bytes that lie in it.
     staged: AtomicU64,
+    /// Named stages that were made since it was last looked through, and those that were there then.
+    names: AtomicU64,
 }
 
 /// The names of all staging directories that a root may have.
@@ -147,7 +151,7 @@ impl Slot {
                 // What the root hands down is not for files of other directories.
                 inherit::disinherit(&dir);
                 let inode = (meta.dev(), meta.ino());
-                return Ok(Some(Self { dir, number, inode, staged: AtomicU64::new(0) }));
+                return Ok(Some(Self { dir, number, inode, staged: AtomicU64::new(0), names: AtomicU64::new(0) }));
             }
         }
         Ok(None)
@@ -172,7 +176,10 @@ impl Slot {
     /// Removes what is too old and what nobody can go on with; counts what stays.
     fn clean(&self, max_age: Duration) -> Result<(), Errno> {
         self.each(|name, id, meta| match id {
-            Some(_) if meta.age() <= max_age => self.stage(meta.size()),
+            Some(_) if meta.age() <= max_age => {
+                self.stage(meta.size());
+                self.count_name();
+            }
             _ => _ = self.remove(name),
         })
     }
@@ -190,6 +197,23 @@ impl Slot {
     /// `n` bytes do not lie in it any more.
     pub(super) fn unstage(&self, n: u64) {
         take(&self.staged, n);
+    }
+
+    /// A named stage was made.
+    pub(super) fn count_name(&self) {
+        self.names.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether it is time to drop some: there may be [`MOST_NAMES`] named stages.
+    pub(super) fn has_most_names(&self) -> bool {
+        if self.names.load(Ordering::Relaxed) < MOST_NAMES {
+            return false;
+        }
+        // Most of those have been put in place since.
+        let mut names = 0;
+        let counted = self.each(|_, id, _| names += u64::from(id.is_some()));
+        self.names.store(names, Ordering::Relaxed);
+        counted.is_ok() && names >= MOST_NAMES
     }
 
     /// The named stages that `wanted` picks: bytes in all, and at most [`BATCH`] of them, oldest first.

@@ -19,6 +19,7 @@ use super::link::create_nameless;
 use super::meta::Meta;
 use super::owner::{Owner, Sum};
 use super::refusal::{refuse, refuse_io};
+use super::room::{Promise, Room};
 use super::slot::{Slot, StageId, UNNAMED_PREFIX};
 
 /// Bytes read at once when staged bytes are summed.
@@ -44,6 +45,8 @@ pub struct Stage {
     pub(super) synced: bool,
     /// In place, or discarded: nothing is left to do.
     pub(super) done: bool,
+    /// What it was promised, if that is much.
+    promise: Option<Arc<Promise>>,
 }
 
 /// What a stage is for, and where it lies.
@@ -157,6 +160,9 @@ impl Writing<'_> {
         self.stage.len += n;
         self.stage.slot.stage(n);
         self.stage.store.0.room.append(n, promised);
+        if let Some(promise) = &self.stage.promise {
+            promise.append(promised);
+        }
     }
 }
 
@@ -199,7 +205,10 @@ impl DirStore {
         let entered = self.0.owners.entered();
         let (file, len) = match slot.open(id.file_name().as_str()) {
             Ok((file, meta)) => (file, meta.size()),
-            Err(Errno::NOENT) => return self.check_room(&slot, id, size, 0).map(|()| (0, 0)),
+            Err(Errno::NOENT) => {
+                self.check_room(&slot, id, size, 0)?;
+                return self.check_inodes(&slot, id).map(|()| (0, 0));
+            }
             Err(errno) => return Err(refuse(errno)),
         };
         if len > size {
@@ -253,6 +262,7 @@ impl DirStore {
                 match slot.create(&format!("{UNNAMED_PREFIX}{number}")) {
                     Ok(file) => break (file, What::Numbered(number)),
                     Err(Errno::EXIST) => {}
+                    Err(Errno::NOSPC | Errno::DQUOT) if self.drop_oldest(&slot, StageId::of(""))? => {}
                     Err(errno) => return Err(refuse_slot(errno)),
                 }
             },
@@ -283,6 +293,12 @@ impl DirStore {
         let len = usize::try_from(writing.room()).map_or(bytes.len(), |room| room.min(bytes.len()));
         if len == 0 {
             return if bytes.is_empty() { Ok(0) } else { Err(ErrorCode::Range.into()) };
+        }
+        if let Some(promise) = writing.stage.promise.as_ref().filter(|promise| promise.is_lent()) {
+            let (room, staged) = (&self.0.room, writing.stage.slot.staged());
+            if !room.has_beside(self.0.confine.root(), staged, len as u64, promise).map_err(refuse)? {
+                return Err(Refusal::new(ErrorCode::NoSpace, "too slow: the room was needed for others"));
+            }
         }
         let n = loop {
             match writing.file().write_at(&bytes[..len], writing.offset()) {
@@ -336,13 +352,21 @@ impl DirStore {
             owner.finish();
             return Ok((file, crc?));
         }
-        match slot.create(name) {
-            Ok(file) => {
-                self.make_room(slot, id, size, 0).inspect_err(|_| _ = slot.remove(name))?;
-                return Ok((file, 0));
+        if slot.has_most_names() {
+            self.drop_oldest(slot, id)?;
+        }
+        loop {
+            match slot.create(name) {
+                Ok(file) => {
+                    self.make_room(slot, id, size, 0).inspect_err(|_| _ = slot.remove(name))?;
+                    slot.count_name();
+                    return Ok((file, 0));
+                }
+                Err(Errno::EXIST) => break,
+                // No i-number is free, or no room for the name.
+                Err(Errno::NOSPC | Errno::DQUOT) if self.drop_oldest(slot, id)? => {}
+                Err(errno) => return Err(refuse_slot(errno)),
             }
-            Err(Errno::EXIST) => {}
-            Err(errno) => return Err(refuse_slot(errno)),
         }
         // A new file, not the old one cut: its old bytes cost nothing, and no one who read them sees them change.
         let staged = Meta::at(slot, name).map_or(0, |meta| meta.size());
@@ -364,10 +388,11 @@ impl DirStore {
         size: u64,
         mtime: Option<u64>,
     ) -> Stage {
-        self.0.room.promise(size - len);
+        let promise = self.0.room.promise(size - len);
         let order = self.0.serial.fetch_add(1, Ordering::Relaxed);
         let store = self.clone();
-        Stage { store, slot, file, owner, what, len, size, mtime, order, resumed: len > 0, synced: false, done: false }
+        let (resumed, synced, done) = (len > 0, false, false);
+        Stage { store, slot, file, owner, what, len, size, mtime, order, resumed, synced, done, promise }
     }
 
     /// The staging directory: claimed at the first call, and again if somebody has removed it under a running server.
@@ -422,6 +447,33 @@ impl DirStore {
             }
         }
         Ok(())
+    }
+
+    /// Whether a file could be made in the staging directory, after [`DirStore::drop_oldest`] if need be.
+    fn check_inodes(&self, slot: &Slot, id: StageId) -> Result<(), Refusal> {
+        let is_full = Room::lacks_inodes(self.0.confine.root()).map_err(refuse)?;
+        if is_full && self.droppable(slot, id)?.1.is_empty() { Err(ErrorCode::NoSpace.into()) } else { Ok(()) }
+    }
+
+    /// Drops the oldest interrupted writes of names other than that of `id`, a few at once, for their i-numbers. False if
+    /// there are none.
+    pub(super) fn drop_oldest(&self, slot: &Slot, id: StageId) -> Result<bool, Refusal> {
+        let (_, oldest) = self.droppable(slot, id)?;
+        let mut dropped = false;
+        for (old, size) in oldest {
+            let path = old.file_name();
+            if self.0.owners.if_idle(old, || slot.remove(path.as_str())) == Some(Ok(())) {
+                slot.unstage(size);
+                dropped = true;
+            }
+        }
+        self.0.room.ask_again();
+        Ok(dropped)
+    }
+
+    /// Makes room for a new directory or name by [`DirStore::drop_oldest`].
+    pub(super) fn make_inodes(&self) -> bool {
+        self.slot().and_then(|slot| self.drop_oldest(&slot, StageId::of(""))).unwrap_or(false)
     }
 
     /// Interrupted writes that could be dropped for a write of `id`: bytes in all, and some of them, oldest first.

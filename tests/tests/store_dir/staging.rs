@@ -5,6 +5,7 @@ use core::time::Duration;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -410,4 +411,67 @@ fn stage_if_free(store: &DirStore, name: &str, bytes: &[u8]) -> Option<skiff_hos
             None
         }
     }
+}
+
+#[test]
+fn interrupted_writes_that_use_up_the_i_numbers_make_room_oldest_first() {
+    let test = "interrupted_writes_that_use_up_the_i_numbers_make_room_oldest_first";
+    if !skiff_tests::namespace::mounts(module_path!(), test) {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", "nr_inodes=100,size=8m", "tmpfs"]).arg(root.path());
+    if !mount.status().unwrap().success() {
+        return skiff_tests::programs::skip(test, "no tmpfs can be mounted here");
+    }
+    let root = root.path();
+    let store = open(root);
+    for number in 0..300 {
+        interrupt(&store, &format!("{number}"), b"x");
+    }
+    assert!(stages(&root.join(".skiff-stage-0")).len() < 100);
+    assert_eq!(staged(&store, "299"), 1, "the last one stays");
+    drop(store);
+    // After a restart, with every i-number in use again.
+    let fill = |store: &DirStore| {
+        let mut number = 0;
+        while rustix::fs::statvfs(root).unwrap().f_favail > 0 {
+            interrupt(store, &format!("again {number}"), b"x");
+            number += 1;
+        }
+    };
+    let store = open(root);
+    fill(&store);
+    assert_eq!(staged(&store, "new"), 0);
+    put(&store, "written", b"x").unwrap();
+    fill(&store);
+    store.mkdir(n("made")).unwrap();
+    fill(&store);
+    put(&store, "with/new/parents", b"x").unwrap();
+    fill(&store);
+    drop(store.stage_unnamed(1).unwrap());
+    // What is being written is not dropped for others: then there is no room, and `resume` says so as `write` does.
+    let mut open = Vec::new();
+    let refused = loop {
+        match store.stage(n(&format!("open {}", open.len())), 0, 1, None) {
+            Ok(stage) => open.push(stage),
+            Err(refusal) => break refusal.code,
+        }
+        assert!(open.len() < 100);
+    };
+    assert_eq!((refused, code(store.staged(n("new"), 1))), (ErrorCode::NoSpace, Err(ErrorCode::NoSpace)));
+}
+
+#[test]
+fn there_are_never_many_more_than_ten_thousand_interrupted_writes() {
+    let root = tempfile::tempdir().unwrap();
+    let slot = root.path().join(".skiff-stage-0");
+    interrupt(&open(root.path()), "f", b"x");
+    (0..10_000).for_each(|number| _ = File::create(slot.join(format!("{number:032x}"))).unwrap());
+    let store = open(root.path());
+    (0..3).for_each(|number| interrupt(&store, &format!("new {number}"), b"x"));
+    let left = stages(&slot).len();
+    assert!((9_000..=10_000).contains(&left), "{left}");
+    assert_eq!(staged(&store, "new 2"), 1);
 }
