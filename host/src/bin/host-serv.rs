@@ -1,10 +1,12 @@
 //! `host-serv`: serves a directory to skiff clients.
 
 use core::net::IpAddr;
+use core::task::Poll;
 use core::time::Duration;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::{Arc, RwLock};
 
 use anyhow::Context as _;
 use bytesize::ByteSize;
@@ -12,7 +14,7 @@ use clap::{ArgAction, Parser, ValueEnum};
 use skiff_host::server::{Options, PortRange, Server};
 use skiff_host::store::{self, DirStore};
 use skiff_proto::MinRate;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,7 +24,7 @@ Examples:
   host-serv 0 --read-only                  a free port; the first line on stdout says which: \"port 40213\"
   host-serv 50000 --data-ports 50001-50016 classic data connections on ports that a firewall lets through
 
-Exit codes: 0 ended by Ctrl-C or SIGTERM, 1 could not start or failed, 2 usage.";
+Exit codes: 0 ended by Ctrl-C, SIGTERM or SIGHUP, 1 could not start or failed, 2 usage.";
 
 /// Serves a directory to skiff clients, and to the classic ones.
 #[derive(Debug, Parser)]
@@ -63,7 +65,7 @@ struct Args {
     #[arg(long, value_name = "BYTES", default_value = "1KiB")]
     min_rate: ByteSize,
 
-    /// How long transfers may go on after Ctrl-C or SIGTERM
+    /// How long transfers may go on after Ctrl-C, SIGTERM or SIGHUP; a second one ends it at once
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     grace: u32,
 
@@ -110,34 +112,65 @@ enum LogFormat {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    match run(&args) {
+    let log_format = args.log_format;
+    match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tell(args.log_format, &format!("{error:#}"));
+            tell(log_format, &format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(args: &Args) -> anyhow::Result<()> {
-    log_to_stderr(args);
+fn run(args: Args) -> anyhow::Result<()> {
+    log_to_stderr(&args);
     raise_descriptor_limit();
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if let Some(threads) = args.threads {
-        runtime.worker_threads(threads.into());
-    }
-    let runtime = runtime.enable_all().build().context("can't start")?;
-    let result = runtime.block_on(serve(args));
+    let threads = args
+        .threads
+        .map_or_else(|| std::thread::available_parallelism().map_or(1, core::num::NonZero::get), usize::from);
+    can_start(threads + 1).with_context(|| format!("can't start {threads} threads"))?;
+    let serving = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    let serving = serving.context("can't start")?;
+    // Signals are heard by this thread alone, which touches no file system: if one hangs, the program ends all the same.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("can't start")?;
+    let result = runtime.block_on(serve_until_told(args, &serving));
     // Whatever still waits for the disk after the grace period does not keep the program.
-    runtime.shutdown_timeout(Duration::from_secs(1));
+    serving.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn serve(args: &Args) -> anyhow::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("signals")?;
-    let mut terminate = signal(SignalKind::terminate()).context("signals")?;
+/// Serves on `serving` until a signal comes; and then for the grace period at most, whatever hangs.
+async fn serve_until_told(args: Args, serving: &tokio::runtime::Runtime) -> anyhow::Result<()> {
+    let mut signals = Signals::new().context("signals")?;
     // A limit on the size of files (`ulimit -f`) then is an error of one write, and not the end of the server.
     let _size_limit = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).context("signals")?;
+    let (log_format, grace) = (args.log_format, args.grace);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let mut served = serving.spawn(serve(args, async { _ = stopped.await }));
+    tokio::select! {
+        result = &mut served => return result.context("stopped")?.map(drop),
+        () = signals.recv() => {}
+    }
+    drop(stop);
+    // The server cuts off what takes longer; a little later this thread does, if the server can't.
+    let grace_and_more = Duration::from_secs(grace.into()) + Duration::from_millis(500);
+    let cut_off = tokio::select! {
+        result = served => result.context("stopped")??,
+        // Asked twice, it ends at once.
+        () = signals.recv() => std::process::exit(0),
+        () = tokio::time::sleep(grace_and_more) => {
+            tell(log_format, &format!("cut off after {grace} s: a file system does not answer"));
+            std::process::exit(0);
+        }
+    };
+    if cut_off > 0 {
+        tell(log_format, &format!("{cut_off} connections cut off after {grace} s"));
+    }
+    Ok(())
+}
+
+/// Serves until `shutdown`; says how many connections were cut off.
+async fn serve(args: Args, shutdown: impl Future<Output = ()>) -> anyhow::Result<usize> {
     let store = DirStore::new(store::Options {
         read_only: args.read_only,
         hidden: args.hidden,
@@ -159,24 +192,62 @@ async fn serve(args: &Args) -> anyhow::Result<()> {
         ..Options::new(args.port)
     };
     let server = Server::bind(options, store)?;
-    announce(args, &server)?;
-    let shutdown = async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+    announce(&args, &server)?;
+    Ok(server.run(shutdown).await)
+}
+
+/// The signals that end the program.
+struct Signals(Vec<Signal>);
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
+        // `nohup` has it ignored.
+        if !is_ignored(SignalKind::hangup()) {
+            kinds.push(SignalKind::hangup());
         }
-        // Asked twice, it ends at once.
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            std::process::exit(0);
-        });
-    };
-    let cut_off = server.run(shutdown).await;
-    if cut_off > 0 {
-        tell(args.log_format, &format!("{cut_off} connections cut off after {} s", args.grace));
+        kinds.into_iter().map(signal).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Waits for one of them.
+    async fn recv(&mut self) {
+        core::future::poll_fn(|context| {
+            let came = self.0.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
+            if came { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}
+
+/// True if the program was started with this signal ignored, as far as the system says so.
+fn is_ignored(signal: SignalKind) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask & 1 << (signal.as_raw_value() - 1) != 0
+}
+
+/// Whether so many threads can be started: the runtime takes it for granted, and ends the program if it is wrong.
+fn can_start(threads: usize) -> std::io::Result<()> {
+    let gate = Arc::new(RwLock::new(()));
+    let closed = gate.write();
+    let started: Result<Vec<_>, _> = (0..threads)
+        .map(|_| {
+            let gate = Arc::clone(&gate);
+            std::thread::Builder::new().spawn(move || drop(gate.read()))
+        })
+        .collect();
+    drop(closed);
+    for thread in started? {
+        _ = thread.join();
+    }
+    // The system counts a thread for a moment longer than that.
+    let count = || std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    for _ in 0..1000 {
+        if count() <= 1 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! 100 ms, or before a command that could see the difference. While one batch becomes durable the next one fills.
 
 use core::mem;
+use core::net::IpAddr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 use std::collections::{HashSet, VecDeque};
@@ -15,11 +16,12 @@ use skiff_proto::name::Name;
 use skiff_proto::server::Answer;
 use skiff_proto::store::Stat;
 use skiff_proto::{ErrorCode, Refusal};
-use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::Instant;
 
+use super::Shared;
+use super::pool::{Lane, Work};
 use super::work::{self, Change};
-use crate::store::{DirStore, Stage};
+use crate::store::Stage;
 
 /// Files in a batch at most: each holds a descriptor, and waiting for the disk costs nearly the same for one as for many.
 const MOST_FILES: usize = 512;
@@ -63,7 +65,7 @@ struct Pending {
 /// A batch that becomes durable now.
 #[derive(Debug)]
 struct Committing {
-    task: JoinHandle<Vec<Result<Answer, Refusal>>>,
+    work: Work<Vec<Result<Answer, Refusal>>>,
     /// Of the files in it.
     names: Names,
     /// How many answers it owes.
@@ -190,8 +192,8 @@ impl Batch {
     }
 
     /// Begins to make the batch durable, unless one is under way or it is empty. True if one is under way now.
-    pub(super) fn close(&mut self, store: &DirStore) -> bool {
-        self.0.as_mut().is_some_and(|pending| pending.close(store))
+    pub(super) fn close(&mut self, shared: &Shared, client: IpAddr) -> bool {
+        self.0.as_mut().is_some_and(|pending| pending.close(shared, client))
     }
 
     /// Waits until the batch under way is durable; for ever if there is none.
@@ -218,8 +220,8 @@ impl Batch {
     }
 
     /// Makes everything durable that is still in it: the client has asked for it, whether it still listens or not.
-    pub(super) async fn finish(&mut self, store: &DirStore) {
-        while self.close(store) {
+    pub(super) async fn finish(&mut self, shared: &Shared, client: IpAddr) {
+        while self.close(shared, client) {
             self.committed().await;
         }
     }
@@ -236,11 +238,11 @@ impl Pending {
             || self.changes.len() >= MOST_CHANGES
     }
 
-    fn close(&mut self, store: &DirStore) -> bool {
+    fn close(&mut self, shared: &Shared, client: IpAddr) -> bool {
         if self.committing.is_some() || (self.files.is_empty() && self.changes.is_empty()) {
             return self.committing.is_some();
         }
-        let store = store.clone();
+        let store = shared.store.clone();
         let names = mem::take(&mut self.names);
         let files = mem::take(&mut self.files);
         let held = mem::take(&mut self.held);
@@ -249,27 +251,27 @@ impl Pending {
         self.closes = None;
         self.committing = Some(if files.is_empty() {
             let count = changes.len();
-            let task = spawn_blocking(move || work::change(&store, &changes));
-            Committing { task, names, count, changes: true }
+            let work = shared.pool.run(Lane::Commit, client, move || work::change(&store, &changes));
+            Committing { work, names, count, changes: true }
         } else {
             let count = files.len();
-            let task = spawn_blocking(move || {
+            let work = shared.pool.run(Lane::Commit, client, move || {
                 let stored = |stat: Stat| Answer::Stored { size: stat.size, crc: stat.crc };
                 let answers = store.commit_batch(files).into_iter().map(|result| result.map(stored)).collect();
                 drop(held);
                 answers
             });
-            Committing { task, names, count, changes: false }
+            Committing { work, names, count, changes: false }
         });
         true
     }
 
     async fn committed(&mut self) {
         let Some(committing) = &mut self.committing else { return core::future::pending().await };
-        match (&mut committing.task).await {
-            Ok(answers) => self.answers.extend(answers),
-            Err(error) => {
-                tracing::error!(%error, "commit");
+        match (&mut committing.work).await {
+            Some(answers) => self.answers.extend(answers),
+            None => {
+                tracing::error!("commit: not done");
                 self.answers.extend(core::iter::repeat_n(Err(ErrorCode::Io.into()), committing.count));
             }
         }

@@ -4,9 +4,11 @@
 //! the store through `output` to the socket. [`Connection::step`] does whatever can be done at once, and
 //! [`Connection::wait`] sleeps until something else can. Between commands there is no [`Connection`], only a [`Link`].
 
+use core::fmt;
 use core::future::poll_fn;
 use core::mem;
 use core::net::SocketAddr;
+use core::pin::Pin;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::task::Poll;
 use core::time::Duration;
@@ -20,16 +22,17 @@ use skiff_proto::name::MAX_NAME;
 use skiff_proto::server::{Answer, Close, Rest, ServerEvent, ServerSession};
 use skiff_proto::store::{Stat, clamp_range};
 use skiff_proto::{ErrorCode, InvalidState, Payload, Refusal};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
-use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{debug, info, warn};
 
 use super::batch::Batch;
 use super::data::{self, Purpose};
-use super::names::{self, Names};
+use super::names::Names;
 use super::output::{Listing, Output, Reading};
-use super::work::{self, Change, Done, StopOnDrop, Write};
+use super::pool::{self, Ticket};
+use super::work::{self, Change, Done, Sum, Write};
 use super::{Phase, Shared};
 use crate::store::{File, Stage};
 
@@ -81,6 +84,24 @@ enum End {
     Rest(Rest),
 }
 
+/// A request that has to wait for something elsewhere, where nothing answers.
+const SILENT: Refusal = Refusal::new(ErrorCode::Io, "the file system that this name leads to does not answer");
+
+/// When a peer that has closed its side is asked whether it is still there, seconds, and how often then.
+const ASK: (u64, u32) = (5, 3);
+
+/// Something that a request waits for, and how the pool is told that it is less urgent.
+struct Work {
+    done: Pin<Box<dyn Future<Output = Option<Done>> + Send>>,
+    ticket: Option<Arc<Ticket>>,
+}
+
+impl fmt::Debug for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Work").finish_non_exhaustive()
+    }
+}
+
 /// A request that has to wait until the batch before it is durable.
 #[derive(Debug)]
 enum Waiting {
@@ -111,9 +132,12 @@ impl Link {
     }
 
     /// Serves to the end.
-    pub(super) async fn serve(&mut self) {
+    pub(super) async fn serve(mut self: Box<Self>) {
         loop {
-            self.rest = Box::pin(self.work()).await;
+            match roam(self).await {
+                Some(link) => self = link,
+                None => return,
+            }
             let Some(rest) = self.rest else { return };
             let deadline = self.shared.deadline(rest.poll_timeout(&self.shared.options.limits()));
             tokio::select! {
@@ -126,9 +150,17 @@ impl Link {
     }
 
     /// Does what there is to do, until the session rests or the connection has ended.
-    async fn work(&mut self) -> Option<Rest> {
-        Connection::new(self).serve().await
+    async fn work(mut self: Box<Self>) -> Box<Self> {
+        self.rest = Connection::new(&mut self).serve().await;
+        self
     }
+}
+
+/// [`Link::work`], wherever it has to be done; `None` if it can't be finished.
+async fn roam(link: Box<Link>) -> Option<Box<Link>> {
+    let (shared, client) = (Arc::clone(&link.shared), link.peer.ip());
+    // Boxed: it may be carried to another thread.
+    shared.pool.roam(client, Box::pin(link.work()), false).await
 }
 
 /// One control connection while something is under way.
@@ -147,7 +179,13 @@ pub(super) struct Connection<'a> {
     pub(super) ended: bool,
     peer: SocketAddr,
     waiting: Option<Box<Waiting>>,
-    work: Option<(JoinHandle<Done>, StopOnDrop)>,
+    work: Option<Work>,
+    /// The peer closed its side while it waits for work.
+    doubtful: bool,
+    /// What comes next is on a file system mounted beneath the root, and this is not the place for it.
+    pub(super) leaving: bool,
+    /// There is no other place: what comes next is refused.
+    pub(super) stranded: bool,
     /// Told when another connection takes over the name that this one writes.
     evicted: Option<Arc<Notify>>,
     progress: &'a mut Option<Arc<AtomicU64>>,
@@ -173,6 +211,9 @@ impl<'a> Connection<'a> {
             peer: *peer,
             waiting: None,
             work: None,
+            doubtful: false,
+            leaving: false,
+            stranded: false,
             evicted: None,
             progress,
             phase,
@@ -195,12 +236,12 @@ impl<'a> Connection<'a> {
             }
             Ok(_) => {
                 debug!(peer = %self.peer, "closed");
-                self.linger().await;
+                linger(self.stream).await;
             }
             Err(error) => debug!(peer = %self.peer, %error, "lost"),
         }
         // What a client has sent whole, it gets, whether it still listens or not.
-        self.batch.finish(&self.shared.store).await;
+        self.batch.finish(self.shared, self.peer.ip()).await;
         None
     }
 
@@ -231,6 +272,10 @@ impl<'a> Connection<'a> {
                 if let Some(rest) = self.session.rest() {
                     return Ok(End::Rest(rest));
                 }
+            }
+            if mem::take(&mut self.leaving) {
+                self.stranded = !pool::leave().await;
+                continue;
             }
             self.wait().await?;
         }
@@ -281,7 +326,7 @@ impl<'a> Connection<'a> {
             return Ok(true);
         }
         if self.batch.is_due() {
-            self.batch.close(&self.shared.store);
+            self.close_batch();
         }
         if let Some(waiting) = self.waiting.take_if(|_| self.batch.is_empty()) {
             match *waiting {
@@ -291,7 +336,10 @@ impl<'a> Connection<'a> {
             return Ok(true);
         }
         if self.work.is_some() || self.waiting.is_some() {
-            self.batch.close(&self.shared.store);
+            self.close_batch();
+            return Ok(false);
+        }
+        if self.leaving {
             return Ok(false);
         }
         if self.event() {
@@ -300,7 +348,7 @@ impl<'a> Connection<'a> {
         if self.session.is_sending() {
             return self.send();
         }
-        Ok(!self.batch.is_full() && self.receive()?)
+        Ok(!self.leaving && !self.batch.is_full() && self.receive()?)
     }
 
     /// True if the session can use what the peer sends next.
@@ -323,25 +371,32 @@ impl<'a> Connection<'a> {
         let session = self.session.poll_timeout().map(|at| self.shared.deadline(at));
         let look = is_writing.then(|| tokio::time::Instant::now() + WRITER_LOOK);
         let deadline = session.into_iter().chain(self.batch.deadline()).chain(look).min();
-        let (stream, shared) = (self.stream, self.shared);
-        let work = self.work.as_mut().map(|(work, _)| work);
+        let (stream, shared, doubtful) = (self.stream, self.shared, self.doubtful);
+        let work = self.work.as_mut().map(|work| &mut work.done);
         tokio::select! {
             ready = ready(stream, reads, writes) => ready?,
+            // In memory of its own: most wait without it.
+            gone = async { Box::pin(gone(stream, doubtful)).await }, if work.is_some() => {
+                gone?;
+                // It may have closed its side only, and wait for the answer; or be gone, which only asking tells.
+                self.doubtful = true;
+                keep_asking(stream);
+                if let Some(ticket) = self.work.as_ref().and_then(|work| work.ticket.as_ref()) {
+                    ticket.doubt();
+                }
+            }
             done = async { work.expect("guarded").await }, if work.is_some() => {
                 self.work = None;
                 // The time that it took is ours.
                 self.session.handle_timeout(shared.now());
-                self.done(done.unwrap_or_else(|error| {
-                    tracing::error!(%error, "work");
-                    Done::Answer(Err(ErrorCode::Io.into()))
-                }));
+                self.done(done.unwrap_or(Done::Answer(Err(ErrorCode::Io.into()))));
             }
             () = self.batch.committed() => {}
             // In memory of its own: most wait without it.
             () = async { Box::pin(evicted.expect("guarded").notified()).await }, if is_writing => self.lose(),
             () = tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)), if deadline.is_some() => {
                 if self.batch.is_due() {
-                    self.batch.close(&shared.store);
+                    self.close_batch();
                 }
             }
             _ = self.phase.changed() => {}
@@ -350,6 +405,11 @@ impl<'a> Connection<'a> {
             stage.owner().look();
         }
         Ok(())
+    }
+
+    /// Begins to make the batch durable.
+    pub(super) fn close_batch(&mut self) -> bool {
+        self.batch.close(self.shared, self.peer.ip())
     }
 
     /// Another connection has taken over the name that this one writes: this one ends, what it has staged stays.
@@ -369,7 +429,7 @@ impl<'a> Connection<'a> {
         let Some(event) = self.session.poll_event() else { return false };
         let answered = match event {
             ServerEvent::Flush => {
-                self.batch.close(store);
+                self.close_batch();
                 return false;
             }
             ServerEvent::Discard => {
@@ -391,6 +451,23 @@ impl<'a> Connection<'a> {
                 _ => Err(InvalidState),
             },
             ServerEvent::Request(request) => {
+                let stranded = mem::take(&mut self.stranded);
+                let elsewhere = match request {
+                    Request::Ls => store.has_mounts(),
+                    _ => work::names(&request).into_iter().flatten().any(|name| store.is_elsewhere(name)),
+                };
+                if elsewhere && !pool::is_elsewhere() {
+                    if stranded {
+                        warn!(peer = %self.peer, ?request, "{}", SILENT.text);
+                        let refused = self.session.refuse(SILENT);
+                        self.check(refused);
+                        return true;
+                    }
+                    self.leaving = true;
+                    let back = self.session.put_back();
+                    self.check(back);
+                    return false;
+                }
                 if let Some(change) = Change::of(&request) {
                     self.change(change);
                     return true;
@@ -420,13 +497,12 @@ impl<'a> Connection<'a> {
                         }
                     }
                     Request::Ls => {
-                        let store = store.clone();
-                        self.spawn(move |_| Done::Names(names::count(&store)));
+                        self.read_in_turns(work::Reading::Ls);
                         Ok(())
                     }
                     Request::Resume { size, name } => {
-                        let (store, name) = (store.clone(), name.as_str().to_owned());
-                        self.spawn(move |_| work::resume(&store, &name, size));
+                        let name = name.as_str().into();
+                        self.read_in_turns(work::Reading::Resume(size, name));
                         Ok(())
                     }
                     Request::Sum { offset, length, name } => {
@@ -491,11 +567,12 @@ impl<'a> Connection<'a> {
                 self.session.answer(Answer::Sum { length, crc: stat.crc.unwrap_or_default() })
             }
             Ok((length, file, _)) => {
-                let store = self.shared.store.clone();
+                let sum = Sum::new(file, offset, length);
                 if length <= SMALL_SUM {
-                    self.done(work::sum(&store, &file, offset, length, &false.into()));
+                    let answer = sum.whole(&self.shared.store);
+                    self.done(Done::Answer(answer));
                 } else {
-                    self.spawn(move |stop| work::sum(&store, &file, offset, length, stop));
+                    self.read_in_turns(work::Reading::Sum(sum));
                 }
                 Ok(())
             }
@@ -505,14 +582,12 @@ impl<'a> Connection<'a> {
 
     /// Begins a `write` that nothing stands in the way of.
     fn begin_write(&mut self, write: Write) {
-        let store = self.shared.store.clone();
         if write.offset == 0 {
-            let staged = write.stage(&store);
+            let staged = write.stage(&self.shared.store);
             self.staged(staged, write.name.into());
         } else {
             // What is staged has to be read for its checksum.
-            let name = write.name.clone().into();
-            self.spawn(move |_| Done::Staged(write.stage(&store), name));
+            self.read_in_turns(work::Reading::Write(write));
         }
     }
 
@@ -554,11 +629,11 @@ impl<'a> Connection<'a> {
             Ok(Some(claim)) => self.announce(Some(claim), purpose),
             Ok(None) => {
                 let shared = Arc::clone(self.shared);
-                let waiting = tokio::spawn(async move {
+                let done = Box::pin(async move {
                     let claim = shared.ports.wait(ip).await;
-                    Done::Claimed(claim.unwrap_or(None), purpose)
+                    Some(Done::Claimed(claim.unwrap_or(None), purpose))
                 });
-                self.work = Some((waiting, StopOnDrop::default()));
+                self.wait_for(Work { done, ticket: None });
                 Ok(())
             }
             Err(error) => {
@@ -600,11 +675,21 @@ impl<'a> Connection<'a> {
         self.check(answered);
     }
 
-    /// Has `work` done on the blocking pool.
-    fn spawn(&mut self, work: impl FnOnce(&core::sync::atomic::AtomicBool) -> Done + Send + 'static) {
-        let stop = StopOnDrop::default();
-        let flag = Arc::clone(&stop.0);
-        self.work = Some((spawn_blocking(move || work(&flag)), stop));
+    /// Has something read on the threads of the pool.
+    fn read_in_turns(&mut self, mut reading: work::Reading) {
+        let store = self.shared.store.clone();
+        let done = self.shared.pool.read(self.peer.ip(), move |turn| reading.turn(&store, turn));
+        let ticket = Some(done.ticket());
+        self.wait_for(Work { done: Box::pin(done), ticket });
+    }
+
+    fn wait_for(&mut self, work: Work) {
+        if self.doubtful
+            && let Some(ticket) = &work.ticket
+        {
+            ticket.doubt();
+        }
+        self.work = Some(work);
     }
 
     /// An answer that did not fit is a bug of this driver: the connection ends, nothing else is harmed.
@@ -613,30 +698,6 @@ impl<'a> Connection<'a> {
             tracing::error!(peer = %self.peer, open = ?self.open, "out of step with the session");
             self.broken = true;
         }
-    }
-
-    /// Says that everything has been sent, then discards what still comes (PROTOCOL §1).
-    async fn linger(&mut self) {
-        if socket2::SockRef::from(self.stream).shutdown(std::net::Shutdown::Write).is_err() {
-            return;
-        }
-        let discard = async {
-            let mut discarded = 0;
-            while discarded < LINGER_BYTES && ready(self.stream, true, false).await.is_ok() {
-                match self.discard() {
-                    Ok(0) => return,
-                    Ok(n) => discarded += n,
-                    Err(error) if super::would_block(&error) => {}
-                    Err(_) => return,
-                }
-            }
-        };
-        _ = tokio::time::timeout(LINGER_TIME, discard).await;
-    }
-
-    /// Reads something and forgets it. A function of its own: the memory is not to be kept while the task waits.
-    fn discard(&self) -> io::Result<usize> {
-        self.stream.try_read(&mut [0; 1024])
     }
 
     /// Who is at the other end.
@@ -655,6 +716,52 @@ async fn ready(stream: &TcpStream, reads: bool, writes: bool) -> io::Result<()> 
     .await
 }
 
+/// Says that everything has been sent, then discards what still comes (PROTOCOL §1).
+async fn linger(stream: &TcpStream) {
+    if socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write).is_err() {
+        return;
+    }
+    let discard = async {
+        let mut discarded = 0;
+        while discarded < LINGER_BYTES && ready(stream, true, false).await.is_ok() {
+            match discard(stream) {
+                Ok(0) => return,
+                Ok(n) => discarded += n,
+                Err(error) if super::would_block(&error) => {}
+                Err(_) => return,
+            }
+        }
+    };
+    _ = tokio::time::timeout(LINGER_TIME, discard).await;
+}
+
+/// Reads something and forgets it. A function of its own: the memory is not to be kept while the task waits.
+fn discard(stream: &TcpStream) -> io::Result<usize> {
+    stream.try_read(&mut [0; 1024])
+}
+
+/// Waits until the peer is gone, which is an error; or, unless that is `known`, until it has closed its side. Input that
+/// waits to be read does not matter.
+async fn gone(stream: &TcpStream, known: bool) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    let interest = if known { Interest::ERROR } else { Interest::ERROR.add(Interest::PRIORITY) };
+    #[cfg(not(target_os = "linux"))]
+    let interest = Interest::ERROR;
+    let ready = stream.ready(interest).await?;
+    if ready.is_error() || ready.is_write_closed() { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
+}
+
+/// Has the system ask the peer from time to time whether it is still there. One that has closed its side and waits says so;
+/// of one that is gone its system knows nothing any more after a minute (FIN-WAIT-2), and resets the connection.
+fn keep_asking(stream: &TcpStream) {
+    let (seconds, times) = ASK;
+    let every = Duration::from_secs(seconds);
+    let asked = socket2::TcpKeepalive::new().with_time(every).with_interval(every).with_retries(times);
+    if let Err(error) = socket2::SockRef::from(stream).set_tcp_keepalive(&asked) {
+        debug!(%error, "keepalive");
+    }
+}
+
 /// The bytes of a file that a `read` or `sum` concerns.
 fn ranged(opened: Opened, offset: u64, length: Option<u64>) -> Result<(u64, File, Stat), Refusal> {
     let (file, stat) = opened?;
@@ -666,7 +773,7 @@ mod tests {
     use super::*;
 
     /// The size of the future that `make` returns, without one.
-    fn size_of_future<F>(_make: impl FnOnce(&'static mut Link) -> F) -> usize {
+    fn size_of_future<F>(_make: impl FnOnce(Box<Link>) -> F) -> usize {
         size_of::<F>()
     }
 

@@ -9,10 +9,10 @@ use skiff_proto::name::MAX_NAME;
 use skiff_proto::transfer::{Incoming, Outgoing, TransferError};
 use skiff_proto::{ErrorCode, Payload, Refusal};
 use tokio::net::TcpStream;
-use tokio::task::spawn_blocking;
 use tracing::{debug, info, warn};
 
 use super::input::{Scratch, append};
+use super::pool::{self, Lane};
 use super::ports::Claim;
 use super::work::parse;
 use super::{Phase, Running, Shared, output, would_block};
@@ -46,7 +46,7 @@ enum Failure {
 pub(super) fn start(shared: &Arc<Shared>, claim: Claim, owner: IpAddr, purpose: Purpose, progress: Arc<AtomicU64>) {
     let running = Running::new(shared);
     let mut phase = shared.phase.subscribe();
-    tokio::spawn(async move {
+    let serving = async move {
         let accepted = tokio::select! {
             accepted = claim.accept(owner) => accepted,
             _ = phase.wait_for(|phase| *phase == Phase::Closing) => return,
@@ -59,7 +59,7 @@ pub(super) fn start(shared: &Arc<Shared>, claim: Claim, owner: IpAddr, purpose: 
                 super::reset(&stream);
                 let served = match purpose {
                     Purpose::Get(file) => send(shared, &stream, &file, &progress).await,
-                    Purpose::Put(stage, name) => receive(shared, &stream, stage, &name, &progress).await,
+                    Purpose::Put(stage, name) => receive(shared, &stream, owner, stage, &name, &progress).await,
                 };
                 match served.and_then(|()| Ok(super::end_in_order(&stream)?)) {
                     Ok(()) => {}
@@ -72,7 +72,10 @@ pub(super) fn start(shared: &Arc<Shared>, claim: Claim, owner: IpAddr, purpose: 
             Err(error) => warn!(%owner, %error, "data connection"),
         }
         drop(running);
-    });
+    };
+    // What was opened elsewhere stays there.
+    let (shared, away) = (Arc::clone(shared), pool::is_elsewhere());
+    tokio::spawn(async move { shared.pool.roam(owner, Box::pin(serving), away).await });
 }
 
 /// Puts down that a data connection has made progress, for its control connection's clock.
@@ -138,6 +141,7 @@ async fn send(shared: &Shared, stream: &TcpStream, file: &File, progress: &Atomi
 async fn receive(
     shared: &Shared,
     stream: &TcpStream,
+    owner: IpAddr,
     mut stage: Stage,
     name: &str,
     progress: &AtomicU64,
@@ -174,8 +178,8 @@ async fn receive(
     }
     let size = incoming.handle_eof()?;
     let (store, name) = (shared.store.clone(), name.to_owned());
-    let stored = spawn_blocking(move || commit_new(&store, &mut stage, &name)).await;
-    let name = stored.map_err(|error| io::Error::other(error.to_string()))??;
+    let stored = shared.pool.run(Lane::Commit, owner, move || commit_new(&store, &mut stage, &name));
+    let name = stored.await.unwrap_or(Err(ErrorCode::Io.into()))?;
     info!(%name, size, "put: stored");
     Ok(())
 }

@@ -86,7 +86,7 @@ impl Connection<'_> {
             }
             Err(error) if would_block(&error) => {
                 // No further input is waiting: what is in the batch becomes durable now (PROTOCOL §7).
-                self.batch.close(&self.shared.store);
+                self.close_batch();
                 Ok(false)
             }
             Err(error) => Err(error),

@@ -8,13 +8,15 @@
 //! | `input`, `output` | moving payload between the socket and the store |
 //! | `batch` | several changes made durable together |
 //! | `work` | what must not be done on the spot, since it waits for the disk |
+//! | `pool` | the threads that do it |
 //! | `ports`, `data` | classic data connections |
 //! | `names` | what a classic `ls` shows |
 //!
 //! A control connection is one task. It waits for its socket without holding a buffer; when bytes come, it moves
 //! them through its session, the store and back out until the socket would block. Whatever waits for the disk to be
-//! durable, or reads a file from end to end, runs on the blocking pool meanwhile, so that no client waits for another's
-//! disk.
+//! durable, or reads a file from end to end, runs on threads of the server's own meanwhile, so that no client waits for
+//! another's disk. So does everything that concerns a file system mounted beneath the root: if that hangs, only those
+//! who use it wait.
 
 mod batch;
 mod connection;
@@ -24,6 +26,7 @@ mod listen;
 mod names;
 pub mod options;
 mod output;
+mod pool;
 mod ports;
 mod work;
 
@@ -56,6 +59,7 @@ enum Phase {
 struct Shared {
     options: Options,
     store: DirStore,
+    pool: pool::Pool,
     ports: ports::Ports,
     phase: watch::Sender<Phase>,
     start: std::time::Instant,
@@ -123,6 +127,7 @@ impl Server {
             ports: ports::Ports::new(options.data_ports),
             options,
             store,
+            pool: pool::Pool::new(),
             phase: watch::Sender::new(Phase::Serving),
             start: std::time::Instant::now(),
             control: AtomicUsize::new(0),
@@ -196,7 +201,7 @@ fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
         let running = Running::new(&shared);
         debug!(%peer, "connected");
         match connection::Link::new(&shared, stream, peer) {
-            Ok(mut link) => link.serve().await,
+            Ok(link) => Box::new(link).serve().await,
             Err(error) => debug!(%peer, %error, "gone before it began"),
         }
         shared.control.fetch_sub(1, Ordering::Relaxed);

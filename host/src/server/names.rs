@@ -11,16 +11,6 @@ use crate::store::{Cursor, DirStore};
 /// Bytes of names in a piece, a little more with the last one.
 const PIECE: usize = 32 * 1024;
 
-/// How many bytes they have.
-pub(super) fn count(store: &DirStore) -> Result<u64, Refusal> {
-    let mut names = Names::new(store.list(None)?);
-    let mut length = 0;
-    while names.next(store, u64::MAX)? {
-        length += names.take().len() as u64;
-    }
-    Ok(length)
-}
-
 /// The names that a classic `ls` shows, a piece at a time: a directory of any size needs no memory of its size.
 #[derive(Debug)]
 pub(super) struct Names {

@@ -1,17 +1,19 @@
 //! From the store to the socket.
 
 use core::convert::Infallible;
+use core::mem;
 use std::io;
 
 use skiff_proto::reply::{MAX_LIST_LINE, list_line};
 use skiff_proto::server::ServerSession;
+use skiff_proto::store::Entry;
 use skiff_proto::{ErrorCode, Payload};
 use tokio::net::TcpStream;
 
 use super::connection::{Connection, Open};
 use super::input::Scratch;
-use super::would_block;
-use crate::store::{Cursor, DirStore, File};
+use super::{pool, would_block};
+use crate::store::{Cursor, DirStore, ELSEWHERE, File};
 
 /// A data message has at most this many bytes: a file that shrinks while it is sent must be filled up to its end.
 const MESSAGE: u64 = 16 * 1024 * 1024;
@@ -121,11 +123,17 @@ impl Listing {
         let mut line = [0; MAX_LIST_LINE];
         while self.lines.len() < LINES && !self.ended {
             let lines = &mut self.lines;
-            self.ended = !store.next_entry(&mut self.cursor, &mut |entry| {
+            let mut show = |entry: Entry<'_>| {
                 if let Some(len) = list_line(&entry, &mut line) {
                     lines.extend_from_slice(&line[..len]);
                 }
-            })?;
+            };
+            let more = if pool::is_elsewhere() {
+                store.next_entry(&mut self.cursor, &mut show)
+            } else {
+                store.next_entry_here(&mut self.cursor, &mut show)
+            };
+            self.ended = !more?;
         }
         Ok(())
     }
@@ -140,6 +148,10 @@ impl Connection<'_> {
                 if listing.lines.is_empty()
                     && let Err(refusal) = listing.fill(&self.shared.store)
                 {
+                    if refusal == ELSEWHERE && !mem::take(&mut self.stranded) {
+                        self.leaving = true;
+                        return Ok(false);
+                    }
                     let aborted = self.session.abort(refusal.code);
                     self.open = Open::Nothing;
                     self.check(aborted);

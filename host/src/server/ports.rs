@@ -146,22 +146,36 @@ impl Ports {
     pub(super) async fn wait(&self, ip: IpAddr) -> io::Result<Option<Claim>> {
         let pool = &self.0;
         let until = Instant::now() + WAIT;
-        pool.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting::new(pool);
         pool.changed.notify_waiters();
-        let claim = loop {
+        loop {
             let changed = pool.changed.notified();
             match self.claim(ip) {
                 Ok(None) => {}
-                claim => break claim,
+                claim => return claim,
             }
             // What other programs do with the ports, nobody tells us.
             let retry = Instant::now() + RETRY;
             if timeout_at(until.min(retry), changed).await.is_err() && Instant::now() >= until {
-                break Ok(None);
+                return Ok(None);
             }
-        };
-        pool.waiting.fetch_sub(1, Ordering::Relaxed);
-        claim
+        }
+    }
+}
+
+/// Somebody who waits for a port, until it is dropped.
+struct Waiting<'a>(&'a Pool);
+
+impl<'a> Waiting<'a> {
+    fn new(pool: &'a Pool) -> Self {
+        pool.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(pool)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -1,8 +1,7 @@
-//! What must not be done on the spot, since it waits for the disk: it runs on the blocking pool, and the session gets its
-//! answer when it is done.
+//! What must not be done on the spot, since it waits for the disk: it runs on the threads of the [`pool`](super::pool), and
+//! the session gets its answer when it is done.
 
-use core::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
+use core::task::Poll;
 
 use skiff_proto::command::Request;
 use skiff_proto::crc::Crc32c;
@@ -11,11 +10,11 @@ use skiff_proto::server::Answer;
 use skiff_proto::{ErrorCode, Refusal};
 
 use super::data::Purpose;
+use super::input::Scratch;
+use super::names::Names;
+use super::pool::Turn;
 use super::ports::Claim;
-use crate::store::{self, DirStore, File, Stage};
-
-/// Bytes read at a time for a checksum.
-const PIECE: usize = 256 * 1024;
+use crate::store::{self, DirStore, File, Stage, Staged};
 
 /// What a piece of work has come to.
 #[derive(Debug)]
@@ -73,7 +72,7 @@ pub(super) fn change(store: &DirStore, changes: &[Change]) -> Vec<Result<Answer,
 }
 
 /// A `write` that has to wait before it can begin.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Write {
     pub(super) offset: u64,
     pub(super) size: u64,
@@ -86,44 +85,150 @@ impl Write {
     pub(super) fn stage(&self, store: &DirStore) -> Result<(Stage, u32), Refusal> {
         store.stage(parse(&self.name)?, self.offset, self.size, self.mtime)
     }
+
+    fn begin(&self, store: &DirStore) -> Done {
+        Done::Staged(self.stage(store), self.name.as_str().into())
+    }
 }
 
-/// Says how a `write` can begin; reads what is staged.
-pub(super) fn resume(store: &DirStore, name: &str, size: u64) -> Done {
-    let staged = parse(name).and_then(|name| store.staged(name, size));
-    Done::Answer(staged.map(|(offset, crc)| Answer::Resume { offset, crc }))
+/// Something that reads, in turns on threads of the pool.
+#[derive(Debug)]
+pub(super) enum Reading {
+    /// A `sum`.
+    Sum(Sum),
+    /// A `resume` of so many bytes to this name, before anything is read.
+    Resume(u64, Box<str>),
+    /// The same, while staged bytes are read.
+    Resuming(Staged),
+    /// A `write` that continues an interrupted one, before anything is read.
+    Write(Write),
+    /// The same, while staged bytes are read.
+    Writing(Write, Staged),
+    /// The count of a classic `ls`, before it begins.
+    Ls,
+    /// The same, with the bytes counted so far.
+    Counting(Names, u64),
 }
 
-/// The checksum of `length` bytes from `offset` on. Stops when `stop` is set: nobody waits for it any more.
-pub(super) fn sum(store: &DirStore, file: &File, offset: u64, length: u64, stop: &AtomicBool) -> Done {
-    let mut crc = Crc32c::new();
-    let mut piece = vec![0; usize::try_from(length).map_or(PIECE, |length| length.min(PIECE))];
-    let mut done = 0;
-    while done < length && !stop.load(Ordering::Relaxed) {
-        let want = usize::try_from(length - done).map_or(PIECE, |left| left.min(PIECE));
-        match store.read_at(file, offset + done, &mut piece[..want]) {
-            // It has become shorter since the range was checked.
-            Ok(0) => return Done::Answer(Err(ErrorCode::Changed.into())),
-            Ok(n) => {
-                crc.update(&piece[..n]);
-                done += n as u64;
-            }
-            Err(refusal) => return Done::Answer(Err(refusal)),
+impl Reading {
+    /// One turn.
+    pub(super) fn turn(&mut self, store: &DirStore, turn: &Turn<'_>) -> Poll<Done> {
+        loop {
+            *self = match self {
+                Self::Sum(sum) => return sum.turn(store, turn).map(Done::Answer),
+                Self::Resume(size, name) => match parse(name).and_then(|name| store.begin_staged(name, *size)) {
+                    Ok(staged) => Self::Resuming(staged),
+                    Err(refusal) => return Poll::Ready(Done::Answer(Err(refusal))),
+                },
+                Self::Resuming(staged) => {
+                    let summed = store.sum_staged(staged, &mut || turn.is_over());
+                    return summed
+                        .map(|summed| Done::Answer(summed.map(|(offset, crc)| Answer::Resume { offset, crc })));
+                }
+                Self::Write(write) => {
+                    // What is staged is read as for a `resume`, whose sum the store then knows. Whatever is wrong with the
+                    // `write`, opening its stage finds out.
+                    match parse(&write.name).and_then(|name| store.begin_staged(name, write.size)) {
+                        Ok(staged) if staged.len() == write.offset => Self::Writing(write.clone(), staged),
+                        _ => return Poll::Ready(write.begin(store)),
+                    }
+                }
+                Self::Writing(write, staged) => {
+                    let summed = store.sum_staged(staged, &mut || turn.is_over());
+                    return summed.map(|_| write.begin(store));
+                }
+                Self::Ls => match store.list(None) {
+                    Ok(cursor) => Self::Counting(Names::new(cursor), 0),
+                    Err(refusal) => return Poll::Ready(Done::Names(Err(refusal))),
+                },
+                Self::Counting(names, length) => {
+                    while !turn.is_over() {
+                        match names.next(store, u64::MAX) {
+                            Ok(true) => *length += names.take().len() as u64,
+                            Ok(false) => return Poll::Ready(Done::Names(Ok(*length))),
+                            Err(refusal) => return Poll::Ready(Done::Names(Err(refusal))),
+                        }
+                    }
+                    return Poll::Pending;
+                }
+            };
         }
     }
-    if offset == 0 && length == file.stat().size {
-        store.remember_crc(file, crc.value());
-    }
-    Done::Answer(Ok(Answer::Sum { length, crc: crc.value() }))
 }
 
-/// Tells work on the blocking pool that nobody waits for it any more, when it is dropped.
-#[derive(Debug, Default)]
-pub(super) struct StopOnDrop(pub(super) Arc<AtomicBool>);
+/// A range of a file whose checksum is made.
+#[derive(Debug)]
+pub(super) struct Sum {
+    file: File,
+    offset: u64,
+    length: u64,
+    crc: Crc32c,
+    done: u64,
+}
 
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+impl Sum {
+    pub(super) const fn new(file: File, offset: u64, length: u64) -> Self {
+        Self { file, offset, length, crc: Crc32c::new(), done: 0 }
+    }
+
+    /// The checksum, all at once.
+    pub(super) fn whole(mut self, store: &DirStore) -> Result<Answer, Refusal> {
+        while self.done < self.length {
+            self.piece(store)?;
+        }
+        Ok(self.answer(store))
+    }
+
+    fn turn(&mut self, store: &DirStore, turn: &Turn<'_>) -> Poll<Result<Answer, Refusal>> {
+        while self.done < self.length {
+            self.piece(store)?;
+            if turn.is_over() {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(Ok(self.answer(store)))
+    }
+
+    /// Reads the next piece.
+    fn piece(&mut self, store: &DirStore) -> Result<(), Refusal> {
+        let mut piece = Scratch::take();
+        let want = usize::try_from(self.length - self.done).map_or(piece.len(), |left| left.min(piece.len()));
+        match store.read_at(&self.file, self.offset + self.done, &mut piece[..want])? {
+            // It has become shorter since the range was checked.
+            0 => Err(ErrorCode::Changed.into()),
+            n => {
+                self.crc.update(&piece[..n]);
+                self.done += n as u64;
+                Ok(())
+            }
+        }
+    }
+
+    fn answer(&self, store: &DirStore) -> Answer {
+        let crc = self.crc.value();
+        if self.offset == 0 && self.length == self.file.stat().size {
+            store.remember_crc(&self.file, crc);
+        }
+        Answer::Sum { length: self.length, crc }
+    }
+}
+
+/// The names that a request is about.
+pub(super) const fn names<'a>(request: &Request<'a>) -> [Option<Name<'a>>; 2] {
+    match *request {
+        Request::Stat { name }
+        | Request::Read { name, .. }
+        | Request::Sum { name, .. }
+        | Request::Resume { name, .. }
+        | Request::Write { name, .. }
+        | Request::Get { name }
+        | Request::Put { name }
+        | Request::Remove { name }
+        | Request::Mkdir { name }
+        | Request::Rmdir { name } => [Some(name), None],
+        Request::Rename { from, to } => [Some(from), Some(to)],
+        Request::List { dir } => [dir, None],
+        Request::Ls | Request::Space => [None, None],
     }
 }
 

@@ -24,17 +24,27 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+#[cfg(target_os = "linux")]
+use rustix::fs::ResolveFlags;
 use rustix::fs::{Dir, Mode, OFlags, open, openat, readlinkat};
 use rustix::io::Errno;
 use skiff_proto::Refusal;
 use skiff_proto::name::{Name, RESERVED_PREFIX};
 
 use super::meta::{Kind, Meta};
+use super::mounts::Mounts;
 use super::refusal::refuse;
 use super::slot;
 
+/// How often a look-up that somebody's renames disturbed is tried again.
+#[cfg(target_os = "linux")]
+const TRIES: u32 = 32;
+
 /// So many links are followed in one name, as in the kernel.
 const LINKS: u32 = 40;
+
+#[cfg(target_os = "linux")]
+const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
@@ -59,6 +69,7 @@ pub(super) struct Confine {
     hidden: bool,
     /// The root's file system knows names by other spellings, or may.
     loose: bool,
+    mounts: Mounts,
 }
 
 /// An open directory.
@@ -98,7 +109,8 @@ impl Confine {
         let root = open(path, DIRECTORY, Mode::empty())?;
         let native = !portable && has_openat2(root.as_fd());
         let loose = !keeps_spelling(root.as_fd());
-        Ok(Self { root, native, hidden, loose })
+        let mounts = Mounts::new(root.as_fd());
+        Ok(Self { root, native, hidden, loose, mounts })
     }
 
     pub(super) fn root(&self) -> BorrowedFd<'_> {
@@ -108,6 +120,28 @@ impl Confine {
     /// Whether Linux's own system calls are used.
     pub(super) const fn is_native(&self) -> bool {
         self.native
+    }
+
+    /// Whether file systems are mounted beneath the root, and it can be told where.
+    pub(super) fn has_mounts(&self) -> bool {
+        self.native && self.mounts.any(self.root())
+    }
+
+    /// Whether the way to `name` leads to another file system, or out of the root; without asking that file system.
+    pub(super) fn is_elsewhere(&self, name: Name<'_>) -> bool {
+        self.has_mounts() && self.is_mounted(self.root(), name.as_str())
+    }
+
+    /// The same for what is at `name` in `dir`.
+    #[cfg(target_os = "linux")]
+    pub(super) fn is_mounted(&self, dir: BorrowedFd<'_>, name: &str) -> bool {
+        let how = BENEATH | ResolveFlags::NO_XDEV;
+        matches!(open_resolved(dir, name, OFlags::PATH | OFlags::CLOEXEC, how), Err(Errno::XDEV))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) const fn is_mounted(&self, _dir: BorrowedFd<'_>, _name: &str) -> bool {
+        false
     }
 
     /// Opens a directory, `None` for the root.
@@ -354,14 +388,20 @@ fn hide_link(errno: Errno) -> Errno {
 
 #[cfg(target_os = "linux")]
 fn open_beneath(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-    use rustix::fs::{ResolveFlags, openat2};
-    let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-    loop {
+    open_resolved(root, path, flags, BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV)
+}
+
+#[cfg(target_os = "linux")]
+fn open_resolved(root: BorrowedFd<'_>, path: &str, flags: OFlags, how: ResolveFlags) -> Result<OwnedFd, Errno> {
+    use rustix::fs::openat2;
+    for _ in 1..TRIES {
+        // EAGAIN: a rename or a mount somewhere on the system, so that the kernel could not be sure of a `..` in a link.
         match openat2(root, path, flags, Mode::empty(), how) {
-            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN | Errno::INTR) => {}
             opened => return opened,
         }
     }
+    openat2(root, path, flags, Mode::empty(), how)
 }
 
 #[cfg(target_os = "linux")]

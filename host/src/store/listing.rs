@@ -9,10 +9,15 @@ use super::DirStore;
 use super::meta::{Kind, Meta};
 use super::refusal::refuse;
 
+/// What is not said to a peer: a listing can't go on without waiting for a file system mounted beneath the root.
+pub const ELSEWHERE: Refusal = Refusal::new(ErrorCode::Io, "the next entry is on another file system");
+
 /// A place in a listing.
 #[derive(Debug)]
 pub struct Cursor {
     dir: Dir,
+    /// An entry that was put back.
+    again: Option<DirEntry>,
     /// The name of the entry at hand, relative to the root; between calls, the part before its last component.
     name: String,
     prefix: usize,
@@ -83,7 +88,7 @@ impl DirStore {
                 None => Refusal::new(ErrorCode::Io, "the directory that is served has been removed"),
             });
         }
-        Ok(Cursor { dir: opened.entries().map_err(refuse)?, prefix: name.len(), name, omitted: 0 })
+        Ok(Cursor { dir: opened.entries().map_err(refuse)?, again: None, prefix: name.len(), name, omitted: 0 })
     }
 
     /// Shows the next entry of a listing to `show`; false at its end. Left out are names that break the rules of PROTOCOL
@@ -93,7 +98,25 @@ impl DirStore {
     /// # Errors
     /// `io`.
     pub fn next_entry(&self, cursor: &mut Cursor, show: &mut dyn FnMut(Entry<'_>)) -> Result<bool, Refusal> {
-        while let Some(entry) = cursor.dir.read() {
+        self.next_entry_within(cursor, false, show)
+    }
+
+    /// The same without waiting for a file system mounted beneath the root. [`ELSEWHERE`] if the next entry leads there:
+    /// [`DirStore::next_entry`] shows it.
+    ///
+    /// # Errors
+    /// `io`; [`ELSEWHERE`].
+    pub fn next_entry_here(&self, cursor: &mut Cursor, show: &mut dyn FnMut(Entry<'_>)) -> Result<bool, Refusal> {
+        self.next_entry_within(cursor, true, show)
+    }
+
+    fn next_entry_within(
+        &self,
+        cursor: &mut Cursor,
+        here: bool,
+        show: &mut dyn FnMut(Entry<'_>),
+    ) -> Result<bool, Refusal> {
+        while let Some(entry) = cursor.again.take().map(Ok).or_else(|| cursor.dir.read()) {
             let entry = entry.map_err(refuse)?;
             let component = match self.sight(&entry, cursor.prefix) {
                 Sight::Shown(component) => component,
@@ -106,6 +129,21 @@ impl DirStore {
             cursor.name.truncate(cursor.prefix);
             cursor.name.push_str(component.as_str());
             let Ok(name) = Name::parse(cursor.name.as_bytes(), MAX_NAME) else { continue };
+            if self.has_mounts() {
+                let there = match entry.file_type() {
+                    FileType::Symlink => here && self.is_elsewhere(name),
+                    _ => self.0.confine.is_mounted(cursor.dir.fd().map_err(refuse)?, component.as_str()),
+                };
+                // What is mounted on a directory is one, and need not be asked.
+                if there && entry.file_type() == FileType::Directory {
+                    show(Entry { name, kind: EntryKind::Directory { mtime: None } });
+                    return Ok(true);
+                }
+                if there && here {
+                    cursor.again = Some(entry);
+                    return Err(ELSEWHERE);
+                }
+            }
             let Ok(mut meta) = Meta::at(cursor.dir.fd().map_err(refuse)?, component.as_str()) else { continue };
             if meta.kind == Kind::Link {
                 match self.0.confine.look(name) {

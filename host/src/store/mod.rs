@@ -3,6 +3,7 @@
 //! | module | what is in it |
 //! |---|---|
 //! | `confine` | opening names beneath the root and nowhere else |
+//! | `mounts` | whether other file systems are mounted beneath the root |
 //! | `meta`, `file`, `crcs` | what a file is, files that are open for reading, checksums that are known |
 //! | `slot`, `owner`, `stage` | where staged bytes live, who is writing what, appending |
 //! | `commit`, `link`, `change` | putting files in place, several at once; remove, rename, mkdir, rmdir |
@@ -52,6 +53,7 @@ mod inherit;
 mod link;
 mod listing;
 mod meta;
+mod mounts;
 mod owner;
 mod parents;
 mod refusal;
@@ -74,10 +76,10 @@ use skiff_proto::store::{Entry, Space, Stat, Store};
 
 pub use change::Change;
 pub use file::File;
-pub use listing::Cursor;
+pub use listing::{Cursor, ELSEWHERE};
 pub use meta::Key;
 pub use owner::Owner;
-pub use stage::{Stage, Writing};
+pub use stage::{Stage, Staged, Writing};
 
 /// How a directory is served.
 #[derive(Debug, Clone)]
@@ -190,6 +192,19 @@ impl DirStore {
     /// `io`.
     pub fn space(&self) -> Result<Space, Refusal> {
         self.0.room.space(self.0.confine.root()).map_err(refusal::refuse)
+    }
+
+    /// Whether `name` leads, or may lead, to a file system that is mounted beneath the root: what concerns it may wait for
+    /// that one, and this does not. Costs no system call where nothing is mounted there. Always false without `openat2`.
+    #[must_use]
+    pub fn is_elsewhere(&self, name: Name<'_>) -> bool {
+        self.0.confine.is_elsewhere(name)
+    }
+
+    /// Whether file systems are mounted beneath the root. A new one is noticed within a second.
+    #[must_use]
+    pub fn has_mounts(&self) -> bool {
+        self.0.confine.has_mounts()
     }
 
     /// How many system calls that wait for the disk this store has made (fsync, fdatasync, syncfs).

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, PoisonError};
 
 use core::sync::atomic::Ordering;
+use core::task::Poll;
 use core::time::Duration;
 
 use rustix::io::Errno;
@@ -17,7 +18,7 @@ use super::DirStore;
 use super::file::read_at;
 use super::link::create_nameless;
 use super::meta::Meta;
-use super::owner::{Owner, Sum};
+use super::owner::{Owner, Sum as Known};
 use super::refusal::{refuse, refuse_io};
 use super::room::{Promise, Room};
 use super::slot::{Slot, StageId, UNNAMED_PREFIX};
@@ -198,26 +199,60 @@ impl DirStore {
     /// # Errors
     /// As [`DirStore::stage`].
     pub fn staged(&self, name: Name<'_>, size: u64) -> Result<(u64, u32), Refusal> {
+        let mut staged = self.begin_staged(name, size)?;
+        loop {
+            if let Poll::Ready(sum) = self.sum_staged(&mut staged, &mut || false) {
+                return sum;
+            }
+        }
+    }
+
+    /// The first half of [`DirStore::staged`], which does not read yet.
+    ///
+    /// # Errors
+    /// As [`DirStore::stage`].
+    pub fn begin_staged(&self, name: Name<'_>, size: u64) -> Result<Staged, Refusal> {
         self.check_target(name)?;
         let id = StageId::of(name.as_str());
         let slot = self.slot()?;
         self.0.owners.clear(id, self.0.options.takeover)?;
         let entered = self.0.owners.entered();
-        let (file, len) = match slot.open(id.file_name().as_str()) {
-            Ok((file, meta)) => (file, meta.size()),
-            Err(Errno::NOENT) => {
-                self.check_room(&slot, id, size, 0)?;
-                return self.check_inodes(&slot, id).map(|()| (0, 0));
-            }
+        let found = match slot.open(id.file_name().as_str()) {
+            Ok((file, meta)) => Some((file, meta.size())),
+            Err(Errno::NOENT) => None,
             Err(errno) => return Err(refuse(errno)),
         };
-        if len > size {
-            return self.check_room(&slot, id, size, len).map(|()| (0, 0));
+        let is_new = found.is_none();
+        let staged = found.as_ref().map_or(0, |(_, len)| *len);
+        let sum = found.filter(|(_, len)| *len <= size).map(|(file, len)| Sum::new(file, len));
+        match &sum {
+            Some(_) => self.check_room(&slot, id, size - staged, 0)?,
+            None => self.check_room(&slot, id, size, staged)?,
         }
-        self.check_room(&slot, id, size - len, 0)?;
-        let crc = sum(&file, len)?;
-        self.0.owners.note_sum(id, entered, (len, crc));
-        Ok((len, crc))
+        if is_new {
+            self.check_inodes(&slot, id)?;
+        }
+        Ok(Staged { id, entered, sum })
+    }
+
+    /// The second half of [`DirStore::staged`]. Reads on until `pause` is true; then it is pending.
+    ///
+    /// # Errors
+    /// `io`.
+    pub fn sum_staged(
+        &self,
+        staged: &mut Staged,
+        pause: &mut dyn FnMut() -> bool,
+    ) -> Poll<Result<(u64, u32), Refusal>> {
+        let Some(sum) = &mut staged.sum else { return Poll::Ready(Ok((0, 0))) };
+        while sum.piece()? {
+            if pause() {
+                return Poll::Pending;
+            }
+        }
+        let known = (sum.len, sum.crc.value());
+        self.0.owners.note_sum(staged.id, staged.entered, known);
+        Poll::Ready(Ok(known))
     }
 
     /// Begins a `write`: after `offset` bytes that are staged already, or anew with 0. Returns the CRC-32C of the staged
@@ -330,7 +365,7 @@ impl DirStore {
         owner: &Owner,
         offset: u64,
         size: u64,
-        known: Option<Sum>,
+        known: Option<Known>,
     ) -> Result<(std::fs::File, u32), Refusal> {
         let name = id.file_name();
         let name = name.as_str();
@@ -348,9 +383,16 @@ impl DirStore {
             }
             // Reading may take longer than another writer's patience.
             owner.begin()?;
-            let crc = sum(&file, offset);
+            let mut sum = Sum::new(file, offset);
+            let read = loop {
+                match sum.piece() {
+                    Ok(true) => {}
+                    read => break read,
+                }
+            };
             owner.finish();
-            return Ok((file, crc?));
+            read?;
+            return Ok((sum.file, sum.crc.value()));
         }
         if slot.has_most_names() {
             self.drop_oldest(slot, id)?;
@@ -490,20 +532,52 @@ fn refuse_slot(errno: Errno) -> Refusal {
     }
 }
 
-/// The CRC-32C of the first `len` bytes.
-fn sum(file: &std::fs::File, len: u64) -> Result<u32, Refusal> {
-    let mut crc = Crc32c::new();
-    let mut offset = 0;
-    let mut buffer = vec![0; usize::try_from(len).map_or(SUM_BUFFER, |len| len.min(SUM_BUFFER))];
-    while offset < len {
-        let wanted = usize::try_from(len - offset).map_or(buffer.len(), |left| left.min(buffer.len()));
-        match read_at(file, offset, &mut buffer[..wanted])? {
-            0 => return Err(ErrorCode::Io.into()),
-            n => {
-                crc.update(&buffer[..n]);
-                offset += n as u64;
-            }
-        }
+/// Staged bytes whose checksum is made.
+#[derive(Debug)]
+pub struct Staged {
+    id: StageId,
+    entered: u64,
+    /// `None` if there are none to go on from.
+    sum: Option<Sum>,
+}
+
+impl Staged {
+    /// Bytes that are staged.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a length in bytes, not a collection")]
+    pub fn len(&self) -> u64 {
+        self.sum.as_ref().map_or(0, |sum| sum.len)
     }
-    Ok(crc.value())
+}
+
+/// The CRC-32C of the first `len` bytes of a file.
+#[derive(Debug)]
+struct Sum {
+    file: std::fs::File,
+    len: u64,
+    done: u64,
+    crc: Crc32c,
+    buffer: Vec<u8>,
+}
+
+impl Sum {
+    const fn new(file: std::fs::File, len: u64) -> Self {
+        Self { file, len, done: 0, crc: Crc32c::new(), buffer: Vec::new() }
+    }
+
+    /// Reads the next bytes; false if there are none left.
+    fn piece(&mut self) -> Result<bool, Refusal> {
+        let left = usize::try_from(self.len - self.done).map_or(SUM_BUFFER, |left| left.min(SUM_BUFFER));
+        if left == 0 {
+            return Ok(false);
+        }
+        self.buffer.resize(left, 0);
+        let n = read_at(&self.file, self.done, &mut self.buffer)?;
+        if n == 0 {
+            return Err(ErrorCode::Io.into());
+        }
+        self.crc.update(&self.buffer[..n]);
+        self.done += n as u64;
+        Ok(true)
+    }
 }

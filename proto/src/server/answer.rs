@@ -37,6 +37,22 @@ impl<const BUF: usize> ServerSession<BUF> {
         }
     }
 
+    /// Puts the request that was taken last back: [`ServerSession::poll_event`] gives it again. For a driver that has to do
+    /// something else before it can carry it out.
+    ///
+    /// # Errors
+    /// [`InvalidState`] if no request was taken, or it was answered; nothing has changed then.
+    pub fn put_back(&mut self) -> Result<(), InvalidState> {
+        match self.state {
+            State::Asked(Kind::Commit) => Err(InvalidState),
+            State::Asked(_) => {
+                self.state = State::Parsed;
+                Ok(())
+            }
+            _ => Err(InvalidState),
+        }
+    }
+
     /// True if nothing goes on before the deferred answers are given.
     pub(super) fn waits_for_deferred(&self) -> bool {
         self.reply.is_some()

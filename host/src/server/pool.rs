@@ -1,0 +1,515 @@
+//! Threads for what waits for the disk. They belong to the server, not to the runtime that it runs in: a thread that can't
+//! be started is an error of one command.
+//!
+//! | lane | what runs there | threads at most |
+//! |---|---|---|
+//! | [`Lane::Commit`] | commits, changes to names | 512 |
+//! | [`Lane::Read`] | `sum`, `resume`, the count of a classic `ls`: in slices | one a processor, 2 to 8 |
+//! | [`Lane::Elsewhere`] | everything that touches a file system mounted beneath the root | 32 |
+//!
+//! No lane waits for another. Within a lane clients (by address) take turns. Work in slices goes to the back of the queue
+//! after each slice, so short work waits for slices and not for whole files. Work in slices ends when its [`Work`] is
+//! dropped; commits never do. Each lane keeps one thread for good, so that there is one when no other can be started.
+
+use core::cell::Cell;
+use core::future::poll_fn;
+use core::mem;
+use core::net::IpAddr;
+use core::pin::Pin;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::task::{Context, Poll, Waker};
+use core::time::Duration;
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Wake;
+use std::thread;
+use std::time::Instant;
+
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, oneshot};
+use tracing::warn;
+
+/// How long a slice of work lasts.
+const SLICE: Duration = Duration::from_millis(20);
+
+/// A thread without work ends after this time, unless it is the last of its lane.
+const KEEP: Duration = Duration::from_secs(10);
+
+/// How long a connection waits for a thread that may touch other file systems: longer means that they don't answer.
+const PATIENCE: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(10) };
+
+/// Kinds of work that do not wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    Commit,
+    Read,
+    Elsewhere,
+}
+
+thread_local! {
+    /// This thread belongs to [`Lane::Elsewhere`].
+    static ELSEWHERE: Cell<bool> = const { Cell::new(false) };
+    /// What is polled on this thread wants to be polled elsewhere.
+    static LEAVING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// True on a thread that may wait for file systems mounted beneath the root.
+pub(super) fn is_elsewhere() -> bool {
+    ELSEWHERE.get()
+}
+
+/// The threads of a server.
+#[derive(Debug)]
+pub(super) struct Pool([Arc<Threads>; 3]);
+
+/// What somebody who waits for work and the thread that does it tell each other.
+#[derive(Debug, Default)]
+pub(super) struct Ticket {
+    /// Nobody waits for it any more.
+    dropped: AtomicBool,
+    /// It gets the last place: perhaps nobody waits for it.
+    doubtful: AtomicBool,
+}
+
+/// One turn of a piece of work.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    ticket: &'a Ticket,
+    ends: Instant,
+}
+
+impl Turn<'_> {
+    /// True if the turn is over, or nobody waits for the work any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.ticket.dropped.load(Ordering::Relaxed) || Instant::now() >= self.ends
+    }
+}
+
+/// Work under way: its result, as soon as there is one; `None` if it could not be done.
+#[derive(Debug)]
+pub(super) struct Work<T> {
+    result: oneshot::Receiver<T>,
+    ticket: Arc<Ticket>,
+}
+
+impl<T> Work<T> {
+    /// By which it is told that it is less urgent.
+    pub(super) fn ticket(&self) -> Arc<Ticket> {
+        Arc::clone(&self.ticket)
+    }
+}
+
+impl<T> Future for Work<T> {
+    type Output = Option<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
+        Pin::new(&mut self.result).poll(context).map(Result::ok)
+    }
+}
+
+impl<T> Drop for Work<T> {
+    fn drop(&mut self) {
+        self.ticket.dropped.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Ticket {
+    /// The work gets the last place in its lane.
+    pub(super) fn doubt(&self) {
+        self.doubtful.store(true, Ordering::Relaxed);
+    }
+}
+
+struct Job {
+    client: IpAddr,
+    ticket: Arc<Ticket>,
+    /// Ends when nobody waits for it.
+    ends: bool,
+    /// One turn; true if there is more to do.
+    run: Box<dyn FnMut(&Turn<'_>) -> bool + Send>,
+}
+
+/// Jobs whose clients take turns.
+#[derive(Default)]
+struct Queue(VecDeque<(IpAddr, VecDeque<Job>)>);
+
+impl Queue {
+    fn push(&mut self, job: Job) {
+        match self.0.iter_mut().find(|(client, _)| *client == job.client) {
+            Some((_, jobs)) => jobs.push_back(job),
+            None => self.0.push_back((job.client, VecDeque::from([job]))),
+        }
+    }
+
+    fn pop(&mut self) -> Option<Job> {
+        let (client, mut jobs) = self.0.pop_front()?;
+        let job = jobs.pop_front();
+        if !jobs.is_empty() {
+            self.0.push_back((client, jobs));
+        }
+        job
+    }
+}
+
+#[derive(Default)]
+struct State {
+    /// New, begun before, and doubtful jobs.
+    queues: [Queue; 3],
+    waiting: usize,
+    taken: usize,
+    threads: usize,
+    idle: usize,
+    closed: bool,
+}
+
+impl State {
+    fn push(&mut self, job: Job, begun: bool) {
+        let place = if job.ticket.doubtful.load(Ordering::Relaxed) { 2 } else { usize::from(begun) };
+        self.queues[place].push(job);
+        self.waiting += 1;
+    }
+
+    /// The next job. New ones go first, since most are short; but those begun before get one turn in four.
+    fn pop(&mut self) -> Option<Job> {
+        self.taken = self.taken.wrapping_add(1);
+        let order = if self.taken.is_multiple_of(4) { [1, 0, 2] } else { [0, 1, 2] };
+        let job = order.into_iter().find_map(|place| self.queues[place].pop())?;
+        self.waiting -= 1;
+        Some(job)
+    }
+}
+
+/// The threads of one lane.
+struct Threads {
+    lane: Lane,
+    most: usize,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl core::fmt::Debug for Threads {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Threads").field("lane", &self.lane).finish_non_exhaustive()
+    }
+}
+
+impl Threads {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts one thread more, unless there are enough. False if there is none at all.
+    fn grow(self: &Arc<Self>, state: &mut State) -> bool {
+        if state.waiting > state.idle && state.threads < self.most || state.threads == 0 {
+            let own = Arc::clone(self);
+            match thread::Builder::new().name("skiff-disk".to_owned()).spawn(move || own.work()) {
+                Ok(_) => state.threads += 1,
+                Err(error) if state.threads == 0 => {
+                    warn!(%error, "no thread can be started");
+                    return false;
+                }
+                // One of those that run takes it.
+                Err(_) => {}
+            }
+        }
+        true
+    }
+
+    fn submit(self: &Arc<Self>, job: Job) {
+        let mut state = self.lock();
+        state.push(job, false);
+        if self.grow(&mut state) {
+            self.changed.notify_one();
+        } else {
+            // Dropped outside the lock, and so answered.
+            let refused = state.pop();
+            drop(state);
+            drop(refused);
+        }
+    }
+
+    fn work(self: Arc<Self>) {
+        /// Counts the thread out, also if a job panics.
+        struct Count<'a>(&'a Threads);
+        impl Drop for Count<'_> {
+            fn drop(&mut self) {
+                self.0.lock().threads -= 1;
+            }
+        }
+        ELSEWHERE.set(self.lane == Lane::Elsewhere);
+        let _count = Count(&self);
+        while let Some(mut job) = self.next() {
+            if job.ends && job.ticket.dropped.load(Ordering::Relaxed) {
+                continue;
+            }
+            let more = (job.run)(&Turn { ticket: &job.ticket, ends: Instant::now() + SLICE });
+            if more {
+                self.lock().push(job, true);
+            }
+        }
+    }
+
+    /// Waits for a job; `None` if the thread is not needed any more.
+    fn next(&self) -> Option<Job> {
+        let mut state = self.lock();
+        loop {
+            if let Some(job) = state.pop() {
+                return Some(job);
+            }
+            if state.closed {
+                return None;
+            }
+            state.idle += 1;
+            let (next, waited) = self.changed.wait_timeout(state, KEEP).unwrap_or_else(PoisonError::into_inner);
+            state = next;
+            state.idle -= 1;
+            if waited.timed_out() && state.threads > 1 && state.waiting == 0 {
+                return None;
+            }
+        }
+    }
+}
+
+impl Pool {
+    pub(super) fn new() -> Self {
+        let readers = thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8));
+        Self([(Lane::Commit, 512), (Lane::Read, readers), (Lane::Elsewhere, 32)].map(|(lane, most)| {
+            let threads = Arc::new(Threads { lane, most, state: Mutex::default(), changed: Condvar::new() });
+            // If that fails it is tried again with the first job.
+            threads.grow(&mut threads.lock());
+            threads
+        }))
+    }
+
+    /// Does `work`, also if nobody waits for it any more.
+    pub(super) fn run<T: Send + 'static>(
+        &self,
+        lane: Lane,
+        client: IpAddr,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Work<T> {
+        let mut work = Some(work);
+        // Taken out, so that what it holds is dropped before anybody hears of its end.
+        self.submit(lane, client, false, move |_| work.take().map_or(Poll::Pending, |work| Poll::Ready(work())))
+    }
+
+    /// Does `work` in turns until it is ready, or nobody waits for it any more.
+    pub(super) fn read<T: Send + 'static>(
+        &self,
+        client: IpAddr,
+        work: impl FnMut(&Turn<'_>) -> Poll<T> + Send + 'static,
+    ) -> Work<T> {
+        self.submit(Lane::Read, client, true, work)
+    }
+
+    fn submit<T: Send + 'static>(
+        &self,
+        lane: Lane,
+        client: IpAddr,
+        ends: bool,
+        work: impl FnMut(&Turn<'_>) -> Poll<T> + Send + 'static,
+    ) -> Work<T> {
+        let (sender, result) = oneshot::channel();
+        let ticket = Arc::<Ticket>::default();
+        let mut both = Some((work, sender));
+        let run = Box::new(move |turn: &Turn<'_>| {
+            let Some((work, _)) = &mut both else { return false };
+            let Poll::Ready(result) = work(turn) else { return true };
+            // What it holds goes first: whoever hears of its end may end the server.
+            if let Some((work, sender)) = both.take() {
+                drop(work);
+                _ = sender.send(result);
+            }
+            false
+        });
+        // What is done for somebody who is elsewhere is elsewhere, too.
+        let lane = if is_elsewhere() { Lane::Elsewhere } else { lane };
+        self.0[lane as usize].submit(Job { client, ticket: Arc::clone(&ticket), ends, run });
+        Work { result, ticket }
+    }
+
+    /// Carries `work` out: polls it here and, once it awaits [`leave`], on threads of [`Lane::Elsewhere`] only; from the
+    /// beginning if it begins `away`. A thread is taken for one poll at a time, so work that waits for its peer holds none.
+    /// `None` if it can't go on.
+    pub(super) async fn roam<T: Send + 'static>(
+        &self,
+        client: IpAddr,
+        mut work: Roaming<T>,
+        mut away: bool,
+    ) -> Option<T> {
+        loop {
+            if !mem::take(&mut away) {
+                let here = poll_fn(|context| match work.as_mut().poll(context) {
+                    Poll::Ready(done) => Poll::Ready(Some(done)),
+                    Poll::Pending if LEAVING.take() => Poll::Ready(None),
+                    Poll::Pending => Poll::Pending,
+                });
+                if let Some(done) = here.await {
+                    return Some(done);
+                }
+            }
+            match Box::pin(self.away(client, work)).await {
+                Ok(done) => return done,
+                Err(back) => work = back,
+            }
+        }
+    }
+
+    /// Polls `work` on threads of [`Lane::Elsewhere`]. Gives it back if it could not begin in time.
+    async fn away<T: Send + 'static>(&self, client: IpAddr, work: Roaming<T>) -> Result<Option<T>, Roaming<T>> {
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        // Here while no thread has it.
+        let place = Arc::new(Mutex::new(Some(work)));
+        let take = |place: &Mutex<Option<_>>| place.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut begun = false;
+        loop {
+            let (own, waker, runtime) = (Arc::clone(&place), waker.clone(), Handle::current());
+            let mut polled = self.run(Lane::Elsewhere, client, move || {
+                let mut work = take(&own)?;
+                let _runtime = runtime.enter();
+                let polled = work.as_mut().poll(&mut Context::from_waker(&waker));
+                if polled.is_pending() {
+                    *own.lock().unwrap_or_else(PoisonError::into_inner) = Some(work);
+                }
+                Some(polled)
+            });
+            let done = match mem::replace(&mut begun, true) {
+                true => polled.await,
+                false => match tokio::time::timeout(PATIENCE, &mut polled).await {
+                    Ok(Some(done)) => Some(done),
+                    Ok(None) | Err(_) => match take(&place) {
+                        Some(work) => return Err(work),
+                        None => polled.await,
+                    },
+                },
+            };
+            match done.flatten() {
+                Some(Poll::Ready(done)) => return Ok(Some(done)),
+                Some(Poll::Pending) => woken.0.notified().await,
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        for threads in &self.0 {
+            threads.lock().closed = true;
+            threads.changed.notify_all();
+        }
+    }
+}
+
+/// Work that [`Pool::roam`] carries out.
+pub(super) type Roaming<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Goes where file systems beneath the root may be waited for. False if there is no place in time: they don't answer. To be
+/// awaited by what [`Pool::roam`] carries out, and by nothing that it merely polls among others.
+pub(super) async fn leave() -> bool {
+    let mut left = false;
+    poll_fn(|_| {
+        if mem::replace(&mut left, true) {
+            return Poll::Ready(is_elsewhere());
+        }
+        LEAVING.set(true);
+        Poll::Pending
+    })
+    .await
+}
+
+/// Remembers that what is polled elsewhere wants to be polled again.
+#[derive(Default)]
+struct Woken(Notify);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::net::Ipv4Addr;
+    use core::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::BROADCAST);
+
+    fn job(client: IpAddr, ticket: &Arc<Ticket>) -> Job {
+        Job { client, ticket: Arc::clone(ticket), ends: true, run: Box::new(|_| false) }
+    }
+
+    #[test]
+    fn clients_take_turns_short_work_goes_first_and_doubtful_work_last() {
+        let mut state = State::default();
+        let (ticket, doubtful) = (Arc::default(), Arc::<Ticket>::default());
+        doubtful.doubt();
+        (0..4).for_each(|_| state.push(job(CLIENT, &ticket), false));
+        state.push(job(CLIENT, &doubtful), true);
+        state.push(job(OTHER, &ticket), true);
+        state.push(job(OTHER, &ticket), false);
+        let order: Vec<_> = core::iter::from_fn(|| state.pop()).map(|job| (job.client, job.ticket)).collect();
+        let clients: Vec<_> = order.iter().map(|(client, _)| *client).collect();
+        // The fourth is one that had begun before.
+        assert_eq!(clients, [CLIENT, OTHER, CLIENT, OTHER, CLIENT, CLIENT, CLIENT]);
+        assert!(Arc::ptr_eq(&order[6].1, &doubtful) && state.waiting == 0);
+    }
+
+    #[tokio::test]
+    async fn work_in_turns_ends_when_nobody_waits_for_it_and_commits_do_not() {
+        let pool = Pool::new();
+        let turns = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&turns);
+        let endless = pool.read(CLIENT, move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Poll::<()>::Pending
+        });
+        assert_eq!(pool.read(CLIENT, |_| Poll::Ready(7)).await, Some(7));
+        drop(endless);
+        // What it holds is gone with it.
+        while Arc::strong_count(&turns) > 1 {
+            tokio::task::yield_now().await;
+        }
+        assert!(turns.load(Ordering::Relaxed) > 0);
+        let (sender, done) = oneshot::channel();
+        drop(pool.run(Lane::Commit, CLIENT, move || sender.send(())));
+        assert!(done.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_leaves_is_polled_elsewhere_from_then_on_also_after_it_has_waited() {
+        let pool = Pool::new();
+        let (sender, told) = oneshot::channel();
+        let work = Box::pin(async move {
+            assert!(!is_elsewhere());
+            assert!(leave().await && is_elsewhere());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            told.await.map(|()| is_elsewhere())
+        });
+        let (done, _) = tokio::join!(pool.roam(CLIENT, work, false), async { sender.send(()) });
+        assert_eq!(done, Some(Ok(true)));
+        assert_eq!(pool.roam(CLIENT, Box::pin(async { is_elsewhere() }), true).await, Some(true));
+    }
+
+    #[tokio::test]
+    async fn what_finds_no_place_elsewhere_in_time_comes_back() {
+        let pool = Pool::new();
+        let (held, hold) = std::sync::mpsc::channel::<()>();
+        let hold = Arc::new(Mutex::new(hold));
+        let stuck = || {
+            let hold = Arc::clone(&hold);
+            pool.run(Lane::Elsewhere, CLIENT, move || _ = hold.lock().unwrap().recv())
+        };
+        let stuck: Vec<_> = (0..64).map(|_| stuck()).collect();
+        assert_eq!(pool.roam(CLIENT, Box::pin(leave()), false).await, Some(false));
+        assert_eq!(pool.read(CLIENT, |_| Poll::Ready(7)).await, Some(7));
+        drop(held);
+        for stuck in stuck {
+            assert_eq!(stuck.await, Some(()));
+        }
+    }
+}
