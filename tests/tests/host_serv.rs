@@ -281,8 +281,8 @@ fn classic_data_connections_use_the_ports_they_are_given() {
 }
 
 #[test]
-fn both_signals_end_it_with_0_and_nothing_stays_in_the_directory() {
-    for signal in [Signal::TERM, Signal::INT] {
+fn each_of_three_signals_ends_it_with_0_and_nothing_stays_in_the_directory() {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let root = tempdir().unwrap();
         let serv = Serv::start(root.path(), &[]);
         let mut wire = serv.connect();
@@ -293,6 +293,18 @@ fn both_signals_end_it_with_0_and_nothing_stays_in_the_directory() {
         assert_eq!(ran.code, Some(0), "{ran:?}");
         assert_eq!(names(root.path()), ["f"]);
     }
+}
+
+#[test]
+fn a_hangup_that_nohup_has_ignored_does_not_end_it() {
+    let root = tempdir().unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"trap '' HUP && exec "$0" 0 --root "$1""#]).arg(program("host-serv")).arg(root.path());
+    let serv = Serv::launch(&mut command, "port ").unwrap();
+    assert!(!serv.running.catches(Signal::HUP));
+    serv.running.signal(Signal::HUP);
+    assert_eq!(serv.connect().ask("ping"), "ok");
+    assert_eq!(serv.stop().code, Some(0));
 }
 
 #[test]

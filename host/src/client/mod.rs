@@ -58,9 +58,11 @@ mod tests;
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
+use std::io::ErrorKind;
+use std::net::ToSocketAddrs as _;
 use std::sync::Arc;
 
-use tokio::net::lookup_host;
+use tokio::sync::oneshot;
 
 use connection::{Connection, Incoming, Patience};
 
@@ -358,7 +360,8 @@ impl Client {
     }
 }
 
-/// The addresses of a host. IP addresses and `localhost` (RFC 6761) need no resolver, which would cost a thread.
+/// The addresses of a host. IP addresses and `localhost` (RFC 6761) need no resolver, which costs a thread: one of our own,
+/// since the runtime panics if it can't be started, and waits for it at the end.
 async fn resolve(host: &str, port: u16, address: &str, options: &Options) -> Result<Vec<SocketAddr>, Error> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![(ip, port).into()]);
@@ -366,12 +369,19 @@ async fn resolve(host: &str, port: u16, address: &str, options: &Options) -> Res
     if host.eq_ignore_ascii_case("localhost") {
         return Ok(vec![(Ipv6Addr::LOCALHOST, port).into(), (Ipv4Addr::LOCALHOST, port).into()]);
     }
-    let addresses = tokio::select! {
-        () = options.cancel.cancelled() => return Err(Error::Cancelled),
-        addresses = lookup_host((host, port)) => addresses,
+    let (sender, found) = oneshot::channel();
+    let asked = (host.to_owned(), port);
+    let resolver = std::thread::Builder::new().name("resolve".to_owned());
+    let started = resolver.spawn(move || sender.send(asked.to_socket_addrs().map(Iterator::collect)));
+    let addresses = match started {
+        Ok(_) => tokio::select! {
+            () = options.cancel.cancelled() => return Err(Error::Cancelled),
+            addresses = found => addresses.unwrap_or_else(|_| Err(ErrorKind::Other.into())),
+        },
+        Err(error) => Err(error),
     };
     match addresses {
-        Ok(addresses) => Ok(addresses.collect()),
+        Ok(addresses) => Ok(addresses),
         Err(source) => Err(Error::Connect { address: address.to_owned(), source: Arc::new(source) }),
     }
 }

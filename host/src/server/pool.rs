@@ -29,14 +29,15 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tracing::warn;
 
-/// How long a slice of work lasts.
+/// How long the first slice of work lasts, in which most are done; and the others.
+const FIRST: Duration = Duration::from_millis(4);
 const SLICE: Duration = Duration::from_millis(20);
 
 /// A thread without work ends after this time, unless it is the last of its lane.
 const KEEP: Duration = Duration::from_secs(10);
 
 /// How long a connection waits for a thread that may touch other file systems: longer means that they don't answer.
-const PATIENCE: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(10) };
+const PATIENCE: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(5) };
 
 /// Kinds of work that do not wait for each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +126,7 @@ struct Job {
     ticket: Arc<Ticket>,
     /// Ends when nobody waits for it.
     ends: bool,
+    begun: bool,
     /// One turn; true if there is more to do.
     run: Box<dyn FnMut(&Turn<'_>) -> bool + Send>,
 }
@@ -163,8 +165,8 @@ struct State {
 }
 
 impl State {
-    fn push(&mut self, job: Job, begun: bool) {
-        let place = if job.ticket.doubtful.load(Ordering::Relaxed) { 2 } else { usize::from(begun) };
+    fn push(&mut self, job: Job) {
+        let place = if job.ticket.doubtful.load(Ordering::Relaxed) { 2 } else { usize::from(job.begun) };
         self.queues[place].push(job);
         self.waiting += 1;
     }
@@ -217,7 +219,7 @@ impl Threads {
 
     fn submit(self: &Arc<Self>, job: Job) {
         let mut state = self.lock();
-        state.push(job, false);
+        state.push(job);
         if self.grow(&mut state) {
             self.changed.notify_one();
         } else {
@@ -242,9 +244,9 @@ impl Threads {
             if job.ends && job.ticket.dropped.load(Ordering::Relaxed) {
                 continue;
             }
-            let more = (job.run)(&Turn { ticket: &job.ticket, ends: Instant::now() + SLICE });
-            if more {
-                self.lock().push(job, true);
+            let slice = if mem::replace(&mut job.begun, true) { SLICE } else { FIRST };
+            if (job.run)(&Turn { ticket: &job.ticket, ends: Instant::now() + slice }) {
+                self.lock().push(job);
             }
         }
     }
@@ -324,7 +326,7 @@ impl Pool {
         });
         // What is done for somebody who is elsewhere is elsewhere, too.
         let lane = if is_elsewhere() { Lane::Elsewhere } else { lane };
-        self.0[lane as usize].submit(Job { client, ticket: Arc::clone(&ticket), ends, run });
+        self.0[lane as usize].submit(Job { client, ticket: Arc::clone(&ticket), ends, begun: false, run });
         Work { result, ticket }
     }
 
@@ -439,8 +441,8 @@ mod tests {
     const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
     const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::BROADCAST);
 
-    fn job(client: IpAddr, ticket: &Arc<Ticket>) -> Job {
-        Job { client, ticket: Arc::clone(ticket), ends: true, run: Box::new(|_| false) }
+    fn job(client: IpAddr, ticket: &Arc<Ticket>, begun: bool) -> Job {
+        Job { client, ticket: Arc::clone(ticket), ends: true, begun, run: Box::new(|_| false) }
     }
 
     #[test]
@@ -448,10 +450,10 @@ mod tests {
         let mut state = State::default();
         let (ticket, doubtful) = (Arc::default(), Arc::<Ticket>::default());
         doubtful.doubt();
-        (0..4).for_each(|_| state.push(job(CLIENT, &ticket), false));
-        state.push(job(CLIENT, &doubtful), true);
-        state.push(job(OTHER, &ticket), true);
-        state.push(job(OTHER, &ticket), false);
+        (0..4).for_each(|_| state.push(job(CLIENT, &ticket, false)));
+        state.push(job(CLIENT, &doubtful, true));
+        state.push(job(OTHER, &ticket, true));
+        state.push(job(OTHER, &ticket, false));
         let order: Vec<_> = core::iter::from_fn(|| state.pop()).map(|job| (job.client, job.ticket)).collect();
         let clients: Vec<_> = order.iter().map(|(client, _)| *client).collect();
         // The fourth is one that had begun before.

@@ -5,7 +5,9 @@
 
 mod crowd;
 mod disk;
+mod hang;
 mod kill;
+mod limits;
 mod line;
 mod links;
 mod names;
