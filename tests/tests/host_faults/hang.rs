@@ -1,8 +1,9 @@
 //! File systems that do not answer.
 
+use core::time::Duration;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use skiff_tests::programs::{Running, Serv, Signal, host_serv, skip};
 use skiff_tests::sans_io::body;
