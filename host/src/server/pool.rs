@@ -283,13 +283,19 @@ impl Pool {
         }))
     }
 
-    /// Does `work`, also if nobody waits for it any more.
+    /// Does `work`, also if nobody waits for it any more. At once on a thread of [`Lane::Elsewhere`], which may wait for
+    /// anything: there, nobody who has begun waits for a second thread.
     pub(super) fn run<T: Send + 'static>(
         &self,
         lane: Lane,
         client: IpAddr,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Work<T> {
+        if is_elsewhere() {
+            let (sender, result) = oneshot::channel();
+            _ = sender.send(work());
+            return Work { result, ticket: Arc::default() };
+        }
         let mut work = Some(work);
         // Taken out, so that what it holds is dropped before anybody hears of its end.
         self.submit(lane, client, false, move |_| work.take().map_or(Poll::Pending, |work| Poll::Ready(work())))
