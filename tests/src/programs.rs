@@ -4,7 +4,7 @@
 //! Nothing here waits for ever: what does not happen within [`LIMIT`] fails the test. A process does not outlive the value
 //! that stands for it, and nothing but the processes started here is ever ended.
 
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use core::time::Duration;
 use std::env;
 use std::ffi::OsStr;
@@ -87,6 +87,19 @@ pub fn host_serv(root: &Path) -> Command {
 #[must_use]
 pub fn device_serv() -> Command {
     Command::new(program("device-serv"))
+}
+
+/// A port that nobody has now, and that the system gives nobody who does not ask for it; another one at each call.
+///
+/// # Panics
+/// If all are taken.
+#[must_use]
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 80).expect("less than 80") * 100;
+    let ports = core::iter::repeat_with(|| 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000);
+    let is_free = |port: &u16| std::net::TcpListener::bind((core::net::Ipv4Addr::LOCALHOST, *port)).is_ok();
+    ports.take(10_000).find(is_free).expect("a free port")
 }
 
 /// Runs a program to its end; it finds nothing on standard input.

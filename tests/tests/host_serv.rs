@@ -14,7 +14,7 @@ use skiff_proto::crc::crc32c;
 use skiff_tests::disk;
 use std::os::unix::ffi::OsStrExt as _;
 
-use skiff_tests::programs::{Ran, Serv, Signal, host_cli, host_serv, program, run, skip};
+use skiff_tests::programs::{Ran, Serv, Signal, free_port, host_cli, host_serv, program, run, skip};
 use skiff_tests::sans_io::{body, message};
 use skiff_tests::wire::{End, eventually, read_to_end};
 use tempfile::tempdir;
@@ -63,12 +63,6 @@ fn names(root: &Path) -> Vec<String> {
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
-}
-
-/// A port that nobody has now, and that the system gives nobody who does not ask for it.
-fn free_port() -> u16 {
-    let from = 20_000 + u16::try_from(std::process::id() % 8000).unwrap();
-    (from..30_000).find(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()).unwrap()
 }
 
 #[test]

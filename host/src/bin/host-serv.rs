@@ -11,6 +11,7 @@ use std::sync::{Arc, RwLock};
 use anyhow::Context as _;
 use bytesize::ByteSize;
 use clap::{ArgAction, Parser, ValueEnum};
+use skiff_host::diagnostics::{ALWAYS, Lines, Writer};
 use skiff_host::server::{Options, PortRange, Server};
 use skiff_host::store::{self, DirStore};
 use skiff_proto::MinRate;
@@ -113,13 +114,15 @@ enum LogFormat {
 fn main() -> ExitCode {
     let args = Args::parse();
     let log_format = args.log_format;
-    match run(args) {
+    let code = match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tell(log_format, &format!("{error:#}"));
             ExitCode::FAILURE
         }
-    }
+    };
+    Lines::stderr().finish(Duration::from_secs(1));
+    code
 }
 
 fn run(args: Args) -> anyhow::Result<()> {
@@ -157,16 +160,22 @@ async fn serve_until_told(args: Args, serving: &tokio::runtime::Runtime) -> anyh
     let cut_off = tokio::select! {
         result = served => result.context("stopped")??,
         // Asked twice, it ends at once.
-        () = signals.recv() => std::process::exit(0),
+        () = signals.recv() => end(),
         () = tokio::time::sleep(grace_and_more) => {
             tell(log_format, &format!("cut off after {grace} s: a file system does not answer"));
-            std::process::exit(0);
+            end()
         }
     };
     if cut_off > 0 {
         tell(log_format, &format!("{cut_off} connections cut off after {grace} s"));
     }
     Ok(())
+}
+
+/// Ends the program without waiting for what hangs. What was logged gets its time.
+fn end() -> ! {
+    Lines::stderr().finish(Duration::from_secs(1));
+    std::process::exit(0)
 }
 
 /// Serves until `shutdown`; says how many connections were cut off.
@@ -192,7 +201,7 @@ async fn serve(args: Args, shutdown: impl Future<Output = ()>) -> anyhow::Result
         ..Options::new(args.port)
     };
     let server = Server::bind(options, store)?;
-    announce(&args, &server)?;
+    announce(&args, &server);
     Ok(server.run(shutdown).await)
 }
 
@@ -253,9 +262,18 @@ fn can_start(threads: usize) -> std::io::Result<()> {
 }
 
 /// Says where it listens: the first line on stdout is for scripts, the rest for people.
-fn announce(args: &Args, server: &Server) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "port {}", server.port()).and_then(|()| out.flush()).context("stdout")?;
+fn announce(args: &Args, server: &Server) {
+    let port = server.port();
+    // It may take for ever, or fail: the server serves all the same.
+    let write = move || {
+        let mut out = std::io::stdout().lock();
+        if let Err(error) = writeln!(out, "port {port}").and_then(|()| out.flush()) {
+            tracing::warn!(%error, "standard output");
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().spawn(write) {
+        tracing::warn!(%error, "standard output");
+    }
     let root = args.root.canonicalize().unwrap_or_else(|_| args.root.clone());
     let addrs: Vec<_> = server.local_addrs().iter().map(ToString::to_string).collect();
     let mode = if args.read_only { ", read-only" } else { "" };
@@ -264,31 +282,32 @@ fn announce(args: &Args, server: &Server) -> anyhow::Result<()> {
         let hint = "this machine alone can connect; --bind 0.0.0.0 --bind :: opens it to the network";
         tell(args.log_format, hint);
     }
-    Ok(())
 }
 
 /// What is always said on stderr. Whoever reads the log as JSON finds nothing else there; and nobody has to read it.
 fn tell(format: LogFormat, text: &str) {
     match format {
-        LogFormat::Text => _ = writeln!(std::io::stderr(), "host-serv: {text}"),
-        LogFormat::Json => tracing::info!(target: TOLD, "{text}"),
+        LogFormat::Text => _ = stderr().write_all(format!("host-serv: {text}\n").as_bytes()),
+        LogFormat::Json => tracing::info!(target: ALWAYS, "{text}"),
     }
 }
 
-/// The target of what [`tell`] says.
-const TOLD: &str = "told";
+/// Standard error, for those who can't wait for it.
+fn stderr() -> Writer {
+    Lines::stderr().writer(Duration::ZERO)
+}
 
 fn log_to_stderr(args: &Args) {
     use tracing_subscriber::EnvFilter;
     let level = ["warn", "info", "debug", "trace"][usize::from(args.verbose.min(3))];
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let filter = match format!("{TOLD}=info").parse() {
+    let filter = match format!("{ALWAYS}=info").parse() {
         Ok(always) => filter.add_directive(always),
         Err(_) => filter,
     };
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(stderr())
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
     match args.log_format {

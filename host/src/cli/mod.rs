@@ -11,7 +11,8 @@
 //! | `report`, `progress`, `stream` | transfers as they are told, data on standard output |
 //!
 //! A one-shot command is to cost little more than its connection: the history, the time zone, Ctrl-C and the progress bar
-//! are set up when they are needed, and there is one thread.
+//! are set up when they are needed, and there is one thread, and another one that writes to standard error once there is
+//! something to say.
 
 mod args;
 mod command;
@@ -40,6 +41,7 @@ mod stream;
 mod tests;
 mod tree;
 
+use core::time::Duration;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
@@ -48,6 +50,11 @@ use args::{Program, usage_line};
 use failure::{Failure, io_text};
 use output::{Outcome, Output};
 use session::{Mode, Session};
+
+use crate::diagnostics::Lines;
+
+/// How long standard error may take to take a line before the program goes on without it.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs `host-cli` with the arguments of this process: 0 done, 1 refused or failed, 2 wrong usage, 130 stopped by Ctrl-C.
 #[must_use]
@@ -135,6 +142,7 @@ fn talk(verbosity: u8) {
         _ => tracing::Level::TRACE,
     };
     let ansi = io::stderr().is_terminal();
-    let subscriber = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_ansi(ansi);
+    let writer = Lines::stderr().writer(PATIENCE);
+    let subscriber = tracing_subscriber::fmt().with_max_level(level).with_writer(writer).with_ansi(ansi);
     _ = subscriber.with_target(false).try_init();
 }

@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use super::failure::{Failure, FailureKind};
 use super::json::Object;
 use crate::client::sanitize;
+use crate::diagnostics::Lines;
 
 /// Standard output and standard error, as the commands see them.
 pub(crate) struct Output {
@@ -53,7 +54,7 @@ impl Output {
     /// The process's own standard output and error.
     pub(crate) fn standard() -> Self {
         let terminal = io::stdout().is_terminal();
-        Self::new(Box::new(io::stdout()), Box::new(io::stderr()), terminal)
+        Self::new(Box::new(io::stdout()), Box::new(Lines::stderr().writer(super::PATIENCE)), terminal)
     }
 
     /// Output to any two writers.
@@ -153,7 +154,7 @@ impl Output {
     pub(crate) fn note(&mut self, text: &str) {
         if !self.quiet && !self.json {
             self.flush();
-            _ = writeln!(self.err, "host-cli: {}", sanitize(text));
+            _ = self.err.write_all(format!("host-cli: {}\n", sanitize(text)).as_bytes());
         }
     }
 
@@ -189,7 +190,7 @@ impl Output {
         } else {
             plain_failure(self.line, verb, failure)
         };
-        _ = writeln!(self.err, "{line}");
+        _ = self.err.write_all(format!("{line}\n").as_bytes());
     }
 
     /// How things have gone since the last call.
