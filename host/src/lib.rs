@@ -6,8 +6,10 @@
 //! | [`server`] | connections, data connections, limits: what `host-serv` runs |
 //! | [`client`] | one connection to a server, transfers with resume |
 //! | [`cli`] | the commands of `host-cli` |
+//! | [`address`] | hosts as users write them |
 //! | [`diagnostics`] | what both programs say on standard error |
 
+pub mod address;
 pub mod cli;
 pub mod client;
 pub mod diagnostics;

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
-use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::fs;
 use std::io::Write as _;
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -14,9 +14,10 @@ use skiff_proto::crc::crc32c;
 use skiff_tests::disk;
 use std::os::unix::ffi::OsStrExt as _;
 
+use skiff_tests::namespace::{inside, ip};
 use skiff_tests::programs::{Ran, Serv, Signal, free_port, host_cli, host_serv, program, run, skip};
 use skiff_tests::sans_io::{body, message};
-use skiff_tests::wire::{End, eventually, read_to_end};
+use skiff_tests::wire::{End, Wire, connect_from, eventually, read_to_end};
 use tempfile::tempdir;
 
 /// Bytes that don't repeat soon.
@@ -140,7 +141,10 @@ fn wrong_usage_ends_it_with_2() {
         &["-1"],
         &["0", "extra"],
         &["0", "--frob"],
-        &["0", "--bind", "nowhere"],
+        &["0", "--bind", "[::1"],
+        &["0", "--bind", "[localhost]"],
+        &["0", "--bind", "not a name"],
+        &["0", "--bind", ""],
         &["0", "--data-ports", "9-3"],
         &["0", "--idle", "0"],
         &["0", "--threads", "0"],
@@ -178,6 +182,14 @@ fn what_keeps_it_from_starting_is_one_line_and_exit_code_1() {
     assert_eq!(ran.code, Some(1));
     assert!(one_line(&ran).starts_with("host-serv: can't listen on 192.0.2.1:0: "));
 
+    for nowhere in ["fe80::1%nowhere", "[fe80::1%nowhere]", "skiff.invalid"] {
+        let ran = refused(&["0", "--bind", nowhere]);
+        assert_eq!(ran.code, Some(1));
+        let line = one_line(&ran);
+        let name = nowhere.trim_matches(['[', ']']);
+        assert!(line.starts_with(&format!("host-serv: can't listen on {name}: failed to lookup address ")), "{line}");
+    }
+
     let ran = refused(&[&port.to_string(), "--log-format", "json"]);
     assert_eq!(ran.code, Some(1));
     let object: serde_json::Value = serde_json::from_str(one_line(&ran)).unwrap();
@@ -196,6 +208,73 @@ fn only_the_addresses_that_were_asked_for_are_listened_on() {
     assert!(TcpStream::connect(serv.addr()).is_ok());
     let ran = serv.stop();
     assert!(!ran.err.contains("this machine alone"), "{}", ran.err);
+}
+
+/// A classic `get` and a classic `put`, and a stranger at the data port where there can be one.
+fn classic(serv: &Serv, addr: SocketAddr, stranger: Option<IpAddr>) {
+    let mut wire = Wire::connect(addr);
+    let port = wire.ask("get file");
+    assert!(port.parse::<u16>().is_ok(), "{addr}: {port}");
+    if let Some(stranger) = stranger {
+        // The reset may come before this end knows that it is connected.
+        if let Ok(mut stream) = connect_from(stranger, wire.at(port.parse().unwrap())) {
+            assert_eq!(read_to_end(&mut stream), (Vec::new(), End::Reset), "{addr}");
+        }
+    }
+    assert_eq!(read_to_end(&mut wire.data(&port)), (message("content"), End::Closed), "{addr}");
+    let port = wire.ask("put new");
+    let mut data = wire.data(&port);
+    data.write_all(&message("new")).unwrap();
+    data.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(read_to_end(&mut data), (Vec::new(), End::Closed), "{addr}: {}", serv.running.err());
+}
+
+#[test]
+fn a_server_is_reached_by_every_form_of_its_address_with_classic_transfers_too() {
+    let root = tempdir().unwrap();
+    fs::write(root.path().join("file"), "content").unwrap();
+    let (v4, v6): (IpAddr, IpAddr) = (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
+    let ports = format!("{0}-{0}", free_port());
+    for (bind, client) in [
+        (&["localhost"][..], v4),
+        (&["localhost", "127.0.0.1"], v4),
+        (&["::ffff:127.0.0.1"], v4),
+        (&["::"], v4),
+        (&["::"], v6),
+        (&["[::]"], v4),
+        (&["localhost"], v6),
+        (&["[::1]"], v6),
+        (&["0.0.0.0", "::"], v6),
+    ] {
+        if client == v6 && TcpListener::bind((client, 0)).is_err() {
+            skip("a_server_is_reached_by_every_form_of_its_address_with_classic_transfers_too", "no IPv6 here");
+            return;
+        }
+        let mut options: Vec<_> = bind.iter().flat_map(|addr| ["--bind", addr]).collect();
+        options.extend(["--data-ports", &ports]);
+        let serv = Serv::start(root.path(), &options);
+        let stranger = (client == v4).then_some(Ipv4Addr::new(127, 0, 0, 9).into());
+        classic(&serv, (client, serv.port()).into(), stranger);
+        assert_eq!(serv.stop().code, Some(0), "{bind:?}");
+    }
+}
+
+#[test]
+fn a_link_local_client_has_classic_transfers_and_its_scope_can_be_named() {
+    if !inside(module_path!(), "a_link_local_client_has_classic_transfers_and_its_scope_can_be_named") {
+        return;
+    }
+    ip("addr add fe80::1/64 dev lo");
+    let (root, here) = (tempdir().unwrap(), tempdir().unwrap());
+    fs::write(root.path().join("file"), "content").unwrap();
+    for bind in ["::", "fe80::1%lo", "[fe80::1%lo]", "fe80::1%1"] {
+        let serv = Serv::start(root.path(), &["--bind", bind]);
+        classic(&serv, SocketAddrV6::new("fe80::1".parse().unwrap(), serv.port(), 0, 1).into(), None);
+        for host in ["fe80::1%lo", "[fe80::1%lo]"] {
+            let ran = run(host_cli(here.path()).args([host, &serv.port().to_string(), "cat", "file"]));
+            assert_eq!(ran.ok(), "content", "{host}");
+        }
+    }
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! `host-serv`: serves a directory to skiff clients.
 
-use core::net::IpAddr;
 use core::task::Poll;
 use core::time::Duration;
 use std::io::{IsTerminal as _, Write as _};
@@ -11,6 +10,7 @@ use std::sync::{Arc, RwLock};
 use anyhow::Context as _;
 use bytesize::ByteSize;
 use clap::{ArgAction, Parser, ValueEnum};
+use skiff_host::address::Host;
 use skiff_host::diagnostics::{ALWAYS, Lines, Writer};
 use skiff_host::server::{Options, PortRange, Server};
 use skiff_host::store::{self, DirStore};
@@ -38,9 +38,10 @@ struct Args {
     #[arg(long, value_name = "DIR", default_value = ".")]
     root: PathBuf,
 
-    /// Address to listen on; may be repeated. Default: loopback, IPv4 and IPv6
+    /// Name or address to listen on, such as `0.0.0.0`, `::` or `fe80::1%eth0`; may be repeated. Default: loopback, IPv4 and
+    /// IPv6
     #[arg(long, value_name = "ADDR")]
-    bind: Vec<IpAddr>,
+    bind: Vec<Host>,
 
     /// Take no changes
     #[arg(long)]

@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use clap::{ArgAction, Args, FromArgMatches, Parser};
 
 use super::command::Command;
+use crate::address::Host;
 
 /// The commands, one or two lines each.
 pub(crate) const COMMANDS: &str = "\
@@ -59,7 +60,7 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 stopped by Ctrl-C.";
 )]
 pub(crate) struct Program {
     /// Name or address of the server
-    #[arg(value_name = "HOST")]
+    #[arg(value_name = "HOST", value_parser = host)]
     pub(crate) host: String,
     /// Port of the server
     #[arg(value_name = "PORT", value_parser = port)]
@@ -88,6 +89,7 @@ impl Program {
         let plain = |word: &OsString| word.to_str().filter(|word| !word.starts_with('-')).map(str::to_owned);
         let (host, port) = (plain(host)?, plain(port)?);
         plain(command.first()?)?;
+        let host = self::host(&host).ok()?;
         let port = port.parse().ok().filter(|port| *port > 0)?;
         Some(Self { host, port, command: command.to_vec(), settings: Settings::default() })
     }
@@ -191,6 +193,10 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|duration| *duration <= Duration::from_secs(366 * 24 * 60 * 60))
         .ok_or_else(|| "not a number of seconds within a year".to_owned())
+}
+
+fn host(text: &str) -> Result<String, &'static str> {
+    text.parse().map(|host: Host| host.to_string())
 }
 
 fn port(text: &str) -> Result<u16, String> {

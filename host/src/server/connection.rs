@@ -621,16 +621,13 @@ impl<'a> Connection<'a> {
 
     /// Answers a `get` or `put` with a port, now or when one is free.
     fn claim(&mut self, purpose: Purpose) -> Result<(), InvalidState> {
-        let ip = match self.stream.local_addr() {
-            Ok(local) => local.ip(),
-            Err(_) => return self.session.refuse(ErrorCode::Io.into()),
-        };
-        match self.shared.ports.claim(ip) {
+        let Ok(at) = self.stream.local_addr() else { return self.session.refuse(ErrorCode::Io.into()) };
+        match self.shared.ports.claim(at) {
             Ok(Some(claim)) => self.announce(Some(claim), purpose),
             Ok(None) => {
                 let shared = Arc::clone(self.shared);
                 let done = Box::pin(async move {
-                    let claim = shared.ports.wait(ip).await;
+                    let claim = shared.ports.wait(at).await;
                     Some(Done::Claimed(claim.unwrap_or(None), purpose))
                 });
                 self.wait_for(Work { done, ticket: None });
@@ -647,7 +644,7 @@ impl<'a> Connection<'a> {
         let port = claim.as_ref().and_then(|claim| claim.port().ok());
         let (Some(claim), Some(port)) = (claim, port) else { return self.session.refuse(ErrorCode::Busy.into()) };
         let progress = self.progress.get_or_insert_default();
-        data::start(self.shared, claim, self.peer.ip(), purpose, Arc::clone(progress));
+        data::start(self.shared, claim, self.peer, purpose, Arc::clone(progress));
         self.session.answer(Answer::Port(port))
     }
 

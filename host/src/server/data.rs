@@ -1,6 +1,6 @@
 //! Classic data connections: one file each, beside the control connection and longer than it if need be (PROTOCOL §3).
 
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::io;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ enum Failure {
 }
 
 /// Waits for the client of a port that is announced now, and serves it.
-pub(super) fn start(shared: &Arc<Shared>, claim: Claim, owner: IpAddr, purpose: Purpose, progress: Arc<AtomicU64>) {
+pub(super) fn start(shared: &Arc<Shared>, claim: Claim, owner: SocketAddr, purpose: Purpose, progress: Arc<AtomicU64>) {
     let running = Running::new(shared);
     let mut phase = shared.phase.subscribe();
     let serving = async move {
@@ -59,7 +59,7 @@ pub(super) fn start(shared: &Arc<Shared>, claim: Claim, owner: IpAddr, purpose: 
                 super::reset(&stream);
                 let served = match purpose {
                     Purpose::Get(file) => send(shared, &stream, &file, &progress).await,
-                    Purpose::Put(stage, name) => receive(shared, &stream, owner, stage, &name, &progress).await,
+                    Purpose::Put(stage, name) => receive(shared, &stream, owner.ip(), stage, &name, &progress).await,
                 };
                 match served.and_then(|()| Ok(super::end_in_order(&stream)?)) {
                     Ok(()) => {}
@@ -75,7 +75,7 @@ pub(super) fn start(shared: &Arc<Shared>, claim: Claim, owner: IpAddr, purpose: 
     };
     // What was opened elsewhere stays there.
     let (shared, away) = (Arc::clone(shared), pool::is_elsewhere());
-    tokio::spawn(async move { shared.pool.roam(owner, Box::pin(serving), away).await });
+    tokio::spawn(async move { shared.pool.roam(owner.ip(), Box::pin(serving), away).await });
 }
 
 /// Puts down that a data connection has made progress, for its control connection's clock.

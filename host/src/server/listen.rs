@@ -7,6 +7,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
 use super::options::{BindError, Options};
+use crate::address::Host;
 
 /// How often a port that the system chose for one address may turn out to be taken on the next.
 const TRIES: usize = 32;
@@ -16,45 +17,56 @@ const BACKLOG: i32 = 1024;
 
 /// Listens on all addresses of `options`, on one port.
 pub(super) fn bind(options: &Options) -> Result<Vec<TcpListener>, BindError> {
-    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-    let explicit = !options.bind.is_empty();
-    let addrs = if explicit { &options.bind[..] } else { &loopback };
+    let resolve =
+        |host: &Host| host.resolve(options.port).map_err(|source| BindError { addr: host.to_string(), source });
+    let mut hosts: Vec<_> = options.bind.iter().map(resolve).collect::<Result<_, _>>()?;
+    if hosts.is_empty() {
+        let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        hosts.push(loopback.map(|ip| SocketAddr::new(ip, options.port)).to_vec());
+    }
     // An IPv6 address takes IPv4 in as well, unless that has an address of its own.
-    let only_v6 = addrs.iter().any(IpAddr::is_ipv4);
+    let only_v6 = hosts.iter().flatten().any(SocketAddr::is_ipv4);
     let mut tries = 0;
     loop {
         tries += 1;
-        match bind_all(addrs, options.port, explicit, only_v6) {
+        match bind_all(&hosts, only_v6) {
             Err(error) if options.port == 0 && tries < TRIES && error.source.kind() == io::ErrorKind::AddrInUse => {}
             result => return result,
         }
     }
 }
 
-fn bind_all(addrs: &[IpAddr], port: u16, explicit: bool, only_v6: bool) -> Result<Vec<TcpListener>, BindError> {
-    let mut port = port;
-    let mut listeners = Vec::with_capacity(addrs.len());
-    let mut missing = None;
-    for &ip in addrs {
-        let addr = SocketAddr::new(ip, port);
-        match listen(addr, only_v6, BACKLOG) {
-            Ok(listener) => {
-                if let Ok(local) = listener.local_addr() {
-                    port = local.port();
+/// Listens on the addresses of each host.
+fn bind_all(hosts: &[Vec<SocketAddr>], only_v6: bool) -> Result<Vec<TcpListener>, BindError> {
+    let mut port = None;
+    let mut bound = Vec::new();
+    let mut listeners = Vec::new();
+    for host in hosts {
+        let mut missing = None;
+        for addr in host {
+            if bound.contains(addr) {
+                continue;
+            }
+            let mut at = *addr;
+            at.set_port(port.unwrap_or(at.port()));
+            match listen(at, only_v6, BACKLOG) {
+                Ok(listener) => {
+                    port = listener.local_addr().ok().map(|local| local.port()).or(port);
+                    bound.push(*addr);
+                    listeners.push(listener);
                 }
-                listeners.push(listener);
+                // A machine without IPv6 (or without IPv4) is none that a default or a name should stumble over.
+                Err(source) if host.len() > 1 && source.kind() != io::ErrorKind::AddrInUse => {
+                    missing = Some(BindError { addr: at.to_string(), source });
+                }
+                Err(source) => return Err(BindError { addr: at.to_string(), source }),
             }
-            // A machine without IPv6 (or without IPv4) is none that a default should stumble over.
-            Err(source) if !explicit && source.kind() != io::ErrorKind::AddrInUse => {
-                missing = Some(BindError { addr, source });
-            }
-            Err(source) => return Err(BindError { addr, source }),
+        }
+        if let Some(error) = missing.filter(|_| !host.iter().any(|addr| bound.contains(addr))) {
+            return Err(error);
         }
     }
-    match missing {
-        Some(error) if listeners.is_empty() => Err(error),
-        _ => Ok(listeners),
-    }
+    Ok(listeners)
 }
 
 /// Listens on one address.

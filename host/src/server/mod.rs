@@ -41,6 +41,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
 
+use crate::address::canonical;
 use crate::store::DirStore;
 
 pub use options::{BindError, Options, PortRange};
@@ -179,7 +180,7 @@ impl Server {
 async fn accept(shared: Arc<Shared>, listener: TcpListener) {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => admit(&shared, stream, peer),
+            Ok((stream, peer)) => admit(&shared, stream, canonical(peer)),
             // Out of descriptors or memory: what is open goes on, and accepting resumes when there is room again.
             Err(error) => {
                 warn!(%error, "accept");

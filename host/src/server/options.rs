@@ -1,7 +1,6 @@
 //! How a server is set up.
 
 use core::fmt;
-use core::net::{IpAddr, SocketAddr};
 use core::str::FromStr;
 use core::time::Duration;
 use std::io;
@@ -10,13 +9,15 @@ use skiff_proto::MinRate;
 use skiff_proto::command::Verbs;
 use skiff_proto::server::Limits;
 
+use crate::address::Host;
+
 /// How a server is set up.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The port of all addresses; 0 lets the system choose.
     pub port: u16,
     /// Where it listens. Empty: on loopback, IPv4 and IPv6, as far as the machine has them.
-    pub bind: Vec<IpAddr>,
+    pub bind: Vec<Host>,
     /// The ports of classic data connections. Default: any that are free.
     pub data_ports: Option<PortRange>,
     /// Control connections at a time; more are closed at once. Default: 1000.
@@ -105,8 +106,8 @@ impl fmt::Display for PortRange {
 #[derive(Debug, thiserror::Error)]
 #[error("can't listen on {addr}")]
 pub struct BindError {
-    /// The address.
-    pub addr: SocketAddr,
+    /// The address, or the name that has none.
+    pub addr: String,
     /// What the system says.
     pub source: io::Error,
 }

@@ -1,7 +1,7 @@
 //! The ports of classic data connections: who has one, who waits for one (PROTOCOL §3).
 
 use core::hash::BuildHasher as _;
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 use std::hash::RandomState;
@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::listen::listen;
 use super::options::PortRange;
+use crate::address::canonical;
 
 /// How long a `get` or `put` waits for a port.
 const WAIT: Duration = Duration::from_secs(30);
@@ -56,10 +57,10 @@ struct Pool {
 
 impl Pool {
     /// Listens on the first port that nobody has.
-    fn bind(&self, ip: IpAddr) -> io::Result<Option<TcpListener>> {
-        let Some(range) = self.range else { return self.bind_any(ip).map(Some) };
+    fn bind(&self, at: SocketAddr) -> io::Result<Option<TcpListener>> {
+        let Some(range) = self.range else { return self.bind_any(at).map(Some) };
         for port in range.iter() {
-            match listen(SocketAddr::new(ip, port), true, BACKLOG) {
+            match listen(with_port(at, port), true, BACKLOG) {
                 Ok(listener) => return Ok(Some(listener)),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
                 Err(error) => return Err(error),
@@ -74,19 +75,26 @@ impl Pool {
     ///
     /// A port by chance, and the system's choice only if none of a few is free: it looks through all connections that linger on
     /// its ports (TIME-WAIT, a minute for each transfer), which takes 90% of the server's time after some thousand transfers.
-    fn bind_any(&self, ip: IpAddr) -> io::Result<TcpListener> {
+    fn bind_any(&self, at: SocketAddr) -> io::Result<TcpListener> {
         let (low, high) = *self.any.get_or_init(|| local_ports().unwrap_or((49152, 65535)));
         for _ in 0..GUESSES {
             let chance = self.chance.hash_one(self.guesses.fetch_add(1, Ordering::Relaxed));
             let span = u64::from(high - low) + 1;
             let port = low + u16::try_from(chance % span).unwrap_or(0);
-            match listen(SocketAddr::new(ip, port), true, BACKLOG) {
+            match listen(with_port(at, port), true, BACKLOG) {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
                 result => return result,
             }
         }
-        listen(SocketAddr::new(ip, 0), true, BACKLOG)
+        listen(with_port(at, 0), true, BACKLOG)
     }
+}
+
+/// The one form of an address, with another port.
+fn with_port(addr: SocketAddr, port: u16) -> SocketAddr {
+    let mut addr = canonical(addr);
+    addr.set_port(port);
+    addr
 }
 
 /// The ports that the system itself chooses from, the lowest and the highest; `None` if it does not say.
@@ -129,11 +137,11 @@ impl Ports {
         }))
     }
 
-    /// A port on `ip`; `Ok(None)` if all are in use.
-    pub(super) fn claim(&self, ip: IpAddr) -> io::Result<Option<Claim>> {
+    /// A port at the address `at`, whatever port that has; `Ok(None)` if all are in use.
+    pub(super) fn claim(&self, at: SocketAddr) -> io::Result<Option<Claim>> {
         let pool = &self.0;
         let most = pool.range.map_or(MOST, |range| range.iter().count());
-        let bound = if pool.taken.fetch_add(1, Ordering::Relaxed) < most { pool.bind(ip) } else { Ok(None) };
+        let bound = if pool.taken.fetch_add(1, Ordering::Relaxed) < most { pool.bind(at) } else { Ok(None) };
         if let Ok(Some(listener)) = bound {
             return Ok(Some(Claim { listener, announced: Instant::now(), lease: Lease(Arc::clone(pool)) }));
         }
@@ -142,15 +150,15 @@ impl Ports {
         bound.map(|_| None)
     }
 
-    /// A port on `ip` as soon as there is one; `Ok(None)` if none becomes free in time.
-    pub(super) async fn wait(&self, ip: IpAddr) -> io::Result<Option<Claim>> {
+    /// The same as soon as there is one; `Ok(None)` if none becomes free in time.
+    pub(super) async fn wait(&self, at: SocketAddr) -> io::Result<Option<Claim>> {
         let pool = &self.0;
         let until = Instant::now() + WAIT;
         let _waiting = Waiting::new(pool);
         pool.changed.notify_waiters();
         loop {
             let changed = pool.changed.notified();
-            match self.claim(ip) {
+            match self.claim(at) {
                 Ok(None) => {}
                 claim => return claim,
             }
@@ -187,7 +195,7 @@ impl Claim {
 
     /// Waits for the connection of `owner`. Others are reset, and the owner still gets through. `None` if it does not
     /// come in time.
-    pub(super) async fn accept(self, owner: IpAddr) -> io::Result<Option<(tokio::net::TcpStream, Lease)>> {
+    pub(super) async fn accept(self, owner: SocketAddr) -> io::Result<Option<(tokio::net::TcpStream, Lease)>> {
         let Self { listener, announced, lease } = self;
         loop {
             let changed = lease.0.changed.notified();
@@ -195,7 +203,7 @@ impl Claim {
             tokio::select! {
                 accepted = listener.accept() => {
                     let (stream, peer) = accepted?;
-                    if peer.ip().to_canonical() == owner.to_canonical() {
+                    if with_port(peer, 0) == with_port(owner, 0) {
                         return Ok(Some((stream, lease)));
                     }
                     tracing::warn!(%peer, "reset: this data connection is another client's");
@@ -218,8 +226,8 @@ mod tests {
     async fn ports_by_chance_are_the_systems_and_differ() {
         let (low, high) = local_ports().unwrap_or((1, u16::MAX));
         let ports = Ports::new(None);
-        let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let claims: Vec<_> = (0..100).map(|_| ports.claim(ip).unwrap().unwrap()).collect();
+        let at = (Ipv4Addr::LOCALHOST, 50_000).into();
+        let claims: Vec<_> = (0..100).map(|_| ports.claim(at).unwrap().unwrap()).collect();
         let mut seen: Vec<_> = claims.iter().map(|claim| claim.port().unwrap()).collect();
         assert!(seen.iter().all(|port| (low..=high).contains(port)), "{seen:?}");
         assert!(!seen.is_sorted(), "{seen:?}");
