@@ -480,6 +480,76 @@ fn every_line_of_a_json_log_is_an_object() {
 }
 
 #[test]
+fn each_change_is_one_line_of_the_log_with_its_outcome() {
+    let root = tempdir().unwrap();
+    let serv = Serv::start(root.path(), &["-v", "--log-format", "json"]);
+    let mut wire = serv.connect();
+    assert!(wire.write("f", b"content").starts_with("ok 7 "));
+    let mut bytes = message("write 0 3 - bad");
+    bytes.extend(body(b"bad", 1));
+    wire.send_bytes(&bytes);
+    assert!(wire.hear_text().starts_with("error mismatch "));
+    let mut bytes = message("write 5 9 - f");
+    bytes.extend(body(b"more", 1));
+    wire.send_bytes(&bytes);
+    assert!(wire.hear_text().starts_with("error "));
+    for command in ["mkdir d", "mkdir d", "rename f\nd/g", "remove f", "rmdir d", "remove d/g", "rmdir d"] {
+        wire.say(command);
+    }
+    for _ in 0..7 {
+        _ = wire.hear();
+    }
+    let local = wire.stream.local_addr().unwrap().to_string();
+    for (name, content) in [("p", &message("classic")[..]), ("p", &message("classic")), ("q", b"nonsense..")] {
+        let port = wire.ask(format!("put {name}"));
+        let mut data = wire.data(&port);
+        data.write_all(content).unwrap();
+        data.shutdown(Shutdown::Write).unwrap();
+        _ = read_to_end(&mut data);
+    }
+    assert_eq!(wire.ask("put .x"), "-1");
+    let mut other = serv.connect();
+    other.send_bytes(&[message("write 0 4 - half"), message("ha")].concat());
+    drop(other);
+    assert!(eventually(|| serv.running.err().contains("interrupted")));
+    // It does not wait for the answer, and is stored all the same.
+    wire.send_write("last", b"last");
+    drop(wire);
+    assert!(eventually(|| serv.running.err().contains("\"last\"")));
+    let ran = serv.stop();
+    let lines = ran.err.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let changes: Vec<_> = lines.map(|line| line["fields"].clone()).filter(|line| line["outcome"].is_string()).collect();
+    let shown = |change: &serde_json::Value| {
+        let by = if change["peer"] == local.as_str() { "" } else { "another's " };
+        let words = ["message", "name", "to", "size", "outcome"].map(|field| &change[field]);
+        let words = words.into_iter().filter(|word| !word.is_null());
+        let words = words.map(|word| word.as_str().map_or_else(|| word.to_string(), str::to_owned));
+        by.to_owned() + &words.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(
+        changes.iter().map(shown).collect::<Vec<_>>(),
+        [
+            "write f 7 ok",
+            "write bad 3 discarded",
+            "write f mismatch",
+            "mkdir d ok",
+            "mkdir d exists",
+            "rename f d/g ok",
+            "remove f not-found",
+            "rmdir d not-empty",
+            "remove d/g ok",
+            "rmdir d ok",
+            "put p 7 ok",
+            "put p(1) 7 ok",
+            "put q discarded",
+            "put .x denied",
+            "another's write half 4 interrupted",
+            "write last 4 ok",
+        ]
+    );
+}
+
+#[test]
 fn an_upload_goes_on_after_the_server_was_killed_in_the_middle_of_it() {
     let (root, here) = (tempdir().unwrap(), tempdir().unwrap());
     let content = content(3_000_000);

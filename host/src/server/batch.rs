@@ -18,8 +18,8 @@ use skiff_proto::store::Stat;
 use skiff_proto::{ErrorCode, Refusal};
 use tokio::time::Instant;
 
-use super::Shared;
 use super::pool::{Lane, Work};
+use super::{Shared, audit};
 use super::work::{self, Change};
 use crate::store::Stage;
 
@@ -56,6 +56,8 @@ struct Pending {
     bytes: u64,
     names: Names,
     changes: Vec<Change>,
+    /// What the log says of all that is not durable yet, in order.
+    audit: VecDeque<audit::Pending>,
     closes: Option<Instant>,
     committing: Option<Committing>,
     /// Answers to be given, in order.
@@ -136,18 +138,20 @@ impl Names {
 
 impl Batch {
     /// Adds a file whose body is through.
-    pub(super) fn push(&mut self, name: Name<'_>, stage: Stage, crc: Option<u32>) {
+    pub(super) fn push(&mut self, name: Name<'_>, stage: Stage, crc: Option<u32>, audit: audit::Pending) {
         let pending = self.0.get_or_insert_default();
         pending.names.insert(name);
         pending.bytes += stage.size();
         pending.files.push((stage, crc));
+        pending.audit.push_back(audit);
         pending.held.add();
         pending.closes.get_or_insert_with(|| Instant::now() + LONGEST);
     }
 
     /// Adds a change. Only if [`Batch::takes_changes`].
-    pub(super) fn push_change(&mut self, change: Change) {
+    pub(super) fn push_change(&mut self, change: Change, audit: audit::Pending) {
         let pending = self.0.get_or_insert_default();
+        pending.audit.push_back(audit);
         pending.changes.push(change);
         pending.closes.get_or_insert_with(|| Instant::now() + LONGEST);
     }
@@ -268,14 +272,17 @@ impl Pending {
 
     async fn committed(&mut self) {
         let Some(committing) = &mut self.committing else { return core::future::pending().await };
-        match (&mut committing.work).await {
-            Some(answers) => self.answers.extend(answers),
-            None => {
-                tracing::error!("commit: not done");
-                self.answers.extend(core::iter::repeat_n(Err(ErrorCode::Io.into()), committing.count));
+        let answers = (&mut committing.work).await.unwrap_or_else(|| {
+            tracing::error!("commit: not done");
+            vec![Err(ErrorCode::Io.into()); committing.count]
+        });
+        self.committing = None;
+        for answer in &answers {
+            if let Some(entry) = self.audit.pop_front().flatten() {
+                entry.end(answer);
             }
         }
-        self.committing = None;
+        self.answers.extend(answers);
     }
 }
 

@@ -27,6 +27,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
 
+use super::audit;
 use super::batch::Batch;
 use super::data::{self, Purpose};
 use super::names::Names;
@@ -228,7 +229,9 @@ impl<'a> Connection<'a> {
             return Some(rest);
         }
         // What has come in part stays staged, and is free for another connection before this one is seen to end.
-        self.open = Open::Nothing;
+        if let Open::Writing { stage, name } = mem::replace(&mut self.open, Open::Nothing) {
+            audit::upload(self.peer, "write", &name, Some(stage.size()), "interrupted");
+        }
         match end {
             Ok(End::Close(Close::Reset)) => {
                 info!(peer = %self.peer, "reset");
@@ -434,7 +437,7 @@ impl<'a> Connection<'a> {
             }
             ServerEvent::Discard => {
                 if let Open::Writing { stage, name } = mem::replace(&mut self.open, Open::Nothing) {
-                    info!(peer = %self.peer, %name, "write: not whole, dropped");
+                    audit::upload(self.peer, "write", &name, Some(stage.size()), "discarded");
                     store.discard(*stage);
                 }
                 Ok(())
@@ -442,8 +445,8 @@ impl<'a> Connection<'a> {
             ServerEvent::Commit { size, crc } => match mem::replace(&mut self.open, Open::Nothing) {
                 Open::Writing { stage, name } => match work::parse(&name) {
                     Ok(parsed) => {
-                        info!(peer = %self.peer, %name, size, "write");
-                        self.batch.push(parsed, *stage, crc);
+                        let audit = audit::Entry::write(self.peer, &name, size);
+                        self.batch.push(parsed, *stage, crc, audit);
                         self.session.defer()
                     }
                     Err(refusal) => self.session.refuse(refusal),
@@ -528,11 +531,13 @@ impl<'a> Connection<'a> {
                         }
                     }
                     Request::Put { name } => {
-                        info!(peer = %self.peer, %name, "put");
                         let name_owned = name.as_str().into();
                         match store.check_put(name).and_then(|()| store.stage_unnamed(0)) {
                             Ok(stage) => self.claim(Purpose::Put(stage, name_owned)),
-                            Err(refusal) => self.session.refuse(refusal),
+                            Err(refusal) => {
+                                audit::upload(self.peer, "put", name.as_str(), None, refusal.code.as_str());
+                                self.session.refuse(refusal)
+                            }
                         }
                     }
                     Request::Remove { .. } | Request::Rename { .. } | Request::Mkdir { .. } | Request::Rmdir { .. } => {
@@ -600,7 +605,7 @@ impl<'a> Connection<'a> {
                 self.session.answer(Answer::Write { crc })
             }
             Err(refusal) => {
-                info!(peer = %self.peer, %name, %refusal, "write refused");
+                audit::upload(self.peer, "write", &name, None, refusal.code.as_str());
                 self.session.refuse(refusal)
             }
         };
@@ -610,8 +615,8 @@ impl<'a> Connection<'a> {
     /// Puts a change into the batch, once the writes before it are durable.
     fn change(&mut self, change: Change) {
         if self.batch.takes_changes() {
-            info!(peer = %self.peer, ?change);
-            self.batch.push_change(change);
+            let audit = audit::Entry::change(self.peer, &change);
+            self.batch.push_change(change, audit);
             let deferred = self.session.defer();
             self.check(deferred);
         } else {
@@ -642,7 +647,12 @@ impl<'a> Connection<'a> {
 
     fn announce(&mut self, claim: Option<super::ports::Claim>, purpose: Purpose) -> Result<(), InvalidState> {
         let port = claim.as_ref().and_then(|claim| claim.port().ok());
-        let (Some(claim), Some(port)) = (claim, port) else { return self.session.refuse(ErrorCode::Busy.into()) };
+        let (Some(claim), Some(port)) = (claim, port) else {
+            if let Purpose::Put(_, name) = &purpose {
+                audit::upload(self.peer, "put", name, None, ErrorCode::Busy.as_str());
+            }
+            return self.session.refuse(ErrorCode::Busy.into());
+        };
         let progress = self.progress.get_or_insert_default();
         data::start(self.shared, claim, self.peer, purpose, Arc::clone(progress));
         self.session.answer(Answer::Port(port))

@@ -11,6 +11,7 @@ use skiff_proto::{ErrorCode, Payload, Refusal};
 use tokio::net::TcpStream;
 use tracing::{debug, info, warn};
 
+use super::audit;
 use super::input::{Scratch, append};
 use super::pool::{self, Lane};
 use super::ports::Claim;
@@ -42,6 +43,17 @@ enum Failure {
     Refusal(#[from] Refusal),
 }
 
+impl Failure {
+    /// What the log says of a `put` that ended so.
+    const fn outcome(&self) -> &'static str {
+        match self {
+            Self::Io(_) => "interrupted",
+            Self::Transfer(_) => "discarded",
+            Self::Refusal(refusal) => refusal.code.as_str(),
+        }
+    }
+}
+
 /// Waits for the client of a port that is announced now, and serves it.
 pub(super) fn start(shared: &Arc<Shared>, claim: Claim, owner: SocketAddr, purpose: Purpose, progress: Arc<AtomicU64>) {
     let running = Running::new(shared);
@@ -59,7 +71,15 @@ pub(super) fn start(shared: &Arc<Shared>, claim: Claim, owner: SocketAddr, purpo
                 super::reset(&stream);
                 let served = match purpose {
                     Purpose::Get(file) => send(shared, &stream, &file, &progress).await,
-                    Purpose::Put(stage, name) => receive(shared, &stream, owner.ip(), stage, &name, &progress).await,
+                    Purpose::Put(stage, name) => {
+                        let stored = receive(shared, &stream, owner.ip(), stage, &name, &progress).await;
+                        let (name, size, outcome) = match &stored {
+                            Ok((name, size)) => (name.as_str(), Some(*size), "ok"),
+                            Err(failure) => (&*name, None, failure.outcome()),
+                        };
+                        audit::upload(owner, "put", name, size, outcome);
+                        stored.map(drop)
+                    }
                 };
                 match served.and_then(|()| Ok(super::end_in_order(&stream)?)) {
                     Ok(()) => {}
@@ -137,7 +157,7 @@ async fn send(shared: &Shared, stream: &TcpStream, file: &File, progress: &Atomi
     }
 }
 
-/// Receives a file up to the end of the stream and puts it in place under the first name that is free.
+/// Receives a file up to the end of the stream and puts it in place under the first name that is free: which one, and its size.
 async fn receive(
     shared: &Shared,
     stream: &TcpStream,
@@ -145,7 +165,7 @@ async fn receive(
     mut stage: Stage,
     name: &str,
     progress: &AtomicU64,
-) -> Result<(), Failure> {
+) -> Result<(String, u64), Failure> {
     let mut incoming = Incoming::new(shared.options.idle, shared.options.min_rate);
     loop {
         incoming.handle_timeout(shared.now())?;
@@ -180,8 +200,7 @@ async fn receive(
     let (store, name) = (shared.store.clone(), name.to_owned());
     let stored = shared.pool.run(Lane::Commit, owner, move || commit_new(&store, &mut stage, &name));
     let name = stored.await.unwrap_or(Err(ErrorCode::Io.into()))?;
-    info!(%name, size, "put: stored");
-    Ok(())
+    Ok((name, size))
 }
 
 /// A text has more bytes than the characters that its length counts: nobody has reserved room for those.

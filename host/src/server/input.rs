@@ -6,8 +6,9 @@ use core::ops::{Deref, DerefMut};
 use std::io;
 
 use skiff_proto::{ErrorCode, Payload, Refusal};
-use tracing::{debug, info};
+use tracing::info;
 
+use super::audit;
 use super::connection::{Connection, Open};
 use super::would_block;
 use crate::store::{DirStore, Stage};
@@ -121,12 +122,13 @@ impl Connection<'_> {
 
     /// Puts payload into the stage. False if that failed and the session throws it away instead.
     fn store(&mut self, bytes: &mut [u8]) -> bool {
+        let peer = self.peer();
         let Open::Writing { stage, name } = &mut self.open else {
             self.check(Err(skiff_proto::InvalidState));
             return false;
         };
         if let Err(refusal) = append(&self.shared.store, stage, bytes) {
-            debug!(%name, %refusal, "write failed");
+            audit::upload(peer, "write", name, Some(stage.size()), refusal.code.as_str());
             if let Open::Writing { stage, .. } = mem::replace(&mut self.open, Open::Nothing) {
                 // There may be room for the rest later: what is staged stays, and goes first when others need it (R14).
                 if refusal.code != ErrorCode::NoSpace {

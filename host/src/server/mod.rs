@@ -6,6 +6,7 @@
 //! | `listen` | addresses, and the sockets that listen on them |
 //! | `connection` | one control connection: the loop round its session |
 //! | `input`, `output` | moving payload between the socket and the store |
+//! | `audit` | a line of the log for each change, with its outcome |
 //! | `batch` | several changes made durable together |
 //! | `work` | what must not be done on the spot, since it waits for the disk |
 //! | `pool` | the threads that do it |
@@ -18,6 +19,7 @@
 //! another's disk. So does everything that concerns a file system mounted beneath the root: if that hangs, only those
 //! who use it wait.
 
+mod audit;
 mod batch;
 mod connection;
 mod data;

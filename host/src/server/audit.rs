@@ -1,0 +1,67 @@
+//! The audit trail: with `-v`, one line of the log for each change that a client asked for, with its outcome.
+
+use core::net::SocketAddr;
+
+use skiff_proto::Refusal;
+
+use super::work::Change;
+
+/// A change of which the outcome is still to come.
+#[derive(Debug)]
+pub(super) struct Entry {
+    peer: SocketAddr,
+    verb: &'static str,
+    name: String,
+    to: Option<String>,
+    size: Option<u64>,
+}
+
+/// Boxed, since most servers have none of them.
+pub(super) type Pending = Option<Box<Entry>>;
+
+impl Entry {
+    /// A `write` whose body is through; `None` if that is not logged.
+    pub(super) fn write(peer: SocketAddr, name: &str, size: u64) -> Pending {
+        Self::new(|| Self { peer, verb: "write", name: name.to_owned(), to: None, size: Some(size) })
+    }
+
+    /// A change to names; `None` if that is not logged.
+    pub(super) fn change(peer: SocketAddr, change: &Change) -> Pending {
+        Self::new(|| {
+            let (verb, name, to) = match change {
+                Change::Remove(name) => ("remove", name, None),
+                Change::Rename(from, to) => ("rename", from, Some(to.clone())),
+                Change::Mkdir(name) => ("mkdir", name, None),
+                Change::Rmdir(name) => ("rmdir", name, None),
+            };
+            Self { peer, verb, name: name.clone(), to, size: None }
+        })
+    }
+
+    fn new(make: impl FnOnce() -> Self) -> Pending {
+        tracing::enabled!(tracing::Level::INFO).then(|| Box::new(make()))
+    }
+
+    /// Logs how it ended.
+    pub(super) fn end<T>(&self, done: &Result<T, Refusal>) {
+        let Self { peer, verb, name, to, size } = self;
+        log(*peer, verb, name, to.as_deref(), *size, outcome(done));
+    }
+}
+
+/// `ok`, or the code of the refusal.
+pub(super) const fn outcome<T>(done: &Result<T, Refusal>) -> &'static str {
+    match done {
+        Ok(_) => "ok",
+        Err(refusal) => refusal.code.as_str(),
+    }
+}
+
+/// Logs how an upload ended: `ok`, a code, or why the body did not come in whole.
+pub(super) fn upload(peer: SocketAddr, verb: &str, name: &str, size: Option<u64>, outcome: &str) {
+    log(peer, verb, name, None, size, outcome);
+}
+
+fn log(peer: SocketAddr, verb: &str, name: &str, to: Option<&str>, size: Option<u64>, outcome: &str) {
+    tracing::info!(%peer, name, to, size, %outcome, "{verb}");
+}
