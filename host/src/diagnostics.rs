@@ -6,8 +6,8 @@
 //! tracing-appender does not fit: it panics if its thread can't be started, prints to standard output when it can't be
 //! flushed, and does not count what could not be written.
 
-use core::mem;
 use core::time::Duration;
+use core::{fmt, mem};
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -30,6 +30,12 @@ pub const ALWAYS: &str = "always";
 /// Lines on their way to standard error.
 #[derive(Clone)]
 pub struct Lines(Arc<Shared>);
+
+impl fmt::Debug for Lines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lines")
+    }
+}
 
 struct Shared {
     state: Mutex<State>,
@@ -251,7 +257,7 @@ fn with_count(line: &[u8], count: usize) -> Vec<u8> {
 }
 
 /// Writes whole lines, and never fails.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Writer {
     lines: Lines,
     patience: Duration,
@@ -266,6 +272,14 @@ impl Write for Writer {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// So that a progress bar sees the terminal that it draws on.
+#[cfg(unix)]
+impl std::os::fd::AsRawFd for Writer {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        io::stderr().as_raw_fd()
     }
 }
 

@@ -5,12 +5,15 @@
 use core::time::Duration;
 use std::fs::{self, File};
 use std::io::{self, PipeReader, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, kill_process};
+use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
 use skiff_tests::programs::{Serv, Signal, free_port, host_cli, host_serv};
 use skiff_tests::wire::{Wire, eventually};
 use tempfile::tempdir;
@@ -26,6 +29,8 @@ enum Fate {
     Broken,
     /// A pipe that is full from the beginning and that nobody reads.
     Unread,
+    /// A terminal where Ctrl-S was typed.
+    Stopped,
 }
 
 /// Who holds the other end of a stream.
@@ -34,6 +39,7 @@ enum End {
     Nobody,
     Reads(PipeReader),
     Holds(PipeReader),
+    Typed(#[expect(dead_code, reason = "as long as it is open, the terminal is there")] OwnedFd),
 }
 
 /// A pipe that takes no byte more.
@@ -45,6 +51,18 @@ fn full_pipe() -> (PipeReader, io::PipeWriter) {
     while writer.write(b"\n").is_ok() {}
     fcntl_setfl(&writer, flags).unwrap();
     (reader, writer)
+}
+
+const FATES: [Fate; 5] = [Fate::Closed, Fate::Full, Fate::Broken, Fate::Unread, Fate::Stopped];
+
+/// A terminal that shows nothing more, and who typed that.
+fn stopped_terminal() -> (OwnedFd, File) {
+    let user = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    unlockpt(&user).unwrap();
+    let path = ptsname(&user, Vec::new()).unwrap().into_string().unwrap();
+    let terminal = File::options().read(true).write(true).custom_flags(OFlags::NOCTTY.bits().cast_signed()).open(path);
+    rustix::io::write(&user, b"\x13").unwrap();
+    (user, terminal.unwrap())
 }
 
 /// `command` with its standard stream number `fd` as `fate` says.
@@ -67,6 +85,10 @@ fn started(command: &Command, fd: u8, fate: Fate) -> (Ended, End) {
         Fate::Unread => {
             let (reader, writer) = full_pipe();
             (writer.into(), End::Holds(reader))
+        }
+        Fate::Stopped => {
+            let (user, terminal) = stopped_terminal();
+            (terminal.into(), End::Typed(user))
         }
     };
     match fd {
@@ -139,7 +161,7 @@ fn host_serv_serves_and_ends_whatever_has_become_of_its_streams() {
     let root = tempdir().unwrap();
     for format in ["text", "json"] {
         for fd in [1, 2] {
-            for fate in [Fate::Closed, Fate::Full, Fate::Broken, Fate::Unread] {
+            for fate in FATES {
                 serves(root.path(), format, fd, fate);
             }
         }
@@ -154,7 +176,7 @@ fn host_cli_does_its_work_and_ends_whatever_has_become_of_standard_error() {
     let port = serv.port().to_string();
     // More bytes of errors than a pipe takes.
     let missing: Vec<String> = (0..600).map(|number| format!("{number}-{}", "n".repeat(200))).collect();
-    for fate in [Fate::Closed, Fate::Full, Fate::Broken, Fate::Unread] {
+    for fate in FATES {
         for json in [&[][..], &["--json"]] {
             let mut many = host_cli(local.path());
             many.args(["127.0.0.1", &port, "-vv"]).args(json).arg("rm").args(&missing);
@@ -209,4 +231,27 @@ fn lines_that_a_stuck_log_has_lost_are_counted_when_it_flows_again() {
     let logged = String::from_utf8_lossy(&text).matches(" read peer=").count();
     assert!(dropped > 0 && logged > 0 && (2000..2010).contains(&(dropped + logged)), "{dropped} + {logged}");
     drop(server);
+}
+
+#[test]
+fn a_progress_bar_on_a_stopped_terminal_stops_no_transfer() {
+    const SIZE: u64 = 64 << 20;
+    let (root, local) = (tempdir().unwrap(), tempdir().unwrap());
+    File::create(root.path().join("big")).unwrap().set_len(SIZE).unwrap();
+    let serv = Serv::start(root.path(), &[]);
+    let (user, terminal) = stopped_terminal();
+    let mut command = host_cli(local.path());
+    command.args(["127.0.0.1", &serv.port().to_string(), "cat", "big"]);
+    let mut client = Ended(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(terminal).spawn().unwrap());
+    let mut out = client.0.stdout.take().unwrap();
+    let reading = std::thread::spawn(move || {
+        let mut piece = vec![0; 1 << 20];
+        out.read_exact(&mut piece).unwrap();
+        // Only then does it have a bar.
+        std::thread::sleep(Duration::from_millis(700));
+        io::copy(&mut out, &mut io::sink()).unwrap() + piece.len() as u64
+    });
+    assert_eq!(client.code().expect("it does not end").0, Some(0));
+    assert_eq!(reading.join().unwrap(), SIZE);
+    drop(user);
 }

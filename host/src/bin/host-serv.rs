@@ -95,7 +95,7 @@ struct Args {
     #[arg(long, hide = true)]
     portable: bool,
 
-    /// Say more on stderr; twice for every command
+    /// Log each change with its outcome on stderr; twice: every command
     #[arg(short, long, action = ArgAction::Count)]
     verbose: u8,
 

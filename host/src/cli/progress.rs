@@ -7,6 +7,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::format::{clock, human};
 use crate::client::sanitize;
+#[cfg(unix)]
+use crate::diagnostics::Lines;
 
 /// A transfer that is shorter has no bar.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -88,7 +90,7 @@ impl Progress {
             let style = ProgressStyle::with_template("{wide_msg} [{bar:20}] {prefix}")
                 .unwrap_or_else(|_| ProgressStyle::default_bar())
                 .progress_chars("=> ");
-            ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10)).with_style(style)
+            ProgressBar::with_draw_target(Some(0), draw_target()).with_style(style)
         });
         // The setters draw each time; these two don't, and the update does it once.
         let bar = bar.clone().with_prefix(status(&self.count, self.rate.per_second(now)));
@@ -97,6 +99,18 @@ impl Progress {
             state.set_pos(self.count.done());
         });
     }
+}
+
+/// Standard error, for which a transfer does not wait: a terminal may be stopped.
+#[cfg(unix)]
+fn draw_target() -> ProgressDrawTarget {
+    let writer = Lines::stderr().writer(super::PATIENCE);
+    ProgressDrawTarget::term(console::Term::read_write_pair(std::io::stdin(), writer), 10)
+}
+
+#[cfg(not(unix))]
+fn draw_target() -> ProgressDrawTarget {
+    ProgressDrawTarget::stderr_with_hz(10)
 }
 
 /// `notes.txt`, or `12/2000 notes.txt` when there are several.
