@@ -1,6 +1,8 @@
 """Runs a program on a terminal of its own, of 80 columns and 24 lines.
 
-usage: terminal.py PROGRAM [ARGUMENT...]
+usage: terminal.py [--slow] PROGRAM [ARGUMENT...]
+
+With --slow it shows about 50 kB a second.
 
 What comes on standard input is typed there, and what the terminal shows goes to standard output. It
 ends with the exit code of the program.
@@ -13,19 +15,22 @@ import select
 import struct
 import sys
 import termios
+import time
 
 
-def copy(terminal):
+def copy(terminal, slow):
     """Copies both ways until the program has ended: the terminal then has no other side."""
     inputs = [terminal, 0]
     while True:
         for ready in select.select(inputs, [], [])[0]:
             try:
-                data = os.read(ready, 65536)
+                data = os.read(ready, 512 if slow else 65536)
             except OSError:
                 data = b""
             if data:
                 write(1 if ready == terminal else terminal, data)
+                if slow:
+                    time.sleep(0.01)
             elif ready == terminal:
                 return
             else:
@@ -38,13 +43,17 @@ def write(to, data):
 
 
 def main():
-    if len(sys.argv) < 2:
-        sys.exit("usage: terminal.py PROGRAM [ARGUMENT...]")
+    program = sys.argv[1:]
+    slow = program[:1] == ["--slow"]
+    if slow:
+        del program[0]
+    if not program:
+        sys.exit("usage: terminal.py [--slow] PROGRAM [ARGUMENT...]")
     pid, terminal = pty.fork()
     if pid == 0:
         fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        os.execvp(sys.argv[1], sys.argv[1:])
-    copy(terminal)
+        os.execvp(program[0], program)
+    copy(terminal, slow)
     os.close(terminal)
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 

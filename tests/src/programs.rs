@@ -249,6 +249,18 @@ impl Running {
         Self { stdin: child.stdin.take(), child, out, err }
     }
 
+    /// Starts a program whose standard output goes where `command` says; none of it is kept.
+    ///
+    /// # Panics
+    /// If it can't be started.
+    #[must_use]
+    pub fn start_with_output_elsewhere(command: &mut Command) -> Self {
+        let child = command.stderr(Stdio::piped()).spawn();
+        let mut child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let err = Stream::collect(child.stderr.take().expect("standard error"));
+        Self { stdin: child.stdin.take(), child, out: Stream::collect(io::empty()), err }
+    }
+
     /// Its process.
     ///
     /// # Panics
@@ -488,8 +500,17 @@ pub fn flash_reader(python: &str, image: &Path) -> Command {
 /// If it can't be started.
 #[must_use]
 pub fn on_a_terminal(python: &str, command: &Command) -> Running {
+    on_a_terminal_of(python, &[], command)
+}
+
+/// The same with options of `terminal.py`.
+///
+/// # Panics
+/// If it can't be started.
+#[must_use]
+pub fn on_a_terminal_of(python: &str, options: &[&str], command: &Command) -> Running {
     let mut terminal = script(python, "terminal.py");
-    terminal.arg(command.get_program()).args(command.get_args());
+    terminal.args(options).arg(command.get_program()).args(command.get_args());
     if let Some(dir) = command.get_current_dir() {
         terminal.current_dir(dir);
     }

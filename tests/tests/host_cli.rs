@@ -6,6 +6,8 @@
 mod commands;
 #[path = "host_cli/hostile.rs"]
 mod hostile;
+#[path = "host_cli/interrupt.rs"]
+mod interrupt;
 #[path = "host_cli/json.rs"]
 mod json;
 #[path = "host_cli/prompt.rs"]

@@ -31,9 +31,9 @@ pub(crate) async fn get(context: &mut Context<'_>, args: &Get) -> Result<(), Fai
     let mut found = find(&mut listings, &args.names, args.recursive).await;
     found.failures.extend(listings.take_failures());
     match &destination {
-        Destination::Stdout => return to_stream(context, found, DataOut::standard()).await,
+        Destination::Stdout => return to_stream(context, found, DataOut::standard(context.client.cancel_token())).await,
         Destination::Stream(path) => {
-            let out = DataOut::open(path.clone()).await.map_err(|error| Failure::local(path, &error))?;
+            let out = DataOut::open(path.clone(), context.client.cancel_token()).await.map_err(|error| Failure::local(path, &error))?;
             return to_stream(context, found, out).await;
         }
         Destination::Directory(_) | Destination::Named(_) => {}
@@ -72,7 +72,7 @@ pub(crate) async fn cat(context: &mut Context<'_>, args: Names) -> Result<(), Fa
     let mut listings = Listings::new(context.client);
     let mut found = find(&mut listings, &args.names, false).await;
     found.failures.extend(listings.take_failures());
-    to_stream(context, found, DataOut::standard()).await
+    to_stream(context, found, DataOut::standard(context.client.cancel_token())).await
 }
 
 /// Writes files to a stream, one after the other.

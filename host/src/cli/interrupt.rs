@@ -1,53 +1,253 @@
-//! Ctrl-C: stops what is running, not the program.
+//! Ctrl-C: stops what is running, whatever that is doing.
+//!
+//! A thread of its own listens, since the one that works may never get to look: data may come faster than it is used, a
+//! terminal may not be read, a disk may hang. It goes on step by step:
+//!
+//! | when | what happens |
+//! |---|---|
+//! | Ctrl-C | the [`CancelToken`] is set: the work ends in an orderly way |
+//! | [`GRACE`] later, or a second Ctrl-C | the work is dropped |
+//! | [`LAST`] later | one command or a script: the program ends. A prompt: it ends after a second Ctrl-C only |
+//!
+//! What is left behind by a program that ends so is what a killed one leaves behind: transfers can be continued.
 
+use core::cell::Cell;
 use core::future::Future;
 use core::pin::pin;
 use core::time::Duration;
+use std::io::{self, Write};
+use std::sync::mpsc;
+use std::thread;
 
-use tokio::signal::ctrl_c;
+use tokio::sync::watch;
+use tokio::time::sleep;
 
+use super::output::Outcome;
+use super::session::Mode;
 use crate::client::CancelToken;
 
-/// When Ctrl-C begins to be listened for. Until then it ends the program, as the system does by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Listen {
-    /// At once: the program has to outlive it.
-    Now,
-    /// When the work turns out to take time: setting it up costs more than a small file does.
-    Later,
-}
-
-/// Short work is not worth listening.
+/// A single command that is shorter is not worth listening for: until then Ctrl-C ends the program, as the system does by
+/// itself.
 const SHORT: Duration = Duration::from_millis(50);
-/// How long work may take to end in an orderly way once it is cancelled.
-const GRACE: Duration = Duration::from_secs(5);
+/// How long work may take to end in an orderly way.
+const GRACE: Duration = Duration::from_millis(150);
+/// How long it may take to be dropped, and the last line to be written.
+const LAST: Duration = Duration::from_millis(50);
 
-/// Does `work`; Ctrl-C cancels `token`, so that it ends in an orderly way. `None` if it did not within the grace time, or
-/// Ctrl-C came again: then it was dropped.
-pub(crate) async fn cancellable<T>(token: &CancelToken, listen: Listen, work: impl Future<Output = T>) -> Option<T> {
-    let mut work = pin!(work);
-    tokio::select! {
-        biased;
-        done = &mut work => return Some(done),
-        () = interrupted(listen) => {}
+/// What the commands know of Ctrl-C.
+pub(crate) struct Interrupt {
+    mode: Mode,
+    tokens: Tokens,
+    work: watch::Sender<Work>,
+    listening: Cell<bool>,
+}
+
+#[derive(Clone, Default)]
+struct Tokens {
+    cancel: CancelToken,
+    abandon: CancelToken,
+}
+
+#[derive(Default)]
+struct Work {
+    /// The one that is running, or ran last.
+    number: u64,
+    /// What to say if it has to be left; `None` if nothing is running.
+    farewell: Option<String>,
+}
+
+impl Interrupt {
+    /// Nothing is running, and nobody listens.
+    pub(crate) fn new(mode: Mode) -> Self {
+        let (work, _) = watch::channel(Work::default());
+        Self { mode, tokens: Tokens::default(), work, listening: Cell::new(false) }
     }
-    token.cancel();
-    tokio::select! {
-        biased;
-        done = &mut work => Some(done),
-        () = interrupted(Listen::Now) => None,
-        () = tokio::time::sleep(GRACE) => None,
+
+    /// What stops the running work.
+    pub(crate) fn token(&self) -> CancelToken {
+        self.tokens.cancel.clone()
+    }
+
+    /// Work begins, until the returned value is dropped; `farewell` is the line for the case that it has to be left.
+    pub(crate) fn begin(&self, farewell: String) -> Running<'_> {
+        if self.mode != Mode::OneShot {
+            self.listen();
+        }
+        self.work.send_modify(|work| {
+            self.tokens.abandon.reset();
+            *work = Work { number: work.number + 1, farewell: Some(farewell) };
+        });
+        Running(self)
+    }
+
+    /// Does `work`. `None` if it had to be dropped.
+    pub(crate) async fn stoppable<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        // Work comes last: while data flows it uses up what tokio lets a task do at a time, and nothing behind it would
+        // ever be ready.
+        if !self.listening.get() {
+            tokio::select! {
+                biased;
+                () = sleep(SHORT) => self.listen(),
+                done = &mut work => return Some(done),
+            }
+        }
+        tokio::select! {
+            biased;
+            () = self.tokens.abandon.cancelled() => None,
+            done = work => Some(done),
+        }
+    }
+
+    /// Starts to listen. Without a thread to be had, Ctrl-C goes on to end the program.
+    fn listen(&self) {
+        if self.listening.replace(true) {
+            return;
+        }
+        let (mode, tokens, work) = (self.mode, self.tokens.clone(), self.work.subscribe());
+        let (ready, wait) = mpsc::channel::<()>();
+        let listen = move || {
+            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+            runtime.block_on(async {
+                let Ok(signals) = signals() else { return };
+                drop(ready);
+                watch(mode, &tokens, work, signals).await;
+            });
+        };
+        if thread::Builder::new().name("interrupt".to_owned()).spawn(listen).is_ok() {
+            // The prompt puts back the handler that it finds, which has to be this one.
+            _ = wait.recv();
+        }
     }
 }
 
-/// Waits for Ctrl-C; for ever where it can't be listened for.
-async fn interrupted(listen: Listen) {
-    if listen == Listen::Later {
-        tokio::time::sleep(SHORT).await;
+/// Work is running as long as this lives.
+pub(crate) struct Running<'a>(&'a Interrupt);
+
+impl Running<'_> {
+    /// The work has ended. True if Ctrl-C came before.
+    pub(crate) fn end(self) -> bool {
+        self.finish()
     }
-    if ctrl_c().await.is_err() {
-        core::future::pending().await
+
+    fn finish(&self) -> bool {
+        let cancel = &self.0.tokens.cancel;
+        let mut stopped = false;
+        self.0.work.send_modify(|work| {
+            stopped = cancel.is_cancelled();
+            // What comes between commands, completion and signs of life, is not to be stopped by what has stopped them.
+            cancel.reset();
+            work.farewell = None;
+        });
+        stopped
     }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        _ = self.finish();
+    }
+}
+
+/// Waits for Ctrl-C and does what the table says, until the [`Interrupt`] is gone.
+async fn watch(mode: Mode, tokens: &Tokens, mut work: watch::Receiver<Work>, mut signals: Signals) {
+    loop {
+        tokio::select! {
+            _ = work.wait_for(|_| false) => return,
+            _ = signals.recv() => {}
+        }
+        let Some(number) = now(&work, &tokens.cancel) else {
+            // A prompt that waits for a line sees to Ctrl-C itself.
+            if mode == Mode::Prompt {
+                continue;
+            }
+            leave("host-cli: cancelled");
+        };
+        let mut again = tokio::select! {
+            () = ended(&mut work, number) => continue,
+            _ = signals.recv() => true,
+            () = sleep(GRACE) => false,
+        };
+        if now(&work, &tokens.abandon) != Some(number) {
+            continue;
+        }
+        loop {
+            wake_terminals();
+            tokio::select! {
+                () = ended(&mut work, number) => break,
+                _ = signals.recv() => again = true,
+                // A prompt outlives one Ctrl-C even if it has to wait for a slow disk.
+                () = sleep(LAST) => if again || mode != Mode::Prompt {
+                    let farewell = work.borrow().farewell.clone();
+                    leave(&farewell.unwrap_or_default());
+                },
+            }
+        }
+    }
+}
+
+/// Sets `token` and says which work is running; `None` if none is.
+fn now(work: &watch::Receiver<Work>, token: &CancelToken) -> Option<u64> {
+    // As long as it is borrowed, no work begins or ends.
+    let work = work.borrow();
+    work.farewell.as_ref()?;
+    token.cancel();
+    Some(work.number)
+}
+
+async fn ended(work: &mut watch::Receiver<Work>, number: u64) {
+    _ = work.wait_for(|work| work.number != number || work.farewell.is_none()).await;
+}
+
+#[cfg(unix)]
+type Signals = tokio::signal::unix::Signal;
+#[cfg(windows)]
+type Signals = tokio::signal::windows::CtrlC;
+
+#[cfg(unix)]
+fn signals() -> io::Result<Signals> {
+    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
+}
+
+#[cfg(windows)]
+fn signals() -> io::Result<Signals> {
+    tokio::signal::windows::ctrl_c()
+}
+
+/// At Ctrl-C a terminal drops what it had to show. Linux does not tell a thread that waits for room there; stopping and
+/// starting the output does.
+#[cfg(unix)]
+fn wake_terminals() {
+    use std::os::fd::AsFd;
+
+    use rustix::process::getpgrp;
+    use rustix::termios::{Action, tcflow, tcgetpgrp};
+
+    let (stdout, stderr) = (io::stdout(), io::stderr());
+    for terminal in [stdout.as_fd(), stderr.as_fd()] {
+        // In the background it would stop this program.
+        if tcgetpgrp(terminal).is_ok_and(|group| group == getpgrp()) {
+            _ = tcflow(terminal, Action::OOff).and_then(|()| tcflow(terminal, Action::OOn));
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn wake_terminals() {}
+
+/// Ends the program, whatever its other threads are doing.
+fn leave(farewell: &str) -> ! {
+    let (said, wait) = mpsc::channel();
+    let text = format!("{farewell}\n");
+    let say = move || {
+        // That may be what the others wait for.
+        _ = io::stderr().write_all(text.as_bytes());
+        _ = said.send(());
+    };
+    if thread::Builder::new().spawn(say).is_ok() {
+        _ = wait.recv_timeout(LAST);
+    }
+    std::process::exit(Outcome::Cancelled.exit_code().into())
 }
 
 #[cfg(test)]
@@ -56,8 +256,27 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn work_that_ends_by_itself_is_not_disturbed() {
-        let token = CancelToken::new();
-        assert_eq!(cancellable(&token, Listen::Later, async { 7 }).await, Some(7));
-        assert!(!token.is_cancelled());
+        let interrupt = Interrupt::new(Mode::OneShot);
+        let running = interrupt.begin(String::new());
+        assert_eq!(interrupt.stoppable(async { 7 }).await, Some(7));
+        assert!(!interrupt.token().is_cancelled() && !interrupt.listening.get());
+        assert!(!running.end());
+        assert_eq!(now(&interrupt.work.subscribe(), &interrupt.token()), None);
+        assert!(!interrupt.token().is_cancelled());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn work_that_is_always_ready_is_dropped() {
+        let interrupt = Interrupt::new(Mode::Prompt);
+        interrupt.listening.set(true);
+        let _running = interrupt.begin(String::new());
+        let abandon = interrupt.tokens.abandon.clone();
+        thread::spawn(move || abandon.cancel());
+        let busy = async {
+            loop {
+                tokio::task::coop::consume_budget().await;
+            }
+        };
+        assert_eq!(interrupt.stoppable(busy).await, None::<()>);
     }
 }

@@ -11,8 +11,8 @@
 //! | `report`, `progress`, `stream` | transfers as they are told, data on standard output |
 //!
 //! A one-shot command is to cost little more than its connection: the history, the time zone, Ctrl-C and the progress bar
-//! are set up when they are needed, and there is one thread, and another one that writes to standard error once there is
-//! something to say.
+//! are set up when they are needed. Until Ctrl-C is listened for there is one thread, and another one that writes to
+//! standard error once there is something to say.
 
 mod args;
 mod command;
@@ -104,9 +104,8 @@ fn run(words: Vec<OsString>, mut output: Output) -> Outcome {
             }
             Mode::Script | Mode::Prompt => lines::run(&mut session, mode).await,
         };
-        let mut output = session.close().await;
-        output.flush();
-        outcome.max(output.take_outcome())
+        session.close().await;
+        outcome.max(session.take_outcome())
     });
     // A name that is still being looked up must not keep the program.
     runtime.shutdown_background();

@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 
 use super::failure::{Failure, FailureKind};
 use super::json::Object;
-use crate::client::sanitize;
+use crate::client::{CancelToken, sanitize};
 use crate::diagnostics::Lines;
 
 /// Standard output and standard error, as the commands see them.
@@ -19,6 +19,10 @@ pub(crate) struct Output {
     quiet: bool,
     /// Nobody reads the results any more.
     broken: bool,
+    /// Ctrl-C: what is only shown ends here.
+    cancel: CancelToken,
+    /// Something was not shown for that reason.
+    cut: bool,
     /// The line of a script that is being carried out.
     line: Option<u64>,
     /// The worst that has happened.
@@ -66,6 +70,8 @@ impl Output {
             json: false,
             quiet: false,
             broken: false,
+            cancel: CancelToken::new(),
+            cut: false,
             line: None,
             outcome: Outcome::Done,
         }
@@ -75,6 +81,21 @@ impl Output {
     pub(crate) fn set_form(&mut self, json: bool, quiet: bool) {
         self.json = json;
         self.quiet = quiet;
+    }
+
+    /// What tells of Ctrl-C.
+    pub(crate) fn set_cancel(&mut self, cancel: CancelToken) {
+        self.cancel = cancel;
+    }
+
+    /// True if Ctrl-C has kept something from being shown.
+    pub(crate) fn take_cut(&mut self) -> bool {
+        core::mem::take(&mut self.cut)
+    }
+
+    /// True if it was told that something was stopped.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.outcome == Outcome::Cancelled
     }
 
     /// Errors name this line of the script.
@@ -97,9 +118,9 @@ impl Output {
         self.terminal
     }
 
-    /// True if nobody reads the results any more: what only prints may stop.
+    /// True if nobody reads the results any more, or wants to: what only prints may stop.
     pub(crate) fn is_broken(&self) -> bool {
-        self.broken
+        self.broken || self.cut
     }
 
     /// Nobody reads the results any more, as somebody else has found out.
@@ -108,8 +129,16 @@ impl Output {
     }
 
     /// Prints one line of results: safe for a terminal if it goes to one, as it is otherwise, so that programs get names
-    /// back as the server has them.
+    /// back as the server has them. Nothing more after Ctrl-C.
     pub(crate) fn line(&mut self, text: &str) {
+        if self.cancel.is_cancelled() {
+            self.cut = true;
+        } else {
+            self.print(text);
+        }
+    }
+
+    fn print(&mut self, text: &str) {
         if self.broken {
             return;
         }
@@ -143,10 +172,11 @@ impl Output {
         }
     }
 
-    /// Tells that something is done, unless told to be quiet.
+    /// Tells that something is done, unless told to be quiet; after Ctrl-C, too.
     pub(crate) fn confirm(&mut self, object: &Object<'_>, plain: impl FnOnce() -> String) {
         if !self.quiet {
-            self.result(object, plain);
+            let line = if self.json { object.to_line() } else { plain() };
+            self.print(&line);
         }
     }
 
@@ -167,7 +197,7 @@ impl Output {
         } else {
             format!("host-cli: {verb} {}: left out, {}", sanitize(name), sanitize(why))
         };
-        _ = writeln!(self.err, "{line}");
+        _ = self.err.write_all(format!("{line}\n").as_bytes());
     }
 
     /// Reports a failure: one line on standard error.
@@ -178,7 +208,13 @@ impl Output {
             FailureKind::Cancelled => Outcome::Cancelled,
         });
         self.flush();
-        let line = if self.json {
+        let line = self.failure_text(verb, failure);
+        _ = self.err.write_all(format!("{line}\n").as_bytes());
+    }
+
+    /// The line that reports a failure.
+    pub(crate) fn failure_text(&self, verb: Option<&str>, failure: &Failure) -> String {
+        if self.json {
             let object = Object::Error {
                 command: verb,
                 name: failure.subject.as_deref(),
@@ -189,8 +225,7 @@ impl Output {
             object.to_line()
         } else {
             plain_failure(self.line, verb, failure)
-        };
-        _ = self.err.write_all(format!("{line}\n").as_bytes());
+        }
     }
 
     /// How things have gone since the last call.

@@ -204,6 +204,8 @@ impl Observer for Reporter<'_> {
     fn received(&mut self, job: usize, result: &Result<Received, Error>) {
         self.progress.ended();
         let received = match result {
+            // It came, but not all of it has gone out.
+            Ok(_) if self.silent.as_ref().is_some_and(DataOut::is_cut) => return self.failed(job, &Error::Cancelled),
             Ok(received) => received,
             Err(error) => return self.failed(job, error),
         };
@@ -309,7 +311,7 @@ mod tests {
     use super::*;
     use crate::cli::output::Outcome;
     use crate::cli::output::testing::{Sink, output};
-    use crate::client::ErrorCode;
+    use crate::client::{CancelToken, ErrorCode};
 
     fn label(name: &str, local: Option<&str>) -> Label {
         Label { name: name.to_owned(), local: local.map(str::to_owned) }
@@ -430,8 +432,8 @@ mod tests {
     #[test]
     fn nothing_is_said_where_the_data_goes() {
         let (mut to, out, _) = output(false);
-        let mut reporter =
-            Reporter::new(&mut to, "get", vec![label("n", None)], None, false).silent(DataOut::standard());
+        let mut reporter = Reporter::new(&mut to, "get", vec![label("n", None)], None, false)
+            .silent(DataOut::standard(CancelToken::new()));
         reporter.received(0, &Ok(received(None)));
         reporter.finish();
         to.flush();

@@ -4,15 +4,16 @@ use core::time::Duration;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::IsTerminal;
+use std::rc::Rc;
 
 use super::args::{Line, LinkSettings, Settings, help_text, usage_line};
 use super::command::Command;
 use super::failure::Failure;
-use super::interrupt::{Listen, cancellable};
+use super::interrupt::Interrupt;
 use super::output::{Outcome, Output};
 use super::stream;
 use super::{fetch, files, help, list, local, send};
-use crate::client::{CancelToken, Client, Options, Peer, sanitize};
+use crate::client::{Client, Options, Peer, sanitize};
 
 /// A connect that takes longer is spoken of.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -43,7 +44,7 @@ pub(crate) struct Session {
     port: u16,
     mode: Mode,
     settings: Settings,
-    cancel: CancelToken,
+    interrupt: Rc<Interrupt>,
     client: Option<Client>,
     /// Where results and errors go.
     pub(crate) output: Output,
@@ -70,8 +71,10 @@ impl Context<'_> {
 
 impl Session {
     /// A session with the server at `port` of `host`; nothing is connected yet.
-    pub(crate) fn new(host: String, port: u16, mode: Mode, settings: Settings, output: Output) -> Self {
-        Self { host, port, mode, settings, cancel: CancelToken::new(), client: None, output }
+    pub(crate) fn new(host: String, port: u16, mode: Mode, settings: Settings, mut output: Output) -> Self {
+        let interrupt = Rc::new(Interrupt::new(mode));
+        output.set_cancel(interrupt.token());
+        Self { host, port, mode, settings, interrupt, client: None, output }
     }
 
     /// Carries out the words of one command. Failures have been reported when it returns.
@@ -102,18 +105,29 @@ impl Session {
             self.output.failure(Some(verb), &Failure::usage(message));
             return Next::Command;
         }
+        if matches!(line.command, Command::Quit) {
+            return Next::Quit;
+        }
+        let Some(stdin) = self.spool(&line.command) else { return Next::Command };
+        let interrupt = Rc::clone(&self.interrupt);
+        let running = interrupt.begin(self.output.failure_text(Some(verb), &cancelled()));
         match line.command {
-            Command::Quit => return Next::Quit,
             Command::Help(args) => help::help(&mut self.output, &args),
             Command::Lls(args) => list::lls(&mut self.output, &args),
             Command::Lcd(args) => local::lcd(&mut self.output, &args),
             Command::Lpwd => local::lpwd(&mut self.output),
             command => {
-                let Some(stdin) = self.spool(&command) else { return Next::Command };
-                self.run_remote(verb, command, stdin).await;
+                if interrupt.stoppable(self.dispatch(verb, command, stdin)).await.is_none() {
+                    self.output.failure(Some(verb), &cancelled());
+                }
             }
         }
         self.output.flush();
+        // What ended before it noticed is done, but a script does not go on.
+        let cut = self.output.take_cut();
+        if running.end() && (cut || self.mode == Mode::Script) && !self.output.is_cancelled() {
+            self.output.failure(Some(verb), &cancelled());
+        }
         Next::Command
     }
 
@@ -133,18 +147,7 @@ impl Session {
         spooled.map(Some).map_err(|failure| self.output.failure(Some("put"), &failure)).ok()
     }
 
-    /// Connects if need be and does the command; Ctrl-C stops it.
-    async fn run_remote(&mut self, verb: &'static str, command: Command, stdin: Option<File>) {
-        self.cancel.reset();
-        let listen = if self.mode == Mode::OneShot { Listen::Later } else { Listen::Now };
-        let token = self.cancel.clone();
-        if cancellable(&token, listen, self.dispatch(verb, command, stdin)).await.is_none() {
-            self.output.failure(Some(verb), &cancelled());
-        }
-        // Completion and signs of life come before the next command.
-        self.cancel.reset();
-    }
-
+    /// Connects if need be and does the command.
     async fn dispatch(&mut self, verb: &'static str, command: Command, stdin: Option<File>) {
         if let Err(failure) = self.connect().await {
             self.output.failure(Some(verb), &failure);
@@ -187,7 +190,7 @@ impl Session {
                 connect_timeout: link.connect_timeout.unwrap_or(defaults.connect_timeout),
                 idle: link.idle.unwrap_or(defaults.idle),
                 retries: link.retries.unwrap_or(defaults.retries),
-                cancel: self.cancel.clone(),
+                cancel: self.interrupt.token(),
                 ..defaults
             };
             let mut connecting = core::pin::pin!(Client::connect(&self.host, self.port, options));
@@ -210,9 +213,9 @@ impl Session {
 
     /// Connects and says to whom: how a prompt begins.
     pub(crate) async fn greet(&mut self) -> Result<(), Failure> {
-        self.cancel.reset();
-        let token = self.cancel.clone();
-        let greeting = cancellable(&token, Listen::Now, async {
+        let interrupt = Rc::clone(&self.interrupt);
+        let _running = interrupt.begin(self.output.failure_text(None, &cancelled()));
+        let connected = async {
             self.connect().await?;
             let Some(client) = self.client.as_mut() else { return Ok(String::new()) };
             let address = client.address().to_owned();
@@ -220,9 +223,8 @@ impl Session {
                 Some(hello) => Ok(format!("{address}: {}. `help` lists the commands.", sanitize(&hello.server))),
                 None => Ok(format!("{address}: a classic server, which knows get, put, ls and quit.")),
             }
-        })
-        .await
-        .unwrap_or_else(|| Err(cancelled()))?;
+        };
+        let greeting = interrupt.stoppable(connected).await.unwrap_or_else(|| Err(cancelled()))?;
         if !self.settings.quiet {
             self.output.line(&greeting);
         }
@@ -247,13 +249,13 @@ impl Session {
     }
 
     /// Takes leave of the server.
-    pub(crate) async fn close(self) -> Output {
-        if let Some(client) = self.client
+    pub(crate) async fn close(&mut self) {
+        if let Some(client) = self.client.take()
             && self.mode != Mode::OneShot
         {
             _ = tokio::time::timeout(Duration::from_secs(1), client.quit()).await;
         }
-        self.output
+        self.output.flush();
     }
 }
 

@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal, Seek, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::client::is_dangerous;
+use crate::client::{CancelToken, is_dangerous};
 
 /// Standard output, or another stream, for the contents of files: as they are, or made safe if it is a terminal.
 #[derive(Debug, Clone)]
@@ -16,25 +16,36 @@ pub(crate) struct DataOut {
     file: Option<Arc<File>>,
     /// Set when nobody reads any more.
     broken: Arc<AtomicBool>,
+    cancel: CancelToken,
+    /// Something was left out since it was cancelled.
+    cut: Arc<AtomicBool>,
     terminal: bool,
 }
 
+/// Bytes that a terminal, and anything else, is given before Ctrl-C is looked for again. A terminal may take seconds for
+/// a few thousand.
+const PIECES: [usize; 2] = [1 << 10, 256 << 10];
+
 impl DataOut {
-    /// Standard output.
-    pub(crate) fn standard() -> Self {
-        Self { file: None, broken: Arc::new(AtomicBool::new(false)), terminal: io::stdout().is_terminal() }
+    /// Standard output, until `cancel` says so.
+    pub(crate) fn standard(cancel: CancelToken) -> Self {
+        Self::new(None, cancel, io::stdout().is_terminal())
     }
 
-    /// A device, FIFO or open descriptor. A FIFO makes it wait until somebody reads.
+    /// A device, FIFO or open descriptor, until `cancel` says so. A FIFO makes it wait until somebody reads.
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) async fn open(path: PathBuf) -> io::Result<Self> {
+    pub(crate) async fn open(path: PathBuf, cancel: CancelToken) -> io::Result<Self> {
         // Where a descriptor turns out to be a regular file, what it has stays.
         let open = move || File::options().append(true).open(path);
         let file = tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??;
         let terminal = file.is_terminal();
-        Ok(Self { file: Some(Arc::new(file)), broken: Arc::new(AtomicBool::new(false)), terminal })
+        Ok(Self::new(Some(Arc::new(file)), cancel, terminal))
+    }
+
+    fn new(file: Option<Arc<File>>, cancel: CancelToken, terminal: bool) -> Self {
+        Self { file, broken: Arc::default(), cancel, cut: Arc::default(), terminal }
     }
 
     /// True if it is standard output.
@@ -45,6 +56,11 @@ impl DataOut {
     /// True if a write has failed because nobody reads any more.
     pub(crate) fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Relaxed)
+    }
+
+    /// True if something was left out since it was cancelled.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
     }
 
     /// A writer for one file.
@@ -59,7 +75,7 @@ impl DataOut {
     }
 
     fn watched(&self, inner: impl Write + Send + 'static) -> Box<dyn Write + Send> {
-        let watched = Watched { inner, broken: Arc::clone(&self.broken) };
+        let watched = Watched { inner, out: self.clone() };
         if self.terminal { Box::new(SafeWriter::new(watched)) } else { Box::new(watched) }
     }
 }
@@ -76,16 +92,18 @@ fn duplicate(_: &io::Stdout) -> io::Result<io::Stdout> {
     Ok(io::stdout())
 }
 
-/// A writer that remembers a reader that went away.
+/// A writer that remembers a reader that went away, and takes bytes in vain once it is cancelled: an error would be taken
+/// for the file's.
 struct Watched<W> {
     inner: W,
-    broken: Arc<AtomicBool>,
+    out: DataOut,
 }
 
-impl<W> Watched<W> {
-    fn watch<T>(&self, result: io::Result<T>) -> io::Result<T> {
+impl<W: Write> Watched<W> {
+    fn watch<T>(&mut self, act: impl FnOnce(&mut W) -> io::Result<T>) -> io::Result<T> {
+        let result = act(&mut self.inner);
         if matches!(&result, Err(error) if error.kind() == io::ErrorKind::BrokenPipe) {
-            self.broken.store(true, Ordering::Relaxed);
+            self.out.broken.store(true, Ordering::Relaxed);
         }
         result
     }
@@ -93,13 +111,17 @@ impl<W> Watched<W> {
 
 impl<W: Write> Write for Watched<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let result = self.inner.write(bytes);
-        self.watch(result)
+        if self.out.cancel.is_cancelled() {
+            self.out.cut.store(true, Ordering::Relaxed);
+            return Ok(bytes.len());
+        }
+        let [few, many] = PIECES;
+        let piece = bytes.len().min(if self.out.terminal { few } else { many });
+        self.watch(|inner| inner.write(&bytes[..piece]))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let result = self.inner.flush();
-        self.watch(result)
+        self.watch(Write::flush)
     }
 }
 
@@ -230,8 +252,28 @@ mod tests {
                 Ok(())
             }
         }
-        let broken = Arc::new(AtomicBool::new(false));
-        assert!(Watched { inner: Gone, broken: Arc::clone(&broken) }.write(b"x").is_err());
-        assert!(broken.load(Ordering::Relaxed));
+        let out = DataOut::standard(CancelToken::new());
+        assert!(Watched { inner: Gone, out: out.clone() }.write(b"x").is_err());
+        assert!(out.is_broken() && !out.is_cut());
+    }
+
+    #[test]
+    fn after_ctrl_c_a_terminal_gets_no_more_than_a_few_bytes() {
+        /// Cancels when it is written to.
+        struct Slow(Vec<u8>, CancelToken);
+        impl Write for Slow {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.1.cancel();
+                self.0.write(bytes)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let cancel = CancelToken::new();
+        let out = DataOut { terminal: true, ..DataOut::standard(cancel.clone()) };
+        let mut writer = Watched { inner: Slow(Vec::new(), cancel), out: out.clone() };
+        writer.write_all(&[b'x'; 1 << 20]).unwrap();
+        assert!(writer.inner.0.len() <= 1 << 10 && out.is_cut());
     }
 }

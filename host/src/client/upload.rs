@@ -24,8 +24,8 @@ use super::{Client, HelloInfo};
 /// Smaller files are sent again as a whole rather than asked about.
 pub(super) const WORTH_RESUMING: u64 = 64 << 10;
 
-/// How long a cancelled upload waits for what the server still owes.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long a cancelled upload waits for what the server still owes: whoever has pressed Ctrl-C does not want to wait.
+const FAREWELL: Duration = Duration::from_millis(100);
 
 /// How often, a second apart by default, a file is tried again that the server believes to be written by the connection that was
 /// lost: it does so for 5 s (PROTOCOL §7).

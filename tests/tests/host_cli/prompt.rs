@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use skiff_tests::programs::{Running, on_a_terminal, python, skip};
+use skiff_tests::programs::{Running, on_a_terminal, on_a_terminal_of, python, skip};
 use skiff_tests::wire::eventually;
 
 use crate::relay::{Fault, Relay};
@@ -11,15 +11,26 @@ use crate::{Scene, content};
 const PROMPT: &str = "skiff> ";
 
 /// Somebody who types, and sees what the terminal shows.
-struct Session {
-    running: Running,
+pub(crate) struct Session {
+    pub(crate) running: Running,
     /// How far it has been read.
     seen: usize,
 }
 
 impl Session {
     /// A prompt in `scene`, with the server at `port`. `None` where there can be none.
-    fn new(test: &str, scene: &Scene, port: u16, options: &[(&str, &str)]) -> Option<Self> {
+    pub(crate) fn new(test: &str, scene: &Scene, port: u16, options: &[(&str, &str)]) -> Option<Self> {
+        Self::on(&[], test, scene, port, options)
+    }
+
+    /// The same on a terminal with options of its own.
+    pub(crate) fn on(
+        terminal: &[&str],
+        test: &str,
+        scene: &Scene,
+        port: u16,
+        options: &[(&str, &str)],
+    ) -> Option<Self> {
         let python = python(test)?;
         let mut probe = std::process::Command::new("true");
         if skiff_tests::programs::run(&mut probe).code != Some(0)
@@ -30,23 +41,23 @@ impl Session {
         }
         let mut command = scene.command_to(port);
         command.envs(options.iter().copied());
-        Some(Self { running: on_a_terminal(python, &command), seen: 0 })
+        Some(Self { running: on_a_terminal_of(python, terminal, &command), seen: 0 })
     }
 
     /// Waits for `text`.
     #[track_caller]
-    fn see(&mut self, text: &str) {
+    pub(crate) fn see(&mut self, text: &str) {
         self.seen = self.running.hear(text, self.seen);
     }
 
     /// Types `text`.
-    fn type_in(&mut self, text: &str) {
+    pub(crate) fn type_in(&mut self, text: &str) {
         self.running.say(text);
     }
 
     /// Waits for the prompt, then enters a line.
     #[track_caller]
-    fn enter(&mut self, line: &str) {
+    pub(crate) fn enter(&mut self, line: &str) {
         self.see(PROMPT);
         self.type_in(&format!("{line}\r"));
         // What was typed is shown; what comes of it comes behind.
@@ -55,7 +66,7 @@ impl Session {
 
     /// Waits for the end.
     #[track_caller]
-    fn ends_with(self, code: i32) {
+    pub(crate) fn ends_with(self, code: i32) {
         let ran = self.running.wait();
         assert_eq!(ran.code, Some(code), "{}", String::from_utf8_lossy(&ran.bytes));
     }
