@@ -1,14 +1,15 @@
 //! Globs over names on the server and over local files: `*`, `?`, `[..]` and `{..,..}`, one component at a time.
 //!
 //! - A name that exists as it stands is that name, whatever is in it.
-//! - `*` and the others match no `/`, and no `.` at the beginning of a component.
+//! - `*` and the others match no `/`, and no `.` at the beginning of a component. They match characters, not bytes.
 //! - A glob that matches nothing is an error.
 //! - A backslash takes the next character as it stands.
 
+use core::fmt::Write as _;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use globset::{GlobBuilder, GlobMatcher};
+use regex_lite::Regex;
 
 use super::failure::Failure;
 use super::remote::{Entries, Lister};
@@ -44,23 +45,78 @@ pub(crate) fn is_glob(text: &str) -> bool {
 struct Component<'a> {
     text: &'a str,
     /// `None`: it stands for itself.
-    matcher: Option<GlobMatcher>,
+    matcher: Option<Regex>,
 }
 
 impl<'a> Component<'a> {
     /// A component with its matcher; what is no proper glob (`[x`) stands for itself.
     fn new(text: &'a str) -> Self {
-        let matcher = is_glob(text)
-            .then(|| GlobBuilder::new(text).literal_separator(true).backslash_escape(true).build().ok())
-            .flatten()
-            .map(|glob| glob.compile_matcher());
+        let matcher = is_glob(text).then(|| expression(text)).flatten().and_then(|text| Regex::new(&text).ok());
         Self { text, matcher }
     }
 
     fn matches(&self, name: &OsStr) -> bool {
         let hidden = name.as_encoded_bytes().starts_with(b".");
         let allowed = !hidden || self.text.starts_with('.') || self.text.starts_with("\\.");
-        allowed && self.matcher.as_ref().is_some_and(|matcher| matcher.is_match(name))
+        // A byte that is no character counts as one.
+        allowed && self.matcher.as_ref().is_some_and(|matcher| matcher.is_match(&name.to_string_lossy()))
+    }
+}
+
+/// A glob of one component as a regular expression, which matches by characters; `None` if it is no proper glob.
+fn expression(glob: &str) -> Option<String> {
+    let mut out = "^(?s:".to_owned();
+    let mut depth = 0_usize;
+    let mut chars = glob.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '*' => out.push_str(".*"),
+            '?' => out.push('.'),
+            '{' => {
+                depth += 1;
+                out.push_str("(?:");
+            }
+            ',' if depth > 0 => out.push('|'),
+            '}' => {
+                depth = depth.checked_sub(1)?;
+                out.push(')');
+            }
+            '[' => {
+                let negated = chars.next_if(|c| matches!(c, '!' | '^')).is_some();
+                out.push_str(if negated { "[^" } else { "[" });
+                let mut first = true;
+                loop {
+                    let low = chars.next()?;
+                    if low == ']' && !first {
+                        break;
+                    }
+                    first = false;
+                    literal(low, &mut out);
+                    let mut ahead = chars.clone();
+                    if ahead.next() == Some('-')
+                        && let Some(high) = ahead.next().filter(|high| *high != ']')
+                    {
+                        chars = ahead;
+                        out.push('-');
+                        literal(high, &mut out);
+                    }
+                }
+                out.push(']');
+            }
+            '\\' => literal(chars.next()?, &mut out),
+            c => literal(c, &mut out),
+        }
+    }
+    out.push_str(")$");
+    (depth == 0).then_some(out)
+}
+
+/// The character as it stands.
+fn literal(c: char, out: &mut String) {
+    if c.is_alphanumeric() {
+        out.push(c);
+    } else {
+        _ = write!(out, "\\x{{{:x}}}", u32::from(c));
     }
 }
 
@@ -231,6 +287,86 @@ mod tests {
         assert_eq!(expand(&mut fake, "[x].txt", Wanted::Files).await.unwrap(), ["[x].txt"]);
         assert_eq!(expand(&mut fake, "\\[x\\].txt", Wanted::Files).await.unwrap(), ["[x].txt"]);
         assert_eq!(expand(&mut fake, "[ab].txt", Wanted::Files).await.unwrap(), ["a.txt", "b.txt"]);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_question_mark_is_one_character_of_any_length() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["a1", "ä1", "日1", "😀1", "ä11", "1", "aä1"];
+        names.iter().for_each(|name| std::fs::write(dir.path().join(name), name).unwrap());
+        let mut fake = Fake::new(&names);
+        for (pattern, matched) in [
+            ("?1", &["a1", "ä1", "日1", "😀1"][..]),
+            ("??1", &["aä1", "ä11"]),
+            ("[ä-日]1", &["ä1", "日1"]),
+            ("[!a]1", &["ä1", "日1", "😀1"]),
+            ("{ä,日}?", &["ä1", "日1"]),
+        ] {
+            assert_eq!(expand(&mut fake, pattern, Wanted::Files).await.unwrap(), matched, "{pattern}");
+            let here = expand_local(dir.path().join(pattern).as_os_str(), Wanted::Files).unwrap();
+            let here: Vec<_> = here.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+            assert_eq!(here, matched, "{pattern}");
+        }
+    }
+
+    /// Whether a glob of letters, `*`, `?`, `[..]` and `{..}` without nesting matches: by trying everything.
+    fn reference(glob: &[char], name: &[char]) -> bool {
+        let Some((&first, rest)) = glob.split_first() else { return name.is_empty() };
+        match first {
+            '*' => (0..=name.len()).any(|n| reference(rest, &name[n..])),
+            '?' => !name.is_empty() && reference(rest, &name[1..]),
+            '[' => {
+                let end = rest.iter().position(|c| *c == ']').unwrap();
+                let (negated, set) = match rest[0] {
+                    '!' => (true, &rest[1..end]),
+                    _ => (false, &rest[..end]),
+                };
+                name.first().is_some_and(|c| set.contains(c) != negated) && reference(&rest[end + 1..], &name[1..])
+            }
+            '{' => {
+                let end = rest.iter().position(|c| *c == '}').unwrap();
+                let mut words = rest[..end].split(|c| *c == ',');
+                words.any(|word| reference(&[word, &rest[end + 1..]].concat(), name))
+            }
+            '\\' => name.first() == Some(&rest[0]) && reference(&rest[1..], &name[1..]),
+            c => name.first() == Some(&c) && reference(rest, &name[1..]),
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn globs_match_as_the_reference_does(
+            glob in r"([aä日😀.+^$|()\-]|\*|\?|\[!?[aä日😀]{1,3}\]|\{[aä日]{0,2}(,[aä?*😀]{0,2}){0,2}\}|\\[*?ä\[{]){1,6}",
+            names in proptest::collection::vec("[aä日😀.+^$|()\\-]{1,5}", 1..20),
+        ) {
+            let component = Component::new(&glob);
+            let chars: Vec<_> = glob.chars().collect();
+            for name in names.iter().filter(|name| !name.starts_with('.') && is_glob(&glob)) {
+                let expected = reference(&chars, &name.chars().collect::<Vec<_>>());
+                proptest::prop_assert_eq!(component.matches(OsStr::new(name)), expected, "{} {}", glob, name);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_proper_glob_is_no_expression() {
+        for bad in ["[a", "[", "[]", "[!]", "{a", "a}", "{a,{b}", "\\"] {
+            assert_eq!(expression(bad), None, "{bad}");
+        }
+        assert!(Component::new("[b-a]").matcher.is_none());
+        for (glob, name, matches) in [
+            ("[]]", "]", true),
+            ("[!]]", "]", false),
+            ("[a-]", "-", true),
+            ("[-a]", "-", true),
+            ("[a-c]x", "bx", true),
+            ("{a,{b,c}}1", "c1", true),
+            ("a**b", "axxb", true),
+            ("[[:&&~~a]", "&", true),
+            ("[\\]", "\\", true),
+        ] {
+            assert_eq!(Component::new(glob).matches(OsStr::new(name)), matches, "{glob} {name}");
+        }
     }
 
     #[tokio::test(flavor = "current_thread")]
