@@ -16,9 +16,9 @@ use crate::address::Host;
 pub(crate) const COMMANDS: &str = "\
 Commands:
   ls [-l] [-h] [-R] [DIR|GLOB]...    list files on the server
-  get NAME... [-o LOCAL] [-f] [-c] [-r]
+  get NAME... [-o LOCAL] [-f] [-c] [-r] [-j N]
                                      fetch files
-  put LOCAL... [-o NAME] [-f] [-c] [-r]
+  put LOCAL... [-o NAME] [-f] [-c] [-r] [--no-crc]
                                      send files
   cat NAME...                        write files to standard output
   stat NAME...                       size, time and checksum of files
@@ -158,10 +158,11 @@ pub(crate) struct LinkSettings {
     /// Give up connecting after so many seconds [default: 10]
     #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) connect_timeout: Option<Duration>,
-    /// Give up a server that is silent for so many seconds [default: 60]
+    /// Give up a server that is silent, or can not be connected to again, for so many seconds [default: 60]
     #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) idle: Option<Duration>,
-    /// Connect again so many times in a row when the connection is lost in a transfer [default: 3]
+    /// Connect again at most so many times in a row when a transfer loses its connection [default: as often as fits into
+    /// the time of --idle]
     #[arg(long, global = true, value_name = "COUNT")]
     pub(crate) retries: Option<u32>,
 }

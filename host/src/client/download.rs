@@ -9,16 +9,15 @@ use std::collections::VecDeque;
 use skiff_proto::command::Request;
 use skiff_proto::crc::Crc32c;
 use skiff_proto::reply::Tag;
-use tokio::time::sleep;
 
 use super::classic;
 use super::commands::{Again, parse, request};
-use super::connection::{Event, Incoming, cancelled};
+use super::connection::{Event, Incoming};
 use super::error::Error;
 use super::job::{Download, DownloadOptions, Observer, Received};
 use super::prepare;
 use super::sink::Sink;
-use super::{Client, Stat};
+use super::{Client, Losses, Stat};
 
 /// The rest of an unwanted body is read up to this size; a longer one costs the connection.
 const MAX_UNWANTED: u64 = 4 << 20;
@@ -97,7 +96,7 @@ impl Client {
         observer: &mut dyn Observer,
     ) -> Vec<Result<Received, Error>> {
         let mut run = Run::new(jobs, options, observer, self.options.portable);
-        let mut failures = 0;
+        let mut losses = Losses::default();
         let mut more = self.further(options.sessions);
         while !run.queue.is_empty() {
             run.progress = false;
@@ -122,26 +121,16 @@ impl Client {
                 Err(error) => error,
             };
             self.disconnect();
-            failures = if run.progress { 1 } else { failures + 1 };
-            if !self.may_try_again(&error, failures) {
+            if !self.may_try_again(&error, &mut losses, run.progress) {
                 run.fail_all(&error);
                 break;
             }
-            run.observer.retrying(failures, &error);
-            if !self.pause(failures).await {
+            run.observer.retrying(losses.count, &error);
+            if !self.pause(&losses).await {
                 run.fail_all(&Error::Cancelled);
             }
         }
         run.tasks.into_iter().map(|task| task.result.unwrap_or(Err(Error::Cancelled))).collect()
-    }
-
-    /// Waits before the connection is made anew. False: cancelled.
-    pub(super) async fn pause(&self, failures: u32) -> bool {
-        let delay = self.options.retry_delay.saturating_mul(1 << (failures - 1).min(6));
-        tokio::select! {
-            () = cancelled(Some(&self.options.cancel)) => false,
-            () = sleep(delay) => true,
-        }
     }
 
     /// Runs the queue down on one connection.

@@ -63,6 +63,7 @@ use std::net::ToSocketAddrs as _;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use connection::{Connection, Incoming, Patience};
 
@@ -81,14 +82,15 @@ pub use text::{is_dangerous, sanitize};
 pub struct Options {
     /// How long a connect may take, each address of the host. Default: 10 s.
     pub connect_timeout: Duration,
-    /// How long a server that owes something may make no progress. Default: 60 s.
+    /// How long a server that owes something may make no progress, and how long one that was lost is tried to be connected
+    /// to again. Default: 60 s.
     pub idle: Duration,
     /// How long a server may work on one `sum`, `resume` or the end of a `write` without a sign of life. Default: 300 s.
     pub work: Duration,
     /// How often a lost connection is made anew before a transfer is given up; bytes that came through start the count
-    /// afresh. Default: 3.
+    /// afresh. It is given up after the time of `idle` in any case. Default: as often as there is time for.
     pub retries: u32,
-    /// The pause before the first of these tries; it doubles each time. Default: 500 ms.
+    /// The pause before the first of these tries; it doubles each time, up to 16 times as long. Default: 500 ms.
     pub retry_delay: Duration,
     /// Does without system calls that only some systems have; so it is on the others anyway. Default: false.
     pub portable: bool,
@@ -104,7 +106,7 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(10),
             idle: Duration::from_secs(60),
             work: Duration::from_secs(300),
-            retries: 3,
+            retries: u32::MAX,
             retry_delay: Duration::from_millis(500),
             portable: false,
             list_limit: 64 << 20,
@@ -197,6 +199,13 @@ pub struct Sum {
     pub length: u64,
     /// Their CRC-32C.
     pub crc: Option<u32>,
+}
+
+/// Connections lost in a row, without progress in between.
+#[derive(Default)]
+struct Losses {
+    count: u32,
+    first: Option<Instant>,
 }
 
 /// One control connection to a server.
@@ -294,11 +303,26 @@ impl Client {
         Ok(connection)
     }
 
-    /// True if a transfer goes on after `error`, the `failures`th without progress.
-    fn may_try_again(&self, error: &Error, failures: u32) -> bool {
+    /// True if a transfer goes on after `error`; before that there was `progress`, or none since the other `losses`.
+    fn may_try_again(&self, error: &Error, losses: &mut Losses, progress: bool) -> bool {
+        if progress {
+            *losses = Losses::default();
+        }
+        losses.count = losses.count.saturating_add(1);
+        let time = losses.first.get_or_insert_with(Instant::now).elapsed();
         // Where nobody has ever answered, nobody will.
         let mute = matches!(error, Error::Mute { .. }) && self.hello.is_none();
-        error.is_connection() && !mute && failures <= self.options.retries
+        error.is_connection() && !mute && losses.count <= self.options.retries && time < self.options.idle
+    }
+
+    /// Waits before the connection is made anew. False: cancelled.
+    async fn pause(&self, losses: &Losses) -> bool {
+        let delay = self.options.retry_delay.saturating_mul(1 << losses.count.saturating_sub(1).min(4));
+        let time = losses.first.map(|first| first.elapsed()).unwrap_or_default();
+        tokio::select! {
+            () = self.options.cancel.cancelled() => false,
+            () = tokio::time::sleep(delay.min(self.options.idle.saturating_sub(time))) => true,
+        }
     }
 
     /// True if the next command is the first one of a connection: then a loss of it is no news about an idle one.

@@ -19,7 +19,7 @@ use super::error::Error;
 use super::job::{Observer, Sent, Source, Upload, UploadOptions};
 use super::prepare;
 use super::source::Input;
-use super::{Client, HelloInfo};
+use super::{Client, HelloInfo, Losses};
 
 /// Smaller files are sent again as a whole rather than asked about.
 pub(super) const WORTH_RESUMING: u64 = 64 << 10;
@@ -112,7 +112,7 @@ impl Client {
         observer: &mut dyn Observer,
     ) -> Vec<Result<Sent, Error>> {
         let mut run = Run::new(jobs, options, observer);
-        let mut failures = 0;
+        let mut losses = Losses::default();
         while !run.queue.is_empty() {
             run.progress = false;
             let error = match self.upload_pass(&mut run).await {
@@ -128,13 +128,12 @@ impl Client {
             };
             self.disconnect();
             run.queue.extend(core::mem::take(&mut run.later));
-            failures = if run.progress { 1 } else { failures + 1 };
-            if !self.may_try_again(&error, failures) {
+            if !self.may_try_again(&error, &mut losses, run.progress) {
                 run.fail_all(&error);
                 break;
             }
-            run.observer.retrying(failures, &error);
-            if !self.pause(failures).await {
+            run.observer.retrying(losses.count, &error);
+            if !self.pause(&losses).await {
                 run.fail_all(&Error::Cancelled);
             }
         }

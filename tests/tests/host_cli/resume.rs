@@ -256,6 +256,27 @@ fn a_line_that_always_breaks_is_given_up_after_the_tries() {
 }
 
 #[test]
+fn a_server_that_restarts_is_waited_for_as_long_as_the_idle_time() {
+    let scene = Scene::new();
+    scene.host.put("big", &content(SIZE, 15));
+    // A board that is back only after more tries than three.
+    let faults = [&[Fault::down(2_000_000)][..], &[Fault::down(0); 4]].concat();
+    let relay = scene.relay(&faults);
+    let ran = scene.run_over(&relay, &["get", "big"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.err.contains("; connecting again (5)\n"), "{}", ran.err);
+    assert!(scene.content("big").unwrap() == content(SIZE, 15));
+    // One that does not come back.
+    let relay = scene.relay(&[&[Fault::down(2_000_000)][..], &[Fault::down(0); 50]].concat());
+    let begun = std::time::Instant::now();
+    let ran = scene.run_over(&relay, &["get", "big", "-f", "--idle", "2"]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(begun.elapsed().as_secs_f64() > 1.9, "{:?}", begun.elapsed());
+    assert!(ran.err.ends_with("; -c continues\n"), "{}", ran.err);
+    assert_eq!(scene.parts().len(), 1);
+}
+
+#[test]
 fn ctrl_c_stops_a_get_which_can_go_on_later() {
     let scene = Scene::new();
     let bytes = content(SIZE, 12);

@@ -28,6 +28,7 @@ fn quick() -> Options {
     Options {
         idle: Duration::from_secs(20),
         work: Duration::from_secs(20),
+        retries: 3,
         retry_delay: Duration::from_millis(1),
         ..Options::default()
     }
