@@ -61,7 +61,7 @@ pub(crate) struct Ls {
     #[arg(short = 'R')]
     pub(crate) recursive: bool,
     /// Directories, files or globs; the server's root if none is given
-    #[arg(value_name = "DIR|GLOB")]
+    #[arg(value_name = "DIR|GLOB", value_parser = remote_name)]
     pub(crate) names: Vec<String>,
     /// Print help
     #[arg(long, action = ArgAction::Help)]
@@ -86,20 +86,33 @@ pub(crate) struct Lls {
     pub(crate) help: Option<bool>,
 }
 
-/// Arguments of `get`.
-#[derive(Debug, Default, Args)]
-#[command(after_help = "\
+/// What the help of `get` says below the options.
+pub(crate) const GET_EXAMPLES: &str = "\
 A local file that exists is kept, and the new one saved as name(1).ext, unless -f is given.
 
 Examples:
   get notes.txt
   get 'logs/*.txt' -o logs/
-  get notes.txt -o - | wc
+  get notes.txt -o -
   get firmware.log -j 4
-  get -r logs")]
+  get -r logs";
+
+/// The same of `put`, where there is no standard input to be sent.
+pub(crate) const PUT_EXAMPLES: &str = "\
+dir/x.txt is stored as x.txt; with -r a directory keeps its tree. A file of that name on the server is replaced.
+
+Examples:
+  put notes.txt
+  put dir/x.txt -o y.txt
+  put *.bin -o data/
+  put -r logs";
+
+/// Arguments of `get`.
+#[derive(Debug, Default, Args)]
+#[command(after_help = GET_EXAMPLES)]
 pub(crate) struct Get {
     /// Files or globs; directories with -r
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME", required = true, value_parser = remote_name)]
     pub(crate) names: Vec<String>,
     /// Where to: a file, a directory (if it ends in / or is one), or - for standard output
     #[arg(short, value_name = "LOCAL")]
@@ -120,21 +133,13 @@ pub(crate) struct Get {
 
 /// Arguments of `put`.
 #[derive(Debug, Default, Args)]
-#[command(after_help = "\
-dir/x.txt is stored as x.txt; with -r a directory keeps its tree. A file of that name on the server is replaced.
-
-Examples:
-  put notes.txt
-  put dir/x.txt -o y.txt
-  put *.bin -o data/
-  put -r logs
-  tar c . | host-cli localhost 50000 put - -o backup.tar")]
+#[command(after_help = format!("{PUT_EXAMPLES}\n  tar c . | host-cli localhost 50000 put - -o backup.tar"))]
 pub(crate) struct Put {
     /// Files or globs, - for standard input; directories with -r
     #[arg(value_name = "LOCAL", required = true)]
     pub(crate) files: Vec<OsString>,
     /// The name on the server, or a directory there if it ends in /
-    #[arg(short, value_name = "NAME")]
+    #[arg(short, value_name = "NAME", value_parser = remote_name)]
     pub(crate) output: Option<String>,
     /// Send what a classic server will probably spoil: files that are not text
     #[arg(short)]
@@ -154,7 +159,7 @@ pub(crate) struct Put {
 #[derive(Debug, Default, Args)]
 pub(crate) struct Names {
     /// Names on the server, or globs
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME", required = true, value_parser = remote_name)]
     pub(crate) names: Vec<String>,
 }
 
@@ -162,10 +167,10 @@ pub(crate) struct Names {
 #[derive(Debug, Default, Args)]
 pub(crate) struct Mv {
     /// The name now
-    #[arg(value_name = "FROM")]
+    #[arg(value_name = "FROM", value_parser = remote_name)]
     pub(crate) from: String,
     /// The new name, or a directory if it ends in /
-    #[arg(value_name = "TO")]
+    #[arg(value_name = "TO", value_parser = remote_name)]
     pub(crate) to: String,
 }
 
@@ -176,7 +181,7 @@ pub(crate) struct Mkdir {
     #[arg(short)]
     pub(crate) parents: bool,
     /// Directories
-    #[arg(value_name = "DIR", required = true)]
+    #[arg(value_name = "DIR", required = true, value_parser = remote_name)]
     pub(crate) names: Vec<String>,
 }
 
@@ -214,6 +219,28 @@ pub(crate) struct Help {
     /// The command
     #[arg(value_name = "COMMAND")]
     pub(crate) command: Option<String>,
+}
+
+/// A name on the server as it is typed: `/f` and `./f` are `f`, and what names nothing but the root is `.` or `./`.
+#[expect(clippy::unnecessary_wraps, reason = "a value parser of clap")]
+fn remote_name(typed: &str) -> Result<String, core::convert::Infallible> {
+    let name = within_root(typed);
+    Ok(if !name.is_empty() || typed.is_empty() {
+        name.to_owned()
+    } else if typed.ends_with('/') {
+        "./".to_owned()
+    } else {
+        ".".to_owned()
+    })
+}
+
+/// What follows the `/` and `./` that a name on the server may be typed with.
+pub(crate) fn within_root(typed: &str) -> &str {
+    let mut name = typed;
+    while let Some(rest) = name.strip_prefix('/').or_else(|| name.strip_prefix("./")) {
+        name = rest;
+    }
+    if name == "." { "" } else { name }
 }
 
 /// The parser of one command without those of the others, for the commands that are used most.
@@ -346,6 +373,31 @@ mod tests {
         assert_eq!(get.output.as_deref(), Some("-".as_ref()));
         let Command::Rm(rm) = parse(&["rm", "--", "-x", "--json"]) else { panic!() };
         assert_eq!(rm.names, ["-x", "--json"]);
+    }
+
+    #[test]
+    fn names_on_the_server_may_begin_at_the_root() {
+        for (typed, name) in [
+            ("f", "f"),
+            ("/f", "f"),
+            ("./f", "f"),
+            ("././/d/f/", "d/f/"),
+            ("/*.txt", "*.txt"),
+            ("./-x", "-x"),
+            (".hid", ".hid"),
+            ("../f", "../f"),
+            ("a/./f", "a/./f"),
+            ("/", "./"),
+            ("./", "./"),
+            (".", "."),
+            ("", ""),
+        ] {
+            assert_eq!(remote_name(typed), Ok(name.to_owned()), "{typed}");
+        }
+        let Command::Mv(mv) = parse(&["mv", "/a", "./b/"]) else { panic!() };
+        assert_eq!((mv.from.as_str(), mv.to.as_str()), ("a", "b/"));
+        let Command::Put(put) = parse(&["put", "./x", "-o", "/y"]) else { panic!() };
+        assert_eq!((put.files[0].to_str(), put.output.as_deref()), (Some("./x"), Some("y")));
     }
 
     #[test]

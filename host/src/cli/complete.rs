@@ -8,12 +8,11 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::Instant;
 
-use clap::CommandFactory;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::args::Line;
-use super::command::{ArgumentKind, VERBS, argument_kind};
+use super::command::{ArgumentKind, VERBS, argument_kind, within_root};
 use super::lines::Request;
+use super::session::Mode;
 use crate::client::is_dangerous;
 
 /// How long somebody who pressed TAB waits for the server.
@@ -103,14 +102,13 @@ fn finished(all: impl IntoIterator<Item = String>, word: &str) -> Vec<Candidate>
 
 /// The options of a command.
 fn options(verb: &str) -> Vec<String> {
-    let mut root = Line::command();
-    root.build();
-    let Some(command) = root.find_subcommand(verb) else { return Vec::new() };
+    let mut root = super::help::parser(Mode::Prompt);
+    let Some(command) = root.find_subcommand_mut(verb) else { return Vec::new() };
     let long = |arg: &clap::Arg| arg.get_long().map(|long| format!("--{long}"));
     let short = |arg: &clap::Arg| arg.get_short().map(|short| format!("-{short}"));
     let mut options: Vec<_> = command
         .get_arguments()
-        .filter(|arg| !arg.is_positional())
+        .filter(|arg| !arg.is_positional() && !arg.is_hide_set())
         .filter_map(|arg| long(arg).or_else(|| short(arg)))
         .collect();
     options.sort();
@@ -118,8 +116,11 @@ fn options(verb: &str) -> Vec<String> {
 }
 
 fn remote(word: &str, server: &impl NameSource) -> Vec<Candidate> {
-    let dir = word.rsplit_once('/').map(|(dir, _)| dir);
-    server.names(dir).into_iter().filter(|name| name.starts_with(word)).map(|name| file(&name)).collect()
+    let begun = within_root(word);
+    let root = &word[..word.len() - begun.len()];
+    let dir = begun.rsplit_once('/').map(|(dir, _)| dir);
+    let names = server.names(dir).into_iter().filter(|name| name.starts_with(begun));
+    names.map(|name| file(&format!("{root}{name}"))).collect()
 }
 
 fn local(word: &str) -> Vec<Candidate> {
@@ -155,7 +156,7 @@ fn file(name: &str) -> Candidate {
 fn quoted(word: &str) -> String {
     let mut out = String::with_capacity(word.len());
     for (at, c) in word.char_indices() {
-        if matches!(c, ' ' | '\t' | '\'' | '"' | '\\') || (at == 0 && c == '#') {
+        if matches!(c, ' ' | '\t' | '\'' | '"' | '\\' | '|' | '<' | '>' | ';' | '&') || (at == 0 && c == '#') {
             out.push('\\');
         }
         out.push(c);
@@ -238,6 +239,8 @@ mod tests {
         assert_eq!(inserted("rm lo"), (3, vec!["logs/".to_owned()]));
         assert_eq!(inserted("rm logs/2"), (3, vec!["logs/2.txt ".to_owned()]));
         assert_eq!(complete("rm logs/", &Names).1[0].shown, "1.txt");
+        assert_eq!(inserted("get ./n"), (4, vec!["./notes.txt ".to_owned()]));
+        assert_eq!(inserted("rm /logs/2"), (3, vec!["/logs/2.txt ".to_owned()]));
         assert_eq!(inserted("ping n").1, Vec::<String>::new());
     }
 
@@ -246,7 +249,7 @@ mod tests {
         assert_eq!(inserted("get --js"), (4, vec!["--json ".to_owned()]));
         let all = inserted("ls -").1;
         assert!(all.is_empty(), "a lone - stands for standard input or output");
-        assert!(options("ls").contains(&"-l".to_owned()));
+        assert!(options("ls").contains(&"-l".to_owned()) && !options("ls").contains(&"--idle".to_owned()));
         assert!(inserted("get -- --js").1.is_empty());
     }
 
@@ -269,7 +272,7 @@ mod tests {
 
     #[test]
     fn what_is_inserted_reads_back() {
-        for word in ["a b", "a'b", "a\"b", "a\\b", "#a", "a#b", "tab\tx", "olá"] {
+        for word in ["a b", "a'b", "a\"b", "a\\b", "#a", "a#b", "tab\tx", "olá", "a|b&&c;<>"] {
             assert_eq!(shell_words::split(&quoted(word)).unwrap(), [word]);
             assert_eq!(split(&quoted(word)).word, word);
         }

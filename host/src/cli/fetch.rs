@@ -11,7 +11,7 @@ use super::remote::{Lister, Listings, directory_name, walk};
 use super::report::{Label, Reporter};
 use super::session::Context;
 use super::stream::DataOut;
-use crate::client::{Download, DownloadOptions, Existing, RemoteEntry, Target};
+use crate::client::{Download, DownloadOptions, Error, ErrorCode, Existing, RemoteEntry, Target};
 
 /// Carries out `get`.
 ///
@@ -26,6 +26,9 @@ pub(crate) async fn get(context: &mut Context<'_>, args: &Get) -> Result<(), Fai
     let streamed = matches!(destination, Destination::Stdout | Destination::Stream(_));
     if streamed && args.sessions.is_some_and(|sessions| sessions > 1) {
         return Err(Failure::usage("-j: not to standard output or a device"));
+    }
+    if let Some(failure) = forgotten_option(context, args).await {
+        return Err(failure);
     }
     let mut listings = Listings::new(context.client);
     let mut found = find(&mut listings, &args.names, args.recursive).await;
@@ -57,6 +60,25 @@ pub(crate) async fn get(context: &mut Context<'_>, args: &Get) -> Result<(), Fai
     context.client.download(jobs, &options, &mut reporter).await;
     reporter.finish();
     Ok(())
+}
+
+/// What `get NAME LOCAL` was meant to be: found out before anything is fetched. Costs a round trip where the last of
+/// several names could be meant for a local one.
+async fn forgotten_option(context: &mut Context<'_>, args: &Get) -> Option<Failure> {
+    let [_, others @ .., last] = args.names.as_slice() else { return None };
+    let likely = others.is_empty() || last.ends_with('/') || Path::new(last).is_dir();
+    if args.output.is_some() || is_glob(last) || !likely {
+        return None;
+    }
+    let Some(name) = directory_name(last) else {
+        let failure = Failure::new(last, "is-directory", "the root of the server; did you mean -o?");
+        return (!args.recursive).then_some(failure);
+    };
+    let error = context.client.stat(name).await.err()?;
+    let missing = error.code() == Some(ErrorCode::NotFound) || matches!(error, Error::BadName { .. });
+    let mut failure = Failure::client("get", Some(last), &error);
+    failure.message.push_str("; did you mean -o?");
+    missing.then_some(failure)
 }
 
 /// Carries out `cat NAME...`.
@@ -209,7 +231,7 @@ impl Source for Listings<'_> {
     async fn is_directory(&mut self, name: &str) -> Result<bool, Failure> {
         match self.client().stat(name).await {
             Ok(_) => Ok(false),
-            Err(error) if error.code() == Some(crate::client::ErrorCode::IsDirectory) => Ok(true),
+            Err(error) if error.code() == Some(ErrorCode::IsDirectory) => Ok(true),
             Err(error) => Err(Failure::client("get -r", Some(name), &error)),
         }
     }

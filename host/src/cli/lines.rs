@@ -34,7 +34,9 @@ pub(crate) enum Request {
         /// Where the answer goes.
         reply: mpsc::Sender<Vec<String>>,
     },
-    /// Reading failed.
+    /// A line that can't be carried out.
+    Bad(Failure),
+    /// Reading failed: there are no more lines.
     Failed(Failure),
 }
 
@@ -85,23 +87,19 @@ async fn carry_out(
     let mut number = 0;
     let mut outcome = Outcome::Done;
     while go.send(()).is_ok() {
-        let line = match next_line(session, incoming).await {
-            Some(Ok(line)) => line,
-            Some(Err(failure)) => {
-                if mode == Mode::Script {
-                    // The line that could not be read.
-                    session.output.set_line(Some(number + 1));
-                }
-                session.output.failure(None, &failure);
-                return outcome.max(session.take_outcome());
-            }
-            None => break,
-        };
+        let Some(request) = next_line(session, incoming).await else { break };
         number += 1;
         if mode == Mode::Script {
             session.output.set_line(Some(number));
         }
-        let next = run_line(session, &line).await;
+        let unread = request.is_err();
+        let next = match request {
+            Ok(line) => run_line(session, &line).await,
+            Err(Unread { failure, next }) => {
+                session.output.failure(None, &failure);
+                next
+            }
+        };
         let ended = session.take_outcome();
         if mode == Mode::Script {
             outcome = outcome.max(ended);
@@ -110,7 +108,8 @@ async fn carry_out(
             }
         }
         if next == Next::Quit {
-            break;
+            // A prompt is not judged by its commands, but it is by its own end.
+            return if unread { outcome.max(ended) } else { outcome };
         }
     }
     outcome
@@ -128,16 +127,49 @@ async fn run_line(session: &mut Session, line: &str) -> Next {
 }
 
 /// The words of a line, quoted as for a shell; a `#` where a word would begin begins a comment.
-fn split(line: &str) -> Result<Vec<OsString>, &'static str> {
-    let words = shell_words::split(line.trim_end_matches('\r')).map_err(|_| "a quote is missing")?;
+fn split(line: &str) -> Result<Vec<OsString>, String> {
+    let words = shell_words::split(line.trim_end_matches('\r')).map_err(|_| "a quote is missing".to_owned())?;
+    if let Some(operator) = shell_operator(line) {
+        return Err(format!(
+            "{operator} does nothing here: quote it if it is part of a name, or run host-cli HOST PORT COMMAND in a shell"
+        ));
+    }
     Ok(words.into_iter().map(OsString::from).collect())
 }
 
+/// What a shell would take for a pipe, a redirection or the end of a command: outside quotes, and in no comment.
+fn shell_operator(line: &str) -> Option<&'static str> {
+    const OPERATORS: [&str; 5] = ["|", ">", "<", ";", "&&"];
+    let mut quote = None;
+    let mut between = true;
+    let mut chars = line.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match (quote, c) {
+            (None, '#') if between => return None,
+            (None, '\'' | '"') => quote = Some(c),
+            (Some(open), c) if open == c => quote = None,
+            (None | Some('"'), '\\') => _ = chars.next(),
+            (None, _) => {
+                let found = OPERATORS.into_iter().find(|operator| line[at..].starts_with(operator));
+                if found.is_some() {
+                    return found;
+                }
+            }
+            (Some(_), _) => {}
+        }
+        between = quote.is_none() && c.is_ascii_whitespace();
+    }
+    None
+}
+
+/// A line that could not be read, and whether there are others.
+struct Unread {
+    failure: Failure,
+    next: Next,
+}
+
 /// Waits for a line; meanwhile names are looked up and the connection is kept alive. `None` at the end.
-async fn next_line(
-    session: &mut Session,
-    incoming: &mut UnboundedReceiver<Request>,
-) -> Option<Result<String, Failure>> {
+async fn next_line(session: &mut Session, incoming: &mut UnboundedReceiver<Request>) -> Option<Result<String, Unread>> {
     let mut interval = tokio::time::timeout(BRIEF, session.keep_alive_interval()).await.ok().flatten();
     loop {
         let quiet = async {
@@ -150,7 +182,8 @@ async fn next_line(
             biased;
             request = incoming.recv() => match request? {
                 Request::Line(line) => return Some(Ok(line)),
-                Request::Failed(failure) => return Some(Err(failure)),
+                Request::Bad(failure) => return Some(Err(Unread { failure, next: Next::Command })),
+                Request::Failed(failure) => return Some(Err(Unread { failure, next: Next::Quit })),
                 Request::Names { dir, reply } => {
                     // Who asked may have lost patience.
                     _ = reply.send(names(session, dir.as_deref()).await);
@@ -189,15 +222,19 @@ async fn names(session: &mut Session, dir: Option<&str>) -> Vec<String> {
 /// Reads the lines of a script.
 fn read_lines(reader: &Reader, mut input: impl BufRead) {
     let mut line = Vec::new();
+    let mut first = true;
     while reader.go.recv().is_ok() {
         line.clear();
         let request = match input.read_until(b'\n', &mut line) {
             Ok(0) => return,
             Ok(_) => {
                 let text = line.strip_suffix(b"\n").unwrap_or(&line);
+                // Some editors begin a file of text with this.
+                let text = text.strip_prefix("\u{feff}".as_bytes()).filter(|_| first).unwrap_or(text);
+                first = false;
                 match core::str::from_utf8(text) {
                     Ok(text) => Request::Line(text.to_owned()),
-                    Err(_) => Request::Failed(Failure::usage("standard input: a line that is not UTF-8")),
+                    Err(_) => Request::Bad(Failure::usage("standard input: a line that is not UTF-8")),
                 }
             }
             Err(error) => Request::Failed(Failure::new("standard input", "local", io_text(&error))),
@@ -232,6 +269,29 @@ mod tests {
         assert!(split("get 'x").is_err());
     }
 
+    #[test]
+    fn what_only_a_shell_understands_is_refused_unless_it_is_quoted() {
+        for (line, operator) in [
+            ("get x -o - | wc", Some("|")),
+            ("get a|wc", Some("|")),
+            ("get a && rm a", Some("&&")),
+            ("cat x > y", Some(">")),
+            ("put x 2>/dev/null", Some(">")),
+            ("put - < x", Some("<")),
+            ("rm a; rm b", Some(";")),
+            ("get 'a' ;", Some(";")),
+            ("get 'a|b' \"c>d\" e\\;f g\\&\\&h", None),
+            ("get a&b", None),
+            ("ls # a | comment; and more", None),
+            ("get a#|", Some("|")),
+            ("get '#' | x", Some("|")),
+            ("get \"a\\\"|\" x", None),
+        ] {
+            assert_eq!(shell_operator(line), operator, "{line}");
+            assert_eq!(split(line).is_err(), operator.is_some(), "{line}");
+        }
+    }
+
     async fn script(text: &'static [u8]) -> (Outcome, String, String) {
         let (to, out, err) = output(false);
         let mut session = Session::new("h.invalid".to_owned(), 1, Mode::Script, Settings::default(), to);
@@ -263,6 +323,13 @@ mod tests {
         let (outcome, out, _) = script(b"lpwd\nlpwd").await;
         assert_eq!((outcome, out.lines().count()), (Outcome::Done, 2));
         assert_eq!(script(b"").await.0, Outcome::Done);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_script_may_begin_with_a_byte_order_mark() {
+        let (outcome, out, err) = script("\u{feff}lpwd\nlpwd\n".as_bytes()).await;
+        assert_eq!((outcome, out.lines().count(), err.as_str()), (Outcome::Done, 2, ""));
+        assert_eq!(script("lpwd\n\u{feff}lpwd\n".as_bytes()).await.0, Outcome::Usage);
     }
 
     #[tokio::test(flavor = "current_thread")]

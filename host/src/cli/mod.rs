@@ -116,7 +116,7 @@ fn run(words: Vec<OsString>, mut output: Output) -> Outcome {
 fn help_without_a_server(words: &[OsString]) -> Option<String> {
     match words.iter().map(|word| word.to_str()).collect::<Option<Vec<_>>>()?.as_slice() {
         [_, "help"] => Some(<Program as clap::CommandFactory>::command().render_help().to_string()),
-        [_, "help", verb] => help::about(verb),
+        [_, "help", verb] => help::about(verb, Mode::OneShot),
         _ => None,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
 use rustyline::completion::Pair;
@@ -47,12 +48,21 @@ fn try_read_lines(reader: &Reader) -> rustyline::Result<()> {
         }
         let line = loop {
             match editor.readline(PROMPT) {
-                Ok(line) => break line,
+                Ok(line) => break Some(line),
                 // Ctrl-C: another line.
                 Err(ReadlineError::Interrupted) => {}
                 Err(ReadlineError::Eof) => return Ok(()),
+                Err(ReadlineError::Io(error)) if error.kind() == ErrorKind::InvalidData => break None,
                 Err(error) => return Err(error),
             }
+        };
+        let Some(line) = line else {
+            // What was typed or pasted behind it would be taken for a command.
+            forget_input();
+            if reader.requests.send(Request::Bad(Failure::usage("a line that is not UTF-8"))).is_err() {
+                break;
+            }
+            continue;
         };
         if !line.trim().is_empty()
             && editor.add_history_entry(&line)?
@@ -69,7 +79,7 @@ fn try_read_lines(reader: &Reader) -> rustyline::Result<()> {
 }
 
 /// Where the history is kept: `skiff/history` in the directory for state. `None` if there is no such directory, or the
-/// variable `SKIFF_HISTORY` is empty; otherwise it names the file.
+/// variable `SKIFF_HISTORY` is empty; otherwise it names the file. `None`, too, if there is something else than a file.
 fn history_file() -> Option<PathBuf> {
     let path = match env::var_os("SKIFF_HISTORY") {
         Some(path) if path.is_empty() => return None,
@@ -80,7 +90,18 @@ fn history_file() -> Option<PathBuf> {
         }
     };
     fs::create_dir_all(path.parent()?).ok()?;
-    Some(path)
+    // Opening anything else might wait for ever, or do something.
+    fs::metadata(&path).map_or(true, |meta| meta.is_file()).then_some(path)
+}
+
+/// Drops what the terminal has for us.
+fn forget_input() {
+    #[cfg(unix)]
+    {
+        use rustix::termios::{QueueSelector, tcflush};
+
+        _ = tcflush(io::stdin(), QueueSelector::IFlush);
+    }
 }
 
 /// Completion, as rustyline asks for it.

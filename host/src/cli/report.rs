@@ -60,6 +60,8 @@ pub(crate) struct Reporter<'a> {
     progress: Progress,
     /// The data goes to standard output: nothing else may.
     silent: Option<DataOut>,
+    /// When the command began to be carried out: some files are done without being transferred.
+    made: Instant,
     begun: Vec<Option<Instant>>,
     succeeded: usize,
     cancelled: usize,
@@ -90,8 +92,19 @@ impl<'a> Reporter<'a> {
         let bar = bar && !output.is_quiet();
         let progress = Progress::new(bar, labels.len(), total);
         let begun = vec![None; labels.len()];
-        let repeated = Repeated::default();
-        Self { output, verb, labels, progress, silent: None, begun, succeeded: 0, cancelled: 0, lost: 0, repeated }
+        Self {
+            output,
+            verb,
+            labels,
+            progress,
+            silent: None,
+            made: Instant::now(),
+            begun,
+            succeeded: 0,
+            cancelled: 0,
+            lost: 0,
+            repeated: Repeated::default(),
+        }
     }
 
     /// Says nothing on standard output, where the data goes; and nothing at all of a reader that went away.
@@ -124,8 +137,7 @@ impl<'a> Reporter<'a> {
             if total > 1 {
                 message = format!("{message}, {} of {} done", self.succeeded, count(total, "file"));
             }
-            // A stream can't be continued, in neither direction.
-            if self.labels.iter().any(|label| label.local.is_some()) {
+            if self.can_continue() {
                 message.push_str("; -c continues");
             }
             let mut failure = plain("cancelled", message, FailureKind::Cancelled);
@@ -136,6 +148,12 @@ impl<'a> Reporter<'a> {
         }
         let rest = Rest { over: self.lost > 0 || self.cancelled > 0, repeated: self.repeated };
         (self.output, self.verb, rest)
+    }
+
+    /// True if a later run can go on with what has come or gone.
+    fn can_continue(&self) -> bool {
+        // A stream can't be continued, in neither direction.
+        self.labels.iter().any(|label| label.local.is_some())
     }
 
     /// What a line about the file calls it: what the user gave.
@@ -152,7 +170,10 @@ impl<'a> Reporter<'a> {
         if self.silent.as_ref().is_some_and(DataOut::is_broken) {
             return;
         }
-        let failure = Failure::client(self.verb, Some(&self.subject(label)), error);
+        let mut failure = Failure::client(self.verb, Some(&self.subject(label)), error);
+        if error.is_connection() && self.begun.iter().any(Option::is_some) && self.can_continue() {
+            failure.message.push_str("; -c continues");
+        }
         let told = match failure.kind {
             FailureKind::Cancelled => {
                 self.cancelled += 1;
@@ -179,7 +200,7 @@ impl<'a> Reporter<'a> {
     }
 
     fn time_of(&self, job: usize) -> Duration {
-        self.begun.get(job).copied().flatten().map(|begun| begun.elapsed()).unwrap_or_default()
+        self.begun.get(job).copied().flatten().unwrap_or(self.made).elapsed()
     }
 }
 
@@ -329,6 +350,11 @@ mod tests {
         }
     }
 
+    /// `line` without the time that it took.
+    fn timeless(line: &str) -> String {
+        line.split(", ").filter(|piece| !piece.ends_with(" s")).collect::<Vec<_>>().join(", ")
+    }
+
     fn run(verb: &'static str, labels: &[Label], json: bool, act: impl FnOnce(&mut Reporter<'_>)) -> (String, String) {
         let (mut to, out, err): (_, Sink, Sink) = output(false);
         to.set_form(json, false);
@@ -349,17 +375,14 @@ mod tests {
             reporter.received(2, &Ok(resumed));
             reporter.received(2, &Ok(Received { sessions: 3, ..received(Some("x")) }));
         });
-        let lines: Vec<_> = out.lines().collect();
-        assert_eq!(lines[0], "get a/n.txt: 9 bytes, 0.000000 s, crc32c e3069283, saved as n.txt");
+        let lines: Vec<_> = out.lines().map(timeless).collect();
+        assert_eq!(lines[0], "get a/n.txt: 9 bytes, crc32c e3069283, saved as n.txt");
         assert_eq!(
             lines[1],
-            "get n.txt: 9 bytes, 0.000000 s, crc32c e3069283, saved as n(1).txt since n.txt exists (-f replaces it)"
+            "get n.txt: 9 bytes, crc32c e3069283, saved as n(1).txt since n.txt exists (-f replaces it)"
         );
-        assert_eq!(
-            lines[2],
-            "get x: 9 bytes, 0.000000 s, continued at 4, not verified (this server sends no checksum)"
-        );
-        assert_eq!(lines[3], "get x: 9 bytes, 0.000000 s, crc32c e3069283, over 3 sessions");
+        assert_eq!(lines[2], "get x: 9 bytes, continued at 4, not verified (this server sends no checksum)");
+        assert_eq!(lines[3], "get x: 9 bytes, crc32c e3069283, over 3 sessions");
         assert_eq!(err, "");
     }
 
@@ -372,15 +395,19 @@ mod tests {
             reporter.sent(1, &Ok(Sent { crc: None, confirmed: false, ..sent.clone() }));
             reporter.sent(2, &Ok(sent));
         });
-        let lines: Vec<_> = out.lines().collect();
-        assert_eq!(lines[0], "put d/x.txt: 3 bytes, 0.000000 s, crc32c 00000001, stored as x.txt");
-        assert_eq!(lines[1], "put y: 3 bytes, 0.000000 s, sent (this server does not confirm)");
-        assert_eq!(lines[2], "put -: 3 bytes, 0.000000 s, crc32c 00000001, stored as b.tar");
+        let lines: Vec<_> = out.lines().map(timeless).collect();
+        assert_eq!(lines[0], "put d/x.txt: 3 bytes, crc32c 00000001, stored as x.txt");
+        assert_eq!(lines[1], "put y: 3 bytes, sent (this server does not confirm)");
+        assert_eq!(lines[2], "put -: 3 bytes, crc32c 00000001, stored as b.tar");
     }
 
     #[test]
     fn transfers_are_objects_with_json() {
         let (out, _) = run("get", &[label("n", None)], true, |reporter| reporter.received(0, &Ok(received(None))));
+        // It has taken time, though none of it was spent on a transfer.
+        let seconds = out.split_once("\"seconds\":").unwrap().1.split_once(',').unwrap().0.to_owned();
+        assert!(seconds.parse::<f64>().unwrap() > 0.0, "{out}");
+        let out = out.replace(&seconds, "0.0");
         assert_eq!(
             out,
             "{\"type\":\"get\",\"name\":\"n\",\"local\":null,\"size\":9,\"resumed\":0,\"seconds\":0.0,\
@@ -414,6 +441,12 @@ mod tests {
             }
         });
         assert_eq!(err.lines().count(), 5, "in JSON every file has its object");
+        let labels = [label("f", Some("f"))];
+        let (_, err) = run("get", &labels, false, |reporter| {
+            reporter.started(0, "f", 9, 0);
+            reporter.received(0, &Err(lost.clone()));
+        });
+        assert_eq!(err, "host-cli: get f: connection to h:1 lost: reset; -c continues\n");
     }
 
     #[test]

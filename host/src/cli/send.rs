@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::command::Put;
-use super::failure::Failure;
-use super::glob::{Wanted, expand_local};
+use super::failure::{Failure, io_text};
+use super::glob::{Wanted, expand_local, is_glob};
 use super::json::Object;
 use super::report::{Label, Repeated, Reporter, Rest};
 use super::session::Context;
@@ -19,6 +20,9 @@ use crate::client::{ErrorCode, Peer, Source, Upload, UploadOptions, sanitize};
 /// # Errors
 /// What concerns the whole command; what concerns one of its files has been reported.
 pub(crate) async fn put(context: &mut Context<'_>, args: &Put, stdin: Option<File>) -> Result<(), Failure> {
+    if let Some(failure) = forgotten_option(args) {
+        return Err(failure);
+    }
     if args.recursive && context.client.hello().await.map_err(whole)?.is_none() {
         let message = super::failure::needs_extended("put -r");
         return Err(Failure { subject: None, ..Failure::new("", "needs-extended", message) });
@@ -50,6 +54,22 @@ pub(crate) async fn put(context: &mut Context<'_>, args: &Put, stdin: Option<Fil
     }
     rest.repeated.finish(context.output, "put");
     Ok(())
+}
+
+/// What `put LOCAL NAME` was meant to be: found out before anything is sent.
+fn forgotten_option(args: &Put) -> Option<Failure> {
+    let [_, others @ .., last] = args.files.as_slice() else { return None };
+    let slash = last.as_encoded_bytes().ends_with(b"/");
+    if args.output.is_some() || last == "-" || last.to_str().is_some_and(is_glob) || !(others.is_empty() || slash) {
+        return None;
+    }
+    let path = Path::new(last);
+    let why = match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() && slash && !args.recursive => "a directory (-r sends it)".to_owned(),
+        Err(error) if error.kind() == ErrorKind::NotFound && fs::symlink_metadata(path).is_err() => io_text(&error),
+        _ => return None,
+    };
+    Some(Failure::new(path.to_string_lossy(), "local", format!("{why}; did you mean -o?")))
 }
 
 fn whole(error: crate::client::Error) -> Failure {

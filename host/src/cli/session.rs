@@ -7,7 +7,7 @@ use std::io::IsTerminal;
 use std::rc::Rc;
 
 use super::args::{Line, LinkSettings, Settings, help_text, usage_line};
-use super::command::Command;
+use super::command::{Command, VERBS};
 use super::failure::Failure;
 use super::interrupt::Interrupt;
 use super::output::{Outcome, Output};
@@ -84,7 +84,9 @@ impl Session {
         match Line::parse(&words) {
             Ok(line) => self.run(line).await,
             Err(error) if !error.use_stderr() => {
-                self.output.text(&help_text(&error.render()));
+                let verb = words.iter().filter_map(|word| word.to_str()).find(|word| VERBS.contains(word));
+                let text = verb.and_then(|verb| help::about(verb, self.mode));
+                self.output.text(&text.unwrap_or_else(|| help_text(&error.render())));
                 Next::Command
             }
             Err(error) => {
@@ -112,7 +114,7 @@ impl Session {
         let interrupt = Rc::clone(&self.interrupt);
         let running = interrupt.begin(self.output.failure_text(Some(verb), &cancelled()));
         match line.command {
-            Command::Help(args) => help::help(&mut self.output, &args),
+            Command::Help(args) => help::help(&mut self.output, self.mode, &args),
             Command::Lls(args) => list::lls(&mut self.output, &args),
             Command::Lcd(args) => local::lcd(&mut self.output, &args),
             Command::Lpwd => local::lpwd(&mut self.output),

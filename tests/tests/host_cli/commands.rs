@@ -245,7 +245,7 @@ fn every_error_is_one_line_that_names_command_and_file() {
         (&["get", "d"], "get d: a directory on the server (-r fetches it)"),
         (&["get", "f/x"], "get f/x: no such file on the server"),
         (&["get", "../x"], "get ../x: a component is . or .."),
-        (&["get", "/f"], "get /f: empty name or component"),
+        (&["get", "d//f"], "get d//f: empty name or component"),
         (&["get", "*.zip"], "get *.zip: matches nothing on the server"),
         (&["get", "-r", "none"], "get none: no such file on the server"),
         (&["get", "f", "-o", "none/x"], "get f: none/x: No such file or directory"),
@@ -371,4 +371,60 @@ fn a_reader_that_goes_away_is_no_failure() {
         let ran = run(&mut shell);
         assert_eq!((ran.code, ran.err.as_str()), (Some(0), "code 0\n"), "{words:?}");
     }
+}
+
+#[test]
+fn names_on_the_server_may_begin_with_a_slash_or_a_dot() {
+    let scene = Scene::new();
+    scene.serve(&["f", "g", "h", "d/x", "ä1", "a1"]);
+    for (words, out) in [
+        (&["ls", "/"][..], "a1\nd/\nf\ng\nh\nä1\n"),
+        (&["ls", "./d"], "d/x\n"),
+        (&["ls", "/d/*"], "d/x\n"),
+        (&["rm", "./g"], "rm g: removed\n"),
+        (&["mv", "/h", "./d/"], "mv h: renamed to d/h\n"),
+        (&["mkdir", "/e"], "mkdir e: made\n"),
+        (&["rmdir", "./e/"], "rmdir e: removed\n"),
+        (&["cat", "/f"], "f"),
+        (&["sum", "/d/x"], "4f9b1ae0 3 d/x\n"),
+        // By characters: this is not a name of three.
+        (&["ls", "?1"], "a1\nä1\n"),
+    ] {
+        let ran = scene.run(words).ok();
+        if words[0] != "sum" {
+            assert_eq!(ran, out, "{words:?}");
+        }
+    }
+    assert_eq!(scene.run(&["rm", "??1"]).failed(1), "rm ??1: matches nothing on the server");
+    scene.done(&["get", "/f", "./d/x"]);
+    scene.is_here("f", "f");
+    scene.is_here("x", "d/x");
+    scene.done(&["put", "f", "-o", "/new/"]);
+    scene.is_there("new/f", "f");
+    assert!(scene.run(&["rm", "../f"]).failed(1).starts_with("rm ../f: "));
+}
+
+#[test]
+fn a_destination_without_its_option_is_told_before_anything_is_transferred() {
+    let scene = Scene::new();
+    scene.serve(&["notes.txt", "b", "d/x"]);
+    scene.have(&["here.txt", "two", "dir/y"]);
+    for (words, line) in [
+        (&["get", "notes.txt", "copy.txt"][..], "get copy.txt: no such file on the server; did you mean -o?"),
+        (&["get", "notes.txt", "b", "new/"], "get new/: no such file on the server; did you mean -o?"),
+        (&["get", "notes.txt", "b", "dir"], "get dir: no such file on the server; did you mean -o?"),
+        (&["get", "notes.txt", "."], "get .: the root of the server; did you mean -o?"),
+        (&["put", "here.txt", "data/"], "put data/: No such file or directory; did you mean -o?"),
+        (&["put", "here.txt", "two", "data/"], "put data/: No such file or directory; did you mean -o?"),
+        (&["put", "here.txt", "dir/"], "put dir/: a directory (-r sends it); did you mean -o?"),
+        (&["put", "here.txt", "copy.txt"], "put copy.txt: No such file or directory; did you mean -o?"),
+    ] {
+        assert_eq!(scene.run(words).failed(1), line, "{words:?}");
+    }
+    assert_eq!((scene.all_here().len(), scene.all_there().len()), (4, 4), "nothing was transferred");
+    // One of many that is missing keeps no other.
+    assert_eq!(scene.run(&["get", "notes.txt", "b", "none"]).code, Some(1));
+    assert_eq!(scene.run(&["put", "here.txt", "two", "none"]).code, Some(1));
+    scene.is_here("b", "b");
+    scene.is_there("two", "two");
 }

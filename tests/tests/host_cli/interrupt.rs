@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use skiff_tests::programs::{Running, Signal, on_a_terminal_of, python, skip};
+use skiff_tests::programs::{Running, Signal, on_a_terminal_of, python};
 use skiff_tests::wire::eventually;
 
 use crate::Scene;
@@ -19,7 +19,7 @@ const SOON: Duration = Duration::from_secs(2);
 fn scene_with_a_large_file() -> Scene {
     let scene = Scene::new();
     let file = fs::File::create(scene.host.root().join("big")).unwrap();
-    file.set_len(64 << 30).unwrap();
+    file.set_len(4 << 30).unwrap();
     scene
 }
 

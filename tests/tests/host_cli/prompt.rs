@@ -210,6 +210,48 @@ fn the_history_is_kept_where_it_should_be() {
 }
 
 #[test]
+fn a_prompt_outlives_bytes_that_are_no_text_and_lines_for_a_shell() {
+    let scene = Scene::new();
+    scene.serve(&["f"]);
+    let test = "a_prompt_outlives_bytes_that_are_no_text_and_lines_for_a_shell";
+    let Some(mut session) = Session::new(test, &scene, scene.host.port(), &[]) else { return };
+    session.see(PROMPT);
+    session.running.say(b"get x\xff\rrm f\r");
+    session.see("host-cli: a line that is not UTF-8");
+    session.enter("get f -o - | wc");
+    session.see("host-cli: | does nothing here: quote it if it is part of a name");
+    session.enter("help get");
+    session.see("-j <N>");
+    session.enter("get f --help");
+    session.see("Options of every command");
+    session.enter("lpwd");
+    session.see(PROMPT);
+    let shown = session.running.out();
+    assert!(!shown.contains("--retries") && !shown.contains("removed"), "{shown}");
+    session.type_in("quit\r");
+    session.ends_with(0);
+    scene.is_there("f", "f");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_history_that_is_no_file_is_left_alone() {
+    let scene = Scene::new();
+    let fifo = scene.here.path().join("fifo");
+    let test = "a_history_that_is_no_file_is_left_alone";
+    if !std::process::Command::new("mkfifo").arg(&fifo).status().is_ok_and(|status| status.success()) {
+        return skip(test, "there is no mkfifo here");
+    }
+    for path in [fifo.to_str().unwrap(), "/dev/null", scene.here.path().to_str().unwrap()] {
+        let options = [("SKIFF_HISTORY", path)];
+        let Some(mut session) = Session::new(test, &scene, scene.host.port(), &options) else { return };
+        session.enter("lpwd");
+        session.enter("quit");
+        session.ends_with(0);
+    }
+}
+
+#[test]
 fn a_prompt_without_a_server_ends_with_1() {
     let scene = Scene::new();
     let closed = { std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() };

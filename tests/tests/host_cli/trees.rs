@@ -173,6 +173,9 @@ fn a_tree_that_is_there_is_kept_or_replaced_file_by_file() {
     scene.is_here("t/a", "t/a");
     // Continuing finds everything there.
     let out = scene.run(&["get", "-rc", "t"]).ok();
-    assert!(out.lines().all(|line| line.contains("3 bytes, 0.000000 s, which were there already")), "{out}");
+    let there = |line: &str| {
+        crate::timeless(line).contains("3 bytes, which were there already") && !line.contains(" 0.000000 s")
+    };
+    assert!(out.lines().all(there), "{out}");
     assert_eq!(scene.all_here(), ["t/", "t/a", "t/a(1)", "t/b"]);
 }
