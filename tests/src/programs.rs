@@ -292,8 +292,19 @@ impl Running {
     /// # Panics
     /// If it does not read any more, or standard input is no pipe.
     pub fn say(&mut self, text: impl AsRef<[u8]>) {
+        self.try_say(text).expect("written");
+    }
+
+    /// Types something, unless it has ended.
+    ///
+    /// # Errors
+    /// It does not read any more.
+    ///
+    /// # Panics
+    /// If standard input is no pipe.
+    pub fn try_say(&mut self, text: impl AsRef<[u8]>) -> io::Result<()> {
         let stdin = self.stdin.as_mut().expect("standard input");
-        stdin.write_all(text.as_ref()).and_then(|()| stdin.flush()).expect("written");
+        stdin.write_all(text.as_ref()).and_then(|()| stdin.flush())
     }
 
     /// Waits until standard output has `text` in what came after the first `from` bytes; where it ends.

@@ -774,7 +774,8 @@ fn names_that_can_not_be_sent_are_logged() {
         assert_eq!(wire.ask("ls"), "");
         drop(wire);
         let err = serv.stop().err;
-        assert_eq!(err.matches("can't be sent (").count(), 3, "{err}");
+        // The same warning again within 10 s is counted.
+        assert!(err.contains("can't be sent (") && err.contains("(2 more times)"), "{err}");
         assert_eq!(err.contains(r"caf\xe9"), verbose, "{err}");
         assert_eq!(err.contains(r"two\nlines"), verbose, "{err}");
     }

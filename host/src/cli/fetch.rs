@@ -34,9 +34,13 @@ pub(crate) async fn get(context: &mut Context<'_>, args: &Get) -> Result<(), Fai
     let mut found = find(&mut listings, &args.names, args.recursive).await;
     found.failures.extend(listings.take_failures());
     match &destination {
-        Destination::Stdout => return to_stream(context, found, DataOut::standard(context.client.cancel_token())).await,
+        Destination::Stdout => {
+            return to_stream(context, found, DataOut::standard(context.client.cancel_token())).await;
+        }
         Destination::Stream(path) => {
-            let out = DataOut::open(path.clone(), context.client.cancel_token()).await.map_err(|error| Failure::local(path, &error))?;
+            let out = DataOut::open(path.clone(), context.client.cancel_token())
+                .await
+                .map_err(|error| Failure::local(path, &error))?;
             return to_stream(context, found, out).await;
         }
         Destination::Directory(_) | Destination::Named(_) => {}
@@ -75,6 +79,10 @@ async fn forgotten_option(context: &mut Context<'_>, args: &Get) -> Option<Failu
         return (!args.recursive).then_some(failure);
     };
     let error = context.client.stat(name).await.err()?;
+    if error.is_connection() {
+        // What comes next would fail like it, after another wait.
+        return Some(Failure::client("get", None, &error));
+    }
     let missing = error.code() == Some(ErrorCode::NotFound) || matches!(error, Error::BadName { .. });
     let mut failure = Failure::client("get", Some(last), &error);
     failure.message.push_str("; did you mean -o?");

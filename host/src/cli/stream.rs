@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal, Seek, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::client::{CancelToken, is_dangerous};
+use crate::client::{CancelToken, is_dangerous, on_thread};
 
 /// Standard output, or another stream, for the contents of files: as they are, or made safe if it is a terminal.
 #[derive(Debug, Clone)]
@@ -39,7 +39,7 @@ impl DataOut {
     pub(crate) async fn open(path: PathBuf, cancel: CancelToken) -> io::Result<Self> {
         // Where a descriptor turns out to be a regular file, what it has stays.
         let open = move || File::options().append(true).open(path);
-        let file = tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??;
+        let file = on_thread("open", open).await?;
         let terminal = file.is_terminal();
         Ok(Self::new(Some(Arc::new(file)), cancel, terminal))
     }

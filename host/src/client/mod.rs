@@ -58,7 +58,7 @@ mod tests;
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::ToSocketAddrs as _;
 use std::sync::Arc;
 
@@ -384,8 +384,7 @@ impl Client {
     }
 }
 
-/// The addresses of a host. IP addresses and `localhost` (RFC 6761) need no resolver, which costs a thread: one of our own,
-/// since the runtime panics if it can't be started, and waits for it at the end.
+/// The addresses of a host. IP addresses and `localhost` (RFC 6761) need no resolver, which costs a thread.
 async fn resolve(host: &str, port: u16, address: &str, options: &Options) -> Result<Vec<SocketAddr>, Error> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![(ip, port).into()]);
@@ -393,19 +392,25 @@ async fn resolve(host: &str, port: u16, address: &str, options: &Options) -> Res
     if host.eq_ignore_ascii_case("localhost") {
         return Ok(vec![(Ipv6Addr::LOCALHOST, port).into(), (Ipv4Addr::LOCALHOST, port).into()]);
     }
-    let (sender, found) = oneshot::channel();
     let asked = (host.to_owned(), port);
-    let resolver = std::thread::Builder::new().name("resolve".to_owned());
-    let started = resolver.spawn(move || sender.send(asked.to_socket_addrs().map(Iterator::collect)));
-    let addresses = match started {
-        Ok(_) => tokio::select! {
-            () = options.cancel.cancelled() => return Err(Error::Cancelled),
-            addresses = found => addresses.unwrap_or_else(|_| Err(ErrorKind::Other.into())),
+    tokio::select! {
+        () = options.cancel.cancelled() => Err(Error::Cancelled),
+        found = on_thread("resolve", move || asked.to_socket_addrs()) => match found {
+            Ok(found) => Ok(found.collect()),
+            Err(source) => Err(Error::Connect { address: address.to_owned(), source: Arc::new(source) }),
         },
-        Err(error) => Err(error),
-    };
-    match addresses {
-        Ok(addresses) => Ok(addresses),
-        Err(source) => Err(Error::Connect { address: address.to_owned(), source: Arc::new(source) }),
     }
+}
+
+/// Does `work`, which may wait for ever, on a thread of its own.
+///
+/// # Errors
+/// Those of `work`; or the thread can't be started. (The runtime's own threads panic then.)
+pub(crate) async fn on_thread<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let (sender, done) = oneshot::channel();
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || _ = sender.send(work()))?;
+    done.await.unwrap_or_else(|_| Err(ErrorKind::Other.into()))
 }

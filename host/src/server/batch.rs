@@ -19,8 +19,8 @@ use skiff_proto::{ErrorCode, Refusal};
 use tokio::time::Instant;
 
 use super::pool::{Lane, Work};
-use super::{Shared, audit};
 use super::work::{self, Change};
+use super::{Shared, audit};
 use crate::store::Stage;
 
 /// Files in a batch at most: each holds a descriptor, and waiting for the disk costs nearly the same for one as for many.

@@ -13,7 +13,7 @@ use crate::Scene;
 use crate::prompt::Session;
 
 /// Within so much it has to be over, on a busy machine. What ignores Ctrl-C takes longer, or for ever.
-const SOON: Duration = Duration::from_secs(2);
+const SOON: Duration = Duration::from_secs(10);
 
 /// A scene with a file that takes long however fast it comes, and takes no room on the server.
 fn scene_with_a_large_file() -> Scene {
@@ -156,9 +156,6 @@ fn two_ctrl_c_at_a_prompt_whose_output_is_not_read_stop_the_command() {
     assert!(eventually(|| rustix::io::ioctl_fionread(&reader).is_ok_and(|n| n >= 30_000)));
     let begun = Instant::now();
     // One that comes while nothing at all can be written may not be enough: then another one ends the prompt.
-    assert!(eventually(|| running.out().contains("cancelled") || {
-        running.say("\u{3}");
-        false
-    }));
+    assert!(eventually(|| running.out().contains("cancelled") || running.try_say("\u{3}").is_err()));
     assert!(begun.elapsed() < SOON);
 }
