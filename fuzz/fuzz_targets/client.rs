@@ -6,8 +6,8 @@ use core::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use skiff_fuzz::script::Script;
 use skiff_proto::client::{ClientEvent, ClientSession};
-use skiff_proto::command::{Command, Request, Verbs};
-use skiff_proto::{ErrorCode, Instant, Name, Payload};
+use skiff_proto::command::{Command, Request, Verbs, VERSION};
+use skiff_proto::{ErrorCode, Instant, Name};
 
 /// Kinds of operations.
 const KINDS: u8 = 9;
@@ -43,7 +43,7 @@ fuzz_target!(|data: &[u8]| {
     while let Some(operation) = script.next_of(KINDS) {
         let mut command = None;
         match operation {
-            0 => command = Some(Command::Hello { version_1: true }),
+            0 => command = Some(Command::Hello { version: VERSION }),
             1 => {
                 command = Some(Command::Request(match script.byte() % 8 {
                     0 => Request::Get { name },
@@ -96,34 +96,23 @@ fuzz_target!(|data: &[u8]| {
                 }
                 Err(_) => return,
             }
-            if let Some(payload) = session.payload_out() {
-                let Payload::Send { .. } = payload else { panic!("out is out") };
-                session.advance_out(1).expect("one byte of payload");
-                continue;
-            }
             if session.is_sending() && !session.has_output() {
-                match session.unannounced() {
-                    Some(left) if left > 0 => session.start_data(left.min(3)).expect("there is so much"),
-                    _ => session.finish().expect("it is through"),
+                if session.left() == Some(0) {
+                    session.finish().expect("it is through");
+                } else {
+                    let sent = session.send(&mut out[..11], 3, |room| Ok::<_, ()>(room.len()));
+                    assert!(sent.expect("a body is sent") > 0);
                 }
                 continue;
             }
-            if let Some(payload) = session.payload_in() {
-                let n = payload.clamp(input.len());
-                let mut bytes: Vec<u8> = input.drain(..n).collect();
-                if n > 0 {
-                    session.advance_in(&mut bytes).expect("as many as were asked for");
+            match session.receive(&mut input) {
+                Ok(received) if received.taken == 0 => assert!(received.payload.is_empty()),
+                Ok(received) => {
+                    let taken = received.taken;
+                    input.drain(..taken);
                     continue;
                 }
-            } else {
-                match session.handle_input(&input) {
-                    Ok(0) => {}
-                    Ok(n) => {
-                        input.drain(..n);
-                        continue;
-                    }
-                    Err(_) => return,
-                }
+                Err(_) => return,
             }
             break;
         }

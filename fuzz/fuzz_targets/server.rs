@@ -5,11 +5,11 @@
 use libfuzzer_sys::fuzz_target;
 use skiff_fuzz::script::Script;
 use skiff_proto::command::{Request, command_len};
-use skiff_proto::frame::{HEADER_LEN, HeaderDecoder};
+use skiff_proto::message::{HEADER_LEN, HeaderDecoder};
 use skiff_proto::reply::Tag;
 use skiff_proto::server::{Answer, Limits, ServerEvent, ServerSession};
 use skiff_proto::store::{Space, Stat, clamp_range};
-use skiff_proto::{ErrorCode, Instant, Payload};
+use skiff_proto::{ErrorCode, Instant};
 
 /// Kinds of operations.
 const KINDS: u8 = 10;
@@ -104,36 +104,28 @@ impl World {
         if !self.session.is_sending() || self.session.has_output() {
             return false;
         }
-        if self.abort && self.session.unannounced() == Some(0) {
+        if self.abort && self.session.left().is_some_and(|left| left < self.body) {
             self.session.abort(ErrorCode::Changed).expect("a body can be given up");
             return true;
         }
-        match self.session.payload() {
-            Some(payload @ Payload::Send { .. }) => {
-                let n = payload.clamp(5);
-                let mut bytes = vec![b'x'; n];
-                self.session.filter(&mut bytes);
-                self.session.advance(n as u64).expect("as many as were asked for");
-                self.out.extend_from_slice(&bytes);
-            }
-            _ => match self.session.unannounced() {
-                Some(left) if left > 0 => self.session.start_data(left.min(7)).expect("there is so much"),
-                _ => self.session.finish().expect("it is through"),
-            },
+        if self.session.left().is_none_or(|left| left == 0) {
+            self.session.finish().expect("it is through");
+            return true;
         }
+        let mut room = [0; 15];
+        let sent = self.session.send(&mut room, |room| {
+            room.fill(b'x');
+            Ok::<_, ()>(room.len())
+        });
+        self.out.extend_from_slice(&room[..sent.expect("a body is sent")]);
         true
     }
 
     fn receive(&mut self) -> bool {
-        if let Some(payload @ Payload::Receive { .. }) = self.session.payload() {
-            let n = payload.clamp(self.input.len());
-            let mut bytes: Vec<u8> = self.input.drain(..n).collect();
-            self.session.filter(&mut bytes);
-            self.session.advance(n as u64).expect("as many as were asked for");
-            return n > 0;
-        }
-        match self.session.handle_input(&self.input) {
-            Ok(n) => {
+        match self.session.receive(&mut self.input) {
+            Ok(received) => {
+                assert!(received.payload.len() <= received.taken);
+                let n = received.taken;
                 self.input.drain(..n);
                 n > 0
             }
@@ -146,7 +138,7 @@ impl World {
 }
 
 fuzz_target!(|data: &[u8]| {
-    let limits = Limits { nocrc: data.len() % 2 == 0, ..Limits::new(64) };
+    let limits = Limits { nocrc: data.len() % 2 == 0, data_max: 7, ..Limits::new(64) };
     let mut world = World {
         session: ServerSession::new(limits),
         input: Vec::new(),

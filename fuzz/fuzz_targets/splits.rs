@@ -7,7 +7,7 @@ use skiff_proto::command::{Request, command_len};
 use skiff_proto::reply::Tag;
 use skiff_proto::server::{Answer, Close, Limits, ServerEvent, ServerSession};
 use skiff_proto::store::{Space, Stat, clamp_range};
-use skiff_proto::{ErrorCode, Payload};
+use skiff_proto::{ErrorCode};
 
 /// What came of a conversation.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -31,14 +31,13 @@ impl Conversation {
         let whole = input.len();
         loop {
             self.answer();
-            let n = if let Some(payload @ Payload::Receive { .. }) = self.session.payload() {
-                let mut bytes = input[..payload.clamp(input.len())].to_vec();
-                self.session.filter(&mut bytes);
-                self.session.advance(bytes.len() as u64).expect("as many as were asked for");
-                self.told.payload.extend_from_slice(&bytes);
-                bytes.len()
-            } else {
-                self.session.handle_input(input).unwrap_or(0)
+            let mut bytes = input.to_vec();
+            let n = match self.session.receive(&mut bytes) {
+                Ok(received) => {
+                    self.told.payload.extend_from_slice(received.payload);
+                    received.taken
+                }
+                Err(_) => 0,
             };
             input = &input[n..];
             if n == 0 {
@@ -53,16 +52,17 @@ impl Conversation {
             let mut out = [0; 700];
             let n = self.session.poll_transmit(&mut out);
             self.told.out.extend_from_slice(&out[..n]);
-            if let Some(payload @ Payload::Send { .. }) = self.session.payload() {
-                let mut bytes = vec![b'x'; payload.clamp(9)];
-                self.session.filter(&mut bytes);
-                self.session.advance(bytes.len() as u64).expect("as many as were asked for");
-                self.told.out.extend_from_slice(&bytes);
-            } else if self.session.is_sending() && !self.session.has_output() {
-                match self.session.unannounced() {
-                    Some(left) if left > 0 => self.session.start_data(left).expect("there is so much"),
-                    _ => self.session.finish().expect("it is through"),
+            if self.session.is_sending() && !self.session.has_output() {
+                if self.session.left().is_none_or(|left| left == 0) {
+                    self.session.finish().expect("it is through");
+                    continue;
                 }
+                let mut room = [0; 19];
+                let sent = self.session.send(&mut room, |room| {
+                    room.fill(b'x');
+                    Ok::<_, ()>(room.len())
+                });
+                self.told.out.extend_from_slice(&room[..sent.expect("a body is sent")]);
             } else if !self.event() && n == 0 {
                 return;
             }

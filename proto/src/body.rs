@@ -7,34 +7,30 @@ use heapless::Vec;
 
 use crate::crc::Crc32c;
 use crate::error::{ErrorCode, InvalidState, ProtocolError};
-use crate::frame::{HEADER_LEN, HeaderDecoder, MAX_LENGTH, encode_header};
+use crate::message::{
+    Cipher, HEADER_LEN, MAX_LENGTH, Messages, Piece, SendError, encode_header, message_len, split_off,
+};
 use crate::reply::{RemoteError, parse_crc};
-use crate::text::Text;
+use crate::time::Clock;
 
 /// The longest trailer a receiver reads, in bytes.
 pub const MAX_TRAILER: usize = 512;
 
-/// Payload that the driver has to move now, with the best means it has, and report with `advance`.
+/// The longest trailer that is sent, in bytes: see the test of all aborts.
+const TRAILER: usize = 80;
+
+/// Payload that may be moved now: `remaining` bytes of it, to the next framing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Payload {
-    /// Out to the peer.
-    Send {
-        /// Bytes to the next framing.
-        remaining: u64,
-    },
-    /// In from the peer.
-    Receive {
-        /// Bytes to the next framing.
-        remaining: u64,
-    },
+pub struct Payload {
+    /// Bytes.
+    pub remaining: u64,
 }
 
 impl Payload {
     /// How much of `len` bytes of memory this payload can use: the safe way from a `u64` to a `usize`.
     #[must_use]
     pub fn clamp(self, len: usize) -> usize {
-        let (Self::Send { remaining } | Self::Receive { remaining }) = self;
-        usize::try_from(remaining).map_or(len, |remaining| remaining.min(len))
+        usize::try_from(self.remaining).map_or(len, |remaining| remaining.min(len))
     }
 }
 
@@ -61,85 +57,80 @@ impl<'a> Trailer<'a> {
     }
 }
 
-/// Framing that goes out between payload: shared by both sessions.
+/// Messages that go out between payload: shared by both sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// The length of a data message.
-    Data(u64),
-    /// The empty message and `crc32c CRC`.
-    End(Option<u32>),
-    /// The empty message and `abort CODE TEXT`.
+    /// A length whose payload follows by [`BodySender::send`] or [`Opaque`].
+    Length(u64),
+    /// The empty message at the end of a body; its trailer follows.
+    End(Ending),
+    /// The trailer.
+    Trailer(Ending),
+}
+
+/// How a body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// `crc32c CRC`
+    Crc(Option<u32>),
+    /// `abort CODE TEXT`
     Abort(ErrorCode),
 }
 
 impl Framing {
-    pub(crate) fn encode(self, text: &mut Text<'_>) {
-        match self {
-            Self::Data(length) => _ = text.bytes(&encode_header(length)),
-            Self::End(crc) => {
-                let len = 7 + if crc.is_some() { 8 } else { 1 };
-                _ = text.bytes(&encode_header(0)).bytes(&encode_header(len)).str("crc32c ").crc(crc);
-            }
-            Self::Abort(code) => {
-                let len = 7 + code.as_str().len() + code.text().len();
-                let text = text.bytes(&encode_header(0)).bytes(&encode_header(len as u64));
-                _ = text.str("abort ").str(code.as_str()).str(" ").str(code.text());
-            }
-        }
+    /// Writes as much as goes into `out`; returns the bytes written, and what has to go out next.
+    pub(crate) fn transmit<C: Cipher>(self, messages: &mut Messages<C>, out: &mut [u8]) -> (usize, Option<Self>) {
+        let (n, done) = match self {
+            Self::Length(length) => messages.transmit_length(out, length),
+            Self::End(_) => messages.transmit::<{ message_len(0) }>(out, |_| {}),
+            Self::Trailer(ending) => messages.transmit::<{ message_len(TRAILER) }>(out, |text| match ending {
+                Ending::Crc(crc) => _ = text.str("crc32c ").crc(crc),
+                Ending::Abort(code) => _ = text.str("abort ").str(code.as_str()).str(" ").str(code.text()),
+            }),
+        };
+        let next = match self {
+            _ if !done => Some(self),
+            Self::End(ending) => Some(Self::Trailer(ending)),
+            Self::Length(_) | Self::Trailer(_) => None,
+        };
+        (n, next)
     }
 }
 
-/// Copies what is left of a message that `write` formats, from byte `sent` on, into `out`. Returns the bytes copied and
-/// whether the message is through; `sent` is moved on, and back to 0 at the end.
-pub(crate) fn transmit(out: &mut [u8], sent: &mut u16, write: impl FnOnce(&mut Text<'_>)) -> (usize, bool) {
-    let mut buffer = [0; HEADER_LEN + crate::reply::MAX_REPLY];
-    let mut text = Text::new(&mut buffer);
-    write(&mut text);
-    let len = text.len();
-    let left = &buffer[usize::from(*sent).min(len)..len];
-    let n = left.len().min(out.len());
-    out[..n].copy_from_slice(&left[..n]);
-    if n == left.len() {
-        *sent = 0;
-        (n, true)
-    } else {
-        *sent += u16::try_from(n).unwrap_or(0);
-        (n, false)
-    }
-}
-
-/// Receives a body: hands framing in, payload past it.
+/// Receives a body, message by message.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BodyReceiver {
-    head: HeaderDecoder,
-    state: Receiving,
+    /// The empty message has come: the next one is the trailer.
+    ended: bool,
     /// Bytes that data messages have carried so far.
     total: u64,
-    /// Bytes that may still be delivered; what comes beyond them is counted and thrown away.
+    /// Bytes that may still be delivered; what comes beyond them is counted and discarded.
     room: u64,
     crc: Crc32c,
+    /// Some of it was moved past the session: the checksum says nothing.
+    opaque: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Receiving {
-    Length,
-    Data { remaining: u64 },
-    TrailerLength,
-    Trailer { remaining: u16 },
+/// What a piece of a body is.
+pub(crate) enum Part<'i> {
+    /// Payload to be delivered; may be empty.
+    Payload(&'i mut [u8]),
+    /// The end of the trailer, which lies in the buffer (its first bytes, if it does not fit).
+    Trailer,
 }
 
 impl BodyReceiver {
     /// A receiver that delivers up to `room` bytes; `crc` is that of what came before them.
     pub(crate) const fn new(room: u64, crc: Crc32c) -> Self {
-        Self { head: HeaderDecoder::new(), state: Receiving::Length, total: 0, room, crc }
+        Self { ended: false, total: 0, room, crc, opaque: false }
     }
 
-    /// A receiver that throws everything away.
+    /// A receiver that discards everything.
     pub(crate) const fn drain() -> Self {
         Self::new(0, Crc32c::new())
     }
 
-    /// From now on everything is thrown away.
+    /// From now on everything is discarded.
     pub(crate) const fn discard_rest(&mut self) {
         self.room = 0;
     }
@@ -152,100 +143,45 @@ impl BodyReceiver {
         self.crc
     }
 
-    pub(crate) const fn crc_mut(&mut self) -> &mut Crc32c {
-        &mut self.crc
+    /// True if all of it was summed.
+    pub(crate) const fn is_summed(&self) -> bool {
+        !self.opaque
     }
 
-    /// Bytes the driver has to move before framing follows.
-    pub(crate) fn payload(&self) -> Option<u64> {
-        match self.state {
-            Receiving::Data { remaining } => Some(remaining.min(self.room)).filter(|&n| n > 0),
-            _ => None,
-        }
+    /// Bytes of payload that come next, if a plain data message has begun.
+    pub(crate) fn payload<C: Cipher>(&self, messages: &Messages<C>) -> Option<u64> {
+        let left = messages.remaining().filter(|_| !self.ended)?;
+        Some(left.min(self.room)).filter(|&n| n > 0)
     }
 
-    /// The driver moved `n` bytes of payload.
-    pub(crate) fn advance(&mut self, n: u64) -> Result<(), InvalidState> {
-        if n > self.payload().unwrap_or(0) {
-            return Err(InvalidState);
-        }
-        self.room -= n;
-        self.pass(n);
-        Ok(())
-    }
-
-    /// Bytes of framing (or of payload to be thrown away) that are known to be missing.
-    pub(crate) fn want_read(&self) -> usize {
-        match self.state {
-            Receiving::Length | Receiving::TrailerLength => self.head.missing(),
-            Receiving::Data { remaining } => usize::try_from(remaining).unwrap_or(usize::MAX),
-            Receiving::Trailer { remaining } => remaining.into(),
-        }
-    }
-
-    /// Takes framing; stops where payload begins. True with the trailer in `buffer` (its first bytes, if it does not
-    /// fit) at the end of the body.
-    pub(crate) fn handle_input<const N: usize>(
+    /// Takes a piece of one of the body's messages.
+    pub(crate) fn handle_piece<'i, const N: usize>(
         &mut self,
-        input: &[u8],
+        piece: Piece<'i>,
         buffer: &mut Vec<u8, N>,
-    ) -> Result<(usize, bool), ProtocolError> {
-        let mut taken = 0;
-        loop {
-            let rest = &input[taken..];
-            match self.state {
-                Receiving::Length => {
-                    let (n, length) = self.head.push(rest)?;
-                    taken += n;
-                    self.state = match length {
-                        None => return Ok((taken, false)),
-                        Some(0) => Receiving::TrailerLength,
-                        Some(remaining) => Receiving::Data { remaining },
-                    };
+    ) -> Result<Part<'i>, ProtocolError> {
+        if self.ended {
+            if let Some(length) = piece.begins {
+                if length > MAX_TRAILER as u64 {
+                    return Err(ProtocolError::TooLong { length });
                 }
-                Receiving::Data { remaining } => {
-                    if self.payload().is_some() || rest.is_empty() {
-                        return Ok((taken, false));
-                    }
-                    let n = remaining.min(rest.len() as u64);
-                    self.pass(n);
-                    taken += Payload::Receive { remaining: n }.clamp(rest.len());
-                }
-                Receiving::TrailerLength => {
-                    let (n, length) = self.head.push(rest)?;
-                    taken += n;
-                    let Some(length) = length else {
-                        return Ok((taken, false));
-                    };
-                    let remaining = u16::try_from(length).ok().filter(|&n| usize::from(n) <= MAX_TRAILER);
-                    let remaining = remaining.ok_or(ProtocolError::TooLong { length })?;
-                    buffer.clear();
-                    self.state = Receiving::Trailer { remaining };
-                }
-                Receiving::Trailer { remaining } => {
-                    let n = rest.len().min(remaining.into());
-                    let fits = n.min(N - buffer.len());
-                    _ = buffer.extend_from_slice(&rest[..fits]);
-                    let remaining = remaining - u16::try_from(n).unwrap_or(remaining);
-                    self.state = Receiving::Trailer { remaining };
-                    return Ok((taken + n, remaining == 0));
-                }
+                buffer.clear();
             }
+            let fits = piece.bytes.len().min(N - buffer.len());
+            _ = buffer.extend_from_slice(&piece.bytes[..fits]);
+            return Ok(if piece.ends { Part::Trailer } else { Part::Payload(&mut []) });
         }
-    }
-
-    fn pass(&mut self, n: u64) {
-        self.total = self.total.saturating_add(n);
-        if let Receiving::Data { remaining } = &mut self.state {
-            *remaining -= n;
-            if *remaining == 0 {
-                self.state = Receiving::Length;
-            }
-        }
+        self.ended = piece.begins == Some(0);
+        self.total = self.total.saturating_add(piece.bytes.len() as u64);
+        let mut bytes = piece.bytes;
+        let payload = split_off(&mut bytes, self.room);
+        self.room -= payload.len() as u64;
+        self.crc.update(payload);
+        Ok(Part::Payload(payload))
     }
 }
 
-/// Sends a body: the driver cuts it into data messages.
+/// Sends a body: cuts it into data messages.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BodySender {
     /// Bytes of the body that no data message has announced yet; `None` if the whole is not known beforehand.
@@ -253,7 +189,7 @@ pub(crate) struct BodySender {
     /// Bytes of the current data message that have not gone out.
     remaining: u64,
     crc: Crc32c,
-    /// The CRC that the driver supplied in place of the one that `filter` computes; the inner `None` is `-`.
+    /// The CRC that the driver supplied in place of the one that is computed here; the inner `None` is `-`.
     supplied: Option<Option<u32>>,
 }
 
@@ -263,51 +199,85 @@ impl BodySender {
         Self { unannounced: length, remaining: 0, crc, supplied: None }
     }
 
-    /// Bytes of the current data message that are still to be moved.
+    /// Bytes of the current data message that are still to go out.
     pub(crate) const fn remaining(&self) -> u64 {
         self.remaining
     }
 
-    pub(crate) const fn crc_mut(&mut self) -> &mut Crc32c {
-        &mut self.crc
+    pub(crate) const fn continue_crc(&mut self, crc: u32) {
+        self.crc = Crc32c::from_value(crc);
     }
 
-    pub(crate) const fn crc(&self) -> Crc32c {
-        self.crc
+    /// The checksum of what has gone out, and of what came before; `None` if the driver supplied one.
+    pub(crate) const fn crc(&self) -> Option<u32> {
+        if self.supplied.is_none() { Some(self.crc.value()) } else { None }
     }
 
     pub(crate) const fn supply_crc(&mut self, crc: Option<u32>) {
         self.supplied = Some(crc);
     }
 
-    pub(crate) const fn is_opaque(&self) -> bool {
-        self.supplied.is_some()
+    /// Bytes that are still to go out; `None` if that is not known beforehand.
+    pub(crate) fn left(&self) -> Option<u64> {
+        Some(self.unannounced?.saturating_add(self.remaining))
     }
 
-    /// Bytes that no data message has announced yet.
-    pub(crate) const fn unannounced(&self) -> Option<u64> {
-        self.unannounced
+    /// Begins a data message of at most `most` bytes of a body whose length is known.
+    pub(crate) fn begin(&mut self, most: u64) -> Option<Framing> {
+        let left = self.unannounced.as_mut().filter(|left| **left > 0 && self.remaining == 0)?;
+        self.remaining = most.clamp(1, MAX_LENGTH).min(*left);
+        *left -= self.remaining;
+        Some(Framing::Length(self.remaining))
     }
 
-    /// Begins a data message of `n` bytes.
-    pub(crate) fn start_data(&mut self, n: u64) -> Result<Framing, InvalidState> {
-        if n == 0 || n > MAX_LENGTH || self.remaining > 0 || self.unannounced.is_some_and(|left| n > left) {
-            return Err(InvalidState);
+    /// Has `fill` write payload into `room`, with the framing around it. Returns the bytes of `room` that are used; 0 if the
+    /// room is too short for a message, or nothing was filled in.
+    ///
+    /// A plain message of a body of known length goes on in the next rooms, and is up to `most` bytes long. Any other is as
+    /// long as what was filled in.
+    pub(crate) fn send<C: Cipher, E>(
+        &mut self,
+        messages: &mut Messages<C>,
+        room: &mut [u8],
+        most: u64,
+        fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<usize, SendError<E>> {
+        if self.remaining > 0 {
+            let n = Payload { remaining: self.remaining }.clamp(room.len());
+            let n = if n == 0 { 0 } else { fill(&mut room[..n]).map_err(SendError::Fill)?.min(n) };
+            self.sum(&room[..n]);
+            self.remaining -= n as u64;
+            return Ok(n);
         }
-        if let Some(left) = &mut self.unannounced {
-            *left -= n;
+        let left = self.unannounced.map_or(u64::MAX, |left| left.min(most.max(1)));
+        if self.unannounced == Some(0) {
+            return Err(SendError::InvalidState);
         }
-        self.remaining = n;
-        Ok(Framing::Data(n))
+        let length = Payload { remaining: left.min(messages.payload_max()) };
+        let n = length.clamp(room.len().saturating_sub(messages.overhead()));
+        if n == 0 {
+            return Ok(0);
+        }
+        let n = fill(&mut room[HEADER_LEN..HEADER_LEN + n]).map_err(SendError::Fill)?.min(n);
+        if n == 0 {
+            return Ok(0);
+        }
+        self.sum(&room[HEADER_LEN..HEADER_LEN + n]);
+        let Some(unannounced) = &mut self.unannounced else { return Ok(messages.join(room, n)) };
+        if messages.is_sealed() {
+            *unannounced -= n as u64;
+            return Ok(messages.join(room, n));
+        }
+        *unannounced -= length.remaining;
+        self.remaining = length.remaining - n as u64;
+        room[..HEADER_LEN].copy_from_slice(&encode_header(length.remaining));
+        Ok(HEADER_LEN + n)
     }
 
-    /// The driver moved `n` bytes of payload.
-    pub(crate) const fn advance(&mut self, n: u64) -> Result<(), InvalidState> {
-        match self.remaining.checked_sub(n) {
-            Some(remaining) => self.remaining = remaining,
-            None => return Err(InvalidState),
+    fn sum(&mut self, bytes: &[u8]) {
+        if self.supplied.is_none() {
+            self.crc.update(bytes);
         }
-        Ok(())
     }
 
     /// The end of a body that has gone out whole.
@@ -315,68 +285,175 @@ impl BodySender {
         if self.remaining > 0 || self.unannounced.is_some_and(|left| left > 0) {
             return Err(InvalidState);
         }
-        Ok(Framing::End(self.supplied.unwrap_or(Some(self.crc.value()))))
+        Ok(Framing::End(Ending::Crc(self.supplied.unwrap_or(Some(self.crc.value())))))
+    }
+}
+
+/// The right to move the payload of the present data message past the session: with sendfile or splice. Only a plain
+/// connection has one.
+#[derive(Debug)]
+pub struct Opaque<'s> {
+    body: &'s mut BodySender,
+    clock: &'s mut Clock,
+}
+
+impl<'s> Opaque<'s> {
+    /// `None` if no data message has begun, or the connection is sealed.
+    pub(crate) fn new<C: Cipher>(
+        body: &'s mut BodySender,
+        messages: &Messages<C>,
+        clock: &'s mut Clock,
+    ) -> Option<Self> {
+        (body.remaining > 0 && !messages.is_sealed()).then_some(Self { body, clock })
+    }
+
+    /// Bytes to the end of the message.
+    #[must_use]
+    pub const fn remaining(&self) -> u64 {
+        self.body.remaining
+    }
+
+    /// True if the bytes have to be shown to [`Opaque::sum`], since nobody has supplied the body's checksum.
+    #[must_use]
+    pub const fn wants_sum(&self) -> bool {
+        self.body.supplied.is_none()
+    }
+
+    /// Takes payload into the body's checksum: all of it, in order and once, before or after it is moved.
+    pub fn sum(&mut self, bytes: &[u8]) {
+        self.body.sum(bytes);
+    }
+
+    /// The driver has moved `n` bytes.
+    ///
+    /// # Errors
+    /// [`InvalidState`] if that is more than [`Opaque::remaining`].
+    pub fn advance(&mut self, n: u64) -> Result<(), InvalidState> {
+        self.body.remaining = self.body.remaining.checked_sub(n).ok_or(InvalidState)?;
+        self.clock.moved(usize::try_from(n).unwrap_or(usize::MAX));
+        Ok(())
+    }
+}
+
+/// The right to move payload that comes in past the session: with splice, or where nobody wants its checksum. Only a plain
+/// connection has one.
+pub struct OpaqueIn<'s, C> {
+    body: &'s mut BodyReceiver,
+    messages: &'s mut Messages<C>,
+    clock: &'s mut Clock,
+}
+
+impl<C> core::fmt::Debug for OpaqueIn<'_, C> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("OpaqueIn").field("body", &self.body).finish_non_exhaustive()
+    }
+}
+
+impl<'s, C: Cipher> OpaqueIn<'s, C> {
+    /// `None` unless payload comes next.
+    pub(crate) fn new(body: &'s mut BodyReceiver, messages: &'s mut Messages<C>, clock: &'s mut Clock) -> Option<Self> {
+        body.payload(messages).is_some().then_some(Self { body, messages, clock })
+    }
+
+    /// Bytes that come next.
+    #[must_use]
+    pub fn remaining(&self) -> u64 {
+        self.body.payload(self.messages).unwrap_or(0)
+    }
+
+    /// The driver has moved `n` bytes. Nobody verifies this body any more.
+    ///
+    /// # Errors
+    /// [`InvalidState`] if that is more than [`OpaqueIn::remaining`].
+    pub fn advance(&mut self, n: u64) -> Result<(), InvalidState> {
+        if n > self.remaining() {
+            return Err(InvalidState);
+        }
+        self.body.opaque = true;
+        self.body.total = self.body.total.saturating_add(n);
+        self.body.room -= n;
+        self.messages.advance(n);
+        self.clock.moved(usize::try_from(n).unwrap_or(usize::MAX));
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Plain;
+
+    /// What a receiver delivers of `wire`, and whether the trailer has come.
+    fn receive(
+        receiver: &mut BodyReceiver,
+        wire: &[u8],
+        buffer: &mut Vec<u8, 16>,
+    ) -> Result<(usize, bool), ProtocolError> {
+        let mut messages = Messages::<Plain>::new();
+        let mut wire = std::vec::Vec::from(wire);
+        let mut input = &mut wire[..];
+        let mut delivered = 0;
+        while let Some(piece) = messages.receive(&mut input)? {
+            match receiver.handle_piece(piece, buffer)? {
+                Part::Payload(payload) => delivered += payload.len(),
+                Part::Trailer => return Ok((delivered, true)),
+            }
+        }
+        Ok((delivered, false))
+    }
 
     #[test]
-    fn bytes_beyond_the_room_are_counted_and_thrown_away() {
+    fn bytes_beyond_the_room_are_counted_and_discarded() {
         let mut buffer: Vec<u8, 16> = Vec::new();
         let mut receiver = BodyReceiver::new(3, Crc32c::new());
-        let wire = b"0000000005helloXX";
-        let (taken, done) = receiver.handle_input(wire, &mut buffer).unwrap();
-        assert_eq!((taken, done, receiver.payload()), (10, false, Some(3)));
-        receiver.advance(3).unwrap();
-        assert_eq!(receiver.advance(1), Err(InvalidState));
-        assert_eq!(receiver.handle_input(b"lo00000", &mut buffer).unwrap(), (7, false));
-        assert_eq!(receiver.total(), 5);
-        assert_eq!(receiver.handle_input(b"000000000000007crc32c ", &mut buffer).unwrap(), (22, true));
+        assert_eq!(receive(&mut receiver, b"0000000005hello", &mut buffer), Ok((3, false)));
+        assert_eq!((receiver.total(), receiver.crc().value()), (5, crate::crc::crc32c(b"hel")));
+        assert_eq!(receive(&mut receiver, b"00000000000000000007crc32c ", &mut buffer), Ok((0, true)));
         assert_eq!(Trailer::parse(&buffer), Trailer::Malformed);
     }
 
     #[test]
     fn a_trailer_beyond_its_limit_ends_the_connection() {
         let mut buffer: Vec<u8, 16> = Vec::new();
-        let mut receiver = BodyReceiver::drain();
-        assert_eq!(
-            receiver.handle_input(b"00000000000000000513", &mut buffer),
-            Err(ProtocolError::TooLong { length: 513 })
-        );
-        let mut receiver = BodyReceiver::drain();
-        receiver.handle_input(b"00000000000000000512abort io ", &mut buffer).unwrap();
-        assert_eq!(receiver.handle_input(&[b'x'; 600], &mut buffer).unwrap(), (503, true));
+        let too_long = Err(ProtocolError::TooLong { length: 513 });
+        assert_eq!(receive(&mut BodyReceiver::drain(), b"00000000000000000513", &mut buffer), too_long);
+        let mut longest = std::vec::Vec::from(b"00000000000000000512abort io ");
+        longest.resize(20 + 512, b'x');
+        assert_eq!(receive(&mut BodyReceiver::drain(), &longest, &mut buffer), Ok((0, true)));
         assert!(matches!(Trailer::parse(&buffer), Trailer::Abort(RemoteError { code: Some(ErrorCode::Io), .. })));
     }
 
     #[test]
     fn a_body_is_announced_once_and_ends_only_when_it_is_whole() {
+        let mut messages = Messages::<Plain>::new();
         let mut sender = BodySender::new(Some(5), Crc32c::new());
-        assert_eq!(sender.start_data(0), Err(InvalidState));
-        assert_eq!(sender.start_data(6), Err(InvalidState));
-        assert_eq!(sender.start_data(3), Ok(Framing::Data(3)));
-        assert_eq!(sender.start_data(2), Err(InvalidState));
+        let mut room = [0; 12];
+        let mut send = |sender: &mut BodySender, room: &mut [u8]| {
+            sender.send(&mut messages, room, 3, |room| {
+                room.fill(b'x');
+                Ok::<_, ()>(room.len())
+            })
+        };
+        assert_eq!(send(&mut sender, &mut room[..10]), Ok(0));
+        assert_eq!((send(&mut sender, &mut room), &room), (Ok(12), b"0000000003xx"));
+        assert_eq!((sender.finish(), sender.begin(9)), (Err(InvalidState), None));
+        assert_eq!((send(&mut sender, &mut room), room[0]), (Ok(1), b'x'));
         assert_eq!(sender.finish(), Err(InvalidState));
-        sender.advance(3).unwrap();
-        assert_eq!(sender.finish(), Err(InvalidState));
-        assert_eq!(sender.start_data(2), Ok(Framing::Data(2)));
-        assert_eq!(sender.advance(3), Err(InvalidState));
-        sender.advance(2).unwrap();
-        assert_eq!(sender.finish(), Ok(Framing::End(Some(0))));
+        assert_eq!(sender.begin(9), Some(Framing::Length(2)));
+        assert_eq!((send(&mut sender, &mut room), sender.left()), (Ok(2), Some(0)));
+        assert_eq!(send(&mut sender, &mut room), Err(SendError::InvalidState));
+        assert_eq!(sender.finish(), Ok(Framing::End(Ending::Crc(Some(crate::crc::crc32c(b"xxxxx"))))));
     }
 
     #[test]
     fn every_abort_fits_its_message() {
         for &code in ErrorCode::ALL {
+            let mut messages = Messages::<Plain>::new();
             let mut out = [0; 300];
-            let mut text = Text::new(&mut out);
-            Framing::Abort(code).encode(&mut text);
-            let len = text.finish().unwrap();
-            let (framing, trailer) = out[..len].split_at(20);
-            assert_eq!(&framing[..10], b"0000000000");
+            let (n, next) = Framing::End(Ending::Abort(code)).transmit(&mut messages, &mut out);
+            let (m, end) = next.unwrap().transmit(&mut messages, &mut out[n..]);
+            let (framing, trailer) = out[..n + m].split_at(20);
+            assert_eq!((&framing[..10], end), (&b"0000000000"[..], None));
             assert_eq!(framing[10..], encode_header(trailer.len() as u64));
             assert!(matches!(Trailer::parse(trailer), Trailer::Abort(error) if error.code == Some(code)));
         }

@@ -13,16 +13,19 @@ pub const fn command_len(name_max: usize) -> usize {
 /// The bytes a client's buffer needs to send any command: [`command_len`] and the length in front.
 #[must_use]
 pub const fn command_message_len(name_max: usize) -> usize {
-    crate::frame::HEADER_LEN + command_len(name_max)
+    crate::message::HEADER_LEN + command_len(name_max)
 }
+
+/// The version of the extended commands that this crate speaks.
+pub const VERSION: u32 = 1;
 
 /// A command as it stands on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command<'a> {
     /// `get /skiff/N`: does the server know version N of the extended commands (PROTOCOL §4)?
     Hello {
-        /// N is 1.
-        version_1: bool,
+        /// N; 0 for what is no number of a version.
+        version: u32,
     },
     /// `ping`
     Ping,
@@ -119,44 +122,98 @@ pub enum Request<'a> {
     Space,
 }
 
-/// The extended verbs, as a set: which of them a server accepts (`commands` in the hello reply).
+/// Defines [`Verb`] once: the variant, its word on the wire, and whether it changes the store.
+macro_rules! verbs {
+    ($($variant:ident $word:literal $effect:ident;)*) => {
+        /// A verb of the extended commands (PROTOCOL §5).
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+        pub enum Verb { $(#[doc = concat!("`", $word, "`")] $variant,)* }
+
+        impl Verb {
+            /// All of version 1, in the order of PROTOCOL §5.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The word on the wire.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+
+            /// The verb of a word; `None` if this version does not define it.
+            #[must_use]
+            pub fn parse(word: &[u8]) -> Option<Self> {
+                $(if word == $word.as_bytes() { return Some(Self::$variant); })*
+                None
+            }
+
+            /// True if the command changes the store.
+            #[must_use]
+            pub const fn is_change(self) -> bool {
+                match self { $(Self::$variant => verbs!($effect),)* }
+            }
+        }
+    };
+    (looks) => { false };
+    (changes) => { true };
+}
+
+verbs! {
+    Ping "ping" looks;
+    List "list" looks;
+    Stat "stat" looks;
+    Read "read" looks;
+    Resume "resume" looks;
+    Write "write" changes;
+    Sum "sum" looks;
+    Remove "remove" changes;
+    Rename "rename" changes;
+    Mkdir "mkdir" changes;
+    Rmdir "rmdir" changes;
+    Space "space" looks;
+    Quit "quit" looks;
+}
+
+impl Verb {
+    /// The verb of a message in command position; `None` if it is no extended command of this version.
+    #[must_use]
+    pub fn of(payload: &[u8]) -> Option<Self> {
+        Self::parse(split_word(payload).0)
+    }
+
+    /// True if a body follows the command (PROTOCOL §5).
+    #[must_use]
+    pub const fn has_body(self) -> bool {
+        matches!(self, Self::Write)
+    }
+}
+
+/// A set of verbs: which of them a server accepts (`commands` in the hello reply).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verbs(u16);
 
 impl Verbs {
-    const WORDS: [&'static str; 13] = [
-        "ping", "list", "stat", "read", "resume", "write", "sum", "remove", "rename", "mkdir", "rmdir", "space", "quit",
-    ];
-
     /// Every extended verb of version 1.
-    pub const ALL: Self = Self((1 << Self::WORDS.len()) - 1);
+    pub const ALL: Self = Self((1 << Verb::ALL.len()) - 1);
 
-    /// Those of a flat store: `mkdir` and `rmdir`, bits 9 and 10, are missing.
-    pub const FLAT: Self = Self(Self::ALL.0 & !(0b11 << 9));
+    /// Those of a flat store: all but `mkdir` and `rmdir`.
+    pub const FLAT: Self = Self::ALL.without(Verb::Mkdir).without(Verb::Rmdir);
 
-    /// The set without `verb`; unchanged if there is no such verb.
+    /// The set without `verb`.
     #[must_use]
-    pub fn without(self, verb: &str) -> Self {
-        Self(self.0 & !Self::bit(verb.as_bytes()))
+    pub const fn without(self, verb: Verb) -> Self {
+        Self(self.0 & !(1 << verb as u16))
     }
 
     /// True if the set has `verb`.
     #[must_use]
-    pub fn contains(self, verb: &str) -> bool {
-        self.has(verb.as_bytes())
+    pub const fn contains(self, verb: Verb) -> bool {
+        self.0 & (1 << verb as u16) != 0
     }
 
     /// The verbs of the set, in the order of PROTOCOL §5.
-    pub fn iter(self) -> impl Iterator<Item = &'static str> {
-        Self::WORDS.into_iter().filter(move |word| self.contains(word))
-    }
-
-    pub(crate) fn has(self, verb: &[u8]) -> bool {
-        self.0 & Self::bit(verb) != 0
-    }
-
-    fn bit(verb: &[u8]) -> u16 {
-        Self::WORDS.iter().position(|word| word.as_bytes() == verb).map_or(0, |at| 1 << at)
+    pub fn iter(self) -> impl Iterator<Item = Verb> {
+        Verb::ALL.iter().copied().filter(move |&verb| self.contains(verb))
     }
 }
 
@@ -172,7 +229,7 @@ pub enum BadCommand {
 /// True if a message in command position is followed by a body, whatever else is wrong with it (PROTOCOL §5).
 #[must_use]
 pub fn has_body(payload: &[u8]) -> bool {
-    payload == b"write" || payload.starts_with(b"write ")
+    Verb::of(payload).is_some_and(Verb::has_body)
 }
 
 /// True if a message is answered `-1` when it is refused: a classic `get` or `put`.
@@ -210,7 +267,9 @@ impl<'a> Command<'a> {
                 return Err(BadCommand::Classic);
             };
             if get && let Some(version) = name.strip_prefix(b"/skiff/") {
-                return Ok(Self::Hello { version_1: version == b"1" });
+                // As the client writes it: without leading zeros.
+                let number = parse_number(version).filter(|_| !version.starts_with(b"0"));
+                return Ok(Self::Hello { version: number.and_then(|number| u32::try_from(number).ok()).unwrap_or(0) });
             }
             let name = if get { Name::parse(name, name_max) } else { Name::from_classic_path(name, name_max) };
             let name = name.map_err(|_| BadCommand::Classic)?;
@@ -220,11 +279,9 @@ impl<'a> Command<'a> {
     }
 
     fn parse_extended(payload: &'a [u8], name_max: usize, verbs: Verbs) -> Result<Self, Refusal> {
-        let (verb, mut rest) = match payload.iter().position(|&byte| byte == b' ') {
-            Some(at) => (&payload[..at], Some(&payload[at + 1..])),
-            None => (payload, None),
-        };
-        if Verbs::ALL.has(verb) && !verbs.has(verb) {
+        let (word, mut rest) = split_word(payload);
+        let verb = Verb::parse(word).ok_or(ErrorCode::BadCommand)?;
+        if !verbs.contains(verb) {
             return Err(ErrorCode::Unsupported.into());
         }
         let number = |rest: &mut Option<&'a [u8]>| -> Result<Option<u64>, Refusal> {
@@ -242,36 +299,37 @@ impl<'a> Command<'a> {
         let name =
             |bytes: Option<&'a [u8]>| Ok::<_, Refusal>(Name::parse(bytes.ok_or(ErrorCode::BadCommand)?, name_max)?);
         Ok(Self::Request(match verb {
-            b"ping" if rest.is_none() => return Ok(Self::Ping),
-            b"space" if rest.is_none() => Request::Space,
-            b"list" => Request::List { dir: rest.map(|bytes| name(Some(bytes))).transpose()? },
-            b"stat" => Request::Stat { name: name(rest)? },
-            b"read" => {
+            Verb::Ping if rest.is_none() => return Ok(Self::Ping),
+            Verb::Space if rest.is_none() => Request::Space,
+            Verb::List => Request::List { dir: rest.map(|bytes| name(Some(bytes))).transpose()? },
+            Verb::Stat => Request::Stat { name: name(rest)? },
+            Verb::Read => {
                 let offset = required(number(&mut rest)?)?;
                 let length = optional(&mut rest, b"*")?;
                 Request::Read { offset, length, name: name(rest)? }
             }
-            b"sum" => {
+            Verb::Sum => {
                 let offset = required(number(&mut rest)?)?;
                 let length = optional(&mut rest, b"*")?;
                 Request::Sum { offset, length, name: name(rest)? }
             }
-            b"resume" => Request::Resume { size: required(number(&mut rest)?)?, name: name(rest)? },
-            b"write" => {
+            Verb::Resume => Request::Resume { size: required(number(&mut rest)?)?, name: name(rest)? },
+            Verb::Write => {
                 let offset = required(number(&mut rest)?)?;
                 let size = required(number(&mut rest)?)?;
                 let mtime = optional(&mut rest, b"-")?;
                 Request::Write { offset, size, mtime, name: name(rest)? }
             }
-            b"remove" => Request::Remove { name: name(rest)? },
-            b"rename" => {
+            Verb::Remove => Request::Remove { name: name(rest)? },
+            Verb::Rename => {
                 let names = rest.ok_or(ErrorCode::BadCommand)?;
                 let at = names.iter().position(|&byte| byte == b'\n').ok_or(ErrorCode::BadCommand)?;
                 Request::Rename { from: name(Some(&names[..at]))?, to: name(Some(&names[at + 1..]))? }
             }
-            b"mkdir" => Request::Mkdir { name: name(rest)? },
-            b"rmdir" => Request::Rmdir { name: name(rest)? },
-            _ => return Err(ErrorCode::BadCommand.into()),
+            Verb::Mkdir => Request::Mkdir { name: name(rest)? },
+            Verb::Rmdir => Request::Rmdir { name: name(rest)? },
+            // `quit` is answered before, as a classic command.
+            Verb::Ping | Verb::Space | Verb::Quit => return Err(ErrorCode::BadCommand.into()),
         }))
     }
 
@@ -283,7 +341,7 @@ impl<'a> Command<'a> {
     pub fn encode(&self, out: &mut [u8]) -> Option<usize> {
         let mut text = Text::new(out);
         match *self {
-            Self::Hello { version_1 } => text.str("get /skiff/").str(if version_1 { "1" } else { "0" }),
+            Self::Hello { version } => text.str("get /skiff/").num(version.into()),
             Self::Ping => text.str("ping"),
             Self::Quit => text.str("quit"),
             Self::Request(request) => match request {
@@ -354,7 +412,7 @@ mod tests {
 
     #[test]
     fn a_flat_store_has_every_verb_but_those_of_directories() {
-        assert_eq!(Verbs::FLAT, Verbs::ALL.without("mkdir").without("rmdir"));
+        assert_eq!(Verbs::FLAT, Verbs(0b1_1001_1111_1111));
     }
 
     #[test]
@@ -366,8 +424,8 @@ mod tests {
         assert_eq!(parse(b"QUIT now"), Ok(Command::Quit));
         assert_eq!(parse(b"Ls"), Ok(Command::Request(Request::Ls)));
         assert_eq!(parse(b"put ../x/y"), Ok(Command::Request(Request::Put { name: name("y") })));
-        assert_eq!(parse(b"get /skiff/1"), Ok(Command::Hello { version_1: true }));
-        assert_eq!(parse(b"get /skiff/2"), Ok(Command::Hello { version_1: false }));
+        assert_eq!(parse(b"get /skiff/1"), Ok(Command::Hello { version: 1 }));
+        assert_eq!(parse(b"get /skiff/2"), Ok(Command::Hello { version: 2 }));
     }
 
     #[test]
@@ -403,12 +461,12 @@ mod tests {
 
     #[test]
     fn a_verb_that_the_server_leaves_out_is_unsupported() {
-        let verbs = Verbs::ALL.without("mkdir");
+        let verbs = Verbs::ALL.without(Verb::Mkdir);
         assert_eq!(
             Command::parse(b"mkdir a", MAX_NAME, verbs),
             Err(BadCommand::Extended(ErrorCode::Unsupported.into()))
         );
-        assert!(!verbs.contains("mkdir") && verbs.contains("rmdir"));
+        assert!(!verbs.contains(Verb::Mkdir) && verbs.contains(Verb::Rmdir));
         assert_eq!(verbs.iter().count(), 12);
     }
 

@@ -135,6 +135,8 @@ pub enum ProtocolError {
         /// The announced length in bytes.
         length: u64,
     },
+    /// A record that does not verify, or is too short or too long for one: the connection is reset.
+    Forged,
     /// A reply that does not fit the command it answers (client side).
     BadReply,
     /// A reply that nobody asked for (client side).
@@ -148,6 +150,7 @@ impl fmt::Display for ProtocolError {
         match self {
             Self::BadLength => f.write_str("a message length that is not ten digits"),
             Self::TooLong { length } => write!(f, "a message of {length} bytes where a short one belongs"),
+            Self::Forged => f.write_str("a message that does not verify"),
             Self::BadReply => f.write_str("a reply that does not fit the command"),
             Self::UnexpectedReply => f.write_str("a reply that nobody asked for"),
             Self::UnexpectedEnd => f.write_str("the connection ended in the middle"),

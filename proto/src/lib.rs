@@ -2,7 +2,8 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | [`frame`], [`name`], [`error`] | lengths, names, error codes: what everything else is made of |
+//! | [`message`] | the message layer: lengths, ciphers; nothing else sees the ten digits |
+//! | [`name`], [`error`] | names, error codes |
 //! | [`command`], [`reply`] | the words of the protocol, parsed and written |
 //! | [`body`], [`crc`] | data messages, trailers, CRC-32C |
 //! | [`server`], [`client`] | one control connection, seen from either end |
@@ -10,9 +11,9 @@
 //! | [`store`], [`responder`] | what a server needs of the place where files live, and the way between it and a session |
 //! | `drive` | both sessions over a stream of `embedded-io` or `embedded-io-async` (features of these names) |
 //!
-//! The sessions see framing bytes only. Payload never enters them: they tell which way and how much, and the driver moves
-//! it with the best means it has (sendfile, a ring lent by the TCP stack, a buffer of the caller's). The run loop
-//! is at [`server`].
+//! Payload stays in the driver's memory: `receive` takes framing out of the input and yields payload where it lies, `send`
+//! has the driver fill payload into the room that it sends from. A plain connection can also move it past the session
+//! (`opaque`: sendfile). The run loop is at [`server`].
 //!
 //! The wire is described in `docs/PROTOCOL.md`; "PROTOCOL §7" in this documentation is its section 7.
 #![no_std]
@@ -28,7 +29,7 @@ pub mod crc;
 #[cfg(feature = "embedded-io")]
 pub mod drive;
 pub mod error;
-pub mod frame;
+pub mod message;
 pub mod name;
 pub mod reply;
 pub mod responder;
@@ -38,7 +39,8 @@ mod text;
 pub mod time;
 pub mod transfer;
 
-pub use body::Payload;
+pub use body::{Opaque, OpaqueIn, Payload};
 pub use error::{ErrorCode, InvalidState, ProtocolError, Refusal};
+pub use message::{Received, SendError};
 pub use name::{Name, NameError};
 pub use time::{Instant, MinRate};

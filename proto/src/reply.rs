@@ -195,7 +195,7 @@ impl<'a> Hello<'a> {
         }
         text.str(" commands=");
         for (at, verb) in self.commands.iter().enumerate() {
-            text.str(if at == 0 { "" } else { "," }).str(verb);
+            text.str(if at == 0 { "" } else { "," }).str(verb.as_str());
         }
         text.str(" name-max=").num(self.name_max.into());
         if let Some(idle) = self.idle {
@@ -218,7 +218,7 @@ impl<'a> Hello<'a> {
                 "commands" => {
                     hello.commands = Verbs::ALL
                         .iter()
-                        .filter(|verb| !value.split(',').any(|word| word == *verb))
+                        .filter(|verb| !value.split(',').any(|word| word == verb.as_str()))
                         .fold(Verbs::ALL, Verbs::without);
                 }
                 "name-max" => {
@@ -324,6 +324,7 @@ mod tests {
     use std::{boxed::Box, string::String};
 
     use super::*;
+    use crate::command::Verb;
 
     const HELLO: Hello<'static> = Hello {
         server: "skiff/0",
@@ -356,7 +357,7 @@ mod tests {
         let text = encoded(Reply::Hello);
         assert_eq!(Hello::parse(text.as_bytes()), Some(HELLO));
         let hello = Hello::parse(b"skiff/1 x=1 commands=ping,frob name-max=12 y").unwrap();
-        assert!(hello.commands.contains("ping") && !hello.commands.contains("list"));
+        assert!(hello.commands.contains(Verb::Ping) && !hello.commands.contains(Verb::List));
         assert_eq!((hello.host, hello.name_max, hello.idle, hello.nocrc), (None, 12, None, false));
         for bad in [&b"skiff/2 x"[..], b"-1", b"skiff/1", b"skiff/1 name-max=0", b"skiff/1 name-max=256"] {
             assert_eq!(Hello::parse(bad), None, "{bad:?}");

@@ -10,9 +10,9 @@ use core::fmt;
 use core::str::from_utf8;
 use core::time::Duration;
 
-use crate::body::{Payload, transmit};
+use crate::body::Payload;
 use crate::error::{InvalidState, ProtocolError};
-use crate::frame::{HeaderDecoder, encode_header};
+use crate::message::{HeaderDecoder, Messages, Plain};
 use crate::time::{Clock, Instant, MinRate};
 
 /// Why a data connection has to be reset: what came, or what was sent, is not the whole file.
@@ -79,7 +79,7 @@ pub struct Outgoing {
     watch: Watch,
     announced: u64,
     remaining: u64,
-    sent: u16,
+    messages: Messages<Plain>,
     headed: bool,
 }
 
@@ -87,7 +87,7 @@ impl Outgoing {
     /// A file of `bytes` bytes whose length is announced as `announced`: the same number, or that of its characters.
     #[must_use]
     pub const fn new(bytes: u64, announced: u64, idle: Duration, rate: MinRate) -> Self {
-        Self { watch: Watch::new(idle, rate), announced, remaining: bytes, sent: 0, headed: false }
+        Self { watch: Watch::new(idle, rate), announced, remaining: bytes, messages: Messages::new(), headed: false }
     }
 
     /// Writes the length into `out`; says how many bytes. It should leave in one write with the first bytes of the file.
@@ -95,8 +95,7 @@ impl Outgoing {
         if self.headed {
             return 0;
         }
-        let announced = self.announced;
-        let (n, done) = transmit(out, &mut self.sent, |text| _ = text.bytes(&encode_header(announced)));
+        let (n, done) = self.messages.transmit_length(out, self.announced);
         self.headed = done;
         self.watch.clock.moved(n);
         n
@@ -105,7 +104,7 @@ impl Outgoing {
     /// The bytes that the driver has to move now; `None` before the length has gone out and at the end.
     #[must_use]
     pub fn payload(&self) -> Option<Payload> {
-        (self.headed && self.remaining > 0).then_some(Payload::Send { remaining: self.remaining })
+        (self.headed && self.remaining > 0).then_some(Payload { remaining: self.remaining })
     }
 
     /// The driver has moved `n` bytes.
@@ -196,7 +195,7 @@ impl Incoming {
     #[must_use]
     pub fn payload(&self) -> Option<Payload> {
         let most = self.announced?.saturating_mul(4).saturating_add(1);
-        Some(Payload::Receive { remaining: most.saturating_sub(self.received).max(1) })
+        Some(Payload { remaining: most.saturating_sub(self.received).max(1) })
     }
 
     /// Counts payload that has come in, in order and once. Nothing of it may be taken for the file before

@@ -21,7 +21,7 @@ use drive_support::{BUF, NAME_MAX, RamStore, body, content, everything, message,
 use embedded_io_async::{ErrorType, Read, Write};
 use skiff_proto::Instant;
 use skiff_proto::client::ClientEvent;
-use skiff_proto::command::{Command, Request};
+use skiff_proto::command::{Command, Request, VERSION};
 use skiff_proto::drive::{AsyncClient, DriveError, Timer, serve_async};
 use skiff_proto::responder::list_room;
 use skiff_proto::server::{Close, Limits, ServerSession};
@@ -266,10 +266,10 @@ fn a_future_that_is_dropped_in_a_body_keeps_what_came() {
     let (near, far) = pipes(7);
     let mut client = client(near, &world);
     let begin = async {
-        client.request(&Command::Hello { version_1: true }).await.unwrap();
+        client.request(&Command::Hello { version: VERSION }).await.unwrap();
         let write = Request::Write { offset: 0, size: 1000, mtime: None, name: name("f") };
         client.send(&Command::Request(write)).await.unwrap();
-        client.write(&mut content(300)).await.unwrap();
+        client.write(&content(300)).await.unwrap();
     };
     let mut served = Box::pin(server(far, &store, &world));
     let some = poll_fn(|context| {

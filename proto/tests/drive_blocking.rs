@@ -14,7 +14,7 @@ use std::thread;
 use drive_support::{BUF, NAME_MAX, RamStore, body, content, everything, message, messages, name};
 use embedded_io::{ErrorKind, ErrorType, Read, Write};
 use skiff_proto::client::{BodyError, ClientEvent, Peer};
-use skiff_proto::command::{Command, Request};
+use skiff_proto::command::{Command, Request, VERSION};
 use skiff_proto::drive::{Client, DriveError, serve};
 use skiff_proto::responder::list_room;
 use skiff_proto::server::{Close, Limits, ServerSession};
@@ -162,9 +162,9 @@ fn a_lost_connection_keeps_what_came_and_the_next_one_goes_on() {
         let (near, far) = pipes(room, room);
         let served = server(far, &store, 256);
         let mut lost = client(near);
-        lost.request(&Command::Hello { version_1: true }).unwrap();
+        lost.request(&Command::Hello { version: VERSION }).unwrap();
         lost.send(&write(0)).unwrap();
-        lost.write(&mut bytes[..300].to_vec()).unwrap();
+        lost.write(&bytes[..300]).unwrap();
         drop(lost);
         assert_eq!(served.join().unwrap(), Ok(Close::Gracefully));
         assert_eq!(store.staged_len("f"), Some((300, false)));
@@ -173,7 +173,7 @@ fn a_lost_connection_keeps_what_came_and_the_next_one_goes_on() {
         let (near, far) = pipes(room, room);
         let served = server(far, &store, 256);
         let mut client = client(near);
-        client.request(&Command::Hello { version_1: true }).unwrap();
+        client.request(&Command::Hello { version: VERSION }).unwrap();
         let resume = Request::Resume { size: 1000, name: name("f") };
         let ClientEvent::Resume { offset: 300, crc: Some(crc) } = client.request(&Command::Request(resume)).unwrap()
         else {
@@ -181,7 +181,7 @@ fn a_lost_connection_keeps_what_came_and_the_next_one_goes_on() {
         };
         client.send(&write(300)).unwrap();
         client.session().continue_crc(crc).unwrap();
-        client.write(&mut bytes[300..].to_vec()).unwrap();
+        client.write(&bytes[300..]).unwrap();
         assert!(matches!(client.finish().unwrap(), ClientEvent::Stored { size: 1000, .. }));
         drop(client);
         assert_eq!(served.join().unwrap(), Ok(Close::Gracefully));
@@ -233,10 +233,10 @@ fn a_refusal_waits_until_the_body_is_through() {
     let (near, far) = pipes(1, 1);
     let served = server(far, &store, 256);
     let mut client = client(near);
-    client.request(&Command::Hello { version_1: true }).unwrap();
+    client.request(&Command::Hello { version: VERSION }).unwrap();
     let write = Request::Write { offset: 0, size: 3000, mtime: None, name: name("f") };
     client.send(&Command::Request(write)).unwrap();
-    for piece in content(3000).chunks_mut(100) {
+    for piece in content(3000).chunks(100) {
         client.write(piece).unwrap();
     }
     let event = client.finish().unwrap();
@@ -253,7 +253,7 @@ fn failures_of_the_store_reach_the_client() {
     let (near, far) = pipes(7, 7);
     let served = server(far, &store, 256);
     let mut client = client(near);
-    client.request(&Command::Hello { version_1: true }).unwrap();
+    client.request(&Command::Hello { version: VERSION }).unwrap();
     store.faults(|faults| faults.read_limit = 1000);
     let read = Command::Request(Request::Read { offset: 0, length: None, name: name("f") });
     assert!(matches!(client.request(&read).unwrap(), ClientEvent::Read { length: 2000, .. }));
@@ -261,7 +261,7 @@ fn failures_of_the_store_reach_the_client() {
     assert!(matches!(event, ClientEvent::BodyEnd(Err(BodyError::Aborted(error))) if error.code == Some(ErrorCode::Io)));
     store.faults(|faults| (faults.commit, faults.pending) = (Some(ErrorCode::NoSpace), 5));
     client.send(&Command::Request(Request::Write { offset: 0, size: 1, mtime: None, name: name("f") })).unwrap();
-    client.write(&mut [7]).unwrap();
+    client.write(&[7]).unwrap();
     let event = client.finish().unwrap();
     assert!(matches!(event, ClientEvent::Refused(error) if error.code == Some(ErrorCode::NoSpace)));
     assert_eq!(client.request(&Command::Ping).unwrap(), ClientEvent::Done);
@@ -363,7 +363,7 @@ fn a_classic_server_is_asked_nothing_that_it_does_not_know() {
     let (near, mut far) = pipes(4096, 4096);
     far.write_all(&[message(b"-1"), message(b"a\nb")].concat()).unwrap();
     let mut client = client(near);
-    assert_eq!(client.request(&Command::Hello { version_1: true }).unwrap(), ClientEvent::Hello(None));
+    assert_eq!(client.request(&Command::Hello { version: VERSION }).unwrap(), ClientEvent::Hello(None));
     assert_eq!(client.session().peer(), Peer::Classic);
     assert_eq!(client.request(&Command::Ping), Err(DriveError::InvalidState));
     let write = Request::Write { offset: 0, size: 1, mtime: None, name: name("f") };

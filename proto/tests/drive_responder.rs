@@ -23,11 +23,13 @@ struct Server {
 
 impl Server {
     fn new(store: &RamStore) -> Self {
-        Self::with(store, Responder::new())
+        Self::with(store, 65_536)
     }
 
-    fn with(store: &RamStore, responder: Responder<RamStore>) -> Self {
-        Self { session: ServerSession::new(Limits::new(NAME_MAX)), responder, store: store.clone(), now: 1 }
+    /// A server that cuts files into data messages of `data_max` bytes.
+    fn with(store: &RamStore, data_max: u32) -> Self {
+        let session = ServerSession::new(Limits { data_max, ..Limits::new(NAME_MAX) });
+        Self { session, responder: Responder::new(), store: store.clone(), now: 1 }
     }
 
     fn step(&mut self) -> Step {
@@ -42,7 +44,7 @@ impl Server {
 
     fn fill(&mut self, room: usize) -> Vec<u8> {
         let mut out = vec![0; room];
-        let n = self.responder.fill(&mut self.session, &mut self.store, &mut out);
+        let n = self.responder.transmit(&mut self.session, &mut self.store, &mut out);
         out.truncate(n);
         out
     }
@@ -55,7 +57,7 @@ impl Server {
             self.settle();
             let out = self.fill(room);
             let mut lent = input[at..input.len().min(at + piece)].to_vec();
-            let n = self.responder.drain(&mut self.session, &mut self.store, &mut lent);
+            let n = self.responder.receive(&mut self.session, &mut self.store, &mut lent);
             at += n;
             if out.is_empty() && n == 0 && self.step() == Step::Idle {
                 assert_eq!(at, input.len(), "stuck after {:?}", messages(&answer));
@@ -77,7 +79,7 @@ fn a_write_and_a_read_pass_through_every_size_of_room() {
     let input = [message(b"write 0 300 - f"), body(&bytes, 120), message(b"read 0 * f"), message(b"read 7 20 f")];
     let input = input.concat();
     let whole = {
-        let server = &mut Server::with(&RamStore::default(), Responder::with_chunk(128));
+        let server = &mut Server::with(&RamStore::default(), 128);
         server.talk(&input, input.len(), 4096)
     };
     let replies = messages(&whole);
@@ -89,7 +91,7 @@ fn a_write_and_a_read_pass_through_every_size_of_room() {
     for room in (1..40).chain([64, 127, 200]) {
         let store = RamStore::default();
         store.faults(|faults| faults.append_most = room);
-        let mut server = Server::with(&store, Responder::with_chunk(128));
+        let mut server = Server::with(&store, 128);
         assert_eq!(server.talk(&input, room, room), whole, "{room}");
         assert_eq!(store.content("f").unwrap(), bytes);
         assert_eq!(store.staged_len("f"), None);
@@ -102,7 +104,7 @@ fn a_length_and_the_first_bytes_behind_it_leave_together() {
     store.insert("f", b"hello");
     let mut server = Server::new(&store);
     let wire = message(b"read 0 * f");
-    server.responder.drain(&mut server.session, &mut server.store, &mut wire.clone());
+    server.responder.receive(&mut server.session, &mut server.store, &mut wire.clone());
     server.settle();
     let out = server.fill(200);
     assert_eq!(messages(&out).len(), 4, "the reply, the data, the end and the trailer");
@@ -132,7 +134,7 @@ fn a_listing_is_the_same_through_every_room_that_is_enough() {
     }
     // Less than that is waited for, and nothing is lost by it.
     let mut server = Server::new(&store);
-    server.responder.drain(&mut server.session, &mut server.store, &mut message(b"list"));
+    server.responder.receive(&mut server.session, &mut server.store, &mut message(b"list"));
     server.settle();
     let mut wire = Vec::new();
     loop {
@@ -185,7 +187,7 @@ fn ls_keeps_its_length_when_the_store_changes_in_between() {
             store.insert(file, b"");
         }
         let mut server = Server::new(&store);
-        server.responder.drain(&mut server.session, &mut server.store, &mut message(b"ls"));
+        server.responder.receive(&mut server.session, &mut server.store, &mut message(b"ls"));
         assert_ne!(server.settle(), 0);
         change(&store);
         let out = server.fill(400);
@@ -201,7 +203,7 @@ fn a_sum_goes_on_in_steps() {
     let store = RamStore::default();
     store.insert("f", &content(8192));
     let mut server = Server::new(&store);
-    server.responder.drain(&mut server.session, &mut server.store, &mut message(b"sum 0 * f"));
+    server.responder.receive(&mut server.session, &mut server.store, &mut message(b"sum 0 * f"));
     assert_eq!(server.settle(), 4, "the request, two times 4 KiB, the end");
     assert_eq!(messages(&server.fill(100)), [format!("ok 8192 {:08x}", crc32c(&content(8192)))]);
     assert_eq!(server.ask("sum 8192 * f"), ["ok 0 00000000"]);
@@ -218,7 +220,7 @@ fn a_read_that_fails_is_filled_up_and_aborted() {
     let store = RamStore::default();
     store.insert("f", &content(400));
     store.faults(|faults| faults.read_limit = 200);
-    let mut server = Server::with(&store, Responder::with_chunk(150));
+    let mut server = Server::with(&store, 150);
     // Through a small room, so that the second message has begun when it fails.
     let out = server.talk(&message(b"read 0 * f"), 100, 60);
     let lengths: Vec<_> = out_lengths(&out);
@@ -241,8 +243,8 @@ fn out_lengths(mut wire: &[u8]) -> Vec<usize> {
 fn a_file_that_is_replaced_or_shorter_than_it_seemed_is_changed() {
     let store = RamStore::default();
     store.insert("f", &content(400));
-    let mut server = Server::with(&store, Responder::with_chunk(150));
-    server.responder.drain(&mut server.session, &mut server.store, &mut message(b"read 0 * f"));
+    let mut server = Server::with(&store, 150);
+    server.responder.receive(&mut server.session, &mut server.store, &mut message(b"read 0 * f"));
     server.settle();
     let mut out = server.fill(60);
     store.insert("f", b"new");
@@ -287,9 +289,9 @@ fn a_commit_may_take_its_time_or_fail() {
     let mut server = Server::new(&store);
     let input = [message(b"write 0 2 - f"), body(b"ab", 9)].concat();
     let mut rest = input.clone();
-    let n = server.responder.drain(&mut server.session, &mut server.store, &mut rest);
+    let n = server.responder.receive(&mut server.session, &mut server.store, &mut rest);
     assert_eq!(server.settle(), 1);
-    assert_eq!(server.responder.drain(&mut server.session, &mut server.store, &mut rest[n..]), input.len() - n);
+    assert_eq!(server.responder.receive(&mut server.session, &mut server.store, &mut rest[n..]), input.len() - n);
     assert_eq!(
         [server.step(), server.step(), server.step(), server.step()],
         [Step::Progress, Step::Pending, Step::Pending, Step::Pending]
@@ -334,10 +336,10 @@ fn what_breaks_the_protocol_inside_a_body_loses_the_connection_and_nothing_else(
     let store = RamStore::default();
     let mut server = Server::new(&store);
     let mut wire = [&message(b"write 0 9 - f")[..], &message(b"1234"), b"garbage..."].concat();
-    let n = server.responder.drain(&mut server.session, &mut server.store, &mut wire);
+    let n = server.responder.receive(&mut server.session, &mut server.store, &mut wire);
     server.settle();
-    server.responder.drain(&mut server.session, &mut server.store, &mut wire[n..]);
-    assert_eq!(server.responder.drain(&mut server.session, &mut server.store, &mut wire[n..]), 0);
+    server.responder.receive(&mut server.session, &mut server.store, &mut wire[n..]);
+    assert_eq!(server.responder.receive(&mut server.session, &mut server.store, &mut wire[n..]), 0);
     assert!(messages(&server.fill(100))[0].starts_with("error bad-length "));
     assert_eq!(server.session.poll_close(), Some(Close::Gracefully));
     server.responder.close();
@@ -376,7 +378,7 @@ impl Neighbors<RamStore> for Around<'_> {
 
 impl Server {
     fn ask_around(&mut self, command: &str, around: &mut Around<'_>) -> Vec<String> {
-        self.responder.drain(&mut self.session, &mut self.store, &mut message(command.as_bytes()));
+        self.responder.receive(&mut self.session, &mut self.store, &mut message(command.as_bytes()));
         while self.responder.step(&mut self.session, &mut self.store, around) == Step::Progress {}
         messages(&self.fill(200))
     }
@@ -467,7 +469,7 @@ fn no_change_of_a_byte_on_the_wire_makes_it_panic_or_stand_still() {
                 turns += server.settle() + 1;
                 assert!(turns < 3000);
                 let out = server.fill(list_room(NAME_MAX));
-                let n = server.responder.drain(&mut server.session, &mut server.store, &mut wire[taken..]);
+                let n = server.responder.receive(&mut server.session, &mut server.store, &mut wire[taken..]);
                 taken += n;
                 if out.is_empty() && n == 0 && server.step() == Step::Idle {
                     break;

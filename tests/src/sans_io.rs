@@ -7,9 +7,11 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use skiff_proto::command::command_len;
+use skiff_proto::message::HEADER_LEN;
 use skiff_proto::name::MAX_NAME;
+use skiff_proto::reply::MAX_LIST_LINE;
 use skiff_proto::server::{Close, Limits, ServerEvent, ServerSession};
-use skiff_proto::{Instant, Payload, ProtocolError};
+use skiff_proto::{Instant, InvalidState, ProtocolError, SendError};
 
 use crate::memory::MemoryStore;
 use crate::vector::Problem;
@@ -74,7 +76,7 @@ pub struct Pace {
     /// The most bytes taken from the session, or of payload moved, at a time.
     pub output: usize,
     /// The longest data message of a body that is sent.
-    pub data: u64,
+    pub data: u32,
     /// When changes are made durable and answered.
     pub changes: Changes,
 }
@@ -86,6 +88,12 @@ pub enum Changes {
     AtOnce,
     /// In batches (PROTOCOL §7): when no input waits, or before something that could observe them.
     Batched,
+}
+
+impl Pace {
+    const fn limits(self, limits: Limits) -> Limits {
+        Limits { data_max: self.data, ..limits }
+    }
 }
 
 impl Default for Pace {
@@ -125,6 +133,8 @@ pub struct Connection<const N: usize = BUF> {
     /// On the way from the client.
     input: VecDeque<u8>,
     input_end: InputEnd,
+    /// On the way to the client: a message of a listing is made in one piece.
+    pending: Vec<u8>,
     /// What the client has received.
     output: Vec<u8>,
     /// How much more the client reads.
@@ -146,12 +156,13 @@ impl<const N: usize> Connection<N> {
     #[must_use]
     pub fn new(limits: Limits, store: MemoryStore, pace: Pace) -> Self {
         Self {
-            session: ServerSession::new(limits),
+            session: ServerSession::new(pace.limits(limits)),
             desk: Desk::new(store),
             pace,
             now: Instant::from_millis(1),
             input: VecDeque::new(),
             input_end: InputEnd::Open,
+            pending: Vec::new(),
             output: Vec::new(),
             room: usize::MAX,
             end: None,
@@ -222,20 +233,19 @@ impl<const N: usize> Connection<N> {
     pub fn run(&mut self) {
         while self.end.is_none() && self.turn() {}
         // As a server with many connections does it.
-        if let Some(rest) = self.session.rest() {
-            self.session = ServerSession::wake(*self.session.limits(), rest);
+        if let Some(parked) = self.session.park() {
+            self.session = ServerSession::resume(*self.session.limits(), parked);
         }
     }
 
     fn turn(&mut self) -> bool {
         self.session.handle_timeout(self.now);
         let mut moved = self.take_input();
-        moved |= self.receive_payload();
         moved |= self.serve();
         moved |= self.send_payload();
         moved |= self.give_deferred();
         moved |= self.transmit();
-        self.end = self.session.poll_close();
+        self.end = self.session.poll_close().filter(|close| *close == Close::Reset || self.pending.is_empty());
         if self.end.is_some() {
             self.desk.hang_up();
             return false;
@@ -253,39 +263,23 @@ impl<const N: usize> Connection<N> {
             }
             return false;
         }
-        let offered: Vec<u8> = self.input.iter().take(self.pace.input.max(1)).copied().collect();
-        match self.session.handle_input(&offered) {
-            Ok(taken) => {
-                self.input.drain(..taken);
-                taken > 0
-            }
+        let mut offered: Vec<u8> = self.input.iter().take(self.pace.input.max(1)).copied().collect();
+        let received = match self.session.receive(&mut offered) {
+            Ok(received) => received,
             Err(error) => {
                 self.error = Some(error);
                 self.input.clear();
-                true
+                return true;
             }
-        }
-    }
-
-    fn receive_payload(&mut self) -> bool {
-        let Some(payload @ Payload::Receive { .. }) = self.session.payload() else {
-            return false;
         };
-        let n = payload.clamp(self.input.len().min(self.pace.input.max(1)));
-        if n == 0 {
-            return false;
+        self.input.drain(..received.taken);
+        if !received.payload.is_empty()
+            && let Err(refusal) = self.desk.append(received.payload)
+        {
+            // The last byte may have ended the body's payload, but never the body.
+            self.session.refuse(refusal).expect("the body is not through");
         }
-        let mut bytes: Vec<u8> = self.input.drain(..n).collect();
-        self.session.filter(&mut bytes);
-        match self.desk.append(&bytes) {
-            Ok(()) => self.session.advance(n as u64).expect("payload was expected"),
-            Err(refusal) => {
-                self.session.advance(n as u64).expect("payload was expected");
-                // The last byte may have ended the body's payload, but never the body.
-                self.session.refuse(refusal).expect("the body is not through");
-            }
-        }
-        true
+        received.taken > 0
     }
 
     fn serve(&mut self) -> bool {
@@ -311,31 +305,27 @@ impl<const N: usize> Connection<N> {
     }
 
     fn send_payload(&mut self) -> bool {
-        if !self.session.is_sending() || self.session.has_output() {
+        if !self.session.is_sending() || self.session.has_output() || !self.pending.is_empty() {
             return false;
         }
-        let outcome = match self.session.payload() {
-            Some(payload) => {
-                let n = payload.clamp(self.pace.output.max(1).min(self.room));
-                if n == 0 {
-                    return false;
-                }
-                match self.desk.payload(n) {
-                    Ok(bytes) if bytes.is_empty() => self.session.finish(),
-                    Ok(mut bytes) => {
-                        self.session.filter(&mut bytes);
-                        self.room -= bytes.len();
-                        self.output.extend(&bytes);
-                        self.session.advance(bytes.len() as u64)
-                    }
-                    Err(refusal) => self.session.abort(refusal.code),
-                }
+        let most = self.pace.output.max(1).min(self.room);
+        if most == 0 {
+            return false;
+        }
+        let mut room = vec![0; if self.session.left().is_none() { HEADER_LEN + MAX_LIST_LINE } else { most }];
+        let (session, desk) = (&mut self.session, &mut self.desk);
+        let sent = match session.left() {
+            Some(0) => Ok(0),
+            _ => session.send(&mut room, |room| desk.payload(room)),
+        };
+        let outcome = match sent {
+            Ok(0) if session.left() == Some(0) || self.desk.is_sent() => self.session.finish(),
+            Ok(n) => {
+                self.pending.extend(&room[..n]);
+                return n > 0;
             }
-            None => match self.desk.next_data(self.session.unannounced()) {
-                Ok(0) => self.session.finish(),
-                Ok(length) => self.session.start_data(length.min(self.pace.data.max(1))),
-                Err(refusal) => self.session.abort(refusal.code),
-            },
+            Err(SendError::Fill(refusal)) => self.session.abort(refusal.code),
+            Err(SendError::InvalidState) => Err(InvalidState),
         };
         outcome.expect("a body is being sent");
         true
@@ -355,7 +345,13 @@ impl<const N: usize> Connection<N> {
 
     fn transmit(&mut self) -> bool {
         let mut out = vec![0; self.pace.output.max(1).min(self.room)];
-        let n = self.session.poll_transmit(&mut out);
+        let n = if self.pending.is_empty() {
+            self.session.poll_transmit(&mut out)
+        } else {
+            let n = out.len().min(self.pending.len());
+            out.splice(..n, self.pending.drain(..n));
+            n
+        };
         self.output.extend(&out[..n]);
         self.room -= n;
         n > 0

@@ -7,7 +7,7 @@ use core::time::Duration;
 use skiff_device::ram::{Entries, RamStore};
 use skiff_device::serv::faults::{Chance, Faults};
 use skiff_proto::client::ClientEvent;
-use skiff_proto::command::{Command, Request};
+use skiff_proto::command::{Command, Request, VERSION};
 use skiff_proto::crc::crc32c;
 use skiff_proto::drive::{AsyncClient, DriveError, Timer as _};
 use skiff_proto::{ErrorCode, Instant, Name};
@@ -63,7 +63,7 @@ impl<'a> Patient<'a> {
             self.connections += 1;
             let stream = Stream::connect(self.world, PORT).await.map_err(DriveError::Stream)?;
             let mut client = AsyncClient::new(stream, IDLE, Timer::new(self.world));
-            let hello = client.request(&Command::Hello { version_1: true }).await?;
+            let hello = client.request(&Command::Hello { version: VERSION }).await?;
             assert!(matches!(hello, ClientEvent::Hello(Some(_))), "{hello:?}");
             self.client = Some(client);
         }

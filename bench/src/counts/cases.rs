@@ -1,12 +1,14 @@
 //! What is counted: one step of the protocol core each.
 
+use core::convert::Infallible;
 use core::hint::black_box;
 use core::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use skiff_proto::client::{ClientEvent, ClientSession};
-use skiff_proto::command::{Command, Request, command_len};
+use skiff_proto::command::{Command, Request, VERSION, command_len};
 use skiff_proto::crc::crc32c;
+use skiff_proto::message::HEADER_LEN;
 use skiff_proto::name::{MAX_NAME, Name};
 use skiff_proto::reply::Tag;
 use skiff_proto::server::{Answer, Limits, ServerEvent, ServerSession};
@@ -86,10 +88,11 @@ impl Serving {
         self.session.handle_timeout(Instant::from_millis(self.now));
     }
 
-    /// Framing in, up to where payload begins.
-    fn take(&mut self, input: &[u8]) -> Result<()> {
-        let taken = self.session.handle_input(black_box(input))?;
-        ensure!(taken == input.len(), "{taken} of {} bytes", input.len());
+    /// Framing and payload in.
+    fn take(&mut self, input: &mut [u8]) -> Result<()> {
+        let len = input.len();
+        let received = self.session.receive(black_box(input))?;
+        ensure!(received.taken == len, "{} of {len} bytes", received.taken);
         Ok(())
     }
 
@@ -100,10 +103,10 @@ impl Serving {
 
 fn ping(turns: u64) -> Result<()> {
     let mut serving = Serving::new();
-    let input = message(b"ping");
+    let mut input = message(b"ping");
     for _ in 0..turns {
         serving.tick();
-        serving.take(&input)?;
+        serving.take(&mut input)?;
         serving.flush();
     }
     Ok(())
@@ -111,10 +114,10 @@ fn ping(turns: u64) -> Result<()> {
 
 fn stat(turns: u64) -> Result<()> {
     let mut serving = Serving::new();
-    let input = message(format!("stat {NAME}").as_bytes());
+    let mut input = message(format!("stat {NAME}").as_bytes());
     for _ in 0..turns {
         serving.tick();
-        serving.take(&input)?;
+        serving.take(&mut input)?;
         ensure!(matches!(serving.session.poll_event(), Some(ServerEvent::Request(Request::Stat { .. }))), "no stat");
         let stat = Stat { size: 1024, mtime: Some(1_795_342_083), crc: Some(0xe306_9283) };
         serving.session.answer(Answer::Stat(stat)).map_err(misused)?;
@@ -125,20 +128,18 @@ fn stat(turns: u64) -> Result<()> {
 
 fn read(turns: u64, len: usize) -> Result<()> {
     let mut serving = Serving::new();
-    let input = message(format!("read 0 * {NAME}").as_bytes());
-    let mut bytes = vec![0x5a; len];
+    let mut input = message(format!("read 0 * {NAME}").as_bytes());
+    let mut room = vec![0x5a; HEADER_LEN + len];
     for _ in 0..turns {
         serving.tick();
-        serving.take(&input)?;
+        serving.take(&mut input)?;
         let session = &mut serving.session;
         ensure!(matches!(session.poll_event(), Some(ServerEvent::Request(Request::Read { .. }))), "no read");
         let answer = Answer::Read { length: len as u64, size: len as u64, tag: Tag::from_number(7) };
         session.answer(answer).map_err(misused)?;
         serving.flush();
-        serving.session.start_data(len as u64).map_err(misused)?;
-        serving.flush();
-        serving.session.filter(black_box(&mut bytes));
-        serving.session.advance(len as u64).map_err(misused)?;
+        let sent = serving.session.send(black_box(&mut room), |room| Ok::<_, Infallible>(room.len()));
+        ensure!(sent == Ok(room.len()), "{sent:?}");
         serving.session.finish().map_err(misused)?;
         serving.flush();
     }
@@ -149,19 +150,18 @@ fn write(turns: u64, len: usize) -> Result<()> {
     let mut serving = Serving::new();
     let mut bytes = vec![0x5a; len];
     let crc = crc32c(&bytes);
-    let command = message(format!("write 0 {len} 1795342083 {NAME}").as_bytes());
-    let length = format!("{len:010}").into_bytes();
-    let end = [&b"0000000000"[..], &message(format!("crc32c {crc:08x}").as_bytes())].concat();
+    let mut command = message(format!("write 0 {len} 1795342083 {NAME}").as_bytes());
+    let mut length = format!("{len:010}").into_bytes();
+    let mut end = [&b"0000000000"[..], &message(format!("crc32c {crc:08x}").as_bytes())].concat();
     for _ in 0..turns {
         serving.tick();
-        serving.take(&command)?;
+        serving.take(&mut command)?;
         let session = &mut serving.session;
         ensure!(matches!(session.poll_event(), Some(ServerEvent::Request(Request::Write { .. }))), "no write");
         session.answer(Answer::Write { crc: 0 }).map_err(misused)?;
-        serving.take(&length)?;
-        serving.session.filter(black_box(&mut bytes));
-        serving.session.advance(len as u64).map_err(misused)?;
-        serving.take(&end)?;
+        serving.take(&mut length)?;
+        serving.take(&mut bytes)?;
+        serving.take(&mut end)?;
         let session = &mut serving.session;
         let Some(ServerEvent::Commit { size, crc }) = session.poll_event() else { anyhow::bail!("no commit") };
         session.answer(Answer::Stored { size, crc }).map_err(misused)?;
@@ -173,10 +173,10 @@ fn write(turns: u64, len: usize) -> Result<()> {
 /// A client session that knows its server.
 fn client() -> Result<Client> {
     let mut session = Client::new(Duration::MAX);
-    session.request(&Command::Hello { version_1: true }).map_err(misused)?;
+    session.request(&Command::Hello { version: VERSION }).map_err(misused)?;
     session.poll_transmit(&mut [0; 64]);
     let hello = b"skiff/1 server=x/1 commands=list,stat,read,write name-max=255 idle=60";
-    session.handle_input(&message(hello))?;
+    session.receive(&mut message(hello))?;
     ensure!(matches!(session.poll_event()?, Some(ClientEvent::Hello(Some(_)))), "no hello");
     Ok(session)
 }
@@ -186,19 +186,19 @@ fn client_read(turns: u64, len: usize) -> Result<()> {
     let mut out = [0; 1024];
     let mut bytes = vec![0x5a; len];
     let crc = crc32c(&bytes);
-    let reply = message(format!("ok {len} {len} 5z").as_bytes());
-    let length = format!("{len:010}").into_bytes();
-    let end = [&b"0000000000"[..], &message(format!("crc32c {crc:08x}").as_bytes())].concat();
+    let mut reply = message(format!("ok {len} {len} 5z").as_bytes());
+    let mut length = format!("{len:010}").into_bytes();
+    let mut end = [&b"0000000000"[..], &message(format!("crc32c {crc:08x}").as_bytes())].concat();
     for _ in 0..turns {
         let name = Name::parse(NAME.as_bytes(), MAX_NAME)?;
         let read = Request::Read { offset: 0, length: None, name };
         session.request(&Command::Request(read)).map_err(misused)?;
         black_box(session.poll_transmit(&mut out));
-        session.handle_input(black_box(&reply))?;
+        session.receive(black_box(&mut reply))?;
         ensure!(matches!(session.poll_event()?, Some(ClientEvent::Read { .. })), "no reply");
-        session.handle_input(black_box(&length))?;
-        session.advance_in(black_box(&mut bytes)).map_err(misused)?;
-        session.handle_input(black_box(&end))?;
+        session.receive(black_box(&mut length))?;
+        session.receive(black_box(&mut bytes))?;
+        session.receive(black_box(&mut end))?;
         ensure!(matches!(session.poll_event()?, Some(ClientEvent::BodyEnd(Ok(Some(_))))), "no end");
     }
     Ok(())
@@ -207,20 +207,18 @@ fn client_read(turns: u64, len: usize) -> Result<()> {
 fn client_write(turns: u64, len: usize) -> Result<()> {
     let mut session = client()?;
     let mut out = [0; 1024];
-    let mut bytes = vec![0x5a; len];
-    let reply = message(format!("ok {len} {:08x}", crc32c(&bytes)).as_bytes());
+    let mut room = vec![0x5a; HEADER_LEN + len];
+    let mut reply = message(format!("ok {len} {:08x}", crc32c(&room[HEADER_LEN..])).as_bytes());
     for _ in 0..turns {
         let name = Name::parse(NAME.as_bytes(), MAX_NAME)?;
         let write = Request::Write { offset: 0, size: len as u64, mtime: Some(1_795_342_083), name };
         session.request(&Command::Request(write)).map_err(misused)?;
         black_box(session.poll_transmit(&mut out));
-        session.start_data(len as u64).map_err(misused)?;
-        black_box(session.poll_transmit(&mut out));
-        session.filter_out(black_box(&mut bytes));
-        session.advance_out(len as u64).map_err(misused)?;
+        let sent = session.send(black_box(&mut room), u64::MAX, |room| Ok::<_, Infallible>(room.len()));
+        ensure!(sent == Ok(room.len()), "{sent:?}");
         session.finish().map_err(misused)?;
         black_box(session.poll_transmit(&mut out));
-        session.handle_input(black_box(&reply))?;
+        session.receive(black_box(&mut reply))?;
         ensure!(matches!(session.poll_event()?, Some(ClientEvent::Stored { .. })), "not stored");
     }
     Ok(())

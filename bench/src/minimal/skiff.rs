@@ -5,8 +5,8 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
 use anyhow::{Context as _, Result, bail};
-use skiff_proto::client::{BodyError, ClientEvent, ClientSession};
-use skiff_proto::command::{Command, Request};
+use skiff_proto::client::{ClientEvent, ClientSession};
+use skiff_proto::command::{Command, Request, VERSION};
 use skiff_proto::name::{MAX_NAME, Name};
 use skiff_proto::transfer::Incoming;
 use skiff_proto::{InvalidState, MinRate};
@@ -25,7 +25,7 @@ pub(super) struct Skiff {
 impl Skiff {
     pub(super) fn connect(port: u16, verify: bool) -> Result<Self> {
         let mut wire = Wire::connect(port)?;
-        wire.request(&Command::Hello { version_1: true })?;
+        wire.request(&Command::Hello { version: VERSION })?;
         Ok(Self { wire, verify })
     }
 }
@@ -45,8 +45,6 @@ impl Fetch for Skiff {
                     continue;
                 }
                 Some(ClientEvent::BodyEnd(Ok(_))) => return Ok(announced),
-                // Nobody computed one to compare with.
-                Some(ClientEvent::BodyEnd(Err(BodyError::Mismatch))) if !*verify => return Ok(announced),
                 Some(event) => bail!("{event:?}"),
                 None => {}
             }
@@ -55,19 +53,16 @@ impl Fetch for Skiff {
                 wire.read()?;
                 continue;
             }
-            let Some(payload) = wire.session.payload_in() else {
-                wire.start += wire.session.handle_input(input)?;
+            if !*verify && let Some(mut opaque) = wire.session.opaque_in() {
+                let n = usize::try_from(opaque.remaining()).map_or(input.len(), |left| left.min(input.len()));
+                opaque.advance(n as u64).map_err(misused)?;
+                sink.take(&input[..n])?;
+                wire.start += n;
                 continue;
-            };
-            let n = payload.clamp(input.len());
-            let input = &mut input[..n];
-            sink.take(input)?;
-            wire.start += n;
-            if *verify {
-                wire.session.advance_in(input).map_err(misused)?;
-            } else {
-                wire.session.advance_in_opaque(n as u64).map_err(misused)?;
             }
+            let received = wire.session.receive(input)?;
+            sink.take(received.payload)?;
+            wire.start += received.taken;
         }
     }
 }
@@ -94,7 +89,7 @@ impl Fetch for Classic {
                 Some(ClientEvent::Port(port)) => break port,
                 Some(event) => bail!("{event:?}"),
                 None if wire.start == wire.end => wire.read()?,
-                None => wire.start += wire.session.handle_input(&wire.buffer[wire.start..wire.end])?,
+                None => wire.start += wire.session.receive(&mut wire.buffer[wire.start..wire.end])?.taken,
             }
         };
         let mut data = dial(port)?;

@@ -64,8 +64,8 @@ impl<S: Store, const NAME: usize, const BUF: usize> Client<S, NAME, BUF> {
         loop {
             let queued = socket.send_queue();
             let filled = socket.send(|room| {
-                let short = room.len() < HEADROOM && queued > 0 && self.session.payload().is_none();
-                let n = if short { 0 } else { self.responder.fill(&mut self.session, store, room) };
+                let short = room.len() < HEADROOM && queued > 0 && !self.session.is_in_data();
+                let n = if short { 0 } else { self.responder.transmit(&mut self.session, store, room) };
                 (n, n)
             });
             if !matches!(filled, Ok(1..)) {
@@ -81,7 +81,7 @@ impl<S: Store, const NAME: usize, const BUF: usize> Client<S, NAME, BUF> {
         let had_output = self.session.has_output();
         let mut moved = false;
         while let Ok(1..) = socket.recv(|input| {
-            let n = self.responder.drain(&mut self.session, store, input);
+            let n = self.responder.receive(&mut self.session, store, input);
             (n, n)
         }) {
             self.received = now;
@@ -94,7 +94,7 @@ impl<S: Store, const NAME: usize, const BUF: usize> Client<S, NAME, BUF> {
     fn discard_output(&mut self, store: &mut S) -> bool {
         let mut moved = false;
         let mut nowhere = [0; 64];
-        while !self.session.is_sending() && self.responder.fill(&mut self.session, store, &mut nowhere) > 0 {
+        while !self.session.is_sending() && self.responder.transmit(&mut self.session, store, &mut nowhere) > 0 {
             moved = true;
         }
         moved

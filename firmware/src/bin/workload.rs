@@ -25,7 +25,7 @@ use skiff_firmware::files::{self, Files, NAME};
 use skiff_firmware::mac::FRAME;
 use skiff_firmware::{clock, idle, log};
 use skiff_proto::client::ClientEvent;
-use skiff_proto::command::{Command, Request, command_len};
+use skiff_proto::command::{Command, Request, VERSION, command_len};
 use skiff_proto::drive::{Client, DriveError};
 use skiff_proto::{Instant, Name};
 use smoltcp::iface::{Interface, SocketHandle, SocketSet, SocketStorage};
@@ -120,7 +120,7 @@ fn work(systick: &mut SYST) -> Result<Ticks, Wrong> {
 
     systick.enable_interrupt();
     systick.enable_counter();
-    let hello = client.request(&Command::Hello { version_1: true })?;
+    let hello = client.request(&Command::Hello { version: VERSION })?;
     if !matches!(hello, ClientEvent::Hello(Some(_))) {
         return Err(Wrong::Answer);
     }

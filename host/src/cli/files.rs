@@ -13,7 +13,7 @@ use super::list::Row;
 use super::output::Output;
 use super::remote::{Listings, unlistable};
 use super::session::Context;
-use crate::client::{ErrorCode, Peer, RemoteEntry, sanitize};
+use crate::client::{ErrorCode, Peer, RemoteEntry, Verb, sanitize};
 
 /// A name that a command is about, and what a listing has told of it already.
 struct Named {
@@ -316,7 +316,7 @@ pub(crate) async fn info(context: &mut Context<'_>) -> Result<(), Failure> {
     let ip = context.client.remote_addr().to_string();
     let protocol = if context.client.peer() == Peer::Extended { Protocol::Extended } else { Protocol::Classic };
     let commands: Vec<_> = match &hello {
-        Some(hello) => ["get", "put", "ls"].into_iter().chain(hello.commands.iter()).collect(),
+        Some(hello) => ["get", "put", "ls"].into_iter().chain(hello.commands.iter().map(Verb::as_str)).collect(),
         None => vec!["get", "put", "ls", "quit"],
     };
     let object = Object::Info {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use skiff_proto::command::Request;
 use skiff_proto::crc::Crc32c;
-use skiff_proto::frame::MAX_LENGTH;
+use skiff_proto::message::MAX_LENGTH;
 use skiff_proto::reply::Tag;
 use skiff_proto::transfer::{Characters, Incoming, Outgoing};
 use skiff_proto::{MinRate, Name};

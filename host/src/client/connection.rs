@@ -14,13 +14,13 @@ use std::io;
 use std::sync::Arc;
 
 use skiff_proto::client::{BodyError, ClientEvent, ClientSession};
-use skiff_proto::command::{Command, MAX_COMMAND};
+use skiff_proto::command::{Command, MAX_COMMAND, VERSION};
 use skiff_proto::crc::Crc32c;
 use skiff_proto::error::{ErrorCode, InvalidState};
-use skiff_proto::frame::HEADER_LEN;
+use skiff_proto::message::HEADER_LEN;
 use skiff_proto::reply::{RemoteError, Tag};
 use skiff_proto::store::{Space, Stat};
-use skiff_proto::{Payload, ProtocolError};
+use skiff_proto::{ProtocolError, SendError};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -124,8 +124,6 @@ pub(super) struct Connection {
     input: Vec<u8>,
     start: usize,
     end: usize,
-    /// Bytes of a `read` are coming in, and this is their checksum; otherwise the session computes what it needs.
-    crc: Option<Crc32c>,
     write_error: Option<io::Error>,
     /// Bytes used since the last event or payload.
     framing: usize,
@@ -165,7 +163,6 @@ impl Connection {
             input: vec![0; INPUT],
             start: 0,
             end: 0,
-            crc: None,
             write_error: None,
             framing: 0,
             progress: Instant::now(),
@@ -205,7 +202,7 @@ impl Connection {
     pub(super) fn ask(&mut self) -> Result<(), Error> {
         if !self.asked {
             self.asked = true;
-            self.request(&Command::Hello { version_1: true })?;
+            self.request(&Command::Hello { version: VERSION })?;
         }
         Ok(())
     }
@@ -243,20 +240,24 @@ impl Connection {
         self.out.len() - self.len
     }
 
-    /// Room for payload to be sent, with what it needs of framing behind it left over; hand it back with
-    /// [`Connection::sent_payload`].
-    pub(super) fn payload_room(&mut self) -> &mut [u8] {
+    /// Sends payload of the body of a `write`, which `fill` writes into the room that it is given. False if there is no room.
+    pub(super) fn send_payload(&mut self, fill: impl FnOnce(&mut [u8]) -> Result<usize, Error>) -> Result<bool, Error> {
         self.drain();
+        // What the framing behind it needs is left over.
         let room = self.room().saturating_sub(MARGIN / 2);
-        let n = self.session.payload_out().map_or(0, |payload| payload.clamp(room));
-        &mut self.out[self.len..self.len + n]
-    }
-
-    /// `n` bytes of payload lie in the room that was lent.
-    pub(super) fn sent_payload(&mut self, n: usize) -> Result<(), Error> {
-        self.session.advance_out(n as u64).map_err(|error| self.misused(error))?;
-        self.len += n;
-        Ok(())
+        // A scrap of a large file would put every later read and write out of step.
+        let is_scrap = room < BUFFER / 4 && self.session.left().is_some_and(|left| left > room as u64);
+        if self.session.has_output() || (is_scrap && !self.session.is_in_data()) {
+            return Ok(false);
+        }
+        match self.session.send(&mut self.out[self.len..self.len + room], BUFFER as u64, fill) {
+            Ok(n) => {
+                self.len += n;
+                Ok(n > 0)
+            }
+            Err(SendError::Fill(error)) => Err(error),
+            Err(SendError::InvalidState) => Err(self.misused(InvalidState)),
+        }
     }
 
     /// The session, for the body of a `write`. What it queues has to be moved with [`Connection::drain`].
@@ -276,7 +277,7 @@ impl Connection {
 
     /// The checksum of the bytes of the present `read` so far.
     pub(super) fn body_crc(&self) -> Crc32c {
-        self.crc.unwrap_or_default()
+        self.session.body_crc().unwrap_or_default()
     }
 
     /// Uses what has come, up to the next thing that the operation has to know.
@@ -300,11 +301,6 @@ impl Connection {
                 Some(event) => {
                     let event = owned(event);
                     self.framing = 0;
-                    match event {
-                        Event::Read { .. } => self.crc = Some(Crc32c::new()),
-                        Event::BodyEnd(_) | Event::List { .. } | Event::Ls => self.crc = None,
-                        _ => {}
-                    }
                     return Ok(Incoming::Event(event));
                 }
                 None => {}
@@ -313,32 +309,18 @@ impl Connection {
             if input.is_empty() {
                 return Ok(Incoming::Nothing);
             }
-            let Some(payload) = self.session.payload_in() else {
-                let taken = self.session.handle_input(input).map_err(|source| protocol(&self.address, source))?;
-                self.start += taken;
-                self.framing += taken;
-                if self.framing > MAX_FRAMING {
-                    let source = ProtocolError::TooLong { length: self.framing as u64 };
-                    return Err(protocol(&self.address, source));
-                }
-                continue;
-            };
-            let input = &mut input[..Payload::clamp(payload, self.end - self.start)];
-            let result = match &mut self.crc {
-                Some(crc) => {
-                    crc.update(input);
-                    let value = crc.value();
-                    // The value goes in while the body still is the present one: behind its last byte there is only the
-                    // trailer.
-                    self.session.advance_in_opaque(input.len() as u64).and_then(|()| self.session.supply_crc_in(value))
-                }
-                None => self.session.advance_in(input),
-            };
-            let range = self.start..self.start + input.len();
-            self.start = range.end;
-            self.framing = 0;
-            result.map_err(|error| self.misused(error))?;
-            return Ok(Incoming::Payload(range));
+            let received = self.session.receive(input).map_err(|source| protocol(&self.address, source))?;
+            let range = self.start + received.at..self.start + received.at + received.payload.len();
+            self.start += received.taken;
+            if !range.is_empty() {
+                self.framing = 0;
+                return Ok(Incoming::Payload(range));
+            }
+            self.framing += received.taken;
+            if self.framing > MAX_FRAMING {
+                let source = ProtocolError::TooLong { length: self.framing as u64 };
+                return Err(protocol(&self.address, source));
+            }
         }
     }
 

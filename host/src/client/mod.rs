@@ -72,7 +72,7 @@ pub use error::Error;
 pub use job::{Download, DownloadOptions, Existing, Observer, Received, Sent, Source, Target, Upload, UploadOptions};
 pub use local::{is_partial, local_path};
 pub use skiff_proto::client::Peer;
-pub use skiff_proto::command::Verbs;
+pub use skiff_proto::command::{Verb, Verbs};
 pub use skiff_proto::store::{Space, Stat};
 pub use skiff_proto::{ErrorCode, NameError, ProtocolError};
 pub use text::{is_dangerous, sanitize};

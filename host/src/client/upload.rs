@@ -8,13 +8,13 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use skiff_proto::ErrorCode;
-use skiff_proto::command::Request;
+use skiff_proto::command::{Request, Verb};
 use skiff_proto::crc::Crc32c;
 use tokio::time::{Instant, sleep};
 
 use super::classic;
 use super::commands::{parse, refusal, request};
-use super::connection::{BUFFER, Connection, Event, Incoming, Patience};
+use super::connection::{Connection, Event, Incoming, Patience};
 use super::error::Error;
 use super::job::{Observer, Sent, Source, Upload, UploadOptions};
 use super::prepare;
@@ -78,7 +78,6 @@ struct Flight {
 /// The body that is being sent: that of the last flight.
 struct Body {
     input: Input,
-    crc: Crc32c,
     check: Check,
 }
 
@@ -179,7 +178,7 @@ impl Client {
         let token = self.options.cancel.clone();
         let Some((connection, patience)) = self.parts() else { return Ok(End::Done) };
         let hello = match connection.hello().flatten() {
-            Some(hello) if hello.commands.contains("write") => hello.clone(),
+            Some(hello) if hello.commands.contains(Verb::Write) => hello.clone(),
             _ => return Ok(End::Classic),
         };
         let mut body = None;
@@ -195,7 +194,8 @@ impl Client {
             if connection.pending() == 0 && !stopped {
                 fill(connection, run, flight, &mut body, &hello);
                 if let Some(sending) = body.as_mut().filter(|body| body.check == Check::Due) {
-                    match sending.input.confirm(sending.crc, &token).await {
+                    let sent = connection.session().crc().map(Crc32c::from_value).unwrap_or_default();
+                    match sending.input.confirm(sent, &token).await {
                         Ok(()) => sending.check = Check::Done,
                         Err(Error::Cancelled) => {}
                         Err(error) => cut(connection, &mut body, flight, error),
@@ -300,9 +300,11 @@ fn begin(connection: &mut Connection, run: &mut Run<'_>, index: usize) -> Result
     }
     let mtime = input.mtime().filter(|_| run.options.mtime);
     connection.request(&request(Request::Write { offset, size, mtime, name: parse(&task.name)? }))?;
+    let continued = connection.session().continue_crc(task.crc.value());
+    continued.map_err(|error| connection.misused(error))?;
     run.observer.started(index, &task.name, size, offset);
     let flight = Flight { task: index, size, offset, crc: None, error: None };
-    Ok((flight, Body { input, crc: task.crc, check: Check::Open }))
+    Ok((flight, Body { input, check: Check::Open }))
 }
 
 enum Step {
@@ -319,47 +321,31 @@ fn step(
     flight: &mut Flight,
     hello: &HelloInfo,
 ) -> Result<Step, Error> {
-    if connection.session().payload_out().is_some() {
-        let room = connection.payload_room();
-        if room.is_empty() {
-            return Ok(Step::Full);
-        }
-        let n = body.input.read(room)?;
-        if n == 0 {
-            return Err(body.input.changed());
-        }
-        body.crc.update(&room[..n]);
-        connection.sent_payload(n)?;
-        run.observer.progress(flight.task, n as u64);
-        return Ok(Step::On);
+    if connection.session().left().is_some_and(|left| left > 0) {
+        let sent = connection.send_payload(|room| {
+            let n = body.input.read(room)?;
+            if n == 0 {
+                return Err(body.input.changed());
+            }
+            run.observer.progress(flight.task, n as u64);
+            Ok(n)
+        });
+        return Ok(if sent? { Step::On } else { Step::Full });
     }
     if connection.session().has_output() {
         return Ok(Step::Full);
     }
-    match connection.session().unannounced() {
-        Some(left) if left > 0 => {
-            let n = left.min(BUFFER as u64);
-            // A scrap of a large file would put every later read and write out of step.
-            if connection.room() < BUFFER / 4 && n > connection.room() as u64 {
-                return Ok(Step::Full);
-            }
-            let started = connection.session().start_data(n);
-            started.map_err(|error| connection.misused(error))?;
-            Ok(Step::On)
-        }
-        _ => {
-            if body.check != Check::Done && !body.input.is_unchanged() {
-                body.check = Check::Due;
-                return Ok(Step::Full);
-            }
-            // Only from the first byte on, and only where the server agreed.
-            let without = run.options.no_crc && hello.nocrc && flight.offset == 0;
-            flight.crc = (!without).then(|| body.crc.value());
-            let ended = connection.session().supply_crc(flight.crc).and_then(|()| connection.session().finish());
-            ended.map_err(|error| connection.misused(error))?;
-            Ok(Step::Ended)
-        }
+    if body.check != Check::Done && !body.input.is_unchanged() {
+        body.check = Check::Due;
+        return Ok(Step::Full);
     }
+    // Only from the first byte on, and only where the server agreed.
+    let without = run.options.no_crc && hello.nocrc && flight.offset == 0;
+    let session = connection.session();
+    flight.crc = session.crc().filter(|_| !without);
+    let ended = session.supply_crc(flight.crc).and_then(|()| session.finish());
+    ended.map_err(|error| connection.misused(error))?;
+    Ok(Step::Ended)
 }
 
 /// Cuts the body that is being sent short, for this reason.

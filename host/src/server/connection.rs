@@ -17,11 +17,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use skiff_proto::command::{Request, command_len};
-use skiff_proto::frame::MAX_LENGTH;
+use skiff_proto::message::MAX_LENGTH;
 use skiff_proto::name::MAX_NAME;
-use skiff_proto::server::{Answer, Close, Rest, ServerEvent, ServerSession};
+use skiff_proto::server::{Answer, Close, Parked, ServerEvent, ServerSession};
 use skiff_proto::store::{Stat, clamp_range};
-use skiff_proto::{ErrorCode, InvalidState, Payload, Refusal};
+use skiff_proto::{ErrorCode, InvalidState, Refusal};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
@@ -82,7 +82,7 @@ enum End {
     /// The connection is to end.
     Close(Close),
     /// Nothing is under way.
-    Rest(Rest),
+    Rest(Parked),
 }
 
 /// A request that has to wait for something elsewhere, where nothing answers.
@@ -122,7 +122,7 @@ pub(super) struct Link {
     /// When one of its data connections has made progress last.
     progress: Option<Arc<AtomicU64>>,
     /// Its session, while that rests.
-    rest: Option<Rest>,
+    rest: Option<Parked>,
 }
 
 impl Link {
@@ -200,7 +200,7 @@ impl<'a> Connection<'a> {
         let Link { shared, stream, peer, phase, progress, rest } = link;
         let limits = shared.options.limits();
         Self {
-            session: rest.map_or_else(|| ServerSession::new(limits), |rest| ServerSession::wake(limits, rest)),
+            session: rest.map_or_else(|| ServerSession::new(limits), |rest| ServerSession::resume(limits, rest)),
             shared,
             stream,
             input: Vec::new(),
@@ -223,7 +223,7 @@ impl<'a> Connection<'a> {
     }
 
     /// Serves until the session rests; `None` if the connection has ended.
-    async fn serve(&mut self) -> Option<Rest> {
+    async fn serve(&mut self) -> Option<Parked> {
         let end = self.run().await;
         if let Ok(End::Rest(rest)) = end {
             return Some(rest);
@@ -272,7 +272,7 @@ impl<'a> Connection<'a> {
                 if *self.phase.borrow() == Phase::Closing {
                     return Ok(End::Close(Close::Gracefully));
                 }
-                if let Some(rest) = self.session.rest() {
+                if let Some(rest) = self.session.park() {
                     return Ok(End::Rest(rest));
                 }
             }
@@ -356,8 +356,7 @@ impl<'a> Connection<'a> {
 
     /// True if the session can use what the peer sends next.
     pub(super) fn wants_input(&self) -> bool {
-        let receiving = matches!(self.session.payload(), Some(Payload::Receive { .. }));
-        !self.ended && (receiving || self.session.want_read() > 0)
+        !self.ended && self.session.want_read() > 0
     }
 
     /// Sleeps until there is something to do.

@@ -127,7 +127,7 @@ async fn send(shared: &Shared, stream: &TcpStream, file: &File, progress: &Atomi
                 sent += n;
                 n as u64
             })
-        } else if let Some(Payload::Send { remaining }) = outgoing.payload() {
+        } else if let Some(Payload { remaining }) = outgoing.payload() {
             head = Vec::new();
             let written = if shared.options.portable {
                 output::send_through_memory(stream, file, offset, remaining)

@@ -5,7 +5,7 @@ use core::mem;
 use core::ops::{Deref, DerefMut};
 use std::io;
 
-use skiff_proto::{ErrorCode, Payload, Refusal};
+use skiff_proto::{ErrorCode, Refusal};
 use tracing::info;
 
 use super::audit;
@@ -94,22 +94,18 @@ impl Connection<'_> {
         }
     }
 
-    /// Feeds `input` to session and store until the session waits for something else; says how much went.
+    /// Feeds `input` to session and store until the session waits for something else; returns how much went.
     fn feed(&mut self, input: &mut [u8]) -> usize {
         let mut taken = 0;
         while taken < input.len() {
-            let rest = &mut input[taken..];
-            if let Some(payload @ Payload::Receive { .. }) = self.session.payload() {
-                let n = payload.clamp(rest.len());
-                if !self.store(&mut rest[..n]) {
-                    continue;
+            match self.session.receive(&mut input[taken..]) {
+                Ok(received) => {
+                    taken += received.taken;
+                    if received.payload.is_empty() {
+                        break;
+                    }
+                    self.store(received.payload);
                 }
-                taken += n;
-                continue;
-            }
-            match self.session.handle_input(rest) {
-                Ok(0) => break,
-                Ok(n) => taken += n,
                 Err(error) => {
                     info!(peer = %self.peer(), %error, "protocol error");
                     // The session says what there is to say, and closes; the rest means nothing.
@@ -120,12 +116,11 @@ impl Connection<'_> {
         taken
     }
 
-    /// Puts payload into the stage. False if that failed and the session throws it away instead.
-    fn store(&mut self, bytes: &mut [u8]) -> bool {
+    /// Puts payload into the stage. If that fails, the session discards the rest.
+    fn store(&mut self, bytes: &[u8]) {
         let peer = self.peer();
         let Open::Writing { stage, name } = &mut self.open else {
-            self.check(Err(skiff_proto::InvalidState));
-            return false;
+            return self.check(Err(skiff_proto::InvalidState));
         };
         if let Err(refusal) = append(&self.shared.store, stage, bytes) {
             audit::upload(peer, "write", name, Some(stage.size()), refusal.code.as_str());
@@ -137,12 +132,7 @@ impl Connection<'_> {
             }
             let refused = self.session.refuse(refusal);
             self.check(refused);
-            return false;
         }
-        self.session.filter(bytes);
-        let advanced = self.session.advance(bytes.len() as u64);
-        self.check(advanced);
-        true
     }
 }
 

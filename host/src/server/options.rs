@@ -61,6 +61,8 @@ impl Options {
             idle: self.idle,
             min_rate: self.min_rate,
             nocrc: self.nocrc,
+            // A file that shrinks while it is sent must be filled up to the end of its message.
+            data_max: 16 * 1024 * 1024,
         }
     }
 }

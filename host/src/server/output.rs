@@ -7,7 +7,7 @@ use std::io;
 use skiff_proto::reply::{MAX_LIST_LINE, list_line};
 use skiff_proto::server::ServerSession;
 use skiff_proto::store::Entry;
-use skiff_proto::{ErrorCode, Payload};
+use skiff_proto::{ErrorCode, InvalidState, Payload, Refusal, SendError};
 use tokio::net::TcpStream;
 
 use super::connection::{Connection, Open};
@@ -15,14 +15,14 @@ use super::input::Scratch;
 use super::{pool, would_block};
 use crate::store::{Cursor, DirStore, ELSEWHERE, File};
 
-/// A data message has at most this many bytes: a file that shrinks while it is sent must be filled up to its end.
-const MESSAGE: u64 = 16 * 1024 * 1024;
-
 /// The first bytes of a message go through memory, together with the framing before them: one write for both.
 const HEAD: usize = 64 * 1024;
 
 /// Bytes that may wait for the socket before nothing more is produced.
 const HIGH_WATER: usize = 128 * 1024;
+
+/// Room for the framing around payload.
+const FRAMING: usize = 64;
 
 /// Bytes of a listing composed at a time.
 const LINES: usize = 32 * 1024;
@@ -48,8 +48,18 @@ impl Output {
         let Ok(_) = self.with_room(512, |room| Ok::<_, Infallible>(session.poll_transmit(room)));
     }
 
-    pub(super) fn extend(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
+    /// Adds `payload`, with its framing, to what waits.
+    fn send<const BUF: usize>(
+        &mut self,
+        session: &mut ServerSession<BUF>,
+        payload: &[u8],
+    ) -> Result<usize, SendError<Infallible>> {
+        self.with_room(payload.len() + FRAMING, |room| {
+            session.send(room, |room| {
+                room[..payload.len()].copy_from_slice(payload);
+                Ok(payload.len())
+            })
+        })
     }
 
     /// Lends `len` bytes behind those that wait; keeps as many as `write` says.
@@ -95,13 +105,11 @@ pub(super) struct Reading {
     summed: u64,
     /// The body is the whole file.
     whole: bool,
-    /// Bytes of the current message that are still to go through memory.
-    head: usize,
 }
 
 impl Reading {
     pub(super) const fn new(file: File, offset: u64, whole: bool) -> Self {
-        Self { file, offset, summed: offset, whole, head: 0 }
+        Self { file, offset, summed: offset, whole }
     }
 }
 
@@ -119,7 +127,7 @@ impl Listing {
     }
 
     /// Composes the next lines.
-    fn fill(&mut self, store: &DirStore) -> Result<(), skiff_proto::Refusal> {
+    fn fill(&mut self, store: &DirStore) -> Result<(), Refusal> {
         let mut line = [0; MAX_LIST_LINE];
         while self.lines.len() < LINES && !self.ended {
             let lines = &mut self.lines;
@@ -157,30 +165,25 @@ impl Connection<'_> {
                     self.check(aborted);
                     return Ok(true);
                 }
-                let moved = if self.session.payload().is_some() {
-                    let n = listing.lines.len() as u64;
-                    self.session.filter(&mut listing.lines);
-                    self.output.extend(&listing.lines);
-                    listing.lines.clear();
-                    self.session.advance(n)
-                } else if listing.lines.is_empty() {
+                let moved = if listing.lines.is_empty() {
                     self.open = Open::Nothing;
                     self.session.finish()
                 } else {
-                    self.session.start_data(listing.lines.len() as u64)
+                    let sent = self.output.send(&mut self.session, &listing.lines);
+                    listing.lines.clear();
+                    sent.map(drop).map_err(|_| InvalidState)
                 };
                 self.check(moved);
                 Ok(true)
             }
             Open::Names(names) => {
-                let Some(Payload::Send { remaining }) = self.session.payload() else { return Ok(false) };
+                let Some(remaining) = self.session.left() else { return Ok(false) };
                 // Whatever has changed since the names were counted: what is too much is left out, and what is missing
                 // filled up with line ends (PROTOCOL §3).
                 let more = names.next(&self.shared.store, remaining).unwrap_or(false);
                 let moved = if more {
-                    let piece = names.take();
-                    self.output.extend(&piece);
-                    self.session.advance(piece.len() as u64)
+                    let sent = self.output.send(&mut self.session, &names.take());
+                    sent.map(drop).map_err(|_| InvalidState)
                 } else {
                     self.session.finish()
                 };
@@ -191,7 +194,7 @@ impl Connection<'_> {
                 Ok(true)
             }
             Open::Nothing | Open::Writing { .. } => {
-                self.check(Err(skiff_proto::InvalidState));
+                self.check(Err(InvalidState));
                 Ok(false)
             }
         }
@@ -199,63 +202,59 @@ impl Connection<'_> {
 
     fn send_file(&mut self) -> io::Result<bool> {
         let Open::Reading(reading) = &mut self.open else { return Ok(false) };
-        let Some(payload) = self.session.payload() else {
-            let moved = match self.session.unannounced() {
-                Some(0) | None => {
-                    if reading.whole
-                        && !self.session.is_opaque()
-                        && let Some(crc) = self.session.crc()
-                    {
-                        self.shared.store.remember_crc(&reading.file, crc);
-                    }
-                    self.open = Open::Nothing;
-                    self.session.finish()
-                }
-                Some(left) => {
-                    reading.head = HEAD;
-                    self.session.start_data(left.min(MESSAGE))
-                }
-            };
-            self.check(moved);
+        if self.session.left() == Some(0) {
+            if reading.whole
+                && let Some(crc) = self.session.crc()
+            {
+                self.shared.store.remember_crc(&reading.file, crc);
+            }
+            self.open = Open::Nothing;
+            let finished = self.session.finish();
+            self.check(finished);
             return Ok(true);
-        };
-        let Payload::Send { remaining } = payload else { return Ok(false) };
-        if reading.head > 0 || self.shared.options.portable {
-            let len = payload.clamp(HEAD);
-            let read = self.output.with_room(len, |room| {
-                let n = self.shared.store.read_at(&reading.file, reading.offset, room)?;
-                self.session.filter(&mut room[..n]);
-                Ok::<_, skiff_proto::Refusal>(n)
+        }
+        // The first bytes of a message go through memory, together with the framing before them: one write for both.
+        if !self.session.is_in_data() || self.shared.options.portable {
+            let (session, store) = (&mut self.session, &self.shared.store);
+            let sent = self.output.with_room(HEAD + FRAMING, |room| {
+                session.send(room, |room| {
+                    let most = room.len().min(HEAD);
+                    match store.read_at(&reading.file, reading.offset, &mut room[..most])? {
+                        // The file has become shorter: what is missing can't be made up.
+                        0 => Err(Refusal::from(ErrorCode::Changed)),
+                        n => {
+                            reading.offset += n as u64;
+                            reading.summed = reading.offset;
+                            Ok(n)
+                        }
+                    }
+                })
             });
-            match read {
-                // The file has become shorter: what is missing can't be made up.
-                Ok(0) => self.give_up(ErrorCode::Changed),
-                Ok(n) => {
-                    reading.head = 0;
-                    reading.offset += n as u64;
-                    reading.summed = reading.offset;
-                    let moved = self.session.advance(n as u64);
-                    self.check(moved);
-                }
-                Err(refusal) => self.give_up(refusal.code),
+            match sent {
+                Ok(_) => {}
+                Err(SendError::Fill(refusal)) => self.give_up(refusal.code),
+                Err(SendError::InvalidState) => self.check(Err(InvalidState)),
             }
             return Ok(true);
         }
         if !self.output.flush(self.stream)? {
             return Ok(false);
         }
-        let opaque = self.session.is_opaque();
-        if !opaque && reading.summed == reading.offset {
+        let Some(mut opaque) = self.session.opaque() else {
+            self.check(Err(InvalidState));
+            return Ok(true);
+        };
+        if opaque.wants_sum() && reading.summed == reading.offset {
             // The checksum runs one piece ahead: the bytes are read for it here, and sent from the page cache.
             let mut scratch = Scratch::take();
-            let n = payload.clamp(scratch.len());
+            let n = Payload { remaining: opaque.remaining() }.clamp(scratch.len());
             match self.shared.store.read_at(&reading.file, reading.offset, &mut scratch[..n]) {
                 Ok(0) => {
                     self.give_up(ErrorCode::Changed);
                     return Ok(true);
                 }
                 Ok(n) => {
-                    self.session.filter(&mut scratch[..n]);
+                    opaque.sum(&scratch[..n]);
                     reading.summed += n as u64;
                 }
                 Err(refusal) => {
@@ -264,12 +263,12 @@ impl Connection<'_> {
                 }
             }
         }
-        let len = if opaque { remaining } else { reading.summed - reading.offset };
+        let len = if opaque.wants_sum() { reading.summed - reading.offset } else { opaque.remaining() };
         match send_file(self.stream, &reading.file, reading.offset, len) {
             Ok(0) => self.give_up(ErrorCode::Changed),
             Ok(n) => {
                 reading.offset += n;
-                let moved = self.session.advance(n);
+                let moved = opaque.advance(n);
                 self.check(moved);
             }
             Err(error) if would_block(&error) => return Ok(false),

@@ -1,71 +1,97 @@
 //! What comes in: replies and the framing of bodies.
 
 use super::{BodyError, ClientEvent, ClientSession, End, Expect, Peer, State};
-use crate::body::{BodyReceiver, Payload, Trailer};
+use crate::body::{BodyReceiver, OpaqueIn, Part, Payload, Trailer};
 use crate::command::parse_number;
 use crate::crc::Crc32c;
-use crate::error::{InvalidState, ProtocolError};
+use crate::error::ProtocolError;
+use crate::message::{Cipher, Received, split_off};
 use crate::reply::{Hello, RemoteError, Tag, Words};
 use crate::store::{Space, Stat};
 
-impl<const BUF: usize, const QUEUE: usize> ClientSession<BUF, QUEUE> {
-    /// Takes bytes from the network: replies and the framing of bodies. Returns how many it took; it stops where payload
-    /// begins and while an event waits to be taken.
+impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, C> {
+    /// Takes what has come from the network: replies and framing, up to the next payload of a `read`, `list` or `ls`, which
+    /// it yields where it lies in `input`, already counted and summed. Use it, then call again with what is left.
+    ///
+    /// It stops early while an event waits to be taken. On a protected connection it takes nothing of a record before
+    /// the whole of it lies in `input`: offer at least [`ClientSession::want_read`] bytes.
     ///
     /// # Errors
     /// The server broke the protocol: the connection is of no further use. Every later call returns the same error.
-    pub fn handle_input(&mut self, input: &[u8]) -> Result<usize, ProtocolError> {
-        let mut taken = 0;
+    pub fn receive<'i>(&mut self, input: &'i mut [u8]) -> Result<Received<'i>, ProtocolError> {
+        let all = (input.as_ptr().addr(), input.len());
+        let mut rest = input;
         loop {
             if let Some(error) = self.error {
                 return Err(error);
             }
-            let n = self.take(&input[taken..]).inspect_err(|&error| self.error = Some(error))?;
-            self.clock.moved(n);
-            taken += n;
-            if n == 0 || taken == input.len() {
-                return Ok(taken);
+            let before = rest.len();
+            let payload = if before > 0 && self.takes_input() {
+                self.take(&mut rest).inspect_err(|&error| self.error = Some(error))?
+            } else {
+                None
+            };
+            self.clock.moved(before - rest.len());
+            if payload.is_some() || rest.is_empty() || before == rest.len() {
+                return Ok(Received::new(all, rest, payload));
             }
         }
     }
 
-    fn take(&mut self, input: &[u8]) -> Result<usize, ProtocolError> {
-        match &mut self.state {
+    /// True in the states in which the server's next bytes mean something.
+    fn takes_input(&self) -> bool {
+        match self.state {
+            // Replies that a classic server will never send must not be waited for.
             State::Length => {
-                // Replies that a classic server will never send must not be waited for.
-                if self.peer == Peer::Classic && self.expected.front().is_some_and(|expect| !expect.is_classic()) {
-                    return Ok(0);
-                }
-                let (n, length) = self.head.push(input)?;
-                let Some(length) = length else { return Ok(n) };
-                self.buffer.clear();
-                self.state = match self.expected.front().ok_or(ProtocolError::UnexpectedReply)? {
-                    Expect::Ls => State::Listing { characters: length, tail: 0 },
-                    // Nothing but a listing is long: a reply without end would be an attack on our time.
-                    _ if length == 0 || length > crate::server::MAX_EXCESS => return Err(ProtocolError::BadReply),
-                    _ => State::Reply { remaining: length },
-                };
-                Ok(n)
+                self.peer != Peer::Classic || self.expected.front().is_none_or(|expect| expect.is_classic())
             }
-            State::Reply { remaining } => {
-                let n = Payload::Receive { remaining: *remaining }.clamp(input.len());
-                let fits = n.min(BUF - self.buffer.len());
-                _ = self.buffer.extend_from_slice(&input[..fits]);
-                *remaining -= n as u64;
-                if *remaining == 0 {
-                    self.state = State::Parsed;
-                }
-                Ok(n)
-            }
-            State::Body { body, length, supplied } => {
-                let (n, done) = body.handle_input(input, &mut self.buffer)?;
-                if done {
-                    self.state = State::Ended(End::Body { body: *body, length: *length, supplied: *supplied });
-                }
-                Ok(n)
-            }
-            State::Listing { .. } | State::Parsed | State::Ended(_) => Ok(0),
+            State::Reply | State::Body { .. } => true,
+            State::Listing { .. } => self.payload_in().is_some(),
+            State::Parsed | State::Ended(_) => false,
         }
+    }
+
+    /// Takes one piece of a message; returns payload for the driver.
+    fn take<'i>(&mut self, input: &mut &'i mut [u8]) -> Result<Option<&'i mut [u8]>, ProtocolError> {
+        if let State::Listing { characters, tail } = &mut self.state {
+            let payload = split_off(input, count_characters(input, characters, tail));
+            if *characters == 0 && *tail == 0 {
+                self.state = State::Ended(End::Listing);
+            }
+            return Ok(Some(payload));
+        }
+        if self.is_between_replies() && self.expected.front() == Some(&Expect::Ls) {
+            if let Some(characters) = self.messages.receive_length(input)? {
+                self.state = State::Listing { characters, tail: 0 };
+            }
+            return Ok(None);
+        }
+        let Some(piece) = self.messages.receive(input)? else { return Ok(None) };
+        if let State::Body { body, length } = &mut self.state {
+            match body.handle_piece(piece, &mut self.buffer)? {
+                Part::Payload(payload) => return Ok(Some(payload).filter(|payload| !payload.is_empty())),
+                Part::Trailer => self.state = State::Ended(End::Body { body: *body, length: *length }),
+            }
+            return Ok(None);
+        }
+        if let Some(length) = piece.begins {
+            if self.expected.is_empty() {
+                return Err(ProtocolError::UnexpectedReply);
+            }
+            // Nothing but a listing is long: a reply without end would be an attack on our time.
+            if length == 0 || length > crate::server::MAX_EXCESS {
+                return Err(ProtocolError::BadReply);
+            }
+            self.buffer.clear();
+        }
+        let fits = piece.bytes.len().min(BUF - self.buffer.len());
+        _ = self.buffer.extend_from_slice(&piece.bytes[..fits]);
+        self.state = if piece.ends { State::Parsed } else { State::Reply };
+        Ok(None)
+    }
+
+    const fn is_between_replies(&self) -> bool {
+        matches!(self.state, State::Length)
     }
 
     /// The server has sent everything it will.
@@ -77,7 +103,8 @@ impl<const BUF: usize, const QUEUE: usize> ClientSession<BUF, QUEUE> {
             return Err(error);
         }
         let ignored = self.peer == Peer::Classic && self.expected.iter().all(|expect| !expect.is_classic());
-        let whole = self.head.is_empty() && matches!(self.state, State::Length | State::Parsed | State::Ended(_));
+        let whole =
+            self.messages.is_at_boundary() && matches!(self.state, State::Length | State::Parsed | State::Ended(_));
         let parsed = usize::from(matches!(self.state, State::Parsed | State::Ended(_)));
         if whole && (ignored || self.expected.len() <= parsed) && self.body.is_none() {
             return Ok(());
@@ -118,7 +145,7 @@ impl<const BUF: usize, const QUEUE: usize> ClientSession<BUF, QUEUE> {
                 self.state = State::Length;
                 Ok(Some(match end {
                     End::Listing => ClientEvent::LsEnd,
-                    End::Body { body, length, supplied } => ClientEvent::BodyEnd(self.verdict(&body, length, supplied)),
+                    End::Body { body, length } => ClientEvent::BodyEnd(self.verdict(&body, length)),
                 }))
             }
             _ => Ok(None),
@@ -126,12 +153,7 @@ impl<const BUF: usize, const QUEUE: usize> ClientSession<BUF, QUEUE> {
     }
 
     /// What is to be thought of a body whose trailer lies in the buffer.
-    fn verdict(
-        &self,
-        body: &BodyReceiver,
-        length: Option<u64>,
-        supplied: Option<u32>,
-    ) -> Result<Option<u32>, BodyError<'_>> {
+    fn verdict(&self, body: &BodyReceiver, length: Option<u64>) -> Result<Option<u32>, BodyError<'_>> {
         let crc = match Trailer::parse(&self.buffer) {
             Trailer::Abort(error) => return Err(BodyError::Aborted(error)),
             Trailer::Malformed => return Err(BodyError::Mismatch),
@@ -142,7 +164,8 @@ impl<const BUF: usize, const QUEUE: usize> ClientSession<BUF, QUEUE> {
             return Err(BodyError::Length { announced, received });
         }
         match crc {
-            Some(crc) if crc != supplied.unwrap_or(body.crc().value()) => Err(BodyError::Mismatch),
+            Some(_) if !body.is_summed() => Ok(None),
+            Some(crc) if crc != body.crc().value() => Err(BodyError::Mismatch),
             crc => Ok(crc),
         }
     }
@@ -185,90 +208,71 @@ impl<const BUF: usize, const QUEUE: usize> ClientSession<BUF, QUEUE> {
         }
     }
 
-    /// The payload that the driver has to take in now: of a `read` or `list`, or names of a classic `ls`.
+    /// Payload that comes next, if it is known to: a driver may read exactly so much straight to where it is wanted. `None`
+    /// on a protected connection.
     #[must_use]
     pub fn payload_in(&self) -> Option<Payload> {
         let remaining = match &self.state {
-            State::Body { body, .. } => body.payload()?,
+            State::Body { body, .. } => body.payload(&self.messages)?,
             State::Listing { characters, tail } if self.expected.front() != Some(&Expect::Ls) => {
                 Some(characters + u64::from(*tail)).filter(|&n| n > 0)?
             }
             _ => return None,
         };
-        Some(Payload::Receive { remaining })
+        Some(Payload { remaining })
     }
 
-    /// Shows the session payload that has come in, in order and once, and reports it as moved: it computes the checksum,
-    /// and counts the characters of a classic listing.
-    ///
-    /// # Errors
-    /// [`InvalidState`] if that is more than [`ClientSession::payload_in`] said.
-    pub fn advance_in(&mut self, bytes: &mut [u8]) -> Result<(), InvalidState> {
-        match &mut self.state {
-            State::Body { body, .. } => {
-                body.advance(bytes.len() as u64)?;
-                body.crc_mut().update(bytes);
-            }
-            State::Listing { characters, tail } => {
-                if bytes.len() as u64 > *characters + u64::from(*tail) {
-                    return Err(InvalidState);
-                }
-                for byte in bytes.iter() {
-                    match byte {
-                        0x80..=0xbf if *tail > 0 => *tail -= 1,
-                        _ => {
-                            *characters = characters.saturating_sub(1);
-                            *tail = match byte {
-                                0xc2..=0xdf => 1,
-                                0xe0..=0xef => 2,
-                                0xf0..=0xf4 => 3,
-                                _ => 0,
-                            };
-                        }
-                    }
-                }
-                if *characters == 0 && *tail == 0 {
-                    self.state = State::Ended(End::Listing);
-                }
-            }
-            _ => return Err(InvalidState),
+    /// The right to move payload of a `read` or `list` past the session, if payload comes next. The end of that body then
+    /// is [`ClientEvent::BodyEnd`] with `Ok(None)`: unverified. `None` on a protected connection.
+    pub fn opaque_in(&mut self) -> Option<OpaqueIn<'_, C>> {
+        let State::Body { body, .. } = &mut self.state else { return None };
+        OpaqueIn::new(body, &mut self.messages, &mut self.clock)
+    }
+
+    /// The checksum of the body that is coming in, so far; `None` if there is none.
+    #[must_use]
+    pub const fn body_crc(&self) -> Option<Crc32c> {
+        match &self.state {
+            State::Body { body, .. } | State::Ended(End::Body { body, .. }) => Some(body.crc()),
+            _ => None,
         }
-        self.clock.moved(bytes.len());
-        Ok(())
     }
 
-    /// Reports `n` bytes of a body as moved without showing them: the driver computes the checksum itself and supplies it
-    /// with [`ClientSession::supply_crc_in`] before it feeds the trailer.
-    ///
-    /// # Errors
-    /// [`InvalidState`] if no body comes in or that is more than [`ClientSession::payload_in`] said.
-    pub fn advance_in_opaque(&mut self, n: u64) -> Result<(), InvalidState> {
-        let State::Body { body, .. } = &mut self.state else { return Err(InvalidState) };
-        body.advance(n)?;
-        self.clock.moved(usize::try_from(n).unwrap_or(usize::MAX));
-        Ok(())
-    }
-
-    /// The checksum of the body that is coming in, computed by the driver.
-    ///
-    /// # Errors
-    /// [`InvalidState`] if no body comes in.
-    pub const fn supply_crc_in(&mut self, crc: u32) -> Result<(), InvalidState> {
-        let State::Body { supplied, .. } = &mut self.state else { return Err(InvalidState) };
-        *supplied = Some(crc);
-        Ok(())
-    }
-
-    /// A hint: how many bytes the session can use before payload follows; 0 while an event waits to be taken.
+    /// How many bytes the session can use next: those missing from a length, of a message or, on a protected connection,
+    /// of a record. 0 while an event waits to be taken.
     #[must_use]
     pub fn want_read(&self) -> usize {
         match &self.state {
-            State::Length => self.head.missing(),
-            State::Reply { remaining } => usize::try_from(*remaining).unwrap_or(usize::MAX),
-            State::Body { body, .. } => body.want_read(),
+            State::Length | State::Reply | State::Body { .. } => self.messages.want_read(),
             State::Listing { .. } | State::Parsed | State::Ended(_) => 0,
         }
     }
+}
+
+/// Counts the characters of a classic listing down; returns how many bytes of `bytes` belong to it. `tail`: bytes that are
+/// missing from the last character.
+fn count_characters(bytes: &[u8], characters: &mut u64, tail: &mut u8) -> u64 {
+    let mut taken = 0;
+    for byte in bytes {
+        match byte {
+            0x80..=0xbf if *tail > 0 => *tail -= 1,
+            _ if *characters == 0 => break,
+            _ => {
+                *characters -= 1;
+                *tail = match byte {
+                    0xc2..=0xdf => 1,
+                    0xe0..=0xef => 2,
+                    0xf0..=0xf4 => 3,
+                    _ => 0,
+                };
+            }
+        }
+        taken += 1;
+        if *characters == 0 && *tail == 0 {
+            break;
+        }
+    }
+    taken
 }
 
 /// A reply that is neither a refusal nor the hello, and the state behind it. `None`: it does not fit.
@@ -294,12 +298,11 @@ fn parse_reply(payload: &[u8], expect: Expect) -> Option<(ClientEvent<'_>, State
             if offset.checked_add(length)? > size || asked.is_some_and(|asked| length > asked) {
                 return None;
             }
-            state =
-                State::Body { body: BodyReceiver::new(length, Crc32c::new()), length: Some(length), supplied: None };
+            state = State::Body { body: BodyReceiver::new(length, Crc32c::new()), length: Some(length) };
             ClientEvent::Read { length, size, tag }
         }
         Expect::List => {
-            state = State::Body { body: BodyReceiver::new(u64::MAX, Crc32c::new()), length: None, supplied: None };
+            state = State::Body { body: BodyReceiver::new(u64::MAX, Crc32c::new()), length: None };
             // An older server says nothing more; what is no number is a word of a later version.
             ClientEvent::List { omitted: words.number().unwrap_or(0) }
         }

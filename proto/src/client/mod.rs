@@ -21,8 +21,8 @@ use heapless::{Deque, Vec};
 
 use crate::body::{BodyReceiver, BodySender, Framing};
 use crate::command::{Command, Request};
-use crate::error::{ErrorCode, ProtocolError};
-use crate::frame::HeaderDecoder;
+use crate::error::{ErrorCode, InvalidState, ProtocolError};
+use crate::message::{Cipher, Messages, Plain};
 use crate::reply::{Hello, RemoteError, Tag};
 use crate::store::{Space, Stat};
 use crate::time::{Clock, Instant};
@@ -121,17 +121,17 @@ pub enum BodyError<'a> {
 #[derive(Debug, Clone, Copy)]
 enum State {
     Length,
-    Reply { remaining: u64 },
+    Reply,
     Parsed,
     Listing { characters: u64, tail: u8 },
-    Body { body: BodyReceiver, length: Option<u64>, supplied: Option<u32> },
+    Body { body: BodyReceiver, length: Option<u64> },
     Ended(End),
 }
 
 #[derive(Debug, Clone, Copy)]
 enum End {
     Listing,
-    Body { body: BodyReceiver, length: Option<u64>, supplied: Option<u32> },
+    Body { body: BodyReceiver, length: Option<u64> },
 }
 
 /// What kind of reply a request will get.
@@ -155,17 +155,21 @@ enum Expect {
 /// `BUF` is the size of the two message buffers: at least
 /// [`command_message_len`](crate::command::command_message_len) of the longest name that will be sent; replies that
 /// are longer lose their end, so 300 is a good least. `QUEUE` is how many requests may be without a reply.
+///
+/// Payload stays in the driver's memory: [`receive`](Self::receive) yields it where it lies, [`send`](Self::send) has it
+/// filled in. `C` is the cipher that the connection may be protected with: by default none.
 #[derive(Debug)]
-pub struct ClientSession<const BUF: usize, const QUEUE: usize> {
+pub struct ClientSession<const BUF: usize, const QUEUE: usize, C = Plain> {
     peer: Peer,
     clock: Clock,
     idle: Duration,
-    head: HeaderDecoder,
+    messages: Messages<C>,
     buffer: Vec<u8, BUF>,
     state: State,
     expected: Deque<Expect, QUEUE>,
+    /// The command that goes out, if `queued`: empty for a keep-alive.
     command: Vec<u8, BUF>,
-    sent: u16,
+    queued: bool,
     framing: Option<Framing>,
     body: Option<BodySender>,
     padding: Option<(u64, ErrorCode)>,
@@ -173,7 +177,7 @@ pub struct ClientSession<const BUF: usize, const QUEUE: usize> {
     error: Option<ProtocolError>,
 }
 
-impl<const BUF: usize, const QUEUE: usize> ClientSession<BUF, QUEUE> {
+impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, C> {
     /// A session at the beginning of a connection. A server that owes a reply and makes no progress for `idle` is given
     /// up.
     #[must_use]
@@ -182,18 +186,30 @@ impl<const BUF: usize, const QUEUE: usize> ClientSession<BUF, QUEUE> {
             peer: Peer::Unknown,
             clock: Clock::new(),
             idle,
-            head: HeaderDecoder::new(),
+            messages: Messages::new(),
             buffer: Vec::new(),
             state: State::Length,
             expected: Deque::new(),
             command: Vec::new(),
-            sent: 0,
+            queued: false,
             framing: None,
             body: None,
             padding: None,
             quit: false,
             error: None,
         }
+    }
+
+    /// From the next message on both directions are sealed with `cipher`.
+    ///
+    /// # Errors
+    /// [`InvalidState`] while anything is under way.
+    pub fn protect(&mut self, cipher: C) -> Result<(), InvalidState> {
+        if self.owes() || !self.messages.is_at_boundary() || !matches!(self.state, State::Length) {
+            return Err(InvalidState);
+        }
+        self.messages.protect(cipher);
+        Ok(())
     }
 
     /// What is known of the server.
@@ -218,7 +234,7 @@ impl<const BUF: usize, const QUEUE: usize> ClientSession<BUF, QUEUE> {
     /// True if something is queued for [`ClientSession::poll_transmit`].
     #[must_use]
     pub fn has_output(&self) -> bool {
-        !self.command.is_empty() || self.framing.is_some() || self.padding.is_some()
+        self.queued || self.framing.is_some() || self.padding.is_some()
     }
 
     /// Tells the session the time, at every turn of the driver's loop. True if the server owes something and has made no

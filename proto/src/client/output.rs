@@ -1,15 +1,15 @@
 //! What goes out: commands and the body of a `write`.
 
 use super::{ClientSession, Expect, Peer};
-use crate::body::{BodySender, Framing, Payload, transmit};
-use crate::command::{Command, Request};
+use crate::body::{BodySender, Ending, Framing, Opaque, Payload};
+use crate::command::{Command, MAX_COMMAND, Request};
 use crate::crc::Crc32c;
 use crate::error::{ErrorCode, InvalidState};
-use crate::frame::{HEADER_LEN, encode_header};
+use crate::message::{Cipher, SendError, message_len};
 
-impl<const BUF: usize, const QUEUE: usize> ClientSession<BUF, QUEUE> {
-    /// Queues a command. After a `write` the driver sends its body: [`ClientSession::start_data`] and so on, from the byte
-    /// OFFSET on; [`ClientSession::continue_crc`] first, if OFFSET is not 0.
+impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, C> {
+    /// Queues a command. After a `write` the driver sends its body: [`ClientSession::send`] and
+    /// [`ClientSession::finish`], from the byte OFFSET on; [`ClientSession::continue_crc`] first, if OFFSET is not 0.
     ///
     /// # Errors
     /// [`InvalidState`] unless [`ClientSession::can_request`]; if the name does not fit or (classic) has white space;
@@ -24,10 +24,11 @@ impl<const BUF: usize, const QUEUE: usize> ClientSession<BUF, QUEUE> {
         if !allowed || !self.can_request() {
             return Err(InvalidState);
         }
-        let mut message = [0; BUF];
-        let len = command.encode(message.get_mut(HEADER_LEN..).ok_or(InvalidState)?).ok_or(InvalidState)?;
-        message[..HEADER_LEN].copy_from_slice(&encode_header(len as u64));
-        self.command.extend_from_slice(&message[..HEADER_LEN + len]).map_err(|_| InvalidState)?;
+        self.command.resize_default(BUF).map_err(|_| InvalidState)?;
+        let len = command.encode(&mut self.command);
+        self.command.truncate(len.unwrap_or(0));
+        len.ok_or(InvalidState)?;
+        self.queued = true;
         if self.expected.is_empty() {
             self.clock.restart();
         }
@@ -49,7 +50,9 @@ impl<const BUF: usize, const QUEUE: usize> ClientSession<BUF, QUEUE> {
         if self.has_output() || self.body.is_some() {
             return Err(InvalidState);
         }
-        self.command.extend_from_slice(&encode_header(0)).map_err(|_| InvalidState)
+        self.command.clear();
+        self.queued = true;
+        Ok(())
     }
 
     /// Writes queued commands and framing into `out`; says how many bytes.
@@ -57,31 +60,22 @@ impl<const BUF: usize, const QUEUE: usize> ClientSession<BUF, QUEUE> {
         let mut written = 0;
         while written < out.len() {
             let room = &mut out[written..];
-            if !self.command.is_empty() {
-                let left = &self.command[usize::from(self.sent)..];
-                let n = left.len().min(room.len());
-                room[..n].copy_from_slice(&left[..n]);
+            if self.queued {
+                let (n, done) = self.messages.transmit_payload::<{ message_len(MAX_COMMAND) }>(room, &self.command);
                 written += n;
-                if n == left.len() {
-                    self.command.clear();
-                    self.sent = 0;
-                } else {
-                    self.sent += u16::try_from(n).unwrap_or(0);
-                }
+                self.queued = !done;
             } else if let Some(framing) = self.framing {
-                let (n, done) = transmit(room, &mut self.sent, |text| framing.encode(text));
+                let (n, next) = framing.transmit(&mut self.messages, room);
                 written += n;
-                if done {
-                    self.framing = None;
-                }
+                self.framing = next;
             } else if let Some((remaining, code)) = self.padding {
-                let n = Payload::Send { remaining }.clamp(room.len());
+                let n = Payload { remaining }.clamp(room.len());
                 room[..n].fill(0);
                 written += n;
                 self.padding = Some((remaining - n as u64, code));
                 if remaining == n as u64 {
                     self.padding = None;
-                    self.framing = Some(Framing::Abort(code));
+                    self.framing = Some(Framing::End(Ending::Abort(code)));
                 }
             } else {
                 break;
@@ -91,20 +85,29 @@ impl<const BUF: usize, const QUEUE: usize> ClientSession<BUF, QUEUE> {
         written
     }
 
-    /// True while the body of a `write` is being sent: the driver owes [`ClientSession::start_data`] or
+    /// True while the body of a `write` is being sent: the driver owes [`ClientSession::send`] or
     /// [`ClientSession::finish`].
     #[must_use]
     pub const fn is_sending(&self) -> bool {
         self.body.is_some()
     }
 
-    /// Bytes of the body being sent that no data message has announced yet.
+    /// True while a data message has begun and payload of it is still to be sent: no length goes out next.
     #[must_use]
-    pub const fn unannounced(&self) -> Option<u64> {
-        match &self.body {
-            Some(body) => body.unannounced(),
-            None => None,
-        }
+    pub fn is_in_data(&self) -> bool {
+        !self.has_output() && self.body.as_ref().is_some_and(|body| body.remaining() > 0)
+    }
+
+    /// The checksum of the file as far as it has been sent, staged bytes included; `None` if the driver supplied one.
+    #[must_use]
+    pub fn crc(&self) -> Option<u32> {
+        self.body.as_ref()?.crc()
+    }
+
+    /// Bytes of the body that are still to be sent; `None` if none is being sent.
+    #[must_use]
+    pub fn left(&self) -> Option<u64> {
+        self.body.as_ref()?.left()
     }
 
     /// The CRC of the bytes that are staged already, on which the body's goes on.
@@ -113,13 +116,13 @@ impl<const BUF: usize, const QUEUE: usize> ClientSession<BUF, QUEUE> {
     /// [`InvalidState`] if no body is being sent.
     pub const fn continue_crc(&mut self, crc: u32) -> Result<(), InvalidState> {
         match &mut self.body {
-            Some(body) => *body.crc_mut() = Crc32c::from_value(crc),
+            Some(body) => body.continue_crc(crc),
             None => return Err(InvalidState),
         }
         Ok(())
     }
 
-    /// Supplies the checksum of the whole file in place of the one that [`ClientSession::filter_out`] computes; `None`:
+    /// Supplies the checksum of the whole file in place of the one that the session computes; `None`:
     /// `-`, only for a server that says `nocrc=1` and with OFFSET 0.
     ///
     /// # Errors
@@ -132,47 +135,51 @@ impl<const BUF: usize, const QUEUE: usize> ClientSession<BUF, QUEUE> {
         Ok(())
     }
 
-    /// Begins a data message of `n` bytes of the body.
+    /// Sends payload of the body, in data messages of up to `most` bytes: `fill` writes it into the memory that it is given,
+    /// a part of `room`, and returns how much; the session adds the framing around it, the checksum and, on a protected
+    /// connection, the seal. Returns the bytes of `room` to send; 0 if `fill` returned 0 or the room is too short.
+    ///
+    /// On a plain connection a data message goes on over as many calls as it takes; on a protected one each call makes one.
     ///
     /// # Errors
-    /// [`InvalidState`] if none is being sent, framing is queued, or `n` is 0 or more than is left.
-    pub fn start_data(&mut self, n: u64) -> Result<(), InvalidState> {
-        match &mut self.body {
-            Some(body) if self.framing.is_none() && self.command.is_empty() => {
-                self.framing = Some(body.start_data(n)?);
-                Ok(())
-            }
-            _ => Err(InvalidState),
-        }
-    }
-
-    /// The payload that the driver has to send now; `None` while framing is queued.
-    #[must_use]
-    pub fn payload_out(&self) -> Option<Payload> {
-        let remaining = self.body.as_ref()?.remaining();
-        (remaining > 0 && !self.has_output()).then_some(Payload::Send { remaining })
-    }
-
-    /// Shows the session payload that goes out, in order and once: it computes the checksum.
-    pub fn filter_out(&mut self, bytes: &mut [u8]) {
-        if let Some(body) = &mut self.body
-            && !body.is_opaque()
-        {
-            body.crc_mut().update(bytes);
-        }
-    }
-
-    /// The driver has sent `n` bytes of the payload.
-    ///
-    /// # Errors
-    /// [`InvalidState`] if that is more than [`ClientSession::payload_out`] said.
-    pub fn advance_out(&mut self, n: u64) -> Result<(), InvalidState> {
+    /// [`SendError::InvalidState`] if nothing is being sent, something is queued or all has been sent;
+    /// [`SendError::Fill`] if `fill` failed. Nothing has changed then: [abort](Self::abort).
+    pub fn send<E>(
+        &mut self,
+        room: &mut [u8],
+        most: u64,
+        fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<usize, SendError<E>> {
         if self.has_output() {
+            return Err(SendError::InvalidState);
+        }
+        let body = self.body.as_mut().ok_or(InvalidState)?;
+        let n = body.send(&mut self.messages, room, most, fill)?;
+        self.clock.moved(n);
+        Ok(n)
+    }
+
+    /// Begins a data message of up to `most` bytes whose payload is then moved past the session, by
+    /// [`ClientSession::opaque`].
+    ///
+    /// # Errors
+    /// [`InvalidState`] if no body is being sent, something is queued, all has been sent or the connection is protected.
+    pub fn begin_data(&mut self, most: u64) -> Result<(), InvalidState> {
+        if self.has_output() || self.messages.is_sealed() {
             return Err(InvalidState);
         }
-        self.body.as_mut().ok_or(InvalidState)?.advance(n)?;
-        self.clock.moved(usize::try_from(n).unwrap_or(usize::MAX));
+        let framing = self.body.as_mut().and_then(|body| body.begin(most));
+        self.framing = Some(framing.ok_or(InvalidState)?);
         Ok(())
+    }
+
+    /// The right to move the rest of the present data message past the session. `None` on a protected connection, while
+    /// something is queued and while no data message is under way.
+    pub fn opaque(&mut self) -> Option<Opaque<'_>> {
+        if self.has_output() {
+            return None;
+        }
+        Opaque::new(self.body.as_mut()?, &self.messages, &mut self.clock)
     }
 
     /// Ends the body: the empty message and the checksum.
@@ -200,7 +207,7 @@ impl<const BUF: usize, const QUEUE: usize> ClientSession<BUF, QUEUE> {
         if body.remaining() > 0 {
             self.padding = Some((body.remaining(), code));
         } else if self.framing.is_none() {
-            self.framing = Some(Framing::Abort(code));
+            self.framing = Some(Framing::End(Ending::Abort(code)));
         } else {
             self.padding = Some((0, code));
         }

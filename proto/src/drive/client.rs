@@ -26,7 +26,7 @@ const PIECE: usize = 64;
 /// ```
 /// # use embedded_io::{Read, Write};
 /// use skiff_proto::client::ClientEvent;
-/// use skiff_proto::command::{Command, Request};
+/// use skiff_proto::command::{Command, Request, VERSION};
 /// use skiff_proto::drive::{Client, DriveError};
 /// use skiff_proto::{Instant, Name};
 ///
@@ -34,10 +34,10 @@ const PIECE: usize = 64;
 /// fn store<T: Read + Write, C: FnMut() -> Instant>(
 ///     client: &mut Client<T, C, 300>,
 ///     name: Name<'_>,
-///     bytes: &mut [u8],
+///     bytes: &[u8],
 /// ) -> Result<bool, DriveError<T::Error>> {
 ///     let size = bytes.len() as u64;
-///     if !matches!(client.request(&Command::Hello { version_1: true })?, ClientEvent::Hello(Some(_))) {
+///     if !matches!(client.request(&Command::Hello { version: VERSION })?, ClientEvent::Hello(Some(_))) {
 ///         return Ok(false); // a classic server
 ///     }
 ///     let (offset, crc) = match client.request(&Command::Request(Request::Resume { size, name }))? {
@@ -53,7 +53,7 @@ const PIECE: usize = 64;
 ///     if at > 0 {
 ///         client.session().continue_crc(crc)?;
 ///     }
-///     for piece in bytes[at..].chunks_mut(1024) {
+///     for piece in bytes[at..].chunks(1024) {
 ///         client.write(piece)?;
 ///     }
 ///     Ok(matches!(client.finish()?, ClientEvent::Stored { .. }))
@@ -113,11 +113,10 @@ impl<T: embedded_io::Read + embedded_io::Write, C: FnMut() -> Instant, const BUF
     }
 
     /// Sends `bytes` as one data message of the body of a `write`: each costs ten bytes more, so they should not be few.
-    /// (They are lent for writing since a cipher works in place.)
     ///
     /// # Errors
     /// [`DriveError::InvalidState`] if no body is being sent or that is more than was announced.
-    pub fn write(&mut self, bytes: &mut [u8]) -> Result<(), DriveError<T::Error>> {
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), DriveError<T::Error>> {
         ready(self.0.write(bytes))
     }
 
@@ -194,7 +193,7 @@ impl<T: embedded_io_async::Read + embedded_io_async::Write, C: Timer, const BUF:
     ///
     /// # Errors
     /// As there.
-    pub async fn write(&mut self, bytes: &mut [u8]) -> Result<(), DriveError<T::Error>> {
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), DriveError<T::Error>> {
         self.0.write(bytes).await
     }
 
@@ -267,7 +266,7 @@ impl<L: Line, const BUF: usize> Core<L, BUF> {
             if let Some(payload) = self.session.payload_in() {
                 let n = payload.clamp(buffer.len());
                 let n = self.receive(&mut buffer[..n]).await?;
-                self.session.advance_in(&mut buffer[..n])?;
+                self.session.receive(&mut buffer[..n])?;
                 return Ok(n);
             }
             let n = self.session.want_read().min(PIECE);
@@ -275,13 +274,9 @@ impl<L: Line, const BUF: usize> Core<L, BUF> {
                 return Ok(0);
             }
             let n = self.receive(&mut piece[..n]).await?;
-            let mut taken = 0;
-            while taken < n {
-                match self.session.handle_input(&piece[taken..n])? {
-                    // It asked for no more than it takes.
-                    0 => return Err(DriveError::InvalidState),
-                    more => taken += more,
-                }
+            if self.session.receive(&mut piece[..n])?.taken < n {
+                // It asked for no more than it takes.
+                return Err(DriveError::InvalidState);
             }
         }
     }
@@ -298,16 +293,20 @@ impl<L: Line, const BUF: usize> Core<L, BUF> {
         }
     }
 
-    async fn write(&mut self, bytes: &mut [u8]) -> Result<(), DriveError<L::Error>> {
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), DriveError<L::Error>> {
         if bytes.is_empty() {
             return Ok(());
         }
         self.session.handle_timeout(self.line.now());
-        self.session.start_data(bytes.len() as u64)?;
+        if self.session.left().is_none_or(|left| left < bytes.len() as u64) {
+            return Err(DriveError::InvalidState);
+        }
+        self.session.begin_data(bytes.len() as u64)?;
         self.transmit().await?;
-        self.session.filter_out(bytes);
-        self.write_all(bytes).await?;
-        Ok(self.session.advance_out(bytes.len() as u64)?)
+        let mut opaque = self.session.opaque().ok_or(DriveError::InvalidState)?;
+        opaque.sum(bytes);
+        opaque.advance(bytes.len() as u64)?;
+        self.write_all(bytes).await
     }
 
     async fn finish(&mut self) -> Result<ClientEvent<'_>, DriveError<L::Error>> {

@@ -6,7 +6,7 @@ use super::DriveError;
 #[cfg(feature = "embedded-io-async")]
 use super::line::{Async, Timer};
 use super::line::{Blocking, Line, Patience, ready};
-use crate::body::Payload;
+use crate::message::Cipher;
 use crate::responder::{NoNeighbors, Responder, Step, list_room};
 use crate::server::{Close, ServerSession};
 use crate::store::Store;
@@ -23,9 +23,9 @@ use crate::time::Instant;
 ///
 /// # Errors
 /// The stream failed, or `scratch` is too small ([`DriveError::InvalidState`], before anything was read).
-pub fn serve<T: embedded_io::Read + embedded_io::Write, S: Store, const BUF: usize>(
+pub fn serve<T: embedded_io::Read + embedded_io::Write, S: Store, const BUF: usize, C: Cipher>(
     stream: &mut T,
-    session: &mut ServerSession<BUF>,
+    session: &mut ServerSession<BUF, C>,
     store: &mut S,
     scratch: &mut [u8],
     clock: impl FnMut() -> Instant,
@@ -41,19 +41,22 @@ pub fn serve<T: embedded_io::Read + embedded_io::Write, S: Store, const BUF: usi
 /// # Errors
 /// As [`serve`].
 #[cfg(feature = "embedded-io-async")]
-pub async fn serve_async<T: embedded_io_async::Read + embedded_io_async::Write, S: Store, const BUF: usize>(
+pub async fn serve_async<T, S: Store, const BUF: usize, C: Cipher>(
     stream: &mut T,
-    session: &mut ServerSession<BUF>,
+    session: &mut ServerSession<BUF, C>,
     store: &mut S,
     scratch: &mut [u8],
     timer: impl Timer,
-) -> Result<Close, DriveError<T::Error>> {
+) -> Result<Close, DriveError<T::Error>>
+where
+    T: embedded_io_async::Read + embedded_io_async::Write,
+{
     run(Async { stream, timer }, session, store, scratch).await
 }
 
-async fn run<L: Line, S: Store, const BUF: usize>(
+async fn run<L: Line, S: Store, const BUF: usize, C: Cipher>(
     mut line: L,
-    session: &mut ServerSession<BUF>,
+    session: &mut ServerSession<BUF, C>,
     store: &mut S,
     scratch: &mut [u8],
 ) -> Result<Close, DriveError<L::Error>> {
@@ -64,6 +67,8 @@ async fn run<L: Line, S: Store, const BUF: usize>(
     let store = &mut *settled.0;
     let mut responder = Responder::new();
     let mut unflushed = false;
+    // Bytes at the front of `scratch`: of a record that has not come whole. None on a plain connection.
+    let mut kept = 0;
     loop {
         session.handle_timeout(line.now());
         if responder.step(session, store, &mut NoNeighbors) != Step::Idle {
@@ -71,9 +76,9 @@ async fn run<L: Line, S: Store, const BUF: usize>(
             continue;
         }
         // Whoever is sending us a body that we have refused is not reading yet.
-        let n = if session.is_draining() { 0 } else { responder.fill(session, store, scratch) };
+        let n = if session.is_draining() { 0 } else { responder.transmit(session, store, &mut scratch[kept..]) };
         if n > 0 {
-            if !send(&mut line, session, &scratch[..n]).await? {
+            if !send(&mut line, session, &scratch[kept..kept + n]).await? {
                 return Ok(Close::Reset);
             }
             unflushed = true;
@@ -90,15 +95,15 @@ async fn run<L: Line, S: Store, const BUF: usize>(
         }
         store.settle();
         // No more than the session and the store take now, so that nothing has to be kept.
-        let wanted = match session.payload() {
-            Some(payload @ Payload::Receive { .. }) => payload.clamp(scratch.len()),
-            _ => session.want_read().min(scratch.len()),
+        let wanted = match session.payload_in() {
+            Some(payload) => payload.clamp(scratch.len()),
+            None => session.want_read().min(scratch.len()),
         };
-        if wanted == 0 {
+        if wanted <= kept {
             // Nothing is left to wait for: never so, as long as the session and this loop agree.
             return Ok(Close::Reset);
         }
-        let received = line.read(&mut scratch[..wanted], |now| {
+        let received = line.read(&mut scratch[kept..wanted], |now| {
             session.handle_timeout(now);
             // Neither closed nor with an `error timeout` to be sent.
             if session.want_read() > 0 { ControlFlow::Continue(session.poll_timeout()) } else { ControlFlow::Break(()) }
@@ -108,13 +113,10 @@ async fn run<L: Line, S: Store, const BUF: usize>(
             Some(0) => session.handle_eof(),
             Some(n) => {
                 session.handle_timeout(line.now());
-                let mut taken = 0;
-                while taken < n {
-                    match responder.drain(session, store, &mut scratch[taken..n]) {
-                        0 => break,
-                        more => taken += more,
-                    }
-                }
+                let end = (kept + n).min(wanted);
+                let taken = responder.receive(session, store, &mut scratch[..end]);
+                scratch.copy_within(taken..end, 0);
+                kept = end - taken;
             }
         }
     }
@@ -130,9 +132,9 @@ impl<S: Store> Drop for Settled<'_, S> {
 }
 
 /// Writes all of `bytes`; false if the peer has read too little of them for too long.
-async fn send<L: Line, const BUF: usize>(
+async fn send<L: Line, const BUF: usize, C: Cipher>(
     line: &mut L,
-    session: &mut ServerSession<BUF>,
+    session: &mut ServerSession<BUF, C>,
     bytes: &[u8],
 ) -> Result<bool, DriveError<L::Error>> {
     let mut rest = bytes;
@@ -147,9 +149,9 @@ async fn send<L: Line, const BUF: usize>(
     Ok(true)
 }
 
-async fn flush<L: Line, const BUF: usize>(
+async fn flush<L: Line, const BUF: usize, C: Cipher>(
     line: &mut L,
-    session: &mut ServerSession<BUF>,
+    session: &mut ServerSession<BUF, C>,
 ) -> Result<bool, DriveError<L::Error>> {
     let watch = watch_output(session, line.now());
     Ok(line.flush(watch).await.map_err(DriveError::Stream)?.is_some())
@@ -157,7 +159,10 @@ async fn flush<L: Line, const BUF: usize>(
 
 /// Gives up when the session ends by its own time-outs; and when nothing at all goes out for the idle time, since the session
 /// takes what is in `scratch` for sent: if that is its last reply, it has ended already and looks at no clock.
-fn watch_output<const BUF: usize>(session: &mut ServerSession<BUF>, start: Instant) -> impl FnMut(Instant) -> Patience {
+fn watch_output<const BUF: usize, C: Cipher>(
+    session: &mut ServerSession<BUF, C>,
+    start: Instant,
+) -> impl FnMut(Instant) -> Patience {
     let before = session.poll_close();
     let last = start.after(session.limits().idle);
     move |now| {

@@ -11,9 +11,9 @@
 //! | a `write` | the stage | the trailer, a failure of the store, the end of the connection |
 //! | a commit | the stage | the store's answer |
 //!
-//! [`Responder::step`] takes events, [`Responder::fill`] and [`Responder::drain`] move bytes. All memory is lent: `fill`
-//! has the store read straight into what the caller sends from, `drain` gives the store what the caller received, where
-//! it lies. If that is the ring of a TCP stack, no byte of a file is ever in a third buffer.
+//! [`Responder::step`] takes events, [`Responder::transmit`] and [`Responder::receive`] move bytes. All memory is the
+//! caller's: `transmit` has the store read straight into what the caller sends from, `receive` gives the store what the
+//! caller received, where it lies. If that is the ring of a TCP stack, no byte of a file is ever in a third buffer.
 //!
 //! A driver is a loop around the three calls:
 //!
@@ -25,8 +25,8 @@
 //! ) -> Option<Close> {
 //!     session.handle_timeout(now);
 //!     while responder.step(session, store, &mut NoNeighbors) == Step::Progress {} // or one step a turn, to be fair
-//!     while socket.lend_room(|room| responder.fill(session, store, room)) > 0 {}
-//!     while socket.lend_input(|input| responder.drain(session, store, input)) > 0 {}
+//!     while socket.lend_room(|room| responder.transmit(session, store, room)) > 0 {}
+//!     while socket.lend_input(|input| responder.receive(session, store, input)) > 0 {}
 //!     let close = session.poll_close();
 //!     if close.is_some() {
 //!         responder.close(); // what is staged stays for `resume`
@@ -42,7 +42,7 @@
 //! # What a listing costs
 //!
 //! A line is never cut, so none has to be kept: a data message of a `list` is composed in the room that is lent, as many
-//! lines as go in whole, and its length is known when the last one is in. The price is that `fill` needs [`list_room`]
+//! lines as go in whole, and its length is known when the last one is in. The price is that `transmit` needs [`list_room`]
 //! bytes in one piece (127 for names of 64 bytes) before it goes on with a `list`, and that up to a line's length of the
 //! room stays empty. A ring that lends a short piece before its wrap is no trap: what was sent before is acknowledged in the
 //! end, and an empty ring lends all it has. The other ways cost more: a line kept in each session is 117 bytes of RAM (308
@@ -54,18 +54,17 @@ mod payload;
 use core::mem;
 use core::task::Poll;
 
-use crate::body::Payload;
 use crate::command::Request;
 use crate::crc::crc32c;
 use crate::error::{ErrorCode, Refusal};
-use crate::frame::{HEADER_LEN, MAX_LENGTH};
+use crate::message::{Cipher, HEADER_LEN, MAX_LENGTH};
 use crate::name::{MAX_NAME, Name};
 use crate::reply::MAX_LIST_LINE;
 use crate::server::{Answer, ServerEvent, ServerSession};
 use crate::store::{Stat, Store, clamp_range};
 use payload::{Sent, Sum, append, count, list, ls, read};
 
-/// The bytes, in one piece, that [`Responder::fill`] needs to go on with a listing of names of up to `name_max` bytes: the
+/// The bytes, in one piece, that [`Responder::transmit`] needs to go on with a listing of names of up to `name_max` bytes: the
 /// length of a data message and one line. Whatever lends room, a ring or a buffer, has to have as many.
 #[must_use]
 pub const fn list_room(name_max: u16) -> usize {
@@ -124,7 +123,6 @@ impl<S: Store> Neighbors<S> for NoNeighbors {}
 /// What one session has open in a store. Dropping it is what closing it is: staged bytes stay for `resume`.
 pub struct Responder<S: Store> {
     work: Work<S>,
-    chunk: u32,
 }
 
 enum Work<S: Store> {
@@ -139,17 +137,10 @@ enum Work<S: Store> {
 }
 
 impl<S: Store> Responder<S> {
-    /// A responder at the beginning of a connection. It cuts files into data messages of 64 KiB.
+    /// A responder at the beginning of a connection.
     #[must_use]
     pub const fn new() -> Self {
-        Self::with_chunk(65_536)
-    }
-
-    /// A responder that cuts files into data messages of `chunk` bytes (0 counts as 1). A message that can't be finished
-    /// is filled up with zeros, so this is also what a failure of the store can cost.
-    #[must_use]
-    pub const fn with_chunk(chunk: u32) -> Self {
-        Self { work: Work::Nothing, chunk: if chunk == 0 { 1 } else { chunk } }
+        Self { work: Work::Nothing }
     }
 
     /// The connection is over: closes what is open. A file that was being written stays staged for `resume`, however its
@@ -167,9 +158,9 @@ impl<S: Store> Responder<S> {
 
     /// Takes the session's next event and carries it out, or a bounded part of it: it never waits, never moves payload
     /// between the connection and the store, and reads at most 4 KiB for a `sum`.
-    pub fn step<const BUF: usize>(
+    pub fn step<const BUF: usize, C: Cipher>(
         &mut self,
-        session: &mut ServerSession<BUF>,
+        session: &mut ServerSession<BUF, C>,
         store: &mut S,
         neighbors: &mut impl Neighbors<S>,
     ) -> Step {
@@ -308,7 +299,12 @@ impl<S: Store> Responder<S> {
     ///
     /// Returns early, with 0 in the end, while a listing waits for [`list_room`] bytes in one piece. A store that fails
     /// ends the body with an `abort`.
-    pub fn fill<const BUF: usize>(&mut self, session: &mut ServerSession<BUF>, store: &mut S, out: &mut [u8]) -> usize {
+    pub fn transmit<const BUF: usize, C: Cipher>(
+        &mut self,
+        session: &mut ServerSession<BUF, C>,
+        store: &mut S,
+        out: &mut [u8],
+    ) -> usize {
         let mut written = 0;
         loop {
             written += session.poll_transmit(&mut out[written..]);
@@ -317,7 +313,7 @@ impl<S: Store> Responder<S> {
                 return written;
             }
             let sent = match &mut self.work {
-                Work::Read { file, offset } => read(session, store, file, offset, self.chunk, room),
+                Work::Read { file, offset } => read(session, store, file, offset, room),
                 Work::List(cursor) => list(session, store, cursor, room),
                 Work::Ls(cursor) => ls(session, store, cursor, room),
                 // The session is not the one of the request.
@@ -343,44 +339,30 @@ impl<S: Store> Responder<S> {
     }
 
     /// Takes what has come in: framing and commands for the session, payload for the store, from the caller's memory and
-    /// in place. Says how many bytes it took; the rest must be offered again after [`Responder::step`] and
-    /// [`Responder::fill`]. 0 for good once the peer has broken the protocol: the session then closes.
-    pub fn drain<const BUF: usize>(
+    /// in place. Returns how many bytes it took; the rest must be offered again after [`Responder::step`] and
+    /// [`Responder::transmit`]. 0 for good once the peer has broken the protocol: the session then closes.
+    pub fn receive<const BUF: usize, C: Cipher>(
         &mut self,
-        session: &mut ServerSession<BUF>,
+        session: &mut ServerSession<BUF, C>,
         store: &mut S,
         input: &mut [u8],
     ) -> usize {
         let mut taken = 0;
         while taken < input.len() {
-            let rest = &mut input[taken..];
-            let Some(payload @ Payload::Receive { .. }) = session.payload() else {
-                match session.handle_input(rest) {
-                    Ok(n) if n > 0 => taken += n,
-                    _ => break,
-                }
-                continue;
-            };
-            let n = payload.clamp(rest.len());
-            let bytes = &mut rest[..n];
-            session.filter(bytes);
+            let Ok(received) = session.receive(&mut input[taken..]) else { break };
+            taken += received.taken;
+            if received.payload.is_empty() {
+                break;
+            }
             let stored = match &mut self.work {
-                Work::Write { stage, .. } => append(store, stage, bytes),
+                Work::Write { stage, .. } => append(store, stage, received.payload),
                 _ => Err(ErrorCode::Io.into()),
             };
-            let moved = match stored {
-                Ok(()) => {
-                    taken += n;
-                    session.advance(n as u64)
+            if let Err(refusal) = stored {
+                self.discard(store);
+                if session.refuse(refusal).is_err() {
+                    break;
                 }
-                // These bytes, too, are then thrown away by the session.
-                Err(refusal) => {
-                    self.discard(store);
-                    session.refuse(refusal)
-                }
-            };
-            if moved.is_err() {
-                break;
             }
         }
         taken

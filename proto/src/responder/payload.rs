@@ -1,11 +1,11 @@
 //! Payload between a session and a store: the pieces that [`step`](super::Responder::step),
-//! [`fill`](super::Responder::fill) and [`drain`](super::Responder::drain) are made of.
+//! [`transmit`](super::Responder::transmit) and [`receive`](super::Responder::receive) are made of.
 
 use super::list_room;
 use crate::body::Payload;
 use crate::crc::Crc32c;
 use crate::error::{ErrorCode, Refusal};
-use crate::frame::HEADER_LEN;
+use crate::message::{Cipher, HEADER_LEN, SendError};
 use crate::name::Name;
 use crate::reply::list_line;
 use crate::server::{Answer, ServerSession};
@@ -37,7 +37,7 @@ impl<F> Sum<F> {
     pub(super) fn step<S: Store<File = F>>(&mut self, store: &mut S) -> Result<Option<Answer>, Refusal> {
         let mut piece = [0; PIECE];
         for _ in 0..PIECES {
-            let left = Payload::Send { remaining: self.end - self.at };
+            let left = Payload { remaining: self.end - self.at };
             let n = left.clamp(PIECE);
             if n == 0 {
                 return Ok(Some(Answer::Sum { length: self.length, crc: self.crc.value() }));
@@ -109,99 +109,103 @@ pub(super) fn count<S: Store>(
 }
 
 /// Payload of a `read`.
-pub(super) fn read<S: Store, const BUF: usize>(
-    session: &mut ServerSession<BUF>,
+pub(super) fn read<S: Store, const BUF: usize, C: Cipher>(
+    session: &mut ServerSession<BUF, C>,
     store: &mut S,
     file: &mut S::File,
     offset: &mut u64,
-    chunk: u32,
     room: &mut [u8],
 ) -> Result<Sent, ErrorCode> {
-    let Some(payload) = session.payload() else {
-        let left = session.unannounced().unwrap_or(0);
-        if left == 0 {
-            return Ok(Sent::End);
-        }
-        session.start_data(left.min(chunk.into())).map_err(|_| ErrorCode::Io)?;
-        return Ok(Sent::Bytes(0));
-    };
-    let n = payload.clamp(room.len());
-    let n = read_some(store, file, *offset, &mut room[..n]).map_err(|refusal| refusal.code)?;
-    session.filter(&mut room[..n]);
-    session.advance(n as u64).map_err(|_| ErrorCode::Io)?;
-    *offset += n as u64;
-    Ok(Sent::Bytes(n))
+    if session.left() == Some(0) {
+        return Ok(Sent::End);
+    }
+    let sent = session.send(room, |room| {
+        let n = read_some(store, file, *offset, room)?;
+        *offset += n as u64;
+        Ok(n)
+    });
+    sent.map(|n| if n > 0 { Sent::Bytes(n) } else { Sent::Wait }).map_err(code)
 }
 
 /// One data message of a `list`: as many lines as go into the room.
-pub(super) fn list<S: Store, const BUF: usize>(
-    session: &mut ServerSession<BUF>,
+pub(super) fn list<S: Store, const BUF: usize, C: Cipher>(
+    session: &mut ServerSession<BUF, C>,
     store: &mut S,
     cursor: &mut S::Cursor,
     room: &mut [u8],
 ) -> Result<Sent, ErrorCode> {
     let name_max = session.limits().name_max;
-    if room.len() < list_room(name_max) {
-        return Ok(Sent::Wait);
-    }
     let longest = list_room(name_max) - HEADER_LEN;
-    let (head, lines) = room.split_at_mut(HEADER_LEN);
-    let mut len = 0;
     let mut more = true;
-    while more && lines.len() - len >= longest {
-        let mut write = |entry: Entry<'_>| {
-            if fits(entry.name, name_max) {
-                len += list_line(&entry, &mut lines[len..]).unwrap_or(0);
+    let sent = session.send(room, |lines| {
+        let mut len = 0;
+        while more && lines.len() - len >= longest {
+            let mut write = |entry: Entry<'_>| {
+                if fits(entry.name, name_max) {
+                    len += list_line(&entry, &mut lines[len..]).unwrap_or(0);
+                }
+            };
+            more = store.next_entry(cursor, &mut write)?;
+        }
+        Ok(len)
+    });
+    match sent.map_err(code)? {
+        0 if more => Ok(Sent::Wait),
+        0 => Ok(Sent::End),
+        n => {
+            if !more {
+                session.finish().map_err(|_| ErrorCode::Io)?;
             }
-        };
-        more = store.next_entry(cursor, &mut write).map_err(|refusal| refusal.code)?;
+            Ok(Sent::Bytes(n))
+        }
     }
-    if len == 0 {
-        return Ok(Sent::End);
-    }
-    session.start_data(len as u64).map_err(|_| ErrorCode::Io)?;
-    let mut written = session.poll_transmit(head);
-    session.filter(&mut lines[..len]);
-    session.advance(len as u64).map_err(|_| ErrorCode::Io)?;
-    written += len;
-    if !more {
-        session.finish().map_err(|_| ErrorCode::Io)?;
-    }
-    Ok(Sent::Bytes(written))
 }
 
 /// One name of a classic `ls`. If the store has changed since the names were counted, those that no longer fit are left
 /// out, and what is missing is filled up with line ends (PROTOCOL §3).
-pub(super) fn ls<S: Store, const BUF: usize>(
-    session: &mut ServerSession<BUF>,
+pub(super) fn ls<S: Store, const BUF: usize, C: Cipher>(
+    session: &mut ServerSession<BUF, C>,
     store: &mut S,
     cursor: &mut S::Cursor,
     room: &mut [u8],
 ) -> Result<Sent, ErrorCode> {
     let name_max = session.limits().name_max;
-    let left = session.payload().map_or(0, |payload| payload.clamp(usize::MAX));
-    if room.len() < left.min(usize::from(name_max) + 1) {
-        return Ok(Sent::Wait);
-    }
-    let mut n = 0;
-    let mut full = false;
-    let mut write = |entry: Entry<'_>| {
-        let Some(name) = shown(&entry, name_max) else { return };
-        full = name.len() > left;
-        if full {
-            return;
+    let left = Payload { remaining: session.left().unwrap_or(0) }.clamp(usize::MAX);
+    let mut ended = false;
+    let sent = session.send(room, |room| {
+        if room.len() < left.min(usize::from(name_max) + 1) {
+            return Ok(0);
         }
-        room[..name.len()].copy_from_slice(name);
-        n = name.len();
-        if n < left {
-            room[n] = b'\n';
-            n += 1;
+        let mut n = 0;
+        while n == 0 && !ended {
+            let mut full = false;
+            let mut write = |entry: Entry<'_>| {
+                let Some(name) = shown(&entry, name_max) else { return };
+                full = name.len() > left;
+                if full {
+                    return;
+                }
+                room[..name.len()].copy_from_slice(name);
+                n = name.len();
+                if n < left {
+                    room[n] = b'\n';
+                    n += 1;
+                }
+            };
+            ended = !store.next_entry(cursor, &mut write)? || full;
         }
-    };
-    let more = store.next_entry(cursor, &mut write).map_err(|refusal| refusal.code)?;
-    if full || !more {
-        return Ok(Sent::End);
+        Ok(n)
+    });
+    match sent.map_err(code)? {
+        0 if ended => Ok(Sent::End),
+        0 => Ok(Sent::Wait),
+        n => Ok(Sent::Bytes(n)),
     }
-    session.advance(n as u64).map_err(|_| ErrorCode::Io)?;
-    Ok(Sent::Bytes(n))
+}
+
+fn code(error: SendError<Refusal>) -> ErrorCode {
+    match error {
+        SendError::Fill(refusal) => refusal.code,
+        SendError::InvalidState => ErrorCode::Io,
+    }
 }

@@ -2,13 +2,13 @@
 
 use super::{Answer, Body, Close, Kind, Out, ServerEvent, ServerSession, State, Verdict};
 use crate::body::{BodyReceiver, BodySender, Framing};
-use crate::command::{BadCommand, Command, has_body, is_classic_transfer};
+use crate::command::{BadCommand, Command, VERSION, Verb, has_body, is_classic_transfer};
 use crate::crc::Crc32c;
 use crate::error::{ErrorCode, InvalidState, Refusal};
-use crate::frame::MAX_LENGTH;
+use crate::message::{Cipher, MAX_LENGTH};
 use crate::reply::Reply;
 
-impl<const BUF: usize> ServerSession<BUF> {
+impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
     /// The next thing for the driver to do. A request is handed out once; its name lies in the session's buffer.
     pub fn poll_event(&mut self) -> Option<ServerEvent<'_>> {
         if self.deferred > 0 && self.waits_for_deferred() {
@@ -62,8 +62,7 @@ impl<const BUF: usize> ServerSession<BUF> {
 
     /// True if the command in the buffer is one that a driver may put into the batch.
     pub(super) fn is_change(&self) -> bool {
-        let verbs: [&[u8]; 5] = [b"write ", b"remove ", b"rename ", b"mkdir ", b"rmdir "];
-        verbs.iter().any(|verb| self.buffer.starts_with(verb))
+        Verb::of(&self.buffer).is_some_and(Verb::is_change)
     }
 
     /// Answers the request or commit that was taken last.
@@ -100,12 +99,12 @@ impl<const BUF: usize> ServerSession<BUF> {
                 (Some(Reply::List { omitted }), State::Sending { body, kind: Body::Extended })
             }
             (Kind::Ls, Answer::Ls { length: 0 }) => {
-                self.out = Some(Out::Framing(Framing::Data(0)));
+                self.out = Some(Out::Framing(Framing::Length(0)));
                 (None, State::Length)
             }
             (Kind::Ls, Answer::Ls { length }) if length <= MAX_LENGTH => {
                 let mut body = BodySender::new(Some(length), Crc32c::new());
-                self.out = Some(Out::Framing(body.start_data(length)?));
+                self.out = body.begin(length).map(Out::Framing);
                 (None, State::Sending { body, kind: Body::Ls })
             }
             (Kind::Write(write), Answer::Write { crc }) => {
@@ -202,8 +201,8 @@ impl<const BUF: usize> ServerSession<BUF> {
                 return true;
             }
             Ok(Command::Ping) => self.reply = Some(Reply::Done),
-            Ok(Command::Hello { version_1: true }) => self.reply = Some(Reply::Hello),
-            Ok(Command::Hello { version_1: false }) | Err(BadCommand::Classic) => {
+            Ok(Command::Hello { version: VERSION }) => self.reply = Some(Reply::Hello),
+            Ok(Command::Hello { .. }) | Err(BadCommand::Classic) => {
                 self.reply = Some(Reply::ClassicRefusal);
             }
             Err(BadCommand::Extended(refusal)) => self.reply = Some(Reply::Error(refusal)),

@@ -2,21 +2,22 @@
 
 use core::time::Duration;
 
-use super::{Close, Limits, Rest, ServerSession, State};
+use super::{Close, Limits, Parked, ServerSession, State};
 use crate::error::ErrorCode;
+use crate::message::Cipher;
 use crate::reply::Reply;
 use crate::time::{Instant, MinRate};
 
-impl Rest {
-    /// When the session, whose limits are `limits`, is to be [woken](ServerSession::wake) and told the time if nothing has come
-    /// before.
+impl<C> Parked<C> {
+    /// When the session, whose limits are `limits`, has to be [resumed](ServerSession::resume) and told the time if nothing
+    /// has come before.
     #[must_use]
     pub fn poll_timeout(&self, limits: &Limits) -> Instant {
-        self.0.next(limits.idle, None)
+        self.clock.next(limits.idle, None)
     }
 }
 
-impl<const BUF: usize> ServerSession<BUF> {
+impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
     /// Tells the session the time. To be called at every turn of the driver's loop before anything else, so that progress
     /// is put down at the right moment.
     pub fn handle_timeout(&mut self, now: Instant) {
@@ -37,7 +38,7 @@ impl<const BUF: usize> ServerSession<BUF> {
                 State::Closed(Close::Gracefully)
             }
             // A peer that does not read gets no more time for it.
-            State::Length | State::Command { .. } | State::Excess { .. } | State::Draining(_)
+            State::Length | State::Command | State::Excess | State::Draining(_)
                 if self.out.is_none() && self.reply.is_none() =>
             {
                 State::Closed(Close::Gracefully)

@@ -1,92 +1,92 @@
 //! What comes in: framing, commands, and the bodies that go with them.
 
 use super::{Close, MAX_EXCESS, ServerSession, State, Verdict, Write};
-use crate::body::{BodyReceiver, Trailer};
+use crate::body::{BodyReceiver, Part, Payload, Trailer};
 use crate::error::{ErrorCode, ProtocolError};
+use crate::message::{Cipher, Piece, Received};
 use crate::reply::Reply;
 
-impl<const BUF: usize> ServerSession<BUF> {
-    /// Takes bytes from the network: framing, commands, and the payload of refused bodies. Returns how many it took; it
-    /// stops where payload begins that the driver has to move, and while it waits for the driver or for room to reply.
-    /// What it leaves must be offered again.
+impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
+    /// Takes what has come from the network: framing and commands, up to the next payload of an accepted `write`, which it
+    /// yields where it lies in `input`, already counted and summed. Driver: store it (or [refuse](Self::refuse) the rest),
+    /// then call again with what is left of the input.
+    ///
+    /// It stops early while it waits for the driver or for room to reply. On a protected connection it takes nothing of a
+    /// record before the whole of it lies in `input`: offer at least [`ServerSession::want_read`] bytes.
     ///
     /// # Errors
-    /// The peer broke the protocol. The driver goes on with [`ServerSession::poll_event`] and
+    /// The peer broke the protocol. The driver continues with [`ServerSession::poll_event`] and
     /// [`ServerSession::poll_transmit`] until [`ServerSession::poll_close`] tells it to close; every later call returns
     /// the same error.
-    pub fn handle_input(&mut self, input: &[u8]) -> Result<usize, ProtocolError> {
-        let mut taken = 0;
+    pub fn receive<'i>(&mut self, input: &'i mut [u8]) -> Result<Received<'i>, ProtocolError> {
+        let all = (input.as_ptr().addr(), input.len());
+        let mut rest = input;
         loop {
             if let Some(error) = self.error {
                 return Err(error);
             }
-            let rest = &input[taken..];
-            let n = match self.take(rest) {
-                Ok(n) => n,
-                Err(error) => {
-                    self.fail(error);
-                    return Err(error);
-                }
+            let before = rest.len();
+            let payload = if before > 0 && self.takes_input() {
+                self.take(&mut rest).inspect_err(|&error| self.fail(error))?
+            } else {
+                None
             };
-            self.clock.moved(n);
-            taken += n;
+            self.clock.moved(before - rest.len());
+            if let Some(payload) = payload {
+                return Ok(Received::new(all, rest, Some(payload)));
+            }
             self.settle();
-            if n == 0 || taken == input.len() {
-                return self.error.map_or(Ok(taken), Err);
+            if rest.is_empty() || before == rest.len() {
+                return self.error.map_or(Ok(Received::new(all, rest, None)), Err);
             }
         }
     }
 
-    /// One step of input within one state.
-    pub(super) fn take(&mut self, input: &[u8]) -> Result<usize, ProtocolError> {
+    /// True in the states in which the peer's next bytes mean something.
+    const fn takes_input(&self) -> bool {
+        matches!(
+            self.state,
+            State::Length | State::Command | State::Excess | State::Receiving { .. } | State::Draining(_)
+        )
+    }
+
+    /// Takes one piece of a message; returns payload for the driver.
+    fn take<'i>(&mut self, input: &mut &'i mut [u8]) -> Result<Option<&'i mut [u8]>, ProtocolError> {
+        let Some(piece) = self.messages.receive(input)? else { return Ok(None) };
         match &mut self.state {
-            State::Length => {
-                let (n, length) = self.head.push(input)?;
-                match length {
-                    None | Some(0) => {}
-                    Some(length) => {
-                        let remaining = u32::try_from(length).ok().filter(|&n| u64::from(n) <= MAX_EXCESS);
-                        let remaining = remaining.ok_or(ProtocolError::TooLong { length })?;
-                        self.buffer.clear();
-                        self.state = if remaining as usize <= BUF {
-                            State::Command { remaining }
-                        } else {
-                            State::Excess { remaining }
-                        };
-                    }
-                }
-                Ok(n)
-            }
-            State::Command { remaining } | State::Excess { remaining } => {
-                let n = input.len().min(*remaining as usize);
-                let fits = n.min(BUF - self.buffer.len());
-                _ = self.buffer.extend_from_slice(&input[..fits]);
-                *remaining -= u32::try_from(n).unwrap_or(*remaining);
-                Ok(n)
-            }
-            State::Receiving { body, write } => {
-                let (n, done) = body.handle_input(input, &mut self.buffer)?;
-                if done {
+            State::Receiving { body, write } => match body.handle_piece(piece, &mut self.buffer)? {
+                Part::Payload(payload) => return Ok(Some(payload).filter(|payload| !payload.is_empty())),
+                Part::Trailer => {
                     let (body, write) = (*body, *write);
                     self.judge(&body, write);
                 }
-                Ok(n)
-            }
+            },
             State::Draining(body) => {
-                let (n, done) = body.handle_input(input, &mut self.buffer)?;
-                if done {
+                if matches!(body.handle_piece(piece, &mut self.buffer)?, Part::Trailer) {
                     self.state = State::Length;
                 }
-                Ok(n)
             }
-            State::Parsed
-            | State::Asked(_)
-            | State::Sending { .. }
-            | State::Padding { .. }
-            | State::Judged(_)
-            | State::Failed(_)
-            | State::Closed(_) => Ok(0),
+            _ => self.take_command(&piece)?,
         }
+        Ok(None)
+    }
+
+    fn take_command(&mut self, piece: &Piece<'_>) -> Result<(), ProtocolError> {
+        match piece.begins {
+            Some(0) => return Ok(()),
+            Some(length) if length > MAX_EXCESS => return Err(ProtocolError::TooLong { length }),
+            Some(length) => {
+                self.buffer.clear();
+                self.state = if length <= BUF as u64 { State::Command } else { State::Excess };
+            }
+            None => {}
+        }
+        let fits = piece.bytes.len().min(BUF - self.buffer.len());
+        _ = self.buffer.extend_from_slice(&piece.bytes[..fits]);
+        if piece.ends {
+            self.state = if matches!(self.state, State::Command) { State::Parsed } else { State::Overlong };
+        }
+        Ok(())
     }
 
     /// The body of an accepted write is through.
@@ -112,6 +112,10 @@ impl<const BUF: usize> ServerSession<BUF> {
     /// The peer broke the protocol: say so if it can still be said, then close.
     pub(super) fn fail(&mut self, error: ProtocolError) {
         self.error = Some(error);
+        if error == ProtocolError::Forged {
+            self.state = State::Closed(Close::Reset);
+            return;
+        }
         let code = match error {
             ProtocolError::TooLong { .. } => ErrorCode::TooLong,
             _ => ErrorCode::BadLength,
@@ -135,16 +139,18 @@ impl<const BUF: usize> ServerSession<BUF> {
         self.settle();
     }
 
-    /// A hint for the driver: how many bytes the session can use before payload follows. Reading no more than this lets
-    /// splice follow; a driver of small files reads ahead and feeds what is left over to the payload itself. 0 while
-    /// the session does not read.
+    /// How many bytes the session can use next: those missing from a length, of a message or, on a protected connection,
+    /// of a record. A driver that reads no more never has to keep input. 0 while the session does not read.
     #[must_use]
     pub fn want_read(&self) -> usize {
-        match &self.state {
-            State::Length => self.head.missing(),
-            State::Command { remaining } | State::Excess { remaining } => *remaining as usize,
-            State::Receiving { body, .. } | State::Draining(body) => body.want_read(),
-            _ => 0,
-        }
+        if self.takes_input() { self.messages.want_read() } else { 0 }
+    }
+
+    /// Payload of a `write` that comes next, if it is known to: a driver may read exactly so much straight to where it is
+    /// wanted. `None` on a protected connection.
+    #[must_use]
+    pub fn payload_in(&self) -> Option<Payload> {
+        let State::Receiving { body, .. } = &self.state else { return None };
+        body.payload(&self.messages).map(|remaining| Payload { remaining })
     }
 }

@@ -5,6 +5,7 @@
 //! | `Length` | the ten digits of the next command | a length |
 //! | `Command` | the command's payload | its last byte |
 //! | `Excess` | the end of a command that is too long | its last byte |
+//! | `Overlong` | room for the reply to it | `poll_transmit` |
 //! | `Parsed` | room for a reply, then the driver to take the event | `poll_event` |
 //! | `Asked` | the driver's answer | `answer`, `refuse`, `defer` |
 //! | `Sending` | the driver to move a body or listing out | `finish`, `abort` |
@@ -18,21 +19,24 @@
 //! The driver's loop, whatever moves its bytes:
 //!
 //! ```
-//! # use skiff_proto::server::*; use skiff_proto::{Instant, Payload, ErrorCode};
-//! # fn moved(_: Payload) -> u64 { 0 }
-//! # let (input, mut out, now) = (&b"0000000004ping"[..], [0; 64], Instant::from_millis(1));
+//! # use skiff_proto::server::*; use skiff_proto::{Instant, ErrorCode};
+//! # fn store(_: &[u8]) {}
+//! # fn read_file(_: &mut [u8]) -> Result<usize, ErrorCode> { Ok(0) }
+//! # let (mut input, mut room, now) = (*b"0000000004ping", [0; 64], Instant::from_millis(1));
 //! let mut session: ServerSession<{ skiff_proto::command::command_len(64) }> = ServerSession::new(Limits::new(64));
 //! session.handle_timeout(now);
-//! let taken = session.handle_input(input)?; // framing only: it stops where payload begins
-//! if let Some(payload) = session.payload() {
-//!     session.advance(moved(payload))?; // straight from the socket to the store, or back
-//! }
+//! let received = session.receive(&mut input)?; // payload of a `write` lies in the input
+//! store(received.payload);
+//! let taken = received.taken;
 //! match session.poll_event() {
 //!     Some(ServerEvent::Request(_request)) => session.refuse(ErrorCode::Unsupported.into())?,
 //!     Some(ServerEvent::Commit { .. } | ServerEvent::Discard | ServerEvent::Flush) | None => {}
 //! }
-//! let n = session.poll_transmit(&mut out);
-//! assert_eq!((taken, &out[..n]), (14, &b"0000000002ok"[..]));
+//! let mut n = session.poll_transmit(&mut room);
+//! if session.is_sending() && !session.has_output() {
+//!     n += session.send(&mut room[n..], read_file).unwrap_or(0); // payload of a `read`, with its framing
+//! }
+//! assert_eq!((taken, &room[..n]), (14, &b"0000000002ok"[..]));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -45,10 +49,10 @@ use core::time::Duration;
 
 use heapless::Vec;
 
-use crate::body::{BodyReceiver, BodySender, Framing};
+use crate::body::{BodyReceiver, BodySender, Ending, Framing};
 use crate::command::{Request, Verbs};
-use crate::error::{ErrorCode, ProtocolError};
-use crate::frame::HeaderDecoder;
+use crate::error::{ErrorCode, InvalidState, ProtocolError};
+use crate::message::{Cipher, Messages, Plain};
 use crate::reply::{Hello, Reply, Tag};
 use crate::time::{Clock, MinRate};
 
@@ -73,10 +77,13 @@ pub struct Limits {
     pub min_rate: MinRate,
     /// Bodies without a checksum are taken (PROTOCOL §7).
     pub nocrc: bool,
+    /// The longest data message of a `read` in bytes, at least 1. A message that can't be finished is filled up with zeros,
+    /// so this is also what a failure of the store can cost.
+    pub data_max: u32,
 }
 
 impl Limits {
-    /// All verbs, 60 s idle, the default minimum rate, checksums required.
+    /// All verbs, 60 s idle, the default minimum rate, checksums required, data messages of 64 KiB.
     #[must_use]
     pub const fn new(name_max: u16) -> Self {
         Self {
@@ -87,6 +94,7 @@ impl Limits {
             idle: Duration::from_secs(60),
             min_rate: MinRate::DEFAULT,
             nocrc: false,
+            data_max: 65_536,
         }
     }
 }
@@ -152,7 +160,7 @@ pub enum Answer {
     },
     /// `ls`: `length` bytes of names and line ends follow, in one message.
     Ls {
-        /// Bytes, at most [`MAX_LENGTH`](crate::frame::MAX_LENGTH).
+        /// Bytes, at most [`MAX_LENGTH`](crate::message::MAX_LENGTH).
         length: u64,
     },
     /// `write`: a stage is open; the body may come. `crc` is that of the bytes that are staged already.
@@ -181,8 +189,9 @@ pub enum Close {
 #[derive(Debug, Clone, Copy)]
 enum State {
     Length,
-    Command { remaining: u32 },
-    Excess { remaining: u32 },
+    Command,
+    Excess,
+    Overlong,
     Parsed,
     Asked(Kind),
     Sending { body: BodySender, kind: Body },
@@ -237,24 +246,27 @@ enum Out {
     Framing(Framing),
 }
 
-/// What is left of a session that rests. See [`ServerSession::rest`].
+/// What is kept of a session that is parked. See [`ServerSession::park`].
 #[derive(Debug, Clone, Copy)]
-pub struct Rest(Clock);
+pub struct Parked<C = Plain> {
+    clock: Clock,
+    cipher: Option<C>,
+}
 
 /// The server's side of one control connection, without I/O. `BUF` is the command buffer: at least
 /// [`command_len`](crate::command::command_len) of the longest name.
 ///
-/// Commands, replies and the framing of bodies pass through it; payload goes past it, moved by the driver.
+/// Payload stays in the driver's memory: [`receive`](Self::receive) yields it where it lies, [`send`](Self::send) has it
+/// filled in. `C` is the cipher that connections may be protected with: by default none.
 #[derive(Debug)]
-pub struct ServerSession<const BUF: usize> {
+pub struct ServerSession<const BUF: usize, C = Plain> {
     limits: Limits,
     clock: Clock,
-    head: HeaderDecoder,
+    messages: Messages<C>,
     buffer: Vec<u8, BUF>,
     state: State,
-    /// What goes out now, and how much of it has.
+    /// What goes out now.
     out: Option<Out>,
-    sent: u16,
     /// A reply that waits until the deferred ones before it are given.
     reply: Option<Reply>,
     deferred: u16,
@@ -262,7 +274,7 @@ pub struct ServerSession<const BUF: usize> {
     error: Option<ProtocolError>,
 }
 
-impl<const BUF: usize> ServerSession<BUF> {
+impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
     /// A session at the beginning of a connection.
     ///
     /// # Panics
@@ -274,11 +286,10 @@ impl<const BUF: usize> ServerSession<BUF> {
         Self {
             limits,
             clock: Clock::new(),
-            head: HeaderDecoder::new(),
+            messages: Messages::new(),
             buffer: Vec::new(),
             state: State::Length,
             out: None,
-            sent: 0,
             reply: None,
             deferred: 0,
             ended: false,
@@ -297,28 +308,44 @@ impl<const BUF: usize> ServerSession<BUF> {
     #[must_use]
     pub const fn is_idle(&self) -> bool {
         matches!(self.state, State::Length)
-            && self.head.is_empty()
+            && self.messages.is_at_boundary()
             && self.out.is_none()
             && self.reply.is_none()
             && self.deferred == 0
     }
 
-    /// What has to be kept of a session that is [idle](Self::is_idle), to make it again with [`ServerSession::wake`]: a server
-    /// needs no sessions for the connections that say nothing. `None` if it does not rest.
+    /// What has to be kept of a session that is [idle](Self::is_idle), to make it again with [`ServerSession::resume`]: a
+    /// server needs no session for a connection between two commands. `None` if something is under way.
     #[must_use]
-    pub const fn rest(&self) -> Option<Rest> {
-        if self.is_idle() && !self.ended && self.error.is_none() { Some(Rest(self.clock)) } else { None }
+    pub fn park(&mut self) -> Option<Parked<C>> {
+        let parks = self.is_idle() && !self.ended && self.error.is_none();
+        parks.then(|| Parked { clock: self.clock, cipher: self.messages.take_cipher() })
     }
 
-    /// The session that rested, as if it had been there all the time: its clock is the old one's. `limits` are to be the same.
+    /// The session that was parked, with its clock. `limits` are those it had.
     ///
     /// # Panics
     /// As [`ServerSession::new`].
     #[must_use]
-    pub const fn wake(limits: Limits, rest: Rest) -> Self {
+    pub fn resume(limits: Limits, parked: Parked<C>) -> Self {
         let mut session = Self::new(limits);
-        session.clock = rest.0;
+        session.clock = parked.clock;
+        if let Some(cipher) = parked.cipher {
+            session.messages.protect(cipher);
+        }
         session
+    }
+
+    /// From the next message on both directions are sealed with `cipher`.
+    ///
+    /// # Errors
+    /// [`InvalidState`] unless the session [is idle](Self::is_idle).
+    pub fn protect(&mut self, cipher: C) -> Result<(), InvalidState> {
+        if !self.is_idle() {
+            return Err(InvalidState);
+        }
+        self.messages.protect(cipher);
+        Ok(())
     }
 
     /// Tells the driver to close the connection, and how; `None` while there is still something to do.
@@ -338,8 +365,7 @@ impl<const BUF: usize> ServerSession<BUF> {
                 self.out = self.reply.take().map(Out::Reply);
             }
             match self.state {
-                State::Command { remaining: 0 } => self.state = State::Parsed,
-                State::Excess { remaining: 0 } if self.reply.is_none() => self.refuse_excess(),
+                State::Overlong if self.reply.is_none() => self.refuse_excess(),
                 State::Failed(code) if self.reply.is_none() => {
                     self.reply = Some(Reply::Error(code.into()));
                     self.state = State::Closed(Close::Gracefully);
@@ -352,14 +378,10 @@ impl<const BUF: usize> ServerSession<BUF> {
                 State::Padding { remaining: 0, kind, code } if self.out.is_none() => {
                     self.state = State::Length;
                     if kind == Body::Extended {
-                        self.out = Some(Out::Framing(Framing::Abort(code)));
+                        self.out = Some(Out::Framing(Framing::End(Ending::Abort(code))));
                     }
                 }
-                State::Length
-                | State::Command { .. }
-                | State::Excess { remaining: 1.. }
-                | State::Receiving { .. }
-                | State::Draining(_)
+                State::Length | State::Command | State::Excess | State::Receiving { .. } | State::Draining(_)
                     if self.ended =>
                 {
                     self.state = State::Closed(Close::Gracefully);

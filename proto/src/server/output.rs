@@ -1,33 +1,35 @@
 //! What goes out, and payload in both directions.
 
 use super::{Body, Out, ServerSession, State};
-use crate::body::{Payload, transmit};
+use crate::body::{Opaque, Payload};
 use crate::error::{ErrorCode, InvalidState};
-use crate::frame::encode_header;
+use crate::message::{Cipher, SendError, message_len};
+use crate::reply::MAX_REPLY;
 
-impl<const BUF: usize> ServerSession<BUF> {
+impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
     /// Writes queued framing and replies into `out`; says how many bytes. 0: nothing is queued, or `out` is empty.
     pub fn poll_transmit(&mut self, out: &mut [u8]) -> usize {
         let mut written = 0;
         while written < out.len() {
             let room = &mut out[written..];
             if let Some(message) = self.out {
-                let (n, done) = transmit(room, &mut self.sent, |text| match message {
+                let (n, next) = match message {
                     Out::Reply(reply) => {
-                        let mut payload = [0; crate::reply::MAX_REPLY];
-                        let mut inner = crate::text::Text::new(&mut payload);
-                        reply.encode(&self.limits.hello(), &mut inner);
-                        let len = inner.len();
-                        _ = text.bytes(&encode_header(len as u64)).bytes(&payload[..len]);
+                        let hello = self.limits.hello();
+                        let (n, done) = self
+                            .messages
+                            .transmit::<{ message_len(MAX_REPLY) }>(room, |text| reply.encode(&hello, text));
+                        (n, if done { None } else { Some(message) })
                     }
-                    Out::Framing(framing) => framing.encode(text),
-                });
+                    Out::Framing(framing) => {
+                        let (n, next) = framing.transmit(&mut self.messages, room);
+                        (n, next.map(Out::Framing))
+                    }
+                };
                 written += n;
-                if done {
-                    self.out = None;
-                }
+                self.out = next;
             } else if let State::Padding { remaining, kind, code } = self.state {
-                let n = Payload::Send { remaining }.clamp(room.len());
+                let n = Payload { remaining }.clamp(room.len());
                 // A listing is filled up with line ends, a body with zeros.
                 room[..n].fill(if kind == Body::Ls { b'\n' } else { 0 });
                 written += n;
@@ -42,19 +44,7 @@ impl<const BUF: usize> ServerSession<BUF> {
         written
     }
 
-    /// The payload that the driver has to move now. `None` while framing is queued, so that a header never comes late.
-    #[must_use]
-    pub fn payload(&self) -> Option<Payload> {
-        match &self.state {
-            State::Sending { body, .. } if self.out.is_none() && body.remaining() > 0 => {
-                Some(Payload::Send { remaining: body.remaining() })
-            }
-            State::Receiving { body, .. } => body.payload().map(|remaining| Payload::Receive { remaining }),
-            _ => None,
-        }
-    }
-
-    /// True while a body or listing is being sent: the driver owes [`ServerSession::start_data`] or
+    /// True while a body or listing is being sent: the driver owes [`ServerSession::send`] or
     /// [`ServerSession::finish`].
     #[must_use]
     pub const fn is_sending(&self) -> bool {
@@ -75,47 +65,32 @@ impl<const BUF: usize> ServerSession<BUF> {
         matches!(self.state, State::Draining(_))
     }
 
-    /// Bytes of the body going out that no data message has announced yet; `None` for a listing, or if nothing is sent.
+    /// True while a data message (or `ls` reply) has begun and payload of it is still to be sent: no length goes out next.
     #[must_use]
-    pub const fn unannounced(&self) -> Option<u64> {
+    pub const fn is_in_data(&self) -> bool {
+        matches!(&self.state, State::Sending { body, .. } if body.remaining() > 0 && self.out.is_none())
+    }
+
+    /// Bytes of the body or `ls` reply that are still to be sent; `None` for a listing, or if nothing is sent.
+    #[must_use]
+    pub fn left(&self) -> Option<u64> {
         match &self.state {
-            State::Sending { body, .. } => body.unannounced(),
+            State::Sending { body, .. } => body.left(),
             _ => None,
         }
     }
 
-    /// The checksum of the payload that [`ServerSession::filter`] has seen so far.
+    /// The checksum of the body so far; `None` if the driver supplied one.
     #[must_use]
     pub const fn crc(&self) -> Option<u32> {
         match &self.state {
-            State::Sending { body, .. } => Some(body.crc().value()),
+            State::Sending { body, .. } => body.crc(),
             State::Receiving { body, .. } => Some(body.crc().value()),
             _ => None,
         }
     }
 
-    /// True if the payload may be moved without the session seeing it (sendfile, splice): its checksum is not needed, or
-    /// was supplied beforehand.
-    #[must_use]
-    pub const fn is_opaque(&self) -> bool {
-        match &self.state {
-            State::Sending { body, kind } => body.is_opaque() || matches!(kind, Body::Ls),
-            _ => false,
-        }
-    }
-
-    /// Shows the session payload that goes out or has come in, in order and once: it computes the checksum (later a
-    /// cipher works here, in place). The driver must call it for all payload of extended bodies unless
-    /// [`ServerSession::is_opaque`].
-    pub fn filter(&mut self, bytes: &mut [u8]) {
-        match &mut self.state {
-            State::Sending { body, kind: Body::Extended } if !body.is_opaque() => body.crc_mut().update(bytes),
-            State::Receiving { body, .. } => body.crc_mut().update(bytes),
-            _ => {}
-        }
-    }
-
-    /// Supplies the checksum of the body that is being sent, in place of the one that `filter` computes. `None`: `-`, not
+    /// Supplies the checksum of the body that is being sent, in place of the one that the session computes. `None`: `-`, not
     /// computed, which a server does only if it is told to and says `nocrc=1`.
     ///
     /// # Errors
@@ -128,37 +103,48 @@ impl<const BUF: usize> ServerSession<BUF> {
         Ok(())
     }
 
-    /// The driver has moved `n` bytes of the payload.
+    /// Sends payload of the body, listing or `ls` reply: `fill` writes it into the memory that it is given, a part of `room`,
+    /// and returns how much; the session adds the framing around it, the checksum and, on a protected connection, the
+    /// seal. Returns the bytes of `room` to send; 0 if `fill` returned 0 or the room is too short.
+    ///
+    /// A data message of a `read` on a plain connection goes on over as many calls as it takes (see
+    /// [`Limits::data_max`](super::Limits::data_max)). Any other message is what one call fills in.
     ///
     /// # Errors
-    /// [`InvalidState`] if that is more than [`ServerSession::payload`] said.
-    pub fn advance(&mut self, n: u64) -> Result<(), InvalidState> {
-        match &mut self.state {
-            State::Sending { body, .. } if self.out.is_none() => body.advance(n)?,
-            State::Receiving { body, .. } => body.advance(n)?,
-            _ => return Err(InvalidState),
+    /// [`SendError::InvalidState`] if nothing is being sent, framing is queued or all has been sent;
+    /// [`SendError::Fill`] if `fill` failed. Nothing has changed then: [abort](Self::abort).
+    pub fn send<E>(
+        &mut self,
+        room: &mut [u8],
+        fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<usize, SendError<E>> {
+        let State::Sending { body, kind } = &mut self.state else { return Err(SendError::InvalidState) };
+        if self.out.is_some() {
+            return Err(SendError::InvalidState);
         }
-        self.clock.moved(usize::try_from(n).unwrap_or(usize::MAX));
-        if let State::Sending { body, kind: Body::Ls } = &self.state
-            && body.remaining() == 0
-        {
+        // The digits of a length may be cut, by the end of a ring; payload comes with the next call.
+        let is_short = !room.is_empty() && room.len() <= self.messages.overhead() && !self.messages.is_sealed();
+        if is_short && let Some(length) = body.begin(self.limits.data_max.into()) {
+            self.out = Some(Out::Framing(length));
+            return Ok(self.poll_transmit(room));
+        }
+        let n = body.send(&mut self.messages, room, self.limits.data_max.into(), fill)?;
+        self.clock.moved(n);
+        if *kind == Body::Ls && body.left() == Some(0) {
             self.state = State::Length;
             self.settle();
         }
-        Ok(())
+        Ok(n)
     }
 
-    /// Begins a data message of `n` bytes of the body that is being sent.
-    ///
-    /// # Errors
-    /// [`InvalidState`] if none is being sent, the message before is not through, `n` is 0 or more than is left.
-    pub fn start_data(&mut self, n: u64) -> Result<(), InvalidState> {
+    /// The right to move the rest of the present data message past the session, once [`ServerSession::send`] has begun it.
+    /// `None` on a protected connection, and while no data message is under way.
+    pub fn opaque(&mut self) -> Option<Opaque<'_>> {
         match &mut self.state {
             State::Sending { body, kind: Body::Extended } if self.out.is_none() => {
-                self.out = Some(Out::Framing(body.start_data(n)?));
-                Ok(())
+                Opaque::new(body, &self.messages, &mut self.clock)
             }
-            _ => Err(InvalidState),
+            _ => None,
         }
     }
 

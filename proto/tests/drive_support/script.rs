@@ -3,7 +3,7 @@
 macro_rules! everything {
     ($client:ident $(, $await:ident)?) => {{
         use skiff_proto::client::{BodyError, ClientEvent, Peer};
-        use skiff_proto::command::{Command, Request};
+        use skiff_proto::command::{Command, Request, VERSION};
         use skiff_proto::crc::crc32c;
         use skiff_proto::reply::parse_list_line;
         use skiff_proto::drive::DriveError;
@@ -48,7 +48,7 @@ macro_rules! everything {
         let bytes = content(5000);
         let crc = crc32c(&bytes);
 
-        let event = $client.request(&Command::Hello { version_1: true })$(.$await)?.unwrap();
+        let event = $client.request(&Command::Hello { version: VERSION })$(.$await)?.unwrap();
         assert!(matches!(event, ClientEvent::Hello(Some(hello)) if hello.name_max == 64));
         assert_eq!($client.session().peer(), Peer::Extended);
         assert_eq!($client.request(&Command::Ping)$(.$await)?.unwrap(), ClientEvent::Done);

@@ -63,11 +63,11 @@ impl Answered {
         self.session.handle_timeout(Instant::from_millis(1));
         let mut moved = self.responder.step(&mut self.session, &mut self.store, &mut self.ports) != Step::Idle;
         let mut room = vec![0; self.pace.output.max(list_room(255))];
-        let n = self.responder.fill(&mut self.session, &mut self.store, &mut room);
+        let n = self.responder.transmit(&mut self.session, &mut self.store, &mut room);
         self.output.extend(&room[..n]);
         moved |= n > 0;
         let offered = self.input.len().min(self.pace.input.max(1));
-        let n = self.responder.drain(&mut self.session, &mut self.store, &mut self.input[..offered]);
+        let n = self.responder.receive(&mut self.session, &mut self.store, &mut self.input[..offered]);
         self.input.drain(..n);
         moved |= n > 0;
         if self.input.is_empty() && self.closed && !self.told {
@@ -87,8 +87,8 @@ impl Answered {
 impl Control for Answered {
     fn open(limits: Limits, store: MemoryStore, pace: Pace) -> Self {
         Self {
-            session: ServerSession::new(limits),
-            responder: Responder::with_chunk(u32::try_from(pace.data).unwrap_or(u32::MAX)),
+            session: ServerSession::new(pace.limits(limits)),
+            responder: Responder::new(),
             store,
             ports: Ports::default(),
             pace,

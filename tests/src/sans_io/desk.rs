@@ -64,6 +64,7 @@ pub(super) enum Sending {
     List {
         cursor: MemoryCursor,
         line: Vec<u8>,
+        ended: bool,
     },
     /// The names of `ls`; they are listed again when they are sent.
     Ls {
@@ -163,7 +164,7 @@ impl Desk {
     fn list(&mut self, dir: Option<Name<'_>>) -> Result<Answer, Refusal> {
         let mut cursor = self.store.list(dir)?;
         let omitted = self.store.omitted(&mut cursor)?;
-        self.sending = Some(Sending::List { cursor, line: Vec::new() });
+        self.sending = Some(Sending::List { cursor, line: Vec::new(), ended: false });
         Ok(Answer::List { omitted })
     }
 
@@ -182,7 +183,7 @@ impl Desk {
         let mut buffer = [0; 512];
         let mut at = offset;
         while at < offset + length {
-            let n = Payload::Send { remaining: offset + length - at }.clamp(buffer.len());
+            let n = Payload { remaining: offset + length - at }.clamp(buffer.len());
             let n = self.store.read_at(&mut file, at, &mut buffer[..n])?;
             if n == 0 {
                 return Err(ErrorCode::Changed.into());
@@ -291,8 +292,8 @@ impl Desk {
         any
     }
 
-    /// The next bytes of the body that goes out, at most `max`. None: it has become shorter.
-    pub(super) fn payload(&mut self, max: usize) -> Result<Vec<u8>, Refusal> {
+    /// The next bytes of the body that goes out; 0 at its end.
+    pub(super) fn payload(&mut self, room: &mut [u8]) -> Result<usize, Refusal> {
         if let Some(Sending::Ls { length, text: text @ None }) = &mut self.sending {
             let length = *length;
             *text = Some(VecDeque::new());
@@ -301,41 +302,37 @@ impl Desk {
                 *text = Some(listed.into());
             }
         }
-        match self.sending.as_mut().expect("a body was begun") {
+        let bytes: Vec<u8> = match self.sending.as_mut().expect("a body was begun") {
             Sending::File { file, offset } => {
-                let mut bytes = vec![0; max];
-                let n = self.store.read_at(file, *offset, &mut bytes)?;
+                let n = self.store.read_at(file, *offset, room)?;
                 if n == 0 {
                     return Err(ErrorCode::Changed.into());
                 }
-                bytes.truncate(n);
                 *offset += n as u64;
-                Ok(bytes)
+                return Ok(n);
             }
-            Sending::List { line, .. } => {
-                let n = max.min(line.len());
-                Ok(line.drain(..n).collect())
+            Sending::List { cursor, line, ended } => {
+                if line.is_empty() {
+                    *ended = !self.store.next_entry(cursor, &mut |entry| *line = list_line(entry).into_bytes())?;
+                }
+                line.drain(..room.len().min(line.len())).collect()
             }
             Sending::Ls { text, .. } => {
                 let text = text.as_mut().expect("listed above");
-                let n = max.min(text.len());
-                Ok(text.drain(..n).collect())
+                text.drain(..room.len().min(text.len())).collect()
             }
-        }
+        };
+        room[..bytes.len()].copy_from_slice(&bytes);
+        Ok(bytes.len())
     }
 
-    /// How long the next data message can be; 0 at the end of the body.
-    pub(super) fn next_data(&mut self, unannounced: Option<u64>) -> Result<u64, Refusal> {
-        if let Some(unannounced) = unannounced {
-            return Ok(unannounced);
+    /// True if there is no more of a listing, or of names.
+    pub(super) fn is_sent(&self) -> bool {
+        match &self.sending {
+            Some(Sending::List { line, ended, .. }) => line.is_empty() && *ended,
+            Some(Sending::Ls { text, .. }) => text.as_ref().is_some_and(VecDeque::is_empty),
+            Some(Sending::File { .. }) | None => false,
         }
-        let Some(Sending::List { cursor, line }) = &mut self.sending else {
-            return Ok(0);
-        };
-        if line.is_empty() {
-            self.store.next_entry(cursor, &mut |entry| *line = list_line(entry).into_bytes())?;
-        }
-        Ok(line.len() as u64)
     }
 
     /// The connection has ended: what is staged stays, and what was asked for is carried out.

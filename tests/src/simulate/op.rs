@@ -3,7 +3,7 @@
 use core::fmt;
 use std::rc::Rc;
 
-use skiff_proto::command::{Command, Request};
+use skiff_proto::command::{Command, Request, VERSION};
 use skiff_proto::reply::Tag;
 
 use super::truth::{File, n};
@@ -88,7 +88,7 @@ impl Op {
     #[must_use]
     pub fn command(&self) -> Command<'_> {
         Command::Request(match self {
-            Self::Hello => return Command::Hello { version_1: true },
+            Self::Hello => return Command::Hello { version: VERSION },
             Self::Ping => return Command::Ping,
             Self::Space => Request::Space,
             Self::List => Request::List { dir: None },

@@ -1,5 +1,6 @@
 //! One connection of a client: commands are sent ahead, and each reply is judged when it comes.
 
+use core::convert::Infallible;
 use core::future::poll_fn;
 use core::pin::Pin;
 use core::task::{Context, Poll};
@@ -8,6 +9,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use skiff_proto::client::{ClientEvent, ClientSession};
+use skiff_proto::message::HEADER_LEN;
 use skiff_proto::{ErrorCode, Instant, ProtocolError};
 
 use super::control::Control;
@@ -292,20 +294,21 @@ impl Pipe {
             && body.at >= at
         {
             session.abort(ErrorCode::Cancelled).expect("a body is sent");
-        } else if let Some(payload) = session.payload_out() {
-            let n = payload.clamp(1 + rng.below(1500));
-            let end = match body.fate {
-                Fate::Abort(at) => (body.at + n).min(at),
-                _ => body.at + n,
-            };
-            out.extend_from_slice(&body.file.bytes[body.at..end]);
-            session.filter_out(out);
-            session.advance_out((end - body.at) as u64).expect("no more than was asked for");
-            body.at = end;
-        } else if let Some(left) = session.unannounced().filter(|&left| left > 0) {
-            let most = usize::try_from(left).unwrap_or(usize::MAX);
-            let n = if rng.one_in(2) { most } else { 1 + rng.below(most) };
-            session.start_data(n as u64).expect("there is so much");
+        } else if let Some(left) = session.left().filter(|&left| left > 0) {
+            let all = usize::try_from(left).unwrap_or(usize::MAX);
+            let most = if rng.one_in(2) { all } else { 1 + rng.below(all) };
+            let mut room = vec![0; HEADER_LEN + 1 + rng.below(1500)];
+            let sent = session.send(&mut room, most as u64, |room| {
+                let end = match body.fate {
+                    Fate::Abort(at) => at,
+                    _ => body.file.bytes.len(),
+                };
+                let n = room.len().min(end - body.at);
+                room[..n].copy_from_slice(&body.file.bytes[body.at..body.at + n]);
+                body.at += n;
+                Ok::<_, Infallible>(n)
+            });
+            out.extend_from_slice(&room[..sent.expect("a body is sent")]);
         } else {
             session.finish().expect("everything has been sent");
         }
@@ -377,14 +380,14 @@ impl Pipe {
             if bytes.is_empty() {
                 return Ok(());
             }
-            let n = if let Some(payload) = self.session.payload_in() {
-                let n = payload.clamp(bytes.len());
-                self.session.advance_in(&mut bytes[..n]).expect("no more than was asked for");
-                self.asked.front_mut().expect("somebody asked").body.extend_from_slice(&bytes[..n]);
-                n
-            } else {
-                self.session.handle_input(bytes).unwrap_or_else(|error| self.wrong(error))
+            let received = match self.session.receive(bytes) {
+                Ok(received) => received,
+                Err(error) => self.wrong(error),
             };
+            let n = received.taken;
+            if !received.payload.is_empty() {
+                self.asked.front_mut().expect("somebody asked").body.extend_from_slice(received.payload);
+            }
             assert!(n > 0, "{} bytes that nobody takes; owed are {:?}", bytes.len(), self.asked);
             bytes = &mut bytes[n..];
         }

@@ -9,7 +9,7 @@ use skiff_proto::command::command_len;
 use skiff_proto::reply::Tag;
 use skiff_proto::server::{Answer, Close, Limits, ServerSession};
 use skiff_proto::store::{Space, Stat};
-use skiff_proto::{ErrorCode, Instant, Payload};
+use skiff_proto::{ErrorCode, Instant};
 use skiff_tests::sans_io::payloads;
 
 use super::cases;
@@ -27,7 +27,7 @@ enum Call {
     Defer,
     AnswerDeferred(Answer),
     RefuseDeferred,
-    StartData(u64),
+    Send(usize, bool),
     Move(u64),
     Finish,
     Abort,
@@ -62,8 +62,8 @@ fn any_call() -> impl Strategy<Value = Call> {
         3 => Just(Call::Defer),
         2 => select(answers).prop_map(Call::AnswerDeferred),
         1 => Just(Call::RefuseDeferred),
-        5 => (0..6u64).prop_map(Call::StartData),
-        8 => (0..6u64).prop_map(Call::Move),
+        8 => ((0..20usize), any::<bool>()).prop_map(|(room, fill)| Call::Send(room, fill)),
+        5 => (0..6u64).prop_map(Call::Move),
         3 => Just(Call::Finish),
         1 => Just(Call::Abort),
         1 => Just(Call::SupplyCrc),
@@ -88,11 +88,13 @@ proptest! {
                     input.extend(bytes);
                     // What the session says that it wants, it takes.
                     let hint = session.want_read().min(input.len());
-                    if session.payload().is_none() && let Ok(taken) = session.handle_input(&input[..hint]) {
-                        prop_assert_eq!(taken, hint);
-                        input.drain(..taken);
+                    if let Ok(received) = session.receive(&mut input[..hint]) {
+                        prop_assert_eq!(received.taken, hint);
+                        input.drain(..hint);
                     }
-                    if let Ok(taken) = session.handle_input(&input) {
+                    if let Ok(received) = session.receive(&mut input) {
+                        let taken = received.taken;
+                        prop_assert!(received.at + received.payload.len() <= taken);
                         input.drain(..taken);
                     }
                 }
@@ -112,15 +114,14 @@ proptest! {
                 Call::Defer => _ = session.defer(),
                 Call::AnswerDeferred(answer) => _ = session.answer_deferred(Ok(answer)),
                 Call::RefuseDeferred => _ = session.answer_deferred(Err(ErrorCode::Io.into())),
-                Call::StartData(n) => _ = session.start_data(n),
+                Call::Send(room, fill) => {
+                    let mut room = vec![b'p'; room];
+                    let sent = session.send(&mut room, |room| fill.then_some(room.len()).ok_or(()));
+                    output.extend(&room[..sent.unwrap_or(0)]);
+                }
                 Call::Move(n) => {
-                    let payload = session.payload();
-                    if session.advance(n).is_ok() {
-                        match payload {
-                            Some(Payload::Send { .. }) => output.extend((0..n).map(|_| b'p')),
-                            Some(Payload::Receive { .. }) => _ = input.drain(..input.len().min(usize::try_from(n)?)),
-                            None => prop_assert_eq!(n, 0),
-                        }
+                    if let Some(mut opaque) = session.opaque() && opaque.advance(n).is_ok() {
+                        output.extend((0..n).map(|_| b'p'));
                     }
                 }
                 Call::Finish => _ = session.finish(),

@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use skiff_proto::Name;
-use skiff_proto::command::{Command, Request, Verbs, command_len};
+use skiff_proto::command::{Command, Request, VERSION, Verbs, command_len};
 use skiff_proto::name::MAX_NAME;
 
 use super::cases;
@@ -32,7 +32,7 @@ proptest! {
         let (from, to) = (name(&first), name(&second));
         let last = Name::parse(from.file_name().as_bytes(), MAX_NAME).expect("a component is a name");
         let command = match kind {
-            0 => Command::Hello { version_1: true },
+            0 => Command::Hello { version: VERSION },
             1 => Command::Ping,
             2 => Command::Quit,
             3 => Command::Request(Request::Get { name: from }),

@@ -206,7 +206,7 @@ fn quit_and_the_end_of_the_stream_flush_the_batch_and_close_behind_its_answers()
 #[test]
 fn a_protocol_error_is_answered_behind_the_batch() {
     let mut session = with_deferred(1);
-    assert_eq!(session.handle_input(b"x"), Err(ProtocolError::BadLength));
+    assert_eq!(take(&mut session, b"x"), Err(ProtocolError::BadLength));
     assert_eq!((session.poll_close(), session.poll_event()), (None, Some(ServerEvent::Flush)));
     give(&mut session, Ok(Answer::Done));
     assert_eq!(sent(&mut session), format!("0000000002ok{}", error(ErrorCode::BadLength)));
@@ -218,12 +218,12 @@ fn a_protocol_error_behind_a_reply_that_waits_for_the_batch_is_answered_too() {
     for (command, reply) in [("ping", "0000000002ok".into()), ("write", error(ErrorCode::BadCommand))] {
         let mut session = with_deferred(1);
         let wire = [message(command), b"x".to_vec()].concat();
-        let first = session.handle_input(&wire);
+        let first = take(&mut session, &wire);
         assert_eq!(session.poll_event(), Some(ServerEvent::Flush));
         give(&mut session, Ok(Answer::Done));
         let mut replies = sent(&mut session);
         if let Ok(taken) = first {
-            assert_eq!(session.handle_input(&wire[taken..]), Err(ProtocolError::BadLength));
+            assert_eq!(take(&mut session, &wire[taken..]), Err(ProtocolError::BadLength));
         }
         replies += &sent(&mut session);
         assert_eq!(replies, format!("0000000002ok{reply}{}", error(ErrorCode::BadLength)), "{command}");

@@ -3,7 +3,7 @@
 use skiff_proto::crc::crc32c;
 use skiff_proto::reply::Tag;
 use skiff_proto::server::{Answer, Close, Limits, ServerEvent};
-use skiff_proto::{ErrorCode, InvalidState, Payload, ProtocolError};
+use skiff_proto::{ErrorCode, InvalidState, Payload, ProtocolError, SendError};
 use skiff_tests::memory::Operation;
 use skiff_tests::sans_io::{Changes, Pace, body, message, payloads};
 
@@ -24,18 +24,12 @@ fn the_body_of_a_write_is_handed_past_the_session_and_judged_by_its_trailer() {
     let mut session = session();
     start_write(&mut session, "write 0 9 - d");
     assert!(session.is_receiving());
-    assert_eq!((sent(&mut session).as_str(), session.payload()), ("", None));
-    assert_eq!(session.handle_input(b"00000000031230000"), Ok(10));
-    assert_eq!(session.payload(), Some(Payload::Receive { remaining: 3 }));
-    assert_eq!(session.handle_input(b"123"), Ok(0), "payload is the driver's");
-    session.filter(&mut b"123".to_owned());
-    session.advance(2).unwrap();
-    assert_eq!(session.payload(), Some(Payload::Receive { remaining: 1 }));
-    session.advance(1).unwrap();
-    assert_eq!(session.payload(), None);
-    assert_eq!(session.handle_input(b"0000000006456789"), Ok(10));
-    session.filter(&mut b"456789".to_owned());
-    session.advance(6).unwrap();
+    assert_eq!((sent(&mut session).as_str(), session.payload_in()), ("", None));
+    assert_eq!(receive(&mut session, b"000000000312"), Ok((12, b"12".to_vec())));
+    assert_eq!(session.payload_in(), Some(Payload { remaining: 1 }));
+    assert_eq!(receive(&mut session, b"30000000006456"), Ok((1, b"3".to_vec())), "to the end of a message");
+    assert_eq!(session.payload_in(), None);
+    assert_eq!(receive(&mut session, b"0000000006456789"), Ok((16, b"456789".to_vec())));
     feed(&mut session, b"00000000000000000015crc32c e3069283");
     assert!(!session.is_receiving());
     assert_eq!(session.poll_event(), Some(ServerEvent::Commit { size: 9, crc: Some(CHECK) }));
@@ -67,7 +61,7 @@ fn an_empty_file_has_no_payload() {
     let mut session = session();
     start_write(&mut session, "write 0 0 - d");
     feed(&mut session, b"0000000000");
-    assert_eq!(session.payload(), None);
+    assert_eq!(session.payload_in(), None);
     feed(&mut session, b"0000000015crc32c 00000000");
     assert_eq!(session.poll_event(), Some(ServerEvent::Commit { size: 0, crc: Some(0) }));
 }
@@ -96,9 +90,9 @@ fn a_huge_data_message_hands_out_no_more_than_size() {
     start_write(&mut session, "write 0 3 - d");
     let mut delivered = Vec::new();
     pour(&mut session, b"9999999999abc", &mut delivered);
-    assert_eq!((delivered.as_slice(), session.payload()), (&b"abc"[..], None));
+    assert_eq!((delivered.as_slice(), session.payload_in()), (&b"abc"[..], None));
     feed(&mut session, vec![b'x'; 100_000]);
-    assert_eq!(session.payload(), None);
+    assert_eq!(session.payload_in(), None);
 }
 
 #[test]
@@ -211,7 +205,7 @@ fn a_longer_trailer_ends_the_connection() {
             session.refuse(ErrorCode::Busy.into()).unwrap();
             assert_eq!(sent(&mut session), error(ErrorCode::Busy));
         }
-        assert_eq!(session.handle_input(b"00000000000000000513"), Err(ProtocolError::TooLong { length: 513 }));
+        assert_eq!(take(&mut session, b"00000000000000000513"), Err(ProtocolError::TooLong { length: 513 }));
         // What was staged is not the file.
         assert_eq!(session.poll_event(), accepted.then_some(ServerEvent::Discard));
         assert_eq!((sent(&mut session), session.poll_close()), (error(ErrorCode::TooLong), Some(Close::Gracefully)));
@@ -267,7 +261,7 @@ fn a_refused_write_is_answered_before_its_body_and_its_body_is_thrown_away() {
     assert_eq!(sent(&mut session), error(ErrorCode::NoSpace));
     for piece in [message("1234"), message("more than nine bytes"), message(""), message("crc32c -")] {
         feed(&mut session, piece);
-        assert_eq!((session.payload(), sent(&mut session).as_str(), session.poll_event()), (None, "", None));
+        assert_eq!((session.payload_in(), sent(&mut session).as_str(), session.poll_event()), (None, "", None));
     }
     feed(&mut session, b"0000000004ping");
     assert_eq!(sent(&mut session), "0000000002ok");
@@ -367,69 +361,104 @@ fn a_refused_write_changes_nothing_that_is_staged() {
 }
 
 #[test]
-fn a_body_that_is_sent_is_cut_as_the_driver_likes_and_ends_with_its_checksum() {
-    let mut session = session();
+fn a_body_that_is_sent_is_cut_by_its_limit_and_ends_with_its_checksum() {
+    let mut session = session_with(Limits { data_max: 5, ..limits() });
     start_read(&mut session, 9);
-    assert!(session.is_sending() && !session.is_opaque());
-    assert_eq!(session.start_data(4), Err(InvalidState), "the reply is still queued");
+    assert!(session.is_sending() && session.opaque().is_none());
+    assert_eq!(put(&mut session, b"1"), Err(SendError::InvalidState), "the reply is still queued");
     assert_eq!(sent(&mut session), "0000000008ok 9 9 -");
-    assert_eq!((session.unannounced(), session.payload()), (Some(9), None));
-    session.start_data(4).unwrap();
-    assert_eq!((session.unannounced(), session.payload()), (Some(5), None), "the length is still queued");
-    assert_eq!(session.advance(1), Err(InvalidState));
-    assert_eq!(sent(&mut session), "0000000004");
-    assert_eq!(session.payload(), Some(Payload::Send { remaining: 4 }));
-    session.filter(&mut b"1234".to_owned());
-    session.advance(4).unwrap();
+    assert_eq!((session.left(), session.is_in_data()), (Some(9), false));
+    assert_eq!(put(&mut session, b"1234").unwrap(), "00000000051234");
+    assert_eq!((session.left(), session.is_in_data()), (Some(5), true));
     assert_eq!(session.finish(), Err(InvalidState), "five bytes are missing");
-    assert_eq!(session.start_data(6), Err(InvalidState));
-    session.start_data(5).unwrap();
-    assert_eq!(sent(&mut session), "0000000005");
-    session.filter(&mut b"56789".to_owned());
-    session.advance(5).unwrap();
+    assert_eq!(put(&mut session, b"5").unwrap(), "5");
+    assert_eq!((session.left(), session.is_in_data()), (Some(4), false));
+    assert_eq!(put(&mut session, b"6789").unwrap(), "00000000046789");
+    assert_eq!(put(&mut session, b"0"), Err(SendError::InvalidState), "all has been sent");
     session.finish().unwrap();
     assert_eq!(sent(&mut session), "00000000000000000015crc32c e3069283");
     assert!(session.is_idle());
 }
 
 #[test]
+fn payload_goes_out_through_rooms_of_any_size() {
+    for size in 1..30 {
+        let mut session = session_with(Limits { data_max: 5, ..limits() });
+        start_read(&mut session, 9);
+        sent(&mut session);
+        let mut wire: Vec<u8> = Vec::new();
+        let mut rest = &b"123456789"[..];
+        while session.left() != Some(0) || session.has_output() {
+            let mut room = vec![0; size];
+            let mut n = session.poll_transmit(&mut room);
+            if n == 0 {
+                let sent = session.send(&mut room, |room| {
+                    let n = room.len().min(rest.len());
+                    room[..n].copy_from_slice(&rest[..n]);
+                    rest = &rest[n..];
+                    Ok::<_, Infallible>(n)
+                });
+                n = sent.unwrap();
+                assert!(n > 0, "{size}");
+            }
+            wire.extend(&room[..n]);
+        }
+        assert_eq!(wire, b"00000000051234500000000046789", "{size}");
+    }
+}
+
+#[test]
+fn a_fill_that_fails_or_has_nothing_changes_nothing() {
+    for begun in [false, true] {
+        let mut session = session();
+        start_read(&mut session, 9);
+        sent(&mut session);
+        if begun {
+            put(&mut session, b"1").unwrap();
+        }
+        let before = format!("{session:?}");
+        let mut room = [0; 20];
+        assert_eq!(session.send(&mut room, |_| Err(7)), Err(SendError::Fill(7)));
+        assert_eq!(session.send(&mut room, |_| Ok::<_, ()>(0)), Ok(0));
+        assert_eq!(session.send(&mut [], |room| Ok::<_, ()>(room.len())), Ok(0));
+        assert_eq!(format!("{session:?}"), before);
+    }
+}
+
+#[test]
 fn a_body_of_no_bytes_is_its_end() {
     let mut session = session();
     start_read(&mut session, 0);
-    assert_eq!((sent(&mut session).as_str(), session.unannounced()), ("0000000008ok 0 0 -", Some(0)));
+    assert_eq!((sent(&mut session).as_str(), session.left()), ("0000000008ok 0 0 -", Some(0)));
     session.finish().unwrap();
     assert_eq!(sent(&mut session), "00000000000000000015crc32c 00000000");
 }
 
 #[test]
-fn a_message_longer_than_ten_digits_can_say_is_not_begun() {
-    let mut session = session();
+fn no_message_is_longer_than_ten_digits_can_say() {
+    let mut session = session_with(Limits { data_max: u32::MAX, ..limits() });
     start_read(&mut session, u64::MAX);
     assert_eq!(sent(&mut session), reply(format!("ok {0} {0} -", u64::MAX)));
-    assert_eq!(session.start_data(10_000_000_000), Err(InvalidState));
-    session.start_data(9_999_999_999).unwrap();
-    assert_eq!(sent(&mut session), "9999999999");
-    session.advance(9_999_999_999).unwrap();
-    assert_eq!(session.unannounced(), Some(u64::MAX - 9_999_999_999));
+    assert_eq!(put(&mut session, b"1").unwrap(), "42949672951");
+    let mut opaque = session.opaque().unwrap();
+    assert_eq!(opaque.remaining(), 4_294_967_294);
+    assert_eq!(opaque.advance(4_294_967_295), Err(InvalidState));
+    opaque.advance(4_294_967_294).unwrap();
+    assert_eq!(session.left(), Some(u64::MAX - 4_294_967_295));
 }
 
 #[test]
-fn a_body_that_can_not_go_on_is_filled_up_with_zeros_and_aborted() {
+fn a_body_that_can_not_continue_is_filled_up_with_zeros_and_aborted() {
     let trailer = "abort changed the file changed while it was read";
-    for moved in 0..=4 {
-        let mut session = session();
+    for moved in 1..=4 {
+        let mut session = session_with(Limits { data_max: 4, ..limits() });
         start_read(&mut session, 9);
         sent(&mut session);
-        session.start_data(4).unwrap();
-        if moved > 0 {
-            assert_eq!(sent(&mut session), "0000000004");
-            session.advance(moved).unwrap();
-        }
+        put(&mut session, &b"1234"[..moved]).unwrap();
         session.abort(ErrorCode::Changed).unwrap();
-        assert_eq!((session.payload(), session.is_sending()), (None, false));
-        let header = if moved == 0 { "0000000004" } else { "" };
-        let zeros = "\\x00".repeat(4 - usize::try_from(moved).unwrap());
-        assert_eq!(sent(&mut session), format!("{header}{zeros}0000000000{}", reply(trailer)), "{moved}");
+        assert_eq!((session.is_in_data(), session.is_sending()), (false, false));
+        let zeros = "\\x00".repeat(4 - moved);
+        assert_eq!(sent(&mut session), format!("{zeros}0000000000{}", reply(trailer)), "{moved}");
         assert!(session.is_idle());
         feed(&mut session, b"0000000004ping");
         assert_eq!(sent(&mut session), "0000000002ok");
@@ -439,13 +468,11 @@ fn a_body_that_can_not_go_on_is_filled_up_with_zeros_and_aborted() {
 #[test]
 fn a_body_may_be_aborted_before_and_between_its_data_messages() {
     for moved in [0, 4] {
-        let mut session = session();
+        let mut session = session_with(Limits { data_max: 4, ..limits() });
         start_read(&mut session, 9);
         if moved > 0 {
             sent(&mut session);
-            session.start_data(moved).unwrap();
-            sent(&mut session);
-            session.advance(moved).unwrap();
+            put(&mut session, &b"1234"[..moved]).unwrap();
         }
         session.abort(ErrorCode::Io).unwrap();
         let head = if moved == 0 { "0000000008ok 9 9 -" } else { "" };
@@ -456,12 +483,12 @@ fn a_body_may_be_aborted_before_and_between_its_data_messages() {
 #[test]
 fn zeros_go_out_through_a_buffer_of_any_size() {
     for size in 1..20 {
-        let mut session = session();
+        let mut session = session_with(Limits { data_max: 50, ..limits() });
         start_read(&mut session, 100);
         sent(&mut session);
-        session.start_data(50).unwrap();
+        put(&mut session, b"\0").unwrap();
         session.abort(ErrorCode::Io).unwrap();
-        let mut wire = Vec::new();
+        let mut wire = b"0000000050\0".to_vec();
         let mut out = vec![0xff; size];
         loop {
             let n = session.poll_transmit(&mut out);
@@ -476,17 +503,24 @@ fn zeros_go_out_through_a_buffer_of_any_size() {
 }
 
 #[test]
-fn a_checksum_that_is_known_beforehand_spares_the_session_the_payload() {
-    for (crc, trailer) in [(Some(CHECK), "crc32c e3069283"), (None, "crc32c -")] {
+fn payload_may_be_moved_past_the_session_and_a_checksum_supplied() {
+    for (crc, trailer) in [(None, "crc32c e3069283"), (Some(Some(7)), "crc32c 00000007"), (Some(None), "crc32c -")] {
         let mut session = session();
         start_read(&mut session, 9);
-        session.supply_crc(crc).unwrap();
-        assert!(session.is_opaque());
+        if let Some(crc) = crc {
+            session.supply_crc(crc).unwrap();
+        }
         sent(&mut session);
-        session.start_data(9).unwrap();
-        sent(&mut session);
-        session.filter(&mut b"other".to_owned());
-        session.advance(9).unwrap();
+        assert!(session.opaque().is_none(), "no message has begun");
+        assert_eq!(put(&mut session, b"123").unwrap(), "0000000009123");
+        let mut opaque = session.opaque().unwrap();
+        assert_eq!((opaque.remaining(), opaque.wants_sum()), (6, crc.is_none()));
+        opaque.sum(b"4567");
+        opaque.advance(2).unwrap();
+        opaque.sum(b"89");
+        opaque.advance(4).unwrap();
+        assert!(session.opaque().is_none());
+        assert_eq!(session.crc(), crc.is_none().then_some(CHECK));
         session.finish().unwrap();
         assert_eq!(sent(&mut session), format!("0000000000{}", reply(trailer)));
     }
@@ -552,14 +586,11 @@ fn list_is_as_many_data_messages_as_the_driver_likes() {
     feed(&mut session, b"0000000004list");
     take_request(&mut session);
     session.answer(Answer::List { omitted: 0 }).unwrap();
-    assert_eq!((sent(&mut session).as_str(), session.unannounced()), ("0000000002ok", None));
+    assert_eq!((sent(&mut session).as_str(), session.left()), ("0000000002ok", None));
     let mut all = Vec::new();
     for number in 0..1000 {
-        let mut line = format!("{number} - - f{number}\n").into_bytes();
-        session.start_data(line.len() as u64).unwrap();
-        assert_eq!(sent(&mut session), format!("{:010}", line.len()));
-        session.filter(&mut line);
-        session.advance(line.len() as u64).unwrap();
+        let line = format!("{number} - - f{number}\n").into_bytes();
+        assert_eq!(put(&mut session, &line).unwrap(), reply(&line));
         all.extend(line);
     }
     session.finish().unwrap();

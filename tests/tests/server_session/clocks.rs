@@ -36,25 +36,25 @@ fn a_session_that_rests_is_made_again_with_its_clock() {
     let mut session = session();
     session.handle_timeout(at(50));
     feed(&mut session, b"0000000004ping");
-    assert!(session.rest().is_none(), "an answer is to be sent");
+    assert!(session.park().is_none(), "an answer is to be sent");
     assert_eq!(sent(&mut session), "0000000002ok");
-    let rest = session.rest().unwrap();
+    let rest = session.park().unwrap();
     assert_eq!(rest.poll_timeout(&limits()), at(110));
-    let mut session = Session::wake(limits(), rest);
+    let mut session = Session::resume(limits(), rest);
     assert_eq!(session.poll_timeout(), Some(at(110)));
     session.handle_timeout(at(109));
     assert_eq!(session.poll_close(), None);
     feed(&mut session, b"0");
-    assert!(session.rest().is_none(), "a message has begun");
+    assert!(session.park().is_none(), "a message has begun");
     feed(&mut session, b"000000004ping");
     assert_eq!(sent(&mut session), "0000000002ok");
-    let mut ended = Session::wake(limits(), session.rest().unwrap());
+    let mut ended = Session::resume(limits(), session.park().unwrap());
     ended.handle_eof();
-    assert!(ended.rest().is_none(), "the peer has ended");
-    let mut late = Session::wake(limits(), session.rest().unwrap());
+    assert!(ended.park().is_none(), "the peer has ended");
+    let mut late = Session::resume(limits(), session.park().unwrap());
     late.handle_timeout(at(169));
     assert_eq!((sent(&mut late).as_str(), late.poll_close()), ("", Some(Close::Gracefully)));
-    assert!(late.rest().is_none());
+    assert!(late.park().is_none());
 }
 
 #[test]
@@ -150,13 +150,12 @@ fn a_client_that_does_not_read_is_reset() {
         ("a body", &|session| {
             read(session);
             sent(session);
-            session.start_data(9).unwrap();
-            sent(session);
+            put(session, b"1").unwrap();
         }),
         ("zeros", &|session| {
             read(session);
             sent(session);
-            session.start_data(9).unwrap();
+            put(session, b"1").unwrap();
             session.abort(ErrorCode::Io).unwrap();
         }),
     ];
@@ -264,7 +263,9 @@ fn a_body_has_to_make_the_least_progress_in_every_window() {
         feed(&mut session, b"0000099999");
         for second in 1..30 {
             session.handle_timeout(at(20 + second));
-            session.advance(u64::from(second == 15) * (bytes - u64::min(bytes, 10))).unwrap();
+            if second == 15 {
+                pour(&mut session, &vec![b'x'; bytes - usize::min(bytes, 10)], &mut Vec::new());
+            }
         }
         assert_eq!(session.poll_timeout(), Some(at(50)));
         session.handle_timeout(at(50));
@@ -283,7 +284,8 @@ fn every_window_of_a_body_counts_for_itself() {
         for bytes in windows {
             if session.is_receiving() {
                 // The ten bytes of the length count in the first window.
-                session.advance(bytes - u64::from(second == 0) * 10).unwrap();
+                let bytes = bytes - if second == 0 { 10 } else { 0 };
+                pour(&mut session, &vec![b'x'; bytes], &mut Vec::new());
                 session.handle_timeout(at(second + 29));
                 assert!(session.is_receiving());
                 second += 30;
@@ -318,7 +320,7 @@ fn one_byte_now_and_then_holds_no_session() {
     while session.poll_close().is_none() && second < 100 {
         second += 1;
         session.handle_timeout(at(second));
-        _ = session.advance(1);
+        pour(&mut session, b"x", &mut Vec::new());
         sent(&mut session);
     }
     assert_eq!((second, session.poll_close()), (30, Some(Close::Gracefully)));
@@ -331,11 +333,9 @@ fn a_client_that_reads_a_body_too_slowly_is_reset() {
     take_request(&mut session);
     session.answer(Answer::Read { length: 99_999, size: 99_999, tag: Tag::UNKNOWN }).unwrap();
     sent(&mut session);
-    session.start_data(99_999).unwrap();
-    sent(&mut session);
     for second in 1..30 {
         session.handle_timeout(at(second));
-        session.advance(1).unwrap();
+        put(&mut session, b"x").unwrap();
     }
     session.handle_timeout(at(30));
     assert_eq!(session.poll_close(), Some(Close::Reset));

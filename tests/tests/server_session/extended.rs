@@ -1,6 +1,6 @@
 //! PROTOCOL §5 and §6.
 
-use skiff_proto::command::{Request, Verbs};
+use skiff_proto::command::{Request, Verb, Verbs};
 use skiff_proto::reply::Tag;
 use skiff_proto::server::{Answer, Limits, ServerEvent};
 use skiff_proto::store::{Space, Stat};
@@ -175,7 +175,7 @@ fn every_write_has_a_body_whatever_is_wrong_with_it() {
         let mut session = session();
         feed(&mut session, message(command));
         assert_eq!(sent(&mut session), refused(why), "{:?}", command.escape_ascii());
-        assert_eq!((session.payload(), session.is_receiving(), session.is_idle()), (None, false, false));
+        assert_eq!((session.payload_in(), session.is_receiving(), session.is_idle()), (None, false, false));
         feed(&mut session, body(b"0000000011remove keep", 0));
         assert_eq!((sent(&mut session).as_str(), session.poll_event()), ("", None));
         feed(&mut session, b"0000000004ping");
@@ -185,7 +185,7 @@ fn every_write_has_a_body_whatever_is_wrong_with_it() {
 
 #[test]
 fn a_write_whose_verb_the_server_leaves_out_has_a_body_too() {
-    let mut session = session_with(Limits { verbs: Verbs::ALL.without("write"), ..limits() });
+    let mut session = session_with(Limits { verbs: Verbs::ALL.without(Verb::Write), ..limits() });
     feed(&mut session, message("write 0 1 - a"));
     assert_eq!(sent(&mut session), error(ErrorCode::Unsupported));
     feed(&mut session, [body(b"x", 0), message("ping")].concat());

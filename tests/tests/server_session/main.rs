@@ -19,9 +19,12 @@ mod extended;
 mod messages;
 mod misuse;
 
+use core::convert::Infallible;
+
 use skiff_proto::command::{Request, command_len};
+use skiff_proto::message::HEADER_LEN;
 use skiff_proto::server::{Answer, Limits, ServerEvent, ServerSession};
-use skiff_proto::{ErrorCode, Instant, NameError, Payload, Refusal};
+use skiff_proto::{ErrorCode, Instant, NameError, ProtocolError, Refusal, SendError};
 use skiff_tests::memory::{Layout, MemoryStore};
 use skiff_tests::sans_io::{Connection, Pace, message};
 
@@ -50,7 +53,35 @@ fn session_with(limits: Limits) -> Session {
 #[track_caller]
 fn feed(session: &mut Session, bytes: impl AsRef<[u8]>) {
     let bytes = bytes.as_ref();
-    assert_eq!(session.handle_input(bytes), Ok(bytes.len()), "\"{}\"", bytes.escape_ascii());
+    assert_eq!(take(session, bytes), Ok(bytes.len()), "\"{}\"", bytes.escape_ascii());
+}
+
+/// Hands over `bytes`, in which no payload is expected; how many were taken.
+#[track_caller]
+fn take(session: &mut Session, bytes: &[u8]) -> Result<usize, ProtocolError> {
+    let (taken, payload) = receive(session, bytes)?;
+    assert!(payload.is_empty(), "payload: \"{}\"", payload.escape_ascii());
+    Ok(taken)
+}
+
+/// Hands over `bytes`: how many were taken, and the payload among them.
+fn receive(session: &mut Session, bytes: &[u8]) -> Result<(usize, Vec<u8>), ProtocolError> {
+    let mut input = bytes.to_vec();
+    let received = session.receive(&mut input)?;
+    let (taken, payload, at) = (received.taken, received.payload.to_vec(), received.at);
+    assert_eq!(&bytes[at..at + payload.len()], payload, "payload lies where it says");
+    assert!(at + payload.len() <= taken);
+    Ok((taken, payload))
+}
+
+/// Sends `payload` of a body in one call, through a room that just holds it; what went out, as text.
+fn put(session: &mut Session, payload: &[u8]) -> Result<String, SendError<Infallible>> {
+    let mut room = vec![0; payload.len() + if session.is_in_data() { 0 } else { HEADER_LEN }];
+    let n = session.send(&mut room, |room| {
+        room[..payload.len()].copy_from_slice(payload);
+        Ok(payload.len())
+    })?;
+    Ok(room[..n].escape_ascii().to_string())
 }
 
 /// Everything that the session sends now, payload excepted.
@@ -98,27 +129,17 @@ fn start_write(session: &mut Session, command: &str) {
     session.answer(Answer::Write { crc: 0 }).unwrap();
 }
 
-/// Hands over what can be, moving payload out of the way into `delivered`. Returns what is left.
+/// Hands over what can be, with payload into `delivered`. Returns what is left.
 fn pour<'a>(session: &mut Session, bytes: &'a [u8], delivered: &mut Vec<u8>) -> &'a [u8] {
     let mut rest = bytes;
     loop {
-        let Ok(taken) = session.handle_input(rest) else {
-            return &[];
-        };
-        rest = &rest[taken..];
-        let moved = match session.payload() {
-            Some(payload @ Payload::Receive { .. }) => payload.clamp(rest.len()),
-            _ => 0,
-        };
-        let mut payload = rest[..moved].to_vec();
-        session.filter(&mut payload);
-        delivered.extend(&payload);
-        if moved > 0 {
-            session.advance(moved as u64).unwrap();
-        }
-        rest = &rest[moved..];
-        if taken + moved == 0 {
-            return rest;
+        match receive(session, rest) {
+            Err(_) => return &[],
+            Ok((0, _)) => return rest,
+            Ok((taken, payload)) => {
+                delivered.extend(payload);
+                rest = &rest[taken..];
+            }
         }
     }
 }

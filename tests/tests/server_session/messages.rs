@@ -22,7 +22,7 @@ fn every_byte_that_is_no_digit_spoils_a_length_at_every_place() {
             let mut length = *b"0000000004";
             length[at] = bad;
             let mut session = session();
-            assert_eq!(session.handle_input(&length), Err(ProtocolError::BadLength), "{at} {bad}");
+            assert_eq!(take(&mut session, &length), Err(ProtocolError::BadLength), "{at} {bad}");
             assert_eq!(sent(&mut session), "0000000039error bad-length a length is ten digits");
             assert_eq!(session.poll_close(), Some(Close::Gracefully));
         }
@@ -33,13 +33,13 @@ fn every_byte_that_is_no_digit_spoils_a_length_at_every_place() {
 fn after_a_bad_length_every_call_returns_the_same_error_and_nothing_is_answered() {
     let mut session = session();
     assert_eq!(session.poll_close(), None);
-    assert_eq!(session.handle_input(b"0000000004ping+000000004"), Err(ProtocolError::BadLength));
+    assert_eq!(take(&mut session, b"0000000004ping+000000004"), Err(ProtocolError::BadLength));
     assert_eq!(session.poll_close(), None, "two replies are on their way");
     for input in [&b"0000000004ping"[..], b"", b"x"] {
-        assert_eq!(session.handle_input(input), Err(ProtocolError::BadLength));
+        assert_eq!(take(&mut session, input), Err(ProtocolError::BadLength));
     }
     assert_eq!(sent(&mut session), format!("0000000002ok{}", error(ErrorCode::BadLength)));
-    assert_eq!(session.handle_input(b"0000000004ping"), Err(ProtocolError::BadLength));
+    assert_eq!(take(&mut session, b"0000000004ping"), Err(ProtocolError::BadLength));
     session.handle_eof();
     assert_eq!(session.poll_event(), None);
     assert_eq!((sent(&mut session).as_str(), session.poll_close()), ("", Some(Close::Gracefully)));
@@ -54,7 +54,7 @@ fn a_bad_length_is_answered_behind_replies_that_have_not_gone_out() {
     let mut rest = wire.as_slice();
     let mut replies = String::new();
     for _ in 0..10 {
-        match session.handle_input(rest) {
+        match take(&mut session, rest) {
             Ok(taken) => rest = &rest[taken..],
             Err(error) => assert_eq!(error, ProtocolError::BadLength),
         }
@@ -143,8 +143,8 @@ fn beyond_65536_bytes_the_connection_ends_even_for_get() {
         [(65_537, "0000065537"), (9_999_999_999, "9999999999get "), (4_294_967_300, "4294967300write ")]
     {
         let mut session = session();
-        assert_eq!(session.handle_input(bytes.as_bytes()), Err(ProtocolError::TooLong { length }));
-        assert_eq!(session.handle_input(b"0000000004ping"), Err(ProtocolError::TooLong { length }));
+        assert_eq!(take(&mut session, bytes.as_bytes()), Err(ProtocolError::TooLong { length }));
+        assert_eq!(take(&mut session, b"0000000004ping"), Err(ProtocolError::TooLong { length }));
         assert_eq!(sent(&mut session), error(ErrorCode::TooLong));
         assert_eq!(session.poll_close(), Some(Close::Gracefully));
     }
@@ -156,7 +156,7 @@ fn input_is_taken_in_pieces_of_any_size() {
         let mut session = session();
         let mut replies = String::new();
         for piece in b"0000000004ping00000000000000000009stat name".chunks(size) {
-            let taken = session.handle_input(piece).unwrap();
+            let taken = take(&mut session, piece).unwrap();
             replies += &sent(&mut session);
             feed(&mut session, &piece[taken..]);
         }
@@ -216,9 +216,9 @@ fn a_thousand_commands_may_be_sent_ahead() {
 fn a_session_reads_no_further_than_it_can_answer() {
     let mut session = session();
     let wire = message("ping").repeat(1000);
-    let taken = session.handle_input(&wire).unwrap();
+    let taken = take(&mut session, &wire).unwrap();
     assert_eq!(taken, 28, "one reply is queued, one command waits");
-    assert_eq!((session.handle_input(&wire[taken..]), session.want_read()), (Ok(0), 0));
+    assert_eq!((take(&mut session, &wire[taken..]), session.want_read()), (Ok(0), 0));
     let mut out = [0; 12];
     assert_eq!((session.poll_transmit(&mut out), session.want_read()), (12, 10));
 }
@@ -265,7 +265,7 @@ fn the_end_of_the_stream_behind_a_command_that_is_too_long_does_not_swallow_its_
     // All three are whole, but the first reply has not gone out yet.
     let wire = [message("ping"), message([b'x'; 100]), message([b'y'; 100])].concat();
     let mut rest = wire.as_slice();
-    let taken = session.handle_input(rest).unwrap();
+    let taken = take(&mut session, rest).unwrap();
     rest = &rest[taken..];
     if rest.is_empty() {
         session.handle_eof();
@@ -273,7 +273,7 @@ fn the_end_of_the_stream_behind_a_command_that_is_too_long_does_not_swallow_its_
     let mut replies = String::new();
     for _ in 0..3 {
         replies += &sent(&mut session);
-        let taken = session.handle_input(rest).unwrap();
+        let taken = take(&mut session, rest).unwrap();
         rest = &rest[taken..];
         if rest.is_empty() {
             session.handle_eof();
@@ -314,10 +314,10 @@ fn a_client_that_has_closed_its_side_still_gets_the_whole_body() {
 fn quit_ends_the_connection_behind_the_replies_and_nothing_after_it_is_read() {
     let mut session = session();
     let wire = b"0000000004ping0000000008quit now0000000004ping";
-    assert_eq!(session.handle_input(wire), Ok(32));
+    assert_eq!(take(&mut session, wire), Ok(32));
     assert_eq!(session.poll_close(), None);
     assert_eq!((sent(&mut session).as_str(), session.poll_close()), ("0000000002ok", Some(Close::Gracefully)));
-    assert_eq!((session.handle_input(&wire[32..]), session.want_read()), (Ok(0), 0));
+    assert_eq!((take(&mut session, &wire[32..]), session.want_read()), (Ok(0), 0));
     assert_eq!((sent(&mut session).as_str(), session.poll_event()), ("", None));
 }
 

@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use anyhow::{Context as _, Result, bail, ensure};
 use skiff_proto::InvalidState;
 use skiff_proto::client::{ClientEvent, ClientSession};
-use skiff_proto::command::Command;
+use skiff_proto::command::{Command, VERSION};
 
 /// Bytes of one read from a socket: what a plain client takes, and more gains nothing.
 pub(super) const PIECE: usize = 256 * 1024;
@@ -49,7 +49,7 @@ impl Session {
     pub(super) fn connect(addr: SocketAddr) -> Result<Self> {
         let (stream, session) = (dial(addr)?, Box::new(ClientSession::new(Duration::MAX)));
         let mut session = Self { stream, session, out: Vec::new(), buffer: vec![0; PIECE], start: 0, end: 0 };
-        session.request(&Command::Hello { version_1: true })?;
+        session.request(&Command::Hello { version: VERSION })?;
         session.flush()?;
         ensure!(session.next()? == Came::Done, "no answer to the question");
         Ok(session)
@@ -66,9 +66,10 @@ impl Session {
     pub(super) fn body(&mut self, content: &[u8], crc: u32) -> Result<()> {
         self.session.supply_crc(Some(crc)).map_err(misused)?;
         if !content.is_empty() {
-            self.session.start_data(content.len() as u64).map_err(misused)?;
+            self.session.begin_data(content.len() as u64).map_err(misused)?;
             self.transmit();
-            self.session.advance_out(content.len() as u64).map_err(misused)?;
+            let opaque = self.session.opaque().ok_or(InvalidState).map_err(misused);
+            opaque?.advance(content.len() as u64).map_err(misused)?;
             // The head and the first bytes of the body in one write.
             for piece in content.chunks(PIECE) {
                 self.out.extend_from_slice(piece);
@@ -122,13 +123,7 @@ impl Session {
                 (self.end > 0).then_some(()).context("the server has closed")?;
                 continue;
             }
-            let Some(payload) = self.session.payload_in() else {
-                self.start += self.session.handle_input(input)?;
-                continue;
-            };
-            let n = payload.clamp(input.len());
-            self.session.advance_in(&mut input[..n]).map_err(misused)?;
-            self.start += n;
+            self.start += self.session.receive(input)?.taken;
         }
     }
 }

@@ -28,7 +28,7 @@ fn files_of_every_size_are_stored_and_confirmed() {
     jobs.push(Upload::new(&dir, "dir"));
     let mut spooled = tempfile::tempfile().unwrap();
     spooled.write_all(b"from a pipe").unwrap();
-    spooled.seek(std::io::SeekFrom::End(0)).unwrap();
+    spooled.seek(SeekFrom::End(0)).unwrap();
     jobs.push(Upload { source: Source::File(spooled), name: "pipe".to_owned() });
     run(async {
         let mut client = client(port).await;

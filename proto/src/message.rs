@@ -1,0 +1,429 @@
+//! The message layer: cuts a byte stream into messages and joins messages to one (PROTOCOL §1).
+//!
+//! Nothing above this module sees the ten digits of a length or knows of a cipher. Both sessions hold one [`Messages`],
+//! generic over the [`Cipher`] of the connection:
+//!
+//! | connection | what a message is on the wire | how a message comes in | how one goes out |
+//! |---|---|---|---|
+//! | plain ([`Plain`], or no key yet) | ten digits, payload | in any pieces | in any pieces |
+//! | sealed (a [`Cipher`] was set) | ten digits, sealed payload, [`TAG`] | whole: verified before a byte of it is used | whole |
+//!
+//! With [`Plain`] the cipher is a type without values: its branches are not compiled and it takes no memory.
+
+use core::fmt;
+
+use crate::error::{InvalidState, ProtocolError};
+use crate::text::Text;
+
+/// Bytes of a message's length on the wire.
+pub const HEADER_LEN: usize = 10;
+
+/// The longest payload ten digits can announce, in bytes.
+pub const MAX_LENGTH: u64 = 9_999_999_999;
+
+/// Bytes that a [`Cipher`] adds to each message: the authentication tag.
+pub const TAG: usize = 16;
+
+/// Bytes of a message with a payload of `payload` bytes, sealed or not.
+pub(crate) const fn message_len(payload: usize) -> usize {
+    HEADER_LEN + payload + TAG
+}
+
+/// The length field for a payload of `length` bytes.
+///
+/// `length` is at most [`MAX_LENGTH`]; only the last ten digits of a larger number would fit, so the callers in this
+/// crate cut bodies into messages and refuse longer files before they get here.
+#[must_use]
+pub const fn encode_header(length: u64) -> [u8; HEADER_LEN] {
+    debug_assert!(length <= MAX_LENGTH);
+    let mut digits = [b'0'; HEADER_LEN];
+    let mut rest = length;
+    let mut at = HEADER_LEN;
+    while rest > 0 && at > 0 {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    digits
+}
+
+/// Collects a length that may arrive in any number of pieces.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HeaderDecoder {
+    value: u64,
+    digits: u8,
+}
+
+impl HeaderDecoder {
+    /// A decoder at a message boundary.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { value: 0, digits: 0 }
+    }
+
+    /// True between messages: no digit of the next length has come yet.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.digits == 0
+    }
+
+    /// Bytes that are still missing from the length.
+    #[must_use]
+    pub const fn missing(&self) -> usize {
+        HEADER_LEN - self.digits as usize
+    }
+
+    /// Takes bytes up to the end of the length; returns how many it took, and the length once it is complete.
+    ///
+    /// After it has returned a length the decoder is at the next boundary.
+    ///
+    /// # Errors
+    /// [`ProtocolError::BadLength`] at the first byte that is not a digit.
+    pub const fn push(&mut self, input: &[u8]) -> Result<(usize, Option<u64>), ProtocolError> {
+        let mut taken = 0;
+        while taken < input.len() {
+            let byte = input[taken];
+            if !byte.is_ascii_digit() {
+                return Err(ProtocolError::BadLength);
+            }
+            taken += 1;
+            self.value = self.value * 10 + (byte - b'0') as u64;
+            self.digits += 1;
+            if self.digits as usize == HEADER_LEN {
+                let value = self.value;
+                *self = Self::new();
+                return Ok((taken, Some(value)));
+            }
+        }
+        Ok((taken, None))
+    }
+}
+
+/// Seals and opens the messages of one connection, both directions, each with a counter of its own.
+pub trait Cipher {
+    /// The longest record (plaintext and tag) in bytes, at least 600.
+    fn record_max(&self) -> usize;
+
+    /// Verifies and opens the next record in place; the plaintext is all but the last [`TAG`] bytes.
+    ///
+    /// # Errors
+    /// [`Forged`]: not a byte of the record may be used, and the connection is reset.
+    fn open(&mut self, record: &mut [u8]) -> Result<(), Forged>;
+
+    /// Seals the next outgoing message in place, with the tag in the last [`TAG`] bytes. The counter stays: the same
+    /// message may be sealed again until [`Cipher::sent`].
+    fn seal(&self, record: &mut [u8]);
+
+    /// The message that was sealed last has gone out: the counter moves on.
+    fn sent(&mut self);
+}
+
+/// A record whose tag is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forged;
+
+/// No cipher: a type without values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plain {}
+
+impl Cipher for Plain {
+    fn record_max(&self) -> usize {
+        match *self {}
+    }
+
+    fn open(&mut self, _record: &mut [u8]) -> Result<(), Forged> {
+        match *self {}
+    }
+
+    fn seal(&self, _record: &mut [u8]) {
+        match *self {}
+    }
+
+    fn sent(&mut self) {
+        match *self {}
+    }
+}
+
+/// Part of an incoming message, in the caller's memory. Of a sealed message it is verified, and the whole of it.
+pub(crate) struct Piece<'i> {
+    /// The message's length, with its first piece (which may be empty).
+    pub(crate) begins: Option<u64>,
+    pub(crate) bytes: &'i mut [u8],
+    /// The message has ended with this piece.
+    pub(crate) ends: bool,
+}
+
+/// The messages of one connection.
+pub(crate) struct Messages<C> {
+    head: HeaderDecoder,
+    /// A message has begun that many bytes of which are still to come.
+    incoming: Option<u64>,
+    /// Bytes of the outgoing message that have gone out.
+    sent: u16,
+    cipher: Option<C>,
+}
+
+impl<C> fmt::Debug for Messages<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Messages");
+        debug.field("head", &self.head).field("incoming", &self.incoming).field("sent", &self.sent);
+        debug.field("sealed", &self.cipher.is_some()).finish()
+    }
+}
+
+impl<C: Cipher> Messages<C> {
+    pub(crate) const fn new() -> Self {
+        Self { head: HeaderDecoder::new(), incoming: None, sent: 0, cipher: None }
+    }
+
+    /// From now on the messages of both directions are sealed.
+    pub(crate) fn protect(&mut self, cipher: C) {
+        self.cipher = Some(cipher);
+    }
+
+    pub(crate) const fn take_cipher(&mut self) -> Option<C> {
+        self.cipher.take()
+    }
+
+    pub(crate) const fn is_sealed(&self) -> bool {
+        self.cipher.is_some()
+    }
+
+    /// True between two incoming messages.
+    pub(crate) const fn is_at_boundary(&self) -> bool {
+        self.head.is_empty() && self.incoming.is_none()
+    }
+
+    /// Bytes of the present incoming message that are still to come, if it is plain and has begun.
+    pub(crate) const fn remaining(&self) -> Option<u64> {
+        if self.is_sealed() { None } else { self.incoming }
+    }
+
+    /// `n` bytes of the present plain message have been moved past this layer.
+    pub(crate) const fn advance(&mut self, n: u64) {
+        self.incoming = match self.incoming {
+            Some(left) if left > n => Some(left - n),
+            _ => None,
+        };
+    }
+
+    /// Bytes that have to come before there is anything to use: of the length, of a plain message to its end (at least 1
+    /// of them), or of a whole record.
+    pub(crate) fn want_read(&self) -> usize {
+        match self.incoming {
+            None => self.head.missing(),
+            Some(left) => usize::try_from(left).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// Takes the next part of a message off the front of `input`: the piece behind a length, once that is complete. What
+    /// it leaves in `input` has to be offered again.
+    ///
+    /// Of a sealed message it takes nothing behind the length until the whole record lies in `input`.
+    ///
+    /// # Errors
+    /// [`ProtocolError::BadLength`]; [`ProtocolError::Forged`].
+    pub(crate) fn receive<'i>(&mut self, input: &mut &'i mut [u8]) -> Result<Option<Piece<'i>>, ProtocolError> {
+        let (left, begins) = match self.incoming {
+            Some(left) => (left, None),
+            None => match self.receive_length(input) {
+                Ok(Some(length)) => (length, Some(length)),
+                Ok(None) => return Ok(None),
+                Err(_) if self.is_sealed() => return Err(ProtocolError::Forged),
+                Err(error) => return Err(error),
+            },
+        };
+        if let Some(cipher) = &mut self.cipher {
+            let record = usize::try_from(left).unwrap_or(usize::MAX);
+            if record < TAG || record > cipher.record_max() {
+                return Err(ProtocolError::Forged);
+            }
+            let Some(record) = input.split_off_mut(..record) else {
+                self.incoming = Some(left);
+                return Ok(None);
+            };
+            cipher.open(record).map_err(|Forged| ProtocolError::Forged)?;
+            self.incoming = None;
+            let length = record.len() - TAG;
+            return Ok(Some(Piece { begins: Some(length as u64), bytes: &mut record[..length], ends: true }));
+        }
+        let bytes = split_off(input, left);
+        let left = left - bytes.len() as u64;
+        self.incoming = (left > 0).then_some(left);
+        Ok(Some(Piece { begins, bytes, ends: left == 0 }))
+    }
+
+    /// Takes a length off the front of `input`; the payload behind it is the caller's: the classic `ls` reply, whose length
+    /// counts characters.
+    ///
+    /// # Errors
+    /// [`ProtocolError::BadLength`].
+    pub(crate) fn receive_length(&mut self, input: &mut &mut [u8]) -> Result<Option<u64>, ProtocolError> {
+        let (n, length) = self.head.push(input)?;
+        _ = input.split_off_mut(..n);
+        Ok(length)
+    }
+
+    /// Copies what is left of a short message, whose payload `write` composes, into `out`. Returns the bytes copied and
+    /// whether the message has gone out whole; until then it is composed (and sealed) again with each call. `N` is
+    /// [`message_len`] of the longest payload.
+    pub(crate) fn transmit<const N: usize>(
+        &mut self,
+        out: &mut [u8],
+        write: impl FnOnce(&mut Text<'_>),
+    ) -> (usize, bool) {
+        let mut buffer = [0; N];
+        let (head, payload) = buffer.split_at_mut(HEADER_LEN);
+        let most = payload.len() - TAG;
+        let mut text = Text::new(&mut payload[..most]);
+        write(&mut text);
+        let len = text.len();
+        let len = self.seal(payload, len);
+        head.copy_from_slice(&encode_header(len as u64));
+        let (n, done) = self.copy(&buffer[..HEADER_LEN + len], out);
+        if done && let Some(cipher) = &mut self.cipher {
+            cipher.sent();
+        }
+        (n, done)
+    }
+
+    /// [`Messages::transmit`] of a payload that lies there already.
+    pub(crate) fn transmit_payload<const N: usize>(&mut self, out: &mut [u8], payload: &[u8]) -> (usize, bool) {
+        if self.is_sealed() {
+            return self.transmit::<N>(out, |text| _ = text.bytes(payload));
+        }
+        let sent = usize::from(self.sent);
+        let head = encode_header(payload.len() as u64);
+        let (head, rest) = (head.get(sent..).unwrap_or_default(), &payload[sent.saturating_sub(HEADER_LEN)..]);
+        let n = head.len().min(out.len());
+        out[..n].copy_from_slice(&head[..n]);
+        let m = rest.len().min(out.len() - n);
+        out[n..n + m].copy_from_slice(&rest[..m]);
+        let done = n == head.len() && m == rest.len();
+        self.sent = if done { 0 } else { self.sent + u16::try_from(n + m).unwrap_or(0) };
+        (n + m, done)
+    }
+
+    /// [`Messages::transmit`] of a length alone: the payload of a plain message follows by other means.
+    pub(crate) fn transmit_length(&mut self, out: &mut [u8], length: u64) -> (usize, bool) {
+        self.copy(&encode_header(length), out)
+    }
+
+    fn copy(&mut self, message: &[u8], out: &mut [u8]) -> (usize, bool) {
+        let left = message.get(usize::from(self.sent)..).unwrap_or_default();
+        let n = left.len().min(out.len());
+        out[..n].copy_from_slice(&left[..n]);
+        let done = n == left.len();
+        self.sent = if done { 0 } else { self.sent + u16::try_from(n).unwrap_or(0) };
+        (n, done)
+    }
+
+    /// Bytes around the payload of a message.
+    pub(crate) const fn overhead(&self) -> usize {
+        if self.is_sealed() { HEADER_LEN + TAG } else { HEADER_LEN }
+    }
+
+    /// The longest payload that a message may have, in bytes.
+    pub(crate) fn payload_max(&self) -> u64 {
+        self.cipher.as_ref().map_or(MAX_LENGTH, |cipher| (cipher.record_max() - TAG) as u64)
+    }
+
+    /// Makes a message of the `len` bytes at [`HEADER_LEN`] of `room`: writes its length, seals it. Returns the bytes of
+    /// the message. There are [`Messages::overhead`] bytes of `room` around the payload.
+    pub(crate) fn join(&mut self, room: &mut [u8], len: usize) -> usize {
+        let (head, payload) = room.split_at_mut(HEADER_LEN);
+        let len = self.seal(payload, len);
+        head.copy_from_slice(&encode_header(len as u64));
+        if let Some(cipher) = &mut self.cipher {
+            cipher.sent();
+        }
+        HEADER_LEN + len
+    }
+
+    fn seal(&self, payload: &mut [u8], len: usize) -> usize {
+        match &self.cipher {
+            Some(cipher) => {
+                cipher.seal(&mut payload[..len + TAG]);
+                len + TAG
+            }
+            None => len,
+        }
+    }
+}
+
+/// Up to `n` bytes off the front of `input`.
+pub(crate) fn split_off<'i>(input: &mut &'i mut [u8], n: u64) -> &'i mut [u8] {
+    let n = usize::try_from(n).map_or(input.len(), |n| n.min(input.len()));
+    input.split_off_mut(..n).unwrap_or_default()
+}
+
+/// What has come of input that was offered to a session.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Received<'i> {
+    /// Bytes of the input that are used up. The rest has to be offered again.
+    pub taken: usize,
+    /// Payload among them, verified as far as the connection allows: it belongs to the body that is coming in.
+    pub payload: &'i mut [u8],
+    /// Where in the input the payload begins.
+    pub at: usize,
+}
+
+impl<'i> Received<'i> {
+    /// The outcome for input of `len` bytes at the address `start`, of which `rest` is left.
+    pub(crate) fn new((start, len): (usize, usize), rest: &[u8], payload: Option<&'i mut [u8]>) -> Self {
+        let payload = payload.unwrap_or_default();
+        let at = if payload.is_empty() { 0 } else { payload.as_ptr().addr() - start };
+        Self { taken: len - rest.len(), payload, at }
+    }
+}
+
+/// Why [`send`](crate::server::ServerSession::send) has sent nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendError<E> {
+    /// No body is being sent, framing is queued, or all of the body has been sent.
+    InvalidState,
+    /// The caller's `fill` failed; nothing has changed.
+    Fill(E),
+}
+
+impl<E> From<InvalidState> for SendError<E> {
+    fn from(_: InvalidState) -> Self {
+        Self::InvalidState
+    }
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_is_ten_digits() {
+        assert_eq!(&encode_header(0), b"0000000000");
+        assert_eq!(&encode_header(13), b"0000000013");
+        assert_eq!(&encode_header(MAX_LENGTH), b"9999999999");
+    }
+
+    #[test]
+    fn a_length_may_arrive_in_pieces() {
+        for cut in 0..=HEADER_LEN {
+            let wire = b"0000000711rest";
+            let mut decoder = HeaderDecoder::new();
+            let (first, early) = decoder.push(&wire[..cut]).unwrap();
+            assert_eq!(first, cut);
+            if cut == HEADER_LEN {
+                assert_eq!(early, Some(711));
+                continue;
+            }
+            assert_eq!(early, None);
+            assert_eq!(decoder.missing(), HEADER_LEN - cut);
+            assert_eq!(decoder.push(&wire[cut..]).unwrap(), (HEADER_LEN - cut, Some(711)));
+            assert!(decoder.is_empty());
+        }
+    }
+
+    #[test]
+    fn signs_spaces_and_underscores_are_no_digits() {
+        for bad in [&b"+000000005"[..], b" 000000005", b"0000_00005", b"-", b"000000000\n", b"\x00"] {
+            assert_eq!(HeaderDecoder::new().push(bad), Err(ProtocolError::BadLength), "{bad:?}");
+        }
+    }
+}
