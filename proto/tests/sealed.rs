@@ -1,0 +1,457 @@
+//! The message layer with a cipher: a client's session against a server's, sealed as well as plain.
+//!
+//! The cipher is a stand-in that protects nothing: it shows that the layer carries one, at every cut of the stream, and that
+//! no byte is used before its record was verified.
+
+#![expect(clippy::unwrap_used, reason = "also the helpers of tests are tests")]
+
+mod drive_support;
+
+use core::time::Duration;
+
+use drive_support::{BUF, NAME_MAX, RamStore, content, name};
+use skiff_proto::client::ClientSession;
+use skiff_proto::command::{Command, Request, VERSION};
+use skiff_proto::crc::crc32c;
+use skiff_proto::message::{Cipher, Forged, Plain, TAG};
+use skiff_proto::responder::{NoNeighbors, Responder, Step, list_room};
+use skiff_proto::server::{Close, Limits, ServerSession};
+use skiff_proto::{ErrorCode, Instant, Name, ProtocolError};
+
+/// Adds a running number to every byte, and a checksum behind.
+#[derive(Debug, Clone, Copy)]
+struct Stand {
+    record_max: usize,
+    /// The number of the next record in each direction; the ends count from different ones.
+    out: u32,
+    into: u32,
+}
+
+const SERVER: Stand = Stand { record_max: 700, out: 0x8000_0000, into: 0 };
+const CLIENT: Stand = Stand { record_max: 700, out: 0, into: 0x8000_0000 };
+
+fn tag(number: u32, plaintext: &[u8]) -> [u8; TAG] {
+    let mut tag = [0; TAG];
+    for (at, word) in tag.chunks_exact_mut(4).enumerate() {
+        let seed = number.wrapping_mul(2_654_435_761).wrapping_add(u32::try_from(at).unwrap());
+        word.copy_from_slice(&crc32c(&[&seed.to_le_bytes()[..], plaintext].concat()).to_le_bytes());
+    }
+    tag
+}
+
+impl Cipher for Stand {
+    fn record_max(&self) -> usize {
+        self.record_max
+    }
+
+    fn open(&mut self, record: &mut [u8]) -> Result<(), Forged> {
+        let (text, seal) = record.split_last_chunk_mut::<TAG>().unwrap();
+        let key = self.into.to_le_bytes()[0].wrapping_add(77);
+        text.iter_mut().for_each(|byte| *byte = byte.wrapping_sub(key));
+        if *seal != tag(self.into, text) {
+            // What a careless driver would take for payload.
+            text.fill(b'!');
+            return Err(Forged);
+        }
+        self.into += 1;
+        Ok(())
+    }
+
+    fn seal(&self, record: &mut [u8]) {
+        let (text, seal) = record.split_last_chunk_mut::<TAG>().unwrap();
+        *seal = tag(self.out, text);
+        let key = self.out.to_le_bytes()[0].wrapping_add(77);
+        text.iter_mut().for_each(|byte| *byte = byte.wrapping_add(key));
+    }
+
+    fn sent(&mut self) {
+        self.out += 1;
+    }
+}
+
+/// How the stream between the two is cut.
+#[derive(Debug, Clone, Copy)]
+struct Cuts {
+    /// Bytes that arrive at a time.
+    piece: usize,
+    /// Bytes of room to send from.
+    room: usize,
+}
+
+/// Both ends, and the stream between them.
+struct World<C> {
+    client: ClientSession<BUF, 4, C>,
+    server: ServerSession<BUF, C>,
+    responder: Responder<RamStore>,
+    store: RamStore,
+    cuts: Cuts,
+    /// Under way to the server and to the client, and what has arrived there.
+    up: Vec<u8>,
+    down: Vec<u8>,
+    server_input: Vec<u8>,
+    client_input: Vec<u8>,
+    /// Everything that went each way since the beginning.
+    sent_up: Vec<u8>,
+    sent_down: Vec<u8>,
+    /// What the client has been told.
+    log: Vec<String>,
+    body: Vec<u8>,
+    failed: Option<ProtocolError>,
+}
+
+impl<C: Cipher> World<C> {
+    /// The two after the hello, protected if there are ciphers for them.
+    fn new(store: &RamStore, cuts: Cuts, ciphers: Option<(C, C)>) -> Self {
+        let limits = Limits { data_max: 150, ..Limits::new(NAME_MAX) };
+        let mut world = Self {
+            client: ClientSession::new(Duration::MAX),
+            server: ServerSession::new(limits),
+            responder: Responder::new(),
+            store: store.clone(),
+            cuts,
+            up: Vec::new(),
+            down: Vec::new(),
+            server_input: Vec::new(),
+            client_input: Vec::new(),
+            sent_up: Vec::new(),
+            sent_down: Vec::new(),
+            log: Vec::new(),
+            body: Vec::new(),
+            failed: None,
+        };
+        world.ask(Command::Hello { version: VERSION });
+        world.settle();
+        (world.sent_up, world.sent_down) = (Vec::new(), Vec::new());
+        if let Some((client, server)) = ciphers {
+            world.client.protect(client).unwrap();
+            world.server.protect(server).unwrap();
+        }
+        world
+    }
+
+    fn ask(&mut self, command: Command<'_>) {
+        while !self.client.can_request() {
+            assert!(self.turn());
+        }
+        self.client.request(&command).unwrap();
+    }
+
+    fn request(&mut self, request: Request<'_>) {
+        self.ask(Command::Request(request));
+    }
+
+    /// A `write` whose first `offset` bytes are staged; it is given up after `give_up` more.
+    fn write(&mut self, name: Name<'_>, bytes: &[u8], offset: usize, give_up: Option<usize>) {
+        self.request(Request::Write { offset: offset as u64, size: bytes.len() as u64, mtime: None, name });
+        self.client.continue_crc(crc32c(&bytes[..offset])).unwrap();
+        let end = give_up.map_or(bytes.len(), |most| offset + most);
+        let mut at = offset;
+        while at < end {
+            if self.client.has_output() {
+                assert!(self.turn());
+                continue;
+            }
+            let mut room = vec![0; self.cuts.room];
+            let sent = self.client.send(&mut room, 90, |room| {
+                let n = room.len().min(end - at);
+                room[..n].copy_from_slice(&bytes[at..at + n]);
+                at += n;
+                Ok::<_, ()>(n)
+            });
+            self.send_up(&room[..sent.unwrap()]);
+        }
+        match give_up {
+            Some(_) => self.client.abort(ErrorCode::Cancelled).unwrap(),
+            None => {
+                while self.client.has_output() {
+                    assert!(self.turn());
+                }
+                self.client.finish().unwrap();
+            }
+        }
+    }
+
+    fn send_up(&mut self, bytes: &[u8]) {
+        self.up.extend_from_slice(bytes);
+        self.sent_up.extend_from_slice(bytes);
+    }
+
+    /// Goes on until nothing moves.
+    fn settle(&mut self) {
+        while self.turn() {}
+    }
+
+    fn turn(&mut self) -> bool {
+        let mut room = vec![0; self.cuts.room];
+        let n = self.client.poll_transmit(&mut room);
+        self.send_up(&room[..n]);
+        let mut moved = n > 0;
+        let n = self.cuts.piece.min(self.up.len());
+        self.server_input.extend(self.up.drain(..n));
+        moved |= n > 0 || self.serve();
+        let n = self.cuts.piece.min(self.down.len());
+        self.client_input.extend(self.down.drain(..n));
+        moved |= n > 0 || self.listen();
+        moved
+    }
+
+    /// The server's turn.
+    fn serve(&mut self) -> bool {
+        self.server.handle_timeout(Instant::from_millis(1));
+        let mut moved = self.responder.step(&mut self.server, &mut self.store, &mut NoNeighbors) != Step::Idle;
+        let mut room = vec![0; self.cuts.room.max(list_room(NAME_MAX) + TAG)];
+        let n = self.responder.transmit(&mut self.server, &mut self.store, &mut room);
+        self.down.extend_from_slice(&room[..n]);
+        self.sent_down.extend_from_slice(&room[..n]);
+        moved |= n > 0;
+        let n = self.responder.receive(&mut self.server, &mut self.store, &mut self.server_input);
+        self.server_input.drain(..n);
+        moved || n > 0
+    }
+
+    /// The client's turn.
+    fn listen(&mut self) -> bool {
+        match self.client.poll_event() {
+            Err(error) => self.failed = Some(error),
+            Ok(None) => {}
+            Ok(Some(event)) => {
+                self.log.push(format!("{event:?} {:08x}", crc32c(&self.body)));
+                self.body.clear();
+                return true;
+            }
+        }
+        match self.client.receive(&mut self.client_input) {
+            Ok(received) => {
+                self.body.extend_from_slice(received.payload);
+                let taken = received.taken;
+                self.client_input.drain(..taken);
+                taken > 0
+            }
+            Err(error) => {
+                self.failed = Some(error);
+                false
+            }
+        }
+    }
+
+    /// Everything that two sessions can say to each other.
+    fn talk(&mut self) {
+        let bytes = content(400);
+        self.write(name("a"), &bytes, 0, None);
+        self.write(name("b"), &bytes, 0, Some(100));
+        self.write(name("none"), b"", 0, None);
+        self.write(name("late"), &bytes, 7, None);
+        self.request(Request::List { dir: None });
+        self.request(Request::Read { offset: 0, length: None, name: name("a") });
+        self.request(Request::Read { offset: 399, length: Some(1), name: name("a") });
+        self.request(Request::Read { offset: 400, length: None, name: name("a") });
+        self.request(Request::Read { offset: 0, length: None, name: name("missing") });
+        self.request(Request::Sum { offset: 5, length: None, name: name("a") });
+        self.request(Request::Resume { size: 400, name: name("b") });
+        self.request(Request::Rename { from: name("a"), to: name("z") });
+        self.request(Request::Stat { name: name("z") });
+        self.ask(Command::Ping);
+        self.settle();
+        self.ask(Command::Quit);
+        self.settle();
+        assert_eq!((self.client.owed(), self.failed), (0, None), "{:?}", self.log);
+        assert_eq!(self.server.poll_close(), Some(Close::Gracefully));
+    }
+}
+
+/// What a client is told over a plain connection in one piece.
+fn plain() -> Vec<String> {
+    let mut world = World::<Plain>::new(&RamStore::default(), Cuts { piece: 100_000, room: 4096 }, None);
+    world.talk();
+    assert_eq!(world.log.len(), 19, "{:#?}", world.log);
+    world.log
+}
+
+#[test]
+fn a_sealed_conversation_is_the_plain_one_however_the_stream_is_cut() {
+    let plain = plain();
+    for cuts in (1..60).chain([99, 700, 100_000]).flat_map(|piece| [40, 64, 333, 4096].map(|room| Cuts { piece, room }))
+    {
+        let mut open = World::<Plain>::new(&RamStore::default(), cuts, None);
+        open.talk();
+        assert_eq!(open.log, plain, "{cuts:?}");
+        let mut sealed = World::new(&RamStore::default(), cuts, Some((CLIENT, SERVER)));
+        sealed.talk();
+        assert_eq!(sealed.log, plain, "{cuts:?}");
+        assert!(!sealed.sent_up.windows(4).any(|bytes| bytes == b"ping"), "nothing goes out in clear");
+    }
+}
+
+#[test]
+fn records_are_as_long_as_they_may_be_and_no_longer() {
+    let store = RamStore::default();
+    for record_max in [600, 613, 700] {
+        let cipher = |cipher: Stand| Stand { record_max, ..cipher };
+        let cuts = Cuts { piece: 100_000, room: 8192 };
+        let mut world = World::new(&store, cuts, Some((cipher(CLIENT), cipher(SERVER))));
+        world.talk();
+        store.insert("large", &content(3000));
+        let mut world = World::new(&store, cuts, Some((cipher(CLIENT), cipher(SERVER))));
+        world.server = ServerSession::new(Limits { data_max: 65_536, ..Limits::new(NAME_MAX) });
+        world.server.protect(cipher(SERVER)).unwrap();
+        world.request(Request::Read { offset: 0, length: None, name: name("large") });
+        world.settle();
+        let longest = records(&world.sent_down).iter().map(|record| record.len() - 10).max();
+        assert_eq!(longest, Some(record_max));
+        // One byte more is not read, and none is waited for.
+        let mut server: ServerSession<BUF, Stand> = ServerSession::new(Limits::new(NAME_MAX));
+        server.protect(cipher(SERVER)).unwrap();
+        let mut length = format!("{:010}", record_max + 1).into_bytes();
+        assert_eq!(server.receive(&mut length), Err(ProtocolError::Forged));
+        assert_eq!(server.poll_close(), Some(Close::Reset));
+    }
+}
+
+/// The records of one direction, with their lengths.
+fn records(mut wire: &[u8]) -> Vec<&[u8]> {
+    let mut records = Vec::new();
+    while !wire.is_empty() {
+        let length: usize = core::str::from_utf8(&wire[..10]).unwrap().parse().unwrap();
+        let (record, rest) = wire.split_at(10 + length);
+        records.push(record);
+        wire = rest;
+    }
+    records
+}
+
+/// A server that gets `wire`: what it has stored of `f`, and staged. It resets the connection, or waits for more.
+fn attacked(wire: &[u8]) -> (Option<Vec<u8>>, usize) {
+    let store = RamStore::default();
+    let mut world = World::new(&store, Cuts { piece: 100_000, room: 4096 }, Some((CLIENT, SERVER)));
+    world.up.extend_from_slice(wire);
+    world.settle();
+    let waits = world.server.want_read() > world.server_input.len() || world.server.is_idle();
+    assert!(world.server.poll_close() == Some(Close::Reset) || waits, "{:?}", world.server);
+    world.responder.close();
+    (store.content("f"), store.staged_len("f").map_or(0, |(len, _)| len))
+}
+
+/// The way of a `write` of `f` up.
+fn upload(bytes: &[u8]) -> Vec<u8> {
+    let mut world = World::new(&RamStore::default(), Cuts { piece: 100_000, room: 110 }, Some((CLIENT, SERVER)));
+    world.write(name("f"), bytes, 0, None);
+    world.settle();
+    world.sent_up
+}
+
+#[test]
+fn no_change_of_a_bit_gets_an_unverified_byte_into_the_store() {
+    let bytes = content(300);
+    let wire = upload(&bytes);
+    assert_eq!(attacked(&wire), (Some(bytes.clone()), 0));
+    // Bytes that each number of whole records in front carries.
+    let mut before = vec![0; 10];
+    for (at, record) in records(&wire).iter().enumerate() {
+        let data = if at == 0 || record.len() == 26 { 0 } else { record.len() - 26 };
+        let data = (before[before.len() - 1] + data).min(300);
+        before.resize(before.len() + record.len(), data);
+    }
+    for at in 0..wire.len() {
+        for bit in 0..8 {
+            let mut wire = wire.clone();
+            wire[at] ^= 1 << bit;
+            let (stored, staged) = attacked(&wire);
+            assert_eq!(stored, None, "byte {at}, bit {bit}");
+            assert!(staged <= before[at], "byte {at}, bit {bit}: {staged} bytes staged, {} verified", before[at]);
+        }
+    }
+}
+
+#[test]
+fn records_that_are_dropped_repeated_swapped_or_cut_off_end_the_upload() {
+    let bytes = content(300);
+    let wire = upload(&bytes);
+    let records = records(&wire);
+    for at in 0..records.len() {
+        let (before, after) = records.split_at(at);
+        let mut swapped = records.clone();
+        swapped.swap(at, (at + 1) % records.len());
+        for changed in [
+            [before, &after[1..]].concat(),
+            [before, &after[..1], after].concat(),
+            swapped,
+            before.to_vec(),
+            // A record of the other direction.
+            [
+                before,
+                &[&b"0000000018\x4f\x4f\x4f\x4f\x4f\x4f\x4f\x4f\x4f\x4f\x4f\x4f\x4f\x4f\x4f\x4f\x4f\x4f"[..]],
+                after,
+            ]
+            .concat(),
+        ] {
+            let whole = changed.len() > records.len() && changed.starts_with(&records);
+            let (stored, _) = attacked(&changed.concat());
+            assert!(stored.is_none() || whole, "record {at}");
+        }
+    }
+}
+
+#[test]
+fn no_change_of_a_bit_gets_an_unverified_byte_to_the_client() {
+    let store = RamStore::default();
+    let bytes = content(300);
+    store.insert("f", &bytes);
+    let cuts = Cuts { piece: 100_000, room: 4096 };
+    let read = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut world = World::new(&store, cuts, Some((CLIENT, SERVER)));
+        world.request(Request::Read { offset: 0, length: None, name: name("f") });
+        let mut room = [0; 200];
+        let n = world.client.poll_transmit(&mut room);
+        world.server_input.extend_from_slice(&room[..n]);
+        while world.serve() {}
+        let mut wire = core::mem::take(&mut world.down);
+        let len = wire.len();
+        change(&mut wire);
+        world.client_input = wire;
+        let mut seen = Vec::new();
+        while world.listen() {
+            seen.extend_from_slice(&world.body);
+            world.body.clear();
+        }
+        assert!(bytes.starts_with(&seen), "only verified payload");
+        let whole = world.log.iter().any(|event| event.contains("BodyEnd(Ok("));
+        (len, whole)
+    };
+    let (len, whole) = read(&|_| {});
+    assert!(whole);
+    for at in 0..len {
+        for bit in 0..8 {
+            assert!(!read(&|wire| wire[at] ^= 1 << bit).1, "byte {at}, bit {bit}");
+        }
+    }
+}
+
+#[test]
+fn a_protected_connection_has_no_way_past_the_cipher() {
+    let store = RamStore::default();
+    store.insert("f", &content(300));
+    let mut world = World::new(&store, Cuts { piece: 100_000, room: 4096 }, Some((CLIENT, SERVER)));
+    assert_eq!(world.client.begin_data(5), Err(skiff_proto::InvalidState));
+    world.request(Request::Write { offset: 0, size: 9, mtime: None, name: name("g") });
+    world.settle();
+    assert_eq!(world.client.begin_data(5), Err(skiff_proto::InvalidState));
+    let mut room = [0; 200];
+    assert_eq!(world.client.send(&mut room, 5, |room| Ok::<_, ()>(room.len())), Ok(10 + 5 + TAG));
+    assert!(world.client.opaque().is_none() && world.server.opaque().is_none() && world.client.opaque_in().is_none());
+    assert!(world.server.payload_in().is_none() && world.client.payload_in().is_none());
+}
+
+#[test]
+fn a_parked_session_keeps_its_cipher() {
+    let mut world = World::new(&RamStore::default(), Cuts { piece: 100_000, room: 4096 }, Some((CLIENT, SERVER)));
+    for _ in 0..3 {
+        world.ask(Command::Ping);
+        world.settle();
+        let parked = world.server.park().unwrap();
+        world.server = ServerSession::resume(*world.server.limits(), parked);
+    }
+    assert_eq!((world.log.len(), world.failed), (4, None));
+    assert_eq!(world.server.protect(SERVER), Ok(()), "between two commands");
+    world.client.request(&Command::Ping).unwrap();
+    assert_eq!(world.client.protect(CLIENT), Err(skiff_proto::InvalidState));
+}
