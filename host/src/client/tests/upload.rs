@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Seek as _;
+use std::io::SeekFrom;
 
 use skiff_proto::crc::crc32c;
 
