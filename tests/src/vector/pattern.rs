@@ -138,9 +138,6 @@ impl Pattern {
                 let end = payload.iter().rposition(|&byte| byte != b'\n').map_or(0, |at| at + 1);
                 sorted(&payload[..end]) == sorted(expected)
             }
-            (Loose::OptionalThirdWord(beginning), [Piece::Literal(expected), Piece::Any(_)]) => {
-                expected == beginning && payload == beginning.trim_ascii_end()
-            }
             _ => false,
         }
     }
