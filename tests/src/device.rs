@@ -51,7 +51,7 @@ impl Device {
         let (port, data_ports) = (listen.port(), listen.data_ports().collect());
         let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
         let v6 = SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port);
-        Self::run(v4, v6, data_ports, move |stopped| listen.run(stopped, || Ok(())).expect("the server runs"))
+        Self::run(v4, v6, data_ports, move |stopped| listen.run(stopped, || ()).expect("the server runs"))
     }
 
     /// Serves an empty store behind [`TAP`], port 50000; `change` sets it up. To be called inside a namespace alone.
@@ -69,7 +69,7 @@ impl Device {
         let data_ports = options.data_ports.map_or((50_001..=50_004).collect(), |range| range.ports().collect());
         let network = Network::open(options, link).expect("a TAP");
         ip(&format!("addr add {STRANGERS}/24 dev {TAP}"));
-        Self::run(v4, v6, data_ports, move |stopped| network.run(stopped, || Ok(())).expect("the server runs"))
+        Self::run(v4, v6, data_ports, move |stopped| network.run(stopped, || ()).expect("the server runs"))
     }
 
     fn run(

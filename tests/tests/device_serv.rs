@@ -5,8 +5,9 @@
 use core::time::Duration;
 use std::fs;
 use std::net::TcpListener;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
+use rustix::process::{Pid, kill_process};
 use skiff_tests::device::TAP;
 use skiff_tests::namespace::{inside, ip};
 use skiff_tests::programs::{Serv, Signal, device_serv, host_cli, program, run};
@@ -205,13 +206,68 @@ fn after(before: &str, options: &str) -> Serv {
     Serv::launch(Command::new("sh").args(["-c", &script]).arg(program("device-serv")), "port ").unwrap()
 }
 
+/// What becomes of a standard stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    Closed,
+    Full,
+    /// A pipe whose reader ends when the server has begun.
+    Broken,
+    /// A pipe that nobody reads.
+    Unread,
+    Null,
+}
+
 #[test]
-fn it_goes_on_when_nobody_hears_what_it_says() {
-    let serv = after("exec 2>/dev/full", "--listen 0 -v");
-    for _ in 0..3 {
-        assert_eq!(serv.connect().ask("ping"), "ok");
+fn it_serves_and_ends_whatever_becomes_of_its_standard_streams() {
+    for stream in [Stream::Closed, Stream::Full, Stream::Broken, Stream::Unread] {
+        serves_over(Stream::Null, stream);
+        serves_over(stream, Stream::Null);
     }
-    assert_eq!(serv.stop().code, Some(0));
+    serves_over(Stream::Closed, Stream::Closed);
+}
+
+fn serves_over(out: Stream, err: Stream) {
+    let redirect = |number, stream| match stream {
+        Stream::Closed => format!(" {number}>&-"),
+        Stream::Full => format!(" {number}>/dev/full"),
+        Stream::Null => format!(" {number}>/dev/null"),
+        Stream::Broken | Stream::Unread => String::new(),
+    };
+    // Nobody hears which port it is.
+    let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port().to_string();
+    let script = format!("exec \"$0\" --listen {port} -v{}{}", redirect(1, out), redirect(2, err));
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]).arg(program("device-serv")).stdin(Stdio::null());
+    let mut serv = Killed(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    let addr = format!("127.0.0.1:{port}").parse().unwrap();
+    let ping = || Wire::try_connect(addr).is_some_and(|mut wire| wire.try_ask("ping"));
+    assert!(eventually(ping), "{out:?}, {err:?}");
+    if out == Stream::Broken {
+        drop(serv.0.stdout.take());
+    }
+    if err == Stream::Broken {
+        drop(serv.0.stderr.take());
+    }
+    // A line for each connection: more than a pipe takes.
+    let lines = if err == Stream::Unread { 700 } else { 5 };
+    for at in 0..lines {
+        assert!(eventually(ping), "{out:?}, {err:?}: connection {at}");
+    }
+    kill_process(Pid::from_child(&serv.0), Signal::TERM).unwrap();
+    let ended = eventually(|| serv.0.try_wait().unwrap().is_some());
+    assert!(ended, "{out:?}, {err:?}: it does not end");
+    assert_eq!(serv.0.wait().unwrap().code(), Some(0), "{out:?}, {err:?}");
+}
+
+/// A process that is killed when the test fails.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
 }
 
 /// Processor time that the process has used.

@@ -1,7 +1,10 @@
 //! What crosses the link, in a file that Wireshark and tcpdump read.
 
+use core::mem;
+use core::time::Duration;
 use std::fs::File;
-use std::io::{self, BufWriter, Write as _};
+use std::io::Write as _;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,24 +12,51 @@ use anyhow::Context as _;
 use smoltcp::phy::PcapSink;
 use smoltcp::time::Instant;
 
+use super::background::Background;
 use super::say::say;
 
-/// A file that packets are written to. After the first error it takes no more.
+/// Bytes of packets that wait to be written.
+const QUEUE: usize = 4 << 20;
+
+/// For how long the end waits for a file that takes nothing.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A file that packets are written to, or a FIFO with Wireshark at its other end. What it can't keep up with is left out and
+/// counted. After the first error it takes no more.
 #[derive(Debug)]
 pub(super) struct Capture {
-    file: Option<BufWriter<File>>,
+    thread: Background,
+    /// The header of the file, or a packet.
+    block: Vec<u8>,
+    left_out: u64,
 }
 
 impl Capture {
     pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
-        let file = File::create(path).with_context(|| path.display().to_string())?;
-        Ok(Self { file: Some(BufWriter::new(file)) })
+        let create = || {
+            // One that is opened for reading as well does not wait for the reader, here and when the signal to end comes.
+            let is_fifo = path.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo());
+            let mut file = Some(File::options().read(is_fifo).write(true).create(true).truncate(!is_fifo).open(path)?);
+            Background::start(QUEUE, move |packet| {
+                if let Some(Err(error)) = file.as_mut().map(|file| file.write_all(packet)) {
+                    say(format_args!("--pcap: {error}: no more is written"));
+                    file = None;
+                }
+            })
+        };
+        let thread = create().with_context(|| format!("--pcap {}", path.display()))?;
+        Ok(Self { thread, block: Vec::new(), left_out: 0 })
     }
+}
 
-    fn check(&mut self, result: io::Result<()>) {
-        if let Err(error) = result {
-            say(format_args!("--pcap: {error}: no more is written"));
-            self.file = None;
+impl Drop for Capture {
+    fn drop(&mut self) {
+        self.thread.flush(PATIENCE);
+        if self.left_out > 0 {
+            say(format_args!(
+                "--pcap: {} packets left out: they came faster than they could be written",
+                self.left_out
+            ));
         }
     }
 }
@@ -43,14 +73,14 @@ impl PcapSink for Capture {
     }
 
     fn write(&mut self, data: &[u8]) {
-        let result = self.file.as_mut().map_or(Ok(()), |file| file.write_all(data));
-        self.check(result);
+        self.block.extend_from_slice(data);
     }
 
-    /// After each packet: so that what led to a crash is in the file.
+    /// After each packet.
     fn flush(&mut self) {
-        // Not `BufWriter::flush`: with its feature `std` smoltcp makes every writer a `PcapSink`, which has a `flush` too.
-        let result = self.file.as_mut().map_or(Ok(()), io::Write::flush);
-        self.check(result);
+        let block = mem::take(&mut self.block);
+        if !self.thread.put(block) {
+            self.left_out += 1;
+        }
     }
 }

@@ -65,7 +65,7 @@ impl Listen {
     ///
     /// # Errors
     /// The files to be loaded first can't be, or the system fails.
-    pub fn run(self, stopped: &Stopped, ready: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Report> {
+    pub fn run(self, stopped: &Stopped, ready: impl FnOnce()) -> anyhow::Result<Report> {
         choose(&self.options, Serve { listen: &self, stopped, ready })
     }
 
@@ -73,7 +73,7 @@ impl Listen {
         &self,
         store: S,
         stopped: &Stopped,
-        ready: impl FnOnce() -> anyhow::Result<()>,
+        ready: impl FnOnce(),
     ) -> anyhow::Result<Report> {
         let (mut end, other) = cable();
         let ipv4 = Ipv4::Static { address: SERVER, prefix: 24, gateway: None };
@@ -83,7 +83,7 @@ impl Listen {
         let connections = SESSIONS + DATA + MORE;
         let mut forwarder =
             Forwarder::new(other, [FORWARDER, SERVER], connections, self.options.idle, server.clock().now());
-        ready()?;
+        ready();
         loop {
             let starved = self.accept(&mut forwarder);
             let delay = settle(&mut server, &mut forwarder, &mut end);
@@ -142,7 +142,7 @@ struct Serve<'a, R> {
     ready: R,
 }
 
-impl<R: FnOnce() -> anyhow::Result<()>> Run for Serve<'_, R> {
+impl<R: FnOnce()> Run for Serve<'_, R> {
     fn run<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(self, store: S) -> anyhow::Result<Report> {
         self.listen.serve::<S, SESSIONS, DATA>(store, self.stopped, self.ready)
     }

@@ -10,6 +10,7 @@
 //! | [`stop`] | how a server that runs is ended |
 //! | [`say`] | what it says on stderr |
 
+mod background;
 #[cfg(target_os = "linux")]
 mod capture;
 mod embedded;

@@ -205,8 +205,8 @@ impl Network {
     /// Serves until `stopped` says so; calls `ready` once it can. The memory of the server is not given back.
     ///
     /// # Errors
-    /// That of `ready`, the configuration can't work, the files to be loaded first can't be, the TAP is gone.
-    pub fn run(self, stopped: &Stopped, ready: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Report> {
+    /// The configuration can't work, the files to be loaded first can't be, the TAP is gone.
+    pub fn run(self, stopped: &Stopped, ready: impl FnOnce()) -> anyhow::Result<Report> {
         let Self { options, link, tap, capture } = self;
         choose(&options, Serve { options: &options, link, tap, capture, stopped, ready })
     }
@@ -221,7 +221,7 @@ struct Serve<'a, R> {
     ready: R,
 }
 
-impl<R: FnOnce() -> anyhow::Result<()>> Run for Serve<'_, R> {
+impl<R: FnOnce()> Run for Serve<'_, R> {
     fn run<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(self, store: S) -> anyhow::Result<Report> {
         let Self { options, link, tap, capture, stopped, ready } = self;
         let fd = tap.as_fd().try_clone_to_owned()?;
@@ -331,12 +331,12 @@ fn serve<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(
     store: S,
     mut wire: impl Wire,
     watched: &Watched<'_>,
-    ready: impl FnOnce() -> anyhow::Result<()>,
+    ready: impl FnOnce(),
 ) -> anyhow::Result<Report> {
     let address = Address { mac: link.mac, ipv4: link.ipv4, ipv6: link.ipv6, port: link.port };
     let ports = data_ports(options.data_ports, link.port, DATA)?;
     let mut server = Embedded::<S, SESSIONS, DATA>::new(options, address, &ports, store, &mut wire)?;
-    ready()?;
+    ready();
     if link.ipv4 == Ipv4::Dhcp {
         say(format_args!("waiting for an address by DHCP"));
     }

@@ -4,27 +4,27 @@ mod args;
 #[cfg(target_os = "linux")]
 mod network;
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use bytesize::ByteSize;
 use clap::{CommandFactory as _, Parser as _};
 use skiff_device::serv::listen::Listen;
 use skiff_device::serv::options::Options;
-use skiff_device::serv::say::say;
+use skiff_device::serv::say::{self, say};
 use skiff_device::serv::{self, stop::Stop};
 
 use args::Args;
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
+    let code = match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(format_args!("{error:#}"));
             ExitCode::FAILURE
         }
-    }
+    };
+    say::flush();
+    code
 }
 
 /// Options that do not go together: says so as for a single wrong one, and ends the program with 2.
@@ -76,9 +76,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
     anyhow::bail!("--tap needs Linux; --listen works everywhere")
 }
 
-/// The server is ready: the one line on standard output, for programs that start this one.
-fn announce(port: u16, told: &str) -> anyhow::Result<()> {
+/// The server is ready: the one line on standard output, for programs that start this one. It serves also if nobody takes it.
+fn announce(port: u16, told: &str) {
     say(format_args!("{told}"));
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "port {port}").and_then(|()| out.flush()).context("stdout")
+    say::announce(format_args!("port {port}"));
 }
