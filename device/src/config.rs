@@ -4,7 +4,6 @@ use core::fmt;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
-use skiff_proto::command::Verbs;
 use skiff_proto::name::MAX_NAME;
 use skiff_proto::responder::list_room;
 use skiff_proto::server::Limits;
@@ -71,12 +70,9 @@ pub enum Ipv6 {
 }
 
 impl<const DATA: usize> Config<DATA> {
-    /// The defaults: names of 64 bytes, no directories, no IPv6, a keep-alive every 10 s, 30 s until a peer is given up.
+    /// The defaults: names of 64 bytes, no IPv6, a keep-alive every 10 s, 30 s until a peer is given up.
     #[must_use]
     pub const fn new(mac: [u8; 6], ipv4: Ipv4, port: u16, data_ports: [u16; DATA]) -> Self {
-        let mut limits = Limits::new(64);
-        // The stores for devices are flat.
-        limits.verbs = Verbs::FLAT;
         Self {
             mac,
             seed: 0,
@@ -84,7 +80,7 @@ impl<const DATA: usize> Config<DATA> {
             ipv6: Ipv6::Off,
             port,
             data_ports,
-            limits,
+            limits: Limits::new(64),
             keep_alive: Duration::from_secs(10),
             timeout: Duration::from_secs(30),
             takeover: Duration::from_secs(5),

@@ -199,6 +199,12 @@ impl Verbs {
     /// Those of a flat store: all but `mkdir` and `rmdir`.
     pub const FLAT: Self = Self::ALL.without(Verb::Mkdir).without(Verb::Rmdir);
 
+    /// The verbs that are in both sets.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     /// The set without `verb`.
     #[must_use]
     pub const fn without(self, verb: Verb) -> Self {

@@ -12,6 +12,7 @@
 
 use core::task::Poll;
 
+use crate::command::Verbs;
 use crate::error::{ErrorCode, Refusal};
 use crate::name::Name;
 use crate::reply::Tag;
@@ -67,6 +68,10 @@ pub trait Store {
     type Stage;
     /// A place in a listing.
     type Cursor;
+
+    /// The extended verbs that the store can carry out. Servers offer no others: a store with directories has
+    /// [`Verbs::ALL`] here.
+    const VERBS: Verbs = Verbs::FLAT;
 
     /// Opens a file for reading.
     ///

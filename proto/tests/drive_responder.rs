@@ -8,6 +8,7 @@ use core::cell::Cell;
 use core::task::Poll;
 
 use drive_support::{BUF, NAME_MAX, RamStore, body, content, message, messages, name};
+use skiff_proto::command::Verb;
 use skiff_proto::crc::crc32c;
 use skiff_proto::responder::{Neighbors, NoNeighbors, Responder, Step, list_room};
 use skiff_proto::server::{Answer, Close, Limits, ServerSession};
@@ -96,6 +97,22 @@ fn a_write_and_a_read_pass_through_every_size_of_room() {
         assert_eq!(store.content("f").unwrap(), bytes);
         assert_eq!(store.staged_len("f"), None);
     }
+}
+
+#[test]
+fn a_server_over_a_flat_store_offers_no_directories_whatever_its_limits_say() {
+    // All verbs by default.
+    let mut server = Server::new(&RamStore::default());
+    let hello = server.ask("get /skiff/1").remove(0);
+    assert!(hello.contains("rename") && !hello.contains("dir"), "{hello}");
+    let refused = server.ask("mkdir d").remove(0);
+    assert!(refused.starts_with("error unsupported"), "{refused}");
+    // What the limits leave out stays out.
+    let mut server = Server::new(&RamStore::default());
+    let limits = Limits { verbs: Limits::new(NAME_MAX).verbs.without(Verb::Rename), ..Limits::new(NAME_MAX) };
+    server.session = ServerSession::new(limits);
+    let hello = server.ask("get /skiff/1").remove(0);
+    assert!(hello.contains("remove") && !hello.contains("rename"), "{hello}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use core::task::Poll;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use skiff_proto::command::Verbs;
 use skiff_proto::crc::crc32c;
 use skiff_proto::reply::Tag;
 use skiff_proto::store::{Entry, EntryKind, Space, Stat, Store};
@@ -185,6 +186,8 @@ impl Store for MemoryStore {
     type File = MemoryFile;
     type Stage = MemoryStage;
     type Cursor = MemoryCursor;
+
+    const VERBS: Verbs = Verbs::ALL;
 
     fn open(&mut self, name: Name<'_>) -> Result<(MemoryFile, Stat), Refusal> {
         let mut inner = self.lock();

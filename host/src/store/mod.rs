@@ -70,6 +70,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use skiff_proto::Refusal;
+use skiff_proto::command::Verbs;
 use skiff_proto::name::Name;
 use skiff_proto::reply::Tag;
 use skiff_proto::store::{Entry, Space, Stat, Store};
@@ -226,6 +227,8 @@ impl Store for DirStore {
     type File = File;
     type Stage = Stage;
     type Cursor = Cursor;
+
+    const VERBS: Verbs = Verbs::ALL;
 
     fn open(&mut self, name: Name<'_>) -> Result<(File, Stat), Refusal> {
         Self::open(self, name)

@@ -164,6 +164,7 @@ impl<S: Store> Responder<S> {
         store: &mut S,
         neighbors: &mut impl Neighbors<S>,
     ) -> Step {
+        session.restrict(S::VERBS);
         let name_max = session.limits().name_max;
         let mut kept_crc = None;
         let answer = match &mut self.work {
@@ -347,6 +348,7 @@ impl<S: Store> Responder<S> {
         store: &mut S,
         input: &mut [u8],
     ) -> usize {
+        session.restrict(S::VERBS);
         let mut taken = 0;
         while taken < input.len() {
             let Ok(received) = session.receive(&mut input[taken..]) else { break };

@@ -69,7 +69,8 @@ pub struct Limits {
     pub server: &'static str,
     /// Which one of several servers this is, for the hello reply: at most 32 bytes, no spaces.
     pub host: Option<&'static str>,
-    /// The extended verbs that the server accepts.
+    /// The extended verbs that the server accepts. A [`Responder`](crate::responder::Responder) leaves out those that its
+    /// store does not have.
     pub verbs: Verbs,
     /// A connection without progress ends after this time. Whole seconds.
     pub idle: Duration,
@@ -301,6 +302,11 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
     #[must_use]
     pub const fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// From now on the session accepts no other verbs than these.
+    pub(crate) const fn restrict(&mut self, verbs: Verbs) {
+        self.limits.verbs = self.limits.verbs.and(verbs);
     }
 
     /// True if nothing is under way: no command begun, none owed an answer, nothing queued. A server that shuts down

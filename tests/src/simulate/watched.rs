@@ -4,6 +4,7 @@ use core::cell::Cell;
 use core::task::Poll;
 use std::rc::Rc;
 
+use skiff_proto::command::Verbs;
 use skiff_proto::reply::Tag;
 use skiff_proto::store::{Entry, EntryKind, Space, Stat, Store};
 use skiff_proto::{ErrorCode, Name, Refusal};
@@ -270,6 +271,8 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
     type File = WatchedFile<S::File>;
     type Stage = WatchedStage<S::Stage>;
     type Cursor = S::Cursor;
+
+    const VERBS: Verbs = S::VERBS;
 
     fn open(&mut self, name: Name<'_>) -> Result<(Self::File, Stat), Refusal> {
         let text = name.as_str();
