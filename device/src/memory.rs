@@ -5,9 +5,9 @@
 //!
 //! | sessions | data connections | `Memory` | `DeviceServer` | together |
 //! |---|---|---|---|---|
-//! | 1 | 1 | 11,584 | 1,488 | 13,072 |
-//! | 2 | 1 | 16,016 | 2,216 | 18,232 |
-//! | 4 | 2 | 29,312 | 3,904 | 33,216 |
+//! | 1 | 1 | 11,584 | 1,504 | 13,088 |
+//! | 2 | 1 | 16,016 | 2,232 | 18,248 |
+//! | 4 | 2 | 29,312 | 3,920 | 33,232 |
 
 use smoltcp::iface::{SocketHandle, SocketSet, SocketStorage};
 use smoltcp::socket::tcp::{Socket, SocketBuffer};

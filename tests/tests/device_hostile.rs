@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
 use skiff_device::config::{Config, ConfigError, Ipv4, Ipv6};
@@ -16,12 +16,15 @@ use skiff_tests::sans_io::message;
 use smoltcp::phy::{ChecksumCapabilities, Device as _, RxToken as _, TxToken as _};
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DhcpMessageType, DhcpPacket, DhcpRepr,
-    EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, IpAddress, IpProtocol, Ipv4Packet, Ipv4Repr,
-    TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, UdpPacket, UdpRepr,
+    EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, Icmpv6Packet, Icmpv6Repr, IpAddress, IpProtocol,
+    Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr, NdiscNeighborFlags, NdiscRepr, TcpControl, TcpPacket, TcpRepr,
+    TcpSeqNumber, UdpPacket, UdpRepr,
 };
 
 const DEVICE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const STATION: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const DEVICE_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
+const STATION_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
 /// An address of the network that nobody has.
 const NOBODY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
 const FAR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -45,6 +48,8 @@ struct Station {
     transaction: u32,
     /// What has come since the last look.
     segments: Vec<Segment>,
+    /// Who has been told where the device is.
+    told: Vec<IpAddr>,
 }
 
 /// A TCP segment from the device.
@@ -65,7 +70,7 @@ fn start(ipv4: Ipv4, ipv6: Ipv6) -> Result<Station, ConfigError> {
     config.ipv6 = ipv6;
     let server = DeviceServer::new(memory, config, &mut device, now)?;
     let store = RamStore::new(Box::leak(Box::new(RamMemory::<16, 64, 64, 256>::new())), 1);
-    Ok(Station { now, server, store, device, end, transaction: 0, segments: Vec::new() })
+    Ok(Station { now, server, store, device, end, transaction: 0, segments: Vec::new(), told: Vec::new() })
 }
 
 fn fixed() -> Station {
@@ -116,37 +121,49 @@ impl Station {
         match ethernet.ethertype() {
             EthernetProtocol::Arp => {
                 let arp = ArpRepr::parse(&ArpPacket::new_checked(ethernet.payload()).unwrap()).unwrap();
-                let ArpRepr::EthernetIpv4 { operation, source_protocol_addr, target_protocol_addr, .. } = arp else {
+                let ArpRepr::EthernetIpv4 {
+                    operation,
+                    source_hardware_addr,
+                    source_protocol_addr,
+                    target_hardware_addr,
+                    target_protocol_addr,
+                } = arp
+                else {
                     return;
                 };
-                if operation == ArpOperation::Request && target_protocol_addr != NOBODY {
-                    let reply = ArpRepr::EthernetIpv4 {
-                        operation: ArpOperation::Reply,
-                        source_hardware_addr: STATION_MAC,
-                        source_protocol_addr: target_protocol_addr,
-                        target_hardware_addr: DEVICE_MAC,
-                        target_protocol_addr: source_protocol_addr,
-                    };
-                    let mut bytes = ethernet_frame(EthernetProtocol::Arp, reply.buffer_len());
-                    reply.emit(&mut ArpPacket::new_unchecked(&mut bytes[14..]));
-                    self.queue(&bytes);
+                if operation == ArpOperation::Reply {
+                    assert_eq!((source_hardware_addr, source_protocol_addr), (DEVICE_MAC, DEVICE));
+                    assert_eq!(ethernet.dst_addr(), target_hardware_addr);
+                    self.told.push(IpAddr::V4(target_protocol_addr));
+                } else if target_protocol_addr != NOBODY {
+                    self.queue(&arp_frame(ArpOperation::Reply, STATION_MAC, target_protocol_addr));
+                }
+            }
+            EthernetProtocol::Ipv6 => {
+                let ip = Ipv6Packet::new_checked(ethernet.payload()).unwrap();
+                let (from, to) = (ip.src_addr(), ip.dst_addr());
+                match ip.next_header() {
+                    IpProtocol::Tcp => self.hear_tcp(ip.payload(), from.into(), to.into()),
+                    IpProtocol::Icmpv6 => {
+                        let packet = Icmpv6Packet::new_checked(ip.payload()).unwrap();
+                        match Icmpv6Repr::parse(&from, &to, &packet, &ChecksumCapabilities::default()).unwrap() {
+                            Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert { target_addr, lladdr, .. }) => {
+                                assert_eq!((target_addr, lladdr), (DEVICE_V6, Some(DEVICE_MAC.into())));
+                                self.told.push(IpAddr::V6(to));
+                            }
+                            Icmpv6Repr::Ndisc(NdiscRepr::NeighborSolicit { target_addr, .. }) => {
+                                self.queue(&advert(STATION_MAC, target_addr));
+                            }
+                            _ => {}
+                        }
+                    }
+                    _ => {}
                 }
             }
             EthernetProtocol::Ipv4 => {
                 let ip = Ipv4Packet::new_checked(ethernet.payload()).unwrap();
                 match ip.next_header() {
-                    IpProtocol::Tcp => {
-                        let tcp = TcpPacket::new_checked(ip.payload()).unwrap();
-                        let (from, to) = (ip.src_addr().into(), ip.dst_addr().into());
-                        let tcp = TcpRepr::parse(&tcp, &from, &to, &ChecksumCapabilities::default()).unwrap();
-                        self.segments.push(Segment {
-                            port: tcp.dst_port,
-                            control: tcp.control,
-                            seq: tcp.seq_number,
-                            ack: tcp.ack_number,
-                            payload: tcp.payload.to_vec(),
-                        });
-                    }
+                    IpProtocol::Tcp => self.hear_tcp(ip.payload(), ip.src_addr().into(), ip.dst_addr().into()),
                     IpProtocol::Udp => {
                         let udp = UdpPacket::new_checked(ip.payload()).unwrap();
                         self.transaction = DhcpPacket::new_checked(udp.payload()).unwrap().transaction_id();
@@ -156,6 +173,18 @@ impl Station {
             }
             _ => {}
         }
+    }
+
+    fn hear_tcp(&mut self, payload: &[u8], from: IpAddress, to: IpAddress) {
+        let tcp = TcpPacket::new_checked(payload).unwrap();
+        let tcp = TcpRepr::parse(&tcp, &from, &to, &ChecksumCapabilities::default()).unwrap();
+        self.segments.push(Segment {
+            port: tcp.dst_port,
+            control: tcp.control,
+            seq: tcp.seq_number,
+            ack: tcp.ack_number,
+            payload: tcp.payload.to_vec(),
+        });
     }
 
     fn heard(&mut self) -> Vec<Segment> {
@@ -272,7 +301,7 @@ impl Station {
 
 /// The station's end of a connection.
 struct Peer {
-    address: Ipv4Addr,
+    address: IpAddr,
     port: u16,
     /// The device's port.
     to: u16,
@@ -283,8 +312,8 @@ struct Peer {
 }
 
 impl Peer {
-    fn new(address: Ipv4Addr, port: u16, seq: i32) -> Self {
-        Self { address, port, to: PORT, window: 10_000, seq: TcpSeqNumber(seq), ack: None }
+    fn new(address: impl Into<IpAddr>, port: u16, seq: i32) -> Self {
+        Self { address: address.into(), port, to: PORT, window: 10_000, seq: TcpSeqNumber(seq), ack: None }
     }
 
     fn segment(&self, control: TcpControl, payload: &[u8]) -> Vec<u8> {
@@ -302,10 +331,15 @@ impl Peer {
             timestamp: None,
             payload,
         };
-        ipv4(self.address, DEVICE, IpProtocol::Tcp, repr.buffer_len(), |payload| {
-            let (from, to) = (IpAddress::Ipv4(self.address), IpAddress::Ipv4(DEVICE));
+        let emit = |payload: &mut [u8], to: IpAddress| {
+            let from = self.address.into();
             repr.emit(&mut TcpPacket::new_unchecked(payload), &from, &to, &ChecksumCapabilities::default());
-        })
+        };
+        let len = repr.buffer_len();
+        match self.address {
+            IpAddr::V4(from) => ipv4(from, DEVICE, IpProtocol::Tcp, len, |payload| emit(payload, DEVICE.into())),
+            IpAddr::V6(from) => ipv6(from, DEVICE_V6, IpProtocol::Tcp, len, |payload| emit(payload, DEVICE_V6.into())),
+        }
     }
 }
 
@@ -323,6 +357,119 @@ fn ipv4(from: Ipv4Addr, to: Ipv4Addr, next_header: IpProtocol, len: usize, emit:
     repr.emit(&mut packet, &ChecksumCapabilities::default());
     emit(packet.payload_mut());
     bytes
+}
+
+fn ipv6(from: Ipv6Addr, to: Ipv6Addr, next_header: IpProtocol, len: usize, emit: impl FnOnce(&mut [u8])) -> Vec<u8> {
+    let repr = Ipv6Repr { src_addr: from, dst_addr: to, next_header, payload_len: len, hop_limit: 255 };
+    let mut bytes = ethernet_frame(EthernetProtocol::Ipv6, repr.buffer_len() + len);
+    let mut packet = Ipv6Packet::new_unchecked(&mut bytes[14..]);
+    repr.emit(&mut packet);
+    emit(packet.payload_mut());
+    bytes
+}
+
+/// From `address`, which is at `mac`, about the device.
+fn arp_frame(operation: ArpOperation, mac: EthernetAddress, address: Ipv4Addr) -> Vec<u8> {
+    let repr = ArpRepr::EthernetIpv4 {
+        operation,
+        source_hardware_addr: mac,
+        source_protocol_addr: address,
+        target_hardware_addr: DEVICE_MAC,
+        target_protocol_addr: DEVICE,
+    };
+    let mut bytes = ethernet_frame(EthernetProtocol::Arp, repr.buffer_len());
+    bytes[6..12].copy_from_slice(&mac.0);
+    repr.emit(&mut ArpPacket::new_unchecked(&mut bytes[14..]));
+    bytes
+}
+
+fn ndisc(mac: EthernetAddress, from: Ipv6Addr, to: Ipv6Addr, repr: NdiscRepr<'_>) -> Vec<u8> {
+    let repr = Icmpv6Repr::Ndisc(repr);
+    let mut bytes = ipv6(from, to, IpProtocol::Icmpv6, repr.buffer_len(), |payload| {
+        let caps = ChecksumCapabilities::default();
+        repr.emit(&from, &to, &mut Icmpv6Packet::new_unchecked(payload), &caps);
+    });
+    bytes[6..12].copy_from_slice(&mac.0);
+    bytes
+}
+
+/// `address` says that it is at `mac`.
+fn advert(mac: EthernetAddress, address: Ipv6Addr) -> Vec<u8> {
+    let flags = NdiscNeighborFlags::SOLICITED | NdiscNeighborFlags::OVERRIDE;
+    ndisc(mac, address, DEVICE_V6, NdiscRepr::NeighborAdvert { flags, target_addr: address, lladdr: Some(mac.into()) })
+}
+
+/// `address`, which is at `mac`, asks where the device is.
+fn question(mac: EthernetAddress, address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => arp_frame(ArpOperation::Request, mac, address),
+        IpAddr::V6(address) => {
+            // Its solicited-node address.
+            let to = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, 2);
+            let repr = NdiscRepr::NeighborSolicit { target_addr: DEVICE_V6, lladdr: Some(mac.into()) };
+            ndisc(mac, address, to, repr)
+        }
+    }
+}
+
+/// The same as an answer that nobody has asked for.
+fn claim(mac: EthernetAddress, address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => arp_frame(ArpOperation::Reply, mac, address),
+        IpAddr::V6(address) => advert(mac, address),
+    }
+}
+
+#[test]
+fn made_up_neighbors_neither_slow_a_client_down_nor_keep_one_out() {
+    for (us, stranger) in [
+        (IpAddr::V4(STATION), (|i| Ipv4Addr::from_bits(DEVICE.to_bits() + 10 + i).into()) as fn(u32) -> IpAddr),
+        (IpAddr::V6(STATION_V6), |i| Ipv6Addr::from_bits(DEVICE_V6.to_bits() + 10 + u128::from(i)).into()),
+    ] {
+        let ipv4 = Ipv4::Static { address: DEVICE, prefix: 8, gateway: None };
+        let mut station = start(ipv4, Ipv6::Static { address: DEVICE_V6, prefix: 64, gateway: None }).unwrap();
+        station.send(&question(STATION_MAC, us));
+        let mut client = station.shake(Peer::new(us, 40_001, 1000));
+        station.told.clear();
+        let mut asked = Vec::new();
+        let mut newcomers = 0;
+        // For 20 s, 2,000 frames a second.
+        for round in 0..2000 {
+            for i in (0..20).map(|i: u32| 20 * round + i) {
+                let mac = EthernetAddress([2, 1, 0, 0, i.to_be_bytes()[2], i.to_be_bytes()[3]]);
+                let address = stranger(i);
+                if i % 2 == 0 {
+                    station.queue(&question(mac, address));
+                    asked.push(address);
+                } else {
+                    station.queue(&claim(mac, address));
+                }
+            }
+            station.settle();
+            station.now = station.now.after(Duration::from_millis(10));
+            // At once: `ask` lets no time pass.
+            if round % 10 == 0 {
+                station.ping(&mut client);
+            }
+            // Somebody whom the device does not know gets in within a second.
+            if round % 400 == 200 {
+                newcomers += 1;
+                let mut newcomer = Peer::new(stranger(1 << 20 | round), 41_000, 1000);
+                station.send(&question(STATION_MAC, newcomer.address));
+                station.say(&newcomer, TcpControl::Syn, &[]);
+                station.wait(Duration::from_secs(1));
+                let heard = station.heard();
+                let answer = heard.iter().find(|segment| segment.control == TcpControl::Syn).expect("an answer");
+                (newcomer.seq, newcomer.ack) = (newcomer.seq + 1, Some(answer.seq + 1));
+                station.ping(&mut newcomer);
+                station.say(&newcomer, TcpControl::Rst, &[]);
+                asked.push(newcomer.address);
+            }
+        }
+        assert_eq!(newcomers, 5);
+        // Each of them has been told where the device is, once.
+        assert!(station.told == asked, "{} of {}", station.told.len(), asked.len());
+    }
 }
 
 #[test]

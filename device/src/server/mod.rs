@@ -9,6 +9,7 @@ mod lines;
 mod linger;
 mod neighbors;
 mod net;
+mod screen;
 mod serve;
 mod transfer;
 
@@ -26,6 +27,7 @@ use control::Seat;
 use lines::Line;
 use net::Net;
 pub(crate) use net::time;
+use screen::{Learning, Screen};
 use serve::Client;
 
 /// Packets that are taken in one poll before the sessions have their turn. Each turn is answered by an acknowledgement, which costs
@@ -38,6 +40,7 @@ const BURST: usize = 32;
 /// All it needs is in itself and in the [`Memory`] that it borrows.
 pub struct DeviceServer<'m, S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, const BUF: usize> {
     net: Net,
+    learning: Learning,
     sockets: Sockets<'m, SESSIONS, DATA>,
     seats: [Seat; SESSIONS],
     spare: Seat,
@@ -133,6 +136,7 @@ impl<'m, S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, 
         });
         Ok(Self {
             net,
+            learning: Learning::new(now),
             seats: sockets.control.map(Seat::new),
             spare: Seat::new(sockets.spare),
             sockets,
@@ -149,13 +153,16 @@ impl<'m, S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, 
     /// zero: at once, there is more to do. `None`: nothing to do before something comes in.
     pub fn poll<D: Device + ?Sized>(&mut self, now: Instant, device: &mut D, store: &mut S) -> Option<Duration> {
         let moment = time(now);
+        let device = &mut Screen::new(device, &mut self.learning, self.net.interface.ip_addrs(), now);
         self.net.interface.poll_maintenance(moment);
         self.screen(now, device);
         let mut packets = 0;
         while packets < BURST {
             match self.net.interface.poll_ingress_single(moment, device, &mut self.sockets.set) {
                 PollIngressSingleResult::None => break,
-                PollIngressSingleResult::PacketProcessed => {}
+                PollIngressSingleResult::PacketProcessed => {
+                    device.answer(self.net.interface.hardware_addr().as_bytes(), moment);
+                }
                 PollIngressSingleResult::SocketStateChanged => {
                     // Before anything is sent: a lease may be one that must not be used.
                     self.net.configure(&mut self.sockets.set);
@@ -176,6 +183,7 @@ impl<'m, S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, 
         store.settle();
         self.end_seats(now);
         self.net.send(moment, device, &mut self.sockets.set);
+        device.end(&mut self.learning);
         // What was reset or has ended listens again before the next packet.
         self.end_seats(now);
         // Sending is also when the stack gives a peer up that has been silent for too long.

@@ -1,0 +1,295 @@
+//! Who gets into the stack's neighbor cache.
+//!
+//! smoltcp learns the hardware address of everyone who asks for ours, and has room for eight. A flood of questions from
+//! made-up neighbors would push out the peers that have a connection, and smoltcp asks for one neighbor a second at most.
+//! So the frames of ARP, and of neighbor discovery with IPv6, pass through here first:
+//!
+//! | frame | what becomes of it |
+//! |---|---|
+//! | an answer, or a question, from the address that was asked for last | learned |
+//! | another question for our address | answered; learned as well, if few of them have come |
+//! | anything else | dropped |
+//!
+//! Each packet from a peer renews its entry, and there is one in every keep-alive interval at least. In one of 10 s at most
+//! six others are learned, so that the entries of peers with a connection are not the oldest ones.
+
+use core::cell::{Cell, RefCell};
+use core::time::Duration;
+
+use heapless::Vec;
+use skiff_proto::Instant;
+use smoltcp::phy::{Device, DeviceCapabilities, PacketMeta, RxToken, TxToken};
+use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, Ipv4Address};
+#[cfg(feature = "ipv6")]
+use smoltcp::wire::{
+    EthernetFrame, EthernetProtocol, EthernetRepr, Icmpv6Packet, Icmpv6Repr, IpProtocol, Ipv6Address, Ipv6Packet,
+    Ipv6Repr, NdiscNeighborFlags, NdiscRepr,
+};
+
+/// How many are learned at once, and after what time another one.
+const BURST: u8 = 4;
+const PAUSE: Duration = Duration::from_secs(4);
+
+/// Addresses of our own.
+const OWN: usize = if cfg!(feature = "ipv6") { 3 } else { 1 };
+
+/// The longest question: ARP, or a solicitation with two options.
+const FRAME: usize = if cfg!(feature = "ipv6") { 94 } else { 42 };
+
+/// What is kept between polls.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Learning {
+    /// Whom the stack has asked for last.
+    asked: Option<IpAddress>,
+    /// How many may be learned now, and since when it has been so many.
+    left: u8,
+    since: Instant,
+}
+
+impl Learning {
+    pub(super) const fn new(now: Instant) -> Self {
+        Self { asked: None, left: BURST, since: now }
+    }
+
+    /// Time has passed.
+    fn refill(&mut self, now: Instant) {
+        while self.left < BURST && now.since(self.since) >= PAUSE {
+            self.left += 1;
+            self.since = self.since.after(PAUSE);
+        }
+        if self.left == BURST {
+            self.since = now;
+        }
+    }
+}
+
+/// Kinds of frames that are looked at.
+const ARP: u16 = 0x0806;
+#[cfg(feature = "ipv6")]
+const IPV6: u16 = 0x86dd;
+
+/// What kind of frame it is.
+fn kind(frame: &[u8]) -> u16 {
+    if let Some(&[high, low]) = frame.get(12..14) { u16::from_be_bytes([high, low]) } else { 0 }
+}
+
+const fn is_looked_at(kind: u16) -> bool {
+    #[cfg(feature = "ipv6")]
+    if kind == IPV6 {
+        return true;
+    }
+    kind == ARP
+}
+
+/// What a frame of ARP or neighbor discovery says.
+#[derive(Debug, Clone, Copy)]
+struct Said {
+    is_question: bool,
+    sender: IpAddress,
+    /// Whose hardware address it is about.
+    target: IpAddress,
+}
+
+impl Said {
+    /// `None` for every other frame. What is wrong with one is for the stack to find.
+    fn parse(frame: &[u8], kind: u16) -> Option<Self> {
+        fn address<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+            bytes.get(at..at + N)?.try_into().ok()
+        }
+        match kind {
+            ARP => Some(Self {
+                is_question: frame.get(21) == Some(&1),
+                sender: IpAddress::Ipv4(Ipv4Address::from(address(frame, 28)?)),
+                target: IpAddress::Ipv4(Ipv4Address::from(address(frame, 38)?)),
+            }),
+            #[cfg(feature = "ipv6")]
+            IPV6 if frame.get(20) == Some(&58) => match frame.get(54) {
+                Some(kind @ (135 | 136)) => Some(Self {
+                    is_question: *kind == 135,
+                    sender: IpAddress::Ipv6(Ipv6Address::from(address::<16>(frame, 22)?)),
+                    target: IpAddress::Ipv6(Ipv6Address::from(address::<16>(frame, 62)?)),
+                }),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// A device whose frames are looked at.
+pub(super) struct Screen<'a, D: ?Sized> {
+    lower: &'a mut D,
+    shared: Shared,
+}
+
+/// What its tokens share.
+struct Shared {
+    learning: Cell<Learning>,
+    /// Our own addresses.
+    own: Vec<IpAddress, OWN>,
+    /// A question that the stack does not see, to be answered.
+    held: RefCell<Vec<u8, FRAME, u8>>,
+}
+
+impl Shared {
+    /// Keeps the frame from the stack; true if it does.
+    #[cold]
+    fn hold(&self, frame: &[u8], kind: u16) -> bool {
+        // The stack would look for neighbor discovery behind this header as well, where nobody puts it.
+        #[cfg(feature = "ipv6")]
+        if kind == IPV6 && frame.get(20) == Some(&0) {
+            return true;
+        }
+        let Some(said) = Said::parse(frame, kind) else { return false };
+        let mut learning = self.learning.get();
+        if learning.asked == Some(said.sender) {
+            return false;
+        }
+        if !said.is_question || !self.own.contains(&said.target) {
+            return true;
+        }
+        if learning.left > 0 {
+            learning.left -= 1;
+            self.learning.set(learning);
+            return false;
+        }
+        let mut held = self.held.borrow_mut();
+        held.clear();
+        _ = held.extend_from_slice(&frame[..frame.len().min(FRAME)]);
+        true
+    }
+
+    /// Whom the stack asks for.
+    #[cold]
+    fn ask(&self, frame: &[u8], kind: u16) {
+        if let Some(Said { is_question: true, target, .. }) = Said::parse(frame, kind) {
+            self.learning.set(Learning { asked: Some(target), ..self.learning.get() });
+        }
+    }
+}
+
+impl<'a, D: Device + ?Sized> Screen<'a, D> {
+    /// `addresses`: our own.
+    pub(super) fn new(lower: &'a mut D, learning: &mut Learning, addresses: &[IpCidr], now: Instant) -> Self {
+        learning.refill(now);
+        let own = addresses.iter().map(IpCidr::address).take(OWN).collect();
+        Self { lower, shared: Shared { learning: Cell::new(*learning), own, held: RefCell::new(Vec::new()) } }
+    }
+
+    /// Answers the question that is held, if there is one: our address is at `mac`.
+    pub(super) fn answer(&mut self, mac: &[u8], now: smoltcp::time::Instant) {
+        let held = core::mem::take(self.shared.held.get_mut());
+        let (Some(said), Ok(mac)) = (Said::parse(&held, kind(&held)), mac.try_into().map(EthernetAddress)) else {
+            return;
+        };
+        let hardware = EthernetAddress::from_bytes(&held[6..12]);
+        if !said.sender.is_unicast() || !hardware.is_unicast() {
+            return;
+        }
+        // Without room for it the question comes again.
+        let Some(token) = self.lower.transmit(now) else { return };
+        match (said.target, said.sender) {
+            #[cfg(feature = "ipv6")]
+            (IpAddress::Ipv6(target), IpAddress::Ipv6(sender)) => {
+                let advert = Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert {
+                    flags: NdiscNeighborFlags::SOLICITED,
+                    target_addr: target,
+                    lladdr: Some(mac.into()),
+                });
+                let len = advert.buffer_len();
+                let (next_header, hop_limit) = (IpProtocol::Icmpv6, 0xff);
+                let ip = Ipv6Repr { src_addr: target, dst_addr: sender, next_header, payload_len: len, hop_limit };
+                let ethernet = EthernetRepr { src_addr: mac, dst_addr: hardware, ethertype: EthernetProtocol::Ipv6 };
+                token.consume(54 + len, |frame| {
+                    ethernet.emit(&mut EthernetFrame::new_unchecked(&mut *frame));
+                    ip.emit(&mut Ipv6Packet::new_unchecked(&mut frame[14..]));
+                    let packet = &mut Icmpv6Packet::new_unchecked(&mut frame[54..]);
+                    advert.emit(&target, &sender, packet, &smoltcp::phy::ChecksumCapabilities::default());
+                });
+            }
+            _ => token.consume(42, |frame| {
+                if let (Some(frame), Some(held)) = (frame.first_chunk_mut::<42>(), held.first_chunk::<42>()) {
+                    *frame = *held;
+                    // Its addresses are those it goes to, and the other way round.
+                    frame[..6].copy_from_slice(&held[6..12]);
+                    frame[6..12].copy_from_slice(&mac.0);
+                    frame[21] = 2;
+                    frame[22..28].copy_from_slice(&mac.0);
+                    frame[28..32].copy_from_slice(&held[38..42]);
+                    frame[32..42].copy_from_slice(&held[22..32]);
+                }
+            }),
+        }
+    }
+
+    pub(super) fn end(&self, learning: &mut Learning) {
+        *learning = self.shared.learning.get();
+    }
+}
+
+impl<D: Device + ?Sized> Device for Screen<'_, D> {
+    type RxToken<'b>
+        = Rx<'b, D::RxToken<'b>>
+    where
+        Self: 'b;
+    type TxToken<'b>
+        = Tx<'b, D::TxToken<'b>>
+    where
+        Self: 'b;
+
+    fn receive(&mut self, now: smoltcp::time::Instant) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
+        let shared = &self.shared;
+        let (token, answer) = self.lower.receive(now)?;
+        Some((Rx { token, shared }, Tx { token: answer, shared }))
+    }
+
+    fn transmit(&mut self, now: smoltcp::time::Instant) -> Option<Self::TxToken<'_>> {
+        self.lower.transmit(now).map(|token| Tx { token, shared: &self.shared })
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        self.lower.capabilities()
+    }
+}
+
+pub(super) struct Rx<'a, T> {
+    token: T,
+    shared: &'a Shared,
+}
+
+impl<T: RxToken> RxToken for Rx<'_, T> {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        let shared = self.shared;
+        self.token.consume(|frame| {
+            let is_held = is_looked_at(kind(frame)) && shared.hold(frame, kind(frame));
+            // The stack passes over a frame of nothing.
+            f(if is_held { &[] } else { frame })
+        })
+    }
+
+    fn meta(&self) -> PacketMeta {
+        self.token.meta()
+    }
+}
+
+pub(super) struct Tx<'a, T> {
+    token: T,
+    shared: &'a Shared,
+}
+
+impl<T: TxToken> TxToken for Tx<'_, T> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        let shared = self.shared;
+        self.token.consume(len, |frame| {
+            let result = f(frame);
+            if is_looked_at(kind(frame)) {
+                shared.ask(frame, kind(frame));
+            }
+            result
+        })
+    }
+
+    fn set_meta(&mut self, meta: PacketMeta) {
+        self.token.set_meta(meta);
+    }
+}
