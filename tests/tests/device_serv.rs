@@ -5,6 +5,7 @@
 use core::time::Duration;
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::symlink;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, kill_process};
@@ -98,6 +99,72 @@ fn what_can_not_work_is_said_in_one_line() {
     ] {
         let err = fails(2, &["--listen", "0", option, text]);
         assert!(err.contains(why), "{err}");
+    }
+}
+
+#[test]
+fn a_start_that_fails_leaves_no_files_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("image");
+    let store = |size: &str| format!("flash:{}{size}", image.display());
+    // A size that is no chip's, and good ones in a start that fails later.
+    let refused = [
+        (store(":1000"), "", "not whole blocks"),
+        (store(":0"), "", "not whole blocks"),
+        (store(":4KiB"), "", "too small"),
+        (store(":1TiB"), "", "more than 65535"),
+        (store(":1MiB"), "/nonexistent", "No such file"),
+    ];
+    for empty in [false, true] {
+        for (store, preload, why) in &refused {
+            if empty {
+                fs::write(&image, "").unwrap();
+            }
+            let mut options = vec!["--listen", "0", "--store", store];
+            if !preload.is_empty() {
+                options.extend(["--preload", preload]);
+            }
+            let err = fails(1, &options);
+            assert!(err.contains(why), "{store}: {err}");
+            let left = fs::metadata(&image).map(|metadata| metadata.len()).ok();
+            assert_eq!(left, empty.then_some(0), "{store} {preload}");
+        }
+    }
+    // What was there before stays, whatever is wrong.
+    let store = store(":1MiB");
+    assert_eq!(listening(&["--store", &store]).stop().code, Some(0));
+    let before = fs::read(&image).unwrap();
+    fails(1, &["--listen", "0", "--store", &store, "--preload", "/nonexistent"]);
+    assert!(fs::read(&image).unwrap() == before);
+}
+
+#[test]
+fn what_leads_out_of_the_directory_is_not_preloaded_and_that_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let (inside, outside) = (dir.path().join("inside"), dir.path().join("inside-not"));
+    fs::create_dir(&inside).unwrap();
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("secret"), "secret").unwrap();
+    fs::write(inside.join("file"), "content").unwrap();
+    for (name, to) in [
+        ("absolute", outside.join("secret")),
+        ("relative", "../inside-not/secret".into()),
+        ("directory", outside),
+        ("twice", inside.join("absolute")),
+        ("nowhere", "nothing".into()),
+        ("itself", "itself".into()),
+        ("within", "file".into()),
+    ] {
+        symlink(to, inside.join(name)).unwrap();
+    }
+    fs::create_dir(inside.join("below")).unwrap();
+    let serv = listening(&["--preload", inside.to_str().unwrap()]);
+    let port = serv.port().to_string();
+    let out = run(host_cli(dir.path()).args(["localhost", &port, "ls"])).ok();
+    assert_eq!(out, "file\nwithin\n");
+    let err = serv.stop().err;
+    for name in ["absolute", "relative", "directory", "twice", "nowhere", "itself", "below"] {
+        assert!(err.contains(&format!("/inside/{name}: left out: ")), "{name}: {err}");
     }
 }
 

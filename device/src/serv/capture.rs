@@ -13,6 +13,7 @@ use smoltcp::phy::PcapSink;
 use smoltcp::time::Instant;
 
 use super::background::Background;
+use super::made::Made;
 use super::say::say;
 
 /// Bytes of packets that wait to be written.
@@ -32,11 +33,11 @@ pub(super) struct Capture {
 }
 
 impl Capture {
-    pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
-        let create = || {
+    pub(super) fn create(path: &Path, made: &mut Made) -> anyhow::Result<Self> {
+        let mut create = || {
             // One that is opened for reading as well does not wait for the reader, here and when the signal to end comes.
             let is_fifo = path.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo());
-            let mut file = Some(File::options().read(is_fifo).write(true).create(true).truncate(!is_fifo).open(path)?);
+            let mut file = Some(made.open(path, File::options().read(is_fifo).write(true).truncate(!is_fifo))?);
             Background::start(QUEUE, move |packet| {
                 if let Some(Err(error)) = file.as_mut().map(|file| file.write_all(packet)) {
                     say(format_args!("--pcap: {error}: no more is written"));

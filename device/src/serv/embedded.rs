@@ -11,6 +11,7 @@ use skiff_proto::store::Store;
 use smoltcp::iface::SocketStorage;
 use smoltcp::phy::Device;
 
+use super::made::Made;
 use super::options::{NAME, Options, StoreChoice};
 use super::say::say;
 use super::store;
@@ -31,29 +32,35 @@ pub struct Report {
 
 /// Something that is done with a server of the size and the store that were chosen.
 pub(super) trait Run {
-    fn run<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(self, store: S) -> anyhow::Result<Report>;
+    /// `made` is to be kept once the server has begun.
+    fn run<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(
+        self,
+        store: S,
+        made: Made,
+    ) -> anyhow::Result<Report>;
 }
 
 /// Opens the store and runs `run` with it.
 pub(super) fn choose(options: &Options, run: impl Run) -> anyhow::Result<Report> {
+    let mut made = Made::default();
     match options.store {
-        StoreChoice::Ram { size } => sized(options, store::ram(size, seed())?, run),
+        StoreChoice::Ram { size } => sized(options, store::ram(size, seed())?, run, made),
         StoreChoice::Flash { ref image, size } => {
-            let flash = store::flash(image, size);
-            sized(options, flash.with_context(|| format!("--store flash:{}", image.display()))?, run)
+            let flash = store::flash(image, size, &mut made);
+            sized(options, flash.with_context(|| format!("--store flash:{}", image.display()))?, run, made)
         }
     }
 }
 
-fn sized<S: Store + 'static>(options: &Options, mut store: S, run: impl Run) -> anyhow::Result<Report> {
+fn sized<S: Store + 'static>(options: &Options, mut store: S, run: impl Run, made: Made) -> anyhow::Result<Report> {
     if let Some(directory) = &options.preload {
         store::preload(&mut store, directory)?;
     }
     match options.sessions {
-        1 => run.run::<S, 1, 1>(store),
-        2 => run.run::<S, 2, 1>(store),
-        4 => run.run::<S, 4, 2>(store),
-        8 => run.run::<S, 8, 4>(store),
+        1 => run.run::<S, 1, 1>(store, made),
+        2 => run.run::<S, 2, 1>(store, made),
+        4 => run.run::<S, 4, 2>(store, made),
+        8 => run.run::<S, 8, 4>(store, made),
         _ => bail!("--sessions: 1, 2, 4 or 8"),
     }
 }

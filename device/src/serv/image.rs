@@ -9,6 +9,7 @@ use anyhow::bail;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use super::made::Made;
 use super::say::say;
 use crate::flash::{Flash, FlashError, Geometry};
 
@@ -25,8 +26,12 @@ pub(super) struct Image {
 
 impl Image {
     /// Opens the image, or makes a blank one of `size` bytes, which has to be that of one that exists.
-    pub(super) fn open(path: &Path, size: Option<u64>, most: u32) -> anyhow::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    pub(super) fn open(path: &Path, size: Option<u64>, most: u32, made: &mut Made) -> anyhow::Result<Self> {
+        // A size that is refused makes no file.
+        if let Some(size) = size {
+            blocks_of(size, most)?;
+        }
+        let file = made.open(path, OpenOptions::new().read(true).write(true))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => bail!("another program uses it"),
             locked => locked?,
@@ -40,11 +45,9 @@ impl Image {
         if there != 0 && there != size {
             bail!("it has {there} bytes, not {size}");
         }
-        let blocks = u32::try_from(size / u64::from(BLOCK)).ok().filter(|&blocks| blocks <= most);
-        let Some(blocks) = blocks.filter(|_| size.is_multiple_of(BLOCK.into())) else {
-            bail!("{size} bytes: not whole blocks of {BLOCK}, or more than {most} of them");
-        };
+        let blocks = blocks_of(size, most)?;
         if there == 0 {
+            made.fill(&file)?;
             let blank = [0xff; BLOCK as usize];
             for block in 0..blocks {
                 file.write_all_at(&blank, u64::from(block) * u64::from(BLOCK))?;
@@ -56,6 +59,15 @@ impl Image {
 
     fn at(block: u32, offset: u32) -> u64 {
         u64::from(block) * u64::from(BLOCK) + u64::from(offset)
+    }
+}
+
+/// Blocks of an image of `size` bytes.
+fn blocks_of(size: u64, most: u32) -> anyhow::Result<u32> {
+    let blocks = u32::try_from(size / u64::from(BLOCK)).ok().filter(|blocks| (1..=most).contains(blocks));
+    match blocks.filter(|_| size.is_multiple_of(BLOCK.into())) {
+        Some(blocks) => Ok(blocks),
+        None => bail!("{size} bytes: not whole blocks of {BLOCK}, or more than {most} of them"),
     }
 }
 

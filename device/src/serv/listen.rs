@@ -12,6 +12,7 @@ use skiff_proto::store::Store;
 use super::embedded::{Address, Embedded, Report, Run, choose};
 use super::forward::Forwarder;
 use super::link::{End, cable};
+use super::made::Made;
 use super::options::Options;
 use super::ports::Port;
 use super::stop::Stopped;
@@ -72,6 +73,7 @@ impl Listen {
     fn serve<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(
         &self,
         store: S,
+        made: Made,
         stopped: &Stopped,
         ready: impl FnOnce(),
     ) -> anyhow::Result<Report> {
@@ -83,6 +85,7 @@ impl Listen {
         let connections = SESSIONS + DATA + MORE;
         let mut forwarder =
             Forwarder::new(other, [FORWARDER, SERVER], connections, self.options.idle, server.clock().now());
+        made.keep();
         ready();
         loop {
             let starved = self.accept(&mut forwarder);
@@ -143,8 +146,8 @@ struct Serve<'a, R> {
 }
 
 impl<R: FnOnce()> Run for Serve<'_, R> {
-    fn run<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(self, store: S) -> anyhow::Result<Report> {
-        self.listen.serve::<S, SESSIONS, DATA>(store, self.stopped, self.ready)
+    fn run<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(self, store: S, made: Made) -> anyhow::Result<Report> {
+        self.listen.serve::<S, SESSIONS, DATA>(store, made, self.stopped, self.ready)
     }
 }
 

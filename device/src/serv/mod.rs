@@ -19,6 +19,7 @@ mod forward;
 mod image;
 pub mod link;
 pub mod listen;
+mod made;
 #[cfg(target_os = "linux")]
 pub mod network;
 pub mod options;

@@ -16,6 +16,7 @@ use smoltcp::time::Instant;
 use super::capture::Capture;
 use super::embedded::{Address, Embedded, Report, Run, choose};
 use super::faults::{Faults, Faulty};
+use super::made::Made;
 use super::options::{Options, PortRange};
 use super::say::say;
 use super::stop::Stopped;
@@ -162,7 +163,6 @@ pub struct Network {
     options: Options,
     link: Link,
     tap: Tap,
-    capture: Option<Capture>,
 }
 
 impl Network {
@@ -198,8 +198,7 @@ impl Network {
         if let Some(own) = own.into_iter().flatten().find(|own| is_this_machine(*own)) {
             bail!("{own} is an address of this machine: --ip needs one of its own");
         }
-        let capture = link.pcap.as_deref().map(Capture::create).transpose()?;
-        Ok(Self { options, link, tap, capture })
+        Ok(Self { options, link, tap })
     }
 
     /// Serves until `stopped` says so; calls `ready` once it can. The memory of the server is not given back.
@@ -207,8 +206,8 @@ impl Network {
     /// # Errors
     /// The configuration can't work, the files to be loaded first can't be, the TAP is gone.
     pub fn run(self, stopped: &Stopped, ready: impl FnOnce()) -> anyhow::Result<Report> {
-        let Self { options, link, tap, capture } = self;
-        choose(&options, Serve { options: &options, link, tap, capture, stopped, ready })
+        let Self { options, link, tap } = self;
+        choose(&options, Serve { options: &options, link, tap, stopped, ready })
     }
 }
 
@@ -216,27 +215,37 @@ struct Serve<'a, R> {
     options: &'a Options,
     link: Link,
     tap: Tap,
-    capture: Option<Capture>,
     stopped: &'a Stopped,
     ready: R,
 }
 
 impl<R: FnOnce()> Run for Serve<'_, R> {
-    fn run<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(self, store: S) -> anyhow::Result<Report> {
-        let Self { options, link, tap, capture, stopped, ready } = self;
+    fn run<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(
+        self,
+        store: S,
+        mut made: Made,
+    ) -> anyhow::Result<Report> {
+        let Self { options, link, tap, stopped, ready } = self;
+        let ports = data_ports(options.data_ports, link.port, DATA)?;
+        // Last of all: it empties a file that is there.
+        let capture = link.pcap.as_deref().map(|path| Capture::create(path, &mut made)).transpose()?;
+        let ready = || {
+            made.keep();
+            ready();
+        };
         let fd = tap.as_fd().try_clone_to_owned()?;
         let watched = Watched { fd, stopped };
         match capture {
             Some(capture) => {
                 let captured = PcapWriter::new(tap, capture, PcapMode::Both);
                 let wire = Faulty::new(captured, link.faults, link.seed);
-                serve::<S, SESSIONS, DATA>(options, &link, store, wire, &watched, ready)
+                serve::<S, SESSIONS, DATA>(options, &link, &ports, store, wire, &watched, ready)
             }
             None if !link.faults.is_none() => {
                 let wire = Faulty::new(tap, link.faults, link.seed);
-                serve::<S, SESSIONS, DATA>(options, &link, store, wire, &watched, ready)
+                serve::<S, SESSIONS, DATA>(options, &link, &ports, store, wire, &watched, ready)
             }
-            None => serve::<S, SESSIONS, DATA>(options, &link, store, tap, &watched, ready),
+            None => serve::<S, SESSIONS, DATA>(options, &link, &ports, store, tap, &watched, ready),
         }
     }
 }
@@ -328,14 +337,14 @@ const PATIENCE: u32 = 64;
 fn serve<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(
     options: &Options,
     link: &Link,
+    ports: &[u16],
     store: S,
     mut wire: impl Wire,
     watched: &Watched<'_>,
     ready: impl FnOnce(),
 ) -> anyhow::Result<Report> {
     let address = Address { mac: link.mac, ipv4: link.ipv4, ipv6: link.ipv6, port: link.port };
-    let ports = data_ports(options.data_ports, link.port, DATA)?;
-    let mut server = Embedded::<S, SESSIONS, DATA>::new(options, address, &ports, store, &mut wire)?;
+    let mut server = Embedded::<S, SESSIONS, DATA>::new(options, address, ports, store, &mut wire)?;
     ready();
     if link.ipv4 == Ipv4::Dhcp {
         say(format_args!("waiting for an address by DHCP"));

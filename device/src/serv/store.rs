@@ -1,17 +1,23 @@
 //! The stores that device-serv offers, and what they begin with.
 
+use core::fmt::Display;
 use core::task::Poll;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use bytesize::ByteSize;
+use rustix::fs::OFlags;
 use skiff_proto::crc::crc32c;
 use skiff_proto::store::Store;
 use skiff_proto::{ErrorCode, Name, Refusal};
 
 use super::image::Image;
+use super::made::Made;
 use super::options::{NAME, RAM_MAX, StoreChoice};
+use super::say::say;
 use crate::flash::{FlashMemory, FlashStore, map_len};
 use crate::ram::{Entries, RamStore};
 
@@ -38,8 +44,12 @@ const STAGES: usize = 16;
 const PAGE: usize = 256;
 
 /// The store on an image of a flash chip, which is locked as long as the store is there. Its memory is never given back.
-pub(super) fn flash(path: &Path, size: Option<u64>) -> anyhow::Result<FlashStore<'static, Image, NAME, PAGE>> {
-    let image = Image::open(path, size, BLOCKS.into())?;
+pub(super) fn flash(
+    path: &Path,
+    size: Option<u64>,
+    made: &mut Made,
+) -> anyhow::Result<FlashStore<'static, Image, NAME, PAGE>> {
+    let image = Image::open(path, size, BLOCKS.into(), made)?;
     let memory = FlashMemory::<FILES, STAGES, NAME, PAGE, { map_len(BLOCKS as usize) }>::new();
     Ok(FlashStore::mount(Box::leak(Box::new(memory)), image)?)
 }
@@ -53,27 +63,51 @@ pub fn describe(choice: &StoreChoice) -> String {
     }
 }
 
-/// Puts the files of a directory into a store.
+/// Puts the files of a directory into a store. Nothing outside of the directory: a link that leads out of it is left out.
 pub(super) fn preload(store: &mut impl Store, directory: &Path) -> anyhow::Result<()> {
-    let entries: io::Result<Vec<_>> = std::fs::read_dir(directory).and_then(Iterator::collect);
-    for entry in entries.with_context(|| directory.display().to_string())? {
+    let read = || -> io::Result<_> {
+        Ok((directory.canonicalize()?, std::fs::read_dir(directory)?.collect::<Result<Vec<_>, _>>()?))
+    };
+    let (inside, entries) = read().with_context(|| format!("--preload {}", directory.display()))?;
+    for entry in entries {
         let path = entry.path();
-        if !path.is_file() {
+        let left_out = |why: &dyn Display| say(format_args!("--preload {}: left out: {why}", path.display()));
+        // By the name that it has without links: what is checked is what is read.
+        let real = match path.canonicalize() {
+            Ok(real) if real.starts_with(&inside) => real,
+            Ok(_) => {
+                left_out(&"a link out of the directory");
+                continue;
+            }
+            Err(error) if entry.file_type().is_ok_and(|kind| kind.is_symlink()) => {
+                left_out(&error);
+                continue;
+            }
+            Err(error) => return Err(error).with_context(|| format!("--preload {}", path.display())),
+        };
+        if !real.is_file() {
+            left_out(&"not a file");
             continue;
         }
         let name = entry.file_name();
-        put(store, name.as_encoded_bytes(), &path).with_context(|| format!("--preload {}", path.display()))?;
+        put(store, name.as_encoded_bytes(), &real).with_context(|| format!("--preload {}", path.display()))?;
     }
     Ok(())
 }
 
 fn put(store: &mut impl Store, name: &[u8], path: &Path) -> anyhow::Result<()> {
+    // No link, should one have been put in its place.
+    let file = File::options().read(true).custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)?;
+    let metadata = file.metadata()?;
     // Before it is read: it may be larger than all the memory here.
-    if path.metadata()?.len() > store.space()?.free {
+    let free = store.space()?.free;
+    if metadata.len() > free {
         return Err(Refusal::from(ErrorCode::NoSpace).into());
     }
-    let content = std::fs::read(path)?;
-    let mtime = path.metadata()?.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    let mut content = Vec::new();
+    // It may grow meanwhile.
+    file.take(free + 1).read_to_end(&mut content)?;
+    let mtime = metadata.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
     let (mut stage, _) =
         store.stage(Name::parse(name, NAME)?, 0, content.len() as u64, mtime.map(|since| since.as_secs()))?;
     let mut rest = &content[..];

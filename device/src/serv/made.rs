@@ -1,0 +1,49 @@
+//! Files that are made at the start: a server that can't begin leaves none of them behind.
+
+use std::fs::{File, OpenOptions, remove_file};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+/// The files made or filled so far. Dropping it removes them, or empties them again.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    new: Vec<PathBuf>,
+    filled: Vec<File>,
+}
+
+impl Made {
+    /// Opens a file, or makes it. `how` says for what, and whether one that is there is emptied.
+    pub(super) fn open(&mut self, path: &Path, how: &mut OpenOptions) -> io::Result<File> {
+        match how.clone().create_new(true).open(path) {
+            Ok(file) => {
+                self.new.push(path.to_owned());
+                Ok(file)
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => how.open(path),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// `file` was empty and is to be filled.
+    pub(super) fn fill(&mut self, file: &File) -> io::Result<()> {
+        self.filled.push(file.try_clone()?);
+        Ok(())
+    }
+
+    /// The server has begun: they stay as they are.
+    pub(super) fn keep(mut self) {
+        self.new.clear();
+        self.filled.clear();
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for file in &self.filled {
+            _ = file.set_len(0);
+        }
+        for path in &self.new {
+            _ = remove_file(path);
+        }
+    }
+}
