@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "also the helpers of tests are tests")]
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use std::io::{Read as _, Write as _};
 
@@ -11,7 +11,7 @@ use skiff_proto::MinRate;
 use skiff_tests::device::{Device, STRANGERS};
 use skiff_tests::sans_io::message;
 use skiff_tests::server_suite::{Served, Setup};
-use skiff_tests::wire::{End, Wire, eventually, read_to_end};
+use skiff_tests::wire::{End, Wire, connect_from, eventually, read_to_end};
 
 fn numbers(count: u32) -> Vec<u8> {
     (0..count).flat_map(u32::to_le_bytes).collect()
@@ -64,9 +64,8 @@ impl<const TAP: bool> Served for Serving<TAP> {
         self.0.names()
     }
 
-    /// Behind loopback ports everybody has the forwarder's address.
     fn stranger() -> Option<IpAddr> {
-        TAP.then_some(STRANGERS)
+        Some(if TAP { STRANGERS } else { IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9)) })
     }
 }
 
@@ -76,6 +75,32 @@ mod listen {
 
 mod tap {
     skiff_tests::server_suite!(super::Serving<true>, in a namespace);
+}
+
+/// Of all of whom a bridge could take one for the other: many addresses at a time, of both families.
+#[test]
+fn behind_loopback_ports_everyone_of_many_clients_gets_the_file_that_was_announced_to_it_alone() {
+    let device = Device::with(|options| options.sessions = 8);
+    let v4 = |last| IpAddr::V4(Ipv4Addr::new(127, 0, last, 1));
+    let everyone = [v4(0), v4(1), v4(2), v4(255), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    for (at, owner) in everyone.into_iter().enumerate() {
+        device.put("f", &numbers(100));
+        let from = |client: IpAddr, port| {
+            let to = if client.is_ipv4() { device.addr().ip() } else { device.addr_v6().ip() };
+            connect_from(client, SocketAddr::new(to, port))
+        };
+        let mut control = from(owner, device.port()).unwrap();
+        control.write_all(&message("get f")).unwrap();
+        let mut reply = [0; 15];
+        control.read_exact(&mut reply).unwrap();
+        let port = core::str::from_utf8(&reply[10..]).unwrap().parse().unwrap();
+        for stranger in everyone.iter().copied().filter(|stranger| *stranger != owner) {
+            let came = from(stranger, port).map(|mut stream| read_to_end(&mut stream));
+            assert!(came.is_err() || came.is_ok_and(|came| came == (Vec::new(), End::Reset)), "{stranger}");
+        }
+        let content = read_to_end(&mut from(owner, port).unwrap()).0;
+        assert!(content[10..] == numbers(100), "{owner}, number {at}");
+    }
 }
 
 type Start = fn(&dyn Fn(&mut Options)) -> Device;

@@ -3,8 +3,11 @@
 //! Bytes go from the host's socket straight into the ring of the second stack and back, no more than there is room for, so
 //! a side that does not read holds the other up. An end of stream and a reset are told apart in both directions; a
 //! connection that the embedded stack refuses is reset, since the host's has been accepted by then.
+//!
+//! On the cable a connection comes from the same address as the host's: a data port is its owner's alone (PROTOCOL §3), and
+//! the embedded server tells owners by their addresses. So this stack has every address, and is the gateway to them.
 
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -21,6 +24,13 @@ use crate::server::time;
 
 /// Bytes of each ring of this stack.
 const RING: usize = 65_536;
+/// The two ends of the cable, with addresses that no client has: those for documentation (RFC 5737, RFC 3849). There are four
+/// of them on it by IPv4, two by IPv6.
+pub(super) const SERVER: (Ipv4Addr, Ipv6Addr) =
+    (Ipv4Addr::new(192, 0, 2, 2), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
+pub(super) const GATEWAY: (Ipv4Addr, Ipv6Addr) =
+    (Ipv4Addr::new(192, 0, 2, 1), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0));
+pub(super) const PREFIX: (u8, u8) = (30, 127);
 /// Ports of this stack's end, used in turn.
 const EPHEMERAL: core::ops::Range<u16> = 49_152..65_535;
 /// For how long a client may go on after the server has ended.
@@ -32,7 +42,6 @@ pub(super) struct Forwarder {
     free: Vec<SocketHandle>,
     pairs: Vec<Pair>,
     end: End,
-    server: Ipv4Addr,
     next_port: u16,
     /// How long a client may take nothing of what is left when the embedded side has ended.
     idle: Duration,
@@ -66,16 +75,14 @@ enum Fate {
 }
 
 impl Forwarder {
-    pub(super) fn new(
-        mut end: End,
-        [address, server]: [Ipv4Addr; 2],
-        connections: usize,
-        idle: Duration,
-        now: Instant,
-    ) -> Self {
+    pub(super) fn new(mut end: End, connections: usize, idle: Duration, now: Instant) -> Self {
         let mac = EthernetAddress([2, 0, 0, 0, 0, 1]);
         let mut interface = Interface::new(Config::new(HardwareAddress::Ethernet(mac)), &mut end, time(now));
-        interface.update_ip_addrs(|addresses| _ = addresses.push(IpCidr::new(IpAddress::Ipv4(address), 24)));
+        interface.update_ip_addrs(|addresses| {
+            _ = addresses.push(IpCidr::new(GATEWAY.0.into(), PREFIX.0));
+            _ = addresses.push(IpCidr::new(GATEWAY.1.into(), PREFIX.1));
+        });
+        interface.set_any_ip(true);
         let slots: Vec<_> = (0..connections).map(|_| SocketStorage::EMPTY).collect();
         let mut sockets = SocketSet::new(slots.leak());
         let ring = || SocketBuffer::new(vec![0; RING].leak());
@@ -87,7 +94,7 @@ impl Forwarder {
                 sockets.add(socket)
             })
             .collect();
-        Self { interface, sockets, free, pairs: Vec::new(), end, server, next_port: EPHEMERAL.start, idle }
+        Self { interface, sockets, free, pairs: Vec::new(), end, next_port: EPHEMERAL.start, idle }
     }
 
     /// True if another connection can be carried.
@@ -95,11 +102,11 @@ impl Forwarder {
         !self.free.is_empty()
     }
 
-    /// Carries a connection to the embedded server's `port`.
+    /// Carries a connection of `client` to the embedded server's `port`.
     ///
     /// # Errors
     /// The connection is gone again.
-    pub(super) fn connect(&mut self, stream: TcpStream, port: u16) -> io::Result<()> {
+    pub(super) fn connect(&mut self, stream: TcpStream, client: IpAddr, port: u16) -> io::Result<()> {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
         let Some(handle) = self.free.pop() else {
@@ -110,7 +117,9 @@ impl Forwarder {
         let socket = self.sockets.get_mut::<Socket<'_>>(handle);
         // Whoever had it before is long gone.
         socket.abort();
-        let begun = socket.connect(self.interface.context(), (self.server, port), local);
+        let server = if client.is_ipv4() { IpAddr::V4(SERVER.0) } else { IpAddr::V6(SERVER.1) };
+        let (server, client) = ((IpAddress::from(server), port), (IpAddress::from(client), local));
+        let begun = socket.connect(self.interface.context(), server, client);
         self.pairs.push(Pair {
             stream,
             handle,

@@ -1,6 +1,5 @@
 //! The embedded server behind ports of this machine: no TAP, no privilege, nothing that only Linux has.
 
-use core::net::Ipv4Addr;
 use core::time::Duration;
 use std::io;
 use std::os::fd::AsFd as _;
@@ -10,7 +9,7 @@ use rustix::event::{PollFd, PollFlags};
 use skiff_proto::store::Store;
 
 use super::embedded::{Address, Embedded, Report, Run, choose};
-use super::forward::Forwarder;
+use super::forward::{Forwarder, GATEWAY, PREFIX, SERVER};
 use super::link::{End, cable};
 use super::made::Made;
 use super::options::Options;
@@ -18,10 +17,6 @@ use super::ports::Port;
 use super::stop::Stopped;
 use super::wait::wait;
 use crate::config::{Ipv4, Ipv6};
-
-/// The two ends of the cable.
-const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
-const FORWARDER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 
 /// Connections that are carried beyond those that are served: they find out that they are refused.
 const MORE: usize = 16;
@@ -78,13 +73,13 @@ impl Listen {
         ready: impl FnOnce(),
     ) -> anyhow::Result<Report> {
         let (mut end, other) = cable();
-        let ipv4 = Ipv4::Static { address: SERVER, prefix: 24, gateway: None };
-        let address = Address { mac: [2, 0, 0, 0, 0, 2], ipv4, ipv6: Ipv6::Off, port: self.control.number };
+        let ipv4 = Ipv4::Static { address: SERVER.0, prefix: PREFIX.0, gateway: Some(GATEWAY.0) };
+        let ipv6 = Ipv6::Static { address: SERVER.1, prefix: PREFIX.1, gateway: Some(GATEWAY.1) };
+        let address = Address { mac: [2, 0, 0, 0, 0, 2], ipv4, ipv6, port: self.control.number };
         let data_ports: Vec<u16> = self.data_ports().collect();
         let mut server = Embedded::<S, SESSIONS, DATA>::new(&self.options, address, &data_ports, store, &mut end)?;
         let connections = SESSIONS + DATA + MORE;
-        let mut forwarder =
-            Forwarder::new(other, [FORWARDER, SERVER], connections, self.options.idle, server.clock().now());
+        let mut forwarder = Forwarder::new(other, connections, self.options.idle, server.clock().now());
         made.keep();
         ready();
         loop {
@@ -104,7 +99,7 @@ impl Listen {
                 while forwarder.has_room() {
                     match listener.accept() {
                         // It fails if the connection is gone again.
-                        Ok((stream, _)) => _ = forwarder.connect(stream, port.number),
+                        Ok((stream, client)) => _ = forwarder.connect(stream, client.ip(), port.number),
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                         Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                         // There are no descriptors left, most likely. Others will end.
@@ -146,7 +141,11 @@ struct Serve<'a, R> {
 }
 
 impl<R: FnOnce()> Run for Serve<'_, R> {
-    fn run<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(self, store: S, made: Made) -> anyhow::Result<Report> {
+    fn run<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(
+        self,
+        store: S,
+        made: Made,
+    ) -> anyhow::Result<Report> {
         self.listen.serve::<S, SESSIONS, DATA>(store, made, self.stopped, self.ready)
     }
 }
