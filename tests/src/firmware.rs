@@ -5,9 +5,11 @@
 //! | here | boards, images, and how one is built |
 //! | [`elf`] | what of an image is in flash and in RAM |
 //! | [`machine`] | a board under QEMU |
+//! | [`documented`] | what the documentation says of sizes |
 //! | [`budget`] | what an image may take |
 
 pub mod budget;
+pub mod documented;
 pub mod elf;
 pub mod machine;
 

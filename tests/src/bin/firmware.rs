@@ -1,10 +1,14 @@
 //! `cargo firmware`: the images for microcontrollers built, measured and run under QEMU. Needs no root.
 
-use std::io::Write as _;
+use core::net::Ipv4Addr;
+use core::ops::RangeInclusive;
+use std::io::{ErrorKind, Write as _};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use skiff_tests::firmware::budget::{Budgets, Verdict, WORKLOAD, instructions, load};
+use skiff_tests::firmware::documented;
 use skiff_tests::firmware::elf::sizes;
 use skiff_tests::firmware::machine::{Address, Machine, Network, QEMU, Setup, has_qemu};
 use skiff_tests::firmware::{Board, Fetch, Image, build, root};
@@ -22,10 +26,10 @@ usage: cargo firmware run [BOARD] [--port PORT] [--card FILE | --ram] [--tap NAM
           `host-cli localhost 50000` then talks to it. The console is this terminal: Enter asks how things
           are, Ctrl-C ends it
   build   says where the image is
-  budget  compares what an image takes with firmware/budgets.toml
+  budget  compares what an image takes with firmware/budgets.toml, and with what README.md and firmware/README.md say
   count   compares the instructions of a fixed piece of work, and those of the server for a command and for each
           KiB, with firmware/budgets.toml
-  sizes   what each feature takes
+  sizes   what each feature takes, compared with the table in firmware/README.md
 
   --card FILE       the SD card, firmware/target/card unless given; one of 64 MiB is made if it is not there
   --ram             files in RAM instead, as on a board without a card
@@ -135,12 +139,34 @@ impl Run {
         Some(run)
     }
 
+    /// Its own, and those of classic data connections.
+    fn ports(&self) -> Result<RangeInclusive<u16>> {
+        let last = u16::try_from(self.board.data_connections())?.checked_add(self.port);
+        Ok(self.port..=last.ok_or_else(|| format!("--port {}: the ports that follow are needed as well", self.port))?)
+    }
+
+    /// What QEMU says of a port that it can't have helps nobody.
+    fn check_ports(&self) -> Result<()> {
+        for port in self.ports()? {
+            if let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+                let why = match error.kind() {
+                    ErrorKind::AddrInUse => "is in use".into(),
+                    _ => format!("can't be had: {error}"),
+                };
+                return Err(format!("port {port} {why}; choose another with --port").into());
+            }
+        }
+        Ok(())
+    }
+
     fn run(&self) -> Result<bool> {
         need_qemu()?;
+        if self.network == Network::User {
+            self.check_ports()?;
+        }
         let features = if self.card.is_some() { self.board.features() } else { "classic dhcp" };
         let mut setup = Setup::new(self.board, &image(&Image { features, ..Image::server(self.board) })?);
-        let last = u16::try_from(self.board.data_connections())?.checked_add(self.port).ok_or("no such port")?;
-        setup.ports = (self.port..=last).collect();
+        setup.ports = self.ports()?.collect();
         setup.address = Address::Dhcp;
         setup.network = self.network.clone();
         if let Some(card) = &self.card {
@@ -150,8 +176,12 @@ impl Run {
             }
             setup.card = Some(card.clone());
         }
-        let directory = tempfile::tempdir()?;
-        let settings = directory.path().join("settings");
+        // Ctrl-C ends this program as well, so nothing can be cleaned up: the same file each time.
+        let settings = match &self.network {
+            Network::User => format!("settings-{}", self.port),
+            Network::Tap(name) => format!("settings-{name}"),
+        };
+        let settings = root().join("firmware/target").join(settings);
         setup.settings = format!("seed={} {}", seed(), self.settings);
         std::fs::write(&settings, setup.settings_text())?;
         let place = match &self.network {
@@ -182,10 +212,20 @@ fn budget() -> Result<bool> {
     setup.card = Some(card.path().to_owned());
     let mut machine = Machine::start(&setup);
     let status = load(&mut machine);
-    let verdicts =
-        [("flash", budgets.flash.judge(sizes(&path)?.flash)), ("RAM", budgets.ram.judge(status.fixed + status.stack))];
+    let flash = sizes(&path)?.flash;
+    let verdicts = [("flash", budgets.flash.judge(flash)), ("RAM", budgets.ram.judge(status.fixed + status.stack))];
     println!("lm3s6965: variables {}, stack {} of {} at its highest", status.fixed, status.stack, status.room);
-    Ok(tell(&verdicts))
+    let kept = tell(&verdicts);
+    let stale = documented::summary(&[flash, status.fixed + status.stack]);
+    Ok(kept & tell_stale(&stale))
+}
+
+/// Says what the documentation has wrong; true if that is nothing.
+fn tell_stale(stale: &[String]) -> bool {
+    for line in stale {
+        println!("STALE: {line}");
+    }
+    stale.is_empty()
 }
 
 /// `cargo firmware count`.
@@ -224,19 +264,14 @@ fn table() -> Result<bool> {
     println!("| lm3s6965 | flash | | variables | |");
     println!("|---|---|---|---|---|");
     let mut before = None;
+    let mut stale = Vec::new();
     for (name, features) in rows {
         let now = sizes(&image(&Image { board: Board::Lm3s6965, program: "skiff-firmware", features })?)?;
-        let change = |now: u64, before: Option<u64>| {
-            before.map_or(String::new(), |before| format!("{:+}", now.cast_signed() - before.cast_signed()))
-        };
-        println!(
-            "| {name} | {} | {} | {} | {} |",
-            now.flash,
-            change(now.flash, before.map(|(flash, _)| flash)),
-            now.ram,
-            change(now.ram, before.map(|(_, ram)| ram)),
-        );
-        before = Some((now.flash, now.ram));
+        let figures = [now.flash, now.ram];
+        let row = documented::row(name, figures, before);
+        println!("{row}");
+        stale.extend(documented::stale_row(&row, name, figures));
+        before = Some(figures);
     }
-    Ok(true)
+    Ok(tell_stale(&stale))
 }

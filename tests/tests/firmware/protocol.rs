@@ -48,7 +48,7 @@ fn every_vector_passes_on_every_board() {
     for board in BOARDS {
         // QEMU's own network makes an ordinary end of a reset: those are for the test with a TAP.
         for vector in load_all().unwrap().iter().filter(|vector| !vector.setting.reset && vector.setting.omitted == 0) {
-            let Some(scene) = scene("every_vector_passes_on_every_board", board) else { return };
+            let scene = scene(board);
             let machine = scene.start();
             for pacing in [Pacing::Lines, Pacing::Groups, Pacing::Ahead] {
                 check(&machine, vector, pacing, Cut::Whole);
@@ -61,7 +61,7 @@ fn every_vector_passes_on_every_board() {
 #[test]
 fn nonsense_is_answered_and_the_board_goes_on() {
     for board in BOARDS {
-        let Some(scene) = scene("nonsense_is_answered_and_the_board_goes_on", board) else { return };
+        let scene = scene(board);
         let mut machine = scene.start();
         for nonsense in [&b"+000000004ping"[..], b"GET / HTTP/1.1\r\n\r\n", b"\0\0\0\0\0\0\0\0\0\0", b"0000065537"] {
             let mut wire = machine.connect();
@@ -105,9 +105,7 @@ fn nonsense_is_answered_and_the_board_goes_on() {
 #[test]
 fn a_burst_of_connections_is_served_as_far_as_there_are_sessions() {
     for board in BOARDS {
-        let Some(scene) = scene("a_burst_of_connections_is_served_as_far_as_there_are_sessions", board) else {
-            return;
-        };
+        let scene = scene(board);
         let mut machine = scene.start();
         let mut first = machine.connect();
         assert_eq!(first.ask("ping"), "ok");
@@ -146,7 +144,7 @@ fn a_burst_of_connections_is_served_as_far_as_there_are_sessions() {
 fn the_classic_client_puts_lists_and_gets() {
     let Some(python) = python("the_classic_client_puts_lists_and_gets") else { return };
     for board in BOARDS {
-        let Some(scene) = scene("the_classic_client_puts_lists_and_gets", board) else { return };
+        let scene = scene(board);
         let machine = scene.start();
         let here = tempfile::tempdir().unwrap();
         let text = "olá, ça va? ".repeat(200);
@@ -169,7 +167,7 @@ fn the_classic_client_puts_lists_and_gets() {
 #[test]
 fn host_cli_sends_and_fetches() {
     for board in BOARDS {
-        let Some(scene) = scene("host_cli_sends_and_fetches", board) else { return };
+        let scene = scene(board);
         let machine = scene.start();
         let here = tempfile::tempdir().unwrap();
         let bytes = content(5000, 7);
@@ -187,9 +185,7 @@ fn host_cli_sends_and_fetches() {
 #[test]
 fn fifty_files_go_up_and_come_down_in_as_many_sessions_as_there_are() {
     for board in BOARDS {
-        let Some(scene) = scene("fifty_files_go_up_and_come_down_in_as_many_sessions_as_there_are", board) else {
-            return;
-        };
+        let scene = scene(board);
         let machine = scene.start();
         // 0 to 64 KiB, both ends among them.
         let files: Vec<(String, Vec<u8>)> =
@@ -213,7 +209,7 @@ fn fifty_files_go_up_and_come_down_in_as_many_sessions_as_there_are() {
 
 #[test]
 fn a_short_put_stores_nothing_and_a_whole_one_is_stored() {
-    let Some(scene) = scene("a_short_put_stores_nothing_and_a_whole_one_is_stored", Board::Lm3s6965) else { return };
+    let scene = scene(Board::Lm3s6965);
     let machine = scene.start();
     let mut wire = machine.connect();
     let port = wire.ask("put f");

@@ -6,15 +6,11 @@ use skiff_tests::programs::join;
 use super::{BOARDS, Scene, image};
 
 /// Has the board fail by a key of the console, and waits until it serves again.
-fn fails_and_comes_back(test: &'static str, key: &'static str, says: &'static str) {
-    let scenes: Vec<_> = BOARDS
-        .into_iter()
-        .filter_map(|board| {
-            let features = format!("{} faults", board.features());
-            let path = image(test, &Image { board, program: "skiff-firmware", features: &features })?;
-            Some(Scene::new(board, &path))
-        })
-        .collect();
+fn fails_and_comes_back(key: &'static str, says: &'static str) {
+    let scenes = BOARDS.map(|board| {
+        let features = format!("{} faults", board.features());
+        Scene::new(board, &image(&Image { board, program: "skiff-firmware", features: &features }))
+    });
     // At once, since a watchdog takes its time.
     let threads: Vec<_> = scenes
         .into_iter()
@@ -37,10 +33,10 @@ fn fails_and_comes_back(test: &'static str, key: &'static str, says: &'static st
 
 #[test]
 fn a_panic_is_told_and_the_board_starts_again() {
-    fails_and_comes_back("a_panic_is_told_and_the_board_starts_again", "p", "panic at src/app.rs:");
+    fails_and_comes_back("p", "panic at src/app.rs:");
 }
 
 #[test]
 fn a_board_that_hangs_is_started_again_by_its_watchdog() {
-    fails_and_comes_back("a_board_that_hangs_is_started_again_by_its_watchdog", "h", "\r\nskiff-");
+    fails_and_comes_back("h", "\r\nskiff-");
 }

@@ -3,7 +3,6 @@
 use core::time::Duration;
 use std::time::Instant;
 
-use skiff_tests::firmware::Board;
 use skiff_tests::firmware::machine::Network;
 use skiff_tests::namespace::{inside, ip};
 
@@ -55,9 +54,7 @@ fn measure(scene: &Scene, network: &str) {
 #[ignore = "a measurement: cargo test -p skiff-tests --test firmware speed -- --ignored --nocapture"]
 fn the_speed_of_each_board() {
     const TEST: &str = "the_speed_of_each_board";
-    let Some(scenes) = BOARDS.map(|board: Board| scene(TEST, board)).into_iter().collect::<Option<Vec<_>>>() else {
-        return;
-    };
+    let scenes = BOARDS.map(scene);
     if !inside(module_path!(), TEST) {
         for scene in &scenes {
             measure(scene, "user mode");

@@ -37,7 +37,7 @@ fn check(setup: &Setup) -> String {
 
 #[test]
 fn blocks_of_cards_of_both_kinds_are_what_was_written() {
-    let Some(path) = image("blocks_of_cards_of_both_kinds_are_what_was_written", &CHECK) else { return };
+    let path = image(&CHECK);
     let directory = tempfile::tempdir().unwrap();
     // Addressed by byte, and, beyond 2 GiB, by block.
     for size in [64 << 20, 4 << 30] {
@@ -69,14 +69,14 @@ fn blocks_of_cards_of_both_kinds_are_what_was_written() {
 
 #[test]
 fn a_slot_without_a_card_is_told() {
-    let Some(path) = image("a_slot_without_a_card_is_told", &CHECK) else { return };
+    let path = image(&CHECK);
     let said = check(&Setup::new(Board::Lm3s6965, &path));
     assert!(said.ends_with("sd-check: no card\r\n"), "{said}");
 }
 
 #[test]
 fn a_card_with_something_else_on_it_is_left_alone_until_somebody_allows_to_erase_it() {
-    let Some(scene) = scene("a_card_with_something_else_on_it_is_left_alone", Board::Lm3s6965) else { return };
+    let scene = scene(Board::Lm3s6965);
     let card = scene.setup.card.clone().unwrap();
     let others = content(8 << 20, 5);
     fs::write(&card, &others).unwrap();
@@ -97,9 +97,7 @@ fn a_card_with_something_else_on_it_is_left_alone_until_somebody_allows_to_erase
 
 #[test]
 fn memory_stays_within_the_budget_after_everything_was_done_once() {
-    let Some(scene) = scene("memory_stays_within_the_budget_after_everything_was_done_once", Board::Lm3s6965) else {
-        return;
-    };
+    let scene = scene(Board::Lm3s6965);
     let mut machine = scene.start();
     let status = load(&mut machine);
     let verdict = Budgets::load().ram.judge(status.fixed + status.stack);
@@ -169,7 +167,7 @@ impl Known {
 #[test]
 fn files_survive_power_cuts_in_the_middle_of_uploads() {
     const ROUNDS: u32 = 24;
-    let Some(scene) = scene("files_survive_power_cuts_in_the_middle_of_uploads", Board::Lm3s6965) else { return };
+    let scene = scene(Board::Lm3s6965);
     let seed = std::collections::hash_map::RandomState::new().build_hasher().finish();
     println!("seed {seed}");
     let mut random = Random(seed | 1);

@@ -1,0 +1,76 @@
+//! Finds out whether the firmware can be built and run here: without the emulator, or the Rust target, its tests are left out
+//! (cfg `firmware`), and one test that is ignored says what to install.
+//!
+//! It has to be known before the tests are built: whoever finds it out in a test can only pass or fail.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::{env, fs};
+
+const QEMU: &str = "qemu-system-arm";
+const SCRIPT: &str = "../scripts/bare-metal.sh";
+
+fn main() {
+    println!("cargo::rustc-check-cfg=cfg(firmware)");
+    println!("cargo::rerun-if-env-changed=PATH");
+    println!("cargo::rerun-if-changed={SCRIPT}");
+    println!("cargo::rerun-if-changed=build.rs");
+    let mut missing = Vec::new();
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = || env::split_paths(&path).filter(|folder| folder.is_dir());
+    match folders().map(|folder| folder.join(QEMU)).find(|program| program.is_file()) {
+        Some(program) => watch(&program),
+        None => {
+            folders().for_each(|folder| watch(&folder));
+            missing.push("qemu-system-arm (Debian: apt install qemu-system-arm)");
+        }
+    }
+    // Of rustup: changes when a target is installed.
+    let toolchain = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    let components = sysroot(toolchain).map(|path| path.join("lib/rustlib/components"));
+    if let Some(components) = components.filter(|path| path.is_file()) {
+        watch(&components);
+    }
+    let check =
+        Command::new(SCRIPT).args(["--installed", "--check"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if !check.is_ok_and(|status| status.success()) {
+        // The script can also build with the sources of `core`, once they are there.
+        let mut nightly = Command::new("rustc");
+        nightly.arg("+nightly").env("RUSTUP_AUTO_INSTALL", "0").stderr(Stdio::null());
+        if let Some(path) = sysroot(nightly) {
+            watch(&path.join("lib/rustlib/src/rust/library/core/src/lib.rs"));
+        }
+        missing.push("the Rust target (rustup target add thumbv7m-none-eabi)");
+    }
+    if missing.is_empty() {
+        println!("cargo::rustc-cfg=firmware");
+    }
+    let reason = format!("{} tests left out; install {}", count(), missing.join(" and "));
+    let test = format!("#[test]\n#[ignore = {reason:?}]\nfn the_firmware_is_tested() {{}}\n");
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
+    fs::write(out.join("left_out.rs"), test).expect("a file");
+}
+
+fn watch(path: &Path) {
+    println!("cargo::rerun-if-changed={}", path.display());
+}
+
+fn sysroot(mut rustc: Command) -> Option<PathBuf> {
+    let output = rustc.args(["--print", "sysroot"]).output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().into())
+}
+
+/// How many tests there would be: those in the files, and one for each case of the suite that every server passes.
+fn count() -> usize {
+    let read = |path: &Path| {
+        watch(path);
+        fs::read_to_string(path).unwrap_or_default()
+    };
+    let cases = read(Path::new("src/server_suite.rs")).matches("<S>() {\n").count();
+    let files = fs::read_dir("tests/firmware").into_iter().flatten().flatten().map(|entry| read(&entry.path()));
+    let of_file = |text: String| {
+        let tests = text.matches("#[test]").count() - text.matches("#[ignore").count();
+        tests + cases * text.matches("server_suite!(").count()
+    };
+    files.map(of_file).sum()
+}

@@ -1,0 +1,93 @@
+//! Boards with their images, and what is tested on them.
+
+#[path = "network.rs"]
+mod network;
+#[path = "protocol.rs"]
+mod protocol;
+#[path = "recovery.rs"]
+mod recovery;
+#[path = "speed.rs"]
+mod speed;
+#[path = "storage.rs"]
+mod storage;
+#[path = "suite.rs"]
+mod suite;
+
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use skiff_tests::firmware::machine::{Machine, Setup};
+use skiff_tests::firmware::{Board, Fetch, Image, build};
+use tempfile::TempDir;
+
+const BOARDS: [Board; 2] = [Board::Lm3s6965, Board::Mps2];
+
+/// An image, built.
+#[track_caller]
+fn image(image: &Image<'_>) -> PathBuf {
+    build(image, Fetch::Nothing).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A board with its image and, if it has one, a card of its own.
+struct Scene {
+    setup: Setup,
+    _card: Option<TempDir>,
+}
+
+impl Scene {
+    /// A board that has not been switched on; the card is empty, and formatted.
+    fn new(board: Board, image: &Path) -> Self {
+        let mut setup = Setup::new(board, image);
+        let card = board.has_card().then(|| tempfile::tempdir().unwrap());
+        if let Some(directory) = &card {
+            let file = directory.path().join("card");
+            fs::write(&file, formatted(image)).unwrap();
+            setup.card = Some(file);
+        }
+        Self { setup, _card: card }
+    }
+
+    fn start(&self) -> Machine {
+        Machine::start(&self.setup)
+    }
+
+    const fn has_card(&self) -> bool {
+        self.setup.card.is_some()
+    }
+}
+
+/// A new card that a board has formatted. That takes it some time, so it is done once.
+fn formatted(image: &Path) -> &'static [u8] {
+    const SIZE: u64 = 8 << 20;
+    static CARD: OnceLock<Vec<u8>> = OnceLock::new();
+    CARD.get_or_init(|| {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(SIZE).unwrap();
+        let mut setup = Setup::new(Board::Lm3s6965, image);
+        setup.card = Some(file.path().to_owned());
+        Machine::start(&setup).kill();
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).unwrap();
+        bytes
+    })
+}
+
+/// The server of a board, not yet switched on.
+#[track_caller]
+fn scene(board: Board) -> Scene {
+    Scene::new(board, &image(&Image::server(board)))
+}
+
+/// Bytes that are not the same everywhere.
+fn content(len: usize, seed: u32) -> Vec<u8> {
+    let mut x = seed.wrapping_mul(0x9e37_79b9) | 1;
+    let next = || {
+        x ^= x << 13;
+        x ^= x >> 17;
+        x ^= x << 5;
+        x.to_le_bytes()[0]
+    };
+    core::iter::repeat_with(next).take(len).collect()
+}
