@@ -275,3 +275,23 @@ fn table() -> Result<bool> {
     }
     Ok(tell_stale(&stale))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_in_use_is_said_with_what_to_do() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let port = taken.local_addr().expect("its address").port();
+        // As the control port, and as that of classic transfers behind it.
+        for first in [port, port - 1] {
+            let run = Run::parse(&["--ram", "--port", &first.to_string()]).expect("options");
+            let error = run.check_ports().expect_err("a port in use").to_string();
+            // The one before may be somebody else's.
+            assert!(error.ends_with(" is in use; choose another with --port"), "{error}");
+        }
+        let run = Run::parse(&["--port", "65535"]).expect("options");
+        assert!(run.check_ports().is_err_and(|error| error.to_string().contains("--port 65535")));
+    }
+}

@@ -62,7 +62,7 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "ram[:SIZE]|flash:IMAGE[:SIZE]", default_value = "ram")]
     pub(crate) store: StoreChoice,
 
-    /// Begin with the files of this directory, without those of directories in it
+    /// Begin with the files of this directory, without those of directories in it; links out of it are left out
     #[arg(long, value_name = "DIR")]
     pub(crate) preload: Option<PathBuf>,
 
@@ -122,7 +122,8 @@ pub(crate) struct NetworkArgs {
     #[arg(long, value_name = "BYTES", conflicts_with = "listen", value_parser = clap::value_parser!(u16).range(576..=65_521))]
     pub(crate) mtu: Option<u16>,
 
-    /// Write every frame that crosses the TAP to a file, for Wireshark or tcpdump
+    /// Write every frame that crosses the TAP to a file or a FIFO, for Wireshark or tcpdump; those that come faster than they
+    /// can be written are left out and counted
     #[arg(long, value_name = "FILE", conflicts_with = "listen")]
     pub(crate) pcap: Option<PathBuf>,
 }
