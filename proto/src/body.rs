@@ -242,36 +242,57 @@ impl BodySender {
         most: u64,
         fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
     ) -> Result<usize, SendError<E>> {
+        let (at, n) = self.plan(messages, room.len(), most)?;
+        if n == 0 {
+            return Ok(0);
+        }
+        let n = fill(&mut room[at..at + n]).map_err(SendError::Fill)?.min(n);
+        Ok(self.filled(messages, room, n, most))
+    }
+
+    /// Where in a room of `len` bytes payload goes next, and how much of it.
+    fn plan<C: Cipher>(&self, messages: &Messages<C>, len: usize, most: u64) -> Result<(usize, usize), InvalidState> {
         if self.remaining > 0 {
-            let n = Payload { remaining: self.remaining }.clamp(room.len());
-            let n = if n == 0 { 0 } else { fill(&mut room[..n]).map_err(SendError::Fill)?.min(n) };
+            return Ok((0, Payload { remaining: self.remaining }.clamp(len)));
+        }
+        let length = Payload { remaining: self.next_length(messages, most) };
+        if length.remaining == 0 {
+            return Err(InvalidState);
+        }
+        Ok((HEADER_LEN, length.clamp(len.saturating_sub(messages.overhead()))))
+    }
+
+    /// The length of the next data message, as far as it is known.
+    fn next_length<C: Cipher>(&self, messages: &Messages<C>, most: u64) -> u64 {
+        self.unannounced.map_or(u64::MAX, |left| left.min(most.max(1))).min(messages.payload_max())
+    }
+
+    /// `n` bytes of payload lie where [`BodySender::plan`] has said. Returns the bytes of `room` that are used.
+    fn filled<C: Cipher>(&mut self, messages: &mut Messages<C>, room: &mut [u8], n: usize, most: u64) -> usize {
+        if n == 0 {
+            return 0;
+        }
+        if self.remaining > 0 {
             self.sum(&room[..n]);
             self.remaining -= n as u64;
-            return Ok(n);
-        }
-        let left = self.unannounced.map_or(u64::MAX, |left| left.min(most.max(1)));
-        if self.unannounced == Some(0) {
-            return Err(SendError::InvalidState);
-        }
-        let length = Payload { remaining: left.min(messages.payload_max()) };
-        let n = length.clamp(room.len().saturating_sub(messages.overhead()));
-        if n == 0 {
-            return Ok(0);
-        }
-        let n = fill(&mut room[HEADER_LEN..HEADER_LEN + n]).map_err(SendError::Fill)?.min(n);
-        if n == 0 {
-            return Ok(0);
+            return n;
         }
         self.sum(&room[HEADER_LEN..HEADER_LEN + n]);
-        let Some(unannounced) = &mut self.unannounced else { return Ok(messages.join(room, n)) };
-        if messages.is_sealed() {
-            *unannounced -= n as u64;
-            return Ok(messages.join(room, n));
+        let length = self.next_length(messages, most);
+        match &mut self.unannounced {
+            Some(left) if !messages.is_sealed() => {
+                *left -= length;
+                self.remaining = length - n as u64;
+                room[..HEADER_LEN].copy_from_slice(&encode_header(length));
+                HEADER_LEN + n
+            }
+            left => {
+                if let Some(left) = left {
+                    *left -= n as u64;
+                }
+                messages.join(room, n)
+            }
         }
-        *unannounced -= length.remaining;
-        self.remaining = length.remaining - n as u64;
-        room[..HEADER_LEN].copy_from_slice(&encode_header(length.remaining));
-        Ok(HEADER_LEN + n)
     }
 
     fn sum(&mut self, bytes: &[u8]) {

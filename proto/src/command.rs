@@ -143,8 +143,7 @@ macro_rules! verbs {
             /// The verb of a word; `None` if this version does not define it.
             #[must_use]
             pub fn parse(word: &[u8]) -> Option<Self> {
-                $(if word == $word.as_bytes() { return Some(Self::$variant); })*
-                None
+                Self::ALL.iter().copied().find(|verb| verb.as_str().as_bytes() == word)
             }
 
             /// True if the command changes the store.

@@ -155,9 +155,9 @@ pub(crate) struct Piece<'i> {
 
 /// The messages of one connection.
 pub(crate) struct Messages<C> {
+    /// The length that is coming in; or, within a message, the bytes of it that are still to come.
     head: HeaderDecoder,
-    /// A message has begun that many bytes of which are still to come.
-    incoming: Option<u64>,
+    within: bool,
     /// Bytes of the outgoing message that have gone out.
     sent: u16,
     cipher: Option<C>,
@@ -166,14 +166,14 @@ pub(crate) struct Messages<C> {
 impl<C> fmt::Debug for Messages<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Messages");
-        debug.field("head", &self.head).field("incoming", &self.incoming).field("sent", &self.sent);
+        debug.field("head", &self.head).field("within", &self.within).field("sent", &self.sent);
         debug.field("sealed", &self.cipher.is_some()).finish()
     }
 }
 
 impl<C: Cipher> Messages<C> {
     pub(crate) const fn new() -> Self {
-        Self { head: HeaderDecoder::new(), incoming: None, sent: 0, cipher: None }
+        Self { head: HeaderDecoder::new(), within: false, sent: 0, cipher: None }
     }
 
     /// From now on the messages of both directions are sealed.
@@ -191,26 +191,37 @@ impl<C: Cipher> Messages<C> {
 
     /// True between two incoming messages.
     pub(crate) const fn is_at_boundary(&self) -> bool {
-        self.head.is_empty() && self.incoming.is_none()
+        self.head.is_empty() && !self.within
     }
 
     /// Bytes of the present incoming message that are still to come, if it is plain and has begun.
     pub(crate) const fn remaining(&self) -> Option<u64> {
-        if self.is_sealed() { None } else { self.incoming }
+        if self.is_sealed() { None } else { self.incoming() }
     }
 
     /// `n` bytes of the present plain message have been moved past this layer.
     pub(crate) const fn advance(&mut self, n: u64) {
-        self.incoming = match self.incoming {
-            Some(left) if left > n => Some(left - n),
-            _ => None,
+        let left = match self.incoming() {
+            Some(left) => left.saturating_sub(n),
+            None => 0,
         };
+        self.set_incoming(left, left > 0);
+    }
+
+    /// Bytes of the present message that are still to come, if one has begun.
+    const fn incoming(&self) -> Option<u64> {
+        if self.within { Some(self.head.value) } else { None }
+    }
+
+    const fn set_incoming(&mut self, left: u64, within: bool) {
+        self.head = HeaderDecoder { value: left, digits: 0 };
+        self.within = within;
     }
 
     /// Bytes that have to come before there is anything to use: of the length, of a plain message to its end (at least 1
     /// of them), or of a whole record.
     pub(crate) fn want_read(&self) -> usize {
-        match self.incoming {
+        match self.incoming() {
             None => self.head.missing(),
             Some(left) => usize::try_from(left).unwrap_or(usize::MAX),
         }
@@ -224,7 +235,7 @@ impl<C: Cipher> Messages<C> {
     /// # Errors
     /// [`ProtocolError::BadLength`]; [`ProtocolError::Forged`].
     pub(crate) fn receive<'i>(&mut self, input: &mut &'i mut [u8]) -> Result<Option<Piece<'i>>, ProtocolError> {
-        let (left, begins) = match self.incoming {
+        let (left, begins) = match self.incoming() {
             Some(left) => (left, None),
             None => match self.receive_length(input) {
                 Ok(Some(length)) => (length, Some(length)),
@@ -239,17 +250,17 @@ impl<C: Cipher> Messages<C> {
                 return Err(ProtocolError::Forged);
             }
             let Some(record) = input.split_off_mut(..record) else {
-                self.incoming = Some(left);
+                self.set_incoming(left, true);
                 return Ok(None);
             };
             cipher.open(record).map_err(|Forged| ProtocolError::Forged)?;
-            self.incoming = None;
+            self.set_incoming(0, false);
             let length = record.len() - TAG;
             return Ok(Some(Piece { begins: Some(length as u64), bytes: &mut record[..length], ends: true }));
         }
         let bytes = split_off(input, left);
         let left = left - bytes.len() as u64;
-        self.incoming = (left > 0).then_some(left);
+        self.set_incoming(left, left > 0);
         Ok(Some(Piece { begins, bytes, ends: left == 0 }))
     }
 
@@ -273,11 +284,15 @@ impl<C: Cipher> Messages<C> {
         write: impl FnOnce(&mut Text<'_>),
     ) -> (usize, bool) {
         let mut buffer = [0; N];
-        let (head, payload) = buffer.split_at_mut(HEADER_LEN);
-        let most = payload.len() - TAG;
-        let mut text = Text::new(&mut payload[..most]);
+        let mut text = Text::new(&mut buffer[HEADER_LEN..N - TAG]);
         write(&mut text);
         let len = text.len();
+        self.transmit_composed(out, &mut buffer, len)
+    }
+
+    /// The second half of [`Messages::transmit`]: `len` bytes of payload lie behind the place of the length.
+    fn transmit_composed(&mut self, out: &mut [u8], buffer: &mut [u8], len: usize) -> (usize, bool) {
+        let (head, payload) = buffer.split_at_mut(HEADER_LEN);
         let len = self.seal(payload, len);
         head.copy_from_slice(&encode_header(len as u64));
         let (n, done) = self.copy(&buffer[..HEADER_LEN + len], out);

@@ -118,23 +118,37 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         room: &mut [u8],
         fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
     ) -> Result<usize, SendError<E>> {
-        let State::Sending { body, kind } = &mut self.state else { return Err(SendError::InvalidState) };
-        if self.out.is_some() {
-            return Err(SendError::InvalidState);
+        if let Some(n) = self.send_length(room)? {
+            return Ok(n);
         }
-        // The digits of a length may be cut, by the end of a ring; payload comes with the next call.
+        let State::Sending { body, .. } = &mut self.state else { return Err(SendError::InvalidState) };
+        let n = body.send(&mut self.messages, room, self.limits.data_max.into(), fill)?;
+        self.sent(n);
+        Ok(n)
+    }
+
+    /// Sends a length alone, or a part of it, if nothing else goes into `room`: the end of a ring may cut its digits.
+    fn send_length(&mut self, room: &mut [u8]) -> Result<Option<usize>, InvalidState> {
+        let State::Sending { body, .. } = &mut self.state else { return Err(InvalidState) };
+        if self.out.is_some() {
+            return Err(InvalidState);
+        }
         let is_short = !room.is_empty() && room.len() <= self.messages.overhead() && !self.messages.is_sealed();
         if is_short && let Some(length) = body.begin(self.limits.data_max.into()) {
             self.out = Some(Out::Framing(length));
-            return Ok(self.poll_transmit(room));
+            return Ok(Some(self.poll_transmit(room)));
         }
-        let n = body.send(&mut self.messages, room, self.limits.data_max.into(), fill)?;
+        Ok(None)
+    }
+
+    fn sent(&mut self, n: usize) {
         self.clock.moved(n);
-        if *kind == Body::Ls && body.left() == Some(0) {
+        if let State::Sending { body, kind: Body::Ls } = &self.state
+            && body.left() == Some(0)
+        {
             self.state = State::Length;
             self.settle();
         }
-        Ok(n)
     }
 
     /// The right to move the rest of the present data message past the session, once [`ServerSession::send`] has begun it.
