@@ -1,17 +1,38 @@
-//! skiff for computers: a server of a directory, a client, and the two programs `host-serv` and `host-cli`.
+//! skiff for computers: a client, a server of a directory, and the two programs `host-cli` and `host-serv`.
 //!
-//! | module | what is in it |
-//! |---|---|
-//! | [`store`] | a directory as a [`skiff_proto::store::Store`] |
-//! | [`server`] | connections, data connections, limits: what `host-serv` runs |
-//! | [`client`] | one connection to a server, transfers with resume |
-//! | [`cli`] | the commands of `host-cli` |
-//! | [`address`] | hosts as users write them |
-//! | [`diagnostics`] | what both programs say on standard error |
+//! | module | feature | what is in it |
+//! |---|---|---|
+//! | [`client`] | `client` | one connection to a server, transfers with resume |
+//! | [`server`] | `server` | connections, data connections, limits: what `host-serv` runs |
+//! | [`store`] | `server` | a directory as a [`skiff_proto::store::Store`] |
+//! | [`cli`] | `cli` | the commands of `host-cli` |
+//! | [`diagnostics`] | `cli` | what both programs say on standard error |
+//! | [`address`] | - | hosts as users write them |
+//!
+//! # Features
+//!
+//! All three are on by default, so that `cargo install` gives the programs. A library takes the one it needs:
+//!
+//! ```toml
+//! skiff-host = { version = "0.1", default-features = false, features = ["client"] }
+//! ```
+//!
+//! | feature | gives | needs |
+//! |---|---|---|
+//! | `client` | the async client | tokio, rustix, socket2, tempfile, thiserror |
+//! | `server` | the server and its store | tokio, rustix, socket2, sha2, thiserror, tracing |
+//! | `cli` | `host-cli`; with `server`, `host-serv` | `client`, and the crates for arguments, terminal, JSON and log |
+//!
+//! Features only add: none changes a type, a default or what goes over the wire.
 
 pub mod address;
+#[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "cli")]
 pub mod diagnostics;
+#[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "server")]
 pub mod store;

@@ -38,6 +38,7 @@ mod send;
 mod session;
 mod stream;
 #[cfg(test)]
+#[cfg(feature = "server")]
 mod tests;
 mod tree;
 

@@ -4,14 +4,13 @@
 //! version of the server's file it is a part of, so that a later run can go on with it. It is locked while somebody
 //! writes it.
 
-use core::fmt::Write as _;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
+use skiff_proto::crc::crc32c;
 use skiff_proto::name::{MAX_NAME, Name};
 use skiff_proto::reply::Tag;
 
@@ -69,13 +68,12 @@ fn part_prefix(name: &OsStr) -> String {
     const REST: usize = 1 + 1 + 20 + 1 + 32 + 1 + 4 + SUFFIX.len();
     match name.to_str() {
         Some(name) if name.len() + REST <= MAX_FILE_NAME => format!(".{name}."),
+        // Its beginning, and a checksum of the whole. Should two names share these, SIZE, TAG and the server's checksum
+        // still tell their partial files apart.
         _ => {
-            let mut prefix = ".".to_owned();
-            for byte in &Sha256::digest(name.as_encoded_bytes())[..16] {
-                _ = write!(prefix, "{byte:02x}");
-            }
-            prefix.push('.');
-            prefix
+            let text = name.to_string_lossy();
+            let start = &text[..text.floor_char_boundary(MAX_FILE_NAME - REST - "~00000000".len())];
+            format!(".{start}~{:08x}.", crc32c(name.as_encoded_bytes()))
         }
     }
 }
