@@ -24,6 +24,10 @@
 //! | `cli` | `host-cli`; with `server`, `host-serv` | `client`, and the crates for arguments, terminal, JSON and log |
 //!
 //! Features only add: none changes a type, a default or what goes over the wire.
+#![cfg_attr(
+    feature = "client",
+    doc = concat!("\n# A client\n\n```no_run\n", include_str!("../examples/client.rs"), "```\n")
+)]
 
 pub mod address;
 #[cfg(feature = "cli")]

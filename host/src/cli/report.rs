@@ -341,6 +341,7 @@ mod tests {
     fn received(path: Option<&str>) -> Received {
         Received {
             path: path.map(Into::into),
+            bytes: None,
             size: 9,
             resumed: 0,
             verified: true,

@@ -115,7 +115,7 @@ impl Planned {
     fn label(&self) -> Label {
         let local = match &self.source {
             Source::Path(path) => Some(path.to_string_lossy().into_owned()),
-            Source::File(_) => None,
+            Source::File(_) | Source::Bytes(_) => None,
         };
         Label { name: self.name.clone(), local }
     }

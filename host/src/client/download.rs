@@ -395,7 +395,8 @@ impl<'a> Run<'a> {
         match task.sink.commit(set, self.options, self.portable) {
             Ok(path) => {
                 let (resumed, sessions) = (task.resumed, task.sessions);
-                let received = Received { path, size, resumed, verified, crc, mtime, sessions };
+                let bytes = task.sink.take_bytes();
+                let received = Received { path, bytes, size, resumed, verified, crc, mtime, sessions };
                 self.finish(index, Ok(received));
             }
             Err(error) => self.fail(index, error),

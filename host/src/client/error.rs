@@ -142,9 +142,12 @@ pub enum Error {
         /// What the system says.
         source: Arc<io::Error>,
     },
-    /// A listing longer than the limit: [`Options::list_limit`](super::Options::list_limit).
-    #[error("the listing is longer than {limit} bytes")]
+    /// A listing longer than [`Options::list_limit`](super::Options::list_limit), or a file longer than the limit of
+    /// [`Target::Memory`](super::Target::Memory).
+    #[error("the {what} is longer than {limit} bytes")]
     TooLong {
+        /// `listing` or `file`.
+        what: &'static str,
         /// The limit in bytes.
         limit: u64,
     },

@@ -4,6 +4,7 @@ use core::fmt;
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::error::Error;
 
@@ -40,6 +41,11 @@ pub enum Target {
     /// the end: then the result is an error. After a lost connection it goes on where it stopped only if the server's
     /// TAG says that the file is the same one.
     Writer(Box<dyn Write + Send>),
+    /// Memory: [`Received::bytes`]. A file of more than `limit` bytes is an error, [`Error::TooLong`].
+    Memory {
+        /// Bytes at most.
+        limit: u64,
+    },
     /// Nowhere: it is received, verified and forgotten.
     Discard,
 }
@@ -51,6 +57,7 @@ impl fmt::Debug for Target {
                 f.debug_struct("File").field("path", path).field("existing", existing).finish()
             }
             Self::Writer(_) => f.write_str("Writer"),
+            Self::Memory { limit } => f.debug_struct("Memory").field("limit", limit).finish(),
             Self::Discard => f.write_str("Discard"),
         }
     }
@@ -92,9 +99,11 @@ impl Default for DownloadOptions {
 /// A file that was fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Received {
-    /// Where it is; not always the path asked for, since an existing file may have been kept. `None` for
-    /// [`Target::Writer`] and [`Target::Discard`].
+    /// Where it is; not always the path asked for, since an existing file may have been kept. `None` unless it went to
+    /// [`Target::File`].
     pub path: Option<PathBuf>,
+    /// Its content. `None` unless it went to [`Target::Memory`].
+    pub bytes: Option<Vec<u8>>,
     /// Bytes of the whole file.
     pub size: u64,
     /// Bytes that were there already from an interrupted run.
@@ -127,13 +136,24 @@ impl Upload {
 }
 
 /// What is sent.
-#[derive(Debug)]
 pub enum Source {
     /// A regular file, opened when its turn comes.
     Path(PathBuf),
     /// A regular file that is open, from its first byte whatever its cursor says: a pipe that was spooled, say. No mtime
     /// is sent.
     File(File),
+    /// Bytes in memory. No mtime is sent.
+    Bytes(Arc<[u8]>),
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => f.debug_tuple("Path").field(path).finish(),
+            Self::File(file) => f.debug_tuple("File").field(file).finish(),
+            Self::Bytes(bytes) => f.debug_struct("Bytes").field("len", &bytes.len()).finish_non_exhaustive(),
+        }
+    }
 }
 
 /// How files are sent.

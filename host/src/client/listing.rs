@@ -109,7 +109,7 @@ impl Client {
                 Incoming::Payload(range) => {
                     lines.feed(connection.input(range));
                     if lines.bytes > limit {
-                        return Err(Error::TooLong { limit });
+                        return Err(Error::TooLong { what: "listing", limit });
                     }
                 }
                 Incoming::Event(Event::BodyEnd(result)) => {

@@ -469,6 +469,8 @@ mod tests {
             assert!(Part::reopen(&found[0].path).is_some());
         }
         assert!(Parts::beside(&target).of(&dir.path().join("a.b")).is_empty());
+        // The same beginning, and another end.
+        assert!(Parts::beside(&long).of(&dir.path().join("é".repeat(119) + "e")).is_empty());
     }
 
     #[test]

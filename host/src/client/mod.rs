@@ -9,6 +9,7 @@
 //! | `ranges` | one file over several sessions |
 //! | `upload`, `source` | many `write`s on one connection, and the local files they come from |
 //! | `prepare` | finding out where transfers can go on |
+//! | `file` | one file, to and from a path or memory |
 //! | `classic` | `get` and `put` over data connections |
 //! | `local` | partial files, numbered names, putting in place |
 //! | `error`, `text`, `cancel`, `job` | what the rest speaks of |
@@ -24,14 +25,28 @@
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), skiff_host::client::Error> {
-//! use skiff_host::client::{Client, Download, DownloadOptions, Options, Upload, UploadOptions};
+//! use skiff_host::client::{Client, Options};
 //!
 //! let mut client = Client::connect("localhost", 50000, Options::default()).await?;
-//! let sent = client.upload(vec![Upload::new("notes.txt", "notes.txt")], &UploadOptions::default(), &mut ()).await;
-//! for entry in client.list(None).await?.entries {
-//!     println!("{} {}", entry.size, skiff_host::client::sanitize(&entry.name));
+//! client.put("notes.txt", "notes.txt").await?;
+//! client.get("notes.txt", "copy.txt").await?;
+//! client.put_bytes("led", "on").await?;
+//! let config = client.get_bytes("config.json", 64 << 10).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Client::download`] and [`Client::upload`] take many files at once, options and an observer:
+//!
+//! ```no_run
+//! # async fn run(client: &mut skiff_host::client::Client) -> Result<(), skiff_host::client::Error> {
+//! use skiff_host::client::{Download, DownloadOptions};
+//!
+//! let entries = client.list(None).await?.entries;
+//! let jobs = entries.iter().map(|entry| Download::new(&entry.name, entry.name.replace('/', "_"))).collect();
+//! for result in client.download(jobs, &DownloadOptions { resume: true, ..Default::default() }, &mut ()).await {
+//!     println!("{} bytes", result?.size);
 //! }
-//! let got = client.download(vec![Download::new("notes.txt", "copy.txt")], &DownloadOptions::default(), &mut ()).await;
 //! # Ok(())
 //! # }
 //! ```
@@ -43,6 +58,7 @@ mod commands;
 mod connection;
 mod download;
 mod error;
+mod file;
 mod job;
 mod listing;
 mod local;

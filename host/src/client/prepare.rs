@@ -203,7 +203,8 @@ async fn verify(client: &mut Client, run: &mut download::Run<'_>, claims: Vec<Cl
             (true, true, _) => {
                 let path = task.sink.path().map(std::path::Path::to_path_buf);
                 let (size, crc) = (claim.length, Some(claim.crc.value()));
-                let received = Received { path, size, resumed: size, verified: true, crc, mtime: None, sessions: 0 };
+                let (bytes, mtime) = (None, None);
+                let received = Received { path, bytes, size, resumed: size, verified: true, crc, mtime, sessions: 0 };
                 run.finish(index, Ok(received));
             }
             (false, true, _) | (true, false, None) => {}
@@ -260,8 +261,7 @@ async fn try_upload(client: &mut Client, run: &mut upload::Run<'_>) -> Result<()
                     && offset > 0
                     && let Ok(mut input) = Input::open(&run.tasks[index].source)
                 {
-                    let path = input.path().to_path_buf();
-                    here = checksum(&mut input.file, &path, offset, &client.options.cancel).await?;
+                    here = input.checksum(offset, &client.options.cancel).await?;
                 }
                 match here.filter(|here| Some(here.value()) == crc) {
                     Some(here) => run.staged(index, offset, here),
@@ -294,8 +294,7 @@ async fn skip_stored(client: &mut Client, run: &mut upload::Run<'_>) -> Result<(
         if input.size() != stat.size {
             continue;
         }
-        let path = input.path().to_path_buf();
-        match checksum(&mut input.file, &path, stat.size, &client.options.cancel).await {
+        match input.checksum(stat.size, &client.options.cancel).await {
             Ok(Some(crc)) if stat.crc.is_none_or(|known| known == crc.value()) => {
                 claims.push((index, stat.size, crc.value()));
             }

@@ -1,7 +1,7 @@
 //! Where the bytes of one fetched file go, and how far they are.
 
 use core::time::Duration;
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -26,6 +26,8 @@ pub(super) struct Sink {
     ahead: Option<Ahead>,
     /// Created with the first byte.
     part: Option<Part>,
+    /// What goes to memory.
+    memory: Vec<u8>,
     offset: u64,
     crc: Crc32c,
     version: Option<(u64, Tag)>,
@@ -33,14 +35,14 @@ pub(super) struct Sink {
 
 impl Sink {
     pub(super) const fn new(target: Target) -> Self {
-        Self { target, ahead: None, part: None, offset: 0, crc: Crc32c::new(), version: None }
+        Self { target, ahead: None, part: None, memory: Vec::new(), offset: 0, crc: Crc32c::new(), version: None }
     }
 
     /// The local file it will be; `None` if it will be none.
     pub(super) fn path(&self) -> Option<&Path> {
         match &self.target {
             Target::File { path, .. } => Some(path),
-            Target::Writer(_) | Target::Discard => None,
+            Target::Writer(_) | Target::Memory { .. } | Target::Discard => None,
         }
     }
 
@@ -98,6 +100,18 @@ impl Sink {
                 }
             }
             Target::Writer(writer) => writer.write_all(bytes).map_err(at(Path::new("output")))?,
+            Target::Memory { limit } => {
+                let announced = self.version.map_or(0, |(size, _)| size);
+                let size = announced.max(self.offset + bytes.len() as u64);
+                if size > *limit {
+                    return Err(Error::TooLong { what: "file", limit: *limit });
+                }
+                // The first time for the whole file. The server may claim any size, so it must not abort the program.
+                let more = usize::try_from(size - self.offset).unwrap_or(usize::MAX);
+                let reserved = self.memory.try_reserve_exact(more);
+                reserved.map_err(|error| at(Path::new("memory"))(io::Error::new(ErrorKind::OutOfMemory, error)))?;
+                self.memory.extend_from_slice(bytes);
+            }
             Target::Discard => {}
         }
         self.offset += bytes.len() as u64;
@@ -114,6 +128,7 @@ impl Sink {
         if let Some(part) = self.part.take() {
             part.discard();
         }
+        self.memory = Vec::new();
         self.offset = 0;
         self.crc = Crc32c::new();
         self.version = None;
@@ -150,8 +165,13 @@ impl Sink {
                 Ok(Some(path))
             }
             Target::Writer(writer) => writer.flush().map(|()| None).map_err(at(Path::new("output"))),
-            Target::Discard => Ok(None),
+            Target::Memory { .. } | Target::Discard => Ok(None),
         }
+    }
+
+    /// The content of a file that went to memory.
+    pub(super) fn take_bytes(&mut self) -> Option<Vec<u8>> {
+        matches!(self.target, Target::Memory { .. }).then(|| core::mem::take(&mut self.memory))
     }
 }
 
@@ -166,7 +186,7 @@ fn create(
 }
 
 /// Makes a new name durable, where directories can be.
-fn sync_parent(path: &Path) -> std::io::Result<()> {
+fn sync_parent(path: &Path) -> io::Result<()> {
     if cfg!(unix) {
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::fs::File::open(dir)?.sync_all()?;

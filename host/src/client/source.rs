@@ -1,8 +1,9 @@
-//! Local files that are sent, or whose beginning is to be known.
+//! Local files and bytes that are sent, or whose beginning is to be known.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{self, Cursor, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use skiff_proto::crc::Crc32c;
@@ -14,26 +15,52 @@ use super::error::Error;
 use super::job::Source;
 use super::local::at;
 
-/// A regular file that is open for being sent.
+/// A regular file that is open for being sent, or bytes in memory.
 #[derive(Debug)]
 pub(super) struct Input {
-    pub(super) file: File,
+    content: Content,
     path: PathBuf,
     size: u64,
     modified: Option<SystemTime>,
     spooled: bool,
 }
 
+#[derive(Debug)]
+enum Content {
+    File(File),
+    Memory(Cursor<Arc<[u8]>>),
+}
+
+impl Read for Content {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.read(buffer),
+            Self::Memory(bytes) => bytes.read(buffer),
+        }
+    }
+}
+
+impl Seek for Content {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        match self {
+            Self::File(file) => file.seek(to),
+            Self::Memory(bytes) => bytes.seek(to),
+        }
+    }
+}
+
 impl Input {
     /// Opens a source, at its first byte.
     pub(super) fn open(source: &Source) -> Result<Self, Error> {
-        let (path, spooled) = match source {
-            Source::Path(path) => (path.as_path(), false),
-            Source::File(_) => (Path::new("input"), true),
-        };
-        let file = match source {
-            Source::Path(path) => open(path),
-            Source::File(file) => file.try_clone().and_then(|mut file| file.rewind().map(|()| file)),
+        let unnamed = Path::new("input");
+        let (path, file, spooled) = match source {
+            Source::Path(path) => (path.as_path(), open(path), false),
+            Source::File(file) => (unnamed, file.try_clone().and_then(|mut file| file.rewind().map(|()| file)), true),
+            Source::Bytes(bytes) => {
+                let (path, size) = (unnamed.to_path_buf(), bytes.len() as u64);
+                let content = Content::Memory(Cursor::new(Arc::clone(bytes)));
+                return Ok(Self { content, path, size, modified: None, spooled: true });
+            }
         };
         let file = file.map_err(at(path))?;
         let meta = file.metadata().map_err(at(path))?;
@@ -47,7 +74,7 @@ impl Input {
             None => (file, meta, spooled),
         };
         let modified = meta.modified().ok();
-        Ok(Self { file, path: path.to_path_buf(), size: meta.len(), modified, spooled })
+        Ok(Self { content: Content::File(file), path: path.to_path_buf(), size: meta.len(), modified, spooled })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -66,13 +93,13 @@ impl Input {
     }
 
     pub(super) fn seek(&mut self, offset: u64) -> Result<(), Error> {
-        self.file.seek(SeekFrom::Start(offset)).map(drop).map_err(at(&self.path))
+        self.content.seek(SeekFrom::Start(offset)).map(drop).map_err(at(&self.path))
     }
 
     /// Reads what is next; 0 at the end.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
         loop {
-            match self.file.read(buffer) {
+            match self.content.read(buffer) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 result => return result.map_err(at(&self.path)),
             }
@@ -82,7 +109,10 @@ impl Input {
     /// True if the file is as it was when it was opened.
     pub(super) fn is_unchanged(&self) -> bool {
         let same = |meta: Metadata| meta.len() == self.size && meta.modified().ok() == self.modified;
-        self.file.metadata().is_ok_and(same)
+        match &self.content {
+            Content::File(file) => file.metadata().is_ok_and(same),
+            Content::Memory(_) => true,
+        }
     }
 
     /// An error unless what was read, with the checksum `read`, is still the beginning of the file: a log may grow while
@@ -91,8 +121,13 @@ impl Input {
         if self.is_unchanged() {
             return Ok(());
         }
-        let now = checksum(&mut self.file, &self.path, self.size, cancel).await?;
+        let now = self.checksum(self.size, cancel).await?;
         if now.is_some_and(|now| now.value() == read.value()) { Ok(()) } else { Err(self.changed()) }
+    }
+
+    /// The checksum of the first `length` bytes; `None` if there are fewer.
+    pub(super) async fn checksum(&mut self, length: u64, cancel: &CancelToken) -> Result<Option<Crc32c>, Error> {
+        checksum(&mut self.content, &self.path, length, cancel).await
     }
 
     pub(super) fn changed(&self) -> Error {
@@ -137,7 +172,7 @@ fn open(path: &Path) -> io::Result<File> {
 /// The checksum of the first `length` bytes of an open file, from wherever its cursor is; `None` if it has fewer. Lets
 /// other tasks run now and then.
 pub(super) async fn checksum(
-    file: &mut File,
+    file: &mut (impl Read + Seek),
     path: &Path,
     length: u64,
     cancel: &CancelToken,

@@ -6,10 +6,10 @@ use std::sync::Mutex;
 
 use super::*;
 
-type Files = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
+pub(super) type Files = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
 
 /// A server that keeps PROTOCOL §3 and nothing else; a length that it sends counts characters, if it can.
-fn serve(files: &Files) -> u16 {
+pub(super) fn serve(files: &Files) -> u16 {
     let files = Arc::clone(files);
     listen(move |stream| {
         while let Some(command) = text(&stream) {

@@ -135,7 +135,7 @@ fn an_endless_listing_is_cut_off() {
     run(async {
         let options = Options { list_limit: 1_000_000, ..quick() };
         let mut client = Client::connect("127.0.0.1", port, options).await.unwrap();
-        assert!(matches!(client.list(None).await, Err(Error::TooLong { limit: 1_000_000 })));
+        assert!(matches!(client.list(None).await, Err(Error::TooLong { what: "listing", limit: 1_000_000 })));
         assert!(matches!(client.ls().await, Err(Error::TooLong { .. })));
     });
 }

@@ -5,6 +5,7 @@ mod classic;
 mod commands;
 mod download;
 mod fake;
+mod file;
 mod hostile;
 mod ranges;
 mod upload;
