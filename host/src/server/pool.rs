@@ -477,12 +477,14 @@ mod tests {
             Poll::<()>::Pending
         });
         assert_eq!(pool.read(CLIENT, |_| Poll::Ready(7)).await, Some(7));
+        while turns.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
         drop(endless);
         // What it holds is gone with it.
         while Arc::strong_count(&turns) > 1 {
             tokio::task::yield_now().await;
         }
-        assert!(turns.load(Ordering::Relaxed) > 0);
         let (sender, done) = oneshot::channel();
         drop(pool.run(Lane::Commit, CLIENT, move || sender.send(())));
         assert!(done.await.is_ok());

@@ -76,7 +76,7 @@ impl Owner {
 
     /// How long its driver has waited for bytes and got none; zero while something is appended, and during a commit.
     ///
-    /// Time in which the process is stopped does not count (R11): from one [`Owner::look`] to the next, [`LOOK`] at most.
+    /// Time in which the process is stopped does not count (R11): from one [`Owner::look`] to the next, `LOOK` at most.
     #[must_use]
     pub fn silent_for(&self) -> Duration {
         if self.state.load(Ordering::Acquire) == WRITING { Duration::ZERO } else { self.silent_at(self.now()) }
