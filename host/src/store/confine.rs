@@ -418,21 +418,8 @@ const fn has_openat2(_root: BorrowedFd<'_>) -> bool {
 /// Whether a name on this file system has no other spelling, or only those of [`may_fold`]: a list of those that are known to.
 #[cfg(target_os = "linux")]
 fn keeps_spelling(dir: BorrowedFd<'_>) -> bool {
-    const EXT: i128 = 0xef53;
-    const XFS: i128 = 0x5846_5342;
-    const BTRFS: i128 = 0x9123_683e;
-    const F2FS: i128 = 0xf2f5_2010;
-    const BCACHEFS: i128 = 0xca45_1a4e;
-    const TMPFS: i128 = 0x0102_1994;
-    const OVERLAY: i128 = 0x794c_7630;
-    const RAMFS: i128 = 0x8584_58f6;
-    const SQUASHFS: i128 = 0x7371_7368;
-    rustix::fs::fstatfs(dir).is_ok_and(|fs| {
-        matches!(
-            i128::from(fs.f_type) & 0xffff_ffff,
-            EXT | XFS | BTRFS | F2FS | BCACHEFS | TMPFS | OVERLAY | RAMFS | SQUASHFS
-        )
-    })
+    use super::magic::{BCACHEFS, BTRFS, EXT, F2FS, OVERLAY, RAMFS, SQUASHFS, TMPFS, XFS, of};
+    matches!(of(dir), Some(EXT | XFS | BTRFS | F2FS | BCACHEFS | TMPFS | OVERLAY | RAMFS | SQUASHFS))
 }
 
 /// Apple's file systems ignore case and normalize names.

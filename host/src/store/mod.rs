@@ -52,6 +52,8 @@ mod file;
 mod inherit;
 mod link;
 mod listing;
+#[cfg(target_os = "linux")]
+mod magic;
 mod meta;
 mod mounts;
 mod owner;

@@ -79,18 +79,12 @@ impl Syncer {
 /// answer success and have only passed the data on.
 #[cfg(target_os = "linux")]
 fn syncs_whole(root: BorrowedFd<'_>) -> bool {
+    use super::magic::{BCACHEFS, BTRFS, EXT, F2FS, TMPFS, XFS, of};
     use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
-    const EXT: i128 = 0xef53;
-    const XFS: i128 = 0x5846_5342;
-    const BTRFS: i128 = 0x9123_683e;
-    const F2FS: i128 = 0xf2f5_2010;
-    const BCACHEFS: i128 = 0xca45_1a4e;
-    const TMPFS: i128 = 0x0102_1994;
     // Before 5.8 syncfs forgot to report what could not be written. RESOLVE_CACHED is known since 5.12.
     let how = ResolveFlags::BENEATH | ResolveFlags::CACHED;
     let old = matches!(openat2(root, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how), Err(Errno::INVAL));
-    !old && rustix::fs::fstatfs(root)
-        .is_ok_and(|fs| matches!(i128::from(fs.f_type) & 0xffff_ffff, EXT | XFS | BTRFS | F2FS | BCACHEFS | TMPFS))
+    !old && matches!(of(root), Some(EXT | XFS | BTRFS | F2FS | BCACHEFS | TMPFS))
 }
 
 #[cfg(not(target_os = "linux"))]
