@@ -186,8 +186,8 @@ fn what_can_not_work_on_a_network_is_a_wrong_use() {
         fails(2, options);
     }
     for (options, why) in [
-        (&["--ip", "192.168.69.0/24"][..], "can't be anybody's own"),
-        (&["--ip", "192.168.69.255/24"], "can't be anybody's own"),
+        (&["--ip", "192.168.69.0/24"][..], "can't be the address of a host"),
+        (&["--ip", "192.168.69.255/24"], "can't be the address of a host"),
         (&["--ip", "10.0.0.1", "--ip", "10.0.0.2"], "one for IPv4"),
         (&["--ip", "10.0.0.1", "--dhcp"], "--dhcp or --ip"),
         (&["--gateway", "10.0.0.1"], "not on the server's network"),

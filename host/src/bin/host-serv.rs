@@ -19,96 +19,96 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 const EXAMPLES: &str = "\
 Examples:
-  host-serv 50000                          serve the current directory on this machine alone
+  host-serv 50000                          serve the current directory on loopback only
   host-serv 50000 --root /srv/boards --bind 0.0.0.0 --bind ::
                                            serve a directory to the network
-  host-serv 0 --read-only                  a free port; the first line on stdout says which: \"port 40213\"
-  host-serv 50000 --data-ports 50001-50016 classic data connections on ports that a firewall lets through
+  host-serv 0 --read-only                  use a free port and print it on stdout: \"port 40213\"
+  host-serv 50000 --data-ports 50001-50016 use ports that the firewall allows for classic data connections
 
-Exit codes: 0 ended by Ctrl-C, SIGTERM or SIGHUP, 1 could not start or failed, 2 usage.";
+Exit codes: 0 stopped by Ctrl-C, SIGTERM or SIGHUP, 1 could not start or failed, 2 usage error.";
 
-/// Serves a directory to skiff clients, and to the classic ones.
+/// Serves a directory to skiff clients, including classic ones.
 #[derive(Debug, Parser)]
 #[command(name = "host-serv", version, after_help = EXAMPLES)]
 struct Args {
-    /// Port to listen on; 0 for any that is free
+    /// Port to listen on; 0 picks a free one
     port: u16,
 
-    /// The directory to serve
+    /// Directory to serve
     #[arg(long, value_name = "DIR", default_value = ".")]
     root: PathBuf,
 
-    /// Name or address to listen on, such as `0.0.0.0`, `::` or `fe80::1%eth0`; may be repeated. Default: loopback, IPv4 and
-    /// IPv6
+    /// Name or address to listen on, such as `0.0.0.0`, `::` or `fe80::1%eth0`; may be repeated. Default: IPv4 and IPv6
+    /// loopback
     #[arg(long, value_name = "ADDR")]
     bind: Vec<Host>,
 
-    /// Take no changes
+    /// Serve read-only
     #[arg(long)]
     read_only: bool,
 
-    /// Serve names that begin with `.` too
+    /// Also serve names that begin with `.`
     #[arg(long)]
     hidden: bool,
 
-    /// Ports of classic data connections. Default: any that are free
+    /// Ports for classic data connections. Default: any free ports
     #[arg(long, value_name = "LOW-HIGH")]
     data_ports: Option<PortRange>,
 
-    /// Connections at a time; more are closed at once
+    /// Maximum number of concurrent connections; further ones are closed at once
     #[arg(long, value_name = "N", default_value_t = 1000)]
     max_clients: usize,
 
-    /// End a connection without progress after this time
+    /// Close a connection after SECONDS without progress
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     idle: u32,
 
-    /// End a transfer that moves fewer bytes than this in 30 s; 0 for no limit
+    /// Abort a transfer that moves less than BYTES in 30 s; 0 disables the limit
     #[arg(long, value_name = "BYTES", default_value = "1KiB")]
     min_rate: ByteSize,
 
-    /// How long transfers may go on after Ctrl-C, SIGTERM or SIGHUP; a second one ends it at once
+    /// Time that running transfers get after Ctrl-C, SIGTERM or SIGHUP; a second signal stops the server at once
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     grace: u32,
 
-    /// Take and offer transfers without a checksum
+    /// Allow transfers without a checksum
     #[arg(long)]
     nocrc: bool,
 
-    /// Bytes of the disk that stay free. Default: 64 MiB or 1% of it, whichever is less
+    /// Disk space to keep free. Default: 64 MiB or 1% of the disk, whichever is less
     #[arg(long, value_name = "SIZE")]
     reserve: Option<ByteSize>,
 
-    /// Bytes that unfinished uploads may occupy in all. Default: no limit but the disk's
+    /// Limit the total size of unfinished uploads. Default: free disk space
     #[arg(long, value_name = "SIZE")]
     stage_max: Option<ByteSize>,
 
-    /// Drop unfinished uploads that are older than this when the server starts
+    /// At startup, delete unfinished uploads that are older than HOURS
     #[arg(long, value_name = "HOURS", default_value_t = 7 * 24)]
     stage_age: u32,
 
-    /// Threads that serve connections. Default: one a processor
+    /// Number of threads that serve connections. Default: one per processor
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
 
-    /// Do without system calls that only Linux has
+    /// Avoid Linux-only system calls
     #[arg(long, hide = true)]
     portable: bool,
 
-    /// Log each change with its outcome on stderr; twice: every command
+    /// Log each change and its outcome to stderr; -vv logs every command
     #[arg(short, long, action = ArgAction::Count)]
     verbose: u8,
 
-    /// How the log is written
+    /// Log format
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum LogFormat {
-    /// Lines for people
+    /// Plain text
     Text,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 

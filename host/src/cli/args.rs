@@ -17,43 +17,43 @@ pub(crate) const COMMANDS: &str = "\
 Commands:
   ls [-l] [-h] [-R] [DIR|GLOB]...    list files on the server
   get NAME... [-o LOCAL] [-f] [-c] [-r] [-j N]
-                                     fetch files
+                                     download files
   put LOCAL... [-o NAME] [-f] [-c] [-r] [--no-crc]
-                                     send files
-  cat NAME...                        write files to standard output
-  stat NAME...                       size, time and checksum of files
-  sum NAME...                        checksums, computed by the server
+                                     upload files
+  cat NAME...                        print files to standard output
+  stat NAME...                       show size, time and checksum of files
+  sum NAME...                        have the server compute checksums
   rm NAME...                         remove files
   mv FROM TO                         rename a file, replacing TO
-  mkdir [-p] DIR...                  make directories
+  mkdir [-p] DIR...                  create directories
   rmdir DIR...                       remove empty directories
-  df [-h]                            room on the server
-  ping [-n COUNT]                    round-trip time
-  info                               what the server offers
-  lls, lcd, lpwd                     the local directory
-  help [COMMAND]                     help, about one command too
+  df [-h]                            show disk space on the server
+  ping [-n COUNT]                    measure the round-trip time
+  info                               show what the server supports
+  lls, lcd, lpwd                     list, change, print the local directory
+  help [COMMAND]                     list the commands, or describe one
   quit, exit                         leave";
 
 /// What `--help` says below the options and the commands.
 const EXAMPLES: &str = "\
 Examples:
-  host-cli localhost 50000                        prompt
-  host-cli localhost 50000 get notes.txt          one file down
-  host-cli localhost 50000 put *.bin -o data/     many files up, into a directory
-  host-cli localhost 50000 get 'logs/*.txt'       the server's files of that form
+  host-cli localhost 50000                        open a prompt
+  host-cli localhost 50000 get notes.txt          download a file
+  host-cli localhost 50000 put *.bin -o data/     upload files into a directory
+  host-cli localhost 50000 get 'logs/*.txt'       download what the glob matches on the server
   tar c . | host-cli localhost 50000 put - -o backup.tar
   host-cli localhost 50000 get backup.tar -o - | tar t
   host-cli localhost 50000 ls --json
-  host-cli localhost 50000 < commands.txt         stops at the first failure
+  host-cli localhost 50000 < commands.txt         run a script; stops at the first failure
 
-Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 stopped by Ctrl-C.";
+Exit codes: 0 done, 1 refused or failed, 2 usage error, 130 stopped by Ctrl-C.";
 
 /// Everything on the command line.
 #[derive(Debug, Parser)]
 #[command(
     name = "host-cli",
     version,
-    about = "Talks to a skiff server: files up, files down, and what else it offers",
+    about = "Command-line client for skiff servers: transfers and manages files",
     after_help = format!("{COMMANDS}\n\n{EXAMPLES}"),
     override_usage = "host-cli [OPTIONS] HOST PORT [COMMAND...]",
     disable_help_subcommand = true
@@ -65,7 +65,7 @@ pub(crate) struct Program {
     /// Port of the server
     #[arg(value_name = "PORT", value_parser = port)]
     pub(crate) port: u16,
-    /// A command and its arguments; without one: a prompt, or commands from standard input
+    /// Command to run, with its arguments; without one, a prompt, or a script on standard input
     #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) command: Vec<OsString>,
     /// Settings that stand before the command.
@@ -82,7 +82,7 @@ impl Program {
         Self::parse_plain(words).map_or_else(|| Self::try_parse_from(words), Ok)
     }
 
-    /// `host-cli HOST PORT COMMAND...` with no options before the command, which is what mostly comes, needs no clap: it
+    /// Parses `host-cli HOST PORT COMMAND...`, the usual form with no options before the command, without clap: clap
     /// would take as long as the connect.
     fn parse_plain(words: &[OsString]) -> Option<Self> {
         let [_, host, port, command @ ..] = words else { return None };
@@ -119,8 +119,8 @@ impl Line {
     /// # Errors
     /// What clap says; a request for help is one, too.
     pub(crate) fn parse(words: &[OsString]) -> Result<Self, clap::Error> {
-        // The parsers of all commands take longer to make than a small file to fetch. What one alone does not take is
-        // looked at again, for the report.
+        // Building the parsers of all commands takes longer than fetching a small file. If the parser of this one
+        // command fails, the full one parses again, for its error report.
         if let Some(only) = words.first().and_then(|word| word.to_str()).and_then(super::command::only)
             && let Ok(matches) = Settings::augment_args(clap::Command::new("skiff"))
                 .no_binary_name(true)
@@ -137,13 +137,13 @@ impl Line {
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Settings {
-    /// Print nothing but errors
+    /// Print no progress, confirmations or transfer results
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
-    /// Print results as JSON, one object a line
+    /// Print results as JSON, one object per line
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Tell on standard error what happens; twice: more
+    /// Log to standard error; -vv logs more
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
     /// How the connection is made and kept.
@@ -155,14 +155,13 @@ pub(crate) struct Settings {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct LinkSettings {
-    /// Give up connecting after so many seconds [default: 10]
+    /// Time out each attempt to connect after SECONDS [default: 10]
     #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) connect_timeout: Option<Duration>,
-    /// Give up a server that is silent, or can not be connected to again, for so many seconds [default: 60]
+    /// Time out after SECONDS without a response, or without success in reconnecting [default: 60]
     #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) idle: Option<Duration>,
-    /// Connect again at most so many times in a row when a transfer loses its connection [default: as often as fits into
-    /// the time of --idle]
+    /// Try to reconnect a lost transfer at most COUNT times in a row; 0 disables [default: until --idle expires]
     #[arg(long, global = true, value_name = "COUNT")]
     pub(crate) retries: Option<u32>,
 }
@@ -188,12 +187,12 @@ impl Settings {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
     if seconds <= 0.0 {
-        return Err("it has to be more than 0".to_owned());
+        return Err("must be more than 0".to_owned());
     }
     Duration::try_from_secs_f64(seconds)
         .ok()
         .filter(|duration| *duration <= Duration::from_secs(366 * 24 * 60 * 60))
-        .ok_or_else(|| "not a number of seconds within a year".to_owned())
+        .ok_or_else(|| "must be at most 366 days".to_owned())
 }
 
 fn host(text: &str) -> Result<String, &'static str> {
@@ -202,7 +201,7 @@ fn host(text: &str) -> Result<String, &'static str> {
 
 fn port(text: &str) -> Result<u16, String> {
     let port = text.parse().ok().filter(|port| *port > 0);
-    port.ok_or_else(|| "a number from 1 to 65535 (host-cli HOST PORT [COMMAND...])".to_owned())
+    port.ok_or_else(|| "must be a number from 1 to 65535 (host-cli HOST PORT [COMMAND...])".to_owned())
 }
 
 /// Help as clap renders it, without the name that only [`Line`] has.
@@ -218,7 +217,7 @@ pub(crate) fn usage_line(error: &clap::Error) -> String {
     let mut parts = Vec::new();
     for line in report.lines().map(str::trim).filter(|line| !line.is_empty()) {
         if let Some(usage) = line.strip_prefix("Usage: ") {
-            // Of no use to who has mistyped a command.
+            // The generic usage line does not help a user who mistyped a command.
             if !usage.ends_with("<COMMAND>") {
                 parts.push(format!("usage: {usage}"));
             }

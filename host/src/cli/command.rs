@@ -12,35 +12,35 @@ pub(crate) enum Command {
     Ls(Ls),
     /// List local files
     Lls(Lls),
-    /// Fetch files from the server
+    /// Download files from the server
     Get(Get),
-    /// Send files to the server
+    /// Upload files to the server
     Put(Put),
-    /// Write files of the server to standard output
+    /// Print files on the server to standard output
     Cat(Names),
     /// Show size, time and checksum of files on the server
     Stat(Names),
     /// Remove files on the server
     Rm(Names),
-    /// Rename a file on the server; TO is replaced if it exists
+    /// Rename a file on the server, replacing TO if it exists
     Mv(Mv),
-    /// Make directories on the server
+    /// Create directories on the server
     Mkdir(Mkdir),
     /// Remove empty directories on the server
     Rmdir(Names),
-    /// Show the room on the server
+    /// Show disk space on the server
     Df(Df),
-    /// Show checksums (CRC-32C) that the server computes
+    /// Have the server compute checksums (CRC-32C) of files
     Sum(Names),
     /// Measure the round-trip time
     Ping(Ping),
-    /// Show what the server is and offers
+    /// Show the server's version and what it supports
     Info,
     /// Change the local directory
     Lcd(Lcd),
-    /// Show the local directory
+    /// Print the local directory
     Lpwd,
-    /// Show help, about one command too
+    /// List the commands, or describe one
     Help(Help),
     /// Leave
     #[command(alias = "exit")]
@@ -51,16 +51,16 @@ pub(crate) enum Command {
 #[derive(Debug, Default, Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Ls {
-    /// Sizes and times too
+    /// Show sizes and times
     #[arg(short)]
     pub(crate) long: bool,
-    /// Sizes in KiB, MiB, GiB
+    /// Show sizes in KiB, MiB, GiB
     #[arg(short)]
     pub(crate) human: bool,
-    /// Directories with everything in them
+    /// List directories recursively
     #[arg(short = 'R')]
     pub(crate) recursive: bool,
-    /// Directories, files or globs; the server's root if none is given
+    /// Directories, files or globs; default: the server's root
     #[arg(value_name = "DIR|GLOB", value_parser = remote_name)]
     pub(crate) names: Vec<String>,
     /// Print help
@@ -72,13 +72,13 @@ pub(crate) struct Ls {
 #[derive(Debug, Default, Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Lls {
-    /// Sizes and times too
+    /// Show sizes and times
     #[arg(short)]
     pub(crate) long: bool,
-    /// Sizes in KiB, MiB, GiB
+    /// Show sizes in KiB, MiB, GiB
     #[arg(short)]
     pub(crate) human: bool,
-    /// A directory or file; the local directory if none is given
+    /// Directory or file; default: the local directory
     #[arg(value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
     /// Print help
@@ -88,7 +88,7 @@ pub(crate) struct Lls {
 
 /// What the help of `get` says below the options.
 pub(crate) const GET_EXAMPLES: &str = "\
-A local file that exists is kept, and the new one saved as name(1).ext, unless -f is given.
+If the local file exists, it is kept and the new one is saved as name(1).ext; -f replaces it.
 
 Examples:
   get notes.txt
@@ -97,9 +97,9 @@ Examples:
   get firmware.log -j 4
   get -r logs";
 
-/// The same of `put`, where there is no standard input to be sent.
+/// The same for `put`, without the examples that read standard input: at a prompt and in a script they don't work.
 pub(crate) const PUT_EXAMPLES: &str = "\
-dir/x.txt is stored as x.txt; with -r a directory keeps its tree. A file of that name on the server is replaced.
+dir/x.txt is stored as x.txt; -r keeps the tree of a directory. An existing file on the server is replaced.
 
 Examples:
   put notes.txt
@@ -111,22 +111,22 @@ Examples:
 #[derive(Debug, Default, Args)]
 #[command(after_help = GET_EXAMPLES)]
 pub(crate) struct Get {
-    /// Files or globs; directories with -r
+    /// Files or globs; with -r, directories too
     #[arg(value_name = "NAME", required = true, value_parser = remote_name)]
     pub(crate) names: Vec<String>,
-    /// Where to: a file, a directory (if it ends in / or is one), or - for standard output
+    /// Save as LOCAL; into LOCAL if it ends in / or is a directory; - is standard output
     #[arg(short, value_name = "LOCAL")]
     pub(crate) output: Option<OsString>,
-    /// Replace local files that exist
+    /// Replace existing local files
     #[arg(short)]
     pub(crate) force: bool,
-    /// Continue transfers that were interrupted
+    /// Resume interrupted transfers
     #[arg(short)]
     pub(crate) r#continue: bool,
-    /// Directories with everything in them
+    /// Download directories recursively
     #[arg(short)]
     pub(crate) recursive: bool,
-    /// Fetch each file by N sessions at a time, 1 to 16: for a device behind a line that loses packets
+    /// Fetch each file over N parallel sessions, 1 to 16; helps with a device behind a lossy link
     #[arg(short = 'j', value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16))]
     pub(crate) sessions: Option<u32>,
 }
@@ -135,22 +135,22 @@ pub(crate) struct Get {
 #[derive(Debug, Default, Args)]
 #[command(after_help = format!("{PUT_EXAMPLES}\n  tar c . | host-cli localhost 50000 put - -o backup.tar"))]
 pub(crate) struct Put {
-    /// Files or globs, - for standard input; directories with -r
+    /// Files or globs, - for standard input; with -r, directories too
     #[arg(value_name = "LOCAL", required = true)]
     pub(crate) files: Vec<OsString>,
-    /// The name on the server, or a directory there if it ends in /
+    /// Store as NAME; into the directory NAME if it ends in /
     #[arg(short, value_name = "NAME", value_parser = remote_name)]
     pub(crate) output: Option<String>,
-    /// Send what a classic server will probably spoil: files that are not text
+    /// Send non-text files to a classic server, which may corrupt them
     #[arg(short)]
     pub(crate) force: bool,
-    /// Continue transfers that were interrupted
+    /// Resume interrupted transfers
     #[arg(short)]
     pub(crate) r#continue: bool,
-    /// Directories with everything in them
+    /// Upload directories recursively
     #[arg(short)]
     pub(crate) recursive: bool,
-    /// Leave the checksum out, if the server takes that
+    /// Send no checksum, if the server allows that
     #[arg(long)]
     pub(crate) no_crc: bool,
 }
@@ -166,10 +166,10 @@ pub(crate) struct Names {
 /// Arguments of `mv`.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Mv {
-    /// The name now
+    /// Current name
     #[arg(value_name = "FROM", value_parser = remote_name)]
     pub(crate) from: String,
-    /// The new name, or a directory if it ends in /
+    /// New name, or a directory if it ends in /
     #[arg(value_name = "TO", value_parser = remote_name)]
     pub(crate) to: String,
 }
@@ -177,7 +177,7 @@ pub(crate) struct Mv {
 /// Arguments of `mkdir`.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Mkdir {
-    /// Parents too, and no error if the directory exists
+    /// Create parent directories too; no error if the directory exists
     #[arg(short)]
     pub(crate) parents: bool,
     /// Directories
@@ -189,7 +189,7 @@ pub(crate) struct Mkdir {
 #[derive(Debug, Default, Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Df {
-    /// Sizes in KiB, MiB, GiB
+    /// Show sizes in KiB, MiB, GiB
     #[arg(short)]
     pub(crate) human: bool,
     /// Print help
@@ -200,7 +200,7 @@ pub(crate) struct Df {
 /// Arguments of `ping`.
 #[derive(Debug, Args)]
 pub(crate) struct Ping {
-    /// How many times, one after the other
+    /// Number of pings, one after the other
     #[arg(short = 'n', value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) count: u32,
 }
@@ -208,7 +208,7 @@ pub(crate) struct Ping {
 /// Arguments of `lcd`.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Lcd {
-    /// The directory; the home directory if none is given
+    /// Directory; default: the home directory
     #[arg(value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
 }
@@ -221,7 +221,7 @@ pub(crate) struct Help {
     pub(crate) command: Option<String>,
 }
 
-/// A name on the server as it is typed: `/f` and `./f` are `f`, and what names nothing but the root is `.` or `./`.
+/// Normalizes a typed name on the server: `/f` and `./f` become `f`; a name of the root itself becomes `.` or `./`.
 #[expect(clippy::unnecessary_wraps, reason = "a value parser of clap")]
 fn remote_name(typed: &str) -> Result<String, core::convert::Infallible> {
     let name = within_root(typed);
@@ -234,7 +234,7 @@ fn remote_name(typed: &str) -> Result<String, core::convert::Infallible> {
     })
 }
 
-/// What follows the `/` and `./` that a name on the server may be typed with.
+/// A typed name on the server without its leading `/` and `./`.
 pub(crate) fn within_root(typed: &str) -> &str {
     let mut name = typed;
     while let Some(rest) = name.strip_prefix('/').or_else(|| name.strip_prefix("./")) {
@@ -243,7 +243,7 @@ pub(crate) fn within_root(typed: &str) -> &str {
     if name == "." { "" } else { name }
 }
 
-/// The parser of one command without those of the others, for the commands that are used most.
+/// The parser of one command alone, for the most frequent commands.
 pub(crate) fn only(verb: &str) -> Option<clap::Command> {
     let verb: &'static str = VERBS.iter().find(|known| **known == verb)?;
     let augment = match verb {

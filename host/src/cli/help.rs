@@ -11,7 +11,7 @@ use super::session::Mode;
 /// Carries out `help [COMMAND]`.
 pub(crate) fn help(output: &mut Output, mode: Mode, args: &Help) {
     match &args.command {
-        None => output.text(&format!("{COMMANDS}\n\n`help COMMAND` or `COMMAND --help` says more of one.")),
+        None => output.text(&format!("{COMMANDS}\n\n`help COMMAND` or `COMMAND --help` describes one command.")),
         Some(verb) => match about(verb, mode) {
             Some(text) => output.text(&text),
             None => {
@@ -27,7 +27,7 @@ pub(super) fn about(verb: &str, mode: Mode) -> Option<String> {
     parser(mode).find_subcommand_mut(verb).map(|command| help_text(&command.render_help()))
 }
 
-/// The parser of commands, with nothing in its help that this mode does not take.
+/// The parser of commands; its help omits what this mode does not accept.
 pub(super) fn parser(mode: Mode) -> clap::Command {
     let mut root = Line::command();
     if mode != Mode::OneShot {
@@ -35,7 +35,7 @@ pub(super) fn parser(mode: Mode) -> clap::Command {
             root = root.mut_arg(setting, |arg| arg.hide(true));
         }
         root = root.mut_subcommand("put", |put| {
-            let files = "Files or globs; directories with -r";
+            let files = "Files or globs; with -r, directories too";
             put.after_help(PUT_EXAMPLES).mut_arg("files", |arg| arg.help(files))
         });
         root = root.mut_subcommand("get", |get| get.after_help(GET_EXAMPLES));

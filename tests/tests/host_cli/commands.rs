@@ -195,7 +195,7 @@ fn local_commands_and_help_need_no_server() {
     assert_eq!(alone(&["help", "frob"]).failed(2), "help frob: no such command; `help` lists them");
     for words in [&["--help"][..], &["-h"], &["help"]] {
         let help = run(Command::new(program("host-cli")).args(words)).ok();
-        assert!(help.contains("Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 stopped by Ctrl-C."));
+        assert!(help.contains("Exit codes: 0 done, 1 refused or failed, 2 usage error, 130 stopped by Ctrl-C."));
         assert!(help.contains("Examples:\n  host-cli localhost 50000"), "{help}");
     }
     assert!(run(Command::new(program("host-cli")).args(["help", "get"])).ok().contains("Usage: get"));

@@ -10,29 +10,29 @@ use skiff_device::serv::options::{PortRange, StoreChoice};
 
 const EXAMPLES: &str = "\
 Examples:
-  device-serv --listen 50000               behind port 50000 of this machine, without any privilege
-  device-serv --listen 0 --preload docs    a free port; the first line on stdout says which: \"port 40213\"
+  device-serv --listen 50000               listen on loopback port 50000; needs no privileges
+  device-serv --listen 0 --preload docs    use a free port and print it on stdout: \"port 40213\"
   device-serv --listen 50000 --store flash:chip.img:4MiB
-                                           files on an image of a flash chip, which survive kill -9
-  device-serv --tap tap0                   on a network: 192.168.69.1 port 50000, behind tap0
+                                           keep files in a flash image; they survive kill -9
+  device-serv --tap tap0                   serve a network: 192.168.69.1 port 50000, behind tap0
   device-serv --tap tap0 --dhcp --name lab-3
 
-Names have at most 64 bytes, there are no directories, and room for 256 files. Those in memory are gone when the server
-ends.
+The store holds at most 256 files, with names of at most 64 bytes and no directories. Files in memory are lost when the
+server ends.
 
-A TAP that is there is used as it is. One that is not is made, set up and given this machine's address, if that is
-permitted; or make it yours once, as root:
+An existing TAP is used as it is. A missing one is created, brought up and given this machine's address, if the system
+permits that. Otherwise create it once, as root:
   ip tuntap add dev tap0 mode tap user $(id -un)
   ip addr add 192.168.69.254/24 dev tap0 && ip link set tap0 up
 
-Exit codes: 0 ended, 1 could not start or failed, 2 usage.";
+Exit codes: 0 stopped by a signal, 1 could not start or failed, 2 usage error.";
 
-/// Runs the server of a microcontroller, with its TCP stack and its memory, on this computer.
+/// Runs the microcontroller server, with its embedded TCP stack and memory limits, on this computer.
 #[derive(Debug, Parser)]
 #[command(name = "device-serv", version, after_help = EXAMPLES)]
 #[command(group = clap::ArgGroup::new("where").required(true).args(["listen", "tap"]))]
 pub(crate) struct Args {
-    /// Serve behind this port of the loopback addresses; 0 for any that is free. Needs no privilege
+    /// Listen on this loopback port; 0 picks a free one. Needs no privileges
     #[arg(long, value_name = "PORT")]
     pub(crate) listen: Option<u16>,
 
@@ -40,7 +40,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME", value_parser = tap)]
     pub(crate) tap: Option<String>,
 
-    /// Say on stderr what happens
+    /// Log events to stderr
     #[arg(short, long)]
     pub(crate) verbose: bool,
 
@@ -57,28 +57,29 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "The server")]
 pub(crate) struct ServerArgs {
-    /// Where files are kept: in memory, or on a file that stands for a flash chip and is made if it is not there; 1MiB
-    /// unless said otherwise
+    /// Where to keep files: in memory, or in an image file of a flash chip, which is created if missing. SIZE is 1MiB by
+    /// default
     #[arg(long, value_name = "ram[:SIZE]|flash:IMAGE[:SIZE]", default_value = "ram")]
     pub(crate) store: StoreChoice,
 
-    /// Begin with the files of this directory, without those of directories in it; links out of it are left out
+    /// At startup, load the files of this directory; subdirectories and links that lead out of it are skipped
     #[arg(long, value_name = "DIR")]
     pub(crate) preload: Option<PathBuf>,
 
-    /// Clients at a time: 1, 2, 4 or 8, with 1, 1, 2 or 4 classic data connections. One more is refused
+    /// Maximum number of concurrent clients: 1, 2, 4 or 8, with 1, 1, 2 or 4 classic data connections; further clients
+    /// are refused
     #[arg(long, value_name = "N", default_value = "4", value_parser = sessions)]
     pub(crate) sessions: usize,
 
-    /// Ports of classic data connections. Default: those behind the control port; with --listen any that are free
+    /// Ports for classic data connections. Default: those after the control port; with --listen, any free ports
     #[arg(long, value_name = "LOW-HIGH")]
     pub(crate) data_ports: Option<PortRange>,
 
-    /// Size of each socket ring, 512 bytes to 1MiB: as much is under way at most. The spare connection has half of a small one
+    /// Size of each socket buffer, 512 bytes to 1MiB, which limits the data in flight per connection
     #[arg(long, alias = "buffers", value_name = "SIZE", default_value = "2KiB", value_parser = ring)]
     pub(crate) ring: usize,
 
-    /// What the server calls itself, for clients that ask which one it is: 1 to 32 bytes, no spaces
+    /// Name that the server reports to clients: 1 to 32 bytes, no spaces
     #[arg(long, value_name = "NAME", value_parser = host_name)]
     pub(crate) name: Option<String>,
 }
@@ -86,73 +87,73 @@ pub(crate) struct ServerArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "On a network (with --tap)")]
 pub(crate) struct NetworkArgs {
-    /// The server's address, IPv4 or IPv6, or twice for one of each; there is always a link-local IPv6 one [default:
-    /// 192.168.69.1/24, also beside an IPv6 one]
+    /// The server's address; repeat for one IPv4 and one IPv6 address. A link-local IPv6 address is always added
+    /// [default: 192.168.69.1/24, even if only an IPv6 address is given]
     #[arg(long, value_name = "ADDR/BITS", conflicts_with = "listen")]
     pub(crate) ip: Vec<Cidr>,
 
-    /// An IPv4 address by DHCP
+    /// Get an IPv4 address by DHCP
     #[arg(long, conflicts_with = "listen")]
     pub(crate) dhcp: bool,
 
-    /// The way to other networks, IPv4 or IPv6, or twice for one of each
+    /// Gateway to other networks; repeat for one IPv4 and one IPv6 address
     #[arg(long, value_name = "ADDR", conflicts_with = "listen", value_parser = own)]
     pub(crate) gateway: Vec<IpAddr>,
 
-    /// This machine's own address on a TAP that is made here, IPv4 or IPv6, or twice for one of each [default: the gateway's,
-    /// or the last of the network]
+    /// This machine's address on a TAP that device-serv creates; repeat for one IPv4 and one IPv6 address [default: the
+    /// gateway's, or the last one of the network]
     #[arg(long, value_name = "ADDR", conflicts_with = "listen", value_parser = own)]
     pub(crate) host_ip: Vec<IpAddr>,
 
-    /// The server's hardware address [default: 02:00:00:00:00:01]
+    /// The server's MAC address [default: 02:00:00:00:00:01]
     #[arg(long, value_name = "MAC", conflicts_with = "listen", value_parser = mac)]
     pub(crate) mac: Option<[u8; 6]>,
 
-    /// The port of control connections [default: 50000]
+    /// Port for control connections [default: 50000]
     #[arg(long, value_name = "PORT", conflicts_with = "listen", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: Option<u16>,
 
-    /// auto: leave checksums, and cutting what TCP sends, to the kernel, where it takes them. off, and with --pcap or a bad
-    /// link: every frame as on a wire
+    /// auto: offload checksums and TCP segmentation to the kernel where it supports that. off: every frame is as on a wire;
+    /// implied by --pcap and the options of a bad link
     #[arg(long, value_name = "auto|off", conflicts_with = "listen", default_value = "auto", value_parser = offload,
         action = clap::ArgAction::Set)]
     pub(crate) offload: bool,
 
-    /// The longest IP packet, 576 to 65521 bytes [default: that of the TAP, 1500 if it is made here]
+    /// Longest IP packet, 576 to 65521 bytes [default: the MTU of the TAP; 1500 if device-serv creates it]
     #[arg(long, value_name = "BYTES", conflicts_with = "listen", value_parser = clap::value_parser!(u16).range(576..=65_521))]
     pub(crate) mtu: Option<u16>,
 
-    /// Write every frame that crosses the TAP to a file or a FIFO, for Wireshark or tcpdump; those that come faster than they
-    /// can be written are left out and counted
+    /// Write every frame that crosses the TAP to a file or FIFO, for Wireshark or tcpdump. Frames that arrive faster than
+    /// they can be written are dropped and counted
     #[arg(long, value_name = "FILE", conflicts_with = "listen")]
     pub(crate) pcap: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "A bad link (with --tap), each way, in percent of the frames")]
+#[command(next_help_heading = "Simulate a bad link (with --tap), in each direction, in percent of the frames")]
 pub(crate) struct FaultArgs {
-    /// Lose some
+    /// Drop frames
     #[arg(long, value_name = "PERCENT", conflicts_with = "listen", default_value = "0", hide_default_value = true)]
     pub(crate) drop: Chance,
 
-    /// Change a byte of some
+    /// Change one byte of frames
     #[arg(long, value_name = "PERCENT", conflicts_with = "listen", default_value = "0", hide_default_value = true)]
     pub(crate) corrupt: Chance,
 
-    /// Let others overtake some
+    /// Deliver frames out of order
     #[arg(long, value_name = "PERCENT", conflicts_with = "listen", default_value = "0", hide_default_value = true)]
     pub(crate) reorder: Chance,
 
-    /// Deliver some twice
+    /// Deliver frames twice
     #[arg(long, value_name = "PERCENT", conflicts_with = "listen", default_value = "0", hide_default_value = true)]
     pub(crate) duplicate: Chance,
 
-    /// Deliver all so much later, in milliseconds, up to a minute
+    /// Delay all frames, in milliseconds, up to 60000
     #[arg(value_parser = clap::value_parser!(u64).range(..=60_000))]
     #[arg(long, value_name = "MS", conflicts_with = "listen", default_value_t = 0, hide_default_value = true)]
     pub(crate) delay: u64,
 
-    /// The same number and the same frames make the same faults
+    /// Seed of the random faults: the same seed and the same frames give the same faults
     #[arg(long, value_name = "NUMBER", conflicts_with = "listen", default_value_t = 0, hide_default_value = true)]
     pub(crate) seed: u64,
 }
@@ -170,10 +171,12 @@ impl core::str::FromStr for Cidr {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (address, prefix) = text.split_once('/').unwrap_or((text, ""));
-        let address: IpAddr = address.parse().map_err(|_| "an address and its network's bits, as 192.168.69.1/24")?;
+        let address: IpAddr =
+            address.parse().map_err(|_| "must be an address with a prefix length, such as 192.168.69.1/24")?;
         let (usual, most) = if address.is_ipv4() { (24, 32) } else { (64, 128) };
         let prefix = if prefix.is_empty() { Some(usual) } else { prefix.parse().ok() };
-        let prefix = prefix.filter(|prefix| *prefix <= most).ok_or_else(|| format!("0 to {most} bits"))?;
+        let prefix =
+            prefix.filter(|prefix| *prefix <= most).ok_or_else(|| format!("the prefix length must be 0 to {most}"))?;
         // The network's own address, and that for all of it.
         let taken = matches!(address, IpAddr::V4(v4) if prefix < 31 && {
             let host = u32::MAX >> prefix;
@@ -184,7 +187,7 @@ impl core::str::FromStr for Cidr {
 }
 
 fn nobodys(address: IpAddr) -> String {
-    format!("{address} can't be anybody's own")
+    format!("{address} can't be the address of a host")
 }
 
 fn check_own(address: IpAddr) -> Result<IpAddr, String> {
@@ -196,28 +199,29 @@ fn check_own(address: IpAddr) -> Result<IpAddr, String> {
 }
 
 fn own(text: &str) -> Result<IpAddr, String> {
-    text.parse().map_err(|_| "an address, as 192.168.69.254".to_owned()).and_then(check_own)
+    text.parse().map_err(|_| "must be an address, such as 192.168.69.254".to_owned()).and_then(check_own)
 }
 
 fn tap(text: &str) -> Result<String, String> {
     let fits = (1..=15).contains(&text.len()) && !text.contains(|c: char| c == '/' || c.is_whitespace());
-    if fits { Ok(text.to_owned()) } else { Err("the name of an interface has 1 to 15 bytes".into()) }
+    if fits { Ok(text.to_owned()) } else { Err("must be an interface name of 1 to 15 bytes".into()) }
 }
 
 fn sessions(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|sessions| [1, 2, 4, 8].contains(sessions)).ok_or_else(|| "1, 2, 4 or 8".into())
+    text.parse().ok().filter(|sessions| [1, 2, 4, 8].contains(sessions)).ok_or_else(|| "must be 1, 2, 4 or 8".into())
 }
 
 fn mac(text: &str) -> Result<[u8; 6], String> {
     let bytes: Result<Vec<u8>, _> = text.split([':', '-']).map(|byte| u8::from_str_radix(byte, 16)).collect();
     let mac = bytes.ok().and_then(|bytes| <[u8; 6]>::try_from(bytes).ok());
-    mac.filter(|mac| mac[0] & 1 == 0 && *mac != [0; 6]).ok_or_else(|| "a unicast address, as 02:00:00:00:00:01".into())
+    mac.filter(|mac| mac[0] & 1 == 0 && *mac != [0; 6])
+        .ok_or_else(|| "must be a unicast address, such as 02:00:00:00:00:01".into())
 }
 
 fn ring(text: &str) -> Result<usize, String> {
     let bytes = text.parse::<ByteSize>()?.as_u64();
     let bytes = usize::try_from(bytes).ok().filter(|bytes| (512..=1 << 20).contains(bytes));
-    bytes.ok_or_else(|| "512 bytes to 1MiB".into())
+    bytes.ok_or_else(|| "must be 512 bytes to 1MiB".into())
 }
 
 /// True for `auto`.
@@ -225,14 +229,14 @@ fn offload(text: &str) -> Result<bool, String> {
     match text {
         "auto" => Ok(true),
         "off" => Ok(false),
-        _ => Err("auto or off".into()),
+        _ => Err("must be auto or off".into()),
     }
 }
 
 fn host_name(text: &str) -> Result<String, String> {
     let fits = (1..=skiff_proto::reply::MAX_HOST).contains(&text.len());
     let plain = !text.contains(|c: char| c.is_whitespace() || c.is_control());
-    if fits && plain { Ok(text.to_owned()) } else { Err("1 to 32 bytes, no spaces".into()) }
+    if fits && plain { Ok(text.to_owned()) } else { Err("must be 1 to 32 bytes without spaces".into()) }
 }
 
 #[cfg(test)]
