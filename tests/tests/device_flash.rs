@@ -142,7 +142,7 @@ fn a_lost_connection_leaves_every_byte_for_the_next_start() {
 fn an_image_has_one_server_at_a_time() {
     let (chip, serv) = Chip::start_new(":256KiB");
     assert_eq!(fs::metadata(&chip.image).expect("the image").len(), 256 * 1024);
-    assert!(refused(&chip.option("")).ends_with("chip:1.img: another program uses it\n"));
+    assert!(refused(&chip.option("")).ends_with("chip:1.img: in use by another program\n"));
     drop(serv.stop());
     drop(chip.start());
 }
@@ -153,7 +153,7 @@ fn what_is_no_image_is_refused_and_left_alone() {
     let something = Rng::new(5).bytes(64 * 1024);
     fs::write(&chip.image, &something).expect("room");
     assert!(refused(&chip.option("")).ends_with("there is something else on the medium\n"));
-    assert!(refused(&chip.option(":128KiB")).ends_with("it has 65536 bytes, not 131072\n"));
+    assert!(refused(&chip.option(":128KiB")).ends_with("the image has 65536 bytes, not 131072\n"));
     assert!(fs::read(&chip.image).expect("it is there") == something);
     refused(&format!("flash:{}", chip.image.parent().expect("a directory").display()));
     assert_eq!(run(&mut on("flash:")).code, Some(2));

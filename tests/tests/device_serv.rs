@@ -109,8 +109,8 @@ fn a_start_that_fails_leaves_no_files_behind() {
     let store = |size: &str| format!("flash:{}{size}", image.display());
     // A size that is no chip's, and good ones in a start that fails later.
     let refused = [
-        (store(":1000"), "", "not whole blocks"),
-        (store(":0"), "", "not whole blocks"),
+        (store(":1000"), "", "the size must be 1 to"),
+        (store(":0"), "", "the size must be 1 to"),
         (store(":4KiB"), "", "too small"),
         (store(":1TiB"), "", "more than 65535"),
         (store(":1MiB"), "/nonexistent", "No such file"),
@@ -217,7 +217,7 @@ fn a_tap_that_can_not_be_had_is_said_with_what_to_do() {
     let err = unprivileged("tap9");
     assert!(err.contains("no TAP tap9") && err.contains("ip tuntap add dev tap9 mode tap user"), "{err}");
     let err = fails(1, &["--tap", "lo"]);
-    assert!(err.contains("lo is no TAP"), "{err}");
+    assert!(err.contains("lo is not a TAP"), "{err}");
     let err = fails(2, &["--tap", "a-name-that-is-too-long"]);
     assert!(err.contains("1 to 15 bytes"), "{err}");
     let err = fails(1, &["--tap", TAP, "--ip", "127.0.0.1/8"]);
@@ -264,7 +264,7 @@ fn a_tap_that_goes_away_ends_the_server() {
     ip(&format!("link del {TAP}"));
     let ran = serv.running.wait();
     assert_eq!(ran.code, Some(1));
-    assert!(ran.err.contains("the TAP is gone"), "{}", ran.err);
+    assert!(ran.err.contains("the TAP was removed"), "{}", ran.err);
 }
 
 /// Started by a shell, which does `before` first.

@@ -19,11 +19,11 @@ use super::say::say;
 /// Bytes of packets that wait to be written.
 const QUEUE: usize = 4 << 20;
 
-/// For how long the end waits for a file that takes nothing.
+/// How long the program waits at its end for a capture file that accepts no data.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A file that packets are written to, or a FIFO with Wireshark at its other end. What it can't keep up with is left out and
-/// counted. After the first error it takes no more.
+/// Writes packets to a file, or to a FIFO that Wireshark reads. Packets that it can't keep up with are dropped and counted.
+/// After the first error it writes nothing more.
 #[derive(Debug)]
 pub(super) struct Capture {
     thread: Background,
@@ -35,12 +35,12 @@ pub(super) struct Capture {
 impl Capture {
     pub(super) fn create(path: &Path, made: &mut Made) -> anyhow::Result<Self> {
         let mut create = || {
-            // One that is opened for reading as well does not wait for the reader, here and when the signal to end comes.
+            // A FIFO opened for reading too does not block until a reader opens it, neither here nor at shutdown.
             let is_fifo = path.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo());
             let mut file = Some(made.open(path, File::options().read(is_fifo).write(true).truncate(!is_fifo))?);
             Background::start(QUEUE, move |packet| {
                 if let Some(Err(error)) = file.as_mut().map(|file| file.write_all(packet)) {
-                    say(format_args!("--pcap: {error}: no more is written"));
+                    say(format_args!("--pcap: {error}; capture stopped"));
                     file = None;
                 }
             })
@@ -55,7 +55,7 @@ impl Drop for Capture {
         self.thread.flush(PATIENCE);
         if self.left_out > 0 {
             say(format_args!(
-                "--pcap: {} packets left out: they came faster than they could be written",
+                "--pcap: {} packets dropped: they arrived faster than they could be written",
                 self.left_out
             ));
         }

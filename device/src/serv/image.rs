@@ -25,25 +25,25 @@ pub(super) struct Image {
 }
 
 impl Image {
-    /// Opens the image, or makes a blank one of `size` bytes, which has to be that of one that exists.
+    /// Opens the image, or creates a blank one of `size` bytes. An existing image must have this size.
     pub(super) fn open(path: &Path, size: Option<u64>, most: u32, made: &mut Made) -> anyhow::Result<Self> {
-        // A size that is refused makes no file.
+        // Checked first, so that an invalid size creates no file.
         if let Some(size) = size {
             blocks_of(size, most)?;
         }
         let file = made.open(path, OpenOptions::new().read(true).write(true))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => bail!("another program uses it"),
+            Err(Errno::WOULDBLOCK) => bail!("in use by another program"),
             locked => locked?,
         }
         let metadata = file.metadata()?;
         if !metadata.is_file() {
-            bail!("not a file");
+            bail!("not a regular file");
         }
         let there = metadata.len();
         let size = size.unwrap_or(if there == 0 { 1 << 20 } else { there });
         if there != 0 && there != size {
-            bail!("it has {there} bytes, not {size}");
+            bail!("the image has {there} bytes, not {size}");
         }
         let blocks = blocks_of(size, most)?;
         if there == 0 {
@@ -67,7 +67,7 @@ fn blocks_of(size: u64, most: u32) -> anyhow::Result<u32> {
     let blocks = u32::try_from(size / u64::from(BLOCK)).ok().filter(|blocks| (1..=most).contains(blocks));
     match blocks.filter(|_| size.is_multiple_of(BLOCK.into())) {
         Some(blocks) => Ok(blocks),
-        None => bail!("{size} bytes: not whole blocks of {BLOCK}, or more than {most} of them"),
+        None => bail!("the size must be 1 to {most} blocks of {BLOCK} bytes, not {size} bytes"),
     }
 }
 

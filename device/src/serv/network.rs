@@ -187,7 +187,7 @@ impl Network {
             let told: Vec<_> = hosts.iter().map(|(host, prefix)| format!("{host}/{prefix}")).collect();
             let addresses =
                 if told.is_empty() { String::new() } else { format!("; this machine is {} on it", told.join(", ")) };
-            say(format_args!("made {}{addresses}", link.tap));
+            say(format_args!("created {}{addresses}", link.tap));
         } else if !tap.is_up()? {
             say(format_args!("{0} is down; as root: ip link set {0} up", link.tap));
         }
@@ -204,7 +204,7 @@ impl Network {
     /// Serves until `stopped` says so; calls `ready` once it can. The memory of the server is not given back.
     ///
     /// # Errors
-    /// The configuration can't work, the files to be loaded first can't be, the TAP is gone.
+    /// The configuration is invalid, the files of `--preload` can't be loaded, or the TAP was removed.
     pub fn run(self, stopped: &Stopped, ready: impl FnOnce()) -> anyhow::Result<Report> {
         let Self { options, link, tap } = self;
         choose(&options, Serve { options: &options, link, tap, stopped, ready })
@@ -227,7 +227,7 @@ impl<R: FnOnce()> Run for Serve<'_, R> {
     ) -> anyhow::Result<Report> {
         let Self { options, link, tap, stopped, ready } = self;
         let ports = data_ports(options.data_ports, link.port, DATA)?;
-        // Last of all: it empties a file that is there.
+        // This comes last because it truncates an existing file.
         let capture = link.pcap.as_deref().map(|path| Capture::create(path, &mut made)).transpose()?;
         let ready = || {
             made.keep();
@@ -293,7 +293,7 @@ impl Watched<'_> {
         wait(&mut watched, most)?;
         let [stopped, tap] = watched.map(|fd| fd.revents());
         if tap.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL) {
-            bail!("the TAP is gone");
+            bail!("the TAP was removed");
         }
         Ok(match (stopped.is_empty(), tap.is_empty()) {
             (false, _) => Seen::Stop,
@@ -383,7 +383,7 @@ fn data_ports(range: Option<PortRange>, control: u16, count: usize) -> anyhow::R
     let ports = range.map_or(control.saturating_add(1)..=u16::MAX, PortRange::ports);
     let ports: Vec<u16> = ports.filter(|port| *port != control).take(count).collect();
     if ports.len() < count {
-        bail!("--data-ports: {count} are needed, without the control port");
+        bail!("--data-ports: {count} ports are needed, not counting the control port");
     }
     Ok(ports)
 }

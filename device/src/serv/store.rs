@@ -63,7 +63,7 @@ pub fn describe(choice: &StoreChoice) -> String {
     }
 }
 
-/// Puts the files of a directory into a store. Nothing outside of the directory: a link that leads out of it is left out.
+/// Puts the files of a directory into a store. Links that lead out of the directory are skipped.
 pub(super) fn preload(store: &mut impl Store, directory: &Path) -> anyhow::Result<()> {
     let read = || -> io::Result<_> {
         Ok((directory.canonicalize()?, std::fs::read_dir(directory)?.collect::<Result<Vec<_>, _>>()?))
@@ -72,11 +72,11 @@ pub(super) fn preload(store: &mut impl Store, directory: &Path) -> anyhow::Resul
     for entry in entries {
         let path = entry.path();
         let left_out = |why: &dyn Display| say(format_args!("--preload {}: left out: {why}", path.display()));
-        // By the name that it has without links: what is checked is what is read.
+        // Use the name with links resolved, so that the file that was checked is the one that is read.
         let real = match path.canonicalize() {
             Ok(real) if real.starts_with(&inside) => real,
             Ok(_) => {
-                left_out(&"a link out of the directory");
+                left_out(&"a link that leads out of the directory");
                 continue;
             }
             Err(error) if entry.file_type().is_ok_and(|kind| kind.is_symlink()) => {
@@ -86,7 +86,7 @@ pub(super) fn preload(store: &mut impl Store, directory: &Path) -> anyhow::Resul
             Err(error) => return Err(error).with_context(|| format!("--preload {}", path.display())),
         };
         if !real.is_file() {
-            left_out(&"not a file");
+            left_out(&"not a regular file");
             continue;
         }
         let name = entry.file_name();
@@ -96,7 +96,7 @@ pub(super) fn preload(store: &mut impl Store, directory: &Path) -> anyhow::Resul
 }
 
 fn put(store: &mut impl Store, name: &[u8], path: &Path) -> anyhow::Result<()> {
-    // No link, should one have been put in its place.
+    // NOFOLLOW: the file may have been replaced by a link since the check.
     let file = File::options().read(true).custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)?;
     let metadata = file.metadata()?;
     // Before it is read: it may be larger than all the memory here.

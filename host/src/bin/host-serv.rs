@@ -134,52 +134,54 @@ fn run(args: Args) -> anyhow::Result<()> {
         .map_or_else(|| std::thread::available_parallelism().map_or(1, core::num::NonZero::get), usize::from);
     can_start(threads + 1).with_context(|| format!("can't start {threads} threads"))?;
     let serving = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
-    let serving = serving.context("can't start")?;
-    // Signals are heard by this thread alone, which touches no file system: if one hangs, the program ends all the same.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("can't start")?;
+    let serving = serving.context("can't start the runtime")?;
+    // Only this thread handles signals, and it touches no file system: the program ends even if a file system hangs.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("can't start the runtime")?;
     let result = runtime.block_on(serve_until_told(args, &serving));
-    // Whatever still waits for the disk after the grace period does not keep the program.
+    // Work that still waits for the disk after the grace period does not keep the program running.
     serving.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-/// Serves on `serving` until a signal comes; and then for the grace period at most, whatever hangs.
+/// Serves on `serving` until a signal arrives, and then for at most the grace period, even if a file system hangs.
 async fn serve_until_told(args: Args, serving: &tokio::runtime::Runtime) -> anyhow::Result<()> {
-    let mut signals = Signals::new().context("signals")?;
-    // A limit on the size of files (`ulimit -f`) then is an error of one write, and not the end of the server.
-    let _size_limit = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).context("signals")?;
+    let mut signals = Signals::new().context("can't handle signals")?;
+    // With a handler, exceeding the file size limit (`ulimit -f`) fails one write instead of killing the server.
+    let size_limit = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()));
+    let _size_limit = size_limit.context("can't handle signals")?;
     let (log_format, grace) = (args.log_format, args.grace);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let mut served = serving.spawn(serve(args, async { _ = stopped.await }));
     tokio::select! {
-        result = &mut served => return result.context("stopped")?.map(drop),
+        result = &mut served => return result.context("the server failed")?.map(drop),
         () = signals.recv() => {}
     }
     drop(stop);
-    // The server cuts off what takes longer; a little later this thread does, if the server can't.
+    // After the grace period the server closes the remaining connections. If it hangs, this thread ends the program.
     let grace_and_more = Duration::from_secs(grace.into()) + Duration::from_millis(500);
     let cut_off = tokio::select! {
-        result = served => result.context("stopped")??,
-        // Asked twice, it ends at once.
+        result = served => result.context("the server failed")??,
+        // A second signal ends the program at once.
         () = signals.recv() => end(),
         () = tokio::time::sleep(grace_and_more) => {
-            tell(log_format, &format!("cut off after {grace} s: a file system does not answer"));
+            tell(log_format, &format!("stopped after the grace period of {grace} s: a file system does not respond"));
             end()
         }
     };
     if cut_off > 0 {
-        tell(log_format, &format!("{cut_off} connections cut off after {grace} s"));
+        tell(log_format, &format!("{cut_off} connections cut off after the grace period of {grace} s"));
     }
     Ok(())
 }
 
-/// Ends the program without waiting for what hangs. What was logged gets its time.
+/// Ends the program without waiting for hung threads, but gives the log time to be written.
 fn end() -> ! {
     Lines::stderr().finish(Duration::from_secs(1));
     std::process::exit(0)
 }
 
-/// Serves until `shutdown`; says how many connections were cut off.
+/// Serves until `shutdown`; returns how many connections were cut off.
 async fn serve(args: Args, shutdown: impl Future<Output = ()>) -> anyhow::Result<usize> {
     let store = DirStore::new(store::Options {
         read_only: args.read_only,
@@ -212,7 +214,7 @@ struct Signals(Vec<Signal>);
 impl Signals {
     fn new() -> std::io::Result<Self> {
         let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
-        // `nohup` has it ignored.
+        // `nohup` starts programs with SIGHUP ignored.
         if !is_ignored(SignalKind::hangup()) {
             kinds.push(SignalKind::hangup());
         }
@@ -229,7 +231,7 @@ impl Signals {
     }
 }
 
-/// True if the program was started with this signal ignored, as far as the system says so.
+/// True if the program was started with this signal ignored; false if the system does not tell.
 fn is_ignored(signal: SignalKind) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -237,7 +239,7 @@ fn is_ignored(signal: SignalKind) -> bool {
     mask & 1 << (signal.as_raw_value() - 1) != 0
 }
 
-/// Whether so many threads can be started: the runtime takes it for granted, and ends the program if it is wrong.
+/// Checks that this many threads can be started: the runtime does not check, and aborts the program if one can't.
 fn can_start(threads: usize) -> std::io::Result<()> {
     let gate = Arc::new(RwLock::new(()));
     let closed = gate.write();
@@ -251,7 +253,7 @@ fn can_start(threads: usize) -> std::io::Result<()> {
     for thread in started? {
         _ = thread.join();
     }
-    // The system counts a thread for a moment longer than that.
+    // For a moment after the join the system still counts a thread.
     let count = || std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
     for _ in 0..1000 {
         if count() <= 1 {
@@ -262,30 +264,30 @@ fn can_start(threads: usize) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Says where it listens: the first line on stdout is for scripts, the rest for people.
+/// Prints where the server listens: the port on stdout for scripts, the rest on stderr for people.
 fn announce(args: &Args, server: &Server) {
     let port = server.port();
-    // It may take for ever, or fail: the server serves all the same.
+    // The write may block forever or fail; the server runs anyway.
     let write = move || {
         let mut out = std::io::stdout().lock();
         if let Err(error) = writeln!(out, "port {port}").and_then(|()| out.flush()) {
-            tracing::warn!(%error, "standard output");
+            tracing::warn!(%error, "can't print the port to standard output");
         }
     };
     if let Err(error) = std::thread::Builder::new().spawn(write) {
-        tracing::warn!(%error, "standard output");
+        tracing::warn!(%error, "can't print the port to standard output");
     }
     let root = args.root.canonicalize().unwrap_or_else(|_| args.root.clone());
     let addrs: Vec<_> = server.local_addrs().iter().map(ToString::to_string).collect();
     let mode = if args.read_only { ", read-only" } else { "" };
     tell(args.log_format, &format!("serving {}{mode} on {}", root.display(), addrs.join(", ")));
     if server.local_addrs().iter().all(|addr| addr.ip().is_loopback()) {
-        let hint = "this machine alone can connect; --bind 0.0.0.0 --bind :: opens it to the network";
+        let hint = "only this machine can connect; use --bind 0.0.0.0 --bind :: to serve the network";
         tell(args.log_format, hint);
     }
 }
 
-/// What is always said on stderr. Whoever reads the log as JSON finds nothing else there; and nobody has to read it.
+/// Prints `text` to stderr at every verbosity: as a JSON object if the log is JSON. It never blocks.
 fn tell(format: LogFormat, text: &str) {
     match format {
         LogFormat::Text => _ = stderr().write_all(format!("host-serv: {text}\n").as_bytes()),
@@ -293,7 +295,7 @@ fn tell(format: LogFormat, text: &str) {
     }
 }
 
-/// Standard error, for those who can't wait for it.
+/// A writer to standard error that never blocks.
 fn stderr() -> Writer {
     Lines::stderr().writer(Duration::ZERO)
 }
@@ -317,7 +319,7 @@ fn log_to_stderr(args: &Args) {
     }
 }
 
-/// As many descriptors as the system lets us have: each connection needs one or two.
+/// Raises the limit of descriptors as far as the system allows: each connection needs one or two.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);

@@ -25,7 +25,7 @@ pub(crate) async fn get(context: &mut Context<'_>, args: &Get) -> Result<(), Fai
     let destination = Destination::parse(args.output.as_deref(), continued);
     let streamed = matches!(destination, Destination::Stdout | Destination::Stream(_));
     if streamed && args.sessions.is_some_and(|sessions| sessions > 1) {
-        return Err(Failure::usage("-j: not to standard output or a device"));
+        return Err(Failure::usage("-j can't write to standard output or a device"));
     }
     if let Some(failure) = forgotten_option(context, args).await {
         return Err(failure);
@@ -108,7 +108,7 @@ pub(crate) async fn cat(context: &mut Context<'_>, args: Names) -> Result<(), Fa
 /// Writes files to a stream, one after the other.
 async fn to_stream(context: &mut Context<'_>, found: Found, out: DataOut) -> Result<(), Failure> {
     if found.items.iter().any(|item| matches!(item, Item::Tree { .. })) {
-        return Err(Failure::usage("a directory can not go to standard output or a device"));
+        return Err(Failure::usage("can't write a directory to standard output or a device"));
     }
     found.failures.iter().for_each(|failure| context.fail(failure));
     let mut jobs = Vec::new();

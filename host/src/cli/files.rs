@@ -235,7 +235,7 @@ pub(crate) async fn rmdir(context: &mut Context<'_>, args: &Names) -> Result<(),
                     && let Ok(listing) = context.client.list_with(Some(name), &mut |_| {}).await
                     && let Some(left) = unlistable(listing.omitted)
                 {
-                    failure.message = format!("{}: it has {left}", failure.message);
+                    failure.message = format!("{}: it contains {left}", failure.message);
                 }
                 context.fail(&failure);
                 if failure.is_final() {

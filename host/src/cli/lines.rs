@@ -128,10 +128,10 @@ async fn run_line(session: &mut Session, line: &str) -> Next {
 
 /// The words of a line, quoted as for a shell; a `#` where a word would begin begins a comment.
 fn split(line: &str) -> Result<Vec<OsString>, String> {
-    let words = shell_words::split(line.trim_end_matches('\r')).map_err(|_| "a quote is missing".to_owned())?;
+    let words = shell_words::split(line.trim_end_matches('\r')).map_err(|_| "unmatched quote".to_owned())?;
     if let Some(operator) = shell_operator(line) {
         return Err(format!(
-            "{operator} does nothing here: quote it if it is part of a name, or run host-cli HOST PORT COMMAND in a shell"
+            "{operator} is not supported here: quote it if it is part of a name, or use a shell: host-cli HOST PORT COMMAND"
         ));
     }
     Ok(words.into_iter().map(OsString::from).collect())
@@ -234,7 +234,7 @@ fn read_lines(reader: &Reader, mut input: impl BufRead) {
                 first = false;
                 match core::str::from_utf8(text) {
                     Ok(text) => Request::Line(text.to_owned()),
-                    Err(_) => Request::Bad(Failure::usage("standard input: a line that is not UTF-8")),
+                    Err(_) => Request::Bad(Failure::usage("the line is not UTF-8")),
                 }
             }
             Err(error) => Request::Failed(Failure::new("standard input", "local", io_text(&error))),

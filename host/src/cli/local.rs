@@ -11,7 +11,7 @@ use super::output::Output;
 /// Carries out `lcd [DIR]`: for this program and until it ends.
 pub(crate) fn lcd(output: &mut Output, args: &Lcd) {
     let Some(dir) = args.dir.clone().or_else(|| env::home_dir().filter(|home| !home.as_os_str().is_empty())) else {
-        output.failure(Some("lcd"), &Failure::usage("no home directory is known: name a directory"));
+        output.failure(Some("lcd"), &Failure::usage("the home directory is unknown: name a directory"));
         return;
     };
     match env::set_current_dir(&dir) {

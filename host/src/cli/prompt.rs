@@ -59,7 +59,7 @@ fn try_read_lines(reader: &Reader) -> rustyline::Result<()> {
         let Some(line) = line else {
             // What was typed or pasted behind it would be taken for a command.
             forget_input();
-            if reader.requests.send(Request::Bad(Failure::usage("a line that is not UTF-8"))).is_err() {
+            if reader.requests.send(Request::Bad(Failure::usage("the line is not UTF-8"))).is_err() {
                 break;
             }
             continue;

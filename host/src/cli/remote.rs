@@ -51,24 +51,24 @@ impl<'a> Listings<'a> {
     }
 }
 
-/// What to say of a directory whose listing leaves files out; `None` if it does not.
+/// The failure for a directory whose listing omits entries; `None` if it is complete.
 fn incomplete(dir: Option<&str>, omitted: u64) -> Option<Failure> {
-    let message = format!("left out {}", unlistable(omitted)?);
+    let message = format!("the listing omits {}", unlistable(omitted)?);
     Some(Failure::new(dir.map_or_else(|| "/".to_owned(), |dir| format!("{dir}/")), "omitted", message))
 }
 
-/// `3 files or directories with names that can not be listed`, unless there are none.
+/// `3 entries whose names can't be listed`; `None` for 0.
 pub(crate) fn unlistable(omitted: u64) -> Option<String> {
     match omitted {
         0 => None,
-        1 => Some("1 file or directory whose name can not be listed".to_owned()),
-        n => Some(format!("{n} files or directories whose names can not be listed")),
+        1 => Some("1 entry whose name can't be listed".to_owned()),
+        n => Some(format!("{n} entries whose names can't be listed")),
     }
 }
 
-/// What to say of a name in a listing that is not to be used.
+/// The failure for a name in a listing that must not be used.
 fn refused_name(refused: &RefusedEntry) -> Failure {
-    let message = format!("left out, the server's listing is wrong there: {}", sanitize(&refused.why.to_string()));
+    let message = format!("left out: the server sent an invalid entry: {}", sanitize(&refused.why.to_string()));
     Failure::new(refused.name.clone(), "bad-name", message)
 }
 

@@ -138,7 +138,7 @@ impl<'a> Reporter<'a> {
                 message = format!("{message}, {} of {} done", self.succeeded, count(total, "file"));
             }
             if self.can_continue() {
-                message.push_str("; -c continues");
+                message.push_str("; use -c to resume");
             }
             let mut failure = plain("cancelled", message, FailureKind::Cancelled);
             if let [label] = self.labels.as_slice() {
@@ -172,7 +172,7 @@ impl<'a> Reporter<'a> {
         }
         let mut failure = Failure::client(self.verb, Some(&self.subject(label)), error);
         if error.is_connection() && self.begun.iter().any(Option::is_some) && self.can_continue() {
-            failure.message.push_str("; -c continues");
+            failure.message.push_str("; use -c to resume");
         }
         let told = match failure.kind {
             FailureKind::Cancelled => {
@@ -447,7 +447,7 @@ mod tests {
             reporter.started(0, "f", 9, 0);
             reporter.received(0, &Err(lost.clone()));
         });
-        assert_eq!(err, "host-cli: get f: connection to h:1 lost: reset; -c continues\n");
+        assert_eq!(err, "host-cli: get f: connection to h:1 lost: reset; use -c to resume\n");
     }
 
     #[test]
@@ -459,7 +459,7 @@ mod tests {
         reporter.received(1, &Err(Error::Cancelled));
         reporter.received(2, &Err(Error::Cancelled));
         reporter.finish();
-        assert_eq!(err.take(), "host-cli: get: cancelled, 1 of 3 files done; -c continues\n");
+        assert_eq!(err.take(), "host-cli: get: cancelled, 1 of 3 files done; use -c to resume\n");
         assert_eq!(to.take_outcome(), Outcome::Cancelled);
     }
 

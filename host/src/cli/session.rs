@@ -144,7 +144,7 @@ impl Session {
         let spooled = if self.mode == Mode::OneShot {
             stream::spool_stdin().map_err(|error| Failure::new("-", "local", super::failure::io_text(&error)))
         } else {
-            Err(Failure::usage("standard input is where the commands come from"))
+            Err(Failure::usage("standard input is in use for commands"))
         };
         spooled.map(Some).map_err(|failure| self.output.failure(Some("put"), &failure)).ok()
     }

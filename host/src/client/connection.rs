@@ -495,7 +495,7 @@ fn closed_early(error: io::Error) -> io::Error {
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::BrokenPipe) => {
-            io::Error::new(kind, "the server closed it before it answered; it may have no free session")
+            io::Error::new(kind, "closed by the server before its first reply; it may have no free session")
         }
         _ => error,
     }

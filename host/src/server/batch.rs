@@ -273,7 +273,7 @@ impl Pending {
     async fn committed(&mut self) {
         let Some(committing) = &mut self.committing else { return core::future::pending().await };
         let answers = (&mut committing.work).await.unwrap_or_else(|| {
-            tracing::error!("commit: not done");
+            tracing::error!("commit failed: no thread to run it");
             vec![Err(ErrorCode::Io.into()); committing.count]
         });
         self.committing = None;

@@ -419,7 +419,7 @@ impl<'a> Connection<'a> {
         if let Open::Writing { stage, .. } = &self.open
             && stage.is_evicted()
         {
-            warn!(peer = %self.peer, "silent for too long: another client writes this file now");
+            warn!(peer = %self.peer, "connection closed: it was silent for too long, and another client took over its upload");
             self.broken = true;
         }
     }
@@ -638,7 +638,7 @@ impl<'a> Connection<'a> {
                 Ok(())
             }
             Err(error) => {
-                warn!(%error, "no data port");
+                warn!(%error, "no data port available");
                 self.session.refuse(ErrorCode::Io.into())
             }
         }

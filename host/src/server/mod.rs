@@ -185,7 +185,7 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener) {
             Ok((stream, peer)) => admit(&shared, stream, canonical(peer)),
             // Out of descriptors or memory: what is open goes on, and accepting resumes when there is room again.
             Err(error) => {
-                warn!(%error, "accept");
+                warn!(%error, "can't accept a connection");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }

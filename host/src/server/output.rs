@@ -277,9 +277,9 @@ impl Connection<'_> {
         Ok(true)
     }
 
-    /// The file can't be sent to its end.
+    /// Aborts the body: the rest of the file can't be sent.
     fn give_up(&mut self, code: ErrorCode) {
-        tracing::warn!(peer = %self.peer(), %code, "read given up");
+        tracing::warn!(peer = %self.peer(), %code, "read aborted");
         self.open = Open::Nothing;
         let aborted = self.session.abort(code);
         self.check(aborted);

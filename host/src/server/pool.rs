@@ -207,7 +207,7 @@ impl Threads {
             match thread::Builder::new().name("skiff-disk".to_owned()).spawn(move || own.work()) {
                 Ok(_) => state.threads += 1,
                 Err(error) if state.threads == 0 => {
-                    warn!(%error, "no thread can be started");
+                    warn!(%error, "can't start a thread");
                     return false;
                 }
                 // One of those that run takes it.

@@ -206,7 +206,7 @@ impl Claim {
                     if with_port(peer, 0) == with_port(owner, 0) {
                         return Ok(Some((stream, lease)));
                     }
-                    tracing::warn!(%peer, "reset: this data connection is another client's");
+                    tracing::warn!(%peer, "data connection reset: this port is reserved for another client");
                     super::reset(&stream);
                 }
                 () = changed => {}

@@ -53,7 +53,7 @@ impl Cursor {
     fn omit(&mut self, name: &[u8]) {
         self.omitted += 1;
         if self.omitted <= LOGGED {
-            tracing::info!(dir = self.dir_name(), name = %name.escape_ascii(), "a name that can't be sent");
+            tracing::info!(dir = self.dir_name(), name = %name.escape_ascii(), "entry omitted: its name can't be sent");
         }
     }
 
@@ -63,7 +63,7 @@ impl Cursor {
             tracing::warn!(
                 dir = self.dir_name(),
                 count = self.omitted,
-                "names that can't be sent (too long, not UTF-8, control characters or backslashes) are left out"
+                "entries omitted: their names can't be sent (too long, not UTF-8, control characters or backslashes)"
             );
         }
     }

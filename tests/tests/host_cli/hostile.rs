@@ -116,7 +116,7 @@ fn no_file_is_made_outside_the_directory() {
         let mut command = scene.command_to(port);
         command.current_dir(scene.here.path().join("in"));
         let ran = run(command.args(words));
-        // What is wrong with the listing is told, and the rest goes on.
+        // The fault in the listing is reported, and the other entries are used.
         assert_eq!(ran.code, Some(1), "{words:?} {ran:?}");
         assert!(ran.err.lines().all(|line| line.starts_with("host-cli: get ")), "{}", ran.err);
         assert!(is_safe(&ran.err), "{:?}", ran.err);
@@ -438,8 +438,8 @@ fn what_a_listing_can_not_show_is_told_and_a_failure() {
         }
         _ => stream.write_all(&message("ok")),
     });
-    const ROOT: &str = "/: left out 3 files or directories whose names can not be listed";
-    const BELOW: &str = "d/: left out 1 file or directory whose name can not be listed";
+    const ROOT: &str = "/: the listing omits 3 entries whose names can't be listed";
+    const BELOW: &str = "d/: the listing omits 1 entry whose name can't be listed";
     for (words, out, left_out) in [
         (&["get", "-r", "."][..], 1, &[ROOT, BELOW][..]),
         (&["get", "-rq", "d"], 0, &[BELOW]),
@@ -464,7 +464,7 @@ fn what_a_listing_can_not_show_is_told_and_a_failure() {
     let error: serde_json::Value = serde_json::from_str(&ran.err).unwrap();
     assert_eq!((&error["code"], &error["name"]), (&"omitted".into(), &"d/".into()), "{ran:?}");
     let line = cli(&scene, port, &["rmdir", "d"]);
-    assert!(line.failed(1).contains("it has 1 file or directory whose name can not be listed"), "{line:?}");
+    assert!(line.failed(1).contains("it contains 1 entry whose name can't be listed"), "{line:?}");
 }
 
 #[test]

@@ -97,7 +97,7 @@ fn a_prompt_greets_takes_commands_and_leaves() {
     session.enter("frob");
     session.see("host-cli: no such command 'frob'");
     session.enter("get 'unfinished");
-    session.see("a quote is missing");
+    session.see("unmatched quote");
     session.enter("# nothing");
     session.enter("ls --idle 3");
     session.see("belong on the command line");
@@ -153,7 +153,7 @@ fn ctrl_c_stops_the_transfer_and_the_prompt_comes_back() {
     session.enter("get big");
     assert!(eventually(|| relay.down() == [2_000_000]), "{:?}", relay.down());
     session.type_in("\u{3}");
-    session.see("host-cli: get big: cancelled; -c continues");
+    session.see("host-cli: get big: cancelled; use -c to resume");
     // The next command has a connection again.
     session.enter("ls");
     session.see("big");
@@ -217,9 +217,9 @@ fn a_prompt_outlives_bytes_that_are_no_text_and_lines_for_a_shell() {
     let Some(mut session) = Session::new(test, &scene, scene.host.port(), &[]) else { return };
     session.see(PROMPT);
     session.running.say(b"get x\xff\rrm f\r");
-    session.see("host-cli: a line that is not UTF-8");
+    session.see("host-cli: the line is not UTF-8");
     session.enter("get f -o - | wc");
-    session.see("host-cli: | does nothing here: quote it if it is part of a name");
+    session.see("host-cli: | is not supported here: quote it if it is part of a name");
     session.enter("help get");
     session.see("-j <N>");
     session.enter("get f --help");

@@ -272,7 +272,7 @@ fn a_server_that_restarts_is_waited_for_as_long_as_the_idle_time() {
     let ran = scene.run_over(&relay, &["get", "big", "-f", "--idle", "2"]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(begun.elapsed().as_secs_f64() > 1.9, "{:?}", begun.elapsed());
-    assert!(ran.err.ends_with("; -c continues\n"), "{}", ran.err);
+    assert!(ran.err.ends_with("; use -c to resume\n"), "{}", ran.err);
     assert_eq!(scene.parts().len(), 1);
 }
 
@@ -287,7 +287,7 @@ fn ctrl_c_stops_a_get_which_can_go_on_later() {
     assert!(eventually(|| running.catches(Signal::INT)));
     running.signal(Signal::INT);
     let ran = running.wait();
-    assert_eq!(ran.failed(130), "get big: cancelled; -c continues");
+    assert_eq!(ran.failed(130), "get big: cancelled; use -c to resume");
     assert_eq!((scene.content("big"), scene.parts().len()), (None, 1));
     let out = scene.run_over(&relay, &["get", "-c", "big"]).ok();
     assert!(continued_at(&out) > 1_900_000, "{out}");
@@ -330,5 +330,5 @@ fn ctrl_c_ends_a_script_with_130() {
     assert!(eventually(|| running.catches(Signal::INT)));
     running.signal(Signal::INT);
     let ran = running.wait();
-    assert_eq!((ran.failed(130), ran.out()), ("line 1: get big: cancelled; -c continues", ""));
+    assert_eq!((ran.failed(130), ran.out()), ("line 1: get big: cancelled; use -c to resume", ""));
 }

@@ -49,8 +49,8 @@ fn what_makes_no_sense_in_a_script_is_told() {
     let scene = Scene::new();
     scene.have(&["a"]);
     for (script, code, line) in [
-        ("put 'a\n", 2, "line 1: a quote is missing"),
-        ("put - -o x\n", 2, "line 1: put: standard input is where the commands come from"),
+        ("put 'a\n", 2, "line 1: unmatched quote"),
+        ("put - -o x\n", 2, "line 1: put: standard input is in use for commands"),
         ("get\n", 2, "line 1: "),
         ("ls --retries 2\n", 2, "line 1: ls: --connect-timeout, --idle and --retries belong on the command line"),
     ] {
@@ -58,7 +58,7 @@ fn what_makes_no_sense_in_a_script_is_told() {
         assert!(ran.failed(code).starts_with(line), "{script:?} {ran:?}");
     }
     let ran = run_with(&mut scene.command(), b"ls\n\xff\xfe\n");
-    assert_eq!(ran.failed(2), "line 2: standard input: a line that is not UTF-8");
+    assert_eq!(ran.failed(2), "line 2: the line is not UTF-8");
     assert_eq!(scene.script("").ok(), "");
     // The last line need not end.
     assert!(scene.script("put a").ok().starts_with("put a: "));

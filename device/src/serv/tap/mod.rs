@@ -69,10 +69,10 @@ impl Tap {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).custom_flags(NONBLOCK).open(TUN).map_err(|error| {
             let why = match error.kind() {
-                io::ErrorKind::PermissionDenied => "it is not open to you: try as root",
-                _ => "this machine has no TAPs: try `modprobe tun` as root",
+                io::ErrorKind::PermissionDenied => "you have no access to it: try as root",
+                _ => "this machine has no TAP driver: try `modprobe tun` as root",
             };
-            anyhow!("{TUN}: {error}: {why}, or --listen, which needs none")
+            anyhow!("{TUN}: {error}: {why}, or use --listen, which needs no TAP")
         })?;
         let mut with_header = offload == Offload::Auto;
         let attached = match ioctl::attach(&file, name, with_header) {
@@ -87,17 +87,17 @@ impl Tap {
             let owner = "$(id -un)";
             match Errno::from_io_error(&error) {
                 Some(Errno::PERM | Errno::ACCESS) if made => bail!(
-                    "no TAP {name}, and making one is not permitted; once, as root:\n  \
+                    "there is no TAP {name}, and you may not create one; run once as root:\n  \
                      ip tuntap add dev {name} mode tap user {owner}\n  \
                      ip addr add 192.168.69.254/24 dev {name} && ip link set {name} up"
                 ),
                 Some(Errno::PERM | Errno::ACCESS) => bail!(
-                    "{name} belongs to somebody else; as root, to make it yours:\n  \
+                    "{name} belongs to another user; to make it yours, run as root:\n  \
                      ip tuntap del dev {name} mode tap\n  \
                      ip tuntap add dev {name} mode tap user {owner}"
                 ),
                 Some(Errno::BUSY) => bail!("{name} is in use by another program"),
-                Some(Errno::INVAL) if !made => bail!("{name} is no TAP"),
+                Some(Errno::INVAL) if !made => bail!("{name} is not a TAP"),
                 _ => return Err(error).with_context(|| name.to_owned()),
             }
         }
