@@ -104,7 +104,11 @@ impl Lines {
 
     fn push(&self, line: &[u8], kind: Option<&Identifier>, patience: Duration) {
         let mut state = self.0.lock();
-        if kind.is_some_and(|kind| state.is_repeated(kind, line, self.0.pause)) {
+        if let Some(count) = kind.and_then(|kind| state.repeated(kind, line, self.0.pause)) {
+            // The worker sleeps until something is due, and this is the first it hears of it.
+            if count == 1 {
+                self.0.changed.notify_all();
+            }
             return;
         }
         state.add(line.to_vec());
@@ -210,14 +214,14 @@ impl State {
         self.dropped += usize::from(self.broken);
     }
 
-    /// True if a line of this kind was written a short time ago: then this one is only counted.
-    fn is_repeated(&mut self, kind: &Identifier, line: &[u8], pause: Duration) -> bool {
+    /// If a line of this kind was written a short time ago, this one is only counted: how many there are now.
+    fn repeated(&mut self, kind: &Identifier, line: &[u8], pause: Duration) -> Option<usize> {
         let now = Instant::now();
         match self.warnings.iter_mut().find(|warning| warning.kind == *kind) {
             Some(warning) if warning.until > now || warning.count > 0 => {
                 warning.count += 1;
                 warning.last = line.to_vec();
-                return true;
+                return Some(warning.count);
             }
             Some(warning) => warning.until = now + pause,
             None => {
@@ -225,7 +229,7 @@ impl State {
                 self.warnings.push(Warning { kind: kind.clone(), until, count: 0, last: Vec::new() });
             }
         }
-        false
+        None
     }
 
     /// Adds the warnings that were only counted until `now`; when the next one is due.
@@ -382,6 +386,22 @@ mod tests {
             told += count.unwrap_or(1);
         }
         assert_eq!(told, 1000);
+    }
+
+    #[test]
+    fn a_warning_that_repeats_slowly_is_logged_when_it_is_due() {
+        let (lines, receiver, _) = lines(usize::MAX, Duration::from_millis(500));
+        logged(&lines, false, || {
+            for number in 0..2 {
+                tracing::warn!("warning");
+                if number == 0 {
+                    // By then the worker sleeps.
+                    receiver.recv_timeout(LONG).unwrap();
+                    lines.finish(LONG);
+                }
+            }
+        });
+        assert!(receiver.recv_timeout(LONG).unwrap().ends_with("warning (1 more time)\n"));
     }
 
     #[test]

@@ -83,7 +83,8 @@ async fn forgotten_option(context: &mut Context<'_>, args: &Get) -> Option<Failu
         // What comes next would fail like it, after another wait.
         return Some(Failure::client("get", None, &error));
     }
-    let missing = error.code() == Some(ErrorCode::NotFound) || matches!(error, Error::BadName { .. });
+    let directory = error.code() == Some(ErrorCode::IsDirectory) && !args.recursive;
+    let missing = directory || error.code() == Some(ErrorCode::NotFound) || matches!(error, Error::BadName { .. });
     let mut failure = Failure::client("get", Some(last), &error);
     failure.message.push_str("; did you mean -o?");
     missing.then_some(failure)

@@ -146,6 +146,7 @@ fn shell_operator(line: &str) -> Option<&'static str> {
     while let Some((at, c)) = chars.next() {
         match (quote, c) {
             (None, '#') if between => return None,
+            (None, '&') if between && line[at + 1..].trim_end().is_empty() => return Some("&"),
             (None, '\'' | '"') => quote = Some(c),
             (Some(open), c) if open == c => quote = None,
             (None | Some('"'), '\\') => _ = chars.next(),
@@ -275,6 +276,7 @@ mod tests {
             ("get x -o - | wc", Some("|")),
             ("get a|wc", Some("|")),
             ("get a && rm a", Some("&&")),
+            ("get a &", Some("&")),
             ("cat x > y", Some(">")),
             ("put x 2>/dev/null", Some(">")),
             ("put - < x", Some("<")),

@@ -67,8 +67,7 @@ impl Input {
         if !meta.is_file() {
             return Err(at(path)(io::Error::new(ErrorKind::InvalidInput, "not a regular file")));
         }
-        // The files of /proc and the like say that they are empty and are not.
-        let spool = if meta.len() == 0 { spool(&file).map_err(at(path))? } else { None };
+        let spool = if is_made_up(&file, &meta) { spool(&file).map_err(at(path))? } else { None };
         let (file, meta, spooled) = match spool {
             Some((file, meta)) => (file, meta, true),
             None => (file, meta, spooled),
@@ -133,6 +132,19 @@ impl Input {
     pub(super) fn changed(&self) -> Error {
         Error::Changed { path: self.path.clone() }
     }
+}
+
+/// True for a file whose length may be wrong: those of /proc claim to be empty, those of /sys to have 4096 bytes.
+fn is_made_up(file: &File, meta: &Metadata) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        const SYSFS: i128 = 0x6265_6572;
+        if meta.len() == 4096 && rustix::fs::fstatfs(file).is_ok_and(|fs| i128::from(fs.f_type) == SYSFS) {
+            return true;
+        }
+    }
+    _ = file;
+    meta.len() == 0
 }
 
 /// Copies what a file has to a temporary file, whose length is known; `None` if it has nothing.

@@ -24,6 +24,8 @@ pub(super) fn bind(options: &Options) -> Result<Vec<TcpListener>, BindError> {
         let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
         hosts.push(loopback.map(|ip| SocketAddr::new(ip, options.port)).to_vec());
     }
+    // The addresses that take in others come first: after those it would be taken.
+    hosts.sort_by_key(|host| !host.iter().any(|addr| addr.ip().is_unspecified()));
     // An IPv6 address takes IPv4 in as well, unless that has an address of its own.
     let only_v6 = hosts.iter().flatten().any(SocketAddr::is_ipv4);
     let mut tries = 0;
@@ -44,7 +46,11 @@ fn bind_all(hosts: &[Vec<SocketAddr>], only_v6: bool) -> Result<Vec<TcpListener>
     for host in hosts {
         let mut missing = None;
         for addr in host {
-            if bound.contains(addr) {
+            // The unspecified address of a family takes in all others of it.
+            let covers = |bound: &SocketAddr| {
+                bound == addr || (bound.ip().is_unspecified() && bound.is_ipv4() == addr.is_ipv4())
+            };
+            if bound.iter().any(covers) {
                 continue;
             }
             let mut at = *addr;
@@ -87,4 +93,21 @@ pub(super) fn listen(addr: SocketAddr, only_v6: bool, backlog: i32) -> io::Resul
     socket.bind(&addr.into())?;
     socket.listen(backlog)?;
     TcpListener::from_std(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_another_one_takes_in_is_not_bound_again() {
+        if std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
+            return;
+        }
+        for (hosts, count) in [(["::", "localhost"], 2), (["localhost", "::"], 2), (["0.0.0.0", "127.0.0.1"], 1)] {
+            let bind = hosts.map(|host| host.parse().unwrap()).to_vec();
+            let listeners = super::bind(&Options { bind, ..Options::new(0) }).unwrap();
+            assert_eq!(listeners.len(), count, "{hosts:?}");
+        }
+    }
 }

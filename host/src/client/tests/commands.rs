@@ -216,7 +216,8 @@ fn an_address_that_is_dead_does_not_make_the_others_wait() {
             assert!(start.elapsed() < Duration::from_secs(5), "{peers:?} {:?}", start.elapsed());
         }
         let error = connect_any(&[dead, refused], Duration::from_millis(300), &token).await.unwrap_err().unwrap();
-        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        // What one address says of the server counts for more than that another is out of reach.
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
         assert!(connect_any(&[], limit, &token).await.is_err());
         let stop = token.clone();
         let both = [dead, dead];
