@@ -1,7 +1,7 @@
-//! Finds out whether the firmware can be built and run here: without the emulator, or the Rust target, its tests are left out
-//! (cfg `firmware`), and one test that is ignored says what to install.
+//! Checks whether the firmware can be built and run here. Without the emulator or the Rust target, its tests are left
+//! out (cfg `firmware`), and one ignored test says what to install.
 //!
-//! It has to be known before the tests are built: whoever finds it out in a test can only pass or fail.
+//! This must be known before the tests are built: a test that is already running can only pass or fail.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

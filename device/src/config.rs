@@ -70,7 +70,7 @@ pub enum Ipv6 {
 }
 
 impl<const DATA: usize> Config<DATA> {
-    /// The defaults: names of 64 bytes, no IPv6, a keep-alive every 10 s, 30 s until a peer is given up.
+    /// The defaults: names of 64 bytes, no IPv6, a keep-alive every 10 s, a timeout of 30 s for a dead peer.
     #[must_use]
     pub const fn new(mac: [u8; 6], ipv4: Ipv4, port: u16, data_ports: [u16; DATA]) -> Self {
         Self {

@@ -11,16 +11,16 @@ use std::net::ToSocketAddrs as _;
 pub struct Host(String);
 
 impl Host {
-    /// The host without brackets, as the resolver takes it.
+    /// The host without brackets, as the resolver expects it.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Its addresses with `port`. It may wait for the resolver, unless this is an address.
+    /// Its addresses with `port`. Unless this is an address or `localhost`, it may block on the resolver.
     ///
     /// # Errors
-    /// What the resolver says.
+    /// The error of the resolver.
     pub fn resolve(&self, port: u16) -> io::Result<Vec<SocketAddr>> {
         // RFC 6761: it needs no resolver.
         if self.0.eq_ignore_ascii_case("localhost") {
@@ -39,7 +39,7 @@ impl FromStr for Host {
             Some(rest) => {
                 let host = rest.strip_suffix(']').ok_or("`]` is missing")?;
                 let ip = host.split_once('%').map_or(host, |(ip, _)| ip);
-                ip.parse::<Ipv6Addr>().map_err(|_| "only an IPv6 address stands in brackets")?;
+                ip.parse::<Ipv6Addr>().map_err(|_| "only an IPv6 address may be in brackets")?;
                 host
             }
             None => text,
@@ -61,7 +61,7 @@ impl fmt::Display for Host {
     }
 }
 
-/// The one form of an address: IPv4, where it is mapped into IPv6. A link-local address keeps its scope.
+/// The canonical form of an address: an IPv4-mapped IPv6 address becomes IPv4. A link-local address keeps its scope.
 #[must_use]
 pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
     match addr {

@@ -1,7 +1,7 @@
-//! What the programs say on standard error: best effort, bounded, and written by a thread of its own.
+//! Output to standard error: best effort, bounded, written by a dedicated thread.
 //!
-//! A reader that stops reading, a full disk or a broken pipe costs lines, and nothing else. What is lost is counted, and
-//! the count is logged when lines flow again.
+//! If the reader stops, the disk is full or the pipe is broken, lines are lost and the program continues. Lost lines
+//! are counted, and the count is logged when lines can be written again.
 //!
 //! tracing-appender does not fit: it panics if its thread can't be started, prints to standard output when it can't be
 //! flushed, and does not count what could not be written.
@@ -18,16 +18,16 @@ use tracing::callsite::Identifier;
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Bytes that may wait to be written.
+/// Maximum number of bytes that wait to be written.
 const MOST: usize = 256 * 1024;
 
-/// A warning that repeats is written once in this time.
+/// A repeated warning is written once in this interval.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// The target of what is logged at every verbosity, by `INFO`.
+/// The target of `INFO` events that are logged at every verbosity.
 pub const ALWAYS: &str = "always";
 
-/// Lines on their way to standard error.
+/// A queue of lines for standard error.
 #[derive(Clone)]
 pub struct Lines(Arc<Shared>);
 
@@ -39,7 +39,7 @@ impl fmt::Debug for Lines {
 
 struct Shared {
     state: Mutex<State>,
-    /// Told when there is something to write, and when something was written.
+    /// Notified when there is something to write, and when something was written.
     changed: Condvar,
     sink: Mutex<Sink>,
     pause: Duration,
@@ -47,7 +47,7 @@ struct Shared {
 
 struct Sink {
     to: Box<dyn Write + Send>,
-    /// A part of a line was written, and then no more.
+    /// The last line was written only in part.
     torn: bool,
 }
 
@@ -55,22 +55,22 @@ struct Sink {
 struct State {
     waiting: VecDeque<Vec<u8>>,
     bytes: usize,
-    /// The worker has a line in hand.
+    /// The worker is writing a line.
     writing: bool,
     has_worker: bool,
-    /// Lines lost since that was last logged.
+    /// Lines lost since the count was last logged.
     dropped: usize,
     /// The last write has failed.
     broken: bool,
-    /// A writer has waited in vain; none waits again until all is written.
+    /// A writer's wait has timed out; no writer waits again until the queue is empty.
     stuck: bool,
     warnings: Vec<Warning>,
 }
 
-/// A kind of warning: what one place in the code says.
+/// A kind of warning: all those from one place in the code.
 struct Warning {
     kind: Identifier,
-    /// Until then it is only counted.
+    /// Until then, further ones are only counted.
     until: Instant,
     count: usize,
     last: Vec<u8>,
@@ -88,14 +88,14 @@ impl Lines {
         Self(Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), sink, pause }))
     }
 
-    /// A writer of whole lines that waits no longer than `patience` until each is written. Not at all where other work
-    /// would have to wait for it.
+    /// A writer of whole lines that waits at most `patience` until each one is written. Use zero where waiting would
+    /// block other work.
     #[must_use]
     pub fn writer(&self, patience: Duration) -> Writer {
         Writer { lines: self.clone(), patience, kind: None }
     }
 
-    /// Waits until everything is written, `patience` at most.
+    /// Waits until everything is written, at most for `patience`.
     pub fn finish(&self, patience: Duration) {
         let mut state = self.0.lock();
         state.repeat(Instant::now() + self.0.pause, self.0.pause);
@@ -115,14 +115,14 @@ impl Lines {
         self.wait(state, patience);
     }
 
-    /// Sees to it that there is a worker, and waits for it.
+    /// Starts the worker if there is none, and waits for it.
     fn wait(&self, mut state: MutexGuard<'_, State>, patience: Duration) {
         if !state.has_worker && !state.waiting.is_empty() {
             let shared = Arc::clone(&self.0);
             let worker = thread::Builder::new().name("stderr".to_owned()).spawn(move || shared.work());
             state.has_worker = worker.is_ok();
             if worker.is_err() && !patience.is_zero() {
-                // No more threads here: the caller may wait, so it may write.
+                // No thread can be started. The caller is allowed to wait, so it writes by itself.
                 while let Some(line) = state.next() {
                     let written = self.0.write(&line);
                     state.written(written);
@@ -166,7 +166,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Writes for ever.
+    /// The loop of the worker; never returns.
     fn work(&self) {
         let mut state = self.lock();
         loop {
@@ -214,7 +214,7 @@ impl State {
         self.dropped += usize::from(self.broken);
     }
 
-    /// If a line of this kind was written a short time ago, this one is only counted: how many there are now.
+    /// If a line of this kind was written recently, this one is only counted. Returns the count.
     fn repeated(&mut self, kind: &Identifier, line: &[u8], pause: Duration) -> Option<usize> {
         let now = Instant::now();
         match self.warnings.iter_mut().find(|warning| warning.kind == *kind) {
@@ -232,7 +232,7 @@ impl State {
         None
     }
 
-    /// Adds the warnings that were only counted until `now`; when the next one is due.
+    /// Queues the warnings whose counts are due at `now`; returns when the next one is due.
     fn repeat(&mut self, now: Instant, pause: Duration) -> Option<Instant> {
         let mut due = None;
         for mut warning in mem::take(&mut self.warnings) {
@@ -248,7 +248,7 @@ impl State {
     }
 }
 
-/// A line of the log, and how many more of its kind came.
+/// A line of the log with the number of further ones of its kind.
 fn with_count(line: &[u8], count: usize) -> Vec<u8> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     match line.strip_suffix(b"}").filter(|line| line.starts_with(b"{")) {
@@ -279,7 +279,7 @@ impl Write for Writer {
     }
 }
 
-/// So that a progress bar sees the terminal that it draws on.
+/// A progress bar needs this to see the terminal that it draws on.
 #[cfg(unix)]
 impl std::os::fd::AsRawFd for Writer {
     fn as_raw_fd(&self) -> std::os::fd::RawFd {
@@ -287,7 +287,7 @@ impl std::os::fd::AsRawFd for Writer {
     }
 }
 
-/// Holds back warnings that repeat, wherever they come from: a peer can cause as many as it likes.
+/// Limits repeated warnings, from every source: a peer can cause as many as it likes.
 impl<'a> MakeWriter<'a> for Writer {
     type Writer = Self;
 
@@ -307,7 +307,7 @@ mod tests {
 
     use super::*;
 
-    /// A disk that takes so many bytes, and says what it has got.
+    /// A disk with limited room that sends what was written to it.
     struct Disk(Sender<String>, Arc<Mutex<usize>>);
 
     impl Write for Disk {
@@ -327,7 +327,7 @@ mod tests {
         }
     }
 
-    /// Lines to a disk with so much room, what it got, and the room.
+    /// Lines to a disk with `room` bytes; the receiver gets what was written.
     fn lines(room: usize, pause: Duration) -> (Lines, Receiver<String>, Arc<Mutex<usize>>) {
         let (sender, receiver) = channel();
         let room = Arc::new(Mutex::new(room));

@@ -6,7 +6,7 @@
 //! | [`server`] | `server` | connections, data connections, limits: what `host-serv` runs |
 //! | [`store`] | `server` | a directory as a [`skiff_proto::store::Store`] |
 //! | [`cli`] | `cli` | the commands of `host-cli` |
-//! | [`diagnostics`] | `cli` | what both programs say on standard error |
+//! | [`diagnostics`] | `cli` | output of both programs to standard error |
 //! | [`address`] | - | hosts as users write them |
 //!
 //! # Features

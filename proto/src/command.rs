@@ -24,7 +24,7 @@ pub const VERSION: u32 = 1;
 pub enum Command<'a> {
     /// `get /skiff/N`: does the server know version N of the extended commands (PROTOCOL §4)?
     Hello {
-        /// N; 0 for what is no number of a version.
+        /// N; 0 if the word is not a version number.
         version: u32,
     },
     /// `ping`
@@ -174,7 +174,7 @@ verbs! {
 }
 
 impl Verb {
-    /// The verb of a message in command position; `None` if it is no extended command of this version.
+    /// The verb of a message in command position; `None` if it is not an extended command of this version.
     #[must_use]
     pub fn of(payload: &[u8]) -> Option<Self> {
         Self::parse(split_word(payload).0)

@@ -2,7 +2,7 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | [`message`] | the message layer: lengths, ciphers; nothing else sees the ten digits |
+//! | [`message`] | the message layer: lengths and ciphers; no other module sees the ten digits |
 //! | [`name`], [`error`] | names, error codes |
 //! | [`command`], [`reply`] | the words of the protocol, parsed and written |
 //! | [`body`], [`crc`] | data messages, trailers, CRC-32C |
@@ -11,8 +11,8 @@
 //! | [`store`], [`responder`] | what a server needs of the place where files live, and the way between it and a session |
 //! | `drive` | both sessions over a stream of `embedded-io` or `embedded-io-async` (features of these names) |
 //!
-//! Payload stays in the driver's memory: `receive` takes framing out of the input and yields payload where it lies, `send`
-//! has the driver fill payload into the room that it sends from. A plain connection can also move it past the session
+//! Payload stays in the driver's memory: `receive` consumes the framing and returns payload in place in the input,
+//! `send` calls the driver to fill payload into its send buffer. A plain connection can also move it past the session
 //! (`opaque`: sendfile). The run loop is at [`server`].
 //!
 //! The wire is described in `docs/PROTOCOL.md`; "PROTOCOL §7" in this documentation is its section 7.

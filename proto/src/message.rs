@@ -1,14 +1,14 @@
-//! The message layer: cuts a byte stream into messages and joins messages to one (PROTOCOL §1).
+//! The message layer: splits a byte stream into messages and joins messages into one (PROTOCOL §1).
 //!
-//! Nothing above this module sees the ten digits of a length or knows of a cipher. Both sessions hold one [`Messages`],
-//! generic over the [`Cipher`] of the connection:
+//! Nothing above this module sees the ten digits of a length or a cipher. Each session holds one [`Messages`], generic
+//! over the [`Cipher`] of the connection:
 //!
 //! | connection | what a message is on the wire | how a message comes in | how one goes out |
 //! |---|---|---|---|
 //! | plain ([`Plain`], or no key yet) | ten digits, payload | in any pieces | in any pieces |
 //! | sealed (a [`Cipher`] was set) | ten digits, sealed payload, [`TAG`] | whole: verified before a byte of it is used | whole |
 //!
-//! With [`Plain`] the cipher is a type without values: its branches are not compiled and it takes no memory.
+//! [`Plain`] is a type without values: the cipher's branches are not compiled and it takes no memory.
 
 use core::fmt;
 
@@ -31,8 +31,8 @@ pub(crate) const fn message_len(payload: usize) -> usize {
 
 /// The length field for a payload of `length` bytes.
 ///
-/// `length` is at most [`MAX_LENGTH`]; only the last ten digits of a larger number would fit, so the callers in this
-/// crate cut bodies into messages and refuse longer files before they get here.
+/// `length` is at most [`MAX_LENGTH`]; of a larger number only the last ten digits would fit. The callers in this crate
+/// split bodies into messages and refuse longer files before this call.
 #[must_use]
 pub const fn encode_header(length: u64) -> [u8; HEADER_LEN] {
     debug_assert!(length <= MAX_LENGTH);
@@ -114,7 +114,7 @@ pub trait Cipher {
     /// message may be sealed again until [`Cipher::sent`].
     fn seal(&self, record: &mut [u8]);
 
-    /// The message that was sealed last has gone out: the counter moves on.
+    /// Advances the counter: the message that was sealed last has been sent.
     fn sent(&mut self);
 }
 
@@ -155,7 +155,7 @@ pub(crate) struct Piece<'i> {
 
 /// The messages of one connection.
 pub(crate) struct Messages<C> {
-    /// The length that is coming in; or, within a message, the bytes of it that are still to come.
+    /// The length that is being received or, within a message, its remaining bytes.
     head: HeaderDecoder,
     within: bool,
     /// Bytes of the outgoing message that have gone out.
@@ -176,7 +176,7 @@ impl<C: Cipher> Messages<C> {
         Self { head: HeaderDecoder::new(), within: false, sent: 0, cipher: None }
     }
 
-    /// From now on the messages of both directions are sealed.
+    /// Seals all further messages in both directions.
     pub(crate) fn protect(&mut self, cipher: C) {
         self.cipher = Some(cipher);
     }
@@ -199,7 +199,7 @@ impl<C: Cipher> Messages<C> {
         if self.is_sealed() { None } else { self.incoming() }
     }
 
-    /// `n` bytes of the present plain message have been moved past this layer.
+    /// Records that `n` bytes of the current plain message were moved past this layer.
     pub(crate) const fn advance(&mut self, n: u64) {
         let left = match self.incoming() {
             Some(left) => left.saturating_sub(n),
@@ -227,10 +227,10 @@ impl<C: Cipher> Messages<C> {
         }
     }
 
-    /// Takes the next part of a message off the front of `input`: the piece behind a length, once that is complete. What
-    /// it leaves in `input` has to be offered again.
+    /// Takes the next part of a message off the front of `input`: once the length is complete, the piece after it. The
+    /// caller must offer again what is left in `input`.
     ///
-    /// Of a sealed message it takes nothing behind the length until the whole record lies in `input`.
+    /// It takes nothing after the length of a sealed message until the whole record is in `input`.
     ///
     /// # Errors
     /// [`ProtocolError::BadLength`]; [`ProtocolError::Forged`].
@@ -275,8 +275,8 @@ impl<C: Cipher> Messages<C> {
         Ok(length)
     }
 
-    /// Copies what is left of a short message, whose payload `write` composes, into `out`. Returns the bytes copied and
-    /// whether the message has gone out whole; until then it is composed (and sealed) again with each call. `N` is
+    /// Copies the rest of a short message, whose payload `write` composes, into `out`. Returns the number of bytes
+    /// copied and whether the message is complete; until then each call composes (and seals) it again. `N` is
     /// [`message_len`] of the longest payload.
     pub(crate) fn transmit<const N: usize>(
         &mut self,
@@ -366,16 +366,16 @@ impl<C: Cipher> Messages<C> {
     }
 }
 
-/// Up to `n` bytes off the front of `input`.
+/// Takes up to `n` bytes off the front of `input`.
 pub(crate) fn split_off<'i>(input: &mut &'i mut [u8], n: u64) -> &'i mut [u8] {
     let n = usize::try_from(n).map_or(input.len(), |n| n.min(input.len()));
     input.split_off_mut(..n).unwrap_or_default()
 }
 
-/// What has come of input that was offered to a session.
+/// The result of offering input to a session.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Received<'i> {
-    /// Bytes of the input that are used up. The rest has to be offered again.
+    /// Bytes of the input that were consumed. The caller must offer the rest again.
     pub taken: usize,
     /// Payload among them, verified as far as the connection allows: it belongs to the body that is coming in.
     pub payload: &'i mut [u8],

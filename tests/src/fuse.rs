@@ -1,5 +1,6 @@
-//! A file system in memory that finds a file by other spellings of its name, as vfat, exFAT and CIFS do: in any case, and by
-//! a short name such as `SKIFF-~1` for `.skiff-stage-0`. It keeps the spelling that a file was made with.
+//! An in-memory file system that finds a file by other spellings of its name, as vfat, exFAT and CIFS do: in upper or
+//! lower case, and by a short name such as `SKIFF-~1` for `.skiff-stage-0`. It keeps the spelling that a file was
+//! created with.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use fuser::{
     ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyStatfs, ReplyWrite, Request, Session, TimeOrNow, WriteFlags,
 };
 
-/// The kernel asks again each time.
+/// No caching: the kernel asks again each time.
 const TTL: Duration = Duration::ZERO;
 
 /// Mounts one, empty, at `at`. Dropping it unmounts it.
@@ -57,7 +58,7 @@ type Done<T> = Result<T, Errno>;
 impl Default for Nodes {
     fn default() -> Self {
         let node = |content| Node { content, perm: 0o755, mtime: SystemTime::now() };
-        // I-number 0 is nobody's.
+        // Inode number 0 is not used.
         Self(vec![node(Content::File(Vec::new())), node(Content::Directory(BTreeMap::new()))])
     }
 }

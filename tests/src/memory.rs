@@ -91,7 +91,7 @@ impl MemoryStore {
         inner.directories.insert(name.into());
     }
 
-    /// Every listing leaves so many entries out from now on, because their names can't be sent.
+    /// From now on every listing omits this many entries because their names can't be sent.
     pub fn omit(&self, count: u64) {
         self.lock().omitted = count;
     }

@@ -89,7 +89,8 @@ pub fn device_serv() -> Command {
     Command::new(program("device-serv"))
 }
 
-/// A port that nobody has now, and that the system gives nobody who does not ask for it; another one at each call.
+/// A free port outside the ephemeral range, so the system does not assign it to another program; a new one on each
+/// call.
 ///
 /// # Panics
 /// If all are taken.
@@ -295,10 +296,10 @@ impl Running {
         self.try_say(text).expect("written");
     }
 
-    /// Types something, unless it has ended.
+    /// Writes to the program's standard input.
     ///
     /// # Errors
-    /// It does not read any more.
+    /// The program no longer reads it.
     ///
     /// # Panics
     /// If standard input is no pipe.

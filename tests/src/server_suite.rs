@@ -39,7 +39,7 @@ pub trait Served: Sized {
     /// Puts a file into the store.
     fn put(&self, name: &str, content: &[u8]);
 
-    /// Puts so many files into the store whose names can't be sent; false if it can't have such.
+    /// Puts this many files whose names can't be sent into the store; false if the store can't have such files.
     fn put_unsendable(&self, _count: u64) -> bool {
         false
     }

@@ -48,7 +48,7 @@ struct Station {
     transaction: u32,
     /// What has come since the last look.
     segments: Vec<Segment>,
-    /// Who has been told where the device is.
+    /// The hosts that the device's address was sent to.
     told: Vec<IpAddr>,
 }
 
@@ -412,7 +412,7 @@ fn question(mac: EthernetAddress, address: IpAddr) -> Vec<u8> {
     }
 }
 
-/// The same as an answer that nobody has asked for.
+/// The same as an unsolicited reply.
 fn claim(mac: EthernetAddress, address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => arp_frame(ArpOperation::Reply, mac, address),
@@ -451,7 +451,7 @@ fn made_up_neighbors_neither_slow_a_client_down_nor_keep_one_out() {
             if round % 10 == 0 {
                 station.ping(&mut client);
             }
-            // Somebody whom the device does not know gets in within a second.
+            // A host that the device does not know can connect within a second.
             if round % 400 == 200 {
                 newcomers += 1;
                 let mut newcomer = Peer::new(stranger(1 << 20 | round), 41_000, 1000);
@@ -467,7 +467,7 @@ fn made_up_neighbors_neither_slow_a_client_down_nor_keep_one_out() {
             }
         }
         assert_eq!(newcomers, 5);
-        // Each of them has been told where the device is, once.
+        // Each of them has received the device's address, once.
         assert!(station.told == asked, "{} of {}", station.told.len(), asked.len());
     }
 }

@@ -112,7 +112,7 @@ fn a_start_that_fails_leaves_no_files_behind() {
         (store(":1000"), "", "the size must be 1 to"),
         (store(":0"), "", "the size must be 1 to"),
         (store(":4KiB"), "", "too small"),
-        (store(":1TiB"), "", "more than 65535"),
+        (store(":1TiB"), "", "1 to 65535 blocks"),
         (store(":1MiB"), "/nonexistent", "No such file"),
     ];
     for empty in [false, true] {
@@ -130,7 +130,7 @@ fn a_start_that_fails_leaves_no_files_behind() {
             assert_eq!(left, empty.then_some(0), "{store} {preload}");
         }
     }
-    // What was there before stays, whatever is wrong.
+    // Existing files stay as they are, whatever fails.
     let store = store(":1MiB");
     assert_eq!(listening(&["--store", &store]).stop().code, Some(0));
     let before = fs::read(&image).unwrap();
@@ -301,7 +301,7 @@ fn serves_over(out: Stream, err: Stream) {
         Stream::Null => format!(" {number}>/dev/null"),
         Stream::Broken | Stream::Unread => String::new(),
     };
-    // Nobody hears which port it is.
+    // Nobody reads the port.
     let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port().to_string();
     let script = format!("exec \"$0\" --listen {port} -v{}{}", redirect(1, out), redirect(2, err));
     let mut command = Command::new("sh");

@@ -77,7 +77,7 @@ mod tap {
     skiff_tests::server_suite!(super::Serving<true>, in a namespace);
 }
 
-/// Of all of whom a bridge could take one for the other: many addresses at a time, of both families.
+/// Many addresses at a time, of both families, which a bridge could confuse.
 #[test]
 fn behind_loopback_ports_everyone_of_many_clients_gets_the_file_that_was_announced_to_it_alone() {
     let device = Device::with(|options| options.sessions = 8);

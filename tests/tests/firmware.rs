@@ -1,7 +1,7 @@
 //! The images for microcontrollers, on boards under QEMU.
 //!
-//! Without `qemu-system-arm`, or without a way to build for the target that is there already, there is one ignored test in
-//! their place, which says what to install: see `build.rs`.
+//! Without `qemu-system-arm`, or if the Rust target is not installed, one ignored test replaces them and says what to
+//! install: see `build.rs`.
 
 #![cfg_attr(firmware, expect(clippy::unwrap_used, reason = "these are tests"))]
 

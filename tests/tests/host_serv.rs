@@ -514,7 +514,7 @@ fn each_change_is_one_line_of_the_log_with_its_outcome() {
     other.send_bytes(&[message("write 0 4 - half"), message("ha")].concat());
     drop(other);
     assert!(eventually(|| serv.running.err().contains("interrupted")));
-    // It does not wait for the answer, and is stored all the same.
+    // The client does not wait for the answer; the file is stored anyway.
     wire.send_write("last", b"last");
     drop(wire);
     assert!(eventually(|| serv.running.err().contains("\"last\"")));

@@ -1,4 +1,4 @@
-//! host-serv and host-cli, whatever has become of their standard streams: closed, full, broken in the middle, or not read.
+//! host-serv and host-cli with standard streams that are closed, full, broken in the middle, or not read.
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
@@ -18,7 +18,7 @@ use skiff_tests::programs::{Serv, Signal, free_port, host_cli, host_serv};
 use skiff_tests::wire::{Wire, eventually};
 use tempfile::tempdir;
 
-/// What has become of a stream.
+/// The state of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     /// The program starts without it.
@@ -42,7 +42,7 @@ enum End {
     Typed(#[expect(dead_code, reason = "as long as it is open, the terminal is there")] OwnedFd),
 }
 
-/// A pipe that takes no byte more.
+/// A full pipe.
 fn full_pipe() -> (PipeReader, io::PipeWriter) {
     let (reader, mut writer) = io::pipe().unwrap();
     let flags = fcntl_getfl(&writer).unwrap();
@@ -55,7 +55,7 @@ fn full_pipe() -> (PipeReader, io::PipeWriter) {
 
 const FATES: [Fate; 5] = [Fate::Closed, Fate::Full, Fate::Broken, Fate::Unread, Fate::Stopped];
 
-/// A terminal that shows nothing more, and who typed that.
+/// A terminal where Ctrl-S was typed, and its other end.
 fn stopped_terminal() -> (OwnedFd, File) {
     let user = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     unlockpt(&user).unwrap();

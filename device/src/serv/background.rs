@@ -1,4 +1,5 @@
-//! Output that nobody waits for: a thread of its own writes it, and what it can't keep up with is dropped.
+//! Output that never blocks the caller: a dedicated thread writes it, and what the thread can't keep up with is
+//! dropped.
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -10,7 +11,7 @@ use std::thread;
 #[derive(Debug)]
 pub(super) struct Background {
     shared: Arc<Shared>,
-    /// Bytes in the queue at most; a block that finds it empty is always taken.
+    /// Maximum number of bytes in the queue; an empty queue accepts a block of any size.
     most: usize,
 }
 
@@ -30,13 +31,13 @@ struct Queue {
 
 impl Background {
     /// # Errors
-    /// The system has no thread for it.
+    /// The system can't start a thread.
     pub(super) fn start(most: usize, mut write: impl FnMut(&[u8]) + Send + 'static) -> io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let writer = Arc::clone(&shared);
         thread::Builder::new().name("output".into()).spawn(move || {
             while let Some(block) = writer.take() {
-                // Without the lock: it may take for ever.
+                // Without the lock: the write may block forever.
                 write(&block);
                 writer.lock().bytes -= block.len();
                 writer.changed.notify_all();
@@ -98,7 +99,7 @@ mod tests {
             _ = written.send(block.to_vec());
         });
         let output = output.unwrap();
-        // The second one is larger than the queue, and nobody has taken the first one yet.
+        // The second block is larger than the queue, and the first one has not been written yet.
         let taken = [b"one".to_vec(), vec![0; 11], b"two".to_vec(), b"three".to_vec()].map(|block| output.put(block));
         assert_eq!(taken, [true, false, true, false]);
         output.flush(Duration::from_millis(10));

@@ -16,14 +16,14 @@ use super::background::Background;
 use super::made::Made;
 use super::say::say;
 
-/// Bytes of packets that wait to be written.
+/// Maximum number of bytes of packets that wait to be written.
 const QUEUE: usize = 4 << 20;
 
 /// How long the program waits at its end for a capture file that accepts no data.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Writes packets to a file, or to a FIFO that Wireshark reads. Packets that it can't keep up with are dropped and counted.
-/// After the first error it writes nothing more.
+/// Writes packets to a file, or to a FIFO that Wireshark reads. Packets that it can't keep up with are dropped and
+/// counted. After the first error it writes nothing more.
 #[derive(Debug)]
 pub(super) struct Capture {
     thread: Background,

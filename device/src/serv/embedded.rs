@@ -32,7 +32,7 @@ pub struct Report {
 
 /// Something that is done with a server of the size and the store that were chosen.
 pub(super) trait Run {
-    /// `made` is to be kept once the server has begun.
+    /// The implementation keeps the files of `made` once the server has started.
     fn run<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(
         self,
         store: S,

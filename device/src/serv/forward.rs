@@ -4,8 +4,9 @@
 //! a side that does not read holds the other up. An end of stream and a reset are told apart in both directions; a
 //! connection that the embedded stack refuses is reset, since the host's has been accepted by then.
 //!
-//! On the cable a connection comes from the same address as the host's: a data port is its owner's alone (PROTOCOL §3), and
-//! the embedded server tells owners by their addresses. So this stack has every address, and is the gateway to them.
+//! On the virtual cable, a connection has the same source address as on the host: a data port belongs to one client
+//! (PROTOCOL §3), and the embedded server identifies clients by address. So this stack owns every address and acts as
+//! their gateway.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
@@ -24,8 +25,8 @@ use crate::server::time;
 
 /// Bytes of each ring of this stack.
 const RING: usize = 65_536;
-/// The two ends of the cable, with addresses that no client has: those for documentation (RFC 5737, RFC 3849). There are four
-/// of them on it by IPv4, two by IPv6.
+/// The two ends of the cable. Their addresses are reserved for documentation (RFC 5737, RFC 3849), so no client has
+/// them. The network has four addresses with IPv4, two with IPv6.
 pub(super) const SERVER: (Ipv4Addr, Ipv6Addr) =
     (Ipv4Addr::new(192, 0, 2, 2), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
 pub(super) const GATEWAY: (Ipv4Addr, Ipv6Addr) =

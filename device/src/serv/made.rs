@@ -1,10 +1,10 @@
-//! Files that are made at the start: a server that can't begin leaves none of them behind.
+//! Files that are created at startup: a server that fails to start leaves none of them behind.
 
 use std::fs::{File, OpenOptions, remove_file};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-/// The files made or filled so far. Dropping it removes them, or empties them again.
+/// The files created or filled so far. Dropping this removes them, or truncates them again.
 #[derive(Debug, Default)]
 pub(super) struct Made {
     new: Vec<PathBuf>,
@@ -12,7 +12,7 @@ pub(super) struct Made {
 }
 
 impl Made {
-    /// Opens a file, or makes it. `how` says for what, and whether one that is there is emptied.
+    /// Opens a file, or creates it. `how` gives the access, and whether an existing file is truncated.
     pub(super) fn open(&mut self, path: &Path, how: &mut OpenOptions) -> io::Result<File> {
         match how.clone().create_new(true).open(path) {
             Ok(file) => {
@@ -24,13 +24,13 @@ impl Made {
         }
     }
 
-    /// `file` was empty and is to be filled.
+    /// Registers `file`, which was empty and will be filled.
     pub(super) fn fill(&mut self, file: &File) -> io::Result<()> {
         self.filled.push(file.try_clone()?);
         Ok(())
     }
 
-    /// The server has begun: they stay as they are.
+    /// Keeps the files: the server has started.
     pub(super) fn keep(mut self) {
         self.new.clear();
         self.filled.clear();

@@ -1,8 +1,8 @@
-//! What device-serv has to say: on stderr, and its port on stdout.
+//! Output of device-serv: messages on stderr, and its port on stdout.
 //!
-//! Nothing here ever holds the server up. A thread for each stream writes the lines; if nobody reads them, the ones that the
-//! queue has no room for are dropped and counted. A stream that fails (its reader has ended, the disk with the log is full)
-//! loses lines, and the server continues.
+//! Nothing here blocks the server. A thread for each stream writes the lines; if nobody reads them, lines that don't
+//! fit into the queue are dropped and counted. If a stream fails (its reader has exited, the disk with the log is
+//! full), lines are lost and the server continues.
 
 use core::fmt::Arguments;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -17,22 +17,22 @@ use rustix::io::Errno;
 use super::background::Background;
 use super::wait::wait;
 
-/// Bytes of lines that wait to be written.
+/// Maximum number of bytes that wait to be written.
 const QUEUE: usize = 64 * 1024;
 
-/// For how long the end of the program waits for a stream that takes nothing.
+/// How long the program waits at its end for a stream that accepts no data.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// `None`: the system has no thread to spare.
+/// `None`: the system can't start a thread.
 static STDERR: LazyLock<Option<Background>> =
     LazyLock::new(|| Background::start(QUEUE, |line| _ = write(io::stderr().as_fd(), line)).ok());
 
 static STDOUT: LazyLock<Option<Background>> = LazyLock::new(|| Background::start(QUEUE, write_out).ok());
 
-/// Lines of stderr that were dropped since the last one that was not.
+/// Lines for stderr that were dropped since the last one that was written.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
-/// Says it on stderr, as one line.
+/// Prints `text` to stderr, as one line.
 pub fn say(text: Arguments<'_>) {
     let dropped = DROPPED.swap(0, Ordering::Relaxed);
     let gap =
@@ -48,7 +48,7 @@ pub fn say(text: Arguments<'_>) {
     }
 }
 
-/// Says it on stdout, for programs that start this one.
+/// Prints `text` to stdout, for programs that start this one.
 pub fn announce(text: Arguments<'_>) {
     let line = format!("{text}\n").into_bytes();
     match &*STDOUT {
@@ -58,14 +58,14 @@ pub fn announce(text: Arguments<'_>) {
     }
 }
 
-/// Waits until what was said is written, but not for ever: before the program ends.
+/// Waits, for a limited time, until all output is written. Called before the program ends.
 pub fn flush() {
     for thread in [&STDOUT, &STDERR].into_iter().filter_map(|thread| LazyLock::get(thread)?.as_ref()) {
         thread.flush(PATIENCE);
     }
 }
 
-/// Unbuffered: std would try again to write what is left in its buffer when the program ends.
+/// Unbuffered: at exit, std would try again to write what is left in its buffer.
 fn write(stream: BorrowedFd<'_>, mut line: &[u8]) -> io::Result<()> {
     while !line.is_empty() {
         match rustix::io::write(stream, line) {

@@ -1,17 +1,17 @@
-//! Who gets into the stack's neighbor cache.
+//! Limits what gets into the stack's neighbor cache.
 //!
-//! smoltcp learns the hardware address of everyone who asks for ours, and has room for eight. A flood of questions from
-//! made-up neighbors would push out the peers that have a connection, and smoltcp asks for one neighbor a second at most.
-//! So the frames of ARP, and of neighbor discovery with IPv6, pass through here first:
+//! smoltcp learns the hardware address of every host that asks for ours, and its cache has eight entries. A flood of
+//! requests from forged neighbors would evict the peers that have a connection, and smoltcp looks up at most one
+//! neighbor a second. So ARP frames and IPv6 neighbor discovery pass through here first:
 //!
-//! | frame | what becomes of it |
+//! | frame | action |
 //! |---|---|
-//! | an answer, or a question, from the address that was asked for last | learned |
-//! | another question for our address | answered; learned as well, if few of them have come |
+//! | a reply or request from the address that was looked up last | learned |
+//! | another request for our address | answered; learned too, unless many have arrived |
 //! | anything else | dropped |
 //!
-//! Each packet from a peer renews its entry, and there is one in every keep-alive interval at least. In one of 10 s at most
-//! six others are learned, so that the entries of peers with a connection are not the oldest ones.
+//! Each packet from a peer renews its entry, and at least one arrives in every keep-alive interval. In an interval of
+//! 10 s at most six others are learned, so the entries of connected peers are never the oldest ones.
 
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
@@ -26,22 +26,22 @@ use smoltcp::wire::{
     Ipv6Repr, NdiscNeighborFlags, NdiscRepr,
 };
 
-/// How many are learned at once, and after what time another one.
+/// How many neighbors may be learned in a burst, and the interval for one more.
 const BURST: u8 = 4;
 const PAUSE: Duration = Duration::from_secs(4);
 
-/// Addresses of our own.
+/// Our own addresses.
 const OWN: usize = if cfg!(feature = "ipv6") { 3 } else { 1 };
 
-/// The longest question: ARP, or a solicitation with two options.
+/// The longest request: ARP, or a solicitation with two options.
 const FRAME: usize = if cfg!(feature = "ipv6") { 94 } else { 42 };
 
 /// What is kept between polls.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Learning {
-    /// Whom the stack has asked for last.
+    /// The address that the stack looked up last.
     asked: Option<IpAddress>,
-    /// How many may be learned now, and since when it has been so many.
+    /// How many neighbors may be learned now, and when that number last changed.
     left: u8,
     since: Instant,
 }
@@ -51,7 +51,7 @@ impl Learning {
         Self { asked: None, left: BURST, since: now }
     }
 
-    /// Time has passed.
+    /// Updates the state to the current time.
     fn refill(&mut self, now: Instant) {
         while self.left < BURST && now.since(self.since) >= PAUSE {
             self.left += 1;
@@ -81,17 +81,17 @@ const fn is_looked_at(kind: u16) -> bool {
     kind == ARP
 }
 
-/// What a frame of ARP or neighbor discovery says.
+/// The content of an ARP or neighbor discovery frame.
 #[derive(Debug, Clone, Copy)]
 struct Said {
     is_question: bool,
     sender: IpAddress,
-    /// Whose hardware address it is about.
+    /// The address whose hardware address is asked for or given.
     target: IpAddress,
 }
 
 impl Said {
-    /// `None` for every other frame. What is wrong with one is for the stack to find.
+    /// `None` for every other frame. The stack detects malformed frames.
     fn parse(frame: &[u8], kind: u16) -> Option<Self> {
         fn address<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
             bytes.get(at..at + N)?.try_into().ok()
@@ -116,26 +116,26 @@ impl Said {
     }
 }
 
-/// A device whose frames are looked at.
+/// A device whose frames are screened.
 pub(super) struct Screen<'a, D: ?Sized> {
     lower: &'a mut D,
     shared: Shared,
 }
 
-/// What its tokens share.
+/// State shared by its tokens.
 struct Shared {
     learning: Cell<Learning>,
     /// Our own addresses.
     own: Vec<IpAddress, OWN>,
-    /// A question that the stack does not see, to be answered.
+    /// A request that is withheld from the stack and will be answered here.
     held: RefCell<Vec<u8, FRAME, u8>>,
 }
 
 impl Shared {
-    /// Keeps the frame from the stack; true if it does.
+    /// True if the frame is withheld from the stack.
     #[cold]
     fn hold(&self, frame: &[u8], kind: u16) -> bool {
-        // The stack would look for neighbor discovery behind this header as well, where nobody puts it.
+        // The stack would also accept neighbor discovery after this header, where no host puts it.
         #[cfg(feature = "ipv6")]
         if kind == IPV6 && frame.get(20) == Some(&0) {
             return true;
@@ -159,7 +159,7 @@ impl Shared {
         true
     }
 
-    /// Whom the stack asks for.
+    /// The address that the stack looks up.
     #[cold]
     fn ask(&self, frame: &[u8], kind: u16) {
         if let Some(Said { is_question: true, target, .. }) = Said::parse(frame, kind) {
@@ -176,7 +176,7 @@ impl<'a, D: Device + ?Sized> Screen<'a, D> {
         Self { lower, shared: Shared { learning: Cell::new(*learning), own, held: RefCell::new(Vec::new()) } }
     }
 
-    /// Answers the question that is held, if there is one: our address is at `mac`.
+    /// Answers the withheld request, if there is one: our address is at `mac`.
     pub(super) fn answer(&mut self, mac: &[u8], now: smoltcp::time::Instant) {
         let held = core::mem::take(self.shared.held.get_mut());
         let (Some(said), Ok(mac)) = (Said::parse(&held, kind(&held)), mac.try_into().map(EthernetAddress)) else {
@@ -186,7 +186,7 @@ impl<'a, D: Device + ?Sized> Screen<'a, D> {
         if !said.sender.is_unicast() || !hardware.is_unicast() {
             return;
         }
-        // Without room for it the question comes again.
+        // If there is no room to send, the peer repeats its request.
         let Some(token) = self.lower.transmit(now) else { return };
         match (said.target, said.sender) {
             #[cfg(feature = "ipv6")]
@@ -210,7 +210,7 @@ impl<'a, D: Device + ?Sized> Screen<'a, D> {
             _ => token.consume(42, |frame| {
                 if let (Some(frame), Some(held)) = (frame.first_chunk_mut::<42>(), held.first_chunk::<42>()) {
                     *frame = *held;
-                    // Its addresses are those it goes to, and the other way round.
+                    // The source and destination addresses are swapped.
                     frame[..6].copy_from_slice(&held[6..12]);
                     frame[6..12].copy_from_slice(&mac.0);
                     frame[21] = 2;
@@ -262,7 +262,7 @@ impl<T: RxToken> RxToken for Rx<'_, T> {
         let shared = self.shared;
         self.token.consume(|frame| {
             let is_held = is_looked_at(kind(frame)) && shared.hold(frame, kind(frame));
-            // The stack passes over a frame of nothing.
+            // The stack ignores an empty frame.
             f(if is_held { &[] } else { frame })
         })
     }

@@ -1,15 +1,15 @@
-//! Ctrl-C: stops what is running, whatever that is doing.
+//! Ctrl-C: stops the running work in any state.
 //!
-//! A thread of its own listens, since the one that works may never get to look: data may come faster than it is used, a
-//! terminal may not be read, a disk may hang. It goes on step by step:
+//! A dedicated thread listens, since the working thread may never get to check: data may arrive faster than it is
+//! used, a terminal may be stopped, a disk may hang. It escalates in steps:
 //!
 //! | when | what happens |
 //! |---|---|
-//! | Ctrl-C | the [`CancelToken`] is set: the work ends in an orderly way |
+//! | Ctrl-C | the [`CancelToken`] is set: the work shuts down cleanly |
 //! | [`GRACE`] later, or a second Ctrl-C | the work is dropped |
-//! | [`LAST`] later | one command or a script: the program ends. A prompt: it ends after a second Ctrl-C only |
+//! | [`LAST`] later | with one command or a script, the program exits; a prompt exits only after a second Ctrl-C |
 //!
-//! What is left behind by a program that ends so is what a killed one leaves behind: transfers can be continued.
+//! A program that exits this way leaves the same state as one that was killed: its transfers can be resumed.
 
 use core::cell::Cell;
 use core::future::Future;
@@ -26,15 +26,15 @@ use super::output::Outcome;
 use super::session::Mode;
 use crate::client::CancelToken;
 
-/// A single command that is shorter is not worth listening for: until then Ctrl-C ends the program, as the system does by
-/// itself.
+/// A single command starts to listen only after this time; until then, the system's default action for Ctrl-C ends the
+/// program.
 const SHORT: Duration = Duration::from_millis(50);
-/// How long work may take to end in an orderly way.
+/// How long work may take to shut down cleanly.
 const GRACE: Duration = Duration::from_millis(150);
-/// How long it may take to be dropped, and the last line to be written.
+/// How long it may take to drop the work and write the last line.
 const LAST: Duration = Duration::from_millis(50);
 
-/// What the commands know of Ctrl-C.
+/// The commands' interface to Ctrl-C.
 pub(crate) struct Interrupt {
     mode: Mode,
     tokens: Tokens,
@@ -50,9 +50,9 @@ struct Tokens {
 
 #[derive(Default)]
 struct Work {
-    /// The one that is running, or ran last.
+    /// Number of the running work, or of the last one that ran.
     number: u64,
-    /// What to say if it has to be left; `None` if nothing is running.
+    /// The line to print if the work has to be abandoned; `None` if nothing is running.
     farewell: Option<String>,
 }
 
@@ -63,12 +63,13 @@ impl Interrupt {
         Self { mode, tokens: Tokens::default(), work, listening: Cell::new(false) }
     }
 
-    /// What stops the running work.
+    /// The token that stops the running work.
     pub(crate) fn token(&self) -> CancelToken {
         self.tokens.cancel.clone()
     }
 
-    /// Work begins, until the returned value is dropped; `farewell` is the line for the case that it has to be left.
+    /// Marks work as running until the returned value is dropped; `farewell` is the line to print if it has to be
+    /// abandoned.
     pub(crate) fn begin(&self, farewell: String) -> Running<'_> {
         if self.mode != Mode::OneShot {
             self.listen();
@@ -80,11 +81,11 @@ impl Interrupt {
         Running(self)
     }
 
-    /// Does `work`. `None` if it had to be dropped.
+    /// Runs `work`. `None` if it had to be dropped.
     pub(crate) async fn stoppable<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);
-        // Work comes last: while data flows it uses up what tokio lets a task do at a time, and nothing behind it would
-        // ever be ready.
+        // The work is polled last: while data flows it uses up tokio's budget for a task, and a future polled after it
+        // would never be ready.
         if !self.listening.get() {
             tokio::select! {
                 biased;
@@ -99,7 +100,7 @@ impl Interrupt {
         }
     }
 
-    /// Starts to listen. Without a thread to be had, Ctrl-C goes on to end the program.
+    /// Starts to listen. If no thread can be started, Ctrl-C still ends the program.
     fn listen(&self) {
         if self.listening.replace(true) {
             return;
@@ -115,7 +116,7 @@ impl Interrupt {
             });
         };
         if thread::Builder::new().name("interrupt".to_owned()).spawn(listen).is_ok() {
-            // The prompt puts back the handler that it finds, which has to be this one.
+            // The prompt restores the handler that it found, so this one must be installed first.
             _ = wait.recv();
         }
     }
@@ -135,7 +136,7 @@ impl Running<'_> {
         let mut stopped = false;
         self.0.work.send_modify(|work| {
             stopped = cancel.is_cancelled();
-            // What comes between commands, completion and signs of life, is not to be stopped by what has stopped them.
+            // A Ctrl-C that stopped a command must not stop the completion and keep-alive between commands.
             cancel.reset();
             work.farewell = None;
         });
@@ -157,7 +158,7 @@ async fn watch(mode: Mode, tokens: &Tokens, mut work: watch::Receiver<Work>, mut
             _ = signals.recv() => {}
         }
         let Some(number) = now(&work, &tokens.cancel) else {
-            // A prompt that waits for a line sees to Ctrl-C itself.
+            // A prompt that waits for a line handles Ctrl-C itself.
             if mode == Mode::Prompt {
                 continue;
             }
@@ -176,7 +177,7 @@ async fn watch(mode: Mode, tokens: &Tokens, mut work: watch::Receiver<Work>, mut
             tokio::select! {
                 () = ended(&mut work, number) => break,
                 _ = signals.recv() => again = true,
-                // A prompt outlives one Ctrl-C even if it has to wait for a slow disk.
+                // A prompt survives one Ctrl-C, even if it has to wait for a slow disk.
                 () = sleep(LAST) => if again || mode != Mode::Prompt {
                     let farewell = work.borrow().farewell.clone();
                     leave(&farewell.unwrap_or_default());
@@ -186,9 +187,9 @@ async fn watch(mode: Mode, tokens: &Tokens, mut work: watch::Receiver<Work>, mut
     }
 }
 
-/// Sets `token` and says which work is running; `None` if none is.
+/// Sets `token` and returns which work is running; `None` if none is.
 fn now(work: &watch::Receiver<Work>, token: &CancelToken) -> Option<u64> {
-    // As long as it is borrowed, no work begins or ends.
+    // While this is borrowed, no work can begin or end.
     let work = work.borrow();
     work.farewell.as_ref()?;
     token.cancel();
@@ -214,8 +215,8 @@ fn signals() -> io::Result<Signals> {
     tokio::signal::windows::ctrl_c()
 }
 
-/// At Ctrl-C a terminal drops what it had to show. Linux does not tell a thread that waits for room there; stopping and
-/// starting the output does.
+/// Wakes a thread that waits to write to the terminal. At Ctrl-C a terminal discards its output queue, but Linux does
+/// not wake such a thread; stopping and restarting the output does.
 #[cfg(unix)]
 fn wake_terminals() {
     use std::os::fd::AsFd;
@@ -225,7 +226,7 @@ fn wake_terminals() {
 
     let (stdout, stderr) = (io::stdout(), io::stderr());
     for terminal in [stdout.as_fd(), stderr.as_fd()] {
-        // In the background it would stop this program.
+        // In the background, this call would stop the program.
         if tcgetpgrp(terminal).is_ok_and(|group| group == getpgrp()) {
             _ = tcflow(terminal, Action::OOff).and_then(|()| tcflow(terminal, Action::OOn));
         }
@@ -240,7 +241,7 @@ fn leave(farewell: &str) -> ! {
     let (said, wait) = mpsc::channel();
     let text = format!("{farewell}\n");
     let say = move || {
-        // That may be what the others wait for.
+        // The other threads may be blocked on this.
         _ = io::stderr().write_all(text.as_bytes());
         _ = said.send(());
     };

@@ -54,10 +54,11 @@ use session::{Mode, Session};
 
 use crate::diagnostics::Lines;
 
-/// How long standard error may take to take a line before the program goes on without it.
+/// How long the program waits for standard error to accept a line.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Runs `host-cli` with the arguments of this process: 0 done, 1 refused or failed, 2 usage error, 130 stopped by Ctrl-C.
+/// Runs `host-cli` with the arguments of this process: 0 done, 1 refused or failed, 2 usage error, 130 stopped by
+/// Ctrl-C.
 #[must_use]
 pub fn main() -> ExitCode {
     let words: Vec<_> = std::env::args_os().collect();

@@ -19,9 +19,9 @@ pub(crate) struct Output {
     quiet: bool,
     /// Nobody reads the results any more.
     broken: bool,
-    /// Ctrl-C: what is only shown ends here.
+    /// Set by Ctrl-C: output that is only shown stops.
     cancel: CancelToken,
-    /// Something was not shown for that reason.
+    /// Some output was suppressed for that reason.
     cut: bool,
     /// The line of a script that is being carried out.
     line: Option<u64>,
@@ -83,17 +83,17 @@ impl Output {
         self.quiet = quiet;
     }
 
-    /// What tells of Ctrl-C.
+    /// The token that Ctrl-C sets.
     pub(crate) fn set_cancel(&mut self, cancel: CancelToken) {
         self.cancel = cancel;
     }
 
-    /// True if Ctrl-C has kept something from being shown.
+    /// True if Ctrl-C has suppressed some output.
     pub(crate) fn take_cut(&mut self) -> bool {
         core::mem::take(&mut self.cut)
     }
 
-    /// True if it was told that something was stopped.
+    /// True if a stopped command has been reported.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.outcome == Outcome::Cancelled
     }
@@ -118,7 +118,7 @@ impl Output {
         self.terminal
     }
 
-    /// True if nobody reads the results any more, or wants to: what only prints may stop.
+    /// True if the reader of the results is gone, or Ctrl-C was pressed: a command that only prints may stop.
     pub(crate) fn is_broken(&self) -> bool {
         self.broken || self.cut
     }
@@ -172,7 +172,7 @@ impl Output {
         }
     }
 
-    /// Tells that something is done, unless told to be quiet; after Ctrl-C, too.
+    /// Reports that something is done, unless `--quiet` is set; also after Ctrl-C.
     pub(crate) fn confirm(&mut self, object: &Object<'_>, plain: impl FnOnce() -> String) {
         if !self.quiet {
             let line = if self.json { object.to_line() } else { plain() };
@@ -188,8 +188,8 @@ impl Output {
         }
     }
 
-    /// Says on standard error that something was left out on purpose. That is no failure, but never goes without saying:
-    /// the user must not believe that it was transferred.
+    /// Reports on standard error that something was left out on purpose. That is not a failure, but it is always
+    /// reported: the user must not believe that it was transferred.
     pub(crate) fn left_out(&mut self, verb: &str, name: &str, why: &str) {
         self.flush();
         let line = if self.json {

@@ -116,7 +116,7 @@ pub(crate) enum Destination {
     Named(PathBuf),
     /// To standard output.
     Stdout,
-    /// Into this device, FIFO or open descriptor.
+    /// To this device, FIFO or open descriptor.
     Stream(PathBuf),
 }
 
@@ -147,7 +147,7 @@ impl Destination {
     }
 }
 
-/// The open descriptor that a path stands for, by the names that shells and systems agree on.
+/// The open descriptor that a path stands for, such as `/dev/stdout` or `/dev/fd/3`.
 fn descriptor(path: &Path) -> Option<u32> {
     match path.to_str().filter(|_| cfg!(unix))? {
         "/dev/stdin" => Some(0),
@@ -157,7 +157,7 @@ fn descriptor(path: &Path) -> Option<u32> {
     }
 }
 
-/// True for what is there and takes bytes as they come.
+/// True if it is a character device or a FIFO.
 #[cfg(unix)]
 fn is_stream(path: &Path) -> bool {
     use std::os::unix::fs::FileTypeExt as _;

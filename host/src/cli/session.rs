@@ -15,7 +15,7 @@ use super::stream;
 use super::{fetch, files, help, list, local, send};
 use crate::client::{Client, Options, Peer, sanitize};
 
-/// A connect that takes longer is spoken of.
+/// A connect that takes longer is reported.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where commands come from.
@@ -125,7 +125,7 @@ impl Session {
             }
         }
         self.output.flush();
-        // What ended before it noticed is done, but a script does not go on.
+        // A command that ended before it noticed Ctrl-C is done, but the script stops.
         let cut = self.output.take_cut();
         if running.end() && (cut || self.mode == Mode::Script) && !self.output.is_cancelled() {
             self.output.failure(Some(verb), &cancelled());
@@ -149,7 +149,7 @@ impl Session {
         spooled.map(Some).map_err(|failure| self.output.failure(Some("put"), &failure)).ok()
     }
 
-    /// Connects if need be and does the command.
+    /// Connects if necessary and runs the command.
     async fn dispatch(&mut self, verb: &'static str, command: Command, stdin: Option<File>) {
         if let Err(failure) = self.connect().await {
             self.output.failure(Some(verb), &failure);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::client::{CancelToken, is_dangerous, on_thread};
 
-/// Standard output, or another stream, for the contents of files: as they are, or made safe if it is a terminal.
+/// Standard output, or another stream, for the contents of files: unchanged, or sanitized if it is a terminal.
 #[derive(Debug, Clone)]
 pub(crate) struct DataOut {
     /// `None`: standard output.
@@ -22,22 +22,22 @@ pub(crate) struct DataOut {
     terminal: bool,
 }
 
-/// Bytes that a terminal, and anything else, is given before Ctrl-C is looked for again. A terminal may take seconds for
-/// a few thousand.
+/// Bytes that are written to a terminal, and to anything else, between two checks for Ctrl-C. A terminal may take
+/// seconds for a few thousand bytes.
 const PIECES: [usize; 2] = [1 << 10, 256 << 10];
 
 impl DataOut {
-    /// Standard output, until `cancel` says so.
+    /// Standard output, until `cancel` is set.
     pub(crate) fn standard(cancel: CancelToken) -> Self {
         Self::new(None, cancel, io::stdout().is_terminal())
     }
 
-    /// A device, FIFO or open descriptor, until `cancel` says so. A FIFO makes it wait until somebody reads.
+    /// A device, FIFO or open descriptor, until `cancel` is set. Opening a FIFO blocks until it has a reader.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system.
     pub(crate) async fn open(path: PathBuf, cancel: CancelToken) -> io::Result<Self> {
-        // Where a descriptor turns out to be a regular file, what it has stays.
+        // If the descriptor is a regular file, its contents stay.
         let open = move || File::options().append(true).open(path);
         let file = on_thread("open", open).await?;
         let terminal = file.is_terminal();
@@ -66,7 +66,7 @@ impl DataOut {
     /// A writer for one file.
     ///
     /// # Errors
-    /// There is no standard output, or no descriptor to be had.
+    /// There is no standard output, or no free descriptor.
     pub(crate) fn writer(&self) -> io::Result<Box<dyn Write + Send>> {
         match &self.file {
             Some(file) => Ok(self.watched(file.try_clone()?)),
@@ -92,8 +92,8 @@ fn duplicate(_: &io::Stdout) -> io::Result<io::Stdout> {
     Ok(io::stdout())
 }
 
-/// A writer that remembers a reader that went away, and takes bytes in vain once it is cancelled: an error would be taken
-/// for the file's.
+/// A writer that remembers when its reader has exited, and discards bytes once it is cancelled: an error would be
+/// attributed to the file.
 struct Watched<W> {
     inner: W,
     out: DataOut,

@@ -1,7 +1,7 @@
 //! Walking a local directory that is to be sent.
 //!
 //! Links are followed to regular files within the tree and nowhere else; devices, FIFOs and sockets are never opened.
-//! What is left out is told, but for partial files of this program, which are nobody's content: those with `-v` only.
+//! What is left out is reported, except for partial files of this program, which are logged only with `-v`.
 
 use std::collections::HashSet;
 use std::fs;

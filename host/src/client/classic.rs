@@ -60,7 +60,7 @@ pub(super) async fn upload(client: &mut Client, run: &mut upload::Run<'_>) {
     }
 }
 
-/// True if the other files will fare no better, each after the same wait.
+/// True if the other files would fail the same way, each after the same wait.
 const fn is_final(error: &Error) -> bool {
     matches!(
         error,

@@ -172,7 +172,7 @@ impl Client {
     ) -> Vec<Result<Event, Error>> {
         let mut replies = Vec::with_capacity(commands.len());
         if commands.is_empty() {
-            // There is no reply that could bring an error back, so nothing may go wrong.
+            // Without a command there is no reply that could carry an error, so the connection is not used.
             return replies;
         }
         let fresh = self.is_fresh();

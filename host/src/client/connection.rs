@@ -137,7 +137,7 @@ impl core::fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Connects to the first of `peers` that answers, each within `limit`, and says which one that is.
+    /// Connects to the first of `peers` that answers, each within `limit`, and returns which one that is.
     pub(super) async fn open(
         peers: &[SocketAddr],
         address: &Arc<str>,
@@ -243,9 +243,9 @@ impl Connection {
     /// Sends payload of the body of a `write`, which `fill` writes into the room that it is given. False if there is no room.
     pub(super) fn send_payload(&mut self, fill: impl FnOnce(&mut [u8]) -> Result<usize, Error>) -> Result<bool, Error> {
         self.drain();
-        // What the framing behind it needs is left over.
+        // Leave room for the framing after it.
         let room = self.room().saturating_sub(MARGIN / 2);
-        // A scrap of a large file would put every later read and write out of step.
+        // A short piece of a large file would misalign every later read and write.
         let is_scrap = room < BUFFER / 4 && self.session.left().is_some_and(|left| left > room as u64);
         if self.session.has_output() || (is_scrap && !self.session.is_in_data()) {
             return Ok(false);
@@ -430,8 +430,8 @@ impl Connection {
 /// How long an address has for itself before the next one is tried beside it (RFC 8305 §8, Connection Attempt Delay).
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// Connects to the first of several addresses that answers (RFC 8305): one that is dead must not make the others wait.
-/// An error is that of the last address; `None`: cancelled.
+/// Connects to the first of several addresses that answers (RFC 8305), so that a dead one does not delay the others.
+/// The error is that of the last address; `None`: cancelled.
 pub(super) async fn connect_any(
     peers: &[SocketAddr],
     limit: Duration,
@@ -462,7 +462,7 @@ pub(super) async fn connect_any(
     }
 }
 
-/// The addresses in the system's order, but the families in turn (RFC 8305 §4).
+/// The addresses in the system's order, with the families interleaved (RFC 8305 §4).
 fn interleaved(peers: &[SocketAddr]) -> Vec<SocketAddr> {
     let mut seen = [0; 2];
     let rank = |peer: &SocketAddr| {
@@ -475,7 +475,7 @@ fn interleaved(peers: &[SocketAddr]) -> Vec<SocketAddr> {
     ranked.into_iter().map(|(_, peer)| peer).collect()
 }
 
-/// Runs several futures, takes the first one out that is done, and says what it brought.
+/// Polls several futures, removes the first one that is done, and returns its result.
 async fn first<F: Future + Unpin>(futures: &mut Vec<F>) -> F::Output {
     poll_fn(|cx| {
         for at in 0..futures.len() {
@@ -489,8 +489,8 @@ async fn first<F: Future + Unpin>(futures: &mut Vec<F>) -> F::Output {
     .await
 }
 
-/// An error of a connection on which the server has not said anything: says what it probably means if the server has
-/// closed it, which is how a full one looks from outside.
+/// The error of a connection that failed before the first reply. If the server closed it, the text says that the
+/// server may have no free session: that is how a full server behaves.
 fn closed_early(error: io::Error) -> io::Error {
     match error.kind() {
         kind @ (io::ErrorKind::UnexpectedEof

@@ -104,8 +104,8 @@ pub(super) struct Found {
 impl Part {
     /// Creates the partial file for `target`, empty. One that is there already is emptied, unless somebody is writing it.
     ///
-    /// For a file that is to be replaced it is private until it is put in place, so that at no moment more people can
-    /// read it than the one that is there.
+    /// If it will replace a file, it is private until it is put in place, so that nobody can read it who could not
+    /// read the old one.
     pub(super) fn create(
         target: &Path,
         existing: Existing,
@@ -272,8 +272,8 @@ fn make_private(file: &File) -> io::Result<()> {
     file.set_permissions(fs::Permissions::from_mode(PRIVATE))
 }
 
-/// Hands group and permissions of a replaced file on, but none of the bits that give a program rights: what came is not
-/// what they were given to. A group that can't be handed on gets no more than everybody has.
+/// Copies group and permissions of the replaced file to the new one, without set-user-ID, set-group-ID and sticky
+/// bits: they were given to the old content. If the group can't be set, the group gets only the permissions of others.
 #[cfg(unix)]
 fn inherit(file: &File, from: &fs::Metadata) {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -283,7 +283,7 @@ fn inherit(file: &File, from: &fs::Metadata) {
     if !same && std::os::unix::fs::fchown(file, None, Some(from.gid())).is_err() {
         mode &= !0o070 | mode << 3;
     }
-    // A file system may not be able to keep them: then it stays private.
+    // If the file system does not support them, the file stays private.
     _ = file.set_permissions(fs::Permissions::from_mode(mode));
 }
 

@@ -98,8 +98,8 @@ pub use text::{is_dangerous, sanitize};
 pub struct Options {
     /// How long a connect may take, each address of the host. Default: 10 s.
     pub connect_timeout: Duration,
-    /// How long a server that owes something may make no progress, and how long one that was lost is tried to be connected
-    /// to again. Default: 60 s.
+    /// Timeout for a server that owes something and makes no progress, and for reconnecting after a lost connection.
+    /// Default: 60 s.
     pub idle: Duration,
     /// How long a server may work on one `sum`, `resume` or the end of a `write` without a sign of life. Default: 300 s.
     pub work: Duration,
@@ -194,8 +194,8 @@ pub struct Listing {
     pub entries: Vec<RemoteEntry>,
     /// Lines that were not used, the first 100 of them.
     pub refused: Vec<RefusedEntry>,
-    /// What is in neither of them: files and directories that the server could not list, and further lines that were not
-    /// used.
+    /// The number of entries in neither: files and directories that the server could not list, and further unused
+    /// lines.
     pub omitted: u64,
 }
 
@@ -319,7 +319,7 @@ impl Client {
         Ok(connection)
     }
 
-    /// True if a transfer goes on after `error`; before that there was `progress`, or none since the other `losses`.
+    /// True if a transfer continues after `error`. `progress`: whether there was any since the last loss.
     fn may_try_again(&self, error: &Error, losses: &mut Losses, progress: bool) -> bool {
         if progress {
             *losses = Losses::default();
@@ -331,7 +331,7 @@ impl Client {
         error.is_connection() && !mute && losses.count <= self.options.retries && time < self.options.idle
     }
 
-    /// Waits before the connection is made anew. False: cancelled.
+    /// Waits before reconnecting. False: cancelled.
     async fn pause(&self, losses: &Losses) -> bool {
         let delay = self.options.retry_delay.saturating_mul(1 << losses.count.saturating_sub(1).min(4));
         let time = losses.first.map(|first| first.elapsed()).unwrap_or_default();
@@ -418,10 +418,10 @@ async fn resolve(host: &str, port: u16, address: &str, options: &Options) -> Res
     }
 }
 
-/// Does `work`, which may wait for ever, on a thread of its own.
+/// Runs `work`, which may block forever, on a dedicated thread.
 ///
 /// # Errors
-/// Those of `work`; or the thread can't be started. (The runtime's own threads panic then.)
+/// Those of `work`, or the thread can't be started. (tokio's `spawn_blocking` would panic in that case.)
 pub(crate) async fn on_thread<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,

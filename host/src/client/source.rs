@@ -114,8 +114,8 @@ impl Input {
         }
     }
 
-    /// An error unless what was read, with the checksum `read`, is still the beginning of the file: a log may grow while
-    /// it is sent. What has been written to is read once more.
+    /// Fails unless the bytes that were read, with the checksum `read`, are still the beginning of the file: a log may
+    /// grow while it is sent. A file that was written to is read once more.
     pub(super) async fn confirm(&mut self, read: Crc32c, cancel: &CancelToken) -> Result<(), Error> {
         if self.is_unchanged() {
             return Ok(());
@@ -134,7 +134,7 @@ impl Input {
     }
 }
 
-/// True for a file whose length may be wrong: those of /proc claim to be empty, those of /sys to have 4096 bytes.
+/// True for a file whose reported length may be wrong: files in /proc report 0 bytes, files in /sys 4096.
 fn is_made_up(file: &File, meta: &Metadata) -> bool {
     #[cfg(target_os = "linux")]
     {
@@ -147,7 +147,7 @@ fn is_made_up(file: &File, meta: &Metadata) -> bool {
     meta.len() == 0
 }
 
-/// Copies what a file has to a temporary file, whose length is known; `None` if it has nothing.
+/// Copies the content of a file to a temporary file, whose length is known; `None` if it is empty.
 fn spool(mut file: &File) -> io::Result<Option<(File, Metadata)>> {
     let mut start = [0; 4096];
     let n = loop {

@@ -24,7 +24,7 @@ use super::{Client, HelloInfo, Losses};
 /// Smaller files are sent again as a whole rather than asked about.
 pub(super) const WORTH_RESUMING: u64 = 64 << 10;
 
-/// How long a cancelled upload waits for what the server still owes: whoever has pressed Ctrl-C does not want to wait.
+/// How long a cancelled upload waits for what the server still owes: after Ctrl-C the user does not want to wait.
 const FAREWELL: Duration = Duration::from_millis(100);
 
 /// How often, a second apart by default, a file is tried again that the server believes to be written by the connection that was
@@ -81,7 +81,7 @@ struct Body {
     check: Check,
 }
 
-/// Whether the file still is what was sent of it.
+/// Whether the file still begins with the bytes that were sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Check {
     /// Not known yet.

@@ -1,4 +1,4 @@
-//! The audit trail: with `-v`, one line of the log for each change that a client asked for, with its outcome.
+//! The audit trail: with `-v`, one log line for each change that a client requested, with its outcome.
 
 use core::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use skiff_proto::Refusal;
 
 use super::work::Change;
 
-/// A change of which the outcome is still to come.
+/// A change whose outcome is not known yet.
 #[derive(Debug)]
 pub(super) struct Entry {
     peer: SocketAddr,
@@ -20,7 +20,7 @@ pub(super) struct Entry {
 pub(super) type Pending = Option<Box<Entry>>;
 
 impl Entry {
-    /// A `write` whose body is through; `None` if that is not logged.
+    /// A `write` whose body has been received; `None` if that is not logged.
     pub(super) fn write(peer: SocketAddr, name: &str, size: u64) -> Pending {
         Self::new(|| Self { peer, verb: "write", name: name.to_owned(), to: None, size: Some(size) })
     }
@@ -42,7 +42,7 @@ impl Entry {
         tracing::enabled!(tracing::Level::INFO).then(|| Box::new(make()))
     }
 
-    /// Logs how it ended.
+    /// Logs the outcome.
     pub(super) fn end<T>(&self, done: &Result<T, Refusal>) {
         let Self { peer, verb, name, to, size } = self;
         log(*peer, verb, name, to.as_deref(), *size, outcome(done));
@@ -57,7 +57,7 @@ pub(super) const fn outcome<T>(done: &Result<T, Refusal>) -> &'static str {
     }
 }
 
-/// Logs how an upload ended: `ok`, a code, or why the body did not come in whole.
+/// Logs how an upload ended: `ok`, an error code, or why its body is incomplete.
 pub(super) fn upload(peer: SocketAddr, verb: &str, name: &str, size: Option<u64>, outcome: &str) {
     log(peer, verb, name, None, size, outcome);
 }

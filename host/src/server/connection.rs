@@ -42,13 +42,13 @@ const LINGER_BYTES: usize = 64 * 1024;
 /// And for how long.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 
-/// How often a connection that waits for the bytes of a `write` says so: [`Owner::look`](crate::store::Owner::look).
+/// How often a connection that waits for the bytes of a `write` calls [`Owner::look`](crate::store::Owner::look).
 const WRITER_LOOK: Duration = Duration::from_secs(1);
 
 /// Bytes of a `sum` that are read on the spot.
 const SMALL_SUM: u64 = 256 * 1024;
 
-/// How long a connection may go on before the others get their turn. A time, not a number of steps: giving way costs some
+/// How long a connection may run before it yields to the others. A time, not a number of steps: yielding costs some
 /// microseconds, a step of a small file less than one, and one of a large file a hundred.
 const TURN: Duration = Duration::from_millis(1);
 
@@ -85,13 +85,13 @@ enum End {
     Rest(Parked),
 }
 
-/// A request that has to wait for something elsewhere, where nothing answers.
+/// The refusal of a request for a file system that does not respond.
 const SILENT: Refusal = Refusal::new(ErrorCode::Io, "the file system that this name leads to does not answer");
 
-/// When a peer that has closed its side is asked whether it is still there, seconds, and how often then.
+/// TCP keep-alive for a peer that has closed its side: the time in seconds before and between probes, and their number.
 const ASK: (u64, u32) = (5, 3);
 
-/// Something that a request waits for, and how the pool is told that it is less urgent.
+/// Work that a request waits for, with the ticket that lowers its priority.
 struct Work {
     done: Pin<Box<dyn Future<Output = Option<Done>> + Send>>,
     ticket: Option<Arc<Ticket>>,
@@ -157,10 +157,10 @@ impl Link {
     }
 }
 
-/// [`Link::work`], wherever it has to be done; `None` if it can't be finished.
+/// Runs [`Link::work`], on another thread if necessary; `None` if it can't be finished.
 async fn roam(link: Box<Link>) -> Option<Box<Link>> {
     let (shared, client) = (Arc::clone(&link.shared), link.peer.ip());
-    // Boxed: it may be carried to another thread.
+    // Boxed: it may move to another thread.
     shared.pool.roam(client, Box::pin(link.work()), false).await
 }
 
@@ -183,9 +183,9 @@ pub(super) struct Connection<'a> {
     work: Option<Work>,
     /// The peer closed its side while it waits for work.
     doubtful: bool,
-    /// What comes next is on a file system mounted beneath the root, and this is not the place for it.
+    /// The next step touches a file system mounted beneath the root, which this thread must not wait for.
     pub(super) leaving: bool,
-    /// There is no other place: what comes next is refused.
+    /// No thread for other file systems is available: the next step is refused.
     pub(super) stranded: bool,
     /// Told when another connection takes over the name that this one writes.
     evicted: Option<Arc<Notify>>,
@@ -380,7 +380,7 @@ impl<'a> Connection<'a> {
             // In memory of its own: most wait without it.
             gone = async { Box::pin(gone(stream, doubtful)).await }, if work.is_some() => {
                 gone?;
-                // It may have closed its side only, and wait for the answer; or be gone, which only asking tells.
+                // The peer may still wait for the answer, or it may be gone. Only keep-alive probes can tell.
                 self.doubtful = true;
                 keep_asking(stream);
                 if let Some(ticket) = self.work.as_ref().and_then(|work| work.ticket.as_ref()) {
@@ -414,7 +414,7 @@ impl<'a> Connection<'a> {
         self.batch.close(self.shared, self.peer.ip())
     }
 
-    /// Another connection has taken over the name that this one writes: this one ends, what it has staged stays.
+    /// Ends the connection if another one has taken over the name that it writes. Its staged bytes stay.
     fn lose(&mut self) {
         if let Open::Writing { stage, .. } = &self.open
             && stage.is_evicted()
@@ -681,7 +681,7 @@ impl<'a> Connection<'a> {
         self.check(answered);
     }
 
-    /// Has something read on the threads of the pool.
+    /// Starts a read on the threads of the pool.
     fn read_in_turns(&mut self, mut reading: work::Reading) {
         let store = self.shared.store.clone();
         let done = self.shared.pool.read(self.peer.ip(), move |turn| reading.turn(&store, turn));
@@ -741,7 +741,7 @@ async fn linger(stream: &TcpStream) {
     _ = tokio::time::timeout(LINGER_TIME, discard).await;
 }
 
-/// Reads something and forgets it. A function of its own: the memory is not to be kept while the task waits.
+/// Reads and discards some input. A separate function, so that the task does not keep the buffer while it waits.
 fn discard(stream: &TcpStream) -> io::Result<usize> {
     stream.try_read(&mut [0; 1024])
 }
@@ -757,8 +757,8 @@ async fn gone(stream: &TcpStream, known: bool) -> io::Result<()> {
     if ready.is_error() || ready.is_write_closed() { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
 }
 
-/// Has the system ask the peer from time to time whether it is still there. One that has closed its side and waits says so;
-/// of one that is gone its system knows nothing any more after a minute (FIN-WAIT-2), and resets the connection.
+/// Turns on TCP keep-alive. A peer that has closed its side and waits for the answer acknowledges the probes. If the
+/// peer is gone, its system forgets the connection after a minute (FIN-WAIT-2) and answers a probe with a reset.
 fn keep_asking(stream: &TcpStream) {
     let (seconds, times) = ASK;
     let every = Duration::from_secs(seconds);

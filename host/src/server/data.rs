@@ -44,7 +44,7 @@ enum Failure {
 }
 
 impl Failure {
-    /// What the log says of a `put` that ended so.
+    /// The outcome of the `put` for the log.
     const fn outcome(&self) -> &'static str {
         match self {
             Self::Io(_) => "interrupted",

@@ -125,7 +125,8 @@ impl Connection<'_> {
         if let Err(refusal) = append(&self.shared.store, stage, bytes) {
             audit::upload(peer, "write", name, Some(stage.size()), refusal.code.as_str());
             if let Open::Writing { stage, .. } = mem::replace(&mut self.open, Open::Nothing) {
-                // There may be room for the rest later: what is staged stays, and goes first when others need it (R14).
+                // There may be room for the rest later: the staged bytes stay, and are dropped first if others need
+                // room (R14).
                 if refusal.code != ErrorCode::NoSpace {
                     self.shared.store.discard(*stage);
                 }

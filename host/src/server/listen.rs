@@ -61,7 +61,7 @@ fn bind_all(hosts: &[Vec<SocketAddr>], only_v6: bool) -> Result<Vec<TcpListener>
                     bound.push(*addr);
                     listeners.push(listener);
                 }
-                // A machine without IPv6 (or without IPv4) is none that a default or a name should stumble over.
+                // On a machine without IPv6 (or without IPv4), the default and host names must still work.
                 Err(source) if host.len() > 1 && source.kind() != io::ErrorKind::AddrInUse => {
                     missing = Some(BindError { addr: at.to_string(), source });
                 }

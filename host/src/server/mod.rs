@@ -6,10 +6,10 @@
 //! | `listen` | addresses, and the sockets that listen on them |
 //! | `connection` | one control connection: the loop round its session |
 //! | `input`, `output` | moving payload between the socket and the store |
-//! | `audit` | a line of the log for each change, with its outcome |
+//! | `audit` | logs each change with its outcome |
 //! | `batch` | several changes made durable together |
 //! | `work` | what must not be done on the spot, since it waits for the disk |
-//! | `pool` | the threads that do it |
+//! | `pool` | the threads for that work |
 //! | `ports`, `data` | classic data connections |
 //! | `names` | what a classic `ls` shows |
 //!

@@ -220,7 +220,7 @@ impl Connection<'_> {
                 session.send(room, |room| {
                     let most = room.len().min(HEAD);
                     match store.read_at(&reading.file, reading.offset, &mut room[..most])? {
-                        // The file has become shorter: what is missing can't be made up.
+                        // The file has become shorter, so the body can't be completed.
                         0 => Err(Refusal::from(ErrorCode::Changed)),
                         n => {
                             reading.offset += n as u64;

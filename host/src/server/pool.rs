@@ -1,15 +1,16 @@
-//! Threads for what waits for the disk. They belong to the server, not to the runtime that it runs in: a thread that can't
-//! be started is an error of one command.
+//! Threads for work that waits for the disk. They belong to the server, not to its runtime, so a thread that can't be
+//! started is an error of one command.
 //!
 //! | lane | what runs there | threads at most |
 //! |---|---|---|
 //! | [`Lane::Commit`] | commits, changes to names | 512 |
-//! | [`Lane::Read`] | `sum`, `resume`, the count of a classic `ls`: in slices | one a processor, 2 to 8 |
+//! | [`Lane::Read`] | `sum`, `resume`, the count of a classic `ls`: in slices | one per processor, 2 to 8 |
 //! | [`Lane::Elsewhere`] | everything that touches a file system mounted beneath the root | 32 |
 //!
-//! No lane waits for another. Within a lane clients (by address) take turns. Work in slices goes to the back of the queue
-//! after each slice, so short work waits for slices and not for whole files. Work in slices ends when its [`Work`] is
-//! dropped; commits never do. Each lane keeps one thread for good, so that there is one when no other can be started.
+//! No lane waits for another. Within a lane, clients (by address) take turns. Sliced work goes to the back of the
+//! queue after each slice, so short work waits for slices and not for whole files. Sliced work is cancelled when its
+//! [`Work`] is dropped; a commit never is. Each lane keeps one thread permanently, in case no other can be started
+//! later.
 
 use core::cell::Cell;
 use core::future::poll_fn;
@@ -29,14 +30,14 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tracing::warn;
 
-/// How long the first slice of work lasts, in which most are done; and the others.
+/// Length of the first slice, which suffices for most work, and of the later ones.
 const FIRST: Duration = Duration::from_millis(4);
 const SLICE: Duration = Duration::from_millis(20);
 
-/// A thread without work ends after this time, unless it is the last of its lane.
+/// An idle thread ends after this time, unless it is the last one of its lane.
 const KEEP: Duration = Duration::from_secs(10);
 
-/// How long a connection waits for a thread that may touch other file systems: longer means that they don't answer.
+/// How long a connection waits for a thread of [`Lane::Elsewhere`]. After that, the other file systems count as hung.
 const PATIENCE: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(5) };
 
 /// Kinds of work that do not wait for each other.
@@ -50,7 +51,7 @@ pub(super) enum Lane {
 thread_local! {
     /// This thread belongs to [`Lane::Elsewhere`].
     static ELSEWHERE: Cell<bool> = const { Cell::new(false) };
-    /// What is polled on this thread wants to be polled elsewhere.
+    /// The future that this thread polls has asked to be polled on a thread of [`Lane::Elsewhere`].
     static LEAVING: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -63,12 +64,12 @@ pub(super) fn is_elsewhere() -> bool {
 #[derive(Debug)]
 pub(super) struct Pool([Arc<Threads>; 3]);
 
-/// What somebody who waits for work and the thread that does it tell each other.
+/// State shared by the thread that does the work and the connection that waits for it.
 #[derive(Debug, Default)]
 pub(super) struct Ticket {
     /// Nobody waits for it any more.
     dropped: AtomicBool,
-    /// It gets the last place: perhaps nobody waits for it.
+    /// It goes to the back of the queue: its client may be gone.
     doubtful: AtomicBool,
 }
 
@@ -86,7 +87,7 @@ impl Turn<'_> {
     }
 }
 
-/// Work under way: its result, as soon as there is one; `None` if it could not be done.
+/// Work in progress. Resolves to its result, or to `None` if it could not be done.
 #[derive(Debug)]
 pub(super) struct Work<T> {
     result: oneshot::Receiver<T>,
@@ -94,7 +95,7 @@ pub(super) struct Work<T> {
 }
 
 impl<T> Work<T> {
-    /// By which it is told that it is less urgent.
+    /// The ticket, to lower the priority of the work later.
     pub(super) fn ticket(&self) -> Arc<Ticket> {
         Arc::clone(&self.ticket)
     }
@@ -115,7 +116,7 @@ impl<T> Drop for Work<T> {
 }
 
 impl Ticket {
-    /// The work gets the last place in its lane.
+    /// Gives the work the lowest priority in its lane.
     pub(super) fn doubt(&self) {
         self.doubtful.store(true, Ordering::Relaxed);
     }
@@ -277,14 +278,14 @@ impl Pool {
         let readers = thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8));
         Self([(Lane::Commit, 512), (Lane::Read, readers), (Lane::Elsewhere, 32)].map(|(lane, most)| {
             let threads = Arc::new(Threads { lane, most, state: Mutex::default(), changed: Condvar::new() });
-            // If that fails it is tried again with the first job.
+            // If this fails, the first job tries again.
             threads.grow(&mut threads.lock());
             threads
         }))
     }
 
-    /// Does `work`, also if nobody waits for it any more. At once on a thread of [`Lane::Elsewhere`], which may wait for
-    /// anything: there, nobody who has begun waits for a second thread.
+    /// Does `work`, even if nobody waits for it any more. On a thread of [`Lane::Elsewhere`] it runs immediately: that
+    /// thread may block, and work that already holds one must not wait for a second.
     pub(super) fn run<T: Send + 'static>(
         &self,
         lane: Lane,
@@ -297,7 +298,7 @@ impl Pool {
             return Work { result, ticket: Arc::default() };
         }
         let mut work = Some(work);
-        // Taken out, so that what it holds is dropped before anybody hears of its end.
+        // Take the closure out, so that its captures are dropped before the result is sent.
         self.submit(lane, client, false, move |_| work.take().map_or(Poll::Pending, |work| Poll::Ready(work())))
     }
 
@@ -323,22 +324,22 @@ impl Pool {
         let run = Box::new(move |turn: &Turn<'_>| {
             let Some((work, _)) = &mut both else { return false };
             let Poll::Ready(result) = work(turn) else { return true };
-            // What it holds goes first: whoever hears of its end may end the server.
+            // Drop the captures first: the receiver of the result may end the server.
             if let Some((work, sender)) = both.take() {
                 drop(work);
                 _ = sender.send(result);
             }
             false
         });
-        // What is done for somebody who is elsewhere is elsewhere, too.
+        // Work that is submitted from a thread of this lane stays in this lane.
         let lane = if is_elsewhere() { Lane::Elsewhere } else { lane };
         self.0[lane as usize].submit(Job { client, ticket: Arc::clone(&ticket), ends, begun: false, run });
         Work { result, ticket }
     }
 
-    /// Carries `work` out: polls it here and, once it awaits [`leave`], on threads of [`Lane::Elsewhere`] only; from the
-    /// beginning if it begins `away`. A thread is taken for one poll at a time, so work that waits for its peer holds none.
-    /// `None` if it can't go on.
+    /// Runs `work`: polls it here and, once it awaits [`leave`] (from the start if it begins `away`), only on threads
+    /// of [`Lane::Elsewhere`]. A thread is taken for one poll at a time, so work that waits for its peer holds none.
+    /// `None` if no thread is available to continue.
     pub(super) async fn roam<T: Send + 'static>(
         &self,
         client: IpAddr,
@@ -363,7 +364,7 @@ impl Pool {
         }
     }
 
-    /// Polls `work` on threads of [`Lane::Elsewhere`]. Gives it back if it could not begin in time.
+    /// Polls `work` on threads of [`Lane::Elsewhere`]. Returns it if it could not begin in time.
     async fn away<T: Send + 'static>(&self, client: IpAddr, work: Roaming<T>) -> Result<Option<T>, Roaming<T>> {
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
@@ -413,8 +414,9 @@ impl Drop for Pool {
 /// Work that [`Pool::roam`] carries out.
 pub(super) type Roaming<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Goes where file systems beneath the root may be waited for. False if there is no place in time: they don't answer. To be
-/// awaited by what [`Pool::roam`] carries out, and by nothing that it merely polls among others.
+/// Moves the task to [`Lane::Elsewhere`], where it may wait for file systems beneath the root. False if no thread is
+/// free in time: those file systems count as hung. Only the future that [`Pool::roam`] runs may await it, not one that
+/// it polls among others.
 pub(super) async fn leave() -> bool {
     let mut left = false;
     poll_fn(|_| {
@@ -427,7 +429,7 @@ pub(super) async fn leave() -> bool {
     .await
 }
 
-/// Remembers that what is polled elsewhere wants to be polled again.
+/// A waker that records that a future on a thread of [`Lane::Elsewhere`] wants to be polled again.
 #[derive(Default)]
 struct Woken(Notify);
 

@@ -150,7 +150,7 @@ impl Ports {
         bound.map(|_| None)
     }
 
-    /// The same as soon as there is one; `Ok(None)` if none becomes free in time.
+    /// The same, but waits until a port is free; `Ok(None)` if none becomes free in time.
     pub(super) async fn wait(&self, at: SocketAddr) -> io::Result<Option<Claim>> {
         let pool = &self.0;
         let until = Instant::now() + WAIT;
@@ -171,7 +171,7 @@ impl Ports {
     }
 }
 
-/// Somebody who waits for a port, until it is dropped.
+/// A client that waits for a port; it stops waiting when this is dropped.
 struct Waiting<'a>(&'a Pool);
 
 impl<'a> Waiting<'a> {

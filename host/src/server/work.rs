@@ -1,5 +1,5 @@
-//! What must not be done on the spot, since it waits for the disk: it runs on the threads of the [`pool`](super::pool), and
-//! the session gets its answer when it is done.
+//! Work that must not run in the connection's task because it waits for the disk. It runs on the threads of the
+//! [`pool`](super::pool), and the session gets its answer when it is done.
 
 use core::task::Poll;
 
@@ -91,12 +91,12 @@ impl Write {
     }
 }
 
-/// Something that reads, in turns on threads of the pool.
+/// Work that only reads. It runs in turns on threads of the pool.
 #[derive(Debug)]
 pub(super) enum Reading {
     /// A `sum`.
     Sum(Sum),
-    /// A `resume` of so many bytes to this name, before anything is read.
+    /// A `resume` of this size and name, before anything is read.
     Resume(u64, Box<str>),
     /// The same, while staged bytes are read.
     Resuming(Staged),
@@ -126,8 +126,8 @@ impl Reading {
                         .map(|summed| Done::Answer(summed.map(|(offset, crc)| Answer::Resume { offset, crc })));
                 }
                 Self::Write(write) => {
-                    // What is staged is read as for a `resume`, whose sum the store then knows. Whatever is wrong with the
-                    // `write`, opening its stage finds out.
+                    // Staged bytes are read as for a `resume`, so that the store then knows their checksum. Errors of
+                    // the `write` itself are found when its stage is opened.
                     match parse(&write.name).and_then(|name| store.begin_staged(name, write.size)) {
                         Ok(staged) if staged.len() == write.offset => Self::Writing(write.clone(), staged),
                         _ => return Poll::Ready(write.begin(store)),
@@ -156,7 +156,7 @@ impl Reading {
     }
 }
 
-/// A range of a file whose checksum is made.
+/// A range of a file whose checksum is being computed.
 #[derive(Debug)]
 pub(super) struct Sum {
     file: File,

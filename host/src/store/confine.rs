@@ -1,22 +1,23 @@
 //! Opening names beneath the root, and nowhere else.
 //!
-//! There are two ways to look a name up:
+//! There are two ways to look up a name:
 //!
 //! | way | for | cost |
 //! |---|---|---|
 //! | fast: one `openat2` without links and mounts | ordinary names on the file systems of [`keeps_spelling`] | one system call |
-//! | careful: one component at a time ([`Confine::walk`]) | what the fast way refuses: a link or a mount on the way; other file systems; names of [`may_fold`] | some system calls a component; on other file systems a directory is read for each |
+//! | careful: one component at a time ([`Confine::walk`]) | what the fast way refuses: a link or a mount in the path; other file systems; names of [`may_fold`] | some system calls per component; on other file systems also a read of its directory |
 //!
-//! Both keep the way beneath the root, whatever others do to directories and links meanwhile: the fast one in the kernel,
-//! the careful one since it holds every directory on the way open and `..` in a link leads back to the one before.
+//! Both stay beneath the root, even if others change directories and links meanwhile: the fast way in the kernel, the
+//! careful way because it keeps every directory on the path open and resolves `..` in a link to the previous one.
 //!
-//! The careful way also compares what it finds with what must not be found, since a name may have other spellings (short
-//! names of vfat, case-insensitive directories) and a directory other ways to it (links, bind mounts):
+//! The careful way also checks what it finds against what must stay hidden, since a name may have other spellings
+//! (short names of vfat, case-insensitive directories) and a directory may be reachable by other paths (links, bind
+//! mounts):
 //!
-//! - A staging directory of the root is known by its device and i-number.
-//! - Where other spellings are possible, a name must be an entry of its directory, byte by byte; or all entries with its
-//!   i-number must be names that are served. So another spelling of a visible file is that file, if the file system says
-//!   so, and other spellings of hidden and reserved names are nothing.
+//! - A staging directory of the root is recognized by its device and inode number.
+//! - Where other spellings are possible, the name must be an entry of its directory, byte for byte, or all entries
+//!   with its inode number must be names that are served. So another spelling of a visible file finds that file, if
+//!   the file system supports it; other spellings of hidden and reserved names find nothing.
 //!
 //! Only regular files are opened, and what a name stands for is looked at before it is opened: opening a FIFO can wait
 //! for ever or let somebody else go on, opening a device can do anything.
@@ -40,7 +41,7 @@ use super::slot;
 #[cfg(target_os = "linux")]
 const TRIES: u32 = 32;
 
-/// So many links are followed in one name, as in the kernel.
+/// The maximum number of links that are followed in one name, as in the kernel.
 const LINKS: u32 = 40;
 
 #[cfg(target_os = "linux")]
@@ -48,13 +49,13 @@ const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGIC
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// A directory on the way to another: it need not be readable.
+/// A directory in the path to another one: it need not be readable.
 #[cfg(target_os = "linux")]
 const WAY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 #[cfg(not(target_os = "linux"))]
 const WAY: OFlags = DIRECTORY.union(OFlags::NOFOLLOW);
 
-/// For what must not be found: nothing for readers, and no directory in which something can be made.
+/// The error for what must stay hidden: readers find nothing, and writers no directory to create something in.
 const WITHHELD: Errno = Errno::NOTDIR;
 
 /// A regular file: without waiting (for a FIFO that took its place just now) and without becoming its terminal.
@@ -67,7 +68,7 @@ pub(super) struct Confine {
     native: bool,
     /// Names that begin with `.` are served.
     hidden: bool,
-    /// The root's file system knows names by other spellings, or may.
+    /// The root's file system accepts, or may accept, other spellings of a name.
     loose: bool,
     mounts: Mounts,
 }
@@ -76,7 +77,7 @@ pub(super) struct Confine {
 #[derive(Debug)]
 pub(super) struct Directory<'a> {
     fd: Fd<'a>,
-    /// Its file system knows names by other spellings, or may.
+    /// Its file system accepts, or may accept, other spellings of a name.
     loose: bool,
 }
 
@@ -122,12 +123,12 @@ impl Confine {
         self.native
     }
 
-    /// Whether file systems are mounted beneath the root, and it can be told where.
+    /// Whether file systems are mounted beneath the root and the kernel can tell where.
     pub(super) fn has_mounts(&self) -> bool {
         self.native && self.mounts.any(self.root())
     }
 
-    /// Whether the way to `name` leads to another file system, or out of the root; without asking that file system.
+    /// Whether the path `name` leads to another file system or out of the root. Does not access that file system.
     pub(super) fn is_elsewhere(&self, name: Name<'_>) -> bool {
         self.has_mounts() && self.is_mounted(self.root(), name.as_str())
     }
@@ -273,8 +274,8 @@ impl Confine {
         None
     }
 
-    /// Walks to `name`: the directory that it lies in at the end of all links, and what it is called there. That may not
-    /// exist, or be `.`, or, where links are not followed, a link.
+    /// Walks to `name`. Returns the directory that contains it after all links are resolved, and its name there, which
+    /// may not exist, may be `.`, or, where links are not followed, may be a link.
     fn walk(&self, name: Name<'_>) -> Result<(Directory<'_>, Box<str>), Errno> {
         let mut way: Vec<Directory<'_>> = vec![self.at_root()];
         let mut todo: Vec<Box<str>> = name.components().rev().map(Into::into).collect();
@@ -307,7 +308,7 @@ impl Confine {
                     }
                     let target = match readlinkat(at, &*component, Vec::new()) {
                         Ok(target) => target.into_string().map_err(|_| Errno::NOENT)?,
-                        // Something else has just taken its place.
+                        // It has just been replaced by something else.
                         Err(Errno::INVAL) => {
                             todo.push(component);
                             continue;
@@ -336,7 +337,7 @@ impl Confine {
         Ok((pop(way)?, ".".into()))
     }
 
-    /// Whether it is a staging directory in the root, of whatever store.
+    /// Whether it is a staging directory in the root, of any store.
     fn is_staging(&self, meta: &Meta) -> bool {
         slot::names().any(|name| Meta::at(self.root(), &name).is_ok_and(|staging| staging.key.same_file(&meta.key)))
     }
@@ -415,7 +416,8 @@ const fn has_openat2(_root: BorrowedFd<'_>) -> bool {
     false
 }
 
-/// Whether a name on this file system has no other spelling, or only those of [`may_fold`]: a list of those that are known to.
+/// Whether a name on this file system has no other spelling, or only those of [`may_fold`]. True only for a list of
+/// known file systems.
 #[cfg(target_os = "linux")]
 fn keeps_spelling(dir: BorrowedFd<'_>) -> bool {
     use super::magic::{BCACHEFS, BTRFS, EXT, F2FS, OVERLAY, RAMFS, SQUASHFS, TMPFS, XFS, of};
@@ -429,7 +431,7 @@ const fn keeps_spelling(_dir: BorrowedFd<'_>) -> bool {
 }
 
 /// Whether `name` could be another spelling of a hidden or reserved name in a directory of ext4, f2fs or the like that folds
-/// case. Folding also removes characters that are not seen. Those in front of the first `.` show a hidden name; a
+/// case. Folding also removes invisible characters. Without those before its first `.`, a name may be a hidden one; a
 /// reserved one, which begins with `.`, is hidden anyway unless names with `.` are served.
 fn may_fold(name: &str, serves_hidden: bool) -> bool {
     let unseen = |c: char| {

@@ -1,5 +1,5 @@
-//! What a new file takes from its directory: the group of one with the setgid bit, and a default access control list. The
-//! kernel gives it to files that are made there; staged files are made elsewhere.
+//! What a new file inherits from its directory: the group, if the directory has the setgid bit, and the default ACL.
+//! The kernel applies these only to files created in the directory; staged files are created elsewhere.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -11,7 +11,7 @@ use super::meta::Meta;
 const DEFAULT: &str = "system.posix_acl_default";
 const ACCESS: &str = "system.posix_acl_access";
 
-/// What a directory hands down.
+/// What new files in a directory inherit.
 #[derive(Debug, Default)]
 pub(super) struct Inherited {
     group: Option<u32>,
@@ -22,13 +22,13 @@ impl Inherited {
     /// Reads it: two system calls.
     pub(super) fn of(dir: impl AsFd) -> Self {
         let group = Meta::of(&dir).ok().filter(|meta| meta.setgid).map(|meta| meta.gid);
-        // Longer ones are left out: 500 entries fit.
+        // Longer lists are ignored: 500 entries fit.
         let mut acl = [0; 4096];
         let acl = fgetxattr(&dir, DEFAULT, &mut acl).ok().and_then(|len| access(&acl[..len]));
         Self { group, acl }
     }
 
-    /// Gives it to a new file. What the system does not permit is left: the content is what was asked for.
+    /// Applies it to a new file. What the system does not permit is skipped: the content matters more.
     pub(super) fn give(&self, file: &File) {
         if let Some(group) = self.group {
             _ = fchown(file, None, Some(Gid::from_raw(group)));
@@ -39,13 +39,13 @@ impl Inherited {
     }
 }
 
-/// Has a directory hand down no access control list.
+/// Removes the default ACL of a directory.
 pub(super) fn disinherit(dir: impl AsFd) {
     _ = fremovexattr(dir, DEFAULT);
 }
 
-/// The list that a file made with mode 0666 gets in a directory with this default list (acl(5)): nobody may execute it. `None`
-/// if it is none that is known here.
+/// The ACL that a file created with mode 0666 gets in a directory with this default ACL (acl(5)): nobody may execute
+/// it. `None` if the format is unknown.
 fn access(default: &[u8]) -> Option<Vec<u8>> {
     const VERSION: [u8; 4] = 2_u32.to_le_bytes();
     const USER_OBJ: u16 = 1;

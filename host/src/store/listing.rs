@@ -9,7 +9,8 @@ use super::DirStore;
 use super::meta::{Kind, Meta};
 use super::refusal::refuse;
 
-/// What is not said to a peer: a listing can't go on without waiting for a file system mounted beneath the root.
+/// Internal, never sent to a peer: the listing can't continue without waiting for a file system mounted beneath the
+/// root.
 pub const ELSEWHERE: Refusal = Refusal::new(ErrorCode::Io, "the next entry is on another file system");
 
 /// A place in a listing.
@@ -25,12 +26,12 @@ pub struct Cursor {
     omitted: u64,
 }
 
-/// So many of the names that a listing leaves out are logged.
+/// At most this many of the names that a listing omits are logged.
 const LOGGED: u64 = 20;
 
-/// What a listing makes of an entry.
+/// How a listing treats an entry.
 enum Sight<'a> {
-    /// It is shown, if it turns out to be something that is served.
+    /// Listed, if it is something that is served.
     Shown(Name<'a>),
     /// It is not there.
     Withheld,
@@ -134,7 +135,7 @@ impl DirStore {
                     FileType::Symlink => here && self.is_elsewhere(name),
                     _ => self.0.confine.is_mounted(cursor.dir.fd().map_err(refuse)?, component.as_str()),
                 };
-                // What is mounted on a directory is one, and need not be asked.
+                // A mount point on a directory is a directory; its file system need not be accessed.
                 if there && entry.file_type() == FileType::Directory {
                     show(Entry { name, kind: EntryKind::Directory { mtime: None } });
                     return Ok(true);
@@ -178,7 +179,8 @@ impl DirStore {
         Ok(omitted)
     }
 
-    /// What a listing of the directory makes of an entry, from its name alone; `prefix` bytes of the directory's go before it.
+    /// How a listing of the directory treats an entry, from its name alone; `prefix` bytes of the directory's name
+    /// precede it.
     fn sight<'a>(&self, entry: &'a DirEntry, prefix: usize) -> Sight<'a> {
         let name = entry.file_name().to_bytes();
         let is_served = matches!(

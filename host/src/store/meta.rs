@@ -44,7 +44,7 @@ pub(super) struct Meta {
     pub(super) kind: Kind,
     /// Permissions, without the bits that give a program rights.
     pub(super) mode: u32,
-    /// What is made in this directory takes its group.
+    /// Entries created in this directory inherit its group.
     pub(super) setgid: bool,
     pub(super) uid: u32,
     pub(super) gid: u32,

@@ -7,7 +7,7 @@
 //! | `meta`, `file`, `crcs` | what a file is, files that are open for reading, checksums that are known |
 //! | `slot`, `owner`, `stage` | where staged bytes live, who is writing what, appending |
 //! | `commit`, `link`, `change` | putting files in place, several at once; remove, rename, mkdir, rmdir |
-//! | `parents`, `inherit`, `sync` | the directories of a change; what they hand down; what waits for the disk |
+//! | `parents`, `inherit`, `sync` | the directories of a change; what new files inherit from them; what waits for the disk |
 //! | `listing` | one entry of a directory after the other |
 //! | `room`, `refusal` | space and what it is promised to; answers to failed system calls |
 //!
@@ -30,19 +30,19 @@
 //!   is not written over: `denied`. `remove` and `rename` act on the link.
 //! - A file that replaces another keeps its permissions and, where the system lets us, its owner; not its access control
 //!   list, extended attributes or further hard links, which go on showing the old content.
-//! - A new file gets the group of a setgid directory and a default access control list, as if it were made there. A group
-//!   that the server's user is no member of can't be given.
+//! - A new file inherits the group of a setgid directory and the default ACL, as if it were created there, unless the
+//!   server's user is not a member of that group.
 //! - Neither links nor bind mounts lead into a staging directory of the root.
 //! - Devices, FIFOs and sockets do not exist for readers and are never opened, replaced, removed or renamed.
 
 //!
 //! # Other spellings of a name
 //!
-//! Some file systems find a file by more than one name: in any case (exFAT, CIFS, directories of ext4 that fold case), by a
-//! short name (vfat, NTFS). What is hidden or reserved is so under all of them. Another spelling of a file that is served is
-//! that file. Writers are told apart by the spelling that they use: two writers of two spellings are not `busy` to each
-//! other, each has its own stage, and the later commit wins, whole. On file systems that are not known to keep spellings
-//! (see `confine`) each component of a name costs a walk through its directory.
+//! Some file systems find a file by more than one name: in upper or lower case (exFAT, CIFS, case-folding directories
+//! of ext4), or by a short name (vfat, NTFS). A hidden or reserved name is so in every spelling. Another spelling of a
+//! served file is the same file. Writers are distinguished by the spelling that they use: two writers with two
+//! spellings do not get `busy`, each has its own stage, and the later commit replaces the file as a whole. On file
+//! systems that may have other spellings (see `confine`), each component of a name costs a read of its directory.
 
 mod change;
 mod commit;
@@ -197,8 +197,9 @@ impl DirStore {
         self.0.room.space(self.0.confine.root()).map_err(refusal::refuse)
     }
 
-    /// Whether `name` leads, or may lead, to a file system that is mounted beneath the root: what concerns it may wait for
-    /// that one, and this does not. Costs no system call where nothing is mounted there. Always false without `openat2`.
+    /// Whether `name` leads, or may lead, to a file system mounted beneath the root. Operations on it may then wait
+    /// for that file system; this call does not. No system call if nothing is mounted there. Always false without
+    /// `openat2`.
     #[must_use]
     pub fn is_elsewhere(&self, name: Name<'_>) -> bool {
         self.0.confine.is_elsewhere(name)

@@ -14,10 +14,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 /// How old the answer may be.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// What is mounted, as the system tells it.
+/// The mounted file systems, as the system reports them.
 #[derive(Debug)]
 pub(super) struct Mounts {
-    /// Its list; `None` if it does not say.
+    /// The system's list; `None` if it has none.
     table: Option<Mutex<File>>,
     since: Instant,
     /// Milliseconds after `since` of the next look.
@@ -34,7 +34,7 @@ impl Mounts {
         mounts
     }
 
-    /// True if something is, or if nobody knows.
+    /// True if something is mounted there, or if that is unknown.
     pub(super) fn any(&self, root: BorrowedFd<'_>) -> bool {
         let now = self.since.elapsed();
         if now >= Duration::from_millis(self.next.load(Ordering::Relaxed)) {

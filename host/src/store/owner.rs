@@ -82,7 +82,7 @@ impl Owner {
         if self.state.load(Ordering::Acquire) == WRITING { Duration::ZERO } else { self.silent_at(self.now()) }
     }
 
-    /// The driver is about to look for bytes. To be called every second while it waits for some.
+    /// Records that the driver is about to look for bytes. The driver calls this every second while it waits for some.
     pub fn look(&self) {
         self.look_at(self.now());
     }

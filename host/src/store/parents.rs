@@ -22,7 +22,7 @@ const TRIES: u32 = 256;
 pub(super) struct Parents<'a> {
     store: &'a DirStore,
     open: Vec<(Option<Box<str>>, Directory<'a>)>,
-    /// What they hand down, if that was asked for.
+    /// What new files in them inherit, if that was requested.
     inherited: Vec<(usize, Inherited)>,
     /// Those to be made durable, in this order.
     changed: Vec<usize>,
@@ -52,7 +52,7 @@ impl<'a> Parents<'a> {
         &self.open[index].1
     }
 
-    /// What an open directory hands down to new files.
+    /// What new files in an open directory inherit.
     pub(super) fn inherited(&mut self, index: usize) -> &Inherited {
         let known = self.inherited.iter().position(|(of, _)| *of == index);
         let at = known.unwrap_or_else(|| {

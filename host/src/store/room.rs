@@ -1,14 +1,15 @@
 //! Room: what the disk has, what open stages have been promised, what staged bytes may take.
 //!
-//! # What a promise is worth
+//! # How long a promise holds
 //!
-//! A write is promised room for all of its bytes when it begins, and so hears of `no-space` before it has sent them. The
-//! promise is whole for [`GRACE`], except to a write of at most [`SMALL`] bytes. After that it holds for what the writer sends in [`HORIZON`] at its average pace since it
-//! began, and always for [`SMALL`] bytes. The rest is lent to others when they would have no room otherwise; from then on the
-//! slow writer's bytes are taken only while there is room, and it may get `no-space` later: what it has sent stays staged.
+//! A write is promised room for all of its bytes when it begins, so it gets `no-space` before it has sent them. The
+//! promise is whole for [`GRACE`], except to a write of at most [`SMALL`] bytes. After that it covers what the writer
+//! sends in [`HORIZON`] at its average rate since it began, and always [`SMALL`] bytes. Others may borrow the rest
+//! when they would have no room otherwise. From then on the slow writer's bytes are accepted only while there is room,
+//! so it may get `no-space` later; the bytes that it has sent stay staged.
 //!
-//! So a large file at an ordinary pace keeps its room, small ones get in beside it, and a writer of 46 bytes a second holds
-//! 1 MiB instead of the disk.
+//! So a large file at a normal rate keeps its room, small ones fit in beside it, and a writer of 46 bytes a second
+//! reserves 1 MiB instead of the disk.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
@@ -26,7 +27,7 @@ const FRESH: Duration = Duration::from_millis(100);
 const SMALL: u64 = 1 << 20;
 /// How long a promise is whole.
 const GRACE: Duration = Duration::from_secs(10);
-/// A promise holds for what its writer sends in this time.
+/// After [`GRACE`], a promise covers what its writer sends in this time.
 const HORIZON: Duration = Duration::from_secs(60 * 60);
 /// The default of [`super::Options::reserve`], in bytes.
 const RESERVE: u64 = 64 << 20;
@@ -58,8 +59,8 @@ impl Room {
         }
     }
 
-    /// What the file system says, the reserve taken off. What nobody here may use, that reserve or blocks that are kept
-    /// for root, is not part of the total, as df reckons.
+    /// The space of the file system without the reserve. As with df, space that the server may not use (the reserve,
+    /// and blocks reserved for root) is not part of the total.
     pub(super) fn space(&self, root: BorrowedFd<'_>) -> Result<Space, Errno> {
         let fs = fstatvfs(root)?;
         let bytes = |blocks: u64| blocks.saturating_mul(fs.f_frsize);
@@ -69,7 +70,7 @@ impl Room {
         Ok(Space { total: used.saturating_add(free), free })
     }
 
-    /// Whether no further file can be made, however many bytes are free. File systems that don't count files say 0 of 0.
+    /// Whether the file system is out of inodes. File systems that don't count files report 0 of 0.
     pub(super) fn lacks_inodes(root: BorrowedFd<'_>) -> Result<bool, Errno> {
         fstatvfs(root).map(|fs| fs.f_files > 0 && fs.f_favail == 0)
     }
@@ -95,7 +96,8 @@ impl Room {
         })
     }
 
-    /// Whether `n` bytes can be appended under a promise that has been lent: there is room beside all others.
+    /// Whether `n` bytes can be appended under a promise that others have borrowed from: there is room beside all
+    /// others.
     pub(super) fn has_beside(&self, root: BorrowedFd<'_>, staged: u64, n: u64, own: &Promise) -> Result<bool, Errno> {
         let now = Instant::now();
         let others = self.promised.load(Ordering::Relaxed).saturating_sub(self.lapsed(now, GRACE));
@@ -103,7 +105,7 @@ impl Room {
         Ok(wanted <= self.free(root, n)? && staged.saturating_add(wanted) <= self.stage_max)
     }
 
-    /// Bytes of all promises that have lapsed: they are lent from now on.
+    /// Releases the bytes of all promises that have lapsed, and returns how many: others may borrow them from now on.
     fn lapsed(&self, now: Instant, grace: Duration) -> u64 {
         let large = self.large.lock().unwrap_or_else(PoisonError::into_inner);
         large.iter().filter_map(Weak::upgrade).map(|promise| promise.lend(now, grace)).sum()
@@ -114,7 +116,7 @@ impl Room {
         *self.free.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// A stage opens that may append `n` bytes. A large promise has to be told of every append.
+    /// Promises `n` bytes to a new stage. Every append must be reported to a large promise.
     pub(super) fn promise(&self, n: u64) -> Option<Arc<Promise>> {
         self.promised.fetch_add(n, Ordering::Relaxed);
         (n > SMALL).then(|| {
@@ -157,7 +159,7 @@ impl Room {
 #[derive(Debug)]
 pub(super) struct Promise {
     since: Instant,
-    /// Bytes that it is for, and that have come.
+    /// Bytes that were promised, and bytes that have been received.
     size: u64,
     come: AtomicU64,
     lent: AtomicBool,
@@ -168,12 +170,12 @@ impl Promise {
         Self { since, size, come: AtomicU64::new(0), lent: AtomicBool::new(false) }
     }
 
-    /// `n` bytes have come.
+    /// Records that `n` bytes were received.
     pub(super) fn append(&self, n: u64) {
         self.come.fetch_add(n, Ordering::Relaxed);
     }
 
-    /// Whether a part of it may be others' now.
+    /// Whether others may borrow a part of it now.
     pub(super) fn is_lent(&self) -> bool {
         self.lent.load(Ordering::Relaxed)
     }
@@ -192,7 +194,7 @@ impl Promise {
         self.rest().min(u64::try_from(ahead).unwrap_or(u64::MAX).max(SMALL))
     }
 
-    /// Bytes that it does not hold any more.
+    /// Bytes that it no longer holds.
     fn lend(&self, now: Instant, grace: Duration) -> u64 {
         let lapsed = self.rest().saturating_sub(self.holds(now, grace));
         if lapsed > 0 {

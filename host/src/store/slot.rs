@@ -22,7 +22,7 @@ use super::room::take;
 const SLOTS: u32 = 16;
 const PREFIX: &str = ".skiff-stage-";
 pub(super) const UNNAMED_PREFIX: &str = "put-";
-/// So many named stages may lie in a slot before the oldest interrupted ones are dropped.
+/// The maximum number of named stages in a slot; beyond it, the oldest interrupted ones are dropped.
 const MOST_NAMES: u64 = 10_000;
 /// So many stages are looked at together when room is needed.
 const BATCH: usize = 64;
@@ -148,7 +148,7 @@ impl Slot {
                 if meta.mode & 0o077 != 0 || meta.setgid {
                     fchmod(&dir, Mode::RWXU)?;
                 }
-                // What the root hands down is not for files of other directories.
+                // Staged files must not inherit from the root: most belong to other directories.
                 inherit::disinherit(&dir);
                 let inode = (meta.dev(), meta.ino());
                 return Ok(Some(Self { dir, number, inode, staged: AtomicU64::new(0), names: AtomicU64::new(0) }));
@@ -199,7 +199,7 @@ impl Slot {
         take(&self.staged, n);
     }
 
-    /// A named stage was made.
+    /// Records that a named stage was created.
     pub(super) fn count_name(&self) {
         self.names.fetch_add(1, Ordering::Relaxed);
     }

@@ -46,7 +46,7 @@ pub struct Stage {
     pub(super) synced: bool,
     /// In place, or discarded: nothing is left to do.
     pub(super) done: bool,
-    /// What it was promised, if that is much.
+    /// The room that it was promised, if that is a large promise.
     promise: Option<Arc<Promise>>,
 }
 
@@ -405,7 +405,7 @@ impl DirStore {
                     return Ok((file, 0));
                 }
                 Err(Errno::EXIST) => break,
-                // No i-number is free, or no room for the name.
+                // No inode is free, or there is no room for the name.
                 Err(Errno::NOSPC | Errno::DQUOT) if self.drop_oldest(slot, id)? => {}
                 Err(errno) => return Err(refuse_slot(errno)),
             }
@@ -497,8 +497,8 @@ impl DirStore {
         if is_full && self.droppable(slot, id)?.1.is_empty() { Err(ErrorCode::NoSpace.into()) } else { Ok(()) }
     }
 
-    /// Drops the oldest interrupted writes of names other than that of `id`, a few at once, for their i-numbers. False if
-    /// there are none.
+    /// Drops the oldest interrupted writes of names other than that of `id`, a few at once, to free their inodes.
+    /// False if there are none.
     pub(super) fn drop_oldest(&self, slot: &Slot, id: StageId) -> Result<bool, Refusal> {
         let (_, oldest) = self.droppable(slot, id)?;
         let mut dropped = false;
@@ -532,12 +532,12 @@ fn refuse_slot(errno: Errno) -> Refusal {
     }
 }
 
-/// Staged bytes whose checksum is made.
+/// Staged bytes whose checksum is being computed.
 #[derive(Debug)]
 pub struct Staged {
     id: StageId,
     entered: u64,
-    /// `None` if there are none to go on from.
+    /// `None` if there are no staged bytes to continue from.
     sum: Option<Sum>,
 }
 

@@ -10,14 +10,14 @@ use crate::reply::{Hello, RemoteError, Tag, Words};
 use crate::store::{Space, Stat};
 
 impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, C> {
-    /// Takes what has come from the network: replies and framing, up to the next payload of a `read`, `list` or `ls`, which
-    /// it yields where it lies in `input`, already counted and summed. Use it, then call again with what is left.
+    /// Consumes input from the network: replies and framing, up to the next payload of a `read`, `list` or `ls`, which
+    /// it returns in place in `input`, already counted and checksummed. Use it, then call again with the rest.
     ///
-    /// It stops early while an event waits to be taken. On a protected connection it takes nothing of a record before
-    /// the whole of it lies in `input`: offer at least [`ClientSession::want_read`] bytes.
+    /// It stops early while an event is pending. On a protected connection it consumes nothing of a record before the
+    /// whole record is in `input`: offer at least [`ClientSession::want_read`] bytes.
     ///
     /// # Errors
-    /// The server broke the protocol: the connection is of no further use. Every later call returns the same error.
+    /// The server broke the protocol: the connection is unusable. Every later call returns the same error.
     pub fn receive<'i>(&mut self, input: &'i mut [u8]) -> Result<Received<'i>, ProtocolError> {
         let all = (input.as_ptr().addr(), input.len());
         let mut rest = input;
@@ -38,10 +38,10 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         }
     }
 
-    /// True in the states in which the server's next bytes mean something.
+    /// True in the states in which the session expects bytes from the server.
     fn takes_input(&self) -> bool {
         match self.state {
-            // Replies that a classic server will never send must not be waited for.
+            // Don't wait for replies that a classic server never sends.
             State::Length => {
                 self.peer != Peer::Classic || self.expected.front().is_none_or(|expect| expect.is_classic())
             }
@@ -78,7 +78,7 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
             if self.expected.is_empty() {
                 return Err(ProtocolError::UnexpectedReply);
             }
-            // Nothing but a listing is long: a reply without end would be an attack on our time.
+            // Only a listing may be long: an endless reply would be a denial of service.
             if length == 0 || length > crate::server::MAX_EXCESS {
                 return Err(ProtocolError::BadReply);
             }
@@ -208,8 +208,8 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         }
     }
 
-    /// Payload that comes next, if it is known to: a driver may read exactly so much straight to where it is wanted. `None`
-    /// on a protected connection.
+    /// Number of payload bytes that come next, if known: a driver may read exactly that many directly to their
+    /// destination. `None` on a protected connection.
     #[must_use]
     pub fn payload_in(&self) -> Option<Payload> {
         let remaining = match &self.state {
@@ -229,7 +229,7 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         OpaqueIn::new(body, &mut self.messages, &mut self.clock)
     }
 
-    /// The checksum of the body that is coming in, so far; `None` if there is none.
+    /// The checksum so far of the body that is being received; `None` if there is none.
     #[must_use]
     pub const fn body_crc(&self) -> Option<Crc32c> {
         match &self.state {
@@ -238,8 +238,8 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         }
     }
 
-    /// How many bytes the session can use next: those missing from a length, of a message or, on a protected connection,
-    /// of a record. 0 while an event waits to be taken.
+    /// How many bytes the session can use next: the rest of a length, of a message or, on a protected connection, of a
+    /// record. 0 while an event is pending.
     #[must_use]
     pub fn want_read(&self) -> usize {
         match &self.state {
@@ -249,8 +249,8 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
     }
 }
 
-/// Counts the characters of a classic listing down; returns how many bytes of `bytes` belong to it. `tail`: bytes that are
-/// missing from the last character.
+/// Counts down the characters of a classic listing; returns how many bytes of `bytes` belong to it. `tail`: the number
+/// of bytes missing from the last character.
 fn count_characters(bytes: &[u8], characters: &mut u64, tail: &mut u8) -> u64 {
     let mut taken = 0;
     for byte in bytes {
@@ -303,7 +303,7 @@ fn parse_reply(payload: &[u8], expect: Expect) -> Option<(ClientEvent<'_>, State
         }
         Expect::List => {
             state = State::Body { body: BodyReceiver::new(u64::MAX, Crc32c::new()), length: None };
-            // An older server says nothing more; what is no number is a word of a later version.
+            // An older server sends nothing more; a word that is not a number is from a later version.
             ClientEvent::List { omitted: words.number().unwrap_or(0) }
         }
         Expect::Hello | Expect::Port | Expect::Ls => return None,

@@ -92,7 +92,7 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         self.body.is_some()
     }
 
-    /// True while a data message has begun and payload of it is still to be sent: no length goes out next.
+    /// True while part of a data message is still to be sent, so payload goes out next and not a length.
     #[must_use]
     pub fn is_in_data(&self) -> bool {
         !self.has_output() && self.body.as_ref().is_some_and(|body| body.remaining() > 0)
@@ -135,11 +135,12 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         Ok(())
     }
 
-    /// Sends payload of the body, in data messages of up to `most` bytes: `fill` writes it into the memory that it is given,
-    /// a part of `room`, and returns how much; the session adds the framing around it, the checksum and, on a protected
-    /// connection, the seal. Returns the bytes of `room` to send; 0 if `fill` returned 0 or the room is too short.
+    /// Sends payload of the body, in data messages of up to `most` bytes: `fill` writes it into a part of `room` and
+    /// returns the number of bytes; the session adds the framing around it, updates the checksum and, on a protected
+    /// connection, seals the message. Returns the bytes of `room` to send; 0 if `fill` returned 0 or the room is too
+    /// short.
     ///
-    /// On a plain connection a data message goes on over as many calls as it takes; on a protected one each call makes one.
+    /// On a plain connection a data message may span several calls; on a protected one, each call makes one.
     ///
     /// # Errors
     /// [`SendError::InvalidState`] if nothing is being sent, something is queued or all has been sent;
@@ -173,8 +174,8 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         Ok(())
     }
 
-    /// The right to move the rest of the present data message past the session. `None` on a protected connection, while
-    /// something is queued and while no data message is under way.
+    /// Lets the driver move the rest of the current data message past the session. `None` on a protected connection,
+    /// while something is queued and while no data message has begun.
     pub fn opaque(&mut self) -> Option<Opaque<'_>> {
         if self.has_output() {
             return None;

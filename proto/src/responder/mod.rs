@@ -12,8 +12,9 @@
 //! | a commit | the stage | the store's answer |
 //!
 //! [`Responder::step`] takes events, [`Responder::transmit`] and [`Responder::receive`] move bytes. All memory is the
-//! caller's: `transmit` has the store read straight into what the caller sends from, `receive` gives the store what the
-//! caller received, where it lies. If that is the ring of a TCP stack, no byte of a file is ever in a third buffer.
+//! caller's: with `transmit` the store reads directly into the caller's send buffer, and `receive` passes the caller's
+//! receive buffer to the store. If these are the socket buffers of a TCP stack, file contents are never copied to
+//! another buffer.
 //!
 //! A driver is a loop around the three calls:
 //!
@@ -64,8 +65,8 @@ use crate::server::{Answer, ServerEvent, ServerSession};
 use crate::store::{Stat, Store, clamp_range};
 use payload::{Sent, Sum, append, count, list, ls, read};
 
-/// The bytes, in one piece, that [`Responder::transmit`] needs to go on with a listing of names of up to `name_max` bytes: the
-/// length of a data message and one line. Whatever lends room, a ring or a buffer, has to have as many.
+/// The contiguous bytes that [`Responder::transmit`] needs to continue a listing of names of up to `name_max` bytes:
+/// the length of a data message and one line. The buffer that room is borrowed from must be at least this large.
 #[must_use]
 pub const fn list_room(name_max: u16) -> usize {
     HEADER_LEN + MAX_LIST_LINE - MAX_NAME + name_max as usize

@@ -7,12 +7,12 @@ use crate::message::{Cipher, Piece, Received};
 use crate::reply::Reply;
 
 impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
-    /// Takes what has come from the network: framing and commands, up to the next payload of an accepted `write`, which it
-    /// yields where it lies in `input`, already counted and summed. Driver: store it (or [refuse](Self::refuse) the rest),
-    /// then call again with what is left of the input.
+    /// Consumes input from the network: framing and commands, up to the next payload of an accepted `write`, which it
+    /// returns in place in `input`, already counted and checksummed. The driver stores it (or [refuses](Self::refuse)
+    /// the rest), then calls again with the rest of the input.
     ///
-    /// It stops early while it waits for the driver or for room to reply. On a protected connection it takes nothing of a
-    /// record before the whole of it lies in `input`: offer at least [`ServerSession::want_read`] bytes.
+    /// It stops early while it waits for the driver or for room to reply. On a protected connection it consumes
+    /// nothing of a record before the whole record is in `input`: offer at least [`ServerSession::want_read`] bytes.
     ///
     /// # Errors
     /// The peer broke the protocol. The driver continues with [`ServerSession::poll_event`] and
@@ -42,7 +42,7 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         }
     }
 
-    /// True in the states in which the peer's next bytes mean something.
+    /// True in the states in which the session expects bytes from the peer.
     const fn takes_input(&self) -> bool {
         matches!(
             self.state,
@@ -130,7 +130,7 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         self.settle();
     }
 
-    /// The peer has sent everything it will. To be called once all input before it has been taken.
+    /// Records that the peer has closed its sending side. Call it once all input before that has been consumed.
     ///
     /// At a message boundary the session answers what it was asked and closes; inside a command, that command has no
     /// effect; inside a body the connection counts as lost, and the driver keeps what is staged (PROTOCOL §1, §7).
@@ -139,15 +139,15 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         self.settle();
     }
 
-    /// How many bytes the session can use next: those missing from a length, of a message or, on a protected connection,
-    /// of a record. A driver that reads no more never has to keep input. 0 while the session does not read.
+    /// How many bytes the session can use next: the rest of a length, of a message or, on a protected connection, of a
+    /// record. A driver that reads no more than this never has to buffer input. 0 while the session does not read.
     #[must_use]
     pub fn want_read(&self) -> usize {
         if self.takes_input() { self.messages.want_read() } else { 0 }
     }
 
-    /// Payload of a `write` that comes next, if it is known to: a driver may read exactly so much straight to where it is
-    /// wanted. `None` on a protected connection.
+    /// Number of payload bytes of a `write` that come next, if known: a driver may read exactly that many directly to
+    /// their destination. `None` on a protected connection.
     #[must_use]
     pub fn payload_in(&self) -> Option<Payload> {
         let State::Receiving { body, .. } = &self.state else { return None };

@@ -57,7 +57,7 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         matches!(self.state, State::Receiving { .. })
     }
 
-    /// True while the body of a refused `write` is read and thrown away. A driver that can't send and receive at the same
+    /// True while the body of a refused `write` is read and discarded. A driver that can't send and receive at the same
     /// time holds the refusal back until this is over: a peer that sends its whole body before it reads would wait
     /// for us, and we for it.
     #[must_use]
@@ -65,7 +65,8 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         matches!(self.state, State::Draining(_))
     }
 
-    /// True while a data message (or `ls` reply) has begun and payload of it is still to be sent: no length goes out next.
+    /// True while part of a data message (or `ls` reply) is still to be sent, so payload goes out next and not a
+    /// length.
     #[must_use]
     pub const fn is_in_data(&self) -> bool {
         matches!(&self.state, State::Sending { body, .. } if body.remaining() > 0 && self.out.is_none())
@@ -103,12 +104,12 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         Ok(())
     }
 
-    /// Sends payload of the body, listing or `ls` reply: `fill` writes it into the memory that it is given, a part of `room`,
-    /// and returns how much; the session adds the framing around it, the checksum and, on a protected connection, the
-    /// seal. Returns the bytes of `room` to send; 0 if `fill` returned 0 or the room is too short.
+    /// Sends payload of the body, listing or `ls` reply: `fill` writes it into a part of `room` and returns the number
+    /// of bytes; the session adds the framing around it, updates the checksum and, on a protected connection, seals
+    /// the message. Returns the bytes of `room` to send; 0 if `fill` returned 0 or the room is too short.
     ///
-    /// A data message of a `read` on a plain connection goes on over as many calls as it takes (see
-    /// [`Limits::data_max`](super::Limits::data_max)). Any other message is what one call fills in.
+    /// On a plain connection, a data message of a `read` may span several calls (see
+    /// [`Limits::data_max`](super::Limits::data_max)). Any other message contains what one call fills in.
     ///
     /// # Errors
     /// [`SendError::InvalidState`] if nothing is being sent, framing is queued or all has been sent;
@@ -127,7 +128,8 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         Ok(n)
     }
 
-    /// Sends a length alone, or a part of it, if nothing else goes into `room`: the end of a ring may cut its digits.
+    /// Sends only a length, or a part of it, if nothing else fits into `room`: the end of a ring buffer may split its
+    /// digits.
     fn send_length(&mut self, room: &mut [u8]) -> Result<Option<usize>, InvalidState> {
         let State::Sending { body, .. } = &mut self.state else { return Err(InvalidState) };
         if self.out.is_some() {
@@ -151,8 +153,8 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         }
     }
 
-    /// The right to move the rest of the present data message past the session, once [`ServerSession::send`] has begun it.
-    /// `None` on a protected connection, and while no data message is under way.
+    /// Lets the driver move the rest of the current data message past the session, once [`ServerSession::send`] has
+    /// begun it. `None` on a protected connection, and while no data message has begun.
     pub fn opaque(&mut self) -> Option<Opaque<'_>> {
         match &mut self.state {
             State::Sending { body, kind: Body::Extended } if self.out.is_none() => {

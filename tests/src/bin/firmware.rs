@@ -145,7 +145,7 @@ impl Run {
         Ok(self.port..=last.ok_or_else(|| format!("--port {}: the ports that follow are needed as well", self.port))?)
     }
 
-    /// What QEMU says of a port that it can't have helps nobody.
+    /// QEMU's error message for a port in use is not helpful.
     fn check_ports(&self) -> Result<()> {
         for port in self.ports()? {
             if let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
@@ -220,7 +220,7 @@ fn budget() -> Result<bool> {
     Ok(kept & tell_stale(&stale))
 }
 
-/// Says what the documentation has wrong; true if that is nothing.
+/// Prints what is wrong in the documentation; true if nothing is.
 fn tell_stale(stale: &[String]) -> bool {
     for line in stale {
         println!("STALE: {line}");

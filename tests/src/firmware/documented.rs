@@ -1,4 +1,4 @@
-//! Sizes of images as the documentation has them: README.md and firmware/README.md, compared with what is built.
+//! Compares the sizes of images in README.md and firmware/README.md with the images that are built.
 
 use core::fmt::Write as _;
 use std::fs;
@@ -45,7 +45,7 @@ pub fn row(name: &str, now: [u64; 2], before: Option<[u64; 2]>) -> String {
     row
 }
 
-/// What is wrong with the row of this name, if `row` is what is right.
+/// What is wrong with the row of this name, compared with `row`, the correct one.
 #[must_use]
 pub fn stale_row(row: &str, name: &str, now: [u64; 2]) -> Option<String> {
     stale_in(&read(GUIDE), row, name, now)
@@ -70,7 +70,7 @@ pub fn summary(now: &[u64; 2]) -> Vec<String> {
 }
 
 fn stale_words(path: &str, text: &str, now: &[u64; 2]) -> Vec<String> {
-    // Lines are broken anywhere.
+    // Lines may be broken anywhere.
     let words: Vec<_> = text.split_whitespace().collect();
     let memories = ["flash", "RAM"].into_iter().zip(now);
     let stale = memories.filter_map(|(memory, bytes)| {

@@ -422,7 +422,7 @@ fn a_destination_without_its_option_is_told_before_anything_is_transferred() {
         assert_eq!(scene.run(words).failed(1), line, "{words:?}");
     }
     assert_eq!((scene.all_here().len(), scene.all_there().len()), (4, 4), "nothing was transferred");
-    // One of many that is missing keeps no other.
+    // One missing name of several does not stop the others.
     assert_eq!(scene.run(&["get", "notes.txt", "b", "none"]).code, Some(1));
     assert_eq!(scene.run(&["put", "here.txt", "two", "none"]).code, Some(1));
     scene.is_here("b", "b");

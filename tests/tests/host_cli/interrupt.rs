@@ -1,4 +1,4 @@
-//! Ctrl-C wins over work: whatever a command is doing, and whoever does not read what it says.
+//! Ctrl-C stops a command in any state, even if nobody reads its output.
 
 use core::time::Duration;
 use std::fs;
@@ -12,7 +12,7 @@ use skiff_tests::wire::eventually;
 use crate::Scene;
 use crate::prompt::Session;
 
-/// Within so much it has to be over, on a busy machine. What ignores Ctrl-C takes longer, or for ever.
+/// A program must end within this time, on a busy machine. One that ignores Ctrl-C takes longer, or never ends.
 const SOON: Duration = Duration::from_secs(10);
 
 /// A scene with a file that takes long however fast it comes, and takes no room on the server.
@@ -26,7 +26,7 @@ fn scene_with_a_large_file() -> Scene {
 /// Sends one Ctrl-C to a program that is at work, and waits for the end.
 #[track_caller]
 fn interrupted(what: &str, mut running: Running) {
-    // What is blocked before it listens is ended by the system.
+    // A program that blocks before it listens for Ctrl-C is ended by the signal.
     let blocked =
         || fs::read_to_string(format!("/proc/{}/wchan", running.pid())).is_ok_and(|at| at.contains("pipe_write"));
     assert!(eventually(|| running.catches(Signal::INT) || blocked()), "{what}: is not at work");
@@ -58,7 +58,7 @@ fn one_ctrl_c_ends_a_command_and_a_script_whatever_they_do() {
         &["ls"],
     ] {
         for (output, stdio) in [("/dev/null", Stdio::null()), ("a pipe that is not read", Stdio::piped())] {
-            // What is soon over can't be interrupted.
+            // A command that ends quickly can't be interrupted.
             if words == ["ls"] && output == "/dev/null" {
                 continue;
             }
@@ -126,7 +126,7 @@ fn ctrl_c_on_a_terminal_stops_what_comes_too_fast_for_it() {
             let mut command = scene.command();
             let mut running = on_a_terminal_of(python, options, command.args(["cat", name]));
             _ = running.hear(if name == "text" { "xyz" } else { "\\u{0}" }, 0);
-            // One that is shorter than it takes to listen is ended by the system.
+            // A command that ends before it listens for Ctrl-C is ended by the signal.
             std::thread::sleep(Duration::from_millis(100));
             let begun = Instant::now();
             running.say("\u{3}");

@@ -63,7 +63,7 @@ fn what_is_here_goes_into_the_root() {
     assert_eq!(ran.failed(1), "put .git/config: hidden names are not allowed here (denied)");
     scene.is_there("e", "e");
     assert_eq!(scene.all_there(), ["a", "d/", "d/b", "e"]);
-    // Many of them are told once, directories too.
+    // Many of them are reported once, directories too.
     scene.have(&[".git/HEAD", ".git/x/y", "d/.env"]);
     fs::create_dir_all(scene.here.path().join(".git/refs/heads")).unwrap();
     let ran = scene.run(&["put", "-r", "."]);
@@ -92,7 +92,7 @@ fn what_this_program_has_begun_to_fetch_is_not_sent() {
     assert_eq!(scene.all_there(), ["t/", "t/a", "t/b.skiff-part"]);
     let err = scene.run(&["put", "-r", "t", "-v"]).err;
     assert!(err.contains(".a.12-v1.skiff-part"), "{err}");
-    // Whoever names it gets what the server says of it.
+    // If it is named explicitly, the server's error is reported.
     assert_eq!(scene.run(&["put", "t/.a.12-v1.skiff-part", "-o", "part"]).code, Some(0));
 }
 
@@ -123,7 +123,7 @@ fn a_tree_is_sent_without_what_is_no_file_and_what_lies_outside() {
         left_out.insert(2, "host-cli: put t/fifo: left out, not a regular file");
     }
     assert_eq!(ran.err.lines().collect::<Vec<_>>(), left_out);
-    // It is told in every form, since nothing was sent of it.
+    // It is reported in every output mode, since none of it was sent.
     let quiet = scene.run(&["put", "-rq", "t"]);
     assert_eq!((quiet.code, quiet.out(), &quiet.err), (Some(0), "", &ran.err));
     let json = scene.run(&["put", "-r", "t", "--json"]);

@@ -13,7 +13,7 @@ use tempfile::tempdir;
 /// host-serv that serves `root`, with a file system at `hung` whose server never answers; `None`, after [`skip`] has said
 /// so, where none can be mounted.
 fn with_hung(test: &str, root: &Path, hung: &Path, options: &[&str]) -> Option<Command> {
-    // The server of the file system is whoever has the descriptor open: host-serv itself, which does not know.
+    // The FUSE server is the process that has the descriptor open: host-serv itself, which never answers on it.
     let mount =
         r#"exec 9<>/dev/fuse && mount -i -t fuse -o fd=9,rootmode=40000,user_id=0,group_id=0 hung "$0" && exec "$@""#;
     let unshare = || {
@@ -78,7 +78,7 @@ fn a_file_system_beneath_the_root_that_hangs_stops_nobody_but_those_who_touch_it
     assert_eq!(wire.ask("resume 9 h"), "ok 0 00000000");
     assert_eq!(wire.ask("mkdir d"), "ok");
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
-    // Those for whom there was no thread are told so, and can go on.
+    // Clients for which no thread was free get an error and can continue.
     touching.iter().for_each(|wire| wire.stream.set_nonblocking(true).unwrap());
     let mut told = None;
     assert!(eventually(|| {

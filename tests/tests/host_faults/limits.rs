@@ -1,4 +1,4 @@
-//! Threads that can't be started, and work that would take them all.
+//! Threads that can't be started, and work that would use up all of them.
 
 use core::time::Duration;
 use std::fs::{self, File};
@@ -22,14 +22,14 @@ fn pid(serv: &Serv) -> Pid {
     Pid::from_raw(i32::try_from(serv.running.pid()).unwrap()).unwrap()
 }
 
-/// Ticks of processor time that it has used.
+/// Ticks of processor time that the program has used.
 fn ticks(serv: &Serv) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", serv.running.pid())).unwrap();
     let after = stat.rsplit(')').next().unwrap();
     after.split_whitespace().skip(11).take(2).map(|word| word.parse::<u64>().unwrap()).sum()
 }
 
-/// Waits until it does nothing any more.
+/// Waits until the program is idle.
 fn comes_to_rest(serv: &Serv) -> bool {
     eventually(|| {
         let before = ticks(serv);
@@ -49,7 +49,7 @@ fn a_server_that_can_start_no_further_thread_goes_on_serving() {
     let root = tempdir().unwrap();
     fs::write(root.path().join("f"), vec![7; 1 << 20]).unwrap();
     let serv = Serv::start(root.path(), &["--threads", "2"]);
-    // The stack of a thread does not fit any more; what a connection needs does.
+    // There is no memory left for the stack of a thread, but enough for a connection.
     let memory = status(&serv, "VmSize:") * 1024 + (3 << 19);
     let limit = Rlimit { current: Some(memory), maximum: None };
     prlimit(Some(pid(&serv)), Resource::As, limit).unwrap();

@@ -1,4 +1,4 @@
-//! What a new file takes from its directory, compared with a file that is made there.
+//! What a new file inherits from its directory, compared with a file that is created there.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};

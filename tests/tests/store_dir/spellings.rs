@@ -1,4 +1,4 @@
-//! Names that have other spellings, and directories that have other ways to them: what is withheld stays withheld.
+//! Hidden and reserved names stay hidden under other spellings and by other paths.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -172,7 +172,7 @@ fn links_and_bind_mounts_do_not_lead_into_a_staging_directory() {
 
 #[test]
 fn characters_that_are_not_seen_do_not_uncover_hidden_names() {
-    // What a directory that folds case would find by these is nothing where it does not: they are names like others.
+    // In a directory that does not fold case, these are ordinary names.
     let root = tempfile::tempdir().unwrap();
     let store = store(root.path(), true, false);
     for name in ["\u{200d}.profile", ".\u{200d}skiff-stage-0", ".s\u{212a}iff-x", ".SKIFF-x", "\u{feff}"] {

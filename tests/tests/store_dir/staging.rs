@@ -452,7 +452,8 @@ fn interrupted_writes_that_use_up_the_i_numbers_make_room_oldest_first() {
     put(&store, "with/new/parents", b"x").unwrap();
     fill(&store);
     drop(store.stage_unnamed(1).unwrap());
-    // What is being written is not dropped for others: then there is no room, and `resume` says so as `write` does.
+    // A file that is being written is not dropped for others: then there is no room, and `resume` reports it as
+    // `write` does.
     let mut open = Vec::new();
     let refused = loop {
         match store.stage(n(&format!("open {}", open.len())), 0, 1, None) {

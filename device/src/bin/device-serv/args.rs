@@ -57,8 +57,8 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "The server")]
 pub(crate) struct ServerArgs {
-    /// Where to keep files: in memory, or in an image file of a flash chip, which is created if missing. SIZE is 1MiB by
-    /// default
+    /// Where to keep files: in memory, or in an image file of a flash chip, which is created if missing. SIZE is 1MiB
+    /// by default
     #[arg(long, value_name = "ram[:SIZE]|flash:IMAGE[:SIZE]", default_value = "ram")]
     pub(crate) store: StoreChoice,
 
@@ -113,8 +113,8 @@ pub(crate) struct NetworkArgs {
     #[arg(long, value_name = "PORT", conflicts_with = "listen", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: Option<u16>,
 
-    /// auto: offload checksums and TCP segmentation to the kernel where it supports that. off: every frame is as on a wire;
-    /// implied by --pcap and the options of a bad link
+    /// auto: offload checksums and TCP segmentation to the kernel where it supports that. off: every frame is as on a
+    /// wire; implied by --pcap and the options of a bad link
     #[arg(long, value_name = "auto|off", conflicts_with = "listen", default_value = "auto", value_parser = offload,
         action = clap::ArgAction::Set)]
     pub(crate) offload: bool,
@@ -123,8 +123,8 @@ pub(crate) struct NetworkArgs {
     #[arg(long, value_name = "BYTES", conflicts_with = "listen", value_parser = clap::value_parser!(u16).range(576..=65_521))]
     pub(crate) mtu: Option<u16>,
 
-    /// Write every frame that crosses the TAP to a file or FIFO, for Wireshark or tcpdump. Frames that arrive faster than
-    /// they can be written are dropped and counted
+    /// Write every frame that crosses the TAP to a file or FIFO, for Wireshark or tcpdump. Frames that arrive faster
+    /// than they can be written are dropped and counted
     #[arg(long, value_name = "FILE", conflicts_with = "listen")]
     pub(crate) pcap: Option<PathBuf>,
 }

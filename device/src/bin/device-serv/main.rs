@@ -76,7 +76,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     anyhow::bail!("--tap needs Linux; --listen works everywhere")
 }
 
-/// The server is ready: the one line on standard output, for programs that start this one. It serves also if nobody takes it.
+/// Prints the one line on standard output, for programs that start this one. The server runs even if nobody reads it.
 fn announce(port: u16, told: &str) {
     say(format_args!("{told}"));
     say::announce(format_args!("port {port}"));
