@@ -19,7 +19,7 @@ pub const MAX_TRAILER: usize = 512;
 /// The longest trailer that is sent, in bytes: see the test of all aborts.
 const TRAILER: usize = 80;
 
-/// Payload that may be moved now: `remaining` bytes of it, to the next framing.
+/// Payload that may be moved now: `remaining` bytes, up to the next framing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Payload {
     /// Bytes.
@@ -78,7 +78,7 @@ pub(crate) enum Ending {
 }
 
 impl Framing {
-    /// Writes as much as goes into `out`; returns the bytes written, and what has to go out next.
+    /// Writes as much as fits into `out`; returns the bytes written, and what must be sent next.
     pub(crate) fn transmit<C: Cipher>(self, messages: &mut Messages<C>, out: &mut [u8]) -> (usize, Option<Self>) {
         let (n, done) = match self {
             Self::Length(length) => messages.transmit_length(out, length),
@@ -107,7 +107,7 @@ pub(crate) struct BodyReceiver {
     /// Bytes that may still be delivered; what comes beyond them is counted and discarded.
     room: u64,
     crc: Crc32c,
-    /// Some of it was moved past the session: the checksum says nothing.
+    /// Some of it was moved past the session, so there is no checksum.
     opaque: bool,
 }
 
@@ -130,7 +130,7 @@ impl BodyReceiver {
         Self::new(0, Crc32c::new())
     }
 
-    /// From now on everything is discarded.
+    /// Discards everything from now on.
     pub(crate) const fn discard_rest(&mut self) {
         self.room = 0;
     }
@@ -143,7 +143,7 @@ impl BodyReceiver {
         self.crc
     }
 
-    /// True if all of it was summed.
+    /// True if the checksum covers all of it.
     pub(crate) const fn is_summed(&self) -> bool {
         !self.opaque
     }
@@ -230,11 +230,11 @@ impl BodySender {
         Some(Framing::Length(self.remaining))
     }
 
-    /// Has `fill` write payload into `room`, with the framing around it. Returns the bytes of `room` that are used; 0 if the
-    /// room is too short for a message, or nothing was filled in.
+    /// Calls `fill` to write payload into `room`, and adds the framing around it. Returns the bytes of `room` that are
+    /// used; 0 if the room is too short for a message, or nothing was filled in.
     ///
-    /// A plain message of a body of known length goes on in the next rooms, and is up to `most` bytes long. Any other is as
-    /// long as what was filled in.
+    /// A plain message of a body of known length continues in the next calls and is up to `most` bytes long. Any other
+    /// message is as long as the payload that was filled in.
     pub(crate) fn send<C: Cipher, E>(
         &mut self,
         messages: &mut Messages<C>,
@@ -250,7 +250,7 @@ impl BodySender {
         Ok(self.filled(messages, room, n, most))
     }
 
-    /// Where in a room of `len` bytes payload goes next, and how much of it.
+    /// The position of the next payload in a room of `len` bytes, and its maximum length.
     fn plan<C: Cipher>(&self, messages: &Messages<C>, len: usize, most: u64) -> Result<(usize, usize), InvalidState> {
         if self.remaining > 0 {
             return Ok((0, Payload { remaining: self.remaining }.clamp(len)));
@@ -301,7 +301,7 @@ impl BodySender {
         }
     }
 
-    /// The end of a body that has gone out whole.
+    /// The end of a body that has been sent completely.
     pub(crate) fn finish(&self) -> Result<Framing, InvalidState> {
         if self.remaining > 0 || self.unannounced.is_some_and(|left| left > 0) {
             return Err(InvalidState);
@@ -310,8 +310,8 @@ impl BodySender {
     }
 }
 
-/// The right to move the payload of the present data message past the session: with sendfile or splice. Only a plain
-/// connection has one.
+/// Lets the driver move the payload of the current data message past the session, with sendfile or splice. It exists only
+/// on a plain connection.
 #[derive(Debug)]
 pub struct Opaque<'s> {
     body: &'s mut BodySender,
@@ -334,18 +334,18 @@ impl<'s> Opaque<'s> {
         self.body.remaining
     }
 
-    /// True if the bytes have to be shown to [`Opaque::sum`], since nobody has supplied the body's checksum.
+    /// True if the driver must pass the bytes to [`Opaque::sum`], because it has not supplied the body's checksum.
     #[must_use]
     pub const fn wants_sum(&self) -> bool {
         self.body.supplied.is_none()
     }
 
-    /// Takes payload into the body's checksum: all of it, in order and once, before or after it is moved.
+    /// Adds payload to the body's checksum: call it for all of it, in order and once, before or after it is moved.
     pub fn sum(&mut self, bytes: &[u8]) {
         self.body.sum(bytes);
     }
 
-    /// The driver has moved `n` bytes.
+    /// Records that the driver has moved `n` bytes.
     ///
     /// # Errors
     /// [`InvalidState`] if that is more than [`Opaque::remaining`].
@@ -356,8 +356,8 @@ impl<'s> Opaque<'s> {
     }
 }
 
-/// The right to move payload that comes in past the session: with splice, or where nobody wants its checksum. Only a plain
-/// connection has one.
+/// Lets the driver move incoming payload past the session, with splice or where the checksum is not needed. It exists only
+/// on a plain connection.
 pub struct OpaqueIn<'s, C> {
     body: &'s mut BodyReceiver,
     messages: &'s mut Messages<C>,
@@ -382,7 +382,7 @@ impl<'s, C: Cipher> OpaqueIn<'s, C> {
         self.body.payload(self.messages).unwrap_or(0)
     }
 
-    /// The driver has moved `n` bytes. Nobody verifies this body any more.
+    /// Records that the driver has moved `n` bytes. This body is then not verified.
     ///
     /// # Errors
     /// [`InvalidState`] if that is more than [`OpaqueIn::remaining`].

@@ -66,8 +66,8 @@ pub(crate) async fn get(context: &mut Context<'_>, args: &Get) -> Result<(), Fai
     Ok(())
 }
 
-/// What `get NAME LOCAL` was meant to be: found out before anything is fetched. Costs a round trip where the last of
-/// several names could be meant for a local one.
+/// Detects a `get NAME LOCAL` with a forgotten `-o` before anything is fetched. Costs a round trip if the last of several
+/// names could be meant as a local one.
 async fn forgotten_option(context: &mut Context<'_>, args: &Get) -> Option<Failure> {
     let [_, others @ .., last] = args.names.as_slice() else { return None };
     let likely = others.is_empty() || last.ends_with('/') || Path::new(last).is_dir();
@@ -80,7 +80,7 @@ async fn forgotten_option(context: &mut Context<'_>, args: &Get) -> Option<Failu
     };
     let error = context.client.stat(name).await.err()?;
     if error.is_connection() {
-        // What comes next would fail like it, after another wait.
+        // The next request would fail the same way, after another wait.
         return Some(Failure::client("get", None, &error));
     }
     let directory = error.code() == Some(ErrorCode::IsDirectory) && !args.recursive;
@@ -190,7 +190,7 @@ async fn find(server: &mut impl Source, names: &[String], recursive: bool) -> Fo
             }
         };
         if failed {
-            // The connection has failed: what was found would fail like it, after another wait.
+            // The connection has failed: the files that were found would fail the same way, after another wait.
             found.items.clear();
             break;
         }

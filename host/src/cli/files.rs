@@ -38,7 +38,7 @@ async fn expand(context: &mut Context<'_>, names: &[String], wanted: Wanted) -> 
             Err(failure) => {
                 failures.push(failure);
                 if failures.last().is_some_and(Failure::is_final) {
-                    // The connection has failed: the others would fail like it, each after a wait.
+                    // The connection has failed: the others would fail the same way, each after a wait.
                     found.clear();
                     break;
                 }
@@ -267,7 +267,7 @@ pub(crate) async fn df(context: &mut Context<'_>, args: &Df) -> Result<(), Failu
     Ok(())
 }
 
-/// How full a store is. Rounded up, as df does: what is all but full is not 99 % full.
+/// How full a store is, in percent. Rounded up as df does, so that an almost full store is not shown as 99 % full.
 fn used_percent(total: u64, free: u64) -> u128 {
     let used = u128::from(total.saturating_sub(free)) * 100;
     if total == 0 { 0 } else { used.div_ceil(total.into()) }

@@ -58,12 +58,12 @@ impl<'a> Component<'a> {
     fn matches(&self, name: &OsStr) -> bool {
         let hidden = name.as_encoded_bytes().starts_with(b".");
         let allowed = !hidden || self.text.starts_with('.') || self.text.starts_with("\\.");
-        // A byte that is no character counts as one.
+        // A byte that is not part of a character counts as one.
         allowed && self.matcher.as_ref().is_some_and(|matcher| matcher.is_match(&name.to_string_lossy()))
     }
 }
 
-/// A glob of one component as a regular expression, which matches by characters; `None` if it is no proper glob.
+/// A glob of one component as a regular expression, which matches characters; `None` if the glob is malformed.
 fn expression(glob: &str) -> Option<String> {
     let mut out = "^(?s:".to_owned();
     let mut depth = 0_usize;

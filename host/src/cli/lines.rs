@@ -108,7 +108,7 @@ async fn carry_out(
             }
         }
         if next == Next::Quit {
-            // A prompt is not judged by its commands, but it is by its own end.
+            // The exit code of a prompt does not depend on its commands, but it does on how the prompt itself ends.
             return if unread { outcome.max(ended) } else { outcome };
         }
     }
@@ -137,7 +137,7 @@ fn split(line: &str) -> Result<Vec<OsString>, String> {
     Ok(words.into_iter().map(OsString::from).collect())
 }
 
-/// What a shell would take for a pipe, a redirection or the end of a command: outside quotes, and in no comment.
+/// Finds an unquoted operator that a shell would take for a pipe, a redirection or the end of a command.
 fn shell_operator(line: &str) -> Option<&'static str> {
     const OPERATORS: [&str; 5] = ["|", ">", "<", ";", "&&"];
     let mut quote = None;
@@ -230,7 +230,7 @@ fn read_lines(reader: &Reader, mut input: impl BufRead) {
             Ok(0) => return,
             Ok(_) => {
                 let text = line.strip_suffix(b"\n").unwrap_or(&line);
-                // Some editors begin a file of text with this.
+                // Some editors write a byte order mark at the start of a text file.
                 let text = text.strip_prefix("\u{feff}".as_bytes()).filter(|_| first).unwrap_or(text);
                 first = false;
                 match core::str::from_utf8(text) {

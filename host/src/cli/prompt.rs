@@ -57,7 +57,7 @@ fn try_read_lines(reader: &Reader) -> rustyline::Result<()> {
             }
         };
         let Some(line) = line else {
-            // What was typed or pasted behind it would be taken for a command.
+            // Otherwise the input that was typed or pasted after it would be run as a command.
             forget_input();
             if reader.requests.send(Request::Bad(Failure::usage("the line is not UTF-8"))).is_err() {
                 break;
@@ -90,11 +90,11 @@ fn history_file() -> Option<PathBuf> {
         }
     };
     fs::create_dir_all(path.parent()?).ok()?;
-    // Opening anything else might wait for ever, or do something.
+    // Opening anything else might block forever or have side effects.
     fs::metadata(&path).map_or(true, |meta| meta.is_file()).then_some(path)
 }
 
-/// Drops what the terminal has for us.
+/// Discards pending input of the terminal.
 fn forget_input() {
     #[cfg(unix)]
     {

@@ -1,4 +1,4 @@
-//! Telling how transfers go: one line a file, errors, the progress bar.
+//! Reports on transfers: one line per file, errors, the progress bar.
 
 use core::time::Duration;
 use std::time::Instant;
@@ -20,12 +20,12 @@ pub(crate) struct Label {
     pub(crate) local: Option<String>,
 }
 
-/// Failures that many names share, whatever the names are: told of the first one, the others are counted.
+/// Failures that many names share: the first one is reported in full, the others are counted.
 #[derive(Debug, Default)]
 pub(crate) struct Repeated(Vec<(String, usize)>);
 
 impl Repeated {
-    /// True if `failure`, about the server's `name`, is to be told in full.
+    /// True if `failure`, about the server's `name`, is to be reported in full.
     pub(crate) fn is_new(&mut self, name: &str, failure: &Failure) -> bool {
         let hidden = name.split('/').any(|part| part.starts_with('.'));
         if failure.code != "read-only" && !(failure.code == "denied" && hidden) {
@@ -41,7 +41,7 @@ impl Repeated {
         false
     }
 
-    /// Tells how many there were. Of JSON every one has its object.
+    /// Reports how many there were. With JSON, each failure has its own object.
     pub(crate) fn finish(self, output: &mut Output, verb: &str) {
         if output.is_json() {
             return;
@@ -52,7 +52,7 @@ impl Repeated {
     }
 }
 
-/// Watches transfers and tells of them.
+/// Watches transfers and reports on them.
 pub(crate) struct Reporter<'a> {
     output: &'a mut Output,
     verb: &'static str,
@@ -60,21 +60,21 @@ pub(crate) struct Reporter<'a> {
     progress: Progress,
     /// The data goes to standard output: nothing else may.
     silent: Option<DataOut>,
-    /// When the command began to be carried out: some files are done without being transferred.
+    /// When the command started: some files are done without a transfer.
     made: Instant,
     begun: Vec<Option<Instant>>,
     succeeded: usize,
     cancelled: usize,
-    /// A connection that failed takes all that is left with it: told once.
+    /// The connection has failed, and all remaining files with it: reported once.
     lost: usize,
     repeated: Repeated,
 }
 
-/// What a transfer leaves to be done.
+/// How the command continues after a transfer.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Rest {
-    /// The connection has failed, or the user has stopped it: there is no more to be done.
+    /// The connection has failed, or the user has stopped the command: nothing more is done.
     pub(crate) over: bool,
     /// To be finished.
     pub(crate) repeated: Repeated,
@@ -107,20 +107,20 @@ impl<'a> Reporter<'a> {
         }
     }
 
-    /// Says nothing on standard output, where the data goes; and nothing at all of a reader that went away.
+    /// Prints nothing to standard output, where the data goes, and no error if the reader has exited.
     #[must_use]
     pub(crate) fn silent(mut self, data: DataOut) -> Self {
         self.silent = Some(data);
         self
     }
 
-    /// Tells what was not told file by file.
+    /// Reports what was not reported file by file.
     pub(crate) fn finish(self) {
         let (output, verb, rest) = self.finish_files();
         rest.repeated.finish(output, verb);
     }
 
-    /// The same where more names may fail for a reason that files had.
+    /// The same, if more names may fail for the same reason as the files.
     pub(crate) fn finish_some(self) -> Rest {
         self.finish_files().2
     }
@@ -150,13 +150,13 @@ impl<'a> Reporter<'a> {
         (self.output, self.verb, rest)
     }
 
-    /// True if a later run can go on with what has come or gone.
+    /// True if a later run can resume the transfer.
     fn can_continue(&self) -> bool {
         // A stream can't be continued, in neither direction.
         self.labels.iter().any(|label| label.local.is_some())
     }
 
-    /// What a line about the file calls it: what the user gave.
+    /// The file's name in output: as the user gave it.
     fn subject(&self, label: &Label) -> String {
         match &label.local {
             Some(local) if self.verb == "put" => local.clone(),

@@ -56,7 +56,7 @@ pub(crate) async fn put(context: &mut Context<'_>, args: &Put, stdin: Option<Fil
     Ok(())
 }
 
-/// What `put LOCAL NAME` was meant to be: found out before anything is sent.
+/// Detects a `put LOCAL NAME` with a forgotten `-o` before anything is sent.
 fn forgotten_option(args: &Put) -> Option<Failure> {
     let [_, others @ .., last] = args.files.as_slice() else { return None };
     let slash = last.as_encoded_bytes().ends_with(b"/");
