@@ -1,6 +1,6 @@
 //! The message layer: splits a byte stream into messages and joins messages into one (PROTOCOL §1).
 //!
-//! Nothing above this module sees the ten digits of a length or a cipher. Each session holds one [`Messages`], generic
+//! Nothing above this module sees the ten digits of a length or a cipher. Each session holds one `Messages`, generic
 //! over the [`Cipher`] of the connection:
 //!
 //! | connection | what a message is on the wire | how a message comes in | how one goes out |

@@ -120,7 +120,7 @@ pub enum ServerEvent<'a> {
 }
 
 /// The driver's answer to a request. Each fits one or a few requests; any other is
-/// [`InvalidState`](crate::InvalidState).
+/// [`InvalidState`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// `remove`, `rename`, `mkdir`, `rmdir`: done, and durable.
