@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use skiff_proto::command::{Command, MAX_COMMAND, Request, Verbs};
-use skiff_proto::frame::{HEADER_LEN, HeaderDecoder, encode_header};
+use skiff_proto::message::{HEADER_LEN, HeaderDecoder, encode_header};
 use skiff_proto::name::{MAX_NAME, Name};
 use skiff_proto::reply::{Hello, MAX_LIST_LINE, RemoteError, Tag, list_line, parse_list_line};
 use skiff_proto::transfer::Characters;

@@ -758,7 +758,9 @@ fn a_full_disk_is_told_and_harms_no_file_and_no_connection() {
 fn names_that_can_not_be_sent_are_logged() {
     let root = tempdir().unwrap();
     fs::create_dir(root.path().join("d")).unwrap();
-    for name in [b"d/caf\xe9".as_slice(), b"d/two\nlines", b"top\xff"] {
+    fs::create_dir(root.path().join("many")).unwrap();
+    (0..2500).for_each(|number| fs::write(root.path().join(format!("many/{number}")), "").unwrap());
+    for name in [b"d/caf\xe9".as_slice(), b"d/two\nlines", b"top\xff", b"many/\xfe"] {
         fs::write(root.path().join(std::ffi::OsStr::from_bytes(name)), "").unwrap();
     }
     for verbose in [false, true] {
@@ -770,12 +772,15 @@ fn names_that_can_not_be_sent_are_logged() {
         let mut wire = serv.connect();
         assert_eq!(wire.ask("list d"), "ok 2");
         assert_eq!(wire.hear_body().0, b"");
+        // So many are counted in turns.
+        assert_eq!(wire.ask("list many"), "ok 1");
+        assert_eq!(wire.hear_body().0.split(|&byte| byte == b'\n').count(), 2501);
         assert!(wire.ask("rmdir d").starts_with("error not-empty "));
         assert_eq!(wire.ask("ls"), "");
         drop(wire);
         let err = serv.stop().err;
         // The same warning again within 10 s is counted.
-        assert!(err.contains("can't be sent (") && err.contains("(2 more times)"), "{err}");
+        assert!(err.contains("can't be sent (") && err.contains("(3 more times)"), "{err}");
         assert_eq!(err.contains(r"caf\xe9"), verbose, "{err}");
         assert_eq!(err.contains(r"two\nlines"), verbose, "{err}");
     }

@@ -274,8 +274,9 @@ fn announce(args: &Args, server: &Server) {
             tracing::warn!(%error, "can't print the port to standard output");
         }
     };
-    if let Err(error) = std::thread::Builder::new().spawn(write) {
-        tracing::warn!(%error, "can't print the port to standard output");
+    if std::thread::Builder::new().spawn(write).is_err() {
+        // No thread: scripts wait for this line, so it is worth the risk.
+        write();
     }
     let root = args.root.canonicalize().unwrap_or_else(|_| args.root.clone());
     let addrs: Vec<_> = server.local_addrs().iter().map(ToString::to_string).collect();

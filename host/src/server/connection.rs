@@ -35,7 +35,7 @@ use super::output::{Listing, Output, Reading};
 use super::pool::{self, Ticket};
 use super::work::{self, Change, Done, Sum, Write};
 use super::{Phase, Shared};
-use crate::store::{File, Stage};
+use crate::store::{Cursor, File, Stage};
 
 /// Bytes that may be discarded after the last reply, so that no reset destroys it (PROTOCOL §1).
 const LINGER_BYTES: usize = 64 * 1024;
@@ -44,6 +44,9 @@ const LINGER_TIME: Duration = Duration::from_secs(1);
 
 /// How often a connection that waits for the bytes of a `write` calls [`Owner::look`](crate::store::Owner::look).
 const WRITER_LOOK: Duration = Duration::from_secs(1);
+
+/// Entries of a directory that are counted on the spot.
+const SMALL_LIST: u32 = 1000;
 
 /// Bytes of a `sum` that are read on the spot.
 const SMALL_SUM: u64 = 256 * 1024;
@@ -484,16 +487,26 @@ impl<'a> Connection<'a> {
                         Err(refusal) => self.session.refuse(refusal),
                     },
                     Request::Read { offset, length, name } => {
-                        debug!(peer = %self.peer, %name, offset, "read");
+                        debug!(peer = %self.peer, name = ?name.as_str(), offset, "read");
                         let opened = store.open(name);
                         self.read(opened, offset, length)
                     }
                     Request::List { dir } => {
-                        let listed = store.list(dir).and_then(|mut cursor| Ok((store.omitted(&mut cursor)?, cursor)));
+                        let mut omitted = 0;
+                        let mut left = SMALL_LIST;
+                        // A large directory is read to its end in turns, so that no other client waits.
+                        let mut pause = || {
+                            left -= 1;
+                            left == 0
+                        };
+                        let listed = store.list(dir).and_then(|mut cursor| {
+                            Ok((store.count_omitted(&mut cursor, &mut omitted, &mut pause)?, cursor))
+                        });
                         match listed {
-                            Ok((omitted, cursor)) => {
-                                self.open = Open::Listing(Box::new(Listing::new(cursor)));
-                                self.session.answer(Answer::List { omitted })
+                            Ok((true, cursor)) => self.list(omitted, cursor),
+                            Ok((false, cursor)) => {
+                                self.read_in_turns(work::Reading::Omitted(cursor, omitted));
+                                Ok(())
                             }
                             Err(refusal) => self.session.refuse(refusal),
                         }
@@ -522,7 +535,7 @@ impl<'a> Connection<'a> {
                         Ok(())
                     }
                     Request::Get { name } => {
-                        info!(peer = %self.peer, %name, "get");
+                        info!(peer = %self.peer, name = ?name.as_str(), "get");
                         match store.open(name) {
                             Ok((file, stat)) if stat.size <= MAX_LENGTH => self.claim(Purpose::Get(file)),
                             Ok(_) => self.session.refuse(ErrorCode::TooLong.into()),
@@ -657,6 +670,12 @@ impl<'a> Connection<'a> {
         self.session.answer(Answer::Port(port))
     }
 
+    /// Answers a `list` and begins its body.
+    fn list(&mut self, omitted: u64, cursor: Cursor) -> Result<(), InvalidState> {
+        self.open = Open::Listing(Box::new(Listing::new(cursor)));
+        self.session.answer(Answer::List { omitted })
+    }
+
     /// Work is done: the session gets its answer.
     fn done(&mut self, done: Done) {
         let answered = match done {
@@ -666,6 +685,7 @@ impl<'a> Connection<'a> {
                 self.staged(staged, name);
                 Ok(())
             }
+            Done::Listed(omitted, cursor) => self.list(omitted, cursor),
             Done::Names(Ok(length)) => match self.shared.store.list(None) {
                 Ok(cursor) => {
                     if length > 0 {

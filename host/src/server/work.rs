@@ -14,7 +14,7 @@ use super::input::Scratch;
 use super::names::Names;
 use super::pool::Turn;
 use super::ports::Claim;
-use crate::store::{self, DirStore, File, Stage, Staged};
+use crate::store::{self, Cursor, DirStore, File, Stage, Staged};
 
 /// What a piece of work has come to.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(super) enum Done {
     Answer(Result<Answer, Refusal>),
     /// A stage for the `write` that was asked last, and the CRC of what it holds already.
     Staged(Result<(Stage, u32), Refusal>, Box<str>),
+    /// What a `list` leaves out, and its cursor.
+    Listed(u64, Cursor),
     /// How many bytes the names of a classic `ls` have.
     Names(Result<u64, Refusal>),
     /// A port for the `get` or `put` that was asked last, or none in time.
@@ -104,6 +106,8 @@ pub(super) enum Reading {
     Write(Write),
     /// The same, while staged bytes are read.
     Writing(Write, Staged),
+    /// What a `list` leaves out, with what was counted so far.
+    Omitted(Cursor, u64),
     /// The count of a classic `ls`, before it begins.
     Ls,
     /// The same, with the bytes counted so far.
@@ -136,6 +140,19 @@ impl Reading {
                 Self::Writing(write, staged) => {
                     let summed = store.sum_staged(staged, &mut || turn.is_over());
                     return summed.map(|_| write.begin(store));
+                }
+                Self::Omitted(cursor, omitted) => {
+                    match store.count_omitted(cursor, omitted, &mut || turn.is_over()) {
+                        Ok(false) => return Poll::Pending,
+                        Ok(true) => {
+                            // The work ends with this: the cursor is the answer's.
+                            let Self::Omitted(cursor, omitted) = core::mem::replace(self, Self::Ls) else {
+                                return Poll::Ready(Done::Answer(Err(ErrorCode::Io.into())));
+                            };
+                            return Poll::Ready(Done::Listed(omitted, cursor));
+                        }
+                        Err(refusal) => return Poll::Ready(Done::Answer(Err(refusal))),
+                    }
                 }
                 Self::Ls => match store.list(None) {
                     Ok(cursor) => Self::Counting(Names::new(cursor), 0),

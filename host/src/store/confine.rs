@@ -217,7 +217,7 @@ impl Confine {
     /// Whether `name` is an entry of `dir` that is served, and not another spelling of one that is not; `meta` is what the
     /// file system finds by it.
     pub(super) fn is_name(&self, dir: &Directory<'_>, name: &str, meta: &Meta) -> Result<bool, Errno> {
-        if !dir.loose && !may_fold(name, self.hidden) {
+        if !dir.loose && (!may_fold(name, self.hidden) || !folds_case(dir)) {
             return Ok(true);
         }
         let mut known = false;
@@ -424,6 +424,25 @@ fn keeps_spelling(dir: BorrowedFd<'_>) -> bool {
     matches!(of(dir), Some(EXT | XFS | BTRFS | F2FS | BCACHEFS | TMPFS | OVERLAY | RAMFS | SQUASHFS))
 }
 
+/// Whether names in this directory of a file system that can fold case are folded.
+#[cfg(target_os = "linux")]
+fn folds_case(dir: &Directory<'_>) -> bool {
+    /// FS_CASEFOLD_FL of Linux.
+    const CASEFOLD: u32 = 0x4000_0000;
+    // Opened again: it may have been opened as a way only. A file system without such flags does not fold.
+    let flags = openat(dir, ".", DIRECTORY, Mode::empty()).and_then(rustix::fs::ioctl_getflags);
+    match flags {
+        Ok(flags) => flags.bits() & CASEFOLD != 0,
+        Err(Errno::NOTTY | Errno::OPNOTSUPP) => false,
+        Err(_) => true,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+const fn folds_case(_dir: &Directory<'_>) -> bool {
+    true
+}
+
 /// Apple's file systems ignore case and normalize names.
 #[cfg(not(target_os = "linux"))]
 const fn keeps_spelling(_dir: BorrowedFd<'_>) -> bool {
@@ -440,10 +459,7 @@ fn may_fold(name: &str, serves_hidden: bool) -> bool {
     if name.starts_with(unseen) {
         return true;
     }
-    serves_hidden
-        && name.starts_with('.')
-        && name
-            .chars()
-            .zip(RESERVED_PREFIX.chars())
-            .all(|(c, reserved)| !c.is_ascii() || c.eq_ignore_ascii_case(&reserved))
+    // Folding may join characters and drop some, so that positions say nothing.
+    let folded = || name.get(..RESERVED_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED_PREFIX));
+    serves_hidden && name.starts_with('.') && (!name.is_ascii() || folded())
 }

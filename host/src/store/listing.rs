@@ -171,12 +171,29 @@ impl DirStore {
     /// `io`.
     pub fn omitted(&self, cursor: &mut Cursor) -> Result<u64, Refusal> {
         let mut omitted = 0;
+        self.count_omitted(cursor, &mut omitted, &mut || false)?;
+        Ok(omitted)
+    }
+
+    /// [`DirStore::omitted`] in parts: reads on until `pause` is true, and then returns false.
+    ///
+    /// # Errors
+    /// `io`.
+    pub fn count_omitted(
+        &self,
+        cursor: &mut Cursor,
+        omitted: &mut u64,
+        pause: &mut dyn FnMut() -> bool,
+    ) -> Result<bool, Refusal> {
         while let Some(entry) = cursor.dir.read() {
             let entry = entry.map_err(refuse)?;
-            omitted += u64::from(matches!(self.sight(&entry, cursor.prefix), Sight::Unsendable));
+            *omitted += u64::from(matches!(self.sight(&entry, cursor.prefix), Sight::Unsendable));
+            if pause() {
+                return Ok(false);
+            }
         }
         cursor.dir.rewind();
-        Ok(omitted)
+        Ok(true)
     }
 
     /// How a listing of the directory treats an entry, from its name alone; `prefix` bytes of the directory's name

@@ -143,14 +143,18 @@ pub(super) struct Owners(Mutex<Open>);
 #[derive(Debug, Default)]
 struct Open {
     owners: HashMap<StageId, Arc<Owner>>,
-    /// How often a writer has entered.
+    /// How often a writer has entered, and the last ones: what they wrote.
     entered: u64,
+    latest: VecDeque<StageId>,
     /// Length and CRC of stages that were summed and that nobody has written since, latest last.
     sums: VecDeque<(StageId, u64, u32)>,
 }
 
 /// So many sums are kept, from each `resume` to the `write` that follows.
 const SUMS: usize = 32;
+
+/// So many writers are remembered. Whatever is summed while more than these enter is summed again.
+const LATEST: usize = 4096;
 
 impl Owners {
     /// Makes `owner` the writer of `id`. A writer that has been silent for `patience` gives way. Says what is known of the
@@ -160,6 +164,10 @@ impl Owners {
         let old = open.make_way(id, patience)?;
         open.owners.insert(id, owner.clone());
         open.entered += 1;
+        if open.latest.len() >= LATEST {
+            open.latest.pop_front();
+        }
+        open.latest.push_back(id);
         let known = open.sums.iter().position(|(summed, ..)| *summed == id);
         let known = known.and_then(|at| open.sums.remove(at)).map(|(_, len, crc)| (len, crc));
         // Outside the lock: what it calls is not ours.
@@ -183,7 +191,8 @@ impl Owners {
     /// Notes the length and CRC of a stage, unless somebody may have written it since.
     pub(super) fn note_sum(&self, id: StageId, entered: u64, (len, crc): Sum) {
         let mut open = self.lock();
-        if open.entered != entered {
+        let since = usize::try_from(open.entered - entered).unwrap_or(usize::MAX);
+        if since > open.latest.len() || open.latest.iter().rev().take(since).any(|writer| *writer == id) {
             return;
         }
         open.sums.retain(|(summed, ..)| *summed != id);
@@ -197,7 +206,9 @@ impl Owners {
     pub(super) fn forget_sums(&self) {
         let mut open = self.lock();
         open.sums.clear();
+        // Older than all that is remembered is what is being summed.
         open.entered += 1;
+        open.latest.clear();
     }
 
     /// `owner` ends; `last` is called first, while nobody else can become the writer, unless it was evicted.
@@ -324,6 +335,16 @@ mod tests {
         owners.leave(id, &writer, || {});
         owners.note_sum(id, before, (5, 9));
         assert_eq!(owners.enter(id, &writer, Duration::MAX).unwrap(), None);
+        owners.leave(id, &writer, || {});
+        // Writers of other names change nothing.
+        let before = owners.entered();
+        owners.enter(StageId::of("c"), &writer, Duration::MAX).unwrap();
+        owners.note_sum(id, before, (5, 9));
+        assert_eq!(owners.enter(id, &writer, Duration::MAX).unwrap(), Some((5, 9)));
+        let before = owners.entered();
+        owners.forget_sums();
+        owners.note_sum(other, before, (6, 1));
+        assert_eq!(owners.enter(other, &writer, Duration::MAX).unwrap(), None);
         for n in 0..100 {
             owners.note_sum(StageId::of(&n.to_string()), owners.entered(), (n, 0));
         }

@@ -3,9 +3,10 @@
 //! # How long a promise holds
 //!
 //! A write is promised room for all of its bytes when it begins, so it gets `no-space` before it has sent them. The
-//! promise is whole for [`GRACE`], except to a write of at most [`SMALL`] bytes. After that it covers what the writer
-//! sends in [`HORIZON`] at its average rate since it began, and always [`SMALL`] bytes. Others may borrow the rest
-//! when they would have no room otherwise. From then on the slow writer's bytes are accepted only while there is room,
+//! promise is whole for [`GRACE`], except to a write of at most [`SMALL`] bytes, and only once in [`PAUSE`]: a writer that
+//! begins again and again must not hold the disk. After that it covers as many bytes as have been received (after
+//! [`HORIZON`] those that the writer sends in that time at its average rate), and always [`SMALL`] bytes. Others may
+//! borrow the rest when they would have no room otherwise. From then on the slow writer's bytes are accepted only while there is room,
 //! so it may get `no-space` later; the bytes that it has sent stay staged.
 //!
 //! So a large file at a normal rate keeps its room, small ones fit in beside it, and a writer of 46 bytes a second
@@ -27,7 +28,9 @@ const FRESH: Duration = Duration::from_millis(100);
 const SMALL: u64 = 1 << 20;
 /// How long a promise is whole.
 const GRACE: Duration = Duration::from_secs(10);
-/// After [`GRACE`], a promise covers what its writer sends in this time.
+/// How often a promise may be whole.
+const PAUSE: Duration = Duration::from_secs(60);
+/// After [`GRACE`], a promise covers at most what its writer sends in this time.
 const HORIZON: Duration = Duration::from_secs(60 * 60);
 /// The default of [`super::Options::reserve`], in bytes.
 const RESERVE: u64 = 64 << 20;
@@ -41,6 +44,8 @@ pub(super) struct Room {
     promised: AtomicU64,
     /// Promises of more than [`SMALL`] bytes: those that can lapse.
     large: Mutex<Vec<Weak<Promise>>>,
+    /// When a promise was whole last.
+    whole: Mutex<Option<Instant>>,
     /// Bytes appended since the file system was asked.
     spent: AtomicU64,
     /// Bytes that were free, the reserve taken off, and when.
@@ -54,6 +59,7 @@ impl Room {
             stage_max,
             promised: AtomicU64::new(0),
             large: Mutex::new(Vec::new()),
+            whole: Mutex::new(None),
             spent: AtomicU64::new(0),
             free: Mutex::new(None),
         }
@@ -120,7 +126,13 @@ impl Room {
     pub(super) fn promise(&self, n: u64) -> Option<Arc<Promise>> {
         self.promised.fetch_add(n, Ordering::Relaxed);
         (n > SMALL).then(|| {
-            let promise = Arc::new(Promise::new(n, Instant::now()));
+            let now = Instant::now();
+            let mut last = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+            let whole = last.is_none_or(|last| now.duration_since(last) >= PAUSE);
+            if whole {
+                *last = Some(now);
+            }
+            let promise = Arc::new(Promise::new(n, now, whole));
             let mut large = self.large.lock().unwrap_or_else(PoisonError::into_inner);
             large.retain(|promise| promise.strong_count() > 0);
             large.push(Arc::downgrade(&promise));
@@ -159,6 +171,8 @@ impl Room {
 #[derive(Debug)]
 pub(super) struct Promise {
     since: Instant,
+    /// It is whole for [`GRACE`].
+    whole: bool,
     /// Bytes that were promised, and bytes that have been received.
     size: u64,
     come: AtomicU64,
@@ -166,8 +180,8 @@ pub(super) struct Promise {
 }
 
 impl Promise {
-    const fn new(size: u64, since: Instant) -> Self {
-        Self { since, size, come: AtomicU64::new(0), lent: AtomicBool::new(false) }
+    const fn new(size: u64, since: Instant, whole: bool) -> Self {
+        Self { since, whole, size, come: AtomicU64::new(0), lent: AtomicBool::new(false) }
     }
 
     /// Records that `n` bytes were received.
@@ -187,10 +201,11 @@ impl Promise {
     /// Bytes that it holds.
     fn holds(&self, now: Instant, grace: Duration) -> u64 {
         let age = now.saturating_duration_since(self.since);
-        if age < grace {
+        if self.whole && age < grace {
             return self.rest();
         }
-        let ahead = u128::from(self.come.load(Ordering::Relaxed)) * HORIZON.as_millis() / age.as_millis().max(1);
+        let come = self.come.load(Ordering::Relaxed);
+        let ahead = u128::from(come) * HORIZON.as_millis() / age.max(HORIZON).as_millis();
         self.rest().min(u64::try_from(ahead).unwrap_or(u64::MAX).max(SMALL))
     }
 
@@ -222,11 +237,11 @@ mod tests {
             (0, 9, 100 * GIB),
             (46, 11, SMALL),
             (46, 3600, SMALL),
-            (100_000, 60, 360_000_000),
-            (10_000_000, 60, 36_000_000_000),
-            (100_000_000, 60, 100 * GIB - 6_000_000_000),
+            (100_000, 60, 6_000_000),
+            (100_000, 7200, 360_000_000),
+            (100_000_000, 60, 6_000_000_000),
         ] {
-            let promise = Promise::new(100 * GIB, begin);
+            let promise = Promise::new(100 * GIB, begin, true);
             promise.append(pace * second);
             let now = begin + Duration::from_secs(second);
             assert_eq!(promise.holds(now, GRACE), holds, "{pace} bytes a second after {second} s");
@@ -243,15 +258,30 @@ mod tests {
         let slow = room.promise(100 * SMALL).unwrap();
         assert_eq!((missing(SMALL), missing(SMALL + 1)), (0, SMALL + 1));
         // As if it had begun long ago.
-        let aged = Arc::new(Promise::new(100 * SMALL, Instant::now() - 2 * GRACE));
+        let aged = Arc::new(Promise::new(100 * SMALL, Instant::now() - 2 * GRACE, true));
         room.large.lock().unwrap().push(Arc::downgrade(&aged));
         drop(slow);
         assert_eq!((missing(99 * SMALL), aged.is_lent()), (0, true));
         assert!(room.has_beside(dir.as_fd(), 0, 100 * SMALL, &aged).unwrap());
+        // A minute later.
+        *room.whole.lock().unwrap() = None;
         let other = room.promise(99 * SMALL).unwrap();
         assert!(!room.has_beside(dir.as_fd(), 0, 2 * SMALL, &aged).unwrap());
         assert!(room.has_beside(dir.as_fd(), 0, SMALL, &aged).unwrap());
         drop(other);
+    }
+
+    #[test]
+    fn a_writer_that_begins_again_and_again_holds_the_disk_once() {
+        let dir = tempfile::tempfile().unwrap();
+        let room = Room::new(Some(0), 100 * SMALL);
+        let missing = |need| room.missing(dir.as_fd(), 0, need, 0).unwrap();
+        let first = room.promise(100 * SMALL).unwrap();
+        assert_eq!(missing(99 * SMALL), 99 * SMALL);
+        room.release(100 * SMALL);
+        drop(first);
+        let again = room.promise(100 * SMALL).unwrap();
+        assert_eq!((missing(99 * SMALL), again.is_lent()), (0, true));
     }
 
     #[test]

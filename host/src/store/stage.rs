@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, PoisonError};
 
+use core::cell::RefCell;
 use core::sync::atomic::Ordering;
 use core::task::Poll;
 use core::time::Duration;
@@ -456,7 +457,7 @@ impl DirStore {
     /// Whether [`DirStore::make_room`] would succeed.
     fn check_room(&self, slot: &Slot, id: StageId, need: u64, freed: u64) -> Result<(), Refusal> {
         let short = self.0.room.missing(self.0.confine.root(), slot.staged(), need, freed).map_err(refuse)?;
-        if short > 0 && self.droppable(slot, id)?.0 < short {
+        if short > slot.staged() || (short > 0 && self.droppable(slot, id)?.0 < short) {
             return Err(ErrorCode::NoSpace.into());
         }
         Ok(())
@@ -469,6 +470,10 @@ impl DirStore {
         let missing = || room.missing(self.0.confine.root(), slot.staged(), need, freed).map_err(refuse);
         let mut short = missing()?;
         while short > 0 {
+            // Nothing is looked through for what could not help.
+            if short > slot.staged() {
+                return Err(ErrorCode::NoSpace.into());
+            }
             let (total, oldest) = self.droppable(slot, id)?;
             if total < short {
                 return Err(ErrorCode::NoSpace.into());
@@ -557,12 +562,16 @@ struct Sum {
     len: u64,
     done: u64,
     crc: Crc32c,
-    buffer: Vec<u8>,
+}
+
+thread_local! {
+    /// Memory for [`Sum::piece`]: of each thread, since a sum may have to wait for its turn.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Sum {
     const fn new(file: std::fs::File, len: u64) -> Self {
-        Self { file, len, done: 0, crc: Crc32c::new(), buffer: Vec::new() }
+        Self { file, len, done: 0, crc: Crc32c::new() }
     }
 
     /// Reads the next bytes; false if there are none left.
@@ -571,13 +580,15 @@ impl Sum {
         if left == 0 {
             return Ok(false);
         }
-        self.buffer.resize(left, 0);
-        let n = read_at(&self.file, self.done, &mut self.buffer)?;
-        if n == 0 {
-            return Err(ErrorCode::Io.into());
-        }
-        self.crc.update(&self.buffer[..n]);
-        self.done += n as u64;
-        Ok(true)
+        BUFFER.with_borrow_mut(|buffer| {
+            buffer.resize(SUM_BUFFER, 0);
+            let n = read_at(&self.file, self.done, &mut buffer[..left])?;
+            if n == 0 {
+                return Err(ErrorCode::Io.into());
+            }
+            self.crc.update(&buffer[..n]);
+            self.done += n as u64;
+            Ok(true)
+        })
     }
 }
