@@ -109,7 +109,7 @@ fn the_help_has_examples_exit_codes_and_every_option() {
     let text = ran.ok();
     for part in [
         "Examples:\n  host-serv 50000 ",
-        "Exit codes: 0 ended by Ctrl-C, SIGTERM or SIGHUP, 1 could not start or failed, 2 usage.",
+        "Exit codes: 0 stopped by Ctrl-C, SIGTERM or SIGHUP, 1 could not start or failed, 2 usage error.",
         "--root <DIR>",
         "--bind <ADDR>",
         "--read-only",
