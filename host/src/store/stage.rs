@@ -5,7 +5,6 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, PoisonError};
 
-use core::cell::RefCell;
 use core::sync::atomic::Ordering;
 use core::task::Poll;
 use core::time::Duration;
@@ -246,7 +245,8 @@ impl DirStore {
         pause: &mut dyn FnMut() -> bool,
     ) -> Poll<Result<(u64, u32), Refusal>> {
         let Some(sum) = &mut staged.sum else { return Poll::Ready(Ok((0, 0))) };
-        while sum.piece()? {
+        let mut buffer = Vec::new();
+        while sum.piece(&mut buffer)? {
             if pause() {
                 return Poll::Pending;
             }
@@ -385,8 +385,9 @@ impl DirStore {
             // Reading may take longer than another writer's patience.
             owner.begin()?;
             let mut sum = Sum::new(file, offset);
+            let mut buffer = Vec::new();
             let read = loop {
-                match sum.piece() {
+                match sum.piece(&mut buffer) {
                     Ok(true) => {}
                     read => break read,
                 }
@@ -564,31 +565,24 @@ struct Sum {
     crc: Crc32c,
 }
 
-thread_local! {
-    /// Memory for [`Sum::piece`]: of each thread, since a sum may have to wait for its turn.
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
 impl Sum {
     const fn new(file: std::fs::File, len: u64) -> Self {
         Self { file, len, done: 0, crc: Crc32c::new() }
     }
 
-    /// Reads the next bytes; false if there are none left.
-    fn piece(&mut self) -> Result<bool, Refusal> {
+    /// Reads the next bytes into `buffer`, which lasts for a turn only; false if there are none left.
+    fn piece(&mut self, buffer: &mut Vec<u8>) -> Result<bool, Refusal> {
         let left = usize::try_from(self.len - self.done).map_or(SUM_BUFFER, |left| left.min(SUM_BUFFER));
         if left == 0 {
             return Ok(false);
         }
-        BUFFER.with_borrow_mut(|buffer| {
-            buffer.resize(SUM_BUFFER, 0);
-            let n = read_at(&self.file, self.done, &mut buffer[..left])?;
-            if n == 0 {
-                return Err(ErrorCode::Io.into());
-            }
-            self.crc.update(&buffer[..n]);
-            self.done += n as u64;
-            Ok(true)
-        })
+        buffer.resize(left, 0);
+        let n = read_at(&self.file, self.done, buffer)?;
+        if n == 0 {
+            return Err(ErrorCode::Io.into());
+        }
+        self.crc.update(&buffer[..n]);
+        self.done += n as u64;
+        Ok(true)
     }
 }
