@@ -216,9 +216,11 @@ impl Connection<'_> {
         // The first bytes of a message go through memory, together with the framing before them: one write for both.
         if !self.session.is_in_data() || self.shared.options.portable {
             let (session, store) = (&mut self.session, &self.shared.store);
-            let sent = self.output.with_room(HEAD + FRAMING, |room| {
+            // No more than the file has: the room is filled with zeros first.
+            let most = Payload { remaining: session.left().unwrap_or(0) }.clamp(HEAD);
+            let sent = self.output.with_room(most + FRAMING, |room| {
                 session.send(room, |room| {
-                    let most = room.len().min(HEAD);
+                    let most = room.len().min(most);
                     match store.read_at(&reading.file, reading.offset, &mut room[..most])? {
                         // The file has become shorter, so the body can't be completed.
                         0 => Err(Refusal::from(ErrorCode::Changed)),
