@@ -20,7 +20,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::output::Outcome;
 use super::session::Mode;
@@ -172,16 +172,21 @@ async fn watch(mode: Mode, tokens: &Tokens, mut work: watch::Receiver<Work>, mut
         if now(&work, &tokens.abandon) != Some(number) {
             continue;
         }
+        // Signals may come faster than this: a held key repeats within 50 ms.
+        let mut last = Instant::now() + LAST;
         loop {
             wake_terminals();
             tokio::select! {
                 () = ended(&mut work, number) => break,
                 _ = signals.recv() => again = true,
-                // A prompt survives one Ctrl-C, even if it has to wait for a slow disk.
-                () = sleep(LAST) => if again || mode != Mode::Prompt {
-                    let farewell = work.borrow().farewell.clone();
-                    leave(&farewell.unwrap_or_default());
-                },
+                () = sleep_until(last) => {
+                    // A prompt survives one Ctrl-C, even if it has to wait for a slow disk.
+                    if again || mode != Mode::Prompt {
+                        let farewell = work.borrow().farewell.clone();
+                        leave(&farewell.unwrap_or_default());
+                    }
+                    last = Instant::now() + LAST;
+                }
             }
         }
     }

@@ -217,8 +217,8 @@ pub fn load(machine: &mut Machine) -> Status {
             continue;
         }
         let mut data = second.data(&port);
-        data.write_all(&message(&content)).expect("send");
-        data.shutdown(Shutdown::Write).expect("shutdown");
+        // The board may refuse the file before all of it was sent.
+        _ = data.write_all(&message(&content)).and_then(|()| data.shutdown(Shutdown::Write));
         _ = read_to_end(&mut data);
     }
     let port = second.ask("get d");
