@@ -89,7 +89,7 @@ fuzz_target!(|data: &[u8]| {
                 Ok(None) => {}
                 Ok(Some(event)) => {
                     // What announces a body is answered by its end.
-                    let announces = matches!(event, ClientEvent::Read { .. } | ClientEvent::List | ClientEvent::Ls);
+                    let announces = matches!(event, ClientEvent::Read { .. } | ClientEvent::List { .. } | ClientEvent::Ls);
                     answered += usize::from(!announces);
                     assert!(answered <= asked);
                     continue;
