@@ -122,55 +122,39 @@ pub enum Request<'a> {
     Space,
 }
 
-/// Defines [`Verb`] once: the variant, its word on the wire, and whether it changes the store.
-macro_rules! verbs {
-    ($($variant:ident $word:literal $effect:ident;)*) => {
-        /// A verb of the extended commands (PROTOCOL §5).
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-        pub enum Verb { $(#[doc = concat!("`", $word, "`")] $variant,)* }
+words! {
+    /// A verb of the extended commands (PROTOCOL §5).
+    pub enum Verb;
 
-        impl Verb {
-            /// All of version 1, in the order of PROTOCOL §5.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+    /// True if the command changes the store.
+    pub const fn is_change -> bool;
 
-            /// The word on the wire.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word,)* }
-            }
-
-            /// The verb of a word; `None` if this version does not define it.
-            #[must_use]
-            pub fn parse(word: &[u8]) -> Option<Self> {
-                Self::ALL.iter().copied().find(|verb| verb.as_str().as_bytes() == word)
-            }
-
-            /// True if the command changes the store.
-            #[must_use]
-            pub const fn is_change(self) -> bool {
-                match self { $(Self::$variant => verbs!($effect),)* }
-            }
-        }
-    };
-    (looks) => { false };
-    (changes) => { true };
-}
-
-verbs! {
-    Ping "ping" looks;
-    List "list" looks;
-    Stat "stat" looks;
-    Read "read" looks;
-    Resume "resume" looks;
-    Write "write" changes;
-    Sum "sum" looks;
-    Remove "remove" changes;
-    Rename "rename" changes;
-    Mkdir "mkdir" changes;
-    Rmdir "rmdir" changes;
-    Space "space" looks;
-    Quit "quit" looks;
+    /// `ping`
+    Ping "ping" false;
+    /// `list`
+    List "list" false;
+    /// `stat`
+    Stat "stat" false;
+    /// `read`
+    Read "read" false;
+    /// `resume`
+    Resume "resume" false;
+    /// `write`
+    Write "write" true;
+    /// `sum`
+    Sum "sum" false;
+    /// `remove`
+    Remove "remove" true;
+    /// `rename`
+    Rename "rename" true;
+    /// `mkdir`
+    Mkdir "mkdir" true;
+    /// `rmdir`
+    Rmdir "rmdir" true;
+    /// `space`
+    Space "space" false;
+    /// `quit`
+    Quit "quit" false;
 }
 
 impl Verb {

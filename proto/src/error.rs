@@ -4,41 +4,14 @@ use core::fmt;
 
 use crate::name::NameError;
 
-/// Defines [`ErrorCode`] once: the variant, its word on the wire and the sentence that goes with it.
-macro_rules! error_codes {
-    ($($(#[$doc:meta])* $variant:ident $word:literal $text:literal;)*) => {
-        /// The CODE of an `error` reply or an `abort` trailer: what a program decides by (PROTOCOL §6).
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-        pub enum ErrorCode { $($(#[$doc])* $variant,)* }
+words! {
+    /// The CODE of an `error` reply or an `abort` trailer: what a program decides by (PROTOCOL §6).
+    #[derive(Hash)]
+    pub enum ErrorCode;
 
-        impl ErrorCode {
-            /// All codes of version 1, in the order of PROTOCOL §6.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+    /// The sentence a server sends with the code where it has nothing more exact to say.
+    pub const fn text -> &'static str;
 
-            /// The word on the wire.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word,)* }
-            }
-
-            /// The code of a word; `None` if this version does not know it.
-            #[must_use]
-            pub fn parse(word: &[u8]) -> Option<Self> {
-                $(if word == $word.as_bytes() { return Some(Self::$variant); })*
-                None
-            }
-
-            /// The sentence a server sends with the code where it has nothing more exact to say.
-            #[must_use]
-            pub const fn text(self) -> &'static str {
-                match self { $(Self::$variant => $text,)* }
-            }
-        }
-    };
-}
-
-error_codes! {
     /// A message length that is not ten digits.
     BadLength "bad-length" "a length is ten digits";
     /// A command that is not known or malformed.

@@ -22,6 +22,9 @@
 #[cfg(test)]
 extern crate std;
 
+#[macro_use]
+mod words;
+
 pub mod body;
 pub mod client;
 pub mod command;
