@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -30,7 +30,9 @@ impl Mounts {
         let table = File::open("/proc/self/mountinfo").ok().map(Mutex::new);
         let mounts =
             Self { any: AtomicBool::new(table.is_none()), table, since: Instant::now(), next: AtomicU64::new(0) };
-        mounts.look(root, true);
+        if let Some(table) = &mounts.table {
+            mounts.read(&mut lock(table), root);
+        }
         mounts
     }
 
@@ -40,20 +42,18 @@ impl Mounts {
         if now >= Duration::from_millis(self.next.load(Ordering::Relaxed)) {
             let next = u64::try_from((now + FRESH).as_millis()).unwrap_or(u64::MAX);
             self.next.store(next, Ordering::Relaxed);
-            self.look(root, false);
+            if let Some(table) = &self.table {
+                let mut table = lock(table);
+                if has_changed(&table) {
+                    self.read(&mut table, root);
+                }
+            }
         }
         self.any.load(Ordering::Relaxed)
     }
 
-    /// Reads the list if it has changed.
-    fn look(&self, root: BorrowedFd<'_>, anew: bool) {
-        let Some(table) = &self.table else { return };
-        let mut table = table.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut changed = [PollFd::new(&*table, PollFlags::PRI)];
-        let polled = poll(&mut changed, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
-        if polled == Ok(0) && !anew {
-            return;
-        }
+    /// Reads the list.
+    fn read(&self, table: &mut File, root: BorrowedFd<'_>) {
         let mut text = Vec::new();
         let read = table.rewind().and_then(|()| table.read_to_end(&mut text));
         let path = std::fs::read_link(format!("/proc/self/fd/{}", root.as_fd().as_raw_fd()));
@@ -66,6 +66,16 @@ impl Mounts {
         };
         self.any.store(any, Ordering::Relaxed);
     }
+}
+
+fn lock(table: &Mutex<File>) -> MutexGuard<'_, File> {
+    table.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// True if the list has changed since the last call, or if that is unknown.
+fn has_changed(table: &File) -> bool {
+    let mut changed = [PollFd::new(table, PollFlags::PRI)];
+    poll(&mut changed, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) != Ok(0)
 }
 
 /// The mount points of a list: the fifth word of each line, in which some bytes are written as `\\` and three octal digits.
