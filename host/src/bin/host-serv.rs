@@ -6,6 +6,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, RwLock};
+use std::time::Instant;
 
 use anyhow::Context as _;
 use bytesize::ByteSize;
@@ -241,6 +242,8 @@ fn is_ignored(signal: SignalKind) -> bool {
 
 /// Checks that this many threads can be started: the runtime does not check, and aborts the program if one can't.
 fn can_start(threads: usize) -> std::io::Result<()> {
+    let count = || std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    let before = count();
     let gate = Arc::new(RwLock::new(()));
     let closed = gate.write();
     let started: Result<Vec<_>, _> = (0..threads)
@@ -254,12 +257,9 @@ fn can_start(threads: usize) -> std::io::Result<()> {
         _ = thread.join();
     }
     // For a moment after the join the system still counts a thread.
-    let count = || std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
-    for _ in 0..1000 {
-        if count() <= 1 {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(1));
+    let begun = Instant::now();
+    while count() > before && begun.elapsed() < Duration::from_secs(1) {
+        std::thread::sleep(Duration::from_micros(20));
     }
     Ok(())
 }
