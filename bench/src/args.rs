@@ -7,6 +7,7 @@ use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 use crate::counts::Counts;
 use crate::device::client::DeviceClientArgs;
 use crate::minimal::ClientArgs;
+use crate::plot::Plot;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -15,6 +16,8 @@ Examples:
   cargo run --release -p skiff-bench -- host --peers nginx,vsftpd
   cargo run --release -p skiff-bench -- device                   device-serv behind a TAP, 5 rounds
   cargo run --release -p skiff-bench -- counts                   instructions of the protocol core
+  cargo run -p skiff-bench -- plot bench/results/2026-11-2*.json
+  cargo run -p skiff-bench -- tables bench/results/2026-11-28-host.json
 
 Exit codes: 0 measured, 1 could not start or a result was wrong, 2 usage.";
 
@@ -35,6 +38,14 @@ pub(crate) enum Mode {
     Device(Device),
     /// Instructions that the protocol core takes, counted by valgrind
     Counts(Counts),
+    /// Plots of kept results as SVG: bars beside peers, throughput by file size, instructions
+    Plot(Plot),
+    /// Tables of kept results, and which goals they miss
+    Tables {
+        /// Files that `host` and `device` wrote
+        #[arg(required = true, value_name = "RESULTS")]
+        results: Vec<PathBuf>,
+    },
     /// One of the bench's own clients, as a process of its own
     #[command(hide = true)]
     Client(ClientArgs),
@@ -182,6 +193,8 @@ pub(crate) enum JobName {
     Tiny,
     /// Tiny files one after the other in a session, and in sessions of their own
     Session,
+    /// Files of 1 KiB to 64 MiB in a session: throughput by file size
+    FileSizes,
     /// Many clients at a time
     Clients,
     /// Memory of a server that has answered once

@@ -13,6 +13,7 @@
 //! | `job`, `jobs` | what is measured, one file a subject |
 //! | `device` | what `device` measures: servers behind a TAP |
 //! | `report`, `results` | tables for people, JSON for keeping |
+//! | `plot` | SVG from kept results |
 //! | `counts` | instructions of the protocol core, without noise |
 //!
 //! `docs/PERFORMANCE.md` says what each figure means.
@@ -28,6 +29,7 @@ mod measure;
 mod minimal;
 mod namespace;
 mod peers;
+mod plot;
 mod report;
 mod results;
 mod site;
@@ -43,6 +45,8 @@ fn main() -> ExitCode {
     let done = match args.mode {
         Mode::Host(host) => jobs::host(&host),
         Mode::Counts(counts) => counts::run(&counts).map(|()| ExitCode::SUCCESS),
+        Mode::Plot(plot) => plot::run(&plot).map(|()| ExitCode::SUCCESS),
+        Mode::Tables { results } => report::kept(&results).map(|()| ExitCode::SUCCESS),
         Mode::Device(device) => device::run(&device),
         Mode::DeviceClient(client) => device::client::run(&client).map(|()| ExitCode::SUCCESS),
         Mode::Client(client) => minimal::run(&client).map(|()| ExitCode::SUCCESS),

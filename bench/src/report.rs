@@ -1,9 +1,13 @@
 //! Tables for people. The same ones stand in docs/PERFORMANCE.md, so they are Markdown.
 
 use core::fmt::Write as _;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::Result;
 
 use crate::measure::stats;
-use crate::results::{Bound, ContenderResult, JobResult, Role, Unit};
+use crate::results::{Bound, ContenderResult, JobResult, Results, Role, Unit};
 
 /// The table of a job.
 pub(crate) fn table(job: &JobResult) -> String {
@@ -84,6 +88,62 @@ fn extras(out: &mut String, job: &JobResult) {
     }
 }
 
+/// Prints the tables of earlier runs, and before them which goals were missed and which were met.
+pub(crate) fn kept(paths: &[PathBuf]) -> Result<()> {
+    let runs = paths.iter().map(|path| Results::read(path)).collect::<Result<Vec<_>>>()?;
+    let mut out = goals(&runs);
+    for run in &runs {
+        _ = writeln!(out, "\n## {}, commit {}, {}", title(run), run.machine.commit, run.machine.processor);
+        for job in &run.jobs {
+            _ = write!(out, "\n{}", table(job));
+        }
+    }
+    // Not `print!`, which panics when nobody reads on.
+    Ok(std::io::stdout().write_all(out.as_bytes())?)
+}
+
+/// `host 2026-11-28`
+fn title(run: &Results) -> String {
+    format!("{} {}", run.command.get(1).map_or("", String::as_str), run.date.get(..10).unwrap_or_default())
+}
+
+/// The goals of several runs beside each other; what one of them misses comes first.
+fn goals(runs: &[Results]) -> String {
+    let titles: Vec<_> = runs.iter().map(title).collect();
+    let head =
+        format!("| job | figure | goal | {} |\n|---|---|---|{}\n", titles.join(" | "), "---:|".repeat(runs.len()));
+    let (mut missed, mut met) = (head.clone(), head);
+    // A goal is known by its job and its place there: the best peer, which its name contains, differs from run to run.
+    let mut seen = Vec::new();
+    for job in runs.iter().flat_map(|run| &run.jobs) {
+        if seen.contains(&&job.job) {
+            continue;
+        }
+        seen.push(&job.job);
+        for (place, goal) in job.goals.iter().enumerate() {
+            let of = |run: &Results| {
+                let job = run.jobs.iter().find(|other| other.job == job.job)?;
+                job.goals.get(place).map(|goal| (short(goal.measured), goal.met))
+            };
+            let found: Vec<_> = runs.iter().map(of).collect();
+            let (word, bound) = match goal.bound {
+                Bound::Most(most) => ("at most", short(most)),
+                Bound::Least(least) => ("at least", short(least)),
+            };
+            let cells = found.iter().map(|found| match found {
+                Some((value, true)) => value.clone(),
+                Some((value, false)) => format!("**{value}**"),
+                None => String::new(),
+            });
+            let cells: Vec<_> = cells.collect();
+            let is_met = found.iter().flatten().all(|(_, met)| *met);
+            let out = if is_met { &mut met } else { &mut missed };
+            _ = writeln!(out, "| {} | {} | {word} {bound} | {} |", job.job, goal.what, cells.join(" | "));
+        }
+    }
+    format!("## Goals missed in a run\n\n{missed}\n## Goals met\n\n{met}")
+}
+
 /// A value with its unit, three digits of it.
 fn number(value: f64, unit: Unit) -> String {
     match unit {
@@ -107,7 +167,7 @@ fn spread(values: &[f64], unit: Unit) -> String {
 }
 
 /// Three digits that count.
-fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     match value.abs() {
         large if large >= 100.0 => format!("{value:.0}"),
         middle if middle >= 10.0 => format!("{value:.1}"),
@@ -154,6 +214,40 @@ mod tests {
         assert_eq!(cells("server")[4], "");
         assert!(table.contains("skiff / fast: 0.500 (goal: at most 0.850): met") && table.contains("SKIPPED: x"));
         assert!(!table.contains("CPU"), "{table}");
+    }
+
+    fn run(date: &str, jobs: Vec<JobResult>) -> Results {
+        let machine = r#"{"kernel": "", "processor": "", "processors": 2, "memory_mib": 1, "congestion": "", "disk": "",
+            "tmpfs": "", "load": 0.0, "rustc": "", "commit": "", "programs": {}}"#;
+        let (command, machine) =
+            (vec!["skiff-bench".to_owned(), "host".to_owned()], serde_json::from_str(machine).unwrap());
+        Results { date: date.to_owned(), command, note: None, machine, jobs }
+    }
+
+    #[test]
+    fn goals_of_several_runs_stand_beside_each_other_and_missed_ones_come_first() {
+        let job = |name: &str, best: &str, measured: [f64; 2]| {
+            let goals = measured.map(|measured| GoalResult::new(format!("skiff / {best}"), measured, Bound::Most(0.9)));
+            let (job, contenders) = (name.to_owned(), Vec::new());
+            JobResult {
+                job,
+                what: String::new(),
+                unit: Unit::Seconds,
+                contenders,
+                goals: goals.into(),
+                skipped: vec![],
+            }
+        };
+        let first = run("2026-11-25T1", vec![job("get", "a", [0.8, 0.5])]);
+        let second = run("2026-11-28T1", vec![job("get", "b", [1.0, 0.6]), job("put", "b", [0.7, 0.7])]);
+        let goals = goals(&[first, second]);
+        let (missed, met) = goals.split_once("## Goals met").unwrap();
+        assert!(missed.contains("| goal | host 2026-11-25 | host 2026-11-28 |"), "{goals}");
+        assert!(missed.contains("| get | skiff / a | at most 0.900 | 0.800 | **1.00** |"), "{goals}");
+        assert!(
+            met.contains("| 0.500 | 0.600 |") && met.contains("| put | skiff / b | at most 0.900 |  | 0.700 |"),
+            "{goals}"
+        );
     }
 
     #[test]

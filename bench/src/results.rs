@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
 use crate::measure::{Sample, stats};
@@ -16,7 +16,7 @@ pub(crate) fn command_line() -> Vec<String> {
 }
 
 /// What a contender is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Role {
     /// skiff, as a user runs it.
@@ -32,19 +32,19 @@ pub(crate) enum Role {
 }
 
 /// A run.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Results {
     /// When it began, UTC.
     pub(crate) date: String,
     pub(crate) command: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) note: Option<String>,
     pub(crate) machine: Machine,
     pub(crate) jobs: Vec<JobResult>,
 }
 
 /// A job's result.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct JobResult {
     pub(crate) job: String,
     pub(crate) what: String,
@@ -56,7 +56,7 @@ pub(crate) struct JobResult {
 }
 
 /// What the values of a job are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Unit {
     Seconds,
@@ -75,7 +75,7 @@ impl Unit {
 }
 
 /// A contender's result.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ContenderResult {
     pub(crate) name: String,
     pub(crate) role: Role,
@@ -90,14 +90,14 @@ pub(crate) struct ContenderResult {
 }
 
 /// A figure of another kind.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Extra {
     pub(crate) what: String,
     pub(crate) value: f64,
 }
 
 /// How far a goal was reached.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct GoalResult {
     pub(crate) what: String,
     pub(crate) measured: f64,
@@ -107,7 +107,7 @@ pub(crate) struct GoalResult {
 }
 
 /// Where a goal lies.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Bound {
     Most(f64),
@@ -164,6 +164,12 @@ impl JobResult {
 }
 
 impl Results {
+    /// Reads the results of an earlier run.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let bytes = fs::read(path).with_context(|| path.display().to_string())?;
+        serde_json::from_slice(&bytes).with_context(|| path.display().to_string())
+    }
+
     /// Writes them to `out`, or where results of a whole run are kept.
     pub(crate) fn write(&self, out: Option<&Path>, kind: &str) -> Result<PathBuf> {
         let path = match out {

@@ -70,7 +70,7 @@ impl Site {
         }
     }
 
-    /// What servers serve: `big`, `medium`, `tiny` and `many/`, as far as they have been made.
+    /// What servers serve: `big`, `medium`, `tiny`, `many/` and those of [`Site::file`], as far as they have been made.
     pub(crate) fn served(&self, medium: Medium) -> Result<PathBuf> {
         self.directory(medium, "served")
     }
@@ -118,7 +118,8 @@ impl Site {
         fs::rename(path, &to).with_context(|| path.display().to_string())
     }
 
-    fn file(&self, name: &str, size: u64, seed: u64) -> Result<Content> {
+    /// A file of so many bytes among those that are served, made now.
+    pub(crate) fn file(&self, name: &str, size: u64, seed: u64) -> Result<Content> {
         let file = Content::create(&self.served(Medium::Disk)?.join(name), size, seed)?;
         file.settle()?;
         Ok(file)

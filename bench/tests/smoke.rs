@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-const JOBS: [&str; 13] = [
+const JOBS: [&str; 14] = [
     "get-discard",
     "get-tmpfs",
     "put-tmpfs",
@@ -13,6 +13,7 @@ const JOBS: [&str; 13] = [
     "small-put-disk",
     "tiny",
     "session",
+    "file-sizes",
     "clients",
     "server-memory",
     "session-memory",

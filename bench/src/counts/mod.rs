@@ -85,6 +85,12 @@ pub(crate) fn run(args: &Counts) -> Result<()> {
     Ok(())
 }
 
+/// Kept figures in the order of the cases: name, what it is about, instructions.
+pub(crate) fn kept(path: &Path) -> Result<Vec<(&'static str, &'static str, f64)>> {
+    let counts = read(path)?.counts;
+    Ok(cases::ALL.iter().filter_map(|case| Some((case.name, case.what, *counts.get(case.name)?))).collect())
+}
+
 fn read(path: &Path) -> Result<Baseline> {
     match fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| path.display().to_string()),

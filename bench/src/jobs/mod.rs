@@ -3,6 +3,7 @@
 //! What a turn brings is checked outside of the time that is measured.
 
 mod clients;
+mod file_sizes;
 mod large;
 mod memory;
 mod session;
@@ -141,6 +142,7 @@ impl Bench {
             JobName::SmallPutDisk => small::put_disk(self),
             JobName::Tiny => tiny::job(self),
             JobName::Session => session::job(self),
+            JobName::FileSizes => file_sizes::job(self),
             JobName::Clients => clients::job(self),
             JobName::ServerMemory => memory::server(self),
             JobName::SessionMemory => memory::session(self),

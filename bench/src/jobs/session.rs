@@ -24,7 +24,7 @@ const SESSIONS: u32 = 200;
 pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
     let size = bench.site.tiny()?.size;
     let root = bench.site.served(Medium::Disk)?;
-    let mut job = Job::new(format!("{size} bytes down, median of many"), Unit::Microseconds);
+    let mut job = Job::new(format!("{size} bytes down, in an open session and in a new one"), Unit::Microseconds);
     let mut servers = Vec::new();
     for (build, programs) in bench.builds() {
         for (name, scheme) in [("skiff", "skiff"), ("skiff classic", "classic")] {
@@ -65,7 +65,8 @@ fn p99_of(tail: &[f64]) -> Vec<Extra> {
     stats::median(tail).map(|value| Extra { what: "us at the 99th percentile".to_owned(), value }).into_iter().collect()
 }
 
-fn latency(
+/// Fetches a file `count` times with the bench's own client; the value is the median in microseconds.
+pub(super) fn latency(
     scheme: &str,
     port: u16,
     name: &str,

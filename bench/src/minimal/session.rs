@@ -10,7 +10,7 @@ use super::fetch::connect;
 use super::sink::Sink;
 use crate::measure::stats::quantile;
 
-/// Questions before the clock runs.
+/// Questions before the clock runs, if that many are measured.
 const WARM: u32 = 50;
 
 /// How long it takes, in microseconds.
@@ -24,7 +24,8 @@ pub(crate) struct Latency {
 pub(super) fn measure(word: Word, port: u16, name: &str, size: u64, count: u32, new: bool) -> Result<Latency> {
     let mut times = Vec::new();
     let mut session = None;
-    for turn in 0..WARM + count {
+    let warm = WARM.min(count);
+    for turn in 0..warm + count {
         let begin = Instant::now();
         let mut current = match session.take() {
             Some(session) => session,
@@ -34,7 +35,7 @@ pub(super) fn measure(word: Word, port: u16, name: &str, size: u64, count: u32, 
         if !new {
             session = Some(current);
         }
-        if turn >= WARM {
+        if turn >= warm {
             times.push(begin.elapsed().as_secs_f64() * 1e6);
         }
         ensure!(came == size, "{came} bytes in place of {size}");
