@@ -5,6 +5,7 @@ mod jobs;
 mod lwip;
 mod network;
 mod relay;
+mod running;
 mod server;
 
 use std::process::ExitCode;

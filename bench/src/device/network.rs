@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::server::Running;
+use super::running::Running;
 
 /// Where a server lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

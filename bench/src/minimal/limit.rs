@@ -11,9 +11,9 @@ use anyhow::{Result, anyhow, ensure};
 use rustix::fs::sendfile;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
-use super::clients::all;
 use super::fetch::{Fetch, dial};
 use super::sink::{PIECE, Sink};
+use super::threads::all;
 
 /// Bytes of one call of sendfile: more gains nothing.
 const SEND: usize = 2 << 20;

@@ -4,6 +4,7 @@
 //! They run as processes of their own, like the programs they stand beside.
 
 mod clients;
+mod connect;
 mod fetch;
 mod ftp;
 mod http;
@@ -11,6 +12,7 @@ mod limit;
 mod session;
 mod sink;
 mod skiff;
+mod threads;
 
 use std::path::PathBuf;
 
@@ -19,7 +21,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use crate::peers::Scheme;
 
-pub(crate) use fetch::connect;
+pub(crate) use connect::connect;
 pub(crate) use session::Latency;
 pub(crate) use sink::Sink;
 
@@ -124,7 +126,7 @@ pub(crate) struct ServerArgs {
 /// Runs one of the clients.
 pub(crate) fn run(args: &ClientArgs) -> Result<()> {
     match &args.task {
-        Task::Get { server, name, to, sum } => fetch::get(server.scheme, server.port, name, to.as_deref(), *sum),
+        Task::Get { server, name, to, sum } => connect::get(server.scheme, server.port, name, to.as_deref(), *sum),
         Task::Session { server, name, size, count, new } => {
             let latency = session::measure(server.scheme, server.port, name, *size, *count, *new)?;
             println!("{}", serde_json::to_string(&latency)?);

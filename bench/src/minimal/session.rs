@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::Word;
-use super::fetch::connect;
+use super::connect::connect;
 use super::sink::Sink;
 use crate::measure::stats::quantile;
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use super::{Bench, KIB, client};
-use crate::device::server::Running;
+use crate::device::running::Running;
 use crate::job::{Contender, Job, Measure};
 use crate::measure::{Sample, run, stats};
 use crate::results::{Extra, Role, Unit};

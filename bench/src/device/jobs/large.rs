@@ -8,7 +8,8 @@ use anyhow::Result;
 use super::{Bench, KIB, MIB, client, rate};
 use crate::device::client::Way;
 use crate::device::network::{Far, Line};
-use crate::device::server::{Baseline, DeviceServ, Running};
+use crate::device::running::Running;
+use crate::device::server::{Baseline, DeviceServ};
 use crate::job::{Contender, Job, Measure};
 use crate::results::{Role, Unit};
 

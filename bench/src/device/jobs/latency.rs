@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use super::{Bench, KIB, client};
 use crate::device::client::Latency;
 use crate::device::network::{Far, Line};
-use crate::device::server::Running;
+use crate::device::running::Running;
 use crate::job::{Contender, Job, Measure};
 use crate::measure::{Sample, run};
 use crate::results::{Role, Unit};
