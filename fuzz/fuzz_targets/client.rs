@@ -100,7 +100,8 @@ fuzz_target!(|data: &[u8]| {
                 if session.left() == Some(0) {
                     session.finish().expect("it is through");
                 } else {
-                    let sent = session.send(&mut out[..11], 3, |room| Ok::<_, ()>(room.len()));
+                    session.set_data_max(3);
+                    let sent = session.send(&mut out[..11], |room| Ok::<_, ()>(room.len()));
                     assert!(sent.expect("a body is sent") > 0);
                 }
                 continue;

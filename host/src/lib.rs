@@ -26,7 +26,9 @@
 //! Features only add: none changes a type, a default or what goes over the wire.
 #![cfg_attr(
     feature = "client",
-    doc = concat!("\n# A client\n\n```no_run\n", include_str!("../examples/client.rs"), "```\n")
+    doc = concat!("\n# A client\n\n```no_run\n", include_str!("../examples/client.rs"), "```\n"),
+    doc = concat!("\nA file as a stream, with its checksum verified at its end:\n\n```no_run\n", include_str!("../examples/read.rs"), "```\n"),
+    doc = concat!("\nAnd the other way:\n\n```no_run\n", include_str!("../examples/write.rs"), "```\n")
 )]
 
 pub mod address;

@@ -214,7 +214,8 @@ fn client_write(turns: u64, len: usize) -> Result<()> {
         let write = Request::Write { offset: 0, size: len as u64, mtime: Some(1_795_342_083), name };
         session.request(&Command::Request(write)).map_err(misused)?;
         black_box(session.poll_transmit(&mut out));
-        let sent = session.send(black_box(&mut room), u64::MAX, |room| Ok::<_, Infallible>(room.len()));
+        session.set_data_max(u32::MAX);
+        let sent = session.send(black_box(&mut room), |room| Ok::<_, Infallible>(room.len()));
         ensure!(sent == Ok(room.len()), "{sent:?}");
         session.finish().map_err(misused)?;
         black_box(session.poll_transmit(&mut out));

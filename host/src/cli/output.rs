@@ -9,8 +9,8 @@ use crate::diagnostics::Lines;
 
 /// Standard output and standard error, as the commands see them.
 pub(crate) struct Output {
-    out: BufWriter<Box<dyn Write>>,
-    err: Box<dyn Write>,
+    out: BufWriter<Box<dyn Write + Send>>,
+    err: Box<dyn Write + Send>,
     /// Results go to a terminal: they are made safe for it, and appear line by line.
     terminal: bool,
     /// Results and errors are JSON.
@@ -62,7 +62,7 @@ impl Output {
     }
 
     /// Output to any two writers.
-    pub(crate) fn new(out: Box<dyn Write>, err: Box<dyn Write>, terminal: bool) -> Self {
+    pub(crate) fn new(out: Box<dyn Write + Send>, err: Box<dyn Write + Send>, terminal: bool) -> Self {
         Self {
             out: BufWriter::with_capacity(16 * 1024, out),
             err,
@@ -278,24 +278,23 @@ fn plain_failure(line: Option<u64>, verb: Option<&str>, failure: &Failure) -> St
 pub(crate) mod testing {
     //! Output that can be looked at.
 
-    use core::cell::RefCell;
-    use std::rc::Rc;
+    use std::sync::{Arc, Mutex};
 
     use super::*;
 
     /// Bytes written by an [`Output`].
     #[derive(Debug, Clone, Default)]
-    pub(crate) struct Sink(Rc<RefCell<Vec<u8>>>);
+    pub(crate) struct Sink(Arc<Mutex<Vec<u8>>>);
 
     impl Sink {
         pub(crate) fn take(&self) -> String {
-            String::from_utf8(self.0.take()).unwrap()
+            String::from_utf8(core::mem::take(&mut *self.0.lock().unwrap())).unwrap()
         }
     }
 
     impl Write for Sink {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.borrow_mut().extend_from_slice(bytes);
+            self.0.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
         }
 

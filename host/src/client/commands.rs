@@ -6,11 +6,30 @@ use std::time::Instant;
 
 use skiff_proto::Name;
 use skiff_proto::command::{Command, Request};
-use skiff_proto::name::MAX_NAME;
 
-use super::connection::{Event, Incoming, Patience};
+use super::connection::{Incoming, Patience};
 use super::error::Error;
-use super::{Client, Space, Staged, Stat, Sum};
+use super::event::Event;
+use super::name::parse;
+use super::{Client, Space, Stat};
+
+/// What a server still has staged from an interrupted `write`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Staged {
+    /// Bytes.
+    pub offset: u64,
+    /// Their CRC-32C.
+    pub crc: Option<u32>,
+}
+
+/// The checksum of a file or a part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sum {
+    /// Bytes that it covers.
+    pub length: u64,
+    /// Their CRC-32C.
+    pub crc: Option<u32>,
+}
 
 /// Whether a command may be sent again when the connection was lost before its reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -246,11 +265,6 @@ fn fill(replies: &mut Vec<Result<Event, Error>>, len: usize, what: &'static str)
     Ok(())
 }
 
-/// Checks a name that the caller gave.
-pub(super) fn parse(name: &str) -> Result<Name<'_>, Error> {
-    Name::parse(name.as_bytes(), MAX_NAME).map_err(|source| Error::BadName { name: name.to_owned(), source })
-}
-
 pub(super) const fn request(request: Request<'_>) -> Command<'_> {
     Command::Request(request)
 }
@@ -275,5 +289,20 @@ pub(super) fn refusal(event: Event) -> Error {
     match event {
         Event::Refused(error) => error,
         _ => Error::ClassicRefused,
+    }
+}
+
+/// What an error in an answer to a question means for the file: `Ok` if it is a no, to be dealt with; an error if it ends
+/// the pass.
+pub(super) fn no(error: Error) -> Result<Error, Error> {
+    match error {
+        Error::Connect { .. }
+        | Error::Lost { .. }
+        | Error::Timeout { .. }
+        | Error::Mute { .. }
+        | Error::Protocol { .. }
+        | Error::Cancelled
+        | Error::NeedsExtended { .. } => Err(error),
+        no => Ok(no),
     }
 }

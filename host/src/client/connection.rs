@@ -13,25 +13,27 @@ use core::time::Duration;
 use std::io;
 use std::sync::Arc;
 
-use skiff_proto::client::{BodyError, ClientEvent, ClientSession};
+use skiff_proto::client::ClientSession;
 use skiff_proto::command::{Command, MAX_COMMAND, VERSION};
 use skiff_proto::crc::Crc32c;
 use skiff_proto::error::{ErrorCode, InvalidState};
 use skiff_proto::message::HEADER_LEN;
-use skiff_proto::reply::{RemoteError, Tag};
-use skiff_proto::store::{Space, Stat};
 use skiff_proto::{ProtocolError, SendError};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::HelloInfo;
 use super::cancel::CancelToken;
+use super::dial::{closed_early, connect_any};
 use super::error::Error;
+use super::event::{Event, HelloInfo, owned};
 
 /// Bytes that are sent in one write, or read from a file at a time. Buffers are mapped, and touched only as far as they are used.
 pub(super) const BUFFER: usize = 256 << 10;
+
+/// The longest data message.
+const DATA_MAX: u32 = 256 << 10;
 
 /// Bytes of the buffer that is read into: the larger, the fewer wake-ups while much is coming.
 const INPUT: usize = 1 << 20;
@@ -54,42 +56,6 @@ const BEFORE_HELLO: usize = 17;
 const QUEUE: usize = 1024;
 
 type Session = ClientSession<1024, QUEUE>;
-
-/// What has come from the server, as [`ClientEvent`] but owned, and without the hello, which the connection keeps.
-#[derive(Debug)]
-pub(super) enum Event {
-    Refused(Error),
-    ClassicRefused,
-    Ignored,
-    Port(u16),
-    Done,
-    Stat(Stat),
-    Resume {
-        offset: u64,
-        crc: Option<u32>,
-    },
-    Sum {
-        length: u64,
-        crc: Option<u32>,
-    },
-    Space(Space),
-    Stored {
-        size: u64,
-        crc: Option<u32>,
-    },
-    Read {
-        length: u64,
-        size: u64,
-        tag: Tag,
-    },
-    List {
-        omitted: u64,
-    },
-    Ls,
-    /// `Ok`: the body is whole; `None` if the server did not send a checksum.
-    BodyEnd(Result<Option<u32>, Error>),
-    LsEnd,
-}
 
 /// What [`Connection::poll`] found.
 #[derive(Debug)]
@@ -127,6 +93,8 @@ pub(super) struct Connection {
     write_error: Option<io::Error>,
     /// Bytes used since the last event or payload.
     framing: usize,
+    /// Something has come since the oldest command without a reply.
+    heard: bool,
     progress: Instant,
 }
 
@@ -151,10 +119,12 @@ impl Connection {
         // A dead peer is found while it is believed to be working, too. Not vital, so what fails here is passed over.
         let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(20)).with_interval(Duration::from_secs(10));
         _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
+        let mut session = Box::new(Session::new(Duration::MAX));
+        session.set_data_max(DATA_MAX);
         let connection = Self {
             stream,
             address: Arc::clone(address),
-            session: Box::new(Session::new(Duration::MAX)),
+            session,
             hello: None,
             asked: false,
             out: vec![0; BUFFER + MARGIN],
@@ -165,6 +135,7 @@ impl Connection {
             end: 0,
             write_error: None,
             framing: 0,
+            heard: false,
             progress: Instant::now(),
         };
         Ok((connection, peer))
@@ -219,6 +190,7 @@ impl Connection {
     pub(super) fn request(&mut self, command: &Command<'_>) -> Result<(), Error> {
         if self.session.owed() == 0 && self.pending() == 0 {
             self.progress = Instant::now();
+            self.heard = false;
         }
         self.session.request(command).map_err(|error| self.misused(error))?;
         self.drain();
@@ -250,7 +222,7 @@ impl Connection {
         if self.session.has_output() || (is_scrap && !self.session.is_in_data()) {
             return Ok(false);
         }
-        match self.session.send(&mut self.out[self.len..self.len + room], BUFFER as u64, fill) {
+        match self.session.send(&mut self.out[self.len..self.len + room], fill) {
             Ok(n) => {
                 self.len += n;
                 Ok(n > 0)
@@ -263,6 +235,11 @@ impl Connection {
     /// The session, for the body of a `write`. What it queues has to be moved with [`Connection::drain`].
     pub(super) fn session(&mut self) -> &mut Session {
         &mut self.session
+    }
+
+    /// True if something has come since the oldest command without a reply: the connection was not closed while idle.
+    pub(super) const fn has_heard(&self) -> bool {
+        self.heard
     }
 
     /// How many replies are owed.
@@ -284,26 +261,17 @@ impl Connection {
     pub(super) fn poll(&mut self) -> Result<Incoming, Error> {
         loop {
             let asked = self.hello.is_none();
-            match self.session.poll_event().map_err(|source| protocol(&self.address, source))? {
-                Some(ClientEvent::Hello(hello)) => {
-                    self.hello = Some(hello.map(|hello| HelloInfo {
-                        server: hello.server.to_owned(),
-                        host: hello.host.map(ToOwned::to_owned),
-                        commands: hello.commands,
-                        name_max: hello.name_max,
-                        idle: hello.idle,
-                        nocrc: hello.nocrc,
-                    }));
-                    continue;
+            if let Some(event) = self.session.poll_event().map_err(|source| protocol(&self.address, source))? {
+                match owned(event) {
+                    Event::Hello(hello) => self.hello = Some(hello),
+                    // Without an answer to the question nothing else makes sense.
+                    Event::Refused(error) if asked => return Err(error),
+                    event => {
+                        self.framing = 0;
+                        return Ok(Incoming::Event(event));
+                    }
                 }
-                // Without an answer to the question nothing else makes sense.
-                Some(ClientEvent::Refused(error)) if asked => return Err(refused(&error)),
-                Some(event) => {
-                    let event = owned(event);
-                    self.framing = 0;
-                    return Ok(Incoming::Event(event));
-                }
-                None => {}
+                continue;
             }
             let input = &mut self.input[self.start..self.end];
             if input.is_empty() {
@@ -333,14 +301,8 @@ impl Connection {
         if patience.cancel.is_some_and(CancelToken::is_cancelled) {
             return Err(Error::Cancelled);
         }
-        // Whoever is a server of this protocol, of either kind, answers the question at once.
         let asked = self.hello.is_none();
-        let idle = if asked { patience.idle.min(HELLO) } else { patience.idle };
-        let deadline = self.progress.checked_add(idle);
-        let deadline = match (deadline, patience.until) {
-            (Some(deadline), Some(until)) => Some(deadline.min(until)),
-            (deadline, until) => deadline.or(until),
-        };
+        let deadline = self.deadline(&patience);
         let moved = tokio::select! {
             biased;
             moved = poll_fn(|cx| self.poll_exchange(cx)) => moved,
@@ -357,6 +319,14 @@ impl Connection {
             let source = if asked { closed_early(source) } else { source };
             Error::Lost { address: self.address.to_string(), source: Arc::new(source) }
         })
+    }
+
+    /// When [`Connection::exchange`] gives up if nothing moves.
+    pub(super) fn deadline(&self, patience: &Patience<'_>) -> Option<Instant> {
+        // Whoever is a server of this protocol, of either kind, answers the question at once.
+        let idle = if self.hello.is_none() { patience.idle.min(HELLO) } else { patience.idle };
+        let deadline = self.progress.checked_add(idle);
+        deadline.into_iter().chain(patience.until).min()
     }
 
     fn poll_exchange(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -384,6 +354,7 @@ impl Connection {
             Poll::Ready(Ok(())) if buffer.filled().is_empty() => Err(io::ErrorKind::UnexpectedEof.into()),
             Poll::Ready(Ok(())) => {
                 self.end += buffer.filled().len();
+                self.heard = true;
                 Ok(())
             }
             Poll::Ready(Err(error)) => Err(error),
@@ -427,98 +398,6 @@ impl Connection {
     }
 }
 
-/// How long an address has for itself before the next one is tried beside it (RFC 8305 §8, Connection Attempt Delay).
-const STAGGER: Duration = Duration::from_millis(250);
-
-/// Connects to the first of several addresses that answers (RFC 8305), so that a dead one does not delay the others.
-/// The error is that of the last address; `None`: cancelled.
-pub(super) async fn connect_any(
-    peers: &[SocketAddr],
-    limit: Duration,
-    cancel: &CancelToken,
-) -> Result<(SocketAddr, TcpStream), Option<io::Error>> {
-    let mut waiting = interleaved(peers).into_iter();
-    let mut attempts = Vec::with_capacity(1);
-    let mut last = io::ErrorKind::NotFound.into();
-    loop {
-        if let Some(peer) = waiting.next() {
-            attempts.push(Box::pin(async move { (peer, connect(peer, limit, cancel).await) }));
-        }
-        if attempts.is_empty() {
-            return Err(Some(last));
-        }
-        let ended = tokio::select! {
-            biased;
-            ended = first(&mut attempts) => ended,
-            () = sleep_until(Instant::now() + STAGGER), if waiting.len() > 0 => continue,
-        };
-        match ended {
-            (peer, Ok(stream)) => return Ok((peer, stream)),
-            (_, Err(None)) => return Err(None),
-            // That nobody listens there says more than that there is no way there.
-            (_, Err(Some(_))) if last.kind() == io::ErrorKind::ConnectionRefused => {}
-            (_, Err(Some(error))) => last = error,
-        }
-    }
-}
-
-/// The addresses in the system's order, with the families interleaved (RFC 8305 §4).
-fn interleaved(peers: &[SocketAddr]) -> Vec<SocketAddr> {
-    let mut seen = [0; 2];
-    let rank = |peer: &SocketAddr| {
-        let count = &mut seen[usize::from(peer.is_ipv4())];
-        *count += 1;
-        (*count, *peer)
-    };
-    let mut ranked: Vec<(u32, SocketAddr)> = peers.iter().map(rank).collect();
-    ranked.sort_by_key(|(rank, _)| *rank);
-    ranked.into_iter().map(|(_, peer)| peer).collect()
-}
-
-/// Polls several futures, removes the first one that is done, and returns its result.
-async fn first<F: Future + Unpin>(futures: &mut Vec<F>) -> F::Output {
-    poll_fn(|cx| {
-        for at in 0..futures.len() {
-            if let Poll::Ready(output) = Pin::new(&mut futures[at]).poll(cx) {
-                drop(futures.remove(at));
-                return Poll::Ready(output);
-            }
-        }
-        Poll::Pending
-    })
-    .await
-}
-
-/// The error of a connection that failed before the first reply. If the server closed it, the text says that the
-/// server may have no free session: that is how a full server behaves.
-fn closed_early(error: io::Error) -> io::Error {
-    match error.kind() {
-        kind @ (io::ErrorKind::UnexpectedEof
-        | io::ErrorKind::ConnectionReset
-        | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::BrokenPipe) => {
-            io::Error::new(kind, "closed by the server before its first reply; it may have no free session")
-        }
-        _ => error,
-    }
-}
-
-/// Connects to one address. `None`: cancelled.
-pub(super) async fn connect(
-    peer: SocketAddr,
-    limit: Duration,
-    cancel: &CancelToken,
-) -> Result<TcpStream, Option<io::Error>> {
-    let stream = tokio::select! {
-        biased;
-        () = cancel.cancelled() => return Err(None),
-        stream = timeout(limit, TcpStream::connect(peer)) => stream,
-    };
-    let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
 /// Waits for the token, for ever without one.
 pub(super) async fn cancelled(cancel: Option<&CancelToken>) {
     match cancel {
@@ -535,38 +414,5 @@ async fn expired(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
         None => core::future::pending().await,
-    }
-}
-
-/// `error CODE TEXT` as an error.
-pub(super) fn refused(error: &RemoteError<'_>) -> Error {
-    Error::Refused { code: error.code, word: error.word.to_owned(), text: error.text.to_owned() }
-}
-
-fn owned(event: ClientEvent<'_>) -> Event {
-    match event {
-        ClientEvent::Hello(_) | ClientEvent::Done => Event::Done,
-        ClientEvent::Refused(error) => Event::Refused(refused(&error)),
-        ClientEvent::ClassicRefused => Event::ClassicRefused,
-        ClientEvent::Ignored => Event::Ignored,
-        ClientEvent::Port(port) => Event::Port(port),
-        ClientEvent::Stat(stat) => Event::Stat(stat),
-        ClientEvent::Resume { offset, crc } => Event::Resume { offset, crc },
-        ClientEvent::Sum { length, crc } => Event::Sum { length, crc },
-        ClientEvent::Space(space) => Event::Space(space),
-        ClientEvent::Stored { size, crc } => Event::Stored { size, crc },
-        ClientEvent::Read { length, size, tag } => Event::Read { length, size, tag },
-        ClientEvent::List { omitted } => Event::List { omitted },
-        ClientEvent::Ls => Event::Ls,
-        ClientEvent::LsEnd => Event::LsEnd,
-        ClientEvent::BodyEnd(verdict) => Event::BodyEnd(verdict.map_err(|error| match error {
-            BodyError::Mismatch => Error::Mismatch { what: "the checksum differs".to_owned() },
-            BodyError::Length { announced, received } => {
-                Error::Mismatch { what: format!("{received} bytes came where {announced} were announced") }
-            }
-            BodyError::Aborted(error) => {
-                Error::Aborted { code: error.code, word: error.word.to_owned(), text: error.text.to_owned() }
-            }
-        })),
     }
 }

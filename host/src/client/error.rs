@@ -39,8 +39,8 @@ pub enum Error {
         /// For how long.
         after: Duration,
     },
-    /// A connection was made, and nothing was ever said on it: whoever listens there waits for something else.
-    #[error("{address} says nothing: is there a skiff server?")]
+    /// The connection was made, but nothing ever came: perhaps another kind of server listens there.
+    #[error("no response from {address}; is a skiff server running there?")]
     Mute {
         /// `host:port` as the caller gave it.
         address: String,
@@ -123,7 +123,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// What came is not what the server has: the checksum or the length differs. Nothing was saved.
-    #[error("what came is not what the server has: {what}")]
+    #[error("verification failed: {what}")]
     Mismatch {
         /// What differs.
         what: String,
@@ -178,6 +178,36 @@ impl Error {
                 // The server has waited for too long and closes.
                 | Self::Refused { code: Some(ErrorCode::Timeout), .. }
         )
+    }
+}
+
+impl From<Error> for io::Error {
+    /// The kind is the nearest that there is; the [`Error`] itself is inside.
+    fn from(error: Error) -> Self {
+        use io::ErrorKind as Kind;
+
+        let kind = match &error {
+            Error::Connect { source, .. }
+            | Error::Lost { source, .. }
+            | Error::Local { source, .. }
+            | Error::Data { source, .. } => source.kind(),
+            Error::Timeout { .. } | Error::Mute { .. } => Kind::TimedOut,
+            Error::Protocol { .. } | Error::Mismatch { .. } | Error::Transfer { .. } => Kind::InvalidData,
+            Error::NeedsExtended { .. } => Kind::Unsupported,
+            Error::BadName { .. } | Error::ClassicName { .. } | Error::LocalName { .. } => Kind::InvalidInput,
+            Error::Refused { code, .. } | Error::Aborted { code, .. } => match code {
+                Some(ErrorCode::NotFound) => Kind::NotFound,
+                Some(ErrorCode::Exists) => Kind::AlreadyExists,
+                Some(ErrorCode::IsDirectory) => Kind::IsADirectory,
+                Some(ErrorCode::NoSpace) => Kind::StorageFull,
+                Some(ErrorCode::Busy) => Kind::ResourceBusy,
+                Some(ErrorCode::Denied) => Kind::PermissionDenied,
+                Some(ErrorCode::ReadOnly) => Kind::ReadOnlyFilesystem,
+                _ => Kind::Other,
+            },
+            _ => Kind::Other,
+        };
+        Self::new(kind, error)
     }
 }
 

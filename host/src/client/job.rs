@@ -192,7 +192,7 @@ pub struct Sent {
 /// Watches transfers. Every method does nothing unless implemented; none may block for long.
 ///
 /// `job` is the index of the job in the list that the operation was given.
-pub trait Observer {
+pub trait Observer: Send {
     /// A file begins: `size` bytes, the first `offset` of which are there already. Comes again for the same job if it has
     /// to begin anew, after a lost connection for example: what was counted so far no longer counts.
     fn started(&mut self, job: usize, name: &str, size: u64, offset: u64) {

@@ -1,14 +1,17 @@
 //! `list` and `ls`: names that a server sends, each checked before anybody sees it.
 
-use skiff_proto::Name;
 use skiff_proto::command::Request;
 use skiff_proto::name::MAX_NAME;
-use skiff_proto::reply::RemoteError;
+use skiff_proto::reply::{RemoteError, parse_list_line};
+use skiff_proto::store::{Entry, EntryKind, Stat};
+use skiff_proto::{Name, NameError};
 
-use super::commands::{parse, refusal, request};
-use super::connection::{Event, Incoming, refused as refusal_of};
+use super::Client;
+use super::commands::{refusal, request};
+use super::connection::Incoming;
 use super::error::Error;
-use super::{Client, EntryError, Listing, RefusedEntry, RemoteEntry};
+use super::event::{Event, refused as refusal_of};
+use super::name::parse;
 
 /// Longer lines are cut: SIZE, MTIME, CRC and a name of 255 bytes are 308.
 const MAX_LINE: usize = 512;
@@ -18,6 +21,57 @@ const ENTRY_COST: u64 = size_of::<RemoteEntry>() as u64 + 32;
 
 /// Refused lines that are remembered.
 const MAX_REFUSED: usize = 100;
+
+/// One file or directory of a listing. Its name keeps the rules of PROTOCOL §2 and lies in the directory that was
+/// listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteEntry {
+    /// The name, relative to the store's root, without a `/` at the end. Not yet safe for a terminal.
+    pub name: String,
+    /// Bytes; 0 for a directory.
+    pub size: u64,
+    /// Seconds since 1970-01-01 UTC, if the server says so.
+    pub mtime: Option<u64>,
+    /// CRC-32C of the content, if the server knows it without reading.
+    pub crc: Option<u32>,
+    /// True for a directory.
+    pub is_dir: bool,
+}
+
+/// A line of a listing that was not used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedEntry {
+    /// The name or line as it came, what is no UTF-8 replaced. Not yet safe for a terminal.
+    pub name: String,
+    /// What is wrong with it.
+    pub why: EntryError,
+}
+
+/// What is wrong with a line of a listing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum EntryError {
+    /// The name breaks the rules of PROTOCOL §2.
+    #[error("{0}")]
+    Name(NameError),
+    /// It does not lie in the directory that was listed.
+    #[error("it does not lie in the directory that was listed")]
+    Elsewhere,
+    /// The line is no `SIZE MTIME CRC NAME`.
+    #[error("malformed line")]
+    Malformed,
+}
+
+/// What `list` or `ls` brought.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Files and directories, in the server's order.
+    pub entries: Vec<RemoteEntry>,
+    /// Lines that were not used, the first 100 of them.
+    pub refused: Vec<RefusedEntry>,
+    /// The number of entries in neither: files and directories that the server could not list, and further unused
+    /// lines.
+    pub omitted: u64,
+}
 
 impl Client {
     /// `list`: one directory, the root without `dir`. Needs memory for all of it; [`Client::list_with`] does not. To a
@@ -40,7 +94,11 @@ impl Client {
     /// # Errors
     /// [`Error::Refused`], `not-found` for what is no directory; [`Error::TooLong`]; [`Error::Mismatch`];
     /// [`Error::Aborted`]; [`Error::NeedsExtended`]; of the connection.
-    pub async fn list_with(&mut self, dir: Option<&str>, show: &mut dyn FnMut(RemoteEntry)) -> Result<Listing, Error> {
+    pub async fn list_with(
+        &mut self,
+        dir: Option<&str>,
+        show: &mut (dyn FnMut(RemoteEntry) + Send),
+    ) -> Result<Listing, Error> {
         let name = dir.map(parse).transpose()?;
         let mut lines = Lines::new(|line: &[u8]| parse_line(line, dir), show);
         self.lines(Request::List { dir: name }, &mut lines).await?;
@@ -54,7 +112,7 @@ impl Client {
     pub async fn ls(&mut self) -> Result<Listing, Error> {
         let mut entries = Vec::new();
         let mut show = |entry| entries.push(entry);
-        let mut lines = Lines::new(|line: &[u8]| parse_name(line, None).map(|name| entry(name, false)), &mut show);
+        let mut lines = Lines::new(|line: &[u8]| parse_name(line), &mut show);
         lines.classic = true;
         self.lines(Request::Ls, &mut lines).await?;
         let first = lines.first.take();
@@ -73,21 +131,10 @@ impl Client {
     {
         let fresh = self.is_fresh();
         let mut result = self.try_lines(command, lines).await;
-        // An idle connection that the server has closed meanwhile.
-        if let Err(Error::Lost { .. }) = result
-            && !fresh
-            && lines.bytes == 0
-        {
-            self.disconnect();
+        if self.was_closed(result.as_ref().err(), fresh) {
             result = self.try_lines(command, lines).await;
         }
-        match result {
-            Ok(result) => result,
-            Err(error) => {
-                self.disconnect();
-                Err(error)
-            }
-        }
+        self.closing_on_error(result)?
     }
 
     /// The outer error ends the connection, the inner one does not.
@@ -131,7 +178,7 @@ impl Client {
 /// Cuts what comes into lines, and takes each as an entry or remembers why not.
 struct Lines<'a, P> {
     parse: P,
-    show: &'a mut dyn FnMut(RemoteEntry),
+    show: &'a mut (dyn FnMut(RemoteEntry) + Send),
     line: Vec<u8>,
     cut: bool,
     bytes: u64,
@@ -145,7 +192,7 @@ impl<'a, P> Lines<'a, P>
 where
     P: FnMut(&[u8]) -> Result<RemoteEntry, EntryError>,
 {
-    fn new(parse: P, show: &'a mut dyn FnMut(RemoteEntry)) -> Self {
+    fn new(parse: P, show: &'a mut (dyn FnMut(RemoteEntry) + Send)) -> Self {
         Self {
             parse,
             show,
@@ -218,44 +265,25 @@ where
     }
 }
 
-/// `SIZE SP MTIME SP CRC SP NAME`
+/// An entry right in `dir`, and nowhere else.
 fn parse_line(line: &[u8], dir: Option<&str>) -> Result<RemoteEntry, EntryError> {
-    let mut words = line.splitn(4, |&byte| byte == b' ');
-    let mut word = || words.next().and_then(|word| str::from_utf8(word).ok()).ok_or(EntryError::Malformed);
-    let (size, mtime, crc) = (word()?, word()?, word()?);
-    let name = words.next().ok_or(EntryError::Malformed)?;
-    let (name, is_dir) = match name.strip_suffix(b"/") {
-        Some(name) => (name, true),
-        None => (name, false),
-    };
-    let mut entry = entry(parse_name(name, dir)?, is_dir);
-    entry.size = number(size)?;
-    entry.mtime = if mtime == "-" { None } else { Some(number(mtime)?) };
-    entry.crc = match crc {
-        "-" => None,
-        crc if crc.len() == 8 && crc.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) => {
-            Some(u32::from_str_radix(crc, 16).map_err(|_| EntryError::Malformed)?)
-        }
-        _ => return Err(EntryError::Malformed),
-    };
-    Ok(entry)
+    let Entry { name, kind } =
+        parse_list_line(line).map_err(|error| error.map_or(EntryError::Malformed, EntryError::Name))?;
+    let name = within(name, dir)?.to_owned();
+    Ok(match kind {
+        EntryKind::File(Stat { size, mtime, crc }) => RemoteEntry { name, size, mtime, crc, is_dir: false },
+        EntryKind::Directory { mtime } => RemoteEntry { name, size: 0, mtime, crc: None, is_dir: true },
+    })
 }
 
-fn number(word: &str) -> Result<u64, EntryError> {
-    if word.starts_with('+') {
-        return Err(EntryError::Malformed);
-    }
-    word.parse().map_err(|_| EntryError::Malformed)
+/// A name of a classic `ls`, of which nothing else is known.
+fn parse_name(line: &[u8]) -> Result<RemoteEntry, EntryError> {
+    let name = within(Name::parse(line, MAX_NAME).map_err(EntryError::Name)?, None)?;
+    Ok(RemoteEntry { name: name.to_owned(), size: 0, mtime: None, crc: None, is_dir: false })
 }
 
-/// A name right in `dir`, and nowhere else.
-fn parse_name<'a>(name: &'a [u8], dir: Option<&str>) -> Result<&'a str, EntryError> {
-    let name = Name::parse(name, MAX_NAME).map_err(EntryError::Name)?;
+fn within<'a>(name: Name<'a>, dir: Option<&str>) -> Result<&'a str, EntryError> {
     if name.parent().map(Name::as_str) == dir { Ok(name.as_str()) } else { Err(EntryError::Elsewhere) }
-}
-
-fn entry(name: &str, is_dir: bool) -> RemoteEntry {
-    RemoteEntry { name: name.to_owned(), size: 0, mtime: None, crc: None, is_dir }
 }
 
 /// What follows the third space, if there is one.

@@ -16,6 +16,7 @@ use skiff_proto::reply::Tag;
 
 use super::error::Error;
 use super::job::Existing;
+use super::name::parse;
 
 /// The end of every partial file's name.
 const SUFFIX: &str = ".skiff-part";
@@ -31,7 +32,7 @@ const MAX_NUMBER: u32 = 10_000;
 /// # Errors
 /// [`Error::BadName`] if it breaks the rules of PROTOCOL §2; [`Error::LocalName`] if this system can't have such a file.
 pub fn local_path(dir: &Path, name: &str) -> Result<PathBuf, Error> {
-    let parsed = super::commands::parse(name)?;
+    let parsed = parse(name)?;
     let mut path = dir.to_path_buf();
     for component in parsed.components() {
         if cfg!(windows) && is_special_on_windows(component) {

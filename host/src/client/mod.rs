@@ -2,17 +2,17 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | `connection` | the TCP connection under a [`skiff_proto::client::ClientSession`] |
+//! | `dial`, `connection`, `event` | the TCP connection under a [`skiff_proto::client::ClientSession`] |
 //! | `commands` | short commands, one by one and pipelined |
 //! | `listing` | `list` and `ls`, with every name checked |
-//! | `download`, `sink`, `ahead` | many `read`s on one connection, and the local files they become |
-//! | `ranges` | one file over several sessions |
-//! | `upload`, `source` | many `write`s on one connection, and the local files they come from |
-//! | `prepare` | finding out where transfers can go on |
+//! | `files`, `passes` | the files of one call, over as many connections as it takes |
+//! | `download` | many `read`s on one connection, one file over several sessions, and the local files they become |
+//! | `upload` | many `write`s on one connection, and the local files they come from |
 //! | `file` | one file, to and from a path or memory |
-//! | `classic` | `get` and `put` over data connections |
-//! | `local` | partial files, numbered names, putting in place |
-//! | `error`, `text`, `cancel`, `job` | what the rest speaks of |
+//! | `reader`, `writer`, `wait` | one file as a stream |
+//! | `data` | data connections of the classic `get` and `put` |
+//! | `local`, `checksum` | partial files, numbered names, putting in place |
+//! | `error`, `name`, `text`, `cancel`, `job` | what the rest speaks of |
 //!
 //! A [`Client`] needs a tokio runtime with I/O and time, of any flavour, and starts no tasks or threads. Local files are
 //! read and written where the caller runs. Nothing is printed.
@@ -36,7 +36,7 @@
 //! # }
 //! ```
 //!
-//! [`Client::download`] and [`Client::upload`] take many files at once, options and an observer:
+//! [`Client::read`] and [`Client::write`] open a file as a stream. [`Client::download`] and [`Client::upload`] take many files at once, options and an observer:
 //!
 //! ```no_run
 //! # async fn run(client: &mut skiff_host::client::Client) -> Result<(), skiff_host::client::Error> {
@@ -51,47 +51,55 @@
 //! # }
 //! ```
 
-mod ahead;
 mod cancel;
-mod classic;
+mod checksum;
 mod commands;
 mod connection;
+mod data;
+mod dial;
 mod download;
 mod error;
+mod event;
 mod file;
+mod files;
 mod job;
 mod listing;
 mod local;
-mod prepare;
-mod ranges;
-mod sink;
-mod source;
+mod name;
+mod passes;
+mod reader;
 mod text;
 mod upload;
+mod wait;
+mod writer;
 
 #[cfg(test)]
 mod tests;
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::net::SocketAddr;
 use core::time::Duration;
-use std::io::{self, ErrorKind};
-use std::net::ToSocketAddrs as _;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-use tokio::time::Instant;
-
 use connection::{Connection, Incoming, Patience};
+use dial::resolve;
 
 pub use cancel::CancelToken;
+pub use commands::{Staged, Sum};
+#[cfg(feature = "cli")]
+pub(crate) use dial::on_thread;
 pub use error::Error;
+pub use event::HelloInfo;
 pub use job::{Download, DownloadOptions, Existing, Observer, Received, Sent, Source, Target, Upload, UploadOptions};
+pub use listing::{EntryError, Listing, RefusedEntry, RemoteEntry};
 pub use local::{is_partial, local_path};
+pub use reader::Reader;
 pub use skiff_proto::client::Peer;
 pub use skiff_proto::command::{Verb, Verbs};
+pub use skiff_proto::reply::Tag;
 pub use skiff_proto::store::{Space, Stat};
 pub use skiff_proto::{ErrorCode, NameError, ProtocolError};
 pub use text::{is_dangerous, sanitize};
+pub use writer::Writer;
 
 /// How a [`Client`] behaves.
 #[derive(Debug, Clone)]
@@ -131,99 +139,6 @@ impl Default for Options {
     }
 }
 
-/// What a server told of itself in the hello reply (PROTOCOL §4).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HelloInfo {
-    /// Product and version. Not yet safe for a terminal.
-    pub server: String,
-    /// Which one of several servers it is, if it says. Not yet safe for a terminal.
-    pub host: Option<String>,
-    /// The extended commands it accepts.
-    pub commands: Verbs,
-    /// The longest name, in bytes.
-    pub name_max: u16,
-    /// Seconds without progress after which it closes the connection, if it says so.
-    pub idle: Option<u32>,
-    /// It takes and sends bodies without a checksum.
-    pub nocrc: bool,
-}
-
-/// One file or directory of a listing. Its name keeps the rules of PROTOCOL §2 and lies in the directory that was
-/// listed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RemoteEntry {
-    /// The name, relative to the store's root, without a `/` at the end. Not yet safe for a terminal.
-    pub name: String,
-    /// Bytes; 0 for a directory.
-    pub size: u64,
-    /// Seconds since 1970-01-01 UTC, if the server says so.
-    pub mtime: Option<u64>,
-    /// CRC-32C of the content, if the server knows it without reading.
-    pub crc: Option<u32>,
-    /// True for a directory.
-    pub is_dir: bool,
-}
-
-/// A line of a listing that was not used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RefusedEntry {
-    /// The name or line as it came, what is no UTF-8 replaced. Not yet safe for a terminal.
-    pub name: String,
-    /// What is wrong with it.
-    pub why: EntryError,
-}
-
-/// What is wrong with a line of a listing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum EntryError {
-    /// The name breaks the rules of PROTOCOL §2.
-    #[error("{0}")]
-    Name(NameError),
-    /// It does not lie in the directory that was listed.
-    #[error("it does not lie in the directory that was listed")]
-    Elsewhere,
-    /// The line is no `SIZE MTIME CRC NAME`.
-    #[error("malformed line")]
-    Malformed,
-}
-
-/// What `list` or `ls` brought.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Listing {
-    /// Files and directories, in the server's order.
-    pub entries: Vec<RemoteEntry>,
-    /// Lines that were not used, the first 100 of them.
-    pub refused: Vec<RefusedEntry>,
-    /// The number of entries in neither: files and directories that the server could not list, and further unused
-    /// lines.
-    pub omitted: u64,
-}
-
-/// What a server still has staged from an interrupted `write`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Staged {
-    /// Bytes.
-    pub offset: u64,
-    /// Their CRC-32C.
-    pub crc: Option<u32>,
-}
-
-/// The checksum of a file or a part of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sum {
-    /// Bytes that it covers.
-    pub length: u64,
-    /// Their CRC-32C.
-    pub crc: Option<u32>,
-}
-
-/// Connections lost in a row, without progress in between.
-#[derive(Default)]
-struct Losses {
-    count: u32,
-    first: Option<Instant>,
-}
-
 /// One control connection to a server.
 #[derive(Debug)]
 pub struct Client {
@@ -247,7 +162,7 @@ impl Client {
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let address: Arc<str> =
             if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }.into();
-        let peers = resolve(host, port, &address, &options).await?;
+        let peers = resolve(host, port, &address, &options.cancel).await?;
         let (connection, peer) = Connection::open(&peers, &address, options.connect_timeout, &options.cancel).await?;
         Ok(Self { address, peer, options, connection: Some(Box::new(connection)), hello: None })
     }
@@ -319,28 +234,6 @@ impl Client {
         Ok(connection)
     }
 
-    /// True if a transfer continues after `error`. `progress`: whether there was any since the last loss.
-    fn may_try_again(&self, error: &Error, losses: &mut Losses, progress: bool) -> bool {
-        if progress {
-            *losses = Losses::default();
-        }
-        losses.count = losses.count.saturating_add(1);
-        let time = losses.first.get_or_insert_with(Instant::now).elapsed();
-        // Where nobody has ever answered, nobody will.
-        let mute = matches!(error, Error::Mute { .. }) && self.hello.is_none();
-        error.is_connection() && !mute && losses.count <= self.options.retries && time < self.options.idle
-    }
-
-    /// Waits before reconnecting. False: cancelled.
-    async fn pause(&self, losses: &Losses) -> bool {
-        let delay = self.options.retry_delay.saturating_mul(1 << losses.count.saturating_sub(1).min(4));
-        let time = losses.first.map(|first| first.elapsed()).unwrap_or_default();
-        tokio::select! {
-            () = self.options.cancel.cancelled() => false,
-            () = tokio::time::sleep(delay.min(self.options.idle.saturating_sub(time))) => true,
-        }
-    }
-
     /// True if the next command is the first one of a connection: then a loss of it is no news about an idle one.
     fn is_fresh(&self) -> bool {
         self.connection.as_ref().is_none_or(|connection| connection.hello().is_none())
@@ -391,6 +284,17 @@ impl Client {
         }
     }
 
+    /// True if a command failed with `error` because the server had closed the connection while it was idle: then
+    /// nothing has happened, and the command may be sent again. `fresh`: the connection was new.
+    fn was_closed(&mut self, error: Option<&Error>, fresh: bool) -> bool {
+        let heard = self.connection.as_ref().is_some_and(|connection| connection.has_heard());
+        let closed = matches!(error, Some(Error::Lost { .. })) && !fresh && !heard;
+        if closed {
+            self.disconnect();
+        }
+        closed
+    }
+
     /// An error of the connection makes it unusable.
     fn closing_on_error<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
         if result.is_err() {
@@ -398,35 +302,4 @@ impl Client {
         }
         result
     }
-}
-
-/// The addresses of a host. IP addresses and `localhost` (RFC 6761) need no resolver, which costs a thread.
-async fn resolve(host: &str, port: u16, address: &str, options: &Options) -> Result<Vec<SocketAddr>, Error> {
-    if let Ok(ip) = host.parse::<IpAddr>() {
-        return Ok(vec![(ip, port).into()]);
-    }
-    if host.eq_ignore_ascii_case("localhost") {
-        return Ok(vec![(Ipv6Addr::LOCALHOST, port).into(), (Ipv4Addr::LOCALHOST, port).into()]);
-    }
-    let asked = (host.to_owned(), port);
-    tokio::select! {
-        () = options.cancel.cancelled() => Err(Error::Cancelled),
-        found = on_thread("resolve", move || asked.to_socket_addrs()) => match found {
-            Ok(found) => Ok(found.collect()),
-            Err(source) => Err(Error::Connect { address: address.to_owned(), source: Arc::new(source) }),
-        },
-    }
-}
-
-/// Runs `work`, which may block forever, on a dedicated thread.
-///
-/// # Errors
-/// Those of `work`, or the thread can't be started. (tokio's `spawn_blocking` would panic in that case.)
-pub(crate) async fn on_thread<T: Send + 'static>(
-    name: &str,
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    let (sender, done) = oneshot::channel();
-    std::thread::Builder::new().name(name.to_owned()).spawn(move || _ = sender.send(work()))?;
-    done.await.unwrap_or_else(|_| Err(ErrorKind::Other.into()))
 }

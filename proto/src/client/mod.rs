@@ -38,14 +38,20 @@ pub enum Peer {
     Extended,
 }
 
+/// An [`Event`] as the session yields it: text in it lies in the session's buffer.
+pub type ClientEvent<'a> = Event<Hello<'a>, RemoteError<'a>, BodyError<'a>>;
+
 /// What has come from the server. Each request gets exactly one of these, in order; those that announce a body are
-/// followed by one [`ClientEvent::BodyEnd`], [`ClientEvent::Ls`] by one [`ClientEvent::LsEnd`].
+/// followed by one [`Event::BodyEnd`], [`Event::Ls`] by one [`Event::LsEnd`].
+///
+/// `H`, `R` and `B` are the types that hold text of the server: borrowed in [`ClientEvent`]; a driver with a heap makes
+/// them owned with [`Event::map`].
 #[derive(Debug, PartialEq, Eq)]
-pub enum ClientEvent<'a> {
+pub enum Event<H, R, B> {
     /// The answer to [`Command::Hello`]; `None` from a classic server.
-    Hello(Option<Hello<'a>>),
+    Hello(Option<H>),
     /// `error CODE TEXT`
-    Refused(RemoteError<'a>),
+    Refused(R),
     /// `-1` to `get` or `put`.
     ClassicRefused,
     /// An extended command that was sent behind the question went to a classic server, which ignored it.
@@ -97,9 +103,38 @@ pub enum ClientEvent<'a> {
     /// [`RemoteError::parse_reply`].
     Ls,
     /// The body is through. Only `Ok(Some(_))` says that what came is what the server has.
-    BodyEnd(Result<Option<u32>, BodyError<'a>>),
+    BodyEnd(Result<Option<u32>, B>),
     /// The names of `ls` are through.
     LsEnd,
+}
+
+impl<H, R, B> Event<H, R, B> {
+    /// The same event with other types for the text in it.
+    pub fn map<H2, R2, B2>(
+        self,
+        hello: impl FnOnce(H) -> H2,
+        refused: impl FnOnce(R) -> R2,
+        body: impl FnOnce(B) -> B2,
+    ) -> Event<H2, R2, B2> {
+        match self {
+            Self::Hello(answer) => Event::Hello(answer.map(hello)),
+            Self::Refused(error) => Event::Refused(refused(error)),
+            Self::ClassicRefused => Event::ClassicRefused,
+            Self::Ignored => Event::Ignored,
+            Self::Port(port) => Event::Port(port),
+            Self::Done => Event::Done,
+            Self::Stat(stat) => Event::Stat(stat),
+            Self::Resume { offset, crc } => Event::Resume { offset, crc },
+            Self::Sum { length, crc } => Event::Sum { length, crc },
+            Self::Space(space) => Event::Space(space),
+            Self::Stored { size, crc } => Event::Stored { size, crc },
+            Self::Read { length, size, tag } => Event::Read { length, size, tag },
+            Self::List { omitted } => Event::List { omitted },
+            Self::Ls => Event::Ls,
+            Self::BodyEnd(end) => Event::BodyEnd(end.map_err(body)),
+            Self::LsEnd => Event::LsEnd,
+        }
+    }
 }
 
 /// Why a body is not what was asked for.
@@ -163,6 +198,7 @@ pub struct ClientSession<const BUF: usize, const QUEUE: usize, C = Plain> {
     peer: Peer,
     clock: Clock,
     idle: Duration,
+    data_max: u32,
     messages: Messages<C>,
     buffer: Vec<u8, BUF>,
     state: State,
@@ -186,6 +222,7 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
             peer: Peer::Unknown,
             clock: Clock::new(),
             idle,
+            data_max: 65_536,
             messages: Messages::new(),
             buffer: Vec::new(),
             state: State::Length,
@@ -210,6 +247,12 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         }
         self.messages.protect(cipher);
         Ok(())
+    }
+
+    /// The longest data message of a `write`, in bytes; 65,536 by default. As
+    /// [`Limits::data_max`](crate::server::Limits::data_max) of a server.
+    pub const fn set_data_max(&mut self, bytes: u32) {
+        self.data_max = bytes;
     }
 
     /// What is known of the server.

@@ -135,12 +135,12 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         Ok(())
     }
 
-    /// Sends payload of the body, in data messages of up to `most` bytes: `fill` writes it into a part of `room` and
-    /// returns the number of bytes; the session adds the framing around it, updates the checksum and, on a protected
+    /// Sends payload of the body: `fill` writes it into a part of `room` and returns the number of bytes; the session adds the framing around it, updates the checksum and, on a protected
     /// connection, seals the message. Returns the bytes of `room` to send; 0 if `fill` returned 0 or the room is too
     /// short.
     ///
-    /// On a plain connection a data message may span several calls; on a protected one, each call makes one.
+    /// On a plain connection a data message may span several calls (see [`ClientSession::set_data_max`]); on a protected
+    /// one, each call makes one.
     ///
     /// # Errors
     /// [`SendError::InvalidState`] if nothing is being sent, something is queued or all has been sent;
@@ -148,34 +148,19 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
     pub fn send<E>(
         &mut self,
         room: &mut [u8],
-        most: u64,
         fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
     ) -> Result<usize, SendError<E>> {
         if self.has_output() {
             return Err(SendError::InvalidState);
         }
         let body = self.body.as_mut().ok_or(InvalidState)?;
-        let n = body.send(&mut self.messages, room, most, fill)?;
+        let n = body.send(&mut self.messages, room, self.data_max.into(), fill)?;
         self.clock.moved(n);
         Ok(n)
     }
 
-    /// Begins a data message of up to `most` bytes whose payload is then moved past the session, by
-    /// [`ClientSession::opaque`].
-    ///
-    /// # Errors
-    /// [`InvalidState`] if no body is being sent, something is queued, all has been sent or the connection is protected.
-    pub fn begin_data(&mut self, most: u64) -> Result<(), InvalidState> {
-        if self.has_output() || self.messages.is_sealed() {
-            return Err(InvalidState);
-        }
-        let framing = self.body.as_mut().and_then(|body| body.begin(most));
-        self.framing = Some(framing.ok_or(InvalidState)?);
-        Ok(())
-    }
-
-    /// Lets the driver move the rest of the current data message past the session. `None` on a protected connection,
-    /// while something is queued and while no data message has begun.
+    /// Lets the driver move the rest of the current data message past the session, once [`ClientSession::send`] has
+    /// begun it. `None` on a protected connection, while something is queued and while no data message has begun.
     pub fn opaque(&mut self) -> Option<Opaque<'_>> {
         if self.has_output() {
             return None;

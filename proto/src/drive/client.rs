@@ -1,5 +1,6 @@
 //! The client: one request at a time.
 
+use core::convert::Infallible;
 use core::ops::ControlFlow;
 use core::time::Duration;
 
@@ -7,6 +8,7 @@ use super::DriveError;
 #[cfg(feature = "embedded-io-async")]
 use super::line::{Async, Timer};
 use super::line::{Blocking, Line, Patience, ready};
+use crate::body::Payload;
 use crate::client::{ClientEvent, ClientSession};
 use crate::command::{Command, Request};
 use crate::error::ErrorCode;
@@ -301,12 +303,27 @@ impl<L: Line, const BUF: usize> Core<L, BUF> {
         if self.session.left().is_none_or(|left| left < bytes.len() as u64) {
             return Err(DriveError::InvalidState);
         }
-        self.session.begin_data(bytes.len() as u64)?;
+        self.session.set_data_max(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
         self.transmit().await?;
-        let mut opaque = self.session.opaque().ok_or(DriveError::InvalidState)?;
-        opaque.sum(bytes);
-        opaque.advance(bytes.len() as u64)?;
-        self.write_all(bytes).await
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if let Some(mut opaque) = self.session.opaque() {
+                let now = rest.split_off(..Payload { remaining: opaque.remaining() }.clamp(rest.len()));
+                let now = now.unwrap_or_default();
+                opaque.sum(now);
+                opaque.advance(now.len() as u64)?;
+                self.write_all(now).await?;
+                continue;
+            }
+            let mut piece = [0; PIECE];
+            let sent = self.session.send(&mut piece, |room| {
+                let now = rest.split_off(..rest.len().min(room.len())).unwrap_or_default();
+                room[..now.len()].copy_from_slice(now);
+                Ok::<_, Infallible>(now.len())
+            });
+            self.write_all(&piece[..sent.map_err(|_| DriveError::InvalidState)?]).await?;
+        }
+        Ok(())
     }
 
     async fn finish(&mut self) -> Result<ClientEvent<'_>, DriveError<L::Error>> {

@@ -298,7 +298,8 @@ impl Pipe {
             let all = usize::try_from(left).unwrap_or(usize::MAX);
             let most = if rng.one_in(2) { all } else { 1 + rng.below(all) };
             let mut room = vec![0; HEADER_LEN + 1 + rng.below(1500)];
-            let sent = session.send(&mut room, most as u64, |room| {
+            session.set_data_max(u32::try_from(most).unwrap_or(u32::MAX));
+            let sent = session.send(&mut room, |room| {
                 let end = match body.fate {
                     Fate::Abort(at) => at,
                     _ => body.file.bytes.len(),

@@ -281,11 +281,11 @@ fn a_server_that_is_not_there_is_told_with_its_address() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
     let ran = run(scene.command_to(port).args(["ls", "--idle", "0.2"]));
-    assert_eq!(ran.failed(1), format!("ls: 127.0.0.1:{port} says nothing: is there a skiff server?"));
+    assert_eq!(ran.failed(1), format!("ls: no response from 127.0.0.1:{port}; is a skiff server running there?"));
     let here = scene.here.path().join("f");
     fs::write(&here, "x").unwrap();
     let ran = run(scene.command_to(port).args(["put", "f", "--idle", "0.2"]));
-    assert_eq!(ran.failed(1), format!("put f: 127.0.0.1:{port} says nothing: is there a skiff server?"));
+    assert_eq!(ran.failed(1), format!("put f: no response from 127.0.0.1:{port}; is a skiff server running there?"));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use skiff_proto::InvalidState;
 use skiff_proto::client::{ClientEvent, ClientSession};
 use skiff_proto::command::{Command, VERSION};
+use skiff_proto::message::HEADER_LEN;
 
 /// Bytes of one read from a socket: what a plain client takes, and more gains nothing.
 pub(super) const PIECE: usize = 256 * 1024;
@@ -66,12 +67,20 @@ impl Session {
     pub(super) fn body(&mut self, content: &[u8], crc: u32) -> Result<()> {
         self.session.supply_crc(Some(crc)).map_err(misused)?;
         if !content.is_empty() {
-            self.session.begin_data(content.len() as u64).map_err(misused)?;
-            self.transmit();
-            let opaque = self.session.opaque().ok_or(InvalidState).map_err(misused);
-            opaque?.advance(content.len() as u64).map_err(misused)?;
+            self.session.set_data_max(u32::try_from(content.len())?);
+            let mut room = [0; HEADER_LEN + 1];
+            let sent = self.session.send(&mut room, |room| {
+                room[0] = content[0];
+                Ok::<_, InvalidState>(1)
+            });
+            sent.map_err(|_| misused(InvalidState))?;
+            self.out.extend_from_slice(&room);
+            let rest = &content[1..];
+            if let Some(mut opaque) = self.session.opaque() {
+                opaque.advance(rest.len() as u64).map_err(misused)?;
+            }
             // The head and the first bytes of the body in one write.
-            for piece in content.chunks(PIECE) {
+            for piece in rest.chunks(PIECE) {
                 self.out.extend_from_slice(piece);
                 if self.is_full() {
                     self.flush()?;

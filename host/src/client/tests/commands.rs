@@ -199,7 +199,7 @@ fn dead() -> (SocketAddr, Vec<socket2::Socket>) {
 #[cfg(target_os = "linux")]
 #[test]
 fn an_address_that_is_dead_does_not_make_the_others_wait() {
-    use super::super::connection::connect_any;
+    use super::super::dial::connect_any;
     let (dead, _sockets) = dead();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let alive = listener.local_addr().unwrap();
@@ -217,7 +217,7 @@ fn an_address_that_is_dead_does_not_make_the_others_wait() {
         }
         let error = connect_any(&[dead, refused], Duration::from_millis(300), &token).await.unwrap_err().unwrap();
         // What one address says of the server counts for more than that another is out of reach.
-        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
         assert!(connect_any(&[], limit, &token).await.is_err());
         let stop = token.clone();
         let both = [dead, dead];

@@ -99,7 +99,10 @@ fn a_file_longer_than_the_limit_is_not_taken_into_memory() {
         let mut client = super::client(big).await;
         assert!(matches!(client.get_bytes("x", 1 << 20).await, Err(Error::TooLong { .. })));
         let error = client.get_bytes("x", u64::MAX).await.unwrap_err();
-        assert!(matches!(&error, Error::Local { source, .. } if source.kind() == ErrorKind::OutOfMemory), "{error}");
+        assert!(
+            matches!(&error, Error::Local { source, .. } if source.kind() == std::io::ErrorKind::OutOfMemory),
+            "{error}"
+        );
     });
 }
 

@@ -8,6 +8,7 @@ mod fake;
 mod file;
 mod hostile;
 mod ranges;
+mod stream;
 mod upload;
 
 use core::future::Future;

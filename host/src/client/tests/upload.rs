@@ -205,9 +205,9 @@ fn staged_bytes_that_vanish_or_a_name_that_we_seem_to_write_ourselves_are_tried_
 }
 
 /// Changes the file while it is being sent.
-struct Meddle<F: FnMut()>(F);
+struct Meddle<F: FnMut() + Send>(F);
 
-impl<F: FnMut()> Observer for Meddle<F> {
+impl<F: FnMut() + Send> Observer for Meddle<F> {
     fn progress(&mut self, _: usize, _: u64) {
         (self.0)();
     }

@@ -7,23 +7,26 @@
 //! and whose checksum is right waits in memory until everything before it is there; then it goes into the sink. So a
 //! partial file is always the beginning of the file, as if one session had fetched it, and can be continued in any way.
 
-use core::cell::RefCell;
 use core::future::{Future, poll_fn};
 use core::task::Poll;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use skiff_proto::command::Request;
 use skiff_proto::reply::Tag;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use super::Client;
-use super::commands::{Again, parse, refusal, request};
-use super::connection::{Connection, Event, Incoming};
-use super::download::{End, Run};
-use super::error::Error;
-use super::prepare;
+use super::resume;
+use super::state::Downloads;
+use crate::client::commands::{Again, no, refusal, request};
+use crate::client::connection::{Connection, Incoming, cancelled};
+use crate::client::error::Error;
+use crate::client::event::Event;
+use crate::client::name::parse;
+use crate::client::passes::End;
+use crate::client::{Client, ErrorCode};
 
 /// Bytes of a range.
 const LEAST: u64 = 32 << 10;
@@ -53,18 +56,19 @@ impl Client {
         more.collect()
     }
 
-    /// Runs the queue down, files one after the other, each over this session and `more`. Small files stay in the queue.
-    pub(super) async fn pass_ranges(&mut self, more: &mut [Self], run: &mut Run<'_>) -> Result<End, Error> {
-        prepare::download(self, run).await?;
+    /// Runs the queue down, files one after the other, each over this session and `more`, if there are more. Small files
+    /// stay in the queue.
+    pub(super) async fn pass_ranges(&mut self, more: &mut [Self], run: &mut Downloads<'_>) -> Result<End, Error> {
+        if more.is_empty() {
+            return Ok(End::Done);
+        }
+        resume::find(self, run).await?;
         let mut small = VecDeque::new();
-        while let Some(index) = run.queue.pop_front() {
-            if !run.is_open(index) {
-                continue;
-            }
+        while let Some(index) = run.files.next() {
             let done = match self.version(run, index).await {
                 Ok(None) => continue,
                 Ok(Some((size, tag))) => {
-                    let left = size.saturating_sub(run.tasks[index].sink.offset());
+                    let left = size.saturating_sub(run.files.tasks[index].sink.offset());
                     if left < 2 * LEAST {
                         small.push_back(index);
                         continue;
@@ -74,30 +78,30 @@ impl Client {
                 Err(error) => Err(error),
             };
             if let Err(error) = done {
-                run.queue.push_front(index);
-                run.queue.extend(small);
+                run.files.queue.push_front(index);
+                run.files.queue.extend(small);
                 return if matches!(error, Error::NeedsExtended { .. }) { Ok(End::Classic) } else { Err(error) };
             }
         }
-        run.queue = small;
+        run.files.queue = small;
         Ok(End::Done)
     }
 
     /// SIZE and TAG of a file as it is now; `None` if it can't be had, which has been told.
-    async fn version(&mut self, run: &mut Run<'_>, index: usize) -> Result<Option<(u64, Tag)>, Error> {
-        let name = run.tasks[index].name.clone();
+    async fn version(&mut self, run: &mut Downloads<'_>, index: usize) -> Result<Option<(u64, Tag)>, Error> {
+        let name = run.files.name(index).to_owned();
         let name = parse(&name)?;
         let commands = [request(Request::Stat { name }), request(Request::Read { offset: 0, length: Some(0), name })];
         let mut replies = self.batch(&commands, "get", Again::Yes).await;
         let (version, stat) = (replies.pop(), replies.pop());
         if let Some(Ok(Event::Stat(stat))) = stat {
-            run.tasks[index].stat = Some(stat);
+            run.files.tasks[index].stat = Some(stat);
         }
         match version.unwrap_or(Err(Error::Cancelled)) {
             Ok(Event::Read { size, tag, .. }) => Ok(Some((size, tag))),
             Ok(event) => Err(refusal(event)),
             Err(error) => {
-                run.fail(index, prepare::no(error)?);
+                run.fail(index, no(error)?);
                 Ok(None)
             }
         }
@@ -107,11 +111,11 @@ impl Client {
     async fn fetch(
         &mut self,
         more: &mut [Self],
-        run: &mut Run<'_>,
+        run: &mut Downloads<'_>,
         index: usize,
         (size, tag): (u64, Tag),
     ) -> Result<(), Error> {
-        let task = &mut run.tasks[index];
+        let task = &mut run.files.tasks[index];
         if task.sink.offset() == 0 {
             task.sink.reset();
             task.sink.set_version(size, tag);
@@ -119,8 +123,9 @@ impl Client {
             run.restart(index);
             return Ok(());
         }
-        let (name, offset) = (task.name.clone(), task.sink.offset());
-        run.observer.started(index, &name, size, offset);
+        let offset = task.sink.offset();
+        let name = run.files.name(index).to_owned();
+        run.files.started(index, size, offset);
         let sessions = 1 + more.len() as u64;
         let length = (size - offset).div_ceil(sessions * AHEAD).clamp(LEAST, MOST);
         let board = Board {
@@ -138,10 +143,11 @@ impl Client {
             verified: true,
             outcome: None,
         };
-        let shared = Shared { board: RefCell::new(board), moved: Notify::new() };
+        let shared = Shared { board: Mutex::new(board), moved: Notify::new() };
         let workers = core::iter::once(&mut *self).chain(more.iter_mut());
         let errors = all(workers.map(|client| client.work(&shared, &name)).collect()).await;
-        let Board { outcome, brought, verified, .. } = shared.board.into_inner();
+        let Board { outcome, brought, verified, .. } =
+            shared.board.into_inner().unwrap_or_else(PoisonError::into_inner);
         match outcome {
             None => match errors.into_iter().flatten().next() {
                 Some(error) => return Err(error),
@@ -151,7 +157,7 @@ impl Client {
             Some(Outcome::Changed) => run.restart(index),
             Some(Outcome::Failed(error)) => run.fail(index, error),
             Some(Outcome::Whole) => {
-                let task = &mut run.tasks[index];
+                let task = &mut run.files.tasks[index];
                 task.sessions = brought;
                 let known = task.stat.filter(|stat| stat.size == size).and_then(|stat| stat.crc);
                 if known.is_some_and(|known| known != task.sink.crc().value()) {
@@ -176,10 +182,10 @@ impl Client {
             let ended = self.exchange_ranges(shared, name, &mut asked, &mut progress).await;
             if progress && !counted {
                 counted = true;
-                shared.board.borrow_mut().brought += 1;
+                shared.board().brought += 1;
             }
             let left = !asked.is_empty();
-            shared.board.borrow_mut().give_back(asked);
+            shared.board().give_back(asked);
             shared.moved.notify_waiters();
             match ended {
                 Ok(()) => {
@@ -206,7 +212,7 @@ impl Client {
         asked: &mut VecDeque<Range>,
         progress: &mut bool,
     ) -> Result<(), Error> {
-        if shared.board.borrow().is_settled() {
+        if shared.board().is_settled() {
             return Ok(());
         }
         // A server that is full may not answer for seconds: the others have brought all by then.
@@ -226,17 +232,17 @@ impl Client {
             // others would wait for what it was asked for.
             let known = connection.hello().is_some();
             if known {
-                shared.board.borrow_mut().ask(connection, name, asked)?;
+                shared.board().ask(connection, name, asked)?;
             }
-            if shared.board.borrow().is_settled() {
+            if shared.board().is_settled() {
                 return Ok(());
             }
             if known && asked.is_empty() {
                 tokio::select! {
-                    () = super::connection::cancelled(patience.cancel) => return Err(Error::Cancelled),
+                    () = cancelled(patience.cancel) => return Err(Error::Cancelled),
                     () = moved => {}
                     () = sleep_until(idle + PATIENCE) => {
-                        shared.board.borrow_mut().ask_again(connection, name, asked)?;
+                        shared.board().ask_again(connection, name, asked)?;
                         idle = Instant::now();
                     }
                 }
@@ -264,7 +270,7 @@ impl Client {
                     Incoming::Event(Event::Refused(error)) if error.is_connection() => return Err(error),
                     Incoming::Event(event) => event,
                 };
-                *progress |= shared.board.borrow_mut().take(event, asked);
+                *progress |= shared.board().take(event, asked);
                 shared.moved.notify_waiters();
                 idle = Instant::now();
             }
@@ -274,7 +280,7 @@ impl Client {
 
 /// What all sessions look at.
 struct Shared<'a, 'b> {
-    board: RefCell<Board<'a, 'b>>,
+    board: Mutex<Board<'a, 'b>>,
     /// Something has changed for those who wait.
     moved: Notify,
 }
@@ -296,7 +302,7 @@ enum Outcome {
 
 /// Who fetches what of a file.
 struct Board<'a, 'b> {
-    run: &'a mut Run<'b>,
+    run: &'a mut Downloads<'b>,
     index: usize,
     size: u64,
     tag: Tag,
@@ -323,7 +329,7 @@ impl Board<'_, '_> {
     }
 
     fn sink_offset(&self) -> u64 {
-        self.run.tasks[self.index].sink.offset()
+        self.run.files.tasks[self.index].sink.offset()
     }
 
     /// The range to be asked for next; `None` if there is none, or none yet.
@@ -412,7 +418,7 @@ impl Board<'_, '_> {
                 return true;
             }
             Event::BodyEnd(Err(error)) | Event::Refused(error) => {
-                let changed = matches!(error.code(), Some(super::ErrorCode::Range | super::ErrorCode::Changed));
+                let changed = matches!(error.code(), Some(ErrorCode::Range | ErrorCode::Changed));
                 Some(if changed { Outcome::Changed } else { Outcome::Failed(error) })
             }
             event => Some(Outcome::Failed(refusal(event))),
@@ -427,13 +433,13 @@ impl Board<'_, '_> {
     /// Puts into the sink what follows on what is there.
     fn store(&mut self) {
         while let Some(bytes) = self.here.remove(&self.sink_offset()) {
-            let Run { tasks, options, observer, progress, .. } = &mut *self.run;
-            if let Err(error) = tasks[self.index].sink.write(&bytes, None, options) {
+            let Downloads { files, options, .. } = &mut *self.run;
+            if let Err(error) = files.tasks[self.index].sink.write(&bytes, None, options) {
                 self.outcome.get_or_insert(Outcome::Failed(error));
                 return;
             }
-            *progress = true;
-            observer.progress(self.index, bytes.len() as u64);
+            files.progress = true;
+            files.moved(self.index, bytes.len());
         }
         if self.sink_offset() == self.size {
             self.outcome.get_or_insert(Outcome::Whole);
@@ -441,12 +447,17 @@ impl Board<'_, '_> {
     }
 }
 
-impl Shared<'_, '_> {
+impl<'a, 'b> Shared<'a, 'b> {
+    /// All run in one task, so nobody waits for it; it is a lock so that the task may move between threads.
+    fn board(&self) -> MutexGuard<'_, Board<'a, 'b>> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits until it is known how it ends.
     async fn settled(&self) {
         loop {
             let moved = self.moved.notified();
-            if self.board.borrow().is_settled() {
+            if self.board().is_settled() {
                 return;
             }
             moved.await;

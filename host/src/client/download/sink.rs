@@ -9,9 +9,9 @@ use skiff_proto::crc::Crc32c;
 use skiff_proto::reply::Tag;
 
 use super::ahead::Ahead;
-use super::error::Error;
-use super::job::{DownloadOptions, Existing, Target};
-use super::local::{Part, at};
+use crate::client::error::Error;
+use crate::client::job::{DownloadOptions, Existing, Target};
+use crate::client::local::{Part, at};
 
 /// A file that has brought so many bytes is a long one: more than a thread costs.
 const LONG: u64 = 4 << 20;

@@ -7,13 +7,12 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use skiff_proto::crc::Crc32c;
-use tokio::task::yield_now;
 
-use super::cancel::CancelToken;
-use super::connection::BUFFER;
-use super::error::Error;
-use super::job::Source;
-use super::local::at;
+use crate::client::cancel::CancelToken;
+use crate::client::checksum::checksum;
+use crate::client::error::Error;
+use crate::client::job::Source;
+use crate::client::local::at;
 
 /// A regular file that is open for being sent, or bytes in memory.
 #[derive(Debug)]
@@ -179,37 +178,4 @@ fn open(path: &Path) -> io::Result<File> {
         options.custom_flags(flags.bits().cast_signed());
     }
     options.open(path)
-}
-
-/// The checksum of the first `length` bytes of an open file, from wherever its cursor is; `None` if it has fewer. Lets
-/// other tasks run now and then.
-pub(super) async fn checksum(
-    file: &mut (impl Read + Seek),
-    path: &Path,
-    length: u64,
-    cancel: &CancelToken,
-) -> Result<Option<Crc32c>, Error> {
-    file.rewind().map_err(at(path))?;
-    let mut reader = file.take(length);
-    let mut buffer = vec![0; BUFFER];
-    let mut crc = Crc32c::new();
-    let (mut done, mut pieces) = (0, 0_u32);
-    loop {
-        match reader.read(&mut buffer) {
-            Ok(0) => return Ok((done == length).then_some(crc)),
-            Ok(n) => {
-                crc.update(&buffer[..n]);
-                done += n as u64;
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(at(path)(error)),
-        }
-        pieces += 1;
-        if pieces.is_multiple_of(64) {
-            yield_now().await;
-        }
-        if cancel.is_cancelled() {
-            return Err(Error::Cancelled);
-        }
-    }
 }

@@ -1,0 +1,45 @@
+//! The checksum of a local file.
+
+use std::io::{ErrorKind, Read, Seek};
+use std::path::Path;
+
+use skiff_proto::crc::Crc32c;
+use tokio::task::yield_now;
+
+use super::cancel::CancelToken;
+use super::connection::BUFFER;
+use super::error::Error;
+use super::local::at;
+
+/// The checksum of the first `length` bytes of an open file, from wherever its cursor is; `None` if it has fewer. Lets
+/// other tasks run now and then.
+pub(super) async fn checksum(
+    file: &mut (impl Read + Seek),
+    path: &Path,
+    length: u64,
+    cancel: &CancelToken,
+) -> Result<Option<Crc32c>, Error> {
+    file.rewind().map_err(at(path))?;
+    let mut reader = file.take(length);
+    let mut buffer = vec![0; BUFFER];
+    let mut crc = Crc32c::new();
+    let (mut done, mut pieces) = (0, 0_u32);
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok((done == length).then_some(crc)),
+            Ok(n) => {
+                crc.update(&buffer[..n]);
+                done += n as u64;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(at(path)(error)),
+        }
+        pieces += 1;
+        if pieces.is_multiple_of(64) {
+            yield_now().await;
+        }
+        if cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+    }
+}

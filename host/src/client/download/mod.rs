@@ -1,0 +1,56 @@
+//! Fetching files.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | `state` | what has come of each file, and what an event means for it |
+//! | `resume` | finding out where files can go on |
+//! | `pipeline` | many `read`s on one connection |
+//! | `ranges` | one file over several sessions |
+//! | `classic` | `get` over data connections |
+//! | `sink`, `ahead` | the local files that they become |
+
+mod ahead;
+mod classic;
+mod pipeline;
+mod ranges;
+mod resume;
+mod sink;
+mod state;
+
+use super::Client;
+use super::error::Error;
+use super::job::{Download, DownloadOptions, Observer, Received};
+use super::passes::{End, Losses, Next};
+use state::Downloads;
+
+impl Client {
+    /// Fetches files, from an extended server pipelined on this connection, from a classic one one after the other. The
+    /// results are in the order of the jobs.
+    ///
+    /// A lost connection is made anew and transfers go on where they stopped ([`Options::retries`](super::Options::retries)).
+    /// When it is cancelled the file that is under way keeps its partial file for [`DownloadOptions::resume`], and the
+    /// connection is made anew by the next operation.
+    pub async fn download(
+        &mut self,
+        jobs: Vec<Download>,
+        options: &DownloadOptions,
+        observer: &mut dyn Observer,
+    ) -> Vec<Result<Received, Error>> {
+        let mut run = Downloads::new(jobs, options, observer, self.options.portable);
+        let mut more = self.further(options.sessions);
+        let mut losses = Losses::default();
+        while !run.files.queue.is_empty() {
+            let end = match self.pass_ranges(&mut more, &mut run).await {
+                // What is left over is small.
+                Ok(End::Done) => self.pass(&mut run).await,
+                end => end,
+            };
+            match self.after(end, &mut losses, &mut run.files).await {
+                Ok(Next::Pass) => {}
+                Ok(Next::Classic) => classic::download(self, &mut run).await,
+                Err(error) => run.fail_all(&error),
+            }
+        }
+        run.files.into_results()
+    }
+}

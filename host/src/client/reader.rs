@@ -1,0 +1,206 @@
+//! A file on the server as a stream of bytes that comes.
+
+use core::ops::Range;
+use core::pin::Pin;
+use core::task::{Context, Poll, ready};
+use std::io;
+
+use skiff_proto::command::Request;
+use skiff_proto::reply::Tag;
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::Client;
+use super::commands::{refusal, request};
+use super::connection::Incoming;
+use super::error::Error;
+use super::event::Event;
+use super::name::parse;
+use super::wait::Alarm;
+
+/// The content of a file on the server: [`Client::read`].
+///
+/// **Its end is the end of a whole, verified file.** The last byte is handed out when the server's checksum has come and
+/// is right. If the connection was lost, the server gave up or the checksum is wrong, reading fails with an
+/// [`io::Error`] that holds the [`Error`], and fails again each time; it never looks like a shorter file.
+///
+/// At most 1 MiB is read ahead. While nothing is read, the server waits: as long as it says in [`HelloInfo::idle`].
+///
+/// It may be dropped at any byte. Before the end that closes the connection, and the next command makes another.
+///
+/// [`HelloInfo::idle`]: super::HelloInfo::idle
+#[derive(Debug)]
+pub struct Reader<'a> {
+    client: &'a mut Client,
+    alarm: Alarm,
+    begun: Begun,
+    /// Bytes that have not come yet.
+    left: u64,
+    /// Where bytes to be handed out lie in the connection's buffer.
+    payload: Range<usize>,
+    /// The last byte, which waits for the checksum.
+    last: Option<u8>,
+    /// How it ended: with the checksum, if the server sent one.
+    end: Option<Result<Option<u32>, Error>>,
+}
+
+/// What `read` was answered.
+#[derive(Debug, Clone, Copy)]
+struct Begun {
+    length: u64,
+    size: u64,
+    tag: Tag,
+}
+
+impl Client {
+    /// Opens the file `name` for reading, from its first byte on.
+    ///
+    /// ```no_run
+    /// # async fn run(client: &mut skiff_host::client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use tokio::io::AsyncReadExt as _;
+    ///
+    /// let mut reader = client.read("notes.txt").await?;
+    /// let mut text = String::new();
+    /// reader.read_to_string(&mut text).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// A connection that the server closed while it was idle is made again; one that is lost later is not, since the
+    /// file may change meanwhile: [`Client::get`] goes on where it stopped.
+    ///
+    /// # Errors
+    /// [`Error::Refused`]: no such file, for example; [`Error::BadName`]; [`Error::NeedsExtended`] from a classic
+    /// server, whose files come with [`Client::get_bytes`]; of the connection.
+    pub async fn read(&mut self, name: &str) -> Result<Reader<'_>, Error> {
+        self.read_range(name, 0, None).await
+    }
+
+    /// Opens a part of the file `name` for reading: `length` bytes from byte `offset` on, or fewer if the file ends
+    /// before; `None`: to its end.
+    ///
+    /// # Errors
+    /// As [`Client::read`]; [`Error::Refused`] with `range` if the file is shorter than `offset`.
+    pub async fn read_range(&mut self, name: &str, offset: u64, length: Option<u64>) -> Result<Reader<'_>, Error> {
+        let name = parse(name)?;
+        let command = Request::Read { offset, length, name };
+        let fresh = self.is_fresh();
+        let mut begun = self.begin_read(command).await;
+        if self.was_closed(begun.as_ref().err(), fresh) {
+            begun = self.begin_read(command).await;
+        }
+        let begun = self.closing_on_error(begun)??;
+        let alarm = Alarm::new(self.cancel_token());
+        Ok(Reader { client: self, alarm, begun, left: begun.length, payload: 0..0, last: None, end: None })
+    }
+
+    /// The outer error ends the connection, the inner one does not.
+    async fn begin_read(&mut self, command: Request<'_>) -> Result<Result<Begun, Error>, Error> {
+        let connection = self.ready().await?;
+        if connection.hello() == Some(None) {
+            return Ok(Err(Error::NeedsExtended { what: "read" }));
+        }
+        connection.request(&request(command))?;
+        let Some((connection, patience)) = self.parts() else { return Ok(Err(Error::Cancelled)) };
+        loop {
+            match connection.poll()? {
+                Incoming::Event(Event::Read { length, size, tag }) => return Ok(Ok(Begun { length, size, tag })),
+                Incoming::Event(Event::Ignored) => return Ok(Err(Error::NeedsExtended { what: "read" })),
+                Incoming::Event(event) => return Ok(Err(refusal(event))),
+                Incoming::Payload(_) => {}
+                Incoming::Nothing => connection.exchange(patience).await?,
+            }
+        }
+    }
+}
+
+impl Reader<'_> {
+    /// Bytes that it yields: those of the file, or of the part that was asked for.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "is_empty would look like a question about the stream")]
+    pub const fn len(&self) -> u64 {
+        self.begun.length
+    }
+
+    /// Bytes of the whole file.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.begun.size
+    }
+
+    /// The version of the file: a file with the same size and the same tag has the same content, if
+    /// [`Tag::is_known`].
+    #[must_use]
+    pub const fn tag(&self) -> &Tag {
+        &self.begun.tag
+    }
+
+    /// CRC-32C of what was read, verified. `None` before the end, after an error, and from a server that sends
+    /// no checksum (`nocrc`).
+    #[must_use]
+    pub fn crc(&self) -> Option<u32> {
+        self.end.as_ref()?.as_ref().ok().copied().flatten()
+    }
+
+    /// Takes the next thing that comes.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let Some((connection, patience)) = self.client.parts() else { return Poll::Ready(Err(Error::Cancelled)) };
+        match connection.poll()? {
+            Incoming::Payload(mut range) => {
+                self.left = self.left.saturating_sub(range.len() as u64);
+                if self.left == 0 {
+                    range.end -= 1;
+                    self.last = connection.input(range.end..range.end + 1).first().copied();
+                }
+                self.payload = range;
+            }
+            // The connection is fit for the next command, whatever the verdict is.
+            Incoming::Event(Event::BodyEnd(end)) => self.end = Some(end),
+            Incoming::Event(event) => return Poll::Ready(Err(refusal(event))),
+            Incoming::Nothing => {
+                let idle = patience.idle;
+                ready!(self.client.poll_exchange(cx, &mut self.alarm, idle))?;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Reader<'_> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            if buffer.remaining() == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            if !this.payload.is_empty() {
+                let Some((connection, _)) = this.client.parts() else {
+                    return Poll::Ready(Err(Error::Cancelled.into()));
+                };
+                let n = this.payload.len().min(buffer.remaining());
+                buffer.put_slice(connection.input(this.payload.start..this.payload.start + n));
+                this.payload.start += n;
+                return Poll::Ready(Ok(()));
+            }
+            match &this.end {
+                Some(Ok(_)) => {
+                    buffer.put_slice(this.last.take().as_slice());
+                    return Poll::Ready(Ok(()));
+                }
+                Some(Err(error)) => return Poll::Ready(Err(error.clone().into())),
+                None => {}
+            }
+            if let Err(error) = ready!(this.poll_next(cx)) {
+                this.client.disconnect();
+                this.end = Some(Err(error));
+            }
+        }
+    }
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        if self.end.is_none() {
+            self.client.disconnect();
+        }
+    }
+}
