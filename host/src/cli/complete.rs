@@ -10,9 +10,12 @@ use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::command::{ArgumentKind, VERBS, argument_kind, within_root};
-use super::lines::Request;
-use super::session::Mode;
+use super::command::Offer;
+use super::commands::COMMANDS;
+use super::context::Mode;
+use super::names::within_root;
+use super::parse::{find, parser};
+use super::reader::Request;
 use crate::client::is_dangerous;
 
 /// How long somebody who pressed TAB waits for the server.
@@ -76,20 +79,25 @@ impl NameSource for RemoteNames {
 pub(crate) fn complete(line: &str, server: &impl NameSource) -> (usize, Vec<Candidate>) {
     let Split { words, start, word } = split(line);
     let Some(verb) = words.first() else {
-        return (start, finished(VERBS.iter().map(|verb| (*verb).to_owned()), &word));
+        return (start, finished(commands(), &word));
     };
     let ended = words.iter().skip(1).any(|word| word == "--");
     if word.starts_with('-') && word != "-" && !ended {
         return (start, finished(options(verb), &word));
     }
     let after_output = words.last().is_some_and(|word| word == "-o");
-    let candidates = match argument_kind(verb, after_output) {
-        ArgumentKind::Remote => remote(&word, server),
-        ArgumentKind::Local => local(&word),
-        ArgumentKind::Command => finished(VERBS.iter().map(|verb| (*verb).to_owned()), &word),
-        ArgumentKind::None => Vec::new(),
+    let candidates = match find(COMMANDS, verb).map_or(Offer::Nothing, |command| command.offer(after_output)) {
+        Offer::Remote => remote(&word, server),
+        Offer::Local => local(&word),
+        Offer::Command => finished(commands(), &word),
+        Offer::Nothing => Vec::new(),
     };
     (start, candidates)
+}
+
+/// The words that commands are called by.
+fn commands() -> impl Iterator<Item = String> {
+    COMMANDS.iter().flat_map(super::command::Command::words).map(str::to_owned)
 }
 
 /// Whole words that begin with `word`.
@@ -102,7 +110,7 @@ fn finished(all: impl IntoIterator<Item = String>, word: &str) -> Vec<Candidate>
 
 /// The options of a command.
 fn options(verb: &str) -> Vec<String> {
-    let mut root = super::help::parser(Mode::Prompt);
+    let mut root = parser(COMMANDS, Mode::Prompt);
     let Some(command) = root.find_subcommand_mut(verb) else { return Vec::new() };
     let long = |arg: &clap::Arg| arg.get_long().map(|long| format!("--{long}"));
     let short = |arg: &clap::Arg| arg.get_short().map(|short| format!("-{short}"));
@@ -228,7 +236,7 @@ mod tests {
         assert_eq!(inserted("ge"), (0, vec!["get ".to_owned()]));
         assert_eq!(inserted("  lp"), (2, vec!["lpwd ".to_owned()]));
         assert_eq!(inserted("help pi"), (5, vec!["ping ".to_owned()]));
-        assert_eq!(complete("", &Names).1.len(), VERBS.len());
+        assert_eq!(complete("", &Names).1.len(), commands().count());
     }
 
     #[test]
@@ -267,7 +275,9 @@ mod tests {
         assert_eq!(names(""), [format!("{base}/sub/"), format!("{base}/x\\ y "), format!("{base}/x2 ")]);
         assert_eq!(names(".h"), [format!("{base}/.hid ")]);
         assert!(local("/nowhere/at/all").is_empty());
-        assert_eq!(argument_kind("put", false), ArgumentKind::Local);
+        assert_eq!(inserted(&format!("put {base}/s")).1, [format!("{base}/sub/")]);
+        assert_eq!(inserted(&format!("get notes.txt -o {base}/s")).1, [format!("{base}/sub/")]);
+        assert_eq!(inserted("put x -o n").1, ["notes.txt "]);
     }
 
     #[test]

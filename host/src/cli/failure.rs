@@ -160,6 +160,11 @@ fn is_subject(subject: Option<&str>, path: &Path) -> bool {
     subject.is_some_and(|subject| Path::new(subject) == path)
 }
 
+/// What is wrong with one name for several files.
+pub(crate) fn several(name: &str) -> String {
+    format!("several files can not all be called {name}; {name}/ makes it a directory for them")
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;

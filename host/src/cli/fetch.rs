@@ -1,23 +1,76 @@
 //! `get` and `cat`.
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::command::{Get, Names};
-use super::failure::{Failure, io_text};
+use clap::Args;
+
+use super::command::{Definition, Offer, Remote};
+use super::context::Context;
+use super::failure::{Failure, io_text, several};
 use super::glob::{Wanted, expand_remote, is_glob};
+use super::names::{Names, remote_name};
 use super::place::{Destination, Place, make_user_directory};
 use super::remote::{Lister, Listings, directory_name, walk};
 use super::report::{Label, Reporter};
-use super::session::Context;
 use super::stream::DataOut;
 use crate::client::{Download, DownloadOptions, Error, ErrorCode, Existing, RemoteEntry, Target};
 
-/// Carries out `get`.
-///
-/// # Errors
-/// What concerns the whole command; what concerns one of its names has been reported.
-pub(crate) async fn get(context: &mut Context<'_>, args: &Get) -> Result<(), Failure> {
+/// `get`
+pub(crate) struct Get;
+
+impl Definition for Get {
+    type Args = GetArgs;
+
+    const NAME: &'static str = "get";
+    const SUMMARY: &'static str = "Download files from the server";
+    const ARGUMENTS: Offer = Offer::Remote;
+    const OUTPUT: Offer = Offer::Local;
+}
+
+impl Remote for Get {
+    async fn run(context: &mut Context<'_>, args: Self::Args) -> Result<(), Failure> {
+        get(context, &args).await
+    }
+}
+
+/// What the help of `get` says below the options.
+const GET_EXAMPLES: &str = "\
+If the local file exists, it is kept and the new one is saved as name(1).ext; -f replaces it.
+
+Examples:
+  get notes.txt
+  get 'logs/*.txt' -o logs/
+  get notes.txt -o -
+  get firmware.log -j 4
+  get -r logs";
+
+/// Arguments of `get`.
+#[derive(Debug, Default, Args)]
+#[command(after_help = GET_EXAMPLES)]
+pub(crate) struct GetArgs {
+    /// Files or globs; with -r, directories too
+    #[arg(value_name = "NAME", required = true, value_parser = remote_name)]
+    pub(crate) names: Vec<String>,
+    /// Save as LOCAL; into LOCAL if it ends in / or is a directory; - is standard output
+    #[arg(short, value_name = "LOCAL")]
+    pub(crate) output: Option<OsString>,
+    /// Replace existing local files
+    #[arg(short)]
+    pub(crate) force: bool,
+    /// Resume interrupted transfers
+    #[arg(short)]
+    pub(crate) r#continue: bool,
+    /// Download directories recursively
+    #[arg(short)]
+    pub(crate) recursive: bool,
+    /// Fetch each file over N parallel sessions, 1 to 16; helps with a device behind a lossy link
+    #[arg(short = 'j', value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub(crate) sessions: Option<u32>,
+}
+
+async fn get(context: &mut Context<'_>, args: &GetArgs) -> Result<(), Failure> {
     let continued = match &args.names[..] {
         [name] if args.recursive && args.r#continue => Some(name.as_str()),
         _ => None,
@@ -68,7 +121,7 @@ pub(crate) async fn get(context: &mut Context<'_>, args: &Get) -> Result<(), Fai
 
 /// Detects a `get NAME LOCAL` with a forgotten `-o` before anything is fetched. Costs a round trip if the last of several
 /// names could be meant as a local one.
-async fn forgotten_option(context: &mut Context<'_>, args: &Get) -> Option<Failure> {
+async fn forgotten_option(context: &mut Context<'_>, args: &GetArgs) -> Option<Failure> {
     let [_, others @ .., last] = args.names.as_slice() else { return None };
     let likely = others.is_empty() || last.ends_with('/') || Path::new(last).is_dir();
     if args.output.is_some() || is_glob(last) || !likely {
@@ -90,18 +143,31 @@ async fn forgotten_option(context: &mut Context<'_>, args: &Get) -> Option<Failu
     missing.then_some(failure)
 }
 
-/// Carries out `cat NAME...`.
-///
-/// # Errors
-/// As [`get`].
-pub(crate) async fn cat(context: &mut Context<'_>, args: Names) -> Result<(), Failure> {
+/// `cat`
+pub(crate) struct Cat;
+
+impl Definition for Cat {
+    type Args = Names;
+
+    const NAME: &'static str = "cat";
+    const SUMMARY: &'static str = "Print files on the server to standard output";
+    const ARGUMENTS: Offer = Offer::Remote;
+}
+
+impl Remote for Cat {
+    async fn run(context: &mut Context<'_>, args: Self::Args) -> Result<(), Failure> {
+        cat(context, &args.names).await
+    }
+}
+
+async fn cat(context: &mut Context<'_>, names: &[String]) -> Result<(), Failure> {
     let hello = context.client.hello().await.map_err(|error| Failure::client("cat", None, &error))?;
     if hello.is_none() {
         let message = super::failure::needs_extended("cat");
         return Err(Failure { subject: None, ..Failure::new("", "needs-extended", message) });
     }
     let mut listings = Listings::new(context.client);
-    let mut found = find(&mut listings, &args.names, false).await;
+    let mut found = find(&mut listings, names, false).await;
     found.failures.extend(listings.take_failures());
     to_stream(context, found, DataOut::standard(context.client.cancel_token())).await
 }
@@ -345,11 +411,6 @@ impl Plan {
             Err(failure) => self.failures.push(Failure { subject: Some(file.name), ..failure }),
         }
     }
-}
-
-/// What is wrong with one name for several files.
-pub(crate) fn several(name: &str) -> String {
-    format!("several files can not all be called {name}; {name}/ makes it a directory for them")
 }
 
 fn shown(path: &Path) -> String {

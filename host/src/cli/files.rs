@@ -4,15 +4,18 @@
 use core::time::Duration;
 use std::collections::HashSet;
 
-use super::command::{Df, Mkdir, Mv, Names, Ping};
+use clap::{ArgAction, Args};
+
+use super::command::{Definition, NoArgs, Offer, Remote};
+use super::context::Context;
 use super::failure::Failure;
 use super::format::{Times, size};
 use super::glob::{Wanted, expand_remote, is_glob};
 use super::json::{Object, Protocol, hex_text};
 use super::list::Row;
+use super::names::{Names, remote_name};
 use super::output::Output;
 use super::remote::{Listings, unlistable};
-use super::session::Context;
 use crate::client::{ErrorCode, Peer, RemoteEntry, Verb, sanitize};
 
 /// A name that a command is about, and what a listing has told of it already.
@@ -53,11 +56,24 @@ async fn expand(context: &mut Context<'_>, names: &[String], wanted: Wanted) -> 
     found
 }
 
-/// Carries out `stat NAME...`.
-///
-/// # Errors
-/// What concerns the whole command; what concerns one of its names has been reported.
-pub(crate) async fn stat(context: &mut Context<'_>, args: &Names) -> Result<(), Failure> {
+/// `stat`
+pub(crate) struct Stat;
+
+impl Definition for Stat {
+    type Args = Names;
+
+    const NAME: &'static str = "stat";
+    const SUMMARY: &'static str = "Show size, time and checksum of files on the server";
+    const ARGUMENTS: Offer = Offer::Remote;
+}
+
+impl Remote for Stat {
+    async fn run(context: &mut Context<'_>, args: Self::Args) -> Result<(), Failure> {
+        stat(context, &args).await
+    }
+}
+
+async fn stat(context: &mut Context<'_>, args: &Names) -> Result<(), Failure> {
     let named = expand(context, &args.names, Wanted::Any).await;
     let unknown: Vec<_> = named.iter().filter(|named| named.entry.is_none()).map(|named| named.name.as_str()).collect();
     let mut stats = context.client.stat_many(&unknown).await.into_iter();
@@ -100,11 +116,24 @@ fn show_stat(output: &mut Output, entry: RemoteEntry, times: &mut Times) {
     output.result(&row.object(), || line);
 }
 
-/// Carries out `sum NAME...`.
-///
-/// # Errors
-/// What concerns the whole command; what concerns one of its names has been reported.
-pub(crate) async fn sum(context: &mut Context<'_>, args: &Names) -> Result<(), Failure> {
+/// `sum`
+pub(crate) struct Sum;
+
+impl Definition for Sum {
+    type Args = Names;
+
+    const NAME: &'static str = "sum";
+    const SUMMARY: &'static str = "Have the server compute checksums (CRC-32C) of files";
+    const ARGUMENTS: Offer = Offer::Remote;
+}
+
+impl Remote for Sum {
+    async fn run(context: &mut Context<'_>, args: Self::Args) -> Result<(), Failure> {
+        sum(context, &args).await
+    }
+}
+
+async fn sum(context: &mut Context<'_>, args: &Names) -> Result<(), Failure> {
     for Named { name, .. } in expand(context, &args.names, Wanted::Files).await {
         match context.client.sum(&name, 0, None).await {
             Ok(sum) => {
@@ -127,11 +156,24 @@ pub(crate) async fn sum(context: &mut Context<'_>, args: &Names) -> Result<(), F
     Ok(())
 }
 
-/// Carries out `rm NAME...`.
-///
-/// # Errors
-/// What concerns the whole command; what concerns one of its names has been reported.
-pub(crate) async fn rm(context: &mut Context<'_>, args: &Names) -> Result<(), Failure> {
+/// `rm`
+pub(crate) struct Rm;
+
+impl Definition for Rm {
+    type Args = Names;
+
+    const NAME: &'static str = "rm";
+    const SUMMARY: &'static str = "Remove files on the server";
+    const ARGUMENTS: Offer = Offer::Remote;
+}
+
+impl Remote for Rm {
+    async fn run(context: &mut Context<'_>, args: Self::Args) -> Result<(), Failure> {
+        rm(context, &args).await
+    }
+}
+
+async fn rm(context: &mut Context<'_>, args: &Names) -> Result<(), Failure> {
     let named = expand(context, &args.names, Wanted::Files).await;
     let names: Vec<_> = named.iter().map(|named| named.name.as_str()).collect();
     for (name, result) in names.iter().zip(context.client.remove_many(&names).await) {
@@ -149,11 +191,35 @@ pub(crate) async fn rm(context: &mut Context<'_>, args: &Names) -> Result<(), Fa
     Ok(())
 }
 
-/// Carries out `mv FROM TO`.
-///
-/// # Errors
-/// What went wrong.
-pub(crate) async fn mv(context: &mut Context<'_>, args: &Mv) -> Result<(), Failure> {
+/// `mv`
+pub(crate) struct Mv;
+
+impl Definition for Mv {
+    type Args = MvArgs;
+
+    const NAME: &'static str = "mv";
+    const SUMMARY: &'static str = "Rename a file on the server, replacing TO if it exists";
+    const ARGUMENTS: Offer = Offer::Remote;
+}
+
+impl Remote for Mv {
+    async fn run(context: &mut Context<'_>, args: Self::Args) -> Result<(), Failure> {
+        mv(context, &args).await
+    }
+}
+
+/// Arguments of `mv`.
+#[derive(Debug, Default, Args)]
+pub(crate) struct MvArgs {
+    /// Current name
+    #[arg(value_name = "FROM", value_parser = remote_name)]
+    pub(crate) from: String,
+    /// New name, or a directory if it ends in /
+    #[arg(value_name = "TO", value_parser = remote_name)]
+    pub(crate) to: String,
+}
+
+async fn mv(context: &mut Context<'_>, args: &MvArgs) -> Result<(), Failure> {
     let from = args.from.trim_end_matches('/');
     let to = rename_target(from, &args.to);
     context.client.rename(from, &to).await.map_err(|error| Failure::client("mv", Some(from), &error))?;
@@ -173,11 +239,35 @@ fn rename_target(from: &str, to: &str) -> String {
     }
 }
 
-/// Carries out `mkdir [-p] DIR...`.
-///
-/// # Errors
-/// What concerns the whole command; what concerns one of its names has been reported.
-pub(crate) async fn mkdir(context: &mut Context<'_>, args: &Mkdir) -> Result<(), Failure> {
+/// `mkdir`
+pub(crate) struct Mkdir;
+
+impl Definition for Mkdir {
+    type Args = MkdirArgs;
+
+    const NAME: &'static str = "mkdir";
+    const SUMMARY: &'static str = "Create directories on the server";
+    const ARGUMENTS: Offer = Offer::Remote;
+}
+
+impl Remote for Mkdir {
+    async fn run(context: &mut Context<'_>, args: Self::Args) -> Result<(), Failure> {
+        mkdir(context, &args).await
+    }
+}
+
+/// Arguments of `mkdir`.
+#[derive(Debug, Default, Args)]
+pub(crate) struct MkdirArgs {
+    /// Create parent directories too; no error if the directory exists
+    #[arg(short)]
+    pub(crate) parents: bool,
+    /// Directories
+    #[arg(value_name = "DIR", required = true, value_parser = remote_name)]
+    pub(crate) names: Vec<String>,
+}
+
+async fn mkdir(context: &mut Context<'_>, args: &MkdirArgs) -> Result<(), Failure> {
     for name in &args.names {
         let name = name.trim_end_matches('/');
         let made = if args.parents {
@@ -220,11 +310,24 @@ async fn make_parents(context: &mut Context<'_>, name: &str) -> Result<(), Failu
     Ok(())
 }
 
-/// Carries out `rmdir DIR...`.
-///
-/// # Errors
-/// What concerns the whole command; what concerns one of its names has been reported.
-pub(crate) async fn rmdir(context: &mut Context<'_>, args: &Names) -> Result<(), Failure> {
+/// `rmdir`
+pub(crate) struct Rmdir;
+
+impl Definition for Rmdir {
+    type Args = Names;
+
+    const NAME: &'static str = "rmdir";
+    const SUMMARY: &'static str = "Remove empty directories on the server";
+    const ARGUMENTS: Offer = Offer::Remote;
+}
+
+impl Remote for Rmdir {
+    async fn run(context: &mut Context<'_>, args: Self::Args) -> Result<(), Failure> {
+        rmdir(context, &args).await
+    }
+}
+
+async fn rmdir(context: &mut Context<'_>, args: &Names) -> Result<(), Failure> {
     for Named { name, .. } in expand(context, &args.names, Wanted::Directories).await {
         let name = name.trim_end_matches('/');
         match context.client.rmdir(name).await {
@@ -252,11 +355,35 @@ fn done(output: &mut Output, command: &str, name: &str, to: Option<&str>, word: 
     output.confirm(&Object::Done { command, name, to }, || format!("{command} {name}: {word}"));
 }
 
-/// Carries out `df`.
-///
-/// # Errors
-/// What went wrong.
-pub(crate) async fn df(context: &mut Context<'_>, args: &Df) -> Result<(), Failure> {
+/// `df`
+pub(crate) struct Df;
+
+impl Definition for Df {
+    type Args = DfArgs;
+
+    const NAME: &'static str = "df";
+    const SUMMARY: &'static str = "Show disk space on the server";
+}
+
+impl Remote for Df {
+    async fn run(context: &mut Context<'_>, args: Self::Args) -> Result<(), Failure> {
+        df(context, &args).await
+    }
+}
+
+/// Arguments of `df`.
+#[derive(Debug, Default, Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct DfArgs {
+    /// Show sizes in KiB, MiB, GiB
+    #[arg(short)]
+    pub(crate) human: bool,
+    /// Print help
+    #[arg(long, action = ArgAction::Help)]
+    pub(crate) help: Option<bool>,
+}
+
+async fn df(context: &mut Context<'_>, args: &DfArgs) -> Result<(), Failure> {
     let space = context.client.space().await.map_err(|error| Failure::client("df", None, &error))?;
     context.output.result(&Object::Space { total: space.total, free: space.free }, || {
         let unit = if args.human { "" } else { " bytes" };
@@ -273,11 +400,31 @@ fn used_percent(total: u64, free: u64) -> u128 {
     if total == 0 { 0 } else { used.div_ceil(total.into()) }
 }
 
-/// Carries out `ping`.
-///
-/// # Errors
-/// What went wrong.
-pub(crate) async fn ping(context: &mut Context<'_>, args: &Ping) -> Result<(), Failure> {
+/// `ping`
+pub(crate) struct Ping;
+
+impl Definition for Ping {
+    type Args = PingArgs;
+
+    const NAME: &'static str = "ping";
+    const SUMMARY: &'static str = "Measure the round-trip time";
+}
+
+impl Remote for Ping {
+    async fn run(context: &mut Context<'_>, args: Self::Args) -> Result<(), Failure> {
+        ping(context, &args).await
+    }
+}
+
+/// Arguments of `ping`.
+#[derive(Debug, Args)]
+pub(crate) struct PingArgs {
+    /// Number of pings, one after the other
+    #[arg(short = 'n', value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) count: u32,
+}
+
+async fn ping(context: &mut Context<'_>, args: &PingArgs) -> Result<(), Failure> {
     let mut times = Vec::new();
     for number in 1..=args.count {
         let time = context.client.ping().await.map_err(|error| Failure::client("ping", None, &error))?;
@@ -306,11 +453,23 @@ fn milliseconds(time: Duration) -> String {
     format!("{:.3} ms", time.as_secs_f64() * 1000.0)
 }
 
-/// Carries out `info`.
-///
-/// # Errors
-/// What went wrong.
-pub(crate) async fn info(context: &mut Context<'_>) -> Result<(), Failure> {
+/// `info`
+pub(crate) struct Info;
+
+impl Definition for Info {
+    type Args = NoArgs;
+
+    const NAME: &'static str = "info";
+    const SUMMARY: &'static str = "Show the server's version and what it supports";
+}
+
+impl Remote for Info {
+    async fn run(context: &mut Context<'_>, _: Self::Args) -> Result<(), Failure> {
+        info(context).await
+    }
+}
+
+async fn info(context: &mut Context<'_>) -> Result<(), Failure> {
     let hello = context.client.hello().await.map_err(|error| Failure::client("info", None, &error))?.cloned();
     let address = context.client.address().to_owned();
     let ip = context.client.remote_addr().to_string();

@@ -1,87 +1,59 @@
 //! `help`, about all commands or one.
 
-use clap::CommandFactory;
+use clap::Args;
 
-use super::args::{COMMANDS, Line, help_text};
-use super::command::{GET_EXAMPLES, Help, PUT_EXAMPLES};
+use super::command::{Definition, Here, Local, Offer};
 use super::failure::Failure;
-use super::output::Output;
-use super::session::Mode;
+use super::parse::{about, list};
 
-/// Carries out `help [COMMAND]`.
-pub(crate) fn help(output: &mut Output, mode: Mode, args: &Help) {
-    match &args.command {
-        None => output.text(&format!("{COMMANDS}\n\n`help COMMAND` or `COMMAND --help` describes one command.")),
-        Some(verb) => match about(verb, mode) {
-            Some(text) => output.text(&text),
-            None => {
+/// `help`
+pub(crate) struct Help;
+
+impl Definition for Help {
+    type Args = HelpArgs;
+
+    const NAME: &'static str = "help";
+    const SUMMARY: &'static str = "List the commands, or describe one";
+    const ARGUMENTS: Offer = Offer::Command;
+}
+
+/// Arguments of `help`.
+#[derive(Debug, Default, Args)]
+pub(crate) struct HelpArgs {
+    /// The command
+    #[arg(value_name = "COMMAND")]
+    pub(crate) command: Option<String>,
+}
+
+impl Local for Help {
+    fn run(here: &mut Here<'_>, args: Self::Args) -> Result<(), Failure> {
+        let text = match &args.command {
+            None => format!("{}\n\n`help COMMAND` or `COMMAND --help` describes one command.", list(here.commands)),
+            Some(word) => about(here.commands, word, here.mode).ok_or_else(|| {
                 let failure = Failure::usage("no such command; `help` lists them");
-                output.failure(Some("help"), &Failure { subject: Some(verb.clone()), ..failure });
-            }
-        },
+                Failure { subject: Some(word.clone()), ..failure }
+            })?,
+        };
+        here.output.text(&text);
+        Ok(())
     }
-}
-
-/// The help of one command, as `COMMAND --help` prints it.
-pub(super) fn about(verb: &str, mode: Mode) -> Option<String> {
-    parser(mode).find_subcommand_mut(verb).map(|command| help_text(&command.render_help()))
-}
-
-/// The parser of commands; its help omits what this mode does not accept.
-pub(super) fn parser(mode: Mode) -> clap::Command {
-    let mut root = Line::command();
-    if mode != Mode::OneShot {
-        for setting in ["connect_timeout", "idle", "retries"] {
-            root = root.mut_arg(setting, |arg| arg.hide(true));
-        }
-        root = root.mut_subcommand("put", |put| {
-            let files = "Files or globs; with -r, directories too";
-            put.after_help(PUT_EXAMPLES).mut_arg("files", |arg| arg.help(files))
-        });
-        root = root.mut_subcommand("get", |get| get.after_help(GET_EXAMPLES));
-    }
-    root.build();
-    root
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::command::VERBS;
+    use crate::cli::commands::COMMANDS;
+    use crate::cli::context::{Mode, Next};
     use crate::cli::output::testing::output;
 
     #[test]
-    fn every_command_has_help() {
-        for verb in VERBS {
-            let text = about(verb, Mode::OneShot).unwrap();
-            let called = if *verb == "exit" { "quit" } else { verb };
-            assert!(text.contains(&format!("Usage: {called}")), "{text}");
-            assert!(*verb == "exit" || COMMANDS.contains(verb), "{verb} is in the list");
-        }
-        assert!(about("frob", Mode::OneShot).is_none());
-    }
-
-    #[test]
-    fn help_at_the_prompt_offers_nothing_that_the_prompt_does_not_take() {
-        for verb in VERBS {
-            let text = about(verb, Mode::Prompt).unwrap();
-            for refused in ["--idle", "--retries", "--connect-timeout", "|", "standard input", "put - "] {
-                assert!(!text.replace("DIR|GLOB", "").contains(refused), "{verb}: {refused} in {text}");
-            }
-            assert!(text.contains("--json") && !text.contains("skiff "), "{text}");
-        }
-        assert!(about("get", Mode::OneShot).unwrap().contains("--retries"));
-        for option in ["-j N", "--no-crc"] {
-            assert!(COMMANDS.contains(option), "{option}");
-        }
-    }
-
-    #[test]
     fn help_without_a_command_lists_them() {
-        let (mut to, out, err) = output(false);
-        help(&mut to, Mode::Prompt, &Help { command: None });
+        let (mut to, out, _) = output(false);
+        let mut here = Here { output: &mut to, mode: Mode::Prompt, commands: COMMANDS, next: Next::Command };
+        Help::run(&mut here, HelpArgs { command: None }).unwrap();
         assert!(out.take().contains("get NAME... [-o LOCAL]"));
-        help(&mut to, Mode::Prompt, &Help { command: Some("frob".to_owned()) });
-        assert_eq!(err.take(), "host-cli: help frob: no such command; `help` lists them\n");
+        let failure = Help::run(&mut here, HelpArgs { command: Some("frob".to_owned()) }).unwrap_err();
+        let text = here.output.failure_text(Some("help"), &failure);
+        assert_eq!(text, "host-cli: help frob: no such command; `help` lists them");
     }
 }

@@ -22,8 +22,8 @@ use std::thread;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::context::Mode;
 use super::output::Outcome;
-use super::session::Mode;
 use crate::client::CancelToken;
 
 /// A single command starts to listen only after this time; until then, the system's default action for Ctrl-C ends the

@@ -9,44 +9,20 @@ use std::io::{self, BufRead};
 use std::sync::mpsc;
 use std::thread;
 
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use super::context::{Mode, Next};
 use super::failure::{Failure, io_text};
 use super::output::Outcome;
 use super::prompt;
-use super::session::{Mode, Next, Session};
+use super::reader::{Reader, Request};
+use super::session::Session;
 use crate::client::{Peer, is_dangerous};
 
 /// Completion offers at most so many names of a directory.
 const NAMES: usize = 10_000;
 /// How long completion, and a sign of life, may take.
 const BRIEF: Duration = Duration::from_secs(2);
-
-/// What the thread that reads asks for.
-#[derive(Debug)]
-pub(crate) enum Request {
-    /// Carry out this line.
-    Line(String),
-    /// What lies in this directory of the server, directories with a `/`? For completion.
-    Names {
-        /// The directory; `None` for the root.
-        dir: Option<String>,
-        /// Where the answer goes.
-        reply: mpsc::Sender<Vec<String>>,
-    },
-    /// A line that can't be carried out.
-    Bad(Failure),
-    /// Reading failed: there are no more lines.
-    Failed(Failure),
-}
-
-/// The reading thread's end of the line.
-pub(crate) struct Reader {
-    /// To the session.
-    pub(crate) requests: UnboundedSender<Request>,
-    /// From the session: read another line. Closed at the end.
-    pub(crate) go: mpsc::Receiver<()>,
-}
 
 /// Carries out commands until they end; those of a script until one fails.
 pub(crate) async fn run(session: &mut Session, mode: Mode) -> Outcome {
@@ -249,8 +225,8 @@ fn read_lines(reader: &Reader, mut input: impl BufRead) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::args::Settings;
     use crate::cli::output::testing::output;
+    use crate::cli::settings::Settings;
 
     #[test]
     fn lines_are_quoted_as_for_a_shell() {

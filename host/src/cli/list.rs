@@ -2,24 +2,61 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use super::command::{Lls, Ls};
+use clap::{ArgAction, Args};
+
+use super::command::{Definition, Here, Local, Offer, Remote};
+use super::context::Context;
 use super::failure::{Failure, needs_extended};
 use super::format::{Table, Times, size};
 use super::glob::{Wanted, expand_remote, is_glob};
 use super::json::{Kind, Object};
+use super::names::remote_name;
 use super::output::Output;
 use super::remote::{Lister, Listings, directory_name, walk};
-use super::session::Context;
 use crate::client::{Error, ErrorCode, Peer, RemoteEntry};
 
-/// Carries out `ls`.
-///
-/// # Errors
-/// What concerns the whole command; what concerns one of its names has been reported.
-pub(crate) async fn ls(context: &mut Context<'_>, args: &Ls) -> Result<(), Failure> {
+/// `ls`
+pub(crate) struct Ls;
+
+impl Definition for Ls {
+    type Args = LsArgs;
+
+    const NAME: &'static str = "ls";
+    const SUMMARY: &'static str = "List files on the server";
+    const ARGUMENTS: Offer = Offer::Remote;
+}
+
+impl Remote for Ls {
+    async fn run(context: &mut Context<'_>, args: Self::Args) -> Result<(), Failure> {
+        ls(context, &args).await
+    }
+}
+
+/// Arguments of `ls`.
+#[derive(Debug, Default, Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct LsArgs {
+    /// Show sizes and times
+    #[arg(short)]
+    pub(crate) long: bool,
+    /// Show sizes in KiB, MiB, GiB
+    #[arg(short)]
+    pub(crate) human: bool,
+    /// List directories recursively
+    #[arg(short = 'R')]
+    pub(crate) recursive: bool,
+    /// Directories, files or globs; default: the server's root
+    #[arg(value_name = "DIR|GLOB", value_parser = remote_name)]
+    pub(crate) names: Vec<String>,
+    /// Print help
+    #[arg(long, action = ArgAction::Help)]
+    pub(crate) help: Option<bool>,
+}
+
+async fn ls(context: &mut Context<'_>, args: &LsArgs) -> Result<(), Failure> {
     let mut shown = Vec::new();
     let mut failures = Vec::new();
     let mut listings = Listings::new(context.client);
@@ -161,13 +198,42 @@ fn show(output: &mut Output, rows: impl Iterator<Item = Row>, long: bool, human:
     }
 }
 
-/// Carries out `lls`.
-pub(crate) fn lls(output: &mut Output, args: &Lls) {
-    let dir = args.dir.as_deref().unwrap_or_else(|| Path::new("."));
-    match local_rows(dir) {
-        Ok(rows) => show(output, rows.into_iter(), args.long, args.human),
-        Err(error) => output.failure(Some("lls"), &Failure::local(dir, &error)),
+/// `lls`
+pub(crate) struct Lls;
+
+impl Definition for Lls {
+    type Args = LlsArgs;
+
+    const NAME: &'static str = "lls";
+    const SUMMARY: &'static str = "List local files";
+    const ARGUMENTS: Offer = Offer::Local;
+}
+
+impl Local for Lls {
+    fn run(here: &mut Here<'_>, args: Self::Args) -> Result<(), Failure> {
+        let dir = args.dir.as_deref().unwrap_or_else(|| Path::new("."));
+        let rows = local_rows(dir).map_err(|error| Failure::local(dir, &error))?;
+        show(here.output, rows.into_iter(), args.long, args.human);
+        Ok(())
     }
+}
+
+/// Arguments of `lls`.
+#[derive(Debug, Default, Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct LlsArgs {
+    /// Show sizes and times
+    #[arg(short)]
+    pub(crate) long: bool,
+    /// Show sizes in KiB, MiB, GiB
+    #[arg(short)]
+    pub(crate) human: bool,
+    /// Directory or file; default: the local directory
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Print help
+    #[arg(long, action = ArgAction::Help)]
+    pub(crate) help: Option<bool>,
 }
 
 /// The entries of a local directory, or the one file; those that begin with `.` are left out.

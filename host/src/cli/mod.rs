@@ -2,9 +2,10 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | `args`, `command`, `help` | what can be typed, parsed by clap |
+//! | `command`, `commands`, `context` | what a command is, and the table of all |
+//! | `parse`, `settings`, `args`, `names`, `help` | what can be typed, parsed by clap |
 //! | `session`, `interrupt` | the connection, one command after the other, Ctrl-C |
-//! | `lines`, `prompt`, `complete` | where commands come from when they don't stand on the command line |
+//! | `lines`, `prompt`, `reader`, `complete` | where commands come from when they don't stand on the command line |
 //! | `fetch`, `send`, `list`, `files`, `local` | what the commands do |
 //! | `glob`, `remote`, `tree`, `place` | which files that concerns, here and there, and where they go |
 //! | `output`, `json`, `format`, `failure` | results and errors, as lines and as JSON |
@@ -16,7 +17,9 @@
 
 mod args;
 mod command;
+mod commands;
 mod complete;
+mod context;
 mod failure;
 mod fetch;
 mod files;
@@ -28,14 +31,18 @@ mod json;
 mod lines;
 mod list;
 mod local;
+mod names;
 mod output;
+mod parse;
 mod place;
 mod progress;
 mod prompt;
+mod reader;
 mod remote;
 mod report;
 mod send;
 mod session;
+mod settings;
 mod stream;
 #[cfg(test)]
 #[cfg(feature = "server")]
@@ -47,10 +54,13 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use args::{Program, usage_line};
+use args::Program;
+use commands::COMMANDS;
+use context::Mode;
 use failure::{Failure, io_text};
 use output::{Outcome, Output};
-use session::{Mode, Session};
+use parse::{about, usage_line};
+use session::Session;
 
 use crate::diagnostics::Lines;
 
@@ -118,7 +128,7 @@ fn run(words: Vec<OsString>, mut output: Output) -> Outcome {
 fn help_without_a_server(words: &[OsString]) -> Option<String> {
     match words.iter().map(|word| word.to_str()).collect::<Option<Vec<_>>>()?.as_slice() {
         [_, "help"] => Some(<Program as clap::CommandFactory>::command().render_help().to_string()),
-        [_, "help", verb] => help::about(verb, Mode::OneShot),
+        [_, "help", verb] => about(COMMANDS, verb, Mode::OneShot),
         _ => None,
     }
 }

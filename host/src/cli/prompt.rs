@@ -12,7 +12,7 @@ use rustyline::{CompletionType, Config, Context, Editor, Helper, Highlighter, Hi
 
 use super::complete::{Candidate, RemoteNames, complete};
 use super::failure::Failure;
-use super::lines::{Reader, Request};
+use super::reader::{Reader, Request};
 
 /// What a line is asked for with.
 const PROMPT: &str = "skiff> ";

@@ -1,25 +1,102 @@
 //! `put`.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::command::Put;
-use super::failure::{Failure, io_text};
+use clap::Args;
+
+use super::command::{Definition, Offer, Remote};
+use super::context::{Context, Mode};
+use super::failure::{Failure, io_text, several};
 use super::glob::{Wanted, expand_local, is_glob};
 use super::json::Object;
+use super::names::remote_name;
 use super::report::{Label, Repeated, Reporter, Rest};
-use super::session::Context;
+use super::stream::spool_stdin;
 use super::tree;
 use crate::client::{ErrorCode, Peer, Source, Upload, UploadOptions, sanitize};
 
-/// Carries out `put`; `stdin` is standard input, if one of the files is `-`.
-///
-/// # Errors
-/// What concerns the whole command; what concerns one of its files has been reported.
-pub(crate) async fn put(context: &mut Context<'_>, args: &Put, stdin: Option<File>) -> Result<(), Failure> {
+/// `put`
+pub(crate) struct Put;
+
+impl Definition for Put {
+    type Args = PutArgs;
+
+    const NAME: &'static str = "put";
+    const SUMMARY: &'static str = "Upload files to the server";
+    const ARGUMENTS: Offer = Offer::Local;
+    const OUTPUT: Offer = Offer::Remote;
+
+    fn describe(parser: clap::Command, mode: Mode) -> clap::Command {
+        if mode == Mode::OneShot {
+            return parser;
+        }
+        let files = "Files or globs; with -r, directories too";
+        parser.after_help(PUT_EXAMPLES).mut_arg("files", |arg| arg.help(files))
+    }
+}
+
+impl Remote for Put {
+    /// Reads standard input.
+    fn prepare(args: &mut PutArgs, mode: Mode) -> Result<(), Failure> {
+        if args.files.iter().any(|file| file == "-") {
+            if mode != Mode::OneShot {
+                return Err(Failure::usage("standard input is in use for commands"));
+            }
+            let spooled = spool_stdin().map_err(|error| Failure::new("-", "local", io_text(&error)))?;
+            args.stdin = Some(spooled);
+        }
+        Ok(())
+    }
+
+    async fn run(context: &mut Context<'_>, args: Self::Args) -> Result<(), Failure> {
+        put(context, args).await
+    }
+}
+
+/// What the help of `put` says below the options, without the examples that read standard input: at a prompt and in a script they don't work.
+const PUT_EXAMPLES: &str = "\
+dir/x.txt is stored as x.txt; -r keeps the tree of a directory. An existing file on the server is replaced.
+
+Examples:
+  put notes.txt
+  put dir/x.txt -o y.txt
+  put *.bin -o data/
+  put -r logs";
+
+/// Arguments of `put`.
+#[derive(Debug, Default, Args)]
+#[command(after_help = format!("{PUT_EXAMPLES}\n  tar c . | host-cli localhost 50000 put - -o backup.tar"))]
+pub(crate) struct PutArgs {
+    /// Files or globs, - for standard input; with -r, directories too
+    #[arg(value_name = "LOCAL", required = true)]
+    pub(crate) files: Vec<OsString>,
+    /// Store as NAME; into the directory NAME if it ends in /
+    #[arg(short, value_name = "NAME", value_parser = remote_name)]
+    pub(crate) output: Option<String>,
+    /// Send non-text files to a classic server, which may corrupt them
+    #[arg(short)]
+    pub(crate) force: bool,
+    /// Resume interrupted transfers
+    #[arg(short)]
+    pub(crate) r#continue: bool,
+    /// Upload directories recursively
+    #[arg(short)]
+    pub(crate) recursive: bool,
+    /// Send no checksum, if the server allows that
+    #[arg(long)]
+    pub(crate) no_crc: bool,
+    /// Standard input, if one of the files is `-`.
+    #[arg(skip)]
+    stdin: Option<File>,
+}
+
+async fn put(context: &mut Context<'_>, mut args: PutArgs) -> Result<(), Failure> {
+    let stdin = args.stdin.take();
+    let args = &args;
     if let Some(failure) = forgotten_option(args) {
         return Err(failure);
     }
@@ -57,7 +134,7 @@ pub(crate) async fn put(context: &mut Context<'_>, args: &Put, stdin: Option<Fil
 }
 
 /// Detects a `put LOCAL NAME` with a forgotten `-o` before anything is sent.
-fn forgotten_option(args: &Put) -> Option<Failure> {
+fn forgotten_option(args: &PutArgs) -> Option<Failure> {
     let [_, others @ .., last] = args.files.as_slice() else { return None };
     let slash = last.as_encoded_bytes().ends_with(b"/");
     if args.output.is_some() || last == "-" || last.to_str().is_some_and(is_glob) || !(others.is_empty() || slash) {
@@ -173,7 +250,7 @@ impl Plan {
     ///
     /// # Errors
     /// Several things are to have one name, or standard input has none.
-    fn new(args: &Put, stdin: Option<File>) -> Result<Self, Failure> {
+    fn new(args: &PutArgs, stdin: Option<File>) -> Result<Self, Failure> {
         let naming = Naming::parse(args.output.as_deref());
         let mut plan = Self::default();
         let mut found = Vec::new();
@@ -192,7 +269,7 @@ impl Plan {
             }
         }
         if let (Naming::Named(name), 2..) = (naming, found.len()) {
-            return Err(Failure::usage(super::fetch::several(&sanitize(name))));
+            return Err(Failure::usage(several(&sanitize(name))));
         }
         let mut stdin = stdin;
         let mut seen = HashSet::new();
@@ -288,12 +365,12 @@ fn own_name(path: &Path, naming: Naming<'_>) -> Result<String, Failure> {
 mod tests {
     use super::*;
 
-    fn args(files: &[&Path], output: Option<&str>, recursive: bool) -> Put {
-        Put {
+    fn args(files: &[&Path], output: Option<&str>, recursive: bool) -> PutArgs {
+        PutArgs {
             files: files.iter().map(|file| file.as_os_str().to_owned()).collect(),
             output: output.map(str::to_owned),
             recursive,
-            ..Put::default()
+            ..PutArgs::default()
         }
     }
 

@@ -2,41 +2,21 @@
 
 use core::time::Duration;
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::IsTerminal;
 use std::rc::Rc;
 
-use super::args::{Line, LinkSettings, Settings, help_text, usage_line};
-use super::command::{Command, VERBS};
+use super::command::{Action, Here, RunRemote};
+use super::commands::COMMANDS;
+use super::context::{Context, Mode, Next};
 use super::failure::Failure;
 use super::interrupt::Interrupt;
 use super::output::{Outcome, Output};
-use super::stream;
-use super::{fetch, files, help, list, local, send};
+use super::parse::{Line, about, find, help_text, usage_line};
+use super::settings::{LinkSettings, Settings};
 use crate::client::{Client, Options, Peer, sanitize};
 
 /// A connect that takes longer is reported.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// Where commands come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// The command line: one.
-    OneShot,
-    /// Standard input that is no terminal.
-    Script,
-    /// A person at a terminal.
-    Prompt,
-}
-
-/// What comes next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Next {
-    /// Another command.
-    Command,
-    /// The end.
-    Quit,
-}
 
 /// The program while it runs.
 pub(crate) struct Session {
@@ -48,25 +28,6 @@ pub(crate) struct Session {
     client: Option<Client>,
     /// Where results and errors go.
     pub(crate) output: Output,
-}
-
-/// What a command on the server works with.
-pub(crate) struct Context<'a> {
-    /// The connection.
-    pub(crate) client: &'a mut Client,
-    /// Where results and errors go.
-    pub(crate) output: &'a mut Output,
-    /// The command's own word.
-    pub(crate) verb: &'static str,
-    /// Progress bars may be drawn.
-    pub(crate) bars: bool,
-}
-
-impl Context<'_> {
-    /// Reports a failure of this command.
-    pub(crate) fn fail(&mut self, failure: &Failure) {
-        self.output.failure(Some(self.verb), failure);
-    }
 }
 
 impl Session {
@@ -81,11 +42,11 @@ impl Session {
     pub(crate) async fn run_words(&mut self, words: impl IntoIterator<Item = OsString>) -> Next {
         let words: Vec<_> = words.into_iter().collect();
         self.output.set_form(self.settings.json || words.iter().any(|word| word == "--json"), self.settings.quiet);
-        match Line::parse(&words) {
+        match Line::parse(COMMANDS, &words) {
             Ok(line) => self.run(line).await,
             Err(error) if !error.use_stderr() => {
-                let verb = words.iter().filter_map(|word| word.to_str()).find(|word| VERBS.contains(word));
-                let text = verb.and_then(|verb| help::about(verb, self.mode));
+                let command = words.iter().filter_map(|word| word.to_str()).find_map(|word| find(COMMANDS, word));
+                let text = command.and_then(|command| about(COMMANDS, command.name, self.mode));
                 self.output.text(&text.unwrap_or_else(|| help_text(&error.render())));
                 Next::Command
             }
@@ -97,32 +58,36 @@ impl Session {
     }
 
     async fn run(&mut self, line: Line) -> Next {
-        let settings = self.settings.with(&line.settings);
+        let Line { settings: own, command, mut action } = line;
+        let settings = self.settings.with(&own);
         self.output.set_form(settings.json, settings.quiet);
-        let verb = line.command.verb();
+        let verb = command.name;
         if self.mode == Mode::OneShot {
             self.settings = settings;
-        } else if line.settings.link != LinkSettings::default() {
+        } else if own.link != LinkSettings::default() {
             let message = "--connect-timeout, --idle and --retries belong on the command line of host-cli";
             self.output.failure(Some(verb), &Failure::usage(message));
             return Next::Command;
         }
-        if matches!(line.command, Command::Quit) {
-            return Next::Quit;
+        if let Err(failure) = action.prepare(self.mode) {
+            self.output.failure(Some(verb), &failure);
+            return Next::Command;
         }
-        let Some(stdin) = self.spool(&line.command) else { return Next::Command };
         let interrupt = Rc::clone(&self.interrupt);
         let running = interrupt.begin(self.output.failure_text(Some(verb), &cancelled()));
-        match line.command {
-            Command::Help(args) => help::help(&mut self.output, self.mode, &args),
-            Command::Lls(args) => list::lls(&mut self.output, &args),
-            Command::Lcd(args) => local::lcd(&mut self.output, &args),
-            Command::Lpwd => local::lpwd(&mut self.output),
-            command => {
-                if interrupt.stoppable(self.dispatch(verb, command, stdin)).await.is_none() {
-                    self.output.failure(Some(verb), &cancelled());
-                }
+        let (done, next) = match action {
+            Action::Local(action) => {
+                let (output, mode) = (&mut self.output, self.mode);
+                let mut here = Here { output, mode, commands: COMMANDS, next: Next::Command };
+                (action.run(&mut here), here.next)
             }
+            Action::Remote(action) => {
+                let done = interrupt.stoppable(self.dispatch(verb, action)).await;
+                (done.unwrap_or_else(|| Err(cancelled())), Next::Command)
+            }
+        };
+        if let Err(failure) = done {
+            self.output.failure(Some(verb), &failure);
         }
         self.output.flush();
         // A command that ended before it noticed Ctrl-C is done, but the script stops.
@@ -130,54 +95,15 @@ impl Session {
         if running.end() && (cut || self.mode == Mode::Script) && !self.output.is_cancelled() {
             self.output.failure(Some(verb), &cancelled());
         }
-        Next::Command
-    }
-
-    /// Reads standard input for a `put -`, before Ctrl-C is listened for and before a server is made to wait. `None` if
-    /// that failed, or can't be.
-    #[expect(clippy::option_option, reason = "failed, and not asked for, are two things")]
-    fn spool(&mut self, command: &Command) -> Option<Option<File>> {
-        let Command::Put(put) = command else { return Some(None) };
-        if !put.files.iter().any(|file| file == "-") {
-            return Some(None);
-        }
-        let spooled = if self.mode == Mode::OneShot {
-            stream::spool_stdin().map_err(|error| Failure::new("-", "local", super::failure::io_text(&error)))
-        } else {
-            Err(Failure::usage("standard input is in use for commands"))
-        };
-        spooled.map(Some).map_err(|failure| self.output.failure(Some("put"), &failure)).ok()
+        next
     }
 
     /// Connects if necessary and runs the command.
-    async fn dispatch(&mut self, verb: &'static str, command: Command, stdin: Option<File>) {
-        if let Err(failure) = self.connect().await {
-            self.output.failure(Some(verb), &failure);
-            return;
-        }
-        let Some(client) = self.client.as_mut() else { return };
+    async fn dispatch(&mut self, verb: &'static str, action: Box<dyn RunRemote>) -> Result<(), Failure> {
+        self.connect().await?;
+        let Some(client) = self.client.as_mut() else { return Ok(()) };
         let bars = std::io::stderr().is_terminal();
-        let mut context = Context { client, output: &mut self.output, verb, bars };
-        let context = &mut context;
-        let done = match command {
-            Command::Ls(args) => list::ls(context, &args).await,
-            Command::Get(args) => fetch::get(context, &args).await,
-            Command::Put(args) => send::put(context, &args, stdin).await,
-            Command::Cat(args) => fetch::cat(context, args).await,
-            Command::Stat(args) => files::stat(context, &args).await,
-            Command::Sum(args) => files::sum(context, &args).await,
-            Command::Rm(args) => files::rm(context, &args).await,
-            Command::Mv(args) => files::mv(context, &args).await,
-            Command::Mkdir(args) => files::mkdir(context, &args).await,
-            Command::Rmdir(args) => files::rmdir(context, &args).await,
-            Command::Df(args) => files::df(context, &args).await,
-            Command::Ping(args) => files::ping(context, &args).await,
-            Command::Info => files::info(context).await,
-            Command::Lls(_) | Command::Lcd(_) | Command::Lpwd | Command::Help(_) | Command::Quit => Ok(()),
-        };
-        if let Err(failure) = done {
-            context.fail(&failure);
-        }
+        action.run(&mut Context { client, output: &mut self.output, verb, bars }).await
     }
 
     /// Connects, unless that is done.

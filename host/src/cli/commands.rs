@@ -1,0 +1,26 @@
+//! All commands.
+
+use super::command::Command;
+use super::{fetch, files, help, list, local, send};
+
+/// All commands, in the order of the help.
+pub(crate) static COMMANDS: &[Command] = &[
+    Command::remote::<list::Ls>(),
+    Command::remote::<fetch::Get>(),
+    Command::remote::<send::Put>(),
+    Command::remote::<fetch::Cat>(),
+    Command::remote::<files::Stat>(),
+    Command::remote::<files::Sum>(),
+    Command::remote::<files::Rm>(),
+    Command::remote::<files::Mv>(),
+    Command::remote::<files::Mkdir>(),
+    Command::remote::<files::Rmdir>(),
+    Command::remote::<files::Df>(),
+    Command::remote::<files::Ping>(),
+    Command::remote::<files::Info>(),
+    Command::local::<list::Lls>(),
+    Command::local::<local::Lcd>(),
+    Command::local::<local::Lpwd>(),
+    Command::local::<help::Help>(),
+    Command::local::<local::Quit>(),
+];

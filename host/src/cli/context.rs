@@ -1,0 +1,44 @@
+//! What a command works with.
+
+use super::failure::Failure;
+use super::output::Output;
+use crate::client::Client;
+
+/// Where commands come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// The command line: one.
+    OneShot,
+    /// Standard input that is no terminal.
+    Script,
+    /// A person at a terminal.
+    Prompt,
+}
+
+/// What comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Another command.
+    Command,
+    /// The end.
+    Quit,
+}
+
+/// What a command on the server works with.
+pub(crate) struct Context<'a> {
+    /// The connection.
+    pub(crate) client: &'a mut Client,
+    /// Where results and errors go.
+    pub(crate) output: &'a mut Output,
+    /// The command's own word.
+    pub(crate) verb: &'static str,
+    /// Progress bars may be drawn.
+    pub(crate) bars: bool,
+}
+
+impl Context<'_> {
+    /// Reports a failure of this command.
+    pub(crate) fn fail(&mut self, failure: &Failure) {
+        self.output.failure(Some(self.verb), failure);
+    }
+}

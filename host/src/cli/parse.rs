@@ -1,0 +1,290 @@
+//! From the words of a command to the command: the parser of all commands, and what it says of itself.
+
+use std::ffi::OsString;
+
+use clap::{Args as _, FromArgMatches as _};
+
+use super::command::{Action, Command};
+use super::context::Mode;
+use super::settings::Settings;
+
+/// One command with its arguments: the rest of the command line, a line at the prompt, a line of a script.
+#[derive(Debug)]
+pub(crate) struct Line {
+    /// Settings that stand before or behind the command.
+    pub(crate) settings: Settings,
+    /// The command.
+    pub(crate) command: &'static Command,
+    /// The command with its arguments.
+    pub(crate) action: Action,
+}
+
+impl Line {
+    /// Parses the words of a command.
+    ///
+    /// # Errors
+    /// What clap says; a request for help is one, too.
+    pub(crate) fn parse(commands: &'static [Command], words: &[OsString]) -> Result<Self, clap::Error> {
+        // Building the parsers of all commands takes longer than fetching a small file. If the parser of this one
+        // command fails, the full one parses again, for its error report.
+        if let Some(command) = words.first().and_then(|word| find(commands, word.to_str()?))
+            && let Ok(matches) = root().subcommand(command.parser(Mode::OneShot)).try_get_matches_from(words)
+        {
+            return Self::read(commands, &matches);
+        }
+        Self::parse_all(commands, words)
+    }
+
+    /// The same by the parser of all commands.
+    fn parse_all(commands: &'static [Command], words: &[OsString]) -> Result<Self, clap::Error> {
+        Self::read(commands, &all(commands, Mode::OneShot).try_get_matches_from(words)?)
+    }
+
+    fn read(commands: &'static [Command], matches: &clap::ArgMatches) -> Result<Self, clap::Error> {
+        let parsed = matches.subcommand().and_then(|(name, matches)| Some((find(commands, name)?, matches)));
+        let (command, arguments) = parsed.ok_or_else(|| clap::Error::new(clap::error::ErrorKind::InvalidSubcommand))?;
+        Ok(Self { settings: Settings::from_arg_matches(matches)?, command, action: command.action(arguments)? })
+    }
+}
+
+/// The command that is called by `word`.
+pub(crate) fn find(commands: &'static [Command], word: &str) -> Option<&'static Command> {
+    commands.iter().find(|command| command.words().any(|known| known == word))
+}
+
+fn root() -> clap::Command {
+    Settings::augment_args(clap::Command::new("skiff"))
+        .no_binary_name(true)
+        .disable_help_subcommand(true)
+        .disable_version_flag(true)
+        .subcommand_value_name("COMMAND")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+}
+
+fn all(commands: &'static [Command], mode: Mode) -> clap::Command {
+    root().subcommands(commands.iter().map(|command| command.parser(mode)))
+}
+
+/// The parser of all commands; its help omits what this mode does not accept.
+pub(crate) fn parser(commands: &'static [Command], mode: Mode) -> clap::Command {
+    let mut root = all(commands, mode);
+    if mode != Mode::OneShot {
+        for setting in ["connect_timeout", "idle", "retries"] {
+            root = root.mut_arg(setting, |arg| arg.hide(true));
+        }
+    }
+    root.build();
+    root
+}
+
+/// The help of one command, as `COMMAND --help` prints it.
+pub(crate) fn about(commands: &'static [Command], word: &str, mode: Mode) -> Option<String> {
+    parser(commands, mode).find_subcommand_mut(word).map(|command| help_text(&command.render_help()))
+}
+
+/// The list of all commands, one or two lines each.
+pub(crate) fn list(commands: &'static [Command]) -> String {
+    const INDENT: usize = 35;
+    let mut text = "Commands:".to_owned();
+    for command in commands {
+        let call = call(command);
+        let gap =
+            if call.len() < INDENT { " ".repeat(INDENT - call.len()) } else { format!("\n{:1$}", "", INDENT + 2) };
+        text.push_str(&format!("\n  {call}{gap}{}", command.summary));
+    }
+    text
+}
+
+/// `get NAME... [-o LOCAL] [-f]`: how a command is called.
+fn call(command: &Command) -> String {
+    let parser = command.parser(Mode::OneShot);
+    let arguments: Vec<_> = parser.get_arguments().filter(|arg| arg.get_id() != "help").collect();
+    let required = arguments.iter().filter(|arg| arg.is_required_set());
+    let options = arguments.iter().filter(|arg| !arg.is_required_set() && !arg.is_positional());
+    let optional = arguments.iter().filter(|arg| !arg.is_required_set() && arg.is_positional());
+    let mut text = command.words().collect::<Vec<_>>().join(", ");
+    for arg in required.chain(options).chain(optional) {
+        text.push(' ');
+        text.push_str(&argument(arg));
+    }
+    text
+}
+
+/// `NAME...`, `[DIR]`, `[-o LOCAL]` or `[--no-crc]`.
+fn argument(arg: &clap::Arg) -> String {
+    let value = arg.get_action().takes_values().then(|| arg.get_value_names()?.first()).flatten();
+    let value = value.map(|value| value.as_str().to_owned()).unwrap_or_default();
+    let many = if matches!(arg.get_action(), clap::ArgAction::Append) { "..." } else { "" };
+    let option = match (arg.get_short(), arg.get_long()) {
+        (_, Some(long)) => format!("--{long}"),
+        (Some(short), None) => format!("-{short}"),
+        (None, None) if arg.is_required_set() => return format!("{value}{many}"),
+        (None, None) => return format!("[{value}]{many}"),
+    };
+    if value.is_empty() { format!("[{option}]") } else { format!("[{option} {value}]") }
+}
+
+/// Help as clap renders it, without the name that only the parser of all commands has.
+#[must_use]
+pub(crate) fn help_text(rendered: &clap::builder::StyledStr) -> String {
+    rendered.to_string().replace("Usage: skiff ", "Usage: ")
+}
+
+/// What is wrong with a command line, in one line: clap's own report has a paragraph of it.
+#[must_use]
+pub(crate) fn usage_line(error: &clap::Error) -> String {
+    let report = help_text(&error.render());
+    let mut parts = Vec::new();
+    for line in report.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if let Some(usage) = line.strip_prefix("Usage: ") {
+            // The generic usage line does not help a user who mistyped a command.
+            if !usage.ends_with("<COMMAND>") {
+                parts.push(format!("usage: {usage}"));
+            }
+        } else if !line.starts_with("For more information") {
+            let text = line.strip_prefix("error: ").or(line.strip_prefix("tip: ")).unwrap_or(line);
+            parts.push(text.replace("unrecognized subcommand", "no such command").replace("subcommand", "command"));
+        }
+    }
+    // A heading such as "the following required arguments were not provided:" is followed by what it announces.
+    let mut out = String::new();
+    for part in parts {
+        if !out.is_empty() {
+            out.push_str(if out.ends_with(':') { " " } else { "; " });
+        }
+        out.push_str(&part);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::commands::COMMANDS;
+
+    fn words(words: &[&str]) -> Vec<OsString> {
+        words.iter().map(OsString::from).collect()
+    }
+
+    /// Parses in the short way and in the long one, which have to agree; the command's word and its arguments.
+    fn parse(typed: &[&str]) -> (&'static str, String) {
+        let words = words(typed);
+        let parsed = |line: Line| (line.command.name, format!("{:?}", line.action));
+        let command = parsed(Line::parse(COMMANDS, &words).unwrap());
+        assert_eq!(command, parsed(Line::parse_all(COMMANDS, &words).unwrap()));
+        command
+    }
+
+    /// True if the arguments have these fields.
+    fn has(typed: &[&str], fields: &[&str]) -> bool {
+        let (_, arguments) = parse(typed);
+        fields.iter().all(|field| arguments.contains(field)) || panic!("{arguments} without {fields:?}")
+    }
+
+    #[test]
+    fn the_parser_is_sound() {
+        for mode in [Mode::OneShot, Mode::Script, Mode::Prompt] {
+            all(COMMANDS, mode).debug_assert();
+        }
+        <crate::cli::args::Program as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn every_word_parses_to_its_command() {
+        for command in COMMANDS {
+            for word in command.words() {
+                let parser = command.parser(Mode::OneShot);
+                let required = parser.get_arguments().filter(|arg| arg.is_required_set()).map(|_| "x");
+                let typed: Vec<_> = core::iter::once(word).chain(required).collect();
+                assert_eq!(parse(&typed).0, command.name);
+                assert!(core::ptr::eq(find(COMMANDS, word).unwrap(), command), "{word} is a word of two commands");
+            }
+        }
+    }
+
+    #[test]
+    fn options_stand_before_or_after_names() {
+        for typed in [&["get", "-f", "-o", "out", "a", "b"][..], &["get", "a", "-fo", "out", "b"]] {
+            let fields = [r#"names: ["a", "b"]"#, r#"output: Some("out")"#, "force: true", "recursive: false"];
+            assert!(has(typed, &fields) && has(typed, &["continue: false"]));
+        }
+    }
+
+    #[test]
+    fn a_dash_is_a_name_and_two_dashes_end_the_options() {
+        assert!(has(&["put", "-", "-o", "x"], &[r#"files: ["-"]"#]));
+        assert!(has(&["get", "x", "-o", "-"], &[r#"output: Some("-")"#]));
+        assert!(has(&["rm", "--", "-x", "--json"], &[r#"names: ["-x", "--json"]"#]));
+    }
+
+    #[test]
+    fn names_on_the_server_are_normalized_and_local_ones_are_not() {
+        assert!(has(&["mv", "/a", "./b/"], &[r#"from: "a""#, r#"to: "b/""#]));
+        assert!(has(&["put", "./x", "-o", "/y"], &[r#"files: ["./x"]"#, r#"output: Some("y")"#]));
+    }
+
+    #[test]
+    fn ls_and_df_take_h_for_human_sizes() {
+        assert!(has(&["ls", "-lh", "logs"], &["long: true", "human: true"]));
+        assert!(has(&["df", "-h"], &["human: true"]));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn local_files_need_not_be_text() {
+        use std::os::unix::ffi::OsStrExt;
+        let word = std::ffi::OsStr::from_bytes(b"\xff").to_owned();
+        let line = Line::parse(COMMANDS, &["put".into(), word.clone()]).unwrap();
+        assert!(format!("{:?}", line.action).contains(&format!("files: [{word:?}]")));
+        assert!(Line::parse(COMMANDS, &["get".into(), word]).is_err());
+    }
+
+    #[test]
+    fn the_list_shows_how_each_command_is_called() {
+        let list = list(COMMANDS);
+        for line in [
+            "  ls [-l] [-h] [-R] [DIR|GLOB]...    List files on the server",
+            "  get NAME... [-o LOCAL] [-f] [-c] [-r] [-j N]\n                                     Download files",
+            "  put LOCAL... [-o NAME] [-f] [-c] [-r] [--no-crc]\n",
+            "  mv FROM TO                         Rename",
+            "  ping [-n COUNT] ",
+            "  lcd [DIR] ",
+            "  quit, exit                         Leave",
+        ] {
+            assert!(list.contains(line), "{line} in\n{list}");
+        }
+        assert_eq!(
+            list.lines().map(|line| line.starts_with("   ")).filter(|continued| !continued).count(),
+            1 + COMMANDS.len()
+        );
+        assert!(list.lines().all(|line| line.len() <= 100), "{list}");
+    }
+
+    #[test]
+    fn every_command_has_help() {
+        for command in COMMANDS {
+            for word in command.words() {
+                let text = about(COMMANDS, word, Mode::OneShot).unwrap();
+                assert!(text.contains(&format!("Usage: {}", command.name)), "{text}");
+                assert!(text.contains(command.summary), "{text}");
+            }
+        }
+        assert!(about(COMMANDS, "frob", Mode::OneShot).is_none());
+    }
+
+    #[test]
+    fn help_at_the_prompt_offers_nothing_that_the_prompt_does_not_take() {
+        for command in COMMANDS {
+            let text = about(COMMANDS, command.name, Mode::Prompt).unwrap();
+            // What `cat` does has nothing to do with where its names come from.
+            let text = text.replace("DIR|GLOB", "").replace(command.summary, "");
+            for refused in ["--idle", "--retries", "--connect-timeout", "|", "standard input", "put - "] {
+                assert!(!text.contains(refused), "{}: {refused} in {text}", command.name);
+            }
+            assert!(text.contains("--json") && !text.contains("skiff "), "{text}");
+        }
+        assert!(about(COMMANDS, "get", Mode::OneShot).unwrap().contains("--retries"));
+        assert!(about(COMMANDS, "put", Mode::OneShot).unwrap().contains("standard input"));
+    }
+}
