@@ -3,7 +3,7 @@
 use skiff_host::client::{Client, Options};
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> Result<(), Box<dyn core::error::Error>> {
     let mut client = Client::connect("localhost", 50000, Options::default()).await?;
     let mut reader = client.read("hello.txt").await?;
     println!("{} bytes, version {}", reader.len(), reader.tag().as_str());
