@@ -7,6 +7,7 @@ use core::time::Duration;
 use skiff_proto::name::MAX_NAME;
 use skiff_proto::responder::list_room;
 use skiff_proto::server::Limits;
+use skiff_proto::takeover::TAKEOVER;
 
 /// Everything a server is told once. `DATA` is the number of its classic data connections.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +84,7 @@ impl<const DATA: usize> Config<DATA> {
             limits: Limits::new(64),
             keep_alive: Duration::from_secs(10),
             timeout: Duration::from_secs(30),
-            takeover: Duration::from_secs(5),
+            takeover: TAKEOVER,
         }
     }
 

@@ -9,6 +9,7 @@
 //! | [`server`], [`client`] | one control connection, seen from either end |
 //! | [`transfer`] | one classic data connection |
 //! | [`store`], [`responder`] | what a server needs of the place where files live, and the way between it and a session |
+//! | [`takeover`] | two writers to one name |
 //! | `drive` | both sessions over a stream of `embedded-io` or `embedded-io-async` (features of these names) |
 //!
 //! Payload stays in the driver's memory: `receive` consumes the framing and returns payload in place in the input,
@@ -38,6 +39,7 @@ pub mod reply;
 pub mod responder;
 pub mod server;
 pub mod store;
+pub mod takeover;
 mod text;
 pub mod time;
 pub mod transfer;

@@ -1,21 +1,84 @@
 //! The storage trait: what a server needs of the place where files live (PROTOCOL §5, §7).
 //!
-//! One trait for RAM, raw flash and a directory of a host. Its words are the protocol's: a file is *staged*, bytes are
-//! *appended* to the stage, and a *commit* puts the whole in place of the old file in one durable step. Staged bytes
-//! never touch the old file.
+//! One trait for RAM, raw flash, a directory of a host, and media that are slower than these. Its words are the
+//! protocol's: a file is *staged*, bytes are *appended* to the stage, and a *commit* puts the whole in place of the old
+//! file in one durable step. Staged bytes never touch the old file.
 //!
-//! Every call returns at once or after the medium's own time; none waits for a peer. An `Err` is the answer that the
-//! peer gets, and leaves every file as it was.
+//! No call waits for a peer. A call returns at once, after the medium's own time, or with [`StoreError::NotYet`]: then
+//! nothing has changed, and the [`Responder`](crate::responder::Responder) makes the same call again when the store is
+//! ready. A refusal is the answer that the peer gets, and leaves every file as it was.
+//!
+//! A store may also put changes in a queue to make several of them durable together ([`StoreError::Queued`]).
 //!
 //! Where several errors apply, a store reports the first of: directory or not-found, range, busy, mismatch, no-space
-//! (PROTOCOL §5).
+//! (PROTOCOL §5). `busy` means only that another stage of the name is open: who gives way to whom is decided above
+//! the store ([`takeover`](crate::takeover)).
 
-use core::task::Poll;
+use core::cell::RefCell;
+use core::fmt;
 
+use crate::body::Payload;
 use crate::command::Verbs;
+use crate::crc::Crc32c;
 use crate::error::{ErrorCode, Refusal};
 use crate::name::Name;
 use crate::reply::Tag;
+
+/// Why a store has not done what it was asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum StoreError {
+    /// The answer for the peer.
+    Refused(Refusal),
+    /// Not yet; nothing has changed. The same call is to be made again when the store is ready.
+    NotYet,
+    /// The change is in the store's queue. [`Store::next_result`] gives its result later.
+    Queued,
+}
+
+impl StoreError {
+    /// The code of [`StoreError::refusal`].
+    #[must_use]
+    pub fn code(self) -> ErrorCode {
+        self.refusal().code
+    }
+
+    /// The answer for the peer. A store that answers "not yet" where it must not gets `io`.
+    #[must_use]
+    pub fn refusal(self) -> Refusal {
+        match self {
+            Self::Refused(refusal) => refusal,
+            Self::NotYet | Self::Queued => ErrorCode::Io.into(),
+        }
+    }
+}
+
+impl From<Refusal> for StoreError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<ErrorCode> for StoreError {
+    fn from(code: ErrorCode) -> Self {
+        Self::Refused(code.into())
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::NotYet => f.write_str("the store is not ready yet"),
+            Self::Queued => f.write_str("the change is not durable yet"),
+        }
+    }
+}
+
+impl core::error::Error for StoreError {}
+
+/// What a store answers.
+pub type Result<T, E = StoreError> = core::result::Result<T, E>;
 
 /// What is known of a file without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +98,21 @@ pub struct Entry<'a> {
     pub name: Name<'a>,
     /// What it is.
     pub kind: EntryKind,
+}
+
+impl<'a> Entry<'a> {
+    /// The name as a classic `ls` shows it; `None` if it does not.
+    #[must_use]
+    pub fn classic_name(&self, name_max: u16) -> Option<&'a [u8]> {
+        let name = self.name;
+        let shown = matches!(self.kind, EntryKind::File(_)) && name.is_classic() && self.fits(name_max);
+        shown.then_some(name.as_str().as_bytes())
+    }
+
+    /// A longer name can't be used in any command, so it is not shown either (PROTOCOL, reading 18).
+    pub(crate) fn fits(&self, name_max: u16) -> bool {
+        self.name.as_str().len() <= name_max.into()
+    }
 }
 
 /// What an entry of a directory is.
@@ -58,7 +136,69 @@ pub struct Space {
     pub free: u64,
 }
 
+/// The checksum of a range of a file, as far as it is computed.
+#[derive(Debug, Clone, Copy)]
+pub struct Sum {
+    begin: u64,
+    offset: u64,
+    end: u64,
+    crc: Crc32c,
+}
+
+impl Sum {
+    /// Over `length` bytes from `offset` on, none of which has been read.
+    #[must_use]
+    pub const fn new(offset: u64, length: u64) -> Self {
+        Self { begin: offset, offset, end: offset.saturating_add(length), crc: Crc32c::new() }
+    }
+
+    /// Bytes of the whole range.
+    #[must_use]
+    pub const fn length(&self) -> u64 {
+        self.end - self.begin
+    }
+
+    /// Where to read on.
+    #[must_use]
+    pub const fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Bytes that are still to be read.
+    #[must_use]
+    pub const fn left(&self) -> Payload {
+        Payload { remaining: self.end - self.offset }
+    }
+
+    /// The next bytes, at most [`Sum::left`].
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.crc.update(bytes);
+        self.offset = self.end.min(self.offset.saturating_add(bytes.len() as u64));
+    }
+
+    /// The checksum of the whole range is known.
+    pub const fn finish(&mut self, crc: u32) {
+        self.crc = Crc32c::from_value(crc);
+        self.offset = self.end;
+    }
+
+    /// The checksum so far.
+    #[must_use]
+    pub const fn crc(&self) -> u32 {
+        self.crc.value()
+    }
+}
+
+/// The bytes of the piece of stack through which a `sum` reads.
+const PIECE: usize = 256;
+/// Pieces that a `sum` reads at a time.
+const PIECES: usize = 16;
+/// Entries that an `ls` counts at a time.
+const ENTRIES: usize = 16;
+
 /// A place where files live.
+///
+/// Several servers or tasks can share a store: `&mut S` is one, and so is `&RefCell<S>`.
 pub trait Store {
     /// A file that is open for reading. It goes on showing the content it was opened with (or reading it fails with
     /// `changed`) when the file is replaced. Dropping it closes it.
@@ -73,11 +213,15 @@ pub trait Store {
     /// [`Verbs::ALL`] here.
     const VERBS: Verbs = Verbs::FLAT;
 
+    /// False if the store never answers [`StoreError::NotYet`] or [`StoreError::Queued`]. A server for it then has no
+    /// code for them.
+    const WAITS: bool = true;
+
     /// Opens a file for reading.
     ///
     /// # Errors
     /// `not-found`, `is-directory`, `denied`, `io`.
-    fn open(&mut self, name: Name<'_>) -> Result<(Self::File, Stat), Refusal>;
+    fn open(&mut self, name: Name<'_>) -> Result<(Self::File, Stat)>;
 
     /// The tag of the version that `file` shows.
     fn tag(&mut self, file: &Self::File) -> Tag;
@@ -86,20 +230,43 @@ pub trait Store {
     ///
     /// # Errors
     /// `changed`, `io`.
-    fn read_at(&mut self, file: &mut Self::File, offset: u64, buffer: &mut [u8]) -> Result<usize, Refusal>;
+    fn read_at(&mut self, file: &mut Self::File, offset: u64, buffer: &mut [u8]) -> Result<usize>;
+
+    /// Goes on with the checksum of a range of `file`; true at its end. A bounded part of it, so that other sessions go
+    /// on: it is called until it is done.
+    ///
+    /// # Errors
+    /// `changed`, `io`.
+    fn sum(&mut self, file: &mut Self::File, sum: &mut Sum) -> Result<bool> {
+        let mut piece = [0; PIECE];
+        for _ in 0..PIECES {
+            let n = sum.left().clamp(PIECE);
+            if n == 0 {
+                return Ok(true);
+            }
+            let n = read_some(self, file, sum.offset(), &mut piece[..n])?;
+            sum.update(&piece[..n]);
+        }
+        Ok(false)
+    }
+
+    /// All of `file` has been read since it was opened, and this is the CRC-32C of it: for a store that keeps it.
+    fn note_crc(&mut self, file: &Self::File, crc: u32) {
+        _ = (file, crc);
+    }
 
     /// What is known of a file without reading it.
     ///
     /// # Errors
     /// `not-found`, `is-directory`, `denied`, `io`.
-    fn stat(&mut self, name: Name<'_>) -> Result<Stat, Refusal>;
+    fn stat(&mut self, name: Name<'_>) -> Result<Stat>;
 
     /// How a `write` of `size` bytes to `name` can begin: bytes that are staged from an interrupted one, and their
     /// CRC-32C. Fails as that `write` would. (0, 0) if nothing is staged or more than `size` bytes are.
     ///
     /// # Errors
     /// As [`Store::stage`].
-    fn staged(&mut self, name: Name<'_>, size: u64) -> Result<(u64, u32), Refusal>;
+    fn staged(&mut self, name: Name<'_>, size: u64) -> Result<(u64, u32)>;
 
     /// Begins a `write`: after `offset` bytes that are staged already, or anew with 0. Returns the CRC-32C of the staged
     /// bytes with the stage. Parents that are missing are made at the commit.
@@ -107,82 +274,106 @@ pub trait Store {
     /// # Errors
     /// `is-directory`; `range` if `offset` is beyond `size`; `busy` while another stage of this name is open;
     /// `mismatch` if `offset` is neither 0 nor the staged length; `no-space`, `read-only`, `denied`, `io`.
-    fn stage(
-        &mut self,
-        name: Name<'_>,
-        offset: u64,
-        size: u64,
-        mtime: Option<u64>,
-    ) -> Result<(Self::Stage, u32), Refusal>;
+    fn stage(&mut self, name: Name<'_>, offset: u64, size: u64, mtime: Option<u64>) -> Result<(Self::Stage, u32)>;
 
-    /// Begins a classic `put`: a stage without a name. `size` is what its length announces: bytes, or fewer characters.
+    /// Begins a classic `put`: a stage without a name, which [`Store::commit_new`] gives it: `name` or a numbered one.
+    /// `size` is what its length announces: bytes, or fewer characters; 0 while that is not known.
     ///
     /// # Errors
     /// `no-space`, `read-only`, `denied`, `io`.
-    fn stage_unnamed(&mut self, size: u64) -> Result<Self::Stage, Refusal>;
+    fn stage_new(&mut self, name: Name<'_>, size: u64) -> Result<Self::Stage>;
 
-    /// Appends `bytes`; says how many were taken, at least one.
+    /// Whether the stage takes bytes now. A responder asks before it takes payload from the connection: while the
+    /// answer is "not yet", the peer has to wait.
+    ///
+    /// # Errors
+    /// Those of [`Store::append`].
+    fn ready(&mut self, stage: &mut Self::Stage) -> Result<()> {
+        _ = stage;
+        Ok(())
+    }
+
+    /// Appends `bytes`; says how many were taken, at least one. Never "not yet": that is for [`Store::ready`] to say.
     ///
     /// # Errors
     /// `no-space`, `io`. The stage should then be discarded.
-    fn append(&mut self, stage: &mut Self::Stage, bytes: &[u8]) -> Result<usize, Refusal>;
+    fn append(&mut self, stage: &mut Self::Stage, bytes: &[u8]) -> Result<usize>;
 
     /// Drops the staged bytes.
     fn discard(&mut self, stage: Self::Stage);
 
     /// Puts the staged bytes in place of the old file: one durable step. `crc` is their CRC-32C if it is known, for a
-    /// store that keeps it. Called again, with the same stage, as long as it returns `Poll::Pending`.
+    /// store that keeps it. After success, or if the change is queued, the stage is of no more use.
     ///
     /// # Errors
     /// `no-space`, `is-directory`, `denied`, `io`: the old file is as it was and the stage should be discarded.
-    fn poll_commit(&mut self, stage: &mut Self::Stage, crc: Option<u32>) -> Poll<Result<(), Refusal>>;
+    /// [`StoreError::Queued`].
+    fn commit(&mut self, stage: &mut Self::Stage, crc: Option<u32>) -> Result<()>;
 
-    /// Puts an unnamed stage in place under `name`, durably and in one step that fails if the name exists.
+    /// Puts a stage of [`Store::stage_new`] in place under `name`, durably and in one step that fails if the name
+    /// exists. Never queued.
     ///
     /// # Errors
-    /// `exists`: try the next number with the same stage. Else as [`Store::poll_commit`].
-    fn poll_commit_new(&mut self, stage: &mut Self::Stage, name: Name<'_>) -> Poll<Result<(), Refusal>>;
+    /// `exists`: try the next number with the same stage. Else as [`Store::commit`].
+    fn commit_new(&mut self, stage: &mut Self::Stage, name: Name<'_>) -> Result<()>;
 
     /// Removes a file, durably.
     ///
     /// # Errors
-    /// `not-found`, `is-directory`, `read-only`, `denied`, `io`.
-    fn remove(&mut self, name: Name<'_>) -> Result<(), Refusal>;
+    /// `not-found`, `is-directory`, `read-only`, `denied`, `io`; [`StoreError::Queued`].
+    fn remove(&mut self, name: Name<'_>) -> Result<()>;
 
     /// Renames a file, durably and replacing `to` in one step.
     ///
     /// # Errors
-    /// `not-found`, `is-directory`, `read-only`, `denied`, `io`, `no-space`.
-    fn rename(&mut self, from: Name<'_>, to: Name<'_>) -> Result<(), Refusal>;
+    /// `not-found`, `is-directory`, `read-only`, `denied`, `io`, `no-space`; [`StoreError::Queued`].
+    fn rename(&mut self, from: Name<'_>, to: Name<'_>) -> Result<()>;
 
     /// Makes a directory, durably.
     ///
     /// # Errors
-    /// `exists`, `not-found` (no parent), `read-only`, `denied`, `io`; `unsupported` on a flat store.
-    fn mkdir(&mut self, _name: Name<'_>) -> Result<(), Refusal> {
+    /// `exists`, `not-found` (no parent), `read-only`, `denied`, `io`; `unsupported` on a flat store;
+    /// [`StoreError::Queued`].
+    fn mkdir(&mut self, name: Name<'_>) -> Result<()> {
+        _ = name;
         Err(ErrorCode::Unsupported.into())
     }
 
     /// Removes a directory, durably.
     ///
     /// # Errors
-    /// `not-found`, `not-empty`, `read-only`, `denied`, `io`; `unsupported` on a flat store.
-    fn rmdir(&mut self, _name: Name<'_>) -> Result<(), Refusal> {
+    /// `not-found`, `not-empty`, `read-only`, `denied`, `io`; `unsupported` on a flat store; [`StoreError::Queued`].
+    fn rmdir(&mut self, name: Name<'_>) -> Result<()> {
+        _ = name;
         Err(ErrorCode::Unsupported.into())
+    }
+
+    /// Begins to make all queued changes durable: a command waits for them, or no further input does. A store without a
+    /// queue does nothing.
+    fn flush(&mut self) {}
+
+    /// The result of the oldest change of the queue: of a commit, what is known of the file. Each is given once.
+    ///
+    /// # Errors
+    /// Why the change was not made; "not yet" as long as it is not durable.
+    fn next_result(&mut self) -> Result<Option<Stat>> {
+        Err(StoreError::NotYet)
     }
 
     /// Begins a listing of a directory, `None` for the root.
     ///
     /// # Errors
     /// `not-found` also for what is no directory; `denied`, `io`.
-    fn list(&mut self, dir: Option<Name<'_>>) -> Result<Self::Cursor, Refusal>;
+    fn list(&mut self, dir: Option<Name<'_>>) -> Result<Self::Cursor>;
 
     /// How many entries a listing that has just begun will leave out because their names can't be sent: too long in all,
-    /// not UTF-8, with a control character or a backslash. Names that are withheld on purpose do not count.
+    /// not UTF-8, with a control character or a backslash. Names that are withheld on purpose do not count. After "not
+    /// yet" the listing may be begun anew before this is asked again.
     ///
     /// # Errors
     /// `io`.
-    fn omitted(&mut self, _cursor: &mut Self::Cursor) -> Result<u64, Refusal> {
+    fn omitted(&mut self, cursor: &mut Self::Cursor) -> Result<u64> {
+        _ = cursor;
         Ok(0)
     }
 
@@ -191,7 +382,23 @@ pub trait Store {
     ///
     /// # Errors
     /// `io`, `changed`.
-    fn next_entry(&mut self, cursor: &mut Self::Cursor, show: &mut dyn FnMut(Entry<'_>)) -> Result<bool, Refusal>;
+    fn next_entry(&mut self, cursor: &mut Self::Cursor, show: &mut dyn FnMut(Entry<'_>)) -> Result<bool>;
+
+    /// Goes on with adding to `length` the bytes of the names that a classic `ls` shows, and of a line end behind each;
+    /// true at the end of the listing. A bounded part of it: it is called until it is done.
+    ///
+    /// # Errors
+    /// As [`Store::next_entry`].
+    fn count_names(&mut self, cursor: &mut Self::Cursor, name_max: u16, length: &mut u64) -> Result<bool> {
+        for _ in 0..ENTRIES {
+            let mut add =
+                |entry: Entry<'_>| *length += entry.classic_name(name_max).map_or(0, |name| name.len() as u64 + 1);
+            if !self.next_entry(cursor, &mut add)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
 
     /// Does what was put off, above all what is left to do of files and stages that were dropped. Servers call it after each
     /// turn; it may do nothing.
@@ -201,7 +408,77 @@ pub trait Store {
     ///
     /// # Errors
     /// `io`.
-    fn space(&mut self) -> Result<Space, Refusal>;
+    fn space(&mut self) -> Result<Space>;
+}
+
+/// Passes everything on to another store.
+macro_rules! pass_on {
+    ($store:ident: $on:expr) => {
+        type File = S::File;
+        type Stage = S::Stage;
+        type Cursor = S::Cursor;
+
+        const VERBS: Verbs = S::VERBS;
+        const WAITS: bool = S::WAITS;
+
+        pass_on! { $store: $on;
+            open(name: Name<'_>) -> Result<(S::File, Stat)>;
+            tag(file: &S::File) -> Tag;
+            read_at(file: &mut S::File, offset: u64, buffer: &mut [u8]) -> Result<usize>;
+            sum(file: &mut S::File, sum: &mut Sum) -> Result<bool>;
+            note_crc(file: &S::File, crc: u32) -> ();
+            stat(name: Name<'_>) -> Result<Stat>;
+            staged(name: Name<'_>, size: u64) -> Result<(u64, u32)>;
+            stage(name: Name<'_>, offset: u64, size: u64, mtime: Option<u64>) -> Result<(S::Stage, u32)>;
+            stage_new(name: Name<'_>, size: u64) -> Result<S::Stage>;
+            ready(stage: &mut S::Stage) -> Result<()>;
+            append(stage: &mut S::Stage, bytes: &[u8]) -> Result<usize>;
+            discard(stage: S::Stage) -> ();
+            commit(stage: &mut S::Stage, crc: Option<u32>) -> Result<()>;
+            commit_new(stage: &mut S::Stage, name: Name<'_>) -> Result<()>;
+            remove(name: Name<'_>) -> Result<()>;
+            rename(from: Name<'_>, to: Name<'_>) -> Result<()>;
+            mkdir(name: Name<'_>) -> Result<()>;
+            rmdir(name: Name<'_>) -> Result<()>;
+            flush() -> ();
+            next_result() -> Result<Option<Stat>>;
+            list(dir: Option<Name<'_>>) -> Result<S::Cursor>;
+            omitted(cursor: &mut S::Cursor) -> Result<u64>;
+            next_entry(cursor: &mut S::Cursor, show: &mut dyn FnMut(Entry<'_>)) -> Result<bool>;
+            count_names(cursor: &mut S::Cursor, name_max: u16, length: &mut u64) -> Result<bool>;
+            settle() -> ();
+            space() -> Result<Space>;
+        }
+    };
+    ($store:ident: $on:expr; $($call:ident($($arg:ident: $type:ty),*) -> $answer:ty;)*) => {
+        $(fn $call(&mut self $(, $arg: $type)*) -> $answer {
+            let $store = self;
+            $on.$call($($arg),*)
+        })*
+    };
+}
+
+impl<S: Store> Store for &mut S {
+    pass_on! { store: (**store) }
+}
+
+/// For tasks of one thread that share a store: each call borrows it.
+impl<S: Store> Store for &RefCell<S> {
+    pass_on! { store: store.borrow_mut() }
+}
+
+/// At least one byte at `offset`.
+pub(crate) fn read_some<S: Store + ?Sized>(
+    store: &mut S,
+    file: &mut S::File,
+    offset: u64,
+    buffer: &mut [u8],
+) -> Result<usize> {
+    match store.read_at(file, offset, buffer)? {
+        // The bytes were there when the file was opened.
+        0 => Err(ErrorCode::Changed.into()),
+        n => Ok(n.min(buffer.len())),
+    }
 }
 
 /// The bytes a `read` or `sum` of LENGTH (`None`: `*`) at OFFSET concerns in a file of `size` bytes.

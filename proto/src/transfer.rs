@@ -11,9 +11,54 @@ use core::str::from_utf8;
 use core::time::Duration;
 
 use crate::body::Payload;
-use crate::error::{InvalidState, ProtocolError};
+use crate::error::{ErrorCode, InvalidState, ProtocolError, Refusal};
 use crate::message::{HeaderDecoder, Messages, Plain};
+use crate::name::{MAX_NAME, Name};
+use crate::store::{Result as Stored, Store, StoreError};
 use crate::time::{Clock, Instant, MinRate};
+
+/// How long a `get` or `put` waits for a data connection before it is answered `-1`.
+pub const PORT_WAIT: Duration = Duration::from_secs(30);
+
+/// How long a port stays open for its client. `wanted`: somebody waits for a data connection.
+#[must_use]
+pub const fn port_lifetime(wanted: bool) -> Duration {
+    Duration::from_secs(if wanted { 5 } else { 30 })
+}
+
+/// Numbered names that a classic `put` tries at most.
+pub const NUMBERS: u32 = 100_000;
+
+/// The name that a classic `put` tries after `number` others.
+///
+/// # Errors
+/// `bad-name`: it is too long.
+pub fn numbered<'b>(name: Name<'b>, number: u32, buffer: &'b mut [u8; MAX_NAME]) -> Result<Name<'b>, Refusal> {
+    if number == 0 { Ok(name) } else { Ok(name.numbered(number, MAX_NAME, buffer)?) }
+}
+
+/// Puts the stage of a classic `put` in place under `name` or the first numbered name that is free (PROTOCOL §3): tries
+/// up to `tries` names from `number` on, 0 being `name` itself, and counts `number` up.
+///
+/// # Errors
+/// [`StoreError::NotYet`]: call again with the same `number`, also if there was no free one among the tries. Else why
+/// the file is not stored.
+pub fn commit_numbered<S: Store>(
+    store: &mut S,
+    stage: &mut S::Stage,
+    name: Name<'_>,
+    number: &mut u32,
+    tries: u32,
+) -> Stored<()> {
+    let mut buffer = [0; MAX_NAME];
+    for _ in 0..tries {
+        match store.commit_new(stage, numbered(name, *number, &mut buffer)?) {
+            Err(StoreError::Refused(refusal)) if refusal.code == ErrorCode::Exists && *number < NUMBERS => *number += 1,
+            result => return result,
+        }
+    }
+    Err(StoreError::NotYet)
+}
 
 /// Why a data connection has to be reset: what came, or what was sent, is not the whole file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

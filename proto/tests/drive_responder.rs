@@ -10,7 +10,7 @@ use core::task::Poll;
 use drive_support::{BUF, NAME_MAX, RamStore, body, content, message, messages, name};
 use skiff_proto::command::Verb;
 use skiff_proto::crc::crc32c;
-use skiff_proto::responder::{Neighbors, NoNeighbors, Responder, Step, list_room};
+use skiff_proto::responder::{NoServices, Responder, Services, Step, list_room};
 use skiff_proto::server::{Answer, Close, Limits, ServerSession};
 use skiff_proto::store::{Stat, Store};
 use skiff_proto::{ErrorCode, Instant, Name, Refusal};
@@ -35,7 +35,7 @@ impl Server {
 
     fn step(&mut self) -> Step {
         self.session.handle_timeout(Instant::from_millis(self.now));
-        self.responder.step(&mut self.session, &mut self.store, &mut NoNeighbors)
+        self.responder.step(&mut self.session, &mut self.store, &mut NoServices)
     }
 
     /// Steps until there is nothing to do; how many that took.
@@ -370,15 +370,21 @@ struct Around<'a> {
     asked: Vec<String>,
 }
 
-impl Neighbors<RamStore> for Around<'_> {
-    fn get(&mut self, mut file: <RamStore as Store>::File, stat: Stat) -> Poll<Result<u16, Refusal>> {
+impl Services<RamStore> for Around<'_> {
+    fn get(&mut self, _name: Name<'_>, mut file: <RamStore as Store>::File, stat: Stat) -> Poll<Result<u16, Refusal>> {
         let mut content = [0; 4];
         let n = self.store.clone().read_at(&mut file, 0, &mut content).unwrap();
         self.asked.push(format!("get {} {:?}", stat.size, &content[..n]));
         self.port
     }
 
-    fn put(&mut self, _store: &mut RamStore, name: Name<'_>) -> Poll<Result<u16, Refusal>> {
+    fn put(
+        &mut self,
+        store: &mut RamStore,
+        name: Name<'_>,
+        stage: <RamStore as Store>::Stage,
+    ) -> Poll<Result<u16, Refusal>> {
+        store.discard(stage);
         self.asked.push(format!("put {name}"));
         self.port
     }
@@ -402,7 +408,7 @@ impl Server {
 }
 
 #[test]
-fn data_connections_are_the_neighbors_matter() {
+fn data_connections_are_for_the_server_around() {
     let store = RamStore::default();
     store.insert("f", b"abc");
     let mut around = Around { store: &store, port: Poll::Ready(Ok(4711)), silent: None, asked: Vec::new() };

@@ -14,7 +14,7 @@ use skiff_proto::client::ClientSession;
 use skiff_proto::command::{Command, Request, VERSION};
 use skiff_proto::crc::crc32c;
 use skiff_proto::message::{Cipher, Forged, Plain, TAG};
-use skiff_proto::responder::{NoNeighbors, Responder, Step, list_room};
+use skiff_proto::responder::{NoServices, Responder, Step, list_room};
 use skiff_proto::server::{Close, Limits, ServerSession};
 use skiff_proto::{ErrorCode, Instant, Name, ProtocolError};
 
@@ -199,7 +199,7 @@ impl<C: Cipher> World<C> {
     /// The server's turn.
     fn serve(&mut self) -> bool {
         self.server.handle_timeout(Instant::from_millis(1));
-        let mut moved = self.responder.step(&mut self.server, &mut self.store, &mut NoNeighbors) != Step::Idle;
+        let mut moved = self.responder.step(&mut self.server, &mut self.store, &mut NoServices) != Step::Idle;
         let mut room = vec![0; self.cuts.room.max(list_room(NAME_MAX) + TAG)];
         let n = self.responder.transmit(&mut self.server, &mut self.store, &mut room);
         self.down.extend_from_slice(&room[..n]);

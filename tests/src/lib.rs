@@ -15,6 +15,7 @@ pub mod namespace;
 #[cfg(target_os = "linux")]
 pub mod ordeal;
 pub mod programs;
+pub mod reluctant;
 pub mod sans_io;
 pub mod server_suite;
 pub mod sim;

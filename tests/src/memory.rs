@@ -3,15 +3,14 @@
 //! A [`MemoryStore`] is a handle; its clones share one content, so that several connections serve the same files and a
 //! test can look on from outside.
 
-use core::task::Poll;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use skiff_proto::command::Verbs;
 use skiff_proto::crc::crc32c;
 use skiff_proto::reply::Tag;
-use skiff_proto::store::{Entry, EntryKind, Space, Stat, Store};
-use skiff_proto::{ErrorCode, Name, Refusal};
+use skiff_proto::store::{self, Entry, EntryKind, Space, Stat, Store};
+use skiff_proto::{ErrorCode, Name};
 
 mod content;
 
@@ -189,7 +188,7 @@ impl Store for MemoryStore {
 
     const VERBS: Verbs = Verbs::ALL;
 
-    fn open(&mut self, name: Name<'_>) -> Result<(MemoryFile, Stat), Refusal> {
+    fn open(&mut self, name: Name<'_>) -> store::Result<(MemoryFile, Stat)> {
         let mut inner = self.lock();
         inner.fault(Operation::Open)?;
         let version = inner.find(name)?;
@@ -200,7 +199,7 @@ impl Store for MemoryStore {
         Tag::from_number(file.0.tag)
     }
 
-    fn read_at(&mut self, file: &mut MemoryFile, offset: u64, buffer: &mut [u8]) -> Result<usize, Refusal> {
+    fn read_at(&mut self, file: &mut MemoryFile, offset: u64, buffer: &mut [u8]) -> store::Result<usize> {
         self.lock().fault(Operation::ReadAt)?;
         let left = usize::try_from(offset).ok().and_then(|offset| file.0.content.get(offset..)).unwrap_or_default();
         let n = left.len().min(buffer.len());
@@ -208,13 +207,13 @@ impl Store for MemoryStore {
         Ok(n)
     }
 
-    fn stat(&mut self, name: Name<'_>) -> Result<Stat, Refusal> {
+    fn stat(&mut self, name: Name<'_>) -> store::Result<Stat> {
         let mut inner = self.lock();
         inner.fault(Operation::Stat)?;
-        inner.find(name).map(Version::stat)
+        Ok(inner.find(name)?.stat())
     }
 
-    fn staged(&mut self, name: Name<'_>, size: u64) -> Result<(u64, u32), Refusal> {
+    fn staged(&mut self, name: Name<'_>, size: u64) -> store::Result<(u64, u32)> {
         let mut inner = self.lock();
         inner.fault(Operation::Staged)?;
         let stage = inner.check_write(name, 0, size)?;
@@ -233,7 +232,7 @@ impl Store for MemoryStore {
         offset: u64,
         size: u64,
         mtime: Option<u64>,
-    ) -> Result<(MemoryStage, u32), Refusal> {
+    ) -> store::Result<(MemoryStage, u32)> {
         let mut inner = self.lock();
         inner.fault(Operation::Stage)?;
         let stage = inner.check_write(name, offset, size)?;
@@ -258,7 +257,7 @@ impl Store for MemoryStore {
         Ok((self.stage_at(number), crc))
     }
 
-    fn stage_unnamed(&mut self, size: u64) -> Result<MemoryStage, Refusal> {
+    fn stage_new(&mut self, _: Name<'_>, size: u64) -> store::Result<MemoryStage> {
         let mut inner = self.lock();
         inner.fault(Operation::StageUnnamed)?;
         inner.check_writable()?;
@@ -274,7 +273,7 @@ impl Store for MemoryStore {
 
     /// # Panics
     /// If the bytes go beyond the size that the stage was opened with: a session never lets them (PROTOCOL §7).
-    fn append(&mut self, stage: &mut MemoryStage, bytes: &[u8]) -> Result<usize, Refusal> {
+    fn append(&mut self, stage: &mut MemoryStage, bytes: &[u8]) -> store::Result<usize> {
         let mut inner = self.lock();
         inner.fault(Operation::Append)?;
         let n = bytes.len().min(inner.append_max);
@@ -291,32 +290,26 @@ impl Store for MemoryStore {
         self.lock().stages.remove(&stage.number);
     }
 
-    fn poll_commit(&mut self, stage: &mut MemoryStage, crc: Option<u32>) -> Poll<Result<(), Refusal>> {
+    fn commit(&mut self, stage: &mut MemoryStage, crc: Option<u32>) -> store::Result<()> {
         let mut inner = self.lock();
-        if let Some(pending) = inner.still_pending(stage.number) {
-            return pending;
-        }
-        Poll::Ready(inner.fault(Operation::Commit).and_then(|()| {
-            let name = inner.stages.get(&stage.number).and_then(|stage| stage.name.clone()).ok_or(ErrorCode::Io)?;
-            inner.put_in_place(stage.number, &name, crc)
-        }))
+        inner.check_pending(stage.number)?;
+        inner.fault(Operation::Commit)?;
+        let name = inner.stages.get(&stage.number).and_then(|stage| stage.name.clone()).ok_or(ErrorCode::Io)?;
+        Ok(inner.put_in_place(stage.number, &name, crc)?)
     }
 
-    fn poll_commit_new(&mut self, stage: &mut MemoryStage, name: Name<'_>) -> Poll<Result<(), Refusal>> {
+    fn commit_new(&mut self, stage: &mut MemoryStage, name: Name<'_>) -> store::Result<()> {
         let mut inner = self.lock();
-        if let Some(pending) = inner.still_pending(stage.number) {
-            return pending;
+        inner.check_pending(stage.number)?;
+        inner.fault(Operation::CommitNew)?;
+        inner.check(name)?;
+        if inner.files.contains_key(name.as_str()) || inner.directories.contains(name.as_str()) {
+            return Err(ErrorCode::Exists.into());
         }
-        Poll::Ready(inner.fault(Operation::CommitNew).and_then(|()| {
-            inner.check(name)?;
-            if inner.files.contains_key(name.as_str()) || inner.directories.contains(name.as_str()) {
-                return Err(ErrorCode::Exists.into());
-            }
-            inner.put_in_place(stage.number, name.as_str(), None)
-        }))
+        Ok(inner.put_in_place(stage.number, name.as_str(), None)?)
     }
 
-    fn remove(&mut self, name: Name<'_>) -> Result<(), Refusal> {
+    fn remove(&mut self, name: Name<'_>) -> store::Result<()> {
         let mut inner = self.lock();
         inner.fault(Operation::Remove)?;
         inner.find(name)?;
@@ -325,7 +318,7 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn rename(&mut self, from: Name<'_>, to: Name<'_>) -> Result<(), Refusal> {
+    fn rename(&mut self, from: Name<'_>, to: Name<'_>) -> store::Result<()> {
         let mut inner = self.lock();
         inner.fault(Operation::Rename)?;
         inner.check(to)?;
@@ -338,7 +331,7 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn mkdir(&mut self, name: Name<'_>) -> Result<(), Refusal> {
+    fn mkdir(&mut self, name: Name<'_>) -> store::Result<()> {
         let mut inner = self.lock();
         inner.fault(Operation::Mkdir)?;
         if inner.layout == Layout::Flat {
@@ -356,7 +349,7 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn rmdir(&mut self, name: Name<'_>) -> Result<(), Refusal> {
+    fn rmdir(&mut self, name: Name<'_>) -> store::Result<()> {
         let mut inner = self.lock();
         inner.fault(Operation::Rmdir)?;
         if inner.layout == Layout::Flat {
@@ -375,7 +368,7 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn list(&mut self, dir: Option<Name<'_>>) -> Result<MemoryCursor, Refusal> {
+    fn list(&mut self, dir: Option<Name<'_>>) -> store::Result<MemoryCursor> {
         let mut inner = self.lock();
         inner.fault(Operation::List)?;
         if let Some(dir) = dir {
@@ -392,11 +385,11 @@ impl Store for MemoryStore {
         Ok(MemoryCursor(entries.into_iter()))
     }
 
-    fn omitted(&mut self, _: &mut MemoryCursor) -> Result<u64, Refusal> {
+    fn omitted(&mut self, _: &mut MemoryCursor) -> store::Result<u64> {
         Ok(self.lock().omitted)
     }
 
-    fn next_entry(&mut self, cursor: &mut MemoryCursor, show: &mut dyn FnMut(Entry<'_>)) -> Result<bool, Refusal> {
+    fn next_entry(&mut self, cursor: &mut MemoryCursor, show: &mut dyn FnMut(Entry<'_>)) -> store::Result<bool> {
         self.lock().fault(Operation::NextEntry)?;
         let Some((name, kind)) = cursor.0.next() else {
             return Ok(false);
@@ -406,7 +399,7 @@ impl Store for MemoryStore {
         Ok(true)
     }
 
-    fn space(&mut self) -> Result<Space, Refusal> {
+    fn space(&mut self) -> store::Result<Space> {
         let mut inner = self.lock();
         inner.fault(Operation::Space)?;
         Ok(Space { total: inner.capacity, free: inner.free() })
@@ -421,14 +414,14 @@ mod tests {
         Name::parse(text.as_bytes(), 255).unwrap()
     }
 
-    fn code<T>(result: Result<T, Refusal>) -> ErrorCode {
-        result.err().expect("a refusal").code
+    fn code<T>(result: store::Result<T>) -> ErrorCode {
+        result.err().expect("a refusal").refusal().code
     }
 
     fn write(store: &mut MemoryStore, to: &str, content: &[u8]) {
         let (mut stage, _) = store.stage(name(to), 0, content.len() as u64, Some(7)).unwrap();
         assert_eq!(store.append(&mut stage, content), Ok(content.len()));
-        assert_eq!(store.poll_commit(&mut stage, Some(crc32c(content))), Poll::Ready(Ok(())));
+        assert_eq!(store.commit(&mut stage, Some(crc32c(content))), Ok(()));
     }
 
     #[test]
@@ -447,7 +440,7 @@ mod tests {
         let (mut stage, crc) = store.stage(name("d"), 4, 9, None).unwrap();
         assert_eq!(crc, 0xf63a_f4ee);
         store.append(&mut stage, b"56789").unwrap();
-        assert_eq!(store.poll_commit(&mut stage, Some(1)), Poll::Ready(Ok(())));
+        assert_eq!(store.commit(&mut stage, Some(1)), Ok(()));
         drop(stage);
         assert_eq!(store.files()["d"], b"123456789");
         assert_eq!(store.stages(), 0);
@@ -487,12 +480,12 @@ mod tests {
     fn a_new_file_never_replaces_one() {
         let mut store = MemoryStore::new(Layout::Flat);
         store.put_file("a", b"old");
-        let mut stage = store.stage_unnamed(1).unwrap();
+        let mut stage = store.stage_new(name("a"), 1).unwrap();
         store.append(&mut stage, b"x").unwrap();
-        assert_eq!(store.poll_commit_new(&mut stage, name("a")), Poll::Ready(Err(ErrorCode::Exists.into())));
-        assert_eq!(store.poll_commit_new(&mut stage, name("a(1)")), Poll::Ready(Ok(())));
+        assert_eq!(store.commit_new(&mut stage, name("a")), Err(ErrorCode::Exists.into()));
+        assert_eq!(store.commit_new(&mut stage, name("a(1)")), Ok(()));
         assert_eq!((store.files()["a"].as_slice(), store.files()["a(1)"].as_slice()), (&b"old"[..], &b"x"[..]));
-        drop(store.stage_unnamed(1).unwrap());
+        drop(store.stage_new(name("a"), 1).unwrap());
         assert_eq!(store.stages(), 0);
     }
 

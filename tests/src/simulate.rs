@@ -34,8 +34,8 @@ use std::panic::catch_unwind;
 use std::rc::Rc;
 
 use skiff_device::flash::MountError;
-use skiff_proto::store::{EntryKind, Store};
-use skiff_proto::{Instant, Refusal};
+use skiff_proto::Instant;
+use skiff_proto::store::{self, EntryKind, Store};
 
 use crate::flash::rig::{SmallCard, SmallNor, TinyNor, WordNor};
 use crate::flash::{Rng, Tear};
@@ -357,7 +357,7 @@ fn files(store: &mut impl Store) -> BTreeMap<String, (Vec<u8>, Option<u64>)> {
     found
 }
 
-fn read(store: &mut impl Store, name: &str) -> Result<Vec<u8>, Refusal> {
+fn read(store: &mut impl Store, name: &str) -> store::Result<Vec<u8>> {
     let (mut file, stat) = store.open(n(name))?;
     let mut bytes = vec![0; usize::try_from(stat.size).expect("short")];
     let read = store.read_at(&mut file, 0, &mut bytes)?;

@@ -9,11 +9,14 @@ use std::collections::BTreeMap;
 use std::string::String;
 use std::vec::Vec;
 
-use core::task::Poll;
+use core::marker::PhantomData;
+
+use skiff_proto::ErrorCode;
+use skiff_proto::command::Verbs;
 use skiff_proto::crc::crc32c;
 use skiff_proto::name::{MAX_NAME, Name};
-use skiff_proto::store::{EntryKind, Stat, Store};
-use skiff_proto::{ErrorCode, Refusal};
+use skiff_proto::reply::Tag;
+use skiff_proto::store::{self, Entry, EntryKind, Space, Stat, Store, StoreError, Sum};
 
 /// A medium, and the stores that are opened on it one after the other.
 pub trait Backend {
@@ -28,6 +31,119 @@ pub trait Backend {
 
     /// Opens the medium. The store that was opened before has been dropped.
     fn open(&mut self) -> Self::Store;
+
+    /// Waits until a store that has answered "not yet" is worth asking again.
+    fn wait(_store: &mut Self::Store) {}
+}
+
+/// A store of a [`Backend`] that is asked until it is ready, and whose changes are durable when they return.
+pub struct Patient<B: Backend>(B::Store, PhantomData<B>);
+
+impl<B: Backend> Patient<B> {
+    fn ask<T>(&mut self, mut ask: impl FnMut(&mut B::Store) -> store::Result<T>) -> store::Result<T> {
+        loop {
+            match ask(&mut self.0) {
+                Err(StoreError::NotYet) => B::wait(&mut self.0),
+                answer => return answer,
+            }
+        }
+    }
+
+    fn change(&mut self, change: impl FnMut(&mut B::Store) -> store::Result<()>) -> store::Result<()> {
+        match self.ask(change) {
+            Err(StoreError::Queued) => {
+                self.0.flush();
+                self.ask(Store::next_result).map(drop)
+            }
+            answer => answer,
+        }
+    }
+}
+
+impl<B: Backend> Store for Patient<B> {
+    type File = <B::Store as Store>::File;
+    type Stage = <B::Store as Store>::Stage;
+    type Cursor = <B::Store as Store>::Cursor;
+
+    const VERBS: Verbs = B::Store::VERBS;
+    const WAITS: bool = false;
+
+    fn open(&mut self, name: Name<'_>) -> store::Result<(Self::File, Stat)> {
+        self.ask(|store| store.open(name))
+    }
+    fn tag(&mut self, file: &Self::File) -> Tag {
+        self.0.tag(file)
+    }
+    fn read_at(&mut self, file: &mut Self::File, offset: u64, buffer: &mut [u8]) -> store::Result<usize> {
+        self.ask(|store| store.read_at(file, offset, buffer))
+    }
+    fn sum(&mut self, file: &mut Self::File, sum: &mut Sum) -> store::Result<bool> {
+        self.ask(|store| store.sum(file, sum))
+    }
+    fn note_crc(&mut self, file: &Self::File, crc: u32) {
+        self.0.note_crc(file, crc);
+    }
+    fn stat(&mut self, name: Name<'_>) -> store::Result<Stat> {
+        self.ask(|store| store.stat(name))
+    }
+    fn staged(&mut self, name: Name<'_>, size: u64) -> store::Result<(u64, u32)> {
+        self.ask(|store| store.staged(name, size))
+    }
+    fn stage(
+        &mut self,
+        name: Name<'_>,
+        offset: u64,
+        size: u64,
+        mtime: Option<u64>,
+    ) -> store::Result<(Self::Stage, u32)> {
+        self.ask(|store| store.stage(name, offset, size, mtime))
+    }
+    fn stage_new(&mut self, name: Name<'_>, size: u64) -> store::Result<Self::Stage> {
+        self.ask(|store| store.stage_new(name, size))
+    }
+    fn append(&mut self, stage: &mut Self::Stage, bytes: &[u8]) -> store::Result<usize> {
+        self.ask(|store| store.ready(stage))?;
+        self.0.append(stage, bytes)
+    }
+    fn discard(&mut self, stage: Self::Stage) {
+        self.0.discard(stage);
+    }
+    fn commit(&mut self, stage: &mut Self::Stage, crc: Option<u32>) -> store::Result<()> {
+        self.change(|store| store.commit(stage, crc))
+    }
+    fn commit_new(&mut self, stage: &mut Self::Stage, name: Name<'_>) -> store::Result<()> {
+        self.ask(|store| store.commit_new(stage, name))
+    }
+    fn remove(&mut self, name: Name<'_>) -> store::Result<()> {
+        self.change(|store| store.remove(name))
+    }
+    fn rename(&mut self, from: Name<'_>, to: Name<'_>) -> store::Result<()> {
+        self.change(|store| store.rename(from, to))
+    }
+    fn mkdir(&mut self, name: Name<'_>) -> store::Result<()> {
+        self.change(|store| store.mkdir(name))
+    }
+    fn rmdir(&mut self, name: Name<'_>) -> store::Result<()> {
+        self.change(|store| store.rmdir(name))
+    }
+    fn list(&mut self, dir: Option<Name<'_>>) -> store::Result<Self::Cursor> {
+        self.ask(|store| store.list(dir))
+    }
+    fn omitted(&mut self, cursor: &mut Self::Cursor) -> store::Result<u64> {
+        self.ask(|store| store.omitted(cursor))
+    }
+    fn next_entry(&mut self, cursor: &mut Self::Cursor, show: &mut dyn FnMut(Entry<'_>)) -> store::Result<bool> {
+        self.ask(|store| store.next_entry(cursor, show))
+    }
+    fn count_names(&mut self, cursor: &mut Self::Cursor, name_max: u16, length: &mut u64) -> store::Result<bool> {
+        self.ask(|store| store.count_names(cursor, name_max, length))
+    }
+    fn settle(&mut self) {
+        self.0.settle();
+    }
+    fn space(&mut self) -> store::Result<Space> {
+        self.ask(Store::space)
+    }
 }
 
 /// What a store can do beyond what all must.
@@ -55,8 +171,8 @@ fn n(name: &str) -> Name<'_> {
     Name::parse(name.as_bytes(), MAX_NAME).unwrap()
 }
 
-fn code<T>(result: Result<T, Refusal>) -> Answer<T> {
-    result.map_err(|refusal| refusal.code)
+fn code<T>(result: store::Result<T>) -> Answer<T> {
+    result.map_err(StoreError::code)
 }
 
 /// Bytes that tell where they stand.
@@ -81,19 +197,11 @@ fn append<S: Store>(store: &mut S, stage: &mut S::Stage, mut bytes: &[u8]) {
 }
 
 fn commit<S: Store>(store: &mut S, stage: &mut S::Stage, crc: Option<u32>) -> Answer<()> {
-    loop {
-        if let Poll::Ready(done) = store.poll_commit(stage, crc) {
-            return code(done);
-        }
-    }
+    code(store.commit(stage, crc))
 }
 
 fn commit_new<S: Store>(store: &mut S, stage: &mut S::Stage, name: &str) -> Answer<()> {
-    loop {
-        if let Poll::Ready(done) = store.poll_commit_new(stage, n(name)) {
-            return code(done);
-        }
-    }
+    code(store.commit_new(stage, n(name)))
 }
 
 fn begin<S: Store>(store: &mut S, name: &str, offset: usize, size: usize) -> Answer<(S::Stage, u32)> {
@@ -159,7 +267,7 @@ macro_rules! cases {
             #[allow(unused_mut, reason = "not every case opens it again")]
             let mut $backend = B::new();
             #[allow(unused_mut, reason = "not every case keeps it")]
-            let mut $store = $backend.open();
+            let mut $store = Patient::<B>($backend.open(), PhantomData);
             $body
         })*
 
@@ -365,14 +473,14 @@ cases! { ($)
         put_at(&mut store, "f", &bytes, Some(1_600_000_000));
         interrupt(&mut store, "f", &bytes[..2000], 2500);
         interrupt(&mut store, "g", b"gg", 4);
-        let (mut unnamed, before) = (store.stage_unnamed(10).unwrap(), list(&mut store, None).unwrap());
+        let (mut unnamed, before) = (store.stage_new(n("new"), 10).unwrap(), list(&mut store, None).unwrap());
         append(&mut store, &mut unnamed, b"lost");
         drop(unnamed);
         if !B::FEATURES.restart {
             return;
         }
         drop(store);
-        let mut store = backend.open();
+        let mut store = Patient::<B>(backend.open(), PhantomData);
         assert_eq!(list(&mut store, None).unwrap(), before);
         assert!(get(&mut store, "f").unwrap() == bytes);
         if B::FEATURES.mtime {
@@ -519,7 +627,7 @@ cases! { ($)
     /// PROTOCOL §3: `put` never replaces.
     fn an_unnamed_stage_takes_the_next_name_if_one_exists(backend, store) {
         put(&mut store, "report.txt", b"first");
-        let mut stage = store.stage_unnamed(6).unwrap();
+        let mut stage = store.stage_new(n("new"), 6).unwrap();
         append(&mut store, &mut stage, b"second");
         assert_eq!(commit_new(&mut store, &mut stage, "report.txt"), Err(ErrorCode::Exists));
         assert_eq!(commit_new(&mut store, &mut stage, "report(1).txt"), Ok(()));
@@ -531,8 +639,8 @@ cases! { ($)
 
     /// PROTOCOL §3: classic puts are never busy.
     fn unnamed_stages_do_not_disturb_each_other_or_named_ones(backend, store) {
-        let mut one = store.stage_unnamed(3).unwrap();
-        let mut two = store.stage_unnamed(3).unwrap();
+        let mut one = store.stage_new(n("new"), 3).unwrap();
+        let mut two = store.stage_new(n("new"), 3).unwrap();
         append(&mut store, &mut one, b"one");
         append(&mut store, &mut two, b"two");
         commit_new(&mut store, &mut two, "f").unwrap();
@@ -546,7 +654,7 @@ cases! { ($)
     /// PROTOCOL §3: a length in characters is less than that of the text.
     fn an_unnamed_stage_takes_more_bytes_than_were_announced(backend, store) {
         let text = "olá, ça va? ".repeat(20);
-        let mut stage = store.stage_unnamed(text.chars().count() as u64).unwrap();
+        let mut stage = store.stage_new(n("new"), text.chars().count() as u64).unwrap();
         append(&mut store, &mut stage, text.as_bytes());
         commit_new(&mut store, &mut stage, "texto").unwrap();
         drop(stage);
@@ -556,10 +664,10 @@ cases! { ($)
     /// The connection is lost, or the length was wrong.
     fn an_unnamed_stage_that_is_dropped_leaves_nothing(backend, store) {
         for _ in 0..20 {
-            let mut stage = store.stage_unnamed(1000).unwrap();
+            let mut stage = store.stage_new(n("new"), 1000).unwrap();
             append(&mut store, &mut stage, &pattern(1000, 1));
             drop(stage);
-            let mut stage = store.stage_unnamed(1000).unwrap();
+            let mut stage = store.stage_new(n("new"), 1000).unwrap();
             append(&mut store, &mut stage, b"x");
             store.discard(stage);
         }
@@ -650,7 +758,7 @@ cases! { ($)
             assert_eq!(code(store.staged(n("f"), size)), Err(ErrorCode::NoSpace));
             assert_eq!(code(store.stage(n("f"), 0, size, None)).err(), Some(ErrorCode::NoSpace));
             assert_eq!(code(store.stage(n("f"), 2, size, None)).err(), Some(ErrorCode::NoSpace));
-            assert_eq!(code(store.stage_unnamed(size)).err(), Some(ErrorCode::NoSpace));
+            assert_eq!(code(store.stage_new(n("new"), size)).err(), Some(ErrorCode::NoSpace));
         }
         assert_eq!(get(&mut store, "f").unwrap(), b"old");
         assert_eq!(staged(&mut store, "f", 5), Ok((2, crc32c(b"st"))));
@@ -743,7 +851,7 @@ cases! { ($)
         store.mkdir(n("d")).unwrap();
         assert_eq!(commit(&mut store, &mut stage, None), Err(ErrorCode::IsDirectory));
         store.discard(stage);
-        let mut stage = store.stage_unnamed(1).unwrap();
+        let mut stage = store.stage_new(n("new"), 1).unwrap();
         append(&mut store, &mut stage, b"x");
         assert_eq!(commit_new(&mut store, &mut stage, "d"), Err(ErrorCode::Exists));
         assert_eq!(list(&mut store, Some("d")).unwrap(), [""; 0]);
@@ -825,7 +933,7 @@ cases! { ($)
                     }
                 }
                 _ => {
-                    let mut stage = store.stage_unnamed(bytes.len() as u64).unwrap();
+                    let mut stage = store.stage_new(n("new"), bytes.len() as u64).unwrap();
                     append(&mut store, &mut stage, &bytes);
                     let put = commit_new(&mut store, &mut stage, name);
                     assert_eq!(put.is_ok(), !files.contains_key(name), "{put:?}");

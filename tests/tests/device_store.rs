@@ -37,11 +37,10 @@ mod ram {
 }
 
 mod room {
-    use core::task::Poll;
 
     use skiff_proto::ErrorCode::{self, Changed, NoSpace};
-    use skiff_proto::store::{Space, Store};
-    use skiff_proto::{Name, Refusal};
+    use skiff_proto::Name;
+    use skiff_proto::store::{self, Space, Store};
 
     use super::*;
 
@@ -56,8 +55,8 @@ mod room {
         Name::parse(name.as_bytes(), NAME).expect("a name")
     }
 
-    fn code<T>(result: Result<T, Refusal>) -> Option<ErrorCode> {
-        result.err().map(|refusal| refusal.code)
+    fn code<T>(result: store::Result<T>) -> Option<ErrorCode> {
+        result.err().map(store::StoreError::code)
     }
 
     fn append(store: &mut Small, stage: &mut <Small as Store>::Stage, mut bytes: &[u8]) {
@@ -70,7 +69,7 @@ mod room {
     fn put(store: &mut Small, name: &str, bytes: &[u8]) {
         let (mut stage, _) = store.stage(n(name), 0, bytes.len() as u64, None).expect("a stage");
         append(store, &mut stage, bytes);
-        assert_eq!(store.poll_commit(&mut stage, None), Poll::Ready(Ok(())));
+        assert_eq!(store.commit(&mut stage, None), Ok(()));
     }
 
     fn interrupt(store: &mut Small, name: &str, len: usize) {
@@ -138,9 +137,9 @@ mod room {
     #[test]
     fn a_handle_of_before_does_not_touch_what_came_after() {
         let mut store = small();
-        let mut stage = store.stage_unnamed(1).unwrap();
+        let mut stage = store.stage_new(n("a"), 1).unwrap();
         append(&mut store, &mut stage, b"x");
-        assert_eq!(store.poll_commit_new(&mut stage, n("a")), Poll::Ready(Ok(())));
+        assert_eq!(store.commit_new(&mut stage, n("a")), Ok(()));
         store.remove(n("a")).unwrap();
         let (second, _) = store.stage(n("b"), 0, 3, None).unwrap();
         drop(stage);

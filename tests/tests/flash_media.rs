@@ -174,9 +174,9 @@ fn a_flipped_bit_is_noticed() {
                     assert!(&found == bytes, "{name} is another file with bit 4 of byte {at} flipped");
                     seen[1] += 1;
                 }
-                Err(refusal) if refusal.code == ErrorCode::Io => seen[2] += 1,
+                Err(refusal) if refusal.code() == ErrorCode::Io => seen[2] += 1,
                 Err(refusal) => {
-                    assert!(refusal.code == ErrorCode::NotFound && name == "two", "{name}, {at}: {refusal}");
+                    assert!(refusal.code() == ErrorCode::NotFound && name == "two", "{name}, {at}: {refusal}");
                     seen[3] += 1;
                 }
             }
@@ -203,10 +203,13 @@ fn a_read_that_touches_the_damaged_block_fails_before_its_end() {
     let mut buffer = [0; 1000];
     assert_eq!(store.read_at(&mut file, 1000, &mut buffer), Ok(1000));
     assert_eq!(store.read_at(&mut file, 3000, &mut buffer), Ok(1000));
-    assert_eq!(store.read_at(&mut file, 2900, &mut buffer[..200]).map_err(|refusal| refusal.code), Err(ErrorCode::Io));
-    assert_eq!(store.read_at(&mut file, 2000, &mut buffer).map_err(|refusal| refusal.code), Err(ErrorCode::Io));
+    assert_eq!(
+        store.read_at(&mut file, 2900, &mut buffer[..200]).map_err(|refusal| refusal.code()),
+        Err(ErrorCode::Io)
+    );
+    assert_eq!(store.read_at(&mut file, 2000, &mut buffer).map_err(|refusal| refusal.code()), Err(ErrorCode::Io));
     assert_eq!(store.read_at(&mut file, 4500, &mut buffer), Ok(500));
-    assert_eq!(get(&mut store, "one").map_err(|refusal| refusal.code), Err(ErrorCode::Io));
+    assert_eq!(get(&mut store, "one").map_err(|refusal| refusal.code()), Err(ErrorCode::Io));
     put(&mut store, "one", &content, None).expect("room");
     assert_eq!(get(&mut store, "one"), Ok(content));
 }
@@ -225,7 +228,7 @@ fn damaged_staged_bytes_are_dropped_when_they_are_to_be_gone_on_with() {
     medium.change(|model| model.content_mut()[at] ^= 1);
     let mut store = SmallNor::mount(&mut memory, &medium, 2000).expect("used");
     assert_eq!(store.staged(n("s"), 3000).expect("room"), (1500, crc32c(&content)));
-    let refused = store.stage(n("s"), 1500, 3000, None).map(drop).map_err(|refusal| refusal.code);
+    let refused = store.stage(n("s"), 1500, 3000, None).map(drop).map_err(|refusal| refusal.code());
     assert_eq!(refused, Err(ErrorCode::Mismatch));
     assert_eq!(store.staged(n("s"), 3000), Ok((0, 0)));
     put(&mut store, "s", &content, None).expect("room");
@@ -282,8 +285,9 @@ fn every_writer_has_a_slot_or_hears_that_there_are_too_many() {
     let mut store = SmallNor::mount(&mut memory, &medium, 2000).expect("blank");
     let mut stages: Vec<_> = ["a", "b", "c"].map(|name| store.stage(n(name), 0, 10, None).expect("room").0).into();
     let refusal = store.stage(n("d"), 0, 10, None).map(drop).expect_err("there are three slots");
+    let refusal = refusal.refusal();
     assert_eq!((refusal.code, refusal.text), (ErrorCode::Busy, "too many files are being written"));
-    assert_eq!(store.stage_unnamed(10).map(drop).expect_err("there are three slots").code, ErrorCode::Busy);
+    assert_eq!(store.stage_new(n("x"), 10).map(drop).expect_err("there are three slots").code(), ErrorCode::Busy);
     stages.pop();
     drop(store.stage(n("d"), 0, 10, None).expect("one is free again"));
 }
@@ -309,7 +313,7 @@ fn fail_now_and_then<R: Rig>() {
                 }
                 failures += 1;
                 let next = player.world.borrow_mut().next.take();
-                if store.rename(n("no-such-file"), n("x")).is_err_and(|refusal| refusal.code == ErrorCode::NotFound)
+                if store.rename(n("no-such-file"), n("x")).is_err_and(|refusal| refusal.code() == ErrorCode::NotFound)
                     && put(&mut store, "alive", b"x", None).is_ok()
                 {
                     player.world.borrow_mut().files.insert("alive".into(), (b"x".to_vec(), None));

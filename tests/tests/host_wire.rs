@@ -35,7 +35,7 @@ impl<const PORTABLE: bool> Served for Serving<PORTABLE> {
             setup.server.idle = asked.idle.unwrap_or(setup.server.idle);
             setup.server.min_rate = asked.min_rate.unwrap_or(setup.server.min_rate);
             setup.server.data_ports = asked.data_port.and_then(|port| PortRange::new(port, port));
-            setup.store.takeover = asked.takeover.unwrap_or(setup.store.takeover);
+            setup.server.takeover = asked.takeover.unwrap_or(setup.server.takeover);
         }))
     }
 

@@ -15,8 +15,10 @@ mod spellings;
 #[path = "store_dir/staging.rs"]
 mod staging;
 
+use core::net::Ipv4Addr;
 use std::path::Path;
 
+use skiff_host::server::PolledStore;
 use skiff_host::store::{DirStore, Options, Stage};
 use skiff_proto::name::{MAX_NAME, Name};
 use skiff_proto::store::EntryKind;
@@ -32,6 +34,11 @@ mod native {
 mod portable {
     use super::Dir;
     skiff_tests::store_suite!(Dir<true>);
+}
+
+mod polled {
+    use super::Polled;
+    skiff_tests::store_suite!(Polled);
 }
 
 /// A directory that is removed in the end, served with or without Linux's own system calls.
@@ -55,6 +62,26 @@ impl<const PORTABLE: bool> Backend for Dir<PORTABLE> {
 
     fn open(&mut self) -> DirStore {
         DirStore::new(Options { portable: PORTABLE, ..Options::new(self.0.path()) }).unwrap()
+    }
+}
+
+/// The same, as a connection of host-serv uses it: what waits for the disk is "not yet", and changes are queued.
+struct Polled(Dir<false>);
+
+impl Backend for Polled {
+    type Store = PolledStore;
+    const FEATURES: Features = Dir::<false>::FEATURES;
+
+    fn new() -> Self {
+        Self(Dir::new())
+    }
+
+    fn open(&mut self) -> PolledStore {
+        PolledStore::new(self.0.open(), (Ipv4Addr::LOCALHOST, 1).into())
+    }
+
+    fn wait(store: &mut PolledStore) {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(store.ready());
     }
 }
 

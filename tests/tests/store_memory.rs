@@ -1,6 +1,9 @@
 //! The storage suite over the store in memory, flat and with directories.
 
+use core::cell::RefCell;
+
 use skiff_tests::memory::{Layout, MemoryStore};
+use skiff_tests::reluctant::Reluctant;
 use skiff_tests::store_suite::{Backend, Features};
 
 const FEATURES: Features = Features {
@@ -38,6 +41,48 @@ macro_rules! backend {
 
 backend!(Tree, Layout::Tree, FEATURES);
 backend!(Flat, Layout::Flat, Features { directories: false, ..FEATURES });
+
+/// The same, often "not yet" and with some changes queued.
+struct Hesitant(Tree);
+
+impl Backend for Hesitant {
+    type Store = Reluctant<MemoryStore>;
+
+    const FEATURES: Features = FEATURES;
+
+    fn new() -> Self {
+        Self(Tree::new())
+    }
+
+    fn open(&mut self) -> Reluctant<MemoryStore> {
+        Reluctant::new(self.0.open(), 7)
+    }
+}
+
+/// One that tasks of a thread share.
+struct Shared(Tree);
+
+impl Backend for Shared {
+    type Store = &'static RefCell<MemoryStore>;
+
+    const FEATURES: Features = FEATURES;
+
+    fn new() -> Self {
+        Self(Tree::new())
+    }
+
+    fn open(&mut self) -> &'static RefCell<MemoryStore> {
+        Box::leak(Box::new(RefCell::new(self.0.open())))
+    }
+}
+
+mod hesitant {
+    skiff_tests::store_suite!(super::Hesitant);
+}
+
+mod shared {
+    skiff_tests::store_suite!(super::Shared);
+}
 
 mod tree {
     skiff_tests::store_suite!(super::Tree);

@@ -1,11 +1,12 @@
 //! Every wire vector against a server in memory: whole, byte by byte, and cut in two at every position; once with the
-//! plainest of drivers and once with proto's own.
+//! plainest of drivers, once with proto's own, and once with a store that is often not ready.
 
 use std::fs;
 use std::path::Path;
 
 use skiff_proto::server::Limits;
 use skiff_tests::memory::{Layout, MemoryStore};
+use skiff_tests::reluctant::Reluctant;
 use skiff_tests::sans_io::{Answered, Changes, Connection, Control, Pace, Server};
 use skiff_tests::vector::{Cut, Pacing, Vector, load_all, play};
 
@@ -73,6 +74,7 @@ fn every_vector_passes_whole_and_byte_by_byte() {
                 for cut in [Cut::Whole, Cut::Bytes] {
                     check::<Connection>(&vector, pacing, cut, pace);
                     check::<Answered>(&vector, pacing, cut, pace);
+                    check::<Answered<Reluctant<MemoryStore>>>(&vector, pacing, cut, pace);
                 }
             }
         }
@@ -101,7 +103,8 @@ fn check_cuts(pacing: Pacing) {
             for pace in PACES {
                 check::<Connection>(&vector, pacing, cut, pace);
                 check::<Answered>(&vector, pacing, cut, pace);
-                count += 2;
+                check::<Answered<Reluctant<MemoryStore>>>(&vector, pacing, cut, pace);
+                count += 3;
             }
         }
     }

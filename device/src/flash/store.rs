@@ -1,9 +1,7 @@
 //! The storage trait over journal and blocks.
 
-use core::task::Poll;
-
 use skiff_proto::reply::Tag;
-use skiff_proto::store::{Entry as Listed, EntryKind, Space, Stat, Store};
+use skiff_proto::store::{self, Entry as Listed, EntryKind, Space, Stat, Store};
 use skiff_proto::{ErrorCode, Name, Refusal};
 
 use super::file::stat;
@@ -48,7 +46,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
     }
 
     /// Puts a stage in place under `name`, `None`: its own.
-    fn commit(&mut self, at: usize, name: Option<&[u8]>, old: Option<Record>) -> Result<(), Refusal> {
+    fn put_in_place(&mut self, at: usize, name: Option<&[u8]>, old: Option<Record>) -> Result<(), Refusal> {
         self.close_page(at)?;
         self.flush()?;
         let record = self.slots[at].record(Kind::File, old.map_or(0, |old| old.id));
@@ -70,7 +68,9 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> Store for FlashStore<'m
     type Stage = FlashStage<'m>;
     type Cursor = usize;
 
-    fn open(&mut self, name: Name<'_>) -> Result<(FlashFile, Stat), Refusal> {
+    const WAITS: bool = false;
+
+    fn open(&mut self, name: Name<'_>) -> store::Result<(FlashFile, Stat)> {
         let (_, record) = self.file(name)?;
         Ok((FlashFile::new(&record), stat(&record)))
     }
@@ -79,15 +79,15 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> Store for FlashStore<'m
         file.tag()
     }
 
-    fn read_at(&mut self, file: &mut FlashFile, offset: u64, buffer: &mut [u8]) -> Result<usize, Refusal> {
-        self.read_file(file, offset, buffer)
+    fn read_at(&mut self, file: &mut FlashFile, offset: u64, buffer: &mut [u8]) -> store::Result<usize> {
+        Ok(self.read_file(file, offset, buffer)?)
     }
 
-    fn stat(&mut self, name: Name<'_>) -> Result<Stat, Refusal> {
-        self.file(name).map(|(_, record)| stat(&record))
+    fn stat(&mut self, name: Name<'_>) -> store::Result<Stat> {
+        Ok(stat(&self.file(name)?.1))
     }
 
-    fn staged(&mut self, name: Name<'_>, size: u64) -> Result<(u64, u32), Refusal> {
+    fn staged(&mut self, name: Name<'_>, size: u64) -> store::Result<(u64, u32)> {
         let found = self.interrupted(Self::check(name)?)?;
         let fitting = found.map(|(_, record)| record).filter(|record| u64::from(record.size) <= size);
         self.check_room(self.need(Self::short(size)?, fitting.as_ref()))?;
@@ -100,7 +100,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> Store for FlashStore<'m
         offset: u64,
         size: u64,
         mtime: Option<u64>,
-    ) -> Result<(FlashStage<'m>, u32), Refusal> {
+    ) -> store::Result<(FlashStage<'m>, u32)> {
         let name = Self::check(name)?;
         if offset > size {
             return Err(ErrorCode::Range.into());
@@ -127,13 +127,13 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> Store for FlashStore<'m
         {
             self.slots[slot].listed = true;
             self.end_stage(slot);
-            return Err(refusal);
+            return Err(refusal.into());
         }
         let crc = self.slots[slot].crc.value();
         Ok((stage, crc))
     }
 
-    fn stage_unnamed(&mut self, size: u64) -> Result<FlashStage<'m>, Refusal> {
+    fn stage_new(&mut self, _: Name<'_>, size: u64) -> store::Result<FlashStage<'m>> {
         self.settle_dropped();
         let need = self.need(Self::short(size)?, None);
         self.check_room(need)?;
@@ -143,7 +143,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> Store for FlashStore<'m
         Ok(self.open_slot(slot, id, &[], need.blocks))
     }
 
-    fn append(&mut self, stage: &mut FlashStage<'m>, bytes: &[u8]) -> Result<usize, Refusal> {
+    fn append(&mut self, stage: &mut FlashStage<'m>, bytes: &[u8]) -> store::Result<usize> {
         let at = self.slot(stage)?;
         self.write_stage(at, bytes)?;
         Ok(bytes.len())
@@ -155,35 +155,33 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> Store for FlashStore<'m
         }
     }
 
-    fn poll_commit(&mut self, stage: &mut FlashStage<'m>, crc: Option<u32>) -> Poll<Result<(), Refusal>> {
-        Poll::Ready(self.slot(stage).and_then(|at| {
-            let slot = &self.slots[at];
-            // The sum of what the caller has seen is not that of what has come here.
-            if slot.name.is_empty() || crc.is_some_and(|crc| crc != slot.crc.value()) {
-                return Err(ErrorCode::Io.into());
-            }
-            let name = slot.name.clone();
-            let old = self.find(Kind::File, &name)?;
-            self.commit(at, None, old.map(|(_, record)| record))
-        }))
+    fn commit(&mut self, stage: &mut FlashStage<'m>, crc: Option<u32>) -> store::Result<()> {
+        let at = self.slot(stage)?;
+        let slot = &self.slots[at];
+        // The sum of what the caller has seen is not that of what has come here.
+        if slot.name.is_empty() || crc.is_some_and(|crc| crc != slot.crc.value()) {
+            return Err(ErrorCode::Io.into());
+        }
+        let name = slot.name.clone();
+        let old = self.find(Kind::File, &name)?;
+        Ok(self.put_in_place(at, None, old.map(|(_, record)| record))?)
     }
 
-    fn poll_commit_new(&mut self, stage: &mut FlashStage<'m>, name: Name<'_>) -> Poll<Result<(), Refusal>> {
-        Poll::Ready(Self::check(name).and_then(|name| {
-            let at = self.slot(stage)?;
-            if self.find(Kind::File, name)?.is_some() {
-                return Err(ErrorCode::Exists.into());
-            }
-            self.commit(at, Some(name), None)
-        }))
+    fn commit_new(&mut self, stage: &mut FlashStage<'m>, name: Name<'_>) -> store::Result<()> {
+        let name = Self::check(name)?;
+        let at = self.slot(stage)?;
+        if self.find(Kind::File, name)?.is_some() {
+            return Err(ErrorCode::Exists.into());
+        }
+        Ok(self.put_in_place(at, Some(name), None)?)
     }
 
-    fn remove(&mut self, name: Name<'_>) -> Result<(), Refusal> {
+    fn remove(&mut self, name: Name<'_>) -> store::Result<()> {
         let (at, _) = self.file(name)?;
-        self.end_version(at)
+        Ok(self.end_version(at)?)
     }
 
-    fn rename(&mut self, from: Name<'_>, to: Name<'_>) -> Result<(), Refusal> {
+    fn rename(&mut self, from: Name<'_>, to: Name<'_>) -> store::Result<()> {
         let name = Self::check(to)?;
         let (at, record) = self.file(from)?;
         let old = self.find(Kind::File, name)?;
@@ -199,12 +197,12 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> Store for FlashStore<'m
         Ok(())
     }
 
-    fn list(&mut self, dir: Option<Name<'_>>) -> Result<usize, Refusal> {
+    fn list(&mut self, dir: Option<Name<'_>>) -> store::Result<usize> {
         // There are no directories.
         if dir.is_some() { Err(ErrorCode::NotFound.into()) } else { Ok(0) }
     }
 
-    fn next_entry(&mut self, cursor: &mut usize, show: &mut dyn FnMut(Listed<'_>)) -> Result<bool, Refusal> {
+    fn next_entry(&mut self, cursor: &mut usize, show: &mut dyn FnMut(Listed<'_>)) -> store::Result<bool> {
         while let Some(&entry) = self.entries.get(*cursor) {
             *cursor += 1;
             if entry.id != 0 && !entry.is_stage {
@@ -221,7 +219,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> Store for FlashStore<'m
     }
 
     /// Free is what a `write` could have: interrupted ones give way.
-    fn space(&mut self) -> Result<Space, Refusal> {
+    fn space(&mut self) -> store::Result<Space> {
         self.settle_dropped();
         let free = self.room(None)?.unwrap_or(0);
         let bytes = |blocks: u32| u64::from(blocks) * u64::from(self.layout.payload());

@@ -1,10 +1,8 @@
 //! The storage trait over entries and blocks.
 
-use core::task::Poll;
-
 use skiff_proto::crc::Crc32c;
 use skiff_proto::reply::Tag;
-use skiff_proto::store::{Entry as Listed, EntryKind, Space, Stat, Store};
+use skiff_proto::store::{self, Entry as Listed, EntryKind, Space, Stat, Store};
 use skiff_proto::{ErrorCode, Name, NameError, Refusal};
 
 use super::entry::Kind;
@@ -72,7 +70,9 @@ impl<'m, const NAME: usize, const BLOCK: usize> Store for RamStore<'m, NAME, BLO
     type Stage = RamStage<'m>;
     type Cursor = usize;
 
-    fn open(&mut self, name: Name<'_>) -> Result<(RamFile<'m>, Stat), Refusal> {
+    const WAITS: bool = false;
+
+    fn open(&mut self, name: Name<'_>) -> store::Result<(RamFile<'m>, Stat)> {
         let at = self.file(name)?;
         Ok((self.open_file(at), self.entries[at].stat()))
     }
@@ -81,7 +81,7 @@ impl<'m, const NAME: usize, const BLOCK: usize> Store for RamStore<'m, NAME, BLO
         Tag::from_number(self.boot.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(file.version.into()))
     }
 
-    fn read_at(&mut self, file: &mut RamFile<'m>, offset: u64, buffer: &mut [u8]) -> Result<usize, Refusal> {
+    fn read_at(&mut self, file: &mut RamFile<'m>, offset: u64, buffer: &mut [u8]) -> store::Result<usize> {
         if file.handle.version.get() != file.version {
             return Err(ErrorCode::Changed.into());
         }
@@ -111,11 +111,11 @@ impl<'m, const NAME: usize, const BLOCK: usize> Store for RamStore<'m, NAME, BLO
         Ok(read)
     }
 
-    fn stat(&mut self, name: Name<'_>) -> Result<Stat, Refusal> {
-        self.file(name).map(|at| self.entries[at].stat())
+    fn stat(&mut self, name: Name<'_>) -> store::Result<Stat> {
+        Ok(self.entries[self.file(name)?].stat())
     }
 
-    fn staged(&mut self, name: Name<'_>, size: u64) -> Result<(u64, u32), Refusal> {
+    fn staged(&mut self, name: Name<'_>, size: u64) -> store::Result<(u64, u32)> {
         Self::check(name)?;
         self.sweep();
         let stage = self.closed_stage(name)?;
@@ -124,7 +124,7 @@ impl<'m, const NAME: usize, const BLOCK: usize> Store for RamStore<'m, NAME, BLO
                 self.check_size(size, self.blocks_of(at), stage)?;
                 Ok((self.entries[at].len.into(), self.crc(at)))
             }
-            None => self.check_size(size, 0, stage).map(|()| (0, 0)),
+            None => Ok(self.check_size(size, 0, stage).map(|()| (0, 0))?),
         }
     }
 
@@ -134,7 +134,7 @@ impl<'m, const NAME: usize, const BLOCK: usize> Store for RamStore<'m, NAME, BLO
         offset: u64,
         size: u64,
         mtime: Option<u64>,
-    ) -> Result<(RamStage<'m>, u32), Refusal> {
+    ) -> store::Result<(RamStage<'m>, u32)> {
         Self::check(name)?;
         if offset > size {
             return Err(ErrorCode::Range.into());
@@ -162,7 +162,7 @@ impl<'m, const NAME: usize, const BLOCK: usize> Store for RamStore<'m, NAME, BLO
         Ok((self.open_stage(at, blocks), crc))
     }
 
-    fn stage_unnamed(&mut self, size: u64) -> Result<RamStage<'m>, Refusal> {
+    fn stage_new(&mut self, _: Name<'_>, size: u64) -> store::Result<RamStage<'m>> {
         self.sweep();
         self.check_size(size, 0, None)?;
         let at = self.take_entry()?;
@@ -171,7 +171,7 @@ impl<'m, const NAME: usize, const BLOCK: usize> Store for RamStore<'m, NAME, BLO
         Ok(self.open_stage(at, blocks))
     }
 
-    fn append(&mut self, stage: &mut RamStage<'m>, bytes: &[u8]) -> Result<usize, Refusal> {
+    fn append(&mut self, stage: &mut RamStage<'m>, bytes: &[u8]) -> store::Result<usize> {
         let at = self.is_current(stage)?;
         if bytes.is_empty() {
             return Ok(0);
@@ -190,40 +190,31 @@ impl<'m, const NAME: usize, const BLOCK: usize> Store for RamStore<'m, NAME, BLO
         }
     }
 
-    fn poll_commit(&mut self, stage: &mut RamStage<'m>, crc: Option<u32>) -> Poll<Result<(), Refusal>> {
-        let at = match self.is_current(stage) {
-            Ok(at) => at,
-            Err(refusal) => return Poll::Ready(Err(refusal)),
-        };
-        let Some(name) = self.entries[at].name() else {
-            return Poll::Ready(Err(ErrorCode::Io.into()));
-        };
-        let old = self.find(Kind::File, name);
+    fn commit(&mut self, stage: &mut RamStage<'m>, crc: Option<u32>) -> store::Result<()> {
+        let at = self.is_current(stage)?;
+        let old = self.find(Kind::File, self.entries[at].name().ok_or(ErrorCode::Io)?);
         self.put_in_place(at, old, crc);
-        Poll::Ready(Ok(()))
+        Ok(())
     }
 
-    fn poll_commit_new(&mut self, stage: &mut RamStage<'m>, name: Name<'_>) -> Poll<Result<(), Refusal>> {
-        let checked = Self::check(name).and_then(|()| self.is_current(stage));
-        let at = match checked {
-            Ok(at) => at,
-            Err(refusal) => return Poll::Ready(Err(refusal)),
-        };
+    fn commit_new(&mut self, stage: &mut RamStage<'m>, name: Name<'_>) -> store::Result<()> {
+        Self::check(name)?;
+        let at = self.is_current(stage)?;
         if self.find(Kind::File, name).is_some() {
-            return Poll::Ready(Err(ErrorCode::Exists.into()));
+            return Err(ErrorCode::Exists.into());
         }
         self.entries[at].set_name(name);
         self.put_in_place(at, None, None);
-        Poll::Ready(Ok(()))
+        Ok(())
     }
 
-    fn remove(&mut self, name: Name<'_>) -> Result<(), Refusal> {
+    fn remove(&mut self, name: Name<'_>) -> store::Result<()> {
         let at = self.file(name)?;
         self.pass(at);
         Ok(())
     }
 
-    fn rename(&mut self, from: Name<'_>, to: Name<'_>) -> Result<(), Refusal> {
+    fn rename(&mut self, from: Name<'_>, to: Name<'_>) -> store::Result<()> {
         Self::check(to)?;
         let at = self.file(from)?;
         match self.find(Kind::File, to) {
@@ -235,12 +226,12 @@ impl<'m, const NAME: usize, const BLOCK: usize> Store for RamStore<'m, NAME, BLO
         Ok(())
     }
 
-    fn list(&mut self, dir: Option<Name<'_>>) -> Result<usize, Refusal> {
+    fn list(&mut self, dir: Option<Name<'_>>) -> store::Result<usize> {
         // There are no directories.
         if dir.is_some() { Err(ErrorCode::NotFound.into()) } else { Ok(0) }
     }
 
-    fn next_entry(&mut self, cursor: &mut usize, show: &mut dyn FnMut(Listed<'_>)) -> Result<bool, Refusal> {
+    fn next_entry(&mut self, cursor: &mut usize, show: &mut dyn FnMut(Listed<'_>)) -> store::Result<bool> {
         while let Some(entry) = self.entries.get(*cursor) {
             *cursor += 1;
             if let (Kind::File, Some(name)) = (entry.kind, entry.name()) {
@@ -252,7 +243,7 @@ impl<'m, const NAME: usize, const BLOCK: usize> Store for RamStore<'m, NAME, BLO
     }
 
     /// Free is what a `write` could have: interrupted ones give way.
-    fn space(&mut self) -> Result<Space, Refusal> {
+    fn space(&mut self) -> store::Result<Space> {
         self.sweep();
         Ok(Space { total: self.blocks.len() as u64 * BLOCK as u64, free: self.room(None) * BLOCK as u64 })
     }

@@ -1,7 +1,6 @@
 //! The stores that device-serv offers, and what they begin with.
 
 use core::fmt::Display;
-use core::task::Poll;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -114,9 +113,5 @@ fn put(store: &mut impl Store, name: &[u8], path: &Path) -> anyhow::Result<()> {
     while !rest.is_empty() {
         rest = &rest[store.append(&mut stage, rest)?..];
     }
-    loop {
-        if let Poll::Ready(stored) = store.poll_commit(&mut stage, Some(crc32c(&content))) {
-            return Ok(stored?);
-        }
-    }
+    Ok(store.commit(&mut stage, Some(crc32c(&content)))?)
 }

@@ -8,12 +8,11 @@
 //! | `Closing` | the peer's end | `Free`, `Resetting` |
 //! | `Resetting` | the reset to go out | `Free` |
 
-use core::time::Duration;
-
 use heapless::Vec;
 use skiff_proto::Instant;
 use skiff_proto::server::Limits;
 use skiff_proto::store::Store;
+use skiff_proto::transfer::port_lifetime;
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, State};
 use smoltcp::wire::IpAddress;
@@ -22,11 +21,6 @@ use super::DeviceServer;
 use super::linger::{Ending, Linger, RESET, is_reset, silence};
 use super::serve::Client;
 use super::transfer::{Moved, Transfer};
-
-/// How long a port stays open for its owner.
-const UNCLAIMED: Duration = Duration::from_secs(30);
-/// The same, while somebody waits for one.
-const UNCLAIMED_IN_DEMAND: Duration = Duration::from_secs(5);
 
 /// What a data connection is for.
 pub(super) enum Wanted<S: Store, const NAME: usize> {
@@ -95,7 +89,7 @@ impl<S: Store, const NAME: usize> Line<S, NAME> {
     pub(super) fn deadline(&self, wanted: bool, limits: &Limits) -> Option<Instant> {
         match &self.phase {
             Phase::Free => None,
-            Phase::Offered { since, .. } => Some(since.after(if wanted { UNCLAIMED_IN_DEMAND } else { UNCLAIMED })),
+            Phase::Offered { since, .. } => Some(since.after(port_lifetime(wanted))),
             Phase::Busy(transfer) => Some(transfer.deadline()),
             Phase::Closing(linger) => Some(linger.deadline(limits)),
             Phase::Resetting(since) => Some(since.after(RESET)),
@@ -159,8 +153,7 @@ impl<S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, cons
         for line in &mut self.lines {
             let socket = self.sockets.set.get_mut::<Socket<'_>>(line.handle);
             if let Phase::Offered { since, .. } = &line.phase {
-                let patience = if wanted { UNCLAIMED_IN_DEMAND } else { UNCLAIMED };
-                if now.since(*since) >= patience {
+                if now.since(*since) >= port_lifetime(wanted) {
                     line.release(socket);
                 } else if socket.state() == State::Closed {
                     // The handshake came to nothing.

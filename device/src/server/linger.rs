@@ -3,13 +3,8 @@
 use core::time::Duration;
 
 use skiff_proto::Instant;
-use skiff_proto::server::Limits;
+use skiff_proto::server::{LINGER_BYTES, LINGER_TIME, Limits};
 use smoltcp::socket::tcp::{Socket, State};
-
-/// After the peer has all that was sent.
-const LINGER: Duration = Duration::from_secs(1);
-/// Bytes that are discarded at most.
-const DISCARD: usize = 64 * 1024;
 
 /// For how long a reset waits for the interface to take it.
 pub(super) const RESET: Duration = Duration::from_secs(1);
@@ -79,8 +74,8 @@ impl Linger {
         let waited = now >= self.deadline(limits);
         let has_all = core::mem::replace(&mut self.emptied, socket.send_queue() == 0);
         match acknowledged {
-            true if waited || self.discarded > DISCARD => Ending::Over,
-            false if waited || self.discarded > DISCARD => Ending::Failed,
+            true if waited || self.discarded > LINGER_BYTES => Ending::Over,
+            false if waited || self.discarded > LINGER_BYTES => Ending::Failed,
             true => Ending::Yielding,
             false if has_all => Ending::Ended,
             false => Ending::Open,
@@ -90,7 +85,7 @@ impl Linger {
     pub(super) fn deadline(&self, limits: &Limits) -> Instant {
         let rate = limits.min_rate;
         let patience = if rate.bytes > 0 { limits.idle.min(rate.window) } else { limits.idle };
-        self.since.after(if self.acknowledged { LINGER } else { patience })
+        self.since.after(if self.acknowledged { LINGER_TIME } else { patience })
     }
 }
 

@@ -180,6 +180,8 @@ impl<'m, S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, 
         }
         busy |= self.serve_lines(now, store);
         self.grant_lines(now, store);
+        // No further input is waiting.
+        store.flush();
         store.settle();
         self.end_seats(now);
         self.net.send(moment, device, &mut self.sockets.set);

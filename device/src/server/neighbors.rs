@@ -3,8 +3,9 @@
 use core::task::Poll;
 use core::time::Duration;
 
-use skiff_proto::responder::Neighbors;
+use skiff_proto::responder::Services;
 use skiff_proto::store::{Stat, Store};
+use skiff_proto::transfer::PORT_WAIT;
 use skiff_proto::{ErrorCode, Instant, Name, Refusal};
 use smoltcp::iface::SocketSet;
 use smoltcp::wire::IpAddress;
@@ -12,9 +13,6 @@ use smoltcp::wire::IpAddress;
 use super::DeviceServer;
 use super::lines::{Line, Wanted};
 use super::serve::Client;
-
-/// How long a `get` or `put` waits for a data connection.
-pub(super) const WAIT: Duration = Duration::from_secs(30);
 
 pub(super) struct Around<'a, 'm, S: Store, const NAME: usize, const BUF: usize> {
     pub(super) client: usize,
@@ -42,17 +40,14 @@ impl<S: Store, const NAME: usize, const BUF: usize> Around<'_, '_, S, NAME, BUF>
     }
 }
 
-impl<S: Store, const NAME: usize, const BUF: usize> Neighbors<S> for Around<'_, '_, S, NAME, BUF> {
-    fn get(&mut self, file: S::File, stat: Stat) -> Poll<Result<u16, Refusal>> {
+impl<S: Store, const NAME: usize, const BUF: usize> Services<S> for Around<'_, '_, S, NAME, BUF> {
+    fn get(&mut self, _: Name<'_>, file: S::File, stat: Stat) -> Poll<Result<u16, Refusal>> {
         self.line(Wanted::Get { file, size: stat.size })
     }
 
-    fn put(&mut self, store: &mut S, name: Name<'_>) -> Poll<Result<u16, Refusal>> {
-        // A store that takes nothing at all says so now. How much it will be is not known yet.
-        match store.stage_unnamed(0) {
-            Ok(stage) => store.discard(stage),
-            Err(refusal) => return Poll::Ready(Err(refusal)),
-        }
+    fn put(&mut self, store: &mut S, name: Name<'_>, stage: S::Stage) -> Poll<Result<u16, Refusal>> {
+        // Another one is opened when it is known how much will come.
+        store.discard(stage);
         match heapless::Vec::from_slice(name.as_str().as_bytes()) {
             Ok(name) => self.line(Wanted::Put { name }),
             Err(_) => Poll::Ready(Err(ErrorCode::BadName.into())),
@@ -86,7 +81,7 @@ impl<S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, cons
             let Some((since, at)) = waiting.min() else { return };
             let Some(client) = &mut self.clients[at] else { return };
             let free = self.lines.iter_mut().find(|line| line.is_free());
-            let overdue = now.since(since) >= WAIT;
+            let overdue = now.since(since) >= PORT_WAIT;
             let answered = match (free, overdue) {
                 (Some(line), _) => client.waiting.take().map(|(_, wanted)| {
                     let port = line.offer(&mut self.sockets.set, at, client.peer, wanted, now);

@@ -4,12 +4,13 @@ use skiff_proto::Instant;
 use skiff_proto::responder::{Responder, Step};
 use skiff_proto::server::{Close, Limits, ServerSession};
 use skiff_proto::store::Store;
+use skiff_proto::transfer::PORT_WAIT;
 use smoltcp::socket::tcp::{Socket, State};
 use smoltcp::wire::IpAddress;
 
 use super::DeviceServer;
 use super::lines::Wanted;
-use super::neighbors::{Around, WAIT};
+use super::neighbors::Around;
 
 /// How often a client may go through all its steps before others have their turn.
 const ROUNDS: usize = 4;
@@ -53,7 +54,7 @@ impl<S: Store, const NAME: usize, const BUF: usize> Client<S, NAME, BUF> {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         match &self.waiting {
-            Some((since, _)) => Some(since.after(WAIT)),
+            Some((since, _)) => Some(since.after(PORT_WAIT)),
             None => self.session.poll_timeout(),
         }
     }
@@ -154,15 +155,10 @@ impl<S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, cons
                 now,
             };
             let mut moved = false;
-            let mut pending = false;
             for _ in 0..STEPS {
                 match client.responder.step(&mut client.session, store, &mut around) {
-                    Step::Idle => break,
+                    Step::Idle | Step::Pending => break,
                     Step::Progress => moved = true,
-                    Step::Pending => {
-                        pending = true;
-                        break;
-                    }
                 }
             }
             let socket = self.sockets.set.get_mut::<Socket<'_>>(handle);
@@ -175,7 +171,7 @@ impl<S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, cons
             if moved {
                 continue;
             }
-            if pending {
+            if client.responder.is_waiting(&client.session) {
                 return Turn::Busy;
             }
             if gone {

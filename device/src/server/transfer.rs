@@ -1,22 +1,20 @@
 //! One classic transfer: from the store into the socket's ring, or from the ring into the store.
 
-use core::task::Poll;
 use core::time::Duration;
 
 use heapless::Vec;
 use skiff_proto::name::MAX_NAME;
-use skiff_proto::store::Store;
-use skiff_proto::transfer::{Incoming, Outgoing};
-use skiff_proto::{ErrorCode, Instant, MinRate, Name, Refusal};
+use skiff_proto::store::{Result, Store, StoreError};
+use skiff_proto::transfer::{Incoming, Outgoing, commit_numbered};
+use skiff_proto::{ErrorCode, Instant, MinRate, Name};
 use smoltcp::socket::tcp::{Socket, State};
 
 use super::lines::Wanted;
 
 /// Pieces that are moved before others have their turn.
 const ROUNDS: usize = 8;
-/// Numbered names that are tried in one turn, and in all.
+/// Numbered names that are tried in one turn.
 const TRIES: u32 = 16;
-const NUMBERS: u32 = 10_000;
 
 pub(super) enum Transfer<S: Store, const NAME: usize> {
     Get {
@@ -77,11 +75,11 @@ impl<S: Store, const NAME: usize> Transfer<S, NAME> {
                 }
                 send(socket, store, file, offset, outgoing)
             }
-            Self::Put { stage, incoming, .. } => {
+            Self::Put { stage, name, incoming } => {
                 if incoming.handle_timeout(now).is_err() {
                     return Moved::Failed;
                 }
-                receive(socket, store, stage, incoming)
+                receive(socket, store, stage, name, incoming)
             }
             Self::Store { stage, name, number, patience } => {
                 *patience = now;
@@ -89,6 +87,7 @@ impl<S: Store, const NAME: usize> Transfer<S, NAME> {
             }
         };
         match (moved, &mut *self) {
+            (Err(StoreError::NotYet), _) if S::WAITS => Moved::More,
             (Err(_), Self::Put { stage, .. }) => {
                 if let Some(stage) = stage.take() {
                     store.discard(stage);
@@ -116,7 +115,7 @@ fn send<S: Store>(
     file: &mut S::File,
     offset: &mut u64,
     outgoing: &mut Outgoing,
-) -> Result<Moved, Refusal> {
+) -> Result<Moved> {
     let mut moved = Moved::Nothing;
     for _ in 0..ROUNDS {
         let sent = socket.send(|room| {
@@ -144,7 +143,7 @@ fn read<S: Store>(
     offset: u64,
     outgoing: &mut Outgoing,
     room: &mut [u8],
-) -> Result<usize, Refusal> {
+) -> Result<usize> {
     let Some(payload) = outgoing.payload().filter(|_| !room.is_empty()) else {
         return Ok(0);
     };
@@ -163,13 +162,19 @@ fn receive<S: Store>(
     socket: &mut Socket<'_>,
     store: &mut S,
     stage: &mut Option<S::Stage>,
+    name: &[u8],
     incoming: &mut Incoming,
-) -> Result<Moved, Refusal> {
+) -> Result<Moved> {
     let mut moved = Moved::Nothing;
     for _ in 0..ROUNDS {
+        match (&mut *stage, incoming.announced()) {
+            (Some(stage), _) => store.ready(stage)?,
+            (None, Some(announced)) => *stage = Some(store.stage_new(parse(name)?, announced)?),
+            (None, None) => {}
+        }
         let taken = socket.recv(|input| match take(store, stage, incoming, input) {
             Ok(n) => (n, Ok(n)),
-            Err(refusal) => (input.len(), Err(refusal)),
+            Err(error) => (input.len(), Err(error)),
         });
         match taken {
             Ok(Ok(1..)) => moved = Moved::Some,
@@ -185,25 +190,14 @@ fn receive<S: Store>(
                 incoming.handle_eof().map_err(|_| ErrorCode::Mismatch)?;
                 return Ok(Moved::Done);
             }
-            Ok(Err(refusal)) => return Err(refusal),
+            Ok(Err(error)) => return Err(error),
         }
     }
     Ok(Moved::More)
 }
 
-fn take<S: Store>(
-    store: &mut S,
-    stage: &mut Option<S::Stage>,
-    incoming: &mut Incoming,
-    input: &[u8],
-) -> Result<usize, Refusal> {
+fn take<S: Store>(store: &mut S, stage: &mut Option<S::Stage>, incoming: &mut Incoming, input: &[u8]) -> Result<usize> {
     let head = incoming.handle_input(input).map_err(|_| ErrorCode::BadLength)?;
-    let Some(announced) = incoming.announced() else {
-        return Ok(head);
-    };
-    if stage.is_none() {
-        *stage = Some(store.stage_unnamed(announced)?);
-    }
     let (Some(stage), Some(payload)) = (stage, incoming.payload()) else {
         return Ok(head);
     };
@@ -222,21 +216,15 @@ fn take<S: Store>(
 
 /// Tries the name, then the numbered ones.
 fn put_in_place<S: Store>(store: &mut S, stage: &mut S::Stage, name: &[u8], number: &mut u32) -> Moved {
-    let Ok(name) = Name::parse(name, MAX_NAME) else {
-        return Moved::Failed;
-    };
-    let mut buffer = [0; MAX_NAME];
-    for _ in 0..TRIES {
-        let numbered = if *number == 0 { Ok(name) } else { name.numbered(*number, MAX_NAME, &mut buffer) };
-        let Ok(numbered) = numbered else {
-            return Moved::Failed;
-        };
-        match store.poll_commit_new(stage, numbered) {
-            Poll::Pending => return Moved::More,
-            Poll::Ready(Ok(())) => return Moved::Done,
-            Poll::Ready(Err(refusal)) if refusal.code == ErrorCode::Exists && *number < NUMBERS => *number += 1,
-            Poll::Ready(Err(_)) => return Moved::Failed,
-        }
+    let stored = parse(name).and_then(|name| commit_numbered(store, stage, name, number, TRIES));
+    match stored {
+        Ok(()) => Moved::Done,
+        Err(StoreError::NotYet) => Moved::More,
+        Err(_) => Moved::Failed,
     }
-    Moved::More
+}
+
+/// A name that the session has checked before.
+fn parse(name: &[u8]) -> Result<Name<'_>> {
+    Name::parse(name, MAX_NAME).map_err(|_| ErrorCode::BadName.into())
 }

@@ -5,6 +5,7 @@ use core::net::SocketAddr;
 use skiff_proto::Refusal;
 
 use super::work::Change;
+use crate::store::Stage;
 
 /// A change whose outcome is not known yet.
 #[derive(Debug)]
@@ -21,8 +22,9 @@ pub(super) type Pending = Option<Box<Entry>>;
 
 impl Entry {
     /// A `write` whose body has been received; `None` if that is not logged.
-    pub(super) fn write(peer: SocketAddr, name: &str, size: u64) -> Pending {
-        Self::new(|| Self { peer, verb: "write", name: name.to_owned(), to: None, size: Some(size) })
+    pub(super) fn write(peer: SocketAddr, stage: &Stage) -> Pending {
+        let name = || stage.name().unwrap_or_default().to_owned();
+        Self::new(|| Self { peer, verb: "write", name: name(), to: None, size: Some(stage.size()) })
     }
 
     /// A change to names; `None` if that is not logged.

@@ -1,27 +1,27 @@
 //! Several writes made durable together (PROTOCOL §7): a disk that is asked once for a hundred files answers a hundred
 //! times as fast.
 //!
-//! Files whose bodies are through, or changes to names, wait here until the batch is closed: when no further input is waiting, at a limit, after
-//! 100 ms, or before a command that could see the difference. While one batch becomes durable the next one fills.
+//! Files whose bodies are through, or changes to names, wait here until the batch is closed: when no further input is
+//! waiting, at a limit, after 100 ms, or before a command that could see the difference. While one batch becomes durable the next one fills.
 
 use core::mem;
 use core::net::IpAddr;
+use core::pin::Pin;
 use core::sync::atomic::{AtomicUsize, Ordering};
+use core::task::{Context, Poll};
 use core::time::Duration;
 use std::collections::{HashSet, VecDeque};
 use std::sync::OnceLock;
 
 use rustix::process::{Resource, getrlimit};
+use skiff_proto::ErrorCode;
 use skiff_proto::name::Name;
-use skiff_proto::server::Answer;
-use skiff_proto::store::Stat;
-use skiff_proto::{ErrorCode, Refusal};
 use tokio::time::Instant;
 
-use super::pool::{Lane, Work};
-use super::work::{self, Change};
-use super::{Shared, audit};
-use crate::store::Stage;
+use super::audit;
+use super::pool::{Lane, Pool, Work};
+use super::work::{self, Change, Done};
+use crate::store::{DirStore, Stage};
 
 /// Files in a batch at most: each holds a descriptor, and waiting for the disk costs nearly the same for one as for many.
 const MOST_FILES: usize = 512;
@@ -60,17 +60,17 @@ struct Pending {
     audit: VecDeque<audit::Pending>,
     closes: Option<Instant>,
     committing: Option<Committing>,
-    /// Answers to be given, in order.
-    answers: VecDeque<Result<Answer, Refusal>>,
+    /// Results to be given, in order.
+    results: VecDeque<Done>,
 }
 
 /// A batch that becomes durable now.
 #[derive(Debug)]
 struct Committing {
-    work: Work<Vec<Result<Answer, Refusal>>>,
+    work: Work<Vec<Done>>,
     /// Of the files in it.
     names: Names,
-    /// How many answers it owes.
+    /// How many results it owes.
     count: usize,
     changes: bool,
 }
@@ -138,9 +138,11 @@ impl Names {
 
 impl Batch {
     /// Adds a file whose body is through.
-    pub(super) fn push(&mut self, name: Name<'_>, stage: Stage, crc: Option<u32>, audit: audit::Pending) {
+    pub(super) fn push(&mut self, stage: Stage, crc: Option<u32>, audit: audit::Pending) {
         let pending = self.0.get_or_insert_default();
-        pending.names.insert(name);
+        if let Some(Ok(name)) = stage.name().map(work::parse) {
+            pending.names.insert(name);
+        }
         pending.bytes += stage.size();
         pending.files.push((stage, crc));
         pending.audit.push_back(audit);
@@ -174,8 +176,8 @@ impl Batch {
     }
 
     /// True if nothing is owed, and nothing under way.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.as_ref().is_none_or(|pending| pending.is_empty())
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_none()
     }
 
     /// True if it must be closed whatever else comes.
@@ -196,44 +198,36 @@ impl Batch {
     }
 
     /// Begins to make the batch durable, unless one is under way or it is empty. True if one is under way now.
-    pub(super) fn close(&mut self, shared: &Shared, client: IpAddr) -> bool {
-        self.0.as_mut().is_some_and(|pending| pending.close(shared, client))
+    pub(super) fn close(&mut self, store: &DirStore, pool: &Pool, client: IpAddr) -> bool {
+        self.0.as_mut().is_some_and(|pending| pending.close(store, pool, client))
     }
 
-    /// Waits until the batch under way is durable; for ever if there is none.
-    pub(super) async fn committed(&mut self) {
-        match &mut self.0 {
-            Some(pending) => pending.committed().await,
-            None => core::future::pending().await,
+    /// Ready when the batch under way is durable.
+    pub(super) fn poll_committed(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().map_or(Poll::Pending, |pending| pending.poll_committed(context))
+    }
+
+    /// The next result.
+    pub(super) fn pop(&mut self) -> Option<Done> {
+        let pending = self.0.as_mut()?;
+        let result = pending.results.pop_front();
+        if pending.is_empty() {
+            self.0 = None;
         }
-    }
-
-    /// The next answer to be given.
-    pub(super) fn front(&self) -> Option<Result<Answer, Refusal>> {
-        self.0.as_ref()?.answers.front().copied()
-    }
-
-    /// That answer was given.
-    pub(super) fn pop(&mut self) {
-        if let Some(pending) = &mut self.0 {
-            pending.answers.pop_front();
-            if pending.is_empty() {
-                self.0 = None;
-            }
-        }
+        result
     }
 
     /// Makes everything durable that is still in it: the client has asked for it, whether it still listens or not.
-    pub(super) async fn finish(&mut self, shared: &Shared, client: IpAddr) {
-        while self.close(shared, client) {
-            self.committed().await;
+    pub(super) async fn finish(&mut self, store: &DirStore, pool: &Pool, client: IpAddr) {
+        while self.close(store, pool, client) {
+            core::future::poll_fn(|context| self.poll_committed(context)).await;
         }
     }
 }
 
 impl Pending {
     fn is_empty(&self) -> bool {
-        self.files.is_empty() && self.changes.is_empty() && self.committing.is_none() && self.answers.is_empty()
+        self.files.is_empty() && self.changes.is_empty() && self.committing.is_none() && self.results.is_empty()
     }
 
     fn has_most(&self) -> bool {
@@ -242,11 +236,11 @@ impl Pending {
             || self.changes.len() >= MOST_CHANGES
     }
 
-    fn close(&mut self, shared: &Shared, client: IpAddr) -> bool {
+    fn close(&mut self, store: &DirStore, pool: &Pool, client: IpAddr) -> bool {
         if self.committing.is_some() || (self.files.is_empty() && self.changes.is_empty()) {
             return self.committing.is_some();
         }
-        let store = shared.store.clone();
+        let store = store.clone();
         let names = mem::take(&mut self.names);
         let files = mem::take(&mut self.files);
         let held = mem::take(&mut self.held);
@@ -255,34 +249,35 @@ impl Pending {
         self.closes = None;
         self.committing = Some(if files.is_empty() {
             let count = changes.len();
-            let work = shared.pool.run(Lane::Commit, client, move || work::change(&store, &changes));
+            let work = pool.run(Lane::Commit, client, move || work::change(&store, &changes));
             Committing { work, names, count, changes: true }
         } else {
             let count = files.len();
-            let work = shared.pool.run(Lane::Commit, client, move || {
-                let stored = |stat: Stat| Answer::Stored { size: stat.size, crc: stat.crc };
-                let answers = store.commit_batch(files).into_iter().map(|result| result.map(stored)).collect();
+            let work = pool.run(Lane::Commit, client, move || {
+                let results = store.commit_batch(files).into_iter().map(|result| result.map(Some)).collect();
                 drop(held);
-                answers
+                results
             });
             Committing { work, names, count, changes: false }
         });
         true
     }
 
-    async fn committed(&mut self) {
-        let Some(committing) = &mut self.committing else { return core::future::pending().await };
-        let answers = (&mut committing.work).await.unwrap_or_else(|| {
+    fn poll_committed(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(committing) = &mut self.committing else { return Poll::Pending };
+        let Poll::Ready(results) = Pin::new(&mut committing.work).poll(context) else { return Poll::Pending };
+        let results = results.unwrap_or_else(|| {
             tracing::error!("commit failed: no thread to run it");
             vec![Err(ErrorCode::Io.into()); committing.count]
         });
         self.committing = None;
-        for answer in &answers {
+        for result in &results {
             if let Some(entry) = self.audit.pop_front().flatten() {
-                entry.end(answer);
+                entry.end(result);
             }
         }
-        self.answers.extend(answers);
+        self.results.extend(results);
+        Poll::Ready(())
     }
 }
 

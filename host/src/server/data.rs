@@ -6,21 +6,20 @@ use std::io;
 use std::sync::Arc;
 
 use skiff_proto::name::MAX_NAME;
-use skiff_proto::transfer::{Incoming, Outgoing, TransferError};
+use skiff_proto::store::StoreError;
+use skiff_proto::transfer::{Incoming, NUMBERS, Outgoing, TransferError, commit_numbered, numbered};
 use skiff_proto::{ErrorCode, Payload, Refusal};
 use tokio::net::TcpStream;
 use tracing::{debug, info, warn};
 
-use super::audit;
-use super::input::{Scratch, append};
 use super::pool::{self, Lane};
 use super::ports::Claim;
+use super::scratch::Scratch;
+use super::shared::{Phase, Running, Shared};
+use super::socket::{self, would_block};
 use super::work::parse;
-use super::{Phase, Running, Shared, output, would_block};
+use super::{audit, output};
 use crate::store::{DirStore, File, Stage};
-
-/// Names that a taken one is tried as: `report(1).txt` and so on.
-const NUMBERS: u32 = 100_000;
 
 /// Bytes of a file that go out together with its length, in one write.
 const HEAD: usize = 64 * 1024;
@@ -28,7 +27,7 @@ const HEAD: usize = 64 * 1024;
 /// What a data connection is for.
 #[derive(Debug)]
 pub(super) enum Purpose {
-    Get(File),
+    Get(Arc<File>),
     Put(Stage, Box<str>),
 }
 
@@ -68,7 +67,7 @@ pub(super) fn start(shared: &Arc<Shared>, claim: Claim, owner: SocketAddr, purpo
                 let shared = &running.0;
                 // Until all has gone well, whatever ends the connection resets it: the system closes the sockets of a
                 // server that is killed, and in order that would mean that the file is stored, or has been sent whole.
-                super::reset(&stream);
+                socket::reset(&stream);
                 let served = match purpose {
                     Purpose::Get(file) => send(shared, &stream, &file, &progress).await,
                     Purpose::Put(stage, name) => {
@@ -81,7 +80,7 @@ pub(super) fn start(shared: &Arc<Shared>, claim: Claim, owner: SocketAddr, purpo
                         stored.map(drop)
                     }
                 };
-                match served.and_then(|()| Ok(super::end_in_order(&stream)?)) {
+                match served.and_then(|()| Ok(socket::end_in_order(&stream)?)) {
                     Ok(()) => {}
                     Err(failure) => warn!(%owner, %failure, "data connection reset"),
                 }
@@ -212,18 +211,20 @@ fn check_room(store: &DirStore, incoming: &Incoming, before: u64) -> Result<(), 
     Ok(())
 }
 
-/// Puts a stage in place under `name`, or the first numbered name that is free.
+/// Puts a stage in place under `name`, or the first numbered name that is free: which one.
 fn commit_new(store: &DirStore, stage: &mut Stage, name: &str) -> Result<String, Refusal> {
     let name = parse(name)?;
-    let mut buffer = [0; MAX_NAME];
-    let mut candidate = name;
-    for number in 1..=NUMBERS {
-        match store.commit_new(stage, candidate) {
-            Ok(_) => return Ok(candidate.as_str().to_owned()),
-            Err(refusal) if refusal.code == ErrorCode::Exists => {}
-            Err(refusal) => return Err(refusal),
-        }
-        candidate = name.numbered(number, MAX_NAME, &mut buffer).map_err(|_| Refusal::from(ErrorCode::BadName))?;
+    let mut number = 0;
+    commit_numbered(&mut store.clone(), stage, name, &mut number, NUMBERS).map_err(StoreError::refusal)?;
+    Ok(numbered(name, number, &mut [0; MAX_NAME])?.as_str().to_owned())
+}
+
+/// Appends all of `bytes`.
+fn append(store: &DirStore, stage: &mut Stage, bytes: &[u8]) -> Result<(), Refusal> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let n = store.append(stage, rest)?;
+        rest = &rest[n..];
     }
-    Err(ErrorCode::Exists.into())
+    Ok(())
 }

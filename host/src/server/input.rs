@@ -1,148 +1,66 @@
-//! From the socket into session and store.
+//! Bytes from the socket.
 
-use core::cell::Cell;
 use core::mem;
-use core::ops::{Deref, DerefMut};
 use std::io;
 
-use skiff_proto::{ErrorCode, Refusal};
-use tracing::info;
+use tokio::net::TcpStream;
 
-use super::audit;
-use super::connection::{Connection, Open};
-use super::would_block;
-use crate::store::{DirStore, Stage};
+use super::scratch::Scratch;
+use super::socket::would_block;
 
-/// Bytes that one read from a socket or a file takes at most.
-const SCRATCH: usize = 256 * 1024;
-
-thread_local! {
-    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+/// Input that could not be taken yet. Most of the time there is none.
+#[derive(Debug, Default)]
+pub(super) struct Input {
+    bytes: Vec<u8>,
+    /// How much of that has been taken since.
+    taken: usize,
 }
 
-/// Memory for one step, one piece a thread: nothing stays in it while a task waits, so that a thousand connections need no
-/// more of it than one.
-#[derive(Debug)]
-pub(super) struct Scratch(Vec<u8>);
+/// What came of an attempt to move input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Moved {
+    /// Some was taken, or has come.
+    Some,
+    /// Nothing is taken now of what is there.
+    Nothing,
+    /// The socket has none.
+    Waits,
+    /// The peer has ended its side.
+    End,
+}
 
-impl Scratch {
-    pub(super) fn take() -> Self {
-        let mut memory = SPARE.take();
-        if memory.is_empty() {
-            memory = vec![0; SCRATCH];
+impl Input {
+    /// True if nothing is left over.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Offers `take` what was left over.
+    pub(super) fn take_leftover(&mut self, take: impl FnOnce(&mut [u8]) -> usize) -> Moved {
+        let mut bytes = mem::take(&mut self.bytes);
+        let taken = take(&mut bytes[self.taken..]);
+        self.taken += taken;
+        if self.taken < bytes.len() {
+            self.bytes = bytes;
         }
-        Self(memory)
+        if taken > 0 { Moved::Some } else { Moved::Nothing }
     }
-}
 
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        SPARE.set(mem::take(&mut self.0));
-    }
-}
-
-impl Deref for Scratch {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl DerefMut for Scratch {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.0
-    }
-}
-
-impl Connection<'_> {
-    /// Moves input on: first what was left over, then what the socket has. False if there is none, or the session can't
-    /// take it yet.
-    pub(super) fn receive(&mut self) -> io::Result<bool> {
-        if !self.input.is_empty() {
-            let mut input = mem::take(&mut self.input);
-            let taken = self.feed(&mut input[self.taken..]);
-            self.taken += taken;
-            if self.taken < input.len() {
-                self.input = input;
-            }
-            return Ok(taken > 0);
-        }
-        if !self.wants_input() {
-            return Ok(false);
-        }
+    /// Offers `take` what the socket has; keeps what it does not take. Only if nothing is left over.
+    pub(super) fn read(&mut self, stream: &TcpStream, take: impl FnOnce(&mut [u8]) -> usize) -> io::Result<Moved> {
         let mut scratch = Scratch::take();
-        match self.stream.try_read(&mut scratch) {
-            Ok(0) => {
-                self.ended = true;
-                self.session.handle_eof();
-                Ok(true)
-            }
+        match stream.try_read(&mut scratch) {
+            Ok(0) => Ok(Moved::End),
             Ok(n) => {
-                let taken = self.feed(&mut scratch[..n]);
+                let taken = take(&mut scratch[..n]);
                 if taken < n {
-                    self.input = scratch[taken..n].to_vec();
+                    self.bytes = scratch[taken..n].to_vec();
                     self.taken = 0;
                 }
-                Ok(true)
+                Ok(Moved::Some)
             }
-            Err(error) if would_block(&error) => {
-                // No further input is waiting: what is in the batch becomes durable now (PROTOCOL §7).
-                self.close_batch();
-                Ok(false)
-            }
+            Err(error) if would_block(&error) => Ok(Moved::Waits),
             Err(error) => Err(error),
         }
     }
-
-    /// Feeds `input` to session and store until the session waits for something else; returns how much went.
-    fn feed(&mut self, input: &mut [u8]) -> usize {
-        let mut taken = 0;
-        while taken < input.len() {
-            match self.session.receive(&mut input[taken..]) {
-                Ok(received) => {
-                    taken += received.taken;
-                    if received.payload.is_empty() {
-                        break;
-                    }
-                    self.store(received.payload);
-                }
-                Err(error) => {
-                    info!(peer = %self.peer(), %error, "protocol error");
-                    // The session says what there is to say, and closes; the rest means nothing.
-                    return input.len();
-                }
-            }
-        }
-        taken
-    }
-
-    /// Puts payload into the stage. If that fails, the session discards the rest.
-    fn store(&mut self, bytes: &[u8]) {
-        let peer = self.peer();
-        let Open::Writing { stage, name } = &mut self.open else {
-            return self.check(Err(skiff_proto::InvalidState));
-        };
-        if let Err(refusal) = append(&self.shared.store, stage, bytes) {
-            audit::upload(peer, "write", name, Some(stage.size()), refusal.code.as_str());
-            if let Open::Writing { stage, .. } = mem::replace(&mut self.open, Open::Nothing) {
-                // There may be room for the rest later: the staged bytes stay, and are dropped first if others need
-                // room (R14).
-                if refusal.code != ErrorCode::NoSpace {
-                    self.shared.store.discard(*stage);
-                }
-            }
-            let refused = self.session.refuse(refusal);
-            self.check(refused);
-        }
-    }
-}
-
-/// Appends all of `bytes`.
-pub(super) fn append(store: &DirStore, stage: &mut Stage, bytes: &[u8]) -> Result<(), Refusal> {
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let n = store.append(stage, rest)?;
-        rest = &rest[n..];
-    }
-    Ok(())
 }

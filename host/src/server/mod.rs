@@ -3,15 +3,19 @@
 //! | module | what is in it |
 //! |---|---|
 //! | [`options`] | how it is set up |
-//! | `listen` | addresses, and the sockets that listen on them |
-//! | `connection` | one control connection: the loop round its session |
-//! | `input`, `output` | moving payload between the socket and the store |
-//! | `audit` | logs each change with its outcome |
+//! | `connection` | one control connection: the loop around its session and its [`Responder`] |
+//! | `input`, `output` | bytes from and to the socket |
+//! | `polled` | the store of one connection: a [`Store`] that answers "not yet" while the disk works |
 //! | `batch` | several changes made durable together |
 //! | `work` | what must not be done on the spot, since it waits for the disk |
 //! | `pool` | the threads for that work |
-//! | `ports`, `data` | classic data connections |
-//! | `names` | what a classic `ls` shows |
+//! | `audit` | logs each change with its outcome |
+//! | `classic`, `ports`, `data` | classic data connections |
+//! | `shared`, `scratch` | what all connections share; memory for one step |
+//! | `listen`, `socket` | sockets that listen; what is asked of sockets |
+//!
+//! [`Responder`]: skiff_proto::responder::Responder
+//! [`Store`]: skiff_proto::store::Store
 //!
 //! A control connection is one task. It waits for its socket without holding a buffer; when bytes come, it moves
 //! them through its session, the store and back out until the socket would block. Whatever waits for the disk to be
@@ -21,24 +25,26 @@
 
 mod audit;
 mod batch;
+mod classic;
 mod connection;
 mod data;
 mod input;
 mod listen;
-mod names;
 pub mod options;
 mod output;
+mod polled;
 mod pool;
 mod ports;
+mod scratch;
+mod shared;
+mod socket;
 mod work;
 
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
-use std::io;
 use std::sync::Arc;
 
-use skiff_proto::Instant;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
@@ -47,68 +53,8 @@ use crate::address::canonical;
 use crate::store::DirStore;
 
 pub use options::{BindError, Options, PortRange};
-
-/// How a server is doing: what [`Server::run`] goes by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// It accepts and serves.
-    Serving,
-    /// Connections end as soon as nothing is under way.
-    Closing,
-}
-
-/// What all connections of a server share.
-#[derive(Debug)]
-struct Shared {
-    options: Options,
-    store: DirStore,
-    pool: pool::Pool,
-    ports: ports::Ports,
-    phase: watch::Sender<Phase>,
-    start: std::time::Instant,
-    control: AtomicUsize,
-    /// Control and data connections, in all.
-    tasks: AtomicUsize,
-    /// Told whenever a task ends.
-    ended: Notify,
-}
-
-impl Shared {
-    /// The time, as sessions count it.
-    fn now(&self) -> Instant {
-        self.time(std::time::Instant::now())
-    }
-
-    /// A moment, as sessions count them.
-    fn time(&self, at: std::time::Instant) -> Instant {
-        let since = at.saturating_duration_since(self.start).as_millis();
-        Instant::from_millis(u64::try_from(since).unwrap_or(u64::MAX).saturating_add(1))
-    }
-
-    /// The moment of a session's clock on tokio's.
-    fn deadline(&self, at: Instant) -> tokio::time::Instant {
-        let after_start = Duration::from_millis(at.as_millis().min(u64::from(u32::MAX) * 1000));
-        tokio::time::Instant::from_std(self.start + after_start)
-    }
-}
-
-/// Counts a task as long as it lives.
-#[derive(Debug)]
-struct Running(Arc<Shared>);
-
-impl Running {
-    fn new(shared: &Arc<Shared>) -> Self {
-        shared.tasks.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(shared))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.tasks.fetch_sub(1, Ordering::Relaxed);
-        self.0.ended.notify_waiters();
-    }
-}
+pub use polled::PolledStore;
+use shared::{Phase, Running, Shared};
 
 /// A server that is bound to its addresses.
 #[derive(Debug)]
@@ -130,7 +76,7 @@ impl Server {
             ports: ports::Ports::new(options.data_ports),
             options,
             store,
-            pool: pool::Pool::new(),
+            pool: Arc::new(pool::Pool::new()),
             phase: watch::Sender::new(Phase::Serving),
             start: std::time::Instant::now(),
             control: AtomicUsize::new(0),
@@ -210,21 +156,4 @@ fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
         shared.control.fetch_sub(1, Ordering::Relaxed);
         drop(running);
     });
-}
-
-/// Makes the socket end with a reset: the peer must not take what it has got for the whole.
-fn reset(stream: &TcpStream) {
-    if let Err(error) = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
-        debug!(%error, "set_linger");
-    }
-}
-
-/// Takes [`reset`] back: the socket ends in order.
-fn end_in_order(stream: &TcpStream) -> io::Result<()> {
-    socket2::SockRef::from(stream).set_linger(None)
-}
-
-/// True for the errors that mean "later".
-fn would_block(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock
 }

@@ -8,6 +8,7 @@ use std::io;
 use skiff_proto::MinRate;
 use skiff_proto::command::Verbs;
 use skiff_proto::server::Limits;
+use skiff_proto::takeover::TAKEOVER;
 
 use crate::address::Host;
 
@@ -26,6 +27,9 @@ pub struct Options {
     pub idle: Duration,
     /// The least progress while a body is outstanding. Default: 1 KiB in 30 s.
     pub min_rate: MinRate,
+    /// A writer that has received nothing for this long gives way to another of the same name (PROTOCOL §7).
+    /// Default: 5 s.
+    pub takeover: Duration,
     /// How long running transfers may go on after the server was told to end. Default: 10 s.
     pub grace: Duration,
     /// Bodies without a checksum are taken. Default: false.
@@ -45,6 +49,7 @@ impl Options {
             max_clients: 1000,
             idle: Duration::from_secs(300),
             min_rate: MinRate::DEFAULT,
+            takeover: TAKEOVER,
             grace: Duration::from_secs(10),
             nocrc: false,
             portable: false,

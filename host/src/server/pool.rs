@@ -66,7 +66,7 @@ pub(super) struct Pool([Arc<Threads>; 3]);
 
 /// State shared by the thread that does the work and the connection that waits for it.
 #[derive(Debug, Default)]
-pub(super) struct Ticket {
+struct Ticket {
     /// Nobody waits for it any more.
     dropped: AtomicBool,
     /// It goes to the back of the queue: its client may be gone.
@@ -95,9 +95,9 @@ pub(super) struct Work<T> {
 }
 
 impl<T> Work<T> {
-    /// The ticket, to lower the priority of the work later.
-    pub(super) fn ticket(&self) -> Arc<Ticket> {
-        Arc::clone(&self.ticket)
+    /// Gives the work the lowest priority in its lane.
+    pub(super) fn doubt(&self) {
+        self.ticket.doubt();
     }
 }
 
@@ -117,7 +117,7 @@ impl<T> Drop for Work<T> {
 
 impl Ticket {
     /// Gives the work the lowest priority in its lane.
-    pub(super) fn doubt(&self) {
+    fn doubt(&self) {
         self.doubtful.store(true, Ordering::Relaxed);
     }
 }

@@ -8,22 +8,15 @@ use std::hash::RandomState;
 use std::io;
 use std::sync::{Arc, OnceLock};
 
+use skiff_proto::transfer::{PORT_WAIT, port_lifetime};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::listen::listen;
 use super::options::PortRange;
+use super::socket;
 use crate::address::canonical;
-
-/// How long a `get` or `put` waits for a port.
-const WAIT: Duration = Duration::from_secs(30);
-
-/// How long a port stays open for its client.
-const UNCLAIMED: Duration = Duration::from_secs(30);
-
-/// The same, while somebody waits for one.
-const UNCLAIMED_IN_DEMAND: Duration = Duration::from_secs(5);
 
 /// Connections that may wait on a data port: its owner's, and strangers'.
 const BACKLOG: i32 = 4;
@@ -153,7 +146,7 @@ impl Ports {
     /// The same, but waits until a port is free; `Ok(None)` if none becomes free in time.
     pub(super) async fn wait(&self, at: SocketAddr) -> io::Result<Option<Claim>> {
         let pool = &self.0;
-        let until = Instant::now() + WAIT;
+        let until = Instant::now() + PORT_WAIT;
         let _waiting = Waiting::new(pool);
         pool.changed.notify_waiters();
         loop {
@@ -199,7 +192,7 @@ impl Claim {
         let Self { listener, announced, lease } = self;
         loop {
             let changed = lease.0.changed.notified();
-            let patience = if lease.0.waiting.load(Ordering::Relaxed) > 0 { UNCLAIMED_IN_DEMAND } else { UNCLAIMED };
+            let lifetime = port_lifetime(lease.0.waiting.load(Ordering::Relaxed) > 0);
             tokio::select! {
                 accepted = listener.accept() => {
                     let (stream, peer) = accepted?;
@@ -207,10 +200,10 @@ impl Claim {
                         return Ok(Some((stream, lease)));
                     }
                     tracing::warn!(%peer, "data connection reset: this port is reserved for another client");
-                    super::reset(&stream);
+                    socket::reset(&stream);
                 }
                 () = changed => {}
-                () = tokio::time::sleep_until(announced + patience) => return Ok(None),
+                () = tokio::time::sleep_until(announced + lifetime) => return Ok(None),
             }
         }
     }

@@ -1,35 +1,16 @@
 //! Work that must not run in the connection's task because it waits for the disk. It runs on the threads of the
-//! [`pool`](super::pool), and the session gets its answer when it is done.
+//! [`pool`](super::pool).
 
 use core::task::Poll;
+use std::sync::Arc;
 
-use skiff_proto::command::Request;
-use skiff_proto::crc::Crc32c;
 use skiff_proto::name::{MAX_NAME, Name};
-use skiff_proto::server::Answer;
+use skiff_proto::store::{Stat, Sum};
 use skiff_proto::{ErrorCode, Refusal};
 
-use super::data::Purpose;
-use super::input::Scratch;
-use super::names::Names;
 use super::pool::Turn;
-use super::ports::Claim;
+use super::scratch::Scratch;
 use crate::store::{self, Cursor, DirStore, File, Stage, Staged};
-
-/// What a piece of work has come to.
-#[derive(Debug)]
-pub(super) enum Done {
-    /// The answer to the request that was asked last.
-    Answer(Result<Answer, Refusal>),
-    /// A stage for the `write` that was asked last, and the CRC of what it holds already.
-    Staged(Result<(Stage, u32), Refusal>, Box<str>),
-    /// What a `list` leaves out, and its cursor.
-    Listed(u64, Cursor),
-    /// How many bytes the names of a classic `ls` have.
-    Names(Result<u64, Refusal>),
-    /// A port for the `get` or `put` that was asked last, or none in time.
-    Claimed(Option<Claim>, Purpose),
-}
 
 /// A change to the names of the store.
 #[derive(Debug)]
@@ -41,20 +22,8 @@ pub(super) enum Change {
 }
 
 impl Change {
-    /// The change that a request asks for, if it asks for one.
-    pub(super) fn of(request: &Request<'_>) -> Option<Self> {
-        let owned = |name: &Name<'_>| name.as_str().to_owned();
-        Some(match request {
-            Request::Remove { name } => Self::Remove(owned(name)),
-            Request::Rename { from, to } => Self::Rename(owned(from), owned(to)),
-            Request::Mkdir { name } => Self::Mkdir(owned(name)),
-            Request::Rmdir { name } => Self::Rmdir(owned(name)),
-            _ => return None,
-        })
-    }
-
     /// The change as the store has it.
-    fn parse(&self) -> Result<store::Change<'_>, Refusal> {
+    pub(super) fn parse(&self) -> Result<store::Change<'_>, Refusal> {
         Ok(match self {
             Self::Remove(name) => store::Change::Remove(parse(name)?),
             Self::Rename(from, to) => store::Change::Rename(parse(from)?, parse(to)?),
@@ -64,40 +33,55 @@ impl Change {
     }
 }
 
+/// The result of a change; of a file, what is known of it.
+pub(super) type Done = Result<Option<Stat>, Refusal>;
+
 /// Carries changes out, durably and in order.
-pub(super) fn change(store: &DirStore, changes: &[Change]) -> Vec<Result<Answer, Refusal>> {
+pub(super) fn change(store: &DirStore, changes: &[Change]) -> Vec<Done> {
     let parsed: Result<Vec<_>, _> = changes.iter().map(Change::parse).collect();
     match parsed {
-        Ok(parsed) => store.change_batch(&parsed).into_iter().map(|done| done.map(|()| Answer::Done)).collect(),
+        Ok(parsed) => store.change_batch(&parsed).into_iter().map(|done| done.map(|()| None)).collect(),
         Err(refusal) => vec![Err(refusal); changes.len()],
     }
 }
 
-/// A `write` that has to wait before it can begin.
+/// A `write` that continues an interrupted one.
 #[derive(Debug, Clone)]
 pub(super) struct Write {
     pub(super) offset: u64,
     pub(super) size: u64,
     pub(super) mtime: Option<u64>,
-    pub(super) name: String,
+    pub(super) name: Box<str>,
 }
 
 impl Write {
     /// Opens its stage.
-    pub(super) fn stage(&self, store: &DirStore) -> Result<(Stage, u32), Refusal> {
-        store.stage(parse(&self.name)?, self.offset, self.size, self.mtime)
+    fn stage(&self, store: &DirStore) -> Read {
+        let staged = parse(&self.name).and_then(|name| store.stage(name, self.offset, self.size, self.mtime));
+        Read::Stage(staged.map(|(stage, crc)| (Box::new(stage), crc)))
     }
+}
 
-    fn begin(&self, store: &DirStore) -> Done {
-        Done::Staged(self.stage(store), self.name.as_str().into())
-    }
+/// What a [`Reading`] has come to.
+#[derive(Debug)]
+pub(super) enum Read {
+    /// The checksum of a range.
+    Sum(Result<Sum, Refusal>),
+    /// What is staged: bytes and their CRC.
+    Staged(Result<(u64, u32), Refusal>),
+    /// A stage, and the CRC of what it holds already.
+    Stage(Result<(Box<Stage>, u32), Refusal>),
+    /// What a `list` leaves out, and its cursor.
+    Omitted(Result<(u64, Box<Cursor>), Refusal>),
+    /// How many bytes the names of a classic `ls` have, with a line end behind each.
+    Names(Result<u64, Refusal>),
 }
 
 /// Work that only reads. It runs in turns on threads of the pool.
 #[derive(Debug)]
 pub(super) enum Reading {
     /// A `sum`.
-    Sum(Sum),
+    Sum(Arc<File>, Sum),
     /// A `resume` of this size and name, before anything is read.
     Resume(u64, Box<str>),
     /// The same, while staged bytes are read.
@@ -107,63 +91,60 @@ pub(super) enum Reading {
     /// The same, while staged bytes are read.
     Writing(Write, Staged),
     /// What a `list` leaves out, with what was counted so far.
-    Omitted(Cursor, u64),
-    /// The count of a classic `ls`, before it begins.
-    Ls,
+    Omitted(Option<Box<Cursor>>, u64),
+    /// The count of a classic `ls`, before it begins; with the longest name that is shown.
+    Ls(u16),
     /// The same, with the bytes counted so far.
-    Counting(Names, u64),
+    Counting(u16, Box<Cursor>, u64),
 }
 
 impl Reading {
     /// One turn.
-    pub(super) fn turn(&mut self, store: &DirStore, turn: &Turn<'_>) -> Poll<Done> {
+    pub(super) fn turn(&mut self, store: &DirStore, turn: &Turn<'_>) -> Poll<Read> {
+        let mut pause = || turn.is_over();
         loop {
             *self = match self {
-                Self::Sum(sum) => return sum.turn(store, turn).map(Done::Answer),
+                Self::Sum(file, sum) => return read_sum(store, file, sum, &mut pause).map(Read::Sum),
                 Self::Resume(size, name) => match parse(name).and_then(|name| store.begin_staged(name, *size)) {
                     Ok(staged) => Self::Resuming(staged),
-                    Err(refusal) => return Poll::Ready(Done::Answer(Err(refusal))),
+                    Err(refusal) => return Poll::Ready(Read::Staged(Err(refusal))),
                 },
-                Self::Resuming(staged) => {
-                    let summed = store.sum_staged(staged, &mut || turn.is_over());
-                    return summed
-                        .map(|summed| Done::Answer(summed.map(|(offset, crc)| Answer::Resume { offset, crc })));
-                }
+                Self::Resuming(staged) => return store.sum_staged(staged, &mut pause).map(Read::Staged),
                 Self::Write(write) => {
                     // Staged bytes are read as for a `resume`, so that the store then knows their checksum. Errors of
                     // the `write` itself are found when its stage is opened.
                     match parse(&write.name).and_then(|name| store.begin_staged(name, write.size)) {
                         Ok(staged) if staged.len() == write.offset => Self::Writing(write.clone(), staged),
-                        _ => return Poll::Ready(write.begin(store)),
+                        _ => return Poll::Ready(write.stage(store)),
                     }
                 }
                 Self::Writing(write, staged) => {
-                    let summed = store.sum_staged(staged, &mut || turn.is_over());
-                    return summed.map(|_| write.begin(store));
+                    return store.sum_staged(staged, &mut pause).map(|_| write.stage(store));
                 }
-                Self::Omitted(cursor, omitted) => {
-                    match store.count_omitted(cursor, omitted, &mut || turn.is_over()) {
-                        Ok(false) => return Poll::Pending,
+                Self::Omitted(place, omitted) => {
+                    let Some(cursor) = place else { return Poll::Pending };
+                    return match store.count_omitted(cursor, omitted, &mut pause) {
+                        Ok(false) => Poll::Pending,
                         Ok(true) => {
-                            // The work ends with this: the cursor is the answer's.
-                            let Self::Omitted(cursor, omitted) = core::mem::replace(self, Self::Ls) else {
-                                return Poll::Ready(Done::Answer(Err(ErrorCode::Io.into())));
-                            };
-                            return Poll::Ready(Done::Listed(omitted, cursor));
+                            let done = place.take().map(|cursor| (*omitted, cursor));
+                            Poll::Ready(Read::Omitted(done.ok_or(ErrorCode::Io.into())))
                         }
-                        Err(refusal) => return Poll::Ready(Done::Answer(Err(refusal))),
-                    }
+                        Err(refusal) => Poll::Ready(Read::Omitted(Err(refusal))),
+                    };
                 }
-                Self::Ls => match store.list(None) {
-                    Ok(cursor) => Self::Counting(Names::new(cursor), 0),
-                    Err(refusal) => return Poll::Ready(Done::Names(Err(refusal))),
+                Self::Ls(name_max) => match store.list(None) {
+                    Ok(cursor) => Self::Counting(*name_max, Box::new(cursor), 0),
+                    Err(refusal) => return Poll::Ready(Read::Names(Err(refusal))),
                 },
-                Self::Counting(names, length) => {
-                    while !turn.is_over() {
-                        match names.next(store, u64::MAX) {
-                            Ok(true) => *length += names.take().len() as u64,
-                            Ok(false) => return Poll::Ready(Done::Names(Ok(*length))),
-                            Err(refusal) => return Poll::Ready(Done::Names(Err(refusal))),
+                Self::Counting(name_max, cursor, length) => {
+                    while !pause() {
+                        let more = store.next_entry(cursor, &mut |entry| {
+                            *length += entry.classic_name(*name_max).map_or(0, |name| name.len() as u64 + 1);
+                        });
+                        match more {
+                            Ok(true) => {}
+                            Ok(false) => return Poll::Ready(Read::Names(Ok(*length))),
+                            Err(refusal) => return Poll::Ready(Read::Names(Err(refusal))),
                         }
                     }
                     return Poll::Pending;
@@ -173,79 +154,31 @@ impl Reading {
     }
 }
 
-/// A range of a file whose checksum is being computed.
-#[derive(Debug)]
-pub(super) struct Sum {
-    file: File,
-    offset: u64,
-    length: u64,
-    crc: Crc32c,
-    done: u64,
-}
-
-impl Sum {
-    pub(super) const fn new(file: File, offset: u64, length: u64) -> Self {
-        Self { file, offset, length, crc: Crc32c::new(), done: 0 }
-    }
-
-    /// The checksum, all at once.
-    pub(super) fn whole(mut self, store: &DirStore) -> Result<Answer, Refusal> {
-        while self.done < self.length {
-            self.piece(store)?;
-        }
-        Ok(self.answer(store))
-    }
-
-    fn turn(&mut self, store: &DirStore, turn: &Turn<'_>) -> Poll<Result<Answer, Refusal>> {
-        while self.done < self.length {
-            self.piece(store)?;
-            if turn.is_over() {
-                return Poll::Pending;
+/// Goes on with the checksum of a range until `pause` is true.
+pub(super) fn read_sum(
+    store: &DirStore,
+    file: &File,
+    sum: &mut Sum,
+    pause: &mut dyn FnMut() -> bool,
+) -> Poll<Result<Sum, Refusal>> {
+    let whole = sum.length() == file.stat().size;
+    let mut piece = Scratch::take();
+    loop {
+        let want = sum.left().clamp(piece.len());
+        if want == 0 {
+            if whole {
+                store.remember_crc(file, sum.crc());
             }
+            return Poll::Ready(Ok(*sum));
         }
-        Poll::Ready(Ok(self.answer(store)))
-    }
-
-    /// Reads the next piece.
-    fn piece(&mut self, store: &DirStore) -> Result<(), Refusal> {
-        let mut piece = Scratch::take();
-        let want = usize::try_from(self.length - self.done).map_or(piece.len(), |left| left.min(piece.len()));
-        match store.read_at(&self.file, self.offset + self.done, &mut piece[..want])? {
+        match store.read_at(file, sum.offset(), &mut piece[..want])? {
             // It has become shorter since the range was checked.
-            0 => Err(ErrorCode::Changed.into()),
-            n => {
-                self.crc.update(&piece[..n]);
-                self.done += n as u64;
-                Ok(())
-            }
+            0 => return Poll::Ready(Err(ErrorCode::Changed.into())),
+            n => sum.update(&piece[..n]),
         }
-    }
-
-    fn answer(&self, store: &DirStore) -> Answer {
-        let crc = self.crc.value();
-        if self.offset == 0 && self.length == self.file.stat().size {
-            store.remember_crc(&self.file, crc);
+        if pause() {
+            return Poll::Pending;
         }
-        Answer::Sum { length: self.length, crc }
-    }
-}
-
-/// The names that a request is about.
-pub(super) const fn names<'a>(request: &Request<'a>) -> [Option<Name<'a>>; 2] {
-    match *request {
-        Request::Stat { name }
-        | Request::Read { name, .. }
-        | Request::Sum { name, .. }
-        | Request::Resume { name, .. }
-        | Request::Write { name, .. }
-        | Request::Get { name }
-        | Request::Put { name }
-        | Request::Remove { name }
-        | Request::Mkdir { name }
-        | Request::Rmdir { name } => [Some(name), None],
-        Request::Rename { from, to } => [Some(from), Some(to)],
-        Request::List { dir } => [dir, None],
-        Request::Ls | Request::Space => [None, None],
     }
 }
 

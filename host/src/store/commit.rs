@@ -41,8 +41,8 @@ struct Item<'a> {
 }
 
 impl DirStore {
-    /// Puts one stage in place: [`Store::poll_commit`](skiff_proto::store::Store::poll_commit), always ready here. A
-    /// replaced file's permissions are kept; a link is replaced, not what it points to.
+    /// Puts one stage in place: [`Store::commit`](skiff_proto::store::Store::commit). A replaced file's
+    /// permissions are kept; a link is replaced, not what it points to.
     ///
     /// # Errors
     /// `is-directory`, `denied`, `exists` if a parent is a file, `no-space`, `io`; `busy` if another writer has taken
@@ -68,7 +68,7 @@ impl DirStore {
     }
 
     /// Puts an unnamed stage in place under `name`, in one step that fails if anything has the name:
-    /// [`Store::poll_commit_new`](skiff_proto::store::Store::poll_commit_new), always ready here.
+    /// [`Store::commit_new`](skiff_proto::store::Store::commit_new).
     ///
     /// # Errors
     /// `exists`: try the next number with the same stage. Else as [`DirStore::commit`], and `read-only`.

@@ -12,7 +12,8 @@
 //! | `room`, `refusal` | space and what it is promised to; answers to failed system calls |
 //!
 //! A [`DirStore`] is a handle: cloning it is cheap, and all its methods take `&self` and may be called from several
-//! threads. None of them waits for a peer, but every one may wait for the disk: call them where blocking is allowed.
+//! threads. None of them waits for a peer, but every one may wait for the disk: call them where blocking is allowed. As a
+//! [`Store`] it never answers "not yet".
 //!
 //! # What lies in the directory
 //!
@@ -65,7 +66,6 @@ mod stage;
 mod sync;
 
 use core::sync::atomic::{AtomicU64, AtomicUsize};
-use core::task::Poll;
 use core::time::Duration;
 use std::io;
 use std::path::PathBuf;
@@ -75,7 +75,7 @@ use skiff_proto::Refusal;
 use skiff_proto::command::Verbs;
 use skiff_proto::name::Name;
 use skiff_proto::reply::Tag;
-use skiff_proto::store::{Entry, Space, Stat, Store};
+use skiff_proto::store::{self, Entry, Space, Stat, Store};
 
 pub use change::Change;
 pub use file::File;
@@ -104,9 +104,6 @@ pub struct Options {
     pub stage_max: u64,
     /// Bytes of the file system that stay free. Default, `None`: 64 MiB or 1% of it, whichever is less.
     pub reserve: Option<u64>,
-    /// A writer that has received nothing for this long gives way to another of the same name (PROTOCOL §7).
-    /// Default: 5 s.
-    pub takeover: Duration,
 }
 
 impl Options {
@@ -121,7 +118,6 @@ impl Options {
             stage_age: Duration::from_secs(7 * 24 * 60 * 60),
             stage_max: u64::MAX,
             reserve: None,
-            takeover: Duration::from_secs(5),
         }
     }
 }
@@ -232,62 +228,67 @@ impl Store for DirStore {
     type Cursor = Cursor;
 
     const VERBS: Verbs = Verbs::ALL;
+    const WAITS: bool = false;
 
-    fn open(&mut self, name: Name<'_>) -> Result<(File, Stat), Refusal> {
-        Self::open(self, name)
+    fn open(&mut self, name: Name<'_>) -> store::Result<(File, Stat)> {
+        Ok(Self::open(self, name)?)
     }
     fn tag(&mut self, file: &File) -> Tag {
         Self::tag(self, file)
     }
-    fn read_at(&mut self, file: &mut File, offset: u64, buffer: &mut [u8]) -> Result<usize, Refusal> {
-        Self::read_at(self, file, offset, buffer)
+    fn read_at(&mut self, file: &mut File, offset: u64, buffer: &mut [u8]) -> store::Result<usize> {
+        Ok(Self::read_at(self, file, offset, buffer)?)
     }
-    fn stat(&mut self, name: Name<'_>) -> Result<Stat, Refusal> {
-        Self::stat(self, name)
+    fn note_crc(&mut self, file: &File, crc: u32) {
+        self.remember_crc(file, crc);
     }
-    fn staged(&mut self, name: Name<'_>, size: u64) -> Result<(u64, u32), Refusal> {
-        Self::staged(self, name, size)
+    fn stat(&mut self, name: Name<'_>) -> store::Result<Stat> {
+        Ok(Self::stat(self, name)?)
     }
-    fn stage(&mut self, name: Name<'_>, offset: u64, size: u64, mtime: Option<u64>) -> Result<(Stage, u32), Refusal> {
-        Self::stage(self, name, offset, size, mtime)
+    fn staged(&mut self, name: Name<'_>, size: u64) -> store::Result<(u64, u32)> {
+        Ok(Self::staged(self, name, size)?)
     }
-    fn stage_unnamed(&mut self, size: u64) -> Result<Stage, Refusal> {
-        Self::stage_unnamed(self, size)
+    fn stage(&mut self, name: Name<'_>, offset: u64, size: u64, mtime: Option<u64>) -> store::Result<(Stage, u32)> {
+        Ok(Self::stage(self, name, offset, size, mtime)?)
     }
-    fn append(&mut self, stage: &mut Stage, bytes: &[u8]) -> Result<usize, Refusal> {
-        Self::append(self, stage, bytes)
+    fn stage_new(&mut self, name: Name<'_>, size: u64) -> store::Result<Stage> {
+        self.check_put(name)?;
+        Ok(self.stage_unnamed(size)?)
+    }
+    fn append(&mut self, stage: &mut Stage, bytes: &[u8]) -> store::Result<usize> {
+        Ok(Self::append(self, stage, bytes)?)
     }
     fn discard(&mut self, stage: Stage) {
         Self::discard(self, stage);
     }
-    fn poll_commit(&mut self, stage: &mut Stage, crc: Option<u32>) -> Poll<Result<(), Refusal>> {
-        Poll::Ready(Self::commit(self, stage, crc).map(drop))
+    fn commit(&mut self, stage: &mut Stage, crc: Option<u32>) -> store::Result<()> {
+        Ok(Self::commit(self, stage, crc).map(drop)?)
     }
-    fn poll_commit_new(&mut self, stage: &mut Stage, name: Name<'_>) -> Poll<Result<(), Refusal>> {
-        Poll::Ready(Self::commit_new(self, stage, name).map(drop))
+    fn commit_new(&mut self, stage: &mut Stage, name: Name<'_>) -> store::Result<()> {
+        Ok(Self::commit_new(self, stage, name).map(drop)?)
     }
-    fn remove(&mut self, name: Name<'_>) -> Result<(), Refusal> {
-        Self::remove(self, name)
+    fn remove(&mut self, name: Name<'_>) -> store::Result<()> {
+        Ok(Self::remove(self, name)?)
     }
-    fn rename(&mut self, from: Name<'_>, to: Name<'_>) -> Result<(), Refusal> {
-        Self::rename(self, from, to)
+    fn rename(&mut self, from: Name<'_>, to: Name<'_>) -> store::Result<()> {
+        Ok(Self::rename(self, from, to)?)
     }
-    fn mkdir(&mut self, name: Name<'_>) -> Result<(), Refusal> {
-        Self::mkdir(self, name)
+    fn mkdir(&mut self, name: Name<'_>) -> store::Result<()> {
+        Ok(Self::mkdir(self, name)?)
     }
-    fn rmdir(&mut self, name: Name<'_>) -> Result<(), Refusal> {
-        Self::rmdir(self, name)
+    fn rmdir(&mut self, name: Name<'_>) -> store::Result<()> {
+        Ok(Self::rmdir(self, name)?)
     }
-    fn list(&mut self, dir: Option<Name<'_>>) -> Result<Cursor, Refusal> {
-        Self::list(self, dir)
+    fn list(&mut self, dir: Option<Name<'_>>) -> store::Result<Cursor> {
+        Ok(Self::list(self, dir)?)
     }
-    fn omitted(&mut self, cursor: &mut Cursor) -> Result<u64, Refusal> {
-        Self::omitted(self, cursor)
+    fn omitted(&mut self, cursor: &mut Cursor) -> store::Result<u64> {
+        Ok(Self::omitted(self, cursor)?)
     }
-    fn next_entry(&mut self, cursor: &mut Cursor, show: &mut dyn FnMut(Entry<'_>)) -> Result<bool, Refusal> {
-        Self::next_entry(self, cursor, show)
+    fn next_entry(&mut self, cursor: &mut Cursor, show: &mut dyn FnMut(Entry<'_>)) -> store::Result<bool> {
+        Ok(Self::next_entry(self, cursor, show)?)
     }
-    fn space(&mut self) -> Result<Space, Refusal> {
-        Self::space(self)
+    fn space(&mut self) -> store::Result<Space> {
+        Ok(Self::space(self)?)
     }
 }

@@ -1,17 +1,18 @@
-//! Who is writing what: one writer a name, and how it gives way to the next (PROTOCOL §7).
+//! Who is writing what: one writer a name, and how its stage is taken from it. When that is to happen is decided
+//! elsewhere ([`takeover`](skiff_proto::takeover)).
 //!
 //! An owner is idle, writing or evicted. Only an idle one can be evicted, in one atomic step, and only one that
 //! is not evicted can begin to write: so when a stage has been taken over nothing of its old writer is under way to
 //! the file, and nothing can come later.
 
 use core::fmt;
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, Ordering};
 use core::time::Duration;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
-use skiff_proto::{ErrorCode, Refusal};
+use skiff_proto::takeover::Silence;
+use skiff_proto::{ErrorCode, Instant, Refusal};
 
 use super::slot::StageId;
 
@@ -19,17 +20,11 @@ const IDLE: u8 = 0;
 const WRITING: u8 = 1;
 const EVICTED: u8 = 2;
 
-/// A driver that waits for bytes looks at least this often, unless the process is stopped: every second, and a little late.
-const LOOK: Duration = Duration::from_millis(1250);
-
 /// Who is writing a stage.
 pub struct Owner {
     state: AtomicU8,
-    since: Instant,
-    /// Microseconds after `since` of the last append or [`Owner::look`].
-    looked: AtomicU64,
-    /// Microseconds of silence between the last append and that.
-    silent: AtomicU64,
+    since: std::time::Instant,
+    silence: Mutex<Silence>,
     wake: Mutex<Option<Wake>>,
 }
 
@@ -42,9 +37,8 @@ impl Owner {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             state: AtomicU8::new(IDLE),
-            since: Instant::now(),
-            looked: AtomicU64::new(0),
-            silent: AtomicU64::new(0),
+            since: std::time::Instant::now(),
+            silence: Mutex::new(Silence::from(Instant::ZERO)),
             wake: Mutex::new(None),
         })
     }
@@ -61,7 +55,7 @@ impl Owner {
     /// Takes the stage from its writer: from now on it appends and commits nothing, and its drop leaves the file alone.
     /// False if it is appending or committing right now, or was evicted before.
     pub fn evict(&self) -> bool {
-        let evicted = self.give_way();
+        let evicted = self.state.compare_exchange(IDLE, EVICTED, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if evicted {
             self.wake();
         }
@@ -76,31 +70,25 @@ impl Owner {
 
     /// How long its driver has waited for bytes and got none; zero while something is appended, and during a commit.
     ///
-    /// Time in which the process is stopped does not count (R11): from one [`Owner::look`] to the next, `LOOK` at most.
+    /// Time in which the process is stopped does not count (R11).
     #[must_use]
     pub fn silent_for(&self) -> Duration {
-        if self.state.load(Ordering::Acquire) == WRITING { Duration::ZERO } else { self.silent_at(self.now()) }
+        if self.state.load(Ordering::Acquire) == WRITING { Duration::ZERO } else { self.silence().at(self.now()) }
     }
 
-    /// Records that the driver is about to look for bytes. The driver calls this every second while it waits for some.
+    /// Records that the driver is about to look for bytes. The driver calls this every second while it waits for some
+    /// ([`Silence::INTERVAL`]).
     pub fn look(&self) {
-        self.look_at(self.now());
+        self.silence().wait(self.now());
     }
 
-    fn look_at(&self, now: u64) {
-        let silent = self.silent_at(now);
-        self.silent.store(u64::try_from(silent.as_micros()).unwrap_or(u64::MAX), Ordering::Release);
-        self.looked.store(now, Ordering::Release);
+    fn silence(&self) -> MutexGuard<'_, Silence> {
+        self.silence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn silent_at(&self, now: u64) -> Duration {
-        let since = Duration::from_micros(now.saturating_sub(self.looked.load(Ordering::Acquire)));
-        Duration::from_micros(self.silent.load(Ordering::Acquire)) + since.min(LOOK)
-    }
-
-    /// Microseconds after `since`.
-    fn now(&self) -> u64 {
-        u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX)
+    /// The time after `since`.
+    fn now(&self) -> Instant {
+        Instant::ZERO.after(self.since.elapsed())
     }
 
     /// Begins to write: until [`Owner::finish`] nobody takes over.
@@ -112,14 +100,8 @@ impl Owner {
     }
 
     pub(super) fn finish(&self) {
-        self.silent.store(0, Ordering::Release);
-        self.looked.store(self.now(), Ordering::Release);
+        *self.silence() = Silence::from(self.now());
         self.state.store(IDLE, Ordering::Release);
-    }
-
-    /// [`Owner::evict`] without telling the writer.
-    fn give_way(&self) -> bool {
-        self.state.compare_exchange(IDLE, EVICTED, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     fn wake(&self) {
@@ -157,11 +139,10 @@ const SUMS: usize = 32;
 const LATEST: usize = 4096;
 
 impl Owners {
-    /// Makes `owner` the writer of `id`. A writer that has been silent for `patience` gives way. Says what is known of the
-    /// staged bytes: their length and CRC.
-    pub(super) fn enter(&self, id: StageId, owner: &Arc<Owner>, patience: Duration) -> Result<Option<Sum>, Refusal> {
+    /// Makes `owner` the writer of `id`. Says what is known of the staged bytes: their length and CRC.
+    pub(super) fn enter(&self, id: StageId, owner: &Arc<Owner>) -> Result<Option<Sum>, Refusal> {
         let mut open = self.lock();
-        let old = open.make_way(id, patience)?;
+        open.check_idle(id)?;
         open.owners.insert(id, owner.clone());
         open.entered += 1;
         if open.latest.len() >= LATEST {
@@ -169,18 +150,27 @@ impl Owners {
         }
         open.latest.push_back(id);
         let known = open.sums.iter().position(|(summed, ..)| *summed == id);
-        let known = known.and_then(|at| open.sums.remove(at)).map(|(_, len, crc)| (len, crc));
-        // Outside the lock: what it calls is not ours.
-        drop(open);
-        old.inspect(|old| old.wake());
-        Ok(known)
+        Ok(known.and_then(|at| open.sums.remove(at)).map(|(_, len, crc)| (len, crc)))
     }
 
-    /// Leaves `id` without a writer. One that has been silent for `patience` gives way.
-    pub(super) fn clear(&self, id: StageId, patience: Duration) -> Result<(), Refusal> {
-        let old = self.lock().make_way(id, patience)?;
-        old.inspect(|old| old.wake());
-        Ok(())
+    /// `busy` while somebody is writing `id`.
+    pub(super) fn check_idle(&self, id: StageId) -> Result<(), Refusal> {
+        self.lock().check_idle(id)
+    }
+
+    /// Takes `id` from its writer if that has been silent for `patience`. True if nobody is writing it now.
+    pub(super) fn take_over(&self, id: StageId, patience: Duration) -> bool {
+        let silent = match self.lock().owners.get(&id) {
+            Some(owner) if owner.silent_for() >= patience => Arc::clone(owner),
+            Some(owner) => return owner.is_evicted(),
+            None => return true,
+        };
+        // Outside the lock: what it calls is not ours.
+        silent.evict();
+        if silent.is_evicted() {
+            self.leave(id, &silent, || {});
+        }
+        silent.is_evicted()
     }
 
     /// For [`Owners::note_sum`], before the stage is opened.
@@ -243,14 +233,9 @@ impl Owners {
 }
 
 impl Open {
-    /// Takes the writer of `id` out if it has given way, now or before.
-    fn make_way(&mut self, id: StageId, patience: Duration) -> Result<Option<Arc<Owner>>, Refusal> {
-        let Some(owner) = self.owners.get(&id) else { return Ok(None) };
-        if owner.is_evicted() || (owner.silent_for() >= patience && owner.give_way()) {
-            Ok(self.owners.remove(&id))
-        } else {
-            Err(ErrorCode::Busy.into())
-        }
+    /// `busy` while somebody is writing `id`. A writer that was evicted is none.
+    fn check_idle(&self, id: StageId) -> Result<(), Refusal> {
+        if self.owners.get(&id).is_some_and(|owner| !owner.is_evicted()) { Err(ErrorCode::Busy.into()) } else { Ok(()) }
     }
 }
 
@@ -269,19 +254,6 @@ mod tests {
         assert!(owner.evict());
         assert!(!owner.evict());
         assert_eq!(owner.begin().unwrap_err().code, ErrorCode::Busy);
-    }
-
-    #[test]
-    fn a_server_that_was_stopped_does_not_take_that_time_for_silence() {
-        const SECOND: u64 = 1_000_000;
-        let owner = Owner::new();
-        (1..=3).for_each(|second| owner.look_at(second * SECOND));
-        assert_eq!(owner.silent_at(3 * SECOND), Duration::from_secs(3));
-        assert_eq!(owner.silent_at(10 * SECOND), Duration::from_secs(3) + LOOK, "stopped for 7 s");
-        (10..=12).for_each(|second| owner.look_at(second * SECOND));
-        assert!(owner.silent_at(12 * SECOND) >= Duration::from_secs(5), "silent before and after");
-        owner.finish();
-        assert!(owner.silent_for() < Duration::from_secs(1));
     }
 
     #[test]
@@ -307,10 +279,12 @@ mod tests {
         let owners = Owners::default();
         let id = StageId::of("a");
         let (first, second) = (Owner::new(), Owner::new());
-        owners.enter(id, &first, Duration::MAX).unwrap();
-        assert_eq!(owners.enter(id, &second, Duration::MAX).unwrap_err().code, ErrorCode::Busy);
-        assert_eq!(owners.clear(id, Duration::MAX).unwrap_err().code, ErrorCode::Busy);
-        owners.enter(id, &second, Duration::ZERO).unwrap();
+        owners.enter(id, &first).unwrap();
+        assert_eq!(owners.enter(id, &second).unwrap_err().code, ErrorCode::Busy);
+        assert!(!owners.take_over(id, Duration::MAX) && !first.is_evicted());
+        assert_eq!(owners.check_idle(id).unwrap_err().code, ErrorCode::Busy);
+        assert!(owners.take_over(id, Duration::ZERO));
+        owners.enter(id, &second).unwrap();
         assert!(first.is_evicted() && !second.is_evicted());
         owners.leave(id, &first, || panic!("the file is the second writer's"));
         assert!(owners.silent_for(id).is_some());
@@ -326,25 +300,25 @@ mod tests {
         let writer = Owner::new();
         owners.note_sum(id, owners.entered(), (3, 7));
         owners.note_sum(other, owners.entered(), (4, 8));
-        assert_eq!(owners.enter(id, &writer, Duration::MAX).unwrap(), Some((3, 7)));
+        assert_eq!(owners.enter(id, &writer).unwrap(), Some((3, 7)));
         owners.leave(id, &writer, || {});
-        assert_eq!(owners.enter(id, &writer, Duration::MAX).unwrap(), None);
+        assert_eq!(owners.enter(id, &writer).unwrap(), None);
         let before = owners.entered();
         owners.leave(id, &writer, || {});
-        owners.enter(id, &writer, Duration::MAX).unwrap();
+        owners.enter(id, &writer).unwrap();
         owners.leave(id, &writer, || {});
         owners.note_sum(id, before, (5, 9));
-        assert_eq!(owners.enter(id, &writer, Duration::MAX).unwrap(), None);
+        assert_eq!(owners.enter(id, &writer).unwrap(), None);
         owners.leave(id, &writer, || {});
         // Writers of other names change nothing.
         let before = owners.entered();
-        owners.enter(StageId::of("c"), &writer, Duration::MAX).unwrap();
+        owners.enter(StageId::of("c"), &writer).unwrap();
         owners.note_sum(id, before, (5, 9));
-        assert_eq!(owners.enter(id, &writer, Duration::MAX).unwrap(), Some((5, 9)));
+        assert_eq!(owners.enter(id, &writer).unwrap(), Some((5, 9)));
         let before = owners.entered();
         owners.forget_sums();
         owners.note_sum(other, before, (6, 1));
-        assert_eq!(owners.enter(other, &writer, Duration::MAX).unwrap(), None);
+        assert_eq!(owners.enter(other, &writer).unwrap(), None);
         for n in 0..100 {
             owners.note_sum(StageId::of(&n.to_string()), owners.entered(), (n, 0));
         }

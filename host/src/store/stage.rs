@@ -215,7 +215,7 @@ impl DirStore {
         self.check_target(name)?;
         let id = StageId::of(name.as_str());
         let slot = self.slot()?;
-        self.0.owners.clear(id, self.0.options.takeover)?;
+        self.0.owners.check_idle(id)?;
         let entered = self.0.owners.entered();
         let found = match slot.open(id.file_name().as_str()) {
             Ok((file, meta)) => Some((file, meta.size())),
@@ -272,7 +272,7 @@ impl DirStore {
         let slot = self.slot()?;
         let id = StageId::of(name.as_str());
         let owner = Owner::new();
-        let known = self.0.owners.enter(id, &owner, self.0.options.takeover)?;
+        let known = self.0.owners.enter(id, &owner)?;
         // From here on nobody else opens or drops this stage.
         let (file, crc) = self.open_stage(&slot, id, &owner, offset, size, known).inspect_err(|_| {
             self.0.owners.leave(id, &owner, || {});
@@ -318,6 +318,13 @@ impl DirStore {
     #[must_use]
     pub fn stage_owner_silent_for(&self, name: Name<'_>) -> Option<Duration> {
         self.0.owners.silent_for(StageId::of(name.as_str()))
+    }
+
+    /// Takes the stage of `name` from its writer if that has received nothing for `patience`: its staged bytes stay, and
+    /// it appends and commits nothing more. True if nobody is writing `name` now.
+    #[must_use]
+    pub fn take_over(&self, name: Name<'_>, patience: Duration) -> bool {
+        self.0.owners.take_over(StageId::of(name.as_str()), patience)
     }
 
     /// Appends `bytes`; says how many were taken, at least one.

@@ -7,7 +7,7 @@ use super::DriveError;
 use super::line::{Async, Timer};
 use super::line::{Blocking, Line, Patience, ready};
 use crate::message::Cipher;
-use crate::responder::{NoNeighbors, Responder, Step, list_room};
+use crate::responder::{NoServices, Responder, Step, list_room};
 use crate::server::{Close, ServerSession};
 use crate::store::Store;
 use crate::time::Instant;
@@ -67,11 +67,11 @@ async fn run<L: Line, S: Store, const BUF: usize, C: Cipher>(
     let store = &mut *settled.0;
     let mut responder = Responder::new();
     let mut unflushed = false;
-    // Bytes at the front of `scratch`: of a record that has not come whole. None on a plain connection.
+    // Bytes at the front of `scratch`: of a record that has not come whole, or for a store that is not ready.
     let mut kept = 0;
     loop {
         session.handle_timeout(line.now());
-        if responder.step(session, store, &mut NoNeighbors) != Step::Idle {
+        if responder.step(session, store, &mut NoServices) != Step::Idle {
             line.pause().await;
             continue;
         }
@@ -93,7 +93,15 @@ async fn run<L: Line, S: Store, const BUF: usize, C: Cipher>(
         if let Some(close) = session.poll_close() {
             return Ok(close);
         }
+        // What the store did not take before, it may take now.
+        let taken = receive(&mut responder, session, store, scratch, &mut kept);
         store.settle();
+        // Whether more input is waiting is not known here.
+        store.flush();
+        if taken || responder.is_waiting(session) {
+            line.pause().await;
+            continue;
+        }
         // No more than the session and the store take now, so that nothing has to be kept.
         let wanted = match session.payload_in() {
             Some(payload) => payload.clamp(scratch.len()),
@@ -113,13 +121,25 @@ async fn run<L: Line, S: Store, const BUF: usize, C: Cipher>(
             Some(0) => session.handle_eof(),
             Some(n) => {
                 session.handle_timeout(line.now());
-                let end = (kept + n).min(wanted);
-                let taken = responder.receive(session, store, &mut scratch[..end]);
-                scratch.copy_within(taken..end, 0);
-                kept = end - taken;
+                kept = (kept + n).min(wanted);
+                receive(&mut responder, session, store, scratch, &mut kept);
             }
         }
     }
+}
+
+/// Passes on the first `kept` bytes of `scratch`, as far as session and store take them; true if they took some.
+fn receive<S: Store, const BUF: usize, C: Cipher>(
+    responder: &mut Responder<S>,
+    session: &mut ServerSession<BUF, C>,
+    store: &mut S,
+    scratch: &mut [u8],
+    kept: &mut usize,
+) -> bool {
+    let taken = responder.receive(session, store, &mut scratch[..*kept]);
+    scratch.copy_within(taken..*kept, 0);
+    *kept -= taken;
+    taken > 0
 }
 
 /// Settles the store when the conversation ends, also by dropping the future: after the [`Responder`], which is declared later.

@@ -6,10 +6,14 @@
 //! | nothing | | a request |
 //! | a `read` | the file, an offset | the end of the body, or a failure of the store |
 //! | a `list`, an `ls` | a cursor | the end of the listing |
-//! | a `sum` | the file, a range, a checksum | its end: some KiB a step, so that other sessions go on |
-//! | the counting before an `ls` | a cursor, a length | the end of the listing: some entries a step |
+//! | a `sum` | the file, a range, a checksum | its end: a part each step, so that other sessions go on |
+//! | the counting before an `ls` | two cursors, a length | the end of the listing: a part each step |
 //! | a `write` | the stage | the trailer, a failure of the store, the end of the connection |
 //! | a commit | the stage | the store's answer |
+//!
+//! A store may answer "not yet" to each of them ([`StoreError::NotYet`]). The request then waits in the session, or the
+//! responder keeps what is under way, and the driver calls again when the store is ready. A store may also take
+//! changes into a queue, to make several of them durable together: the responder gives the answers when it has them.
 //!
 //! [`Responder::step`] takes events, [`Responder::transmit`] and [`Responder::receive`] move bytes. All memory is the
 //! caller's: with `transmit` the store reads directly into the caller's send buffer, and `receive` passes the caller's
@@ -25,9 +29,10 @@
 //!     socket: &mut impl Socket,
 //! ) -> Option<Close> {
 //!     session.handle_timeout(now);
-//!     while responder.step(session, store, &mut NoNeighbors) == Step::Progress {} // or one step a turn, to be fair
+//!     while responder.step(session, store, &mut NoServices) == Step::Progress {} // or one step a turn, to be fair
 //!     while socket.lend_room(|room| responder.transmit(session, store, room)) > 0 {}
 //!     while socket.lend_input(|input| responder.receive(session, store, input)) > 0 {}
+//!     store.flush(); // unless more input is waiting
 //!     let close = session.poll_close();
 //!     if close.is_some() {
 //!         responder.close(); // what is staged stays for `resume`
@@ -62,8 +67,8 @@ use crate::message::{Cipher, HEADER_LEN, MAX_LENGTH};
 use crate::name::{MAX_NAME, Name};
 use crate::reply::MAX_LIST_LINE;
 use crate::server::{Answer, ServerEvent, ServerSession};
-use crate::store::{Stat, Store, clamp_range};
-use payload::{Sent, Sum, append, count, list, ls, read};
+use crate::store::{Result, Stat, Store, StoreError, Sum, clamp_range};
+use payload::{Sent, append, list, ls, read};
 
 /// The contiguous bytes that [`Responder::transmit`] needs to continue a listing of names of up to `name_max` bytes:
 /// the length of a data message and one line. The buffer that room is borrowed from must be at least this large.
@@ -80,120 +85,186 @@ pub enum Step {
     Idle,
     /// Something was done, and there may be more: call again, after other sessions if you like.
     Progress,
-    /// The store is still committing a file: call again.
+    /// The store is not ready: call again when it is.
     Pending,
 }
 
-/// What a responder asks of the server around it. The default answers are those of a server with one stream and nobody
-/// else: it can't open data connections.
-pub trait Neighbors<S: Store> {
+/// What a responder needs of the server around it. The default answers are those of a server with one stream and no
+/// other: it can't open data connections.
+pub trait Services<S: Store> {
     /// A classic `get`: the port of a data connection over which `file` will go out. A refusal is answered `-1`. After
     /// `Poll::Pending` the caller of [`Responder::step`] owes the session the answer: [`Answer::Port`] or a refusal.
     ///
     /// # Errors
     /// Any.
-    fn get(&mut self, file: S::File, stat: Stat) -> Poll<Result<u16, Refusal>> {
-        _ = (file, stat);
+    fn get(&mut self, name: Name<'_>, file: S::File, stat: Stat) -> Poll<Result<u16, Refusal>> {
+        _ = (name, file, stat);
         Poll::Ready(Err(ErrorCode::Unsupported.into()))
     }
 
     /// A classic `put`: the port of a data connection over which a file comes in, to be stored under `name` or the first
-    /// numbered one that is free. Answered as [`Neighbors::get`].
+    /// numbered one that is free ([`commit_numbered`](crate::transfer::commit_numbered)). `stage` is open, which shows
+    /// that the store takes something. Answered as [`Services::get`].
     ///
     /// # Errors
     /// Any.
-    fn put(&mut self, store: &mut S, name: Name<'_>) -> Poll<Result<u16, Refusal>> {
-        _ = (store, name);
+    fn put(&mut self, store: &mut S, name: Name<'_>, stage: S::Stage) -> Poll<Result<u16, Refusal>> {
+        _ = name;
+        store.discard(stage);
         Poll::Ready(Err(ErrorCode::Unsupported.into()))
     }
 
     /// The store says that `name` is busy. True: whoever was writing it has been closed and the store may be asked again.
-    /// To be done if the writer ([`Responder::is_writing`]) has been silent for 5 s (PROTOCOL §7).
+    /// To be done if the writer ([`Responder::is_writing`]) has been silent for 5 s ([`takeover`](crate::takeover)).
     fn take_over(&mut self, name: Name<'_>) -> bool {
         _ = name;
         false
     }
 }
 
-/// Nobody: one stream, and no data connections.
+/// No services: one stream, and no data connections.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct NoNeighbors;
+pub struct NoServices;
 
-impl<S: Store> Neighbors<S> for NoNeighbors {}
+impl<S: Store> Services<S> for NoServices {}
 
 /// What one session has open in a store. Dropping it is what closing it is: staged bytes stay for `resume`.
 pub struct Responder<S: Store> {
     work: Work<S>,
+    /// The store has answered "not yet".
+    waiting: bool,
 }
 
 enum Work<S: Store> {
     Nothing,
-    Read { file: S::File, offset: u64 },
+    Read {
+        file: S::File,
+        offset: u64,
+        whole: bool,
+    },
     List(S::Cursor),
-    Count { cursor: S::Cursor, length: u64 },
+    /// The names are counted with the first cursor and will be sent with the second.
+    Count {
+        counted: S::Cursor,
+        cursor: S::Cursor,
+        length: u64,
+    },
     Ls(S::Cursor),
-    Sum(Sum<S::File>),
-    Write { stage: S::Stage, name: u32 },
-    Commit { stage: S::Stage, size: u64, crc: Option<u32> },
+    Sum {
+        file: S::File,
+        sum: Sum,
+        length: u64,
+    },
+    Write {
+        stage: S::Stage,
+        name: u32,
+    },
+    Commit {
+        stage: S::Stage,
+        size: u64,
+        crc: Option<u32>,
+    },
 }
 
 impl<S: Store> Responder<S> {
     /// A responder at the beginning of a connection.
     #[must_use]
     pub const fn new() -> Self {
-        Self { work: Work::Nothing }
+        Self { work: Work::Nothing, waiting: false }
     }
 
     /// The connection is over: closes what is open. A file that was being written stays staged for `resume`, however its
     /// connection ended (PROTOCOL §7). The responder is as new.
     pub fn close(&mut self) {
-        self.work = Work::Nothing;
+        *self = Self::new();
     }
 
     /// True while bytes of a `write` to `name` are coming in: the writer for whom the store calls `name` busy. A server
-    /// that looks for it ([`Neighbors::take_over`]) and finds that it has been silent for 5 s closes its session.
+    /// that looks for it ([`Services::take_over`]) and finds that it has been silent for 5 s closes its session.
     #[must_use]
     pub fn is_writing(&self, name: Name<'_>) -> bool {
         matches!(self.work, Work::Write { name: hash, .. } if hash == hash_of(name))
     }
 
+    /// The stage of a `write` whose bytes are coming in.
+    #[must_use]
+    pub const fn writing(&self) -> Option<&S::Stage> {
+        match &self.work {
+            Work::Write { stage, .. } => Some(stage),
+            _ => None,
+        }
+    }
+
+    /// The file that is being sent and the offset of its next byte: for a driver that moves payload past the session
+    /// ([`ServerSession::opaque`]), with sendfile for example. It adds what it has moved to the offset.
+    #[must_use]
+    pub const fn reading(&mut self) -> Option<(&mut S::File, &mut u64)> {
+        match &mut self.work {
+            Work::Read { file, offset, .. } => Some((file, offset)),
+            _ => None,
+        }
+    }
+
+    /// The driver can't send the rest of what it is [`reading`](Self::reading): the body ends with `abort CODE`.
+    pub fn abort<const BUF: usize, C: Cipher>(&mut self, session: &mut ServerSession<BUF, C>, code: ErrorCode) {
+        self.work = Work::Nothing;
+        _ = session.abort(code);
+    }
+
+    /// True while the store owes something: it has answered "not yet", or has changes in its queue. The driver then
+    /// does not only wait for its peer: it calls again when the store is ready.
+    #[must_use]
+    pub const fn is_waiting<const BUF: usize, C: Cipher>(&self, session: &ServerSession<BUF, C>) -> bool {
+        S::WAITS && (self.waiting || session.deferred() > 0)
+    }
+
     /// Takes the session's next event and carries it out, or a bounded part of it: it never waits, never moves payload
-    /// between the connection and the store, and reads at most 4 KiB for a `sum`.
+    /// between the connection and the store, and reads at most 4 KiB for a `sum` (or what the store takes for a part).
     pub fn step<const BUF: usize, C: Cipher>(
         &mut self,
         session: &mut ServerSession<BUF, C>,
         store: &mut S,
-        neighbors: &mut impl Neighbors<S>,
+        services: &mut impl Services<S>,
     ) -> Step {
         session.restrict(S::VERBS);
-        let name_max = session.limits().name_max;
+        if S::WAITS {
+            self.waiting = false;
+            if give_result(session, store) {
+                return Step::Progress;
+            }
+        }
         let mut kept_crc = None;
-        let answer = match &mut self.work {
-            Work::Sum(sum) => match sum.step(store) {
-                Ok(None) => return Step::Progress,
-                Ok(Some(answer)) => Ok(answer),
-                Err(refusal) => Err(refusal),
-            },
-            Work::Count { cursor, length } => match count(store, cursor, length, name_max) {
+        let done = match &mut self.work {
+            Work::Sum { file, sum, length } => match store.sum(file, sum) {
                 Ok(false) => return Step::Progress,
-                Ok(true) => {
-                    // The last name has no line end behind it.
-                    let length = length.saturating_sub(1);
-                    store.list(None).map(|cursor| {
-                        self.work = Work::Ls(cursor);
-                        Answer::Ls { length }
-                    })
+                done => done.map(|_| Answer::Sum { length: *length, crc: sum.crc() }),
+            },
+            Work::Count { counted, length, .. } => {
+                match store.count_names(counted, session.limits().name_max, length) {
+                    Ok(false) => return Step::Progress,
+                    Ok(true) => {
+                        // The last name has no line end behind it.
+                        let length = length.saturating_sub(1);
+                        if let Work::Count { cursor, .. } = mem::replace(&mut self.work, Work::Nothing) {
+                            self.work = Work::Ls(cursor);
+                        }
+                        Ok(Answer::Ls { length })
+                    }
+                    Err(error) => Err(error),
                 }
-                Err(refusal) => Err(refusal),
-            },
-            Work::Commit { stage, size, crc } => match store.poll_commit(stage, *crc) {
-                Poll::Pending => return Step::Pending,
-                Poll::Ready(result) => result.map(|()| Answer::Stored { size: *size, crc: *crc }),
-            },
+            }
+            Work::Commit { stage, size, crc } => {
+                store.commit(stage, *crc).map(|()| Answer::Stored { size: *size, crc: *crc })
+            }
             _ => match session.poll_event() {
-                Some(ServerEvent::Request(request)) => match self.begin(request, store, neighbors, &mut kept_crc) {
-                    Poll::Pending => return Step::Progress,
-                    Poll::Ready(result) => result,
+                Some(ServerEvent::Request(request)) => match self.begin(request, store, services, &mut kept_crc) {
+                    Ok(None) => return Step::Progress,
+                    Ok(Some(answer)) => Ok(answer),
+                    Err(StoreError::NotYet) if S::WAITS => {
+                        _ = session.put_back();
+                        Err(StoreError::NotYet)
+                    }
+                    Err(error) => Err(error),
                 },
                 Some(ServerEvent::Commit { size, crc }) => match mem::replace(&mut self.work, Work::Nothing) {
                     Work::Write { stage, .. } => {
@@ -206,15 +277,23 @@ impl<S: Store> Responder<S> {
                     self.discard(store);
                     return Step::Progress;
                 }
-                // Only what was deferred is flushed, and nothing is here.
+                Some(ServerEvent::Flush) if S::WAITS => {
+                    store.flush();
+                    Err(StoreError::NotYet)
+                }
                 Some(ServerEvent::Flush) | None => return Step::Idle,
             },
         };
-        // An answer that does not fit is the store's fault (more bytes staged than the file has); it must not leave the
-        // peer without a reply.
-        let refusal = match answer {
+        let refusal = match done {
+            // An answer that does not fit is the store's fault (more bytes staged than the file has); it must not leave
+            // the peer without a reply.
             Ok(answer) => session.answer(answer).err().map(|_| ErrorCode::Io.into()),
-            Err(refusal) => Some(refusal),
+            Err(StoreError::NotYet) if S::WAITS => {
+                self.waiting = true;
+                return Step::Pending;
+            }
+            Err(StoreError::Queued) if S::WAITS => session.defer().err().map(|_| ErrorCode::Io.into()),
+            Err(error) => Some(error.refusal()),
         };
         if let Some(refusal) = refusal {
             self.discard(store);
@@ -229,78 +308,81 @@ impl<S: Store> Responder<S> {
         Step::Progress
     }
 
-    /// Begins what a request asks for. `Poll::Pending`: the answer is given later, by [`Responder::step`] or, for a data
-    /// connection, by the neighbors.
+    /// Begins what a request asks for. `None`: the answer is given later, by [`Responder::step`] or, for a data
+    /// connection, by the server around it.
     fn begin(
         &mut self,
         request: Request<'_>,
         store: &mut S,
-        neighbors: &mut impl Neighbors<S>,
+        services: &mut impl Services<S>,
         kept_crc: &mut Option<u32>,
-    ) -> Poll<Result<Answer, Refusal>> {
-        Poll::Ready(match request {
-            Request::Get { name } => match store.open(name) {
-                Ok((_, stat)) if stat.size > MAX_LENGTH => Err(ErrorCode::TooLong.into()),
-                Ok((file, stat)) => return neighbors.get(file, stat).map_ok(Answer::Port),
-                Err(refusal) => Err(refusal),
-            },
-            Request::Put { name } => return neighbors.put(store, name).map_ok(Answer::Port),
-            Request::Ls => match store.list(None) {
-                Ok(cursor) => {
-                    self.work = Work::Count { cursor, length: 0 };
-                    return Poll::Pending;
+    ) -> Result<Option<Answer>> {
+        let port = |port| match port {
+            Poll::Ready(port) => Ok(Some(Answer::Port(port?))),
+            Poll::Pending => Ok(None),
+        };
+        Ok(Some(match request {
+            Request::Get { name } => {
+                let (file, stat) = store.open(name)?;
+                if stat.size > MAX_LENGTH {
+                    return Err(ErrorCode::TooLong.into());
                 }
-                Err(refusal) => Err(refusal),
-            },
-            Request::List { dir } => store.list(dir).and_then(|mut cursor| {
+                return port(services.get(name, file, stat));
+            }
+            Request::Put { name } => {
+                let stage = store.stage_new(name, 0)?;
+                return port(services.put(store, name, stage));
+            }
+            Request::Ls => {
+                self.work = Work::Count { counted: store.list(None)?, cursor: store.list(None)?, length: 0 };
+                return Ok(None);
+            }
+            Request::List { dir } => {
+                let mut cursor = store.list(dir)?;
                 let omitted = store.omitted(&mut cursor)?;
                 self.work = Work::List(cursor);
-                Ok(Answer::List { omitted })
-            }),
-            Request::Stat { name } => store.stat(name).map(Answer::Stat),
-            Request::Read { offset, length, name } => store.open(name).and_then(|(file, stat)| {
+                Answer::List { omitted }
+            }
+            Request::Stat { name } => Answer::Stat(store.stat(name)?),
+            Request::Read { offset, length, name } => {
+                let (file, stat) = store.open(name)?;
                 let length = clamp_range(offset, length, stat.size)?;
-                if length == stat.size {
+                let whole = length == stat.size;
+                if whole {
                     *kept_crc = stat.crc;
                 }
                 let tag = store.tag(&file);
-                self.work = Work::Read { file, offset };
-                Ok(Answer::Read { length, size: stat.size, tag })
-            }),
+                self.work = Work::Read { file, offset, whole };
+                Answer::Read { length, size: stat.size, tag }
+            }
             Request::Sum { offset, length, name } => {
-                let range = store.open(name).and_then(|(file, stat)| {
-                    let length = clamp_range(offset, length, stat.size)?;
-                    Ok(Sum::new(file, offset, length))
-                });
-                match range {
-                    Ok(sum) => {
-                        self.work = Work::Sum(sum);
-                        return Poll::Pending;
-                    }
-                    Err(refusal) => Err(refusal),
-                }
+                let (file, stat) = store.open(name)?;
+                let length = clamp_range(offset, length, stat.size)?;
+                self.work = Work::Sum { file, sum: Sum::new(offset, length), length };
+                return Ok(None);
             }
-            Request::Resume { size, name } => unless_busy(name, neighbors, || store.staged(name, size))
-                .map(|(offset, crc)| Answer::Resume { offset, crc }),
+            Request::Resume { size, name } => {
+                let (offset, crc) = unless_busy(name, services, || store.staged(name, size))?;
+                Answer::Resume { offset, crc }
+            }
             Request::Write { offset, size, mtime, name } => {
-                unless_busy(name, neighbors, || store.stage(name, offset, size, mtime)).map(|(stage, crc)| {
-                    self.work = Work::Write { stage, name: hash_of(name) };
-                    Answer::Write { crc }
-                })
+                let (stage, crc) = unless_busy(name, services, || store.stage(name, offset, size, mtime))?;
+                self.work = Work::Write { stage, name: hash_of(name) };
+                Answer::Write { crc }
             }
-            Request::Remove { name } => store.remove(name).map(|()| Answer::Done),
-            Request::Rename { from, to } => store.rename(from, to).map(|()| Answer::Done),
-            Request::Mkdir { name } => store.mkdir(name).map(|()| Answer::Done),
-            Request::Rmdir { name } => store.rmdir(name).map(|()| Answer::Done),
-            Request::Space => store.space().map(Answer::Space),
-        })
+            Request::Remove { name } => done(store.remove(name))?,
+            Request::Rename { from, to } => done(store.rename(from, to))?,
+            Request::Mkdir { name } => done(store.mkdir(name))?,
+            Request::Rmdir { name } => done(store.rmdir(name))?,
+            Request::Space => Answer::Space(store.space()?),
+        }))
     }
 
     /// Writes what goes out into `out`: replies, framing and payload, as they follow each other, so that a length and
     /// the first bytes behind it leave together. Says how many bytes; call again until that is 0.
     ///
-    /// Returns early, with 0 in the end, while a listing waits for [`list_room`] bytes in one piece. A store that fails
-    /// ends the body with an `abort`.
+    /// Returns early, with 0 in the end, while a listing waits for [`list_room`] bytes in one piece, and while the store
+    /// [is not ready](Self::is_waiting). A store that fails ends the body with an `abort`.
     pub fn transmit<const BUF: usize, C: Cipher>(
         &mut self,
         session: &mut ServerSession<BUF, C>,
@@ -315,11 +397,11 @@ impl<S: Store> Responder<S> {
                 return written;
             }
             let sent = match &mut self.work {
-                Work::Read { file, offset } => read(session, store, file, offset, room),
+                Work::Read { file, offset, .. } => read(session, store, file, offset, room),
                 Work::List(cursor) => list(session, store, cursor, room),
                 Work::Ls(cursor) => ls(session, store, cursor, room),
                 // The session is not the one of the request.
-                _ => Err(ErrorCode::Io),
+                _ => Err(ErrorCode::Io.into()),
             };
             let ended = match sent {
                 Ok(Sent::Bytes(n)) => {
@@ -330,8 +412,19 @@ impl<S: Store> Responder<S> {
                     continue;
                 }
                 Ok(Sent::Wait) => return written,
-                Ok(Sent::End) => session.finish(),
-                Err(code) => session.abort(code),
+                Ok(Sent::End) => {
+                    if let Work::Read { file, whole: true, .. } = &self.work
+                        && let Some(crc) = session.crc()
+                    {
+                        store.note_crc(file, crc);
+                    }
+                    session.finish()
+                }
+                Err(StoreError::NotYet) if S::WAITS => {
+                    self.waiting = true;
+                    return written;
+                }
+                Err(error) => session.abort(error.refusal().code),
             };
             self.work = Work::Nothing;
             if ended.is_err() {
@@ -352,18 +445,33 @@ impl<S: Store> Responder<S> {
         session.restrict(S::VERBS);
         let mut taken = 0;
         while taken < input.len() {
-            let Ok(received) = session.receive(&mut input[taken..]) else { break };
-            taken += received.taken;
-            if received.payload.is_empty() {
-                break;
-            }
             let stored = match &mut self.work {
-                Work::Write { stage, .. } => append(store, stage, received.payload),
-                _ => Err(ErrorCode::Io.into()),
+                Work::Write { stage, .. } if S::WAITS => match store.ready(stage) {
+                    Err(StoreError::NotYet) => {
+                        self.waiting = true;
+                        break;
+                    }
+                    ready => ready,
+                },
+                _ => Ok(()),
             };
-            if let Err(refusal) = stored {
+            let stored = match stored {
+                Ok(()) => {
+                    let Ok(received) = session.receive(&mut input[taken..]) else { break };
+                    taken += received.taken;
+                    if received.payload.is_empty() {
+                        break;
+                    }
+                    match &mut self.work {
+                        Work::Write { stage, .. } => append(store, stage, received.payload),
+                        _ => Err(ErrorCode::Io.into()),
+                    }
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = stored {
                 self.discard(store);
-                if session.refuse(refusal).is_err() {
+                if session.refuse(error.refusal()).is_err() {
                     break;
                 }
             }
@@ -385,14 +493,33 @@ impl<S: Store> Default for Responder<S> {
     }
 }
 
-/// Asks the store, and again after its `busy` if the neighbors made room.
+/// Gives the session the oldest result of the store's queue, if there is one and room for it.
+fn give_result<S: Store, const BUF: usize, C: Cipher>(session: &mut ServerSession<BUF, C>, store: &mut S) -> bool {
+    if session.deferred() == 0 || session.has_output() {
+        return false;
+    }
+    let answer = match store.next_result() {
+        Err(StoreError::NotYet) => return false,
+        Err(error) => Err(error.refusal()),
+        Ok(None) => Ok(Answer::Done),
+        Ok(Some(Stat { size, crc, .. })) => Ok(Answer::Stored { size, crc }),
+    };
+    session.answer_deferred(answer).is_ok()
+}
+
+/// A change has been made.
+fn done(change: Result<()>) -> Result<Answer> {
+    change.map(|()| Answer::Done)
+}
+
+/// Asks the store, and again after its `busy` if the silent writer of `name` has been closed.
 fn unless_busy<S: Store, T>(
     name: Name<'_>,
-    neighbors: &mut impl Neighbors<S>,
-    mut ask: impl FnMut() -> Result<T, Refusal>,
-) -> Result<T, Refusal> {
+    services: &mut impl Services<S>,
+    mut ask: impl FnMut() -> Result<T>,
+) -> Result<T> {
     match ask() {
-        Err(refusal) if refusal.code == ErrorCode::Busy && neighbors.take_over(name) => ask(),
+        Err(StoreError::Refused(refusal)) if refusal.code == ErrorCode::Busy && services.take_over(name) => ask(),
         result => result,
     }
 }

@@ -59,6 +59,11 @@ use crate::time::{Clock, MinRate};
 /// The longest command that is read to its end before it is refused, in bytes.
 pub const MAX_EXCESS: u64 = 65_536;
 
+/// How long, and how many bytes of, what still comes is discarded after [`Close::Gracefully`] (PROTOCOL §1).
+pub const LINGER_TIME: Duration = Duration::from_secs(1);
+/// See [`LINGER_TIME`].
+pub const LINGER_BYTES: usize = 64 * 1024;
+
 /// What a session allows, and what it tells of the server.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -181,7 +186,7 @@ pub enum Answer {
 /// How a driver ends the connection once [`ServerSession::poll_close`] says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Close {
-    /// Send FIN, then discard what still comes, for at most 1 s or 64 KiB (PROTOCOL §1).
+    /// Send FIN, then discard what still comes, for at most [`LINGER_TIME`] or [`LINGER_BYTES`].
     Gracefully,
     /// Reset: the peer must not take what it has got for the whole.
     Reset,

@@ -1,10 +1,9 @@
-use core::task::Poll;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use heapless::{String, Vec};
 use skiff_proto::crc::{Crc32c, crc32c};
 use skiff_proto::reply::Tag;
-use skiff_proto::store::{Entry, EntryKind, Space, Stat, Store};
+use skiff_proto::store::{self, Entry, EntryKind, Space, Stat, Store, StoreError};
 use skiff_proto::{ErrorCode, Name, Refusal};
 
 const FILES: usize = 8;
@@ -191,7 +190,7 @@ impl Store for RamStore {
     type Stage = Stage;
     type Cursor = usize;
 
-    fn open(&mut self, name: Name<'_>) -> Result<(File, Stat), Refusal> {
+    fn open(&mut self, name: Name<'_>) -> store::Result<(File, Stat)> {
         let inner = self.lock();
         let slot = inner.find(name.as_str()).ok_or(ErrorCode::NotFound)?;
         Ok((File { slot, version: inner.file(slot).version }, inner.stat(slot)))
@@ -201,7 +200,7 @@ impl Store for RamStore {
         Tag::from_number(file.version.into())
     }
 
-    fn read_at(&mut self, file: &mut File, offset: u64, buffer: &mut [u8]) -> Result<usize, Refusal> {
+    fn read_at(&mut self, file: &mut File, offset: u64, buffer: &mut [u8]) -> store::Result<usize> {
         let inner = self.lock();
         let content = inner.files[file.slot].as_ref().filter(|content| content.version == file.version);
         let content = content.ok_or(ErrorCode::Changed)?;
@@ -214,12 +213,12 @@ impl Store for RamStore {
         Ok(if inner.faults.nonsense { usize::MAX } else { n })
     }
 
-    fn stat(&mut self, name: Name<'_>) -> Result<Stat, Refusal> {
+    fn stat(&mut self, name: Name<'_>) -> store::Result<Stat> {
         let inner = self.lock();
         inner.find(name.as_str()).map(|slot| inner.stat(slot)).ok_or(ErrorCode::NotFound.into())
     }
 
-    fn staged(&mut self, name: Name<'_>, size: u64) -> Result<(u64, u32), Refusal> {
+    fn staged(&mut self, name: Name<'_>, size: u64) -> store::Result<(u64, u32)> {
         let inner = self.lock();
         if inner.faults.nonsense {
             return Ok((size + 1, 0));
@@ -229,7 +228,7 @@ impl Store for RamStore {
         Ok(staged.filter(|s| s.bytes.len() as u64 <= size).map_or((0, 0), |s| (s.bytes.len() as u64, crc32c(&s.bytes))))
     }
 
-    fn stage(&mut self, name: Name<'_>, offset: u64, size: u64, mtime: Option<u64>) -> Result<(Stage, u32), Refusal> {
+    fn stage(&mut self, name: Name<'_>, offset: u64, size: u64, mtime: Option<u64>) -> store::Result<(Stage, u32)> {
         let mut inner = self.lock();
         let slot = inner.check(name.as_str(), offset, size)?;
         let free = || inner.stages.iter().position(Option::is_none);
@@ -248,7 +247,7 @@ impl Store for RamStore {
         Ok((Stage { store: self.clone(), slot }, crc))
     }
 
-    fn stage_unnamed(&mut self, _size: u64) -> Result<Stage, Refusal> {
+    fn stage_new(&mut self, _name: Name<'_>, _size: u64) -> store::Result<Stage> {
         let mut inner = self.lock();
         let slot = inner.stages.iter().position(Option::is_none).ok_or(ErrorCode::NoSpace)?;
         inner.stages[slot] = Some(Staged { name: None, bytes: Vec::new(), mtime: None, open: true });
@@ -256,7 +255,7 @@ impl Store for RamStore {
         Ok(Stage { store: self.clone(), slot })
     }
 
-    fn append(&mut self, stage: &mut Stage, bytes: &[u8]) -> Result<usize, Refusal> {
+    fn append(&mut self, stage: &mut Stage, bytes: &[u8]) -> store::Result<usize> {
         let mut inner = self.lock();
         if inner.faults.nonsense {
             return Ok(0);
@@ -275,14 +274,14 @@ impl Store for RamStore {
         self.lock().stages[stage.slot] = None;
     }
 
-    fn poll_commit(&mut self, stage: &mut Stage, crc: Option<u32>) -> Poll<Result<(), Refusal>> {
+    fn commit(&mut self, stage: &mut Stage, crc: Option<u32>) -> store::Result<()> {
         let mut inner = self.lock();
         if inner.faults.pending > 0 {
             inner.faults.pending -= 1;
-            return Poll::Pending;
+            return Err(StoreError::NotYet);
         }
         if let Some(code) = inner.faults.commit {
-            return Poll::Ready(Err(code.into()));
+            return Err(code.into());
         }
         let staged = inner.stages[stage.slot].take().unwrap();
         if let Some(crc) = crc {
@@ -291,21 +290,21 @@ impl Store for RamStore {
             assert_eq!(own.value(), crc);
         }
         inner.put(&staged.name.unwrap(), &staged.bytes, staged.mtime);
-        Poll::Ready(Ok(()))
+        Ok(())
     }
 
-    fn poll_commit_new(&mut self, _stage: &mut Stage, _name: Name<'_>) -> Poll<Result<(), Refusal>> {
-        Poll::Ready(Err(ErrorCode::Unsupported.into()))
+    fn commit_new(&mut self, _stage: &mut Stage, _name: Name<'_>) -> store::Result<()> {
+        Err(ErrorCode::Unsupported.into())
     }
 
-    fn remove(&mut self, name: Name<'_>) -> Result<(), Refusal> {
+    fn remove(&mut self, name: Name<'_>) -> store::Result<()> {
         let mut inner = self.lock();
         let slot = inner.find(name.as_str()).ok_or(ErrorCode::NotFound)?;
         inner.files[slot] = None;
         Ok(())
     }
 
-    fn rename(&mut self, from: Name<'_>, to: Name<'_>) -> Result<(), Refusal> {
+    fn rename(&mut self, from: Name<'_>, to: Name<'_>) -> store::Result<()> {
         let mut inner = self.lock();
         let slot = inner.find(from.as_str()).ok_or(ErrorCode::NotFound)?;
         if let Some(old) = inner.find(to.as_str()).filter(|&old| old != slot) {
@@ -315,11 +314,11 @@ impl Store for RamStore {
         Ok(())
     }
 
-    fn list(&mut self, dir: Option<Name<'_>>) -> Result<usize, Refusal> {
+    fn list(&mut self, dir: Option<Name<'_>>) -> store::Result<usize> {
         if dir.is_some() { Err(ErrorCode::NotFound.into()) } else { Ok(0) }
     }
 
-    fn next_entry(&mut self, cursor: &mut usize, show: &mut dyn FnMut(Entry<'_>)) -> Result<bool, Refusal> {
+    fn next_entry(&mut self, cursor: &mut usize, show: &mut dyn FnMut(Entry<'_>)) -> store::Result<bool> {
         let inner = self.lock();
         while *cursor < FILES {
             let slot = *cursor;
@@ -333,7 +332,7 @@ impl Store for RamStore {
         Ok(false)
     }
 
-    fn space(&mut self) -> Result<Space, Refusal> {
+    fn space(&mut self) -> store::Result<Space> {
         let free = self.lock().files.iter().filter(|file| file.is_none()).count();
         Ok(Space { total: (FILES * SIZE) as u64, free: (free * SIZE) as u64 })
     }

@@ -3,11 +3,9 @@
 use core::cell::RefCell;
 use std::rc::Rc;
 
-use core::task::Poll;
-
+use skiff_proto::ErrorCode;
 use skiff_proto::crc::crc32c;
-use skiff_proto::store::Store;
-use skiff_proto::{ErrorCode, Refusal};
+use skiff_proto::store::{Store, StoreError};
 
 use super::Rng;
 use super::world::{World, append, finish, n, put, staged};
@@ -96,8 +94,8 @@ impl Player {
     fn change<T>(
         &mut self,
         next: impl FnOnce(&mut World),
-        act: impl FnOnce() -> Result<T, Refusal>,
-    ) -> Result<T, Refusal> {
+        act: impl FnOnce() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let before = self.world.borrow().clone();
         let mut after = before.clone();
         next(&mut after);
@@ -107,7 +105,7 @@ impl Player {
         match &done {
             Ok(_) => world.files = after.files,
             // Power is gone, and either may be there.
-            Err(refusal) if refusal.code == ErrorCode::Io => return done,
+            Err(refusal) if refusal.code() == ErrorCode::Io => return done,
             Err(_) => {}
         }
         world.next = None;
@@ -149,9 +147,9 @@ impl Player {
     ///
     /// # Errors
     /// Those of the store that should not be.
-    pub fn play<S: Store>(&mut self, store: &mut S, step: Step) -> Result<(), Refusal> {
+    pub fn play<S: Store>(&mut self, store: &mut S, step: Step) -> Result<(), StoreError> {
         match self.attempt(store, step) {
-            Err(refusal) if refusal.code == ErrorCode::NoSpace => {
+            Err(refusal) if refusal.code() == ErrorCode::NoSpace => {
                 self.full += 1;
                 // Whoever needed room may have got that of others.
                 self.world.borrow_mut().floor.clear();
@@ -161,7 +159,7 @@ impl Player {
         }
     }
 
-    fn attempt<S: Store>(&mut self, store: &mut S, step: Step) -> Result<(), Refusal> {
+    fn attempt<S: Store>(&mut self, store: &mut S, step: Step) -> Result<(), StoreError> {
         let file = |name: u8| format!("file-{name}");
         match step {
             Step::Put { name, len } => {
@@ -217,7 +215,7 @@ impl Player {
             }
             Step::PutNew { name, len } => {
                 let bytes = self.content(len);
-                let mut stage = store.stage_unnamed(len as u64 / 2)?;
+                let mut stage = store.stage_new(n(&file(name)), len as u64 / 2)?;
                 if let Err(refusal) = append(store, &mut stage, &bytes) {
                     store.discard(stage);
                     return Err(refusal);
@@ -227,14 +225,10 @@ impl Player {
                     let stored = (bytes.clone(), None);
                     let done = self.change(
                         |world| _ = world.files.entry(name.clone()).or_insert(stored),
-                        || loop {
-                            if let Poll::Ready(done) = store.poll_commit_new(&mut stage, n(&name)) {
-                                return done;
-                            }
-                        },
+                        || store.commit_new(&mut stage, n(&name)),
                     );
                     match done {
-                        Err(refusal) if refusal.code == ErrorCode::Exists => {}
+                        Err(refusal) if refusal.code() == ErrorCode::Exists => {}
                         other => return other,
                     }
                 }
@@ -243,7 +237,7 @@ impl Player {
             }
             Step::LosePut { len } => {
                 let bytes = self.content(len);
-                let mut stage = store.stage_unnamed(len as u64)?;
+                let mut stage = store.stage_new(n("lost"), len as u64)?;
                 append(store, &mut stage, &bytes)?;
                 drop(stage);
                 store.settle();
@@ -272,7 +266,7 @@ impl Player {
                     loop {
                         let bytes = self.content(len);
                         match self.put(store, &format!("fill-{number}"), &bytes) {
-                            Err(refusal) if refusal.code == ErrorCode::NoSpace => break,
+                            Err(refusal) if refusal.code() == ErrorCode::NoSpace => break,
                             other => other?,
                         }
                         number += 1;
@@ -305,7 +299,7 @@ impl Player {
         }
     }
 
-    fn put<S: Store>(&mut self, store: &mut S, name: &str, bytes: &[u8]) -> Result<(), Refusal> {
+    fn put<S: Store>(&mut self, store: &mut S, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
         self.mtime += 1;
         let mtime = (!self.mtime.is_multiple_of(3)).then_some(self.mtime);
         self.start_over(name, bytes);
@@ -313,13 +307,13 @@ impl Player {
         let done = self.change(|world| _ = world.files.insert(name.into(), stored), || put(store, name, bytes, mtime));
         match &done {
             Ok(()) => self.end_stage(name),
-            Err(refusal) if refusal.code == ErrorCode::NoSpace => self.refused(name),
+            Err(refusal) if refusal.code() == ErrorCode::NoSpace => self.refused(name),
             Err(_) => {}
         }
         done
     }
 
-    fn both<S: Store>(&mut self, store: &mut S, names: [String; 2], len: usize) -> Result<(), Refusal> {
+    fn both<S: Store>(&mut self, store: &mut S, names: [String; 2], len: usize) -> Result<(), StoreError> {
         if names[0] == names[1] {
             return Ok(());
         }
@@ -355,7 +349,7 @@ impl Player {
         Ok(())
     }
 
-    fn remove<S: Store>(&mut self, store: &mut S, name: &str) -> Result<(), Refusal> {
+    fn remove<S: Store>(&mut self, store: &mut S, name: &str) -> Result<(), StoreError> {
         let known = self.world.borrow().files.contains_key(name);
         let done = self.change(|world| _ = world.files.remove(name), || store.remove(n(name)));
         ignore_missing(done, known)
@@ -411,9 +405,9 @@ impl Player {
 }
 
 /// `not-found` is right if it is not there.
-fn ignore_missing(done: Result<(), Refusal>, known: bool) -> Result<(), Refusal> {
+fn ignore_missing(done: Result<(), StoreError>, known: bool) -> Result<(), StoreError> {
     match done {
-        Err(refusal) if refusal.code == ErrorCode::NotFound => {
+        Err(refusal) if refusal.code() == ErrorCode::NotFound => {
             assert!(!known, "a file is not found");
             Ok(())
         }

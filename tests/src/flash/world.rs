@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use core::task::Poll;
-
 use skiff_device::flash::MountError;
 use skiff_proto::crc::crc32c;
-use skiff_proto::store::{EntryKind, Store};
-use skiff_proto::{ErrorCode, Name, Refusal};
+use skiff_proto::store::{EntryKind, Store, StoreError};
+use skiff_proto::{ErrorCode, Name};
 
 use super::Sim;
 use super::rig::{NAME, Rig};
@@ -41,7 +39,7 @@ pub fn n(name: &str) -> Name<'_> {
 ///
 /// # Errors
 /// Those of the store.
-pub fn get<S: Store>(store: &mut S, name: &str) -> Result<Vec<u8>, Refusal> {
+pub fn get<S: Store>(store: &mut S, name: &str) -> Result<Vec<u8>, StoreError> {
     let (mut file, stat) = store.open(n(name))?;
     let mut bytes = Vec::new();
     let mut buffer = [0; 1500];
@@ -59,7 +57,7 @@ pub fn get<S: Store>(store: &mut S, name: &str) -> Result<Vec<u8>, Refusal> {
 ///
 /// # Errors
 /// Those of the store; nothing is left of the attempt.
-pub fn put<S: Store>(store: &mut S, name: &str, bytes: &[u8], mtime: Option<u64>) -> Result<(), Refusal> {
+pub fn put<S: Store>(store: &mut S, name: &str, bytes: &[u8], mtime: Option<u64>) -> Result<(), StoreError> {
     let (mut stage, _) = store.stage(n(name), 0, bytes.len() as u64, mtime)?;
     let written = finish(store, &mut stage, bytes, Some(crc32c(bytes)));
     if written.is_err() {
@@ -72,20 +70,16 @@ pub fn put<S: Store>(store: &mut S, name: &str, bytes: &[u8], mtime: Option<u64>
 ///
 /// # Errors
 /// Those of the store.
-pub fn finish<S: Store>(store: &mut S, stage: &mut S::Stage, rest: &[u8], crc: Option<u32>) -> Result<(), Refusal> {
+pub fn finish<S: Store>(store: &mut S, stage: &mut S::Stage, rest: &[u8], crc: Option<u32>) -> Result<(), StoreError> {
     append(store, stage, rest)?;
-    loop {
-        if let Poll::Ready(done) = store.poll_commit(stage, crc) {
-            return done;
-        }
-    }
+    store.commit(stage, crc)
 }
 
 /// Appends bytes as they come from a network: in pieces.
 ///
 /// # Errors
 /// Those of the store.
-pub fn append<S: Store>(store: &mut S, stage: &mut S::Stage, bytes: &[u8]) -> Result<(), Refusal> {
+pub fn append<S: Store>(store: &mut S, stage: &mut S::Stage, bytes: &[u8]) -> Result<(), StoreError> {
     for mut piece in bytes.chunks(700) {
         while !piece.is_empty() {
             let taken = store.append(stage, piece)?;
@@ -99,7 +93,7 @@ pub fn append<S: Store>(store: &mut S, stage: &mut S::Stage, bytes: &[u8]) -> Re
 ///
 /// # Errors
 /// Those of the store.
-pub fn files<S: Store>(store: &mut S) -> Result<Files, Refusal> {
+pub fn files<S: Store>(store: &mut S) -> Result<Files, StoreError> {
     let mut found = BTreeMap::new();
     let mut cursor = store.list(None)?;
     loop {
@@ -162,7 +156,7 @@ pub fn staged<S: Store>(store: &mut S, name: &str) -> Result<(usize, u32), Strin
         match store.staged(n(name), size) {
             // What is not told of the longest that can be written is not told of a shorter one either.
             Ok((len, crc)) => return Ok((usize::try_from(len).map_err(|_| "absurd")?, crc)),
-            Err(refusal) if refusal.code == ErrorCode::NoSpace => {}
+            Err(refusal) if refusal.code() == ErrorCode::NoSpace => {}
             Err(refusal) => return Err(format!("staged {name}: {refusal}")),
         }
         size = size * 15 / 16;

@@ -1,10 +1,9 @@
 //! What a store in memory holds.
 
-use core::task::Poll;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use skiff_proto::store::Stat;
+use skiff_proto::store::{self, Stat, StoreError};
 use skiff_proto::{ErrorCode, Name, Refusal};
 
 use super::{Layout, Operation};
@@ -24,7 +23,7 @@ pub(super) struct Content {
     pub(super) faults: Vec<Fault>,
     /// The most bytes an append takes.
     pub(super) append_max: usize,
-    /// How often each commit is `Poll::Pending` first.
+    /// How often each commit is answered "not yet" first.
     pub(super) pending: u32,
 }
 
@@ -173,12 +172,12 @@ impl Content {
         Ok(Some((number, stage.bytes.len() as u64)))
     }
 
-    pub(super) fn still_pending(&mut self, number: u64) -> Option<Poll<Result<(), Refusal>>> {
-        let Some(stage) = self.stages.get_mut(&number) else {
-            return Some(Poll::Ready(Err(ErrorCode::Io.into())));
-        };
-        stage.pending = stage.pending.checked_sub(1)?;
-        Some(Poll::Pending)
+    /// "Not yet" as often as was asked for.
+    pub(super) fn check_pending(&mut self, number: u64) -> store::Result<()> {
+        let stage = self.stages.get_mut(&number).ok_or(ErrorCode::Io)?;
+        let Some(left) = stage.pending.checked_sub(1) else { return Ok(()) };
+        stage.pending = left;
+        Err(StoreError::NotYet)
     }
 
     pub(super) fn put_in_place(&mut self, number: u64, name: &str, crc: Option<u32>) -> Result<(), Refusal> {

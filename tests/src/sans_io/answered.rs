@@ -3,7 +3,7 @@
 use core::task::Poll;
 use std::collections::BTreeMap;
 
-use skiff_proto::responder::{Neighbors, Responder, Step, list_room};
+use skiff_proto::responder::{Responder, Services, Step, list_room};
 use skiff_proto::server::{Close, Limits, ServerSession};
 use skiff_proto::store::{Stat, Store};
 use skiff_proto::{Instant, Name, Refusal};
@@ -12,11 +12,13 @@ use super::desk::Promise;
 use super::{BUF, Control, DataConnection, Pace};
 use crate::memory::{MemoryFile, MemoryStore};
 
-/// A control connection to a server whose driver is a [`Responder`]. It makes its changes one by one.
-pub struct Answered {
+/// A control connection to a server whose driver is a [`Responder`]. Its store makes changes one by one, or queues them.
+pub struct Answered<S: Store = MemoryStore> {
     session: ServerSession<BUF>,
-    responder: Responder<MemoryStore>,
-    store: MemoryStore,
+    responder: Responder<S>,
+    store: S,
+    /// The store itself.
+    memory: MemoryStore,
     ports: Ports,
     pace: Pace,
     input: Vec<u8>,
@@ -41,20 +43,18 @@ impl Ports {
     }
 }
 
-impl Neighbors<MemoryStore> for Ports {
-    fn get(&mut self, file: MemoryFile, stat: Stat) -> Poll<Result<u16, Refusal>> {
+impl<S: Store<File = MemoryFile>> Services<S> for Ports {
+    fn get(&mut self, _name: Name<'_>, file: MemoryFile, stat: Stat) -> Poll<Result<u16, Refusal>> {
         self.announce(Promise::Get { file, size: stat.size })
     }
 
-    fn put(&mut self, store: &mut MemoryStore, name: Name<'_>) -> Poll<Result<u16, Refusal>> {
-        match store.stage_unnamed(0) {
-            Ok(_) => self.announce(Promise::Put { name: name.as_str().into() }),
-            Err(refusal) => Poll::Ready(Err(refusal)),
-        }
+    fn put(&mut self, store: &mut S, name: Name<'_>, stage: S::Stage) -> Poll<Result<u16, Refusal>> {
+        store.discard(stage);
+        self.announce(Promise::Put { name: name.as_str().into() })
     }
 }
 
-impl Answered {
+impl<S: Store<File = MemoryFile>> Answered<S> {
     fn run(&mut self) {
         while self.end.is_none() && self.turn() {}
     }
@@ -79,17 +79,21 @@ impl Answered {
         if self.end.is_some() {
             self.responder.close();
         }
+        if !moved {
+            self.store.flush();
+        }
         // Input that breaks the protocol is not taken, and yet there is something to say.
-        moved || self.session.has_output()
+        moved || self.session.has_output() || self.responder.is_waiting(&self.session)
     }
 }
 
-impl Control for Answered {
+impl<S: Store<File = MemoryFile> + From<MemoryStore>> Control for Answered<S> {
     fn open(limits: Limits, store: MemoryStore, pace: Pace) -> Self {
         Self {
             session: ServerSession::new(pace.limits(limits)),
             responder: Responder::new(),
-            store,
+            store: store.clone().into(),
+            memory: store,
             ports: Ports::default(),
             pace,
             input: Vec::new(),
@@ -120,6 +124,6 @@ impl Control for Answered {
 
     fn connect_data(&mut self, port: u16) -> Option<DataConnection> {
         let promise = self.ports.promises.remove(&port)?;
-        Some(DataConnection::new(promise, self.store.clone()))
+        Some(DataConnection::new(promise, self.memory.clone()))
     }
 }

@@ -1,15 +1,13 @@
 //! Classic data connections.
 
-use core::task::Poll;
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use skiff_proto::name::MAX_NAME;
-use skiff_proto::store::Store;
-use skiff_proto::transfer::{Incoming, Outgoing};
+use skiff_proto::store::{Store, StoreError};
+use skiff_proto::transfer::{Incoming, Outgoing, commit_numbered};
 use skiff_proto::{ErrorCode, MinRate, Refusal};
 
-use super::desk::{Promise, name};
+use super::desk::{Promise, name, refused};
 use crate::memory::{MemoryFile, MemoryStage, MemoryStore};
 use crate::vector::DataEnd;
 
@@ -93,7 +91,7 @@ impl DataConnection {
     }
 
     fn receive(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
-        let Transfer::Put { incoming, stage, .. } = &mut self.transfer else {
+        let Transfer::Put { name: asked, incoming, stage } = &mut self.transfer else {
             return Ok(());
         };
         let taken = incoming.handle_input(bytes).map_err(|_| ErrorCode::BadLength)?;
@@ -103,10 +101,11 @@ impl DataConnection {
         }
         incoming.advance(rest).map_err(|_| ErrorCode::Mismatch)?;
         if stage.is_none() {
-            *stage = Some(self.store.stage_unnamed(incoming.announced().unwrap_or(0))?);
+            let announced = incoming.announced().unwrap_or(0);
+            *stage = Some(refused(self.store.stage_new(name(asked), announced))?);
         }
         while let (Some(stage), false) = (stage.as_mut(), rest.is_empty()) {
-            let n = self.store.append(stage, rest)?;
+            let n = refused(self.store.append(stage, rest))?;
             rest = &rest[n..];
         }
         Ok(())
@@ -120,26 +119,16 @@ impl DataConnection {
         incoming.handle_eof().map_err(|_| ErrorCode::Mismatch)?;
         let mut stage = match stage.take() {
             Some(stage) => stage,
-            None => self.store.stage_unnamed(0)?,
+            None => refused(self.store.stage_new(name(asked), 0))?,
         };
         let asked = name(asked);
-        let mut buffer = [0; MAX_NAME];
-        for number in 0.. {
-            let target = match number {
-                0 => asked,
-                _ => asked.numbered(number, MAX_NAME, &mut buffer).map_err(|_| ErrorCode::BadName)?,
-            };
-            let outcome = loop {
-                if let Poll::Ready(outcome) = self.store.poll_commit_new(&mut stage, target) {
-                    break outcome;
-                }
-            };
-            match outcome {
-                Err(refusal) if refusal.code == ErrorCode::Exists => {}
-                outcome => return outcome,
+        let mut number = 0;
+        loop {
+            match commit_numbered(&mut self.store, &mut stage, asked, &mut number, 1) {
+                Err(StoreError::NotYet) => {}
+                outcome => return refused(outcome),
             }
         }
-        Err(ErrorCode::Exists.into())
     }
 
     fn reset(&mut self) {

@@ -7,7 +7,7 @@ use skiff_proto::command::Request;
 use skiff_proto::crc::Crc32c;
 use skiff_proto::name::MAX_NAME;
 use skiff_proto::server::Answer;
-use skiff_proto::store::{Entry, EntryKind, Store, clamp_range};
+use skiff_proto::store::{Entry, EntryKind, Store, StoreError, clamp_range};
 use skiff_proto::{ErrorCode, Name, Payload, Refusal};
 
 use super::Changes;
@@ -80,6 +80,11 @@ pub(super) enum Promise {
     Put { name: String },
 }
 
+/// This store is always ready.
+pub(super) fn refused<T>(result: Result<T, StoreError>) -> Result<T, Refusal> {
+    result.map_err(StoreError::refusal)
+}
+
 pub(super) fn name(text: &str) -> Name<'_> {
     Name::parse(text.as_bytes(), MAX_NAME).expect("the session has checked it")
 }
@@ -104,11 +109,11 @@ impl Desk {
             Request::Put { name } => self.put(name).into(),
             Request::Ls => self.ls_text(usize::MAX).map(|text| self.start_ls(text.len())).into(),
             Request::List { dir } => self.list(dir).into(),
-            Request::Stat { name } => self.store.stat(name).map(Answer::Stat).into(),
+            Request::Stat { name } => refused(self.store.stat(name)).map(Answer::Stat).into(),
             Request::Read { offset, length, name } => self.read(offset, length, name).into(),
             Request::Sum { offset, length, name } => self.sum(offset, length, name).into(),
             Request::Resume { size, name } => {
-                self.store.staged(name, size).map(|(offset, crc)| Answer::Resume { offset, crc }).into()
+                refused(self.store.staged(name, size)).map(|(offset, crc)| Answer::Resume { offset, crc }).into()
             }
             Request::Write { offset, size, mtime, name } => self.write(offset, size, mtime, name).into(),
             Request::Remove { name } => self.change(Change::Remove(name.as_str().into()), changes),
@@ -117,17 +122,17 @@ impl Desk {
             }
             Request::Mkdir { name } => self.change(Change::Mkdir(name.as_str().into()), changes),
             Request::Rmdir { name } => self.change(Change::Rmdir(name.as_str().into()), changes),
-            Request::Space => self.store.space().map(Answer::Space).into(),
+            Request::Space => refused(self.store.space()).map(Answer::Space).into(),
         }
     }
 
     fn get(&mut self, name: Name<'_>) -> Result<Answer, Refusal> {
-        let (file, stat) = self.store.open(name)?;
+        let (file, stat) = refused(self.store.open(name))?;
         Ok(self.announce(Promise::Get { file, size: stat.size }))
     }
 
     fn put(&mut self, name: Name<'_>) -> Result<Answer, Refusal> {
-        drop(self.store.stage_unnamed(0)?);
+        drop(refused(self.store.stage_new(name, 0))?);
         Ok(self.announce(Promise::Put { name: name.as_str().into() }))
     }
 
@@ -139,7 +144,7 @@ impl Desk {
 
     /// The names that a classic listing shows, as many as fit in `max` bytes.
     fn ls_text(&mut self, max: usize) -> Result<Vec<u8>, Refusal> {
-        let mut cursor = self.store.list(None)?;
+        let mut cursor = refused(self.store.list(None))?;
         let mut text = Vec::new();
         let mut show = |entry: Entry<'_>| {
             let bytes = entry.name.as_str().as_bytes();
@@ -152,7 +157,7 @@ impl Desk {
                 text.extend(bytes);
             }
         };
-        while self.store.next_entry(&mut cursor, &mut show)? {}
+        while refused(self.store.next_entry(&mut cursor, &mut show))? {}
         Ok(text)
     }
 
@@ -162,14 +167,14 @@ impl Desk {
     }
 
     fn list(&mut self, dir: Option<Name<'_>>) -> Result<Answer, Refusal> {
-        let mut cursor = self.store.list(dir)?;
-        let omitted = self.store.omitted(&mut cursor)?;
+        let mut cursor = refused(self.store.list(dir))?;
+        let omitted = refused(self.store.omitted(&mut cursor))?;
         self.sending = Some(Sending::List { cursor, line: Vec::new(), ended: false });
         Ok(Answer::List { omitted })
     }
 
     fn read(&mut self, offset: u64, length: Option<u64>, name: Name<'_>) -> Result<Answer, Refusal> {
-        let (file, stat) = self.store.open(name)?;
+        let (file, stat) = refused(self.store.open(name))?;
         let length = clamp_range(offset, length, stat.size)?;
         let tag = self.store.tag(&file);
         self.sending = Some(Sending::File { file, offset });
@@ -177,14 +182,14 @@ impl Desk {
     }
 
     fn sum(&mut self, offset: u64, length: Option<u64>, name: Name<'_>) -> Result<Answer, Refusal> {
-        let (mut file, stat) = self.store.open(name)?;
+        let (mut file, stat) = refused(self.store.open(name))?;
         let length = clamp_range(offset, length, stat.size)?;
         let mut crc = Crc32c::new();
         let mut buffer = [0; 512];
         let mut at = offset;
         while at < offset + length {
             let n = Payload { remaining: offset + length - at }.clamp(buffer.len());
-            let n = self.store.read_at(&mut file, at, &mut buffer[..n])?;
+            let n = refused(self.store.read_at(&mut file, at, &mut buffer[..n]))?;
             if n == 0 {
                 return Err(ErrorCode::Changed.into());
             }
@@ -206,7 +211,7 @@ impl Desk {
         if self.batch.iter().any(observes) {
             self.carry_out_batch();
         }
-        let (stage, crc) = self.store.stage(name, offset, size, mtime)?;
+        let (stage, crc) = refused(self.store.stage(name, offset, size, mtime))?;
         self.stage = Some((stage, name.as_str().into()));
         Ok(Answer::Write { crc })
     }
@@ -216,7 +221,7 @@ impl Desk {
         let (stage, _) = self.stage.as_mut().expect("a write was accepted");
         let mut rest = bytes;
         while !rest.is_empty() {
-            match self.store.append(stage, rest) {
+            match refused(self.store.append(stage, rest)) {
                 Ok(n) => rest = &rest[n..],
                 Err(refusal) => {
                     self.discard();
@@ -266,14 +271,14 @@ impl Desk {
 
     fn poll_change(&mut self, change: &mut Change) -> Poll<Result<Answer, Refusal>> {
         Poll::Ready(match change {
-            Change::Commit { stage, size, crc, .. } => match self.store.poll_commit(stage, *crc) {
-                Poll::Ready(outcome) => outcome.map(|()| Answer::Stored { size: *size, crc: *crc }),
-                Poll::Pending => return Poll::Pending,
+            Change::Commit { stage, size, crc, .. } => match self.store.commit(stage, *crc) {
+                Err(StoreError::NotYet) => return Poll::Pending,
+                outcome => refused(outcome).map(|()| Answer::Stored { size: *size, crc: *crc }),
             },
-            Change::Remove(gone) => self.store.remove(name(gone)).map(|()| Answer::Done),
-            Change::Rename(from, to) => self.store.rename(name(from), name(to)).map(|()| Answer::Done),
-            Change::Mkdir(new) => self.store.mkdir(name(new)).map(|()| Answer::Done),
-            Change::Rmdir(gone) => self.store.rmdir(name(gone)).map(|()| Answer::Done),
+            Change::Remove(gone) => refused(self.store.remove(name(gone))).map(|()| Answer::Done),
+            Change::Rename(from, to) => refused(self.store.rename(name(from), name(to))).map(|()| Answer::Done),
+            Change::Mkdir(new) => refused(self.store.mkdir(name(new))).map(|()| Answer::Done),
+            Change::Rmdir(gone) => refused(self.store.rmdir(name(gone))).map(|()| Answer::Done),
         })
     }
 
@@ -304,7 +309,7 @@ impl Desk {
         }
         let bytes: Vec<u8> = match self.sending.as_mut().expect("a body was begun") {
             Sending::File { file, offset } => {
-                let n = self.store.read_at(file, *offset, room)?;
+                let n = refused(self.store.read_at(file, *offset, room))?;
                 if n == 0 {
                     return Err(ErrorCode::Changed.into());
                 }
@@ -313,7 +318,8 @@ impl Desk {
             }
             Sending::List { cursor, line, ended } => {
                 if line.is_empty() {
-                    *ended = !self.store.next_entry(cursor, &mut |entry| *line = list_line(entry).into_bytes())?;
+                    *ended =
+                        !refused(self.store.next_entry(cursor, &mut |entry| *line = list_line(entry).into_bytes()))?;
                 }
                 line.drain(..room.len().min(line.len())).collect()
             }

@@ -1,13 +1,12 @@
 //! A store that is watched: each of its answers is compared with what is true, and it can be made to fail.
 
 use core::cell::Cell;
-use core::task::Poll;
 use std::rc::Rc;
 
 use skiff_proto::command::Verbs;
 use skiff_proto::reply::Tag;
-use skiff_proto::store::{Entry, EntryKind, Space, Stat, Store};
-use skiff_proto::{ErrorCode, Name, Refusal};
+use skiff_proto::store::{Entry, EntryKind, Result, Space, Stat, Store, StoreError};
+use skiff_proto::{ErrorCode, Name};
 
 use super::control::Control;
 use super::kind::Medium;
@@ -27,7 +26,7 @@ pub struct Failures {
     pub look: Cell<Option<u32>>,
     /// So many times there is no room for a new file.
     pub full: Cell<u32>,
-    /// So many polls of commits are answered "not yet".
+    /// So many calls are answered "not yet".
     pub pending: Cell<u32>,
     /// How often it has failed.
     pub count: Cell<u64>,
@@ -119,7 +118,7 @@ impl<T> Drop for WatchedStage<T> {
     }
 }
 
-fn io<T>() -> Result<T, Refusal> {
+fn io<T>() -> Result<T> {
     Err(ErrorCode::Io.into())
 }
 
@@ -152,17 +151,18 @@ impl<S: Store, M: Medium> Watched<S, M> {
     fn look<T>(
         &mut self,
         name: &str,
-        look: impl FnOnce(&mut S) -> Result<T, Refusal>,
+        look: impl FnOnce(&mut S) -> Result<T>,
         may_fail: impl FnOnce(&Truth, ErrorCode) -> bool,
-    ) -> Result<T, Refusal> {
+    ) -> Result<T> {
         if !self.enter() {
             return io();
         }
+        self.put_off()?;
         let looked = look(&mut self.inner);
         if !self.has_power() {
             return io();
         }
-        if let Err(refusal) = &looked {
+        if let Err(StoreError::Refused(refusal)) = &looked {
             let mut truth = self.control.truth.borrow_mut();
             assert!(may_fail(&truth, refusal.code), "{name}: {refusal}");
             truth.refused(name, refusal.code);
@@ -171,12 +171,7 @@ impl<S: Store, M: Medium> Watched<S, M> {
     }
 
     /// Makes a change, or fails without one.
-    fn change(
-        &mut self,
-        name: &str,
-        change: Change,
-        make: impl FnOnce(&mut S) -> Result<(), Refusal>,
-    ) -> Result<(), Refusal> {
+    fn change(&mut self, name: &str, change: Change, make: impl FnOnce(&mut S) -> Result<()>) -> Result<()> {
         self.control.trace(|| format!("    store: {change:?}"));
         self.control.truth.borrow_mut().begin(change);
         let made = make(&mut self.inner);
@@ -186,28 +181,37 @@ impl<S: Store, M: Medium> Watched<S, M> {
         let mut truth = self.control.truth.borrow_mut();
         match &made {
             Ok(()) => truth.make(),
-            Err(refusal) => {
+            Err(error) => {
                 truth.undo();
-                truth.refused(name, refusal.code);
+                truth.refused(name, error.refusal().code);
             }
         }
         made
     }
 
-    fn fail<T>(&self, name: &str, code: ErrorCode) -> Result<T, Refusal> {
+    /// "Not yet", as often as was asked for.
+    fn put_off(&self) -> Result<()> {
+        let pending = &self.control.failures.pending;
+        let Some(left) = pending.get().checked_sub(1) else { return Ok(()) };
+        pending.set(left);
+        self.control.trace(|| "    store: not yet".into());
+        Err(StoreError::NotYet)
+    }
+
+    fn fail<T>(&self, name: &str, code: ErrorCode) -> Result<T> {
         self.control.trace(|| format!("    store: fails on purpose: {name} {code}"));
         self.control.truth.borrow_mut().refused(name, code);
         Err(code.into())
     }
 
-    fn commit(
+    fn put_in_place(
         &mut self,
         stage: &mut WatchedStage<S::Stage>,
         name: Option<Name<'_>>,
         crc: Option<u32>,
-    ) -> Poll<Result<(), Refusal>> {
+    ) -> Result<()> {
         if !self.enter() {
-            return Poll::Ready(io());
+            return io();
         }
         let open = self.control.truth.borrow().open.get(&stage.handle).cloned();
         let (Some(open), Some(inner)) = (open, &mut stage.inner) else { panic!("a commit of what was discarded") };
@@ -218,32 +222,30 @@ impl<S: Store, M: Medium> Watched<S, M> {
             crc.is_none_or(|crc| crc == file.crc),
             "{target}: a commit with another checksum than that of {file:?}"
         );
-        if self.control.failures.pending.get() > 0 {
-            self.control.failures.pending.set(self.control.failures.pending.get() - 1);
-            return Poll::Pending;
-        }
+        self.put_off()?;
         if self.control.failures.strikes(&self.control.failures.change) {
-            return Poll::Ready(self.fail(&target, ErrorCode::Io));
+            return self.fail(&target, ErrorCode::Io);
         }
         let exists = self.control.truth.borrow().file(&target).is_some();
         self.control.truth.borrow_mut().begin(Change::Put { name: target.clone(), file, is_new });
-        let polled = match name {
-            Some(name) => self.inner.poll_commit_new(inner, name),
-            None => self.inner.poll_commit(inner, crc),
+        let done = match name {
+            Some(name) => self.inner.commit_new(inner, name),
+            None => self.inner.commit(inner, crc),
         };
-        self.control.trace(|| format!("    store: commit {} as {target}: {polled:?}", stage.handle));
+        self.control.trace(|| format!("    store: commit {} as {target}: {done:?}", stage.handle));
         if !self.has_power() {
-            return Poll::Ready(io());
+            return io();
         }
         let mut truth = self.control.truth.borrow_mut();
-        match &polled {
-            Poll::Pending => truth.undo(),
-            Poll::Ready(Ok(())) => {
+        match &done {
+            Err(StoreError::NotYet) => truth.undo(),
+            Ok(()) => {
                 assert!(!is_new || !exists, "{target} is stored anew and was there");
                 truth.make();
                 truth.open.remove(&stage.handle);
             }
-            Poll::Ready(Err(refusal)) => {
+            Err(error) => {
+                let refusal = error.refusal();
                 let right = match refusal.code {
                     ErrorCode::Exists => is_new && exists,
                     // With its number it has become too long.
@@ -256,7 +258,7 @@ impl<S: Store, M: Medium> Watched<S, M> {
                 truth.refused(if is_new { "" } else { &target }, refusal.code);
             }
         }
-        polled
+        done
     }
 }
 
@@ -274,7 +276,7 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
 
     const VERBS: Verbs = S::VERBS;
 
-    fn open(&mut self, name: Name<'_>) -> Result<(Self::File, Stat), Refusal> {
+    fn open(&mut self, name: Name<'_>) -> Result<(Self::File, Stat)> {
         let text = name.as_str();
         if self.power.get() && self.control.failures.strikes(&self.control.failures.look) {
             return self.fail(text, ErrorCode::Io);
@@ -296,7 +298,7 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
         tag
     }
 
-    fn read_at(&mut self, file: &mut Self::File, offset: u64, buffer: &mut [u8]) -> Result<usize, Refusal> {
+    fn read_at(&mut self, file: &mut Self::File, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         if self.power.get() && self.control.failures.strikes(&self.control.failures.read) {
             return self.fail("", ErrorCode::Io);
         }
@@ -310,7 +312,7 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
         Ok(read)
     }
 
-    fn stat(&mut self, name: Name<'_>) -> Result<Stat, Refusal> {
+    fn stat(&mut self, name: Name<'_>) -> Result<Stat> {
         let text = name.as_str();
         let stat = self.look(text, |store| store.stat(name), |truth, code| is_missing(truth, text, code))?;
         let truth = self.control.truth.borrow();
@@ -319,11 +321,12 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
         Ok(stat)
     }
 
-    fn staged(&mut self, name: Name<'_>, size: u64) -> Result<(u64, u32), Refusal> {
+    fn staged(&mut self, name: Name<'_>, size: u64) -> Result<(u64, u32)> {
         let text = name.as_str();
         if !self.enter() {
             return io();
         }
+        self.put_off()?;
         if self.control.failures.is_full() {
             return self.fail(text, ErrorCode::NoSpace);
         }
@@ -335,27 +338,23 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
         let mut truth = self.control.truth.borrow_mut();
         match found {
             Ok(found) => truth.staged(text, size, found),
-            Err(refusal) => {
-                if !is_bad_name(text, refusal.code) {
-                    truth.stage_refused(text, 0, size, refusal.code);
+            Err(error) => {
+                let code = error.refusal().code;
+                if !is_bad_name(text, code) {
+                    truth.stage_refused(text, 0, size, code);
                 }
-                truth.refused(text, refusal.code);
+                truth.refused(text, code);
             }
         }
         found
     }
 
-    fn stage(
-        &mut self,
-        name: Name<'_>,
-        offset: u64,
-        size: u64,
-        mtime: Option<u64>,
-    ) -> Result<(Self::Stage, u32), Refusal> {
+    fn stage(&mut self, name: Name<'_>, offset: u64, size: u64, mtime: Option<u64>) -> Result<(Self::Stage, u32)> {
         let text = name.as_str();
         if !self.enter() {
             return io();
         }
+        self.put_off()?;
         if self.control.failures.is_full() {
             return self.fail(text, ErrorCode::NoSpace);
         }
@@ -376,25 +375,27 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
                 let (control, power) = (Rc::clone(&self.control), Rc::clone(&self.power));
                 Ok((WatchedStage { inner: Some(inner), handle, control, power }, crc))
             }
-            Err(refusal) => {
-                if !is_bad_name(text, refusal.code) {
-                    truth.stage_refused(text, offset, size, refusal.code);
+            Err(error) => {
+                let code = error.refusal().code;
+                if !is_bad_name(text, code) {
+                    truth.stage_refused(text, offset, size, code);
                 }
-                truth.refused(text, refusal.code);
-                Err(refusal)
+                truth.refused(text, code);
+                Err(error)
             }
         }
     }
 
-    fn stage_unnamed(&mut self, size: u64) -> Result<Self::Stage, Refusal> {
+    fn stage_new(&mut self, name: Name<'_>, size: u64) -> Result<Self::Stage> {
         if !self.enter() {
             return io();
         }
+        self.put_off()?;
         if self.control.failures.is_full() {
             return self.fail("", ErrorCode::NoSpace);
         }
         self.control.truth.borrow_mut().need_room(size);
-        let begun = self.inner.stage_unnamed(size);
+        let begun = self.inner.stage_new(name, size);
         self.control.trace(|| format!("    store: stage {size} without a name: {:?}", begun.as_ref().map(|_| ())));
         if !self.has_power() {
             return io();
@@ -409,15 +410,21 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
                 let (control, power) = (Rc::clone(&self.control), Rc::clone(&self.power));
                 Ok(WatchedStage { inner: Some(inner), handle, control, power })
             }
-            Err(refusal) => {
-                truth.stage_refused("", 0, size, refusal.code);
-                truth.refused("", refusal.code);
-                Err(refusal)
+            Err(error) => {
+                let code = error.refusal().code;
+                truth.stage_refused("", 0, size, code);
+                truth.refused("", code);
+                Err(error)
             }
         }
     }
 
-    fn append(&mut self, stage: &mut Self::Stage, bytes: &[u8]) -> Result<usize, Refusal> {
+    fn ready(&mut self, stage: &mut Self::Stage) -> Result<()> {
+        self.put_off()?;
+        stage.inner.as_mut().map_or(Ok(()), |stage| self.inner.ready(stage))
+    }
+
+    fn append(&mut self, stage: &mut Self::Stage, bytes: &[u8]) -> Result<usize> {
         if !self.enter() {
             return io();
         }
@@ -451,7 +458,8 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
                 open.bytes.extend_from_slice(&bytes[..*n]);
                 truth.wrote();
             }
-            Err(refusal) => {
+            Err(error) => {
+                let refusal = error.refusal();
                 let right = refusal.code == ErrorCode::NoSpace && !truth.is_roomy(0);
                 assert!(right, "bytes are refused: {refusal}");
                 truth.refused("", refusal.code);
@@ -470,19 +478,20 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
         }
     }
 
-    fn poll_commit(&mut self, stage: &mut Self::Stage, crc: Option<u32>) -> Poll<Result<(), Refusal>> {
-        self.commit(stage, None, crc)
+    fn commit(&mut self, stage: &mut Self::Stage, crc: Option<u32>) -> Result<()> {
+        self.put_in_place(stage, None, crc)
     }
 
-    fn poll_commit_new(&mut self, stage: &mut Self::Stage, name: Name<'_>) -> Poll<Result<(), Refusal>> {
-        self.commit(stage, Some(name), None)
+    fn commit_new(&mut self, stage: &mut Self::Stage, name: Name<'_>) -> Result<()> {
+        self.put_in_place(stage, Some(name), None)
     }
 
-    fn remove(&mut self, name: Name<'_>) -> Result<(), Refusal> {
+    fn remove(&mut self, name: Name<'_>) -> Result<()> {
         let text = name.as_str();
         if !self.enter() {
             return io();
         }
+        self.put_off()?;
         if self.control.failures.strikes(&self.control.failures.change) {
             return self.fail(text, ErrorCode::Io);
         }
@@ -490,27 +499,28 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
         self.check_change(text, done)
     }
 
-    fn rename(&mut self, from: Name<'_>, to: Name<'_>) -> Result<(), Refusal> {
+    fn rename(&mut self, from: Name<'_>, to: Name<'_>) -> Result<()> {
         let text = from.as_str();
         if !self.enter() {
             return io();
         }
+        self.put_off()?;
         if self.control.failures.strikes(&self.control.failures.change) {
             return self.fail(text, ErrorCode::Io);
         }
         let change = Change::Rename { from: text.into(), to: to.as_str().into() };
         let done = self.change(text, change, |store| store.rename(from, to));
-        if done.is_err_and(|refusal| is_bad_name(to.as_str(), refusal.code)) {
+        if done.is_err_and(|error| is_bad_name(to.as_str(), error.refusal().code)) {
             return done;
         }
         self.check_change(text, done)
     }
 
-    fn list(&mut self, dir: Option<Name<'_>>) -> Result<Self::Cursor, Refusal> {
+    fn list(&mut self, dir: Option<Name<'_>>) -> Result<Self::Cursor> {
         self.look("", |store| store.list(dir), |_, code| code == ErrorCode::NotFound && dir.is_some())
     }
 
-    fn next_entry(&mut self, cursor: &mut Self::Cursor, show: &mut dyn FnMut(Entry<'_>)) -> Result<bool, Refusal> {
+    fn next_entry(&mut self, cursor: &mut Self::Cursor, show: &mut dyn FnMut(Entry<'_>)) -> Result<bool> {
         if self.power.get() && self.control.failures.strikes(&self.control.failures.look) {
             return self.fail("", ErrorCode::Io);
         }
@@ -536,7 +546,7 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
         }
     }
 
-    fn space(&mut self) -> Result<Space, Refusal> {
+    fn space(&mut self) -> Result<Space> {
         let space = self.look("", Store::space, |_, _| false)?;
         assert!(space.free <= space.total, "{space:?}");
         Ok(space)
@@ -545,10 +555,11 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
 
 impl<S: Store, M: Medium> Watched<S, M> {
     /// A refused change must have a reason.
-    fn check_change(&self, name: &str, done: Result<(), Refusal>) -> Result<(), Refusal> {
-        if let Err(refusal) = &done
+    fn check_change(&self, name: &str, done: Result<()>) -> Result<()> {
+        if let Err(error) = &done
             && self.power.get()
         {
+            let refusal = error.refusal();
             assert!(
                 is_missing(&self.control.truth.borrow(), name, refusal.code),
                 "{name}: the change fails: {refusal}"

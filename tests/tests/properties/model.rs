@@ -9,6 +9,7 @@ use skiff_proto::ErrorCode;
 use skiff_proto::crc::crc32c;
 use skiff_proto::server::{Close, Limits};
 use skiff_tests::memory::{Layout, MemoryStore};
+use skiff_tests::reluctant::Reluctant;
 use skiff_tests::sans_io::{Answered, Connection, Control, Pace, message, payloads};
 use skiff_tests::vector::Pattern;
 
@@ -550,6 +551,9 @@ proptest! {
         let script = Script::new(operations);
         let store = MemoryStore::new(Layout::Tree);
         let outputs = script.run::<Answered>(&store, pace, &cuts);
+        check_all(&script, &outputs, &store)?;
+        let store = MemoryStore::new(Layout::Tree);
+        let outputs = script.run::<Answered<Reluctant<MemoryStore>>>(&store, pace, &cuts);
         check_all(&script, &outputs, &store)?;
     }
 }

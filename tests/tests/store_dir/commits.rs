@@ -117,12 +117,13 @@ fn several_changes_wait_for_the_disk_once_and_see_each_other() {
 #[test]
 fn a_stage_that_is_refused_leaves_the_rest_of_its_batch_alone() {
     let root = tempfile::tempdir().unwrap();
-    let store = DirStore::new(Options { takeover: core::time::Duration::ZERO, ..Options::new(root.path()) }).unwrap();
+    let store = open(root.path());
     put(&store, "good3", b"old").unwrap();
     let names = names(8, |at| if at % 3 == 2 { format!("bad{at}/x") } else { format!("good{at}") });
     let mut batch = batch(&store, &names);
     fs::write(root.path().join("bad2"), "a file").unwrap();
     fs::create_dir_all(root.path().join("bad5/x")).unwrap();
+    assert!(store.take_over(n("good0"), core::time::Duration::ZERO));
     let (mut other, _) = store.stage(n("good0"), 0, 1, None).unwrap();
     batch.push((store.stage_unnamed(0).unwrap(), None));
     let codes: Vec<_> = store.commit_batch(batch).into_iter().map(|answer| code(answer).map(|_| ())).collect();

@@ -4,7 +4,6 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
-use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -12,6 +11,7 @@ use std::time::SystemTime;
 use skiff_host::store::{DirStore, Options};
 use skiff_proto::ErrorCode;
 use skiff_proto::crc::crc32c;
+use skiff_proto::takeover::TAKEOVER;
 
 use super::{append, code, entries, get, list, n, open, put};
 
@@ -207,19 +207,17 @@ fn nothing_can_be_staged_in_a_root_that_is_removed() {
     assert_eq!(fs::read_dir(above.path()).unwrap().count(), 0);
 }
 
-fn hasty(root: &Path) -> DirStore {
-    DirStore::new(Options { takeover: Duration::ZERO, ..Options::new(root) }).unwrap()
-}
-
 #[test]
 fn a_silent_writer_gives_way_and_its_bytes_stay() {
     let root = tempfile::tempdir().unwrap();
-    let store = hasty(root.path());
+    let store = open(root.path());
     let (mut silent, _) = store.stage(n("f"), 0, 6, None).unwrap();
     append(&store, &mut silent, b"abc").unwrap();
     let woken = Arc::new(AtomicU32::new(0));
     let count = woken.clone();
     silent.owner().on_evict(move || _ = count.fetch_add(1, Ordering::Relaxed));
+    assert_eq!(code(store.stage(n("f"), 3, 6, None)).err(), Some(ErrorCode::Busy));
+    assert!(!store.take_over(n("f"), TAKEOVER) && store.take_over(n("f"), Duration::ZERO));
     let (mut next, crc) = store.stage(n("f"), 3, 6, None).unwrap();
     assert_eq!(crc, crc32c(b"abc"));
     assert_eq!(woken.load(Ordering::Relaxed), 1);
@@ -237,9 +235,11 @@ fn a_silent_writer_gives_way_and_its_bytes_stay() {
 #[test]
 fn a_silent_writer_gives_way_to_a_question_too() {
     let root = tempfile::tempdir().unwrap();
-    let store = hasty(root.path());
+    let store = open(root.path());
     let (mut silent, _) = store.stage(n("f"), 0, 6, None).unwrap();
     append(&store, &mut silent, b"abc").unwrap();
+    assert_eq!(code(store.staged(n("f"), 6)), Err(ErrorCode::Busy));
+    assert!(store.take_over(n("f"), Duration::ZERO));
     assert_eq!(store.staged(n("f"), 6).unwrap(), (3, crc32c(b"abc")));
     assert!(silent.is_evicted());
     assert_eq!(store.stage_owner_silent_for(n("f")), None);
@@ -250,9 +250,10 @@ fn a_silent_writer_gives_way_to_a_question_too() {
 #[test]
 fn a_writer_that_starts_over_leaves_the_old_one_nothing_to_spoil() {
     let root = tempfile::tempdir().unwrap();
-    let store = hasty(root.path());
+    let store = open(root.path());
     let (mut silent, _) = store.stage(n("f"), 0, 6, None).unwrap();
     append(&store, &mut silent, b"abc").unwrap();
+    assert!(store.take_over(n("f"), Duration::ZERO));
     let (mut next, _) = store.stage(n("f"), 0, 2, None).unwrap();
     append(&store, &mut next, b"x").unwrap();
     drop(silent);
@@ -265,10 +266,11 @@ fn a_writer_that_starts_over_leaves_the_old_one_nothing_to_spoil() {
 #[test]
 fn a_writer_in_the_middle_of_a_write_does_not_give_way() {
     let root = tempfile::tempdir().unwrap();
-    let store = hasty(root.path());
+    let store = open(root.path());
     let (mut stage, _) = store.stage(n("f"), 0, 4, None).unwrap();
     let mut writing = stage.writing().unwrap();
     assert_eq!(store.stage_owner_silent_for(n("f")), Some(Duration::ZERO));
+    assert!(!store.take_over(n("f"), Duration::from_nanos(1)));
     assert_eq!(code(store.stage(n("f"), 0, 4, None)).err(), Some(ErrorCode::Busy));
     assert_eq!(code(store.staged(n("f"), 4)), Err(ErrorCode::Busy));
     assert_eq!((writing.offset(), writing.room()), (0, 4));

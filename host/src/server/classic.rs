@@ -1,0 +1,101 @@
+//! What a control connection needs of the rest of the server: data connections for classic `get` and `put`, and the
+//! names of writers that are silent.
+
+use core::net::SocketAddr;
+use core::pin::Pin;
+use core::sync::atomic::AtomicU64;
+use core::task::Poll;
+use std::sync::Arc;
+
+use skiff_proto::name::Name;
+use skiff_proto::responder::Services;
+use skiff_proto::store::Stat;
+use skiff_proto::{ErrorCode, Refusal};
+use tokio::net::TcpStream;
+use tracing::{info, warn};
+
+use super::audit;
+use super::data::{self, Purpose};
+use super::polled::{PolledStore, Upload};
+use super::ports::Claim;
+use super::shared::Shared;
+use crate::store::File;
+
+/// The services for one control connection.
+pub(super) struct Classic<'a> {
+    pub(super) shared: &'a Arc<Shared>,
+    /// The control connection.
+    pub(super) stream: &'a TcpStream,
+    pub(super) peer: SocketAddr,
+    /// When one of its data connections has made progress last.
+    pub(super) progress: &'a mut Option<Arc<AtomicU64>>,
+    /// A `get` or `put` that has to wait for a port.
+    pub(super) waiting: Option<Waiting>,
+}
+
+/// A transfer that waits for a port.
+pub(super) struct Waiting {
+    claim: Pin<Box<dyn Future<Output = Option<Claim>> + Send>>,
+    purpose: Purpose,
+}
+
+impl Classic<'_> {
+    /// Waits until a `get` or `put` that had to wait has its answer; for ever if there is none.
+    pub(super) async fn granted(&mut self) -> Result<u16, Refusal> {
+        let Some(waiting) = &mut self.waiting else { return core::future::pending().await };
+        let claim = waiting.claim.as_mut().await;
+        match self.waiting.take() {
+            Some(Waiting { purpose, .. }) => self.announce(claim, purpose),
+            None => Err(ErrorCode::Io.into()),
+        }
+    }
+
+    /// Answers a `get` or `put` with a port, now or when one is free.
+    fn claim(&mut self, purpose: Purpose) -> Poll<Result<u16, Refusal>> {
+        let Ok(at) = self.stream.local_addr() else { return Poll::Ready(Err(ErrorCode::Io.into())) };
+        match self.shared.ports.claim(at) {
+            Ok(Some(claim)) => Poll::Ready(self.announce(Some(claim), purpose)),
+            Ok(None) => {
+                let shared = Arc::clone(self.shared);
+                let claim = Box::pin(async move { shared.ports.wait(at).await.unwrap_or(None) });
+                self.waiting = Some(Waiting { claim, purpose });
+                Poll::Pending
+            }
+            Err(error) => {
+                warn!(%error, "no data port available");
+                Poll::Ready(Err(ErrorCode::Io.into()))
+            }
+        }
+    }
+
+    fn announce(&mut self, claim: Option<Claim>, purpose: Purpose) -> Result<u16, Refusal> {
+        let port = claim.as_ref().and_then(|claim| claim.port().ok());
+        let (Some(claim), Some(port)) = (claim, port) else {
+            if let Purpose::Put(_, name) = &purpose {
+                audit::upload(self.peer, "put", name, None, ErrorCode::Busy.as_str());
+            }
+            return Err(ErrorCode::Busy.into());
+        };
+        let progress = Arc::clone(self.progress.get_or_insert_default());
+        data::start(self.shared, claim, self.peer, purpose, progress);
+        Ok(port)
+    }
+}
+
+impl Services<PolledStore> for Classic<'_> {
+    fn get(&mut self, name: Name<'_>, file: Arc<File>, _: Stat) -> Poll<Result<u16, Refusal>> {
+        info!(peer = %self.peer, name = ?name.as_str(), "get");
+        self.claim(Purpose::Get(file))
+    }
+
+    fn put(&mut self, _: &mut PolledStore, name: Name<'_>, upload: Upload) -> Poll<Result<u16, Refusal>> {
+        match upload.into_stage() {
+            Some(stage) => self.claim(Purpose::Put(*stage, name.as_str().into())),
+            None => Poll::Ready(Err(ErrorCode::Io.into())),
+        }
+    }
+
+    fn take_over(&mut self, name: Name<'_>) -> bool {
+        self.shared.store.take_over(name, self.shared.options.takeover)
+    }
+}

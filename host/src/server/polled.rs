@@ -1,0 +1,521 @@
+//! The store of one connection: a [`Store`] over the directory that all connections share.
+//!
+//! What is cheap is done on the spot. What waits for the disk is done by the threads of the [`pool`](super::pool); until
+//! it is done the answer is "not yet", and [`PolledStore::ready`] waits for it. Changes are queued, to make several of them
+//! durable together ([`batch`](super::batch)). What concerns a file system mounted beneath the root is "not yet" until the
+//! connection runs on a thread that may wait for that.
+
+use core::future::poll_fn;
+use core::mem;
+use core::net::SocketAddr;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+use std::sync::Arc;
+
+use skiff_proto::command::Verbs;
+use skiff_proto::name::Name;
+use skiff_proto::reply::Tag;
+use skiff_proto::store::{Entry, Result, Space, Stat, Store, StoreError, Sum};
+use skiff_proto::{ErrorCode, Refusal};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::audit;
+use super::batch::Batch;
+use super::pool::{self, Lane, Pool, Work};
+use super::work::{Change, Read, Reading, Write, read_sum};
+use crate::store::{Cursor, DirStore, ELSEWHERE, File, Owner, Stage};
+
+/// Entries of a directory that are counted on the spot.
+const SMALL_LIST: u32 = 1000;
+
+/// Bytes of a `sum` that are read on the spot.
+const SMALL_SUM: u64 = 256 * 1024;
+
+/// The refusal of a request for a file system that does not respond.
+const SILENT: Refusal = Refusal::new(ErrorCode::Io, "the file system that this name leads to does not answer");
+
+/// The store of one connection. See the module.
+#[derive(Debug)]
+pub struct PolledStore {
+    store: DirStore,
+    pool: Arc<Pool>,
+    peer: SocketAddr,
+    batch: Batch,
+    job: Option<Job>,
+    /// The peer may be gone: its work comes last.
+    doubtful: bool,
+    /// The next call touches a file system mounted beneath the root, which this thread must not wait for.
+    leaving: bool,
+    /// No thread for other file systems is available: the next call is refused.
+    stranded: bool,
+    /// Told when another connection takes over the name that this one writes.
+    evicted: Option<Arc<Notify>>,
+    /// The `write` that was refused last, for the audit trail.
+    refused: Option<Box<(String, ErrorCode)>>,
+}
+
+/// The one piece of work for a call that was answered "not yet".
+#[derive(Debug)]
+enum Job {
+    Read(Work<Read>),
+    Commit(Work<(Box<Stage>, Result<(), Refusal>)>),
+    /// Done; `None` if no thread could do it.
+    HasRead(Option<Read>),
+    HasCommitted(Option<(Box<Stage>, Result<(), Refusal>)>),
+}
+
+/// A file that is being written.
+#[derive(Debug)]
+pub struct Upload {
+    /// `None` once it is committed or discarded.
+    stage: Option<Box<Stage>>,
+    peer: SocketAddr,
+    /// Why an append failed.
+    failed: Option<ErrorCode>,
+}
+
+impl Upload {
+    const fn new(stage: Box<Stage>, peer: SocketAddr) -> Self {
+        Self { stage: Some(stage), peer, failed: None }
+    }
+
+    /// Who is writing it.
+    pub(super) fn owner(&self) -> Option<&Arc<Owner>> {
+        self.stage.as_ref().map(|stage| stage.owner())
+    }
+
+    /// The stage itself.
+    pub(super) fn into_stage(mut self) -> Option<Box<Stage>> {
+        self.stage.take()
+    }
+
+    /// Ends it, and logs how.
+    fn end(&mut self, outcome: &str) -> Option<Box<Stage>> {
+        let stage = self.stage.take()?;
+        // An unnamed one is logged with its data connection.
+        if let (Some(name), None) = (stage.name(), self.failed) {
+            audit::upload(self.peer, "write", name, Some(stage.size()), outcome);
+        }
+        Some(stage)
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.end("interrupted");
+    }
+}
+
+/// A directory that is being listed. `None` while its entries are counted elsewhere.
+#[derive(Debug)]
+pub struct Listing(Option<Box<Cursor>>);
+
+impl PolledStore {
+    /// The store of one connection, with threads of its own.
+    #[must_use]
+    pub fn new(store: DirStore, peer: SocketAddr) -> Self {
+        Self::with_pool(store, Arc::new(Pool::new()), peer)
+    }
+
+    pub(super) fn with_pool(store: DirStore, pool: Arc<Pool>, peer: SocketAddr) -> Self {
+        Self {
+            store,
+            pool,
+            peer,
+            batch: Batch::default(),
+            job: None,
+            doubtful: false,
+            leaving: false,
+            stranded: false,
+            evicted: None,
+            refused: None,
+        }
+    }
+
+    /// Waits until a call that was answered "not yet" is worth making again, or results of queued changes are there. For
+    /// ever if none of them is under way.
+    pub async fn ready(&mut self) {
+        poll_fn(|context| self.poll_ready(context)).await;
+    }
+
+    /// See [`PolledStore::ready`].
+    pub fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let done = match &mut self.job {
+            Some(Job::Read(work)) => Pin::new(work).poll(context).map(Job::HasRead),
+            Some(Job::Commit(work)) => Pin::new(work).poll(context).map(Job::HasCommitted),
+            _ => Poll::Pending,
+        };
+        let committed = self.batch.poll_committed(context);
+        if let Poll::Ready(done) = done {
+            self.job = Some(done);
+            return Poll::Ready(());
+        }
+        committed
+    }
+
+    /// True if nothing is under way or owed.
+    pub(super) const fn is_idle(&self) -> bool {
+        self.batch.is_empty() && self.job.is_none()
+    }
+
+    /// True while a thread does something that the peer waits for.
+    pub(super) const fn is_working(&self) -> bool {
+        matches!(self.job, Some(Job::Read(_) | Job::Commit(_)))
+    }
+
+    /// The peer may be gone: what is done for it comes last from now on.
+    pub(super) fn doubt(&mut self) {
+        self.doubtful = true;
+        if let Some(Job::Read(work)) = &self.job {
+            work.doubt();
+        }
+    }
+
+    /// When [`PolledStore::flush_if_due`] is due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.batch.deadline()
+    }
+
+    /// Changes wait for 100 ms at most (PROTOCOL §7).
+    pub(super) fn flush_if_due(&mut self) {
+        if self.batch.is_due() {
+            self.flush();
+        }
+    }
+
+    /// True once if the next call needs a thread that may wait for a file system mounted beneath the root. The driver
+    /// then [leaves](pool::leave), or says that it could not.
+    pub(super) const fn is_leaving(&mut self) -> bool {
+        mem::replace(&mut self.leaving, false)
+    }
+
+    /// No such thread is available.
+    pub(super) const fn strand(&mut self) {
+        self.stranded = true;
+    }
+
+    /// Told when another connection takes over the name that this one writes.
+    pub(super) fn evicted_by(&self) -> Option<Arc<Notify>> {
+        self.evicted.clone()
+    }
+
+    /// Logs that a `write` was refused, if the answer to it is final.
+    pub(super) fn log_refused(&mut self) {
+        if let Some(refused) = self.refused.take() {
+            let (name, code) = *refused;
+            audit::upload(self.peer, "write", &name, None, code.as_str());
+        }
+    }
+
+    /// Makes everything durable that is still in the queue: the client has asked for it, whether it still listens or not.
+    pub(super) async fn finish(&mut self) {
+        self.batch.finish(&self.store, &self.pool, self.peer.ip()).await;
+    }
+
+    /// "Not yet" if `name` leads to another file system than this thread may wait for.
+    fn enter(&mut self, name: Name<'_>) -> Result<()> {
+        if self.store.is_elsewhere(name) { self.leave() } else { Ok(()) }
+    }
+
+    fn leave(&mut self) -> Result<()> {
+        if pool::is_elsewhere() {
+            return Ok(());
+        }
+        if mem::take(&mut self.stranded) {
+            warn!(peer = %self.peer, "{}", SILENT.text);
+            return Err(SILENT.into());
+        }
+        self.leaving = true;
+        Err(StoreError::NotYet)
+    }
+
+    /// What `reading` comes to: begins it, or gives the result of the one that an earlier call has begun.
+    fn read(&mut self, reading: impl FnOnce() -> Reading) -> Result<Read> {
+        match self.job.take() {
+            Some(Job::HasRead(done)) => done.ok_or(ErrorCode::Io.into()),
+            None => {
+                let (store, mut reading) = (self.store.clone(), reading());
+                let work = self.pool.read(self.peer.ip(), move |turn| reading.turn(&store, turn));
+                if self.doubtful {
+                    work.doubt();
+                }
+                self.job = Some(Job::Read(work));
+                Err(StoreError::NotYet)
+            }
+            job => {
+                self.job = job;
+                Err(StoreError::NotYet)
+            }
+        }
+    }
+
+    /// True if an earlier call has begun a reading.
+    const fn has_begun(&self) -> bool {
+        self.job.is_some()
+    }
+
+    /// Queues a change, once the writes before it are durable.
+    fn change(&mut self, change: Change, names: &[Name<'_>]) -> Result<()> {
+        names.iter().try_for_each(|name| self.enter(*name))?;
+        if !self.batch.takes_changes() || self.batch.is_full() {
+            self.flush();
+            return Err(StoreError::NotYet);
+        }
+        let audit = audit::Entry::change(self.peer, &change);
+        self.batch.push_change(change, audit);
+        self.flush_if_due();
+        Err(StoreError::Queued)
+    }
+
+    /// Another connection may write to the name of `stage`, and take over from this one.
+    fn upload(&mut self, stage: Box<Stage>) -> Upload {
+        let evicted = Arc::clone(self.evicted.get_or_insert_default());
+        stage.owner().on_evict(move || evicted.notify_one());
+        Upload::new(stage, self.peer)
+    }
+}
+
+/// A result that does not belong to the call: never so.
+const fn mixed_up<T>() -> Result<T> {
+    Err(StoreError::Refused(Refusal::new(ErrorCode::Io, "the server has mixed up two requests")))
+}
+
+impl Store for PolledStore {
+    type File = Arc<File>;
+    type Stage = Upload;
+    type Cursor = Listing;
+
+    const VERBS: Verbs = Verbs::ALL;
+
+    fn open(&mut self, name: Name<'_>) -> Result<(Arc<File>, Stat)> {
+        self.enter(name)?;
+        debug!(peer = %self.peer, name = ?name.as_str(), "open");
+        let (file, stat) = self.store.open(name)?;
+        Ok((Arc::new(file), stat))
+    }
+
+    fn tag(&mut self, file: &Arc<File>) -> Tag {
+        self.store.tag(file)
+    }
+
+    fn read_at(&mut self, file: &mut Arc<File>, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let read = self.store.read_at(file, offset, buffer);
+        Ok(read.inspect_err(|refusal| warn!(peer = %self.peer, code = %refusal.code, "read aborted"))?)
+    }
+
+    fn sum(&mut self, file: &mut Arc<File>, sum: &mut Sum) -> Result<bool> {
+        let stat = file.stat();
+        if let Some(crc) = stat.crc.filter(|_| sum.length() == stat.size) {
+            sum.finish(crc);
+            return Ok(true);
+        }
+        let summed = if sum.length() <= SMALL_SUM && !self.has_begun() {
+            match read_sum(&self.store, file, sum, &mut || false) {
+                Poll::Ready(summed) => summed,
+                Poll::Pending => return Ok(false),
+            }
+        } else {
+            match self.read(|| Reading::Sum(Arc::clone(file), *sum))? {
+                Read::Sum(summed) => summed,
+                _ => return mixed_up(),
+            }
+        };
+        *sum = summed?;
+        Ok(true)
+    }
+
+    fn note_crc(&mut self, file: &Arc<File>, crc: u32) {
+        self.store.remember_crc(file, crc);
+    }
+
+    fn stat(&mut self, name: Name<'_>) -> Result<Stat> {
+        self.enter(name)?;
+        Ok(self.store.stat(name)?)
+    }
+
+    fn staged(&mut self, name: Name<'_>, size: u64) -> Result<(u64, u32)> {
+        self.enter(name)?;
+        match self.read(|| Reading::Resume(size, name.as_str().into()))? {
+            Read::Staged(staged) => Ok(staged?),
+            _ => mixed_up(),
+        }
+    }
+
+    fn stage(&mut self, name: Name<'_>, offset: u64, size: u64, mtime: Option<u64>) -> Result<(Upload, u32)> {
+        self.enter(name)?;
+        self.refused = None;
+        if self.batch.touches(name) {
+            self.flush();
+            return Err(StoreError::NotYet);
+        }
+        let staged = if offset == 0 {
+            self.store.stage(name, offset, size, mtime).map(|(stage, crc)| (Box::new(stage), crc))
+        } else {
+            // What is staged has to be read for its checksum.
+            match self.read(|| Reading::Write(Write { offset, size, mtime, name: name.as_str().into() }))? {
+                Read::Stage(staged) => staged,
+                _ => return mixed_up(),
+            }
+        };
+        match staged {
+            Ok((stage, crc)) => Ok((self.upload(stage), crc)),
+            Err(refusal) => {
+                self.refused = Some(Box::new((name.as_str().to_owned(), refusal.code)));
+                Err(refusal.into())
+            }
+        }
+    }
+
+    fn stage_new(&mut self, name: Name<'_>, size: u64) -> Result<Upload> {
+        self.enter(name)?;
+        match self.store.check_put(name).and_then(|()| self.store.stage_unnamed(size)) {
+            Ok(stage) => Ok(Upload::new(Box::new(stage), self.peer)),
+            Err(refusal) => {
+                audit::upload(self.peer, "put", name.as_str(), None, refusal.code.as_str());
+                Err(refusal.into())
+            }
+        }
+    }
+
+    fn append(&mut self, upload: &mut Upload, bytes: &[u8]) -> Result<usize> {
+        let Some(stage) = &mut upload.stage else { return mixed_up() };
+        match self.store.append(stage, bytes) {
+            Ok(n) => Ok(n),
+            Err(refusal) => {
+                if let Some(name) = stage.name() {
+                    audit::upload(self.peer, "write", name, Some(stage.size()), refusal.code.as_str());
+                }
+                upload.failed = Some(refusal.code);
+                Err(refusal.into())
+            }
+        }
+    }
+
+    fn discard(&mut self, mut upload: Upload) {
+        // There may be room for the rest later: the staged bytes stay, and are dropped first if others need room (R14).
+        let keeps = upload.failed == Some(ErrorCode::NoSpace);
+        if let Some(stage) = upload.end("discarded").filter(|_| !keeps) {
+            self.store.discard(*stage);
+        }
+    }
+
+    fn commit(&mut self, upload: &mut Upload, crc: Option<u32>) -> Result<()> {
+        if self.batch.is_full() {
+            return Err(StoreError::NotYet);
+        }
+        let Some(stage) = upload.stage.take() else { return mixed_up() };
+        let audit = audit::Entry::write(self.peer, &stage);
+        self.batch.push(*stage, crc, audit);
+        self.flush_if_due();
+        Err(StoreError::Queued)
+    }
+
+    fn commit_new(&mut self, upload: &mut Upload, name: Name<'_>) -> Result<()> {
+        match self.job.take() {
+            Some(Job::HasCommitted(done)) => {
+                let (stage, stored) = done.ok_or(ErrorCode::Io)?;
+                upload.stage = Some(stage);
+                Ok(stored?)
+            }
+            None => {
+                let Some(mut stage) = upload.stage.take() else { return mixed_up() };
+                let (store, name) = (self.store.clone(), name.as_str().to_owned());
+                self.job = Some(Job::Commit(self.pool.run(Lane::Commit, self.peer.ip(), move || {
+                    let stored = super::work::parse(&name).and_then(|name| store.commit_new(&mut stage, name));
+                    (stage, stored.map(drop))
+                })));
+                Err(StoreError::NotYet)
+            }
+            job => {
+                self.job = job;
+                Err(StoreError::NotYet)
+            }
+        }
+    }
+
+    fn remove(&mut self, name: Name<'_>) -> Result<()> {
+        self.change(Change::Remove(name.as_str().to_owned()), &[name])
+    }
+
+    fn rename(&mut self, from: Name<'_>, to: Name<'_>) -> Result<()> {
+        self.change(Change::Rename(from.as_str().to_owned(), to.as_str().to_owned()), &[from, to])
+    }
+
+    fn mkdir(&mut self, name: Name<'_>) -> Result<()> {
+        self.change(Change::Mkdir(name.as_str().to_owned()), &[name])
+    }
+
+    fn rmdir(&mut self, name: Name<'_>) -> Result<()> {
+        self.change(Change::Rmdir(name.as_str().to_owned()), &[name])
+    }
+
+    fn flush(&mut self) {
+        self.batch.close(&self.store, &self.pool, self.peer.ip());
+    }
+
+    fn next_result(&mut self) -> Result<Option<Stat>> {
+        Ok(self.batch.pop().ok_or(StoreError::NotYet)??)
+    }
+
+    fn list(&mut self, dir: Option<Name<'_>>) -> Result<Listing> {
+        dir.map_or(Ok(()), |dir| self.enter(dir))?;
+        Ok(Listing(Some(Box::new(self.store.list(dir)?))))
+    }
+
+    fn omitted(&mut self, listing: &mut Listing) -> Result<u64> {
+        let mut omitted = 0;
+        if !self.has_begun() {
+            let Some(cursor) = &mut listing.0 else { return mixed_up() };
+            let mut left = SMALL_LIST;
+            // A large directory is read to its end in turns, so that no other client waits.
+            let mut pause = || {
+                left -= 1;
+                left == 0
+            };
+            if self.store.count_omitted(cursor, &mut omitted, &mut pause)? {
+                return Ok(omitted);
+            }
+        }
+        match self.read(|| Reading::Omitted(listing.0.take(), omitted))? {
+            Read::Omitted(counted) => {
+                let (omitted, cursor) = counted?;
+                listing.0 = Some(cursor);
+                Ok(omitted)
+            }
+            _ => mixed_up(),
+        }
+    }
+
+    fn next_entry(&mut self, listing: &mut Listing, show: &mut dyn FnMut(Entry<'_>)) -> Result<bool> {
+        let Some(cursor) = &mut listing.0 else { return mixed_up() };
+        if pool::is_elsewhere() {
+            return Ok(self.store.next_entry(cursor, show)?);
+        }
+        match self.store.next_entry_here(cursor, show) {
+            Err(ELSEWHERE) => {
+                self.leave()?;
+                Err(StoreError::NotYet)
+            }
+            next => Ok(next?),
+        }
+    }
+
+    fn count_names(&mut self, _: &mut Listing, name_max: u16, length: &mut u64) -> Result<bool> {
+        if self.store.has_mounts() {
+            self.leave()?;
+        }
+        match self.read(|| Reading::Ls(name_max))? {
+            Read::Names(counted) => {
+                *length = counted?;
+                Ok(true)
+            }
+            _ => mixed_up(),
+        }
+    }
+
+    fn space(&mut self) -> Result<Space> {
+        Ok(self.store.space()?)
+    }
+}

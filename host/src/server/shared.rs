@@ -1,0 +1,75 @@
+//! What all connections of a server share.
+
+use core::sync::atomic::{AtomicUsize, Ordering};
+use core::time::Duration;
+use std::sync::Arc;
+
+use skiff_proto::Instant;
+use tokio::sync::{Notify, watch};
+
+use super::options::Options;
+use super::pool::Pool;
+use super::ports::Ports;
+use crate::store::DirStore;
+
+/// How a server is doing: what [`Server::run`](super::Server::run) goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// It accepts and serves.
+    Serving,
+    /// Connections end as soon as nothing is under way.
+    Closing,
+}
+
+/// What all connections of a server share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) options: Options,
+    pub(super) store: DirStore,
+    pub(super) pool: Arc<Pool>,
+    pub(super) ports: Ports,
+    pub(super) phase: watch::Sender<Phase>,
+    pub(super) start: std::time::Instant,
+    pub(super) control: AtomicUsize,
+    /// Control and data connections, in all.
+    pub(super) tasks: AtomicUsize,
+    /// Told whenever a task ends.
+    pub(super) ended: Notify,
+}
+
+impl Shared {
+    /// The time, as sessions count it.
+    pub(super) fn now(&self) -> Instant {
+        self.time(std::time::Instant::now())
+    }
+
+    /// A moment, as sessions count them.
+    pub(super) fn time(&self, at: std::time::Instant) -> Instant {
+        let since = at.saturating_duration_since(self.start).as_millis();
+        Instant::from_millis(u64::try_from(since).unwrap_or(u64::MAX).saturating_add(1))
+    }
+
+    /// The moment of a session's clock on tokio's.
+    pub(super) fn deadline(&self, at: Instant) -> tokio::time::Instant {
+        let after_start = Duration::from_millis(at.as_millis().min(u64::from(u32::MAX) * 1000));
+        tokio::time::Instant::from_std(self.start + after_start)
+    }
+}
+
+/// Counts a task as long as it lives.
+#[derive(Debug)]
+pub(super) struct Running(pub(super) Arc<Shared>);
+
+impl Running {
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        shared.tasks.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.tasks.fetch_sub(1, Ordering::Relaxed);
+        self.0.ended.notify_waiters();
+    }
+}
