@@ -343,7 +343,7 @@ impl<'a, K: Kind> Game<'a, K> {
 fn files(store: &mut impl Store) -> BTreeMap<String, (Vec<u8>, Option<u64>)> {
     let mut names = Vec::new();
     let mut cursor = store.list(None).expect("it answers");
-    let mut note = |entry: skiff_proto::store::Entry<'_>| {
+    let mut note = |entry: store::Entry<'_>| {
         let EntryKind::File(stat) = entry.kind else { panic!("a directory") };
         names.push((entry.name.as_str().to_owned(), stat));
     };

@@ -543,7 +543,7 @@ cases! { ($)
 
     /// PROTOCOL §7: two writers to one name.
     fn a_name_is_busy_until_its_writer_ends_in_whatever_way(backend, store) {
-        let busy = |store: &mut B::Store| {
+        let busy = |store: &mut Patient<B>| {
             assert_eq!(begin(store, "f", 0, 3).err(), Some(ErrorCode::Busy));
             assert_eq!(staged(store, "f", 3), Err(ErrorCode::Busy));
             drop(begin(store, "other", 0, 3).unwrap());

@@ -153,7 +153,6 @@ enum Work<S: Store> {
     Sum {
         file: S::File,
         sum: Sum,
-        length: u64,
     },
     Write {
         stage: S::Stage,
@@ -235,9 +234,9 @@ impl<S: Store> Responder<S> {
         }
         let mut kept_crc = None;
         let done = match &mut self.work {
-            Work::Sum { file, sum, length } => match store.sum(file, sum) {
+            Work::Sum { file, sum } => match store.sum(file, sum) {
                 Ok(false) => return Step::Progress,
-                done => done.map(|_| Answer::Sum { length: *length, crc: sum.crc() }),
+                done => done.map(|_| Answer::Sum { length: sum.length(), crc: sum.crc() }),
             },
             Work::Count { counted, length, .. } => {
                 match store.count_names(counted, session.limits().name_max, length) {
@@ -358,7 +357,7 @@ impl<S: Store> Responder<S> {
             Request::Sum { offset, length, name } => {
                 let (file, stat) = store.open(name)?;
                 let length = clamp_range(offset, length, stat.size)?;
-                self.work = Work::Sum { file, sum: Sum::new(offset, length), length };
+                self.work = Work::Sum { file, sum: Sum::new(offset, length) };
                 return Ok(None);
             }
             Request::Resume { size, name } => {
