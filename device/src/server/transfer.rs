@@ -1,4 +1,4 @@
-//! One classic transfer: from the store into the socket's ring, or from the ring into the store.
+//! One classic transfer: from the store to a data socket, or from the socket to the store.
 
 use core::task::Poll;
 use core::time::Duration;
@@ -10,13 +10,17 @@ use skiff_proto::transfer::{Incoming, Outgoing};
 use skiff_proto::{ErrorCode, Instant, MinRate, Name, Refusal};
 use smoltcp::socket::tcp::{Socket, State};
 
-use super::lines::Wanted;
-
-/// Pieces that are moved before others have their turn.
+/// Pieces that are moved in one turn.
 const ROUNDS: usize = 8;
 /// Numbered names that are tried in one turn, and in all.
 const TRIES: u32 = 16;
 const NUMBERS: u32 = 10_000;
+
+/// What a data connection is for.
+pub(super) enum TransferRequest<S: Store, const NAME: usize> {
+    Get { file: S::File, size: u64 },
+    Put { name: Vec<u8, NAME, u8> },
+}
 
 pub(super) enum Transfer<S: Store, const NAME: usize> {
     Get {
@@ -29,7 +33,7 @@ pub(super) enum Transfer<S: Store, const NAME: usize> {
         name: Vec<u8, NAME, u8>,
         incoming: Incoming,
     },
-    /// Everything has come; `number` is that of the name to be tried next.
+    /// The whole file has arrived; `number` is that of the name to try next.
     Store {
         stage: S::Stage,
         name: Vec<u8, NAME, u8>,
@@ -38,7 +42,7 @@ pub(super) enum Transfer<S: Store, const NAME: usize> {
     },
 }
 
-/// What came of a turn.
+/// What a turn came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Moved {
     Nothing,
@@ -47,17 +51,17 @@ pub(super) enum Moved {
     More,
     /// The transfer has ended: close the connection.
     Done,
-    /// It can't be finished: reset the connection.
+    /// The transfer has failed: reset the connection.
     Failed,
 }
 
 impl<S: Store, const NAME: usize> Transfer<S, NAME> {
-    pub(super) fn new(wanted: Wanted<S, NAME>, idle: Duration, rate: MinRate) -> Self {
-        match wanted {
-            Wanted::Get { file, size } => {
+    pub(super) fn new(request: TransferRequest<S, NAME>, idle: Duration, rate: MinRate) -> Self {
+        match request {
+            TransferRequest::Get { file, size } => {
                 Self::Get { file, offset: 0, outgoing: Outgoing::new(size, size, idle, rate) }
             }
-            Wanted::Put { name } => Self::Put { stage: None, name, incoming: Incoming::new(idle, rate) },
+            TransferRequest::Put { name } => Self::Put { stage: None, name, incoming: Incoming::new(idle, rate) },
         }
     }
 
@@ -109,7 +113,7 @@ impl<S: Store, const NAME: usize> Transfer<S, NAME> {
     }
 }
 
-/// The length and the first bytes of the file go out together: the ring of a connection that has just begun is empty.
+/// The length and the first bytes of the file go out together: the send buffer of a new connection is empty.
 fn send<S: Store>(
     socket: &mut Socket<'_>,
     store: &mut S,
@@ -158,7 +162,7 @@ fn read<S: Store>(
     Ok(n)
 }
 
-/// `Moved::Done`: the whole file has come.
+/// `Moved::Done`: the whole file has arrived.
 fn receive<S: Store>(
     socket: &mut Socket<'_>,
     store: &mut S,
@@ -178,7 +182,7 @@ fn receive<S: Store>(
                 {
                     return Ok(moved);
                 }
-                // Only an end that the peer has sent is one.
+                // A lost connection is not the end of the file.
                 if socket.state() == State::Closed {
                     return Err(ErrorCode::Io.into());
                 }
