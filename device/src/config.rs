@@ -1,4 +1,4 @@
-//! How a server is set up: its addresses, its ports, what it allows.
+//! The configuration of a server and of its network stack.
 
 use core::fmt;
 use core::net::{Ipv4Addr, Ipv6Addr};
@@ -9,29 +9,34 @@ use skiff_proto::responder::list_room;
 use skiff_proto::server::Limits;
 use skiff_proto::takeover::TAKEOVER;
 
-/// Everything a server is told once. `DATA` is the number of its classic data connections.
+/// The configuration of a [`DeviceServer`](crate::server::DeviceServer).
 #[derive(Debug, Clone, Copy)]
-pub struct Config<const DATA: usize> {
-    /// The hardware address: unicast.
-    pub mac: [u8; 6],
-    /// Different at each start, or else old connections may be taken for new ones. It need not be a secret.
-    pub seed: u64,
-    /// Where the server is found by IPv4.
-    pub ipv4: Ipv4,
-    /// Where it is found by IPv6, which needs the feature `ipv6`.
-    pub ipv6: Ipv6,
+pub struct Config<'a> {
     /// The port of control connections.
     pub port: u16,
-    /// The port of each classic data connection. All different.
-    pub data_ports: [u16; DATA],
+    /// The port of each data socket. All different.
+    pub data_ports: &'a [u16],
     /// What a session allows and says of the server. Its longest name is that of the server.
     pub limits: Limits,
-    /// A silent peer is asked so often whether it is still there.
+    /// The interval between keep-alive packets to a silent peer.
     pub keep_alive: Duration,
-    /// A peer that has not answered for so long is gone, and its session is free again.
+    /// A peer that has not answered for this time is dead, and its session is free again.
     pub timeout: Duration,
-    /// How long a writer has to be silent before another one may take its place (PROTOCOL §7).
+    /// How long a writer has to be silent before another client may take over its name (PROTOCOL §7).
     pub takeover: Duration,
+}
+
+/// The configuration of a [`Stack`](crate::stack::Stack).
+#[derive(Debug, Clone, Copy)]
+pub struct Network {
+    /// The hardware address: unicast.
+    pub mac: [u8; 6],
+    /// Different at each start, or else old connections may be taken for new ones. It need not be secret.
+    pub seed: u64,
+    /// The IPv4 address.
+    pub ipv4: Ipv4,
+    /// The IPv6 addresses, which need the feature `ipv6`.
+    pub ipv6: Ipv6,
 }
 
 /// The IPv4 address.
@@ -45,9 +50,9 @@ pub enum Ipv4 {
     Static {
         /// The address.
         address: Ipv4Addr,
-        /// How many of its bits are the network's, 0 to 32.
+        /// The length of the network prefix in bits, 0 to 32.
         prefix: u8,
-        /// The way to other networks.
+        /// The router to other networks.
         gateway: Option<Ipv4Addr>,
     },
 }
@@ -57,28 +62,24 @@ pub enum Ipv4 {
 pub enum Ipv6 {
     /// None.
     Off,
-    /// The link-local one alone, made from the hardware address.
+    /// The link-local address alone, made from the hardware address.
     LinkLocal,
-    /// The link-local and a fixed one.
+    /// The link-local address and a fixed one.
     Static {
         /// The address.
         address: Ipv6Addr,
-        /// How many of its bits are the network's, 0 to 128.
+        /// The length of the network prefix in bits, 0 to 128.
         prefix: u8,
-        /// The way to other networks.
+        /// The router to other networks.
         gateway: Option<Ipv6Addr>,
     },
 }
 
-impl<const DATA: usize> Config<DATA> {
-    /// The defaults: names of 64 bytes, no IPv6, a keep-alive every 10 s, a timeout of 30 s for a dead peer.
+impl<'a> Config<'a> {
+    /// The defaults: names of 64 bytes, a keep-alive every 10 s, a timeout of 30 s for a dead peer.
     #[must_use]
-    pub const fn new(mac: [u8; 6], ipv4: Ipv4, port: u16, data_ports: [u16; DATA]) -> Self {
+    pub const fn new(port: u16, data_ports: &'a [u16]) -> Self {
         Self {
-            mac,
-            seed: 0,
-            ipv4,
-            ipv6: Ipv6::Off,
             port,
             data_ports,
             limits: Limits::new(64),
@@ -89,15 +90,38 @@ impl<const DATA: usize> Config<DATA> {
     }
 
     /// # Errors
-    /// What can't work. `smallest` is the smallest ring of a control connection, in bytes.
+    /// The first setting that is not valid. `smallest` is the smallest socket buffer of a control connection, in bytes.
     pub(crate) fn check(&self, name: usize, smallest: usize) -> Result<(), ConfigError> {
-        if self.mac[0] & 1 != 0 || self.mac == [0; 6] {
-            return Err(ConfigError::Mac);
-        }
-        let ports = self.data_ports.as_slice();
+        let ports = self.data_ports;
         let twice = |(at, port): (usize, &u16)| *port == self.port || ports[..at].contains(port);
         if self.port == 0 || ports.contains(&0) || ports.iter().enumerate().any(twice) {
             return Err(ConfigError::Ports);
+        }
+        if !ports.is_empty() && !cfg!(feature = "classic") {
+            return Err(ConfigError::NotBuiltIn);
+        }
+        if usize::from(self.limits.name_max) > name.min(MAX_NAME) {
+            return Err(ConfigError::Name);
+        }
+        if smallest < list_room(self.limits.name_max) {
+            return Err(ConfigError::Buffer { needed: list_room(self.limits.name_max) });
+        }
+        Ok(())
+    }
+}
+
+impl Network {
+    /// No IPv6, and 0 for the seed.
+    #[must_use]
+    pub const fn new(mac: [u8; 6], ipv4: Ipv4) -> Self {
+        Self { mac, seed: 0, ipv4, ipv6: Ipv6::Off }
+    }
+
+    /// # Errors
+    /// The first setting that is not valid.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if self.mac[0] & 1 != 0 || self.mac == [0; 6] {
+            return Err(ConfigError::Mac);
         }
         let prefix_fits = !matches!(self.ipv4, Ipv4::Static { prefix: 33.., .. })
             && !matches!(self.ipv6, Ipv6::Static { prefix: 129.., .. });
@@ -110,16 +134,10 @@ impl<const DATA: usize> Config<DATA> {
         if (self.ipv4 == Ipv4::Dhcp && !cfg!(feature = "dhcp")) || (self.ipv6 != Ipv6::Off && !cfg!(feature = "ipv6")) {
             return Err(ConfigError::NotBuiltIn);
         }
-        if usize::from(self.limits.name_max) > name.min(MAX_NAME) {
-            return Err(ConfigError::Name);
-        }
-        if smallest < list_room(self.limits.name_max) {
-            return Err(ConfigError::Ring { needed: list_room(self.limits.name_max) });
-        }
         Ok(())
     }
 
-    /// True if every address and gateway can be somebody's own: the stack panics on others.
+    /// True if every address and gateway is unicast: smoltcp panics on others.
     fn addresses_fit(&self) -> bool {
         let v4 = |address: Ipv4Addr| !(address.is_unspecified() || address.is_multicast() || address.is_broadcast());
         let v6 = |address: Ipv6Addr| !(address.is_unspecified() || address.is_multicast());
@@ -135,7 +153,7 @@ impl<const DATA: usize> Config<DATA> {
     }
 }
 
-/// Why a server can't be made.
+/// Why a configuration is not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConfigError {
     /// The hardware address is not unicast.
@@ -146,15 +164,18 @@ pub enum ConfigError {
     Prefix,
     /// An address or a gateway is not unicast.
     Address,
-    /// DHCP or IPv6 without the feature of this name.
+    /// DHCP, IPv6 or a data port without the feature `dhcp`, `ipv6` or `classic`.
     NotBuiltIn,
     /// The limits' longest name is longer than the server's.
     Name,
-    /// A ring is too small for a line of a listing.
-    Ring {
+    /// A socket buffer is too small for a line of a listing.
+    Buffer {
         /// Bytes it has to have.
         needed: usize,
     },
+    /// The memory has no session or more than 255, not one control socket more than sessions, or not one data socket for
+    /// each data port.
+    Memory,
 }
 
 impl fmt::Display for ConfigError {
@@ -164,9 +185,12 @@ impl fmt::Display for ConfigError {
             Self::Ports => f.write_str("a port is 0 or is used twice"),
             Self::Prefix => f.write_str("a network prefix is longer than an address"),
             Self::Address => f.write_str("an address or a gateway is not unicast"),
-            Self::NotBuiltIn => f.write_str("this server is built without DHCP or IPv6"),
+            Self::NotBuiltIn => f.write_str("this server is built without DHCP, IPv6 or classic transfers"),
             Self::Name => f.write_str("names are longer than this server's memory for them"),
-            Self::Ring { needed } => write!(f, "a ring has to have {needed} bytes for names of this length"),
+            Self::Buffer { needed } => write!(f, "a socket buffer needs {needed} bytes for names of this length"),
+            Self::Memory => {
+                f.write_str("the numbers of sessions, control sockets, data sockets and data ports do not match")
+            }
         }
     }
 }

@@ -4,8 +4,9 @@
 //! |---|---|
 //! | [`flash`] | a store on raw flash or an SD card that survives power cuts |
 //! | [`ram`] | a store in memory |
-//! | [`server`] | [`DeviceServer`](server::DeviceServer): sessions and classic data connections, polled as smoltcp is |
-//! | [`memory`] | the sockets' memory, lent by the caller |
+//! | [`server`] | [`DeviceServer`](server::DeviceServer): sessions and classic transfers over an application's smoltcp stack |
+//! | [`stack`] | [`Stack`](stack::Stack): that stack, for a device that has none yet |
+//! | [`memory`] | types for the memory that the server borrows: [`server_memory!`] |
 //! | [`config`] | addresses, ports, limits |
 //! | `serv` | device-serv: the same server on a computer (feature `std`) |
 //!
@@ -13,12 +14,13 @@
 //! |---|---|
 //! | none | `flash` and `ram`, the stores alone: smoltcp is not compiled |
 //! | `embedded-storage` | `flash` over drivers with the traits of the crate embedded-storage |
-//! | `smoltcp` | `server`, `memory` and `config`: the server, over IPv4 with a fixed address |
+//! | `smoltcp` | `server`, `stack`, `memory` and `config`: the server, over IPv4 with a fixed address |
+//! | `classic` | `get` and `put` of the original programs over data connections, with `smoltcp` |
 //! | `dhcp` | an IPv4 address by DHCP, with `smoltcp` |
 //! | `ipv6` | link-local and static IPv6 addresses, with `smoltcp` |
-//! | `std` (default) | `serv` and the program device-serv, with `dhcp` and `ipv6` |
+//! | `std` (default) | `serv` and the program device-serv, with `classic`, `dhcp` and `ipv6` |
 //!
-//! An application with its own network stack takes the stores alone, and runs a session over its own socket with
+//! An application whose network stack is not smoltcp takes the stores alone, and runs a session over its own socket with
 //! `skiff_proto::drive`, say:
 //!
 //! ```toml
@@ -28,34 +30,85 @@
 //!
 //! # The server
 //!
-//! A firmware leaves `std` out, and names smoltcp itself, of the same version, for its driver:
+//! A firmware leaves `std` out, and names smoltcp itself, of the same version:
 //!
 //! ```toml
-//! skiff-device = { path = "skiff/device", default-features = false, features = ["dhcp"] }
+//! skiff-device = { path = "skiff/device", default-features = false, features = ["classic", "dhcp"] }
 //! skiff-proto = { path = "skiff/proto" }
 //! smoltcp = { version = "0.14", default-features = false, features = ["medium-ethernet", "proto-ipv4", "socket-tcp"] }
 //! ```
 //!
-//! Whoever has a driver of a network interface (smoltcp's [`phy::Device`](smoltcp::phy::Device), the only one of its types
-//! that is seen from outside) and a clock of milliseconds writes this loop. [`Store`](skiff_proto::store::Store) is the trait
-//! to implement for a medium other than RAM.
+//! The memory is the same with and without a stack of the application's own:
 //!
 //! ```
 //! # #[cfg(feature = "smoltcp")] mod app {
-//! use skiff_device::{config::{Config, Ipv4}, memory::{Memory, slots}, ram::{RamMemory, RamStore}, server::DeviceServer};
-//! use skiff_proto::{Instant, command::command_len};
-//! # fn run<D: smoltcp::phy::Device>(mut device: D, now: impl Fn() -> Instant, sleep: impl Fn(Option<core::time::Duration>)) {
-//! const NAME: usize = 64;
-//! // Two sessions, one classic data connection, rings of 2 KiB, 1 KiB in the spare connection.
-//! let mut memory = Memory::<2, 1, { slots(2, 1) }, 2048, 1024>::new(); // or a static
-//! let mut files = RamMemory::<16, NAME, 64, 256>::new();
-//! let mut store = RamStore::new(&mut files, 1);
+//! skiff_device::server_memory! {
+//!     // Two sessions and one classic data connection, names of up to 64 bytes.
+//!     struct Memory { sessions: 2, data: 1, name: 64 }
+//!     // Socket buffers of 2 KiB, of 1 KiB for the spare listener.
+//!     struct Buffers { buffer: 2048, spare: 1024 }
+//!     type Server;
+//! }
+//! # }
+//! ```
 //!
-//! let config = Config::new([2, 0, 0, 0, 0, 1], Ipv4::Dhcp, 50_000, [50_001]);
-//! let mut server: DeviceServer<'_, _, 2, 1, NAME, { command_len(NAME) }> =
-//!     DeviceServer::new(&mut memory, config, &mut device, now()).unwrap();
+//! **An application that has a smoltcp stack** calls [`DeviceServer::poll`](server::DeviceServer::poll) in place of
+//! `Interface::poll`. The server adds its TCP sockets to the application's set and leaves all others alone:
+//!
+//! ```
+//! # #[cfg(feature = "smoltcp")] mod app {
+//! # skiff_device::server_memory! {
+//! #     struct Memory { sessions: 2, data: 1, name: 64 }
+//! #     struct Buffers { buffer: 2048, spare: 1024 }
+//! #     type Server;
+//! # }
+//! # use skiff_device::{config::Config, server::DeviceServer};
+//! # use smoltcp::{iface::{Interface, SocketSet}, phy::Device};
+//! # fn run<'a, D: Device, S: skiff_proto::store::Store>(
+//! #     mut device: D, mut interface: Interface, mut sockets: SocketSet<'a>, mut store: S,
+//! #     memory: &'a mut Memory<S>, buffers: &'a mut Buffers,
+//! #     now: impl Fn() -> skiff_proto::Instant, sleep: impl Fn(Option<core::time::Duration>),
+//! #     use_own: impl Fn(&mut SocketSet<'a>),
+//! # ) {
+//! let config = Config::new(50_000, &[50_001]);
+//! let mut server = DeviceServer::new(&config, memory.lend(buffers), &mut sockets).unwrap();
 //! loop {
-//!     let delay = server.poll(now(), &mut device, &mut store);
+//!     server.poll(now(), &mut interface, &mut device, &mut sockets, &mut store);
+//!     use_own(&mut sockets); // the application's own sockets
+//!     sleep(server.poll_delay(now(), &mut interface, &sockets)); // or until the interface has something
+//!     # break;
+//! }
+//! # }
+//! # }
+//! ```
+//!
+//! **A device that has none** takes [`Stack`](stack::Stack), which also does DHCP and keeps floods out of the neighbor cache.
+//! What it needs is a driver of the network interface (smoltcp's [`phy::Device`](smoltcp::phy::Device)) and a clock:
+//!
+//! ```
+//! # #[cfg(feature = "smoltcp")] mod app {
+//! # skiff_device::server_memory! {
+//! #     struct Memory { sessions: 2, data: 1, name: 64 }
+//! #     struct Buffers { buffer: 2048, spare: 1024 }
+//! #     type Server;
+//! # }
+//! use skiff_device::config::{Config, Ipv4, Network};
+//! use skiff_device::{ram::{RamMemory, RamStore}, server::DeviceServer, stack::Stack};
+//! use smoltcp::iface::{SocketSet, SocketStorage};
+//! # fn run<D: smoltcp::phy::Device>(
+//! #     mut device: D, now: impl Fn() -> skiff_proto::Instant, sleep: impl Fn(Option<core::time::Duration>),
+//! # ) {
+//! let mut files = RamMemory::<16, 64, 64, 256>::new(); // or a static, as the others
+//! let mut store = RamStore::new(&mut files, 1);
+//! let (mut memory, mut buffers) = (Memory::new(), Buffers::new());
+//! let mut storage = [const { SocketStorage::EMPTY }; Stack::SOCKETS + Buffers::SOCKETS];
+//!
+//! let network = Network::new([2, 0, 0, 0, 0, 1], Ipv4::Dhcp);
+//! let mut stack = Stack::new(&network, &mut device, SocketSet::new(&mut storage[..]), now()).unwrap();
+//! let config = Config::new(50_000, &[50_001]);
+//! let mut server = DeviceServer::new(&config, memory.lend(&mut buffers), &mut stack.sockets).unwrap();
+//! loop {
+//!     let delay = stack.poll(now(), &mut device, &mut server, &mut store);
 //!     sleep(delay); // or until the interface has something
 //!     # break;
 //! }
@@ -71,9 +124,18 @@
 pub mod config;
 pub mod flash;
 #[cfg(feature = "smoltcp")]
+#[macro_use]
 pub mod memory;
 pub mod ram;
 #[cfg(feature = "std")]
 pub mod serv;
 #[cfg(feature = "smoltcp")]
 pub mod server;
+#[cfg(feature = "smoltcp")]
+pub mod stack;
+#[cfg(feature = "smoltcp")]
+mod time;
+
+/// For [`server_memory!`].
+#[doc(hidden)]
+pub use skiff_proto as proto;

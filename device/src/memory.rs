@@ -1,172 +1,130 @@
-//! The sockets' memory, lent by the caller.
+//! Types for the memory that a server borrows.
 //!
-//! What a server takes in all, in bytes, on a Cortex-M3 (IPv4 and DHCP, names of 64 bytes, rings of 2 KiB, of 1 KiB in the
-//! spare connection; without the interface's frames and the store):
+//! [`server_memory!`](crate::server_memory) makes them for the usual case: so many sessions and data connections, socket
+//! buffers of one size. What a server takes in all, in bytes, on a Cortex-M3 (IPv4 and DHCP, names of 64 bytes, socket
+//! buffers of 2 KiB, of 1 KiB for the spare listener; without the interface's frames and the store):
 //!
-//! | sessions | data connections | `Memory` | `DeviceServer` | together |
+//! | sessions | data connections | buffers and sockets | server and stack | together |
 //! |---|---|---|---|---|
-//! | 1 | 1 | 11,584 | 1,504 | 13,088 |
-//! | 2 | 1 | 16,016 | 2,232 | 18,248 |
-//! | 4 | 2 | 29,312 | 3,920 | 33,232 |
+//! | 1 | 1 | 11,584 | 1,544 | 13,128 |
+//! | 2 | 1 | 16,016 | 2,248 | 18,264 |
+//! | 4 | 2 | 29,312 | 3,872 | 33,184 |
 
-use smoltcp::iface::{SocketHandle, SocketSet, SocketStorage};
-use smoltcp::socket::tcp::{Socket, SocketBuffer};
-use smoltcp::time::Duration;
-
-/// Sockets and their rings, for `SESSIONS` sessions and `DATA` classic data connections. Fits a `static`.
+/// Makes types for the memory of a [`DeviceServer`](crate::server::DeviceServer).
 ///
-/// Each has a ring of `RING` bytes for what comes in and another for what goes out. The spare connection, which is there so
-/// that a client is heard while the ones before it are still ending, makes do with `SPARE` bytes each; it serves just as
-/// the others do, in smaller pieces. `SLOTS` is [`slots`]`(SESSIONS, DATA)`.
-pub struct Memory<
-    'm,
-    const SESSIONS: usize,
-    const DATA: usize,
-    const SLOTS: usize,
-    const RING: usize,
-    const SPARE: usize,
-> {
-    rings: Rings<SESSIONS, DATA, RING, SPARE>,
-    slots: Slots<'m, SLOTS>,
-}
-
-/// The rings of a [`Memory`], by themselves: all zeros, so that a `static` takes no room in flash.
-pub struct Rings<const SESSIONS: usize, const DATA: usize, const RING: usize, const SPARE: usize> {
-    control: [[[u8; RING]; 2]; SESSIONS],
-    spare: [[u8; SPARE]; 2],
-    data: [[[u8; RING]; 2]; DATA],
-}
-
-/// The sockets of a [`Memory`], by themselves.
-pub struct Slots<'m, const SLOTS: usize>([SocketStorage<'m>; SLOTS]);
-
-/// The sockets that a server of so many sessions and data connections has: `SLOTS` of its [`Memory`].
-#[must_use]
-pub const fn slots(sessions: usize, data: usize) -> usize {
-    sessions + 1 + data + cfg!(feature = "dhcp") as usize
-}
-
-impl<'m, const SESSIONS: usize, const DATA: usize, const SLOTS: usize, const RING: usize, const SPARE: usize>
-    Memory<'m, SESSIONS, DATA, SLOTS, RING, SPARE>
-{
-    /// Empty memory. Does not compile if `SLOTS` is not that of [`slots`].
-    #[must_use]
-    pub const fn new() -> Self {
-        const { assert!(SLOTS == slots(SESSIONS, DATA), "SLOTS is slots(SESSIONS, DATA)") };
-        Self { rings: Rings::new(), slots: Slots::new() }
-    }
-
-    pub(crate) const fn parts(&mut self) -> (&mut Rings<SESSIONS, DATA, RING, SPARE>, &mut Slots<'m, SLOTS>) {
-        (&mut self.rings, &mut self.slots)
-    }
-}
-
-impl<const SESSIONS: usize, const DATA: usize, const RING: usize, const SPARE: usize>
-    Rings<SESSIONS, DATA, RING, SPARE>
-{
-    /// Empty rings.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { control: [[[0; RING]; 2]; SESSIONS], spare: [[0; SPARE]; 2], data: [[[0; RING]; 2]; DATA] }
-    }
-}
-
-impl<const SESSIONS: usize, const DATA: usize, const RING: usize, const SPARE: usize> Default
-    for Rings<SESSIONS, DATA, RING, SPARE>
-{
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<const SLOTS: usize> Slots<'_, SLOTS> {
-    /// No sockets yet.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self([const { SocketStorage::EMPTY }; SLOTS])
-    }
-}
-
-impl<const SLOTS: usize> Default for Slots<'_, SLOTS> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<const SESSIONS: usize, const DATA: usize, const SLOTS: usize, const RING: usize, const SPARE: usize> Default
-    for Memory<'_, SESSIONS, DATA, SLOTS, RING, SPARE>
-{
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// The sockets in their places.
-pub(crate) struct Sockets<'m, const SESSIONS: usize, const DATA: usize> {
-    pub(crate) set: SocketSet<'m>,
-    pub(crate) control: [SocketHandle; SESSIONS],
-    pub(crate) spare: SocketHandle,
-    pub(crate) data: [SocketHandle; DATA],
-    /// Bytes of the smallest ring.
-    pub(crate) smallest: usize,
-}
-
-/// The rings of one socket: for what comes in, for what goes out.
-pub(crate) type Pair<'m> = [&'m mut [u8]; 2];
-
-impl<'m, const SESSIONS: usize, const DATA: usize> Sockets<'m, SESSIONS, DATA> {
-    pub(crate) fn in_memory<const SLOTS: usize, const RING: usize, const SPARE: usize>(
-        rings: &'m mut Rings<SESSIONS, DATA, RING, SPARE>,
-        slots: &'m mut Slots<'m, SLOTS>,
-    ) -> Self {
-        const { assert!(SLOTS >= self::slots(SESSIONS, DATA), "SLOTS is slots(SESSIONS, DATA)") };
-        let [rx, tx] = &mut rings.spare;
-        let control = rings.control.each_mut().map(|[rx, tx]| [&mut rx[..], &mut tx[..]]);
-        let data = rings.data.each_mut().map(|[rx, tx]| [&mut rx[..], &mut tx[..]]);
-        Self::new(&mut slots.0, control, [rx, tx], data)
-    }
-
-    /// `slots`: at least [`slots`] of them.
-    pub(crate) fn new(
-        slots: &'m mut [SocketStorage<'m>],
-        control: [Pair<'m>; SESSIONS],
-        spare: Pair<'m>,
-        data: [Pair<'m>; DATA],
-    ) -> Self {
-        let mut smallest = usize::MAX;
-        let mut set = SocketSet::new(slots);
-        let mut add = |[rx, tx]: Pair<'m>| {
-            smallest = smallest.min(rx.len()).min(tx.len());
-            let mut socket = Socket::new(SocketBuffer::new(rx), SocketBuffer::new(tx));
-            // What is to go out together is in the ring together; waiting for more costs a round trip in a small one.
-            socket.set_nagle_enabled(false);
-            // A sender that fills a small ring goes on only when it hears from us.
-            socket.set_ack_delay(None);
-            set.add(socket)
-        };
-        // The stack gives a connection to the first socket that listens: the spare comes last.
-        let control = control.map(&mut add);
-        let spare = add(spare);
-        let data = data.map(add);
-        Self { set, control, spare, data, smallest }
-    }
-
-    /// How often a silent peer is asked whether it is there, and for how long it may not answer.
-    pub(crate) fn set_times(&mut self, keep_alive: Duration, timeout: Duration) {
-        for handle in self.control.iter().chain([&self.spare]).chain(&self.data) {
-            let socket = self.set.get_mut::<Socket<'_>>(*handle);
-            socket.set_keep_alive(Some(keep_alive));
-            socket.set_timeout(Some(timeout));
+/// ```
+/// # #[cfg(feature = "smoltcp")] mod server {
+/// skiff_device::server_memory! {
+///     /// Memory for two sessions and one classic data connection. Names have up to 64 bytes.
+///     pub struct Memory { sessions: 2, data: 1, name: 64 }
+///     /// Socket buffers of 2 KiB, of 1 KiB for the spare listener.
+///     pub struct Buffers { buffer: 2048, spare: 1024 }
+///     /// The server.
+///     pub type Server;
+/// }
+/// # }
+/// ```
+///
+/// | type | what it has |
+/// |---|---|
+/// | `Memory<S>` | `new()`; `lend(&mut self, &mut Buffers)`, which is what [`DeviceServer::new`] takes |
+/// | `Buffers` | `new()`, all zeros, so that a `static` takes no room in flash; `SOCKETS`, how many the server adds to a set |
+/// | `Server<'m, S>` | the type of the server, where it has to be named |
+///
+/// `S` is the [`Store`](skiff_proto::store::Store). Both kinds of memory fit a `static` or the stack.
+///
+/// [`DeviceServer::new`]: crate::server::DeviceServer::new
+#[macro_export]
+macro_rules! server_memory {
+    (
+        $(#[$memory_doc:meta])*
+        $memory_vis:vis struct $memory:ident { sessions: $sessions:expr, data: $data:expr, name: $name:expr $(,)? }
+        $(#[$buffers_doc:meta])*
+        $buffers_vis:vis struct $buffers:ident { buffer: $buffer:expr, spare: $spare:expr $(,)? }
+        $(#[$server_doc:meta])*
+        $server_vis:vis type $server:ident;
+    ) => {
+        $(#[$memory_doc])*
+        $memory_vis struct $memory<S: $crate::proto::store::Store> {
+            sessions: [
+                ::core::option::Option<
+                    $crate::server::Session<S, { $name }, { $crate::proto::command::command_len($name) }>,
+                >;
+                $sessions
+            ],
+            control: [$crate::server::ControlSocket; $sessions + 1],
+            data: [$crate::server::DataSocket<S, { $name }>; $data],
         }
-    }
+
+        $(#[$buffers_doc])*
+        $buffers_vis struct $buffers {
+            sockets: [[u8; $buffer]; 2 * ($sessions + $data)],
+            spare: [[u8; $spare]; 2],
+        }
+
+        $(#[$server_doc])*
+        $server_vis type $server<'m, S> = $crate::server::DeviceServer<
+            'm,
+            S,
+            { $name },
+            { $crate::proto::command::command_len($name) },
+        >;
+
+        #[allow(dead_code, reason = "not every user needs all of it")]
+        impl<S: $crate::proto::store::Store> $memory<S> {
+            /// Memory that is not in use.
+            #[must_use]
+            $memory_vis fn new() -> Self {
+                Self {
+                    sessions: [const { ::core::option::Option::None }; $sessions],
+                    control: ::core::array::from_fn(|_| ::core::default::Default::default()),
+                    data: ::core::array::from_fn(|_| ::core::default::Default::default()),
+                }
+            }
+
+            /// What a server borrows.
+            $memory_vis fn lend<'m>(
+                &'m mut self,
+                buffers: &'m mut $buffers,
+            ) -> $crate::server::Memory<'m, S, { $name }, { $crate::proto::command::command_len($name) }> {
+                $crate::server::Memory {
+                    sessions: &mut self.sessions,
+                    control: &mut self.control,
+                    data: &mut self.data,
+                    buffers: buffers.sockets.as_flattened_mut(),
+                    spare: buffers.spare.as_flattened_mut(),
+                }
+            }
+        }
+
+        #[allow(dead_code, reason = "not every user needs all of it")]
+        impl $buffers {
+            /// The sockets that a server with this memory adds to a set.
+            $buffers_vis const SOCKETS: usize = $sessions + 1 + $data;
+
+            /// Empty buffers.
+            #[must_use]
+            $buffers_vis const fn new() -> Self {
+                Self { sockets: [[0; $buffer]; 2 * ($sessions + $data)], spare: [[0; $spare]; 2] }
+            }
+        }
+    };
 }
 
-/// The figures above, checked wherever they apply: two sessions fit in 18 KiB.
+/// Two sessions fit in 18 KiB, wherever the figures above apply.
 #[cfg(all(target_pointer_width = "32", feature = "dhcp", not(feature = "ipv6")))]
 const _: () = {
     use crate::ram::RamStore;
-    use crate::server::DeviceServer;
+    use crate::stack::Stack;
+    use smoltcp::iface::SocketStorage;
+    server_memory! {
+        struct Two { sessions: 2, data: 1, name: 64 }
+        struct TwoBuffers { buffer: 2048, spare: 1024 }
+        type Server;
+    }
     type Store = RamStore<'static, 64, 256>;
-    type Server = DeviceServer<'static, Store, 2, 1, 64, { skiff_proto::command::command_len(64) }>;
-    assert!(size_of::<Server>() + size_of::<Memory<'static, 2, 1, { slots(2, 1) }, 2048, 1024>>() <= 18 * 1024);
+    let server = size_of::<Server<'static, Store>>() + size_of::<Two<Store>>() + size_of::<TwoBuffers>();
+    let stack =
+        size_of::<Stack<'static>>() + (Stack::SOCKETS + TwoBuffers::SOCKETS) * size_of::<SocketStorage<'static>>();
+    assert!(server + stack <= 18 * 1024);
 };

@@ -2,14 +2,14 @@
 
 use core::net::IpAddr;
 
-use skiff_device::config::{Config, ConfigError, Ipv6};
-use skiff_device::memory::{Rings, Slots, slots};
+use skiff_device::config::{Config, ConfigError, Ipv6, Network};
 use skiff_device::server::{Counts, DeviceServer, Usage};
+use skiff_device::stack::Stack;
 use skiff_proto::Instant;
-use skiff_proto::command::command_len;
+use smoltcp::iface::{SocketSet, SocketStorage};
 use static_cell::{ConstStaticCell, StaticCell};
 
-use crate::board::{Board, CONSOLE, IDENTITY, LINES, Mac, RING, SESSIONS, SPARE};
+use crate::board::{BUFFER, Board, CONSOLE, DATA, IDENTITY, Mac, SESSIONS, SPARE};
 use crate::clock::{Clock, millis};
 use crate::files::{self, Files, NAME};
 use crate::log::Address;
@@ -17,26 +17,33 @@ use crate::mac::{Ethernet, FRAME, Frame, Mac as _};
 use crate::settings::Settings;
 use crate::uart::Uart as _;
 use crate::watchdog::Watchdog;
-use crate::{fail, idle, log, seed, stack};
+use crate::{fail, idle, log, seed};
 
-type Server = DeviceServer<'static, Files, SESSIONS, LINES, NAME, { command_len(NAME) }>;
+skiff_device::server_memory! {
+    struct Memory { sessions: SESSIONS, data: DATA, name: NAME }
+    struct Buffers { buffer: BUFFER, spare: SPARE }
+    type Server;
+}
 
-static RINGS: ConstStaticCell<Rings<SESSIONS, LINES, RING, SPARE>> = ConstStaticCell::new(Rings::new());
+/// The sockets of the server and its stack.
+type Sockets = [SocketStorage<'static>; Stack::SOCKETS + Buffers::SOCKETS];
+
+static BUFFERS: ConstStaticCell<Buffers> = ConstStaticCell::new(Buffers::new());
 static FRAMES: ConstStaticCell<[Frame; 2]> = ConstStaticCell::new([[0; FRAME]; 2]);
 
 /// Serves for ever. Settings that can't work are told, again and again.
 pub fn run(board: Board) -> ! {
-    let Running { server, files, mut ethernet, mut clock, mut watchdog } = set_up(board);
+    let Running { stack, server, files, mut ethernet, mut clock, mut watchdog } = set_up(board);
     let mut address = None;
     loop {
         let now = clock.now();
-        let delay = server.poll(now, &mut ethernet, files);
-        if server.address(0) != address {
-            address = server.address(0);
+        let delay = stack.poll(now, &mut ethernet, server, files);
+        if stack.address(0) != address {
+            address = stack.address(0);
             tell_address(address);
         }
         if let Some(key) = CONSOLE.read() {
-            answer(key, server);
+            answer(key, server.usage(&stack.sockets), server.counts());
         }
         idle::sleep(&mut ethernet, &mut clock, &mut watchdog, delay.map(|delay| now.after(delay)));
     }
@@ -44,7 +51,8 @@ pub fn run(board: Board) -> ! {
 
 /// What the loop works with.
 struct Running {
-    server: &'static mut Server,
+    stack: &'static mut Stack<'static>,
+    server: &'static mut Server<'static, Files>,
     files: &'static mut Files,
     ethernet: Ethernet<Mac>,
     clock: Clock,
@@ -65,42 +73,49 @@ fn set_up(mut board: Board) -> Running {
     let files = files::mount(seed);
     let mut ethernet = Ethernet::new(board.mac, FRAMES.take());
     let mut clock = board.clock;
-    let server = make_server(&settings, mac, seed, &mut ethernet, clock.now());
+    let stack = make_stack(&settings, mac, seed, &mut ethernet, clock.now());
+    let server = make_server(&settings, stack);
     log!("mac ", Address(mac), ", port ", settings.port);
-    Running { server, files, ethernet, clock, watchdog: board.watchdog }
+    Running { stack, server, files, ethernet, clock, watchdog: board.watchdog }
 }
 
 #[inline(never)]
-fn make_server(
-    settings: &Settings<LINES>,
+fn make_stack(
+    settings: &Settings<DATA>,
     mac: [u8; 6],
     seed: u64,
     ethernet: &mut Ethernet<Mac>,
     now: Instant,
-) -> &'static mut Server {
-    static SERVER: StaticCell<Server> = StaticCell::new();
-    let mut config = Config::new(mac, settings.ipv4, settings.port, settings.data);
+) -> &'static mut Stack<'static> {
+    static SOCKETS: StaticCell<Sockets> = StaticCell::new();
+    static STACK: StaticCell<Stack<'static>> = StaticCell::new();
+    let mut network = Network::new(mac, settings.ipv4);
     if cfg!(feature = "ipv6") {
-        config.ipv6 = Ipv6::LinkLocal;
+        network.ipv6 = Ipv6::LinkLocal;
     }
-    config.seed = seed;
+    network.seed = seed;
+    // Made here: in flash it would take as much as in RAM, since not all of it is zero.
+    let sockets = SOCKETS.init_with(|| [const { SocketStorage::EMPTY }; Stack::SOCKETS + Buffers::SOCKETS]);
+    let sockets = SocketSet::new(&mut sockets[..]);
+    STACK.init_with(|| Stack::new(&network, ethernet, sockets, now).unwrap_or_else(|error| refuse(error)))
+}
+
+#[inline(never)]
+fn make_server(settings: &Settings<DATA>, stack: &mut Stack<'static>) -> &'static mut Server<'static, Files> {
+    static MEMORY: StaticCell<Memory<Files>> = StaticCell::new();
+    static SERVER: StaticCell<Server<'static, Files>> = StaticCell::new();
+    let mut config = Config::new(settings.port, &settings.data);
     config.limits.server = IDENTITY;
     config.limits.host = settings.name;
     config.limits.idle = settings.idle.unwrap_or(config.limits.idle);
     config.limits.min_rate = settings.rate.unwrap_or(config.limits.min_rate);
     config.takeover = settings.takeover.unwrap_or(config.takeover);
-    let (rings, slots) = (RINGS.take(), make_slots());
-    SERVER.init_with(|| match Server::from_parts(rings, slots, config, ethernet, now) {
-        Ok(server) => server,
-        Err(error) => fail!("settings: ", what(error)),
-    })
+    let memory = MEMORY.init_with(Memory::new).lend(BUFFERS.take());
+    SERVER.init_with(|| DeviceServer::new(&config, memory, &mut stack.sockets).unwrap_or_else(|error| refuse(error)))
 }
 
-/// Not in flash, where all that is not zero would be.
-#[inline(never)]
-fn make_slots() -> &'static mut Slots<'static, { slots(SESSIONS, LINES) }> {
-    static SLOTS: StaticCell<Slots<'static, { slots(SESSIONS, LINES) }>> = StaticCell::new();
-    SLOTS.init_with(Slots::new)
+fn refuse(error: ConfigError) -> ! {
+    fail!("settings: ", what(error))
 }
 
 /// Which setting can't work.
@@ -123,7 +138,7 @@ fn tell_address(address: Option<(IpAddr, u8)>) {
 }
 
 /// Whatever key it was, somebody wants to know how things are.
-fn answer(key: u8, server: &Server) {
+fn answer(key: u8, usage: Usage, counts: Counts) {
     #[cfg(feature = "faults")]
     match key {
         b'p' => panic!("asked for"),
@@ -133,11 +148,11 @@ fn answer(key: u8, server: &Server) {
         _ => {}
     }
     _ = key;
-    let Usage { sessions, data, .. } = server.usage();
-    let Counts { accepted, refused, strangers, transfers, failures } = server.counts();
-    let stack::Usage { fixed, stack, room } = stack::usage();
+    let Usage { sessions, data, .. } = usage;
+    let Counts { accepted, refused, strangers, transfers, failures } = counts;
+    let crate::stack::Usage { fixed, stack, room } = crate::stack::usage();
     let seconds = millis() / 1000;
-    log! { "up ", seconds, " s; ", sessions, " of ", SESSIONS, " sessions, ", data, " of ", LINES, " data connections" }
+    log! { "up ", seconds, " s; ", sessions, " of ", SESSIONS, " sessions, ", data, " of ", DATA, " data connections" }
     log! {
         accepted, " accepted, ", refused, " refused, ", strangers, " strangers; ",
         transfers, " transfers, ", failures, " failed"

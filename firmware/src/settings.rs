@@ -40,9 +40,9 @@ unsafe extern "C" {
     static _settings: [u8; ROOM];
 }
 
-/// The settings of a board with `LINES` data connections.
+/// The settings of a board with `DATA` data connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings<const LINES: usize> {
+pub struct Settings<const DATA: usize> {
     /// The IPv4 address, and the way to other networks.
     pub ipv4: Ipv4,
     /// The hardware address.
@@ -52,7 +52,7 @@ pub struct Settings<const LINES: usize> {
     /// The port of control connections.
     pub port: u16,
     /// The ports of data connections.
-    pub data: [u16; LINES],
+    pub data: [u16; DATA],
     /// A number that is different at each start.
     pub seed: u64,
     /// A connection without progress is closed after this time.
@@ -63,7 +63,7 @@ pub struct Settings<const LINES: usize> {
     pub rate: Option<MinRate>,
 }
 
-impl<const LINES: usize> Settings<LINES> {
+impl<const DATA: usize> Settings<DATA> {
     /// The settings that were built in, and those in flash.
     pub fn load() -> Self {
         // SAFETY: flash, which nothing writes.
@@ -78,7 +78,7 @@ impl<const LINES: usize> Settings<LINES> {
             mac: None,
             name: None,
             port: 50_000,
-            data: [0; LINES],
+            data: [0; DATA],
             seed: 0,
             idle: None,
             takeover: None,
@@ -103,7 +103,7 @@ impl<const LINES: usize> Settings<LINES> {
         let free = |port: u16, at: usize, data: &[u16]| port != self.port && !data[..at].contains(&port);
         if !self.data.iter().enumerate().all(|(at, port)| *port == 0 || free(*port, at, &self.data)) {
             log!("settings: a port is used twice");
-            self.data = [0; LINES];
+            self.data = [0; DATA];
         }
         for (port, next) in self.data.iter_mut().zip(self.port.wrapping_add(1).max(1)..) {
             if *port == 0 {

@@ -5,17 +5,16 @@
 use core::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use skiff_device::config::{Config, Ipv4, Ipv6};
-use skiff_device::memory::{Memory, slots};
+use skiff_device::config::{Config, Ipv4, Ipv6, Network};
 use skiff_device::ram::{RamMemory, RamStore};
 use skiff_device::serv::link::{End, cable};
 use skiff_device::server::{DeviceServer, Usage};
+use skiff_device::stack::Stack;
 use skiff_fuzz::frames::{
     ACK, Address, Address6, Ends, FIN, Mac, RST, SYN, Segment, arp, dhcp, ethernet, icmp, ipv4, neighbor, udp,
 };
 use skiff_fuzz::script::Script;
 use skiff_proto::Instant;
-use skiff_proto::command::command_len;
 use skiff_proto::crc::crc32c;
 use smoltcp::iface::{Interface, SocketSet};
 use smoltcp::phy::{Device as _, RxToken as _, TxToken as _};
@@ -28,7 +27,12 @@ const PORT: u16 = 50_000;
 const FRAME: usize = 1514;
 
 type Store<'m> = RamStore<'m, 64, 256>;
-type Server<'m> = DeviceServer<'m, Store<'m>, 2, 1, 64, { command_len(64) }>;
+
+skiff_device::server_memory! {
+    struct Memory { sessions: 2, data: 1, name: 64 }
+    struct Buffers { buffer: 2048, spare: 1024 }
+    type Server;
+}
 
 /// The other end of a connection, as far as the input plays it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -57,9 +61,10 @@ const fn link_local(interface: [u8; 8]) -> Address6 {
     [0xfe, 0x80, 0, 0, 0, 0, 0, 0, a, b, c, d, e, f, g, h]
 }
 
-struct World<'m> {
-    server: Server<'m>,
-    store: Store<'m>,
+struct World<'m, 's> {
+    stack: Stack<'m>,
+    server: Server<'m, Store<'s>>,
+    store: Store<'s>,
     ours: End,
     theirs: End,
     now: u64,
@@ -78,7 +83,7 @@ fn message(payload: &[u8]) -> Vec<u8> {
     [format!("{:010}", payload.len()).as_bytes(), payload].concat()
 }
 
-impl World<'_> {
+impl World<'_, '_> {
     fn put(&mut self, frame: &[u8]) {
         if let Some(room) = self.theirs.transmit(time(self.now)) {
             room.consume(frame.len(), |room| room.copy_from_slice(frame));
@@ -90,10 +95,14 @@ impl World<'_> {
         Some(frame.consume(<[u8]>::to_vec))
     }
 
+    fn poll(&mut self) -> Option<Duration> {
+        self.stack.poll(Instant::from_millis(self.now), &mut self.ours, &mut self.server, &mut self.store)
+    }
+
     /// Lets the server work until it has no more to do now.
     fn settle(&mut self) -> Option<Duration> {
         for _ in 0..3000 {
-            let delay = self.server.poll(Instant::from_millis(self.now), &mut self.ours, &mut self.store);
+            let delay = self.poll();
             while let Some(frame) = self.take() {
                 self.hear(&frame);
             }
@@ -101,7 +110,7 @@ impl World<'_> {
                 return delay;
             }
         }
-        panic!("the server does not come to rest: {:?}", self.server.usage());
+        panic!("the server does not come to rest: {:?}", self.server.usage(&self.stack.sockets));
     }
 
     /// Peers say where they are, and remember what they were told.
@@ -285,7 +294,7 @@ impl World<'_> {
             self.now = self.now.saturating_add(delay.max(1)).min(end);
         }
         self.settle();
-        let usage = self.server.usage();
+        let usage = self.server.usage(&self.stack.sockets);
         assert_eq!(usage, Usage { sessions: 0, listening: 3, data: 0 });
     }
 
@@ -310,7 +319,7 @@ impl World<'_> {
         let end = self.now + 20_000;
         loop {
             interface.poll(time(self.now), &mut self.theirs, &mut sockets);
-            let delay = self.server.poll(Instant::from_millis(self.now), &mut self.ours, &mut self.store);
+            let delay = self.poll();
             let socket = sockets.get_mut::<Socket<'_>>(handle);
             if socket.can_send() && sent < out.len() {
                 sent += socket.send_slice(&out[sent..]).expect("it can");
@@ -345,18 +354,22 @@ fn spread(number: u16) -> i32 {
 
 // A byte that says where the address of IPv4 comes from, then operations: see `World::act`.
 fuzz_target!(|data: &[u8]| {
-    let mut memory = Memory::<'_, 2, 1, { slots(2, 1) }, 2048, 1024>::new();
     let mut ram = Box::new(RamMemory::<16, 64, 128, 256>::new());
+    let (mut memory, mut buffers) = (Memory::new(), Buffers::new());
     let (mut ours, theirs) = cable();
     let mut script = Script::new(data);
     let asks = script.byte() & 1 == 1;
     let fixed = Ipv4::Static { address: DEVICE.1.into(), prefix: 24, gateway: Some([10, 0, 0, 1].into()) };
-    let mut config = Config::new(DEVICE.0, if asks { Ipv4::Dhcp } else { fixed }, PORT, [PORT + 1]);
-    config.ipv6 = Ipv6::LinkLocal;
-    let server = DeviceServer::new(&mut memory, config, &mut ours, Instant::from_millis(1)).expect("it can work");
+    let mut network = Network::new(DEVICE.0, if asks { Ipv4::Dhcp } else { fixed });
+    network.ipv6 = Ipv6::LinkLocal;
+    let mut stack = Stack::new(&network, &mut ours, SocketSet::new(Vec::new()), Instant::from_millis(1))
+        .expect("a valid configuration");
+    let config = Config::new(PORT, &[PORT + 1]);
+    let server =
+        DeviceServer::new(&config, memory.lend(&mut buffers), &mut stack.sockets).expect("a valid configuration");
     let store = RamStore::new(&mut ram, 1);
     let peers = [Peer::default(); PEERS];
-    let mut world = World { server, store, ours, theirs, now: 1, peers, transaction: [0; 4], is_silent: false };
+    let mut world = World { stack, server, store, ours, theirs, now: 1, peers, transaction: [0; 4], is_silent: false };
     while let Some(operation) = script.next_of(16) {
         world.act(operation, &mut script);
         world.settle();

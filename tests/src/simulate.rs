@@ -200,6 +200,7 @@ impl<'a, K: Kind> Game<'a, K> {
             self.medium.cut_after(0, Tear::Before);
         }
         drop(device);
+        drop(machine_memory);
         if pause == Pause::Off {
             control.truth.borrow_mut().lose_power();
             control.count(|counts| counts.power_cuts += 1);
@@ -249,7 +250,7 @@ impl<'a, K: Kind> Game<'a, K> {
     }
 
     /// Runs until power goes or all tasks have ended.
-    fn run(&self, device: &mut Device<'_, K>, tasks: &mut Vec<Task<'_>>, end: &mut Option<Instant>) -> Pause {
+    fn run(&self, device: &mut Device<'_, '_, K>, tasks: &mut Vec<Task<'_>>, end: &mut Option<Instant>) -> Pause {
         loop {
             let now = self.world.borrow().now();
             if end.is_none() && self.control.is_over.get() {
@@ -279,7 +280,7 @@ impl<'a, K: Kind> Game<'a, K> {
     }
 
     /// When all clients are gone, nothing may be left of them.
-    fn come_to_rest(&self, device: &mut Device<'_, K>) {
+    fn come_to_rest(&self, device: &mut Device<'_, '_, K>) {
         let until = self.world.borrow().now().after(Duration::from_secs(300));
         let control = self.control;
         let resting = async {
@@ -366,9 +367,9 @@ fn read(store: &mut impl Store, name: &str) -> store::Result<Vec<u8>> {
 }
 
 /// A device with a watched store.
-struct Device<'m, K: Kind>(Machine<'m, Watched<K::Store<'m>, K::Medium>>);
+struct Device<'m, 's, K: Kind>(Machine<'m, Watched<K::Store<'s>, K::Medium>>);
 
-impl<K: Kind> Board for Device<'_, K> {
+impl<K: Kind> Board for Device<'_, '_, K> {
     fn poll(&mut self, now: Instant, port: &mut Port<'_>) -> Option<Duration> {
         self.0.poll(now, port)
     }

@@ -5,14 +5,14 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
-use skiff_device::config::{Config, ConfigError, Ipv4, Ipv6};
-use skiff_device::memory::{Memory, slots};
+use skiff_device::config::{Config, ConfigError, Ipv4, Ipv6, Network};
 use skiff_device::ram::{RamMemory, RamStore};
 use skiff_device::serv::link::{End, cable};
 use skiff_device::server::DeviceServer;
+use skiff_device::stack::Stack;
 use skiff_proto::Instant;
-use skiff_proto::command::command_len;
 use skiff_tests::sans_io::message;
+use smoltcp::iface::SocketSet;
 use smoltcp::phy::{ChecksumCapabilities, Device as _, RxToken as _, TxToken as _};
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DhcpMessageType, DhcpPacket, DhcpRepr,
@@ -35,12 +35,18 @@ const DEVICE_MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 2]);
 const STATION_MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 1]);
 
 type Store = RamStore<'static, 64, 256>;
-type Server = DeviceServer<'static, Store, SESSIONS, 1, 64, { command_len(64) }>;
+
+skiff_device::server_memory! {
+    struct Memory { sessions: SESSIONS, data: 1, name: 64 }
+    struct Buffers { buffer: 2048, spare: 1024 }
+    type Server;
+}
 
 /// The device, and a station that sends what it is told to and answers nothing but ARP.
 struct Station {
     now: Instant,
-    server: Server,
+    stack: Stack<'static>,
+    server: Server<'static, Store>,
     store: Store,
     device: End,
     end: End,
@@ -65,12 +71,13 @@ struct Segment {
 fn start(ipv4: Ipv4, ipv6: Ipv6) -> Result<Station, ConfigError> {
     let (mut device, end) = cable();
     let now = Instant::from_millis(1);
-    let memory = Box::leak(Box::new(Memory::<'static, SESSIONS, 1, { slots(SESSIONS, 1) }, 2048, 1024>::new()));
-    let mut config = Config::new(DEVICE_MAC.0, ipv4, PORT, [PORT + 1]);
-    config.ipv6 = ipv6;
-    let server = DeviceServer::new(memory, config, &mut device, now)?;
+    let mut network = Network::new(DEVICE_MAC.0, ipv4);
+    network.ipv6 = ipv6;
+    let mut stack = Stack::new(&network, &mut device, SocketSet::new(Vec::new()), now)?;
+    let memory = Box::leak(Box::new(Memory::new())).lend(Box::leak(Box::new(Buffers::new())));
+    let server = DeviceServer::new(&Config::new(PORT, &[PORT + 1]), memory, &mut stack.sockets)?;
     let store = RamStore::new(Box::leak(Box::new(RamMemory::<16, 64, 64, 256>::new())), 1);
-    Ok(Station { now, server, store, device, end, transaction: 0, segments: Vec::new(), told: Vec::new() })
+    Ok(Station { now, stack, server, store, device, end, transaction: 0, segments: Vec::new(), told: Vec::new() })
 }
 
 fn fixed() -> Station {
@@ -81,7 +88,7 @@ impl Station {
     /// Lets the device work until it has nothing more to do at this moment; after what time it will have.
     fn settle(&mut self) -> Option<Duration> {
         for _ in 0..1000 {
-            let delay = self.server.poll(self.now, &mut self.device, &mut self.store);
+            let delay = self.stack.poll(self.now, &mut self.device, &mut self.server, &mut self.store);
             while let Some((frame, _)) = self.end.receive(smoltcp::time::Instant::ZERO) {
                 let frame = frame.consume(<[u8]>::to_vec);
                 self.hear(&frame);
@@ -235,7 +242,7 @@ impl Station {
     }
 
     fn has_address(&self) -> bool {
-        (0..).map_while(|index| self.server.address(index)).any(|(address, _)| address == IpAddr::V4(DEVICE))
+        (0..).map_while(|index| self.stack.address(index)).any(|(address, _)| address == IpAddr::V4(DEVICE))
     }
 
     fn say(&mut self, peer: &Peer, control: TcpControl, payload: &[u8]) {

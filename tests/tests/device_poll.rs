@@ -5,13 +5,12 @@
 use core::net::Ipv4Addr;
 use core::time::Duration;
 
-use skiff_device::config::{Config, Ipv4};
-use skiff_device::memory::{Memory, slots};
+use skiff_device::config::{Config, Ipv4, Network};
 use skiff_device::ram::{Entries, RamStore};
 use skiff_device::serv::link::{End, cable};
 use skiff_device::server::DeviceServer;
+use skiff_device::stack::Stack;
 use skiff_proto::Instant;
-use skiff_proto::command::command_len;
 use smoltcp::iface::{Interface, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr};
@@ -22,9 +21,16 @@ const TIME: smoltcp::time::Instant = smoltcp::time::Instant::from_millis_const(1
 
 type Store = RamStore<'static, 64, 256>;
 
+skiff_device::server_memory! {
+    struct Memory { sessions: 2, data: 1, name: 64 }
+    struct Buffers { buffer: 2048, spare: 1024 }
+    type Server;
+}
+
 /// A device, and a computer with one connection to it. Time stands still.
 struct Pair {
-    server: DeviceServer<'static, Store, 2, 1, 64, { command_len(64) }>,
+    stack: Stack<'static>,
+    server: Server<'static, Store>,
     store: Store,
     near: End,
     far: End,
@@ -36,10 +42,11 @@ struct Pair {
 impl Pair {
     fn new() -> Self {
         let (mut near, mut far) = cable();
-        let memory = Box::leak(Box::new(Memory::<2, 1, { slots(2, 1) }, 2048, 1024>::new()));
         let ipv4 = Ipv4::Static { address: DEVICE, prefix: 24, gateway: None };
-        let config = Config::new([2, 0, 0, 0, 0, 2], ipv4, 50_000, [50_001]);
-        let server = DeviceServer::new(memory, config, &mut near, NOW).unwrap();
+        let mut stack =
+            Stack::new(&Network::new([2, 0, 0, 0, 0, 2], ipv4), &mut near, SocketSet::new(Vec::new()), NOW).unwrap();
+        let memory = Box::leak(Box::new(Memory::new())).lend(Box::leak(Box::new(Buffers::new())));
+        let server = DeviceServer::new(&Config::new(50_000, &[50_001]), memory, &mut stack.sockets).unwrap();
         let entries = Box::leak(Box::new(Entries::<8, 64>::new()));
         let store = RamStore::from_parts(entries, vec![0; 64].leak(), vec![[0; 256]; 64].leak(), 1);
         let mac = HardwareAddress::Ethernet(EthernetAddress([2, 0, 0, 0, 0, 1]));
@@ -52,7 +59,7 @@ impl Pair {
         client.connect(interface.context(), (DEVICE, 50_000), 50_123).unwrap();
         let mut sockets = SocketSet::new(Vec::new());
         let client = sockets.add(client);
-        let mut pair = Self { server, store, near, far, interface, sockets, client };
+        let mut pair = Self { stack, server, store, near, far, interface, sockets, client };
         while pair.client().state() != State::Established {
             pair.computer();
             pair.device();
@@ -74,7 +81,7 @@ impl Pair {
     /// The device is polled as its main loop does: until it says that there is nothing to do for now.
     fn device(&mut self) {
         for _ in 0..1000 {
-            let delay = self.server.poll(NOW, &mut self.near, &mut self.store);
+            let delay = self.stack.poll(NOW, &mut self.near, &mut self.server, &mut self.store);
             if delay != Some(Duration::ZERO) && !self.near.has_frames() {
                 return;
             }

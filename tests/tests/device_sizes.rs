@@ -1,19 +1,24 @@
 //! What the embedded server costs in memory.
 
-use skiff_device::memory::{Memory, slots};
 use skiff_device::ram::RamStore;
-use skiff_device::server::DeviceServer;
-use skiff_proto::command::command_len;
+use skiff_device::stack::Stack;
+use smoltcp::iface::SocketStorage;
 
-type Server<const SESSIONS: usize, const DATA: usize> =
-    DeviceServer<'static, RamStore<'static, 64, 256>, SESSIONS, DATA, 64, { command_len(64) }>;
-
-/// Sockets and rings of 2 KiB, of 1 KiB for the spare connection, and everything else, without frames and store.
+/// Sockets, socket buffers of 2 KiB, of 1 KiB for the spare listener, and everything else, without frames and store.
 macro_rules! ram {
-    ($sessions:literal, $data:literal) => {
-        size_of::<Server<$sessions, $data>>()
-            + size_of::<Memory<'static, $sessions, $data, { slots($sessions, $data) }, 2048, 1024>>()
-    };
+    ($sessions:literal, $data:literal) => {{
+        skiff_device::server_memory! {
+            struct Memory { sessions: $sessions, data: $data, name: 64 }
+            struct Buffers { buffer: 2048, spare: 1024 }
+            type Server;
+        }
+        type Store = RamStore<'static, 64, 256>;
+        size_of::<Memory<Store>>()
+            + size_of::<Buffers>()
+            + size_of::<Server<'static, Store>>()
+            + size_of::<Stack<'static>>()
+            + (Stack::SOCKETS + Buffers::SOCKETS) * size_of::<SocketStorage<'static>>()
+    }};
 }
 
 #[test]

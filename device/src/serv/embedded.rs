@@ -4,20 +4,20 @@ use core::net::IpAddr;
 use core::time::Duration;
 use std::time::Instant as Moment;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use skiff_proto::Instant;
 use skiff_proto::command::command_len;
 use skiff_proto::store::Store;
-use smoltcp::iface::SocketStorage;
+use smoltcp::iface::{SocketSet, SocketStorage};
 use smoltcp::phy::Device;
 
 use super::made::Made;
 use super::options::{NAME, Options, StoreChoice};
 use super::say::say;
 use super::store;
-use crate::config::{Config, Ipv4, Ipv6};
-use crate::memory::{Sockets, slots};
-use crate::server::{Counts, DeviceServer, Usage};
+use crate::config::{Config, Ipv4, Ipv6, Network};
+use crate::server::{ControlSocket, Counts, DataSocket, DeviceServer, Memory, Session, Usage};
+use crate::stack::Stack;
 
 const BUF: usize = command_len(NAME);
 
@@ -30,44 +30,35 @@ pub struct Report {
     pub usage: Usage,
 }
 
-/// Something that is done with a server of the size and the store that were chosen.
+/// Something that is done with the store that was chosen.
 pub(super) trait Run {
     /// The implementation keeps the files of `made` once the server has started.
-    fn run<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(
-        self,
-        store: S,
-        made: Made,
-    ) -> anyhow::Result<Report>;
+    fn run<S: Store + 'static>(self, store: S, made: Made) -> anyhow::Result<Report>;
 }
 
 /// Opens the store and runs `run` with it.
 pub(super) fn choose(options: &Options, run: impl Run) -> anyhow::Result<Report> {
     let mut made = Made::default();
     match options.store {
-        StoreChoice::Ram { size } => sized(options, store::ram(size, seed())?, run, made),
+        StoreChoice::Ram { size } => preloaded(options, store::ram(size, seed())?, run, made),
         StoreChoice::Flash { ref image, size } => {
             let flash = store::flash(image, size, &mut made);
-            sized(options, flash.with_context(|| format!("--store flash:{}", image.display()))?, run, made)
+            preloaded(options, flash.with_context(|| format!("--store flash:{}", image.display()))?, run, made)
         }
     }
 }
 
-fn sized<S: Store + 'static>(options: &Options, mut store: S, run: impl Run, made: Made) -> anyhow::Result<Report> {
+fn preloaded<S: Store + 'static>(options: &Options, mut store: S, run: impl Run, made: Made) -> anyhow::Result<Report> {
     if let Some(directory) = &options.preload {
         store::preload(&mut store, directory)?;
     }
-    match options.sessions {
-        1 => run.run::<S, 1, 1>(store, made),
-        2 => run.run::<S, 2, 1>(store, made),
-        4 => run.run::<S, 4, 2>(store, made),
-        8 => run.run::<S, 8, 4>(store, made),
-        _ => bail!("--sessions: 1, 2, 4 or 8"),
-    }
+    run.run(store, made)
 }
 
 /// A server, its store and its clock. Its memory is never given back: it lasts as long as the program, as on a device.
-pub(super) struct Embedded<S: Store + 'static, const SESSIONS: usize, const DATA: usize> {
-    server: DeviceServer<'static, S, SESSIONS, DATA, NAME, BUF>,
+pub(super) struct Embedded<S: Store + 'static> {
+    stack: Stack<'static>,
+    server: DeviceServer<'static, S, NAME, BUF>,
     store: S,
     clock: Clock,
     told: Counts,
@@ -99,7 +90,7 @@ pub(super) struct Address {
     pub(super) port: u16,
 }
 
-impl<S: Store + 'static, const SESSIONS: usize, const DATA: usize> Embedded<S, SESSIONS, DATA> {
+impl<S: Store + 'static> Embedded<S> {
     pub(super) fn new(
         options: &Options,
         address: Address,
@@ -108,12 +99,11 @@ impl<S: Store + 'static, const SESSIONS: usize, const DATA: usize> Embedded<S, S
         device: &mut impl Device,
     ) -> anyhow::Result<Self> {
         let clock = Clock::start();
-        let Some(&data_ports) = data_ports.first_chunk::<DATA>() else {
-            bail!("{DATA} data ports are needed, not {}", data_ports.len());
-        };
-        let mut config = Config::new(address.mac, address.ipv4, address.port, data_ports);
-        config.ipv6 = address.ipv6;
-        config.seed = seed();
+        let mut network = Network::new(address.mac, address.ipv4);
+        network.ipv6 = address.ipv6;
+        network.seed = seed();
+        let mut stack = Stack::new(&network, device, SocketSet::new(Vec::new()), clock.now())?;
+        let mut config = Config::new(address.port, data_ports);
         config.takeover = options.takeover;
         config.keep_alive = options.keep_alive;
         config.timeout = options.timeout;
@@ -121,12 +111,14 @@ impl<S: Store + 'static, const SESSIONS: usize, const DATA: usize> Embedded<S, S
         config.limits.min_rate = options.min_rate;
         config.limits.server = concat!("skiff-device/", env!("CARGO_PKG_VERSION"));
         config.limits.host = options.name.clone().map(|name| &*name.leak());
-        let server = DeviceServer::over(sockets(options), config, device, clock.now())?;
-        Ok(Self { server, store, clock, told: Counts::default(), addresses: Vec::new(), verbose: options.verbose })
+        let memory = memory(options, data_ports.len());
+        let server = DeviceServer::new(&config, memory, &mut stack.sockets)?;
+        let (told, addresses, verbose) = (Counts::default(), Vec::new(), options.verbose);
+        Ok(Self { stack, server, store, clock, told, addresses, verbose })
     }
 
     pub(super) fn poll(&mut self, device: &mut impl Device) -> Option<Duration> {
-        let delay = self.server.poll(self.clock.now(), device, &mut self.store);
+        let delay = self.stack.poll(self.clock.now(), device, &mut self.server, &mut self.store);
         if self.verbose {
             self.tell();
         }
@@ -138,12 +130,12 @@ impl<S: Store + 'static, const SESSIONS: usize, const DATA: usize> Embedded<S, S
     }
 
     pub(super) fn report(&self) -> Report {
-        Report { counts: self.server.counts(), usage: self.server.usage() }
+        Report { counts: self.server.counts(), usage: self.server.usage(&self.stack.sockets) }
     }
 
     /// The addresses, if they are others than the last time.
     pub(super) fn new_addresses(&mut self) -> Option<&[(IpAddr, u8)]> {
-        let now = (0..).map_while(|index| self.server.address(index));
+        let now = (0..).map_while(|index| self.stack.address(index));
         if now.clone().eq(self.addresses.iter().copied()) {
             return None;
         }
@@ -156,7 +148,7 @@ impl<S: Store + 'static, const SESSIONS: usize, const DATA: usize> Embedded<S, S
         if counts != self.told {
             self.told = counts;
             let Counts { accepted, refused, strangers, transfers, failures } = counts;
-            let usage = self.server.usage();
+            let usage = self.server.usage(&self.stack.sockets);
             say(format_args!(
                 "{accepted} accepted, {refused} refused, {strangers} strangers; classic transfers: \
                  {transfers} done, {failures} failed; {} sessions now, {} data connections",
@@ -166,31 +158,33 @@ impl<S: Store + 'static, const SESSIONS: usize, const DATA: usize> Embedded<S, S
     }
 }
 
-/// Sockets with rings of the size that was chosen, in memory that is never given back.
-fn sockets<const SESSIONS: usize, const DATA: usize>(options: &Options) -> Sockets<'static, SESSIONS, DATA> {
-    let rings = |bytes: usize| [(); 2].map(|()| &mut *vec![0; bytes].leak());
-    let (ring, spare) = (options.ring, options.spare_ring());
-    let slots: Vec<_> = (0..slots(SESSIONS, DATA)).map(|_| SocketStorage::EMPTY).collect();
-    Sockets::new(slots.leak(), [(); SESSIONS].map(|()| rings(ring)), rings(spare), [(); DATA].map(|()| rings(ring)))
+/// Memory of the sizes that were chosen, which is never given back.
+fn memory<S: Store + 'static>(options: &Options, data: usize) -> Memory<'static, S, NAME, BUF> {
+    Memory {
+        sessions: leak(options.sessions, || None),
+        control: leak(options.sessions + 1, ControlSocket::default),
+        data: leak(data, DataSocket::default),
+        buffers: leak(2 * (options.sessions + data) * options.ring, || 0),
+        spare: leak(2 * options.spare_buffer(), || 0),
+    }
 }
 
-/// Bytes of RAM that a server of so many sessions takes on this machine: sockets, rings and sessions; the store not. `None` if
-/// there can't be so many.
+fn leak<T>(count: usize, item: impl Fn() -> T) -> &'static mut [T] {
+    (0..count).map(|_| item()).collect::<Vec<_>>().leak()
+}
+
+/// Bytes of RAM that a server of so many sessions takes on this machine: sockets, their buffers and sessions; the store not.
+/// `None` if there can't be so many.
 #[must_use]
 pub fn ram(options: &Options) -> Option<usize> {
-    const fn of<const S: usize, const D: usize>() -> usize {
-        size_of::<DeviceServer<'static, store::Ram, S, D, NAME, BUF>>()
-    }
-    const SOCKET: usize = size_of::<SocketStorage<'static>>();
-    let lines = options.lines()?;
-    let server = match options.sessions {
-        1 => of::<1, 1>(),
-        2 => of::<2, 1>(),
-        4 => of::<4, 2>(),
-        _ => of::<8, 4>(),
-    };
-    let rings = 2 * (options.sessions + lines) * options.ring + 2 * options.spare_ring();
-    Some(server + rings + slots(options.sessions, lines) * SOCKET)
+    type Files = store::Ram;
+    let (sessions, data) = (options.sessions, options.data_connections()?);
+    let server = size_of::<DeviceServer<'static, Files, NAME, BUF>>() + size_of::<Stack<'static>>();
+    let state = sessions * size_of::<Option<Session<Files, NAME, BUF>>>()
+        + (sessions + 1) * size_of::<ControlSocket>()
+        + data * size_of::<DataSocket<Files, NAME>>();
+    let buffers = 2 * (sessions + data) * options.ring + 2 * options.spare_buffer();
+    Some(server + state + buffers + (Stack::SOCKETS + sessions + 1 + data) * size_of::<SocketStorage<'static>>())
 }
 
 fn seed() -> u64 {

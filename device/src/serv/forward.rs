@@ -1,6 +1,6 @@
 //! The second stack: connections of this machine's ports, carried over the cable to the embedded one.
 //!
-//! Bytes go from the host's socket straight into the ring of the second stack and back, no more than there is room for, so
+//! Bytes go from the host's socket straight into the socket buffer of the second stack and back, no more than there is room for, so
 //! a side that does not read holds the other up. An end of stream and a reset are told apart in both directions; a
 //! connection that the embedded stack refuses is reset, since the host's has been accepted by then.
 //!
@@ -21,10 +21,10 @@ use smoltcp::socket::tcp::{RecvError, Socket, SocketBuffer, State};
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr};
 
 use super::link::End;
-use crate::server::time;
+use crate::time::moment;
 
-/// Bytes of each ring of this stack.
-const RING: usize = 65_536;
+/// Bytes of each socket buffer of this stack.
+const BUFFER: usize = 65_536;
 /// The two ends of the cable. Their addresses are reserved for documentation (RFC 5737, RFC 3849), so no client has
 /// them. The network has four addresses with IPv4, two with IPv6.
 pub(super) const SERVER: (Ipv4Addr, Ipv6Addr) =
@@ -78,7 +78,7 @@ enum Fate {
 impl Forwarder {
     pub(super) fn new(mut end: End, connections: usize, idle: Duration, now: Instant) -> Self {
         let mac = EthernetAddress([2, 0, 0, 0, 0, 1]);
-        let mut interface = Interface::new(Config::new(HardwareAddress::Ethernet(mac)), &mut end, time(now));
+        let mut interface = Interface::new(Config::new(HardwareAddress::Ethernet(mac)), &mut end, moment(now));
         interface.update_ip_addrs(|addresses| {
             _ = addresses.push(IpCidr::new(GATEWAY.0.into(), PREFIX.0));
             _ = addresses.push(IpCidr::new(GATEWAY.1.into(), PREFIX.1));
@@ -86,10 +86,10 @@ impl Forwarder {
         interface.set_any_ip(true);
         let slots: Vec<_> = (0..connections).map(|_| SocketStorage::EMPTY).collect();
         let mut sockets = SocketSet::new(slots.leak());
-        let ring = || SocketBuffer::new(vec![0; RING].leak());
+        let buffer = || SocketBuffer::new(vec![0; BUFFER].leak());
         let free = (0..connections)
             .map(|_| {
-                let mut socket = Socket::new(ring(), ring());
+                let mut socket = Socket::new(buffer(), buffer());
                 socket.set_nagle_enabled(false);
                 socket.set_ack_delay(None);
                 sockets.add(socket)
@@ -135,7 +135,7 @@ impl Forwarder {
 
     /// Moves everything that can be moved; true if that was anything.
     pub(super) fn poll(&mut self, now: Instant) -> bool {
-        let mut moved = self.interface.poll(time(now), &mut self.end, &mut self.sockets) != PollResult::None;
+        let mut moved = self.interface.poll(moment(now), &mut self.end, &mut self.sockets) != PollResult::None;
         let mut at = 0;
         while at < self.pairs.len() {
             let pair = &mut self.pairs[at];
@@ -155,12 +155,12 @@ impl Forwarder {
             }
             self.free.insert(0, pair.handle);
         }
-        moved |= self.interface.poll(time(now), &mut self.end, &mut self.sockets) != PollResult::None;
+        moved |= self.interface.poll(moment(now), &mut self.end, &mut self.sockets) != PollResult::None;
         moved
     }
 
     pub(super) fn delay(&mut self, now: Instant) -> Option<Duration> {
-        let stack = self.interface.poll_delay(time(now), &self.sockets);
+        let stack = self.interface.poll_delay(moment(now), &self.sockets);
         let stack = stack.map(|delay| Duration::from_micros(delay.total_micros()));
         let aftermath = self.pairs.iter().filter_map(|pair| Some(pair.device_ended?.after(AFTERMATH)));
         let stalled = self.pairs.iter().filter_map(|pair| Some(pair.stalled?.after(self.idle)));
@@ -235,7 +235,7 @@ impl Pair {
             }
             self.full = false;
         }
-        // The embedded server's own patience does not reach to what is in this stack's ring by now.
+        // The embedded server's own patience does not reach to what is in this stack's socket buffer by now.
         let more = matches!(socket.state(), State::Established | State::FinWait1 | State::FinWait2);
         if !more && socket.can_recv() && now.since(*self.stalled.get_or_insert(now)) >= idle {
             return Fate::ResetHost;
@@ -245,7 +245,7 @@ impl Pair {
             return Fate::ResetHost;
         }
         if !self.host_ended {
-            // Whoever has ended hears no more: a ring that nobody empties would otherwise keep the client from its end.
+            // Whoever has ended hears no more: a socket buffer that nobody empties would otherwise keep the client from its end.
             let read = if self.device_ended.is_some() { self.discard(moved) } else { self.read(socket, moved) };
             if read.is_err() {
                 return Fate::ResetDevice;

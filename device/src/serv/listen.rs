@@ -38,11 +38,11 @@ impl Listen {
     /// # Errors
     /// A port is taken or not permitted; there can't be so many sessions.
     pub fn bind(options: Options, port: u16) -> anyhow::Result<Self> {
-        let Some(lines) = options.lines() else {
+        let Some(data) = options.data_connections() else {
             bail!("--sessions: 1, 2, 4 or 8");
         };
         let control = Port::bind(port).with_context(|| format!("port {port}"))?;
-        let data = Port::bind_all(lines, options.data_ports).context("--data-ports")?;
+        let data = Port::bind_all(data, options.data_ports).context("--data-ports")?;
         Ok(Self { options, control, data })
     }
 
@@ -65,7 +65,7 @@ impl Listen {
         choose(&self.options, Serve { listen: &self, stopped, ready })
     }
 
-    fn serve<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(
+    fn serve<S: Store + 'static>(
         &self,
         store: S,
         made: Made,
@@ -77,8 +77,8 @@ impl Listen {
         let ipv6 = Ipv6::Static { address: SERVER.1, prefix: PREFIX.1, gateway: Some(GATEWAY.1) };
         let address = Address { mac: [2, 0, 0, 0, 0, 2], ipv4, ipv6, port: self.control.number };
         let data_ports: Vec<u16> = self.data_ports().collect();
-        let mut server = Embedded::<S, SESSIONS, DATA>::new(&self.options, address, &data_ports, store, &mut end)?;
-        let connections = SESSIONS + DATA + MORE;
+        let mut server = Embedded::new(&self.options, address, &data_ports, store, &mut end)?;
+        let connections = self.options.sessions + data_ports.len() + MORE;
         let mut forwarder = Forwarder::new(other, connections, self.options.idle, server.clock().now());
         made.keep();
         ready();
@@ -141,21 +141,13 @@ struct Serve<'a, R> {
 }
 
 impl<R: FnOnce()> Run for Serve<'_, R> {
-    fn run<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(
-        self,
-        store: S,
-        made: Made,
-    ) -> anyhow::Result<Report> {
-        self.listen.serve::<S, SESSIONS, DATA>(store, made, self.stopped, self.ready)
+    fn run<S: Store + 'static>(self, store: S, made: Made) -> anyhow::Result<Report> {
+        self.listen.serve(store, made, self.stopped, self.ready)
     }
 }
 
 /// Lets both stacks work until they have nothing more to say to each other; after what time they will have.
-fn settle<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(
-    server: &mut Embedded<S, SESSIONS, DATA>,
-    forwarder: &mut Forwarder,
-    end: &mut End,
-) -> Option<Duration> {
+fn settle<S: Store + 'static>(server: &mut Embedded<S>, forwarder: &mut Forwarder, end: &mut End) -> Option<Duration> {
     // Not for ever: new connections wait meanwhile.
     for _ in 0..256 {
         let now = server.clock().now();

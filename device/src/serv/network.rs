@@ -220,13 +220,10 @@ struct Serve<'a, R> {
 }
 
 impl<R: FnOnce()> Run for Serve<'_, R> {
-    fn run<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(
-        self,
-        store: S,
-        mut made: Made,
-    ) -> anyhow::Result<Report> {
+    fn run<S: Store + 'static>(self, store: S, mut made: Made) -> anyhow::Result<Report> {
         let Self { options, link, tap, stopped, ready } = self;
-        let ports = data_ports(options.data_ports, link.port, DATA)?;
+        let data = options.data_connections().context("--sessions: 1, 2, 4 or 8")?;
+        let ports = data_ports(options.data_ports, link.port, data)?;
         // This comes last because it truncates an existing file.
         let capture = link.pcap.as_deref().map(|path| Capture::create(path, &mut made)).transpose()?;
         let ready = || {
@@ -239,13 +236,13 @@ impl<R: FnOnce()> Run for Serve<'_, R> {
             Some(capture) => {
                 let captured = PcapWriter::new(tap, capture, PcapMode::Both);
                 let wire = Faulty::new(captured, link.faults, link.seed);
-                serve::<S, SESSIONS, DATA>(options, &link, &ports, store, wire, &watched, ready)
+                serve(options, &link, &ports, store, wire, &watched, ready)
             }
             None if !link.faults.is_none() => {
                 let wire = Faulty::new(tap, link.faults, link.seed);
-                serve::<S, SESSIONS, DATA>(options, &link, &ports, store, wire, &watched, ready)
+                serve(options, &link, &ports, store, wire, &watched, ready)
             }
-            None => serve::<S, SESSIONS, DATA>(options, &link, &ports, store, tap, &watched, ready),
+            None => serve(options, &link, &ports, store, tap, &watched, ready),
         }
     }
 }
@@ -334,7 +331,7 @@ const TRANSFER: usize = 4096;
 /// Turns in which there was always more to do, before somebody may say that it is enough.
 const PATIENCE: u32 = 64;
 
-fn serve<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(
+fn serve<S: Store + 'static>(
     options: &Options,
     link: &Link,
     ports: &[u16],
@@ -344,7 +341,7 @@ fn serve<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(
     ready: impl FnOnce(),
 ) -> anyhow::Result<Report> {
     let address = Address { mac: link.mac, ipv4: link.ipv4, ipv6: link.ipv6, port: link.port };
-    let mut server = Embedded::<S, SESSIONS, DATA>::new(options, address, ports, store, &mut wire)?;
+    let mut server = Embedded::new(options, address, ports, store, &mut wire)?;
     ready();
     if link.ipv4 == Ipv4::Dhcp {
         say(format_args!("waiting for an address by DHCP"));
@@ -367,7 +364,7 @@ fn serve<S: Store + 'static, const SESSIONS: usize, const DATA: usize>(
                 Seen::Stop => return Ok(server.report()),
             }
         }
-        let now = crate::server::time(server.clock().now());
+        let now = crate::time::moment(server.clock().now());
         // The clock's unit is the millisecond: a frame that is due within this one is due.
         let due = wire.advance(now).map(|due| Duration::from_micros((due - now).total_micros()).max(MOMENT));
         if watched.sleep(delay.into_iter().chain(due).min())? == Seen::Stop {

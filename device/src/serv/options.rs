@@ -16,7 +16,7 @@ pub const NAME: usize = 64;
 pub struct Options {
     /// Sessions at a time: 1, 2, 4 or 8. With them come 1, 1, 2 or 4 classic data connections.
     pub sessions: usize,
-    /// Bytes of each socket ring.
+    /// Bytes of each socket buffer.
     pub ring: usize,
     /// Where files live.
     pub store: StoreChoice,
@@ -41,7 +41,7 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// Four sessions, rings of 2 KiB, 1 MiB in memory, any data ports, times as those of a device.
+    /// Four sessions, socket buffers of 2 KiB, 1 MiB in memory, any data ports, times as those of a device.
     fn default() -> Self {
         Self {
             sessions: 4,
@@ -61,15 +61,15 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Bytes of each ring of the spare connection. What is small is halved again: a device has no more to spare.
+    /// Bytes of each socket buffer of the spare listener. What is small is halved again: a device has little RAM.
     #[must_use]
-    pub const fn spare_ring(&self) -> usize {
+    pub const fn spare_buffer(&self) -> usize {
         if self.ring <= 2048 { self.ring / 2 } else { self.ring }
     }
 
     /// The classic data connections that come with so many sessions; `None` if there can't be so many.
     #[must_use]
-    pub const fn lines(&self) -> Option<usize> {
+    pub const fn data_connections(&self) -> Option<usize> {
         match self.sessions {
             1 | 2 => Some(1),
             4 => Some(2),

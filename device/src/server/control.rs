@@ -1,51 +1,54 @@
-//! Seats: the sockets of control connections.
+//! Control sockets: they listen, carry one session, and listen again.
 //!
 //! | phase | what it waits for | leaves it by |
 //! |---|---|---|
-//! | `Listening` | a connection that is up | a client, `Resetting` if there is no room for one |
+//! | `Listening` | an established connection | a session, `Resetting` if all sessions are taken |
 //! | `Serving` | the end of the session | `Closing`, `Resetting` |
-//! | `Closing` | the peer's end | `Listening`, `Resetting` |
+//! | `Closing` | the peer's FIN | `Listening`, `Resetting` |
 //! | `Resetting` | the reset to go out | `Listening` |
 
 use core::time::Duration;
 
 use skiff_proto::Instant;
 use skiff_proto::server::{Close, Limits};
-use skiff_proto::store::Store;
-use smoltcp::iface::SocketHandle;
-use smoltcp::phy::Device;
+use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, State};
+use smoltcp::wire::IpAddress;
 
-use super::lines::Line;
-use super::linger::{Ending, Linger, RESET, is_reset, silence};
-use super::serve::Client;
-use super::{DeviceServer, net};
+use super::linger::{Ending, Linger, RESET, is_reset, listen};
 
 /// How long a handshake may take.
-pub(super) const HANDSHAKE: Duration = Duration::from_secs(5);
+const HANDSHAKE: Duration = Duration::from_secs(5);
 
-/// The socket of a control connection.
+/// What a server knows of one control socket.
 #[derive(Debug)]
-pub(super) struct Seat {
-    pub(super) handle: SocketHandle,
-    pub(super) phase: Phase,
+pub struct ControlSocket {
+    handle: SocketHandle,
+    phase: Phase,
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Phase {
-    /// Since when the handshake is under way.
+enum Phase {
+    /// When the handshake began, if one is under way.
     Listening(Option<Instant>),
     Serving,
     Closing(Linger),
     Resetting(Instant),
 }
 
-impl Seat {
-    pub(super) const fn new(handle: SocketHandle) -> Self {
+impl Default for ControlSocket {
+    /// No socket yet.
+    fn default() -> Self {
+        Self::new(SocketHandle::default())
+    }
+}
+
+impl ControlSocket {
+    const fn new(handle: SocketHandle) -> Self {
         Self { handle, phase: Phase::Listening(None) }
     }
 
-    pub(super) fn deadline(&self, limits: &Limits) -> Option<Instant> {
+    fn deadline(&self, limits: &Limits) -> Option<Instant> {
         match self.phase {
             Phase::Listening(since) => since.map(|since| since.after(HANDSHAKE)),
             Phase::Serving => None,
@@ -54,156 +57,147 @@ impl Seat {
         }
     }
 
-    fn reset(&mut self, socket: &mut Socket<'_>, now: Instant) {
-        socket.abort();
-        self.phase = Phase::Resetting(now);
+    /// Drops the connection without sending anything and listens.
+    fn listen(&mut self, sockets: &mut SocketSet<'_>, port: u16) {
+        listen(sockets.get_mut(self.handle), port);
+        // The set remembers that the last peer could not be found, and would delay the next one by a second.
+        let socket = sockets.remove(self.handle);
+        *self = Self::new(sockets.add(socket));
     }
 }
 
-/// What a listening seat has got.
+/// What a listening socket has received.
 enum Arrival {
-    Nobody,
+    Nothing,
     /// A handshake that has just begun.
     Begun,
-    /// A connection that is up.
-    Up,
-    /// A handshake that came to nothing.
-    Lost,
+    /// An established connection.
+    Established,
+    /// A handshake that failed.
+    Failed,
 }
 
 impl Arrival {
     fn of(socket: &Socket<'_>, since: Option<Instant>, now: Instant) -> Self {
         match (socket.state(), since) {
-            (State::Listen, None) => Self::Nobody,
+            (State::Listen, None) => Self::Nothing,
             (State::SynReceived, None) => Self::Begun,
-            (State::SynReceived, Some(since)) if now.since(since) < HANDSHAKE => Self::Nobody,
-            // The peer may have ended its side by now.
-            (State::Established | State::CloseWait, _) => Self::Up,
-            _ => Self::Lost,
+            (State::SynReceived, Some(since)) if now.since(since) < HANDSHAKE => Self::Nothing,
+            // The peer may have sent its FIN by now.
+            (State::Established | State::CloseWait, _) => Self::Established,
+            _ => Self::Failed,
         }
     }
 }
 
-impl<S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, const BUF: usize>
-    DeviceServer<'_, S, SESSIONS, DATA, NAME, BUF>
-{
-    /// Looks at who has come, after each packet: gives clients their session, refuses those who are too many, and strangers
-    /// on data ports, before the next packet finds nobody listening.
-    pub(super) fn screen<D: Device + ?Sized>(&mut self, now: Instant, device: &mut D) {
-        let mut refused = false;
-        for at in 0..=SESSIONS {
-            refused |= self.screen_seat(at, now);
+/// What [`ControlSockets::accept`] found.
+pub(super) enum Accepted {
+    Nothing,
+    /// A client was refused with a reset, which has to go out.
+    Refused,
+    /// A client that gets a session.
+    Client(SocketHandle, IpAddress),
+}
+
+/// The control sockets of a server: one more than sessions, so that a client is heard while the connection before it is
+/// still closing.
+pub(super) struct ControlSockets<'m> {
+    sockets: &'m mut [ControlSocket],
+    port: u16,
+}
+
+impl<'m> ControlSockets<'m> {
+    pub(super) fn new(
+        sockets: &'m mut [ControlSocket],
+        port: u16,
+        handles: impl Iterator<Item = SocketHandle>,
+    ) -> Self {
+        for (socket, handle) in sockets.iter_mut().zip(handles) {
+            *socket = ControlSocket::new(handle);
         }
-        refused |= self.screen_lines();
-        if refused || !self.is_listening() {
-            // A reset has to go out before its socket can listen again, and so has the answer to a peer's end.
-            self.end_seats(now);
-            self.net.send(net::time(now), device, &mut self.sockets.set);
-            self.end_seats(now);
-            self.end_refusals();
-        }
+        Self { sockets, port }
     }
 
-    fn is_listening(&self) -> bool {
-        self.seats.iter().chain([&self.spare]).any(|seat| self.socket(seat.handle).is_listening())
+    pub(super) const fn len(&self) -> usize {
+        self.sockets.len()
     }
 
-    fn seat(&mut self, at: usize) -> &mut Seat {
-        self.seats.get_mut(at).unwrap_or(&mut self.spare)
+    /// How many sockets listen.
+    pub(super) fn listening(&self, set: &SocketSet<'_>) -> usize {
+        self.sockets.iter().filter(|socket| set.get::<Socket<'_>>(socket.handle).is_listening()).count()
     }
 
-    /// Lets a seat forget what it was doing, without a word to anybody.
-    fn listen(&mut self, at: usize) {
-        let port = self.rules.port;
-        let handle = self.seat(at).handle;
-        let socket = self.sockets.set.get_mut::<Socket<'_>>(handle);
-        silence(socket, port);
-        _ = socket.listen(port);
-        // The stack remembers of a socket's place that its peer can't be found, and would keep the next one waiting for a second.
-        let socket = self.sockets.set.remove(handle);
-        let handle = self.sockets.set.add(socket);
-        *self.seat(at) = Seat::new(handle);
-    }
-
-    /// True if the peer of a handshake that has just begun has this very connection already: its SYN has come twice, late or
-    /// forged. Two sockets of one connection would take each other's packets and reset it. A peer that has started anew and
-    /// uses the same port again is let in once its old connection has been asked whether it is still there.
-    fn is_repeated(&self, at: usize) -> bool {
-        let peer = |seat: &Seat| self.socket(seat.handle).remote_endpoint();
-        let seats = || self.seats.iter().chain([&self.spare]);
-        let new = seats().nth(at).and_then(peer);
-        new.is_some()
-            && seats().enumerate().any(|(other, seat)| {
-                other != at && peer(seat) == new && self.socket(seat.handle).state() != State::Closed
-            })
-    }
-
-    /// Gives up the handshake that has waited longest, so that those whom nobody finishes keep nobody out; false if there is
-    /// none.
-    fn drop_handshake(&mut self) -> bool {
-        let seats = self.seats.iter().chain([&self.spare]).enumerate();
-        let begun = seats.filter_map(|(at, seat)| match seat.phase {
-            Phase::Listening(Some(since)) => Some((since, at)),
-            _ => None,
-        });
-        let Some((_, oldest)) = begun.min() else { return false };
-        self.listen(oldest);
-        true
-    }
-
-    /// Sessions that are taken, or will be when a handshake is through.
-    fn taken(&self) -> usize {
-        let seats = self.seats.iter().chain([&self.spare]);
-        let begun = seats.filter(|seat| matches!(seat.phase, Phase::Listening(Some(_)))).count();
-        begun + self.clients.iter().flatten().count()
-    }
-
-    /// True if somebody was refused.
-    fn screen_seat(&mut self, at: usize, now: Instant) -> bool {
-        let Seat { handle, phase: Phase::Listening(since) } = *self.seat(at) else {
-            return false;
+    /// Looks at what a listening socket has received, after each packet. `free`: sessions that are not taken.
+    pub(super) fn accept(&mut self, at: usize, now: Instant, set: &mut SocketSet<'_>, free: usize) -> Accepted {
+        let ControlSocket { handle, phase: Phase::Listening(since) } = self.sockets[at] else {
+            return Accepted::Nothing;
         };
-        match Arrival::of(self.socket(handle), since, now) {
-            Arrival::Nobody => return false,
-            Arrival::Begun if self.is_repeated(at) => {
+        match Arrival::of(set.get(handle), since, now) {
+            Arrival::Nothing => return Accepted::Nothing,
+            Arrival::Begun if self.is_repeated(at, set) => {
                 // Now, before it is answered.
-                self.listen(at);
-                return false;
+                self.sockets[at].listen(set, self.port);
+                return Accepted::Nothing;
             }
-            Arrival::Begun if self.taken() < SESSIONS || self.drop_handshake() => {
-                self.seat(at).phase = Phase::Listening(Some(now));
-                return false;
+            Arrival::Begun if self.handshakes() < free || self.drop_handshake(set) => {
+                self.sockets[at].phase = Phase::Listening(Some(now));
+                return Accepted::Nothing;
             }
-            Arrival::Lost => {
-                // Also the first time.
-                if !self.socket(handle).is_listening() {
-                    self.listen(at);
+            Arrival::Failed => {
+                // Also before the first poll.
+                if set.get::<Socket<'_>>(handle).is_listening() {
+                    self.sockets[at].phase = Phase::Listening(None);
+                } else {
+                    self.sockets[at].listen(set, self.port);
                 }
-                self.seat(at).phase = Phase::Listening(None);
-                return false;
+                return Accepted::Nothing;
             }
-            Arrival::Up => {
-                let free = self.clients.iter().position(Option::is_none);
-                if let (Some(free), Some(peer)) = (free, self.socket(handle).remote_endpoint()) {
-                    self.clients[free] = Some(Client::new(at, peer.addr, self.rules.limits, now));
-                    self.seat(at).phase = Phase::Serving;
-                    self.counts.accepted = self.counts.accepted.wrapping_add(1);
-                    return false;
+            Arrival::Established => {
+                let peer = set.get::<Socket<'_>>(handle).remote_endpoint();
+                if let Some(peer) = peer.filter(|_| free > 0) {
+                    self.sockets[at].phase = Phase::Serving;
+                    return Accepted::Client(handle, peer.addr);
                 }
             }
             Arrival::Begun => {}
         }
         // All sessions are taken.
-        self.sockets.set.get_mut::<Socket<'_>>(handle).abort();
-        self.seat(at).phase = Phase::Resetting(now);
-        self.counts.refused = self.counts.refused.wrapping_add(1);
+        set.get_mut::<Socket<'_>>(handle).abort();
+        self.sockets[at].phase = Phase::Resetting(now);
+        Accepted::Refused
+    }
+
+    /// True if the peer of a handshake that has just begun has this very connection already: its SYN has come twice, late or
+    /// forged. Two sockets of one connection would take each other's packets and reset it. A peer that has restarted and
+    /// uses the same port again is accepted once keep-alive has found its old connection dead.
+    fn is_repeated(&self, at: usize, set: &SocketSet<'_>) -> bool {
+        let socket = |socket: &ControlSocket| set.get::<Socket<'_>>(socket.handle);
+        let peer = socket(&self.sockets[at]).remote_endpoint();
+        let mut others = self.sockets.iter().enumerate().filter(|(other, _)| *other != at);
+        peer.is_some()
+            && others
+                .any(|(_, other)| socket(other).remote_endpoint() == peer && socket(other).state() != State::Closed)
+    }
+
+    /// Handshakes that are under way.
+    fn handshakes(&self) -> usize {
+        self.sockets.iter().filter(|socket| matches!(socket.phase, Phase::Listening(Some(_)))).count()
+    }
+
+    /// Drops the oldest handshake, so that handshakes that nobody completes keep no client out; false if there is none.
+    fn drop_handshake(&mut self, set: &mut SocketSet<'_>) -> bool {
+        let begun = self.sockets.iter_mut().filter_map(|socket| match socket.phase {
+            Phase::Listening(Some(since)) => Some((since, socket)),
+            _ => None,
+        });
+        let Some((_, oldest)) = begun.min_by_key(|(since, _)| *since) else { return false };
+        oldest.listen(set, self.port);
         true
     }
 
-    /// The session of a seat has ended.
-    pub(super) fn close_seat(&mut self, at: usize, close: Option<Close>, now: Instant) {
-        let handle = self.seat(at).handle;
-        let socket = self.sockets.set.get_mut::<Socket<'_>>(handle);
+    /// The session over this socket has ended.
+    pub(super) fn close(&mut self, handle: SocketHandle, close: Option<Close>, now: Instant, set: &mut SocketSet<'_>) {
+        let socket = set.get_mut::<Socket<'_>>(handle);
         let phase = match close {
             Some(Close::Gracefully) => Phase::Closing(Linger::begin(socket, now)),
             Some(Close::Reset) | None => {
@@ -211,27 +205,19 @@ impl<S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, cons
                 Phase::Resetting(now)
             }
         };
-        self.seat(at).phase = phase;
+        if let Some(socket) = self.sockets.iter_mut().find(|socket| socket.handle == handle) {
+            socket.phase = phase;
+        }
     }
 
-    /// True if there is a session or a transfer whose connection is gone, which is to be looked at.
-    pub(super) fn has_lost(&self) -> bool {
-        let seats = self.seats.iter().chain([&self.spare]).filter(|seat| matches!(seat.phase, Phase::Serving));
-        let lines = self.lines.iter().filter(|line| line.is_busy());
-        let mut handles = seats.map(|seat| seat.handle).chain(lines.map(Line::handle));
-        handles.any(|handle| self.socket(handle).state() == State::Closed)
-    }
-
-    /// Brings connections to their end; what has ended listens again.
-    pub(super) fn end_seats(&mut self, now: Instant) {
-        let limits = self.rules.limits;
+    /// Ends connections that are closing; a socket whose connection is over listens again.
+    pub(super) fn end(&mut self, now: Instant, set: &mut SocketSet<'_>, limits: &Limits) {
         let (mut ended, mut yielding) = (None, None);
-        let mut listening = false;
-        for at in 0..=SESSIONS {
-            let seat = self.seats.get_mut(at).unwrap_or(&mut self.spare);
-            let socket = self.sockets.set.get_mut::<Socket<'_>>(seat.handle);
-            let over = match &mut seat.phase {
-                Phase::Closing(linger) => match linger.step(socket, now, &limits) {
+        let mut is_listening = false;
+        for (at, control) in self.sockets.iter_mut().enumerate() {
+            let socket = set.get_mut::<Socket<'_>>(control.handle);
+            let is_over = match &mut control.phase {
+                Phase::Closing(linger) => match linger.step(socket, now, limits) {
                     Ending::Over => true,
                     Ending::Open | Ending::Answering => false,
                     Ending::Ended => {
@@ -243,22 +229,26 @@ impl<S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, cons
                         false
                     }
                     Ending::Failed => {
-                        seat.reset(socket, now);
+                        socket.abort();
+                        control.phase = Phase::Resetting(now);
                         false
                     }
                 },
                 Phase::Resetting(since) => is_reset(socket, *since, now),
                 Phase::Listening(_) | Phase::Serving => false,
             };
-            let listens = socket.is_listening();
-            if over {
-                self.listen(at);
+            is_listening |= is_over || socket.is_listening();
+            if is_over {
+                control.listen(set, self.port);
             }
-            listening |= over || listens;
         }
-        // Whoever comes next is worth more than a peer that has everything already.
-        if let Some(at) = yielding.or(ended).filter(|_| !listening) {
-            self.listen(at);
+        // A new client comes before a peer that has everything already.
+        if let Some(at) = yielding.or(ended).filter(|_| !is_listening) {
+            self.sockets[at].listen(set, self.port);
         }
+    }
+
+    pub(super) fn deadline(&self, limits: &Limits) -> Option<Instant> {
+        self.sockets.iter().filter_map(|socket| socket.deadline(limits)).min()
     }
 }

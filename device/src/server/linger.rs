@@ -1,4 +1,4 @@
-//! The end of a connection: FIN, then what still comes is discarded, for a bounded time (PROTOCOL §1).
+//! The end of a connection: FIN, then discard what still arrives, for a bounded time (PROTOCOL §1).
 
 use core::time::Duration;
 
@@ -6,42 +6,42 @@ use skiff_proto::Instant;
 use skiff_proto::server::{LINGER_BYTES, LINGER_TIME, Limits};
 use smoltcp::socket::tcp::{Socket, State};
 
-/// For how long a reset waits for the interface to take it.
+/// How long a reset waits for the interface to take it.
 pub(super) const RESET: Duration = Duration::from_secs(1);
 
-/// A connection that ends.
+/// A connection that is closing.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Linger {
     /// The last progress.
     since: Instant,
     queued: usize,
     acknowledged: bool,
-    /// Nothing but our end was left to be sent, before what last went out.
+    /// Only our FIN was left to be acknowledged, before the last segments went out.
     emptied: bool,
-    /// The peer's end has been seen; it is acknowledged by what goes out next.
+    /// The peer's FIN has been seen; what goes out next acknowledges it.
     answered: bool,
     discarded: usize,
 }
 
-/// How far it is.
+/// How far a closing connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
     /// Not yet over.
     Open,
-    /// Over once what is there to send has gone out: it acknowledges the peer's end, which would be sent again and again.
+    /// Over once the pending acknowledgement has gone out: without it the peer would repeat its FIN.
     Answering,
-    /// The peer has everything, our end is on its way: the socket may be had if there is no other.
+    /// The peer has everything and our FIN is on its way: the socket may be reused if there is no other.
     Ended,
-    /// The peer has everything and is only slow to close: the socket may be had if it is needed.
+    /// The peer has everything and is only slow to close: the socket may be reused if it is needed.
     Yielding,
-    /// Over: nothing more needs to be said.
+    /// Over.
     Over,
-    /// Given up: the peer has not taken everything.
+    /// Failed: the peer has not taken everything in time.
     Failed,
 }
 
 impl Linger {
-    /// Ends the sending side.
+    /// Sends our FIN.
     pub(super) fn begin(socket: &mut Socket<'_>, now: Instant) -> Self {
         socket.close();
         Self {
@@ -54,7 +54,7 @@ impl Linger {
         }
     }
 
-    /// Discards what has come; says how far it is.
+    /// Discards what has arrived; returns how far the connection is.
     pub(super) fn step(&mut self, socket: &mut Socket<'_>, now: Instant, limits: &Limits) -> Ending {
         while let Ok(n @ 1..) = socket.recv(|input| (input.len(), input.len())) {
             self.discarded = self.discarded.saturating_add(n);
@@ -66,7 +66,7 @@ impl Linger {
             _ => {}
         }
         let acknowledged = socket.state() == State::FinWait2;
-        // The rest of a body has to be taken as fast as all of it: a byte now and then is no progress.
+        // The peer has to take what is left of a body as fast as the rest of it: a byte now and then is no progress.
         let least = self.queued.clamp(1, (limits.min_rate.bytes as usize).max(1));
         if socket.send_queue() + least <= self.queued || acknowledged != self.acknowledged {
             (self.queued, self.acknowledged, self.since) = (socket.send_queue(), acknowledged, now);
@@ -89,15 +89,14 @@ impl Linger {
     }
 }
 
-/// True once an aborted connection's reset has gone out, or never will.
+/// True once the reset of an aborted connection has gone out, or never will.
 pub(super) fn is_reset(socket: &Socket<'_>, since: Instant, now: Instant) -> bool {
     socket.remote_endpoint().is_none() || now.since(since) >= RESET
 }
 
-/// Frees a socket without a word to the peer.
-pub(super) fn silence(socket: &mut Socket<'_>, port: u16) {
+/// Drops the connection without sending anything and listens for another.
+pub(super) fn listen(socket: &mut Socket<'_>, port: u16) {
     socket.abort();
-    // Listening forgets the peer.
+    // This forgets the peer, so that no reset goes out.
     _ = socket.listen(port);
-    socket.close();
 }

@@ -1,75 +1,94 @@
-//! The server: sessions and classic data connections over one interface, polled as smoltcp is.
+//! The server: sessions and classic transfers over the TCP sockets of a smoltcp stack.
 //!
-//! A control connection is a *seat* (a socket that listens), and while it serves it has a *client* (a session). There is
-//! one seat more than clients, so that somebody is heard while the connection before is still ending. A classic data
-//! connection is a *line*.
+//! | module | what it owns |
+//! |---|---|
+//! | here | [`DeviceServer`]: the order of a poll |
+//! | `control` | control sockets: listen, accept, refuse, close |
+//! | `session` | one client's session over its control socket |
+//! | `data` | data sockets of classic transfers |
+//! | `services` | what a session needs from the others: a data connection, the name of a silent writer |
+//! | `transfer` | one classic transfer |
+//! | `linger` | the end of a connection |
 
 mod control;
-mod lines;
+mod data;
 mod linger;
-mod neighbors;
-mod net;
-mod screen;
-mod serve;
+mod services;
+mod session;
 mod transfer;
 
 use core::time::Duration;
 
-use skiff_proto::Instant;
-use skiff_proto::server::Limits;
+use skiff_proto::server::{Answer, Limits};
 use skiff_proto::store::Store;
-use smoltcp::iface::PollIngressSingleResult;
+use skiff_proto::transfer::PORT_WAIT;
+use skiff_proto::{ErrorCode, Instant};
+use smoltcp::iface::{Interface, PollIngressSingleResult, PollResult, SocketSet};
 use smoltcp::phy::Device;
+use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 
 use crate::config::{Config, ConfigError};
-use crate::memory::{Memory, Rings, Slots, Sockets};
-use control::Seat;
-use lines::Line;
-use net::Net;
-pub(crate) use net::time;
-use screen::{Learning, Screen};
-use serve::Client;
+use crate::time::{duration, moment};
+pub use control::ControlSocket;
+use control::{Accepted, ControlSockets};
+pub use data::DataSocket;
+use data::{DataSockets, Served};
+use services::Services;
+pub use session::Session;
+use session::Turn;
 
-/// Packets that are taken in one poll before the sessions have their turn. Each turn is answered by an acknowledgement, which costs
-/// the other end as much as several packets; but while all that a ring of 64 KiB holds is waited for, the other end rests.
+/// Packets that are received in one poll before the sessions have their turn. Each turn is answered by an acknowledgement, which
+/// costs the other end as much as several packets; but while everything that fits in a buffer of 64 KiB is awaited, the other
+/// end rests.
 const BURST: usize = 32;
 
-/// A server for `SESSIONS` clients and `DATA` classic data connections at a time, with names of up to `NAME` bytes. `BUF` is
-/// [`command_len`](skiff_proto::command::command_len)`(NAME)`.
+/// How often a session may go through all its steps before others have their turn.
+const ROUNDS: usize = 4;
+
+/// The memory that a server borrows, as slices. [`server_memory!`](crate::server_memory) makes types for it.
 ///
-/// All it needs is in itself and in the [`Memory`] that it borrows.
-pub struct DeviceServer<'m, S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, const BUF: usize> {
-    net: Net,
-    learning: Learning,
-    sockets: Sockets<'m, SESSIONS, DATA>,
-    seats: [Seat; SESSIONS],
-    spare: Seat,
-    clients: [Option<Client<S, NAME, BUF>>; SESSIONS],
-    lines: [Line<S, NAME>; DATA],
-    rules: Rules,
-    counts: Counts,
+/// The lengths decide what the server can do: as many clients at a time as there are `sessions`, as many classic transfers as
+/// there are `data` sockets.
+pub struct Memory<'m, S: Store, const NAME: usize, const BUF: usize> {
+    /// One for each client at a time, 1 to 255.
+    pub sessions: &'m mut [Option<Session<S, NAME, BUF>>],
+    /// One more than `sessions`.
+    pub control: &'m mut [ControlSocket],
+    /// One for each port of [`Config::data_ports`].
+    pub data: &'m mut [DataSocket<S, NAME>],
+    /// Socket buffers, divided evenly: one to receive and one to send for each session and each data socket.
+    pub buffers: &'m mut [u8],
+    /// The two socket buffers of the spare listener, which hears a client while the connection before it is still closing.
+    /// They may be smaller: it serves as the others do, in smaller pieces.
+    pub spare: &'m mut [u8],
 }
 
-/// What the parts of the server look up.
-#[derive(Debug, Clone, Copy)]
-struct Rules {
-    port: u16,
+/// A server over the TCP sockets of an application's stack.
+///
+/// `NAME` is the longest name in bytes, and `BUF` is [`command_len`](skiff_proto::command::command_len)`(NAME)`: both follow
+/// from the [`Memory`].
+pub struct DeviceServer<'m, S: Store, const NAME: usize, const BUF: usize> {
+    control: ControlSockets<'m>,
+    sessions: &'m mut [Option<Session<S, NAME, BUF>>],
+    data: DataSockets<'m, S, NAME>,
     limits: Limits,
     takeover: Duration,
+    counts: Counts,
+    is_busy: bool,
 }
 
 /// What a server has done since its start. The numbers wrap.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Control connections that were served.
+    /// Clients that were served.
     pub accepted: u32,
-    /// Those that were refused since all sessions were taken.
+    /// Clients that were refused because all sessions were taken.
     pub refused: u32,
-    /// Data connections that somebody else than the owner tried to open.
+    /// Connections to a data port from an address other than the client's.
     pub strangers: u32,
-    /// Classic transfers that ended well.
+    /// Classic transfers that succeeded.
     pub transfers: u32,
-    /// Classic transfers that were reset.
+    /// Classic transfers that failed.
     pub failures: u32,
 }
 
@@ -80,160 +99,276 @@ pub struct Usage {
     pub sessions: usize,
     /// Control sockets that listen.
     pub listening: usize,
-    /// Data connections that were announced or are under way.
+    /// Data sockets that are announced or in use.
     pub data: usize,
 }
 
-impl<'m, S: Store, const SESSIONS: usize, const DATA: usize, const NAME: usize, const BUF: usize>
-    DeviceServer<'m, S, SESSIONS, DATA, NAME, BUF>
-{
-    /// A server on `device`, which must be the one that is polled later. It listens from the first poll on.
+impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME, BUF> {
+    /// Adds the server's TCP sockets to `sockets`: one for each control and data socket of `memory`. The server listens from
+    /// the first poll on.
     ///
     /// # Errors
-    /// The configuration, or the memory for it, can't work.
-    pub fn new<D: Device + ?Sized, const SLOTS: usize, const RING: usize, const SPARE: usize>(
-        memory: &'m mut Memory<'m, SESSIONS, DATA, SLOTS, RING, SPARE>,
-        config: Config<DATA>,
-        device: &mut D,
-        now: Instant,
-    ) -> Result<Self, ConfigError> {
-        let (rings, slots) = memory.parts();
-        Self::from_parts(rings, slots, config, device, now)
-    }
-
-    /// The same with memory in two pieces: rings, which take no room in flash as a `static`, and `slots`, which do.
+    /// The configuration, or the memory for it, is not valid. Nothing is added.
     ///
-    /// # Errors
-    /// As [`DeviceServer::new`]'s.
-    pub fn from_parts<D: Device + ?Sized, const SLOTS: usize, const RING: usize, const SPARE: usize>(
-        rings: &'m mut Rings<SESSIONS, DATA, RING, SPARE>,
-        slots: &'m mut Slots<'m, SLOTS>,
-        config: Config<DATA>,
-        device: &mut D,
-        now: Instant,
+    /// # Panics
+    /// As [`SocketSet::add`] does, if `sockets` borrows storage that is too small.
+    pub fn new(
+        config: &Config<'_>,
+        memory: Memory<'m, S, NAME, BUF>,
+        sockets: &mut SocketSet<'m>,
     ) -> Result<Self, ConfigError> {
-        Self::over(Sockets::in_memory(rings, slots), config, device, now)
-    }
-
-    /// The same over sockets whose memory came another way.
-    pub(crate) fn over<D: Device + ?Sized>(
-        mut sockets: Sockets<'m, SESSIONS, DATA>,
-        config: Config<DATA>,
-        device: &mut D,
-        now: Instant,
-    ) -> Result<Self, ConfigError> {
-        const {
-            assert!(SESSIONS > 0 && SESSIONS < 256, "1 to 255 sessions");
-            assert!(BUF == skiff_proto::command::command_len(NAME), "BUF is command_len(NAME)");
+        const { assert!(BUF == skiff_proto::command::command_len(NAME), "BUF is command_len(NAME)") };
+        let Memory { sessions, control, data, buffers, spare } = memory;
+        let is_complete = (1..256).contains(&sessions.len())
+            && control.len() == sessions.len() + 1
+            && data.len() == config.data_ports.len();
+        if !is_complete {
+            return Err(ConfigError::Memory);
         }
-        config.check(NAME, sockets.smallest)?;
-        sockets.set_times(net::duration(config.keep_alive), net::duration(config.timeout));
-        let net = Net::new(&config, device, now, &mut sockets.set);
-        let mut at = 0;
-        let lines = sockets.data.map(|handle| {
-            at += 1;
-            Line::new(handle, config.data_ports[at - 1])
-        });
-        Ok(Self {
-            net,
-            learning: Learning::new(now),
-            seats: sockets.control.map(Seat::new),
-            spare: Seat::new(sockets.spare),
-            sockets,
-            clients: [const { None }; SESSIONS],
-            lines,
-            rules: Rules { port: config.port, limits: config.limits, takeover: config.takeover },
-            counts: Counts::default(),
-        })
+        let len = buffers.len() / (2 * (sessions.len() + data.len()));
+        config.check(NAME, len.min(spare.len() / 2))?;
+        let (keep_alive, timeout) = (duration(config.keep_alive), duration(config.timeout));
+        let mut add = |pair: &'m mut [u8]| {
+            let (rx, tx) = pair.split_at_mut(pair.len() / 2);
+            let mut socket = Socket::new(SocketBuffer::new(rx), SocketBuffer::new(tx));
+            // The server writes in one go what is to go out together; waiting for more would cost a round trip.
+            socket.set_nagle_enabled(false);
+            // A sender that has filled a small buffer goes on only when it hears from us.
+            socket.set_ack_delay(None);
+            socket.set_keep_alive(Some(keep_alive));
+            socket.set_timeout(Some(timeout));
+            sockets.add(socket)
+        };
+        let (control_buffers, data_buffers) = buffers.split_at_mut(2 * len * sessions.len());
+        // smoltcp gives a connection to the first socket that listens: the spare listener comes last.
+        let handles = control_buffers.chunks_exact_mut(2 * len).chain([spare]).map(&mut add);
+        let control = ControlSockets::new(control, config.port, handles);
+        let data = DataSockets::new(data, config.data_ports, data_buffers.chunks_exact_mut(2 * len).map(add));
+        sessions.fill_with(|| None);
+        let Config { limits, takeover, .. } = *config;
+        Ok(Self { control, sessions, data, limits, takeover, counts: Counts::default(), is_busy: false })
     }
 
-    /// Takes what has come in, carries it out on `store`, sends what goes out: a bounded part of all that.
+    /// Receives packets, carries out on `store` what clients ask for, sends replies: a bounded part of all that. To be called
+    /// in place of [`Interface::poll`]: the application's own sockets receive and send as well.
     ///
-    /// `now` is the caller's monotonic clock. Returns after what time to call again at the latest, if nothing comes in before;
-    /// zero: at once, there is more to do. `None`: nothing to do before something comes in.
-    pub fn poll<D: Device + ?Sized>(&mut self, now: Instant, device: &mut D, store: &mut S) -> Option<Duration> {
-        let moment = time(now);
-        let device = &mut Screen::new(device, &mut self.learning, self.net.interface.ip_addrs(), now);
-        self.net.interface.poll_maintenance(moment);
-        self.screen(now, device);
+    /// `now` is the caller's monotonic clock; `interface` is told the same time.
+    pub fn poll<D: Device + ?Sized>(
+        &mut self,
+        now: Instant,
+        interface: &mut Interface,
+        device: &mut D,
+        sockets: &mut SocketSet<'_>,
+        store: &mut S,
+    ) {
+        self.poll_with(now, interface, device, sockets, store, |_, _| ());
+    }
+
+    /// [`Self::poll`] with something to do between receiving and sending.
+    pub(crate) fn poll_with<D: Device + ?Sized>(
+        &mut self,
+        now: Instant,
+        interface: &mut Interface,
+        device: &mut D,
+        sockets: &mut SocketSet<'_>,
+        store: &mut S,
+        received: impl FnOnce(&mut Interface, &mut SocketSet<'_>),
+    ) {
+        let moment = moment(now);
+        interface.poll_maintenance(moment);
+        let mut must_send = self.accept(now, sockets);
         let mut packets = 0;
-        while packets < BURST {
-            match self.net.interface.poll_ingress_single(moment, device, &mut self.sockets.set) {
-                PollIngressSingleResult::None => break,
-                PollIngressSingleResult::PacketProcessed => {
-                    device.answer(self.net.interface.hardware_addr().as_bytes(), moment);
-                }
-                PollIngressSingleResult::SocketStateChanged => {
-                    // Before anything is sent: a lease may be one that must not be used.
-                    self.net.configure(&mut self.sockets.set);
-                    // Before the next packet: a stranger is off the port again when the owner comes.
-                    self.screen(now, device);
-                }
+        self.is_busy = loop {
+            // A reset has to go out before its socket listens again, and so has the answer to a FIN. The next packet waits.
+            if packets == BURST || (must_send && packets > 0) {
+                break true;
+            }
+            match interface.poll_ingress_single(moment, device, sockets) {
+                PollIngressSingleResult::None => break false,
+                PollIngressSingleResult::PacketProcessed => {}
+                PollIngressSingleResult::SocketStateChanged => must_send = self.accept(now, sockets),
             }
             packets += 1;
+        };
+        received(interface, sockets);
+        for at in 0..self.sessions.len() {
+            self.is_busy |= self.serve_session(at, now, sockets, store);
         }
-        // Also without a packet: leases expire.
-        self.net.configure(&mut self.sockets.set);
-        let mut busy = packets == BURST;
-        for at in 0..SESSIONS {
-            busy |= self.serve_client(at, now, store);
-        }
-        busy |= self.serve_lines(now, store);
-        self.grant_lines(now, store);
+        self.serve_data(now, sockets, store);
+        self.grant_data(now, sockets, store);
         // No further input is waiting.
         store.flush();
         store.settle();
-        self.end_seats(now);
-        self.net.send(moment, device, &mut self.sockets.set);
-        device.end(&mut self.learning);
-        // What was reset or has ended listens again before the next packet.
-        self.end_seats(now);
-        // Sending is also when the stack gives a peer up that has been silent for too long.
-        if busy || self.has_lost() {
-            return Some(Duration::ZERO);
-        }
-        let stack = self.net.delay(moment, &self.sockets.set);
-        let own = self.next_deadline().map(|at| at.since(now));
-        match (stack, own) {
-            (Some(stack), Some(own)) => Some(stack.min(own)),
-            (stack, own) => stack.or(own),
-        }
+        self.control.end(now, sockets, &self.limits);
+        while interface.poll_egress(moment, device, sockets) == PollResult::SocketStateChanged {}
+        // Sockets whose reset or last acknowledgement has gone out listen before the next packet.
+        self.control.end(now, sockets, &self.limits);
+        self.data.listen(sockets);
+        // While sending, the stack also gives up peers that have been silent for too long.
+        let mut streams = self.sessions.iter().flatten().map(|session| session.stream.handle);
+        self.is_busy |= streams.any(|handle| sockets.get::<Socket<'_>>(handle).state() == State::Closed)
+            || self.data.has_lost(sockets);
     }
 
-    /// What has been done since the start.
+    /// After what time to poll again at the latest, if no packet arrives before; zero: at once, there is more to do. `None`:
+    /// nothing to do before a packet arrives. It takes account of the application's own sockets.
+    pub fn poll_delay(&self, now: Instant, interface: &mut Interface, sockets: &SocketSet<'_>) -> Option<Duration> {
+        if self.is_busy {
+            return Some(Duration::ZERO);
+        }
+        let stack = interface.poll_delay(moment(now), sockets).map(|delay| Duration::from_micros(delay.total_micros()));
+        let own = self.deadline().map(|at| at.since(now));
+        stack.into_iter().chain(own).min()
+    }
+
+    /// What the server has done since its start.
     #[must_use]
     pub const fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// What is in use now.
+    /// What is in use now. `sockets` is the set that the server was made with.
     #[must_use]
-    pub fn usage(&self) -> Usage {
-        let seats = self.seats.iter().chain([&self.spare]);
+    pub fn usage(&self, sockets: &SocketSet<'_>) -> Usage {
         Usage {
-            sessions: self.clients.iter().flatten().count(),
-            listening: seats.filter(|seat| self.socket(seat.handle).is_listening()).count(),
-            data: self.lines.iter().filter(|line| !line.is_free()).count(),
+            sessions: self.sessions.iter().flatten().count(),
+            listening: self.control.listening(sockets),
+            data: self.data.taken(),
         }
     }
 
-    /// The addresses, for a log: `None` after the last. They change with DHCP.
-    #[must_use]
-    pub fn address(&self, index: usize) -> Option<(core::net::IpAddr, u8)> {
-        self.net.interface.ip_addrs().get(index).map(|cidr| (cidr.address().into(), cidr.prefix_len()))
+    /// Looks at who has connected, after each packet: clients get their session and others are refused before the next packet
+    /// finds nobody listening. True if something has to be sent before the next packet.
+    fn accept(&mut self, now: Instant, sockets: &mut SocketSet<'_>) -> bool {
+        let mut is_refused = false;
+        for at in 0..self.control.len() {
+            let free = self.sessions.iter().filter(|session| session.is_none()).count();
+            match self.control.accept(at, now, sockets, free) {
+                Accepted::Nothing => {}
+                Accepted::Refused => {
+                    self.counts.refused = self.counts.refused.wrapping_add(1);
+                    is_refused = true;
+                }
+                Accepted::Client(handle, peer) => {
+                    self.counts.accepted = self.counts.accepted.wrapping_add(1);
+                    if let Some(session) = self.sessions.iter_mut().find(|session| session.is_none()) {
+                        *session = Some(Session::new(handle, peer, self.limits, now));
+                    }
+                }
+            }
+        }
+        let strangers = self.data.accept(sockets, &self.limits);
+        self.counts.strangers = self.counts.strangers.wrapping_add(strangers);
+        is_refused || strangers > 0 || self.control.listening(sockets) == 0
     }
 
-    fn socket(&self, handle: smoltcp::iface::SocketHandle) -> &smoltcp::socket::tcp::Socket<'m> {
-        self.sockets.set.get(handle)
+    /// Gives one session its turn; true if there is more to do at once.
+    fn serve_session(&mut self, at: usize, now: Instant, sockets: &mut SocketSet<'_>, store: &mut S) -> bool {
+        match self.turn(at, now, sockets, store) {
+            Turn::Idle => false,
+            Turn::Busy => true,
+            Turn::End(close) => {
+                if let Some(Session { stream, .. }) = self.sessions[at].take() {
+                    // Staged bytes remain for `resume`.
+                    self.control.close(stream.handle, close, now, sockets);
+                }
+                self.data.disown(at);
+                true
+            }
+        }
     }
 
-    /// When the server has to be polled even if nothing comes in.
-    fn next_deadline(&self) -> Option<Instant> {
-        let limits = &self.rules.limits;
-        let wanted = self.clients.iter().flatten().any(Client::is_waiting);
-        let seats = self.seats.iter().chain([&self.spare]).filter_map(|seat| seat.deadline(limits));
-        let clients = self.clients.iter().flatten().filter_map(Client::deadline);
-        let lines = self.lines.iter().filter_map(|line| line.deadline(wanted, limits));
-        seats.chain(clients).chain(lines).min()
+    fn turn(&mut self, at: usize, now: Instant, set: &mut SocketSet<'_>, store: &mut S) -> Turn {
+        let (before, from) = self.sessions.split_at_mut(at);
+        let Some((Some(session), after)) = from.split_first_mut() else {
+            return Turn::Idle;
+        };
+        if session.is_evicted {
+            return Turn::End(Some(skiff_proto::server::Close::Reset));
+        }
+        let Session { stream, peer, waiting, .. } = session;
+        stream.session.handle_timeout(now);
+        for _ in 0..ROUNDS {
+            let step = stream.step(
+                store,
+                &mut Services {
+                    session: at,
+                    client: *peer,
+                    waiting,
+                    others: [&mut *before, &mut *after],
+                    data: &mut self.data,
+                    set,
+                    takeover: self.takeover,
+                    now,
+                },
+            );
+            if let Some(turn) = stream.exchange(set.get_mut(stream.handle), store, now, step) {
+                return turn;
+            }
+        }
+        Turn::Busy
+    }
+
+    /// True if a `get` or `put` waits for a data connection.
+    fn is_data_in_demand(&self) -> bool {
+        self.sessions.iter().flatten().any(Session::is_waiting)
+    }
+
+    /// Gives each classic transfer its turn.
+    fn serve_data(&mut self, now: Instant, sockets: &mut SocketSet<'_>, store: &mut S) {
+        let in_demand = self.is_data_in_demand();
+        let Served { is_busy, done, failed } =
+            self.data.serve(sockets, now, store, &self.limits, in_demand, |session| {
+                if let Some(Some(session)) = self.sessions.get_mut(session) {
+                    session.stream.session.handle_progress(now);
+                }
+            });
+        self.is_busy |= is_busy;
+        self.counts.transfers = self.counts.transfers.wrapping_add(done);
+        self.counts.failures = self.counts.failures.wrapping_add(failed);
+    }
+
+    /// Gives free data connections to the requests that have waited longest; refuses those that have waited too long.
+    fn grant_data(&mut self, now: Instant, sockets: &mut SocketSet<'_>, store: &mut S) {
+        loop {
+            let waiting = self.sessions.iter_mut().enumerate().filter_map(|(at, session)| {
+                let session = session.as_mut()?;
+                let since = session.waiting.as_ref()?.0;
+                Some((since, at, session))
+            });
+            let Some((since, at, Session { stream, peer, waiting, .. })) = waiting.min_by_key(|(since, ..)| *since)
+            else {
+                return;
+            };
+            let free = self.data.free();
+            if free.is_none() && now.since(since) < PORT_WAIT {
+                return;
+            }
+            let answered = match (free, waiting.take()) {
+                (Some(socket), Some((_, request))) => {
+                    stream.session.answer(Answer::Port(socket.offer(sockets, at, *peer, request, now)))
+                }
+                _ => stream.session.refuse(ErrorCode::Busy.into()),
+            };
+            debug_assert!(answered.is_ok(), "a session that waits has been asked");
+            // The answer goes out in this poll.
+            stream.send(sockets.get_mut(stream.handle), store);
+        }
+    }
+
+    /// When the server has to be polled even if no packet arrives.
+    fn deadline(&self) -> Option<Instant> {
+        let control = self.control.deadline(&self.limits);
+        let data = self.data.deadline(self.is_data_in_demand(), &self.limits);
+        let sessions = self.sessions.iter().flatten().filter_map(Session::deadline);
+        sessions.chain(control).chain(data).min()
+    }
+}
+
+/// Closes what sessions and transfers have open: staged bytes remain for `resume`. The sockets stay in their set.
+impl<S: Store, const NAME: usize, const BUF: usize> Drop for DeviceServer<'_, S, NAME, BUF> {
+    fn drop(&mut self) {
+        self.sessions.fill_with(|| None);
+        self.data.clear();
     }
 }

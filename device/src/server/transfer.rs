@@ -1,4 +1,4 @@
-//! One classic transfer: from the store into the socket's ring, or from the ring into the store.
+//! One classic transfer: from the store to a data socket, or from the socket to the store.
 
 use core::time::Duration;
 
@@ -9,12 +9,16 @@ use skiff_proto::transfer::{Incoming, Outgoing, commit_numbered};
 use skiff_proto::{ErrorCode, Instant, MinRate, Name};
 use smoltcp::socket::tcp::{Socket, State};
 
-use super::lines::Wanted;
-
-/// Pieces that are moved before others have their turn.
+/// Pieces that are moved in one turn.
 const ROUNDS: usize = 8;
 /// Numbered names that are tried in one turn.
 const TRIES: u32 = 16;
+
+/// What a data connection is for.
+pub(super) enum TransferRequest<S: Store, const NAME: usize> {
+    Get { file: S::File, size: u64 },
+    Put { name: Vec<u8, NAME, u8> },
+}
 
 pub(super) enum Transfer<S: Store, const NAME: usize> {
     Get {
@@ -27,7 +31,7 @@ pub(super) enum Transfer<S: Store, const NAME: usize> {
         name: Vec<u8, NAME, u8>,
         incoming: Incoming,
     },
-    /// Everything has come; `number` is that of the name to be tried next.
+    /// The whole file has arrived; `number` is that of the name to try next.
     Store {
         stage: S::Stage,
         name: Vec<u8, NAME, u8>,
@@ -36,7 +40,7 @@ pub(super) enum Transfer<S: Store, const NAME: usize> {
     },
 }
 
-/// What came of a turn.
+/// What a turn came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Moved {
     Nothing,
@@ -45,17 +49,17 @@ pub(super) enum Moved {
     More,
     /// The transfer has ended: close the connection.
     Done,
-    /// It can't be finished: reset the connection.
+    /// The transfer has failed: reset the connection.
     Failed,
 }
 
 impl<S: Store, const NAME: usize> Transfer<S, NAME> {
-    pub(super) fn new(wanted: Wanted<S, NAME>, idle: Duration, rate: MinRate) -> Self {
-        match wanted {
-            Wanted::Get { file, size } => {
+    pub(super) fn new(request: TransferRequest<S, NAME>, idle: Duration, rate: MinRate) -> Self {
+        match request {
+            TransferRequest::Get { file, size } => {
                 Self::Get { file, offset: 0, outgoing: Outgoing::new(size, size, idle, rate) }
             }
-            Wanted::Put { name } => Self::Put { stage: None, name, incoming: Incoming::new(idle, rate) },
+            TransferRequest::Put { name } => Self::Put { stage: None, name, incoming: Incoming::new(idle, rate) },
         }
     }
 
@@ -108,7 +112,7 @@ impl<S: Store, const NAME: usize> Transfer<S, NAME> {
     }
 }
 
-/// The length and the first bytes of the file go out together: the ring of a connection that has just begun is empty.
+/// The length and the first bytes of the file go out together: the send buffer of a new connection is empty.
 fn send<S: Store>(
     socket: &mut Socket<'_>,
     store: &mut S,
@@ -157,7 +161,7 @@ fn read<S: Store>(
     Ok(n)
 }
 
-/// `Moved::Done`: the whole file has come.
+/// `Moved::Done`: the whole file has arrived.
 fn receive<S: Store>(
     socket: &mut Socket<'_>,
     store: &mut S,
@@ -183,7 +187,7 @@ fn receive<S: Store>(
                 {
                     return Ok(moved);
                 }
-                // Only an end that the peer has sent is one.
+                // A lost connection is not the end of the file.
                 if socket.state() == State::Closed {
                     return Err(ErrorCode::Io.into());
                 }

@@ -17,9 +17,9 @@ use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m::peripheral::{Peripherals, SYST};
 use cortex_m_rt::{entry, exception};
 use embedded_io::{ErrorType, Read, Write};
-use skiff_device::config::{Config, Ipv4};
-use skiff_device::memory::{Rings, Slots, slots};
+use skiff_device::config::{Config, Ipv4, Network};
 use skiff_device::server::DeviceServer;
+use skiff_device::stack::Stack;
 use skiff_firmware::board::Board;
 use skiff_firmware::files::{self, Files, NAME};
 use skiff_firmware::mac::FRAME;
@@ -32,18 +32,29 @@ use smoltcp::iface::{Interface, SocketHandle, SocketSet, SocketStorage};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer};
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
-use static_cell::ConstStaticCell;
+use static_cell::{ConstStaticCell, StaticCell};
 
 const ROUNDS: u32 = 8;
 const SIZE: usize = 4096;
-const RING: usize = 2048;
+const BUFFER: usize = 2048;
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const PORT: u16 = 50_000;
 
-static RINGS: ConstStaticCell<Rings<1, 0, RING, RING>> = ConstStaticCell::new(Rings::new());
-static SLOTS: ConstStaticCell<Slots<'static, { slots(1, 0) }>> = ConstStaticCell::new(Slots::new());
-static CLIENT_RINGS: ConstStaticCell<[[u8; RING]; 2]> = ConstStaticCell::new([[0; RING]; 2]);
+skiff_device::server_memory! {
+    struct Memory { sessions: 1, data: 0, name: NAME }
+    struct Buffers { buffer: BUFFER, spare: BUFFER }
+    type Server;
+}
+
+/// The sockets of the server and its stack.
+type Sockets = [SocketStorage<'static>; Stack::SOCKETS + Buffers::SOCKETS];
+
+static MEMORY: StaticCell<Memory<Files>> = StaticCell::new();
+static BUFFERS: ConstStaticCell<Buffers> = ConstStaticCell::new(Buffers::new());
+static SOCKETS: ConstStaticCell<Sockets> =
+    ConstStaticCell::new([const { SocketStorage::EMPTY }; Stack::SOCKETS + Buffers::SOCKETS]);
+static CLIENT_BUFFERS: ConstStaticCell<[[u8; BUFFER]; 2]> = ConstStaticCell::new([[0; BUFFER]; 2]);
 static CLIENT_SLOT: ConstStaticCell<[SocketStorage<'static>; 1]> = ConstStaticCell::new([SocketStorage::EMPTY; 1]);
 static CABLE: ConstStaticCell<[RefCell<Queue>; 2]> = ConstStaticCell::new([const { RefCell::new(Queue::new()) }; 2]);
 static CONTENT: ConstStaticCell<[u8; SIZE]> = ConstStaticCell::new([0; SIZE]);
@@ -107,13 +118,18 @@ struct Ticks {
 fn work(systick: &mut SYST) -> Result<Ticks, Wrong> {
     let [there, back] = CABLE.take();
     let mut server_end = End { incoming: there, outgoing: back };
-    let config = Config::new([2, 0, 0, 0, 0, 2], Ipv4::Static { address: SERVER, prefix: 24, gateway: None }, PORT, []);
-    let server = DeviceServer::from_parts(RINGS.take(), SLOTS.take(), config, &mut server_end, Instant::ZERO)
-        .map_err(|_| Wrong::Config)?;
+    let network = Network::new([2, 0, 0, 0, 0, 2], Ipv4::Static { address: SERVER, prefix: 24, gateway: None });
+    let mut server_stack =
+        Stack::new(&network, &mut server_end, SocketSet::new(&mut SOCKETS.take()[..]), Instant::ZERO)
+            .map_err(|_| Wrong::Config)?;
+    let memory = MEMORY.init_with(Memory::new).lend(BUFFERS.take());
+    let server =
+        DeviceServer::new(&Config::new(PORT, &[]), memory, &mut server_stack.sockets).map_err(|_| Wrong::Config)?;
     let mut client_end = End { incoming: back, outgoing: there };
-    let stack = Stack::new(&mut client_end);
+    let stack = ClientStack::new(&mut client_end);
     let (now, served) = (Cell::new(0), Cell::new(0));
-    let both = Both { server, store: files::mount(1), server_end, stack, client_end, now: &now, served: &served };
+    let store = files::mount(1);
+    let both = Both { server_stack, server, store, server_end, stack, client_end, now: &now, served: &served };
     let time = || Instant::from_millis(now.get());
     let mut client: Client<_, _, { command_len(NAME) }> = Client::new(both, Duration::from_secs(60), time);
     let content = CONTENT.take();
@@ -184,14 +200,13 @@ fn expect(right: bool) -> Result<(), Wrong> {
     if right { Ok(()) } else { Err(Wrong::Answer) }
 }
 
-type Server = DeviceServer<'static, Files, 1, 0, NAME, { command_len(NAME) }>;
-
 /// The server and the client's TCP stack, as the client's stream: whoever waits lets both work.
 struct Both<'a> {
-    server: Server,
+    server_stack: Stack<'static>,
+    server: Server<'static, Files>,
     store: &'static mut Files,
     server_end: End,
-    stack: Stack,
+    stack: ClientStack,
     client_end: End,
     /// Time goes on by a millisecond each time that both have worked.
     now: &'a Cell<u64>,
@@ -205,7 +220,7 @@ impl Both<'_> {
         let now = self.now.get();
         self.stack.poll(now, &mut self.client_end);
         let before = ticks();
-        _ = self.server.poll(Instant::from_millis(now), &mut self.server_end, self.store);
+        _ = self.server_stack.poll(Instant::from_millis(now), &mut self.server_end, &mut self.server, self.store);
         self.served.set(self.served.get() + (ticks() - before));
     }
 }
@@ -245,18 +260,18 @@ impl Write for Both<'_> {
 }
 
 /// The client's TCP stack.
-struct Stack {
+struct ClientStack {
     interface: Interface,
     sockets: SocketSet<'static>,
     socket: SocketHandle,
 }
 
-impl Stack {
+impl ClientStack {
     fn new(end: &mut End) -> Self {
         let setup = smoltcp::iface::Config::new(HardwareAddress::Ethernet(EthernetAddress([2, 0, 0, 0, 0, 1])));
         let mut interface = Interface::new(setup, end, smoltcp::time::Instant::ZERO);
         interface.update_ip_addrs(|addresses| _ = addresses.push(IpCidr::new(CLIENT.into(), 24)));
-        let [rx, tx] = CLIENT_RINGS.take();
+        let [rx, tx] = CLIENT_BUFFERS.take();
         let mut sockets = SocketSet::new(&mut CLIENT_SLOT.take()[..]);
         let mut socket = Socket::new(SocketBuffer::new(&mut rx[..]), SocketBuffer::new(&mut tx[..]));
         socket.set_nagle_enabled(false);

@@ -19,10 +19,10 @@ pub const INTERRUPTS: usize = 44;
 /// Clients at a time.
 pub const SESSIONS: usize = 2;
 /// Classic data connections at a time.
-pub const LINES: usize = super::lines(1);
-/// Bytes of a ring.
-pub const RING: usize = 2048;
-/// Bytes of a ring of the spare connection.
+pub const DATA: usize = super::data(1);
+/// Bytes of a socket buffer.
+pub const BUFFER: usize = 2048;
+/// Bytes of a socket buffer of the spare listener.
 pub const SPARE: usize = 1024;
 /// Files in RAM, stages included.
 pub const FILES: usize = 16;

@@ -5,7 +5,7 @@
 //! | `IDENTITY` | what the server calls itself in its answer to `get /skiff/1`: product and version |
 //! | `INTERRUPTS` | how many interrupts the chip has |
 //! | `CONSOLE` | the serial port of the log: a static, so that a panic finds it |
-//! | `SESSIONS`, `LINES`, `RING`, `SPARE` | how much the server may use: clients, data connections, bytes of their rings |
+//! | `SESSIONS`, `DATA`, `BUFFER`, `SPARE` | how much the server may use: clients, data connections, bytes of their socket buffers |
 //! | `FILES`, `BLOCKS` | the same for files in RAM: how many, and blocks of 256 bytes |
 //! | `Mac` | its network interface |
 //! | `Board::take` | sets clocks and pins up |
@@ -23,7 +23,7 @@ pub use lm3s6965::*;
 pub use mps2::*;
 
 /// The classic data connections: none without the feature `classic`.
-const fn lines(count: usize) -> usize {
+const fn data(count: usize) -> usize {
     if cfg!(feature = "classic") { count } else { 0 }
 }
 

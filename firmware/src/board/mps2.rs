@@ -17,10 +17,10 @@ pub const INTERRUPTS: usize = 32;
 /// Clients at a time.
 pub const SESSIONS: usize = 4;
 /// Classic data connections at a time.
-pub const LINES: usize = super::lines(2);
-/// Bytes of a ring.
-pub const RING: usize = 8192;
-/// Bytes of a ring of the spare connection.
+pub const DATA: usize = super::data(2);
+/// Bytes of a socket buffer.
+pub const BUFFER: usize = 8192;
+/// Bytes of a socket buffer of the spare listener.
 pub const SPARE: usize = 2048;
 /// Files in RAM, stages included.
 pub const FILES: usize = 256;

@@ -21,7 +21,7 @@ const BLOCKS: usize = 8192;
 /// Files at most, interrupted writes included: 12 bytes of RAM for each.
 const FILES: usize = 128;
 /// Files that are being written at a time: one for each session and each data connection, and one that was just lost.
-const STAGES: usize = board::SESSIONS + board::LINES + 1;
+const STAGES: usize = board::SESSIONS + board::DATA + 1;
 
 /// Bytes of RAM that are content of files.
 pub const CONTENT: usize = 0;

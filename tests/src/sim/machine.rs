@@ -4,30 +4,46 @@ use core::cell::Cell;
 use core::net::Ipv4Addr;
 use core::time::Duration;
 
-use skiff_device::config::{Config, Ipv4};
-use skiff_device::memory::{Memory, slots};
+use skiff_device::config::{Config, Ipv4, Network};
 use skiff_device::serv::faults::{Arrived, Faulty, Room};
 use skiff_device::serv::link::End;
 use skiff_device::server::{Counts, DeviceServer, Usage};
+use skiff_device::stack::Stack;
 use skiff_proto::Instant;
-use skiff_proto::command::command_len;
 use skiff_proto::store::Store;
+use smoltcp::iface::SocketSet;
 use smoltcp::phy::{Device, DeviceCapabilities, TxToken};
 
 use super::{DATA, NAME, PORT, SESSIONS, Shared};
 
 pub(super) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
-const RING: usize = 2048;
-const SPARE: usize = 1024;
 
-type Server<'m, S> = DeviceServer<'m, S, SESSIONS, DATA, NAME, { command_len(NAME) }>;
+skiff_device::server_memory! {
+    struct Memory { sessions: SESSIONS, data: DATA, name: NAME }
+    struct Buffers { buffer: 2048, spare: 1024 }
+    type Server;
+}
 
 /// The memory that a machine borrows for its life.
-pub type MachineMemory<'m> = Memory<'m, SESSIONS, DATA, { slots(SESSIONS, DATA) }, RING, SPARE>;
+pub struct MachineMemory<S: Store>(Memory<S>, Buffers);
+
+impl<S: Store> MachineMemory<S> {
+    /// Memory that is not in use.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Memory::new(), Buffers::new())
+    }
+}
+
+impl<S: Store> Default for MachineMemory<S> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 /// A device, whatever its store.
 pub trait Board {
-    /// Its turn: see [`DeviceServer::poll`].
+    /// Its turn: see [`Stack::poll`].
     fn poll(&mut self, now: Instant, port: &mut Port<'_>) -> Option<Duration>;
 
     /// What it is doing.
@@ -44,6 +60,7 @@ pub struct Status {
 
 /// A device.
 pub struct Machine<'m, S: Store> {
+    stack: Stack<'m>,
     server: Server<'m, S>,
     /// What it serves.
     pub store: S,
@@ -55,11 +72,12 @@ impl<'m, S: Store> Machine<'m, S> {
     /// # Panics
     /// If the configuration can't work.
     #[must_use]
-    pub fn start(memory: &'m mut MachineMemory<'m>, world: &Shared, store: S) -> Self {
+    pub fn start(memory: &'m mut MachineMemory<S>, world: &Shared, store: S) -> Self {
         let mut world = world.borrow_mut();
         let ipv4 = Ipv4::Static { address: ADDRESS, prefix: 24, gateway: None };
-        let mut config = Config::new([2, 0, 0, 0, 0, 2], ipv4, PORT, [PORT + 1]);
-        config.seed = world.setup.seed.wrapping_add(world.starts);
+        let mut network = Network::new([2, 0, 0, 0, 0, 2], ipv4);
+        let mut config = Config::new(PORT, &[PORT + 1]);
+        network.seed = world.setup.seed.wrapping_add(world.starts);
         config.limits.idle = world.setup.idle;
         config.limits.name_max = world.setup.name_max;
         world.starts += 1;
@@ -68,18 +86,22 @@ impl<'m, S: Store> Machine<'m, S> {
         let (time, now) = (super::moment(world.now), world.now.after(world.ahead));
         let power = world.power();
         let mut port = Port::new(&mut world.link, &power, time);
-        let server = DeviceServer::new(memory, config, &mut port, now).expect("a configuration that works");
-        Self { server, store }
+        let MachineMemory(memory, buffers) = memory;
+        let mut stack =
+            Stack::new(&network, &mut port, SocketSet::new(Vec::new()), now).expect("a valid configuration");
+        let server =
+            DeviceServer::new(&config, memory.lend(buffers), &mut stack.sockets).expect("a valid configuration");
+        Self { stack, server, store }
     }
 }
 
 impl<S: Store> Board for Machine<'_, S> {
     fn poll(&mut self, now: Instant, port: &mut Port<'_>) -> Option<Duration> {
-        self.server.poll(now, port, &mut self.store)
+        self.stack.poll(now, port, &mut self.server, &mut self.store)
     }
 
     fn status(&self) -> Status {
-        Status { usage: self.server.usage(), counts: self.server.counts() }
+        Status { usage: self.server.usage(&self.stack.sockets), counts: self.server.counts() }
     }
 }
 

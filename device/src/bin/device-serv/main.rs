@@ -44,10 +44,10 @@ fn run(args: &Args) -> anyhow::Result<()> {
         verbose: args.verbose,
         ..Options::default()
     };
-    if let (Some(range), Some(lines)) = (options.data_ports, options.lines())
-        && range.ports().len() < lines
+    if let (Some(range), Some(data)) = (options.data_ports, options.data_connections())
+        && range.ports().len() < data
     {
-        usage(&format!("--data-ports: {} sessions need {lines} of them", options.sessions));
+        usage(&format!("--data-ports: {} sessions need {data} of them", options.sessions));
     }
     let ram = serv::ram(&options).unwrap_or(0);
     let told = format!(

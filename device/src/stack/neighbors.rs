@@ -18,6 +18,7 @@ use core::time::Duration;
 
 use heapless::Vec;
 use skiff_proto::Instant;
+use smoltcp::iface::Interface;
 use smoltcp::phy::{Device, DeviceCapabilities, PacketMeta, RxToken, TxToken};
 use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, Ipv4Address};
 #[cfg(feature = "ipv6")]
@@ -36,9 +37,16 @@ const OWN: usize = if cfg!(feature = "ipv6") { 3 } else { 1 };
 /// The longest request: ARP, or a solicitation with two options.
 const FRAME: usize = if cfg!(feature = "ipv6") { 94 } else { 42 };
 
-/// What is kept between polls.
+/// Protects an interface's neighbor cache: what is kept between polls.
+#[derive(Debug)]
+pub struct NeighborGuard {
+    learning: Cell<Learning>,
+    /// A request that is withheld from the stack and will be answered here.
+    held: RefCell<Vec<u8, FRAME, u8>>,
+}
+
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Learning {
+struct Learning {
     /// The address that the stack looked up last.
     asked: Option<IpAddress>,
     /// How many neighbors may be learned now, and when that number last changed.
@@ -47,10 +55,6 @@ pub(super) struct Learning {
 }
 
 impl Learning {
-    pub(super) const fn new(now: Instant) -> Self {
-        Self { asked: None, left: BURST, since: now }
-    }
-
     /// Updates the state to the current time.
     fn refill(&mut self, now: Instant) {
         while self.left < BURST && now.since(self.since) >= PAUSE {
@@ -116,22 +120,46 @@ impl Said {
     }
 }
 
-/// A device whose frames are screened.
-pub(super) struct Screen<'a, D: ?Sized> {
+/// A device whose frames pass a [`NeighborGuard`].
+pub struct NeighborFilter<'a, D: ?Sized> {
     lower: &'a mut D,
-    shared: Shared,
+    rules: Rules<'a>,
+    mac: EthernetAddress,
 }
 
-/// State shared by its tokens.
-struct Shared {
-    learning: Cell<Learning>,
+/// What the tokens of a [`NeighborFilter`] share.
+struct Rules<'a> {
+    guard: &'a NeighborGuard,
     /// Our own addresses.
     own: Vec<IpAddress, OWN>,
-    /// A request that is withheld from the stack and will be answered here.
-    held: RefCell<Vec<u8, FRAME, u8>>,
 }
 
-impl Shared {
+impl NeighborGuard {
+    /// For an interface that is new.
+    #[must_use]
+    pub const fn new(now: Instant) -> Self {
+        let learning = Learning { asked: None, left: BURST, since: now };
+        Self { learning: Cell::new(learning), held: RefCell::new(Vec::new()) }
+    }
+
+    /// Filters the frames between `device` and `interface`, for one poll.
+    pub fn filter<'a, D: Device + ?Sized>(
+        &'a self,
+        device: &'a mut D,
+        interface: &Interface,
+        now: Instant,
+    ) -> NeighborFilter<'a, D> {
+        let mut learning = self.learning.get();
+        learning.refill(now);
+        self.learning.set(learning);
+        let own = interface.ip_addrs().iter().map(IpCidr::address).take(OWN).collect();
+        // Without Ethernet there is no frame to be answered.
+        let mac = interface.hardware_addr().as_bytes().try_into().map_or(EthernetAddress::BROADCAST, EthernetAddress);
+        NeighborFilter { lower: device, rules: Rules { guard: self, own }, mac }
+    }
+}
+
+impl Rules<'_> {
     /// True if the frame is withheld from the stack.
     #[cold]
     fn hold(&self, frame: &[u8], kind: u16) -> bool {
@@ -141,7 +169,7 @@ impl Shared {
             return true;
         }
         let Some(said) = Said::parse(frame, kind) else { return false };
-        let mut learning = self.learning.get();
+        let mut learning = self.guard.learning.get();
         if learning.asked == Some(said.sender) {
             return false;
         }
@@ -150,10 +178,10 @@ impl Shared {
         }
         if learning.left > 0 {
             learning.left -= 1;
-            self.learning.set(learning);
+            self.guard.learning.set(learning);
             return false;
         }
-        let mut held = self.held.borrow_mut();
+        let mut held = self.guard.held.borrow_mut();
         held.clear();
         _ = held.extend_from_slice(&frame[..frame.len().min(FRAME)]);
         true
@@ -163,25 +191,18 @@ impl Shared {
     #[cold]
     fn ask(&self, frame: &[u8], kind: u16) {
         if let Some(Said { is_question: true, target, .. }) = Said::parse(frame, kind) {
-            self.learning.set(Learning { asked: Some(target), ..self.learning.get() });
+            let learning = &self.guard.learning;
+            learning.set(Learning { asked: Some(target), ..learning.get() });
         }
     }
 }
 
-impl<'a, D: Device + ?Sized> Screen<'a, D> {
-    /// `addresses`: our own.
-    pub(super) fn new(lower: &'a mut D, learning: &mut Learning, addresses: &[IpCidr], now: Instant) -> Self {
-        learning.refill(now);
-        let own = addresses.iter().map(IpCidr::address).take(OWN).collect();
-        Self { lower, shared: Shared { learning: Cell::new(*learning), own, held: RefCell::new(Vec::new()) } }
-    }
-
-    /// Answers the withheld request, if there is one: our address is at `mac`.
-    pub(super) fn answer(&mut self, mac: &[u8], now: smoltcp::time::Instant) {
-        let held = core::mem::take(self.shared.held.get_mut());
-        let (Some(said), Ok(mac)) = (Said::parse(&held, kind(&held)), mac.try_into().map(EthernetAddress)) else {
-            return;
-        };
+impl<D: Device + ?Sized> NeighborFilter<'_, D> {
+    /// Answers the request that was withheld last, if there is one.
+    fn answer(&mut self, now: smoltcp::time::Instant) {
+        let held = self.rules.guard.held.take();
+        let Some(said) = Said::parse(&held, kind(&held)) else { return };
+        let mac = self.mac;
         let hardware = EthernetAddress::from_bytes(&held[6..12]);
         if !said.sender.is_unicast() || !hardware.is_unicast() {
             return;
@@ -221,13 +242,9 @@ impl<'a, D: Device + ?Sized> Screen<'a, D> {
             }),
         }
     }
-
-    pub(super) fn end(&self, learning: &mut Learning) {
-        *learning = self.shared.learning.get();
-    }
 }
 
-impl<D: Device + ?Sized> Device for Screen<'_, D> {
+impl<D: Device + ?Sized> Device for NeighborFilter<'_, D> {
     type RxToken<'b>
         = Rx<'b, D::RxToken<'b>>
     where
@@ -238,13 +255,14 @@ impl<D: Device + ?Sized> Device for Screen<'_, D> {
         Self: 'b;
 
     fn receive(&mut self, now: smoltcp::time::Instant) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
-        let shared = &self.shared;
+        self.answer(now);
+        let rules = &self.rules;
         let (token, answer) = self.lower.receive(now)?;
-        Some((Rx { token, shared }, Tx { token: answer, shared }))
+        Some((Rx { token, rules }, Tx { token: answer, rules }))
     }
 
     fn transmit(&mut self, now: smoltcp::time::Instant) -> Option<Self::TxToken<'_>> {
-        self.lower.transmit(now).map(|token| Tx { token, shared: &self.shared })
+        self.lower.transmit(now).map(|token| Tx { token, rules: &self.rules })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -252,16 +270,17 @@ impl<D: Device + ?Sized> Device for Screen<'_, D> {
     }
 }
 
-pub(super) struct Rx<'a, T> {
+/// A frame for the stack.
+pub struct Rx<'a, T> {
     token: T,
-    shared: &'a Shared,
+    rules: &'a Rules<'a>,
 }
 
 impl<T: RxToken> RxToken for Rx<'_, T> {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        let shared = self.shared;
+        let rules = self.rules;
         self.token.consume(|frame| {
-            let is_held = is_looked_at(kind(frame)) && shared.hold(frame, kind(frame));
+            let is_held = is_looked_at(kind(frame)) && rules.hold(frame, kind(frame));
             // The stack ignores an empty frame.
             f(if is_held { &[] } else { frame })
         })
@@ -272,18 +291,19 @@ impl<T: RxToken> RxToken for Rx<'_, T> {
     }
 }
 
-pub(super) struct Tx<'a, T> {
+/// Room for a frame of the stack.
+pub struct Tx<'a, T> {
     token: T,
-    shared: &'a Shared,
+    rules: &'a Rules<'a>,
 }
 
 impl<T: TxToken> TxToken for Tx<'_, T> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let shared = self.shared;
+        let rules = self.rules;
         self.token.consume(len, |frame| {
             let result = f(frame);
             if is_looked_at(kind(frame)) {
-                shared.ask(frame, kind(frame));
+                rules.ask(frame, kind(frame));
             }
             result
         })

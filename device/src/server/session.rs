@@ -1,0 +1,156 @@
+//! Sessions: bytes move between a control socket, the session of the protocol and the store.
+
+use skiff_proto::Instant;
+use skiff_proto::responder::{Responder, Services, Step};
+use skiff_proto::server::{Close, Limits, ServerSession};
+use skiff_proto::store::Store;
+use skiff_proto::transfer::PORT_WAIT;
+use smoltcp::iface::SocketHandle;
+use smoltcp::socket::tcp::{Socket, State};
+use smoltcp::wire::IpAddress;
+
+use super::transfer::TransferRequest;
+
+/// Events that are handled in one round.
+const STEPS: usize = 8;
+
+/// The room to wait for before a length or a reply is written, so that it goes out in one piece: the original programs
+/// misread one that does not (PROTOCOL §3).
+const HEADROOM: usize = 32;
+
+/// A client, its session, and what the session has open.
+pub struct Session<S: Store, const NAME: usize, const BUF: usize> {
+    pub(super) stream: Stream<S, BUF>,
+    pub(super) peer: IpAddress,
+    /// A `get` or `put` that waits for a data connection, and since when.
+    pub(super) waiting: Option<(Instant, TransferRequest<S, NAME>)>,
+    /// Another writer has taken over the name that this one was writing.
+    pub(super) is_evicted: bool,
+}
+
+/// A session of the protocol over a control socket.
+pub(super) struct Stream<S: Store, const BUF: usize> {
+    pub(super) session: ServerSession<BUF>,
+    pub(super) responder: Responder<S>,
+    pub(super) handle: SocketHandle,
+    /// When bytes last came from the client.
+    pub(super) received: Instant,
+}
+
+impl<S: Store, const NAME: usize, const BUF: usize> Session<S, NAME, BUF> {
+    pub(super) fn new(handle: SocketHandle, peer: IpAddress, limits: Limits, now: Instant) -> Self {
+        let (session, responder) = (ServerSession::new(limits), Responder::new());
+        Self { stream: Stream { session, responder, handle, received: now }, peer, waiting: None, is_evicted: false }
+    }
+
+    pub(super) const fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match &self.waiting {
+            Some((since, _)) => Some(since.after(PORT_WAIT)),
+            None => self.stream.session.poll_timeout(),
+        }
+    }
+}
+
+/// What a turn came to.
+pub(super) enum Turn {
+    /// There is nothing more to do now.
+    Idle,
+    /// There is more to do at once.
+    Busy,
+    /// The connection is to be closed; `None` if it is lost.
+    End(Option<Close>),
+}
+
+impl<S: Store, const BUF: usize> Stream<S, BUF> {
+    /// Writes what there is to send; true if there was something.
+    pub(super) fn send(&mut self, socket: &mut Socket<'_>, store: &mut S) -> bool {
+        let mut moved = false;
+        loop {
+            let queued = socket.send_queue();
+            let sent = socket.send(|room| {
+                let is_short = room.len() < HEADROOM && queued > 0 && !self.session.is_in_data();
+                let n = if is_short { 0 } else { self.responder.transmit(&mut self.session, store, room) };
+                (n, n)
+            });
+            if !matches!(sent, Ok(1..)) {
+                return moved;
+            }
+            moved = true;
+        }
+    }
+
+    /// Handles what has arrived; true if there was something, or if there is now a reply to send: input that breaks the
+    /// protocol is not taken.
+    fn receive(&mut self, socket: &mut Socket<'_>, store: &mut S, now: Instant) -> bool {
+        let had_output = self.session.has_output();
+        let mut moved = false;
+        while let Ok(1..) = socket.recv(|input| {
+            let n = self.responder.receive(&mut self.session, store, input);
+            (n, n)
+        }) {
+            self.received = now;
+            moved = true;
+        }
+        moved || (!had_output && self.session.has_output())
+    }
+
+    /// The connection is lost and nothing can be sent: requests that arrived before are still carried out.
+    fn discard_output(&mut self, store: &mut S) -> bool {
+        let mut moved = false;
+        let mut output = [0; 64];
+        while !self.session.is_sending() && self.responder.transmit(&mut self.session, store, &mut output) > 0 {
+            moved = true;
+        }
+        moved
+    }
+
+    /// Handles some events.
+    pub(super) fn step(&mut self, store: &mut S, services: &mut impl Services<S>) -> Step {
+        let mut step = Step::Idle;
+        for _ in 0..STEPS {
+            match self.responder.step(&mut self.session, store, services) {
+                Step::Progress => step = Step::Progress,
+                Step::Pending if step == Step::Idle => return Step::Pending,
+                Step::Pending | Step::Idle => break,
+            }
+        }
+        step
+    }
+
+    /// Sends and receives; `None` if events may follow. `step`: what [`Self::step`] did before.
+    pub(super) fn exchange(
+        &mut self,
+        socket: &mut Socket<'_>,
+        store: &mut S,
+        now: Instant,
+        step: Step,
+    ) -> Option<Turn> {
+        let is_lost = socket.state() == State::Closed;
+        let mut moved = if is_lost { self.discard_output(store) } else { self.send(socket, store) };
+        moved |= self.receive(socket, store, now);
+        if let Some(close) = self.session.poll_close() {
+            return Some(Turn::End(Some(close).filter(|_| !is_lost)));
+        }
+        if moved || step == Step::Progress {
+            return None;
+        }
+        if self.responder.is_waiting(&self.session) {
+            return Some(Turn::Busy);
+        }
+        if is_lost {
+            return Some(Turn::End(None));
+        }
+        let has_ended = matches!(socket.state(), State::CloseWait | State::LastAck | State::Closing | State::TimeWait);
+        if has_ended && !socket.can_recv() {
+            self.session.handle_eof();
+            if let Some(close) = self.session.poll_close() {
+                return Some(Turn::End(Some(close)));
+            }
+        }
+        Some(Turn::Idle)
+    }
+}
