@@ -10,12 +10,16 @@
 //! Where several errors apply, a store reports the first of: directory or not-found, range, busy, mismatch, no-space
 //! (PROTOCOL §5).
 
+mod shared;
+
 use core::task::Poll;
 
 use crate::command::Verbs;
 use crate::error::{ErrorCode, Refusal};
 use crate::name::Name;
 use crate::reply::Tag;
+
+pub use shared::Shared;
 
 /// What is known of a file without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
