@@ -99,11 +99,12 @@ def draw(text):
     out += [f'<circle cx="{x}" cy="16" r="5" fill="#465366"/>' for x in (20, 38, 56)]
     out.append(
         f'<g font-family="ui-monospace,SFMono-Regular,Menlo,Consolas,\'DejaVu Sans Mono\',monospace" font-size="{SIZE}"'
-        f' fill="{COLORS["text"]}" xml:space="preserve">'
+        f' fill="{COLORS["text"]}">'
     )
     for at, line in enumerate(lines):
         y = TOP + LINE * at
-        span = html.escape(line, quote=False)
+        # No browser collapses these spaces.
+        span = html.escape(line, quote=False).replace(" ", "\u00a0")
         attributes = f'x="{LEFT}" y="{y}" textLength="{COLUMN * len(line):.1f}"'
         if line.startswith("#"):
             out.append(f'<text {attributes} fill="{COLORS["comment"]}">{span}</text>')
