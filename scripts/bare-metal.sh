@@ -2,7 +2,7 @@
 # Builds packages for a target without an operating system.
 #
 # usage: scripts/bare-metal.sh [--installed] [--cargo COMMAND] [--target TRIPLE] CARGO-ARGUMENTS...
-#        scripts/bare-metal.sh --installed [--target TRIPLE] --check
+#        scripts/bare-metal.sh [--installed] [--target TRIPLE] --check
 #
 #   scripts/bare-metal.sh -p skiff-proto --no-default-features
 #   scripts/bare-metal.sh --target riscv32imac-unknown-none-elf -p skiff-proto --no-default-features
@@ -19,7 +19,7 @@
 #
 # 4 and 5 leave the sources in the nightly toolchain, so that 3 finds them the next time. They must be of the
 # same minor version as the nightly compiler. With --installed there are only 1 and 3: nothing is fetched, nothing is
-# changed. --check builds nothing: it says whether that would work.
+# changed. --check builds nothing: it says whether 1, 2 or 3 would work.
 #
 # Exit status: cargo's, or 3 if there is nothing to build with.
 set -eu
@@ -187,6 +187,7 @@ fi
 
 if [ "$1" = --check ]; then
     target_is_installed && exit
+    add_target && exit
     sysroot=$(nightly_rustc --print sysroot) && sources=$sysroot/lib/rustlib/src/rust && has_sources && exit
     exit 3
 fi

@@ -31,8 +31,9 @@ fn main() {
     if let Some(components) = components.filter(|path| path.is_file()) {
         watch(&components);
     }
-    let check =
-        Command::new(SCRIPT).args(["--installed", "--check"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    // With the emulator at hand, rustup may install the target: only then is it of any use.
+    let only_look: &[&str] = if missing.is_empty() { &[] } else { &["--installed"] };
+    let check = Command::new(SCRIPT).args(only_look).arg("--check").stdout(Stdio::null()).stderr(Stdio::null()).status();
     if !check.is_ok_and(|status| status.success()) {
         // The script can also build with the sources of `core`, once they are there.
         let mut nightly = Command::new("rustc");

@@ -1,36 +1,48 @@
-//! skiff for microcontrollers, without heap or operating system: stores on flash and in RAM, and a server over smoltcp.
+//! skiff file transfer for microcontrollers, without heap or operating system.
 //!
-//! | module | what is in it |
-//! |---|---|
-//! | [`flash`] | a store on raw flash or an SD card that survives power cuts |
-//! | [`ram`] | a store in memory |
-//! | [`server`] | [`DeviceServer`](server::DeviceServer): sessions and classic transfers over an application's smoltcp stack |
-//! | [`stack`] | [`Stack`](stack::Stack): that stack, for a device that has none yet |
-//! | [`memory`] | types for the memory that the server borrows: [`server_memory!`] |
-//! | [`config`] | addresses, ports, limits |
-//! | `serv` | device-serv: the same server on a computer (feature `std`) |
+//! - **A store on flash that survives power cuts** ([`flash`]): on raw NOR flash or an SD card, over any driver. A file is
+//!   the old version or the new one, never a mixture; an interrupted upload resumes after a restart; wear is spread over
+//!   all blocks. The format is documented in `docs/FLASH.md`.
+//! - **A store in memory** ([`ram`]).
+//! - **A server over smoltcp** (`server`, feature `smoltcp`), polled, over the application's stack and in its memory.
+//! - **device-serv**, the same server on a computer (features `std` and `cli`).
+//!
+//! | module | contents | feature |
+//! |---|---|---|
+//! | [`flash`] | the store on flash or an SD card | none; `embedded-storage` for its drivers |
+//! | [`ram`] | the store in memory | none |
+//! | [`server`] | [`DeviceServer`](server::DeviceServer): sessions and classic transfers over an application's stack | `smoltcp` |
+//! | [`stack`] | [`Stack`](stack::Stack): that stack, for a device that has none yet | `smoltcp` |
+//! | [`memory`] | types for the memory that the server borrows: [`server_memory!`] | `smoltcp` |
+//! | [`config`] | addresses, ports, limits | `smoltcp` |
+//! | `serv` | the server on a computer, with a TAP or loopback ports | `std` |
 //!
 //! | feature | what it adds |
 //! |---|---|
-//! | none | `flash` and `ram`, the stores alone: smoltcp is not compiled |
-//! | `embedded-storage` | `flash` over drivers with the traits of the crate embedded-storage |
-//! | `smoltcp` | `server`, `stack`, `memory` and `config`: the server, over IPv4 with a fixed address |
-//! | `classic` | `get` and `put` of the original programs over data connections, with `smoltcp` |
-//! | `dhcp` | an IPv4 address by DHCP, with `smoltcp` |
-//! | `ipv6` | link-local and static IPv6 addresses, with `smoltcp` |
-//! | `std` (default) | `serv` and the program device-serv, with `classic`, `dhcp` and `ipv6` |
+//! | none | the stores alone: smoltcp is not compiled |
+//! | `embedded-storage` | [`flash`] over drivers with the traits of the crate embedded-storage |
+//! | `smoltcp` | the server, over IPv4 with a fixed address |
+//! | `classic` | `get` and `put` of the original programs over data connections; implies `smoltcp` |
+//! | `dhcp` | an IPv4 address by DHCP; implies `smoltcp` |
+//! | `ipv6` | link-local and static IPv6 addresses; implies `smoltcp` |
+//! | `std` (default) | `serv`; implies `classic`, `dhcp` and `ipv6` |
+//! | `cli` (default) | the program device-serv |
 //!
-//! An application whose network stack is not smoltcp takes the stores alone, and runs a session over its own socket with
-//! `skiff_proto::drive`, say:
+//! # The stores alone
+//!
+//! An application with its own network stack uses a store, and runs sessions over its own sockets with
+//! `skiff_proto::drive`:
 //!
 //! ```toml
 //! skiff-device = { path = "skiff/device", default-features = false }
 //! skiff-proto = { path = "skiff/proto", features = ["embedded-io-async"] }
 //! ```
 //!
+//! [`Store`](skiff_proto::store::Store) is the trait to implement for another medium.
+//!
 //! # The server
 //!
-//! A firmware leaves `std` out, and names smoltcp itself, of the same version:
+//! Firmware turns default features off and depends on the same version of smoltcp for its driver:
 //!
 //! ```toml
 //! skiff-device = { path = "skiff/device", default-features = false, features = ["classic", "dhcp"] }
@@ -113,11 +125,10 @@
 //!     # break;
 //! }
 //! # }
-//! # }
 //! ```
 #![cfg_attr(not(feature = "std"), no_std)]
 #![cfg_attr(not(feature = "std"), forbid(unsafe_code))]
-// The text above names the server whether it is there or not.
+// The text above mentions the server with and without the feature.
 #![cfg_attr(not(feature = "smoltcp"), allow(rustdoc::broken_intra_doc_links))]
 
 #[cfg(feature = "smoltcp")]

@@ -16,6 +16,9 @@
 //! `send` calls the driver to fill payload into its send buffer. A plain connection can also move it past the session
 //! (`opaque`: sendfile). The run loop is at [`server`].
 //!
+//! The folder `examples` has a server on a TCP stream (`tcp_server`) and on a serial port (`serial_server`). Several
+//! sessions share one store: `&RefCell<S>` is a store, too.
+//!
 //! The wire is described in `docs/PROTOCOL.md`; "PROTOCOL §7" in this documentation is its section 7.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -49,3 +52,7 @@ pub use error::{ErrorCode, InvalidState, ProtocolError, Refusal};
 pub use message::{Received, SendError};
 pub use name::{Name, NameError};
 pub use time::{Instant, MinRate};
+
+/// README.md and docs/DESIGN.md state this size.
+#[cfg(target_pointer_width = "32")]
+const _: () = assert!(size_of::<server::ServerSession<{ command::command_len(64) }>>() <= 528);

@@ -20,7 +20,7 @@ pub fn serve(test: &str, root: &Path) -> Option<(Serv, PathBuf)> {
     };
     let probe = unshare().arg("true").output();
     if !probe.is_ok_and(|output| output.status.success()) {
-        skip(test, "no file system can be mounted in a user namespace here");
+        skip(test, "no file system can be mounted; permit user namespaces (`unshare -Urm true` must work)");
         return None;
     }
     let mut command = unshare();

@@ -53,11 +53,11 @@ fn enter_test(module: &str, test: &str, tun: bool) -> bool {
         return true;
     }
     let Some(unshare) = unshare() else {
-        skip(test, "no network namespaces: `unshare -Urn true` and `unshare -n true` fail");
+        skip(test, "no network namespaces; permit user namespaces (`unshare -Urn true` must work) or run as root");
         return false;
     };
     if tun && fs::File::options().read(true).write(true).open("/dev/net/tun").is_err() {
-        skip(test, "no /dev/net/tun");
+        skip(test, "no /dev/net/tun; `modprobe tun` as root provides it");
         return false;
     }
     let mut child = Command::new("unshare")

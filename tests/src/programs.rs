@@ -464,7 +464,7 @@ pub fn python(test: &str) -> Option<&'static str> {
         Command::new("python3").args(check).status().is_ok_and(|status| status.success())
     });
     if !there {
-        skip(test, "there is no python3 of version 3.10 or later");
+        skip(test, "no Python 3.10 or later; install it (Debian: apt install python3)");
     }
     there.then_some("python3")
 }

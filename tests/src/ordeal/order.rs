@@ -96,7 +96,7 @@ impl Order {
             command
         };
         if !strace().arg("true").output().is_ok_and(|output| output.status.success()) {
-            skip(test, "strace is not installed, or may not trace here");
+            skip(test, "no strace, or it may not trace; install it (Debian: apt install strace)");
             return None;
         }
         let mut command = strace();

@@ -13,7 +13,7 @@ fn can_open(test: &str, count: u64) -> bool {
     _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     let enough = getrlimit(Resource::Nofile).current.is_none_or(|current| current >= count);
     if !enough {
-        skip(test, "not enough descriptors: see `ulimit -Hn`");
+        skip(test, "not enough file descriptors; raise `ulimit -Hn`");
     }
     enough
 }

@@ -1,0 +1,10 @@
+//! The embedded server and device-serv.
+
+mod flash;
+mod link;
+mod network;
+mod poll;
+mod python;
+mod serv;
+mod sizes;
+mod wire;
