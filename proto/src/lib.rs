@@ -39,6 +39,7 @@ pub mod reply;
 pub mod responder;
 pub mod server;
 pub mod store;
+mod tag;
 pub mod takeover;
 mod text;
 pub mod time;
