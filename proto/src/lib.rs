@@ -42,6 +42,7 @@ pub mod reply;
 pub mod responder;
 pub mod server;
 pub mod store;
+mod tag;
 pub mod takeover;
 mod text;
 pub mod time;

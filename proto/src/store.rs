@@ -17,12 +17,11 @@
 use core::cell::RefCell;
 use core::fmt;
 
-use crate::body::Payload;
 use crate::command::Verbs;
 use crate::crc::Crc32c;
 use crate::error::{ErrorCode, Refusal};
 use crate::name::Name;
-use crate::reply::Tag;
+use crate::tag::Tag;
 
 /// Why a store has not done what it was asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,13 +163,13 @@ impl Sum {
         self.offset
     }
 
-    /// Bytes that are still to be read.
+    /// How many bytes to read next with `len` bytes of memory; 0 at the end.
     #[must_use]
-    pub const fn left(&self) -> Payload {
-        Payload { remaining: self.end - self.offset }
+    pub fn wanted(&self, len: usize) -> usize {
+        usize::try_from(self.end - self.offset).map_or(len, |left| left.min(len))
     }
 
-    /// The next bytes, at most [`Sum::left`].
+    /// The next bytes, as many as are [wanted](Self::wanted) or fewer.
     pub fn update(&mut self, bytes: &[u8]) {
         self.crc.update(bytes);
         self.offset = self.end.min(self.offset.saturating_add(bytes.len() as u64));
@@ -240,7 +239,7 @@ pub trait Store {
     fn sum(&mut self, file: &mut Self::File, sum: &mut Sum) -> Result<bool> {
         let mut piece = [0; PIECE];
         for _ in 0..PIECES {
-            let n = sum.left().clamp(PIECE);
+            let n = sum.wanted(PIECE);
             if n == 0 {
                 return Ok(true);
             }

@@ -164,7 +164,7 @@ pub(super) fn read_sum(
     let whole = sum.length() == file.stat().size;
     let mut piece = Scratch::take();
     loop {
-        let want = sum.left().clamp(piece.len());
+        let want = sum.wanted(piece.len());
         if want == 0 {
             if whole {
                 store.remember_crc(file, sum.crc());
