@@ -9,8 +9,8 @@ check needs nothing but Python and covers every page of the repository:
 - relative links and their anchors resolve, and every docs/PAGE.md that the sources mention exists;
 - every command is run by `run`, is a command of .ci/run, or is listed with a reason in scripts/docs/not-run.txt;
 - Rust in pages is an excerpt of the file that the text above it links to;
-- no word of scripts/docs/old-words.txt comes back, in pages, doc comments and messages, except in the files listed in
-  scripts/docs/not-clean.txt.
+- no word of scripts/docs/old-words.txt comes back, in pages, doc comments and messages, in the files and folders listed in
+  scripts/docs/clean.txt.
 
 run executes the commands of the pages (default: those with blocks that can be run), each page in a directory of its
 own, with free ports in place of 50000 and 50001. Two kinds of fenced blocks are run, in order, as a shell reads them:
@@ -218,7 +218,10 @@ def check_commands():
 
 def check_words():
     words = [(re.compile(rf"\b(?:{old})\b", re.I), instead) for _, (old, instead) in entries("old-words.txt")]
-    not_clean = {name for _, (name,) in entries("not-clean.txt")}
+    clean = [name for _, (name,) in entries("clean.txt")]
+    for name in clean:
+        if not (ROOT / name).exists():
+            print(f"docs: scripts/docs/clean.txt lists {name}, which does not exist")
     sources = [path for path in files(".rs") if path.relative_to(ROOT).parts[:2] in SOURCES]
     for path in (*files(".md"), *sources):
         found = []
@@ -230,15 +233,8 @@ def check_words():
             for pattern, instead in words:
                 if match := pattern.search(line):
                     found.append(f"{shown(path)}:{number}: `{match[0]}`: write {instead}")
-        if shown(path) in not_clean:
-            not_clean.discard(shown(path))
-            if not found:
-                print(f"docs: {shown(path)} is clean now: take it off scripts/docs/not-clean.txt")
-        else:
+        if any(f"{shown(path)}/".startswith(f"{name}/") for name in clean):
             yield from found
-    for name in not_clean:
-        if not (ROOT / name).exists():
-            print(f"docs: scripts/docs/not-clean.txt lists {name}, which does not exist")
 
 
 def check_excerpts():
