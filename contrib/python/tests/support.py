@@ -153,21 +153,21 @@ class Link:
         self._down, self._up = down, up
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
-        self._threads[0].start()
+        self._ends: List[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
         number = 0
         while True:
             try:
                 client, _ = self._listener.accept()
+                self._ends.append(client)
                 server = socket.create_connection(("127.0.0.1", self._to))
+                self._ends.append(server)
             except OSError:
                 return
             for source, target, change in ((client, server, self._up), (server, client, self._down)):
-                thread = threading.Thread(target=self._carry, args=(number, source, target, change), daemon=True)
-                thread.start()
-                self._threads.append(thread)
+                threading.Thread(target=self._carry, args=(number, source, target, change), daemon=True).start()
             number += 1
 
     def _carry(self, number: int, source: socket.socket, target: socket.socket, change: Optional[Link.Filter]) -> None:
@@ -186,7 +186,6 @@ class Link:
         for end in (source, target):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-            end.close()
 
     def __enter__(self) -> Link:
         return self
@@ -194,7 +193,8 @@ class Link:
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        for end in (self._listener, *self._ends):
+            end.close()
 
 
 def cut(after: int, connections: int = 1) -> Link.Filter:
