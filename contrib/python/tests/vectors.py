@@ -48,6 +48,25 @@ def _unescape(text: str) -> bytes:
     return data
 
 
+class Wildcards:
+    """What a server chooses."""
+
+    def __init__(self) -> None:
+        self._body = b""
+
+    def fill(self, strings: List[bytes], port: int) -> bytes:
+        """The bytes of a line."""
+        if len(strings) == 1:
+            return strings[0]
+        payload = strings[1]
+        crc = b"%08x" % skiff.crc32c(self._body) if payload.startswith(b"crc32c ") else b"-"
+        values = ((b"port", b"%d" % port), (b"text", b"some text"), (b"mtime", b"1700000000"))
+        for name, value in (*values, (b"tag", b"7f3"), (b"crc", crc)):
+            payload = payload.replace(b"<%s>" % name, value)
+        self._body = payload
+        return strings[0].replace(b"<len>", b"%010d" % len(payload)) + payload
+
+
 class Player:
     """Plays the server of a vector: what the client sends has to be what the vector says, byte for byte.
 
@@ -59,7 +78,7 @@ class Player:
         self._hello = None if path.name == "hello.txt" else b"-1" if classic else HELLO
         self._resets = path.name == "classic-put-too-much.txt"
         self._at = 0
-        self._body = b""
+        self._wildcards = Wildcards()
         self.listener = Listener(self._serve)
 
     @property
@@ -88,7 +107,7 @@ class Player:
                 if b"<port>" in step.strings[-1]:
                     ports = socket.create_server(("127.0.0.1", 0))
                     port = ports.getsockname()[1]
-                target.sendall(self._fill(step.strings, port))
+                target.sendall(self._wildcards.fill(step.strings, port))
             elif step.what == "connect":
                 assert ports is not None
                 data, _ = ports.accept()
@@ -106,14 +125,3 @@ class Player:
             else:
                 return
         until_end(control)
-
-    def _fill(self, strings: List[bytes], port: int) -> bytes:
-        if len(strings) == 1:
-            return strings[0]
-        payload = strings[1]
-        crc = b"%08x" % skiff.crc32c(self._body) if payload.startswith(b"crc32c ") else b"-"
-        values = ((b"port", b"%d" % port), (b"text", b"some text"), (b"mtime", b"1700000000"))
-        for name, value in (*values, (b"tag", b"7f3"), (b"crc", crc)):
-            payload = payload.replace(b"<%s>" % name, value)
-        self._body = payload
-        return strings[0].replace(b"<len>", b"%010d" % len(payload)) + payload
