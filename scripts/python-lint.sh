@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# mypy --strict, ruff and its formatter over contrib/python, with the versions of its requirements-dev.txt.
+# mypy --strict, ruff and its formatter over contrib/python and the tests of contrib/wireshark, with the versions of its requirements-dev.txt.
 # They are installed into target/python-lint; where the package index can't be reached, nothing is checked.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -18,5 +18,5 @@ tools=$(realpath "$tools")
 cd contrib/python
 export RUFF_NO_CACHE=true
 "$tools/bin/mypy" --cache-dir "$tools/mypy"
-"$tools/bin/ruff" check
-"$tools/bin/ruff" format --check
+"$tools/bin/ruff" check --config pyproject.toml . ../wireshark
+"$tools/bin/ruff" format --config pyproject.toml --check . ../wireshark

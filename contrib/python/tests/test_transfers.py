@@ -265,6 +265,13 @@ class Transfers(Base):
             self.assertEqual(done.size, 40_000)
             self.assertEqual(client.ls(), ["f", "g"])
 
+    def test_a_device_without_a_free_session_is_said_to_be_one(self) -> None:
+        with device_serv("--sessions", "1") as port:
+            first = self.connect(port)
+            with self.assertRaisesRegex(skiff.CannotConnect, "no skiff server, or one without a free session"):
+                self.connect(port)
+            first.ping()
+
 
 class Sync(Base):
     """One way, by size and checksum."""

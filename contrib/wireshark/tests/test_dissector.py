@@ -1,14 +1,15 @@
 """The dissector with tshark: a capture of each vector, and captures that are cut, shuffled and damaged.
 
-    python3 -m unittest discover -s contrib/wireshark/tests
-    SKIFF_WRITE_EXPECTED=1 ...      writes the expected texts anew
-    SKIFF_MUTATIONS=2000 ...        tries so many damaged conversations (200)
+python3 -m unittest discover -s contrib/wireshark/tests
+SKIFF_WRITE_EXPECTED=1 ...      writes the expected texts anew
+SKIFF_MUTATIONS=2000 ...        tries so many damaged conversations (200)
 """
 
 from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from vectors import Wildcards, steps  # noqa: E402
 
 SCRIPT = HERE.parent / "skiff.lua"
 COLUMNS = 'gui.column.format:"No.","%m","Time","%t","From","%uS","Info","%i"'
-CONTROL, DATA = 50_000, 40_123
+CONTROL, DATA = 50_000, 62_346
 
 #: A step of a conversation: control or data connection, from the server, and what; `None` closes.
 Sent = Tuple[str, bool, Optional[bytes]]
@@ -60,7 +61,7 @@ def joined(sent: List[Sent]) -> List[Sent]:
 
 
 def play(capture: Capture, sent: List[Sent], client_port: int, segment: int = 1460) -> None:
-    ports = {"control": (client_port, CONTROL), "data": (client_port + 10_000, DATA)}
+    ports = {"control": (client_port, CONTROL), "data": (client_port + 5_000, DATA)}
     connections = {}
     for channel, server, data in sent:
         if channel not in connections:
@@ -129,6 +130,13 @@ class Dissector(unittest.TestCase):
                     expected.write_text(shown, "utf-8")
                 self.assertEqual(shown, expected.read_text("utf-8"))
 
+    def test_the_readme_shows_what_tshark_shows(self) -> None:
+        text = (HERE.parent / "README.md").read_text("utf-8")
+        examples = re.findall(r"^\$ tshark .* -r ([a-z-]+)\.pcap -Y skiff\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+        self.assertEqual(len(examples), 2)
+        for name, shown in examples:
+            self.assertEqual((HERE / "expected" / f"{name}.txt").read_text("utf-8"), shown)
+
     def test_it_does_not_matter_how_tcp_cuts_and_joins(self) -> None:
         # Ten bytes that are no length are not recognized, whatever their segments.
         vectors = [path for path in sorted(VECTORS.glob("*.txt")) if path.stem != "bad-length"]
@@ -171,8 +179,8 @@ class Dissector(unittest.TestCase):
         sent.append(("control", True, message(b"ok 300000 %08x" % crc32c(content))))
         shown = lines(self.write(sent))
         self.assertEqual(len(shown), -(-len(sent[0][2] or b"") // 1460) + 1)
-        self.assertIn("write big: 300000 bytes, crc32c %08x, correct" % crc32c(content), shown[-2])
-        self.assertIn("write big: ok 300000 %08x [1.000 ms]" % crc32c(content), shown[-1])
+        self.assertIn(f"write big: 300000 bytes, crc32c {crc32c(content):08x}, correct", shown[-2])
+        self.assertIn(f"write big: ok 300000 {crc32c(content):08x} [1.000 ms]", shown[-1])
 
     def test_sealed_connections_are_shown_as_records(self) -> None:
         noise = bytes(range(200))
@@ -202,7 +210,7 @@ class Dissector(unittest.TestCase):
             source = random.Random(start)
             capture = Capture()
             for number in range(start, min(start + 100, wanted)):
-                sent = [step for step in mutated(source, conversations[number % len(conversations)])]
+                sent = mutated(source, conversations[number % len(conversations)])
                 play(capture, sent, 20_000 + 10 * (number % 100), source.choice((1460, 40, 11)))
             for _ in range(source.randrange(40)):
                 shuffle(source, capture)

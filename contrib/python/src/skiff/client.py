@@ -123,7 +123,9 @@ class Client:
         except BaseException as error:
             messages.stream.close()
             if isinstance(error, ConnectionLost):
-                raise CannotConnect(f"no skiff server at {self._host} port {self._port}? {error}") from error
+                raise CannotConnect(
+                    f"{self._host} port {self._port}: {error}; no skiff server, or one without a free session"
+                ) from error
             raise
         self._messages = messages
 
@@ -566,7 +568,7 @@ class Client:
                 raise
             if answered or changed:
                 raise ProtocolError("the server confirms a file that was not sent")
-            if number(words[0]) != size or optional_crc(words[1]) not in (None, body.crc):
+            if number(words[0]) != size or optional_crc(words[1]) != body.crc:
                 raise ProtocolError("the server confirms another file than was sent")
         return body.crc
 
