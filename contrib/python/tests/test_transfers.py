@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import stat
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Dict, List, Tuple
 
 import skiff
+from skiff.local import Partial
 from support import Link, cut, device_serv, flip, host_serv, temporary
 
 CONTENT = bytes(random.Random(7).choices(range(256), k=300_000))
@@ -129,6 +131,25 @@ class Transfers(Base):
             self.assertEqual((self.here / "big").read_bytes(), CONTENT)
             self.assertEqual(self.names(), ["big"])
             (self.here / "big").write_bytes(b"old")
+
+    def test_a_part_that_another_transfer_has_is_left_alone(self) -> None:
+        client = self.connect(self.host())
+        client.write_bytes("big", CONTENT)
+        other = Partial(str(self.here / "big"), len(CONTENT), None, keep=False, replace=False)
+        other.write(b"other")
+        done = client.get("big", self.here / "big")
+        self.assertEqual((done.resumed, (self.here / "big").read_bytes()), (0, CONTENT))
+        other.close()
+        outside = self.here.parent / "outside"
+        outside.write_bytes(b"precious")
+        part = next(self.here.glob(".big.*"))
+        part.unlink()
+        for link in (part.symlink_to, lambda target: os.link(target, part)):
+            link(outside)
+            with contextlib.suppress(OSError):
+                client.get("big", self.here / "big", replace=True)
+            self.assertEqual(outside.read_bytes(), b"precious")
+            part.unlink()
 
     def test_a_file_that_changed_is_not_resumed(self) -> None:
         port = self.host()

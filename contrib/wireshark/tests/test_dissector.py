@@ -132,7 +132,8 @@ class Dissector(unittest.TestCase):
 
     def test_the_readme_shows_what_tshark_shows(self) -> None:
         text = (HERE.parent / "README.md").read_text("utf-8")
-        examples = re.findall(r"^\$ tshark .* -r ([a-z-]+)\.pcap -Y skiff\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+        example = r"^\$ tshark [^\n]* -r ([a-z-]+)\.pcap -Y skiff\n(.*?)^```$"
+        examples = re.findall(example, text, re.DOTALL | re.MULTILINE)
         self.assertEqual(len(examples), 2)
         for name, shown in examples:
             self.assertEqual((HERE / "expected" / f"{name}.txt").read_text("utf-8"), shown)

@@ -21,6 +21,7 @@ from typing import (
 from . import classic
 from .checksum import crc32c
 from .errors import (
+    BadName,
     CannotConnect,
     ConnectionLost,
     NeedsExtended,
@@ -39,7 +40,7 @@ from .messages import (
     read_reply,
     text_of,
 )
-from .names import check_name
+from .names import check_name, is_local
 from .replies import Entry, Listing, Server, Space, Sum, Transfer, parse_entry, parse_listing, read_hello, read_opened
 from .stream import Stream
 
@@ -302,9 +303,12 @@ class Client:
         Raises:
             VerificationFailed: what arrived is not what the server has.
         """
-        target = os.fspath(local) if local is not None else posixpath.basename(name)
-        if os.path.isdir(target) or target.endswith(("/", os.sep)):
-            target = os.path.join(target, posixpath.basename(name))
+        target = os.fspath(local) if local is not None else ""
+        if not target or os.path.isdir(target) or target.endswith(("/", os.sep)):
+            base = posixpath.basename(name)
+            if not is_local(base):
+                raise BadName(f"{name}: no local file can have this name; give another")
+            target = os.path.join(target, base)
         if not self._server.extended:
             return self._get_classic(name, target, replace, progress)
         self._name(name)
@@ -545,21 +549,27 @@ class Client:
             if progress:
                 progress(done, size)
             answered = False
-            while done < size and not answered:
-                data = file.read(min(_MESSAGE, size - done))
-                if not data:
-                    break
-                answered = not body.send(data)
-                done += len(data)
-                if progress:
-                    progress(done, size)
-            changed = (done < size and not answered) or _changed(before, _modified(file))
-            if answered:
-                body.abort("cancelled", "refused")
-            elif changed:
-                body.abort("changed", "the file changed")
-            else:
-                body.finish()
+            try:
+                while done < size and not answered:
+                    data = file.read(min(_MESSAGE, size - done))
+                    if not data:
+                        break
+                    answered = not body.send(data)
+                    done += len(data)
+                    if progress:
+                        progress(done, size)
+                changed = (done < size and not answered) or _changed(before, _modified(file))
+                if answered:
+                    body.abort("cancelled", "refused")
+                elif changed:
+                    body.abort("changed", "the file changed")
+                else:
+                    body.finish()
+            except ConnectionLost:
+                # The server may have said why before it closed.
+                if not messages.stream.has_ended():
+                    read_reply(messages, 2)
+                raise
             try:
                 words = read_reply(messages, 2)
             except Refused:

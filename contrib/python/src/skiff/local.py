@@ -73,8 +73,8 @@ class Partial:
         mode = 0o600 if replace and os.path.lexists(target) else 0o666
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         fd = os.open(self._path, flags, mode)
-        if not (stat.S_ISREG(os.fstat(fd).st_mode) and _lock(fd)):
-            # Another process downloads the same file: let it.
+        if not _is_ours(os.fstat(fd)) or not _lock(fd):
+            # Another process downloads the same file, or somebody else made this one: leave it alone.
             os.close(fd)
             fd, self._path = tempfile.mkstemp(".skiff-part", f".{name[:64]}.", self._directory)
             if mode != 0o600 and hasattr(os, "fchmod"):
@@ -161,6 +161,12 @@ class Partial:
                 os.unlink(self._path)
             return place
         raise FileExistsError(f"{self.target}: too many numbered copies")
+
+
+def _is_ours(status: os.stat_result) -> bool:
+    """True for a regular file that nobody else owns or has another name for."""
+    owned = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
+    return stat.S_ISREG(status.st_mode) and status.st_nlink <= 1 and owned
 
 
 def _lock(fd: int) -> bool:
