@@ -469,6 +469,15 @@ pub fn python(test: &str) -> Option<&'static str> {
     there.then_some("python3")
 }
 
+/// The client in Python, with `dir` as its local directory.
+#[must_use]
+pub fn python_cli(python: &str, dir: &Path) -> Command {
+    let mut command = Command::new(python);
+    command.args(["-m", "skiff"]).current_dir(dir).env("PYTHONDONTWRITEBYTECODE", "1");
+    command.env("PYTHONPATH", concat!(env!("CARGO_MANIFEST_DIR"), "/../contrib/python/src"));
+    command
+}
+
 /// Runs a file of tests of `contrib/FOLDER`, in Python, with the programs of the workspace; says what it skips.
 ///
 /// # Panics

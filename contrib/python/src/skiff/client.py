@@ -174,16 +174,16 @@ class Client:
     def _name(self, name: str) -> str:
         return check_name(name, self._server.name_max)
 
-    def _persist(self, attempt: Callable[[bool], T]) -> T:
+    def _persist(self, attempt: Callable[[bool], T], resume: bool) -> T:
         """Calls `attempt(resume)` until it does not lose its connection."""
         failures = 0
         while True:
             try:
-                return attempt(failures > 0)
+                return attempt(resume or failures > 0)
             except (ConnectionLost, Refused) as error:
-                # After a lost connection the server may take our own dead one for another writer.
-                again = isinstance(error, ConnectionLost) or (error.code == "busy" and failures > 0)
-                if not again or failures >= self._retries:
+                # `busy`: the server takes a dead connection of ours for another writer; it gives it up after 5 s.
+                dead = error.code == "busy" and (resume or failures > 0)
+                if not (dead or isinstance(error, ConnectionLost)) or failures >= self._retries:
                     raise
             time.sleep(_PAUSES[min(failures, len(_PAUSES) - 1)])
             failures += 1
@@ -315,9 +315,9 @@ class Client:
         begin = time.perf_counter()
 
         def attempt(again: bool) -> Transfer:
-            return self._get_once(name, target, replace, resume or again, progress, begin)
+            return self._get_once(name, target, replace, again, progress, begin)
 
-        return self._persist(attempt)
+        return self._persist(attempt, resume)
 
     def _get_once(
         self,
@@ -509,7 +509,7 @@ class Client:
         self._name(name)
 
         def attempt(again: bool) -> Tuple[int, int]:
-            offset, crc = self._staged(file, name, size) if resume or again else (0, 0)
+            offset, crc = self._staged(file, name, size) if again else (0, 0)
             try:
                 return offset, self._write(file, name, offset, size, crc, mtime, progress)
             except Refused as error:
@@ -518,7 +518,7 @@ class Client:
             # What was staged is not there any more, or was damaged.
             return 0, self._write(file, name, 0, size, 0, mtime, progress)
 
-        resumed, crc = self._persist(attempt)
+        resumed, crc = self._persist(attempt, resume)
         return Transfer(name, local, size, resumed, time.perf_counter() - begin, crc, True)
 
     def _staged(self, file: BinaryIO, name: str, size: int) -> Tuple[int, int]:
