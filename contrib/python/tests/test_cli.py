@@ -80,6 +80,34 @@ class Program(unittest.TestCase):
         self.assertIn("3 copied, 0 unchanged", self.ok("sync", "pull", "/", "all"))
         self.assertIn("0 copied, 3 unchanged", self.ok("sync", "push", "all"))
 
+    def test_directories_go_there_and_back(self) -> None:
+        self.file("d/a")
+        self.file("d/e/b")
+        os.symlink("/etc/passwd", Path(self.here, "d/link"))
+        ran = self.run_cli("put", "-r", "d")
+        self.assertEqual((ran.returncode, ran.stderr), (0, b"skiff: put d/link: left out, not a regular file\n"))
+        self.assertRegex(ran.stdout, rb"^put d/a: 6 bytes, [^\n,]*, crc32c 353dd8be\nput d/e/b: [^\n]*\n$")
+        self.ok("-q", "put", "-r", "d/e", "-o", "copy/")
+        self.ok("-q", "put", "-r", "d/e", "-o", "other")
+        self.assertEqual(self.ok("ls", "-R"), "copy/\ncopy/e/\ncopy/e/b\nd/\nd/a\nd/e/\nd/e/b\nother/\nother/b\n")
+        self.assertIn("a directory on the server", self.fails(1, "get", "d"))
+        self.assertIn("(-r sends it)", self.fails(1, "put", "d"))
+        for words, top in ((("d", "-o", "new"), "new"), (("d", "-o", "new/"), "new/d"), (("d", "-o", "x"), "x")):
+            self.ok("get", "-r", *words)
+            self.assertEqual(Path(self.here, top, "e/b").read_bytes(), b"hello\n")
+        self.assertIn("saved as d/a(1) since d/a exists", self.ok("get", "-r", "d"))
+        self.ok("get", "-r", ".", "-o", "all")
+        self.assertEqual(sorted(os.listdir(Path(self.here, "all"))), ["copy", "d", "other"])
+        os.symlink(self.root, Path(self.here, "all/d/e2"))
+        self.ok("-q", "put", "d/a", "-o", "d/e2/a")
+        self.assertIn("is a symbolic link", self.fails(1, "-q", "get", "-r", "d", "-o", "all/"))
+        # What is left out on one side is not removed on the other.
+        with skiff.connect("127.0.0.1", int(self.port)) as client:
+            client.write_bytes("d/link", b"kept")
+            result = skiff.push(client, Path(self.here, "d"), "d", delete=True)
+            self.assertEqual((result.left_out, client.read_bytes("d/link")), (["d/link"], b"kept"))
+            self.assertEqual(result.removed, ["d/e2/a", "d/e2"])
+
     def test_errors_are_one_line_and_the_exit_code_tells_them_apart(self) -> None:
         self.file("a.txt")
         self.assertEqual(self.fails(1, "get", "nope"), "get nope: no such file on the server")

@@ -111,10 +111,12 @@ def _add_commands(parser: argparse.ArgumentParser, parents: List[_Parser]) -> No
     )
     get.add_argument("-f", action="store_true", dest="force", help="replace local files")
     get.add_argument("-c", action="store_true", dest="resume", help="continue an interrupted transfer")
+    get.add_argument("-r", action="store_true", dest="recursive", help="with directories")
     put = add("put", "upload files", "LOCAL+")
     put.add_argument("-o", dest="output", metavar="NAME", help="store as NAME, or into the directory NAME/")
     put.add_argument("-f", action="store_true", dest="force", help="send files that are not text to a classic server")
     put.add_argument("-c", action="store_true", dest="resume", help="continue an interrupted transfer")
+    put.add_argument("-r", action="store_true", dest="recursive", help="with directories")
     add("cat", "print files", "NAME+")
     add("stat", "show size, time and checksum of files", "NAME+")
     add("sum", "have the server compute checksums", "NAME+")
@@ -188,6 +190,15 @@ class Run:
                 where = [f"line {self.line}"] if self.line else []
                 where += [printable(" ".join(word for word in (command, name) if word))] * bool(command)
                 sys.stderr.write(": ".join(["skiff", *where, printable(message)]) + "\n")
+
+    def left_out(self, command: str, name: str) -> None:
+        """A local entry that is not transferred, on purpose: no failure."""
+        with contextlib.suppress(OSError, ValueError):
+            if self.json:
+                keys = {"command": command, "name": name, "message": "not a regular file"}
+                sys.stderr.write(json.dumps({"type": "left-out", **keys}, separators=(",", ":")) + "\n")
+            else:
+                sys.stderr.write(f"skiff: {command} {printable(name)}: left out, not a regular file\n")
 
     @contextlib.contextmanager
     def each(self, command: str, name: Optional[str]) -> Iterator[None]:
@@ -326,11 +337,13 @@ def _time(mtime: Optional[int]) -> str:
 
 def _get(client: Client, run: Run, args: argparse.Namespace) -> None:
     output = args.output
-    names = list(_expand(client, run, "get", args.name))
+    names = list(_expand(client, run, "get", args.name, files_only=not args.recursive))
     stream = output == "-" or (output is not None and _is_stream(output))
     into = output is not None and (output.endswith("/") or os.path.isdir(output))
     if len(names) > 1 and output is not None and not stream and not into:
         raise Usage(f"get: several files, but {output} is no directory; write {output}/")
+    if stream and args.recursive:
+        raise Usage(f"get -r: {output} is no directory")
     if into:
         os.makedirs(output, exist_ok=True)
     if output == "-":
@@ -341,17 +354,50 @@ def _get(client: Client, run: Run, args: argparse.Namespace) -> None:
             _copy(client, run, "get", names, file)
         return
     for name in names:
-        with run.each("get", name), _Bar(run, f"get {name}") as bar:
-            done = client.get(name, output, replace=args.force, resume=args.resume, progress=bar)
-            bar.clear()
-            wanted = os.path.join(output or "", name.rpartition("/")[2]) if into or output is None else output
-            saved = f", saved as {done.local}" if done.local not in (wanted, f"./{wanted}") else ""
-            saved += f" since {wanted} exists (-f replaces it)" if saved else ""
-            run.note(
-                f"get {name}: {_figures(done)}{'' if done.verified else ', not verified'}{saved}",
-                "get",
-                **_transfer(done, verified=done.verified),
-            )
+        base = name.rpartition("/")[2]
+        target = output or base or "."
+        if into:
+            target = os.path.join(output, base) if base else output
+        with run.each("get", name):
+            if args.recursive and _is_directory(client, name):
+                for inner, path in _beneath(client, run, name, target):
+                    with run.each("get", inner):
+                        _get_one(client, run, args, inner, path)
+            else:
+                _get_one(client, run, args, name, target)
+
+
+def _get_one(client: Client, run: Run, args: argparse.Namespace, name: str, target: str) -> None:
+    with _Bar(run, f"get {name}") as bar:
+        done = client.get(name, target, replace=args.force, resume=args.resume, progress=bar)
+    saved = f", saved as {done.local}" if done.local != name else ""
+    saved += f" since {target} exists (-f replaces it)" if done.local != target else ""
+    checked = "" if done.verified else ", not verified"
+    run.note(f"get {name}: {_figures(done)}{checked}{saved}", "get", **_transfer(done, verified=done.verified))
+
+
+def _is_directory(client: Client, name: str) -> bool:
+    if not name:
+        return True
+    try:
+        client.stat(name)
+    except Refused as error:
+        if error.code != "is-directory":
+            raise
+        return True
+    return False
+
+
+def _beneath(client: Client, run: Run, name: str, target: str) -> Iterator[Tuple[str, str]]:
+    """The files beneath a directory of the server, with their local paths; makes the directories."""
+    os.makedirs(target, exist_ok=True)
+    for entry in _listed(client, run, "get", name):
+        with run.each("get", entry.name):
+            path = tree.inside(target, entry.name, name)
+            if entry.is_directory:
+                yield from _beneath(client, run, entry.name, path)
+            else:
+                yield entry.name, path
 
 
 def _is_stream(path: str) -> bool:
@@ -383,27 +429,46 @@ def _put(client: Client, run: Run, args: argparse.Namespace) -> None:
         if local == "-" and (output is None or into):
             raise Usage("put -: give the name on the server with -o")
     for local in args.local:
-        base = os.path.basename(local)
+        # `put -r .` stores what is in it, not it.
+        base = os.path.basename(os.path.normpath(local))
+        base = "" if base in (".", "..") else base
         name = base if output is None else _server_name(output)
         if into:
-            name = f"{name}/{base}" if name else base
-        with run.each("put", local), _Bar(run, f"put {local}") as bar:
-            done = _put_one(client, args, local, name, bar)
-            bar.clear()
-            stored = f", stored as {name}" if name != local else ""
-            if not done.verified:
-                stored += ", sent (this server does not confirm)"
-            run.note(f"put {local}: {_figures(done)}{stored}", "put", **_transfer(done, confirmed=done.verified))
+            name = "/".join(part for part in (name, base) if part)
+        with run.each("put", local):
+            if args.recursive and os.path.isdir(local):
+                _put_directory(client, run, args, local, name)
+            else:
+                _put_one(client, run, args, local, name)
 
 
-def _put_one(client: Client, args: argparse.Namespace, local: str, name: str, bar: _Bar) -> Transfer:
+def _put_directory(client: Client, run: Run, args: argparse.Namespace, local: str, directory: str) -> None:
+    left_out: List[str] = []
+    for name, path in tree.local_files(local, directory, left_out, lambda path, error: run.error("put", path, error)):
+        path = os.path.normpath(path)
+        with run.each("put", path):
+            _put_one(client, run, args, path, name)
+    for name in left_out:
+        run.left_out("put", name)
+
+
+def _put_one(client: Client, run: Run, args: argparse.Namespace, local: str, name: str) -> None:
+    with _Bar(run, f"put {local}") as bar:
+        done = _send(client, args, local, name, bar)
+    stored = f", stored as {name}" if name != local else ""
+    if not done.verified:
+        stored += ", sent (this server does not confirm)"
+    run.note(f"put {local}: {_figures(done)}{stored}", "put", **_transfer(done, confirmed=done.verified))
+
+
+def _send(client: Client, args: argparse.Namespace, local: str, name: str, bar: _Bar) -> Transfer:
     source: Optional[BinaryIO] = None
     if local == "-":
         source = sys.stdin.buffer
     else:
         status = os.stat(local)
         if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(21, "is a directory (sync push sends it)", local)
+            raise IsADirectoryError(21, "is a directory (-r sends it)", local)
         if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
             # A pipe, or a file of /proc, whose size is not known.
             source = open(local, "rb")
@@ -559,6 +624,8 @@ def _sync(client: Client, run: Run, args: argparse.Namespace) -> None:
         result = tree.pull(client, where, args.target, delete=args.delete, report=report)
     for name, error in result.failed:
         run.error("sync", name, error)
+    for name in result.left_out:
+        run.left_out("sync", name)
     if result.omitted:
         run.error("sync", where or "/", Omitted(f"{result.omitted} entries can't be listed"))
     counts = {"copied": len(result.copied), "unchanged": len(result.unchanged), "removed": len(result.removed)}

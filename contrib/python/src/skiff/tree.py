@@ -14,7 +14,9 @@ from .names import check_name, is_local
 from .replies import Entry
 
 #: Called with the name of each file before it is transferred or removed, and what is done: `copy` or `remove`.
-Report = Callable[[str, str], None]
+Progress = Callable[[str, str], None]
+#: Called with the name of a file and what went wrong.
+Report = Callable[[str, Exception], None]
 
 
 @dataclass
@@ -26,12 +28,18 @@ class SyncResult:
     removed: List[str] = field(default_factory=list)
     #: What could not be copied or removed, and why. Everything else was done.
     failed: List[Tuple[str, Exception]] = field(default_factory=list)
+    #: Local links, devices, FIFOs and sockets: they are not transferred, replaced or removed.
+    left_out: List[str] = field(default_factory=list)
     #: Entries on the server that no command can name.
     omitted: int = 0
 
+    def fail(self, name: str, error: Exception) -> None:
+        """Records a failure."""
+        self.failed.append((name, error))
+
     @property
     def complete(self) -> bool:
-        """True if both sides are the same now."""
+        """True if nothing failed and every listing was whole."""
         return not self.failed and not self.omitted
 
 
@@ -41,7 +49,7 @@ def push(
     directory: str = "",
     *,
     delete: bool = False,
-    report: Optional[Report] = None,
+    report: Optional[Progress] = None,
 ) -> SyncResult:
     """Makes `directory` on the server like the local one.
 
@@ -50,7 +58,7 @@ def push(
     """
     root = os.fspath(local)
     result = SyncResult()
-    here = dict(_local_files(root, directory, result))
+    here = dict(local_files(root, directory, result.left_out, result.fail))
     there = _remote_files(client, directory, result)
     for name, path in sorted(here.items()):
         with _Step(result, name):
@@ -64,9 +72,10 @@ def push(
             result.copied.append(name)
     if delete and result.complete:
         # Deepest first: a directory goes after what is in it.
-        keep = {name[:end] for name in here for end, char in enumerate(name) if char == "/"}
+        kept = {*here, *result.left_out}
+        keep = {name[:end] for name in kept for end, char in enumerate(name) if char == "/"}
         for name, entry in sorted(there.items(), reverse=True):
-            if name in here or name in keep:
+            if name in kept or name in keep:
                 continue
             with _Step(result, name):
                 if report:
@@ -82,7 +91,7 @@ def pull(
     local: Path,
     *,
     delete: bool = False,
-    report: Optional[Report] = None,
+    report: Optional[Progress] = None,
 ) -> SyncResult:
     """Makes a local directory like `directory` on the server (`""` is the root); as `push`, the other way round.
 
@@ -92,10 +101,10 @@ def pull(
     result = SyncResult()
     there = _remote_files(client, directory, result, must_exist=True)
     os.makedirs(root, exist_ok=True)
-    here = dict(_local_files(root, directory, result))
+    here = dict(local_files(root, directory, result.left_out, result.fail))
     for name, entry in sorted(there.items()):
         with _Step(result, name):
-            path = _inside(root, name, directory)
+            path = inside(root, name, directory)
             if entry.is_directory:
                 os.makedirs(path, exist_ok=True)
                 continue
@@ -129,29 +138,31 @@ class _Step:
 
     def __exit__(self, kind: object, error: Optional[BaseException], trace: object) -> bool:
         if isinstance(error, (SkiffError, OSError)) and not isinstance(error, (ConnectionLost, ProtocolError)):
-            self._result.failed.append((self._name, error))
+            self._result.fail(self._name, error)
             return True
         return False
 
 
-def _join(directory: str, name: str) -> str:
-    return f"{directory}/{name}" if directory else name
+def local_files(root: str, directory: str, left_out: List[str], unreadable: Report) -> Iterator[Tuple[str, str]]:
+    """Regular files beneath `root`, with their names on the server.
 
+    Partial downloads are passed over. Links, devices, FIFOs and sockets are too; their names are added to `left_out`.
+    """
 
-def _local_files(root: str, directory: str, result: SyncResult) -> Iterator[Tuple[str, str]]:
-    """Regular files beneath `root`, with their names on the server. Links are left alone, and so are partial files."""
+    def failed(error: OSError) -> None:
+        unreadable(os.fsdecode(error.filename), error)
 
-    def unreadable(error: OSError) -> None:
-        result.failed.append((str(error.filename), error))
-
-    for folder, folders, files in os.walk(root, onerror=unreadable):
+    for folder, folders, files in os.walk(root, onerror=failed):
         folders.sort()
-        for file in files:
+        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        for file in sorted(files + links):
             path = os.path.join(folder, file)
-            if file.endswith(".skiff-part") or not stat.S_ISREG(os.lstat(path).st_mode):
-                continue
             inner = os.path.relpath(path, root).replace(os.sep, "/")
-            yield _join(directory, inner), path
+            name = f"{directory}/{inner}" if directory else inner
+            if file in links or not stat.S_ISREG(os.lstat(path).st_mode):
+                left_out.append(name)
+            elif not file.endswith(".skiff-part"):
+                yield name, path
 
 
 def _remote_files(client: Client, directory: str, result: SyncResult, must_exist: bool = False) -> Dict[str, Entry]:
@@ -183,7 +194,7 @@ def _same(client: Client, entry: Entry, path: str) -> bool:
         return checksum(file) == crc
 
 
-def _inside(root: str, name: str, directory: str) -> str:
+def inside(root: str, name: str, directory: str) -> str:
     """The local path of a name, which no symbolic link leads out of `root`."""
     inner = name[len(directory) + 1 :] if directory else name
     if not is_local(inner):
