@@ -484,7 +484,7 @@ pub fn python_cli(python: &str, dir: &Path) -> Command {
 /// If a test fails, or they do not end.
 pub fn python_tests(test: &str, folder: &str, pattern: &str) {
     /// The machine may be busy, and there are many tests in a file.
-    const LIMIT: Duration = Duration::from_secs(300);
+    const LIMIT: Duration = Duration::from_secs(600);
     let Some(python) = python(test) else { return };
     let mut command = Command::new(python);
     command.args(["-m", "unittest", "discover", "--verbose", "--start-directory", "tests", "--pattern", pattern]);

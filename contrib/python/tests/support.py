@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import Callable, Iterator, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 from unittest import SkipTest
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -223,12 +223,20 @@ def temporary() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="skiff-")
 
 
+_BYTECODE = temporary()
+
+
+def environment() -> Dict[str, str]:
+    """For programs that use the module; compiled once, and not beside the sources."""
+    found = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    source = str(REPOSITORY / "contrib" / "python" / "src")
+    return {**found, "PYTHONPATH": source, "PYTHONPYCACHEPREFIX": _BYTECODE.name, "TZ": "UTC"}
+
+
 def cli(*words: str, cwd: str, stdin: bytes = b"", **more: object) -> subprocess.CompletedProcess[bytes]:
     """Runs `python -m skiff`."""
-    source = str(REPOSITORY / "contrib" / "python" / "src")
-    environment = dict(os.environ, PYTHONPATH=source, PYTHONDONTWRITEBYTECODE="1", TZ="UTC")
     command: Sequence[str] = [sys.executable, "-m", "skiff", *words]
     arguments: dict[str, object] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
     return subprocess.run(  # type: ignore[call-overload, no-any-return]
-        command, cwd=cwd, env=environment, input=stdin, timeout=120, check=False, **arguments
+        command, cwd=cwd, env=environment(), input=stdin, timeout=120, check=False, **arguments
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import List
 
 import skiff
-from support import LIMIT, REPOSITORY, Listener, answer_hello, cli, host_serv, program, temporary, until_end
+from support import LIMIT, Listener, answer_hello, cli, environment, host_serv, program, temporary, until_end
 
 
 class Program(unittest.TestCase):
@@ -192,12 +192,11 @@ class Program(unittest.TestCase):
         self.file("big", bytes(200_000))
         self.ok("put", "big")
         self.file("big", b"old")
-        environment = dict(os.environ, PYTHONPATH=str(REPOSITORY / "contrib/python/src"))
         # A limit for the size of files is as a full disk.
         code = "import resource,sys; resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536)); "
         code += "from skiff.cli import main; sys.exit(main())"
         command = [sys.executable, "-c", code, "127.0.0.1", self.port, "get", "big", "-f"]
-        ran = subprocess.run(command, cwd=self.here, env=environment, capture_output=True, check=False)
+        ran = subprocess.run(command, cwd=self.here, env=environment(), capture_output=True, check=False)
         self.assertEqual((ran.returncode, ran.stdout, ran.stderr.count(b"\n")), (1, b"", 1), ran.stderr)
         self.assertEqual(Path(self.here, "big").read_bytes(), b"old")
         if os.path.exists("/dev/full"):
@@ -211,9 +210,8 @@ class Program(unittest.TestCase):
     def test_a_reader_that_leaves_is_no_error(self) -> None:
         self.file("big", bytes(2_000_000))
         self.ok("put", "big")
-        environment = dict(os.environ, PYTHONPATH=str(REPOSITORY / "contrib/python/src"))
         command = [sys.executable, "-m", "skiff", "127.0.0.1", self.port, "cat", "big"]
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert process.stdout is not None and process.stderr is not None
         process.stdout.read(10)
         process.stdout.close()
@@ -228,10 +226,9 @@ class Program(unittest.TestCase):
             until_end(connection)  # type: ignore[arg-type]
 
         asked: List[float] = []
-        environment = dict(os.environ, PYTHONPATH=str(REPOSITORY / "contrib/python/src"))
         with Listener(silent) as listener:
             command = [sys.executable, "-m", "skiff", "127.0.0.1", str(listener.port), "ls"]
-            process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+            process = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE)
             assert process.stderr is not None
             deadline = time.monotonic() + LIMIT
             while not asked and time.monotonic() < deadline:

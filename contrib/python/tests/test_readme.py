@@ -11,10 +11,9 @@ import unittest
 from pathlib import Path
 from typing import List, Tuple
 
-from support import REPOSITORY, host_serv, temporary
+from support import REPOSITORY, environment, host_serv, temporary
 
 README = REPOSITORY / "contrib" / "python" / "README.md"
-SOURCE = REPOSITORY / "contrib" / "python" / "src"
 
 
 def blocks(kind: str) -> List[str]:
@@ -53,15 +52,15 @@ class Readme(unittest.TestCase):
             program = Path(bin_folder, "skiff")
             program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m skiff "$@"\n')
             program.chmod(program.stat().st_mode | stat.S_IXUSR)
-            environment = dict(os.environ, PYTHONPATH=str(SOURCE), PYTHONDONTWRITEBYTECODE="1")
-            environment["PATH"] = bin_folder + os.pathsep + environment["PATH"]
+            variables = environment()
+            variables["PATH"] = bin_folder + os.pathsep + variables["PATH"]
             status = 0
             for command, output in commands():
                 command, output = (text.replace("50000", str(port)) for text in (command, output))
                 ran = subprocess.run(
                     ["sh", "-c", command.replace("$?", str(status))],
                     cwd=here,
-                    env=environment,
+                    env=variables,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     text=True,
@@ -73,7 +72,7 @@ class Readme(unittest.TestCase):
             ran = subprocess.run(
                 [sys.executable, "-c", code.replace("50000", str(port))],
                 cwd=here,
-                env=environment,
+                env=variables,
                 stdout=subprocess.PIPE,
                 text=True,
                 check=True,

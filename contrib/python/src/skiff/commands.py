@@ -9,7 +9,7 @@ import stat
 import sys
 import tempfile
 import time
-from typing import BinaryIO, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import BinaryIO, Callable, Dict, Iterator, List, Optional, Tuple, cast
 
 from . import tree
 from .client import Client
@@ -217,7 +217,7 @@ def _send(client: Client, args: argparse.Namespace, local: str, name: str, bar: 
                 spool.write(data)
         spool.flush()
         return client.put_file(
-            spool,
+            cast(BinaryIO, spool),
             name,
             size=spool.tell(),
             resume=args.resume,
