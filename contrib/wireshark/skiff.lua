@@ -31,9 +31,9 @@ f.control_stream = ProtoField.uint32("skiff.control_stream", "Control connection
 
 local e = {
     refused = ProtoExpert.new("skiff.refused", "The server refused", expert.group.RESPONSE_CODE, expert.severity.NOTE),
-    broken = ProtoExpert.new("skiff.broken", "Not allowed by the protocol", expert.group.PROTOCOL, expert.severity.WARN),
+    broken = ProtoExpert.new("skiff.broken", "Protocol violation", expert.group.PROTOCOL, expert.severity.WARN),
     crc = ProtoExpert.new("skiff.crc.bad", "The checksum is wrong", expert.group.CHECKSUM, expert.severity.ERROR),
-    abort = ProtoExpert.new("skiff.abort", "The sender gave up", expert.group.SEQUENCE, expert.severity.NOTE),
+    abort = ProtoExpert.new("skiff.abort", "Aborted by the sender", expert.group.SEQUENCE, expert.severity.NOTE),
 }
 skiff.experts = { e.refused, e.broken, e.crc, e.abort }
 
@@ -53,7 +53,9 @@ local band, bxor, rshift
 if bit32 then
     band, bxor, rshift = bit32.band, bit32.bxor, bit32.rshift
 else
-    local make = load("return function(a, b) return a & b end, function(a, b) return a ~ b end, function(a, b) return a >> b end")
+    local make = load([[
+        return function(a, b) return a & b end, function(a, b) return a ~ b end, function(a, b) return a >> b end
+    ]])
     band, bxor, rshift = make()
 end
 
@@ -97,7 +99,7 @@ local function printable(text)
             or (byte == 0xE0 and char:byte(2) < 0xA0) or (byte == 0xED and char:byte(2) > 0x9F)
             or (byte == 0xF0 and char:byte(2) < 0x90) or (byte == 0xF4 and char:byte(2) > 0x8F)
             -- Bidirectional overrides, U+200B to U+200F, U+2028 to U+202E, U+2060 to U+206F.
-            or (length == 3 and char:match("^\xE2\x80[\x8B-\x8F\xA8-\xAE]$")) or char:match("^\xE2\x81[\xA0-\xAF]$") then
+            or char:match("^\xE2\x80[\x8B-\x8F\xA8-\xAE]$") or char:match("^\xE2\x81[\xA0-\xAF]$") then
             out[#out + 1] = string.format("\\x%02x", byte)
             length = 1
         else
@@ -181,7 +183,10 @@ local function new_direction()
 end
 
 local function new_connection(stream)
-    return { stream = stream, client = nil, queue = {}, first = 1, last = 0, up = new_direction(), down = new_direction(), staged = {} }
+    return {
+        stream = stream, client = nil, queue = {}, first = 1, last = 0, staged = {},
+        up = new_direction(), down = new_direction(),
+    }
 end
 
 -- Items: what is shown of one message, or of a part of one.
@@ -227,13 +232,13 @@ local function on_command(call, connection, item, text)
             add(item, f.name, item.offset + 10, #text, printable(name))
         end
     else
-        complain(item, e.broken, "This command is not known")
+        complain(item, e.broken, "Unknown command")
     end
     if verb == "quit" then
         return
     end
     local command = {
-        verb = verb, name = name or "", frame = call.frame, time = call.time, text = shortened(text), first_time = call.time,
+        verb = verb, name = name or "", frame = call.frame, time = call.time,
     }
     command.title = verb and shortened(name ~= "" and verb .. " " .. name or verb) or "unknown command"
     item.command = command
@@ -246,7 +251,7 @@ local function on_command(call, connection, item, text)
         local offset, size = text:match("^write (%d+) (%d+) ")
         command.offset = tonumber(offset) or 0
         command.size = size and tonumber(size) - command.offset
-        -- The trailer covers the staged bytes too: their checksum is known if `resume` told it.
+        -- The trailer covers the staged bytes too: the reply to `resume` has their checksum.
         local staged = connection.staged[command.name]
         direction.crc = 0
         if command.offset > 0 then
@@ -282,7 +287,7 @@ local function on_reply(call, connection, item, text)
         add(item, f.code, item.offset + 10, #text, printable(code))
         complain(item, e.refused, "The server refused: " .. said)
         if code == "bad-length" then
-            complain(item, e.broken, "The client sent a length that is none")
+            complain(item, e.broken, "The client sent a malformed length")
         end
     elseif verb == "get" or verb == "put" then
         if text == "-1" then
@@ -309,7 +314,7 @@ local function on_reply(call, connection, item, text)
             end
         end
     elseif command then
-        complain(item, e.broken, "This is no reply to " .. title)
+        complain(item, e.broken, "Not a valid reply to " .. title)
     end
     if command then
         command.reply_frame = command.reply_frame or call.frame
@@ -322,7 +327,7 @@ local function on_reply(call, connection, item, text)
         call:info("reply: " .. said)
         item.label = "Reply: " .. said
         if not connection.middle then
-            complain(item, e.broken, "Nobody asked for this reply")
+            complain(item, e.broken, "Reply without a command")
         end
     end
 end
@@ -342,13 +347,13 @@ local function on_trailer(call, direction, item, text)
     local announced = text:match("^crc32c (%x%x%x%x%x%x%x%x)$")
     local verdict
     if text:match("^abort") then
-        verdict = "given up: " .. said
-        complain(item, e.abort, "The sender gave up: what was sent is not the file")
+        verdict = "aborted: " .. said
+        complain(item, e.abort, "Aborted by the sender: the data is not the file")
     elseif text == "crc32c -" then
         verdict = "no checksum"
     elseif not announced then
         verdict = "malformed trailer"
-        complain(item, e.broken, "This is no trailer")
+        complain(item, e.broken, "Malformed trailer")
     elseif direction.crc == nil then
         verdict = "crc32c " .. announced .. ", not checked (part of the file is not in this capture)"
     elseif tonumber(announced, 16) == direction.crc then
@@ -410,7 +415,7 @@ local function on_classic_data(call, connection, offset)
         local digits = call:text(offset, 10)
         if not digits:match("^%d%d%d%d%d%d%d%d%d%d$") then
             local item = call:item(offset, call.length - offset, "Not a length: " .. printable(digits))
-            complain(item, e.broken, "Ten digits are expected here")
+            complain(item, e.broken, "Expected ten digits")
             state.length, state.broken = 0, true
             return call.length
         end
@@ -420,7 +425,8 @@ local function on_classic_data(call, connection, offset)
         state.length = tonumber(digits)
         offset = offset + 10
         if offset == call.length then
-            call:info("data of " .. title .. ": " .. (state.length == 0 and "empty, complete" or "0 of " .. bytes(state.length)))
+            local verdict = state.length == 0 and "empty, complete" or "0 of " .. bytes(state.length)
+            call:info("data of " .. title .. ": " .. verdict)
         end
     end
     if offset < call.length then
@@ -483,7 +489,7 @@ local function read_messages(call, connection, from_client, offset)
             if not digits:match("^%d%d%d%d%d%d%d%d%d%d$") then
                 direction.lost = true
                 local item = call:item(offset, available, "Not a length: " .. shortened(digits))
-                complain(item, e.broken, "Ten digits are expected here; the rest of the segment is left out")
+                complain(item, e.broken, "Expected ten digits; the rest of the segment is skipped")
                 call:info("not a length")
                 connection.middle = true
                 return call.length
@@ -509,7 +515,7 @@ local function read_messages(call, connection, from_client, offset)
                 if length > limit then
                     local item = call:item(offset, 10, "A message of " .. bytes(length))
                     add(item, f.length, offset, 10, digits)
-                    complain(item, e.broken, "Too long for what is expected here")
+                    complain(item, e.broken, "Message too long")
                     call:info("message of " .. bytes(length))
                     if not from_client then
                         take_command(connection)
@@ -599,7 +605,7 @@ local function parse(tvb, pinfo, stream)
         local from_client = sender == connection.client
         local direction = from_client and connection.up or connection.down
         if direction.lost and begins(text, from_client and looks_like_command or looks_like_reply) then
-            -- A message that can be told for certain.
+            -- An unambiguous message: resynchronize.
             direction = new_direction()
             if from_client then
                 connection.up = direction
@@ -685,7 +691,7 @@ function skiff.dissector(tvb, pinfo, tree)
     end
     local stream = tcp_stream()
     stream = stream and stream.value or 0
-    -- A frame can hold the end of one message, reassembled, and others: each is a call of its own.
+    -- A frame can contain the end of a reassembled message and further messages: Wireshark calls once for each.
     local key = string.format("%d %d %d %d", stream, pinfo.number, tvb:offset(), tvb:reported_len())
     local result = calls[key]
     if not result then
@@ -696,7 +702,7 @@ function skiff.dissector(tvb, pinfo, tree)
     return tvb:captured_len()
 end
 
--- On any port: a connection that begins like skiff, or goes to a port that a reply announced.
+-- Any port: recognize skiff by the first bytes, or by a data port that a reply announced.
 local function heuristic(tvb, pinfo, tree)
     if not skiff.prefs.heuristic or tvb:captured_len() < 4 then
         return false
@@ -707,7 +713,7 @@ local function heuristic(tvb, pinfo, tree)
     if not known then
         local text = tvb:raw(0, math.min(tvb:captured_len(), 700))
         if #text < 10 + 6 and text:match("^0000%d*$") then
-            -- A length alone: what follows tells.
+            -- Only a length so far: wait for the payload.
             pinfo.desegment_offset, pinfo.desegment_len = 0, DESEGMENT_ONE_MORE_SEGMENT
             return true
         end

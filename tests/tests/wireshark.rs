@@ -25,7 +25,7 @@ fn tshark(test: &str, pcap: &Path, options: &[&str]) -> Option<String> {
     command.args(["-n", "-X", script, "-Y", "skiff", "-o", "gui.column.format:\"Info\",\"%i\"", "-r"]).arg(pcap);
     command.args(options).env("HOME", home.path()).env("XDG_CONFIG_HOME", home.path()).env("LC_ALL", "C.UTF-8");
     let Ok(output) = command.output() else {
-        skip(test, "there is no tshark");
+        skip(test, "tshark is not installed");
         return None;
     };
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

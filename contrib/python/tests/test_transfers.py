@@ -182,7 +182,7 @@ class Transfers(Base):
             self.connect(self.link(port, up=cut(150_000)), retries=0).put(self.local())
         other = CONTENT[::-1]
         client = self.connect(port)
-        # The server may take a moment to see that the link is cut: that is waited for.
+        # The server may take a moment to notice the lost connection; the client waits for that.
         done = client.put(self.local(other), resume=True)
         self.assertEqual(done.resumed, 0)
         self.assertEqual((self.root / "big").read_bytes(), other)

@@ -1,7 +1,7 @@
 """The dissector with tshark: a capture of each vector, and captures that are cut, shuffled and damaged.
 
 python3 -m unittest discover -s contrib/wireshark/tests
-SKIFF_WRITE_EXPECTED=1 ...      writes the expected texts anew
+SKIFF_WRITE_EXPECTED=1 ...      rewrites the expected output
 SKIFF_MUTATIONS=2000 ...        tries so many damaged conversations (200)
 """
 
@@ -49,7 +49,7 @@ def conversation(path: Path) -> List[Sent]:
 
 
 def joined(sent: List[Sent]) -> List[Sent]:
-    """What one side sends one after the other leaves in one write."""
+    """Consecutive messages of one side become one write."""
     found: List[Sent] = []
     for channel, server, data in sent:
         before = found[-1] if found else ("", False, None)
@@ -77,7 +77,7 @@ def play(capture: Capture, sent: List[Sent], client_port: int, segment: int = 14
 def tshark(path: Path, *options: str) -> str:
     program = shutil.which("tshark")
     if program is None:
-        raise unittest.SkipTest("there is no tshark")
+        raise unittest.SkipTest("tshark is not installed")
     with temporary() as home:
         # Without the settings and plugins of the user.
         environment = dict(os.environ, HOME=home, XDG_CONFIG_HOME=home, LC_ALL="C.UTF-8", TZ="UTC")

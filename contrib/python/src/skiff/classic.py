@@ -70,7 +70,7 @@ class Characters:
                 self._characters = None
 
     def finish(self) -> Optional[int]:
-        """The characters; `None` if it is no text."""
+        """The number of characters; `None` if the data is not UTF-8 text."""
         self.count(b"", final=True)
         return self._characters
 
@@ -99,7 +99,7 @@ def announce(file: BinaryIO, force: bool) -> Tuple[int, int]:
     """How many bytes a file has, and the length to announce for it: its characters.
 
     Raises:
-        NotText: it is no text. With `force` its bytes are announced.
+        NotText: the file is not UTF-8 text. With `force`, the length in bytes is announced.
     """
     counted = Characters()
     for piece in pieces(file):

@@ -174,7 +174,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         run.error(None, None, error)
         return 2
     except BrokenPipeError:
-        # The reader of standard output has gone: no error. Nothing is flushed to it at exit.
+        # The reader of standard output has exited: not an error. Do not flush to it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1 if run.failed else 0
     except (SkiffError, OSError) as error:

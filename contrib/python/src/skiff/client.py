@@ -64,7 +64,7 @@ def connect(
         retries: how often in a row a transfer that lost its connection reconnects and resumes.
 
     Raises:
-        CannotConnect: there is no server.
+        CannotConnect: no server responds there.
     """
     client = Client(host, port, timeout, connect_timeout, retries)
     client.reconnect()
@@ -74,7 +74,7 @@ def connect(
 class Client(Session):
     """A client of one server, made by `connect`. Not for use by several threads at once.
 
-    After an error the client stays usable: it connects again when it has to.
+    A client stays usable after an error; it reconnects when necessary.
     """
 
     def __enter__(self) -> Client:
@@ -188,15 +188,15 @@ class Client(Session):
         resume: bool = False,
         progress: Optional[Progress] = None,
     ) -> Transfer:
-        """Downloads a file. It appears at `local` in one step, whole and checked.
+        """Downloads a file, verifies it, and moves it to `local` atomically.
 
         Args:
             local: a path, or a directory; by default the last component of `name`.
             replace: replace a local file. Otherwise the new one is saved as `name(1).txt` and so on.
-            resume: continue an interrupted download, after checking the part that is there.
+            resume: continue an interrupted download after verifying the partial file.
 
         Raises:
-            VerificationFailed: what arrived is not what the server has.
+            VerificationFailed: the data does not match the data on the server.
         """
         target = os.fspath(local) if local is not None else ""
         if not target or os.path.isdir(target) or target.endswith(("/", os.sep)):
@@ -226,7 +226,7 @@ class Client(Session):
         part: Optional[Partial] = None
         try:
             with self._connection() as messages:
-                # To resume, first see which file it is: size and tag name the partial file.
+                # To resume, first ask for size and tag: the name of the partial file contains them.
                 messages.send(f"stat {name}".encode(), f"read 0 {'0' if resume else '*'} {name}".encode())
                 mtime = None
                 with contextlib.suppress(Refused):
@@ -251,7 +251,7 @@ class Client(Session):
                     crc = _save(body, part, size, progress, crc)
                 verified = body.verified
             if resumed and mark is None:
-                # The server can't promise that it is the same file: check all of it.
+                # The server has no tag to identify the version of the file: verify all of it.
                 if self.sum(name) != Sum(size, crc):
                     raise VerificationFailed(f"the checksum of {name} does not match")
                 verified = True
@@ -266,7 +266,7 @@ class Client(Session):
         return Transfer(name, place, size, resumed, time.perf_counter() - begin, crc, verified)
 
     def _verify_part(self, name: str, part: Partial) -> int:
-        """Compares a partial file with the server's; the checksum of what may stay of it."""
+        """Compares a partial file with the file on the server; restarts it if they differ. Returns its checksum."""
         crc = part.checksum()
         try:
             if self.sum(name, 0, part.length) == Sum(part.length, crc):
@@ -359,12 +359,12 @@ class Client(Session):
         force: bool = False,
         progress: Optional[Progress] = None,
     ) -> Transfer:
-        """Uploads a file. When this returns, the server has stored it durably, in place of an old one.
+        """Uploads a file. On return, the server has stored it durably, replacing an existing file.
 
         Args:
             name: on the server; by default the last component of `local`.
-            resume: continue an interrupted upload, after checking what the server has of it.
-            force: send what is no text to a classic server.
+            resume: continue an interrupted upload after verifying the staged bytes.
+            force: send files that are not text to a classic server.
         """
         path = os.fspath(local)
         with open(path, "rb", buffering=0) as raw:
@@ -382,7 +382,7 @@ class Client(Session):
             )
 
     def write_bytes(self, name: str, data: bytes, *, mtime: Optional[int] = None) -> Transfer:
-        """Stores `data` as a file, durably, in place of an old one."""
+        """Stores `data` as a file, durably, replacing an existing file."""
         return self.put_file(io.BytesIO(data), name, size=len(data), mtime=mtime)
 
     def put_file(
@@ -410,7 +410,7 @@ class Client(Session):
             except Refused as error:
                 if error.code != "mismatch" or not offset:
                     raise
-            # What was staged is not there any more, or was damaged.
+            # The staged bytes are gone or damaged.
             return 0, self._write(file, name, 0, size, 0, mtime, progress)
 
         resumed, crc = self._persist(attempt, resume)
@@ -461,7 +461,7 @@ class Client(Session):
                 else:
                     body.finish()
             except ConnectionLost:
-                # The server may have said why before it closed.
+                # The server may have sent the reason before it closed.
                 if not messages.stream.has_ended():
                     read_reply(messages, 2)
                 raise

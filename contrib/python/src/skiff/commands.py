@@ -73,9 +73,9 @@ def _get(client: Client, run: Run, args: argparse.Namespace) -> None:
     stream = output == "-" or (output is not None and _is_stream(output))
     into = output is not None and (output.endswith("/") or os.path.isdir(output))
     if len(names) > 1 and output is not None and not stream and not into:
-        raise Usage(f"get: several files, but {output} is no directory; write {output}/")
+        raise Usage(f"get: several files, but {output} is not a directory; write {output}/")
     if stream and args.recursive:
-        raise Usage(f"get -r: {output} is no directory")
+        raise Usage(f"get -r: {output} is not a directory")
     if into:
         os.makedirs(output, exist_ok=True)
     if output == "-":
@@ -156,7 +156,7 @@ def _put(client: Client, run: Run, args: argparse.Namespace) -> None:
     output = args.output
     into = output is not None and (output.endswith("/") or output == ".")
     if len(args.local) > 1 and output is not None and not into:
-        raise Usage(f"put: several files, but {output} is no directory; write {output}/")
+        raise Usage(f"put: several files, but {output} is not a directory; write {output}/")
     for local in args.local:
         if local == "-" and (output is None or into):
             raise Usage("put -: give the name on the server with -o")
@@ -348,7 +348,7 @@ def _sync(client: Client, run: Run, args: argparse.Namespace) -> None:
 
     if args.direction == "push":
         if not os.path.isdir(args.source):
-            raise Usage(f"sync push: {args.source} is no directory")
+            raise Usage(f"sync push: {args.source} is not a directory")
         where = server_name(args.target or "")
         result = tree.push(client, args.source, where, delete=args.delete, report=report)
     else:

@@ -1,13 +1,13 @@
-"""Errors, by who is to blame.
+"""Exceptions, by cause.
 
 ================== =============================================================
-`Refused`          the server answered no; it changed nothing, the connection is fine
-`ConnectionLost`   the network, or a server that went away or went silent
+`Refused`          the server answered `error`; it changed nothing, and the connection stays usable
+`ConnectionLost`   the connection broke, or the server stopped responding
 `ProtocolError`    the server broke the protocol
-`VerificationFailed` data arrived, but it is not what the server has
-`BadName`          the caller gave a name that no server accepts
-`NeedsExtended`    the server knows the classic commands only
-`NotText`          the file is not text, and a classic server takes only text
+`VerificationFailed` the data that arrived does not match the data on the server
+`BadName`          the caller passed a name that breaks the rules for names
+`NeedsExtended`    the server supports only the classic commands
+`NotText`          the file is not text, which a classic server would corrupt
 `OSError`          this machine: files, permissions, disk space
 ================== =============================================================
 """
@@ -29,7 +29,7 @@ def printable(text: str) -> str:
 class SkiffError(Exception):
     """Any failure of this module, except those of the local machine (`OSError`)."""
 
-    #: What programs look at; stable. The same words as host-cli prints with `--json`.
+    #: Stable, for programs; the codes that host-cli prints with `--json`.
     code: str = "protocol"
 
 
@@ -54,7 +54,7 @@ class NotFound(Refused):
 
 
 class ConnectionLost(SkiffError):
-    """The connection ended or broke. Whether the last change took place is unknown."""
+    """The connection ended or broke. It is unknown whether the last change took effect."""
 
     code = "lost"
 
@@ -78,11 +78,11 @@ class DataConnectionFailed(SkiffError):
 
 
 class ProtocolError(SkiffError):
-    """The server sent something that the protocol does not allow. The connection is closed."""
+    """The server violated the protocol. The connection is closed."""
 
 
 class VerificationFailed(SkiffError):
-    """The data is not what the server has. Nothing was put in place."""
+    """The data does not match the data on the server. No file was created or replaced."""
 
     code = "mismatch"
 
@@ -94,12 +94,12 @@ class BadName(SkiffError, ValueError):
 
 
 class NeedsExtended(SkiffError):
-    """The server knows only the classic commands."""
+    """The server supports only the classic commands."""
 
     code = "needs-extended"
 
     def __init__(self, verb: str) -> None:
-        super().__init__(f"this server knows only the classic commands, not {verb}")
+        super().__init__(f"this server supports only the classic commands, not {verb}")
 
 
 class NotText(SkiffError):

@@ -30,7 +30,7 @@ def _pattern(component: str) -> Callable[[str], bool]:
 
 
 def expand(client: Client, run: Run, command: str, names: Sequence[str], files_only: bool = True) -> Iterator[str]:
-    """The names that the arguments stand for. One that exists as it is written is no glob."""
+    """Expands globs. A name that exists literally takes precedence over a glob."""
     for argument in names:
         name = server_name(argument)
         if not GLOB.search(name):
@@ -61,7 +61,7 @@ def matches_of(client: Client, run: Run, command: str, directory: str, pattern: 
 
 
 def listed(client: Client, run: Run, command: str, directory: str) -> List[Entry]:
-    """A directory; reports what its listing leaves out."""
+    """The entries of a directory; reports omitted ones."""
     if not client.server.extended:
         if directory:
             raise NeedsExtended("ls DIR")

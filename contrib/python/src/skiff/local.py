@@ -17,7 +17,7 @@ _PIECE = 1 << 18
 
 
 def numbered(name: str, number: int) -> str:
-    """`a.txt` becomes `a(1).txt`: the number goes before the last dot; leading dots are none."""
+    """`a.txt` becomes `a(1).txt`: the number precedes the last dot; leading dots do not count."""
     stem = name.lstrip(".")
     dots = name[: len(name) - len(stem)]
     head, dot, tail = stem.rpartition(".")
@@ -56,7 +56,7 @@ def sync_directory(path: str) -> None:
 class Partial:
     """The temporary file of a download, beside its target: `.NAME.SIZE-TAG.skiff-part`, as host-cli names it.
 
-    It stays if the transfer is interrupted, so that the next one can resume.
+    It remains after an interrupted transfer, so that the next one can resume.
     """
 
     def __init__(self, target: str, size: int, tag: Optional[str], *, keep: bool, replace: bool) -> None:
@@ -74,7 +74,7 @@ class Partial:
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         fd = os.open(self._path, flags, mode)
         if not _is_ours(os.fstat(fd)) or not _lock(fd):
-            # Another process downloads the same file, or somebody else made this one: leave it alone.
+            # Another process is downloading the same file, or another user owns this one: use a new file.
             os.close(fd)
             fd, self._path = tempfile.mkstemp(".skiff-part", f".{name[:64]}.", self._directory)
             if mode != 0o600 and hasattr(os, "fchmod"):
@@ -82,19 +82,19 @@ class Partial:
         self.file: BinaryIO = os.fdopen(fd, "r+b", buffering=0)
         if not keep:
             self.file.truncate(0)
-        #: How many bytes are there already.
+        #: Its length in bytes.
         self.length = self.file.seek(0, os.SEEK_END)
         if self.length > size:
             self.restart()
 
     def restart(self) -> None:
-        """Drops what is there."""
+        """Empties it."""
         self.file.truncate(0)
         self.file.seek(0)
         self.length = 0
 
     def checksum(self) -> int:
-        """The CRC-32C of what is there."""
+        """The CRC-32C of its content."""
         self.file.seek(0)
         crc = checksum(self.file)
         self.file.seek(self.length)
@@ -109,7 +109,7 @@ class Partial:
         self.length += len(data)
 
     def close(self) -> None:
-        """Closes it; what is there stays for a later transfer. An empty one goes."""
+        """Closes it and keeps it for a later transfer, unless it is empty."""
         self.file.close()
         if self.length == 0:
             self.discard()

@@ -122,7 +122,7 @@ class Body:
     """A body that is received. Iterate over it for its bytes; then `crc` and `verified` hold.
 
     Raises (while iterating):
-        Refused: the server gave up (`abort`).
+        Refused: the server aborted the transfer (`abort`).
         ProtocolError: it sent more than `length` bytes, or a malformed trailer.
         VerificationFailed: the checksum or the length is not what was announced.
     """
@@ -186,5 +186,5 @@ class Upload:
         self._messages.send(*self._head, b"", b"crc32c %08x" % self.crc)
 
     def abort(self, code: str, text: str) -> None:
-        """Gives up: the server keeps the old file, and nothing is staged any more."""
+        """Aborts: the server keeps the old file and drops the staged bytes."""
         self._messages.send(*self._head, b"", f"abort {code} {text}".encode())

@@ -46,7 +46,7 @@ def _objection(name: str, name_max: int) -> str | None:
     return None
 
 
-# What Windows does not keep as it is, or takes for a device.
+# Names that Windows changes, or reserves for devices.
 _WINDOWS = re.compile(r'[<>:"|?*]|[. ]$|^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])( *\.|$)', re.IGNORECASE)
 
 

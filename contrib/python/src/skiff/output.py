@@ -44,7 +44,7 @@ class Run:
         sys.stdout.write(text + "\n")
 
     def note(self, text: str, shape: str, /, **keys: object) -> None:
-        """A result that `-q` leaves out."""
+        """A result that `-q` suppresses."""
         if not self.quiet:
             self.result(text, shape, **keys)
 
@@ -72,7 +72,7 @@ class Run:
 
     @contextlib.contextmanager
     def each(self, command: str, name: Optional[str]) -> Iterator[None]:
-        """One name of many: its failure does not stop the others, unless there is no connection any more."""
+        """Reports a failure of one name and continues with the others."""
         try:
             yield
         except BrokenPipeError:

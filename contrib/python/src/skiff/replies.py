@@ -50,7 +50,7 @@ class Transfer:
     #: The local path; `None` for data in memory and streams.
     local: Optional[str]
     size: int
-    #: Bytes that were there already, from an interrupted transfer.
+    #: Bytes that an interrupted transfer had already transferred.
     resumed: int
     seconds: float
     crc32c: int
@@ -81,7 +81,7 @@ def read_hello(messages: Messages) -> Server:
     if reply.startswith("error "):
         raise CannotConnect(f"the server refuses: {Refused(*_two(reply[6:]))}")
     if not reply.startswith("skiff/1 ") and reply != "skiff/1":
-        raise ProtocolError("this is no skiff server")
+        raise ProtocolError("not a skiff server")
     keys: Dict[str, str] = {}
     for word in reply.split(" ")[1:]:
         key, _, value = word.partition("=")

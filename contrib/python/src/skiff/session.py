@@ -1,4 +1,4 @@
-"""The control connection: made, used for a command, given up, and made again."""
+"""The control connection: connects, runs commands, reconnects."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 class Session:
-    """What a client knows of one server, and the connection to it."""
+    """One server and the connection to it."""
 
     def __init__(self, host: str, port: int, timeout: float, connect_timeout: float, retries: int) -> None:
         self._host, self._port = host, port
@@ -38,7 +38,7 @@ class Session:
         return self._messages.stream.peer if self._messages else ""
 
     def close(self) -> None:
-        """Leaves (`quit`). The next command would connect again."""
+        """Closes the connection (`quit`). The next command reconnects."""
         if self._messages is not None:
             with contextlib.suppress(SkiffError):
                 self._messages.send(b"quit")
@@ -70,7 +70,7 @@ class Session:
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[Messages]:
-        """The connection for one command. It is given up if an error leaves it between two messages."""
+        """The connection for one command. It is dropped if an error occurs in the middle of a message or body."""
         if self._messages is not None and self._messages.stream.arrived():
             # The server closed an idle connection (or sent what nobody asked for).
             self._drop()

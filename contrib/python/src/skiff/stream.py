@@ -1,4 +1,4 @@
-"""A TCP connection that never waits for ever, and reads while it writes."""
+"""A TCP connection with a timeout on every operation, which also reads while it writes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Stream:
             raise ConnectionLost(f"connection lost: {error.strerror}") from error
 
     def send(self, data: bytes) -> None:
-        """Sends everything, and keeps what arrives meanwhile."""
+        """Sends everything; buffers what arrives in the meantime."""
         view = memoryview(data)
         deadline = time.monotonic() + self._timeout
         while view:

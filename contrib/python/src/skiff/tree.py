@@ -53,8 +53,8 @@ def push(
 ) -> SyncResult:
     """Makes `directory` on the server like the local one.
 
-    A file is the same if its size and CRC-32C are; one listing of each directory tells both. With `delete`, files that
-    are not in the local directory are removed, unless something could not be read.
+    Files are equal if size and CRC-32C are equal; one listing per directory has both. With `delete`, files that are not
+    in the local directory are removed, unless an error occurred before.
     """
     root = os.fspath(local)
     result = SyncResult()
@@ -71,7 +71,7 @@ def push(
             client.put(path, check_name(name, client.server.name_max), resume=True)
             result.copied.append(name)
     if delete and result.complete:
-        # Deepest first: a directory goes after what is in it.
+        # Deepest first: a directory must be empty before it can be removed.
         kept = {*here, *result.left_out}
         keep = {name[:end] for name in kept for end, char in enumerate(name) if char == "/"}
         for name, entry in sorted(there.items(), reverse=True):
@@ -128,7 +128,7 @@ def pull(
 
 
 class _Step:
-    """One file of many: its failure is recorded, and the next one follows. A lost connection ends everything."""
+    """Records a failure of one file, so that the others continue. A lost connection ends the synchronization."""
 
     def __init__(self, result: SyncResult, name: str) -> None:
         self._result, self._name = result, name
