@@ -469,6 +469,47 @@ pub fn python(test: &str) -> Option<&'static str> {
     there.then_some("python3")
 }
 
+/// The client in Python, with `dir` as its local directory.
+#[must_use]
+pub fn python_cli(python: &str, dir: &Path) -> Command {
+    let mut command = Command::new(python);
+    command.args(["-m", "skiff"]).current_dir(dir).env("PYTHONDONTWRITEBYTECODE", "1");
+    command.env("PYTHONPATH", concat!(env!("CARGO_MANIFEST_DIR"), "/../contrib/python/src"));
+    command
+}
+
+/// Runs a file of tests of `contrib/FOLDER`, in Python, with the programs of the workspace; says what it skips.
+///
+/// # Panics
+/// If a test fails, or they do not end.
+pub fn python_tests(test: &str, folder: &str, pattern: &str) {
+    /// The machine may be busy, and there are many tests in a file.
+    const LIMIT: Duration = Duration::from_secs(600);
+    let Some(python) = python(test) else { return };
+    let mut command = Command::new(python);
+    command.args(["-m", "unittest", "discover", "--verbose", "--start-directory", "tests", "--pattern", pattern]);
+    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../contrib").join(folder));
+    command.env("PYTHONPATH", concat!(env!("CARGO_MANIFEST_DIR"), "/../contrib/python/src"));
+    command.env("SKIFF_PROGRAMS", program("host-serv").parent().expect("a directory"));
+    command.env("PYTHONDONTWRITEBYTECODE", "1").env_remove("RUST_LOG").stdin(Stdio::null());
+    let mut running = Running::start(&mut command);
+    let start = Instant::now();
+    while !running.has_ended() {
+        assert!(start.elapsed() < LIMIT, "it does not end: {}", running.err());
+        thread::sleep(Duration::from_millis(10));
+    }
+    let ran = running.wait();
+    assert!(
+        ran.code == Some(0) && !ran.err.contains("\nRan 0 tests"),
+        "{}{}",
+        String::from_utf8_lossy(&ran.bytes),
+        ran.err
+    );
+    for (name, why) in ran.err.lines().filter_map(|line| line.split_once(" ... skipped ")) {
+        skip(&format!("{test}: {name}"), why);
+    }
+}
+
 /// A script of the directory `python`.
 fn script(python: &str, name: &str) -> Command {
     let mut command = Command::new(python);

@@ -6,7 +6,7 @@ use std::thread;
 use skiff_proto::crc::crc32c;
 use skiff_tests::firmware::Board;
 use skiff_tests::firmware::machine::Machine;
-use skiff_tests::programs::{classic_cli, host_cli, python, run};
+use skiff_tests::programs::{classic_cli, host_cli, python, python_cli, run};
 use skiff_tests::sans_io::{body, message};
 use skiff_tests::vector::{Cut, Pacing, Vector, load_all, play};
 use skiff_tests::wire::{End, eventually, read_to_end};
@@ -179,6 +179,34 @@ fn host_cli_sends_and_fetches() {
         assert!(cli(&["ls"]).ok().contains("log.bin"));
         _ = cli(&["get", "log.bin", "-o", "back.bin"]).ok();
         assert_eq!(fs::read(here.path().join("back.bin")).unwrap(), bytes);
+    }
+}
+
+#[test]
+fn the_client_in_python_sends_resumes_fetches_and_synchronizes() {
+    let Some(python) = python("the_client_in_python_sends_resumes_fetches_and_synchronizes") else { return };
+    for board in BOARDS {
+        let scene = scene(board);
+        let machine = scene.start();
+        let here = tempfile::tempdir().unwrap();
+        let bytes = content(5000, 7);
+        fs::write(here.path().join("log.bin"), &bytes).unwrap();
+        let port = machine.port().to_string();
+        let cli = |words: &[&str]| run(python_cli(python, here.path()).args(["127.0.0.1", &port]).args(words));
+        assert!(cli(&["info"]).ok().contains(&format!("skiff-{}/", board.machine())));
+        // Half an upload, and then the rest of it.
+        let mut wire = machine.connect();
+        wire.say("write 0 5000 - log.bin");
+        wire.send_bytes(&message(&bytes[..2000]));
+        drop(wire);
+        _ = cli(&["put", "log.bin", "-c"]).ok();
+        assert_eq!(machine.content("log.bin").as_deref(), Some(&bytes[..]));
+        assert_eq!(cli(&["ls"]).ok(), "log.bin\n");
+        _ = cli(&["get", "log.bin", "-o", "back.bin"]).ok();
+        assert_eq!(fs::read(here.path().join("back.bin")).unwrap(), bytes);
+        assert!(cli(&["sync", "push", "."]).ok().ends_with("sync: 1 copied, 1 unchanged, 0 removed\n"));
+        assert!(cli(&["sync", "pull", "/", "copy"]).ok().ends_with("sync: 2 copied, 0 unchanged, 0 removed\n"));
+        assert_eq!(cli(&["stat", "nothing"]).code, Some(1));
     }
 }
 

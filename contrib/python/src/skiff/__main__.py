@@ -1,0 +1,7 @@
+"""`python -m skiff`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())
