@@ -3,10 +3,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use skiff_fuzz::flash::Tear;
-use skiff_fuzz::flash::rig::{Rig, SmallCard, SmallNor, TinyNor, WordNor};
-use skiff_fuzz::flash::workload::{Player, Step};
-use skiff_fuzz::flash::world::{World, examine, mount, total};
+use skiff_kit::flash::Tear;
+use skiff_kit::flash::rig::{Rig, SmallCard, SmallNor, TinyNor, WordNor};
+use skiff_kit::flash::workload::{Player, Step};
+use skiff_kit::flash::world::{World, examine, mount, total};
 use skiff_fuzz::script::Script;
 use skiff_proto::store::Store;
 

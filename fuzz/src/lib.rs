@@ -1,8 +1,4 @@
-//! What the fuzz targets share: input that is read as operations, frames, and the flash that loses power.
+//! What the fuzz targets share: input that is read as operations, and frames.
 
 pub mod frames;
 pub mod script;
-
-/// The simulated media of the tests, by themselves: without all that the tests depend on.
-#[path = "../../tests/src/flash/mod.rs"]
-pub mod flash;

@@ -1,25 +1,32 @@
-//! What the tests across skiff's crates share: the wire vectors, stores and servers to test against, a client that says
-//! exactly what it is told to.
+//! What the tests across skiff's crates share: servers and programs to test against, a client that says exactly what it is
+//! told to, the simulation, the runner of the firmware.
+//!
+//! | place | what it holds |
+//! |---|---|
+//! | [`skiff_kit`] | what takes no server: stores in memory and on simulated media, vectors, the storage suite |
+//! | [`wire`], [`programs`], [`namespace`], [`disk`], [`fuse`], [`line`] | peers, processes, disks, networks and links |
+//! | [`device`], [`host`], [`server_suite`] | servers in this process, and the suite over every one of them |
+//! | [`sim`], [`simulate`] | virtual time, and the simulation in it |
+//! | [`ordeal`] | the host under fault |
+//! | [`firmware`] | the runner of the images |
+//!
+//! Each place imports those above it only.
+
+pub use skiff_kit::{flash, memory, reluctant, sans_io, store_suite, vector};
 
 pub mod device;
 pub mod disk;
 pub mod firmware;
-pub mod flash;
 #[cfg(target_os = "linux")]
 pub mod fuse;
 pub mod host;
 #[cfg(target_os = "linux")]
 pub mod line;
-pub mod memory;
 pub mod namespace;
 #[cfg(target_os = "linux")]
 pub mod ordeal;
 pub mod programs;
-pub mod reluctant;
-pub mod sans_io;
 pub mod server_suite;
 pub mod sim;
 pub mod simulate;
-pub mod store_suite;
-pub mod vector;
 pub mod wire;

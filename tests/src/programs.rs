@@ -576,6 +576,36 @@ pub fn on_a_terminal_of(python: &str, options: &[&str], command: &Command) -> Ru
     Running::start(terminal.env("TERM", "xterm").stdin(Stdio::piped()))
 }
 
+/// A process that another one has started, which was started here: the program that strace runs. Dropping it kills it.
+#[derive(Debug)]
+pub struct Below(Pid);
+
+impl Below {
+    /// The process of this number.
+    ///
+    /// # Panics
+    /// If no process can have it.
+    #[must_use]
+    pub fn new(pid: i32) -> Self {
+        Self(Pid::from_raw(pid).expect("the number of a process"))
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.0, signal).expect("a process");
+    }
+}
+
+impl Drop for Below {
+    fn drop(&mut self) {
+        // Gone already, unless the test has failed.
+        _ = kill_process(self.0, Signal::KILL);
+    }
+}
+
 /// Kills whatever this process has started and what that has started, for a program that ends without cleaning up.
 #[cfg(target_os = "linux")]
 pub fn kill_all_below() {

@@ -20,11 +20,10 @@ use std::path::Path;
 use std::process::Command;
 
 use fastrand::Rng;
-use rustix::process::{Pid, Signal, kill_process};
 use skiff_proto::crc::crc32c;
 
 use super::content::version;
-use crate::programs::{Serv, program, skip};
+use crate::programs::{Below, Serv, Signal, program, skip};
 use crate::sans_io::{body, message};
 use crate::wire::{End, Wire, read_to_end};
 
@@ -106,7 +105,7 @@ impl Order {
         }
         let serv = Serv::launch(&mut command, "port ").unwrap_or_else(|ran| panic!("{ran:?}"));
         let below: i32 = fs::read_to_string(&pid).expect("a pid").trim().parse().expect("a number");
-        let below = Below(Pid::from_raw(below).expect("a process"));
+        let below = Below::new(below);
         let mut client = Client::new(serv.connect(), Rng::with_seed(self.seed));
         for round in 0..self.rounds {
             client.round(round);
@@ -123,22 +122,6 @@ impl Order {
 const CALLS: &str = "trace=openat,openat2,pwrite64,write,pwritev,writev,copy_file_range,sendfile,splice,ftruncate,fallocate,\
                      rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat,fsync,fdatasync,syncfs,sync,\
                      sync_file_range,sendto,sendmsg,setsockopt,fcntl,dup";
-
-/// A process below one that was started here. Dropping it kills it.
-struct Below(Pid);
-
-impl Below {
-    fn signal(&self, signal: Signal) {
-        kill_process(self.0, signal).expect("a process");
-    }
-}
-
-impl Drop for Below {
-    fn drop(&mut self) {
-        // Gone already, unless something has failed.
-        _ = kill_process(self.0, Signal::KILL);
-    }
-}
 
 /// Who makes the server do things, and remembers what each answer promised.
 struct Client {

@@ -1,4 +1,4 @@
-//! The disk and the directory under a server: read-only, gone, changed by others. (Full: `host_serv.rs`.)
+//! The disk and the directory under a server: read-only, gone, changed by others. (Full: `host_serv/disk.rs`.)
 
 use std::fs;
 use std::io::{Read as _, Write as _};

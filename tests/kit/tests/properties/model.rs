@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use skiff_kit::memory::{Layout, MemoryStore};
+use skiff_kit::reluctant::Reluctant;
+use skiff_kit::sans_io::{Answered, Connection, Control, Pace, message, payloads};
+use skiff_kit::vector::Pattern;
 use skiff_proto::ErrorCode;
 use skiff_proto::crc::crc32c;
 use skiff_proto::server::{Close, Limits};
-use skiff_tests::memory::{Layout, MemoryStore};
-use skiff_tests::reluctant::Reluctant;
-use skiff_tests::sans_io::{Answered, Connection, Control, Pace, message, payloads};
-use skiff_tests::vector::Pattern;
 
 use super::{PLAIN, any_pace, cases, send_cut};
 

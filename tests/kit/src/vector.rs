@@ -168,7 +168,7 @@ impl core::error::Error for Problem {}
 /// # Errors
 /// A file that can't be read, is malformed, or has no entry in the table of settings.
 pub fn load_all() -> Result<Vec<Vector>, Problem> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/vectors");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/vectors");
     let unreadable = |error| Problem(format!("{}: {error}", folder.display()));
     let mut vectors = Vec::new();
     for entry in fs::read_dir(&folder).map_err(unreadable)? {

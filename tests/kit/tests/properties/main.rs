@@ -10,7 +10,7 @@ mod model;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use skiff_tests::sans_io::{Changes, Control, Pace};
+use skiff_kit::sans_io::{Changes, Control, Pace};
 
 /// So many cases, or as many as `PROPTEST_CASES` says.
 fn cases(cases: u32) -> ProptestConfig {

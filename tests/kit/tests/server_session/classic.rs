@@ -2,13 +2,13 @@
 
 use core::time::Duration;
 
+use skiff_kit::memory::{Layout, MemoryStore, Operation};
+use skiff_kit::sans_io::{Connection, DataConnection, Pace, message};
+use skiff_kit::vector::DataEnd;
 use skiff_proto::command::{Request, Verb, Verbs};
 use skiff_proto::server::{Answer, Close, Limits, ServerEvent};
 use skiff_proto::store::Store as _;
 use skiff_proto::{ErrorCode, InvalidState, Name};
-use skiff_tests::memory::{Layout, MemoryStore, Operation};
-use skiff_tests::sans_io::{Connection, DataConnection, Pace, message};
-use skiff_tests::vector::DataEnd;
 
 use super::*;
 

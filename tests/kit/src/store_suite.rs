@@ -1,6 +1,6 @@
 //! What every store must do, whatever it is made of (PROTOCOL §5, §7): one suite for a directory, for RAM and for flash.
 //!
-//! Implement [`Backend`] and write `skiff_tests::store_suite!(MyBackend);` in a module of a test: each case below becomes a
+//! Implement [`Backend`] and write `skiff_kit::store_suite!(MyBackend);` in a module of a test: each case below becomes a
 //! test there, on a store of its own.
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]

@@ -4,11 +4,11 @@
 use std::fs;
 use std::path::Path;
 
+use skiff_kit::memory::{Layout, MemoryStore};
+use skiff_kit::reluctant::Reluctant;
+use skiff_kit::sans_io::{Answered, Changes, Connection, Control, Pace, Server};
+use skiff_kit::vector::{Cut, Pacing, Vector, load_all, play};
 use skiff_proto::server::Limits;
-use skiff_tests::memory::{Layout, MemoryStore};
-use skiff_tests::reluctant::Reluctant;
-use skiff_tests::sans_io::{Answered, Changes, Connection, Control, Pace, Server};
-use skiff_tests::vector::{Cut, Pacing, Vector, load_all, play};
 
 const PACINGS: [Pacing; 3] = [Pacing::Lines, Pacing::Groups, Pacing::Ahead];
 
@@ -55,7 +55,7 @@ fn a_conversation_that_goes_another_way_is_noticed() {
         ("bad-length.txt", "S close", "S \"0000000000\""),
         ("classic-put-too-much.txt", "\"0000000003\"", "\"0000000004\""),
     ] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/vectors").join(file);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/vectors").join(file);
         let text = fs::read_to_string(path).expect("the vectors are readable");
         assert!(text.contains(instead), "{file}");
         let vector = Vector::parse(file, &text.replace(instead, wrong)).expect("still a vector");

@@ -5,32 +5,37 @@
 //! | `messages` | 1: lengths, long commands, end of stream, pipelining |
 //! | `classic` | 3, 4: `get`, `put`, `ls`, `quit`, the hello |
 //! | `extended` | 5, 6: commands, replies, errors |
-//! | `bodies` | 7: bodies in both directions, trailers, `write` |
+//! | `writes` | 7: `write`, its body, its trailer |
+//! | `reads` | 7: the bodies of `read` and `list` |
 //! | `batches` | 7: answers that are put off |
 //! | `clocks` | 5: timeouts |
 //! | `misuse` | calls out of order change nothing |
 #![expect(clippy::unwrap_used, reason = "also the helpers of tests are tests")]
 
 mod batches;
-mod bodies;
 mod classic;
 mod clocks;
 mod extended;
 mod messages;
 mod misuse;
+mod reads;
+mod writes;
 
 use core::convert::Infallible;
 
+use skiff_kit::memory::{Layout, MemoryStore};
+use skiff_kit::sans_io::{Connection, Pace, message};
 use skiff_proto::command::{Request, command_len};
 use skiff_proto::message::HEADER_LEN;
 use skiff_proto::server::{Answer, Limits, ServerEvent, ServerSession};
 use skiff_proto::{ErrorCode, Instant, NameError, ProtocolError, Refusal, SendError};
-use skiff_tests::memory::{Layout, MemoryStore};
-use skiff_tests::sans_io::{Connection, Pace, message};
 
 /// Names of 8 bytes, so commands of 88.
 const NAME_MAX: u16 = 8;
 const BUF: usize = command_len(NAME_MAX as usize);
+
+/// CRC-32C of `123456789`.
+const CHECK: u32 = 0xe306_9283;
 
 type Session = ServerSession<BUF>;
 

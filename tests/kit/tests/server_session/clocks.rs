@@ -2,10 +2,10 @@
 
 use core::time::Duration;
 
+use skiff_kit::sans_io::{body, message};
 use skiff_proto::reply::Tag;
 use skiff_proto::server::{Answer, Close, Limits, ServerEvent};
 use skiff_proto::{ErrorCode, Instant, MinRate};
-use skiff_tests::sans_io::{body, message};
 
 use super::*;
 

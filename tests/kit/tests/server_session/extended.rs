@@ -1,12 +1,12 @@
 //! PROTOCOL §5 and §6.
 
+use skiff_kit::memory::{Layout, MemoryStore, Operation};
+use skiff_kit::sans_io::{body, message};
 use skiff_proto::command::{Request, Verb, Verbs};
 use skiff_proto::reply::Tag;
 use skiff_proto::server::{Answer, Limits, ServerEvent};
 use skiff_proto::store::{Space, Stat};
 use skiff_proto::{ErrorCode, InvalidState, Name, Refusal};
-use skiff_tests::memory::{Layout, MemoryStore, Operation};
-use skiff_tests::sans_io::{body, message};
 
 use super::*;
 

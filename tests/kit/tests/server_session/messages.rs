@@ -1,9 +1,9 @@
 //! PROTOCOL §1.
 
+use skiff_kit::sans_io::{body, message, payloads};
 use skiff_proto::command::Request;
 use skiff_proto::server::{Answer, Close, ServerEvent};
 use skiff_proto::{ErrorCode, Name, ProtocolError};
-use skiff_tests::sans_io::{body, message, payloads};
 
 use super::*;
 

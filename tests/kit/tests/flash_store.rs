@@ -1,8 +1,8 @@
 //! The storage suite over the device's store on flash and on an SD card.
 
 use skiff_device::flash::{CardFlash, FlashMemory, FlashStore, map_len};
-use skiff_tests::flash::{Nor, SdCard};
-use skiff_tests::store_suite::{Backend, Features};
+use skiff_kit::flash::{Nor, SdCard};
+use skiff_kit::store_suite::{Backend, Features};
 
 const FILES: usize = 24;
 const STAGES: usize = 6;
@@ -41,7 +41,7 @@ macro_rules! nor {
                 }
             }
 
-            skiff_tests::store_suite!(Chip);
+            skiff_kit::store_suite!(Chip);
         }
     };
 }
@@ -74,7 +74,7 @@ mod sd_card {
         }
     }
 
-    skiff_tests::store_suite!(Slot);
+    skiff_kit::store_suite!(Slot);
 }
 
 /// Through a driver with the traits of embedded-storage, which reads words only.
@@ -165,5 +165,5 @@ mod embedded_storage_driver {
         }
     }
 
-    skiff_tests::store_suite!(Chip);
+    skiff_kit::store_suite!(Chip);
 }

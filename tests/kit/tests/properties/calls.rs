@@ -5,12 +5,12 @@ use core::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
+use skiff_kit::sans_io::payloads;
 use skiff_proto::command::command_len;
 use skiff_proto::reply::Tag;
 use skiff_proto::server::{Answer, Close, Limits, ServerSession};
 use skiff_proto::store::{Space, Stat};
 use skiff_proto::{ErrorCode, Instant};
-use skiff_tests::sans_io::payloads;
 
 use super::cases;
 use super::input::any_bytes;

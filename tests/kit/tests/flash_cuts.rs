@@ -1,16 +1,16 @@
 //! The tests that decide about the store on flash: power goes at every operation of a script, and at random ones of random
 //! workloads; every time the medium is mounted, everything on it compared with what was answered, and the store used on.
 //!
-//! `SKIFF_FLASH_SEEDS=2000 cargo test -p skiff-tests --test flash_cuts` tries more than the default.
+//! `SKIFF_FLASH_SEEDS=2000 cargo test -p skiff-kit --test flash_cuts` tries more than the default.
 
 use core::cell::RefCell;
 use std::rc::Rc;
 
+use skiff_kit::flash::rig::{Rig, SmallCard, SmallNor, TinyNor, WordNor};
+use skiff_kit::flash::workload::{Player, Step};
+use skiff_kit::flash::world::{World, examine, mount, n, total};
+use skiff_kit::flash::{Rng, Tear};
 use skiff_proto::store::Store as _;
-use skiff_tests::flash::rig::{Rig, SmallCard, SmallNor, TinyNor, WordNor};
-use skiff_tests::flash::workload::{Player, Step};
-use skiff_tests::flash::world::{World, examine, mount, n, total};
-use skiff_tests::flash::{Rng, Tear};
 
 /// Write, replace, resume, rename, remove, fill up, reclaim.
 const SCRIPT: &[Step] = &[

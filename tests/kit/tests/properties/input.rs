@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use skiff_kit::memory::{Layout, MemoryStore};
+use skiff_kit::sans_io::{Connection, Pace, body, message, payloads};
 use skiff_proto::command::command_len;
 use skiff_proto::crc::crc32c;
 use skiff_proto::server::{Close, Limits};
-use skiff_tests::memory::{Layout, MemoryStore};
-use skiff_tests::sans_io::{Connection, Pace, body, message, payloads};
 
 use super::{PLAIN, any_pace, cases, send_cut};
 

@@ -1,13 +1,13 @@
 //! The store on flash and what it finds on a medium: blank, foreign, damaged, worn.
 
 use skiff_device::flash::{FlashMemory, FlashStore, MountError, map_len};
+use skiff_kit::flash::rig::{NAME, Rig, SmallCard, SmallNor, TinyNor, WordNor};
+use skiff_kit::flash::workload::{Player, Step};
+use skiff_kit::flash::world::{World, append, files, get, mount, n, put};
+use skiff_kit::flash::{Nor, Rng, Tear};
 use skiff_proto::ErrorCode;
 use skiff_proto::crc::crc32c;
 use skiff_proto::store::Store;
-use skiff_tests::flash::rig::{NAME, Rig, SmallCard, SmallNor, TinyNor, WordNor};
-use skiff_tests::flash::workload::{Player, Step};
-use skiff_tests::flash::world::{World, append, files, get, mount, n, put};
-use skiff_tests::flash::{Nor, Rng, Tear};
 
 type Memory = <SmallNor as Rig>::Memory;
 

@@ -2,9 +2,9 @@
 
 use core::cell::RefCell;
 
-use skiff_tests::memory::{Layout, MemoryStore};
-use skiff_tests::reluctant::Reluctant;
-use skiff_tests::store_suite::{Backend, Features};
+use skiff_kit::memory::{Layout, MemoryStore};
+use skiff_kit::reluctant::Reluctant;
+use skiff_kit::store_suite::{Backend, Features};
 
 const FEATURES: Features = Features {
     directories: true,
@@ -77,17 +77,17 @@ impl Backend for Shared {
 }
 
 mod hesitant {
-    skiff_tests::store_suite!(super::Hesitant);
+    skiff_kit::store_suite!(super::Hesitant);
 }
 
 mod shared {
-    skiff_tests::store_suite!(super::Shared);
+    skiff_kit::store_suite!(super::Shared);
 }
 
 mod tree {
-    skiff_tests::store_suite!(super::Tree);
+    skiff_kit::store_suite!(super::Tree);
 }
 
 mod flat {
-    skiff_tests::store_suite!(super::Flat);
+    skiff_kit::store_suite!(super::Flat);
 }

@@ -1,10 +1,10 @@
 //! Calls out of order are the driver's fault: `InvalidState`, and nothing has changed.
 
+use skiff_kit::sans_io::{body, message};
 use skiff_proto::reply::Tag;
 use skiff_proto::server::{Answer, Limits, ServerEvent};
 use skiff_proto::store::{Space, Stat};
 use skiff_proto::{ErrorCode, Instant, InvalidState};
-use skiff_tests::sans_io::{body, message};
 
 use super::*;
 
@@ -32,6 +32,7 @@ const CALLS: &[Call] = &[
     ("answer stored", |session| session.answer(Answer::Stored { size: 0, crc: None })),
     ("refuse", |session| session.refuse(ErrorCode::Io.into())),
     ("defer", Session::defer),
+    ("put back", Session::put_back),
     ("answer deferred", |session| session.answer_deferred(Ok(Answer::Done)).map(|_| ())),
     ("refuse deferred", |session| session.answer_deferred(Err(ErrorCode::Io.into())).map(|_| ())),
     ("answer deferred with a port", |session| session.answer_deferred(Ok(Answer::Port(1))).map(|_| ())),
@@ -62,22 +63,22 @@ const STATES: &[Case] = &[
     ("a reply is queued", |session| feed(session, b"0000000004ping"), &[]),
     ("a request is not taken", |session| feed(session, b"0000000006stat x"), &[]),
     ("a request behind a reply", |session| feed(session, b"0000000004ping0000000006stat x"), &[]),
-    ("get", |session| asked(session, "get a"), &["answer port", "refuse"]),
-    ("put", |session| asked(session, "put a"), &["answer port", "refuse"]),
-    ("ls", |session| asked(session, "ls"), &["answer ls", "answer empty ls", "refuse"]),
-    ("list", |session| asked(session, "list"), &["answer list", "refuse"]),
-    ("stat", |session| asked(session, "stat a"), &["answer stat", "refuse"]),
-    ("read", |session| asked(session, "read 0 * a"), &["answer read", "refuse"]),
-    ("a read that is too short", |session| asked(session, "read 0 8 a"), &["refuse"]),
-    ("resume", |session| asked(session, "resume 1 a"), &["answer resume", "refuse"]),
-    ("write", |session| asked(session, "write 0 9 - a"), &["answer write", "refuse"]),
-    ("a write beyond its size", |session| asked(session, "write 9 1 - a"), &["refuse"]),
-    ("sum", |session| asked(session, "sum 0 * a"), &["answer sum", "refuse"]),
-    ("remove", |session| asked(session, "remove a"), &["answer done", "refuse", "defer"]),
-    ("rename", |session| asked(session, "rename a\nb"), &["answer done", "refuse", "defer"]),
-    ("mkdir", |session| asked(session, "mkdir a"), &["answer done", "refuse", "defer"]),
-    ("rmdir", |session| asked(session, "rmdir a"), &["answer done", "refuse", "defer"]),
-    ("space", |session| asked(session, "space"), &["answer space", "refuse"]),
+    ("get", |session| asked(session, "get a"), &["answer port", "refuse", "put back"]),
+    ("put", |session| asked(session, "put a"), &["answer port", "refuse", "put back"]),
+    ("ls", |session| asked(session, "ls"), &["answer ls", "answer empty ls", "refuse", "put back"]),
+    ("list", |session| asked(session, "list"), &["answer list", "refuse", "put back"]),
+    ("stat", |session| asked(session, "stat a"), &["answer stat", "refuse", "put back"]),
+    ("read", |session| asked(session, "read 0 * a"), &["answer read", "refuse", "put back"]),
+    ("a read that is too short", |session| asked(session, "read 0 8 a"), &["refuse", "put back"]),
+    ("resume", |session| asked(session, "resume 1 a"), &["answer resume", "refuse", "put back"]),
+    ("write", |session| asked(session, "write 0 9 - a"), &["answer write", "refuse", "put back"]),
+    ("a write beyond its size", |session| asked(session, "write 9 1 - a"), &["refuse", "put back"]),
+    ("sum", |session| asked(session, "sum 0 * a"), &["answer sum", "refuse", "put back"]),
+    ("remove", |session| asked(session, "remove a"), &["answer done", "refuse", "defer", "put back"]),
+    ("rename", |session| asked(session, "rename a\nb"), &["answer done", "refuse", "defer", "put back"]),
+    ("mkdir", |session| asked(session, "mkdir a"), &["answer done", "refuse", "defer", "put back"]),
+    ("rmdir", |session| asked(session, "rmdir a"), &["answer done", "refuse", "defer", "put back"]),
+    ("space", |session| asked(session, "space"), &["answer space", "refuse", "put back"]),
     ("an answer that is queued", |session| answered(session, "remove a", Answer::Done), &[]),
     (
         "deferred",
@@ -245,6 +246,18 @@ fn a_call_out_of_order_changes_nothing_in_any_state() {
             assert!(CALLS.iter().any(|(name, _)| name == call), "{call}");
         }
     }
+}
+
+#[test]
+fn a_request_that_was_put_back_is_given_again() {
+    let mut session = session();
+    asked(&mut session, "stat a");
+    for _ in 0..2 {
+        session.put_back().unwrap();
+        take_request(&mut session);
+    }
+    session.refuse(ErrorCode::NotFound.into()).unwrap();
+    assert_eq!(sent(&mut session), error(ErrorCode::NotFound));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The storage suite over the device's store in memory.
 
 use skiff_device::ram::{RamMemory, RamStore};
-use skiff_tests::store_suite::{Backend, Features};
+use skiff_kit::store_suite::{Backend, Features};
 
 const FILES: usize = 20;
 const NAME: usize = 64;
@@ -33,7 +33,7 @@ impl Backend for Ram {
 }
 
 mod ram {
-    skiff_tests::store_suite!(super::Ram);
+    skiff_kit::store_suite!(super::Ram);
 }
 
 mod room {

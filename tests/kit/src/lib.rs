@@ -1,0 +1,19 @@
+//! What skiff's tests share that takes no server, no process and no network, so that these tests are built in moments.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`vector`] | the wire vectors of docs/vectors, and how they are played |
+//! | [`memory`] | a store in memory that fails on demand |
+//! | [`reluctant`] | a store that often answers "not yet" |
+//! | [`sans_io`] | a server without I/O over that store |
+//! | [`store_suite`] | the storage suite, which runs over every backend |
+//! | [`flash`] | flash chips and cards that lose power |
+//!
+//! Each module imports those above it only.
+
+pub mod flash;
+pub mod memory;
+pub mod reluctant;
+pub mod sans_io;
+pub mod store_suite;
+pub mod vector;

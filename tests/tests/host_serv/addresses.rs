@@ -1,0 +1,101 @@
+//! Addresses and ports: who reaches it, and where classic data connections go.
+
+use super::*;
+
+fn only_the_addresses_that_were_asked_for_are_listened_on() {
+    let root = tempdir().unwrap();
+    let serv = Serv::start(root.path(), &["--bind", "127.0.0.1"]);
+    assert!(TcpStream::connect(serv.addr()).is_ok());
+    assert!(TcpStream::connect((Ipv6Addr::LOCALHOST, serv.port())).is_err());
+    let ran = serv.stop();
+    assert!(ran.err.contains("only this machine can connect"), "{}", ran.err);
+    let serv = Serv::start(root.path(), &["--bind", "0.0.0.0"]);
+    assert!(TcpStream::connect(serv.addr()).is_ok());
+    let ran = serv.stop();
+    assert!(!ran.err.contains("only this machine"), "{}", ran.err);
+}
+
+/// A classic `get` and a classic `put`, and a stranger at the data port where there can be one.
+fn classic(serv: &Serv, addr: SocketAddr, stranger: Option<IpAddr>) {
+    let mut wire = Wire::connect(addr);
+    let port = wire.ask("get file");
+    assert!(port.parse::<u16>().is_ok(), "{addr}: {port}");
+    if let Some(stranger) = stranger {
+        // The reset may come before this end knows that it is connected.
+        if let Ok(mut stream) = connect_from(stranger, wire.at(port.parse().unwrap())) {
+            assert_eq!(read_to_end(&mut stream), (Vec::new(), End::Reset), "{addr}");
+        }
+    }
+    assert_eq!(read_to_end(&mut wire.data(&port)), (message("content"), End::Closed), "{addr}");
+    let port = wire.ask("put new");
+    let mut data = wire.data(&port);
+    data.write_all(&message("new")).unwrap();
+    data.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(read_to_end(&mut data), (Vec::new(), End::Closed), "{addr}: {}", serv.running.err());
+}
+
+#[test]
+fn a_server_is_reached_by_every_form_of_its_address_with_classic_transfers_too() {
+    let root = tempdir().unwrap();
+    fs::write(root.path().join("file"), "content").unwrap();
+    let (v4, v6): (IpAddr, IpAddr) = (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
+    let ports = format!("{0}-{0}", free_port());
+    for (bind, client) in [
+        (&["localhost"][..], v4),
+        (&["localhost", "127.0.0.1"], v4),
+        (&["::ffff:127.0.0.1"], v4),
+        (&["::"], v4),
+        (&["::"], v6),
+        (&["[::]"], v4),
+        (&["localhost"], v6),
+        (&["[::1]"], v6),
+        (&["0.0.0.0", "::"], v6),
+    ] {
+        if client == v6 && TcpListener::bind((client, 0)).is_err() {
+            skip("a_server_is_reached_by_every_form_of_its_address_with_classic_transfers_too", "no IPv6 here");
+            return;
+        }
+        let mut options: Vec<_> = bind.iter().flat_map(|addr| ["--bind", addr]).collect();
+        options.extend(["--data-ports", &ports]);
+        let serv = Serv::start(root.path(), &options);
+        let stranger = (client == v4).then_some(Ipv4Addr::new(127, 0, 0, 9).into());
+        classic(&serv, (client, serv.port()).into(), stranger);
+        assert_eq!(serv.stop().code, Some(0), "{bind:?}");
+    }
+}
+
+#[test]
+fn a_link_local_client_has_classic_transfers_and_its_scope_can_be_named() {
+    if !inside(module_path!(), "a_link_local_client_has_classic_transfers_and_its_scope_can_be_named") {
+        return;
+    }
+    ip("addr add fe80::1/64 dev lo");
+    let (root, here) = (tempdir().unwrap(), tempdir().unwrap());
+    fs::write(root.path().join("file"), "content").unwrap();
+    for bind in ["::", "fe80::1%lo", "[fe80::1%lo]", "fe80::1%1"] {
+        let serv = Serv::start(root.path(), &["--bind", bind]);
+        classic(&serv, SocketAddrV6::new("fe80::1".parse().unwrap(), serv.port(), 0, 1).into(), None);
+        for host in ["fe80::1%lo", "[fe80::1%lo]"] {
+            let ran = run(host_cli(here.path()).args([host, &serv.port().to_string(), "cat", "file"]));
+            assert_eq!(ran.ok(), "content", "{host}");
+        }
+    }
+}
+
+#[test]
+fn classic_data_connections_use_the_ports_they_are_given() {
+    let root = tempdir().unwrap();
+    let port = free_port().to_string();
+    let serv = Serv::start(root.path(), &["--data-ports", &format!("{port}-{port}")]);
+    let mut wire = serv.connect();
+    for round in 0..3 {
+        assert_eq!(wire.ask("put f"), port);
+        let mut data = wire.data(&port);
+        data.write_all(&message("content")).unwrap();
+        data.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(read_to_end(&mut data), (Vec::new(), End::Closed), "{round}");
+        assert_eq!(wire.ask("get f"), port);
+        assert_eq!(read_to_end(&mut wire.data(&port)).0, b"0000000007content");
+    }
+    assert_eq!(names(root.path()).iter().filter(|name| !name.starts_with('.')).count(), 3);
+}
