@@ -417,6 +417,7 @@ fn the_body_of_a_write_goes_out_in_data_messages() {
     assert!(session.opaque().is_none(), "its length goes first");
     assert_eq!(session.finish(), Err(InvalidState), "two bytes are missing, and their length");
     assert_eq!(sent(&mut session), "0000000002");
+    assert_eq!(session.finish(), Err(InvalidState), "two bytes are missing");
     assert_eq!(put(&mut session, b"89", 1).unwrap(), "89");
     assert_eq!((session.left(), session.crc()), (Some(0), Some(0xe306_9283)));
     assert_eq!(put(&mut session, b"0", 1), Err(SendError::InvalidState), "all has been sent");
