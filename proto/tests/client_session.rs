@@ -413,6 +413,7 @@ fn the_body_of_a_write_goes_out_in_data_messages() {
     opaque.sum(b"67");
     opaque.advance(2).unwrap();
     assert!(session.opaque().is_none() && !session.is_in_data());
+    assert_eq!(session.finish(), Err(InvalidState), "two bytes have not been announced");
     session.begin_data(100).unwrap();
     assert!(session.opaque().is_none(), "its length goes first");
     assert_eq!(session.finish(), Err(InvalidState), "two bytes are missing, and their length");
