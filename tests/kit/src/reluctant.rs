@@ -1,41 +1,67 @@
-//! A store that often answers "not yet", and that queues some of its changes, at random: what works with it works with
-//! every store that waits.
+//! A store that queues changes, or that answers "not yet" and queues at random: what works with it works with every
+//! store that waits.
 
 use std::collections::VecDeque;
 
 use skiff_proto::Name;
 use skiff_proto::command::Verbs;
+use skiff_proto::name::MAX_NAME;
 use skiff_proto::reply::Tag;
 use skiff_proto::store::{Entry, Result, Space, Stat, Store, StoreError, Sum};
 
 use crate::flash::Rng;
-use crate::memory::MemoryStore;
 
-/// Changes that the queue holds at most.
+/// Changes that the queue holds at most where chance decides.
 const MOST: usize = 5;
 
+/// When changes are made and answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changes {
+    /// One by one.
+    AtOnce,
+    /// In batches (PROTOCOL §7): when no input waits, or before something that could observe them.
+    Batched,
+    /// One way or the other, and often "not yet", by this seed.
+    Random(u64),
+}
+
 /// Another store, made reluctant.
-pub struct Reluctant<S> {
+pub struct Reluctant<S: Store> {
     inner: S,
+    changes: Changes,
     rng: Rng,
     /// The call at hand has been put off already.
     has_put_off: bool,
-    queue: VecDeque<Result<Option<Stat>>>,
-    /// Results that may be given: the queue was flushed when it had so many.
-    durable: usize,
+    /// None of these is visible before the queue is flushed.
+    queue: VecDeque<Change<S::Stage>>,
+    results: VecDeque<Result<Option<Stat>>>,
+}
+
+enum Change<T> {
+    Commit { stage: T, name: String, size: u64, crc: Option<u32> },
+    Remove(String),
+    Rename(String, String),
+    Mkdir(String),
+    Rmdir(String),
+}
+
+fn name(text: &str) -> Name<'_> {
+    Name::parse(text.as_bytes(), MAX_NAME).expect("it was a name")
 }
 
 impl<S: Store> Reluctant<S> {
-    /// The same `seed`, the same answers.
+    /// A store that makes changes in this way.
     #[must_use]
-    pub fn new(inner: S, seed: u64) -> Self {
-        Self { inner, rng: Rng::new(seed), has_put_off: false, queue: VecDeque::new(), durable: 0 }
+    pub fn new(inner: S, changes: Changes) -> Self {
+        let rng = Rng::new(if let Changes::Random(seed) = changes { seed } else { 1 });
+        Self { inner, changes, rng, has_put_off: false, queue: VecDeque::new(), results: VecDeque::new() }
     }
 
     /// "Not yet" now and then.
     fn hesitate(&mut self) -> Result<()> {
+        let is_random = matches!(self.changes, Changes::Random(_));
         // Not for ever, and often not at all.
-        if self.rng.below(if self.has_put_off { 4 } else { 2 }) == 1 {
+        if is_random && self.rng.below(if self.has_put_off { 4 } else { 2 }) == 1 {
             self.has_put_off = true;
             return Err(StoreError::NotYet);
         }
@@ -43,33 +69,78 @@ impl<S: Store> Reluctant<S> {
         Ok(())
     }
 
-    fn change(&mut self, size: Option<(u64, Option<u32>)>, change: impl FnOnce(&mut S) -> Result<()>) -> Result<()> {
+    /// True if the change that is asked for goes to the queue.
+    fn queues(&mut self) -> Result<bool> {
         self.hesitate()?;
-        if self.queue.len() >= MOST {
+        match self.changes {
+            Changes::AtOnce => Ok(false),
+            Changes::Batched => Ok(true),
+            Changes::Random(_) if self.queue.len() + self.results.len() >= MOST => {
+                self.flush();
+                Err(StoreError::NotYet)
+            }
+            // What is made at once comes behind what is queued.
+            Changes::Random(_) => Ok(!self.queue.is_empty() || !self.results.is_empty() || self.rng.below(2) == 0),
+        }
+    }
+
+    fn change(&mut self, change: Change<S::Stage>) -> Result<()> {
+        if self.queues()? {
+            self.queue.push_back(change);
+            return Err(StoreError::Queued);
+        }
+        self.make(change).map(|_| ())
+    }
+
+    fn make(&mut self, change: Change<S::Stage>) -> Result<Option<Stat>> {
+        match change {
+            Change::Commit { mut stage, size, crc, .. } => loop {
+                match self.inner.commit(&mut stage, crc) {
+                    Err(StoreError::NotYet) => {}
+                    Ok(()) => return Ok(Some(Stat { size, mtime: None, crc })),
+                    Err(error) => {
+                        self.inner.discard(stage);
+                        return Err(error);
+                    }
+                }
+            },
+            Change::Remove(gone) => self.inner.remove(name(&gone)).map(|()| None),
+            Change::Rename(from, to) => self.inner.rename(name(&from), name(&to)).map(|()| None),
+            Change::Mkdir(new) => self.inner.mkdir(name(&new)).map(|()| None),
+            Change::Rmdir(gone) => self.inner.rmdir(name(&gone)).map(|()| None),
+        }
+    }
+
+    /// A `write` could observe changes of the queue: of its name, and of those in which it lies or that lie in it.
+    fn make_observed(&mut self, write: Name<'_>) {
+        let is_inside = |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
+        let write = write.as_str();
+        let observes = |change: &Change<S::Stage>| match change {
+            Change::Commit { name, .. } => name == write || is_inside(name, write) || is_inside(write, name),
+            _ => true,
+        };
+        if self.queue.iter().any(observes) {
             self.flush();
-            return Err(StoreError::NotYet);
         }
-        let done = change(&mut self.inner);
-        if matches!(done, Err(StoreError::NotYet)) || self.rng.below(2) == 0 {
-            return done;
-        }
-        self.queue.push_back(done.map(|()| size.map(|(size, crc)| Stat { size, mtime: None, crc })));
-        Err(StoreError::Queued)
     }
 }
 
-impl From<MemoryStore> for Reluctant<MemoryStore> {
-    fn from(store: MemoryStore) -> Self {
-        Self::new(store, 1)
-    }
+/// A version that is being written: its name, if it has one, and its size. The stage is gone once its change is queued.
+pub struct ReluctantStage<S: Store> {
+    stage: Option<S::Stage>,
+    name: String,
+    size: u64,
 }
 
-/// A version that is being written, and its size. `None` once it is of no more use.
-pub struct ReluctantStage<T>(Option<T>, u64);
+impl<S: Store> ReluctantStage<S> {
+    fn open(&mut self) -> &mut S::Stage {
+        self.stage.as_mut().expect("it is open")
+    }
+}
 
 impl<S: Store> Store for Reluctant<S> {
     type File = S::File;
-    type Stage = ReluctantStage<S::Stage>;
+    type Stage = ReluctantStage<S>;
     type Cursor = S::Cursor;
 
     const VERBS: Verbs = S::VERBS;
@@ -109,72 +180,72 @@ impl<S: Store> Store for Reluctant<S> {
 
     fn stage(&mut self, name: Name<'_>, offset: u64, size: u64, mtime: Option<u64>) -> Result<(Self::Stage, u32)> {
         self.hesitate()?;
+        self.make_observed(name);
         let (stage, crc) = self.inner.stage(name, offset, size, mtime)?;
-        Ok((ReluctantStage(Some(stage), size), crc))
+        Ok((ReluctantStage { stage: Some(stage), name: name.as_str().into(), size }, crc))
     }
 
     fn stage_new(&mut self, name: Name<'_>, size: u64) -> Result<Self::Stage> {
         self.hesitate()?;
-        Ok(ReluctantStage(Some(self.inner.stage_new(name, size)?), size))
+        Ok(ReluctantStage { stage: Some(self.inner.stage_new(name, size)?), name: name.as_str().into(), size })
     }
 
     fn ready(&mut self, stage: &mut Self::Stage) -> Result<()> {
         self.hesitate()?;
-        self.inner.ready(stage.0.as_mut().expect("it is open"))
+        self.inner.ready(stage.open())
     }
 
     fn append(&mut self, stage: &mut Self::Stage, bytes: &[u8]) -> Result<usize> {
-        self.inner.append(stage.0.as_mut().expect("it is open"), bytes)
+        self.inner.append(stage.open(), bytes)
     }
 
     fn discard(&mut self, mut stage: Self::Stage) {
-        if let Some(stage) = stage.0.take() {
+        if let Some(stage) = stage.stage.take() {
             self.inner.discard(stage);
         }
     }
 
     fn commit(&mut self, stage: &mut Self::Stage, crc: Option<u32>) -> Result<()> {
-        let ReluctantStage(stage, size) = stage;
-        let done = self.change(Some((*size, crc)), |store| store.commit(stage.as_mut().expect("it is open"), crc));
-        if done == Err(StoreError::Queued) {
-            let refused = matches!(self.queue.back(), Some(Err(_)));
-            // The server takes it for queued, and drops the stage.
-            if let Some(stage) = stage.take().filter(|_| refused) {
-                self.inner.discard(stage);
-            }
+        if !self.queues()? {
+            return self.inner.commit(stage.open(), crc);
         }
-        done
+        if let Some(open) = stage.stage.take() {
+            self.queue.push_back(Change::Commit { stage: open, name: stage.name.clone(), size: stage.size, crc });
+        }
+        Err(StoreError::Queued)
     }
 
     fn commit_new(&mut self, stage: &mut Self::Stage, name: Name<'_>) -> Result<()> {
         self.hesitate()?;
-        self.inner.commit_new(stage.0.as_mut().expect("it is open"), name)
+        self.inner.commit_new(stage.open(), name)
     }
 
     fn remove(&mut self, name: Name<'_>) -> Result<()> {
-        self.change(None, |store| store.remove(name))
+        self.change(Change::Remove(name.as_str().into()))
     }
 
     fn rename(&mut self, from: Name<'_>, to: Name<'_>) -> Result<()> {
-        self.change(None, |store| store.rename(from, to))
+        self.change(Change::Rename(from.as_str().into(), to.as_str().into()))
     }
 
     fn mkdir(&mut self, name: Name<'_>) -> Result<()> {
-        self.change(None, |store| store.mkdir(name))
+        self.change(Change::Mkdir(name.as_str().into()))
     }
 
     fn rmdir(&mut self, name: Name<'_>) -> Result<()> {
-        self.change(None, |store| store.rmdir(name))
+        self.change(Change::Rmdir(name.as_str().into()))
     }
 
     fn flush(&mut self) {
-        self.durable = self.queue.len();
+        while let Some(change) = self.queue.pop_front() {
+            let result = self.make(change);
+            self.results.push_back(result);
+        }
     }
 
     fn next_result(&mut self) -> Result<Option<Stat>> {
         self.hesitate()?;
-        self.durable = self.durable.checked_sub(1).ok_or(StoreError::NotYet)?;
-        self.queue.pop_front().expect("as many as were flushed")
+        self.results.pop_front().ok_or(StoreError::NotYet)?
     }
 
     fn list(&mut self, dir: Option<Name<'_>>) -> Result<S::Cursor> {

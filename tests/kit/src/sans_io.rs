@@ -1,29 +1,28 @@
-//! A server without I/O: a [`ServerSession`] and a [`MemoryStore`], driven in memory by a loop as plain as it gets.
+//! A server without I/O: a [`ServerSession`], a [`Responder`] and a [`MemoryStore`], driven in memory.
 //!
 //! The test is the network and the clock: it hands bytes over in the pieces it likes, takes what comes back, says how much
 //! the client reads, and sets the time. [`Server`] is a [`Link`](crate::vector::Link), for the vectors.
 
+use core::task::Poll;
 use core::time::Duration;
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
 use skiff_proto::command::command_len;
-use skiff_proto::message::HEADER_LEN;
 use skiff_proto::name::MAX_NAME;
-use skiff_proto::reply::MAX_LIST_LINE;
-use skiff_proto::server::{Close, Limits, ServerEvent, ServerSession};
-use skiff_proto::{Instant, InvalidState, ProtocolError, SendError};
+use skiff_proto::responder::{Responder, Services, Step, list_room};
+use skiff_proto::server::{Close, Limits, ServerSession};
+use skiff_proto::store::{Stat, Store as _};
+use skiff_proto::{Instant, Name, ProtocolError, Refusal};
 
-use crate::memory::MemoryStore;
+use crate::memory::{MemoryFile, MemoryStore};
+use crate::reluctant::{Changes, Reluctant, ReluctantStage};
 use crate::vector::Problem;
 
-mod answered;
 mod data;
-mod desk;
 mod link;
 
-pub use answered::Answered;
 pub use data::DataConnection;
-use desk::{Desk, Step};
+use data::Promise;
 pub use link::Server;
 
 /// The buffer of a session that takes the longest names.
@@ -68,7 +67,7 @@ pub fn payloads(bytes: &[u8]) -> Result<Vec<&[u8]>, Problem> {
     Ok(payloads)
 }
 
-/// How a driver moves bytes and carries out changes.
+/// How a driver moves bytes, and a store makes changes.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
     /// The most bytes offered to the session at a time.
@@ -77,17 +76,8 @@ pub struct Pace {
     pub output: usize,
     /// The longest data message of a body that is sent.
     pub data: u32,
-    /// When changes are made durable and answered.
+    /// How the store makes changes.
     pub changes: Changes,
-}
-
-/// When changes are made durable and answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Changes {
-    /// One by one.
-    AtOnce,
-    /// In batches (PROTOCOL §7): when no input waits, or before something that could observe them.
-    Batched,
 }
 
 impl Pace {
@@ -102,53 +92,69 @@ impl Default for Pace {
     }
 }
 
-/// A control connection to a server in memory, whatever its driver.
-pub trait Control {
-    /// A connection to a server with `store`.
-    fn open(limits: Limits, store: MemoryStore, pace: Pace) -> Self;
-
-    /// The client sends `bytes`; the server does what it can with them.
-    fn send(&mut self, bytes: &[u8]);
-
-    /// The client ends its sending side.
-    fn close(&mut self);
-
-    /// What the client has received and not read; a test takes it from the front.
-    fn output(&mut self) -> &mut Vec<u8>;
-
-    /// How the server has ended the connection.
-    fn end(&self) -> Option<Close>;
-
-    /// The client connects to a PORT; `None` if it was not announced, or is used already.
-    fn connect_data(&mut self, port: u16) -> Option<DataConnection>;
-}
+/// The store behind a connection.
+type Store = Reluctant<MemoryStore>;
 
 /// One control connection to a server in memory.
-#[derive(Debug)]
 pub struct Connection<const N: usize = BUF> {
     session: ServerSession<N>,
-    desk: Desk,
+    responder: Responder<Store>,
+    store: Store,
+    /// The store itself.
+    memory: MemoryStore,
+    ports: Ports,
     pace: Pace,
     now: Instant,
     /// On the way from the client.
-    input: VecDeque<u8>,
+    input: Vec<u8>,
     input_end: InputEnd,
-    /// On the way to the client: a message of a listing is made in one piece.
+    /// On the way to the client: a line of a listing is made in one piece.
     pending: Vec<u8>,
     /// What the client has received.
     output: Vec<u8>,
     /// How much more the client reads.
     room: usize,
     end: Option<Close>,
-    error: Option<ProtocolError>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum InputEnd {
     Open,
-    /// The client has closed; the session has not been told.
+    /// The client has closed; the session does not know yet.
     Closed,
-    Told,
+    Handled,
+}
+
+/// The data connections that the responder asks for.
+#[derive(Default)]
+struct Ports {
+    promises: BTreeMap<u16, Promise>,
+    count: u16,
+}
+
+impl Ports {
+    fn announce(&mut self, promise: Promise) -> Poll<Result<u16, Refusal>> {
+        let port = 50_000 + self.count;
+        self.count += 1;
+        self.promises.insert(port, promise);
+        Poll::Ready(Ok(port))
+    }
+}
+
+impl Services<Store> for Ports {
+    fn get(&mut self, _: Name<'_>, file: MemoryFile, stat: Stat) -> Poll<Result<u16, Refusal>> {
+        self.announce(Promise::Get { file, size: stat.size })
+    }
+
+    fn put(
+        &mut self,
+        store: &mut Store,
+        name: Name<'_>,
+        stage: ReluctantStage<MemoryStore>,
+    ) -> Poll<Result<u16, Refusal>> {
+        store.discard(stage);
+        self.announce(Promise::Put { name: name.as_str().into() })
+    }
 }
 
 impl<const N: usize> Connection<N> {
@@ -157,16 +163,18 @@ impl<const N: usize> Connection<N> {
     pub fn new(limits: Limits, store: MemoryStore, pace: Pace) -> Self {
         Self {
             session: ServerSession::new(pace.limits(limits)),
-            desk: Desk::new(store),
+            responder: Responder::new(),
+            store: Reluctant::new(store.clone(), pace.changes),
+            memory: store,
+            ports: Ports::default(),
             pace,
             now: Instant::from_millis(1),
-            input: VecDeque::new(),
+            input: Vec::new(),
             input_end: InputEnd::Open,
             pending: Vec::new(),
             output: Vec::new(),
             room: usize::MAX,
             end: None,
-            error: None,
         }
     }
 
@@ -212,9 +220,8 @@ impl<const N: usize> Connection<N> {
     }
 
     /// How the client has broken the protocol.
-    #[must_use]
-    pub const fn error(&self) -> Option<ProtocolError> {
-        self.error
+    pub fn error(&mut self) -> Option<ProtocolError> {
+        self.session.receive(&mut []).err()
     }
 
     /// The session itself.
@@ -225,8 +232,8 @@ impl<const N: usize> Connection<N> {
 
     /// The client connects to a PORT; `None` if it was not announced, or is used already.
     pub fn connect_data(&mut self, port: u16) -> Option<DataConnection> {
-        let promise = self.desk.ports.remove(&port)?;
-        Some(DataConnection::new(promise, self.desk.store.clone()))
+        let promise = self.ports.promises.remove(&port)?;
+        Some(DataConnection::new(promise, self.memory.clone()))
     }
 
     /// Goes on until nothing moves any more.
@@ -240,146 +247,61 @@ impl<const N: usize> Connection<N> {
 
     fn turn(&mut self) -> bool {
         self.session.handle_timeout(self.now);
-        let mut moved = self.take_input();
-        moved |= self.serve();
-        moved |= self.send_payload();
-        moved |= self.give_deferred();
+        let step = self.responder.step(&mut self.session, &mut self.store, &mut self.ports);
+        let mut moved = step == Step::Progress;
         moved |= self.transmit();
+        moved |= self.receive();
         self.end = self.session.poll_close().filter(|close| *close == Close::Reset || self.pending.is_empty());
         if self.end.is_some() {
-            self.desk.hang_up();
+            self.responder.close();
+            self.store.flush();
             return false;
         }
-        // No input waits: the batch is due.
-        moved || self.desk.carry_out_batch()
+        if moved {
+            return true;
+        }
+        // No input waits: what is queued is due. What the client does not read keeps the store's results back.
+        self.store.flush();
+        let blocked = self.room == 0 && (self.session.has_output() || !self.pending.is_empty());
+        self.responder.is_waiting(&self.session) && !blocked
     }
 
-    fn take_input(&mut self) -> bool {
-        if self.input.is_empty() {
-            if self.input_end == InputEnd::Closed {
-                self.input_end = InputEnd::Told;
-                self.session.handle_eof();
-                return true;
-            }
-            return false;
+    fn receive(&mut self) -> bool {
+        if self.input.is_empty() && self.input_end == InputEnd::Closed {
+            self.input_end = InputEnd::Handled;
+            self.session.handle_eof();
+            return true;
         }
-        let mut offered: Vec<u8> = self.input.iter().take(self.pace.input.max(1)).copied().collect();
-        let received = match self.session.receive(&mut offered) {
-            Ok(received) => received,
-            Err(error) => {
-                self.error = Some(error);
-                self.input.clear();
-                return true;
-            }
-        };
-        self.input.drain(..received.taken);
-        if !received.payload.is_empty()
-            && let Err(refusal) = self.desk.append(received.payload)
-        {
-            // The last byte may have ended the body's payload, but never the body.
-            self.session.refuse(refusal).expect("the body is not through");
+        let offered = self.input.len().min(self.pace.input.max(1));
+        let before = self.error().is_none();
+        let n = self.responder.receive(&mut self.session, &mut self.store, &mut self.input[..offered]);
+        self.input.drain(..n);
+        if self.error().is_some() {
+            self.input.clear();
+            return before;
         }
-        received.taken > 0
-    }
-
-    fn serve(&mut self) -> bool {
-        let step = match self.session.poll_event() {
-            None => self.desk.poll_commit(),
-            Some(ServerEvent::Request(request)) => self.desk.request(&request, self.pace.changes),
-            Some(ServerEvent::Commit { size, crc }) => self.desk.commit(size, crc, self.pace.changes),
-            Some(ServerEvent::Discard) => {
-                self.desk.discard();
-                return true;
-            }
-            Some(ServerEvent::Flush) => return self.desk.carry_out_batch(),
-        };
-        let fits = match step {
-            Step::Answer(answer) => self.session.answer(answer),
-            Step::Refuse(refusal) => self.session.refuse(refusal),
-            Step::Defer => self.session.defer(),
-            Step::Wait => return true,
-            Step::Nothing => return false,
-        };
-        fits.expect("the answer fits the request");
-        true
-    }
-
-    fn send_payload(&mut self) -> bool {
-        if !self.session.is_sending() || self.session.has_output() || !self.pending.is_empty() {
-            return false;
-        }
-        let most = self.pace.output.max(1).min(self.room);
-        if most == 0 {
-            return false;
-        }
-        let mut room = vec![0; if self.session.left().is_none() { HEADER_LEN + MAX_LIST_LINE } else { most }];
-        let (session, desk) = (&mut self.session, &mut self.desk);
-        let sent = match session.left() {
-            Some(0) => Ok(0),
-            _ => session.send(&mut room, |room| desk.payload(room)),
-        };
-        let outcome = match sent {
-            Ok(0) if session.left() == Some(0) || self.desk.is_sent() => self.session.finish(),
-            Ok(n) => {
-                self.pending.extend(&room[..n]);
-                return n > 0;
-            }
-            Err(SendError::Fill(refusal)) => self.session.abort(refusal.code),
-            Err(SendError::InvalidState) => Err(InvalidState),
-        };
-        outcome.expect("a body is being sent");
-        true
-    }
-
-    fn give_deferred(&mut self) -> bool {
-        let mut moved = false;
-        while let Some(&answer) = self.desk.owed.front() {
-            if !self.session.answer_deferred(answer).expect("an answer is owed") {
-                break;
-            }
-            self.desk.owed.pop_front();
-            moved = true;
-        }
-        moved
+        n > 0
     }
 
     fn transmit(&mut self) -> bool {
-        let mut out = vec![0; self.pace.output.max(1).min(self.room)];
-        let n = if self.pending.is_empty() {
-            self.session.poll_transmit(&mut out)
-        } else {
-            let n = out.len().min(self.pending.len());
-            out.splice(..n, self.pending.drain(..n));
-            n
-        };
-        self.output.extend(&out[..n]);
+        let most = self.pace.output.max(1).min(self.room);
+        if self.pending.is_empty() && most > 0 {
+            let n = self.fill(most);
+            if n == 0 && self.session.is_sending() {
+                // A line of a listing takes its room in one piece.
+                self.fill(list_room(self.session.limits().name_max));
+            }
+        }
+        let n = most.min(self.pending.len());
+        self.output.extend(self.pending.drain(..n));
         self.room -= n;
         n > 0
     }
-}
 
-impl<const N: usize> Control for Connection<N> {
-    fn open(limits: Limits, store: MemoryStore, pace: Pace) -> Self {
-        Self::new(limits, store, pace)
-    }
-
-    fn send(&mut self, bytes: &[u8]) {
-        self.send(bytes);
-    }
-
-    fn close(&mut self) {
-        self.close();
-    }
-
-    fn output(&mut self) -> &mut Vec<u8> {
-        &mut self.output
-    }
-
-    fn end(&self) -> Option<Close> {
-        self.end
-    }
-
-    fn connect_data(&mut self, port: u16) -> Option<DataConnection> {
-        self.connect_data(port)
+    fn fill(&mut self, room: usize) -> usize {
+        self.pending.resize(room, 0);
+        let n = self.responder.transmit(&mut self.session, &mut self.store, &mut self.pending);
+        self.pending.truncate(n);
+        n
     }
 }

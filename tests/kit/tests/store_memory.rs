@@ -3,7 +3,7 @@
 use core::cell::RefCell;
 
 use skiff_kit::memory::{Layout, MemoryStore};
-use skiff_kit::reluctant::Reluctant;
+use skiff_kit::reluctant::{Changes, Reluctant};
 use skiff_kit::store_suite::{Backend, Features};
 
 const FEATURES: Features = Features {
@@ -55,7 +55,7 @@ impl Backend for Hesitant {
     }
 
     fn open(&mut self) -> Reluctant<MemoryStore> {
-        Reluctant::new(self.0.open(), 7)
+        Reluctant::new(self.0.open(), Changes::Random(7))
     }
 }
 

@@ -3,13 +3,29 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 
+use skiff_proto::name::MAX_NAME;
 use skiff_proto::store::{Store, StoreError};
 use skiff_proto::transfer::{Incoming, Outgoing, commit_numbered};
-use skiff_proto::{ErrorCode, MinRate, Refusal};
+use skiff_proto::{ErrorCode, MinRate, Name, Refusal};
 
-use super::desk::{Promise, name, refused};
 use crate::memory::{MemoryFile, MemoryStage, MemoryStore};
 use crate::vector::DataEnd;
+
+/// What a PORT is good for.
+#[derive(Debug)]
+pub(super) enum Promise {
+    Get { file: MemoryFile, size: u64 },
+    Put { name: String },
+}
+
+fn name(text: &str) -> Name<'_> {
+    Name::parse(text.as_bytes(), MAX_NAME).expect("the session has checked it")
+}
+
+/// The answer for the client.
+fn refused<T>(result: Result<T, StoreError>) -> Result<T, Refusal> {
+    result.map_err(StoreError::refusal)
+}
 
 /// One classic data connection to a server in memory.
 #[derive(Debug)]

@@ -2,31 +2,30 @@
 
 use skiff_proto::server::{Close, Limits};
 
-use super::{Connection, Control, DataConnection, Pace};
+use super::{Connection, DataConnection, Pace};
 use crate::memory::MemoryStore;
 use crate::vector::{DataEnd, Link, Problem, Shutdown};
 
 /// A server in memory as a client's [`Link`]: one control and one data connection at a time.
-#[derive(Debug)]
-pub struct Server<C = Connection> {
+pub struct Server {
     limits: Limits,
     store: MemoryStore,
     pace: Pace,
-    connection: C,
+    connection: Connection,
     data: Option<DataConnection>,
 }
 
-impl<C: Control> Server<C> {
+impl Server {
     /// A server with `store`, and a client that has connected.
     #[must_use]
     pub fn new(limits: Limits, store: MemoryStore, pace: Pace) -> Self {
-        let connection = C::open(limits, store.clone(), pace);
+        let connection = Connection::new(limits, store.clone(), pace);
         Self { limits, store, pace, connection, data: None }
     }
 
     /// What the client has received and not yet read.
     #[must_use]
-    pub fn unread(&mut self) -> &[u8] {
+    pub fn unread(&self) -> &[u8] {
         self.connection.output()
     }
 
@@ -42,14 +41,14 @@ fn take(from: &mut Vec<u8>, len: usize) -> Result<Vec<u8>, Problem> {
     Ok(from.drain(..len).collect())
 }
 
-impl<C: Control> Link for Server<C> {
+impl Link for Server {
     fn send(&mut self, bytes: &[u8]) -> Result<(), Problem> {
         self.connection.send(bytes);
         Ok(())
     }
 
     fn receive(&mut self, len: usize) -> Result<Vec<u8>, Problem> {
-        take(self.connection.output(), len)
+        take(&mut self.connection.output, len)
     }
 
     fn receive_end(&mut self) -> Result<(), Problem> {
@@ -63,7 +62,7 @@ impl<C: Control> Link for Server<C> {
     fn reconnect(&mut self) -> Result<(), Problem> {
         self.connection.close();
         self.receive_end()?;
-        self.connection = C::open(self.limits, self.store.clone(), self.pace);
+        self.connection = Connection::new(self.limits, self.store.clone(), self.pace);
         Ok(())
     }
 

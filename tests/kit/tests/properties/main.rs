@@ -9,8 +9,8 @@ mod model;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::select;
-use skiff_kit::sans_io::{Changes, Control, Pace};
+use skiff_kit::reluctant::Changes;
+use skiff_kit::sans_io::{Connection, Pace};
 
 /// So many cases, or as many as `PROPTEST_CASES` says.
 fn cases(cases: u32) -> ProptestConfig {
@@ -21,7 +21,7 @@ fn cases(cases: u32) -> ProptestConfig {
 /// How a driver moves bytes, and the network cuts them.
 fn any_pace() -> impl Strategy<Value = (Pace, Vec<usize>)> {
     let size = prop_oneof![1..5usize, 5..100usize, Just(100_000)];
-    let changes = select(vec![Changes::AtOnce, Changes::Batched]);
+    let changes = prop_oneof![Just(Changes::AtOnce), Just(Changes::Batched), any::<u64>().prop_map(Changes::Random)];
     let pace = (size.clone(), size.clone(), changes).prop_map(|(input, output, changes)| Pace {
         input,
         output,
@@ -35,7 +35,7 @@ fn any_pace() -> impl Strategy<Value = (Pace, Vec<usize>)> {
 const PLAIN: Pace = Pace { input: 100_000, output: 100_000, data: 7, changes: Changes::AtOnce };
 
 /// Sends `bytes` in segments of the sizes in `cuts`, over and over.
-fn send_cut(connection: &mut impl Control, bytes: &[u8], cuts: &[usize]) {
+fn send_cut(connection: &mut Connection, bytes: &[u8], cuts: &[usize]) {
     let mut rest = bytes;
     for &size in cuts.iter().cycle() {
         if rest.is_empty() {

@@ -6,8 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use skiff_kit::memory::{Layout, MemoryStore};
-use skiff_kit::reluctant::Reluctant;
-use skiff_kit::sans_io::{Answered, Connection, Control, Pace, message, payloads};
+use skiff_kit::sans_io::{Connection, Pace, message, payloads};
 use skiff_kit::vector::Pattern;
 use skiff_proto::ErrorCode;
 use skiff_proto::crc::crc32c;
@@ -452,13 +451,13 @@ impl Script {
     }
 
     /// Holds the conversation; what came back, connection by connection.
-    fn run<C: Control>(&self, store: &MemoryStore, pace: Pace, cuts: &[usize]) -> Vec<Vec<u8>> {
+    fn run(&self, store: &MemoryStore, pace: Pace, cuts: &[usize]) -> Vec<Vec<u8>> {
         let outputs = self.exchanges.iter().map(|exchange| {
-            let mut connection = C::open(Limits::new(255), store.clone(), pace);
+            let mut connection = Connection::new(Limits::new(255), store.clone(), pace);
             send_cut(&mut connection, &exchange.sent, cuts);
             connection.close();
             assert_eq!(connection.end(), Some(Close::Gracefully));
-            core::mem::take(connection.output())
+            connection.take_output()
         });
         outputs.collect()
     }
@@ -536,24 +535,10 @@ proptest! {
     ) {
         let script = Script::new(operations);
         let store = MemoryStore::new(Layout::Tree);
-        let outputs = script.run::<Connection>(&store, PLAIN, &[100_000]);
+        let outputs = script.run(&store, PLAIN, &[100_000]);
         check_all(&script, &outputs, &store)?;
         let other = MemoryStore::new(Layout::Tree);
-        prop_assert_eq!(script.run::<Connection>(&other, pace, &cuts), outputs);
+        prop_assert_eq!(script.run(&other, pace, &cuts), outputs);
         prop_assert_eq!(other.files(), store.files());
-    }
-
-    #[test]
-    fn a_server_with_a_responder_answers_like_the_model_too(
-        operations in vec(any_operation(), 0..40),
-        (pace, cuts) in any_pace(),
-    ) {
-        let script = Script::new(operations);
-        let store = MemoryStore::new(Layout::Tree);
-        let outputs = script.run::<Answered>(&store, pace, &cuts);
-        check_all(&script, &outputs, &store)?;
-        let store = MemoryStore::new(Layout::Tree);
-        let outputs = script.run::<Answered<Reluctant<MemoryStore>>>(&store, pace, &cuts);
-        check_all(&script, &outputs, &store)?;
     }
 }

@@ -1,6 +1,7 @@
 //! PROTOCOL §7: several changes become durable together, their replies held until then.
 
-use skiff_kit::sans_io::{Changes, Pace, body, message};
+use skiff_kit::reluctant::Changes;
+use skiff_kit::sans_io::{Pace, body, message};
 use skiff_proto::command::Request;
 use skiff_proto::server::{Answer, Close, ServerEvent};
 use skiff_proto::{ErrorCode, InvalidState, ProtocolError};

@@ -1,7 +1,8 @@
 //! PROTOCOL §7: `write`, its body, its trailer.
 
 use skiff_kit::memory::Operation;
-use skiff_kit::sans_io::{Changes, Pace, body, message};
+use skiff_kit::reluctant::Changes;
+use skiff_kit::sans_io::{Pace, body, message};
 use skiff_proto::crc::crc32c;
 use skiff_proto::server::{Answer, Close, Limits, ServerEvent};
 use skiff_proto::{ErrorCode, Payload, ProtocolError};
