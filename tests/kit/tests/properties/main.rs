@@ -35,7 +35,7 @@ fn any_pace() -> impl Strategy<Value = (Pace, Vec<usize>)> {
 const PLAIN: Pace = Pace { input: 100_000, output: 100_000, data: 7, changes: Changes::AtOnce };
 
 /// Sends `bytes` in segments of the sizes in `cuts`, over and over.
-fn send_cut(connection: &mut Connection, bytes: &[u8], cuts: &[usize]) {
+fn send_cut<const N: usize>(connection: &mut Connection<N>, bytes: &[u8], cuts: &[usize]) {
     let mut rest = bytes;
     for &size in cuts.iter().cycle() {
         if rest.is_empty() {

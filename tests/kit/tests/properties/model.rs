@@ -453,7 +453,7 @@ impl Script {
     /// Holds the conversation; what came back, connection by connection.
     fn run(&self, store: &MemoryStore, pace: Pace, cuts: &[usize]) -> Vec<Vec<u8>> {
         let outputs = self.exchanges.iter().map(|exchange| {
-            let mut connection = Connection::new(Limits::new(255), store.clone(), pace);
+            let mut connection: Connection = Connection::new(Limits::new(255), store.clone(), pace);
             send_cut(&mut connection, &exchange.sent, cuts);
             connection.close();
             assert_eq!(connection.end(), Some(Close::Gracefully));
