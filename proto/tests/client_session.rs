@@ -407,19 +407,13 @@ fn the_body_of_a_write_goes_out_in_data_messages() {
     assert!(session.is_in_data());
     assert_eq!((session.left(), session.finish()), (Some(4), Err(InvalidState)));
     assert_eq!(session.keep_alive(), Err(InvalidState), "a body is being sent");
-    assert_eq!(session.begin_data(1), Err(InvalidState), "one has begun");
     let mut opaque = session.opaque().unwrap();
     assert_eq!((opaque.remaining(), opaque.wants_sum(), opaque.advance(3)), (2, true, Err(InvalidState)));
     opaque.sum(b"67");
     opaque.advance(2).unwrap();
     assert!(session.opaque().is_none() && !session.is_in_data());
     assert_eq!(session.finish(), Err(InvalidState), "two bytes have not been announced");
-    session.begin_data(100).unwrap();
-    assert!(session.opaque().is_none(), "its length goes first");
-    assert_eq!(session.finish(), Err(InvalidState), "two bytes are missing, and their length");
-    assert_eq!(sent(&mut session), "0000000002");
-    assert_eq!(session.finish(), Err(InvalidState), "two bytes are missing");
-    assert_eq!(put(&mut session, b"89", 1).unwrap(), "89");
+    assert_eq!(put(&mut session, b"89", 100).unwrap(), "000000000289");
     assert_eq!((session.left(), session.crc()), (Some(0), Some(0xe306_9283)));
     assert_eq!(put(&mut session, b"0", 1), Err(SendError::InvalidState), "all has been sent");
     session.finish().unwrap();
@@ -430,9 +424,10 @@ fn the_body_of_a_write_goes_out_in_data_messages() {
 }
 
 /// Sends `payload` of a body, in messages of up to `most` bytes, through a room that just holds it.
-fn put(session: &mut Session, payload: &[u8], most: u64) -> Result<String, SendError<()>> {
+fn put(session: &mut Session, payload: &[u8], most: u32) -> Result<String, SendError<()>> {
     let mut room = vec![0; payload.len() + if session.is_in_data() { 0 } else { 10 }];
-    let n = session.send(&mut room, most, |room| {
+    session.set_data_max(most);
+    let n = session.send(&mut room, |room| {
         room.copy_from_slice(&payload[..room.len()]);
         Ok(room.len())
     })?;
@@ -443,18 +438,15 @@ fn put(session: &mut Session, payload: &[u8], most: u64) -> Result<String, SendE
 fn a_body_that_is_given_up_is_filled_with_zeros_and_aborted() {
     let write = Request::Write { offset: 0, size: 9, mtime: None, name: name("a") };
     let abort = format!("0000000000{}", message("abort io the storage failed").escape_ascii());
-    for (when, zeros, before) in [("at once", 0, ""), ("a length is queued", 9, "0000000009"), ("in a message", 8, "")]
-    {
+    for (when, zeros) in [("at once", 0), ("in a message", 8)] {
         let mut session = extended();
         ask(&mut session, write);
-        match when {
-            "a length is queued" => session.begin_data(9).unwrap(),
-            "in a message" => assert_eq!(put(&mut session, b"1", 9).unwrap(), "00000000091"),
-            _ => {}
+        if zeros > 0 {
+            assert_eq!(put(&mut session, b"1", 9).unwrap(), "00000000091");
         }
         session.abort(ErrorCode::Io).unwrap();
         assert_eq!((session.is_sending(), session.abort(ErrorCode::Io)), (false, Err(InvalidState)));
-        assert_eq!(sent(&mut session), format!("{before}{}{abort}", "\\x00".repeat(zeros)), "{when}");
+        assert_eq!(sent(&mut session), format!("{}{abort}", "\\x00".repeat(zeros)), "{when}");
         assert!(session.can_request() && session.owed() == 1);
     }
 }
@@ -464,7 +456,7 @@ fn a_checksum_may_be_supplied_for_a_body_and_for_nothing_else() {
     let mut session = extended();
     assert_eq!((session.supply_crc(Some(1)), session.continue_crc(1)), (Err(InvalidState), Err(InvalidState)));
     assert_eq!((session.crc(), session.left(), session.is_in_data()), (None, None, false));
-    assert_eq!((session.begin_data(1), session.opaque().is_none()), (Err(InvalidState), true));
+    assert!(session.opaque().is_none());
     for (crc, trailer) in [(Some(1), "crc32c 00000001"), (None, "crc32c -")] {
         ask(&mut session, Request::Write { offset: 0, size: 1, mtime: None, name: name("a") });
         session.supply_crc(crc).unwrap();

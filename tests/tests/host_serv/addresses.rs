@@ -2,6 +2,7 @@
 
 use super::*;
 
+#[test]
 fn only_the_addresses_that_were_asked_for_are_listened_on() {
     let root = tempdir().unwrap();
     let serv = Serv::start(root.path(), &["--bind", "127.0.0.1"]);
