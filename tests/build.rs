@@ -33,7 +33,8 @@ fn main() {
     }
     // With the emulator at hand, rustup may install the target: only then is it of any use.
     let only_look: &[&str] = if missing.is_empty() { &[] } else { &["--installed"] };
-    let check = Command::new(SCRIPT).args(only_look).arg("--check").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let check =
+        Command::new(SCRIPT).args(only_look).arg("--check").stdout(Stdio::null()).stderr(Stdio::null()).status();
     if !check.is_ok_and(|status| status.success()) {
         // The script can also build with the sources of `core`, once they are there.
         let mut nightly = Command::new("rustc");

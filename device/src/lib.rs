@@ -50,22 +50,48 @@
 //! smoltcp = { version = "0.14", default-features = false, features = ["medium-ethernet", "proto-ipv4", "socket-tcp"] }
 //! ```
 //!
-//! The memory is the same with and without a stack of the application's own:
+//! With a driver (smoltcp's [`phy::Device`](smoltcp::phy::Device)) and a clock, this is the whole server. Its
+//! [`Stack`](stack::Stack) also does DHCP and keeps floods out of the neighbor cache:
 //!
 //! ```
-//! # #[cfg(feature = "smoltcp")] mod app {
-//! skiff_device::server_memory! {
-//!     // Two sessions and one classic data connection, names of up to 64 bytes.
+//! # #[cfg(all(feature = "classic", feature = "dhcp"))] mod app {
+//! use core::time::Duration;
+//! use skiff_device::config::{Config, Ipv4, Network};
+//! use skiff_device::ram::{RamMemory, RamStore};
+//! use skiff_device::{server::DeviceServer, server_memory, stack::Stack};
+//! use skiff_proto::Instant;
+//! use smoltcp::iface::{SocketSet, SocketStorage};
+//! use smoltcp::phy::Device;
+//!
+//! server_memory! {
+//!     // Two sessions and one classic transfer, names of up to 64 bytes.
 //!     struct Memory { sessions: 2, data: 1, name: 64 }
-//!     // Socket buffers of 2 KiB, of 1 KiB for the spare listener.
+//!     // Socket buffers of 2 KiB; 1 KiB to refuse further clients.
 //!     struct Buffers { buffer: 2048, spare: 1024 }
 //!     type Server;
+//! }
+//!
+//! fn serve<D: Device>(mut device: D, now: impl Fn() -> Instant, sleep: impl Fn(Option<Duration>)) {
+//!     let (mut memory, mut buffers) = (Memory::new(), Buffers::new()); // or statics
+//!     let mut files = RamMemory::<16, 64, 64, 256>::new(); // 16 files, 64 blocks of 256 bytes
+//!     let mut store = RamStore::new(&mut files, 1);
+//!     let mut sockets = [const { SocketStorage::EMPTY }; Stack::SOCKETS + Buffers::SOCKETS];
+//!
+//!     let network = Network::new([2, 0, 0, 0, 0, 1], Ipv4::Dhcp);
+//!     let sockets = SocketSet::new(&mut sockets[..]);
+//!     let mut stack = Stack::new(&network, &mut device, sockets, now()).unwrap();
+//!     let config = Config::new(50_000, &[50_001]);
+//!     let mut server = DeviceServer::new(&config, memory.lend(&mut buffers), &mut stack.sockets).unwrap();
+//!     loop {
+//!         sleep(stack.poll(now(), &mut device, &mut server, &mut store)); // or until the next frame
+//!     }
 //! }
 //! # }
 //! ```
 //!
 //! **An application that has a smoltcp stack** calls [`DeviceServer::poll`](server::DeviceServer::poll) in place of
-//! `Interface::poll`. The server adds its TCP sockets to the application's set and leaves all others alone:
+//! `Interface::poll`. The server adds its TCP sockets to the application's set and leaves all others alone
+//! (`examples/shared_stack.rs` is a whole program):
 //!
 //! ```
 //! # #[cfg(feature = "smoltcp")] mod app {
@@ -91,39 +117,6 @@
 //!     # break;
 //! }
 //! # }
-//! # }
-//! ```
-//!
-//! **A device that has none** takes [`Stack`](stack::Stack), which also does DHCP and keeps floods out of the neighbor cache.
-//! What it needs is a driver of the network interface (smoltcp's [`phy::Device`](smoltcp::phy::Device)) and a clock:
-//!
-//! ```
-//! # #[cfg(feature = "smoltcp")] mod app {
-//! # skiff_device::server_memory! {
-//! #     struct Memory { sessions: 2, data: 1, name: 64 }
-//! #     struct Buffers { buffer: 2048, spare: 1024 }
-//! #     type Server;
-//! # }
-//! use skiff_device::config::{Config, Ipv4, Network};
-//! use skiff_device::{ram::{RamMemory, RamStore}, server::DeviceServer, stack::Stack};
-//! use smoltcp::iface::{SocketSet, SocketStorage};
-//! # fn run<D: smoltcp::phy::Device>(
-//! #     mut device: D, now: impl Fn() -> skiff_proto::Instant, sleep: impl Fn(Option<core::time::Duration>),
-//! # ) {
-//! let mut files = RamMemory::<16, 64, 64, 256>::new(); // or a static, as the others
-//! let mut store = RamStore::new(&mut files, 1);
-//! let (mut memory, mut buffers) = (Memory::new(), Buffers::new());
-//! let mut storage = [const { SocketStorage::EMPTY }; Stack::SOCKETS + Buffers::SOCKETS];
-//!
-//! let network = Network::new([2, 0, 0, 0, 0, 1], Ipv4::Dhcp);
-//! let mut stack = Stack::new(&network, &mut device, SocketSet::new(&mut storage[..]), now()).unwrap();
-//! let config = Config::new(50_000, &[50_001]);
-//! let mut server = DeviceServer::new(&config, memory.lend(&mut buffers), &mut stack.sockets).unwrap();
-//! loop {
-//!     let delay = stack.poll(now(), &mut device, &mut server, &mut store);
-//!     sleep(delay); // or until the interface has something
-//!     # break;
-//! }
 //! # }
 //! ```
 #![cfg_attr(not(feature = "std"), no_std)]

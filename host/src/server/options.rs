@@ -27,7 +27,7 @@ pub struct Options {
     pub idle: Duration,
     /// The least progress while a body is outstanding. Default: 1 KiB in 30 s.
     pub min_rate: MinRate,
-    /// A writer that has received nothing for this long gives way to another of the same name (PROTOCOL §7).
+    /// A writer that has received nothing for this long yields to another of the same name (PROTOCOL §7).
     /// Default: 5 s.
     pub takeover: Duration,
     /// How long running transfers may go on after the server was told to end. Default: 10 s.

@@ -22,7 +22,10 @@ fn with_hung(test: &str, root: &Path, hung: &Path, options: &[&str]) -> Option<C
         command
     };
     if !unshare().arg("true").output().is_ok_and(|output| output.status.success()) {
-        skip(test, "no FUSE file system can be mounted; permit user namespaces and provide /dev/fuse (`modprobe fuse` as root)");
+        skip(
+            test,
+            "no FUSE file system can be mounted; permit user namespaces and provide /dev/fuse (`modprobe fuse` as root)",
+        );
         return None;
     }
     let (mut command, serving) = (unshare(), host_serv(root));

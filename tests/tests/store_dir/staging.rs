@@ -427,7 +427,10 @@ fn interrupted_writes_that_use_up_the_i_numbers_make_room_oldest_first() {
     let mut mount = Command::new("mount");
     mount.args(["-t", "tmpfs", "-o", "nr_inodes=100,size=8m", "tmpfs"]).arg(root.path());
     if !mount.status().unwrap().success() {
-        return skiff_tests::programs::skip(test, "no tmpfs can be mounted; permit user namespaces (`unshare -Urm true` must work)");
+        return skiff_tests::programs::skip(
+            test,
+            "no tmpfs can be mounted; permit user namespaces (`unshare -Urm true` must work)",
+        );
     }
     let root = root.path();
     let store = open(root);
