@@ -150,6 +150,9 @@ impl<'a> Connection<'a> {
         }
         // What has come in part stays staged, and is free for another connection before this one is seen to end.
         self.responder.close();
+        if let Some(error) = self.session.error() {
+            info!(peer = %self.peer, %error, "protocol error");
+        }
         match end {
             Ok(End::Close(Close::Reset)) => {
                 info!(peer = %self.peer, "reset");

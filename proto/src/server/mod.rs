@@ -309,6 +309,12 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         &self.limits
     }
 
+    /// How the peer broke the protocol, if it did.
+    #[must_use]
+    pub const fn error(&self) -> Option<ProtocolError> {
+        self.error
+    }
+
     /// From now on the session accepts no other verbs than these.
     pub(crate) const fn restrict(&mut self, verbs: Verbs) {
         self.limits.verbs = self.limits.verbs.and(verbs);
