@@ -72,9 +72,9 @@
 //! }
 //!
 //! fn serve<D: Device>(mut device: D, now: impl Fn() -> Instant, sleep: impl Fn(Option<Duration>)) {
-//!     let (mut memory, mut buffers) = (Memory::new(), Buffers::new()); // or statics
 //!     let mut files = RamMemory::<16, 64, 64, 256>::new(); // 16 files, 64 blocks of 256 bytes
 //!     let mut store = RamStore::new(&mut files, 1);
+//!     let (mut memory, mut buffers) = (Memory::new(), Buffers::new()); // or statics
 //!     let mut sockets = [const { SocketStorage::EMPTY }; Stack::SOCKETS + Buffers::SOCKETS];
 //!
 //!     let network = Network::new([2, 0, 0, 0, 0, 1], Ipv4::Dhcp);
