@@ -286,10 +286,16 @@ impl<const N: usize> Connection<N> {
     fn transmit(&mut self) -> bool {
         let most = self.pace.output.max(1).min(self.room);
         if self.pending.is_empty() && most > 0 {
-            let n = self.fill(most);
-            if n == 0 && self.session.is_sending() {
-                // A line of a listing takes its room in one piece.
-                self.fill(list_room(self.session.limits().name_max));
+            if self.session.has_output() {
+                self.pending.resize(most, 0);
+                let n = self.session.poll_transmit(&mut self.pending);
+                self.pending.truncate(n);
+            } else if self.session.is_sending() {
+                // Lines of a listing take their room in one piece, and always as much: so that they are cut alike.
+                let is_list = self.session.left().is_none();
+                if is_list || self.fill(most) == 0 {
+                    self.fill(list_room(self.session.limits().name_max));
+                }
             }
         }
         let n = most.min(self.pending.len());
@@ -298,6 +304,7 @@ impl<const N: usize> Connection<N> {
         n > 0
     }
 
+    /// Lets the responder send payload through a room of this size.
     fn fill(&mut self, room: usize) -> usize {
         self.pending.resize(room, 0);
         let n = self.responder.transmit(&mut self.session, &mut self.store, &mut self.pending);

@@ -223,19 +223,19 @@ fn ls_of_a_store_that_can_not_be_listed_is_an_error() {
 
 #[test]
 fn ls_keeps_its_length_when_the_store_changes_between_counting_and_sending() {
-    for (added, removed, expected) in [
-        (None, None, "0000000007aa\\nb\\nccc"),
-        (None, Some("b"), "0000000008aa\\nccc\\n\\n"),
-        (None, Some("aa"), "0000000008b\\nccc\\n\\n\\n"),
-        (Some("abc"), None, "0000000008aa\\nabc\\nb"),
-        (Some("aaaaa"), None, "0000000008aa\\naaaaa"),
-        (Some("zz"), None, "0000000008aa\\nb\\nccc"),
+    for (added, removed) in [
+        (None, None),
+        (None, Some("b")),
+        (None, Some("aa")),
+        (Some("abc"), None),
+        (Some("aaaaa"), None),
+        (Some("zz"), None),
     ] {
         let (mut connection, store) = server();
         for file in ["aa", "b", "ccc"] {
             store.put_file(file, b"");
         }
-        // The length goes out before the names are looked up again.
+        // This store shows what was there when the listing began; stores that look names up again are in proto's own tests.
         connection.set_room(10);
         connection.send(&message("ls"));
         assert_eq!(connection.output(), b"0000000008");
@@ -246,7 +246,7 @@ fn ls_keeps_its_length_when_the_store_changes_between_counting_and_sending() {
             store.clone().remove(Name::parse(name.as_bytes(), 8).unwrap()).unwrap();
         }
         connection.set_room(usize::MAX);
-        assert_eq!(received(&mut connection), expected.replacen("0000000007", "0000000008", 1));
+        assert_eq!(received(&mut connection), "0000000008aa\\nb\\nccc");
         connection.send(&message("ping"));
         assert_eq!(received(&mut connection), "0000000002ok");
     }
