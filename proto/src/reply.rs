@@ -9,7 +9,8 @@ use crate::name::{Name, NameError};
 use crate::store::{Entry, EntryKind, Stat};
 use crate::text::Text;
 
-/// The longest reply text a server of this crate sends, in bytes, without its length.
+/// The longest reply text a server of this crate sends, in bytes, without its length. The hello of a server that offers
+/// protection is up to [`MAX_OFFER`](crate::message::MAX_OFFER) bytes longer.
 pub const MAX_REPLY: usize = 256;
 
 /// TAG: changes whenever the content of a file changes; 1 to 32 of `0-9a-z`, or `-` where the store can't promise that.
@@ -89,6 +90,9 @@ pub struct Hello<'a> {
     pub idle: Option<u32>,
     /// `nocrc=1`: it takes and sends bodies without a checksum.
     pub nocrc: bool,
+    /// `noise`: it talks only to clients with a key, in one of these patterns.
+    #[cfg(feature = "secure")]
+    pub noise: Option<&'a str>,
 }
 
 /// The longest `host` of a hello reply, in bytes.
@@ -162,6 +166,9 @@ pub(crate) enum Reply {
         total: u64,
         free: u64,
     },
+    /// `ok HEX2`
+    #[cfg(feature = "secure")]
+    Secured([u8; 48]),
     Error(Refusal),
 }
 
@@ -180,6 +187,8 @@ impl Reply {
             }
             Self::Summed { number, crc } => _ = text.str("ok ").num(number).str(" ").crc(crc),
             Self::Space { total, free } => _ = text.str("ok ").num(total).str(" ").num(free),
+            #[cfg(feature = "secure")]
+            Self::Secured(message) => _ = text.str("ok ").hex(&message),
             Self::Error(refusal) => {
                 _ = text.str("error ").str(refusal.code.as_str()).str(" ").cut(refusal.text, 200);
             }
@@ -210,7 +219,16 @@ impl<'a> Hello<'a> {
     #[must_use]
     pub fn parse(payload: &'a [u8]) -> Option<Self> {
         let rest = from_utf8(payload.strip_prefix(b"skiff/1 ")?).ok()?;
-        let mut hello = Self { server: "", host: None, commands: Verbs::ALL, name_max: 255, idle: None, nocrc: false };
+        let mut hello = Self {
+            server: "",
+            host: None,
+            commands: Verbs::ALL,
+            name_max: 255,
+            idle: None,
+            nocrc: false,
+            #[cfg(feature = "secure")]
+            noise: None,
+        };
         for (key, value) in rest.split(' ').filter_map(|word| word.split_once('=')) {
             match key {
                 "server" => hello.server = value,
@@ -227,6 +245,8 @@ impl<'a> Hello<'a> {
                 }
                 "idle" => hello.idle = parse_number(value.as_bytes()).and_then(|idle| u32::try_from(idle).ok()),
                 "nocrc" => hello.nocrc = value == "1",
+                #[cfg(feature = "secure")]
+                "noise" => hello.noise = Some(value),
                 _ => {}
             }
         }
@@ -333,6 +353,8 @@ mod tests {
         name_max: 64,
         idle: Some(60),
         nocrc: true,
+        #[cfg(feature = "secure")]
+        noise: None,
     };
 
     fn encoded(reply: Reply) -> String {

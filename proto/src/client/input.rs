@@ -5,7 +5,7 @@ use crate::body::{BodyReceiver, OpaqueIn, Part, Payload, Trailer};
 use crate::command::parse_number;
 use crate::crc::Crc32c;
 use crate::error::ProtocolError;
-use crate::message::{Cipher, Received, split_off};
+use crate::message::{Cipher, Forged, Handshake, Received, split_off};
 use crate::reply::{Hello, RemoteError, Tag, Words};
 use crate::store::{Space, Stat};
 
@@ -82,10 +82,19 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
             if length == 0 || length > crate::server::MAX_EXCESS {
                 return Err(ProtocolError::BadReply);
             }
-            self.buffer.clear();
+            // Both sides hash the whole hello.
+            if length > BUF as u64 && self.awaits_protection() {
+                return Err(ProtocolError::BadReply);
+            }
         }
-        let fits = piece.bytes.len().min(BUF - self.buffer.len());
-        _ = self.buffer.extend_from_slice(&piece.bytes[..fits]);
+        // The reply to `secure` comes into the other buffer: this one keeps the hello.
+        let is_secure = self.awaits_protection() && self.expected.front() == Some(&Expect::Secure);
+        let buffer = if is_secure { &mut self.command } else { &mut self.buffer };
+        if piece.begins.is_some() {
+            buffer.clear();
+        }
+        let fits = piece.bytes.len().min(BUF - buffer.len());
+        _ = buffer.extend_from_slice(&piece.bytes[..fits]);
         self.state = if piece.ends { State::Parsed } else { State::Reply };
         Ok(None)
     }
@@ -129,6 +138,7 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
                 }
                 Ok(None)
             }
+            State::Parsed if self.awaits_protection() => self.shake_hands(),
             State::Parsed => self.reply().map(Some),
             State::Listing { characters: 0, tail: 0 } => {
                 self.state = State::Ended(End::Listing);
@@ -168,6 +178,36 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
             Some(crc) if crc != body.crc().value() => Err(BodyError::Mismatch),
             crc => Ok(crc),
         }
+    }
+
+    /// The reply that lies in the buffer, to the hello or to `secure`, before the connection is protected.
+    fn shake_hands(&mut self) -> Result<Option<ClientEvent<'_>>, ProtocolError> {
+        self.state = State::Length;
+        let is_secure = self.expected.front() == Some(&Expect::Secure);
+        // Whatever comes of it but the next step, the connection is of no further use.
+        self.error = Some(ProtocolError::NotProtected);
+        self.expected.pop_front();
+        if (if is_secure { &self.command } else { &self.buffer }).starts_with(b"error ") {
+            let reply = if is_secure { &self.command } else { &self.buffer };
+            return RemoteError::parse(reply, "error ")
+                .map(|error| Some(ClientEvent::Refused(error)))
+                .ok_or(ProtocolError::NotProtected);
+        }
+        let hello = Hello::parse(&self.buffer).ok_or(ProtocolError::NotProtected)?;
+        let handshake = self.messages.cipher_mut().ok_or(ProtocolError::NotProtected)?;
+        if is_secure {
+            let done = handshake.finish(&self.command).map_err(|Forged| ProtocolError::Forged);
+            self.error = done.err();
+            done?;
+            self.peer = Peer::Extended;
+            return Ok(Some(ClientEvent::Hello(Some(hello))));
+        }
+        self.command.resize_default(BUF).map_err(|_| ProtocolError::NotProtected)?;
+        let len = handshake.begin(&self.buffer, &mut self.command).ok_or(ProtocolError::NotProtected)?;
+        self.command.truncate(len);
+        self.expected.push_front(Expect::Secure).map_err(|_| ProtocolError::NotProtected)?;
+        (self.queued, self.error) = (true, None);
+        Ok(None)
     }
 
     /// The reply that lies in the buffer.
@@ -224,7 +264,7 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
 
     /// The right to move payload of a `read` or `list` past the session, if payload comes next. The end of that body then
     /// is [`ClientEvent::BodyEnd`] with `Ok(None)`: unverified. `None` on a protected connection.
-    pub fn opaque_in(&mut self) -> Option<OpaqueIn<'_, C>> {
+    pub fn opaque_in(&mut self) -> Option<OpaqueIn<'_, C::Client>> {
         let State::Body { body, .. } = &mut self.state else { return None };
         OpaqueIn::new(body, &mut self.messages, &mut self.clock)
     }
@@ -306,7 +346,7 @@ fn parse_reply(payload: &[u8], expect: Expect) -> Option<(ClientEvent<'_>, State
             // An older server sends nothing more; a word that is not a number is from a later version.
             ClientEvent::List { omitted: words.number().unwrap_or(0) }
         }
-        Expect::Hello | Expect::Port | Expect::Ls => return None,
+        Expect::Hello | Expect::Secure | Expect::Port | Expect::Ls => return None,
     };
     Some((event, state))
 }
