@@ -134,9 +134,27 @@ mod tests {
     #[test]
     fn anything_else_is_no_key_id() {
         for bad in [
-            "", "rw", "rw.a", "rw.a.", "rw..1", "rw.a.0", "rw.a.01", "rw.a.4294967296", "rw.a.+1", "rw.a.1.", "rw.a.1.2",
-            "rw.A.1", "rw.a_b.1", "rw.0123456789abcdefg.1", "RW.a.1", "xx.a.1", ".a.1", "rw.\u{e9}.1", " rw.a.1",
-            "rw.a.1 ", "rw.a.1\n",
+            "",
+            "rw",
+            "rw.a",
+            "rw.a.",
+            "rw..1",
+            "rw.a.0",
+            "rw.a.01",
+            "rw.a.4294967296",
+            "rw.a.+1",
+            "rw.a.1.",
+            "rw.a.1.2",
+            "rw.A.1",
+            "rw.a_b.1",
+            "rw.0123456789abcdefg.1",
+            "RW.a.1",
+            "xx.a.1",
+            ".a.1",
+            "rw.\u{e9}.1",
+            " rw.a.1",
+            "rw.a.1 ",
+            "rw.a.1\n",
         ] {
             assert_eq!(KeyId::parse(bad.as_bytes()), None, "{bad:?}");
         }

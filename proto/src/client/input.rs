@@ -96,6 +96,9 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         let fits = piece.bytes.len().min(BUF - buffer.len());
         _ = buffer.extend_from_slice(&piece.bytes[..fits]);
         self.state = if piece.ends { State::Parsed } else { State::Reply };
+        if piece.ends && !is_secure && self.awaits_protection() {
+            self.begin_handshake()?;
+        }
         Ok(None)
     }
 
@@ -138,7 +141,7 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
                 }
                 Ok(None)
             }
-            State::Parsed if self.awaits_protection() => self.shake_hands(),
+            State::Parsed if self.awaits_protection() => self.finish_handshake().map(Some),
             State::Parsed => self.reply().map(Some),
             State::Listing { characters: 0, tail: 0 } => {
                 self.state = State::Ended(End::Listing);
@@ -180,34 +183,37 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         }
     }
 
-    /// The reply that lies in the buffer, to the hello or to `secure`, before the connection is protected.
-    fn shake_hands(&mut self) -> Result<Option<ClientEvent<'_>>, ProtocolError> {
-        self.state = State::Length;
-        let is_secure = self.expected.front() == Some(&Expect::Secure);
-        // Whatever comes of it but the next step, the connection is of no further use.
-        self.error = Some(ProtocolError::NotProtected);
-        self.expected.pop_front();
-        if (if is_secure { &self.command } else { &self.buffer }).starts_with(b"error ") {
-            let reply = if is_secure { &self.command } else { &self.buffer };
-            return RemoteError::parse(reply, "error ")
-                .map(|error| Some(ClientEvent::Refused(error)))
-                .ok_or(ProtocolError::NotProtected);
+    /// Answers the hello in the buffer by `secure`. A refusal is left to [`ClientSession::poll_event`].
+    fn begin_handshake(&mut self) -> Result<(), ProtocolError> {
+        if self.buffer.starts_with(b"error ") {
+            return Ok(());
         }
-        let hello = Hello::parse(&self.buffer).ok_or(ProtocolError::NotProtected)?;
-        let handshake = self.messages.cipher_mut().ok_or(ProtocolError::NotProtected)?;
-        if is_secure {
-            let done = handshake.finish(&self.command).map_err(|Forged| ProtocolError::Forged);
-            self.error = done.err();
-            done?;
-            self.peer = Peer::Extended;
-            return Ok(Some(ClientEvent::Hello(Some(hello))));
-        }
+        let handshake = self.messages.cipher_mut().filter(|_| Hello::parse(&self.buffer).is_some());
+        let handshake = handshake.ok_or(ProtocolError::NotProtected)?;
         self.command.resize_default(BUF).map_err(|_| ProtocolError::NotProtected)?;
         let len = handshake.begin(&self.buffer, &mut self.command).ok_or(ProtocolError::NotProtected)?;
         self.command.truncate(len);
-        self.expected.push_front(Expect::Secure).map_err(|_| ProtocolError::NotProtected)?;
-        (self.queued, self.error) = (true, None);
-        Ok(None)
+        self.queued = true;
+        self.expected.clear();
+        self.expected.push_back(Expect::Secure).map_err(|_| ProtocolError::NotProtected)?;
+        self.state = State::Length;
+        Ok(())
+    }
+
+    /// The reply to `secure`, or a refusal before it: the connection is protected from now on, or of no further use.
+    fn finish_handshake(&mut self) -> Result<ClientEvent<'_>, ProtocolError> {
+        self.state = State::Length;
+        self.error = Some(ProtocolError::NotProtected);
+        let is_secure = self.expected.pop_front() == Some(Expect::Secure);
+        let reply = if is_secure { &self.command } else { &self.buffer };
+        if let Some(error) = RemoteError::parse(reply, "error ") {
+            return Ok(ClientEvent::Refused(error));
+        }
+        let handshake = self.messages.cipher_mut().filter(|_| is_secure).ok_or(ProtocolError::NotProtected)?;
+        self.error = handshake.finish(reply).map_err(|Forged| ProtocolError::Forged).err();
+        self.error.map_or(Ok(()), Err)?;
+        self.peer = Peer::Extended;
+        Ok(ClientEvent::Hello(Hello::parse(&self.buffer)))
     }
 
     /// The reply that lies in the buffer.

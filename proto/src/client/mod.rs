@@ -179,10 +179,15 @@ enum Expect {
     Ls,
     Done,
     Stat,
-    Resume { size: u64 },
+    Resume {
+        size: u64,
+    },
     Sum,
     Space,
-    Read { offset: u64, length: Option<u64> },
+    Read {
+        offset: u64,
+        length: Option<u64>,
+    },
     List,
     Write,
 }

@@ -94,13 +94,7 @@ where
     }
 }
 
-fn open<A>(
-    key: &Bytes,
-    nonce: &[u8; 12],
-    associated: &[u8],
-    text: &mut [u8],
-    tag: &[u8; TAG],
-) -> Result<(), Forged>
+fn open<A>(key: &Bytes, nonce: &[u8; 12], associated: &[u8], text: &mut [u8], tag: &[u8; TAG]) -> Result<(), Forged>
 where
     A: AeadInOut<NonceSize = U12, TagSize = U16> + KeyInit + KeySizeUser<KeySize = U32>,
 {

@@ -37,9 +37,16 @@ pub struct Client<A>(State<A>);
 
 enum State<A> {
     /// Before the hello reply.
-    Waiting { key: Key, ephemeral: Zeroizing<Bytes> },
+    Waiting {
+        key: Key,
+        ephemeral: Zeroizing<Bytes>,
+    },
     /// `secure` is on its way.
-    Asked { initiator: Initiator, pattern: Pattern, record_max: u16 },
+    Asked {
+        initiator: Initiator,
+        pattern: Pattern,
+        record_max: u16,
+    },
     Protected(Transport<A>),
     Failed,
 }

@@ -178,8 +178,16 @@ mod tests {
     fn a_text_with_a_flaw_is_refused() {
         let good = "skiff-secret-1 AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
         for (from, to) in [
-            ("secret-1", "secret-2"), ("-1 ", "-1  "), ("skiff", " skiff"), ("AAEC", "AAE"), ("AAEC", "AAEC AAEC"),
-            ("h8=", "h8"), ("h8=", "h9="), ("h8=", "h8= x"), ("AAEC", "AA-C"), ("AAEC", "AAECAAEC"),
+            ("secret-1", "secret-2"),
+            ("-1 ", "-1  "),
+            ("skiff", " skiff"),
+            ("AAEC", "AAE"),
+            ("AAEC", "AAEC AAEC"),
+            ("h8=", "h8"),
+            ("h8=", "h9="),
+            ("h8=", "h8= x"),
+            ("AAEC", "AA-C"),
+            ("AAEC", "AAECAAEC"),
         ] {
             assert!(Secret::parse(good).is_some());
             assert_eq!(Secret::parse(&good.replace(from, to)), None, "{from} {to}");

@@ -54,7 +54,10 @@ pub struct Server<A>(State<A>);
 
 enum State<A> {
     /// Before the handshake.
-    Waiting { security: Security, greeted: bool },
+    Waiting {
+        security: Security,
+        greeted: bool,
+    },
     /// The reply to `secure` is on its way.
     Replying(Protected<A>, Instant),
     Protected(Protected<A>),

@@ -3,9 +3,9 @@
 use core::time::Duration;
 use std::borrow::ToOwned;
 use std::collections::BTreeMap;
+use std::format;
 use std::string::String;
 use std::vec::Vec;
-use std::format;
 
 use zeroize::Zeroizing;
 
@@ -13,12 +13,12 @@ use super::handshake::{Initiator, MESSAGE, Responder};
 use super::hash::hash;
 use super::records::Transport;
 use super::*;
+use crate::ProtocolError;
 use crate::client::{ClientEvent, ClientSession};
 use crate::command::{Command, VERSION, Verb, Verbs};
 use crate::message::{Forged, Records, TAG};
 use crate::server::{Answer, Close, Limits, ServerEvent, ServerSession};
 use crate::time::Instant;
-use crate::ProtocolError;
 
 const VECTOR: &str = include_str!("../../../docs/vectors/secure/session.txt");
 
@@ -146,7 +146,9 @@ fn another_record_max_in_the_hello_changes_both_tags_and_nothing_else() {
     let responder = Responder::new::<ChaChaPoly>(Pattern::ChaChaPoly, &psk, &prologue, &message_1).unwrap();
     let (message_2, _) = responder.reply::<ChaChaPoly>(&bytes("server e secret")).unwrap();
     let note = VECTOR.lines().find(|line| line.contains("record-max=1040")).unwrap();
-    for (message, public, word) in [(message_1, "client e public", "message 1 "), (message_2, "server e public", "message 2 ")] {
+    for (message, public, word) in
+        [(message_1, "client e public", "message 1 "), (message_2, "server e public", "message 2 ")]
+    {
         assert_eq!(message[..32], bytes::<32>(public));
         let tag = &note.split_once(word).unwrap().1[..2 * TAG];
         assert_eq!(message[32..].to_vec(), unhex(tag));
@@ -186,7 +188,9 @@ fn two_sessions_say_the_vector_byte_for_byte() {
     ask(&mut client, &mut server);
     sent_down.extend(from_server(&mut server));
     let name = crate::Name::parse(b"a.txt", 64).unwrap();
-    client.request(&Command::Request(crate::command::Request::Write { offset: 0, size: 6, mtime: None, name })).unwrap();
+    client
+        .request(&Command::Request(crate::command::Request::Write { offset: 0, size: 6, mtime: None, name }))
+        .unwrap();
     ask(&mut client, &mut server);
     assert!(matches!(server.poll_event(), Some(ServerEvent::Request(_))));
     server.answer(Answer::Write { crc: 0 }).unwrap();

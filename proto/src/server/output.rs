@@ -21,10 +21,11 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
                         let mut offer = [0; MAX_OFFER];
                         let len = guard.offer(&mut offer);
                         let hello = self.limits.hello();
-                        let (n, done) = self.messages.transmit::<{ message_len(MAX_REPLY + MAX_OFFER) }>(room, |text| {
-                            Reply::Hello.encode(&hello, text);
-                            _ = text.bytes(&offer[..len]);
-                        });
+                        let (n, done) =
+                            self.messages.transmit::<{ message_len(MAX_REPLY + MAX_OFFER) }>(room, |text| {
+                                Reply::Hello.encode(&hello, text);
+                                _ = text.bytes(&offer[..len]);
+                            });
                         (n, if done { None } else { Some(message) })
                     }
                     Out::Reply(reply) => {
