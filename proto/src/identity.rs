@@ -4,6 +4,7 @@ use core::fmt;
 use core::str::from_utf8;
 
 use crate::command::parse_number;
+#[cfg(feature = "secure")]
 use crate::text::Text;
 
 words! {
@@ -72,6 +73,7 @@ impl KeyId {
         self.generation
     }
 
+    #[cfg(feature = "secure")]
     pub(crate) fn encode(&self, text: &mut Text<'_>) {
         text.str(self.role.as_str()).str(".").str(self.client()).str(".").num(self.generation.into());
     }

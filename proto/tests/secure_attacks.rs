@@ -401,7 +401,7 @@ fn snow_client(payload: &[u8]) -> (Vec<u8>, snow::TransportState) {
     let mut server = server(1);
     let hello = tell(&mut server, &message(b"get /skiff/1")).remove(0);
     let (_, command) = secure(&mut server, key("rw.alice.3"));
-    let prologue = [hello.as_bytes(), b"\n", command[..command.len() - 97].as_bytes()].concat();
+    let prologue = [hello.as_bytes(), b"\n", &command.as_bytes()[..command.len() - 97]].concat();
     let mut out = [0; Key::TEXT_LEN];
     let psk = {
         use base64ct::{Base64, Encoding};

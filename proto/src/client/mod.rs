@@ -275,8 +275,8 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
     }
 
     #[cfg(all(test, feature = "secure"))]
-    pub(crate) fn handshake_mut(&mut self) -> &mut C::Client {
-        self.messages.cipher_mut().unwrap()
+    pub(crate) fn handshake_mut(&mut self) -> Option<&mut C::Client> {
+        self.messages.cipher_mut()
     }
 
     /// True if the connection is to be protected and is not yet.

@@ -289,8 +289,8 @@ fn protected(next: u64) -> (Client, Server) {
         client.receive(&mut from_server(&mut server)).unwrap();
         _ = client.poll_event().unwrap();
     }
-    server.guard_mut().set_counters(next);
-    client.handshake_mut().set_counters(next);
+    server.guard_mut().unwrap().set_counters(next);
+    client.handshake_mut().unwrap().set_counters(next);
     (client, server)
 }
 

@@ -371,8 +371,8 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
     }
 
     #[cfg(all(test, feature = "secure"))]
-    pub(crate) fn guard_mut(&mut self) -> &mut C::Server {
-        self.messages.cipher_mut().unwrap()
+    pub(crate) fn guard_mut(&mut self) -> Option<&mut C::Server> {
+        self.messages.cipher_mut()
     }
 
     /// Whose key protects the connection; `None` if it is not protected.
@@ -458,6 +458,18 @@ impl Limits {
         }
     }
 }
+
+// Without keys it is a clock.
+impl<C: Cipher> Clone for Parked<C>
+where
+    <C::Server as Guard>::Parked: Copy,
+{
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<C: Cipher> Copy for Parked<C> where <C::Server as Guard>::Parked: Copy {}
 
 impl<C: Cipher> core::fmt::Debug for Parked<C> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
