@@ -1,5 +1,6 @@
 //! What the fuzz targets share: input that is read as operations, frames, and the flash that loses power.
 
+pub mod conversation;
 pub mod frames;
 pub mod script;
 
