@@ -50,7 +50,7 @@ fn honest() -> (Vec<u8>, Told) {
             if n == 0 && client.is_sending() {
                 n = match client.left() {
                     Some(0) => client.finish().map(|()| 0).expect("all is sent"),
-                    _ => client.send(&mut room[..60], 99, |room| Ok::<_, ()>(room.len())).expect("a body is sent"),
+                    _ => client.send(&mut room[..60], |room| Ok::<_, ()>(room.len())).expect("a body is sent"),
                 };
             }
             wire.extend_from_slice(&room[..n]);

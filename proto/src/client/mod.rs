@@ -196,7 +196,8 @@ enum Expect {
 ///
 /// `BUF` is the size of the two message buffers: at least
 /// [`command_message_len`](crate::command::command_message_len) of the longest name that will be sent; replies that
-/// are longer lose their end, so 300 is a good least. `QUEUE` is how many requests may be without a reply.
+/// are longer lose their end, so 300 is a good least, and 400 if the connection is to be protected: the hello must fit.
+/// `QUEUE` is how many requests may be without a reply.
 ///
 /// Payload stays in the driver's memory: [`receive`](Self::receive) yields it where it lies, [`send`](Self::send) has it
 /// filled in. `C` is how the connection may be protected: by default not at all.

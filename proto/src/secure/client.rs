@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::aead::{Aead, Pattern};
 use super::handshake::Initiator;
@@ -27,8 +27,10 @@ pub struct Login {
 impl Login {
     /// Protects one connection with it.
     #[must_use]
-    pub fn start<A: Aead>(self) -> Client<A> {
-        Client(State::Waiting { key: self.key, ephemeral: Zeroizing::new(self.ephemeral) })
+    pub fn start<A: Aead>(mut self) -> Client<A> {
+        let ephemeral = Zeroizing::new(self.ephemeral);
+        self.ephemeral.zeroize();
+        Client(State::Waiting { key: self.key, ephemeral })
     }
 }
 

@@ -199,7 +199,7 @@ fn two_sessions_say_the_vector_byte_for_byte() {
         room[..6].copy_from_slice(b"hello\n");
         Ok::<_, ()>(6)
     };
-    let n = client.send(&mut room, 100, fill).unwrap();
+    let n = client.send(&mut room, fill).unwrap();
     sent_up_extend(&mut server, &mut room[..n], &up[2].1, Some(b"hello\n"));
     client.finish().unwrap();
     let mut end = from_client(&mut client);
