@@ -90,9 +90,6 @@ pub struct Hello<'a> {
     pub idle: Option<u32>,
     /// `nocrc=1`: it takes and sends bodies without a checksum.
     pub nocrc: bool,
-    /// `noise`: it talks only to clients with a key, in one of these patterns.
-    #[cfg(feature = "secure")]
-    pub noise: Option<&'a str>,
 }
 
 /// The longest `host` of a hello reply, in bytes.
@@ -219,16 +216,7 @@ impl<'a> Hello<'a> {
     #[must_use]
     pub fn parse(payload: &'a [u8]) -> Option<Self> {
         let rest = from_utf8(payload.strip_prefix(b"skiff/1 ")?).ok()?;
-        let mut hello = Self {
-            server: "",
-            host: None,
-            commands: Verbs::ALL,
-            name_max: 255,
-            idle: None,
-            nocrc: false,
-            #[cfg(feature = "secure")]
-            noise: None,
-        };
+        let mut hello = Self { server: "", host: None, commands: Verbs::ALL, name_max: 255, idle: None, nocrc: false };
         for (key, value) in rest.split(' ').filter_map(|word| word.split_once('=')) {
             match key {
                 "server" => hello.server = value,
@@ -245,8 +233,6 @@ impl<'a> Hello<'a> {
                 }
                 "idle" => hello.idle = parse_number(value.as_bytes()).and_then(|idle| u32::try_from(idle).ok()),
                 "nocrc" => hello.nocrc = value == "1",
-                #[cfg(feature = "secure")]
-                "noise" => hello.noise = Some(value),
                 _ => {}
             }
         }
@@ -353,8 +339,6 @@ mod tests {
         name_max: 64,
         idle: Some(60),
         nocrc: true,
-        #[cfg(feature = "secure")]
-        noise: None,
     };
 
     fn encoded(reply: Reply) -> String {

@@ -161,6 +161,18 @@ fn before_the_handshake_a_stranger_learns_the_hello_and_nothing_else() {
 }
 
 #[test]
+fn a_client_without_a_key_is_told_that_the_server_wants_one() {
+    for (mut server, wants) in [(server(1), true), (ServerSession::new(Limits::new(64)), false)] {
+        let mut client: Client = ClientSession::new(Duration::MAX);
+        client.request(&Command::Hello { version: VERSION }).unwrap();
+        server.receive(&mut sent(&mut client)).unwrap();
+        client.receive(&mut received(&mut server)).unwrap();
+        assert!(matches!(client.poll_event(), Ok(Some(ClientEvent::Hello(Some(_))))));
+        assert_eq!(client.wants_key(), wants);
+    }
+}
+
+#[test]
 fn a_server_without_a_secret_does_not_know_secure_and_goes_on() {
     let mut server: Server = ServerSession::new(Limits::new(64));
     let wire = [message(b"secure x"), message(b"ping"), message(b"get /skiff/1")].concat();
@@ -383,7 +395,10 @@ fn after_the_handshake_classic_transfers_and_another_secure_are_refused() {
         assert!(answered.starts_with(reply), "{command}: {answered}");
         assert_eq!(server.poll_close(), None);
     }
-    assert!(asked(&mut client, &mut server, &Command::Hello { version: VERSION }).unwrap_err().contains("noise: Some"));
+    assert!(
+        asked(&mut client, &mut server, &Command::Hello { version: VERSION }).unwrap_err().contains("name_max: 64")
+    );
+    assert!(client.wants_key(), "the hello is the same");
 }
 
 /// What a server behind its handshake answers to a message of any content.

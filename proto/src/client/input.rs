@@ -236,6 +236,10 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
             self.expected.push_front(expect).map_err(|_| ProtocolError::BadReply)?;
         }
         if expect == Expect::Hello {
+            #[cfg(feature = "secure")]
+            {
+                self.wants_key = self.buffer.split(|&byte| byte == b' ').any(|word| word.starts_with(b"noise="));
+            }
             let hello = Hello::parse(&self.buffer);
             return match hello {
                 Some(hello) => {

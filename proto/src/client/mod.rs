@@ -219,6 +219,8 @@ pub struct ClientSession<const BUF: usize, const QUEUE: usize, C: Cipher = Plain
     padding: Option<(u64, ErrorCode)>,
     quit: bool,
     error: Option<ProtocolError>,
+    #[cfg(feature = "secure")]
+    wants_key: bool,
 }
 
 impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, C> {
@@ -242,6 +244,8 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
             padding: None,
             quit: false,
             error: None,
+            #[cfg(feature = "secure")]
+            wants_key: false,
         }
     }
 
@@ -278,6 +282,13 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
     #[cfg(all(test, feature = "secure"))]
     pub(crate) fn handshake_mut(&mut self) -> Option<&mut C::Client> {
         self.messages.cipher_mut()
+    }
+
+    /// True if the server has said that it talks only to clients with a key.
+    #[cfg(feature = "secure")]
+    #[must_use]
+    pub const fn wants_key(&self) -> bool {
+        self.wants_key
     }
 
     /// True if the connection is to be protected and is not yet.

@@ -453,8 +453,6 @@ impl Limits {
             name_max: self.name_max,
             idle: Some(u32::try_from(self.idle.as_secs()).unwrap_or(u32::MAX)),
             nocrc: self.nocrc,
-            #[cfg(feature = "secure")]
-            noise: None,
         }
     }
 }
