@@ -8,7 +8,7 @@ use heapless::Vec;
 use crate::crc::Crc32c;
 use crate::error::{ErrorCode, InvalidState, ProtocolError};
 use crate::message::{
-    Cipher, HEADER_LEN, MAX_LENGTH, Messages, Piece, SendError, encode_header, message_len, split_off,
+    HEADER_LEN, MAX_LENGTH, Messages, Piece, Records, SendError, encode_header, message_len, split_off,
 };
 use crate::reply::{RemoteError, parse_crc};
 use crate::time::Clock;
@@ -79,7 +79,7 @@ pub(crate) enum Ending {
 
 impl Framing {
     /// Writes as much as fits into `out`; returns the bytes written, and what must be sent next.
-    pub(crate) fn transmit<C: Cipher>(self, messages: &mut Messages<C>, out: &mut [u8]) -> (usize, Option<Self>) {
+    pub(crate) fn transmit<C: Records>(self, messages: &mut Messages<C>, out: &mut [u8]) -> (usize, Option<Self>) {
         let (n, done) = match self {
             Self::Length(length) => messages.transmit_length(out, length),
             Self::End(_) => messages.transmit::<{ message_len(0) }>(out, |_| {}),
@@ -149,7 +149,7 @@ impl BodyReceiver {
     }
 
     /// Bytes of payload that come next, if a plain data message has begun.
-    pub(crate) fn payload<C: Cipher>(&self, messages: &Messages<C>) -> Option<u64> {
+    pub(crate) fn payload<C: Records>(&self, messages: &Messages<C>) -> Option<u64> {
         let left = messages.remaining().filter(|_| !self.ended)?;
         Some(left.min(self.room)).filter(|&n| n > 0)
     }
@@ -235,7 +235,7 @@ impl BodySender {
     ///
     /// A plain message of a body of known length continues in the next calls and is up to `most` bytes long. Any other
     /// message is as long as the payload that was filled in.
-    pub(crate) fn send<C: Cipher, E>(
+    pub(crate) fn send<C: Records, E>(
         &mut self,
         messages: &mut Messages<C>,
         room: &mut [u8],
@@ -251,7 +251,7 @@ impl BodySender {
     }
 
     /// The position of the next payload in a room of `len` bytes, and its maximum length.
-    fn plan<C: Cipher>(&self, messages: &Messages<C>, len: usize, most: u64) -> Result<(usize, usize), InvalidState> {
+    fn plan<C: Records>(&self, messages: &Messages<C>, len: usize, most: u64) -> Result<(usize, usize), InvalidState> {
         if self.remaining > 0 {
             return Ok((0, Payload { remaining: self.remaining }.clamp(len)));
         }
@@ -263,12 +263,12 @@ impl BodySender {
     }
 
     /// The length of the next data message, as far as it is known.
-    fn next_length<C: Cipher>(&self, messages: &Messages<C>, most: u64) -> u64 {
+    fn next_length<C: Records>(&self, messages: &Messages<C>, most: u64) -> u64 {
         self.unannounced.map_or(u64::MAX, |left| left.min(most.max(1))).min(messages.payload_max())
     }
 
     /// `n` bytes of payload lie where [`BodySender::plan`] has said. Returns the bytes of `room` that are used.
-    fn filled<C: Cipher>(&mut self, messages: &mut Messages<C>, room: &mut [u8], n: usize, most: u64) -> usize {
+    fn filled<C: Records>(&mut self, messages: &mut Messages<C>, room: &mut [u8], n: usize, most: u64) -> usize {
         if n == 0 {
             return 0;
         }
@@ -320,7 +320,7 @@ pub struct Opaque<'s> {
 
 impl<'s> Opaque<'s> {
     /// `None` if no data message has begun, or the connection is sealed.
-    pub(crate) fn new<C: Cipher>(
+    pub(crate) fn new<C: Records>(
         body: &'s mut BodySender,
         messages: &Messages<C>,
         clock: &'s mut Clock,
@@ -370,7 +370,7 @@ impl<C> core::fmt::Debug for OpaqueIn<'_, C> {
     }
 }
 
-impl<'s, C: Cipher> OpaqueIn<'s, C> {
+impl<'s, C: Records> OpaqueIn<'s, C> {
     /// `None` unless payload comes next.
     pub(crate) fn new(body: &'s mut BodyReceiver, messages: &'s mut Messages<C>, clock: &'s mut Clock) -> Option<Self> {
         body.payload(messages).is_some().then_some(Self { body, messages, clock })

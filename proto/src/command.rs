@@ -155,6 +155,8 @@ words! {
     Space "space" false;
     /// `quit`
     Quit "quit" false;
+    /// `secure`: not a verb of [`Verbs::ALL`], since only a server with a secret takes it, and says so by `noise`.
+    Secure "secure" false;
 }
 
 impl Verb {
@@ -162,6 +164,12 @@ impl Verb {
     #[must_use]
     pub fn of(payload: &[u8]) -> Option<Self> {
         Self::parse(split_word(payload).0)
+    }
+
+    /// True if a client needs the role `rw` for it: what changes the store, and `resume`, which begins a `write`.
+    #[must_use]
+    pub const fn needs_write(self) -> bool {
+        self.is_change() || matches!(self, Self::Resume)
     }
 
     /// True if a body follows the command (PROTOCOL §5).
@@ -176,8 +184,8 @@ impl Verb {
 pub struct Verbs(u16);
 
 impl Verbs {
-    /// Every extended verb of version 1.
-    pub const ALL: Self = Self((1 << Verb::ALL.len()) - 1);
+    /// Every extended verb of version 1 but `secure`.
+    pub const ALL: Self = Self((1 << Verb::Secure as u16) - 1);
 
     /// Those of a flat store: all but `mkdir` and `rmdir`.
     pub const FLAT: Self = Self::ALL.without(Verb::Mkdir).without(Verb::Rmdir);
@@ -318,7 +326,7 @@ impl<'a> Command<'a> {
             Verb::Mkdir => Request::Mkdir { name: name(rest)? },
             Verb::Rmdir => Request::Rmdir { name: name(rest)? },
             // `quit` is answered before, as a classic command.
-            Verb::Ping | Verb::Space | Verb::Quit => return Err(ErrorCode::BadCommand.into()),
+            Verb::Ping | Verb::Space | Verb::Quit | Verb::Secure => return Err(ErrorCode::BadCommand.into()),
         }))
     }
 
@@ -456,6 +464,7 @@ mod tests {
             Err(BadCommand::Extended(ErrorCode::Unsupported.into()))
         );
         assert!(!verbs.contains(Verb::Mkdir) && verbs.contains(Verb::Rmdir));
+        assert_eq!(parse(b"secure x"), Err(BadCommand::Extended(ErrorCode::Unsupported.into())), "without a secret");
         assert_eq!(verbs.iter().count(), 12);
     }
 

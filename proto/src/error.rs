@@ -110,6 +110,10 @@ pub enum ProtocolError {
     },
     /// A record that does not verify, or is too short or too long for one: the connection is reset.
     Forged,
+    /// As many messages have gone out as one key is good for: the connection is reset before the next.
+    Spent,
+    /// The server does not offer the protection that the client's key needs, or refused it (client side).
+    NotProtected,
     /// A reply that does not fit the command it answers (client side).
     BadReply,
     /// A reply that nobody asked for (client side).
@@ -124,6 +128,8 @@ impl fmt::Display for ProtocolError {
             Self::BadLength => f.write_str("a message length that is not ten digits"),
             Self::TooLong { length } => write!(f, "a message of {length} bytes where a short one belongs"),
             Self::Forged => f.write_str("a message that does not verify"),
+            Self::Spent => f.write_str("too many messages for one key"),
+            Self::NotProtected => f.write_str("the server does not protect the connection"),
             Self::BadReply => f.write_str("a reply that does not fit the command"),
             Self::UnexpectedReply => f.write_str("a reply that nobody asked for"),
             Self::UnexpectedEnd => f.write_str("the connection ended in the middle"),

@@ -3,7 +3,8 @@
 //! | module | what is in it |
 //! |---|---|
 //! | [`message`] | the message layer: lengths and ciphers; no other module sees the ten digits |
-//! | [`name`], [`error`] | names, error codes |
+//! | `secure` | authentication and encryption (feature `secure`) |
+//! | [`name`], [`error`], [`identity`] | names, error codes, KEYID |
 //! | [`command`], [`reply`] | the words of the protocol, parsed and written |
 //! | [`body`], [`crc`] | data messages, trailers, CRC-32C |
 //! | [`server`], [`client`] | one control connection, seen from either end |
@@ -36,10 +37,13 @@ pub mod crc;
 #[cfg(feature = "embedded-io")]
 pub mod drive;
 pub mod error;
+pub mod identity;
 pub mod message;
 pub mod name;
 pub mod reply;
 pub mod responder;
+#[cfg(feature = "secure")]
+pub mod secure;
 pub mod server;
 pub mod store;
 mod tag;
@@ -50,6 +54,7 @@ pub mod transfer;
 
 pub use body::{Opaque, OpaqueIn, Payload};
 pub use error::{ErrorCode, InvalidState, ProtocolError, Refusal};
+pub use identity::KeyId;
 pub use message::{Received, SendError};
 pub use name::{Name, NameError};
 pub use time::{Instant, MinRate};

@@ -1,19 +1,22 @@
 //! The message layer: splits a byte stream into messages and joins messages into one (PROTOCOL §1).
 //!
 //! Nothing above this module sees the ten digits of a length or a cipher. Each session holds one `Messages`, generic
-//! over the [`Cipher`] of the connection:
+//! over its side of the [`Cipher`]:
 //!
 //! | connection | what a message is on the wire | how a message comes in | how one goes out |
 //! |---|---|---|---|
-//! | plain ([`Plain`], or no key yet) | ten digits, payload | in any pieces | in any pieces |
-//! | sealed (a [`Cipher`] was set) | ten digits, sealed payload, [`TAG`] | whole: verified before a byte of it is used | whole |
+//! | plain ([`Plain`], or before the handshake) | ten digits, payload | in any pieces | in any pieces |
+//! | sealed ([`Records::is_active`]) | ten digits, sealed payload, [`TAG`] | whole: verified before a byte of it is used | whole |
 //!
 //! [`Plain`] is a type without values: the cipher's branches are not compiled and it takes no memory.
 
 use core::fmt;
 
-use crate::error::{InvalidState, ProtocolError};
+use crate::command::{BadCommand, Command};
+use crate::error::{ErrorCode, InvalidState, ProtocolError};
+use crate::identity::KeyId;
 use crate::text::Text;
+use crate::time::Instant;
 
 /// Bytes of a message's length on the wire.
 pub const HEADER_LEN: usize = 10;
@@ -99,8 +102,19 @@ impl HeaderDecoder {
     }
 }
 
-/// Seals and opens the messages of one connection, both directions, each with a counter of its own.
+/// How connections may be protected: not at all ([`Plain`]), or by [`Noise`](crate::secure) (feature `secure`).
 pub trait Cipher {
+    /// What the session of a server keeps for it.
+    type Server: Guard;
+    /// What the session of a client keeps for it.
+    type Client: Handshake;
+}
+
+/// Seals and opens the messages of one connection, both directions, each with a counter of its own.
+pub trait Records {
+    /// True once the handshake is through. Until then messages are plain, and none of the other methods is called.
+    fn is_active(&self) -> bool;
+
     /// The longest record (plaintext and tag) in bytes, at least 600.
     fn record_max(&self) -> usize;
 
@@ -111,12 +125,80 @@ pub trait Cipher {
     fn open(&mut self, record: &mut [u8]) -> Result<(), Forged>;
 
     /// Seals the next outgoing message in place, with the tag in the last [`TAG`] bytes. The counter stays: the same
-    /// message may be sealed again until [`Cipher::sent`].
+    /// message may be sealed again until [`Records::sent`].
     fn seal(&self, record: &mut [u8]);
 
     /// Advances the counter: the message that was sealed last has been sent.
     fn sent(&mut self);
+
+    /// True if no further message may be sealed with this key.
+    fn is_spent(&self) -> bool;
 }
+
+/// The server's part of a handshake: what a connection may do before and after it (PROTOCOL §8).
+pub trait Guard: Records + Sized {
+    /// What a parked session keeps.
+    type Parked;
+
+    /// The bytes of the longest command that a server reads, whatever its `name-max`.
+    const COMMAND_LEN: usize;
+
+    /// Writes what the hello says of the protection, at most [`MAX_OFFER`] bytes; says how many bytes.
+    fn offer(&self, out: &mut [u8]) -> usize;
+
+    /// Judges a command before it is carried out. `parsed` is the command parsed, `hello` writes the hello reply
+    /// without the offer.
+    fn admit(
+        &mut self,
+        command: &[u8],
+        parsed: &Result<Command<'_>, BadCommand>,
+        hello: impl FnOnce(&mut [u8]) -> usize,
+    ) -> Admission;
+
+    /// When the handshake has to be through.
+    fn deadline(&self) -> Option<Instant>;
+
+    /// Whose key protects the connection.
+    fn client(&self) -> Option<&KeyId>;
+
+    /// What has to be kept of a protected connection; `None` before that.
+    fn park(&self) -> Option<Self::Parked>;
+
+    /// The connection that was parked.
+    fn resume(parked: Self::Parked) -> Self;
+}
+
+/// What a [`Guard`] makes of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// It is carried out.
+    Granted,
+    /// It is refused.
+    Refused(ErrorCode),
+    /// It is refused, and the connection is closed.
+    Closed(ErrorCode),
+    /// The handshake is right: this is its second message.
+    #[cfg(feature = "secure")]
+    Secured([u8; 48]),
+    /// The reply with the second message has gone out: all further messages are sealed.
+    Activated,
+}
+
+/// The client's part of a handshake.
+pub trait Handshake: Records {
+    /// Composes the command `secure` for the server whose hello reply is `hello`; says how many bytes. `None` if the
+    /// server does not offer what the client needs.
+    fn begin(&mut self, hello: &[u8], out: &mut [u8]) -> Option<usize>;
+
+    /// Takes the reply to `secure`. From then on all messages are sealed.
+    ///
+    /// # Errors
+    /// [`Forged`]: it is not the reply of a server that knows the key.
+    fn finish(&mut self, reply: &[u8]) -> Result<(), Forged>;
+}
+
+/// The most that the hello says of the protection, in bytes.
+pub const MAX_OFFER: usize = " noise=".len() + 37 + 1 + 33 + " record-max=".len() + 5 + " nonce=".len() + 32;
 
 /// A record whose tag is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,6 +209,15 @@ pub struct Forged;
 pub enum Plain {}
 
 impl Cipher for Plain {
+    type Server = Self;
+    type Client = Self;
+}
+
+impl Records for Plain {
+    fn is_active(&self) -> bool {
+        match *self {}
+    }
+
     fn record_max(&self) -> usize {
         match *self {}
     }
@@ -142,6 +233,55 @@ impl Cipher for Plain {
     fn sent(&mut self) {
         match *self {}
     }
+
+    fn is_spent(&self) -> bool {
+        match *self {}
+    }
+}
+
+impl Guard for Plain {
+    type Parked = Self;
+
+    const COMMAND_LEN: usize = 0;
+
+    fn offer(&self, _out: &mut [u8]) -> usize {
+        match *self {}
+    }
+
+    fn admit(
+        &mut self,
+        _command: &[u8],
+        _parsed: &Result<Command<'_>, BadCommand>,
+        _hello: impl FnOnce(&mut [u8]) -> usize,
+    ) -> Admission {
+        match *self {}
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match *self {}
+    }
+
+    fn client(&self) -> Option<&KeyId> {
+        match *self {}
+    }
+
+    fn park(&self) -> Option<Self> {
+        match *self {}
+    }
+
+    fn resume(parked: Self) -> Self {
+        parked
+    }
+}
+
+impl Handshake for Plain {
+    fn begin(&mut self, _hello: &[u8], _out: &mut [u8]) -> Option<usize> {
+        match *self {}
+    }
+
+    fn finish(&mut self, _reply: &[u8]) -> Result<(), Forged> {
+        match *self {}
+    }
 }
 
 /// Part of an incoming message, in the caller's memory. Of a sealed message it is verified, and the whole of it.
@@ -153,7 +293,7 @@ pub(crate) struct Piece<'i> {
     pub(crate) ends: bool,
 }
 
-/// The messages of one connection.
+/// The messages of one connection; `C` is one side of a [`Cipher`].
 pub(crate) struct Messages<C> {
     /// The length that is being received or, within a message, its remaining bytes.
     head: HeaderDecoder,
@@ -163,30 +303,48 @@ pub(crate) struct Messages<C> {
     cipher: Option<C>,
 }
 
-impl<C> fmt::Debug for Messages<C> {
+impl<C: Records> fmt::Debug for Messages<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Messages");
         debug.field("head", &self.head).field("within", &self.within).field("sent", &self.sent);
-        debug.field("sealed", &self.cipher.is_some()).finish()
+        debug.field("sealed", &self.is_sealed()).finish()
     }
 }
 
-impl<C: Cipher> Messages<C> {
+impl<C: Records> Messages<C> {
     pub(crate) const fn new() -> Self {
         Self { head: HeaderDecoder::new(), within: false, sent: 0, cipher: None }
     }
 
-    /// Seals all further messages in both directions.
+    /// Messages are sealed in both directions as soon as `cipher` is active.
     pub(crate) fn protect(&mut self, cipher: C) {
         self.cipher = Some(cipher);
     }
 
-    pub(crate) const fn take_cipher(&mut self) -> Option<C> {
-        self.cipher.take()
+    /// What protects the connection, or is to protect it.
+    pub(crate) const fn cipher(&self) -> Option<&C> {
+        self.cipher.as_ref()
     }
 
-    pub(crate) const fn is_sealed(&self) -> bool {
-        self.cipher.is_some()
+    pub(crate) const fn cipher_mut(&mut self) -> Option<&mut C> {
+        self.cipher.as_mut()
+    }
+
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.sealed().is_some()
+    }
+
+    /// True if no further message may go out.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.sealed().is_some_and(Records::is_spent)
+    }
+
+    fn sealed(&self) -> Option<&C> {
+        self.cipher.as_ref().filter(|cipher| cipher.is_active())
+    }
+
+    fn sealed_mut(&mut self) -> Option<&mut C> {
+        self.cipher.as_mut().filter(|cipher| cipher.is_active())
     }
 
     /// True between two incoming messages.
@@ -195,7 +353,7 @@ impl<C: Cipher> Messages<C> {
     }
 
     /// Bytes of the present incoming message that are still to come, if it is plain and has begun.
-    pub(crate) const fn remaining(&self) -> Option<u64> {
+    pub(crate) fn remaining(&self) -> Option<u64> {
         if self.is_sealed() { None } else { self.incoming() }
     }
 
@@ -244,7 +402,7 @@ impl<C: Cipher> Messages<C> {
                 Err(error) => return Err(error),
             },
         };
-        if let Some(cipher) = &mut self.cipher {
+        if let Some(cipher) = self.sealed_mut() {
             let record = usize::try_from(left).unwrap_or(usize::MAX);
             if record < TAG || record > cipher.record_max() {
                 return Err(ProtocolError::Forged);
@@ -296,7 +454,7 @@ impl<C: Cipher> Messages<C> {
         let len = self.seal(payload, len);
         head.copy_from_slice(&encode_header(len as u64));
         let (n, done) = self.copy(&buffer[..HEADER_LEN + len], out);
-        if done && let Some(cipher) = &mut self.cipher {
+        if done && let Some(cipher) = self.sealed_mut() {
             cipher.sent();
         }
         (n, done)
@@ -334,13 +492,13 @@ impl<C: Cipher> Messages<C> {
     }
 
     /// Bytes around the payload of a message.
-    pub(crate) const fn overhead(&self) -> usize {
+    pub(crate) fn overhead(&self) -> usize {
         if self.is_sealed() { HEADER_LEN + TAG } else { HEADER_LEN }
     }
 
     /// The longest payload that a message may have, in bytes.
     pub(crate) fn payload_max(&self) -> u64 {
-        self.cipher.as_ref().map_or(MAX_LENGTH, |cipher| (cipher.record_max() - TAG) as u64)
+        self.sealed().map_or(MAX_LENGTH, |cipher| (cipher.record_max() - TAG) as u64)
     }
 
     /// Makes a message of the `len` bytes at [`HEADER_LEN`] of `room`: writes its length, seals it. Returns the bytes of
@@ -349,14 +507,14 @@ impl<C: Cipher> Messages<C> {
         let (head, payload) = room.split_at_mut(HEADER_LEN);
         let len = self.seal(payload, len);
         head.copy_from_slice(&encode_header(len as u64));
-        if let Some(cipher) = &mut self.cipher {
+        if let Some(cipher) = self.sealed_mut() {
             cipher.sent();
         }
         HEADER_LEN + len
     }
 
     fn seal(&self, payload: &mut [u8], len: usize) -> usize {
-        match &self.cipher {
+        match self.sealed() {
             Some(cipher) => {
                 cipher.seal(&mut payload[..len + TAG]);
                 len + TAG

@@ -10,7 +10,8 @@ use crate::text::Text;
 
 pub use crate::tag::Tag;
 
-/// The longest reply text a server of this crate sends, in bytes, without its length.
+/// The longest reply text a server of this crate sends, in bytes, without its length. The hello of a server that offers
+/// protection is up to [`MAX_OFFER`](crate::message::MAX_OFFER) bytes longer.
 pub const MAX_REPLY: usize = 256;
 
 /// What a server tells of itself in the hello reply (PROTOCOL §4).
@@ -101,6 +102,9 @@ pub(crate) enum Reply {
         total: u64,
         free: u64,
     },
+    /// `ok HEX2`
+    #[cfg(feature = "secure")]
+    Secured([u8; 48]),
     Error(Refusal),
 }
 
@@ -119,6 +123,8 @@ impl Reply {
             }
             Self::Summed { number, crc } => _ = text.str("ok ").num(number).str(" ").crc(crc),
             Self::Space { total, free } => _ = text.str("ok ").num(total).str(" ").num(free),
+            #[cfg(feature = "secure")]
+            Self::Secured(message) => _ = text.str("ok ").hex(&message),
             Self::Error(refusal) => {
                 _ = text.str("error ").str(refusal.code.as_str()).str(" ").cut(refusal.text, 200);
             }

@@ -66,6 +66,16 @@ impl<'a> Text<'a> {
         self.bytes(&digits)
     }
 
+    /// Two lowercase hex digits for each byte.
+    #[cfg(feature = "secure")]
+    pub(crate) fn hex(&mut self, bytes: &[u8]) -> &mut Self {
+        for byte in bytes {
+            let digit = |value: u8| b"0123456789abcdef"[usize::from(value)];
+            self.bytes(&[digit(byte >> 4), digit(byte & 15)]);
+        }
+        self
+    }
+
     /// How many bytes were written; `None` if something did not fit.
     pub(crate) const fn finish(&self) -> Option<usize> {
         if self.fits { Some(self.len) } else { None }

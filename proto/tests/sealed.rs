@@ -1,8 +1,6 @@
-//! The message layer with a cipher: a client's session against a server's, sealed as well as plain.
-//!
-//! The cipher is a stand-in that protects nothing: it shows that the layer carries one, at every cut of the stream, and that
-//! no byte is used before its record was verified.
-
+//! A client's session against a server's, protected as well as plain: at every cut of the stream, and with an attacker in
+//! between. No byte is used before its record was verified.
+#![cfg(feature = "secure")]
 #![expect(clippy::unwrap_used, reason = "also the helpers of tests are tests")]
 
 mod drive_support;
@@ -13,60 +11,30 @@ use drive_support::{BUF, NAME_MAX, RamStore, content, name};
 use skiff_proto::client::ClientSession;
 use skiff_proto::command::{Command, Request, VERSION};
 use skiff_proto::crc::crc32c;
-use skiff_proto::message::{Cipher, Forged, Plain, TAG};
+use skiff_proto::message::{Cipher, Plain, TAG};
 use skiff_proto::responder::{NoServices, Responder, Step, list_room};
+use skiff_proto::secure::{Entropy, KeyId, Login, Noise, Secret, Security};
 use skiff_proto::server::{Close, Limits, ServerSession};
 use skiff_proto::{ErrorCode, Instant, Name, ProtocolError};
 
-/// Adds a running number to every byte, and a checksum behind.
-#[derive(Debug, Clone, Copy)]
-struct Stand {
-    record_max: usize,
-    /// The number of the next record in each direction; the ends count from different ones.
-    out: u32,
-    into: u32,
-}
+type Ends<C> = (<C as Cipher>::Client, <C as Cipher>::Server);
 
-const SERVER: Stand = Stand { record_max: 700, out: 0x8000_0000, into: 0 };
-const CLIENT: Stand = Stand { record_max: 700, out: 0, into: 0x8000_0000 };
+const RECORD_MAX: u16 = 700;
 
-fn tag(number: u32, plaintext: &[u8]) -> [u8; TAG] {
-    let mut tag = [0; TAG];
-    for (at, word) in tag.chunks_exact_mut(4).enumerate() {
-        let seed = number.wrapping_mul(2_654_435_761).wrapping_add(u32::try_from(at).unwrap());
-        word.copy_from_slice(&crc32c(&[&seed.to_le_bytes()[..], plaintext].concat()).to_le_bytes());
-    }
-    tag
-}
-
-impl Cipher for Stand {
-    fn record_max(&self) -> usize {
-        self.record_max
-    }
-
-    fn open(&mut self, record: &mut [u8]) -> Result<(), Forged> {
-        let (text, seal) = record.split_last_chunk_mut::<TAG>().unwrap();
-        let key = self.into.to_le_bytes()[0].wrapping_add(77);
-        text.iter_mut().for_each(|byte| *byte = byte.wrapping_sub(key));
-        if *seal != tag(self.into, text) {
-            // What a careless driver would take for payload.
-            text.fill(b'!');
-            return Err(Forged);
-        }
-        self.into += 1;
-        Ok(())
-    }
-
-    fn seal(&self, record: &mut [u8]) {
-        let (text, seal) = record.split_last_chunk_mut::<TAG>().unwrap();
-        *seal = tag(self.out, text);
-        let key = self.out.to_le_bytes()[0].wrapping_add(77);
-        text.iter_mut().for_each(|byte| *byte = byte.wrapping_add(key));
-    }
-
-    fn sent(&mut self) {
-        self.out += 1;
-    }
+/// Both ends of a connection that will be protected. Always the same, so that what one connection has sent verifies on the
+/// next.
+fn ends(record_max: u16) -> Ends<Noise> {
+    let secret = Secret::new([7; 32]);
+    let key = secret.key(KeyId::parse(b"rw.alice.1").unwrap());
+    let security = Security {
+        nonce: secret.nonce(1, 1),
+        secret,
+        min_generation: 1,
+        entropy: Entropy::Random([1; 32]),
+        record_max,
+        accepted: Instant::ZERO,
+    };
+    (Login { key, ephemeral: [2; 32] }.start(), security.guard().unwrap())
 }
 
 /// How the stream between the two is cut.
@@ -79,8 +47,8 @@ struct Cuts {
 }
 
 /// Both ends, and the stream between them.
-struct World<C> {
-    client: ClientSession<BUF, 4, C>,
+struct World<C: Cipher> {
+    client: ClientSession<600, 4, C>,
     server: ServerSession<BUF, C>,
     responder: Responder<RamStore>,
     store: RamStore,
@@ -100,9 +68,13 @@ struct World<C> {
 }
 
 impl<C: Cipher> World<C> {
-    /// The two after the hello, protected if there are ciphers for them.
-    fn new(store: &RamStore, cuts: Cuts, ciphers: Option<(C, C)>) -> Self {
-        let limits = Limits { data_max: 150, ..Limits::new(NAME_MAX) };
+    /// The two after the hello, protected if there are ends for it.
+    fn new(store: &RamStore, cuts: Cuts, ends: Option<Ends<C>>) -> Self {
+        Self::with(store, cuts, 150, ends)
+    }
+
+    fn with(store: &RamStore, cuts: Cuts, data_max: u32, ends: Option<Ends<C>>) -> Self {
+        let limits = Limits { data_max, ..Limits::new(NAME_MAX) };
         let mut world = Self {
             client: ClientSession::new(Duration::MAX),
             server: ServerSession::new(limits),
@@ -119,13 +91,15 @@ impl<C: Cipher> World<C> {
             body: Vec::new(),
             failed: None,
         };
-        world.ask(Command::Hello { version: VERSION });
-        world.settle();
-        (world.sent_up, world.sent_down) = (Vec::new(), Vec::new());
-        if let Some((client, server)) = ciphers {
+        if let Some((client, server)) = ends {
             world.client.protect(client).unwrap();
             world.server.protect(server).unwrap();
         }
+        world.ask(Command::Hello { version: VERSION });
+        world.settle();
+        (world.sent_up, world.sent_down) = (Vec::new(), Vec::new());
+        // The hello says whether the server protects connections.
+        assert_eq!(world.log.drain(..).len(), 1);
         world
     }
 
@@ -264,7 +238,7 @@ impl<C: Cipher> World<C> {
 fn plain() -> Vec<String> {
     let mut world = World::<Plain>::new(&RamStore::default(), Cuts { piece: 100_000, room: 4096 }, None);
     world.talk();
-    assert_eq!(world.log.len(), 19, "{:#?}", world.log);
+    assert_eq!(world.log.len(), 18, "{:#?}", world.log);
     world.log
 }
 
@@ -276,7 +250,7 @@ fn a_sealed_conversation_is_the_plain_one_however_the_stream_is_cut() {
         let mut open = World::<Plain>::new(&RamStore::default(), cuts, None);
         open.talk();
         assert_eq!(open.log, plain, "{cuts:?}");
-        let mut sealed = World::new(&RamStore::default(), cuts, Some((CLIENT, SERVER)));
+        let mut sealed = World::<Noise>::new(&RamStore::default(), cuts, Some(ends(RECORD_MAX)));
         sealed.talk();
         assert_eq!(sealed.log, plain, "{cuts:?}");
         assert!(!sealed.sent_up.windows(4).any(|bytes| bytes == b"ping"), "nothing goes out in clear");
@@ -287,24 +261,22 @@ fn a_sealed_conversation_is_the_plain_one_however_the_stream_is_cut() {
 fn records_are_as_long_as_they_may_be_and_no_longer() {
     let store = RamStore::default();
     for record_max in [600, 613, 700] {
-        let cipher = |cipher: Stand| Stand { record_max, ..cipher };
         let cuts = Cuts { piece: 100_000, room: 8192 };
-        let mut world = World::new(&store, cuts, Some((cipher(CLIENT), cipher(SERVER))));
+        let mut world = World::<Noise>::new(&store, cuts, Some(ends(record_max)));
         world.talk();
         store.insert("large", &content(3000));
-        let mut world = World::new(&store, cuts, Some((cipher(CLIENT), cipher(SERVER))));
-        world.server = ServerSession::new(Limits { data_max: 65_536, ..Limits::new(NAME_MAX) });
-        world.server.protect(cipher(SERVER)).unwrap();
+        let mut world = World::<Noise>::with(&store, cuts, 65_536, Some(ends(record_max)));
         world.request(Request::Read { offset: 0, length: None, name: name("large") });
         world.settle();
         let longest = records(&world.sent_down).iter().map(|record| record.len() - 10).max();
-        assert_eq!(longest, Some(record_max));
-        // One byte more is not read, and none is waited for.
-        let mut server: ServerSession<BUF, Stand> = ServerSession::new(Limits::new(NAME_MAX));
-        server.protect(cipher(SERVER)).unwrap();
-        let mut length = format!("{:010}", record_max + 1).into_bytes();
-        assert_eq!(server.receive(&mut length), Err(ProtocolError::Forged));
-        assert_eq!(server.poll_close(), Some(Close::Reset));
+        assert_eq!(longest, Some(record_max.into()));
+        // One byte more is not read, and none is waited for; nor is a record without room for its tag.
+        for length in [u32::from(record_max) + 1, 15, 0] {
+            let mut world = World::<Noise>::new(&store, cuts, Some(ends(record_max)));
+            let mut length = format!("{length:010}").into_bytes();
+            assert_eq!(world.server.receive(&mut length), Err(ProtocolError::Forged));
+            assert_eq!((world.server.poll_close(), world.server.has_output()), (Some(Close::Reset), false));
+        }
     }
 }
 
@@ -323,7 +295,7 @@ fn records(mut wire: &[u8]) -> Vec<&[u8]> {
 /// A server that gets `wire`: what it has stored of `f`, and staged. It resets the connection, or waits for more.
 fn attacked(wire: &[u8]) -> (Option<Vec<u8>>, usize) {
     let store = RamStore::default();
-    let mut world = World::new(&store, Cuts { piece: 100_000, room: 4096 }, Some((CLIENT, SERVER)));
+    let mut world = World::<Noise>::new(&store, Cuts { piece: 100_000, room: 4096 }, Some(ends(RECORD_MAX)));
     world.up.extend_from_slice(wire);
     world.settle();
     let waits = world.server.want_read() > world.server_input.len() || world.server.is_idle();
@@ -332,18 +304,19 @@ fn attacked(wire: &[u8]) -> (Option<Vec<u8>>, usize) {
     (store.content("f"), store.staged_len("f").map_or(0, |(len, _)| len))
 }
 
-/// The way of a `write` of `f` up.
-fn upload(bytes: &[u8]) -> Vec<u8> {
-    let mut world = World::new(&RamStore::default(), Cuts { piece: 100_000, room: 110 }, Some((CLIENT, SERVER)));
+/// What goes up and down with a `write` of `f`.
+fn upload(bytes: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let mut world =
+        World::<Noise>::new(&RamStore::default(), Cuts { piece: 100_000, room: 110 }, Some(ends(RECORD_MAX)));
     world.write(name("f"), bytes, 0, None);
     world.settle();
-    world.sent_up
+    (world.sent_up, world.sent_down)
 }
 
 #[test]
 fn no_change_of_a_bit_gets_an_unverified_byte_into_the_store() {
     let bytes = content(300);
-    let wire = upload(&bytes);
+    let (wire, _) = upload(&bytes);
     assert_eq!(attacked(&wire), (Some(bytes.clone()), 0));
     // Bytes that each number of whole records in front carries.
     let mut before = vec![0; 10];
@@ -366,7 +339,7 @@ fn no_change_of_a_bit_gets_an_unverified_byte_into_the_store() {
 #[test]
 fn records_that_are_dropped_repeated_swapped_or_cut_off_end_the_upload() {
     let bytes = content(300);
-    let wire = upload(&bytes);
+    let (wire, reflected) = upload(&bytes);
     let records = records(&wire);
     for at in 0..records.len() {
         let (before, after) = records.split_at(at);
@@ -377,13 +350,8 @@ fn records_that_are_dropped_repeated_swapped_or_cut_off_end_the_upload() {
             [before, &after[..1], after].concat(),
             swapped,
             before.to_vec(),
-            // A record of the other direction.
-            [
-                before,
-                &[&b"0000000018\x4f\x4f\x4f\x4f\x4f\x4f\x4f\x4f\x4f\x4f\x4f\x4f\x4f\x4f\x4f\x4f\x4f\x4f"[..]],
-                after,
-            ]
-            .concat(),
+            // What the server itself has sent.
+            [before, &[&reflected], after].concat(),
         ] {
             let whole = changed.len() > records.len() && changed.starts_with(&records);
             let (stored, _) = attacked(&changed.concat());
@@ -399,7 +367,7 @@ fn no_change_of_a_bit_gets_an_unverified_byte_to_the_client() {
     store.insert("f", &bytes);
     let cuts = Cuts { piece: 100_000, room: 4096 };
     let read = |change: &dyn Fn(&mut Vec<u8>)| {
-        let mut world = World::new(&store, cuts, Some((CLIENT, SERVER)));
+        let mut world = World::<Noise>::new(&store, cuts, Some(ends(RECORD_MAX)));
         world.request(Request::Read { offset: 0, length: None, name: name("f") });
         let mut room = [0; 200];
         let n = world.client.poll_transmit(&mut room);
@@ -431,7 +399,7 @@ fn no_change_of_a_bit_gets_an_unverified_byte_to_the_client() {
 fn a_protected_connection_has_no_way_past_the_cipher() {
     let store = RamStore::default();
     store.insert("f", &content(300));
-    let mut world = World::new(&store, Cuts { piece: 100_000, room: 4096 }, Some((CLIENT, SERVER)));
+    let mut world = World::<Noise>::new(&store, Cuts { piece: 100_000, room: 4096 }, Some(ends(RECORD_MAX)));
     world.request(Request::Write { offset: 0, size: 9, mtime: None, name: name("g") });
     world.settle();
     let mut room = [0; 200];
@@ -443,15 +411,16 @@ fn a_protected_connection_has_no_way_past_the_cipher() {
 
 #[test]
 fn a_parked_session_keeps_its_cipher() {
-    let mut world = World::new(&RamStore::default(), Cuts { piece: 100_000, room: 4096 }, Some((CLIENT, SERVER)));
+    let mut world =
+        World::<Noise>::new(&RamStore::default(), Cuts { piece: 100_000, room: 4096 }, Some(ends(RECORD_MAX)));
     for _ in 0..3 {
         world.ask(Command::Ping);
         world.settle();
         let parked = world.server.park().unwrap();
         world.server = ServerSession::resume(*world.server.limits(), parked);
     }
-    assert_eq!((world.log.len(), world.failed), (4, None));
-    assert_eq!(world.server.protect(SERVER), Ok(()), "between two commands");
-    world.client.request(&Command::Ping).unwrap();
-    assert_eq!(world.client.protect(CLIENT), Err(skiff_proto::InvalidState));
+    assert_eq!((world.log.len(), world.failed), (3, None));
+    let (client, server) = ends(RECORD_MAX);
+    assert_eq!(world.server.protect(server), Err(skiff_proto::InvalidState), "only once");
+    assert_eq!(world.client.protect(client), Err(skiff_proto::InvalidState));
 }

@@ -5,7 +5,7 @@ use crate::body::{BodyReceiver, OpaqueIn, Part, Payload, Trailer};
 use crate::command::parse_number;
 use crate::crc::Crc32c;
 use crate::error::ProtocolError;
-use crate::message::{Cipher, Received, split_off};
+use crate::message::{Cipher, Forged, Handshake, Received, split_off};
 use crate::reply::{Hello, RemoteError, Tag, Words};
 use crate::store::{Space, Stat};
 
@@ -82,11 +82,23 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
             if length == 0 || length > crate::server::MAX_EXCESS {
                 return Err(ProtocolError::BadReply);
             }
-            self.buffer.clear();
+            // Both sides hash the whole hello.
+            if length > BUF as u64 && self.awaits_protection() {
+                return Err(ProtocolError::BadReply);
+            }
         }
-        let fits = piece.bytes.len().min(BUF - self.buffer.len());
-        _ = self.buffer.extend_from_slice(&piece.bytes[..fits]);
+        // The reply to `secure` comes into the other buffer: this one keeps the hello.
+        let is_secure = self.awaits_protection() && self.expected.front() == Some(&Expect::Secure);
+        let buffer = if is_secure { &mut self.command } else { &mut self.buffer };
+        if piece.begins.is_some() {
+            buffer.clear();
+        }
+        let fits = piece.bytes.len().min(BUF - buffer.len());
+        _ = buffer.extend_from_slice(&piece.bytes[..fits]);
         self.state = if piece.ends { State::Parsed } else { State::Reply };
+        if piece.ends && !is_secure && self.awaits_protection() {
+            self.begin_handshake()?;
+        }
         Ok(None)
     }
 
@@ -129,6 +141,7 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
                 }
                 Ok(None)
             }
+            State::Parsed if self.awaits_protection() => self.finish_handshake().map(Some),
             State::Parsed => self.reply().map(Some),
             State::Listing { characters: 0, tail: 0 } => {
                 self.state = State::Ended(End::Listing);
@@ -170,6 +183,39 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         }
     }
 
+    /// Answers the hello in the buffer by `secure`. A refusal is left to [`ClientSession::poll_event`].
+    fn begin_handshake(&mut self) -> Result<(), ProtocolError> {
+        if self.buffer.starts_with(b"error ") {
+            return Ok(());
+        }
+        let handshake = self.messages.cipher_mut().filter(|_| Hello::parse(&self.buffer).is_some());
+        let handshake = handshake.ok_or(ProtocolError::NotProtected)?;
+        self.command.resize_default(BUF).map_err(|_| ProtocolError::NotProtected)?;
+        let len = handshake.begin(&self.buffer, &mut self.command).ok_or(ProtocolError::NotProtected)?;
+        self.command.truncate(len);
+        self.queued = true;
+        self.expected.clear();
+        self.expected.push_back(Expect::Secure).map_err(|_| ProtocolError::NotProtected)?;
+        self.state = State::Length;
+        Ok(())
+    }
+
+    /// The reply to `secure`, or a refusal before it: the connection is protected from now on, or of no further use.
+    fn finish_handshake(&mut self) -> Result<ClientEvent<'_>, ProtocolError> {
+        self.state = State::Length;
+        self.error = Some(ProtocolError::NotProtected);
+        let is_secure = self.expected.pop_front() == Some(Expect::Secure);
+        let reply = if is_secure { &self.command } else { &self.buffer };
+        if let Some(error) = RemoteError::parse(reply, "error ") {
+            return Ok(ClientEvent::Refused(error));
+        }
+        let handshake = self.messages.cipher_mut().filter(|_| is_secure).ok_or(ProtocolError::NotProtected)?;
+        self.error = handshake.finish(reply).map_err(|Forged| ProtocolError::Forged).err();
+        self.error.map_or(Ok(()), Err)?;
+        self.peer = Peer::Extended;
+        Ok(ClientEvent::Hello(Hello::parse(&self.buffer)))
+    }
+
     /// The reply that lies in the buffer.
     fn reply(&mut self) -> Result<ClientEvent<'_>, ProtocolError> {
         self.state = State::Length;
@@ -190,6 +236,10 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
             self.expected.push_front(expect).map_err(|_| ProtocolError::BadReply)?;
         }
         if expect == Expect::Hello {
+            #[cfg(feature = "secure")]
+            {
+                self.wants_key = self.buffer.split(|&byte| byte == b' ').any(|word| word.starts_with(b"noise="));
+            }
             let hello = Hello::parse(&self.buffer);
             return match hello {
                 Some(hello) => {
@@ -224,7 +274,7 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
 
     /// The right to move payload of a `read` or `list` past the session, if payload comes next. The end of that body then
     /// is [`ClientEvent::BodyEnd`] with `Ok(None)`: unverified. `None` on a protected connection.
-    pub fn opaque_in(&mut self) -> Option<OpaqueIn<'_, C>> {
+    pub fn opaque_in(&mut self) -> Option<OpaqueIn<'_, C::Client>> {
         let State::Body { body, .. } = &mut self.state else { return None };
         OpaqueIn::new(body, &mut self.messages, &mut self.clock)
     }
@@ -306,7 +356,7 @@ fn parse_reply(payload: &[u8], expect: Expect) -> Option<(ClientEvent<'_>, State
             // An older server sends nothing more; a word that is not a number is from a later version.
             ClientEvent::List { omitted: words.number().unwrap_or(0) }
         }
-        Expect::Hello | Expect::Port | Expect::Ls => return None,
+        Expect::Hello | Expect::Secure | Expect::Port | Expect::Ls => return None,
     };
     Some((event, state))
 }

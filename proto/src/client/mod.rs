@@ -173,14 +173,21 @@ enum End {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expect {
     Hello,
+    /// The reply to `secure`, for the [`Expect::Hello`] behind it.
+    Secure,
     Port,
     Ls,
     Done,
     Stat,
-    Resume { size: u64 },
+    Resume {
+        size: u64,
+    },
     Sum,
     Space,
-    Read { offset: u64, length: Option<u64> },
+    Read {
+        offset: u64,
+        length: Option<u64>,
+    },
     List,
     Write,
 }
@@ -189,17 +196,18 @@ enum Expect {
 ///
 /// `BUF` is the size of the two message buffers: at least
 /// [`command_message_len`](crate::command::command_message_len) of the longest name that will be sent; replies that
-/// are longer lose their end, so 300 is a good least. `QUEUE` is how many requests may be without a reply.
+/// are longer lose their end, so 300 is a good least, and 400 if the connection is to be protected: the hello must fit.
+/// `QUEUE` is how many requests may be without a reply.
 ///
 /// Payload stays in the driver's memory: [`receive`](Self::receive) yields it where it lies, [`send`](Self::send) has it
-/// filled in. `C` is the cipher that the connection may be protected with: by default none.
+/// filled in. `C` is how the connection may be protected: by default not at all.
 #[derive(Debug)]
-pub struct ClientSession<const BUF: usize, const QUEUE: usize, C = Plain> {
+pub struct ClientSession<const BUF: usize, const QUEUE: usize, C: Cipher = Plain> {
     peer: Peer,
     clock: Clock,
     idle: Duration,
     data_max: u32,
-    messages: Messages<C>,
+    messages: Messages<C::Client>,
     buffer: Vec<u8, BUF>,
     state: State,
     expected: Deque<Expect, QUEUE>,
@@ -211,6 +219,8 @@ pub struct ClientSession<const BUF: usize, const QUEUE: usize, C = Plain> {
     padding: Option<(u64, ErrorCode)>,
     quit: bool,
     error: Option<ProtocolError>,
+    #[cfg(feature = "secure")]
+    wants_key: bool,
 }
 
 impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, C> {
@@ -234,18 +244,26 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
             padding: None,
             quit: false,
             error: None,
+            #[cfg(feature = "secure")]
+            wants_key: false,
         }
     }
 
-    /// From the next message on both directions are sealed with `cipher`.
+    /// Protects the connection (PROTOCOL §8). To be called at the beginning of a connection, before the first
+    /// [`Command::Hello`].
+    ///
+    /// The only command that the session then takes is [`Command::Hello`]. It makes the handshake by itself when the reply
+    /// comes, and gives [`ClientEvent::Hello`] when the connection is protected. If it can't be, the session fails with
+    /// [`ProtocolError::NotProtected`] or [`ProtocolError::Forged`] (after [`ClientEvent::Refused`] if the server has
+    /// refused the key): no command goes out in clear.
     ///
     /// # Errors
-    /// [`InvalidState`] while anything is under way.
-    pub fn protect(&mut self, cipher: C) -> Result<(), InvalidState> {
-        if self.owes() || !self.messages.is_at_boundary() || !matches!(self.state, State::Length) {
+    /// [`InvalidState`] unless this is the beginning of a connection.
+    pub fn protect(&mut self, handshake: C::Client) -> Result<(), InvalidState> {
+        if self.owes() || self.peer != Peer::Unknown || self.messages.cipher().is_some() {
             return Err(InvalidState);
         }
-        self.messages.protect(cipher);
+        self.messages.protect(handshake);
         Ok(())
     }
 
@@ -253,6 +271,29 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
     /// [`Limits::data_max`](crate::server::Limits::data_max) of a server.
     pub const fn set_data_max(&mut self, bytes: u32) {
         self.data_max = bytes;
+    }
+
+    /// What protects the connection, or is to protect it.
+    #[must_use]
+    pub const fn handshake(&self) -> Option<&C::Client> {
+        self.messages.cipher()
+    }
+
+    #[cfg(all(test, feature = "secure"))]
+    pub(crate) fn handshake_mut(&mut self) -> Option<&mut C::Client> {
+        self.messages.cipher_mut()
+    }
+
+    /// True if the server has said that it talks only to clients with a key.
+    #[cfg(feature = "secure")]
+    #[must_use]
+    pub const fn wants_key(&self) -> bool {
+        self.wants_key
+    }
+
+    /// True if the connection is to be protected and is not yet.
+    fn awaits_protection(&self) -> bool {
+        self.messages.cipher().is_some() && !self.messages.is_sealed()
     }
 
     /// What is known of the server.
@@ -271,7 +312,13 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
     /// room to remember it.
     #[must_use]
     pub fn can_request(&self) -> bool {
-        !self.has_output() && self.body.is_none() && !self.expected.is_full() && !self.quit && self.error.is_none()
+        let shakes_hands = self.awaits_protection() && !self.expected.is_empty();
+        !self.has_output()
+            && self.body.is_none()
+            && !self.expected.is_full()
+            && !self.quit
+            && self.error.is_none()
+            && !shakes_hands
     }
 
     /// True if something is queued for [`ClientSession::poll_transmit`].

@@ -2,9 +2,9 @@
 
 use super::{ClientSession, Expect, Peer};
 use crate::body::{BodySender, Ending, Framing, Opaque, Payload};
-use crate::command::{Command, MAX_COMMAND, Request};
+use crate::command::{Command, MAX_COMMAND, Request, VERSION};
 use crate::crc::Crc32c;
-use crate::error::{ErrorCode, InvalidState};
+use crate::error::{ErrorCode, InvalidState, ProtocolError};
 use crate::message::{Cipher, SendError, message_len};
 
 impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, C> {
@@ -13,7 +13,8 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
     ///
     /// # Errors
     /// [`InvalidState`] unless [`ClientSession::can_request`]; if the name does not fit or (classic) has white space;
-    /// for a `write` before the server is known to be [`Peer::Extended`]; for an extended command to a classic server.
+    /// for a `write` before the server is known to be [`Peer::Extended`]; for an extended command to a classic server; for
+    /// anything but the hello and `quit` before the connection is [protected](Self::protect), if it is to be.
     pub fn request(&mut self, command: &Command<'_>) -> Result<(), InvalidState> {
         let expect = Expect::of(command);
         let allowed = match (expect, self.peer) {
@@ -21,6 +22,8 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
             (Some(expect), Peer::Classic) => expect.is_classic(),
             _ => true,
         };
+        let allowed = allowed
+            && (!self.awaits_protection() || matches!(command, Command::Hello { version: VERSION } | Command::Quit));
         if !allowed || !self.can_request() {
             return Err(InvalidState);
         }
@@ -45,9 +48,10 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
     /// Queues an empty message: it keeps an idle connection open.
     ///
     /// # Errors
-    /// [`InvalidState`] while something else is queued or a body is being sent.
+    /// [`InvalidState`] while something else is queued or a body is being sent, or before the connection is
+    /// [protected](Self::protect), if it is to be.
     pub fn keep_alive(&mut self) -> Result<(), InvalidState> {
-        if self.has_output() || self.body.is_some() {
+        if self.has_output() || self.body.is_some() || self.awaits_protection() {
             return Err(InvalidState);
         }
         self.command.clear();
@@ -58,6 +62,9 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
     /// Writes queued commands and framing into `out`; says how many bytes.
     pub fn poll_transmit(&mut self, out: &mut [u8]) -> usize {
         let mut written = 0;
+        if self.has_output() && self.is_spent() {
+            return 0;
+        }
         while written < out.len() {
             let room = &mut out[written..];
             if self.queued {
@@ -83,6 +90,16 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         }
         self.clock.moved(written);
         written
+    }
+
+    /// True if the key has served for all the messages it is good for: then the connection is reset before one more.
+    fn is_spent(&mut self) -> bool {
+        let spent = self.messages.is_spent();
+        if spent {
+            (self.queued, self.framing, self.padding, self.body) = (false, None, None, None);
+            self.error = self.error.or(Some(ProtocolError::Spent));
+        }
+        spent
     }
 
     /// True while the body of a `write` is being sent: the driver owes [`ClientSession::send`] or
@@ -150,7 +167,7 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         room: &mut [u8],
         fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
     ) -> Result<usize, SendError<E>> {
-        if self.has_output() {
+        if self.has_output() || self.is_spent() {
             return Err(SendError::InvalidState);
         }
         let body = self.body.as_mut().ok_or(InvalidState)?;

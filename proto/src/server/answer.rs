@@ -5,8 +5,9 @@ use crate::body::{BodyReceiver, BodySender, Framing};
 use crate::command::{BadCommand, Command, VERSION, Verb, has_body, is_classic_transfer};
 use crate::crc::Crc32c;
 use crate::error::{ErrorCode, InvalidState, Refusal};
-use crate::message::{Cipher, MAX_LENGTH};
+use crate::message::{Admission, Cipher, Guard, MAX_LENGTH};
 use crate::reply::Reply;
+use crate::text::Text;
 
 impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
     /// The next thing for the driver to do. A request is handed out once; its name lies in the session's buffer.
@@ -194,6 +195,9 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
 
     /// Answers the command in the buffer if that needs nobody else. False if the driver has to be asked.
     pub(super) fn answer_itself(&mut self) -> bool {
+        if self.is_stopped_by_guard() {
+            return true;
+        }
         match Command::parse(&self.buffer, self.limits.name_max.into(), self.limits.verbs) {
             Ok(Command::Request(_)) => return false,
             Ok(Command::Quit) => {
@@ -208,6 +212,37 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
             Err(BadCommand::Extended(refusal)) => self.reply = Some(Reply::Error(refusal)),
         }
         self.after_refusal();
+        true
+    }
+
+    /// True if there is a guard and it has answered the command in the buffer, so that it is not carried out.
+    fn is_stopped_by_guard(&mut self) -> bool {
+        let Some(guard) = self.messages.cipher_mut() else { return false };
+        let command = Command::parse(&self.buffer, self.limits.name_max.into(), self.limits.verbs);
+        let hello = |out: &mut [u8]| {
+            let mut text = Text::new(out);
+            Reply::Hello.encode(&self.limits.hello(), &mut text);
+            text.len()
+        };
+        match guard.admit(&self.buffer, &command, hello) {
+            Admission::Granted => return false,
+            Admission::Refused(_) if is_classic_transfer(&self.buffer) => {
+                self.reply = Some(Reply::ClassicRefusal);
+                self.after_refusal();
+            }
+            Admission::Refused(code) => {
+                self.reply = Some(Reply::Error(code.into()));
+                self.after_refusal();
+            }
+            Admission::Closed(code) => {
+                self.reply = Some(Reply::Error(code.into()));
+                self.state = State::Closed(Close::Gracefully);
+            }
+            // The command stays in the buffer, so that nothing is read before the reply has gone out.
+            #[cfg(feature = "secure")]
+            Admission::Secured(message) => self.reply = Some(Reply::Secured(message)),
+            Admission::Activated => self.state = State::Length,
+        }
         true
     }
 

@@ -4,11 +4,11 @@ use core::time::Duration;
 
 use super::{Close, Limits, Parked, ServerSession, State};
 use crate::error::ErrorCode;
-use crate::message::Cipher;
+use crate::message::{Cipher, Guard};
 use crate::reply::Reply;
 use crate::time::{Instant, MinRate};
 
-impl<C> Parked<C> {
+impl<C: Cipher> Parked<C> {
     /// When the session, whose limits are `limits`, has to be [resumed](ServerSession::resume) and told the time if nothing
     /// has come before.
     #[must_use]
@@ -26,9 +26,10 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
             self.clock.restart();
             return;
         }
+        let late = self.deadline().is_some_and(|deadline| deadline <= now);
         let (idle, rate) = self.patience();
         // What is to be closed gracefully stays so, however often the time is told.
-        if self.poll_close().is_some() || !self.clock.is_expired(idle, rate) {
+        if self.poll_close().is_some() || !(self.clock.is_expired(idle, rate) || late) {
             return;
         }
         self.state = match self.state {
@@ -55,7 +56,13 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
             return None;
         }
         let (idle, rate) = self.patience();
-        Some(self.clock.next(idle, rate))
+        let next = self.clock.next(idle, rate);
+        Some(self.deadline().map_or(next, |deadline| deadline.min(next)))
+    }
+
+    /// When the handshake has to be through.
+    fn deadline(&self) -> Option<Instant> {
+        self.messages.cipher()?.deadline()
     }
 
     /// The peer has made progress elsewhere, on a data connection of its own: that counts for this one too (PROTOCOL §3).

@@ -112,7 +112,7 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
     /// The peer broke the protocol: say so if it can still be said, then close.
     pub(super) fn fail(&mut self, error: ProtocolError) {
         self.error = Some(error);
-        if error == ProtocolError::Forged {
+        if matches!(error, ProtocolError::Forged | ProtocolError::Spent) {
             self.state = State::Closed(Close::Reset);
             return;
         }

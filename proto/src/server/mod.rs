@@ -52,7 +52,8 @@ use heapless::Vec;
 use crate::body::{BodyReceiver, BodySender, Ending, Framing};
 use crate::command::{Request, Verbs};
 use crate::error::{ErrorCode, InvalidState, ProtocolError};
-use crate::message::{Cipher, Messages, Plain};
+use crate::identity::KeyId;
+use crate::message::{Cipher, Guard, Messages, Plain};
 use crate::reply::{Hello, Reply, Tag};
 use crate::time::{Clock, MinRate};
 
@@ -253,22 +254,21 @@ enum Out {
 }
 
 /// What is kept of a session that is parked. See [`ServerSession::park`].
-#[derive(Debug, Clone, Copy)]
-pub struct Parked<C = Plain> {
+pub struct Parked<C: Cipher = Plain> {
     clock: Clock,
-    cipher: Option<C>,
+    guard: Option<<C::Server as Guard>::Parked>,
 }
 
 /// The server's side of one control connection, without I/O. `BUF` is the command buffer: at least
 /// [`command_len`](crate::command::command_len) of the longest name.
 ///
 /// Payload stays in the driver's memory: [`receive`](Self::receive) yields it where it lies, [`send`](Self::send) has it
-/// filled in. `C` is the cipher that connections may be protected with: by default none.
+/// filled in. `C` is how connections may be protected: by default not at all.
 #[derive(Debug)]
-pub struct ServerSession<const BUF: usize, C = Plain> {
+pub struct ServerSession<const BUF: usize, C: Cipher = Plain> {
     limits: Limits,
     clock: Clock,
-    messages: Messages<C>,
+    messages: Messages<C::Server>,
     buffer: Vec<u8, BUF>,
     state: State,
     /// What goes out now.
@@ -284,11 +284,13 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
     /// A session at the beginning of a connection.
     ///
     /// # Panics
-    /// If `BUF` is too small for names of `limits.name_max` bytes; in a `static`, that is when it is compiled.
+    /// If `BUF` is too small for names of `limits.name_max` bytes, or for the commands of the cipher; in a `static`, that is
+    /// when it is compiled.
     #[must_use]
     pub const fn new(limits: Limits) -> Self {
         assert!(limits.name_max >= 1 && limits.name_max as usize <= crate::name::MAX_NAME, "name_max is 1 to 255");
         assert!(BUF >= crate::command::command_len(limits.name_max as usize), "BUF is too small for name_max");
+        assert!(BUF >= <C::Server as Guard>::COMMAND_LEN, "BUF is too small for the cipher's commands");
         Self {
             limits,
             clock: Clock::new(),
@@ -332,11 +334,18 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
     }
 
     /// What has to be kept of a session that is [idle](Self::is_idle), to make it again with [`ServerSession::resume`]: a
-    /// server needs no session for a connection between two commands. `None` if something is under way.
+    /// server needs no session for a connection between two commands. `None` if something is under way, or before the
+    /// handshake of a connection that is to be protected. A session that was parked must not be used further.
     #[must_use]
     pub fn park(&mut self) -> Option<Parked<C>> {
-        let parks = self.is_idle() && !self.ended && self.error.is_none();
-        parks.then(|| Parked { clock: self.clock, cipher: self.messages.take_cipher() })
+        if !self.is_idle() || self.ended || self.error.is_some() {
+            return None;
+        }
+        let guard = match self.messages.cipher() {
+            Some(guard) => Some(guard.park()?),
+            None => None,
+        };
+        Some(Parked { clock: self.clock, guard })
     }
 
     /// The session that was parked, with its clock. `limits` are those it had.
@@ -347,22 +356,40 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
     pub fn resume(limits: Limits, parked: Parked<C>) -> Self {
         let mut session = Self::new(limits);
         session.clock = parked.clock;
-        if let Some(cipher) = parked.cipher {
-            session.messages.protect(cipher);
+        if let Some(guard) = parked.guard {
+            session.messages.protect(Guard::resume(guard));
         }
         session
     }
 
-    /// From the next message on both directions are sealed with `cipher`.
+    /// Admits only clients that have a key, and protects the connection with it (PROTOCOL §8). To be called at the
+    /// beginning of a connection, before anything has come.
     ///
     /// # Errors
-    /// [`InvalidState`] unless the session [is idle](Self::is_idle).
-    pub fn protect(&mut self, cipher: C) -> Result<(), InvalidState> {
-        if !self.is_idle() {
+    /// [`InvalidState`] unless the session [is idle](Self::is_idle) and unprotected.
+    pub fn protect(&mut self, guard: C::Server) -> Result<(), InvalidState> {
+        if !self.is_idle() || self.messages.cipher().is_some() {
             return Err(InvalidState);
         }
-        self.messages.protect(cipher);
+        self.messages.protect(guard);
         Ok(())
+    }
+
+    /// What protects the connection, or is to protect it.
+    #[must_use]
+    pub const fn guard(&self) -> Option<&C::Server> {
+        self.messages.cipher()
+    }
+
+    #[cfg(all(test, feature = "secure"))]
+    pub(crate) fn guard_mut(&mut self) -> Option<&mut C::Server> {
+        self.messages.cipher_mut()
+    }
+
+    /// Whose key protects the connection; `None` if it is not protected.
+    #[must_use]
+    pub fn client(&self) -> Option<&KeyId> {
+        self.messages.cipher()?.client()
     }
 
     /// Tells the driver to close the connection, and how; `None` while there is still something to do.
@@ -438,5 +465,23 @@ impl Limits {
             idle: Some(u32::try_from(self.idle.as_secs()).unwrap_or(u32::MAX)),
             nocrc: self.nocrc,
         }
+    }
+}
+
+// Without keys it is a clock.
+impl<C: Cipher> Clone for Parked<C>
+where
+    <C::Server as Guard>::Parked: Copy,
+{
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<C: Cipher> Copy for Parked<C> where <C::Server as Guard>::Parked: Copy {}
+
+impl<C: Cipher> core::fmt::Debug for Parked<C> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Parked").field("clock", &self.clock).finish_non_exhaustive()
     }
 }

@@ -2,18 +2,32 @@
 
 use super::{Body, Out, ServerSession, State};
 use crate::body::{Opaque, Payload};
-use crate::error::{ErrorCode, InvalidState};
-use crate::message::{Cipher, SendError, message_len};
-use crate::reply::MAX_REPLY;
+use crate::error::{ErrorCode, InvalidState, ProtocolError};
+use crate::message::{Cipher, Guard, MAX_OFFER, SendError, message_len};
+use crate::reply::{MAX_REPLY, Reply};
 
 impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
     /// Writes queued framing and replies into `out`; says how many bytes. 0: nothing is queued, or `out` is empty.
     pub fn poll_transmit(&mut self, out: &mut [u8]) -> usize {
         let mut written = 0;
+        if self.out.is_some() && self.is_spent() {
+            return 0;
+        }
         while written < out.len() {
             let room = &mut out[written..];
             if let Some(message) = self.out {
                 let (n, next) = match message {
+                    Out::Reply(Reply::Hello) if let Some(guard) = self.messages.cipher() => {
+                        let mut offer = [0; MAX_OFFER];
+                        let len = guard.offer(&mut offer);
+                        let hello = self.limits.hello();
+                        let (n, done) =
+                            self.messages.transmit::<{ message_len(MAX_REPLY + MAX_OFFER) }>(room, |text| {
+                                Reply::Hello.encode(&hello, text);
+                                _ = text.bytes(&offer[..len]);
+                            });
+                        (n, if done { None } else { Some(message) })
+                    }
                     Out::Reply(reply) => {
                         let hello = self.limits.hello();
                         let (n, done) = self
@@ -42,6 +56,16 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         }
         self.clock.moved(written);
         written
+    }
+
+    /// True if the key has served for all the messages it is good for: then the connection is reset before one more.
+    fn is_spent(&mut self) -> bool {
+        let spent = self.messages.is_spent();
+        if spent {
+            (self.out, self.reply) = (None, None);
+            self.fail(ProtocolError::Spent);
+        }
+        spent
     }
 
     /// True while a body or listing is being sent: the driver owes [`ServerSession::send`] or
@@ -131,10 +155,10 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
     /// Sends only a length, or a part of it, if nothing else fits into `room`: the end of a ring buffer may split its
     /// digits.
     fn send_length(&mut self, room: &mut [u8]) -> Result<Option<usize>, InvalidState> {
-        let State::Sending { body, .. } = &mut self.state else { return Err(InvalidState) };
-        if self.out.is_some() {
+        if self.out.is_some() || self.is_spent() {
             return Err(InvalidState);
         }
+        let State::Sending { body, .. } = &mut self.state else { return Err(InvalidState) };
         let is_short = !room.is_empty() && room.len() <= self.messages.overhead() && !self.messages.is_sealed();
         if is_short && let Some(length) = body.begin(self.limits.data_max.into()) {
             self.out = Some(Out::Framing(length));

@@ -1,0 +1,137 @@
+//! Patterns and their ciphers.
+
+use chacha20poly1305::ChaCha20Poly1305;
+use chacha20poly1305::aead::consts::{U12, U16, U32};
+use chacha20poly1305::aead::{AeadInOut, KeyInit, KeySizeUser};
+use zeroize::Zeroizing;
+
+use super::hash::Bytes;
+use crate::message::{Forged, TAG};
+
+words! {
+    /// PATTERN: the Noise protocol of a connection.
+    pub enum Pattern;
+
+    /// How many messages a direction carries at most.
+    pub const fn messages -> u64;
+
+    /// ChaCha20-Poly1305: for every machine.
+    ChaChaPoly "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s" 0x1_0000_0000;
+    /// AES-256-GCM: for machines with instructions for it.
+    AesGcm "Noise_NNpsk0_25519_AESGCM_BLAKE2s" 0x0100_0000;
+}
+
+impl Pattern {
+    /// The nonce of message `n` (Noise, sections 12.3 and 12.4).
+    pub(super) fn nonce(self, n: u64) -> [u8; 12] {
+        let mut nonce = [0; 12];
+        nonce[4..].copy_from_slice(&match self {
+            Self::ChaChaPoly => n.to_le_bytes(),
+            Self::AesGcm => n.to_be_bytes(),
+        });
+        nonce
+    }
+}
+
+/// A library of AEAD ciphers with one key: what a host replaces by a faster one.
+pub trait Aead: Sized {
+    /// The patterns it has ciphers for, best first: what a server offers, and what a client takes.
+    fn patterns() -> &'static [Pattern];
+
+    /// The cipher of `pattern`, with `key`. It erases the key on drop.
+    fn new(pattern: Pattern, key: &[u8; 32]) -> Self;
+
+    /// The key.
+    fn key(&self) -> &[u8; 32];
+
+    /// Encrypts `text` in place and returns the tag of it and of the associated data.
+    fn seal(&self, nonce: &[u8; 12], associated: &[u8], text: &mut [u8]) -> [u8; TAG];
+
+    /// Verifies `tag` in constant time, then decrypts `text` in place.
+    ///
+    /// # Errors
+    /// [`Forged`]: `text` must not be used.
+    fn open(&self, nonce: &[u8; 12], associated: &[u8], text: &mut [u8], tag: &[u8; TAG]) -> Result<(), Forged>;
+}
+
+/// ChaCha20-Poly1305 of the crate `chacha20poly1305`, and nothing else: for devices.
+#[derive(Clone)]
+pub struct ChaChaPoly(Zeroizing<Bytes>);
+
+impl Aead for ChaChaPoly {
+    fn patterns() -> &'static [Pattern] {
+        &[Pattern::ChaChaPoly]
+    }
+
+    fn new(_pattern: Pattern, key: &[u8; 32]) -> Self {
+        Self(Zeroizing::new(*key))
+    }
+
+    fn key(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    fn seal(&self, nonce: &[u8; 12], associated: &[u8], text: &mut [u8]) -> [u8; TAG] {
+        seal::<ChaCha20Poly1305>(self.key(), nonce, associated, text)
+    }
+
+    fn open(&self, nonce: &[u8; 12], associated: &[u8], text: &mut [u8], tag: &[u8; TAG]) -> Result<(), Forged> {
+        open::<ChaCha20Poly1305>(self.key(), nonce, associated, text, tag)
+    }
+}
+
+fn seal<A>(key: &Bytes, nonce: &[u8; 12], associated: &[u8], text: &mut [u8]) -> [u8; TAG]
+where
+    A: AeadInOut<NonceSize = U12, TagSize = U16> + KeyInit + KeySizeUser<KeySize = U32>,
+{
+    match A::new(key.into()).encrypt_inout_detached(nonce.into(), associated, text.into()) {
+        Ok(tag) => tag.into(),
+        // A record is never too long; if it were, nothing of it may leave in clear.
+        Err(_) => {
+            text.fill(0);
+            [0; TAG]
+        }
+    }
+}
+
+fn open<A>(key: &Bytes, nonce: &[u8; 12], associated: &[u8], text: &mut [u8], tag: &[u8; TAG]) -> Result<(), Forged>
+where
+    A: AeadInOut<NonceSize = U12, TagSize = U16> + KeyInit + KeySizeUser<KeySize = U32>,
+{
+    let cipher = A::new(key.into());
+    cipher.decrypt_inout_detached(nonce.into(), associated, text.into(), tag.into()).map_err(|_| Forged)
+}
+
+/// Both patterns, in portable code with the instructions that the processor has: for hosts.
+#[cfg(feature = "secure-aes")]
+#[derive(Clone)]
+pub struct Portable(Pattern, ChaChaPoly);
+
+#[cfg(feature = "secure-aes")]
+impl Aead for Portable {
+    fn patterns() -> &'static [Pattern] {
+        &[Pattern::ChaChaPoly, Pattern::AesGcm]
+    }
+
+    fn new(pattern: Pattern, key: &[u8; 32]) -> Self {
+        Self(pattern, ChaChaPoly::new(pattern, key))
+    }
+
+    fn key(&self) -> &[u8; 32] {
+        self.1.key()
+    }
+
+    fn seal(&self, nonce: &[u8; 12], associated: &[u8], text: &mut [u8]) -> [u8; TAG] {
+        match self.0 {
+            Pattern::ChaChaPoly => self.1.seal(nonce, associated, text),
+            Pattern::AesGcm => seal::<aes_gcm::Aes256Gcm>(self.key(), nonce, associated, text),
+        }
+    }
+
+    fn open(&self, nonce: &[u8; 12], associated: &[u8], text: &mut [u8], tag: &[u8; TAG]) -> Result<(), Forged> {
+        match self.0 {
+            Pattern::ChaChaPoly => self.1.open(nonce, associated, text, tag),
+            Pattern::AesGcm => open::<aes_gcm::Aes256Gcm>(self.key(), nonce, associated, text, tag),
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! The server's part of PROTOCOL §8: what a connection may do before and after its handshake.
+
+use core::fmt;
+
+use zeroize::Zeroizing;
+
+use super::aead::{Aead, Pattern};
+use super::handshake::{MESSAGE, Responder};
+use super::hash::Bytes;
+use super::keys::Secret;
+use super::records::{Key, RECORD_MAX, Transport};
+use super::unhex;
+use crate::command::{BadCommand, Command, Request, VERSION, Verb};
+use crate::error::{ErrorCode, InvalidState};
+use crate::identity::{self, KeyId};
+use crate::message::{Admission, Forged, Guard, MAX_OFFER, Records};
+use crate::reply::MAX_REPLY;
+use crate::text::Text;
+use crate::time::Instant;
+
+/// The handshake has to be through this long after the connection was accepted.
+const HANDSHAKE: core::time::Duration = core::time::Duration::from_secs(10);
+
+/// Where the ephemeral secret of a handshake comes from. Each value serves one connection.
+#[derive(Clone)]
+pub enum Entropy {
+    /// 32 unpredictable bytes of a generator that is fit for keys: they are the ephemeral secret.
+    Random([u8; 32]),
+    /// What a device without such a generator has collected. The ephemeral secret is derived from it, the device secret,
+    /// the connection's nonce and the client's message. It is as unpredictable as the pool: forward secrecy depends on
+    /// it.
+    Pool([u8; 32]),
+}
+
+/// What a server needs to protect one connection. See [`ServerSession::protect`](crate::server::ServerSession::protect).
+#[derive(Clone)]
+pub struct Security {
+    /// The device secret.
+    pub secret: Secret,
+    /// The least GENERATION that is accepted.
+    pub min_generation: u32,
+    /// Never used before under this secret, across restarts and power cuts too: [`Secret::nonce`], or random bytes.
+    pub nonce: [u8; 16],
+    /// For the ephemeral secret.
+    pub entropy: Entropy,
+    /// The longest record in bytes, 600 to 65,535: the driver has room for a whole one.
+    pub record_max: u16,
+    /// When the connection was accepted.
+    pub accepted: Instant,
+}
+
+/// What a session knows of the protection of its connection.
+pub struct Server<A>(State<A>);
+
+enum State<A> {
+    /// Before the handshake.
+    Waiting {
+        security: Security,
+        greeted: bool,
+    },
+    /// The reply to `secure` is on its way.
+    Replying(Protected<A>, Instant),
+    Protected(Protected<A>),
+    /// The handshake failed: the connection closes.
+    Failed,
+}
+
+/// A protected connection.
+struct Protected<A> {
+    transport: Transport<A>,
+    client: KeyId,
+    nonce: [u8; 16],
+}
+
+/// What a parked session keeps of the protection of its connection.
+pub struct Parked(Protected<Key>);
+
+impl Security {
+    /// Protects one connection with it.
+    ///
+    /// # Errors
+    /// [`InvalidState`] if `record_max` is less than 600.
+    pub fn guard<A: Aead>(self) -> Result<Server<A>, InvalidState> {
+        if !RECORD_MAX.contains(&self.record_max) {
+            return Err(InvalidState);
+        }
+        Ok(Server(State::Waiting { security: self, greeted: false }))
+    }
+
+    pub(super) fn ephemeral(&self, message: &[u8; MESSAGE]) -> Zeroizing<Bytes> {
+        match &self.entropy {
+            Entropy::Random(bytes) => Zeroizing::new(*bytes),
+            Entropy::Pool(pool) => self.secret.derive(&[b"skiff/1 ephemeral ", pool, &self.nonce, message]),
+        }
+    }
+}
+
+impl Drop for Entropy {
+    fn drop(&mut self) {
+        let (Self::Random(bytes) | Self::Pool(bytes)) = self;
+        zeroize::Zeroize::zeroize(bytes);
+    }
+}
+
+impl<A: Aead> Server<A> {
+    const fn protected(&self) -> Option<&Protected<A>> {
+        match &self.0 {
+            State::Protected(protected) => Some(protected),
+            _ => None,
+        }
+    }
+
+    fn transport(&mut self) -> Option<&mut Transport<A>> {
+        match &mut self.0 {
+            State::Protected(protected) => Some(&mut protected.transport),
+            _ => None,
+        }
+    }
+
+    /// The pattern of the connection, once it is protected.
+    #[must_use]
+    pub fn pattern(&self) -> Option<Pattern> {
+        self.protected().map(|protected| protected.transport.pattern())
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_counters(&mut self, next: u64) {
+        self.transport().unwrap().set_counters(next);
+    }
+
+    /// Answers `secure`. The secret is erased, whatever comes of it.
+    fn shake_hands(&mut self, command: &[u8], hello: impl FnOnce(&mut [u8]) -> usize) -> Admission {
+        let State::Waiting { security, greeted } = &self.0 else { return Admission::Closed(ErrorCode::Denied) };
+        let mut text = [0; MAX_REPLY + MAX_OFFER];
+        let mut len = hello(&mut text);
+        len += self.offer(&mut text[len..]);
+        let (admission, next) = match security.answer(command, &text[..len], *greeted) {
+            Ok((message, protected)) => {
+                (Admission::Secured(message), State::Replying(protected, security.accepted.after(HANDSHAKE)))
+            }
+            Err(code) => (Admission::Closed(code), State::Failed),
+        };
+        self.0 = next;
+        admission
+    }
+}
+
+impl Security {
+    /// What `secure PATTERN KEYID HEX1` comes to.
+    fn answer<A: Aead>(
+        &self,
+        command: &[u8],
+        hello: &[u8],
+        greeted: bool,
+    ) -> Result<([u8; MESSAGE], Protected<A>), ErrorCode> {
+        let mut words = command.split(|&byte| byte == b' ').skip(1);
+        let pattern = words.next().ok_or(ErrorCode::BadCommand)?;
+        let pattern = Pattern::parse(pattern).filter(|pattern| A::patterns().contains(pattern));
+        let pattern = pattern.ok_or(ErrorCode::Unsupported)?;
+        let (Some(id), Some(message), None) = (words.next(), words.next(), words.next()) else {
+            return Err(ErrorCode::BadCommand);
+        };
+        // The ROLE may still be unknown: that is looked at behind the tag.
+        let (_, _, generation) = identity::split(id).ok_or(ErrorCode::BadCommand)?;
+        let asked = &command[..command.len() - message.len() - 1];
+        let message = unhex(message).ok_or(ErrorCode::BadCommand)?;
+        if !greeted {
+            return Err(ErrorCode::Denied);
+        }
+        let denied = |Forged| ErrorCode::Denied;
+        let psk = self.secret.psk(id);
+        let responder = Responder::new::<A>(pattern, &psk, &[hello, b"\n", asked], &message).map_err(denied)?;
+        let client = KeyId::parse(id).filter(|_| generation >= self.min_generation).ok_or(ErrorCode::Denied)?;
+        let (reply, keys) = responder.reply::<A>(&self.ephemeral(&message)).map_err(denied)?;
+        let transport = Transport::server(pattern, self.record_max, &keys);
+        Ok((reply, Protected { transport, client, nonce: self.nonce }))
+    }
+}
+
+impl<A: Aead> Guard for Server<A> {
+    type Parked = Parked;
+
+    /// The longest `secure`.
+    const COMMAND_LEN: usize = super::MAX_SECURE;
+
+    fn offer(&self, out: &mut [u8]) -> usize {
+        let (record_max, nonce) = match &self.0 {
+            State::Waiting { security, .. } => (security.record_max, &security.nonce),
+            State::Replying(protected, _) | State::Protected(protected) => {
+                (protected.transport.record_max(), &protected.nonce)
+            }
+            State::Failed => return 0,
+        };
+        let mut text = Text::new(out);
+        text.str(" noise=");
+        for (at, pattern) in A::patterns().iter().enumerate() {
+            text.str(if at == 0 { "" } else { "," }).str(pattern.as_str());
+        }
+        text.str(" record-max=").num(record_max.into()).str(" nonce=").hex(nonce);
+        text.len()
+    }
+
+    fn admit(
+        &mut self,
+        command: &[u8],
+        parsed: &Result<Command<'_>, BadCommand>,
+        hello: impl FnOnce(&mut [u8]) -> usize,
+    ) -> Admission {
+        let verb = Verb::of(command);
+        match &mut self.0 {
+            State::Waiting { greeted, .. } => match parsed {
+                Ok(Command::Hello { version }) => {
+                    *greeted |= *version == VERSION;
+                    Admission::Granted
+                }
+                Ok(Command::Quit) => Admission::Granted,
+                _ if verb == Some(Verb::Secure) => self.shake_hands(command, hello),
+                _ => Admission::Refused(ErrorCode::Denied),
+            },
+            State::Replying(..) => {
+                if let State::Replying(protected, _) = core::mem::replace(&mut self.0, State::Failed) {
+                    self.0 = State::Protected(protected);
+                }
+                Admission::Activated
+            }
+            State::Protected(protected) => match parsed {
+                Ok(Command::Request(Request::Get { .. } | Request::Put { .. })) => {
+                    Admission::Refused(ErrorCode::Unsupported)
+                }
+                Ok(Command::Request(Request::Ls)) => Admission::Refused(ErrorCode::Unsupported),
+                _ if verb == Some(Verb::Secure) => Admission::Refused(ErrorCode::BadCommand),
+                _ if verb.is_some_and(Verb::needs_write) && !protected.client.role().may_write() => {
+                    Admission::Refused(ErrorCode::Denied)
+                }
+                _ => Admission::Granted,
+            },
+            State::Failed => Admission::Closed(ErrorCode::Denied),
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match &self.0 {
+            State::Waiting { security, .. } => Some(security.accepted.after(HANDSHAKE)),
+            State::Replying(_, deadline) => Some(*deadline),
+            State::Protected(_) | State::Failed => None,
+        }
+    }
+
+    fn client(&self) -> Option<&KeyId> {
+        self.protected().map(|protected| &protected.client)
+    }
+
+    fn park(&self) -> Option<Parked> {
+        let protected = self.protected()?;
+        let Protected { client, nonce, .. } = *protected;
+        Some(Parked(Protected { transport: protected.transport.park(), client, nonce }))
+    }
+
+    fn resume(parked: Parked) -> Self {
+        let Protected { client, nonce, .. } = parked.0;
+        Self(State::Protected(Protected { transport: parked.0.transport.resume(), client, nonce }))
+    }
+}
+
+impl<A: Aead> Records for Server<A> {
+    fn is_active(&self) -> bool {
+        matches!(self.0, State::Protected(_))
+    }
+
+    fn record_max(&self) -> usize {
+        self.protected().map_or(0, |protected| Records::record_max(&protected.transport))
+    }
+
+    fn open(&mut self, record: &mut [u8]) -> Result<(), Forged> {
+        self.transport().ok_or(Forged)?.open(record)
+    }
+
+    fn seal(&self, record: &mut [u8]) {
+        if let Some(protected) = self.protected() {
+            protected.transport.seal(record);
+        }
+    }
+
+    fn sent(&mut self) {
+        if let Some(transport) = self.transport() {
+            transport.sent();
+        }
+    }
+
+    fn is_spent(&self) -> bool {
+        self.protected().is_some_and(|protected| protected.transport.is_spent())
+    }
+}
+
+impl<A> fmt::Debug for Server<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            State::Waiting { .. } => "Waiting",
+            State::Replying(..) => "Replying",
+            State::Protected(_) => "Protected",
+            State::Failed => "Failed",
+        })
+    }
+}
+
+impl fmt::Debug for Parked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Parked({})", self.0.client)
+    }
+}
+
+impl fmt::Debug for Security {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Security").field("min_generation", &self.min_generation).finish_non_exhaustive()
+    }
+}
