@@ -98,7 +98,7 @@ impl<C: Cipher> World<C> {
         world.ask(Command::Hello { version: VERSION });
         world.settle();
         (world.sent_up, world.sent_down) = (Vec::new(), Vec::new());
-        // The hello says whether the server protects connections.
+        // The hello.
         assert_eq!(world.log.drain(..).len(), 1);
         world
     }
