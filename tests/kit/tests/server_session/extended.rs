@@ -83,7 +83,6 @@ fn what_is_no_command_is_bad_command_and_the_connection_goes_on() {
         "rename a b",
         "mkdir",
         "rmdir",
-        "secure x",
         "crc32c 00000000",
         "writex",
         "Write 0 1 - a",
@@ -96,6 +95,9 @@ fn what_is_no_command_is_bad_command_and_the_connection_goes_on() {
         feed(&mut session, b"0000000004ping");
         assert_eq!(sent(&mut session), "0000000002ok", "{command:?}");
     }
+    let mut without_secret = session();
+    feed(&mut without_secret, message("secure x"));
+    assert_eq!(sent(&mut without_secret), error(ErrorCode::Unsupported));
     for bytes in [&b"\xff"[..], b"stat\xff a", b"read \xff 1 a", b"\0"] {
         let mut session = session();
         feed(&mut session, message(bytes));
