@@ -228,7 +228,7 @@ fn lines_that_a_stuck_log_has_lost_are_counted_when_it_flows_again() {
             break line.rsplit(' ').next().unwrap().parse().unwrap();
         }
     };
-    let logged = String::from_utf8_lossy(&text).matches(" read peer=").count();
+    let logged = String::from_utf8_lossy(&text).matches(" open peer=").count();
     assert!(dropped > 0 && logged > 0 && (2000..2010).contains(&(dropped + logged)), "{dropped} + {logged}");
     drop(server);
 }
