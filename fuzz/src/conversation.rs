@@ -2,7 +2,7 @@
 
 use skiff_proto::ErrorCode;
 use skiff_proto::command::{Request, command_len};
-use skiff_proto::message::Cipher;
+use skiff_proto::cipher::Cipher;
 use skiff_proto::reply::Tag;
 use skiff_proto::server::{Answer, Close, ServerEvent, ServerSession};
 use skiff_proto::store::{Space, Stat, clamp_range};

@@ -402,7 +402,7 @@ impl<'s, C: Records> OpaqueIn<'s, C> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Plain;
+    use crate::cipher::Plain;
 
     /// What a receiver delivers of `wire`, and whether the trailer has come.
     fn receive(

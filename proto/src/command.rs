@@ -2,7 +2,7 @@
 
 use crate::error::{ErrorCode, Refusal};
 use crate::name::{MAX_NAME, Name};
-use crate::text::Text;
+use crate::text::{Text, parse_number};
 
 /// The bytes a server's command buffer needs for names of up to `name_max` bytes (PROTOCOL §1).
 #[must_use]
@@ -379,17 +379,6 @@ fn split_word(bytes: &[u8]) -> (&[u8], Option<&[u8]>) {
         Some(at) => (&bytes[..at], Some(&bytes[at + 1..])),
         None => (bytes, None),
     }
-}
-
-/// A decimal u64 of 1 to 20 digits.
-pub(crate) fn parse_number(word: &[u8]) -> Option<u64> {
-    if word.is_empty() || word.len() > 20 {
-        return None;
-    }
-    word.iter().try_fold(0_u64, |value, &byte| {
-        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-        value.checked_mul(10)?.checked_add(digit)
-    })
 }
 
 /// The longest any command of this version can be: a `rename` or `write` of names of [`MAX_NAME`] bytes.

@@ -3,9 +3,9 @@
 use core::fmt;
 use core::str::from_utf8;
 
-use crate::command::parse_number;
 #[cfg(feature = "secure")]
 use crate::text::Text;
+use crate::text::parse_number;
 
 words! {
     /// ROLE: what a client may do.

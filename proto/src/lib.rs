@@ -2,8 +2,8 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | [`message`] | the message layer: lengths and ciphers; no other module sees the ten digits |
-//! | `secure` | authentication and encryption (feature `secure`) |
+//! | [`message`] | the message layer: lengths and records; no other module sees the ten digits |
+//! | [`cipher`] | how a connection may be protected: not at all, or by `secure` (feature of this name) |
 //! | [`name`], [`error`], [`identity`] | names, error codes, KEYID |
 //! | [`command`], [`reply`] | the words of the protocol, parsed and written |
 //! | [`body`], [`crc`] | data messages, trailers, CRC-32C |
@@ -31,6 +31,7 @@ extern crate std;
 mod words;
 
 pub mod body;
+pub mod cipher;
 pub mod client;
 pub mod command;
 pub mod crc;

@@ -2,16 +2,16 @@
 
 use core::str::from_utf8;
 
-use crate::command::{Verbs, parse_number};
+use crate::command::Verbs;
 use crate::error::{ErrorCode, Refusal};
 use crate::name::{Name, NameError};
 use crate::store::{Entry, EntryKind, Stat};
-use crate::text::Text;
+use crate::text::{Text, parse_number};
 
 pub use crate::tag::Tag;
 
 /// The longest reply text a server of this crate sends, in bytes, without its length. The hello of a server that offers
-/// protection is up to [`MAX_OFFER`](crate::message::MAX_OFFER) bytes longer.
+/// protection is up to [`MAX_OFFER`](crate::cipher::MAX_OFFER) bytes longer.
 pub const MAX_REPLY: usize = 256;
 
 /// What a server tells of itself in the hello reply (PROTOCOL §4).

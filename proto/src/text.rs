@@ -86,3 +86,14 @@ impl<'a> Text<'a> {
         self.len
     }
 }
+
+/// A decimal u64 of 1 to 20 digits.
+pub(crate) fn parse_number(word: &[u8]) -> Option<u64> {
+    if word.is_empty() || word.len() > 20 {
+        return None;
+    }
+    word.iter().try_fold(0_u64, |value, &byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        value.checked_mul(10)?.checked_add(digit)
+    })
+}

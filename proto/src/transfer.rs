@@ -11,8 +11,9 @@ use core::str::from_utf8;
 use core::time::Duration;
 
 use crate::body::Payload;
+use crate::cipher::Plain;
 use crate::error::{ErrorCode, InvalidState, ProtocolError, Refusal};
-use crate::message::{HeaderDecoder, Messages, Plain};
+use crate::message::{HeaderDecoder, Messages};
 use crate::name::{MAX_NAME, Name};
 use crate::store::{Result as Stored, Store, StoreError};
 use crate::time::{Clock, Instant, MinRate};

@@ -8,10 +8,11 @@ mod drive_support;
 use core::time::Duration;
 
 use drive_support::{BUF, NAME_MAX, RamStore, content, name};
+use skiff_proto::cipher::{Cipher, Plain};
 use skiff_proto::client::ClientSession;
 use skiff_proto::command::{Command, Request, VERSION};
 use skiff_proto::crc::crc32c;
-use skiff_proto::message::{Cipher, Plain, TAG};
+use skiff_proto::message::TAG;
 use skiff_proto::responder::{NoServices, Responder, Step, list_room};
 use skiff_proto::secure::{Entropy, KeyId, Login, Noise, Secret, Security};
 use skiff_proto::server::{Close, Limits, ServerSession};

@@ -2,12 +2,13 @@
 
 use super::{BodyError, ClientEvent, ClientSession, End, Expect, Peer, State};
 use crate::body::{BodyReceiver, OpaqueIn, Part, Payload, Trailer};
-use crate::command::parse_number;
+use crate::cipher::{Cipher, Handshake};
 use crate::crc::Crc32c;
 use crate::error::ProtocolError;
-use crate::message::{Cipher, Forged, Handshake, Received, split_off};
+use crate::message::{Forged, Received, split_off};
 use crate::reply::{Hello, RemoteError, Tag, Words};
 use crate::store::{Space, Stat};
+use crate::text::parse_number;
 
 impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, C> {
     /// Consumes input from the network: replies and framing, up to the next payload of a `read`, `list` or `ls`, which

@@ -20,9 +20,10 @@ use core::time::Duration;
 use heapless::{Deque, Vec};
 
 use crate::body::{BodyReceiver, BodySender, Framing};
+use crate::cipher::{Cipher, Plain};
 use crate::command::{Command, Request};
 use crate::error::{ErrorCode, InvalidState, ProtocolError};
-use crate::message::{Cipher, Messages, Plain};
+use crate::message::Messages;
 use crate::reply::{Hello, RemoteError, Tag};
 use crate::store::{Space, Stat};
 use crate::time::{Clock, Instant};

@@ -2,10 +2,11 @@
 
 use super::{ClientSession, Expect, Peer};
 use crate::body::{BodySender, Ending, Framing, Opaque, Payload};
+use crate::cipher::Cipher;
 use crate::command::{Command, MAX_COMMAND, Request, VERSION};
 use crate::crc::Crc32c;
 use crate::error::{ErrorCode, InvalidState, ProtocolError};
-use crate::message::{Cipher, SendError, message_len};
+use crate::message::{SendError, message_len};
 
 impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, C> {
     /// Queues a command. After a `write` the driver sends its body: [`ClientSession::send`] and

@@ -6,7 +6,7 @@ use super::DriveError;
 #[cfg(feature = "embedded-io-async")]
 use super::line::{Async, Timer};
 use super::line::{Blocking, Line, Patience, ready};
-use crate::message::Cipher;
+use crate::cipher::Cipher;
 use crate::responder::{NoServices, Responder, Step, list_room};
 use crate::server::{Close, ServerSession};
 use crate::store::Store;

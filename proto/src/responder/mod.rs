@@ -60,10 +60,11 @@ mod payload;
 use core::mem;
 use core::task::Poll;
 
+use crate::cipher::Cipher;
 use crate::command::Request;
 use crate::crc::crc32c;
 use crate::error::{ErrorCode, Refusal};
-use crate::message::{Cipher, HEADER_LEN, MAX_LENGTH};
+use crate::message::{HEADER_LEN, MAX_LENGTH};
 use crate::name::{MAX_NAME, Name};
 use crate::reply::MAX_LIST_LINE;
 use crate::server::{Answer, ServerEvent, ServerSession};

@@ -3,8 +3,9 @@
 
 use super::list_room;
 use crate::body::Payload;
+use crate::cipher::Cipher;
 use crate::error::ErrorCode;
-use crate::message::{Cipher, HEADER_LEN, SendError};
+use crate::message::{HEADER_LEN, SendError};
 use crate::reply::list_line;
 use crate::server::ServerSession;
 use crate::store::{Entry, Result, Store, StoreError, read_some};

@@ -10,9 +10,10 @@ use super::hash::Bytes;
 use super::keys::Key;
 use super::records::{RECORD_MAX, Transport};
 use super::unhex;
-use crate::command::parse_number;
-use crate::message::{Forged, Handshake, Records};
+use crate::cipher::Handshake;
+use crate::message::{Forged, Records};
 use crate::text::Text;
+use crate::text::parse_number;
 
 /// What a client needs to protect one connection. See
 /// [`ClientSession::protect`](crate::client::ClientSession::protect).

@@ -54,7 +54,7 @@ pub use client::{Client, Login};
 pub use keys::{Key, Secret};
 pub use server::{Entropy, Parked, Security, Server};
 
-use crate::message::Cipher;
+use crate::cipher::Cipher;
 
 /// The bytes of the longest `secure`: what a server reads, whatever its `name-max`.
 pub const MAX_SECURE: usize = 6 + 1 + 37 + 1 + KeyId::MAX_LEN + 1 + 2 * handshake::MESSAGE;

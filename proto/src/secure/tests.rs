@@ -340,7 +340,7 @@ fn parked_connections_keep_keys_counters_client_and_nonce_in_few_bytes() {
     }
     let text: Vec<u8> = clear()[1].1[10..].to_vec();
     let mut buffer = [0; 134];
-    let len = crate::message::Guard::offer(server.guard().unwrap(), &mut buffer);
+    let len = crate::cipher::Guard::offer(server.guard().unwrap(), &mut buffer);
     assert!(text.ends_with(&buffer[..len]), "the nonce is the same for every hello of a connection");
     assert!(size_of::<crate::server::Parked<Noise>>() - size_of::<crate::server::Parked>() <= 136);
     let more = size_of::<Server>() - size_of::<ServerSession<200>>();
@@ -396,5 +396,5 @@ fn the_longest_secure_and_the_longest_offer_fit() {
     assert_eq!(MAX_SECURE, format!("secure {} {id} ", "x".repeat(longest)).len() + 96);
     let patterns: Vec<_> = Pattern::ALL.iter().map(|pattern| pattern.as_str()).collect();
     let offer = format!(" noise={} record-max=65535 nonce={}", patterns.join(","), "0".repeat(32));
-    assert_eq!(offer.len(), crate::message::MAX_OFFER);
+    assert_eq!(offer.len(), crate::cipher::MAX_OFFER);
 }

@@ -2,10 +2,11 @@
 
 use super::{Answer, Body, Close, Kind, Out, ServerEvent, ServerSession, State, Verdict};
 use crate::body::{BodyReceiver, BodySender, Framing};
+use crate::cipher::{Admission, Cipher, Guard};
 use crate::command::{BadCommand, Command, VERSION, Verb, has_body, is_classic_transfer};
 use crate::crc::Crc32c;
 use crate::error::{ErrorCode, InvalidState, Refusal};
-use crate::message::{Admission, Cipher, Guard, MAX_LENGTH};
+use crate::message::MAX_LENGTH;
 use crate::reply::Reply;
 use crate::text::Text;
 

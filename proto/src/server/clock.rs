@@ -3,8 +3,8 @@
 use core::time::Duration;
 
 use super::{Close, Limits, Parked, ServerSession, State};
+use crate::cipher::{Cipher, Guard};
 use crate::error::ErrorCode;
-use crate::message::{Cipher, Guard};
 use crate::reply::Reply;
 use crate::time::{Instant, MinRate};
 

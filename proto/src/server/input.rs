@@ -2,8 +2,9 @@
 
 use super::{Close, MAX_EXCESS, ServerSession, State, Verdict, Write};
 use crate::body::{BodyReceiver, Part, Payload, Trailer};
+use crate::cipher::Cipher;
 use crate::error::{ErrorCode, ProtocolError};
-use crate::message::{Cipher, Piece, Received};
+use crate::message::{Piece, Received};
 use crate::reply::Reply;
 
 impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {

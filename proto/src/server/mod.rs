@@ -50,10 +50,11 @@ use core::time::Duration;
 use heapless::Vec;
 
 use crate::body::{BodyReceiver, BodySender, Ending, Framing};
+use crate::cipher::{Cipher, Guard, Plain};
 use crate::command::{Request, Verbs};
 use crate::error::{ErrorCode, InvalidState, ProtocolError};
 use crate::identity::KeyId;
-use crate::message::{Cipher, Guard, Messages, Plain};
+use crate::message::Messages;
 use crate::reply::{Hello, Reply, Tag};
 use crate::time::{Clock, MinRate};
 

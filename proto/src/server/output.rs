@@ -2,8 +2,9 @@
 
 use super::{Body, Out, ServerSession, State};
 use crate::body::{Opaque, Payload};
+use crate::cipher::{Cipher, Guard, MAX_OFFER};
 use crate::error::{ErrorCode, InvalidState, ProtocolError};
-use crate::message::{Cipher, Guard, MAX_OFFER, SendError, message_len};
+use crate::message::{SendError, message_len};
 use crate::reply::{MAX_REPLY, Reply};
 
 impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {

@@ -1,0 +1,163 @@
+//! The cipher of a connection: none, or the Noise handshake and its records (PROTOCOL §8).
+//!
+//! A session is generic over a [`Cipher`] and holds its own side of it: the server a [`Guard`], the client a
+//! [`Handshake`]. Both seal and open the messages of the connection: they are its [`Records`].
+
+use crate::command::{BadCommand, Command};
+use crate::error::ErrorCode;
+use crate::identity::KeyId;
+use crate::message::{Forged, Records};
+use crate::time::Instant;
+
+/// How connections may be protected: not at all ([`Plain`]), or by [`Noise`](crate::secure) (feature `secure`).
+pub trait Cipher {
+    /// What the session of a server keeps for it.
+    type Server: Guard;
+    /// What the session of a client keeps for it.
+    type Client: Handshake;
+}
+
+/// The server's part of a handshake: what a connection may do before and after it (PROTOCOL §8).
+pub trait Guard: Records + Sized {
+    /// What a parked session keeps.
+    type Parked;
+
+    /// The bytes of the longest command that a server reads, whatever its `name-max`.
+    const COMMAND_LEN: usize;
+
+    /// Writes what the hello says of the protection, at most [`MAX_OFFER`] bytes; says how many bytes.
+    fn offer(&self, out: &mut [u8]) -> usize;
+
+    /// Judges a command before it is carried out. `parsed` is the command parsed, `hello` writes the hello reply
+    /// without the offer.
+    fn admit(
+        &mut self,
+        command: &[u8],
+        parsed: &Result<Command<'_>, BadCommand>,
+        hello: impl FnOnce(&mut [u8]) -> usize,
+    ) -> Admission;
+
+    /// When the handshake has to be through.
+    fn deadline(&self) -> Option<Instant>;
+
+    /// Whose key protects the connection.
+    fn client(&self) -> Option<&KeyId>;
+
+    /// What has to be kept of a protected connection; `None` before that.
+    fn park(&self) -> Option<Self::Parked>;
+
+    /// The connection that was parked.
+    fn resume(parked: Self::Parked) -> Self;
+}
+
+/// What a [`Guard`] makes of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// It is carried out.
+    Granted,
+    /// It is refused.
+    Refused(ErrorCode),
+    /// It is refused, and the connection is closed.
+    Closed(ErrorCode),
+    /// The handshake is right: this is its second message.
+    #[cfg(feature = "secure")]
+    Secured([u8; 48]),
+    /// The reply with the second message has gone out: all further messages are sealed.
+    Activated,
+}
+
+/// The client's part of a handshake.
+pub trait Handshake: Records {
+    /// Composes the command `secure` for the server whose hello reply is `hello`; says how many bytes. `None` if the
+    /// server does not offer what the client needs.
+    fn begin(&mut self, hello: &[u8], out: &mut [u8]) -> Option<usize>;
+
+    /// Takes the reply to `secure`. From then on all messages are sealed.
+    ///
+    /// # Errors
+    /// [`Forged`]: it is not the reply of a server that knows the key.
+    fn finish(&mut self, reply: &[u8]) -> Result<(), Forged>;
+}
+
+/// The most that the hello says of the protection, in bytes.
+pub const MAX_OFFER: usize = " noise=".len() + 37 + 1 + 33 + " record-max=".len() + 5 + " nonce=".len() + 32;
+
+/// No cipher: a type without values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plain {}
+
+impl Cipher for Plain {
+    type Server = Self;
+    type Client = Self;
+}
+
+impl Records for Plain {
+    fn is_active(&self) -> bool {
+        match *self {}
+    }
+
+    fn record_max(&self) -> usize {
+        match *self {}
+    }
+
+    fn open(&mut self, _record: &mut [u8]) -> Result<(), Forged> {
+        match *self {}
+    }
+
+    fn seal(&self, _record: &mut [u8]) {
+        match *self {}
+    }
+
+    fn sent(&mut self) {
+        match *self {}
+    }
+
+    fn is_spent(&self) -> bool {
+        match *self {}
+    }
+}
+
+impl Guard for Plain {
+    type Parked = Self;
+
+    const COMMAND_LEN: usize = 0;
+
+    fn offer(&self, _out: &mut [u8]) -> usize {
+        match *self {}
+    }
+
+    fn admit(
+        &mut self,
+        _command: &[u8],
+        _parsed: &Result<Command<'_>, BadCommand>,
+        _hello: impl FnOnce(&mut [u8]) -> usize,
+    ) -> Admission {
+        match *self {}
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match *self {}
+    }
+
+    fn client(&self) -> Option<&KeyId> {
+        match *self {}
+    }
+
+    fn park(&self) -> Option<Self> {
+        match *self {}
+    }
+
+    fn resume(parked: Self) -> Self {
+        parked
+    }
+}
+
+impl Handshake for Plain {
+    fn begin(&mut self, _hello: &[u8], _out: &mut [u8]) -> Option<usize> {
+        match *self {}
+    }
+
+    fn finish(&mut self, _reply: &[u8]) -> Result<(), Forged> {
+        match *self {}
+    }
+}
