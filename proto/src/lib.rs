@@ -57,7 +57,7 @@ pub use body::{Opaque, OpaqueIn, Payload};
 pub use error::{ErrorCode, InvalidState, ProtocolError, Refusal};
 pub use identity::KeyId;
 pub use message::{Received, SendError};
-pub use name::{Name, NameError};
+pub use name::{Name, NameBuf, NameError};
 pub use time::{Instant, MinRate};
 
 /// README.md and docs/DESIGN.md state this size.

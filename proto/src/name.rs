@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use heapless::String;
+
 use crate::text::Text;
 
 /// The longest name of the protocol, in bytes.
@@ -14,6 +16,29 @@ pub const RESERVED_PREFIX: &str = ".skiff-";
 /// character, no backslash, nothing reserved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name<'a>(&'a str);
+
+/// A [`Name`] of up to `N` bytes that is kept. It was checked when it was parsed, and is not checked again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameBuf<const N: usize>(String<N, u8>);
+
+impl<const N: usize> NameBuf<N> {
+    /// The name.
+    #[must_use]
+    pub fn as_name(&self) -> Name<'_> {
+        Name(&self.0)
+    }
+}
+
+impl<const N: usize> TryFrom<Name<'_>> for NameBuf<N> {
+    type Error = NameError;
+
+    /// Fails with [`NameError::TooLong`] alone.
+    fn try_from(name: Name<'_>) -> Result<Self, NameError> {
+        let mut text = String::new();
+        text.push_str(name.as_str()).map_err(|_| NameError::TooLong)?;
+        Ok(Self(text))
+    }
+}
 
 /// What is wrong with a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,6 +192,13 @@ mod tests {
             assert_eq!(Name::parse(name.as_bytes(), MAX_NAME).map(Name::as_str), Ok(name));
         }
         assert!(Name::parse(&[b'x'; 255], MAX_NAME).is_ok());
+    }
+
+    #[test]
+    fn a_name_is_kept_if_there_is_room() {
+        let name = Name::parse(b"logs/1", MAX_NAME).unwrap();
+        assert_eq!(NameBuf::<6>::try_from(name).unwrap().as_name(), name);
+        assert_eq!(NameBuf::<5>::try_from(name), Err(NameError::TooLong));
     }
 
     #[test]

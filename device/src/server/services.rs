@@ -3,7 +3,7 @@
 use core::task::Poll;
 use core::time::Duration;
 
-use heapless::Vec;
+use skiff_proto::name::NameBuf;
 use skiff_proto::responder;
 use skiff_proto::store::{Stat, Store};
 use skiff_proto::{ErrorCode, Instant, Name, Refusal};
@@ -50,7 +50,7 @@ impl<S: Store, const NAME: usize, const BUF: usize> responder::Services<S> for S
     fn put(&mut self, store: &mut S, name: Name<'_>, stage: S::Stage) -> Poll<Result<u16, Refusal>> {
         // The transfer opens another one when the size of the file is known.
         store.discard(stage);
-        match Vec::from_slice(name.as_str().as_bytes()) {
+        match NameBuf::try_from(name) {
             Ok(name) => self.offer(TransferRequest::Put { name }),
             Err(_) => Poll::Ready(Err(ErrorCode::BadName.into())),
         }

@@ -2,8 +2,7 @@
 
 use core::time::Duration;
 
-use heapless::Vec;
-use skiff_proto::name::MAX_NAME;
+use skiff_proto::name::NameBuf;
 use skiff_proto::store::{Result, Store, StoreError};
 use skiff_proto::transfer::{Incoming, Outgoing, commit_numbered};
 use skiff_proto::{ErrorCode, Instant, MinRate, Name};
@@ -17,7 +16,7 @@ const TRIES: u32 = 16;
 /// What a data connection is for.
 pub(super) enum TransferRequest<S: Store, const NAME: usize> {
     Get { file: S::File, size: u64 },
-    Put { name: Vec<u8, NAME, u8> },
+    Put { name: NameBuf<NAME> },
 }
 
 pub(super) enum Transfer<S: Store, const NAME: usize> {
@@ -28,13 +27,13 @@ pub(super) enum Transfer<S: Store, const NAME: usize> {
     },
     Put {
         stage: Option<S::Stage>,
-        name: Vec<u8, NAME, u8>,
+        name: NameBuf<NAME>,
         incoming: Incoming,
     },
     /// The whole file has arrived; `number` is that of the name to try next.
     Store {
         stage: S::Stage,
-        name: Vec<u8, NAME, u8>,
+        name: NameBuf<NAME>,
         number: u32,
         patience: Instant,
     },
@@ -83,11 +82,11 @@ impl<S: Store, const NAME: usize> Transfer<S, NAME> {
                 if incoming.handle_timeout(now).is_err() {
                     return Moved::Failed;
                 }
-                receive(socket, store, stage, name, incoming)
+                receive(socket, store, stage, name.as_name(), incoming)
             }
             Self::Store { stage, name, number, patience } => {
                 *patience = now;
-                return put_in_place(store, stage, name, number);
+                return put_in_place(store, stage, name.as_name(), number);
             }
         };
         match (moved, &mut *self) {
@@ -101,7 +100,7 @@ impl<S: Store, const NAME: usize> Transfer<S, NAME> {
             (Err(_), _) => Moved::Failed,
             (Ok(Moved::Done), Self::Put { stage, name, .. }) => match stage.take() {
                 Some(stage) => {
-                    let name = core::mem::take(name);
+                    let name = name.clone();
                     *self = Self::Store { stage, name, number: 0, patience: now };
                     Moved::More
                 }
@@ -166,14 +165,14 @@ fn receive<S: Store>(
     socket: &mut Socket<'_>,
     store: &mut S,
     stage: &mut Option<S::Stage>,
-    name: &[u8],
+    name: Name<'_>,
     incoming: &mut Incoming,
 ) -> Result<Moved> {
     let mut moved = Moved::Nothing;
     for _ in 0..ROUNDS {
         match (&mut *stage, incoming.announced()) {
             (Some(stage), _) => store.ready(stage)?,
-            (None, Some(announced)) => *stage = Some(store.stage_new(parse(name)?, announced)?),
+            (None, Some(announced)) => *stage = Some(store.stage_new(name, announced)?),
             (None, None) => {}
         }
         let taken = socket.recv(|input| match take(store, stage, incoming, input) {
@@ -219,16 +218,10 @@ fn take<S: Store>(store: &mut S, stage: &mut Option<S::Stage>, incoming: &mut In
 }
 
 /// Tries the name, then the numbered ones.
-fn put_in_place<S: Store>(store: &mut S, stage: &mut S::Stage, name: &[u8], number: &mut u32) -> Moved {
-    let stored = parse(name).and_then(|name| commit_numbered(store, stage, name, number, TRIES));
-    match stored {
+fn put_in_place<S: Store>(store: &mut S, stage: &mut S::Stage, name: Name<'_>, number: &mut u32) -> Moved {
+    match commit_numbered(store, stage, name, number, TRIES) {
         Ok(()) => Moved::Done,
         Err(StoreError::NotYet) => Moved::More,
         Err(_) => Moved::Failed,
     }
-}
-
-/// A name that the session has checked before.
-fn parse(name: &[u8]) -> Result<Name<'_>> {
-    Name::parse(name, MAX_NAME).map_err(|_| ErrorCode::BadName.into())
 }
