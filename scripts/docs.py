@@ -12,8 +12,9 @@ check needs nothing but Python and covers every page of the repository:
 - no word of scripts/docs/old-words.txt comes back, in pages, doc comments and messages, in the files and folders listed in
   scripts/docs/clean.txt.
 
-run executes the commands of the pages (default: those with blocks that can be run), each page in a directory of its
-own, with free ports in place of 50000 and 50001. Two kinds of fenced blocks are run, in order, as a shell reads them:
+run executes the commands of the pages (default: those with blocks that can be run, but not contrib's, whose own tests do
+it), each page in a directory of its own, with free ports in place of 50000 and 50001. Two kinds of fenced blocks are
+run, in order, as a shell reads them:
 
   console  commands after `$ ` with their output, which must match. Times in seconds and dates may differ; a line with
            only `...` stands for any lines. Each block is a terminal of its own. Its last command may be a server that
@@ -43,6 +44,8 @@ PROGRAMS = ("host-cli", "host-serv", "device-serv")
 # A line of a block that begins with one of these is a command, whatever the kind of the block.
 COMMANDS = PROGRAMS + ("cargo", "rustup", "apt", "apt-get", "git", "unshare", "ip", "kill", "python3", "qemu-system-arm")
 SERVERS = ("host-serv", "device-serv")
+# The tests of these folders run the commands of their own pages.
+OWN_TESTS = ("contrib/",)
 # Where doc comments, help texts and messages of the programs are.
 SOURCES = [(crate, "src") for crate in ("proto", "host", "device", "demo", "firmware")]
 LIMIT = 60  # seconds for anything
@@ -402,9 +405,13 @@ def run_page(path, programs, update):
     return wrong, len(commands)
 
 
+def is_run(path):
+    return not shown(path).startswith(OWN_TESTS) and any(block.kind in RUN for block in blocks(path.read_text()))
+
+
 def run(programs, pages, update):
     is_right = True
-    for path in pages or [path for path in files(".md") if any(block.kind in RUN for block in blocks(path.read_text()))]:
+    for path in pages or [path for path in files(".md") if is_run(path)]:
         wrong, count = run_page(path, programs, update)
         print("\n".join(wrong) if wrong else f"docs: {shown(path)}: {count} commands")
         is_right &= not wrong
