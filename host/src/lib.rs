@@ -7,11 +7,12 @@
 //! | [`store`] | `server` | a directory as a [`skiff_proto::store::Store`] |
 //! | [`cli`] | `cli` | the commands of `host-cli` |
 //! | [`diagnostics`] | `cli` | output of both programs to standard error |
+//! | [`keys`] | `secure` | files with secrets and keys |
 //! | [`address`] | - | hosts as users write them |
 //!
 //! # Features
 //!
-//! All three are on by default, so that `cargo install` gives the programs. A library takes the one it needs:
+//! All are on by default, so that `cargo install` gives the programs. A library takes the one it needs:
 //!
 //! ```toml
 //! skiff-host = { version = "0.1", default-features = false, features = ["client"] }
@@ -22,6 +23,7 @@
 //! | `client` | the async client | tokio, rustix, socket2, tempfile, thiserror |
 //! | `server` | the server and its store | tokio, rustix, socket2, sha2, thiserror, tracing |
 //! | `cli` | `host-cli`; with `server`, `host-serv` | `client`, and the crates for arguments, terminal, JSON and log |
+//! | `secure` | files with secrets and keys, and `host-cli key` | getrandom, thiserror, zeroize, the ciphers of `skiff-proto` |
 //!
 //! Features only add: none changes a type, a default or what goes over the wire.
 #![cfg_attr(
@@ -38,6 +40,8 @@ pub mod cli;
 pub mod client;
 #[cfg(feature = "cli")]
 pub mod diagnostics;
+#[cfg(feature = "secure")]
+pub mod keys;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "server")]

@@ -10,6 +10,8 @@ mod hostile;
 mod interrupt;
 #[path = "host_cli/json.rs"]
 mod json;
+#[path = "host_cli/key.rs"]
+mod key;
 #[path = "host_cli/prompt.rs"]
 mod prompt;
 #[path = "host_cli/relay.rs"]

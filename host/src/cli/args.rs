@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use clap::Parser;
 
 use super::commands::COMMANDS;
-use super::parse::list;
+use super::parse::{find, list};
 use super::settings::Settings;
 use crate::address::Host;
 
@@ -24,6 +24,7 @@ Examples:
   host-cli localhost 50000 get backup.tar -o - | tar t
   host-cli localhost 50000 ls --json
   host-cli localhost 50000 < commands.txt         run a script; stops at the first failure
+  host-cli key new device.secret                  make a device secret; key needs no server
 
 Exit codes: 0 done, 1 refused or failed, 2 usage error, 130 stopped by Ctrl-C.";
 
@@ -58,6 +59,9 @@ impl Program {
     /// # Errors
     /// What clap says; a request for help or the version is one, too.
     pub(crate) fn parse(words: &[OsString]) -> Result<Self, clap::Error> {
+        if let Some(command) = standalone(words) {
+            return Ok(Self { host: String::new(), port: 0, command: command.to_vec(), settings: Settings::default() });
+        }
         Self::parse_plain(words).map_or_else(|| Self::try_parse_from(words), Ok)
     }
 
@@ -72,6 +76,15 @@ impl Program {
         let port = port.parse().ok().filter(|port| *port > 0)?;
         Some(Self { host, port, command: command.to_vec(), settings: Settings::default() })
     }
+}
+
+/// The words of a command that needs no HOST PORT, such as `host-cli key show FILE`; `None` if there is no such command,
+/// or a PORT follows its word: a host may have its name.
+fn standalone(words: &[OsString]) -> Option<&[OsString]> {
+    let words = words.get(1..)?;
+    let command = find(COMMANDS, words.first()?.to_str()?)?;
+    let is_host = words.get(1).and_then(|word| word.to_str()).is_some_and(|word| word.parse::<u16>().is_ok());
+    (command.standalone && !is_host).then_some(words)
 }
 
 fn host(text: &str) -> Result<String, &'static str> {
@@ -125,6 +138,27 @@ mod tests {
     fn a_host_may_have_the_name_of_a_command() {
         let program = program(&["get", "7", "ls"]).unwrap();
         assert_eq!((program.host.as_str(), program.command), ("get", vec![OsString::from("ls")]));
+    }
+
+    #[test]
+    #[cfg(feature = "secure")]
+    fn a_command_that_needs_no_server_stands_alone_unless_a_port_follows() {
+        let alone = |words: &[&str]| {
+            let words: Vec<_> = words.iter().map(OsString::from).collect();
+            standalone(&words).map(<[_]>::len)
+        };
+        assert_eq!(alone(&["host-cli", "key", "show", "f"]), Some(3));
+        assert_eq!(alone(&["host-cli", "key"]), Some(1));
+        assert_eq!(alone(&["host-cli", "key", "--help"]), Some(2));
+        for words in [
+            &["host-cli", "key", "7", "ls"][..],
+            &["host-cli", "get", "x"],
+            &["host-cli", "h", "7", "key"],
+            &["host-cli"],
+            &[],
+        ] {
+            assert_eq!(alone(words), None, "{words:?}");
+        }
     }
 
     #[test]

@@ -34,6 +34,9 @@ pub(crate) trait Definition: 'static {
     /// What follows its `-o`; `Nothing` if it has none.
     const OUTPUT: Offer = Offer::Nothing;
 
+    /// True if `host-cli COMMAND ...` works without HOST PORT.
+    const STANDALONE: bool = false;
+
     /// Adapts its help to where it is typed.
     fn describe(parser: clap::Command, _mode: Mode) -> clap::Command {
         parser
@@ -103,6 +106,8 @@ pub(crate) struct Command {
     pub(crate) alias: Option<&'static str>,
     /// [`Definition::SUMMARY`]
     pub(crate) summary: &'static str,
+    /// [`Definition::STANDALONE`]
+    pub(crate) standalone: bool,
     arguments: Offer,
     output: Offer,
     augment: fn(clap::Command) -> clap::Command,
@@ -126,6 +131,7 @@ impl Command {
             name: C::NAME,
             alias: C::ALIAS,
             summary: C::SUMMARY,
+            standalone: C::STANDALONE,
             arguments: C::ARGUMENTS,
             output: C::OUTPUT,
             augment: C::Args::augment_args,

@@ -1,6 +1,8 @@
 //! All commands.
 
 use super::command::Command;
+#[cfg(feature = "secure")]
+use super::key;
 use super::{fetch, files, help, list, local, send};
 
 /// All commands, in the order of the help.
@@ -21,6 +23,8 @@ pub(crate) static COMMANDS: &[Command] = &[
     Command::local::<list::Lls>(),
     Command::local::<local::Lcd>(),
     Command::local::<local::Lpwd>(),
+    #[cfg(feature = "secure")]
+    Command::local::<key::Key>(),
     Command::local::<help::Help>(),
     Command::local::<local::Quit>(),
 ];

@@ -42,6 +42,13 @@ impl Failure {
         Self { subject: None, code: "usage".to_owned(), message: message.into(), kind: FailureKind::Usage }
     }
 
+    /// A failure of the whole command, which says itself what it is about.
+    #[cfg(feature = "secure")]
+    pub(crate) fn whole(code: &str, message: &str) -> Self {
+        let message = sanitize(message).into_owned();
+        Self { subject: None, code: code.to_owned(), message, kind: FailureKind::Whole }
+    }
+
     /// A failure of the local file system.
     pub(crate) fn local(path: &Path, error: &io::Error) -> Self {
         Self::new(path.to_string_lossy(), "local", io_text(error))

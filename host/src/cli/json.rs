@@ -75,6 +75,21 @@ pub(crate) enum Object<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         to: Option<&'a str>,
     },
+    /// `key`: a secret or a key. `text` is the secret itself, only where it is asked for.
+    #[cfg(feature = "secure")]
+    Key {
+        kind: KeyKind,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        file: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        role: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        client: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        generation: Option<u32>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        text: Option<&'a str>,
+    },
     /// Something that was left out on purpose: on standard error.
     LeftOut { command: &'a str, name: &'a str, message: &'a str },
     /// What went wrong: on standard error.
@@ -89,6 +104,15 @@ pub(crate) enum Kind {
     Directory,
     /// Neither, or a link: `lls` only.
     Other,
+}
+
+/// What an [`Object::Key`] is.
+#[cfg(feature = "secure")]
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum KeyKind {
+    Secret,
+    Key,
 }
 
 /// Which commands a server knows.

@@ -6,7 +6,7 @@
 //! | `parse`, `settings`, `args`, `names`, `help` | what can be typed, parsed by clap |
 //! | `session`, `interrupt` | the connection, one command after the other, Ctrl-C |
 //! | `lines`, `prompt`, `reader`, `complete` | where commands come from when they don't stand on the command line |
-//! | `fetch`, `send`, `list`, `files`, `local` | what the commands do |
+//! | `fetch`, `send`, `list`, `files`, `local`, `key` | what the commands do |
 //! | `glob`, `remote`, `tree`, `place` | which files that concerns, here and there, and where they go |
 //! | `output`, `json`, `format`, `failure` | results and errors, as lines and as JSON |
 //! | `report`, `progress`, `stream` | transfers as they are told, data on standard output |
@@ -28,6 +28,8 @@ mod glob;
 mod help;
 mod interrupt;
 mod json;
+#[cfg(feature = "secure")]
+mod key;
 mod lines;
 mod list;
 mod local;

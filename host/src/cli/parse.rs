@@ -104,6 +104,10 @@ fn call(command: &Command) -> String {
     let options = arguments.iter().filter(|arg| !arg.is_required_set() && !arg.is_positional());
     let optional = arguments.iter().filter(|arg| !arg.is_required_set() && arg.is_positional());
     let mut text = command.words().collect::<Vec<_>>().join(", ");
+    if parser.has_subcommands() {
+        let actions: Vec<_> = parser.get_subcommands().map(clap::Command::get_name).collect();
+        text.push_str(&format!(" {} ...", actions.join("|")));
+    }
     for arg in required.chain(options).chain(optional) {
         text.push(' ');
         text.push_str(&argument(arg));
@@ -195,8 +199,10 @@ mod tests {
         for command in COMMANDS {
             for word in command.words() {
                 let parser = command.parser(Mode::OneShot);
-                let required = parser.get_arguments().filter(|arg| arg.is_required_set()).map(|_| "x");
-                let typed: Vec<_> = core::iter::once(word).chain(required).collect();
+                let action = parser.get_subcommands().next();
+                let required = action.unwrap_or(&parser).get_arguments().filter(|arg| arg.is_required_set());
+                let words = core::iter::once(word).chain(action.map(clap::Command::get_name));
+                let typed: Vec<_> = words.chain(required.map(|_| "x")).collect();
                 assert_eq!(parse(&typed).0, command.name);
                 assert!(core::ptr::eq(find(COMMANDS, word).unwrap(), command), "{word} is a word of two commands");
             }
