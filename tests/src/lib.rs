@@ -4,8 +4,8 @@
 //! | place | what it holds |
 //! |---|---|
 //! | [`skiff_kit`] | what takes no server: stores in memory and on simulated media, vectors, the storage suite |
-//! | [`wire`], [`programs`], [`namespace`], [`disk`], [`fuse`], [`line`] | peers, processes, disks, networks and links |
-//! | [`device`], [`host`], [`server_suite`] | servers in this process, and the suite over every one of them |
+//! | [`wire`], [`programs`], [`namespace`], [`disk`], [`fuse`], [`mod@line`] | peers, processes, disks, networks and links |
+//! | [`device`], [`host`], [`mod@server_suite`] | servers in this process, and the suite over every one of them |
 //! | [`sim`], [`simulate`] | virtual time, and the simulation in it |
 //! | [`ordeal`] | the host under fault |
 //! | [`firmware`] | the runner of the images |
