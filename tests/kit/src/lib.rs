@@ -6,7 +6,7 @@
 //! | [`memory`] | a store in memory that fails on demand |
 //! | [`reluctant`] | a store that often answers "not yet" |
 //! | [`sans_io`] | a server without I/O over that store |
-//! | [`store_suite`] | the storage suite, which runs over every backend |
+//! | [`mod@store_suite`] | the storage suite, which runs over every backend |
 //! | [`flash`] | flash chips and cards that lose power |
 //!
 //! Each module imports those above it only.
