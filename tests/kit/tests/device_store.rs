@@ -106,6 +106,16 @@ mod room {
     }
 
     #[test]
+    fn a_write_that_begins_again_is_promised_all_of_its_room() {
+        let mut store = small();
+        interrupt(&mut store, "old", 4 * 256);
+        interrupt(&mut store, "f", 2 * 256);
+        let (mut stage, _) = store.stage(n("f"), 0, 5 * 256, None).unwrap();
+        append(&mut store, &mut stage, &[2; 5 * 256]);
+        assert_eq!(store.commit(&mut stage, None), Ok(()));
+    }
+
+    #[test]
     fn a_replaced_file_is_read_on_until_its_room_is_needed() {
         let mut store = small();
         put(&mut store, "f", &[1; 700]);
@@ -132,6 +142,17 @@ mod room {
         put(&mut store, "a", &[1; 1280]);
         assert_eq!(code(store.stage(n("a"), 0, 257, None)), Some(NoSpace));
         assert_eq!(store.stat(n("a")).unwrap().size, 1280);
+    }
+
+    #[test]
+    fn a_stage_is_of_no_more_use_once_it_is_in_place() {
+        let mut store = small();
+        let (mut stage, _) = store.stage(n("f"), 0, 9, None).unwrap();
+        append(&mut store, &mut stage, b"x");
+        assert_eq!(store.commit(&mut stage, None), Ok(()));
+        assert_eq!(code(store.append(&mut stage, b"y")), Some(ErrorCode::Io));
+        assert_eq!(code(store.commit(&mut stage, None)), Some(ErrorCode::Io));
+        assert_eq!(store.stat(n("f")).unwrap().size, 1);
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! PROTOCOL §7: the bodies of `read` and `list`.
 
-use skiff_kit::memory::Operation;
+use skiff_kit::memory::{Layout, MemoryStore, Operation};
+use skiff_kit::reluctant::{Changes, Reluctant};
 use skiff_kit::sans_io::{Pace, body, message, payloads};
 use skiff_proto::crc::crc32c;
 use skiff_proto::reply::Tag;
+use skiff_proto::responder::{NoServices, Responder};
 use skiff_proto::server::{Answer, Limits};
 use skiff_proto::{ErrorCode, InvalidState, SendError};
 
@@ -275,6 +277,28 @@ fn list_shows_hidden_files_and_directories_but_nothing_staged() {
         let [b"ok", data @ .., b"", trailer] = &payloads[..] else { panic!("{}", output.escape_ascii()) };
         assert_eq!(String::from_utf8_lossy(&data.concat()), lines.concat());
         assert_eq!(String::from_utf8_lossy(trailer), format!("crc32c {crc:08x}"));
+    }
+}
+
+#[test]
+fn a_list_is_whole_though_the_store_is_not_always_ready() {
+    let memory = MemoryStore::new(Layout::Flat);
+    let names: Vec<_> = (10..30).map(|number| format!("f{number}")).collect();
+    names.iter().for_each(|name| memory.put_file(name, b""));
+    let lines: String = names.iter().map(|name| format!("0 - - {name}\n")).collect();
+    for seed in 0..20 {
+        let (mut store, mut session) = (Reluctant::new(memory.clone(), Changes::Random(seed)), session());
+        let (mut responder, mut output) = (Responder::new(), Vec::new());
+        assert_eq!(responder.receive(&mut session, &mut store, &mut message("list")), 14);
+        for _ in 0..1000 {
+            _ = responder.step(&mut session, &mut store, &mut NoServices);
+            let mut room = [0; 4096];
+            let n = responder.transmit(&mut session, &mut store, &mut room);
+            output.extend_from_slice(&room[..n]);
+        }
+        let payloads = payloads(&output).unwrap();
+        let [b"ok", data @ .., b"", _] = &payloads[..] else { panic!("{}", output.escape_ascii()) };
+        assert_eq!(String::from_utf8_lossy(&data.concat()), lines, "{seed}");
     }
 }
 
