@@ -355,3 +355,27 @@ impl Record {
         Some((Self { kind, id, over, size, crc, mtime, last, last_crc }, len, get(bytes, 4)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_beginning_of_a_journal_block_is_read_back_and_every_flipped_bit_is_noticed() {
+        let mut head = Head { seq: 1, epoch: 2, next: 3, end: 4, ids: 5, sum: 0 };
+        let bytes = head.encode(7);
+        assert_eq!(Head::decode(&bytes, 7), Some(head));
+        assert_eq!(Head::decode(&bytes, 8), None, "of another medium");
+        for bit in 0..28 * 8 {
+            let mut bytes = bytes;
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Head::decode(&bytes, 7), None, "{bit}");
+        }
+        // With a right sum, but not the beginning of a journal block.
+        let mut bytes = bytes;
+        bytes[0] ^= 1;
+        let found = sum([7, 0], &bytes[..24]);
+        put(&mut bytes, 24, found);
+        assert_eq!(Head::decode(&bytes, 7), None);
+    }
+}

@@ -67,3 +67,29 @@ impl<'m> Map<'m> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_taken_once_and_given_back_once() {
+        let mut bits = [0xff; map_len(10)];
+        let mut map = Map::new(&mut bits, 10);
+        assert_eq!(map.free(), 10);
+        for block in [0, 7, 8, 9] {
+            map.give(block);
+            assert_eq!(map.free(), 10, "{block} was free");
+            assert!(map.take(block) && !map.take(block));
+            assert_eq!(map.free(), 9);
+            map.give(block);
+            map.give(block);
+            assert_eq!(map.free(), 10);
+        }
+        map.give(10);
+        assert!(!map.take(10) && !map.take(15) && map.free() == 10, "beyond the medium");
+        map.start_after(8);
+        let taken: [_; 11] = core::array::from_fn(|_| map.take_next());
+        assert_eq!(taken, [9, 0, 1, 2, 3, 4, 5, 6, 7, 8, 10].map(|block| (block < 10).then_some(block)));
+    }
+}

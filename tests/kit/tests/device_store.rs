@@ -108,8 +108,10 @@ mod room {
     #[test]
     fn a_write_that_begins_again_is_promised_all_of_its_room() {
         let mut store = small();
-        interrupt(&mut store, "old", 4 * 256);
-        interrupt(&mut store, "f", 2 * 256);
+        for (name, blocks) in [("old", 4), ("f", 2)] {
+            let (mut stage, _) = store.stage(n(name), 0, (blocks + 1) * 256, None).unwrap();
+            append(&mut store, &mut stage, &[1].repeat(usize::try_from(blocks).unwrap() * 256));
+        }
         let (mut stage, _) = store.stage(n("f"), 0, 5 * 256, None).unwrap();
         append(&mut store, &mut stage, &[2; 5 * 256]);
         assert_eq!(store.commit(&mut stage, None), Ok(()));
