@@ -289,7 +289,7 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
         let Session { stream, peer, waiting, .. } = session;
         stream.session.handle_timeout(now);
         for _ in 0..ROUNDS {
-            let step = stream.step(
+            let stepped = stream.step(
                 store,
                 &mut Services {
                     session: at,
@@ -302,7 +302,7 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
                     now,
                 },
             );
-            if let Some(turn) = stream.exchange(set.get_mut(stream.handle), store, now, step) {
+            if let Some(turn) = stream.exchange(set.get_mut(stream.handle), store, now, stepped) {
                 return turn;
             }
         }

@@ -108,26 +108,25 @@ impl<S: Store, const BUF: usize> Stream<S, BUF> {
         moved
     }
 
-    /// Handles some events.
-    pub(super) fn step(&mut self, store: &mut S, services: &mut impl Services<S>) -> Step {
-        let mut step = Step::Idle;
+    /// Handles some events; true if there were any.
+    pub(super) fn step(&mut self, store: &mut S, services: &mut impl Services<S>) -> bool {
+        let mut moved = false;
         for _ in 0..STEPS {
-            match self.responder.step(&mut self.session, store, services) {
-                Step::Progress => step = Step::Progress,
-                Step::Pending if step == Step::Idle => return Step::Pending,
-                Step::Pending | Step::Idle => break,
+            if self.responder.step(&mut self.session, store, services) != Step::Progress {
+                break;
             }
+            moved = true;
         }
-        step
+        moved
     }
 
-    /// Sends and receives; `None` if events may follow. `step`: what [`Self::step`] did before.
+    /// Sends and receives; `None` if events may follow. `stepped`: [`Self::step`] has handled events before.
     pub(super) fn exchange(
         &mut self,
         socket: &mut Socket<'_>,
         store: &mut S,
         now: Instant,
-        step: Step,
+        stepped: bool,
     ) -> Option<Turn> {
         let is_lost = socket.state() == State::Closed;
         let mut moved = if is_lost { self.discard_output(store) } else { self.send(socket, store) };
@@ -135,7 +134,7 @@ impl<S: Store, const BUF: usize> Stream<S, BUF> {
         if let Some(close) = self.session.poll_close() {
             return Some(Turn::End(Some(close).filter(|_| !is_lost)));
         }
-        if moved || step == Step::Progress {
+        if moved || stepped {
             return None;
         }
         if self.responder.is_waiting(&self.session) {
