@@ -10,6 +10,7 @@ use std::process::Command;
 use skiff_tests::device::TAP;
 use skiff_tests::namespace::inside;
 use skiff_tests::programs::{Serv, device_serv, host_cli, python, python_tests, run, run_with, skip};
+use skiff_tests::wire::{Wire, eventually};
 
 #[test]
 fn it_shows_the_vectors_as_expected_and_survives_damaged_captures() {
@@ -101,15 +102,21 @@ fn it_links_the_data_connections_of_the_classic_client() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/python/cli.py");
     let mut command = Command::new(python);
     command.args([script, "192.168.69.1", "50000"]).current_dir(here.path());
-    let ran = run_with(&mut command, "put teste.txt\nls\nget none\nquit\n");
-    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let mut classic = |commands| {
+        let ran = run_with(&mut command, commands);
+        assert_eq!(ran.code, Some(0), "{}", ran.err);
+    };
+    classic("put teste.txt\nquit\n");
+    // The client does not wait until the file is stored.
+    let mut wire = Wire::connect(([192, 168, 69, 1], 50000).into());
+    assert!(eventually(|| wire.ask("stat teste.txt").starts_with("ok ")));
+    classic("ls\nget none\nquit\n");
     assert_eq!(serv.stop().code, Some(0));
     let Some(out) = tshark(test, &pcap, &[]) else { return };
     for line in [
         "put teste.txt: port ",
         "data of put teste.txt: 5000 bytes, 4000 characters, complete",
-        // The client does not wait until the file is stored: 0 names or 1.
-        "ls: ",
+        "ls: 1 name [",
         "get none: -1, no such file [",
     ] {
         assert!(out.contains(line), "no {line:?} in\n{out}");
