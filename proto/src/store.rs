@@ -267,7 +267,7 @@ pub trait Store {
     /// As [`Store::stage`].
     fn staged(&mut self, name: Name<'_>, size: u64) -> Result<(u64, u32)>;
 
-    /// Begins a `write`: after `offset` bytes that are staged already, or anew with 0. Returns the CRC-32C of the staged
+    /// Begins a `write`: after `offset` bytes that are staged already, or from the start with 0. Returns the CRC-32C of the staged
     /// bytes with the stage. Parents that are missing are made at the commit.
     ///
     /// # Errors
@@ -367,7 +367,7 @@ pub trait Store {
 
     /// How many entries a listing that has just begun will leave out because their names can't be sent: too long in all,
     /// not UTF-8, with a control character or a backslash. Names that are withheld on purpose do not count. After "not
-    /// yet" the listing may be begun anew before this is asked again.
+    /// yet" the listing may be restarted before this is called again.
     ///
     /// # Errors
     /// `io`.

@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use crate::time::Instant;
 
-/// A writer that has received nothing for this long gives way to another of the same name.
+/// A writer that has received nothing for this long yields to another of the same name.
 pub const TAKEOVER: Duration = Duration::from_secs(5);
 
 /// A server that waits for bytes of a writer says so ([`Silence::wait`]) at least this often, a little delay included.

@@ -20,7 +20,7 @@ const TIMES: core::ops::RangeInclusive<u64> = 4..=2000;
 
 pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
     let root = bench.site.served(Medium::Disk)?;
-    let mut job = Job::new("files of one size after another, down, thrown away", Unit::MbPerSecond);
+    let mut job = Job::new("download of one size after another, discarded", Unit::MbPerSecond);
     let mut servers = Vec::new();
     for (build, programs) in bench.builds() {
         servers.push((format!("skiff{build}"), "skiff", Role::SkiffServer, bench.start_skiff(programs, &root)?));

@@ -12,7 +12,7 @@ const RIGHT: f64 = 624.0;
 const ROW: f64 = 20.0;
 const BAR: f64 = 12.0;
 
-/// The axis ends at so many times the longest bar of ours; longer bars are cut.
+/// The axis ends at this multiple of skiff's longest bar; longer bars are cut.
 const CUT: f64 = 3.0;
 
 /// Whose bar it is.

@@ -12,7 +12,7 @@ use crate::diagnostics::Lines;
 
 /// A transfer that is shorter has no bar.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// The bar is drawn anew no more often than this.
+/// The bar is redrawn no more often than this.
 const INTERVAL: Duration = Duration::from_millis(100);
 /// The rate shown is that of about this long.
 const WINDOW: Duration = Duration::from_secs(3);
@@ -44,7 +44,7 @@ impl Progress {
         }
     }
 
-    /// A file begins, or begins anew: `offset` bytes of `size` are there already.
+    /// A file begins or restarts: `offset` bytes of `size` are there already.
     pub(crate) fn started(&mut self, job: usize, name: &str, size: u64, offset: u64) {
         self.count.started(job, size, offset);
         if self.enabled {

@@ -181,8 +181,8 @@ impl Client {
         names.into_iter().map(|name| name.and_then(&mut reply)).collect()
     }
 
-    /// Commands without bodies, pipelined. A connection that turns out to be dead is made anew once, if no reply is
-    /// missing that must not be asked for again.
+    /// Commands without bodies, pipelined. If the connection turns out to be dead, it reconnects once, unless a reply is
+    /// missing that must not be requested twice.
     pub(super) async fn batch(
         &mut self,
         commands: &[Command<'_>],

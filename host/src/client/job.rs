@@ -193,8 +193,8 @@ pub struct Sent {
 ///
 /// `job` is the index of the job in the list that the operation was given.
 pub trait Observer: Send {
-    /// A file begins: `size` bytes, the first `offset` of which are there already. Comes again for the same job if it has
-    /// to begin anew, after a lost connection for example: what was counted so far no longer counts.
+    /// A file begins: `size` bytes, the first `offset` of which are there already. Called again for the same job if it
+    /// restarts, after a lost connection for example: progress then counts from `offset`.
     fn started(&mut self, job: usize, name: &str, size: u64, offset: u64) {
         _ = (job, name, size, offset);
     }
@@ -214,7 +214,7 @@ pub trait Observer: Send {
         _ = (job, result);
     }
 
-    /// The connection was lost, and is made anew for the `attempt`th time (from 1) after a pause.
+    /// The connection was lost. The client reconnects after a pause, for the `attempt`th time (from 1).
     fn retrying(&mut self, attempt: u32, error: &Error) {
         _ = (attempt, error);
     }

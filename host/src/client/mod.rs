@@ -21,7 +21,7 @@
 //! one-shot `get` costs one round trip behind the connect.
 //!
 //! After an operation that left the connection unusable ([`Error::Lost`], [`Error::Cancelled`] in a download, a future that
-//! was dropped) the next one connects anew, to the same address.
+//! was dropped) the next one reconnects to the same address.
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), skiff_host::client::Error> {
@@ -111,8 +111,8 @@ pub struct Options {
     pub idle: Duration,
     /// How long a server may work on one `sum`, `resume` or the end of a `write` without a sign of life. Default: 300 s.
     pub work: Duration,
-    /// How often a lost connection is made anew before a transfer is given up; bytes that came through start the count
-    /// afresh. It is given up after the time of `idle` in any case. Default: as often as there is time for.
+    /// How often the client reconnects before it gives a transfer up; progress restarts the count. It gives up after `idle`
+    /// in any case. Default: as often as there is time for.
     pub retries: u32,
     /// The pause before the first of these tries; it doubles each time, up to 16 times as long. Default: 500 ms.
     pub retry_delay: Duration,

@@ -256,7 +256,7 @@ impl DirStore {
         Poll::Ready(Ok(known))
     }
 
-    /// Begins a `write`: after `offset` bytes that are staged already, or anew with 0. Returns the CRC-32C of the staged
+    /// Begins a `write`: after `offset` bytes that are staged already, or from the start with 0. Returns the CRC-32C of the staged
     /// bytes with the stage; unless [`DirStore::staged`] was asked just before, it reads them for that, which may
     /// take long. Parents that are missing are made at the commit.
     ///

@@ -27,9 +27,9 @@ impl Client {
     /// Fetches files, from an extended server pipelined on this connection, from a classic one one after the other. The
     /// results are in the order of the jobs.
     ///
-    /// A lost connection is made anew and transfers go on where they stopped ([`Options::retries`](super::Options::retries)).
-    /// When it is cancelled the file that is under way keeps its partial file for [`DownloadOptions::resume`], and the
-    /// connection is made anew by the next operation.
+    /// After a lost connection the client reconnects and resumes the transfers ([`Options::retries`](super::Options::retries)).
+    /// When it is cancelled, the current file keeps its partial file for [`DownloadOptions::resume`], and the next
+    /// operation reconnects.
     pub async fn download(
         &mut self,
         jobs: Vec<Download>,

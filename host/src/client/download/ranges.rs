@@ -173,7 +173,7 @@ impl Client {
         Ok(())
     }
 
-    /// One session: takes ranges until there are none. A connection that has brought something is made anew when it is lost.
+    /// One session: takes ranges until there are none. It reconnects after a loss if the lost connection has brought something.
     async fn work(&mut self, shared: &Shared<'_, '_>, name: &str) -> Option<Error> {
         let mut counted = false;
         loop {

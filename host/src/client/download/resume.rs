@@ -199,7 +199,7 @@ async fn verify(client: &mut Client, run: &mut Downloads<'_>, claims: Vec<Claim>
                 Err(error) => run.files.finish(index, Err(error)),
             },
             (false, false, Some(part)) => part.discard(),
-            (false, false, None) => _ = run.begin_anew(index),
+            (false, false, None) => _ = run.reset(index),
         }
     }
     Ok(())

@@ -14,7 +14,7 @@ use crate::client::{ErrorCode, Stat};
 /// The rest of an unwanted body is read up to this size; a longer one costs the connection.
 const MAX_UNWANTED: u64 = 4 << 20;
 
-/// How often one file is begun anew because it turned out to be another one than it was.
+/// How often a file is restarted because it changed on the server.
 const MAX_RESTARTS: u32 = 2;
 
 /// One file on its way.
@@ -210,15 +210,15 @@ impl<'a> Downloads<'a> {
         }
     }
 
-    /// Begins the file anew, behind the others.
+    /// Restarts the file, behind the others.
     pub(super) fn restart(&mut self, index: usize) {
-        if self.begin_anew(index) {
+        if self.reset(index) {
             self.files.queue.push_back(index);
         }
     }
 
-    /// Forgets what has come of a file. False: it failed too often.
-    pub(super) fn begin_anew(&mut self, index: usize) -> bool {
+    /// Discards what has come of a file. False: it failed too often.
+    pub(super) fn reset(&mut self, index: usize) -> bool {
         let task = &mut self.files.tasks[index];
         task.restarts += 1;
         if !task.sink.can_restart() || task.restarts > MAX_RESTARTS {

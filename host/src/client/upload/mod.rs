@@ -26,9 +26,9 @@ impl Client {
     /// Sends files, to an extended server pipelined on this connection, to a classic one one after the other. The
     /// results are in the order of the jobs.
     ///
-    /// A lost connection is made anew and transfers go on where they stopped ([`Options::retries`](super::Options::retries)).
+    /// After a lost connection the client reconnects and resumes the transfers ([`Options::retries`](super::Options::retries)).
     /// When it is cancelled in the middle of a file, the connection is closed, so that what the server has of it stays for
-    /// [`UploadOptions::resume`]; the next operation makes it anew.
+    /// [`UploadOptions::resume`]; the next operation reconnects.
     pub async fn upload(
         &mut self,
         jobs: Vec<Upload>,

@@ -14,7 +14,7 @@ pub(super) const WORTH_RESUMING: u64 = 64 << 10;
 /// lost: it does so for 5 s (PROTOCOL §7).
 const MAX_BUSY: u32 = 8;
 
-/// How often a file is begun anew because what was staged is gone.
+/// How often a file is restarted because its staged bytes are gone.
 const MAX_RESTARTS: u32 = 2;
 
 /// One file on its way.
