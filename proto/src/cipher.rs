@@ -5,7 +5,7 @@
 
 use crate::command::{BadCommand, Command};
 use crate::error::ErrorCode;
-use crate::identity::KeyId;
+use crate::identity::{KeyId, StageOwner};
 use crate::message::{Forged, Records};
 use crate::time::Instant;
 
@@ -42,6 +42,9 @@ pub trait Guard: Records + Sized {
 
     /// Whose key protects the connection.
     fn client(&self) -> Option<&KeyId>;
+
+    /// Who owns the stages that the connection writes.
+    fn stage_owner(&self) -> StageOwner;
 
     /// What has to be kept of a protected connection; `None` before that.
     fn park(&self) -> Option<Self::Parked>;
@@ -140,6 +143,10 @@ impl Guard for Plain {
     }
 
     fn client(&self) -> Option<&KeyId> {
+        match *self {}
+    }
+
+    fn stage_owner(&self) -> StageOwner {
         match *self {}
     }
 

@@ -98,6 +98,43 @@ impl defmt::Format for KeyId {
     }
 }
 
+/// Who may go on with a stage: the CLIENT that wrote it (PROTOCOL §8, Stages). Without feature `secure`, nothing.
+///
+/// It is a number made of CLIENT and the device secret, so that it has the same small size in every store, and nobody can
+/// look for two clients with the same one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StageOwner(#[cfg(feature = "secure")] Option<core::num::NonZeroU64>);
+
+/// The owner of a stage that was written on a connection without protection.
+pub const NOBODY: StageOwner = StageOwner(
+    #[cfg(feature = "secure")]
+    None,
+);
+
+impl StageOwner {
+    /// For a store that keeps it; `None` is [`NOBODY`].
+    #[must_use]
+    #[cfg_attr(not(feature = "secure"), expect(clippy::unused_self, reason = "there is only one"))]
+    pub const fn number(self) -> Option<u64> {
+        #[cfg(feature = "secure")]
+        if let Some(number) = self.0 {
+            return Some(number.get());
+        }
+        None
+    }
+
+    /// The owner of this number, from a store that kept it; `None` if there is none: 0, or without feature `secure`.
+    #[must_use]
+    pub const fn from_number(number: u64) -> Option<Self> {
+        #[cfg(feature = "secure")]
+        if let Some(number) = core::num::NonZeroU64::new(number) {
+            return Some(Self(Some(number)));
+        }
+        _ = number;
+        None
+    }
+}
+
 fn is_client(text: &[u8]) -> bool {
     (1..=KeyId::MAX_CLIENT).contains(&text.len())
         && text.iter().all(|byte| byte.is_ascii_digit() || byte.is_ascii_lowercase() || *byte == b'-')

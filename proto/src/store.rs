@@ -20,6 +20,7 @@ use core::fmt;
 use crate::command::Verbs;
 use crate::crc::Crc32c;
 use crate::error::{ErrorCode, Refusal};
+use crate::identity::StageOwner;
 use crate::name::Name;
 use crate::tag::Tag;
 
@@ -260,20 +261,30 @@ pub trait Store {
     /// `not-found`, `is-directory`, `denied`, `io`.
     fn stat(&mut self, name: Name<'_>) -> Result<Stat>;
 
-    /// How a `write` of `size` bytes to `name` can begin: bytes that are staged from an interrupted one, and their
-    /// CRC-32C. Fails as that `write` would. (0, 0) if nothing is staged or more than `size` bytes are.
+    /// How a `write` of `size` bytes to `name` by `owner` can begin: bytes that are staged from an interrupted one, and
+    /// their CRC-32C. Fails as that `write` would. (0, 0) if nothing is staged, more than `size` bytes are, or they are
+    /// another owner's.
     ///
     /// # Errors
     /// As [`Store::stage`].
-    fn staged(&mut self, name: Name<'_>, size: u64) -> Result<(u64, u32)>;
+    fn staged(&mut self, name: Name<'_>, owner: StageOwner, size: u64) -> Result<(u64, u32)>;
 
     /// Begins a `write`: after `offset` bytes that are staged already, or from the start with 0. Returns the CRC-32C of the staged
-    /// bytes with the stage. Parents that are missing are made at the commit.
+    /// bytes with the stage, which is `owner`'s: one that was another's is replaced. Parents that are missing are made at
+    /// the commit.
     ///
     /// # Errors
     /// `is-directory`; `range` if `offset` is beyond `size`; `busy` while another stage of this name is open;
-    /// `mismatch` if `offset` is neither 0 nor the staged length; `no-space`, `read-only`, `denied`, `io`.
-    fn stage(&mut self, name: Name<'_>, offset: u64, size: u64, mtime: Option<u64>) -> Result<(Self::Stage, u32)>;
+    /// `mismatch` if `offset` is neither 0 nor the staged length, or what is staged is another owner's; `no-space`,
+    /// `read-only`, `denied`, `io`.
+    fn stage(
+        &mut self,
+        name: Name<'_>,
+        owner: StageOwner,
+        offset: u64,
+        size: u64,
+        mtime: Option<u64>,
+    ) -> Result<(Self::Stage, u32)>;
 
     /// Begins a classic `put`: a stage without a name, which [`Store::commit_new`] gives it: `name` or a numbered one.
     /// `size` is what its length announces: bytes, or fewer characters; 0 while that is not known.
@@ -427,8 +438,10 @@ macro_rules! pass_on {
             sum(file: &mut S::File, sum: &mut Sum) -> Result<bool>;
             note_crc(file: &S::File, crc: u32) -> ();
             stat(name: Name<'_>) -> Result<Stat>;
-            staged(name: Name<'_>, size: u64) -> Result<(u64, u32)>;
-            stage(name: Name<'_>, offset: u64, size: u64, mtime: Option<u64>) -> Result<(S::Stage, u32)>;
+            staged(name: Name<'_>, owner: StageOwner, size: u64) -> Result<(u64, u32)>;
+            stage(
+                name: Name<'_>, owner: StageOwner, offset: u64, size: u64, mtime: Option<u64>
+            ) -> Result<(S::Stage, u32)>;
             stage_new(name: Name<'_>, size: u64) -> Result<S::Stage>;
             ready(stage: &mut S::Stage) -> Result<()>;
             append(stage: &mut S::Stage, bytes: &[u8]) -> Result<usize>;

@@ -35,6 +35,7 @@ use std::rc::Rc;
 
 use skiff_device::flash::MountError;
 use skiff_proto::Instant;
+use skiff_proto::identity::NOBODY;
 use skiff_proto::store::{self, EntryKind, Store};
 
 use crate::flash::rig::{SmallCard, SmallNor, TinyNor, WordNor};
@@ -330,7 +331,7 @@ impl<'a, K: Kind> Game<'a, K> {
             store.remove(n(name)).unwrap_or_else(|refusal| panic!("removing {name}: {refusal}"));
         }
         for name in truth.names().chain(truth.left.keys()) {
-            match store.stage(n(name), 0, 1, None) {
+            match store.stage(n(name), NOBODY, 0, 1, None) {
                 Ok((stage, _)) => store.discard(stage),
                 Err(refusal) => panic!("staging {name}: {refusal}"),
             }

@@ -4,6 +4,7 @@
 //! number, and a record bears the sum of its journal block, so that nothing of before is taken for something of now.
 
 use skiff_proto::crc::Crc32c;
+use skiff_proto::identity::StageOwner;
 
 use super::Geometry;
 
@@ -288,6 +289,7 @@ pub(super) struct Record {
     /// Bytes, and their CRC-32C.
     pub(super) size: u32,
     pub(super) crc: u32,
+    /// Of a stage, the number of its owner: its time comes with the `write` that continues it.
     pub(super) mtime: Option<u64>,
     /// The last block; 0 without any.
     pub(super) last: u32,
@@ -298,6 +300,11 @@ pub(super) struct Record {
 impl Record {
     pub(super) const NOTHING: Self =
         Self { kind: Kind::Nothing, id: 0, over: 0, size: 0, crc: 0, mtime: None, last: 0, last_crc: 0 };
+
+    /// Whether it is a stage of `owner`.
+    pub(super) fn is_owned_by(&self, owner: StageOwner) -> bool {
+        self.mtime == owner.number()
+    }
 
     pub(super) const fn drop(id: u32) -> Self {
         Self { kind: Kind::Drop, id, ..Self::NOTHING }

@@ -11,6 +11,7 @@
 
 use heapless::Vec;
 use skiff_proto::crc::Crc32c;
+use skiff_proto::identity::{NOBODY, StageOwner};
 use skiff_proto::{ErrorCode, Refusal};
 
 use super::layout::{Kind, LINK, Link, Record};
@@ -40,6 +41,7 @@ pub(super) struct Slot<const NAME: usize, const PAGE: usize> {
     /// None in a stage that gets it at the commit.
     pub(super) name: Vec<u8, NAME, u8>,
     pub(super) mtime: Option<u64>,
+    pub(super) owner: StageOwner,
     /// Bytes so far, and their CRC-32C.
     pub(super) len: u32,
     pub(super) crc: Crc32c,
@@ -69,6 +71,7 @@ impl<const NAME: usize, const PAGE: usize> Slot<NAME, PAGE> {
         id: 0,
         name: Vec::new(),
         mtime: None,
+        owner: NOBODY,
         len: 0,
         crc: Crc32c::new(),
         last: 0,
@@ -102,7 +105,7 @@ impl<const NAME: usize, const PAGE: usize> Slot<NAME, PAGE> {
             over,
             size: self.len,
             crc: self.crc.value(),
-            mtime: self.mtime,
+            mtime: if kind == Kind::Stage { self.owner.number() } else { self.mtime },
             last: self.last,
             last_crc: self.last_crc.value(),
         }
@@ -158,6 +161,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
         (*len, *last, *jump, *blocks, *reserved, *kept, *copied) = (0, 0, 0, 0, 0, 0, 0);
         (*crc, *last_crc) = (Crc32c::new(), Crc32c::new());
         (*listed, *closed, *failed, *mtime) = (false, false, false, None);
+        self.slots[at].owner = NOBODY;
         // Handles of another version are no longer heard.
         self.handles[at].version.set(0);
     }

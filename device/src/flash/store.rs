@@ -1,5 +1,6 @@
 //! The storage trait over journal and blocks.
 
+use skiff_proto::identity::StageOwner;
 use skiff_proto::reply::Tag;
 use skiff_proto::store::{self, Entry as Listed, EntryKind, Space, Stat, Store};
 use skiff_proto::{ErrorCode, Name, Refusal};
@@ -87,9 +88,10 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> Store for FlashStore<'m
         Ok(stat(&self.file(name)?.1))
     }
 
-    fn staged(&mut self, name: Name<'_>, size: u64) -> store::Result<(u64, u32)> {
+    fn staged(&mut self, name: Name<'_>, owner: StageOwner, size: u64) -> store::Result<(u64, u32)> {
         let found = self.interrupted(Self::check(name)?)?;
-        let fitting = found.map(|(_, record)| record).filter(|record| u64::from(record.size) <= size);
+        let fitting = |record: &Record| record.is_owned_by(owner) && u64::from(record.size) <= size;
+        let fitting = found.map(|(_, record)| record).filter(fitting);
         self.check_room(self.need(Self::short(size)?, fitting.as_ref()))?;
         Ok(fitting.map_or((0, 0), |record| (record.size.into(), record.crc)))
     }
@@ -97,6 +99,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> Store for FlashStore<'m
     fn stage(
         &mut self,
         name: Name<'_>,
+        owner: StageOwner,
         offset: u64,
         size: u64,
         mtime: Option<u64>,
@@ -107,7 +110,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> Store for FlashStore<'m
         }
         let found = self.interrupted(name)?;
         let kept = found.map(|(_, record)| record).filter(|_| offset > 0);
-        if offset > 0 && kept.is_none_or(|record| u64::from(record.size) != offset) {
+        if offset > 0 && !kept.is_some_and(|record| record.is_owned_by(owner) && u64::from(record.size) == offset) {
             return Err(ErrorCode::Mismatch.into());
         }
         let size = Self::short(size)?;
@@ -121,7 +124,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> Store for FlashStore<'m
         let id = kept.map_or(0, |record| record.id);
         let id = if id == 0 { self.new_id() } else { id };
         let stage = self.open_slot(slot, id, name, self.layout.blocks_for(size));
-        self.slots[slot].mtime = mtime;
+        (self.slots[slot].mtime, self.slots[slot].owner) = (mtime, owner);
         if let Some(record) = kept
             && let Err(refusal) = self.reopen(slot, &record, size)
         {

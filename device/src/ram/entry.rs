@@ -1,6 +1,7 @@
 //! Entries of a RAM store and their blocks: taken, chained, given back.
 
 use heapless::Vec;
+use skiff_proto::identity::{NOBODY, StageOwner};
 use skiff_proto::store::Stat;
 use skiff_proto::{ErrorCode, Name, Refusal};
 
@@ -55,6 +56,8 @@ pub(super) struct Entry<const NAME: usize> {
     pub(super) len: u32,
     pub(super) crc: Option<u32>,
     pub(super) mtime: Option<u64>,
+    /// Of a stage.
+    pub(super) owner: StageOwner,
 }
 
 impl<const NAME: usize> Entry<NAME> {
@@ -68,6 +71,7 @@ impl<const NAME: usize> Entry<NAME> {
         len: 0,
         crc: None,
         mtime: None,
+        owner: NOBODY,
     };
 
     pub(super) fn stat(&self) -> Stat {

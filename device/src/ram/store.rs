@@ -1,6 +1,7 @@
 //! The storage trait over entries and blocks.
 
 use skiff_proto::crc::Crc32c;
+use skiff_proto::identity::StageOwner;
 use skiff_proto::reply::Tag;
 use skiff_proto::store::{self, Entry as Listed, EntryKind, Space, Stat, Store};
 use skiff_proto::{ErrorCode, Name, NameError, Refusal};
@@ -115,11 +116,11 @@ impl<'m, const NAME: usize, const BLOCK: usize> Store for RamStore<'m, NAME, BLO
         Ok(self.entries[self.file(name)?].stat())
     }
 
-    fn staged(&mut self, name: Name<'_>, size: u64) -> store::Result<(u64, u32)> {
+    fn staged(&mut self, name: Name<'_>, owner: StageOwner, size: u64) -> store::Result<(u64, u32)> {
         Self::check(name)?;
         self.sweep();
         let stage = self.closed_stage(name)?;
-        match stage.filter(|&at| (1..=size).contains(&self.entries[at].len.into())) {
+        match stage.filter(|&at| self.entries[at].owner == owner && (1..=size).contains(&self.entries[at].len.into())) {
             Some(at) => {
                 self.check_size(size, self.blocks_of(at), stage)?;
                 Ok((self.entries[at].len.into(), self.crc(at)))
@@ -131,6 +132,7 @@ impl<'m, const NAME: usize, const BLOCK: usize> Store for RamStore<'m, NAME, BLO
     fn stage(
         &mut self,
         name: Name<'_>,
+        owner: StageOwner,
         offset: u64,
         size: u64,
         mtime: Option<u64>,
@@ -141,7 +143,8 @@ impl<'m, const NAME: usize, const BLOCK: usize> Store for RamStore<'m, NAME, BLO
         }
         self.sweep();
         let stage = self.closed_stage(name)?;
-        if offset > 0 && stage.is_none_or(|at| u64::from(self.entries[at].len) != offset) {
+        let continues = |at: usize| self.entries[at].owner == owner && u64::from(self.entries[at].len) == offset;
+        if offset > 0 && !stage.is_some_and(continues) {
             return Err(ErrorCode::Mismatch.into());
         }
         let kept = stage.filter(|_| offset > 0).map_or(0, |at| self.blocks_of(at));
@@ -158,6 +161,7 @@ impl<'m, const NAME: usize, const BLOCK: usize> Store for RamStore<'m, NAME, BLO
         self.make_room(blocks.saturating_sub(kept), Some(at))?;
         self.entries[at].set_name(name);
         self.entries[at].mtime = mtime;
+        self.entries[at].owner = owner;
         let crc = self.crc(at);
         Ok((self.open_stage(at, blocks), crc))
     }

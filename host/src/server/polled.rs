@@ -13,6 +13,7 @@ use core::task::{Context, Poll};
 use std::sync::Arc;
 
 use skiff_proto::command::Verbs;
+use skiff_proto::identity::StageOwner;
 use skiff_proto::name::Name;
 use skiff_proto::reply::Tag;
 use skiff_proto::store::{Entry, Result, Space, Stat, Store, StoreError, Sum};
@@ -335,15 +336,22 @@ impl Store for PolledStore {
         Ok(self.store.stat(name)?)
     }
 
-    fn staged(&mut self, name: Name<'_>, size: u64) -> Result<(u64, u32)> {
+    fn staged(&mut self, name: Name<'_>, owner: StageOwner, size: u64) -> Result<(u64, u32)> {
         self.enter(name)?;
-        match self.read(|| Reading::Resume(size, name.as_str().into()))? {
+        match self.read(|| Reading::Resume(size, owner, name.as_str().into()))? {
             Read::Staged(staged) => Ok(staged?),
             _ => mixed_up(),
         }
     }
 
-    fn stage(&mut self, name: Name<'_>, offset: u64, size: u64, mtime: Option<u64>) -> Result<(Upload, u32)> {
+    fn stage(
+        &mut self,
+        name: Name<'_>,
+        owner: StageOwner,
+        offset: u64,
+        size: u64,
+        mtime: Option<u64>,
+    ) -> Result<(Upload, u32)> {
         self.enter(name)?;
         self.refused = None;
         if self.batch.touches(name) {
@@ -351,10 +359,10 @@ impl Store for PolledStore {
             return Err(StoreError::NotYet);
         }
         let staged = if offset == 0 {
-            self.store.stage(name, offset, size, mtime).map(|(stage, crc)| (Box::new(stage), crc))
+            self.store.stage(name, owner, offset, size, mtime).map(|(stage, crc)| (Box::new(stage), crc))
         } else {
             // What is staged has to be read for its checksum.
-            match self.read(|| Reading::Write(Write { offset, size, mtime, name: name.as_str().into() }))? {
+            match self.read(|| Reading::Write(Write { offset, size, mtime, owner, name: name.as_str().into() }))? {
                 Read::Stage(staged) => staged,
                 _ => return mixed_up(),
             }

@@ -4,6 +4,7 @@
 use core::task::Poll;
 use std::sync::Arc;
 
+use skiff_proto::identity::StageOwner;
 use skiff_proto::name::{MAX_NAME, Name};
 use skiff_proto::store::{Stat, Sum};
 use skiff_proto::{ErrorCode, Refusal};
@@ -51,13 +52,15 @@ pub(super) struct Write {
     pub(super) offset: u64,
     pub(super) size: u64,
     pub(super) mtime: Option<u64>,
+    pub(super) owner: StageOwner,
     pub(super) name: Box<str>,
 }
 
 impl Write {
     /// Opens its stage.
     fn stage(&self, store: &DirStore) -> Read {
-        let staged = parse(&self.name).and_then(|name| store.stage(name, self.offset, self.size, self.mtime));
+        let staged =
+            parse(&self.name).and_then(|name| store.stage(name, self.owner, self.offset, self.size, self.mtime));
         Read::Stage(staged.map(|(stage, crc)| (Box::new(stage), crc)))
     }
 }
@@ -82,8 +85,8 @@ pub(super) enum Read {
 pub(super) enum Reading {
     /// A `sum`.
     Sum(Arc<File>, Sum),
-    /// A `resume` of this size and name, before anything is read.
-    Resume(u64, Box<str>),
+    /// A `resume` of this size, by this owner and of this name, before anything is read.
+    Resume(u64, StageOwner, Box<str>),
     /// The same, while staged bytes are read.
     Resuming(Staged),
     /// A `write` that continues an interrupted one, before anything is read.
@@ -105,15 +108,17 @@ impl Reading {
         loop {
             *self = match self {
                 Self::Sum(file, sum) => return read_sum(store, file, sum, &mut pause).map(Read::Sum),
-                Self::Resume(size, name) => match parse(name).and_then(|name| store.begin_staged(name, *size)) {
-                    Ok(staged) => Self::Resuming(staged),
-                    Err(refusal) => return Poll::Ready(Read::Staged(Err(refusal))),
-                },
+                Self::Resume(size, owner, name) => {
+                    match parse(name).and_then(|name| store.begin_staged(name, *owner, *size)) {
+                        Ok(staged) => Self::Resuming(staged),
+                        Err(refusal) => return Poll::Ready(Read::Staged(Err(refusal))),
+                    }
+                }
                 Self::Resuming(staged) => return store.sum_staged(staged, &mut pause).map(Read::Staged),
                 Self::Write(write) => {
                     // Staged bytes are read as for a `resume`, so that the store then knows their checksum. Errors of
                     // the `write` itself are found when its stage is opened.
-                    match parse(&write.name).and_then(|name| store.begin_staged(name, write.size)) {
+                    match parse(&write.name).and_then(|name| store.begin_staged(name, write.owner, write.size)) {
                         Ok(staged) if staged.len() == write.offset => Self::Writing(write.clone(), staged),
                         _ => return Poll::Ready(write.stage(store)),
                     }

@@ -278,10 +278,10 @@ impl DirStore {
     fn finish(&self, stage: &mut Stage, crc: Option<u32>) -> Stat {
         stage.done = true;
         stage.owner.finish();
-        if let What::Named(_, id) = stage.what {
+        stage.leave_slot();
+        if let What::Named(_, id, _) = stage.what {
             self.0.owners.leave(id, &stage.owner, || {});
         }
-        stage.slot.unstage(stage.len);
         // After the rename: that counts as a change of the file.
         Meta::of(&stage.file).map_or(Stat { size: stage.len, mtime: None, crc }, |meta| {
             self.0.crcs.note(&meta.key, crc);

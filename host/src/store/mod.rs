@@ -73,6 +73,7 @@ use std::sync::{Arc, Mutex};
 
 use skiff_proto::Refusal;
 use skiff_proto::command::Verbs;
+use skiff_proto::identity::StageOwner;
 use skiff_proto::name::Name;
 use skiff_proto::reply::Tag;
 use skiff_proto::store::{self, Entry, Space, Stat, Store};
@@ -245,11 +246,18 @@ impl Store for DirStore {
     fn stat(&mut self, name: Name<'_>) -> store::Result<Stat> {
         Ok(Self::stat(self, name)?)
     }
-    fn staged(&mut self, name: Name<'_>, size: u64) -> store::Result<(u64, u32)> {
-        Ok(Self::staged(self, name, size)?)
+    fn staged(&mut self, name: Name<'_>, owner: StageOwner, size: u64) -> store::Result<(u64, u32)> {
+        Ok(Self::staged(self, name, owner, size)?)
     }
-    fn stage(&mut self, name: Name<'_>, offset: u64, size: u64, mtime: Option<u64>) -> store::Result<(Stage, u32)> {
-        Ok(Self::stage(self, name, offset, size, mtime)?)
+    fn stage(
+        &mut self,
+        name: Name<'_>,
+        owner: StageOwner,
+        offset: u64,
+        size: u64,
+        mtime: Option<u64>,
+    ) -> store::Result<(Stage, u32)> {
+        Ok(Self::stage(self, name, owner, offset, size, mtime)?)
     }
     fn stage_new(&mut self, name: Name<'_>, size: u64) -> store::Result<Stage> {
         self.check_put(name)?;

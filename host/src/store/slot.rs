@@ -1,18 +1,21 @@
 //! Where staged bytes live: `.skiff-stage-0`, `.skiff-stage-1` ... in the root, one a running store.
 //!
-//! A named stage is a file whose name is a hash of the name that it is for. It outlives the store, and the next store
-//! that takes the slot goes on with it. Unnamed ones (`put-` and a number) are of no use to anybody else.
+//! A named stage is a file whose name is a hash of the name that it is for, and behind it a number for the client that
+//! owns it, if it has an owner. It outlives the store, and the next store that takes the slot goes on with it. Unnamed ones (`put-` and a number) are of no use to anybody else.
 
 use core::cmp::Reverse;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
+use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, fchmod, flock, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use sha2::{Digest, Sha256};
+use skiff_proto::identity::{NOBODY, StageOwner};
 
 use super::inherit;
 use super::meta::{Kind, Meta};
@@ -35,9 +38,17 @@ const OLD_FILE: OFlags = OFlags::RDWR.union(OFlags::NOFOLLOW).union(OFlags::NONB
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct StageId([u8; 16]);
 
-/// The file name of a stage.
+/// The file name of a stage: the id in hexadecimal, and `-` and the owner if it has one.
 #[derive(Clone, Copy)]
-pub(super) struct StageName([u8; 32]);
+pub(super) struct StageName {
+    bytes: [u8; ID_LEN + 1 + OWNER_LEN],
+    len: usize,
+}
+
+/// Hexadecimal digits of an id.
+const ID_LEN: usize = 32;
+/// Hexadecimal digits of an owner.
+const OWNER_LEN: usize = 16;
 
 /// A staging directory that this store holds the lock of.
 #[derive(Debug)]
@@ -50,6 +61,8 @@ pub(super) struct Slot {
     staged: AtomicU64,
     /// Named stages that were made since it was last looked through, and those that were there then.
     names: AtomicU64,
+    /// Whose the named stages are. Those without an owner are not in it.
+    owners: Mutex<HashMap<StageId, StageOwner>>,
 }
 
 /// The names of all staging directories that a root may have.
@@ -69,30 +82,45 @@ impl StageId {
         Self(id)
     }
 
-    pub(super) fn file_name(self) -> StageName {
-        let mut name = [0; 32];
-        for (digits, byte) in name.chunks_exact_mut(2).zip(self.0) {
-            digits[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
-            digits[1] = b"0123456789abcdef"[usize::from(byte & 15)];
+    /// The name of the file in which `owner` stages it.
+    pub(super) fn file_name(self, owner: StageOwner) -> StageName {
+        let mut name = StageName { bytes: [b'-'; ID_LEN + 1 + OWNER_LEN], len: ID_LEN };
+        hex(&self.0, &mut name.bytes[..ID_LEN]);
+        if let Some(number) = owner.number() {
+            hex(&number.to_be_bytes(), &mut name.bytes[ID_LEN + 1..]);
+            name.len = name.bytes.len();
         }
-        StageName(name)
+        name
     }
+}
 
-    fn parse(name: &[u8]) -> Option<Self> {
-        let mut id = [0; 16];
-        if name.len() != 32 || name.iter().any(|digit| !matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
-            return None;
-        }
-        for (byte, digits) in id.iter_mut().zip(name.chunks_exact(2)) {
-            *byte = u8::from_str_radix(core::str::from_utf8(digits).ok()?, 16).ok()?;
-        }
-        Some(Self(id))
+fn hex(bytes: &[u8], out: &mut [u8]) {
+    for (digits, byte) in out.chunks_exact_mut(2).zip(bytes) {
+        digits[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+        digits[1] = b"0123456789abcdef"[usize::from(byte & 15)];
     }
+}
+
+/// The number of so many lowercase hexadecimal digits.
+fn unhex(digits: &str, len: usize) -> Option<u128> {
+    let valid = digits.len() == len && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+    u128::from_str_radix(digits, 16).ok().filter(|_| valid)
+}
+
+/// Which stage lies in a file of this name, and whose it is.
+fn parse(name: &str) -> Option<(StageId, StageOwner)> {
+    let (id, owner) = name.split_once('-').map_or((name, None), |(id, owner)| (id, Some(owner)));
+    let id = StageId(unhex(id, ID_LEN)?.to_be_bytes());
+    let owner = match owner {
+        None => NOBODY,
+        Some(digits) => StageOwner::from_number(u64::try_from(unhex(digits, OWNER_LEN)?).ok()?)?,
+    };
+    Some((id, owner))
 }
 
 impl StageName {
     pub(super) fn as_str(&self) -> &str {
-        core::str::from_utf8(&self.0).unwrap_or_default()
+        core::str::from_utf8(&self.bytes[..self.len]).unwrap_or_default()
     }
 }
 
@@ -151,7 +179,14 @@ impl Slot {
                 // Staged files must not inherit from the root: most belong to other directories.
                 inherit::disinherit(&dir);
                 let inode = (meta.dev(), meta.ino());
-                return Ok(Some(Self { dir, number, inode, staged: AtomicU64::new(0), names: AtomicU64::new(0) }));
+                return Ok(Some(Self {
+                    dir,
+                    number,
+                    inode,
+                    staged: AtomicU64::new(0),
+                    names: AtomicU64::new(0),
+                    owners: Mutex::default(),
+                }));
             }
         }
         Ok(None)
@@ -175,13 +210,40 @@ impl Slot {
 
     /// Removes what is too old and what nobody can go on with; counts what stays.
     fn clean(&self, max_age: Duration) -> Result<(), Errno> {
-        self.each(|name, id, meta| match id {
-            Some(_) if meta.age() <= max_age => {
+        self.each(|name, stage, meta| match stage {
+            Some((id, owner)) if meta.age() <= max_age => {
                 self.stage(meta.size());
                 self.count_name();
+                self.set_owner(id, owner);
             }
             _ => _ = self.remove(name),
         })
+    }
+
+    /// Whose the stage is that lies here; [`NOBODY`] also if there is none.
+    pub(super) fn owner_of(&self, id: StageId) -> StageOwner {
+        self.owners().get(&id).copied().unwrap_or(NOBODY)
+    }
+
+    /// Whose the stage is from now on; [`NOBODY`] also if there is none.
+    pub(super) fn set_owner(&self, id: StageId, owner: StageOwner) {
+        let mut owners = self.owners();
+        if owner != NOBODY {
+            owners.insert(id, owner);
+        } else if !owners.is_empty() {
+            owners.remove(&id);
+        }
+    }
+
+    fn owners(&self) -> MutexGuard<'_, HashMap<StageId, StageOwner>> {
+        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes a named stage that nobody is writing.
+    pub(super) fn remove_stage(&self, id: StageId) -> Result<(), Errno> {
+        self.remove(id.file_name(self.owner_of(id)).as_str())?;
+        self.set_owner(id, NOBODY);
+        Ok(())
     }
 
     /// Bytes that lie in it.
@@ -211,7 +273,7 @@ impl Slot {
         }
         // Most of those have been put in place since.
         let mut names = 0;
-        let counted = self.each(|_, id, _| names += u64::from(id.is_some()));
+        let counted = self.each(|_, stage, _| names += u64::from(stage.is_some()));
         self.names.store(names, Ordering::Relaxed);
         counted.is_ok() && names >= MOST_NAMES
     }
@@ -224,8 +286,8 @@ impl Slot {
             oldest.sort_unstable_by_key(|&(age, ..)| Reverse(age));
             oldest.truncate(BATCH);
         };
-        self.each(|_, id, meta| {
-            if let Some(id) = id.filter(|&id| wanted(id)) {
+        self.each(|_, stage, meta| {
+            if let Some((id, _)) = stage.filter(|&(id, _)| wanted(id)) {
                 total += meta.size();
                 oldest.push((meta.age(), id, meta.size()));
                 if oldest.len() >= 2 * BATCH {
@@ -237,17 +299,17 @@ impl Slot {
         Ok((total, oldest.into_iter().map(|(_, id, size)| (id, size)).collect()))
     }
 
-    /// Shows every file that is a stage: its id if it is a named one.
-    fn each(&self, mut show: impl FnMut(&str, Option<StageId>, &Meta)) -> Result<(), Errno> {
+    /// Shows every file that is a stage: which it is and whose, if it is a named one.
+    fn each(&self, mut show: impl FnMut(&str, Option<(StageId, StageOwner)>, &Meta)) -> Result<(), Errno> {
         for entry in Dir::read_from(&self.dir)? {
             let entry = entry?;
             let Ok(name) = entry.file_name().to_str() else { continue };
-            let id = StageId::parse(name.as_bytes());
-            if id.is_none() && !name.starts_with(UNNAMED_PREFIX) {
+            let stage = parse(name);
+            if stage.is_none() && !name.starts_with(UNNAMED_PREFIX) {
                 continue;
             }
             if let Ok(meta) = Meta::at(&self.dir, name) {
-                show(name, id, &meta);
+                show(name, stage, &meta);
             }
         }
         Ok(())
@@ -282,7 +344,7 @@ impl AsFd for Slot {
 
 impl fmt::Debug for StageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.file_name().as_str())
+        f.write_str(self.file_name(NOBODY).as_str())
     }
 }
 
@@ -293,10 +355,27 @@ mod tests {
     #[test]
     fn a_stage_is_named_by_the_hash_of_its_name() {
         let id = StageId::of("abc");
-        assert_eq!(id.file_name().as_str(), "ba7816bf8f01cfea414140de5dae2223");
-        assert_eq!(StageId::parse(b"ba7816bf8f01cfea414140de5dae2223"), Some(id));
-        for bad in [&b"ba78"[..], b"BA7816BF8F01CFEA414140DE5DAE2223", b"+a7816bf8f01cfea414140de5dae2223"] {
-            assert_eq!(StageId::parse(bad), None);
+        assert_eq!(id.file_name(NOBODY).as_str(), "ba7816bf8f01cfea414140de5dae2223");
+        assert_eq!(parse("ba7816bf8f01cfea414140de5dae2223"), Some((id, NOBODY)));
+        for bad in [
+            "ba78",
+            "BA7816BF8F01CFEA414140DE5DAE2223",
+            "+a7816bf8f01cfea414140de5dae2223",
+            "ba7816bf8f01cfea414140de5dae2223-",
+            "ba7816bf8f01cfea414140de5dae2223-1",
+            "ba7816bf8f01cfea414140de5dae2223-+000000000000001",
+            "ba7816bf8f01cfea414140de5dae2223-0000000000000000",
+        ] {
+            assert_eq!(parse(bad), None, "{bad}");
         }
+    }
+
+    #[cfg(feature = "secure")]
+    #[test]
+    fn behind_it_stands_whose_it_is() {
+        let (id, owner) = (StageId::of("abc"), StageOwner::from_number(0x1f).unwrap());
+        let name = "ba7816bf8f01cfea414140de5dae2223-000000000000001f";
+        assert_eq!(id.file_name(owner).as_str(), name);
+        assert_eq!(parse(name), Some((id, owner)));
     }
 }

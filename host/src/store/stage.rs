@@ -11,6 +11,7 @@ use core::time::Duration;
 
 use rustix::io::Errno;
 use skiff_proto::crc::Crc32c;
+use skiff_proto::identity::{NOBODY, StageOwner};
 use skiff_proto::name::Name;
 use skiff_proto::{ErrorCode, Refusal};
 
@@ -53,8 +54,8 @@ pub struct Stage {
 /// What a stage is for, and where it lies.
 #[derive(Debug)]
 pub(super) enum What {
-    /// A version of this file.
-    Named(Box<str>, StageId),
+    /// A version of this file, by this owner.
+    Named(Box<str>, StageId, StageOwner),
     /// A file that gets its name later; a file of this number in the slot.
     Numbered(u64),
     /// A file that gets its name later and has none now.
@@ -85,7 +86,7 @@ impl Stage {
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         match &self.what {
-            What::Named(name, _) => Some(name),
+            What::Named(name, ..) => Some(name),
             What::Numbered(_) | What::Nameless => None,
         }
     }
@@ -112,16 +113,24 @@ impl Stage {
     /// Where it lies in its slot, if it has a name there.
     pub(super) fn with_path<T>(&self, use_it: impl FnOnce(&str) -> T) -> Option<T> {
         match &self.what {
-            What::Named(_, id) => Some(use_it(id.file_name().as_str())),
+            What::Named(_, id, owner) => Some(use_it(id.file_name(*owner).as_str())),
             What::Numbered(number) => Some(use_it(&format!("{UNNAMED_PREFIX}{number}"))),
             What::Nameless => None,
         }
     }
 
+    /// Nothing of it is left in its slot.
+    pub(super) fn leave_slot(&self) {
+        if let What::Named(_, id, _) = self.what {
+            self.slot.set_owner(id, NOBODY);
+        }
+        self.slot.unstage(self.len);
+    }
+
     /// Removes the staged bytes.
     fn remove(&mut self) {
         _ = self.with_path(|path| self.slot.remove(path));
-        self.slot.unstage(self.len);
+        self.leave_slot();
         self.store.0.room.ask_again();
     }
 }
@@ -178,7 +187,7 @@ impl Drop for Stage {
         let store = self.store.clone();
         store.0.room.release(self.size.saturating_sub(self.len));
         match self.what {
-            What::Named(_, id) => {
+            What::Named(_, id, _) => {
                 let owner = self.owner.clone();
                 store.0.owners.leave(id, &owner, || {
                     if !self.done && self.len == 0 {
@@ -193,13 +202,13 @@ impl Drop for Stage {
 }
 
 impl DirStore {
-    /// How a `write` of `size` bytes to `name` can begin: bytes that are staged from an interrupted one, and their
-    /// CRC-32C. Fails as that `write` would. Reads the staged bytes, which may take long.
+    /// How a `write` of `size` bytes to `name` by `owner` can begin: bytes that are staged from an interrupted one, and
+    /// their CRC-32C; (0, 0) if they are another owner's. Fails as that `write` would. Reads the staged bytes, which may take long.
     ///
     /// # Errors
     /// As [`DirStore::stage`].
-    pub fn staged(&self, name: Name<'_>, size: u64) -> Result<(u64, u32), Refusal> {
-        let mut staged = self.begin_staged(name, size)?;
+    pub fn staged(&self, name: Name<'_>, owner: StageOwner, size: u64) -> Result<(u64, u32), Refusal> {
+        let mut staged = self.begin_staged(name, owner, size)?;
         loop {
             if let Poll::Ready(sum) = self.sum_staged(&mut staged, &mut || false) {
                 return sum;
@@ -211,20 +220,21 @@ impl DirStore {
     ///
     /// # Errors
     /// As [`DirStore::stage`].
-    pub fn begin_staged(&self, name: Name<'_>, size: u64) -> Result<Staged, Refusal> {
+    pub fn begin_staged(&self, name: Name<'_>, owner: StageOwner, size: u64) -> Result<Staged, Refusal> {
         self.check_target(name)?;
         let id = StageId::of(name.as_str());
         let slot = self.slot()?;
         self.0.owners.check_idle(id)?;
         let entered = self.0.owners.entered();
-        let found = match slot.open(id.file_name().as_str()) {
+        let there = slot.owner_of(id);
+        let found = match slot.open(id.file_name(there).as_str()) {
             Ok((file, meta)) => Some((file, meta.size())),
             Err(Errno::NOENT) => None,
             Err(errno) => return Err(refuse(errno)),
         };
         let is_new = found.is_none();
         let staged = found.as_ref().map_or(0, |(_, len)| *len);
-        let sum = found.filter(|(_, len)| *len <= size).map(|(file, len)| Sum::new(file, len));
+        let sum = found.filter(|(_, len)| *len <= size && there == owner).map(|(file, len)| Sum::new(file, len));
         match &sum {
             Some(_) => self.check_room(&slot, id, size - staged, 0)?,
             None => self.check_room(&slot, id, size, staged)?,
@@ -263,22 +273,29 @@ impl DirStore {
     /// # Errors
     /// `read-only`; `denied` (hidden names, devices and the like in the way, no permission); `is-directory`; `exists`
     /// if a parent is a file; `range` if `offset` is beyond `size`; `busy` while another stage of this name is open;
-    /// `mismatch` if `offset` is neither 0 nor the staged length; `no-space`, `io`.
-    pub fn stage(&self, name: Name<'_>, offset: u64, size: u64, mtime: Option<u64>) -> Result<(Stage, u32), Refusal> {
+    /// `mismatch` if `offset` is neither 0 nor the staged length, or what is staged is another owner's; `no-space`, `io`.
+    pub fn stage(
+        &self,
+        name: Name<'_>,
+        owner: StageOwner,
+        offset: u64,
+        size: u64,
+        mtime: Option<u64>,
+    ) -> Result<(Stage, u32), Refusal> {
         self.check_target(name)?;
         if offset > size {
             return Err(ErrorCode::Range.into());
         }
         let slot = self.slot()?;
         let id = StageId::of(name.as_str());
-        let owner = Owner::new();
-        let known = self.0.owners.enter(id, &owner)?;
+        let writer = Owner::new();
+        let known = self.0.owners.enter(id, &writer)?;
         // From here on nobody else opens or drops this stage.
-        let (file, crc) = self.open_stage(&slot, id, &owner, offset, size, known).inspect_err(|_| {
-            self.0.owners.leave(id, &owner, || {});
+        let what = What::Named(name.as_str().into(), id, owner);
+        let (file, crc) = self.open_stage(&slot, (id, owner), &writer, offset, size, known).inspect_err(|_| {
+            self.0.owners.leave(id, &writer, || {});
         })?;
-        let what = What::Named(name.as_str().into(), id);
-        Ok((self.new_stage(slot, file, owner, what, offset, size, mtime), crc))
+        Ok((self.new_stage(slot, file, writer, what, offset, size, mtime), crc))
     }
 
     /// Begins a classic `put`: a stage without a name. `size` is what its length announces: bytes, or fewer characters.
@@ -369,15 +386,19 @@ impl DirStore {
     fn open_stage(
         &self,
         slot: &Slot,
-        id: StageId,
-        owner: &Owner,
+        (id, owner): (StageId, StageOwner),
+        writer: &Owner,
         offset: u64,
         size: u64,
         known: Option<Known>,
     ) -> Result<(std::fs::File, u32), Refusal> {
-        let name = id.file_name();
+        let there = slot.owner_of(id);
+        let name = id.file_name(owner);
         let name = name.as_str();
         if offset > 0 {
+            if there != owner {
+                return Err(ErrorCode::Mismatch.into());
+            }
             let (file, meta) = slot.open(name).map_err(|errno| match errno {
                 Errno::NOENT => ErrorCode::Mismatch.into(),
                 errno => refuse(errno),
@@ -390,7 +411,7 @@ impl DirStore {
                 return Ok((file, crc));
             }
             // Reading may take longer than another writer's patience.
-            owner.begin()?;
+            writer.begin()?;
             let mut sum = Sum::new(file, offset);
             let mut buffer = Vec::new();
             let read = loop {
@@ -399,12 +420,16 @@ impl DirStore {
                     read => break read,
                 }
             };
-            owner.finish();
+            writer.finish();
             read?;
             return Ok((sum.file, sum.crc.value()));
         }
         if slot.has_most_names() {
             self.drop_oldest(slot, id)?;
+        }
+        if there != owner {
+            self.clear_stage(slot, id, there, size)?;
+            slot.set_owner(id, owner);
         }
         loop {
             match slot.create(name) {
@@ -420,12 +445,19 @@ impl DirStore {
             }
         }
         // A new file, not the old one cut: its old bytes cost nothing, and no one who read them sees them change.
-        let staged = Meta::at(slot, name).map_or(0, |meta| meta.size());
-        self.make_room(slot, id, size, staged)?;
-        slot.remove(name).map_err(refuse)?;
-        slot.unstage(staged);
-        self.0.room.ask_again();
+        self.clear_stage(slot, id, owner, size)?;
         Ok((slot.create(name).map_err(refuse)?, 0))
+    }
+
+    /// Removes what `owner` has staged, if anything, for a write of `size` bytes that begins from the start.
+    fn clear_stage(&self, slot: &Slot, id: StageId, owner: StageOwner, size: u64) -> Result<(), Refusal> {
+        let name = id.file_name(owner);
+        let Ok(meta) = Meta::at(slot, name.as_str()) else { return Ok(()) };
+        self.make_room(slot, id, size, meta.size())?;
+        slot.remove(name.as_str()).map_err(refuse)?;
+        slot.unstage(meta.size());
+        self.0.room.ask_again();
+        Ok(())
     }
 
     #[expect(clippy::too_many_arguments, reason = "the fields of a stage")]
@@ -488,8 +520,7 @@ impl DirStore {
             }
             let mut removed = false;
             for (old, size) in oldest {
-                let path = old.file_name();
-                if short > 0 && self.0.owners.if_idle(old, || slot.remove(path.as_str())) == Some(Ok(())) {
+                if short > 0 && self.0.owners.if_idle(old, || slot.remove_stage(old)) == Some(Ok(())) {
                     removed = true;
                     slot.unstage(size);
                     room.ask_again();
@@ -516,8 +547,7 @@ impl DirStore {
         let (_, oldest) = self.droppable(slot, id)?;
         let mut dropped = false;
         for (old, size) in oldest {
-            let path = old.file_name();
-            if self.0.owners.if_idle(old, || slot.remove(path.as_str())) == Some(Ok(())) {
+            if self.0.owners.if_idle(old, || slot.remove_stage(old)) == Some(Ok(())) {
                 slot.unstage(size);
                 dropped = true;
             }

@@ -64,6 +64,7 @@ use crate::cipher::Cipher;
 use crate::command::Request;
 use crate::crc::crc32c;
 use crate::error::{ErrorCode, Refusal};
+use crate::identity::StageOwner;
 use crate::message::{HEADER_LEN, MAX_LENGTH};
 use crate::name::{MAX_NAME, Name};
 use crate::reply::MAX_LIST_LINE;
@@ -233,7 +234,7 @@ impl<S: Store> Responder<S> {
                 return Step::Progress;
             }
         }
-        let mut kept_crc = None;
+        let (owner, mut kept_crc) = (session.stage_owner(), None);
         let done = match &mut self.work {
             Work::Sum { file, sum } => match store.sum(file, sum) {
                 Ok(false) => return Step::Progress,
@@ -257,7 +258,8 @@ impl<S: Store> Responder<S> {
                 store.commit(stage, *crc).map(|()| Answer::Stored { size: *size, crc: *crc })
             }
             _ => match session.poll_event() {
-                Some(ServerEvent::Request(request)) => match self.begin(request, store, services, &mut kept_crc) {
+                Some(ServerEvent::Request(request)) => match self.begin(request, owner, store, services, &mut kept_crc)
+                {
                     Ok(None) => return Step::Progress,
                     Ok(Some(answer)) => Ok(answer),
                     Err(StoreError::NotYet) if S::WAITS => {
@@ -313,6 +315,7 @@ impl<S: Store> Responder<S> {
     fn begin(
         &mut self,
         request: Request<'_>,
+        owner: StageOwner,
         store: &mut S,
         services: &mut impl Services<S>,
         kept_crc: &mut Option<u32>,
@@ -362,11 +365,11 @@ impl<S: Store> Responder<S> {
                 return Ok(None);
             }
             Request::Resume { size, name } => {
-                let (offset, crc) = unless_busy(name, services, || store.staged(name, size))?;
+                let (offset, crc) = unless_busy(name, services, || store.staged(name, owner, size))?;
                 Answer::Resume { offset, crc }
             }
             Request::Write { offset, size, mtime, name } => {
-                let (stage, crc) = unless_busy(name, services, || store.stage(name, offset, size, mtime))?;
+                let (stage, crc) = unless_busy(name, services, || store.stage(name, owner, offset, size, mtime))?;
                 self.work = Work::Write { stage, name: hash_of(name) };
                 Answer::Write { crc }
             }

@@ -6,7 +6,7 @@ use base64ct::{Base64, Encoding};
 use zeroize::Zeroizing;
 
 use super::hash::{Bytes, keyed};
-use crate::identity::KeyId;
+use crate::identity::{KeyId, NOBODY, StageOwner};
 use crate::text::Text;
 
 /// Bytes of base64 for 32 bytes.
@@ -51,6 +51,13 @@ impl Secret {
     pub fn nonce(&self, starts: u64, connections: u64) -> [u8; 16] {
         let hash = self.derive(&[b"skiff/1 nonce ", &starts.to_le_bytes(), &connections.to_le_bytes()]);
         *hash.first_chunk().unwrap_or(&[0; 16])
+    }
+
+    /// Who owns the stages that the client `id` writes: its CLIENT, whatever its role and generation.
+    pub(super) fn stage_owner(&self, id: &KeyId) -> StageOwner {
+        let hash = self.derive(&[b"skiff/1 stage ", id.client().as_bytes()]);
+        let number = hash.first_chunk().copied().map_or(0, u64::from_le_bytes);
+        StageOwner::from_number(number).unwrap_or(NOBODY)
     }
 
     /// The key of the client whose KEYID is `id`, which may have an unknown ROLE.

@@ -13,7 +13,7 @@ use super::unhex;
 use crate::cipher::{Admission, Guard, MAX_OFFER};
 use crate::command::{BadCommand, Command, Request, VERSION, Verb};
 use crate::error::{ErrorCode, InvalidState};
-use crate::identity::{self, KeyId};
+use crate::identity::{self, KeyId, NOBODY, StageOwner};
 use crate::message::{Forged, Records};
 use crate::reply::MAX_REPLY;
 use crate::text::Text;
@@ -70,6 +70,7 @@ enum State<A> {
 struct Protected<A> {
     transport: Transport<A>,
     client: KeyId,
+    owner: StageOwner,
     nonce: [u8; 16],
 }
 
@@ -174,7 +175,8 @@ impl Security {
         let client = KeyId::parse(id).filter(|_| generation >= self.min_generation).ok_or(ErrorCode::Denied)?;
         let (reply, keys) = responder.reply::<A>(&self.ephemeral(&message)).map_err(denied)?;
         let transport = Transport::server(pattern, self.record_max, &keys);
-        Ok((reply, Protected { transport, client, nonce: self.nonce }))
+        let owner = self.secret.stage_owner(&client);
+        Ok((reply, Protected { transport, client, owner, nonce: self.nonce }))
     }
 }
 
@@ -251,15 +253,19 @@ impl<A: Aead> Guard for Server<A> {
         self.protected().map(|protected| &protected.client)
     }
 
+    fn stage_owner(&self) -> StageOwner {
+        self.protected().map_or(NOBODY, |protected| protected.owner)
+    }
+
     fn park(&self) -> Option<Parked> {
         let protected = self.protected()?;
-        let Protected { client, nonce, .. } = *protected;
-        Some(Parked(Protected { transport: protected.transport.park(), client, nonce }))
+        let Protected { client, owner, nonce, .. } = *protected;
+        Some(Parked(Protected { transport: protected.transport.park(), client, owner, nonce }))
     }
 
     fn resume(parked: Parked) -> Self {
-        let Protected { client, nonce, .. } = parked.0;
-        Self(State::Protected(Protected { transport: parked.0.transport.resume(), client, nonce }))
+        let Protected { client, owner, nonce, .. } = parked.0;
+        Self(State::Protected(Protected { transport: parked.0.transport.resume(), client, owner, nonce }))
     }
 }
 

@@ -53,7 +53,7 @@ use crate::body::{BodyReceiver, BodySender, Ending, Framing};
 use crate::cipher::{Cipher, Guard, Plain};
 use crate::command::{Request, Verbs};
 use crate::error::{ErrorCode, InvalidState, ProtocolError};
-use crate::identity::KeyId;
+use crate::identity::{KeyId, NOBODY, StageOwner};
 use crate::message::Messages;
 use crate::reply::{Hello, Reply, Tag};
 use crate::time::{Clock, MinRate};
@@ -391,6 +391,12 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
     #[must_use]
     pub fn client(&self) -> Option<&KeyId> {
         self.messages.cipher()?.client()
+    }
+
+    /// Who owns the stages that the connection writes.
+    #[must_use]
+    pub fn stage_owner(&self) -> StageOwner {
+        self.messages.cipher().map_or(NOBODY, Guard::stage_owner)
     }
 
     /// Tells the driver to close the connection, and how; `None` while there is still something to do.

@@ -2,6 +2,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use heapless::{String, Vec};
 use skiff_proto::crc::{Crc32c, crc32c};
+use skiff_proto::identity::{NOBODY, StageOwner};
 use skiff_proto::reply::Tag;
 use skiff_proto::store::{self, Entry, EntryKind, Space, Stat, Store, StoreError};
 use skiff_proto::{ErrorCode, Name, Refusal};
@@ -67,6 +68,7 @@ struct Content {
 
 struct Staged {
     name: Option<String<255>>,
+    owner: StageOwner,
     bytes: Vec<u8, SIZE>,
     mtime: Option<u64>,
     open: bool,
@@ -160,7 +162,7 @@ impl Inner {
         self.files[slot] = Some(Content { name, bytes, mtime, version: self.version });
     }
 
-    fn check(&self, name: &str, offset: u64, size: u64) -> Result<Option<usize>, Refusal> {
+    fn check(&self, name: &str, owner: StageOwner, offset: u64, size: u64) -> Result<Option<usize>, Refusal> {
         if offset > size {
             return Err(ErrorCode::Range.into());
         }
@@ -169,7 +171,7 @@ impl Inner {
         if staged.is_some_and(|staged| staged.open) {
             return Err(ErrorCode::Busy.into());
         }
-        if offset > 0 && staged.is_none_or(|staged| staged.bytes.len() as u64 != offset) {
+        if offset > 0 && staged.is_none_or(|staged| staged.owner != owner || staged.bytes.len() as u64 != offset) {
             return Err(ErrorCode::Mismatch.into());
         }
         if size > SIZE as u64 {
@@ -218,29 +220,38 @@ impl Store for RamStore {
         inner.find(name.as_str()).map(|slot| inner.stat(slot)).ok_or(ErrorCode::NotFound.into())
     }
 
-    fn staged(&mut self, name: Name<'_>, size: u64) -> store::Result<(u64, u32)> {
+    fn staged(&mut self, name: Name<'_>, owner: StageOwner, size: u64) -> store::Result<(u64, u32)> {
         let inner = self.lock();
         if inner.faults.nonsense {
             return Ok((size + 1, 0));
         }
-        let slot = inner.check(name.as_str(), 0, size)?;
+        let slot = inner.check(name.as_str(), owner, 0, size)?;
         let staged = slot.and_then(|slot| inner.stages[slot].as_ref());
-        Ok(staged.filter(|s| s.bytes.len() as u64 <= size).map_or((0, 0), |s| (s.bytes.len() as u64, crc32c(&s.bytes))))
+        let staged = staged.filter(|staged| staged.owner == owner && staged.bytes.len() as u64 <= size);
+        Ok(staged.map_or((0, 0), |staged| (staged.bytes.len() as u64, crc32c(&staged.bytes))))
     }
 
-    fn stage(&mut self, name: Name<'_>, offset: u64, size: u64, mtime: Option<u64>) -> store::Result<(Stage, u32)> {
+    fn stage(
+        &mut self,
+        name: Name<'_>,
+        owner: StageOwner,
+        offset: u64,
+        size: u64,
+        mtime: Option<u64>,
+    ) -> store::Result<(Stage, u32)> {
         let mut inner = self.lock();
-        let slot = inner.check(name.as_str(), offset, size)?;
+        let slot = inner.check(name.as_str(), owner, offset, size)?;
         let free = || inner.stages.iter().position(Option::is_none);
         let slot = slot.or_else(free).ok_or(ErrorCode::NoSpace)?;
         let staged = inner.stages[slot].get_or_insert_with(|| Staged {
             name: Some(String::try_from(name.as_str()).unwrap()),
+            owner,
             bytes: Vec::new(),
             mtime,
             open: true,
         });
         staged.open = true;
-        staged.mtime = mtime;
+        (staged.owner, staged.mtime) = (owner, mtime);
         staged.bytes.truncate(usize::try_from(offset).unwrap());
         let crc = crc32c(&staged.bytes);
         drop(inner);
@@ -250,7 +261,7 @@ impl Store for RamStore {
     fn stage_new(&mut self, _name: Name<'_>, _size: u64) -> store::Result<Stage> {
         let mut inner = self.lock();
         let slot = inner.stages.iter().position(Option::is_none).ok_or(ErrorCode::NoSpace)?;
-        inner.stages[slot] = Some(Staged { name: None, bytes: Vec::new(), mtime: None, open: true });
+        inner.stages[slot] = Some(Staged { name: None, owner: NOBODY, bytes: Vec::new(), mtime: None, open: true });
         drop(inner);
         Ok(Stage { store: self.clone(), slot })
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use skiff_proto::command::Verbs;
 use skiff_proto::crc::crc32c;
+use skiff_proto::identity::{NOBODY, StageOwner};
 use skiff_proto::reply::Tag;
 use skiff_proto::store::{self, Entry, EntryKind, Space, Stat, Store};
 use skiff_proto::{ErrorCode, Name};
@@ -213,11 +214,11 @@ impl Store for MemoryStore {
         Ok(inner.find(name)?.stat())
     }
 
-    fn staged(&mut self, name: Name<'_>, size: u64) -> store::Result<(u64, u32)> {
+    fn staged(&mut self, name: Name<'_>, owner: StageOwner, size: u64) -> store::Result<(u64, u32)> {
         let mut inner = self.lock();
         inner.fault(Operation::Staged)?;
         let stage = inner.check_write(name, 0, size)?;
-        let kept = stage.filter(|&(_, len)| len <= size);
+        let kept = stage.filter(|&(number, len)| inner.stages[&number].owner == owner && len <= size);
         // Beginning anew frees what is staged.
         let free = inner.free().saturating_add(if kept.is_none() { stage.map_or(0, |(_, len)| len) } else { 0 });
         if size - kept.map_or(0, |(_, len)| len) > free {
@@ -229,6 +230,7 @@ impl Store for MemoryStore {
     fn stage(
         &mut self,
         name: Name<'_>,
+        owner: StageOwner,
         offset: u64,
         size: u64,
         mtime: Option<u64>,
@@ -237,7 +239,8 @@ impl Store for MemoryStore {
         inner.fault(Operation::Stage)?;
         let stage = inner.check_write(name, offset, size)?;
         let len = stage.map_or(0, |(_, len)| len);
-        if offset > 0 && offset != len {
+        let continues = stage.is_some_and(|(number, len)| inner.stages[&number].owner == owner && len == offset);
+        if offset > 0 && !continues {
             return Err(ErrorCode::Mismatch.into());
         }
         let free = inner.free().saturating_add(if offset == 0 { len } else { 0 });
@@ -252,7 +255,7 @@ impl Store for MemoryStore {
         let bytes = if offset == 0 { Vec::new() } else { bytes };
         let crc = crc32c(&bytes);
         let name = Some(name.as_str().into());
-        inner.stages.insert(number, Staged { name, size, mtime, bytes, open: true, pending });
+        inner.stages.insert(number, Staged { name, owner, size, mtime, bytes, open: true, pending });
         drop(inner);
         Ok((self.stage_at(number), crc))
     }
@@ -265,7 +268,8 @@ impl Store for MemoryStore {
             return Err(ErrorCode::NoSpace.into());
         }
         let (number, pending) = (inner.new_stage(), inner.pending);
-        let stage = Staged { name: None, size: u64::MAX, mtime: None, bytes: Vec::new(), open: true, pending };
+        let stage =
+            Staged { name: None, owner: NOBODY, size: u64::MAX, mtime: None, bytes: Vec::new(), open: true, pending };
         inner.stages.insert(number, stage);
         drop(inner);
         Ok(self.stage_at(number))
@@ -419,7 +423,7 @@ mod tests {
     }
 
     fn write(store: &mut MemoryStore, to: &str, content: &[u8]) {
-        let (mut stage, _) = store.stage(name(to), 0, content.len() as u64, Some(7)).unwrap();
+        let (mut stage, _) = store.stage(name(to), NOBODY, 0, content.len() as u64, Some(7)).unwrap();
         assert_eq!(store.append(&mut stage, content), Ok(content.len()));
         assert_eq!(store.commit(&mut stage, Some(crc32c(content))), Ok(()));
     }
@@ -427,17 +431,17 @@ mod tests {
     #[test]
     fn a_lost_stage_stays_and_goes_on_at_its_length_only() {
         let mut store = MemoryStore::new(Layout::Flat);
-        let (mut stage, _) = store.stage(name("d"), 0, 9, None).unwrap();
+        let (mut stage, _) = store.stage(name("d"), NOBODY, 0, 9, None).unwrap();
         store.append(&mut stage, b"1234").unwrap();
-        assert_eq!(code(store.stage(name("d"), 0, 9, None)), ErrorCode::Busy);
-        assert_eq!(code(store.staged(name("d"), 9)), ErrorCode::Busy);
+        assert_eq!(code(store.stage(name("d"), NOBODY, 0, 9, None)), ErrorCode::Busy);
+        assert_eq!(code(store.staged(name("d"), NOBODY, 9)), ErrorCode::Busy);
         drop(stage);
         store.restart();
-        assert_eq!(store.staged(name("d"), 9), Ok((4, 0xf63a_f4ee)));
-        assert_eq!(store.staged(name("d"), 3), Ok((0, 0)));
-        assert_eq!(code(store.stage(name("d"), 5, 9, None)), ErrorCode::Mismatch);
-        assert_eq!(code(store.stage(name("d"), 5, 4, None)), ErrorCode::Range);
-        let (mut stage, crc) = store.stage(name("d"), 4, 9, None).unwrap();
+        assert_eq!(store.staged(name("d"), NOBODY, 9), Ok((4, 0xf63a_f4ee)));
+        assert_eq!(store.staged(name("d"), NOBODY, 3), Ok((0, 0)));
+        assert_eq!(code(store.stage(name("d"), NOBODY, 5, 9, None)), ErrorCode::Mismatch);
+        assert_eq!(code(store.stage(name("d"), NOBODY, 5, 4, None)), ErrorCode::Range);
+        let (mut stage, crc) = store.stage(name("d"), NOBODY, 4, 9, None).unwrap();
         assert_eq!(crc, 0xf63a_f4ee);
         store.append(&mut stage, b"56789").unwrap();
         assert_eq!(store.commit(&mut stage, Some(1)), Ok(()));
@@ -465,15 +469,15 @@ mod tests {
         let mut store = MemoryStore::new(Layout::Flat);
         store.put_file("a", b"0123456789");
         store.set_capacity(15);
-        assert_eq!(code(store.stage(name("a"), 0, 6, None)), ErrorCode::NoSpace);
-        assert_eq!(code(store.staged(name("a"), 6)), ErrorCode::NoSpace);
-        let (mut stage, _) = store.stage(name("b"), 0, 5, None).unwrap();
+        assert_eq!(code(store.stage(name("a"), NOBODY, 0, 6, None)), ErrorCode::NoSpace);
+        assert_eq!(code(store.staged(name("a"), NOBODY, 6)), ErrorCode::NoSpace);
+        let (mut stage, _) = store.stage(name("b"), NOBODY, 0, 5, None).unwrap();
         store.append(&mut stage, b"12345").unwrap();
         assert_eq!(store.space(), Ok(Space { total: 15, free: 0 }));
         drop(stage);
         // Beginning anew frees what was staged.
-        assert_eq!(store.staged(name("b"), 4), Ok((0, 0)));
-        assert!(store.stage(name("b"), 0, 4, None).is_ok());
+        assert_eq!(store.staged(name("b"), NOBODY, 4), Ok((0, 0)));
+        assert!(store.stage(name("b"), NOBODY, 0, 4, None).is_ok());
     }
 
     #[test]
@@ -500,8 +504,8 @@ mod tests {
         assert_eq!(code(store.rmdir(name("d/e/f"))), ErrorCode::NotFound);
         assert_eq!(code(store.stat(name("d"))), ErrorCode::IsDirectory);
         assert_eq!(code(store.stat(name("d/e/f/g"))), ErrorCode::NotFound);
-        assert_eq!(code(store.stage(name("d/e"), 0, 1, None)), ErrorCode::IsDirectory);
-        assert_eq!(code(store.stage(name("d/e/f/g"), 0, 1, None)), ErrorCode::Exists);
+        assert_eq!(code(store.stage(name("d/e"), NOBODY, 0, 1, None)), ErrorCode::IsDirectory);
+        assert_eq!(code(store.stage(name("d/e/f/g"), NOBODY, 0, 1, None)), ErrorCode::Exists);
         assert_eq!(code(store.rename(name("d/e/f"), name("d"))), ErrorCode::IsDirectory);
         store.rename(name("d/e/f"), name("g")).unwrap();
         store.rmdir(name("d/e")).unwrap();

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use skiff_proto::Name;
 use skiff_proto::command::Verbs;
+use skiff_proto::identity::StageOwner;
 use skiff_proto::name::MAX_NAME;
 use skiff_proto::reply::Tag;
 use skiff_proto::store::{Entry, Result, Space, Stat, Store, StoreError, Sum};
@@ -173,15 +174,22 @@ impl<S: Store> Store for Reluctant<S> {
         self.inner.stat(name)
     }
 
-    fn staged(&mut self, name: Name<'_>, size: u64) -> Result<(u64, u32)> {
+    fn staged(&mut self, name: Name<'_>, owner: StageOwner, size: u64) -> Result<(u64, u32)> {
         self.hesitate()?;
-        self.inner.staged(name, size)
+        self.inner.staged(name, owner, size)
     }
 
-    fn stage(&mut self, name: Name<'_>, offset: u64, size: u64, mtime: Option<u64>) -> Result<(Self::Stage, u32)> {
+    fn stage(
+        &mut self,
+        name: Name<'_>,
+        owner: StageOwner,
+        offset: u64,
+        size: u64,
+        mtime: Option<u64>,
+    ) -> Result<(Self::Stage, u32)> {
         self.hesitate()?;
         self.make_observed(name);
-        let (stage, crc) = self.inner.stage(name, offset, size, mtime)?;
+        let (stage, crc) = self.inner.stage(name, owner, offset, size, mtime)?;
         Ok((ReluctantStage { stage: Some(stage), name: name.as_str().into(), size }, crc))
     }
 

@@ -14,6 +14,7 @@ use core::marker::PhantomData;
 use skiff_proto::ErrorCode;
 use skiff_proto::command::Verbs;
 use skiff_proto::crc::crc32c;
+use skiff_proto::identity::{NOBODY, StageOwner};
 use skiff_proto::name::{MAX_NAME, Name};
 use skiff_proto::reply::Tag;
 use skiff_proto::store::{self, Entry, EntryKind, Space, Stat, Store, StoreError, Sum};
@@ -86,17 +87,18 @@ impl<B: Backend> Store for Patient<B> {
     fn stat(&mut self, name: Name<'_>) -> store::Result<Stat> {
         self.ask(|store| store.stat(name))
     }
-    fn staged(&mut self, name: Name<'_>, size: u64) -> store::Result<(u64, u32)> {
-        self.ask(|store| store.staged(name, size))
+    fn staged(&mut self, name: Name<'_>, owner: StageOwner, size: u64) -> store::Result<(u64, u32)> {
+        self.ask(|store| store.staged(name, owner, size))
     }
     fn stage(
         &mut self,
         name: Name<'_>,
+        owner: StageOwner,
         offset: u64,
         size: u64,
         mtime: Option<u64>,
     ) -> store::Result<(Self::Stage, u32)> {
-        self.ask(|store| store.stage(name, offset, size, mtime))
+        self.ask(|store| store.stage(name, owner, offset, size, mtime))
     }
     fn stage_new(&mut self, name: Name<'_>, size: u64) -> store::Result<Self::Stage> {
         self.ask(|store| store.stage_new(name, size))
@@ -205,11 +207,11 @@ fn commit_new<S: Store>(store: &mut S, stage: &mut S::Stage, name: &str) -> Answ
 }
 
 fn begin<S: Store>(store: &mut S, name: &str, offset: usize, size: usize) -> Answer<(S::Stage, u32)> {
-    code(store.stage(n(name), offset as u64, size as u64, None))
+    code(store.stage(n(name), NOBODY, offset as u64, size as u64, None))
 }
 
 fn put_at<S: Store>(store: &mut S, name: &str, bytes: &[u8], mtime: Option<u64>) {
-    let (mut stage, crc) = store.stage(n(name), 0, bytes.len() as u64, mtime).unwrap();
+    let (mut stage, crc) = store.stage(n(name), NOBODY, 0, bytes.len() as u64, mtime).unwrap();
     assert_eq!(crc, 0);
     append(store, &mut stage, bytes);
     commit(store, &mut stage, Some(crc32c(bytes))).unwrap();
@@ -226,7 +228,7 @@ fn interrupt<S: Store>(store: &mut S, name: &str, bytes: &[u8], size: usize) {
 }
 
 fn staged<S: Store>(store: &mut S, name: &str, size: usize) -> Answer<(u64, u32)> {
-    code(store.staged(n(name), size as u64))
+    code(store.staged(n(name), NOBODY, size as u64))
 }
 
 fn read_open<S: Store>(store: &mut S, file: &mut S::File, size: u64) -> Answer<Vec<u8>> {
@@ -532,11 +534,11 @@ cases! { ($)
         interrupt(&mut store, "f", b"abc", 6);
         assert_eq!(begin(&mut store, "f", 7, 6).err(), Some(ErrorCode::Range));
         let huge = u64::MAX;
-        assert_eq!(code(store.stage(n("f"), 2, huge, None)).err(), Some(ErrorCode::Mismatch));
+        assert_eq!(code(store.stage(n("f"), NOBODY, 2, huge, None)).err(), Some(ErrorCode::Mismatch));
         let (stage, _) = begin(&mut store, "f", 3, 6).unwrap();
         assert_eq!(begin(&mut store, "f", 7, 6).err(), Some(ErrorCode::Range));
         assert_eq!(begin(&mut store, "f", 2, 6).err(), Some(ErrorCode::Busy));
-        assert_eq!(code(store.stage(n("f"), 3, huge, None)).err(), Some(ErrorCode::Busy));
+        assert_eq!(code(store.stage(n("f"), NOBODY, 3, huge, None)).err(), Some(ErrorCode::Busy));
         drop(stage);
         assert_eq!(staged(&mut store, "f", 6), Ok((3, crc32c(b"abc"))));
     }
@@ -583,6 +585,50 @@ cases! { ($)
         assert_eq!(staged(&mut store, "f", 6), Ok((6, crc32c(b"abcdef"))));
         put(&mut store, "f", b"12345");
         assert_eq!(get(&mut store, "f").unwrap(), b"12345");
+    }
+
+    /// PROTOCOL §8: to others, nothing is staged; across a restart too.
+    fn staged_bytes_belong_to_the_client_that_wrote_them(backend, store) {
+        let [a, b] = [1, u64::MAX].map(|number| StageOwner::from_number(number).unwrap());
+        let write = |store: &mut Patient<B>, owner, offset, bytes: &[u8]| {
+            let (mut stage, crc) = code(store.stage(n("f"), owner, offset, 6, Some(9)))?;
+            append(store, &mut stage, bytes);
+            Ok((stage, crc))
+        };
+        let others = |owner| [NOBODY, a, b].into_iter().filter(move |&other| other != owner);
+        for owner in [NOBODY, a, b, a, NOBODY] {
+            drop(write(&mut store, owner, 0, b"abc").unwrap());
+            for _ in 0..2 {
+                for other in others(owner) {
+                    assert_eq!(code(store.staged(n("f"), other, 6)), Ok((0, 0)));
+                    assert_eq!(write(&mut store, other, 3, b"d").err(), Some(ErrorCode::Mismatch));
+                }
+                assert_eq!(code(store.staged(n("f"), owner, 6)), Ok((3, crc32c(b"abc"))));
+                if B::FEATURES.restart {
+                    drop(store);
+                    store = Patient::<B>(backend.open(), PhantomData);
+                }
+            }
+        }
+        drop(write(&mut store, a, 0, b"abc").unwrap());
+        let (stage, _) = write(&mut store, a, 3, b"d").unwrap();
+        assert_eq!(write(&mut store, b, 0, b"x").err(), Some(ErrorCode::Busy), "a name has one writer");
+        drop(stage);
+        let (mut stage, crc) = write(&mut store, a, 4, b"ef").unwrap();
+        assert_eq!(crc, crc32c(b"abcd"));
+        commit(&mut store, &mut stage, None).unwrap();
+        drop(stage);
+        assert_eq!(get(&mut store, "f").unwrap(), b"abcdef");
+        if B::FEATURES.mtime {
+            assert_eq!(store.stat(n("f")).unwrap().mtime, Some(9));
+        }
+        for owner in [NOBODY, a, b] {
+            assert_eq!(code(store.staged(n("f"), owner, 6)), Ok((0, 0)));
+        }
+        // What is discarded is gone for its owner too.
+        let (stage, _) = write(&mut store, b, 0, b"abc").unwrap();
+        store.discard(stage);
+        assert_eq!(code(store.staged(n("f"), b, 6)), Ok((0, 0)));
     }
 
     /// PROTOCOL §7: at most one staged version of a name, but one of each.
@@ -755,9 +801,9 @@ cases! { ($)
         let space = store.space().unwrap();
         assert!(space.free <= space.total);
         for size in [space.total + 1, u64::MAX] {
-            assert_eq!(code(store.staged(n("f"), size)), Err(ErrorCode::NoSpace));
-            assert_eq!(code(store.stage(n("f"), 0, size, None)).err(), Some(ErrorCode::NoSpace));
-            assert_eq!(code(store.stage(n("f"), 2, size, None)).err(), Some(ErrorCode::NoSpace));
+            assert_eq!(code(store.staged(n("f"), NOBODY, size)), Err(ErrorCode::NoSpace));
+            assert_eq!(code(store.stage(n("f"), NOBODY, 0, size, None)).err(), Some(ErrorCode::NoSpace));
+            assert_eq!(code(store.stage(n("f"), NOBODY, 2, size, None)).err(), Some(ErrorCode::NoSpace));
             assert_eq!(code(store.stage_new(n("new"), size)).err(), Some(ErrorCode::NoSpace));
         }
         assert_eq!(get(&mut store, "f").unwrap(), b"old");

@@ -40,6 +40,7 @@ mod room {
 
     use skiff_proto::ErrorCode::{self, Changed, NoSpace};
     use skiff_proto::Name;
+    use skiff_proto::identity::NOBODY;
     use skiff_proto::store::{self, Space, Store};
 
     use super::*;
@@ -67,24 +68,24 @@ mod room {
     }
 
     fn put(store: &mut Small, name: &str, bytes: &[u8]) {
-        let (mut stage, _) = store.stage(n(name), 0, bytes.len() as u64, None).expect("a stage");
+        let (mut stage, _) = store.stage(n(name), NOBODY, 0, bytes.len() as u64, None).expect("a stage");
         append(store, &mut stage, bytes);
         assert_eq!(store.commit(&mut stage, None), Ok(()));
     }
 
     fn interrupt(store: &mut Small, name: &str, len: usize) {
-        let (mut stage, _) = store.stage(n(name), 0, 2000, None).expect("a stage");
+        let (mut stage, _) = store.stage(n(name), NOBODY, 0, 2000, None).expect("a stage");
         append(store, &mut stage, &vec![1; len]);
     }
 
     #[test]
     fn what_a_writer_was_promised_nobody_else_gets() {
         let mut store = small();
-        let (mut first, _) = store.stage(n("a"), 0, 5 * 256, None).unwrap();
+        let (mut first, _) = store.stage(n("a"), NOBODY, 0, 5 * 256, None).unwrap();
         assert_eq!(store.space(), Ok(Space { total: 2048, free: 768 }));
-        assert_eq!(code(store.stage(n("b"), 0, 4 * 256, None)), Some(NoSpace));
-        assert_eq!(code(store.staged(n("b"), 3 * 256 + 1)), Some(NoSpace));
-        let (mut second, _) = store.stage(n("b"), 0, 3 * 256, None).unwrap();
+        assert_eq!(code(store.stage(n("b"), NOBODY, 0, 4 * 256, None)), Some(NoSpace));
+        assert_eq!(code(store.staged(n("b"), NOBODY, 3 * 256 + 1)), Some(NoSpace));
+        let (mut second, _) = store.stage(n("b"), NOBODY, 0, 3 * 256, None).unwrap();
         append(&mut store, &mut second, &[2; 768]);
         assert_eq!(code(store.append(&mut second, b"more")), Some(NoSpace));
         append(&mut store, &mut first, &[1; 1280]);
@@ -99,20 +100,24 @@ mod room {
         interrupt(&mut store, "old", 512);
         interrupt(&mut store, "young", 512);
         put(&mut store, "f", &[3; 1025]);
-        assert_eq!(store.staged(n("old"), 600), Ok((0, 0)));
-        assert_eq!(store.staged(n("young"), 600).unwrap().0, 512);
-        assert_eq!(code(store.stage(n("g"), 0, 4 * 256, None)), Some(NoSpace), "and nothing was given up for it");
-        assert_eq!(store.staged(n("young"), 600).unwrap().0, 512);
+        assert_eq!(store.staged(n("old"), NOBODY, 600), Ok((0, 0)));
+        assert_eq!(store.staged(n("young"), NOBODY, 600).unwrap().0, 512);
+        assert_eq!(
+            code(store.stage(n("g"), NOBODY, 0, 4 * 256, None)),
+            Some(NoSpace),
+            "and nothing was given up for it"
+        );
+        assert_eq!(store.staged(n("young"), NOBODY, 600).unwrap().0, 512);
     }
 
     #[test]
     fn a_write_that_begins_again_is_promised_all_of_its_room() {
         let mut store = small();
         for (name, blocks) in [("old", 4), ("f", 2)] {
-            let (mut stage, _) = store.stage(n(name), 0, (blocks + 1) * 256, None).unwrap();
+            let (mut stage, _) = store.stage(n(name), NOBODY, 0, (blocks + 1) * 256, None).unwrap();
             append(&mut store, &mut stage, &[1].repeat(usize::try_from(blocks).unwrap() * 256));
         }
-        let (mut stage, _) = store.stage(n("f"), 0, 5 * 256, None).unwrap();
+        let (mut stage, _) = store.stage(n("f"), NOBODY, 0, 5 * 256, None).unwrap();
         append(&mut store, &mut stage, &[2; 5 * 256]);
         assert_eq!(store.commit(&mut stage, None), Ok(()));
     }
@@ -138,18 +143,18 @@ mod room {
         for name in ["a", "b", "c", "d"] {
             put(&mut store, name, b"x");
         }
-        assert_eq!(code(store.staged(n("e"), 1)), Some(NoSpace));
-        assert_eq!(code(store.stage(n("a"), 0, 1, None)), Some(NoSpace), "a replacement needs an entry too");
+        assert_eq!(code(store.staged(n("e"), NOBODY, 1)), Some(NoSpace));
+        assert_eq!(code(store.stage(n("a"), NOBODY, 0, 1, None)), Some(NoSpace), "a replacement needs an entry too");
         store.remove(n("d")).unwrap();
         put(&mut store, "a", &[1; 1280]);
-        assert_eq!(code(store.stage(n("a"), 0, 257, None)), Some(NoSpace));
+        assert_eq!(code(store.stage(n("a"), NOBODY, 0, 257, None)), Some(NoSpace));
         assert_eq!(store.stat(n("a")).unwrap().size, 1280);
     }
 
     #[test]
     fn a_stage_is_of_no_more_use_once_it_is_in_place() {
         let mut store = small();
-        let (mut stage, _) = store.stage(n("f"), 0, 9, None).unwrap();
+        let (mut stage, _) = store.stage(n("f"), NOBODY, 0, 9, None).unwrap();
         append(&mut store, &mut stage, b"x");
         assert_eq!(store.commit(&mut stage, None), Ok(()));
         assert_eq!(code(store.append(&mut stage, b"y")), Some(ErrorCode::Io));
@@ -164,10 +169,10 @@ mod room {
         append(&mut store, &mut stage, b"x");
         assert_eq!(store.commit_new(&mut stage, n("a")), Ok(()));
         store.remove(n("a")).unwrap();
-        let (second, _) = store.stage(n("b"), 0, 3, None).unwrap();
+        let (second, _) = store.stage(n("b"), NOBODY, 0, 3, None).unwrap();
         drop(stage);
-        assert_eq!(code(store.staged(n("b"), 3)), Some(ErrorCode::Busy));
+        assert_eq!(code(store.staged(n("b"), NOBODY, 3)), Some(ErrorCode::Busy));
         drop(second);
-        assert_eq!(store.staged(n("b"), 3), Ok((0, 0)));
+        assert_eq!(store.staged(n("b"), NOBODY, 3), Ok((0, 0)));
     }
 }

@@ -7,6 +7,7 @@ use skiff_kit::flash::world::{World, append, files, get, mount, n, put};
 use skiff_kit::flash::{Nor, Rng, Tear};
 use skiff_proto::ErrorCode;
 use skiff_proto::crc::crc32c;
+use skiff_proto::identity::NOBODY;
 use skiff_proto::store::Store;
 
 type Memory = <SmallNor as Rig>::Memory;
@@ -220,17 +221,17 @@ fn damaged_staged_bytes_are_dropped_when_they_are_to_be_gone_on_with() {
     let mut memory = Memory::default();
     let content = Rng::new(5).bytes(1500);
     let mut store = SmallNor::mount(&mut memory, &medium, 2000).expect("used");
-    let (mut stage, _) = store.stage(n("s"), 0, 3000, None).expect("room");
+    let (mut stage, _) = store.stage(n("s"), NOBODY, 0, 3000, None).expect("room");
     append(&mut store, &mut stage, &content).expect("room");
     drop(stage);
     drop(store);
     let at = medium.model().content().windows(16).position(|bytes| bytes == &content[1400..1416]).expect("it is there");
     medium.change(|model| model.content_mut()[at] ^= 1);
     let mut store = SmallNor::mount(&mut memory, &medium, 2000).expect("used");
-    assert_eq!(store.staged(n("s"), 3000).expect("room"), (1500, crc32c(&content)));
-    let refused = store.stage(n("s"), 1500, 3000, None).map(drop).map_err(|refusal| refusal.code());
+    assert_eq!(store.staged(n("s"), NOBODY, 3000).expect("room"), (1500, crc32c(&content)));
+    let refused = store.stage(n("s"), NOBODY, 1500, 3000, None).map(drop).map_err(|refusal| refusal.code());
     assert_eq!(refused, Err(ErrorCode::Mismatch));
-    assert_eq!(store.staged(n("s"), 3000), Ok((0, 0)));
+    assert_eq!(store.staged(n("s"), NOBODY, 3000), Ok((0, 0)));
     put(&mut store, "s", &content, None).expect("room");
 }
 
@@ -242,7 +243,7 @@ fn a_power_cut_costs_a_write_no_more_than_what_came_since_the_last_checkpoint() 
         let medium = SmallNor::medium(1);
         let mut memory = Memory::default();
         let mut store = SmallNor::mount(&mut memory, &medium, 2000).expect("blank");
-        let (mut stage, _) = store.stage(n("s"), 0, 20_000, None).expect("room");
+        let (mut stage, _) = store.stage(n("s"), NOBODY, 0, 20_000, None).expect("room");
         append(&mut store, &mut stage, &content[..len]).expect("room");
         medium.cut_after(0, Tear::Before);
         drop(stage);
@@ -250,7 +251,7 @@ fn a_power_cut_costs_a_write_no_more_than_what_came_since_the_last_checkpoint() 
         medium.power_on();
         let mut store = SmallNor::mount(&mut memory, &medium, 2000).expect("used");
         let kept = len - len % 1000 - if len / 1000 % 2 == 1 { 1000 } else { 0 };
-        assert_eq!(store.staged(n("s"), 20_000), Ok((kept as u64, crc32c(&content[..kept]))), "{len}");
+        assert_eq!(store.staged(n("s"), NOBODY, 20_000), Ok((kept as u64, crc32c(&content[..kept]))), "{len}");
     }
 }
 
@@ -283,13 +284,14 @@ fn every_writer_has_a_slot_or_hears_that_there_are_too_many() {
     let medium = SmallNor::medium(1);
     let mut memory = Memory::default();
     let mut store = SmallNor::mount(&mut memory, &medium, 2000).expect("blank");
-    let mut stages: Vec<_> = ["a", "b", "c"].map(|name| store.stage(n(name), 0, 10, None).expect("room").0).into();
-    let refusal = store.stage(n("d"), 0, 10, None).map(drop).expect_err("there are three slots");
+    let mut stages: Vec<_> =
+        ["a", "b", "c"].map(|name| store.stage(n(name), NOBODY, 0, 10, None).expect("room").0).into();
+    let refusal = store.stage(n("d"), NOBODY, 0, 10, None).map(drop).expect_err("there are three slots");
     let refusal = refusal.refusal();
     assert_eq!((refusal.code, refusal.text), (ErrorCode::Busy, "too many files are being written"));
     assert_eq!(store.stage_new(n("x"), 10).map(drop).expect_err("there are three slots").code(), ErrorCode::Busy);
     stages.pop();
-    drop(store.stage(n("d"), 0, 10, None).expect("one is free again"));
+    drop(store.stage(n("d"), NOBODY, 0, 10, None).expect("one is free again"));
 }
 
 /// A program, an erasure or a flush fails now and then. The store goes on, as if what it refused had not been tried; or it
@@ -371,7 +373,7 @@ fn a_dropped_connection_leaves_its_bytes_at_the_next_turn_of_the_loop() {
     let medium = SmallNor::medium(1);
     let mut memory = Memory::default();
     let mut store = SmallNor::mount(&mut memory, &medium, 32_768).expect("blank");
-    let (mut stage, _) = store.stage(n("s"), 0, 3000, None).expect("room");
+    let (mut stage, _) = store.stage(n("s"), NOBODY, 0, 3000, None).expect("room");
     append(&mut store, &mut stage, &[7; 1234]).expect("room");
     let before = medium.counters();
     store.settle();
@@ -382,7 +384,7 @@ fn a_dropped_connection_leaves_its_bytes_at_the_next_turn_of_the_loop() {
     drop(store);
     medium.power_on();
     let mut store = SmallNor::mount(&mut memory, &medium, 32_768).expect("used");
-    assert_eq!(store.staged(n("s"), 3000), Ok((1234, crc32c(&[7; 1234]))));
+    assert_eq!(store.staged(n("s"), NOBODY, 3000), Ok((1234, crc32c(&[7; 1234]))));
 }
 
 #[test]

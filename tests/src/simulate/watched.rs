@@ -4,6 +4,7 @@ use core::cell::Cell;
 use std::rc::Rc;
 
 use skiff_proto::command::Verbs;
+use skiff_proto::identity::StageOwner;
 use skiff_proto::reply::Tag;
 use skiff_proto::store::{Entry, EntryKind, Result, Space, Stat, Store, StoreError};
 use skiff_proto::{ErrorCode, Name};
@@ -321,7 +322,7 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
         Ok(stat)
     }
 
-    fn staged(&mut self, name: Name<'_>, size: u64) -> Result<(u64, u32)> {
+    fn staged(&mut self, name: Name<'_>, owner: StageOwner, size: u64) -> Result<(u64, u32)> {
         let text = name.as_str();
         if !self.enter() {
             return io();
@@ -330,7 +331,7 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
         if self.control.failures.is_full() {
             return self.fail(text, ErrorCode::NoSpace);
         }
-        let found = self.inner.staged(name, size);
+        let found = self.inner.staged(name, owner, size);
         self.control.trace(|| format!("    store: staged {text} {size}: {found:?}"));
         if !self.has_power() {
             return io();
@@ -349,7 +350,14 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
         found
     }
 
-    fn stage(&mut self, name: Name<'_>, offset: u64, size: u64, mtime: Option<u64>) -> Result<(Self::Stage, u32)> {
+    fn stage(
+        &mut self,
+        name: Name<'_>,
+        owner: StageOwner,
+        offset: u64,
+        size: u64,
+        mtime: Option<u64>,
+    ) -> Result<(Self::Stage, u32)> {
         let text = name.as_str();
         if !self.enter() {
             return io();
@@ -359,7 +367,7 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
             return self.fail(text, ErrorCode::NoSpace);
         }
         self.control.truth.borrow_mut().need_room(size);
-        let begun = self.inner.stage(name, offset, size, mtime);
+        let begun = self.inner.stage(name, owner, offset, size, mtime);
         self.control
             .trace(|| format!("    store: stage {text} {offset} {size}: {:?}", begun.as_ref().map(|(_, crc)| crc)));
         let power = self.has_power();

@@ -11,6 +11,7 @@ use std::time::Instant;
 use rustix::fs::{CWD, Mode, RenameFlags, mkfifoat, renameat_with};
 use skiff_host::store::DirStore;
 use skiff_proto::ErrorCode;
+use skiff_proto::identity::NOBODY;
 use tempfile::TempDir;
 
 use super::{code, entries, get, list, n, open, open_portable, put};
@@ -68,7 +69,7 @@ fn links_that_lead_out_are_neither_followed_nor_listed() {
         }
         for name in ["file", "absolute", "d/deep", "dir/secret", "dir/new", "dir/new/new", "chain", "loop"] {
             assert!(put(&store, name, b"overwritten").is_err(), "{name}");
-            assert!(store.staged(n(name), 1).is_err(), "{name}");
+            assert!(store.staged(n(name), NOBODY, 1).is_err(), "{name}");
         }
         for name in ["dir", "magic", "dir/sub"] {
             assert!(store.list(Some(n(name))).is_err());
@@ -258,13 +259,13 @@ fn fifos_and_sockets_do_not_exist_for_readers_and_are_never_replaced() {
             assert_eq!(code(store.remove(n(name))), Err(ErrorCode::NotFound));
             assert_eq!(code(store.rename(n(name), n("x"))), Err(ErrorCode::NotFound));
             assert_eq!(code(store.rename(n("file"), n(name))), Err(ErrorCode::Denied));
-            assert_eq!(code(store.staged(n(name), 1)), Err(ErrorCode::Denied));
+            assert_eq!(code(store.staged(n(name), NOBODY, 1)), Err(ErrorCode::Denied));
             assert_eq!(code(put(&store, name, b"x")), Err(ErrorCode::Denied));
             assert_eq!(code(store.mkdir(n(name))), Err(ErrorCode::Exists));
             let mut unnamed = store.stage_unnamed(0).unwrap();
             assert_eq!(code(store.commit_new(&mut unnamed, n(name))).err(), Some(ErrorCode::Exists));
         }
-        let (mut late, _) = store.stage(n("late"), 0, 0, None).unwrap();
+        let (mut late, _) = store.stage(n("late"), NOBODY, 0, 0, None).unwrap();
         mkfifoat(CWD, root.join("late"), Mode::RUSR | Mode::WUSR).unwrap();
         assert_eq!(code(store.commit(&mut late, None)).err(), Some(ErrorCode::Denied));
         fs::remove_file(root.join("late")).unwrap();
@@ -309,7 +310,7 @@ fn hidden_names_do_not_exist_unless_they_are_asked_for() {
         assert_eq!(code(store.remove(n(name))), Err(ErrorCode::NotFound));
         assert_eq!(code(store.rename(n(name), n("x"))), Err(ErrorCode::NotFound));
         assert_eq!(code(store.rename(n("plain"), n(name))), Err(ErrorCode::Denied));
-        assert_eq!(code(store.staged(n(name), 0)), Err(ErrorCode::Denied));
+        assert_eq!(code(store.staged(n(name), NOBODY, 0)), Err(ErrorCode::Denied));
         assert_eq!(code(put(&store, name, b"x")), Err(ErrorCode::Denied));
         assert_eq!(code(store.check_put(n(name))), Err(ErrorCode::Denied));
         assert_eq!(code(store.mkdir(n(name))), Err(ErrorCode::Denied));
@@ -328,8 +329,8 @@ fn a_store_that_is_read_only_changes_nothing() {
     fs::write(place.root().join("f"), "x").unwrap();
     let store = DirStore::new(Options { read_only: true, ..Options::new(place.root()) }).unwrap();
     let read_only = Some(ErrorCode::ReadOnly);
-    assert_eq!(code(store.stage(n("f"), 0, 1, None)).err(), read_only);
-    assert_eq!(code(store.staged(n("f"), 1)).err(), read_only);
+    assert_eq!(code(store.stage(n("f"), NOBODY, 0, 1, None)).err(), read_only);
+    assert_eq!(code(store.staged(n("f"), NOBODY, 1)).err(), read_only);
     assert_eq!(code(store.stage_unnamed(1)).err(), read_only);
     assert_eq!(code(store.check_put(n("g"))).err(), read_only);
     assert_eq!(code(store.remove(n("f"))).err(), read_only);
@@ -371,7 +372,7 @@ fn a_directory_that_comes_and_goes_is_there_or_not_found_and_nothing_else() {
                     list(store, Some("d")).map(drop),
                     store.stat(n("d/f")).map(drop),
                     store.open(n("d/f")).map(drop),
-                    store.staged(n("d/f"), 1).map(drop).or(Err(ErrorCode::Io.into())),
+                    store.staged(n("d/f"), NOBODY, 1).map(drop).or(Err(ErrorCode::Io.into())),
                 ];
                 for (at, looked) in looked.into_iter().enumerate() {
                     assert!(matches!(code(looked), Ok(()) | Err(ErrorCode::NotFound)), "{at}: {looked:?}");

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use skiff_proto::ErrorCode;
 use skiff_proto::crc::crc32c;
+use skiff_proto::identity::NOBODY;
 use skiff_proto::store::{Store, StoreError};
 
 use super::Rng;
@@ -169,7 +170,8 @@ impl Player {
             Step::Interrupt { name, part, len } => {
                 let (name, bytes) = (file(name), self.content(len));
                 self.start_over(&name, &bytes);
-                let (mut stage, _) = store.stage(n(&name), 0, len as u64, None).inspect_err(|_| self.refused(&name))?;
+                let (mut stage, _) =
+                    store.stage(n(&name), NOBODY, 0, len as u64, None).inspect_err(|_| self.refused(&name))?;
                 self.world.borrow_mut().fading.remove(&name);
                 append(store, &mut stage, &bytes[..part])?;
                 drop(stage);
@@ -180,11 +182,11 @@ impl Player {
             Step::Resume { name, part } => {
                 let name = file(name);
                 let Some(bytes) = self.whole.get(&name).cloned() else { return Ok(()) };
-                let (from, crc) = store.staged(n(&name), bytes.len() as u64)?;
+                let (from, crc) = store.staged(n(&name), NOBODY, bytes.len() as u64)?;
                 let from = usize::try_from(from).unwrap_or(usize::MAX);
                 assert_eq!(crc, crc32c(&bytes[..from]), "{name}");
                 let mtime = Some(self.mtime);
-                let (mut stage, _) = store.stage(n(&name), from as u64, bytes.len() as u64, mtime)?;
+                let (mut stage, _) = store.stage(n(&name), NOBODY, from as u64, bytes.len() as u64, mtime)?;
                 let end = bytes.len().min(from + part);
                 if end < bytes.len() {
                     append(store, &mut stage, &bytes[from..end])?;
@@ -206,7 +208,8 @@ impl Player {
             Step::Abort { name, len } => {
                 let (name, bytes) = (file(name), self.content(len));
                 self.start_over(&name, &bytes);
-                let (mut stage, _) = store.stage(n(&name), 0, len as u64, None).inspect_err(|_| self.refused(&name))?;
+                let (mut stage, _) =
+                    store.stage(n(&name), NOBODY, 0, len as u64, None).inspect_err(|_| self.refused(&name))?;
                 self.world.borrow_mut().fading.remove(&name);
                 append(store, &mut stage, &bytes)?;
                 store.discard(stage);
@@ -321,7 +324,7 @@ impl Player {
         let mut stages = Vec::new();
         for (name, bytes) in names.iter().zip(&contents) {
             self.start_over(name, bytes);
-            match store.stage(n(name), 0, len as u64, None) {
+            match store.stage(n(name), NOBODY, 0, len as u64, None) {
                 Ok((stage, _)) => {
                     self.world.borrow_mut().fading.remove(name);
                     stages.push(stage);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use skiff_proto::identity::StageOwner;
 use skiff_proto::store::{self, Stat, StoreError};
 use skiff_proto::{ErrorCode, Name, Refusal};
 
@@ -39,6 +40,7 @@ pub(super) struct Version {
 pub(super) struct Staged {
     /// `None`: a classic put, nameless until it is in place.
     pub(super) name: Option<String>,
+    pub(super) owner: StageOwner,
     pub(super) size: u64,
     pub(super) mtime: Option<u64>,
     pub(super) bytes: Vec<u8>,
