@@ -20,6 +20,8 @@ mod relay;
 mod resume;
 #[path = "host_cli/scripts.rs"]
 mod scripts;
+#[path = "host_cli/secure.rs"]
+mod secure;
 #[path = "host_cli/transfers.rs"]
 mod transfers;
 #[path = "host_cli/trees.rs"]

@@ -13,7 +13,7 @@ use bytesize::ByteSize;
 use clap::{ArgAction, Parser, ValueEnum};
 use skiff_host::address::Host;
 use skiff_host::diagnostics::{ALWAYS, Lines, Writer};
-use skiff_host::server::{Options, PortRange, Server};
+use skiff_host::server::{Options, PortRange, Security, Server};
 use skiff_host::store::{self, DirStore};
 use skiff_proto::MinRate;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -43,6 +43,20 @@ struct Args {
     /// loopback
     #[arg(long, value_name = "ADDR")]
     bind: Vec<Host>,
+
+    /// Talk only to clients that have a key, and only encrypted: file with the device secret (host-cli key new FILE)
+    #[cfg(feature = "secure")]
+    #[arg(long, value_name = "FILE")]
+    secret: Option<PathBuf>,
+
+    /// Refuse keys of a lower generation
+    #[cfg(feature = "secure")]
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "secret", value_parser = clap::value_parser!(u32).range(1..))]
+    min_generation: u32,
+
+    /// Everybody who reaches the port may use the server: no warning about it
+    #[arg(long)]
+    open: bool,
 
     /// Serve read-only
     #[arg(long)]
@@ -93,7 +107,7 @@ struct Args {
     threads: Option<u16>,
 
     /// Avoid Linux-only system calls
-    #[arg(long, hide = true)]
+    #[arg(long)]
     portable: bool,
 
     /// Log each change and its outcome to stderr; -vv logs every command
@@ -201,12 +215,26 @@ async fn serve(args: Args, shutdown: impl Future<Output = ()>) -> anyhow::Result
         min_rate: MinRate { bytes: u32::try_from(args.min_rate.as_u64()).unwrap_or(u32::MAX), ..MinRate::DEFAULT },
         grace: Duration::from_secs(args.grace.into()),
         nocrc: args.nocrc,
+        security: security(&args)?,
         portable: args.portable,
         ..Options::new(args.port)
     };
     let server = Server::bind(options, store)?;
     announce(&args, &server);
     Ok(server.run(shutdown).await)
+}
+
+/// Who may connect.
+#[cfg(feature = "secure")]
+fn security(args: &Args) -> anyhow::Result<Security> {
+    let Some(file) = &args.secret else { return Ok(Security::default()) };
+    Ok(Security::with_secret(skiff_host::keys::read_secret(file)?, args.min_generation))
+}
+
+/// Who may connect.
+#[cfg(not(feature = "secure"))]
+fn security(_: &Args) -> anyhow::Result<Security> {
+    Ok(Security::default())
 }
 
 /// The signals that end the program.
@@ -285,7 +313,23 @@ fn announce(args: &Args, server: &Server) {
     if server.local_addrs().iter().all(|addr| addr.ip().is_loopback()) {
         let hint = "only this machine can connect; use --bind 0.0.0.0 --bind :: to serve the network";
         tell(args.log_format, hint);
+    } else if !args.open && !is_protected(args) {
+        let what = if args.read_only { "read" } else { "read and change" };
+        let warning = format!("warning: everybody who reaches this port can {what} the files; --open silences this");
+        tell(args.log_format, &warning);
     }
+}
+
+/// True if only clients with a key are served.
+fn is_protected(args: &Args) -> bool {
+    #[cfg(feature = "secure")]
+    let protected = args.secret.is_some();
+    #[cfg(not(feature = "secure"))]
+    let protected = {
+        _ = args;
+        false
+    };
+    protected
 }
 
 /// Prints `text` to stderr at every verbosity: as a JSON object if the log is JSON. It never blocks.

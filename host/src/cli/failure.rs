@@ -68,6 +68,9 @@ impl Failure {
             | Error::Timeout { .. }
             | Error::Mute { .. }
             | Error::Protocol { .. }
+            | Error::KeyNeeded { .. }
+            | Error::KeyRefused { .. }
+            | Error::Unprotected { .. }
             | Error::NeedsExtended { .. } => FailureKind::Whole,
             _ => FailureKind::Name,
         };
@@ -85,6 +88,7 @@ fn code(error: &Error) -> String {
         Error::Lost { .. } => "lost",
         Error::Timeout { .. } | Error::Mute { .. } => "timeout",
         Error::Protocol { .. } => "protocol",
+        Error::KeyNeeded { .. } | Error::KeyRefused { .. } | Error::Unprotected { .. } => "key",
         Error::ClassicRefused => "refused",
         Error::NeedsExtended { .. } => "needs-extended",
         Error::BadName { .. } | Error::ClassicName { .. } => "bad-name",

@@ -473,6 +473,7 @@ async fn info(context: &mut Context<'_>) -> Result<(), Failure> {
     let hello = context.client.hello().await.map_err(|error| Failure::client("info", None, &error))?.cloned();
     let address = context.client.address().to_owned();
     let ip = context.client.remote_addr().to_string();
+    let key = context.client.key_id().map(ToString::to_string);
     let protocol = if context.client.peer() == Peer::Extended { Protocol::Extended } else { Protocol::Classic };
     let commands: Vec<_> = match &hello {
         Some(hello) => ["get", "put", "ls"].into_iter().chain(hello.commands.iter().map(Verb::as_str)).collect(),
@@ -488,6 +489,7 @@ async fn info(context: &mut Context<'_>) -> Result<(), Failure> {
         name_max: hello.as_ref().map(|hello| hello.name_max),
         idle: hello.as_ref().and_then(|hello| hello.idle),
         nocrc: hello.as_ref().is_some_and(|hello| hello.nocrc),
+        key: key.clone(),
     };
     if context.output.is_json() {
         context.output.object(&object);
@@ -505,6 +507,10 @@ async fn info(context: &mut Context<'_>) -> Result<(), Failure> {
             lines.push(format!("checksums: {}", if hello.nocrc { "can be left out" } else { "always" }));
         }
     }
+    lines.push(match &key {
+        Some(key) => format!("protection: encrypted, with the key {key}"),
+        None => "protection: none".to_owned(),
+    });
     lines.push(format!("commands: {}", commands.join(" ")));
     lines.iter().for_each(|line| context.output.line(line));
     Ok(())

@@ -67,6 +67,8 @@ pub(crate) enum Object<'a> {
         name_max: Option<u16>,
         idle: Option<u32>,
         nocrc: bool,
+        /// The KEYID that protects the connection.
+        key: Option<String>,
     },
     /// `rm`, `mv`, `mkdir`, `rmdir`, `lcd`, `lpwd`: it is done.
     Done {
@@ -228,10 +230,11 @@ mod tests {
                     host: None,
                     commands: vec!["get"],
                     name_max: None,
+                    key: None,
                     idle: None,
                     nocrc: false,
                 },
-                r#"{"type":"info","address":"h:1","ip":"127.0.0.1:1","protocol":"classic","server":null,"host":null,"commands":["get"],"name_max":null,"idle":null,"nocrc":false}"#,
+                r#"{"type":"info","address":"h:1","ip":"127.0.0.1:1","protocol":"classic","server":null,"host":null,"commands":["get"],"name_max":null,"idle":null,"nocrc":false,"key":null}"#,
             ),
             (
                 Object::Done { command: "mv", name: "a", to: Some("b") },

@@ -13,7 +13,7 @@ use super::interrupt::Interrupt;
 use super::output::{Outcome, Output};
 use super::parse::{Line, about, find, help_text, usage_line};
 use super::settings::{LinkSettings, Settings};
-use crate::client::{Client, Options, Peer, sanitize};
+use crate::client::{Access, Client, Options, Peer, sanitize};
 
 /// A connect that takes longer is reported.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -118,6 +118,7 @@ impl Session {
                 connect_timeout: link.connect_timeout.unwrap_or(defaults.connect_timeout),
                 idle: link.idle.unwrap_or(defaults.idle),
                 retries: link.retries.unwrap_or(defaults.retries),
+                access: access(link)?,
                 cancel: self.interrupt.token(),
                 ..defaults
             };
@@ -185,6 +186,22 @@ impl Session {
         }
         self.output.flush();
     }
+}
+
+/// Who the user is, by `--key` or SKIFF_KEY.
+#[cfg(feature = "secure")]
+fn access(link: &LinkSettings) -> Result<Access, Failure> {
+    let set = std::env::var_os("SKIFF_KEY").filter(|path| !path.is_empty()).map(Into::into);
+    match link.key.clone().or(set) {
+        Some(path) => Ok(Access::with_key(crate::keys::read_key(&path)?)),
+        None => Ok(Access::default()),
+    }
+}
+
+/// Nobody.
+#[cfg(not(feature = "secure"))]
+fn access(_: &LinkSettings) -> Result<Access, Failure> {
+    Ok(Access::default())
 }
 
 /// What to say when work had to be dropped.

@@ -1,6 +1,8 @@
 //! Settings that hold for every command.
 
 use core::time::Duration;
+#[cfg(feature = "secure")]
+use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 
@@ -35,6 +37,10 @@ pub(crate) struct LinkSettings {
     /// Try to reconnect a lost transfer at most COUNT times in a row; 0 disables [default: until --idle expires]
     #[arg(long, global = true, value_name = "COUNT")]
     pub(crate) retries: Option<u32>,
+    /// Show the server the key in FILE, and talk only encrypted [default: the file of SKIFF_KEY]
+    #[cfg(feature = "secure")]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
 }
 
 impl Settings {
@@ -49,6 +55,8 @@ impl Settings {
                 connect_timeout: line.link.connect_timeout.or(self.link.connect_timeout),
                 idle: line.link.idle.or(self.link.idle),
                 retries: line.link.retries.or(self.link.retries),
+                #[cfg(feature = "secure")]
+                key: line.link.key.clone().or_else(|| self.link.key.clone()),
             },
         }
     }

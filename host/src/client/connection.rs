@@ -17,6 +17,7 @@ use skiff_proto::client::ClientSession;
 use skiff_proto::command::{Command, MAX_COMMAND, VERSION};
 use skiff_proto::crc::Crc32c;
 use skiff_proto::error::{ErrorCode, InvalidState};
+use skiff_proto::identity::KeyId;
 use skiff_proto::message::HEADER_LEN;
 use skiff_proto::{ProtocolError, SendError};
 use socket2::{SockRef, TcpKeepalive};
@@ -24,6 +25,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::Options;
+use super::access::Protection;
 use super::cancel::CancelToken;
 use super::dial::{closed_early, connect_any};
 use super::error::Error;
@@ -55,7 +58,7 @@ const BEFORE_HELLO: usize = 17;
 /// turn. Their places make the session large, so it lies in memory of its own.
 const QUEUE: usize = 1024;
 
-type Session = ClientSession<1024, QUEUE>;
+type Session = ClientSession<1024, QUEUE, Protection>;
 
 /// What [`Connection::poll`] found.
 #[derive(Debug)]
@@ -81,6 +84,8 @@ pub(super) struct Patience<'a> {
 pub(super) struct Connection {
     stream: TcpStream,
     address: Arc<str>,
+    /// Whose key protects it, or is to protect it.
+    key: Option<KeyId>,
     session: Box<Session>,
     hello: Option<Option<HelloInfo>>,
     asked: bool,
@@ -105,14 +110,14 @@ impl core::fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Connects to the first of `peers` that answers, each within `limit`, and returns which one that is.
+    /// Connects to the first of `peers` that answers, each within the time of `options`, and returns which one that is.
     pub(super) async fn open(
         peers: &[SocketAddr],
         address: &Arc<str>,
-        limit: Duration,
-        cancel: &CancelToken,
+        options: &Options,
     ) -> Result<(Self, SocketAddr), Error> {
-        let (peer, stream) = connect_any(peers, limit, cancel).await.map_err(|error| match error {
+        let Options { connect_timeout, access, cancel, .. } = options;
+        let (peer, stream) = connect_any(peers, *connect_timeout, cancel).await.map_err(|error| match error {
             Some(error) => Error::Connect { address: address.to_string(), source: Arc::new(closed_early(error)) },
             None => Error::Cancelled,
         })?;
@@ -121,9 +126,14 @@ impl Connection {
         _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
         let mut session = Box::new(Session::new(Duration::MAX));
         session.set_data_max(DATA_MAX);
+        let failed = |source| Error::Connect { address: address.to_string(), source: Arc::new(source) };
+        if let Some(handshake) = access.handshake().map_err(failed)? {
+            session.protect(handshake).map_err(|error| failed(io::Error::other(error)))?;
+        }
         let connection = Self {
             stream,
             address: Arc::clone(address),
+            key: access.key_id().copied(),
             session,
             hello: None,
             asked: false,
@@ -176,6 +186,11 @@ impl Connection {
             self.request(&Command::Hello { version: VERSION })?;
         }
         Ok(())
+    }
+
+    /// True if the handshake has to be through before the first command.
+    pub(super) const fn is_to_be_protected(&self) -> bool {
+        self.key.is_some() && self.hello.is_none()
     }
 
     /// True if there is room for `commands` more, here and in the session.
@@ -263,7 +278,17 @@ impl Connection {
             let asked = self.hello.is_none();
             if let Some(event) = self.session.poll_event().map_err(|source| protocol(&self.address, source))? {
                 match owned(event) {
-                    Event::Hello(hello) => self.hello = Some(hello),
+                    Event::Hello(hello) => {
+                        if self.wants_key() {
+                            return Err(Error::KeyNeeded { address: self.address.to_string() });
+                        }
+                        self.hello = Some(hello);
+                    }
+                    Event::Refused(Error::Refused { code: Some(ErrorCode::Denied), .. })
+                        if let Some(key) = self.key.filter(|_| asked) =>
+                    {
+                        return Err(Error::KeyRefused { address: self.address.to_string(), key: key.to_string() });
+                    }
                     // Without an answer to the question nothing else makes sense.
                     Event::Refused(error) if asked => return Err(error),
                     event => {
@@ -280,6 +305,10 @@ impl Connection {
             let received = self.session.receive(input).map_err(|source| protocol(&self.address, source))?;
             let range = self.start + received.at..self.start + received.at + received.payload.len();
             self.start += received.taken;
+            if received.taken == 0 {
+                // The rest of a record is missing.
+                return Ok(Incoming::Nothing);
+            }
             if !range.is_empty() {
                 self.framing = 0;
                 return Ok(Incoming::Payload(range));
@@ -290,6 +319,15 @@ impl Connection {
                 return Err(protocol(&self.address, source));
             }
         }
+    }
+
+    /// True if the server talks only to clients with a key, and this one has none.
+    fn wants_key(&self) -> bool {
+        #[cfg(feature = "secure")]
+        let wants_key = self.key.is_none() && self.session.wants_key();
+        #[cfg(not(feature = "secure"))]
+        let wants_key = false;
+        wants_key
     }
 
     /// Sends and receives until something has moved.
@@ -348,6 +386,10 @@ impl Connection {
         }
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
+        } else if self.start > 0 && self.input.len() - self.end < BUFFER {
+            // The beginning of a record: the rest has to fit behind it.
+            self.input.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
         }
         let mut buffer = ReadBuf::new(&mut self.input[self.end..]);
         let read = match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
@@ -407,6 +449,9 @@ pub(super) async fn cancelled(cancel: Option<&CancelToken>) {
 }
 
 fn protocol(address: &str, source: ProtocolError) -> Error {
+    if source == ProtocolError::NotProtected {
+        return Error::Unprotected { address: address.to_owned() };
+    }
     Error::Protocol { address: address.to_owned(), source }
 }
 

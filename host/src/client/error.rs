@@ -53,6 +53,28 @@ pub enum Error {
         /// How.
         source: ProtocolError,
     },
+    /// The server talks only to clients that have a key.
+    #[error("{address} talks only to clients with a key: give one with --key FILE or SKIFF_KEY")]
+    KeyNeeded {
+        /// `host:port` as the caller gave it.
+        address: String,
+    },
+    /// The server does not accept the key.
+    #[error("{address} refuses the key {key}: it is another server's, or was revoked; ask its owner for a new one")]
+    KeyRefused {
+        /// `host:port` as the caller gave it.
+        address: String,
+        /// The KEYID.
+        key: String,
+    },
+    /// The client has a key, and the server does not protect connections: nothing but the hello was sent.
+    #[error(
+        "{address} does not encrypt, so the key is of no use and nothing was sent: start it with --secret, or leave out the key"
+    )]
+    Unprotected {
+        /// `host:port` as the caller gave it.
+        address: String,
+    },
     /// The server said no.
     #[error("{}", refusal(*code, word, text))]
     Refused {
@@ -193,6 +215,7 @@ impl From<Error> for io::Error {
             | Error::Data { source, .. } => source.kind(),
             Error::Timeout { .. } | Error::Mute { .. } => Kind::TimedOut,
             Error::Protocol { .. } | Error::Mismatch { .. } | Error::Transfer { .. } => Kind::InvalidData,
+            Error::KeyNeeded { .. } | Error::KeyRefused { .. } | Error::Unprotected { .. } => Kind::PermissionDenied,
             Error::NeedsExtended { .. } => Kind::Unsupported,
             Error::BadName { .. } | Error::ClassicName { .. } | Error::LocalName { .. } => Kind::InvalidInput,
             Error::Refused { code, .. } | Error::Aborted { code, .. } => match code {

@@ -2,8 +2,10 @@
 //!
 //! A file that is coming in lies in the directory it is meant for, as `.NAME.SIZE-TAG.skiff-part`: the name tells which
 //! version of the server's file it is a part of, so that a later run can go on with it. It is locked while somebody
-//! writes it.
+//! writes it. Of a protected connection it is called `.NAME.SIZE-TAG~KEY.skiff-part`, and is continued with the same key
+//! only (PROTOCOL §8): bytes that came in another way may be forged, and a checksum does not show that.
 
+use core::fmt;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -65,8 +67,8 @@ pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> Error {
 
 /// What a partial file's name begins with.
 fn part_prefix(name: &OsStr) -> String {
-    // Room for the dot in front, SIZE of 20 digits, TAG of 32, a number of 4 and what is between.
-    const REST: usize = 1 + 1 + 20 + 1 + 32 + 1 + 4 + SUFFIX.len();
+    // Room for the dot in front, SIZE of 20 digits, TAG of 32, KEY of 16, a number of 4 and what is between.
+    const REST: usize = 1 + 1 + 20 + 1 + 32 + 1 + 16 + 1 + 4 + SUFFIX.len();
     match name.to_str() {
         Some(name) if name.len() + REST <= MAX_FILE_NAME => format!(".{name}."),
         // Its beginning, and a checksum of the whole. Should two names share these, SIZE, TAG and the server's checksum
@@ -97,9 +99,24 @@ pub(super) struct Part {
 #[derive(Debug, Clone)]
 pub(super) struct Found {
     pub(super) path: PathBuf,
+    pub(super) version: Version,
+}
+
+/// What a partial file is a part of, and how its bytes came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Version {
     /// Of the whole file.
     pub(super) size: u64,
     pub(super) tag: Tag,
+    /// [`Access::fingerprint`](super::Access::fingerprint) of the key that protected all of them.
+    pub(super) key: Option<u64>,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.size, self.tag.as_str())?;
+        self.key.map_or(Ok(()), |key| write!(f, "~{key:016x}"))
+    }
 }
 
 impl Part {
@@ -107,13 +124,7 @@ impl Part {
     ///
     /// If it will replace a file, it is private until it is put in place, so that nobody can read it who could not
     /// read the old one.
-    pub(super) fn create(
-        target: &Path,
-        existing: Existing,
-        size: u64,
-        tag: &Tag,
-        parents: bool,
-    ) -> Result<Self, Error> {
+    pub(super) fn create(target: &Path, existing: Existing, version: Version, parents: bool) -> Result<Self, Error> {
         let (dir, name) = split(target).map_err(at(target))?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true);
@@ -125,8 +136,8 @@ impl Part {
         let mut number = 0;
         loop {
             let path = match number {
-                0 => dir.join(format!("{prefix}{size}-{}{SUFFIX}", tag.as_str())),
-                _ => dir.join(format!("{prefix}{size}-{}.{number}{SUFFIX}", tag.as_str())),
+                0 => dir.join(format!("{prefix}{version}{SUFFIX}")),
+                _ => dir.join(format!("{prefix}{version}.{number}{SUFFIX}")),
             };
             match options.open(&path) {
                 Ok(file) if lock(&file) => return Ok(Self { file, path }),
@@ -211,23 +222,28 @@ impl Parts {
         split(target).is_ok_and(|(dir, _)| dir == self.dir)
     }
 
-    /// Those of `target`.
-    pub(super) fn of(&self, target: &Path) -> Vec<Found> {
+    /// Those of `target` whose bytes came under `key`, or all without one.
+    pub(super) fn of(&self, target: &Path, key: Option<u64>) -> Vec<Found> {
         let Ok((_, name)) = split(target) else { return Vec::new() };
         let prefix = part_prefix(name);
         let found = self.names.iter().filter_map(|name| {
-            let (size, tag) = version(name.strip_prefix(&prefix)?.strip_suffix(SUFFIX)?)?;
-            Some(Found { path: self.dir.join(name), size, tag })
+            let version = version(name.strip_prefix(&prefix)?.strip_suffix(SUFFIX)?)?;
+            (version.key == key).then(|| Found { path: self.dir.join(name), version })
         });
         found.collect()
     }
 }
 
-/// `SIZE-TAG`, with or without a number behind it.
-fn version(text: &str) -> Option<(u64, Tag)> {
+/// `SIZE-TAG` or `SIZE-TAG~KEY`, with or without a number behind it.
+fn version(text: &str) -> Option<Version> {
     let (size, rest) = text.split_once('-')?;
-    let tag = rest.split_once('.').map_or(rest, |(tag, _)| tag);
-    Some((size.parse().ok()?, Tag::parse(tag.as_bytes())?))
+    let rest = rest.split_once('.').map_or(rest, |(rest, _)| rest);
+    let (tag, key) = match rest.split_once('~') {
+        Some((tag, key)) if key.len() == 16 => (tag, Some(u64::from_str_radix(key, 16).ok()?)),
+        Some(_) => return None,
+        None => (rest, None),
+    };
+    Some(Version { size: size.parse().ok()?, tag: Tag::parse(tag.as_bytes())?, key })
 }
 
 /// True for the name of a partial file, of whatever file.
@@ -452,33 +468,44 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("a.b.txt");
         let long = dir.path().join("é".repeat(120));
-        for target in [&target, &long] {
-            let part = Part::create(target, Existing::Keep, 12, &Tag::parse(b"v1").unwrap(), false).unwrap();
-            let found = Parts::beside(target).of(target);
+        let protected = dir.path().join("c");
+        for (target, key) in [(&target, None), (&long, Some(1)), (&protected, Some(u64::MAX))] {
+            let version = Version { size: 12, tag: Tag::parse(b"v1").unwrap(), key };
+            let part = Part::create(target, Existing::Keep, version, false).unwrap();
+            let of = |key| Parts::beside(target).of(target, key);
+            let found = of(key);
             assert_eq!(found.len(), 1);
-            assert_eq!((&found[0].path, found[0].size, found[0].tag.as_str()), (&part.path, 12, "v1"));
+            assert_eq!((&found[0].path, found[0].version), (&part.path, version));
+            assert!([None, Some(1), Some(u64::MAX)].iter().all(|&other| other == key || of(other).is_empty()));
             assert!(part.path.file_name().unwrap().len() <= MAX_FILE_NAME);
             assert!(is_partial(part.path.file_name().unwrap().to_str().unwrap()));
             // Its writer holds it.
             assert!(Part::reopen(&part.path).is_none());
-            let second = Part::create(target, Existing::Keep, 12, &Tag::UNKNOWN, false).unwrap();
-            let third = Part::create(target, Existing::Replace, 12, &Tag::UNKNOWN, false).unwrap();
+            let unknown = Version { tag: Tag::UNKNOWN, ..version };
+            let second = Part::create(target, Existing::Keep, unknown, false).unwrap();
+            let third = Part::create(target, Existing::Replace, unknown, false).unwrap();
             assert_ne!(second.path, third.path);
             assert!(is_partial(third.path.file_name().unwrap().to_str().unwrap()));
-            assert_eq!(Parts::beside(target).of(target).len(), 3);
+            assert_eq!(of(key).len(), 3);
             drop(part);
             assert!(Part::reopen(&found[0].path).is_some());
         }
-        assert!(Parts::beside(&target).of(&dir.path().join("a.b")).is_empty());
+        assert!(Parts::beside(&target).of(&dir.path().join("a.b"), None).is_empty());
         // The same beginning, and another end.
-        assert!(Parts::beside(&long).of(&dir.path().join("é".repeat(119) + "e")).is_empty());
+        assert!(Parts::beside(&long).of(&dir.path().join("é".repeat(119) + "e"), Some(1)).is_empty());
     }
 
     #[test]
     fn what_is_called_like_a_partial_file_is_none() {
-        for name in
-            ["a.12-v1.skiff-part", ".a.skiff-part", ".12-v1.skiff-part", ".a.x-v1.skiff-part", ".a.12-v1.part", "."]
-        {
+        for name in [
+            "a.12-v1.skiff-part",
+            ".a.skiff-part",
+            ".12-v1.skiff-part",
+            ".a.x-v1.skiff-part",
+            ".a.12-v1.part",
+            ".a.12-v1~1.skiff-part",
+            ".",
+        ] {
             assert!(!is_partial(name), "{name}");
         }
     }

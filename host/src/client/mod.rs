@@ -51,6 +51,7 @@
 //! # }
 //! ```
 
+mod access;
 mod cancel;
 mod checksum;
 mod commands;
@@ -83,6 +84,7 @@ use std::sync::Arc;
 use connection::{Connection, Incoming, Patience};
 use dial::resolve;
 
+pub use access::Access;
 pub use cancel::CancelToken;
 pub use commands::{Staged, Sum};
 #[cfg(feature = "cli")]
@@ -95,6 +97,7 @@ pub use local::{is_partial, local_path};
 pub use reader::Reader;
 pub use skiff_proto::client::Peer;
 pub use skiff_proto::command::{Verb, Verbs};
+pub use skiff_proto::identity::KeyId;
 pub use skiff_proto::reply::Tag;
 pub use skiff_proto::store::{Space, Stat};
 pub use skiff_proto::{ErrorCode, NameError, ProtocolError};
@@ -120,6 +123,8 @@ pub struct Options {
     pub portable: bool,
     /// The longest listing taken from a server, in bytes. Default: 64 MiB.
     pub list_limit: u64,
+    /// Who the client is. Default: nobody, unprotected.
+    pub access: Access,
     /// Stops the operations of this client.
     pub cancel: CancelToken,
 }
@@ -134,6 +139,7 @@ impl Default for Options {
             retry_delay: Duration::from_millis(500),
             portable: false,
             list_limit: 64 << 20,
+            access: Access::default(),
             cancel: CancelToken::new(),
         }
     }
@@ -163,7 +169,7 @@ impl Client {
         let address: Arc<str> =
             if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }.into();
         let peers = resolve(host, port, &address, &options.cancel).await?;
-        let (connection, peer) = Connection::open(&peers, &address, options.connect_timeout, &options.cancel).await?;
+        let (connection, peer) = Connection::open(&peers, &address, &options).await?;
         Ok(Self { address, peer, options, connection: Some(Box::new(connection)), hello: None })
     }
 
@@ -201,6 +207,12 @@ impl Client {
         now.or_else(|| self.hello.as_ref().map(Option::as_ref))
     }
 
+    /// Whose key protects the connection; `None` if it is not protected.
+    #[must_use]
+    pub fn key_id(&self) -> Option<&KeyId> {
+        self.options.access.key_id()
+    }
+
     /// Stops operations of this client: [`Options::cancel`].
     #[must_use]
     pub fn cancel_token(&self) -> CancelToken {
@@ -231,7 +243,12 @@ impl Client {
     async fn ready(&mut self) -> Result<&mut Connection, Error> {
         let connection = self.connected().await?;
         connection.ask()?;
-        Ok(connection)
+        if connection.is_to_be_protected() {
+            let protected = self.settle().await;
+            self.closing_on_error(protected)?;
+        }
+        // It is there: only an error takes it away.
+        self.connection.as_deref_mut().ok_or(Error::Cancelled)
     }
 
     /// True if the next command is the first one of a connection: then a loss of it is no news about an idle one.
@@ -249,10 +266,7 @@ impl Client {
         }
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => {
-                let Options { connect_timeout, cancel, .. } = &self.options;
-                Box::new(Connection::open(&[self.peer], &self.address, *connect_timeout, cancel).await?.0)
-            }
+            None => Box::new(Connection::open(&[self.peer], &self.address, &self.options).await?.0),
         };
         Ok(self.connection.insert(connection))
     }
@@ -271,6 +285,8 @@ impl Client {
             if connection.owed() == 0 {
                 return Ok(());
             }
+            // The session answers the hello of a server by itself if the connection is to be protected.
+            connection.drain();
             connection.exchange(patience).await?;
         }
     }

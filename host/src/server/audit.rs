@@ -1,16 +1,15 @@
 //! The audit trail: with `-v`, one log line for each change that a client requested, with its outcome.
 
-use core::net::SocketAddr;
-
 use skiff_proto::Refusal;
 
+use super::who::Who;
 use super::work::Change;
 use crate::store::Stage;
 
 /// A change whose outcome is not known yet.
 #[derive(Debug)]
 pub(super) struct Entry {
-    peer: SocketAddr,
+    peer: Who,
     verb: &'static str,
     name: String,
     to: Option<String>,
@@ -22,13 +21,13 @@ pub(super) type Pending = Option<Box<Entry>>;
 
 impl Entry {
     /// A `write` whose body has been received; `None` if that is not logged.
-    pub(super) fn write(peer: SocketAddr, stage: &Stage) -> Pending {
+    pub(super) fn write(peer: Who, stage: &Stage) -> Pending {
         let name = || stage.name().unwrap_or_default().to_owned();
         Self::new(|| Self { peer, verb: "write", name: name(), to: None, size: Some(stage.size()) })
     }
 
     /// A change to names; `None` if that is not logged.
-    pub(super) fn change(peer: SocketAddr, change: &Change) -> Pending {
+    pub(super) fn change(peer: Who, change: &Change) -> Pending {
         Self::new(|| {
             let (verb, name, to) = match change {
                 Change::Remove(name) => ("remove", name, None),
@@ -60,10 +59,10 @@ pub(super) const fn outcome<T>(done: &Result<T, Refusal>) -> &'static str {
 }
 
 /// Logs how an upload ended: `ok`, an error code, or why its body is incomplete.
-pub(super) fn upload(peer: SocketAddr, verb: &str, name: &str, size: Option<u64>, outcome: &str) {
-    log(peer, verb, name, None, size, outcome);
+pub(super) fn upload(peer: impl Into<Who>, verb: &str, name: &str, size: Option<u64>, outcome: &str) {
+    log(peer.into(), verb, name, None, size, outcome);
 }
 
-fn log(peer: SocketAddr, verb: &str, name: &str, to: Option<&str>, size: Option<u64>, outcome: &str) {
+fn log(peer: Who, verb: &str, name: &str, to: Option<&str>, size: Option<u64>, outcome: &str) {
     tracing::info!(%peer, name, to, size, %outcome, "{verb}");
 }

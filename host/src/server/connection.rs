@@ -14,7 +14,7 @@ use std::time::Instant;
 use skiff_proto::command::command_len;
 use skiff_proto::name::MAX_NAME;
 use skiff_proto::responder::{Responder, Step};
-use skiff_proto::server::{Answer, Close, Parked, ServerSession};
+use skiff_proto::server::{Answer, Close, ServerSession};
 use skiff_proto::store::Store as _;
 use skiff_proto::takeover::Silence;
 use skiff_proto::{ErrorCode, Payload};
@@ -28,8 +28,10 @@ use super::output::{self, Next, Output};
 use super::polled::{PolledStore, Upload};
 use super::pool;
 use super::scratch::Scratch;
+use super::security::{Guard, Protection};
 use super::shared::{Phase, Shared};
 use super::socket::{self, would_block};
+use super::who::Who;
 
 /// How long a connection may run before it yields to the others. A time, not a number of steps: yielding costs some
 /// microseconds, a step of a small file less than one, and one of a large file a hundred.
@@ -39,8 +41,10 @@ const TURN: Duration = Duration::from_millis(1);
 /// much at a time, every step has its look.
 const LOOK: u32 = 8;
 
+type Parked = skiff_proto::server::Parked<Protection>;
+
 /// Why a [`Connection`] is needed no more.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 enum End {
     /// The connection is to end.
     Close(Close),
@@ -56,8 +60,10 @@ enum End {
 pub(super) struct Link {
     shared: Arc<Shared>,
     stream: TcpStream,
-    peer: SocketAddr,
+    peer: Who,
     phase: watch::Receiver<Phase>,
+    /// What protects it, until that is the session's.
+    guard: Option<Box<Guard>>,
     /// When one of its data connections has made progress last.
     progress: Option<Arc<AtomicU64>>,
     /// Its session, while nothing is under way.
@@ -67,8 +73,9 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn new(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) -> io::Result<Self> {
         stream.set_nodelay(true)?;
+        let guard = shared.options.security.guard(shared.now())?;
         let (shared, phase) = (Arc::clone(shared), shared.phase.subscribe());
-        Ok(Self { shared, stream, peer, phase, progress: None, parked: None })
+        Ok(Self { shared, stream, peer: Who::new(peer), phase, guard, progress: None, parked: None })
     }
 
     /// Serves to the end.
@@ -78,7 +85,7 @@ impl Link {
                 Some(link) => self = link,
                 None => return,
             }
-            let Some(parked) = self.parked else { return };
+            let Some(parked) = &self.parked else { return };
             let deadline = self.shared.deadline(parked.poll_timeout(&self.shared.options.limits()));
             tokio::select! {
                 // An error will come again when the stream is read.
@@ -91,7 +98,14 @@ impl Link {
 
     /// Does what there is to do, until nothing is under way or the connection has ended.
     async fn work(mut self: Box<Self>) -> Box<Self> {
-        self.parked = Connection::new(&mut self).serve().await;
+        let served = match Connection::new(&mut self) {
+            Ok(mut connection) => Ok(connection.serve().await),
+            Err(error) => Err(error),
+        };
+        match served {
+            Ok(parked) => self.parked = parked,
+            Err(error) => warn!(peer = %self.peer, %error, "connection closed before it began"),
+        }
         self
     }
 }
@@ -107,8 +121,8 @@ async fn roam(link: Box<Link>) -> Option<Box<Link>> {
 struct Connection<'a> {
     shared: &'a Shared,
     stream: &'a TcpStream,
-    peer: SocketAddr,
-    session: ServerSession<{ command_len(MAX_NAME) }>,
+    peer: &'a mut Who,
+    session: ServerSession<{ command_len(MAX_NAME) }, Protection>,
     responder: Responder<PolledStore>,
     store: PolledStore,
     classic: Classic<'a>,
@@ -122,32 +136,39 @@ struct Connection<'a> {
 }
 
 impl<'a> Connection<'a> {
-    fn new(link: &'a mut Link) -> Self {
-        let Link { shared, stream, peer, phase, progress, parked } = link;
+    fn new(link: &'a mut Link) -> io::Result<Self> {
+        let Link { shared, stream, peer, phase, guard, progress, parked } = link;
         let (shared, stream) = (&*shared, &*stream);
         let limits = shared.options.limits();
-        Self {
-            session: parked.map_or_else(|| ServerSession::new(limits), |parked| ServerSession::resume(limits, parked)),
+        let mut session = match parked.take() {
+            Some(parked) => ServerSession::resume(limits, parked),
+            None => ServerSession::new(limits),
+        };
+        if let Some(guard) = guard.take() {
+            session.protect(*guard).map_err(io::Error::other)?;
+        }
+        Ok(Self {
+            session,
             responder: Responder::new(),
             store: PolledStore::with_pool(shared.store.clone(), Arc::clone(&shared.pool), *peer),
-            classic: Classic { shared, stream, peer: *peer, progress, waiting: None },
+            classic: Classic { shared, stream, peer: peer.addr, progress, waiting: None },
             shared,
             stream,
-            peer: *peer,
+            peer,
             input: Input::default(),
             output: Output::default(),
             ended: false,
             doubtful: false,
             phase,
-        }
+        })
     }
 
     /// Serves until nothing is under way; `None` if the connection has ended.
     async fn serve(&mut self) -> Option<Parked> {
-        let end = self.run().await;
-        if let Ok(End::Park(parked)) = end {
-            return Some(parked);
-        }
+        let end = match self.run().await {
+            Ok(End::Park(parked)) => return Some(parked),
+            end => end,
+        };
         // What has come in part stays staged, and is free for another connection before this one is seen to end.
         self.responder.close();
         if let Some(error) = self.session.error() {
@@ -242,6 +263,13 @@ impl<'a> Connection<'a> {
         if self.session.has_output() {
             return Ok(self.transmit());
         }
+        if self.peer.key.is_none()
+            && let Some(key) = self.session.client()
+        {
+            info!(peer = %self.peer, %key, "protected");
+            self.peer.key = Some(*key);
+            self.store.set_key(*key);
+        }
         let step = self.responder.step(&mut self.session, &mut self.store, &mut self.classic);
         self.store.log_refused();
         match step {
@@ -318,13 +346,13 @@ impl<'a> Connection<'a> {
     /// Moves input on: first what was left over, then what the socket has. False if there is none, or it can't be taken
     /// yet.
     fn receive(&mut self) -> io::Result<bool> {
-        let wants_input = self.wants_input();
+        let reads = self.reads();
         let Self { input, stream, responder, session, store, .. } = self;
         let take = |input: &mut [u8]| responder.receive(session, store, input);
-        let moved = if !input.is_empty() {
-            input.take_leftover(take)
-        } else if wants_input {
+        let moved = if reads {
             input.read(stream, take)?
+        } else if !input.is_empty() {
+            input.take_leftover(take)
         } else {
             Moved::Nothing
         };
@@ -349,9 +377,15 @@ impl<'a> Connection<'a> {
         !self.ended && self.session.want_read() > 0
     }
 
+    /// True if more has to be read from the socket: nothing is left over, or only a part of a record.
+    fn reads(&self) -> bool {
+        let is_part = || self.session.client().is_some() && self.input.len() < self.session.want_read();
+        self.wants_input() && (self.input.is_empty() || is_part())
+    }
+
     /// Sleeps until there is something to do.
     async fn wait(&mut self) -> io::Result<()> {
-        let reads = self.wants_input() && self.input.is_empty() && self.output.is_empty();
+        let reads = self.reads() && self.output.is_empty();
         let writes = !self.output.is_empty() || self.session.is_sending();
         let is_writing = self.responder.writing().is_some();
         let look = is_writing.then(|| tokio::time::Instant::now() + Silence::INTERVAL);
@@ -410,7 +444,8 @@ mod tests {
     #[test]
     fn a_connection_without_work_takes_little_memory() {
         let (link, future) = (size_of::<Link>(), size_of_future(Link::serve));
-        assert!(link <= 160, "{link}");
+        // With what a protected connection needs to go on: two keys, and whose it is.
+        assert!(link <= 352, "{link}");
         assert!(future <= 352, "{future}");
     }
 }

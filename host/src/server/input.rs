@@ -35,6 +35,11 @@ impl Input {
         self.bytes.is_empty()
     }
 
+    /// Bytes that are left over.
+    pub(super) const fn len(&self) -> usize {
+        self.bytes.len() - self.taken
+    }
+
     /// Offers `take` what was left over.
     pub(super) fn take_leftover(&mut self, take: impl FnOnce(&mut [u8]) -> usize) -> Moved {
         let mut bytes = mem::take(&mut self.bytes);
@@ -42,21 +47,24 @@ impl Input {
         self.taken += taken;
         if self.taken < bytes.len() {
             self.bytes = bytes;
+        } else {
+            self.taken = 0;
         }
         if taken > 0 { Moved::Some } else { Moved::Nothing }
     }
 
-    /// Offers `take` what the socket has; keeps what it does not take. Only if nothing is left over.
+    /// Offers `take` what the socket has, behind what was left over; keeps what it does not take.
     pub(super) fn read(&mut self, stream: &TcpStream, take: impl FnOnce(&mut [u8]) -> usize) -> io::Result<Moved> {
         let mut scratch = Scratch::take();
-        match stream.try_read(&mut scratch) {
+        let left = self.len();
+        scratch[..left].copy_from_slice(&self.bytes[self.taken..]);
+        match stream.try_read(&mut scratch[left..]) {
             Ok(0) => Ok(Moved::End),
             Ok(n) => {
+                let n = left + n;
                 let taken = take(&mut scratch[..n]);
-                if taken < n {
-                    self.bytes = scratch[taken..n].to_vec();
-                    self.taken = 0;
-                }
+                self.bytes = scratch[taken..n].to_vec();
+                self.taken = 0;
                 Ok(Moved::Some)
             }
             Err(error) if would_block(&error) => Ok(Moved::Waits),

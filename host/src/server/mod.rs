@@ -8,6 +8,7 @@
 //! | `polled` | the store of one connection: a [`Store`] that answers "not yet" while the disk works |
 //! | `batch` | several changes made durable together |
 //! | `work` | what must not be done on the spot, since it waits for the disk |
+//! | [`Security`], `who` | who may connect, and who has |
 //! | `pool` | the threads for that work |
 //! | `audit` | logs each change with its outcome |
 //! | `classic`, `ports`, `data` | classic data connections |
@@ -36,8 +37,10 @@ mod polled;
 mod pool;
 mod ports;
 mod scratch;
+mod security;
 mod shared;
 mod socket;
+mod who;
 mod work;
 
 use core::net::SocketAddr;
@@ -54,6 +57,7 @@ use crate::store::DirStore;
 
 pub use options::{BindError, Options, PortRange};
 pub use polled::PolledStore;
+pub use security::Security;
 use shared::{Phase, Running, Shared};
 
 /// A server that is bound to its addresses.

@@ -10,6 +10,7 @@ use skiff_proto::command::Verbs;
 use skiff_proto::server::Limits;
 use skiff_proto::takeover::TAKEOVER;
 
+use super::security::Security;
 use crate::address::Host;
 
 /// How a server is set up.
@@ -34,6 +35,8 @@ pub struct Options {
     pub grace: Duration,
     /// Bodies without a checksum are taken. Default: false.
     pub nocrc: bool,
+    /// Who may connect. Default: everybody.
+    pub security: Security,
     /// Does without system calls that only Linux has. Default: false.
     pub portable: bool,
 }
@@ -41,7 +44,7 @@ pub struct Options {
 impl Options {
     /// The defaults on `port`.
     #[must_use]
-    pub const fn new(port: u16) -> Self {
+    pub fn new(port: u16) -> Self {
         Self {
             port,
             bind: Vec::new(),
@@ -52,6 +55,7 @@ impl Options {
             takeover: TAKEOVER,
             grace: Duration::from_secs(10),
             nocrc: false,
+            security: Security::default(),
             portable: false,
         }
     }

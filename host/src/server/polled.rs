@@ -13,7 +13,7 @@ use core::task::{Context, Poll};
 use std::sync::Arc;
 
 use skiff_proto::command::Verbs;
-use skiff_proto::identity::StageOwner;
+use skiff_proto::identity::{KeyId, StageOwner};
 use skiff_proto::name::Name;
 use skiff_proto::reply::Tag;
 use skiff_proto::store::{Entry, Result, Space, Stat, Store, StoreError, Sum};
@@ -25,6 +25,7 @@ use tracing::{debug, warn};
 use super::audit;
 use super::batch::Batch;
 use super::pool::{self, Lane, Pool, Work};
+use super::who::Who;
 use super::work::{Change, Read, Reading, Write, read_sum};
 use crate::store::{Cursor, DirStore, ELSEWHERE, File, Owner, Stage};
 
@@ -42,7 +43,7 @@ const SILENT: Refusal = Refusal::new(ErrorCode::Io, "the file system that this n
 pub struct PolledStore {
     store: DirStore,
     pool: Arc<Pool>,
-    peer: SocketAddr,
+    peer: Who,
     batch: Batch,
     job: Option<Job>,
     /// The peer may be gone: its work comes last.
@@ -72,13 +73,13 @@ enum Job {
 pub struct Upload {
     /// `None` once it is committed or discarded.
     stage: Option<Box<Stage>>,
-    peer: SocketAddr,
+    peer: Who,
     /// Why an append failed.
     failed: Option<ErrorCode>,
 }
 
 impl Upload {
-    const fn new(stage: Box<Stage>, peer: SocketAddr) -> Self {
+    const fn new(stage: Box<Stage>, peer: Who) -> Self {
         Self { stage: Some(stage), peer, failed: None }
     }
 
@@ -117,10 +118,10 @@ impl PolledStore {
     /// The store of one connection, with threads of its own.
     #[must_use]
     pub fn new(store: DirStore, peer: SocketAddr) -> Self {
-        Self::with_pool(store, Arc::new(Pool::new()), peer)
+        Self::with_pool(store, Arc::new(Pool::new()), Who::new(peer))
     }
 
-    pub(super) fn with_pool(store: DirStore, pool: Arc<Pool>, peer: SocketAddr) -> Self {
+    pub(super) fn with_pool(store: DirStore, pool: Arc<Pool>, peer: Who) -> Self {
         Self {
             store,
             pool,
@@ -133,6 +134,11 @@ impl PolledStore {
             evicted: None,
             refused: None,
         }
+    }
+
+    /// The peer has shown this key.
+    pub(super) const fn set_key(&mut self, key: KeyId) {
+        self.peer.key = Some(key);
     }
 
     /// Waits until a call that was answered "not yet" is worth making again, or results of queued changes are there. For

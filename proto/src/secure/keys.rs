@@ -103,6 +103,13 @@ impl Key {
         &self.id
     }
 
+    /// A number that goes with this key and tells nothing of it: a client marks with it what came under the key
+    /// (PROTOCOL §8, Clients).
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        keyed(&self.psk.0, &[b"skiff/1 fingerprint"]).first_chunk().copied().map_or(0, u64::from_le_bytes)
+    }
+
     pub(super) const fn psk(&self) -> &Psk {
         &self.psk
     }

@@ -115,7 +115,8 @@ fn the_other_commands_have_their_objects_too() {
     assert_eq!(pings.len(), 2, "{pings:?}");
     assert!(pings[1]["type"] == "ping" && pings[1]["number"] == 2 && pings[1]["seconds"].is_f64(), "{pings:?}");
     let line = scene.run(&["info", "--json"]).ok();
-    let expected = ["type", "address", "ip", "protocol", "server", "host", "commands", "name_max", "idle", "nocrc"];
+    let expected =
+        ["type", "address", "ip", "protocol", "server", "host", "commands", "name_max", "idle", "nocrc", "key"];
     assert_eq!(keys(&line), expected);
     let info = objects(&line).remove(0);
     let address = format!("127.0.0.1:{}", scene.host.port());

@@ -16,6 +16,25 @@ fn only_the_addresses_that_were_asked_for_are_listened_on() {
     assert!(!ran.err.contains("only this machine"), "{}", ran.err);
 }
 
+#[test]
+fn a_server_without_a_secret_warns_once_that_the_network_can_use_it_unless_told_that_it_is_open() {
+    let root = tempdir().unwrap();
+    let warning =
+        "host-serv: warning: everybody who reaches this port can read and change the files; --open silences this";
+    for (options, line) in [
+        (&["--bind", "0.0.0.0"][..], Some(warning.to_owned())),
+        (&["--bind", "127.0.0.1", "--bind", "0.0.0.0"], Some(warning.to_owned())),
+        (&["--bind", "0.0.0.0", "--read-only"], Some(warning.replace(" and change", ""))),
+        (&["--bind", "0.0.0.0", "--open"], None),
+        (&["--bind", "127.0.0.1"], None),
+        (&[], None),
+    ] {
+        let ran = Serv::start(root.path(), options).stop();
+        let warnings: Vec<_> = ran.err.lines().filter(|line| line.contains("warning")).collect();
+        assert_eq!(warnings, line.iter().collect::<Vec<_>>(), "{options:?}");
+    }
+}
+
 /// A classic `get` and a classic `put`, and a stranger at the data port where there can be one.
 fn classic(serv: &Serv, addr: SocketAddr, stranger: Option<IpAddr>) {
     let mut wire = Wire::connect(addr);

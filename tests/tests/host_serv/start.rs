@@ -48,6 +48,7 @@ fn the_help_has_examples_exit_codes_and_every_option() {
         "Exit codes: 0 stopped by Ctrl-C, SIGTERM or SIGHUP, 1 could not start or failed, 2 usage error.",
         "--root <DIR>",
         "--bind <ADDR>",
+        "--open",
         "--read-only",
         "--hidden",
         "--data-ports <LOW-HIGH>",

@@ -36,7 +36,7 @@ impl Client {
         options: &DownloadOptions,
         observer: &mut dyn Observer,
     ) -> Vec<Result<Received, Error>> {
-        let mut run = Downloads::new(jobs, options, observer, self.options.portable);
+        let mut run = Downloads::new(jobs, options, observer, &self.options);
         let mut more = self.further(options.sessions);
         let mut losses = Losses::default();
         while !run.files.queue.is_empty() {

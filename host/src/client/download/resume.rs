@@ -71,7 +71,7 @@ async fn try_find(client: &mut Client, run: &mut Downloads<'_>) -> Result<(), Er
                     }
                     continue;
                 }
-                let trusted = |found: &Found| found.size == size && found.tag == tag && tag.is_known();
+                let trusted = |found: &Found| (found.version.size, found.version.tag) == (size, tag) && tag.is_known();
                 let best = candidate.found.iter().position(trusted);
                 if let Some(path) = run.files.tasks[index].sink.path().filter(|_| candidate.whole) {
                     claims.extend(whole(client, path, index, size).await?);
@@ -107,7 +107,7 @@ fn candidates(run: &Downloads<'_>) -> Vec<Candidate> {
                 Some(parts) if parts.is_beside(path) => parts,
                 _ => Parts::beside(path),
             };
-            let found = parts.insert(beside).of(path);
+            let found = parts.insert(beside).of(path, sink.key());
             let whole = found.is_empty() && fs::metadata(path).is_ok_and(|meta| meta.is_file());
             if whole || !found.is_empty() {
                 candidates.push(Candidate { task: index, whole, found });

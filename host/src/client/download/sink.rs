@@ -11,7 +11,7 @@ use skiff_proto::reply::Tag;
 use super::ahead::Ahead;
 use crate::client::error::Error;
 use crate::client::job::{DownloadOptions, Existing, Target};
-use crate::client::local::{Part, at};
+use crate::client::local::{Part, Version, at};
 
 /// A file that has brought so many bytes is a long one: more than a thread costs.
 const LONG: u64 = 4 << 20;
@@ -31,11 +31,13 @@ pub(super) struct Sink {
     offset: u64,
     crc: Crc32c,
     version: Option<(u64, Tag)>,
+    /// Of the key under which all its bytes come.
+    key: Option<u64>,
 }
 
 impl Sink {
-    pub(super) const fn new(target: Target) -> Self {
-        Self { target, ahead: None, part: None, memory: Vec::new(), offset: 0, crc: Crc32c::new(), version: None }
+    pub(super) const fn new(target: Target, key: Option<u64>) -> Self {
+        Self { target, ahead: None, part: None, memory: Vec::new(), offset: 0, crc: Crc32c::new(), version: None, key }
     }
 
     /// The local file it will be; `None` if it will be none.
@@ -54,6 +56,11 @@ impl Sink {
     /// Their checksum.
     pub(super) const fn crc(&self) -> Crc32c {
         self.crc
+    }
+
+    /// [`Access::fingerprint`](crate::client::Access::fingerprint) of the key under which they come.
+    pub(super) const fn key(&self) -> Option<u64> {
+        self.key
     }
 
     /// SIZE and TAG of the file that they are the beginning of.
@@ -88,7 +95,7 @@ impl Sink {
             Target::File { path, existing } => {
                 let part = match &mut self.part {
                     Some(part) => part,
-                    None => self.part.insert(create(path, *existing, self.version, options)?),
+                    None => self.part.insert(create(path, *existing, self.version, self.key, options)?),
                 };
                 let written = match &mut self.ahead {
                     Some(ahead) => ahead.write(bytes),
@@ -148,7 +155,7 @@ impl Sink {
                 }
                 let part = match self.part.take() {
                     Some(part) => part,
-                    None => create(path, *existing, self.version, options)?,
+                    None => create(path, *existing, self.version, self.key, options)?,
                 };
                 let time = mtime.and_then(|mtime| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(mtime)));
                 if let Some(time) = time {
@@ -179,10 +186,11 @@ fn create(
     path: &Path,
     existing: Existing,
     version: Option<(u64, Tag)>,
+    key: Option<u64>,
     options: &DownloadOptions,
 ) -> Result<Part, Error> {
     let (size, tag) = version.unwrap_or((0, Tag::UNKNOWN));
-    Part::create(path, existing, size, &tag, options.parents)
+    Part::create(path, existing, Version { size, tag, key }, options.parents)
 }
 
 /// Makes a new name durable, where directories can be.

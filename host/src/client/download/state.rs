@@ -9,7 +9,7 @@ use crate::client::error::Error;
 use crate::client::event::Event;
 use crate::client::files::Files;
 use crate::client::job::{Download, DownloadOptions, Observer, Received};
-use crate::client::{ErrorCode, Stat};
+use crate::client::{ErrorCode, Options, Stat};
 
 /// The rest of an unwanted body is read up to this size; a longer one costs the connection.
 const MAX_UNWANTED: u64 = 4 << 20;
@@ -62,11 +62,12 @@ impl<'a> Downloads<'a> {
         jobs: Vec<Download>,
         options: &'a DownloadOptions,
         observer: &'a mut dyn Observer,
-        portable: bool,
+        client: &Options,
     ) -> Self {
+        let (key, portable) = (client.access.fingerprint(), client.portable);
         let files = jobs.into_iter().map(|Download { name, target, mtime }| {
             let task = Task {
-                sink: Sink::new(target),
+                sink: Sink::new(target, key),
                 mtime,
                 stat: None,
                 resumed: 0,

@@ -41,7 +41,9 @@ fn a_file_comes_by_ranges_over_several_sessions_and_small_ones_over_one() {
     });
     assert!(fs::read(dir.join("big")).unwrap() == big && fs::read(dir.join("small")).unwrap() == small);
     assert_eq!(names(&dir), ["big", "empty", "small"]);
-    assert_eq!(fake.0.lock().unwrap().connections, 4);
+    // One that opens late finds nothing left to do.
+    let connections = fake.0.lock().unwrap().connections;
+    assert!((2..=4).contains(&connections), "{connections}");
     // Each byte was asked for once.
     let ranges = fake.log().into_iter().filter_map(|line| {
         let words: Vec<_> = line.strip_prefix("read ")?.split(' ').collect();

@@ -1,0 +1,66 @@
+//! What a client shows a server: nothing, or a key (PROTOCOL §8).
+
+use std::io;
+
+use skiff_proto::cipher::Cipher;
+use skiff_proto::identity::KeyId;
+#[cfg(feature = "secure")]
+use skiff_proto::secure::{Key, Login, Noise};
+
+/// How connections are protected, if they are.
+#[cfg(feature = "secure")]
+pub(super) type Protection = Noise;
+/// How connections are protected, if they are.
+#[cfg(not(feature = "secure"))]
+pub(super) type Protection = skiff_proto::cipher::Plain;
+
+type Handshake = <Protection as Cipher>::Client;
+
+/// Who a client is. Default: nobody, on unprotected connections.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    #[cfg(feature = "secure")]
+    key: Option<Key>,
+}
+
+impl Access {
+    /// The client whose key this is. All its connections are protected: to a server that does not protect them it sends
+    /// nothing but the hello.
+    #[cfg(feature = "secure")]
+    #[must_use]
+    pub const fn with_key(key: Key) -> Self {
+        Self { key: Some(key) }
+    }
+
+    /// Whose key it is.
+    #[must_use]
+    pub fn key_id(&self) -> Option<&KeyId> {
+        #[cfg(feature = "secure")]
+        return self.key.as_ref().map(Key::id);
+        #[cfg(not(feature = "secure"))]
+        return None;
+    }
+
+    /// A number that goes with the key and tells nothing of it: for partial files.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<u64> {
+        #[cfg(feature = "secure")]
+        return self.key.as_ref().map(Key::fingerprint);
+        #[cfg(not(feature = "secure"))]
+        return None;
+    }
+
+    /// For one connection; `None` if it is not to be protected.
+    #[cfg(feature = "secure")]
+    pub(super) fn handshake(&self) -> io::Result<Option<Handshake>> {
+        let Some(key) = &self.key else { return Ok(None) };
+        let ephemeral = crate::keys::random().map_err(io::Error::other)?;
+        Ok(Some(Login { key: key.clone(), ephemeral }.start()))
+    }
+
+    /// For one connection: `None`, since it is not to be protected.
+    #[cfg(not(feature = "secure"))]
+    pub(super) const fn handshake(&self) -> io::Result<Option<Handshake>> {
+        Ok(None)
+    }
+}

@@ -1,0 +1,263 @@
+//! Keys and encryption from end to end: the programs with secrets, keys and what goes over the wire between them.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use skiff_host::keys::{KeyFile, KeyId, Secret};
+use skiff_host::server::Security;
+use skiff_tests::host::Host;
+use skiff_tests::programs::{Ran, Serv, host_cli, run};
+use tempfile::TempDir;
+
+use crate::relay::{Fault, Relay};
+
+const SECRET: [u8; 32] = [7; 32];
+
+fn secret() -> Secret {
+    Secret::new(SECRET)
+}
+
+/// A server with a secret, and a directory for its clients.
+struct Scene {
+    host: Host,
+    here: TempDir,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self::with(Security::with_secret(secret(), 1))
+    }
+
+    fn with(security: Security) -> Self {
+        let host = Host::with(|setup| setup.server.security = security);
+        let here = tempfile::tempdir().unwrap();
+        for id in ["rw.laptop.1", "rw.laptop.2", "rw.other.1", "ro.ann.1"] {
+            let key = secret().key(KeyId::parse(id.as_bytes()).unwrap());
+            KeyFile::Key(key).create(&here.path().join(id)).unwrap();
+        }
+        let stranger = Secret::new([8; 32]).key(KeyId::parse(b"rw.laptop.1").unwrap());
+        KeyFile::Key(stranger).create(&here.path().join("stranger")).unwrap();
+        Self { host, here }
+    }
+
+    /// A command with a key, or without one, to `port`.
+    fn at(&self, port: u16, key: Option<&str>, words: &[&str]) -> Ran {
+        let mut command = host_cli(self.here.path());
+        command.args(["127.0.0.1", &port.to_string()]).args(words);
+        if let Some(key) = key {
+            command.args(["--key", key]);
+        }
+        run(&mut command)
+    }
+
+    fn run(&self, key: Option<&str>, words: &[&str]) -> Ran {
+        self.at(self.host.port(), key, words)
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.here.path().join(name)
+    }
+}
+
+/// Bytes of all connections: up, from the clients, and down.
+type Seen = Arc<Mutex<[Vec<u8>; 2]>>;
+
+/// Passes connections on to `port`, and keeps every byte.
+fn relay(port: u16) -> (u16, Seen) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (at, seen) = (listener.local_addr().unwrap().port(), Seen::default());
+    let record = Arc::clone(&seen);
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let (client, server) = (client.unwrap(), TcpStream::connect(("127.0.0.1", port)).unwrap());
+            for (way, from, to) in [(0, &client, &server), (1, &server, &client)] {
+                let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                let record = Arc::clone(&record);
+                thread::spawn(move || {
+                    let mut buffer = [0; 16 * 1024];
+                    while let Ok(n) = from.read(&mut buffer)
+                        && n > 0
+                    {
+                        record.lock().unwrap()[way].extend_from_slice(&buffer[..n]);
+                        if to.write_all(&buffer[..n]).is_err() {
+                            break;
+                        }
+                    }
+                    _ = to.shutdown(Shutdown::Write);
+                });
+            }
+        }
+    });
+    (at, seen)
+}
+
+fn has(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+#[test]
+fn files_go_up_and_come_back_whole_and_nothing_of_them_can_be_read_on_the_wire() {
+    let scene = Scene::new();
+    let (port, seen) = relay(scene.host.port());
+    let line = b"the recipe of the house, line by line\n";
+    let big: Vec<u8> = line.iter().copied().cycle().take(3_000_001).collect();
+    fs::write(scene.path("recipe.txt"), &big).unwrap();
+    fs::write(scene.path("empty"), b"").unwrap();
+    let key = Some("rw.laptop.1");
+    for words in [
+        &["put", "recipe.txt", "empty", "-o", "secrets/"][..],
+        &["get", "secrets/recipe.txt", "secrets/empty", "-o", "back/"],
+    ] {
+        assert!(scene.at(port, key, words).ok().contains("crc32c"), "{words:?}");
+    }
+    assert!(fs::read(scene.path("back/recipe.txt")).unwrap() == big);
+    assert_eq!(fs::read(scene.path("back/empty")).unwrap(), b"");
+    assert!(scene.host.content("secrets/recipe.txt").unwrap() == big);
+    assert!(scene.at(port, key, &["ls", "secrets"]).ok().contains("secrets/recipe.txt"));
+    assert_eq!(scene.at(port, key, &["cat", "secrets/recipe.txt"]).bytes.len(), big.len());
+    _ = scene.at(port, key, &["mv", "secrets/empty", "secrets/moved"]).ok();
+    let seen = seen.lock().unwrap().concat();
+    assert!(seen.len() > 3 * big.len() && has(&seen, b"secure Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s rw.laptop.1 "));
+    for part in [&b"recipe"[..], b"secrets", b"moved", b"write ", b"read "] {
+        assert!(!has(&seen, part), "{}", part.escape_ascii());
+    }
+}
+
+#[test]
+fn an_interrupted_get_goes_on_under_the_same_key_and_a_put_by_the_same_client() {
+    let scene = Scene::new();
+    let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[1]).collect();
+    fs::write(scene.path("up"), &bytes).unwrap();
+    scene.host.put("down", &bytes);
+    for (fault, words, key, continues) in [
+        (Fault::down(2_000_000), ["get", "-c", "down"], "rw.laptop.2", false),
+        (Fault::down(2_000_000), ["get", "-c", "down"], "rw.laptop.1", true),
+        (Fault::up(2_000_000), ["put", "-c", "up"], "rw.laptop.2", true),
+        (Fault::up(2_000_000), ["put", "-c", "up"], "rw.other.1", false),
+    ] {
+        let relay = Relay::start(scene.host.addr(), &[fault]);
+        let broken = [words[0], words[2], "--retries", "0"];
+        assert_eq!(scene.at(relay.port(), Some("rw.laptop.1"), &broken).code, Some(1));
+        let out = scene.run(Some(key), &words).ok();
+        assert_eq!(out.contains(", continued at "), continues, "{words:?} {key}: {out}");
+        let whole =
+            if words[0] == "get" { fs::read(scene.path("down")).unwrap() } else { scene.host.content("up").unwrap() };
+        assert!(whole == bytes, "{words:?} {key}");
+        _ = fs::remove_file(scene.path("down"));
+        _ = fs::remove_file(scene.host.root().join("up"));
+    }
+}
+
+#[test]
+fn a_read_only_key_reads_and_changes_nothing() {
+    let scene = Scene::new();
+    scene.host.put("notes", b"notes");
+    fs::write(scene.path("new"), b"new").unwrap();
+    let key = Some("ro.ann.1");
+    assert_eq!(scene.run(key, &["cat", "notes"]).ok(), "notes");
+    assert_eq!(scene.run(key, &["ls"]).ok(), "notes\n");
+    for words in [
+        &["put", "new"][..],
+        &["rm", "notes"],
+        &["mv", "notes", "x"],
+        &["mkdir", "d"],
+        &["rmdir", "d"],
+        &["put", "-c", "new"],
+    ] {
+        let ran = scene.run(key, words);
+        assert!(ran.code == Some(1) && ran.err.lines().count() == 1, "{words:?}: {ran:?}");
+    }
+    assert_eq!(scene.run(key, &["ls"]).ok(), "notes\n");
+}
+
+#[test]
+fn who_is_not_let_in_hears_in_one_line_what_to_do() {
+    let scene = Scene::with(Security::with_secret(secret(), 2));
+    scene.host.put("notes", b"notes");
+    let open = Host::start();
+    let (open_relay, open_seen) = relay(open.port());
+    let here = format!("127.0.0.1:{}", scene.host.port());
+    let refused = |key| {
+        format!("{here} refuses the key {key}: it is another server's, or was revoked; ask its owner for a new one")
+    };
+    for words in
+        [&["ls"][..], &["get", "notes"], &["rm", "notes"], &["put", "rw.laptop.1", "-o", "x"], &["info"], &["ping"]]
+    {
+        for (port, key, line) in [
+            (
+                scene.host.port(),
+                None,
+                format!("{here} talks only to clients with a key: give one with --key FILE or SKIFF_KEY"),
+            ),
+            (scene.host.port(), Some("stranger"), refused("rw.laptop.1")),
+            (scene.host.port(), Some("rw.laptop.1"), refused("rw.laptop.1")),
+            (scene.host.port(), Some("ro.ann.1"), refused("ro.ann.1")),
+            (
+                open_relay,
+                Some("rw.laptop.2"),
+                format!(
+                    "127.0.0.1:{open_relay} does not encrypt, so the key is of no use and nothing was sent: start it with --secret, or leave out the key"
+                ),
+            ),
+        ] {
+            let ran = scene.at(port, key, words);
+            assert!(ran.failed(1).ends_with(&line), "{words:?} {key:?}: {ran:?}");
+        }
+    }
+    // To a server that does not encrypt, a client with a key has said nothing but the hello.
+    let hello = b"0000000012get /skiff/1";
+    let up = open_seen.lock().unwrap()[0].clone();
+    assert!(up.chunks(hello.len()).all(|message| message == hello), "{}", up.escape_ascii());
+    assert!(scene.host.content("x").is_none() && scene.host.content("notes").is_some());
+    let info = scene.run(Some("rw.laptop.2"), &["info"]).ok();
+    assert!(info.contains("protection: encrypted, with the key rw.laptop.2\n"), "{info}");
+    let info = scene.at(open.port(), None, &["info"]).ok();
+    assert!(info.contains("protection: none\n"), "{info}");
+}
+
+#[test]
+fn a_key_comes_from_the_environment_too_and_one_that_others_can_read_is_not_used() {
+    let scene = Scene::new();
+    let with = |key: &Path| {
+        let mut command = host_cli(scene.here.path());
+        run(command.args(["127.0.0.1", &scene.host.port().to_string(), "info", "--json"]).env("SKIFF_KEY", key))
+    };
+    assert!(with(&scene.path("ro.ann.1")).ok().contains(r#""key":"ro.ann.1""#));
+    let exposed = scene.path("exposed");
+    fs::copy(scene.path("ro.ann.1"), &exposed).unwrap();
+    fs::set_permissions(&exposed, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let ran = with(&exposed);
+    assert!(ran.code == Some(1) && ran.err.contains("chmod 600 "), "{ran:?}");
+}
+
+#[test]
+fn a_newcomer_makes_a_secret_and_keys_serves_and_revokes_one() {
+    let (root, here) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let key = |words: &str| run(host_cli(here.path()).arg("key").args(words.split(' '))).ok();
+    key("new board.secret");
+    key("grant --secret board.secret --role rw laptop -o laptop.key");
+    key("grant --secret board.secret ann -o ann.key");
+    key("grant --secret board.secret --role rw --generation 2 laptop -o laptop-2.key");
+    fs::write(here.path().join("notes"), b"notes").unwrap();
+    let secret = here.path().join("board.secret");
+    let serve = |generation: &str| {
+        Serv::start(root.path(), &["--secret", secret.to_str().unwrap(), "--min-generation", generation, "-v"])
+    };
+    let cli = |serv: &Serv, key: &str, words: &[&str]| {
+        run(host_cli(here.path()).args(["127.0.0.1", &serv.port().to_string(), "--key", key]).args(words))
+    };
+    let serv = serve("1");
+    _ = cli(&serv, "laptop.key", &["put", "notes"]).ok();
+    assert_eq!(cli(&serv, "ann.key", &["cat", "notes"]).ok(), "notes");
+    let ran = serv.stop();
+    assert!(ran.err.contains("write peer=laptop@127.0.0.1:"), "{}", ran.err);
+    assert!(ran.err.contains("key=ro.ann.1"), "{}", ran.err);
+    let serv = serve("2");
+    assert!(cli(&serv, "laptop.key", &["ls"]).failed(1).contains("refuses the key rw.laptop.1"));
+    assert!(cli(&serv, "ann.key", &["ls"]).failed(1).contains("refuses the key ro.ann.1"));
+    assert_eq!(cli(&serv, "laptop-2.key", &["ls"]).ok(), "notes\n");
+}
