@@ -42,6 +42,8 @@ pub mod client;
 pub mod diagnostics;
 #[cfg(feature = "secure")]
 pub mod keys;
+#[cfg(any(feature = "client", feature = "server"))]
+mod protection;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "server")]

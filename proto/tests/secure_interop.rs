@@ -34,8 +34,8 @@ impl Aead for AesFirst {
         self.0.seal(nonce, associated, text)
     }
 
-    fn open(&self, nonce: &[u8; 12], associated: &[u8], text: &mut [u8], tag: &[u8; TAG]) -> Result<(), Forged> {
-        self.0.open(nonce, associated, text, tag)
+    fn open(&self, nonce: &[u8; 12], associated: &[u8], record: &mut [u8]) -> Result<(), Forged> {
+        self.0.open(nonce, associated, record)
     }
 }
 

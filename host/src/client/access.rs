@@ -5,14 +5,9 @@ use std::io;
 use skiff_proto::cipher::Cipher;
 use skiff_proto::identity::KeyId;
 #[cfg(feature = "secure")]
-use skiff_proto::secure::{Key, Login, Noise};
+use skiff_proto::secure::{Key, Login};
 
-/// How connections are protected, if they are.
-#[cfg(feature = "secure")]
-pub(super) type Protection = Noise;
-/// How connections are protected, if they are.
-#[cfg(not(feature = "secure"))]
-pub(super) type Protection = skiff_proto::cipher::Plain;
+use crate::protection::Protection;
 
 type Handshake = <Protection as Cipher>::Client;
 

@@ -26,11 +26,11 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Options;
-use super::access::Protection;
 use super::cancel::CancelToken;
 use super::dial::{closed_early, connect_any};
 use super::error::Error;
 use super::event::{Event, HelloInfo, owned};
+use crate::protection::Protection;
 
 /// Bytes that are sent in one write, or read from a file at a time. Buffers are mapped, and touched only as far as they are used.
 pub(super) const BUFFER: usize = 256 << 10;

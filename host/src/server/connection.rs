@@ -28,10 +28,11 @@ use super::output::{self, Next, Output};
 use super::polled::{PolledStore, Upload};
 use super::pool;
 use super::scratch::Scratch;
-use super::security::{Guard, Protection};
+use super::security::Guard;
 use super::shared::{Phase, Shared};
 use super::socket::{self, would_block};
 use super::who::Who;
+use crate::protection::Protection;
 
 /// How long a connection may run before it yields to the others. A time, not a number of steps: yielding costs some
 /// microseconds, a step of a small file less than one, and one of a large file a hundred.

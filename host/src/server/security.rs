@@ -5,14 +5,9 @@ use std::io;
 use skiff_proto::Instant;
 use skiff_proto::cipher::Cipher;
 #[cfg(feature = "secure")]
-use skiff_proto::secure::{Entropy, Noise, Secret};
+use skiff_proto::secure::{Entropy, Secret};
 
-/// How connections are protected, if they are.
-#[cfg(feature = "secure")]
-pub(super) type Protection = Noise;
-/// How connections are protected, if they are.
-#[cfg(not(feature = "secure"))]
-pub(super) type Protection = skiff_proto::cipher::Plain;
+use crate::protection::Protection;
 
 /// What a session needs to protect its connection.
 pub(super) type Guard = <Protection as Cipher>::Server;

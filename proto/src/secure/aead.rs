@@ -47,11 +47,11 @@ pub trait Aead: Sized {
     /// Encrypts `text` in place and returns the tag of it and of the associated data.
     fn seal(&self, nonce: &[u8; 12], associated: &[u8], text: &mut [u8]) -> [u8; TAG];
 
-    /// Verifies `tag` in constant time, then decrypts `text` in place.
+    /// Verifies the tag at the end of `record` in constant time, and decrypts the text before it in place.
     ///
     /// # Errors
-    /// [`Forged`]: `text` must not be used.
-    fn open(&self, nonce: &[u8; 12], associated: &[u8], text: &mut [u8], tag: &[u8; TAG]) -> Result<(), Forged>;
+    /// [`Forged`]: `record` must not be used.
+    fn open(&self, nonce: &[u8; 12], associated: &[u8], record: &mut [u8]) -> Result<(), Forged>;
 }
 
 /// ChaCha20-Poly1305 of the crate `chacha20poly1305`, and nothing else: for devices.
@@ -75,8 +75,8 @@ impl Aead for ChaChaPoly {
         seal::<ChaCha20Poly1305>(self.key(), nonce, associated, text)
     }
 
-    fn open(&self, nonce: &[u8; 12], associated: &[u8], text: &mut [u8], tag: &[u8; TAG]) -> Result<(), Forged> {
-        open::<ChaCha20Poly1305>(self.key(), nonce, associated, text, tag)
+    fn open(&self, nonce: &[u8; 12], associated: &[u8], record: &mut [u8]) -> Result<(), Forged> {
+        open::<ChaCha20Poly1305>(self.key(), nonce, associated, record)
     }
 }
 
@@ -94,11 +94,12 @@ where
     }
 }
 
-fn open<A>(key: &Bytes, nonce: &[u8; 12], associated: &[u8], text: &mut [u8], tag: &[u8; TAG]) -> Result<(), Forged>
+fn open<A>(key: &Bytes, nonce: &[u8; 12], associated: &[u8], record: &mut [u8]) -> Result<(), Forged>
 where
     A: AeadInOut<NonceSize = U12, TagSize = U16> + KeyInit + KeySizeUser<KeySize = U32>,
 {
-    let cipher = A::new(key.into());
+    let (text, tag) = record.split_last_chunk_mut::<TAG>().ok_or(Forged)?;
+    let (cipher, tag) = (A::new(key.into()), &*tag);
     cipher.decrypt_inout_detached(nonce.into(), associated, text.into(), tag.into()).map_err(|_| Forged)
 }
 
@@ -128,10 +129,10 @@ impl Aead for Portable {
         }
     }
 
-    fn open(&self, nonce: &[u8; 12], associated: &[u8], text: &mut [u8], tag: &[u8; TAG]) -> Result<(), Forged> {
+    fn open(&self, nonce: &[u8; 12], associated: &[u8], record: &mut [u8]) -> Result<(), Forged> {
         match self.0 {
-            Pattern::ChaChaPoly => self.1.open(nonce, associated, text, tag),
-            Pattern::AesGcm => open::<aes_gcm::Aes256Gcm>(self.key(), nonce, associated, text, tag),
+            Pattern::ChaChaPoly => self.1.open(nonce, associated, record),
+            Pattern::AesGcm => open::<aes_gcm::Aes256Gcm>(self.key(), nonce, associated, record),
         }
     }
 }

@@ -86,7 +86,7 @@ impl Symmetric {
     }
 
     fn open<A: Aead>(&mut self, tag: &[u8; TAG]) -> Result<(), Forged> {
-        A::new(self.pattern, &self.key).open(&self.pattern.nonce(0), &self.hash, &mut [], tag)?;
+        A::new(self.pattern, &self.key).open(&self.pattern.nonce(0), &self.hash, &mut tag.clone())?;
         self.mix_hash(tag);
         Ok(())
     }
