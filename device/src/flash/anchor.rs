@@ -1,6 +1,6 @@
 //! The two blocks that say where the journal begins, in turn.
 
-use skiff_proto::Refusal;
+use skiff_proto::{ErrorCode, Refusal};
 
 use super::journal::Journal;
 use super::layout::{ANCHOR, ANCHORS, Anchor, Layout};
@@ -52,6 +52,33 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
             self.anchors.seq += 1;
         }
         self.write_anchor(Anchor { volume: self.volume, seq: 0, tail, epoch, head_seq: sure })
+    }
+
+    /// Says so once more after a start or a failure.
+    pub(super) fn anchor_anew(&mut self) -> Result<(), Refusal> {
+        let anchored = self.anchor(true);
+        if anchored.is_err() && !self.journal.dead {
+            // The place was torn when it was tried before, and looks blank: some flash refuses to program it then.
+            return self.anchor(true);
+        }
+        anchored
+    }
+
+    /// Counts a start of the device: returns a number higher than every one before from this medium. It is durable: no
+    /// power cut, neither now nor later, makes the medium give the same number again. Formatting keeps the count if there
+    /// is a store on the medium.
+    ///
+    /// The number is that of an anchor, written for this purpose. To be called once, after mounting.
+    ///
+    /// # Errors
+    /// The medium fails: no number was given.
+    pub fn count_start(&mut self) -> Result<u64, Refusal> {
+        // One that overflows would give low numbers again.
+        if self.journal.dead || self.anchors.seq > u32::MAX / 2 {
+            return Err(ErrorCode::Io.into());
+        }
+        self.anchor_anew()?;
+        Ok(self.anchors.seq.into())
     }
 
     /// Writes an anchor behind the last one; the other block takes over when this one is full.

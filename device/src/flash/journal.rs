@@ -169,13 +169,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         if !self.journal.sealed {
             return Ok(());
         }
-        let anchored = self.anchor(true);
-        if anchored.is_err() && !self.journal.dead {
-            // The place was torn when it was tried before, and looks blank: some flash refuses to program it then.
-            self.anchor(true)?;
-        } else {
-            anchored?;
-        }
+        self.anchor_anew()?;
         if self.is_long() {
             return self.rewrite();
         }

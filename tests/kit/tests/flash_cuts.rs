@@ -8,8 +8,8 @@ use std::rc::Rc;
 
 use skiff_kit::flash::rig::{Rig, SmallCard, SmallNor, TinyNor, WordNor};
 use skiff_kit::flash::workload::{Player, Step};
-use skiff_kit::flash::world::{World, examine, mount, n, total};
-use skiff_kit::flash::{Rng, Tear};
+use skiff_kit::flash::world::{World, examine, mount, n, put, total};
+use skiff_kit::flash::{Rng, Sim, Tear};
 use skiff_proto::identity::NOBODY;
 use skiff_proto::store::Store as _;
 
@@ -165,6 +165,87 @@ fn leave_nothing<R: Rig>() {
         }
         assert_eq!(store.space().expect("room"), before, "{}: seed {seed}", R::NAME);
     }
+}
+
+/// Starts the device once: counts the start and, if it works, uses the store. The number that it got.
+fn start<R: Rig>(memory: &mut R::Memory, medium: &Sim<R::Model>, bytes: usize) -> Option<u64> {
+    let mut store = mount::<R>(memory, medium).ok()?;
+    let number = R::count_start(&mut store).ok()?;
+    _ = put(&mut store, "f", &vec![7; bytes], None);
+    Some(number)
+}
+
+/// Restarts and cuts at random operations: no number comes twice, and none goes back.
+fn count_restarts<R: Rig>() {
+    let medium = R::medium(5);
+    let mut memory = R::Memory::default();
+    let mut rng = Rng::new(5);
+    let (mut last, mut cut) = (0, 0);
+    for restart in 0..1000 {
+        let tear = Tear::ALL[rng.below(3)];
+        medium.cut_after(rng.below(20) as u64, tear);
+        if let Some(number) = start::<R>(&mut memory, &medium, 900) {
+            assert!(number > last, "{}: {number} after {last}, start {restart}", R::NAME);
+            last = number;
+        }
+        cut += u32::from(!medium.is_on());
+        medium.power_on();
+    }
+    assert!(cut > 300, "{}: {cut} cuts", R::NAME);
+}
+
+/// A cut at every operation of a start, and at every one of the start after it.
+fn cut_every_start<R: Rig>() {
+    let medium = R::medium(6);
+    let mut memory = R::Memory::default();
+    let mut last = start::<R>(&mut memory, &medium, 100).expect("power is on");
+    // On through both blocks of anchors.
+    for _ in 0..12 {
+        for tear in Tear::ALL {
+            for first in 0.. {
+                let once = medium.fork();
+                once.cut_after(first, tear);
+                let got = start::<R>(&mut memory, &once, 50).unwrap_or(last);
+                let is_through = once.is_on();
+                once.power_on();
+                for second in 0.. {
+                    let twice = once.fork();
+                    twice.cut_after(second, tear);
+                    let then = start::<R>(&mut memory, &twice, 50);
+                    assert!(then.is_none_or(|then| then > got), "{}: {then:?} after {got}", R::NAME);
+                    let is_through = twice.is_on();
+                    twice.power_on();
+                    let end = start::<R>(&mut memory, &twice, 50).expect("power is on");
+                    assert!(end > then.unwrap_or(got), "{}: {end} after {then:?} after {got}", R::NAME);
+                    if is_through {
+                        break;
+                    }
+                }
+                if is_through {
+                    break;
+                }
+            }
+        }
+        for _ in 0..5 {
+            last = start::<R>(&mut memory, &medium, 50).expect("power is on");
+        }
+    }
+}
+
+#[test]
+fn the_number_of_a_start_never_comes_again_over_1000_restarts_with_power_cuts() {
+    count_restarts::<SmallNor>();
+    count_restarts::<TinyNor>();
+    count_restarts::<WordNor>();
+    count_restarts::<SmallCard>();
+}
+
+#[test]
+fn the_number_of_a_start_never_comes_again_with_a_cut_at_every_operation_of_two_starts() {
+    cut_every_start::<SmallNor>();
+    cut_every_start::<TinyNor>();
+    cut_every_start::<WordNor>();
+    cut_every_start::<SmallCard>();
 }
 
 #[test]

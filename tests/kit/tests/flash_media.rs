@@ -69,6 +69,19 @@ fn formatting_leaves_an_empty_store_and_nothing_of_the_old_one_comes_back() {
     }
 }
 
+#[test]
+fn formatting_a_store_does_not_begin_the_count_of_starts_anew() {
+    let medium = used();
+    let mut memory = Memory::default();
+    let mut last = 0;
+    for format in [false, true, false, true, true] {
+        let mounted = if format { FlashStore::format } else { FlashStore::mount };
+        let number = mounted(&mut memory, medium.clone()).expect("a store").count_start().expect("power is on");
+        assert!(number > last, "{number} after {last}");
+        last = number;
+    }
+}
+
 /// Whole-old or empty.
 #[test]
 fn power_goes_at_every_operation_of_formatting_a_store() {

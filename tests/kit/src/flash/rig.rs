@@ -3,6 +3,7 @@
 use core::fmt::Debug;
 
 use skiff_device::flash::{CardFlash, FlashMemory, FlashStore, MountError, map_len};
+use skiff_proto::Refusal;
 use skiff_proto::store::Store;
 
 use super::{CardModel, Model, NorModel, Sim};
@@ -42,6 +43,12 @@ pub trait Rig: 'static {
         medium: &Sim<Self::Model>,
         checkpoint: u32,
     ) -> Result<Self::Store<'m>, MountError>;
+
+    /// [`FlashStore::count_start`]
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn count_start(store: &mut Self::Store<'_>) -> Result<u64, Refusal>;
 }
 
 macro_rules! nor_rig {
@@ -71,6 +78,10 @@ macro_rules! nor_rig {
                 let mut store = FlashStore::mount(memory, medium.clone())?;
                 store.set_checkpoint(checkpoint);
                 Ok(store)
+            }
+
+            fn count_start(store: &mut Self::Store<'_>) -> Result<u64, Refusal> {
+                store.count_start()
             }
         }
     };
@@ -114,5 +125,9 @@ impl Rig for SmallCard {
         let mut store = FlashStore::mount(memory, CardFlash::new(medium.clone()))?;
         store.set_checkpoint(checkpoint);
         Ok(store)
+    }
+
+    fn count_start(store: &mut Self::Store<'_>) -> Result<u64, Refusal> {
+        store.count_start()
     }
 }
