@@ -25,7 +25,8 @@
 //! | `classic` | `get` and `put` of the original programs over data connections; implies `smoltcp` |
 //! | `dhcp` | an IPv4 address by DHCP; implies `smoltcp` |
 //! | `ipv6` | link-local and static IPv6 addresses; implies `smoltcp` |
-//! | `std` (default) | `serv`; implies `classic`, `dhcp` and `ipv6` |
+//! | `secure` | only clients with a key, and encryption ([`DeviceServer::protect`](server::DeviceServer::protect)); implies `smoltcp` |
+//! | `std` (default) | `serv`; implies `classic`, `dhcp`, `ipv6` and `secure` |
 //! | `cli` (default) | the program device-serv |
 //!
 //! # The stores alone
@@ -88,6 +89,33 @@
 //! }
 //! # }
 //! ```
+//!
+//! # Authentication and encryption
+//!
+//! With the feature `secure` and a device secret, a server talks only to clients that have a key, and encrypts (section 8 of
+//! `docs/PROTOCOL.md`). It needs a number that no other start of the device had, and 32 unpredictable bytes for each
+//! connection:
+//!
+//! ```
+//! # #[cfg(feature = "secure")] mod app {
+//! # use skiff_device::flash::{Flash, FlashStore};
+//! use skiff_device::server::{DeviceServer, Entropy, Nonces, Protection};
+//! use skiff_proto::secure::Secret;
+//!
+//! # fn protect<'m, F: Flash, const NAME: usize, const BUF: usize, const PAGE: usize>(
+//! #     server: &mut DeviceServer<'m, FlashStore<'m, F, NAME, PAGE>, NAME, BUF>,
+//! #     store: &mut FlashStore<'m, F, NAME, PAGE>, secret: Secret, generator: &'m mut dyn Entropy,
+//! # ) {
+//! // Before the first poll. A store in RAM has no such number: without a generator that is fit for keys, don't serve.
+//! let nonces = Nonces::Counted { start: store.count_start().unwrap() };
+//! server.protect(Protection { secret, min_generation: 1, nonces, entropy: generator }).unwrap();
+//! # }
+//! # }
+//! ```
+//!
+//! A session then takes about 130 bytes more, the server 1 KiB for a record. Protected clients are served first. A client
+//! that has not shown a key after 10 s, or when its place is needed, has to go. After eight failed handshakes in a second
+//! others wait.
 //!
 //! **An application that has a smoltcp stack** calls [`DeviceServer::poll`](server::DeviceServer::poll) in place of
 //! `Interface::poll`. The server adds its TCP sockets to the application's set and leaves all others alone

@@ -48,7 +48,7 @@ macro_rules! server_memory {
         $memory_vis struct $memory<S: $crate::proto::store::Store> {
             sessions: [
                 ::core::option::Option<
-                    $crate::server::Session<S, { $name }, { $crate::proto::command::command_len($name) }>,
+                    $crate::server::Session<S, { $name }, { $crate::server::command_buffer($name) }>,
                 >;
                 $sessions
             ],
@@ -60,6 +60,7 @@ macro_rules! server_memory {
         $buffers_vis struct $buffers {
             sockets: [[u8; $buffer]; 2 * ($sessions + $data)],
             spare: [[u8; $spare]; 2],
+            record: [u8; $crate::server::RECORD],
         }
 
         $(#[$server_doc])*
@@ -67,7 +68,7 @@ macro_rules! server_memory {
             'm,
             S,
             { $name },
-            { $crate::proto::command::command_len($name) },
+            { $crate::server::command_buffer($name) },
         >;
 
         #[allow(dead_code, reason = "not every user needs all of it")]
@@ -86,13 +87,14 @@ macro_rules! server_memory {
             $memory_vis fn lend<'m>(
                 &'m mut self,
                 buffers: &'m mut $buffers,
-            ) -> $crate::server::Memory<'m, S, { $name }, { $crate::proto::command::command_len($name) }> {
+            ) -> $crate::server::Memory<'m, S, { $name }, { $crate::server::command_buffer($name) }> {
                 $crate::server::Memory {
                     sessions: &mut self.sessions,
                     control: &mut self.control,
                     data: &mut self.data,
                     buffers: buffers.sockets.as_flattened_mut(),
                     spare: buffers.spare.as_flattened_mut(),
+                    record: &mut buffers.record,
                 }
             }
         }
@@ -105,7 +107,11 @@ macro_rules! server_memory {
             /// Empty buffers.
             #[must_use]
             $buffers_vis const fn new() -> Self {
-                Self { sockets: [[0; $buffer]; 2 * ($sessions + $data)], spare: [[0; $spare]; 2] }
+                Self {
+                    sockets: [[0; $buffer]; 2 * ($sessions + $data)],
+                    spare: [[0; $spare]; 2],
+                    record: [0; $crate::server::RECORD],
+                }
             }
         }
     };

@@ -23,7 +23,7 @@
 //! | `client` | the async client | tokio, rustix, socket2, tempfile, thiserror |
 //! | `server` | the server and its store | tokio, rustix, socket2, sha2, thiserror, tracing |
 //! | `cli` | `host-cli`; with `server`, `host-serv` | `client`, and the crates for arguments, terminal, JSON and log |
-//! | `secure` | files with secrets and keys, and `host-cli key` | getrandom, thiserror, zeroize, the ciphers of `skiff-proto` |
+//! | `secure` | files with secrets and keys, and `host-cli key` | `skiff-keys`, zeroize, the ciphers of `skiff-proto` |
 //!
 //! Features only add: none changes a type, a default or what goes over the wire.
 #![cfg_attr(
@@ -41,7 +41,7 @@ pub mod client;
 #[cfg(feature = "cli")]
 pub mod diagnostics;
 #[cfg(feature = "secure")]
-pub mod keys;
+pub use skiff_keys as keys;
 #[cfg(any(feature = "client", feature = "server"))]
 mod protection;
 #[cfg(feature = "server")]

@@ -6,20 +6,22 @@ use std::time::Instant as Moment;
 
 use anyhow::Context as _;
 use skiff_proto::Instant;
-use skiff_proto::command::command_len;
 use skiff_proto::store::Store;
 use smoltcp::iface::{SocketSet, SocketStorage};
 use smoltcp::phy::Device;
 
 use super::made::Made;
-use super::options::{NAME, Options, StoreChoice};
+use super::options::{NAME, Options, Security, StoreChoice};
 use super::say::say;
 use super::store;
 use crate::config::{Config, Ipv4, Ipv6, Network};
-use crate::server::{ControlSocket, Counts, DataSocket, DeviceServer, Memory, Session, Usage};
+use crate::server::{
+    ControlSocket, Counts, DataSocket, DeviceServer, Entropy, Memory, Nonces, Protection, RECORD, Session, Usage,
+    command_buffer,
+};
 use crate::stack::Stack;
 
-const BUF: usize = command_len(NAME);
+const BUF: usize = command_buffer(NAME);
 
 /// What a server had done and was doing when it ended.
 #[derive(Debug, Clone, Copy)]
@@ -112,7 +114,12 @@ impl<S: Store + 'static> Embedded<S> {
         config.limits.server = concat!("skiff-device/", env!("CARGO_PKG_VERSION"));
         config.limits.host = options.name.clone().map(|name| &*name.leak());
         let memory = memory(options, data_ports.len());
-        let server = DeviceServer::new(&config, memory, &mut stack.sockets)?;
+        let mut server = DeviceServer::new(&config, memory, &mut stack.sockets)?;
+        if let Some(Security { secret, min_generation }) = options.security.clone() {
+            let entropy = Box::leak(Box::new(System));
+            let protection = Protection { secret, min_generation, nonces: Nonces::Random, entropy };
+            server.protect(protection).context("--ring with --secret")?;
+        }
         let (told, addresses, verbose) = (Counts::default(), Vec::new(), options.verbose);
         Ok(Self { stack, server, store, clock, told, addresses, verbose })
     }
@@ -147,11 +154,11 @@ impl<S: Store + 'static> Embedded<S> {
         let counts = self.server.counts();
         if counts != self.told {
             self.told = counts;
-            let Counts { accepted, refused, strangers, transfers, failures } = counts;
+            let Counts { accepted, refused, strangers, transfers, failures, denied } = counts;
             let usage = self.server.usage(&self.stack.sockets);
             say(format_args!(
-                "{accepted} accepted, {refused} refused, {strangers} strangers; classic transfers: \
-                 {transfers} done, {failures} failed; {} sessions now, {} data connections",
+                "{accepted} accepted, {refused} refused, {denied} without a right key, {strangers} strangers; classic \
+                 transfers: {transfers} done, {failures} failed; {} sessions now, {} data connections",
                 usage.sessions, usage.data
             ));
         }
@@ -166,6 +173,25 @@ fn memory<S: Store + 'static>(options: &Options, data: usize) -> Memory<'static,
         data: leak(data, DataSocket::default),
         buffers: leak(2 * (options.sessions + data) * options.ring, || 0),
         spare: leak(2 * options.spare_buffer(), || 0),
+        record: leak(record(options), || 0),
+    }
+}
+
+/// Bytes for a record: that of a device, or more where socket buffers are larger.
+fn record(options: &Options) -> usize {
+    (options.ring / 2).clamp(RECORD, RECORD_MAX)
+}
+
+/// The record that a host is recommended to take, and its length.
+const RECORD_MAX: usize = 16_400 + 10;
+
+/// The system's generator.
+#[derive(Debug)]
+struct System;
+
+impl Entropy for System {
+    fn next(&mut self) -> Option<[u8; 32]> {
+        skiff_keys::random().ok()
     }
 }
 
@@ -183,7 +209,7 @@ pub fn ram(options: &Options) -> Option<usize> {
     let state = sessions * size_of::<Option<Session<Files, NAME, BUF>>>()
         + (sessions + 1) * size_of::<ControlSocket>()
         + data * size_of::<DataSocket<Files, NAME>>();
-    let buffers = 2 * (sessions + data) * options.ring + 2 * options.spare_buffer();
+    let buffers = 2 * (sessions + data) * options.ring + 2 * options.spare_buffer() + record(options);
     Some(server + state + buffers + (Stack::SOCKETS + sessions + 1 + data) * size_of::<SocketStorage<'static>>())
 }
 

@@ -6,6 +6,7 @@ use core::time::Duration;
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
+use skiff_keys::Secret;
 use skiff_proto::MinRate;
 
 /// The longest name of the server, in bytes.
@@ -36,8 +37,19 @@ pub struct Options {
     pub takeover: Duration,
     /// What the server calls itself in the hello reply.
     pub name: Option<String>,
+    /// Admit only clients that have a key.
+    pub security: Option<Security>,
     /// Say on stderr what happens.
     pub verbose: bool,
+}
+
+/// Who is admitted.
+#[derive(Debug, Clone)]
+pub struct Security {
+    /// The device secret. Nonces and ephemeral secrets are random numbers of the system.
+    pub secret: Secret,
+    /// The least GENERATION of a key.
+    pub min_generation: u32,
 }
 
 impl Default for Options {
@@ -55,6 +67,7 @@ impl Default for Options {
             timeout: Duration::from_secs(30),
             takeover: Duration::from_secs(5),
             name: None,
+            security: None,
             verbose: false,
         }
     }

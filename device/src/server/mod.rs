@@ -9,17 +9,25 @@
 //! | `services` | what a session needs from the others: a data connection, the name of a silent writer |
 //! | `transfer` | one classic transfer |
 //! | `linger` | the end of a connection |
+//! | `protect` | keys, nonces, and who has to wait for whom (feature `secure`; else `open`) |
 
 mod control;
 mod data;
 mod linger;
+#[cfg(not(feature = "secure"))]
+#[path = "open.rs"]
+mod protect;
+#[cfg(feature = "secure")]
+mod protect;
 mod services;
 mod session;
 mod transfer;
 
 use core::time::Duration;
 
-use skiff_proto::server::{Answer, Limits};
+use skiff_proto::cipher::{self, Guard};
+use skiff_proto::command::command_len;
+use skiff_proto::server::{Answer, Close, Limits};
 use skiff_proto::store::Store;
 use skiff_proto::transfer::PORT_WAIT;
 use skiff_proto::{ErrorCode, Instant};
@@ -33,6 +41,10 @@ pub use control::ControlSocket;
 use control::{Accepted, ControlSockets};
 pub use data::DataSocket;
 use data::{DataSockets, Served};
+pub use protect::RECORD;
+use protect::{Cipher, Door};
+#[cfg(feature = "secure")]
+pub use protect::{Entropy, Nonces, Protection};
 use services::Services;
 pub use session::Session;
 use session::Turn;
@@ -44,6 +56,13 @@ const BURST: usize = 32;
 
 /// How often a session may go through all its steps before others have their turn.
 const ROUNDS: usize = 4;
+
+/// The longest command of a server for names of up to `name` bytes: `BUF` of a [`DeviceServer`].
+#[must_use]
+pub const fn command_buffer(name: usize) -> usize {
+    let (named, handshake) = (command_len(name), <<Cipher as cipher::Cipher>::Server as Guard>::COMMAND_LEN);
+    if named < handshake { handshake } else { named }
+}
 
 /// The memory that a server borrows, as slices. [`server_memory!`](crate::server_memory) makes types for it.
 ///
@@ -61,16 +80,19 @@ pub struct Memory<'m, S: Store, const NAME: usize, const BUF: usize> {
     /// The two socket buffers of the spare listener, which hears a client while the connection before it is still closing.
     /// They may be smaller: it serves as the others do, in smaller pieces.
     pub spare: &'m mut [u8],
+    /// [`RECORD`] bytes or more: the longest record of a protected connection, and ten. Socket buffers hold one as well.
+    /// Empty without the feature `secure`.
+    pub record: &'m mut [u8],
 }
 
 /// A server over the TCP sockets of an application's stack.
 ///
-/// `NAME` is the longest name in bytes, and `BUF` is [`command_len`](skiff_proto::command::command_len)`(NAME)`: both follow
-/// from the [`Memory`].
+/// `NAME` is the longest name in bytes, and `BUF` is [`command_buffer`]`(NAME)`: both follow from the [`Memory`].
 pub struct DeviceServer<'m, S: Store, const NAME: usize, const BUF: usize> {
     control: ControlSockets<'m>,
     sessions: &'m mut [Option<Session<S, NAME, BUF>>],
     data: DataSockets<'m, S, NAME>,
+    door: Door<'m>,
     limits: Limits,
     takeover: Duration,
     counts: Counts,
@@ -90,6 +112,9 @@ pub struct Counts {
     pub transfers: u32,
     /// Classic transfers that failed.
     pub failures: u32,
+    /// Handshakes that failed: clients without a right key.
+    #[cfg(feature = "secure")]
+    pub denied: u32,
 }
 
 /// What of a server is in use now.
@@ -117,8 +142,8 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
         memory: Memory<'m, S, NAME, BUF>,
         sockets: &mut SocketSet<'m>,
     ) -> Result<Self, ConfigError> {
-        const { assert!(BUF == skiff_proto::command::command_len(NAME), "BUF is command_len(NAME)") };
-        let Memory { sessions, control, data, buffers, spare } = memory;
+        const { assert!(BUF == command_buffer(NAME), "BUF is command_buffer(NAME)") };
+        let Memory { sessions, control, data, buffers, spare, record } = memory;
         let is_complete = (1..256).contains(&sessions.len())
             && control.len() == sessions.len() + 1
             && data.len() == config.data_ports.len();
@@ -126,7 +151,8 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
             return Err(ConfigError::Memory);
         }
         let len = buffers.len() / (2 * (sessions.len() + data.len()));
-        config.check(NAME, len.min(spare.len() / 2))?;
+        let smallest = len.min(spare.len() / 2);
+        config.check(NAME, smallest)?;
         let (keep_alive, timeout) = (duration(config.keep_alive), duration(config.timeout));
         let mut add = |pair: &'m mut [u8]| {
             let (rx, tx) = pair.split_at_mut(pair.len() / 2);
@@ -145,8 +171,21 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
         let control = ControlSockets::new(control, config.port, handles);
         let data = DataSockets::new(data, config.data_ports, data_buffers.chunks_exact_mut(2 * len).map(add));
         sessions.fill_with(|| None);
+        let door = Door::new(record, smallest);
         let Config { limits, takeover, .. } = *config;
-        Ok(Self { control, sessions, data, limits, takeover, counts: Counts::default(), is_busy: false })
+        Ok(Self { control, sessions, data, door, limits, takeover, counts: Counts::default(), is_busy: false })
+    }
+
+    /// Admits only clients that have a key, from now on, and protects their connections (PROTOCOL §8). To be called before
+    /// the first poll.
+    ///
+    /// The longest record is as long as [`Memory::record`] and the smallest socket buffer permit, less ten bytes.
+    ///
+    /// # Errors
+    /// [`ConfigError::Buffer`]: that is less than 600 bytes.
+    #[cfg(feature = "secure")]
+    pub fn protect(&mut self, protection: Protection<'m>) -> Result<(), ConfigError> {
+        self.door.protect(protection)
     }
 
     /// Receives packets, carries out on `store` what clients ask for, sends replies: a bounded part of all that. To be called
@@ -192,8 +231,12 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
         };
         received(interface, sockets);
         for at in 0..self.sessions.len() {
-            self.is_busy |= self.serve_session(at, now, sockets, store);
+            if !self.is_stranger(at) {
+                self.is_busy |= self.serve_session(at, now, sockets, store);
+            }
         }
+        #[cfg(feature = "secure")]
+        self.serve_strangers(now, sockets, store);
         self.serve_data(now, sockets, store);
         self.grant_data(now, sockets, store);
         // No further input is waiting.
@@ -217,7 +260,7 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
             return Some(Duration::ZERO);
         }
         let stack = interface.poll_delay(moment(now), sockets).map(|delay| Duration::from_micros(delay.total_micros()));
-        let own = self.deadline().map(|at| at.since(now));
+        let own = self.deadline(now).map(|at| at.since(now));
         stack.into_iter().chain(own).min()
     }
 
@@ -242,7 +285,8 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
     fn accept(&mut self, now: Instant, sockets: &mut SocketSet<'_>) -> bool {
         let mut is_refused = false;
         for at in 0..self.control.len() {
-            let free = self.sessions.iter().filter(|session| session.is_none()).count();
+            let is_free = |session: &Option<Session<_, NAME, BUF>>| session.as_ref().is_none_or(Session::is_stranger);
+            let free = self.sessions.iter().filter(|session| is_free(session)).count();
             match self.control.accept(at, now, sockets, free) {
                 Accepted::Nothing => {}
                 Accepted::Refused => {
@@ -251,8 +295,15 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
                 }
                 Accepted::Client(handle, peer) => {
                     self.counts.accepted = self.counts.accepted.wrapping_add(1);
-                    if let Some(session) = self.sessions.iter_mut().find(|session| session.is_none()) {
-                        *session = Some(Session::new(handle, peer, self.limits, now));
+                    #[cfg(feature = "secure")]
+                    self.make_place(now, sockets);
+                    if let Some(place) = self.sessions.iter_mut().find(|session| session.is_none()) {
+                        let session = place.insert(Session::new(handle, peer, self.limits, now));
+                        if !self.door.guard(&mut session.stream.session, now) {
+                            *place = None;
+                            self.control.close(handle, Some(Close::Reset), now, sockets);
+                            is_refused = true;
+                        }
                     }
                 }
             }
@@ -262,20 +313,63 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
         is_refused || strangers > 0 || self.control.listening(sockets) == 0
     }
 
+    fn is_stranger(&self, at: usize) -> bool {
+        self.sessions[at].as_ref().is_some_and(Session::is_stranger)
+    }
+
+    /// If all places are taken, the stranger who has been here longest has to go.
+    #[cfg(feature = "secure")]
+    fn make_place(&mut self, now: Instant, sockets: &mut SocketSet<'_>) {
+        if self.sessions.iter().any(Option::is_none) {
+            return;
+        }
+        let strangers = self.sessions.iter_mut().filter(|place| place.as_ref().is_some_and(Session::is_stranger));
+        let oldest = strangers.min_by_key(|place| place.as_ref().and_then(Session::handshake_deadline));
+        if let Some(Session { stream, .. }) = oldest.and_then(Option::take) {
+            self.control.close(stream.handle, Some(Close::Reset), now, sockets);
+        }
+    }
+
+    /// Gives a turn to sessions that are not protected yet, unless too many handshakes have failed: these wait then, and
+    /// only their time runs.
+    #[cfg(feature = "secure")]
+    fn serve_strangers(&mut self, now: Instant, sockets: &mut SocketSet<'_>, store: &mut S) {
+        for at in 0..self.sessions.len() {
+            let Some(session) = self.sessions[at].as_ref().filter(|session| session.is_stranger()) else { continue };
+            let is_lost = sockets.get::<Socket<'_>>(session.stream.handle).state() == State::Closed;
+            let is_over = session.deadline().is_some_and(|deadline| deadline <= now);
+            if is_lost {
+                // What came before is not looked at: no handshake could be answered.
+                self.end_session(at, None, now, sockets);
+            } else if is_over || self.door.closed_until(now).is_none() {
+                self.is_busy |= self.serve_session(at, now, sockets, store);
+            }
+        }
+    }
+
     /// Gives one session its turn; true if there is more to do at once.
     fn serve_session(&mut self, at: usize, now: Instant, sockets: &mut SocketSet<'_>, store: &mut S) -> bool {
         match self.turn(at, now, sockets, store) {
             Turn::Idle => false,
             Turn::Busy => true,
             Turn::End(close) => {
-                if let Some(Session { stream, .. }) = self.sessions[at].take() {
-                    // Staged bytes remain for `resume`.
-                    self.control.close(stream.handle, close, now, sockets);
-                }
-                self.data.disown(at);
+                self.end_session(at, close, now, sockets);
                 true
             }
         }
+    }
+
+    fn end_session(&mut self, at: usize, close: Option<Close>, now: Instant, sockets: &mut SocketSet<'_>) {
+        if let Some(session) = self.sessions[at].take() {
+            #[cfg(feature = "secure")]
+            if session.has_failed() {
+                self.counts.denied = self.counts.denied.wrapping_add(1);
+                self.door.failed(now);
+            }
+            // Staged bytes remain for `resume`.
+            self.control.close(session.stream.handle, close, now, sockets);
+        }
+        self.data.disown(at);
     }
 
     fn turn(&mut self, at: usize, now: Instant, set: &mut SocketSet<'_>, store: &mut S) -> Turn {
@@ -284,7 +378,7 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
             return Turn::Idle;
         };
         if session.is_evicted {
-            return Turn::End(Some(skiff_proto::server::Close::Reset));
+            return Turn::End(Some(Close::Reset));
         }
         let Session { stream, peer, waiting, .. } = session;
         stream.session.handle_timeout(now);
@@ -302,7 +396,7 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
                     now,
                 },
             );
-            if let Some(turn) = stream.exchange(set.get_mut(stream.handle), store, now, stepped) {
+            if let Some(turn) = stream.exchange(set.get_mut(stream.handle), store, now, stepped, self.door.record()) {
                 return turn;
             }
         }
@@ -352,16 +446,22 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
             };
             debug_assert!(answered.is_ok(), "a session that waits has been asked");
             // The answer goes out in this poll.
-            stream.send(sockets.get_mut(stream.handle), store);
+            stream.send(sockets.get_mut(stream.handle), store, self.door.record());
         }
     }
 
     /// When the server has to be polled even if no packet arrives.
-    fn deadline(&self) -> Option<Instant> {
+    fn deadline(&self, now: Instant) -> Option<Instant> {
         let control = self.control.deadline(&self.limits);
         let data = self.data.deadline(self.is_data_in_demand(), &self.limits);
         let sessions = self.sessions.iter().flatten().filter_map(Session::deadline);
-        sessions.chain(control).chain(data).min()
+        let deadline = sessions.chain(control).chain(data).min();
+        #[cfg(feature = "secure")]
+        if (0..self.sessions.len()).any(|at| self.is_stranger(at)) {
+            return deadline.into_iter().chain(self.door.closed_until(now)).min();
+        }
+        _ = now;
+        deadline
     }
 }
 

@@ -1,6 +1,8 @@
 //! Sessions: bytes move between a control socket, the session of the protocol and the store.
 
 use skiff_proto::Instant;
+#[cfg(feature = "secure")]
+use skiff_proto::cipher::Guard as _;
 use skiff_proto::responder::{Responder, Services, Step};
 use skiff_proto::server::{Close, Limits, ServerSession};
 use skiff_proto::store::Store;
@@ -9,6 +11,7 @@ use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::{Socket, State};
 use smoltcp::wire::IpAddress;
 
+use super::protect::Cipher;
 use super::transfer::TransferRequest;
 
 /// Events that are handled in one round.
@@ -30,7 +33,7 @@ pub struct Session<S: Store, const NAME: usize, const BUF: usize> {
 
 /// A session of the protocol over a control socket.
 pub(super) struct Stream<S: Store, const BUF: usize> {
-    pub(super) session: ServerSession<BUF>,
+    pub(super) session: ServerSession<BUF, Cipher>,
     pub(super) responder: Responder<S>,
     pub(super) handle: SocketHandle,
     /// When bytes last came from the client.
@@ -41,6 +44,23 @@ impl<S: Store, const NAME: usize, const BUF: usize> Session<S, NAME, BUF> {
     pub(super) fn new(handle: SocketHandle, peer: IpAddress, limits: Limits, now: Instant) -> Self {
         let (session, responder) = (ServerSession::new(limits), Responder::new());
         Self { stream: Stream { session, responder, handle, received: now }, peer, waiting: None, is_evicted: false }
+    }
+
+    /// True if the client has still to show that it has a key. Such a session gives its place to whoever connects next.
+    pub(super) fn is_stranger(&self) -> bool {
+        cfg!(feature = "secure") && self.stream.session.guard().is_some() && self.stream.session.client().is_none()
+    }
+
+    /// True if the client has tried to show a key, and it was not right.
+    #[cfg(feature = "secure")]
+    pub(super) fn has_failed(&self) -> bool {
+        self.is_stranger() && self.handshake_deadline().is_none()
+    }
+
+    /// When the handshake has to be through. `None`: it is, or has failed.
+    #[cfg(feature = "secure")]
+    pub(super) fn handshake_deadline(&self) -> Option<Instant> {
+        self.stream.session.guard()?.deadline()
     }
 
     pub(super) const fn is_waiting(&self) -> bool {
@@ -66,8 +86,13 @@ pub(super) enum Turn {
 }
 
 impl<S: Store, const BUF: usize> Stream<S, BUF> {
-    /// Writes what there is to send; true if there was something.
-    pub(super) fn send(&mut self, socket: &mut Socket<'_>, store: &mut S) -> bool {
+    /// Writes what there is to send; true if there was something. `record`: memory for a record and its length.
+    pub(super) fn send(&mut self, socket: &mut Socket<'_>, store: &mut S, record: &mut [u8]) -> bool {
+        #[cfg(feature = "secure")]
+        if self.session.client().is_some() {
+            return self.send_records(socket, store, record);
+        }
+        _ = record;
         let mut moved = false;
         loop {
             let queued = socket.send_queue();
@@ -83,19 +108,70 @@ impl<S: Store, const BUF: usize> Stream<S, BUF> {
         }
     }
 
+    /// The same, on a protected connection. Records are sealed in `record` and copied, since a record may lie across the
+    /// end of the ring; otherwise the room before the end would make small ones.
+    #[cfg(feature = "secure")]
+    fn send_records(&mut self, socket: &mut Socket<'_>, store: &mut S, record: &mut [u8]) -> bool {
+        let mut moved = false;
+        loop {
+            let queued = socket.send_queue();
+            let room = record.len().min(socket.send_capacity() - queued);
+            let n = if room == record.len() || queued == 0 {
+                self.responder.transmit(&mut self.session, store, &mut record[..room])
+            } else {
+                // Payload waits for the room of a whole record.
+                self.session.poll_transmit(&mut record[..room])
+            };
+            // It fits. A connection that no longer sends is lost.
+            if n == 0 || socket.send_slice(&record[..n]).is_err() {
+                return moved;
+            }
+            moved = true;
+        }
+    }
+
     /// Handles what has arrived; true if there was something, or if there is now a reply to send: input that breaks the
     /// protocol is not taken.
-    fn receive(&mut self, socket: &mut Socket<'_>, store: &mut S, now: Instant) -> bool {
+    fn receive(&mut self, socket: &mut Socket<'_>, store: &mut S, now: Instant, record: &mut [u8]) -> bool {
         let had_output = self.session.has_output();
         let mut moved = false;
-        while let Ok(1..) = socket.recv(|input| {
-            let n = self.responder.receive(&mut self.session, store, input);
-            (n, n)
-        }) {
+        loop {
+            let taken = socket.recv(|input| {
+                let n = self.responder.receive(&mut self.session, store, input);
+                (n, n)
+            });
+            if !matches!(taken, Ok(1..)) && !self.receive_record(socket, store, record) {
+                break;
+            }
             self.received = now;
             moved = true;
         }
         moved || (!had_output && self.session.has_output())
+    }
+
+    /// Handles a record that has arrived and lies across the end of the ring; true if there was one.
+    fn receive_record(&mut self, socket: &mut Socket<'_>, store: &mut S, record: &mut [u8]) -> bool {
+        if cfg!(not(feature = "secure")) || self.session.client().is_none() {
+            return false;
+        }
+        let len = self.session.want_read();
+        if len == 0 || len > socket.recv_queue() || len > record.len() {
+            return false;
+        }
+        let len = socket.peek_slice(&mut record[..len]).unwrap_or(0);
+        let mut taken = self.responder.receive(&mut self.session, store, &mut record[..len]);
+        let has_taken = taken > 0;
+        while taken > 0 {
+            let dropped = socket.recv(|input| {
+                let n = taken.min(input.len());
+                (n, n)
+            });
+            match dropped {
+                Ok(n @ 1..) => taken -= n,
+                _ => break,
+            }
+        }
+        has_taken
     }
 
     /// The connection is lost and nothing can be sent: requests that arrived before are still carried out.
@@ -127,10 +203,11 @@ impl<S: Store, const BUF: usize> Stream<S, BUF> {
         store: &mut S,
         now: Instant,
         stepped: bool,
+        record: &mut [u8],
     ) -> Option<Turn> {
         let is_lost = socket.state() == State::Closed;
-        let mut moved = if is_lost { self.discard_output(store) } else { self.send(socket, store) };
-        moved |= self.receive(socket, store, now);
+        let mut moved = if is_lost { self.discard_output(store) } else { self.send(socket, store, record) };
+        moved |= self.receive(socket, store, now, record);
         if let Some(close) = self.session.poll_close() {
             return Some(Turn::End(Some(close).filter(|_| !is_lost)));
         }

@@ -79,6 +79,16 @@ pub(crate) struct ServerArgs {
     #[arg(long, alias = "buffers", value_name = "SIZE", default_value = "2KiB", value_parser = ring)]
     pub(crate) ring: usize,
 
+    /// Serve only clients that have a key made from the device secret in this file, and encrypt (`host-cli key new`,
+    /// `host-cli key grant`). Nonces and ephemeral secrets are random numbers of the system, wherever files are
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secret: Option<PathBuf>,
+
+    /// Refuse keys of an older generation than N: revokes them
+    #[arg(long, value_name = "N", requires = "secret", default_value_t = 1, hide_default_value = true,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) min_generation: u32,
+
     /// Name that the server reports to clients: 1 to 32 bytes, no spaces
     #[arg(long, value_name = "NAME", value_parser = host_name)]
     pub(crate) name: Option<String>,

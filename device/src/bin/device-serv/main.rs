@@ -9,9 +9,10 @@ use std::process::ExitCode;
 use bytesize::ByteSize;
 use clap::{CommandFactory as _, Parser as _};
 use skiff_device::serv::listen::Listen;
-use skiff_device::serv::options::Options;
+use skiff_device::serv::options::{Options, Security};
 use skiff_device::serv::say::{self, say};
 use skiff_device::serv::{self, stop::Stop};
+use skiff_keys::read_secret;
 
 use args::Args;
 
@@ -34,6 +35,10 @@ fn usage(text: &str) -> ! {
 
 fn run(args: &Args) -> anyhow::Result<()> {
     let server = &args.server;
+    let security = match &server.secret {
+        Some(file) => Some(Security { secret: read_secret(file)?, min_generation: server.min_generation }),
+        None => None,
+    };
     let options = Options {
         sessions: server.sessions,
         ring: server.ring,
@@ -41,6 +46,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
         preload: server.preload.clone(),
         data_ports: server.data_ports,
         name: server.name.clone(),
+        security,
         verbose: args.verbose,
         ..Options::default()
     };

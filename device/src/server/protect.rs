@@ -1,0 +1,173 @@
+//! What protects connections (PROTOCOL §8): keys, nonces, and who has to wait for whom.
+//!
+//! | connection | its turn | its place |
+//! |---|---|---|
+//! | protected | first | is its own |
+//! | not yet protected | after all protected ones; not while too many handshakes have failed | for whoever connects next, and for 10 s |
+
+use core::time::Duration;
+
+use skiff_proto::secure::{self, Noise, Secret, Security};
+use skiff_proto::server::ServerSession;
+use skiff_proto::{Instant, message};
+
+use crate::config::ConfigError;
+
+/// How sessions may be protected.
+pub(super) type Cipher = Noise;
+
+/// Bytes for one record and its length: two fit in a socket buffer of 2 KiB, one in a buffer of 1 KiB.
+pub const RECORD: usize = 1024;
+
+/// The shortest record that a server has to take.
+const SHORTEST: usize = 600;
+
+/// Failed handshakes that are worked on in a second.
+const FAILURES: u32 = 8;
+
+/// What a server needs to protect its connections. See [`DeviceServer::protect`](super::DeviceServer::protect).
+pub struct Protection<'m> {
+    /// The device secret. Another one on each device.
+    pub secret: Secret,
+    /// The least GENERATION that is accepted.
+    pub min_generation: u32,
+    /// How each connection gets a nonce of its own.
+    pub nonces: Nonces,
+    /// For the ephemeral secrets of handshakes.
+    pub entropy: &'m mut dyn Entropy,
+}
+
+/// How each connection gets a nonce that none had before under the same secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nonces {
+    /// From the number of this start of the device, which no other start had, and a count of connections. The number is
+    /// durable before the server is polled: [`FlashStore::count_start`](crate::flash::FlashStore::count_start).
+    Counted {
+        /// The number.
+        start: u64,
+    },
+    /// From [`Entropy`], which has to be a generator that is fit for keys.
+    Random,
+}
+
+/// Unpredictable bytes: a chip's random number generator, or what a device without one can collect.
+///
+/// Forward secrecy is as good as they are: whoever learns the device secret later, and can guess them, can decrypt recorded
+/// connections. With [`Nonces::Counted`] nothing else depends on them.
+pub trait Entropy {
+    /// 32 bytes that were not given before; `None` if the generator has failed. Then the connection is refused.
+    fn next(&mut self) -> Option<[u8; 32]>;
+}
+
+impl Protection<'_> {
+    /// Unique among all connections under this secret.
+    fn nonce(&mut self, connections: u64) -> Option<[u8; 16]> {
+        match self.nonces {
+            Nonces::Counted { start } => Some(self.secret.nonce(start, connections)),
+            Nonces::Random => self.entropy.next()?.first_chunk().copied(),
+        }
+    }
+}
+
+/// The doorkeeper of a server.
+pub(super) struct Door<'m> {
+    protection: Option<Protection<'m>>,
+    /// Connections so far.
+    connections: u64,
+    throttle: Throttle,
+    /// A record of any session, for the time of a call.
+    record: &'m mut [u8],
+}
+
+impl<'m> Door<'m> {
+    /// `smallest`: bytes of the smallest socket buffer.
+    pub(super) fn new(record: &'m mut [u8], smallest: usize) -> Self {
+        let len = record.len().min(smallest).min(message::HEADER_LEN + usize::from(u16::MAX));
+        Self { protection: None, connections: 0, throttle: Throttle::default(), record: &mut record[..len] }
+    }
+
+    pub(super) fn protect(&mut self, protection: Protection<'m>) -> Result<(), ConfigError> {
+        let needed = message::HEADER_LEN + SHORTEST;
+        if self.record.len() < needed {
+            return Err(ConfigError::Buffer { needed });
+        }
+        self.protection = Some(protection);
+        Ok(())
+    }
+
+    /// Protects a new session, if the server has a secret. False: it can't be, and must not be served.
+    pub(super) fn guard<const BUF: usize>(&mut self, session: &mut ServerSession<BUF, Cipher>, now: Instant) -> bool {
+        let Some(protection) = &mut self.protection else { return true };
+        self.connections += 1;
+        let (nonce, entropy) = (protection.nonce(self.connections), protection.entropy.next());
+        let (Some(nonce), Some(entropy)) = (nonce, entropy) else { return false };
+        let security = Security {
+            secret: protection.secret.clone(),
+            min_generation: protection.min_generation,
+            nonce,
+            entropy: secure::Entropy::Pool(entropy),
+            record_max: u16::try_from(self.record.len() - message::HEADER_LEN).unwrap_or(u16::MAX),
+            accepted: now,
+        };
+        security.guard().is_ok_and(|guard| session.protect(guard).is_ok())
+    }
+
+    pub(super) const fn record(&mut self) -> &mut [u8] {
+        self.record
+    }
+
+    /// A handshake has failed.
+    pub(super) fn failed(&mut self, now: Instant) {
+        self.throttle.add(now);
+    }
+
+    /// From when on handshakes are worked on; `None`: now.
+    pub(super) fn closed_until(&self, now: Instant) -> Option<Instant> {
+        self.throttle.closed_until(now)
+    }
+}
+
+/// Lets so many failures pass in a second, all at once or one after the other.
+#[derive(Debug, Default)]
+struct Throttle {
+    /// When all failures so far have been paid for.
+    paid: Option<Instant>,
+}
+
+impl Throttle {
+    const EACH: Duration = Duration::from_millis(1000 / FAILURES as u64);
+
+    fn add(&mut self, now: Instant) {
+        let paid = self.paid.map_or(now, |paid| paid.max(now));
+        self.paid = Some(paid.after(Self::EACH));
+    }
+
+    fn closed_until(&self, now: Instant) -> Option<Instant> {
+        let owed = self.paid?.since(now);
+        let most = Self::EACH * (FAILURES - 1);
+        (owed > most).then(|| now.after(owed - most))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eight_failures_pass_at_once_and_then_eight_in_each_second() {
+        let mut throttle = Throttle::default();
+        let mut failures = 0;
+        for millis in 1..=10_000 {
+            let now = Instant::from_millis(millis);
+            while throttle.closed_until(now).is_none() {
+                throttle.add(now);
+                failures += 1;
+            }
+            assert!(throttle.closed_until(now).is_some_and(|until| until > now && until.since(now) <= Throttle::EACH));
+            if millis == 1 {
+                assert_eq!(failures, 8);
+            }
+        }
+        assert_eq!(failures, 8 + 79);
+    }
+}
