@@ -4,7 +4,7 @@
 //! | place | what it holds |
 //! |---|---|
 //! | [`skiff_kit`] | what takes no server: stores in memory and on simulated media, vectors, the storage suite |
-//! | [`wire`], [`programs`], [`namespace`], [`disk`], [`fuse`], [`mod@line`] | peers, processes, disks, networks and links |
+//! | [`wire`], [`sealed`], [`programs`], [`namespace`], [`disk`], [`fuse`], [`mod@line`] | peers, processes, disks, networks and links |
 //! | [`device`], [`host`], [`mod@server_suite`] | servers in this process, and the suite over every one of them |
 //! | [`sim`], [`simulate`] | virtual time, and the simulation in it |
 //! | [`ordeal`] | the host under fault |
@@ -26,6 +26,7 @@ pub mod namespace;
 #[cfg(target_os = "linux")]
 pub mod ordeal;
 pub mod programs;
+pub mod sealed;
 pub mod server_suite;
 pub mod sim;
 pub mod simulate;

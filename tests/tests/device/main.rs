@@ -5,6 +5,7 @@ mod link;
 mod network;
 mod poll;
 mod python;
+mod secure;
 mod serv;
 mod sizes;
 mod wire;
