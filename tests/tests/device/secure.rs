@@ -21,7 +21,7 @@ fn device(change: impl FnOnce(&mut Options)) -> Device {
 }
 
 fn bytes(len: usize) -> Vec<u8> {
-    (0..len).map(|at| (at * at >> 5).to_le_bytes()[0]).collect()
+    (0..len).map(|at| ((at * at) >> 5).to_le_bytes()[0]).collect()
 }
 
 /// Says hello; the reply, and the nonce in it.
