@@ -101,10 +101,10 @@ impl HeaderDecoder {
 
 /// Seals and opens the messages of one connection, both directions, each with a counter of its own.
 pub trait Records {
-    /// True once the handshake is through. Until then messages are plain, and none of the other methods is called.
+    /// True once the handshake is through. Until then messages are plain, and nothing is opened or sealed.
     fn is_active(&self) -> bool;
 
-    /// The longest record (plaintext and tag) in bytes, at least 600.
+    /// The longest record (plaintext and tag) in bytes, at least 600. A server knows it before the handshake, too.
     fn record_max(&self) -> usize;
 
     /// Verifies and opens the next record in place; the plaintext is all but the last [`TAG`] bytes.

@@ -24,6 +24,8 @@ use skiff_proto::client::ClientEvent;
 use skiff_proto::command::{Command, Request, VERSION};
 use skiff_proto::drive::{AsyncClient, DriveError, Timer, serve_async};
 use skiff_proto::responder::list_room;
+#[cfg(feature = "secure")]
+use skiff_proto::secure::Noise;
 use skiff_proto::server::{Close, Limits, ServerSession};
 
 /// The time in milliseconds, and who waits for which.
@@ -204,6 +206,32 @@ fn a_client_does_everything_over_the_smallest_pipes() {
         assert_eq!(store.content("kept").unwrap(), content(5000));
         assert_eq!(store.content("gone"), None);
         assert_eq!(world.millis(), 0, "nobody had to wait for a clock");
+    }
+}
+
+#[cfg(feature = "secure")]
+#[test]
+fn a_protected_client_does_everything_over_the_smallest_pipes() {
+    const RECORD_MAX: u16 = 600;
+    const RECORD: usize = RECORD_MAX as usize;
+    for room in [1, 2, 7, 64, 4096] {
+        let (world, store) = (World::default(), RamStore::default());
+        let (near, mut far) = pipes(room);
+        let (login, guard) = drive_support::ends(RECORD_MAX);
+        let mut session: ServerSession<BUF, Noise> = ServerSession::new(Limits::new(NAME_MAX));
+        session.protect(guard).unwrap();
+        let (mut served, mut scratch) = (store.clone(), [0; RECORD]);
+        let server = async {
+            let closed = serve_async(&mut far, &mut session, &mut served, &mut scratch, world.clone()).await;
+            drop(far);
+            closed
+        };
+        let mut client: AsyncClient<_, _, 400, Noise, RECORD> =
+            AsyncClient::new(near, Duration::from_secs(10), world.clone());
+        client.session().protect(login).unwrap();
+        let script = async move { everything!(client, await) };
+        assert_eq!(world.join(server, script), (Ok(Close::Gracefully), ()));
+        assert_eq!(store.content("kept").unwrap(), content(5000));
     }
 }
 

@@ -13,6 +13,7 @@ use std::thread;
 
 use drive_support::{BUF, NAME_MAX, RamStore, body, content, everything, message, messages, name};
 use embedded_io::{ErrorKind, ErrorType, Read, Write};
+use skiff_proto::cipher::Cipher;
 use skiff_proto::client::{BodyError, ClientEvent, Peer};
 use skiff_proto::command::{Command, Request, VERSION};
 use skiff_proto::drive::{Client, DriveError, serve};
@@ -133,10 +134,21 @@ fn client(end: End) -> Client<End, fn() -> Instant, 300> {
     Client::new(end, Duration::from_secs(10), clock)
 }
 
+type Served = thread::JoinHandle<Result<Close, DriveError<Broken>>>;
+
 /// Serves `end` on a thread of its own, through `scratch` bytes.
-fn server(mut end: End, store: &RamStore, scratch: usize) -> thread::JoinHandle<Result<Close, DriveError<Broken>>> {
+fn server(end: End, store: &RamStore, scratch: usize) -> Served {
+    server_of(session(), end, store, scratch)
+}
+
+fn server_of<C: Cipher<Server: Send> + 'static>(
+    mut session: ServerSession<BUF, C>,
+    mut end: End,
+    store: &RamStore,
+    scratch: usize,
+) -> Served {
     let mut store = store.clone();
-    thread::spawn(move || serve(&mut end, &mut session(), &mut store, &mut vec![0; scratch], clock))
+    thread::spawn(move || serve(&mut end, &mut session, &mut store, &mut vec![0; scratch], clock))
 }
 
 #[test]
@@ -150,6 +162,71 @@ fn a_client_does_everything_over_the_smallest_pipes() {
         assert_eq!(served.join().unwrap(), Ok(Close::Gracefully));
         assert_eq!(store.content("kept").unwrap(), content(5000));
         assert_eq!(store.content("gone"), None);
+    }
+}
+
+#[cfg(feature = "secure")]
+mod protected {
+    use super::*;
+    use drive_support::ends;
+    use skiff_proto::secure::Noise;
+
+    const RECORD_MAX: u16 = 700;
+    const RECORD: usize = RECORD_MAX as usize;
+
+    fn session() -> ServerSession<BUF, Noise> {
+        let mut session = ServerSession::new(Limits::new(NAME_MAX));
+        session.protect(ends(RECORD_MAX).1).unwrap();
+        session
+    }
+
+    fn client<const N: usize>(end: End) -> Client<End, fn() -> Instant, 400, Noise, N> {
+        let mut client = Client::new(end, Duration::from_secs(10), clock as fn() -> Instant);
+        client.session().protect(ends(RECORD_MAX).0).unwrap();
+        client
+    }
+
+    #[test]
+    fn a_protected_client_does_everything_over_the_smallest_pipes() {
+        for (there, back, scratch) in [(1, 1, RECORD), (7, 1, 800), (1, 64, RECORD), (64, 7, 4096), (4096, 4096, 9000)]
+        {
+            let store = RamStore::default();
+            let (near, far) = pipes(there, back);
+            let served = server_of(session(), far, &store, scratch);
+            let mut client = client::<RECORD>(near);
+            everything!(client);
+            assert_eq!(served.join().unwrap(), Ok(Close::Gracefully));
+            assert_eq!(store.content("kept").unwrap(), content(5000));
+            assert_eq!(store.content("gone"), None);
+        }
+    }
+
+    #[test]
+    fn a_buffer_that_can_not_hold_a_record_is_refused_before_it_is_needed() {
+        let (near, mut far) = pipes(4096, 4096);
+        let mut scratch = [0; RECORD - 1];
+        let served = serve(&mut far, &mut session(), &mut RamStore::default(), &mut scratch, clock);
+        assert_eq!(served, Err(DriveError::InvalidState));
+        let served = server_of(session(), far, &RamStore::default(), RECORD);
+        let mut client = client::<{ RECORD - 1 }>(near);
+        assert!(matches!(client.request(&Command::Hello { version: VERSION }), Ok(ClientEvent::Hello(Some(_)))));
+        for command in [Command::Ping, Command::Quit] {
+            assert_eq!(client.send(&command), Err(DriveError::InvalidState));
+        }
+        drop(client);
+        assert_eq!(served.join().unwrap(), Ok(Close::Gracefully));
+    }
+
+    #[test]
+    fn a_server_without_the_secret_gets_no_request() {
+        let (near, far) = pipes(64, 64);
+        let served = server(far, &RamStore::default(), 256);
+        let mut client = client::<RECORD>(near);
+        let hello = client.request(&Command::Hello { version: VERSION });
+        assert_eq!(hello, Err(DriveError::Protocol(ProtocolError::NotProtected)));
+        assert_eq!(client.request(&Command::Ping), Err(DriveError::InvalidState));
+        drop(client);
+        assert_eq!(served.join().unwrap(), Ok(Close::Gracefully));
     }
 }
 

@@ -7,36 +7,18 @@ mod drive_support;
 
 use core::time::Duration;
 
-use drive_support::{BUF, NAME_MAX, RamStore, content, name};
+use drive_support::{BUF, Ends, NAME_MAX, RamStore, content, ends, name};
 use skiff_proto::cipher::{Cipher, Plain};
 use skiff_proto::client::ClientSession;
 use skiff_proto::command::{Command, Request, VERSION};
 use skiff_proto::crc::crc32c;
 use skiff_proto::message::TAG;
 use skiff_proto::responder::{NoServices, Responder, Step, list_room};
-use skiff_proto::secure::{Entropy, KeyId, Login, Noise, Secret, Security};
+use skiff_proto::secure::Noise;
 use skiff_proto::server::{Close, Limits, ServerSession};
 use skiff_proto::{ErrorCode, Instant, Name, ProtocolError};
 
-type Ends<C> = (<C as Cipher>::Client, <C as Cipher>::Server);
-
 const RECORD_MAX: u16 = 700;
-
-/// Both ends of a connection that will be protected. Always the same, so that what one connection has sent verifies on the
-/// next.
-fn ends(record_max: u16) -> Ends<Noise> {
-    let secret = Secret::new([7; 32]);
-    let key = secret.key(KeyId::parse(b"rw.alice.1").unwrap());
-    let security = Security {
-        nonce: secret.nonce(1, 1),
-        secret,
-        min_generation: 1,
-        entropy: Entropy::Random([1; 32]),
-        record_max,
-        accepted: Instant::ZERO,
-    };
-    (Login { key, ephemeral: [2; 32] }.start(), security.guard().unwrap())
-}
 
 /// How the stream between the two is cut.
 #[derive(Debug, Clone, Copy)]
@@ -408,6 +390,27 @@ fn a_protected_connection_has_no_way_past_the_cipher() {
     assert_eq!(world.client.send(&mut room, |room| Ok::<_, ()>(room.len())), Ok(10 + 5 + TAG));
     assert!(world.client.opaque().is_none() && world.server.opaque().is_none() && world.client.opaque_in().is_none());
     assert!(world.server.payload_in().is_none() && world.client.payload_in().is_none());
+}
+
+#[test]
+fn classic_commands_are_refused_and_their_replies_verified_like_all_others() {
+    for piece in [1, 9, 100_000] {
+        let cuts = Cuts { piece, room: 4096 };
+        let mut world = World::<Noise>::new(&RamStore::default(), cuts, Some(ends(RECORD_MAX)));
+        for (request, answer) in [
+            (Request::Ls, "Refused(RemoteError { code: Some(Unsupported)"),
+            (Request::Get { name: name("f") }, "ClassicRefused"),
+            (Request::Put { name: name("f") }, "ClassicRefused"),
+        ] {
+            world.request(request);
+            world.settle();
+            let event = world.log.pop().unwrap();
+            assert!(event.starts_with(answer), "{event}");
+        }
+        world.ask(Command::Ping);
+        world.settle();
+        assert_eq!((world.log.len(), world.failed), (1, None));
+    }
 }
 
 #[test]

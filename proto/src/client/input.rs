@@ -61,7 +61,9 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
             }
             return Ok(Some(payload));
         }
-        if self.is_between_replies() && self.expected.front() == Some(&Expect::Ls) {
+        // A protected connection has no listing of this kind: its reply is a record like any other.
+        let is_ls = self.expected.front() == Some(&Expect::Ls) && !self.messages.is_sealed();
+        if self.is_between_replies() && is_ls {
             if let Some(characters) = self.messages.receive_length(input)? {
                 self.state = State::Listing { characters, tail: 0 };
             }

@@ -1,29 +1,36 @@
 //! The client: one request at a time.
 
 use core::convert::Infallible;
-use core::ops::ControlFlow;
+use core::fmt;
+use core::ops::{ControlFlow, Range};
 use core::time::Duration;
 
 use super::DriveError;
 #[cfg(feature = "embedded-io-async")]
-use super::line::{Async, Timer};
-use super::line::{Blocking, Line, Patience, ready};
+use super::stream::{Async, Timer};
+use super::stream::{Blocking, TimedStream, Wait, ready};
 use crate::body::Payload;
+use crate::cipher::{Cipher, Plain};
 use crate::client::{ClientEvent, ClientSession};
 use crate::command::{Command, Request};
-use crate::error::ErrorCode;
+use crate::error::{ErrorCode, ProtocolError};
+use crate::message::Records as _;
 use crate::time::Instant;
 
 /// The session of a client that makes one request at a time.
-pub type Session<const BUF: usize> = ClientSession<BUF, 1>;
+pub type Session<const BUF: usize, P = Plain> = ClientSession<BUF, 1, P>;
 
 /// Bytes of framing that are moved at once.
 const PIECE: usize = 64;
 
 /// A client over a blocking stream.
 ///
-/// `BUF` is that of [`ClientSession`]. Beside it, it needs no memory: payload goes between the stream and the caller's
-/// buffers.
+/// `BUF` is that of [`ClientSession`]. On a plain connection the client needs no further memory: payload goes between
+/// the stream and the caller's buffers.
+///
+/// A protected connection (PROTOCOL §8) needs a cipher `P` and a buffer for one record: `RECORD` bytes, at least the
+/// server's `record-max`. Call [`ClientSession::protect`] on [`Client::session`] before the first request, which has to
+/// be [`Command::Hello`]. It makes the handshake too.
 ///
 /// ```
 /// # use embedded_io::{Read, Write};
@@ -32,7 +39,7 @@ const PIECE: usize = 64;
 /// use skiff_proto::drive::{Client, DriveError};
 /// use skiff_proto::{Instant, Name};
 ///
-/// /// Stores `bytes` under `name`, going on where the last attempt was interrupted.
+/// /// Stores `bytes` under `name`, and resumes an earlier attempt that was interrupted.
 /// fn store<T: Read + Write, C: FnMut() -> Instant>(
 ///     client: &mut Client<T, C, 300>,
 ///     name: Name<'_>,
@@ -62,18 +69,26 @@ const PIECE: usize = 64;
 /// }
 /// ```
 #[derive(Debug)]
-pub struct Client<T, C, const BUF: usize>(Core<Blocking<T, C>, BUF>);
+pub struct Client<T, C, const BUF: usize, P: Cipher = Plain, const RECORD: usize = 0>(
+    Core<Blocking<T, C>, BUF, P, RECORD>,
+);
 
-impl<T: embedded_io::Read + embedded_io::Write, C: FnMut() -> Instant, const BUF: usize> Client<T, C, BUF> {
-    /// A client at the beginning of a connection. A server that owes a reply and makes no progress for `idle` is given up,
-    /// as far as the stream lets `clock` be looked at (see [`drive`](super)).
+impl<T, C, const BUF: usize, P, const RECORD: usize> Client<T, C, BUF, P, RECORD>
+where
+    T: embedded_io::Read + embedded_io::Write,
+    C: FnMut() -> Instant,
+    P: Cipher,
+{
+    /// A client at the beginning of a connection. Calls end with [`DriveError::Timeout`] if the server owes a reply and
+    /// makes no progress for `idle`, as far as the stream returns often enough to look at `clock` (see
+    /// [`drive`](super)).
     #[must_use]
     pub const fn new(stream: T, idle: Duration, clock: C) -> Self {
         Self(Core::new(Blocking { stream, clock }, idle))
     }
 
     /// The session: what kind of server this is, checksums that are known beforehand.
-    pub const fn session(&mut self) -> &mut Session<BUF> {
+    pub const fn session(&mut self) -> &mut Session<BUF, P> {
         &mut self.0.session
     }
 
@@ -82,8 +97,8 @@ impl<T: embedded_io::Read + embedded_io::Write, C: FnMut() -> Instant, const BUF
     ///
     /// # Errors
     /// [`DriveError::InvalidState`] before the event at the end of the last body, and for commands that go another way:
-    /// `write` and `quit` with [`Client::send`]. An extended command to a server that has not answered the hello
-    /// may get no reply at all.
+    /// `write` and `quit` with [`Client::send`]; on a protected connection also if `RECORD` is less than the server's
+    /// `record-max`. An extended command to a server that has not answered the hello may get no reply at all.
     pub fn request(&mut self, command: &Command<'_>) -> Result<ClientEvent<'_>, DriveError<T::Error>> {
         ready(self.0.request(command))
     }
@@ -92,12 +107,13 @@ impl<T: embedded_io::Read + embedded_io::Write, C: FnMut() -> Instant, const BUF
     /// with [`Client::write`] and [`Client::finish`].
     ///
     /// # Errors
-    /// [`DriveError::InvalidState`] as for [`ClientSession::request`].
+    /// [`DriveError::InvalidState`] as for [`ClientSession::request`], and as for [`Client::request`] if `RECORD` is too
+    /// small.
     pub fn send(&mut self, command: &Command<'_>) -> Result<(), DriveError<T::Error>> {
         ready(self.0.send(command))
     }
 
-    /// Waits for the next event. What has not been read of a body is thrown away, but it counts for the checksum.
+    /// Waits for the next event. The part of a body that has not been read is discarded, but counts for the checksum.
     ///
     /// # Errors
     /// [`DriveError::InvalidState`] if no reply is owed or the body of a `write` has not been ended.
@@ -105,8 +121,8 @@ impl<T: embedded_io::Read + embedded_io::Write, C: FnMut() -> Instant, const BUF
         ready(self.0.reply())
     }
 
-    /// Reads payload of a `read`, `list` or `ls` into `buffer`; says how many bytes. 0 at its end: [`Client::reply`] then says
-    /// whether it is what the server has.
+    /// Reads payload of a `read`, `list` or `ls` into `buffer` and returns the number of bytes. 0 at its end: the event of
+    /// [`Client::reply`] then says whether the payload is correct.
     ///
     /// # Errors
     /// [`DriveError::InvalidState`] if no reply is owed or `buffer` is empty.
@@ -114,7 +130,8 @@ impl<T: embedded_io::Read + embedded_io::Write, C: FnMut() -> Instant, const BUF
         ready(self.0.read(buffer))
     }
 
-    /// Sends `bytes` as one data message of the body of a `write`: each costs ten bytes more, so they should not be few.
+    /// Sends `bytes` as one data message of the body of a `write`; on a protected connection as one or more. Each message
+    /// costs ten bytes (26 if protected), so `bytes` should not be few.
     ///
     /// # Errors
     /// [`DriveError::InvalidState`] if no body is being sent or that is more than was announced.
@@ -130,7 +147,7 @@ impl<T: embedded_io::Read + embedded_io::Write, C: FnMut() -> Instant, const BUF
         ready(self.0.finish())
     }
 
-    /// Gives up the body of a `write` and waits for the reply, which is a refusal.
+    /// Aborts the body of a `write` and waits for the reply, which is a refusal.
     ///
     /// # Errors
     /// [`DriveError::InvalidState`] if no body is being sent.
@@ -141,21 +158,29 @@ impl<T: embedded_io::Read + embedded_io::Write, C: FnMut() -> Instant, const BUF
 
 /// [`Client`] over an async stream: the same calls.
 ///
-/// A call that is dropped before its end leaves the connection in the middle of something: it is of no further use then.
+/// If the future of a call is dropped before it is ready, the connection is unusable.
 #[cfg(feature = "embedded-io-async")]
 #[derive(Debug)]
-pub struct AsyncClient<T, C, const BUF: usize>(Core<Async<T, C>, BUF>);
+pub struct AsyncClient<T, C, const BUF: usize, P: Cipher = Plain, const RECORD: usize = 0>(
+    Core<Async<T, C>, BUF, P, RECORD>,
+);
 
 #[cfg(feature = "embedded-io-async")]
-impl<T: embedded_io_async::Read + embedded_io_async::Write, C: Timer, const BUF: usize> AsyncClient<T, C, BUF> {
-    /// A client at the beginning of a connection. A server that owes a reply and makes no progress for `idle` is given up.
+impl<T, C, const BUF: usize, P, const RECORD: usize> AsyncClient<T, C, BUF, P, RECORD>
+where
+    T: embedded_io_async::Read + embedded_io_async::Write,
+    C: Timer,
+    P: Cipher,
+{
+    /// A client at the beginning of a connection. Calls end with [`DriveError::Timeout`] if the server owes a reply and
+    /// makes no progress for `idle`.
     #[must_use]
     pub const fn new(stream: T, idle: Duration, timer: C) -> Self {
         Self(Core::new(Async { stream, timer }, idle))
     }
 
     /// The session: what kind of server this is, checksums that are known beforehand.
-    pub const fn session(&mut self) -> &mut Session<BUF> {
+    pub const fn session(&mut self) -> &mut Session<BUF, P> {
         &mut self.0.session
     }
 
@@ -216,27 +241,44 @@ impl<T: embedded_io_async::Read + embedded_io_async::Write, C: Timer, const BUF:
     }
 }
 
-/// What both clients are.
-#[derive(Debug)]
-struct Core<L, const BUF: usize> {
-    line: L,
-    session: Session<BUF>,
+/// The code of both clients.
+struct Core<S, const BUF: usize, P: Cipher, const RECORD: usize> {
+    stream: S,
+    session: Session<BUF, P>,
+    /// One record of a protected connection: incoming, or outgoing while a body is being sent.
+    record: [u8; RECORD],
+    /// Where in `record` payload lies that has been verified and not read yet.
+    payload: Range<usize>,
 }
 
-impl<L: Line, const BUF: usize> Core<L, BUF> {
-    const fn new(line: L, idle: Duration) -> Self {
-        Self { line, session: ClientSession::new(idle) }
+impl<S, const BUF: usize, P: Cipher, const RECORD: usize> fmt::Debug for Core<S, BUF, P, RECORD> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core").field("peer", &self.session.peer()).finish_non_exhaustive()
+    }
+}
+
+impl<S: TimedStream, const BUF: usize, P: Cipher, const RECORD: usize> Core<S, BUF, P, RECORD> {
+    const fn new(stream: S, idle: Duration) -> Self {
+        Self { stream, session: ClientSession::new(idle), record: [0; RECORD], payload: 0..0 }
     }
 
-    async fn send(&mut self, command: &Command<'_>) -> Result<(), DriveError<L::Error>> {
-        self.session.handle_timeout(self.line.now());
+    /// The longest record of the connection; 0 if it is plain.
+    fn record_max(&self) -> usize {
+        self.session.handshake().filter(|handshake| handshake.is_active()).map_or(0, |handshake| handshake.record_max())
+    }
+
+    async fn send(&mut self, command: &Command<'_>) -> Result<(), DriveError<S::Error>> {
+        if self.record_max() > RECORD {
+            return Err(DriveError::InvalidState);
+        }
+        self.session.handle_timeout(self.stream.now());
         self.session.request(command)?;
         self.transmit().await?;
         // The body follows at once.
         if self.session.is_sending() { Ok(()) } else { self.flush().await }
     }
 
-    async fn request(&mut self, command: &Command<'_>) -> Result<ClientEvent<'_>, DriveError<L::Error>> {
+    async fn request(&mut self, command: &Command<'_>) -> Result<ClientEvent<'_>, DriveError<S::Error>> {
         if matches!(command, Command::Quit | Command::Request(Request::Write { .. })) {
             return Err(DriveError::InvalidState);
         }
@@ -244,12 +286,12 @@ impl<L: Line, const BUF: usize> Core<L, BUF> {
         self.reply().await
     }
 
-    async fn reply(&mut self) -> Result<ClientEvent<'_>, DriveError<L::Error>> {
+    async fn reply(&mut self) -> Result<ClientEvent<'_>, DriveError<S::Error>> {
         if self.session.is_sending() || self.session.owed() == 0 {
             return Err(DriveError::InvalidState);
         }
-        let mut rest = [0; PIECE];
-        while self.read(&mut rest).await? > 0 {}
+        let mut discarded = [0; PIECE];
+        while self.read(&mut discarded).await? > 0 {}
         match self.session.poll_event() {
             Ok(Some(event)) => Ok(event),
             Ok(None) => Err(DriveError::InvalidState),
@@ -257,25 +299,41 @@ impl<L: Line, const BUF: usize> Core<L, BUF> {
         }
     }
 
-    /// Takes framing in until payload or an event is there; then, payload. 0 if there is none.
-    async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, DriveError<L::Error>> {
+    /// Receives until there is payload or an event, and copies payload to `buffer`. 0 if there is none.
+    async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, DriveError<S::Error>> {
         if self.session.is_sending() || self.session.owed() == 0 || buffer.is_empty() {
             return Err(DriveError::InvalidState);
         }
         let mut piece = [0; PIECE];
         loop {
-            self.session.handle_timeout(self.line.now());
+            self.session.handle_timeout(self.stream.now());
             if let Some(payload) = self.session.payload_in() {
                 let n = payload.clamp(buffer.len());
-                let n = self.receive(&mut buffer[..n]).await?;
+                let n = receive(&mut self.stream, &mut self.session, &mut buffer[..n]).await?;
                 self.session.receive(&mut buffer[..n])?;
                 return Ok(n);
             }
-            let n = self.session.want_read().min(PIECE);
-            if n == 0 {
+            if !self.payload.is_empty() {
+                let n = self.payload.len().min(buffer.len());
+                buffer[..n].copy_from_slice(&self.record[self.payload.start..][..n]);
+                self.payload.start += n;
+                return Ok(n);
+            }
+            // The second command of a handshake.
+            if self.session.has_output() {
+                self.transmit().await?;
+                self.flush().await?;
+            }
+            let wanted = self.session.want_read();
+            if wanted == 0 {
                 return Ok(0);
             }
-            let n = self.receive(&mut piece[..n]).await?;
+            if self.record_max() > 0 {
+                self.receive_record(wanted).await?;
+                continue;
+            }
+            let n = wanted.min(PIECE);
+            let n = receive(&mut self.stream, &mut self.session, &mut piece[..n]).await?;
             if self.session.receive(&mut piece[..n])?.taken < n {
                 // It asked for no more than it takes.
                 return Err(DriveError::InvalidState);
@@ -283,28 +341,29 @@ impl<L: Line, const BUF: usize> Core<L, BUF> {
         }
     }
 
-    /// At least one byte.
-    async fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, DriveError<L::Error>> {
-        let n = self.line.read(buffer, watch(&mut self.session)).await.map_err(DriveError::Stream)?;
-        match n.ok_or(DriveError::Timeout)? {
-            0 => {
-                self.session.handle_eof()?;
-                Err(DriveError::Closed)
-            }
-            n => Ok(n.min(buffer.len())),
+    /// Receives the `wanted` bytes of a record, or of its length.
+    async fn receive_record(&mut self, wanted: usize) -> Result<(), DriveError<S::Error>> {
+        let record = self.record.get_mut(..wanted).ok_or(ProtocolError::Forged)?;
+        let mut len = 0;
+        while len < wanted {
+            len += receive(&mut self.stream, &mut self.session, &mut record[len..]).await?;
         }
+        let received = self.session.receive(record)?;
+        self.payload = received.at..received.at + received.payload.len();
+        Ok(())
     }
 
-    async fn write(&mut self, bytes: &[u8]) -> Result<(), DriveError<L::Error>> {
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), DriveError<S::Error>> {
         if bytes.is_empty() {
             return Ok(());
         }
-        self.session.handle_timeout(self.line.now());
+        self.session.handle_timeout(self.stream.now());
         if self.session.left().is_none_or(|left| left < bytes.len() as u64) {
             return Err(DriveError::InvalidState);
         }
         self.session.set_data_max(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
         self.transmit().await?;
+        let is_protected = self.record_max() > 0;
         let mut rest = bytes;
         while !rest.is_empty() {
             if let Some(mut opaque) = self.session.opaque() {
@@ -312,28 +371,30 @@ impl<L: Line, const BUF: usize> Core<L, BUF> {
                 let now = now.unwrap_or_default();
                 opaque.sum(now);
                 opaque.advance(now.len() as u64)?;
-                self.write_all(now).await?;
+                write_all(&mut self.stream, &mut self.session, now).await?;
                 continue;
             }
             let mut piece = [0; PIECE];
-            let sent = self.session.send(&mut piece, |room| {
+            let room = if is_protected { &mut self.record[..] } else { &mut piece[..] };
+            let sent = self.session.send(room, |room| {
                 let now = rest.split_off(..rest.len().min(room.len())).unwrap_or_default();
                 room[..now.len()].copy_from_slice(now);
                 Ok::<_, Infallible>(now.len())
             });
-            self.write_all(&piece[..sent.map_err(|_| DriveError::InvalidState)?]).await?;
+            let sent = sent.map_err(|_| DriveError::InvalidState)?;
+            write_all(&mut self.stream, &mut self.session, &room[..sent]).await?;
         }
         Ok(())
     }
 
-    async fn finish(&mut self) -> Result<ClientEvent<'_>, DriveError<L::Error>> {
+    async fn finish(&mut self) -> Result<ClientEvent<'_>, DriveError<S::Error>> {
         self.session.finish()?;
         self.transmit().await?;
         self.flush().await?;
         self.reply().await
     }
 
-    async fn abort(&mut self, code: ErrorCode) -> Result<ClientEvent<'_>, DriveError<L::Error>> {
+    async fn abort(&mut self, code: ErrorCode) -> Result<ClientEvent<'_>, DriveError<S::Error>> {
         self.session.abort(code)?;
         self.transmit().await?;
         self.flush().await?;
@@ -341,36 +402,56 @@ impl<L: Line, const BUF: usize> Core<L, BUF> {
     }
 
     /// Sends what the session has queued.
-    async fn transmit(&mut self) -> Result<(), DriveError<L::Error>> {
+    async fn transmit(&mut self) -> Result<(), DriveError<S::Error>> {
         let mut piece = [0; PIECE];
         loop {
             let n = self.session.poll_transmit(&mut piece);
             if n == 0 {
                 return Ok(());
             }
-            self.write_all(&piece[..n]).await?;
+            write_all(&mut self.stream, &mut self.session, &piece[..n]).await?;
         }
     }
 
-    async fn write_all(&mut self, bytes: &[u8]) -> Result<(), DriveError<L::Error>> {
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let n = self.line.write(rest, watch(&mut self.session)).await.map_err(DriveError::Stream)?;
-            match n.ok_or(DriveError::Timeout)? {
-                0 => return Err(DriveError::Closed),
-                n => rest = &rest[n.min(rest.len())..],
-            }
-        }
-        Ok(())
-    }
-
-    async fn flush(&mut self) -> Result<(), DriveError<L::Error>> {
-        let flushed = self.line.flush(watch(&mut self.session)).await.map_err(DriveError::Stream)?;
+    async fn flush(&mut self) -> Result<(), DriveError<S::Error>> {
+        let flushed = self.stream.flush(watch(&mut self.session)).await.map_err(DriveError::Stream)?;
         flushed.ok_or(DriveError::Timeout)
     }
 }
 
-fn watch<const BUF: usize>(session: &mut Session<BUF>) -> impl FnMut(Instant) -> Patience {
+/// Receives at least one byte.
+async fn receive<S: TimedStream, const BUF: usize, P: Cipher>(
+    stream: &mut S,
+    session: &mut Session<BUF, P>,
+    buffer: &mut [u8],
+) -> Result<usize, DriveError<S::Error>> {
+    let n = stream.read(buffer, watch(session)).await.map_err(DriveError::Stream)?;
+    match n.ok_or(DriveError::Timeout)? {
+        0 => {
+            session.handle_eof()?;
+            Err(DriveError::Closed)
+        }
+        n => Ok(n.min(buffer.len())),
+    }
+}
+
+async fn write_all<S: TimedStream, const BUF: usize, P: Cipher>(
+    stream: &mut S,
+    session: &mut Session<BUF, P>,
+    bytes: &[u8],
+) -> Result<(), DriveError<S::Error>> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let n = stream.write(rest, watch(session)).await.map_err(DriveError::Stream)?;
+        match n.ok_or(DriveError::Timeout)? {
+            0 => return Err(DriveError::Closed),
+            n => rest = &rest[n.min(rest.len())..],
+        }
+    }
+    Ok(())
+}
+
+fn watch<const BUF: usize, P: Cipher>(session: &mut Session<BUF, P>) -> impl FnMut(Instant) -> Wait {
     |now| {
         if session.handle_timeout(now) { ControlFlow::Break(()) } else { ControlFlow::Continue(session.poll_timeout()) }
     }

@@ -12,52 +12,56 @@
 //! # use embedded_io::{Read, Write};
 //! use skiff_proto::{Instant, command::command_len, drive, server::{Limits, ServerSession}, store::Store};
 //!
-//! fn run<T: Read + Write, S: Store>(mut line: T, store: &mut S, millis: impl Fn() -> u64) {
+//! fn run<T: Read + Write, S: Store>(mut port: T, store: &mut S, millis: impl Fn() -> u64) {
 //!     let mut scratch = [0; 512];
 //!     loop {
 //!         let mut session: ServerSession<{ command_len(64) }> = ServerSession::new(Limits::new(64));
 //!         let clock = || Instant::from_millis(millis());
-//!         if drive::serve(&mut line, &mut session, store, &mut scratch, clock).is_err() {
+//!         if drive::serve(&mut port, &mut session, store, &mut scratch, clock).is_err() {
 //!             break;
 //!         }
 //!     }
 //! }
 //! ```
 //!
-//! **One direction at a time.** A drive either reads or writes, from one buffer of the caller's, so it works on half-duplex
-//! lines too and needs no split stream. Two things follow. A server reads the body of a `write` that it has refused to
-//! the end before it sends the refusal; a client that wants to know beforehand asks `resume`, which fails as the `write` would. And
-//! a client that sends ahead must keep reading, as everywhere (PROTOCOL §1): these clients don't send ahead.
+//! **One direction at a time.** A drive either reads or writes, with one buffer, so it works on half-duplex links too and
+//! needs no split stream. Two things follow. A server reads a refused `write` body to the end before it sends the
+//! refusal; a client that wants to know earlier sends `resume`, which fails as the `write` would. And a client that
+//! pipelines requests must keep reading (PROTOCOL §1): these clients do not pipeline.
 //!
-//! **Time.** The async drives take a `Timer` and keep the session's time-outs exactly. The blocking ones
-//! have a clock, but nobody can interrupt `read`: a stream that never returns keeps them for ever. A stream with
-//! time-outs of its own (an error of the kind `TimedOut` or `Interrupted`) does not end the connection by that: the drive
-//! looks at the clock, lets the session decide by its own limits, and tries again. A line that has no connections to
-//! close, and so can't reconnect, wants a long [`idle`](crate::server::Limits::idle).
+//! **Time.** The async drives take a `Timer` and keep the session's time-outs exactly. The blocking ones have a clock, but
+//! cannot interrupt `read`: a stream that never returns blocks them for ever. If the stream has time-outs of its own
+//! (an error of the kind `TimedOut` or `Interrupted`), they do not end the connection: the drive checks the clock, lets
+//! the session decide by its own limits, and tries again. A serial line cannot reconnect, so it needs a long
+//! [`idle`](crate::server::Limits::idle).
 //!
-//! **Errors of the stream** end the connection: a `write` that was under way stays staged for `resume`. The stream has to be
-//! reliable, as TCP is; a line that loses bytes needs a layer below that repeats them.
+//! **Errors of the stream** end the connection; what a `write` has sent until then stays staged for `resume`. The stream
+//! has to be reliable, as TCP is: a link that loses bytes needs a layer below that retransmits them.
 //!
-//! Inside there is one body of code. It is async; the blocking functions run it over a stream whose futures are always ready.
+//! **Protected connections** (PROTOCOL §8) work over every drive: call `protect` on the session first. Records come in
+//! whole, so the buffers have to hold one: `scratch` of the server, `RECORD` of the client.
+//!
+//! All drives share one body of code. It is async; the blocking functions run it over a stream whose futures are always
+//! ready.
 
 use core::fmt;
 
 use crate::error::{InvalidState, ProtocolError};
 
 mod client;
-mod line;
 mod server;
+mod stream;
 
 #[cfg(feature = "embedded-io-async")]
 pub use client::AsyncClient;
 pub use client::{Client, Session};
-#[cfg(feature = "embedded-io-async")]
-pub use line::Timer;
 pub use server::serve;
 #[cfg(feature = "embedded-io-async")]
 pub use server::serve_async;
+#[cfg(feature = "embedded-io-async")]
+pub use stream::Timer;
 
-/// Why a drive has given up. The connection is of no further use, unless it is [`DriveError::InvalidState`].
+/// Why a drive has stopped. The connection is unusable, unless it is [`DriveError::InvalidState`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum DriveError<E> {
@@ -69,7 +73,7 @@ pub enum DriveError<E> {
     Protocol(ProtocolError),
     /// The server has made no progress for too long.
     Timeout,
-    /// The caller asked for something out of order, or lent too little memory. Nothing has changed.
+    /// The call is not allowed in this state, or the caller's buffer is too small. Nothing has changed.
     InvalidState,
 }
 

@@ -4,9 +4,10 @@ use core::ops::ControlFlow;
 
 use super::DriveError;
 #[cfg(feature = "embedded-io-async")]
-use super::line::{Async, Timer};
-use super::line::{Blocking, Line, Patience, ready};
+use super::stream::{Async, Timer};
+use super::stream::{Blocking, TimedStream, Wait, ready};
 use crate::cipher::Cipher;
+use crate::message::{Records as _, TAG};
 use crate::responder::{NoServices, Responder, Step, list_room};
 use crate::server::{Close, ServerSession};
 use crate::store::Store;
@@ -14,12 +15,14 @@ use crate::time::Instant;
 
 /// Serves one connection, from its beginning to its end, over a blocking stream.
 ///
-/// `session` is new. `scratch` is all the memory that is needed for bytes under way: at least
-/// [`list_room`]`(name_max)`; a larger one means fewer calls of the stream and the store. `clock` tells the time; see
-/// [`drive`](super) for what that can do with a blocking stream.
+/// `session` is new. `scratch` is the only memory for input and output: at least [`list_room`]`(name_max)` bytes; if the
+/// session is [protected](ServerSession::protect), at least `record-max` and at least [`TAG`] more than that. A larger one
+/// means fewer calls of the stream and the store. `clock` returns the time; [`drive`](super) says what that can do with
+/// a blocking stream.
 ///
-/// Returns when the session has ended by `quit`, by the end of the stream, by an error of the peer or by a time-out, and
-/// says how the caller closes the stream. Classic `get` and `put` are answered `-1`: there are no data connections.
+/// Returns when the session has ended by `quit`, by the end of the stream, by an error of the peer or by a time-out: the
+/// result says how the caller closes the stream. Classic `get` and `put` are answered `-1`: there are no data
+/// connections.
 ///
 /// # Errors
 /// The stream failed, or `scratch` is too small ([`DriveError::InvalidState`], before anything was read).
@@ -35,8 +38,8 @@ pub fn serve<T: embedded_io::Read + embedded_io::Write, S: Store, const BUF: usi
 
 /// [`serve`] over an async stream: the session's time-outs are kept by `timer`.
 ///
-/// Other tasks run while it waits for the stream and between the steps of what takes the store some time (`sum`, a commit).
-/// Dropping the future is losing the connection: what is staged stays.
+/// Other tasks run while it waits for the stream, and between the steps of an operation that takes the store some time
+/// (`sum`, a commit). Dropping the future counts as a lost connection: staged bytes stay.
 ///
 /// # Errors
 /// As [`serve`].
@@ -54,31 +57,32 @@ where
     run(Async { stream, timer }, session, store, scratch).await
 }
 
-async fn run<L: Line, S: Store, const BUF: usize, C: Cipher>(
-    mut line: L,
+async fn run<T: TimedStream, S: Store, const BUF: usize, C: Cipher>(
+    mut stream: T,
     session: &mut ServerSession<BUF, C>,
     store: &mut S,
     scratch: &mut [u8],
-) -> Result<Close, DriveError<L::Error>> {
-    if scratch.len() < list_room(session.limits().name_max) {
+) -> Result<Close, DriveError<T::Error>> {
+    let room = list_room(session.limits().name_max);
+    if scratch.len() < session.guard().map_or(room, |guard| guard.record_max().max(room + TAG)) {
         return Err(DriveError::InvalidState);
     }
     let settled = Settled(store);
     let store = &mut *settled.0;
     let mut responder = Responder::new();
     let mut unflushed = false;
-    // Bytes at the front of `scratch`: of a record that has not come whole, or for a store that is not ready.
+    // Bytes at the front of `scratch`: an incomplete record, or input for a store that is not ready.
     let mut kept = 0;
     loop {
-        session.handle_timeout(line.now());
+        session.handle_timeout(stream.now());
         if responder.step(session, store, &mut NoServices) != Step::Idle {
-            line.pause().await;
+            stream.pause().await;
             continue;
         }
-        // Whoever is sending us a body that we have refused is not reading yet.
+        // A client that still sends a body that was refused does not read yet.
         let n = if session.is_draining() { 0 } else { responder.transmit(session, store, &mut scratch[kept..]) };
         if n > 0 {
-            if !send(&mut line, session, &scratch[kept..kept + n]).await? {
+            if !send(&mut stream, session, &scratch[kept..kept + n]).await? {
                 return Ok(Close::Reset);
             }
             unflushed = true;
@@ -86,32 +90,32 @@ async fn run<L: Line, S: Store, const BUF: usize, C: Cipher>(
         }
         if unflushed {
             unflushed = false;
-            if !flush(&mut line, session).await? {
+            if !flush(&mut stream, session).await? {
                 return Ok(Close::Reset);
             }
         }
         if let Some(close) = session.poll_close() {
             return Ok(close);
         }
-        // What the store did not take before, it may take now.
+        // The store may take now what it did not take before.
         let taken = receive(&mut responder, session, store, scratch, &mut kept);
         store.settle();
-        // Whether more input is waiting is not known here.
+        // More input may be waiting; that is not known here.
         store.flush();
         if taken || responder.is_waiting(session) {
-            line.pause().await;
+            stream.pause().await;
             continue;
         }
-        // No more than the session and the store take now, so that nothing has to be kept.
+        // No more than the session and the store take now, so that nothing else has to be kept.
         let wanted = match session.payload_in() {
             Some(payload) => payload.clamp(scratch.len()),
             None => session.want_read().min(scratch.len()),
         };
         if wanted <= kept {
-            // Nothing is left to wait for: never so, as long as the session and this loop agree.
+            // There is nothing to wait for. The session and this loop would have to disagree.
             return Ok(Close::Reset);
         }
-        let received = line.read(&mut scratch[kept..wanted], |now| {
+        let received = stream.read(&mut scratch[kept..wanted], |now| {
             session.handle_timeout(now);
             // Neither closed nor with an `error timeout` to be sent.
             if session.want_read() > 0 { ControlFlow::Continue(session.poll_timeout()) } else { ControlFlow::Break(()) }
@@ -120,7 +124,7 @@ async fn run<L: Line, S: Store, const BUF: usize, C: Cipher>(
             None => {}
             Some(0) => session.handle_eof(),
             Some(n) => {
-                session.handle_timeout(line.now());
+                session.handle_timeout(stream.now());
                 kept = (kept + n).min(wanted);
                 receive(&mut responder, session, store, scratch, &mut kept);
             }
@@ -128,7 +132,7 @@ async fn run<L: Line, S: Store, const BUF: usize, C: Cipher>(
     }
 }
 
-/// Passes on the first `kept` bytes of `scratch`, as far as session and store take them; true if they took some.
+/// Offers the first `kept` bytes of `scratch` to session and store; true if they took some.
 fn receive<S: Store, const BUF: usize, C: Cipher>(
     responder: &mut Responder<S>,
     session: &mut ServerSession<BUF, C>,
@@ -142,7 +146,8 @@ fn receive<S: Store, const BUF: usize, C: Cipher>(
     taken > 0
 }
 
-/// Settles the store when the conversation ends, also by dropping the future: after the [`Responder`], which is declared later.
+/// Settles the store when the connection ends, even if the future is dropped: after the [`Responder`], which is declared
+/// later.
 struct Settled<'a, S: Store>(&'a mut S);
 
 impl<S: Store> Drop for Settled<'_, S> {
@@ -152,15 +157,15 @@ impl<S: Store> Drop for Settled<'_, S> {
 }
 
 /// Writes all of `bytes`; false if the peer has read too little of them for too long.
-async fn send<L: Line, const BUF: usize, C: Cipher>(
-    line: &mut L,
+async fn send<T: TimedStream, const BUF: usize, C: Cipher>(
+    stream: &mut T,
     session: &mut ServerSession<BUF, C>,
     bytes: &[u8],
-) -> Result<bool, DriveError<L::Error>> {
+) -> Result<bool, DriveError<T::Error>> {
     let mut rest = bytes;
     while !rest.is_empty() {
-        let watch = watch_output(session, line.now());
-        match line.write(rest, watch).await.map_err(DriveError::Stream)? {
+        let watch = watch_output(session, stream.now());
+        match stream.write(rest, watch).await.map_err(DriveError::Stream)? {
             None => return Ok(false),
             Some(0) => return Err(DriveError::Closed),
             Some(n) => rest = &rest[n.min(rest.len())..],
@@ -169,20 +174,20 @@ async fn send<L: Line, const BUF: usize, C: Cipher>(
     Ok(true)
 }
 
-async fn flush<L: Line, const BUF: usize, C: Cipher>(
-    line: &mut L,
+async fn flush<T: TimedStream, const BUF: usize, C: Cipher>(
+    stream: &mut T,
     session: &mut ServerSession<BUF, C>,
-) -> Result<bool, DriveError<L::Error>> {
-    let watch = watch_output(session, line.now());
-    Ok(line.flush(watch).await.map_err(DriveError::Stream)?.is_some())
+) -> Result<bool, DriveError<T::Error>> {
+    let watch = watch_output(session, stream.now());
+    Ok(stream.flush(watch).await.map_err(DriveError::Stream)?.is_some())
 }
 
-/// Gives up when the session ends by its own time-outs; and when nothing at all goes out for the idle time, since the session
-/// takes what is in `scratch` for sent: if that is its last reply, it has ended already and looks at no clock.
+/// Stops when the session ends by its own time-outs, and when nothing goes out for the idle time. For the session, the
+/// bytes in `scratch` have been sent: if they are its last reply, it has ended already and no longer checks the time.
 fn watch_output<const BUF: usize, C: Cipher>(
     session: &mut ServerSession<BUF, C>,
     start: Instant,
-) -> impl FnMut(Instant) -> Patience {
+) -> impl FnMut(Instant) -> Wait {
     let before = session.poll_close();
     let last = start.after(session.limits().idle);
     move |now| {

@@ -48,10 +48,6 @@ impl<A: Aead> Transport<A> {
         self.pattern
     }
 
-    pub(super) const fn record_max(&self) -> u16 {
-        self.record_max
-    }
-
     /// Keeps the keys and drops what their ciphers have made of them.
     pub(super) fn park(&self) -> Transport<Key> {
         self.map(|cipher| Key(Zeroizing::new(*cipher.key())))

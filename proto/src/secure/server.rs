@@ -187,11 +187,9 @@ impl<A: Aead> Guard for Server<A> {
     const COMMAND_LEN: usize = super::MAX_SECURE;
 
     fn offer(&self, out: &mut [u8]) -> usize {
-        let (record_max, nonce) = match &self.0 {
-            State::Waiting { security, .. } => (security.record_max, &security.nonce),
-            State::Replying(protected, _) | State::Protected(protected) => {
-                (protected.transport.record_max(), &protected.nonce)
-            }
+        let nonce = match &self.0 {
+            State::Waiting { security, .. } => &security.nonce,
+            State::Replying(protected, _) | State::Protected(protected) => &protected.nonce,
             State::Failed => return 0,
         };
         let mut text = Text::new(out);
@@ -199,7 +197,7 @@ impl<A: Aead> Guard for Server<A> {
         for (at, pattern) in A::patterns().iter().enumerate() {
             text.str(if at == 0 { "" } else { "," }).str(pattern.as_str());
         }
-        text.str(" record-max=").num(record_max.into()).str(" nonce=").hex(nonce);
+        text.str(" record-max=").num(self.record_max() as u64).str(" nonce=").hex(nonce);
         text.len()
     }
 
@@ -275,7 +273,11 @@ impl<A: Aead> Records for Server<A> {
     }
 
     fn record_max(&self) -> usize {
-        self.protected().map_or(0, |protected| Records::record_max(&protected.transport))
+        match &self.0 {
+            State::Waiting { security, .. } => security.record_max.into(),
+            State::Replying(protected, _) | State::Protected(protected) => Records::record_max(&protected.transport),
+            State::Failed => 0,
+        }
     }
 
     fn open(&mut self, record: &mut [u8]) -> Result<(), Forged> {

@@ -7,6 +7,28 @@ mod store;
 
 pub(crate) use store::{Faults, RamStore};
 
+/// Both ends of a connection that will be protected. Always the same, so that what one connection has sent verifies on the
+/// next.
+#[cfg(feature = "secure")]
+pub(crate) fn ends(record_max: u16) -> Ends<skiff_proto::secure::Noise> {
+    use skiff_proto::secure::{Entropy, KeyId, Login, Secret, Security};
+
+    let secret = Secret::new([7; 32]);
+    let key = secret.key(KeyId::parse(b"rw.alice.1").unwrap());
+    let security = Security {
+        nonce: secret.nonce(1, 1),
+        secret,
+        min_generation: 1,
+        entropy: Entropy::Random([1; 32]),
+        record_max,
+        accepted: skiff_proto::Instant::ZERO,
+    };
+    (Login { key, ephemeral: [2; 32] }.start(), security.guard().unwrap())
+}
+
+/// What protects a connection: the client's end and the server's.
+pub(crate) type Ends<C> = (<C as skiff_proto::cipher::Cipher>::Client, <C as skiff_proto::cipher::Cipher>::Server);
+
 /// Names of 64 bytes.
 pub(crate) const NAME_MAX: u16 = 64;
 /// The session's buffer for them.

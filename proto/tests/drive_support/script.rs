@@ -1,5 +1,5 @@
-/// A session that uses everything, for a client of either kind: the last argument is `await` for the async one. The store
-/// is empty before, and has `empty` and `kept` afterwards.
+/// A session that uses everything, for a client of either kind, protected or not: the last argument is `await` for the
+/// async one. The store is empty before, and has `empty` and `kept` afterwards.
 macro_rules! everything {
     ($client:ident $(, $await:ident)?) => {{
         use skiff_proto::client::{BodyError, ClientEvent, Peer};
@@ -16,7 +16,8 @@ macro_rules! everything {
         }
         macro_rules! refused {
             ($event:expr) => {{
-                let ClientEvent::Refused(error) = $event else { panic!("not refused") };
+                let event = $event;
+                let ClientEvent::Refused(error) = event else { panic!("not refused: {} {event:?}", line!()) };
                 error.code.unwrap()
             }};
         }
@@ -95,9 +96,14 @@ macro_rules! everything {
         let names: Vec<_> = lines.iter().map(|line| parse_list_line(line).unwrap().name.as_str()).collect();
         assert_eq!(names, ["a b.txt", "empty"]);
         assert_eq!(refused!(ask!(Request::List { dir: Some(name("no")) })), ErrorCode::NotFound);
-        assert_eq!(ask!(Request::Ls), ClientEvent::Ls);
-        assert_eq!(payload!(), b"empty");
-        assert_eq!($client.reply()$(.$await)?.unwrap(), ClientEvent::LsEnd);
+        // PROTOCOL §8: none on a protected connection.
+        if $client.session().handshake().is_some() {
+            assert_eq!(refused!(ask!(Request::Ls)), ErrorCode::Unsupported);
+        } else {
+            assert_eq!(ask!(Request::Ls), ClientEvent::Ls);
+            assert_eq!(payload!(), b"empty");
+            assert_eq!($client.reply()$(.$await)?.unwrap(), ClientEvent::LsEnd);
+        }
         assert_eq!(ask!(Request::Get { name: name("empty") }), ClientEvent::ClassicRefused);
         assert_eq!(ask!(Request::Put { name: name("x") }), ClientEvent::ClassicRefused);
 

@@ -1,4 +1,4 @@
-//! What the drives need of a stream with a clock, and the two kinds there are.
+//! A stream with a clock, blocking or async: what the drives need.
 
 use core::ops::ControlFlow;
 use core::pin::pin;
@@ -6,37 +6,33 @@ use core::task::{Context, Poll, Waker};
 
 use crate::time::Instant;
 
-/// What a session says to the time: go on until then at the most (`None`: as long as you like), or give up.
-pub(super) type Patience = ControlFlow<(), Option<Instant>>;
+/// How long a session waits: until this time at most (`None`: without limit), or no longer (`Break`).
+pub(super) type Wait = ControlFlow<(), Option<Instant>>;
 
-/// A stream and a clock. Each call that moves bytes shows the time to `watch` and answers `None` once that gives up: what
-/// was under way is then lost, and the connection with it.
-pub(super) trait Line {
+/// A stream and a clock. Each call that moves bytes calls `watch` with the time, and returns `None` once that breaks: the
+/// connection is then lost.
+pub(super) trait TimedStream {
     type Error;
 
     fn now(&mut self) -> Instant;
 
-    /// Some bytes; 0 at the end of the stream.
+    /// Reads at least one byte; 0 at the end of the stream.
     async fn read(
         &mut self,
         buffer: &mut [u8],
-        watch: impl FnMut(Instant) -> Patience,
+        watch: impl FnMut(Instant) -> Wait,
     ) -> Result<Option<usize>, Self::Error>;
 
-    /// Some of `bytes`.
-    async fn write(
-        &mut self,
-        bytes: &[u8],
-        watch: impl FnMut(Instant) -> Patience,
-    ) -> Result<Option<usize>, Self::Error>;
+    /// Writes some of `bytes`.
+    async fn write(&mut self, bytes: &[u8], watch: impl FnMut(Instant) -> Wait) -> Result<Option<usize>, Self::Error>;
 
-    async fn flush(&mut self, watch: impl FnMut(Instant) -> Patience) -> Result<Option<()>, Self::Error>;
+    async fn flush(&mut self, watch: impl FnMut(Instant) -> Wait) -> Result<Option<()>, Self::Error>;
 
-    /// Lets others run.
+    /// Lets other tasks run.
     async fn pause(&mut self);
 }
 
-/// A blocking stream: none of its futures ever waits.
+/// A blocking stream: its futures are always ready.
 #[derive(Debug)]
 pub(super) struct Blocking<T, C> {
     pub(super) stream: T,
@@ -46,12 +42,12 @@ pub(super) struct Blocking<T, C> {
 impl<T, C: FnMut() -> Instant> Blocking<T, C> {
     fn retry<R, E: embedded_io::Error>(
         &mut self,
-        mut watch: impl FnMut(Instant) -> Patience,
+        mut watch: impl FnMut(Instant) -> Wait,
         mut call: impl FnMut(&mut T) -> Result<R, E>,
     ) -> Result<Option<R>, E> {
         loop {
             match call(&mut self.stream) {
-                Err(error) if !is_only_late(&error) => return Err(error),
+                Err(error) if !is_timeout(&error) => return Err(error),
                 Err(_) if watch((self.clock)()).is_break() => return Ok(None),
                 Err(_) => {}
                 Ok(result) => return Ok(Some(result)),
@@ -60,11 +56,11 @@ impl<T, C: FnMut() -> Instant> Blocking<T, C> {
     }
 }
 
-fn is_only_late(error: &impl embedded_io::Error) -> bool {
+fn is_timeout(error: &impl embedded_io::Error) -> bool {
     matches!(error.kind(), embedded_io::ErrorKind::TimedOut | embedded_io::ErrorKind::Interrupted)
 }
 
-impl<T: embedded_io::Read + embedded_io::Write, C: FnMut() -> Instant> Line for Blocking<T, C> {
+impl<T: embedded_io::Read + embedded_io::Write, C: FnMut() -> Instant> TimedStream for Blocking<T, C> {
     type Error = T::Error;
 
     fn now(&mut self) -> Instant {
@@ -74,20 +70,16 @@ impl<T: embedded_io::Read + embedded_io::Write, C: FnMut() -> Instant> Line for 
     async fn read(
         &mut self,
         buffer: &mut [u8],
-        watch: impl FnMut(Instant) -> Patience,
+        watch: impl FnMut(Instant) -> Wait,
     ) -> Result<Option<usize>, Self::Error> {
         self.retry(watch, |stream| stream.read(buffer))
     }
 
-    async fn write(
-        &mut self,
-        bytes: &[u8],
-        watch: impl FnMut(Instant) -> Patience,
-    ) -> Result<Option<usize>, Self::Error> {
+    async fn write(&mut self, bytes: &[u8], watch: impl FnMut(Instant) -> Wait) -> Result<Option<usize>, Self::Error> {
         self.retry(watch, |stream| stream.write(bytes))
     }
 
-    async fn flush(&mut self, watch: impl FnMut(Instant) -> Patience) -> Result<Option<()>, Self::Error> {
+    async fn flush(&mut self, watch: impl FnMut(Instant) -> Wait) -> Result<Option<()>, Self::Error> {
         self.retry(watch, T::flush)
     }
 
@@ -96,7 +88,7 @@ impl<T: embedded_io::Read + embedded_io::Write, C: FnMut() -> Instant> Line for 
     }
 }
 
-/// Runs a future over [`Blocking`], which is ready whenever it is asked.
+/// Runs a future over [`Blocking`], which is ready whenever it is polled.
 pub(super) fn ready<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     loop {
@@ -115,7 +107,7 @@ pub use with_timer::Timer;
 mod with_timer {
     use core::future::{pending, poll_fn};
 
-    use super::{ControlFlow, Instant, Line, Patience, Poll, pin};
+    use super::{ControlFlow, Instant, Poll, TimedStream, Wait, pin};
 
     /// The time for an async drive. With embassy:
     ///
@@ -145,13 +137,13 @@ mod with_timer {
     /// }
     /// ```
     ///
-    /// A closure that tells the time is a timer that never rings: as with a blocking stream, time-outs are then noticed
+    /// A closure that returns the time is a timer that never fires: as with a blocking stream, time-outs are then noticed
     /// only when bytes move.
     pub trait Timer {
         /// The time now.
         fn now(&mut self) -> Instant;
 
-        /// Is ready at `at` or soon after; at once if that is over. Dropped early most of the time.
+        /// Is ready at `at` or soon after; at once if `at` is in the past. Mostly dropped before that.
         fn wait_until(&mut self, at: Instant) -> impl Future<Output = ()>;
     }
 
@@ -172,7 +164,7 @@ mod with_timer {
         pub(in crate::drive) timer: C,
     }
 
-    impl<T: embedded_io_async::Read + embedded_io_async::Write, C: Timer> Line for Async<T, C> {
+    impl<T: embedded_io_async::Read + embedded_io_async::Write, C: Timer> TimedStream for Async<T, C> {
         type Error = T::Error;
 
         fn now(&mut self) -> Instant {
@@ -182,21 +174,21 @@ mod with_timer {
         async fn read(
             &mut self,
             buffer: &mut [u8],
-            watch: impl FnMut(Instant) -> Patience,
+            watch: impl FnMut(Instant) -> Wait,
         ) -> Result<Option<usize>, Self::Error> {
-            patiently(self.stream.read(buffer), &mut self.timer, watch).await.transpose()
+            with_timeout(self.stream.read(buffer), &mut self.timer, watch).await.transpose()
         }
 
         async fn write(
             &mut self,
             bytes: &[u8],
-            watch: impl FnMut(Instant) -> Patience,
+            watch: impl FnMut(Instant) -> Wait,
         ) -> Result<Option<usize>, Self::Error> {
-            patiently(self.stream.write(bytes), &mut self.timer, watch).await.transpose()
+            with_timeout(self.stream.write(bytes), &mut self.timer, watch).await.transpose()
         }
 
-        async fn flush(&mut self, watch: impl FnMut(Instant) -> Patience) -> Result<Option<()>, Self::Error> {
-            patiently(self.stream.flush(), &mut self.timer, watch).await.transpose()
+        async fn flush(&mut self, watch: impl FnMut(Instant) -> Wait) -> Result<Option<()>, Self::Error> {
+            with_timeout(self.stream.flush(), &mut self.timer, watch).await.transpose()
         }
 
         async fn pause(&mut self) {
@@ -213,12 +205,12 @@ mod with_timer {
         }
     }
 
-    /// Awaits `future` as long as `watch` says. It is dropped before its end only if the connection is given up: a stream
-    /// that loses bytes when a read is cancelled loses nothing here.
-    async fn patiently<F: Future>(
+    /// Awaits `future` as long as `watch` says. It is dropped early only if the connection ends: a stream that loses bytes
+    /// when a read is cancelled loses nothing here.
+    async fn with_timeout<F: Future>(
         future: F,
         timer: &mut impl Timer,
-        mut watch: impl FnMut(Instant) -> Patience,
+        mut watch: impl FnMut(Instant) -> Wait,
     ) -> Option<F::Output> {
         let mut future = pin!(future);
         loop {
