@@ -18,7 +18,10 @@ from pathlib import Path
 HOME = Path("target/mutants")
 TREE = HOME / "tree"
 
-# Each stage: the packages, then the arguments of `cargo test`. Tests that start the programs are left out: they build again.
+# Tests that start the programs are left out: they build again.
+NO_PROGRAMS = "-- --skip serv:: --skip python::"
+
+# Each stage: the packages, then the arguments of `cargo test`.
 PLACES = {
     "proto": (
         ["proto/src/**/*.rs"],
@@ -26,14 +29,14 @@ PLACES = {
             (["skiff-proto"], "--features embedded-io,embedded-io-async --tests"),
             (["skiff-kit"], "--test server_session --test vectors --test properties"),
             (["skiff-host"], "--lib"),
-            (["skiff-tests"], "--test simulation --test device_link --test host_wire --test device_wire"),
+            (["skiff-tests"], f"--test simulation --test host_wire --test device {NO_PROGRAMS}"),
         ],
     ),
     "ram": (
         ["device/src/ram/**/*.rs"],
         [
             (["skiff-kit"], "--test device_store"),
-            (["skiff-tests"], "--test simulation --test device_link"),
+            (["skiff-tests"], f"--test simulation --test device {NO_PROGRAMS}"),
         ],
     ),
     "flash": (
@@ -56,8 +59,8 @@ PLACES = {
     "server": (
         ["device/src/server/**/*.rs"],
         [
-            (["skiff-tests"], "--test device_link --test device_poll --test device_hostile"),
-            (["skiff-tests"], "--test device_wire --test device_network --test simulation"),
+            (["skiff-tests"], f"--test device_hostile --test device {NO_PROGRAMS}"),
+            (["skiff-tests"], "--test simulation"),
         ],
     ),
 }
@@ -115,18 +118,20 @@ def test(chosen, packages, arguments, out):
         TMPDIR=str((HOME / "tmp").resolve()),
     )
     # Without a mutant all tests have to pass; cargo-mutants would run those of the mutated package only.
-    cargo = ["cargo", "test", *(f"--package={package}" for package in packages), *arguments.split()]
-    subprocess.run([*cargo, "--no-run"], cwd=TREE, env=environment, check=True)
+    cargo = ["cargo", "test", *(f"--package={package}" for package in packages)]
+    subprocess.run([*cargo, "--no-run", *arguments.split()], cwd=TREE, env=environment, check=True)
     used = cpu_seconds()
     with open(out / "unmutated.log", "w") as log:
-        subprocess.run(cargo, cwd=TREE, env=environment, check=True, stdout=log, stderr=log)
+        subprocess.run([*cargo, *arguments.split()], cwd=TREE, env=environment, check=True, stdout=log, stderr=log)
     # A limit of computing, which does not depend on what else the machine does; of time only for tests that wait for ever.
     limit = round(max(10, 10 * (cpu_seconds() - used)))
     environment[f"CARGO_TARGET_{host().upper().replace('-', '_')}_RUNNER"] = f"prlimit --cpu={limit}"
 
     options = ["--in-place", "--output", str(out), "--baseline=skip", f"--timeout={max(300, 10 * limit)}"]
     options += ["--test-package", ",".join(packages)]
-    options += [f"--cargo-arg={argument}" for argument in arguments.split()]
+    build, separator, run = arguments.partition("-- ")
+    options += [f"--cargo-arg={argument}" for argument in build.split()]
+    options += [f"--cargo-test-arg={argument}" for argument in (separator + run).split()]
     options += [f"--re=^{re.escape(mutant['name'])}$" for mutant in chosen]
     # cargo-mutants 27.1 adds all mutants that delete a field, whatever --re says; these only where the sample has a line.
     (out / "lines.diff").write_text(diff_of(chosen))
