@@ -1,9 +1,9 @@
 //! The audit trail: with `-v`, one log line for each change that a client requested, with its outcome.
 
-use skiff_proto::Refusal;
+use skiff_proto::{Name, Refusal};
 
 use super::who::Who;
-use super::work::Change;
+use super::work::{Change, KeptName};
 use crate::store::Stage;
 
 /// A change whose outcome is not known yet.
@@ -22,7 +22,7 @@ pub(super) type Pending = Option<Box<Entry>>;
 impl Entry {
     /// A `write` whose body has been received; `None` if that is not logged.
     pub(super) fn write(peer: Who, stage: &Stage) -> Pending {
-        let name = || stage.name().unwrap_or_default().to_owned();
+        let name = || stage.name().map_or("", Name::as_str).to_owned();
         Self::new(|| Self { peer, verb: "write", name: name(), to: None, size: Some(stage.size()) })
     }
 
@@ -31,11 +31,12 @@ impl Entry {
         Self::new(|| {
             let (verb, name, to) = match change {
                 Change::Remove(name) => ("remove", name, None),
-                Change::Rename(from, to) => ("rename", from, Some(to.clone())),
+                Change::Rename(from, to) => ("rename", from, Some(to)),
                 Change::Mkdir(name) => ("mkdir", name, None),
                 Change::Rmdir(name) => ("rmdir", name, None),
             };
-            Self { peer, verb, name: name.clone(), to, size: None }
+            let text = |name: &KeptName| name.as_name().as_str().to_owned();
+            Self { peer, verb, name: text(name), to: to.map(text), size: None }
         })
     }
 

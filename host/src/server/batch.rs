@@ -140,7 +140,7 @@ impl Batch {
     /// Adds a file whose body is through.
     pub(super) fn push(&mut self, stage: Stage, crc: Option<u32>, audit: audit::Pending) {
         let pending = self.0.get_or_insert_default();
-        if let Some(Ok(name)) = stage.name().map(work::parse) {
+        if let Some(name) = stage.name() {
             pending.names.insert(name);
         }
         pending.bytes += stage.size();

@@ -19,6 +19,7 @@ use super::data::{self, Purpose};
 use super::polled::{PolledStore, Upload};
 use super::ports::Claim;
 use super::shared::Shared;
+use super::work::keep;
 use crate::store::File;
 
 /// The services for one control connection.
@@ -72,7 +73,7 @@ impl Classic<'_> {
         let port = claim.as_ref().and_then(|claim| claim.port().ok());
         let (Some(claim), Some(port)) = (claim, port) else {
             if let Purpose::Put(_, name) = &purpose {
-                audit::upload(self.peer, "put", name, None, ErrorCode::Busy.as_str());
+                audit::upload(self.peer, "put", name.as_name().as_str(), None, ErrorCode::Busy.as_str());
             }
             return Err(ErrorCode::Busy.into());
         };
@@ -90,7 +91,7 @@ impl Services<PolledStore> for Classic<'_> {
 
     fn put(&mut self, _: &mut PolledStore, name: Name<'_>, upload: Upload) -> Poll<Result<u16, Refusal>> {
         match upload.into_stage() {
-            Some(stage) => self.claim(Purpose::Put(*stage, name.as_str().into())),
+            Some(stage) => self.claim(Purpose::Put(*stage, keep(name)?)),
             None => Poll::Ready(Err(ErrorCode::Io.into())),
         }
     }

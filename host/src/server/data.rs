@@ -8,7 +8,7 @@ use std::sync::Arc;
 use skiff_proto::name::MAX_NAME;
 use skiff_proto::store::StoreError;
 use skiff_proto::transfer::{Incoming, NUMBERS, Outgoing, TransferError, commit_numbered, numbered};
-use skiff_proto::{ErrorCode, Payload, Refusal};
+use skiff_proto::{ErrorCode, Name, Payload, Refusal};
 use tokio::net::TcpStream;
 use tracing::{debug, info, warn};
 
@@ -17,7 +17,7 @@ use super::ports::Claim;
 use super::scratch::Scratch;
 use super::shared::{Phase, Running, Shared};
 use super::socket::{self, would_block};
-use super::work::parse;
+use super::work::KeptName;
 use super::{audit, output};
 use crate::store::{DirStore, File, Stage};
 
@@ -28,7 +28,7 @@ const HEAD: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) enum Purpose {
     Get(Arc<File>),
-    Put(Stage, Box<str>),
+    Put(Stage, KeptName),
 }
 
 /// Why a data connection was reset.
@@ -71,10 +71,10 @@ pub(super) fn start(shared: &Arc<Shared>, claim: Claim, owner: SocketAddr, purpo
                 let served = match purpose {
                     Purpose::Get(file) => send(shared, &stream, &file, &progress).await,
                     Purpose::Put(stage, name) => {
-                        let stored = receive(shared, &stream, owner.ip(), stage, &name, &progress).await;
+                        let stored = receive(shared, &stream, owner.ip(), stage, name.clone(), &progress).await;
                         let (name, size, outcome) = match &stored {
                             Ok((name, size)) => (name.as_str(), Some(*size), "ok"),
-                            Err(failure) => (&*name, None, failure.outcome()),
+                            Err(failure) => (name.as_name().as_str(), None, failure.outcome()),
                         };
                         audit::upload(owner, "put", name, size, outcome);
                         stored.map(drop)
@@ -162,7 +162,7 @@ async fn receive(
     stream: &TcpStream,
     owner: IpAddr,
     mut stage: Stage,
-    name: &str,
+    name: KeptName,
     progress: &AtomicU64,
 ) -> Result<(String, u64), Failure> {
     let mut incoming = Incoming::new(shared.options.idle, shared.options.min_rate);
@@ -196,8 +196,8 @@ async fn receive(
         }
     }
     let size = incoming.handle_eof()?;
-    let (store, name) = (shared.store.clone(), name.to_owned());
-    let stored = shared.pool.run(Lane::Commit, owner, move || commit_new(&store, &mut stage, &name));
+    let store = shared.store.clone();
+    let stored = shared.pool.run(Lane::Commit, owner, move || commit_new(&store, &mut stage, name.as_name()));
     let name = stored.await.unwrap_or(Err(ErrorCode::Io.into()))?;
     Ok((name, size))
 }
@@ -212,8 +212,7 @@ fn check_room(store: &DirStore, incoming: &Incoming, before: u64) -> Result<(), 
 }
 
 /// Puts a stage in place under `name`, or the first numbered name that is free: which one.
-fn commit_new(store: &DirStore, stage: &mut Stage, name: &str) -> Result<String, Refusal> {
-    let name = parse(name)?;
+fn commit_new(store: &DirStore, stage: &mut Stage, name: Name<'_>) -> Result<String, Refusal> {
     let mut number = 0;
     commit_numbered(&mut store.clone(), stage, name, &mut number, NUMBERS).map_err(StoreError::refusal)?;
     Ok(numbered(name, number, &mut [0; MAX_NAME])?.as_str().to_owned())

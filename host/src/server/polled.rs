@@ -26,7 +26,7 @@ use super::audit;
 use super::batch::Batch;
 use super::pool::{self, Lane, Pool, Work};
 use super::who::Who;
-use super::work::{Change, Read, Reading, Write, read_sum};
+use super::work::{Change, Outcome, Reading, Write, keep, read_sum};
 use crate::store::{Cursor, DirStore, ELSEWHERE, File, Owner, Stage};
 
 /// Entries of a directory that are counted on the spot.
@@ -61,11 +61,9 @@ pub struct PolledStore {
 /// The one piece of work for a call that was answered "not yet".
 #[derive(Debug)]
 enum Job {
-    Read(Work<Read>),
-    Commit(Work<(Box<Stage>, Result<(), Refusal>)>),
-    /// Done; `None` if no thread could do it.
-    HasRead(Option<Read>),
-    HasCommitted(Option<(Box<Stage>, Result<(), Refusal>)>),
+    Running(Work<Outcome>),
+    /// `None` if no thread could do it.
+    Done(Option<Outcome>),
 }
 
 /// A file that is being written.
@@ -98,7 +96,7 @@ impl Upload {
         let stage = self.stage.take()?;
         // An unnamed one is logged with its data connection.
         if let (Some(name), None) = (stage.name(), self.failed) {
-            audit::upload(self.peer, "write", name, Some(stage.size()), outcome);
+            audit::upload(self.peer, "write", name.as_str(), Some(stage.size()), outcome);
         }
         Some(stage)
     }
@@ -150,8 +148,7 @@ impl PolledStore {
     /// See [`PolledStore::ready`].
     pub fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let done = match &mut self.job {
-            Some(Job::Read(work)) => Pin::new(work).poll(context).map(Job::HasRead),
-            Some(Job::Commit(work)) => Pin::new(work).poll(context).map(Job::HasCommitted),
+            Some(Job::Running(work)) => Pin::new(work).poll(context).map(Job::Done),
             _ => Poll::Pending,
         };
         let committed = self.batch.poll_committed(context);
@@ -169,13 +166,13 @@ impl PolledStore {
 
     /// True while a thread does something that the peer waits for.
     pub(super) const fn is_working(&self) -> bool {
-        matches!(self.job, Some(Job::Read(_) | Job::Commit(_)))
+        matches!(self.job, Some(Job::Running(_)))
     }
 
     /// The peer may be gone: what is done for it comes last from now on.
     pub(super) fn doubt(&mut self) {
         self.doubtful = true;
-        if let Some(Job::Read(work)) = &self.job {
+        if let Some(Job::Running(work)) = &self.job {
             work.doubt();
         }
     }
@@ -238,24 +235,28 @@ impl PolledStore {
         Err(StoreError::NotYet)
     }
 
-    /// What `reading` comes to: begins it, or gives the result of the one that an earlier call has begun.
-    fn read(&mut self, reading: impl FnOnce() -> Reading) -> Result<Read> {
+    /// The outcome of the work that an earlier call has begun. If there is none, begins it.
+    fn poll_work(&mut self, begin: impl FnOnce(&Self) -> Result<Work<Outcome>>) -> Result<Outcome> {
         match self.job.take() {
-            Some(Job::HasRead(done)) => done.ok_or(ErrorCode::Io.into()),
+            Some(Job::Done(outcome)) => return outcome.ok_or(ErrorCode::Io.into()),
             None => {
-                let (store, mut reading) = (self.store.clone(), reading());
-                let work = self.pool.read(self.peer.ip(), move |turn| reading.turn(&store, turn));
+                let work = begin(self)?;
                 if self.doubtful {
                     work.doubt();
                 }
-                self.job = Some(Job::Read(work));
-                Err(StoreError::NotYet)
+                self.job = Some(Job::Running(work));
             }
-            job => {
-                self.job = job;
-                Err(StoreError::NotYet)
-            }
+            running => self.job = running,
         }
+        Err(StoreError::NotYet)
+    }
+
+    /// [`PolledStore::poll_work`] of a reading.
+    fn read(&mut self, reading: impl FnOnce() -> Result<Reading, Refusal>) -> Result<Outcome> {
+        self.poll_work(|this| {
+            let (store, mut reading) = (this.store.clone(), reading()?);
+            Ok(this.pool.read(this.peer.ip(), move |turn| reading.turn(&store, turn)))
+        })
     }
 
     /// True if an earlier call has begun a reading.
@@ -264,8 +265,11 @@ impl PolledStore {
     }
 
     /// Queues a change, once the writes before it are durable.
-    fn change(&mut self, change: Change, names: &[Name<'_>]) -> Result<()> {
-        names.iter().try_for_each(|name| self.enter(*name))?;
+    fn change(&mut self, change: Change) -> Result<()> {
+        match &change {
+            Change::Rename(from, to) => self.enter(from.as_name()).and_then(|()| self.enter(to.as_name()))?,
+            Change::Remove(name) | Change::Mkdir(name) | Change::Rmdir(name) => self.enter(name.as_name())?,
+        }
         if !self.batch.takes_changes() || self.batch.is_full() {
             self.flush();
             return Err(StoreError::NotYet);
@@ -324,8 +328,8 @@ impl Store for PolledStore {
                 Poll::Pending => return Ok(false),
             }
         } else {
-            match self.read(|| Reading::Sum(Arc::clone(file), *sum))? {
-                Read::Sum(summed) => summed,
+            match self.read(|| Ok(Reading::Sum(Arc::clone(file), *sum)))? {
+                Outcome::Sum(summed) => summed,
                 _ => return mixed_up(),
             }
         };
@@ -344,8 +348,8 @@ impl Store for PolledStore {
 
     fn staged(&mut self, name: Name<'_>, owner: StageOwner, size: u64) -> Result<(u64, u32)> {
         self.enter(name)?;
-        match self.read(|| Reading::Resume(size, owner, name.as_str().into()))? {
-            Read::Staged(staged) => Ok(staged?),
+        match self.read(|| Ok(Reading::Resume(size, owner, keep(name)?)))? {
+            Outcome::Staged(staged) => Ok(staged?),
             _ => mixed_up(),
         }
     }
@@ -368,8 +372,8 @@ impl Store for PolledStore {
             self.store.stage(name, owner, offset, size, mtime).map(|(stage, crc)| (Box::new(stage), crc))
         } else {
             // What is staged has to be read for its checksum.
-            match self.read(|| Reading::Write(Write { offset, size, mtime, owner, name: name.as_str().into() }))? {
-                Read::Stage(staged) => staged,
+            match self.read(|| Ok(Reading::Write(Write { offset, size, mtime, owner, name: keep(name)? })))? {
+                Outcome::Stage(staged) => staged,
                 _ => return mixed_up(),
             }
         };
@@ -399,7 +403,7 @@ impl Store for PolledStore {
             Ok(n) => Ok(n),
             Err(refusal) => {
                 if let Some(name) = stage.name() {
-                    audit::upload(self.peer, "write", name, Some(stage.size()), refusal.code.as_str());
+                    audit::upload(self.peer, "write", name.as_str(), Some(stage.size()), refusal.code.as_str());
                 }
                 upload.failed = Some(refusal.code);
                 Err(refusal.into())
@@ -427,42 +431,37 @@ impl Store for PolledStore {
     }
 
     fn commit_new(&mut self, upload: &mut Upload, name: Name<'_>) -> Result<()> {
-        match self.job.take() {
-            Some(Job::HasCommitted(done)) => {
-                let (stage, stored) = done.ok_or(ErrorCode::Io)?;
+        let outcome = self.poll_work(|this| {
+            let Some(mut stage) = upload.stage.take() else { return mixed_up() };
+            let (store, name) = (this.store.clone(), keep(name)?);
+            Ok(this.pool.run(Lane::Commit, this.peer.ip(), move || {
+                let stored = store.commit_new(&mut stage, name.as_name());
+                Outcome::Committed(stage, stored.map(drop))
+            }))
+        });
+        match outcome? {
+            Outcome::Committed(stage, stored) => {
                 upload.stage = Some(stage);
                 Ok(stored?)
             }
-            None => {
-                let Some(mut stage) = upload.stage.take() else { return mixed_up() };
-                let (store, name) = (self.store.clone(), name.as_str().to_owned());
-                self.job = Some(Job::Commit(self.pool.run(Lane::Commit, self.peer.ip(), move || {
-                    let stored = super::work::parse(&name).and_then(|name| store.commit_new(&mut stage, name));
-                    (stage, stored.map(drop))
-                })));
-                Err(StoreError::NotYet)
-            }
-            job => {
-                self.job = job;
-                Err(StoreError::NotYet)
-            }
+            _ => mixed_up(),
         }
     }
 
     fn remove(&mut self, name: Name<'_>) -> Result<()> {
-        self.change(Change::Remove(name.as_str().to_owned()), &[name])
+        self.change(Change::Remove(keep(name)?))
     }
 
     fn rename(&mut self, from: Name<'_>, to: Name<'_>) -> Result<()> {
-        self.change(Change::Rename(from.as_str().to_owned(), to.as_str().to_owned()), &[from, to])
+        self.change(Change::Rename(keep(from)?, keep(to)?))
     }
 
     fn mkdir(&mut self, name: Name<'_>) -> Result<()> {
-        self.change(Change::Mkdir(name.as_str().to_owned()), &[name])
+        self.change(Change::Mkdir(keep(name)?))
     }
 
     fn rmdir(&mut self, name: Name<'_>) -> Result<()> {
-        self.change(Change::Rmdir(name.as_str().to_owned()), &[name])
+        self.change(Change::Rmdir(keep(name)?))
     }
 
     fn flush(&mut self) {
@@ -492,8 +491,8 @@ impl Store for PolledStore {
                 return Ok(omitted);
             }
         }
-        match self.read(|| Reading::Omitted(listing.0.take(), omitted))? {
-            Read::Omitted(counted) => {
+        match self.read(|| Ok(Reading::Omitted(listing.0.take(), omitted)))? {
+            Outcome::Omitted(counted) => {
                 let (omitted, cursor) = counted?;
                 listing.0 = Some(cursor);
                 Ok(omitted)
@@ -520,8 +519,8 @@ impl Store for PolledStore {
         if self.store.has_mounts() {
             self.leave()?;
         }
-        match self.read(|| Reading::Ls(name_max))? {
-            Read::Names(counted) => {
+        match self.read(|| Ok(Reading::Ls(name_max)))? {
+            Outcome::Names(counted) => {
                 *length = counted?;
                 Ok(true)
             }

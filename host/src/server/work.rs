@@ -5,45 +5,32 @@ use core::task::Poll;
 use std::sync::Arc;
 
 use skiff_proto::identity::StageOwner;
-use skiff_proto::name::{MAX_NAME, Name};
+use skiff_proto::name::{MAX_NAME, Name, NameBuf};
 use skiff_proto::store::{Stat, Sum};
 use skiff_proto::{ErrorCode, Refusal};
 
 use super::pool::Turn;
 use super::scratch::Scratch;
-use crate::store::{self, Cursor, DirStore, File, Stage, Staged};
+use crate::store::{Cursor, DirStore, File, Stage, Staged};
 
-/// A change to the names of the store.
-#[derive(Debug)]
-pub(super) enum Change {
-    Remove(String),
-    Rename(String, String),
-    Mkdir(String),
-    Rmdir(String),
+/// A name that outlives the command it came with.
+pub(super) type KeptName = Box<NameBuf<MAX_NAME>>;
+
+/// Keeps a name.
+pub(super) fn keep(name: Name<'_>) -> Result<KeptName, Refusal> {
+    Ok(Box::new(name.try_into()?))
 }
 
-impl Change {
-    /// The change as the store has it.
-    pub(super) fn parse(&self) -> Result<store::Change<'_>, Refusal> {
-        Ok(match self {
-            Self::Remove(name) => store::Change::Remove(parse(name)?),
-            Self::Rename(from, to) => store::Change::Rename(parse(from)?, parse(to)?),
-            Self::Mkdir(name) => store::Change::Mkdir(parse(name)?),
-            Self::Rmdir(name) => store::Change::Rmdir(parse(name)?),
-        })
-    }
-}
+/// A change to the names of the store, to be made later.
+pub(super) type Change = crate::store::Change<KeptName>;
 
 /// The result of a change; of a file, what is known of it.
 pub(super) type Done = Result<Option<Stat>, Refusal>;
 
 /// Carries changes out, durably and in order.
 pub(super) fn change(store: &DirStore, changes: &[Change]) -> Vec<Done> {
-    let parsed: Result<Vec<_>, _> = changes.iter().map(Change::parse).collect();
-    match parsed {
-        Ok(parsed) => store.change_batch(&parsed).into_iter().map(|done| done.map(|()| None)).collect(),
-        Err(refusal) => vec![Err(refusal); changes.len()],
-    }
+    let changes: Vec<_> = changes.iter().map(|change| change.map(|name| name.as_name())).collect();
+    store.change_batch(&changes).into_iter().map(|done| done.map(|()| None)).collect()
 }
 
 /// A `write` that continues an interrupted one.
@@ -53,21 +40,22 @@ pub(super) struct Write {
     pub(super) size: u64,
     pub(super) mtime: Option<u64>,
     pub(super) owner: StageOwner,
-    pub(super) name: Box<str>,
+    pub(super) name: KeptName,
 }
 
 impl Write {
     /// Opens its stage.
-    fn stage(&self, store: &DirStore) -> Read {
-        let staged =
-            parse(&self.name).and_then(|name| store.stage(name, self.owner, self.offset, self.size, self.mtime));
-        Read::Stage(staged.map(|(stage, crc)| (Box::new(stage), crc)))
+    fn stage(&self, store: &DirStore) -> Outcome {
+        let staged = store.stage(self.name.as_name(), self.owner, self.offset, self.size, self.mtime);
+        Outcome::Stage(staged.map(|(stage, crc)| (Box::new(stage), crc)))
     }
 }
 
-/// What a [`Reading`] has come to.
+/// The result of work for a [`PolledStore`](super::PolledStore).
 #[derive(Debug)]
-pub(super) enum Read {
+pub(super) enum Outcome {
+    /// A stage that was to get a name, and whether it has got it.
+    Committed(Box<Stage>, Result<(), Refusal>),
     /// The checksum of a range.
     Sum(Result<Sum, Refusal>),
     /// What is staged: bytes and their CRC.
@@ -86,7 +74,7 @@ pub(super) enum Reading {
     /// A `sum`.
     Sum(Arc<File>, Sum),
     /// A `resume` of this size, by this owner and of this name, before anything is read.
-    Resume(u64, StageOwner, Box<str>),
+    Resume(u64, StageOwner, KeptName),
     /// The same, while staged bytes are read.
     Resuming(Staged),
     /// A `write` that continues an interrupted one, before anything is read.
@@ -103,22 +91,20 @@ pub(super) enum Reading {
 
 impl Reading {
     /// One turn.
-    pub(super) fn turn(&mut self, store: &DirStore, turn: &Turn<'_>) -> Poll<Read> {
+    pub(super) fn turn(&mut self, store: &DirStore, turn: &Turn<'_>) -> Poll<Outcome> {
         let mut pause = || turn.is_over();
         loop {
             *self = match self {
-                Self::Sum(file, sum) => return read_sum(store, file, sum, &mut pause).map(Read::Sum),
-                Self::Resume(size, owner, name) => {
-                    match parse(name).and_then(|name| store.begin_staged(name, *owner, *size)) {
-                        Ok(staged) => Self::Resuming(staged),
-                        Err(refusal) => return Poll::Ready(Read::Staged(Err(refusal))),
-                    }
-                }
-                Self::Resuming(staged) => return store.sum_staged(staged, &mut pause).map(Read::Staged),
+                Self::Sum(file, sum) => return read_sum(store, file, sum, &mut pause).map(Outcome::Sum),
+                Self::Resume(size, owner, name) => match store.begin_staged(name.as_name(), *owner, *size) {
+                    Ok(staged) => Self::Resuming(staged),
+                    Err(refusal) => return Poll::Ready(Outcome::Staged(Err(refusal))),
+                },
+                Self::Resuming(staged) => return store.sum_staged(staged, &mut pause).map(Outcome::Staged),
                 Self::Write(write) => {
                     // Staged bytes are read as for a `resume`, so that the store then knows their checksum. Errors of
                     // the `write` itself are found when its stage is opened.
-                    match parse(&write.name).and_then(|name| store.begin_staged(name, write.owner, write.size)) {
+                    match store.begin_staged(write.name.as_name(), write.owner, write.size) {
                         Ok(staged) if staged.len() == write.offset => Self::Writing(write.clone(), staged),
                         _ => return Poll::Ready(write.stage(store)),
                     }
@@ -132,14 +118,14 @@ impl Reading {
                         Ok(false) => Poll::Pending,
                         Ok(true) => {
                             let done = place.take().map(|cursor| (*omitted, cursor));
-                            Poll::Ready(Read::Omitted(done.ok_or(ErrorCode::Io.into())))
+                            Poll::Ready(Outcome::Omitted(done.ok_or(ErrorCode::Io.into())))
                         }
-                        Err(refusal) => Poll::Ready(Read::Omitted(Err(refusal))),
+                        Err(refusal) => Poll::Ready(Outcome::Omitted(Err(refusal))),
                     };
                 }
                 Self::Ls(name_max) => match store.list(None) {
                     Ok(cursor) => Self::Counting(*name_max, Box::new(cursor), 0),
-                    Err(refusal) => return Poll::Ready(Read::Names(Err(refusal))),
+                    Err(refusal) => return Poll::Ready(Outcome::Names(Err(refusal))),
                 },
                 Self::Counting(name_max, cursor, length) => {
                     while !pause() {
@@ -148,8 +134,8 @@ impl Reading {
                         });
                         match more {
                             Ok(true) => {}
-                            Ok(false) => return Poll::Ready(Read::Names(Ok(*length))),
-                            Err(refusal) => return Poll::Ready(Read::Names(Err(refusal))),
+                            Ok(false) => return Poll::Ready(Outcome::Names(Ok(*length))),
+                            Err(refusal) => return Poll::Ready(Outcome::Names(Err(refusal))),
                         }
                     }
                     return Poll::Pending;
@@ -159,7 +145,7 @@ impl Reading {
     }
 }
 
-/// Goes on with the checksum of a range until `pause` is true.
+/// Continues the checksum of a range until `pause` is true.
 pub(super) fn read_sum(
     store: &DirStore,
     file: &File,
@@ -185,9 +171,4 @@ pub(super) fn read_sum(
             return Poll::Pending;
         }
     }
-}
-
-/// A name that a session has checked before.
-pub(super) fn parse(name: &str) -> Result<Name<'_>, Refusal> {
-    Name::parse(name.as_bytes(), MAX_NAME).map_err(|_| ErrorCode::BadName.into())
 }

@@ -18,15 +18,27 @@ const OTHER_FILE_SYSTEM: Refusal =
 
 /// A change to the names of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change<'a> {
+pub enum Change<N> {
     /// [`DirStore::remove`]
-    Remove(Name<'a>),
+    Remove(N),
     /// [`DirStore::rename`], from and to.
-    Rename(Name<'a>, Name<'a>),
+    Rename(N, N),
     /// [`DirStore::mkdir`]
-    Mkdir(Name<'a>),
+    Mkdir(N),
     /// [`DirStore::rmdir`]
-    Rmdir(Name<'a>),
+    Rmdir(N),
+}
+
+impl<N> Change<N> {
+    /// The same change with the names that `name` makes of these.
+    pub fn map<'n, M>(&'n self, name: impl Fn(&'n N) -> M) -> Change<M> {
+        match self {
+            Self::Remove(file) => Change::Remove(name(file)),
+            Self::Rename(from, to) => Change::Rename(name(from), name(to)),
+            Self::Mkdir(dir) => Change::Mkdir(name(dir)),
+            Self::Rmdir(dir) => Change::Rmdir(name(dir)),
+        }
+    }
 }
 
 const LINK_ELSEWHERE: Refusal =
@@ -36,7 +48,7 @@ impl DirStore {
     /// Carries several changes out, each seeing what those before it did, and returns when all of them are durable: the
     /// answers in the order of the changes. One that is refused keeps none of the others from being carried out.
     #[must_use]
-    pub fn change_batch(&self, changes: &[Change<'_>]) -> Vec<Result<(), Refusal>> {
+    pub fn change_batch(&self, changes: &[Change<Name<'_>>]) -> Vec<Result<(), Refusal>> {
         let mut parents = Parents::new(self);
         // Opened before anything is changed, to hear of whatever fails to become durable from then on.
         let everything = if changes.len() > 1 { self.sync_file() } else { None };
@@ -82,7 +94,7 @@ impl DirStore {
         self.change_one(Change::Rmdir(name))
     }
 
-    fn change_one(&self, change: Change<'_>) -> Result<(), Refusal> {
+    fn change_one(&self, change: Change<Name<'_>>) -> Result<(), Refusal> {
         let mut parents = Parents::new(self);
         let changed = self.change(change, &mut parents);
         // Also after a refusal: that may have come when something was made already.
@@ -101,7 +113,7 @@ impl DirStore {
     }
 
     /// Carries one change out; the directories that it touches are not durable yet.
-    fn change(&self, change: Change<'_>, parents: &mut Parents<'_>) -> Result<(), Refusal> {
+    fn change(&self, change: Change<Name<'_>>, parents: &mut Parents<'_>) -> Result<(), Refusal> {
         let changed = self.carry_out(change, parents);
         match changed {
             // What this one has made is there to stay, whatever becomes of the next.
@@ -111,7 +123,7 @@ impl DirStore {
         changed
     }
 
-    fn carry_out(&self, change: Change<'_>, parents: &mut Parents<'_>) -> Result<(), Refusal> {
+    fn carry_out(&self, change: Change<Name<'_>>, parents: &mut Parents<'_>) -> Result<(), Refusal> {
         match change {
             Change::Remove(name) => {
                 self.check_removal(name)?;

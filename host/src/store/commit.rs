@@ -13,7 +13,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use rustix::process::geteuid;
-use skiff_proto::name::{MAX_NAME, Name};
+use skiff_proto::name::Name;
 use skiff_proto::store::Stat;
 use skiff_proto::{ErrorCode, Refusal};
 
@@ -298,8 +298,7 @@ impl Item<'_> {
 }
 
 fn name_of(stage: &Stage) -> Result<Name<'_>, Refusal> {
-    let name = stage.name().ok_or(Refusal::new(ErrorCode::Io, "a stage without a name"))?;
-    Name::parse(name.as_bytes(), MAX_NAME).map_err(|_| ErrorCode::BadName.into())
+    stage.name().ok_or(Refusal::new(ErrorCode::Io, "a stage without a name"))
 }
 
 /// The answer when something could not be made durable.

@@ -12,7 +12,7 @@ use core::time::Duration;
 use rustix::io::Errno;
 use skiff_proto::crc::Crc32c;
 use skiff_proto::identity::{NOBODY, StageOwner};
-use skiff_proto::name::Name;
+use skiff_proto::name::{MAX_NAME, Name, NameBuf};
 use skiff_proto::{ErrorCode, Refusal};
 
 use super::DirStore;
@@ -55,7 +55,7 @@ pub struct Stage {
 #[derive(Debug)]
 pub(super) enum What {
     /// A version of this file, by this owner.
-    Named(Box<str>, StageId, StageOwner),
+    Named(Box<NameBuf<MAX_NAME>>, StageId, StageOwner),
     /// A file that gets its name later; a file of this number in the slot.
     Numbered(u64),
     /// A file that gets its name later and has none now.
@@ -84,9 +84,9 @@ impl Stage {
 
     /// The name that it is for; `None` for a classic `put`.
     #[must_use]
-    pub fn name(&self) -> Option<&str> {
+    pub fn name(&self) -> Option<Name<'_>> {
         match &self.what {
-            What::Named(name, ..) => Some(name),
+            What::Named(name, ..) => Some(name.as_name()),
             What::Numbered(_) | What::Nameless => None,
         }
     }
@@ -286,12 +286,13 @@ impl DirStore {
         if offset > size {
             return Err(ErrorCode::Range.into());
         }
+        let kept = Box::new(name.try_into()?);
         let slot = self.slot()?;
         let id = StageId::of(name.as_str());
         let writer = Owner::new();
         let known = self.0.owners.enter(id, &writer)?;
         // From here on nobody else opens or drops this stage.
-        let what = What::Named(name.as_str().into(), id, owner);
+        let what = What::Named(kept, id, owner);
         let (file, crc) = self.open_stage(&slot, (id, owner), &writer, offset, size, known).inspect_err(|_| {
             self.0.owners.leave(id, &writer, || {});
         })?;
