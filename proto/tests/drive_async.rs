@@ -17,8 +17,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Wake;
 
-use drive_support::{BUF, NAME_MAX, RamStore, body, content, everything, message, messages, name};
+use drive_support::{BUF, NAME_MAX, body, content, everything, message, messages, name, store};
 use embedded_io_async::{ErrorType, Read, Write};
+use skiff_device::ram::{RamMemory, RamStore};
+use skiff_kit::memory::MemoryStore;
 use skiff_proto::Instant;
 use skiff_proto::client::ClientEvent;
 use skiff_proto::command::{Command, Request, VERSION};
@@ -183,7 +185,7 @@ fn pipes(room: usize) -> (End, End) {
     (End { rx: b.clone(), tx: a.clone(), room }, End { rx: a, tx: b, room })
 }
 
-async fn server(mut end: End, store: &RamStore, world: &World) -> Result<Close, DriveError<Infallible>> {
+async fn server(mut end: End, store: &MemoryStore, world: &World) -> Result<Close, DriveError<Infallible>> {
     let mut session: ServerSession<BUF> = ServerSession::new(Limits::new(NAME_MAX));
     let mut scratch = [0; list_room(NAME_MAX)];
     serve_async(&mut end, &mut session, &mut store.clone(), &mut scratch, world.clone()).await
@@ -196,8 +198,8 @@ fn client(end: End, world: &World) -> AsyncClient<End, World, 300> {
 #[test]
 fn a_client_does_everything_over_the_smallest_pipes() {
     for room in [1, 2, 7, 64, 4096] {
-        let (world, store) = (World::default(), RamStore::default());
-        store.faults(|faults| faults.pending = 9);
+        let (world, store) = (World::default(), store());
+        store.set_pending_commits(9);
         let (near, far) = pipes(room);
         let mut client = client(near, &world);
         let script = async move { everything!(client, await) };
@@ -215,7 +217,7 @@ fn a_protected_client_does_everything_over_the_smallest_pipes() {
     const RECORD_MAX: u16 = 600;
     const RECORD: usize = RECORD_MAX as usize;
     for room in [1, 2, 7, 64, 4096] {
-        let (world, store) = (World::default(), RamStore::default());
+        let (world, store) = (World::default(), store());
         let (near, mut far) = pipes(room);
         let (login, guard) = drive_support::ends(RECORD_MAX);
         let mut session: ServerSession<BUF, Noise> = ServerSession::new(Limits::new(NAME_MAX));
@@ -248,7 +250,7 @@ fn a_client_that_sends_ahead_and_reads_meanwhile_is_answered_in_order() {
     ]
     .concat();
     for room in [1, 7, 64] {
-        let (world, store) = (World::default(), RamStore::default());
+        let (world, store) = (World::default(), store());
         let (near, far) = pipes(room);
         let reader = End { rx: near.rx.clone(), tx: Rc::default(), room };
         let send = async {
@@ -290,7 +292,7 @@ fn a_client_that_sends_ahead_and_reads_meanwhile_is_answered_in_order() {
 
 #[test]
 fn a_future_that_is_dropped_in_a_body_keeps_what_came() {
-    let (world, store) = (World::default(), RamStore::default());
+    let (world, store) = (World::default(), store());
     let (near, far) = pipes(7);
     let mut client = client(near, &world);
     let begin = async {
@@ -313,7 +315,7 @@ fn a_future_that_is_dropped_in_a_body_keeps_what_came() {
 }
 
 /// Serves a peer that says `wire` and then neither says nor reads anything: how it ends, when, and what it was told.
-fn silent(wire: &[u8], room: usize, store: &RamStore) -> (Close, u64, Vec<u8>) {
+fn silent(wire: &[u8], room: usize, store: &MemoryStore) -> (Close, u64, Vec<u8>) {
     let world = World::default();
     let (near, far) = pipes(4096);
     let far = End { room, rx: far.rx.clone(), tx: far.tx.clone() };
@@ -325,8 +327,8 @@ fn silent(wire: &[u8], room: usize, store: &RamStore) -> (Close, u64, Vec<u8>) {
 
 #[test]
 fn a_silent_peer_is_closed_when_its_time_is_up() {
-    let store = RamStore::default();
-    store.insert("f", &content(4000));
+    let store = store();
+    store.put_file("f", &content(4000));
     // Idle, inside a length, inside a command: without a message.
     for wire in [&b""[..], b"00000", b"0000000004pi"] {
         assert_eq!(silent(wire, 4096, &store), (Close::Gracefully, 60, vec![]));
@@ -342,8 +344,8 @@ fn a_silent_peer_is_closed_when_its_time_is_up() {
 
 #[test]
 fn a_peer_that_does_not_read_is_reset_when_its_time_is_up() {
-    let store = RamStore::default();
-    store.insert("f", &content(4000));
+    let store = store();
+    store.put_file("f", &content(4000));
     for (wire, seconds) in [
         (message(b"read 0 * f"), 30),
         (message(b"list"), 30),
@@ -362,7 +364,7 @@ fn a_peer_that_does_not_read_is_reset_when_its_time_is_up() {
 
 #[test]
 fn a_clock_that_never_rings_is_looked_at_when_bytes_move() {
-    let (world, store) = (World::default(), RamStore::default());
+    let (world, store) = (World::default(), store());
     let now = Cell::new(1000);
     let (near, mut far) = pipes(64);
     let mut session: ServerSession<BUF> = ServerSession::new(Limits::new(NAME_MAX));
@@ -409,8 +411,8 @@ fn a_silent_server_is_given_up() {
 
 #[test]
 fn a_file_goes_through_a_sum_while_others_run() {
-    let (world, store) = (World::default(), RamStore::default());
-    store.insert("f", &content(8192));
+    let (world, store) = (World::default(), store());
+    store.put_file("f", &content(8192));
     let (near, far) = pipes(4096);
     let client = client(near, &world);
     let turns = Cell::new(0);
@@ -432,10 +434,12 @@ fn a_file_goes_through_a_sum_while_others_run() {
 
 #[test]
 fn the_futures_are_small() {
-    let (world, store) = (World::default(), RamStore::default());
+    let world = World::default();
+    let mut memory = RamMemory::<4, 64, 8, 256>::new();
+    let mut store = RamStore::new(&mut memory, 7);
     let (near, mut far) = pipes(64);
     let mut session: ServerSession<BUF> = ServerSession::new(Limits::new(NAME_MAX));
-    let (mut store, mut scratch) = (store.clone(), [0; 200]);
+    let mut scratch = [0; 200];
     let size = size_of_val(&serve_async(&mut far, &mut session, &mut store, &mut scratch, world.clone()));
     let mut client = client(near, &world);
     let request = size_of_val(&client.request(&Command::Ping));

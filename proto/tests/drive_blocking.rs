@@ -11,8 +11,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
-use drive_support::{BUF, NAME_MAX, RamStore, body, content, everything, message, messages, name};
+use drive_support::{BUF, NAME_MAX, body, content, everything, message, messages, name, store};
 use embedded_io::{ErrorKind, ErrorType, Read, Write};
+use skiff_kit::memory::{MemoryStore, Operation};
 use skiff_proto::cipher::Cipher;
 use skiff_proto::client::{BodyError, ClientEvent, Peer};
 use skiff_proto::command::{Command, Request, VERSION};
@@ -137,14 +138,14 @@ fn client(end: End) -> Client<End, fn() -> Instant, 300> {
 type Served = thread::JoinHandle<Result<Close, DriveError<Broken>>>;
 
 /// Serves `end` on a thread of its own, through `scratch` bytes.
-fn server(end: End, store: &RamStore, scratch: usize) -> Served {
+fn server(end: End, store: &MemoryStore, scratch: usize) -> Served {
     server_of(session(), end, store, scratch)
 }
 
 fn server_of<C: Cipher<Server: Send> + 'static>(
     mut session: ServerSession<BUF, C>,
     mut end: End,
-    store: &RamStore,
+    store: &MemoryStore,
     scratch: usize,
 ) -> Served {
     let mut store = store.clone();
@@ -154,7 +155,7 @@ fn server_of<C: Cipher<Server: Send> + 'static>(
 #[test]
 fn a_client_does_everything_over_the_smallest_pipes() {
     for (there, back) in [(1, 1), (7, 1), (1, 64), (64, 7), (4096, 4096)] {
-        let store = RamStore::default();
+        let store = store();
         let (near, far) = pipes(there, back);
         let served = server(far, &store, list_room(NAME_MAX));
         let mut client = client(near);
@@ -190,7 +191,7 @@ mod protected {
     fn a_protected_client_does_everything_over_the_smallest_pipes() {
         for (there, back, scratch) in [(1, 1, RECORD), (7, 1, 800), (1, 64, RECORD), (64, 7, 4096), (4096, 4096, 9000)]
         {
-            let store = RamStore::default();
+            let store = store();
             let (near, far) = pipes(there, back);
             let served = server_of(session(), far, &store, scratch);
             let mut client = client::<RECORD>(near);
@@ -205,9 +206,9 @@ mod protected {
     fn a_buffer_that_can_not_hold_a_record_is_refused_before_it_is_needed() {
         let (near, mut far) = pipes(4096, 4096);
         let mut scratch = [0; RECORD - 1];
-        let served = serve(&mut far, &mut session(), &mut RamStore::default(), &mut scratch, clock);
+        let served = serve(&mut far, &mut session(), &mut store(), &mut scratch, clock);
         assert_eq!(served, Err(DriveError::InvalidState));
-        let served = server_of(session(), far, &RamStore::default(), RECORD);
+        let served = server_of(session(), far, &store(), RECORD);
         let mut client = client::<{ RECORD - 1 }>(near);
         assert!(matches!(client.request(&Command::Hello { version: VERSION }), Ok(ClientEvent::Hello(Some(_)))));
         for command in [Command::Ping, Command::Quit] {
@@ -220,7 +221,7 @@ mod protected {
     #[test]
     fn a_server_without_the_secret_gets_no_request() {
         let (near, far) = pipes(64, 64);
-        let served = server(far, &RamStore::default(), 256);
+        let served = server(far, &store(), 256);
         let mut client = client::<RECORD>(near);
         let hello = client.request(&Command::Hello { version: VERSION });
         assert_eq!(hello, Err(DriveError::Protocol(ProtocolError::NotProtected)));
@@ -233,7 +234,7 @@ mod protected {
 #[test]
 fn a_lost_connection_keeps_what_came_and_the_next_one_goes_on() {
     for room in [1, 7, 64] {
-        let store = RamStore::default();
+        let store = store();
         let bytes = content(1000);
         let write = |offset| Command::Request(Request::Write { offset, size: 1000, mtime: None, name: name("f") });
         let (near, far) = pipes(room, room);
@@ -285,7 +286,7 @@ fn a_client_that_sends_all_before_it_reads_is_answered_in_order() {
     for there in [1, 7, 64] {
         // It has to be able to send without reading, so the way back holds all the replies.
         let (mut near, far) = pipes(there, 4096);
-        let served = server(far, &RamStore::default(), 256);
+        let served = server(far, &store(), 256);
         near.write_all(&wire).unwrap();
         near.flush().unwrap();
         assert_eq!(served.join().unwrap(), Ok(Close::Gracefully));
@@ -305,8 +306,8 @@ fn a_client_that_sends_all_before_it_reads_is_answered_in_order() {
 #[test]
 fn a_refusal_waits_until_the_body_is_through() {
     // Half duplex: nothing is said while the other side talks. On pipes of a byte anything else would stand still.
-    let store = RamStore::default();
-    store.faults(|faults| faults.append_limit = 100);
+    let store = store();
+    store.set_stage_max(100);
     let (near, far) = pipes(1, 1);
     let served = server(far, &store, 256);
     let mut client = client(near);
@@ -325,18 +326,19 @@ fn a_refusal_waits_until_the_body_is_through() {
 
 #[test]
 fn failures_of_the_store_reach_the_client() {
-    let store = RamStore::default();
-    store.insert("f", &content(2000));
+    let store = store();
+    store.put_file("f", &content(2000));
     let (near, far) = pipes(7, 7);
     let served = server(far, &store, 256);
     let mut client = client(near);
     client.request(&Command::Hello { version: VERSION }).unwrap();
-    store.faults(|faults| faults.read_limit = 1000);
+    store.set_read_max(1000);
     let read = Command::Request(Request::Read { offset: 0, length: None, name: name("f") });
     assert!(matches!(client.request(&read).unwrap(), ClientEvent::Read { length: 2000, .. }));
     let event = client.reply().unwrap();
     assert!(matches!(event, ClientEvent::BodyEnd(Err(BodyError::Aborted(error))) if error.code == Some(ErrorCode::Io)));
-    store.faults(|faults| (faults.commit, faults.pending) = (Some(ErrorCode::NoSpace), 5));
+    store.set_pending_commits(5);
+    store.fail(Operation::Commit, 0, ErrorCode::NoSpace);
     client.send(&Command::Request(Request::Write { offset: 0, size: 1, mtime: None, name: name("f") })).unwrap();
     client.write(&[7]).unwrap();
     let event = client.finish().unwrap();
@@ -353,7 +355,7 @@ fn heard(wire: &[u8]) -> (Vec<String>, Result<Close, DriveError<Broken>>) {
     let rx = near.rx.clone();
     near.write_all(wire).unwrap();
     near.tx.state.lock().unwrap().closed = true;
-    let closed = server(far, &RamStore::default(), 256).join().unwrap();
+    let closed = server(far, &store(), 256).join().unwrap();
     let out: Vec<u8> = rx.state.lock().unwrap().bytes.drain(..).collect();
     (messages(&out), closed)
 }
@@ -376,7 +378,7 @@ fn a_peer_that_breaks_the_protocol_hears_why_and_is_closed() {
 fn a_scratch_that_can_not_hold_a_line_is_refused_at_once() {
     let (near, mut far) = pipes(1, 1);
     let mut scratch = vec![0; list_room(NAME_MAX) - 1];
-    let closed = serve(&mut far, &mut session(), &mut RamStore::default(), &mut scratch, clock);
+    let closed = serve(&mut far, &mut session(), &mut store(), &mut scratch, clock);
     assert_eq!(closed, Err(DriveError::InvalidState));
     drop(near);
 }
@@ -384,7 +386,7 @@ fn a_scratch_that_can_not_hold_a_line_is_refused_at_once() {
 #[test]
 fn an_error_of_the_stream_ends_both_sides() {
     let (mut near, far) = pipes(4096, 1);
-    let served = server(far, &RamStore::default(), 256);
+    let served = server(far, &store(), 256);
     near.write_all(&message(b"space")).unwrap();
     near.flush().unwrap();
     let mut one = [0];
@@ -498,7 +500,7 @@ impl Write for Impatient<'_> {
 
 #[test]
 fn a_stream_with_time_outs_of_its_own_leaves_the_decision_to_the_session() {
-    let store = &mut RamStore::default();
+    let store = &mut store();
     for (input, room, seconds, close, said) in [
         (message(b"ping"), 99, 60, Close::Gracefully, "ok"),
         (message(b"write 0 4 - f"), 99, 30, Close::Gracefully, "error timeout nothing came for too long"),

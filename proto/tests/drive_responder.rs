@@ -4,10 +4,12 @@
 
 mod drive_support;
 
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use core::task::Poll;
 
-use drive_support::{BUF, NAME_MAX, RamStore, body, content, message, messages, name};
+use drive_support::{BUF, NAME_MAX, body, content, message, messages, name, store};
+use skiff_device::ram::{RamMemory, RamStore};
+use skiff_kit::memory::{MemoryStore, Operation};
 use skiff_proto::command::Verb;
 use skiff_proto::crc::crc32c;
 use skiff_proto::responder::{NoServices, Responder, Services, Step, list_room};
@@ -15,20 +17,20 @@ use skiff_proto::server::{Answer, Close, Limits, ServerSession};
 use skiff_proto::store::{Stat, Store};
 use skiff_proto::{ErrorCode, Instant, Name, Refusal};
 
-struct Server {
+struct Server<S: Store = MemoryStore> {
     session: ServerSession<BUF>,
-    responder: Responder<RamStore>,
-    store: RamStore,
+    responder: Responder<S>,
+    store: S,
     now: u64,
 }
 
-impl Server {
-    fn new(store: &RamStore) -> Self {
+impl<S: Store + Clone> Server<S> {
+    fn new(store: &S) -> Self {
         Self::with(store, 65_536)
     }
 
     /// A server that cuts files into data messages of `data_max` bytes.
-    fn with(store: &RamStore, data_max: u32) -> Self {
+    fn with(store: &S, data_max: u32) -> Self {
         let session = ServerSession::new(Limits { data_max, ..Limits::new(NAME_MAX) });
         Self { session, responder: Responder::new(), store: store.clone(), now: 1 }
     }
@@ -80,7 +82,7 @@ fn a_write_and_a_read_pass_through_every_size_of_room() {
     let input = [message(b"write 0 300 - f"), body(&bytes, 120), message(b"read 0 * f"), message(b"read 7 20 f")];
     let input = input.concat();
     let whole = {
-        let server = &mut Server::with(&RamStore::default(), 128);
+        let server = &mut Server::with(&store(), 128);
         server.talk(&input, input.len(), 4096)
     };
     let replies = messages(&whole);
@@ -90,8 +92,8 @@ fn a_write_and_a_read_pass_through_every_size_of_room() {
     // Data messages of 128, 128 and 44 bytes.
     assert_eq!(out_lengths(&whole)[2..7], [128, 128, 44, 0, 15]);
     for room in (1..40).chain([64, 127, 200]) {
-        let store = RamStore::default();
-        store.faults(|faults| faults.append_most = room);
+        let store = store();
+        store.set_append_max(room);
         let mut server = Server::with(&store, 128);
         assert_eq!(server.talk(&input, room, room), whole, "{room}");
         assert_eq!(store.content("f").unwrap(), bytes);
@@ -101,14 +103,16 @@ fn a_write_and_a_read_pass_through_every_size_of_room() {
 
 #[test]
 fn a_server_over_a_flat_store_offers_no_directories_whatever_its_limits_say() {
+    let memory = Box::leak(Box::new(RamMemory::<4, 64, 8, 256>::new()));
+    let store: &RefCell<RamStore<'_, 64, 256>> = &RefCell::new(RamStore::new(memory, 7));
     // All verbs by default.
-    let mut server = Server::new(&RamStore::default());
+    let mut server = Server::new(&store);
     let hello = server.ask("get /skiff/1").remove(0);
     assert!(hello.contains("rename") && !hello.contains("dir"), "{hello}");
     let refused = server.ask("mkdir d").remove(0);
     assert!(refused.starts_with("error unsupported"), "{refused}");
     // What the limits leave out stays out.
-    let mut server = Server::new(&RamStore::default());
+    let mut server = Server::new(&store);
     let limits = Limits { verbs: Limits::new(NAME_MAX).verbs.without(Verb::Rename), ..Limits::new(NAME_MAX) };
     server.session = ServerSession::new(limits);
     let hello = server.ask("get /skiff/1").remove(0);
@@ -117,8 +121,8 @@ fn a_server_over_a_flat_store_offers_no_directories_whatever_its_limits_say() {
 
 #[test]
 fn a_length_and_the_first_bytes_behind_it_leave_together() {
-    let store = RamStore::default();
-    store.insert("f", b"hello");
+    let store = store();
+    store.put_file("f", b"hello");
     let mut server = Server::new(&store);
     let wire = message(b"read 0 * f");
     server.responder.receive(&mut server.session, &mut server.store, &mut wire.clone());
@@ -130,12 +134,14 @@ fn a_length_and_the_first_bytes_behind_it_leave_together() {
 
 #[test]
 fn a_listing_is_the_same_through_every_room_that_is_enough() {
-    let store = RamStore::default();
+    let store = store();
     for (number, len) in [1, 64, 30, 5, 63].into_iter().enumerate() {
-        store.insert(&format!("{number}{}", "n".repeat(len - 1)), &content(number * 100));
+        store.put_file(&format!("{number}{}", "n".repeat(len - 1)), &content(number * 100));
     }
+    // With a checksum.
+    Server::new(&store).talk(&[message(b"write 0 0 - 0"), body(b"", 1)].concat(), 100, 100);
     // Nobody could ask for it.
-    store.insert(&"x".repeat(65), b"");
+    store.put_file(&"x".repeat(65), b"");
     let lines = |wire: &[u8]| {
         let all = messages(wire);
         assert_eq!(all[0], "ok");
@@ -171,7 +177,7 @@ fn a_listing_is_the_same_through_every_room_that_is_enough() {
 
 #[test]
 fn an_empty_store_has_empty_listings() {
-    let mut server = Server::new(&RamStore::default());
+    let mut server = Server::new(&store());
     assert_eq!(server.ask("list"), ["ok", "", "crc32c 00000000"]);
     assert_eq!(server.ask("ls"), [""]);
     assert_eq!(server.ask("ls x").len(), 1);
@@ -179,9 +185,9 @@ fn an_empty_store_has_empty_listings() {
 
 #[test]
 fn ls_shows_plain_names_through_every_room() {
-    let store = RamStore::default();
+    let store = store();
     for file in ["a.txt", "b c", ".hidden", "olá", "b.txt"] {
-        store.insert(file, b"x");
+        store.put_file(file, b"x");
     }
     let wire = Server::new(&store).talk(&message(b"ls"), 100, 4096);
     assert_eq!(wire, message(b"a.txt\nb.txt"));
@@ -193,15 +199,15 @@ fn ls_shows_plain_names_through_every_room() {
 #[test]
 fn ls_keeps_its_length_when_the_store_changes_in_between() {
     for (change, expected) in [
-        ((|store| store.take_away("bb")) as fn(&RamStore), "a\ncc\n\n\n"),
-        (|store| store.insert("a", b"other"), "a\nbb\ncc"),
+        ((|store| store.clone().remove(name("bb")).unwrap()) as fn(&MemoryStore), "a\ncc\n\n\n"),
+        (|store| store.put_file("a", b"other"), "a\nbb\ncc"),
         // What is new comes after `a` in this store, and what no longer fits is left out with everything behind it.
-        (|store| (store.take_away("bb"), store.insert("b-very-long", b"")).0, "a\n\n\n\n\n\n"),
-        (|store| store.insert("dd", b""), "a\nbb\ncc"),
+        (|store| (store.clone().remove(name("bb")).unwrap(), store.put_file("b-very-long", b"")).0, "a\n\n\n\n\n\n"),
+        (|store| store.put_file("dd", b""), "a\nbb\ncc"),
     ] {
-        let store = RamStore::default();
+        let store = store();
         for file in ["a", "bb", "cc"] {
-            store.insert(file, b"");
+            store.put_file(file, b"");
         }
         let mut server = Server::new(&store);
         server.responder.receive(&mut server.session, &mut server.store, &mut message(b"ls"));
@@ -217,26 +223,27 @@ fn ls_keeps_its_length_when_the_store_changes_in_between() {
 
 #[test]
 fn a_sum_goes_on_in_steps() {
-    let store = RamStore::default();
-    store.insert("f", &content(8192));
+    let store = store();
+    store.put_file("f", &content(8192));
     let mut server = Server::new(&store);
     server.responder.receive(&mut server.session, &mut server.store, &mut message(b"sum 0 * f"));
     assert_eq!(server.settle(), 4, "the request, two times 4 KiB, the end");
     assert_eq!(messages(&server.fill(100)), [format!("ok 8192 {:08x}", crc32c(&content(8192)))]);
     assert_eq!(server.ask("sum 8192 * f"), ["ok 0 00000000"]);
     assert!(server.ask("sum 8193 * f")[0].starts_with("error range "));
-    store.faults(|faults| faults.read_limit = 5000);
+    store.set_read_max(5000);
     assert!(server.ask("sum 0 * f")[0].starts_with("error io "));
-    store.faults(|faults| *faults = drive_support::Faults { size: Some(9000), ..Default::default() });
+    store.set_read_max(u64::MAX);
+    store.set_claimed_size(Some(9000));
     assert!(server.ask("sum 0 * f")[0].starts_with("error changed "));
     assert_eq!(server.ask("ping"), ["ok"]);
 }
 
 #[test]
 fn a_read_that_fails_is_filled_up_and_aborted() {
-    let store = RamStore::default();
-    store.insert("f", &content(400));
-    store.faults(|faults| faults.read_limit = 200);
+    let store = store();
+    store.put_file("f", &content(400));
+    store.set_read_max(200);
     let mut server = Server::with(&store, 150);
     // Through a small room, so that the second message has begun when it fails.
     let out = server.talk(&message(b"read 0 * f"), 100, 60);
@@ -258,16 +265,17 @@ fn out_lengths(mut wire: &[u8]) -> Vec<usize> {
 
 #[test]
 fn a_file_that_is_replaced_or_shorter_than_it_seemed_is_changed() {
-    let store = RamStore::default();
-    store.insert("f", &content(400));
+    let store = store();
+    store.put_file("f", &content(400));
     let mut server = Server::with(&store, 150);
     server.responder.receive(&mut server.session, &mut server.store, &mut message(b"read 0 * f"));
     server.settle();
     let mut out = server.fill(60);
-    store.insert("f", b"new");
+    store.fail(Operation::ReadAt, 0, ErrorCode::Changed);
+    store.put_file("f", b"new");
     out.extend(server.talk(b"", 1, 60));
     assert!(messages(&out).last().unwrap().starts_with("abort changed "));
-    store.faults(|faults| faults.size = Some(10));
+    store.set_claimed_size(Some(10));
     let out = server.ask("read 0 * f");
     assert_eq!(out[1], "new\0\0\0\0\0\0\0");
     assert!(out[3].starts_with("abort changed "));
@@ -275,11 +283,16 @@ fn a_file_that_is_replaced_or_shorter_than_it_seemed_is_changed() {
 
 #[test]
 fn a_checksum_that_is_kept_with_the_file_is_sent_for_the_whole_and_computed_for_a_part() {
-    let store = RamStore::default();
-    store.insert("f", b"123456789");
+    let store = store();
     let mut server = Server::new(&store);
-    for no_crc in [false, true] {
-        store.faults(|faults| faults.no_crc = no_crc);
+    for is_kept in [true, false] {
+        if is_kept {
+            let write = [message(b"write 0 9 - f"), body(b"123456789", 9)].concat();
+            assert_eq!(messages(&server.talk(&write, 100, 100)), ["ok 9 e3069283"]);
+        } else {
+            store.put_file("f", b"123456789");
+        }
+        assert_eq!(store.clone().stat(name("f")).unwrap().crc.is_some(), is_kept);
         assert_eq!(server.ask("read 0 * f")[3], "crc32c e3069283");
         assert_eq!(server.ask("read 0 4 f")[3], "crc32c f63af4ee");
     }
@@ -287,8 +300,8 @@ fn a_checksum_that_is_kept_with_the_file_is_sent_for_the_whole_and_computed_for_
 
 #[test]
 fn a_full_store_refuses_in_the_middle_and_drops_the_stage() {
-    let store = RamStore::default();
-    store.faults(|faults| faults.append_limit = 250);
+    let store = store();
+    store.set_stage_max(250);
     for piece in [1, 7, 100, 4096] {
         let mut server = Server::new(&store);
         let input = [message(b"write 0 400 - f"), body(&content(400), 100), message(b"ping")].concat();
@@ -301,8 +314,8 @@ fn a_full_store_refuses_in_the_middle_and_drops_the_stage() {
 
 #[test]
 fn a_commit_may_take_its_time_or_fail() {
-    let store = RamStore::default();
-    store.faults(|faults| faults.pending = 3);
+    let store = store();
+    store.set_pending_commits(3);
     let mut server = Server::new(&store);
     let input = [message(b"write 0 2 - f"), body(b"ab", 9)].concat();
     let mut rest = input.clone();
@@ -319,7 +332,8 @@ fn a_commit_may_take_its_time_or_fail() {
     assert_eq!(messages(&server.fill(100)), [format!("ok 2 {:08x}", crc32c(b"ab"))]);
     assert_eq!(store.content("f").unwrap(), b"ab");
 
-    store.faults(|faults| faults.commit = Some(ErrorCode::Io));
+    store.set_pending_commits(0);
+    store.fail(Operation::Commit, 0, ErrorCode::Io);
     assert!(messages(&server.talk(&input, 100, 100))[0].starts_with("error io "));
     assert_eq!(store.content("f").unwrap(), b"ab");
     assert_eq!(store.staged_len("f"), None);
@@ -327,7 +341,7 @@ fn a_commit_may_take_its_time_or_fail() {
 
 #[test]
 fn a_body_that_is_not_the_file_is_dropped_and_a_lost_one_is_kept() {
-    let store = RamStore::default();
+    let store = store();
     let mut server = Server::new(&store);
     let wrong = [&message(b"write 0 2 - f")[..], &message(b"ab"), &message(b""), &message(b"crc32c 00000000")].concat();
     assert!(messages(&server.talk(&wrong, 3, 100))[0].starts_with("error mismatch "));
@@ -350,7 +364,7 @@ fn a_body_that_is_not_the_file_is_dropped_and_a_lost_one_is_kept() {
 
 #[test]
 fn what_breaks_the_protocol_inside_a_body_loses_the_connection_and_nothing_else() {
-    let store = RamStore::default();
+    let store = store();
     let mut server = Server::new(&store);
     let mut wire = [&message(b"write 0 9 - f")[..], &message(b"1234"), b"garbage..."].concat();
     let n = server.responder.receive(&mut server.session, &mut server.store, &mut wire);
@@ -363,15 +377,20 @@ fn what_breaks_the_protocol_inside_a_body_loses_the_connection_and_nothing_else(
     assert_eq!(store.staged_len("f"), Some((4, false)));
 }
 
-struct Around<'a> {
-    store: &'a RamStore,
+struct Peers<'a> {
+    store: &'a MemoryStore,
     port: Poll<Result<u16, Refusal>>,
-    silent: Option<&'a Cell<Option<Responder<RamStore>>>>,
+    silent: Option<&'a Cell<Option<Responder<MemoryStore>>>>,
     asked: Vec<String>,
 }
 
-impl Services<RamStore> for Around<'_> {
-    fn get(&mut self, _name: Name<'_>, mut file: <RamStore as Store>::File, stat: Stat) -> Poll<Result<u16, Refusal>> {
+impl Services<MemoryStore> for Peers<'_> {
+    fn get(
+        &mut self,
+        _name: Name<'_>,
+        mut file: <MemoryStore as Store>::File,
+        stat: Stat,
+    ) -> Poll<Result<u16, Refusal>> {
         let mut content = [0; 4];
         let n = self.store.clone().read_at(&mut file, 0, &mut content).unwrap();
         self.asked.push(format!("get {} {:?}", stat.size, &content[..n]));
@@ -380,9 +399,9 @@ impl Services<RamStore> for Around<'_> {
 
     fn put(
         &mut self,
-        store: &mut RamStore,
+        store: &mut MemoryStore,
         name: Name<'_>,
-        stage: <RamStore as Store>::Stage,
+        stage: <MemoryStore as Store>::Stage,
     ) -> Poll<Result<u16, Refusal>> {
         store.discard(stage);
         self.asked.push(format!("put {name}"));
@@ -400,61 +419,61 @@ impl Services<RamStore> for Around<'_> {
 }
 
 impl Server {
-    fn ask_around(&mut self, command: &str, around: &mut Around<'_>) -> Vec<String> {
+    fn ask_with(&mut self, command: &str, peers: &mut Peers<'_>) -> Vec<String> {
         self.responder.receive(&mut self.session, &mut self.store, &mut message(command.as_bytes()));
-        while self.responder.step(&mut self.session, &mut self.store, around) == Step::Progress {}
+        while self.responder.step(&mut self.session, &mut self.store, peers) == Step::Progress {}
         messages(&self.fill(200))
     }
 }
 
 #[test]
-fn data_connections_are_for_the_server_around() {
-    let store = RamStore::default();
-    store.insert("f", b"abc");
-    let mut around = Around { store: &store, port: Poll::Ready(Ok(4711)), silent: None, asked: Vec::new() };
+fn data_connections_are_for_the_services() {
+    let store = store();
+    store.put_file("f", b"abc");
+    let mut peers = Peers { store: &store, port: Poll::Ready(Ok(4711)), silent: None, asked: Vec::new() };
     let mut server = Server::new(&store);
-    assert_eq!(server.ask_around("get f", &mut around), ["4711"]);
-    assert_eq!(server.ask_around("put ../dir/g", &mut around), ["4711"]);
-    assert_eq!(server.ask_around("get no", &mut around), ["-1"]);
-    around.port = Poll::Pending;
-    assert_eq!(server.ask_around("get f", &mut around), [] as [String; 0]);
+    assert_eq!(server.ask_with("get f", &mut peers), ["4711"]);
+    assert_eq!(server.ask_with("put ../dir/g", &mut peers), ["4711"]);
+    assert_eq!(server.ask_with("get no", &mut peers), ["-1"]);
+    peers.port = Poll::Pending;
+    assert_eq!(server.ask_with("get f", &mut peers), [] as [String; 0]);
     server.session.answer(Answer::Port(4712)).unwrap();
     assert_eq!(messages(&server.fill(200)), ["4712"]);
-    around.port = Poll::Ready(Ok(0));
-    assert_eq!(server.ask_around("get f", &mut around), ["-1"], "0 is no port");
-    around.port = Poll::Ready(Err(ErrorCode::Denied.into()));
-    assert_eq!(server.ask_around("put f", &mut around), ["-1"]);
-    assert_eq!(around.asked, ["get 3 [97, 98, 99]", "put g", "get 3 [97, 98, 99]", "get 3 [97, 98, 99]", "put f"]);
-    store.faults(|faults| faults.size = Some(10_000_000_000));
-    assert_eq!(server.ask_around("get f", &mut around), ["-1"], "ten digits can't say that");
-    assert_eq!(around.asked.len(), 5);
-    // Without neighbors.
+    peers.port = Poll::Ready(Ok(0));
+    assert_eq!(server.ask_with("get f", &mut peers), ["-1"], "0 is no port");
+    peers.port = Poll::Ready(Err(ErrorCode::Denied.into()));
+    assert_eq!(server.ask_with("put f", &mut peers), ["-1"]);
+    assert_eq!(peers.asked, ["get 3 [97, 98, 99]", "put g", "get 3 [97, 98, 99]", "get 3 [97, 98, 99]", "put f"]);
+    store.set_claimed_size(Some(10_000_000_000));
+    assert_eq!(server.ask_with("get f", &mut peers), ["-1"], "ten digits can't say that");
+    assert_eq!(peers.asked.len(), 5);
+    // Without services.
     assert_eq!(server.ask("get f"), ["-1"]);
     assert_eq!(server.ask("put f"), ["-1"]);
 }
 
 #[test]
-fn a_second_writer_is_busy_unless_the_neighbors_close_the_first() {
-    let store = RamStore::default();
+fn a_second_writer_is_busy_unless_the_services_close_the_first() {
+    let store = store();
     let mut first = Server::new(&store);
     first.talk(&[message(b"write 0 9 - f"), message(b"1234")].concat(), 100, 100);
-    let mut around = Around { store: &store, port: Poll::Pending, silent: None, asked: Vec::new() };
+    let mut peers = Peers { store: &store, port: Poll::Pending, silent: None, asked: Vec::new() };
     let mut second = Server::new(&store);
     for command in ["resume 9 f", "write 4 9 - f"] {
-        assert!(second.ask_around(command, &mut around)[0].starts_with("error busy "));
+        assert!(second.ask_with(command, &mut peers)[0].starts_with("error busy "));
     }
     second.talk(&body(b"", 1), 100, 100);
     let silent = Cell::new(Some(first.responder));
-    around.silent = Some(&silent);
-    assert_eq!(second.ask_around("resume 9 f", &mut around), ["ok 4 f63af4ee"]);
-    assert_eq!(around.asked, ["busy f"; 3]);
+    peers.silent = Some(&silent);
+    assert_eq!(second.ask_with("resume 9 f", &mut peers), ["ok 4 f63af4ee"]);
+    assert_eq!(peers.asked, ["busy f"; 3]);
 }
 
 #[test]
 fn a_store_that_talks_nonsense_is_an_io_error_not_silence() {
-    let store = RamStore::default();
-    store.insert("f", b"abc");
-    store.faults(|faults| faults.nonsense = true);
+    let store = store();
+    store.put_file("f", b"abc");
+    store.set_nonsense();
     let mut server = Server::new(&store);
     // More is staged than the file will have; more is read than there is room; nothing is taken.
     assert!(server.ask("resume 5 f")[0].starts_with("error io "));
@@ -483,7 +502,7 @@ fn no_change_of_a_byte_on_the_wire_makes_it_panic_or_stand_still() {
         for with in [0, b' ', b'0', b'9', b'\n', b'f', 0xff] {
             let mut wire = script.clone();
             wire[at] = with;
-            let store = RamStore::default();
+            let store = store();
             let mut server = Server::new(&store);
             let mut taken = 0;
             // Each turn moves a byte at least, or it is over.
@@ -508,9 +527,8 @@ fn no_change_of_a_byte_on_the_wire_makes_it_panic_or_stand_still() {
 
 #[test]
 fn a_responder_is_small() {
-    // The handles of this store have 16, 16 and 8 bytes, as those of a store in flash might.
-    let (responder, session) = (size_of::<Responder<RamStore>>(), size_of::<ServerSession<BUF>>());
+    let (responder, session) = (size_of::<Responder<RamStore<'_, 64, 256>>>(), size_of::<ServerSession<BUF>>());
     println!("Responder: {responder} bytes; ServerSession for names of 64 bytes: {session} bytes");
-    assert!(responder <= 64, "{responder}");
+    assert!(responder <= 80, "{responder}");
     assert!(session <= 560, "{session}");
 }

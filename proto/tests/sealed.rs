@@ -7,7 +7,8 @@ mod drive_support;
 
 use core::time::Duration;
 
-use drive_support::{BUF, Ends, NAME_MAX, RamStore, content, ends, name};
+use drive_support::{BUF, Ends, NAME_MAX, content, ends, name, store};
+use skiff_kit::memory::MemoryStore;
 use skiff_proto::cipher::{Cipher, Plain};
 use skiff_proto::client::ClientSession;
 use skiff_proto::command::{Command, Request, VERSION};
@@ -33,8 +34,8 @@ struct Cuts {
 struct World<C: Cipher> {
     client: ClientSession<600, 4, C>,
     server: ServerSession<BUF, C>,
-    responder: Responder<RamStore>,
-    store: RamStore,
+    responder: Responder<MemoryStore>,
+    store: MemoryStore,
     cuts: Cuts,
     /// Under way to the server and to the client, and what has arrived there.
     up: Vec<u8>,
@@ -52,11 +53,11 @@ struct World<C: Cipher> {
 
 impl<C: Cipher> World<C> {
     /// The two after the hello, protected if there are ends for it.
-    fn new(store: &RamStore, cuts: Cuts, ends: Option<Ends<C>>) -> Self {
+    fn new(store: &MemoryStore, cuts: Cuts, ends: Option<Ends<C>>) -> Self {
         Self::with(store, cuts, 150, ends)
     }
 
-    fn with(store: &RamStore, cuts: Cuts, data_max: u32, ends: Option<Ends<C>>) -> Self {
+    fn with(store: &MemoryStore, cuts: Cuts, data_max: u32, ends: Option<Ends<C>>) -> Self {
         let limits = Limits { data_max, ..Limits::new(NAME_MAX) };
         let mut world = Self {
             client: ClientSession::new(Duration::MAX),
@@ -219,7 +220,7 @@ impl<C: Cipher> World<C> {
 
 /// What a client is told over a plain connection in one piece.
 fn plain() -> Vec<String> {
-    let mut world = World::<Plain>::new(&RamStore::default(), Cuts { piece: 100_000, room: 4096 }, None);
+    let mut world = World::<Plain>::new(&store(), Cuts { piece: 100_000, room: 4096 }, None);
     world.talk();
     assert_eq!(world.log.len(), 18, "{:#?}", world.log);
     world.log
@@ -230,10 +231,10 @@ fn a_sealed_conversation_is_the_plain_one_however_the_stream_is_cut() {
     let plain = plain();
     for cuts in (1..60).chain([99, 700, 100_000]).flat_map(|piece| [40, 64, 333, 4096].map(|room| Cuts { piece, room }))
     {
-        let mut open = World::<Plain>::new(&RamStore::default(), cuts, None);
+        let mut open = World::<Plain>::new(&store(), cuts, None);
         open.talk();
         assert_eq!(open.log, plain, "{cuts:?}");
-        let mut sealed = World::<Noise>::new(&RamStore::default(), cuts, Some(ends(RECORD_MAX)));
+        let mut sealed = World::<Noise>::new(&store(), cuts, Some(ends(RECORD_MAX)));
         sealed.talk();
         assert_eq!(sealed.log, plain, "{cuts:?}");
         assert!(!sealed.sent_up.windows(4).any(|bytes| bytes == b"ping"), "nothing goes out in clear");
@@ -242,12 +243,12 @@ fn a_sealed_conversation_is_the_plain_one_however_the_stream_is_cut() {
 
 #[test]
 fn records_are_as_long_as_they_may_be_and_no_longer() {
-    let store = RamStore::default();
+    let store = store();
     for record_max in [600, 613, 700] {
         let cuts = Cuts { piece: 100_000, room: 8192 };
         let mut world = World::<Noise>::new(&store, cuts, Some(ends(record_max)));
         world.talk();
-        store.insert("large", &content(3000));
+        store.put_file("large", &content(3000));
         let mut world = World::<Noise>::with(&store, cuts, 65_536, Some(ends(record_max)));
         world.request(Request::Read { offset: 0, length: None, name: name("large") });
         world.settle();
@@ -277,7 +278,7 @@ fn records(mut wire: &[u8]) -> Vec<&[u8]> {
 
 /// A server that gets `wire`: what it has stored of `f`, and staged. It resets the connection, or waits for more.
 fn attacked(wire: &[u8]) -> (Option<Vec<u8>>, usize) {
-    let store = RamStore::default();
+    let store = store();
     let mut world = World::<Noise>::new(&store, Cuts { piece: 100_000, room: 4096 }, Some(ends(RECORD_MAX)));
     world.up.extend_from_slice(wire);
     world.settle();
@@ -289,8 +290,7 @@ fn attacked(wire: &[u8]) -> (Option<Vec<u8>>, usize) {
 
 /// What goes up and down with a `write` of `f`.
 fn upload(bytes: &[u8]) -> (Vec<u8>, Vec<u8>) {
-    let mut world =
-        World::<Noise>::new(&RamStore::default(), Cuts { piece: 100_000, room: 110 }, Some(ends(RECORD_MAX)));
+    let mut world = World::<Noise>::new(&store(), Cuts { piece: 100_000, room: 110 }, Some(ends(RECORD_MAX)));
     world.write(name("f"), bytes, 0, None);
     world.settle();
     (world.sent_up, world.sent_down)
@@ -345,9 +345,9 @@ fn records_that_are_dropped_repeated_swapped_or_cut_off_end_the_upload() {
 
 #[test]
 fn no_change_of_a_bit_gets_an_unverified_byte_to_the_client() {
-    let store = RamStore::default();
+    let store = store();
     let bytes = content(300);
-    store.insert("f", &bytes);
+    store.put_file("f", &bytes);
     let cuts = Cuts { piece: 100_000, room: 4096 };
     let read = |change: &dyn Fn(&mut Vec<u8>)| {
         let mut world = World::<Noise>::new(&store, cuts, Some(ends(RECORD_MAX)));
@@ -380,8 +380,8 @@ fn no_change_of_a_bit_gets_an_unverified_byte_to_the_client() {
 
 #[test]
 fn a_protected_connection_has_no_way_past_the_cipher() {
-    let store = RamStore::default();
-    store.insert("f", &content(300));
+    let store = store();
+    store.put_file("f", &content(300));
     let mut world = World::<Noise>::new(&store, Cuts { piece: 100_000, room: 4096 }, Some(ends(RECORD_MAX)));
     world.request(Request::Write { offset: 0, size: 9, mtime: None, name: name("g") });
     world.settle();
@@ -396,7 +396,7 @@ fn a_protected_connection_has_no_way_past_the_cipher() {
 fn classic_commands_are_refused_and_their_replies_verified_like_all_others() {
     for piece in [1, 9, 100_000] {
         let cuts = Cuts { piece, room: 4096 };
-        let mut world = World::<Noise>::new(&RamStore::default(), cuts, Some(ends(RECORD_MAX)));
+        let mut world = World::<Noise>::new(&store(), cuts, Some(ends(RECORD_MAX)));
         for (request, answer) in [
             (Request::Ls, "Refused(RemoteError { code: Some(Unsupported)"),
             (Request::Get { name: name("f") }, "ClassicRefused"),
@@ -415,8 +415,7 @@ fn classic_commands_are_refused_and_their_replies_verified_like_all_others() {
 
 #[test]
 fn a_parked_session_keeps_its_cipher() {
-    let mut world =
-        World::<Noise>::new(&RamStore::default(), Cuts { piece: 100_000, room: 4096 }, Some(ends(RECORD_MAX)));
+    let mut world = World::<Noise>::new(&store(), Cuts { piece: 100_000, room: 4096 }, Some(ends(RECORD_MAX)));
     for _ in 0..3 {
         world.ask(Command::Ping);
         world.settle();

@@ -1,11 +1,12 @@
-//! What the tests of the responder and the drives share: a small store in RAM, with faults, and a client's session that
-//! both drives go through.
+//! What the tests of the responder and the drives share: a small store in memory, and a script that both drives go
+//! through.
 #![allow(dead_code, unused_macros, unused_imports, reason = "each test uses its part")]
 
 mod script;
-mod store;
 
-pub(crate) use store::{Faults, RamStore};
+pub(crate) use script::everything;
+use skiff_kit::memory::{Layout, MemoryStore};
+pub(crate) use skiff_kit::sans_io::message;
 
 /// Both ends of a connection that will be protected. Always the same, so that what one connection has sent verifies on the
 /// next.
@@ -38,25 +39,22 @@ pub(crate) fn name(text: &str) -> skiff_proto::Name<'_> {
     skiff_proto::Name::parse(text.as_bytes(), 255).unwrap()
 }
 
+/// An empty store without directories, with 12 KiB of room.
+pub(crate) fn store() -> MemoryStore {
+    let store = MemoryStore::new(Layout::Flat);
+    store.set_capacity(12_288);
+    store
+}
+
 /// Bytes that don't repeat soon.
 pub(crate) fn content(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 31 + i / 251).to_le_bytes()[0]).collect()
 }
 
-/// A message, its length in front.
-pub(crate) fn message(payload: &[u8]) -> Vec<u8> {
-    [format!("{:010}", payload.len()).as_bytes(), payload].concat()
-}
-
 /// The messages of `wire`, one after the other.
-pub(crate) fn messages(mut wire: &[u8]) -> Vec<String> {
-    let mut all = Vec::new();
-    while !wire.is_empty() {
-        let length: usize = core::str::from_utf8(&wire[..10]).unwrap().parse().unwrap();
-        all.push(String::from_utf8_lossy(&wire[10..10 + length]).into_owned());
-        wire = &wire[10 + length..];
-    }
-    all
+pub(crate) fn messages(wire: &[u8]) -> Vec<String> {
+    let payloads = skiff_kit::sans_io::payloads(wire).unwrap();
+    payloads.into_iter().map(|payload| String::from_utf8_lossy(payload).into_owned()).collect()
 }
 
 /// The body of a `write`, in data messages of at most `chunk` bytes.
@@ -69,4 +67,3 @@ pub(crate) fn body(bytes: &[u8], chunk: usize) -> Vec<u8> {
     wire.extend(message(format!("crc32c {:08x}", skiff_proto::crc::crc32c(bytes)).as_bytes()));
     wire
 }
-pub(crate) use script::everything;

@@ -65,9 +65,13 @@ pub struct MemoryStage {
     number: u64,
 }
 
-/// A listing: what was there when it began.
+/// A listing. It shows what is there when it gets there.
 #[derive(Debug)]
-pub struct MemoryCursor(std::vec::IntoIter<(String, EntryKind)>);
+pub struct MemoryCursor {
+    dir: Option<String>,
+    /// The entry that was shown last: whether it is a directory, and its name.
+    last: Option<(bool, String)>,
+}
 
 impl MemoryStore {
     /// An empty store with room for everything.
@@ -102,6 +106,12 @@ impl MemoryStore {
         self.lock().files.iter().map(|(name, version)| (name.clone(), version.content.to_vec())).collect()
     }
 
+    /// The content of one file.
+    #[must_use]
+    pub fn content(&self, name: &str) -> Option<Vec<u8>> {
+        self.lock().files.get(name).map(|version| version.content.to_vec())
+    }
+
     /// All directories.
     #[must_use]
     pub fn directories(&self) -> BTreeSet<String> {
@@ -113,6 +123,13 @@ impl MemoryStore {
     pub fn staged_bytes(&self, name: &str) -> Option<Vec<u8>> {
         let inner = self.lock();
         inner.stage_of(name).map(|number| inner.stages[&number].bytes.clone())
+    }
+
+    /// How many bytes are staged under `name`, and whether a writer holds the stage.
+    #[must_use]
+    pub fn staged_len(&self, name: &str) -> Option<(usize, bool)> {
+        let inner = self.lock();
+        inner.stage_of(name).map(|number| &inner.stages[&number]).map(|stage| (stage.bytes.len(), stage.open))
     }
 
     /// How many stages there are, with and without a name.
@@ -134,6 +151,32 @@ impl MemoryStore {
     /// Lets an append take no more than `bytes` at a time (at least one).
     pub fn set_append_max(&self, bytes: usize) {
         self.lock().append_max = bytes.max(1);
+    }
+
+    /// Lets appends fail with `no-space` that would make a stage longer than `bytes`.
+    pub fn set_stage_max(&self, bytes: usize) {
+        self.lock().stage_max = bytes;
+    }
+
+    /// Lets reads beyond `offset` fail with `io`.
+    pub fn set_read_max(&self, offset: u64) {
+        self.lock().read_max = offset;
+    }
+
+    /// Lets every file seem to have so many bytes when it is opened.
+    pub fn set_claimed_size(&self, bytes: Option<u64>) {
+        self.lock().claimed_size = bytes;
+    }
+
+    /// Lets `staged`, `append` and `read_at` answer what no store may: more than the size, nothing, more than the room.
+    pub fn set_nonsense(&self) {
+        self.lock().nonsense = true;
+    }
+
+    /// How often [`Store::settle`] was called.
+    #[must_use]
+    pub fn settled(&self) -> usize {
+        self.lock().settled
     }
 
     /// Lets every commit be pending for so many calls.
@@ -192,8 +235,10 @@ impl Store for MemoryStore {
     fn open(&mut self, name: Name<'_>) -> store::Result<(MemoryFile, Stat)> {
         let mut inner = self.lock();
         inner.fault(Operation::Open)?;
+        let claimed = inner.claimed_size;
         let version = inner.find(name)?;
-        Ok((MemoryFile(version.clone()), version.stat()))
+        let stat = version.stat();
+        Ok((MemoryFile(version.clone()), Stat { size: claimed.unwrap_or(stat.size), ..stat }))
     }
 
     fn tag(&mut self, file: &MemoryFile) -> Tag {
@@ -201,11 +246,15 @@ impl Store for MemoryStore {
     }
 
     fn read_at(&mut self, file: &mut MemoryFile, offset: u64, buffer: &mut [u8]) -> store::Result<usize> {
-        self.lock().fault(Operation::ReadAt)?;
+        let mut inner = self.lock();
+        inner.fault(Operation::ReadAt)?;
+        if offset + buffer.len() as u64 > inner.read_max {
+            return Err(ErrorCode::Io.into());
+        }
         let left = usize::try_from(offset).ok().and_then(|offset| file.0.content.get(offset..)).unwrap_or_default();
         let n = left.len().min(buffer.len());
         buffer[..n].copy_from_slice(&left[..n]);
-        Ok(n)
+        Ok(if inner.nonsense { usize::MAX } else { n })
     }
 
     fn stat(&mut self, name: Name<'_>) -> store::Result<Stat> {
@@ -217,9 +266,12 @@ impl Store for MemoryStore {
     fn staged(&mut self, name: Name<'_>, owner: StageOwner, size: u64) -> store::Result<(u64, u32)> {
         let mut inner = self.lock();
         inner.fault(Operation::Staged)?;
+        if inner.nonsense {
+            return Ok((size + 1, 0));
+        }
         let stage = inner.check_write(name, 0, size)?;
         let kept = stage.filter(|&(number, len)| inner.stages[&number].owner == owner && len <= size);
-        // Beginning anew frees what is staged.
+        // To start over frees what is staged.
         let free = inner.free().saturating_add(if kept.is_none() { stage.map_or(0, |(_, len)| len) } else { 0 });
         if size - kept.map_or(0, |(_, len)| len) > free {
             return Err(ErrorCode::NoSpace.into());
@@ -280,12 +332,16 @@ impl Store for MemoryStore {
     fn append(&mut self, stage: &mut MemoryStage, bytes: &[u8]) -> store::Result<usize> {
         let mut inner = self.lock();
         inner.fault(Operation::Append)?;
-        let n = bytes.len().min(inner.append_max);
-        if n as u64 > inner.free() {
-            return Err(ErrorCode::NoSpace.into());
+        if inner.nonsense {
+            return Ok(0);
         }
+        let n = bytes.len().min(inner.append_max);
+        let (free, stage_max) = (inner.free(), inner.stage_max);
         let stage = inner.stages.get_mut(&stage.number).ok_or(ErrorCode::Io)?;
         assert!((stage.bytes.len() + n) as u64 <= stage.size, "bytes beyond SIZE reached the store");
+        if n as u64 > free || stage.bytes.len() + n > stage_max {
+            return Err(ErrorCode::NoSpace.into());
+        }
         stage.bytes.extend(&bytes[..n]);
         Ok(n)
     }
@@ -381,12 +437,7 @@ impl Store for MemoryStore {
                 return Err(ErrorCode::NotFound.into());
             }
         }
-        let parent = dir.map(Name::as_str);
-        let is_inside = |name: &str| name.rsplit_once('/').map(|(parent, _)| parent) == parent;
-        let files = inner.files.iter().map(|(name, version)| (name.clone(), EntryKind::File(version.stat())));
-        let directories = inner.directories.iter().map(|name| (name.clone(), EntryKind::Directory { mtime: None }));
-        let entries: Vec<_> = files.chain(directories).filter(|(name, _)| is_inside(name)).collect();
-        Ok(MemoryCursor(entries.into_iter()))
+        Ok(MemoryCursor { dir: dir.map(|dir| dir.as_str().into()), last: None })
     }
 
     fn omitted(&mut self, _: &mut MemoryCursor) -> store::Result<u64> {
@@ -394,13 +445,30 @@ impl Store for MemoryStore {
     }
 
     fn next_entry(&mut self, cursor: &mut MemoryCursor, show: &mut dyn FnMut(Entry<'_>)) -> store::Result<bool> {
-        self.lock().fault(Operation::NextEntry)?;
-        let Some((name, kind)) = cursor.0.next() else {
+        let mut inner = self.lock();
+        inner.fault(Operation::NextEntry)?;
+        let files = inner.files.iter().map(|(name, version)| (false, name, EntryKind::File(version.stat())));
+        let directories = inner.directories.iter().map(|name| (true, name, EntryKind::Directory { mtime: None }));
+        let last = cursor.last.as_ref().map(|(is_directory, name)| (*is_directory, name));
+        let next = files.chain(directories).find(|&(is_directory, name, _)| {
+            let dir = name.rsplit_once('/').map(|(dir, _)| dir);
+            dir == cursor.dir.as_deref() && last.is_none_or(|last| (is_directory, name) > last)
+        });
+        let Some((is_directory, name, kind)) = next else {
             return Ok(false);
         };
+        cursor.last = Some((is_directory, name.clone()));
         let name = Name::parse(name.as_bytes(), skiff_proto::name::MAX_NAME).map_err(|_| ErrorCode::Io)?;
         show(Entry { name, kind });
         Ok(true)
+    }
+
+    /// # Panics
+    /// If a stage without a name is open: the drives, which call this, have no data connections.
+    fn settle(&mut self) {
+        let mut inner = self.lock();
+        assert!(inner.stages.values().all(|stage| stage.name.is_some()), "a stage without a name was kept");
+        inner.settled += 1;
     }
 
     fn space(&mut self) -> store::Result<Space> {
@@ -475,7 +543,7 @@ mod tests {
         store.append(&mut stage, b"12345").unwrap();
         assert_eq!(store.space(), Ok(Space { total: 15, free: 0 }));
         drop(stage);
-        // Beginning anew frees what was staged.
+        // To start over frees what was staged.
         assert_eq!(store.staged(name("b"), NOBODY, 4), Ok((0, 0)));
         assert!(store.stage(name("b"), NOBODY, 0, 4, None).is_ok());
     }

@@ -24,6 +24,16 @@ pub(super) struct Content {
     pub(super) faults: Vec<Fault>,
     /// The most bytes an append takes.
     pub(super) append_max: usize,
+    /// The most bytes that a stage takes.
+    pub(super) stage_max: usize,
+    /// Reads beyond this offset fail.
+    pub(super) read_max: u64,
+    /// The size of every file, if that is to be wrong.
+    pub(super) claimed_size: Option<u64>,
+    /// Answers that no store may give.
+    pub(super) nonsense: bool,
+    /// How often the store was settled.
+    pub(super) settled: usize,
     /// How often each commit is answered "not yet" first.
     pub(super) pending: u32,
 }
@@ -71,6 +81,11 @@ impl Content {
             last_tag: 0,
             faults: Vec::new(),
             append_max: usize::MAX,
+            stage_max: usize::MAX,
+            read_max: u64::MAX,
+            claimed_size: None,
+            nonsense: false,
+            settled: 0,
             pending: 0,
         }
     }
