@@ -31,7 +31,7 @@ pub struct Config<'a> {
 pub struct Network {
     /// The hardware address: unicast.
     pub mac: [u8; 6],
-    /// Different at each start, or else old connections may be taken for new ones. It need not be secret.
+    /// Different at each start; otherwise old connections may be taken for new ones. It need not be secret.
     pub seed: u64,
     /// The IPv4 address.
     pub ipv4: Ipv4,

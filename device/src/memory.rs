@@ -1,8 +1,8 @@
 //! Types for the memory that a server borrows.
 //!
-//! [`server_memory!`](crate::server_memory) makes them for the usual case: so many sessions and data connections, socket
-//! buffers of one size. What a server takes in all, in bytes, on a Cortex-M3 (IPv4 and DHCP, names of 64 bytes, socket
-//! buffers of 2 KiB, of 1 KiB for the spare listener; without the interface's frames and the store):
+//! [`server_memory!`](crate::server_memory) makes them for the usual case: a number of sessions and data connections, and
+//! socket buffers of one size. The total size of a server in bytes on a Cortex-M3 (IPv4 and DHCP, names of 64 bytes,
+//! socket buffers of 2 KiB, of 1 KiB for the spare listener; without the interface's frames and the store):
 //!
 //! | sessions | data connections | buffers and sockets | server and stack | together |
 //! |---|---|---|---|---|
@@ -25,9 +25,9 @@
 /// # }
 /// ```
 ///
-/// | type | what it has |
+/// | type | content |
 /// |---|---|
-/// | `Memory<S>` | `new()`; `lend(&mut self, &mut Buffers)`, which is what [`DeviceServer::new`] takes |
+/// | `Memory<S>` | `new()`; `lend(&mut self, &mut Buffers)`, the parameter of [`DeviceServer::new`] |
 /// | `Buffers` | `new()`, all zeros, so that a `static` takes no room in flash; `SOCKETS`, how many the server adds to a set |
 /// | `Server<'m, S>` | the type of the server, where it has to be named |
 ///

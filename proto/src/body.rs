@@ -1,7 +1,7 @@
 //! Bodies: data messages, the empty message that ends them, and the trailer (PROTOCOL §7).
 //!
-//! Both sides of the wire use these two machines: a server receives the body of a `write` and sends those of `read` and
-//! `list`, a client the other way round.
+//! Both sides use these two state machines: a server receives the body of a `write` and sends those of `read` and
+//! `list`; a client sends the former and receives the latter.
 
 use heapless::Vec;
 
@@ -34,7 +34,7 @@ impl Payload {
     }
 }
 
-/// What a body's trailer says.
+/// The trailer of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trailer<'a> {
     /// `crc32c CRC`
@@ -104,14 +104,14 @@ pub(crate) struct BodyReceiver {
     ended: bool,
     /// Bytes that data messages have carried so far.
     total: u64,
-    /// Bytes that may still be delivered; what comes beyond them is counted and discarded.
+    /// Bytes that may still be delivered; further payload is counted and discarded.
     room: u64,
     crc: Crc32c,
     /// Some of it was moved past the session, so there is no checksum.
     opaque: bool,
 }
 
-/// What a piece of a body is.
+/// A piece of a body.
 pub(crate) enum Part<'i> {
     /// Payload to be delivered; may be empty.
     Payload(&'i mut [u8]),
@@ -120,7 +120,7 @@ pub(crate) enum Part<'i> {
 }
 
 impl BodyReceiver {
-    /// A receiver that delivers up to `room` bytes; `crc` is that of what came before them.
+    /// A receiver that delivers up to `room` bytes; `crc` is the checksum of the bytes before them.
     pub(crate) const fn new(room: u64, crc: Crc32c) -> Self {
         Self { ended: false, total: 0, room, crc, opaque: false }
     }
@@ -194,7 +194,7 @@ pub(crate) struct BodySender {
 }
 
 impl BodySender {
-    /// A body of `length` bytes (`None`: not known beforehand); `crc` is that of what came before it.
+    /// A body of `length` bytes (`None`: not known beforehand); `crc` is the checksum of the bytes before it.
     pub(crate) const fn new(length: Option<u64>, crc: Crc32c) -> Self {
         Self { unannounced: length, remaining: 0, crc, supplied: None }
     }
@@ -208,7 +208,7 @@ impl BodySender {
         self.crc = Crc32c::from_value(crc);
     }
 
-    /// The checksum of what has gone out, and of what came before; `None` if the driver supplied one.
+    /// The checksum of the bytes sent so far and of those before the body; `None` if the driver supplied one.
     pub(crate) const fn crc(&self) -> Option<u32> {
         if self.supplied.is_none() { Some(self.crc.value()) } else { None }
     }

@@ -25,10 +25,11 @@ pub trait Guard: Records + Sized {
     /// The bytes of the longest command that a server reads, whatever its `name-max`.
     const COMMAND_LEN: usize;
 
-    /// Writes what the hello says of the protection, at most [`MAX_OFFER`] bytes; says how many bytes.
+    /// Writes the offer: the words about protection at the end of the hello, at most [`MAX_OFFER`] bytes. Returns the
+    /// number of bytes.
     fn offer(&self, out: &mut [u8]) -> usize;
 
-    /// Judges a command before it is carried out. `parsed` is the command parsed, `hello` writes the hello reply
+    /// Decides whether a command may be carried out. `parsed` is the command parsed, `hello` writes the hello reply
     /// without the offer.
     fn admit(
         &mut self,
@@ -37,7 +38,7 @@ pub trait Guard: Records + Sized {
         hello: impl FnOnce(&mut [u8]) -> usize,
     ) -> Admission;
 
-    /// When the handshake has to be through.
+    /// The deadline of the handshake.
     fn deadline(&self) -> Option<Instant>;
 
     /// Whose key protects the connection.
@@ -46,17 +47,17 @@ pub trait Guard: Records + Sized {
     /// Who owns the stages that the connection writes.
     fn stage_owner(&self) -> StageOwner;
 
-    /// What has to be kept of a protected connection; `None` before that.
+    /// The part of a protected connection that a parked session keeps; `None` before the handshake.
     fn park(&self) -> Option<Self::Parked>;
 
     /// The connection that was parked.
     fn resume(parked: Self::Parked) -> Self;
 }
 
-/// What a [`Guard`] makes of a command.
+/// The decision of a [`Guard`] on a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// It is carried out.
+    /// The command is carried out.
     Granted,
     /// It is refused.
     Refused(ErrorCode),
@@ -71,8 +72,8 @@ pub enum Admission {
 
 /// The client's part of a handshake.
 pub trait Handshake: Records {
-    /// Composes the command `secure` for the server whose hello reply is `hello`; says how many bytes. `None` if the
-    /// server does not offer what the client needs.
+    /// Composes the command `secure` for the server whose hello reply is `hello`. Returns the number of bytes; `None` if
+    /// the server does not offer what the client needs.
     fn begin(&mut self, hello: &[u8], out: &mut [u8]) -> Option<usize>;
 
     /// Takes the reply to `secure`. From then on all messages are sealed.
@@ -82,7 +83,7 @@ pub trait Handshake: Records {
     fn finish(&mut self, reply: &[u8]) -> Result<(), Forged>;
 }
 
-/// The most that the hello says of the protection, in bytes.
+/// The longest offer in a hello, in bytes.
 pub const MAX_OFFER: usize = " noise=".len() + 37 + 1 + 33 + " record-max=".len() + 5 + " nonce=".len() + 32;
 
 /// No cipher: a type without values.

@@ -1,4 +1,4 @@
-//! Commands: what a client asks for, parsed and written (PROTOCOL §3 to §5).
+//! Commands of a client, parsed and written (PROTOCOL §3 to §5).
 
 use crate::error::{ErrorCode, Refusal};
 use crate::name::{MAX_NAME, Name};
@@ -19,7 +19,7 @@ pub const fn command_message_len(name_max: usize) -> usize {
 /// The version of the extended commands that this crate speaks.
 pub const VERSION: u32 = 1;
 
-/// A command as it stands on the wire.
+/// A command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command<'a> {
     /// `get /skiff/N`: does the server know version N of the extended commands (PROTOCOL §4)?
@@ -35,7 +35,7 @@ pub enum Command<'a> {
     Request(Request<'a>),
 }
 
-/// A command that needs the store or a data connection: what a server's driver is asked to do.
+/// A command that needs the store or a data connection: the driver of a server carries it out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request<'a> {
     /// Classic `get NAME`.
@@ -45,7 +45,7 @@ pub enum Request<'a> {
     },
     /// Classic `put NAME`, NAME being the last component of the path that was sent.
     Put {
-        /// The name asked for; the file gets a numbered one if it is taken.
+        /// The requested name; the file gets a numbered one if it is taken.
         name: Name<'a>,
     },
     /// Classic `ls`.
@@ -103,9 +103,9 @@ pub enum Request<'a> {
     },
     /// `rename FROM LF TO`
     Rename {
-        /// The file as it is called now.
+        /// The current name.
         from: Name<'a>,
-        /// What it will be called; replaced if it exists.
+        /// The new name; a file of this name is replaced.
         to: Name<'a>,
     },
     /// `mkdir NAME`
@@ -287,7 +287,7 @@ impl<'a> Command<'a> {
             Ok(parse_number(word))
         };
         let required = |number: Option<u64>| number.ok_or(Refusal::from(ErrorCode::BadCommand));
-        // LENGTH or MTIME: a number, or the one character that stands for "not given".
+        // LENGTH or MTIME: a number, or the character for "not given".
         let optional = |rest: &mut Option<&'a [u8]>, none: &[u8]| -> Result<Option<u64>, Refusal> {
             let (word, after) = split_word(rest.ok_or(ErrorCode::BadCommand)?);
             *rest = after;
@@ -330,10 +330,10 @@ impl<'a> Command<'a> {
         }))
     }
 
-    /// Writes the command as a payload, without a length, into `out`; says how many bytes.
+    /// Writes the command as a payload, without a length, into `out` and returns the number of bytes.
     ///
-    /// `None` if it does not fit; [`command_len`] bytes always do. A classic name with white space in it can't be
-    /// said on the wire and is `None` as well.
+    /// `None` if `out` is too short ([`command_len`] bytes are always enough), or if a classic name contains white space,
+    /// which the wire format can't express.
     #[must_use]
     pub fn encode(&self, out: &mut [u8]) -> Option<usize> {
         let mut text = Text::new(out);

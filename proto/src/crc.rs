@@ -1,23 +1,23 @@
-//! CRC-32C, the checksum of bodies (PROTOCOL §7; Castagnoli, as RFC 3720 has it).
+//! CRC-32C, the checksum of bodies (PROTOCOL §7; Castagnoli, as in RFC 3720).
 
 /// A running CRC-32C.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Crc32c(u32);
 
 impl Crc32c {
-    /// Of no bytes: `00000000`.
+    /// The CRC of no bytes: `00000000`.
     #[must_use]
     pub const fn new() -> Self {
         Self(0)
     }
 
-    /// Goes on from the CRC of what came before.
+    /// Continues from the CRC of the bytes before.
     #[must_use]
     pub const fn from_value(crc: u32) -> Self {
         Self(crc)
     }
 
-    /// Takes more bytes in.
+    /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0 = append(self.0, bytes);
     }
@@ -35,7 +35,7 @@ fn append(crc: u32, bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(crc, bytes)
 }
 
-/// Four bits at a time: a table of 64 bytes, where flash is dear.
+/// Four bits at a time: a table of 64 bytes, for small flash.
 #[cfg(any(test, not(all(feature = "fast-crc", not(target_os = "none")))))]
 fn append_small(crc: u32, bytes: &[u8]) -> u32 {
     const TABLE: [u32; 16] = {

@@ -1,15 +1,15 @@
-//! Errors, by whose fault they are (PROTOCOL §6).
+//! Errors, by cause: peer, caller, store (PROTOCOL §6).
 
 use core::fmt;
 
 use crate::name::NameError;
 
 words! {
-    /// The CODE of an `error` reply or an `abort` trailer: what a program decides by (PROTOCOL §6).
+    /// The CODE of an `error` reply or an `abort` trailer, for programs (PROTOCOL §6).
     #[derive(Hash)]
     pub enum ErrorCode;
 
-    /// The sentence a server sends with the code where it has nothing more exact to say.
+    /// The default text for this code.
     pub const fn text -> &'static str;
 
     /// A message length that is not ten digits.
@@ -24,13 +24,13 @@ words! {
     NotFound "not-found" "no such file or directory";
     /// The name is taken.
     Exists "exists" "it exists already";
-    /// A file was asked for and the name is a directory's.
+    /// The name of a directory where a file is needed.
     IsDirectory "is-directory" "this is a directory";
     /// `rmdir` of a directory with something in it.
     NotEmpty "not-empty" "the directory is not empty";
     /// An offset beyond the end.
     Range "range" "the offset lies beyond the end";
-    /// Checksum, total or offset are not what they should be.
+    /// A checksum, total or offset does not match.
     Mismatch "mismatch" "checksum, length or offset do not match";
     /// The store is full.
     NoSpace "no-space" "no space left";
@@ -38,7 +38,7 @@ words! {
     Busy "busy" "another client is writing this file";
     /// Not permitted.
     Denied "denied" "permission denied";
-    /// The server takes no changes.
+    /// The server is read-only.
     ReadOnly "read-only" "this server is read-only";
     /// The file changed while it was read.
     Changed "changed" "the file changed while it was read";
@@ -48,7 +48,7 @@ words! {
     Timeout "timeout" "nothing came for too long";
     /// The server does not do this.
     Unsupported "unsupported" "this server can not do that";
-    /// The sender gave up on purpose.
+    /// The sender cancelled it.
     Cancelled "cancelled" "cancelled";
 }
 
@@ -58,13 +58,13 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// A normal answer that is a "no": goes out as `error CODE TEXT`, or as `-1` to a classic command.
+/// A refusal is a normal answer: it goes out as `error CODE TEXT`, or as `-1` to a classic command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Refusal {
-    /// What programs decide by.
+    /// The code, for programs.
     pub code: ErrorCode,
-    /// What people read: one line without control characters, at most 200 bytes.
+    /// The text, for people: one line without control characters, at most 200 bytes.
     pub text: &'static str,
 }
 
@@ -96,8 +96,8 @@ impl fmt::Display for Refusal {
 
 impl core::error::Error for Refusal {}
 
-/// The peer broke the protocol. Final: once a session has returned one, it returns it for ever and the connection
-/// ends after what is still queued has been sent.
+/// The peer broke the protocol. Final: from then on the session always returns this error, and the connection ends once
+/// the queued output has been sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum ProtocolError {
@@ -110,13 +110,13 @@ pub enum ProtocolError {
     },
     /// A record that does not verify, or is too short or too long for one: the connection is reset.
     Forged,
-    /// As many messages have gone out as one key is good for: the connection is reset before the next.
+    /// The key may not seal another message: the connection is reset instead.
     Spent,
     /// The server does not offer the protection that the client's key needs, or refused it (client side).
     NotProtected,
     /// A reply that does not fit the command it answers (client side).
     BadReply,
-    /// A reply that nobody asked for (client side).
+    /// A reply without a request (client side).
     UnexpectedReply,
     /// The connection ended inside a message or a body, or with replies owed (client side).
     UnexpectedEnd,

@@ -1,4 +1,4 @@
-//! KEYID: which client it is, and what it may do (PROTOCOL §8).
+//! KEYID: the identity of a client and its rights (PROTOCOL §8).
 
 use core::fmt;
 use core::str::from_utf8;
@@ -8,15 +8,15 @@ use crate::text::Text;
 use crate::text::parse_number;
 
 words! {
-    /// ROLE: what a client may do.
+    /// ROLE: the rights of a client.
     pub enum Role;
 
-    /// True if it may change the store.
+    /// True if the client may change the store.
     pub const fn may_write -> bool;
 
-    /// Everything that changes nothing.
+    /// Read only.
     ReadOnly "ro" false;
-    /// Everything.
+    /// Read and write.
     ReadWrite "rw" true;
 }
 
@@ -98,10 +98,10 @@ impl defmt::Format for KeyId {
     }
 }
 
-/// Who may go on with a stage: the CLIENT that wrote it (PROTOCOL §8, Stages). Without feature `secure`, nothing.
+/// Who may resume a stage: the CLIENT that wrote it (PROTOCOL §8, Stages). Without feature `secure`, nothing.
 ///
-/// It is a number made of CLIENT and the device secret, so that it has the same small size in every store, and nobody can
-/// look for two clients with the same one.
+/// It is a number derived from CLIENT and the device secret: it has the same small size in every store, and nobody can
+/// search for two clients with the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StageOwner(#[cfg(feature = "secure")] Option<core::num::NonZeroU64>);
 

@@ -101,7 +101,7 @@ impl HeaderDecoder {
 
 /// Seals and opens the messages of one connection, both directions, each with a counter of its own.
 pub trait Records {
-    /// True once the handshake is through. Until then messages are plain, and nothing is opened or sealed.
+    /// True after the handshake. Until then messages are plain, and nothing is opened or sealed.
     fn is_active(&self) -> bool;
 
     /// The longest record (plaintext and tag) in bytes, at least 600. A server knows it before the handshake, too.
@@ -335,7 +335,7 @@ impl<C: Records> Messages<C> {
         (n, done)
     }
 
-    /// Bytes around the payload of a message.
+    /// Bytes that a message adds to its payload: length and tag.
     pub(crate) fn overhead(&self) -> usize {
         if self.is_sealed() { HEADER_LEN + TAG } else { HEADER_LEN }
     }

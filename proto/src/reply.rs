@@ -14,7 +14,7 @@ pub use crate::tag::Tag;
 /// protection is up to [`MAX_OFFER`](crate::cipher::MAX_OFFER) bytes longer.
 pub const MAX_REPLY: usize = 256;
 
-/// What a server tells of itself in the hello reply (PROTOCOL §4).
+/// The hello reply: the properties of a server (PROTOCOL §4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hello<'a> {
     /// `server`: product/version.
@@ -34,10 +34,11 @@ pub struct Hello<'a> {
 /// The longest `host` of a hello reply, in bytes.
 pub const MAX_HOST: usize = 32;
 
-/// The longest line of a listing in bytes: SIZE, MTIME, CRC, a name of 255 bytes and what stands between.
+/// The longest line of a listing in bytes: SIZE, MTIME, CRC, a name of 255 bytes and the separators.
 pub const MAX_LIST_LINE: usize = 20 + 1 + 20 + 1 + 8 + 1 + crate::name::MAX_NAME + 2;
 
-/// Writes the line of a `list` body (`SIZE SP MTIME SP CRC SP NAME LF`, PROTOCOL §5) into `out`; says how many bytes.
+/// Writes the line of a `list` body (`SIZE SP MTIME SP CRC SP NAME LF`, PROTOCOL §5) into `out`. Returns the number
+/// of bytes.
 /// `None` if it does not fit; [`MAX_LIST_LINE`] bytes always do.
 #[must_use]
 pub fn list_line(entry: &Entry<'_>, out: &mut [u8]) -> Option<usize> {
@@ -151,7 +152,7 @@ impl<'a> Hello<'a> {
         }
     }
 
-    /// Parses a hello reply. Unknown keys are passed over; keys that are missing get the weakest meaning.
+    /// Parses a hello reply. Unknown keys are ignored; missing keys get the weakest meaning.
     #[must_use]
     pub fn parse(payload: &'a [u8]) -> Option<Self> {
         let rest = from_utf8(payload.strip_prefix(b"skiff/1 ")?).ok()?;

@@ -11,7 +11,7 @@
 //! A store may also put changes in a queue to make several of them durable together ([`StoreError::Queued`]).
 //!
 //! Where several errors apply, a store reports the first of: directory or not-found, range, busy, mismatch, no-space
-//! (PROTOCOL §5). `busy` means only that another stage of the name is open: who gives way to whom is decided above
+//! (PROTOCOL §5). `busy` means only that another stage of the name is open: which writer yields is decided above
 //! the store ([`takeover`](crate::takeover)).
 
 use core::cell::RefCell;
@@ -24,7 +24,7 @@ use crate::identity::StageOwner;
 use crate::name::Name;
 use crate::tag::Tag;
 
-/// Why a store has not done what it was asked to do.
+/// Why a call of a store has not succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum StoreError {
@@ -77,10 +77,10 @@ impl fmt::Display for StoreError {
 
 impl core::error::Error for StoreError {}
 
-/// What a store answers.
+/// The result of a call of a store.
 pub type Result<T, E = StoreError> = core::result::Result<T, E>;
 
-/// What is known of a file without reading it.
+/// The properties of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
     /// Bytes.
@@ -136,7 +136,7 @@ pub struct Space {
     pub free: u64,
 }
 
-/// The checksum of a range of a file, as far as it is computed.
+/// The checksum of a range of a file, computed in parts.
 #[derive(Debug, Clone, Copy)]
 pub struct Sum {
     begin: u64,
@@ -200,7 +200,7 @@ const ENTRIES: usize = 16;
 ///
 /// Several servers or tasks can share a store: `&mut S` is one, and so is `&RefCell<S>`.
 pub trait Store {
-    /// A file that is open for reading. It goes on showing the content it was opened with (or reading it fails with
+    /// A file that is open for reading. It continues to show the content it was opened with (or reading it fails with
     /// `changed`) when the file is replaced. Dropping it closes it.
     type File;
     /// A version of a file that is being written. Dropping it means that the connection was lost: a named one stays for
@@ -226,7 +226,7 @@ pub trait Store {
     /// The tag of the version that `file` shows.
     fn tag(&mut self, file: &Self::File) -> Tag;
 
-    /// Reads at `offset` into `buffer`; says how many bytes, fewer only at the end of the file.
+    /// Reads at `offset` into `buffer`. Returns the number of bytes, less than the buffer's only at the end of the file.
     ///
     /// # Errors
     /// `changed`, `io`.
@@ -255,7 +255,7 @@ pub trait Store {
         _ = (file, crc);
     }
 
-    /// What is known of a file without reading it.
+    /// The properties of a file.
     ///
     /// # Errors
     /// `not-found`, `is-directory`, `denied`, `io`.
@@ -275,7 +275,7 @@ pub trait Store {
     ///
     /// # Errors
     /// `is-directory`; `range` if `offset` is beyond `size`; `busy` while another stage of this name is open;
-    /// `mismatch` if `offset` is neither 0 nor the staged length, or what is staged is another owner's; `no-space`,
+    /// `mismatch` if `offset` is neither 0 nor the staged length, or the stage belongs to another owner; `no-space`,
     /// `read-only`, `denied`, `io`.
     fn stage(
         &mut self,
@@ -293,7 +293,7 @@ pub trait Store {
     /// `no-space`, `read-only`, `denied`, `io`.
     fn stage_new(&mut self, name: Name<'_>, size: u64) -> Result<Self::Stage>;
 
-    /// Whether the stage takes bytes now. A responder asks before it takes payload from the connection: while the
+    /// Whether the stage takes bytes now. A responder calls this before it takes payload from the connection: while the
     /// answer is "not yet", the peer has to wait.
     ///
     /// # Errors
@@ -303,7 +303,7 @@ pub trait Store {
         Ok(())
     }
 
-    /// Appends `bytes`; says how many were taken, at least one. Never "not yet": that is for [`Store::ready`] to say.
+    /// Appends `bytes` and returns how many were taken, at least one. Never "not yet": [`Store::ready`] says that.
     ///
     /// # Errors
     /// `no-space`, `io`. The stage should then be discarded.
@@ -362,10 +362,10 @@ pub trait Store {
     /// queue does nothing.
     fn flush(&mut self) {}
 
-    /// The result of the oldest change of the queue: of a commit, what is known of the file. Each is given once.
+    /// The result of the oldest change of the queue; of a commit, the stat of the file. Each is returned once.
     ///
     /// # Errors
-    /// Why the change was not made; "not yet" as long as it is not durable.
+    /// The reason why the change was not made; "not yet" as long as it is not durable.
     fn next_result(&mut self) -> Result<Option<Stat>> {
         Err(StoreError::NotYet)
     }
@@ -373,7 +373,7 @@ pub trait Store {
     /// Begins a listing of a directory, `None` for the root.
     ///
     /// # Errors
-    /// `not-found` also for what is no directory; `denied`, `io`.
+    /// `not-found` also if it is no directory; `denied`, `io`.
     fn list(&mut self, dir: Option<Name<'_>>) -> Result<Self::Cursor>;
 
     /// How many entries a listing that has just begun will leave out because their names can't be sent: too long in all,
@@ -410,8 +410,8 @@ pub trait Store {
         Ok(false)
     }
 
-    /// Does what was put off, above all what is left to do of files and stages that were dropped. Servers call it after each
-    /// turn; it may do nothing.
+    /// Does deferred work, above all for files and stages that were dropped. Servers call it after each turn; it may do
+    /// nothing.
     fn settle(&mut self) {}
 
     /// Room in the store.

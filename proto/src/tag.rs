@@ -13,7 +13,7 @@ pub struct Tag {
 impl Tag {
     const MAX: usize = 32;
 
-    /// `-`: the store can't tell versions apart.
+    /// `-`: the store can't distinguish versions.
     pub const UNKNOWN: Self = Self { bytes: [0; Self::MAX], len: 0 };
 
     /// A tag of 13 characters from any number, `0-9a-z`.
@@ -52,7 +52,7 @@ impl Tag {
         self.len > 0
     }
 
-    /// The tag as it stands on the wire.
+    /// The tag as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         if self.is_known() { from_utf8(&self.bytes[..self.len as usize]).unwrap_or("-") } else { "-" }

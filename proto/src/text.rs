@@ -48,7 +48,7 @@ impl<'a> Text<'a> {
         self.bytes(&digits[at..])
     }
 
-    /// A number, or the word that stands for "not known" or "not given".
+    /// A number, or the word for "not known" or "not given".
     pub(crate) fn or(&mut self, value: Option<u64>, none: &str) -> &mut Self {
         match value {
             Some(value) => self.num(value),

@@ -1,4 +1,4 @@
-//! Time as the sessions see it: the driver tells it, they never ask (PROTOCOL §3, §5).
+//! Time for the sessions: the driver passes it in; they read no clock (PROTOCOL §3, §5).
 
 use core::time::Duration;
 
@@ -53,7 +53,7 @@ impl MinRate {
     pub const NONE: Self = Self { bytes: 0, window: Duration::from_secs(30) };
 }
 
-/// The time of a clock that nobody has told the time yet.
+/// The time of a clock that has not been set yet.
 const UNSTARTED: Instant = Instant(u64::MAX);
 
 /// Watches one connection's progress: nothing at all for the idle time, or less than the minimum rate in a body.

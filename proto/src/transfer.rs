@@ -21,7 +21,7 @@ use crate::time::{Clock, Instant, MinRate};
 /// How long a `get` or `put` waits for a data connection before it is answered `-1`.
 pub const PORT_WAIT: Duration = Duration::from_secs(30);
 
-/// How long a port stays open for its client. `wanted`: somebody waits for a data connection.
+/// How long a port stays open for its client. `wanted`: another request waits for a data connection.
 #[must_use]
 pub const fn port_lifetime(wanted: bool) -> Duration {
     Duration::from_secs(if wanted { 5 } else { 30 })
@@ -61,7 +61,7 @@ pub fn commit_numbered<S: Store>(
     Err(StoreError::NotYet)
 }
 
-/// Why a data connection has to be reset: what came, or what was sent, is not the whole file.
+/// Why a data connection has to be reset: the file that was received or sent is incomplete or wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum TransferError {
@@ -136,7 +136,8 @@ impl Outgoing {
         Self { watch: Watch::new(idle, rate), announced, remaining: bytes, messages: Messages::new(), headed: false }
     }
 
-    /// Writes the length into `out`; says how many bytes. It should leave in one write with the first bytes of the file.
+    /// Writes the length into `out` and returns the number of bytes. It should leave in one write with the first bytes of
+    /// the file.
     pub fn poll_transmit(&mut self, out: &mut [u8]) -> usize {
         if self.headed {
             return 0;
@@ -210,7 +211,7 @@ impl Incoming {
         }
     }
 
-    /// Takes the length from the network; says how many bytes it took. Everything behind it is payload.
+    /// Takes the length from the network and returns the number of bytes taken. Everything after it is payload.
     ///
     /// # Errors
     /// [`TransferError::Protocol`]: reset the connection.
@@ -248,7 +249,7 @@ impl Incoming {
     /// [`Incoming::handle_eof`] has said so.
     ///
     /// # Errors
-    /// [`TransferError::Long`]: reset the connection and drop what is staged.
+    /// [`TransferError::Long`]: reset the connection and drop the stage.
     pub fn advance(&mut self, bytes: &[u8]) -> Result<(), TransferError> {
         let announced = self.announced.unwrap_or(0);
         self.received = self.received.saturating_add(bytes.len() as u64);
@@ -260,10 +261,10 @@ impl Incoming {
         Ok(())
     }
 
-    /// The stream has ended. `Ok`: what came is the whole file, of that many bytes.
+    /// The stream has ended. `Ok`: the file is complete, with that many bytes.
     ///
     /// # Errors
-    /// [`TransferError::Short`]: it is not; reset the connection and drop what is staged.
+    /// [`TransferError::Short`]: it is not; reset the connection and drop the stage.
     pub fn handle_eof(&self) -> Result<u64, TransferError> {
         let received = self.received;
         let Some(announced) = self.announced else {

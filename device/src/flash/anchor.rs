@@ -1,4 +1,4 @@
-//! The two blocks that say where the journal begins, in turn.
+//! The two anchor blocks. They record in turn where the journal begins.
 
 use skiff_proto::{ErrorCode, Refusal};
 
@@ -43,7 +43,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         Ok(newest)
     }
 
-    /// Says where the journal begins now. `fresh`: nobody knows whether the place behind the last anchor is good.
+    /// Writes an anchor with the new beginning of the journal. `fresh`: the space after the last anchor may be damaged.
     pub(super) fn anchor(&mut self, fresh: bool) -> Result<(), Refusal> {
         let Journal { tail, epoch, sure, .. } = self.journal;
         if fresh {

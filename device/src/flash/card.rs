@@ -1,4 +1,4 @@
-//! An SD card, or anything else of 512-byte sectors, as a medium.
+//! An SD card, or any other medium with sectors of 512 bytes.
 
 use super::{Flash, FlashError, Geometry};
 

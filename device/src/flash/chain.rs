@@ -1,9 +1,10 @@
 //! The blocks of a file: a chain that leads from the last one back.
 //!
-//! A file is written forward, and a power cut may end it anywhere; whoever goes on must put another last block in the place
-//! of one that is not full. So blocks name those before them, never those after. Besides the one before, each names one
-//! further back, chosen so that any block is found in a number of steps like the logarithm of the file's length: block i
-//! jumps over w blocks, where w is the last term if i is written as a sum of the largest possible terms 2^k - 1.
+//! A file is written forward, and a power cut may end it anywhere; to resume it, a last block that is not full has to be
+//! replaced by another. So blocks refer to those before them, never to those after. Besides the previous block, each
+//! refers to one further back, so that any block is found in a number of steps proportional to the logarithm of the
+//! file's length: block i jumps over w blocks, where w is the last term of i as a sum of the largest possible terms
+//! 2^k - 1.
 
 use skiff_proto::{ErrorCode, Refusal};
 
@@ -27,7 +28,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
     /// The beginning of block `index` of version `id`.
     ///
     /// # Errors
-    /// `io` if that is not what stands there.
+    /// `io` if the block is another or damaged.
     pub(super) fn link(&mut self, block: u32, id: u32, index: u32) -> Result<Link, Refusal> {
         if block >= self.layout.blocks {
             return Err(ErrorCode::Io.into());
@@ -69,7 +70,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         }
     }
 
-    /// Gives the blocks of a chain back, from the last of `count` on. Where the chain is damaged, the rest is given back when
+    /// Frees the blocks of a chain, from the last of `count` on. Where the chain is damaged, the rest is freed when
     /// the medium is mounted again.
     pub(super) fn give_chain(&mut self, id: u32, mut last: u32, count: u32) {
         for index in (0..count).rev() {

@@ -1,4 +1,4 @@
-//! Reading: every byte is checked against the checksum of its block before the block's last byte leaves.
+//! Reading: every byte is verified by the checksum of its block before the block's last byte is returned.
 
 use skiff_proto::crc::Crc32c;
 use skiff_proto::reply::Tag;
@@ -50,7 +50,7 @@ impl FlashFile {
         }
     }
 
-    /// Numbers begin anew when a medium is formatted; content that is the same may have the same tag.
+    /// Numbers start again when a medium is formatted; the same content may have the same tag.
     pub(super) fn tag(&self) -> Tag {
         let number = u64::from(self.id) << 32 | u64::from(self.crc);
         Tag::from_number(number ^ u64::from(self.size).wrapping_mul(0x9e37_79b9_7f4a_7c15))
@@ -85,7 +85,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         Ok(read)
     }
 
-    /// Sums what stands in a block before `pos`, if that has not been read just before.
+    /// Sums the bytes of a block before `pos`, unless they have just been read.
     fn sum_up_to(&mut self, file: &mut FlashFile, index: u32, pos: u32, block: u32) -> Result<(), Refusal> {
         if (file.index, file.pos) == (index, pos) && pos > 0 {
             return Ok(());
@@ -126,7 +126,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
             found = (link.prev, link.prev_crc);
             at -= 1;
         }
-        // The block itself, too, has to be what it should be.
+        // The block itself has to be the right one, too.
         self.link(found.0, file.id, index)?;
         (file.first, file.known) = (index, known);
         Ok(found)

@@ -39,7 +39,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         self.entries.iter().filter(|entry| entry.id != 0).count()
     }
 
-    /// Finds the record of a name: its entry and what it says.
+    /// Finds the record of a name: its entry and its content.
     pub(super) fn find(&mut self, kind: Kind, name: &[u8]) -> Result<Option<(usize, Record)>, Refusal> {
         let hash = hash_of(name);
         for at in 0..self.entries.len() {
@@ -55,7 +55,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         Ok(None)
     }
 
-    /// Does what a record says, which stands at `place` and in `page`.
+    /// Applies the record at `place`, which is in `page`.
     ///
     /// # Errors
     /// `no-space` if the table is full.
@@ -74,7 +74,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         Ok(())
     }
 
-    /// The name that stands in `page`.
+    /// The name of the record in `page`.
     pub(super) fn name_in_page(&self, len: usize) -> Result<Name<'_>, Refusal> {
         Ok(Name::parse(&self.page[RECORD..len], NAME).map_err(|_| ErrorCode::Io)?)
     }

@@ -1,14 +1,14 @@
-//! The journal: records in a chain of blocks, from the tail, where an anchor says it begins, to the head.
+//! The journal: records in a chain of blocks, from the tail, to which an anchor refers, to the head.
 //!
-//! | the journal is | what it needs | left by |
+//! | state | needs | left by |
 //! |---|---|---|
-//! | sealed: after a start or a failure, nobody knows whether the place behind the last record is good | an anchor and a new head, in which the last record stands again | the first change |
+//! | sealed: after a start or a failure, the space after the last record may be damaged | an anchor and a new head with a copy of the last record | the first change |
 //! | open | | a failed program |
-//! | dead: a flush failed, or writing the journal anew, and nobody knows what counts | to be mounted again | |
+//! | dead: a flush failed, or a rewrite of the journal, and the valid state is unknown | to be mounted again | |
 //!
-//! When the journal has as many blocks as it may have, a new one is begun behind it: the records that count are copied, an
-//! anchor says that the journal begins there, and the old blocks are free. Before the anchor is written the copies do not
-//! count, and their blocks are begun again after a cut, so cuts that follow each other use nothing up.
+//! When the journal has its maximum number of blocks, it is rewritten: the valid records are copied to new blocks, an
+//! anchor refers to them as the beginning, and the old blocks are free. Until the anchor is written the copies are not
+//! valid, and after a power cut their blocks are used again, so repeated cuts use no space up.
 
 use skiff_proto::{ErrorCode, Refusal};
 
@@ -27,7 +27,7 @@ pub(super) struct Journal {
     pub(super) owner: u32,
     /// The highest number that a block has had.
     pub(super) used: u32,
-    /// The number of the newest block that is there for sure, however often one looks.
+    /// The number of the newest block that reads the same each time.
     pub(super) sure: u32,
     /// The block that comes after the head.
     pub(super) next: u32,
@@ -54,7 +54,7 @@ pub(super) struct Kept<const NAME: usize> {
 impl<const NAME: usize> Kept<NAME> {
     pub(super) const NONE: Self = Self { place: None, len: 0, fixed: [0; RECORD], name: [0; NAME] };
 
-    /// Keeps the record that stands in `page`.
+    /// Keeps the record in `page`.
     pub(super) fn keep(&mut self, place: u32, len: usize, page: &[u8]) {
         self.place = Some(place);
         self.len = len;
@@ -87,7 +87,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         Ok(Head::decode(&bytes, self.volume))
     }
 
-    /// Reads what stands at `offset` of a journal block into `page`; `None` if it is no record of that block, whose sum is
+    /// Reads the record at `offset` of a journal block into `page`; `None` if it is no record of that block, whose sum is
     /// `owner`.
     pub(super) fn read_record(
         &mut self,
@@ -207,8 +207,8 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         let epoch = if epoch == 0 { seq } else { epoch };
         let mut head = Head { seq, epoch, next, end, ids: self.ids, sum: 0 };
         let bytes = head.encode(self.volume);
-        // On a card, sectors become durable in any order. What the new head says of the old one has to be there before it;
-        // and it has to be there before its records: whoever begins it again has to see its number, to take another one.
+        // On a card, sectors become durable in any order. The new head must be durable after the records that it refers to
+        // and before its own: when the block is begun again, its number must be readable, to choose another.
         self.flush()?;
         self.journal.used = seq;
         let len = self.layout.padded(HEAD as usize);
@@ -227,7 +227,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         Ok(())
     }
 
-    /// Writes the journal anew, behind the old one.
+    /// Rewrites the journal in new blocks.
     fn rewrite(&mut self) -> Result<(), Refusal> {
         let old = self.journal;
         let rewritten = self.copy_records();
@@ -238,7 +238,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         for _ in 0..old.blocks {
             let head = self.read_head(block);
             self.map.give(block);
-            // The rest is given back when the medium is mounted again.
+            // The rest is freed when the medium is mounted again.
             let Ok(Some(head)) = head else { break };
             block = head.next;
         }
@@ -270,7 +270,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         self.flush()?;
         (self.journal.tail, self.journal.epoch) = (tail, epoch);
         self.anchor(false)?;
-        // Twice: if one is damaged, the one before it leads to what is no longer there.
+        // Twice: if one is damaged, the one before it refers to blocks that are already free.
         self.anchor(false)?;
         self.kept.place = None;
         self.journal.blocks = blocks;
@@ -278,7 +278,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         Ok(())
     }
 
-    /// Writes the record that stands in `page`; says where.
+    /// Writes the record in `page` and returns its place.
     fn write(&mut self, len: usize) -> Result<u32, Refusal> {
         let Self { journal, layout, page, .. } = self;
         Record::seal(&mut page[..len], self.volume, journal.owner);

@@ -1,7 +1,7 @@
-//! What stands where on the medium. docs/FLASH.md describes the same for whoever reads an image without this code.
+//! The layout of the medium. docs/FLASH.md describes it for readers of an image.
 //!
-//! Every number is little-endian. Every piece ends or begins with a CRC-32C, begun with the medium's
-//! number, and a record bears the sum of its journal block, so that nothing of before is taken for something of now.
+//! Numbers are little-endian. Every structure begins or ends with a CRC-32C that includes the medium's number, and a
+//! record contains the checksum of its journal block, so that old data is never taken for new.
 
 use skiff_proto::crc::Crc32c;
 use skiff_proto::identity::StageOwner;
@@ -60,7 +60,7 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// `None` if such a medium can't be used: with pages of `page` bytes, a map of so many blocks, names of `name` bytes.
+    /// `None` if such a medium can't be used: with pages of `page` bytes, a map of `map` blocks, names of `name` bytes.
     pub(super) fn new(geometry: Geometry, page: usize, map: usize, name: usize) -> Option<Self> {
         let Geometry { blocks, block, unit } = geometry;
         let page = u32::try_from(page).ok()?;
@@ -86,7 +86,7 @@ impl Layout {
         self.block - LINK
     }
 
-    /// Blocks of so many bytes.
+    /// Blocks needed for a number of bytes.
     pub(super) fn blocks_for(self, bytes: u32) -> u32 {
         bytes.div_ceil(self.payload())
     }
@@ -111,12 +111,12 @@ impl Layout {
         self.block.saturating_sub(self.first_record()) / self.longest
     }
 
-    /// Blocks full of records that count, with so many of them.
+    /// Blocks that a number of valid records fills.
     fn full(self, records: u32) -> u32 {
         records.max(1).div_ceil(self.records())
     }
 
-    /// The blocks that the journal may have, with so many records that count: half as many again as those take, so that
+    /// The maximum number of blocks of the journal, with a number of valid records: half as many again as those take, so that
     /// a record is copied twice at most for each that is written, and two.
     pub(super) fn journal_most(self, records: u32) -> u32 {
         let full = self.full(records);
@@ -310,7 +310,7 @@ impl Record {
         Self { kind: Kind::Drop, id, ..Self::NOTHING }
     }
 
-    /// Writes it with its name; says how many bytes. What is missing comes with [`Record::seal`].
+    /// Writes it with its name and returns the number of bytes. [`Record::seal`] completes it.
     pub(super) fn encode(self, name: &[u8], bytes: &mut [u8]) -> usize {
         let kind = match self.kind {
             Kind::Nothing => 0,
@@ -335,7 +335,7 @@ impl Record {
         put(bytes, 0, crc);
     }
 
-    /// Makes `bytes` a record that ends nothing: what it ended is no longer there.
+    /// Makes `bytes` a record that ends nothing: the record that it ended is gone.
     pub(super) fn end_nothing(bytes: &mut [u8]) {
         put(bytes, 16, 0);
     }

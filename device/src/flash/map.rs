@@ -1,16 +1,16 @@
-//! Which blocks are in use: a bit for each.
+//! The map of used blocks: a bit for each.
 
-/// The map of a medium's blocks. It is not kept on the medium: whoever mounts it finds it out.
+/// The map of a medium's blocks. It is not stored on the medium: mounting computes it.
 #[derive(Debug)]
 pub(super) struct Map<'m> {
     bits: &'m mut [u8],
     blocks: u32,
     free: u32,
-    /// Where the search goes on: blocks are taken in turn, so that all wear alike.
+    /// Where the search continues: blocks are taken in turn, so that all wear evenly.
     next: u32,
 }
 
-/// Bytes of a map of so many blocks: `MAP` of a [`FlashMemory`](super::FlashMemory).
+/// Bytes of a map for a number of blocks: `MAP` of a [`FlashMemory`](super::FlashMemory).
 #[must_use]
 pub const fn map_len(blocks: usize) -> usize {
     blocks.div_ceil(8)

@@ -1,4 +1,4 @@
-//! The medium: what a store needs of a flash chip, or of an SD card.
+//! The medium: the interface to a flash chip or an SD card.
 
 use core::fmt;
 
@@ -65,9 +65,9 @@ impl<F: Flash + ?Sized> Flash for &mut F {
 pub struct Geometry {
     /// Blocks.
     pub blocks: u32,
-    /// Bytes of a block: what is erased at a time.
+    /// Bytes of a block, the unit of erasing.
     pub block: u32,
-    /// Bytes of a unit: what is programmed at a time, a power of two that divides the block.
+    /// Bytes of a unit of programming: a power of two that divides the block.
     pub unit: u32,
 }
 

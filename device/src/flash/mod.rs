@@ -1,25 +1,25 @@
 //! A store on raw flash or on an SD card that survives power cuts: no heap, no directories, no `unsafe`.
 //!
-//! | a block is | what it holds | becomes |
+//! | block | content | becomes |
 //! |---|---|---|
 //! | free | anything | journal, data: it is erased right before its first use |
 //! | an anchor: 0 and 1, in turn | where the journal begins | |
-//! | journal | records, one after the other: this file is there, these bytes are staged, this one is gone | free, when the records that count have been copied to a new journal |
-//! | data | a piece of a file or of a stage, and the way to the piece before | free, when the record that ends its file is durable |
+//! | journal | records, one after the other: a file, staged bytes, a removal | free, when the valid records have been copied to a new journal |
+//! | data | a piece of a file or of a stage, and a reference to the piece before | free, when the record that ends its file is durable |
 //!
-//! A commit is one record of the journal: before it is whole, the old file is there, and afterwards the new one. It names the
-//! last block of the new file, and the version that it replaces. No block that a record on the medium still needs is
-//! written before a later record, durable by then, has ended it.
+//! A commit is one record of the journal: until it is complete the old file exists, and afterwards the new one. It refers
+//! to the last block of the new file, and to the version that it replaces. A block that a record on the medium still
+//! needs is not written until a later, durable record has ended that record.
 //!
 //! **Nothing that was on the medium when power came back is ever programmed again.** An operation that power interrupts can
 //! leave cells that read differently each time, and blocks that only look erased. So the first change after a start begins a
-//! new journal block, writes the last record again, and says in the new block where the old one ends; interrupted stages go
-//! on in a new block; and every block is erased before use, whatever it looks like.
+//! new journal block, writes the last record again, and records in the new block where the old one ends; interrupted
+//! stages continue in a new block; and every block is erased before use, even if it looks erased.
 //!
-//! Every byte that is read from a file is checked against the checksum of its block: a damaged file ends in `io`.
+//! Every byte of a file is verified by the checksum of its block: reading a damaged file fails with `io`.
 //!
-//! In memory are a number and a position for each file, a bit for each block, and a page for each file that is being
-//! written. For names of 64 bytes and pages of 256 bytes on a Cortex-M3: 12 bytes a file, 408 a stage, 1 for 8 blocks and
+//! In memory the store has a number and a position for each file, a bit for each block, and a page for each file that is
+//! being written. For names of 64 bytes and pages of 256 bytes on a Cortex-M3: 12 bytes a file, 408 a stage, 1 for 8 blocks and
 //! 832 for the rest. Mounting reads the journal, and the beginning of each block that is in use.
 //!
 //! ```
@@ -31,7 +31,7 @@
 //! # fn run<F: Flash>(memory: &mut Memory, chip: F) -> Result<(), MountError> {
 //! let mut store = FlashStore::mount(memory, chip)?; // a blank medium is formatted, a foreign one refused
 //! loop {
-//!     // server.poll(now, &mut device, &mut store), which also makes durable what dropped connections left
+//!     // server.poll(now, &mut device, &mut store), which also makes the bytes of lost connections durable
 //!     # _ = &mut store;
 //!     # break;
 //! }
@@ -76,7 +76,7 @@ use stage::Slot;
 /// The memory of a [`FlashStore`]: for `FILES` files (interrupted writes included) with names of up to `NAME` bytes, `STAGES`
 /// of them being written at a time, and a medium of up to 8 x `MAP` blocks ([`map_len`]). Fits a `static`.
 ///
-/// `PAGE` is what is programmed at a time while a file comes in: a multiple of the medium's unit that divides its blocks, and
+/// `PAGE` bytes are programmed at a time while a file comes in: a multiple of the medium's unit that divides its blocks, and
 /// at least 44 + `NAME`. 256 suits most flash chips, an SD card needs 512.
 #[derive(Debug)]
 pub struct FlashMemory<const FILES: usize, const STAGES: usize, const NAME: usize, const PAGE: usize, const MAP: usize>
@@ -113,7 +113,7 @@ impl<const FILES: usize, const STAGES: usize, const NAME: usize, const PAGE: usi
     }
 }
 
-/// A flat store on a medium, with memory that the caller lends. Dropping it makes durable what dropped connections left.
+/// A flat store on a medium, in the caller's memory. Dropping it makes the bytes of lost connections durable.
 #[derive(Debug)]
 pub struct FlashStore<'m, F: Flash, const NAME: usize, const PAGE: usize> {
     flash: F,
@@ -123,7 +123,7 @@ pub struct FlashStore<'m, F: Flash, const NAME: usize, const PAGE: usize> {
     slots: &'m mut [Slot<NAME, PAGE>],
     handles: &'m [Handle],
     map: Map<'m>,
-    /// For whatever is read or composed at the moment.
+    /// Scratch memory for reading and composing.
     page: &'m mut [u8; PAGE],
     kept: Kept<NAME>,
     anchors: Anchors,
@@ -149,12 +149,12 @@ impl Handle {
     }
 }
 
-/// Bytes of a write after which what has come is made durable, unless told otherwise.
+/// The default interval of checkpoints, in bytes of a write.
 const CHECKPOINT: u32 = 32 * 1024;
 
 impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAGE> {
-    /// Makes what comes in durable every so many bytes, as soon as a block is full: what a power cut can cost whoever
-    /// resumes. Each time costs a record of the journal. 32 KiB unless told otherwise.
+    /// Makes a write durable at this interval, as soon as a block is full: the bytes that a power cut can cost. Each time
+    /// costs a record of the journal. Default: 32 KiB.
     pub const fn set_checkpoint(&mut self, bytes: u32) {
         self.checkpoint = bytes;
     }

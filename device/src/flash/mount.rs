@@ -1,4 +1,4 @@
-//! Finding out what is on a medium, and formatting it.
+//! Mounting and formatting a medium.
 
 use core::fmt;
 
@@ -54,7 +54,7 @@ impl From<FlashError> for skiff_proto::Refusal {
     }
 }
 
-/// So much at the beginning and at the end of a medium has to be blank for it to be formatted without being asked.
+/// Bytes at the beginning and at the end of a medium that have to be blank for it to be formatted automatically.
 const BLANK: u32 = 2 * 1024 * 1024;
 
 impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME, PAGE> {
@@ -79,7 +79,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
         Ok(store)
     }
 
-    /// Makes an empty store of a medium, whatever is on it. A power cut leaves what was there, or an empty store, or, where
+    /// Formats a medium, whatever its content. A power cut leaves the old content, or an empty store, or, where
     /// there was no store, one that is refused as foreign.
     ///
     /// # Errors
@@ -147,7 +147,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
     const FIRST_MARKER: Anchor = Anchor { volume: 1, seq: 1, tail: 0, epoch: 0, head_seq: 0 };
 
     /// Formatting a blank medium begins with a program, not with an erasure: what an erasure leaves that was cut off is no
-    /// longer blank, but what is left of the marker can be told.
+    /// longer blank, but the rest of the marker can be recognized.
     fn begin_format(&mut self, offset: u32) -> Result<Anchor, MountError> {
         let marker = Self::FIRST_MARKER;
         self.put_marker(marker.volume, Anchors { block: 0, offset, seq: marker.seq })
@@ -274,8 +274,8 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
         Ok(())
     }
 
-    /// The journal block after this one. Two kinds are there and do not count: those of a journal that was being written
-    /// anew, and those without a record or a block with a record after them.
+    /// The journal block after this one. Two kinds of blocks are ignored: those of an unfinished rewrite of the journal, and
+    /// those without a record or a block with a record after them.
     fn follower(&mut self, head: Head) -> Result<Option<Head>, FlashError> {
         let mut found = None;
         let mut before = head;

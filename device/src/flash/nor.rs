@@ -10,7 +10,7 @@ use super::{Flash, FlashError, Geometry};
 #[derive(Debug)]
 pub struct NorFlashMedium<N>(N);
 
-/// Reads that the driver does not do go through so many bytes.
+/// The size of the buffer for reads that the driver can't do.
 const PIECE: usize = 64;
 
 impl<N: NorFlash> NorFlashMedium<N> {

@@ -1,4 +1,4 @@
-//! What is free, what is promised, and who gives way.
+//! Free space, reserved space, and which interrupted writes are dropped for more.
 
 use skiff_proto::{ErrorCode, Refusal};
 
@@ -9,7 +9,7 @@ use super::{Flash, FlashStore};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Need {
     pub(super) blocks: u32,
-    /// The interrupted write that is gone on with: it does not give way to itself.
+    /// The interrupted write that is resumed: it is not dropped for itself.
     pub(super) keep: Option<u32>,
 }
 
@@ -37,7 +37,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         self.slots.iter().any(|slot| slot.id == id)
     }
 
-    /// The interrupted write that goes first: the one that was begun first.
+    /// The interrupted write that is dropped first: the oldest one.
     fn next_to_go(&self, keep: Option<u32>) -> Option<usize> {
         let ids = |&at: &usize| {
             let entry = &self.entries[at];
@@ -46,12 +46,12 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         (0..self.entries.len()).filter(ids).min_by_key(|&at| self.entries[at].id)
     }
 
-    /// A new version needs a place in the table, unless it goes on with a stage that has one.
+    /// A new version needs a place in the table, unless it resumes a stage that has one.
     fn has_entry(&self, keep: Option<u32>) -> bool {
         keep.is_some() || self.listed() + self.unlisted() < self.entries.len()
     }
 
-    /// Blocks that a new version can have if all interrupted writes give way; `None` if it can't be there at all.
+    /// Blocks that a new version can have if all interrupted writes are dropped; `None` if it can't be stored at all.
     pub(super) fn room(&mut self, keep: Option<u32>) -> Result<Option<u32>, Refusal> {
         let mut others = 0;
         for at in 0..self.entries.len() {
@@ -62,13 +62,13 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
             }
         }
         let more = u32::from(keep.is_none());
-        // One that gives way needs no record any more.
+        // A dropped one needs no record any more.
         let room = self.unpromised(more).or_else(|| self.unpromised(0).filter(|_| others > 0));
         Ok(room.filter(|_| self.has_entry(keep) || others > 0).map(|room| room + others))
     }
 
     /// # Errors
-    /// `no-space` if a new version can't be had, whoever gives way; `io` if nothing can be written. Nothing has changed.
+    /// `no-space` if there is no room even without interrupted writes; `io` if nothing can be written. Nothing has changed.
     pub(super) fn check_room(&mut self, need: Need) -> Result<(), Refusal> {
         if self.journal.dead {
             return Err(ErrorCode::Io.into());
@@ -77,7 +77,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         if room.is_some_and(|room| need.blocks <= room) { Ok(()) } else { Err(ErrorCode::NoSpace.into()) }
     }
 
-    /// Lets interrupted writes give way until there is room.
+    /// Drops interrupted writes until there is room.
     pub(super) fn make_room(&mut self, need: Need) -> Result<(), Refusal> {
         let more = u32::from(need.keep.is_none());
         while !self.has_entry(need.keep) || self.unpromised(more).is_none_or(|room| room < need.blocks) {
@@ -92,7 +92,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         let (record, _) = self.load(self.entries[at].place)?;
         self.append(Record::drop(record.id), &[])?;
         self.give_version(&record);
-        // What has become too much is given back now; if that fails, the next change does it.
+        // Superfluous journal blocks are freed now; if that fails, the next change does it.
         _ = self.clean();
         Ok(())
     }

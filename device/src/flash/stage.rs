@@ -1,13 +1,13 @@
 //! Versions of files that are being written.
 //!
-//! | a slot is | what it holds | becomes |
+//! | slot | content | becomes |
 //! |---|---|---|
 //! | free | | open |
-//! | open | a page that is being filled, a checksum; on the medium the blocks before, which nobody names | left, free |
-//! | left: its handle was dropped | the same | free, at the next change: a named one gets a record, one without a name ends |
+//! | open | a page that is being filled, a checksum; on the medium the blocks before, to which no record refers | left, free |
+//! | left: its handle was dropped | the same | free, at the next change: a named one gets a record, an unnamed one is dropped |
 //!
-//! A checkpoint names the blocks that are full in a record, so that they are there after a power cut. A page that is
-//! programmed before it is full can't be filled up later: whoever goes on with such a stage copies its last block.
+//! A checkpoint is a record that refers to the full blocks, so that they survive a power cut. A page that is programmed
+//! before it is full can't be filled later: resuming such a stage copies its last block.
 
 use heapless::Vec;
 use skiff_proto::crc::Crc32c;
@@ -45,7 +45,7 @@ pub(super) struct Slot<const NAME: usize, const PAGE: usize> {
     /// Bytes so far, and their CRC-32C.
     pub(super) len: u32,
     pub(super) crc: Crc32c,
-    /// The last block, what it jumps to, and how many there are.
+    /// The last block, its jump target, and the number of blocks.
     last: u32,
     jump: u32,
     pub(super) blocks: u32,
@@ -131,7 +131,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
         free.ok_or(Refusal::new(ErrorCode::Busy, "too many files are being written"))
     }
 
-    /// Lends a slot to a writer who may count on so many blocks in all.
+    /// Gives a slot to a writer and reserves a number of blocks for it.
     pub(super) fn open_slot(&mut self, at: usize, id: u32, name: &[u8], blocks: u32) -> FlashStage<'m> {
         let slot = &mut self.slots[at];
         slot.id = id;
@@ -152,7 +152,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
         id
     }
 
-    /// Makes a slot free, whoever has it.
+    /// Makes a slot free, even if a writer has it.
     pub(super) fn free(&mut self, at: usize) {
         self.slots[at].id = 0;
         let Slot {
@@ -162,7 +162,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
         (*crc, *last_crc) = (Crc32c::new(), Crc32c::new());
         (*listed, *closed, *failed, *mtime) = (false, false, false, None);
         self.slots[at].owner = NOBODY;
-        // Handles of another version are no longer heard.
+        // Handles of another version have no effect any more.
         self.handles[at].version.set(0);
     }
 
@@ -212,7 +212,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
         }
         let jump = self.jump_of(blocks, id, last, jump)?;
         let block = self.map.take_next().ok_or(ErrorCode::NoSpace)?;
-        // A block that can't be erased is not given back, so that it is not the next one again.
+        // A block that can't be erased is not freed: it would be taken again at once.
         self.flash.erase(block)?;
         let link = Link { prev: last, jump, index: blocks, id, prev_crc: last_crc.value() };
         let slot = &mut self.slots[at];
@@ -221,7 +221,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
         Ok(())
     }
 
-    /// Programs what is in the page: nothing can be added then.
+    /// Programs the page: nothing can be added after that.
     pub(super) fn close_page(&mut self, at: usize) -> Result<(), Refusal> {
         let slot = &mut self.slots[at];
         let (end, within) = slot.end(self.layout.payload());
@@ -240,7 +240,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
         Ok(programmed?)
     }
 
-    /// Names what has come in a record. What is in the page must have been programmed.
+    /// Writes a record of the staged bytes. The page must have been programmed.
     fn keep(&mut self, at: usize) -> Result<(), Refusal> {
         self.flush()?;
         self.append_stage(self.slots[at].record(Kind::Stage, 0), at, None)?;
@@ -344,7 +344,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
         }
     }
 
-    /// Makes durable what dropped connections left, and gives back what puts left that came to nothing. Costs next to
+    /// Makes the bytes of lost connections durable, and frees those of failed puts. Costs next to
     /// nothing if there is nothing to do.
     pub(super) fn settle_dropped(&mut self) {
         for at in 0..self.slots.len() {
@@ -367,7 +367,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
             }
             return self.free(at);
         }
-        // If that fails, or something has before, what was kept before counts.
+        // If that fails, or something has failed before, the last checkpoint is valid.
         _ = self.close_page(at).and_then(|()| self.keep(at));
         self.forget(at);
     }

@@ -1,4 +1,4 @@
-//! The storage trait over journal and blocks.
+//! The [`Store`] trait over journal and blocks.
 
 use skiff_proto::identity::StageOwner;
 use skiff_proto::reply::Tag;
@@ -35,7 +35,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         Ok(u32::try_from(size).map_err(|_| ErrorCode::NoSpace)?)
     }
 
-    /// What it takes to write a file of `size` bytes, going on with `record`.
+    /// The room needed to write a file of `size` bytes, resuming `record`.
     fn need(&self, size: u32, record: Option<&Record>) -> Need {
         let blocks = self.layout.blocks_for(size);
         let Some(record) = record else {
@@ -161,7 +161,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> Store for FlashStore<'m
     fn commit(&mut self, stage: &mut FlashStage<'m>, crc: Option<u32>) -> store::Result<()> {
         let at = self.slot(stage)?;
         let slot = &self.slots[at];
-        // The sum of what the caller has seen is not that of what has come here.
+        // The checksum of the caller's bytes is not that of the bytes here.
         if slot.name.is_empty() || crc.is_some_and(|crc| crc != slot.crc.value()) {
             return Err(ErrorCode::Io.into());
         }
@@ -221,7 +221,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> Store for FlashStore<'m
         self.settle_dropped();
     }
 
-    /// Free is what a `write` could have: interrupted ones give way.
+    /// Free is the room that a `write` could have: interrupted ones are dropped for it.
     fn space(&mut self) -> store::Result<Space> {
         self.settle_dropped();
         let free = self.room(None)?.unwrap_or(0);

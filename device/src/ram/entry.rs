@@ -1,4 +1,4 @@
-//! Entries of a RAM store and their blocks: taken, chained, given back.
+//! Entries of a RAM store and their blocks: allocated, chained, freed.
 
 use heapless::Vec;
 use skiff_proto::identity::{NOBODY, StageOwner};
@@ -134,7 +134,7 @@ impl<'m, const NAME: usize, const BLOCK: usize> RamStore<'m, NAME, BLOCK> {
         self.handles[entry].writer.get()
     }
 
-    /// Gives back what nobody has any more: puts that were not finished, old versions without readers.
+    /// Frees entries without a handle: puts that were not finished, old versions without readers.
     pub(super) fn sweep(&mut self) {
         for at in 0..self.entries.len() {
             let handle = &self.handles[at];
@@ -149,11 +149,11 @@ impl<'m, const NAME: usize, const BLOCK: usize> RamStore<'m, NAME, BLOCK> {
         }
     }
 
-    /// Makes an entry free, whoever has it.
+    /// Makes an entry free, even if a handle refers to it.
     pub(super) fn release(&mut self, at: usize) {
         self.truncate(at);
         self.entries[at] = Entry::FREE;
-        // Handles of another version are no longer heard.
+        // Handles of another version have no effect any more.
         self.handles[at].version.set(0);
     }
 
@@ -168,7 +168,7 @@ impl<'m, const NAME: usize, const BLOCK: usize> RamStore<'m, NAME, BLOCK> {
         (entry.first, entry.end, entry.blocks, entry.len) = (NONE, NONE, 0, 0);
     }
 
-    /// An old version: it stays as long as somebody reads it.
+    /// An old version: it stays as long as it has a reader.
     pub(super) fn pass(&mut self, at: usize) {
         if self.handles[at].readers.get() == 0 {
             self.release(at);
@@ -194,8 +194,8 @@ impl<'m, const NAME: usize, const BLOCK: usize> RamStore<'m, NAME, BLOCK> {
         u64::from(self.free_count).saturating_sub(reserved)
     }
 
-    /// What may be given up for new files.
-    fn is_spare(&self, at: usize, but: Option<usize>) -> bool {
+    /// The kinds of entries that may be dropped for new files.
+    fn is_droppable(&self, at: usize, but: Option<usize>) -> bool {
         but != Some(at)
             && match self.entries[at].kind {
                 Kind::Passed => true,
@@ -204,34 +204,34 @@ impl<'m, const NAME: usize, const BLOCK: usize> RamStore<'m, NAME, BLOCK> {
             }
     }
 
-    /// Blocks that can be had, spares included.
+    /// Blocks that can be had, droppable ones included.
     pub(super) fn room(&self, but: Option<usize>) -> u64 {
-        let spare = (0..self.entries.len()).filter(|&at| self.is_spare(at, but)).map(|at| self.blocks_of(at));
-        self.unreserved(but) + spare.sum::<u64>()
+        let droppable = (0..self.entries.len()).filter(|&at| self.is_droppable(at, but)).map(|at| self.blocks_of(at));
+        self.unreserved(but) + droppable.sum::<u64>()
     }
 
     /// # Errors
     /// `no-space` if that many blocks, and an entry where none is there yet, can't be had; nothing has changed.
     pub(super) fn check_room(&self, blocks: u64, entry: Option<usize>) -> Result<(), Refusal> {
         let has_entry = entry.is_some()
-            || (0..self.entries.len()).any(|at| self.entries[at].kind == Kind::Free || self.is_spare(at, None));
+            || (0..self.entries.len()).any(|at| self.entries[at].kind == Kind::Free || self.is_droppable(at, None));
         if !has_entry {
             return Err(Refusal::new(ErrorCode::NoSpace, "there are as many files as this store can hold"));
         }
         if blocks <= self.room(entry) { Ok(()) } else { Err(ErrorCode::NoSpace.into()) }
     }
 
-    /// The spare that goes first: old versions, then interrupted writes, the oldest of each.
-    fn next_spare(&self, but: Option<usize>) -> Option<usize> {
-        let spares = (0..self.entries.len()).filter(|&at| self.is_spare(at, but));
-        spares.min_by_key(|&at| (self.entries[at].kind != Kind::Passed, self.handles[at].version.get()))
+    /// The droppable entry that goes first: old versions, then interrupted writes, the oldest of each.
+    fn next_droppable(&self, but: Option<usize>) -> Option<usize> {
+        let droppable = (0..self.entries.len()).filter(|&at| self.is_droppable(at, but));
+        droppable.min_by_key(|&at| (self.entries[at].kind != Kind::Passed, self.handles[at].version.get()))
     }
 
-    /// Gives spares up until `blocks` are free that nobody has reserved.
+    /// Drops entries until `blocks` unreserved blocks are free.
     pub(super) fn make_room(&mut self, blocks: u64, but: Option<usize>) -> Result<(), Refusal> {
         while self.unreserved(but) < blocks {
-            let spare = self.next_spare(but).ok_or(ErrorCode::NoSpace)?;
-            self.release(spare);
+            let droppable = self.next_droppable(but).ok_or(ErrorCode::NoSpace)?;
+            self.release(droppable);
         }
         Ok(())
     }
@@ -239,18 +239,18 @@ impl<'m, const NAME: usize, const BLOCK: usize> RamStore<'m, NAME, BLOCK> {
     /// Takes an entry for a stage.
     pub(super) fn take_entry(&mut self) -> Result<usize, Refusal> {
         let free = self.entries.iter().position(|entry| entry.kind == Kind::Free);
-        let at = free.or_else(|| self.next_spare(None)).ok_or(ErrorCode::NoSpace)?;
+        let at = free.or_else(|| self.next_droppable(None)).ok_or(ErrorCode::NoSpace)?;
         self.release(at);
         self.entries[at].kind = Kind::Stage;
         Ok(at)
     }
 
-    /// Lends an entry to a writer who may count on so many blocks in all.
+    /// Gives an entry to a writer and reserves a number of blocks for it.
     pub(super) fn open_stage(&mut self, at: usize, blocks: u64) -> RamStage<'m> {
         self.entries[at].reserved = u16::try_from(blocks).unwrap_or(NONE);
         let handles: &'m [Handle] = self.handles;
         let handle = &handles[at];
-        // A version is a writer's: the tag of what it stores is new.
+        // Each writer has a version of its own, so the file it stores has a new tag.
         self.last = self.last.wrapping_add(1).max(1);
         handle.version.set(self.last);
         handle.readers.set(0);

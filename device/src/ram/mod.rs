@@ -1,20 +1,21 @@
 //! A store in memory: a fixed number of files and of blocks, no heap, no directories.
 //!
-//! | an entry is | what it is | becomes |
+//! | entry | meaning | becomes |
 //! |---|---|---|
 //! | free | | a stage |
-//! | a stage | bytes that are being written, or were when the connection was lost | a file, free |
+//! | a stage | bytes of a write, or of one that was interrupted | a file, free |
 //! | a file | | passed |
-//! | passed | a file that was replaced or removed while somebody reads it | free, when they are done or the room is needed |
+//! | passed | a file that was replaced or removed while it is being read | free, when its readers are done or the room is needed |
 //!
-//! A file is a chain of blocks, so nothing is ever moved and every file can grow while others do. A commit changes the kind
-//! of two entries and copies nothing: whoever reads sees the whole old file or the whole new one. Replacing a file takes the
-//! room of both until it is done.
+//! A file is a chain of blocks, so nothing is ever moved and several files can grow at a time. A commit changes the kind of
+//! two entries and copies nothing: a reader sees the whole old file or the whole new one. Replacing a file takes the room
+//! of both until it is done.
 //!
-//! A `write` reserves all the blocks that it needs when it begins, so the answer to it, and to `resume`, is honest. Who needs
-//! room gets that of passed files (their readers then hear `changed`), then that of interrupted writes, the oldest first.
+//! A `write` reserves all the blocks that it needs when it begins: either it is refused then, like the `resume` before
+//! it, or it has room to its end. A write that needs room takes that of passed files (their readers then get `changed`),
+//! then that of interrupted writes, the oldest first.
 //!
-//! What is staged and stored is lost with the power, like everything in RAM.
+//! Everything is lost when the power is cut.
 
 mod entry;
 mod store;
@@ -52,7 +53,7 @@ impl<const FILES: usize, const NAME: usize, const BLOCKS: usize, const BLOCK: us
     }
 }
 
-/// A flat store in memory that the caller lends.
+/// A flat store in the caller's memory.
 #[derive(Debug)]
 pub struct RamStore<'m, const NAME: usize, const BLOCK: usize> {
     entries: &'m mut [Entry<NAME>],

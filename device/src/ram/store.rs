@@ -1,4 +1,4 @@
-//! The storage trait over entries and blocks.
+//! The [`Store`] trait over entries and blocks.
 
 use skiff_proto::crc::Crc32c;
 use skiff_proto::identity::StageOwner;
@@ -246,7 +246,7 @@ impl<'m, const NAME: usize, const BLOCK: usize> Store for RamStore<'m, NAME, BLO
         Ok(false)
     }
 
-    /// Free is what a `write` could have: interrupted ones give way.
+    /// Free is the room that a `write` could have: interrupted ones are dropped for it.
     fn space(&mut self) -> store::Result<Space> {
         self.sweep();
         Ok(Space { total: self.blocks.len() as u64 * BLOCK as u64, free: self.room(None) * BLOCK as u64 })

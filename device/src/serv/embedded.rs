@@ -57,7 +57,7 @@ fn preloaded<S: Store + 'static>(options: &Options, mut store: S, run: impl Run,
     run.run(store, made)
 }
 
-/// A server, its store and its clock. Its memory is never given back: it lasts as long as the program, as on a device.
+/// A server, its store and its clock. Its memory is never freed: it lasts as long as the program, as on a device.
 pub(super) struct Embedded<S: Store + 'static> {
     stack: Stack<'static>,
     server: DeviceServer<'static, S, NAME, BUF>,
@@ -78,7 +78,7 @@ impl Clock {
     }
 
     pub(super) fn now(self) -> Instant {
-        // A session takes 0 for a clock that has not been told.
+        // For a session, 0 is a clock that has not been set.
         Instant::from_millis(u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1))
     }
 }
@@ -165,7 +165,7 @@ impl<S: Store + 'static> Embedded<S> {
     }
 }
 
-/// Memory of the sizes that were chosen, which is never given back.
+/// Memory of the chosen sizes, which is never freed.
 fn memory<S: Store + 'static>(options: &Options, data: usize) -> Memory<'static, S, NAME, BUF> {
     Memory {
         sessions: leak(options.sessions, || None),
@@ -199,8 +199,8 @@ fn leak<T>(count: usize, item: impl Fn() -> T) -> &'static mut [T] {
     (0..count).map(|_| item()).collect::<Vec<_>>().leak()
 }
 
-/// Bytes of RAM that a server of so many sessions takes on this machine: sockets, their buffers and sessions; the store not.
-/// `None` if there can't be so many.
+/// Bytes of RAM that a server with this number of sessions takes on this machine: sockets, their buffers and sessions,
+/// without the store. `None` if the number is too large.
 #[must_use]
 pub fn ram(options: &Options) -> Option<usize> {
     type Files = store::Ram;

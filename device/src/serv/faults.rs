@@ -130,7 +130,7 @@ impl Queue {
 }
 
 impl<D: Device> Faulty<D> {
-    /// `lower` behind a link with these faults; the same seed and the same frames make the same ones.
+    /// `lower` behind a link with these faults; the same seed and the same frames give the same faults.
     pub fn new(lower: D, faults: Faults, seed: u64) -> Self {
         Self {
             lower,
@@ -147,7 +147,7 @@ impl<D: Device> Faulty<D> {
         self.faults = faults;
     }
 
-    /// True: nothing goes through any more, in either direction, and what is under way is lost.
+    /// True: drops all frames in both directions, also those in transit.
     pub fn set_cut(&mut self, cut: bool) {
         self.cut = cut;
         self.incoming.get_mut().frames.clear();
@@ -161,7 +161,7 @@ impl<D: Device> Faulty<D> {
 
     /// Moves frames on whose time has come; says when the next one's has.
     pub fn advance(&mut self, now: Instant) -> Option<Instant> {
-        // Not for ever: others may fill the device as fast as it is emptied.
+        // Bounded: others may fill the device as fast as it is emptied.
         for _ in 0..FRAMES {
             let Some((token, _)) = self.lower.receive(now) else { break };
             let incoming = self.incoming.get_mut();

@@ -1,7 +1,7 @@
 //! The second stack: connections of this machine's ports, carried over the cable to the embedded one.
 //!
 //! Bytes go from the host's socket straight into the socket buffer of the second stack and back, no more than there is room for, so
-//! a side that does not read holds the other up. An end of stream and a reset are told apart in both directions; a
+//! a side that does not read holds the other up. An end of stream and a reset are distinguished in both directions; a
 //! connection that the embedded stack refuses is reset, since the host's has been accepted by then.
 //!
 //! On the virtual cable, a connection has the same source address as on the host: a data port belongs to one client
@@ -34,7 +34,7 @@ pub(super) const GATEWAY: (Ipv4Addr, Ipv6Addr) =
 pub(super) const PREFIX: (u8, u8) = (30, 127);
 /// Ports of this stack's end, used in turn.
 const EPHEMERAL: core::ops::Range<u16> = 49_152..65_535;
-/// For how long a client may go on after the server has ended.
+/// How long a client may continue after the server has closed.
 const AFTERMATH: Duration = Duration::from_secs(5);
 
 pub(super) struct Forwarder {
@@ -44,7 +44,7 @@ pub(super) struct Forwarder {
     pairs: Vec<Pair>,
     end: End,
     next_port: u16,
-    /// How long a client may take nothing of what is left when the embedded side has ended.
+    /// How long a client may read nothing of the remaining bytes when the embedded side has closed.
     idle: Duration,
 }
 
@@ -52,14 +52,14 @@ pub(super) struct Forwarder {
 struct Pair {
     stream: TcpStream,
     handle: SocketHandle,
-    /// The handshake with the embedded server is through.
+    /// The connection to the embedded server is established.
     up: bool,
     /// The host's side has ended; the embedded side has.
     host_ended: bool,
     device_ended: Option<Instant>,
     /// The host's socket takes no more for now.
     full: bool,
-    /// Since when it has taken nothing, though the embedded side has ended and waits for nobody.
+    /// Since when the client has read nothing, though the embedded side has closed.
     stalled: Option<Instant>,
 }
 
@@ -204,7 +204,7 @@ impl Pair {
         if let Ok(Some(_)) = self.stream.take_error() {
             return Fate::ResetDevice;
         }
-        // Towards the host first: what came before a reset is still delivered.
+        // Towards the host first: bytes before a reset are still delivered.
         loop {
             let stream = &mut self.stream;
             let written = socket.recv(|bytes| match stream.write(bytes) {
@@ -235,7 +235,7 @@ impl Pair {
             }
             self.full = false;
         }
-        // The embedded server's own patience does not reach to what is in this stack's socket buffer by now.
+        // The embedded server's own time-outs do not cover the bytes in this stack's socket buffer.
         let more = matches!(socket.state(), State::Established | State::FinWait1 | State::FinWait2);
         if !more && socket.can_recv() && now.since(*self.stalled.get_or_insert(now)) >= idle {
             return Fate::ResetHost;
@@ -245,13 +245,13 @@ impl Pair {
             return Fate::ResetHost;
         }
         if !self.host_ended {
-            // Whoever has ended hears no more: a socket buffer that nobody empties would otherwise keep the client from its end.
+            // A side that has closed gets no more bytes: otherwise a full socket buffer would keep the client from its end.
             let read = if self.device_ended.is_some() { self.discard(moved) } else { self.read(socket, moved) };
             if read.is_err() {
                 return Fate::ResetDevice;
             }
         }
-        // The stack sends what is left of the two ends by itself.
+        // The stack sends the remaining FINs by itself.
         let over = self.device_ended.is_some_and(|since| self.host_ended || closed || now.since(since) >= AFTERMATH);
         if over { Fate::Over } else { Fate::Lives }
     }

@@ -17,7 +17,7 @@ use crate::flash::{Flash, FlashError, Geometry};
 const BLOCK: u32 = 4096;
 const UNIT: u32 = 16;
 
-/// The image of a chip. What is written is durable when [`Flash::sync`] returns; the file is locked as long as it is open.
+/// The image of a chip. Writes are durable when [`Flash::sync`] returns; the file is locked as long as it is open.
 #[derive(Debug)]
 pub(super) struct Image {
     file: File,

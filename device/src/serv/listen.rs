@@ -36,7 +36,7 @@ impl Listen {
     /// Binds `port`, 0 for any that is free, and the data ports, on both loopback addresses.
     ///
     /// # Errors
-    /// A port is taken or not permitted; there can't be so many sessions.
+    /// A port is taken or not permitted, or there are too many sessions.
     pub fn bind(options: Options, port: u16) -> anyhow::Result<Self> {
         let Some(data) = options.data_connections() else {
             bail!("--sessions: 1, 2, 4 or 8");
@@ -57,7 +57,7 @@ impl Listen {
         self.data.iter().map(|port| port.number)
     }
 
-    /// Serves until `stopped` says so; calls `ready` once it can. The memory of the server is not given back.
+    /// Serves until `stopped` says so; calls `ready` once it can. The memory of the server is not freed.
     ///
     /// # Errors
     /// The files to be loaded first can't be, or the system fails.
@@ -91,7 +91,7 @@ impl Listen {
         }
     }
 
-    /// True if somebody waits who can't be let in for now.
+    /// True if a client waits that can't be accepted for now.
     fn accept(&self, forwarder: &mut Forwarder) -> bool {
         let mut starved = false;
         for port in [&self.control].into_iter().chain(&self.data) {
@@ -123,7 +123,7 @@ impl Listen {
         delay: Option<Duration>,
     ) -> io::Result<bool> {
         let mut watched = vec![PollFd::from_borrowed_fd(stopped.as_fd(), PollFlags::IN)];
-        // Whoever can't be let in would wake us at once, again and again.
+        // A client that can't be accepted would wake the loop at once, repeatedly.
         if forwarder.has_room() && !starved {
             let listeners = [&self.control].into_iter().chain(&self.data).flat_map(|port| &port.listeners);
             watched.extend(listeners.map(|listener| PollFd::new(listener, PollFlags::IN)));
@@ -148,7 +148,7 @@ impl<R: FnOnce()> Run for Serve<'_, R> {
 
 /// Lets both stacks work until they have nothing more to say to each other; after what time they will have.
 fn settle<S: Store + 'static>(server: &mut Embedded<S>, forwarder: &mut Forwarder, end: &mut End) -> Option<Duration> {
-    // Not for ever: new connections wait meanwhile.
+    // Bounded: new connections wait meanwhile.
     for _ in 0..256 {
         let now = server.clock().now();
         let moved = forwarder.poll(now);

@@ -1,6 +1,6 @@
 //! device-serv: the embedded server on a computer, as a library.
 //!
-//! | module | what is in it |
+//! | module | content |
 //! |---|---|
 //! | [`options`] | what can be chosen |
 //! | [`listen`] | behind ports of this machine, without any privilege: [`Listen`](listen::Listen) |
@@ -8,7 +8,7 @@
 //! | [`link`](mod@link), `tap` | what the frames cross: a cable between two stacks of one thread, a TAP |
 //! | [`faults`] | a bad link, for tests |
 //! | [`stop`] | how a server that runs is ended |
-//! | [`say`] | what it says on stderr |
+//! | [`say`] | messages on stderr |
 
 mod background;
 #[cfg(target_os = "linux")]

@@ -24,7 +24,7 @@ use super::tap::{Offload, Tap};
 use super::wait::wait;
 use crate::config::{Ipv4, Ipv6};
 
-/// The network address of a server that was not told any.
+/// The default hardware address.
 pub const DEFAULT_ADDRESS: (Ipv4Addr, u8) = (Ipv4Addr::new(192, 168, 69, 1), 24);
 /// Its hardware address.
 pub const DEFAULT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -34,7 +34,8 @@ pub const DEFAULT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub struct Link {
     /// The TAP.
     pub tap: String,
-    /// Whether the kernel is asked for what cards do for it. Not where frames are to be seen, or harmed, as on a wire.
+    /// Whether the kernel offloads to the TAP as to a card. Not where frames have to look as on a wire, to be captured or
+    /// damaged.
     pub offload: Offload,
     /// The longest IP packet; `None`: that of the interface.
     pub mtu: Option<u16>,
@@ -181,7 +182,7 @@ impl Network {
         }
         if tap.is_made() {
             let hosts = link.hosts();
-            // IPv6 needs longer packets than an interface may be told to take.
+            // IPv6 needs longer packets than the smallest MTU that can be set.
             let hosts: Vec<_> = hosts.into_iter().filter(|(host, _)| host.is_ipv4() || tap.mtu() >= 1280).collect();
             tap.set_up(&hosts).with_context(|| link.tap.clone())?;
             let told: Vec<_> = hosts.iter().map(|(host, prefix)| format!("{host}/{prefix}")).collect();
@@ -201,7 +202,7 @@ impl Network {
         Ok(Self { options, link, tap })
     }
 
-    /// Serves until `stopped` says so; calls `ready` once it can. The memory of the server is not given back.
+    /// Serves until `stopped` says so; calls `ready` once it can. The memory of the server is not freed.
     ///
     /// # Errors
     /// The configuration is invalid, the files of `--preload` can't be loaded, or the TAP was removed.
@@ -252,7 +253,7 @@ trait Wire: Device {
     /// Moves frames on whose time has come; says when the next one's has.
     fn advance(&mut self, now: Instant) -> Option<Instant>;
 
-    /// Bytes of frames that have come and gone since it was asked last.
+    /// Bytes of frames received and sent since the last call.
     fn moved(&mut self) -> usize {
         0
     }
@@ -328,7 +329,7 @@ const GLANCE: Duration = Duration::from_micros(200);
 /// Bytes in one turn that look like the middle of a transfer.
 const TRANSFER: usize = 4096;
 
-/// Turns in which there was always more to do, before somebody may say that it is enough.
+/// The maximum number of consecutive turns without a pause.
 const PATIENCE: u32 = 64;
 
 fn serve<S: Store + 'static>(

@@ -29,7 +29,7 @@ pub struct Options {
     pub idle: Duration,
     /// The least progress while a body is outstanding.
     pub min_rate: MinRate,
-    /// A silent peer is asked so often whether it is still there.
+    /// The interval of keep-alives to a silent peer.
     pub keep_alive: Duration,
     /// A peer that has not answered for so long is gone.
     pub timeout: Duration,
@@ -74,13 +74,13 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Bytes of each socket buffer of the spare listener. What is small is halved again: a device has little RAM.
+    /// Bytes of each socket buffer of the spare listener. Small ones are halved: a device has little RAM.
     #[must_use]
     pub const fn spare_buffer(&self) -> usize {
         if self.ring <= 2048 { self.ring / 2 } else { self.ring }
     }
 
-    /// The classic data connections that come with so many sessions; `None` if there can't be so many.
+    /// The number of classic data connections for this number of sessions; `None` if that is too large.
     #[must_use]
     pub const fn data_connections(&self) -> Option<usize> {
         match self.sessions {
@@ -100,7 +100,7 @@ pub enum StoreChoice {
         /// Bytes.
         size: u64,
     },
-    /// On a file that stands for a flash chip.
+    /// On a file that is the image of a flash chip.
     Flash {
         /// The file, which is made if it is not there.
         image: PathBuf,

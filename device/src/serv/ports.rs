@@ -6,7 +6,7 @@ use std::net::TcpListener;
 
 use super::options::PortRange;
 
-/// So often another port is tried if the one that the system chose for IPv4 is taken for IPv6.
+/// How often another port is tried if the one that the system chose for IPv4 is taken for IPv6.
 const TRIES: usize = 16;
 
 /// One port, on both loopback addresses where there are both.

@@ -1,6 +1,6 @@
 //! Output of device-serv: messages on stderr, and its port on stdout.
 //!
-//! Nothing here blocks the server. A thread for each stream writes the lines; if nobody reads them, lines that don't
+//! Nothing here blocks the server. A thread for each stream writes the lines; if they are not read, lines that don't
 //! fit into the queue are dropped and counted. If a stream fails (its reader has exited, the disk with the log is
 //! full), lines are lost and the server continues.
 
@@ -65,7 +65,7 @@ pub fn flush() {
     }
 }
 
-/// Unbuffered: at exit, std would try again to write what is left in its buffer.
+/// Unbuffered: at exit, std would try again to write the rest of its buffer.
 fn write(stream: BorrowedFd<'_>, mut line: &[u8]) -> io::Result<()> {
     while !line.is_empty() {
         match rustix::io::write(stream, line) {

@@ -28,7 +28,7 @@ const FILES: usize = 256;
 /// The store in memory.
 pub(super) type Ram = RamStore<'static, NAME, BLOCK>;
 
-/// An empty store of `size` bytes, whose memory is never given back.
+/// An empty store of `size` bytes, whose memory is never freed.
 pub(super) fn ram(size: u64, boot: u64) -> anyhow::Result<Ram> {
     if size > RAM_MAX {
         bail!("--store: at most {}KiB in memory", RAM_MAX / 1024);
@@ -43,7 +43,7 @@ const BLOCKS: u16 = 65_535;
 const STAGES: usize = 16;
 const PAGE: usize = 256;
 
-/// The store on an image of a flash chip, which is locked as long as the store is there. Its memory is never given back.
+/// The store on an image of a flash chip, which is locked as long as the store exists. Its memory is never freed.
 pub(super) fn flash(
     path: &Path,
     size: Option<u64>,

@@ -118,7 +118,7 @@ struct Lease {
 /// A change: a lease, or that there is none.
 ///
 /// smoltcp panics when it has to send to a neighbor whose address is not unicast, so none is accepted: some servers give 0.0.0.0
-/// as the router, and one that sends from 0.0.0.0 could not be asked to renew.
+/// as the router, and no renewal can be sent to a server with the address 0.0.0.0.
 #[cfg(feature = "dhcp")]
 fn change(socket: &mut smoltcp::socket::dhcpv4::Socket<'_>) -> Option<Option<Lease>> {
     use smoltcp::socket::dhcpv4::Event;

@@ -1,4 +1,4 @@
-//! Removing, renaming, making and removing directories: each durable when it returns.
+//! Remove, rename, mkdir and rmdir: each change is durable when the call returns.
 
 use std::fs::File;
 
@@ -50,7 +50,7 @@ impl DirStore {
     #[must_use]
     pub fn change_batch(&self, changes: &[Change<Name<'_>>]) -> Vec<Result<(), Refusal>> {
         let mut parents = Parents::new(self);
-        // Opened before anything is changed, to hear of whatever fails to become durable from then on.
+        // Opened before anything is changed, to get every write error from then on.
         let everything = if changes.len() > 1 { self.sync_file() } else { None };
         let mut answers: Vec<_> = changes.iter().map(|change| self.change(*change, &mut parents)).collect();
         if let Err(errno) = parents.sync(everything.as_ref()) {
@@ -80,7 +80,7 @@ impl DirStore {
     /// Makes a directory. Its parent must exist.
     ///
     /// # Errors
-    /// `exists`, whatever it is that does, or if the parent is a file; `not-found` if the parent does not exist;
+    /// `exists` if there is anything of this name, or the parent is a file; `not-found` if the parent does not exist;
     /// `read-only`, `denied`, `no-space`, `io`.
     pub fn mkdir(&self, name: Name<'_>) -> Result<(), Refusal> {
         self.change_one(Change::Mkdir(name))
@@ -116,7 +116,7 @@ impl DirStore {
     fn change(&self, change: Change<Name<'_>>, parents: &mut Parents<'_>) -> Result<(), Refusal> {
         let changed = self.carry_out(change, parents);
         match changed {
-            // What this one has made is there to stay, whatever becomes of the next.
+            // The directories that this change has made stay, even if the next one fails.
             Ok(()) => parents.keep(),
             Err(_) => parents.unmake(),
         }
@@ -173,7 +173,7 @@ impl DirStore {
             Place::Directory => return Err(ErrorCode::IsDirectory.into()),
             Place::Foreign => return Err(ErrorCode::Denied.into()),
         }
-        // What a link says is read from the directory that it lies in.
+        // The target of a link is relative to the directory of the link.
         if moved.kind == Kind::Link && from.parent() != to.parent() {
             return Err(LINK_ELSEWHERE);
         }

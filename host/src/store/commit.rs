@@ -1,8 +1,8 @@
-//! Putting files in place: durable first, then one rename each, then the directories made durable.
+//! Commits: make the files durable, rename each, then make the directories durable.
 //!
-//! The order is what keeps the promise of PROTOCOL §7 at a power cut: no name points to bytes that are not on the disk,
-//! and no answer is given before the name is. Several files share the waiting: everything on the file system is made
-//! durable with one call before the renames and one after, however many there are.
+//! This order keeps the promise of PROTOCOL §7 at a power cut: no name points to bytes that are not on the disk, and no
+//! answer is given before the name is. Several files share the waiting: one call before the renames and one after them
+//! make everything on the file system durable.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
@@ -25,7 +25,7 @@ use super::parents::Parents;
 use super::refusal::{refuse, refuse_io};
 use super::stage::{Stage, What};
 
-/// Up to so many files are made durable one by one. One call for everything also waits for what other programs have
+/// Up to this number, files are made durable one by one. One call for everything also waits for what other programs have
 /// written; on an idle ext4 it was 4 files one by one in 1.6 ms, 6 together in 1.1 ms.
 const FEW: usize = 4;
 
@@ -42,7 +42,7 @@ struct Item<'a> {
 
 impl DirStore {
     /// Puts one stage in place: [`Store::commit`](skiff_proto::store::Store::commit). A replaced file's
-    /// permissions are kept; a link is replaced, not what it points to.
+    /// permissions are kept; a link is replaced, not its target.
     ///
     /// # Errors
     /// `is-directory`, `denied`, `exists` if a parent is a file, `no-space`, `io`; `busy` if another writer has taken
@@ -116,7 +116,7 @@ impl DirStore {
 
     fn commit_all<'a>(&self, stages: impl Iterator<Item = (&'a mut Stage, Option<u32>)>) -> Vec<Result<Stat, Refusal>> {
         let mut parents = Parents::new(self);
-        // From `begin` on nobody takes a stage over.
+        // From `begin` on, no other writer takes a stage over.
         let mut items: Vec<Item<'a>> = stages
             .map(|(stage, crc)| {
                 let parent = if stage.done { Err(ErrorCode::Io.into()) } else { stage.owner.begin() };
@@ -146,7 +146,7 @@ impl DirStore {
             .map(|item| {
                 item.parent?;
                 let stat = self.finish(item.stage, item.crc);
-                // Not durable: the name stands for the new file, but a power cut may bring the old one back.
+                // Not durable: the name refers to the new file, but a power cut may bring the old one back.
                 synced.map_err(sync_refused).map(|()| stat)
             })
             .collect()
@@ -181,8 +181,8 @@ impl DirStore {
         let ready = items.iter().filter(|item| item.parent.is_ok()).count();
         let whole = ready > FEW && syncer.has_everything();
         for item in items.iter_mut().filter(|item| item.parent.is_ok()) {
-            // What was appended before this stage was opened may have failed to reach the disk before, too: only asking for
-            // this file tells.
+            // Bytes appended before this stage was opened may have failed to reach the disk then: only a sync of this file
+            // reports that.
             if !whole || item.stage.resumed {
                 match syncer.data(&item.stage.file) {
                     Ok(()) => item.stage.synced = true,
@@ -193,7 +193,7 @@ impl DirStore {
         if !whole {
             return None;
         }
-        // The stage that was opened first hears of everything that failed since.
+        // The stage that was opened first gets every error since then.
         let oldest = items.iter().filter(|item| item.parent.is_ok()).min_by_key(|item| item.stage.order)?;
         match syncer.everything(&oldest.stage.file) {
             Ok(()) => oldest.stage.file.try_clone().ok(),
@@ -204,7 +204,7 @@ impl DirStore {
         }
     }
 
-    /// Renames a stage to its name; in a new directory if the one that was opened has been removed. Says which it was.
+    /// Renames a stage to its name; in a new directory if the one that was opened has been removed. Returns the directory.
     fn put_or_remake(&self, stage: &mut Stage, mut parent: usize, parents: &mut Parents<'_>) -> Result<usize, Refusal> {
         for _ in 0..TRIES {
             match self.put(stage, parents.at(parent)) {
@@ -310,8 +310,8 @@ fn sync_refused(errno: Errno) -> Refusal {
     }
 }
 
-/// Gives a file the rights (and, as far as the system lets us, the owner) of the one that it replaces, and its time. What
-/// can't be had is left: the content is what was asked for.
+/// Gives a file the rights (and, as far as the system permits, the owner) of the file that it replaces, and its time. Failures
+/// are ignored: the content matters.
 fn dress(file: &File, replaced: Option<&Meta>, mtime: Option<u64>) {
     if let Some(old) = replaced
         && let Ok(new) = Meta::of(file)

@@ -19,8 +19,8 @@
 //!   with its inode number must be names that are served. So another spelling of a visible file finds that file, if
 //!   the file system supports it; other spellings of hidden and reserved names find nothing.
 //!
-//! Only regular files are opened, and what a name stands for is looked at before it is opened: opening a FIFO can wait
-//! for ever or let somebody else go on, opening a device can do anything.
+//! Only regular files are opened, and the type is checked before: opening a FIFO can wait for ever or wake its other end,
+//! and opening a device can have any effect.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -37,7 +37,7 @@ use super::mounts::Mounts;
 use super::refusal::refuse;
 use super::slot;
 
-/// How often a look-up that somebody's renames disturbed is tried again.
+/// How often a look-up is repeated that renames of other programs have disturbed.
 #[cfg(target_os = "linux")]
 const TRIES: u32 = 32;
 
@@ -61,7 +61,7 @@ const WITHHELD: Errno = Errno::NOTDIR;
 /// A regular file: without waiting (for a FIFO that took its place just now) and without becoming its terminal.
 const FILE: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
-/// The root of what is served.
+/// The root of the store.
 #[derive(Debug)]
 pub(super) struct Confine {
     root: OwnedFd,
@@ -123,7 +123,7 @@ impl Confine {
         self.native
     }
 
-    /// Whether file systems are mounted beneath the root and the kernel can tell where.
+    /// Whether file systems are mounted beneath the root and the kernel can report where.
     pub(super) fn has_mounts(&self) -> bool {
         self.native && self.mounts.any(self.root())
     }
@@ -133,7 +133,7 @@ impl Confine {
         self.has_mounts() && self.is_mounted(self.root(), name.as_str())
     }
 
-    /// The same for what is at `name` in `dir`.
+    /// The same for the entry `name` of `dir`.
     #[cfg(target_os = "linux")]
     pub(super) fn is_mounted(&self, dir: BorrowedFd<'_>, name: &str) -> bool {
         let how = BENEATH | ResolveFlags::NO_XDEV;
@@ -371,7 +371,7 @@ impl AsFd for Directory<'_> {
     }
 }
 
-/// Looks at what was opened: it may be another than what was looked at before.
+/// Checks the file after it was opened: it may be another than the one checked before.
 fn finish(opened: Result<OwnedFd, Errno>) -> Result<(std::fs::File, Meta), Refusal> {
     let file = opened.map_err(|errno| match errno {
         // A socket or a device without a driver took the file's place.

@@ -1,4 +1,4 @@
-//! Checksums that are known: of files that were stored or read whole while the server runs.
+//! A cache of the checksums of files that were stored or read completely while the server runs.
 
 use core::hash::BuildHasher;
 use std::collections::hash_map::RandomState;
@@ -25,7 +25,7 @@ impl Crcs {
         rows.get(row(hash))?.iter().find(|(known, _)| *known == hash).map(|&(_, crc)| crc)
     }
 
-    /// Notes what is known of this version; `None`: nothing, and what was is forgotten.
+    /// Remembers the checksum of this version; `None` forgets it.
     pub(super) fn note(&self, key: &Key, crc: Option<u32>) {
         let hash = self.hash(key);
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
@@ -46,7 +46,7 @@ impl Crcs {
         }
     }
 
-    /// Keyed with a secret of this process: nobody can look for two versions with one hash. Never 0.
+    /// Keyed with a secret of this process, so that collisions can't be searched for. Never 0.
     fn hash(&self, key: &Key) -> u64 {
         self.hasher.hash_one(key).max(1)
     }

@@ -67,7 +67,7 @@ impl DirStore {
         if file.settled { file.meta.key.tag() } else { Tag::UNKNOWN }
     }
 
-    /// Reads at `offset` into `buffer`; says how many bytes. 0 only at the end of the file.
+    /// Reads at `offset` into `buffer` and returns the number of bytes. 0 only at the end of the file.
     ///
     /// # Errors
     /// `changed` if it has become shorter since it was opened, `io`.

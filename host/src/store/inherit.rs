@@ -44,7 +44,7 @@ pub(super) fn disinherit(dir: impl AsFd) {
     _ = fremovexattr(dir, DEFAULT);
 }
 
-/// The ACL that a file created with mode 0666 gets in a directory with this default ACL (acl(5)): nobody may execute
+/// The ACL that a file created with mode 0666 gets in a directory with this default ACL (acl(5)): no one may execute
 /// it. `None` if the format is unknown.
 fn access(default: &[u8]) -> Option<Vec<u8>> {
     const VERSION: [u8; 4] = 2_u32.to_le_bytes();

@@ -1,4 +1,4 @@
-//! Giving a file a name that nothing has: in one step, with what the system offers for that.
+//! Gives a file an unused name in one step, with the call that the system has for that.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};

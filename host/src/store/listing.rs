@@ -1,4 +1,4 @@
-//! Listing a directory, one entry after the other, in memory that does not grow with it.
+//! Lists a directory, one entry at a time, in memory that does not grow with it.
 
 use rustix::fs::{Dir, DirEntry, FileType};
 use skiff_proto::name::{MAX_NAME, Name, RESERVED_PREFIX};
@@ -74,7 +74,7 @@ impl DirStore {
     /// Begins a listing of a directory, `None` for the root.
     ///
     /// # Errors
-    /// `not-found` also for what is no directory; `denied`, `io`.
+    /// `not-found` also if it is no directory; `denied`, `io`.
     pub fn list(&self, dir: Option<Name<'_>>) -> Result<Cursor, Refusal> {
         let mut name = String::new();
         if let Some(dir) = dir {
@@ -93,7 +93,7 @@ impl DirStore {
     }
 
     /// Shows the next entry of a listing to `show`; false at its end. Left out are names that break the rules of PROTOCOL
-    /// §2 or are too long together with the directory's, hidden ones, and what can't be opened: devices, links that
+    /// §2 or are too long together with the directory's, hidden ones, and entries that can't be opened: devices, links that
     /// lead out. The order is the file system's.
     ///
     /// # Errors
@@ -164,7 +164,7 @@ impl DirStore {
         Ok(false)
     }
 
-    /// How many entries a listing that has just begun will leave out because their names can't be sent, as
+    /// How many entries a new listing will leave out because their names can't be sent, as
     /// [`Store::omitted`](skiff_proto::store::Store::omitted). Reads the directory once more, without a look at the files.
     ///
     /// # Errors

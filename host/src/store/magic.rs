@@ -12,7 +12,7 @@ pub(super) const OVERLAY: i128 = 0x794c_7630;
 pub(super) const RAMFS: i128 = 0x8584_58f6;
 pub(super) const SQUASHFS: i128 = 0x7371_7368;
 
-/// The number of the file system that `fd` lies on; `None` if the system does not tell.
+/// The number of the file system of `fd`; `None` if the system does not report it.
 pub(super) fn of(fd: BorrowedFd<'_>) -> Option<i128> {
     rustix::fs::fstatfs(fd).ok().map(|fs| i128::from(fs.f_type) & 0xffff_ffff)
 }

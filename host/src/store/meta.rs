@@ -1,4 +1,4 @@
-//! What a file is: the part of `stat` that the store decides by.
+//! The metadata of a file: the part of `stat` that the store needs.
 
 use core::time::Duration;
 use std::os::fd::AsFd;
@@ -14,7 +14,7 @@ use skiff_proto::{ErrorCode, Refusal};
 /// up to 10 ms, on some media (FAT) of 2 s.
 const TICK: Duration = Duration::from_secs(2);
 
-/// What a name stands for.
+/// The type of a directory entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A regular file.
@@ -109,7 +109,7 @@ impl Meta {
 }
 
 impl Key {
-    /// Whether it is the same file, in whatever version.
+    /// Whether it is the same file, perhaps in another version.
     pub(super) const fn same_file(&self, other: &Self) -> bool {
         self.dev == other.dev && self.ino == other.ino
     }
@@ -127,7 +127,7 @@ impl Key {
             self.ctime.1.into(),
         ];
         // Versions differ in few bits, so each word is mixed well (the finalizer of splitmix64). Not a secret, not a
-        // defence: whoever can choose i-numbers and times of the server's files needs no collision.
+        // defence: an attacker who can choose i-numbers and times of the server's files needs no collision.
         for word in words {
             hash = (hash ^ word).wrapping_add(0x9e37_79b9_7f4a_7c15);
             hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,36 +1,36 @@
 //! The directory store of host-serv: a [`Store`] over a directory of the host's file system.
 //!
-//! | module | what is in it |
+//! | module | content |
 //! |---|---|
 //! | `confine` | opening names beneath the root and nowhere else |
 //! | `mounts` | whether other file systems are mounted beneath the root |
-//! | `meta`, `file`, `crcs` | what a file is, files that are open for reading, checksums that are known |
-//! | `slot`, `owner`, `stage` | where staged bytes live, who is writing what, appending |
-//! | `commit`, `link`, `change` | putting files in place, several at once; remove, rename, mkdir, rmdir |
-//! | `parents`, `inherit`, `sync` | the directories of a change; what new files inherit from them; what waits for the disk |
-//! | `listing` | one entry of a directory after the other |
-//! | `room`, `refusal` | space and what it is promised to; answers to failed system calls |
+//! | `meta`, `file`, `crcs` | metadata, files that are open for reading, cached checksums |
+//! | `slot`, `owner`, `stage` | staging directories, the writer of each name, stages |
+//! | `commit`, `link`, `change` | commits, several at once; remove, rename, mkdir, rmdir |
+//! | `parents`, `inherit`, `sync` | the directories of a change; group and ACL of new files; system calls that wait for the disk |
+//! | `listing` | listings, one entry at a time |
+//! | `room`, `refusal` | free and promised space; answers to failed system calls |
 //!
 //! A [`DirStore`] is a handle: cloning it is cheap, and all its methods take `&self` and may be called from several
 //! threads. None of them waits for a peer, but every one may wait for the disk: call them where blocking is allowed. As a
 //! [`Store`] it never answers "not yet".
 //!
-//! # What lies in the directory
+//! # Content of the directory
 //!
 //! The files under their own names, and `.skiff-stage-0`, `.skiff-stage-1` and so on, each the staging directory of one
-//! running store (mode 0700, locked with flock while it runs). A store takes the first one that nobody holds, so a server
-//! that is started again finds what it left, and two servers on one directory don't disturb each other: the later commit
-//! of a name wins, whole. A writer in one process is not seen as `busy` by another.
+//! running store (mode 0700, locked with flock while it runs). A store takes the first one that is not locked, so a
+//! restarted server finds its stages again, and two servers on one directory don't disturb each other: the later commit
+//! of a name replaces the whole file. A writer in one process does not make a name `busy` in another.
 //!
-//! # Links and other things
+//! # Links, permissions, special files
 //!
 //! - Symbolic links that stay beneath the root are followed for reading and in the directory part of a name; an absolute
 //!   link does not stay beneath, even if it points inside. Without `openat2` (other systems, old kernels,
-//!   [`Options::portable`]) no link is followed: what lies behind one is not found.
-//! - A commit to a name that is a link to a file replaces the link, never what it points to. A link that can't be followed
-//!   is not written over: `denied`. `remove` and `rename` act on the link.
-//! - A file that replaces another keeps its permissions and, where the system lets us, its owner; not its access control
-//!   list, extended attributes or further hard links, which go on showing the old content.
+//!   [`Options::portable`]) no link is followed: its target is not found.
+//! - A commit to a name that is a link to a file replaces the link, never its target. A link that can't be followed is
+//!   not replaced: `denied`. `remove` and `rename` act on the link.
+//! - A file that replaces another keeps its permissions and, where the system permits it, its owner; not its access control
+//!   list, extended attributes or further hard links, which keep the old content.
 //! - A new file inherits the group of a setgid directory and the default ACL, as if it were created there, unless the
 //!   server's user is not a member of that group.
 //! - Neither links nor bind mounts lead into a staging directory of the root.

@@ -1,9 +1,9 @@
-//! Who is writing what: one writer a name, and how its stage is taken from it. When that is to happen is decided
-//! elsewhere ([`takeover`](skiff_proto::takeover)).
+//! The writer of each name, and how another one takes its stage over. When that happens is decided elsewhere
+//! ([`takeover`](skiff_proto::takeover)).
 //!
 //! An owner is idle, writing or evicted. Only an idle one can be evicted, in one atomic step, and only one that
-//! is not evicted can begin to write: so when a stage has been taken over nothing of its old writer is under way to
-//! the file, and nothing can come later.
+//! is not evicted can begin to write: so after a takeover the old writer has no write to the file in progress and
+//! can't begin one.
 
 use core::fmt;
 use core::sync::atomic::{AtomicU8, Ordering};
@@ -30,7 +30,7 @@ pub struct Owner {
 
 type Wake = Box<dyn Fn() + Send + Sync>;
 
-/// A length and the CRC-32C of so many bytes.
+/// A length and the CRC-32C of that many bytes.
 pub(super) type Sum = (u64, u32);
 
 impl Owner {
@@ -43,8 +43,8 @@ impl Owner {
         })
     }
 
-    /// Sets what is called once, by the thread of the writer that takes over (so: be brief), when this one has to give
-    /// way. Called at once if that has happened already.
+    /// Sets a function that is called once, when this writer is evicted: on the thread of the writer that takes over, so it
+    /// must be brief. Called at once if that has happened already.
     pub fn on_evict(&self, wake: impl Fn() + Send + Sync + 'static) {
         *self.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(wake));
         if self.is_evicted() {
@@ -91,7 +91,7 @@ impl Owner {
         Instant::ZERO.after(self.since.elapsed())
     }
 
-    /// Begins to write: until [`Owner::finish`] nobody takes over.
+    /// Begins to write: until [`Owner::finish`] no other writer takes over.
     pub(super) fn begin(&self) -> Result<(), Refusal> {
         match self.state.compare_exchange(IDLE, WRITING, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => Ok(()),
@@ -125,10 +125,10 @@ pub(super) struct Owners(Mutex<Open>);
 #[derive(Debug, Default)]
 struct Open {
     owners: HashMap<StageId, Arc<Owner>>,
-    /// How often a writer has entered, and the last ones: what they wrote.
+    /// How often a writer has entered, and the names of the last ones.
     entered: u64,
     latest: VecDeque<StageId>,
-    /// Length and CRC of stages that were summed and that nobody has written since, latest last.
+    /// Length and CRC of stages that were summed and not written since, latest last.
     sums: VecDeque<(StageId, u64, u32)>,
 }
 
@@ -139,7 +139,7 @@ const SUMS: usize = 32;
 const LATEST: usize = 4096;
 
 impl Owners {
-    /// Makes `owner` the writer of `id`. Says what is known of the staged bytes: their length and CRC.
+    /// Makes `owner` the writer of `id`. Returns length and CRC of the staged bytes, if they are known.
     pub(super) fn enter(&self, id: StageId, owner: &Arc<Owner>) -> Result<Option<Sum>, Refusal> {
         let mut open = self.lock();
         open.check_idle(id)?;
@@ -153,19 +153,19 @@ impl Owners {
         Ok(known.and_then(|at| open.sums.remove(at)).map(|(_, len, crc)| (len, crc)))
     }
 
-    /// `busy` while somebody is writing `id`.
+    /// `busy` while `id` has a writer.
     pub(super) fn check_idle(&self, id: StageId) -> Result<(), Refusal> {
         self.lock().check_idle(id)
     }
 
-    /// Takes `id` from its writer if that has been silent for `patience`. True if nobody is writing it now.
+    /// Takes `id` from its writer if that has been silent for `patience`. True if it has no writer now.
     pub(super) fn take_over(&self, id: StageId, patience: Duration) -> bool {
         let silent = match self.lock().owners.get(&id) {
             Some(owner) if owner.silent_for() >= patience => Arc::clone(owner),
             Some(owner) => return owner.is_evicted(),
             None => return true,
         };
-        // Outside the lock: what it calls is not ours.
+        // Outside the lock: it calls foreign code.
         silent.evict();
         if silent.is_evicted() {
             self.leave(id, &silent, || {});
@@ -178,7 +178,7 @@ impl Owners {
         self.lock().entered
     }
 
-    /// Notes the length and CRC of a stage, unless somebody may have written it since.
+    /// Remembers length and CRC of a stage, unless it may have been written since.
     pub(super) fn note_sum(&self, id: StageId, entered: u64, (len, crc): Sum) {
         let mut open = self.lock();
         let since = usize::try_from(open.entered - entered).unwrap_or(usize::MAX);
@@ -196,12 +196,12 @@ impl Owners {
     pub(super) fn forget_sums(&self) {
         let mut open = self.lock();
         open.sums.clear();
-        // Older than all that is remembered is what is being summed.
+        // The stage that is being summed is older than all that is remembered.
         open.entered += 1;
         open.latest.clear();
     }
 
-    /// `owner` ends; `last` is called first, while nobody else can become the writer, unless it was evicted.
+    /// `owner` ends; `last` is called first, while no other can become the writer, unless it was evicted.
     pub(super) fn leave(&self, id: StageId, owner: &Arc<Owner>, last: impl FnOnce()) {
         let mut open = self.lock();
         if open.owners.get(&id).is_some_and(|current| Arc::ptr_eq(current, owner)) {
@@ -212,12 +212,12 @@ impl Owners {
         }
     }
 
-    /// Whether nobody is writing `id`.
+    /// Whether `id` has no writer.
     pub(super) fn is_idle(&self, id: StageId) -> bool {
         !self.lock().owners.contains_key(&id)
     }
 
-    /// Calls `then` if nobody is writing `id`, and keeps everybody from it meanwhile.
+    /// Calls `then` if `id` has no writer; it gets none meanwhile.
     pub(super) fn if_idle<T>(&self, id: StageId, then: impl FnOnce() -> T) -> Option<T> {
         let open = self.lock();
         (!open.owners.contains_key(&id)).then(then)
@@ -233,7 +233,7 @@ impl Owners {
 }
 
 impl Open {
-    /// `busy` while somebody is writing `id`. A writer that was evicted is none.
+    /// `busy` while `id` has a writer. A writer that was evicted is none.
     fn check_idle(&self, id: StageId) -> Result<(), Refusal> {
         if self.owners.get(&id).is_some_and(|owner| !owner.is_evicted()) { Err(ErrorCode::Busy.into()) } else { Ok(()) }
     }

@@ -1,4 +1,4 @@
-//! The directories that a change touches: opened once, made where they are missing, made durable together.
+//! The directories of a change: opened once, created where they are missing, made durable together.
 
 use core::sync::atomic::Ordering;
 use std::fs::File;
@@ -28,7 +28,7 @@ pub(super) struct Parents<'a> {
     changed: Vec<usize>,
     /// New directories: where, and their names.
     made: Vec<(usize, Box<str>)>,
-    /// Some that were made before are there to stay.
+    /// Some directories that were made before stay.
     kept: bool,
     /// Counted in [`Inner::making`](super::Inner::making).
     making: bool,
@@ -97,7 +97,7 @@ impl<'a> Parents<'a> {
         let dir = self.store.0.confine.directory(name)?;
         let index = self.open.len();
         self.open.push((name.map(|name| name.as_str().into()), dir));
-        // If somebody else is making directories, this one or those above it may be among them and not yet
+        // If another thread is making directories, this one or those above it may be among them and not yet
         // durable. What is put into it is only found after a crash if they are.
         if self.store.0.making.load(Ordering::SeqCst) > usize::from(self.making)
             && let Some(name) = name
@@ -110,7 +110,7 @@ impl<'a> Parents<'a> {
 
     /// Makes a directory in an open one.
     pub(super) fn make(&mut self, above: usize, name: &str) -> Result<(), Errno> {
-        // Counted first: whoever sees the directory sees the count.
+        // Counted first: a thread that sees the directory sees the count.
         if !self.making {
             self.making = true;
             self.store.0.making.fetch_add(1, Ordering::SeqCst);
@@ -133,13 +133,13 @@ impl<'a> Parents<'a> {
         }
     }
 
-    /// What was made so far is there to stay.
+    /// The directories made so far stay.
     pub(super) fn keep(&mut self) {
         self.kept |= !self.made.is_empty();
         self.made.clear();
     }
 
-    /// Removes what was made and is not used.
+    /// Removes directories that were made and are not used.
     pub(super) fn unmake(&mut self) {
         let open = &self.open;
         let mut made = core::mem::take(&mut self.made);
@@ -163,7 +163,7 @@ impl<'a> Parents<'a> {
             }
         }
         alone.iter().try_for_each(|&index| syncer.directory(&self.open[index].1))?;
-        // After a failure nobody knows what is durable: the count stays up, and others look after themselves.
+        // After a failure it is unknown what is durable: the count stays, so other threads sync for themselves.
         if self.making {
             self.making = false;
             self.store.0.making.fetch_sub(1, Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! What a peer is told when a system call fails.
+//! The answer to a peer when a system call fails.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use skiff_proto::{ErrorCode, Refusal};
 /// The answer for `errno`.
 pub(super) fn refuse(errno: Errno) -> Refusal {
     let code = match errno {
-        // ENOTDIR: a part of the name is a file. What lies below it does not exist.
+        // ENOTDIR: a part of the name is a file. Nothing below it exists.
         Errno::NOENT | Errno::NOTDIR => ErrorCode::NotFound,
         Errno::ACCESS | Errno::PERM => ErrorCode::Denied,
         Errno::LOOP | Errno::XDEV => return Refusal::new(ErrorCode::Denied, "the name leads out of what is served"),

@@ -1,13 +1,13 @@
-//! Room: what the disk has, what open stages have been promised, what staged bytes may take.
+//! Room: free space, space promised to open stages, limits for staged bytes.
 //!
 //! # How long a promise holds
 //!
 //! A write is promised room for all of its bytes when it begins, so it gets `no-space` before it has sent them. The
 //! promise is whole for [`GRACE`], except to a write of at most [`SMALL`] bytes, and only once in [`PAUSE`]: a writer that
-//! begins again and again must not hold the disk. After that it covers as many bytes as have been received (after
-//! [`HORIZON`] those that the writer sends in that time at its average rate), and always [`SMALL`] bytes. Others may
-//! borrow the rest when they would have no room otherwise. From then on the slow writer's bytes are accepted only while there is room,
-//! so it may get `no-space` later; the bytes that it has sent stay staged.
+//! starts over repeatedly must not reserve the disk. After that it covers as many bytes as have been received (after
+//! [`HORIZON`] those that the writer sends in that time at its average rate), and always [`SMALL`] bytes. Other writers may
+//! take the rest if they would have no room otherwise. From then on the slow writer's bytes are accepted only while there
+//! is room, so it may get `no-space` later; the bytes that it has sent stay staged.
 //!
 //! So a large file at a normal rate keeps its room, small ones fit in beside it, and a writer of 46 bytes a second
 //! reserves 1 MiB instead of the disk.
@@ -46,7 +46,7 @@ pub(super) struct Room {
     large: Mutex<Vec<Weak<Promise>>>,
     /// When a promise was whole last.
     whole: Mutex<Option<Instant>>,
-    /// Bytes appended since the file system was asked.
+    /// Bytes appended since the last statfs.
     spent: AtomicU64,
     /// Bytes that were free, the reserve taken off, and when.
     free: Mutex<Option<(Instant, u64)>>,
@@ -257,7 +257,7 @@ mod tests {
         let missing = |need| room.missing(dir.as_fd(), 0, need, 0).unwrap();
         let slow = room.promise(100 * SMALL).unwrap();
         assert_eq!((missing(SMALL), missing(SMALL + 1)), (0, SMALL + 1));
-        // As if it had begun long ago.
+        // As if it had begun long before.
         let aged = Arc::new(Promise::new(100 * SMALL, Instant::now() - 2 * GRACE, true));
         room.large.lock().unwrap().push(Arc::downgrade(&aged));
         drop(slow);

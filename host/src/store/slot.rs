@@ -1,7 +1,8 @@
-//! Where staged bytes live: `.skiff-stage-0`, `.skiff-stage-1` ... in the root, one a running store.
+//! Staging directories: `.skiff-stage-0`, `.skiff-stage-1` ... in the root, one for each running store.
 //!
-//! A named stage is a file whose name is a hash of the name that it is for, and behind it a number for the client that
-//! owns it, if it has an owner. It outlives the store, and the next store that takes the slot goes on with it. Unnamed ones (`put-` and a number) are of no use to anybody else.
+//! A named stage is a file called by a hash of the name that it is for, followed by a number for the client that owns it,
+//! if it has an owner. It outlives the store: the next store that takes the slot can resume it. Unnamed stages (`put-` and
+//! a number) are removed.
 
 use core::cmp::Reverse;
 use core::fmt;
@@ -101,13 +102,13 @@ fn hex(bytes: &[u8], out: &mut [u8]) {
     }
 }
 
-/// The number of so many lowercase hexadecimal digits.
+/// Parses a number of lowercase hexadecimal digits.
 fn unhex(digits: &str, len: usize) -> Option<u128> {
     let valid = digits.len() == len && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
     u128::from_str_radix(digits, 16).ok().filter(|_| valid)
 }
 
-/// Which stage lies in a file of this name, and whose it is.
+/// The stage in a file of this name, and its owner.
 fn parse(name: &str) -> Option<(StageId, StageOwner)> {
     let (id, owner) = name.split_once('-').map_or((name, None), |(id, owner)| (id, Some(owner)));
     let id = StageId(unhex(id, ID_LEN)?.to_be_bytes());
@@ -125,7 +126,7 @@ impl StageName {
 }
 
 impl Slot {
-    /// Takes the first slot that nobody holds, cleans it, and cleans those of stores that have ended.
+    /// Takes the first slot that is not locked, cleans it, and cleans those of stores that have ended.
     pub(super) fn claim(root: BorrowedFd<'_>, max_age: Duration) -> Result<Self, Errno> {
         let mut claimed = None;
         for number in 0..SLOTS {
@@ -163,7 +164,7 @@ impl Slot {
                 Err(errno) => return Err(errno),
             };
             let meta = Meta::of(&dir)?;
-            // Somebody else's directory would give them what is staged.
+            // A directory of another user would expose the staged bytes.
             if meta.uid != geteuid().as_raw() {
                 return Ok(None);
             }
@@ -197,7 +198,7 @@ impl Slot {
         openat(&self.dir, name, NEW_FILE, Mode::from_raw_mode(0o666)).map(std::fs::File::from)
     }
 
-    /// Opens what was staged before.
+    /// Opens the bytes staged before.
     pub(super) fn open(&self, name: &str) -> Result<(std::fs::File, Meta), Errno> {
         let file = openat(&self.dir, name, OLD_FILE, Mode::empty())?;
         let meta = Meta::of(&file)?;
@@ -208,7 +209,7 @@ impl Slot {
         unlinkat(&self.dir, name, AtFlags::empty())
     }
 
-    /// Removes what is too old and what nobody can go on with; counts what stays.
+    /// Removes stages that are too old or can't be resumed; counts the others.
     fn clean(&self, max_age: Duration) -> Result<(), Errno> {
         self.each(|name, stage, meta| match stage {
             Some((id, owner)) if meta.age() <= max_age => {
@@ -220,7 +221,7 @@ impl Slot {
         })
     }
 
-    /// Whose the stage is that lies here; [`NOBODY`] also if there is none.
+    /// The owner of the stage; [`NOBODY`] also if there is none.
     pub(super) fn owner_of(&self, id: StageId) -> StageOwner {
         self.owners().get(&id).copied().unwrap_or(NOBODY)
     }
@@ -239,7 +240,7 @@ impl Slot {
         self.owners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Removes a named stage that nobody is writing.
+    /// Removes a named stage without a writer.
     pub(super) fn remove_stage(&self, id: StageId) -> Result<(), Errno> {
         self.remove(id.file_name(self.owner_of(id)).as_str())?;
         self.set_owner(id, NOBODY);
@@ -320,7 +321,7 @@ impl Slot {
         self.number
     }
 
-    /// Whether somebody has removed or renamed the directory: another store may have its number.
+    /// Whether the directory was removed or renamed: another store may have its number.
     pub(super) fn is_gone(&self, root: BorrowedFd<'_>) -> bool {
         match Meta::at(root, &path(self.number)) {
             Ok(now) => (now.dev(), now.ino()) != self.inode,

@@ -1,4 +1,4 @@
-//! Staging: beginning a write, going on with an interrupted one, appending.
+//! Stages: begin a write, resume an interrupted one, append.
 
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
@@ -51,7 +51,7 @@ pub struct Stage {
     promise: Option<Arc<Promise>>,
 }
 
-/// What a stage is for, and where it lies.
+/// The purpose of a stage, and its place.
 #[derive(Debug)]
 pub(super) enum What {
     /// A version of this file, by this owner.
@@ -63,7 +63,7 @@ pub(super) enum What {
 }
 
 impl Stage {
-    /// Who is writing it: by this a connection hears that it has to give way.
+    /// Its writer: through this a connection learns that it was evicted.
     #[must_use]
     pub const fn owner(&self) -> &Arc<Owner> {
         &self.owner
@@ -110,7 +110,7 @@ impl Stage {
         Ok(Writing { stage: self })
     }
 
-    /// Where it lies in its slot, if it has a name there.
+    /// Its file name in the slot, if it has one.
     pub(super) fn with_path<T>(&self, use_it: impl FnOnce(&str) -> T) -> Option<T> {
         match &self.what {
             What::Named(_, id, owner) => Some(use_it(id.file_name(*owner).as_str())),
@@ -267,13 +267,13 @@ impl DirStore {
     }
 
     /// Begins a `write`: after `offset` bytes that are staged already, or from the start with 0. Returns the CRC-32C of the staged
-    /// bytes with the stage; unless [`DirStore::staged`] was asked just before, it reads them for that, which may
+    /// bytes with the stage; unless [`DirStore::staged`] was called just before, it reads them for that, which may
     /// take long. Parents that are missing are made at the commit.
     ///
     /// # Errors
-    /// `read-only`; `denied` (hidden names, devices and the like in the way, no permission); `is-directory`; `exists`
+    /// `read-only`; `denied` (hidden names, a device or the like of that name, no permission); `is-directory`; `exists`
     /// if a parent is a file; `range` if `offset` is beyond `size`; `busy` while another stage of this name is open;
-    /// `mismatch` if `offset` is neither 0 nor the staged length, or what is staged is another owner's; `no-space`, `io`.
+    /// `mismatch` if `offset` is neither 0 nor the staged length, or the stage belongs to another owner; `no-space`, `io`.
     pub fn stage(
         &self,
         name: Name<'_>,
@@ -291,7 +291,7 @@ impl DirStore {
         let id = StageId::of(name.as_str());
         let writer = Owner::new();
         let known = self.0.owners.enter(id, &writer)?;
-        // From here on nobody else opens or drops this stage.
+        // From here on no other writer opens or drops this stage.
         let what = What::Named(kept, id, owner);
         let (file, crc) = self.open_stage(&slot, (id, owner), &writer, offset, size, known).inspect_err(|_| {
             self.0.owners.leave(id, &writer, || {});
@@ -332,20 +332,20 @@ impl DirStore {
         self.check_change(name)
     }
 
-    /// How long the writer of `name` has received nothing; `None` if nobody is writing it.
+    /// How long the writer of `name` has received nothing; `None` if it has no writer.
     #[must_use]
     pub fn stage_owner_silent_for(&self, name: Name<'_>) -> Option<Duration> {
         self.0.owners.silent_for(StageId::of(name.as_str()))
     }
 
     /// Takes the stage of `name` from its writer if that has received nothing for `patience`: its staged bytes stay, and
-    /// it appends and commits nothing more. True if nobody is writing `name` now.
+    /// it appends and commits nothing more. True if `name` has no writer now.
     #[must_use]
     pub fn take_over(&self, name: Name<'_>, patience: Duration) -> bool {
         self.0.owners.take_over(StageId::of(name.as_str()), patience)
     }
 
-    /// Appends `bytes`; says how many were taken, at least one.
+    /// Appends `bytes` and returns how many were taken, at least one.
     ///
     /// # Errors
     /// `busy` if another writer has taken over: drop the stage. `no-space`, `io`; `range` beyond the stage's size.
@@ -479,7 +479,7 @@ impl DirStore {
         Stage { store, slot, file, owner, what, len, size, mtime, order, resumed, synced, done, promise }
     }
 
-    /// The staging directory: claimed at the first call, and again if somebody has removed it under a running server.
+    /// The staging directory: claimed at the first call, and again if it was removed while the server runs.
     fn slot(&self) -> Result<Arc<Slot>, Refusal> {
         let root = self.0.confine.root();
         let mut claimed = self.0.slot.lock().unwrap_or_else(PoisonError::into_inner);

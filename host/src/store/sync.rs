@@ -1,6 +1,6 @@
 //! System calls that wait for the disk, counted.
 //!
-//! None is ever tried again after it failed: the kernel drops what it could not write and says so once, so a second
+//! None is repeated after a failure: the kernel drops the pages that it could not write and reports that once, so a second
 //! fsync that succeeds proves nothing.
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -31,7 +31,7 @@ impl Syncer {
         self.whole
     }
 
-    /// Makes the content of a file durable, and what is needed to find it again.
+    /// Makes the content of a file durable, and the metadata needed to read it.
     pub(super) fn data(&self, file: impl AsFd) -> Result<(), Errno> {
         self.count();
         #[cfg(target_vendor = "apple")]

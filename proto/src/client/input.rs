@@ -61,7 +61,7 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
             }
             return Ok(Some(payload));
         }
-        // A protected connection has no listing of this kind: its reply is a record like any other.
+        // A protected connection has no classic listings: the reply is a record like any other.
         let is_ls = self.expected.front() == Some(&Expect::Ls) && !self.messages.is_sealed();
         if self.is_between_replies() && is_ls {
             if let Some(characters) = self.messages.receive_length(input)? {
@@ -131,7 +131,7 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
     /// The next thing that has come. Taken once; the text in it lies in the session's buffer.
     ///
     /// # Errors
-    /// The reply does not fit what was asked: the connection is of no further use.
+    /// The reply does not fit the request: the connection is unusable.
     pub fn poll_event(&mut self) -> Result<Option<ClientEvent<'_>>, ProtocolError> {
         if let Some(error) = self.error {
             return Err(error);
@@ -168,7 +168,7 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         }
     }
 
-    /// What is to be thought of a body whose trailer lies in the buffer.
+    /// The result of a body whose trailer is in the buffer.
     fn verdict(&self, body: &BodyReceiver, length: Option<u64>) -> Result<Option<u32>, BodyError<'_>> {
         let crc = match Trailer::parse(&self.buffer) {
             Trailer::Abort(error) => return Err(BodyError::Aborted(error)),
@@ -203,7 +203,7 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         Ok(())
     }
 
-    /// The reply to `secure`, or a refusal before it: the connection is protected from now on, or of no further use.
+    /// Handles the reply to `secure`, or a refusal before it: from now on the connection is protected, or unusable.
     fn finish_handshake(&mut self) -> Result<ClientEvent<'_>, ProtocolError> {
         self.state = State::Length;
         self.error = Some(ProtocolError::NotProtected);

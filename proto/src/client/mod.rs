@@ -1,6 +1,6 @@
 //! The client's side of one control connection.
 //!
-//! | state | what it waits for | leaves it by |
+//! | state | waits for | left by |
 //! |---|---|---|
 //! | `Length` | the ten digits of the next reply | a length |
 //! | `Reply` | the reply's payload | its last byte |
@@ -31,7 +31,7 @@ use crate::time::{Clock, Instant};
 /// What kind of server answered the question of PROTOCOL §4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
-    /// It has not been asked, or has not answered yet.
+    /// The hello has not been sent, or not been answered yet.
     Unknown,
     /// It knows get, put, ls and quit.
     Classic,
@@ -103,9 +103,9 @@ pub enum Event<H, R, B> {
     /// `ls`: names follow, joined by LF. They may turn out to be an `error CODE TEXT` (names have no spaces):
     /// [`RemoteError::parse_reply`].
     Ls,
-    /// The body is through. Only `Ok(Some(_))` says that what came is what the server has.
+    /// The end of the body. Only `Ok(Some(_))` says that it is what the server has.
     BodyEnd(Result<Option<u32>, B>),
-    /// The names of `ls` are through.
+    /// The end of the names of `ls`.
     LsEnd,
 }
 
@@ -138,7 +138,7 @@ impl<H, R, B> Event<H, R, B> {
     }
 }
 
-/// Why a body is not what was asked for.
+/// Why a body is incomplete or wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyError<'a> {
     /// The checksum differs, or is malformed.
@@ -150,7 +150,7 @@ pub enum BodyError<'a> {
         /// Bytes that came.
         received: u64,
     },
-    /// The server gave up.
+    /// The server aborted it.
     Aborted(RemoteError<'a>),
 }
 
@@ -328,7 +328,7 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         self.queued || self.framing.is_some() || self.padding.is_some()
     }
 
-    /// Tells the session the time, at every turn of the driver's loop. True if the server owes something and has made no
+    /// Sets the session's time, in every turn of the driver's loop. True if the server owes something and has made no
     /// progress for too long.
     pub fn handle_timeout(&mut self, now: Instant) -> bool {
         self.clock.tick(now);

@@ -60,7 +60,7 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         Ok(())
     }
 
-    /// Writes queued commands and framing into `out`; says how many bytes.
+    /// Writes queued commands and framing into `out` and returns the number of bytes.
     pub fn poll_transmit(&mut self, out: &mut [u8]) -> usize {
         let mut written = 0;
         if self.has_output() && self.is_spent() {
@@ -93,7 +93,7 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         written
     }
 
-    /// True if the key has served for all the messages it is good for: then the connection is reset before one more.
+    /// True if the key may not seal another message: the connection is reset instead.
     fn is_spent(&mut self) -> bool {
         let spent = self.messages.is_spent();
         if spent {
@@ -128,7 +128,7 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         self.body.as_ref()?.left()
     }
 
-    /// The CRC of the bytes that are staged already, on which the body's goes on.
+    /// Sets the CRC of the bytes that are staged already; the body's CRC continues from it.
     ///
     /// # Errors
     /// [`InvalidState`] if no body is being sent.
@@ -153,9 +153,9 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         Ok(())
     }
 
-    /// Sends payload of the body: `fill` writes it into a part of `room` and returns the number of bytes; the session adds the framing around it, updates the checksum and, on a protected
-    /// connection, seals the message. Returns the bytes of `room` to send; 0 if `fill` returned 0 or the room is too
-    /// short.
+    /// Sends payload of the body: `fill` writes it into a part of `room` and returns the number of bytes. The session adds
+    /// the framing, updates the checksum and, on a protected connection, seals the message. Returns the bytes of `room`
+    /// to send; 0 if `fill` returned 0 or the room is too short.
     ///
     /// On a plain connection a data message may span several calls (see [`ClientSession::set_data_max`]); on a protected
     /// one, each call makes one.

@@ -1,18 +1,17 @@
-//! What a session has open in a store, and the way between the two: the part that every server's driver would write
-//! again.
+//! Carries out the requests of a session on a store. Every server uses it.
 //!
-//! | what is under way | what it holds | left by |
+//! | operation | holds | left by |
 //! |---|---|---|
 //! | nothing | | a request |
 //! | a `read` | the file, an offset | the end of the body, or a failure of the store |
 //! | a `list`, an `ls` | a cursor | the end of the listing |
-//! | a `sum` | the file, a range, a checksum | its end: a part each step, so that other sessions go on |
+//! | a `sum` | the file, a range, a checksum | its end: a part each step, so that other sessions can run |
 //! | the counting before an `ls` | two cursors, a length | the end of the listing: a part each step |
 //! | a `write` | the stage | the trailer, a failure of the store, the end of the connection |
 //! | a commit | the stage | the store's answer |
 //!
 //! A store may answer "not yet" to each of them ([`StoreError::NotYet`]). The request then waits in the session, or the
-//! responder keeps what is under way, and the driver calls again when the store is ready. A store may also take
+//! responder keeps the operation, and the driver calls again when the store is ready. A store may also take
 //! changes into a queue, to make several of them durable together: the responder gives the answers when it has them.
 //!
 //! [`Responder::step`] takes events, [`Responder::transmit`] and [`Responder::receive`] move bytes. All memory is the
@@ -47,13 +46,12 @@
 //!
 //! # What a listing costs
 //!
-//! A line is never cut, so none has to be kept: a data message of a `list` is composed in the room that is lent, as many
-//! lines as go in whole, and its length is known when the last one is in. The price is that `transmit` needs [`list_room`]
-//! bytes in one piece (127 for names of 64 bytes) before it goes on with a `list`, and that up to a line's length of the
-//! room stays empty. A ring that lends a short piece before its wrap is no trap: what was sent before is acknowledged in the
-//! end, and an empty ring lends all it has. The other ways cost more: a line kept in each session is 117 bytes of RAM (308
-//! for the longest names), and asking the cursor for the same entry again can show another line once the store has
-//! changed in between.
+//! A line is never split, so none has to be kept: `transmit` composes a data message of a `list` in the send buffer, from
+//! as many whole lines as fit. The price is that it needs [`list_room`] contiguous bytes (127 for names of 64 bytes)
+//! before it continues a `list`, and that up to a line's length of the buffer stays empty. A ring buffer that offers a
+//! short piece before its end does not block the listing: the bytes before it are acknowledged in the end, and an empty
+//! ring buffer is contiguous. The alternatives cost more: a line kept in each session is 117 bytes of RAM (308 for the
+//! longest names), and a cursor that reads the same entry again can show another line once the store has changed.
 
 mod payload;
 
@@ -83,16 +81,16 @@ pub const fn list_room(name_max: u16) -> usize {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Step {
-    /// There is nothing to do before bytes have moved.
+    /// There is nothing to do until bytes have moved.
     Idle,
-    /// Something was done, and there may be more: call again, after other sessions if you like.
+    /// Something was done, and there may be more: call again, perhaps after other sessions.
     Progress,
     /// The store is not ready: call again when it is.
     Pending,
 }
 
-/// What a responder needs of the server around it. The default answers are those of a server with one stream and no
-/// other: it can't open data connections.
+/// What a responder needs from the rest of the server. The defaults are those of a server with one stream: it can't open
+/// data connections.
 pub trait Services<S: Store> {
     /// A classic `get`: the port of a data connection over which `file` will go out. A refusal is answered `-1`. After
     /// `Poll::Pending` the caller of [`Responder::step`] owes the session the answer: [`Answer::Port`] or a refusal.
@@ -116,8 +114,8 @@ pub trait Services<S: Store> {
         Poll::Ready(Err(ErrorCode::Unsupported.into()))
     }
 
-    /// The store says that `name` is busy. True: whoever was writing it has been closed and the store may be asked again.
-    /// To be done if the writer ([`Responder::is_writing`]) has been silent for 5 s ([`takeover`](crate::takeover)).
+    /// The store says that `name` is busy. Returns true if its writer has been closed, so that the store can be called
+    /// again. To be done if the writer ([`Responder::is_writing`]) has been silent for 5 s ([`takeover`](crate::takeover)).
     fn take_over(&mut self, name: Name<'_>) -> bool {
         _ = name;
         false
@@ -130,7 +128,7 @@ pub struct NoServices;
 
 impl<S: Store> Services<S> for NoServices {}
 
-/// What one session has open in a store. Dropping it is what closing it is: staged bytes stay for `resume`.
+/// What one session has open in a store. Dropping it closes everything; staged bytes stay for `resume`.
 pub struct Responder<S: Store> {
     work: Work<S>,
     /// The store has answered "not yet".
@@ -174,14 +172,14 @@ impl<S: Store> Responder<S> {
         Self { work: Work::Nothing, waiting: false }
     }
 
-    /// The connection is over: closes what is open. A file that was being written stays staged for `resume`, however its
-    /// connection ended (PROTOCOL §7). The responder is as new.
+    /// Closes everything at the end of the connection. A file that was being written stays staged for `resume`, however the
+    /// connection ended (PROTOCOL §7). The responder can be used for another connection.
     pub fn close(&mut self) {
         *self = Self::new();
     }
 
-    /// True while bytes of a `write` to `name` are coming in: the writer for whom the store calls `name` busy. A server
-    /// that looks for it ([`Services::take_over`]) and finds that it has been silent for 5 s closes its session.
+    /// True while bytes of a `write` to `name` are coming in: this is the writer because of which the store calls `name`
+    /// busy. A server that finds it silent for 5 s ([`Services::take_over`]) closes its session.
     #[must_use]
     pub fn is_writing(&self, name: Name<'_>) -> bool {
         matches!(self.work, Work::Write { name: hash, .. } if hash == hash_of(name))
@@ -197,7 +195,7 @@ impl<S: Store> Responder<S> {
     }
 
     /// The file that is being sent and the offset of its next byte: for a driver that moves payload past the session
-    /// ([`ServerSession::opaque`]), with sendfile for example. It adds what it has moved to the offset.
+    /// ([`ServerSession::opaque`]), with sendfile for example. It adds the number of bytes moved to the offset.
     #[must_use]
     pub const fn reading(&mut self) -> Option<(&mut S::File, &mut u64)> {
         match &mut self.work {
@@ -206,14 +204,14 @@ impl<S: Store> Responder<S> {
         }
     }
 
-    /// The driver can't send the rest of what it is [`reading`](Self::reading): the body ends with `abort CODE`.
+    /// The driver can't send the rest of the file it is [`reading`](Self::reading): the body ends with `abort CODE`.
     pub fn abort<const BUF: usize, C: Cipher>(&mut self, session: &mut ServerSession<BUF, C>, code: ErrorCode) {
         self.work = Work::Nothing;
         _ = session.abort(code);
     }
 
-    /// True while the store owes something: it has answered "not yet", or has changes in its queue. The driver then
-    /// does not only wait for its peer: it calls again when the store is ready.
+    /// True while the store has answered "not yet", or has changes in its queue. The driver then waits for the store as
+    /// well as for the peer, and calls again when the store is ready.
     #[must_use]
     pub const fn is_waiting<const BUF: usize, C: Cipher>(&self, session: &ServerSession<BUF, C>) -> bool {
         S::WAITS && (self.waiting || session.deferred() > 0)
@@ -310,8 +308,8 @@ impl<S: Store> Responder<S> {
         Step::Progress
     }
 
-    /// Begins what a request asks for. `None`: the answer is given later, by [`Responder::step`] or, for a data
-    /// connection, by the server around it.
+    /// Begins a request. `None`: the answer is given later, by [`Responder::step`] or, for a data connection, by the
+    /// server.
     fn begin(
         &mut self,
         request: Request<'_>,
@@ -381,8 +379,8 @@ impl<S: Store> Responder<S> {
         }))
     }
 
-    /// Writes what goes out into `out`: replies, framing and payload, as they follow each other, so that a length and
-    /// the first bytes behind it leave together. Says how many bytes; call again until that is 0.
+    /// Writes output into `out`: replies, framing and payload in their order, so that a length and the first bytes behind
+    /// it leave together. Returns the number of bytes; call again until that is 0.
     ///
     /// Returns early, with 0 in the end, while a listing waits for [`list_room`] bytes in one piece, and while the store
     /// [is not ready](Self::is_waiting). A store that fails ends the body with an `abort`.
@@ -403,7 +401,7 @@ impl<S: Store> Responder<S> {
                 Work::Read { file, offset, .. } => read(session, store, file, offset, room),
                 Work::List(cursor) => list(session, store, cursor, room),
                 Work::Ls(cursor) => ls(session, store, cursor, room),
-                // The session is not the one of the request.
+                // The session is not that of the request.
                 _ => Err(ErrorCode::Io.into()),
             };
             let ended = match sent {
@@ -436,8 +434,8 @@ impl<S: Store> Responder<S> {
         }
     }
 
-    /// Takes what has come in: framing and commands for the session, payload for the store, from the caller's memory and
-    /// in place. Returns how many bytes it took; the rest must be offered again after [`Responder::step`] and
+    /// Takes input: framing and commands for the session, payload for the store, in place in the caller's memory. Returns
+    /// the number of bytes taken; the rest must be offered again after [`Responder::step`] and
     /// [`Responder::transmit`]. 0 for good once the peer has broken the protocol: the session then closes.
     pub fn receive<const BUF: usize, C: Cipher>(
         &mut self,
@@ -482,7 +480,7 @@ impl<S: Store> Responder<S> {
         taken
     }
 
-    /// Closes what is open; what was staged is dropped, not kept.
+    /// Closes everything; staged bytes are dropped.
     fn discard(&mut self, store: &mut S) {
         if let Work::Write { stage, .. } | Work::Commit { stage, .. } = mem::replace(&mut self.work, Work::Nothing) {
             store.discard(stage);
@@ -527,8 +525,8 @@ fn unless_busy<S: Store, T>(
     }
 }
 
-/// A name in four bytes. Two names with the same can do no harm: all that comes of it is that a writer who has been silent
-/// for 5 s is closed, and its staged bytes stay.
+/// A name in four bytes. A collision is harmless: a writer that has been silent for 5 s is closed, and its staged bytes
+/// stay.
 fn hash_of(name: Name<'_>) -> u32 {
     crc32c(name.as_str().as_bytes())
 }

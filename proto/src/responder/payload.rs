@@ -10,7 +10,7 @@ use crate::reply::list_line;
 use crate::server::ServerSession;
 use crate::store::{Entry, Result, Store, StoreError, read_some};
 
-/// What came of an attempt to send payload.
+/// The result of an attempt to send payload.
 pub(super) enum Sent {
     /// That many bytes of the room are used; 0 if only the state has changed.
     Bytes(usize),
@@ -69,7 +69,7 @@ pub(super) fn list<S: Store, const BUF: usize, C: Cipher>(
                 }
             };
             match store.next_entry(cursor, &mut write) {
-                // What there is goes out meanwhile.
+                // The lines so far go out meanwhile.
                 Err(StoreError::NotYet) if S::WAITS && len > 0 => break,
                 next => more = next?,
             }
@@ -89,7 +89,7 @@ pub(super) fn list<S: Store, const BUF: usize, C: Cipher>(
 }
 
 /// One name of a classic `ls`. If the store has changed since the names were counted, those that no longer fit are left
-/// out, and what is missing is filled up with line ends (PROTOCOL §3).
+/// out, and line ends fill the gap (PROTOCOL §3).
 pub(super) fn ls<S: Store, const BUF: usize, C: Cipher>(
     session: &mut ServerSession<BUF, C>,
     store: &mut S,

@@ -75,11 +75,12 @@ impl<A: Aead> Client<A> {
     }
 }
 
-/// What a hello reply offers: the pattern that the client likes best, and `record-max`. `None` unless the offer is whole.
+/// The offer of a hello reply: the first pattern of the client's list that it has, and `record-max`. `None` unless the
+/// offer is complete.
 fn offered<A: Aead>(hello: &[u8]) -> Option<(Pattern, u16)> {
     let value = |key: &[u8]| {
         let mut values = hello.split(|&byte| byte == b' ').skip(1).filter_map(|word| word.strip_prefix(key));
-        // A key that stands there twice has no meaning.
+        // A key that occurs twice has no meaning.
         values.next().filter(|_| values.next().is_none())
     };
     let offers = |pattern: &&Pattern| {

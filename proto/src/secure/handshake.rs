@@ -102,7 +102,7 @@ impl Symmetric {
     }
 }
 
-/// A message 1 with a public key that nobody need have the secret of.
+/// A message 1 with a public key whose secret need not be known.
 #[cfg(test)]
 pub(super) fn message_with(psk: &Psk, prologue: &[&[u8]; 3], public: &Bytes) -> Message {
     let mut state = Symmetric::new(Pattern::ChaChaPoly, psk, prologue);

@@ -103,8 +103,8 @@ impl Key {
         &self.id
     }
 
-    /// A number that goes with this key and tells nothing of it: a client marks with it what came under the key
-    /// (PROTOCOL §8, Clients).
+    /// A number that belongs to this key and reveals nothing about it: a client marks with it the files that it received
+    /// with the key (PROTOCOL §8, Clients).
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         keyed(&self.psk.0, &[b"skiff/1 fingerprint"]).first_chunk().copied().map_or(0, u64::from_le_bytes)

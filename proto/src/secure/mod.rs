@@ -1,6 +1,6 @@
 //! Authentication and encryption (PROTOCOL §8): a Noise handshake with a key that is derived from the device's secret.
 //!
-//! | type | what it is |
+//! | type | meaning |
 //! |---|---|
 //! | [`Secret`] | of a device, or the master of a fleet; derives every key |
 //! | [`Key`], [`KeyId`] | of a client, and its name |
@@ -9,7 +9,7 @@
 //! | [`Aead`], [`Pattern`] | the ciphers: [`ChaChaPoly`], or a faster library |
 //!
 //! The sessions do the rest: a driver hands over a [`Security`] or a [`Login`] when a connection begins and moves
-//! bytes as before. Nothing here asks for time or random numbers.
+//! bytes as before. Nothing here reads a clock or draws random numbers.
 //!
 //! ```
 //! # use skiff_proto::{secure::*, client::ClientSession, server::*, command::Command, Instant};

@@ -48,7 +48,7 @@ impl<A: Aead> Transport<A> {
         self.pattern
     }
 
-    /// Keeps the keys and drops what their ciphers have made of them.
+    /// Keeps the keys and drops the expanded ones of their ciphers.
     pub(super) fn park(&self) -> Transport<Key> {
         self.map(|cipher| Key(Zeroizing::new(*cipher.key())))
     }

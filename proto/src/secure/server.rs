@@ -19,7 +19,7 @@ use crate::reply::MAX_REPLY;
 use crate::text::Text;
 use crate::time::Instant;
 
-/// The handshake has to be through this long after the connection was accepted.
+/// The time limit of the handshake, from when the connection was accepted.
 const HANDSHAKE: core::time::Duration = core::time::Duration::from_secs(10);
 
 /// Where the ephemeral secret of a handshake comes from. Each value serves one connection.
@@ -130,7 +130,7 @@ impl<A: Aead> Server<A> {
         self.transport().unwrap().set_counters(next);
     }
 
-    /// Answers `secure`. The secret is erased, whatever comes of it.
+    /// Answers `secure`. The secret is erased in any case.
     fn shake_hands(&mut self, command: &[u8], hello: impl FnOnce(&mut [u8]) -> usize) -> Admission {
         let State::Waiting { security, greeted } = &self.0 else { return Admission::Closed(ErrorCode::Denied) };
         let mut text = [0; MAX_REPLY + MAX_OFFER];

@@ -55,7 +55,7 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         }
     }
 
-    /// True if nothing goes on before the deferred answers are given.
+    /// True if the session waits for the deferred answers.
     pub(super) fn waits_for_deferred(&self) -> bool {
         self.reply.is_some()
             || matches!(self.state, State::Closed(_))
@@ -70,7 +70,7 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
     /// Answers the request or commit that was taken last.
     ///
     /// # Errors
-    /// [`InvalidState`] if nothing was asked or the answer does not fit; nothing has changed then.
+    /// [`InvalidState`] if no request waits or the answer does not fit; nothing has changed then.
     pub fn answer(&mut self, answer: Answer) -> Result<(), InvalidState> {
         let State::Asked(kind) = self.state else {
             return Err(InvalidState);
@@ -124,7 +124,8 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
     }
 
     /// Refuses the request or commit that was taken last, or the rest of the `write` whose body is coming in (the driver
-    /// then drops its stage itself). A refused `write` is read to its trailer and thrown away.
+    /// then drops its stage itself). The body of a refused `write` is read to its trailer and
+    /// discarded.
     ///
     /// # Errors
     /// [`InvalidState`] if there is nothing to refuse.
@@ -147,7 +148,7 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
     }
 
     /// Puts off the answer to a commit, `remove`, `rename`, `mkdir` or `rmdir`, so that several become durable together.
-    /// The session goes on with the next command; the driver owes one [`ServerSession::answer_deferred`] for each, in
+    /// The session continues with the next command; the driver owes one [`ServerSession::answer_deferred`] for each, in
     /// order, within 100 ms and as soon as no further input is waiting (PROTOCOL §7).
     ///
     /// # Errors
@@ -194,7 +195,7 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         Ok(true)
     }
 
-    /// Answers the command in the buffer if that needs nobody else. False if the driver has to be asked.
+    /// Answers the command in the buffer if that does not need the driver. False if it does.
     pub(super) fn answer_itself(&mut self) -> bool {
         if self.is_stopped_by_guard() {
             return true;

@@ -9,8 +9,8 @@ use crate::reply::Reply;
 use crate::time::{Instant, MinRate};
 
 impl<C: Cipher> Parked<C> {
-    /// When the session, whose limits are `limits`, has to be [resumed](ServerSession::resume) and told the time if nothing
-    /// has come before.
+    /// When the session, with these limits, has to be [resumed](ServerSession::resume) to check its time-outs, if no input
+    /// comes before.
     #[must_use]
     pub fn poll_timeout(&self, limits: &Limits) -> Instant {
         self.clock.next(limits.idle, None)
@@ -18,8 +18,8 @@ impl<C: Cipher> Parked<C> {
 }
 
 impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
-    /// Tells the session the time. To be called at every turn of the driver's loop before anything else, so that progress
-    /// is put down at the right moment.
+    /// Sets the session's time. To be called first in every turn of the driver's loop, so that progress is recorded at
+    /// the right time.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.clock.tick(now);
         if self.is_working() {
@@ -28,7 +28,7 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         }
         let late = self.deadline().is_some_and(|deadline| deadline <= now);
         let (idle, rate) = self.patience();
-        // What is to be closed gracefully stays so, however often the time is told.
+        // A session that closes gracefully continues to do so, however often this is called.
         if self.poll_close().is_some() || !(self.clock.is_expired(idle, rate) || late) {
             return;
         }
@@ -60,7 +60,7 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         Some(self.deadline().map_or(next, |deadline| deadline.min(next)))
     }
 
-    /// When the handshake has to be through.
+    /// The deadline of the handshake.
     fn deadline(&self) -> Option<Instant> {
         self.messages.cipher()?.deadline()
     }
@@ -72,7 +72,7 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         self.clock.restart();
     }
 
-    /// The clock stands still: the peer waits for us.
+    /// The clock is stopped: the peer waits for us.
     pub(super) const fn is_working(&self) -> bool {
         // With a reply queued, deferred ones wait for the peer to read.
         (self.deferred > 0 && self.out.is_none())

@@ -17,7 +17,7 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
     ///
     /// # Errors
     /// The peer broke the protocol. The driver continues with [`ServerSession::poll_event`] and
-    /// [`ServerSession::poll_transmit`] until [`ServerSession::poll_close`] tells it to close; every later call returns
+    /// [`ServerSession::poll_transmit`] until [`ServerSession::poll_close`] says how to close; every later call returns
     /// the same error.
     pub fn receive<'i>(&mut self, input: &'i mut [u8]) -> Result<Received<'i>, ProtocolError> {
         let all = (input.as_ptr().addr(), input.len());
@@ -90,7 +90,7 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         Ok(())
     }
 
-    /// The body of an accepted write is through.
+    /// Handles the end of the body of an accepted write.
     pub(super) fn judge(&mut self, body: &BodyReceiver, write: Write) {
         let whole = body.total() == write.size - write.offset;
         let refused = match Trailer::parse(&self.buffer) {
@@ -133,8 +133,8 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
 
     /// Records that the peer has closed its sending side. Call it once all input before that has been consumed.
     ///
-    /// At a message boundary the session answers what it was asked and closes; inside a command, that command has no
-    /// effect; inside a body the connection counts as lost, and the driver keeps what is staged (PROTOCOL §1, §7).
+    /// At a message boundary the session answers the requests before it and closes; inside a command, that command has no
+    /// effect; inside a body the connection counts as lost, and the driver keeps the staged bytes (PROTOCOL §1, §7).
     pub fn handle_eof(&mut self) {
         self.ended = true;
         self.settle();

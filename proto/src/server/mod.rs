@@ -1,6 +1,6 @@
 //! The server's side of one control connection.
 //!
-//! | state | what it waits for | leaves it by |
+//! | state | waits for | left by |
 //! |---|---|---|
 //! | `Length` | the ten digits of the next command | a length |
 //! | `Command` | the command's payload | its last byte |
@@ -66,7 +66,7 @@ pub const LINGER_TIME: Duration = Duration::from_secs(1);
 /// See [`LINGER_TIME`].
 pub const LINGER_BYTES: usize = 64 * 1024;
 
-/// What a session allows, and what it tells of the server.
+/// The limits of a session, and the properties of the server for the hello.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// The longest name in bytes, 1 to 255. The session's buffer must have room for
@@ -112,7 +112,7 @@ impl Limits {
 pub enum ServerEvent<'a> {
     /// Carry this out and give the [`Answer`], or [`ServerSession::refuse`] it.
     Request(Request<'a>),
-    /// The body of the `write` that was accepted last is whole and right: put it in place, durably, then answer
+    /// The body of the `write` that was accepted last is complete and verified: put it in place, durably, then answer
     /// [`Answer::Stored`] (or [`ServerSession::defer`] it).
     Commit {
         /// The size of the whole file in bytes.
@@ -120,7 +120,7 @@ pub enum ServerEvent<'a> {
         /// Its CRC-32C; `None` if the client sent none.
         crc: Option<u32>,
     },
-    /// The body of the `write` that was accepted last is not the file: drop what is staged. Needs no answer.
+    /// The body of the `write` that was accepted last is wrong or was aborted: drop the stage. Needs no answer.
     Discard,
     /// A command waits behind deferred answers: make the batch durable now and give them. Comes again until it is done.
     Flush,
@@ -190,7 +190,7 @@ pub enum Answer {
 pub enum Close {
     /// Send FIN, then discard what still comes, for at most [`LINGER_TIME`] or [`LINGER_BYTES`].
     Gracefully,
-    /// Reset: the peer must not take what it has got for the whole.
+    /// Reset: the peer must not take the bytes it has for the whole.
     Reset,
 }
 
@@ -211,7 +211,7 @@ enum State {
     Closed(Close),
 }
 
-/// What the driver was asked, as far as it decides which answers fit.
+/// The kind of the request in progress: it decides which answers fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Port,

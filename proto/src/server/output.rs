@@ -8,7 +8,8 @@ use crate::message::{SendError, message_len};
 use crate::reply::{MAX_REPLY, Reply};
 
 impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
-    /// Writes queued framing and replies into `out`; says how many bytes. 0: nothing is queued, or `out` is empty.
+    /// Writes queued framing and replies into `out` and returns the number of bytes. 0: nothing is queued, or `out` is
+    /// empty.
     pub fn poll_transmit(&mut self, out: &mut [u8]) -> usize {
         let mut written = 0;
         if self.out.is_some() && self.is_spent() {
@@ -59,7 +60,7 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         written
     }
 
-    /// True if the key has served for all the messages it is good for: then the connection is reset before one more.
+    /// True if the key may not seal another message: the connection is reset instead.
     fn is_spent(&mut self) -> bool {
         let spent = self.messages.is_spent();
         if spent {
@@ -83,8 +84,8 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
     }
 
     /// True while the body of a refused `write` is read and discarded. A driver that can't send and receive at the same
-    /// time holds the refusal back until this is over: a peer that sends its whole body before it reads would wait
-    /// for us, and we for it.
+    /// time holds the refusal back until then: with a peer that sends its whole body before it reads, both would wait
+    /// for each other.
     #[must_use]
     pub const fn is_draining(&self) -> bool {
         matches!(self.state, State::Draining(_))
@@ -117,7 +118,7 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
     }
 
     /// Supplies the checksum of the body that is being sent, in place of the one that the session computes. `None`: `-`, not
-    /// computed, which a server does only if it is told to and says `nocrc=1`.
+    /// computed, which a server does only if configured so, with `nocrc=1` in its hello.
     ///
     /// # Errors
     /// [`InvalidState`] if no body is being sent.
@@ -210,7 +211,7 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         }
     }
 
-    /// Gives up the body that is being sent: fills up the data message with zeros, then sends `abort CODE` (a classic
+    /// Aborts the body that is being sent: fills up the data message with zeros, then sends `abort CODE` (a classic
     /// listing is filled up with line ends).
     ///
     /// # Errors

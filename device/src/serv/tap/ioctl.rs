@@ -59,7 +59,7 @@ impl Request {
     }
 }
 
-/// What the kernel may leave to this end: checksums (1), cutting what is sent by TCP into segments, IPv4 (2), IPv6 (4), with
+/// The work that the kernel may leave to this end: checksums (1), TCP segmentation, IPv4 (2), IPv6 (4), with
 /// marks of congestion (8).
 const OFFLOADS: usize = 0b1111;
 
@@ -71,7 +71,7 @@ pub(super) fn attach(fd: impl AsFd, name: &str, header: bool) -> io::Result<()> 
     Ok(())
 }
 
-/// Has the kernel pass on what it would otherwise finish for a card: frames of up to 64 KiB, checksums still to be computed.
+/// Lets the kernel pass frames on as to a card with offload: up to 64 KiB, checksums not computed.
 pub(super) fn offload(fd: impl AsFd) -> io::Result<()> {
     // SAFETY: TUNSETOFFLOAD takes a set of flags by value, and these are all known.
     unsafe { ioctl(fd, IntegerSetter::<TUNSETOFFLOAD>::new_usize(OFFLOADS)) }?;

@@ -33,7 +33,7 @@ const ETHERNET: usize = 14;
 /// The longest IP packet.
 const PACKET: usize = 65_535;
 
-/// Whether the kernel is asked for what cards do for it.
+/// Whether the TAP offers the offload of a card to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Offload {
     /// If it can be had: segments of TCP that are cut, and checksums that are computed, only where they leave the machine.
@@ -61,7 +61,7 @@ impl Tap {
     /// Takes the far end of TAP `name`. One that is not there is made, if that is permitted; it goes with this value.
     ///
     /// # Errors
-    /// There is none and it can't be made, another program has it, it belongs to somebody else, or `name` is that of
+    /// There is none and it can't be made, another program has it, it belongs to another user, or `name` is that of
     /// something else. What to do about it is said as well.
     pub fn open(name: &str, offload: Offload) -> anyhow::Result<Self> {
         let socket = socket()?;
@@ -164,8 +164,8 @@ impl Tap {
     /// # Errors
     /// Not permitted.
     pub fn set_up(&self, addresses: &[(IpAddr, u8)]) -> io::Result<()> {
-        // Nobody else is on the other end whose address it could be: IPv6 need not ask around for seconds. Where it can't be
-        // told so, it does.
+        // The other end has no host whose address it could be, so IPv6 need not probe for seconds. Where that can't be
+        // set, it does.
         _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{}/accept_dad", self.name), "0");
         let socket = socket()?;
         for (address, prefix) in addresses {
@@ -195,7 +195,7 @@ impl Tap {
         self.lost
     }
 
-    /// Bytes of frames that have come and gone since this was asked last.
+    /// Bytes of frames received and sent since the last call.
     pub(super) const fn take_moved(&mut self) -> usize {
         core::mem::replace(&mut self.moved, 0)
     }
@@ -222,7 +222,7 @@ impl Device for Tap {
     fn receive(&mut self, _now: smoltcp::time::Instant) -> Option<(Frame<'_>, Room<'_>)> {
         let begin = if self.offload { HEADER } else { 0 };
         let len = loop {
-            // Would block, or the interface is gone: whoever waits for the descriptor is told.
+            // Would block, or the interface is gone: the wait for the descriptor reports that.
             let len = self.file.read(&mut self.rx).ok().filter(|len| *len >= begin)?;
             if !self.offload || is_intact(&self.rx[..begin], &self.rx[begin..len]) {
                 break len;
@@ -285,7 +285,7 @@ impl TxToken for Room<'_> {
             before.copy_from_slice(&describe(frame, self.segment));
         }
         *self.moved += bytes.len();
-        // As on a wire, what is lost is sent again: the interface may be down, or the kernel short of memory.
+        // As on a wire, lost frames are sent again: the interface may be down, or the kernel short of memory.
         if self.file.write(bytes).is_err() {
             *self.lost += 1;
         }

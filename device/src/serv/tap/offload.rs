@@ -1,7 +1,7 @@
-//! What stands before each frame of a TAP with offload: the virtio-net header, version 1.0 §5.1.6.
+//! The header of each frame of a TAP with offload: that of virtio-net, version 1.0 §5.1.6.
 //!
-//! The two ends of a TAP are memory. So nobody needs to compute checksums on the way from one to the other, nor to cut what TCP
-//! sends into segments: the header says what has been left out, and whoever has to send it over a wire does it then.
+//! The two ends of a TAP are memory. So checksums need not be computed on the way from one to the other, and TCP need not be
+//! cut into segments: the header says what is missing, and it is done when a frame goes out over a wire.
 
 use core::num::NonZeroU16;
 
