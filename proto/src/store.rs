@@ -11,7 +11,7 @@
 //! A store may also put changes in a queue to make several of them durable together ([`StoreError::Queued`]).
 //!
 //! Where several errors apply, a store reports the first of: directory or not-found, range, busy, mismatch, no-space
-//! (PROTOCOL §5). `busy` means only that another stage of the name is open: which writer yields is decided above
+//! (PROTOCOL §6). `busy` means only that another stage of the name is open: which writer yields is decided above
 //! the store ([`takeover`](crate::takeover)).
 
 use core::cell::RefCell;
@@ -109,7 +109,7 @@ impl<'a> Entry<'a> {
         shown.then_some(name.as_str().as_bytes())
     }
 
-    /// A longer name can't be used in any command, so it is not shown either (PROTOCOL, reading 18).
+    /// A longer name can't be used in any command, so it is not shown either (PROTOCOL §5).
     pub(crate) fn fits(&self, name_max: u16) -> bool {
         self.name.as_str().len() <= name_max.into()
     }

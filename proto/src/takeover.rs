@@ -1,4 +1,4 @@
-//! Two writers to one name: who waits and who takes over (PROTOCOL §7, R11).
+//! Two writers to one name: who waits and who takes over (PROTOCOL §7).
 //!
 //! A store answers `busy` while a stage of the name is open. A server then looks for the writer. If it has received
 //! nothing for [`TAKEOVER`], the server closes its connection, the staged bytes stay, and the second writer proceeds.

@@ -70,7 +70,7 @@ impl Owner {
 
     /// How long its driver has waited for bytes and got none; zero while something is appended, and during a commit.
     ///
-    /// Time in which the process is stopped does not count (R11).
+    /// Time in which the process is stopped does not count (PROTOCOL §7).
     #[must_use]
     pub fn silent_for(&self) -> Duration {
         if self.state.load(Ordering::Acquire) == WRITING { Duration::ZERO } else { self.silence().at(self.now()) }

@@ -529,7 +529,7 @@ cases! { ($)
         assert_eq!(get(&mut store, "f"), Err(ErrorCode::NotFound));
     }
 
-    /// PROTOCOL §5: range, busy, mismatch, no-space.
+    /// PROTOCOL §6: range, busy, mismatch, no-space.
     fn where_several_errors_apply_the_first_is_told(backend, store) {
         interrupt(&mut store, "f", b"abc", 6);
         assert_eq!(begin(&mut store, "f", 7, 6).err(), Some(ErrorCode::Range));
@@ -856,7 +856,7 @@ cases! { ($)
         assert_eq!(get(&mut store, "f").unwrap(), b"x");
     }
 
-    /// `not-found` for who looks, `exists` for who would make something (PROTOCOL R10).
+    /// `not-found` for who looks, `exists` for who would make something (PROTOCOL §6).
     fn below_a_file_nothing_is_found_and_nothing_made(backend, store) {
         if !B::FEATURES.directories {
             return;
@@ -922,7 +922,7 @@ cases! { ($)
         assert_eq!(list(&mut store, None).unwrap(), ["a/", "e/"]);
     }
 
-    /// PROTOCOL §5: `not-empty` (staged bytes don't count).
+    /// PROTOCOL §6: `not-empty` (staged bytes don't count).
     fn staged_bytes_do_not_keep_a_directory_from_being_removed(backend, store) {
         if !B::FEATURES.directories {
             return;
