@@ -7,6 +7,7 @@
 //! | [`store`] | `server` | a directory as a [`skiff_proto::store::Store`] |
 //! | [`cli`] | `cli` | the commands of `host-cli` |
 //! | [`diagnostics`] | `cli` | output of both programs to standard error |
+//! | [`manual`] | `cli` | the manual pages of both programs |
 //! | [`keys`] | `secure` | files with secrets and keys |
 //! | [`address`] | - | hosts as users write them |
 //!
@@ -42,6 +43,8 @@ pub mod client;
 pub mod diagnostics;
 #[cfg(feature = "secure")]
 pub use skiff_keys as keys;
+#[cfg(feature = "cli")]
+pub mod manual;
 #[cfg(any(feature = "client", feature = "server"))]
 mod protection;
 #[cfg(feature = "server")]

@@ -22,6 +22,8 @@ mod resume;
 mod scripts;
 #[path = "host_cli/secure.rs"]
 mod secure;
+#[path = "host_cli/shells.rs"]
+mod shells;
 #[path = "host_cli/transfers.rs"]
 mod transfers;
 #[path = "host_cli/trees.rs"]

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use bytesize::ByteSize;
-use clap::{ArgAction, Parser, ValueEnum};
+use clap::{ArgAction, CommandFactory as _, Parser, ValueEnum};
 use skiff_host::address::Host;
 use skiff_host::diagnostics::{ALWAYS, Lines, Writer};
 use skiff_host::server::{Options, PortRange, Security, Server};
@@ -25,6 +25,7 @@ Examples:
                                            serve a directory to the network
   host-serv 0 --read-only                  use a free port and print it on stdout: \"port 40213\"
   host-serv 50000 --data-ports 50001-50016 use ports that the firewall allows for classic data connections
+  host-serv man | man -l -                 read the manual page
 
 Exit codes: 0 stopped by Ctrl-C, SIGTERM or SIGHUP, 1 could not start or failed, 2 usage error.";
 
@@ -128,6 +129,10 @@ enum LogFormat {
 }
 
 fn main() -> ExitCode {
+    if std::env::args_os().skip(1).eq(["man"]) {
+        let page = skiff_host::manual::page(Args::command());
+        return std::io::stdout().write_all(page.as_bytes()).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+    }
     let args = Args::parse();
     let log_format = args.log_format;
     let code = match run(args) {

@@ -1,8 +1,8 @@
-//! The command line of `host-cli`: who to talk to, settings, and the words of a command.
+//! The command line of `host-cli`: server, settings, and the words of a command.
 //!
-//! It is parsed in two steps. [`Program`] takes HOST, PORT and what stands before the command; the command's own words go
-//! through [`Line`](super::parse::Line), which is what parses a line of the prompt and of a script too. So a command means the same in all
-//! three places, and a host may be called `get`.
+//! It is parsed in two steps. [`Program`] parses HOST, PORT and the settings before the command. The words of the
+//! command are parsed by [`Line`](super::parse::Line), which also parses lines of the prompt and of scripts. So a
+//! command means the same in all three places, and a host may be called `get`.
 
 use std::ffi::OsString;
 
@@ -13,8 +13,8 @@ use super::parse::{find, list};
 use super::settings::Settings;
 use crate::address::Host;
 
-/// What `--help` says below the options and the commands.
-const EXAMPLES: &str = "\
+/// The end of `--help`, below options and commands.
+pub(crate) const EXAMPLES: &str = "\
 Examples:
   host-cli localhost 50000                        open a prompt
   host-cli localhost 50000 get notes.txt          download a file
@@ -25,6 +25,8 @@ Examples:
   host-cli localhost 50000 ls --json
   host-cli localhost 50000 < commands.txt         run a script; stops at the first failure
   host-cli key new device.secret                  make a device secret; key needs no server
+  source <(host-cli completions bash)             complete host-cli in this shell; also zsh and fish
+  host-cli man | man -l -                         read the manual page
 
 Exit codes: 0 done, 1 refused or failed, 2 usage error, 130 stopped by Ctrl-C.";
 
@@ -54,10 +56,10 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Parses the command line, the first word of which is the program's name.
+    /// Parses the command line; its first word is the name of the program.
     ///
     /// # Errors
-    /// What clap says; a request for help or the version is one, too.
+    /// The error of clap; a request for help or the version is one too.
     pub(crate) fn parse(words: &[OsString]) -> Result<Self, clap::Error> {
         if let Some(command) = standalone(words) {
             return Ok(Self { host: String::new(), port: 0, command: command.to_vec(), settings: Settings::default() });
@@ -65,8 +67,8 @@ impl Program {
         Self::parse_plain(words).map_or_else(|| Self::try_parse_from(words), Ok)
     }
 
-    /// Parses `host-cli HOST PORT COMMAND...`, the usual form with no options before the command, without clap: clap
-    /// would take as long as the connect.
+    /// Parses `host-cli HOST PORT COMMAND...`, the usual form without options before the command, without clap, which
+    /// would take as long as connecting.
     fn parse_plain(words: &[OsString]) -> Option<Self> {
         let [_, host, port, command @ ..] = words else { return None };
         let plain = |word: &OsString| word.to_str().filter(|word| !word.starts_with('-')).map(str::to_owned);
@@ -78,8 +80,8 @@ impl Program {
     }
 }
 
-/// The words of a command that needs no HOST PORT, such as `host-cli key show FILE`; `None` if there is no such command,
-/// or a PORT follows its word: a host may have its name.
+/// The words of a command that needs no HOST PORT, such as `host-cli key show FILE`. `None` if there is no such
+/// command, or if a PORT follows its word: a host may have its name.
 fn standalone(words: &[OsString]) -> Option<&[OsString]> {
     let words = words.get(1..)?;
     let command = find(COMMANDS, words.first()?.to_str()?)?;

@@ -3,7 +3,7 @@
 use super::command::Command;
 #[cfg(feature = "secure")]
 use super::key;
-use super::{fetch, files, help, list, local, send};
+use super::{completions, fetch, files, help, list, local, man, send};
 
 /// All commands, in the order of the help.
 pub(crate) static COMMANDS: &[Command] = &[
@@ -25,6 +25,8 @@ pub(crate) static COMMANDS: &[Command] = &[
     Command::local::<local::Lpwd>(),
     #[cfg(feature = "secure")]
     Command::local::<key::Key>(),
+    Command::local::<completions::Completions>(),
+    Command::local::<man::ManPage>(),
     Command::local::<help::Help>(),
     Command::local::<local::Quit>(),
 ];

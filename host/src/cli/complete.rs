@@ -1,15 +1,19 @@
-//! What could stand where the cursor is: commands, options, names on the server, local files.
+//! Completion: commands, options, names on the server and local files that could stand at the cursor, in a line of the
+//! prompt and on a command line of a shell.
 
 use core::cell::RefCell;
 use core::time::Duration;
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Instant;
 
+use clap::{CommandFactory as _, ValueHint};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::args::Program;
 use super::command::Offer;
 use super::commands::COMMANDS;
 use super::context::Mode;
@@ -18,18 +22,31 @@ use super::parse::{find, parser};
 use super::reader::Request;
 use crate::client::is_dangerous;
 
-/// How long somebody who pressed TAB waits for the server.
+/// Timeout for the server after TAB.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// A listing is asked for again after this long.
+/// A listing is cached for this long.
 const FRESH: Duration = Duration::from_secs(10);
 
 /// Something that could stand at the cursor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Candidate {
-    /// What is shown to choose from.
-    pub(crate) shown: String,
-    /// What is put into the line.
-    pub(crate) inserted: String,
+    /// The whole word, unquoted; a directory ends in `/`.
+    pub(crate) word: String,
+}
+
+impl Candidate {
+    /// What is shown to choose from: the last component of a path.
+    pub(crate) fn shown(&self) -> &str {
+        let path = self.word.strip_suffix('/').unwrap_or(&self.word);
+        let start = path.rfind('/').map_or(0, |at| at + 1);
+        &self.word[start..]
+    }
+
+    /// What is inserted into a line of the prompt: quoted, and with a space unless it is a directory.
+    pub(crate) fn inserted(&self) -> String {
+        let end = if self.word.ends_with('/') { "" } else { " " };
+        format!("{}{end}", quoted(&self.word))
+    }
 }
 
 /// Where names on the server come from.
@@ -38,7 +55,7 @@ pub(crate) trait NameSource {
     fn names(&self, dir: Option<&str>) -> Vec<String>;
 }
 
-/// Names on the server, asked of the session and remembered for a while.
+/// Names on the server, requested from the session and cached for a while.
 pub(crate) struct RemoteNames {
     requests: UnboundedSender<Request>,
     known: RefCell<HashMap<Option<String>, Known>>,
@@ -75,43 +92,135 @@ impl NameSource for RemoteNames {
     }
 }
 
-/// What could stand at the end of `line`, and where in it that would begin.
+/// What could stand at the end of a line of the prompt, and where in the line that would begin.
 pub(crate) fn complete(line: &str, server: &impl NameSource) -> (usize, Vec<Candidate>) {
     let Split { words, start, word } = split(line);
-    let Some(verb) = words.first() else {
-        return (start, finished(commands(), &word));
-    };
-    let ended = words.iter().skip(1).any(|word| word == "--");
-    if word.starts_with('-') && word != "-" && !ended {
-        return (start, finished(options(verb), &word));
-    }
-    let after_output = words.last().is_some_and(|word| word == "-o");
-    let candidates = match find(COMMANDS, verb).map_or(Offer::Nothing, |command| command.offer(after_output)) {
-        Offer::Remote => remote(&word, server),
-        Offer::Local => local(&word),
-        Offer::Command => finished(commands(), &word),
-        Offer::Nothing => Vec::new(),
+    let candidates = match offer(&words, &word, Mode::Prompt) {
+        Choice::Words(words) => candidates(words),
+        Choice::Remote => remote(&word, server),
+        Choice::Local => local(&word),
     };
     (start, candidates)
 }
 
+/// What could stand at the end of a command line of a shell, `host-cli ...`; `None` if the shell should offer local files.
+/// `connect` makes the source of names on the server, from the words before the cursor.
+pub(crate) fn complete_shell<S: NameSource>(line: &str, connect: impl FnOnce(Program) -> S) -> Option<Vec<Candidate>> {
+    let Split { words, word, .. } = split(line);
+    let typed: Vec<OsString> = words.iter().map(OsString::from).collect();
+    let program = Program::parse(&typed).ok();
+    let command = program.as_ref().map_or(&[][..], |program| &program.command);
+    // What was parsed from `words` is text.
+    let command: Vec<String> = command.iter().filter_map(|word| word.to_str().map(str::to_owned)).collect();
+    if command.is_empty() && word.starts_with('-') {
+        let mut whole = Program::command();
+        whole.build();
+        return Some(candidates(starting_with(long_or_short(&whole), &word)));
+    }
+    let Some(program) = program else {
+        let alone = COMMANDS.iter().filter(|command| command.standalone && typed.len() == 1);
+        let alone = alone.map(|command| command.name.to_owned()).collect();
+        return Some(candidates(starting_with(alone, &word)));
+    };
+    match offer(&command, &word, Mode::OneShot) {
+        Choice::Words(words) => Some(candidates(words)),
+        Choice::Remote => Some(remote(&word, &connect(program))),
+        Choice::Local => None,
+    }
+}
+
+/// What to choose from.
+enum Choice {
+    /// These words.
+    Words(Vec<String>),
+    /// Names on the server.
+    Remote,
+    /// Local files.
+    Local,
+}
+
+/// What could stand behind the words of a command that begins with `word`.
+fn offer(words: &[String], word: &str, mode: Mode) -> Choice {
+    let choice = |all: Vec<String>| Choice::Words(starting_with(all, word));
+    let root = parser(COMMANDS, mode);
+    let Some((verb, arguments)) = without_settings(words, &root).split_first() else { return choice(commands()) };
+    let (Some(definition), Some(command)) = (find(COMMANDS, verb), root.find_subcommand(verb)) else {
+        return choice(Vec::new());
+    };
+    let command = arguments.iter().fold(command, |command, word| command.find_subcommand(word).unwrap_or(command));
+    let ended = arguments.iter().any(|word| word == "--");
+    if let Some(option) = arguments.last().filter(|_| !ended).and_then(|word| value_option(command, word)) {
+        return match (option.get_short(), option.get_value_hint()) {
+            (Some('o'), _) => definition.offer(true).choice(word),
+            (_, ValueHint::AnyPath) => Choice::Local,
+            _ => choice(values(option)),
+        };
+    }
+    // At the prompt, a lone - can only be standard input or output.
+    if word.starts_with('-') && (word != "-" || mode == Mode::OneShot) && !ended {
+        return choice(long_or_short(command));
+    }
+    if command.has_subcommands() {
+        return choice(command.get_subcommands().map(|command| command.get_name().to_owned()).collect());
+    }
+    match command.get_positionals().map(values).next().filter(|values| !values.is_empty()) {
+        Some(values) => choice(values),
+        None => definition.offer(false).choice(word),
+    }
+}
+
+/// `words` from the command on: settings may stand before it.
+fn without_settings<'a>(mut words: &'a [String], root: &clap::Command) -> &'a [String] {
+    while let [setting, rest @ ..] = words
+        && setting.starts_with('-')
+    {
+        let has_value = value_option(root, setting).is_some();
+        words = rest.get(usize::from(has_value)..).unwrap_or_default();
+    }
+    words
+}
+
+impl Offer {
+    fn choice(self, word: &str) -> Choice {
+        match self {
+            Self::Remote => Choice::Remote,
+            Self::Local => Choice::Local,
+            Self::Command => Choice::Words(starting_with(commands(), word)),
+            Self::Nothing => Choice::Words(Vec::new()),
+        }
+    }
+}
+
 /// The words that commands are called by.
-fn commands() -> impl Iterator<Item = String> {
-    COMMANDS.iter().flat_map(super::command::Command::words).map(str::to_owned)
+fn commands() -> Vec<String> {
+    COMMANDS.iter().flat_map(super::command::Command::words).map(str::to_owned).collect()
 }
 
-/// Whole words that begin with `word`.
-fn finished(all: impl IntoIterator<Item = String>, word: &str) -> Vec<Candidate> {
-    all.into_iter()
-        .filter(|one| one.starts_with(word))
-        .map(|one| Candidate { inserted: format!("{one} "), shown: one })
-        .collect()
+fn starting_with(mut words: Vec<String>, word: &str) -> Vec<String> {
+    words.retain(|one| one.starts_with(word));
+    words
 }
 
-/// The options of a command.
-fn options(verb: &str) -> Vec<String> {
-    let mut root = parser(COMMANDS, Mode::Prompt);
-    let Some(command) = root.find_subcommand_mut(verb) else { return Vec::new() };
+fn candidates(words: Vec<String>) -> Vec<Candidate> {
+    words.into_iter().map(|word| Candidate { word }).collect()
+}
+
+/// The option that `word` is, if its value is the next word.
+fn value_option<'a>(command: &'a clap::Command, word: &str) -> Option<&'a clap::Arg> {
+    let option = command.get_opts().find(|arg| match word.strip_prefix("--") {
+        Some(long) => arg.get_long() == Some(long),
+        None => word.strip_prefix('-').is_some_and(|short| short.chars().eq(arg.get_short())),
+    })?;
+    option.get_action().takes_values().then_some(option)
+}
+
+/// The values that an argument can have, if they are few.
+fn values(arg: &clap::Arg) -> Vec<String> {
+    arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect()
+}
+
+/// The options of a command, each in its long form if it has one.
+fn long_or_short(command: &clap::Command) -> Vec<String> {
     let long = |arg: &clap::Arg| arg.get_long().map(|long| format!("--{long}"));
     let short = |arg: &clap::Arg| arg.get_short().map(|short| format!("-{short}"));
     let mut options: Vec<_> = command
@@ -128,7 +237,7 @@ fn remote(word: &str, server: &impl NameSource) -> Vec<Candidate> {
     let root = &word[..word.len() - begun.len()];
     let dir = begun.rsplit_once('/').map(|(dir, _)| dir);
     let names = server.names(dir).into_iter().filter(|name| name.starts_with(begun));
-    names.map(|name| file(&format!("{root}{name}"))).collect()
+    candidates(names.map(|name| format!("{root}{name}")).collect())
 }
 
 fn local(word: &str) -> Vec<Candidate> {
@@ -149,15 +258,7 @@ fn local(word: &str) -> Vec<Candidate> {
         })
         .collect();
     names.sort();
-    names.iter().map(|name| file(name)).collect()
-}
-
-/// A file is a finished word, a directory may go on.
-fn file(name: &str) -> Candidate {
-    let path = name.strip_suffix('/').unwrap_or(name);
-    let start = path.rfind('/').map_or(0, |at| at + 1);
-    let end = if name.ends_with('/') { "" } else { " " };
-    Candidate { shown: name[start..].to_owned(), inserted: format!("{}{end}", quoted(name)) }
+    candidates(names)
 }
 
 /// The word as it has to be typed, so that [`split`] gives it back.
@@ -228,7 +329,7 @@ mod tests {
 
     fn inserted(line: &str) -> (usize, Vec<String>) {
         let (start, candidates) = complete(line, &Names);
-        (start, candidates.into_iter().map(|one| one.inserted).collect())
+        (start, candidates.iter().map(Candidate::inserted).collect())
     }
 
     #[test]
@@ -236,7 +337,7 @@ mod tests {
         assert_eq!(inserted("ge"), (0, vec!["get ".to_owned()]));
         assert_eq!(inserted("  lp"), (2, vec!["lpwd ".to_owned()]));
         assert_eq!(inserted("help pi"), (5, vec!["ping ".to_owned()]));
-        assert_eq!(complete("", &Names).1.len(), commands().count());
+        assert_eq!(complete("", &Names).1.len(), commands().len());
     }
 
     #[test]
@@ -246,7 +347,7 @@ mod tests {
         assert_eq!(inserted("get 'a b"), (4, vec!["a\\ b.txt ".to_owned()]));
         assert_eq!(inserted("rm lo"), (3, vec!["logs/".to_owned()]));
         assert_eq!(inserted("rm logs/2"), (3, vec!["logs/2.txt ".to_owned()]));
-        assert_eq!(complete("rm logs/", &Names).1[0].shown, "1.txt");
+        assert_eq!(complete("rm logs/", &Names).1[0].shown(), "1.txt");
         assert_eq!(inserted("get ./n"), (4, vec!["./notes.txt ".to_owned()]));
         assert_eq!(inserted("rm /logs/2"), (3, vec!["/logs/2.txt ".to_owned()]));
         assert_eq!(inserted("ping n").1, Vec::<String>::new());
@@ -257,7 +358,8 @@ mod tests {
         assert_eq!(inserted("get --js"), (4, vec!["--json ".to_owned()]));
         let all = inserted("ls -").1;
         assert!(all.is_empty(), "a lone - stands for standard input or output");
-        assert!(options("ls").contains(&"-l".to_owned()) && !options("ls").contains(&"--idle".to_owned()));
+        let options = inserted("ls --").1;
+        assert!(options.contains(&"--json ".to_owned()) && !options.contains(&"--idle ".to_owned()), "{options:?}");
         assert!(inserted("get -- --js").1.is_empty());
     }
 
@@ -269,7 +371,7 @@ mod tests {
             fs::write(dir.path().join(name), "").unwrap();
         }
         let base = dir.path().to_str().unwrap();
-        let names = |word: &str| local(&format!("{base}/{word}")).into_iter().map(|c| c.inserted).collect::<Vec<_>>();
+        let names = |word: &str| local(&format!("{base}/{word}")).iter().map(Candidate::inserted).collect::<Vec<_>>();
         assert_eq!(names("x"), [format!("{base}/x\\ y "), format!("{base}/x2 ")]);
         assert_eq!(names("s"), [format!("{base}/sub/")]);
         assert_eq!(names(""), [format!("{base}/sub/"), format!("{base}/x\\ y "), format!("{base}/x2 ")]);

@@ -15,6 +15,7 @@ impl Definition for Help {
     const NAME: &'static str = "help";
     const SUMMARY: &'static str = "List the commands, or describe one";
     const ARGUMENTS: Offer = Offer::Command;
+    const STANDALONE: bool = true;
 }
 
 /// Arguments of `help`.

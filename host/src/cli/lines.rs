@@ -1,7 +1,7 @@
-//! Commands that come line by line, from a script or a prompt.
+//! Commands read line by line, from a script or a prompt.
 //!
-//! Lines are read by a thread of their own, so that meanwhile the connection can be kept alive and completion can ask
-//! the server. It reads the next line only when the last command is done.
+//! A separate thread reads the lines, so that meanwhile the connection can be kept alive and completion can ask the
+//! server. It reads the next line only after the last command is done.
 
 use core::time::Duration;
 use std::ffi::OsString;
@@ -19,12 +19,12 @@ use super::reader::{Reader, Request};
 use super::session::Session;
 use crate::client::{Peer, is_dangerous};
 
-/// Completion offers at most so many names of a directory.
+/// Maximum number of names of a directory that completion offers.
 const NAMES: usize = 10_000;
-/// How long completion, and a sign of life, may take.
+/// Timeout for completion and for a keep-alive.
 const BRIEF: Duration = Duration::from_secs(2);
 
-/// Carries out commands until they end; those of a script until one fails.
+/// Runs commands until there are no more; a script stops at the first failure.
 pub(crate) async fn run(session: &mut Session, mode: Mode) -> Outcome {
     if mode == Mode::Prompt
         && let Err(failure) = session.greet().await
@@ -180,7 +180,7 @@ async fn keep_alive(session: &mut Session) -> bool {
 }
 
 /// Names for completion; none if the server does not say. Those that a terminal would not show as they are, are left out.
-async fn names(session: &mut Session, dir: Option<&str>) -> Vec<String> {
+pub(crate) async fn names(session: &mut Session, dir: Option<&str>) -> Vec<String> {
     let Some(client) = session.client().filter(|client| dir.is_none() || client.peer() == Peer::Extended) else {
         return Vec::new();
     };

@@ -2,23 +2,25 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | `command`, `commands`, `context` | what a command is, and the table of all |
-//! | `parse`, `settings`, `args`, `names`, `help` | what can be typed, parsed by clap |
-//! | `session`, `interrupt` | the connection, one command after the other, Ctrl-C |
-//! | `lines`, `prompt`, `reader`, `complete` | where commands come from when they don't stand on the command line |
-//! | `fetch`, `send`, `list`, `files`, `local`, `key` | what the commands do |
-//! | `glob`, `remote`, `tree`, `place` | which files that concerns, here and there, and where they go |
+//! | `command`, `commands`, `context` | what a command is, and the table of all commands |
+//! | `parse`, `settings`, `args`, `names`, `help` | the command line, parsed by clap |
+//! | `session`, `interrupt` | the connection, running commands in order, Ctrl-C |
+//! | `lines`, `prompt`, `reader` | commands from a prompt or a script |
+//! | `complete`, `completions`, `man` | completion at the prompt and in shells, the manual page |
+//! | `fetch`, `send`, `list`, `files`, `local`, `key` | the commands |
+//! | `glob`, `remote`, `tree`, `place` | which files a command concerns, remote and local, and where they go |
 //! | `output`, `json`, `format`, `failure` | results and errors, as lines and as JSON |
-//! | `report`, `progress`, `stream` | transfers as they are told, data on standard output |
+//! | `report`, `progress`, `stream` | reports on transfers, data on standard output |
 //!
-//! A one-shot command is to cost little more than its connection: the history, the time zone, Ctrl-C and the progress bar
-//! are set up when they are needed. Until Ctrl-C is listened for there is one thread, and another one that writes to
-//! standard error once there is something to say.
+//! A one-shot command should cost little more than its connection: history, time zone, Ctrl-C handling and progress bar
+//! are set up when they are needed. Until Ctrl-C is handled there is one thread, plus one that writes to standard error
+//! once there is something to write.
 
 mod args;
 mod command;
 mod commands;
 mod complete;
+mod completions;
 mod context;
 mod failure;
 mod fetch;
@@ -33,6 +35,7 @@ mod key;
 mod lines;
 mod list;
 mod local;
+mod man;
 mod names;
 mod output;
 mod parse;
@@ -57,11 +60,10 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use args::Program;
-use commands::COMMANDS;
 use context::Mode;
 use failure::{Failure, io_text};
 use output::{Outcome, Output};
-use parse::{about, usage_line};
+use parse::usage_line;
 use session::Session;
 
 use crate::diagnostics::Lines;
@@ -74,10 +76,15 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[must_use]
 pub fn main() -> ExitCode {
     let words: Vec<_> = std::env::args_os().collect();
+    if let [_, verb, line] = words.as_slice()
+        && verb == completions::COMPLETE
+    {
+        return completions::answer(&line.to_string_lossy(), Output::standard());
+    }
     ExitCode::from(run(words, Output::standard()).exit_code())
 }
 
-/// Runs `host-cli` with these words, the first of which is the program's name.
+/// Runs `host-cli` with these words; the first is the name of the program.
 fn run(words: Vec<OsString>, mut output: Output) -> Outcome {
     // Needed before the words are understood: what is wrong with them is to be told in the right form.
     output.set_form(words.iter().any(|word| word == "--json"), false);
@@ -126,16 +133,13 @@ fn run(words: Vec<OsString>, mut output: Output) -> Outcome {
     outcome
 }
 
-/// `host-cli help [COMMAND]`, for those who try it without a server.
+/// `host-cli help`: the help of the whole program, as there is no server.
 fn help_without_a_server(words: &[OsString]) -> Option<String> {
-    match words.iter().map(|word| word.to_str()).collect::<Option<Vec<_>>>()?.as_slice() {
-        [_, "help"] => Some(<Program as clap::CommandFactory>::command().render_help().to_string()),
-        [_, "help", verb] => about(COMMANDS, verb, Mode::OneShot),
-        _ => None,
-    }
+    let is_help = words.len() == 2 && words[1] == "help";
+    is_help.then(|| <Program as clap::CommandFactory>::command().render_help().to_string())
 }
 
-/// How often a one-shot command has a `-v` of its own, before it is parsed.
+/// The number of `-v` options of a one-shot command, before it is parsed.
 fn verbosity(words: &[OsString]) -> u8 {
     let words = words.iter().take_while(|word| *word != "--");
     let count = words.map(|word| match word.to_str() {
@@ -146,7 +150,7 @@ fn verbosity(words: &[OsString]) -> u8 {
     count.sum()
 }
 
-/// With `-v`: what happens, on standard error.
+/// Logs to standard error, for `-v`.
 fn talk(verbosity: u8) {
     let level = match verbosity {
         0 => return,

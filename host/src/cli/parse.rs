@@ -1,4 +1,4 @@
-//! From the words of a command to the command: the parser of all commands, and what it says of itself.
+//! Parses the words of a command, with one parser for all commands, and renders its help.
 
 use std::ffi::OsString;
 
@@ -8,7 +8,7 @@ use super::command::{Action, Command};
 use super::context::Mode;
 use super::settings::Settings;
 
-/// One command with its arguments: the rest of the command line, a line at the prompt, a line of a script.
+/// One command with its arguments, from the command line, the prompt or a script.
 #[derive(Debug)]
 pub(crate) struct Line {
     /// Settings that stand before or behind the command.
@@ -23,7 +23,7 @@ impl Line {
     /// Parses the words of a command.
     ///
     /// # Errors
-    /// What clap says; a request for help is one, too.
+    /// The error of clap; a request for help is one too.
     pub(crate) fn parse(commands: &'static [Command], words: &[OsString]) -> Result<Self, clap::Error> {
         // Building the parsers of all commands takes longer than fetching a small file. If the parser of this one
         // command fails, the full one parses again, for its error report.
@@ -35,7 +35,7 @@ impl Line {
         Self::parse_all(commands, words)
     }
 
-    /// The same by the parser of all commands.
+    /// The same with the parser of all commands.
     fn parse_all(commands: &'static [Command], words: &[OsString]) -> Result<Self, clap::Error> {
         Self::read(commands, &all(commands, Mode::OneShot).try_get_matches_from(words)?)
     }
@@ -97,7 +97,7 @@ pub(crate) fn list(commands: &'static [Command]) -> String {
 }
 
 /// `get NAME... [-o LOCAL] [-f]`: how a command is called.
-fn call(command: &Command) -> String {
+pub(crate) fn call(command: &Command) -> String {
     let parser = command.parser(Mode::OneShot);
     let arguments: Vec<_> = parser.get_arguments().filter(|arg| arg.get_id() != "help").collect();
     let required = arguments.iter().filter(|arg| arg.is_required_set());
@@ -135,7 +135,7 @@ pub(crate) fn help_text(rendered: &clap::builder::StyledStr) -> String {
     rendered.to_string().replace("Usage: skiff ", "Usage: ")
 }
 
-/// What is wrong with a command line, in one line: clap's own report has a paragraph of it.
+/// A usage error in one line; clap prints a paragraph.
 #[must_use]
 pub(crate) fn usage_line(error: &clap::Error) -> String {
     let report = help_text(&error.render());
@@ -201,8 +201,11 @@ mod tests {
                 let parser = command.parser(Mode::OneShot);
                 let action = parser.get_subcommands().next();
                 let required = action.unwrap_or(&parser).get_arguments().filter(|arg| arg.is_required_set());
+                let value =
+                    |arg: &clap::Arg| arg.get_possible_values().first().map(|value| value.get_name().to_owned());
+                let values: Vec<_> = required.map(|arg| value(arg).unwrap_or_else(|| "x".to_owned())).collect();
                 let words = core::iter::once(word).chain(action.map(clap::Command::get_name));
-                let typed: Vec<_> = words.chain(required.map(|_| "x")).collect();
+                let typed: Vec<_> = words.chain(values.iter().map(String::as_str)).collect();
                 assert_eq!(parse(&typed).0, command.name);
                 assert!(core::ptr::eq(find(COMMANDS, word).unwrap(), command), "{word} is a word of two commands");
             }

@@ -14,9 +14,9 @@ use super::complete::{Candidate, RemoteNames, complete};
 use super::failure::Failure;
 use super::reader::{Reader, Request};
 
-/// What a line is asked for with.
+/// The prompt.
 const PROMPT: &str = "skiff> ";
-/// Lines that the history keeps.
+/// Number of lines in the history.
 const HISTORY: usize = 1000;
 
 /// Reads lines from the terminal and hands them over, until the session wants no more or Ctrl-D.
@@ -78,8 +78,8 @@ fn try_read_lines(reader: &Reader) -> rustyline::Result<()> {
     Ok(())
 }
 
-/// Where the history is kept: `skiff/history` in the directory for state. `None` if there is no such directory, or the
-/// variable `SKIFF_HISTORY` is empty; otherwise it names the file. `None`, too, if there is something else than a file.
+/// The history file: `skiff/history` in the state directory, or the file named by `SKIFF_HISTORY`. `None` if that
+/// variable is empty, there is no such directory, or something other than a file is there.
 fn history_file() -> Option<PathBuf> {
     let path = match env::var_os("SKIFF_HISTORY") {
         Some(path) if path.is_empty() => return None,
@@ -115,7 +115,7 @@ impl rustyline::completion::Completer for Completion {
 
     fn complete(&self, line: &str, pos: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
         let (start, candidates) = complete(&line[..pos], &self.names);
-        let pair = |Candidate { shown, inserted }| Pair { display: shown, replacement: inserted };
-        Ok((start, candidates.into_iter().map(pair).collect()))
+        let pair = |one: &Candidate| Pair { display: one.shown().to_owned(), replacement: one.inserted() };
+        Ok((start, candidates.iter().map(pair).collect()))
     }
 }

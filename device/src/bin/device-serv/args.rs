@@ -16,6 +16,7 @@ Examples:
                                            keep files in a flash image; they survive kill -9
   device-serv --tap tap0                   serve a network: 192.168.69.1 port 50000, behind tap0
   device-serv --tap tap0 --dhcp --name lab-3
+  device-serv man | man -l -               read the manual page
 
 The store holds at most 256 files, with names of at most 64 bytes and no directories. Files in memory are lost when the
 server ends.
@@ -102,7 +103,7 @@ pub(crate) struct NetworkArgs {
     #[arg(long, value_name = "ADDR/BITS", conflicts_with = "listen")]
     pub(crate) ip: Vec<Cidr>,
 
-    /// Get an IPv4 address by DHCP
+    /// Get an IPv4 address from DHCP
     #[arg(long, conflicts_with = "listen")]
     pub(crate) dhcp: bool,
 

@@ -4,10 +4,12 @@ mod args;
 #[cfg(target_os = "linux")]
 mod network;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use bytesize::ByteSize;
 use clap::{CommandFactory as _, Parser as _};
+use clap_mangen::roff::{Roff, roman};
 use skiff_device::serv::listen::Listen;
 use skiff_device::serv::options::{Options, Security};
 use skiff_device::serv::say::{self, say};
@@ -17,6 +19,9 @@ use skiff_keys::read_secret;
 use args::Args;
 
 fn main() -> ExitCode {
+    if std::env::args_os().skip(1).eq(["man"]) {
+        return manual(&mut std::io::stdout()).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+    }
     let code = match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -26,6 +31,19 @@ fn main() -> ExitCode {
     };
     say::flush();
     code
+}
+
+/// Prints the manual page, made from the definition of the options.
+fn manual(out: &mut dyn Write) -> std::io::Result<()> {
+    let command = Args::command();
+    let notes = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    clap_mangen::Man::new(command.after_help(None::<&'static str>)).render(out)?;
+    let mut end = Roff::new();
+    end.control("SH", ["EXAMPLES AND NOTES"]).control("nf", []);
+    for line in notes.lines() {
+        end.text([roman(line)]);
+    }
+    end.control("fi", []).to_writer(out)
 }
 
 /// Options that do not go together: says so as for a single wrong one, and ends the program with 2.
@@ -53,7 +71,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     if let (Some(range), Some(data)) = (options.data_ports, options.data_connections())
         && range.ports().len() < data
     {
-        usage(&format!("--data-ports: {} sessions need {data} of them", options.sessions));
+        usage(&format!("--data-ports: {} sessions need {data} ports", options.sessions));
     }
     let ram = serv::ram(&options).unwrap_or(0);
     let told = format!(

@@ -1,0 +1,122 @@
+//! `completions`: scripts that make a shell complete command lines of host-cli.
+//!
+//! A script knows no command and no option. It runs `host-cli __complete LINE` with the command line up to the cursor,
+//! which prints one word per line ([`answer`]), or exits with [`FILES`] if the shell should offer local files.
+
+use core::cell::RefCell;
+use core::time::Duration;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use tokio::runtime::Runtime;
+
+use super::args::Program;
+use super::command::{Definition, Here, Local};
+use super::complete::{NameSource, complete_shell};
+use super::context::Mode;
+use super::failure::Failure;
+use super::lines::names;
+use super::output::Output;
+use super::session::Session;
+use crate::client::is_dangerous;
+
+/// Timeout for the server.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The exit code that means: offer local files.
+const FILES: u8 = 3;
+/// The word that a script calls host-cli with.
+pub(crate) const COMPLETE: &str = "__complete";
+
+/// `completions`
+pub(crate) struct Completions;
+
+impl Definition for Completions {
+    type Args = CompletionsArgs;
+
+    const NAME: &'static str = "completions";
+    const SUMMARY: &'static str = "Print the completion script of a shell";
+    const STANDALONE: bool = true;
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    shell: Shell,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Shell {
+    /// source <(host-cli completions bash)
+    Bash,
+    /// source <(host-cli completions zsh), after compinit; or a file _host-cli in a directory of fpath
+    Zsh,
+    /// host-cli completions fish | source
+    Fish,
+}
+
+impl Local for Completions {
+    fn run(here: &mut Here<'_>, args: Self::Args) -> Result<(), Failure> {
+        here.output.text(match args.shell {
+            Shell::Bash => include_str!("completions/host-cli.bash"),
+            Shell::Zsh => include_str!("completions/host-cli.zsh"),
+            Shell::Fish => include_str!("completions/host-cli.fish"),
+        });
+        Ok(())
+    }
+}
+
+/// Answers a completion script: prints the words that could stand at the end of `line`.
+pub(crate) fn answer(line: &str, mut output: Output) -> ExitCode {
+    let Some(candidates) = complete_shell(line, OneServer::new) else { return ExitCode::from(FILES) };
+    for candidate in candidates.iter().filter(|candidate| !candidate.word.chars().any(is_dangerous)) {
+        output.line(&candidate.word);
+    }
+    output.flush();
+    ExitCode::SUCCESS
+}
+
+/// The server that the command line names.
+struct OneServer(Option<(Runtime, RefCell<Session>)>);
+
+impl OneServer {
+    fn new(program: Program) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok();
+        Self(runtime.map(|runtime| {
+            // Nothing may be printed but the words.
+            let silent = Output::new(Box::new(std::io::sink()), Box::new(std::io::sink()), false);
+            let session = Session::new(program.host, program.port, Mode::OneShot, program.settings, silent);
+            (runtime, RefCell::new(session))
+        }))
+    }
+}
+
+impl NameSource for OneServer {
+    fn names(&self, dir: Option<&str>) -> Vec<String> {
+        let Some((runtime, session)) = &self.0 else { return Vec::new() };
+        let mut session = session.borrow_mut();
+        let listed = runtime.block_on(async {
+            tokio::time::timeout(PATIENCE, async {
+                session.connect().await.ok()?;
+                if dir.is_some() {
+                    // A classic server has no directories; the hello says which kind this is.
+                    session.client()?.hello().await.ok()?;
+                }
+                Some(names(&mut session, dir).await)
+            })
+            .await
+        });
+        listed.ok().flatten().unwrap_or_default()
+    }
+}
+
+impl Drop for OneServer {
+    fn drop(&mut self) {
+        if let Some((runtime, session)) = self.0.take() {
+            drop(session);
+            // A name that is still being looked up must not keep the shell waiting.
+            runtime.shutdown_background();
+        }
+    }
+}
