@@ -36,7 +36,7 @@ pub(crate) enum Mode {
     Host(Host),
     /// device-serv behind a TAP, against smoltcp with its own driver
     Device(Device),
-    /// Instructions that the protocol core takes, counted by valgrind
+    /// Instructions of the protocol core, counted by valgrind
     Counts(Counts),
     /// Plots of kept results as SVG: bars beside peers, throughput by file size, instructions
     Plot(Plot),
@@ -46,10 +46,10 @@ pub(crate) enum Mode {
         #[arg(required = true, value_name = "RESULTS")]
         results: Vec<PathBuf>,
     },
-    /// One of the bench's own clients, as a process of its own
+    /// Run one of the bench's own clients
     #[command(hide = true)]
     Client(ClientArgs),
-    /// The same for servers behind a TAP
+    /// Run one of its clients for servers behind a TAP
     #[command(hide = true)]
     DeviceClient(DeviceClientArgs),
 }
@@ -57,7 +57,7 @@ pub(crate) enum Mode {
 /// How `host` measures.
 #[derive(Debug, Clone, Group)]
 pub(crate) struct Host {
-    /// Rounds of each job; in each one all contenders take their turn
+    /// Rounds per job; every contender runs once per round
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) rounds: u32,
 
@@ -69,39 +69,39 @@ pub(crate) struct Host {
     #[arg(long, value_name = "PEER", value_delimiter = ',')]
     pub(crate) peers: Option<Vec<String>>,
 
-    /// Bytes of the large file, in MiB
+    /// Size of the large file, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=8192))]
     pub(crate) size: u64,
 
-    /// How many files the jobs with small ones move
+    /// Number of files in the jobs with small files
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=9999))]
     pub(crate) files: u32,
 
-    /// Where files lie that belong on a disk. Default: the directory for temporary files
+    /// Directory on a disk. Default: the directory for temporary files
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
 
-    /// A tmpfs
+    /// Directory on a tmpfs
     #[arg(long, value_name = "DIR", default_value = "/dev/shm")]
     pub(crate) shm: PathBuf,
 
-    /// Use host-serv and host-cli of this directory, in place of building them
+    /// Use the host-serv and host-cli in this directory instead of building them
     #[arg(long, value_name = "DIR")]
     pub(crate) programs: Option<PathBuf>,
 
-    /// host-serv and host-cli of an earlier build, in this directory, take their turns too
+    /// Also measure an earlier build: the host-serv and host-cli in this directory
     #[arg(long, value_name = "DIR")]
     pub(crate) before: Option<PathBuf>,
 
-    /// A file for the results as JSON. Default: bench/results/DATE-host.json, if all jobs were measured
+    /// Write the results to this file as JSON. Default: bench/results/DATE-host.json, if all jobs were measured
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
 
-    /// A word on the circumstances, kept with the results
+    /// Remark to keep with the results
     #[arg(long, value_name = "TEXT")]
     pub(crate) note: Option<String>,
 
-    /// Already inside a network of its own
+    /// Already inside a network namespace
     #[arg(long, hide = true)]
     pub(crate) inside: bool,
 }
@@ -109,7 +109,7 @@ pub(crate) struct Host {
 /// How `device` measures.
 #[derive(Debug, Clone, Group)]
 pub(crate) struct Device {
-    /// Rounds of each job; in each one all contenders take their turn
+    /// Rounds per job; every contender runs once per round
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) rounds: u32,
 
@@ -117,27 +117,27 @@ pub(crate) struct Device {
     #[arg(long, value_name = "JOB", value_delimiter = ',', value_enum)]
     pub(crate) only: Vec<DeviceJob>,
 
-    /// One round of very little: whether it works, not how fast
+    /// One short round: checks that it works, not how fast it is
     #[arg(long)]
     pub(crate) quick: bool,
 
-    /// Use device-serv and host-cli of this directory, in place of those that are built
+    /// Use the device-serv and host-cli in this directory instead of building them
     #[arg(long, value_name = "DIR")]
     pub(crate) programs: Option<PathBuf>,
 
-    /// lwIP, built from its sources in this directory, takes its turns too; bench/README.md says how to get them
+    /// Also measure lwIP, built from the sources in this directory (bench/README.md)
     #[arg(long, value_name = "DIR")]
     pub(crate) lwip: Option<PathBuf>,
 
-    /// A file for the results as JSON. Default: bench/results/DATE-device.json, if all jobs were measured
+    /// Write the results to this file as JSON. Default: bench/results/DATE-device.json, if all jobs were measured
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
 
-    /// A word on the circumstances, kept with the results
+    /// Remark to keep with the results
     #[arg(long, value_name = "TEXT")]
     pub(crate) note: Option<String>,
 
-    /// Already inside a network of its own
+    /// Already inside a network namespace
     #[arg(long, hide = true)]
     pub(crate) inside: bool,
 }
@@ -145,23 +145,23 @@ pub(crate) struct Device {
 /// A job of `device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum DeviceJob {
-    /// Bytes from the server to this machine
+    /// Download from the server
     Get,
-    /// Bytes from this machine to the server
+    /// Upload to the server
     Put,
     /// The same with buffers of 2 and 4 KiB
     SmallBuffersGet,
     /// The same with buffers of 2 and 4 KiB
     SmallBuffersPut,
-    /// Small files in one session, at once and one by one
+    /// Small files in one session, pipelined and one by one
     Files,
-    /// The time from a question to its answer
+    /// Latency of a small request
     RoundTrip,
     /// Wake-ups with one idle connection
     Idle,
-    /// Wake-ups with a small message now and then
+    /// Wake-ups with occasional small messages
     Messages,
-    /// A file over a line with loss and delay, by several sessions
+    /// Download over a link with loss and delay, with several sessions
     BadLine,
 }
 
@@ -175,31 +175,31 @@ impl DeviceJob {
 /// A job of `host`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum JobName {
-    /// A large file down, and thrown away
+    /// Download a large file, discard it
     GetDiscard,
-    /// A large file down, to tmpfs
+    /// Download a large file to tmpfs
     GetTmpfs,
-    /// A large file up, to tmpfs
+    /// Upload a large file to tmpfs
     PutTmpfs,
-    /// A large file up, to a disk: what durability costs
+    /// Upload a large file to a disk: the cost of durability
     PutDisk,
-    /// Many small files down, to tmpfs
+    /// Download many small files to tmpfs
     SmallGetTmpfs,
-    /// Many small files down, to a disk
+    /// Download many small files to a disk
     SmallGetDisk,
-    /// Many small files up, to a disk
+    /// Upload many small files to a disk
     SmallPutDisk,
-    /// One tiny file, with everything from the start of the client to its end
+    /// Download one tiny file, from client start to client exit
     Tiny,
-    /// Tiny files one after the other in a session, and in sessions of their own
+    /// Download tiny files in one session, and each in a new session
     Session,
     /// Files of 1 KiB to 64 MiB in a session: throughput by file size
     FileSizes,
-    /// Many clients at a time
+    /// Many concurrent clients
     Clients,
-    /// Memory of a server that has answered once
+    /// Memory of a server after its first answer
     ServerMemory,
-    /// Memory that a session adds which is open and idle
+    /// Memory added by each idle session
     SessionMemory,
     /// From the start of a server to its first answer
     Start,

@@ -1,4 +1,4 @@
-//! Files with content that is the same in every run, and whether what arrived is what was sent.
+//! Test files with reproducible content, and checks of what arrived.
 
 use core::time::Duration;
 use std::fs::{self, File};
@@ -52,7 +52,7 @@ impl Content {
     }
 
     fn compare(&self, size: u64, crc: u32) -> Result<()> {
-        ensure!(size == self.size, "{size} bytes in place of {}", self.size);
+        ensure!(size == self.size, "{size} bytes instead of {}", self.size);
         ensure!(crc == self.crc, "the content differs");
         Ok(())
     }

@@ -1,7 +1,7 @@
-//! A job: what is measured, by whom, and what is to be reached.
+//! A job: what is measured, the contenders, and the goals.
 //!
-//! A job has contenders. In every round each takes one turn, the first of them another one each time, so that what the
-//! machine does meanwhile falls on all.
+//! In every round each contender runs once, with a different one first each time, so that disturbances of the machine
+//! affect all of them.
 
 use anyhow::Result;
 

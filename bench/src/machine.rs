@@ -1,4 +1,4 @@
-//! What was measured on.
+//! The machine of a run.
 
 use std::collections::BTreeMap;
 use std::fs;

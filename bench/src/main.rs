@@ -3,16 +3,16 @@
 //! | module | what is in it |
 //! |---|---|
 //! | `args` | the command line |
-//! | `namespace` | a network of its own for a run |
-//! | `machine` | what was measured on: kernel, processor, versions |
-//! | `content`, `site` | the files that are moved, where they lie, whether they arrived |
+//! | `namespace` | a network namespace for a run |
+//! | `machine` | the machine: kernel, processor, versions |
+//! | `content`, `site` | the test files, where they lie, whether they arrived |
 //! | `peers` | servers: how each is set up, started and ended |
 //! | `tools` | client programs: the command line for a task |
-//! | `minimal` | clients of the bench itself, which do nothing but the protocol |
+//! | `minimal` | the bench's own clients, which do nothing but the protocol |
 //! | `measure` | time, processor time and memory of processes; medians |
-//! | `job`, `jobs` | what is measured, one file a subject |
+//! | `job`, `jobs` | what is measured, one file per subject |
 //! | `device` | what `device` measures: servers behind a TAP |
-//! | `report`, `results` | tables for people, JSON for keeping |
+//! | `report`, `results` | tables for people, JSON to keep |
 //! | `plot` | SVG from kept results |
 //! | `counts` | instructions of the protocol core, without noise |
 //!

@@ -1,8 +1,8 @@
-//! A network of its own for a run: nothing but loopback in it, with a congestion control that leaves loopback alone.
+//! A network namespace for a run: only loopback, with a congestion control that does not slow loopback down.
 //!
-//! The bench starts itself again inside `unshare`: with a network, processes and mounts of its own, so that whatever a
-//! server left behind ends with the run. As an ordinary user that takes a user namespace too, in which a few peers can't
-//! become the users that they want to be.
+//! The bench starts itself again inside `unshare`, with its own network, processes and mounts, so that whatever a
+//! server leaves behind ends with the run. For an ordinary user that includes a user namespace, in which a few peers
+//! can't switch to the users that they need.
 //!
 //! BBR, which some machines have as their default, paces bulk transfers and blurs ratios; reno does not.
 
@@ -30,7 +30,9 @@ pub(crate) fn enter() -> Result<Option<ExitCode>> {
     }
     let allowed = Command::new("unshare").args(&flags).arg("true").stderr(Stdio::null()).status();
     if !allowed.is_ok_and(|status| status.success()) {
-        eprintln!("no network of its own (unshare): measured on this machine's loopback, with its congestion control");
+        eprintln!(
+            "no network namespace (unshare failed): measuring on this machine's loopback, with its congestion control"
+        );
         return Ok(None);
     }
     let program = std::env::current_exe().context("this program")?;
@@ -48,12 +50,12 @@ pub(crate) fn enter() -> Result<Option<ExitCode>> {
 /// Inside: brings loopback up, chooses the congestion control, and ends when the one outside does.
 pub(crate) fn set_up() -> Result<()> {
     let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().context("ip, of iproute2")?;
-    anyhow::ensure!(up.success(), "loopback does not come up");
+    anyhow::ensure!(up.success(), "can't bring loopback up");
     if fs::write(CONGESTION, "reno").is_err() {
-        eprintln!("the congestion control stays {}", congestion());
+        eprintln!("can't change the congestion control: still {}", congestion());
     }
     if let Err(error) = fs::write(PORTS.0, PORTS.1) {
-        eprintln!("the ports that the system chooses from stay few: {error}");
+        eprintln!("can't extend the range of ephemeral ports: {error}");
     }
     watch();
     Ok(())

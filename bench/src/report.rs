@@ -1,4 +1,4 @@
-//! Tables for people. The same ones stand in docs/PERFORMANCE.md, so they are Markdown.
+//! Tables in Markdown. docs/PERFORMANCE.md contains the same ones.
 
 use core::fmt::Write as _;
 use std::io::Write as _;

@@ -1,4 +1,4 @@
-//! The results of a run, for keeping: everything that was measured, so that any figure can be computed anew.
+//! The results of a run, with all measured values, so that any figure can be recomputed.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
-//! Where the files of a run lie: one directory on a disk and one on a tmpfs, both removed with the run.
+//! The directories of a run: one on a disk and one on a tmpfs, both removed at the end.
 //!
-//! Servers that are not root write there too, so that everybody may.
+//! Servers that do not run as root write there too, so everyone may write.
 
 use core::cell::{Cell, OnceCell};
 use std::fs::{self, Permissions};

@@ -1,4 +1,4 @@
-//! An embedded server inside the test: behind loopback ports of its own, or behind a TAP inside a namespace of the test's.
+//! An embedded server inside the test: behind its own loopback ports, or behind a TAP in a namespace of the test.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::thread::JoinHandle;

@@ -1,4 +1,4 @@
-//! host-serv on a small disk of its own: a file system in memory that nobody else sees, in a namespace of mounts.
+//! host-serv on a small disk: a file system in memory, private to a mount namespace.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

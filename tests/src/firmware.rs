@@ -3,10 +3,10 @@
 //! | module | what is in it |
 //! |---|---|
 //! | here | boards, images, and how one is built |
-//! | [`elf`] | what of an image is in flash and in RAM |
+//! | [`elf`] | which parts of an image are in flash and in RAM |
 //! | [`machine`] | a board under QEMU |
-//! | [`documented`] | what the documentation says of sizes |
-//! | [`budget`] | what an image may take |
+//! | [`documented`] | the sizes that the documentation states |
+//! | [`budget`] | the size limits of an image |
 
 pub mod budget;
 pub mod documented;

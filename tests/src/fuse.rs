@@ -1,6 +1,6 @@
-//! An in-memory file system that finds a file by other spellings of its name, as vfat, exFAT and CIFS do: in upper or
-//! lower case, and by a short name such as `SKIFF-~1` for `.skiff-stage-0`. It keeps the spelling that a file was
-//! created with.
+//! An in-memory file system that finds a file under other spellings of its name, as vfat, exFAT and CIFS do: in upper
+//! or lower case, and by a short name such as `SKIFF-~1` for `.skiff-stage-0`. It keeps the spelling with which a file
+//! was created.
 
 use core::time::Duration;
 use std::collections::BTreeMap;

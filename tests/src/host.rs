@@ -1,4 +1,4 @@
-//! A host server inside the test: real sockets on loopback, a port of its own, a directory of its own.
+//! A host server inside the test: real sockets on loopback, its own port and directory.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;

@@ -1,16 +1,16 @@
-//! What the tests across skiff's crates share: servers and programs to test against, a client that says exactly what it is
-//! told to, the simulation, the runner of the firmware.
+//! What the tests across the crates share: servers and programs to test against, a client that sends exactly what it is
+//! told, the simulation, and the runner of the firmware.
 //!
 //! | place | what it holds |
 //! |---|---|
-//! | [`skiff_kit`] | what takes no server: stores in memory and on simulated media, vectors, the storage suite |
+//! | [`skiff_kit`] | what needs no server: stores in memory and on simulated media, vectors, the storage suite |
 //! | [`wire`], [`sealed`], [`programs`], [`namespace`], [`disk`], [`fuse`], [`mod@line`] | peers, processes, disks, networks and links |
-//! | [`device`], [`host`], [`mod@server_suite`] | servers in this process, and the suite over every one of them |
-//! | [`sim`], [`simulate`] | virtual time, and the simulation in it |
-//! | [`ordeal`] | the host under fault |
+//! | [`device`], [`host`], [`mod@server_suite`] | servers in this process, and the suite that runs against each of them |
+//! | [`sim`], [`simulate`] | virtual time, and the simulation that uses it |
+//! | [`ordeal`] | host-serv under faults |
 //! | [`firmware`] | the runner of the images |
 //!
-//! Each place imports those above it only.
+//! Each place imports only those above it.
 
 pub use skiff_kit::{flash, memory, reluctant, sans_io, store_suite, vector};
 

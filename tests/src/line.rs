@@ -1,6 +1,7 @@
-//! A bad line between two networks: this one, and one that only the server is in.
+//! A lossy link between two networks: this one, and one with only the server in it.
 //!
-//! Two TAPs, one in each network, and a thread that carries frames from one to the other through
+//! Two TAPs, one in each network, and a thread that forwards frames between them through [`Faulty`], in place of netem,
+//! which not every kernel has. Only inside a namespace ([`crate::namespace`]).
 //! [`Faulty`]: what this machine lacks in its kernel (netem) is done here. Only inside a namespace ([`crate::namespace`]).
 
 use core::net::{Ipv4Addr, SocketAddr};

@@ -1,7 +1,7 @@
-//! Tests inside a network of their own: a namespace that only the test's process sees, without root.
+//! Tests in a network namespace that only the test's process sees, without root.
 //!
-//! A namespace is a process's, and a test is only a thread. So the test starts its own program again, inside a new
-//! namespace and for itself alone; there it finds itself inside and goes on.
+//! A namespace belongs to a process, and a test is only a thread. So the test starts its own program again in a new
+//! namespace, for this test alone; there it detects that it is inside and continues.
 
 use core::time::Duration;
 use std::env;

@@ -1,8 +1,8 @@
-//! The programs host-serv, host-cli and device-serv as processes, and the stand-ins of the original ones: built, started, watched,
-//! ended.
+//! The programs host-serv, host-cli and device-serv, and the stand-ins of the original ones, as processes: built,
+//! started, watched, stopped.
 //!
-//! Nothing here waits for ever: what does not happen within [`LIMIT`] fails the test. A process does not outlive the value
-//! that stands for it, and nothing but the processes started here is ever ended.
+//! Nothing here waits forever: what does not happen within [`LIMIT`] fails the test. A process does not outlive the
+//! value that stands for it, and only processes started here are ever ended.
 
 use core::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use core::time::Duration;

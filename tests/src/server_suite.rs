@@ -1,8 +1,8 @@
-//! One suite for every server, over real sockets: what a client sees, byte by byte, wherever the server runs.
+//! One suite for every server, over real sockets: what a client sees, byte by byte.
 //!
-//! Implement [`Served`] and write `skiff_tests::server_suite!(MyServer);` in a module of a test: each case below becomes a
-//! test there, with a server of its own. `server_suite!(MyServer, in a namespace);` runs each in a network of its own,
-//! `server_suite!(MyServer, in a namespace if condition);` not everywhere.
+//! Implement [`Served`] and write `skiff_tests::server_suite!(MyServer);` in a module of a test: each case below
+//! becomes a test there, with its own server. `server_suite!(MyServer, in a namespace);` runs each in a network
+//! namespace, `server_suite!(MyServer, in a namespace if condition);` only where the condition holds.
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 

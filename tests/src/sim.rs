@@ -7,11 +7,11 @@
 //! | stations | smoltcp stacks behind the link's other end: the other computers |
 //! | tasks | clients: `async` code over [`Stream`]s of the stations |
 //!
-//! Nothing here asks the time or the machine for anything: the same seed and the same tasks make the same run. Time
-//! stands still while anybody can go on, and then jumps to the next thing that is due.
+//! Nothing here reads the clock or depends on the machine: the same seed and the same tasks make the same run. Time
+//! stands still while any task can continue, and then jumps to the next event.
 //!
-//! The machine is the caller's: it lives as long as its power is on. After [`World::switch_off`] the run pauses, the caller
-//! drops the machine, makes another one, and the tasks go on with that.
+//! The caller owns the machine, which lives as long as its power is on. After [`World::switch_off`] the run pauses, the
+//! caller drops the machine and makes another one, and the tasks continue with that.
 
 mod hub;
 mod machine;

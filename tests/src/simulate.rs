@@ -1,17 +1,18 @@
-//! The deterministic simulation: one device, up to four clients, a bad link between them, and everything that can go wrong.
+//! The deterministic simulation: one device, up to four clients, a bad link between them, and every kind of fault.
 //!
 //! | part | what it does |
 //! |---|---|
-//! | [`plan`] | what a seed decides: the store, the clients, how bad the world is |
-//! | [`client`] | random commands, sent ahead, interrupted, gone on with; classic and extended |
+//! | [`plan`] | what a seed decides: the store, the clients, how bad the faults are |
+//! | [`client`] | random commands, pipelined, interrupted, resumed; classic and extended |
 //! | [`chaos`] | partitions, stalls and jumps of the clock, failures of the store |
-//! | [`watched`] | the store: each of its answers is compared with what is true |
+//! | [`watched`] | the store: each of its answers is compared with the truth |
 //! | [`judge`] | each reply is compared with what was true between question and answer |
-//! | [`truth`] | the files that there must be |
+//! | [`truth`] | the files that must exist |
 //!
-//! The world is that of [`sim`](crate::sim): virtual time, one thread, and all chance from one seed. Power goes in the
-//! middle of any operation of the medium; each time the device starts, all files are compared. In the end nothing goes wrong
-//! any more: every client must be served, nothing may be left open, and when all files are removed all room is free.
+//! It uses the world of [`sim`](crate::sim): virtual time, one thread, and all randomness from one seed. Power fails in
+//! the middle of any operation of the medium; each time the device starts, all files are compared. At the end there are
+//! no more faults: every client must be served, nothing may be left open, and when all files are removed all space is
+//! free.
 
 pub mod chaos;
 pub mod client;

@@ -1,4 +1,4 @@
-//! What is counted: one step of the protocol core each.
+//! The cases: each is one step of the protocol core.
 
 use core::convert::Infallible;
 use core::hint::black_box;
@@ -48,7 +48,7 @@ pub(super) fn run(name: &str, turns: u64) -> Result<()> {
 const NAME: &str = "logs/2026-11-24/boot.text";
 
 fn misused(_: InvalidState) -> anyhow::Error {
-    anyhow!("out of step with the session")
+    anyhow!("unexpected event from the session")
 }
 
 fn crc(turns: u64, len: usize) -> Result<()> {

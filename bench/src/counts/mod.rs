@@ -1,7 +1,7 @@
-//! Instructions that the protocol core takes, counted by valgrind: the same on every run, whatever else the machine does.
+//! Instructions of the protocol core, counted by valgrind: the same on every run, whatever the load.
 //!
-//! Each case is a process of its own under callgrind, run twice with different numbers of turns: the difference is what
-//! the turns cost, without the start of the program.
+//! Each case runs twice under callgrind in its own process, with different numbers of turns: the difference is the cost
+//! of the turns, without the start of the program.
 
 mod cases;
 
@@ -22,19 +22,19 @@ const TURNS: [u64; 2] = [100, 300];
 /// The command line of `counts`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Counts {
-    /// A file with figures to compare with
+    /// File with figures to compare with
     #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/results/counts.json"))]
     baseline: PathBuf,
 
-    /// Write the figures there in place of comparing
+    /// Write the figures to this file instead of comparing
     #[arg(long)]
     write: bool,
 
-    /// Fail if a case takes more than the baseline and so many percent
+    /// Fail if a case exceeds the baseline by more than PERCENT
     #[arg(long, value_name = "PERCENT")]
     fail_above: Option<f64>,
 
-    /// Run one case so many times, and nothing else
+    /// Run one case TURNS times, and nothing else
     #[arg(long, hide = true, num_args = 2, value_names = ["CASE", "TURNS"])]
     case: Option<Vec<String>>,
 }
@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Counts) -> Result<()> {
     }
     let baseline = if args.write { Baseline::default() } else { read(&args.baseline)? };
     if !baseline.rustc.is_empty() && baseline.rustc != rustc() {
-        println!("compared with figures of {}; this is {}", baseline.rustc, rustc());
+        println!("baseline: {}; this run: {}", baseline.rustc, rustc());
     }
     println!("| {:<36} | {:>12} | {:>8} |", "instructions of", "each", "change");
     println!("|-{:-<36}-|-{:->12}:|-{:->8}:|", "", "", "");
@@ -111,7 +111,7 @@ fn instructions(case: &str, turns: u64) -> Result<u64> {
     let output = command.output().context("valgrind")?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{command:?}: {}\n{said}", output.status);
-    collected(&said).with_context(|| format!("no count in {said}"))
+    collected(&said).with_context(|| format!("no count in the output of valgrind: {said}"))
 }
 
 /// `==7== Collected : 1234`

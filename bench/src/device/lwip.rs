@@ -1,6 +1,7 @@
-//! lwIP behind a TAP: a program of ours, compiled with lwIP from a directory of its sources. None of them are part of skiff.
+//! lwIP behind a TAP: our own program, compiled with lwIP from a directory with its sources. These are not part of
+//! skiff.
 //!
-//! Debian's library of lwIP does not fit: it is built for threads, with one of its own for the stack, and its options are fixed.
+//! Debian's lwIP library does not fit: it is built for threads, with a thread for the stack, and its options are fixed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,12 +28,12 @@ impl Lwip {
 
     /// Builds it into a directory.
     pub(super) fn build(sources: Option<&Path>, into: &Path) -> Result<Self> {
-        let sources = sources.context("it needs --lwip DIR with its sources, see bench/README.md")?.join("src");
+        let sources = sources.context("needs --lwip DIR, the lwIP sources (bench/README.md)")?.join("src");
         let include = sources.join("include");
         let header = include.join("lwip/init.h");
         let header =
-            fs::read_to_string(&header).with_context(|| format!("{}: not lwIP's sources", header.display()))?;
-        let version = version(&header).context("lwip/init.h: no version")?;
+            fs::read_to_string(&header).with_context(|| format!("{}: not the lwIP sources", header.display()))?;
+        let version = version(&header).context("no version in lwip/init.h")?;
         let (object, program) = (into.join("lwip-main.o"), into.join("skiff-bench-lwip"));
         // Warnings are for what is ours.
         let mut ours = cc();

@@ -1,4 +1,4 @@
-//! device-serv behind a TAP, beside smoltcp with its own driver, and lwIP where its sources are.
+//! device-serv behind a TAP, compared with smoltcp with its own driver, and with lwIP if its sources are given.
 
 pub(crate) mod client;
 mod jobs;
@@ -30,17 +30,17 @@ pub(crate) fn run(args: &Device) -> Result<ExitCode> {
         Servers::build()?;
         let code = namespace::enter()?;
         // TAPs and addresses must not be made in the machine's own.
-        return code.context("a network of its own is needed, and unshare does not give one");
+        return code.context("needs a network namespace, and unshare fails");
     }
     namespace::set_up()?;
-    ensure!(std::path::Path::new("/dev/net/tun").exists(), "/dev/net/tun: this machine has no TAPs");
+    ensure!(std::path::Path::new("/dev/net/tun").exists(), "/dev/net/tun is missing: no TAP driver");
     let dir = tempfile::Builder::new().prefix("skiff-bench-").tempdir()?;
     let mut machine = Machine::look(&[], dir.path(), dir.path());
     eprintln!("{} on {}, {}, load {}", machine.commit, machine.kernel, machine.congestion, machine.load);
     let lwip = Lwip::build(args.lwip.as_deref(), dir.path());
     match &lwip {
         Ok(lwip) => _ = machine.programs.insert(Lwip::NAME.to_owned(), lwip.version.clone()),
-        Err(error) => eprintln!("without {}: {error:#}", Lwip::NAME),
+        Err(error) => eprintln!("SKIPPED: {}: {error:#}", Lwip::NAME),
     }
     let bench = Bench::new(args, Servers::find(args.programs.as_deref())?, lwip, dir)?;
     let names = if args.only.is_empty() { DeviceJob::value_variants() } else { &args.only[..] };

@@ -1,4 +1,4 @@
-//! TAPs and networks inside of the bench's own network.
+//! TAPs and networks inside the network namespace of the bench.
 //!
 //! | network | who is in it |
 //! |---|---|

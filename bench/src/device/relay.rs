@@ -1,6 +1,6 @@
-//! A bad line: frames go from one TAP to another and back, each after the same time, and some of them never arrive.
+//! A lossy link: forwards frames between two TAPs, each after the same delay, and drops some of them.
 //!
-//! netem is not in every kernel, and a relay treats whoever is behind it alike.
+//! netem is not in every kernel, and a relay treats all servers behind it alike.
 
 use core::time::Duration;
 use std::collections::VecDeque;

@@ -1,4 +1,4 @@
-//! A process that runs beside the measurement: started, waited for until it is ready, ended.
+//! A background process: started, ready, stopped.
 
 use core::time::Duration;
 use std::fs::{self, File};
@@ -41,7 +41,7 @@ impl Running {
         let mut byte = [0];
         while byte != [b'\n'] {
             let ready = poll(&mut [PollFd::new(&out, PollFlags::IN)], Some(&limit))?;
-            ensure!(ready > 0, "{} is not ready after {} s; {}", self.name, LIMIT.as_secs(), self.said());
+            ensure!(ready > 0, "{} was not ready after {} s; {}", self.name, LIMIT.as_secs(), self.said());
             if out.read(&mut byte)? == 0 {
                 bail!("{} did not start; {}", self.name, self.said());
             }

@@ -42,7 +42,7 @@ impl Servers {
             host_cli: Programs::in_dir(dir)?.cli,
         };
         for path in [&servers.device_serv, &servers.baseline] {
-            ensure!(path.is_file(), "{} is not there", path.display());
+            ensure!(path.is_file(), "{} does not exist", path.display());
         }
         Ok(servers)
     }

@@ -1,5 +1,5 @@
-//! Many clients at a time fetch one file. They are threads of one process, so that no server is measured together with the
-//! start of so many programs.
+//! Many concurrent clients download one file. They are threads of one process, so that the start of many programs is
+//! not measured too.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;

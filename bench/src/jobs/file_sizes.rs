@@ -1,5 +1,5 @@
-//! Throughput by file size: files of one size one after the other in a session, with the bench's own client for all
-//! servers.
+//! Throughput by file size: files of one size, one after the other in one session. All servers are measured with the
+//! bench's own client.
 
 use std::rc::Rc;
 

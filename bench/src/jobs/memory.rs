@@ -1,5 +1,4 @@
-//! Memory of a server that has answered once, and what each session that is open and idle adds. What the kernel holds for
-//! a connection counts for nobody.
+//! Memory of a server after its first answer, and memory added by each idle session. Kernel memory is not counted.
 
 use std::path::Path;
 

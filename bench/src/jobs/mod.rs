@@ -1,6 +1,6 @@
-//! What `host` measures: one file a subject.
+//! What `host` measures: one file per subject.
 //!
-//! What a turn brings is checked outside of the time that is measured.
+//! Results are verified outside the measured time.
 
 mod clients;
 mod file_sizes;
@@ -155,7 +155,7 @@ impl Bench {
 fn known(wanted: &[String]) -> Result<()> {
     let all: Vec<_> = peers::all().iter().map(|peer| peer.name()).collect();
     let unknown = wanted.iter().find(|name| !all.contains(&name.as_str()) && *name != "none");
-    unknown.map_or(Ok(()), |name| bail!("no server {name}: there are {}, and none", all.join(", ")))
+    unknown.map_or(Ok(()), |name| bail!("no server {name}; choose from {}, none", all.join(", ")))
 }
 
 /// The peers that are there and wanted; says of the others that they are not.

@@ -1,5 +1,5 @@
-//! Tiny files one after the other: the time that one takes within a session, and with a session of its own. The client is
-//! the bench's own for all servers.
+//! Latency of tiny files: in one session, and each in a new session. All servers are measured with the bench's own
+//! client.
 
 use core::cell::RefCell;
 use core::net::Ipv4Addr;
@@ -83,7 +83,7 @@ pub(super) fn latency(
     }
     let before = server.map(Server::cpu);
     let latency: Latency = serde_json::from_slice(&run::output(&mut command)?)?;
-    ensure!(latency.p50 > 0.0, "no time at all");
+    ensure!(latency.p50 > 0.0, "measured 0 µs");
     let server_cpu = server.map(Server::cpu).zip(before).map(|(after, before)| after - before);
     Ok((Sample { value: latency.p50, server_cpu, ..Sample::default() }, latency))
 }

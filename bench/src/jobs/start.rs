@@ -1,4 +1,4 @@
-//! From the start of a server to its first answer.
+//! Time from the start of a server to its first answer.
 
 use std::path::Path;
 use std::time::Instant;
@@ -48,7 +48,7 @@ fn start(peer: &dyn Peer, root: &Path, word: Word) -> Result<Sample> {
         if answer.is_ok() {
             return Ok(Sample { value: begin.elapsed().as_secs_f64(), ..Sample::default() });
         }
-        ensure!(begin.elapsed().as_secs() < LIMIT_SECONDS, "{} does not answer", peer.name());
+        ensure!(begin.elapsed().as_secs() < LIMIT_SECONDS, "{} does not respond", peer.name());
         std::thread::yield_now();
     }
 }

@@ -1,4 +1,4 @@
-//! One tiny file with everything round it: the client starts, connects, fetches, writes a local file, ends.
+//! One tiny file, all included: the client starts, connects, downloads, writes a local file and exits.
 
 use std::fs;
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! Time, processor time and memory of processes, and what becomes of many measurements.
+//! Time, processor time and memory of processes, and statistics.
 
 pub(crate) mod process;
 pub(crate) mod run;

@@ -1,4 +1,4 @@
-//! What the kernel knows of a process: its time on the processors, its memory, its children.
+//! Kernel data on a process: processor time, memory, children.
 
 use core::mem::MaybeUninit;
 use core::time::Duration;

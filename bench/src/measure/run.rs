@@ -1,4 +1,4 @@
-//! Running a client program once, measured.
+//! Runs a client program once and measures it.
 
 use core::time::Duration;
 use std::io::{Read as _, Seek as _};

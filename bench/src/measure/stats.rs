@@ -1,4 +1,4 @@
-//! What becomes of many measurements.
+//! Statistics: medians and quartiles.
 
 /// The middle of the values, or the mean of the two in the middle; `None` if there are none.
 pub(crate) fn median(values: &[f64]) -> Option<f64> {

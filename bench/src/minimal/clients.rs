@@ -1,4 +1,4 @@
-//! Many clients at a time, each a thread with a connection of its own.
+//! Many concurrent clients, each a thread with its own connection.
 
 use anyhow::{Result, ensure};
 
@@ -11,7 +11,7 @@ use super::threads::all;
 pub(super) fn fetch(word: Word, port: u16, name: &str, size: u64, count: u32) -> Result<()> {
     let fetch = || -> Result<()> {
         let came = connect(word, port)?.fetch(name, &mut Sink::Nowhere)?;
-        ensure!(came == size, "{came} bytes in place of {size}");
+        ensure!(came == size, "received {came} bytes instead of {size}");
         Ok(())
     };
     all(count, fetch)

@@ -1,4 +1,4 @@
-//! Opening a session with a server, whatever it speaks.
+//! Opens a session with a server of any protocol.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! What a session with a server can do, whatever it speaks.
+//! Operations of a session with a server of any protocol.
 
 use core::net::Ipv4Addr;
 use std::io;

@@ -37,7 +37,7 @@ impl Ftp {
     fn expect(&mut self, codes: &[&str]) -> Result<()> {
         loop {
             self.line.clear();
-            ensure!(self.control.read_line(&mut self.line)? > 0, "the server has closed");
+            ensure!(self.control.read_line(&mut self.line)? > 0, "the server closed the connection");
             if is_last(&self.line) {
                 ensure!(codes.iter().any(|code| self.line.starts_with(code)), "{}", self.line.trim());
                 return Ok(());

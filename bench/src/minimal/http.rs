@@ -27,26 +27,26 @@ impl Fetch for Http {
         let mut have = 0;
         let head = loop {
             let n = self.stream.read(&mut self.buffer[have..])?;
-            ensure!(n > 0, "the server has closed");
+            ensure!(n > 0, "the server closed the connection");
             have += n;
             if let Some(at) = self.buffer[..have].windows(4).position(|window| window == b"\r\n\r\n") {
                 break at + 4;
             }
-            ensure!(have < self.buffer.len(), "a head without end");
+            ensure!(have < self.buffer.len(), "the response head is too long");
         };
         let size = length(&self.buffer[..head])?;
         let mut left = size;
         let mut piece = head..have;
         loop {
             let bytes = &self.buffer[piece];
-            ensure!(bytes.len() as u64 <= left, "more than announced");
+            ensure!(bytes.len() as u64 <= left, "more data than announced");
             sink.take(bytes)?;
             left -= bytes.len() as u64;
             if left == 0 {
                 return Ok(size);
             }
             let n = self.stream.read(&mut self.buffer)?;
-            ensure!(n > 0, "the server has closed");
+            ensure!(n > 0, "the server closed the connection");
             piece = 0..n;
         }
     }

@@ -1,5 +1,5 @@
-//! What no program can beat: a file from the page cache through loopback by sendfile, and what comes thrown away by plain
-//! reads or moved to a file by splice; and a byte there and back.
+//! Lower bounds: a file from the page cache over loopback with sendfile, received with plain reads and discarded, or
+//! moved to a file with splice; and the round trip of one byte.
 
 use core::net::Ipv4Addr;
 use std::fs::File;
@@ -32,7 +32,7 @@ pub(super) fn get(from: &Path, to: Option<&Path>) -> Result<()> {
             None => discard(stream)?,
         };
         sender.join().map_err(|_| anyhow!("a panic"))??;
-        ensure!(came == size, "{came} bytes in place of {size}");
+        ensure!(came == size, "received {came} bytes instead of {size}");
         Ok(())
     })
 }
@@ -46,7 +46,7 @@ pub(super) fn clients(from: &Path, count: u32) -> Result<()> {
         let servers: Vec<_> = (0..count).map(|_| scope.spawn(|| serve(&listener, &file, size))).collect();
         all(count, || {
             let came = discard(dial(port)?)?;
-            ensure!(came == size, "{came} bytes in place of {size}");
+            ensure!(came == size, "received {came} bytes instead of {size}");
             Ok(())
         })?;
         servers.into_iter().try_for_each(|server| server.join().map_err(|_| anyhow!("a panic"))?)
@@ -95,7 +95,7 @@ fn serve(listener: &TcpListener, file: &File, size: u64) -> Result<()> {
     let (stream, _) = listener.accept()?;
     let mut offset = 0;
     while offset < size {
-        ensure!(sendfile(&stream, file, Some(&mut offset), SEND)? > 0, "the file has become shorter");
+        ensure!(sendfile(&stream, file, Some(&mut offset), SEND)? > 0, "the file shrank");
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! Clients of the bench itself: blocking, one connection, nothing but the protocol. With them a server is measured and
-//! not a client program; and the ways of moving bytes that no program can beat.
+//! The bench's own clients: blocking, one connection, nothing but the protocol. They measure a server without a client
+//! program, and the lower bounds.
 //!
-//! They run as processes of their own, like the programs they stand beside.
+//! They run as separate processes, like the programs that they are compared with.
 
 mod clients;
 mod connect;

@@ -1,4 +1,4 @@
-//! The time from a question for a tiny file to its last byte.
+//! Latency of a tiny file.
 
 use std::time::Instant;
 
@@ -38,7 +38,7 @@ pub(super) fn measure(word: Word, port: u16, name: &str, size: u64, count: u32, 
         if turn >= warm {
             times.push(begin.elapsed().as_secs_f64() * 1e6);
         }
-        ensure!(came == size, "{came} bytes in place of {size}");
+        ensure!(came == size, "received {came} bytes instead of {size}");
     }
     let at = |part| quantile(&times, part).unwrap_or_default();
     Ok(Latency { p50: at(0.5), p99: at(0.99) })

@@ -1,4 +1,4 @@
-//! Where what is fetched goes.
+//! Where downloads go.
 
 use std::fs::File;
 use std::io::{self, Write as _};

@@ -140,10 +140,10 @@ impl Wire {
 
     fn read(&mut self) -> Result<()> {
         (self.start, self.end) = (0, self.stream.read(&mut self.buffer)?);
-        (self.end > 0).then_some(()).context("the server has closed")
+        (self.end > 0).then_some(()).context("the server closed the connection")
     }
 }
 
 fn misused(_: InvalidState) -> anyhow::Error {
-    anyhow::anyhow!("out of step with the session")
+    anyhow::anyhow!("unexpected event from the session")
 }

@@ -1,4 +1,4 @@
-//! Many threads at a time.
+//! Runs many threads.
 
 use anyhow::{Result, anyhow};
 

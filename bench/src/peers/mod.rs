@@ -1,7 +1,7 @@
 //! Servers: skiff's and those of Debian's packages.
 //!
-//! Each is set up in a directory of its own, listens on loopback on a port of its own, stays in the foreground and is ended
-//! by its process number. What is not installed is skipped with a word.
+//! Each has its own directory and its own port on loopback, stays in the foreground and is ended by its process id.
+//! What is not installed is skipped and reported.
 
 mod atftp;
 mod nginx;
@@ -106,10 +106,10 @@ impl Server {
         let begin = Instant::now();
         while !is_listening(&server.endpoint) {
             if let Some(status) = server.child.try_wait()? {
-                bail!("{} ended: {status}; {}", server.name, server.log());
+                bail!("{} exited: {status}; {}", server.name, server.log());
             }
             if begin.elapsed() > LIMIT {
-                bail!("{} does not listen; {}", server.name, server.log());
+                bail!("{} does not accept connections; {}", server.name, server.log());
             }
             std::thread::sleep(Duration::from_millis(1));
         }

@@ -1,4 +1,4 @@
-//! nginx, with PUT. Its workers and their number are what Debian's configuration has.
+//! nginx, with PUT. The number of workers is that of Debian's configuration.
 
 use std::fs;
 use std::path::Path;

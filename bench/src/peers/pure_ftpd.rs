@@ -1,5 +1,5 @@
-//! pure-ftpd, for anonymous users who may write. It takes their directory from the system's user `ftp`, so it gets a view
-//! of the file system in which that one is the directory to be served.
+//! pure-ftpd, for anonymous users who may write. It takes their directory from the system user `ftp`, so it runs in a
+//! mount namespace in which that directory is the served one.
 
 use std::fs;
 use std::path::Path;
@@ -23,11 +23,11 @@ impl Peer for PureFtpd {
 
     fn obstacle(&self) -> Option<&'static str> {
         if home().is_none() {
-            Some("this system has no user ftp with a directory")
+            Some("no user `ftp` with a home directory")
         } else if fs::read_to_string("/proc/self/uid_map")
             .is_ok_and(|map| map.lines().count() == 1 && map.contains(" 1\n"))
         {
-            Some("it has to become another user, and there is none in a user namespace")
+            Some("needs a second user id, which a user namespace lacks")
         } else {
             None
         }

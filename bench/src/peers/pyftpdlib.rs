@@ -1,4 +1,4 @@
-//! pyftpdlib, by Debian's own Python: another one may not see Debian's packages.
+//! pyftpdlib, run by Debian's Python: another one may not find Debian's packages.
 
 use std::path::Path;
 use std::process::Command;

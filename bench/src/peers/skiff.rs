@@ -23,7 +23,7 @@ impl Programs {
     pub(crate) fn in_dir(dir: &Path) -> Result<Self> {
         let programs = Self { serv: dir.join("host-serv"), cli: dir.join("host-cli") };
         for path in [&programs.serv, &programs.cli] {
-            ensure!(path.is_file(), "{} is not there", path.display());
+            ensure!(path.is_file(), "{} does not exist", path.display());
         }
         Ok(programs)
     }
@@ -116,7 +116,7 @@ impl Traced {
             if let Some(calls) = calls(&text) {
                 return Ok(calls);
             }
-            ensure!(begin.elapsed() < Duration::from_secs(10), "strace does not end");
+            ensure!(begin.elapsed() < Duration::from_secs(10), "strace did not exit");
             std::thread::sleep(Duration::from_millis(5));
         }
     }

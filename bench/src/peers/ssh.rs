@@ -1,4 +1,4 @@
-//! sshd with its built-in SFTP server, and keys that are made for the run.
+//! sshd with its built-in SFTP server, and keys created for the run.
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,4 @@
-//! vsftpd, for anonymous users who may write, without the jails that it builds round each session: none of the others has
-//! them.
+//! vsftpd, for anonymous users who may write, without its sandbox for each session: none of the others has one.
 
 use std::fs;
 use std::path::Path;

@@ -1,16 +1,16 @@
-//! What host-serv and its clients go through on purpose, with the promises that are checked meanwhile.
+//! Faults that host-serv and its clients are exposed to, with the guarantees that are checked meanwhile.
 //!
 //! | module | what happens |
 //! |---|---|
-//! | [`kill`] | SIGKILL at any moment of uploads, and a start over |
-//! | [`links`] | a neighbour swaps files and directories for symbolic links that lead out |
-//! | [`crowd`] | a thousand connections that do nothing, and two hundred that do |
-//! | [`slow`] | hundreds of clients that send or take a byte now and then |
-//! | [`soak`] | transfers over a line that loses, delays and doubles frames, or spoils them so that TCP can't tell |
+//! | [`kill`] | SIGKILL at any moment of uploads, and a restart |
+//! | [`links`] | another process swaps files and directories for symbolic links that lead out |
+//! | [`crowd`] | a thousand idle connections and two hundred busy ones |
+//! | [`slow`] | hundreds of clients that send or read a byte now and then |
+//! | [`soak`] | transfers over a link that drops, delays and duplicates frames, or corrupts them so that TCP can't tell |
 //! | [`order`] | the power fails: the order of what is written, synced, named and answered |
-//! | [`content`] | files that say themselves whether they are whole |
+//! | [`content`] | files whose content shows whether they are complete |
 //!
-//! Each is a struct of counts with a `run`, which panics at the first promise that is broken and otherwise says what it
+//! Each is a struct of counts with a `run`, which panics at the first broken guarantee and otherwise returns what it
 //! did. The tests run short ones; the program `ordeal` runs long ones.
 
 pub mod content;

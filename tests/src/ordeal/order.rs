@@ -1,5 +1,5 @@
-//! What a power cut may take: the order in which host-serv writes, syncs, renames and answers, as strace sees it, held
-//! against a disk that keeps nothing but what it was told to sync.
+//! What a power cut may lose: the order in which host-serv writes, syncs, renames and answers, as strace sees it,
+//! checked against a model of a disk that keeps only what was synced.
 //!
 //! | rule | why |
 //! |---|---|
@@ -7,9 +7,10 @@
 //! | a file that has a visible name is never written to | the old version stays what it was |
 //! | an answer goes out only when its change, and the directories above it, are synced | `ok` means durable |
 //!
-//! The disk is a worse one than any: each change of a directory and each byte is lost at a cut unless a sync of just that
-//! directory or file, or of everything, has begun after it and come back. So after a cut a name holds a version that has
-//! been answered, or one under way, and that whole; with any file system that keeps the promises of fsync.
+//! The model is worse than any real disk: each change of a directory and each byte is lost at a cut unless a sync of
+//! exactly that directory or file, or of everything, began after it and completed. So after a cut a name holds a
+//! version that has been answered or was under way, and that one completely; on any file system that keeps the
+//! guarantees of fsync.
 
 use core::fmt;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};

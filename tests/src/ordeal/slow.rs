@@ -1,5 +1,5 @@
-//! Slow clients: hundreds of connections that send or take a byte every few seconds, in every state that a connection can be
-//! held in, while an ordinary client measures what is left for it.
+//! Slow clients: hundreds of connections that send or read a byte every few seconds, in every state of a connection,
+//! while an ordinary client measures the remaining service.
 
 use core::fmt;
 use core::net::SocketAddr;

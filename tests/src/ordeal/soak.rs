@@ -1,11 +1,10 @@
-//! Hours of work over a bad line, in minutes: several clients, extended and classic, move, list, rename and remove files
-//! through a line that loses, doubles, delays and reorders frames and fails altogether now and then.
+//! Hours of work over a bad link, in minutes: several clients, extended and classic, transfer, list, rename and remove
+//! files over a link that drops, duplicates, delays and reorders frames and is cut now and then.
 //!
-//! Nothing of that may be seen: every command succeeds, every file is whole, and the server's memory does not grow.
+//! No fault may be visible: every command succeeds, every file is complete, and the server's memory does not grow.
 //!
-//! [`Spoil`] is the same line with frames in which bytes have changed places, so that no sum of TCP's notices. What the
-//! extended commands move is then the old file or the new one, or there is an error; classic transfers carry no
-//! checksum and are not tried.
+//! [`Spoil`] is the same link with frames in which bytes are swapped, which TCP's checksum can't detect. The extended
+//! commands then yield the old file or the new one, or an error; classic transfers carry no checksum and are not tried.
 
 use core::fmt;
 use core::net::SocketAddr;

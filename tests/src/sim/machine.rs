@@ -1,4 +1,4 @@
-//! The device: a server, its store, and their memory for one life.
+//! The device: a server, its store, and their memory from power-on to power-off.
 
 use core::cell::Cell;
 use core::net::Ipv4Addr;

@@ -1,4 +1,4 @@
-//! What goes wrong on purpose, beside power cuts of the medium and crashes of clients.
+//! Injected faults, besides power cuts and crashes of clients.
 
 use core::time::Duration;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! A client: what it does all day.
+//! A client: a random sequence of commands.
 
 use core::time::Duration;
 use std::collections::VecDeque;

@@ -1,4 +1,4 @@
-//! What all tasks of a run share besides the world: how much is left to do, what was done, what is going wrong on purpose.
+//! What all tasks of a run share besides the world: remaining work, what was done, and active faults.
 
 use core::cell::{Cell, RefCell};
 use core::fmt;

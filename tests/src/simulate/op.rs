@@ -1,4 +1,4 @@
-//! What a client asks for.
+//! The operations of a client.
 
 use core::fmt;
 use std::rc::Rc;

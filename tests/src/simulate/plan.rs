@@ -1,4 +1,4 @@
-//! What a seed decides before anything happens.
+//! What a seed decides at the start.
 
 use core::fmt;
 use core::time::Duration;

@@ -1,11 +1,11 @@
-//! What is true: the files that there must be, and those that there were.
+//! The truth: the files that must exist, and those that existed.
 //!
-//! Two sides report to it. The store ([`watched`](super::watched)) tells of each change, at the moment it is made; the clients
-//! tell what they have asked for and what they were answered. Neither may say anything that does not go with the other:
+//! Two sides report to it. The store ([`watched`](super::watched)) reports each change when it is made; the clients
+//! report what they asked for and what was answered. Both must be consistent:
 //!
-//! - a change that nobody asked for, or asked for once and made twice, is wrong;
+//! - a change that nobody asked for, or that was asked for once and made twice, is wrong;
 //! - an `ok` without its change, or a refusal with one, is wrong;
-//! - what a reply shows must have been so at some moment between the question and the answer.
+//! - what a reply shows must have been true at some moment between the question and the answer.
 //!
 //! Anything wrong panics, which ends the run with its seed.
 

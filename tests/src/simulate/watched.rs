@@ -1,4 +1,4 @@
-//! A store that is watched: each of its answers is compared with what is true, and it can be made to fail.
+//! A store under test: each of its answers is compared with the truth, and it can be made to fail.
 
 use core::cell::Cell;
 use std::rc::Rc;

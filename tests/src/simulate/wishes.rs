@@ -1,4 +1,4 @@
-//! What clients have asked to be changed, and what was changed.
+//! Requested changes, and the changes that were made.
 //!
 //! | a wish is | left by |
 //! |---|---|

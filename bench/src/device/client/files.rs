@@ -1,4 +1,4 @@
-//! Files up and down.
+//! File uploads and downloads.
 
 use core::net::SocketAddr;
 use std::time::Instant;
@@ -49,7 +49,7 @@ pub(super) fn get(addr: SocketAddr, size: u64, times: u32) -> Result<Took> {
         session.request(&read(LARGE)?)?;
         session.flush()?;
         let came = session.next()?;
-        ensure!(came == Came::Body { crc: Some(crc) }, "{came:?} in place of {crc:08x}");
+        ensure!(came == Came::Body { crc: Some(crc) }, "{came:?} instead of {crc:08x}");
     }
     Ok(Took { seconds: begin.elapsed().as_secs_f64() })
 }
@@ -70,7 +70,7 @@ pub(super) fn put(addr: SocketAddr, size: u64, times: u32) -> Result<Took> {
 }
 
 fn stored(came: Came, size: u64, crc: u32) -> Result<()> {
-    ensure!(came == Came::Stored { size, crc: Some(crc) }, "{came:?} in place of {size} bytes, {crc:08x}");
+    ensure!(came == Came::Stored { size, crc: Some(crc) }, "{came:?} instead of {size} bytes, {crc:08x}");
     Ok(())
 }
 
@@ -84,7 +84,7 @@ pub(super) fn many(addr: SocketAddr, way: Way, count: u32, times: u32, at_once: 
     let mut session = Session::connect(addr)?;
     let check = |came: Came, crc: u32| match way {
         Way::Get => {
-            ensure!(came == Came::Body { crc: Some(crc) }, "{came:?} in place of {crc:08x}");
+            ensure!(came == Came::Body { crc: Some(crc) }, "{came:?} instead of {crc:08x}");
             Ok(())
         }
         Way::Put => stored(came, SMALL, crc),

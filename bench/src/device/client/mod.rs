@@ -1,5 +1,5 @@
-//! Clients of servers behind a TAP: blocking, one connection, nothing but the protocol. Each is a process of its own, measures
-//! itself from the connect to the last byte, and prints what it measured as JSON.
+//! Clients for servers behind a TAP: blocking, one connection, nothing but the protocol. Each is a separate process,
+//! measures itself from connect to the last byte, and prints the result as JSON.
 
 mod files;
 mod oneway;

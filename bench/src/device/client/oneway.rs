@@ -1,4 +1,4 @@
-//! Bytes one way and nothing else: what a stack can do without a protocol on it, and the kernel's TCP as the other end.
+//! Bytes in one direction only: what a stack can do without a protocol on top. The other end is the kernel's TCP.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -20,7 +20,7 @@ pub(super) fn source(addr: SocketAddr, bytes: u64) -> Result<Took> {
     let mut left = bytes;
     while left > 0 {
         let n = stream.read(&mut buffer)? as u64;
-        ensure!(n > 0, "{left} bytes are missing");
+        ensure!(n > 0, "connection closed with {left} bytes missing");
         left = left.saturating_sub(n);
     }
     Ok(Took { seconds: begin.elapsed().as_secs_f64() })
@@ -38,7 +38,7 @@ pub(super) fn sink(addr: SocketAddr, bytes: u64) -> Result<Took> {
         left -= n as u64;
     }
     stream.shutdown(Shutdown::Write)?;
-    ensure!(stream.read(&mut [0])? == 0, "nobody should have said anything");
+    ensure!(stream.read(&mut [0])? == 0, "unexpected data from the server");
     Ok(Took { seconds: begin.elapsed().as_secs_f64() })
 }
 

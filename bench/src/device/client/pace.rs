@@ -1,4 +1,4 @@
-//! Small messages: the time until the answer, and what they cost the server when they come now and then.
+//! Small messages: their latency, and what they cost the server at a low rate.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -42,14 +42,14 @@ impl Partner {
             Self::Skiff(session) => {
                 session.request(&Command::Ping)?;
                 session.flush()?;
-                ensure!(session.next()? == Came::Done, "no answer to a ping");
+                ensure!(session.next()? == Came::Done, "no reply to a ping");
             }
             Self::Echo(stream) => {
                 let message = [0x2a; MESSAGE];
                 stream.write_all(&message)?;
                 let mut back = [0; MESSAGE];
                 stream.read_exact(&mut back)?;
-                ensure!(back == message, "it came back as something else");
+                ensure!(back == message, "the echo differs from the message");
             }
         }
         Ok(())

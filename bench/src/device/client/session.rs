@@ -1,4 +1,4 @@
-//! A session of skiff over a blocking socket.
+//! A skiff session over a blocking socket.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -52,7 +52,7 @@ impl Session {
         let mut session = Self { stream, session, out: Vec::new(), buffer: vec![0; PIECE], start: 0, end: 0 };
         session.request(&Command::Hello { version: VERSION })?;
         session.flush()?;
-        ensure!(session.next()? == Came::Done, "no answer to the question");
+        ensure!(session.next()? == Came::Done, "no reply to the hello");
         Ok(session)
     }
 
@@ -129,7 +129,7 @@ impl Session {
             let input = &mut self.buffer[self.start..self.end];
             if input.is_empty() {
                 (self.start, self.end) = (0, self.stream.read(&mut self.buffer)?);
-                (self.end > 0).then_some(()).context("the server has closed")?;
+                (self.end > 0).then_some(()).context("the server closed the connection")?;
                 continue;
             }
             self.start += self.session.receive(input)?.taken;
@@ -138,5 +138,5 @@ impl Session {
 }
 
 fn misused(_: InvalidState) -> anyhow::Error {
-    anyhow::anyhow!("out of step with the session")
+    anyhow::anyhow!("unexpected event from the session")
 }

@@ -1,4 +1,4 @@
-//! What a server does while nothing, or little, is asked of it: how often it wakes up, and for how long.
+//! How often a server wakes up, and for how long, while it has little or nothing to do.
 
 use core::cell::RefCell;
 use core::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! Bytes without end, and a large file again and again: one way at a time.
+//! Bulk data and a large file, one direction at a time.
 
 use std::process::Command;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! The time from a question to its answer, one after the other.
+//! Latency of a small request.
 
 use core::net::SocketAddr;
 
@@ -48,6 +48,6 @@ fn measure(addr: SocketAddr, ping: bool, count: u32, server: &Running) -> Result
     }
     let before = server.cpu();
     let latency: Latency = serde_json::from_slice(&run::output(&mut command)?)?;
-    ensure!(latency.p50 > 0.0, "no time at all");
+    ensure!(latency.p50 > 0.0, "measured 0 µs");
     Ok(Sample { value: latency.p50, server_cpu: Some(server.cpu() - before), ..Sample::default() })
 }

@@ -1,4 +1,4 @@
-//! A bad line: a file down through loss and delay, by ranges over several sessions.
+//! Download of a file over a lossy link, in ranges over several sessions.
 
 use std::rc::Rc;
 use std::time::Instant;

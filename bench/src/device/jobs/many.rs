@@ -1,4 +1,4 @@
-//! Small files: all commands at once, or each one when the one before has been answered.
+//! Small files: all commands pipelined, or each after the reply to the one before.
 
 use std::rc::Rc;
 

@@ -1,4 +1,4 @@
-//! What `device` measures: one file a subject.
+//! What `device` measures: one file per subject.
 
 mod idle;
 mod large;
