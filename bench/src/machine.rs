@@ -11,7 +11,7 @@ use crate::namespace;
 use crate::peers::{self, Peer};
 use crate::tools::Tool;
 
-/// What was measured on.
+/// The machine of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Machine {
     pub(crate) kernel: String,

@@ -125,8 +125,8 @@ const fn what(error: ConfigError) -> &'static str {
         ConfigError::Ports => "a port is 0 or is used twice",
         ConfigError::Prefix => "the prefix of ip is too long",
         ConfigError::NotBuiltIn => "this image has no DHCP",
-        ConfigError::Address => "ip is no address of a host",
-        _ => "they can't work",
+        ConfigError::Address => "ip is not a host address",
+        _ => "not valid",
     }
 }
 

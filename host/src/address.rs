@@ -34,10 +34,10 @@ impl FromStr for Host {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const ERROR: &str = "neither a name nor an address";
+        const ERROR: &str = "not a host name or address";
         let host = match text.strip_prefix('[') {
             Some(rest) => {
-                let host = rest.strip_suffix(']').ok_or("`]` is missing")?;
+                let host = rest.strip_suffix(']').ok_or("missing `]`")?;
                 let ip = host.split_once('%').map_or(host, |(ip, _)| ip);
                 ip.parse::<Ipv6Addr>().map_err(|_| "only an IPv6 address may be in brackets")?;
                 host

@@ -38,7 +38,7 @@ pub enum KeyError {
         source: io::Error,
     },
     /// A file that is there is not replaced: what it holds may be needed.
-    #[error("{}: exists already, and a secret or key is never overwritten; choose another name", path.display())]
+    #[error("{}: already exists; a secret or key is never overwritten", path.display())]
     Exists {
         /// The file.
         path: PathBuf,
@@ -68,7 +68,7 @@ pub enum KeyError {
         path: PathBuf,
     },
     /// The system has no random numbers.
-    #[error("the system gives no random numbers: {0}")]
+    #[error("can't get random numbers from the system: {0}")]
     Random(#[source] io::Error),
 }
 

@@ -244,7 +244,7 @@ fn a_missing_file_is_told_and_nothing_is_made_of_it_in_every_pairing() {
 fn our_client_says_that_a_classic_server_refused() {
     let Some(pair) = Pair::new("our_client_says_that_a_classic_server_refused", (Theirs, Ours)) else { return };
     let ran = pair.session("get nothing.txt\n");
-    assert_eq!(ran.failed(1), "line 1: get nothing.txt: the server refused (a classic server does not say why)");
+    assert_eq!(ran.failed(1), "line 1: get nothing.txt: the server refused (a classic server gives no reason)");
 }
 
 /// Every byte there is, and none of it UTF-8.
@@ -281,7 +281,10 @@ fn binary_files_are_refused_for_a_classic_server_unless_they_are_wanted_there() 
     let Some(pair) = Pair::new(test, (Theirs, Ours)) else { return };
     fs::write(pair.here.path().join("x.bin"), binary()).unwrap();
     let ran = pair.session("put x.bin\n");
-    assert_eq!(ran.failed(1), "line 1: put x.bin: not UTF-8 text, which a classic server may damage (-f sends it)");
+    assert_eq!(
+        ran.failed(1),
+        "line 1: put x.bin: not UTF-8 text; a classic server may corrupt it (-f sends it anyway)"
+    );
     assert!(names(pair.there.path()).is_empty());
     // It is sent then, and this server drops it: which it can't tell, if it has taken it whole before it looked at it.
     fs::write(pair.here.path().join("x.bin"), [0xff; 100]).unwrap();
@@ -364,7 +367,7 @@ fn our_client_says_of_a_classic_server_what_it_can_not_do() {
     ] {
         let ran = cli(words);
         let line = ran.failed(1);
-        let told = format!("this server knows the classic commands only: {what} needs the extended ones");
+        let told = format!("{what} needs a server with the extended commands; this one is classic");
         assert!(line.contains(&told), "{words:?}: {line}");
         let ran = cli(&[&["--json"], words].concat());
         let error: serde_json::Value = serde_json::from_str(&ran.err).unwrap();
@@ -410,7 +413,7 @@ fn names_that_a_classic_server_could_not_read_are_not_sent_to_it() {
         for verb in ["put", "get"] {
             let ran = pair.session(&format!("{verb} '{name}'\n"));
             let line = ran.failed(1);
-            assert!(line.ends_with("a classic server takes names of ASCII without white space only"), "{line}");
+            assert!(line.ends_with("a classic server accepts only ASCII names without white space"), "{line}");
         }
         pair.done(&format!("put '{name}' -o plain.txt\n"));
     }

@@ -14,7 +14,7 @@ use crate::measure::process;
 /// How long something may take to start or to end.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// A process that runs until it is dropped.
+/// A background process: started, ready, stopped.
 #[derive(Debug)]
 pub(super) struct Running {
     name: String,

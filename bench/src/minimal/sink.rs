@@ -9,7 +9,7 @@ use skiff_proto::crc::Crc32c;
 /// Bytes of one read from a socket: what a plain client takes, and more gains nothing.
 pub(super) const PIECE: usize = 256 * 1024;
 
-/// Where what is fetched goes.
+/// Where downloads go.
 #[derive(Debug)]
 pub(crate) enum Sink {
     Nowhere,

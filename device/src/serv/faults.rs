@@ -36,7 +36,7 @@ impl FromStr for Chance {
         match percent.filter(|percent| (0.0..=100.0).contains(percent)) {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to a million")]
             Some(percent) => Ok(Self { millionths: (percent * 10_000.0).round() as u32 }),
-            None => Err("a percentage, 0 to 100".into()),
+            None => Err("must be a percentage, 0 to 100".into()),
         }
     }
 }

@@ -43,7 +43,7 @@ impl Image {
         let there = metadata.len();
         let size = size.unwrap_or(if there == 0 { 1 << 20 } else { there });
         if there != 0 && there != size {
-            bail!("the image has {there} bytes, not {size}");
+            bail!("the image is {there} bytes long, not {size}");
         }
         let blocks = blocks_of(size, most)?;
         if there == 0 {

@@ -39,7 +39,7 @@ impl Listen {
     /// A port is taken or not permitted, or there are too many sessions.
     pub fn bind(options: Options, port: u16) -> anyhow::Result<Self> {
         let Some(data) = options.data_connections() else {
-            bail!("--sessions: 1, 2, 4 or 8");
+            bail!("--sessions: must be 1, 2, 4 or 8");
         };
         let control = Port::bind(port).with_context(|| format!("port {port}"))?;
         let data = Port::bind_all(data, options.data_ports).context("--data-ports")?;

@@ -89,7 +89,7 @@ impl Link {
                 check_other(option, other, address, inside)?;
             }
         } else if self.host_v4.is_some() {
-            return Err("--host-ip: by IPv4 with a fixed --ip only".into());
+            return Err("--host-ip: an IPv4 address needs a fixed IPv4 --ip".into());
         }
         if let Ipv6::Static { address, prefix, gateway } = self.ipv6 {
             // A gateway may be link-local.
@@ -100,7 +100,7 @@ impl Link {
                 check_other(option, other, address, inside)?;
             }
         } else if self.host_v6.is_some() {
-            return Err("--host-ip: by IPv6 with a fixed --ip only".into());
+            return Err("--host-ip: an IPv6 address needs a fixed IPv6 --ip".into());
         }
         Ok(())
     }
@@ -187,7 +187,7 @@ impl Network {
             tap.set_up(&hosts).with_context(|| link.tap.clone())?;
             let told: Vec<_> = hosts.iter().map(|(host, prefix)| format!("{host}/{prefix}")).collect();
             let addresses =
-                if told.is_empty() { String::new() } else { format!("; this machine is {} on it", told.join(", ")) };
+                if told.is_empty() { String::new() } else { format!("; this machine has {}", told.join(", ")) };
             say(format_args!("created {}{addresses}", link.tap));
         } else if !tap.is_up()? {
             say(format_args!("{0} is down; as root: ip link set {0} up", link.tap));
@@ -197,7 +197,7 @@ impl Network {
             if let Ipv6::Static { address, .. } = link.ipv6 { Some(IpAddr::V6(address)) } else { None },
         ];
         if let Some(own) = own.into_iter().flatten().find(|own| is_this_machine(*own)) {
-            bail!("{own} is an address of this machine: --ip needs one of its own");
+            bail!("--ip: {own} is an address of this machine; the server needs another one");
         }
         Ok(Self { options, link, tap })
     }
@@ -223,7 +223,7 @@ struct Serve<'a, R> {
 impl<R: FnOnce()> Run for Serve<'_, R> {
     fn run<S: Store + 'static>(self, store: S, mut made: Made) -> anyhow::Result<Report> {
         let Self { options, link, tap, stopped, ready } = self;
-        let data = options.data_connections().context("--sessions: 1, 2, 4 or 8")?;
+        let data = options.data_connections().context("--sessions: must be 1, 2, 4 or 8")?;
         let ports = data_ports(options.data_ports, link.port, data)?;
         // This comes last because it truncates an existing file.
         let capture = link.pcap.as_deref().map(|path| Capture::create(path, &mut made)).transpose()?;
@@ -345,7 +345,7 @@ fn serve<S: Store + 'static>(
     let mut server = Embedded::new(options, address, ports, store, &mut wire)?;
     ready();
     if link.ipv4 == Ipv4::Dhcp {
-        say(format_args!("waiting for an address by DHCP"));
+        say(format_args!("waiting for an address from DHCP"));
     }
     let mut busy = 0;
     loop {
@@ -381,14 +381,14 @@ fn data_ports(range: Option<PortRange>, control: u16, count: usize) -> anyhow::R
     let ports = range.map_or(control.saturating_add(1)..=u16::MAX, PortRange::ports);
     let ports: Vec<u16> = ports.filter(|port| *port != control).take(count).collect();
     if ports.len() < count {
-        bail!("--data-ports: {count} ports are needed, not counting the control port");
+        bail!("--data-ports: {count} ports needed besides the control port");
     }
     Ok(ports)
 }
 
 fn tell(addresses: &[(IpAddr, u8)], link: &Link) {
     if addresses.iter().all(|(address, _)| address.is_ipv6()) && link.ipv4 == Ipv4::Dhcp {
-        say(format_args!("no address by DHCP yet"));
+        say(format_args!("still no address from DHCP"));
     }
     for (address, prefix) in addresses {
         let zone = match address {

@@ -127,7 +127,7 @@ impl FromStr for StoreChoice {
             None if text == "ram" => Ok(Self::default()),
             Some(("ram", size)) => match size.parse::<ByteSize>()?.as_u64() {
                 size @ 1..=RAM_MAX => Ok(Self::Ram { size }),
-                _ => Err(format!("1 byte to {}KiB in memory", RAM_MAX / 1024)),
+                _ => Err(format!("must be 1 byte to {}KiB in memory", RAM_MAX / 1024)),
             },
             // A colon may be part of the image's name.
             Some(("flash", text)) if !text.is_empty() => Ok(match text.rsplit_once(':') {
@@ -136,7 +136,7 @@ impl FromStr for StoreChoice {
                 }
                 _ => Self::Flash { image: text.into(), size: None },
             }),
-            _ => Err("ram, ram:SIZE, flash:IMAGE or flash:IMAGE:SIZE".into()),
+            _ => Err("must be ram, ram:SIZE, flash:IMAGE or flash:IMAGE:SIZE".into()),
         }
     }
 }
@@ -168,6 +168,6 @@ impl FromStr for PortRange {
     fn from_str(text: &str) -> Result<Self, String> {
         let (low, high) = text.split_once('-').unwrap_or((text, text));
         let ends = low.parse().ok().zip(high.parse().ok());
-        ends.and_then(|(low, high)| Self::new(low, high)).ok_or_else(|| "two ports, as 50001-50004".into())
+        ends.and_then(|(low, high)| Self::new(low, high)).ok_or_else(|| "must be two ports, such as 50001-50004".into())
     }
 }

@@ -44,7 +44,7 @@ impl Port {
             return (0..count).map(|_| Self::bind(0)).collect();
         };
         let mut ports = Vec::new();
-        let mut last = io::Error::new(io::ErrorKind::AddrInUse, format!("{count} are needed"));
+        let mut last = io::Error::new(io::ErrorKind::AddrInUse, format!("{count} ports needed"));
         for number in range.ports() {
             if ports.len() == count {
                 break;

@@ -31,7 +31,7 @@ pub(super) type Ram = RamStore<'static, NAME, BLOCK>;
 /// An empty store of `size` bytes, whose memory is never freed.
 pub(super) fn ram(size: u64, boot: u64) -> anyhow::Result<Ram> {
     if size > RAM_MAX {
-        bail!("--store: at most {}KiB in memory", RAM_MAX / 1024);
+        bail!("--store: must be at most {}KiB in memory", RAM_MAX / 1024);
     }
     let blocks = usize::try_from(size)?.div_ceil(BLOCK);
     let entries = Box::leak(Box::new(Entries::<FILES, NAME>::new()));
@@ -71,22 +71,22 @@ pub(super) fn preload(store: &mut impl Store, directory: &Path) -> anyhow::Resul
     let (inside, entries) = read().with_context(|| format!("--preload {}", directory.display()))?;
     for entry in entries {
         let path = entry.path();
-        let left_out = |why: &dyn Display| say(format_args!("--preload {}: left out: {why}", path.display()));
+        let skipped = |why: &dyn Display| say(format_args!("--preload {}: skipped: {why}", path.display()));
         // Use the name with links resolved, so that the file that was checked is the one that is read.
         let real = match path.canonicalize() {
             Ok(real) if real.starts_with(&inside) => real,
             Ok(_) => {
-                left_out(&"a link that leads out of the directory");
+                skipped(&"link to outside the directory");
                 continue;
             }
             Err(error) if entry.file_type().is_ok_and(|kind| kind.is_symlink()) => {
-                left_out(&error);
+                skipped(&error);
                 continue;
             }
             Err(error) => return Err(error).with_context(|| format!("--preload {}", path.display())),
         };
         if !real.is_file() {
-            left_out(&"not a regular file");
+            skipped(&"not a regular file");
             continue;
         }
         let name = entry.file_name();

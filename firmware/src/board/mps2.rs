@@ -59,7 +59,7 @@ impl Board {
         CONSOLE.set_up(HZ, 115_200);
         let Some((mac, address)) = Mac::new(ethernet).and_then(|mac| mac.address().map(|address| (mac, address)))
         else {
-            fail!("LAN9118: no answer");
+            fail!("LAN9118: no reply");
         };
         Self { clock: Clock::start(&mut core.SYST, HZ), watchdog: Watchdog::start(watchdog, HZ), mac, address }
     }

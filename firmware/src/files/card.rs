@@ -109,7 +109,7 @@ pub fn mount(card: Result<board::Card, SdError>, watchdog: &mut Watchdog) -> &'s
         Err(error) => {
             log!("card: ", what(error));
             if matches!(error, MountError::Foreign | MountError::Other | MountError::Damaged) {
-                log!("card: press E to erase everything on it");
+                log!("card: press E to erase the card");
             }
             wait(watchdog)
         }
@@ -118,12 +118,12 @@ pub fn mount(card: Result<board::Card, SdError>, watchdog: &mut Watchdog) -> &'s
 
 const fn what(error: MountError) -> &'static str {
     match error {
-        MountError::Medium => "it fails",
-        MountError::Geometry => "it is too small",
-        MountError::Foreign => "there is something else on it",
-        MountError::Other => "it was formatted for other sizes",
-        MountError::Damaged => "what is on it is damaged",
-        MountError::TooManyFiles => "there are too many files on it",
+        MountError::Medium => "I/O error",
+        MountError::Geometry => "too small",
+        MountError::Foreign => "holds other data",
+        MountError::Other => "formatted for other sizes",
+        MountError::Damaged => "data damaged",
+        MountError::TooManyFiles => "too many files",
     }
 }
 

@@ -83,12 +83,12 @@ impl SdError {
         match self {
             Self::NoCard => ("no card", None),
             Self::Unknown(answer) => ("unknown kind of card", Some(answer)),
-            Self::Timeout => ("the card takes too long", None),
-            Self::Damaged => ("data to or from the card arrives damaged", None),
-            Self::Refused(answer) => ("the card refuses a command", Some(answer as u32)),
-            Self::Failed(state) => ("the card could not store a block", Some(state as u32)),
+            Self::Timeout => ("card timeout", None),
+            Self::Damaged => ("data corrupted in transfer", None),
+            Self::Refused(answer) => ("command refused", Some(answer as u32)),
+            Self::Failed(state) => ("block not written", Some(state as u32)),
             Self::Range => ("no such block", None),
-            Self::Bus => ("the bus fails", None),
+            Self::Bus => ("bus error", None),
         }
     }
 }

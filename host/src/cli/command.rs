@@ -1,7 +1,9 @@
-//! What a command is. Its definition stands in one place, beside the code that carries it out; parser, help, completion
-//! and session take what they need from there.
+//! Commands. Each has one definition, next to the code that executes it; parser, help, completion, man page and session
+//! use that definition.
 //!
-//! To add a command, write a type that implements [`Definition`] and [`Remote`] or [`Local`], and put it into the table
+//! To add a command, implement [`Definition`] and [`Remote`] or [`Local`] for a type and add it to the table
+//! [`COMMANDS`](super::commands::COMMANDS).
+//! [`COMMANDS`](super::commands::COMMANDS).
 //! [`COMMANDS`](super::commands::COMMANDS).
 
 use core::fmt::Debug;
@@ -14,70 +16,70 @@ use super::context::{Context, Mode, Next};
 use super::failure::Failure;
 use super::output::Output;
 
-/// What stands in the help and on the command line.
+/// What the help and the command line show.
 pub(crate) trait Definition: 'static {
     /// Options and arguments, as clap parses them.
     type Args: Args + Debug;
 
-    /// The word it is called by: what stands in messages.
+    /// Its name, also in messages.
     const NAME: &'static str;
 
-    /// Another word for it.
+    /// Another name.
     const ALIAS: Option<&'static str> = None;
 
     /// What it does, in one line.
     const SUMMARY: &'static str;
 
-    /// What its arguments name.
+    /// What completion offers for its arguments.
     const ARGUMENTS: Offer = Offer::Nothing;
 
-    /// What follows its `-o`; `Nothing` if it has none.
+    /// What completion offers after its `-o`; `Nothing` if it has none.
     const OUTPUT: Offer = Offer::Nothing;
 
     /// True if `host-cli COMMAND ...` works without HOST PORT.
     const STANDALONE: bool = false;
 
-    /// Adapts its help to where it is typed.
+    /// Adapts its help to where it is used.
     fn describe(parser: clap::Command, _mode: Mode) -> clap::Command {
         parser
     }
 }
 
-/// A command that needs the server.
+/// A command that uses the server.
 pub(crate) trait Remote: Definition {
-    /// Runs before a server is made to wait, and before Ctrl-C is listened for.
+    /// Runs before the connection is made and before Ctrl-C is handled.
     ///
     /// # Errors
-    /// The command can't be carried out here.
+    /// The command is not possible here.
     fn prepare(_args: &mut Self::Args, _mode: Mode) -> Result<(), Failure> {
         Ok(())
     }
 
-    /// Carries it out.
+    /// Executes the command.
     ///
     /// # Errors
-    /// What concerns the whole command; what concerns one of its names has been reported.
+    /// Errors of the whole command; errors of single names have been reported.
     async fn run(context: &mut Context<'_>, args: Self::Args) -> Result<(), Failure>;
 }
 
-/// A command that does not.
+/// A command that does not use the server.
 pub(crate) trait Local: Definition {
-    /// Carries it out.
+    /// Executes the command.
     ///
     /// # Errors
     /// What went wrong.
     fn run(here: &mut Here<'_>, args: Self::Args) -> Result<(), Failure>;
 }
 
-/// What a [`Local`] command works with.
+/// The environment of a [`Local`] command.
 pub(crate) struct Here<'a> {
     /// Where results and errors go.
     pub(crate) output: &'a mut Output,
-    /// Where it was typed.
+    /// Where it was entered.
     pub(crate) mode: Mode,
     /// All commands.
     pub(crate) commands: &'static [Command],
-    /// What comes after it.
+    /// What to do next.
     pub(crate) next: Next,
 }
 
@@ -116,12 +118,12 @@ pub(crate) struct Command {
 }
 
 impl Command {
-    /// A command that needs the server.
+    /// A command that uses the server.
     pub(crate) const fn remote<C: Remote>() -> Self {
         Self::new::<C>(|matches| Ok(Action::Remote(Box::new(Parsed::<C>::read(matches)?))))
     }
 
-    /// A command that does not.
+    /// A command that does not use the server.
     pub(crate) const fn local<C: Local>() -> Self {
         Self::new::<C>(|matches| Ok(Action::Local(Box::new(Parsed::<C>::read(matches)?))))
     }
@@ -140,12 +142,12 @@ impl Command {
         }
     }
 
-    /// The words it is called by.
+    /// Its names.
     pub(crate) fn words(&self) -> impl Iterator<Item = &'static str> + use<> {
         core::iter::once(self.name).chain(self.alias)
     }
 
-    /// What its arguments name; with `after_output`, what follows its `-o`.
+    /// What completion offers for its arguments; with `after_output`, after its `-o`.
     pub(crate) fn offer(&self, after_output: bool) -> Offer {
         if after_output && self.output != Offer::Nothing { self.output } else { self.arguments }
     }
@@ -168,7 +170,7 @@ impl Debug for Command {
     }
 }
 
-/// A command with its arguments, to be carried out.
+/// A command with its arguments, ready to run.
 #[derive(Debug)]
 pub(crate) enum Action {
     /// With the server.
@@ -196,7 +198,7 @@ pub(crate) trait RunRemote: Debug {
     fn run<'a>(self: Box<Self>, context: &'a mut Context<'_>) -> Running<'a>;
 }
 
-/// A command that is being carried out.
+/// A running command.
 type Running<'a> = Pin<Box<dyn Future<Output = Result<(), Failure>> + 'a>>;
 
 /// A [`Local`] command with its arguments.

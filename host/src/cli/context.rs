@@ -1,4 +1,4 @@
-//! What a command works with.
+//! The environment of a command.
 
 use super::failure::Failure;
 use super::output::Output;
@@ -9,7 +9,7 @@ use crate::client::Client;
 pub(crate) enum Mode {
     /// The command line: one.
     OneShot,
-    /// Standard input that is no terminal.
+    /// Standard input that is not a terminal.
     Script,
     /// A person at a terminal.
     Prompt,
@@ -24,13 +24,13 @@ pub(crate) enum Next {
     Quit,
 }
 
-/// What a command on the server works with.
+/// The environment of a command that uses the server.
 pub(crate) struct Context<'a> {
     /// The connection.
     pub(crate) client: &'a mut Client,
     /// Where results and errors go.
     pub(crate) output: &'a mut Output,
-    /// The command's own word.
+    /// The name of the command.
     pub(crate) verb: &'static str,
     /// Progress bars may be drawn.
     pub(crate) bars: bool,

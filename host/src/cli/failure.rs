@@ -1,11 +1,11 @@
-//! What goes wrong, in the words of the command line: a code for programs and one line for people.
+//! Failures as the command line reports them: a code for programs and one line for people.
 
 use std::io;
 use std::path::Path;
 
 use crate::client::{Error, ErrorCode, sanitize};
 
-/// Why a command, or one of its names, was not carried out.
+/// Why a command failed, or failed for one of its names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
     /// The name it is about, if it is about one. Not yet safe for a terminal.
@@ -18,14 +18,14 @@ pub(crate) struct Failure {
     pub(crate) kind: FailureKind,
 }
 
-/// What follows from a failure.
+/// The scope of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FailureKind {
-    /// This name failed, others may do better: exit code 1.
+    /// Only this name failed: exit code 1.
     Name,
-    /// The connection failed, or the server can't do this at all: what is left fails like it. Exit code 1.
+    /// The connection failed, or the server can't do this at all: the rest fails too. Exit code 1.
     Whole,
-    /// The command makes no sense: exit code 2.
+    /// Usage error: exit code 2.
     Usage,
     /// Stopped by Ctrl-C: exit code 130.
     Cancelled,
@@ -37,7 +37,7 @@ impl Failure {
         Self { subject: Some(subject.into()), code: code.to_owned(), message: message.into(), kind: FailureKind::Name }
     }
 
-    /// A command that makes no sense.
+    /// A usage error.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self { subject: None, code: "usage".to_owned(), message: message.into(), kind: FailureKind::Usage }
     }
@@ -54,7 +54,7 @@ impl Failure {
         Self::new(path.to_string_lossy(), "local", io_text(error))
     }
 
-    /// True if nothing that needs the connection has a chance after it, until the next command.
+    /// True if nothing else that needs the connection can succeed, until the next command.
     pub(crate) fn is_final(&self) -> bool {
         self.kind != FailureKind::Name
     }
@@ -104,42 +104,42 @@ fn code(error: &Error) -> String {
     .to_owned()
 }
 
-/// The line for people, without what the line says already: the command and its name.
+/// The line for people, without the command and name that are printed before it.
 fn message(verb: &str, subject: Option<&str>, error: &Error) -> String {
     match error {
         Error::Refused { code: Some(ErrorCode::NotFound), .. } => match verb {
             "ls" | "rmdir" => "no such directory on the server",
-            "mkdir" => "the directory it would lie in does not exist (-p makes it)",
+            "mkdir" => "the parent directory does not exist (-p creates it)",
             _ => "no such file on the server",
         }
         .to_owned(),
         Error::Refused { code: Some(ErrorCode::IsDirectory), .. } => match verb {
-            "get" => "a directory on the server (-r fetches it)",
-            "rm" => "a directory on the server (rmdir removes it)",
-            _ => "a directory on the server",
+            "get" => "is a directory on the server (-r downloads it)",
+            "rm" => "is a directory on the server (rmdir removes it)",
+            _ => "is a directory on the server",
         }
         .to_owned(),
         // A file that is there is replaced: it must be one above it.
         Error::Refused { code: Some(ErrorCode::Exists), .. } if matches!(verb, "put" | "mv") => {
-            "a file on the server has the name of a directory that is needed".to_owned()
+            "a parent directory of this name is a file on the server".to_owned()
         }
         Error::Refused { code: Some(code), text, .. } if text.is_empty() || text == code.text() => {
             code.text().to_owned()
         }
-        Error::ClassicRefused => "the server refused (a classic server does not say why)".to_owned(),
+        Error::ClassicRefused => "the server refused (a classic server gives no reason)".to_owned(),
         // What is no command is an option of one: "continuing a transfer".
         Error::NeedsExtended { what } => needs_extended(if what.contains(' ') { what } else { verb }),
         Error::BadName { name, source } => about(subject, name, &source.to_string()),
         Error::ClassicName { name } => {
-            about(subject, name, "a classic server takes names of ASCII without white space only")
+            about(subject, name, "a classic server accepts only ASCII names without white space")
         }
-        Error::LocalName { .. } => "no local file can have this name".to_owned(),
-        Error::NotText { .. } => "not UTF-8 text, which a classic server may damage (-f sends it)".to_owned(),
+        Error::LocalName { .. } => "this is not a valid local file name".to_owned(),
+        Error::NotText { .. } => "not UTF-8 text; a classic server may corrupt it (-f sends it anyway)".to_owned(),
         Error::Local { path, source } if is_subject(subject, path) => io_text(source),
         Error::Local { path, source } => format!("{}: {}", sanitize(&path.to_string_lossy()), io_text(source)),
-        Error::Changed { .. } => "the file changed while it was sent".to_owned(),
+        Error::Changed { .. } => "the file changed during the upload".to_owned(),
         Error::Connect { address, source } => {
-            format!("can not connect to {}: {}", sanitize(address), io_text(source))
+            format!("can't connect to {}: {}", sanitize(address), io_text(source))
         }
         Error::Lost { address, source } => format!("connection to {} lost: {}", sanitize(address), io_text(source)),
         other => sanitize(&other.to_string()).into_owned(),
@@ -151,13 +151,13 @@ fn about(subject: Option<&str>, name: &str, text: &str) -> String {
     if subject == Some(name) { text.to_owned() } else { format!("{}: {text}", sanitize(name)) }
 }
 
-/// What a command that a classic server does not know would need.
+/// The message for a command that a classic server does not have.
 pub(crate) fn needs_extended(what: &str) -> String {
     let hint = if what == "cat" { "; get NAME -o - does the same here" } else { "" };
-    format!("this server knows the classic commands only: {what} needs the extended ones{hint}")
+    format!("{what} needs a server with the extended commands; this one is classic{hint}")
 }
 
-/// What the system says, without the number that Rust adds.
+/// The system's error text, without the number that Rust adds.
 pub(crate) fn io_text(error: &io::Error) -> String {
     let text = error.to_string();
     let text = match text.rfind(" (os error ") {
@@ -171,9 +171,9 @@ fn is_subject(subject: Option<&str>, path: &Path) -> bool {
     subject.is_some_and(|subject| Path::new(subject) == path)
 }
 
-/// What is wrong with one name for several files.
+/// The message for one name given to several files.
 pub(crate) fn several(name: &str) -> String {
-    format!("several files can not all be called {name}; {name}/ makes it a directory for them")
+    format!("can't store several files as {name}; use {name}/ for a directory")
 }
 
 #[cfg(test)]
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn classic_servers_are_told_apart_plainly() {
         let failure = Failure::client("rm", None, &Error::NeedsExtended { what: "remove" });
-        assert_eq!(failure.message, "this server knows the classic commands only: rm needs the extended ones");
+        assert_eq!(failure.message, "rm needs a server with the extended commands; this one is classic");
         assert_eq!(failure.code, "needs-extended");
     }
 

@@ -35,7 +35,7 @@ impl Remote for Get {
     }
 }
 
-/// What the help of `get` says below the options.
+/// The end of the help of `get`.
 const GET_EXAMPLES: &str = "\
 If the local file exists, it is kept and the new one is saved as name(1).ext; -f replaces it.
 
@@ -119,8 +119,8 @@ async fn get(context: &mut Context<'_>, args: &GetArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Detects a `get NAME LOCAL` with a forgotten `-o` before anything is fetched. Costs a round trip if the last of several
-/// names could be meant as a local one.
+/// Detects a `get NAME LOCAL` with a forgotten `-o` before anything is downloaded. Costs a round trip if the last of
+/// several names could be a local one.
 async fn forgotten_option(context: &mut Context<'_>, args: &GetArgs) -> Option<Failure> {
     let [_, others @ .., last] = args.names.as_slice() else { return None };
     let likely = others.is_empty() || last.ends_with('/') || Path::new(last).is_dir();
@@ -220,7 +220,7 @@ impl From<RemoteEntry> for FoundFile {
     }
 }
 
-/// What one of the names of a `get` stands for.
+/// What one of the names of a `get` refers to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Item {
     File(FoundFile),
@@ -232,7 +232,7 @@ enum Item {
     },
 }
 
-/// What the names of a `get` stand for, and what went wrong.
+/// What the names of a `get` refer to, and failures.
 #[derive(Debug, Default)]
 struct Found {
     items: Vec<Item>,
@@ -312,7 +312,7 @@ impl Source for Listings<'_> {
     }
 }
 
-/// A file that is to be fetched.
+/// A file to download.
 #[derive(Debug, PartialEq, Eq)]
 struct Planned {
     name: String,
@@ -327,7 +327,7 @@ impl Planned {
     }
 }
 
-/// Which files are to be fetched, and to where.
+/// Which files to download, and where to.
 #[derive(Debug, Default)]
 struct Plan {
     files: Vec<Planned>,
@@ -339,10 +339,10 @@ struct Plan {
 }
 
 impl Plan {
-    /// Makes the local directories that are needed.
+    /// Creates the local directories that are needed.
     ///
     /// # Errors
-    /// Several items are to have one name.
+    /// Several items would get one name.
     fn new(found: Found, destination: &Destination, unique: bool) -> Result<Self, Failure> {
         let mut plan = Self { failures: found.failures, unique, ..Self::default() };
         match destination {

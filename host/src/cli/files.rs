@@ -1,5 +1,5 @@
-//! Commands about files on the server that move no contents: `stat`, `sum`, `rm`, `mv`, `mkdir`, `rmdir`, and about the
-//! server itself: `df`, `ping`, `info`.
+//! Commands on files that transfer no content (`stat`, `sum`, `rm`, `mv`, `mkdir`, `rmdir`) and on the server itself
+//! (`df`, `ping`, `info`).
 
 use core::time::Duration;
 use std::collections::HashSet;
@@ -18,7 +18,7 @@ use super::output::Output;
 use super::remote::{Listings, unlistable};
 use crate::client::{ErrorCode, Peer, RemoteEntry, Verb, sanitize};
 
-/// A name that a command is about, and what a listing has told of it already.
+/// A name of a command, and what a listing has said about it.
 struct Named {
     name: String,
     entry: Option<RemoteEntry>,
@@ -276,7 +276,7 @@ async fn mkdir(context: &mut Context<'_>, args: &MkdirArgs) -> Result<(), Failur
             context.client.mkdir(name).await.map_err(|error| Failure::client("mkdir", Some(name), &error))
         };
         match made {
-            Ok(()) => done(context.output, "mkdir", name, None, "made"),
+            Ok(()) => done(context.output, "mkdir", name, None, "created"),
             Err(failure) => {
                 context.fail(&failure);
                 if failure.is_final() {
@@ -288,7 +288,7 @@ async fn mkdir(context: &mut Context<'_>, args: &MkdirArgs) -> Result<(), Failur
     Ok(())
 }
 
-/// Makes a directory and those it lies in, as far as they are missing.
+/// Creates a directory and its missing parents.
 async fn make_parents(context: &mut Context<'_>, name: &str) -> Result<(), Failure> {
     let ends = name.match_indices('/').map(|(at, _)| at).chain([name.len()]);
     let dirs: Vec<_> = ends.map(|end| &name[..end]).collect();
@@ -389,7 +389,7 @@ async fn df(context: &mut Context<'_>, args: &DfArgs) -> Result<(), Failure> {
         let unit = if args.human { "" } else { " bytes" };
         let percent = used_percent(space.total, space.free);
         let [total, free] = [space.total, space.free].map(|bytes| size(bytes, args.human));
-        format!("{total}{unit} in all, {free}{unit} free, {percent}% used")
+        format!("{total}{unit} total, {free}{unit} free, {percent}% used")
     });
     Ok(())
 }
@@ -446,7 +446,7 @@ fn ping_summary(times: &[Duration]) -> String {
     let sum: Duration = times.iter().sum();
     let mean = sum / u32::try_from(times.len()).unwrap_or(u32::MAX).max(1);
     let [least, most] = [times.iter().min(), times.iter().max()].map(|time| time.copied().unwrap_or_default());
-    format!("least {}, mean {}, most {}", milliseconds(least), milliseconds(mean), milliseconds(most))
+    format!("min {}, mean {}, max {}", milliseconds(least), milliseconds(mean), milliseconds(most))
 }
 
 fn milliseconds(time: Duration) -> String {
@@ -503,8 +503,8 @@ async fn info(context: &mut Context<'_>) -> Result<(), Failure> {
             lines.push(format!("protocol: extended (skiff/1), server {}", sanitize(&hello.server)));
             lines.extend(hello.host.as_deref().map(|host| format!("name: {}", sanitize(host))));
             lines.push(format!("longest name: {} bytes", hello.name_max));
-            lines.extend(hello.idle.map(|idle| format!("closes after: {idle} s without progress")));
-            lines.push(format!("checksums: {}", if hello.nocrc { "can be left out" } else { "always" }));
+            lines.extend(hello.idle.map(|idle| format!("idle timeout: {idle} s")));
+            lines.push(format!("checksums: {}", if hello.nocrc { "optional" } else { "always" }));
         }
     }
     lines.push(match &key {
@@ -567,6 +567,6 @@ mod tests {
     #[test]
     fn pings_are_summed_up() {
         let times = [1, 2, 6].map(Duration::from_millis);
-        assert_eq!(ping_summary(&times), "least 1.000 ms, mean 3.000 ms, most 6.000 ms");
+        assert_eq!(ping_summary(&times), "min 1.000 ms, mean 3.000 ms, max 6.000 ms");
     }
 }

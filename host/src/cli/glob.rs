@@ -1,9 +1,9 @@
 //! Globs over names on the server and over local files: `*`, `?`, `[..]` and `{..,..}`, one component at a time.
 //!
-//! - A name that exists as it stands is that name, whatever is in it.
+//! - An existing name takes precedence over a glob.
 //! - `*` and the others match no `/`, and no `.` at the beginning of a component. They match characters, not bytes.
 //! - A glob that matches nothing is an error.
-//! - A backslash takes the next character as it stands.
+//! - A backslash quotes the next character.
 
 use core::fmt::Write as _;
 use std::ffi::{OsStr, OsString};
@@ -15,7 +15,7 @@ use super::failure::Failure;
 use super::remote::{Entries, Lister};
 use crate::client::RemoteEntry;
 
-/// What a glob is to find.
+/// What a glob should find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted {
     /// Files.
@@ -36,7 +36,7 @@ impl Wanted {
     }
 }
 
-/// True if `text` has a character that means something in a glob.
+/// True if `text` contains a glob character.
 pub(crate) fn is_glob(text: &str) -> bool {
     text.contains(['*', '?', '[', '{', '\\'])
 }

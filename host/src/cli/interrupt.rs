@@ -34,7 +34,7 @@ const GRACE: Duration = Duration::from_millis(150);
 /// How long it may take to drop the work and write the last line.
 const LAST: Duration = Duration::from_millis(50);
 
-/// The commands' interface to Ctrl-C.
+/// The interface to Ctrl-C for commands.
 pub(crate) struct Interrupt {
     mode: Mode,
     tokens: Tokens,

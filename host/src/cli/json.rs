@@ -1,6 +1,7 @@
-//! The JSON that `--json` prints: one object a line, its `type` first. docs/CLI.md describes it; what is there stays.
+//! The output of `--json`: one object per line, with `type` as its first key. docs/CLI.md describes it; existing keys
+//! are stable.
 //!
-//! Characters that could steer a terminal are written as `\uXXXX`, which reads back as the same text.
+//! Characters that could control a terminal are written as `\uXXXX`, which parses back to the same text.
 
 use std::io;
 
@@ -92,9 +93,9 @@ pub(crate) enum Object<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         text: Option<&'a str>,
     },
-    /// Something that was left out on purpose: on standard error.
+    /// Something that was skipped on purpose; on standard error.
     LeftOut { command: &'a str, name: &'a str, message: &'a str },
-    /// What went wrong: on standard error.
+    /// An error; on standard error.
     Error { command: Option<&'a str>, name: Option<&'a str>, line: Option<u64>, code: &'a str, message: &'a str },
 }
 

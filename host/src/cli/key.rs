@@ -17,7 +17,7 @@ impl Definition for Key {
     type Args = KeyArgs;
 
     const NAME: &'static str = "key";
-    const SUMMARY: &'static str = "Make a device secret and the keys of clients, without a server";
+    const SUMMARY: &'static str = "Create device secrets and client keys; needs no server";
     const ARGUMENTS: Offer = Offer::Local;
     const OUTPUT: Offer = Offer::Local;
     const STANDALONE: bool = true;
@@ -37,9 +37,9 @@ pub(crate) struct KeyArgs {
 /// What `key` does.
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Make a device secret: the server reads it with --secret, and every client's key is derived from it
+    /// Create a device secret. The server reads it with --secret; every client's key is derived from it
     New {
-        /// File to make; one that exists is not replaced
+        /// File to create; an existing file is not replaced
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
@@ -48,16 +48,16 @@ enum Action {
         /// File with the device secret of the server
         #[arg(long, value_name = "FILE")]
         secret: PathBuf,
-        /// What the client may do: ro reads, rw reads and changes
+        /// What the client may do: ro: read; rw: read and change
         #[arg(long, value_name = "ROLE", default_value = "ro", value_parser = role)]
         role: Role,
-        /// Generation; a server can refuse those below a least one
+        /// Generation of the key; a server can refuse keys below a minimum generation
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         generation: u32,
         /// Name of the client: 1 to 16 of 0-9, a-z and -
         #[arg(value_name = "CLIENT", value_parser = client)]
         client: String,
-        /// Make FILE for the key [default: print it]
+        /// Write the key to FILE, a new file [default: print it]
         #[arg(short, value_name = "FILE")]
         output: Option<PathBuf>,
     },
@@ -69,11 +69,11 @@ enum Action {
         /// Name of the device
         #[arg(value_name = "HOST", value_parser = host)]
         host: String,
-        /// Make FILE for the secret [default: print it]
+        /// Write the secret to FILE, a new file [default: print it]
         #[arg(short, value_name = "FILE")]
         output: Option<PathBuf>,
     },
-    /// Say what a file holds, but not the secret or key itself
+    /// Describe a secret or key file without printing the secret or key
     Show {
         /// File with a secret or a key
         #[arg(value_name = "FILE")]
@@ -167,5 +167,5 @@ fn role(text: &str) -> Result<Role, &'static str> {
 /// A name that is easily mistaken for another one would give a secret that fits no device.
 fn host(text: &str) -> Result<String, &'static str> {
     let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-    is_plain.then(|| text.to_owned()).ok_or("must be of ASCII characters, without white space")
+    is_plain.then(|| text.to_owned()).ok_or("must be ASCII without white space")
 }

@@ -33,7 +33,7 @@ impl Local for Lcd {
     /// For this program and until it ends.
     fn run(here: &mut Here<'_>, args: Self::Args) -> Result<(), Failure> {
         let Some(dir) = args.dir.or_else(|| env::home_dir().filter(|home| !home.as_os_str().is_empty())) else {
-            return Err(Failure::usage("the home directory is unknown: name a directory"));
+            return Err(Failure::usage("no home directory found; name a directory"));
         };
         env::set_current_dir(&dir).map_err(|error| Failure::local(&dir, &error))?;
         let now = current_dir();

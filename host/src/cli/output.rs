@@ -1,4 +1,4 @@
-//! Where results and errors go: plain lines or JSON, and nothing that could steer a terminal.
+//! Output of results and errors: plain lines or JSON, safe for a terminal.
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 
@@ -11,32 +11,32 @@ use crate::diagnostics::Lines;
 pub(crate) struct Output {
     out: BufWriter<Box<dyn Write + Send>>,
     err: Box<dyn Write + Send>,
-    /// Results go to a terminal: they are made safe for it, and appear line by line.
+    /// Results go to a terminal: they are sanitized and flushed line by line.
     terminal: bool,
     /// Results and errors are JSON.
     json: bool,
-    /// Transfers and notes are not spoken of.
+    /// True if transfers and notes are not reported.
     quiet: bool,
-    /// Nobody reads the results any more.
+    /// The reader of the results has exited.
     broken: bool,
     /// Set by Ctrl-C: output that is only shown stops.
     cancel: CancelToken,
     /// Some output was suppressed for that reason.
     cut: bool,
-    /// The line of a script that is being carried out.
+    /// The current line of a script.
     line: Option<u64>,
-    /// The worst that has happened.
+    /// The worst outcome so far.
     outcome: Outcome,
 }
 
-/// How a command ended, mildest first.
+/// How a command ended, in order of severity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Outcome {
     /// Done.
     Done,
     /// Refused or failed, at least in part.
     Failed,
-    /// It made no sense.
+    /// Usage error.
     Usage,
     /// Stopped by Ctrl-C.
     Cancelled,
@@ -123,13 +123,13 @@ impl Output {
         self.broken || self.cut
     }
 
-    /// Nobody reads the results any more, as somebody else has found out.
+    /// The reader of the results has exited.
     pub(crate) fn set_broken(&mut self) {
         self.broken = true;
     }
 
-    /// Prints one line of results: safe for a terminal if it goes to one, as it is otherwise, so that programs get names
-    /// back as the server has them. Nothing more after Ctrl-C.
+    /// Prints one line of results, sanitized if it goes to a terminal and unchanged otherwise, so that programs get
+    /// names as the server has them. Prints nothing after Ctrl-C.
     pub(crate) fn line(&mut self, text: &str) {
         if self.cancel.is_cancelled() {
             self.cut = true;
@@ -163,7 +163,7 @@ impl Output {
         self.line(&object.to_line());
     }
 
-    /// Prints an object or a plain line, whichever is asked for.
+    /// Prints an object or a plain line, depending on `--json`.
     pub(crate) fn result(&mut self, object: &Object<'_>, plain: impl FnOnce() -> String) {
         if self.json {
             self.object(object);
@@ -180,7 +180,7 @@ impl Output {
         }
     }
 
-    /// Says something on standard error that is no failure, unless told to be quiet. Nothing of it in JSON.
+    /// Prints a note on standard error, unless `--quiet` or `--json` is set.
     pub(crate) fn note(&mut self, text: &str) {
         if !self.quiet && !self.json {
             self.flush();
@@ -188,14 +188,14 @@ impl Output {
         }
     }
 
-    /// Reports on standard error that something was left out on purpose. That is not a failure, but it is always
+    /// Reports on standard error that something was skipped on purpose. That is not a failure, but it is always
     /// reported: the user must not believe that it was transferred.
     pub(crate) fn left_out(&mut self, verb: &str, name: &str, why: &str) {
         self.flush();
         let line = if self.json {
             Object::LeftOut { command: verb, name, message: why }.to_line()
         } else {
-            format!("host-cli: {verb} {}: left out, {}", sanitize(name), sanitize(why))
+            format!("host-cli: {verb} {}: skipped: {}", sanitize(name), sanitize(why))
         };
         _ = self.err.write_all(format!("{line}\n").as_bytes());
     }
@@ -228,12 +228,12 @@ impl Output {
         }
     }
 
-    /// How things have gone since the last call.
+    /// The outcome since the last call.
     pub(crate) fn take_outcome(&mut self) -> Outcome {
         core::mem::replace(&mut self.outcome, Outcome::Done)
     }
 
-    /// Sends off what is buffered.
+    /// Flushes the buffer.
     pub(crate) fn flush(&mut self) {
         if !self.broken {
             let done = self.out.flush();
@@ -241,7 +241,7 @@ impl Output {
         }
     }
 
-    /// A reader that has gone away is no failure; a full disk is one.
+    /// A reader that has exited is not a failure; a full disk is.
     fn check(&mut self, done: io::Result<()>) {
         let Err(error) = done else { return };
         self.broken = true;

@@ -1,4 +1,4 @@
-//! Where fetched files go: local paths for the server's names, and never one outside the directory that was asked for.
+//! Where downloads go: local paths for names on the server, never outside the requested directory.
 
 use std::collections::HashSet;
 use std::fs;
@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use super::failure::Failure;
 use crate::client;
 
-/// A local directory in which a tree of the server is rebuilt.
+/// A local directory that receives a directory tree of the server.
 #[derive(Debug)]
 pub(crate) struct Place {
     base: PathBuf,
@@ -62,7 +62,7 @@ impl Place {
         let below = path.strip_prefix(&self.base).unwrap_or(&path);
         let plain = below.components().all(|part| matches!(part, Component::Normal(_)));
         if !plain || below.components().count() != relative.split('/').count() {
-            return Err(Failure::new(relative, "local-name", "no local file can have this name"));
+            return Err(Failure::new(relative, "local-name", "this is not a valid local file name"));
         }
         Ok(path)
     }
@@ -107,7 +107,7 @@ fn make_real_directory(path: &Path) -> Result<(), Failure> {
     Err(Failure::new(path.to_string_lossy(), "local", why))
 }
 
-/// What `-o` of a `get` asks for.
+/// The target given with `-o` of a `get`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Destination {
     /// Into this directory, each under the last part of its name.

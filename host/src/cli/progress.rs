@@ -1,4 +1,4 @@
-//! The progress bar of transfers: on standard error, if that is a terminal, once a transfer has lasted half a second.
+//! The progress bar of transfers: on standard error, if that is a terminal, after half a second.
 
 use core::time::Duration;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use crate::client::sanitize;
 #[cfg(unix)]
 use crate::diagnostics::Lines;
 
-/// A transfer that is shorter has no bar.
+/// Shorter transfers show no bar.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// The bar is redrawn no more often than this.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -52,7 +52,7 @@ impl Progress {
         }
     }
 
-    /// So many bytes more.
+    /// `bytes` more were transferred.
     pub(crate) fn moved(&mut self, job: usize, bytes: u64) {
         self.count.moved(job, bytes);
         if self.enabled {
@@ -65,7 +65,7 @@ impl Progress {
         }
     }
 
-    /// A file is through, for better or worse.
+    /// A file is done or has failed.
     pub(crate) fn ended(&mut self) {
         self.count.ended += 1;
     }

@@ -1,4 +1,4 @@
-//! What the thread that reads lines and the session say to each other.
+//! Messages between the thread that reads lines and the session.
 
 use std::sync::mpsc;
 
@@ -6,19 +6,19 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::failure::Failure;
 
-/// What the thread that reads asks for.
+/// A request of the reading thread.
 #[derive(Debug)]
 pub(crate) enum Request {
-    /// Carry out this line.
+    /// Run this line.
     Line(String),
-    /// What lies in this directory of the server, directories with a `/`? For completion.
+    /// The names in a directory of the server, directories with a `/`; for completion.
     Names {
         /// The directory; `None` for the root.
         dir: Option<String>,
         /// Where the answer goes.
         reply: mpsc::Sender<Vec<String>>,
     },
-    /// A line that can't be carried out.
+    /// A line that can't be run.
     Bad(Failure),
     /// Reading failed: there are no more lines.
     Failed(Failure),

@@ -1,4 +1,4 @@
-//! Directories on the server: listed at most once a command, and walked.
+//! Directories on the server: listed at most once per command, and walked.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -9,10 +9,10 @@ use crate::client::{Client, Error, RefusedEntry, RemoteEntry, sanitize};
 /// The entries of one directory.
 pub(crate) type Entries = Rc<Vec<RemoteEntry>>;
 
-/// A walk ends with an error beyond this many files and directories: a server could make them up for ever.
+/// A walk fails beyond this many files and directories: a server could invent them endlessly.
 const WALK_LIMIT: usize = 1_000_000;
 
-/// Whoever can list directories of the server: the server, or a test.
+/// Lists directories of the server: the server, or a test.
 pub(crate) trait Lister {
     /// The entries of `dir`, the root without one, in any order.
     ///
@@ -68,7 +68,7 @@ pub(crate) fn unlistable(omitted: u64) -> Option<String> {
 
 /// The failure for a name in a listing that must not be used.
 fn refused_name(refused: &RefusedEntry) -> Failure {
-    let message = format!("left out: the server sent an invalid entry: {}", sanitize(&refused.why.to_string()));
+    let message = format!("skipped an invalid entry from the server: {}", sanitize(&refused.why.to_string()));
     Failure::new(refused.name.clone(), "bad-name", message)
 }
 

@@ -11,7 +11,7 @@ use super::progress::Progress;
 use super::stream::DataOut;
 use crate::client::{Error, Observer, Received, Sent};
 
-/// One file of a transfer, as its report names it.
+/// A file of a transfer, as its report names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Label {
     /// The server's name of it.
@@ -251,7 +251,7 @@ impl Observer for Reporter<'_> {
             );
             line.push_str(&match received.crc {
                 Some(crc) if received.verified => format!(", crc32c {}", hex_text(crc)),
-                Some(crc) => format!(", crc32c {} (not compared: the server sent none)", hex_text(crc)),
+                Some(crc) => format!(", crc32c {} (not verified: the server sent none)", hex_text(crc)),
                 None => ", not verified (this server sends no checksum)".to_owned(),
             });
             if received.sessions > 1 {
@@ -305,7 +305,7 @@ impl Observer for Reporter<'_> {
     }
 
     fn retrying(&mut self, attempt: u32, error: &Error) {
-        let text = format!("{error}; connecting again ({attempt})");
+        let text = format!("{error}; reconnecting (attempt {attempt})");
         let Self { progress, output, .. } = self;
         progress.suspend(|| output.note(&text));
     }
@@ -319,7 +319,7 @@ fn headline(name: &str, size: u64, time: Duration) -> String {
 fn resumed(bytes: u64, size: u64) -> String {
     match bytes {
         0 => String::new(),
-        _ if bytes == size => ", which were there already".to_owned(),
+        _ if bytes == size => ", already complete".to_owned(),
         _ => format!(", continued at {bytes}"),
     }
 }

@@ -44,7 +44,7 @@ impl Remote for Put {
     fn prepare(args: &mut PutArgs, mode: Mode) -> Result<(), Failure> {
         if args.files.iter().any(|file| file == "-") {
             if mode != Mode::OneShot {
-                return Err(Failure::usage("standard input is in use for commands"));
+                return Err(Failure::usage("commands are being read from standard input"));
             }
             let spooled = spool_stdin().map_err(|error| Failure::new("-", "local", io_text(&error)))?;
             args.stdin = Some(spooled);
@@ -142,7 +142,7 @@ fn forgotten_option(args: &PutArgs) -> Option<Failure> {
     }
     let path = Path::new(last);
     let why = match fs::metadata(path) {
-        Ok(meta) if meta.is_dir() && slash && !args.recursive => "a directory (-r sends it)".to_owned(),
+        Ok(meta) if meta.is_dir() && slash && !args.recursive => "is a directory (-r uploads it)".to_owned(),
         Err(error) if error.kind() == ErrorKind::NotFound && fs::symlink_metadata(path).is_err() => io_text(&error),
         _ => return None,
     };
@@ -153,13 +153,13 @@ fn whole(error: crate::client::Error) -> Failure {
     Failure::client("put", None, &error)
 }
 
-/// Makes the directories that no file has brought into being. A flat store has none.
+/// Creates the directories that no file needs. A flat store has none.
 async fn make_empty(context: &mut Context<'_>, dirs: &[String], repeated: &mut Repeated) {
     for (dir, result) in dirs.iter().zip(context.client.mkdir_many(dirs).await) {
         match result {
             Ok(()) => {
                 let object = Object::Done { command: "mkdir", name: dir, to: None };
-                context.output.confirm(&object, || format!("put {dir}/: made"));
+                context.output.confirm(&object, || format!("put {dir}/: created"));
             }
             Err(error) => match error.code() {
                 Some(ErrorCode::Exists) => {}
@@ -180,7 +180,7 @@ async fn make_empty(context: &mut Context<'_>, dirs: &[String], repeated: &mut R
     }
 }
 
-/// A file that is to be sent.
+/// A file to upload.
 #[derive(Debug)]
 struct Planned {
     source: Source,
@@ -198,7 +198,7 @@ impl Planned {
     }
 }
 
-/// What the server is to call what is sent: what `-o` of a `put` asks for.
+/// The name on the server: the `-o` of a `put`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Naming<'a> {
     /// The file's own name, in this directory; `None` for the root.
@@ -218,7 +218,7 @@ impl<'a> Naming<'a> {
         }
     }
 
-    /// The server's name of what is called `own` here.
+    /// The name on the server of the local `own`.
     fn name(self, own: &str) -> String {
         match self {
             Self::Directory(Some(dir)) => format!("{dir}/{own}"),
@@ -228,13 +228,13 @@ impl<'a> Naming<'a> {
     }
 }
 
-/// What one of the arguments of a `put` stands for.
+/// What one of the arguments of a `put` refers to.
 enum Local {
     Stdin,
     Path(PathBuf),
 }
 
-/// Which files are to be sent, and as what.
+/// Which files to upload, and their names on the server.
 #[derive(Debug, Default)]
 struct Plan {
     files: Vec<Planned>,
@@ -249,7 +249,7 @@ impl Plan {
     /// Looks at the local files.
     ///
     /// # Errors
-    /// Several things are to have one name, or standard input has none.
+    /// Several files would get one name, or standard input has none.
     fn new(args: &PutArgs, stdin: Option<File>) -> Result<Self, Failure> {
         let naming = Naming::parse(args.output.as_deref());
         let mut plan = Self::default();
@@ -258,7 +258,7 @@ impl Plan {
         for file in &args.files {
             if file == "-" {
                 if !matches!(naming, Naming::Named(_)) {
-                    return Err(Failure::usage("standard input has no name: give one with -o NAME"));
+                    return Err(Failure::usage("standard input has no name; give one with -o NAME"));
                 }
                 found.push(Local::Stdin);
                 continue;
@@ -301,7 +301,7 @@ impl Plan {
             return self.tree(&path, naming);
         }
         let why = if meta.is_dir() {
-            "a directory (-r sends it)"
+            "is a directory (-r uploads it)"
         } else if !meta.is_file() {
             "not a regular file"
         } else {
@@ -357,7 +357,7 @@ fn own_name(path: &Path, naming: Naming<'_>) -> Result<String, Failure> {
     }
     let own = path.file_name().unwrap_or(OsStr::new(""));
     own.to_str().map(|own| naming.name(own)).ok_or_else(|| {
-        Failure::new(path.to_string_lossy(), "bad-name", "the name is not UTF-8: give another with -o NAME")
+        Failure::new(path.to_string_lossy(), "bad-name", "the name is not UTF-8; give another with -o NAME")
     })
 }
 
@@ -449,7 +449,7 @@ mod tests {
         let plan = Plan::new(&args(&[&missing, &tree, &a], None, false), None).unwrap();
         assert_eq!(names(&plan), ["a.bin"]);
         assert_eq!(plan.failures.len(), 2);
-        assert_eq!(plan.failures[1].message, "a directory (-r sends it)");
+        assert_eq!(plan.failures[1].message, "is a directory (-r uploads it)");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! One run of the program: the connection, made when the first command needs it, and the commands one after the other.
+//! One run of the program: connects when the first command needs it, and runs the commands in order.
 
 use core::time::Duration;
 use std::ffi::OsString;
@@ -38,7 +38,7 @@ impl Session {
         Self { host, port, mode, settings, interrupt, client: None, output }
     }
 
-    /// Carries out the words of one command. Failures have been reported when it returns.
+    /// Runs the words of one command. Failures have been reported when it returns.
     pub(crate) async fn run_words(&mut self, words: impl IntoIterator<Item = OsString>) -> Next {
         let words: Vec<_> = words.into_iter().collect();
         self.output.set_form(self.settings.json || words.iter().any(|word| word == "--json"), self.settings.quiet);
@@ -65,7 +65,7 @@ impl Session {
         if self.mode == Mode::OneShot {
             self.settings = settings;
         } else if own.link != LinkSettings::default() {
-            let message = "--connect-timeout, --idle and --retries belong on the command line of host-cli";
+            let message = "--connect-timeout, --idle and --retries are accepted only on the host-cli command line";
             self.output.failure(Some(verb), &Failure::usage(message));
             return Next::Command;
         }
@@ -140,7 +140,7 @@ impl Session {
         Ok(())
     }
 
-    /// Connects and says to whom: how a prompt begins.
+    /// Connects and greets: the start of a prompt.
     pub(crate) async fn greet(&mut self) -> Result<(), Failure> {
         let interrupt = Rc::clone(&self.interrupt);
         let _running = interrupt.begin(self.output.failure_text(None, &cancelled()));
@@ -150,7 +150,7 @@ impl Session {
             let address = client.address().to_owned();
             match client.hello().await.map_err(|error| Failure::client("connect", None, &error))? {
                 Some(hello) => Ok(format!("{address}: {}. `help` lists the commands.", sanitize(&hello.server))),
-                None => Ok(format!("{address}: a classic server, which knows get, put, ls and quit.")),
+                None => Ok(format!("{address}: a classic server (get, put, ls, quit)")),
             }
         };
         let greeting = interrupt.stoppable(connected).await.unwrap_or_else(|| Err(cancelled()))?;
@@ -165,19 +165,19 @@ impl Session {
         self.client.as_mut()
     }
 
-    /// How often a connection has to show a sign of life while nobody types; `None` if that does not help.
+    /// Interval of keep-alives while the user is idle; `None` if they do not help.
     pub(crate) async fn keep_alive_interval(&mut self) -> Option<Duration> {
         let client = self.client.as_mut().filter(|client| client.peer() == Peer::Extended)?;
         let idle = client.hello().await.ok().flatten().and_then(|hello| hello.idle).unwrap_or(60);
         Some(Duration::from_secs(u64::from(idle / 3).clamp(1, 60)))
     }
 
-    /// How the last command has gone.
+    /// The outcome of the last command.
     pub(crate) fn take_outcome(&mut self) -> Outcome {
         self.output.take_outcome()
     }
 
-    /// Takes leave of the server.
+    /// Says `quit` to the server.
     pub(crate) async fn close(&mut self) {
         if let Some(client) = self.client.take()
             && self.mode != Mode::OneShot
@@ -188,7 +188,7 @@ impl Session {
     }
 }
 
-/// Who the user is, by `--key` or SKIFF_KEY.
+/// The key of `--key` or `SKIFF_KEY`.
 #[cfg(feature = "secure")]
 fn access(link: &LinkSettings) -> Result<Access, Failure> {
     let set = std::env::var_os("SKIFF_KEY").filter(|path| !path.is_empty()).map(Into::into);
@@ -198,13 +198,13 @@ fn access(link: &LinkSettings) -> Result<Access, Failure> {
     }
 }
 
-/// Nobody.
+/// No key: this build has no encryption.
 #[cfg(not(feature = "secure"))]
 fn access(_: &LinkSettings) -> Result<Access, Failure> {
     Ok(Access::default())
 }
 
-/// What to say when work had to be dropped.
+/// The failure for work that was dropped.
 fn cancelled() -> Failure {
     Failure::client("", None, &crate::client::Error::Cancelled)
 }

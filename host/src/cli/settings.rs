@@ -1,4 +1,4 @@
-//! Settings that hold for every command.
+//! Settings of every command.
 
 use core::time::Duration;
 #[cfg(feature = "secure")]
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 
-/// Settings that may stand before the command or anywhere behind it.
+/// Settings that may stand before or after the command.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Settings {

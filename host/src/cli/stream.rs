@@ -1,4 +1,4 @@
-//! The contents of files on standard output and from standard input.
+//! File contents on standard output and from standard input.
 
 use core::fmt::Write as _;
 use core::sync::atomic::{AtomicBool, Ordering};

@@ -215,7 +215,7 @@ fn one_name_that_fails_does_not_stop_the_others() {
     assert_eq!(ran.out.lines().count(), 2);
     let err = ran.failed();
     assert!(err.contains("host-cli: get none: no such file on the server\n"), "{err}");
-    assert!(err.contains("host-cli: get d: a directory on the server (-r fetches it)\n"), "{err}");
+    assert!(err.contains("host-cli: get d: is a directory on the server (-r downloads it)\n"), "{err}");
     assert!(err.contains("host-cli: get *.zip: matches nothing on the server\n"), "{err}");
     assert_eq!(below(scene.here.path()), ["a", "b"]);
     let err = scene.run(&["rm", "a", "none", "b"]).failed();
@@ -278,7 +278,7 @@ fn names_may_begin_with_a_dash_and_contain_spaces() {
 fn directories_are_made_moved_and_removed() {
     let scene = Scene::new();
     scene.serve(&["f"]);
-    assert_eq!(scene.run(&["mkdir", "d"]).ok(), "mkdir d: made\n");
+    assert_eq!(scene.run(&["mkdir", "d"]).ok(), "mkdir d: created\n");
     assert!(scene.run(&["mkdir", "d"]).failed().contains("exists"));
     scene.run(&["mkdir", "-p", "d", "d/e/f"]).ok();
     assert!(scene.run(&["mkdir", "-p", "f"]).failed().contains("a file has this name"));
@@ -437,6 +437,9 @@ fn a_classic_server_is_found_out() {
         let ran = host_cli(port, false, words);
         assert_eq!(ran.out, "", "{words:?}");
         let err = ran.failed();
-        assert!(err.contains("this server knows the classic commands only: ") && err.lines().count() == 1, "{err}");
+        assert!(
+            err.contains("needs a server with the extended commands; this one is classic") && err.lines().count() == 1,
+            "{err}"
+        );
     }
 }

@@ -1,7 +1,7 @@
-//! Walking a local directory that is to be sent.
+//! Walks a local directory for an upload.
 //!
-//! Links are followed to regular files within the tree and nowhere else; devices, FIFOs and sockets are never opened.
-//! What is left out is reported, except for partial files of this program, which are logged only with `-v`.
+//! Follows links to regular files within the tree and no others; never opens devices, FIFOs and sockets. What is
+//! skipped is reported, except for partial files of this program, which are only logged with `-v`.
 
 use std::collections::HashSet;
 use std::fs;
@@ -18,7 +18,7 @@ pub(crate) struct Tree {
     pub(crate) files: Vec<TreeFile>,
     /// Directories, parents first, relative to the root and with `/`.
     pub(crate) dirs: Vec<String>,
-    /// What was left out on purpose, and why.
+    /// What was skipped on purpose, and why.
     pub(crate) skipped: Vec<(PathBuf, &'static str)>,
     /// What could not be read, or can't have a name on a server.
     pub(crate) failures: Vec<Failure>,
@@ -54,12 +54,12 @@ pub(crate) fn walk(root: &Path) -> io::Result<Tree> {
         };
         for path in entries {
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-                let message = "the name is not UTF-8; put it alone, with -o NAME";
+                let message = "the name is not UTF-8; upload it on its own with -o NAME";
                 tree.failures.push(Failure::new(path.to_string_lossy(), "bad-name", message));
                 continue;
             };
             if is_partial(name) {
-                tracing::info!(path = %path.display(), "left out: of a transfer that was interrupted");
+                tracing::info!(path = %path.display(), "skipped: left by an interrupted transfer");
                 continue;
             }
             let name = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
@@ -110,15 +110,15 @@ fn look_at(path: &Path, real_root: &Path) -> io::Result<Found> {
     if !meta.is_symlink() {
         return Ok(Found::Skip("not a regular file"));
     }
-    let Ok(target) = path.canonicalize() else { return Ok(Found::Skip("a link to nothing")) };
+    let Ok(target) = path.canonicalize() else { return Ok(Found::Skip("broken link")) };
     if !target.starts_with(real_root) {
-        return Ok(Found::Skip("a link that leads out of the tree"));
+        return Ok(Found::Skip("link to outside the tree"));
     }
     let meta = fs::metadata(&target)?;
     Ok(if meta.is_file() {
         Found::File { size: meta.len() }
     } else if meta.is_dir() {
-        Found::Skip("a link to a directory")
+        Found::Skip("link to a directory")
     } else {
         Found::Skip("not a regular file")
     })
@@ -190,10 +190,10 @@ mod tests {
         assert_eq!(
             skipped,
             [
-                ("d/loop", "a link to a directory"),
-                ("dangling", "a link to nothing"),
-                ("out-dir", "a link that leads out of the tree"),
-                ("out-file", "a link that leads out of the tree"),
+                ("d/loop", "link to a directory"),
+                ("dangling", "broken link"),
+                ("out-dir", "link to outside the tree"),
+                ("out-file", "link to outside the tree"),
             ]
         );
     }

@@ -1,13 +1,14 @@
-//! A way to tell a running operation to stop.
+//! Cancelling a running operation.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-/// Stops the operation of a [`Client`](super::Client) that is running, from a signal handler's task or another thread.
+/// Cancels the running operation of a [`Client`](super::Client), from a signal handler's task or another thread.
 ///
-/// Clones are the same token. A token that has been cancelled stays so, and every further operation fails with
+/// Clones share one state. Once cancelled, every further operation fails with
+/// [`Error::Cancelled`](super::Error::Cancelled) until [`CancelToken::reset`].
 /// [`Error::Cancelled`](super::Error::Cancelled), until [`CancelToken::reset`].
 #[derive(Debug, Clone, Default)]
 pub struct CancelToken(Arc<State>);
@@ -25,13 +26,13 @@ impl CancelToken {
         Self::default()
     }
 
-    /// Stops what is running.
+    /// Cancels the running operation.
     pub fn cancel(&self) {
         self.0.cancelled.store(true, Ordering::Release);
         self.0.notify.notify_waiters();
     }
 
-    /// Makes the token fit for the next operation.
+    /// Resets the token for the next operation.
     pub fn reset(&self) {
         self.0.cancelled.store(false, Ordering::Release);
     }

@@ -11,8 +11,8 @@ use super::connection::BUFFER;
 use super::error::Error;
 use super::local::at;
 
-/// The checksum of the first `length` bytes of an open file, from wherever its cursor is; `None` if it has fewer. Lets
-/// other tasks run now and then.
+/// The checksum of the first `length` bytes of an open file, whatever its cursor; `None` if the file is shorter. Yields
+/// to other tasks now and then.
 pub(super) async fn checksum(
     file: &mut (impl Read + Seek),
     path: &Path,

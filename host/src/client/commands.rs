@@ -1,4 +1,4 @@
-//! Short commands, one by one and pipelined.
+//! Short commands, single and pipelined.
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -13,7 +13,7 @@ use super::event::Event;
 use super::name::parse;
 use super::{Client, Space, Stat};
 
-/// What a server still has staged from an interrupted `write`.
+/// What a server has staged from an interrupted `write`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Staged {
     /// Bytes.
@@ -31,20 +31,20 @@ pub struct Sum {
     pub crc: Option<u32>,
 }
 
-/// Whether a command may be sent again when the connection was lost before its reply.
+/// Whether a command may be repeated if the connection was lost before its reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Again {
     /// It changes nothing.
     Yes,
-    /// It may have happened.
+    /// It may have been executed.
     No,
 }
 
 impl Client {
-    /// `ping`: says how long the answer took, without the time for a connect.
+    /// `ping`: returns the round-trip time, without connecting.
     ///
     /// # Errors
-    /// Of the connection; [`Error::NeedsExtended`].
+    /// Connection errors; [`Error::NeedsExtended`].
     pub async fn ping(&mut self) -> Result<Duration, Error> {
         self.connected().await?;
         let start = Instant::now();
@@ -55,7 +55,7 @@ impl Client {
     /// `stat`
     ///
     /// # Errors
-    /// [`Error::Refused`], [`Error::BadName`], [`Error::NeedsExtended`], of the connection.
+    /// [`Error::Refused`], [`Error::BadName`], [`Error::NeedsExtended`]; connection errors.
     pub async fn stat(&mut self, name: &str) -> Result<Stat, Error> {
         let name = parse(name)?;
         stat(self.one(request(Request::Stat { name }), "stat", Again::Yes).await?)
@@ -64,7 +64,8 @@ impl Client {
     /// `stat` of many files, pipelined; the results are in the order of the names.
     ///
     /// # Errors
-    /// Those of a name are in its place. [`Error::NeedsExtended`] and those of the connection, from then on, too.
+    /// Errors of one name are in its result. [`Error::NeedsExtended`] and connection errors are in that result and all
+    /// later ones.
     pub async fn stat_many<S: AsRef<str>>(&mut self, names: &[S]) -> Vec<Result<Stat, Error>> {
         let results = self.many(names, |name| Request::Stat { name }, "stat", Again::Yes).await;
         results.into_iter().map(|result| result.and_then(stat)).collect()
@@ -82,7 +83,7 @@ impl Client {
         }
     }
 
-    /// `resume`: what is staged of `name` for a `write` of `size` bytes, and whether such a write could begin.
+    /// `resume`: what is staged of `name` for a `write` of `size` bytes. Fails as such a `write` would.
     ///
     /// # Errors
     /// As [`Client::stat`].
@@ -94,7 +95,7 @@ impl Client {
         }
     }
 
-    /// `remove`. Not tried again after a lost connection: it may have happened.
+    /// `remove`. Not repeated after a lost connection, since it may have been executed.
     ///
     /// # Errors
     /// As [`Client::stat`].
@@ -181,8 +182,8 @@ impl Client {
         names.into_iter().map(|name| name.and_then(&mut reply)).collect()
     }
 
-    /// Commands without bodies, pipelined. If the connection turns out to be dead, it reconnects once, unless a reply is
-    /// missing that must not be requested twice.
+    /// Commands without bodies, pipelined. If the connection turns out to be dead, reconnects once, unless a reply is
+    /// missing whose command must not be repeated.
     pub(super) async fn batch(
         &mut self,
         commands: &[Command<'_>],
@@ -209,7 +210,7 @@ impl Client {
         replies
     }
 
-    /// Sends `commands` behind those that `replies` has answers to already.
+    /// Sends those of `commands` that have no answer in `replies` yet.
     async fn pipeline(
         &mut self,
         commands: &[Command<'_>],
@@ -258,7 +259,7 @@ const fn is_classic(command: &Command<'_>) -> bool {
     matches!(command, Command::Request(Request::Get { .. } | Request::Put { .. } | Request::Ls))
 }
 
-/// What is left can't be asked of a classic server.
+/// The remaining commands need the extended commands.
 #[expect(clippy::unnecessary_wraps, reason = "ends the pipeline")]
 fn fill(replies: &mut Vec<Result<Event, Error>>, len: usize, what: &'static str) -> Result<(), Error> {
     replies.resize_with(len, || Err(Error::NeedsExtended { what }));

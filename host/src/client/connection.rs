@@ -1,7 +1,7 @@
-//! The TCP connection under a client session: two buffers, and the waiting.
+//! The TCP connection below a client session: two buffers and the waiting.
 //!
-//! Commands and bodies are collected in `out`, so that many leave in one write; what comes is read in large pieces into
-//! `input` and used from there, payload without another copy. Whoever waits does both ways at once: a server may stop
+//! Commands and bodies are collected in `out`, so that many leave in one write. Input is read into `input` in large
+//! pieces and used there, payload without another copy. Waiting always covers both directions: a server may stop
 //! reading while it answers (PROTOCOL §1).
 
 use core::future::poll_fn;
@@ -32,26 +32,27 @@ use super::error::Error;
 use super::event::{Event, HelloInfo, owned};
 use crate::protection::Protection;
 
-/// Bytes that are sent in one write, or read from a file at a time. Buffers are mapped, and touched only as far as they are used.
+/// Bytes that are sent in one write, or read from a file at a time. Buffers are mapped; only the used part takes
+/// memory.
 pub(super) const BUFFER: usize = 256 << 10;
 
 /// The longest data message.
 const DATA_MAX: u32 = 256 << 10;
 
-/// Bytes of the buffer that is read into: the larger, the fewer wake-ups while much is coming.
+/// Size of the input buffer: the larger it is, the fewer wake-ups during a large transfer.
 const INPUT: usize = 1 << 20;
 
-/// What is kept free in `out` for the framing around payload: any command, or the longest trailer.
+/// Space kept free in `out` for the framing around payload: any command, or the longest trailer.
 const MARGIN: usize = 1024;
 
 /// The most bytes between one event or payload and the next: the longest reply that is read to its end, and more than
 /// any framing. What exceeds it is the tail of a body that has no end.
 const MAX_FRAMING: usize = 128 << 10;
 
-/// How long the answer to the question of PROTOCOL §4 may take.
+/// Timeout for the answer to the question of PROTOCOL §4.
 const HELLO: Duration = Duration::from_secs(10);
 
-/// Commands sent before the server has said what it is: more would only be thrown away by a classic one.
+/// Maximum number of commands before the hello: a classic server would only ignore them.
 const BEFORE_HELLO: usize = 17;
 
 /// How many commands may be without a reply: enough for a server that makes two batches of some hundred files durable in
@@ -66,18 +67,18 @@ pub(super) enum Incoming {
     Event(Event),
     /// Payload, at this place of [`Connection::input`]. Good until the next exchange.
     Payload(Range<usize>),
-    /// Everything that came has been used.
+    /// All input has been used.
     Nothing,
 }
 
 /// How long to wait.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience<'a> {
-    /// Ends the wait early.
+    /// Cancels the wait.
     pub(super) cancel: Option<&'a CancelToken>,
-    /// Without any byte moving.
+    /// Timeout without any byte moving.
     pub(super) idle: Duration,
-    /// In all.
+    /// Total timeout.
     pub(super) until: Option<Instant>,
 }
 
@@ -98,7 +99,7 @@ pub(super) struct Connection {
     write_error: Option<io::Error>,
     /// Bytes used since the last event or payload.
     framing: usize,
-    /// Something has come since the oldest command without a reply.
+    /// Something was received since the oldest command without a reply.
     heard: bool,
     progress: Instant,
 }
@@ -151,7 +152,7 @@ impl Connection {
         Ok((connection, peer))
     }
 
-    /// True if nothing is under way: an operation that was dropped in the middle leaves something behind.
+    /// True if nothing is under way. An operation that was dropped in the middle leaves something behind.
     pub(super) fn is_idle(&self) -> bool {
         self.session.owed() == 0
             && !self.session.is_sending()
@@ -212,7 +213,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Moves what the session has to say into `out`.
+    /// Moves the output of the session into `out`.
     pub(super) fn drain(&mut self) {
         self.len += self.session.poll_transmit(&mut self.out[self.len..]);
     }
@@ -333,8 +334,8 @@ impl Connection {
     /// Sends and receives until something has moved.
     ///
     /// # Errors
-    /// [`Error::Lost`], [`Error::Timeout`], [`Error::Mute`], [`Error::Cancelled`]. After any of them but the last the connection is of no
-    /// use.
+    /// [`Error::Lost`], [`Error::Timeout`], [`Error::Mute`], [`Error::Cancelled`]. After any of them but the last, the
+    /// connection can't be used any more.
     pub(super) async fn exchange(&mut self, patience: Patience<'_>) -> Result<(), Error> {
         if patience.cancel.is_some_and(CancelToken::is_cancelled) {
             return Err(Error::Cancelled);
@@ -406,7 +407,7 @@ impl Connection {
         Poll::Ready(read.map_err(|error| self.write_error.take().unwrap_or(error)))
     }
 
-    /// From now on, closing throws away what the socket has not sent yet.
+    /// From now on, closing discards what the socket has not sent yet.
     pub(super) fn reset(&self) {
         _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
@@ -427,7 +428,7 @@ impl Connection {
         _ = timeout(limit, flush).await;
     }
 
-    /// Gives a body that is being sent up; a refused or cancelled one.
+    /// Aborts the body that is being sent, because it was refused or cancelled.
     pub(super) fn abort(&mut self, code: ErrorCode) {
         _ = self.session.abort(code);
         self.drain();
@@ -440,7 +441,7 @@ impl Connection {
     }
 }
 
-/// Waits for the token, for ever without one.
+/// Waits for the token; forever without one.
 pub(super) async fn cancelled(cancel: Option<&CancelToken>) {
     match cancel {
         Some(cancel) => cancel.cancelled().await,

@@ -22,7 +22,7 @@ use super::error::Error;
 use super::event::Event;
 use super::name::parse;
 
-/// True if the other files would fail the same way, each after the same wait.
+/// True if the other files would fail the same way, each after the same timeout.
 pub(super) const fn is_final(error: &Error) -> bool {
     matches!(
         error,
@@ -30,7 +30,7 @@ pub(super) const fn is_final(error: &Error) -> bool {
     )
 }
 
-/// A name that can be said to a classic server: ASCII without white space.
+/// A name that can be sent to a classic server: ASCII without white space.
 pub(super) fn classic(name: &str) -> Result<Name<'_>, Error> {
     let parsed = parse(name)?;
     if name.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -40,7 +40,7 @@ pub(super) fn classic(name: &str) -> Result<Name<'_>, Error> {
     }
 }
 
-/// Asks for a data connection.
+/// Requests a data connection.
 pub(super) async fn port(client: &mut Client, command: Request<'_>) -> Result<u16, Error> {
     match client.one(request(command), "this", Again::No).await? {
         Event::Port(port) => Ok(port),
@@ -97,14 +97,14 @@ impl Data {
         Ok(())
     }
 
-    /// Resets the connection, so that what was sent is not taken for a whole file.
+    /// Resets the connection, so that the server does not mistake what was sent for a complete file.
     pub(super) fn give_up<T>(&self, error: Error) -> Result<T, Error> {
         _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         Err(error)
     }
 }
 
-/// Waits for a data connection, but not for ever.
+/// Waits for a data connection, with a timeout.
 async fn watch(
     step: impl Future<Output = io::Result<usize>>,
     peer: SocketAddr,

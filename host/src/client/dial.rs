@@ -1,4 +1,4 @@
-//! From a host's name to a TCP connection: RFC 8305.
+//! From a host name to a TCP connection: RFC 8305.
 
 use core::future::poll_fn;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -52,7 +52,7 @@ pub(crate) async fn on_thread<T: Send + 'static>(
     done.await.unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
 }
 
-/// How long an address has for itself before the next one is tried beside it (RFC 8305 §8, Connection Attempt Delay).
+/// Delay before the next address is tried in parallel (RFC 8305 §8, Connection Attempt Delay).
 const STAGGER: Duration = Duration::from_millis(250);
 
 /// Connects to the first of several addresses that answers (RFC 8305), so that a dead one does not delay the others.

@@ -1,4 +1,4 @@
-//! What can go wrong, by whose fault.
+//! Errors, by who caused them.
 
 use core::time::Duration;
 use std::io;
@@ -10,43 +10,43 @@ use skiff_proto::{ErrorCode, NameError, ProtocolError};
 
 use super::text::sanitize;
 
-/// Why an operation failed. What a server said, names and paths are shown with [`sanitize`] applied, so the text of an
-/// error may go to a terminal.
+/// Why an operation failed. Text from the server, names and paths are shown with [`sanitize`] applied, so an error can
+/// be printed to a terminal.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No connection came about, at any address of the host.
-    #[error("can not connect to {address}: {source}")]
+    /// No connection could be made to any address of the host.
+    #[error("can't connect to {address}: {source}")]
     Connect {
         /// `host:port` as the caller gave it.
         address: String,
-        /// What the last address tried said.
+        /// The error of the last address that was tried.
         source: Arc<io::Error>,
     },
-    /// The connection broke.
+    /// The connection was lost.
     #[error("connection to {address} lost: {source}")]
     Lost {
         /// `host:port` as the caller gave it.
         address: String,
-        /// What the system says.
+        /// The error of the operating system.
         source: Arc<io::Error>,
     },
-    /// The server owed something and made no progress.
-    #[error("{address} has made no progress for {} s", after.as_secs())]
+    /// The server owed a response and made no progress.
+    #[error("timed out: {address} made no progress for {} s", after.as_secs())]
     Timeout {
         /// `host:port` as the caller gave it.
         address: String,
         /// For how long.
         after: Duration,
     },
-    /// The connection was made, but nothing ever came: perhaps another kind of server listens there.
+    /// The connection was accepted, but nothing was received: another kind of server may be listening there.
     #[error("no response from {address}; is a skiff server running there?")]
     Mute {
         /// `host:port` as the caller gave it.
         address: String,
     },
-    /// The server broke the protocol.
-    #[error("{address} breaks the protocol: {source}")]
+    /// The server violated the protocol.
+    #[error("{address} violated the protocol: {source}")]
     Protocol {
         /// `host:port` as the caller gave it.
         address: String,
@@ -67,7 +67,7 @@ pub enum Error {
         /// The KEYID.
         key: String,
     },
-    /// The client has a key, and the server does not protect connections: nothing but the hello was sent.
+    /// The client has a key, but the server does not encrypt. Nothing but the hello was sent.
     #[error(
         "{address} does not encrypt, so the key is of no use and nothing was sent: start it with --secret, or leave out the key"
     )]
@@ -75,36 +75,36 @@ pub enum Error {
         /// `host:port` as the caller gave it.
         address: String,
     },
-    /// The server said no.
+    /// The server refused the command.
     #[error("{}", refusal(*code, word, text))]
     Refused {
         /// The code; `None` for one that this version does not know.
         code: Option<ErrorCode>,
-        /// The code as it came. Not yet safe for a terminal.
+        /// The code as received. Not yet safe for a terminal.
         word: String,
-        /// What the server says of it. Not yet safe for a terminal.
+        /// The text from the server. Not yet safe for a terminal.
         text: String,
     },
     /// `-1` to a classic `get` or `put`: no such file, or not now. The server does not say which.
-    #[error("the server refused (classic servers do not say why: no such file, or not allowed)")]
+    #[error("the server refused (a classic server gives no reason: no such file, or not allowed)")]
     ClassicRefused,
-    /// The server gave up in the middle of a file or listing.
-    #[error("the server gave up: {}", refusal(*code, word, text))]
+    /// The server aborted a file or listing in the middle.
+    #[error("the server aborted the transfer: {}", refusal(*code, word, text))]
     Aborted {
         /// The code; `None` for one that this version does not know.
         code: Option<ErrorCode>,
-        /// The code as it came. Not yet safe for a terminal.
+        /// The code as received. Not yet safe for a terminal.
         word: String,
-        /// What the server says of it. Not yet safe for a terminal.
+        /// The text from the server. Not yet safe for a terminal.
         text: String,
     },
-    /// The server knows get, put, ls and quit only.
+    /// The server has only the classic commands.
     #[error("{what} needs a server with the extended commands; this one is classic and knows get, put, ls and quit")]
     NeedsExtended {
-        /// What was asked for, as `stat` or `continuing a transfer`.
+        /// What was requested, such as `stat` or `continuing a transfer`.
         what: &'static str,
     },
-    /// A name that can't be a file's name on a server.
+    /// A name that is not valid on a server.
     #[error("bad name {}: {source}", sanitize(name))]
     BadName {
         /// The name. Not yet safe for a terminal.
@@ -112,51 +112,51 @@ pub enum Error {
         /// The rule that it breaks.
         source: NameError,
     },
-    /// A name that can't be said to a classic server.
-    #[error("bad name {}: a classic server takes names of ASCII without white space only", sanitize(name))]
+    /// A name that can't be sent to a classic server.
+    #[error("bad name {}: a classic server accepts only ASCII names without white space", sanitize(name))]
     ClassicName {
         /// The name. Not yet safe for a terminal.
         name: String,
     },
-    /// A name that can't be a local file's on this system.
-    #[error("the name {} can not be used on this system", sanitize(name))]
+    /// A name that is not valid for a local file on this system.
+    #[error("the name {} can't be used on this system", sanitize(name))]
     LocalName {
         /// The name. Not yet safe for a terminal.
         name: String,
     },
-    /// A classic server may damage what is not UTF-8 text, so it is sent only if asked for.
-    #[error("{}: not UTF-8 text, which a classic server may damage", shown(path))]
+    /// A classic server may corrupt content that is not UTF-8 text, so it is sent only on request.
+    #[error("{}: not UTF-8 text; a classic server may corrupt it", shown(path))]
     NotText {
         /// The local file.
         path: PathBuf,
     },
-    /// The local file system said no.
+    /// The local file system returned an error.
     #[error("{}: {source}", shown(path))]
     Local {
         /// The file or directory.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: Arc<io::Error>,
     },
     /// The local file changed while it was sent.
-    #[error("{}: the file changed while it was sent", shown(path))]
+    #[error("{}: the file changed during the upload", shown(path))]
     Changed {
         /// The local file.
         path: PathBuf,
     },
-    /// What came is not what the server has: the checksum or the length differs. Nothing was saved.
+    /// The received file does not match the server's: checksum or length differ. Nothing was saved.
     #[error("verification failed: {what}")]
     Mismatch {
         /// What differs.
         what: String,
     },
-    /// A classic data connection did not bring a whole file, or did not take it. Nothing was saved.
+    /// A classic data connection did not deliver a complete file, or did not accept it. Nothing was saved.
     #[error("data connection: {source}")]
     Transfer {
         /// Why not.
         source: TransferError,
     },
-    /// A classic data connection could not be made or broke.
+    /// A classic data connection could not be made, or was lost.
     #[error("data connection to {address}: {source}")]
     Data {
         /// The server's address and the announced port.
@@ -173,13 +173,13 @@ pub enum Error {
         /// The limit in bytes.
         limit: u64,
     },
-    /// The caller stopped it.
+    /// The caller cancelled the operation.
     #[error("cancelled")]
     Cancelled,
 }
 
 impl Error {
-    /// The server's code, if it said no or gave up with one that this version knows.
+    /// The server's error code, if it refused or aborted with one that this version knows.
     #[must_use]
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
@@ -188,7 +188,7 @@ impl Error {
         }
     }
 
-    /// True if the connection was lost or never made: trying again may help.
+    /// True if the connection was lost or never made: a retry may succeed.
     #[must_use]
     pub const fn is_connection(&self) -> bool {
         matches!(
@@ -204,7 +204,7 @@ impl Error {
 }
 
 impl From<Error> for io::Error {
-    /// The kind is the nearest that there is; the [`Error`] itself is inside.
+    /// Uses the closest [`io::ErrorKind`]; the [`Error`] itself is inside.
     fn from(error: Error) -> Self {
         use io::ErrorKind as Kind;
 
@@ -234,12 +234,12 @@ impl From<Error> for io::Error {
     }
 }
 
-/// A path for people. It may be made of a name that a server sent.
+/// A path for output. It may contain a name from a server.
 fn shown(path: &Path) -> String {
     sanitize(&path.to_string_lossy()).into_owned()
 }
 
-/// One line for people: the code's own sentence where the server adds nothing to it.
+/// One line for people: the standard text of the code if the server adds nothing to it.
 fn refusal(code: Option<ErrorCode>, word: &str, text: &str) -> String {
     match code {
         Some(ErrorCode::NotFound) => "no such file or directory on the server".to_owned(),

@@ -1,4 +1,4 @@
-//! What has come from the server, owned.
+//! Events from the server, owned.
 
 use skiff_proto::client::{BodyError, ClientEvent};
 use skiff_proto::command::Verbs;
@@ -9,20 +9,20 @@ use super::error::Error;
 /// An event of the session that borrows nothing from it.
 pub(super) type Event = skiff_proto::client::Event<HelloInfo, Error, Error>;
 
-/// What a server told of itself in the hello reply (PROTOCOL §4).
+/// The server's hello (PROTOCOL §4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HelloInfo {
     /// Product and version. Not yet safe for a terminal.
     pub server: String,
-    /// Which one of several servers it is, if it says. Not yet safe for a terminal.
+    /// The name of this server, if it has one. Not yet safe for a terminal.
     pub host: Option<String>,
     /// The extended commands it accepts.
     pub commands: Verbs,
     /// The longest name, in bytes.
     pub name_max: u16,
-    /// Seconds without progress after which it closes the connection, if it says so.
+    /// Seconds without progress after which it closes a connection, if announced.
     pub idle: Option<u32>,
-    /// It takes and sends bodies without a checksum.
+    /// It accepts and sends bodies without a checksum.
     pub nocrc: bool,
 }
 
@@ -44,9 +44,9 @@ pub(super) fn refused(error: &RemoteError<'_>) -> Error {
 
 fn broken(error: BodyError<'_>) -> Error {
     match error {
-        BodyError::Mismatch => Error::Mismatch { what: "the checksum differs".to_owned() },
+        BodyError::Mismatch => Error::Mismatch { what: "the checksum does not match".to_owned() },
         BodyError::Length { announced, received } => {
-            Error::Mismatch { what: format!("{received} bytes came where {announced} were announced") }
+            Error::Mismatch { what: format!("received {received} bytes instead of the announced {announced}") }
         }
         BodyError::Aborted(error) => {
             Error::Aborted { code: error.code, word: error.word.to_owned(), text: error.text.to_owned() }

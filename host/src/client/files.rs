@@ -1,4 +1,4 @@
-//! The files of one call: which of them wait, in which order, and what became of the others.
+//! The files of one call: the queue and the results.
 
 use std::collections::VecDeque;
 
@@ -9,8 +9,8 @@ use super::name::parse;
 /// How an observer is told of a result: [`Observer::received`] or [`Observer::sent`].
 pub(super) type Report<R> = fn(&mut dyn Observer, usize, &Result<R, Error>);
 
-/// The files of one call. A file is in the queue, then under way, and then has its result; when the connection is lost,
-/// what was under way goes back into the queue.
+/// The files of one call. A file is in the queue, then under way, and then has its result. If the connection is lost,
+/// files under way return to the queue.
 pub(super) struct Files<'a, T, R> {
     names: Vec<String>,
     /// What is known of each file.
@@ -20,7 +20,7 @@ pub(super) struct Files<'a, T, R> {
     pub(super) queue: VecDeque<usize>,
     pub(super) observer: &'a mut dyn Observer,
     report: Report<R>,
-    /// Something has come through, or ended, since the last failure of the connection.
+    /// There was progress since the last connection error.
     pub(super) progress: bool,
     /// What earlier runs have left has been looked for.
     pub(super) prepared: bool,
@@ -90,7 +90,7 @@ impl<'a, T, R> Files<'a, T, R> {
         self.results[index] = Some(result);
     }
 
-    /// Everything that waits fails.
+    /// All waiting files fail.
     pub(super) fn fail_all(&mut self, error: &Error) {
         while let Some(index) = self.next() {
             self.finish(index, Err(error.clone()));

@@ -1,4 +1,4 @@
-//! `list` and `ls`: names that a server sends, each checked before anybody sees it.
+//! `list` and `ls`: every name from the server is checked before use.
 
 use skiff_proto::command::Request;
 use skiff_proto::name::MAX_NAME;
@@ -16,21 +16,20 @@ use super::name::parse;
 /// Longer lines are cut: SIZE, MTIME, CRC and a name of 255 bytes are 308.
 const MAX_LINE: usize = 512;
 
-/// What an entry is reckoned at beside its bytes, so that a listing of nothing but short names is bounded as well.
+/// Fixed cost of an entry beside its bytes, so that a listing of short names is bounded as well.
 const ENTRY_COST: u64 = size_of::<RemoteEntry>() as u64 + 32;
 
-/// Refused lines that are remembered.
+/// Maximum number of invalid lines that are kept.
 const MAX_REFUSED: usize = 100;
 
-/// One file or directory of a listing. Its name keeps the rules of PROTOCOL §2 and lies in the directory that was
-/// listed.
+/// A file or directory in a listing. Its name follows the rules of PROTOCOL §2 and lies in the listed directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteEntry {
-    /// The name, relative to the store's root, without a `/` at the end. Not yet safe for a terminal.
+    /// The name, relative to the store's root, without a trailing `/`. Not yet safe for a terminal.
     pub name: String,
     /// Bytes; 0 for a directory.
     pub size: u64,
-    /// Seconds since 1970-01-01 UTC, if the server says so.
+    /// Mtime in seconds since 1970-01-01 UTC, if known.
     pub mtime: Option<u64>,
     /// CRC-32C of the content, if the server knows it without reading.
     pub crc: Option<u32>,
@@ -38,10 +37,10 @@ pub struct RemoteEntry {
     pub is_dir: bool,
 }
 
-/// A line of a listing that was not used.
+/// An invalid line of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedEntry {
-    /// The name or line as it came, what is no UTF-8 replaced. Not yet safe for a terminal.
+    /// The name or line as received, with invalid UTF-8 replaced. Not yet safe for a terminal.
     pub name: String,
     /// What is wrong with it.
     pub why: EntryError,
@@ -53,29 +52,29 @@ pub enum EntryError {
     /// The name breaks the rules of PROTOCOL §2.
     #[error("{0}")]
     Name(NameError),
-    /// It does not lie in the directory that was listed.
-    #[error("it does not lie in the directory that was listed")]
+    /// The name is not in the listed directory.
+    #[error("not in the listed directory")]
     Elsewhere,
-    /// The line is no `SIZE MTIME CRC NAME`.
+    /// The line is not `SIZE MTIME CRC NAME`.
     #[error("malformed line")]
     Malformed,
 }
 
-/// What `list` or `ls` brought.
+/// The result of `list` or `ls`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listing {
     /// Files and directories, in the server's order.
     pub entries: Vec<RemoteEntry>,
-    /// Lines that were not used, the first 100 of them.
+    /// Invalid lines, the first 100 of them.
     pub refused: Vec<RefusedEntry>,
-    /// The number of entries in neither: files and directories that the server could not list, and further unused
+    /// The number of entries in neither: files and directories that the server could not list, and further invalid
     /// lines.
     pub omitted: u64,
 }
 
 impl Client {
-    /// `list`: one directory, the root without `dir`. Needs memory for all of it; [`Client::list_with`] does not. To a
-    /// classic server and without `dir` it is `ls`, so sizes are 0 and nothing else is known.
+    /// `list`: one directory; the root if `dir` is `None`. Holds the whole listing in memory; [`Client::list_with`]
+    /// does not. A classic server gets `ls` instead (only for the root), so sizes are 0 and nothing else is known.
     ///
     /// # Errors
     /// As [`Client::list_with`].
@@ -88,11 +87,12 @@ impl Client {
         }
     }
 
-    /// `list`: shows one entry after the other as they come. Whoever acts on them before the end must know that the
-    /// listing may yet turn out wrong. Returns what is missing in it, and no entries.
+    /// `list`: passes each entry to the callback as it arrives. The listing may still turn out to be incomplete or
+    /// wrong at its end, so do not act on entries before. Returns the listing without entries.
     ///
     /// # Errors
-    /// [`Error::Refused`], `not-found` for what is no directory; [`Error::TooLong`]; [`Error::Mismatch`];
+    /// [`Error::Refused`] with `not-found` if `dir` is not a directory; [`Error::TooLong`]; [`Error::Mismatch`];
+    /// [`Error::Aborted`]; [`Error::NeedsExtended`]; connection errors.
     /// [`Error::Aborted`]; [`Error::NeedsExtended`]; of the connection.
     pub async fn list_with(
         &mut self,
@@ -105,10 +105,10 @@ impl Client {
         Ok(lines.into_listing())
     }
 
-    /// Classic `ls`, which extended servers know too: names of the root's files, nothing else about them (size 0).
+    /// Classic `ls`, which extended servers have too: the names of the files in the root, without sizes (size 0).
     ///
     /// # Errors
-    /// [`Error::TooLong`], [`Error::Refused`], of the connection.
+    /// [`Error::TooLong`], [`Error::Refused`], connection errors.
     pub async fn ls(&mut self) -> Result<Listing, Error> {
         let mut entries = Vec::new();
         let mut show = |entry| entries.push(entry);

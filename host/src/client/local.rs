@@ -1,9 +1,9 @@
-//! Local files: where a partial one lies, and how a whole one is put in place.
+//! Local files: partial files, and putting complete ones in place.
 //!
-//! A file that is coming in lies in the directory it is meant for, as `.NAME.SIZE-TAG.skiff-part`: the name tells which
-//! version of the server's file it is a part of, so that a later run can go on with it. It is locked while somebody
-//! writes it. Of a protected connection it is called `.NAME.SIZE-TAG~KEY.skiff-part`, and is continued with the same key
-//! only (PROTOCOL §8): bytes that came in another way may be forged, and a checksum does not show that.
+//! A file being received lies in its target directory, as `.NAME.SIZE-TAG.skiff-part`. The name says which version of
+//! the server's file it belongs to, so that a later run can resume it. It is locked while it is being written. On a
+//! protected connection it is called `.NAME.SIZE-TAG~KEY.skiff-part` and is resumed only with the same key (PROTOCOL
+//! §8): bytes received in another way may be forged, and a checksum does not show that.
 
 use core::fmt;
 use std::ffi::OsStr;
@@ -20,19 +20,19 @@ use super::error::Error;
 use super::job::Existing;
 use super::name::parse;
 
-/// The end of every partial file's name.
+/// Suffix of partial files.
 const SUFFIX: &str = ".skiff-part";
 
 /// The longest file name of the usual file systems, in bytes.
 const MAX_FILE_NAME: usize = 255;
 
-/// How many numbered names are tried before a file is given up.
+/// How many numbered names are tried before giving up.
 const MAX_NUMBER: u32 = 10_000;
 
-/// The path of the server's `name` beneath the local directory `dir`, with its directories.
+/// The path of the server's `name` below the local directory `dir`, with its directories.
 ///
 /// # Errors
-/// [`Error::BadName`] if it breaks the rules of PROTOCOL §2; [`Error::LocalName`] if this system can't have such a file.
+/// [`Error::BadName`] if it breaks the rules of PROTOCOL §2; [`Error::LocalName`] if it is not valid on this system.
 pub fn local_path(dir: &Path, name: &str) -> Result<PathBuf, Error> {
     let parsed = parse(name)?;
     let mut path = dir.to_path_buf();
@@ -120,10 +120,10 @@ impl fmt::Display for Version {
 }
 
 impl Part {
-    /// Creates the partial file for `target`, empty. One that is there already is emptied, unless somebody is writing it.
+    /// Creates the empty partial file for `target`. An existing one is truncated, unless it is in use.
     ///
-    /// If it will replace a file, it is private until it is put in place, so that nobody can read it who could not
-    /// read the old one.
+    /// If it will replace a file, it is private until it is put in place, so that nobody can read it who could not read
+    /// the old file.
     pub(super) fn create(target: &Path, existing: Existing, version: Version, parents: bool) -> Result<Self, Error> {
         let (dir, name) = split(target).map_err(at(target))?;
         let mut options = OpenOptions::new();
@@ -186,8 +186,8 @@ impl Part {
         _ = fs::remove_file(&self.path);
     }
 
-    /// Puts it in place as `target` and says where it is now. A file that is there already is replaced in one step, or
-    /// kept, and never opened.
+    /// Puts it in place as `target` and returns its path. An existing file is replaced in one step, or kept, and never
+    /// opened.
     pub(super) fn commit(self, target: &Path, existing: Existing, portable: bool) -> io::Result<PathBuf> {
         let Self { file, path } = self;
         let result = match existing {
@@ -336,7 +336,7 @@ fn keep(part: &Path, target: &Path, portable: bool) -> io::Result<PathBuf> {
 }
 
 fn special() -> io::Error {
-    io::Error::new(ErrorKind::InvalidInput, "there is something that is not a regular file")
+    io::Error::new(ErrorKind::InvalidInput, "exists and is not a regular file")
 }
 
 /// `report.txt` as `report(1).txt`, like the server does it (PROTOCOL §3).

@@ -5,23 +5,23 @@
 //! | `dial`, `connection`, `event` | the TCP connection under a [`skiff_proto::client::ClientSession`] |
 //! | `commands` | short commands, one by one and pipelined |
 //! | `listing` | `list` and `ls`, with every name checked |
-//! | `files`, `passes` | the files of one call, over as many connections as it takes |
+//! | `files`, `passes` | the files of one call, over one or more connections |
 //! | `download` | many `read`s on one connection, one file over several sessions, and the local files they become |
 //! | `upload` | many `write`s on one connection, and the local files they come from |
 //! | `file` | one file, to and from a path or memory |
 //! | `reader`, `writer`, `wait` | one file as a stream |
 //! | `data` | data connections of the classic `get` and `put` |
 //! | `local`, `checksum` | partial files, numbered names, putting in place |
-//! | `error`, `name`, `text`, `cancel`, `job` | what the rest speaks of |
+//! | `error`, `name`, `text`, `cancel`, `job` | types that the other modules use |
 //!
 //! A [`Client`] needs a tokio runtime with I/O and time, of any flavour, and starts no tasks or threads. Local files are
 //! read and written where the caller runs. Nothing is printed.
 //!
-//! The first command that has no body goes out in one write with the question for extended commands (PROTOCOL §4), so a
-//! one-shot `get` costs one round trip behind the connect.
+//! The first command without a body is sent in one write with the question for extended commands (PROTOCOL §4), so a
+//! one-shot `get` costs one round trip after the connect.
 //!
-//! After an operation that left the connection unusable ([`Error::Lost`], [`Error::Cancelled`] in a download, a future that
-//! was dropped) the next one reconnects to the same address.
+//! If an operation leaves the connection unusable ([`Error::Lost`], [`Error::Cancelled`] in a download, a dropped
+//! future), the next operation reconnects to the same address.
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), skiff_host::client::Error> {
@@ -36,7 +36,8 @@
 //! # }
 //! ```
 //!
-//! [`Client::read`] and [`Client::write`] open a file as a stream. [`Client::download`] and [`Client::upload`] take many files at once, options and an observer:
+//! [`Client::read`] and [`Client::write`] open a file as a stream. [`Client::download`] and [`Client::upload`] transfer
+//! many files at once, with options and an observer:
 //!
 //! ```no_run
 //! # async fn run(client: &mut skiff_host::client::Client) -> Result<(), skiff_host::client::Error> {
@@ -104,28 +105,29 @@ pub use skiff_proto::{ErrorCode, NameError, ProtocolError};
 pub use text::{is_dangerous, sanitize};
 pub use writer::Writer;
 
-/// How a [`Client`] behaves.
+/// Options of a [`Client`].
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// How long a connect may take, each address of the host. Default: 10 s.
+    /// Timeout for connecting to each address of the host. Default: 10 s.
     pub connect_timeout: Duration,
     /// Timeout for a server that owes something and makes no progress, and for reconnecting after a lost connection.
     /// Default: 60 s.
     pub idle: Duration,
-    /// How long a server may work on one `sum`, `resume` or the end of a `write` without a sign of life. Default: 300 s.
+    /// Timeout for a server that works on one `sum`, `resume` or the end of a `write` and sends nothing. Default: 300
+    /// s.
     pub work: Duration,
-    /// How often the client reconnects before it gives a transfer up; progress restarts the count. It gives up after `idle`
-    /// in any case. Default: as often as there is time for.
+    /// Maximum number of reconnects in a row; progress resets the count. The client also gives up after `idle`.
+    /// Default: no limit.
     pub retries: u32,
-    /// The pause before the first of these tries; it doubles each time, up to 16 times as long. Default: 500 ms.
+    /// The pause before the first reconnect. It doubles each time, up to 16 times as long. Default: 500 ms.
     pub retry_delay: Duration,
-    /// Does without system calls that only some systems have; so it is on the others anyway. Default: false.
+    /// Use only portable system calls. Other systems always do. Default: false.
     pub portable: bool,
-    /// The longest listing taken from a server, in bytes. Default: 64 MiB.
+    /// The longest listing accepted from a server, in bytes. Default: 64 MiB.
     pub list_limit: u64,
-    /// Who the client is. Default: nobody, unprotected.
+    /// The key of the client. Default: none, unprotected.
     pub access: Access,
-    /// Stops the operations of this client.
+    /// Cancels the operations of this client.
     pub cancel: CancelToken,
 }
 
@@ -159,11 +161,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to `port` of `host`, a name or an IP address: every address it resolves to is tried, in the system's
-    /// order and a quarter of a second apart (RFC 8305), and the first one that answers is taken. Data connections and later reconnects go to the address that answered, and nowhere else.
+    /// Connects to `port` of `host`, a name or an IP address. Tries every address that it resolves to, in the system's
+    /// order and 250 ms apart (RFC 8305), and uses the first one that answers. Data connections and later reconnects go
+    /// to that address only.
     ///
     /// # Errors
-    /// [`Error::Connect`] with what the last address said; [`Error::Cancelled`].
+    /// [`Error::Connect`] with the error of the last address; [`Error::Cancelled`].
     pub async fn connect(host: &str, port: u16, options: Options) -> Result<Self, Error> {
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let address: Arc<str> =
@@ -179,13 +182,13 @@ impl Client {
         &self.address
     }
 
-    /// The address that the connection goes to.
+    /// The address of the server.
     #[must_use]
     pub const fn remote_addr(&self) -> SocketAddr {
         self.peer
     }
 
-    /// What kind of server it is, [`Peer::Unknown`] before the first operation.
+    /// The kind of server; [`Peer::Unknown`] before the first operation.
     #[must_use]
     pub fn peer(&self) -> Peer {
         match self.known() {
@@ -195,7 +198,7 @@ impl Client {
         }
     }
 
-    /// What the server told of itself; `None` before the first operation, and from a classic server.
+    /// The server's hello; `None` before the first operation, and from a classic server.
     #[must_use]
     pub fn hello_info(&self) -> Option<&HelloInfo> {
         self.known().flatten()
@@ -207,22 +210,22 @@ impl Client {
         now.or_else(|| self.hello.as_ref().map(Option::as_ref))
     }
 
-    /// Whose key protects the connection; `None` if it is not protected.
+    /// The KEYID that protects the connection; `None` if it is not protected.
     #[must_use]
     pub fn key_id(&self) -> Option<&KeyId> {
         self.options.access.key_id()
     }
 
-    /// Stops operations of this client: [`Options::cancel`].
+    /// Cancels operations of this client: [`Options::cancel`].
     #[must_use]
     pub fn cancel_token(&self) -> CancelToken {
         self.options.cancel.clone()
     }
 
-    /// Asks the server what it is, unless that is known already. `None`: a classic one.
+    /// Requests the hello, unless it is known already. `None`: a classic server.
     ///
     /// # Errors
-    /// Of the connection.
+    /// Connection errors.
     pub async fn hello(&mut self) -> Result<Option<&HelloInfo>, Error> {
         if self.known().is_none() {
             self.ready().await?;
@@ -239,7 +242,7 @@ impl Client {
         }
     }
 
-    /// A connection that is fit for commands, with the question for extended commands queued if it is a new one.
+    /// A connection that is ready for commands, with the question for extended commands queued if it is new.
     async fn ready(&mut self) -> Result<&mut Connection, Error> {
         let connection = self.connected().await?;
         connection.ask()?;
@@ -251,7 +254,8 @@ impl Client {
         self.connection.as_deref_mut().ok_or(Error::Cancelled)
     }
 
-    /// True if the next command is the first one of a connection: then a loss of it is no news about an idle one.
+    /// True if the next command is the first one of a connection: then its loss does not mean that an idle connection
+    /// was closed.
     fn is_fresh(&self) -> bool {
         self.connection.as_ref().is_none_or(|connection| connection.hello().is_none())
     }
@@ -277,7 +281,7 @@ impl Client {
         Some((self.connection.as_mut()?, patience))
     }
 
-    /// Waits until everything that is owed has come, for operations that want nothing but the hello.
+    /// Waits for all outstanding replies, for operations that need only the hello.
     async fn settle(&mut self) -> Result<(), Error> {
         let Some((connection, patience)) = self.parts() else { return Ok(()) };
         loop {
@@ -291,7 +295,7 @@ impl Client {
         }
     }
 
-    /// Drops the connection; what is known of the server stays known.
+    /// Drops the connection; what is known about the server is kept.
     fn disconnect(&mut self) {
         if let Some(connection) = self.connection.take()
             && let Some(hello) = connection.hello()

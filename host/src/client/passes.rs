@@ -1,4 +1,4 @@
-//! Transferring the files of one call, over as many connections as it takes.
+//! Transfers the files of one call, over one or more connections.
 
 use tokio::time::Instant;
 
@@ -6,7 +6,7 @@ use super::Client;
 use super::error::Error;
 use super::files::Files;
 
-/// How a pass over one connection ended, if not by an error of it.
+/// How a pass over one connection ended, if not with a connection error.
 pub(super) enum End {
     /// Everything that was under way has its result.
     Done,
@@ -16,7 +16,7 @@ pub(super) enum End {
     Classic,
 }
 
-/// What follows a pass.
+/// What to do after a pass.
 pub(super) enum Next {
     /// Another pass, if files wait.
     Pass,

@@ -1,4 +1,4 @@
-//! A file on the server as a stream of bytes that comes.
+//! A file on the server as a stream to read.
 
 use core::ops::Range;
 use core::pin::Pin;
@@ -19,13 +19,15 @@ use super::wait::Alarm;
 
 /// The content of a file on the server: [`Client::read`].
 ///
-/// **Its end is the end of a whole, verified file.** The last byte is handed out when the server's checksum has come and
-/// is right. If the connection was lost, the server gave up or the checksum is wrong, reading fails with an
+/// **Reaching the end means that the file is complete and verified.** The last byte is returned only after the server's
+/// checksum has arrived and matches. If the connection is lost, the server aborts or the checksum is wrong, reading
+/// fails with an [`io::Error`] that contains the [`Error`], and fails again on each further read; it never looks like a
+/// shorter file.
 /// [`io::Error`] that holds the [`Error`], and fails again each time; it never looks like a shorter file.
 ///
-/// At most 1 MiB is read ahead. While nothing is read, the server waits: as long as it says in [`HelloInfo::idle`].
+/// Reads ahead at most 1 MiB. While nothing is read, the server waits, for as long as [`HelloInfo::idle`] says.
 ///
-/// It may be dropped at any byte. Before the end that closes the connection, and the next command makes another.
+/// It may be dropped at any byte. Before the end, dropping it closes the connection; the next command reconnects.
 ///
 /// [`HelloInfo::idle`]: super::HelloInfo::idle
 #[derive(Debug)]
@@ -33,7 +35,7 @@ pub struct Reader<'a> {
     client: &'a mut Client,
     alarm: Alarm,
     begun: Begun,
-    /// Bytes that have not come yet.
+    /// Bytes not received yet.
     left: u64,
     /// Where bytes to be handed out lie in the connection's buffer.
     payload: Range<usize>,
@@ -52,7 +54,7 @@ struct Begun {
 }
 
 impl Client {
-    /// Opens the file `name` for reading, from its first byte on.
+    /// Opens the file `name` for reading, from its first byte.
     ///
     /// ```no_run
     /// # async fn run(client: &mut skiff_host::client::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -65,17 +67,17 @@ impl Client {
     /// # }
     /// ```
     ///
-    /// A connection that the server closed while it was idle is made again; one that is lost later is not, since the
-    /// file may change meanwhile: [`Client::get`] goes on where it stopped.
+    /// An idle connection that the server has closed is made again. A connection lost later is not, since the file may
+    /// change meanwhile; [`Client::get`] resumes.
     ///
     /// # Errors
-    /// [`Error::Refused`]: no such file, for example; [`Error::BadName`]; [`Error::NeedsExtended`] from a classic
-    /// server, whose files come with [`Client::get_bytes`]; of the connection.
+    /// [`Error::Refused`], for example if there is no such file; [`Error::BadName`]; [`Error::NeedsExtended`] from a
+    /// classic server (use [`Client::get_bytes`]); connection errors.
     pub async fn read(&mut self, name: &str) -> Result<Reader<'_>, Error> {
         self.read_range(name, 0, None).await
     }
 
-    /// Opens a part of the file `name` for reading: `length` bytes from byte `offset` on, or fewer if the file ends
+    /// Opens a part of the file `name` for reading: `length` bytes from byte `offset`, or fewer if the file ends
     /// before; `None`: to its end.
     ///
     /// # Errors
@@ -114,14 +116,14 @@ impl Client {
 }
 
 impl Reader<'_> {
-    /// Bytes that it yields: those of the file, or of the part that was asked for.
+    /// Number of bytes that it yields: the file, or the requested part.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "is_empty would look like a question about the stream")]
     pub const fn len(&self) -> u64 {
         self.begun.length
     }
 
-    /// Bytes of the whole file.
+    /// Size of the whole file in bytes.
     #[must_use]
     pub const fn size(&self) -> u64 {
         self.begun.size
@@ -134,8 +136,8 @@ impl Reader<'_> {
         &self.begun.tag
     }
 
-    /// CRC-32C of what was read, verified. `None` before the end, after an error, and from a server that sends
-    /// no checksum (`nocrc`).
+    /// CRC-32C of the bytes read, verified. `None` before the end, after an error, and from a server that sends no
+    /// checksum (`nocrc`).
     #[must_use]
     pub fn crc(&self) -> Option<u32> {
         self.end.as_ref()?.as_ref().ok().copied().flatten()

@@ -1,11 +1,11 @@
-//! Making a server's text fit for a terminal.
+//! Makes text from a server safe for a terminal.
 
 use core::fmt::Write;
 use std::borrow::Cow;
 
-/// `text` with everything that could steer a terminal or turn its reading direction written as `\u{..}`: control
+/// `text` with everything that could control a terminal or change the reading direction written as `\u{..}`: control
 /// characters, bidirectional overrides, isolates and marks, zero-width characters, line and paragraph separators. A
-/// backslash stays as it is.
+/// backslash is unchanged.
 #[must_use]
 pub fn sanitize(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_dangerous) {

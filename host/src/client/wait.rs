@@ -10,7 +10,7 @@ use super::connection::Patience;
 use super::error::Error;
 use super::{CancelToken, Client};
 
-/// Wakes whoever polls at the deadline of a wait, and when it is cancelled.
+/// Wakes the polling task at the deadline of a wait, and when it is cancelled.
 pub(super) struct Alarm {
     time: Pin<Box<Sleep>>,
     cancelled: Pin<Box<dyn Future<Output = ()> + Send>>,

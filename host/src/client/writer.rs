@@ -1,4 +1,4 @@
-//! A file on the server as a stream of bytes that goes.
+//! A file on the server as a stream to write.
 
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
@@ -17,11 +17,12 @@ use super::job::Sent;
 use super::name::parse;
 use super::wait::Alarm;
 
-/// A file that is written to the server: [`Client::write`].
+/// A file being written to the server: [`Client::write`].
 ///
-/// The server stores it when [`Writer::finish`] says so, and not before: until then, and if the writer is dropped or
-/// fails, a file of that name is as it was. Dropping it closes the connection, so that what has been sent stays staged
-/// for [`Client::resume`]; [`Writer::abort`] discards that too and keeps the connection.
+/// The server stores it when [`Writer::finish`] returns, not before. Until then, and if the writer is dropped or fails,
+/// a file of that name is unchanged. Dropping it closes the connection; what was sent stays staged for
+/// [`Client::resume`]. [`Writer::abort`] discards that too and keeps the connection.
+/// [`Client::resume`]. [`Writer::abort`] discards that too and keeps the connection.
 ///
 /// Up to 256 KiB are collected before they are sent; [`flush`](tokio::io::AsyncWriteExt::flush) sends them at once.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ enum State {
 }
 
 impl Client {
-    /// Opens the file `name` for writing: exactly `size` bytes are to follow.
+    /// Opens the file `name` for writing. Exactly `size` bytes must follow.
     ///
     /// ```no_run
     /// # async fn run(client: &mut skiff_host::client::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -56,11 +57,11 @@ impl Client {
     /// # }
     /// ```
     ///
-    /// A lost connection is not made again: only the caller could repeat the bytes. [`Client::put`] can.
+    /// A lost connection is not made again, since only the caller could repeat the bytes. [`Client::put`] reconnects.
     ///
     /// # Errors
-    /// [`Error::BadName`]; [`Error::NeedsExtended`] from a classic server, which takes files from [`Client::put_bytes`];
-    /// of the connection. That the server does not take the file is told by the writer.
+    /// [`Error::BadName`]; [`Error::NeedsExtended`] from a classic server (use [`Client::put_bytes`]); connection
+    /// errors. If the server refuses the file, the writer reports it.
     pub async fn write(&mut self, name: &str, size: u64) -> Result<Writer<'_>, Error> {
         let name = parse(name)?;
         let begun = self.begin_write(Request::Write { offset: 0, size, mtime: None, name }).await;
@@ -89,11 +90,12 @@ impl Writer<'_> {
         self.client.parts().and_then(|(connection, _)| connection.session().left()).unwrap_or(0)
     }
 
-    /// Ends the file and waits until the server has stored it, durably. Returns what it stored: size and CRC-32C.
+    /// Ends the file and waits until the server has stored it durably. Returns its size and CRC-32C.
     ///
     /// # Errors
-    /// [`Error::Refused`]: the store is full, for example; [`Error::Mismatch`] if fewer bytes were written than
-    /// announced, or the server confirms others; of the connection: then it is not known whether the file was stored.
+    /// [`Error::Refused`], for example if the store is full; [`Error::Mismatch`] if fewer bytes were written than
+    /// announced, or the server stored something else; connection errors: then it is unknown whether the file was
+    /// stored.
     pub async fn finish(mut self) -> Result<Sent, Error> {
         let left = self.remaining();
         if left > 0 && matches!(self.state, State::Open) {
@@ -120,17 +122,17 @@ impl Writer<'_> {
                 Ok(Sent { size, resumed: 0, crc, confirmed: true })
             }
             Event::Stored { .. } => {
-                let what = "the server confirms another size or checksum than was sent".to_owned();
+                let what = "the server stored a different size or checksum".to_owned();
                 Err(Error::Mismatch { what })
             }
             event => Err(refusal(event)),
         })
     }
 
-    /// Gives the file up: the server discards what it has of it. The connection stays.
+    /// Aborts the file: the server discards what it has received. The connection stays open.
     ///
     /// # Errors
-    /// Of the connection.
+    /// Connection errors.
     pub async fn abort(mut self) -> Result<(), Error> {
         let mut aborted = false;
         let ended = self.run(|writer| {
@@ -241,14 +243,14 @@ impl Writer<'_> {
 }
 
 impl AsyncWrite for Writer<'_> {
-    /// More bytes than announced are an error of the kind `InvalidInput`; what was written before stays good.
+    /// Writing more bytes than announced fails with `InvalidInput`; what was written before stays valid.
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
         if matches!(this.state, State::Open) && this.remaining() == 0 {
-            let text = format!("more than the {} bytes that were announced", this.size);
+            let text = format!("more than the announced {} bytes", this.size);
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidInput, text)));
         }
         this.step(|writer| writer.poll_send(cx, bytes))
@@ -258,7 +260,7 @@ impl AsyncWrite for Writer<'_> {
         self.get_mut().step(|writer| writer.poll_sent(cx))
     }
 
-    /// Flushes. The file is stored by [`Writer::finish`] only.
+    /// Flushes. Only [`Writer::finish`] stores the file.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_flush(cx)
     }

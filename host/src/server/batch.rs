@@ -1,8 +1,8 @@
-//! Several writes made durable together (PROTOCOL §7): a disk that is asked once for a hundred files answers a hundred
-//! times as fast.
+//! Makes several writes durable together (PROTOCOL §7): one sync for a hundred files is a hundred times as fast.
 //!
-//! Files whose bodies are through, or changes to names, wait here until the batch is closed: when no further input is
-//! waiting, at a limit, after 100 ms, or before a command that could see the difference. While one batch becomes durable the next one fills.
+//! Files whose bodies are complete, and changes to names, wait here until the batch is closed: when no further input is
+//! waiting, at a limit, after 100 ms, or before a command that could see the difference. While one batch becomes
+//! durable, the next one fills.
 
 use core::mem;
 use core::net::IpAddr;

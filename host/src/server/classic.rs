@@ -1,5 +1,4 @@
-//! What a control connection needs of the rest of the server: data connections for classic `get` and `put`, and the
-//! names of writers that are silent.
+//! Classic services of a control connection: data connections for `get` and `put`, and the names of silent writers.
 
 use core::net::SocketAddr;
 use core::pin::Pin;

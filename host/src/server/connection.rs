@@ -1,7 +1,8 @@
 //! One control connection: the loop around its session and its [`Responder`].
 //!
-//! Data flows through here in one direction at a time: from the socket through [`Input`] into session and store, or from
-//! the store through [`Output`] to the socket. [`Connection::step`] does whatever can be done at once, and
+//! Data flows in one direction at a time: from the socket through [`Input`] into session and store, or from the store
+//! through [`Output`] to the socket. [`Connection::step`] does everything that is possible without waiting;
+//! [`Connection::wait`] sleeps until more is. Between commands there is no [`Connection`], only a [`Link`].
 //! [`Connection::wait`] sleeps until something else can. Between commands there is no [`Connection`], only a [`Link`].
 
 use core::net::SocketAddr;
@@ -223,7 +224,7 @@ impl<'a> Connection<'a> {
             }
             self.wait().await?;
             if self.responder.writing().and_then(Upload::owner).is_some_and(|owner| owner.is_evicted()) {
-                warn!(peer = %self.peer, "connection closed: it was silent for too long, and another client took over its upload");
+                warn!(peer = %self.peer, "connection closed: silent for too long; another client took over its upload");
                 return Ok(End::Close(Close::Reset));
             }
         }

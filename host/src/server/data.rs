@@ -1,4 +1,5 @@
-//! Classic data connections: one file each, beside the control connection and longer than it if need be (PROTOCOL §3).
+//! Classic data connections: one file each, independent of the control connection, which they may outlive (PROTOCOL
+//! §3).
 
 use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -87,7 +88,7 @@ pub(super) fn start(shared: &Arc<Shared>, claim: Claim, owner: SocketAddr, purpo
                 drop(stream);
                 drop(lease);
             }
-            Ok(None) => debug!(%owner, "data port given back: nobody came"),
+            Ok(None) => debug!(%owner, "data port withdrawn: no client connected"),
             Err(error) => warn!(%owner, %error, "data connection"),
         }
         drop(running);

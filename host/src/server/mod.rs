@@ -2,27 +2,26 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | [`options`] | how it is set up |
+//! | [`options`] | options of a server |
 //! | `connection` | one control connection: the loop around its session and its [`Responder`] |
 //! | `input`, `output` | bytes from and to the socket |
 //! | `polled` | the store of one connection: a [`Store`] that answers "not yet" while the disk works |
 //! | `batch` | several changes made durable together |
-//! | `work` | what must not be done on the spot, since it waits for the disk |
+//! | `work` | work that would block, since it waits for the disk |
 //! | [`Security`], `who` | who may connect, and who has |
 //! | `pool` | the threads for that work |
 //! | `audit` | logs each change with its outcome |
 //! | `classic`, `ports`, `data` | classic data connections |
 //! | `shared`, `scratch` | what all connections share; memory for one step |
-//! | `listen`, `socket` | sockets that listen; what is asked of sockets |
+//! | `listen`, `socket` | listening sockets; socket options |
 //!
 //! [`Responder`]: skiff_proto::responder::Responder
 //! [`Store`]: skiff_proto::store::Store
 //!
-//! A control connection is one task. It waits for its socket without holding a buffer; when bytes come, it moves
-//! them through its session, the store and back out until the socket would block. Whatever waits for the disk to be
-//! durable, or reads a file from end to end, runs on threads of the server's own meanwhile, so that no client waits for
-//! another's disk. So does everything that concerns a file system mounted beneath the root: if that hangs, only those
-//! who use it wait.
+//! A control connection is one task. It waits for its socket without holding a buffer; when bytes arrive, it moves them
+//! through its session, the store and back out until the socket would block. Work that waits for the disk, or reads a
+//! whole file, runs on the server's own threads meanwhile, so that no client waits for another's disk access. So does
+//! everything that touches a file system mounted below the root: if that hangs, only the clients that use it wait.
 
 mod audit;
 mod batch;
@@ -73,7 +72,7 @@ impl Server {
     /// Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// [`BindError`] names the address that can't be had.
+    /// [`BindError`] with the address that can't be bound.
     pub fn bind(options: Options, store: DirStore) -> Result<Self, BindError> {
         let listeners = listen::bind(&options)?;
         let shared = Shared {
@@ -102,7 +101,7 @@ impl Server {
         self.local_addrs().first().map_or(0, SocketAddr::port)
     }
 
-    /// Serves until `shutdown` is ready; then stops accepting and gives what is under way the grace period of the
+    /// Serves until `shutdown` is ready. Then stops accepting and gives running transfers the grace period of the
     /// options. Returns how many connections had to be cut off.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> usize {
         let Self { shared, listeners } = self;
@@ -155,7 +154,7 @@ fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
         debug!(%peer, "connected");
         match connection::Link::new(&shared, stream, peer) {
             Ok(link) => Box::new(link).serve().await,
-            Err(error) => debug!(%peer, %error, "gone before it began"),
+            Err(error) => debug!(%peer, %error, "connection closed before its first command"),
         }
         shared.control.fetch_sub(1, Ordering::Relaxed);
         drop(running);

@@ -1,4 +1,4 @@
-//! How a server is set up.
+//! Options of a server.
 
 use core::fmt;
 use core::str::FromStr;
@@ -13,31 +13,31 @@ use skiff_proto::takeover::TAKEOVER;
 use super::security::Security;
 use crate::address::Host;
 
-/// How a server is set up.
+/// Options of a server.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The port of all addresses; 0 lets the system choose.
     pub port: u16,
-    /// Where it listens. Empty: on loopback, IPv4 and IPv6, as far as the machine has them.
+    /// Addresses to listen on. Empty: loopback, IPv4 and IPv6, as far as available.
     pub bind: Vec<Host>,
     /// The ports of classic data connections. Default: any that are free.
     pub data_ports: Option<PortRange>,
-    /// Control connections at a time; more are closed at once. Default: 1000.
+    /// Maximum number of control connections; more are closed at once. Default: 1000.
     pub max_clients: usize,
-    /// A connection without progress ends after this time. Default: 300 s.
+    /// Idle timeout: a connection without progress is closed. Default: 300 s.
     pub idle: Duration,
-    /// The least progress while a body is outstanding. Default: 1 KiB in 30 s.
+    /// Minimum transfer rate while a body is outstanding. Default: 1 KiB in 30 s.
     pub min_rate: MinRate,
     /// A writer that has received nothing for this long yields to another of the same name (PROTOCOL §7).
     /// Default: 5 s.
     pub takeover: Duration,
-    /// How long running transfers may go on after the server was told to end. Default: 10 s.
+    /// How long running transfers may continue after shutdown began. Default: 10 s.
     pub grace: Duration,
-    /// Bodies without a checksum are taken. Default: false.
+    /// Accept bodies without a checksum. Default: false.
     pub nocrc: bool,
     /// Who may connect. Default: everybody.
     pub security: Security,
-    /// Does without system calls that only Linux has. Default: false.
+    /// Use only portable system calls. Default: false.
     pub portable: bool,
 }
 
@@ -60,7 +60,7 @@ impl Options {
         }
     }
 
-    /// What a session needs to know of this.
+    /// The limits of a session.
     pub(crate) const fn limits(&self) -> Limits {
         Limits {
             name_max: 255,
@@ -113,13 +113,13 @@ impl fmt::Display for PortRange {
     }
 }
 
-/// An address that can't be listened on.
+/// An address that can't be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("can't listen on {addr}")]
 pub struct BindError {
     /// The address, or the name that has none.
     pub addr: String,
-    /// What the system says.
+    /// The error of the system.
     pub source: io::Error,
 }
 

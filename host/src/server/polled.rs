@@ -1,9 +1,9 @@
 //! The store of one connection: a [`Store`] over the directory that all connections share.
 //!
-//! What is cheap is done on the spot. What waits for the disk is done by the threads of the [`pool`](super::pool); until
-//! it is done the answer is "not yet", and [`PolledStore::ready`] waits for it. Changes are queued, to make several of them
-//! durable together ([`batch`](super::batch)). What concerns a file system mounted beneath the root is "not yet" until the
-//! connection runs on a thread that may wait for that.
+//! Cheap calls return at once. Calls that wait for the disk run on the threads of the [`pool`](super::pool); until they
+//! are done the answer is "not yet", and [`PolledStore::ready`] waits for it. Changes are queued, to make several of
+//! them durable together ([`batch`](super::batch)). Calls on a file system mounted below the root are "not yet" until
+//! the connection runs on a thread that may block on it.
 
 use core::future::poll_fn;
 use core::mem;
@@ -36,7 +36,7 @@ const SMALL_LIST: u32 = 1000;
 const SMALL_SUM: u64 = 256 * 1024;
 
 /// The refusal of a request for a file system that does not respond.
-const SILENT: Refusal = Refusal::new(ErrorCode::Io, "the file system that this name leads to does not answer");
+const SILENT: Refusal = Refusal::new(ErrorCode::Io, "the file system does not respond");
 
 /// The store of one connection. See the module.
 #[derive(Debug)]
@@ -290,7 +290,7 @@ impl PolledStore {
 
 /// A result that does not belong to the call: never so.
 const fn mixed_up<T>() -> Result<T> {
-    Err(StoreError::Refused(Refusal::new(ErrorCode::Io, "the server has mixed up two requests")))
+    Err(StoreError::Refused(Refusal::new(ErrorCode::Io, "internal error: the server mixed up two requests")))
 }
 
 impl Store for PolledStore {

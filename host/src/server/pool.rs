@@ -1,5 +1,5 @@
-//! Threads for work that waits for the disk. They belong to the server, not to its runtime, so a thread that can't be
-//! started is an error of one command.
+//! Threads for work that waits for the disk. They belong to the server, not to its runtime, so failing to start a
+//! thread is an error of one command.
 //!
 //! | lane | what runs there | threads at most |
 //! |---|---|---|

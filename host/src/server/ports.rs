@@ -1,4 +1,4 @@
-//! The ports of classic data connections: who has one, who waits for one (PROTOCOL §3).
+//! The ports of classic data connections: their owners, and who waits for one (PROTOCOL §3).
 
 use core::hash::BuildHasher as _;
 use core::net::SocketAddr;

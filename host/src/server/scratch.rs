@@ -11,8 +11,8 @@ thread_local! {
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Memory for one step, one piece a thread: nothing stays in it while a task waits, so that a thousand connections need no
-/// more of it than one.
+/// Memory for one step, one buffer per thread: nothing stays in it while a task waits, so a thousand connections need
+/// no more of it than one.
 #[derive(Debug)]
 pub(super) struct Scratch(Vec<u8>);
 

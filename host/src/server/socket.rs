@@ -1,4 +1,4 @@
-//! What the server asks of its sockets beside reading and writing.
+//! Socket operations beside reading and writing.
 
 use core::future::poll_fn;
 use core::task::Poll;

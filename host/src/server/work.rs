@@ -1,5 +1,7 @@
 //! Work that must not run in the connection's task because it waits for the disk. It runs on the threads of the
 //! [`pool`](super::pool).
+//! [`pool`](super::pool).
+//! [`pool`](super::pool).
 
 use core::task::Poll;
 use std::sync::Arc;

@@ -164,7 +164,7 @@ fn what_leads_out_of_the_directory_is_not_preloaded_and_that_is_said() {
     assert_eq!(out, "file\nwithin\n");
     let err = serv.stop().err;
     for name in ["absolute", "relative", "directory", "twice", "nowhere", "itself", "below"] {
-        assert!(err.contains(&format!("/inside/{name}: left out: ")), "{name}: {err}");
+        assert!(err.contains(&format!("/inside/{name}: skipped: ")), "{name}: {err}");
     }
 }
 
@@ -196,7 +196,7 @@ fn what_can_not_work_on_a_network_is_a_wrong_use() {
         (&["--dhcp", "--host-ip", "192.168.69.2"], "fixed --ip"),
         (&["--host-ip", "fd00::1"], "fixed --ip"),
         (&["--ip", "fd00::1/64", "--host-ip", "fd01::1"], "not on the server's network"),
-        (&["--data-ports", "50000-50003"], "the control port is one of them"),
+        (&["--data-ports", "50000-50003"], "the range contains the control port"),
     ] {
         let err = fails(2, &[&["--tap", "tap0"], options].concat());
         assert!(err.contains(why), "{err}");

@@ -81,11 +81,11 @@ fn a_card_with_something_else_on_it_is_left_alone_until_somebody_allows_to_erase
     let others = content(8 << 20, 5);
     fs::write(&card, &others).unwrap();
     let mut machine = Machine::switch_on(&scene.setup);
-    let asked = machine.running.hear("card: press E to erase everything on it", 0);
-    assert!(machine.running.out().contains("card: there is something else on it"));
+    let asked = machine.running.hear("card: press E to erase the card", 0);
+    assert!(machine.running.out().contains("card: holds other data"));
     machine.running.say("e?");
     // It waits for five seconds, starts again, and asks again.
-    let asked = machine.running.hear("card: press E to erase everything on it", asked);
+    let asked = machine.running.hear("card: press E to erase the card", asked);
     assert!(fs::read(&card).unwrap() == others);
     machine.running.say("E");
     let formatted = machine.running.hear("card: formatted", asked);

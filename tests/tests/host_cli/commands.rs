@@ -90,7 +90,7 @@ fn stat_and_sum_tell_of_files() {
     assert_eq!(scene.run(&["sum", "past", "stored"]).ok(), "e3069283 9 past\ne3069283 9 stored\n");
     assert_eq!(scene.run(&["stat", "none"]).failed(1), "stat none: no such file on the server");
     assert_eq!(scene.run(&["sum", "none"]).failed(1), "sum none: no such file on the server");
-    assert_eq!(scene.run(&["sum", "d"]).failed(1), "sum d: a directory on the server");
+    assert_eq!(scene.run(&["sum", "d"]).failed(1), "sum d: is a directory on the server");
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn rm_removes_files_and_goes_on_after_one_that_it_can_not() {
     scene.serve(&["a", "b", "d/x"]);
     let ran = scene.run(&["rm", "a", "none", "b"]);
     assert_eq!((ran.failed(1), ran.out()), ("rm none: no such file on the server", "rm a: removed\nrm b: removed\n"));
-    assert_eq!(scene.run(&["rm", "d"]).failed(1), "rm d: a directory on the server (rmdir removes it)");
+    assert_eq!(scene.run(&["rm", "d"]).failed(1), "rm d: is a directory on the server (rmdir removes it)");
     assert_eq!(scene.all_there(), ["d/", "d/x"]);
 }
 
@@ -120,13 +120,13 @@ fn mv_renames_replaces_and_makes_directories() {
 #[test]
 fn directories_are_made_and_removed() {
     let scene = Scene::new();
-    assert_eq!(scene.run(&["mkdir", "a", "b/"]).ok(), "mkdir a: made\nmkdir b: made\n");
+    assert_eq!(scene.run(&["mkdir", "a", "b/"]).ok(), "mkdir a: created\nmkdir b: created\n");
     assert_eq!(scene.run(&["mkdir", "a"]).failed(1), "mkdir a: it exists already");
     assert_eq!(
         scene.run(&["mkdir", "c/d"]).failed(1),
-        "mkdir c/d: the directory it would lie in does not exist (-p makes it)"
+        "mkdir c/d: the parent directory does not exist (-p creates it)"
     );
-    assert_eq!(scene.run(&["mkdir", "-p", "c/d/e", "a"]).ok(), "mkdir c/d/e: made\nmkdir a: made\n");
+    assert_eq!(scene.run(&["mkdir", "-p", "c/d/e", "a"]).ok(), "mkdir c/d/e: created\nmkdir a: created\n");
     scene.serve(&["f"]);
     assert_eq!(scene.run(&["mkdir", "-p", "f"]).failed(1), "mkdir f: a file has this name");
     assert_eq!(scene.run(&["rmdir", "c"]).failed(1), "rmdir c: the directory is not empty");
@@ -143,23 +143,23 @@ fn directories_are_made_and_removed() {
 fn df_ping_and_info_tell_of_the_server() {
     let scene = Scene::with(|setup| setup.server.nocrc = true);
     let df = scene.run(&["df"]).ok();
-    assert!(df.contains(" bytes in all, ") && df.contains(" bytes free, ") && df.ends_with("% used\n"), "{df}");
+    assert!(df.contains(" bytes total, ") && df.contains(" bytes free, ") && df.ends_with("% used\n"), "{df}");
     let df = scene.run(&["df", "-h"]).ok();
-    assert!(df.contains("iB in all, ") && !df.contains("bytes"), "{df}");
+    assert!(df.contains("iB total, ") && !df.contains("bytes"), "{df}");
     let address = format!("127.0.0.1:{}", scene.host.port());
     let ping = scene.run(&["ping"]).ok();
     assert!(ping.starts_with(&format!("{address}: ")) && ping.ends_with(" ms\n"), "{ping}");
     let ping = scene.run(&["ping", "-n", "3"]).ok();
     assert_eq!(ping.lines().count(), 4, "{ping}");
-    assert!(ping.lines().last().unwrap().starts_with("least "), "{ping}");
+    assert!(ping.lines().last().unwrap().starts_with("min "), "{ping}");
     assert!(!scene.run(&["ping", "-n", "0"]).failed(2).is_empty());
     let info = scene.run(&["info"]).ok();
     for line in [
         format!("address: {address} ({address})"),
         format!("protocol: extended (skiff/1), server host-serv/{}", env!("CARGO_PKG_VERSION")),
         "longest name: 255 bytes".into(),
-        "closes after: 300 s without progress".into(),
-        "checksums: can be left out".into(),
+        "idle timeout: 300 s".into(),
+        "checksums: optional".into(),
     ] {
         assert!(info.lines().any(|one| one == line), "{line}\n{info}");
     }
@@ -242,7 +242,7 @@ fn every_error_is_one_line_that_names_command_and_file() {
     let long = "x".repeat(256);
     for (words, line) in [
         (&["get", "none"][..], "get none: no such file on the server"),
-        (&["get", "d"], "get d: a directory on the server (-r fetches it)"),
+        (&["get", "d"], "get d: is a directory on the server (-r downloads it)"),
         (&["get", "f/x"], "get f/x: no such file on the server"),
         (&["get", "../x"], "get ../x: a component is . or .."),
         (&["get", "d//f"], "get d//f: empty name or component"),
@@ -250,14 +250,14 @@ fn every_error_is_one_line_that_names_command_and_file() {
         (&["get", "-r", "none"], "get none: no such file on the server"),
         (&["get", "f", "-o", "none/x"], "get f: none/x: No such file or directory"),
         (&["put", "none"], "put none: No such file or directory"),
-        (&["put", "t"], "put t: a directory (-r sends it)"),
+        (&["put", "t"], "put t: is a directory (-r uploads it)"),
         (&["put", "/dev/null"], "put /dev/null: not a regular file"),
-        (&["put", "f", "-o", "d"], "put f: a directory on the server"),
-        (&["put", "f", "-o", "f/x"], "put f: a file on the server has the name of a directory that is needed"),
+        (&["put", "f", "-o", "d"], "put f: is a directory on the server"),
+        (&["put", "f", "-o", "f/x"], "put f: a parent directory of this name is a file on the server"),
         (&["put", "f", "-o", ".skiff-x"], "put f: .skiff-x: names that begin with .skiff- are the server's own"),
         (&["put", "f", "-o", ".x"], "put f: hidden names are not allowed here (denied)"),
         (&["put", "*.zip"], "put *.zip: matches nothing here"),
-        (&["mv", "f", "f/x"], "mv f: a file on the server has the name of a directory that is needed"),
+        (&["mv", "f", "f/x"], "mv f: a parent directory of this name is a file on the server"),
         (&["mkdir", "f/x"], "mkdir f/x: it exists already"),
         (&["stat", "."], "stat .: a component is . or .."),
         (&["rm", ""], "rm : empty name or component"),
@@ -276,7 +276,7 @@ fn a_server_that_is_not_there_is_told_with_its_address() {
     let scene = Scene::new();
     let closed = { std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() };
     let ran = run(scene.command_to(closed).args(["ls"]));
-    assert_eq!(ran.failed(1), format!("ls: can not connect to 127.0.0.1:{closed}: Connection refused"));
+    assert_eq!(ran.failed(1), format!("ls: can't connect to 127.0.0.1:{closed}: Connection refused"));
     // A listener that never answers.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
@@ -383,7 +383,7 @@ fn names_on_the_server_may_begin_with_a_slash_or_a_dot() {
         (&["ls", "/d/*"], "d/x\n"),
         (&["rm", "./g"], "rm g: removed\n"),
         (&["mv", "/h", "./d/"], "mv h: renamed to d/h\n"),
-        (&["mkdir", "/e"], "mkdir e: made\n"),
+        (&["mkdir", "/e"], "mkdir e: created\n"),
         (&["rmdir", "./e/"], "rmdir e: removed\n"),
         (&["cat", "/f"], "f"),
         (&["sum", "/d/x"], "4f9b1ae0 3 d/x\n"),
@@ -416,7 +416,7 @@ fn a_destination_without_its_option_is_told_before_anything_is_transferred() {
         (&["get", "notes.txt", "."], "get .: the root of the server; did you mean -o?"),
         (&["put", "here.txt", "data/"], "put data/: No such file or directory; did you mean -o?"),
         (&["put", "here.txt", "two", "data/"], "put data/: No such file or directory; did you mean -o?"),
-        (&["put", "here.txt", "dir/"], "put dir/: a directory (-r sends it); did you mean -o?"),
+        (&["put", "here.txt", "dir/"], "put dir/: is a directory (-r uploads it); did you mean -o?"),
         (&["put", "here.txt", "copy.txt"], "put copy.txt: No such file or directory; did you mean -o?"),
     ] {
         assert_eq!(scene.run(words).failed(1), line, "{words:?}");

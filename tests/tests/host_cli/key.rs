@@ -112,11 +112,7 @@ fn what_does_not_make_sense_is_one_line_that_says_what_to_do_and_changes_nothing
     keys.have("it's open", SECRET);
     keys.set_mode("it's open", 0o640);
     for (words, code, line) in [
-        (
-            &["new", "notes"][..],
-            1,
-            "key: notes: exists already, and a secret or key is never overwritten; choose another name",
-        ),
+        (&["new", "notes"][..], 1, "key: notes: already exists; a secret or key is never overwritten"),
         (&["new", "no/where"], 1, "key: no/where: No such file or directory"),
         (&["show", "absent"], 1, "key: absent: No such file or directory"),
         (
@@ -144,7 +140,7 @@ fn what_does_not_make_sense_is_one_line_that_says_what_to_do_and_changes_nothing
         (
             &["grant", "--secret", "device.secret", "x", "-o", "notes"],
             1,
-            "key: notes: exists already, and a secret or key is never overwritten; choose another name",
+            "key: notes: already exists; a secret or key is never overwritten",
         ),
     ] {
         assert_eq!(keys.key(words).failed(code), line, "{words:?}");
@@ -189,7 +185,7 @@ fn key_works_at_the_prompt_too_and_a_host_may_be_called_key() {
     let ran = skiff_tests::programs::run_with(&mut script, "key show device.secret\n");
     assert_eq!(ran.ok(), "device.secret: device secret; keep it on the server\n");
     let ran = run(host_cli(keys.0.path()).args(["key", "1", "--retries", "0", "ls"]));
-    assert!(ran.failed(1).contains("can not connect to key"), "{ran:?}");
+    assert!(ran.failed(1).contains("can't connect to key"), "{ran:?}");
     let help = run(host_cli(keys.0.path()).args(["key", "--help"])).ok();
     assert!(help.contains("grant") && help.contains("fleet"), "{help}");
 }

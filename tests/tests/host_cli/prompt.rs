@@ -100,7 +100,7 @@ fn a_prompt_greets_takes_commands_and_leaves() {
     session.see("unmatched quote");
     session.enter("# nothing");
     session.enter("ls --idle 3");
-    session.see("belong on the command line");
+    session.see("accepted only on the host-cli command line");
     session.enter("quit");
     session.ends_with(0);
 }
@@ -137,7 +137,7 @@ fn tab_completes_commands_options_and_names_here_and_there() {
     session.type_in("mkd\t");
     session.see("ir ");
     session.type_in("new\r");
-    session.see("mkdir new: made");
+    session.see("mkdir new: created");
     session.enter("exit");
     session.ends_with(0);
 }
@@ -197,7 +197,7 @@ fn the_history_is_kept_where_it_should_be() {
     let Some(mut session) = Session::new(test, &scene, scene.host.port(), &options) else { return };
     session.enter("lpwd");
     session.enter(" mkdir secret");
-    session.see("made");
+    session.see("created");
     session.see(PROMPT);
     // The arrow up brings the last one back.
     session.type_in("\u{1b}[A");
@@ -256,7 +256,7 @@ fn a_prompt_without_a_server_ends_with_1() {
     let scene = Scene::new();
     let closed = { std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() };
     let Some(mut session) = Session::new("a_prompt_without_a_server_ends_with_1", &scene, closed, &[]) else { return };
-    session.see("host-cli: can not connect to 127.0.0.1:");
+    session.see("host-cli: can't connect to 127.0.0.1:");
     session.ends_with(1);
 }
 

@@ -53,7 +53,7 @@ fn a_get_goes_on_by_itself_after_each_loss() {
     assert!(scene.content("big").unwrap() == bytes);
     assert_eq!(scene.all_here(), ["big"]);
     // Each loss is told, and little was sent twice.
-    assert_eq!(ran.err.matches("; connecting again (1)\n").count(), 2, "{}", ran.err);
+    assert_eq!(ran.err.matches("; reconnecting (attempt 1)\n").count(), 2, "{}", ran.err);
     assert_eq!(ran.err.lines().count(), 2, "{}", ran.err);
     let down = relay.down();
     assert_eq!((down.len(), down[0], down[1]), (3, 2_000_000, 1_500_000));
@@ -70,7 +70,7 @@ fn a_put_goes_on_by_itself_after_each_loss() {
     let ran = scene.run_over(&relay, &["put", "big"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(scene.host.content("big").unwrap() == bytes);
-    assert_eq!(ran.err.matches("; connecting again (1)\n").count(), 2, "{}", ran.err);
+    assert_eq!(ran.err.matches("; reconnecting (attempt 1)\n").count(), 2, "{}", ran.err);
     let up = relay.up();
     assert_eq!((up.len(), up[0], up[1]), (3, 2_000_000, 1_500_000));
     assert!(up[2] < 1_700_000, "{up:?}");
@@ -114,7 +114,7 @@ fn a_get_that_was_given_up_goes_on_when_asked_to() {
     assert!(down < 3_200_000, "{down}");
     // Once it is here nothing is fetched again.
     let out = scene.run_over(&relay, &["get", "-c", "big"]).ok();
-    assert!(out.contains(", which were there already,"), "{out}");
+    assert!(out.contains(", already complete,"), "{out}");
     assert_eq!(scene.all_here(), ["big"]);
     assert!(relay.down()[2] < 10_000);
 }
@@ -169,7 +169,7 @@ fn a_put_that_was_given_up_goes_on_when_asked_to() {
     assert!(scene.host.content("big").unwrap() == bytes);
     assert!(relay.up()[1] < 3_200_000, "{:?}", relay.up());
     let out = scene.run_over(&relay, &["put", "-c", "big"]).ok();
-    assert!(out.contains(", which were there already,"), "{out}");
+    assert!(out.contains(", already complete,"), "{out}");
     assert!(relay.up()[2] < 10_000, "{:?}", relay.up());
 }
 
@@ -244,7 +244,10 @@ fn a_line_that_always_breaks_is_given_up_after_the_tries() {
     assert_eq!(ran.code, Some(1));
     let lines: Vec<_> = ran.err.lines().collect();
     assert_eq!(lines.len(), 3, "{}", ran.err);
-    assert!(lines[0].ends_with("; connecting again (1)") && lines[1].ends_with("; connecting again (2)"), "{lines:?}");
+    assert!(
+        lines[0].ends_with("; reconnecting (attempt 1)") && lines[1].ends_with("; reconnecting (attempt 2)"),
+        "{lines:?}"
+    );
     assert!(lines[2].starts_with("host-cli: get big: connection to "), "{lines:?}");
     assert_eq!(relay.up().len(), 3);
     // What is left is summed up.
@@ -264,7 +267,7 @@ fn a_server_that_restarts_is_waited_for_as_long_as_the_idle_time() {
     let relay = scene.relay(&faults);
     let ran = scene.run_over(&relay, &["get", "big"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(ran.err.contains("; connecting again (5)\n"), "{}", ran.err);
+    assert!(ran.err.contains("; reconnecting (attempt 5)\n"), "{}", ran.err);
     assert!(scene.content("big").unwrap() == content(SIZE, 15));
     // One that does not come back.
     let relay = scene.relay(&[&[Fault::down(2_000_000)][..], &[Fault::down(0); 50]].concat());

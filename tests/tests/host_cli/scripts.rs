@@ -19,7 +19,7 @@ fn a_script_is_carried_out_line_by_line() {
         lines,
         [
             "put notes.txt: 9 bytes, crc32c 5ec38429, stored as draft.txt",
-            "mkdir archive: made",
+            "mkdir archive: created",
             "mv draft.txt: renamed to archive/draft.txt",
             "archive/draft.txt",
             "get archive/draft.txt: 9 bytes, crc32c 5ec38429, saved as draft.txt",
@@ -50,9 +50,13 @@ fn what_makes_no_sense_in_a_script_is_told() {
     scene.have(&["a"]);
     for (script, code, line) in [
         ("put 'a\n", 2, "line 1: unmatched quote"),
-        ("put - -o x\n", 2, "line 1: put: standard input is in use for commands"),
+        ("put - -o x\n", 2, "line 1: put: commands are being read from standard input"),
         ("get\n", 2, "line 1: "),
-        ("ls --retries 2\n", 2, "line 1: ls: --connect-timeout, --idle and --retries belong on the command line"),
+        (
+            "ls --retries 2\n",
+            2,
+            "line 1: ls: --connect-timeout, --idle and --retries are accepted only on the host-cli command line",
+        ),
     ] {
         let ran = scene.script(script);
         assert!(ran.failed(code).starts_with(line), "{script:?} {ran:?}");

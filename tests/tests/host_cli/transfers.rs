@@ -262,7 +262,7 @@ fn standard_input_and_output_carry_files() {
     assert!(scene.run(&["put", "-", "-o", "empty"]).ok().starts_with("put -: 0 bytes"));
     assert_eq!(scene.host.content("empty").unwrap(), b"");
     let ran = scene.run(&["put", "-"]);
-    assert_eq!(ran.failed(2), "put: standard input has no name: give one with -o NAME");
+    assert_eq!(ran.failed(2), "put: standard input has no name; give one with -o NAME");
     let ran = scene.run(&["get", "none", "small", "-o", "-"]);
     assert_eq!((ran.failed(1), ran.out()), ("get none: no such file on the server", "small"));
     // What standard input is spooled to goes where TMPDIR says.
@@ -315,7 +315,7 @@ fn a_local_name_that_is_not_text_can_be_sent_under_another() {
     let odd = std::ffi::OsStr::from_bytes(b"odd\xff");
     fs::write(scene.here.path().join(odd), "content").unwrap();
     let ran = run(scene.command().arg("put").arg(odd));
-    assert!(ran.failed(1).ends_with("the name is not UTF-8: give another with -o NAME"), "{ran:?}");
+    assert!(ran.failed(1).ends_with("the name is not UTF-8; give another with -o NAME"), "{ran:?}");
     _ = run(scene.command().arg("put").arg(odd).args(["-o", "good"])).ok();
     scene.is_there("good", "content");
 }

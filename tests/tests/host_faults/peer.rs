@@ -101,7 +101,7 @@ fn an_answer_that_is_more_than_a_port_is_none() {
         for words in [["get", "f"], ["put", "mine"]] {
             let ran = run(host_cli(here.path()).args([&OTHER.to_string(), &port]).args(words).args(["--retries", "0"]));
             let line = ran.failed(1);
-            assert!(line.starts_with(words[0]) && line.contains("breaks the protocol"), "{answer:?}: {line}");
+            assert!(line.starts_with(words[0]) && line.contains("violated the protocol"), "{answer:?}: {line}");
         }
         assert_eq!(std::fs::read_dir(here.path()).unwrap().count(), 1, "{answer:?}");
     }

@@ -19,8 +19,8 @@ pub(crate) fn link(args: &Args, tap: &str) -> Link {
     let (gateway_v4, gateway_v6) = by_family(gateway.iter().map(|address| (*address, ())), "--gateway");
     let (host_v4, host_v6) = by_family(host_ip.iter().map(|address| (*address, ())), "--host-ip");
     let ipv4 = match (dhcp, address_v4) {
-        (true, Some(_)) => usage("--dhcp or --ip with an IPv4 address"),
-        (true, None) if gateway_v4.is_some() => usage("--gateway: DHCP says which"),
+        (true, Some(_)) => usage("--dhcp can't be used with an IPv4 --ip"),
+        (true, None) if gateway_v4.is_some() => usage("--gateway: with --dhcp, the gateway comes from DHCP"),
         (true, None) => Ipv4::Dhcp,
         (false, address) => {
             let (address, prefix) = address.unwrap_or(DEFAULT_ADDRESS);
@@ -29,7 +29,7 @@ pub(crate) fn link(args: &Args, tap: &str) -> Link {
     };
     let ipv6 = match address_v6 {
         Some((address, prefix)) => Ipv6::Static { address, prefix, gateway: gateway_v6.map(|(gateway, ())| gateway) },
-        None if gateway_v6.is_some() => usage("--gateway: IPv6 needs an --ip of its own"),
+        None if gateway_v6.is_some() => usage("--gateway: an IPv6 gateway needs an IPv6 --ip"),
         None => Ipv6::LinkLocal,
     };
     let link = Link {
@@ -50,7 +50,7 @@ pub(crate) fn link(args: &Args, tap: &str) -> Link {
         usage(&error);
     }
     if args.server.data_ports.is_some_and(|range| range.ports().contains(&link.port)) {
-        usage("--data-ports: the control port is one of them");
+        usage("--data-ports: the range contains the control port");
     }
     link
 }
@@ -66,7 +66,7 @@ fn by_family<T>(all: impl Iterator<Item = (IpAddr, T)>, option: &str) -> ByFamil
             IpAddr::V6(address) => v6.replace((address, more)).is_some(),
         };
         if again {
-            usage(&format!("{option}: one for IPv4 and one for IPv6 at most"));
+            usage(&format!("{option}: at most one IPv4 and one IPv6 address"));
         }
     }
     (v4, v6)

@@ -36,10 +36,7 @@ impl Request {
         let mut request = Self { name: [0; NAME], data: [0; 24] };
         // The kernel wants a zero at the end.
         if name.is_empty() || name.len() >= NAME || name.bytes().any(|byte| byte == 0 || byte == b'/') {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "the name of an interface has 1 to 15 bytes and no `/`",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "an interface name has 1 to 15 bytes and no `/`"));
         }
         request.name[..name.len()].copy_from_slice(name.as_bytes());
         Ok(request)

@@ -69,8 +69,8 @@ impl Tap {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).custom_flags(NONBLOCK).open(TUN).map_err(|error| {
             let why = match error.kind() {
-                io::ErrorKind::PermissionDenied => "you have no access to it: try as root",
-                _ => "this machine has no TAP driver: try `modprobe tun` as root",
+                io::ErrorKind::PermissionDenied => "permission denied; try as root",
+                _ => "no TAP driver; try `modprobe tun` as root",
             };
             anyhow!("{TUN}: {error}: {why}, or use --listen, which needs no TAP")
         })?;

@@ -1,4 +1,4 @@
-//! Writing a long file by a thread of its own: the file system makes room for one piece while the next is received and its
+//! Writes a long file on a separate thread: while the file system stores one piece, the next is received and its
 //! checksum computed.
 
 use std::fs::File;
@@ -12,7 +12,7 @@ const PIECES: usize = 4;
 /// Bytes of a piece at most: what stays in a processor's cache until the other one has it.
 const PIECE: usize = 256 << 10;
 
-/// A file that is written by a thread of its own, in order. Dropping it waits until everything is written.
+/// A file that is written in order by a separate thread. Dropping it waits until everything is written.
 #[derive(Debug)]
 pub(super) struct Ahead {
     /// `None`: no more comes.
@@ -24,10 +24,10 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// Goes on writing where `file` is.
+    /// Continues writing at the cursor of `file`.
     ///
     /// # Errors
-    /// There is no thread or no descriptor to be had: the file is as it was.
+    /// No thread or no descriptor is available; the file is unchanged.
     pub(super) fn start(file: &File) -> io::Result<Self> {
         let mut file = file.try_clone()?;
         let (full, pieces) = sync_channel::<Vec<u8>>(PIECES);

@@ -1,13 +1,13 @@
-//! Fetching files.
+//! Downloading files.
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | `state` | what has come of each file, and what an event means for it |
-//! | `resume` | finding out where files can go on |
+//! | `state` | the progress of each file, and how events change it |
+//! | `resume` | finding out where files can be resumed |
 //! | `pipeline` | many `read`s on one connection |
 //! | `ranges` | one file over several sessions |
 //! | `classic` | `get` over data connections |
-//! | `sink`, `ahead` | the local files that they become |
+//! | `sink`, `ahead` | the local files |
 
 mod ahead;
 mod classic;
@@ -24,8 +24,8 @@ use super::passes::{End, Losses, Next};
 use state::Downloads;
 
 impl Client {
-    /// Fetches files, from an extended server pipelined on this connection, from a classic one one after the other. The
-    /// results are in the order of the jobs.
+    /// Downloads files: pipelined from an extended server, one after the other from a classic one. The results are in
+    /// the order of the jobs.
     ///
     /// After a lost connection the client reconnects and resumes the transfers ([`Options::retries`](super::Options::retries)).
     /// When it is cancelled, the current file keeps its partial file for [`DownloadOptions::resume`], and the next

@@ -1,6 +1,6 @@
 //! Many `read`s on one connection.
 //!
-//! Commands go out as long as there is room, and their bodies are taken as they come, one after the other.
+//! Commands are sent while there is room; bodies arrive one after the other.
 
 use std::collections::VecDeque;
 
@@ -17,7 +17,7 @@ use crate::client::name::parse;
 use crate::client::passes::End;
 
 impl Client {
-    /// Runs the queue down on one connection.
+    /// Processes the queue on one connection.
     pub(super) async fn pass(&mut self, run: &mut Downloads<'_>) -> Result<End, Error> {
         resume::find(self, run).await?;
         let mut flight = VecDeque::new();
@@ -109,7 +109,7 @@ impl Client {
         }
     }
 
-    /// Compares whole files whose beginning no TAG vouches for.
+    /// Compares whole files whose first part no TAG confirms.
     pub(super) async fn check(&mut self, run: &mut Downloads<'_>, checks: Vec<usize>) -> Result<(), Error> {
         let names = checks.iter().map(|&index| parse(run.files.name(index))).collect::<Result<Vec<_>, _>>()?;
         let sums = names.into_iter().map(|name| request(Request::Sum { offset: 0, length: None, name }));

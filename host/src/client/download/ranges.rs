@@ -1,11 +1,11 @@
-//! One file over several sessions: ranges of it, verified one by one and put together.
+//! One file over several sessions, in ranges that are verified one by one and put together.
 //!
-//! A device sends slowly over a line with loss: it has little memory for what is under way, and waits long before it sends
-//! something again. Several sessions wait side by side.
+//! A device sends slowly over a lossy link: it can have little data in flight, and waits long before it retransmits.
+//! Several sessions wait in parallel.
 //!
-//! Ranges are handed out in the order of the file, so far ahead that every session has something to do. One that has come
-//! and whose checksum is right waits in memory until everything before it is there; then it goes into the sink. So a
-//! partial file is always the beginning of the file, as if one session had fetched it, and can be continued in any way.
+//! Ranges are assigned in the order of the file, far enough ahead that every session has work. A range that has arrived
+//! with a right checksum waits in memory until everything before it is there; then it goes into the sink. So a partial
+//! file is always a prefix of the file, as if one session had downloaded it, and can be resumed in any way.
 
 use core::future::{Future, poll_fn};
 use core::task::Poll;
@@ -36,8 +36,8 @@ const MOST: u64 = 512 << 10;
 /// bounds what waits in memory.
 const AHEAD: u64 = 4;
 
-/// A session that has had nothing to do for so long asks for what another one has not brought: a stack that has waited in
-/// vain for an acknowledgement doubles its patience each time.
+/// A session without work for this long also requests a range that another session has not delivered: a stack that
+/// waits for an acknowledgement doubles its timeout each time.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Ranges that a session may have asked for: while one comes, the next is known.

@@ -1,5 +1,5 @@
-//! Finding out where files can go on: what an interrupted transfer has left here, and whether it is right (PROTOCOL §5,
-//! TAG).
+//! Finding out where downloads can resume: what an interrupted transfer has left here, and whether it is right
+//! (PROTOCOL §5, TAG).
 
 use std::fs;
 use std::path::Path;
@@ -17,16 +17,16 @@ use crate::client::local::{Found, Part, Parts};
 use crate::client::name::names;
 use crate::client::{Client, ErrorCode};
 
-/// A file of which something is here.
+/// A file of which a part is here.
 struct Candidate {
     task: usize,
-    /// It may be here as a whole.
+    /// It may be here completely.
     whole: bool,
     /// Partial files of earlier runs.
     found: Vec<Found>,
 }
 
-/// What has to be true for a file to go on.
+/// What is required to resume a file.
 struct Claim {
     task: usize,
     length: u64,
@@ -38,7 +38,7 @@ struct Claim {
     trusted: bool,
 }
 
-/// Settles for every queued file of which something is here with which byte it goes on.
+/// Determines, for every queued file of which a part is here, the byte at which it resumes.
 pub(super) async fn find(client: &mut Client, run: &mut Downloads<'_>) -> Result<(), Error> {
     match try_find(client, run).await {
         // A classic server: files come whole or not at all.

@@ -1,4 +1,4 @@
-//! Where the bytes of one fetched file go, and how far they are.
+//! Where the bytes of a download go, and the progress.
 
 use core::time::Duration;
 use std::io::{self, ErrorKind, Write};
@@ -16,9 +16,9 @@ use crate::client::local::{Part, Version, at};
 /// A file that has brought so many bytes is a long one: more than a thread costs.
 const LONG: u64 = 4 << 20;
 
-/// The bytes of one file that is coming in.
+/// The bytes of a file being received.
 ///
-/// A sink that is dropped before its commit leaves the partial file where it is, for a later run to go on with.
+/// A sink that is dropped before its commit leaves the partial file in place for a later run.
 #[derive(Debug)]
 pub(super) struct Sink {
     target: Target,
@@ -141,7 +141,7 @@ impl Sink {
         self.version = None;
     }
 
-    /// The file is whole: puts it in place and says where it is.
+    /// The file is complete: puts it in place and returns its path.
     pub(super) fn commit(
         &mut self,
         mtime: Option<u64>,

@@ -1,4 +1,4 @@
-//! The files that are fetched: what has come of each, and what an event means for it.
+//! The files of a download: the progress of each, and how events change it.
 
 use skiff_proto::crc::Crc32c;
 use skiff_proto::reply::Tag;
@@ -17,7 +17,7 @@ const MAX_UNWANTED: u64 = 4 << 20;
 /// How often a file is restarted because it changed on the server.
 const MAX_RESTARTS: u32 = 2;
 
-/// One file on its way.
+/// A file being downloaded.
 #[derive(Debug)]
 pub(super) struct Task {
     pub(super) sink: Sink,
@@ -32,7 +32,7 @@ pub(super) struct Task {
     restarts: u32,
     /// Sessions that a part of it came by.
     pub(super) sessions: u32,
-    /// What becomes of the file at the end of the body that is coming in.
+    /// What happens to the file at the end of the body being received.
     fate: Fate,
 }
 
@@ -98,7 +98,7 @@ impl<'a> Downloads<'a> {
         task.began = offset;
         task.fate = Fate::Keep;
         if offset.checked_add(length) != Some(size) {
-            let what = format!("only {length} bytes from {offset} on were announced of a file of {size}");
+            let what = format!("the server announced only {length} bytes from offset {offset}, of a file of {size}");
             task.fate = Fate::Fail(Error::Mismatch { what });
             return;
         }
@@ -184,7 +184,7 @@ impl<'a> Downloads<'a> {
         }
     }
 
-    /// The file is whole: puts it in place.
+    /// The file is complete: puts it in place.
     pub(super) fn commit(&mut self, index: usize, verified: bool) {
         let crc = Some(self.files.tasks[index].sink.crc().value());
         self.put_in_place(index, verified, crc);
@@ -223,7 +223,7 @@ impl<'a> Downloads<'a> {
         let task = &mut self.files.tasks[index];
         task.restarts += 1;
         if !task.sink.can_restart() || task.restarts > MAX_RESTARTS {
-            let what = "the file changed on the server while it was fetched".to_owned();
+            let what = "the file changed on the server during the download".to_owned();
             self.fail(index, Error::Mismatch { what });
             return false;
         }

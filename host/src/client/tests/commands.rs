@@ -147,7 +147,7 @@ fn nobody_there_is_told_with_the_address() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     run(async {
         let error = Client::connect("localhost", port, quick()).await.unwrap_err();
-        assert!(error.to_string().starts_with(&format!("can not connect to localhost:{port}: ")), "{error}");
+        assert!(error.to_string().starts_with(&format!("can't connect to localhost:{port}: ")), "{error}");
         let error = Client::connect("::1", port, quick()).await.unwrap_err();
         assert!(error.to_string().contains(&format!("[::1]:{port}")), "{error}");
     });

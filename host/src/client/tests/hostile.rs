@@ -168,7 +168,7 @@ fn bodies_that_are_not_what_was_announced_are_no_files() {
     let aborted = fetch(body("ok 5 5 t", b"hello", "abort changed it did"));
     assert_eq!(aborted.code(), Some(ErrorCode::Changed));
     let strange = fetch(body("ok 5 5 t", b"hello", "abort \u{1b}[2J \u{202e}x"));
-    assert_eq!(strange.to_string(), "the server gave up: \\u{202e}x (\\u{1b}[2J)");
+    assert_eq!(strange.to_string(), "the server aborted the transfer: \\u{202e}x (\\u{1b}[2J)");
 }
 
 #[test]

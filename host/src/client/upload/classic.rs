@@ -1,5 +1,5 @@
-//! `put` over data connections (PROTOCOL §3), one file after the other. A classic server says nothing about what became of
-//! a file, so it is sent, not stored.
+//! `put` over data connections (PROTOCOL §3), one file after the other. A classic server does not confirm, so a file is
+//! reported as sent, not as stored.
 
 use core::time::Duration;
 use std::io;
@@ -68,11 +68,11 @@ async fn put(client: &mut Client, run: &mut Uploads<'_>, index: usize) -> Result
     Ok(Sent { size, resumed: 0, crc: None, confirmed: false })
 }
 
-/// What the length of a file has to say: its characters, if it is text, which is what the original programs count.
+/// The length to announce: the number of characters, if the content is text, since the original programs count those.
 async fn announced(input: &mut Input, buffer: &mut [u8], force: bool, cancel: &CancelToken) -> Result<u64, Error> {
     if input.size() > MAX_LENGTH {
         let error =
-            io::Error::new(io::ErrorKind::FileTooLarge, "larger than a classic server takes (9,999,999,999 bytes)");
+            io::Error::new(io::ErrorKind::FileTooLarge, "too large for a classic server (limit 9,999,999,999 bytes)");
         return Err(at(input.path())(error));
     }
     let mut characters = Characters::new();

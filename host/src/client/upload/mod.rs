@@ -1,12 +1,12 @@
-//! Sending files.
+//! Uploading files.
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | `state` | how far each file is, and what an answer means for it |
-//! | `resume` | finding out where files can go on |
+//! | `state` | the progress of each file, and how replies change it |
+//! | `resume` | finding out where files can be resumed |
 //! | `pipeline` | many `write`s on one connection |
 //! | `classic` | `put` over data connections |
-//! | `source` | the local files that they come from |
+//! | `source` | the local files |
 
 mod classic;
 mod pipeline;
@@ -23,11 +23,12 @@ use super::passes::{End, Losses, Next};
 use state::Uploads;
 
 impl Client {
-    /// Sends files, to an extended server pipelined on this connection, to a classic one one after the other. The
-    /// results are in the order of the jobs.
+    /// Uploads files: pipelined to an extended server, one after the other to a classic one. The results are in the
+    /// order of the jobs.
     ///
     /// After a lost connection the client reconnects and resumes the transfers ([`Options::retries`](super::Options::retries)).
-    /// When it is cancelled in the middle of a file, the connection is closed, so that what the server has of it stays for
+    /// If it is cancelled in the middle of a file, the connection is closed, so that what the server has received stays
+    /// for [`UploadOptions::resume`]; the next operation reconnects.
     /// [`UploadOptions::resume`]; the next operation reconnects.
     pub async fn upload(
         &mut self,

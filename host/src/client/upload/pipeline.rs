@@ -21,7 +21,7 @@ use crate::client::name::parse;
 use crate::client::passes::End;
 use crate::client::{Client, ErrorCode};
 
-/// How long a cancelled upload waits for what the server still owes: after Ctrl-C the user does not want to wait.
+/// How long a cancelled upload waits for outstanding replies: after Ctrl-C the user does not want to wait.
 const FAREWELL: Duration = Duration::from_millis(100);
 
 /// The body that is being sent: that of the last flight.
@@ -41,7 +41,7 @@ enum Check {
 }
 
 impl Client {
-    /// Runs the queue down on one connection.
+    /// Processes the queue on one connection.
     pub(super) async fn upload_pass(&mut self, run: &mut Uploads<'_>) -> Result<End, Error> {
         resume::find(self, run).await?;
         let mut flight = VecDeque::new();

@@ -1,4 +1,4 @@
-//! Finding out where files can go on: what an interrupted transfer has left on the server, and whether it is right
+//! Finding out where uploads can resume: what an interrupted transfer has left on the server, and whether it is right
 //! (PROTOCOL §7).
 
 use skiff_proto::command::Request;
@@ -12,7 +12,7 @@ use crate::client::event::Event;
 use crate::client::name::names;
 use crate::client::{Client, ErrorCode};
 
-/// Settles for every queued file that may be staged on the server with which byte it goes on.
+/// Determines, for every queued file that may be staged on the server, the byte at which it resumes.
 pub(super) async fn find(client: &mut Client, run: &mut Uploads<'_>) -> Result<(), Error> {
     let result = try_find(client, run).await;
     run.files.prepared = true;
@@ -74,7 +74,7 @@ async fn try_find(client: &mut Client, run: &mut Uploads<'_>) -> Result<(), Erro
     Ok(())
 }
 
-/// Finds files that the server has as they are here.
+/// Finds files that are already identical on the server.
 async fn skip_stored(client: &mut Client, run: &mut Uploads<'_>) -> Result<(), Error> {
     let queue: Vec<_> = run.files.queue.iter().copied().collect();
     let stats: Vec<_> =

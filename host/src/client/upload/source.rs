@@ -1,4 +1,4 @@
-//! Local files and bytes that are sent, or whose beginning is to be known.
+//! Local files and bytes to upload, or whose first part is compared.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Cursor, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -14,7 +14,7 @@ use crate::client::error::Error;
 use crate::client::job::Source;
 use crate::client::local::at;
 
-/// A regular file that is open for being sent, or bytes in memory.
+/// An open regular file to upload, or bytes in memory.
 #[derive(Debug)]
 pub(super) struct Input {
     content: Content,
@@ -104,7 +104,7 @@ impl Input {
         }
     }
 
-    /// True if the file is as it was when it was opened.
+    /// True if the file has not changed since it was opened.
     pub(super) fn is_unchanged(&self) -> bool {
         let same = |meta: Metadata| meta.len() == self.size && meta.modified().ok() == self.modified;
         match &self.content {

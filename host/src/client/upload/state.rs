@@ -1,4 +1,4 @@
-//! The files that are sent: how far each is, and what an answer means for it.
+//! The files of an upload: the progress of each, and how replies change it.
 
 use skiff_proto::crc::Crc32c;
 
@@ -7,17 +7,17 @@ use crate::client::error::Error;
 use crate::client::files::Files;
 use crate::client::job::{Observer, Sent, Source, Upload, UploadOptions};
 
-/// Smaller files are sent again as a whole rather than asked about.
+/// Smaller files are sent again completely instead of asking the server.
 pub(super) const WORTH_RESUMING: u64 = 64 << 10;
 
-/// How often, a second apart by default, a file is tried again that the server believes to be written by the connection that was
-/// lost: it does so for 5 s (PROTOCOL §7).
+/// How often, a second apart by default, a file is retried that the server believes is still being written by the lost
+/// connection: it does so for 5 s (PROTOCOL §7).
 const MAX_BUSY: u32 = 8;
 
 /// How often a file is restarted because its staged bytes are gone.
 const MAX_RESTARTS: u32 = 2;
 
-/// One file on its way.
+/// A file being uploaded.
 #[derive(Debug)]
 pub(super) struct Task {
     pub(super) source: Source,
@@ -82,14 +82,14 @@ impl<'a> Uploads<'a> {
         let task = &self.files.tasks[flight.task];
         let differs = matches!((crc, flight.crc), (Some(theirs), Some(ours)) if theirs != ours);
         if size != flight.size || differs {
-            let what = "the server confirms another size or checksum than was sent".to_owned();
+            let what = "the server stored a different size or checksum".to_owned();
             return self.fail(flight.task, Error::Mismatch { what });
         }
         let sent = Sent { size, resumed: task.resumed, crc: flight.crc, confirmed: true };
         self.files.finish(flight.task, Ok(sent));
     }
 
-    /// The server said no.
+    /// The server refused the file.
     pub(super) fn refused(&mut self, index: usize, error: Error) {
         let task = &mut self.files.tasks[index];
         match error.code() {
