@@ -54,13 +54,15 @@ pub enum Error {
         source: ProtocolError,
     },
     /// The server talks only to clients that have a key.
-    #[error("{address} talks only to clients with a key: give one with --key FILE or SKIFF_KEY")]
+    #[error("{address} requires a key; give one with --key FILE or SKIFF_KEY")]
     KeyNeeded {
         /// `host:port` as the caller gave it.
         address: String,
     },
     /// The server does not accept the key.
-    #[error("{address} refuses the key {key}: it is another server's, or was revoked; ask its owner for a new one")]
+    #[error(
+        "{address} rejected the key {key}: it belongs to another server or was revoked; ask the server's owner for a new one"
+    )]
     KeyRefused {
         /// `host:port` as the caller gave it.
         address: String,
@@ -68,9 +70,7 @@ pub enum Error {
         key: String,
     },
     /// The client has a key, but the server does not encrypt. Nothing but the hello was sent.
-    #[error(
-        "{address} does not encrypt, so the key is of no use and nothing was sent: start it with --secret, or leave out the key"
-    )]
+    #[error("{address} does not encrypt, so nothing was sent; start it with --secret, or omit the key")]
     Unprotected {
         /// `host:port` as the caller gave it.
         address: String,

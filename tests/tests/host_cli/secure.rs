@@ -182,17 +182,15 @@ fn who_is_not_let_in_hears_in_one_line_what_to_do() {
     let (open_relay, open_seen) = relay(open.port());
     let here = format!("127.0.0.1:{}", scene.host.port());
     let refused = |key| {
-        format!("{here} refuses the key {key}: it is another server's, or was revoked; ask its owner for a new one")
+        format!(
+            "{here} rejected the key {key}: it belongs to another server or was revoked; ask the server's owner for a new one"
+        )
     };
     for words in
         [&["ls"][..], &["get", "notes"], &["rm", "notes"], &["put", "rw.laptop.1", "-o", "x"], &["info"], &["ping"]]
     {
         for (port, key, line) in [
-            (
-                scene.host.port(),
-                None,
-                format!("{here} talks only to clients with a key: give one with --key FILE or SKIFF_KEY"),
-            ),
+            (scene.host.port(), None, format!("{here} requires a key; give one with --key FILE or SKIFF_KEY")),
             (scene.host.port(), Some("stranger"), refused("rw.laptop.1")),
             (scene.host.port(), Some("rw.laptop.1"), refused("rw.laptop.1")),
             (scene.host.port(), Some("ro.ann.1"), refused("ro.ann.1")),
@@ -200,7 +198,7 @@ fn who_is_not_let_in_hears_in_one_line_what_to_do() {
                 open_relay,
                 Some("rw.laptop.2"),
                 format!(
-                    "127.0.0.1:{open_relay} does not encrypt, so the key is of no use and nothing was sent: start it with --secret, or leave out the key"
+                    "127.0.0.1:{open_relay} does not encrypt, so nothing was sent; start it with --secret, or omit the key"
                 ),
             ),
         ] {
@@ -257,7 +255,7 @@ fn a_newcomer_makes_a_secret_and_keys_serves_and_revokes_one() {
     assert!(ran.err.contains("write peer=laptop@127.0.0.1:"), "{}", ran.err);
     assert!(ran.err.contains("key=ro.ann.1"), "{}", ran.err);
     let serv = serve("2");
-    assert!(cli(&serv, "laptop.key", &["ls"]).failed(1).contains("refuses the key rw.laptop.1"));
-    assert!(cli(&serv, "ann.key", &["ls"]).failed(1).contains("refuses the key ro.ann.1"));
+    assert!(cli(&serv, "laptop.key", &["ls"]).failed(1).contains("rejected the key rw.laptop.1"));
+    assert!(cli(&serv, "ann.key", &["ls"]).failed(1).contains("rejected the key ro.ann.1"));
     assert_eq!(cli(&serv, "laptop-2.key", &["ls"]).ok(), "notes\n");
 }
