@@ -4,7 +4,7 @@
 //! [`Handshake`]. Both seal and open the messages of the connection: they are its [`Records`].
 
 use crate::command::{BadCommand, Command};
-use crate::error::ErrorCode;
+use crate::error::{ErrorCode, Refusal};
 use crate::identity::{KeyId, StageOwner};
 use crate::message::{Forged, Records};
 use crate::time::Instant;
@@ -60,7 +60,7 @@ pub enum Admission {
     /// The command is carried out.
     Granted,
     /// It is refused.
-    Refused(ErrorCode),
+    Refused(Refusal),
     /// It is refused, and the connection is closed.
     Closed(ErrorCode),
     /// The handshake is right: this is its second message.

@@ -122,7 +122,7 @@ fn a_server_understands_a_client_that_uses_snow() {
                 let n = server.poll_transmit(&mut room);
                 replies.extend_from_slice(&room[..n]);
             }
-            for reply in [&b"ok"[..], b"error denied permission denied"] {
+            for reply in [&b"ok"[..], b"error denied this key may only read"] {
                 let (wire, rest) = replies.split_at(10 + reply.len() + 16);
                 assert_eq!(open(&mut client, wire), reply);
                 replies = rest.to_vec();

@@ -233,6 +233,10 @@ async fn serve(args: Args, shutdown: impl Future<Output = ()>) -> anyhow::Result
 #[cfg(feature = "secure")]
 fn security(args: &Args) -> anyhow::Result<Security> {
     let Some(file) = &args.secret else { return Ok(Security::default()) };
+    if let (Ok(secret), Ok(root)) = (file.canonicalize(), args.root.canonicalize()) {
+        let exposed = secret.starts_with(&root);
+        anyhow::ensure!(!exposed, "clients could read {}: move it out of {}", file.display(), root.display());
+    }
     Ok(Security::with_secret(skiff_host::keys::read_secret(file)?, args.min_generation))
 }
 

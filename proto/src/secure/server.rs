@@ -12,7 +12,7 @@ use super::records::{Key, RECORD_MAX, Transport};
 use super::unhex;
 use crate::cipher::{Admission, Guard, MAX_OFFER};
 use crate::command::{BadCommand, Command, Request, VERSION, Verb};
-use crate::error::{ErrorCode, InvalidState};
+use crate::error::{ErrorCode, InvalidState, Refusal};
 use crate::identity::{self, KeyId, NOBODY, StageOwner};
 use crate::message::{Forged, Records};
 use crate::reply::MAX_REPLY;
@@ -216,7 +216,7 @@ impl<A: Aead> Guard for Server<A> {
                 }
                 Ok(Command::Quit) => Admission::Granted,
                 _ if verb == Some(Verb::Secure) => self.shake_hands(command, hello),
-                _ => Admission::Refused(ErrorCode::Denied),
+                _ => Admission::Refused(ErrorCode::Denied.into()),
             },
             State::Replying(..) => {
                 if let State::Replying(protected, _) = core::mem::replace(&mut self.0, State::Failed) {
@@ -226,12 +226,12 @@ impl<A: Aead> Guard for Server<A> {
             }
             State::Protected(protected) => match parsed {
                 Ok(Command::Request(Request::Get { .. } | Request::Put { .. })) => {
-                    Admission::Refused(ErrorCode::Unsupported)
+                    Admission::Refused(ErrorCode::Unsupported.into())
                 }
-                Ok(Command::Request(Request::Ls)) => Admission::Refused(ErrorCode::Unsupported),
-                _ if verb == Some(Verb::Secure) => Admission::Refused(ErrorCode::BadCommand),
+                Ok(Command::Request(Request::Ls)) => Admission::Refused(ErrorCode::Unsupported.into()),
+                _ if verb == Some(Verb::Secure) => Admission::Refused(ErrorCode::BadCommand.into()),
                 _ if verb.is_some_and(Verb::needs_write) && !protected.client.role().may_write() => {
-                    Admission::Refused(ErrorCode::Denied)
+                    Admission::Refused(Refusal::new(ErrorCode::Denied, "this key may only read"))
                 }
                 _ => Admission::Granted,
             },

@@ -232,8 +232,8 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
                 self.reply = Some(Reply::ClassicRefusal);
                 self.after_refusal();
             }
-            Admission::Refused(code) => {
-                self.reply = Some(Reply::Error(code.into()));
+            Admission::Refused(refusal) => {
+                self.reply = Some(Reply::Error(refusal));
                 self.after_refusal();
             }
             Admission::Closed(code) => {
