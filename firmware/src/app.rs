@@ -4,11 +4,17 @@ use core::net::IpAddr;
 
 use skiff_device::config::{Config, ConfigError, Ipv6, Network};
 use skiff_device::server::{Counts, DeviceServer, Usage};
+#[cfg(feature = "secure")]
+use skiff_device::server::{Nonces, Protection};
 use skiff_device::stack::Stack;
 use skiff_proto::Instant;
+#[cfg(feature = "secure")]
+use skiff_proto::secure::Secret;
 use smoltcp::iface::{SocketSet, SocketStorage};
 use static_cell::{ConstStaticCell, StaticCell};
 
+#[cfg(feature = "secure")]
+use crate::board::Entropy;
 use crate::board::{BUFFER, Board, CONSOLE, DATA, IDENTITY, Mac, SESSIONS, SPARE};
 use crate::clock::{Clock, millis};
 use crate::files::{self, Files, NAME};
@@ -43,6 +49,11 @@ pub fn run(board: Board) -> ! {
             tell_address(address);
         }
         if let Some(key) = CONSOLE.read() {
+            #[cfg(feature = "secure")]
+            if key == b'S' {
+                crate::settings::change_secret(&mut watchdog);
+                continue;
+            }
             answer(key, server.usage(&stack.sockets), server.counts());
         }
         idle::sleep(&mut ethernet, &mut clock, &mut watchdog, delay.map(|delay| now.after(delay)));
@@ -75,6 +86,10 @@ fn set_up(mut board: Board) -> Running {
     let mut clock = board.clock;
     let stack = make_stack(&settings, mac, seed, &mut ethernet, clock.now());
     let server = make_server(&settings, stack);
+    #[cfg(feature = "secure")]
+    if let Some(secret) = settings.secret {
+        protect(server, files, secret, settings.min_generation, seed);
+    }
     log!("mac ", Address(mac), ", port ", settings.port);
     Running { stack, server, files, ethernet, clock, watchdog: board.watchdog }
 }
@@ -114,6 +129,20 @@ fn make_server(settings: &Settings<DATA>, stack: &mut Stack<'static>) -> &'stati
     SERVER.init_with(|| DeviceServer::new(&config, memory, &mut stack.sockets).unwrap_or_else(|error| refuse(error)))
 }
 
+/// Admits only clients with a key. A board that can't do that safely serves nobody.
+#[cfg(feature = "secure")]
+#[inline(never)]
+fn protect(server: &mut Server<'static, Files>, files: &mut Files, secret: Secret, min_generation: u32, seed: u64) {
+    static ENTROPY: StaticCell<Entropy> = StaticCell::new();
+    let Some(start) = files::count_start(files) else {
+        fail!("secret: nobody is served, since this start can't be counted: files are in RAM, or the card fails");
+    };
+    log!("secret: clients need a key; start ", start);
+    let entropy = ENTROPY.init_with(|| Entropy::new(seed));
+    let protection = Protection { secret, min_generation, nonces: Nonces::Counted { start }, entropy };
+    server.protect(protection).unwrap_or_else(|error| refuse(error));
+}
+
 fn refuse(error: ConfigError) -> ! {
     fail!("settings: ", what(error))
 }
@@ -149,7 +178,7 @@ fn answer(key: u8, usage: Usage, counts: Counts) {
     }
     _ = key;
     let Usage { sessions, data, .. } = usage;
-    let Counts { accepted, refused, strangers, transfers, failures } = counts;
+    let Counts { accepted, refused, strangers, transfers, failures, .. } = counts;
     let crate::stack::Usage { fixed, stack, room } = crate::stack::usage();
     let seconds = millis() / 1000;
     log! { "up ", seconds, " s; ", sessions, " of ", SESSIONS, " sessions, ", data, " of ", DATA, " data connections" }
@@ -158,4 +187,6 @@ fn answer(key: u8, usage: Usage, counts: Counts) {
         transfers, " transfers, ", failures, " failed"
     }
     log!("ram ", fixed - files::CONTENT, " fixed, ", files::CONTENT, " for files, ", stack, " of ", room, " stack");
+    #[cfg(feature = "secure")]
+    log!(counts.denied, " without a right key");
 }

@@ -1,7 +1,13 @@
-//! A number that is different at each start, for a chip without a source of randomness.
+//! A number that is different at each start, and entropy, for a chip without a generator of random numbers.
 
 use cortex_m::peripheral::SYST;
+#[cfg(feature = "secure")]
+use skiff_device::server::Entropy;
+#[cfg(feature = "secure")]
+use skiff_proto::secure::Pool;
 
+#[cfg(feature = "secure")]
+use crate::stack;
 use crate::{clock, kept};
 
 /// Makes a number of what there is: that of the settings, the address, the count of starts, the time it took so far. It is
@@ -21,4 +27,35 @@ pub fn mix(settings: u64, mac: [u8; 6]) -> u64 {
         x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         x ^ x >> 31
     })
+}
+
+/// What can be collected of entropy without a generator: what memory held at power-on, the times at which clients connect
+/// (in cycles of the processor, within a millisecond), and the setting `seed`.
+///
+/// A chip that has a generator implements [`Entropy`] with it. Then nothing has to be collected.
+#[cfg(feature = "secure")]
+#[derive(Debug)]
+pub struct Collected(Pool);
+
+#[cfg(feature = "secure")]
+impl Collected {
+    /// Looks at memory that nothing uses. `seed`: see [`mix`].
+    #[inline(never)]
+    pub fn new(seed: u64) -> Self {
+        let mut pool = Pool::new();
+        pool.stir(&seed.to_le_bytes());
+        for piece in stack::unused() {
+            pool.stir(&piece);
+        }
+        Self(pool)
+    }
+}
+
+#[cfg(feature = "secure")]
+impl Entropy for Collected {
+    fn next(&mut self) -> Option<[u8; 32]> {
+        let time = [clock::millis(), SYST::get_current()].map(u32::to_le_bytes);
+        self.0.stir(time.as_flattened());
+        Some(self.0.draw())
+    }
 }

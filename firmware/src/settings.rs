@@ -10,6 +10,11 @@
 //! | `data=50001,50002` | the ports of classic data connections | those that follow |
 //! | `seed=123` | a number that is different at each start | what can be had of the clock and the memory |
 //! | `idle=60` | seconds until a connection without progress is closed, a day at most | 60 |
+//! | `secret=AAEC...` | the device secret: the base64 of its text form | everybody is admitted |
+//! | `min-generation=2` | the least GENERATION of a client's key | 1 |
+//!
+//! A secret is never told again. An image without the feature `secure`, or with one that makes no sense, serves nobody: to
+//! ignore it would admit everybody.
 //!
 //! With the feature `faults`, for tests: `takeover=5000` and `rate=1024/30000`, milliseconds and bytes in milliseconds.
 //!
@@ -23,13 +28,26 @@ use core::{slice, str};
 
 use skiff_device::config::Ipv4;
 use skiff_proto::MinRate;
+#[cfg(feature = "secure")]
+use skiff_proto::secure::{Secret, Zeroizing};
 
-use crate::log;
+#[cfg(feature = "secure")]
+use crate::board::{CONSOLE, write_settings};
+#[cfg(feature = "secure")]
+use crate::uart::Uart as _;
+#[cfg(feature = "secure")]
+use crate::watchdog::Watchdog;
+use crate::{fail, log};
 
 /// Bytes of the text at most.
 const ROOM: usize = 1024;
 /// Seconds: the longest that a connection may be silent.
 const DAY: u64 = 86_400;
+/// What a secret begins with in its file, and in the settings.
+#[cfg(feature = "secure")]
+const SECRET: &[u8] = b"skiff-secret-1 ";
+#[cfg(feature = "secure")]
+const WORD: &[u8] = b"secret=";
 const BUILT_IN: &str = match option_env!("SKIFF_SETTINGS") {
     Some(text) => text,
     None => "",
@@ -41,7 +59,7 @@ unsafe extern "C" {
 }
 
 /// The settings of a board with `DATA` data connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings<const DATA: usize> {
     /// The IPv4 address, and the way to other networks.
     pub ipv4: Ipv4,
@@ -61,15 +79,18 @@ pub struct Settings<const DATA: usize> {
     pub takeover: Option<Duration>,
     /// The least progress while a body is outstanding.
     pub rate: Option<MinRate>,
+    /// The device secret.
+    #[cfg(feature = "secure")]
+    pub secret: Option<Secret>,
+    /// The least GENERATION of a client's key.
+    #[cfg(feature = "secure")]
+    pub min_generation: u32,
 }
 
 impl<const DATA: usize> Settings<DATA> {
     /// The settings that were built in, and those in flash.
     pub fn load() -> Self {
-        // SAFETY: flash, which nothing writes.
-        let flash: &'static [u8] = unsafe { slice::from_raw_parts(addr_of!(_settings).cast(), ROOM) };
-        let end = flash.iter().position(|byte| matches!(byte, 0 | 0xff)).unwrap_or(ROOM);
-        Self::parse(&[BUILT_IN.as_bytes(), &flash[..end]])
+        Self::parse(&[BUILT_IN.as_bytes(), in_flash()])
     }
 
     fn parse(texts: &[&'static [u8]]) -> Self {
@@ -83,6 +104,10 @@ impl<const DATA: usize> Settings<DATA> {
             idle: None,
             takeover: None,
             rate: None,
+            #[cfg(feature = "secure")]
+            secret: None,
+            #[cfg(feature = "secure")]
+            min_generation: 1,
         };
         let mut gateway = None;
         let words = texts.iter().flat_map(|text| text.split(u8::is_ascii_whitespace)).filter(|word| !word.is_empty());
@@ -134,6 +159,17 @@ impl<const DATA: usize> Settings<DATA> {
                 }
             }
             b"seed" => self.seed = number(value, 10)?,
+            #[cfg(feature = "secure")]
+            b"secret" => match secret(value) {
+                Some(secret) => self.secret = Some(secret),
+                None => fail!("settings: the secret is not valid"),
+            },
+            #[cfg(not(feature = "secure"))]
+            b"secret" => fail!("settings: this image has no secrets"),
+            #[cfg(feature = "secure")]
+            b"min-generation" => {
+                self.min_generation = u32::try_from(number(value, 10)?).ok().filter(|least| *least > 0)?;
+            }
             b"idle" => {
                 let seconds = number(value, 10).filter(|seconds| (1..=DAY).contains(seconds))?;
                 self.idle = Some(Duration::from_secs(seconds));
@@ -150,6 +186,69 @@ impl<const DATA: usize> Settings<DATA> {
         }
         Some(())
     }
+}
+
+/// The text in flash.
+fn in_flash() -> &'static [u8] {
+    // SAFETY: flash, which nothing writes while this is used.
+    let flash: &'static [u8] = unsafe { slice::from_raw_parts(addr_of!(_settings).cast(), ROOM) };
+    let end = flash.iter().position(|byte| matches!(byte, 0 | 0xff)).unwrap_or(ROOM);
+    &flash[..end]
+}
+
+/// The secret of which this is the base64.
+#[cfg(feature = "secure")]
+fn secret(base64: &[u8]) -> Option<Secret> {
+    let mut text = Zeroizing::new([0; Secret::TEXT_LEN]);
+    let (word, rest) = text.split_at_mut(SECRET.len());
+    word.copy_from_slice(SECRET);
+    rest.get_mut(..base64.len())?.copy_from_slice(base64);
+    Secret::parse(str::from_utf8(&text[..SECRET.len() + base64.len()]).ok()?)
+}
+
+/// Replaces the secret in the settings by the one that is typed, and starts anew. Nothing else is done meanwhile.
+#[cfg(feature = "secure")]
+#[inline(never)]
+pub fn change_secret(watchdog: &mut Watchdog) {
+    log!("secret: type it, or paste the line of its file; nothing is shown. Enter alone leaves everything as it is");
+    let mut typed = Zeroizing::new([0; Secret::TEXT_LEN + 1]);
+    let mut len = 0;
+    loop {
+        watchdog.feed();
+        match CONSOLE.read() {
+            Some(b'\r' | b'\n') => break,
+            Some(byte) => {
+                // What is too long is no secret.
+                if let Some(place) = typed.get_mut(len) {
+                    *place = byte;
+                    len += 1;
+                }
+            }
+            None => {}
+        }
+    }
+    let typed = &typed[..len];
+    let base64 = typed.strip_prefix(SECRET).unwrap_or(typed).trim_ascii();
+    if secret(base64).is_none() {
+        log!("secret: not valid, and not changed");
+        return;
+    }
+    let mut page = Zeroizing::new([0xff; ROOM]);
+    let mut end = 0;
+    let old = in_flash().split(u8::is_ascii_whitespace).filter(|word| !word.is_empty() && !word.starts_with(WORD));
+    for piece in old.flat_map(|word| [word, b" "]).chain([WORD, base64]) {
+        match page.get_mut(end..end + piece.len()) {
+            Some(place) => place.copy_from_slice(piece),
+            None => return log!("secret: there is no room for it"),
+        }
+        end += piece.len();
+    }
+    let address = u32::try_from(addr_of!(_settings).addr()).unwrap_or(0);
+    write_settings(address, page.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)));
+    if in_flash() == &page[..end] {
+        fail!("secret: changed");
+    }
+    log!("secret: it could not be written");
 }
 
 fn address(text: &[u8]) -> Option<Ipv4Addr> {

@@ -9,8 +9,24 @@ const PAINT: u32 = 0xcccc_cccc;
 unsafe extern "C" {
     static _ram_start: u32;
     static __sheap: u32;
+    #[cfg(feature = "secure")]
+    static _ram_end: u32;
     static _stack_end: u32;
     static _stack_start: u32;
+}
+
+/// What memory holds that nothing uses, the first 16 KiB of it. At power-on that is something else each time on most chips.
+#[cfg(feature = "secure")]
+pub fn unused() -> impl Iterator<Item = [u8; 64]> {
+    const MOST: usize = 16 * 1024;
+    let (start, end) = (addr_of!(__sheap).addr(), addr_of!(_ram_end).addr());
+    (start..end.min(start + MOST)).step_by(64).map(move |piece| {
+        core::array::from_fn(|at| {
+            let address = (piece + at).min(end - 1);
+            // SAFETY: memory of this chip that nobody has, and bytes of any value are a number.
+            unsafe { with_exposed_provenance::<u8>(address).read_volatile() }
+        })
+    })
 }
 
 /// Bytes of RAM.

@@ -114,7 +114,6 @@ pub const NOBODY: StageOwner = StageOwner(
 impl StageOwner {
     /// For a store that keeps it; `None` is [`NOBODY`].
     #[must_use]
-    #[cfg_attr(not(feature = "secure"), expect(clippy::unused_self, reason = "there is only one"))]
     pub const fn number(self) -> Option<u64> {
         #[cfg(feature = "secure")]
         if let Some(number) = self.0 {

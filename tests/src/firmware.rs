@@ -111,6 +111,9 @@ pub struct Image<'a> {
 pub const EMBASSY: Image<'static> = Image { board: Board::Lm3s6965, program: "skiff-embassy", features: "" };
 
 impl Image<'_> {
+    /// The server of a board with an SD card for clients with a key. It opens no data connections, so it is built without.
+    pub const SECURE: Self = Self { board: Board::Lm3s6965, program: "skiff-firmware", features: "card dhcp secure" };
+
     /// The server, as it is meant to be used on this board.
     #[must_use]
     pub const fn server(board: Board) -> Self {

@@ -53,6 +53,46 @@ const BYPASS: u32 = 1 << 11;
 const XTAL_8_MHZ: u32 = 0xe << 6;
 const PLL_LOCKED: u32 = 1 << 6;
 
+/// There is no generator.
+#[cfg(feature = "secure")]
+pub use crate::seed::Collected as Entropy;
+
+// The flash controller, and how long a microsecond is for it.
+#[cfg(feature = "secure")]
+const FMA: usize = 0x000;
+#[cfg(feature = "secure")]
+const FMD: usize = 0x004;
+#[cfg(feature = "secure")]
+const FMC: usize = 0x008;
+#[cfg(feature = "secure")]
+const USECRL: usize = 0x140;
+
+// FMC: the key, and what is to be done; the bit is read as 1 until it is.
+#[cfg(feature = "secure")]
+const WRKEY: u32 = 0xa442 << 16;
+#[cfg(feature = "secure")]
+const ERASE: u32 = 1 << 1;
+#[cfg(feature = "secure")]
+const WRITE: u32 = 1 << 0;
+
+/// Erases the page of flash at `address` and programs it.
+#[cfg(feature = "secure")]
+pub fn write_settings(address: u32, words: impl Iterator<Item = u32>) {
+    // SAFETY: registers of this chip; nobody else uses them, and they change nothing but the flash of the settings.
+    let (flash, system) = unsafe { (Registers::at(0x400f_d000), Registers::at(0x400f_e000)) };
+    let command = |address: u32, command: u32| {
+        flash.write(FMA, address);
+        flash.write(FMC, WRKEY | command);
+        while flash.read(FMC) & command != 0 {}
+    };
+    system.write(USECRL, HZ / 1_000_000 - 1);
+    command(address, ERASE);
+    for (address, word) in (address..).step_by(4).zip(words) {
+        flash.write(FMD, word);
+        command(address, WRITE);
+    }
+}
+
 /// The SD card: SSI0 on pins PA2, PA4 and PA5; PD0 selects it.
 pub type Card = SdCard<Pl022, Output<0>, Delay>;
 

@@ -8,6 +8,8 @@
 //! | `SESSIONS`, `DATA`, `BUFFER`, `SPARE` | how much the server may use: clients, data connections, bytes of their socket buffers |
 //! | `FILES`, `BLOCKS` | the same for files in RAM: how many, and blocks of 256 bytes |
 //! | `Mac` | its network interface |
+//! | `Entropy` | where unpredictable numbers come from: the chip's generator, or [`seed::Collected`](crate::seed::Collected) |
+//! | `write_settings` | writes the page with the settings |
 //! | `Board::take` | sets clocks and pins up |
 
 #[cfg(feature = "board-lm3s6965")]

@@ -34,6 +34,19 @@ pub static CONSOLE: Cmsdk = Cmsdk::new(unsafe { Registers::at(0x4000_4000) });
 /// The processor's clock in hertz.
 const HZ: u32 = 25_000_000;
 
+/// There is no generator.
+#[cfg(feature = "secure")]
+pub use crate::seed::Collected as Entropy;
+
+/// Writes the page at `address`, which is memory here.
+#[cfg(feature = "secure")]
+pub fn write_settings(address: u32, words: impl Iterator<Item = u32>) {
+    for (address, word) in (address as usize..).step_by(4).zip(words) {
+        // SAFETY: the memory of the settings, a page at the end of the program's that nothing else uses.
+        unsafe { core::ptr::with_exposed_provenance_mut::<u32>(address).write_volatile(word) };
+    }
+}
+
 /// The board, set up.
 #[derive(Debug)]
 pub struct Board {

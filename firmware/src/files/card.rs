@@ -116,6 +116,12 @@ pub fn mount(card: Result<board::Card, SdError>, watchdog: &mut Watchdog) -> &'s
     }
 }
 
+/// Counts this start, durably; `None` if the card fails.
+#[cfg(feature = "secure")]
+pub fn count_start(files: &mut Files) -> Option<u64> {
+    files.count_start().ok()
+}
+
 const fn what(error: MountError) -> &'static str {
     match error {
         MountError::Medium => "I/O error",

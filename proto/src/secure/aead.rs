@@ -1,8 +1,10 @@
 //! Patterns and their ciphers.
 
-use chacha20poly1305::ChaCha20Poly1305;
-use chacha20poly1305::aead::consts::{U12, U16, U32};
-use chacha20poly1305::aead::{AeadInOut, KeyInit, KeySizeUser};
+#[cfg(feature = "secure-aes")]
+use aes_gcm::{
+    Aes256Gcm,
+    aead::{AeadInOut as _, KeyInit as _},
+};
 use zeroize::Zeroizing;
 
 use super::hash::Bytes;
@@ -54,7 +56,7 @@ pub trait Aead: Sized {
     fn open(&self, nonce: &[u8; 12], associated: &[u8], record: &mut [u8]) -> Result<(), Forged>;
 }
 
-/// ChaCha20-Poly1305 of the crate `chacha20poly1305`, and nothing else: for devices.
+/// ChaCha20-Poly1305 of the crate `skiff-chacha`, and nothing else: for devices.
 #[derive(Clone)]
 pub struct ChaChaPoly(Zeroizing<Bytes>);
 
@@ -72,35 +74,13 @@ impl Aead for ChaChaPoly {
     }
 
     fn seal(&self, nonce: &[u8; 12], associated: &[u8], text: &mut [u8]) -> [u8; TAG] {
-        seal::<ChaCha20Poly1305>(self.key(), nonce, associated, text)
+        skiff_chacha::seal(self.key(), nonce, associated, text)
     }
 
     fn open(&self, nonce: &[u8; 12], associated: &[u8], record: &mut [u8]) -> Result<(), Forged> {
-        open::<ChaCha20Poly1305>(self.key(), nonce, associated, record)
+        let (text, tag) = record.split_last_chunk_mut::<TAG>().ok_or(Forged)?;
+        if skiff_chacha::open(self.key(), nonce, associated, text, tag) { Ok(()) } else { Err(Forged) }
     }
-}
-
-fn seal<A>(key: &Bytes, nonce: &[u8; 12], associated: &[u8], text: &mut [u8]) -> [u8; TAG]
-where
-    A: AeadInOut<NonceSize = U12, TagSize = U16> + KeyInit + KeySizeUser<KeySize = U32>,
-{
-    match A::new(key.into()).encrypt_inout_detached(nonce.into(), associated, text.into()) {
-        Ok(tag) => tag.into(),
-        // A record is never too long; if it were, nothing of it may leave in clear.
-        Err(_) => {
-            text.fill(0);
-            [0; TAG]
-        }
-    }
-}
-
-fn open<A>(key: &Bytes, nonce: &[u8; 12], associated: &[u8], record: &mut [u8]) -> Result<(), Forged>
-where
-    A: AeadInOut<NonceSize = U12, TagSize = U16> + KeyInit + KeySizeUser<KeySize = U32>,
-{
-    let (text, tag) = record.split_last_chunk_mut::<TAG>().ok_or(Forged)?;
-    let (cipher, tag) = (A::new(key.into()), &*tag);
-    cipher.decrypt_inout_detached(nonce.into(), associated, text.into(), tag.into()).map_err(|_| Forged)
 }
 
 /// Both patterns, in portable code with the instructions that the processor has: for hosts.
@@ -125,14 +105,28 @@ impl Aead for Portable {
     fn seal(&self, nonce: &[u8; 12], associated: &[u8], text: &mut [u8]) -> [u8; TAG] {
         match self.0 {
             Pattern::ChaChaPoly => self.1.seal(nonce, associated, text),
-            Pattern::AesGcm => seal::<aes_gcm::Aes256Gcm>(self.key(), nonce, associated, text),
+            Pattern::AesGcm => {
+                let cipher = Aes256Gcm::new(self.key().into());
+                match cipher.encrypt_inout_detached(nonce.into(), associated, (&mut *text).into()) {
+                    Ok(tag) => tag.into(),
+                    // A record is never too long; if it were, nothing of it may leave in clear.
+                    Err(_) => {
+                        text.fill(0);
+                        [0; TAG]
+                    }
+                }
+            }
         }
     }
 
     fn open(&self, nonce: &[u8; 12], associated: &[u8], record: &mut [u8]) -> Result<(), Forged> {
         match self.0 {
             Pattern::ChaChaPoly => self.1.open(nonce, associated, record),
-            Pattern::AesGcm => open::<aes_gcm::Aes256Gcm>(self.key(), nonce, associated, record),
+            Pattern::AesGcm => {
+                let (text, tag) = record.split_last_chunk_mut::<TAG>().ok_or(Forged)?;
+                let (cipher, tag) = (Aes256Gcm::new(self.key().into()), &*tag);
+                cipher.decrypt_inout_detached(nonce.into(), associated, text.into(), tag.into()).map_err(|_| Forged)
+            }
         }
     }
 }

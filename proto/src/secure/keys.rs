@@ -2,15 +2,12 @@
 
 use core::fmt;
 
-use base64ct::{Base64, Encoding};
 use zeroize::Zeroizing;
 
+use super::base64;
 use super::hash::{Bytes, keyed};
 use crate::identity::{KeyId, NOBODY, StageOwner};
 use crate::text::Text;
-
-/// Bytes of base64 for 32 bytes.
-const BASE64: usize = 44;
 
 const SECRET: &str = "skiff-secret-1 ";
 const KEY: &str = "skiff-key-1 ";
@@ -21,7 +18,7 @@ pub struct Secret(Zeroizing<Bytes>);
 
 impl Secret {
     /// Bytes of the text form.
-    pub const TEXT_LEN: usize = SECRET.len() + BASE64;
+    pub const TEXT_LEN: usize = SECRET.len() + base64::LEN;
 
     /// A secret of 32 unpredictable bytes.
     #[must_use]
@@ -72,7 +69,7 @@ impl Secret {
     /// Parses `skiff-secret-1 BASE64`. White space at the end is ignored.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        decode(text.trim_ascii_end().strip_prefix(SECRET)?).map(Self)
+        base64::decode(text.trim_ascii_end().strip_prefix(SECRET)?).map(Self)
     }
 
     /// Writes the text form, without a line end, into `out`.
@@ -95,7 +92,7 @@ pub struct Key {
 
 impl Key {
     /// Bytes of the longest text form.
-    pub const TEXT_LEN: usize = KEY.len() + KeyId::MAX_LEN + 1 + BASE64;
+    pub const TEXT_LEN: usize = KEY.len() + KeyId::MAX_LEN + 1 + base64::LEN;
 
     /// Whose key it is.
     #[must_use]
@@ -118,7 +115,7 @@ impl Key {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (id, key) = text.trim_ascii_end().strip_prefix(KEY)?.split_once(' ')?;
-        Some(Self { id: KeyId::parse(id.as_bytes())?, psk: Psk(decode(key)?) })
+        Some(Self { id: KeyId::parse(id.as_bytes())?, psk: Psk(base64::decode(key)?) })
     }
 
     /// Writes the text form, without a line end, into `out`.
@@ -128,21 +125,14 @@ impl Key {
     }
 }
 
-fn decode(base64: &str) -> Option<Zeroizing<Bytes>> {
-    let mut bytes = Zeroizing::new([0; 32]);
-    let len = Base64::decode(base64, &mut *bytes).ok()?.len();
-    (len == bytes.len()).then_some(bytes)
-}
-
 fn encode<'o>(word: &str, id: Option<&KeyId>, bytes: &Bytes, out: &'o mut [u8]) -> Option<&'o str> {
-    let mut base64 = Zeroizing::new([0; BASE64]);
     let mut text = Text::new(out);
     text.str(word);
     if let Some(id) = id {
         id.encode(&mut text);
         text.str(" ");
     }
-    text.str(Base64::encode(bytes, &mut *base64).ok()?);
+    text.bytes(&*base64::encode(bytes));
     let len = text.finish()?;
     core::str::from_utf8(&out[..len]).ok()
 }

@@ -6,6 +6,7 @@
 //! | [`Key`], [`KeyId`] | of a client, and its name |
 //! | [`Noise`] | the parameter that lets a session protect its connection |
 //! | [`Security`], [`Login`] | what a server's session and a client's session get for one connection |
+//! | [`Entropy`], [`Pool`] | where ephemeral secrets come from |
 //! | [`Aead`], [`Pattern`] | the ciphers: [`ChaChaPoly`], or a faster library |
 //!
 //! The sessions do the rest: a driver hands over a [`Security`] or a [`Login`] when a connection begins and moves
@@ -35,10 +36,12 @@
 //! ```
 
 mod aead;
+mod base64;
 mod client;
 mod handshake;
 mod hash;
 mod keys;
+mod pool;
 mod records;
 mod server;
 #[cfg(test)]
@@ -52,6 +55,10 @@ pub use aead::Portable;
 pub use aead::{Aead, ChaChaPoly, Pattern};
 pub use client::{Client, Login};
 pub use keys::{Key, Secret};
+pub use pool::Pool;
+/// Memory that is erased on drop.
+pub use zeroize::Zeroizing;
+
 pub use server::{Entropy, Parked, Security, Server};
 
 use crate::cipher::Cipher;

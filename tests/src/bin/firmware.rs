@@ -7,11 +7,14 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use skiff_tests::firmware::budget::{Budgets, Verdict, WORKLOAD, instructions, load};
+use skiff_tests::firmware::budget::{
+    Budgets, Counted, Limit, SECURE_WORKLOAD, Server, Verdict, WORKLOAD, instructions, load, load_sealed,
+};
 use skiff_tests::firmware::documented;
 use skiff_tests::firmware::elf::sizes;
-use skiff_tests::firmware::machine::{Address, Machine, Network, QEMU, Setup, has_qemu};
+use skiff_tests::firmware::machine::{Address, Machine, Network, QEMU, Setup, Status, has_qemu};
 use skiff_tests::firmware::{Board, Fetch, Image, build, root};
+use skiff_tests::sealed::secret_text;
 
 const USAGE: &str = "\
 Builds the firmware and runs it under QEMU, without root.
@@ -204,20 +207,36 @@ fn seed() -> u64 {
 /// `cargo firmware budget`.
 fn budget() -> Result<bool> {
     need_qemu()?;
-    let budgets = Budgets::load();
-    let path = image(&Image::server(Board::Lm3s6965))?;
-    let mut setup = Setup::new(Board::Lm3s6965, &path);
+    let Budgets { flash, ram, secure, .. } = Budgets::load();
+    let server = Image::server(Board::Lm3s6965);
+    let [now_flash, now_ram, kept] = exercise("lm3s6965", &server, "", load, flash, ram)?;
+    let settings = format!("secret={}", secret_text().trim_start_matches("skiff-secret-1 "));
+    let [.., sealed] = exercise("lm3s6965, secure", &Image::SECURE, &settings, load_sealed, secure.flash, secure.ram)?;
+    let stale = documented::summary(&[now_flash, now_ram]);
+    Ok(kept & sealed > 0 && tell_stale(&stale))
+}
+
+/// Has an image do everything once, and compares: bytes of flash, of RAM, and 1 if both are within their limits.
+fn exercise(
+    name: &str,
+    server: &Image<'_>,
+    settings: &str,
+    load: fn(&mut Machine) -> Status,
+    flash: Limit,
+    ram: Limit,
+) -> Result<[u64; 3]> {
+    let path = image(server)?;
+    let mut setup = Setup::new(server.board, &path);
     let card = tempfile::NamedTempFile::new()?;
     card.as_file().set_len(CARD)?;
     setup.card = Some(card.path().to_owned());
+    setup.settings = settings.to_owned();
     let mut machine = Machine::start(&setup);
     let status = load(&mut machine);
-    let flash = sizes(&path)?.flash;
-    let verdicts = [("flash", budgets.flash.judge(flash)), ("RAM", budgets.ram.judge(status.fixed + status.stack))];
-    println!("lm3s6965: variables {}, stack {} of {} at its highest", status.fixed, status.stack, status.room);
-    let kept = tell(&verdicts);
-    let stale = documented::summary(&[flash, status.fixed + status.stack]);
-    Ok(kept & tell_stale(&stale))
+    println!("{name}: variables {}, stack {} of {} at its highest", status.fixed, status.stack, status.room);
+    let now = [sizes(&path)?.flash, status.fixed + status.stack];
+    let kept = tell(&[("flash", flash.judge(now[0])), ("RAM", ram.judge(now[1]))]);
+    Ok([now[0], now[1], kept.into()])
 }
 
 /// Prints what is wrong in the documentation; true if nothing is.
@@ -232,13 +251,24 @@ fn tell_stale(stale: &[String]) -> bool {
 fn count() -> Result<bool> {
     need_qemu()?;
     let budgets = Budgets::load();
-    let path = image(&WORKLOAD)?;
-    let mut setup = Setup::new(WORKLOAD.board, &path);
-    setup.counted = true;
-    let now = instructions(&Machine::switch_on(&setup))?;
+    let now = run_counted(&WORKLOAD)?;
     let mut kept = tell(&[("instructions", budgets.instructions.judge(now.instructions))]);
     println!("of the server alone, for a command, or for each KiB that is put or got:");
-    for (name, figure) in budgets.server.figures() {
+    kept &= compare(&budgets.server, &now)?;
+    println!("the same over a protected connection; the session alone, for a handshake and for a stranger's:");
+    kept &= compare(&budgets.secure.server, &run_counted(&SECURE_WORKLOAD)?)?;
+    Ok(kept)
+}
+
+fn run_counted(workload: &Image<'_>) -> Result<Counted> {
+    let mut setup = Setup::new(workload.board, &image(workload)?);
+    setup.counted = true;
+    Ok(instructions(&Machine::switch_on(&setup))?)
+}
+
+fn compare(budget: &Server, now: &Counted) -> Result<bool> {
+    let mut kept = true;
+    for (name, figure) in budget.figures() {
         let now = now.server.get(name).ok_or_else(|| format!("no figure for {name}"))?;
         kept &= tell(&[(name, figure.judge(*now))]);
     }

@@ -8,11 +8,14 @@ use std::net::Shutdown;
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use skiff_proto::Name;
+use skiff_proto::command::{Command, Request};
 
 use super::machine::{INSTRUCTION_NS, Machine, Status};
 use super::{Board, Image, root};
 use crate::sans_io::message;
-use crate::wire::read_to_end;
+use crate::sealed::{Sealed, key};
+use crate::wire::{eventually, read_to_end};
 
 /// The file.
 #[derive(Debug, Clone, Deserialize)]
@@ -24,35 +27,39 @@ pub struct Budgets {
     pub ram: Limit,
     /// Instructions of a fixed work.
     pub instructions: Figure,
-    /// Instructions of the server alone for one thing: the same names as those of [`Counted::server`].
+    /// Instructions of the server alone for one thing.
+    pub server: Server,
+    /// The same of an image with the feature `secure`.
+    pub secure: Secure,
+}
+
+/// What an image with the feature `secure` may take.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Secure {
+    /// Bytes of flash.
+    pub flash: Limit,
+    /// Bytes of RAM.
+    pub ram: Limit,
+    /// Instructions of the server alone for one thing, over a protected connection.
     pub server: Server,
 }
 
 /// Instructions of the server alone, its TCP stack and its store included.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct Server {
-    /// One `ping`.
-    pub ping: u64,
-    /// A `write` of nothing.
-    pub write: u64,
-    /// A `read` of nothing.
-    pub read: u64,
-    /// Each KiB that is stored.
-    pub put: u64,
-    /// Each KiB that is fetched.
-    pub get: u64,
     /// By how much of that each may differ, in percent.
-    pub tolerance: u64,
+    tolerance: u64,
+    /// The same names as those of [`Counted::server`].
+    #[serde(flatten)]
+    measured: BTreeMap<String, u64>,
 }
 
 impl Server {
     /// The figures.
-    #[must_use]
-    pub fn figures(&self) -> [(&'static str, Figure); 5] {
-        let Self { ping, write, read, put, get, tolerance } = *self;
-        [("ping", ping), ("write", write), ("read", read), ("put", put), ("get", get)]
-            .map(|(name, measured)| (name, Figure { measured, tolerance }))
+    pub fn figures(&self) -> impl Iterator<Item = (&str, Figure)> {
+        let tolerance = self.tolerance;
+        self.measured.iter().map(move |(name, &measured)| (&**name, Figure { measured, tolerance }))
     }
 }
 
@@ -149,6 +156,10 @@ impl fmt::Display for Verdict {
 /// The program whose instructions are counted.
 pub const WORKLOAD: Image<'static> = Image { board: Board::Lm3s6965, program: "workload", features: "workload" };
 
+/// The same over a protected connection.
+pub const SECURE_WORKLOAD: Image<'static> =
+    Image { board: Board::Lm3s6965, program: "workload", features: "workload secure" };
+
 /// Nanoseconds of a tick of [`WORKLOAD`]'s board: its processor's clock is 50 MHz.
 const TICK_NS: u64 = 20;
 
@@ -231,5 +242,40 @@ pub fn load(machine: &mut Machine) -> Status {
     _ = second.hear_end();
     first.say("quit");
     _ = first.hear_end();
+    machine.status()
+}
+
+/// The same of a board with [`secret_text`](crate::sealed::secret_text) as its secret.
+///
+/// # Panics
+/// If the server does not do what it should.
+#[track_caller]
+#[must_use]
+pub fn load_sealed(machine: &mut Machine) -> Status {
+    let content: Vec<u8> = (0..5000_u32).map(|i| i.to_le_bytes()[0]).collect();
+    let mut stranger = machine.connect();
+    assert!(stranger.ask("get /skiff/1").contains(" noise="));
+    assert!(stranger.write("a", &content).starts_with("error denied"));
+    let connect = || Sealed::connect(machine.addr(), key("rw.alice.1")).expect("a right key");
+    let mut clients = [connect(), connect()];
+    for len in [0, 1, 5000] {
+        let [first, second] = &mut clients;
+        assert!(first.write("a", &content[..len], 998).expect("connected").starts_with("Stored"));
+        assert!(second.read("a").expect("connected") == content[..len]);
+    }
+    let name = |name| Name::parse(name, 64).expect("a name");
+    for request in [
+        Request::Stat { name: name(b"a") },
+        Request::Sum { offset: 0, length: None, name: name(b"a") },
+        Request::Space,
+        Request::Rename { from: name(b"a"), to: name(b"b") },
+        Request::Resume { size: 4000, name: name(b"c") },
+        Request::Remove { name: name(b"b") },
+    ] {
+        let reply = clients[0].ask(&Command::Request(request)).expect("connected");
+        assert!(!reply.starts_with("Refused"), "{reply}");
+    }
+    drop(clients);
+    assert!(eventually(|| machine.status().sessions == 0));
     machine.status()
 }

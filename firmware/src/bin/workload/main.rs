@@ -4,14 +4,19 @@
 //! The client stores a file, reads it back, asks for its checksum, lists, and removes it, [`ROUNDS`] times.
 //!
 //! Then it does one thing at a time, and what counts is the server alone, with its TCP stack and its store: `server NAME: N ticks`
-//! for a `ping`, for a `write` and a `read` of nothing, and for each KiB that a `put` and a `get` move besides.
+//! for a `ping`, for a `write` and a `read` of nothing, and for each KiB that a `put` and a `get` move besides. With the feature
+//! `secure` that is all, over a protected connection, and a `handshake` and that of a `stranger` by themselves.
 #![no_std]
 #![no_main]
+
+#[cfg(not(feature = "secure"))]
+mod plain;
+#[cfg(feature = "secure")]
+mod sealed;
 
 use core::cell::{Cell, RefCell};
 use core::convert::Infallible;
 use core::net::Ipv4Addr;
-use core::time::Duration;
 
 use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m::peripheral::{Peripherals, SYST};
@@ -24,10 +29,8 @@ use skiff_firmware::board::Board;
 use skiff_firmware::files::{self, Files, NAME};
 use skiff_firmware::mac::FRAME;
 use skiff_firmware::{clock, idle, log};
-use skiff_proto::client::ClientEvent;
-use skiff_proto::command::{Command, Request, VERSION, command_len};
-use skiff_proto::drive::{Client, DriveError};
-use skiff_proto::{Instant, Name};
+use skiff_proto::Instant;
+use skiff_proto::drive::DriveError;
 use smoltcp::iface::{Interface, SocketHandle, SocketSet, SocketStorage};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer};
@@ -57,6 +60,8 @@ static SOCKETS: ConstStaticCell<Sockets> =
 static CLIENT_BUFFERS: ConstStaticCell<[[u8; BUFFER]; 2]> = ConstStaticCell::new([[0; BUFFER]; 2]);
 static CLIENT_SLOT: ConstStaticCell<[SocketStorage<'static>; 1]> = ConstStaticCell::new([SocketStorage::EMPTY; 1]);
 static CABLE: ConstStaticCell<[RefCell<Queue>; 2]> = ConstStaticCell::new([const { RefCell::new(Queue::new()) }; 2]);
+/// The time in milliseconds, and the ticks that the server has worked.
+static TIMES: ConstStaticCell<[Cell<u64>; 2]> = ConstStaticCell::new([const { Cell::new(0) }; 2]);
 static CONTENT: ConstStaticCell<[u8; SIZE]> = ConstStaticCell::new([0; SIZE]);
 
 #[entry]
@@ -68,8 +73,8 @@ fn main() -> ! {
     systick.set_reload(RELOAD);
     systick.clear_current();
     match work(&mut systick) {
-        Ok(Ticks { all, ping, write, read, put, get }) => {
-            for (name, ticks) in [("ping", ping), ("write", write), ("read", read), ("put", put), ("get", get)] {
+        Ok(Ticks { all, server }) => {
+            for (name, ticks) in server {
                 log!("server ", name, ": ", ticks, " ticks");
             }
             log!("workload: ", all, " ticks");
@@ -96,6 +101,7 @@ enum Wrong {
     Config,
     Drive,
     Answer,
+    #[cfg(not(feature = "secure"))]
     Content,
 }
 
@@ -108,14 +114,38 @@ impl From<DriveError<Infallible>> for Wrong {
 /// What was counted.
 struct Ticks {
     all: u64,
-    ping: u64,
-    write: u64,
-    read: u64,
-    put: u64,
-    get: u64,
+    /// Of the server alone, for one thing.
+    server: [(&'static str, u64); THINGS],
+}
+
+const THINGS: usize = if cfg!(feature = "secure") { 7 } else { 5 };
+
+/// How often each thing is done.
+fn each(served: &Cell<u64>, mut thing: impl FnMut() -> Result<(), Wrong>) -> Result<u64, Wrong> {
+    let before = served.get();
+    (0..ROUNDS).try_for_each(|_| thing())?;
+    Ok((served.get() - before) / u64::from(ROUNDS))
+}
+
+/// What a whole file takes more than one of nothing, for each KiB.
+fn kib(whole: u64, nothing: u64) -> u64 {
+    whole.saturating_sub(nothing) * 1024 / SIZE as u64
 }
 
 fn work(systick: &mut SYST) -> Result<Ticks, Wrong> {
+    let both = both()?;
+    systick.enable_interrupt();
+    systick.enable_counter();
+    #[cfg(feature = "secure")]
+    return sealed::work(both, CONTENT.take());
+    #[cfg(not(feature = "secure"))]
+    return plain::work(both, CONTENT.take());
+}
+
+/// A server and a client's TCP stack, on a cable.
+#[inline(never)]
+fn both() -> Result<&'static mut Both, Wrong> {
+    static BOTH: StaticCell<Both> = StaticCell::new();
     let [there, back] = CABLE.take();
     let mut server_end = End { incoming: there, outgoing: back };
     let network = Network::new([2, 0, 0, 0, 0, 2], Ipv4::Static { address: SERVER, prefix: 24, gateway: None });
@@ -127,73 +157,9 @@ fn work(systick: &mut SYST) -> Result<Ticks, Wrong> {
         DeviceServer::new(&Config::new(PORT, &[]), memory, &mut server_stack.sockets).map_err(|_| Wrong::Config)?;
     let mut client_end = End { incoming: back, outgoing: there };
     let stack = ClientStack::new(&mut client_end);
-    let (now, served) = (Cell::new(0), Cell::new(0));
     let store = files::mount(1);
-    let both = Both { server_stack, server, store, server_end, stack, client_end, now: &now, served: &served };
-    let time = || Instant::from_millis(now.get());
-    let mut client: Client<_, _, { command_len(NAME) }> = Client::new(both, Duration::from_secs(60), time);
-    let content = CONTENT.take();
-
-    systick.enable_interrupt();
-    systick.enable_counter();
-    let hello = client.request(&Command::Hello { version: VERSION })?;
-    if !matches!(hello, ClientEvent::Hello(Some(_))) {
-        return Err(Wrong::Answer);
-    }
-    let name = Name::parse(b"measurements.csv", NAME).map_err(|_| Wrong::Answer)?;
-    for round in 0..ROUNDS {
-        content.iter_mut().zip(round..).for_each(|(byte, x)| *byte = x.to_le_bytes()[0]);
-        put(&mut client, name, content)?;
-        get(&mut client, name, content)?;
-        let sum = Request::Sum { offset: 0, length: None, name };
-        expect(matches!(client.request(&Command::Request(sum))?, ClientEvent::Sum { .. }))?;
-        expect(matches!(client.request(&Command::Request(Request::List { dir: None }))?, ClientEvent::List { .. }))?;
-        expect(matches!(client.reply()?, ClientEvent::BodyEnd(Ok(Some(_)))))?;
-        expect(matches!(client.request(&Command::Request(Request::Remove { name }))?, ClientEvent::Done))?;
-    }
-    let all = ticks();
-
-    // Of each thing as many, and of files those of nothing first: what a whole one takes more is what its bytes take.
-    let each = |thing: &mut dyn FnMut() -> Result<(), Wrong>| {
-        let before = served.get();
-        (0..ROUNDS).try_for_each(|_| thing())?;
-        Ok::<_, Wrong>((served.get() - before) / u64::from(ROUNDS))
-    };
-    let ping = each(&mut || expect(matches!(client.request(&Command::Ping)?, ClientEvent::Done)))?;
-    let write = each(&mut || put(&mut client, name, &mut []))?;
-    let read = each(&mut || get(&mut client, name, &[]))?;
-    let whole = [each(&mut || put(&mut client, name, content))?, each(&mut || get(&mut client, name, content))?];
-    let kib = |whole: u64, nothing: u64| whole.saturating_sub(nothing) * 1024 / SIZE as u64;
-    Ok(Ticks { all, ping, write, read, put: kib(whole[0], write), get: kib(whole[1], read) })
-}
-
-type Peer<'a, C> = Client<Both<'a>, C, { command_len(NAME) }>;
-
-/// Stores a file.
-fn put<C: FnMut() -> Instant>(client: &mut Peer<'_, C>, name: Name<'_>, content: &mut [u8]) -> Result<(), Wrong> {
-    client.send(&Command::Request(Request::Write { offset: 0, size: content.len() as u64, mtime: None, name }))?;
-    if !content.is_empty() {
-        client.write(content)?;
-    }
-    expect(matches!(client.finish()?, ClientEvent::Stored { .. }))
-}
-
-/// Reads it back, and compares.
-fn get<C: FnMut() -> Instant>(client: &mut Peer<'_, C>, name: Name<'_>, content: &[u8]) -> Result<(), Wrong> {
-    let read = Request::Read { offset: 0, length: None, name };
-    expect(matches!(client.request(&Command::Request(read))?, ClientEvent::Read { .. }))?;
-    let (mut piece, mut at) = ([0; 512], 0);
-    loop {
-        let n = client.read(&mut piece)?;
-        if n == 0 {
-            break;
-        }
-        if content.get(at..at + n) != Some(&piece[..n]) {
-            return Err(Wrong::Content);
-        }
-        at += n;
-    }
-    expect(at == content.len() && matches!(client.reply()?, ClientEvent::BodyEnd(Ok(Some(_)))))
+    let [now, served] = TIMES.take();
+    Ok(BOTH.init(Both { server_stack, server, store, server_end, stack, client_end, now, served }))
 }
 
 fn expect(right: bool) -> Result<(), Wrong> {
@@ -201,7 +167,7 @@ fn expect(right: bool) -> Result<(), Wrong> {
 }
 
 /// The server and the client's TCP stack, as the client's stream: whoever waits lets both work.
-struct Both<'a> {
+struct Both {
     server_stack: Stack<'static>,
     server: Server<'static, Files>,
     store: &'static mut Files,
@@ -209,12 +175,12 @@ struct Both<'a> {
     stack: ClientStack,
     client_end: End,
     /// Time goes on by a millisecond each time that both have worked.
-    now: &'a Cell<u64>,
+    now: &'static Cell<u64>,
     /// Ticks that the server has worked.
-    served: &'a Cell<u64>,
+    served: &'static Cell<u64>,
 }
 
-impl Both<'_> {
+impl Both {
     fn poll(&mut self) {
         self.now.set(self.now.get() + 1);
         let now = self.now.get();
@@ -225,11 +191,11 @@ impl Both<'_> {
     }
 }
 
-impl ErrorType for Both<'_> {
+impl ErrorType for Both {
     type Error = Infallible;
 }
 
-impl Read for Both<'_> {
+impl Read for Both {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Infallible> {
         loop {
             match self.stack.socket().recv_slice(buffer) {
@@ -241,7 +207,7 @@ impl Read for Both<'_> {
     }
 }
 
-impl Write for Both<'_> {
+impl Write for Both {
     fn write(&mut self, bytes: &[u8]) -> Result<usize, Infallible> {
         loop {
             match self.stack.socket().send_slice(bytes) {
