@@ -113,7 +113,7 @@
 //! # }
 //! ```
 //!
-//! A session then takes about 130 bytes more, the server 1 KiB for a record. Protected clients are served first. A client
+//! A session then takes 144 bytes more, the server 1 KiB, most of it for a record. Protected clients are served first. A client
 //! that has not shown a key after 10 s, or when its place is needed, has to go. After eight failed handshakes in a second
 //! others wait.
 //!

@@ -6,6 +6,8 @@ mod network;
 mod protocol;
 #[path = "recovery.rs"]
 mod recovery;
+#[path = "secure.rs"]
+mod secure;
 #[path = "speed.rs"]
 mod speed;
 #[path = "storage.rs"]
