@@ -5,18 +5,17 @@
 //!
 //! Then it does one thing at a time, and what counts is the server alone, with its TCP stack and its store: `server NAME: N ticks`
 //! for a `ping`, for a `write` and a `read` of nothing, and for each KiB that a `put` and a `get` move besides. With the feature
-//! `secure` that is all, over a protected connection, and a `handshake` and that of a `stranger` by themselves.
+//! `secure` the connection is protected, and there are a `handshake` and that of a `stranger`, of the session alone.
 #![no_std]
 #![no_main]
 
-#[cfg(not(feature = "secure"))]
-mod plain;
 #[cfg(feature = "secure")]
-mod sealed;
+mod secure;
 
 use core::cell::{Cell, RefCell};
 use core::convert::Infallible;
 use core::net::Ipv4Addr;
+use core::time::Duration;
 
 use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m::peripheral::{Peripherals, SYST};
@@ -24,13 +23,19 @@ use cortex_m_rt::{entry, exception};
 use embedded_io::{ErrorType, Read, Write};
 use skiff_device::config::{Config, Ipv4, Network};
 use skiff_device::server::DeviceServer;
+#[cfg(feature = "secure")]
+use skiff_device::server::RECORD;
 use skiff_device::stack::Stack;
 use skiff_firmware::board::Board;
 use skiff_firmware::files::{self, Files, NAME};
 use skiff_firmware::mac::FRAME;
 use skiff_firmware::{clock, idle, log};
-use skiff_proto::Instant;
-use skiff_proto::drive::DriveError;
+use skiff_proto::client::ClientEvent;
+#[cfg(not(feature = "secure"))]
+use skiff_proto::command::command_len;
+use skiff_proto::command::{Command, Request, VERSION};
+use skiff_proto::drive::{Client, DriveError};
+use skiff_proto::{Instant, Name};
 use smoltcp::iface::{Interface, SocketHandle, SocketSet, SocketStorage};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer};
@@ -75,7 +80,7 @@ fn main() -> ! {
     match work(&mut systick) {
         Ok(Ticks { all, server }) => {
             for (name, ticks) in server {
-                log!("server ", name, ": ", ticks, " ticks");
+                tell(name, ticks);
             }
             log!("workload: ", all, " ticks");
         }
@@ -101,7 +106,6 @@ enum Wrong {
     Config,
     Drive,
     Answer,
-    #[cfg(not(feature = "secure"))]
     Content,
 }
 
@@ -115,10 +119,12 @@ impl From<DriveError<Infallible>> for Wrong {
 struct Ticks {
     all: u64,
     /// Of the server alone, for one thing.
-    server: [(&'static str, u64); THINGS],
+    server: [(&'static str, u64); 5],
 }
 
-const THINGS: usize = if cfg!(feature = "secure") { 7 } else { 5 };
+fn tell(name: &str, ticks: u64) {
+    log!("server ", name, ": ", ticks, " ticks");
+}
 
 /// How often each thing is done.
 fn each(served: &Cell<u64>, mut thing: impl FnMut() -> Result<(), Wrong>) -> Result<u64, Wrong> {
@@ -137,9 +143,43 @@ fn work(systick: &mut SYST) -> Result<Ticks, Wrong> {
     systick.enable_interrupt();
     systick.enable_counter();
     #[cfg(feature = "secure")]
-    return sealed::work(both, CONTENT.take());
-    #[cfg(not(feature = "secure"))]
-    return plain::work(both, CONTENT.take());
+    let (handshake, stranger) = (secure::handshake(false)?, secure::handshake(true)?);
+    #[cfg(feature = "secure")]
+    secure::protect(&mut both.server)?;
+    let (now, served, content) = (both.now, both.served, CONTENT.take());
+    let time = || Instant::from_millis(now.get());
+    let mut client: Peer<_> = Client::new(both, Duration::from_secs(60), time);
+    #[cfg(feature = "secure")]
+    client.session().protect(secure::client()?).map_err(|_| Wrong::Config)?;
+    let hello = client.request(&Command::Hello { version: VERSION })?;
+    if !matches!(hello, ClientEvent::Hello(Some(_))) {
+        return Err(Wrong::Answer);
+    }
+    let name = Name::parse(b"measurements.csv", NAME).map_err(|_| Wrong::Answer)?;
+    for round in 0..ROUNDS {
+        content.iter_mut().zip(round..).for_each(|(byte, x)| *byte = x.to_le_bytes()[0]);
+        put(&mut client, name, content)?;
+        get(&mut client, name, content)?;
+        let sum = Request::Sum { offset: 0, length: None, name };
+        expect(matches!(client.request(&Command::Request(sum))?, ClientEvent::Sum { .. }))?;
+        expect(matches!(client.request(&Command::Request(Request::List { dir: None }))?, ClientEvent::List { .. }))?;
+        expect(matches!(client.reply()?, ClientEvent::BodyEnd(Ok(Some(_)))))?;
+        expect(matches!(client.request(&Command::Request(Request::Remove { name }))?, ClientEvent::Done))?;
+    }
+    let all = ticks();
+
+    // Of each thing as many, and of files those of nothing first: what a whole one takes more is what its bytes take.
+    let ping = each(served, || expect(matches!(client.request(&Command::Ping)?, ClientEvent::Done)))?;
+    let write = each(served, || put(&mut client, name, &mut []))?;
+    let read = each(served, || get(&mut client, name, &[]))?;
+    let whole = [each(served, || put(&mut client, name, content))?, each(served, || get(&mut client, name, content))?];
+    let (put, get) = (kib(whole[0], write), kib(whole[1], read));
+    let server = [("ping", ping), ("write", write), ("read", read), ("put", put), ("get", get)];
+    #[cfg(feature = "secure")]
+    for (name, ticks) in [("handshake", handshake), ("stranger", stranger)] {
+        tell(name, ticks);
+    }
+    Ok(Ticks { all, server })
 }
 
 /// A server and a client's TCP stack, on a cable.
@@ -160,6 +200,39 @@ fn both() -> Result<&'static mut Both, Wrong> {
     let store = files::mount(1);
     let [now, served] = TIMES.take();
     Ok(BOTH.init(Both { server_stack, server, store, server_end, stack, client_end, now, served }))
+}
+
+#[cfg(not(feature = "secure"))]
+type Peer<C> = Client<&'static mut Both, C, { command_len(NAME) }>;
+/// Its buffer for replies holds the hello of a server with a secret.
+#[cfg(feature = "secure")]
+type Peer<C> = Client<&'static mut Both, C, 400, skiff_proto::secure::Noise, RECORD>;
+
+/// Stores a file.
+fn put<C: FnMut() -> Instant>(client: &mut Peer<C>, name: Name<'_>, content: &mut [u8]) -> Result<(), Wrong> {
+    client.send(&Command::Request(Request::Write { offset: 0, size: content.len() as u64, mtime: None, name }))?;
+    if !content.is_empty() {
+        client.write(content)?;
+    }
+    expect(matches!(client.finish()?, ClientEvent::Stored { .. }))
+}
+
+/// Reads it back, and compares.
+fn get<C: FnMut() -> Instant>(client: &mut Peer<C>, name: Name<'_>, content: &[u8]) -> Result<(), Wrong> {
+    let read = Request::Read { offset: 0, length: None, name };
+    expect(matches!(client.request(&Command::Request(read))?, ClientEvent::Read { .. }))?;
+    let (mut piece, mut at) = ([0; 512], 0);
+    loop {
+        let n = client.read(&mut piece)?;
+        if n == 0 {
+            break;
+        }
+        if content.get(at..at + n) != Some(&piece[..n]) {
+            return Err(Wrong::Content);
+        }
+        at += n;
+    }
+    expect(at == content.len() && matches!(client.reply()?, ClientEvent::BodyEnd(Ok(Some(_)))))
 }
 
 fn expect(right: bool) -> Result<(), Wrong> {
