@@ -56,7 +56,7 @@ pub trait Aead: Sized {
     fn open(&self, nonce: &[u8; 12], associated: &[u8], record: &mut [u8]) -> Result<(), Forged>;
 }
 
-/// ChaCha20-Poly1305 of the crate `skiff-chacha`, and nothing else: for devices.
+/// ChaCha20-Poly1305 of the crate `skiff-crypto`, and nothing else: for devices.
 #[derive(Clone)]
 pub struct ChaChaPoly(Zeroizing<Bytes>);
 
@@ -74,12 +74,12 @@ impl Aead for ChaChaPoly {
     }
 
     fn seal(&self, nonce: &[u8; 12], associated: &[u8], text: &mut [u8]) -> [u8; TAG] {
-        skiff_chacha::seal(self.key(), nonce, associated, text)
+        skiff_crypto::seal(self.key(), nonce, associated, text)
     }
 
     fn open(&self, nonce: &[u8; 12], associated: &[u8], record: &mut [u8]) -> Result<(), Forged> {
         let (text, tag) = record.split_last_chunk_mut::<TAG>().ok_or(Forged)?;
-        if skiff_chacha::open(self.key(), nonce, associated, text, tag) { Ok(()) } else { Err(Forged) }
+        if skiff_crypto::open(self.key(), nonce, associated, text, tag) { Ok(()) } else { Err(Forged) }
     }
 }
 

@@ -1,24 +1,17 @@
 //! BLAKE2s, its keyed form, HMAC and the HKDF of Noise.
 
-use blake2::digest::{Digest, KeyInit, Mac};
-use blake2::{Blake2s256, Blake2sMac256};
 use zeroize::{Zeroize, Zeroizing};
 
-/// Bytes of a hash and of a key.
-pub(super) type Bytes = [u8; 32];
+pub(super) use skiff_crypto::Bytes;
 
 /// The hash of `parts`, one after the other.
 pub(super) fn hash(parts: &[&[u8]]) -> Bytes {
-    let mut hasher = Blake2s256::new();
-    parts.iter().for_each(|part| Digest::update(&mut hasher, part));
-    hasher.finalize().into()
+    skiff_crypto::hash(None, parts)
 }
 
 /// The keyed hash of `parts`: a secret as well.
 pub(super) fn keyed(key: &Bytes, parts: &[&[u8]]) -> Zeroizing<Bytes> {
-    let mut hasher = <Blake2sMac256 as KeyInit>::new(key.into());
-    parts.iter().for_each(|part| Mac::update(&mut hasher, part));
-    Zeroizing::new(hasher.finalize().into_bytes().into())
+    Zeroizing::new(skiff_crypto::hash(Some(key), parts))
 }
 
 /// HMAC of RFC 2104; a block of BLAKE2s has 64 bytes.

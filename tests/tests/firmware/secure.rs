@@ -137,7 +137,7 @@ fn a_secret_is_typed_at_the_console_and_never_shown() {
         let from = machine.running.out().len();
         machine.running.say("S");
         let from = machine.running.hear("secret: type it", from);
-        machine.running.say(&format!("{typed}\r"));
+        machine.running.say(format!("{typed}\r"));
         machine.running.hear(says, from);
         assert!(!machine.running.out().contains("AAEC"), "{}", machine.running.out());
     }
@@ -146,7 +146,7 @@ fn a_secret_is_typed_at_the_console_and_never_shown() {
     let mut machine = scene.start();
     machine.running.say("S");
     let from = machine.running.hear("secret: type it", 0);
-    machine.running.say(&format!("{}\r", secret_text().replace("AAEC", "AAAA")));
+    machine.running.say(format!("{}\r", secret_text().replace("AAEC", "AAAA")));
     machine.running.hear("secret: it could not be written", from);
     assert!(Sealed::connect(machine.addr(), key("rw.alice.1")).is_ok());
 }
