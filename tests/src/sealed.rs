@@ -1,33 +1,68 @@
 //! A client with a key, over TCP: it makes the handshake, and everything after that is sealed (PROTOCOL §8).
 
+use core::cell::Cell;
+use core::fmt;
 use core::net::SocketAddr;
 use core::time::Duration;
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::rc::Rc;
+use std::sync::LazyLock;
 
-use skiff_proto::Name;
+use embedded_io_adapters::std::FromStd;
 use skiff_proto::client::{ClientEvent, ClientSession};
 use skiff_proto::command::{Command, Request, VERSION};
+use skiff_proto::drive::Client;
+use skiff_proto::message::HEADER_LEN;
 use skiff_proto::secure::{Key, KeyId, Login, Noise, Secret};
+use skiff_proto::{Instant, Name};
 
 use crate::wire::connect;
+
+/// The longest record of any server.
+const RECORD: usize = u16::MAX as usize;
 
 /// A protected connection.
 pub struct Sealed {
     /// The socket, for what the methods do not cover.
     pub stream: TcpStream,
-    session: ClientSession<1024, 4, Noise>,
-    input: Vec<u8>,
-    body: Vec<u8>,
+    client: Box<Client<FromStd<Link>, fn() -> Instant, 1024, Noise, RECORD>>,
+    flip: Rc<Cell<Option<usize>>>,
 }
 
-impl core::fmt::Debug for Sealed {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+/// The socket, and the bit that is changed in the next record.
+struct Link {
+    stream: TcpStream,
+    flip: Rc<Cell<Option<usize>>>,
+}
+
+impl Read for Link {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Link {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Some(bit) = self.flip.take() else { return self.stream.write(bytes) };
+        let mut record = bytes.to_vec();
+        record[HEADER_LEN + bit / 8 % (bytes.len() - HEADER_LEN)] ^= 1 << (bit % 8);
+        self.stream.write_all(&record)?;
+        Ok(record.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sealed").field("stream", &self.stream).finish_non_exhaustive()
     }
 }
 
-/// What a request came to, or why the connection failed.
+/// The reply as `Debug` shows it, or why the connection failed.
 pub type Outcome<T> = Result<T, String>;
 
 /// The secret that servers of tests have.
@@ -73,47 +108,34 @@ impl Sealed {
     pub fn over(stream: TcpStream, key: Key) -> Outcome<Self> {
         let mut ephemeral = [0; 32];
         fastrand::fill(&mut ephemeral);
-        let mut session = ClientSession::new(Duration::from_secs(60));
+        let flip = Rc::<Cell<_>>::default();
+        let link = Link { stream: stream.try_clone().map_err(shown)?, flip: Rc::clone(&flip) };
+        let client = Box::new(Client::new(FromStd::new(link), Duration::from_secs(60), clock as fn() -> Instant));
+        let mut sealed = Self { stream, client, flip };
+        let session: &mut ClientSession<1024, 1, Noise> = sealed.client.session();
         session.protect(Login { key, ephemeral }.start()).expect("a new session");
-        let mut sealed = Self { stream, session, input: Vec::new(), body: Vec::new() };
         match sealed.ask(&Command::Hello { version: VERSION })? {
             reply if reply.starts_with("Hello(Some(") => Ok(sealed),
             reply => Err(reply),
         }
     }
 
-    /// Says a command and waits for its reply: the event of the session, as `Debug` shows it.
+    /// Sends a command and waits for its reply.
     ///
     /// # Errors
     /// The connection has failed.
     pub fn ask(&mut self, command: &Command<'_>) -> Outcome<String> {
-        self.session.request(command).map_err(|error| format!("{error:?}"))?;
-        self.event()
+        self.client.request(command).map(debug).map_err(shown)
     }
 
-    /// `write`s a whole file, in records of `piece` bytes of payload.
+    /// `write`s a whole file, in records of at most `piece` bytes of payload.
     ///
     /// # Errors
     /// The connection has failed.
     pub fn write(&mut self, name: &str, content: &[u8], piece: usize) -> Outcome<String> {
-        let name = parse(name);
-        let write = Request::Write { offset: 0, size: content.len() as u64, mtime: None, name };
-        self.session.request(&Command::Request(write)).map_err(|error| format!("{error:?}"))?;
-        self.send()?;
-        let mut rest = content;
-        while !rest.is_empty() {
-            let mut room = [0; 2048];
-            let fill = |room: &mut [u8]| {
-                let n = room.len().min(rest.len()).min(piece);
-                room[..n].copy_from_slice(&rest[..n]);
-                rest = &rest[n..];
-                Ok::<_, ()>(n)
-            };
-            let n = self.session.send(&mut room, fill).map_err(|error| format!("{error:?}"))?;
-            self.stream.write_all(&room[..n]).map_err(|error| error.to_string())?;
-        }
-        self.session.finish().map_err(|error| format!("{error:?}"))?;
-        self.event()
+        self.begin(name, content)?;
+        content.chunks(piece).try_for_each(|piece| self.client.write(piece)).map_err(shown)?;
+        self.client.finish().map(debug).map_err(shown)
     }
 
     /// Begins to `write` a file, in records of `piece` bytes of payload; in the second one, bit `bit` of the record is
@@ -125,23 +147,16 @@ impl Sealed {
     /// # Panics
     /// If the file is shorter.
     pub fn write_altered(&mut self, name: &str, content: &[u8], piece: usize, bit: usize) -> Outcome<()> {
+        self.begin(name, content)?;
+        let (first, second) = content.split_at(piece);
+        self.client.write(first).map_err(shown)?;
+        self.flip.set(Some(bit));
+        self.client.write(&second[..piece]).map_err(shown)
+    }
+
+    fn begin(&mut self, name: &str, content: &[u8]) -> Outcome<()> {
         let write = Request::Write { offset: 0, size: content.len() as u64, mtime: None, name: parse(name) };
-        self.session.request(&Command::Request(write)).map_err(|error| format!("{error:?}"))?;
-        self.send()?;
-        for (at, bytes) in content.chunks(piece).take(2).enumerate() {
-            let mut room = vec![0; piece + 26];
-            let fill = |room: &mut [u8]| {
-                room.copy_from_slice(bytes);
-                Ok::<_, ()>(bytes.len())
-            };
-            let n = self.session.send(&mut room, fill).map_err(|error| format!("{error:?}"))?;
-            if at == 1 {
-                let place = 10 + bit / 8 % (piece + 16);
-                room[place] ^= 1 << (bit % 8);
-            }
-            self.stream.write_all(&room[..n]).map_err(|error| error.to_string())?;
-        }
-        Ok(())
+        self.client.send(&Command::Request(write)).map_err(shown)
     }
 
     /// `read`s a whole file.
@@ -154,52 +169,31 @@ impl Sealed {
         if !reply.starts_with("Read") {
             return Err(reply);
         }
-        match self.event()? {
-            end if end.starts_with("BodyEnd(Ok(") => Ok(core::mem::take(&mut self.body)),
+        let (mut content, mut piece) = (Vec::new(), [0; 4096]);
+        loop {
+            match self.client.read(&mut piece).map_err(shown)? {
+                0 => break,
+                n => content.extend_from_slice(&piece[..n]),
+            }
+        }
+        match self.client.reply().map(debug).map_err(shown)? {
+            end if end.starts_with("BodyEnd(Ok(") => Ok(content),
             end => Err(end),
-        }
-    }
-
-    fn send(&mut self) -> Outcome<()> {
-        let mut room = [0; 2048];
-        loop {
-            let n = self.session.poll_transmit(&mut room);
-            if n == 0 {
-                return Ok(());
-            }
-            self.stream.write_all(&room[..n]).map_err(|error| error.to_string())?;
-        }
-    }
-
-    fn event(&mut self) -> Outcome<String> {
-        loop {
-            self.send()?;
-            let event = self.session.poll_event().map_err(|error| format!("{error:?}"))?;
-            if let Some(event) = event {
-                return Ok(shown(&event));
-            }
-            let received = self.session.receive(&mut self.input).map_err(|error| format!("{error:?}"))?;
-            self.body.extend_from_slice(received.payload);
-            let taken = received.taken;
-            self.input.drain(..taken);
-            if taken > 0 {
-                continue;
-            }
-            let mut piece = [0; 4096];
-            match self.stream.read(&mut piece) {
-                Ok(0) => {
-                    self.session.handle_eof().map_err(|error| format!("{error:?}"))?;
-                    return Err("the end".into());
-                }
-                Ok(n) => self.input.extend_from_slice(&piece[..n]),
-                Err(error) => return Err(error.to_string()),
-            }
         }
     }
 }
 
-fn shown(event: &ClientEvent<'_>) -> String {
+fn clock() -> Instant {
+    static START: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
+    Instant::from_millis(1).after(START.elapsed())
+}
+
+fn debug(event: ClientEvent<'_>) -> String {
     format!("{event:?}")
+}
+
+fn shown(error: impl fmt::Display) -> String {
+    error.to_string()
 }
 
 fn parse(name: &str) -> Name<'_> {
