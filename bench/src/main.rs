@@ -9,6 +9,7 @@
 //! | `peers` | servers: how each is set up, started and ended |
 //! | `tools` | client programs: the command line for a task |
 //! | `minimal` | the bench's own clients, which do nothing but the protocol |
+//! | `wire` | a connection and a skiff session on it, for these clients |
 //! | `measure` | time, processor time and memory of processes; medians |
 //! | `job`, `jobs` | what is measured, one file per subject |
 //! | `device` | what `device` measures: servers behind a TAP |
@@ -34,6 +35,7 @@ mod report;
 mod results;
 mod site;
 mod tools;
+mod wire;
 
 use std::process::ExitCode;
 

@@ -16,7 +16,5 @@ pub(crate) trait Fetch: Send {
 
 /// A connection whose small writes leave at once.
 pub(super) fn dial(port: u16) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
+    crate::wire::dial((Ipv4Addr::LOCALHOST, port))
 }

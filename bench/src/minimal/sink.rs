@@ -6,8 +6,7 @@ use std::path::Path;
 
 use skiff_proto::crc::Crc32c;
 
-/// Bytes of one read from a socket: what a plain client takes, and more gains nothing.
-pub(super) const PIECE: usize = 256 * 1024;
+pub(super) use crate::wire::PIECE;
 
 /// Where downloads go.
 #[derive(Debug)]

@@ -9,8 +9,8 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use rustix::net::sockopt::set_tcp_congestion;
 
-use super::session::{PIECE, dial};
 use super::{Service, Took};
+use crate::wire::{PIECE, dial};
 
 /// Reads `bytes` and goes.
 pub(super) fn source(addr: SocketAddr, bytes: u64) -> Result<Took> {

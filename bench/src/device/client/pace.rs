@@ -10,8 +10,9 @@ use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use skiff_proto::command::Command;
 
-use super::session::{Came, Session, dial};
+use super::session::{Came, Session};
 use crate::measure::stats::quantile;
+use crate::wire::dial;
 
 /// Questions before the clock runs.
 const WARM: u32 = 100;
