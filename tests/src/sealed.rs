@@ -22,11 +22,13 @@ use crate::wire::connect;
 /// The longest record of any server.
 const RECORD: usize = u16::MAX as usize;
 
+type Protected = Client<FromStd<Link>, fn() -> Instant, 1024, Noise, RECORD>;
+
 /// A protected connection.
 pub struct Sealed {
     /// The socket, for what the methods do not cover.
     pub stream: TcpStream,
-    client: Box<Client<FromStd<Link>, fn() -> Instant, 1024, Noise, RECORD>>,
+    client: Box<Protected>,
     flip: Rc<Cell<Option<usize>>>,
 }
 
