@@ -18,34 +18,34 @@ from pathlib import Path
 HOME = Path("target/mutants")
 TREE = HOME / "tree"
 
-# Tests that start the programs are left out: they build again.
-NO_PROGRAMS = "-- --skip serv:: --skip python::"
-
 # Each stage: the packages, then the arguments of `cargo test`.
 PLACES = {
     "proto": (
         ["proto/src/**/*.rs"],
         [
             (["skiff-proto"], "--features embedded-io,embedded-io-async --tests"),
-            (["skiff-kit"], "--test server_session --test vectors --test properties"),
+            (["skiff-kit"], "--test server_session --test properties"),
             (["skiff-host"], "--lib"),
-            (["skiff-tests"], f"--test simulation --test host_wire --test device {NO_PROGRAMS}"),
+            (["skiff-tests"], "--test simulation"),
+            (["skiff-tests"], "--test device --test host_serv -- link:: wire::"),
         ],
     ),
     "ram": (
         ["device/src/ram/**/*.rs"],
         [
-            (["skiff-kit"], "--test device_store"),
-            (["skiff-tests"], f"--test simulation --test device {NO_PROGRAMS}"),
+            (["skiff-kit"], "--test stores -- ram::"),
+            (["skiff-tests"], "--test simulation"),
+            (["skiff-tests"], "--test device -- link::"),
         ],
     ),
     "flash": (
         ["device/src/flash/**/*.rs"],
         [
-            (["skiff-kit"], "--test flash_store --test flash_media"),
+            (["skiff-kit"], "--test stores -- flash:: media::"),
             (["skiff-device"], "--no-default-features --lib"),
             (["skiff-kit"], "--test flash_cuts"),
-            (["skiff-tests"], "--test flash_image --test simulation"),
+            (["skiff-tests"], "--test simulation"),
+            (["skiff-tests"], "--test device -- flash_image::"),
         ],
     ),
     "dir": (
@@ -53,14 +53,15 @@ PLACES = {
         [
             (["skiff-host"], "--no-default-features --features server --lib"),
             (["skiff-tests"], "--test store_dir"),
-            (["skiff-tests"], "--test host_wire"),
+            (["skiff-tests"], "--test host_serv -- wire::"),
         ],
     ),
     "server": (
         ["device/src/server/**/*.rs"],
         [
-            (["skiff-tests"], f"--test device_hostile --test device {NO_PROGRAMS}"),
+            (["skiff-tests"], "--test device -- link:: poll:: hostile::"),
             (["skiff-tests"], "--test simulation"),
+            (["skiff-tests"], "--test device -- wire:: network::"),
         ],
     ),
 }
@@ -118,8 +119,8 @@ def test(chosen, packages, arguments, out):
         TMPDIR=str((HOME / "tmp").resolve()),
     )
     # Without a mutant all tests have to pass; cargo-mutants would run those of the mutated package only.
-    cargo = ["cargo", "test", *(f"--package={package}" for package in packages)]
-    subprocess.run([*cargo, "--no-run", *arguments.split()], cwd=TREE, env=environment, check=True)
+    cargo = ["cargo", "test", *(f"--package={package}" for package in packages), *arguments.split()]
+    subprocess.run([*cargo[:2], "--no-run", *cargo[2:]], cwd=TREE, env=environment, check=True)
     used = cpu_seconds()
     with open(out / "unmutated.log", "w") as log:
         subprocess.run([*cargo, *arguments.split()], cwd=TREE, env=environment, check=True, stdout=log, stderr=log)
@@ -136,6 +137,8 @@ def test(chosen, packages, arguments, out):
     # cargo-mutants 27.1 adds all mutants that delete a field, whatever --re says; these only where the sample has a line.
     (out / "lines.diff").write_text(diff_of(chosen))
     options += ["--in-diff", str(out / "lines.diff")]
+    if filters:
+        options += ["--", "--", *filters.split()]
     ended = mutants(options, env=environment)
     # 2: missed, 3: timeouts.
     if ended.returncode not in (0, 2, 3):

@@ -12,7 +12,7 @@
 //! [`SdCard::flush`] waits and asks whether that went well. What is damaged on the bus is tried again. Cards without a
 //! checksum of their own do not exist: it is part of the bus.
 //!
-//! Nothing in here knows of boards: `tests/tests/firmware_card.rs` runs it on a computer, against a card that fails.
+//! Nothing in here knows of boards: `tests/tests/device/firmware_card.rs` runs it on a computer, against a card that fails.
 //!
 //! Source: SD Specifications, Part 1, Physical Layer Simplified Specification, chapter 7.
 

@@ -1,11 +1,15 @@
-//! The embedded server and device-serv.
+//! The embedded server, device-serv, and what microcontrollers share with them: stores, drivers.
 
+mod firmware_card;
 mod flash;
+mod flash_image;
+mod hostile;
 mod link;
 mod network;
 mod poll;
 mod python;
 mod secure;
 mod serv;
+mod shared_stack;
 mod sizes;
 mod wire;

@@ -1,4 +1,4 @@
-//! host-serv as a program: what it says, how it starts and ends, what it leaves behind.
+//! The host server: byte by byte in this process, and host-serv as a program.
 //!
 //! | module | what it is about |
 //! |---|---|
@@ -8,6 +8,7 @@
 //! | `end` | signals and the grace period |
 //! | `log` | what it logs |
 //! | `disk` | what it leaves on the disk, also when killed or when that is full |
+//! | `wire` | the server in this process, byte by byte over loopback |
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
@@ -17,6 +18,7 @@ mod disk;
 mod end;
 mod log;
 mod start;
+mod wire;
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::fs;

@@ -10,6 +10,8 @@
 //! | `batches` | 7: answers that are put off |
 //! | `clocks` | 5: timeouts |
 //! | `misuse` | calls out of order change nothing |
+//! | `vectors` | every wire vector |
+//! | `sizes` | memory of a session |
 #![expect(clippy::unwrap_used, reason = "also the helpers of tests are tests")]
 
 mod batches;
@@ -19,6 +21,8 @@ mod extended;
 mod messages;
 mod misuse;
 mod reads;
+mod sizes;
+mod vectors;
 mod writes;
 
 use core::convert::Infallible;

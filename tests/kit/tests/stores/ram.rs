@@ -32,7 +32,7 @@ impl Backend for Ram {
     }
 }
 
-mod ram {
+mod suite {
     skiff_kit::store_suite!(super::Ram);
 }
 

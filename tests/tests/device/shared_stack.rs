@@ -1,6 +1,6 @@
 //! The embedded server in the interface and the socket set of an application, as in the example of skiff-device.
 
-#[path = "../../device/examples/shared_stack.rs"]
+#[path = "../../../device/examples/shared_stack.rs"]
 #[expect(dead_code, reason = "the example's main")]
 mod example;
 

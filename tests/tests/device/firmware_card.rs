@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
 #[expect(dead_code, unreachable_pub, reason = "what boards use of it")]
-#[path = "../../firmware/src/sd/mod.rs"]
+#[path = "../../../firmware/src/sd/mod.rs"]
 mod sd;
 
 use core::cell::RefCell;

@@ -1,0 +1,6 @@
+//! The storage suite over every store that needs no computer, and what the store on flash finds on a medium.
+
+mod flash;
+mod media;
+mod memory;
+mod ram;
