@@ -47,7 +47,7 @@ SERVERS = ("host-serv", "device-serv")
 # The tests of these folders run the commands of their own pages.
 OWN_TESTS = ("contrib/",)
 # Where doc comments, help texts and messages of the programs are.
-SOURCES = [(crate, "src") for crate in ("proto", "host", "device", "demo", "firmware")]
+SOURCES = [(crate, "src") for crate in ("proto", "keys", "host", "device", "demo", "firmware", "bench", "tests")]
 LIMIT = 60  # seconds for anything
 
 

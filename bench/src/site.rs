@@ -109,8 +109,8 @@ impl Site {
 
     /// Moves a directory out of the way, to be removed with the run.
     ///
-    /// Removed at once, it would slow down whoever makes the next files: ext4 looks for i-numbers past those that were freed
-    /// in the last minutes, one by one.
+    /// Removing it at once would slow down the creation of the next files: ext4 searches for inode numbers past those that
+    /// were freed in the last minutes, one by one.
     pub(crate) fn put_away(&self, medium: Medium, path: &Path) -> Result<()> {
         let number = self.put_away.get();
         self.put_away.set(number + 1);

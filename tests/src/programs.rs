@@ -67,7 +67,7 @@ fn build() -> PathBuf {
     profile.to_owned()
 }
 
-/// `host-cli` with `dir` as its local directory, without the settings of whoever runs the tests.
+/// `host-cli` with `dir` as its local directory, without the settings of the user who runs the tests.
 #[must_use]
 pub fn host_cli(dir: &Path) -> Command {
     let mut command = Command::new(program("host-cli"));

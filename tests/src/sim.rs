@@ -128,8 +128,8 @@ impl World {
         self.status
     }
 
-    /// The device's power switch: whoever holds it can switch it off, also while the device has its turn. From then on it
-    /// sends nothing.
+    /// The device's power switch: its holder can switch the device off, also during the device's turn. From then on the
+    /// device sends nothing.
     #[must_use]
     pub fn power(&self) -> Rc<Cell<bool>> {
         Rc::clone(&self.power)

@@ -19,11 +19,11 @@ use crate::tools::{Task, Tool};
 /// Ways of the bench's own client: the checksum ignored.
 const UNVERIFIED: &str = "skiff-unverified";
 
-/// Down, and thrown away. Standard output leads nowhere; before the rounds it is read once and compared.
+/// Download, discarded. Standard output goes to /dev/null; before the rounds it is read once and compared.
 pub(super) fn get_discard(bench: &Bench) -> Result<Job<'_>> {
     let big = bench.site.big()?;
     let root = bench.site.served(Medium::Disk)?;
-    let mut job = Job::new(format!("{} down, thrown away", mib(big.size)), Unit::Seconds);
+    let mut job = Job::new(format!("{} down, discarded", mib(big.size)), Unit::Seconds);
     let cat = Task::Cat { name: "big" };
 
     for (build, programs) in bench.builds() {

@@ -18,7 +18,7 @@ use super::threads::all;
 /// Bytes of one call of sendfile: more gains nothing.
 const SEND: usize = 2 << 20;
 
-/// Sends a file to this process itself, to be thrown away or written to `to`.
+/// Sends a file to this process itself, which discards it or writes it to `to`.
 pub(super) fn get(from: &Path, to: Option<&Path>) -> Result<()> {
     let (listener, port) = listen()?;
     let file = File::open(from)?;

@@ -66,7 +66,7 @@ enum Task {
         #[command(flatten)]
         server: ServerArgs,
         name: String,
-        /// A file; otherwise what comes is thrown away
+        /// Write to this file instead of discarding
         #[arg(long)]
         to: Option<PathBuf>,
         /// Prints length and CRC-32C

@@ -225,16 +225,41 @@ mod tests {
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
     }
 
+    fn kept(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("results").join(name)
+    }
+
+    fn plot(results: Vec<PathBuf>, dir: &Path) -> Plot {
+        let budgets = kept("../../firmware/budgets.toml");
+        Plot { results, out: dir.join("plots"), counts: kept("counts.json"), budgets }
+    }
+
+    #[test]
+    fn a_run_of_file_sizes_alone_becomes_a_plot() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut results = Results::read(&kept("2026-11-28-host.json")).unwrap();
+        let sizes = ["1 KiB", "16 KiB", "64 MiB"];
+        let names: Vec<_> =
+            sizes.iter().flat_map(|size| [format!("skiff, {size}"), format!("nginx, {size}")]).collect();
+        let contenders: Vec<_> =
+            names.iter().map(|name| (name.as_str(), Role::SkiffServer, &[9.0, 11.0][..])).collect();
+        results.jobs = vec![JobResult { job: FILE_SIZES.to_owned(), ..job(Unit::MbPerSecond, &contenders) }];
+        let path = dir.path().join("file-sizes.json");
+        fs::write(&path, serde_json::to_string(&results).unwrap()).unwrap();
+        let args = plot(vec![kept("2026-11-28-host.json"), path], dir.path());
+        run(&args).unwrap();
+        let svg = fs::read_to_string(args.out.join("file-sizes.svg")).unwrap();
+        assert!(
+            follow(&svg, &["Throughput by file size", ">1 KiB<", ">64 MiB<", ">skiff<", ">nginx<", "median of 2"]),
+            "{svg}"
+        );
+        assert_eq!(svg.matches("<polyline").count(), 2, "{svg}");
+    }
+
     #[test]
     fn kept_results_of_the_repository_can_be_plotted() {
         let dir = tempfile::tempdir().unwrap();
-        let kept = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("results").join(name);
-        let args = Plot {
-            results: vec![kept("2026-11-28-host.json"), kept("2026-11-25-device.json")],
-            out: dir.path().join("plots"),
-            counts: kept("counts.json"),
-            budgets: kept("../../firmware/budgets.toml"),
-        };
+        let args = plot(vec![kept("2026-11-28-host.json"), kept("2026-11-25-device.json")], dir.path());
         run(&args).unwrap();
         let names = fs::read_dir(&args.out).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let mut names: Vec<_> = names.collect();

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 
-/// Puts host-serv through what the tests do in small.
+/// Runs long versions of the fault tests of host-serv.
 #[derive(Debug, Parser)]
 #[command(
     name = "ordeal",
@@ -21,25 +21,25 @@ struct Args {
 enum What {
     /// SIGKILL at any moment of uploads
     Kill {
-        /// How often
+        /// Number of runs
         #[arg(default_value_t = 200)]
         kills: u32,
-        /// Clients that write
+        /// Number of writing clients
         #[arg(long, default_value_t = 4)]
         writers: u32,
-        /// The longest life, in milliseconds
+        /// Longest time until a kill, in milliseconds
         #[arg(long, default_value_t = 100)]
         life: u64,
-        /// Of what is left to chance
+        /// Seed of the random choices
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
-    /// Links swapped in by a neighbour
+    /// Symbolic links swapped in by another process
     Links {
-        /// Swaps, with openat2 and without it
+        /// Swaps, with and without openat2
         #[arg(default_value_t = 100_000)]
         swaps: u64,
-        /// Commands meanwhile, at least
+        /// Minimum number of commands meanwhile
         #[arg(long, default_value_t = 100_000)]
         commands: u64,
         /// Clients that use every command
@@ -48,17 +48,17 @@ enum What {
     },
     /// Idle and busy connections
     Crowd {
-        /// Connections that do nothing
+        /// Idle connections
         #[arg(default_value_t = 1000)]
         idle: usize,
-        /// Connections that work
+        /// Busy connections
         #[arg(default_value_t = 200)]
         active: usize,
         /// Files that each of these writes and reads
         #[arg(long, default_value_t = 50)]
         files: usize,
     },
-    /// A byte now and then, in every state
+    /// Slow clients, in every state of a connection
     Slow {
         /// Slow connections
         #[arg(default_value_t = 500)]
@@ -66,44 +66,44 @@ enum What {
         /// Seconds between two bytes
         #[arg(long, default_value_t = 5.0)]
         every: f64,
-        /// Seconds that are measured, before, with and after them
+        /// Seconds to measure, before, with and after them
         #[arg(long, default_value_t = 60)]
         measure: u64,
-        /// Per cent that must be left for an ordinary client
+        /// Minimum throughput left for an ordinary client, in percent
         #[arg(long, default_value_t = 80.0)]
         least: f64,
     },
-    /// The order of what is written, synced, named and answered, against a disk that keeps nothing else (strace)
+    /// Order of writes, syncs, renames and replies, checked against a model of a disk (strace)
     Order {
-        /// Of about 60 changes each
+        /// Number of runs of about 60 changes each
         #[arg(default_value_t = 50)]
         rounds: u32,
-        /// Of what is left to chance
+        /// Seed of the random choices
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
-    /// Transfers over a line that loses, delays, doubles and reorders, and fails for 2 s every 30 s
+    /// Transfers over a link that drops, delays, duplicates and reorders frames, and is cut for 2 s every 30 s
     Soak {
-        /// How long
+        /// Duration in minutes
         #[arg(default_value_t = 20.0)]
         minutes: f64,
-        /// Of what is left to chance
+        /// Seed of the random choices
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
-    /// Content spoilt so that TCP can't tell
+    /// Content corrupted so that TCP can't detect it
     Spoil {
-        /// How long
+        /// Duration in seconds
         #[arg(default_value_t = 60)]
         seconds: u64,
-        /// Of a million full frames
+        /// Corrupted frames per million full frames
         #[arg(long, default_value_t = 2000)]
         rate: u32,
-        /// Of what is left to chance
+        /// Seed of the random choices
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
-    /// All of these, as long as they are by default
+    /// All of these, with their defaults
     All,
 }
 
@@ -128,7 +128,7 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Each as a process of its own: some in a network of their own, and none in the memory of another.
+/// Each runs as a separate process: some in a network namespace, and none in the memory of another.
 #[cfg(target_os = "linux")]
 fn all() -> ExitCode {
     for what in ["kill", "links", "crowd", "order", "slow", "spoil", "soak"] {

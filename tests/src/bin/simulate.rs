@@ -11,31 +11,31 @@ use skiff_tests::simulate::control::Counts;
 use skiff_tests::simulate::plan::Plan;
 use skiff_tests::simulate::{Failure, simulate, simulate_traced};
 
-/// Runs a device and its clients in virtual time, with everything that can go wrong, and checks all that they say.
+/// Simulates a device and its clients in virtual time, with every kind of fault, and checks all replies.
 ///
-/// Each seed is a world of its own: the same seed and the same number of steps are the same run.
+/// Each seed is a separate run: the same seed and number of steps repeat it exactly.
 #[derive(Debug, Parser)]
 #[command(name = "simulate", after_help = "Exit codes: 0 nothing was wrong, 1 a seed has shown a mistake, 2 usage.")]
 struct Args {
-    /// The first seed; `fresh`: one that depends on the time
+    /// First seed; `fresh`: derived from the time
     #[arg(long, default_value = "1", value_parser = seed)]
     seed: u64,
-    /// How many seeds, one after the other
+    /// Number of seeds
     #[arg(long, default_value_t = 1)]
     seeds: u64,
-    /// Ends after so many seconds, however many seeds are left
+    /// Stop after SECONDS, whatever seeds are left
     #[arg(long)]
     seconds: Option<u64>,
-    /// Commands in each world
+    /// Commands per run
     #[arg(long, default_value_t = 100)]
     steps: u64,
-    /// Mistakes after which it ends
+    /// Stop after this many failures
     #[arg(long, default_value_t = 1)]
     failures: u64,
-    /// Lines of a trace
+    /// Lines of the trace to show
     #[arg(long, default_value_t = 40)]
     lines: usize,
-    /// Shows the trace of every seed
+    /// Show the trace of every seed
     #[arg(long)]
     trace: bool,
 }

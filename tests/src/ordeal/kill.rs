@@ -50,7 +50,7 @@ pub struct Killed {
     pub names: u64,
     /// Interrupted writes that had bytes staged.
     pub resumable: u64,
-    /// How many of them were gone on with.
+    /// How many of them were resumed.
     pub resumed: u64,
     /// Bytes that did not have to be sent again.
     pub spared: u64,

@@ -237,7 +237,7 @@ impl Held {
     }
 }
 
-/// Moves a byte on each connection every so often, until it is `over`; says how many had to be made anew.
+/// Transfers a byte on each connection at intervals, until it is `over`; returns how many had to be made again.
 fn hold(held: &mut [Held], every: Duration, over: &AtomicBool) -> u64 {
     let mut cut_off = 0;
     while !over.load(Ordering::Relaxed) {

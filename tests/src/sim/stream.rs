@@ -36,7 +36,7 @@ impl embedded_io_async::Error for Lost {
 pub struct Options {
     /// Bytes of each of its two rings.
     pub ring: usize,
-    /// After so many seconds of silence it asks whether the device is still there.
+    /// TCP keep-alive after this many seconds of silence.
     pub keep_alive: Option<u64>,
 }
 

@@ -468,7 +468,7 @@ impl Pipe {
         self.transfers.len() < before
     }
 
-    /// The connection is over: what was asked for and not answered may happen or not. What can be gone on with.
+    /// The connection is over: unanswered commands may be executed or not. Collects what can be resumed.
     pub fn abandon(&mut self, uploads: &mut Vec<(String, File)>, downloads: &mut Vec<Rc<Download>>) {
         let mut truth = self.control.truth.borrow_mut();
         for asked in self.asked.drain(..).chain(self.transfers.drain(..).map(|transfer| transfer.asked)) {

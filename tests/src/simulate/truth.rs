@@ -422,7 +422,7 @@ impl Truth {
         self.tags.get(tag.as_str())
     }
 
-    /// True if there is so much room that nothing has to give way for `bytes` more, and nobody may be refused.
+    /// True if there is room for `bytes` more without dropping anything, so nothing may be refused.
     #[must_use]
     pub fn is_roomy(&self, bytes: u64) -> bool {
         let Capacity { blocks, payload, files, .. } = self.capacity;

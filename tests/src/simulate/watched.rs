@@ -241,7 +241,7 @@ impl<S: Store, M: Medium> Watched<S, M> {
         match &done {
             Err(StoreError::NotYet) => truth.undo(),
             Ok(()) => {
-                assert!(!is_new || !exists, "{target} is stored anew and was there");
+                assert!(!is_new || !exists, "{target} is stored as a new file but existed");
                 truth.make();
                 truth.open.remove(&stage.handle);
             }

@@ -111,7 +111,7 @@ impl Wishes {
         })
     }
 
-    /// Finds a wish for a change; another change gives way if it has another wish to go to.
+    /// Finds a wish for a change; another change yields if it has another wish to go to.
     fn find_owner(&self, change: usize, owners: &mut [Option<usize>], tried: &mut [bool]) -> bool {
         for wish in 0..self.wanted.len() {
             if tried[wish] || !self.wanted[wish].fits(&self.made[change]) {
@@ -199,7 +199,7 @@ impl Wishes {
         }
     }
 
-    /// The device has started anew: what nobody waits for will not come, but for what is in doubt.
+    /// The device has restarted: a wish that nobody waits for will not be fulfilled, except those in doubt.
     pub fn forget(&mut self, doubts: &[&Change]) {
         self.tidy();
         let made = &self.made;
