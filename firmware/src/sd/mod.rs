@@ -65,11 +65,11 @@ pub enum SdError {
     Unknown(u32),
     /// It takes too long.
     Timeout,
-    /// What goes over the bus arrives damaged.
+    /// Data was corrupted on the bus.
     Damaged,
-    /// It refuses a command: the answer's first byte, or that to data.
+    /// It refused a command: first byte of the response, or of the data response.
     Refused(u8),
-    /// It could not store a block: its state.
+    /// It did not write a block: its state.
     Failed(u8),
     /// There is no such block.
     Range,

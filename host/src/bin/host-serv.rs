@@ -45,17 +45,17 @@ struct Args {
     #[arg(long, value_name = "ADDR")]
     bind: Vec<Host>,
 
-    /// Talk only to clients that have a key, and only encrypted: file with the device secret (host-cli key new FILE)
+    /// Require a client key and encrypt: file with the device secret (host-cli key new FILE)
     #[cfg(feature = "secure")]
     #[arg(long, value_name = "FILE")]
     secret: Option<PathBuf>,
 
-    /// Refuse keys of a lower generation
+    /// Refuse keys below generation N, which revokes them
     #[cfg(feature = "secure")]
     #[arg(long, value_name = "N", default_value_t = 1, requires = "secret", value_parser = clap::value_parser!(u32).range(1..))]
     min_generation: u32,
 
-    /// Everybody who reaches the port may use the server: no warning about it
+    /// Don't warn that anyone who can reach the port can use the server
     #[arg(long)]
     open: bool,
 
@@ -324,7 +324,7 @@ fn announce(args: &Args, server: &Server) {
         tell(args.log_format, hint);
     } else if !args.open && !is_protected(args) {
         let what = if args.read_only { "read" } else { "read and change" };
-        let warning = format!("warning: everybody who reaches this port can {what} the files; --open silences this");
+        let warning = format!("warning: anyone who can reach this port can {what} the files; --open silences this");
         tell(args.log_format, &warning);
     }
 }

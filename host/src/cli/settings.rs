@@ -37,7 +37,7 @@ pub(crate) struct LinkSettings {
     /// Try to reconnect a lost transfer at most COUNT times in a row; 0 disables [default: until --idle expires]
     #[arg(long, global = true, value_name = "COUNT")]
     pub(crate) retries: Option<u32>,
-    /// Show the server the key in FILE, and talk only encrypted [default: the file of SKIFF_KEY]
+    /// Authenticate with the key in FILE and encrypt [default: the file that SKIFF_KEY names]
     #[cfg(feature = "secure")]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,

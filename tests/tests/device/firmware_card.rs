@@ -1,5 +1,5 @@
-//! The firmware's driver of SD cards, on this computer, against a card that does what real ones do: it takes its time, it is
-//! not there, what goes to and from it arrives damaged, it fails.
+//! The firmware's driver of SD cards, on this computer, against a card that behaves like real ones: it is slow, missing,
+//! corrupts data in transfer, or fails.
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
@@ -418,6 +418,6 @@ fn a_card_that_never_gets_done_is_given_up() {
     card.borrow_mut().faults.stuck = false;
     driver.flush().unwrap();
     let words: Vec<_> = [SdError::Timeout, SdError::Failed(4)].iter().map(ToString::to_string).collect();
-    assert_eq!(words, ["the card takes too long", "the card could not store a block (0x4)"]);
+    assert_eq!(words, ["card timeout", "block not written (0x4)"]);
     assert!(card.borrow().heard.starts_with(&[0, 8, 59, 55, 41]));
 }

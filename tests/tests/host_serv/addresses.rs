@@ -20,7 +20,7 @@ fn only_the_addresses_that_were_asked_for_are_listened_on() {
 fn a_server_without_a_secret_warns_once_that_the_network_can_use_it_unless_told_that_it_is_open() {
     let root = tempdir().unwrap();
     let warning =
-        "host-serv: warning: everybody who reaches this port can read and change the files; --open silences this";
+        "host-serv: warning: anyone who can reach this port can read and change the files; --open silences this";
     for (options, line) in [
         (&["--bind", "0.0.0.0"][..], Some(warning.to_owned())),
         (&["--bind", "127.0.0.1", "--bind", "0.0.0.0"], Some(warning.to_owned())),

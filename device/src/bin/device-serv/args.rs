@@ -80,12 +80,12 @@ pub(crate) struct ServerArgs {
     #[arg(long, alias = "buffers", value_name = "SIZE", default_value = "2KiB", value_parser = ring)]
     pub(crate) ring: usize,
 
-    /// Serve only clients that have a key made from the device secret in this file, and encrypt (`host-cli key new`,
-    /// `host-cli key grant`). Nonces and ephemeral secrets are random numbers of the system, wherever files are
+    /// Require a client key and encrypt: file with the device secret (`host-cli key new FILE`). Nonces and ephemeral
+    /// secrets come from the system's random numbers, whatever the store
     #[arg(long, value_name = "FILE")]
     pub(crate) secret: Option<PathBuf>,
 
-    /// Refuse keys of an older generation than N: revokes them
+    /// Refuse keys below generation N, which revokes them
     #[arg(long, value_name = "N", requires = "secret", default_value_t = 1, hide_default_value = true,
         value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) min_generation: u32,
