@@ -153,7 +153,7 @@ fn what_is_no_image_is_refused_and_left_alone() {
     let something = Rng::new(5).bytes(64 * 1024);
     fs::write(&chip.image, &something).expect("room");
     assert!(refused(&chip.option("")).ends_with("there is something else on the medium\n"));
-    assert!(refused(&chip.option(":128KiB")).ends_with("the image has 65536 bytes, not 131072\n"));
+    assert!(refused(&chip.option(":128KiB")).ends_with("the image is 65536 bytes long, not 131072\n"));
     assert!(fs::read(&chip.image).expect("it is there") == something);
     refused(&format!("flash:{}", chip.image.parent().expect("a directory").display()));
     assert_eq!(run(&mut on("flash:")).code, Some(2));

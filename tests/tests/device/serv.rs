@@ -188,13 +188,13 @@ fn what_can_not_work_on_a_network_is_a_wrong_use() {
     for (options, why) in [
         (&["--ip", "192.168.69.0/24"][..], "can't be the address of a host"),
         (&["--ip", "192.168.69.255/24"], "can't be the address of a host"),
-        (&["--ip", "10.0.0.1", "--ip", "10.0.0.2"], "one for IPv4"),
-        (&["--ip", "10.0.0.1", "--dhcp"], "--dhcp or --ip"),
+        (&["--ip", "10.0.0.1", "--ip", "10.0.0.2"], "at most one IPv4"),
+        (&["--ip", "10.0.0.1", "--dhcp"], "--dhcp can't be used with an IPv4 --ip"),
         (&["--gateway", "10.0.0.1"], "not on the server's network"),
         (&["--gateway", "192.168.69.1"], "the server's own"),
         (&["--host-ip", "192.168.69.1"], "the server's own"),
-        (&["--dhcp", "--host-ip", "192.168.69.2"], "fixed --ip"),
-        (&["--host-ip", "fd00::1"], "fixed --ip"),
+        (&["--dhcp", "--host-ip", "192.168.69.2"], "needs a fixed IPv"),
+        (&["--host-ip", "fd00::1"], "needs a fixed IPv"),
         (&["--ip", "fd00::1/64", "--host-ip", "fd01::1"], "not on the server's network"),
         (&["--data-ports", "50000-50003"], "the range contains the control port"),
     ] {
