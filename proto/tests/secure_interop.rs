@@ -11,7 +11,7 @@ use skiff_proto::Instant;
 use skiff_proto::client::{ClientEvent, ClientSession};
 use skiff_proto::command::{Command, VERSION};
 use skiff_proto::message::{Forged, TAG};
-use skiff_proto::secure::{Aead, Entropy, Key, KeyId, Login, Noise, Pattern, Portable, Secret, Security};
+use skiff_proto::secure::{Aead, Client, Entropy, Key, KeyId, Login, Noise, Pattern, Portable, Secret, Security};
 use skiff_proto::server::{Close, Limits, ServerSession};
 
 /// [`Portable`] that likes AES best, as a client with the instructions for it does.
@@ -135,9 +135,10 @@ fn a_server_understands_a_client_that_uses_snow() {
 
 #[test]
 fn a_client_understands_a_server_that_uses_snow() {
-    fn check<A: Aead>(pattern: Pattern) {
+    fn check<A: Aead>(only: Option<Pattern>, pattern: Pattern) {
         let mut client: ClientSession<600, 4, Noise<A>> = ClientSession::new(Duration::MAX);
-        client.protect(Login { key: key(), ephemeral: [5; 32] }.start()).unwrap();
+        let handshake = Login { key: key(), ephemeral: [5; 32] }.start();
+        client.protect(only.into_iter().fold(handshake, Client::only)).unwrap();
         client.request(&Command::Hello { version: VERSION }).unwrap();
         let mut room = [0; 1024];
         _ = client.poll_transmit(&mut room);
@@ -166,6 +167,7 @@ fn a_client_understands_a_server_that_uses_snow() {
             assert_eq!(client.poll_event(), Ok(Some(ClientEvent::Done)));
         }
     }
-    check::<Portable>(Pattern::ChaChaPoly);
-    check::<AesFirst>(Pattern::AesGcm);
+    check::<Portable>(None, Pattern::ChaChaPoly);
+    check::<AesFirst>(None, Pattern::AesGcm);
+    check::<AesFirst>(Some(Pattern::ChaChaPoly), Pattern::ChaChaPoly);
 }

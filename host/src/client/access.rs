@@ -5,7 +5,7 @@ use std::io;
 use skiff_proto::cipher::Cipher;
 use skiff_proto::identity::KeyId;
 #[cfg(feature = "secure")]
-use skiff_proto::secure::{Key, Login};
+use skiff_proto::secure::{Key, Login, Pattern};
 
 use crate::protection::Protection;
 
@@ -16,6 +16,8 @@ type Handshake = <Protection as Cipher>::Client;
 pub struct Access {
     #[cfg(feature = "secure")]
     key: Option<Key>,
+    #[cfg(feature = "secure")]
+    only: Option<Pattern>,
 }
 
 impl Access {
@@ -24,7 +26,17 @@ impl Access {
     #[cfg(feature = "secure")]
     #[must_use]
     pub const fn with_key(key: Key) -> Self {
-        Self { key: Some(key) }
+        Self { key: Some(key), only: None }
+    }
+
+    /// Connections are protected with `pattern`, or fail. Without this each takes the fastest that both sides have; it is
+    /// for measuring the others.
+    #[cfg(feature = "secure")]
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn only(mut self, pattern: Pattern) -> Self {
+        self.only = Some(pattern);
+        self
     }
 
     /// Whose key it is.
@@ -50,7 +62,8 @@ impl Access {
     pub(super) fn handshake(&self) -> io::Result<Option<Handshake>> {
         let Some(key) = &self.key else { return Ok(None) };
         let ephemeral = crate::keys::random().map_err(io::Error::other)?;
-        Ok(Some(Login { key: key.clone(), ephemeral }.start()))
+        let handshake: Handshake = Login { key: key.clone(), ephemeral }.start();
+        Ok(Some(self.only.into_iter().fold(handshake, Handshake::only)))
     }
 
     /// For one connection: `None`, since it is not to be protected.

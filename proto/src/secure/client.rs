@@ -31,7 +31,7 @@ impl Login {
     pub fn start<A: Aead>(mut self) -> Client<A> {
         let ephemeral = Zeroizing::new(self.ephemeral);
         self.ephemeral.zeroize();
-        Client(State::Waiting { key: self.key, ephemeral })
+        Client(State::Waiting { key: self.key, ephemeral, only: None })
     }
 }
 
@@ -43,6 +43,7 @@ enum State<A> {
     Waiting {
         key: Key,
         ephemeral: Zeroizing<Bytes>,
+        only: Option<Pattern>,
     },
     /// `secure` is on its way.
     Asked {
@@ -68,6 +69,15 @@ impl<A: Aead> Client<A> {
         transport.set_counters(next);
     }
 
+    /// Before the connection: takes `pattern` or none.
+    #[must_use]
+    pub const fn only(mut self, pattern: Pattern) -> Self {
+        if let State::Waiting { only, .. } = &mut self.0 {
+            *only = Some(pattern);
+        }
+        self
+    }
+
     /// The pattern of the connection, once it is protected.
     #[must_use]
     pub fn pattern(&self) -> Option<Pattern> {
@@ -75,9 +85,9 @@ impl<A: Aead> Client<A> {
     }
 }
 
-/// The offer of a hello reply: the first pattern of the client's list that it has, and `record-max`. `None` unless the
-/// offer is complete.
-fn offered<A: Aead>(hello: &[u8]) -> Option<(Pattern, u16)> {
+/// The offer of a hello reply: the first pattern of the client's list that it has, or `only` this one, and `record-max`.
+/// `None` unless the offer is complete.
+fn offered<A: Aead>(hello: &[u8], only: Option<Pattern>) -> Option<(Pattern, u16)> {
     let value = |key: &[u8]| {
         let mut values = hello.split(|&byte| byte == b' ').skip(1).filter_map(|word| word.strip_prefix(key));
         // A key that occurs twice has no meaning.
@@ -87,7 +97,8 @@ fn offered<A: Aead>(hello: &[u8]) -> Option<(Pattern, u16)> {
         let noise = value(b"noise=").unwrap_or_default();
         noise.split(|&byte| byte == b',').any(|word| word == pattern.as_str().as_bytes())
     };
-    let pattern = *A::patterns().iter().find(offers)?;
+    let mut patterns = A::patterns().iter().filter(|pattern| only.is_none_or(|only| only == **pattern));
+    let pattern = *patterns.find(offers)?;
     let record_max = u16::try_from(parse_number(value(b"record-max=")?)?).ok();
     let record_max = record_max.filter(|max| RECORD_MAX.contains(max))?;
     unhex::<16>(value(b"nonce=")?)?;
@@ -96,8 +107,10 @@ fn offered<A: Aead>(hello: &[u8]) -> Option<(Pattern, u16)> {
 
 impl<A: Aead> Handshake for Client<A> {
     fn begin(&mut self, hello: &[u8], out: &mut [u8]) -> Option<usize> {
-        let State::Waiting { key, ephemeral } = core::mem::replace(&mut self.0, State::Failed) else { return None };
-        let (pattern, record_max) = offered::<A>(hello)?;
+        let State::Waiting { key, ephemeral, only } = core::mem::replace(&mut self.0, State::Failed) else {
+            return None;
+        };
+        let (pattern, record_max) = offered::<A>(hello, only)?;
         let mut text = Text::new(out);
         text.str("secure ").str(pattern.as_str()).str(" ");
         key.id().encode(&mut text);
