@@ -119,8 +119,8 @@ def test(chosen, packages, arguments, out):
         TMPDIR=str((HOME / "tmp").resolve()),
     )
     # Without a mutant all tests have to pass; cargo-mutants would run those of the mutated package only.
-    cargo = ["cargo", "test", *(f"--package={package}" for package in packages), *arguments.split()]
-    subprocess.run([*cargo[:2], "--no-run", *cargo[2:]], cwd=TREE, env=environment, check=True)
+    cargo = ["cargo", "test", *(f"--package={package}" for package in packages)]
+    subprocess.run([*cargo, "--no-run", *arguments.split()], cwd=TREE, env=environment, check=True)
     used = cpu_seconds()
     with open(out / "unmutated.log", "w") as log:
         subprocess.run([*cargo, *arguments.split()], cwd=TREE, env=environment, check=True, stdout=log, stderr=log)
@@ -137,8 +137,6 @@ def test(chosen, packages, arguments, out):
     # cargo-mutants 27.1 adds all mutants that delete a field, whatever --re says; these only where the sample has a line.
     (out / "lines.diff").write_text(diff_of(chosen))
     options += ["--in-diff", str(out / "lines.diff")]
-    if filters:
-        options += ["--", "--", *filters.split()]
     ended = mutants(options, env=environment)
     # 2: missed, 3: timeouts.
     if ended.returncode not in (0, 2, 3):

@@ -14,6 +14,7 @@ Examples:
   cargo run --release -p skiff-bench -- host                     everything, 5 rounds
   cargo run --release -p skiff-bench -- host --only session --rounds 3
   cargo run --release -p skiff-bench -- host --peers nginx,vsftpd
+  cargo run --release -p skiff-bench -- host --only sealed-get-discard,sealed-get-tmpfs,sealed-put-tmpfs,sealed-connect
   cargo run --release -p skiff-bench -- device                   device-serv behind a TAP, 5 rounds
   cargo run --release -p skiff-bench -- counts                   instructions of the protocol core
   cargo run -p skiff-bench -- plot bench/results/2026-11-2*.json
@@ -183,6 +184,14 @@ pub(crate) enum JobName {
     PutTmpfs,
     /// Upload a large file to a disk: the cost of durability
     PutDisk,
+    /// Download 512 MiB over protected connections, discard it
+    SealedGetDiscard,
+    /// Download 512 MiB over protected connections to tmpfs
+    SealedGetTmpfs,
+    /// Upload 512 MiB over protected connections to tmpfs
+    SealedPutTmpfs,
+    /// A new connection and its first answer, protected and not
+    SealedConnect,
     /// Download many small files to tmpfs
     SmallGetTmpfs,
     /// Download many small files to a disk

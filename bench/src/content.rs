@@ -45,6 +45,11 @@ impl Content {
         Ok(Self { path: path.to_owned(), size, crc: crc.value() })
     }
 
+    /// Its name among the files that are served.
+    pub(crate) fn name(&self) -> &str {
+        self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
+
     /// An error unless `path` has this content.
     pub(crate) fn check(&self, path: &Path) -> Result<()> {
         let (size, crc) = sum(path).with_context(|| path.display().to_string())?;

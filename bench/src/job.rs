@@ -43,6 +43,10 @@ pub(crate) enum Measure {
     To(String),
     /// The same of the server's processor time.
     ServerCpuTo(String),
+    /// The same of the processor time of server and client together, to the thriftiest of a role.
+    CpuBest(Role),
+    /// The same to this contender.
+    CpuTo(String),
     /// The median itself.
     Value,
     /// A figure of another kind.
@@ -139,6 +143,14 @@ impl Goal {
                 let ratio = stats::ratio(&of.server_cpu, &job.contender(other)?.server_cpu)?;
                 (format!("{} / {other}, processor time of the server", self.of), ratio)
             }
+            Measure::CpuBest(role) => {
+                let best = job.thriftiest(*role)?;
+                (format!("{} / {}, processor time", self.of, best.name), stats::ratio(&of.cpu(), &best.cpu())?)
+            }
+            Measure::CpuTo(other) => {
+                let ratio = stats::ratio(&of.cpu(), &job.contender(other)?.cpu())?;
+                (format!("{} / {other}, processor time", self.of), ratio)
+            }
             Measure::Value => (self.of.clone(), of.median()),
             Measure::Extra(what) => (format!("{}, {what}", self.of), of.extra(what)?),
         };
@@ -151,7 +163,9 @@ mod tests {
     use super::*;
 
     fn fixed<'a>(name: &str, role: Role, value: f64) -> Contender<'a> {
-        Contender::new(name, role, move || Ok(Sample { value, server_cpu: Some(value), ..Sample::default() }))
+        Contender::new(name, role, move || {
+            Ok(Sample { value, server_cpu: Some(value), client_cpu: Some(1.0), ..Sample::default() })
+        })
     }
 
     #[test]
@@ -164,6 +178,8 @@ mod tests {
         job.goal("ours", Measure::Best(Role::Peer), 0.5);
         job.goal("ours", Measure::To("worse".into()), 0.3);
         job.goal("ours", Measure::ServerCpuTo("theirs".into()), 1.0);
+        job.goal("ours", Measure::CpuTo("worse".into()), 0.5);
+        job.goal("ours", Measure::CpuBest(Role::Peer), 0.6);
         job.goal("ours", Measure::Value, 0.9);
         job.goal("ours", Measure::Extra("calls"), 7.0);
         job.at_least("ours", Measure::To("worse".into()), 0.3);
@@ -173,7 +189,7 @@ mod tests {
         assert_eq!(result.contenders.len(), 3);
         assert!(result.contenders.iter().all(|contender| contender.values.len() == 3));
         let met: Vec<_> = result.goals.iter().map(|goal| goal.met).collect();
-        assert_eq!(met, [true, false, true, false, true, true, false]);
+        assert_eq!(met, [true, false, true, true, false, false, true, true, false]);
         assert_eq!(result.skipped, ["broken: no"]);
     }
 

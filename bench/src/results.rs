@@ -141,6 +141,15 @@ impl ContenderResult {
         stats::median(&self.values).unwrap_or(f64::NAN)
     }
 
+    /// Processor time of server and client together, round by round; of the client alone if there is no server. Empty if
+    /// it is not known.
+    pub(crate) fn cpu(&self) -> Vec<f64> {
+        match (&self.server_cpu[..], &self.client_cpu[..]) {
+            ([], client) => client.to_vec(),
+            (server, client) => server.iter().zip(client).map(|(server, client)| server + client).collect(),
+        }
+    }
+
     /// The figure of another kind with this name.
     pub(crate) fn extra(&self, what: &str) -> Option<f64> {
         self.extra.iter().find(|extra| extra.what == what).map(|extra| extra.value)
@@ -160,6 +169,13 @@ impl JobResult {
             let order = one.median().total_cmp(&other.median());
             if self.unit.is_rate() { order.reverse() } else { order }
         })
+    }
+
+    /// The one of a role that takes the least processor time.
+    pub(crate) fn thriftiest(&self, role: Role) -> Option<&ContenderResult> {
+        let all = self.contenders.iter().filter(|contender| contender.role == role);
+        let known = all.filter_map(|contender| Some((stats::median(&contender.cpu())?, contender)));
+        known.min_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, contender)| contender)
     }
 }
 

@@ -22,6 +22,9 @@ const SMALL: u64 = 1024;
 /// Bytes of the file that many clients fetch at a time.
 const MEDIUM: u64 = 16 << 20;
 
+/// Bytes of the file that is sent over protected connections.
+const SEALED: u64 = 512 << 20;
+
 /// Which of the two places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Medium {
@@ -39,6 +42,7 @@ pub(crate) struct Site {
     big: OnceCell<Content>,
     medium: OnceCell<Content>,
     tiny: OnceCell<Content>,
+    sealed: OnceCell<Content>,
     many_disk: OnceCell<Many>,
     many_memory: OnceCell<Many>,
     /// Directories that have been moved out of the way.
@@ -56,6 +60,7 @@ impl Site {
             big: OnceCell::new(),
             medium: OnceCell::new(),
             tiny: OnceCell::new(),
+            sealed: OnceCell::new(),
             many_disk: OnceCell::new(),
             many_memory: OnceCell::new(),
             put_away: Cell::new(0),
@@ -70,7 +75,7 @@ impl Site {
         }
     }
 
-    /// What servers serve: `big`, `medium`, `tiny`, `many/` and those of [`Site::file`], as far as they have been made.
+    /// What servers serve: `big`, `medium`, `tiny`, `sealed`, `many/` and those of [`Site::file`], as far as they have been made.
     pub(crate) fn served(&self, medium: Medium) -> Result<PathBuf> {
         self.directory(medium, "served")
     }
@@ -96,6 +101,11 @@ impl Site {
     /// The tiny file, on the disk.
     pub(crate) fn tiny(&self) -> Result<&Content> {
         made(&self.tiny, || self.file("tiny", TINY, 3))
+    }
+
+    /// The file for protected connections, on the disk.
+    pub(crate) fn sealed(&self) -> Result<&Content> {
+        made(&self.sealed, || self.file("sealed", SEALED.min(self.size), 4))
     }
 
     /// The small files.

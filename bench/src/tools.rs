@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
+use clap::ValueEnum;
 
 use crate::peers::rsync::MODULE;
 use crate::peers::{Endpoint, Programs, Scheme, find};
@@ -25,23 +26,59 @@ pub(crate) enum Task<'a> {
     PutMany { from: &'a Path, dir: &'a str, count: u32 },
 }
 
+/// Options of ssh, scp and sftp: no configuration of the user, and a host key that nobody knows.
+const SSH: [&str; 7] = ["-q", "-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"];
+
 /// A client program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Tool {
     HostCli(PathBuf),
     /// The bench's own client.
     Minimal,
+    /// A client of the bench that uses skiff's client library as host-cli does, with this cipher if it has a key.
+    Library(Cipher),
     Curl,
+    /// curl over TLS 1.3 with this cipher.
+    CurlTls(Cipher),
     Lftp,
     Wget,
     Rsync,
     Atftp,
     Sftp,
+    Scp,
+}
+
+/// A cipher of protected connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Cipher {
+    #[value(name = "AES-256-GCM")]
+    AesGcm,
+    #[value(name = "ChaCha20-Poly1305")]
+    ChaChaPoly,
+}
+
+impl Cipher {
+    /// Its name in tables.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::AesGcm => "AES-256-GCM",
+            Self::ChaChaPoly => "ChaCha20-Poly1305",
+        }
+    }
+
+    /// Its name in TLS 1.3.
+    const fn suite(self) -> &'static str {
+        match self {
+            Self::AesGcm => "TLS_AES_256_GCM_SHA384",
+            Self::ChaChaPoly => "TLS_CHACHA20_POLY1305_SHA256",
+        }
+    }
 }
 
 impl Tool {
     /// Those of Debian's packages.
-    pub(crate) const PEERS: [Self; 6] = [Self::Curl, Self::Lftp, Self::Wget, Self::Rsync, Self::Atftp, Self::Sftp];
+    pub(crate) const PEERS: [Self; 7] =
+        [Self::Curl, Self::Lftp, Self::Wget, Self::Rsync, Self::Atftp, Self::Sftp, Self::Scp];
 
     /// skiff's.
     pub(crate) fn skiff(programs: &Programs) -> Self {
@@ -53,19 +90,21 @@ impl Tool {
         match self {
             Self::HostCli(_) => "host-cli",
             Self::Minimal => "minimal",
-            Self::Curl => "curl",
+            Self::Library(_) => "library",
+            Self::Curl | Self::CurlTls(_) => "curl",
             Self::Lftp => "lftp",
             Self::Wget => "wget",
             Self::Rsync => "rsync",
             Self::Atftp => "atftp",
             Self::Sftp => "sftp",
+            Self::Scp => "scp",
         }
     }
 
     /// How it tells its version.
     pub(crate) const fn version_option(&self) -> &'static str {
         match self {
-            Self::Sftp => "-V",
+            Self::Sftp | Self::Scp => "-V",
             _ => "--version",
         }
     }
@@ -76,7 +115,10 @@ impl Tool {
         let Some(program) = self.program() else { return Ok(None) };
         let mut command = Command::new(program);
         match (self, &endpoint.scheme) {
-            (Self::HostCli(_), Scheme::Skiff) => {
+            (Self::HostCli(_), Scheme::Skiff | Scheme::Sealed { .. }) => {
+                if let Scheme::Sealed { key } = &endpoint.scheme {
+                    command.arg("--key").arg(key);
+                }
                 command.args(["127.0.0.1", &port.to_string()]);
                 match task {
                     Task::Cat { name } => command.args(["get", name, "-o", "-"]),
@@ -93,6 +135,28 @@ impl Tool {
                 match task {
                     Task::Cat { name } => command.arg(name),
                     Task::Get { name, to } => command.arg(name).arg("--to").arg(to),
+                    _ => return Ok(None),
+                };
+            }
+            (Self::Library(cipher), Scheme::Skiff | Scheme::Sealed { .. }) => {
+                command.args(["client", "library", "--port", &port.to_string()]);
+                if let Scheme::Sealed { key } = &endpoint.scheme {
+                    command.arg("--key").arg(key).args(["--cipher", cipher.name()]);
+                }
+                match task {
+                    Task::Cat { name } => command.args(["get", name]),
+                    Task::Get { name, to } => command.args(["get", name, "--to"]).arg(to),
+                    Task::Put { from, name } => command.arg("put").arg(from).arg(name),
+                    _ => return Ok(None),
+                };
+            }
+            (Self::CurlTls(cipher), Scheme::Https { certificate }) => {
+                let url = format!("https://127.0.0.1:{port}");
+                command.args(["-sS", "--tlsv1.3", "--tls13-ciphers", cipher.suite(), "--cacert"]).arg(certificate);
+                match task {
+                    Task::Cat { name } => command.arg(format!("{url}/{name}")),
+                    Task::Get { name, to } => command.arg(format!("{url}/{name}")).arg("-o").arg(to),
+                    Task::Put { from, name } => command.arg("-T").arg(from).arg(format!("{url}/{name}")),
                     _ => return Ok(None),
                 };
             }
@@ -171,16 +235,17 @@ impl Tool {
                 };
                 let batch = scratch.join("sftp-batch");
                 fs::write(&batch, format!("{word}\n")).context("sftp's commands")?;
-                command.args([
-                    "-q",
-                    "-F",
-                    "none",
-                    "-o",
-                    "StrictHostKeyChecking=no",
-                    "-o",
-                    "UserKnownHostsFile=/dev/null",
-                ]);
-                command.arg("-i").arg(key).args(["-P", &port.to_string(), "-b"]).arg(batch).arg("root@127.0.0.1");
+                command.args(SSH).arg("-i").arg(key).args(["-P", &port.to_string(), "-b"]).arg(batch);
+                command.arg("root@127.0.0.1");
+            }
+            (Self::Scp, Scheme::Sftp { root, key }) => {
+                let remote = |name| format!("root@127.0.0.1:{}", root.join(name).display());
+                command.args(SSH).arg("-i").arg(key).args(["-P", &port.to_string()]);
+                match task {
+                    Task::Get { name, to } => command.arg(remote(name)).arg(to),
+                    Task::Put { from, name } => command.arg(from).arg(remote(name)),
+                    _ => return Ok(None),
+                };
             }
             _ => return Ok(None),
         }
@@ -190,7 +255,7 @@ impl Tool {
     fn program(&self) -> Option<PathBuf> {
         match self {
             Self::HostCli(path) => Some(path.clone()),
-            Self::Minimal => std::env::current_exe().ok(),
+            Self::Minimal | Self::Library(_) => std::env::current_exe().ok(),
             _ => find(self.name()),
         }
     }

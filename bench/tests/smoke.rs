@@ -3,11 +3,15 @@
 use std::fs;
 use std::process::Command;
 
-const JOBS: [&str; 14] = [
+const JOBS: [&str; 18] = [
     "get-discard",
     "get-tmpfs",
     "put-tmpfs",
     "put-disk",
+    "sealed-get-discard",
+    "sealed-get-tmpfs",
+    "sealed-put-tmpfs",
+    "sealed-connect",
     "small-get-tmpfs",
     "small-get-disk",
     "small-put-disk",

@@ -9,6 +9,7 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 
 use super::{Bench, Contender, Job, Measure, pair};
+use crate::content::Content;
 use crate::measure::{Sample, run};
 use crate::peers::Server;
 use crate::peers::skiff::Skiff;
@@ -29,22 +30,22 @@ pub(super) fn get_discard(bench: &Bench) -> Result<Job<'_>> {
     for (build, programs) in bench.builds() {
         let known = bench.start_skiff(programs, &root)?;
         let command = get_command(bench, &known, &Tool::skiff(programs), cat);
-        check_output(bench, &mut command()?)?;
+        check_output(big, &mut command()?)?;
         let server = Rc::clone(&known);
         job.add(Contender::new(format!("skiff, checksum known{build}"), Role::Skiff, move || {
-            discard(bench, &mut command()?, &server)
+            discard(big, &mut command()?, &server)
         }));
         let root = root.clone();
         job.add(Contender::new(format!("skiff, checksum new{build}"), Role::Skiff, move || {
             // A server that has never read the file has to compute it.
             let server = Server::start(&Skiff::new(programs), &root)?;
             let command = get_command(bench, &server, &Tool::skiff(programs), cat);
-            discard(bench, &mut command()?, &server)
+            discard(big, &mut command()?, &server)
         }));
         for (name, scheme) in [("skiff server, verified", "skiff"), ("skiff server, not verified", UNVERIFIED)] {
             let server = Rc::clone(&known);
             job.add(Contender::new(format!("{name}{build}"), Role::SkiffServer, move || {
-                discard(bench, &mut minimal(&server, scheme, "big")?, &server)
+                discard(big, &mut minimal(&server, scheme, "big")?, &server)
             }));
         }
     }
@@ -58,9 +59,9 @@ pub(super) fn get_discard(bench: &Bench) -> Result<Job<'_>> {
         let role = if tool == Tool::Minimal { Role::PeerServer } else { Role::Peer };
         let command = get_command(bench, &server, &tool, cat);
         if tool != Tool::Minimal {
-            check_output(bench, &mut command()?)?;
+            check_output(big, &mut command()?)?;
         }
-        job.add(Contender::new(pair(&server, &tool), role, move || discard(bench, &mut command()?, &server)));
+        job.add(Contender::new(pair(&server, &tool), role, move || discard(big, &mut command()?, &server)));
     }
     job.add(Contender::new("limit: sendfile", Role::Limit, move || {
         bench.site.big()?.warm()?;
@@ -80,19 +81,19 @@ pub(super) fn get_tmpfs(bench: &Bench) -> Result<Job<'_>> {
     let mut job = Job::new(format!("{} down, to tmpfs", mib(big.size)), Unit::Seconds);
     for (build, programs) in bench.builds() {
         let known = bench.start_skiff(programs, &root)?;
-        check_output(bench, &mut get_command(bench, &known, &Tool::skiff(programs), Task::Cat { name: "big" })()?)?;
+        check_output(big, &mut get_command(bench, &known, &Tool::skiff(programs), Task::Cat { name: "big" })()?)?;
         let (server, target) = (Rc::clone(&known), to.clone());
         job.add(Contender::new(format!("skiff, checksum known{build}"), Role::Skiff, move || {
-            get_file(bench, &server, &Tool::skiff(programs), &target)
+            get_file(bench, big, &server, &Tool::skiff(programs), &target)
         }));
         let (root, target) = (root.clone(), to.clone());
         job.add(Contender::new(format!("skiff, checksum new{build}"), Role::Skiff, move || {
             let server = Server::start(&Skiff::new(programs), &root)?;
-            get_file(bench, &server, &Tool::skiff(programs), &target)
+            get_file(bench, big, &server, &Tool::skiff(programs), &target)
         }));
         let target = to.clone();
         job.add(Contender::new(format!("skiff server, verified{build}"), Role::SkiffServer, move || {
-            get_file(bench, &known, &Tool::Minimal, &target)
+            get_file(bench, big, &known, &Tool::Minimal, &target)
         }));
     }
     let pairs: [(&str, &[Tool]); 5] = [
@@ -105,7 +106,7 @@ pub(super) fn get_tmpfs(bench: &Bench) -> Result<Job<'_>> {
     for (server, tool) in bench.pairs(&mut job, &root, &pairs) {
         let role = if tool == Tool::Minimal { Role::PeerServer } else { Role::Peer };
         let target = to.clone();
-        job.add(Contender::new(pair(&server, &tool), role, move || get_file(bench, &server, &tool, &target)));
+        job.add(Contender::new(pair(&server, &tool), role, move || get_file(bench, big, &server, &tool, &target)));
     }
     job.add(Contender::new("limit: sendfile, splice", Role::Limit, move || {
         let big = bench.site.big()?;
@@ -147,7 +148,7 @@ pub(super) fn put_disk(bench: &Bench) -> Result<Job<'_>> {
     let root = bench.site.directory(Medium::Disk, "put-synced")?;
     if let Some(server) = bench.start(&mut job, "vsftpd", &root) {
         job.add(Contender::new("vsftpd + curl, then fsync", Role::Peer, move || {
-            put_file(bench, &server, &Tool::Curl, &root, Sync::Afterwards)
+            put_file(bench, big, &server, &Tool::Curl, &root, Sync::Afterwards)
         }));
     }
     Ok(job)
@@ -155,11 +156,12 @@ pub(super) fn put_disk(bench: &Bench) -> Result<Job<'_>> {
 
 /// skiff and these peers, each with a directory of its own.
 fn put_contenders<'a>(bench: &'a Bench, job: &mut Job<'a>, medium: Medium, peers: &[&str]) -> Result<()> {
+    let big = bench.site.big()?;
     for (build, programs) in bench.builds() {
         let root = bench.site.directory(medium, &format!("put-skiff{build}"))?;
         let server = bench.start_skiff(programs, &root)?;
         job.add(Contender::new(format!("skiff{build}"), Role::Skiff, move || {
-            put_file(bench, &server, &Tool::skiff(programs), &root, Sync::No)
+            put_file(bench, big, &server, &Tool::skiff(programs), &root, Sync::No)
         }));
     }
     for name in peers {
@@ -173,42 +175,49 @@ fn put_contenders<'a>(bench: &'a Bench, job: &mut Job<'a>, medium: Medium, peers
         for (server, tool) in bench.pairs(job, &root, &[(name, tools)]) {
             let root = root.clone();
             job.add(Contender::new(pair(&server, &tool), Role::Peer, move || {
-                put_file(bench, &server, &tool, &root, Sync::No)
+                put_file(bench, big, &server, &tool, &root, Sync::No)
             }));
         }
     }
     Ok(())
 }
 
-fn get_file(bench: &Bench, server: &Server, tool: &Tool, to: &Path) -> Result<Sample> {
-    let big = bench.site.big()?;
-    big.warm()?;
-    let mut command = get_command(bench, server, tool, Task::Get { name: "big", to })()?;
+/// Fetches a file into the local file `to`.
+pub(super) fn get_file(bench: &Bench, file: &Content, server: &Server, tool: &Tool, to: &Path) -> Result<Sample> {
+    file.warm()?;
+    let mut command = get_command(bench, server, tool, Task::Get { name: file.name(), to })()?;
     let sample = run::timed(command.stdout(Stdio::null()), Some(server))?;
-    big.check(to)?;
+    file.check(to)?;
     fs::remove_file(to)?;
     Ok(sample)
 }
 
 /// Whether the bench makes a file durable that a server does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sync {
+pub(super) enum Sync {
     No,
     Afterwards,
 }
 
-fn put_file(bench: &Bench, server: &Server, tool: &Tool, root: &Path, sync: Sync) -> Result<Sample> {
-    let big = bench.site.big()?;
-    big.warm()?;
+/// Sends a file to a server of `root`.
+pub(super) fn put_file(
+    bench: &Bench,
+    file: &Content,
+    server: &Server,
+    tool: &Tool,
+    root: &Path,
+    sync: Sync,
+) -> Result<Sample> {
+    file.warm()?;
     let to = root.join("up");
-    let mut command = get_command(bench, server, tool, Task::Put { from: &big.path, name: "up" })()?;
+    let mut command = get_command(bench, server, tool, Task::Put { from: &file.path, name: "up" })()?;
     let mut sample = run::timed(command.stdout(Stdio::null()), Some(server))?;
     if sync == Sync::Afterwards {
         let begin = Instant::now();
         File::open(&to)?.sync_all()?;
         sample.value += begin.elapsed().as_secs_f64();
     }
-    big.check(&to)?;
+    file.check(&to)?;
     fs::remove_file(&to)?;
     // What this one has left to be written must not be the next one's burden.
     rustix::fs::syncfs(File::open(root)?)?;
@@ -216,7 +225,7 @@ fn put_file(bench: &Bench, server: &Server, tool: &Tool, root: &Path, sync: Sync
 }
 
 /// Makes the command for a task again and again.
-fn get_command<'a>(
+pub(super) fn get_command<'a>(
     bench: &'a Bench,
     server: &Server,
     tool: &Tool,
@@ -229,17 +238,16 @@ fn get_command<'a>(
     }
 }
 
-/// Runs a command that writes the large file to standard output, which leads nowhere.
-fn discard(bench: &Bench, command: &mut Command, server: &Server) -> Result<Sample> {
-    bench.site.big()?.warm()?;
+/// Runs a command that writes a file to standard output, which leads nowhere.
+pub(super) fn discard(file: &Content, command: &mut Command, server: &Server) -> Result<Sample> {
+    file.warm()?;
     run::timed(command.stdout(Stdio::null()), Some(server))
 }
 
-/// Compares what a command writes to standard output with the large file.
-fn check_output(bench: &Bench, command: &mut Command) -> Result<()> {
-    let big = bench.site.big()?;
+/// Compares what a command writes to standard output with a file.
+pub(super) fn check_output(file: &Content, command: &mut Command) -> Result<()> {
     let (size, crc) = run::summed(command)?;
-    ensure!((size, crc) == (big.size, big.crc), "{command:?}: {size} bytes, checksum {crc:08x}");
+    ensure!((size, crc) == (file.size, file.crc), "{command:?}: {size} bytes, checksum {crc:08x}");
     Ok(())
 }
 
@@ -259,6 +267,6 @@ fn limit(from: &PathBuf, to: Option<&Path>) -> Result<Command> {
     Ok(command)
 }
 
-fn mib(size: u64) -> String {
+pub(super) fn mib(size: u64) -> String {
     format!("{} MiB", size >> 20)
 }

@@ -6,6 +6,7 @@ mod clients;
 mod file_sizes;
 mod large;
 mod memory;
+mod sealed;
 mod session;
 mod small;
 mod start;
@@ -84,6 +85,8 @@ fn pair(server: &Server, tool: &Tool) -> String {
         Tool::Rsync => "rsync".to_owned(),
         Tool::Atftp => "atftp".to_owned(),
         Tool::Sftp => "sftp".to_owned(),
+        Tool::Scp => "scp".to_owned(),
+        Tool::CurlTls(cipher) => format!("nginx + curl, {}", cipher.name()),
         tool => format!("{} + {}", server.name, tool.name()),
     }
 }
@@ -137,6 +140,10 @@ impl Bench {
             JobName::GetTmpfs => large::get_tmpfs(self),
             JobName::PutTmpfs => large::put_tmpfs(self),
             JobName::PutDisk => large::put_disk(self),
+            JobName::SealedGetDiscard => sealed::file(self, sealed::Way::GetDiscard),
+            JobName::SealedGetTmpfs => sealed::file(self, sealed::Way::GetTmpfs),
+            JobName::SealedPutTmpfs => sealed::file(self, sealed::Way::PutTmpfs),
+            JobName::SealedConnect => sealed::connect(self),
             JobName::SmallGetTmpfs => small::get(self, Medium::Memory),
             JobName::SmallGetDisk => small::get(self, Medium::Disk),
             JobName::SmallPutDisk => small::put_disk(self),

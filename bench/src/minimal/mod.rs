@@ -8,7 +8,9 @@ mod connect;
 mod fetch;
 mod ftp;
 mod http;
+mod library;
 mod limit;
+mod seal;
 mod session;
 mod sink;
 mod skiff;
@@ -20,6 +22,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::peers::Scheme;
+use crate::tools::Cipher;
 
 pub(crate) use connect::connect;
 pub(crate) use session::Latency;
@@ -48,7 +51,7 @@ pub(crate) const fn word(scheme: &Scheme) -> Option<&'static str> {
         Scheme::Skiff => Some("skiff"),
         Scheme::Http => Some("http"),
         Scheme::Ftp => Some("ftp"),
-        Scheme::Rsync | Scheme::Tftp | Scheme::Sftp { .. } => None,
+        Scheme::Sealed { .. } | Scheme::Https { .. } | Scheme::Rsync | Scheme::Tftp | Scheme::Sftp { .. } => None,
     }
 }
 
@@ -108,6 +111,15 @@ enum Task {
         #[arg(long)]
         count: u32,
     },
+    /// skiff's client library, as host-cli uses it.
+    Library(library::Library),
+    /// Seals bytes in memory and opens them, one record after the other.
+    LimitSeal {
+        #[arg(long)]
+        size: u64,
+        #[arg(long)]
+        cipher: Cipher,
+    },
     /// Echoes one byte at a time, for ever.
     Echo {
         #[arg(long)]
@@ -135,6 +147,8 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
         Task::Clients { server, name, size, count } => clients::fetch(server.scheme, server.port, name, *size, *count),
         Task::LimitGet { from, to } => limit::get(from, to.as_deref()),
         Task::LimitClients { from, count } => limit::clients(from, *count),
+        Task::Library(library) => library.run(),
+        Task::LimitSeal { size, cipher } => seal::limit(*size, *cipher),
         Task::Echo { port } => limit::echo(*port),
     }
 }

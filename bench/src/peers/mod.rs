@@ -34,7 +34,15 @@ const LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Scheme {
     Skiff,
+    /// skiff over protected connections, with the file of a client's key.
+    Sealed {
+        key: PathBuf,
+    },
     Http,
+    /// With the certificate of the server.
+    Https {
+        certificate: PathBuf,
+    },
     Ftp,
     Rsync,
     Tftp,
@@ -76,6 +84,7 @@ pub(crate) trait Peer {
 pub(crate) fn all() -> Vec<Box<dyn Peer>> {
     vec![
         Box::new(nginx::Nginx),
+        Box::new(nginx::Tls),
         Box::new(vsftpd::Vsftpd),
         Box::new(pure_ftpd::PureFtpd),
         Box::new(pyftpdlib::Pyftpdlib),
@@ -87,7 +96,7 @@ pub(crate) fn all() -> Vec<Box<dyn Peer>> {
 
 /// What a person types to have them all.
 pub(crate) const INSTALL: &str = "\
-apt-get install --no-install-recommends nginx-light vsftpd python3-pyftpdlib rsync atftp atftpd openssh-server curl lftp wget
+apt-get install --no-install-recommends nginx-light vsftpd python3-pyftpdlib rsync atftp atftpd openssh-server openssl curl lftp wget
 (pure-ftpd is in conflict with vsftpd: apt-get download pure-ftpd && dpkg -x pure-ftpd_*.deb DIR, and DIR/usr/sbin in PATH)";
 
 /// A server that runs. Dropping it ends it.

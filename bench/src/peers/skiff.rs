@@ -96,6 +96,47 @@ impl Peer for Skiff {
     }
 }
 
+/// host-serv with a secret, which serves only clients with a key, over protected connections.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    programs: Programs,
+}
+
+impl Sealed {
+    pub(crate) fn new(programs: &Programs) -> Self {
+        Self { programs: programs.clone() }
+    }
+}
+
+impl Peer for Sealed {
+    fn name(&self) -> &'static str {
+        "skiff"
+    }
+
+    fn program(&self) -> &'static str {
+        "host-serv"
+    }
+
+    fn version(&self) -> String {
+        Skiff::new(&self.programs).version()
+    }
+
+    fn command(&self, root: &Path, config: &Path) -> Result<(Command, Endpoint)> {
+        let (secret, key) = (config.join("secret"), config.join("key"));
+        let host_cli = |words: &[&str], last: &Path| {
+            let made =
+                Command::new(&self.programs.cli).arg("key").args(words).arg(last).current_dir(config).output()?;
+            ensure!(made.status.success(), "host-cli key: {}", String::from_utf8_lossy(&made.stderr).trim());
+            Ok(())
+        };
+        host_cli(&["new"], &secret)?;
+        host_cli(&["grant", "--secret", "secret", "--role", "rw", "bench", "-o"], &key)?;
+        let (mut command, Endpoint { port, .. }) = Skiff::new(&self.programs).command(root, config)?;
+        command.arg("--secret").arg(secret);
+        Ok((command, Endpoint { scheme: Scheme::Sealed { key }, port }))
+    }
+}
+
 /// host-serv, watched by strace while it waits for the disk.
 #[derive(Debug)]
 pub(crate) struct Traced {

@@ -36,8 +36,9 @@ pub(crate) struct Plot {
 }
 
 /// Plots with bars: file, title, jobs.
-const BARS: [(&str, &str, &[&str]); 5] = [
+const BARS: [(&str, &str, &[&str]); 6] = [
     ("large-files", "One file of 1 GiB", &["get-tmpfs", "put-tmpfs", "put-disk"]),
+    ("protected-files", "One file of 512 MiB over protected connections", &["sealed-get-tmpfs", "sealed-put-tmpfs"]),
     ("small-files", "2,000 files of 1 KiB", &["small-get-disk", "small-put-disk"]),
     ("one-small-file", "One file of 500 bytes", &["session", "tiny"]),
     ("device", "The embedded server behind a TAP", &["get", "put"]),
