@@ -43,3 +43,17 @@ pub(super) async fn checksum(
         }
     }
 }
+
+/// Length and checksum of a local file as it is now.
+///
+/// # Errors
+/// [`Error::Local`], [`Error::Changed`] if it gets shorter meanwhile, [`Error::Cancelled`].
+#[cfg(feature = "cli")]
+pub(crate) async fn checksum_of(path: &Path, cancel: &CancelToken) -> Result<(u64, u32), Error> {
+    let mut file = std::fs::File::open(path).map_err(at(path))?;
+    let size = file.metadata().map_err(at(path))?.len();
+    match checksum(&mut file, path, size, cancel).await? {
+        Some(crc) => Ok((size, crc.value())),
+        None => Err(Error::Changed { path: path.to_owned() }),
+    }
+}

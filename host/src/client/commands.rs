@@ -77,10 +77,17 @@ impl Client {
     /// As [`Client::stat`].
     pub async fn sum(&mut self, name: &str, offset: u64, length: Option<u64>) -> Result<Sum, Error> {
         let name = parse(name)?;
-        match self.one(request(Request::Sum { offset, length, name }), "sum", Again::Yes).await? {
-            Event::Sum { length, crc } => Ok(Sum { length, crc }),
-            event => Err(refusal(event)),
-        }
+        sum(self.one(request(Request::Sum { offset, length, name }), "sum", Again::Yes).await?)
+    }
+
+    /// `sum` of many whole files, pipelined; the results are in the order of the names.
+    ///
+    /// # Errors
+    /// As [`Client::stat_many`].
+    pub async fn sum_many<S: AsRef<str>>(&mut self, names: &[S]) -> Vec<Result<Sum, Error>> {
+        let sum_of = |name| Request::Sum { offset: 0, length: None, name };
+        let results = self.many(names, sum_of, "sum", Again::Yes).await;
+        results.into_iter().map(|result| result.and_then(sum)).collect()
     }
 
     /// `resume`: what is staged of `name` for a `write` of `size` bytes. Fails as such a `write` would.
@@ -122,6 +129,19 @@ impl Client {
         done(self.one(request(Request::Rename { from, to }), "rename", Again::No).await?)
     }
 
+    /// `rename` of many files, from and to, pipelined; the results are in the order of the pairs.
+    ///
+    /// # Errors
+    /// As [`Client::stat_many`].
+    pub async fn rename_many<S: AsRef<str>>(&mut self, pairs: &[(S, S)]) -> Vec<Result<(), Error>> {
+        let names: Vec<_> = pairs.iter().map(|(from, to)| Ok((parse(from.as_ref())?, parse(to.as_ref())?))).collect();
+        let good = names.iter().filter_map(|names: &Result<_, Error>| names.as_ref().ok());
+        let commands: Vec<_> = good.map(|&(from, to)| request(Request::Rename { from, to })).collect();
+        let mut replies = self.batch(&commands, "rename", Again::No).await.into_iter();
+        let mut reply = |_| replies.next().unwrap_or(Err(Error::Cancelled)).and_then(done);
+        names.into_iter().map(|names| names.and_then(&mut reply)).collect()
+    }
+
     /// `mkdir`
     ///
     /// # Errors
@@ -147,6 +167,15 @@ impl Client {
     pub async fn rmdir(&mut self, name: &str) -> Result<(), Error> {
         let name = parse(name)?;
         done(self.one(request(Request::Rmdir { name }), "rmdir", Again::No).await?)
+    }
+
+    /// `rmdir` of many directories, pipelined and in their order; the results are in the order of the names.
+    ///
+    /// # Errors
+    /// As [`Client::stat_many`].
+    pub async fn rmdir_many<S: AsRef<str>>(&mut self, names: &[S]) -> Vec<Result<(), Error>> {
+        let results = self.many(names, |name| Request::Rmdir { name }, "rmdir", Again::No).await;
+        results.into_iter().map(|result| result.and_then(done)).collect()
     }
 
     /// `space`
@@ -273,6 +302,13 @@ pub(super) const fn request(request: Request<'_>) -> Command<'_> {
 fn done(event: Event) -> Result<(), Error> {
     match event {
         Event::Done => Ok(()),
+        event => Err(refusal(event)),
+    }
+}
+
+fn sum(event: Event) -> Result<Sum, Error> {
+    match event {
+        Event::Sum { length, crc } => Ok(Sum { length, crc }),
         event => Err(refusal(event)),
     }
 }

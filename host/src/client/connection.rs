@@ -6,6 +6,7 @@
 
 use core::future::poll_fn;
 use core::net::SocketAddr;
+use core::num::NonZeroU64;
 use core::ops::Range;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
@@ -102,6 +103,20 @@ pub(super) struct Connection {
     /// Something was received since the oldest command without a reply.
     heard: bool,
     progress: Instant,
+    /// Bytes that one exchange may move, each way.
+    quota: usize,
+    /// Bytes moved so far, both ways.
+    moved: u64,
+    pace: Option<Pace>,
+}
+
+/// The rate that the user limits a transfer to.
+struct Pace {
+    rate: NonZeroU64,
+    /// Bytes moved when it was looked at last.
+    moved: u64,
+    /// When the next bytes may go.
+    next: Instant,
 }
 
 impl core::fmt::Debug for Connection {
@@ -148,6 +163,9 @@ impl Connection {
             framing: 0,
             heard: false,
             progress: Instant::now(),
+            quota: usize::MAX,
+            moved: 0,
+            pace: None,
         };
         Ok((connection, peer))
     }
@@ -331,6 +349,33 @@ impl Connection {
         wants_key
     }
 
+    /// Limits transfers to `rate` bytes a second.
+    pub(super) fn set_rate(&mut self, rate: NonZeroU64) {
+        if self.pace.is_none() {
+            // An eighth of a second at a time.
+            self.quota = usize::try_from(rate.get() / 8).unwrap_or(usize::MAX).max(512);
+            // What lies in the socket has used the line already.
+            _ = SockRef::from(&self.stream).set_recv_buffer_size(self.quota.clamp(8 << 10, 4 << 20));
+            self.pace = Some(Pace { rate, moved: self.moved, next: Instant::now() });
+        }
+    }
+
+    /// Waits until the rate allows further bytes, or until it is cancelled.
+    pub(super) async fn pace(&mut self, cancel: Option<&CancelToken>) {
+        let Some(pace) = &mut self.pace else { return };
+        let bytes = self.moved - core::mem::replace(&mut pace.moved, self.moved);
+        #[expect(clippy::cast_precision_loss, reason = "a pause need not be exact")]
+        let time = Duration::try_from_secs_f64(bytes as f64 / pace.rate.get() as f64).unwrap_or_default();
+        let now = Instant::now();
+        // A pause does not earn a burst.
+        pace.next = pace.next.max(now.checked_sub(Duration::from_millis(250)).unwrap_or(now)) + time;
+        let next = pace.next;
+        tokio::select! {
+            () = cancelled(cancel) => {}
+            () = sleep_until(next) => self.progress = Instant::now(),
+        }
+    }
+
     /// Sends and receives until something has moved.
     ///
     /// # Errors
@@ -371,11 +416,16 @@ impl Connection {
     fn poll_exchange(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut moved = false;
         while self.sent < self.len && self.write_error.is_none() {
-            match Pin::new(&mut self.stream).poll_write(cx, &self.out[self.sent..self.len]) {
+            let end = self.len.min(self.sent.saturating_add(self.quota));
+            match Pin::new(&mut self.stream).poll_write(cx, &self.out[self.sent..end]) {
                 Poll::Ready(Ok(0)) => self.write_error = Some(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(n)) => {
                     self.sent += n;
+                    self.moved += n as u64;
                     moved = true;
+                    if self.pace.is_some() {
+                        break;
+                    }
                 }
                 // What the server said before it closed still lies in the socket: read on.
                 Poll::Ready(Err(error)) => self.write_error = Some(error),
@@ -392,11 +442,14 @@ impl Connection {
             self.input.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
-        let mut buffer = ReadBuf::new(&mut self.input[self.end..]);
+        let room = (self.input.len() - self.end).min(self.quota);
+        let mut buffer = ReadBuf::new(&mut self.input[self.end..self.end + room]);
         let read = match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
             Poll::Ready(Ok(())) if buffer.filled().is_empty() => Err(io::ErrorKind::UnexpectedEof.into()),
             Poll::Ready(Ok(())) => {
-                self.end += buffer.filled().len();
+                let n = buffer.filled().len();
+                self.end += n;
+                self.moved += n as u64;
                 self.heard = true;
                 Ok(())
             }

@@ -79,6 +79,7 @@ mod writer;
 mod tests;
 
 use core::net::SocketAddr;
+use core::num::NonZeroU64;
 use core::time::Duration;
 use std::sync::Arc;
 
@@ -87,6 +88,8 @@ use dial::resolve;
 
 pub use access::Access;
 pub use cancel::CancelToken;
+#[cfg(feature = "cli")]
+pub(crate) use checksum::checksum_of;
 pub use commands::{Staged, Sum};
 #[cfg(feature = "cli")]
 pub(crate) use dial::on_thread;
@@ -127,6 +130,8 @@ pub struct Options {
     pub list_limit: u64,
     /// The key of the client. Default: none, unprotected.
     pub access: Access,
+    /// Downloads and uploads of files take at most so many bytes a second, each session. Default: no limit.
+    pub rate: Option<NonZeroU64>,
     /// Cancels the operations of this client.
     pub cancel: CancelToken,
 }
@@ -142,6 +147,7 @@ impl Default for Options {
             portable: false,
             list_limit: 64 << 20,
             access: Access::default(),
+            rate: None,
             cancel: CancelToken::new(),
         }
     }
@@ -235,6 +241,13 @@ impl Client {
         Ok(self.known().flatten())
     }
 
+    /// Sets [`Options::rate`]. A connection keeps the rate that it has: if that changes, the next command reconnects.
+    pub fn set_rate(&mut self, rate: Option<NonZeroU64>) {
+        if core::mem::replace(&mut self.options.rate, rate).is_some_and(|old| Some(old) != rate) {
+            self.disconnect();
+        }
+    }
+
     /// Says `quit` and closes the connection.
     pub async fn quit(mut self) {
         if let Some(connection) = self.connection.take().filter(|connection| connection.is_idle()) {
@@ -272,7 +285,11 @@ impl Client {
             Some(connection) => connection,
             None => Box::new(Connection::open(&[self.peer], &self.address, &self.options).await?.0),
         };
-        Ok(self.connection.insert(connection))
+        let connection = self.connection.insert(connection);
+        if let Some(rate) = self.options.rate {
+            connection.set_rate(rate);
+        }
+        Ok(connection)
     }
 
     /// The connection, and how long to wait for it.

@@ -104,6 +104,7 @@ impl Client {
                 return Ok(End::Done);
             }
             if connection.owed() > 0 {
+                connection.pace(patience.cancel).await;
                 connection.exchange(patience).await?;
             }
         }

@@ -250,7 +250,10 @@ impl Client {
             }
             if connection.owed() > 0 {
                 tokio::select! {
-                    done = connection.exchange(patience) => done?,
+                    done = async {
+                        connection.pace(patience.cancel).await;
+                        connection.exchange(patience).await
+                    } => done?,
                     // What is still under way is then not wanted.
                     () = shared.settled() => return Ok(()),
                 }

@@ -131,6 +131,7 @@ impl Client {
             }
             let idle = if connection.pending() == 0 { work } else { patience.idle };
             let cancel = patience.cancel.filter(|_| farewell.is_none());
+            connection.pace(cancel).await;
             match connection.exchange(Patience { cancel, idle, until: farewell }).await {
                 Err(Error::Cancelled) => {}
                 Err(_) if farewell.is_some() => return Err(Error::Cancelled),
