@@ -1,4 +1,4 @@
-//! Hosts as users write them: names, addresses, brackets and scopes.
+//! Hosts and addresses of servers as users write them: names, IP addresses, brackets, scopes and ports.
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -61,6 +61,44 @@ impl fmt::Display for Host {
     }
 }
 
+/// The port of a server that is named without one.
+pub const DEFAULT_PORT: u16 = 50000;
+
+/// A host, and the port if it is given: `board-7`, `board-7:50001`, `192.0.2.7:50001`, `::1`, `[::1]:50001`,
+/// `fe80::1%eth0`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// The host.
+    pub host: Host,
+    /// The port, if it is given.
+    pub port: Option<u16>,
+}
+
+impl FromStr for Address {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) if host.ends_with(']') || !host.contains(':') => (host, Some(parse_port(port)?)),
+            _ => (text, None),
+        };
+        let host: Host = host.parse()?;
+        let ip = host.0.split_once('%').map_or(host.as_str(), |(ip, _)| ip);
+        if ip.contains(':') && ip.parse::<Ipv6Addr>().is_err() {
+            return Err("not an IPv6 address; with a port it needs brackets, as in [::1]:50000");
+        }
+        Ok(Self { host, port })
+    }
+}
+
+/// Parses a port: 1 to 65535.
+///
+/// # Errors
+/// It is not one.
+pub fn parse_port(text: &str) -> Result<u16, &'static str> {
+    text.parse().ok().filter(|port| *port > 0).ok_or("the port must be a number from 1 to 65535")
+}
+
 /// The canonical form of an address: an IPv4-mapped IPv6 address becomes IPv4. A link-local address keeps its scope.
 #[must_use]
 pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
@@ -91,6 +129,40 @@ mod tests {
         }
         for bad in ["", "[]", "[::1", "::1]", "[localhost]", "[192.0.2.7]", "a b", "a\n", "[::1]:50000", "http://a"] {
             assert!(bad.parse::<Host>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_port_follows_the_last_colon_unless_that_belongs_to_an_ipv6_address() {
+        for (text, host, port) in [
+            ("board-7", "board-7", None),
+            ("board-7:50001", "board-7", Some(50001)),
+            ("192.0.2.7:1", "192.0.2.7", Some(1)),
+            ("::1", "::1", None),
+            ("::1:5000", "::1:5000", None),
+            ("[::1]", "::1", None),
+            ("[::1]:65535", "::1", Some(65535)),
+            ("fe80::1%eth0", "fe80::1%eth0", None),
+            ("[fe80::1%eth0]:7", "fe80::1%eth0", Some(7)),
+        ] {
+            let address: Address = text.parse().unwrap();
+            assert_eq!((address.host.as_str(), address.port), (host, port), "{text}");
+        }
+        for bad in [
+            "",
+            ":7",
+            "a:",
+            "a:0",
+            "a:65536",
+            "a:x",
+            "a:b:7",
+            "::1:50000",
+            "fe80::1%eth0:x]",
+            "[::1]x",
+            "[a]:7",
+            "::1]:7",
+        ] {
+            assert!(bad.parse::<Address>().is_err(), "{bad}");
         }
     }
 

@@ -2,8 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
+#[path = "host_cli/addresses.rs"]
+mod addresses;
 #[path = "host_cli/commands.rs"]
 mod commands;
+#[path = "host_cli/desk.rs"]
+mod desk;
 #[path = "host_cli/hostile.rs"]
 mod hostile;
 #[path = "host_cli/interrupt.rs"]
@@ -12,6 +16,8 @@ mod interrupt;
 mod json;
 #[path = "host_cli/key.rs"]
 mod key;
+#[path = "host_cli/many.rs"]
+mod many;
 #[path = "host_cli/prompt.rs"]
 mod prompt;
 #[path = "host_cli/relay.rs"]
@@ -24,6 +30,8 @@ mod scripts;
 mod secure;
 #[path = "host_cli/shells.rs"]
 mod shells;
+#[path = "host_cli/sync.rs"]
+mod sync;
 #[path = "host_cli/transfers.rs"]
 mod transfers;
 #[path = "host_cli/trees.rs"]

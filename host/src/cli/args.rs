@@ -1,101 +1,183 @@
 //! The command line of `host-cli`: server, settings, and the words of a command.
 //!
-//! It is parsed in two steps. [`Program`] parses HOST, PORT and the settings before the command. The words of the
+//! It is parsed in two steps. [`Program`] parses the server and the options before the command. The words of the
 //! command are parsed by [`Line`](super::parse::Line), which also parses lines of the prompt and of scripts. So a
-//! command means the same in all three places, and a host may be called `get`.
+//! command means the same in all three places, and a host may be called `get` if a PORT follows.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser};
 
+use super::board::Named;
 use super::commands::COMMANDS;
 use super::parse::{find, list};
 use super::settings::Settings;
-use crate::address::Host;
+use crate::address::{Address, parse_port};
 
 /// The end of `--help`, below options and commands.
 pub(crate) const EXAMPLES: &str = "\
 Examples:
-  host-cli localhost 50000                        open a prompt
-  host-cli localhost 50000 get notes.txt          download a file
-  host-cli localhost 50000 put *.bin -o data/     upload files into a directory
-  host-cli localhost 50000 get 'logs/*.txt'       download what the glob matches on the server
-  tar c . | host-cli localhost 50000 put - -o backup.tar
-  host-cli localhost 50000 get backup.tar -o - | tar t
-  host-cli localhost 50000 ls --json
-  host-cli localhost 50000 < commands.txt         run a script; stops at the first failure
-  host-cli key new device.secret                  make a device secret; key needs no server
+  host-cli localhost                              open a prompt
+  host-cli localhost get notes.txt                download a file
+  host-cli localhost:50001 put *.bin -o data/     upload files into a directory
+  host-cli localhost get 'logs/*.txt'             download what the glob matches on the server
+  tar c . | host-cli localhost put - -o backup.tar
+  host-cli localhost get backup.tar -o - | tar t
+  host-cli localhost ls --json
+  host-cli localhost < commands.txt               run a script; stops at the first failure
+  host-cli config add lab3 192.168.1.7            make an alias; config needs no server
+  SKIFF_BOARD=lab3 host-cli ls                    the server is named by the environment
   source <(host-cli completions bash)             complete host-cli in this shell; also zsh and fish
   host-cli man | man -l -                         read the manual page
 
 Exit codes: 0 done, 1 refused or failed, 2 usage error, 130 stopped by Ctrl-C.";
 
-/// Everything on the command line.
-#[derive(Debug, Parser)]
+/// How a server is named.
+pub(crate) const SERVER: &str = "\
+Server:
+  HOST [PORT]     name, IP address or alias of the server; PORT is 50000 unless it is given
+  HOST:PORT       the same in one word; an IPv6 address needs brackets then: [::1]:50000
+  With --board or SKIFF_BOARD, HOST and PORT are left out.";
+
+/// What stands before the command.
+#[derive(Debug, Default, Parser)]
 #[command(
     name = "host-cli",
     version,
     about = "Command-line client for skiff servers: transfers and manages files",
-    after_help = format!("{}\n\n{EXAMPLES}", list(COMMANDS)),
-    override_usage = "host-cli [OPTIONS] HOST PORT [COMMAND...]",
+    after_help = format!("{SERVER}\n\n{}\n\n{EXAMPLES}", list(COMMANDS)),
+    override_usage = "host-cli [OPTIONS] HOST [PORT] [COMMAND...]",
     disable_help_subcommand = true
 )]
+pub(crate) struct Leading {
+    /// Address or alias of the server, in place of HOST and PORT; may be repeated [default: SKIFF_BOARD]
+    #[arg(long = "board", value_name = "ADDRESS")]
+    boards: Vec<String>,
+    /// File that lists servers, one a line: run the command on all of them
+    #[arg(long = "boards", value_name = "FILE")]
+    list: Option<PathBuf>,
+    /// Settings.
+    #[command(flatten)]
+    settings: Settings,
+    /// Server and command
+    #[arg(value_name = "WORD", hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    words: Vec<OsString>,
+}
+
+impl Leading {
+    /// Takes the options that `words` begin with. Without any, clap is spared: it takes as long as the connect.
+    fn take(words: &[OsString]) -> Result<Self, clap::Error> {
+        if words.first().is_none_or(|word| !word.as_encoded_bytes().starts_with(b"-")) {
+            return Ok(Self { words: words.to_vec(), ..Self::default() });
+        }
+        Self::try_parse_from([OsString::from("host-cli")].iter().chain(words))
+    }
+
+    /// The next word, if there is one.
+    fn first(&self) -> Option<&str> {
+        self.words.first().and_then(|word| word.to_str())
+    }
+
+    /// Drops the next word and takes the options behind it.
+    fn advance(&mut self) -> Result<(), clap::Error> {
+        let next = Self::take(self.words.get(1..).unwrap_or_default())?;
+        if !next.boards.is_empty() || next.list.is_some() {
+            return Err(usage("--board stands in place of HOST and PORT, not beside them"));
+        }
+        self.settings = self.settings.with(&next.settings);
+        self.words = next.words;
+        Ok(())
+    }
+
+    /// The PORT that stands behind the next word.
+    fn port_behind(&self) -> Option<u16> {
+        let mut rest = Self { words: self.words.clone(), ..Self::default() };
+        rest.advance().ok()?;
+        rest.port().ok().flatten()
+    }
+
+    /// PORT, if the next word is a number.
+    fn port(&self) -> Result<Option<u16>, clap::Error> {
+        let is_number = |word: &&str| word.bytes().all(|byte| byte.is_ascii_digit());
+        self.first().filter(is_number).map(|word| parse_port(word).map_err(usage)).transpose()
+    }
+
+    /// True if the next words name a server beyond doubt: HOST PORT or HOST:PORT.
+    fn names_server(&self) -> bool {
+        let has_port = |word: &str| word.parse().is_ok_and(|address: Address| address.port.is_some());
+        self.first().is_some_and(has_port) || (!self.words.is_empty() && self.port_behind().is_some())
+    }
+}
+
+/// The server that SKIFF_BOARD names.
+pub(crate) fn default_board() -> Option<String> {
+    std::env::var("SKIFF_BOARD").ok().filter(|board| !board.is_empty())
+}
+
+/// Everything on the command line.
+#[derive(Debug)]
 pub(crate) struct Program {
-    /// Name or address of the server
-    #[arg(value_name = "HOST", value_parser = host)]
-    pub(crate) host: String,
-    /// Port of the server
-    #[arg(value_name = "PORT", value_parser = port)]
-    pub(crate) port: u16,
-    /// Command to run, with its arguments; without one, a prompt, or a script on standard input
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    /// The servers; none if the command needs none.
+    pub(crate) servers: Vec<Named>,
+    /// File that lists further ones.
+    pub(crate) list: Option<PathBuf>,
+    /// Command to run, with its arguments; without one, a prompt, or a script on standard input.
     pub(crate) command: Vec<OsString>,
     /// Settings that stand before the command.
-    #[command(flatten)]
     pub(crate) settings: Settings,
 }
 
 impl Program {
-    /// Parses the command line; its first word is the name of the program.
+    /// Parses the command line, the first word of which is the program's name. `default` is the server that SKIFF_BOARD
+    /// names.
     ///
     /// # Errors
-    /// The error of clap; a request for help or the version is one too.
-    pub(crate) fn parse(words: &[OsString]) -> Result<Self, clap::Error> {
-        if let Some(command) = standalone(words) {
-            return Ok(Self { host: String::new(), port: 0, command: command.to_vec(), settings: Settings::default() });
+    /// What clap says; a request for help or the version is one, too.
+    pub(crate) fn parse(words: &[OsString], default: Option<String>) -> Result<Self, clap::Error> {
+        let mut leading = Leading::take(words.get(1..).unwrap_or_default())?;
+        let command = leading.first().and_then(|word| find(COMMANDS, word));
+        let named = |name: String| Named { name, port: None };
+        let (boards, list) = (core::mem::take(&mut leading.boards), leading.list.take());
+        let servers = match (command, default) {
+            _ if !boards.is_empty() || list.is_some() => boards.into_iter().map(named).collect(),
+            (Some(command), _) if command.standalone && leading.port_behind().is_none() => Vec::new(),
+            (_, Some(board)) if command.is_some() || !leading.names_server() => vec![named(board)],
+            _ => vec![Self::server(&mut leading)?],
+        };
+        if leading.words.is_empty() && (servers.len() > 1 || list.is_some()) {
+            return Err(usage("several servers need a command"));
         }
-        Self::parse_plain(words).map_or_else(|| Self::try_parse_from(words), Ok)
+        Ok(Self { servers, list, command: leading.words, settings: leading.settings })
     }
 
-    /// Parses `host-cli HOST PORT COMMAND...`, the usual form without options before the command, without clap, which
-    /// would take as long as connecting.
-    fn parse_plain(words: &[OsString]) -> Option<Self> {
-        let [_, host, port, command @ ..] = words else { return None };
-        let plain = |word: &OsString| word.to_str().filter(|word| !word.starts_with('-')).map(str::to_owned);
-        let (host, port) = (plain(host)?, plain(port)?);
-        plain(command.first()?)?;
-        let host = self::host(&host).ok()?;
-        let port = port.parse().ok().filter(|port| *port > 0)?;
-        Some(Self { host, port, command: command.to_vec(), settings: Settings::default() })
+    /// Takes HOST and PORT.
+    fn server(leading: &mut Leading) -> Result<Named, clap::Error> {
+        const MISSING: &str = "which server? HOST, --board or SKIFF_BOARD names it";
+        let Some(word) = leading.words.first() else { return Err(usage(MISSING)) };
+        let name = word.to_str().ok_or_else(|| usage("HOST is not UTF-8"))?.to_owned();
+        if name.starts_with('-') {
+            return Err(usage(format!("unexpected argument '{name}'")));
+        }
+        let is_command = |word: Option<&str>| word.is_some_and(|word| find(COMMANDS, word).is_some());
+        let forgotten = is_command(Some(&name));
+        leading.advance()?;
+        let port = leading.port()?;
+        if port.is_some() {
+            leading.advance()?;
+        } else if forgotten && !is_command(leading.first()) {
+            return Err(usage(MISSING));
+        }
+        // What is no address is told before anything is sent, and in the same way as other usage errors.
+        name.parse::<Address>().map_err(|why| usage(format!("{name}: {why}")))?;
+        Ok(Named { name, port })
     }
 }
 
-/// The words of a command that needs no HOST PORT, such as `host-cli key show FILE`. `None` if there is no such
-/// command, or if a PORT follows its word: a host may have its name.
-fn standalone(words: &[OsString]) -> Option<&[OsString]> {
-    let words = words.get(1..)?;
-    let command = find(COMMANDS, words.first()?.to_str()?)?;
-    let is_host = words.get(1).and_then(|word| word.to_str()).is_some_and(|word| word.parse::<u16>().is_ok());
-    (command.standalone && !is_host).then_some(words)
-}
-
-fn host(text: &str) -> Result<String, &'static str> {
-    text.parse().map(|host: Host| host.to_string())
-}
-
-fn port(text: &str) -> Result<u16, String> {
-    let port = text.parse().ok().filter(|port| *port > 0);
-    port.ok_or_else(|| "must be a number from 1 to 65535 (host-cli HOST PORT [COMMAND...])".to_owned())
+/// A command line that makes no sense.
+fn usage(message: impl core::fmt::Display) -> clap::Error {
+    Leading::command().error(ErrorKind::ValueValidation, message)
 }
 
 #[cfg(test)]
@@ -105,12 +187,22 @@ mod tests {
     use super::*;
     use crate::cli::parse::{Line, usage_line};
 
-    /// Parses in the short way and in the long one, which have to agree.
-    fn program(words: &[&str]) -> Result<Program, clap::Error> {
+    fn with_default(words: &[&str], default: Option<&str>) -> Result<Program, clap::Error> {
         let words: Vec<_> = [&["host-cli"], words].concat().into_iter().map(OsString::from).collect();
-        let (short, long) = (Program::parse(&words), Program::try_parse_from(&words));
-        assert_eq!(short.as_ref().ok().map(|one| format!("{one:?}")), long.ok().map(|one| format!("{one:?}")));
-        short
+        Program::parse(&words, default.map(str::to_owned))
+    }
+
+    fn program(words: &[&str]) -> Result<Program, clap::Error> {
+        with_default(words, None)
+    }
+
+    /// `SERVER PORT: COMMAND`
+    fn shown(program: &Program) -> String {
+        let server: Vec<_> = program.servers.iter().map(|server| server.name.as_str()).collect();
+        let server = if server.is_empty() { "-".to_owned() } else { server.join("+") };
+        let port = program.servers.first().and_then(|server| server.port).unwrap_or_default();
+        let command: Vec<_> = program.command.iter().map(|word| word.to_str().unwrap()).collect();
+        format!("{server} {port}: {}", command.join(" "))
     }
 
     fn line(words: &[&str]) -> Result<Line, clap::Error> {
@@ -120,7 +212,7 @@ mod tests {
     #[test]
     fn settings_stand_before_and_behind_the_command() {
         let program = program(&["-q", "h", "--json", "7", "--retries", "2", "get", "-v", "x", "--", "-y"]).unwrap();
-        assert_eq!((program.host.as_str(), program.port), ("h", 7));
+        assert!(shown(&program).starts_with("h 7: get "));
         let line = Line::parse(COMMANDS, &program.command).unwrap();
         let settings = program.settings.with(&line.settings);
         assert!(settings.quiet && settings.json);
@@ -137,60 +229,83 @@ mod tests {
     }
 
     #[test]
-    fn a_host_may_have_the_name_of_a_command() {
-        let program = program(&["get", "7", "ls"]).unwrap();
-        assert_eq!((program.host.as_str(), program.command), ("get", vec![OsString::from("ls")]));
+    fn the_server_stands_before_the_command() {
+        for (words, expected) in [
+            (&["h"][..], "h 0: "),
+            (&["h", "7"], "h 7: "),
+            (&["h", "ls"], "h 0: ls"),
+            (&["h:7", "ls", "-l"], "h:7 0: ls -l"),
+            (&["[::1]", "7", "get", "--", "-x"], "[::1] 7: get -- -x"),
+            (&["fe80::1%eth0", "get", "--", "-x"], "fe80::1%eth0 0: get -- -x"),
+            (&["h", "--json", "ls"], "h 0: ls"),
+            (&["h", "-q", "7", "--json", "ls"], "h 7: ls"),
+            (&["h", "get", "7"], "h 0: get 7"),
+            (&["--board", "b", "get", "7"], "b 0: get 7"),
+            (&["--board", "b", "--json", "get", "--", "-x"], "b 0: get -- -x"),
+            (&["--board", "b:7"], "b:7 0: "),
+            (&["--board", "b", "--board=c", "put", "x"], "b+c 0: put x"),
+            // A host may have the name of a command.
+            (&["get", "7", "ls"], "get 7: ls"),
+            (&["get", "ls"], "get 0: ls"),
+            (&["h", "x"], "h 0: x"),
+        ] {
+            assert_eq!(shown(&program(words).unwrap()), expected, "{words:?}");
+        }
     }
 
     #[test]
-    #[cfg(feature = "secure")]
+    fn the_environment_names_the_server_unless_the_command_line_does() {
+        for (words, expected) in [
+            (&["ls", "-l"][..], "lab 0: ls -l"),
+            (&[], "lab 0: "),
+            (&["--json", "get", "7"], "lab 0: get 7"),
+            (&["h", "7", "ls"], "h 7: ls"),
+            (&["h:7", "ls"], "h:7 0: ls"),
+            (&["h", "-q", "7", "ls"], "h 7: ls"),
+            (&["--board", "b", "ls"], "b 0: ls"),
+            // A mistyped command is not taken for a host.
+            (&["lss"], "lab 0: lss"),
+        ] {
+            assert_eq!(shown(&with_default(words, Some("lab")).unwrap()), expected, "{words:?}");
+        }
+    }
+
+    #[test]
     fn a_command_that_needs_no_server_stands_alone_unless_a_port_follows() {
-        let alone = |words: &[&str]| {
-            let words: Vec<_> = words.iter().map(OsString::from).collect();
-            standalone(&words).map(<[_]>::len)
-        };
-        assert_eq!(alone(&["host-cli", "key", "show", "f"]), Some(3));
-        assert_eq!(alone(&["host-cli", "key"]), Some(1));
-        assert_eq!(alone(&["host-cli", "key", "--help"]), Some(2));
-        for words in [
-            &["host-cli", "key", "7", "ls"][..],
-            &["host-cli", "get", "x"],
-            &["host-cli", "h", "7", "key"],
-            &["host-cli"],
-            &[],
+        for (words, expected) in [
+            (&["config", "list"][..], "- 0: config list"),
+            (&["config"], "- 0: config"),
+            (&["-q", "config", "add", "a", "b"], "- 0: config add a b"),
+            (&["config", "7", "ls"], "config 7: ls"),
+            (&["h", "7", "config"], "h 7: config"),
         ] {
-            assert_eq!(alone(words), None, "{words:?}");
+            assert_eq!(shown(&program(words).unwrap()), expected, "{words:?}");
         }
-    }
-
-    #[test]
-    fn words_behind_the_command_are_left_to_it() {
-        for words in [
-            &["h", "7", "get", "x", "-q", "--json", "--", "-y"][..],
-            &["h", "7", "get", "--help"],
-            &["h", "7", "put", "-", "-o", "x"],
-            &["h", "7", ""],
-            &["::1", "65535", "ls"],
-        ] {
-            let program = program(words).unwrap();
-            assert_eq!(program.command, words[2..].iter().map(OsString::from).collect::<Vec<_>>());
-        }
-        for words in [&["h", "+7", "ls"][..], &["h", "07", "ls"], &["", "7", "ls"], &["h", " 7", "ls"]] {
-            _ = program(words);
-        }
-    }
-
-    #[test]
-    fn without_a_command_there_is_none() {
-        assert!(program(&["h", "7"]).unwrap().command.is_empty());
+        assert_eq!(shown(&with_default(&["config", "list"], Some("lab")).unwrap()), "- 0: config list");
     }
 
     #[test]
     fn wrong_usage_is_told_in_one_line() {
-        for words in [&["h"][..], &["h", "0"], &["h", "x"], &["h", "70000"], &[], &["--frob", "h", "1"]] {
+        for words in [
+            &["h", "0"][..],
+            &["h", "70000"],
+            &["h:0"],
+            &["::1:50000"],
+            &["a b", "ls"],
+            &[],
+            &["ls"],
+            &["get", "x"],
+            &["--frob", "h", "1"],
+            &["h", "--board", "b", "ls"],
+            &["--board"],
+            &["--board", "a", "--board", "b"],
+            &["--boards", "f"],
+        ] {
             let text = usage_line(&program(words).unwrap_err());
             assert!(!text.is_empty() && !text.contains('\n'), "{text}");
         }
+        let text = usage_line(&program(&["get", "x"]).unwrap_err());
+        assert!(text.starts_with("which server? HOST, --board or SKIFF_BOARD names it; usage: "), "{text}");
         let text = usage_line(&line(&["get"]).unwrap_err());
         assert!(text.contains("required") && text.contains("NAME") && !text.contains('\n'), "{text}");
         assert_eq!(usage_line(&line(&["frob"]).unwrap_err()), "no such command 'frob'");

@@ -27,6 +27,9 @@ pub(crate) trait Definition: 'static {
     /// Another name.
     const ALIAS: Option<&'static str> = None;
 
+    /// Words of other programs for it, which help and completion don't show.
+    const HABITS: &'static [&'static str] = &[];
+
     /// What it does, in one line.
     const SUMMARY: &'static str;
 
@@ -36,7 +39,7 @@ pub(crate) trait Definition: 'static {
     /// What completion offers after its `-o`; `Nothing` if it has none.
     const OUTPUT: Offer = Offer::Nothing;
 
-    /// True if `host-cli COMMAND ...` works without HOST PORT.
+    /// True if `host-cli COMMAND ...` works without a server.
     const STANDALONE: bool = false;
 
     /// Adapts its help to where it is used.
@@ -106,6 +109,7 @@ pub(crate) struct Command {
     pub(crate) name: &'static str,
     /// [`Definition::ALIAS`]
     pub(crate) alias: Option<&'static str>,
+    habits: &'static [&'static str],
     /// [`Definition::SUMMARY`]
     pub(crate) summary: &'static str,
     /// [`Definition::STANDALONE`]
@@ -132,6 +136,7 @@ impl Command {
         Self {
             name: C::NAME,
             alias: C::ALIAS,
+            habits: C::HABITS,
             summary: C::SUMMARY,
             standalone: C::STANDALONE,
             arguments: C::ARGUMENTS,
@@ -142,9 +147,14 @@ impl Command {
         }
     }
 
-    /// Its names.
+    /// Its names, as help shows them.
     pub(crate) fn words(&self) -> impl Iterator<Item = &'static str> + use<> {
         core::iter::once(self.name).chain(self.alias)
+    }
+
+    /// True if `word` is one of its names.
+    pub(crate) fn is_called(&self, word: &str) -> bool {
+        self.name == word || self.alias == Some(word) || self.habits.contains(&word)
     }
 
     /// What completion offers for its arguments; with `after_output`, after its `-o`.
@@ -154,7 +164,8 @@ impl Command {
 
     /// Its parser.
     pub(crate) fn parser(&self, mode: Mode) -> clap::Command {
-        let parser = (self.augment)(clap::Command::new(self.name)).about(self.summary).aliases(self.alias);
+        let parser =
+            (self.augment)(clap::Command::new(self.name)).about(self.summary).aliases(self.alias).aliases(self.habits);
         (self.describe)(parser, mode)
     }
 

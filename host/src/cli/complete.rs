@@ -6,18 +6,19 @@ use core::time::Duration;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Instant;
 
 use clap::{CommandFactory as _, ValueHint};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::args::Program;
+use super::args::{Leading, Program, default_board};
 use super::command::Offer;
 use super::commands::COMMANDS;
+use super::config::Config;
 use super::context::Mode;
-use super::names::within_root;
+use super::names::{expand_home, within_root};
 use super::parse::{find, parser};
 use super::reader::Request;
 use crate::client::is_dangerous;
@@ -108,18 +109,20 @@ pub(crate) fn complete(line: &str, server: &impl NameSource) -> (usize, Vec<Cand
 pub(crate) fn complete_shell<S: NameSource>(line: &str, connect: impl FnOnce(Program) -> S) -> Option<Vec<Candidate>> {
     let Split { words, word, .. } = split(line);
     let typed: Vec<OsString> = words.iter().map(OsString::from).collect();
-    let program = Program::parse(&typed).ok();
+    let program = Program::parse(&typed, default_board()).ok();
     let command = program.as_ref().map_or(&[][..], |program| &program.command);
     // What was parsed from `words` is text.
     let command: Vec<String> = command.iter().filter_map(|word| word.to_str().map(str::to_owned)).collect();
     if command.is_empty() && word.starts_with('-') {
-        let mut whole = Program::command();
+        let mut whole = Leading::command();
         whole.build();
         return Some(candidates(starting_with(long_or_short(&whole), &word)));
     }
     let Some(program) = program else {
         let alone = COMMANDS.iter().filter(|command| command.standalone && typed.len() == 1);
-        let alone = alone.map(|command| command.name.to_owned()).collect();
+        let aliases = Config::load().map(|config| config.names()).unwrap_or_default();
+        let aliases = aliases.into_iter().filter(|_| typed.len() == 1);
+        let alone = alone.map(|command| command.name.to_owned()).chain(aliases).collect();
         return Some(candidates(starting_with(alone, &word)));
     };
     match offer(&command, &word, Mode::OneShot) {
@@ -245,7 +248,7 @@ fn local(word: &str) -> Vec<Candidate> {
         Some(at) => word.split_at(at + 1),
         None => ("", word),
     };
-    let Ok(entries) = fs::read_dir(if dir.is_empty() { Path::new(".") } else { Path::new(dir) }) else {
+    let Ok(entries) = fs::read_dir(if dir.is_empty() { PathBuf::from(".") } else { expand_home(dir.into()) }) else {
         return Vec::new();
     };
     let mut names: Vec<_> = entries

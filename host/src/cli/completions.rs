@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 use tokio::runtime::Runtime;
 
 use super::args::Program;
+use super::board::Board;
 use super::command::{Definition, Here, Local};
 use super::complete::{NameSource, complete_shell};
 use super::context::Mode;
@@ -86,7 +87,8 @@ impl OneServer {
         Self(runtime.map(|runtime| {
             // Nothing may be printed but the words.
             let silent = Output::new(Box::new(std::io::sink()), Box::new(std::io::sink()), false);
-            let session = Session::new(program.host, program.port, Mode::OneShot, program.settings, silent);
+            let board = program.servers.first().and_then(|named| Board::find(named).ok());
+            let session = Session::new(board, Mode::OneShot, program.settings, silent);
             (runtime, RefCell::new(session))
         }))
     }

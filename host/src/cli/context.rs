@@ -1,5 +1,7 @@
 //! The environment of a command.
 
+use std::path::PathBuf;
+
 use super::failure::Failure;
 use super::output::Output;
 use crate::client::Client;
@@ -9,6 +11,8 @@ use crate::client::Client;
 pub(crate) enum Mode {
     /// The command line: one.
     OneShot,
+    /// The same, for one of several servers.
+    Many,
     /// Standard input that is not a terminal.
     Script,
     /// A person at a terminal.
@@ -34,6 +38,8 @@ pub(crate) struct Context<'a> {
     pub(crate) verb: &'static str,
     /// Progress bars may be drawn.
     pub(crate) bars: bool,
+    /// The local directory for what comes from this board, if it is one of several.
+    pub(crate) own_dir: Option<PathBuf>,
 }
 
 impl Context<'_> {

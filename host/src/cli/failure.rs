@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use super::context::Mode;
 use crate::client::{Error, ErrorCode, sanitize};
 
 /// Why a command failed, or failed for one of its names.
@@ -43,7 +44,6 @@ impl Failure {
     }
 
     /// A failure of the whole command, which says itself what it is about.
-    #[cfg(feature = "secure")]
     pub(crate) fn whole(code: &str, message: &str) -> Self {
         let message = sanitize(message).into_owned();
         Self { subject: None, code: code.to_owned(), message, kind: FailureKind::Whole }
@@ -108,14 +108,16 @@ fn code(error: &Error) -> String {
 fn message(verb: &str, subject: Option<&str>, error: &Error) -> String {
     match error {
         Error::Refused { code: Some(ErrorCode::NotFound), .. } => match verb {
-            "ls" | "rmdir" => "no such directory on the server",
+            "ls" | "rmdir" | "sync" | "tree" | "du" => "no such directory on the server",
             "mkdir" => "the parent directory does not exist (-p creates it)",
             _ => "no such file on the server",
         }
         .to_owned(),
         Error::Refused { code: Some(ErrorCode::IsDirectory), .. } => match verb {
             "get" => "is a directory on the server (-r downloads it)",
-            "rm" => "is a directory on the server (rmdir removes it)",
+            "rm" => "is a directory on the server (rm -r removes it with all that is in it)",
+            "put" => "is a directory on the server (-o NAME/ puts it in there)",
+            "mv" | "cp" => "the new name is a directory on the server (TO/ puts it in there)",
             _ => "is a directory on the server",
         }
         .to_owned(),
@@ -169,6 +171,11 @@ pub(crate) fn io_text(error: &io::Error) -> String {
 
 fn is_subject(subject: Option<&str>, path: &Path) -> bool {
     subject.is_some_and(|subject| Path::new(subject) == path)
+}
+
+/// Refuses a command that writes data to standard output, or needs the terminal, for several servers.
+pub(crate) fn for_one_board(mode: Mode) -> Result<(), Failure> {
+    if mode == Mode::Many { Err(Failure::usage("this works with one server only")) } else { Ok(()) }
 }
 
 /// The message for one name given to several files.

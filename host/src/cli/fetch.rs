@@ -1,5 +1,6 @@
 //! `get` and `cat`.
 
+use core::num::NonZeroU64;
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -7,10 +8,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::command::{Definition, Offer, Remote};
-use super::context::Context;
-use super::failure::{Failure, io_text, several};
+use super::context::{Context, Mode};
+use super::failure::{Failure, for_one_board, io_text, several};
 use super::glob::{Wanted, expand_remote, is_glob};
-use super::names::{Names, remote_name};
+use super::names::{Names, local_word, rate, remote_name};
 use super::place::{Destination, Place, make_user_directory};
 use super::remote::{Lister, Listings, directory_name, walk};
 use super::report::{Label, Reporter};
@@ -24,13 +25,27 @@ impl Definition for Get {
     type Args = GetArgs;
 
     const NAME: &'static str = "get";
+    const HABITS: &'static [&'static str] = &["mget"];
     const SUMMARY: &'static str = "Download files from the server";
     const ARGUMENTS: Offer = Offer::Remote;
     const OUTPUT: Offer = Offer::Local;
 }
 
 impl Remote for Get {
-    async fn run(context: &mut Context<'_>, args: Self::Args) -> Result<(), Failure> {
+    fn prepare(args: &mut Self::Args, mode: Mode) -> Result<(), Failure> {
+        match Destination::parse(args.output.as_deref(), None) {
+            Destination::Stdout | Destination::Stream(_) => for_one_board(mode),
+            Destination::Directory(_) | Destination::Named(_) => Ok(()),
+        }
+    }
+
+    async fn run(context: &mut Context<'_>, mut args: Self::Args) -> Result<(), Failure> {
+        if let Some(own) = &context.own_dir {
+            // LOCAL/BOARD/: files of one name from several boards must not meet.
+            let mut path = args.output.take().map_or_else(|| own.clone(), |output| Path::new(&output).join(own));
+            path.push("");
+            args.output = Some(path.into_os_string());
+        }
         get(context, &args).await
     }
 }
@@ -54,7 +69,7 @@ pub(crate) struct GetArgs {
     #[arg(value_name = "NAME", required = true, value_parser = remote_name)]
     pub(crate) names: Vec<String>,
     /// Save as LOCAL; into LOCAL if it ends in / or is a directory; - is standard output
-    #[arg(short, value_name = "LOCAL")]
+    #[arg(short, value_name = "LOCAL", value_parser = local_word())]
     pub(crate) output: Option<OsString>,
     /// Replace existing local files
     #[arg(short)]
@@ -68,6 +83,9 @@ pub(crate) struct GetArgs {
     /// Fetch each file over N parallel sessions, 1 to 16; helps with a device behind a lossy link
     #[arg(short = 'j', value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16))]
     pub(crate) sessions: Option<u32>,
+    /// Fetch at most RATE bytes a second, such as 200K
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub(crate) limit_rate: Option<NonZeroU64>,
 }
 
 async fn get(context: &mut Context<'_>, args: &GetArgs) -> Result<(), Failure> {
@@ -80,6 +98,8 @@ async fn get(context: &mut Context<'_>, args: &GetArgs) -> Result<(), Failure> {
     if streamed && args.sessions.is_some_and(|sessions| sessions > 1) {
         return Err(Failure::usage("-j can't write to standard output or a device"));
     }
+    let each = |rate: NonZeroU64| NonZeroU64::new(rate.get() / u64::from(args.sessions.unwrap_or(1))).unwrap_or(rate);
+    context.client.set_rate(args.limit_rate.map(each));
     if let Some(failure) = forgotten_option(context, args).await {
         return Err(failure);
     }
@@ -155,6 +175,10 @@ impl Definition for Cat {
 }
 
 impl Remote for Cat {
+    fn prepare(_: &mut Self::Args, mode: Mode) -> Result<(), Failure> {
+        for_one_board(mode)
+    }
+
     async fn run(context: &mut Context<'_>, args: Self::Args) -> Result<(), Failure> {
         cat(context, &args.names).await
     }

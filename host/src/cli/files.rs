@@ -1,5 +1,5 @@
-//! Commands on files that transfer no content (`stat`, `sum`, `rm`, `mv`, `mkdir`, `rmdir`) and on the server itself
-//! (`df`, `ping`, `info`).
+//! Commands on files of the server (`stat`, `sum`, `rm`, `mv`, `cp`, `mkdir`, `rmdir`) and on the server itself (`df`,
+//! `ping`, `info`).
 
 use core::time::Duration;
 use std::collections::HashSet;
@@ -15,8 +15,9 @@ use super::json::{Object, Protocol, hex_text};
 use super::list::Row;
 use super::names::{Names, remote_name};
 use super::output::Output;
-use super::remote::{Listings, unlistable};
-use crate::client::{ErrorCode, Peer, RemoteEntry, Verb, sanitize};
+use super::remote::{Listings, directory_name, unlistable, walk};
+use super::tree::empty_dirs;
+use crate::client::{Error, ErrorCode, Peer, RemoteEntry, Verb, sanitize};
 
 /// A name of a command, and what a listing has said about it.
 struct Named {
@@ -160,10 +161,10 @@ async fn sum(context: &mut Context<'_>, args: &Names) -> Result<(), Failure> {
 pub(crate) struct Rm;
 
 impl Definition for Rm {
-    type Args = Names;
+    type Args = RmArgs;
 
     const NAME: &'static str = "rm";
-    const SUMMARY: &'static str = "Remove files on the server";
+    const SUMMARY: &'static str = "Remove files or whole directories on the server";
     const ARGUMENTS: Offer = Offer::Remote;
 }
 
@@ -173,22 +174,102 @@ impl Remote for Rm {
     }
 }
 
-async fn rm(context: &mut Context<'_>, args: &Names) -> Result<(), Failure> {
-    let named = expand(context, &args.names, Wanted::Files).await;
-    let names: Vec<_> = named.iter().map(|named| named.name.as_str()).collect();
-    for (name, result) in names.iter().zip(context.client.remove_many(&names).await) {
+/// Arguments of `rm`.
+#[derive(Debug, Default, Args)]
+pub(crate) struct RmArgs {
+    /// Remove directories and all that is in them
+    #[arg(short)]
+    pub(crate) recursive: bool,
+    /// Names on the server, or globs
+    #[arg(value_name = "NAME", required = true, value_parser = remote_name)]
+    pub(crate) names: Vec<String>,
+}
+
+async fn rm(context: &mut Context<'_>, args: &RmArgs) -> Result<(), Failure> {
+    let wanted = if args.recursive { Wanted::Any } else { Wanted::Files };
+    if args.recursive && args.names.iter().any(|name| directory_name(name).is_none()) {
+        return Err(Failure::usage("the root can't be removed; rm -r '*' removes what is in it"));
+    }
+    let named = expand(context, &args.names, wanted).await;
+    let (mut files, mut dirs) = (Vec::new(), Vec::new());
+    for (named, is_dir) in with_kinds(context, named, args.recursive).await? {
+        if !is_dir {
+            files.push(named.name);
+            continue;
+        }
+        let mut listings = Listings::new(context.client);
+        let dir = named.name.trim_end_matches('/').to_owned();
+        let below = walk(&mut listings, "rm -r", Some(&dir)).await;
+        let failures = listings.take_failures();
+        failures.iter().for_each(|failure| context.fail(failure));
+        match below {
+            Ok(below) => {
+                dirs.push(dir);
+                for entry in below {
+                    if entry.is_dir { dirs.push(entry.name) } else { files.push(entry.name) }
+                }
+            }
+            Err(failure) if failure.is_final() => return Err(failure),
+            Err(failure) => context.fail(&failure),
+        }
+    }
+    // What several names lead to goes once.
+    let mut seen = HashSet::new();
+    files.retain(|name| seen.insert(name.clone()));
+    dirs.retain(|name| seen.insert(name.clone()));
+    let removed = context.client.remove_many(&files).await;
+    if removed_all(context, &files, removed) {
+        // Each after those in it.
+        dirs.sort_by(|a, b| b.cmp(a));
+        let removed = context.client.rmdir_many(&dirs).await;
+        removed_all(context, &dirs, removed);
+    }
+    Ok(())
+}
+
+/// Tells which of `names` are directories. Only with `ask` the server is asked about those that no listing has told of.
+async fn with_kinds(context: &mut Context<'_>, named: Vec<Named>, ask: bool) -> Result<Vec<(Named, bool)>, Failure> {
+    let is_unknown = |named: &&Named| ask && named.entry.is_none();
+    let unknown: Vec<_> = named.iter().filter(is_unknown).map(|named| named.name.trim_end_matches('/')).collect();
+    let mut stats = context.client.stat_many(&unknown).await.into_iter();
+    let mut found = Vec::with_capacity(named.len());
+    for named in named {
+        let is_dir = match &named.entry {
+            Some(entry) => entry.is_dir,
+            None if !ask => false,
+            None => match stats.next() {
+                Some(Err(error)) if error.code() == Some(ErrorCode::IsDirectory) => true,
+                Some(Err(error)) => {
+                    let failure = Failure::client(context.verb, Some(&named.name), &error);
+                    if failure.is_final() {
+                        return Err(failure);
+                    }
+                    context.fail(&failure);
+                    continue;
+                }
+                _ => false,
+            },
+        };
+        found.push((named, is_dir));
+    }
+    Ok(found)
+}
+
+/// Reports what became of removed files or directories. False if the connection has failed.
+fn removed_all(context: &mut Context<'_>, names: &[String], results: Vec<Result<(), Error>>) -> bool {
+    for (name, result) in names.iter().zip(results) {
         match result {
-            Ok(()) => done(context.output, "rm", name, None, "removed"),
+            Ok(()) => done(context.output, context.verb, name, None, "removed"),
             Err(error) => {
-                let failure = Failure::client("rm", Some(name), &error);
+                let failure = Failure::client(context.verb, Some(name), &error);
                 context.fail(&failure);
                 if failure.is_final() {
-                    break;
+                    return false;
                 }
             }
         }
     }
-    Ok(())
+    true
 }
 
 /// `mv`
@@ -198,7 +279,7 @@ impl Definition for Mv {
     type Args = MvArgs;
 
     const NAME: &'static str = "mv";
-    const SUMMARY: &'static str = "Rename a file on the server, replacing TO if it exists";
+    const SUMMARY: &'static str = "Rename a file or directory on the server";
     const ARGUMENTS: Offer = Offer::Remote;
 }
 
@@ -222,8 +303,108 @@ pub(crate) struct MvArgs {
 async fn mv(context: &mut Context<'_>, args: &MvArgs) -> Result<(), Failure> {
     let from = args.from.trim_end_matches('/');
     let to = rename_target(from, &args.to);
-    context.client.rename(from, &to).await.map_err(|error| Failure::client("mv", Some(from), &error))?;
+    match context.client.rename(from, &to).await {
+        Ok(()) => {}
+        Err(error) => {
+            let is_dir = match context.client.stat(from).await {
+                Err(stat) => stat.code() == Some(ErrorCode::IsDirectory),
+                Ok(_) => false,
+            };
+            if !is_dir {
+                return Err(Failure::client("mv", Some(from), &error));
+            }
+            mv_directory(context, from, &to).await?;
+        }
+    }
     done(context.output, "mv", from, Some(&to), &format!("renamed to {to}"));
+    Ok(())
+}
+
+/// Moves a directory, one file after the other: no command of the protocol does it in one step. Interrupted, it leaves two
+/// directories with all files between them.
+async fn mv_directory(context: &mut Context<'_>, from: &str, to: &str) -> Result<(), Failure> {
+    let fail = |name: &str, error: &Error| Failure::client("mv", Some(name), error);
+    if to == from || to.strip_prefix(from).is_some_and(|rest| rest.starts_with('/')) {
+        return Err(Failure::new(from, "bad-name", "a directory can't be moved into itself"));
+    }
+    match context.client.stat(to).await {
+        Err(error) if error.code() == Some(ErrorCode::NotFound) => {}
+        Err(error) if error.code() == Some(ErrorCode::IsDirectory) => {
+            let message =
+                format!("the directory {} exists on the server (mv {from} {to}/ moves it in there)", sanitize(to));
+            return Err(Failure::new(from, "exists", message));
+        }
+        Err(error) => return Err(fail(to, &error)),
+        Ok(_) => return Err(Failure::new(from, "exists", format!("a file on the server is called {}", sanitize(to)))),
+    }
+    let mut listings = Listings::new(context.client);
+    let below = walk(&mut listings, "mv", Some(from)).await?;
+    if let Some(failure) = listings.take_failures().into_iter().next() {
+        // Half a directory is worse than none.
+        return Err(failure);
+    }
+    let target = |name: &str| format!("{to}{}", &name[from.len()..]);
+    let (mut dirs, files): (Vec<_>, Vec<_>) = below.into_iter().partition(|entry| entry.is_dir);
+    let pairs: Vec<_> =
+        files.into_iter().map(|file| (target(&file.name), file.name)).map(|(to, from)| (from, to)).collect();
+    let mut first = None;
+    for ((name, _), result) in pairs.iter().zip(context.client.rename_many(&pairs).await) {
+        if let Err(error) = result
+            && first.is_none()
+        {
+            first = Some(fail(name, &error));
+        }
+    }
+    if let Some(failure) = first {
+        return Err(failure);
+    }
+    let made = pairs.iter().map(|(_, to)| to.as_str());
+    let new_dirs: Vec<_> = core::iter::once(to.to_owned()).chain(dirs.iter().map(|dir| target(&dir.name))).collect();
+    let missing = empty_dirs(made, new_dirs.iter().map(String::as_str));
+    for (name, result) in missing.iter().zip(context.client.mkdir_many(&missing).await) {
+        match result {
+            Err(error) if error.code() != Some(ErrorCode::Exists) => return Err(fail(name, &error)),
+            _ => {}
+        }
+    }
+    dirs.reverse();
+    let old: Vec<_> = dirs.into_iter().map(|dir| dir.name).chain([from.to_owned()]).collect();
+    for (name, result) in old.iter().zip(context.client.rmdir_many(&old).await) {
+        result.map_err(|error| fail(name, &error))?;
+    }
+    Ok(())
+}
+
+/// `cp`
+pub(crate) struct Cp;
+
+impl Definition for Cp {
+    type Args = MvArgs;
+
+    const NAME: &'static str = "cp";
+    const SUMMARY: &'static str = "Copy a file on the server, replacing TO if it exists";
+    const ARGUMENTS: Offer = Offer::Remote;
+}
+
+impl Remote for Cp {
+    async fn run(context: &mut Context<'_>, args: Self::Args) -> Result<(), Failure> {
+        cp(context, &args).await
+    }
+}
+
+/// The protocol has no command for it: the file comes here and goes back.
+async fn cp(context: &mut Context<'_>, args: &MvArgs) -> Result<(), Failure> {
+    let from = args.from.as_str();
+    let to = rename_target(from, &args.to);
+    if to == from {
+        return Err(Failure::new(from, "exists", "FROM and TO are the same file"));
+    }
+    let local = |error: &std::io::Error| Failure::local(&std::env::temp_dir(), error);
+    let dir = tempfile::tempdir().map_err(|error| local(&error))?;
+    let path = dir.path().join("copy");
+    context.client.get(from, &path).await.map_err(|error| Failure::client("cp", Some(from), &error))?;
+    context.client.put(&path, &to).await.map_err(|error| Failure::client("cp", Some(&to), &error))?;
+    done(context.output, "cp", from, Some(&to), &format!("copied to {to}"));
     Ok(())
 }
 

@@ -20,6 +20,20 @@ pub(crate) fn human(bytes: u64) -> String {
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
 }
 
+/// Bytes with a decimal unit: `12 B`, `1.5 MB`.
+pub(crate) fn decimal(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    let (mut tenths, mut unit) = (u128::from(bytes) * 10, None);
+    while tenths >= 10_000 && unit != Some(UNITS.len() - 1) {
+        tenths /= 1000;
+        unit = Some(unit.map_or(0, |unit| unit + 1));
+    }
+    match unit {
+        Some(unit) => format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit]),
+        None => format!("{bytes} B"),
+    }
+}
+
 /// Bytes as `ls -l` shows them.
 pub(crate) fn size(bytes: u64, with_unit: bool) -> String {
     if with_unit { human(bytes) } else { bytes.to_string() }
@@ -106,6 +120,20 @@ mod tests {
             (u64::MAX, "15.9 EiB"),
         ] {
             assert_eq!(human(bytes), text);
+        }
+    }
+
+    #[test]
+    fn decimal_sizes_have_one_place_and_the_right_unit() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (1_234_567, "1.2 MB"),
+            (999_999, "999.9 kB"),
+            (u64::MAX, "18.4 EB"),
+        ] {
+            assert_eq!(decimal(bytes), text);
         }
     }
 

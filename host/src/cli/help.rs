@@ -13,6 +13,7 @@ impl Definition for Help {
     type Args = HelpArgs;
 
     const NAME: &'static str = "help";
+    const HABITS: &'static [&'static str] = &["?"];
     const SUMMARY: &'static str = "List the commands, or describe one";
     const ARGUMENTS: Offer = Offer::Command;
     const STANDALONE: bool = true;

@@ -78,6 +78,25 @@ pub(crate) enum Object<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         to: Option<&'a str>,
     },
+    /// `sync -n`: what would be done.
+    Would {
+        command: &'a str,
+        name: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        size: Option<u64>,
+    },
+    /// `sync`: what was done.
+    Summary { sent: usize, deleted: usize, unchanged: usize, bytes: u64, seconds: f64, pull: bool, dry_run: bool },
+    /// `du`: bytes and files in a directory and below.
+    Usage { name: &'a str, size: u64, files: u64 },
+    /// `bench`: seconds for a round trip, and for `size` bytes each way.
+    Bench { size: u64, ping: f64, put: f64, get: f64 },
+    /// `diff`: the two files differ.
+    Differ { local: &'a str, name: &'a str },
+    /// `config list`: an alias of a server.
+    Alias { name: &'a str, address: &'a str, key: Option<&'a str> },
+    /// How a command ended on one of several boards.
+    Board { name: &'a str, result: &'a str, seconds: f64, error: Option<&'a str> },
     /// `key`: a secret or a key. `text` is the secret itself, only where it is asked for.
     #[cfg(feature = "secure")]
     Key {

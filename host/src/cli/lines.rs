@@ -70,7 +70,10 @@ async fn carry_out(
         }
         let unread = request.is_err();
         let next = match request {
-            Ok(line) => run_line(session, &line).await,
+            Ok(line) => match line.trim_start().strip_prefix('!').filter(|_| mode == Mode::Prompt) {
+                Some(command) => run_shell(session, command),
+                None => run_line(session, &line).await,
+            },
             Err(Unread { failure, next }) => {
                 session.output.failure(None, &failure);
                 next
@@ -102,12 +105,24 @@ async fn run_line(session: &mut Session, line: &str) -> Next {
     }
 }
 
+/// Runs a command of the local shell, `$SHELL` or `sh`.
+fn run_shell(session: &mut Session, command: &str) -> Next {
+    let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty()).unwrap_or_else(|| "sh".into());
+    let ended = std::process::Command::new(&shell).arg("-c").arg(command).status();
+    match ended {
+        Ok(status) if status.success() => {}
+        Ok(status) => session.output.note(&format!("!: {status}")),
+        Err(error) => session.output.failure(Some("!"), &Failure::local(shell.as_ref(), &error)),
+    }
+    Next::Command
+}
+
 /// The words of a line, quoted as for a shell; a `#` where a word would begin begins a comment.
 fn split(line: &str) -> Result<Vec<OsString>, String> {
     let words = shell_words::split(line.trim_end_matches('\r')).map_err(|_| "unmatched quote".to_owned())?;
     if let Some(operator) = shell_operator(line) {
         return Err(format!(
-            "{operator} is not supported here: quote it if it is part of a name, or use a shell: host-cli HOST PORT COMMAND"
+            "{operator} is not supported here: quote it if it is part of a name, or use a shell: host-cli HOST COMMAND"
         ));
     }
     Ok(words.into_iter().map(OsString::from).collect())
@@ -225,6 +240,7 @@ fn read_lines(reader: &Reader, mut input: impl BufRead) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::board::Board;
     use crate::cli::output::testing::output;
     use crate::cli::settings::Settings;
 
@@ -272,7 +288,7 @@ mod tests {
 
     async fn script(text: &'static [u8]) -> (Outcome, String, String) {
         let (to, out, err) = output(false);
-        let mut session = Session::new("h.invalid".to_owned(), 1, Mode::Script, Settings::default(), to);
+        let mut session = Session::new(Some(Board::new("h.invalid", 1)), Mode::Script, Settings::default(), to);
         let (requests, mut incoming) = unbounded_channel();
         let (go, wait) = mpsc::channel();
         let thread = thread::spawn(move || read_lines(&Reader { requests, go: wait }, text));

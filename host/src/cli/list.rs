@@ -13,7 +13,7 @@ use super::failure::{Failure, needs_extended};
 use super::format::{Table, Times, size};
 use super::glob::{Wanted, expand_remote, is_glob};
 use super::json::{Kind, Object};
-use super::names::remote_name;
+use super::names::{local_path, remote_name};
 use super::output::Output;
 use super::remote::{Lister, Listings, directory_name, walk};
 use crate::client::{Error, ErrorCode, Peer, RemoteEntry};
@@ -25,6 +25,7 @@ impl Definition for Ls {
     type Args = LsArgs;
 
     const NAME: &'static str = "ls";
+    const HABITS: &'static [&'static str] = &["dir"];
     const SUMMARY: &'static str = "List files on the server";
     const ARGUMENTS: Offer = Offer::Remote;
 }
@@ -229,7 +230,7 @@ pub(crate) struct LlsArgs {
     #[arg(short)]
     pub(crate) human: bool,
     /// Directory or file; default: the local directory
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", value_parser = local_path())]
     pub(crate) dir: Option<PathBuf>,
     /// Print help
     #[arg(long, action = ArgAction::Help)]

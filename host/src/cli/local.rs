@@ -9,6 +9,7 @@ use super::command::{Definition, Here, Local, NoArgs, Offer};
 use super::context::Next;
 use super::failure::Failure;
 use super::json::Object;
+use super::names::local_path;
 
 /// `lcd`
 pub(crate) struct Lcd;
@@ -25,7 +26,7 @@ impl Definition for Lcd {
 #[derive(Debug, Default, Args)]
 pub(crate) struct LcdArgs {
     /// Directory; default: the home directory
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", value_parser = local_path())]
     pub(crate) dir: Option<PathBuf>,
 }
 
@@ -74,6 +75,7 @@ impl Definition for Quit {
 
     const NAME: &'static str = "quit";
     const ALIAS: Option<&'static str> = Some("exit");
+    const HABITS: &'static [&'static str] = &["bye"];
     const SUMMARY: &'static str = "Leave";
 }
 

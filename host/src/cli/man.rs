@@ -4,7 +4,7 @@ use clap::CommandFactory as _;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 
-use super::args::{EXAMPLES, Program};
+use super::args::{EXAMPLES, Leading, SERVER};
 use super::command::{Definition, Here, Local, NoArgs};
 use super::context::Mode;
 use super::failure::Failure;
@@ -32,7 +32,7 @@ impl Local for ManPage {
                 section(&mut sections, &format!("{} {}", command.name, action.get_name()), action);
             }
         }
-        here.output.text(&page_with(Program::command().after_help(EXAMPLES), &sections));
+        here.output.text(&page_with(Leading::command().after_help(format!("{SERVER}\n\n{EXAMPLES}")), &sections));
         Ok(())
     }
 }

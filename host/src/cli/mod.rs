@@ -4,11 +4,12 @@
 //! |---|---|
 //! | `command`, `commands`, `context` | what a command is, and the table of all commands |
 //! | `parse`, `settings`, `args`, `names`, `help` | the command line, parsed by clap |
-//! | `session`, `interrupt` | the connection, running commands in order, Ctrl-C |
+//! | `board`, `config` | which server is meant; aliases of servers |
+//! | `session`, `many`, `interrupt` | the connection, running commands in order or on many servers at once, Ctrl-C |
 //! | `lines`, `prompt`, `reader` | commands from a prompt or a script |
 //! | `complete`, `completions`, `man` | completion at the prompt and in shells, the manual page |
-//! | `fetch`, `send`, `list`, `files`, `local`, `key` | the commands |
-//! | `glob`, `remote`, `tree`, `place` | which files a command concerns, remote and local, and where they go |
+//! | `fetch`, `send`, `sync`, `watch`, `tail`, `edit`, `list`, `usage`, `files`, `bench`, `local`, `key` | the commands |
+//! | `glob`, `exclude`, `remote`, `tree`, `place` | which files a command concerns, remote and local, and where they go |
 //! | `output`, `json`, `format`, `failure` | results and errors, as lines and as JSON |
 //! | `report`, `progress`, `stream` | reports on transfers, data on standard output |
 //!
@@ -17,11 +18,16 @@
 //! once there is something to write.
 
 mod args;
+mod bench;
+mod board;
 mod command;
 mod commands;
 mod complete;
 mod completions;
+mod config;
 mod context;
+mod edit;
+mod exclude;
 mod failure;
 mod fetch;
 mod files;
@@ -36,6 +42,7 @@ mod lines;
 mod list;
 mod local;
 mod man;
+mod many;
 mod names;
 mod output;
 mod parse;
@@ -49,21 +56,27 @@ mod send;
 mod session;
 mod settings;
 mod stream;
+mod sync;
+mod tail;
 #[cfg(test)]
 #[cfg(feature = "server")]
 mod tests;
 mod tree;
+mod usage;
+mod watch;
 
 use core::time::Duration;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use args::Program;
+use args::{Leading, Program, default_board};
+use board::{Board, read_list};
+use commands::COMMANDS;
 use context::Mode;
 use failure::{Failure, io_text};
 use output::{Outcome, Output};
-use parse::usage_line;
+use parse::{about, usage_line};
 use session::Session;
 
 use crate::diagnostics::Lines;
@@ -92,7 +105,7 @@ fn run(words: Vec<OsString>, mut output: Output) -> Outcome {
         output.text(&text);
         return output.take_outcome();
     }
-    let program = match Program::parse(&words) {
+    let program = match Program::parse(&words, default_board()) {
         Ok(program) => program,
         Err(error) if !error.use_stderr() => {
             output.text(&error.render().to_string());
@@ -103,7 +116,16 @@ fn run(words: Vec<OsString>, mut output: Output) -> Outcome {
             return output.take_outcome();
         }
     };
+    let mut boards = match find_boards(&program) {
+        Ok(boards) => boards,
+        Err(failure) => {
+            output.failure(None, &failure);
+            return output.take_outcome();
+        }
+    };
+    let many = boards.len() > 1 || program.list.is_some();
     let mode = match () {
+        () if many => Mode::Many,
         () if !program.command.is_empty() => Mode::OneShot,
         () if io::stdin().is_terminal() => Mode::Prompt,
         () => Mode::Script,
@@ -117,9 +139,14 @@ fn run(words: Vec<OsString>, mut output: Output) -> Outcome {
         }
     };
     let outcome = runtime.block_on(async {
-        let mut session = Session::new(program.host, program.port, mode, program.settings, output);
+        if many {
+            let json = program.settings.json || program.command.iter().any(|word| word == "--json");
+            output.set_form(json, program.settings.quiet);
+            return many::run(boards, &program.command, &program.settings, json, &mut output).await;
+        }
+        let mut session = Session::new(boards.pop(), mode, program.settings, output);
         let outcome = match mode {
-            Mode::OneShot => {
+            Mode::OneShot | Mode::Many => {
                 session.run_words(program.command).await;
                 session.take_outcome()
             }
@@ -133,10 +160,26 @@ fn run(words: Vec<OsString>, mut output: Output) -> Outcome {
     outcome
 }
 
-/// `host-cli help`: the help of the whole program, as there is no server.
+/// The servers of the command line, each once.
+fn find_boards(program: &Program) -> Result<Vec<Board>, Failure> {
+    let listed = program.list.as_deref().map(read_list).transpose()?;
+    let mut boards: Vec<Board> = Vec::new();
+    for named in program.servers.iter().chain(listed.iter().flatten()) {
+        let board = Board::find(named)?;
+        if !boards.contains(&board) {
+            boards.push(board);
+        }
+    }
+    Ok(boards)
+}
+
+/// `host-cli help` and `host-cli COMMAND --help`: there is no server.
 fn help_without_a_server(words: &[OsString]) -> Option<String> {
-    let is_help = words.len() == 2 && words[1] == "help";
-    is_help.then(|| <Program as clap::CommandFactory>::command().render_help().to_string())
+    match words.iter().map(|word| word.to_str()).collect::<Option<Vec<_>>>()?.as_slice() {
+        [_, "help"] => Some(<Leading as clap::CommandFactory>::command().render_help().to_string()),
+        [_, verb, "--help"] => about(COMMANDS, verb, Mode::OneShot),
+        _ => None,
+    }
 }
 
 /// The number of `-v` options of a one-shot command, before it is parsed.

@@ -1,6 +1,13 @@
-//! Names on the server as users type them.
+//! Names on the server, local paths and rates as users type them.
 
+use core::num::NonZeroU64;
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use bytesize::ByteSize;
 use clap::Args;
+use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser};
 
 /// Arguments of the commands that take names on the server.
 #[derive(Debug, Default, Args)]
@@ -32,9 +39,51 @@ pub(crate) fn within_root(typed: &str) -> &str {
     if name == "." { "" } else { name }
 }
 
+/// A local path as it is typed: `~/x` is in the home directory, as in a shell.
+pub(crate) fn local_path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().map(expand_home)
+}
+
+/// The same, if it may also be empty or `-`.
+pub(crate) fn local_word() -> impl TypedValueParser<Value = OsString> {
+    OsStringValueParser::new().map(|word| expand_home(PathBuf::from(word)).into_os_string())
+}
+
+/// A path that begins with `~/`, in the home directory, unless there is a `~` here.
+pub(crate) fn expand_home(path: PathBuf) -> PathBuf {
+    let Ok(rest) = path.strip_prefix("~") else { return path };
+    let home = env::home_dir().filter(|home| !home.as_os_str().is_empty() && !Path::new("~").exists());
+    home.map_or_else(|| path.clone(), |home| home.join(rest))
+}
+
+/// Bytes a second: `200K`, `1.5MiB`, `4096`.
+pub(crate) fn rate(typed: &str) -> Result<NonZeroU64, String> {
+    let bytes: ByteSize = typed.parse().map_err(|_| "not a number of bytes, such as 200K or 1.5MiB".to_owned())?;
+    NonZeroU64::new(bytes.as_u64()).ok_or_else(|| "must be more than 0".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_are_bytes_with_or_without_a_unit() {
+        for (typed, bytes) in [("4096", 4096), ("200K", 200_000), ("200k", 200_000), ("1.5MiB", 1_572_864)] {
+            assert_eq!(rate(typed).map(NonZeroU64::get), Ok(bytes), "{typed}");
+        }
+        for bad in ["", "0", "x", "-1"] {
+            assert!(rate(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_tilde_is_the_home_directory() {
+        let home = env::home_dir().unwrap();
+        for (typed, path) in [("~/x", home.join("x")), ("~x", "~x".into()), ("a/~/x", "a/~/x".into()), ("", "".into())]
+        {
+            assert_eq!(expand_home(typed.into()), path);
+        }
+    }
 
     #[test]
     fn names_on_the_server_may_begin_at_the_root() {

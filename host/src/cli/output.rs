@@ -27,6 +27,8 @@ pub(crate) struct Output {
     line: Option<u64>,
     /// The worst outcome so far.
     outcome: Outcome,
+    /// The first failure that was reported.
+    first_error: Option<String>,
 }
 
 /// How a command ended, in order of severity.
@@ -43,6 +45,16 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
+    /// For tables.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Usage => "usage error",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
     /// The exit code of a program that ends so.
     pub(crate) const fn exit_code(self) -> u8 {
         match self {
@@ -74,6 +86,7 @@ impl Output {
             cut: false,
             line: None,
             outcome: Outcome::Done,
+            first_error: None,
         }
     }
 
@@ -208,6 +221,7 @@ impl Output {
             FailureKind::Cancelled => Outcome::Cancelled,
         });
         self.flush();
+        self.first_error.get_or_insert_with(|| failure.message.clone());
         let line = self.failure_text(verb, failure);
         _ = self.err.write_all(format!("{line}\n").as_bytes());
     }
@@ -226,6 +240,16 @@ impl Output {
         } else {
             plain_failure(self.line, verb, failure)
         }
+    }
+
+    /// Sets the outcome to that of a failure, without a message: files differ.
+    pub(crate) fn set_failed(&mut self) {
+        self.outcome = self.outcome.max(Outcome::Failed);
+    }
+
+    /// The message of the first failure.
+    pub(crate) fn take_first_error(&mut self) -> Option<String> {
+        self.first_error.take()
     }
 
     /// The outcome since the last call.

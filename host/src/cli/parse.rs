@@ -49,7 +49,7 @@ impl Line {
 
 /// The command that is called by `word`.
 pub(crate) fn find(commands: &'static [Command], word: &str) -> Option<&'static Command> {
-    commands.iter().find(|command| command.words().any(|known| known == word))
+    commands.iter().find(|command| command.is_called(word))
 }
 
 fn root() -> clap::Command {
@@ -191,7 +191,7 @@ mod tests {
         for mode in [Mode::OneShot, Mode::Script, Mode::Prompt] {
             all(COMMANDS, mode).debug_assert();
         }
-        <crate::cli::args::Program as clap::CommandFactory>::command().debug_assert();
+        <crate::cli::args::Leading as clap::CommandFactory>::command().debug_assert();
     }
 
     #[test]
@@ -254,8 +254,8 @@ mod tests {
         let list = list(COMMANDS);
         for line in [
             "  ls [-l] [-h] [-R] [DIR|GLOB]...    List files on the server",
-            "  get NAME... [-o LOCAL] [-f] [-c] [-r] [-j N]\n                                     Download files",
-            "  put LOCAL... [-o NAME] [-f] [-c] [-r] [--no-crc]\n",
+            "  get NAME... [-o LOCAL] [-f] [-c] [-r] [-j N] [--limit-rate RATE]\n                                     Download files",
+            "  put LOCAL... [-o NAME] [-f] [-c] [-r] [-n] [--limit-rate RATE] [--no-crc]\n",
             "  mv FROM TO                         Rename",
             "  ping [-n COUNT] ",
             "  lcd [DIR] ",

@@ -96,11 +96,25 @@ impl Lister for Listings<'_> {
 /// # Errors
 /// A [`Failure`] about the directory that can't be listed.
 pub(crate) async fn walk(lister: &mut impl Lister, verb: &str, dir: Option<&str>) -> Result<Vec<RemoteEntry>, Failure> {
+    walk_where(lister, verb, dir, |_| true).await
+}
+
+/// The same; only directories that `enter` accepts are listed.
+///
+/// # Errors
+/// As [`walk`].
+pub(crate) async fn walk_where(
+    lister: &mut impl Lister,
+    verb: &str,
+    dir: Option<&str>,
+    mut enter: impl FnMut(&RemoteEntry) -> bool,
+) -> Result<Vec<RemoteEntry>, Failure> {
     let mut found = Vec::new();
     // Reversed runs of entries that are still to be looked at: the next one is the last.
     let mut waiting = sorted(lister, verb, dir).await?;
     while let Some(entry) = waiting.pop() {
-        let below = if entry.is_dir { sorted(lister, verb, Some(&entry.name)).await } else { Ok(Vec::new()) };
+        let below =
+            if entry.is_dir && enter(&entry) { sorted(lister, verb, Some(&entry.name)).await } else { Ok(Vec::new()) };
         let below = match below {
             // One directory that can't be read does not hide the others.
             Err(failure) if !failure.is_final() => {

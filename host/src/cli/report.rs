@@ -64,6 +64,7 @@ pub(crate) struct Reporter<'a> {
     made: Instant,
     begun: Vec<Option<Instant>>,
     succeeded: usize,
+    bytes: u64,
     cancelled: usize,
     /// The connection has failed, and all remaining files with it: reported once.
     lost: usize,
@@ -71,13 +72,27 @@ pub(crate) struct Reporter<'a> {
 }
 
 /// How the command continues after a transfer.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[must_use]
 pub(crate) struct Rest {
     /// The connection has failed, or the user has stopped the command: nothing more is done.
     pub(crate) over: bool,
+    /// Files that were transferred.
+    pub(crate) files: usize,
+    /// Their bytes, without those that were there already.
+    pub(crate) bytes: u64,
     /// To be finished.
     pub(crate) repeated: Repeated,
+}
+
+impl Rest {
+    /// Adds what became of further files.
+    pub(crate) fn add(&mut self, next: Self) {
+        self.over |= next.over;
+        self.files += next.files;
+        self.bytes += next.bytes;
+        self.repeated.0.extend(next.repeated.0);
+    }
 }
 
 impl<'a> Reporter<'a> {
@@ -101,6 +116,7 @@ impl<'a> Reporter<'a> {
             made: Instant::now(),
             begun,
             succeeded: 0,
+            bytes: 0,
             cancelled: 0,
             lost: 0,
             repeated: Repeated::default(),
@@ -146,7 +162,8 @@ impl<'a> Reporter<'a> {
             }
             self.output.failure(Some(self.verb), &failure);
         }
-        let rest = Rest { over: self.lost > 0 || self.cancelled > 0, repeated: self.repeated };
+        let over = self.lost > 0 || self.cancelled > 0;
+        let rest = Rest { over, files: self.succeeded, bytes: self.bytes, repeated: self.repeated };
         (self.output, self.verb, rest)
     }
 
@@ -231,6 +248,7 @@ impl Observer for Reporter<'_> {
             Err(error) => return self.failed(job, error),
         };
         let Some(label) = self.labels.get(job).cloned() else { return };
+        self.bytes += received.size.saturating_sub(received.resumed);
         let time = self.time_of(job);
         let path = received.path.as_ref().map(|path| path.to_string_lossy().into_owned());
         let object = Object::Get {
@@ -277,6 +295,7 @@ impl Observer for Reporter<'_> {
             Err(error) => return self.failed(job, error),
         };
         let Some(label) = self.labels.get(job).cloned() else { return };
+        self.bytes += sent.size.saturating_sub(sent.resumed);
         let time = self.time_of(job);
         let object = Object::Put {
             name: &label.name,

@@ -1,5 +1,6 @@
 //! `put`.
 
+use core::num::NonZeroU64;
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -10,14 +11,14 @@ use clap::Args;
 
 use super::command::{Definition, Offer, Remote};
 use super::context::{Context, Mode};
-use super::failure::{Failure, io_text, several};
+use super::failure::{Failure, for_one_board, io_text, several};
 use super::glob::{Wanted, expand_local, is_glob};
 use super::json::Object;
-use super::names::remote_name;
+use super::names::{local_word, rate, remote_name};
 use super::report::{Label, Repeated, Reporter, Rest};
 use super::stream::spool_stdin;
 use super::tree;
-use crate::client::{ErrorCode, Peer, Source, Upload, UploadOptions, sanitize};
+use crate::client::{Error, ErrorCode, Peer, Source, Upload, UploadOptions, sanitize};
 
 /// `put`
 pub(crate) struct Put;
@@ -26,6 +27,7 @@ impl Definition for Put {
     type Args = PutArgs;
 
     const NAME: &'static str = "put";
+    const HABITS: &'static [&'static str] = &["mput"];
     const SUMMARY: &'static str = "Upload files to the server";
     const ARGUMENTS: Offer = Offer::Local;
     const OUTPUT: Offer = Offer::Remote;
@@ -43,6 +45,7 @@ impl Remote for Put {
     /// Reads standard input.
     fn prepare(args: &mut PutArgs, mode: Mode) -> Result<(), Failure> {
         if args.files.iter().any(|file| file == "-") {
+            for_one_board(mode)?;
             if mode != Mode::OneShot {
                 return Err(Failure::usage("commands are being read from standard input"));
             }
@@ -72,7 +75,7 @@ Examples:
 #[command(after_help = format!("{PUT_EXAMPLES}\n  tar c . | host-cli localhost 50000 put - -o backup.tar"))]
 pub(crate) struct PutArgs {
     /// Files or globs, - for standard input; with -r, directories too
-    #[arg(value_name = "LOCAL", required = true)]
+    #[arg(value_name = "LOCAL", required = true, value_parser = local_word())]
     pub(crate) files: Vec<OsString>,
     /// Store as NAME; into the directory NAME if it ends in /
     #[arg(short, value_name = "NAME", value_parser = remote_name)]
@@ -86,6 +89,12 @@ pub(crate) struct PutArgs {
     /// Upload directories recursively
     #[arg(short)]
     pub(crate) recursive: bool,
+    /// Leave out files that exist on the server
+    #[arg(short)]
+    pub(crate) no_replace: bool,
+    /// Send at most RATE bytes a second, such as 200K
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub(crate) limit_rate: Option<NonZeroU64>,
     /// Send no checksum, if the server allows that
     #[arg(long)]
     pub(crate) no_crc: bool,
@@ -104,7 +113,12 @@ async fn put(context: &mut Context<'_>, mut args: PutArgs) -> Result<(), Failure
         let message = super::failure::needs_extended("put -r");
         return Err(Failure { subject: None, ..Failure::new("", "needs-extended", message) });
     }
-    let plan = Plan::new(args, stdin)?;
+    context.client.set_rate(args.limit_rate);
+    let naming = naming(context, args).await?;
+    let mut plan = Plan::new(args, naming, stdin)?;
+    if args.no_replace {
+        plan.leave_out_existing(context).await?;
+    }
     plan.failures.iter().for_each(|failure| context.fail(failure));
     for (path, why) in &plan.skipped {
         context.output.left_out("put", &path.to_string_lossy(), why);
@@ -114,7 +128,7 @@ async fn put(context: &mut Context<'_>, mut args: PutArgs) -> Result<(), Failure
     let missing =
         tree::empty_dirs(plan.files.iter().map(|file| file.name.as_str()), plan.dirs.iter().map(String::as_str));
     let jobs: Vec<_> = plan.files.into_iter().map(|file| Upload { source: file.source, name: file.name }).collect();
-    let mut rest = Rest { over: false, repeated: Repeated::default() };
+    let mut rest = Rest::default();
     if !jobs.is_empty() {
         let options = UploadOptions {
             resume: args.r#continue,
@@ -133,6 +147,26 @@ async fn put(context: &mut Context<'_>, mut args: PutArgs) -> Result<(), Failure
     Ok(())
 }
 
+/// What the files are to be called. As with `get -r`, a directory that exists is one to put things in.
+async fn naming<'a>(context: &mut Context<'_>, args: &'a PutArgs) -> Result<Naming<'a>, Failure> {
+    let naming = Naming::parse(args.output.as_deref());
+    let Naming::Named(name) = naming else { return Ok(naming) };
+    if !args.recursive {
+        return Ok(naming);
+    }
+    let own = match args.files.as_slice() {
+        // What is continued went under this name, unless it went into it.
+        [file] if args.r#continue => Path::new(file).file_name().and_then(OsStr::to_str),
+        _ => None,
+    };
+    let asked = own.map_or_else(|| name.to_owned(), |own| format!("{name}/{own}"));
+    match context.client.stat(&asked).await {
+        Err(error) if error.code() == Some(ErrorCode::IsDirectory) => Ok(Naming::Directory(Some(name))),
+        Err(error) if error.is_connection() => Err(whole(error)),
+        _ => Ok(naming),
+    }
+}
+
 /// Detects a `put LOCAL NAME` with a forgotten `-o` before anything is sent.
 fn forgotten_option(args: &PutArgs) -> Option<Failure> {
     let [_, others @ .., last] = args.files.as_slice() else { return None };
@@ -149,12 +183,12 @@ fn forgotten_option(args: &PutArgs) -> Option<Failure> {
     Some(Failure::new(path.to_string_lossy(), "local", format!("{why}; did you mean -o?")))
 }
 
-fn whole(error: crate::client::Error) -> Failure {
+fn whole(error: Error) -> Failure {
     Failure::client("put", None, &error)
 }
 
 /// Creates the directories that no file needs. A flat store has none.
-async fn make_empty(context: &mut Context<'_>, dirs: &[String], repeated: &mut Repeated) {
+pub(crate) async fn make_empty(context: &mut Context<'_>, dirs: &[String], repeated: &mut Repeated) {
     for (dir, result) in dirs.iter().zip(context.client.mkdir_many(dirs).await) {
         match result {
             Ok(()) => {
@@ -250,8 +284,7 @@ impl Plan {
     ///
     /// # Errors
     /// Several files would get one name, or standard input has none.
-    fn new(args: &PutArgs, stdin: Option<File>) -> Result<Self, Failure> {
-        let naming = Naming::parse(args.output.as_deref());
+    fn new(args: &PutArgs, naming: Naming<'_>, stdin: Option<File>) -> Result<Self, Failure> {
         let mut plan = Self::default();
         let mut found = Vec::new();
         let wanted = if args.recursive { Wanted::Any } else { Wanted::Files };
@@ -289,6 +322,30 @@ impl Plan {
             }
         }
         Ok(plan)
+    }
+
+    /// Leaves out the files that the server has.
+    async fn leave_out_existing(&mut self, context: &mut Context<'_>) -> Result<(), Failure> {
+        let names: Vec<_> = self.files.iter().map(|file| file.name.as_str()).collect();
+        let mut exists = Vec::with_capacity(names.len());
+        for stat in context.client.stat_many(&names).await {
+            match stat {
+                Err(error) if error.is_connection() || matches!(error, Error::NeedsExtended { .. }) => {
+                    return Err(whole(error));
+                }
+                Err(error) => exists.push(error.code() == Some(ErrorCode::IsDirectory)),
+                Ok(_) => exists.push(true),
+            }
+        }
+        let mut exists = exists.into_iter();
+        self.files.retain(|file| {
+            let exists = exists.next().unwrap_or(false);
+            if exists {
+                context.output.left_out("put", &file.name, "exists on the server");
+            }
+            !exists
+        });
+        Ok(())
     }
 
     /// A file or a tree.
@@ -374,6 +431,10 @@ mod tests {
         }
     }
 
+    fn plan_of(args: &PutArgs) -> Result<Plan, Failure> {
+        Plan::new(args, Naming::parse(args.output.as_deref()), None)
+    }
+
     fn names(plan: &Plan) -> Vec<&str> {
         plan.files.iter().map(|file| file.name.as_str()).collect()
     }
@@ -406,12 +467,12 @@ mod tests {
     fn files_are_stored_under_their_own_name() {
         let dir = scene();
         let glob = dir.path().join("*.bin");
-        let plan = Plan::new(&args(&[&glob], None, false), None).unwrap();
+        let plan = plan_of(&args(&[&glob], None, false)).unwrap();
         assert_eq!(names(&plan), ["a.bin", "b.bin"]);
         assert_eq!(plan.files[0].size, 5);
-        let plan = Plan::new(&args(&[&glob], Some("data/"), false), None).unwrap();
+        let plan = plan_of(&args(&[&glob], Some("data/"), false)).unwrap();
         assert_eq!(names(&plan), ["data/a.bin", "data/b.bin"]);
-        let plan = Plan::new(&args(&[&dir.path().join("t/a.bin")], Some("x"), false), None).unwrap();
+        let plan = plan_of(&args(&[&dir.path().join("t/a.bin")], Some("x"), false)).unwrap();
         assert_eq!(names(&plan), ["x"]);
     }
 
@@ -419,8 +480,8 @@ mod tests {
     fn one_name_is_for_one_file() {
         let dir = scene();
         let (a, b, other) = (dir.path().join("a.bin"), dir.path().join("b.bin"), dir.path().join("t/a.bin"));
-        assert_eq!(Plan::new(&args(&[&a, &b], Some("x"), false), None).unwrap_err().code, "usage");
-        let plan = Plan::new(&args(&[&a, &other, &a], None, false), None).unwrap();
+        assert_eq!(plan_of(&args(&[&a, &b], Some("x"), false)).unwrap_err().code, "usage");
+        let plan = plan_of(&args(&[&a, &other, &a], None, false)).unwrap();
         assert_eq!(names(&plan), ["a.bin"]);
         assert!(plan.failures.len() == 1 && plan.failures[0].message.contains("stored as a.bin"), "{plan:?}");
     }
@@ -429,14 +490,14 @@ mod tests {
     fn trees_keep_their_shape() {
         let dir = scene();
         let tree = dir.path().join("t");
-        let plan = Plan::new(&args(&[&tree], None, true), None).unwrap();
+        let plan = plan_of(&args(&[&tree], None, true)).unwrap();
         assert_eq!(names(&plan), ["t/a.bin", "t/sub/c"]);
         assert_eq!(plan.dirs, ["t", "t/sub", "t/sub/empty"]);
-        let plan = Plan::new(&args(&[&tree], Some("copy"), true), None).unwrap();
+        let plan = plan_of(&args(&[&tree], Some("copy"), true)).unwrap();
         assert_eq!(names(&plan), ["copy/a.bin", "copy/sub/c"]);
-        let plan = Plan::new(&args(&[&tree], Some("in/"), true), None).unwrap();
+        let plan = plan_of(&args(&[&tree], Some("in/"), true)).unwrap();
         assert_eq!(names(&plan), ["in/t/a.bin", "in/t/sub/c"]);
-        let plan = Plan::new(&args(&[&tree.join("sub/..")], None, true), None).unwrap();
+        let plan = plan_of(&args(&[&tree.join("sub/..")], None, true)).unwrap();
         assert_eq!(names(&plan), ["a.bin", "sub/c"]);
     }
 
@@ -446,7 +507,7 @@ mod tests {
         let missing = dir.path().join("none");
         let tree = dir.path().join("t");
         let a = dir.path().join("a.bin");
-        let plan = Plan::new(&args(&[&missing, &tree, &a], None, false), None).unwrap();
+        let plan = plan_of(&args(&[&missing, &tree, &a], None, false)).unwrap();
         assert_eq!(names(&plan), ["a.bin"]);
         assert_eq!(plan.failures.len(), 2);
         assert_eq!(plan.failures[1].message, "is a directory (-r uploads it)");
@@ -459,9 +520,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let odd = dir.path().join(OsStr::from_bytes(b"x\xff"));
         fs::write(&odd, "x").unwrap();
-        let plan = Plan::new(&args(&[&odd], None, false), None).unwrap();
+        let plan = plan_of(&args(&[&odd], None, false)).unwrap();
         assert!(plan.files.is_empty() && plan.failures[0].message.contains("-o NAME"), "{plan:?}");
-        let plan = Plan::new(&args(&[&odd], Some("good"), false), None).unwrap();
+        let plan = plan_of(&args(&[&odd], Some("good"), false)).unwrap();
         assert_eq!(names(&plan), ["good"]);
     }
 
@@ -472,8 +533,11 @@ mod tests {
             std::io::Write::write_all(&mut &file, b"12345").unwrap();
             Some(file)
         };
-        assert_eq!(Plan::new(&args(&[Path::new("-")], None, false), stdin()).unwrap_err().code, "usage");
-        let plan = Plan::new(&args(&[Path::new("-")], Some("x"), false), stdin()).unwrap();
+        assert_eq!(
+            Plan::new(&args(&[Path::new("-")], None, false), Naming::Directory(None), stdin()).unwrap_err().code,
+            "usage"
+        );
+        let plan = Plan::new(&args(&[Path::new("-")], Some("x"), false), Naming::Named("x"), stdin()).unwrap();
         assert_eq!((names(&plan), plan.files[0].size), (vec!["x"], 5));
     }
 }

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::rc::Rc;
 
+use super::board::Board;
 use super::command::{Action, Here, RunRemote};
 use super::commands::COMMANDS;
 use super::context::{Context, Mode, Next};
@@ -20,8 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The program while it runs.
 pub(crate) struct Session {
-    host: String,
-    port: u16,
+    board: Option<Board>,
     mode: Mode,
     settings: Settings,
     interrupt: Rc<Interrupt>,
@@ -31,11 +31,11 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// A session with the server at `port` of `host`; nothing is connected yet.
-    pub(crate) fn new(host: String, port: u16, mode: Mode, settings: Settings, mut output: Output) -> Self {
+    /// A session with the server `board`, unless the command needs none; nothing is connected yet.
+    pub(crate) fn new(board: Option<Board>, mode: Mode, settings: Settings, mut output: Output) -> Self {
         let interrupt = Rc::new(Interrupt::new(mode));
         output.set_cancel(interrupt.token());
-        Self { host, port, mode, settings, interrupt, client: None, output }
+        Self { board, mode, settings, interrupt, client: None, output }
     }
 
     /// Runs the words of one command. Failures have been reported when it returns.
@@ -62,7 +62,7 @@ impl Session {
         let settings = self.settings.with(&own);
         self.output.set_form(settings.json, settings.quiet);
         let verb = command.name;
-        if self.mode == Mode::OneShot {
+        if matches!(self.mode, Mode::OneShot | Mode::Many) {
             self.settings = settings;
         } else if own.link != LinkSettings::default() {
             let message = "--connect-timeout, --idle and --retries are accepted only on the host-cli command line";
@@ -102,8 +102,10 @@ impl Session {
     async fn dispatch(&mut self, verb: &'static str, action: Box<dyn RunRemote>) -> Result<(), Failure> {
         self.connect().await?;
         let Some(client) = self.client.as_mut() else { return Ok(()) };
-        let bars = std::io::stderr().is_terminal();
-        action.run(&mut Context { client, output: &mut self.output, verb, bars }).await
+        let is_many = self.mode == Mode::Many;
+        let bars = !is_many && std::io::stderr().is_terminal();
+        let own_dir = self.board.as_ref().filter(|_| is_many).map(|board| board.name.replace('/', "_").into());
+        action.run(&mut Context { client, output: &mut self.output, verb, bars, own_dir }).await
     }
 
     /// Connects, unless that is done.
@@ -111,24 +113,24 @@ impl Session {
     /// # Errors
     /// What [`Client::connect`] says.
     pub(crate) async fn connect(&mut self) -> Result<(), Failure> {
-        if self.client.is_none() {
+        if let (None, Some(board)) = (&self.client, &self.board) {
             let defaults = Options::default();
             let link = &self.settings.link;
             let options = Options {
                 connect_timeout: link.connect_timeout.unwrap_or(defaults.connect_timeout),
                 idle: link.idle.unwrap_or(defaults.idle),
                 retries: link.retries.unwrap_or(defaults.retries),
-                access: access(link)?,
+                access: access(link, board)?,
                 cancel: self.interrupt.token(),
                 ..defaults
             };
-            let mut connecting = core::pin::pin!(Client::connect(&self.host, self.port, options));
+            let mut connecting = core::pin::pin!(Client::connect(&board.host, board.port, options));
             let connected = tokio::select! {
                 biased;
                 connected = &mut connecting => connected,
                 () = tokio::time::sleep(PATIENCE) => {
                     if std::io::stderr().is_terminal() {
-                        self.output.note(&format!("connecting to {} port {}...", self.host, self.port));
+                        self.output.note(&format!("connecting to {} port {}...", board.host, board.port));
                     }
                     connecting.await
                 }
@@ -188,11 +190,11 @@ impl Session {
     }
 }
 
-/// The key of `--key` or `SKIFF_KEY`.
+/// The key of `--key`, of the alias of the server, or of `SKIFF_KEY`.
 #[cfg(feature = "secure")]
-fn access(link: &LinkSettings) -> Result<Access, Failure> {
-    let set = std::env::var_os("SKIFF_KEY").filter(|path| !path.is_empty()).map(Into::into);
-    match link.key.clone().or(set) {
+fn access(link: &LinkSettings, board: &Board) -> Result<Access, Failure> {
+    let set = || std::env::var_os("SKIFF_KEY").filter(|path| !path.is_empty()).map(Into::into);
+    match link.key.clone().or_else(|| board.key.clone()).or_else(set) {
         Some(path) => Ok(Access::with_key(crate::keys::read_key(&path)?)),
         None => Ok(Access::default()),
     }
@@ -200,7 +202,11 @@ fn access(link: &LinkSettings) -> Result<Access, Failure> {
 
 /// No key: this build has no encryption.
 #[cfg(not(feature = "secure"))]
-fn access(_: &LinkSettings) -> Result<Access, Failure> {
+fn access(_: &LinkSettings, board: &Board) -> Result<Access, Failure> {
+    if board.key.is_some() {
+        // Never unprotected where the user wants protection.
+        return Err(Failure::usage("this host-cli was built without keys, but the alias of the server has one"));
+    }
     Ok(Access::default())
 }
 

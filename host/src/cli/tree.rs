@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::exclude::Exclusions;
 use super::failure::Failure;
 use crate::client::is_partial;
 
@@ -20,6 +21,8 @@ pub(crate) struct Tree {
     pub(crate) dirs: Vec<String>,
     /// What was skipped on purpose, and why.
     pub(crate) skipped: Vec<(PathBuf, &'static str)>,
+    /// The names of everything that was left out, as in [`Tree::dirs`].
+    pub(crate) kept: Vec<String>,
     /// What could not be read, or can't have a name on a server.
     pub(crate) failures: Vec<Failure>,
 }
@@ -40,6 +43,14 @@ pub(crate) struct TreeFile {
 /// # Errors
 /// `root` can't be read. What is below it and can't be read is among [`Tree::failures`].
 pub(crate) fn walk(root: &Path) -> io::Result<Tree> {
+    walk_without(root, None)
+}
+
+/// The same without what is excluded; reads the files `.skiffignore` on its way.
+///
+/// # Errors
+/// As [`walk`].
+pub(crate) fn walk_without(root: &Path, mut exclusions: Option<&mut Exclusions>) -> io::Result<Tree> {
     let mut tree = Tree::default();
     let real_root = root.canonicalize()?;
     let mut waiting = vec![(root.to_owned(), String::new())];
@@ -52,24 +63,39 @@ pub(crate) fn walk(root: &Path) -> io::Result<Tree> {
                 continue;
             }
         };
+        if let Some(Err(failure)) = exclusions.as_mut().map(|exclusions| exclusions.enter(&dir, &prefix)) {
+            tree.failures.push(failure);
+        }
         for path in entries {
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
                 let message = "the name is not UTF-8; upload it on its own with -o NAME";
                 tree.failures.push(Failure::new(path.to_string_lossy(), "bad-name", message));
                 continue;
             };
-            if is_partial(name) {
+            let is_partial = is_partial(name);
+            let name = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
+            if is_partial {
                 tracing::info!(path = %path.display(), "skipped: left by an interrupted transfer");
+                tree.kept.push(name);
                 continue;
             }
-            let name = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
-            match look_at(&path, &real_root) {
+            let found = look_at(&path, &real_root);
+            let is_dir = matches!(found, Ok(Found::Directory));
+            if exclusions.as_ref().is_some_and(|exclusions| exclusions.covers(&name, is_dir)) {
+                tracing::info!(path = %path.display(), "excluded");
+                tree.kept.push(name);
+                continue;
+            }
+            match found {
                 Ok(Found::File { size }) => tree.files.push(TreeFile { path, name, size }),
                 Ok(Found::Directory) => {
                     tree.dirs.push(name.clone());
                     waiting.push((path, name));
                 }
-                Ok(Found::Skip(why)) => tree.skipped.push((path, why)),
+                Ok(Found::Skip(why)) => {
+                    tree.kept.push(name);
+                    tree.skipped.push((path, why));
+                }
                 Err(error) => tree.failures.push(Failure::local(&path, &error)),
             }
         }

@@ -261,3 +261,14 @@ fn a_newcomer_makes_a_secret_and_keys_serves_and_revokes_one() {
     assert!(cli(&serv, "ann.key", &["ls"]).failed(1).contains("rejected the key ro.ann.1"));
     assert_eq!(cli(&serv, "laptop-2.key", &["ls"]).ok(), "notes\n");
 }
+
+#[test]
+fn the_key_of_an_alias_is_used_and_wins_over_the_environment() {
+    let scene = Scene::new();
+    let address = format!("127.0.0.1:{}", scene.host.port());
+    let alone = |words: &[&str]| run(host_cli(scene.here.path()).env("SKIFF_KEY", "stranger").args(words));
+    _ = alone(&["config", "add", "lab", &address, "--key", "ro.ann.1"]).ok();
+    assert!(alone(&["lab", "info"]).ok().contains("ro.ann.1"));
+    assert_eq!(alone(&[&address, "info"]).code, Some(1));
+    assert!(alone(&["--key", "rw.other.1", "lab", "info"]).ok().contains("rw.other.1"));
+}

@@ -1,0 +1,190 @@
+//! `edit` and `diff`: a file on the server as text.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::Args;
+use similar::TextDiff;
+
+use super::command::{Definition, Offer, Remote};
+use super::context::{Context, Mode};
+use super::failure::{Failure, for_one_board, io_text};
+use super::json::Object;
+use super::names::{local_path, remote_name};
+use crate::client::{CancelToken, Client, Error, ErrorCode, checksum_of, sanitize};
+
+/// `edit`
+pub(crate) struct Edit;
+
+impl Definition for Edit {
+    type Args = EditArgs;
+
+    const NAME: &'static str = "edit";
+    const SUMMARY: &'static str = "Edit a file on the server with $VISUAL or $EDITOR";
+    const ARGUMENTS: Offer = Offer::Remote;
+}
+
+impl Remote for Edit {
+    fn prepare(_: &mut Self::Args, mode: Mode) -> Result<(), Failure> {
+        for_one_board(mode)
+    }
+
+    async fn run(context: &mut Context<'_>, args: Self::Args) -> Result<(), Failure> {
+        edit(context, &args).await
+    }
+}
+
+/// Arguments of `edit`.
+#[derive(Debug, Default, Args)]
+#[command(after_help = "\
+A file that does not exist is made. If the file on the server has changed meanwhile, nothing is uploaded, and your version
+is kept in a local file.")]
+pub(crate) struct EditArgs {
+    /// File on the server
+    #[arg(value_name = "NAME", value_parser = remote_name)]
+    name: String,
+}
+
+/// What a file on the server is: size and checksum; `None` if there is none.
+type Version = Option<(u64, u32)>;
+
+async fn edit(context: &mut Context<'_>, args: &EditArgs) -> Result<(), Failure> {
+    let name = args.name.as_str();
+    let fail = |error: &Error| Failure::client("edit", Some(name), error);
+    let cancel = context.client.cancel_token();
+    let temporary = env::temp_dir();
+    let dir = tempfile::tempdir().map_err(|error| Failure::local(&temporary, &error))?;
+    // Editors choose what to do by the name.
+    let path = dir.path().join(name.rsplit('/').next().filter(|own| !own.is_empty()).unwrap_or("file"));
+    let before: Version = match context.client.get(name, &path).await {
+        Ok(_) => Some(version_of(&path, &cancel).await?),
+        Err(error) if error.code() == Some(ErrorCode::NotFound) => None,
+        Err(error) => return Err(fail(&error)),
+    };
+    context.output.flush();
+    run_editor(&path)?;
+    if before.is_none() && !path.exists() {
+        context.output.note(&format!("edit {name}: nothing was saved"));
+        return Ok(());
+    }
+    let after = version_of(&path, &cancel).await?;
+    if before == Some(after) {
+        context.output.confirm(&Object::Done { command: "edit", name, to: None }, || format!("edit {name}: unchanged"));
+        return Ok(());
+    }
+    let sent = match current(context.client, name).await {
+        Ok(now) if now == before => context.client.put(&path, name).await,
+        Ok(_) => {
+            let kept = keep(dir, &path);
+            let message = format!("it has changed on the server meanwhile; your version is {}", sanitize(&kept));
+            return Err(Failure::new(name, "changed", message));
+        }
+        Err(error) => Err(error),
+    };
+    match sent {
+        Ok(_) => {
+            let object = Object::Done { command: "edit", name, to: None };
+            context.output.confirm(&object, || format!("edit {name}: {} bytes, stored", after.0));
+            Ok(())
+        }
+        Err(error) => {
+            let mut failure = fail(&error);
+            failure.message = format!("{}; your version is {}", failure.message, sanitize(&keep(dir, &path)));
+            Err(failure)
+        }
+    }
+}
+
+/// Keeps the directory of the edited file, and says where it is.
+fn keep(dir: tempfile::TempDir, path: &Path) -> String {
+    let kept = path.to_string_lossy().into_owned();
+    _ = dir.keep();
+    kept
+}
+
+async fn version_of(path: &Path, cancel: &CancelToken) -> Result<(u64, u32), Failure> {
+    checksum_of(path, cancel).await.map_err(|error| Failure::client("edit", None, &error))
+}
+
+/// What the server has now.
+async fn current(client: &mut Client, name: &str) -> Result<Version, Error> {
+    match client.sum(name, 0, None).await {
+        Ok(sum) => Ok(sum.crc.map(|crc| (sum.length, crc))),
+        Err(error) if error.code() == Some(ErrorCode::NotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Runs the user's editor and waits for its end.
+fn run_editor(path: &Path) -> Result<(), Failure> {
+    let set = |name| env::var(name).ok().filter(|value| !value.trim().is_empty());
+    let editor = set("VISUAL").or_else(|| set("EDITOR")).unwrap_or_else(|| "vi".to_owned());
+    let wrong = |why: String| Failure::new(editor.clone(), "local", why);
+    let words = shell_words::split(&editor).map_err(|_| wrong("unmatched quote in VISUAL or EDITOR".to_owned()))?;
+    let Some((program, arguments)) = words.split_first() else { return Err(wrong("no editor".to_owned())) };
+    let ended = Command::new(program).args(arguments).arg(path).status();
+    let status = ended.map_err(|error| wrong(format!("{}; set EDITOR to your editor", io_text(&error))))?;
+    if status.success() { Ok(()) } else { Err(wrong(format!("the editor failed: {status}; nothing was uploaded"))) }
+}
+
+/// `diff`
+pub(crate) struct Diff;
+
+impl Definition for Diff {
+    type Args = DiffArgs;
+
+    const NAME: &'static str = "diff";
+    const SUMMARY: &'static str = "Show how a file on the server differs from a local one";
+    const ARGUMENTS: Offer = Offer::Local;
+}
+
+impl Remote for Diff {
+    async fn run(context: &mut Context<'_>, args: Self::Args) -> Result<(), Failure> {
+        diff(context, &args).await
+    }
+}
+
+/// Arguments of `diff`.
+#[derive(Debug, Default, Args)]
+#[command(after_help = "The exit code is 1 if the files differ.")]
+pub(crate) struct DiffArgs {
+    /// Local file
+    #[arg(value_name = "LOCAL", value_parser = local_path())]
+    local: PathBuf,
+    /// File on the server
+    #[arg(value_name = "NAME", value_parser = remote_name)]
+    name: String,
+}
+
+/// Longer files are not compared line by line.
+const LIMIT: u64 = 64 << 20;
+
+async fn diff(context: &mut Context<'_>, args: &DiffArgs) -> Result<(), Failure> {
+    let (name, path) = (args.name.as_str(), args.local.as_path());
+    let here = fs::read(path).map_err(|error| Failure::local(path, &error))?;
+    let there = context.client.get_bytes(name, LIMIT).await;
+    let there = there.map_err(|error| Failure::client("diff", Some(name), &error))?;
+    if here == there {
+        return Ok(());
+    }
+    context.output.set_failed();
+    let differ = |context: &mut Context<'_>| {
+        let object = Object::Differ { local: &path.to_string_lossy(), name };
+        context.output.result(&object, || format!("{} and {name} on the server differ", path.display()));
+    };
+    let (Ok(here), Ok(there)) = (core::str::from_utf8(&here), core::str::from_utf8(&there)) else {
+        differ(context);
+        return Ok(());
+    };
+    if context.output.is_json() {
+        differ(context);
+        return Ok(());
+    }
+    let text = TextDiff::from_lines(here, there);
+    let local = path.to_string_lossy();
+    let unified = text.unified_diff().header(&local, &format!("{name} (server)")).to_string();
+    unified.lines().for_each(|line| context.output.line(line));
+    Ok(())
+}

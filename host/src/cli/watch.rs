@@ -1,0 +1,124 @@
+//! `watch`: `sync` at each change.
+
+use core::time::Duration;
+use std::path::PathBuf;
+
+use clap::Args;
+use notify::{RecursiveMode, Watcher as _};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::{sleep, timeout};
+
+use super::command::{Definition, Offer, Remote};
+use super::context::{Context, Mode};
+use super::failure::{Failure, for_one_board};
+use super::names::{local_path, remote_name};
+use super::sync::{SyncArgs, sync};
+use crate::client::Error;
+
+/// Changes that follow each other this closely are one.
+const QUIET: Duration = Duration::from_millis(200);
+/// But no change waits longer than this.
+const LONGEST: Duration = Duration::from_secs(2);
+/// The pause before another try when the server is not there.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// `watch`
+pub(crate) struct Watch;
+
+impl Definition for Watch {
+    type Args = WatchArgs;
+
+    const NAME: &'static str = "watch";
+    const SUMMARY: &'static str = "Sync to the server at each change, until Ctrl-C";
+    const ARGUMENTS: Offer = Offer::Local;
+}
+
+impl Remote for Watch {
+    fn prepare(_: &mut Self::Args, mode: Mode) -> Result<(), Failure> {
+        for_one_board(mode)
+    }
+
+    async fn run(context: &mut Context<'_>, args: Self::Args) -> Result<(), Failure> {
+        watch(context, args).await
+    }
+}
+
+/// Arguments of `watch`.
+#[derive(Debug, Default, Args)]
+#[command(after_help = "It does what sync does, and goes on if the server is away for a while.")]
+pub(crate) struct WatchArgs {
+    /// Local directory
+    #[arg(value_name = "LOCAL_DIR", value_parser = local_path())]
+    local: PathBuf,
+    /// Directory on the server; default: the root
+    #[arg(value_name = "REMOTE_DIR", value_parser = remote_name)]
+    remote: Option<String>,
+    /// Delete what the local directory does not have
+    #[arg(long)]
+    delete: bool,
+    /// Leave alone what GLOB matches, as a line of a .gitignore would; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+}
+
+async fn watch(context: &mut Context<'_>, args: WatchArgs) -> Result<(), Failure> {
+    let WatchArgs { local, remote, delete, exclude } = args;
+    let (changed, mut changes) = unbounded_channel();
+    let notice = move |event: notify::Result<notify::Event>| {
+        // `sync` itself reads the files.
+        if event.is_ok_and(|event| !event.kind.is_access()) {
+            _ = changed.send(());
+        }
+    };
+    let wrong = |error: &notify::Error| {
+        Failure::new(local.to_string_lossy(), "local", crate::client::sanitize(&error.to_string()))
+    };
+    // Before the first sync, so that no change is missed.
+    let mut watcher = notify::recommended_watcher(notice).map_err(|error| wrong(&error))?;
+    watcher.watch(&local, RecursiveMode::Recursive).map_err(|error| wrong(&error))?;
+    let mut args = SyncArgs { local, remote, delete, exclude, ..SyncArgs::default() };
+    let cancel = context.client.cancel_token();
+    let cancelled = || Failure::client("watch", None, &Error::Cancelled);
+    let mut is_away = false;
+    loop {
+        let again = match sync(context, &args).await {
+            Ok(whole) => !whole,
+            Err(failure) if failure.code == "cancelled" => return Err(failure),
+            Err(failure) if !failure.is_final() || failure.code == "usage" => return Err(failure),
+            Err(failure) => {
+                if !is_away {
+                    context.output.note(&format!("watch: {}; waiting for the server", failure.message));
+                }
+                true
+            }
+        };
+        if cancel.is_cancelled() {
+            return Err(cancelled());
+        }
+        context.output.flush();
+        is_away = again;
+        // What is unchanged is not told each time.
+        args.changes_only = true;
+        let next = async {
+            if again {
+                sleep(AGAIN).await;
+            } else {
+                settled(&mut changes).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(cancelled()),
+            () = next => {}
+        }
+    }
+}
+
+/// Waits for a change, and until there are no further ones for a moment.
+async fn settled(changes: &mut UnboundedReceiver<()>) {
+    if changes.recv().await.is_none() {
+        core::future::pending::<()>().await;
+    }
+    _ = timeout(LONGEST, async { while let Ok(Some(())) = timeout(QUIET, changes.recv()).await {} }).await;
+    while changes.try_recv().is_ok() {}
+}

@@ -1,0 +1,111 @@
+//! One command on many boards.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use skiff_tests::host::Host;
+use skiff_tests::programs::{Ran, host_cli, run};
+use tempfile::TempDir;
+
+/// Three servers, the last of which is not there, and a directory for the client.
+struct Boards {
+    hosts: [Host; 2],
+    names: [String; 3],
+    here: TempDir,
+}
+
+impl Boards {
+    fn new() -> Self {
+        let hosts = [Host::start(), Host::start()];
+        let closed = { std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() };
+        let [first, second] = [hosts[0].port(), hosts[1].port()];
+        let names = [first, second, closed].map(|port| format!("127.0.0.1:{port}"));
+        Self { hosts, names, here: tempfile::tempdir().unwrap() }
+    }
+
+    /// `host-cli --board ... WORDS`, on the first `count` boards.
+    fn run(&self, count: usize, words: &[&str]) -> Ran {
+        let mut command = host_cli(self.here.path());
+        self.names[..count].iter().for_each(|name| _ = command.args(["--board", name]));
+        run(command.args(words))
+    }
+
+    fn have(&self, name: &str, content: &str) {
+        fs::write(self.here.path().join(name), content).unwrap();
+    }
+}
+
+#[test]
+fn a_file_goes_to_all_boards_and_a_table_says_how() {
+    let boards = Boards::new();
+    boards.have("f", "content");
+    let out = boards.run(2, &["put", "f"]).ok();
+    for (name, host) in boards.names.iter().zip(&boards.hosts) {
+        assert!(out.contains(&format!("{name}: put f: 7 bytes, ")), "{out}");
+        assert_eq!(host.content("f").unwrap(), b"content");
+    }
+    let table: Vec<_> = out.lines().skip(2).map(|line| line.split(',').next().unwrap().to_owned()).collect();
+    assert_eq!(table, [0, 1].map(|at| format!("{}  done", boards.names[at])));
+
+    let ran = boards.run(3, &["--json", "put", "f"]);
+    assert_eq!(ran.code, Some(1));
+    let objects: Vec<Value> = ran.out().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let results: Vec<_> = objects.iter().filter(|object| object["type"] == "board").collect();
+    assert_eq!(objects.iter().filter(|object| object["type"] == "put" && object["board"].is_string()).count(), 2);
+    let shown: Vec<_> = results.iter().map(|object| (&object["name"], &object["result"])).collect();
+    let [first, second, third] = boards.names.each_ref().map(|name| json!(name));
+    let [done, failed] = [json!("done"), json!("failed")];
+    assert_eq!(shown, [(&first, &done), (&second, &done), (&third, &failed)]);
+    assert!(results[2]["error"].as_str().unwrap().contains("can't connect"), "{results:?}");
+    let error: Value = serde_json::from_str(&ran.err).unwrap();
+    assert_eq!((&error["code"], &error["board"]), (&json!("connect"), &third));
+}
+
+#[test]
+fn what_comes_from_each_board_has_a_directory_of_its_own() {
+    let boards = Boards::new();
+    boards.hosts[0].put("log", b"one");
+    boards.hosts[1].put("log", b"two");
+    boards.run(2, &["-q", "get", "log"]).ok();
+    boards.run(2, &["-q", "get", "log", "-o", "all"]).ok();
+    boards.run(2, &["-q", "sync", "--pull", "copy"]).ok();
+    for (name, content) in boards.names.iter().zip(["one", "two"]) {
+        for dir in ["", "all", "copy"] {
+            let path = boards.here.path().join(dir).join(name).join("log");
+            assert_eq!(fs::read_to_string(&path).unwrap(), content, "{path:?}");
+        }
+    }
+}
+
+#[test]
+fn a_file_lists_the_boards() {
+    let boards = Boards::new();
+    boards.have("f", "content");
+    let [first, second, _] = &boards.names;
+    boards.have("lab", &format!("# the lab\n{first}\n\n  {second} # second\n{first}\n"));
+    boards.have("none", "# nothing\n");
+    let with = |words: &[&str]| run(host_cli(boards.here.path()).args(words));
+    assert_eq!(with(&["--boards", "lab", "put", "f"]).ok().lines().count(), 4);
+    assert!(boards.hosts.iter().all(|host| host.content("f").is_some()));
+    for (words, code, why) in [
+        (&["--boards", "none", "ls"][..], 1, "no servers are listed in this file"),
+        (&["--boards", "missing", "ls"], 1, "No such file"),
+        (&["--boards", "lab"], 2, "several servers need a command"),
+    ] {
+        assert!(with(words).failed(code).contains(why), "{words:?}");
+    }
+}
+
+#[test]
+fn commands_for_one_board_are_refused() {
+    let boards = Boards::new();
+    for words in [&["cat", "f"][..], &["tail", "f"], &["edit", "f"], &["get", "f", "-o", "-"], &["put", "-", "-o", "x"]]
+    {
+        let ran = boards.run(2, words);
+        assert_eq!(
+            (ran.code, ran.err.matches("this works with one server only").count()),
+            (Some(2), 2),
+            "{words:?} {ran:?}"
+        );
+    }
+}

@@ -1,0 +1,263 @@
+//! `sync`: what differs is transferred, and nothing else is touched.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use skiff_tests::programs::{Ran, Running, Signal};
+use skiff_tests::wire::eventually;
+
+use crate::{Scene, THEN, content, set_time, time_of};
+
+impl Scene {
+    /// The last line without its time, after `sync`.
+    #[track_caller]
+    fn synced(&self, words: &[&str]) -> String {
+        let out = self.run(&[&["sync"], words].concat()).ok();
+        let last = out.lines().last().unwrap();
+        last[..last.rfind(" in ").unwrap()].to_owned()
+    }
+}
+
+/// What was done, in order.
+fn steps(ran: &Ran) -> Vec<String> {
+    let lines = ran.out().lines().filter(|line| !line.contains(" unchanged, "));
+    lines.map(|line| line.split(':').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn only_what_differs_is_sent_and_the_second_run_sends_nothing() {
+    let scene = Scene::new();
+    scene.have(&["site/a", "site/d/b", "site/d/e/c"]);
+    fs::create_dir(scene.here.path().join("site/empty")).unwrap();
+    scene.write("site/zero", b"");
+    assert_eq!(scene.synced(&["site", "www"]), "4 sent, 0 deleted, 0 unchanged, 24 B");
+    assert_eq!(
+        scene.all_there(),
+        ["www/", "www/a", "www/d/", "www/d/b", "www/d/e/", "www/d/e/c", "www/empty/", "www/zero"]
+    );
+    scene.is_there("www/d/e/c", "site/d/e/c");
+    let second = scene.run(&["sync", "site", "www"]).ok();
+    assert!(second.starts_with("0 sent, 0 deleted, 4 unchanged, 0 B in ") && second.lines().count() == 1, "{second}");
+    // The same size and the same time: the content decides.
+    scene.write("site/a", b"site/A");
+    set_time(&scene.here.path().join("site/a"), time_of(&scene.host.root().join("www/a")));
+    // Another time and the same content.
+    set_time(&scene.here.path().join("site/d/b"), THEN);
+    scene.write("site/d/e/c", b"longer than before");
+    let third = scene.run(&["sync", "site/", "/www/"]);
+    assert_eq!(steps(&third), ["put site/a", "put site/d/e/c"]);
+    assert_eq!(scene.host.content("www/a").unwrap(), b"site/A");
+    scene.is_there("www/d/b", "site/d/b");
+}
+
+#[test]
+fn the_server_is_asked_for_checksums_that_its_listing_lacks() {
+    let scene = Scene::new();
+    scene.serve(&["t/a", "t/b", "t/c"]);
+    scene.have(&["t/a", "t/c"]);
+    scene.write("t/b", b"t/B");
+    assert_eq!(scene.synced(&["t", "t"]), "1 sent, 0 deleted, 2 unchanged, 3 B");
+    assert_eq!(scene.host.content("t/b").unwrap(), b"t/B");
+}
+
+#[test]
+fn nothing_outside_the_named_tree_is_deleted() {
+    let scene = Scene::new();
+    scene.have(&["site/a"]);
+    scene.serve(&["www/a", "www/old", "www/d/e/x", "wwwx/y", "keep", "www.txt"]);
+    fs::create_dir(scene.host.root().join("www/gone")).unwrap();
+    assert_eq!(scene.synced(&["site", "www"]), "1 sent, 0 deleted, 0 unchanged, 6 B");
+    let ran = scene.run(&["sync", "--delete", "site", "www"]);
+    assert_eq!(steps(&ran), ["rm www/d/e/x", "rm www/old", "rmdir www/gone", "rmdir www/d/e", "rmdir www/d"]);
+    assert_eq!(scene.all_there(), ["keep", "www.txt", "www/", "www/a", "wwwx/", "wwwx/y"]);
+    // The root is a tree like any other.
+    assert_eq!(scene.synced(&["--delete", "site"]), "1 sent, 6 deleted, 0 unchanged, 6 B");
+    assert_eq!(scene.all_there(), ["a"]);
+}
+
+#[test]
+fn excluded_names_are_neither_sent_nor_deleted() {
+    let scene = Scene::new();
+    scene.have(&["t/a", "t/a.o", "t/log/x", "t/sub/b.o", "t/sub/k.c", "t/.skiffignore.x"]);
+    fs::remove_file(scene.here.path().join("t/.skiffignore.x")).unwrap();
+    scene.write("t/.skiffignore", b"*.o\n");
+    scene.write("t/sub/.skiffignore", b"!b.o\nk.*\n");
+    scene.write("t/.x.bin.12-3a.skiff-part", b"part");
+    scene.serve(&["t/old.o", "t/log/y", "t/sub/k.h", "t/d/z.o", "t/d/z", "t/e/w"]);
+    assert_eq!(
+        scene.synced(&["--delete", "--exclude", "/log", "--exclude=nothing*", "t", "t"]),
+        "2 sent, 3 deleted, 0 unchanged, 12 B"
+    );
+    assert_eq!(
+        scene.all_there(),
+        ["t/", "t/a", "t/d/", "t/d/z.o", "t/log/", "t/log/y", "t/old.o", "t/sub/", "t/sub/b.o", "t/sub/k.h"]
+    );
+    assert_eq!(scene.synced(&["--delete", "--exclude", "log", "t", "t"]), "0 sent, 0 deleted, 2 unchanged, 0 B");
+    assert!(scene.run(&["sync", "--exclude", "[z-a]", "t", "t"]).failed(2).starts_with("sync: --exclude [z-a]: "));
+}
+
+#[test]
+fn links_are_treated_as_put_r_treats_them_and_protect_their_names() {
+    let scene = Scene::new();
+    scene.have(&["t/real", "outside"]);
+    symlink("real", scene.here.path().join("t/inside")).unwrap();
+    symlink("../outside", scene.here.path().join("t/out")).unwrap();
+    symlink("../..", scene.here.path().join("t/dir")).unwrap();
+    scene.serve(&["t/out", "t/dir/x", "t/old"]);
+    let ran = scene.run(&["sync", "--delete", "t", "t"]);
+    assert_eq!((ran.code, steps(&ran)), (Some(0), vec!["rm t/old".into(), "put t/inside".into(), "put t/real".into()]));
+    let left: Vec<_> = ran.err.lines().collect();
+    assert_eq!(
+        left,
+        [
+            "host-cli: sync t/dir: skipped: link to outside the tree",
+            "host-cli: sync t/out: skipped: link to outside the tree"
+        ]
+    );
+    assert_eq!(scene.all_there(), ["t/", "t/dir/", "t/dir/x", "t/inside", "t/out", "t/real"]);
+}
+
+#[test]
+fn a_dry_run_changes_nothing_and_shows_everything() {
+    let scene = Scene::new();
+    scene.have(&["t/a", "t/n/b"]);
+    fs::create_dir(scene.here.path().join("t/empty")).unwrap();
+    scene.serve(&["t/old", "t/o/x"]);
+    let before = (scene.all_here(), scene.all_there());
+    let out = scene.run(&["sync", "-n", "--delete", "t", "t"]).ok();
+    assert!(
+        out.starts_with(
+            "would rm t/o/x\nwould rm t/old\nwould rmdir t/o\nwould put t/a: 3 bytes\nwould put t/n/b: 5 bytes\n\
+             would mkdir t/empty\nwould be done: 2 sent, 3 deleted, 0 unchanged, 8 B in "
+        ),
+        "{out}"
+    );
+    let out = scene.run(&["sync", "--pull", "--dry-run", "--delete", "--json", "t", "t"]).ok();
+    let objects: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(objects[0], json!({"type": "would", "command": "rm", "name": "t/a"}));
+    assert!(objects.contains(&json!({"type": "would", "command": "get", "name": "t/o/x", "size": 5})));
+    let summary = objects.last().unwrap();
+    assert_eq!(
+        (&summary["type"], &summary["sent"], &summary["deleted"], &summary["dry_run"], &summary["pull"]),
+        (&json!("summary"), &json!(2), &json!(4), &json!(true), &json!(true))
+    );
+    assert_eq!((scene.all_here(), scene.all_there()), before);
+}
+
+#[test]
+fn a_pull_is_the_same_the_other_way() {
+    let scene = Scene::new();
+    scene.serve(&["t/a", "t/d/b", "t/x.log", "u"]);
+    fs::create_dir(scene.host.root().join("t/empty")).unwrap();
+    set_time(&scene.host.root().join("t/a"), THEN);
+    assert_eq!(
+        scene.synced(&["--pull", "--exclude", "*.log", "new/copy", "t"]),
+        "2 fetched, 0 deleted, 0 unchanged, 8 B"
+    );
+    let copy = ["new/", "new/copy/", "new/copy/a", "new/copy/d/", "new/copy/d/b", "new/copy/empty/"];
+    assert_eq!(scene.all_here(), copy);
+    assert_eq!(time_of(&scene.here.path().join("new/copy/a")), THEN);
+    scene.have(&["new/copy/old", "new/copy/o/x", "new/copy/keep.log", "new/other"]);
+    scene.write("new/copy/a", b"t/A");
+    scene.write("new/copy/.x.bin.12-3a.skiff-part", b"part");
+    symlink("/etc", scene.here.path().join("new/copy/etc")).unwrap();
+    let ran = scene.run(&["sync", "--pull", "--delete", "--exclude", "*.log", "new/copy", "t"]);
+    assert_eq!(steps(&ran), ["rm new/copy/o/x", "rm new/copy/old", "rmdir new/copy/o", "get t/a"]);
+    scene.is_here("new/copy/a", "t/a");
+    let mut left: Vec<_> = copy.map(str::to_owned).into();
+    left.extend(
+        ["new/copy/.x.bin.12-3a.skiff-part", "new/copy/etc", "new/copy/keep.log", "new/other"].map(str::to_owned),
+    );
+    left.sort();
+    assert_eq!(scene.all_here(), left);
+    assert!(scene.run(&["sync", "--pull", "here", "none"]).failed(1).contains("no such directory on the server"));
+}
+
+#[test]
+fn a_pull_does_not_write_through_a_link() {
+    let scene = Scene::new();
+    scene.serve(&["t/d/a"]);
+    let outside = tempfile::tempdir().unwrap();
+    fs::create_dir(scene.here.path().join("t")).unwrap();
+    symlink(outside.path(), scene.here.path().join("t/d")).unwrap();
+    let ran = scene.run(&["sync", "--pull", "--delete", "t", "t"]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.err.contains("sync d: something that is left alone has this name in the target"), "{ran:?}");
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_file_in_the_way_of_a_directory_goes_only_with_delete() {
+    let scene = Scene::new();
+    scene.have(&["t/a/x", "t/b"]);
+    scene.serve(&["t/a", "t/b/y"]);
+    let ran = scene.run(&["sync", "t", "t"]);
+    assert_eq!(ran.code, Some(1));
+    for line in [
+        "sync a: a directory in the source and a file in the target (--delete replaces it)",
+        "sync b: a file in the source and a directory in the target (--delete replaces it)",
+    ] {
+        assert!(ran.err.contains(line), "{ran:?}");
+    }
+    assert_eq!(scene.synced(&["--delete", "t", "t"]), "2 sent, 3 deleted, 0 unchanged, 8 B");
+    assert_eq!(scene.all_there(), ["t/", "t/a/", "t/a/x", "t/b"]);
+}
+
+#[test]
+fn nothing_is_deleted_if_a_part_of_the_source_is_unknown() {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let scene = Scene::new();
+    scene.have(&["t/a"]);
+    fs::write(scene.here.path().join("t").join(std::ffi::OsStr::from_bytes(b"bad\xff")), "x").unwrap();
+    scene.serve(&["t/old"]);
+    let ran = scene.run(&["sync", "--delete", "t", "t"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.err.contains("sync: nothing was deleted, since not everything could be listed"), "{ran:?}");
+    assert_eq!(scene.all_there(), ["t/", "t/a", "t/old"]);
+    for (words, why) in [(&["sync", "none"][..], "No such file or directory"), (&["sync", "t/a"], "Not a directory")] {
+        assert!(scene.run(words).failed(1).contains(why), "{words:?}");
+    }
+}
+
+#[test]
+fn every_file_is_an_object_and_the_summary_is_the_last() {
+    let scene = Scene::new();
+    scene.write("t/big", &content(200_000, 1));
+    scene.have(&["t/a"]);
+    scene.serve(&["t/old"]);
+    let out = scene.run(&["--json", "sync", "--delete", "t", "t"]).ok();
+    let objects: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let types: Vec<_> = objects.iter().map(|object| object["type"].as_str().unwrap()).collect();
+    assert_eq!(types, ["done", "put", "put", "summary"]);
+    assert_eq!((&objects[0]["command"], &objects[0]["name"]), (&json!("rm"), &json!("t/old")));
+    let summary = &objects[3];
+    assert_eq!(
+        (&summary["sent"], &summary["deleted"], &summary["unchanged"], &summary["bytes"]),
+        (&json!(2), &json!(1), &json!(0), &json!(200_003))
+    );
+    assert_eq!(scene.run(&["-q", "sync", "t", "t"]).ok(), "");
+}
+
+#[test]
+fn a_watched_directory_is_sent_at_each_change() {
+    let scene = Scene::new();
+    scene.have(&["t/a", "t/d/b"]);
+    let words = ["watch", "--delete", "--exclude", "*.tmp", "t", "t"];
+    let running = Running::start(scene.command().args(words).stdin(Stdio::null()));
+    running.hear("2 sent, ", 0);
+    scene.write("t/a", b"changed");
+    scene.have(&["t/new/c", "t/x.tmp"]);
+    fs::remove_file(scene.here.path().join("t/d/b")).unwrap();
+    let there = ["t/", "t/a", "t/d/", "t/new/", "t/new/c"];
+    let is_there = || scene.all_there() == there && scene.host.content("t/a").as_deref() == Some(b"changed");
+    assert!(eventually(is_there), "{:?} {running:?}", scene.all_there());
+    // What is in a new directory counts as well.
+    scene.have(&["t/new/e"]);
+    assert!(eventually(|| scene.host.content("t/new/e").is_some()));
+    assert!(eventually(|| running.catches(Signal::INT)));
+    running.signal(Signal::INT);
+    assert_eq!(running.wait().code, Some(130));
+}
