@@ -470,6 +470,7 @@ fn interrupted_writes_that_use_up_the_i_numbers_make_room_oldest_first() {
         assert!(open.len() < 100);
     };
     assert_eq!((refused, code(store.staged(n("new"), NOBODY, 1))), (ErrorCode::NoSpace, Err(ErrorCode::NoSpace)));
+    assert_eq!(code(store.stage_unnamed(1)).err(), Some(ErrorCode::NoSpace));
 }
 
 #[test]
