@@ -37,7 +37,7 @@ const LIMITS: [(&str, Cipher); 2] =
 /// Where the file goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
-    /// Down, and thrown away.
+    /// Down, and discarded.
     GetDiscard,
     GetTmpfs,
     PutTmpfs,
@@ -98,7 +98,7 @@ pub(super) fn file(bench: &Bench, way: Way) -> Result<Job<'_>> {
 impl Way {
     const fn what(self) -> &'static str {
         match self {
-            Self::GetDiscard => "down, thrown away",
+            Self::GetDiscard => "down, discarded",
             Self::GetTmpfs => "down, to tmpfs",
             Self::PutTmpfs => "up, to tmpfs",
         }

@@ -7,8 +7,8 @@ use super::hash::{Bytes, hash, keyed};
 /// Collects what is hard to predict, in any form and however little of it, and gives numbers for
 /// [`Entropy::Pool`](super::Entropy::Pool).
 ///
-/// They are as unpredictable as everything together that was stirred in before. Whoever learns the pool's content can't
-/// find out what it gave before.
+/// They are as unpredictable as everything together that was stirred in before. The content of the pool does not reveal
+/// earlier outputs.
 pub struct Pool(Zeroizing<Bytes>);
 
 impl Pool {
