@@ -21,6 +21,7 @@ const SIGMA: [[u8; 16]; 10] = [
 ];
 
 /// A hash in progress. Erased on drop.
+#[derive(Clone)]
 pub(crate) struct Blake2s {
     h: [u32; 8],
     block: [u8; 64],
@@ -45,14 +46,19 @@ impl Blake2s {
     pub(crate) fn update(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.filled == 64 {
-                self.compress(false);
-                self.filled = 0;
+                self.flush();
             }
             let n = bytes.len().min(64 - self.filled);
             self.block[self.filled..self.filled + n].copy_from_slice(&bytes[..n]);
             self.filled += n;
             bytes = &bytes[n..];
         }
+    }
+
+    /// Compresses a block that is full: more follows.
+    pub(crate) fn flush(&mut self) {
+        self.compress(false);
+        self.filled = 0;
     }
 
     pub(crate) fn finish(&mut self) -> Bytes {

@@ -22,12 +22,25 @@ mod small;
 mod wrapped;
 
 #[cfg(target_os = "none")]
-pub use small::{hash, open, seal};
+pub use small::{Hmac, hash, open, seal};
 #[cfg(not(target_os = "none"))]
-pub use wrapped::{hash, open, seal};
+pub use wrapped::{Hmac, hash, open, seal};
 
 /// Bytes of a key and of a hash.
 pub type Bytes = [u8; 32];
+
+/// The block that HMAC begins with: a key that is filled up with zeros, and `pad` in every byte.
+fn pad(key: &Bytes, pad: u8) -> [u8; 64] {
+    let mut block = [pad; 64];
+    block.iter_mut().zip(key).for_each(|(block, key)| *block ^= key);
+    block
+}
+
+impl core::fmt::Debug for Hmac {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Hmac")
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -110,6 +123,17 @@ mod tests {
         ) {
             let parts: Vec<&[u8]> = parts.iter().map(|part| &part[..]).collect();
             prop_assert_eq!(small::hash(key.as_ref(), &parts), wrapped::hash(key.as_ref(), &parts));
+            if let Some(key) = &key {
+                let (one, other) = (small::Hmac::new(key), wrapped::Hmac::new(key));
+                // A key serves more than once.
+                for parts in [&parts[..], &[]] {
+                    let outer = |inner: [u8; 32]| wrapped::hash(None, &[&crate::pad(key, 0x5c), &inner]);
+                    let inner = [&crate::pad(key, 0x36)[..], &parts.concat()].concat();
+                    let right = outer(wrapped::hash(None, &[&inner]));
+                    prop_assert_eq!(one.of(parts), right);
+                    prop_assert_eq!(other.of(parts), right);
+                }
+            }
             let whole = parts.concat();
             prop_assert_eq!(small::hash(key.as_ref(), &[&whole]), wrapped::hash(key.as_ref(), &parts));
         }

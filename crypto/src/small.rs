@@ -60,3 +60,39 @@ pub fn hash(key: Option<&Bytes>, parts: &[&[u8]]) -> Bytes {
     parts.iter().for_each(|part| hasher.update(part));
     hasher.finish()
 }
+
+/// HMAC-BLAKE2s-256 (RFC 2104) with a key: what has been hashed of it serves every message. Erased on drop.
+pub struct Hmac {
+    inner: Blake2s,
+    outer: Blake2s,
+    /// For the empty message: the block of the key is the last one then, and is compressed otherwise.
+    alone: Blake2s,
+}
+
+impl Hmac {
+    /// With this key.
+    #[inline(never)]
+    #[must_use]
+    pub fn new(key: &Bytes) -> Self {
+        let [mut inner, mut outer] = [0x36, 0x5c].map(|pad| {
+            let mut hasher = Blake2s::new(None);
+            hasher.update(&*Zeroizing::new(super::pad(key, pad)));
+            hasher
+        });
+        let alone = inner.clone();
+        inner.flush();
+        outer.flush();
+        Self { inner, outer, alone }
+    }
+
+    /// Of `parts`, one after the other.
+    #[must_use]
+    pub fn of(&self, parts: &[&[u8]]) -> Bytes {
+        let is_empty = parts.iter().all(|part| part.is_empty());
+        let mut inner = if is_empty { self.alone.clone() } else { self.inner.clone() };
+        let mut outer = self.outer.clone();
+        parts.iter().for_each(|part| inner.update(part));
+        outer.update(&*Zeroizing::new(inner.finish()));
+        outer.finish()
+    }
+}

@@ -5,6 +5,8 @@ use blake2::{Blake2s256, Blake2sMac256};
 use chacha20poly1305::ChaCha20Poly1305;
 use chacha20poly1305::aead::AeadInOut as _;
 
+use zeroize::Zeroizing;
+
 use super::Bytes;
 
 /// Encrypts `text` in place and returns the tag of it and of the associated data.
@@ -42,6 +44,26 @@ pub fn hash(key: Option<&Bytes>, parts: &[&[u8]]) -> Bytes {
             parts.iter().for_each(|part| Digest::update(&mut hasher, part));
             hasher.finalize().into()
         }
+    }
+}
+
+/// HMAC-BLAKE2s-256 (RFC 2104) with a key: what has been hashed of it serves every message. Erased on drop.
+pub struct Hmac([Blake2s256; 2]);
+
+impl Hmac {
+    /// With this key.
+    #[must_use]
+    pub fn new(key: &Bytes) -> Self {
+        Self([0x36, 0x5c].map(|pad| Blake2s256::new_with_prefix(*Zeroizing::new(super::pad(key, pad)))))
+    }
+
+    /// Of `parts`, one after the other.
+    #[must_use]
+    pub fn of(&self, parts: &[&[u8]]) -> Bytes {
+        let [mut inner, mut outer] = self.0.clone();
+        parts.iter().for_each(|part| Digest::update(&mut inner, part));
+        Digest::update(&mut outer, inner.finalize());
+        outer.finalize().into()
     }
 }
 
