@@ -1,9 +1,10 @@
 //! One command on many boards at once.
 
+use core::time::Duration;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, LocalSet};

@@ -76,7 +76,7 @@ fn an_alias_stands_for_an_address() {
     assert!(failed.failed(1).contains(&format!("localhost:{closed}")), "{failed:?}");
 
     scene.have(&["laptop.key"]);
-    scene.bare(&["-q", "config", "add", "pump", "192.0.2.7", "--key", "laptop.key"]).ok();
+    _ = scene.bare(&["-q", "config", "add", "pump", "192.0.2.7", "--key", "laptop.key"]).ok();
     let key = fs::canonicalize(scene.here.path()).unwrap().join("laptop.key");
     let listed = scene.bare(&["config", "list", "--json"]).ok();
     let listed: Vec<Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -115,6 +115,6 @@ fn a_configuration_that_is_not_valid_is_told_and_kept() {
         assert!(scene.bare(words).failed(2).contains(why), "{words:?}");
     }
     assert!(scene.bare(&["config", "add", "b", "h", "--key", "none"]).failed(1).contains("No such file"));
-    scene.bare(&["config", "add", "a", "h"]).ok();
+    _ = scene.bare(&["config", "add", "a", "h"]).ok();
     assert_eq!(fs::read_to_string(&path).unwrap(), "# mine\n[board.a]\naddress = \"h\"\n");
 }

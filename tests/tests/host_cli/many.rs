@@ -66,9 +66,9 @@ fn what_comes_from_each_board_has_a_directory_of_its_own() {
     let boards = Boards::new();
     boards.hosts[0].put("log", b"one");
     boards.hosts[1].put("log", b"two");
-    boards.run(2, &["-q", "get", "log"]).ok();
-    boards.run(2, &["-q", "get", "log", "-o", "all"]).ok();
-    boards.run(2, &["-q", "sync", "--pull", "copy"]).ok();
+    _ = boards.run(2, &["-q", "get", "log"]).ok();
+    _ = boards.run(2, &["-q", "get", "log", "-o", "all"]).ok();
+    _ = boards.run(2, &["-q", "sync", "--pull", "copy"]).ok();
     for (name, content) in boards.names.iter().zip(["one", "two"]) {
         for dir in ["", "all", "copy"] {
             let path = boards.here.path().join(dir).join(name).join("log");
