@@ -144,6 +144,8 @@ pub(crate) struct Messages<C> {
     within: bool,
     /// Bytes of the outgoing message that have gone out.
     sent: u16,
+    /// Bytes of an incomplete record that were in the input the last time.
+    seen: u16,
     cipher: Option<C>,
 }
 
@@ -157,7 +159,7 @@ impl<C: Records> fmt::Debug for Messages<C> {
 
 impl<C: Records> Messages<C> {
     pub(crate) const fn new() -> Self {
-        Self { head: HeaderDecoder::new(), within: false, sent: 0, cipher: None }
+        Self { head: HeaderDecoder::new(), within: false, sent: 0, seen: 0, cipher: None }
     }
 
     /// Messages are sealed in both directions as soon as `cipher` is active.
@@ -264,6 +266,15 @@ impl<C: Records> Messages<C> {
         let left = left - bytes.len() as u64;
         self.set_incoming(left, left > 0);
         Ok(Some(Piece { begins, bytes, ends: left == 0 }))
+    }
+
+    /// How many of the bytes are new when `taken` bytes were taken and `left` are left in the input: those of an incomplete
+    /// record stay there, and count once.
+    pub(crate) fn arrived(&mut self, taken: usize, left: usize) -> usize {
+        let waiting = if self.within && self.is_sealed() { left } else { 0 };
+        let arrived = (taken + waiting).saturating_sub(self.seen.into());
+        self.seen = u16::try_from(waiting).unwrap_or(u16::MAX);
+        arrived
     }
 
     /// Takes a length off the front of `input`; the payload behind it is the caller's: the classic `ls` reply, whose length

@@ -32,7 +32,8 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
             } else {
                 None
             };
-            self.clock.moved(before - rest.len());
+            let arrived = self.messages.arrived(before - rest.len(), rest.len());
+            self.clock.moved(arrived);
             if payload.is_some() || rest.is_empty() || before == rest.len() {
                 return Ok(Received::new(all, rest, payload));
             }

@@ -15,8 +15,9 @@ use super::records::Transport;
 use super::*;
 use crate::ProtocolError;
 use crate::client::{ClientEvent, ClientSession};
-use crate::command::{Command, VERSION, Verb, Verbs};
-use crate::message::{Forged, Records, TAG};
+use crate::command::{Command, Request, VERSION, Verb, Verbs};
+use crate::message::{Forged, HEADER_LEN, Records, TAG};
+use crate::name::Name;
 use crate::server::{Answer, Close, Limits, ServerEvent, ServerSession};
 use crate::time::Instant;
 
@@ -323,6 +324,32 @@ fn sessions_reset_the_connection_before_one_message_too_many() {
     assert!(server.send(&mut [0; 64], |_| Ok::<_, ()>(6)).is_err());
     assert_eq!(server.poll_close(), Some(Close::Reset));
     assert_eq!(server.receive(&mut [0]), Err(ProtocolError::Spent));
+}
+
+#[test]
+fn a_record_that_comes_slowly_is_progress_byte_by_byte() {
+    let second = |n: usize| Instant::from_millis(1000 * (1 + n as u64));
+    let (mut client, mut server) = protected(7);
+    server.handle_timeout(second(0));
+    let idle = server.limits().idle.as_secs() as usize;
+    client.request(&Command::Request(Request::Remove { name: Name::parse(&[b'n'; 64], 64).unwrap() })).unwrap();
+    let mut record = from_client(&mut client);
+    let (start, rest) = record.split_at_mut(HEADER_LEN);
+    server.receive(start).unwrap();
+    // What is there already is offered again each time; the last byte is missing.
+    for n in 1..rest.len() {
+        server.handle_timeout(second(n * idle / 10));
+        assert_eq!(server.receive(&mut rest[..n]).unwrap().taken, 0);
+        assert_eq!(server.poll_close(), None, "after {n} bytes");
+    }
+    let last = (rest.len() - 1) * idle / 10;
+    assert!(last > 3 * idle);
+    server.handle_timeout(second(last + idle - 1));
+    // Nothing new.
+    server.receive(&mut rest[..1]).unwrap();
+    assert_eq!(server.poll_close(), None);
+    server.handle_timeout(second(last + idle));
+    assert!(server.poll_close().is_some());
 }
 
 #[test]

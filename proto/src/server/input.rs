@@ -32,7 +32,8 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
             } else {
                 None
             };
-            self.clock.moved(before - rest.len());
+            let arrived = self.messages.arrived(before - rest.len(), rest.len());
+            self.clock.moved(arrived);
             if let Some(payload) = payload {
                 return Ok(Received::new(all, rest, Some(payload)));
             }
