@@ -296,7 +296,7 @@ mod tests {
         for (text, what) in [
             ("[board.a]", "`address` is missing"),
             ("board.a = 1", "`address` is missing"),
-            ("[board.a]\naddress = \"[x\"", "`]` is missing"),
+            ("[board.a]\naddress = \"[x\"", "missing `]`"),
             ("[board.a]\naddress = \"h\"\nkey = 1", "`key` must be the path"),
         ] {
             let failure = config(text).board("a").unwrap_err();

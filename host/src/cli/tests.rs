@@ -45,7 +45,7 @@ fn help_goes_to_standard_output_and_needs_no_server() {
 
 #[test]
 fn wrong_usage_is_one_line_and_exit_code_2() {
-    for words in [&[][..], &["h"], &["h", "x"], &["h", "1", "frob"], &["h", "1", "get"], &["h", "1", "get", "-x"]] {
+    for words in [&[][..], &["ls"], &["h", "x"], &["h", "1", "frob"], &["h", "1", "get"], &["h", "1", "get", "-x"]] {
         let (ended, out, err) = outcome(words);
         assert_eq!((ended, out.as_str()), (Outcome::Usage, ""), "{words:?}");
         assert!(err.starts_with("host-cli: ") && err.lines().count() == 1, "{err}");
