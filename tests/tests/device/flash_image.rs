@@ -46,7 +46,8 @@ fn expected<R: Rig>(medium: &Sim<R::Model>, world: &World) -> Vec<String> {
     lines
 }
 
-fn compare<R: Rig<Model: Image>>(python: &str) {
+fn compare<R: Rig<Model: Image>>(test: &str) {
+    let Some(python) = python(test) else { return };
     let here = tempfile::tempdir().expect("a directory");
     let path = here.path().join("image");
     let mut rng = Rng::new(11);
@@ -80,12 +81,23 @@ fn compare<R: Rig<Model: Image>>(python: &str) {
 }
 
 #[test]
-fn the_reader_in_python_sees_what_the_store_sees() {
-    let Some(python) = python("the_reader_in_python_sees_what_the_store_sees") else { return };
-    compare::<SmallNor>(python);
-    compare::<TinyNor>(python);
-    compare::<WordNor>(python);
-    compare::<SmallCard>(python);
+fn the_reader_in_python_sees_what_the_store_sees_on_a_small_chip() {
+    compare::<SmallNor>("the_reader_in_python_sees_what_the_store_sees_on_a_small_chip");
+}
+
+#[test]
+fn the_reader_in_python_sees_what_the_store_sees_on_a_tiny_chip() {
+    compare::<TinyNor>("the_reader_in_python_sees_what_the_store_sees_on_a_tiny_chip");
+}
+
+#[test]
+fn the_reader_in_python_sees_what_the_store_sees_on_a_chip_of_words() {
+    compare::<WordNor>("the_reader_in_python_sees_what_the_store_sees_on_a_chip_of_words");
+}
+
+#[test]
+fn the_reader_in_python_sees_what_the_store_sees_on_a_card() {
+    compare::<SmallCard>("the_reader_in_python_sees_what_the_store_sees_on_a_card");
 }
 
 #[test]
