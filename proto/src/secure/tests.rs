@@ -188,10 +188,8 @@ fn two_sessions_say_the_vector_byte_for_byte() {
     client.request(&Command::Ping).unwrap();
     ask(&mut client, &mut server);
     sent_down.extend(from_server(&mut server));
-    let name = crate::Name::parse(b"a.txt", 64).unwrap();
-    client
-        .request(&Command::Request(crate::command::Request::Write { offset: 0, size: 6, mtime: None, name }))
-        .unwrap();
+    let name = Name::parse(b"a.txt", 64).unwrap();
+    client.request(&Command::Request(Request::Write { offset: 0, size: 6, mtime: None, name })).unwrap();
     ask(&mut client, &mut server);
     assert!(matches!(server.poll_event(), Some(ServerEvent::Request(_))));
     server.answer(Answer::Write { crc: 0 }).unwrap();
@@ -209,7 +207,7 @@ fn two_sessions_say_the_vector_byte_for_byte() {
     assert_eq!(server.poll_event(), Some(ServerEvent::Commit { size: 6, crc: Some(0x353d_d8be) }));
     server.answer(Answer::Stored { size: 6, crc: Some(0x353d_d8be) }).unwrap();
     sent_down.extend(from_server(&mut server));
-    client.request(&Command::Request(crate::command::Request::Read { offset: 0, length: None, name })).unwrap();
+    client.request(&Command::Request(Request::Read { offset: 0, length: None, name })).unwrap();
     let mut read = from_client(&mut client);
     assert_eq!(read, up[5].1);
     server.receive(&mut read).unwrap();
@@ -315,7 +313,7 @@ fn sessions_reset_the_connection_before_one_message_too_many() {
     assert_eq!(server.poll_close(), None);
     client.receive(&mut first).unwrap();
     let (mut client, mut server) = protected(u64::from(u32::MAX));
-    let read = crate::command::Request::Read { offset: 0, length: None, name: crate::Name::parse(b"a", 9).unwrap() };
+    let read = Request::Read { offset: 0, length: None, name: Name::parse(b"a", 9).unwrap() };
     client.request(&Command::Request(read)).unwrap();
     server.receive(&mut from_client(&mut client)).unwrap();
     assert!(server.poll_event().is_some());
@@ -331,7 +329,7 @@ fn a_record_that_comes_slowly_is_progress_byte_by_byte() {
     let second = |n: usize| Instant::from_millis(1000 * (1 + n as u64));
     let (mut client, mut server) = protected(7);
     server.handle_timeout(second(0));
-    let idle = server.limits().idle.as_secs() as usize;
+    let idle = usize::try_from(server.limits().idle.as_secs()).unwrap();
     client.request(&Command::Request(Request::Remove { name: Name::parse(&[b'n'; 64], 64).unwrap() })).unwrap();
     let mut record = from_client(&mut client);
     let (start, rest) = record.split_at_mut(HEADER_LEN);
