@@ -47,6 +47,8 @@ pub(crate) enum Measure {
     CpuBest(Role),
     /// The same to this contender.
     CpuTo(String),
+    /// Median of the ratios of the processor time that it takes beyond that of `base`, to that of `to`.
+    AddedCpuTo { base: String, to: String },
     /// The median itself.
     Value,
     /// A figure of another kind.
@@ -151,6 +153,12 @@ impl Goal {
                 let ratio = stats::ratio(&of.cpu(), &job.contender(other)?.cpu())?;
                 (format!("{} / {other}, processor time", self.of), ratio)
             }
+            Measure::AddedCpuTo { base, to } => {
+                let (base, of, limit) = (job.contender(base)?, of.cpu(), job.contender(to)?);
+                let added: Vec<_> = of.iter().zip(base.cpu()).map(|(of, base)| of - base).collect();
+                let what = format!("({} - {}) / {to}, processor time", self.of, base.name);
+                (what, stats::ratio(&added, &limit.cpu())?)
+            }
             Measure::Value => (self.of.clone(), of.median()),
             Measure::Extra(what) => (format!("{}, {what}", self.of), of.extra(what)?),
         };
@@ -180,6 +188,7 @@ mod tests {
         job.goal("ours", Measure::ServerCpuTo("theirs".into()), 1.0);
         job.goal("ours", Measure::CpuTo("worse".into()), 0.5);
         job.goal("ours", Measure::CpuBest(Role::Peer), 0.6);
+        job.goal("worse", Measure::AddedCpuTo { base: "theirs".into(), to: "ours".into() }, 0.5);
         job.goal("ours", Measure::Value, 0.9);
         job.goal("ours", Measure::Extra("calls"), 7.0);
         job.at_least("ours", Measure::To("worse".into()), 0.3);
@@ -189,7 +198,7 @@ mod tests {
         assert_eq!(result.contenders.len(), 3);
         assert!(result.contenders.iter().all(|contender| contender.values.len() == 3));
         let met: Vec<_> = result.goals.iter().map(|goal| goal.met).collect();
-        assert_eq!(met, [true, false, true, true, false, false, true, true, false]);
+        assert_eq!(met, [true, false, true, true, false, true, false, true, true, false]);
         assert_eq!(result.skipped, ["broken: no"]);
     }
 

@@ -53,7 +53,7 @@ pub(crate) enum Tool {
 pub(crate) enum Cipher {
     #[value(name = "AES-256-GCM")]
     AesGcm,
-    #[value(name = "ChaCha20-Poly1305")]
+    #[value(name = "ChaCha20")]
     ChaChaPoly,
 }
 
@@ -62,7 +62,7 @@ impl Cipher {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::AesGcm => "AES-256-GCM",
-            Self::ChaChaPoly => "ChaCha20-Poly1305",
+            Self::ChaChaPoly => "ChaCha20",
         }
     }
 

@@ -27,12 +27,12 @@ const CONNECTIONS: u32 = 500;
 
 const PLAIN: &str = "skiff, not protected";
 const AES: &str = "skiff, AES-256-GCM";
-const CHACHA: &str = "skiff, ChaCha20-Poly1305";
+const CHACHA: &str = "skiff, ChaCha20";
 
 /// The ciphers alone. With ChaCha20-Poly1305 no library is more than 2% faster than `ring`:
 /// bench/results/2026-11-30-aead.txt.
 const LIMITS: [(&str, Cipher); 2] =
-    [("limit: AES-256-GCM (ring)", Cipher::AesGcm), ("limit: ChaCha20-Poly1305 (ring)", Cipher::ChaChaPoly)];
+    [("limit: AES-256-GCM (ring)", Cipher::AesGcm), ("limit: ChaCha20 (ring)", Cipher::ChaChaPoly)];
 
 /// Where the file goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub(super) enum Way {
 pub(super) fn file(bench: &Bench, way: Way) -> Result<Job<'_>> {
     let file = bench.site.sealed()?;
     let (what, size) = (way.what(), file.size);
-    let mut job = Job::new(format!("{} over protected connections {what}", mib(size)), Unit::Seconds);
+    let mut job = Job::new(format!("{}, protected: {what}", mib(size)), Unit::Seconds);
     for (build, programs) in bench.builds() {
         let host_cli = Tool::skiff(programs);
         let root = way.root(bench, &format!("skiff{build}"))?;
@@ -81,14 +81,18 @@ pub(super) fn file(bench: &Bench, way: Way) -> Result<Job<'_>> {
             run::timed(&mut command, None)
         }));
     }
-    for (ours, theirs) in [(AES, Cipher::AesGcm), (CHACHA, Cipher::ChaChaPoly)] {
-        job.goal(ours, Measure::CpuTo(format!("nginx + curl, {}", theirs.name())), 1.0);
-        job.goal(ours, Measure::To("scp".into()), 0.5);
-    }
     job.goal(AES, Measure::Best(Role::Peer), 1.0);
     job.goal(AES, Measure::CpuBest(Role::Peer), 1.0);
-    // 80% of its rate.
-    job.goal(CHACHA, Measure::CpuTo(LIMITS[1].0.into()), 1.25);
+    job.goal(CHACHA, Measure::CpuTo("nginx + curl, ChaCha20".into()), 1.0);
+    for ours in [AES, CHACHA] {
+        job.goal(ours, Measure::To("scp".into()), 0.5);
+    }
+    // 80% of the rate: of what protection adds, and where nothing is done with the bytes of all that is done.
+    let limit = LIMITS[1].0;
+    job.goal(CHACHA, Measure::AddedCpuTo { base: PLAIN.into(), to: limit.into() }, 1.25);
+    if way == Way::GetDiscard {
+        job.goal(CHACHA, Measure::CpuTo(limit.into()), 1.25);
+    }
     // No slower, within what two runs of one build differ by.
     job.goal(PLAIN, Measure::To(format!("{PLAIN} before")), 1.05);
     job.goal(PLAIN, Measure::CpuTo(format!("{PLAIN} before")), 1.05);

@@ -123,14 +123,14 @@ impl Peer for Sealed {
 
     fn command(&self, root: &Path, config: &Path) -> Result<(Command, Endpoint)> {
         let (secret, key) = (config.join("secret"), config.join("key"));
-        let host_cli = |words: &[&str], last: &Path| {
-            let made =
-                Command::new(&self.programs.cli).arg("key").args(words).arg(last).current_dir(config).output()?;
-            ensure!(made.status.success(), "host-cli key: {}", String::from_utf8_lossy(&made.stderr).trim());
-            Ok(())
-        };
-        host_cli(&["new"], &secret)?;
-        host_cli(&["grant", "--secret", "secret", "--role", "rw", "bench", "-o"], &key)?;
+        let mut new = Command::new(&self.programs.cli);
+        new.args(["key", "new"]).arg(&secret);
+        let mut grant = Command::new(&self.programs.cli);
+        grant.args(["key", "grant", "--secret"]).arg(&secret).args(["--role", "rw", "bench", "-o"]).arg(&key);
+        for mut command in [new, grant] {
+            let made = command.output().with_context(|| format!("{command:?}"))?;
+            ensure!(made.status.success(), "{command:?}: {}", String::from_utf8_lossy(&made.stderr).trim());
+        }
         let (mut command, Endpoint { port, .. }) = Skiff::new(&self.programs).command(root, config)?;
         command.arg("--secret").arg(secret);
         Ok((command, Endpoint { scheme: Scheme::Sealed { key }, port }))
