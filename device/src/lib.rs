@@ -11,6 +11,7 @@
 //! |---|---|---|
 //! | [`flash`] | the store on flash or an SD card | none; `embedded-storage` for its drivers |
 //! | [`ram`] | the store in memory | none |
+//! | [`overlay`] | files made by code over a store: a status page, a log, settings | none |
 //! | [`server`] | [`DeviceServer`](server::DeviceServer): sessions and classic transfers over an application's stack | `smoltcp` |
 //! | [`stack`] | [`Stack`](stack::Stack): that stack, for a device that has none yet | `smoltcp` |
 //! | [`memory`] | types for the memory that the server borrows: [`server_memory!`] | `smoltcp` |
@@ -158,6 +159,7 @@ pub mod flash;
 #[cfg(feature = "smoltcp")]
 #[macro_use]
 pub mod memory;
+pub mod overlay;
 pub mod ram;
 #[cfg(feature = "std")]
 pub mod serv;
