@@ -24,6 +24,8 @@ compile_error!("this board has no SD card");
 pub mod app;
 pub mod board;
 pub mod clock;
+#[cfg(target_arch = "arm")]
+mod copy;
 pub mod files;
 pub mod gpio;
 pub mod idle;

@@ -30,13 +30,16 @@ impl Crc32c {
 }
 
 /// The processor's instruction, where there is one (`docs/crc-measurement.md`).
-#[cfg(all(feature = "fast-crc", not(target_os = "none")))]
+#[cfg(all(feature = "fast-crc", not(any(feature = "crc-unit", target_os = "none"))))]
 fn append(crc: u32, bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(crc, bytes)
 }
 
 /// Four bits at a time: a table of 64 bytes, for small flash.
-#[cfg(any(test, not(all(feature = "fast-crc", not(target_os = "none")))))]
+#[cfg(any(
+    test,
+    not(any(feature = "crc-unit", feature = "crc-table", all(feature = "fast-crc", not(target_os = "none"))))
+))]
 fn append_small(crc: u32, bytes: &[u8]) -> u32 {
     const TABLE: [u32; 16] = {
         let mut table = [0; 16];
@@ -60,7 +63,97 @@ fn append_small(crc: u32, bytes: &[u8]) -> u32 {
     })
 }
 
-#[cfg(not(all(feature = "fast-crc", not(target_os = "none"))))]
+/// A byte at a time: a table of 1 KiB, where a processor is to be fast (`docs/crc-measurement.md`).
+#[cfg(any(
+    test,
+    all(feature = "crc-table", not(any(feature = "crc-unit", all(feature = "fast-crc", not(target_os = "none")))))
+))]
+fn append_table(crc: u32, bytes: &[u8]) -> u32 {
+    static TABLE: [u32; 256] = {
+        let mut table = [0; 256];
+        let mut at = 0;
+        while at < 256 {
+            let mut crc = at;
+            let mut bit = 0;
+            while bit < 8 {
+                crc = (crc >> 1) ^ (0x82f6_3b78 * (crc & 1));
+                bit += 1;
+            }
+            table[at as usize] = crc;
+            at += 1;
+        }
+        table
+    };
+    let step = |crc: u32| (crc >> 8) ^ TABLE[(crc & 255) as usize];
+    let mut crc = !crc;
+    // A word is loaded at once, and there is one branch for it.
+    let (words, rest) = bytes.as_chunks::<4>();
+    for word in words {
+        crc = step(step(step(step(crc ^ u32::from_le_bytes(*word)))));
+    }
+    for byte in rest {
+        crc = step(crc ^ u32::from(*byte));
+    }
+    !crc
+}
+
+/// A chip's own unit for CRC-32C, or any other code for it: for a chip that has one, such as the CRC units of STM32, which
+/// take any polynomial. Every checksum is computed with it once [`crc_unit!`](crate::crc_unit) has named it.
+#[cfg(feature = "crc-unit")]
+pub trait CrcUnit {
+    /// The CRC-32C of what came before, whose CRC-32C is `crc`, and of `bytes`. Calls interleave: several bodies are
+    /// under way at a time, so the unit is loaded with `!crc` each time, and the result is the complement of what it holds
+    /// at the end. Bits are reflected on both sides: polynomial 0x1edc6f41.
+    fn append(crc: u32, bytes: &[u8]) -> u32;
+}
+
+/// Names the [`CrcUnit`](crc::CrcUnit) of the application. Exactly one crate does that, once; the linker finds it.
+///
+/// ```
+/// struct Unit;
+///
+/// impl skiff_proto::crc::CrcUnit for Unit {
+///     fn append(crc: u32, bytes: &[u8]) -> u32 {
+///         // In place of the chip's registers.
+///         bytes.iter().fold(!crc, |crc, byte| {
+///             (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 * (crc & 1)))
+///         }) ^ !0
+///     }
+/// }
+///
+/// skiff_proto::crc_unit!(Unit);
+///
+/// assert_eq!(skiff_proto::crc::crc32c(b"123456789"), 0xe306_9283);
+/// ```
+#[cfg(feature = "crc-unit")]
+#[macro_export]
+macro_rules! crc_unit {
+    ($unit:ty) => {
+        // SAFETY: nothing else has the name, or the linker refuses.
+        #[unsafe(no_mangle)]
+        extern "Rust" fn _skiff_crc32c_append(crc: u32, bytes: &[u8]) -> u32 {
+            <$unit as $crate::crc::CrcUnit>::append(crc, bytes)
+        }
+    };
+}
+
+#[cfg(feature = "crc-unit")]
+#[expect(unsafe_code, reason = "the linker finds the application's unit")]
+fn append(crc: u32, bytes: &[u8]) -> u32 {
+    // SAFETY: `crc_unit!` makes it, with these types.
+    unsafe extern "Rust" {
+        safe fn _skiff_crc32c_append(crc: u32, bytes: &[u8]) -> u32;
+    }
+    _skiff_crc32c_append(crc, bytes)
+}
+
+#[cfg(all(
+    feature = "crc-table",
+    not(any(feature = "crc-unit", all(feature = "fast-crc", not(target_os = "none"))))
+))]
+use append_table as append;
+
+#[cfg(not(any(feature = "crc-unit", feature = "crc-table", all(feature = "fast-crc", not(target_os = "none")))))]
 use append_small as append;
 
 /// The CRC-32C of `bytes`.
@@ -75,6 +168,22 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
+    #[cfg(feature = "crc-unit")]
+    mod unit {
+        struct Unit;
+
+        impl crate::crc::CrcUnit for Unit {
+            fn append(crc: u32, bytes: &[u8]) -> u32 {
+                super::append_table(crc, bytes)
+            }
+        }
+
+        #[expect(unsafe_code, reason = "the name that the linker looks for")]
+        const _: () = {
+            crate::crc_unit!(Unit);
+        };
+    }
+
     #[test]
     fn the_check_value_is_that_of_rfc_3720() {
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
@@ -84,12 +193,13 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_agree_with_an_independent_implementation() {
+    fn all_ways_agree_with_an_independent_implementation() {
         let other = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
         let bytes: [u8; 300] = core::array::from_fn(|i| (i * 31 + 5).to_le_bytes()[0]);
         for len in 0..bytes.len() {
             let expected = other.checksum(&bytes[..len]);
-            assert_eq!((crc32c(&bytes[..len]), append_small(0, &bytes[..len])), (expected, expected));
+            let bytes = &bytes[..len];
+            assert_eq!([crc32c(bytes), append_small(0, bytes), append_table(0, bytes)], [expected; 3]);
         }
     }
 

@@ -7,11 +7,13 @@
 //! | [`machine`] | a board under QEMU |
 //! | [`documented`] | the sizes that the documentation states |
 //! | [`budget`] | the size limits of an image |
+//! | [`profile`] | the functions that its instructions are in |
 
 pub mod budget;
 pub mod documented;
 pub mod elf;
 pub mod machine;
+pub mod profile;
 
 use core::fmt;
 use std::env;
@@ -119,6 +121,11 @@ impl Image<'_> {
     pub const fn server(board: Board) -> Self {
         Self { board, program: "skiff-firmware", features: board.features() }
     }
+
+    /// Cargo's profile for it: the feature `fast` has one of its own.
+    fn profile(&self) -> &'static str {
+        if self.features.split(' ').any(|feature| feature == "fast") { "fast" } else { "release" }
+    }
 }
 
 /// May a toolchain be fetched?
@@ -180,7 +187,8 @@ pub fn build(image: &Image<'_>, fetch: Fetch) -> Result<PathBuf, BuildError> {
     if fetch == Fetch::Nothing {
         script.arg("--installed");
     }
-    script.args(["--release", "--locked", "--quiet", "--no-default-features"]);
+    let profile = image.profile();
+    script.args(["--profile", profile, "--locked", "--quiet", "--no-default-features"]);
     script.args(["--package", package, "--features", &features, "--bin", image.program, "--manifest-path"]);
     script.arg(root().join("firmware/Cargo.toml")).arg("--target-dir").arg(&target);
     // What cargo has set for the program that runs here is not meant for that one's compiler.
@@ -194,7 +202,7 @@ pub fn build(image: &Image<'_>, fetch: Fetch) -> Result<PathBuf, BuildError> {
     }
     let name = format!("{} {} {}", image.program, image.board.name(), image.features).trim().replace(' ', "-");
     let path = images.join(name);
-    fs::copy(target.join("thumbv7m-none-eabi/release").join(image.program), &path).expect("the image");
+    fs::copy(target.join("thumbv7m-none-eabi").join(profile).join(image.program), &path).expect("the image");
     Ok(path)
 }
 

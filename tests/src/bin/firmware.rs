@@ -4,15 +4,16 @@ use core::net::Ipv4Addr;
 use core::ops::RangeInclusive;
 use std::io::{ErrorKind, Write as _};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use skiff_tests::firmware::budget::{
-    Budgets, Counted, Limit, SECURE_WORKLOAD, Server, Verdict, WORKLOAD, instructions, load, load_sealed,
+    Budgets, Counted, Limit, SECURE_WORKLOAD, Server, Verdict, WORKLOAD, WORKLOAD_FAST, instructions, load, load_sealed,
 };
 use skiff_tests::firmware::documented;
 use skiff_tests::firmware::elf::sizes;
 use skiff_tests::firmware::machine::{Address, Machine, Network, QEMU, Setup, Status, has_qemu};
+use skiff_tests::firmware::profile::profile;
 use skiff_tests::firmware::{Board, Fetch, Image, build, root};
 use skiff_tests::sealed::secret_text;
 
@@ -22,7 +23,7 @@ Builds the firmware and runs it under QEMU, without root.
 usage: cargo firmware run [BOARD] [--port PORT] [--card FILE | --ram] [--tap NAME] [--settings WORDS]
        cargo firmware build [BOARD]
        cargo firmware budget
-       cargo firmware count
+       cargo firmware count [fast]
        cargo firmware sizes
 
   run     serves behind PORT of this machine (50000), and the ports that follow for classic transfers:
@@ -31,7 +32,8 @@ usage: cargo firmware run [BOARD] [--port PORT] [--card FILE | --ram] [--tap NAM
   build   says where the image is
   budget  compares what an image takes with firmware/budgets.toml, and with what README.md and firmware/README.md say
   count   compares the instructions of a fixed piece of work, and those of the server for a command and for each
-          KiB, with firmware/budgets.toml
+          KiB, with firmware/budgets.toml, and says which functions they are in. fast: of the image that is
+          built for speed
   sizes   what each feature takes, compared with the table in firmware/README.md
 
   --card FILE       the SD card, firmware/target/card unless given; one of 64 MiB is made if it is not there
@@ -63,7 +65,7 @@ fn main() -> ExitCode {
             true
         }),
         Job::Budget => budget(),
-        Job::Count => count(),
+        Job::Count { fast } => count(fast),
         Job::Sizes => table(),
     };
     match result {
@@ -80,7 +82,7 @@ enum Job {
     Run(Run),
     Build(Board),
     Budget,
-    Count,
+    Count { fast: bool },
     Sizes,
 }
 
@@ -91,7 +93,8 @@ impl Job {
             ["build"] => Some(Self::Build(Board::Lm3s6965)),
             ["build", board] => Board::of_name(board).map(Self::Build),
             ["budget"] => Some(Self::Budget),
-            ["count"] => Some(Self::Count),
+            ["count"] => Some(Self::Count { fast: false }),
+            ["count", "fast"] => Some(Self::Count { fast: true }),
             ["sizes"] => Some(Self::Sizes),
             _ => None,
         }
@@ -248,22 +251,35 @@ fn tell_stale(stale: &[String]) -> bool {
 }
 
 /// `cargo firmware count`.
-fn count() -> Result<bool> {
+fn count(fast: bool) -> Result<bool> {
     need_qemu()?;
     let budgets = Budgets::load();
-    let now = run_counted(&WORKLOAD)?;
-    let mut kept = tell(&[("instructions", budgets.instructions.judge(now.instructions))]);
+    let (workload, work, server) = if fast {
+        (WORKLOAD_FAST, budgets.instructions_fast, &budgets.server_fast)
+    } else {
+        (WORKLOAD, budgets.instructions, &budgets.server)
+    };
+    let now = run_counted(&workload)?;
+    let mut kept = tell(&[("instructions", work.judge(now.instructions))]);
     println!("of the server alone, for a command, or for each KiB that is put or got:");
-    kept &= compare(&budgets.server, &now)?;
-    println!("the same over a protected connection; the session alone, for a handshake and for a stranger's:");
-    kept &= compare(&budgets.secure.server, &run_counted(&SECURE_WORKLOAD)?)?;
+    kept &= compare(server, &now)?;
+    if !fast {
+        println!("the same over a protected connection; the session alone, for a handshake and for a stranger's:");
+        kept &= compare(&budgets.secure.server, &run_counted(&SECURE_WORKLOAD)?)?;
+    }
+    let path = image(&workload)?;
+    print!("\n{}", profile(&counted(&workload, &path), &path)?);
     Ok(kept)
 }
 
 fn run_counted(workload: &Image<'_>) -> Result<Counted> {
-    let mut setup = Setup::new(workload.board, &image(workload)?);
+    Ok(instructions(&Machine::switch_on(&counted(workload, &image(workload)?)))?)
+}
+
+fn counted(workload: &Image<'_>, path: &Path) -> Setup {
+    let mut setup = Setup::new(workload.board, path);
     setup.counted = true;
-    Ok(instructions(&Machine::switch_on(&setup))?)
+    setup
 }
 
 fn compare(budget: &Server, now: &Counted) -> Result<bool> {

@@ -43,6 +43,10 @@ pub struct Secure {
     pub ram: Limit,
     /// Instructions of the server alone for one thing, over a protected connection.
     pub server: Server,
+    /// Instructions of the same work by [`WORKLOAD_FAST`].
+    pub instructions_fast: Figure,
+    /// Those of its server.
+    pub server_fast: Server,
 }
 
 /// Instructions of the server alone, its TCP stack and its store included.
@@ -159,6 +163,9 @@ pub const WORKLOAD: Image<'static> = Image { board: Board::Lm3s6965, program: "w
 /// The same over a protected connection.
 pub const SECURE_WORKLOAD: Image<'static> =
     Image { board: Board::Lm3s6965, program: "workload", features: "workload secure" };
+
+/// The same, built for speed.
+pub const WORKLOAD_FAST: Image<'static> = Image { features: "workload fast", ..WORKLOAD };
 
 /// Nanoseconds of a tick of [`WORKLOAD`]'s board: its processor's clock is 50 MHz.
 const TICK_NS: u64 = 20;

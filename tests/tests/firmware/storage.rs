@@ -68,6 +68,15 @@ fn blocks_of_cards_of_both_kinds_are_what_was_written() {
 }
 
 #[test]
+fn memory_is_copied_moved_and_filled_at_every_alignment() {
+    let path = image(&Image { board: Board::Lm3s6965, program: "copy-check", features: "" });
+    let machine = Machine::switch_on(&Setup::new(Board::Lm3s6965, &path));
+    let from = machine.running.hear("copy-check: ", 0);
+    let end = machine.running.hear("\n", from);
+    assert_eq!(machine.running.out()[from..end].trim(), "ok");
+}
+
+#[test]
 fn a_slot_without_a_card_is_told() {
     let path = image(&CHECK);
     let said = check(&Setup::new(Board::Lm3s6965, &path));

@@ -14,6 +14,7 @@ mod secure;
 
 use core::cell::{Cell, RefCell};
 use core::convert::Infallible;
+use core::hint::black_box;
 use core::net::Ipv4Addr;
 use core::time::Duration;
 
@@ -130,6 +131,7 @@ fn tell(name: &str, ticks: u64) {
 fn each(served: &Cell<u64>, mut thing: impl FnMut() -> Result<(), Wrong>) -> Result<u64, Wrong> {
     let before = served.get();
     (0..ROUNDS).try_for_each(|_| thing())?;
+    thing_ends();
     Ok((served.get() - before) / u64::from(ROUNDS))
 }
 
@@ -167,6 +169,7 @@ fn work(systick: &mut SYST) -> Result<Ticks, Wrong> {
         expect(matches!(client.request(&Command::Request(Request::Remove { name }))?, ClientEvent::Done))?;
     }
     let all = ticks();
+    thing_ends();
 
     // Of each thing as many, and of files those of nothing first: what a whole one takes more is what its bytes take.
     let ping = each(served, || expect(matches!(client.request(&Command::Ping)?, ClientEvent::Done)))?;
@@ -181,6 +184,22 @@ fn work(systick: &mut SYST) -> Result<Ticks, Wrong> {
     }
     Ok(Ticks { all, server })
 }
+
+/// Functions that do nothing, each with code of its own: who reads the trace of the instructions sees where the server works,
+/// and one thing from another.
+macro_rules! marks {
+    ($($name:ident $code:literal)*) => {
+        $(
+            // SAFETY: nothing else has the name.
+            #[unsafe(no_mangle)]
+            #[inline(never)]
+            extern "C" fn $name() {
+                _ = black_box($code);
+            }
+        )*
+    };
+}
+marks! { server_begins 1 server_ends 2 thing_ends 3 }
 
 /// A server and a client's TCP stack, on a cable.
 #[inline(never)]
@@ -258,9 +277,12 @@ impl Both {
         self.now.set(self.now.get() + 1);
         let now = self.now.get();
         self.stack.poll(now, &mut self.client_end);
+        server_begins();
         let before = ticks();
         _ = self.server_stack.poll(Instant::from_millis(now), &mut self.server_end, &mut self.server, self.store);
-        self.served.set(self.served.get() + (ticks() - before));
+        let after = ticks();
+        server_ends();
+        self.served.set(self.served.get() + (after - before));
     }
 }
 
