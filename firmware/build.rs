@@ -16,12 +16,18 @@ fn main() {
         })
         .collect();
     let (Some(map), None) = (chosen.pop(), chosen.pop()) else {
-        panic!("choose the board with exactly one of the features board-lm3s6965 and board-mps2");
+        panic!("choose the board with exactly one of the features board-lm3s6965, board-mps2 and board-virt");
     };
     let out = env::var("OUT_DIR").expect("cargo says where");
-    fs::copy(map, Path::new(&out).join("memory.x")).expect("memory.x");
-    // All interrupts go to DefaultHandler: there are no names for cortex-m-rt to know.
-    fs::write(Path::new(&out).join("device.x"), "").expect("device.x");
+    let out_file = |name| Path::new(&out).join(name);
+    if env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "arm") {
+        fs::copy(map, out_file("memory.x")).expect("memory.x");
+        // All interrupts go to DefaultHandler: there are no names for cortex-m-rt to know.
+        fs::write(out_file("device.x"), "").expect("device.x");
+    } else {
+        // The map is the whole script.
+        fs::copy(map, out_file("link.x")).expect("link.x");
+    }
     println!("cargo:rustc-link-search={out}");
     if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "none") {
         println!("cargo:rustc-link-arg-bins=-Tlink.x");

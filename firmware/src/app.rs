@@ -15,14 +15,13 @@ use static_cell::{ConstStaticCell, StaticCell};
 
 #[cfg(feature = "secure")]
 use crate::board::Entropy;
-use crate::board::{BUFFER, Board, CONSOLE, DATA, IDENTITY, Mac, SESSIONS, SPARE};
+use crate::board::{BUFFER, Board, CONSOLE, DATA, IDENTITY, Mac, SESSIONS, SPARE, Watchdog};
 use crate::clock::{Clock, millis};
 use crate::files::{self, Files, NAME};
 use crate::log::Address;
 use crate::mac::{Ethernet, FRAME, Frame, Mac as _};
 use crate::settings::Settings;
 use crate::uart::Uart as _;
-use crate::watchdog::Watchdog;
 use crate::{fail, idle, log, seed};
 
 skiff_device::server_memory! {
@@ -56,7 +55,7 @@ pub fn run(board: Board) -> ! {
             }
             answer(key, server.usage(&stack.sockets), server.counts());
         }
-        idle::sleep(&mut ethernet, &mut clock, &mut watchdog, delay.map(|delay| now.after(delay)));
+        idle::sleep(&mut ethernet, &mut clock, || watchdog.feed(), delay.map(|delay| now.after(delay)));
     }
 }
 
@@ -80,10 +79,12 @@ fn set_up(mut board: Board) -> Running {
     board.mac.set_address(mac);
     #[cfg(feature = "card")]
     let files = files::mount(board.card, &mut board.watchdog);
-    #[cfg(not(feature = "card"))]
+    #[cfg(feature = "nor")]
+    let files = files::mount(board.flash);
+    #[cfg(not(any(feature = "card", feature = "nor")))]
     let files = files::mount(seed);
     let mut ethernet = Ethernet::new(board.mac, FRAMES.take());
-    let mut clock = board.clock;
+    let mut clock = Clock::default();
     let stack = make_stack(&settings, mac, seed, &mut ethernet, clock.now());
     let server = make_server(&settings, stack);
     #[cfg(feature = "secure")]
@@ -172,7 +173,7 @@ fn answer(key: u8, usage: Usage, counts: Counts) {
     match key {
         b'p' => panic!("asked for"),
         b'h' => loop {
-            cortex_m::asm::nop();
+            core::hint::spin_loop();
         },
         _ => {}
     }

@@ -6,6 +6,8 @@
 //! | [`mac`] | network interfaces, and [`Ethernet`](mac::Ethernet), which makes a smoltcp device of each |
 //! | [`uart`], [`log!`] | serial ports, and the log that goes out there |
 //! | [`sd`], [`spi`], [`gpio`] | an SD card, the bus it is on, the pin that selects it |
+//! | [`arch`] | the processor: startup, interrupts, its timer |
+//! | `nor` | NOR flash |
 //! | [`clock`], [`idle`] | milliseconds, and sleeping until something happens |
 //! | [`watchdog`], [`mod@panic`] | starting again when something went wrong |
 //! | [`settings`] | the text in flash that tells one board from another |
@@ -15,30 +17,39 @@
 //! | [`app`] | the server |
 #![no_std]
 
-#[cfg(not(any(feature = "board-lm3s6965", feature = "board-mps2")))]
-compile_error!("choose the board with a feature: board-lm3s6965 or board-mps2");
+#[cfg(not(any(feature = "board-lm3s6965", feature = "board-mps2", feature = "board-virt")))]
+compile_error!("choose the board with a feature: board-lm3s6965, board-mps2 or board-virt");
 
 #[cfg(all(feature = "card", not(feature = "board-lm3s6965")))]
 compile_error!("this board has no SD card");
 
+#[cfg(all(feature = "nor", not(feature = "board-virt")))]
+compile_error!("this board has no NOR flash");
+
+#[cfg(all(feature = "secure", feature = "board-virt"))]
+compile_error!("this board has no source of randomness and no page for settings yet");
+
 pub mod app;
+pub mod arch;
 pub mod board;
 pub mod clock;
-#[cfg(target_arch = "arm")]
-mod copy;
 pub mod files;
+#[cfg(target_arch = "arm")]
 pub mod gpio;
 pub mod idle;
 pub mod kept;
 pub mod log;
 pub mod mac;
 pub mod mmio;
+#[cfg(feature = "nor")]
+pub mod nor;
 pub mod panic;
 pub mod sd;
 pub mod seed;
 pub mod settings;
+#[cfg(target_arch = "arm")]
 pub mod spi;
 pub mod stack;
 pub mod uart;
-mod vectors;
+#[cfg(target_arch = "arm")]
 pub mod watchdog;

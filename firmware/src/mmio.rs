@@ -1,7 +1,7 @@
 //! Registers of peripherals.
 
-/// Bytes of a peripheral's registers.
-const BLOCK: usize = 0x1000;
+/// Bytes of a peripheral's registers: RISC-V's interrupt controller has the most.
+const BLOCK: usize = if cfg!(target_arch = "riscv32") { 0x40_0000 } else { 0x1000 };
 
 /// The 32-bit registers of one peripheral.
 #[derive(Debug, Clone)]
@@ -11,7 +11,7 @@ impl Registers {
     /// The registers at an address.
     ///
     /// # Safety
-    /// At `base`, for 4 KiB, are the registers of a peripheral of this chip, and no access to them changes memory (as
+    /// At `base`, for 4 KiB (RISC-V: as many as it has), are the registers of a peripheral of this chip, and no access to them changes memory (as
     /// starting a DMA transfer would).
     pub const unsafe fn at(base: usize) -> Self {
         Self(base)
@@ -34,6 +34,20 @@ impl Registers {
     pub fn write(&self, offset: usize, value: u32) {
         // SAFETY: a register, as whoever made this value has promised.
         unsafe { core::ptr::with_exposed_provenance_mut::<u32>(self.address(offset)).write_volatile(value) }
+    }
+
+    /// Reads the register of one byte at `offset`.
+    #[cfg(target_arch = "riscv32")]
+    pub fn read_byte(&self, offset: usize) -> u8 {
+        // SAFETY: a register, as whoever made this value has promised.
+        unsafe { core::ptr::with_exposed_provenance::<u8>(self.0 + offset % BLOCK).read_volatile() }
+    }
+
+    /// Writes the register of one byte at `offset`.
+    #[cfg(target_arch = "riscv32")]
+    pub fn write_byte(&self, offset: usize, value: u8) {
+        // SAFETY: a register, as whoever made this value has promised.
+        unsafe { core::ptr::with_exposed_provenance_mut::<u8>(self.0 + offset % BLOCK).write_volatile(value) }
     }
 
     /// Sets bits of a register.

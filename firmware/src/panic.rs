@@ -2,11 +2,8 @@
 
 use core::panic::PanicInfo;
 
-use cortex_m::peripheral::SCB;
-use cortex_m::{asm, interrupt};
-
 use crate::uart::Uart as _;
-use crate::{board, log};
+use crate::{arch, board, log};
 
 /// Says where. The message is left out: what formats all that it may be made of takes 4 KiB of flash.
 #[panic_handler]
@@ -29,8 +26,8 @@ macro_rules! fail {
 
 /// Starts anew, when the console has sent everything and somebody could have read it: what can't work fails again.
 pub fn restart() -> ! {
-    interrupt::disable();
+    arch::disable_interrupts();
     board::CONSOLE.flush();
-    asm::delay(25_000_000);
-    SCB::sys_reset()
+    arch::pause();
+    arch::reset()
 }

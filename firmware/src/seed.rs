@@ -1,6 +1,5 @@
 //! A number that is different at each start, and entropy, for a chip without a generator of random numbers.
 
-use cortex_m::peripheral::SYST;
 #[cfg(feature = "secure")]
 use skiff_device::server::Entropy;
 #[cfg(feature = "secure")]
@@ -8,7 +7,7 @@ use skiff_proto::secure::Pool;
 
 #[cfg(feature = "secure")]
 use crate::stack;
-use crate::{clock, kept};
+use crate::{arch, kept};
 
 /// Makes a number of what there is: that of the settings, the address, the count of starts, the time it took so far. It is
 /// no secret.
@@ -18,7 +17,7 @@ pub fn mix(settings: u64, mac: [u8; 6]) -> u64 {
         settings,
         u64::from_le_bytes([a, b, c, d, e, f, 0, 0]),
         kept::starts().into(),
-        u64::from(clock::millis()) << 24 | u64::from(SYST::get_current()),
+        u64::from(arch::millis()) << 24 | u64::from(arch::cycles()),
     ];
     // The finalizer of splitmix64: each bit of a part changes half of those of the result.
     parts.iter().fold(0, |mixed: u64, part| {
@@ -54,7 +53,7 @@ impl Collected {
 #[cfg(feature = "secure")]
 impl Entropy for Collected {
     fn next(&mut self) -> Option<[u8; 32]> {
-        let time = [clock::millis(), SYST::get_current()].map(u32::to_le_bytes);
+        let time = [arch::millis(), arch::cycles()].map(u32::to_le_bytes);
         self.0.stir(time.as_flattened());
         Some(self.0.draw())
     }

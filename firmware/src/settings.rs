@@ -32,11 +32,11 @@ use skiff_proto::MinRate;
 use skiff_proto::secure::{Secret, Zeroizing};
 
 #[cfg(feature = "secure")]
+use crate::board::Watchdog;
+#[cfg(feature = "secure")]
 use crate::board::{CONSOLE, write_settings};
 #[cfg(feature = "secure")]
 use crate::uart::Uart as _;
-#[cfg(feature = "secure")]
-use crate::watchdog::Watchdog;
 use crate::{fail, log};
 
 /// Bytes of the text at most.

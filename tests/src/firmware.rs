@@ -28,22 +28,28 @@ pub enum Board {
     Lm3s6965,
     /// Arm's FPGA board with the image AN385: 4 MiB of RAM.
     Mps2,
+    /// QEMU's board for RISC-V: NOR flash.
+    Virt,
 }
 
 impl Board {
+    /// Every board.
+    pub const ALL: [Self; 3] = [Self::Lm3s6965, Self::Mps2, Self::Virt];
+
     /// Its name, as in the features of the workspace `firmware`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Lm3s6965 => "lm3s6965",
             Self::Mps2 => "mps2",
+            Self::Virt => "virt",
         }
     }
 
     /// The board of this name.
     #[must_use]
     pub fn of_name(name: &str) -> Option<Self> {
-        [Self::Lm3s6965, Self::Mps2].into_iter().find(|board| board.name() == name)
+        Self::ALL.into_iter().find(|board| board.name() == name)
     }
 
     /// Its name in QEMU.
@@ -52,6 +58,7 @@ impl Board {
         match self {
             Self::Lm3s6965 => "lm3s6965evb",
             Self::Mps2 => "mps2-an385",
+            Self::Virt => "virt",
         }
     }
 
@@ -61,6 +68,7 @@ impl Board {
         match self {
             Self::Lm3s6965 => "stellaris",
             Self::Mps2 => "lan9118",
+            Self::Virt => "virtio-net-device",
         }
     }
 
@@ -70,6 +78,7 @@ impl Board {
         match self {
             Self::Lm3s6965 => 0x0003_fc00,
             Self::Mps2 => 0x003f_fc00,
+            Self::Virt => 0x803f_fc00,
         }
     }
 
@@ -79,13 +88,42 @@ impl Board {
         match self {
             Self::Lm3s6965 => "card classic dhcp",
             Self::Mps2 => "classic dhcp",
+            Self::Virt => "nor classic dhcp",
         }
     }
 
-    /// True if it has an SD card.
+    /// The program that emulates it.
     #[must_use]
-    pub const fn has_card(self) -> bool {
-        matches!(self, Self::Lm3s6965)
+    pub const fn emulator(self) -> &'static str {
+        match self {
+            Self::Lm3s6965 | Self::Mps2 => "qemu-system-arm",
+            Self::Virt => "qemu-system-riscv32",
+        }
+    }
+
+    /// The target of Rust that its image is built for.
+    #[must_use]
+    pub const fn target(self) -> &'static str {
+        match self {
+            Self::Lm3s6965 | Self::Mps2 => "thumbv7m-none-eabi",
+            Self::Virt => "riscv32imac-unknown-none-elf",
+        }
+    }
+
+    /// True if it has a watchdog.
+    #[must_use]
+    pub const fn has_watchdog(self) -> bool {
+        !matches!(self, Self::Virt)
+    }
+
+    /// What its files are on, if they outlive the power.
+    #[must_use]
+    pub const fn medium(self) -> Option<Medium> {
+        match self {
+            Self::Lm3s6965 => Some(Medium::Card),
+            Self::Mps2 => None,
+            Self::Virt => Some(Medium::Flash),
+        }
     }
 
     /// How many classic data connections its image serves at a time.
@@ -93,7 +131,32 @@ impl Board {
     pub const fn data_connections(self) -> usize {
         match self {
             Self::Lm3s6965 => 1,
-            Self::Mps2 => 2,
+            Self::Mps2 | Self::Virt => 2,
+        }
+    }
+}
+
+/// What files are on: for the emulator, a file of this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Medium {
+    /// An SD card.
+    Card,
+    /// A bank of NOR flash.
+    Flash,
+}
+
+impl Medium {
+    /// Bytes of flash: the bank has one size.
+    const FLASH: usize = 32 << 20;
+
+    /// A new one that holds nothing.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn create(self, file: &Path) -> std::io::Result<()> {
+        match self {
+            Self::Card => File::create(file)?.set_len(64 << 20),
+            Self::Flash => fs::write(file, vec![0xff; Self::FLASH]),
         }
     }
 }
@@ -188,7 +251,15 @@ pub fn build(image: &Image<'_>, fetch: Fetch) -> Result<PathBuf, BuildError> {
         script.arg("--installed");
     }
     let profile = image.profile();
-    script.args(["--profile", profile, "--locked", "--quiet", "--no-default-features"]);
+    script.args([
+        "--target",
+        image.board.target(),
+        "--profile",
+        profile,
+        "--locked",
+        "--quiet",
+        "--no-default-features",
+    ]);
     script.args(["--package", package, "--features", &features, "--bin", image.program, "--manifest-path"]);
     script.arg(root().join("firmware/Cargo.toml")).arg("--target-dir").arg(&target);
     // What cargo has set for the program that runs here is not meant for that one's compiler.
@@ -202,7 +273,7 @@ pub fn build(image: &Image<'_>, fetch: Fetch) -> Result<PathBuf, BuildError> {
     }
     let name = format!("{} {} {}", image.program, image.board.name(), image.features).trim().replace(' ', "-");
     let path = images.join(name);
-    fs::copy(target.join("thumbv7m-none-eabi").join(profile).join(image.program), &path).expect("the image");
+    fs::copy(target.join(image.board.target()).join(profile).join(image.program), &path).expect("the image");
     Ok(path)
 }
 

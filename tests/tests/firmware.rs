@@ -5,7 +5,7 @@
 
 #![cfg_attr(firmware, expect(clippy::unwrap_used, reason = "these are tests"))]
 
-#[cfg(not(firmware))]
+#[cfg(not(all(firmware, firmware_riscv)))]
 include!(concat!(env!("OUT_DIR"), "/left_out.rs"));
 
 #[cfg(firmware)]

@@ -6,7 +6,7 @@ use core::hint::black_box;
 
 use cortex_m_rt::{entry, exception};
 use skiff_firmware::board::Board;
-use skiff_firmware::{clock, idle, log};
+use skiff_firmware::{arch, log};
 
 /// Lengths up to this, from and to each of [`STARTS`] addresses.
 const LEN: usize = 70;
@@ -73,11 +73,11 @@ fn is_filled(start: usize, len: usize) -> bool {
 
 #[exception]
 fn SysTick() {
-    clock::tick();
+    arch::tick();
 }
 
 // SAFETY: it touches nothing but the interrupt controller.
 #[exception]
 unsafe fn DefaultHandler(irq: i16) {
-    idle::interrupted(irq);
+    arch::interrupted(irq);
 }

@@ -5,7 +5,7 @@
 use cortex_m_rt::{entry, exception};
 use skiff_firmware::board::{Board, Card};
 use skiff_firmware::sd::{BLOCK, SdError};
-use skiff_firmware::{clock, idle, log};
+use skiff_firmware::{arch, log};
 
 /// Blocks that are written one after another.
 const RUN: u32 = 64;
@@ -65,14 +65,14 @@ fn check(card: &mut Card) -> Result<(), Wrong> {
     content(last, &mut expected);
     log!("sd-check: the last block is ", if block == expected { "as written before" } else { "new" });
 
-    let begin = clock::millis();
+    let begin = arch::millis();
     let numbers = || (0..RUN).chain([blocks / 2, last]);
     for number in numbers() {
         content(number, &mut block);
         card.write(number, &block)?;
     }
     card.flush()?;
-    let middle = clock::millis();
+    let middle = arch::millis();
     for number in numbers() {
         card.read(number, &mut block)?;
         content(number, &mut expected);
@@ -80,7 +80,7 @@ fn check(card: &mut Card) -> Result<(), Wrong> {
             return Err(Wrong::Content(number));
         }
     }
-    let end = clock::millis();
+    let end = arch::millis();
     log!("sd-check: ", RUN + 2, " blocks written in ", middle - begin, " ms, read in ", end - middle, " ms");
     if card.read(blocks, &mut block) != Err(SdError::Range) || card.write(u32::MAX, &block) != Err(SdError::Range) {
         return Err(Wrong::Range);
@@ -90,11 +90,11 @@ fn check(card: &mut Card) -> Result<(), Wrong> {
 
 #[exception]
 fn SysTick() {
-    clock::tick();
+    arch::tick();
 }
 
 // SAFETY: it touches nothing but the interrupt controller.
 #[exception]
 unsafe fn DefaultHandler(irq: i16) {
-    idle::interrupted(irq);
+    arch::interrupted(irq);
 }

@@ -1,14 +1,14 @@
 //! LM3S6965 evaluation board: Cortex-M3, 256 KiB of flash, 64 KiB of RAM, Ethernet, SD card.
 
-use crate::clock::{Clock, Delay};
+use crate::arch::{Delay, start_timer};
 use crate::gpio::{Output, Port};
 use crate::mmio::Registers;
 use crate::sd::{FAST, SLOW, SdCard, SdError};
 use crate::spi::Pl022;
 use crate::uart::pl011::Pl011;
-use crate::watchdog::Watchdog;
 
 pub use crate::mac::stellaris::Stellaris as Mac;
+pub use crate::watchdog::Watchdog;
 
 /// Product and version.
 pub const IDENTITY: &str = concat!("skiff-lm3s6965evb/", env!("CARGO_PKG_VERSION"));
@@ -99,8 +99,6 @@ pub type Card = SdCard<Pl022, Output<0>, Delay>;
 /// The board, set up.
 #[derive(Debug)]
 pub struct Board {
-    /// The clock.
-    pub clock: Clock,
     /// The watchdog. It runs.
     pub watchdog: Watchdog,
     /// The network interface.
@@ -142,12 +140,12 @@ impl Board {
         // The display on the same bus, not to be selected: PA3.
         _ = port_a.output::<3>();
 
+        start_timer(&mut core.SYST, HZ);
         let select = Port::new(at(0x4000_7000)).output::<0>();
         let bus = Pl022::new(at(0x4000_8000), HZ, SLOW);
         let [a, b, c, _] = system.read(USER0).to_le_bytes();
         let [d, e, f, _] = system.read(USER1).to_le_bytes();
         Self {
-            clock: Clock::start(&mut core.SYST, HZ),
             watchdog: Watchdog::start(at(0x4000_0000), HZ),
             mac: Mac::new(at(0x4004_8000)),
             address: [a, b, c, d, e, f],

@@ -3,11 +3,13 @@
 //! | what its file has | what that is |
 //! |---|---|
 //! | `IDENTITY` | what the server calls itself in its answer to `get /skiff/1`: product and version |
-//! | `INTERRUPTS` | how many interrupts the chip has |
+//! | `INTERRUPTS` | how many interrupts the chip has (Cortex-M) |
+//! | `CLINT`, `PLIC`, `TICKS`, `SOURCES`, `reset` | its timer and its interrupt controller (RISC-V) |
 //! | `CONSOLE` | the serial port of the log: a static, so that a panic finds it |
 //! | `SESSIONS`, `DATA`, `BUFFER`, `SPARE` | how much the server may use: clients, data connections, bytes of their socket buffers |
 //! | `FILES`, `BLOCKS` | the same for files in RAM: how many, and blocks of 256 bytes |
 //! | `Mac` | its network interface |
+//! | `Watchdog` | its watchdog, with `feed` |
 //! | `Entropy` | where unpredictable numbers come from: the chip's generator, or [`seed::Collected`](crate::seed::Collected) |
 //! | `write_settings` | writes the page with the settings |
 //! | `Board::take` | sets clocks and pins up |
@@ -16,13 +18,15 @@
 mod lm3s6965;
 #[cfg(feature = "board-mps2")]
 mod mps2;
-
-use cortex_m::Peripherals;
+#[cfg(feature = "board-virt")]
+mod virt;
 
 #[cfg(feature = "board-lm3s6965")]
 pub use lm3s6965::*;
 #[cfg(feature = "board-mps2")]
 pub use mps2::*;
+#[cfg(feature = "board-virt")]
+pub use virt::*;
 
 /// The classic data connections: none without the feature `classic`.
 const fn data(count: usize) -> usize {
@@ -30,8 +34,9 @@ const fn data(count: usize) -> usize {
 }
 
 /// What belongs to the processor. To be taken once.
-fn core() -> Peripherals {
-    match Peripherals::take() {
+#[cfg(target_arch = "arm")]
+fn core() -> cortex_m::Peripherals {
+    match cortex_m::Peripherals::take() {
         Some(core) => core,
         None => panic!("a board is taken once"),
     }

@@ -1,12 +1,12 @@
 //! Arm MPS2 with the image AN385: Cortex-M3, 4 MiB of memory for the program and 4 for its data, LAN9118.
 
-use crate::clock::Clock;
+use crate::arch::start_timer;
 use crate::fail;
 use crate::mmio::Registers;
 use crate::uart::cmsdk::Cmsdk;
-use crate::watchdog::Watchdog;
 
 pub use crate::mac::lan9118::Lan9118 as Mac;
+pub use crate::watchdog::Watchdog;
 
 /// Product and version.
 pub const IDENTITY: &str = concat!("skiff-mps2-an385/", env!("CARGO_PKG_VERSION"));
@@ -50,8 +50,6 @@ pub fn write_settings(address: u32, words: impl Iterator<Item = u32>) {
 /// The board, set up.
 #[derive(Debug)]
 pub struct Board {
-    /// The clock.
-    pub clock: Clock,
     /// The watchdog. It runs.
     pub watchdog: Watchdog,
     /// The network interface.
@@ -70,10 +68,11 @@ impl Board {
         // SAFETY: this board's peripherals, each made into registers once, and no DMA is used.
         let [ethernet, watchdog] = unsafe { [0x4020_0000, 0x4000_8000].map(|base| Registers::at(base)) };
         CONSOLE.set_up(HZ, 115_200);
+        start_timer(&mut core.SYST, HZ);
         let Some((mac, address)) = Mac::new(ethernet).and_then(|mac| mac.address().map(|address| (mac, address)))
         else {
             fail!("LAN9118: no reply");
         };
-        Self { clock: Clock::start(&mut core.SYST, HZ), watchdog: Watchdog::start(watchdog, HZ), mac, address }
+        Self { watchdog: Watchdog::start(watchdog, HZ), mac, address }
     }
 }

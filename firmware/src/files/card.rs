@@ -6,13 +6,12 @@ use skiff_device::flash::{Card, CardFlash, FlashError, FlashMemory, FlashStore, 
 use static_cell::{ConstStaticCell, StaticCell};
 
 use super::NAME;
-use crate::board::{self, CONSOLE};
+use crate::board::{self, CONSOLE, Watchdog};
 use crate::kept::Once;
 use crate::log;
 use crate::panic::restart;
 use crate::sd::{BLOCK as SECTOR, SdError};
 use crate::uart::Uart as _;
-use crate::watchdog::Watchdog;
 
 /// Bytes of a block of the store: a file takes at least one.
 const BLOCK: usize = 32 * 1024;

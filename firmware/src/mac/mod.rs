@@ -6,6 +6,8 @@
 
 pub mod lan9118;
 pub mod stellaris;
+#[cfg(target_arch = "riscv32")]
+pub mod virtio;
 
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;

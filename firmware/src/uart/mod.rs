@@ -1,6 +1,8 @@
 //! Serial ports.
 
 pub mod cmsdk;
+#[cfg(target_arch = "riscv32")]
+pub mod ns16550;
 pub mod pl011;
 
 /// A serial port that is set up. Who shares one mixes bytes, nothing worse.

@@ -12,9 +12,9 @@ use skiff_tests::firmware::budget::{
 };
 use skiff_tests::firmware::documented;
 use skiff_tests::firmware::elf::sizes;
-use skiff_tests::firmware::machine::{Address, Machine, Network, QEMU, Setup, Status, has_qemu};
+use skiff_tests::firmware::machine::{Address, Machine, Network, Setup, Status, has_qemu};
 use skiff_tests::firmware::profile::profile;
-use skiff_tests::firmware::{Board, Fetch, Image, build, root};
+use skiff_tests::firmware::{Board, Fetch, Image, Medium, build, root};
 use skiff_tests::sealed::secret_text;
 
 const USAGE: &str = "\
@@ -36,12 +36,13 @@ usage: cargo firmware run [BOARD] [--port PORT] [--card FILE | --ram] [--tap NAM
           built for speed
   sizes   what each feature takes, compared with the table in firmware/README.md
 
-  --card FILE       the SD card, firmware/target/card unless given; one of 64 MiB is made if it is not there
+  --card FILE       the SD card, or of virt the flash; firmware/target/card or firmware/target/flash unless given,
+                    and one that holds nothing is made if it is not there
   --ram             files in RAM instead, as on a board without a card
   --tap NAME        the network behind this TAP interface instead of QEMU's own, with the board's own ports
   --settings WORDS  settings of the board, such as ip=192.168.69.1/24 (firmware/README.md)
 
-BOARD is lm3s6965 or mps2; lm3s6965 unless given. The target thumbv7m-none-eabi is installed if it is missing and
+BOARD is lm3s6965, mps2 or virt; lm3s6965 unless given. Its target is installed if it is missing and
 can be had; QEMU is not (Debian: apt install qemu-system-arm).
 
 Exit codes: 0 done, 1 failed or over budget, 2 usage.";
@@ -108,12 +109,11 @@ fn image(image: &Image<'_>) -> Result<PathBuf> {
     Ok(build(image, Fetch::Missing)?)
 }
 
-fn need_qemu() -> Result<()> {
-    if has_qemu() { Ok(()) } else { Err(format!("there is no {QEMU}: install it (Debian: qemu-system-arm)").into()) }
+fn need_qemu(board: Board) -> Result<()> {
+    let name = board.emulator();
+    let package = if board == Board::Virt { "qemu-system-misc" } else { "qemu-system-arm" };
+    if has_qemu(board) { Ok(()) } else { Err(format!("no {name}: install it (Debian: {package})").into()) }
 }
-
-/// Bytes of a new SD card.
-const CARD: u64 = 64 << 20;
 
 /// `cargo firmware run`.
 struct Run {
@@ -127,21 +127,25 @@ struct Run {
 
 impl Run {
     fn parse(words: &[&str]) -> Option<Self> {
-        let card = Some(root().join("firmware/target/card"));
+        let card = None;
         let (network, settings) = (Network::User, String::new());
         let mut run = Self { board: Board::Lm3s6965, port: 50_000, card, network, settings };
-        let mut words = words.iter();
+        let (mut words, mut in_ram) = (words.iter(), false);
         while let Some(word) = words.next() {
             match *word {
                 "--port" => run.port = words.next()?.parse().ok().filter(|port| *port > 0)?,
                 "--card" => run.card = Some(words.next()?.into()),
-                "--ram" => run.card = None,
+                "--ram" => in_ram = true,
                 "--tap" => run.network = Network::Tap((*words.next()?).into()),
                 "--settings" => run.settings = (*words.next()?).into(),
                 name => run.board = Board::of_name(name)?,
             }
         }
-        run.card = run.card.filter(|_| run.board.has_card());
+        run.card = match run.board.medium().filter(|_| !in_ram) {
+            Some(Medium::Card) => run.card.or_else(|| Some(root().join("firmware/target/card"))),
+            Some(Medium::Flash) => run.card.or_else(|| Some(root().join("firmware/target/flash"))),
+            None => None,
+        };
         Some(run)
     }
 
@@ -166,7 +170,7 @@ impl Run {
     }
 
     fn run(&self) -> Result<bool> {
-        need_qemu()?;
+        need_qemu(self.board)?;
         if self.network == Network::User {
             self.check_ports()?;
         }
@@ -176,9 +180,8 @@ impl Run {
         setup.address = Address::Dhcp;
         setup.network = self.network.clone();
         if let Some(card) = &self.card {
-            let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(card)?;
-            if file.metadata()?.len() == 0 {
-                file.set_len(CARD)?;
+            if let Some(medium) = self.board.medium().filter(|_| !card.exists()) {
+                medium.create(card)?;
             }
             setup.card = Some(card.clone());
         }
@@ -209,30 +212,40 @@ fn seed() -> u64 {
 
 /// `cargo firmware budget`.
 fn budget() -> Result<bool> {
-    need_qemu()?;
-    let Budgets { flash, ram, secure, .. } = Budgets::load();
+    let Budgets { flash, ram, secure, flash_virt, ram_virt, .. } = Budgets::load();
     let server = Image::server(Board::Lm3s6965);
-    let [now_flash, now_ram, kept] = exercise("lm3s6965", &server, "", load, flash, ram)?;
+    let [now_flash, now_ram, kept] = exercise("lm3s6965", &server, Medium::Card, "", load, flash, ram)?;
     let settings = format!("secret={}", secret_text().trim_start_matches("skiff-secret-1 "));
-    let [.., sealed] = exercise("lm3s6965, secure", &Image::SECURE, &settings, load_sealed, secure.flash, secure.ram)?;
+    let (medium, load_it) = (Medium::Card, load_sealed);
+    let [.., sealed] =
+        exercise("lm3s6965, secure", &Image::SECURE, medium, &settings, load_it, secure.flash, secure.ram)?;
+    let virt = if has_qemu(Board::Virt) {
+        let server = Image::server(Board::Virt);
+        exercise("virt", &server, Medium::Flash, "", load, flash_virt, ram_virt)?[2]
+    } else {
+        println!("virt: left out, there is no {}", Board::Virt.emulator());
+        1
+    };
     let stale = documented::summary(&[now_flash, now_ram]);
-    Ok(kept & sealed > 0 && tell_stale(&stale))
+    Ok(kept & sealed & virt > 0 && tell_stale(&stale))
 }
 
 /// Has an image do everything once, and compares: bytes of flash, of RAM, and 1 if both are within their limits.
 fn exercise(
     name: &str,
     server: &Image<'_>,
+    medium: Medium,
     settings: &str,
     load: fn(&mut Machine) -> Status,
     flash: Limit,
     ram: Limit,
 ) -> Result<[u64; 3]> {
+    need_qemu(server.board)?;
     let path = image(server)?;
     let mut setup = Setup::new(server.board, &path);
-    let card = tempfile::NamedTempFile::new()?;
-    card.as_file().set_len(CARD)?;
-    setup.card = Some(card.path().to_owned());
+    let file = tempfile::NamedTempFile::new()?;
+    medium.create(file.path())?;
+    setup.card = Some(file.path().to_owned());
     setup.settings = settings.to_owned();
     let mut machine = Machine::start(&setup);
     let status = load(&mut machine);
@@ -252,7 +265,7 @@ fn tell_stale(stale: &[String]) -> bool {
 
 /// `cargo firmware count`.
 fn count(fast: bool) -> Result<bool> {
-    need_qemu()?;
+    need_qemu(Board::Lm3s6965)?;
     let budgets = Budgets::load();
     let (workload, work, server) = if fast {
         (WORKLOAD_FAST, budgets.instructions_fast, &budgets.server_fast)

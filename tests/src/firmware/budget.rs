@@ -25,6 +25,10 @@ pub struct Budgets {
     pub flash: Limit,
     /// Bytes of RAM: variables without the content of files, and the stack at its highest.
     pub ram: Limit,
+    /// Bytes of flash and of RAM of the board with RISC-V.
+    pub flash_virt: Limit,
+    /// See `flash_virt`.
+    pub ram_virt: Limit,
     /// Instructions of a fixed work.
     pub instructions: Figure,
     /// Instructions of the server alone for one thing.
@@ -92,6 +96,16 @@ impl Budgets {
     #[must_use]
     pub fn path() -> PathBuf {
         root().join("firmware/budgets.toml")
+    }
+
+    /// What a board may take of RAM, if it has a budget.
+    #[must_use]
+    pub const fn ram(&self, board: Board) -> Option<Limit> {
+        match board {
+            Board::Lm3s6965 => Some(self.ram),
+            Board::Mps2 => None,
+            Board::Virt => Some(self.ram_virt),
+        }
     }
 
     /// Reads the file.

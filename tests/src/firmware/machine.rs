@@ -14,9 +14,6 @@ use super::Board;
 use crate::programs::{Running, Signal};
 use crate::wire::{Wire, read_to_end};
 
-/// The emulator.
-pub const QEMU: &str = "qemu-system-arm";
-
 /// The guest's address in QEMU's user-mode network, as its DHCP gives it.
 pub const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 
@@ -28,10 +25,10 @@ const CPU_SECONDS: u32 = 600;
 /// How often other ports are tried if one was taken by somebody else after it was found free.
 const TRIES: usize = 8;
 
-/// True if the emulator is there.
+/// True if the board's emulator is there.
 #[must_use]
-pub fn has_qemu() -> bool {
-    Command::new(QEMU).arg("--version").output().is_ok_and(|output| output.status.success())
+pub fn has_qemu(board: Board) -> bool {
+    Command::new(board.emulator()).arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
 /// The network that the guest is in.
@@ -63,7 +60,7 @@ pub struct Setup {
     pub network: Network,
     /// How it gets its address.
     pub address: Address,
-    /// The file that is its SD card.
+    /// The file that is its SD card or its flash.
     pub card: Option<PathBuf>,
     /// Ports of this machine: the control connection's, then those of classic data connections.
     pub ports: Vec<u16>,
@@ -121,20 +118,32 @@ impl Setup {
     pub fn command(&self, settings: &Path) -> Command {
         // Replaced by the emulator: the process that is started is the one that is ended.
         let mut command = Command::new("sh");
-        command.args(["-c", &format!("ulimit -t {CPU_SECONDS}; exec \"$@\""), "sh", QEMU]);
+        command.args(["-c", &format!("ulimit -t {CPU_SECONDS}; exec \"$@\""), "sh", self.board.emulator()]);
         command.args(["-machine", self.board.machine(), "-display", "none", "-monitor", "none", "-serial", "stdio"]);
-        command.arg("-kernel").arg(&self.image);
+        let is_virt = self.board == Board::Virt;
+        if is_virt {
+            // With flash of its own the board would expect a boot loader there, and `-kernel` to be that one's affair.
+            let mut image = OsString::from("loader,file=");
+            image.push(escaped(&self.image));
+            command.args(["-bios", "none", "-global", "virtio-mmio.force-legacy=false", "-device"]).arg(image);
+        } else {
+            command.arg("-kernel").arg(&self.image);
+        }
         let mut network = match &self.network {
             // restrict: the guest reaches nothing but who comes in by the ports.
             Network::User => String::from("user,restrict=on"),
             Network::Tap(name) => format!("tap,ifname={name},script=no,downscript=no"),
         };
-        _ = write!(network, ",model={}", self.board.interface());
         let guest_ports = self.guest_ports.as_ref().unwrap_or(&self.ports);
         for (port, guest) in self.ports.iter().zip(guest_ports).filter(|_| self.network == Network::User) {
             _ = write!(network, ",hostfwd=tcp:127.0.0.1:{port}-{GUEST}:{guest}");
         }
-        command.args(["-nic", &network]);
+        let model = self.board.interface();
+        if is_virt {
+            command.args(["-netdev", &format!("{network},id=net"), "-device", &format!("{model},netdev=net")]);
+        } else {
+            command.args(["-nic", &format!("{network},model={model}")]);
+        }
         let mut loader = OsString::from("loader,file=");
         loader.push(escaped(settings));
         loader.push(format!(",addr={:#x},force-raw=on", self.board.settings()));
@@ -143,7 +152,8 @@ impl Setup {
             command.args(["-icount", &format!("shift={}", INSTRUCTION_NS.trailing_zeros())]);
         }
         if let Some(card) = &self.card {
-            let mut drive = OsString::from("if=sd,format=raw,file=");
+            let mut drive = OsString::from(if is_virt { "if=pflash,unit=1" } else { "if=sd" });
+            drive.push(",format=raw,file=");
             drive.push(escaped(card));
             command.arg("-drive").arg(drive);
         }

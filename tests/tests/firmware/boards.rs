@@ -21,10 +21,11 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use skiff_tests::firmware::machine::{Machine, Setup};
-use skiff_tests::firmware::{Board, Fetch, Image, build};
+use skiff_tests::firmware::{Board, Fetch, Image, Medium, build};
 use tempfile::TempDir;
 
-const BOARDS: [Board; 2] = [Board::Lm3s6965, Board::Mps2];
+/// Those that can be emulated here.
+const BOARDS: &[Board] = if cfg!(firmware_riscv) { &Board::ALL } else { &[Board::Lm3s6965, Board::Mps2] };
 
 /// An image, built.
 #[track_caller]
@@ -39,15 +40,19 @@ struct Scene {
 }
 
 impl Scene {
-    /// A board that has not been switched on; the card is empty, and formatted.
+    /// A board that has not been switched on; a card is empty, and formatted.
     fn new(board: Board, image: &Path) -> Self {
         let mut setup = Setup::new(board, image);
-        let card = board.has_card().then(|| tempfile::tempdir().unwrap());
-        if let Some(directory) = &card {
+        let card = board.medium().map(|medium| {
+            let directory = tempfile::tempdir().unwrap();
             let file = directory.path().join("card");
-            fs::write(&file, formatted(image)).unwrap();
+            match medium {
+                Medium::Card => fs::write(&file, formatted(image)).unwrap(),
+                Medium::Flash => medium.create(&file).unwrap(),
+            }
             setup.card = Some(file);
-        }
+            directory
+        });
         Self { setup, _card: card }
     }
 
@@ -55,7 +60,8 @@ impl Scene {
         Machine::start(&self.setup)
     }
 
-    const fn has_card(&self) -> bool {
+    /// True if its files outlive the power.
+    const fn keeps_files(&self) -> bool {
         self.setup.card.is_some()
     }
 }

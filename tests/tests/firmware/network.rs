@@ -16,7 +16,7 @@ use super::{BOARDS, content, image, scene};
 
 #[test]
 fn an_address_comes_by_dhcp() {
-    for board in BOARDS {
+    for &board in BOARDS {
         let mut scene = scene(board);
         scene.setup.address = Address::Dhcp;
         let machine = scene.start();
@@ -43,7 +43,7 @@ fn settings_are_followed_and_what_makes_no_sense_is_named() {
 
 #[test]
 fn an_idle_board_lets_the_processor_sleep() {
-    for board in BOARDS {
+    for &board in BOARDS {
         let scene = scene(board);
         let machine = scene.start();
         // An idle session is no reason to stay awake either.
@@ -97,7 +97,7 @@ fn processor_time(machine: &Machine) -> Duration {
 fn a_board_on_a_tap_serves_who_is_on_the_same_network() {
     const TEST: &str = "a_board_on_a_tap_serves_who_is_on_the_same_network";
     // Built outside: there is no way to anywhere inside.
-    let scenes = BOARDS.map(scene);
+    let scenes = BOARDS.iter().map(|&board| scene(board)).collect::<Vec<_>>();
     if !inside(module_path!(), TEST) {
         return;
     }

@@ -17,7 +17,7 @@ use super::{BOARDS, content, scene};
 const fn sessions(board: Board) -> usize {
     match board {
         Board::Lm3s6965 => 2,
-        Board::Mps2 => 4,
+        Board::Mps2 | Board::Virt => 4,
     }
 }
 
@@ -45,7 +45,7 @@ pub(super) fn check(machine: &Machine, vector: &Vector, pacing: Pacing, cut: Cut
 
 #[test]
 fn every_vector_passes_on_every_board() {
-    for board in BOARDS {
+    for &board in BOARDS {
         // QEMU's own network makes an ordinary end of a reset: those are for the test with a TAP.
         for vector in load_all().unwrap().iter().filter(|vector| !vector.setting.reset && vector.setting.omitted == 0) {
             let scene = scene(board);
@@ -60,7 +60,7 @@ fn every_vector_passes_on_every_board() {
 
 #[test]
 fn nonsense_is_answered_and_the_board_goes_on() {
-    for board in BOARDS {
+    for &board in BOARDS {
         let scene = scene(board);
         let mut machine = scene.start();
         for nonsense in [&b"+000000004ping"[..], b"GET / HTTP/1.1\r\n\r\n", b"\0\0\0\0\0\0\0\0\0\0", b"0000065537"] {
@@ -104,7 +104,7 @@ fn nonsense_is_answered_and_the_board_goes_on() {
 
 #[test]
 fn a_burst_of_connections_is_served_as_far_as_there_are_sessions() {
-    for board in BOARDS {
+    for &board in BOARDS {
         let scene = scene(board);
         let mut machine = scene.start();
         let mut first = machine.connect();
@@ -143,7 +143,7 @@ fn a_burst_of_connections_is_served_as_far_as_there_are_sessions() {
 #[test]
 fn the_classic_client_puts_lists_and_gets() {
     let Some(python) = python("the_classic_client_puts_lists_and_gets") else { return };
-    for board in BOARDS {
+    for &board in BOARDS {
         let scene = scene(board);
         let machine = scene.start();
         let here = tempfile::tempdir().unwrap();
@@ -166,7 +166,7 @@ fn the_classic_client_puts_lists_and_gets() {
 
 #[test]
 fn host_cli_sends_and_fetches() {
-    for board in BOARDS {
+    for &board in BOARDS {
         let scene = scene(board);
         let machine = scene.start();
         let here = tempfile::tempdir().unwrap();
@@ -185,7 +185,7 @@ fn host_cli_sends_and_fetches() {
 #[test]
 fn the_client_in_python_sends_resumes_fetches_and_synchronizes() {
     let Some(python) = python("the_client_in_python_sends_resumes_fetches_and_synchronizes") else { return };
-    for board in BOARDS {
+    for &board in BOARDS {
         let scene = scene(board);
         let machine = scene.start();
         let here = tempfile::tempdir().unwrap();
@@ -212,7 +212,7 @@ fn the_client_in_python_sends_resumes_fetches_and_synchronizes() {
 
 #[test]
 fn fifty_files_go_up_and_come_down_in_as_many_sessions_as_there_are() {
-    for board in BOARDS {
+    for &board in BOARDS {
         let scene = scene(board);
         let machine = scene.start();
         // 0 to 64 KiB, both ends among them.

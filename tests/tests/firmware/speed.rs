@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::time::Instant;
 
+use skiff_tests::firmware::Medium;
 use skiff_tests::firmware::machine::Network;
 use skiff_tests::namespace::{inside, ip};
 
@@ -40,7 +41,11 @@ fn measure(scene: &Scene, network: &str) {
         pings.push(begin.elapsed());
     }
     let rate = |times| 1.048_576 / median(times).as_secs_f64();
-    let files = if scene.has_card() { "SD card" } else { "RAM" };
+    let files = match scene.setup.board.medium() {
+        Some(Medium::Card) => "SD card",
+        Some(Medium::Flash) => "NOR flash",
+        None => "RAM",
+    };
     println!(
         "| {:?}, {files} | {network} | {:.1} | {:.1} | {} |",
         scene.setup.board,
@@ -54,7 +59,7 @@ fn measure(scene: &Scene, network: &str) {
 #[ignore = "a measurement: cargo test -p skiff-tests --test firmware speed -- --ignored --nocapture"]
 fn the_speed_of_each_board() {
     const TEST: &str = "the_speed_of_each_board";
-    let scenes = BOARDS.map(scene);
+    let scenes = BOARDS.iter().map(|&board| scene(board)).collect::<Vec<_>>();
     if !inside(module_path!(), TEST) {
         for scene in &scenes {
             measure(scene, "user mode");

@@ -30,7 +30,7 @@ use skiff_device::stack::Stack;
 use skiff_firmware::board::Board;
 use skiff_firmware::files::{self, Files, NAME};
 use skiff_firmware::mac::FRAME;
-use skiff_firmware::{clock, idle, log};
+use skiff_firmware::{arch, log};
 use skiff_proto::client::ClientEvent;
 #[cfg(not(feature = "secure"))]
 use skiff_proto::command::command_len;
@@ -97,7 +97,7 @@ fn main() -> ! {
 const RELOAD: u32 = 0x00ff_ffff;
 
 fn ticks() -> u64 {
-    let (turns, left) = (clock::millis(), SYST::get_current());
+    let (turns, left) = (arch::millis(), SYST::get_current());
     u64::from(turns) * u64::from(RELOAD + 1) + u64::from(RELOAD - left)
 }
 
@@ -425,11 +425,11 @@ impl TxToken for Frame<'_> {
 
 #[exception]
 fn SysTick() {
-    clock::tick();
+    arch::tick();
 }
 
 // SAFETY: it touches nothing but the interrupt controller.
 #[exception]
 unsafe fn DefaultHandler(irq: i16) {
-    idle::interrupted(irq);
+    arch::interrupted(irq);
 }

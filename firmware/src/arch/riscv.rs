@@ -1,0 +1,141 @@
+//! RISC-V with a CLINT and a PLIC, as QEMU's `virt` has them. No interrupt is ever taken: they are off, and one that is
+//! pending ends a sleep all the same.
+
+use core::arch::{asm, global_asm};
+
+use crate::board::{CLINT, PLIC, SOURCES, TICKS};
+use crate::fail;
+use crate::log::Hex;
+use crate::mac::Mac;
+
+// The beginning: the stack and what is above it are painted for `stack`, variables of value zero are cleared. The image is
+// loaded to where it runs, so there are none to be copied.
+global_asm! {
+    ".section .init, \"ax\"",
+    ".global _start",
+    "_start:",
+    ".option push",
+    ".option norelax",
+    "la gp, __global_pointer$",
+    ".option pop",
+    "csrw mie, zero",
+    "csrw mstatus, zero",
+    "la t0, _trap",
+    "csrw mtvec, t0",
+    "la sp, _stack_start",
+    "la t0, _stack_end",
+    "li t1, 0xcccccccc",
+    "1:",
+    "sw t1, 0(t0)",
+    "addi t0, t0, 4",
+    "bltu t0, sp, 1b",
+    "la t0, __sbss",
+    "la t1, __ebss",
+    "2:",
+    "bgeu t0, t1, 3f",
+    "sw zero, 0(t0)",
+    "addi t0, t0, 4",
+    "j 2b",
+    "3:",
+    "call skiff_main",
+    // Where faults go. The stack may be what is wrong: from its start again.
+    ".balign 4",
+    "_trap:",
+    "la sp, _stack_start",
+    "csrr a0, mcause",
+    "csrr a1, mepc",
+    "csrr a2, mtval",
+    "call skiff_fault",
+}
+
+/// A fault of the processor: says which and where, and starts anew.
+#[unsafe(no_mangle)]
+extern "C" fn skiff_fault(cause: u32, at: u32, value: u32) -> ! {
+    fail!("fault ", cause, " at ", Hex::<8>(at), ", address ", Hex::<8>(value))
+}
+
+// CLINT: the moment of hart 0's alarm, and the time.
+const ALARM: usize = 0x4000;
+const TIME: usize = 0xbff8;
+
+// PLIC, for hart 0 in machine mode: priority of each source, the sources that are let through, the source that is served.
+const ENABLE: usize = 0x2000;
+const CLAIM: usize = 0x20_0004;
+
+/// Ticks of the timer since the start of the chip.
+pub fn time() -> u64 {
+    loop {
+        let (high, low) = (CLINT.read(TIME + 4), CLINT.read(TIME));
+        if CLINT.read(TIME + 4) == high {
+            return u64::from(high) << 32 | u64::from(low);
+        }
+    }
+}
+
+/// Milliseconds, modulo 2^32: 49 days.
+#[expect(clippy::cast_possible_truncation, reason = "modulo")]
+pub fn millis() -> u32 {
+    (time() / u64::from(TICKS)) as u32
+}
+
+/// The low bits of the timer.
+pub fn cycles() -> u32 {
+    CLINT.read(TIME)
+}
+
+/// The timer's interrupt, and that of the PLIC.
+const MIE: u32 = 1 << 7 | 1 << 11;
+
+/// Sleeps until a frame comes, or for a millisecond.
+pub fn sleep<M: Mac>(mac: &mut M) {
+    mac.listen();
+    for source in 0..32 {
+        if SOURCES & 1 << source != 0 {
+            PLIC.write(4 * source, 1);
+        }
+    }
+    PLIC.write(ENABLE, SOURCES);
+    let alarm = time() + u64::from(TICKS);
+    let [a, b, c, d, e, f, g, h] = alarm.to_le_bytes();
+    // In between it is later, never earlier.
+    CLINT.write(ALARM + 4, u32::MAX);
+    CLINT.write(ALARM, u32::from_le_bytes([a, b, c, d]));
+    CLINT.write(ALARM + 4, u32::from_le_bytes([e, f, g, h]));
+    // SAFETY: interrupts are off (mstatus), so none is taken.
+    unsafe { asm!("csrw mie, {}", in(reg) MIE) };
+    if !mac.has_frame() {
+        // SAFETY: it waits, nothing else.
+        unsafe { asm!("wfi") };
+    }
+    let source = PLIC.read(CLAIM);
+    if source != 0 {
+        // What is still asserted comes again.
+        PLIC.write(CLAIM, source);
+    }
+}
+
+/// Waits until somebody could have read a line.
+pub fn pause() {
+    let until = time() + 500 * u64::from(TICKS);
+    while time() < until {}
+}
+
+/// None is ever taken.
+pub const fn disable_interrupts() {}
+
+/// Resets the board.
+pub fn reset() -> ! {
+    crate::board::reset()
+}
+
+/// An image begins with `$main`, a function that does not return.
+#[macro_export]
+macro_rules! entry {
+    ($main:path) => {
+        // SAFETY: nothing else has the name.
+        #[unsafe(no_mangle)]
+        extern "C" fn skiff_main() -> ! {
+            $main()
+        }
+    };
+}

@@ -1,0 +1,98 @@
+//! QEMU's `virt` for RISC-V: RV32IMAC, 4 MiB of its RAM, a 16550, virtio-net, files on the second bank of CFI NOR flash.
+
+use crate::fail;
+use crate::mmio::Registers;
+#[cfg(feature = "nor")]
+use crate::nor::CfiFlash;
+use crate::uart::ns16550::Ns16550;
+
+pub use crate::mac::virtio::Virtio as Mac;
+
+/// Product and version.
+pub const IDENTITY: &str = concat!("skiff-virt/", env!("CARGO_PKG_VERSION"));
+
+/// Clients at a time.
+pub const SESSIONS: usize = 4;
+/// Classic data connections at a time.
+pub const DATA: usize = super::data(2);
+/// Bytes of a socket buffer.
+pub const BUFFER: usize = 8192;
+/// Bytes of a socket buffer of the spare listener.
+pub const SPARE: usize = 2048;
+/// Files in RAM, stages included.
+pub const FILES: usize = 256;
+/// Blocks of files in RAM: 1 MiB.
+pub const BLOCKS: usize = 4096;
+
+/// The serial port.
+// SAFETY: the port is there, and nothing in it accesses memory.
+pub static CONSOLE: Ns16550 = Ns16550::new(unsafe { Registers::at(0x1000_0000) });
+/// The timer.
+// SAFETY: the timer is there.
+pub static CLINT: Registers = unsafe { Registers::at(0x0200_0000) };
+/// The interrupt controller.
+// SAFETY: the controller is there.
+pub static PLIC: Registers = unsafe { Registers::at(0x0c00_0000) };
+
+/// Ticks of the timer in a millisecond.
+pub const TICKS: u32 = 10_000;
+/// The interrupts that wake: those of the places for virtio devices, 1 to 8.
+pub const SOURCES: u32 = 0x1fe;
+
+/// The second bank of flash: 32 MiB.
+#[cfg(feature = "nor")]
+const FLASH: usize = 0x2200_0000;
+
+/// The board, set up.
+#[derive(Debug)]
+pub struct Board {
+    /// There is none.
+    pub watchdog: Watchdog,
+    /// The network interface.
+    pub mac: Mac,
+    /// Its address.
+    pub address: [u8; 6],
+    /// The flash for files.
+    #[cfg(feature = "nor")]
+    pub flash: CfiFlash,
+}
+
+/// This board has no watchdog.
+#[derive(Debug, Clone)]
+pub struct Watchdog;
+
+impl Watchdog {
+    /// Nothing.
+    pub const fn feed(&mut self) {}
+}
+
+impl Board {
+    /// Sets the board up.
+    ///
+    /// # Panics
+    /// The second time. Without a network interface everything starts anew.
+    pub fn take() -> Self {
+        // The one in use is the last: QEMU fills the places from there.
+        let places = (0..8).map(|at| 0x1000_1000 + 0x1000 * at);
+        // SAFETY: each is a place for a virtio device, and the driver gives it memory of its own.
+        let found = places.map(|base| unsafe { Registers::at(base) }).find_map(Mac::new);
+        let Some((mac, address)) = found else { fail!("virtio-net: not found") };
+        Self {
+            watchdog: Watchdog,
+            mac,
+            address,
+            // SAFETY: the bank is there, and nobody else uses it.
+            #[cfg(feature = "nor")]
+            flash: unsafe { CfiFlash::at(FLASH) },
+        }
+    }
+}
+
+/// Resets the board.
+pub fn reset() -> ! {
+    // SAFETY: QEMU's test device, which accesses no memory.
+    unsafe { Registers::at(0x10_0000) }.write(0, 0x7777);
+    loop {
+        core::hint::spin_loop();
+    }
+}

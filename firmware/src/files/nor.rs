@@ -1,0 +1,49 @@
+//! Files on the board's NOR flash: they survive power cuts, and each is the old one or the new one.
+
+use skiff_device::flash::{FlashMemory, FlashStore, MountError, NorFlashMedium, map_len};
+use static_cell::{ConstStaticCell, StaticCell};
+
+use super::NAME;
+use crate::nor::CfiFlash;
+use crate::{board, fail};
+
+/// Blocks at most.
+const BLOCKS: usize = 128;
+/// Files at most, interrupted writes included.
+const FILES: usize = 128;
+/// Files that are being written at a time: one for each session and each data connection, and one that was just lost.
+const STAGES: usize = board::SESSIONS + board::DATA + 1;
+/// Bytes that are programmed at a time.
+const PAGE: usize = 256;
+
+/// Bytes of RAM that are content of files.
+pub const CONTENT: usize = 0;
+
+/// Where files live.
+pub type Files = FlashStore<'static, NorFlashMedium<CfiFlash>, NAME, PAGE>;
+
+static MEMORY: ConstStaticCell<FlashMemory<FILES, STAGES, NAME, PAGE, { map_len(BLOCKS) }>> =
+    ConstStaticCell::new(FlashMemory::new());
+
+/// The store on this flash. Blank flash is formatted, other content is left alone.
+///
+/// # Panics
+/// The second time.
+pub fn mount(flash: CfiFlash) -> &'static mut Files {
+    static FILES: StaticCell<Files> = StaticCell::new();
+    match FlashStore::mount(MEMORY.take(), NorFlashMedium::new(flash)) {
+        Ok(store) => FILES.init(store),
+        Err(error) => fail!("flash: ", what(error)),
+    }
+}
+
+const fn what(error: MountError) -> &'static str {
+    match error {
+        MountError::Medium => "I/O error",
+        MountError::Geometry => "too small",
+        MountError::Foreign => "holds other data",
+        MountError::Other => "formatted for other sizes",
+        MountError::Damaged => "data damaged",
+        MountError::TooManyFiles => "too many files",
+    }
+}
