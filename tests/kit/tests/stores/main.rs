@@ -3,4 +3,5 @@
 mod flash;
 mod media;
 mod memory;
+mod overlay;
 mod ram;

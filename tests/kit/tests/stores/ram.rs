@@ -54,7 +54,7 @@ impl Backend for Laid {
     }
 }
 
-mod overlay {
+mod laid {
     skiff_kit::store_suite!(super::Laid);
 }
 
