@@ -33,6 +33,10 @@ pub struct Budgets {
     pub instructions: Figure,
     /// Instructions of the server alone for one thing.
     pub server: Server,
+    /// Instructions of the same work by [`WORKLOAD_FAST`].
+    pub instructions_fast: Figure,
+    /// Those of its server.
+    pub server_fast: Server,
     /// The same of an image with the feature `secure`.
     pub secure: Secure,
 }
@@ -47,10 +51,6 @@ pub struct Secure {
     pub ram: Limit,
     /// Instructions of the server alone for one thing, over a protected connection.
     pub server: Server,
-    /// Instructions of the same work by [`WORKLOAD_FAST`].
-    pub instructions_fast: Figure,
-    /// Those of its server.
-    pub server_fast: Server,
 }
 
 /// Instructions of the server alone, its TCP stack and its store included.
