@@ -30,7 +30,7 @@ impl Crc32c {
 }
 
 /// The processor's instruction, where there is one (`docs/crc-measurement.md`).
-#[cfg(all(feature = "fast-crc", not(any(feature = "crc-unit", target_os = "none"))))]
+#[cfg(all(feature = "fast-crc", not(target_os = "none")))]
 fn append(crc: u32, bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(crc, bytes)
 }
@@ -137,7 +137,7 @@ macro_rules! crc_unit {
     };
 }
 
-#[cfg(feature = "crc-unit")]
+#[cfg(all(feature = "crc-unit", not(all(feature = "fast-crc", not(target_os = "none")))))]
 #[expect(unsafe_code, reason = "the linker finds the application's unit")]
 fn append(crc: u32, bytes: &[u8]) -> u32 {
     // SAFETY: `crc_unit!` makes it, with these types.

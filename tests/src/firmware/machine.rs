@@ -305,8 +305,10 @@ impl Machine {
         let from = self.running.out().len();
         self.running.say("?");
         let end = self.running.hear(" stack\r\n", from);
+        // The end of a line of the log may stand before the answer.
         let text = self.running.out()[from..end].to_owned();
-        Status::parse(&text).unwrap_or_else(|| panic!("no status: {text:?}"))
+        let answer = text.find("up ").map(|at| &text[at..]);
+        answer.and_then(Status::parse).unwrap_or_else(|| panic!("no status: {text:?}"))
     }
 }
 
