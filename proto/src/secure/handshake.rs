@@ -85,10 +85,9 @@ impl Symmetric {
         tag
     }
 
-    fn open<A: Aead>(&mut self, tag: &[u8; TAG]) -> Result<(), Forged> {
-        A::new(self.pattern, &self.key).open(&self.pattern.nonce(0), &self.hash, &mut tag.clone())?;
-        self.mix_hash(tag);
-        Ok(())
+    /// Verifies the tag of an empty payload, without mixing it in.
+    fn verify<A: Aead>(&self, tag: &[u8; TAG]) -> Result<(), Forged> {
+        A::new(self.pattern, &self.key).open(&self.pattern.nonce(0), &self.hash, &mut tag.clone())
     }
 
     fn split(&self) -> Split {
@@ -153,7 +152,8 @@ impl Initiator {
         let (public, tag) = cut(message);
         self.state.mix_public(&public);
         self.state.mix_shared(&self.secret, &public)?;
-        self.state.open::<A>(&tag)?;
+        self.state.verify::<A>(&tag)?;
+        self.state.mix_hash(&tag);
         Ok(self.state.split())
     }
 }
@@ -162,6 +162,8 @@ impl Initiator {
 pub(super) struct Responder {
     state: Symmetric,
     public: Bytes,
+    /// Of message 1. It is mixed in with the reply: a hash here would tell a right key from a wrong one by its time.
+    tag: [u8; TAG],
 }
 
 impl Responder {
@@ -178,8 +180,8 @@ impl Responder {
         let (public, tag) = cut(message);
         let mut state = Symmetric::new(pattern, psk, prologue);
         state.mix_public(&public);
-        state.open::<A>(&tag)?;
-        Ok(Self { state, public })
+        state.verify::<A>(&tag)?;
+        Ok(Self { state, public, tag })
     }
 
     /// Composes message 2. `secret` is fresh, unpredictable and used for nothing else.
@@ -187,6 +189,7 @@ impl Responder {
     /// # Errors
     /// [`Forged`]: the client's public key is of low order.
     pub(super) fn reply<A: Aead>(mut self, secret: &Bytes) -> Result<(Message, Split), Forged> {
+        self.state.mix_hash(&self.tag);
         let public = x25519(*secret, X25519_BASEPOINT_BYTES);
         self.state.mix_public(&public);
         self.state.mix_shared(secret, &self.public)?;
