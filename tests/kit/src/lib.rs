@@ -5,15 +5,17 @@
 //! | [`vector`] | the wire vectors of docs/vectors, and how they are played |
 //! | [`memory`] | a store in memory that fails on demand |
 //! | [`reluctant`] | a store that often answers "not yet" |
+//! | [`tunnel`] | a client's end of a sealed connection, for what speaks plain |
 //! | [`sans_io`] | a server without I/O over that store |
 //! | [`mod@store_suite`] | the storage suite, which runs over every backend |
 //! | [`flash`] | flash chips and cards that lose power |
 //!
-//! Each module imports those above it only.
+//! Each module imports those above it only, but for helpers of [`sans_io`] that make messages.
 
 pub mod flash;
 pub mod memory;
 pub mod reluctant;
 pub mod sans_io;
 pub mod store_suite;
+pub mod tunnel;
 pub mod vector;

@@ -7,15 +7,19 @@ use core::task::Poll;
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+use skiff_proto::cipher::{Cipher, Plain};
 use skiff_proto::command::command_len;
+use skiff_proto::message::TAG;
 use skiff_proto::name::MAX_NAME;
 use skiff_proto::responder::{Responder, Services, Step, list_room};
+use skiff_proto::secure::{Entropy, KeyId, Noise, Secret, Security};
 use skiff_proto::server::{Close, Limits, ServerSession};
 use skiff_proto::store::{Stat, Store as _};
 use skiff_proto::{Instant, Name, ProtocolError, Refusal};
 
 use crate::memory::{MemoryFile, MemoryStore};
 use crate::reluctant::{Changes, Reluctant, ReluctantStage};
+use crate::tunnel::{HELLO, Tunnel};
 use crate::vector::Problem;
 
 mod data;
@@ -96,8 +100,12 @@ impl Default for Pace {
 type Store = Reluctant<MemoryStore>;
 
 /// One control connection to a server in memory.
-pub struct Connection<const N: usize = BUF> {
-    session: ServerSession<N>,
+pub struct Connection<const N: usize = BUF, C: Cipher = Plain> {
+    session: ServerSession<N, C>,
+    /// The client's end, if the connection is sealed: the test sends and receives what is in the messages.
+    tunnel: Option<Tunnel>,
+    /// So many bytes come at a time over a sealed connection.
+    segment: usize,
     responder: Responder<Store>,
     store: Store,
     /// The store itself.
@@ -157,12 +165,47 @@ impl Services<Store> for Ports {
     }
 }
 
-impl<const N: usize> Connection<N> {
+/// The longest record of sealed connections, as on a device.
+pub const RECORD_MAX: u16 = 1014;
+
+impl<const N: usize> Connection<N, Noise> {
+    /// A sealed connection whose handshake is through. What the client sends comes in pieces of `segment` bytes.
+    ///
+    /// # Panics
+    /// If the handshake fails.
+    #[must_use]
+    pub fn sealed(limits: Limits, store: MemoryStore, pace: Pace, segment: usize) -> Self {
+        let mut this = Self::new(limits, store, pace);
+        let secret = Secret::new([7; 32]);
+        let key = secret.key(KeyId::parse(b"rw.alice.1").expect("a KEYID"));
+        let security = Security {
+            nonce: secret.nonce(1, 1),
+            secret,
+            min_generation: 1,
+            entropy: Entropy::Random([8; 32]),
+            record_max: RECORD_MAX,
+            accepted: this.now,
+        };
+        let guard = security.guard().expect("records of a right length");
+        this.session.protect(guard).expect("a new session");
+        let mut tunnel = Tunnel::new(key, [9; 32]);
+        this.send(HELLO);
+        let command = tunnel.begin(&this.take_output()).expect("an offer");
+        this.send(&command);
+        tunnel.finish(&this.take_output()).expect("the right key");
+        (this.tunnel, this.segment) = (Some(tunnel), segment.max(1));
+        this
+    }
+}
+
+impl<const N: usize, C: Cipher> Connection<N, C> {
     /// A connection to a server with `store`; the clock stands at one millisecond.
     #[must_use]
     pub fn new(limits: Limits, store: MemoryStore, pace: Pace) -> Self {
         Self {
             session: ServerSession::new(pace.limits(limits)),
+            tunnel: None,
+            segment: usize::MAX,
             responder: Responder::new(),
             store: Reluctant::new(store.clone(), pace.changes),
             memory: store,
@@ -180,7 +223,15 @@ impl<const N: usize> Connection<N> {
 
     /// The client sends `bytes`; the server does what it can with them.
     pub fn send(&mut self, bytes: &[u8]) {
-        self.input.extend(bytes);
+        match &mut self.tunnel {
+            None => self.input.extend(bytes),
+            Some(tunnel) => {
+                for segment in tunnel.seal(bytes).chunks(self.segment) {
+                    self.input.extend(segment);
+                    self.run();
+                }
+            }
+        }
         self.run();
     }
 
@@ -226,7 +277,7 @@ impl<const N: usize> Connection<N> {
 
     /// The session itself.
     #[must_use]
-    pub const fn session(&self) -> &ServerSession<N> {
+    pub const fn session(&self) -> &ServerSession<N, C> {
         &self.session
     }
 
@@ -272,7 +323,9 @@ impl<const N: usize> Connection<N> {
             self.session.handle_eof();
             return true;
         }
-        let offered = self.input.len().min(self.pace.input.max(1));
+        // Of a record nothing is taken before it is whole.
+        let least = if self.tunnel.is_some() { self.session.want_read() } else { 1 };
+        let offered = self.input.len().min(self.pace.input.max(least));
         let before = self.error().is_none();
         let n = self.responder.receive(&mut self.session, &mut self.store, &mut self.input[..offered]);
         self.input.drain(..n);
@@ -294,12 +347,20 @@ impl<const N: usize> Connection<N> {
                 // Lines of a listing take their room in one piece, and always as much: so that they are cut alike.
                 let is_list = self.session.left().is_none();
                 if is_list || self.fill(most) == 0 {
-                    self.fill(list_room(self.session.limits().name_max));
+                    let tag = if self.tunnel.is_some() { TAG } else { 0 };
+                    self.fill(list_room(self.session.limits().name_max) + tag);
                 }
             }
         }
         let n = most.min(self.pending.len());
-        self.output.extend(self.pending.drain(..n));
+        let sent = self.pending.drain(..n);
+        match &mut self.tunnel {
+            None => self.output.extend(sent),
+            Some(tunnel) => {
+                let sent: Vec<u8> = sent.collect();
+                self.output.extend(tunnel.open(&sent).expect("records of the server"));
+            }
+        }
         self.room -= n;
         n > 0
     }

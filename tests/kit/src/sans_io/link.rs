@@ -1,17 +1,17 @@
 //! The server in memory as a vector's client sees it.
 
+use skiff_proto::cipher::{Cipher, Plain};
+use skiff_proto::secure::Noise;
 use skiff_proto::server::{Close, Limits};
 
-use super::{Connection, DataConnection, Pace};
+use super::{BUF, Connection, DataConnection, Pace};
 use crate::memory::MemoryStore;
 use crate::vector::{DataEnd, Link, Problem, Shutdown};
 
 /// A server in memory as a client's [`Link`]: one control and one data connection at a time.
-pub struct Server {
-    limits: Limits,
-    store: MemoryStore,
-    pace: Pace,
-    connection: Connection,
+pub struct Server<C: Cipher = Plain> {
+    connect: Box<dyn Fn() -> Connection<BUF, C>>,
+    connection: Connection<BUF, C>,
     data: Option<DataConnection>,
 }
 
@@ -19,8 +19,22 @@ impl Server {
     /// A server with `store`, and a client that has connected.
     #[must_use]
     pub fn new(limits: Limits, store: MemoryStore, pace: Pace) -> Self {
-        let connection = Connection::new(limits, store.clone(), pace);
-        Self { limits, store, pace, connection, data: None }
+        Self::with(move || Connection::new(limits, store.clone(), pace))
+    }
+}
+
+impl Server<Noise> {
+    /// The same with sealed connections: see [`Connection::sealed`].
+    #[must_use]
+    pub fn sealed(limits: Limits, store: MemoryStore, pace: Pace, segment: usize) -> Self {
+        Self::with(move || Connection::sealed(limits, store.clone(), pace, segment))
+    }
+}
+
+impl<C: Cipher> Server<C> {
+    fn with(connect: impl Fn() -> Connection<BUF, C> + 'static) -> Self {
+        let connection = connect();
+        Self { connect: Box::new(connect), connection, data: None }
     }
 
     /// What the client has received and not yet read.
@@ -41,7 +55,7 @@ fn take(from: &mut Vec<u8>, len: usize) -> Result<Vec<u8>, Problem> {
     Ok(from.drain(..len).collect())
 }
 
-impl Link for Server {
+impl<C: Cipher> Link for Server<C> {
     fn send(&mut self, bytes: &[u8]) -> Result<(), Problem> {
         self.connection.send(bytes);
         Ok(())
@@ -62,7 +76,7 @@ impl Link for Server {
     fn reconnect(&mut self) -> Result<(), Problem> {
         self.connection.close();
         self.receive_end()?;
-        self.connection = Connection::new(self.limits, self.store.clone(), self.pace);
+        self.connection = (self.connect)();
         Ok(())
     }
 

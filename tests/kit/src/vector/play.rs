@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use skiff_proto::message::HEADER_LEN;
+
 use super::pattern::parse_length;
 use super::{Action, DataClose, DataEnd, Problem, Step, Vector};
 
@@ -94,6 +96,21 @@ pub enum Cut {
 }
 
 impl Vector {
+    /// True if nothing in it is classic or malformed, so that it can be played on a sealed connection (PROTOCOL §8).
+    #[must_use]
+    pub fn can_be_sealed(&self) -> bool {
+        self.steps.iter().all(|step| match &step.action {
+            Action::Send(bytes) => {
+                let classic = ["get", "put", "ls"];
+                let payload = bytes.get(HEADER_LEN..).unwrap_or_default();
+                bytes.iter().take(HEADER_LEN).all(u8::is_ascii_digit)
+                    && !classic.iter().any(|verb| payload.starts_with(verb.as_bytes()))
+            }
+            Action::Receive(_) | Action::Close | Action::ReceiveEnd => true,
+            Action::DataConnect | Action::DataSend(_) | Action::DataReceive(_) | Action::DataClose(_) => false,
+        })
+    }
+
     /// The steps as a client of this pacing takes them.
     #[must_use]
     pub fn paced(&self, pacing: Pacing) -> Vec<Step> {

@@ -6,9 +6,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use skiff_kit::memory::{Layout, MemoryStore};
-use skiff_kit::sans_io::{Connection, Pace, body, message, payloads};
+use skiff_kit::sans_io::{Connection, Pace, RECORD_MAX, body, message, payloads};
+use skiff_proto::cipher::Cipher;
 use skiff_proto::command::command_len;
 use skiff_proto::crc::crc32c;
+use skiff_proto::message::{HEADER_LEN, TAG};
 use skiff_proto::server::{Close, Limits};
 
 use super::{PLAIN, any_pace, cases, send_cut};
@@ -89,7 +91,17 @@ struct Outcome {
 
 fn converse<const N: usize>(limits: Limits, bytes: &[u8], pace: Pace, cuts: &[usize], close: bool) -> Outcome {
     let store = small_store();
-    let mut connection: Connection<N> = Connection::new(limits, store.clone(), pace);
+    let connection: Connection<N> = Connection::new(limits, store.clone(), pace);
+    converse_over(connection, &store, bytes, cuts, close)
+}
+
+fn converse_over<const N: usize, C: Cipher>(
+    mut connection: Connection<N, C>,
+    store: &MemoryStore,
+    bytes: &[u8],
+    cuts: &[usize],
+    close: bool,
+) -> Outcome {
     send_cut(&mut connection, bytes, cuts);
     if close {
         connection.close();
@@ -97,6 +109,26 @@ fn converse<const N: usize>(limits: Limits, bytes: &[u8], pace: Pace, cuts: &[us
     let output = connection.take_output();
     let end = connection.end();
     Outcome { output, end, files: store.files(), staged: store.staged_bytes("a") }
+}
+
+/// The whole messages at the beginning of `bytes` that a sealed connection can carry and answers as a plain one does: none is
+/// classic, a hello, or longer than a record.
+fn sealable(bytes: &[u8]) -> Vec<u8> {
+    let mut messages = Vec::new();
+    let mut rest = bytes;
+    while let Some((length, after)) = rest.split_first_chunk::<HEADER_LEN>() {
+        let length = core::str::from_utf8(length).ok().and_then(|length| length.parse::<usize>().ok());
+        // A sign is no digit, and what begins with one is no message.
+        let length = length.filter(|&len| rest[0].is_ascii_digit() && len <= usize::from(RECORD_MAX) - TAG);
+        let Some((payload, after)) = length.and_then(|length| after.split_at_checked(length)) else { break };
+        let is_classic =
+            ["get", "put", "ls"].iter().any(|verb| payload.to_ascii_lowercase().starts_with(verb.as_bytes()));
+        if !is_classic {
+            messages.extend(message(payload));
+        }
+        rest = after;
+    }
+    messages
 }
 
 proptest! {
@@ -146,5 +178,25 @@ proptest! {
         connection.set_room(usize::MAX);
         let (output, end) = (connection.take_output(), connection.end());
         prop_assert_eq!(plain, Outcome { output, end, files: store.files(), staged: store.staged_bytes("a") });
+    }
+}
+
+// A handshake costs as much as a hundred conversations.
+proptest! {
+    #![proptest_config(cases(200))]
+
+    #[test]
+    fn a_sealed_connection_answers_like_a_plain_one_however_its_records_are_cut(
+        bytes in any_bytes(),
+        (pace, cuts) in any_pace(),
+        segment in prop_oneof![1..60usize, Just(usize::MAX)],
+        close in any::<bool>(),
+    ) {
+        let bytes = sealable(&bytes);
+        let plain = converse::<{ command_len(255) }>(Limits::new(255), &bytes, PLAIN, &[100_000], close);
+        let store = small_store();
+        let connection = Connection::sealed(Limits::new(255), store.clone(), pace, segment);
+        let sealed = converse_over::<{ command_len(255) }, _>(connection, &store, &bytes, &cuts, close);
+        prop_assert_eq!(plain, sealed);
     }
 }

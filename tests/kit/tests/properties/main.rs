@@ -11,6 +11,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use skiff_kit::reluctant::Changes;
 use skiff_kit::sans_io::{Connection, Pace};
+use skiff_proto::cipher::Cipher;
 
 /// So many cases, or as many as `PROPTEST_CASES` says.
 fn cases(cases: u32) -> ProptestConfig {
@@ -35,7 +36,7 @@ fn any_pace() -> impl Strategy<Value = (Pace, Vec<usize>)> {
 const PLAIN: Pace = Pace { input: 100_000, output: 100_000, data: 7, changes: Changes::AtOnce };
 
 /// Sends `bytes` in segments of the sizes in `cuts`, over and over.
-fn send_cut<const N: usize>(connection: &mut Connection<N>, bytes: &[u8], cuts: &[usize]) {
+fn send_cut<const N: usize, C: Cipher>(connection: &mut Connection<N, C>, bytes: &[u8], cuts: &[usize]) {
     let mut rest = bytes;
     for &size in cuts.iter().cycle() {
         if rest.is_empty() {

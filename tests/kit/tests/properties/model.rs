@@ -6,9 +6,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use skiff_kit::memory::{Layout, MemoryStore};
-use skiff_kit::sans_io::{Connection, Pace, message, payloads};
+use skiff_kit::sans_io::{BUF, Connection, Pace, message, payloads};
 use skiff_kit::vector::Pattern;
 use skiff_proto::ErrorCode;
+use skiff_proto::cipher::{Cipher, Plain};
 use skiff_proto::crc::crc32c;
 use skiff_proto::server::{Close, Limits};
 
@@ -267,14 +268,16 @@ struct Exchange {
 /// A conversation over several connections, each of them ended by the client.
 #[derive(Debug, Default)]
 struct Script {
+    /// Connections end behind a whole message: of a record that is cut off nothing is taken.
+    is_sealed: bool,
     model: Model,
     exchanges: Vec<Exchange>,
     open: Exchange,
 }
 
 impl Script {
-    fn new(operations: Vec<Operation>) -> Self {
-        let mut script = Self::default();
+    fn new(operations: Vec<Operation>, is_sealed: bool) -> Self {
+        let mut script = Self { is_sealed, ..Self::default() };
         for operation in operations {
             script.add(operation);
         }
@@ -380,10 +383,12 @@ impl Script {
         let base = if offset == 0 { &[][..] } else { &before };
         let crc = crc32c(&[base, &sent].concat());
 
+        let mut boundaries = vec![0];
         let command = message(format!("write {offset} {size} {} {name}", number(mtime)));
         let mut wire = command.clone();
         // For each byte of the wire, how many of the body's have gone before it.
         let mut payload: Vec<usize> = vec![0; wire.len()];
+        boundaries.push(wire.len());
         let mut done = 0;
         for &piece in pieces.iter().cycle() {
             if done == sent.len() {
@@ -392,6 +397,7 @@ impl Script {
             let piece = piece.min(sent.len() - done);
             wire.extend(message(&sent[done..done + piece]));
             payload.extend([done; 10]);
+            boundaries.push(wire.len());
             payload.extend(done..done + piece);
             done += piece;
         }
@@ -402,9 +408,14 @@ impl Script {
             Trailer::Malformed => "crc32c".into(),
             Trailer::NoCrc => "crc32c -".into(),
         };
-        wire.extend([message(""), message(trailer_text)].concat());
+        wire.extend(message(""));
+        boundaries.push(wire.len());
+        wire.extend(message(trailer_text));
         payload.resize(wire.len(), done);
-        let end = cut.map_or(wire.len(), |cut| cut.index(wire.len()));
+        let mut end = cut.map_or(wire.len(), |cut| cut.index(wire.len()));
+        if self.is_sealed && end < wire.len() {
+            end = boundaries.into_iter().rfind(|&boundary| boundary <= end).unwrap_or(0);
+        }
         self.open.sent.extend(&wire[..end]);
         if end < command.len() {
             return self.reconnect();
@@ -452,8 +463,12 @@ impl Script {
 
     /// Holds the conversation; what came back, connection by connection.
     fn run(&self, store: &MemoryStore, pace: Pace, cuts: &[usize]) -> Vec<Vec<u8>> {
+        self.run_over::<Plain>(|| Connection::new(Limits::new(255), store.clone(), pace), cuts)
+    }
+
+    fn run_over<C: Cipher>(&self, connect: impl Fn() -> Connection<BUF, C>, cuts: &[usize]) -> Vec<Vec<u8>> {
         let outputs = self.exchanges.iter().map(|exchange| {
-            let mut connection: Connection = Connection::new(Limits::new(255), store.clone(), pace);
+            let mut connection = connect();
             send_cut(&mut connection, &exchange.sent, cuts);
             connection.close();
             assert_eq!(connection.end(), Some(Close::Gracefully));
@@ -533,12 +548,30 @@ proptest! {
         operations in vec(any_operation(), 0..40),
         (pace, cuts) in any_pace(),
     ) {
-        let script = Script::new(operations);
+        let script = Script::new(operations, false);
         let store = MemoryStore::new(Layout::Tree);
         let outputs = script.run(&store, PLAIN, &[100_000]);
         check_all(&script, &outputs, &store)?;
         let other = MemoryStore::new(Layout::Tree);
         prop_assert_eq!(script.run(&other, pace, &cuts), outputs);
         prop_assert_eq!(other.files(), store.files());
+    }
+}
+
+// A handshake costs as much as a hundred conversations.
+proptest! {
+    #![proptest_config(cases(200))]
+
+    #[test]
+    fn a_server_answers_like_the_model_over_sealed_connections(
+        operations in vec(any_operation(), 0..20),
+        (pace, cuts) in any_pace(),
+        segment in prop_oneof![1..60usize, Just(usize::MAX)],
+    ) {
+        let script = Script::new(operations, true);
+        let store = MemoryStore::new(Layout::Tree);
+        let connect = || Connection::sealed(Limits::new(255), store.clone(), pace, segment);
+        let outputs = script.run_over(connect, &cuts);
+        check_all(&script, &outputs, &store)?;
     }
 }

@@ -8,6 +8,7 @@ use skiff_kit::memory::{Layout, MemoryStore};
 use skiff_kit::reluctant::Changes;
 use skiff_kit::sans_io::{Pace, Server};
 use skiff_kit::vector::{Cut, Pacing, Vector, load_all, play};
+use skiff_proto::cipher::Cipher;
 use skiff_proto::server::Limits;
 
 const PACINGS: [Pacing; 3] = [Pacing::Lines, Pacing::Groups, Pacing::Ahead];
@@ -25,7 +26,8 @@ fn vectors() -> Vec<Vector> {
     load_all().expect("the vectors are readable")
 }
 
-fn check(vector: &Vector, pacing: Pacing, cut: Cut, pace: Pace) {
+/// The store that a vector begins with.
+fn store(vector: &Vector) -> MemoryStore {
     let store = MemoryStore::new(Layout::Tree);
     for (name, content) in vector.setting.before {
         store.put_file(name, content);
@@ -34,10 +36,27 @@ fn check(vector: &Vector, pacing: Pacing, cut: Cut, pace: Pace) {
         store.put_directory(name);
     }
     store.omit(vector.setting.omitted);
-    let mut server = Server::new(Limits::new(255), store.clone(), pace);
-    let context = format!("{}, {pacing:?}, {cut:?}, {pace:?}", vector.file);
+    store
+}
+
+fn check(vector: &Vector, pacing: Pacing, cut: Cut, pace: Pace) {
+    let store = store(vector);
+    let server = Server::new(Limits::new(255), store.clone(), pace);
+    check_with(vector, pacing, cut, server, &store, &format!("{pace:?}"));
+}
+
+/// Plays a vector against `server` and looks at what is in its `store` then.
+fn check_with<C: Cipher>(
+    vector: &Vector,
+    pacing: Pacing,
+    cut: Cut,
+    mut server: Server<C>,
+    store: &MemoryStore,
+    pace: &str,
+) {
+    let context = format!("{}, {pacing:?}, {cut:?}, {pace}", vector.file);
     if let Err(problem) = play(vector, pacing, cut, &mut server) {
-        panic!("{problem}, {pace:?}");
+        panic!("{problem}, {pace}");
     }
     assert_eq!(server.unread().escape_ascii().to_string(), "", "more came than the vector says: {context}");
     let after = vector.setting.after.unwrap_or(vector.setting.before);
@@ -94,6 +113,28 @@ fn every_vector_passes_when_what_is_sent_without_waiting_is_cut_in_two_anywhere(
 #[test]
 fn every_vector_passes_when_all_commands_are_sent_ahead_and_cut_in_two_anywhere() {
     check_cuts(Pacing::Ahead);
+}
+
+/// Also those whose records come in pieces of any length: then each record is cut at every byte once.
+#[test]
+fn every_vector_of_extended_commands_passes_over_a_sealed_connection_however_its_records_are_cut() {
+    let (mut count, mut played) = (0, 0);
+    for vector in vectors().iter().filter(|vector| vector.can_be_sealed()) {
+        played += 1;
+        for pacing in PACINGS {
+            let every = if pacing == Pacing::Ahead { 1..80 } else { 1..1 };
+            let every = every.map(|segment| (PACES[0], segment));
+            let some = PACES.into_iter().flat_map(|pace| [1, 13, usize::MAX].map(|segment| (pace, segment)));
+            for (pace, segment) in every.chain(some) {
+                let store = store(vector);
+                let server = Server::sealed(Limits::new(255), store.clone(), pace, segment);
+                check_with(vector, pacing, Cut::Whole, server, &store, &format!("{pace:?}, sealed, {segment}"));
+                count += 1;
+            }
+        }
+    }
+    println!("{count} conversations over {played} vectors");
+    assert!(played >= 9, "{played}");
 }
 
 fn check_cuts(pacing: Pacing) {
