@@ -7,10 +7,12 @@ use skiff_device::config::Ipv6;
 use skiff_device::serv::Report;
 use skiff_device::serv::listen::Listen;
 use skiff_device::serv::network::{Link, Network};
-use skiff_device::serv::options::Options;
+use skiff_device::serv::options::{Options, Security};
 use skiff_device::serv::stop::{Stop, Stopped};
 
 use crate::namespace::ip;
+use crate::relay::Relay;
+use crate::sealed::{key, secret};
 use crate::wire::{Wire, read_to_end};
 
 /// The name of the TAP in a test's namespace.
@@ -28,6 +30,7 @@ pub struct Device {
     v4: SocketAddr,
     v6: SocketAddr,
     data_ports: Vec<u16>,
+    _relay: Option<Relay>,
     stop: Option<Stop>,
     thread: Option<JoinHandle<Report>>,
 }
@@ -52,6 +55,22 @@ impl Device {
         let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
         let v6 = SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port);
         Self::run(v4, v6, data_ports, move |stopped| listen.run(stopped, || ()).expect("the server runs"))
+    }
+
+    /// The same with a device secret, behind a [`Relay`]: what is said to [`Self::addr`] in plain goes sealed.
+    ///
+    /// # Panics
+    /// If there is no port to be had.
+    #[must_use]
+    pub fn sealed(change: impl FnOnce(&mut Options)) -> Self {
+        let mut device = Self::with(|options| {
+            options.security = Some(Security { secret: secret(), min_generation: 1 });
+            change(options);
+        });
+        let relay = Relay::start([device.v4, device.v6], &key("rw.alice.1"));
+        (device.v4, device.v6) = (relay.v4, relay.v6);
+        device._relay = Some(relay);
+        device
     }
 
     /// Serves an empty store behind [`TAP`], port 50000; `change` sets it up. To be called inside a namespace alone.
@@ -80,7 +99,7 @@ impl Device {
     ) -> Self {
         let (stop, stopped) = Stop::new().expect("descriptors");
         let thread = std::thread::spawn(move || serve(&stopped));
-        Self { v4, v6, data_ports, stop: Some(stop), thread: Some(thread) }
+        Self { v4, v6, data_ports, _relay: None, stop: Some(stop), thread: Some(thread) }
     }
 
     /// Its port.

@@ -6,11 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
-use skiff_host::server::{Options, Server};
+use skiff_host::server::{Options, Security, Server};
 use skiff_host::store::{self, DirStore};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
+use crate::relay::Relay;
+use crate::sealed::{key, secret};
 use crate::wire::Wire;
 
 /// A running server. Dropping it ends it.
@@ -18,7 +20,9 @@ use crate::wire::Wire;
 pub struct Host {
     root: PathBuf,
     _dir: Option<TempDir>,
-    port: u16,
+    v4: SocketAddr,
+    v6: SocketAddr,
+    _relay: Option<Relay>,
     /// The store that is served, for what can't be seen over the wire.
     pub store: DirStore,
     stop: Option<oneshot::Sender<()>>,
@@ -53,6 +57,22 @@ impl Host {
         host
     }
 
+    /// Serves a new directory with a device secret, behind a [`Relay`]: what is said to [`Self::addr`] in plain goes sealed.
+    ///
+    /// # Panics
+    /// If there is no directory or no port to be had.
+    #[must_use]
+    pub fn sealed(change: impl FnOnce(&mut Setup)) -> Self {
+        let mut host = Self::with(|setup| {
+            setup.server.security = Security::with_secret(secret(), 1);
+            change(setup);
+        });
+        let relay = Relay::start([host.v4, host.v6], &key("rw.alice.1"));
+        (host.v4, host.v6) = (relay.v4, relay.v6);
+        host._relay = Some(relay);
+        host
+    }
+
     /// Serves a directory that is there already.
     ///
     /// # Panics
@@ -80,7 +100,10 @@ impl Host {
             runtime.shutdown_timeout(Duration::from_secs(1));
             cut_off
         });
-        Self { root: root.to_owned(), _dir: None, port, store, stop: Some(stop), thread: Some(thread) }
+        let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+        let v6 = SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port);
+        let (stop, thread) = (Some(stop), Some(thread));
+        Self { root: root.to_owned(), _dir: None, v4, v6, _relay: None, store, stop, thread }
     }
 
     /// The directory that is served.
@@ -92,19 +115,19 @@ impl Host {
     /// Its port, on both loopback addresses.
     #[must_use]
     pub const fn port(&self) -> u16 {
-        self.port
+        self.v4.port()
     }
 
     /// Where it listens, IPv4.
     #[must_use]
     pub const fn addr(&self) -> SocketAddr {
-        SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), self.port)
+        self.v4
     }
 
     /// Where it listens, IPv6.
     #[must_use]
     pub const fn addr_v6(&self) -> SocketAddr {
-        SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), self.port)
+        self.v6
     }
 
     /// A control connection.

@@ -4,7 +4,7 @@
 //! | place | what it holds |
 //! |---|---|
 //! | [`skiff_kit`] | what needs no server: stores in memory and on simulated media, vectors, the storage suite |
-//! | [`wire`], [`sealed`], [`programs`], [`namespace`], [`disk`], [`fuse`], [`mod@line`] | peers, processes, disks, networks and links |
+//! | [`wire`], [`sealed`], [`relay`], [`programs`], [`namespace`], [`disk`], [`fuse`], [`mod@line`] | peers, processes, disks, networks and links |
 //! | [`device`], [`host`], [`mod@server_suite`] | servers in this process, and the suite that runs against each of them |
 //! | [`sim`], [`simulate`] | virtual time, and the simulation that uses it |
 //! | [`ordeal`] | host-serv under faults |
@@ -12,7 +12,7 @@
 //!
 //! Each place imports only those above it.
 
-pub use skiff_kit::{flash, memory, reluctant, sans_io, store_suite, vector};
+pub use skiff_kit::{flash, memory, reluctant, sans_io, store_suite, tunnel, vector};
 
 pub mod device;
 pub mod disk;
@@ -26,6 +26,7 @@ pub mod namespace;
 #[cfg(target_os = "linux")]
 pub mod ordeal;
 pub mod programs;
+pub mod relay;
 pub mod sealed;
 pub mod server_suite;
 pub mod sim;

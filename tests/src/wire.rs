@@ -164,21 +164,28 @@ impl Wire {
     /// True if the other end has acknowledged everything; always true where that can't be told.
     #[must_use]
     pub fn is_sent(&self) -> bool {
-        let port = self.stream.local_addr().expect("an address").port();
-        let tables = ["tcp", "tcp6"].map(|table| std::fs::read_to_string(format!("/proc/self/net/{table}")));
-        // "sl local_address rem_address st tx_queue:rx_queue ..", in hexadecimal.
-        let waiting = |line: &str| {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            words.get(1).is_some_and(|local| local.ends_with(&format!(":{port:04X}")))
-                && words.get(4).is_some_and(|queues| !queues.starts_with("00000000:"))
-        };
-        !tables.into_iter().flatten().any(|table| table.lines().any(waiting))
+        is_sent(&self.stream)
     }
 
     /// Ends the sending side.
     pub fn finish(&self) {
         self.stream.shutdown(Half::Write).expect("shutdown");
     }
+}
+
+/// True if the other end has acknowledged everything; always true where that can't be told.
+#[must_use]
+pub fn is_sent(stream: &TcpStream) -> bool {
+    let Ok(addr) = stream.local_addr() else { return true };
+    let port = addr.port();
+    let tables = ["tcp", "tcp6"].map(|table| std::fs::read_to_string(format!("/proc/self/net/{table}")));
+    // "sl local_address rem_address st tx_queue:rx_queue ..", in hexadecimal.
+    let waiting = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.get(1).is_some_and(|local| local.ends_with(&format!(":{port:04X}")))
+            && words.get(4).is_some_and(|queues| !queues.starts_with("00000000:"))
+    };
+    !tables.into_iter().flatten().any(|table| table.lines().any(waiting))
 }
 
 /// Connects, with [`PATIENCE`] for whatever follows.

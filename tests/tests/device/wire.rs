@@ -29,18 +29,24 @@ fn configure(options: &mut Options, asked: &Setup) {
     }
 }
 
-/// Behind loopback ports, or behind a TAP.
-struct Serving<const TAP: bool>(Device);
+/// Where a server is.
+const LOOPBACK: u8 = 0;
+const TAP: u8 = 1;
+/// Behind loopback ports, with sealed connections.
+const SEALED: u8 = 2;
 
-impl<const TAP: bool> Served for Serving<TAP> {
+struct Serving<const PLACE: u8>(Device);
+
+impl<const PLACE: u8> Served for Serving<PLACE> {
     const DIRECTORIES: bool = false;
+    const SEALED: bool = PLACE == SEALED;
     const LARGE: usize = 1_200_000;
 
     fn with(asked: Setup) -> Self {
-        Self(if TAP {
-            Device::on_tap(|options, _| configure(options, &asked))
-        } else {
-            Device::with(|options| configure(options, &asked))
+        Self(match PLACE {
+            TAP => Device::on_tap(|options, _| configure(options, &asked)),
+            SEALED => Device::sealed(|options| configure(options, &asked)),
+            _ => Device::with(|options| configure(options, &asked)),
         })
     }
 
@@ -65,16 +71,20 @@ impl<const TAP: bool> Served for Serving<TAP> {
     }
 
     fn stranger() -> Option<IpAddr> {
-        Some(if TAP { STRANGERS } else { IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9)) })
+        Some(if PLACE == TAP { STRANGERS } else { IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9)) })
     }
 }
 
 mod listen {
-    skiff_tests::server_suite!(super::Serving<false>);
+    skiff_tests::server_suite!(super::Serving<{ super::LOOPBACK }>);
 }
 
 mod tap {
-    skiff_tests::server_suite!(super::Serving<true>, in a namespace);
+    skiff_tests::server_suite!(super::Serving<{ super::TAP }>, in a namespace);
+}
+
+mod sealed {
+    skiff_tests::server_suite!(super::Serving<{ super::SEALED }>);
 }
 
 /// Many addresses at a time, of both families, which a bridge could confuse.

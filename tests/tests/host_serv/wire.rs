@@ -21,22 +21,24 @@ const PORTABLE: fn(&mut Setup) = |setup| {
     setup.store.portable = true;
 };
 
-/// A host server, by the fast way of this system or by the portable one.
-struct Serving<const PORTABLE: bool>(Host);
+/// A host server, by the fast way of this system or by the portable one, with plain connections or sealed ones.
+struct Serving<const PORTABLE: bool, const SEALED: bool>(Host);
 
-impl<const PORTABLE: bool> Served for Serving<PORTABLE> {
+impl<const PORTABLE: bool, const SEALED: bool> Served for Serving<PORTABLE, SEALED> {
     const DIRECTORIES: bool = true;
+    const SEALED: bool = SEALED;
     const LARGE: usize = 12_000_000;
 
     fn with(asked: suite::Setup) -> Self {
-        Self(Host::with(|setup| {
+        let change = |setup: &mut Setup| {
             setup.server.portable = PORTABLE;
             setup.store.portable = PORTABLE;
             setup.server.idle = asked.idle.unwrap_or(setup.server.idle);
             setup.server.min_rate = asked.min_rate.unwrap_or(setup.server.min_rate);
             setup.server.data_ports = asked.data_port.and_then(|port| PortRange::new(port, port));
             setup.server.takeover = asked.takeover.unwrap_or(setup.server.takeover);
-        }))
+        };
+        Self(if SEALED { Host::sealed(change) } else { Host::with(change) })
     }
 
     fn addr(&self) -> SocketAddr {
@@ -73,11 +75,19 @@ impl<const PORTABLE: bool> Served for Serving<PORTABLE> {
 }
 
 mod native {
-    skiff_tests::server_suite!(super::Serving<false>);
+    skiff_tests::server_suite!(super::Serving<false, false>);
 }
 
 mod portable {
-    skiff_tests::server_suite!(super::Serving<true>);
+    skiff_tests::server_suite!(super::Serving<true, false>);
+}
+
+mod sealed {
+    skiff_tests::server_suite!(super::Serving<false, true>);
+}
+
+mod portable_sealed {
+    skiff_tests::server_suite!(super::Serving<true, true>);
 }
 
 #[test]
