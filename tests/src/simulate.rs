@@ -6,6 +6,7 @@
 //! | [`client`] | random commands, pipelined, interrupted, resumed; classic and extended |
 //! | [`chaos`] | partitions, stalls and jumps of the clock, failures of the store |
 //! | [`watched`] | the store: each of its answers is compared with the truth |
+//! | [`middle`] | a man in the middle of protected connections (PROTOCOL §8): one seed of three has such connections |
 //! | [`judge`] | each reply is compared with what was true between question and answer |
 //! | [`truth`] | the files that must exist |
 //!
@@ -19,6 +20,7 @@ pub mod client;
 pub mod control;
 pub mod judge;
 pub mod kind;
+pub mod middle;
 pub mod op;
 pub mod pipe;
 pub mod plan;
@@ -35,8 +37,10 @@ use std::panic::catch_unwind;
 use std::rc::Rc;
 
 use skiff_device::flash::MountError;
+use skiff_device::server::Nonces;
 use skiff_proto::Instant;
 use skiff_proto::identity::NOBODY;
+use skiff_proto::secure::Secret;
 use skiff_proto::store::{self, EntryKind, Store};
 
 use crate::flash::rig::{SmallCard, SmallNor, TinyNor, WordNor};
@@ -131,6 +135,9 @@ fn total<K: Kind>() -> u64 {
     store.space().expect("an empty store").total
 }
 
+/// Power is off.
+struct Off;
+
 /// One run.
 struct Game<'a, K: Kind> {
     control: &'a Rc<Control>,
@@ -189,10 +196,11 @@ impl<'a, K: Kind> Game<'a, K> {
         } else if let Some(operations) = control.plan.operations {
             self.threaten(operations);
         }
+        let Ok(keys) = self.keys(&mut store) else { return Pause::Off };
         let power = self.world.borrow().power();
         let watched = Watched::new(store, self.medium.clone(), power, control);
         let mut machine_memory = MachineMemory::new();
-        let mut device = Device::<K>(Machine::start(&mut machine_memory, self.world, watched));
+        let mut device = Device::<K>(Machine::start(&mut machine_memory, self.world, watched, keys));
         let mut pause = self.run(&mut device, tasks, end);
         if pause == Pause::Done {
             self.come_to_rest(&mut device);
@@ -234,6 +242,23 @@ impl<'a, K: Kind> Game<'a, K> {
                 None
             }
             Err(error) => panic!("the store can't be opened: {error}"),
+        }
+    }
+
+    /// The secret of a device whose connections are sealed, and how it makes nonces.
+    ///
+    /// # Errors
+    /// Power goes meanwhile.
+    fn keys(&self, store: &mut K::Store<'_>) -> Result<Option<(Secret, Nonces)>, Off> {
+        let Some(secret) = self.control.plan.secret() else { return Ok(None) };
+        match K::nonces(store) {
+            Ok(nonces) => Ok(Some((secret, nonces))),
+            Err(_) if !self.medium.is_on() => {
+                self.control.trace(|| "power goes while the start is counted".into());
+                self.control.count(|counts| counts.power_cuts += 1);
+                Err(Off)
+            }
+            Err(refusal) => panic!("the start can't be counted: {refusal}"),
         }
     }
 

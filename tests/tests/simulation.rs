@@ -14,9 +14,11 @@ fn no_seed_of_a_fixed_set_shows_a_mistake() {
     }
     println!("{counts}");
     // Everything that can go wrong has gone wrong.
-    let Counts { power_cuts, client_crashes, partitions, stalls, clock_jumps, store_failures, lost, .. } = counts;
-    let seen = [power_cuts, client_crashes, partitions, stalls, clock_jumps, store_failures, lost];
+    let Counts { power_cuts, client_crashes, partitions, stalls, clock_jumps, store_failures, lost, forgeries, .. } =
+        counts;
+    let seen = [power_cuts, client_crashes, partitions, stalls, clock_jumps, store_failures, lost, forgeries];
     assert!(seen.iter().all(|&count| count > 30), "{counts}");
+    assert!(counts.sealed > 300, "{counts}");
     assert!(counts.commands > 15_000 && counts.transfers > 500 && counts.changes > 1000, "{counts}");
 }
 

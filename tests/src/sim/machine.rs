@@ -7,14 +7,16 @@ use core::time::Duration;
 use skiff_device::config::{Config, Ipv4, Network};
 use skiff_device::serv::faults::{Arrived, Faulty, Room};
 use skiff_device::serv::link::End;
-use skiff_device::server::{Counts, DeviceServer, Usage};
+use skiff_device::server::{Counts, DeviceServer, Entropy, Nonces, Protection, Usage};
 use skiff_device::stack::Stack;
 use skiff_proto::Instant;
+use skiff_proto::secure::Secret;
 use skiff_proto::store::Store;
 use smoltcp::iface::SocketSet;
 use smoltcp::phy::{Device, DeviceCapabilities, TxToken};
 
 use super::{DATA, NAME, PORT, SESSIONS, Shared};
+use crate::flash::Rng;
 
 pub(super) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 
@@ -25,13 +27,22 @@ skiff_device::server_memory! {
 }
 
 /// The memory that a machine borrows for its life.
-pub struct MachineMemory<S: Store>(Memory<S>, Buffers);
+pub struct MachineMemory<S: Store>(Memory<S>, Buffers, Seeded);
+
+/// A generator of random numbers that are the same for the same seed.
+struct Seeded(Rng);
+
+impl Entropy for Seeded {
+    fn next(&mut self) -> Option<[u8; 32]> {
+        self.0.bytes(32).try_into().ok()
+    }
+}
 
 impl<S: Store> MachineMemory<S> {
     /// Memory that is not in use.
     #[must_use]
     pub fn new() -> Self {
-        Self(Memory::new(), Buffers::new())
+        Self(Memory::new(), Buffers::new(), Seeded(Rng::new(0)))
     }
 }
 
@@ -67,12 +78,13 @@ pub struct Machine<'m, S: Store> {
 }
 
 impl<'m, S: Store> Machine<'m, S> {
-    /// Starts a device that serves `store`, and switches its power on.
+    /// Starts a device that serves `store`, and switches its power on. With `keys` it admits only clients that have a key
+    /// under that secret.
     ///
     /// # Panics
     /// If the configuration can't work.
     #[must_use]
-    pub fn start(memory: &'m mut MachineMemory<S>, world: &Shared, store: S) -> Self {
+    pub fn start(memory: &'m mut MachineMemory<S>, world: &Shared, store: S, keys: Option<(Secret, Nonces)>) -> Self {
         let mut world = world.borrow_mut();
         let ipv4 = Ipv4::Static { address: ADDRESS, prefix: 24, gateway: None };
         let mut network = Network::new([2, 0, 0, 0, 0, 2], ipv4);
@@ -86,11 +98,16 @@ impl<'m, S: Store> Machine<'m, S> {
         let (time, now) = (super::moment(world.now), world.now.after(world.ahead));
         let power = world.power();
         let mut port = Port::new(&mut world.link, &power, time);
-        let MachineMemory(memory, buffers) = memory;
+        let MachineMemory(memory, buffers, entropy) = memory;
+        entropy.0 = Rng::new(network.seed ^ 0xe27);
         let mut stack =
             Stack::new(&network, &mut port, SocketSet::new(Vec::new()), now).expect("a valid configuration");
-        let server =
+        let mut server =
             DeviceServer::new(&config, memory.lend(buffers), &mut stack.sockets).expect("a valid configuration");
+        if let Some((secret, nonces)) = keys {
+            let protection = Protection { secret, min_generation: 1, nonces, entropy };
+            server.protect(protection).expect("room for records");
+        }
         Self { stack, server, store }
     }
 }

@@ -5,7 +5,7 @@ use core::fmt;
 use core::future::poll_fn;
 use core::task::Poll;
 use core::time::Duration;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use skiff_proto::Instant;
@@ -33,6 +33,8 @@ pub struct Counts {
     pub client_crashes: u64,
     pub clock_jumps: u64,
     pub stalls: u64,
+    pub sealed: u64,
+    pub forgeries: u64,
 }
 
 impl Counts {
@@ -51,6 +53,8 @@ impl Counts {
         self.client_crashes += other.client_crashes;
         self.clock_jumps += other.clock_jumps;
         self.stalls += other.stalls;
+        self.sealed += other.sealed;
+        self.forgeries += other.forgeries;
     }
 }
 
@@ -58,8 +62,9 @@ impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} commands ({} answered, {} of them refused), {} classic transfers, {} changes, {} connections ({} lost), \
-             {} power cuts, {} client crashes, {} partitions, {} stalls, {} clock jumps, {} failures of the store",
+            "{} commands ({} answered, {} of them refused), {} classic transfers, {} changes, {} connections ({} lost, {} sealed), \
+             {} power cuts, {} client crashes, {} partitions, {} stalls, {} clock jumps, {} failures of the store, \
+             {} forgeries",
             self.commands,
             self.replies,
             self.refusals,
@@ -67,12 +72,14 @@ impl fmt::Display for Counts {
             self.changes,
             self.connections,
             self.lost,
+            self.sealed,
             self.power_cuts,
             self.client_crashes,
             self.partitions,
             self.stalls,
             self.clock_jumps,
             self.store_failures,
+            self.forgeries,
         )
     }
 }
@@ -94,6 +101,8 @@ pub struct Control {
     counts: Cell<Counts>,
     contents: Cell<u64>,
     connections: Cell<u64>,
+    /// Those that hellos have said.
+    nonces: RefCell<BTreeSet<[u8; 32]>>,
     /// Of the last line.
     time: Cell<u64>,
     trace: Option<RefCell<VecDeque<String>>>,
@@ -117,6 +126,7 @@ impl Control {
             counts: Cell::default(),
             contents: Cell::new(0),
             connections: Cell::new(0),
+            nonces: RefCell::default(),
             time: Cell::new(0),
             trace: is_traced.then(RefCell::default),
         })
@@ -155,6 +165,15 @@ impl Control {
     pub fn next_connection(&self) -> u64 {
         self.connections.set(self.connections.get() + 1);
         self.connections.get()
+    }
+
+    /// The hello of a new connection has said this nonce.
+    ///
+    /// # Panics
+    /// If one has said it before (PROTOCOL §8).
+    pub fn note_nonce(&self, nonce: [u8; 32]) {
+        let is_new = self.nonces.borrow_mut().insert(nonce);
+        assert!(is_new, "a second connection has the nonce {}", nonce.escape_ascii());
     }
 
     /// The time.

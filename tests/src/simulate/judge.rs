@@ -15,6 +15,10 @@ use super::truth::{Moment, Truth, Version, n};
 pub struct Asked {
     /// The command.
     pub op: Op,
+    /// Its number on the connection.
+    pub number: u64,
+    /// Its client may change files.
+    pub may_write: bool,
     /// When it was sent.
     pub since: Moment,
     /// The changes that were made before.
@@ -48,8 +52,18 @@ pub fn judge(asked: &mut Asked, event: &ClientEvent<'_>, control: &Control) -> N
     let mut truth = control.truth.borrow_mut();
     let Asked { op, since, .. } = &*asked;
     let since = *since;
+    let may_write = asked.may_write;
     let wrong = |why: &str| -> ! { panic!("{op:?} is answered {event:?}: {why}") };
     match (op, event) {
+        (_, ClientEvent::Refused(error)) if error.code == Some(ErrorCode::Denied) => {
+            if may_write || !op.needs_write() {
+                wrong("it is allowed");
+            }
+            if let Some(wish) = asked.wish.take() {
+                truth.wishes.refused(wish);
+            }
+            return Next::Refused;
+        }
         (_, ClientEvent::Refused(error)) => {
             check_refusal(op, since, error, &truth, control);
             if let Some(wish) = asked.wish.take() {
@@ -62,7 +76,8 @@ pub fn judge(asked: &mut Asked, event: &ClientEvent<'_>, control: &Control) -> N
             let bad = is_bad_name(op.name(), control);
             // After 30 s without a free data connection.
             let may_be_late = !control.plan.is_calm;
-            if !bad && !any(op.name()) && !may_be_late {
+            let is_sealed = control.plan.is_sealed;
+            if !bad && !any(op.name()) && !may_be_late && !is_sealed {
                 wrong("there is no reason");
             }
             if let Some(wish) = asked.wish.take() {
@@ -70,6 +85,7 @@ pub fn judge(asked: &mut Asked, event: &ClientEvent<'_>, control: &Control) -> N
             }
             return Next::Refused;
         }
+        _ if !may_write && op.needs_write() => wrong("it is not allowed"),
         (Op::Hello, ClientEvent::Hello(Some(hello))) if u64::from(hello.name_max) == control.plan.name_max() => {}
         (Op::Ping, ClientEvent::Done) => {}
         (Op::Remove(_) | Op::Rename { .. }, ClientEvent::Done) => {
@@ -116,6 +132,7 @@ pub fn judge(asked: &mut Asked, event: &ClientEvent<'_>, control: &Control) -> N
             asked.head = Some((length, size, tag));
             return Next::Body;
         }
+        (Op::Ls, ClientEvent::Ls) if control.plan.is_sealed => wrong("it is not sealed"),
         (Op::List | Op::Ls, ClientEvent::List { omitted: 0 } | ClientEvent::Ls) => return Next::Body,
         (Op::Read { .. }, ClientEvent::BodyEnd(Ok(Some(crc)))) => check_read(asked, *crc, &truth, control),
         (Op::List, ClientEvent::BodyEnd(Ok(Some(_)))) => check_list(asked, &truth, control),
@@ -130,7 +147,9 @@ pub fn judge(asked: &mut Asked, event: &ClientEvent<'_>, control: &Control) -> N
             check_refusal(op, since, error, &truth, control);
             return Next::Refused;
         }
-        (Op::Get(_) | Op::Put { .. }, ClientEvent::Port(port)) => return Next::Transfer(*port),
+        (Op::Get(_) | Op::Put { .. }, ClientEvent::Port(port)) if !control.plan.is_sealed => {
+            return Next::Transfer(*port);
+        }
         _ => wrong("that is no answer"),
     }
     Next::Complete
@@ -158,6 +177,7 @@ fn check_refusal(op: &Op, since: Moment, error: &RemoteError<'_>, truth: &Truth,
     let by_session = match (op, code) {
         (_, ErrorCode::Timeout) => !control.plan.is_calm,
         (Op::Mkdir(_) | Op::Rmdir(_), ErrorCode::Unsupported) => true,
+        (Op::Ls, ErrorCode::Unsupported) => control.plan.is_sealed,
         (Op::Rename { from, to }, ErrorCode::BadName) => is_bad_name(from, control) || is_bad_name(to, control),
         (_, ErrorCode::BadName) => is_bad_name(op.name(), control),
         (Op::ListDir(_), ErrorCode::NotFound) => true,

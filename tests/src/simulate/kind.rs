@@ -6,6 +6,8 @@ use std::rc::Rc;
 
 use skiff_device::flash::MountError;
 use skiff_device::ram::{RamMemory, RamStore};
+use skiff_device::server::Nonces;
+use skiff_proto::Refusal;
 use skiff_proto::store::Store;
 
 use super::truth::Capacity;
@@ -71,6 +73,12 @@ pub trait Kind {
         checkpoint: u32,
     ) -> Result<Self::Store<'m>, MountError>;
 
+    /// How connections get their nonces after this start. To be called once.
+    ///
+    /// # Errors
+    /// The medium fails.
+    fn nonces(store: &mut Self::Store<'_>) -> Result<Nonces, Refusal>;
+
     /// What it can hold, if `total` bytes are free in the beginning.
     fn capacity(total: u64) -> Capacity;
 }
@@ -98,6 +106,10 @@ impl<R: Rig> Kind for OnFlash<R> {
         checkpoint: u32,
     ) -> Result<R::Store<'m>, MountError> {
         R::mount(memory, medium, checkpoint)
+    }
+
+    fn nonces(store: &mut R::Store<'_>) -> Result<Nonces, Refusal> {
+        R::count_start(store).map(|start| Nonces::Counted { start })
     }
 
     fn capacity(total: u64) -> Capacity {
@@ -164,6 +176,11 @@ impl Kind for InRam {
         _checkpoint: u32,
     ) -> Result<Self::Store<'m>, MountError> {
         Ok(RamStore::new(memory, start))
+    }
+
+    /// There is no place for a count.
+    fn nonces(_store: &mut Self::Store<'_>) -> Result<Nonces, Refusal> {
+        Ok(Nonces::Random)
     }
 
     fn capacity(total: u64) -> Capacity {

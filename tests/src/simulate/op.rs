@@ -130,6 +130,20 @@ impl Op {
         }
     }
 
+    /// True if the server must not carry it out for a client that may only read.
+    #[must_use]
+    pub const fn needs_write(&self) -> bool {
+        matches!(
+            self,
+            Self::Resume { .. }
+                | Self::Write { .. }
+                | Self::Remove(_)
+                | Self::Rename { .. }
+                | Self::Mkdir(_)
+                | Self::Rmdir(_)
+        )
+    }
+
     /// The change that it asks for.
     #[must_use]
     pub fn wish(&self) -> Option<Wish> {

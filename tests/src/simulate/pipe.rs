@@ -9,16 +9,19 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use skiff_proto::client::{ClientEvent, ClientSession};
-use skiff_proto::message::HEADER_LEN;
+use skiff_proto::message::{HEADER_LEN, TAG};
+use skiff_proto::secure::{Login, Noise, Role};
 use skiff_proto::{ErrorCode, Instant, ProtocolError};
 
 use super::control::Control;
 use super::judge::{Asked, Next, judge};
+use super::middle::{Attack, Way};
 use super::op::{Download, Fate, Op, is_whole};
 use super::transfer;
 use super::truth::File;
 use crate::flash::Rng;
 use crate::sim::{Lost, Options, PORT, Stream};
+use crate::tunnel::HELLO;
 
 /// After so long without progress a client gives up.
 const IDLE: Duration = Duration::from_secs(90);
@@ -40,6 +43,8 @@ pub enum Gone {
     Closed,
     /// The client has crashed.
     Crash,
+    /// Somebody has changed what was sent, and the client has noticed.
+    Forged,
 }
 
 impl From<Lost> for Gone {
@@ -57,6 +62,10 @@ pub struct Habits {
     pub crash: Option<u64>,
     /// It does nothing for a time, once so many bytes have gone in and out.
     pub stall: Option<(u64, Duration)>,
+    /// What the key is good for, if the connection is to be sealed.
+    pub role: Role,
+    /// Somebody attacks the connection, if it is sealed.
+    pub is_attacked: bool,
 }
 
 /// A file on its way over a data connection: one that is fetched, with its content.
@@ -76,19 +85,38 @@ struct Body {
     fate: Fate,
 }
 
+type Session = ClientSession<600, QUEUE, Noise>;
+
 /// See the module.
 pub struct Pipe {
     control: Rc<Control>,
     station: usize,
     number: u64,
     stream: Stream,
-    session: ClientSession<600, QUEUE>,
+    session: Session,
+    /// The way to the server.
+    up: Way,
+    /// The way from the server.
+    down: Way,
+    is_sealed: bool,
+    /// The handshake is through.
+    is_protected: bool,
+    /// What the server has said before that.
+    greeting: Vec<u8>,
+    /// What has come and can't be taken yet.
+    input: Vec<u8>,
+    /// Something of that is not what the server has sent.
+    is_deceived: bool,
+    /// No command from this one on can be carried out any more: what belongs to it was attacked on its way.
+    void: Option<u64>,
     habits: Habits,
     rng: Rng,
     out: Vec<u8>,
     sent: usize,
     body: Option<Body>,
     asked: VecDeque<Asked>,
+    /// Commands so far.
+    commands: u64,
     transfers: Vec<Transfer>,
     /// Bytes so far.
     moved: u64,
@@ -105,25 +133,45 @@ pub struct Pipe {
 
 impl Pipe {
     /// Connects.
-    pub async fn connect(control: &Rc<Control>, station: usize, habits: Habits, rng: Rng) -> Result<Self, Gone> {
+    pub async fn connect(control: &Rc<Control>, station: usize, habits: Habits, mut rng: Rng) -> Result<Self, Gone> {
         control.count(|counts| counts.connections += 1);
         let number = control.next_connection();
         let connecting = Stream::connect_from(&control.world, station, PORT, habits.options);
         let stream = control.within(Duration::from_secs(30), connecting).await.ok_or(Gone::Timeout)??;
         let progress = control.now();
+        let mut session = Session::new(IDLE);
+        let (mut up, mut down) = (Way::clear(), Way::clear());
+        let key = control.plan.key(station, habits.role);
+        let is_sealed = key.is_some();
+        if let Some(key) = key {
+            let ephemeral = core::array::from_fn(|_| rng.byte());
+            session.protect(Login { key, ephemeral }.start()).expect("a new session");
+            if habits.is_attacked {
+                *(if rng.one_in(2) { &mut up } else { &mut down }) = Way::attacked(&mut rng);
+            }
+        }
         control.trace(|| format!("client {station}: connection {number} is up, {habits:?}"));
         Ok(Self {
             control: Rc::clone(control),
             station,
             number,
             stream,
-            session: ClientSession::new(IDLE),
+            session,
+            up,
+            down,
+            is_sealed,
+            is_protected: false,
+            greeting: Vec::new(),
+            input: Vec::new(),
+            is_deceived: false,
+            void: None,
             habits,
             rng,
             out: Vec::new(),
             sent: 0,
             body: None,
             asked: VecDeque::new(),
+            commands: 0,
             transfers: Vec::new(),
             moved: 0,
             stalled: None,
@@ -278,8 +326,31 @@ impl Pipe {
             } else {
                 break;
             }
+            self.pass_up();
         }
         Ok(moved)
+    }
+
+    /// Hands what is to be sent to whoever is in the middle.
+    fn pass_up(&mut self) {
+        let struck = self.up.struck();
+        let passed = self.up.pass(&self.out);
+        // The handshake covers what the server says to the hello, and a verb in capitals is the same one.
+        let is_same = passed.forged.eq_ignore_ascii_case(HELLO) && !self.is_protected;
+        self.out = [passed.genuine, passed.forged].concat();
+        if let Some(attack) = self.up.struck().filter(|_| struck.is_none()) {
+            // The first of two messages is as good as one.
+            let first = self.commands + u64::from(attack == Attack::Repeat);
+            self.void = Some(first).filter(|_| !is_same);
+            self.strikes(attack, "to");
+        }
+    }
+
+    fn strikes(&self, attack: Attack, way: &str) {
+        self.control.count(|counts| counts.forgeries += 1);
+        let (station, number) = (self.station, self.number);
+        self.control
+            .trace(|| format!("client {station}: {attack:?} of a message {way} the server, connection {number}"));
     }
 
     /// One classic transfer at a time: a PORT that is claimed late may be somebody else's by then.
@@ -289,7 +360,7 @@ impl Pipe {
     }
 
     /// The next piece of a body.
-    fn send_body(session: &mut ClientSession<600, QUEUE>, body: &mut Body, out: &mut Vec<u8>, rng: &mut Rng) {
+    fn send_body(session: &mut Session, body: &mut Body, out: &mut Vec<u8>, rng: &mut Rng) {
         if let Fate::Abort(at) = body.fate
             && body.at >= at
         {
@@ -297,7 +368,7 @@ impl Pipe {
         } else if let Some(left) = session.left().filter(|&left| left > 0) {
             let all = usize::try_from(left).unwrap_or(usize::MAX);
             let most = if rng.one_in(2) { all } else { 1 + rng.below(all) };
-            let mut room = vec![0; HEADER_LEN + 1 + rng.below(1500)];
+            let mut room = vec![0; HEADER_LEN + TAG + 1 + rng.below(1500)];
             session.set_data_max(u32::try_from(most).unwrap_or(u32::MAX));
             let sent = session.send(&mut room, |room| {
                 let end = match body.fate {
@@ -331,12 +402,14 @@ impl Pipe {
                 Fate::NoCrc => self.session.supply_crc(None).expect("a body is sent"),
                 Fate::Whole | Fate::Abort(_) => {}
             }
-            let number = truth.begin_upload(name, file.bytes.len() as u64, file.mtime);
+            let number = truth.begin_upload(name, file);
             self.body = Some(Body { number, file: Rc::clone(file), at, fate: *fate });
         }
         let (since, changes) = (truth.next_moment(), truth.changes);
         let wish = op.wish().map(|wish| truth.wishes.ask(wish, self.number, since));
-        self.asked.push_back(Asked { op, since, changes, wish, head: None, body: Vec::new() });
+        self.commands += 1;
+        let (number, may_write) = (self.commands, self.may_write());
+        self.asked.push_back(Asked { op, number, may_write, since, changes, wish, head: None, body: Vec::new() });
     }
 
     /// Takes what has come.
@@ -351,7 +424,7 @@ impl Pipe {
                 Poll::Ready(Ok(n)) => {
                     moved = true;
                     self.was_answered = true;
-                    self.feed(&mut buffer[..n])?;
+                    self.feed(&buffer[..n])?;
                     self.spend(n)?;
                 }
                 Poll::Ready(Err(Lost)) => return Err(Gone::Lost),
@@ -368,6 +441,10 @@ impl Pipe {
         let control = &self.control;
         let silent = self.was_silent || control.now().since(self.progress) >= SILENCE;
         let excused = silent || self.was_late || control.counts().clock_jumps > 0 || control.counts().stalls > 0;
+        // PROTOCOL §8: the handshake has to be through in time, and to others' connections it gives way. What is attacked
+        // has failed.
+        let struck = self.up.struck().or(self.down.struck()).is_some();
+        let excused = excused || !self.is_through() || struck;
         // smoltcp 0.14 repeats a segment after three equal acknowledgements without a look at the peer's window, and takes the
         // end of a segment that does not fit for the end all the same: what did not fit is lost to it (seed 3000976).
         let excused = excused || (self.is_finished && !control.plan.is_calm && self.habits.options.ring < SEGMENT);
@@ -375,27 +452,81 @@ impl Pipe {
         Err(Gone::Closed)
     }
 
-    fn feed(&mut self, mut bytes: &mut [u8]) -> Result<(), Gone> {
-        loop {
-            self.take_events()?;
-            if bytes.is_empty() {
-                return Ok(());
-            }
-            let received = match self.session.receive(bytes) {
-                Ok(received) => received,
-                Err(error) => self.wrong(error),
-            };
-            let n = received.taken;
-            if !received.payload.is_empty() {
-                self.asked.front_mut().expect("somebody asked").body.extend_from_slice(received.payload);
-            }
-            assert!(n > 0, "{} bytes that nobody takes; owed are {:?}", bytes.len(), self.asked);
-            bytes = &mut bytes[n..];
+    fn feed(&mut self, bytes: &[u8]) -> Result<(), Gone> {
+        let struck = self.down.struck();
+        let passed = self.down.pass(bytes);
+        if let Some(attack) = self.down.struck().filter(|_| struck.is_none()) {
+            self.strikes(attack, "from");
+        }
+        if !self.is_through() {
+            self.greet(&passed.genuine);
+        }
+        self.input.extend(passed.genuine);
+        self.take()?;
+        self.is_deceived |= !passed.forged.is_empty();
+        self.input.extend(passed.forged);
+        self.take()
+    }
+
+    /// Looks for the nonce in what the server says first.
+    fn greet(&mut self, bytes: &[u8]) {
+        const KEY: &[u8] = b" nonce=";
+        let nonce = |said: &[u8]| {
+            let at = said.windows(KEY.len()).position(|word| word == KEY)?;
+            said[at + KEY.len()..].first_chunk().copied()
+        };
+        let known = nonce(&self.greeting);
+        self.greeting.extend_from_slice(bytes);
+        if let (None, Some(nonce)) = (known, nonce(&self.greeting)) {
+            self.control.note_nonce(nonce);
         }
     }
 
-    fn wrong(&self, error: ProtocolError) -> ! {
-        panic!("client {}: {error}; owed are {:?}", self.station, self.asked)
+    /// Takes what has come, as far as it goes: of a record only the whole.
+    fn take(&mut self) -> Result<(), Gone> {
+        let mut input = core::mem::take(&mut self.input);
+        let mut at = 0;
+        loop {
+            self.take_events()?;
+            if at == input.len() {
+                return Ok(());
+            }
+            let received = match self.session.receive(&mut input[at..]) {
+                Ok(received) => received,
+                Err(error) => return Err(self.failed(error)),
+            };
+            if !received.payload.is_empty() {
+                assert!(!self.is_deceived, "client {}: payload that the server has not sent", self.station);
+                self.asked.front_mut().expect("somebody asked").body.extend_from_slice(received.payload);
+            }
+            if received.taken == 0 {
+                let left = input.len() - at;
+                let is_part = self.is_protected && left < self.session.want_read();
+                assert!(is_part, "{left} bytes that nobody takes; owed are {:?}", self.asked);
+                input.drain(..at);
+                self.input = input;
+                return Ok(());
+            }
+            at += received.taken;
+        }
+    }
+
+    /// The session has failed: that needs somebody in the middle.
+    fn failed(&self, error: ProtocolError) -> Gone {
+        let is_handshake_changed = !self.is_through() && self.up.struck().is_some();
+        let is_forged = self.down.struck().is_some() || is_handshake_changed;
+        assert!(is_forged, "client {}: {error}; owed are {:?}", self.station, self.asked);
+        Gone::Forged
+    }
+
+    /// True if the connection is plain, or its handshake is through.
+    #[must_use]
+    pub const fn is_through(&self) -> bool {
+        !self.is_sealed || self.is_protected
+    }
+
+    fn may_write(&self) -> bool {
+        !self.is_sealed || self.habits.role.may_write()
     }
 
     fn take_events(&mut self) -> Result<(), Gone> {
@@ -404,15 +535,31 @@ impl Pipe {
             let event = match self.session.poll_event() {
                 Ok(None) => return Ok(()),
                 Ok(Some(event)) => event,
-                Err(error) => panic!("client {station}: {error}; owed are {:?}", self.asked),
+                Err(error) => return Err(self.failed(error)),
             };
+            let is_refused = matches!(event, ClientEvent::Refused(_));
+            let is_hello = matches!(event, ClientEvent::Hello(_));
+            let (is_forged, is_struck) = (self.is_deceived, self.up.struck().is_some());
+            if self.is_sealed && !self.is_protected {
+                if is_refused && (is_forged || is_struck) {
+                    return Err(Gone::Forged);
+                }
+                if is_hello {
+                    self.is_protected = true;
+                    self.control.count(|counts| counts.sealed += 1);
+                }
+            }
+            assert!(!is_forged, "client {station}: {event:?}, which the server has not sent");
             let asked = self.asked.front_mut().expect("a reply to a question");
             self.control.trace(|| format!("client {station}: {:?} -> {event:?}", asked.op));
             if let ClientEvent::Refused(error) = &event {
                 self.was_late |= error.code == Some(ErrorCode::Timeout);
             }
             let was_early = matches!((&asked.op, &event), (Op::Write { .. }, ClientEvent::Refused(_)));
-            match judge(asked, &event, &self.control) {
+            let next = judge(asked, &event, &self.control);
+            let is_void = self.void.is_some_and(|void| asked.number >= void);
+            assert!(!is_void || next == Next::Refused, "{:?}: carried out, though not as it was sent", asked.op);
+            match next {
                 Next::Body => continue,
                 Next::Complete => self.control.count(|counts| counts.replies += 1),
                 Next::Refused => self.control.count(|counts| {
@@ -494,6 +641,7 @@ impl Pipe {
     /// Ends the connection as a client does that has all it wants.
     pub fn close(self) {
         debug_assert!(self.asked.is_empty() && self.transfers.is_empty());
+        assert!(self.input.is_empty(), "{} bytes that nobody has asked for", self.input.len());
         // No reply comes twice.
         _ = self.poll_surplus();
         self.stream.close();

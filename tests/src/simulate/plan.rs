@@ -4,6 +4,7 @@ use core::fmt;
 use core::time::Duration;
 
 use skiff_device::serv::faults::{Chance, Faults};
+use skiff_proto::secure::{Key, KeyId, Role, Secret};
 
 use crate::flash::Rng;
 
@@ -31,6 +32,10 @@ pub struct Plan {
     pub clients: usize,
     /// Nothing goes wrong, so no connection may be lost.
     pub is_calm: bool,
+    /// Connections are sealed (PROTOCOL §8).
+    pub is_sealed: bool,
+    /// Two stations each are one CLIENT, with two generations of keys.
+    pub is_shared: bool,
     /// Power is cut about so often that this many operations of the medium lie between.
     pub operations: Option<u64>,
     /// What happens to frames.
@@ -78,12 +83,16 @@ impl Plan {
         while names.len() > 2 && !rng.one_in(6) {
             names.swap_remove(rng.below(names.len()));
         }
+        // Of its own: seeds from before keep their plans, and those of `simulation.rs` stay plain.
+        let mut sealed = Rng::new(seed ^ 0x5ea2ed);
         Self {
             seed,
             steps,
             store,
             clients,
             is_calm,
+            is_sealed: sealed.one_in(3),
+            is_shared: sealed.one_in(2),
             operations: (!is_calm && !rng.one_in(4)).then(|| rng.pick(&[20, 80, 300, 1000])),
             faults: if is_calm { calm_link(&mut rng) } else { bad_link(&mut rng) },
             crashes: if is_calm { 0 } else { rng.pick(&[0, 2, 6]) },
@@ -92,6 +101,21 @@ impl Plan {
             filled: if rng.one_in(3) { 20 + rng.below(75) as u64 } else { 0 },
             checkpoint: rng.pick(&[1, 600, 4000, 32 * 1024]),
         }
+    }
+
+    /// The device's secret, if connections are sealed.
+    #[must_use]
+    pub fn secret(&self) -> Option<Secret> {
+        let mut rng = Rng::new(self.seed ^ 0x5ec7e7);
+        self.is_sealed.then(|| Secret::new(core::array::from_fn(|_| rng.byte())))
+    }
+
+    /// A key of a station, if connections are sealed.
+    #[must_use]
+    pub fn key(&self, station: usize, role: Role) -> Option<Key> {
+        let (client, generation) = if self.is_shared { (station / 2, 1 + station % 2) } else { (station, 1) };
+        let id = KeyId::new(role, &format!("c{client}"), u32::try_from(generation).ok()?)?;
+        Some(self.secret()?.key(id))
     }
 
     /// The longest name that the server takes, in bytes.
@@ -115,6 +139,9 @@ impl fmt::Display for Plan {
             self.longest,
             self.filled
         )?;
+        if self.is_sealed {
+            f.write_str(if self.is_shared { ", sealed, shared keys" } else { ", sealed" })?;
+        }
         if self.is_calm { f.write_str(", calm") } else { write!(f, ", cuts {:?}, {:?}", self.operations, self.faults) }
     }
 }

@@ -4,16 +4,21 @@ use std::rc::Rc;
 
 use skiff_proto::ErrorCode;
 use skiff_proto::crc::crc32c;
+use skiff_proto::identity::StageOwner;
 
-use super::truth::{Moment, REFUSALS, Truth};
+use super::truth::{File, Moment, REFUSALS, Truth};
 
 /// A version that is being written.
 #[derive(Debug, Clone)]
 pub struct Open {
     /// None in a classic `put`.
     pub name: Option<String>,
+    /// Who writes it.
+    pub owner: StageOwner,
     /// So far.
     pub bytes: Vec<u8>,
+    /// So many of them were staged before.
+    pub base: usize,
     /// Bytes in the end, as announced.
     pub size: u64,
     /// Its time.
@@ -29,10 +34,17 @@ pub struct Open {
 pub struct Upload {
     number: u64,
     name: String,
-    size: u64,
-    mtime: Option<u64>,
+    file: File,
     /// All of it has been sent, or it was given up: the server need not keep anything.
     is_through: bool,
+}
+
+impl Upload {
+    /// True if it may be what this writer writes.
+    fn is_of(&self, open: &Open) -> bool {
+        let size = self.file.bytes.len() as u64;
+        open.name.as_ref() == Some(&self.name) && (size, self.file.mtime) == (open.size, open.mtime)
+    }
 }
 
 /// So many of them are remembered.
@@ -41,6 +53,8 @@ const UPLOADS: usize = 64;
 /// What an interrupted write may have left under a name.
 #[derive(Debug, Clone)]
 pub struct Left {
+    /// Who may continue it (PROTOCOL §8).
+    owner: StageOwner,
     /// It is the beginning of one of these.
     candidates: Vec<Rc<Vec<u8>>>,
     /// So long, if that is known.
@@ -80,11 +94,12 @@ impl Truth {
         }
     }
 
-    /// The store says that `len` bytes with this checksum are staged, or none, of which a `write` of `size` could go on.
+    /// The store says that `len` bytes with this checksum are staged, or none, of which a `write` of `size` by `owner` could
+    /// go on.
     ///
     /// # Panics
     /// If that can't be.
-    pub fn staged(&mut self, name: &str, size: u64, (len, crc): (u64, u32)) {
+    pub fn staged(&mut self, name: &str, owner: StageOwner, size: u64, (len, crc): (u64, u32)) {
         let moment = self.next_moment();
         self.resumes.push_back((moment, name.into(), len, crc));
         if self.resumes.len() > REFUSALS {
@@ -92,8 +107,11 @@ impl Truth {
         }
         let len = usize::try_from(len).expect("short");
         assert!(len as u64 <= size, "{len} bytes are staged of {name}, more than {size}");
-        let Some(left) = self.left.get_mut(name) else {
-            assert!(len == 0, "{len} bytes are staged of {name}, where nothing was");
+        let Some(left) = self.left.get_mut(name).filter(|left| left.owner == owner) else {
+            assert!(
+                len == 0,
+                "{len} bytes are staged of {name}, where nothing was, or what another client has written"
+            );
             return;
         };
         if len == 0 {
@@ -126,13 +144,23 @@ impl Truth {
     }
 
     /// A writer begins after `offset` staged bytes; its number.
-    pub fn open_stage(&mut self, name: &str, offset: u64, size: u64, mtime: Option<u64>, crc: u32) -> u64 {
+    pub fn open_stage(
+        &mut self,
+        (name, owner): (&str, StageOwner),
+        offset: u64,
+        size: u64,
+        mtime: Option<u64>,
+        crc: u32,
+    ) -> u64 {
         let handle = self.next_handle();
-        let mut open = Open { name: Some(name.into()), bytes: Vec::new(), size, mtime, floor: 0, since: self.moment() };
+        let since = self.moment();
+        let mut open =
+            Open { name: Some(name.into()), owner, bytes: Vec::new(), base: 0, size, mtime, floor: 0, since };
         if offset > 0 {
-            self.staged(name, size, (offset, crc));
+            self.staged(name, owner, size, (offset, crc));
             let left = self.left.get(name).expect("something was staged");
             (open.bytes, open.floor) = (left.candidates[0].to_vec(), left.floor);
+            open.base = open.bytes.len();
         }
         self.left.remove(name);
         self.open.insert(handle, open);
@@ -150,12 +178,12 @@ impl Truth {
     ///
     /// # Panics
     /// If it can't have been right.
-    pub fn stage_refused(&mut self, name: &str, offset: u64, size: u64, code: ErrorCode) {
+    pub fn stage_refused(&mut self, (name, owner): (&str, StageOwner), offset: u64, size: u64, code: ErrorCode) {
         let right = match code {
             ErrorCode::Range => offset > size,
             ErrorCode::Busy => self.is_open(name) || self.open.len() >= self.capacity.stages,
             ErrorCode::Mismatch => {
-                let exact = self.left.get(name).and_then(|left| left.exact);
+                let exact = self.left.get(name).filter(|left| left.owner == owner).and_then(|left| left.exact);
                 offset > 0 && exact.is_none_or(|exact| exact as u64 != offset)
             }
             ErrorCode::NoSpace => !self.is_roomy(size),
@@ -166,18 +194,18 @@ impl Truth {
 
     /// A writer's connection is lost.
     pub fn drop_stage(&mut self, handle: u64, power: bool) {
-        let Some(Open { name: Some(name), bytes, floor, .. }) = self.open.remove(&handle) else { return };
+        let Some(Open { name: Some(name), owner, bytes, floor, .. }) = self.open.remove(&handle) else { return };
         if bytes.is_empty() {
             return;
         }
         let exact = power.then_some(bytes.len());
-        self.left.insert(name, Left { candidates: vec![Rc::new(bytes)], exact, floor });
+        self.left.insert(name, Left { owner, candidates: vec![Rc::new(bytes)], exact, floor });
     }
 
     /// A client begins to send a body; its number.
-    pub fn begin_upload(&mut self, name: &str, size: u64, mtime: Option<u64>) -> u64 {
+    pub fn begin_upload(&mut self, name: &str, file: &File) -> u64 {
         let number = self.next_handle();
-        self.uploads.push_back(Upload { number, name: name.into(), size, mtime, is_through: false });
+        self.uploads.push_back(Upload { number, name: name.into(), file: Rc::clone(file), is_through: false });
         if self.uploads.len() > UPLOADS {
             self.uploads.pop_front();
         }
@@ -191,6 +219,19 @@ impl Truth {
         }
     }
 
+    /// Whatever happens to sealed messages on their way (PROTOCOL §8): what a store is given was sent, as it was sent.
+    ///
+    /// # Panics
+    /// If no client has sent it.
+    pub fn check_sent(&self, handle: u64) {
+        let Some(open) = self.open.get(&handle).filter(|open| open.name.is_some()) else { return };
+        let mut sent = self.uploads.iter().filter(|upload| upload.is_of(open)).map(|upload| &upload.file.bytes);
+        // What was staged before may be of another file: then the checksum is wrong in the end.
+        let is_it = |bytes: &Vec<u8>| bytes.get(open.base..open.bytes.len()) == open.bytes.get(open.base..);
+        let was_sent = sent.any(is_it) || self.uploads.len() == UPLOADS;
+        assert!(was_sent, "{} bytes are staged of {:?} that no client has sent", open.bytes.len(), open.name);
+    }
+
     /// The server drops what a writer has staged.
     ///
     /// # Panics
@@ -198,8 +239,7 @@ impl Truth {
     pub fn discard(&mut self, handle: u64) {
         let Some(open) = self.open.remove(&handle) else { return };
         let Some(name) = &open.name else { return };
-        let is_it = |upload: &&Upload| upload.name == *name && (upload.size, upload.mtime) == (open.size, open.mtime);
-        let mut uploads = self.uploads.iter().filter(is_it).peekable();
+        let mut uploads = self.uploads.iter().filter(|upload| upload.is_of(&open)).peekable();
         let is_lost = uploads.peek().is_some() && uploads.all(|upload| !upload.is_through);
         assert!(
             !is_lost || self.has_failed(name, open.since),

@@ -4,7 +4,7 @@ use core::cell::Cell;
 use std::rc::Rc;
 
 use skiff_proto::command::Verbs;
-use skiff_proto::identity::StageOwner;
+use skiff_proto::identity::{NOBODY, StageOwner};
 use skiff_proto::reply::Tag;
 use skiff_proto::store::{Entry, EntryKind, Result, Space, Stat, Store, StoreError};
 use skiff_proto::{ErrorCode, Name};
@@ -338,11 +338,11 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
         }
         let mut truth = self.control.truth.borrow_mut();
         match found {
-            Ok(found) => truth.staged(text, size, found),
+            Ok(found) => truth.staged(text, owner, size, found),
             Err(error) => {
                 let code = error.refusal().code;
                 if !is_bad_name(text, code) {
-                    truth.stage_refused(text, 0, size, code);
+                    truth.stage_refused((text, owner), 0, size, code);
                 }
                 truth.refused(text, code);
             }
@@ -379,14 +379,14 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
         match begun {
             Ok((inner, crc)) => {
                 assert!(!truth.is_open(text), "two write {text}");
-                let handle = truth.open_stage(text, offset, size, mtime, crc);
+                let handle = truth.open_stage((text, owner), offset, size, mtime, crc);
                 let (control, power) = (Rc::clone(&self.control), Rc::clone(&self.power));
                 Ok((WatchedStage { inner: Some(inner), handle, control, power }, crc))
             }
             Err(error) => {
                 let code = error.refusal().code;
                 if !is_bad_name(text, code) {
-                    truth.stage_refused(text, offset, size, code);
+                    truth.stage_refused((text, owner), offset, size, code);
                 }
                 truth.refused(text, code);
                 Err(error)
@@ -413,14 +413,23 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
             Ok(inner) => {
                 let handle = truth.next_handle();
                 let since = truth.moment();
-                let open = super::staging::Open { name: None, bytes: Vec::new(), size, mtime: None, floor: 0, since };
+                let open = super::staging::Open {
+                    name: None,
+                    owner: NOBODY,
+                    bytes: Vec::new(),
+                    base: 0,
+                    size,
+                    mtime: None,
+                    floor: 0,
+                    since,
+                };
                 truth.open.insert(handle, open);
                 let (control, power) = (Rc::clone(&self.control), Rc::clone(&self.power));
                 Ok(WatchedStage { inner: Some(inner), handle, control, power })
             }
             Err(error) => {
                 let code = error.refusal().code;
-                truth.stage_refused("", 0, size, code);
+                truth.stage_refused(("", NOBODY), 0, size, code);
                 truth.refused("", code);
                 Err(error)
             }
@@ -465,6 +474,9 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
                 let open = truth.open.get_mut(&stage.handle).expect("it was opened");
                 open.bytes.extend_from_slice(&bytes[..*n]);
                 truth.wrote();
+                if self.control.plan.is_sealed {
+                    truth.check_sent(stage.handle);
+                }
             }
             Err(error) => {
                 let refusal = error.refusal();

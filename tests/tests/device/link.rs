@@ -32,7 +32,7 @@ fn world(faults: Faults, seed: u64) -> Shared {
 /// Runs tasks with one machine to their ends.
 fn run_all(world: &Shared, tasks: Vec<Task<'_>>) {
     let mut memory = MachineMemory::new();
-    let mut machine = Machine::start(&mut memory, world, store());
+    let mut machine = Machine::start(&mut memory, world, store(), None);
     run(world, &mut machine, FOREVER, tasks);
 }
 
