@@ -29,11 +29,12 @@
 //!     Ok(())
 //! });
 //! let mut reboot = Setting::<16, _>::write_only(|_| Ok(restart.set(true)));
+//! let mut log_file = &log;
 //! let mut table = [
 //!     Virtual::new("status", &mut status),
 //!     Virtual::new("interval", &mut setting),
 //!     Virtual::new("reboot", &mut reboot),
-//!     Virtual::new("log", &mut &log),
+//!     Virtual::new("log", &mut log_file),
 //! ];
 //! let store = Overlay::new(RamStore::new(&mut files, 1), &mut table, 1);
 //! // Serve `store`. Elsewhere in the application:
