@@ -366,6 +366,26 @@ fn any_other_reply_to_secure_is_a_failure_and_nothing_goes_out_in_clear() {
 }
 
 #[test]
+fn a_reply_before_secure_has_gone_out_does_not_become_what_the_client_sends() {
+    let hello = tell(&mut server(1), &message(b"get /skiff/1")).remove(0);
+    for part in [0, 1, 20] {
+        let mut client = client(key("rw.alice.3"));
+        sent(&mut client);
+        client.receive(&mut message(hello.as_bytes())).unwrap();
+        let (mut room, mut out) = ([0; 700], Vec::new());
+        // `secure` has gone out in part, or not at all.
+        let n = client.poll_transmit(&mut room[..part]);
+        out.extend_from_slice(&room[..n]);
+        assert_eq!(client.receive(&mut message(b"remove notes")).err(), Some(ProtocolError::UnexpectedReply));
+        let n = client.poll_transmit(&mut room);
+        out.extend_from_slice(&room[..n]);
+        assert!(out.is_empty() || out[10..].starts_with(b"secure Noise_"), "{}", out.escape_ascii());
+        assert!(!out.windows(5).any(|part| part == b"notes"));
+        assert_eq!(client.poll_event().err(), Some(ProtocolError::UnexpectedReply));
+    }
+}
+
+#[test]
 fn what_lies_behind_secure_in_clear_is_a_forged_record() {
     let mut server = server(1);
     let (_, command) = secure(&mut server, key("rw.alice.3"));

@@ -32,6 +32,7 @@ use super::scratch::Scratch;
 use super::security::Guard;
 use super::shared::{Phase, Shared};
 use super::socket::{self, would_block};
+use super::strangers::Stranger;
 use super::who::Who;
 use crate::protection::Protection;
 
@@ -42,6 +43,9 @@ const TURN: Duration = Duration::from_millis(1);
 /// Steps between two looks at the clock, each of which takes as long as a small step; while payload is moved, which may be
 /// much at a time, every step has its look.
 const LOOK: u32 = 8;
+
+/// How long a peer without a key may take to read the last replies.
+const STRANGER: Duration = Duration::from_secs(1);
 
 type Parked = skiff_proto::server::Parked<Protection>;
 
@@ -66,6 +70,8 @@ pub(super) struct Link {
     phase: watch::Receiver<Phase>,
     /// What protects it, until that is the session's.
     guard: Option<Box<Guard>>,
+    /// It has to show a key, and has not.
+    stranger: Option<Stranger>,
     /// When one of its data connections has made progress last.
     progress: Option<Arc<AtomicU64>>,
     /// Its session, while nothing is under way.
@@ -73,11 +79,16 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) -> io::Result<Self> {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        stranger: Option<Stranger>,
+    ) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let guard = shared.options.security.guard(shared.now())?;
         let (shared, phase) = (Arc::clone(shared), shared.phase.subscribe());
-        Ok(Self { shared, stream, peer: Who::new(peer), phase, guard, progress: None, parked: None })
+        Ok(Self { shared, stream, peer: Who::new(peer), phase, guard, stranger, progress: None, parked: None })
     }
 
     /// Serves to the end.
@@ -124,6 +135,9 @@ struct Connection<'a> {
     shared: &'a Shared,
     stream: &'a TcpStream,
     peer: &'a mut Who,
+    stranger: &'a mut Option<Stranger>,
+    /// It is to be closed as soon as the peer has read the last replies: since when they have been so many bytes.
+    closing: Option<(Instant, usize)>,
     session: ServerSession<{ command_len(MAX_NAME) }, Protection>,
     responder: Responder<PolledStore>,
     store: PolledStore,
@@ -139,7 +153,7 @@ struct Connection<'a> {
 
 impl<'a> Connection<'a> {
     fn new(link: &'a mut Link) -> io::Result<Self> {
-        let Link { shared, stream, peer, phase, guard, progress, parked } = link;
+        let Link { shared, stream, peer, phase, guard, stranger, progress, parked } = link;
         let (shared, stream) = (&*shared, &*stream);
         let limits = shared.options.limits();
         let mut session = match parked.take() {
@@ -157,6 +171,8 @@ impl<'a> Connection<'a> {
             shared,
             stream,
             peer,
+            stranger,
+            closing: None,
             input: Input::default(),
             output: Output::default(),
             ended: false,
@@ -206,6 +222,7 @@ impl<'a> Connection<'a> {
             match self.session.poll_close() {
                 Some(Close::Reset) => return Ok(End::Close(Close::Reset)),
                 Some(Close::Gracefully) if self.output.is_empty() => return Ok(End::Close(Close::Gracefully)),
+                Some(Close::Gracefully) if self.is_unread() => return Ok(End::Close(Close::Reset)),
                 _ => {}
             }
             if self.is_idle() {
@@ -228,6 +245,19 @@ impl<'a> Connection<'a> {
                 return Ok(End::Close(Close::Reset));
             }
         }
+    }
+
+    /// True if the peer has read nothing of the last replies for too long. A stranger does not get more time by reading.
+    fn is_unread(&mut self) -> bool {
+        let (now, left) = (Instant::now(), self.output.len());
+        let since = self.closing.filter(|&(_, before)| before == left || self.stranger.is_some());
+        let (since, _) = *self.closing.insert(since.unwrap_or((now, left)));
+        now >= since + self.patience()
+    }
+
+    /// How long the peer may take to read the last replies.
+    fn patience(&self) -> Duration {
+        if self.stranger.is_some() { STRANGER } else { self.shared.options.idle }
     }
 
     /// True if nothing is under way.
@@ -270,6 +300,7 @@ impl<'a> Connection<'a> {
         {
             info!(peer = %self.peer, %key, "protected");
             self.peer.key = Some(*key);
+            *self.stranger = None;
             self.store.set_key(*key);
         }
         let step = self.responder.step(&mut self.session, &mut self.store, &mut self.classic);
@@ -392,11 +423,13 @@ impl<'a> Connection<'a> {
         let is_writing = self.responder.writing().is_some();
         let look = is_writing.then(|| tokio::time::Instant::now() + Silence::INTERVAL);
         let session = self.session.poll_timeout().map(|at| self.shared.deadline(at));
-        let deadline = session.into_iter().chain(self.store.deadline()).chain(look).min();
+        let closing = self.closing.map(|(since, _)| (since + self.patience()).into());
+        let deadline = session.into_iter().chain(self.store.deadline()).chain(look).chain(closing).min();
         // The peer waits for more than its own bytes.
         let is_owed = self.store.is_working() || self.classic.waiting.is_some();
         let (stream, doubtful) = (self.stream, self.doubtful);
         let evicted = self.store.evicted_by();
+        let stranger = self.stranger.as_ref();
         tokio::select! {
             ready = socket::ready(stream, reads, writes) => ready?,
             // In memory of its own: most wait without it.
@@ -424,6 +457,11 @@ impl<'a> Connection<'a> {
             () = async { Box::pin(evicted.expect("guarded").notified()).await }, if evicted.is_some() && is_writing => {}
             () = tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)), if deadline.is_some() => {
                 self.store.flush_if_due();
+            }
+            // In memory of its own: most wait without it.
+            () = async { Box::pin(stranger.expect("guarded").evicted()).await }, if stranger.is_some() => {
+                socket::reset(stream);
+                return Err(io::Error::other("its place was needed, and it has shown no key"));
             }
             _ = self.phase.changed() => {}
         }

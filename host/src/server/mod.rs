@@ -8,7 +8,7 @@
 //! | `polled` | the store of one connection: a [`Store`] that answers "not yet" while the disk works |
 //! | `batch` | several changes made durable together |
 //! | `work` | work that would block, since it waits for the disk |
-//! | [`Security`], `who` | who may connect, and who has |
+//! | [`Security`], `who`, `strangers` | who may connect, who has, and who has shown no key yet |
 //! | `pool` | the threads for that work |
 //! | `audit` | logs each change with its outcome |
 //! | `classic`, `ports`, `data` | classic data connections |
@@ -39,6 +39,7 @@ mod scratch;
 mod security;
 mod shared;
 mod socket;
+mod strangers;
 mod who;
 mod work;
 
@@ -83,6 +84,7 @@ impl Server {
             phase: watch::Sender::new(Phase::Serving),
             start: std::time::Instant::now(),
             control: AtomicUsize::new(0),
+            strangers: Arc::default(),
             tasks: AtomicUsize::new(0),
             ended: Notify::new(),
         };
@@ -143,16 +145,19 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener) {
 
 /// Starts a connection's task, unless there are too many.
 fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
-    if shared.control.fetch_add(1, Ordering::Relaxed) >= shared.options.max_clients {
+    let full = shared.control.fetch_add(1, Ordering::Relaxed) >= shared.options.max_clients;
+    if full && !shared.strangers.evict() {
         shared.control.fetch_sub(1, Ordering::Relaxed);
         warn!(%peer, max = shared.options.max_clients, "refused: too many clients");
         return;
     }
+    // At once: the next connection may need its place.
+    let stranger = shared.options.security.wants_key().then(|| shared.strangers.enter());
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         let running = Running::new(&shared);
         debug!(%peer, "connected");
-        match connection::Link::new(&shared, stream, peer) {
+        match connection::Link::new(&shared, stream, peer, stranger) {
             Ok(link) => Box::new(link).serve().await,
             Err(error) => debug!(%peer, %error, "connection closed before its first command"),
         }

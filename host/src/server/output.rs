@@ -46,8 +46,13 @@ impl Output {
         self.bytes.is_empty()
     }
 
+    /// Bytes that the peer has not read yet.
+    pub(super) const fn len(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+
     pub(super) const fn has_room(&self) -> bool {
-        self.bytes.len() - self.sent < HIGH_WATER
+        self.len() < HIGH_WATER
     }
 
     /// Adds what `compose` writes into the room that it is lent; true if that was something.

@@ -39,6 +39,18 @@ impl Security {
         Self { device: Some(Device { secret, min_generation }) }
     }
 
+    /// True if only clients with a key are served.
+    #[cfg(feature = "secure")]
+    pub(super) const fn wants_key(&self) -> bool {
+        self.device.is_some()
+    }
+
+    /// False: everybody is served.
+    #[cfg(not(feature = "secure"))]
+    pub(super) const fn wants_key(&self) -> bool {
+        false
+    }
+
     /// For a connection that was accepted at `accepted`; `None` if it is not to be protected.
     #[cfg(feature = "secure")]
     pub(super) fn guard(&self, accepted: Instant) -> io::Result<Option<Box<Guard>>> {

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 use super::options::Options;
 use super::pool::Pool;
 use super::ports::Ports;
+use super::strangers::Strangers;
 use crate::store::DirStore;
 
 /// How a server is doing: what [`Server::run`](super::Server::run) goes by.
@@ -31,6 +32,7 @@ pub(super) struct Shared {
     pub(super) phase: watch::Sender<Phase>,
     pub(super) start: std::time::Instant,
     pub(super) control: AtomicUsize,
+    pub(super) strangers: Arc<Strangers>,
     /// Control and data connections, in all.
     pub(super) tasks: AtomicUsize,
     /// Told whenever a task ends.

@@ -93,6 +93,10 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         }
         // The reply to `secure` comes into the other buffer: this one keeps the hello.
         let is_secure = self.awaits_protection() && self.expected.front() == Some(&Expect::Secure);
+        if is_secure && self.queued {
+            // `secure` has not gone out yet: nothing may take its place.
+            return Err(ProtocolError::UnexpectedReply);
+        }
         let buffer = if is_secure { &mut self.command } else { &mut self.buffer };
         if piece.begins.is_some() {
             buffer.clear();

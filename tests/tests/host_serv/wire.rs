@@ -4,15 +4,17 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Instant;
 
-use skiff_host::server::PortRange;
+use skiff_host::server::{PortRange, Security};
+use skiff_proto::command::Command;
 use skiff_proto::crc::crc32c;
 use skiff_tests::host::{Host, Setup};
 use skiff_tests::sans_io::message;
+use skiff_tests::sealed::{Sealed, key, secret};
 use skiff_tests::server_suite::{self as suite, Served};
 use skiff_tests::wire::{End, eventually, read_to_end};
 
@@ -350,6 +352,37 @@ fn more_clients_than_allowed_are_closed_and_room_is_given_again() {
     second.say("quit");
     assert_eq!(second.hear_end(), (Vec::new(), End::Closed));
     assert!(eventually(|| host.connect().try_ask("ping")));
+}
+
+/// PROTOCOL §8: never a protected one for one that is not.
+#[test]
+fn a_connection_without_a_key_makes_room_for_others() {
+    let host = Host::with(|setup| {
+        setup.server.max_clients = 2;
+        setup.server.security = Security::with_secret(secret(), 1);
+    });
+    let mut strangers = [host.connect(), host.connect()];
+    let ping = |client: &mut Sealed| assert_eq!(client.ask(&Command::Ping).as_deref(), Ok("Done"));
+    let mut first = Sealed::connect(host.addr(), key("rw.first.1")).unwrap();
+    ping(&mut first);
+    assert!(strangers[1].try_ask("get /skiff/1"), "the one that came first leaves");
+    let mut second = Sealed::connect(host.addr(), key("rw.second.1")).unwrap();
+    for stranger in &mut strangers {
+        _ = stranger.hear_end();
+    }
+    assert!(eventually(|| host.connect().hear_end() == (Vec::new(), End::Closed)), "no place is left");
+    ping(&mut first);
+    ping(&mut second);
+}
+
+#[test]
+fn a_client_that_never_reads_does_not_keep_its_place() {
+    let host = Host::with(|setup| setup.server.idle = Duration::from_secs(1));
+    let wire = host.connect();
+    wire.stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    let hellos = message(b"get /skiff/1").repeat(1000);
+    while (&wire.stream).write_all(&hellos).is_ok() {}
+    assert!(eventually(|| (&wire.stream).write(b"0").is_err_and(|error| error.kind() != ErrorKind::WouldBlock)));
 }
 
 #[test]
