@@ -167,9 +167,11 @@ impl<const DATA: usize> Settings<DATA> {
             #[cfg(not(feature = "secure"))]
             b"secret" => fail!("settings: this image has no secrets"),
             #[cfg(feature = "secure")]
-            b"min-generation" => {
-                self.min_generation = u32::try_from(number(value, 10)?).ok().filter(|least| *least > 0)?;
-            }
+            b"min-generation" => match number(value, 10).and_then(|least| u32::try_from(least).ok()) {
+                Some(least) if least > 0 => self.min_generation = least,
+                // Keys that were revoked must not come back.
+                _ => fail!("settings: min-generation is not valid"),
+            },
             b"idle" => {
                 let seconds = number(value, 10).filter(|seconds| (1..=DAY).contains(seconds))?;
                 self.idle = Some(Duration::from_secs(seconds));

@@ -7,7 +7,7 @@
 //! the bytes of the reply. Compare the differences of the medians with the spread, and with the last column: the same
 //! difference between the even and the odd attempts of one and the same kind.
 
-use std::hint::black_box;
+use core::hint::black_box;
 use std::time::Instant as Clock;
 
 use blake2::Blake2sMac256;

@@ -323,10 +323,10 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
         if self.sessions.iter().any(Option::is_none) {
             return;
         }
-        let strangers = self.sessions.iter_mut().filter(|place| place.as_ref().is_some_and(Session::is_stranger));
-        let oldest = strangers.min_by_key(|place| place.as_ref().and_then(Session::handshake_deadline));
-        if let Some(Session { stream, .. }) = oldest.and_then(Option::take) {
-            self.control.close(stream.handle, Some(Close::Reset), now, sockets);
+        let strangers = self.sessions.iter().enumerate().filter_map(|(at, session)| Some((at, session.as_ref()?)));
+        let strangers = strangers.filter(|(_, session)| session.is_stranger());
+        if let Some((at, _)) = strangers.min_by_key(|(_, session)| session.handshake_deadline()) {
+            self.end_session(at, Some(Close::Reset), now, sockets);
         }
     }
 

@@ -235,6 +235,12 @@ fn security(args: &Args) -> anyhow::Result<Security> {
     let Some(file) = &args.secret else { return Ok(Security::default()) };
     if let (Ok(secret), Ok(root)) = (file.canonicalize(), args.root.canonicalize()) {
         let exposed = secret.starts_with(&root);
+        let names = file.metadata().map_or(1, |meta| std::os::unix::fs::MetadataExt::nlink(&meta));
+        anyhow::ensure!(
+            names == 1,
+            "{} has another name, which clients may be able to read (a hard link)",
+            file.display()
+        );
         anyhow::ensure!(!exposed, "clients could read {}: move it out of {}", file.display(), root.display());
     }
     Ok(Security::with_secret(skiff_host::keys::read_secret(file)?, args.min_generation))

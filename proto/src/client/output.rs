@@ -63,10 +63,7 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
     /// Writes queued commands and framing into `out` and returns the number of bytes.
     pub fn poll_transmit(&mut self, out: &mut [u8]) -> usize {
         let mut written = 0;
-        if self.has_output() && self.is_spent() {
-            return 0;
-        }
-        while written < out.len() {
+        while written < out.len() && !(self.has_output() && self.is_spent()) {
             let room = &mut out[written..];
             if self.queued {
                 let (n, done) = self.messages.transmit_payload::<{ message_len(MAX_COMMAND) }>(room, &self.command);

@@ -17,12 +17,17 @@ use crate::text::parse_number;
 
 /// What a client needs to protect one connection. See
 /// [`ClientSession::protect`](crate::client::ClientSession::protect).
-#[derive(Debug)]
 pub struct Login {
     /// The client's key.
     pub key: Key,
     /// 32 unpredictable bytes of a generator that is fit for keys, used for nothing else.
     pub ephemeral: [u8; 32],
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Login({})", self.key.id())
+    }
 }
 
 impl Login {

@@ -12,10 +12,7 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
     /// empty.
     pub fn poll_transmit(&mut self, out: &mut [u8]) -> usize {
         let mut written = 0;
-        if self.out.is_some() && self.is_spent() {
-            return 0;
-        }
-        while written < out.len() {
+        while written < out.len() && !(self.out.is_some() && self.is_spent()) {
             let room = &mut out[written..];
             if let Some(message) = self.out {
                 let (n, next) = match message {

@@ -244,6 +244,11 @@ fn a_newcomer_makes_a_secret_and_keys_serves_and_revokes_one() {
     let secret = here.path().join("board.secret");
     let exposed = run(host_serv(here.path()).arg("--secret").arg(&secret));
     assert!(exposed.code == Some(1) && exposed.err.contains("board.secret: move it out of "), "{exposed:?}");
+    let link = here.path().join("link");
+    fs::hard_link(&secret, &link).unwrap();
+    let linked = run(host_serv(root.path()).arg("--secret").arg(&secret));
+    assert!(linked.code == Some(1) && linked.err.contains("has another name"), "{linked:?}");
+    fs::remove_file(link).unwrap();
     let serve = |generation: &str| {
         Serv::start(root.path(), &["--secret", secret.to_str().unwrap(), "--min-generation", generation, "-v"])
     };
