@@ -331,7 +331,7 @@ impl Pipe {
         Ok(moved)
     }
 
-    /// Hands what is to be sent to the client that is in the middle.
+    /// Hands what is to be sent to the man in the middle.
     fn pass_up(&mut self) {
         let struck = self.up.struck();
         let passed = self.up.pass(&self.out);
