@@ -321,7 +321,14 @@ impl Connection {
             if input.is_empty() {
                 return Ok(Incoming::Nothing);
             }
-            let received = self.session.receive(input).map_err(|source| protocol(&self.address, source))?;
+            let received = self.session.receive(input).map_err(|source| match source {
+                // What came before is verified, and the transfer can be resumed from there.
+                ProtocolError::Forged if !asked => Error::Lost {
+                    address: self.address.to_string(),
+                    source: Arc::new(io::Error::new(io::ErrorKind::InvalidData, "a message was changed on the way")),
+                },
+                source => protocol(&self.address, source),
+            })?;
             let range = self.start + received.at..self.start + received.at + received.payload.len();
             self.start += received.taken;
             if received.taken == 0 {

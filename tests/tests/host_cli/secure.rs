@@ -68,6 +68,11 @@ type Seen = Arc<Mutex<[Vec<u8>; 2]>>;
 
 /// Passes connections on to `port`, and keeps every byte.
 fn relay(port: u16) -> (u16, Seen) {
+    flipping(port, usize::MAX)
+}
+
+/// The same; a bit of byte `flip` from the server is flipped.
+fn flipping(port: u16, flip: usize) -> (u16, Seen) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (at, seen) = (listener.local_addr().unwrap().port(), Seen::default());
     let record = Arc::clone(&seen);
@@ -82,7 +87,11 @@ fn relay(port: u16) -> (u16, Seen) {
                     while let Ok(n) = from.read(&mut buffer)
                         && n > 0
                     {
+                        let at = record.lock().unwrap()[way].len();
                         record.lock().unwrap()[way].extend_from_slice(&buffer[..n]);
+                        if way == 1 && (at..at + n).contains(&flip) {
+                            buffer[flip - at] ^= 1;
+                        }
                         if to.write_all(&buffer[..n]).is_err() {
                             break;
                         }
@@ -150,6 +159,24 @@ fn an_interrupted_get_goes_on_under_the_same_key_and_a_put_by_the_same_client() 
         _ = fs::remove_file(scene.path("down"));
         _ = fs::remove_file(scene.host.root().join("up"));
     }
+}
+
+#[test]
+fn an_altered_record_ends_a_get_and_none_of_its_bytes_is_kept() {
+    let scene = Scene::new();
+    let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[1]).collect();
+    scene.host.put("down", &bytes);
+    let (port, _) = flipping(scene.host.port(), 2_000_000);
+    let ran = scene.at(port, Some("rw.laptop.1"), &["get", "down", "--retries", "0"]);
+    assert!(ran.failed(1).contains("a message was changed on the way"), "{ran:?}");
+    assert!(!scene.path("down").exists());
+    let entries = fs::read_dir(scene.here.path()).unwrap().map(|entry| entry.unwrap().path());
+    let mut entries = entries.filter(|path| path.to_str().unwrap().ends_with(".skiff-part"));
+    let part = entries.next().unwrap();
+    let kept = fs::read(part).unwrap();
+    assert!(kept.len() > 1_000_000 && kept.len() < 2_000_000 && bytes.starts_with(&kept), "{}", kept.len());
+    assert!(scene.run(Some("rw.laptop.1"), &["get", "-c", "down"]).ok().contains(", continued at "));
+    assert!(fs::read(scene.path("down")).unwrap() == bytes);
 }
 
 #[test]

@@ -10,7 +10,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::Instant;
 
 use skiff_host::server::{PortRange, Security};
-use skiff_proto::command::Command;
+use skiff_proto::Name;
+use skiff_proto::command::{Command, Request};
 use skiff_proto::crc::crc32c;
 use skiff_tests::host::{Host, Setup};
 use skiff_tests::sans_io::message;
@@ -373,6 +374,22 @@ fn a_connection_without_a_key_makes_room_for_others() {
     assert!(eventually(|| host.connect().hear_end() == (Vec::new(), End::Closed)), "no place is left");
     ping(&mut first);
     ping(&mut second);
+}
+
+/// PROTOCOL §8: ChaCha20 is malleable and CRC-32C linear, so that bytes that are staged unverified can be forged.
+#[test]
+fn nothing_of_an_altered_record_is_staged() {
+    let host = Host::with(|setup| setup.server.security = Security::with_secret(secret(), 1));
+    let mut honest = Sealed::connect(host.addr(), key("rw.alice.1")).unwrap();
+    let resume = Request::Resume { size: 9_999, name: Name::parse(b"f", 255).unwrap() };
+    for bit in [0, 700 * 8, 999 * 8 + 7] {
+        let mut victim = Sealed::over(host.connect().stream, key("rw.alice.1")).unwrap();
+        victim.write_altered("f", &[7; 9_999], 900, bit).unwrap();
+        assert_eq!(read_to_end(&mut victim.stream), (Vec::new(), End::Reset));
+        let staged = format!("Resume {{ offset: 900, crc: Some({}) }}", crc32c(&[7; 900]));
+        let ask = |honest: &mut Sealed| honest.ask(&Command::Request(resume)).unwrap();
+        assert!(eventually(|| ask(&mut honest) == staged), "{}", ask(&mut honest));
+    }
 }
 
 #[test]
