@@ -1,13 +1,15 @@
 //! What `sync` leaves alone: `--exclude`, and the files `.skiffignore`, which are read like a `.gitignore`.
 
+use core::cell::Cell;
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder, Glob};
 
 use super::failure::Failure;
-use crate::client::is_partial;
+use crate::client::{is_partial, sanitize};
 
 /// The file that lists what is left alone in its directory and below.
 const FILE: &str = ".skiffignore";
@@ -16,41 +18,61 @@ const FILE: &str = ".skiffignore";
 #[derive(Debug)]
 pub(crate) struct Exclusions {
     /// `--exclude`.
-    given: Gitignore,
+    given: Vec<Given>,
     /// By the directory that holds the `.skiffignore`; the root is the empty name.
     files: BTreeMap<String, Gitignore>,
+}
+
+/// The glob of one `--exclude`.
+#[derive(Debug)]
+struct Given {
+    glob: String,
+    matcher: Gitignore,
+    /// It has matched a name.
+    used: Cell<bool>,
 }
 
 impl Exclusions {
     /// Those of `--exclude`.
     ///
     /// # Errors
-    /// A glob is not valid.
+    /// A glob is not valid, or excludes nothing.
     pub(crate) fn new(globs: &[String]) -> Result<Self, Failure> {
-        let mut builder = GitignoreBuilder::new("");
-        for glob in globs {
-            builder
-                .add_line(None, glob)
-                .map_err(|error| Failure::usage(format!("--exclude {glob}: {}", why(&error))))?;
-        }
-        let given = builder.build().map_err(|error| Failure::usage(format!("--exclude: {}", why(&error))))?;
-        Ok(Self { given, files: BTreeMap::new() })
+        let given = globs.iter().map(|glob| {
+            let wrong = |why: &str| Failure::usage(format!("--exclude {}: {why}", sanitize(&format!("'{glob}'"))));
+            match glob.trim().chars().next() {
+                None => return Err(wrong("the pattern is empty")),
+                Some('#') => return Err(wrong("a comment; \\# is a # at the beginning of a name")),
+                Some('!') => return Err(wrong("an exception has a place in .skiffignore only")),
+                Some(_) => {}
+            }
+            let matcher = matcher([glob.as_str()]).map_err(|(_, why)| wrong(&why))?;
+            Ok(Given { glob: glob.clone(), matcher, used: Cell::new(false) })
+        });
+        Ok(Self { given: given.collect::<Result<_, _>>()?, files: BTreeMap::new() })
     }
 
     /// Reads the `.skiffignore` of a local directory, if it has one. `name`: the directory within the tree.
+    ///
+    /// # Errors
+    /// It can't be read, or a line is not valid: what it was to protect is not known.
     pub(crate) fn enter(&mut self, dir: &Path, name: &str) -> Result<(), Failure> {
         let path = dir.join(FILE);
         if !path.is_file() {
             return Ok(());
         }
-        let mut builder = GitignoreBuilder::new("");
-        let wrong = |error: &ignore::Error| Failure::new(path.to_string_lossy(), "local", why(error));
-        if let Some(error) = builder.add(&path) {
-            return Err(wrong(&error));
-        }
-        let read = builder.build().map_err(|error| wrong(&error))?;
+        let text = fs::read_to_string(&path).map_err(|error| Failure::local(&path, &error))?;
+        let read = matcher(text.trim_start_matches('\u{feff}').lines()).map_err(|(line, why)| {
+            let subject = Some(path.to_string_lossy().into_owned());
+            Failure { subject, ..Failure::usage(format!("line {line}: {why}")) }
+        })?;
         self.files.insert(name.to_owned(), read);
         Ok(())
+    }
+
+    /// The globs of `--exclude` that have matched no name so far.
+    pub(crate) fn unused(&self) -> impl Iterator<Item = &str> {
+        self.given.iter().filter(|given| !given.used.get()).map(|given| given.glob.as_str())
     }
 
     /// True if `name` is left alone: it or a directory that it lies in is excluded. Partial files of this program, and the
@@ -66,8 +88,9 @@ impl Exclusions {
         if is_partial(own) || own == FILE {
             return true;
         }
-        if let Some(excluded) = decided(self.given.matched(name, is_dir)) {
-            return excluded;
+        let matching = self.given.iter().filter(|given| given.matcher.matched(name, is_dir).is_ignore());
+        if matching.map(|given| given.used.set(true)).count() > 0 {
+            return true;
         }
         // The innermost file that says something decides.
         let mut dir = name;
@@ -91,9 +114,21 @@ fn decided(found: Match<&Glob>) -> Option<bool> {
     }
 }
 
-/// What is wrong, in one line.
-fn why(error: &ignore::Error) -> String {
-    crate::client::sanitize(&error.to_string().replace('\n', "; ")).into_owned()
+/// Compiles the lines of a `.gitignore`; `./x` is `x`.
+///
+/// # Errors
+/// The number of the first line that is not valid, and why.
+fn matcher<'a>(lines: impl IntoIterator<Item = &'a str>) -> Result<Gitignore, (usize, String)> {
+    let why = |error: &ignore::Error| sanitize(&error.to_string().replace('\n', "; ")).into_owned();
+    let mut builder = GitignoreBuilder::new("");
+    _ = builder.allow_unclosed_class(false);
+    let mut count = 0;
+    for line in lines {
+        count += 1;
+        let line = line.strip_prefix("./").unwrap_or(line);
+        builder.add_line(None, line).map_err(|error| (count, why(&error)))?;
+    }
+    builder.build().map_err(|error| (count, why(&error)))
 }
 
 #[cfg(test)]
@@ -138,6 +173,30 @@ mod tests {
         ] {
             assert_eq!(exclusions.covers(name, is_dir), covered, "{name}");
         }
-        assert!(Exclusions::new(&["[z-a]".to_owned()]).is_err());
+        assert_eq!(exclusions.unused().count(), 0);
+    }
+
+    #[test]
+    fn a_pattern_that_can_exclude_nothing_is_a_usage_error() {
+        for (glob, why) in [
+            ("[z-a]", "invalid range"),
+            ("[*.log", "unclosed character class"),
+            ("", "empty"),
+            (" ", "empty"),
+            ("#x", "comment"),
+            ("!x", "exception"),
+        ] {
+            let failure = Exclusions::new(&[glob.to_owned()]).unwrap_err();
+            assert!(failure.code == "usage" && failure.message.contains(why), "{failure:?}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let mut exclusions = Exclusions::new(&["./logs".to_owned(), "xx/logs".to_owned()]).unwrap();
+        fs::write(dir.path().join(FILE), "\n# good\n./x\n").unwrap();
+        exclusions.enter(dir.path(), "").unwrap();
+        assert!(exclusions.covers("logs", true) && exclusions.covers("x", false));
+        assert_eq!(exclusions.unused().collect::<Vec<_>>(), ["xx/logs"]);
+        fs::write(dir.path().join(FILE), "*.o\n[*.log\n").unwrap();
+        let failure = exclusions.enter(dir.path(), "").unwrap_err();
+        assert!(failure.code == "usage" && failure.message.starts_with("line 2: "), "{failure:?}");
     }
 }

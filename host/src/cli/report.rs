@@ -77,6 +77,8 @@ pub(crate) struct Reporter<'a> {
 pub(crate) struct Rest {
     /// The connection has failed, or the user has stopped the command: nothing more is done.
     pub(crate) over: bool,
+    /// Something else than a file has failed.
+    pub(crate) failed: bool,
     /// Files that were transferred.
     pub(crate) files: usize,
     /// Their bytes, without those that were there already.
@@ -89,6 +91,7 @@ impl Rest {
     /// Adds what became of further files.
     pub(crate) fn add(&mut self, next: Self) {
         self.over |= next.over;
+        self.failed |= next.failed;
         self.files += next.files;
         self.bytes += next.bytes;
         self.repeated.0.extend(next.repeated.0);
@@ -163,7 +166,7 @@ impl<'a> Reporter<'a> {
             self.output.failure(Some(self.verb), &failure);
         }
         let over = self.lost > 0 || self.cancelled > 0;
-        let rest = Rest { over, files: self.succeeded, bytes: self.bytes, repeated: self.repeated };
+        let rest = Rest { over, failed: false, files: self.succeeded, bytes: self.bytes, repeated: self.repeated };
         (self.output, self.verb, rest)
     }
 

@@ -141,7 +141,7 @@ async fn put(context: &mut Context<'_>, mut args: PutArgs) -> Result<(), Failure
         rest = reporter.finish_some();
     }
     if !missing.is_empty() && !rest.over && context.client.peer() == Peer::Extended {
-        make_empty(context, &missing, &mut rest.repeated).await;
+        _ = make_empty(context, &missing, &mut rest.repeated).await;
     }
     rest.repeated.finish(context.output, "put");
     Ok(())
@@ -187,8 +187,9 @@ fn whole(error: Error) -> Failure {
     Failure::client("put", None, &error)
 }
 
-/// Creates the directories that no file needs. A flat store has none.
-pub(crate) async fn make_empty(context: &mut Context<'_>, dirs: &[String], repeated: &mut Repeated) {
+/// Creates the directories that no file needs. A flat store has none. False if one could not be made.
+pub(crate) async fn make_empty(context: &mut Context<'_>, dirs: &[String], repeated: &mut Repeated) -> bool {
+    let mut all = true;
     for (dir, result) in dirs.iter().zip(context.client.mkdir_many(dirs).await) {
         match result {
             Ok(()) => {
@@ -201,17 +202,19 @@ pub(crate) async fn make_empty(context: &mut Context<'_>, dirs: &[String], repea
                     context.output.left_out("put", &format!("{dir}/"), "this server has no directories");
                 }
                 _ => {
+                    all = false;
                     let failure = Failure::client("put", Some(dir), &error);
                     if repeated.is_new(dir, &failure) || context.output.is_json() {
                         context.fail(&failure);
                     }
                     if failure.is_final() {
-                        return;
+                        return false;
                     }
                 }
             },
         }
     }
+    all
 }
 
 /// A file to upload.
@@ -381,7 +384,7 @@ impl Plan {
         let (top, tree) = match (top, tree::walk(root)) {
             (Ok(top), Ok(tree)) => (top, tree),
             (Err(failure), _) => return self.failures.push(failure),
-            (_, Err(error)) => return self.failures.push(Failure::local(root, &error)),
+            (_, Err(failure)) => return self.failures.push(failure),
         };
         let name = |below: &str| match &top {
             Some(top) => format!("{top}/{below}"),

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | look | both trees are listed, one round trip for each directory of the server; excluded names are left alone |
 //! | [`compare`] | sizes decide, then checksums; those that a listing lacks are asked for, all at once |
-//! | act | what is in the way or superfluous is removed, then files are transferred, then empty directories made |
+//! | settle | what the server would refuse, or may have without showing it, is left alone |
+//! | act | files are transferred and empty directories made; if all of that went well, what is superfluous is deleted, and |
+//! | | what takes the place of something deleted is transferred |
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +17,7 @@ use std::time::Instant;
 use clap::Args;
 
 use super::command::{Definition, Offer, Remote};
-use super::context::Context;
+use super::context::{Context, Mode};
 use super::exclude::Exclusions;
 use super::failure::Failure;
 use super::format::{decimal, seconds};
@@ -23,11 +25,11 @@ use super::json::Object;
 use super::names::{local_path, remote_name};
 use super::place::Place;
 use super::remote::{Lister as _, Listings, directory_name, walk_where};
-use super::report::{Label, Reporter, Rest};
+use super::report::{Label, Repeated, Reporter, Rest};
 use super::send::make_empty;
-use super::tree::{self, empty_dirs};
+use super::tree::{self, BAD_NAME, empty_dirs};
 use crate::client::{
-    Download, DownloadOptions, ErrorCode, Existing, Observer, Peer, RemoteEntry, Target, Upload, UploadOptions,
+    Download, DownloadOptions, Error, ErrorCode, Existing, Observer, Peer, RemoteEntry, Target, Upload, UploadOptions,
     checksum_of,
 };
 
@@ -51,6 +53,10 @@ impl Remote for Sync {
             args.local.push(own);
         }
         sync(context, &args).await.map(drop)
+    }
+
+    fn prepare(args: &mut Self::Args, _: Mode) -> Result<(), Failure> {
+        check_delete(args.delete, args.remote.as_deref())
     }
 }
 
@@ -78,9 +84,12 @@ pub(crate) struct SyncArgs {
     /// Transfer from the server
     #[arg(long)]
     pub(crate) pull: bool,
-    /// Delete what the source does not have
+    /// Delete what the source does not have; REMOTE_DIR is required then, / is the root
     #[arg(long)]
     pub(crate) delete: bool,
+    /// Delete even if the source has no files at all
+    #[arg(long)]
+    pub(crate) allow_empty: bool,
     /// Only show what would be done
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
@@ -90,6 +99,15 @@ pub(crate) struct SyncArgs {
     /// If nothing was to be done, nothing is said.
     #[arg(skip)]
     pub(crate) changes_only: bool,
+}
+
+/// # Errors
+/// `--delete` without the name of what to make alike.
+pub(crate) fn check_delete(delete: bool, remote: Option<&str>) -> Result<(), Failure> {
+    match remote {
+        None if delete => Err(Failure::usage("--delete needs REMOTE_DIR; / is the root of the server")),
+        _ => Ok(()),
+    }
 }
 
 /// One of the two trees. Names are relative to its root.
@@ -172,6 +190,31 @@ fn compare(from: &Side, to: &Side, delete: bool) -> Plan {
     plan
 }
 
+impl Plan {
+    /// What is transferred before something is deleted, and what can be only after it.
+    fn around_deletion(&self, from: &Side) -> [Self; 2] {
+        let gone: BTreeSet<_> = self.remove.iter().chain(&self.remove_dirs).map(String::as_str).collect();
+        let is_replaced =
+            |name: &str| gone.contains(name) && (from.files.contains_key(name) || from.dirs.contains(name));
+        let waits = |name: &str| is_replaced(name) || parents(name).any(is_replaced);
+        [false, true].map(|second| Self {
+            send: self
+                .send
+                .iter()
+                .filter(|(name, _)| waits(name) == second)
+                .map(|(name, size)| (name.clone(), *size))
+                .collect(),
+            make: self.make.iter().filter(|name| waits(name) == second).cloned().collect(),
+            ..Self::default()
+        })
+    }
+}
+
+/// True if it or a directory that it lies in is hidden.
+fn is_hidden(name: &str) -> bool {
+    name.split('/').any(|part| part.starts_with('.'))
+}
+
 /// The directories that `name` lies in.
 fn parents(name: &str) -> impl Iterator<Item = &str> {
     name.match_indices('/').map(|(at, _)| &name[..at])
@@ -199,16 +242,31 @@ pub(crate) async fn sync(context: &mut Context<'_>, args: &SyncArgs) -> Result<b
         return Err(Failure { subject: None, ..Failure::new("", "needs-extended", message) });
     }
     let mut run = Run { context, args, base: args.remote.as_deref().and_then(directory_name), whole: true };
-    let local = run.look_here(&mut exclusions)?;
+    let mut local = run.look_here(&mut exclusions)?;
     let remote = run.look_there(&exclusions).await?;
-    let (from, to) = if args.pull { (&remote, &local) } else { (&local, &remote) };
-    let delete = args.delete && run.whole;
-    if args.delete && !delete {
-        let message = "nothing was deleted, since not everything could be listed";
-        run.context.fail(&Failure { subject: None, ..Failure::new("", "omitted", message) });
+    if args.pull && args.delete {
+        run.protect(&mut local, &remote).await?;
     }
-    let mut plan = compare(from, to, delete);
+    let (from, to) = if args.pull { (&remote, &local) } else { (&local, &remote) };
+    if args.delete {
+        for glob in exclusions.unused().filter(|_| !args.changes_only) {
+            run.context.output.note(&format!("--exclude '{glob}' matches nothing; patterns are relative to LOCAL_DIR"));
+        }
+        if !run.whole {
+            run.nothing_deleted("listed");
+        }
+    }
+    let mut plan = compare(from, to, args.delete && run.whole);
+    if from.files.is_empty() && !args.allow_empty && !(plan.remove.is_empty() && plan.remove_dirs.is_empty()) {
+        let [source, target] = if args.pull { ["REMOTE_DIR", "LOCAL_DIR"] } else { ["LOCAL_DIR", "REMOTE_DIR"] };
+        let message = format!("{source} has no files; with --allow-empty, --delete empties {target}");
+        return Err(Failure::usage(message));
+    }
     run.settle(&mut plan, &local, &remote).await?;
+    let mut repeated = Repeated::default();
+    if !args.pull {
+        run.leave_out_hidden(&mut plan, &mut repeated).await?;
+    }
     for name in core::mem::take(&mut plan.conflicts) {
         let is_dir = from.dirs.contains(&name);
         let [here, there] = if is_dir { ["directory", "file"] } else { ["file", "directory"] };
@@ -227,6 +285,7 @@ pub(crate) async fn sync(context: &mut Context<'_>, args: &SyncArgs) -> Result<b
     } else {
         went_on = run.act(&plan, from, &mut summary).await;
     }
+    repeated.finish(run.context.output, "sync");
     if !args.changes_only || summary.sent + summary.deleted > 0 {
         run.finish(&summary, start.elapsed());
     }
@@ -257,11 +316,18 @@ impl Run<'_, '_> {
     /// Lists the local tree.
     fn look_here(&mut self, exclusions: &mut Exclusions) -> Result<Side, Failure> {
         let root = &self.args.local;
-        let tree = match tree::walk_without(root, Some(exclusions)) {
+        let mut tree = match tree::walk_without(root, Some(exclusions)) {
             // It is made when something is put in it.
-            Err(error) if self.args.pull && error.kind() == std::io::ErrorKind::NotFound => return Ok(Side::default()),
-            tree => tree.map_err(|error| Failure::local(root, &error))?,
+            Err(_) if self.args.pull && !root.exists() => return Ok(Side::default()),
+            tree => tree?,
         };
+        if self.args.pull {
+            // No server has such a file: it is in nobody's way.
+            for failure in tree.failures.extract_if(.., |failure| failure.code == BAD_NAME) {
+                let path = failure.subject.unwrap_or_default();
+                self.context.output.left_out("sync", &path, "no server can have a file of this name");
+            }
+        }
         self.whole &= tree.failures.is_empty();
         tree.failures.iter().for_each(|failure| self.context.fail(failure));
         for (path, why) in &tree.skipped {
@@ -285,7 +351,13 @@ impl Run<'_, '_> {
         let mut listings = Listings::new(self.context.client);
         let entries = match listings.entries(base).await {
             Err(error) if !self.args.pull && error.code() == Some(ErrorCode::NotFound) => Vec::new(),
-            Err(error) => return Err(Failure::client("sync", Some(base.unwrap_or("/")), &error)),
+            Err(error) => {
+                let mut failure = Failure::client("sync", Some(base.unwrap_or("/")), &error);
+                if error.code() == Some(ErrorCode::NotFound) && !self.args.local.exists() {
+                    failure.message.push_str("; LOCAL_DIR comes first, with --pull too");
+                }
+                return Err(failure);
+            }
             Ok(_) => walk_where(&mut listings, "sync", base, |dir| !exclusions.covers(&relative(dir), true)).await?,
         };
         let failures = listings.take_failures();
@@ -303,6 +375,84 @@ impl Run<'_, '_> {
             }
         }
         Ok(side)
+    }
+
+    /// Reports why nothing is deleted.
+    fn nothing_deleted(&mut self, what: &str) {
+        let message = format!("nothing was deleted, since not everything could be {what}");
+        self.context.fail(&Failure { subject: None, ..Failure::new("", "omitted", message) });
+    }
+
+    /// Leaves alone what the server does not list but may have, or can't have: hidden names, names that it refuses,
+    /// directories if it has none.
+    async fn protect(&mut self, local: &mut Side, remote: &Side) -> Result<(), Failure> {
+        let files = local.files.keys().filter(|name| !remote.files.contains_key(*name));
+        let dirs = local.dirs.iter().filter(|name| !remote.dirs.contains(*name));
+        let (hidden, superfluous): (Vec<_>, Vec<_>) = files.chain(dirs).cloned().partition(|name| is_hidden(name));
+        let hidden =
+            hidden.into_iter().map(|name| (name, "the server may have hidden files that it does not show".into()));
+        let mut protected: BTreeMap<String, String> = hidden.collect();
+        // A directory is one to put something in.
+        let asked =
+            |name: &String| self.there(&if local.dirs.contains(name) { format!("{name}/-") } else { name.clone() });
+        let asked: Vec<_> = superfluous.iter().map(asked).collect();
+        let answers = self.context.client.resume_many(&asked).await;
+        // Where nothing can be written, reading has to tell.
+        let is_read_only = |error: &Error| error.code() == Some(ErrorCode::ReadOnly);
+        let unclear = asked.iter().zip(&answers).filter(|(_, answer)| answer.as_ref().is_err_and(is_read_only));
+        let unclear: Vec<_> = unclear.map(|(name, _)| name.as_str()).collect();
+        let mut stats = self.context.client.stat_many(&unclear).await.into_iter();
+        for (name, answer) in superfluous.into_iter().zip(answers) {
+            let answer = match answer {
+                Err(error) if is_read_only(&error) => stats.next().map_or(Ok(()), |stat| stat.map(drop)),
+                answer => answer.map(drop),
+            };
+            match answer {
+                Err(error) if error.is_connection() || matches!(error, Error::Cancelled) => {
+                    return Err(Failure::client("sync", None, &error));
+                }
+                Err(error) if error.code() != Some(ErrorCode::NotFound) => {
+                    let message = Failure::client("sync", None, &error).message;
+                    protected.insert(name, format!("the server has no file of this name to compare with: {message}"));
+                }
+                _ => {}
+            }
+        }
+        for (name, why) in &protected {
+            if !parents(name).any(|dir| protected.contains_key(dir)) {
+                self.context.output.left_out("sync", &self.here(name).to_string_lossy(), why);
+            }
+        }
+        let is_protected =
+            |name: &str| protected.contains_key(name) || parents(name).any(|dir| protected.contains_key(dir));
+        local.files.retain(|name, _| !is_protected(name));
+        local.dirs.retain(|name| !is_protected(name));
+        local.kept.extend(protected.into_keys());
+        Ok(())
+    }
+
+    /// Leaves out the hidden files and directories that the server refuses.
+    async fn leave_out_hidden(&mut self, plan: &mut Plan, repeated: &mut Repeated) -> Result<(), Failure> {
+        let files = plan.send.keys().filter(|name| is_hidden(name)).map(|name| (name.clone(), self.there(name)));
+        let dirs = plan.make.iter().filter(|name| is_hidden(name));
+        let dirs = dirs.map(|name| (name.clone(), format!("{}/-", self.there(name))));
+        let (names, asked): (Vec<_>, Vec<_>) = files.chain(dirs).unzip();
+        for (name, answer) in names.iter().zip(self.context.client.resume_many(&asked).await) {
+            let Err(error) = answer else { continue };
+            if error.code() != Some(ErrorCode::Denied) {
+                continue;
+            }
+            plan.send.remove(name);
+            plan.make.retain(|dir| dir != name);
+            let mut failure = Failure::client("sync", Some(&self.here(name).to_string_lossy()), &error);
+            failure.message = format!("skipped: {} (--exclude '.*' leaves them out)", failure.message);
+            let dir = format!("{name}/");
+            let is_implied = names.iter().any(|other| other.starts_with(&dir));
+            if !is_implied && (repeated.is_new(name, &failure) || self.context.output.is_json()) {
+                self.context.fail(&failure);
+            }
+        }
+        Ok(())
     }
 
     /// Compares the files of the same size by content.
@@ -327,7 +477,7 @@ impl Run<'_, '_> {
             let size = local.files.get(name).map_or(0, |file| file.size);
             let same = match checksum_of(&path, &cancel).await {
                 Ok(here) => there.is_some_and(|there| here == (size, there)),
-                Err(error @ crate::client::Error::Cancelled) => return Err(Failure::client("sync", None, &error)),
+                Err(error @ Error::Cancelled) => return Err(Failure::client("sync", None, &error)),
                 Err(_) => false,
             };
             if same {
@@ -350,11 +500,6 @@ impl Run<'_, '_> {
             let bytes = size.map(|size| format!(": {size} bytes")).unwrap_or_default();
             run.context.output.result(&object, || format!("would {command} {name}{bytes}"));
         };
-        for (command, names) in [("rm", &plan.remove), ("rmdir", &plan.remove_dirs)] {
-            for one in names {
-                show(self, command, &name(self, one), None);
-            }
-        }
         for (one, size) in &plan.send {
             show(self, verb, &if self.args.pull { self.there(one) } else { name(self, one) }, Some(*size));
         }
@@ -363,6 +508,11 @@ impl Run<'_, '_> {
         {
             show(self, "mkdir", &name(self, one), None);
         }
+        for (command, names) in [("rm", &plan.remove), ("rmdir", &plan.remove_dirs)] {
+            for one in names {
+                show(self, command, &name(self, one), None);
+            }
+        }
         summary.sent = plan.send.len();
         summary.bytes = plan.send.values().sum();
         summary.deleted = plan.remove.len() + plan.remove_dirs.len();
@@ -370,16 +520,33 @@ impl Run<'_, '_> {
 
     /// Carries the plan out. False if the connection has failed.
     async fn act(&mut self, plan: &Plan, from: &Side, summary: &mut Summary) -> bool {
-        let went_on =
-            if self.args.pull { self.remove_here(plan, summary) } else { self.remove_there(plan, summary).await };
-        if !went_on {
-            return false;
+        // What takes the place of something that is deleted has to wait.
+        let [first, second] = plan.around_deletion(from);
+        let mut rest = self.transfer(&first, from).await;
+        let deletes = !(plan.remove.is_empty() && plan.remove_dirs.is_empty());
+        let is_done = rest.files == first.send.len() && !rest.failed;
+        if deletes && !rest.over {
+            if is_done {
+                rest.over = !(if self.args.pull {
+                    self.remove_here(plan, summary)
+                } else {
+                    self.remove_there(plan, summary).await
+                });
+            } else {
+                self.nothing_deleted("transferred");
+            }
         }
-        let rest = if self.args.pull { self.fetch(plan, from).await } else { self.send(plan).await };
+        if is_done && !rest.over {
+            rest.add(self.transfer(&second, from).await);
+        }
         summary.sent = rest.files;
         summary.bytes = rest.bytes;
         rest.repeated.finish(self.context.output, if self.args.pull { "get" } else { "put" });
         !rest.over
+    }
+
+    async fn transfer(&mut self, plan: &Plan, from: &Side) -> Rest {
+        if self.args.pull { self.fetch(plan, from).await } else { self.send(plan).await }
     }
 
     /// Deletes on the server. False if the connection has failed.
@@ -398,7 +565,7 @@ impl Run<'_, '_> {
         &mut self,
         command: &str,
         names: &[String],
-        results: Vec<Result<(), crate::client::Error>>,
+        results: Vec<Result<(), Error>>,
         summary: &mut Summary,
     ) -> bool {
         for (name, result) in names.iter().zip(results) {
@@ -464,7 +631,7 @@ impl Run<'_, '_> {
         let made: Vec<_> = empty_dirs(names, plan.make.iter().map(String::as_str));
         let missing: Vec<_> = made.iter().filter(|dir| plan.make.contains(dir)).map(|dir| self.there(dir)).collect();
         if !missing.is_empty() && !all.over && self.context.client.peer() == Peer::Extended {
-            make_empty(self.context, &missing, &mut all.repeated).await;
+            all.failed |= !make_empty(self.context, &missing, &mut all.repeated).await;
         }
         all
     }
@@ -472,8 +639,10 @@ impl Run<'_, '_> {
     /// Fetches files, and makes directories.
     async fn fetch(&mut self, plan: &Plan, from: &Side) -> Rest {
         let mut place = Place::new(&self.args.local);
+        let mut failed = false;
         for dir in &plan.make {
             if let Err(failure) = place.directory(dir) {
+                failed = true;
                 self.context.fail(&failure);
             }
         }
@@ -493,13 +662,13 @@ impl Run<'_, '_> {
             total = total.saturating_add(file.size);
         }
         if jobs.is_empty() {
-            return Rest::default();
+            return Rest { failed, ..Rest::default() };
         }
         let options = DownloadOptions { resume: true, ..DownloadOptions::default() };
         let Context { client, output, bars, .. } = &mut *self.context;
         let mut reporter = Reporter::new(output, "get", labels, Some(total), *bars);
         client.download(jobs, &options, &mut reporter as &mut dyn Observer).await;
-        reporter.finish_some()
+        Rest { failed, ..reporter.finish_some() }
     }
 
     /// The last line.

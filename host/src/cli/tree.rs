@@ -12,6 +12,9 @@ use super::exclude::Exclusions;
 use super::failure::Failure;
 use crate::client::is_partial;
 
+/// The code of the failure for a name that no server can have.
+pub(crate) const BAD_NAME: &str = "bad-name";
+
 /// What a walk found, sorted by name.
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
@@ -42,34 +45,36 @@ pub(crate) struct TreeFile {
 ///
 /// # Errors
 /// `root` can't be read. What is below it and can't be read is among [`Tree::failures`].
-pub(crate) fn walk(root: &Path) -> io::Result<Tree> {
+pub(crate) fn walk(root: &Path) -> Result<Tree, Failure> {
     walk_without(root, None)
 }
 
 /// The same without what is excluded; reads the files `.skiffignore` on its way.
 ///
 /// # Errors
-/// As [`walk`].
-pub(crate) fn walk_without(root: &Path, mut exclusions: Option<&mut Exclusions>) -> io::Result<Tree> {
+/// As [`walk`]; a `.skiffignore` is not valid.
+pub(crate) fn walk_without(root: &Path, mut exclusions: Option<&mut Exclusions>) -> Result<Tree, Failure> {
     let mut tree = Tree::default();
-    let real_root = root.canonicalize()?;
+    let real_root = root.canonicalize().map_err(|error| Failure::local(root, &error))?;
     let mut waiting = vec![(root.to_owned(), String::new())];
     while let Some((dir, prefix)) = waiting.pop() {
         let entries = match sorted(&dir) {
             Ok(entries) => entries,
-            Err(error) if prefix.is_empty() => return Err(error),
+            Err(error) if prefix.is_empty() => return Err(Failure::local(root, &error)),
             Err(error) => {
                 tree.failures.push(Failure::local(&dir, &error));
                 continue;
             }
         };
-        if let Some(Err(failure)) = exclusions.as_mut().map(|exclusions| exclusions.enter(&dir, &prefix)) {
-            tree.failures.push(failure);
+        if let Some(exclusions) = &mut exclusions {
+            exclusions.enter(&dir, &prefix)?;
         }
         for path in entries {
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
                 let message = "the name is not UTF-8; upload it on its own with -o NAME";
-                tree.failures.push(Failure::new(path.to_string_lossy(), "bad-name", message));
+                tree.failures.push(Failure::new(path.to_string_lossy(), BAD_NAME, message));
+                let own = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                tree.kept.push(if prefix.is_empty() { own } else { format!("{prefix}/{own}") });
                 continue;
             };
             let is_partial = is_partial(name);

@@ -12,7 +12,7 @@ use super::command::{Definition, Offer, Remote};
 use super::context::{Context, Mode};
 use super::failure::{Failure, for_one_board};
 use super::names::{local_path, remote_name};
-use super::sync::{SyncArgs, sync};
+use super::sync::{SyncArgs, check_delete, sync};
 use crate::client::Error;
 
 /// Changes that follow each other this closely are one.
@@ -34,8 +34,9 @@ impl Definition for Watch {
 }
 
 impl Remote for Watch {
-    fn prepare(_: &mut Self::Args, mode: Mode) -> Result<(), Failure> {
-        for_one_board(mode)
+    fn prepare(args: &mut Self::Args, mode: Mode) -> Result<(), Failure> {
+        for_one_board(mode)?;
+        check_delete(args.delete, args.remote.as_deref())
     }
 
     async fn run(context: &mut Context<'_>, args: Self::Args) -> Result<(), Failure> {
@@ -53,16 +54,19 @@ pub(crate) struct WatchArgs {
     /// Directory on the server; default: the root
     #[arg(value_name = "REMOTE_DIR", value_parser = remote_name)]
     remote: Option<String>,
-    /// Delete what the local directory does not have
+    /// Delete what the local directory does not have; REMOTE_DIR is required then, / is the root
     #[arg(long)]
     delete: bool,
+    /// Delete even if the local directory has no files at all
+    #[arg(long)]
+    allow_empty: bool,
     /// Leave alone what GLOB matches, as a line of a .gitignore would; may be repeated
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
 }
 
 async fn watch(context: &mut Context<'_>, args: WatchArgs) -> Result<(), Failure> {
-    let WatchArgs { local, remote, delete, exclude } = args;
+    let WatchArgs { local, remote, delete, allow_empty, exclude } = args;
     let (changed, mut changes) = unbounded_channel();
     let notice = move |event: notify::Result<notify::Event>| {
         // `sync` itself reads the files.
@@ -76,7 +80,7 @@ async fn watch(context: &mut Context<'_>, args: WatchArgs) -> Result<(), Failure
     // Before the first sync, so that no change is missed.
     let mut watcher = notify::recommended_watcher(notice).map_err(|error| wrong(&error))?;
     watcher.watch(&local, RecursiveMode::Recursive).map_err(|error| wrong(&error))?;
-    let mut args = SyncArgs { local, remote, delete, exclude, ..SyncArgs::default() };
+    let mut args = SyncArgs { local, remote, delete, allow_empty, exclude, ..SyncArgs::default() };
     let cancel = context.client.cancel_token();
     let cancelled = || Failure::client("watch", None, &Error::Cancelled);
     let mut is_away = false;

@@ -96,10 +96,17 @@ impl Client {
     /// As [`Client::stat`].
     pub async fn resume(&mut self, name: &str, size: u64) -> Result<Staged, Error> {
         let name = parse(name)?;
-        match self.one(request(Request::Resume { size, name }), "resume", Again::Yes).await? {
-            Event::Resume { offset, crc } => Ok(Staged { offset, crc }),
-            event => Err(refusal(event)),
-        }
+        staged(self.one(request(Request::Resume { size, name }), "resume", Again::Yes).await?)
+    }
+
+    /// `resume` of many names, pipelined, each for a `write` of 0 bytes: whether the server would take it. The results are
+    /// in the order of the names.
+    ///
+    /// # Errors
+    /// As [`Client::stat_many`].
+    pub async fn resume_many<S: AsRef<str>>(&mut self, names: &[S]) -> Vec<Result<Staged, Error>> {
+        let results = self.many(names, |name| Request::Resume { size: 0, name }, "resume", Again::Yes).await;
+        results.into_iter().map(|result| result.and_then(staged)).collect()
     }
 
     /// `remove`. Not repeated after a lost connection, since it may have been executed.
@@ -309,6 +316,13 @@ fn done(event: Event) -> Result<(), Error> {
 fn sum(event: Event) -> Result<Sum, Error> {
     match event {
         Event::Sum { length, crc } => Ok(Sum { length, crc }),
+        event => Err(refusal(event)),
+    }
+}
+
+fn staged(event: Event) -> Result<Staged, Error> {
+    match event {
+        Event::Resume { offset, crc } => Ok(Staged { offset, crc }),
         event => Err(refusal(event)),
     }
 }

@@ -1,11 +1,14 @@
 //! `sync`: what differs is transferred, and nothing else is touched.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::process::Stdio;
 
+use rustix::fs::{CWD, Mode, mkfifoat};
 use serde_json::{Value, json};
-use skiff_tests::programs::{Ran, Running, Signal};
+use skiff_tests::host::Host;
+use skiff_tests::programs::{Ran, Running, Serv, Signal, device_serv, run};
 use skiff_tests::wire::eventually;
 
 use crate::{Scene, THEN, content, set_time, time_of};
@@ -72,8 +75,12 @@ fn nothing_outside_the_named_tree_is_deleted() {
     let ran = scene.run(&["sync", "--delete", "site", "www"]);
     assert_eq!(steps(&ran), ["rm www/d/e/x", "rm www/old", "rmdir www/gone", "rmdir www/d/e", "rmdir www/d"]);
     assert_eq!(scene.all_there(), ["keep", "www.txt", "www/", "www/a", "wwwx/", "wwwx/y"]);
-    // The root is a tree like any other.
-    assert_eq!(scene.synced(&["--delete", "site"]), "1 sent, 6 deleted, 0 unchanged, 6 B");
+    // The root is a tree like any other, but it has to be named.
+    for command in ["sync", "watch"] {
+        let why = scene.run(&[command, "--delete", "site"]);
+        assert!(why.failed(2).ends_with("--delete needs REMOTE_DIR; / is the root of the server"));
+    }
+    assert_eq!(scene.synced(&["--delete", "site", "/"]), "1 sent, 6 deleted, 0 unchanged, 6 B");
     assert_eq!(scene.all_there(), ["a"]);
 }
 
@@ -86,16 +93,29 @@ fn excluded_names_are_neither_sent_nor_deleted() {
     scene.write("t/sub/.skiffignore", b"!b.o\nk.*\n");
     scene.write("t/.x.bin.12-3a.skiff-part", b"part");
     scene.serve(&["t/old.o", "t/log/y", "t/sub/k.h", "t/d/z.o", "t/d/z", "t/e/w"]);
-    assert_eq!(
-        scene.synced(&["--delete", "--exclude", "/log", "--exclude=nothing*", "t", "t"]),
-        "2 sent, 3 deleted, 0 unchanged, 12 B"
-    );
+    assert_eq!(scene.synced(&["--delete", "--exclude", "./log", "t", "t"]), "2 sent, 3 deleted, 0 unchanged, 12 B");
     assert_eq!(
         scene.all_there(),
         ["t/", "t/a", "t/d/", "t/d/z.o", "t/log/", "t/log/y", "t/old.o", "t/sub/", "t/sub/b.o", "t/sub/k.h"]
     );
     assert_eq!(scene.synced(&["--delete", "--exclude", "log", "t", "t"]), "0 sent, 0 deleted, 2 unchanged, 0 B");
-    assert!(scene.run(&["sync", "--exclude", "[z-a]", "t", "t"]).failed(2).starts_with("sync: --exclude [z-a]: "));
+    let ran = scene.run(&["sync", "--delete", "--exclude", "xx/log", "--exclude", "log", "t", "t"]);
+    assert_eq!(ran.failed(0), "--exclude 'xx/log' matches nothing; patterns are relative to LOCAL_DIR");
+}
+
+#[test]
+fn a_pattern_that_is_not_valid_is_a_usage_error_before_anything_happens() {
+    let scene = Scene::new();
+    scene.have(&["t/a", "t/d/b"]);
+    scene.serve(&["t/x.log"]);
+    for glob in ["[z-a]", "[*.log", "", " ", "#x", "!x"] {
+        let ran = scene.run(&["sync", "--delete", "--exclude", glob, "t", "t"]);
+        assert!(ran.failed(2).starts_with(&format!("sync: --exclude '{glob}': ")), "{ran:?}");
+    }
+    scene.write("t/d/.skiffignore", b"*.o\n[*.log\n");
+    let ran = scene.run(&["sync", "--delete", "t", "t"]);
+    assert!(ran.failed(2).starts_with("sync t/d/.skiffignore: line 2: "), "{ran:?}");
+    assert_eq!(scene.all_there(), ["t/", "t/x.log"]);
 }
 
 #[test]
@@ -107,7 +127,7 @@ fn links_are_treated_as_put_r_treats_them_and_protect_their_names() {
     symlink("../..", scene.here.path().join("t/dir")).unwrap();
     scene.serve(&["t/out", "t/dir/x", "t/old"]);
     let ran = scene.run(&["sync", "--delete", "t", "t"]);
-    assert_eq!((ran.code, steps(&ran)), (Some(0), vec!["rm t/old".into(), "put t/inside".into(), "put t/real".into()]));
+    assert_eq!((ran.code, steps(&ran)), (Some(0), vec!["put t/inside".into(), "put t/real".into(), "rm t/old".into()]));
     let left: Vec<_> = ran.err.lines().collect();
     assert_eq!(
         left,
@@ -129,14 +149,14 @@ fn a_dry_run_changes_nothing_and_shows_everything() {
     let out = scene.run(&["sync", "-n", "--delete", "t", "t"]).ok();
     assert!(
         out.starts_with(
-            "would rm t/o/x\nwould rm t/old\nwould rmdir t/o\nwould put t/a: 3 bytes\nwould put t/n/b: 5 bytes\n\
-             would mkdir t/empty\nwould be done: 2 sent, 3 deleted, 0 unchanged, 8 B in "
+            "would put t/a: 3 bytes\nwould put t/n/b: 5 bytes\nwould mkdir t/empty\n\
+             would rm t/o/x\nwould rm t/old\nwould rmdir t/o\nwould be done: 2 sent, 3 deleted, 0 unchanged, 8 B in "
         ),
         "{out}"
     );
     let out = scene.run(&["sync", "--pull", "--dry-run", "--delete", "--json", "t", "t"]).ok();
     let objects: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(objects[0], json!({"type": "would", "command": "rm", "name": "t/a"}));
+    assert!(objects.contains(&json!({"type": "would", "command": "rm", "name": "t/a"})));
     assert!(objects.contains(&json!({"type": "would", "command": "get", "name": "t/o/x", "size": 5})));
     let summary = objects.last().unwrap();
     assert_eq!(
@@ -164,7 +184,7 @@ fn a_pull_is_the_same_the_other_way() {
     scene.write("new/copy/.x.bin.12-3a.skiff-part", b"part");
     symlink("/etc", scene.here.path().join("new/copy/etc")).unwrap();
     let ran = scene.run(&["sync", "--pull", "--delete", "--exclude", "*.log", "new/copy", "t"]);
-    assert_eq!(steps(&ran), ["rm new/copy/o/x", "rm new/copy/old", "rmdir new/copy/o", "get t/a"]);
+    assert_eq!(steps(&ran), ["get t/a", "rm new/copy/o/x", "rm new/copy/old", "rmdir new/copy/o"]);
     scene.is_here("new/copy/a", "t/a");
     let mut left: Vec<_> = copy.map(str::to_owned).into();
     left.extend(
@@ -172,7 +192,111 @@ fn a_pull_is_the_same_the_other_way() {
     );
     left.sort();
     assert_eq!(scene.all_here(), left);
-    assert!(scene.run(&["sync", "--pull", "here", "none"]).failed(1).contains("no such directory on the server"));
+    let hint = "no such directory on the server; LOCAL_DIR comes first, with --pull too";
+    assert!(scene.run(&["sync", "--pull", "t", "back"]).failed(1).ends_with(hint));
+    assert!(
+        scene.run(&["sync", "--pull", "new", "none"]).err.ends_with("sync none: no such directory on the server\n")
+    );
+}
+
+#[test]
+fn a_pull_deletes_nothing_that_the_server_may_have_or_cannot_have() {
+    let scene = Scene::new();
+    scene.serve(&["t/a"]);
+    let there = scene.host.root().join("t");
+    symlink("/etc/passwd", there.join("out")).unwrap();
+    mkfifoat(CWD, there.join("pipe"), Mode::RWXU).unwrap();
+    let odd = std::ffi::OsStr::from_bytes(b"bad\xff");
+    scene.have(&[
+        "t/a",
+        "t/old",
+        "t/.env",
+        "t/.git/x/y",
+        "t/out",
+        "t/pipe/z",
+        "t/back\\slash",
+        "t/new\nline/x",
+        "t/o/p",
+    ]);
+    fs::create_dir(scene.here.path().join("t/d")).unwrap();
+    fs::write(scene.here.path().join("t/d").join(odd), "x").unwrap();
+    let before = scene.all_here();
+    let dry = scene.run(&["sync", "-n", "--pull", "--delete", "t", "t"]);
+    assert_eq!(scene.all_here(), before);
+    let ran = scene.run(&["sync", "--pull", "--delete", "t", "t"]);
+    assert_eq!((ran.code, steps(&ran)), (Some(0), vec!["rm t/o/p".into(), "rm t/old".into(), "rmdir t/o".into()]));
+    assert_eq!(dry.err, ran.err);
+    let skipped: Vec<_> = ran.err.lines().map(|line| line.split(": skipped: ").next().unwrap()).collect();
+    let names = ["d/bad\u{fffd}", ".env", ".git", "back\\slash", "new\\u{a}line", "out", "pipe"];
+    assert_eq!(skipped, names.map(|name| format!("host-cli: sync t/{name}")));
+    let left: Vec<_> = before.into_iter().filter(|name| !["t/o/", "t/o/p", "t/old"].contains(&name.as_str())).collect();
+    assert_eq!(scene.all_here(), left);
+    // What the listing omits could be anything.
+    scene.have(&["t/old"]);
+    scene.host.put("t/not\\sendable", b"x");
+    let ran = scene.run(&["sync", "--pull", "--delete", "t", "t"]);
+    assert!(ran.code == Some(1) && ran.err.contains("nothing was deleted, since not everything could be listed"));
+    scene.is_here("t/old", "t/old");
+}
+
+#[test]
+fn a_pull_from_a_flat_store_deletes_no_directories() {
+    let scene = Scene::new();
+    let device = Serv::launch(device_serv().args(["--listen", "0"]), "port ").unwrap();
+    scene.have(&["t/a", "t/old", "t/sub/x", "t/e/f"]);
+    fs::remove_file(scene.here.path().join("t/e/f")).unwrap();
+    _ = run(scene.command_to(device.port()).args(["put", "t/a"])).ok();
+    let ran = run(scene.command_to(device.port()).args(["sync", "--pull", "--delete", "t", "/"]));
+    assert_eq!((ran.code, steps(&ran)), (Some(0), vec!["rm t/old".to_owned()]), "{ran:?}");
+    assert_eq!(scene.all_here(), ["t/", "t/a", "t/e/", "t/sub/", "t/sub/x"]);
+}
+
+#[test]
+fn nothing_is_deleted_unless_everything_was_transferred() {
+    let scene = Scene::new();
+    scene.have(&["t/a", "t/b/x", "t/c"]);
+    scene.serve(&["t/old", "t/b"]);
+    // Nothing can take the place of a FIFO.
+    mkfifoat(CWD, scene.host.root().join("t/c"), Mode::RWXU).unwrap();
+    let ran = scene.run(&["sync", "--delete", "t", "t"]);
+    assert_eq!((ran.code, steps(&ran)), (Some(1), vec!["put t/a".to_owned()]), "{ran:?}");
+    assert!(ran.err.ends_with("sync: nothing was deleted, since not everything could be transferred\n"), "{ran:?}");
+    assert_eq!(scene.all_there(), ["t/", "t/a", "t/b", "t/c", "t/old"]);
+}
+
+#[test]
+fn hidden_files_that_the_server_refuses_are_skipped_and_the_dry_run_says_so() {
+    let scene = Scene::new();
+    scene.have(&["t/a", "t/.env", "t/.git/x", "t/.git/y"]);
+    scene.serve(&["t/old"]);
+    let dry = scene.run(&["sync", "-n", "--delete", "t", "t"]);
+    assert_eq!(steps(&dry), ["would put t/a", "would rm t/old"]);
+    let ran = scene.run(&["sync", "--delete", "t", "t"]);
+    assert_eq!((ran.code, steps(&ran)), (Some(1), vec!["put t/a".into(), "rm t/old".into()]));
+    let lines: Vec<_> = ran.err.lines().collect();
+    let why = "skipped: hidden names are not allowed here (denied) (--exclude '.*' leaves them out)";
+    assert_eq!(lines, [format!("host-cli: sync t/.env: {why}"), format!("host-cli: sync: 2 more: {why}")]);
+    assert_eq!((dry.code, dry.err), (ran.code, ran.err));
+    let scene = Scene { here: scene.here, host: Host::with(|setup| setup.store.hidden = true) };
+    assert_eq!(scene.synced(&["t", "t"]), "4 sent, 0 deleted, 0 unchanged, 25 B");
+}
+
+#[test]
+fn an_empty_source_deletes_nothing_unless_that_is_wanted() {
+    let scene = Scene::new();
+    scene.have(&["t/x.log"]);
+    scene.serve(&["t/a"]);
+    let words = ["--delete", "--exclude", "*.log", "t", "t"];
+    for more in [&["sync"][..], &["sync", "-n"]] {
+        let why = "sync: LOCAL_DIR has no files; with --allow-empty, --delete empties REMOTE_DIR";
+        assert_eq!(scene.run(&[more, &words].concat()).failed(2), why);
+    }
+    scene.is_there("t/a", "t/a");
+    assert_eq!(scene.synced(&[&["--allow-empty"], &words[..]].concat()), "0 sent, 1 deleted, 0 unchanged, 0 B");
+    scene.have(&["t/b"]);
+    let why = "sync: REMOTE_DIR has no files; with --allow-empty, --delete empties LOCAL_DIR";
+    assert_eq!(scene.run(&["sync", "--pull", "--delete", "t", "t"]).failed(2), why);
+    scene.is_here("t/b", "t/b");
 }
 
 #[test]
@@ -207,8 +331,6 @@ fn a_file_in_the_way_of_a_directory_goes_only_with_delete() {
 
 #[test]
 fn nothing_is_deleted_if_a_part_of_the_source_is_unknown() {
-    use std::os::unix::ffi::OsStrExt as _;
-
     let scene = Scene::new();
     scene.have(&["t/a"]);
     fs::write(scene.here.path().join("t").join(std::ffi::OsStr::from_bytes(b"bad\xff")), "x").unwrap();
@@ -231,8 +353,8 @@ fn every_file_is_an_object_and_the_summary_is_the_last() {
     let out = scene.run(&["--json", "sync", "--delete", "t", "t"]).ok();
     let objects: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let types: Vec<_> = objects.iter().map(|object| object["type"].as_str().unwrap()).collect();
-    assert_eq!(types, ["done", "put", "put", "summary"]);
-    assert_eq!((&objects[0]["command"], &objects[0]["name"]), (&json!("rm"), &json!("t/old")));
+    assert_eq!(types, ["put", "put", "done", "summary"]);
+    assert_eq!((&objects[2]["command"], &objects[2]["name"]), (&json!("rm"), &json!("t/old")));
     let summary = &objects[3];
     assert_eq!(
         (&summary["sent"], &summary["deleted"], &summary["unchanged"], &summary["bytes"]),
