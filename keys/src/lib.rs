@@ -30,12 +30,12 @@ pub enum KeyFile {
 #[non_exhaustive]
 pub enum KeyError {
     /// The system refuses.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {error}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
-        source: io::Error,
+        /// What the system says. A part of the message, and so no `source`.
+        error: io::Error,
     },
     /// A file that is there is not replaced: what it holds may be needed.
     #[error("{}: already exists; a secret or key is never overwritten", path.display())]
@@ -49,11 +49,19 @@ pub enum KeyError {
         /// The file.
         path: PathBuf,
     },
+    /// It is a directory or a device.
+    #[error("{}: not a regular file", path.display())]
+    NotRegular {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file holds something else.
-    #[error("{}: holds neither a device secret (skiff-secret-1 ...) nor a client's key (skiff-key-1 ...)", path.display())]
+    #[error("{}: {why}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
     },
     /// A client's key where a secret belongs.
     #[error("{}: a client's key, but a device secret is needed; `host-cli key new FILE` makes one", path.display())]
@@ -69,7 +77,7 @@ pub enum KeyError {
     },
     /// The system has no random numbers.
     #[error("can't get random numbers from the system: {0}")]
-    Random(#[source] io::Error),
+    Random(io::Error),
 }
 
 impl KeyFile {
@@ -78,11 +86,13 @@ impl KeyFile {
     /// # Errors
     /// [`KeyError`], with the path.
     pub fn read(path: &Path) -> Result<Self, KeyError> {
-        let failed = |source| KeyError::Io { path: path.to_owned(), source };
+        let failed = |error| KeyError::Io { path: path.to_owned(), error };
         let file = File::open(path).map_err(failed)?;
         // Of the open file: the name may mean another one by now.
-        if file.metadata().map_err(failed)?.permissions().mode() & 0o077 != 0 {
-            return Err(KeyError::Exposed { path: path.to_owned() });
+        let meta = file.metadata().map_err(failed)?;
+        if meta.permissions().mode() & 0o077 != 0 {
+            let path = path.to_owned();
+            return Err(if meta.is_file() { KeyError::Exposed { path } } else { KeyError::NotRegular { path } });
         }
         // Has its full size at once: a buffer that grows leaves copies behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE + 1));
@@ -90,7 +100,7 @@ impl KeyFile {
         let text = core::str::from_utf8(&bytes).ok().filter(|text| text.len() <= MAX_FILE);
         let parsed =
             text.and_then(|text| Secret::parse(text).map(Self::Secret).or_else(|| Key::parse(text).map(Self::Key)));
-        parsed.ok_or_else(|| KeyError::Malformed { path: path.to_owned() })
+        parsed.ok_or_else(|| KeyError::Malformed { path: path.to_owned(), why: fault(text.unwrap_or_default()) })
     }
 
     /// Makes a file with it, which only its owner can read; it is durable when this returns. Replaces nothing.
@@ -98,7 +108,7 @@ impl KeyFile {
     /// # Errors
     /// [`KeyError`], with the path; there is no new file then.
     pub fn create(&self, path: &Path) -> Result<(), KeyError> {
-        let failed = |source| KeyError::Io { path: path.to_owned(), source };
+        let failed = |error| KeyError::Io { path: path.to_owned(), error };
         let line = Zeroizing::new(format!("{}\n", *self.text()));
         let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
             Ok(file) => file,
@@ -174,6 +184,21 @@ pub fn random<const N: usize>() -> Result<[u8; N], KeyError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| KeyError::Random(error.into()))?;
     Ok(bytes)
+}
+
+/// What is wrong with the content of a file.
+fn fault(text: &str) -> &'static str {
+    let has = |word: &str| text.split_whitespace().any(|other| other == word);
+    match () {
+        () if !has("skiff-secret-1") && !has("skiff-key-1") => {
+            "holds neither a device secret (skiff-secret-1 ...) nor a client's key (skiff-key-1 ...)"
+        }
+        () if text.trim_end().lines().count() > 1 => {
+            "has more than one line; it must hold one secret or key, and no comment"
+        }
+        () if has("skiff-secret-1") => "damaged: the line is not skiff-secret-1 and a whole secret",
+        () => "damaged: the line is not skiff-key-1, KEYID and a whole key",
+    }
 }
 
 /// The path as one word of a shell.
@@ -254,6 +279,28 @@ mod tests {
             fs::write(&path, bad).unwrap();
             assert!(matches!(KeyFile::read(&path), Err(KeyError::Malformed { .. })), "{}", bad.escape_ascii());
         }
+        let KeyFile::Secret(device) = secret else { unreachable!() };
+        let key = KeyFile::Key(device.key(KeyId::parse(b"ro.a.1").unwrap())).text();
+        for (bad, why) in [
+            ("hello".to_owned(), "neither a device secret"),
+            (good[..30].to_owned(), "damaged: the line is not skiff-secret-1"),
+            (key[..30].to_owned(), "damaged: the line is not skiff-key-1"),
+            (twice, "more than one line"),
+            (format!("# mine\n{}\n", *key), "more than one line"),
+        ] {
+            fs::write(&path, bad).unwrap();
+            let message = KeyFile::read(&path).unwrap_err().to_string();
+            assert!(message.contains(why) && !message.contains("BwcHBw"), "{message}");
+        }
+    }
+
+    #[test]
+    fn an_error_says_everything_once() {
+        let (dir, path, _) = scene();
+        assert!(std::error::Error::source(&KeyFile::read(&path).unwrap_err()).is_none());
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+        let message = KeyFile::read(dir.path()).unwrap_err().to_string();
+        assert!(message.ends_with(": not a regular file"), "{message}");
     }
 
     #[test]

@@ -325,6 +325,9 @@ fn announce(args: &Args, server: &Server) {
     let addrs: Vec<_> = server.local_addrs().iter().map(ToString::to_string).collect();
     let mode = if args.read_only { ", read-only" } else { "" };
     tell(args.log_format, &format!("serving {}{mode} on {}", root.display(), addrs.join(", ")));
+    if is_protected(args) {
+        tell(args.log_format, "clients need a key; host-cli key grant --secret FILE CLIENT makes one");
+    }
     if server.local_addrs().iter().all(|addr| addr.ip().is_loopback()) {
         let hint = "only this machine can connect; use --bind 0.0.0.0 --bind :: to serve the network";
         tell(args.log_format, hint);

@@ -1,9 +1,9 @@
 //! `bench`: how fast this server is from here.
 
+use core::num::NonZeroU64;
 use core::time::Duration;
 use std::time::Instant;
 
-use bytesize::ByteSize;
 use clap::Args;
 
 use super::command::{Definition, Remote};
@@ -11,6 +11,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::format::{decimal, seconds};
 use super::json::Object;
+use super::names::bytes;
 use crate::client::{Download, DownloadOptions, Error, Source, Target, Upload, UploadOptions};
 
 /// Round trips that are measured.
@@ -37,8 +38,8 @@ impl Remote for Bench {
 #[command(after_help = "A file host-cli-bench-*.tmp is stored on the server, fetched and removed.")]
 pub(crate) struct BenchArgs {
     /// Bytes to transfer each way, at most half of what is free on the server
-    #[arg(long, value_name = "SIZE", default_value = "4MiB")]
-    size: ByteSize,
+    #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = bytes)]
+    size: NonZeroU64,
 }
 
 async fn bench(context: &mut Context<'_>, args: &BenchArgs) -> Result<(), Failure> {
@@ -49,12 +50,12 @@ async fn bench(context: &mut Context<'_>, args: &BenchArgs) -> Result<(), Failur
     }
     // A server that does not say has room.
     let free = context.client.space().await.map_or(u64::MAX, |space| space.free);
-    let size = usize::try_from(args.size.as_u64().min(free / 2)).unwrap_or(usize::MAX);
+    let size = args.size.get().min(free / 2);
     if size == 0 {
         return Err(Failure::whole("no-space", "there is no room on the server"));
     }
     let name = format!("host-cli-bench-{}.tmp", std::process::id());
-    let upload = Upload { source: Source::Bytes(noise(size).into()), name: name.clone() };
+    let upload = Upload { source: Source::Noise(size), name: name.clone() };
     let begun = Instant::now();
     let sent = context.client.upload(vec![upload], &UploadOptions::default(), &mut ()).await.pop();
     let put = begun.elapsed();
@@ -70,7 +71,6 @@ async fn bench(context: &mut Context<'_>, args: &BenchArgs) -> Result<(), Failur
         failure.message = format!("{}; {name} may be left on the server", failure.message);
         failure
     })?;
-    let size = size as u64;
     let [ping_seconds, put_seconds, get_seconds] = [ping, put, get].map(|time| time.as_secs_f64());
     let object = Object::Bench { size, ping: ping_seconds, put: put_seconds, get: get_seconds };
     if context.output.is_json() {
@@ -93,18 +93,4 @@ async fn bench(context: &mut Context<'_>, args: &BenchArgs) -> Result<(), Failur
 fn rate(bytes: u64, time: Duration) -> u64 {
     let rate = u128::from(bytes) * 1_000_000_000 / time.as_nanos().max(1);
     u64::try_from(rate).unwrap_or(u64::MAX)
-}
-
-/// Bytes that no link can compress (xorshift64).
-fn noise(size: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut bytes = Vec::with_capacity(size + 8);
-    while bytes.len() < size {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(size);
-    bytes
 }

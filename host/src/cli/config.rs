@@ -211,9 +211,10 @@ impl Local for ConfigCommand {
                     .parse::<Address>()
                     .map_err(|why| Failure { subject: Some(address.clone()), ..Failure::usage(why) })?;
                 let key = key.map(absolute).transpose()?;
+                let old = config.board(&name).ok().flatten().map(|old| format!(", in place of {}", old.text));
                 config.set(&name, &address, key.as_deref())?;
                 config.save()?;
-                done(here, &name, Some(&address), format!("config {name}: {address}"));
+                done(here, &name, Some(&address), format!("config {name}: {address}{}", old.unwrap_or_default()));
             }
             Action::List => {
                 for name in config.names() {

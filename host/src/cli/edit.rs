@@ -13,6 +13,7 @@ use super::context::{Context, Mode};
 use super::failure::{Failure, for_one_board, io_text};
 use super::json::Object;
 use super::names::{local_path, remote_name};
+use super::place::{make_private, private_directory};
 use crate::client::{CancelToken, Client, Error, ErrorCode, checksum_of, sanitize};
 
 /// `edit`
@@ -54,12 +55,14 @@ async fn edit(context: &mut Context<'_>, args: &EditArgs) -> Result<(), Failure>
     let name = args.name.as_str();
     let fail = |error: &Error| Failure::client("edit", Some(name), error);
     let cancel = context.client.cancel_token();
-    let temporary = env::temp_dir();
-    let dir = tempfile::tempdir().map_err(|error| Failure::local(&temporary, &error))?;
+    let dir = private_directory()?;
     // Editors choose what to do by the name.
     let path = dir.path().join(name.rsplit('/').next().filter(|own| !own.is_empty()).unwrap_or("file"));
     let before: Version = match context.client.get(name, &path).await {
-        Ok(_) => Some(version_of(&path, &cancel).await?),
+        Ok(_) => {
+            make_private(&path)?;
+            Some(version_of(&path, &cancel).await?)
+        }
         Err(error) if error.code() == Some(ErrorCode::NotFound) => None,
         Err(error) => return Err(fail(&error)),
     };

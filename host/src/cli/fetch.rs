@@ -3,6 +3,7 @@
 use core::num::NonZeroU64;
 use std::collections::HashSet;
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -11,7 +12,7 @@ use super::command::{Definition, Offer, Remote};
 use super::context::{Context, Mode};
 use super::failure::{Failure, for_one_board, io_text, several};
 use super::glob::{Wanted, expand_remote, is_glob};
-use super::names::{Names, local_word, rate, remote_name};
+use super::names::{Names, bytes, local_word, remote_name};
 use super::place::{Destination, Place, make_user_directory};
 use super::remote::{Lister, Listings, directory_name, walk};
 use super::report::{Label, Reporter};
@@ -40,13 +41,16 @@ impl Remote for Get {
     }
 
     async fn run(context: &mut Context<'_>, mut args: Self::Args) -> Result<(), Failure> {
-        if let Some(own) = &context.own_dir {
-            // LOCAL/BOARD/: files of one name from several boards must not meet.
-            let mut path = args.output.take().map_or_else(|| own.clone(), |output| Path::new(&output).join(own));
-            path.push("");
-            args.output = Some(path.into_os_string());
-        }
-        get(context, &args).await
+        let Some(own) = &context.own_dir else { return get(context, &args).await };
+        // LOCAL/BOARD/: files of one name from several boards must not meet.
+        let mut path = args.output.take().map_or_else(|| own.clone(), |output| Path::new(&output).join(own));
+        let new: Vec<_> = path.ancestors().take_while(|dir| !dir.exists()).map(Path::to_owned).collect();
+        path.push("");
+        args.output = Some(path.into_os_string());
+        let done = get(context, &args).await;
+        // Directories in which nothing was put.
+        _ = new.iter().try_for_each(fs::remove_dir);
+        done
     }
 }
 
@@ -84,7 +88,7 @@ pub(crate) struct GetArgs {
     #[arg(short = 'j', value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16))]
     pub(crate) sessions: Option<u32>,
     /// Fetch at most RATE bytes a second, such as 200K
-    #[arg(long, value_name = "RATE", value_parser = rate)]
+    #[arg(long, value_name = "RATE", value_parser = bytes)]
     pub(crate) limit_rate: Option<NonZeroU64>,
 }
 

@@ -9,12 +9,13 @@ use clap::{ArgAction, Args};
 use super::command::{Definition, NoArgs, Offer, Remote};
 use super::context::Context;
 use super::failure::Failure;
-use super::format::{Times, size};
+use super::format::{Times, count, size};
 use super::glob::{Wanted, expand_remote, is_glob};
 use super::json::{Object, Protocol, hex_text};
 use super::list::Row;
 use super::names::{Names, remote_name};
 use super::output::Output;
+use super::place::private_directory;
 use super::remote::{Listings, directory_name, unlistable, walk};
 use super::tree::empty_dirs;
 use crate::client::{Error, ErrorCode, Peer, RemoteEntry, Verb, sanitize};
@@ -261,7 +262,10 @@ fn removed_all(context: &mut Context<'_>, names: &[String], results: Vec<Result<
         match result {
             Ok(()) => done(context.output, context.verb, name, None, "removed"),
             Err(error) => {
-                let failure = Failure::client(context.verb, Some(name), &error);
+                let mut failure = Failure::client(context.verb, Some(name), &error);
+                if error.code() == Some(ErrorCode::NotEmpty) {
+                    failure.message = format!("what the server lists was removed; {UNSEEN} is left in this directory");
+                }
                 context.fail(&failure);
                 if failure.is_final() {
                     return false;
@@ -271,6 +275,9 @@ fn removed_all(context: &mut Context<'_>, names: &[String], results: Vec<Result<
     }
     true
 }
+
+/// What keeps a directory from being removed when all files of its listing are gone.
+const UNSEEN: &str = "something that the server does not list";
 
 /// `mv`
 pub(crate) struct Mv;
@@ -370,7 +377,14 @@ async fn mv_directory(context: &mut Context<'_>, from: &str, to: &str) -> Result
     dirs.reverse();
     let old: Vec<_> = dirs.into_iter().map(|dir| dir.name).chain([from.to_owned()]).collect();
     for (name, result) in old.iter().zip(context.client.rmdir_many(&old).await) {
-        result.map_err(|error| fail(name, &error))?;
+        result.map_err(|error| {
+            let mut failure = fail(name, &error);
+            if error.code() == Some(ErrorCode::NotEmpty) {
+                let moved = count(pairs.len(), "file");
+                failure.message = format!("{moved} moved to {}; {UNSEEN} is left in this directory", sanitize(to));
+            }
+            failure
+        })?;
     }
     Ok(())
 }
@@ -399,10 +413,12 @@ async fn cp(context: &mut Context<'_>, args: &MvArgs) -> Result<(), Failure> {
     if to == from {
         return Err(Failure::new(from, "exists", "FROM and TO are the same file"));
     }
-    let local = |error: &std::io::Error| Failure::local(&std::env::temp_dir(), error);
-    let dir = tempfile::tempdir().map_err(|error| local(&error))?;
+    let dir = private_directory()?;
     let path = dir.path().join("copy");
-    context.client.get(from, &path).await.map_err(|error| Failure::client("cp", Some(from), &error))?;
+    context.client.get(from, &path).await.map_err(|error| match error.code() {
+        Some(ErrorCode::IsDirectory) => Failure::new(from, "is-directory", "is a directory; cp copies single files"),
+        _ => Failure::client("cp", Some(from), &error),
+    })?;
     context.client.put(&path, &to).await.map_err(|error| Failure::client("cp", Some(&to), &error))?;
     done(context.output, "cp", from, Some(&to), &format!("copied to {to}"));
     Ok(())

@@ -25,13 +25,17 @@ pub(crate) struct HelpArgs {
     /// The command
     #[arg(value_name = "COMMAND")]
     pub(crate) command: Option<String>,
+    /// One of its actions, such as `add` of `config`
+    #[arg(value_name = "ACTION")]
+    pub(crate) action: Option<String>,
 }
 
 impl Local for Help {
     fn run(here: &mut Here<'_>, args: Self::Args) -> Result<(), Failure> {
         let text = match &args.command {
             None => format!("{}\n\n`help COMMAND` or `COMMAND --help` describes one command.", list(here.commands)),
-            Some(word) => about(here.commands, word, here.mode).ok_or_else(|| {
+            Some(word) => about(here.commands, [word].into_iter().chain(&args.action).map(String::as_str), here.mode)
+                .ok_or_else(|| {
                 let failure = Failure::usage("no such command; `help` lists them");
                 Failure { subject: Some(word.clone()), ..failure }
             })?,
@@ -52,9 +56,9 @@ mod tests {
     fn help_without_a_command_lists_them() {
         let (mut to, out, _) = output(false);
         let mut here = Here { output: &mut to, mode: Mode::Prompt, commands: COMMANDS, next: Next::Command };
-        Help::run(&mut here, HelpArgs { command: None }).unwrap();
+        Help::run(&mut here, HelpArgs::default()).unwrap();
         assert!(out.take().contains("get NAME... [-o LOCAL]"));
-        let failure = Help::run(&mut here, HelpArgs { command: Some("frob".to_owned()) }).unwrap_err();
+        let failure = Help::run(&mut here, HelpArgs { command: Some("frob".to_owned()), action: None }).unwrap_err();
         let text = here.output.failure_text(Some("help"), &failure);
         assert_eq!(text, "host-cli: help frob: no such command; `help` lists them");
     }

@@ -147,7 +147,7 @@ fn object<'a>(made: &'a KeyFile, file: Option<&'a str>, text: Option<&'a str>) -
 impl From<KeyError> for Failure {
     fn from(error: KeyError) -> Self {
         let message = match &error {
-            KeyError::Io { path, source } => format!("{}: {}", path.display(), io_text(source)),
+            KeyError::Io { path, error } => format!("{}: {}", path.display(), io_text(error)),
             other => other.to_string(),
         };
         Self::whole("key", &message)

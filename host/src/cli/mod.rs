@@ -177,7 +177,7 @@ fn find_boards(program: &Program) -> Result<Vec<Board>, Failure> {
 fn help_without_a_server(words: &[OsString]) -> Option<String> {
     match words.iter().map(|word| word.to_str()).collect::<Option<Vec<_>>>()?.as_slice() {
         [_, "help"] => Some(<Leading as clap::CommandFactory>::command().render_help().to_string()),
-        [_, verb, "--help"] => about(COMMANDS, verb, Mode::OneShot),
+        [_, verb, "--help"] => about(COMMANDS, [*verb], Mode::OneShot),
         _ => None,
     }
 }

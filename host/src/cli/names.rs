@@ -56,8 +56,8 @@ pub(crate) fn expand_home(path: PathBuf) -> PathBuf {
     home.map_or_else(|| path.clone(), |home| home.join(rest))
 }
 
-/// Bytes a second: `200K`, `1.5MiB`, `4096`.
-pub(crate) fn rate(typed: &str) -> Result<NonZeroU64, String> {
+/// Bytes, or bytes a second: `200K`, `1.5MiB`, `4096`.
+pub(crate) fn bytes(typed: &str) -> Result<NonZeroU64, String> {
     let bytes: ByteSize = typed.parse().map_err(|_| "not a number of bytes, such as 200K or 1.5MiB".to_owned())?;
     NonZeroU64::new(bytes.as_u64()).ok_or_else(|| "must be more than 0".to_owned())
 }
@@ -67,12 +67,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_are_bytes_with_or_without_a_unit() {
-        for (typed, bytes) in [("4096", 4096), ("200K", 200_000), ("200k", 200_000), ("1.5MiB", 1_572_864)] {
-            assert_eq!(rate(typed).map(NonZeroU64::get), Ok(bytes), "{typed}");
+    fn bytes_have_a_unit_or_none() {
+        for (typed, expected) in [("4096", 4096), ("200K", 200_000), ("200k", 200_000), ("1.5MiB", 1_572_864)] {
+            assert_eq!(bytes(typed).map(NonZeroU64::get), Ok(expected), "{typed}");
         }
         for bad in ["", "0", "x", "-1"] {
-            assert!(rate(bad).is_err(), "{bad}");
+            assert!(bytes(bad).is_err(), "{bad}");
         }
     }
 

@@ -181,14 +181,14 @@ impl Output {
         if self.json {
             self.object(object);
         } else {
-            self.line(&plain());
+            self.line(&one_line(plain()));
         }
     }
 
     /// Reports that something is done, unless `--quiet` is set; also after Ctrl-C.
     pub(crate) fn confirm(&mut self, object: &Object<'_>, plain: impl FnOnce() -> String) {
         if !self.quiet {
-            let line = if self.json { object.to_line() } else { plain() };
+            let line = if self.json { object.to_line() } else { one_line(plain()) };
             self.print(&line);
         }
     }
@@ -279,6 +279,11 @@ impl Output {
             self.failure(None, &failure);
         }
     }
+}
+
+/// `text`, safe if a local name in it contains control characters. No name of the protocol does.
+fn one_line(text: String) -> String {
+    if text.contains(char::is_control) { sanitize(&text).into_owned() } else { text }
 }
 
 /// `host-cli: get notes.txt: no such file on the server`

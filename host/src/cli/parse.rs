@@ -78,9 +78,23 @@ pub(crate) fn parser(commands: &'static [Command], mode: Mode) -> clap::Command 
     root
 }
 
-/// The help of one command, as `COMMAND --help` prints it.
-pub(crate) fn about(commands: &'static [Command], word: &str, mode: Mode) -> Option<String> {
-    parser(commands, mode).find_subcommand_mut(word).map(|command| help_text(&command.render_help()))
+/// The help of the command that `words` begin with, or of its action: `COMMAND [ACTION] --help` prints it. `None` if the
+/// first word is no command.
+pub(crate) fn about<'a>(
+    commands: &'static [Command],
+    words: impl IntoIterator<Item = &'a str>,
+    mode: Mode,
+) -> Option<String> {
+    let mut parser = parser(commands, mode);
+    let mut words = words.into_iter();
+    let mut command = parser.find_subcommand_mut(words.next()?)?;
+    for word in words.take_while(|word| !word.starts_with('-')) {
+        if command.find_subcommand(word).is_none() {
+            break;
+        }
+        command = command.find_subcommand_mut(word)?;
+    }
+    Some(help_text(&command.render_help()))
 }
 
 /// The list of all commands, one or two lines each.
@@ -274,12 +288,12 @@ mod tests {
     fn every_command_has_help() {
         for command in COMMANDS {
             for word in command.words() {
-                let text = about(COMMANDS, word, Mode::OneShot).unwrap();
+                let text = about(COMMANDS, [word], Mode::OneShot).unwrap();
                 assert!(text.contains(&format!("Usage: {}", command.name)), "{text}");
                 assert!(text.contains(command.summary), "{text}");
             }
         }
-        assert!(about(COMMANDS, "frob", Mode::OneShot).is_none());
+        assert!(about(COMMANDS, ["frob"], Mode::OneShot).is_none());
     }
 
     #[test]

@@ -3,7 +3,11 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io;
+#[cfg(unix)]
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
+
+use tempfile::TempDir;
 
 use super::failure::Failure;
 use crate::client;
@@ -145,6 +149,22 @@ impl Destination {
             Self::Named(path)
         }
     }
+}
+
+/// A temporary directory that only the user can enter.
+pub(crate) fn private_directory() -> Result<TempDir, Failure> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(fs::Permissions::from_mode(0o700));
+    builder.tempdir().map_err(|error| Failure::local(&std::env::temp_dir(), &error))
+}
+
+/// Takes the permissions on a file from everybody else.
+pub(crate) fn make_private(path: &Path) -> Result<(), Failure> {
+    #[cfg(unix)]
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(|error| Failure::local(path, &error))?;
+    _ = path;
+    Ok(())
 }
 
 /// The open descriptor that a path stands for, such as `/dev/stdout` or `/dev/fd/3`.

@@ -58,6 +58,8 @@ pub(crate) struct Reporter<'a> {
     verb: &'static str,
     labels: Vec<Label>,
     progress: Progress,
+    /// How the user resumes what was interrupted.
+    again: &'static str,
     /// The data goes to standard output: nothing else may.
     silent: Option<DataOut>,
     /// When the command started: some files are done without a transfer.
@@ -115,6 +117,7 @@ impl<'a> Reporter<'a> {
             verb,
             labels,
             progress,
+            again: "use -c to resume",
             silent: None,
             made: Instant::now(),
             begun,
@@ -124,6 +127,13 @@ impl<'a> Reporter<'a> {
             lost: 0,
             repeated: Repeated::default(),
         }
+    }
+
+    /// Tells the user another way to resume than `-c`.
+    #[must_use]
+    pub(crate) fn resumed_by(mut self, again: &'static str) -> Self {
+        self.again = again;
+        self
     }
 
     /// Prints nothing to standard output, where the data goes, and no error if the reader has exited.
@@ -157,7 +167,7 @@ impl<'a> Reporter<'a> {
                 message = format!("{message}, {} of {} done", self.succeeded, count(total, "file"));
             }
             if self.can_continue() {
-                message.push_str("; use -c to resume");
+                message = format!("{message}; {}", self.again);
             }
             let mut failure = plain("cancelled", message, FailureKind::Cancelled);
             if let [label] = self.labels.as_slice() {
@@ -192,7 +202,7 @@ impl<'a> Reporter<'a> {
         }
         let mut failure = Failure::client(self.verb, Some(&self.subject(label)), error);
         if error.is_connection() && self.begun.iter().any(Option::is_some) && self.can_continue() {
-            failure.message.push_str("; use -c to resume");
+            failure.message = format!("{}; {}", failure.message, self.again);
         }
         let told = match failure.kind {
             FailureKind::Cancelled => {

@@ -14,7 +14,7 @@ use super::context::{Context, Mode};
 use super::failure::{Failure, for_one_board, io_text, several};
 use super::glob::{Wanted, expand_local, is_glob};
 use super::json::Object;
-use super::names::{local_word, rate, remote_name};
+use super::names::{bytes, local_word, remote_name};
 use super::report::{Label, Repeated, Reporter, Rest};
 use super::stream::spool_stdin;
 use super::tree;
@@ -93,7 +93,7 @@ pub(crate) struct PutArgs {
     #[arg(short)]
     pub(crate) no_replace: bool,
     /// Send at most RATE bytes a second, such as 200K
-    #[arg(long, value_name = "RATE", value_parser = rate)]
+    #[arg(long, value_name = "RATE", value_parser = bytes)]
     pub(crate) limit_rate: Option<NonZeroU64>,
     /// Send no checksum, if the server allows that
     #[arg(long)]
@@ -229,7 +229,7 @@ impl Planned {
     fn label(&self) -> Label {
         let local = match &self.source {
             Source::Path(path) => Some(path.to_string_lossy().into_owned()),
-            Source::File(_) | Source::Bytes(_) => None,
+            Source::File(_) | Source::Bytes(_) | Source::Noise(_) => None,
         };
         Label { name: self.name.clone(), local }
     }

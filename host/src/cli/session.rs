@@ -45,8 +45,8 @@ impl Session {
         match Line::parse(COMMANDS, &words) {
             Ok(line) => self.run(line).await,
             Err(error) if !error.use_stderr() => {
-                let command = words.iter().filter_map(|word| word.to_str()).find_map(|word| find(COMMANDS, word));
-                let text = command.and_then(|command| about(COMMANDS, command.name, self.mode));
+                let words = words.iter().filter_map(|word| word.to_str());
+                let text = about(COMMANDS, words.skip_while(|word| find(COMMANDS, word).is_none()), self.mode);
                 self.output.text(&text.unwrap_or_else(|| help_text(&error.render())));
                 Next::Command
             }

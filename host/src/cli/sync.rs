@@ -36,6 +36,9 @@ use crate::client::{
 /// Uploads of files of this size ask what an interrupted run has left on the server.
 const WORTH_RESUMING: u64 = 64 << 10;
 
+/// How an interrupted `sync` is resumed.
+const AGAIN: &str = "run sync again to continue";
+
 /// `sync`
 pub(crate) struct Sync;
 
@@ -623,7 +626,7 @@ impl Run<'_, '_> {
             let total = files.iter().map(|(_, size)| **size).sum();
             let options = UploadOptions { resume, ..UploadOptions::default() };
             let Context { client, output, bars, .. } = &mut *self.context;
-            let mut reporter = Reporter::new(output, "put", labels, Some(total), *bars);
+            let mut reporter = Reporter::new(output, "put", labels, Some(total), *bars).resumed_by(AGAIN);
             client.upload(jobs, &options, &mut reporter as &mut dyn Observer).await;
             all.add(reporter.finish_some());
         }
@@ -666,7 +669,7 @@ impl Run<'_, '_> {
         }
         let options = DownloadOptions { resume: true, ..DownloadOptions::default() };
         let Context { client, output, bars, .. } = &mut *self.context;
-        let mut reporter = Reporter::new(output, "get", labels, Some(total), *bars);
+        let mut reporter = Reporter::new(output, "get", labels, Some(total), *bars).resumed_by(AGAIN);
         client.download(jobs, &options, &mut reporter as &mut dyn Observer).await;
         Rest { failed, ..reporter.finish_some() }
     }

@@ -146,6 +146,8 @@ pub enum Source {
     File(File),
     /// Bytes in memory. No mtime is sent.
     Bytes(Arc<[u8]>),
+    /// This many bytes that no link can compress, made while they are sent. No mtime is sent.
+    Noise(u64),
 }
 
 impl fmt::Debug for Source {
@@ -153,6 +155,7 @@ impl fmt::Debug for Source {
         match self {
             Self::Path(path) => f.debug_tuple("Path").field(path).finish(),
             Self::File(file) => f.debug_tuple("File").field(file).finish(),
+            Self::Noise(size) => f.debug_tuple("Noise").field(size).finish(),
             Self::Bytes(bytes) => f.debug_struct("Bytes").field("len", &bytes.len()).finish_non_exhaustive(),
         }
     }

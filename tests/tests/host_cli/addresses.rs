@@ -67,6 +67,10 @@ fn an_alias_stands_for_an_address() {
     let address = format!("localhost:{}", scene.host.port());
     assert_eq!(scene.bare(&["config", "list"]).ok(), "");
     assert_eq!(scene.bare(&["config", "add", "lab3", &address]).ok(), format!("config lab3: {address}\n"));
+    _ = scene.bare(&["config", "add", "other", "192.0.2.1"]).ok();
+    let replaced = scene.bare(&["config", "add", "other", "192.0.2.2"]).ok();
+    assert_eq!(replaced, "config other: 192.0.2.2, in place of 192.0.2.1\n");
+    _ = scene.bare(&["config", "remove", "other"]).ok();
     assert_eq!(scene.bare(&["lab3", "ls"]).ok(), "f\n");
     assert_eq!(scene.bare(&["--board", "lab3", "ls"]).ok(), "f\n");
     assert_eq!(scene.bare_with("lab3", &["ls"]).ok(), "f\n");

@@ -61,6 +61,26 @@ fn directories_are_renamed_file_by_file() {
 }
 
 #[test]
+fn what_the_server_does_not_list_keeps_a_directory_and_is_spoken_of() {
+    let scene = Scene::new();
+    scene.serve(&["t/a", "t/d/b", "t/d/.hid", "u/.hid", "u/c"]);
+    let left = "something that the server does not list is left in this directory";
+    assert_eq!(scene.run(&["mv", "t", "new"]).failed(1), format!("mv t/d: 2 files moved to new; {left}"));
+    assert_eq!(scene.run(&["rm", "-r", "u"]).failed(1), format!("rm u: what the server lists was removed; {left}"));
+    assert_eq!(scene.all_there(), ["new/", "new/a", "new/d/", "new/d/b", "t/", "t/d/", "t/d/.hid", "u/", "u/.hid"]);
+}
+
+#[test]
+fn control_characters_in_local_names_are_escaped_in_messages() {
+    let scene = Scene::new();
+    scene.have(&["new\nline"]);
+    let out = scene.run(&["put", "new\nline", "-o", "f"]).ok();
+    assert!(out.starts_with("put new\\u{a}line: 8 bytes, ") && out.lines().count() == 1, "{out}");
+    let out = scene.run(&["get", "f", "-o", "x\ty"]).ok();
+    assert!(out.ends_with(", saved as x\\u{9}y\n"), "{out}");
+}
+
+#[test]
 fn a_file_is_copied_on_the_server() {
     let scene = Scene::new();
     scene.serve(&["a", "old", "d/x"]);
@@ -71,6 +91,7 @@ fn a_file_is_copied_on_the_server() {
     scene.is_there("a", "a");
     assert!(scene.run(&["cp", "a", "./a"]).failed(1).contains("the same file"));
     assert!(scene.run(&["cp", "none", "b"]).failed(1).contains("no such file on the server"));
+    assert_eq!(scene.run(&["cp", "d", "e"]).failed(1), "cp d: is a directory; cp copies single files");
     assert_eq!(scene.all_here(), Vec::<String>::new());
 }
 
@@ -156,6 +177,9 @@ fn a_file_is_edited_and_never_overwrites_what_changed_meanwhile() {
     assert_eq!(edit("printf new > \"$1\"", "new.txt").ok(), "edit new.txt: 3 bytes, stored\n");
     assert_eq!(scene.host.content("new.txt").unwrap(), b"new");
     assert_eq!(edit("true", "none.txt").code, Some(0));
+    let mode = "stat -c %a \"$1\" \"${1%/*}\" | tr \"\\n\" \" \" > \"$1\"";
+    _ = edit(mode, "new.txt").ok();
+    assert_eq!(scene.host.content("new.txt").unwrap(), b"600 700 ", "nobody else can read what is edited");
     assert_eq!(scene.host.content("none.txt"), None);
     assert_eq!(scene.all_here(), Vec::<String>::new());
 
@@ -282,6 +306,7 @@ fn a_bench_measures_both_ways_and_cleans_up() {
     let out = scene.run(&["bench", "--size", "100K"]).ok();
     let begins: Vec<_> = out.lines().map(|line| line.split(' ').take(3).collect::<Vec<_>>().join(" ")).collect();
     assert_eq!(begins[1..], ["put: 100.0 kB", "get: 100.0 kB"]);
+    assert!(scene.run(&["bench", "--size", "0"]).failed(2).contains("must be more than 0"));
     assert!(begins[0].starts_with("round trip: "));
     let object: Value = serde_json::from_str(&scene.run(&["--json", "bench", "--size", "1000"]).ok()).unwrap();
     assert_eq!((&object["type"], &object["size"]), (&json!("bench"), &json!(1000)));

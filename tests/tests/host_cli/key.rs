@@ -188,4 +188,13 @@ fn key_works_at_the_prompt_too_and_a_host_may_be_called_key() {
     assert!(ran.failed(1).contains("can't connect to key"), "{ran:?}");
     let help = run(host_cli(keys.0.path()).args(["key", "--help"])).ok();
     assert!(help.contains("grant") && help.contains("fleet"), "{help}");
+    for (words, part) in [
+        ("key grant --help", "--generation"),
+        ("help key grant", "--generation"),
+        ("config add --help", "ADDRESS"),
+        ("-q config add --help", "ADDRESS"),
+    ] {
+        let help = run(host_cli(keys.0.path()).args(words.split(' '))).ok();
+        assert!(help.contains(part), "{words}: {help}");
+    }
 }

@@ -78,6 +78,19 @@ fn what_comes_from_each_board_has_a_directory_of_its_own() {
 }
 
 #[test]
+fn a_get_that_fails_leaves_no_empty_directory() {
+    let boards = Boards::new();
+    boards.hosts[0].put("log", b"one");
+    let ran = boards.run(3, &["-q", "get", "log", "-o", "all"]);
+    assert_eq!(ran.code, Some(1));
+    _ = boards.run(3, &["-q", "get", "none", "-o", "no/where"]);
+    assert_eq!(
+        crate::below(boards.here.path()),
+        ["all/".into(), format!("all/{}/", boards.names[0]), format!("all/{}/log", boards.names[0])]
+    );
+}
+
+#[test]
 fn a_file_lists_the_boards() {
     let boards = Boards::new();
     boards.have("f", "content");

@@ -280,6 +280,15 @@ fn a_server_that_restarts_is_waited_for_as_long_as_the_idle_time() {
 }
 
 #[test]
+fn a_sync_that_lost_its_server_says_how_it_goes_on() {
+    let scene = Scene::new();
+    scene.host.put("t/big", &content(SIZE, 15));
+    let relay = scene.relay(&[Fault::down(2_000_000)]);
+    let ran = scene.run_over(&relay, &["sync", "--pull", "t", "t", "--retries", "0"]);
+    assert!(ran.err.contains("; run sync again to continue\n") && !ran.err.contains("use -c"), "{}", ran.err);
+}
+
+#[test]
 fn ctrl_c_stops_a_get_which_can_go_on_later() {
     let scene = Scene::new();
     let bytes = content(SIZE, 12);

@@ -1,5 +1,8 @@
 //! Addresses and ports: who reaches it, and where classic data connections go.
 
+use skiff_host::keys::{KeyFile, Secret};
+use skiff_tests::programs::device_serv;
+
 use super::*;
 
 #[test]
@@ -14,6 +17,21 @@ fn only_the_addresses_that_were_asked_for_are_listened_on() {
     assert!(TcpStream::connect(serv.addr()).is_ok());
     let ran = serv.stop();
     assert!(!ran.err.contains("only this machine"), "{}", ran.err);
+}
+
+#[test]
+fn a_server_with_a_secret_says_that_clients_need_a_key_and_an_error_is_said_once() {
+    let (root, elsewhere) = (tempdir().unwrap(), tempdir().unwrap());
+    let path = elsewhere.path().join("secret");
+    let secret = path.to_str().unwrap();
+    let ran = run(host_serv(root.path()).args(["--secret", secret]));
+    assert_eq!((ran.code, ran.err.matches("No such file").count()), (Some(1), 1), "{}", ran.err);
+    KeyFile::Secret(Secret::new([7; 32])).create(&path).unwrap();
+    let line = "clients need a key; host-cli key grant --secret FILE CLIENT makes one\n";
+    let ran = Serv::start(root.path(), &["--secret", secret]).stop();
+    assert!(ran.err.contains(line), "{}", ran.err);
+    let ran = Serv::launch(device_serv().args(["--listen", "0", "--secret", secret]), "port ").unwrap().stop();
+    assert!(ran.err.contains(line), "{}", ran.err);
 }
 
 #[test]

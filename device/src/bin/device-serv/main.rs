@@ -81,6 +81,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
         ByteSize::b(ram as u64),
         serv::describe(&options.store)
     );
+    if server.secret.is_some() {
+        say(format_args!("clients need a key; host-cli key grant --secret FILE CLIENT makes one"));
+    }
     let (stop, stopped) = Stop::new()?;
     stop.on_signals()?;
     if let Some(port) = args.listen {

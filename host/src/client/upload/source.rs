@@ -28,6 +28,48 @@ pub(super) struct Input {
 enum Content {
     File(File),
     Memory(Cursor<Arc<[u8]>>),
+    Noise(Noise),
+}
+
+/// Bytes that follow from their position, so that any part can be sent again.
+#[derive(Debug)]
+struct Noise {
+    position: u64,
+    size: u64,
+}
+
+impl Read for Noise {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.size.saturating_sub(self.position)).unwrap_or(usize::MAX);
+        let count = buffer.len().min(left);
+        let mut filled = 0;
+        while filled < count {
+            let at = self.position + filled as u64;
+            // SplitMix64 of the word's number.
+            let mut word = (at / 8 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            let bytes = (word ^ (word >> 31)).to_le_bytes();
+            let part = &bytes[(at % 8) as usize..];
+            let part = &part[..part.len().min(count - filled)];
+            buffer[filled..filled + part.len()].copy_from_slice(part);
+            filled += part.len();
+        }
+        self.position += count as u64;
+        Ok(count)
+    }
+}
+
+impl Seek for Noise {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.position = match to {
+            SeekFrom::Start(position) => Some(position),
+            SeekFrom::End(offset) => self.size.checked_add_signed(offset),
+            SeekFrom::Current(offset) => self.position.checked_add_signed(offset),
+        }
+        .ok_or(ErrorKind::InvalidInput)?;
+        Ok(self.position)
+    }
 }
 
 impl Read for Content {
@@ -35,6 +77,7 @@ impl Read for Content {
         match self {
             Self::File(file) => file.read(buffer),
             Self::Memory(bytes) => bytes.read(buffer),
+            Self::Noise(noise) => noise.read(buffer),
         }
     }
 }
@@ -44,6 +87,7 @@ impl Seek for Content {
         match self {
             Self::File(file) => file.seek(to),
             Self::Memory(bytes) => bytes.seek(to),
+            Self::Noise(noise) => noise.seek(to),
         }
     }
 }
@@ -52,14 +96,15 @@ impl Input {
     /// Opens a source, at its first byte.
     pub(super) fn open(source: &Source) -> Result<Self, Error> {
         let unnamed = Path::new("input");
+        let made =
+            |content, size| Ok(Self { content, path: unnamed.to_path_buf(), size, modified: None, spooled: true });
         let (path, file, spooled) = match source {
             Source::Path(path) => (path.as_path(), open(path), false),
             Source::File(file) => (unnamed, file.try_clone().and_then(|mut file| file.rewind().map(|()| file)), true),
             Source::Bytes(bytes) => {
-                let (path, size) = (unnamed.to_path_buf(), bytes.len() as u64);
-                let content = Content::Memory(Cursor::new(Arc::clone(bytes)));
-                return Ok(Self { content, path, size, modified: None, spooled: true });
+                return made(Content::Memory(Cursor::new(Arc::clone(bytes))), bytes.len() as u64);
             }
+            Source::Noise(size) => return made(Content::Noise(Noise { position: 0, size: *size }), *size),
         };
         let file = file.map_err(at(path))?;
         let meta = file.metadata().map_err(at(path))?;
@@ -109,7 +154,7 @@ impl Input {
         let same = |meta: Metadata| meta.len() == self.size && meta.modified().ok() == self.modified;
         match &self.content {
             Content::File(file) => file.metadata().is_ok_and(same),
-            Content::Memory(_) => true,
+            Content::Memory(_) | Content::Noise(_) => true,
         }
     }
 
