@@ -85,7 +85,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let said = |sources| format!("{:#}", Lwip::build(sources, dir.path()).unwrap_err());
         assert!(said(None).contains("--lwip DIR"));
-        assert!(said(Some(dir.path())).contains("not lwIP's sources"));
+        assert!(said(Some(dir.path())).contains("not the lwIP sources"));
     }
 
     #[test]
