@@ -297,7 +297,7 @@ mod tests {
     #[test]
     fn an_error_says_everything_once() {
         let (dir, path, _) = scene();
-        assert!(std::error::Error::source(&KeyFile::read(&path).unwrap_err()).is_none());
+        assert!(core::error::Error::source(&KeyFile::read(&path).unwrap_err()).is_none());
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
         let message = KeyFile::read(dir.path()).unwrap_err().to_string();
         assert!(message.ends_with(": not a regular file"), "{message}");

@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn help_at_the_prompt_offers_nothing_that_the_prompt_does_not_take() {
         for command in COMMANDS {
-            let text = about(COMMANDS, command.name, Mode::Prompt).unwrap();
+            let text = about(COMMANDS, [command.name], Mode::Prompt).unwrap();
             // What `cat` does has nothing to do with where its names come from.
             let text = text.replace("DIR|GLOB", "").replace(command.summary, "");
             for refused in ["--idle", "--retries", "--connect-timeout", "|", "standard input", "put - "] {
@@ -307,7 +307,7 @@ mod tests {
             }
             assert!(text.contains("--json") && !text.contains("skiff "), "{text}");
         }
-        assert!(about(COMMANDS, "get", Mode::OneShot).unwrap().contains("--retries"));
-        assert!(about(COMMANDS, "put", Mode::OneShot).unwrap().contains("standard input"));
+        assert!(about(COMMANDS, ["get"], Mode::OneShot).unwrap().contains("--retries"));
+        assert!(about(COMMANDS, ["put"], Mode::OneShot).unwrap().contains("standard input"));
     }
 }

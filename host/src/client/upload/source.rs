@@ -224,3 +224,25 @@ fn open(path: &Path) -> io::Result<File> {
     }
     options.open(path)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn noise_of_any_size_is_the_same_at_each_reading_and_ends() {
+        let size = 1 << 40;
+        let mut input = Input::open(&Source::Noise(size)).unwrap();
+        assert_eq!(input.size(), size);
+        let mut whole = [0; 64];
+        assert_eq!(input.read(&mut whole).unwrap(), 64);
+        for start in 0..64 {
+            input.seek(start as u64).unwrap();
+            let mut part = [0; 7];
+            let count = input.read(&mut part).unwrap().min(64 - start);
+            assert_eq!(part[..count], whole[start..start + count]);
+        }
+        input.seek(size - 3).unwrap();
+        assert_eq!((input.read(&mut whole).unwrap(), input.read(&mut whole).unwrap()), (3, 0));
+    }
+}
