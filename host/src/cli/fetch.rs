@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use clap::Args;
 
@@ -41,15 +42,20 @@ impl Remote for Get {
     }
 
     async fn run(context: &mut Context<'_>, mut args: Self::Args) -> Result<(), Failure> {
+        /// What is missing of LOCAL when the first board begins.
+        static ABOVE: OnceLock<Vec<PathBuf>> = OnceLock::new();
         let Some(own) = &context.own_dir else { return get(context, &args).await };
         // LOCAL/BOARD/: files of one name from several boards must not meet.
         let mut path = args.output.take().map_or_else(|| own.clone(), |output| Path::new(&output).join(own));
-        let new: Vec<_> = path.ancestors().take_while(|dir| !dir.exists()).map(Path::to_owned).collect();
+        let missing =
+            || path.ancestors().skip(1).take_while(|dir| !dir.exists()).map(Path::to_owned).collect::<Vec<_>>();
+        let above = ABOVE.get_or_init(missing);
+        let own = (!path.exists()).then(|| path.clone());
         path.push("");
         args.output = Some(path.into_os_string());
         let done = get(context, &args).await;
         // Directories in which nothing was put.
-        _ = new.iter().try_for_each(fs::remove_dir);
+        _ = own.iter().chain(above).try_for_each(fs::remove_dir);
         done
     }
 }
