@@ -3,7 +3,7 @@
 //! | target | code | why |
 //! |---|---|---|
 //! | with an operating system | the crates `chacha20poly1305` and `blake2` | they are well kept, and use the instructions that a processor has |
-//! | bare metal | [`chacha`], [`poly`] and [`blake`] of this crate: small loops | 40% fewer instructions on a Cortex-M3, and less flash |
+//! | bare metal | `chacha`, `poly` and `blake` of this crate: small loops | 40% fewer instructions on a Cortex-M3, and less flash |
 //!
 //! Tests compare the two with each other, and with the vectors of the RFCs. This is a crate of its own so that firmware,
 //! which compiles the protocol for size, can give it an opt-level of its own.
