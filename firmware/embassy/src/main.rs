@@ -18,7 +18,7 @@ use skiff_firmware::files::{self, NAME};
 use skiff_firmware::log::Hex;
 use skiff_firmware::mac::{FRAME, Frame, Mac as _};
 use skiff_firmware::watchdog::Watchdog;
-use skiff_firmware::{clock, fail, log, seed};
+use skiff_firmware::{arch, fail, log, seed};
 use skiff_proto::command::command_len;
 use skiff_proto::drive::serve_async;
 use skiff_proto::server::{Close, Limits, ServerSession};
@@ -117,14 +117,14 @@ async fn main(spawner: Spawner) {
 
 #[exception]
 fn SysTick() {
-    clock::tick();
+    arch::tick();
     time::tick();
 }
 
 // SAFETY: it touches the interrupt controller and a waker, which is made for that.
 #[exception]
 unsafe fn DefaultHandler(irq: i16) {
-    skiff_firmware::idle::interrupted(irq);
+    arch::interrupted(irq);
     nic::wake();
 }
 

@@ -5,8 +5,8 @@ use core::task::Context;
 use cortex_m::peripheral::NVIC;
 use embassy_net_driver::{Capabilities, Driver, HardwareAddress, LinkState, RxToken, TxToken};
 use embassy_sync::waitqueue::AtomicWaker;
+use skiff_firmware::arch::Irq;
 use skiff_firmware::board;
-use skiff_firmware::idle::Irq;
 use skiff_firmware::mac::{FRAME, Frame, Mac};
 
 /// Who waits for a frame.

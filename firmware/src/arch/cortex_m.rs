@@ -43,7 +43,7 @@ pub fn cycles() -> u32 {
 
 /// The number of an interrupt.
 #[derive(Debug, Clone, Copy)]
-struct Irq(u16);
+pub struct Irq(pub u16);
 
 // SAFETY: the number is that of an interrupt of the chip, always the same.
 unsafe impl InterruptNumber for Irq {
