@@ -10,7 +10,7 @@
 //! | `FILES`, `BLOCKS` | the same for files in RAM: how many, and blocks of 256 bytes |
 //! | `Mac` | its network interface |
 //! | `Watchdog` | its watchdog, with `feed` |
-//! | `Entropy` | where unpredictable numbers come from: the chip's generator, or [`seed::Collected`](crate::seed::Collected) |
+//! | `Entropy` | where unpredictable numbers come from: the chip's generator, or `seed::Collected` |
 //! | `write_settings` | writes the page with the settings |
 //! | `Board::take` | sets clocks and pins up |
 
