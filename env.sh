@@ -1,1 +1,0 @@
-export P= PATH=/work/bin:$PATH; cd /tmp/newuser-3/here; h(){ echo "\$ $*"; host-cli localhost  "$@" 2>&1; echo "[rc $?]"; }
