@@ -1,5 +1,8 @@
 //! The store: on the SD card with the feature `card`, on NOR flash with the feature `nor`, else in RAM.
 
+#[cfg(any(feature = "card", feature = "nor"))]
+use skiff_device::flash::MountError;
+
 #[cfg(feature = "card")]
 mod card;
 #[cfg(feature = "nor")]
@@ -16,3 +19,16 @@ pub use ram::*;
 
 /// The longest name in bytes.
 pub const NAME: usize = 64;
+
+/// Why a store can't be opened, for the log.
+#[cfg(any(feature = "card", feature = "nor"))]
+const fn what(error: MountError) -> &'static str {
+    match error {
+        MountError::Medium => "I/O error",
+        MountError::Geometry => "too small",
+        MountError::Foreign => "holds other data",
+        MountError::Other => "formatted for other sizes",
+        MountError::Damaged => "data damaged",
+        MountError::TooManyFiles => "too many files",
+    }
+}

@@ -115,15 +115,10 @@ impl DelayNs for Delay {
     }
 }
 
-/// The handlers of an image, which begins with `$main`, a function that does not return.
+/// The handlers that every image needs: of the clock, and of interrupts that wake the processor.
 #[macro_export]
-macro_rules! entry {
-    ($main:path) => {
-        #[cortex_m_rt::entry]
-        fn start() -> ! {
-            $main()
-        }
-
+macro_rules! handlers {
+    () => {
         #[cortex_m_rt::exception]
         fn SysTick() {
             $crate::arch::tick();
@@ -134,6 +129,19 @@ macro_rules! entry {
         unsafe fn DefaultHandler(irq: i16) {
             $crate::arch::interrupted(irq);
         }
+    };
+}
+
+/// The handlers of an image, which begins with `$main`, a function that does not return.
+#[macro_export]
+macro_rules! entry {
+    ($main:path) => {
+        #[cortex_m_rt::entry]
+        fn start() -> ! {
+            $main()
+        }
+
+        $crate::handlers!();
 
         // SAFETY: it never returns.
         #[cortex_m_rt::exception]

@@ -4,9 +4,9 @@
 
 use core::hint::black_box;
 
-use cortex_m_rt::{entry, exception};
+use cortex_m_rt::entry;
 use skiff_firmware::board::Board;
-use skiff_firmware::{arch, log};
+use skiff_firmware::log;
 
 /// Lengths up to this, from and to each of [`STARTS`] addresses.
 const LEN: usize = 70;
@@ -71,13 +71,4 @@ fn is_filled(start: usize, len: usize) -> bool {
     filled && is(&bytes, |at| if (start..start + len).contains(&at) { 0x55 } else { at })
 }
 
-#[exception]
-fn SysTick() {
-    arch::tick();
-}
-
-// SAFETY: it touches nothing but the interrupt controller.
-#[exception]
-unsafe fn DefaultHandler(irq: i16) {
-    arch::interrupted(irq);
-}
+skiff_firmware::handlers!();

@@ -2,7 +2,7 @@
 #![no_std]
 #![no_main]
 
-use cortex_m_rt::{entry, exception};
+use cortex_m_rt::entry;
 use skiff_firmware::board::{Board, Card};
 use skiff_firmware::sd::{BLOCK, SdError};
 use skiff_firmware::{arch, log};
@@ -88,13 +88,4 @@ fn check(card: &mut Card) -> Result<(), Wrong> {
     Ok(())
 }
 
-#[exception]
-fn SysTick() {
-    arch::tick();
-}
-
-// SAFETY: it touches nothing but the interrupt controller.
-#[exception]
-unsafe fn DefaultHandler(irq: i16) {
-    arch::interrupted(irq);
-}
+skiff_firmware::handlers!();

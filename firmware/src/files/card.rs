@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use skiff_device::flash::{Card, CardFlash, FlashError, FlashMemory, FlashStore, MountError, map_len};
 use static_cell::{ConstStaticCell, StaticCell};
 
-use super::NAME;
+use super::{NAME, what};
 use crate::board::{self, CONSOLE, Watchdog};
 use crate::kept::Once;
 use crate::log;
@@ -119,17 +119,6 @@ pub fn mount(card: Result<board::Card, SdError>, watchdog: &mut Watchdog) -> &'s
 #[cfg(feature = "secure")]
 pub fn count_start(files: &mut Files) -> Option<u64> {
     files.count_start().ok()
-}
-
-const fn what(error: MountError) -> &'static str {
-    match error {
-        MountError::Medium => "I/O error",
-        MountError::Geometry => "too small",
-        MountError::Foreign => "holds other data",
-        MountError::Other => "formatted for other sizes",
-        MountError::Damaged => "data damaged",
-        MountError::TooManyFiles => "too many files",
-    }
 }
 
 /// Waits for somebody to put another card in, or to allow that this one be erased; starts anew.

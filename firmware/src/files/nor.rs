@@ -1,9 +1,9 @@
 //! Files on the board's NOR flash: they survive power cuts, and each is the old one or the new one.
 
-use skiff_device::flash::{FlashMemory, FlashStore, MountError, NorFlashMedium, map_len};
+use skiff_device::flash::{FlashMemory, FlashStore, NorFlashMedium, map_len};
 use static_cell::{ConstStaticCell, StaticCell};
 
-use super::NAME;
+use super::{NAME, what};
 use crate::nor::CfiFlash;
 use crate::{board, fail};
 
@@ -34,16 +34,5 @@ pub fn mount(flash: CfiFlash) -> &'static mut Files {
     match FlashStore::mount(MEMORY.take(), NorFlashMedium::new(flash)) {
         Ok(store) => FILES.init(store),
         Err(error) => fail!("flash: ", what(error)),
-    }
-}
-
-const fn what(error: MountError) -> &'static str {
-    match error {
-        MountError::Medium => "I/O error",
-        MountError::Geometry => "too small",
-        MountError::Foreign => "holds other data",
-        MountError::Other => "formatted for other sizes",
-        MountError::Damaged => "data damaged",
-        MountError::TooManyFiles => "too many files",
     }
 }

@@ -20,7 +20,7 @@ use core::time::Duration;
 
 use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m::peripheral::{Peripherals, SYST};
-use cortex_m_rt::{entry, exception};
+use cortex_m_rt::entry;
 use embedded_io::{ErrorType, Read, Write};
 use skiff_device::config::{Config, Ipv4, Network};
 use skiff_device::server::DeviceServer;
@@ -423,13 +423,4 @@ impl TxToken for Frame<'_> {
     }
 }
 
-#[exception]
-fn SysTick() {
-    arch::tick();
-}
-
-// SAFETY: it touches nothing but the interrupt controller.
-#[exception]
-unsafe fn DefaultHandler(irq: i16) {
-    arch::interrupted(irq);
-}
+skiff_firmware::handlers!();
