@@ -325,29 +325,17 @@ fn announce(args: &Args, server: &Server) {
     let addrs: Vec<_> = server.local_addrs().iter().map(ToString::to_string).collect();
     let mode = if args.read_only { ", read-only" } else { "" };
     tell(args.log_format, &format!("serving {}{mode} on {}", root.display(), addrs.join(", ")));
-    if is_protected(args) {
+    if server.wants_key() {
         tell(args.log_format, "clients need a key; host-cli key grant --secret FILE CLIENT makes one");
     }
     if server.local_addrs().iter().all(|addr| addr.ip().is_loopback()) {
         let hint = "only this machine can connect; use --bind 0.0.0.0 --bind :: to serve the network";
         tell(args.log_format, hint);
-    } else if !args.open && !is_protected(args) {
+    } else if !args.open && !server.wants_key() {
         let what = if args.read_only { "read" } else { "read and change" };
         let warning = format!("warning: anyone who can reach this port can {what} the files; --open silences this");
         tell(args.log_format, &warning);
     }
-}
-
-/// True if only clients with a key are served.
-fn is_protected(args: &Args) -> bool {
-    #[cfg(feature = "secure")]
-    let protected = args.secret.is_some();
-    #[cfg(not(feature = "secure"))]
-    let protected = {
-        _ = args;
-        false
-    };
-    protected
 }
 
 /// Prints `text` to stderr at every verbosity: as a JSON object if the log is JSON. It never blocks.

@@ -27,7 +27,7 @@ use super::place::Place;
 use super::remote::{Lister as _, Listings, directory_name, walk_where};
 use super::report::{Label, Repeated, Reporter, Rest};
 use super::send::make_empty;
-use super::tree::{self, BAD_NAME, empty_dirs};
+use super::tree::{self, BAD_NAME, empty_dirs, parents};
 use crate::client::{
     Download, DownloadOptions, Error, ErrorCode, Existing, Observer, Peer, RemoteEntry, Target, Upload, UploadOptions,
     checksum_of,
@@ -179,8 +179,8 @@ fn compare(from: &Side, to: &Side, delete: bool) -> Plan {
     let mut conflicts: Vec<String> = Vec::new();
     conflicts.extend(from.dirs.iter().filter(|name| in_the_way(name, true)).cloned());
     conflicts.extend(from.files.keys().filter(|name| in_the_way(name, false)).cloned());
-    let blocked =
-        |name: &str| conflicts.iter().any(|conflict| name == conflict || parents(name).any(|dir| dir == conflict));
+    let blocking: BTreeSet<&str> = conflicts.iter().map(String::as_str).collect();
+    let blocked = |name: &str| blocking.contains(name) || parents(name).any(|dir| blocking.contains(dir));
     for (name, content) in from.files.iter().filter(|(name, _)| !blocked(name)) {
         match to.files.get(name) {
             Some(there) if there.size == content.size && content.size == 0 => plan.unchanged += 1,
@@ -194,6 +194,15 @@ fn compare(from: &Side, to: &Side, delete: bool) -> Plan {
 }
 
 impl Plan {
+    /// The directories that have to be made because no file brings them into being.
+    fn empty_dirs(&self) -> Vec<String> {
+        let files = self.send.keys().map(String::as_str);
+        let mut dirs = empty_dirs(files, self.make.iter().map(String::as_str));
+        // `make` is in the order of names.
+        dirs.retain(|dir| self.make.binary_search(dir).is_ok());
+        dirs
+    }
+
     /// What is transferred before something is deleted, and what can be only after it.
     fn around_deletion(&self, from: &Side) -> [Self; 2] {
         let gone: BTreeSet<_> = self.remove.iter().chain(&self.remove_dirs).map(String::as_str).collect();
@@ -216,11 +225,6 @@ impl Plan {
 /// True if it or a directory that it lies in is hidden.
 fn is_hidden(name: &str) -> bool {
     name.split('/').any(|part| part.starts_with('.'))
-}
-
-/// The directories that `name` lies in.
-fn parents(name: &str) -> impl Iterator<Item = &str> {
-    name.match_indices('/').map(|(at, _)| &name[..at])
 }
 
 /// What has been done, for the last line.
@@ -475,13 +479,15 @@ impl Run<'_, '_> {
         }
         let cancel = self.context.client.cancel_token();
         for name in &names {
-            let there = known(name).or_else(|| sums.get(name.as_str()).copied().flatten());
-            let path = self.here(name);
             let size = local.files.get(name).map_or(0, |file| file.size);
-            let same = match checksum_of(&path, &cancel).await {
-                Ok(here) => there.is_some_and(|there| here == (size, there)),
-                Err(error @ Error::Cancelled) => return Err(Failure::client("sync", None, &error)),
-                Err(_) => false,
+            let same = match known(name).or_else(|| sums.get(name.as_str()).copied().flatten()) {
+                // Nothing to compare with: the file here is not read.
+                None => false,
+                Some(there) => match checksum_of(&self.here(name), &cancel).await {
+                    Ok(here) => here == (size, there),
+                    Err(error @ Error::Cancelled) => return Err(Failure::client("sync", None, &error)),
+                    Err(_) => false,
+                },
             };
             if same {
                 plan.unchanged += 1;
@@ -506,10 +512,8 @@ impl Run<'_, '_> {
         for (one, size) in &plan.send {
             show(self, verb, &if self.args.pull { self.there(one) } else { name(self, one) }, Some(*size));
         }
-        let files = plan.send.keys().map(String::as_str);
-        for one in empty_dirs(files, plan.make.iter().map(String::as_str)).iter().filter(|dir| plan.make.contains(dir))
-        {
-            show(self, "mkdir", &name(self, one), None);
+        for one in plan.empty_dirs() {
+            show(self, "mkdir", &name(self, &one), None);
         }
         for (command, names) in [("rm", &plan.remove), ("rmdir", &plan.remove_dirs)] {
             for one in names {
@@ -630,9 +634,7 @@ impl Run<'_, '_> {
             client.upload(jobs, &options, &mut reporter as &mut dyn Observer).await;
             all.add(reporter.finish_some());
         }
-        let names = plan.send.keys().map(String::as_str);
-        let made: Vec<_> = empty_dirs(names, plan.make.iter().map(String::as_str));
-        let missing: Vec<_> = made.iter().filter(|dir| plan.make.contains(dir)).map(|dir| self.there(dir)).collect();
+        let missing: Vec<_> = plan.empty_dirs().iter().map(|dir| self.there(dir)).collect();
         if !missing.is_empty() && !all.over && self.context.client.peer() == Peer::Extended {
             all.failed |= !make_empty(self.context, &missing, &mut all.repeated).await;
         }

@@ -171,7 +171,7 @@ pub(crate) fn empty_dirs<'a>(files: impl Iterator<Item = &'a str>, dirs: impl It
 }
 
 /// The directories that `name` lies in, the innermost first.
-fn parents(name: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn parents(name: &str) -> impl Iterator<Item = &str> {
     core::iter::successors(name.rsplit_once('/'), |(parent, _)| parent.rsplit_once('/')).map(|(parent, _)| parent)
 }
 

@@ -9,7 +9,6 @@ use tokio::sync::Notify;
 ///
 /// Clones share one state. Once cancelled, every further operation fails with
 /// [`Error::Cancelled`](super::Error::Cancelled) until [`CancelToken::reset`].
-/// [`Error::Cancelled`](super::Error::Cancelled), until [`CancelToken::reset`].
 #[derive(Debug, Clone, Default)]
 pub struct CancelToken(Arc<State>);
 

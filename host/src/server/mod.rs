@@ -97,6 +97,12 @@ impl Server {
         self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
+    /// True if it serves only clients with a key.
+    #[must_use]
+    pub fn wants_key(&self) -> bool {
+        self.shared.options.security.wants_key()
+    }
+
     /// The port it listens on, the same on all addresses.
     #[must_use]
     pub fn port(&self) -> u16 {
