@@ -1,4 +1,4 @@
-//! What went wrong is said on the console; then everything starts anew.
+//! Reports an error on the console, then restarts.
 
 use core::panic::PanicInfo;
 
@@ -15,7 +15,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     restart()
 }
 
-/// Says why on the console, piece by piece, and starts anew.
+/// Says why on the console, piece by piece, and restarts.
 #[macro_export]
 macro_rules! fail {
     ($($piece:expr),* $(,)?) => {{
@@ -24,7 +24,7 @@ macro_rules! fail {
     }};
 }
 
-/// Starts anew, when the console has sent everything and somebody could have read it: what can't work fails again.
+/// Restarts when the console has sent everything and somebody could have read it: what can't work fails again.
 pub fn restart() -> ! {
     arch::disable_interrupts();
     board::CONSOLE.flush();

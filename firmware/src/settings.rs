@@ -208,7 +208,7 @@ fn secret(base64: &[u8]) -> Option<Secret> {
     Secret::parse(str::from_utf8(&text[..SECRET.len() + base64.len()]).ok()?)
 }
 
-/// Replaces the secret in the settings by the one that is typed, and starts anew. Nothing else is done meanwhile.
+/// Replaces the secret in the settings by the one that is typed, and restarts. Nothing else is done meanwhile.
 #[cfg(feature = "secure")]
 #[inline(never)]
 pub fn change_secret(watchdog: &mut Watchdog) {

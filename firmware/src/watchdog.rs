@@ -26,7 +26,7 @@ impl Watchdog {
         Self(registers)
     }
 
-    /// All is well: the time begins anew.
+    /// All is well: the time starts from zero.
     pub fn feed(&mut self) {
         self.0.write(CLEAR, 1);
     }

@@ -203,7 +203,7 @@ pub(super) fn connect(bench: &Bench) -> Result<Job<'_>> {
     Ok(job)
 }
 
-/// The command of a client that connects so many times.
+/// The command of a client that connects this many times.
 fn connections(endpoint: &Endpoint, cipher: Cipher, count: u32) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["client", "library", "--port", &endpoint.port.to_string()]);

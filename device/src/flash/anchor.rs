@@ -55,7 +55,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
     }
 
     /// Says so once more after a start or a failure.
-    pub(super) fn anchor_anew(&mut self) -> Result<(), Refusal> {
+    pub(super) fn renew_anchor(&mut self) -> Result<(), Refusal> {
         let anchored = self.anchor(true);
         if anchored.is_err() && !self.journal.dead {
             // The place was torn when it was tried before, and looks blank: some flash refuses to program it then.
@@ -77,7 +77,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         if self.journal.dead || self.anchors.seq > u32::MAX / 2 {
             return Err(ErrorCode::Io.into());
         }
-        self.anchor_anew()?;
+        self.renew_anchor()?;
         Ok(self.anchors.seq.into())
     }
 

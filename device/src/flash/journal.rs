@@ -169,7 +169,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         if !self.journal.sealed {
             return Ok(());
         }
-        self.anchor_anew()?;
+        self.renew_anchor()?;
         if self.is_long() {
             return self.rewrite();
         }

@@ -3,7 +3,7 @@
 //! | connection | its turn | its place |
 //! |---|---|---|
 //! | protected | first | is its own |
-//! | not yet protected | after all protected ones; not while too many handshakes have failed | for whoever connects next, and for 10 s |
+//! | not yet protected | after all protected ones; not while too many handshakes have failed | lost to the next connection that needs one, and after 10 s |
 
 use core::time::Duration;
 
@@ -53,8 +53,8 @@ pub enum Nonces {
 
 /// Unpredictable bytes: a chip's random number generator, or what a device without one can collect.
 ///
-/// Forward secrecy is as good as they are: whoever learns the device secret later, and can guess them, can decrypt recorded
-/// connections. With [`Nonces::Counted`] nothing else depends on them.
+/// Forward secrecy is as good as they are: an attacker who learns the device secret later, and can guess them, can decrypt
+/// recorded connections. With [`Nonces::Counted`] nothing else depends on them.
 pub trait Entropy {
     /// 32 bytes that were not given before; `None` if the generator has failed. Then the connection is refused.
     fn next(&mut self) -> Option<[u8; 32]>;

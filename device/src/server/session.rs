@@ -46,7 +46,7 @@ impl<S: Store, const NAME: usize, const BUF: usize> Session<S, NAME, BUF> {
         Self { stream: Stream { session, responder, handle, received: now }, peer, waiting: None, is_evicted: false }
     }
 
-    /// True if the client has still to show that it has a key. Such a session gives its place to whoever connects next.
+    /// True if the client has still to show that it has a key. Such a session gives its place to the next client that needs one.
     pub(super) fn is_stranger(&self) -> bool {
         cfg!(feature = "secure") && self.stream.session.guard().is_some() && self.stream.session.client().is_none()
     }

@@ -48,7 +48,7 @@ global_asm! {
     "call skiff_fault",
 }
 
-/// A fault of the processor: says which and where, and starts anew.
+/// A fault of the processor: says which and where, and restarts.
 #[unsafe(no_mangle)]
 extern "C" fn skiff_fault(cause: u32, at: u32, value: u32) -> ! {
     fail!("fault ", cause, " at ", Hex::<8>(at), ", address ", Hex::<8>(value))

@@ -62,7 +62,7 @@ impl Board {
     /// Sets the board up: there are no clocks and pins to be chosen.
     ///
     /// # Panics
-    /// The second time. Without an answer of the network interface everything starts anew.
+    /// The second time. If the network interface does not answer, the board restarts.
     pub fn take() -> Self {
         let mut core = super::core();
         // SAFETY: this board's peripherals, each made into registers once, and no DMA is used.

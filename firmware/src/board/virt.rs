@@ -70,7 +70,7 @@ impl Board {
     /// Sets the board up.
     ///
     /// # Panics
-    /// The second time. Without a network interface everything starts anew.
+    /// The second time. Without a network interface the board restarts.
     pub fn take() -> Self {
         // The one in use is the last: QEMU fills the places from there.
         let places = (0..8).map(|at| 0x1000_1000 + 0x1000 * at);

@@ -31,7 +31,7 @@ pub type Files = FlashStore<'static, CardFlash<Slot, BLOCK>, NAME, SECTOR>;
 type Memory = FlashMemory<FILES, STAGES, NAME, SECTOR, { map_len(BLOCKS) }>;
 
 /// Looking through a card, once for each start, takes as long as the card does: seconds, or minutes behind a slow bus. As
-/// long as sectors come in, that is no reason to start anew.
+/// long as sectors come in, that is no reason to restart.
 static MOUNTING: AtomicBool = AtomicBool::new(false);
 
 static MEMORY: ConstStaticCell<Memory> = ConstStaticCell::new(Memory::new());
@@ -121,7 +121,7 @@ pub fn count_start(files: &mut Files) -> Option<u64> {
     files.count_start().ok()
 }
 
-/// Waits for somebody to put another card in, or to allow that this one be erased; starts anew.
+/// Waits for somebody to put another card in, or to allow that this one be erased; restarts.
 fn wait(watchdog: &mut Watchdog) -> ! {
     for _ in 0..5_000 {
         watchdog.feed();

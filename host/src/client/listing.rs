@@ -251,7 +251,7 @@ where
         let result = if cut { Err(EntryError::Malformed) } else { (self.parse)(line) };
         match result {
             Ok(entry) => {
-                // A short line costs whoever keeps it more than its bytes.
+                // A short line costs its keeper more than its bytes.
                 self.bytes += ENTRY_COST;
                 (self.show)(entry);
             }

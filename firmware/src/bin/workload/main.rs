@@ -258,7 +258,7 @@ fn expect(right: bool) -> Result<(), Wrong> {
     if right { Ok(()) } else { Err(Wrong::Answer) }
 }
 
-/// The server and the client's TCP stack, as the client's stream: whoever waits lets both work.
+/// The server and the client's TCP stack, as the client's stream: waiting lets both work.
 struct Both {
     server_stack: Stack<'static>,
     server: Server<'static, Files>,
