@@ -1,7 +1,6 @@
 //! A bad line: a relay between client and server that breaks or goes silent after so many bytes.
 
 use core::net::{Ipv4Addr, SocketAddr};
-use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -19,6 +18,8 @@ pub(crate) struct Fault {
     pub(crate) silent: bool,
     /// It takes its time: about 1 MB a second.
     pub(crate) slow: bool,
+    /// A bit of this byte from the server is flipped.
+    pub(crate) flip: Option<u64>,
 }
 
 impl Fault {
@@ -38,12 +39,8 @@ impl Fault {
     }
 }
 
-/// Bytes that one connection has carried.
-#[derive(Debug, Default)]
-struct Carried {
-    up: AtomicU64,
-    down: AtomicU64,
-}
+/// What one connection has carried, from the client and from the server, as it came.
+type Carried = Mutex<[Vec<u8>; 2]>;
 
 /// The relay. Dropping it ends all its connections.
 #[derive(Debug)]
@@ -65,18 +62,13 @@ impl Relay {
             for (number, client) in listener.incoming().flatten().enumerate() {
                 let Ok(server) = TcpStream::connect(server) else { return };
                 let fault = faults.get(number).copied().unwrap_or_default();
-                let counts = Arc::new(Carried::default());
+                let bytes = Arc::new(Carried::default());
                 open.lock().unwrap().extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
-                carried.lock().unwrap().push(Arc::clone(&counts));
-                for (from, to, limit, is_up) in
-                    [(&client, &server, fault.up, true), (&server, &client, fault.down, false)]
-                {
+                carried.lock().unwrap().push(Arc::clone(&bytes));
+                for (way, from, to) in [(0, &client, &server), (1, &server, &client)] {
                     let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                    let counts = Arc::clone(&counts);
-                    thread::spawn(move || {
-                        let count = if is_up { &counts.up } else { &counts.down };
-                        carry(from, to, limit.unwrap_or(u64::MAX), fault, count);
-                    });
+                    let bytes = Arc::clone(&bytes);
+                    thread::spawn(move || carry(from, to, way, fault, &bytes));
                 }
             }
         });
@@ -87,14 +79,28 @@ impl Relay {
         self.port
     }
 
-    /// Bytes from the client, connection by connection.
+    /// How many bytes came from the client, connection by connection.
     pub(crate) fn up(&self) -> Vec<u64> {
-        self.carried.lock().unwrap().iter().map(|carried| carried.up.load(Ordering::Relaxed)).collect()
+        self.each(|[up, _]| up.len() as u64)
     }
 
     /// Bytes from the server likewise.
     pub(crate) fn down(&self) -> Vec<u64> {
-        self.carried.lock().unwrap().iter().map(|carried| carried.down.load(Ordering::Relaxed)).collect()
+        self.each(|[_, down]| down.len() as u64)
+    }
+
+    /// All bytes from the clients.
+    pub(crate) fn sent(&self) -> Vec<u8> {
+        self.each(|[up, _]| up.clone()).concat()
+    }
+
+    /// All bytes from the clients, and then all from the server.
+    pub(crate) fn seen(&self) -> Vec<u8> {
+        [self.sent(), self.each(|[_, down]| down.clone()).concat()].concat()
+    }
+
+    fn each<T>(&self, of: impl Fn(&[Vec<u8>; 2]) -> T) -> Vec<T> {
+        self.carried.lock().unwrap().iter().map(|carried| of(&carried.lock().unwrap())).collect()
     }
 }
 
@@ -106,10 +112,11 @@ impl Drop for Relay {
     }
 }
 
-/// Carries bytes one way, `limit` of them at most.
-fn carry(mut from: TcpStream, mut to: TcpStream, limit: u64, fault: Fault, count: &AtomicU64) {
+/// Carries bytes one way: 0 from the client, 1 from the server.
+fn carry(mut from: TcpStream, mut to: TcpStream, way: usize, fault: Fault, bytes: &Carried) {
     let mut buffer = [0; 16 * 1024];
-    let mut left = limit;
+    let mut left = [fault.up, fault.down][way].unwrap_or(u64::MAX);
+    let flip = fault.flip.filter(|_| way == 1).map_or(usize::MAX, |at| usize::try_from(at).unwrap());
     while left > 0 {
         let room = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
         let n = match from.read(&mut buffer[..room]) {
@@ -120,6 +127,14 @@ fn carry(mut from: TcpStream, mut to: TcpStream, limit: u64, fault: Fault, count
                 return;
             }
         };
+        let at = {
+            let carried = &mut bytes.lock().unwrap()[way];
+            carried.extend_from_slice(&buffer[..n]);
+            carried.len() - n
+        };
+        if (at..at + n).contains(&flip) {
+            buffer[flip - at] ^= 1;
+        }
         if to.write_all(&buffer[..n]).is_err() {
             _ = from.shutdown(Shutdown::Both);
             return;
@@ -128,7 +143,6 @@ fn carry(mut from: TcpStream, mut to: TcpStream, limit: u64, fault: Fault, count
             thread::sleep(Duration::from_micros(n as u64));
         }
         left -= n as u64;
-        count.fetch_add(n as u64, Ordering::Relaxed);
     }
     if !fault.silent {
         _ = from.shutdown(Shutdown::Both);

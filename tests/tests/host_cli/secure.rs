@@ -1,11 +1,7 @@
 //! Keys and encryption from end to end: the programs with secrets, keys and what goes over the wire between them.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
-use std::thread;
 
 use skiff_host::keys::{KeyFile, KeyId, Secret};
 use skiff_host::server::Security;
@@ -63,47 +59,6 @@ impl Scene {
     }
 }
 
-/// Bytes of all connections: up, from the clients, and down.
-type Seen = Arc<Mutex<[Vec<u8>; 2]>>;
-
-/// Passes connections on to `port`, and keeps every byte.
-fn relay(port: u16) -> (u16, Seen) {
-    flipping(port, usize::MAX)
-}
-
-/// The same; a bit of byte `flip` from the server is flipped.
-fn flipping(port: u16, flip: usize) -> (u16, Seen) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (at, seen) = (listener.local_addr().unwrap().port(), Seen::default());
-    let record = Arc::clone(&seen);
-    thread::spawn(move || {
-        for client in listener.incoming() {
-            let (client, server) = (client.unwrap(), TcpStream::connect(("127.0.0.1", port)).unwrap());
-            for (way, from, to) in [(0, &client, &server), (1, &server, &client)] {
-                let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                let record = Arc::clone(&record);
-                thread::spawn(move || {
-                    let mut buffer = [0; 16 * 1024];
-                    while let Ok(n) = from.read(&mut buffer)
-                        && n > 0
-                    {
-                        let at = record.lock().unwrap()[way].len();
-                        record.lock().unwrap()[way].extend_from_slice(&buffer[..n]);
-                        if way == 1 && (at..at + n).contains(&flip) {
-                            buffer[flip - at] ^= 1;
-                        }
-                        if to.write_all(&buffer[..n]).is_err() {
-                            break;
-                        }
-                    }
-                    _ = to.shutdown(Shutdown::Write);
-                });
-            }
-        }
-    });
-    (at, seen)
-}
-
 fn has(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
@@ -111,7 +66,8 @@ fn has(bytes: &[u8], part: &[u8]) -> bool {
 #[test]
 fn files_go_up_and_come_back_whole_and_nothing_of_them_can_be_read_on_the_wire() {
     let scene = Scene::new();
-    let (port, seen) = relay(scene.host.port());
+    let relay = Relay::start(scene.host.addr(), &[]);
+    let port = relay.port();
     let line = b"the recipe of the house, line by line\n";
     let big: Vec<u8> = line.iter().copied().cycle().take(3_000_001).collect();
     fs::write(scene.path("recipe.txt"), &big).unwrap();
@@ -129,7 +85,7 @@ fn files_go_up_and_come_back_whole_and_nothing_of_them_can_be_read_on_the_wire()
     assert!(scene.at(port, key, &["ls", "secrets"]).ok().contains("secrets/recipe.txt"));
     assert_eq!(scene.at(port, key, &["cat", "secrets/recipe.txt"]).bytes.len(), big.len());
     _ = scene.at(port, key, &["mv", "secrets/empty", "secrets/moved"]).ok();
-    let seen = seen.lock().unwrap().concat();
+    let seen = relay.seen();
     assert!(seen.len() > 3 * big.len() && has(&seen, b"_BLAKE2s rw.laptop.1 "));
     for part in [&b"recipe"[..], b"secrets", b"moved", b"write ", b"read "] {
         assert!(!has(&seen, part), "{}", part.escape_ascii());
@@ -166,8 +122,8 @@ fn an_altered_record_ends_a_get_and_none_of_its_bytes_is_kept() {
     let scene = Scene::new();
     let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[1]).collect();
     scene.host.put("down", &bytes);
-    let (port, _) = flipping(scene.host.port(), 2_000_000);
-    let ran = scene.at(port, Some("rw.laptop.1"), &["get", "down", "--retries", "0"]);
+    let relay = Relay::start(scene.host.addr(), &[Fault { flip: Some(2_000_000), ..Fault::default() }]);
+    let ran = scene.at(relay.port(), Some("rw.laptop.1"), &["get", "down", "--retries", "0"]);
     assert!(ran.failed(1).contains("a message was changed on the way"), "{ran:?}");
     assert!(!scene.path("down").exists());
     let entries = fs::read_dir(scene.here.path()).unwrap().map(|entry| entry.unwrap().path());
@@ -206,7 +162,8 @@ fn who_is_not_let_in_hears_in_one_line_what_to_do() {
     let scene = Scene::with(Security::with_secret(secret(), 2));
     scene.host.put("notes", b"notes");
     let open = Host::start();
-    let (open_relay, open_seen) = relay(open.port());
+    let relay = Relay::start(open.addr(), &[]);
+    let open_relay = relay.port();
     let here = format!("127.0.0.1:{}", scene.host.port());
     let refused = |key| {
         format!(
@@ -235,7 +192,7 @@ fn who_is_not_let_in_hears_in_one_line_what_to_do() {
     }
     // To a server that does not encrypt, a client with a key has said nothing but the hello.
     let hello = b"0000000012get /skiff/1";
-    let up = open_seen.lock().unwrap()[0].clone();
+    let up = relay.sent();
     assert!(up.chunks(hello.len()).all(|message| message == hello), "{}", up.escape_ascii());
     assert!(scene.host.content("x").is_none() && scene.host.content("notes").is_some());
     let info = scene.run(Some("rw.laptop.2"), &["info"]).ok();
