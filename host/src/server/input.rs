@@ -57,10 +57,18 @@ impl Input {
     pub(super) fn read(&mut self, stream: &TcpStream, take: impl FnOnce(&mut [u8]) -> usize) -> io::Result<Moved> {
         let mut scratch = Scratch::take();
         let left = self.len();
-        scratch[..left].copy_from_slice(&self.bytes[self.taken..]);
         match stream.try_read(&mut scratch[left..]) {
             Ok(0) => Ok(Moved::End),
+            // The smaller part goes to the larger: a record in many pieces is not copied for each of them.
+            Ok(n) if n < left => {
+                self.bytes.drain(..self.taken);
+                self.taken = 0;
+                self.bytes.extend_from_slice(&scratch[left..left + n]);
+                self.take_leftover(take);
+                Ok(Moved::Some)
+            }
             Ok(n) => {
+                scratch[..left].copy_from_slice(&self.bytes[self.taken..]);
                 let n = left + n;
                 let taken = take(&mut scratch[..n]);
                 self.bytes = scratch[taken..n].to_vec();
