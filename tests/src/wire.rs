@@ -214,6 +214,13 @@ pub fn connect_from(local: IpAddr, addr: SocketAddr) -> io::Result<TcpStream> {
     Ok(socket.into())
 }
 
+/// True if a new connection is taken and `command` is answered. A server that refuses may have reset the connection
+/// before `connect` returns.
+#[must_use]
+pub fn answers(addr: SocketAddr, command: &str) -> bool {
+    Wire::try_connect(addr).is_some_and(|mut wire| wire.try_ask(command))
+}
+
 /// Reads to the end of the stream; what came, and how it ended.
 #[must_use]
 pub fn read_to_end(stream: &mut TcpStream) -> (Vec<u8>, End) {

@@ -12,7 +12,7 @@ use rustix::process::{Pid, kill_process};
 use skiff_tests::device::TAP;
 use skiff_tests::namespace::{inside, ip};
 use skiff_tests::programs::{Serv, Signal, device_serv, host_cli, program, run};
-use skiff_tests::wire::{Wire, eventually};
+use skiff_tests::wire::{Wire, answers, eventually};
 
 /// Behind a free port of this machine.
 fn listening(options: &[&str]) -> Serv {
@@ -308,8 +308,7 @@ fn serves_over(out: Stream, err: Stream) {
     command.args(["-c", &script]).arg(program("device-serv")).stdin(Stdio::null());
     let mut serv = Killed(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
     let addr = format!("127.0.0.1:{port}").parse().unwrap();
-    let ping = || Wire::try_connect(addr).is_some_and(|mut wire| wire.try_ask("ping"));
-    assert!(eventually(ping), "{out:?}, {err:?}");
+    assert!(eventually(|| answers(addr, "ping")), "{out:?}, {err:?}");
     if out == Stream::Broken {
         drop(serv.0.stdout.take());
     }
@@ -319,7 +318,7 @@ fn serves_over(out: Stream, err: Stream) {
     // A line for each connection: more than a pipe takes.
     let lines = if err == Stream::Unread { 700 } else { 5 };
     for at in 0..lines {
-        assert!(eventually(ping), "{out:?}, {err:?}: connection {at}");
+        assert!(eventually(|| answers(addr, "ping")), "{out:?}, {err:?}: connection {at}");
     }
     kill_process(Pid::from_child(&serv.0), Signal::TERM).unwrap();
     let ended = eventually(|| serv.0.try_wait().unwrap().is_some());
@@ -357,7 +356,7 @@ fn without_descriptors_it_sleeps_and_serves_who_waits_as_soon_as_there_are_some(
     let used = used(&serv) - before;
     assert!(used < Duration::from_millis(200), "{used:?} in 2 s");
     drop(served);
-    assert!(eventually(|| serv.connect().try_ask("ping")));
+    assert!(eventually(|| answers(serv.addr(), "ping")));
     assert_eq!(serv.stop().code, Some(0));
 }
 

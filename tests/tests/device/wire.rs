@@ -227,7 +227,9 @@ over_both! {
         }
         let mut wire = device.connect();
         assert!(eventually(|| wire.try_ask("remove w") || {
-            wire = device.connect();
+            if let Some(new) = Wire::try_connect(device.addr()) {
+                wire = new;
+            }
             false
         }));
         drop(wire);

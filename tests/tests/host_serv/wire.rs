@@ -17,7 +17,7 @@ use skiff_tests::host::{Host, Setup};
 use skiff_tests::sans_io::message;
 use skiff_tests::sealed::{Sealed, key, secret};
 use skiff_tests::server_suite::{self as suite, Served};
-use skiff_tests::wire::{End, eventually, read_to_end};
+use skiff_tests::wire::{End, answers, eventually, read_to_end};
 
 const PORTABLE: fn(&mut Setup) = |setup| {
     setup.server.portable = true;
@@ -352,7 +352,7 @@ fn more_clients_than_allowed_are_closed_and_room_is_given_again() {
     assert_eq!(host.connect().hear_end(), (Vec::new(), End::Closed));
     second.say("quit");
     assert_eq!(second.hear_end(), (Vec::new(), End::Closed));
-    assert!(eventually(|| host.connect().try_ask("ping")));
+    assert!(eventually(|| answers(host.addr(), "ping")));
 }
 
 /// PROTOCOL §8: never a protected one for one that is not.
