@@ -305,14 +305,16 @@ cases! { ($)
 
     /// The first link is dead more often than not.
     fn a_second_writer_is_busy_until_the_first_is_silent_for_too_long<S>() {
-        let server = S::with(Setup { takeover: Some(Duration::from_millis(300)), ..Setup::default() });
+        let server = S::with(Setup { takeover: Some(Duration::from_millis(1500)), ..Setup::default() });
         let (mut first, mut second) = (server.connect(), server.connect());
+        let start = Instant::now();
         first.say("write 0 8 - f");
         first.send_bytes(&message("1234"));
         assert!(eventually(|| second.ask("resume 8 f").starts_with("error busy")));
         assert!(second.write("f", b"x").starts_with("error busy"));
-        std::thread::sleep(Duration::from_millis(350));
-        assert_eq!(second.ask("resume 8 f"), format!("ok 4 {:08x}", crc32c(b"1234")));
+        let staged = format!("ok 4 {:08x}", crc32c(b"1234"));
+        assert!(eventually(|| second.ask("resume 8 f") == staged));
+        assert!(start.elapsed() >= Duration::from_millis(1500), "{:?}", start.elapsed());
         assert_eq!(first.hear_end().1, End::Reset);
         second.say("write 4 8 - f");
         second.send_bytes(&body(b"5678", crc32c(b"12345678")));
