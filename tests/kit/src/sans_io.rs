@@ -340,7 +340,7 @@ impl<const N: usize, C: Cipher> Connection<N, C> {
         let most = self.pace.output.max(1).min(self.room);
         if self.pending.is_empty() && most > 0 {
             if self.session.has_output() {
-                self.pending.resize(most, 0);
+                self.pending = vec![0; most];
                 let n = self.session.poll_transmit(&mut self.pending);
                 self.pending.truncate(n);
             } else if self.session.is_sending() {
@@ -367,7 +367,7 @@ impl<const N: usize, C: Cipher> Connection<N, C> {
 
     /// Lets the responder send payload through a room of this size.
     fn fill(&mut self, room: usize) -> usize {
-        self.pending.resize(room, 0);
+        self.pending = vec![0; room];
         let n = self.responder.transmit(&mut self.session, &mut self.store, &mut self.pending);
         self.pending.truncate(n);
         n
