@@ -34,8 +34,8 @@ pub const DEFAULT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub struct Link {
     /// The TAP.
     pub tap: String,
-    /// Whether the kernel offloads to the TAP as to a card. Not where frames have to look as on a wire, to be captured or
-    /// damaged.
+    /// Whether the kernel offloads to the TAP as to a card. Not where frames have to look as on a wire, to be captured
+    /// or damaged.
     pub offload: Offload,
     /// The longest IP packet; `None`: that of the interface.
     pub mtu: Option<u16>,
@@ -197,7 +197,7 @@ impl Network {
             if let Ipv6::Static { address, .. } = link.ipv6 { Some(IpAddr::V6(address)) } else { None },
         ];
         if let Some(own) = own.into_iter().flatten().find(|own| is_this_machine(*own)) {
-            bail!("--ip: {own} is an address of this machine; the server needs another one");
+            bail!("--ip: {own} is an address of this machine; the server needs a different one");
         }
         Ok(Self { options, link, tap })
     }
