@@ -1,4 +1,5 @@
 //! `skiff-bench`: skiff against other ways to move files, on this machine.
+//!
 //! | module | content |
 //! |---|---|
 //! | `args` | the command line |
@@ -15,6 +16,7 @@
 //! | `report`, `results` | tables for people, JSON for later use |
 //! | `plot` | SVG from saved results |
 //! | `counts` | instructions of the protocol core, without noise |
+//!
 //! `bench/results/README.md` explains the figures.
 
 mod args;

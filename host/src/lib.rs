@@ -1,4 +1,5 @@
 //! skiff for computers: a client, a server for a directory, and the programs `host-cli` and `host-serv`.
+//!
 //! | module | feature | content |
 //! |---|---|---|
 //! | [`client`] | `client` | one connection to a server, transfers with resume |
@@ -18,6 +19,7 @@
 //! ```toml
 //! skiff-host = { version = "0.1", default-features = false, features = ["client"] }
 //! ```
+//!
 //! | feature | adds | needs |
 //! |---|---|---|
 //! | `client` | the async client | tokio, rustix, socket2, tempfile, thiserror |

@@ -1,4 +1,5 @@
 //! The skiff file transfer protocol, version 1, as state machines without I/O, clock, heap or `unsafe`.
+//!
 //! | module | content |
 //! |---|---|
 //! | [`message`] | the message layer: lengths and records; no other module sees the ten digits |

@@ -1,5 +1,6 @@
 //! lwIP behind a TAP: our own program, compiled with lwIP from a directory with its sources. These are not part of
 //! skiff.
+//!
 //! Debian's lwIP library does not fit: it is built with a separate thread for the stack, and its options are fixed.
 
 use std::fs;

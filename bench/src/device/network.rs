@@ -1,4 +1,5 @@
 //! TAPs and networks inside the network namespace of the bench.
+//!
 //! | network | members |
 //! |---|---|
 //! | 10.77.N.0/24 | server N behind a TAP (1), this machine (254) |

@@ -1,4 +1,5 @@
 //! The server for a directory, which `host-serv` runs.
+//!
 //! | module | content |
 //! |---|---|
 //! | [`options`] | options of a server |

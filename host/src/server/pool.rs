@@ -1,5 +1,6 @@
 //! Threads for work that waits for the disk. They belong to the server, not to its runtime, so that failing to start a
 //! thread only makes one command fail.
+//!
 //! | lane | work | maximum number of threads |
 //! |---|---|---|
 //! | [`Lane::Commit`] | commits, changes to names | 512 |

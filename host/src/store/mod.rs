@@ -16,6 +16,7 @@
 //! a [`Store`] it never answers "not yet".
 //!
 //! # Content of the directory
+//!
 //! The directory contains the files under their own names, and `.skiff-stage-0`, `.skiff-stage-1` and so on, each the
 //! staging directory of one running store (mode 0700, locked with flock while it runs). A store takes the first one
 //! that is not locked, so a restarted server finds its stages again, and two servers on one directory do not interfere:
@@ -24,12 +25,12 @@
 //! # Links, permissions, special files
 //!
 //! - Symbolic links that stay beneath the root are followed for reading and in the directory part of a name; an
-//!   absolute link does not stay beneath, even if it points inside. Without `openat2` (other systems, old kernels,
+//!   absolute link does not count, even if it points inside. Without `openat2` (other systems, old kernels,
 //!   [`Options::portable`]) no link is followed: its target is not found.
 //! - A commit to a name that is a link to a file replaces the link, never its target. A link that can't be followed is
 //!   not replaced: `denied`. `remove` and `rename` act on the link.
-//! - A file that replaces another keeps its permissions and, where the system permits it, its owner; not its access
-//!   control list, extended attributes or further hard links, which keep the old content.
+//! - A file that replaces another keeps its permissions and, where the system permits it, its owner, but not its access
+//!   control list or extended attributes. Further hard links keep the old content.
 //! - A new file inherits the group of a setgid directory and the default ACL, as if it were created there, unless the
 //!   server's user is not a member of that group.
 //! - Neither links nor bind mounts lead into a staging directory of the root.
@@ -133,6 +134,7 @@ pub struct OpenError {
 }
 
 /// A directory that is served. See the [module's documentation](self).
+///
 /// When the last handle is dropped (stages hold one too), its staging directory is removed if nothing is staged.
 #[derive(Debug, Clone)]
 pub struct DirStore(Arc<Inner>);

@@ -1,5 +1,7 @@
 //! Base64 of 32 bytes with the standard alphabet and padding, in constant time: no branch or table index depends on a
-//! digit. This is our own code because a library would take 1.5 KiB of a device's flash.
+//! digit.
+//!
+//! This is our own code because a library would take 1.5 KiB of a device's flash.
 
 use zeroize::Zeroizing;
 

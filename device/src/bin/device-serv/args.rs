@@ -1,4 +1,4 @@
-//! The options.
+//! The command line.
 
 use core::net::IpAddr;
 use std::path::PathBuf;

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     code
 }
 
-/// Prints the manual page, made from the definition of the options.
+/// Prints the manual page, generated from the definition of the options.
 fn manual(out: &mut dyn Write) -> std::io::Result<()> {
     let command = Args::command();
     let notes = command.get_after_help().map(ToString::to_string).unwrap_or_default();
@@ -103,7 +103,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
     anyhow::bail!("--tap needs Linux; --listen works everywhere")
 }
 
-/// Prints the one line on standard output, for programs that start this one. The server runs even if nobody reads it.
+/// Prints the one line on standard output, for programs that start this one. The server runs even if nobody reads the
+/// line.
 fn announce(port: u16, told: &str) {
     say(format_args!("{told}"));
     say::announce(format_args!("port {port}"));
