@@ -1,5 +1,5 @@
-//! RISC-V with a CLINT and a PLIC, as QEMU's `virt` has them. No interrupt is ever taken: they are off, and one that is
-//! pending ends a sleep all the same.
+//! RISC-V with a CLINT and a PLIC, as in QEMU's `virt`. No interrupt handler ever runs: interrupts are disabled, but a
+//! pending one still ends a sleep.
 
 use core::arch::{asm, global_asm};
 
@@ -8,8 +8,8 @@ use crate::fail;
 use crate::log::Hex;
 use crate::mac::Mac;
 
-// The beginning: the stack and what is above it are painted for `stack`, variables of value zero are cleared. The image is
-// loaded to where it runs, so there are none to be copied.
+// The beginning: the stack and what is above it are painted for `stack`, variables of value zero are cleared. The image
+// is loaded to where it runs, so there are none to be copied.
 global_asm! {
     ".section .init, \"ax\"",
     ".global _start",
@@ -48,7 +48,7 @@ global_asm! {
     "call skiff_fault",
 }
 
-/// A fault of the processor: says which and where, and restarts.
+/// Handles a processor fault: reports its cause and location, and restarts.
 #[unsafe(no_mangle)]
 extern "C" fn skiff_fault(cause: u32, at: u32, value: u32) -> ! {
     fail!("fault ", cause, " at ", Hex::<8>(at), ", address ", Hex::<8>(value))
@@ -58,7 +58,8 @@ extern "C" fn skiff_fault(cause: u32, at: u32, value: u32) -> ! {
 const ALARM: usize = 0x4000;
 const TIME: usize = 0xbff8;
 
-// PLIC, for hart 0 in machine mode: priority of each source, the sources that are let through, the source that is served.
+// PLIC, for hart 0 in machine mode: priority of each source, the sources that are let through, the source that is
+// served.
 const ENABLE: usize = 0x2000;
 const CLAIM: usize = 0x20_0004;
 
@@ -86,7 +87,7 @@ pub fn cycles() -> u32 {
 /// The timer's interrupt, and that of the PLIC.
 const MIE: u32 = 1 << 7 | 1 << 11;
 
-/// Sleeps until a frame comes, or for a millisecond.
+/// Sleeps until a frame arrives, at most for a millisecond.
 pub fn sleep<M: Mac>(mac: &mut M) {
     mac.listen();
     for source in 0..32 {
@@ -114,13 +115,13 @@ pub fn sleep<M: Mac>(mac: &mut M) {
     }
 }
 
-/// Waits until somebody could have read a line.
+/// Waits long enough to read a line.
 pub fn pause() {
     let until = time() + 500 * u64::from(TICKS);
     while time() < until {}
 }
 
-/// None is ever taken.
+/// Does nothing: interrupts are always disabled.
 pub const fn disable_interrupts() {}
 
 /// Resets the board.
@@ -128,7 +129,7 @@ pub fn reset() -> ! {
     crate::board::reset()
 }
 
-/// An image begins with `$main`, a function that does not return.
+/// The entry point of an image: calls `$main`, a function that does not return.
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {
