@@ -237,7 +237,7 @@ impl<'a, K: Kind> Game<'a, K> {
         match K::mount(memory, &self.medium, start, self.control.plan.checkpoint) {
             Ok(store) => Some(store),
             Err(MountError::Medium) if !self.medium.is_on() => {
-                self.control.trace(|| "power goes while the store is opened".into());
+                self.control.trace(|| "power fails while the store is opened".into());
                 self.control.count(|counts| counts.power_cuts += 1);
                 None
             }
@@ -254,7 +254,7 @@ impl<'a, K: Kind> Game<'a, K> {
         match K::nonces(store) {
             Ok(nonces) => Ok(Some((secret, nonces))),
             Err(_) if !self.medium.is_on() => {
-                self.control.trace(|| "power goes while the start is counted".into());
+                self.control.trace(|| "power fails while the start is counted".into());
                 self.control.count(|counts| counts.power_cuts += 1);
                 Err(Off)
             }
@@ -286,9 +286,9 @@ impl<'a, K: Kind> Game<'a, K> {
             // Until nothing goes wrong any more, looks in now and then whether that is so.
             let until = end.unwrap_or_else(|| now.after(Duration::from_secs(60)));
             let paused = run_until(self.world, Some(&mut *device), until, tasks);
-            match paused.unwrap_or_else(|deadlock| panic!("all wait for ever: {deadlock:?}")) {
+            match paused.unwrap_or_else(|deadlock| panic!("all wait forever: {deadlock:?}")) {
                 Pause::Time if end.is_none() => {
-                    assert!(now.since(Instant::ZERO) < FOREVER, "it takes for ever");
+                    assert!(now.since(Instant::ZERO) < FOREVER, "it takes forever");
                 }
                 other => return other,
             }

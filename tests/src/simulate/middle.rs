@@ -70,7 +70,7 @@ impl Way {
         Self { attack: Some((at, attack)), ..Self::default() }
     }
 
-    /// The attack, once it has been carried out.
+    /// The attack, once it has been executed.
     #[must_use]
     pub const fn struck(&self) -> Option<Attack> {
         self.struck

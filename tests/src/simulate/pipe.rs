@@ -560,7 +560,7 @@ impl Pipe {
             let was_early = matches!((&asked.op, &event), (Op::Write { .. }, ClientEvent::Refused(_)));
             let next = judge(asked, &event, &self.control);
             let is_void = self.void.is_some_and(|void| asked.number >= void);
-            assert!(!is_void || next == Next::Refused, "{:?}: carried out, though not as it was sent", asked.op);
+            assert!(!is_void || next == Next::Refused, "{:?}: executed, though not as it was sent", asked.op);
             match next {
                 Next::Body => continue,
                 Next::Complete => self.control.count(|counts| counts.replies += 1),
