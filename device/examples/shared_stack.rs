@@ -77,8 +77,7 @@ pub(crate) fn run() -> Outcome {
             client.step(sockets.get_mut(client.handle));
         }
         let delay = server.poll_delay(now, &mut interface, &sockets).unwrap_or(Duration::MAX);
-        // A board sleeps until its interface raises an interrupt. Time is virtual here, and a frame may wait in the
-        // device.
+        // A board sleeps until its interface raises an interrupt. Time is virtual here, and a frame may wait in the device.
         now = now.after(delay.min(Duration::from_millis(1)));
         assert!(now < Instant::from_millis(60_000), "no answer");
     }

@@ -207,8 +207,8 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         let epoch = if epoch == 0 { seq } else { epoch };
         let mut head = Head { seq, epoch, next, end, ids: self.ids, sum: 0 };
         let bytes = head.encode(self.volume);
-        // On a card, sectors become durable in any order. The new head must be durable after the records that it refers
-        // to and before its own: when the block is begun again, its number must be readable, to choose another.
+        // On a card, sectors become durable in any order. The new head must be durable after the records that it refers to
+        // and before its own: when the block is begun again, its number must be readable, to choose another.
         self.flush()?;
         self.journal.used = seq;
         let len = self.layout.padded(HEAD as usize);

@@ -247,8 +247,7 @@ impl Pair {
             return Fate::ResetHost;
         }
         if !self.host_ended {
-            // A side that has closed gets no more bytes: otherwise a full socket buffer would keep the client from its
-            // end.
+            // A side that has closed gets no more bytes: otherwise a full socket buffer would keep the client from its end.
             let read = if self.device_ended.is_some() { self.discard(moved) } else { self.read(socket, moved) };
             if read.is_err() {
                 return Fate::ResetDevice;

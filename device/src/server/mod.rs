@@ -219,8 +219,7 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
         let mut must_send = self.accept(now, sockets);
         let mut packets = 0;
         self.is_busy = loop {
-            // A reset has to go out before its socket listens again, and so has the answer to a FIN. The next packet
-            // waits.
+            // A reset has to go out before its socket listens again, and so has the answer to a FIN. The next packet waits.
             if packets == BURST || (must_send && packets > 0) {
                 break true;
             }

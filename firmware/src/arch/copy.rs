@@ -7,8 +7,8 @@
 
 use core::arch::global_asm;
 
-// `memcpy(to: r0, from: r1, length: r2)`, which returns `to`. The last 15 bytes go by the bits of the length: `lsls`
-// moves one into C and the next into N.
+// `memcpy(to: r0, from: r1, length: r2)`, which returns `to`. The last 15 bytes go by the bits of the length: `lsls` moves one
+// into C and the next into N.
 //
 // `memmove`, likewise: forward is right unless `to` lies within `from`.
 //

@@ -8,8 +8,8 @@ use crate::fail;
 use crate::log::Hex;
 use crate::mac::Mac;
 
-// The beginning: the stack and what is above it are painted for `stack`, variables of value zero are cleared. The image
-// is loaded to where it runs, so there are none to be copied.
+// The beginning: the stack and what is above it are painted for `stack`, variables of value zero are cleared. The image is
+// loaded to where it runs, so there are none to be copied.
 global_asm! {
     ".section .init, \"ax\"",
     ".global _start",
@@ -58,8 +58,7 @@ extern "C" fn skiff_fault(cause: u32, at: u32, value: u32) -> ! {
 const ALARM: usize = 0x4000;
 const TIME: usize = 0xbff8;
 
-// PLIC, for hart 0 in machine mode: priority of each source, the sources that are let through, the source that is
-// served.
+// PLIC, for hart 0 in machine mode: priority of each source, the sources that are let through, the source that is served.
 const ENABLE: usize = 0x2000;
 const CLAIM: usize = 0x20_0004;
 

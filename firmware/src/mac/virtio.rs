@@ -224,8 +224,7 @@ impl Mac for Virtio {
     fn send(&mut self, frame: &[u8]) {
         let len = frame.len().min(FRAME);
         let content = shared!(outgoing[HEADER]);
-        // SAFETY: the device has sent what was there before, and there is room for a frame behind the header, which is
-        // zero.
+        // SAFETY: the device has sent what was there before, and there is room for a frame behind the header, which is zero.
         unsafe { ptr::copy_nonoverlapping(frame.as_ptr(), content, len) };
         #[expect(clippy::cast_possible_truncation, reason = "the length of a frame")]
         let len = (HEADER + len) as u32;

@@ -413,8 +413,7 @@ impl Store for PolledStore {
     }
 
     fn discard(&mut self, mut upload: Upload) {
-        // There may be room for the rest later: the staged bytes stay, and are dropped first if others need room
-        // (PROTOCOL §7).
+        // There may be room for the rest later: the staged bytes stay, and are dropped first if others need room (PROTOCOL §7).
         let keeps = upload.failed == Some(ErrorCode::NoSpace);
         if let Some(stage) = upload.end("discarded").filter(|_| !keeps) {
             self.store.discard(*stage);

@@ -181,8 +181,8 @@ impl DirStore {
             Errno::XDEV => OTHER_FILE_SYSTEM,
             errno => refuse(errno),
         })?;
-        // Two hard links to one file: rename succeeds and leaves both (POSIX). But not one link by two ways to it, nor
-        // by two spellings of its name.
+        // Two hard links to one file: rename succeeds and leaves both (POSIX). But not one link by two ways to it, nor by two
+        // spellings of its name.
         if moved.links > 1
             && Meta::at(old, from.file_name()).is_ok_and(|left| left.key.same_file(&moved.key))
             && (from.file_name() != to.file_name() || !same(old, new))

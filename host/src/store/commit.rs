@@ -180,8 +180,8 @@ impl DirStore {
         let ready = items.iter().filter(|item| item.parent.is_ok()).count();
         let whole = ready > FEW && syncer.has_everything();
         for item in items.iter_mut().filter(|item| item.parent.is_ok()) {
-            // Bytes appended before this stage was opened may have failed to reach the disk then: only a sync of this
-            // file reports that.
+            // Bytes appended before this stage was opened may have failed to reach the disk then: only a sync of this file
+            // reports that.
             if !whole || item.stage.resumed {
                 match syncer.data(&item.stage.file) {
                     Ok(()) => item.stage.synced = true,

@@ -398,8 +398,7 @@ fn open_beneath(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<Owned
 fn open_resolved(root: BorrowedFd<'_>, path: &str, flags: OFlags, how: ResolveFlags) -> Result<OwnedFd, Errno> {
     use rustix::fs::openat2;
     for _ in 1..TRIES {
-        // EAGAIN: a rename or a mount somewhere on the system, so that the kernel could not be sure of a `..` in a
-        // link.
+        // EAGAIN: a rename or a mount somewhere on the system, so that the kernel could not be sure of a `..` in a link.
         match openat2(root, path, flags, Mode::empty(), how) {
             Err(Errno::AGAIN | Errno::INTR) => {}
             opened => return opened,

@@ -190,8 +190,7 @@ impl Links {
                 let swapped = match swaps % 3 {
                     0 => renameat_with(CWD, root.join("d"), CWD, root.join("swap-d"), exchange),
                     1 => renameat_with(CWD, root.join("f"), CWD, root.join("swap-f"), exchange),
-                    // By the directory itself: by its path it might be the link, and the neighbour would tidy up
-                    // outside.
+                    // By the directory itself: by its path it might be the link, and the neighbour would tidy up outside.
                     _ => renameat_with(&real, "sub", CWD, root.join("swap-sub"), exchange),
                 };
                 swapped.expect("what is swapped is always there");

@@ -305,8 +305,7 @@ impl<'a> Disk<'a> {
         match verb {
             "pwrite64" | "write" | "pwritev" | "writev" | "copy_file_range" | "splice" | "sendfile" | "ftruncate"
             | "fallocate" => {
-                // Of those with two descriptors the one that is written to is in the store or is not: both are looked
-                // at.
+                // Of those with two descriptors the one that is written to is in the store or is not: both are looked at.
                 for path in paths(rest).into_iter().take(2) {
                     if let Some(inode) = self.inode(&path) {
                         let file = &mut self.files[inode];

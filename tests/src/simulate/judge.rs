@@ -220,8 +220,8 @@ fn check_read(asked: &Asked, crc: u32, truth: &Truth, control: &Control) {
         let whole = [&before.bytes[..], body].concat();
         let version = truth.of_tag(tag);
         let right = version.is_some_and(|version| version.bytes.starts_with(&whole));
-        // A sender whose store fails fills up what it has announced with zeros (PROTOCOL §7). The client does not hear
-        // of it if the connection is lost then, so it has to compare the whole.
+        // A sender whose store fails fills up what it has announced with zeros (PROTOCOL §7). The client does not hear of it if
+        // the connection is lost then, so it has to compare the whole.
         let may_be_filled = control.failures.count.get() > 0 && before.bytes.ends_with(&[0]);
         assert!(
             right || may_be_filled,

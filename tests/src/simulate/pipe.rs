@@ -442,13 +442,12 @@ impl Pipe {
         let control = &self.control;
         let silent = self.was_silent || control.now().since(self.progress) >= SILENCE;
         let excused = silent || self.was_late || control.counts().clock_jumps > 0 || control.counts().stalls > 0;
-        // PROTOCOL §8: the handshake has to be through in time, and to others' connections it gives way. What is
-        // attacked has failed.
+        // PROTOCOL §8: the handshake has to be through in time, and to others' connections it gives way. What is attacked
+        // has failed.
         let struck = self.up.struck().or(self.down.struck()).is_some();
         let excused = excused || !self.is_through() || struck;
-        // smoltcp 0.14 repeats a segment after three equal acknowledgements without a look at the peer's window, and
-        // takes the end of a segment that does not fit for the end all the same: what did not fit is lost to it (seed
-        // 3000976).
+        // smoltcp 0.14 repeats a segment after three equal acknowledgements without a look at the peer's window, and takes the
+        // end of a segment that does not fit for the end all the same: what did not fit is lost to it (seed 3000976).
         let excused = excused || (self.is_finished && !control.plan.is_calm && self.habits.options.ring < SEGMENT);
         assert!(excused, "the server closes, and owes {:?}", self.asked);
         Err(Gone::Closed)

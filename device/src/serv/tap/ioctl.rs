@@ -64,8 +64,7 @@ const OFFLOADS: usize = 0b1111;
 /// header.
 pub(super) fn attach(fd: impl AsFd, name: &str, header: bool) -> io::Result<()> {
     let request = Request::new(name)?.with_flags(IFF_TAP | IFF_NO_PI | if header { IFF_VNET_HDR } else { 0 });
-    // SAFETY: TUNSETIFF reads a `struct ifreq` of at most the size of `Request`, laid out as that is, and `request`
-    // outlives the call.
+    // SAFETY: TUNSETIFF reads a `struct ifreq` of at most the size of `Request`, laid out as that is, and `request` outlives the call.
     unsafe { ioctl(fd, Setter::<TUNSETIFF, _>::new(request)) }?;
     Ok(())
 }
@@ -111,8 +110,7 @@ pub(super) fn is_up(socket: impl AsFd, name: &str) -> io::Result<bool> {
 
 fn flags(socket: impl AsFd, name: &str) -> io::Result<i16> {
     let mut request = Request::new(name)?;
-    // SAFETY: SIOCGIFFLAGS reads the name and writes two bytes behind it, both within `request`, which outlives the
-    // call.
+    // SAFETY: SIOCGIFFLAGS reads the name and writes two bytes behind it, both within `request`, which outlives the call.
     unsafe { ioctl(socket, Updater::<SIOCGIFFLAGS, _>::new(&mut request)) }?;
     Ok(i16::from_ne_bytes([request.data[0], request.data[1]]))
 }
@@ -141,8 +139,8 @@ struct RequestV6 {
 pub(super) fn add_address_v6(socket: impl AsFd, index: u32, address: Ipv6Addr, prefix: u8) -> io::Result<()> {
     let index = i32::try_from(index).map_err(io::Error::other)?;
     let request = RequestV6 { address: address.octets(), prefix: prefix.into(), index };
-    // SAFETY: on an IPv6 socket SIOCSIFADDR reads a `struct in6_ifreq`, which `RequestV6` is laid out as, and `request`
-    // outlives the call.
+    // SAFETY: on an IPv6 socket SIOCSIFADDR reads a `struct in6_ifreq`, which `RequestV6` is laid out as, and `request` outlives
+    // the call.
     unsafe { ioctl(socket, Setter::<SIOCSIFADDR, _>::new(request)) }?;
     Ok(())
 }
