@@ -1,4 +1,4 @@
-//! Addresses and ports: who reaches it, and where classic data connections go.
+//! Addresses and ports: who can reach it, and the targets of classic data connections.
 
 use skiff_host::keys::{KeyFile, Secret};
 use skiff_tests::programs::device_serv;
@@ -53,7 +53,7 @@ fn a_server_without_a_secret_warns_once_that_the_network_can_use_it_unless_told_
     }
 }
 
-/// A classic `get` and a classic `put`, and a stranger at the data port where there can be one.
+/// A classic `get` and a classic `put`, and an unexpected peer at the data port if possible.
 fn classic(serv: &Serv, addr: SocketAddr, stranger: Option<IpAddr>) {
     let mut wire = Wire::connect(addr);
     let port = wire.ask("get file");
