@@ -107,7 +107,7 @@
 //! #     server: &mut DeviceServer<'m, FlashStore<'m, F, NAME, PAGE>, NAME, BUF>,
 //! #     store: &mut FlashStore<'m, F, NAME, PAGE>, secret: Secret, generator: &'m mut dyn Entropy,
 //! # ) {
-//! // Before the first poll. A store in RAM has no such number: without a generator that is fit for keys, don't serve.
+//! // Before the first poll. A store in RAM has no such number: without a generator suitable for keys, don't serve.
 //! let nonces = Nonces::Counted { start: store.count_start().unwrap() };
 //! server.protect(Protection { secret, min_generation: 1, nonces, entropy: generator }).unwrap();
 //! # }

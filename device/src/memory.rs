@@ -18,7 +18,7 @@
 /// skiff_device::server_memory! {
 ///     /// Memory for two sessions and one classic data connection. Names have up to 64 bytes.
 ///     pub struct Memory { sessions: 2, data: 1, name: 64 }
-///     /// Socket buffers of 2 KiB, of 1 KiB for the spare listener.
+///     /// Socket buffers of 2 KiB, and of 1 KiB for the spare listener.
 ///     pub struct Buffers { buffer: 2048, spare: 1024 }
 ///     /// The server.
 ///     pub type Server;

@@ -114,7 +114,7 @@ pub trait CrcUnit {
 ///
 /// impl skiff_proto::crc::CrcUnit for Unit {
 ///     fn append(crc: u32, bytes: &[u8]) -> u32 {
-///         // In place of the chip's registers.
+///         // Replace this with accesses to the chip's registers.
 ///         bytes.iter().fold(!crc, |crc, byte| {
 ///             (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 * (crc & 1)))
 ///         }) ^ !0

@@ -51,9 +51,9 @@ const PIECE: usize = 64;
 ///     }
 ///     let (offset, crc) = match client.request(&Command::Request(Request::Resume { size, name }))? {
 ///         ClientEvent::Resume { offset, crc: Some(crc) } => (offset, crc),
-///         _ => return Ok(false), // it would not take the file
+///         _ => return Ok(false), // the server refuses the file
 ///     };
-///     // `offset` is at most `size`. What is staged may be of another file.
+///     // `offset` is at most `size`. The staged bytes may belong to another file.
 ///     let mut at = usize::try_from(offset).unwrap_or(0);
 ///     if skiff_proto::crc::crc32c(&bytes[..at]) != crc {
 ///         at = 0;

@@ -28,13 +28,13 @@
 //!     socket: &mut impl Socket,
 //! ) -> Option<Close> {
 //!     session.handle_timeout(now);
-//!     while responder.step(session, store, &mut NoServices) == Step::Progress {} // or one step a turn, to be fair
+//!     while responder.step(session, store, &mut NoServices) == Step::Progress {} // or one step per turn, for fairness
 //!     while socket.lend_room(|room| responder.transmit(session, store, room)) > 0 {}
 //!     while socket.lend_input(|input| responder.receive(session, store, input)) > 0 {}
 //!     store.flush(); // unless more input is waiting
 //!     let close = session.poll_close();
 //!     if close.is_some() {
-//!         responder.close(); // what is staged stays for `resume`
+//!         responder.close(); // staged bytes stay for `resume`
 //!     }
 //!     close
 //! }

@@ -31,7 +31,7 @@
 //!
 //! let mut client: ClientSession<600, 4, Noise> = ClientSession::new(core::time::Duration::from_secs(30));
 //! client.protect(Login { key, ephemeral: random }.start())?;
-//! client.request(&Command::Hello { version: 1 })?; // its event comes when the connection is protected
+//! client.request(&Command::Hello { version: 1 })?; // the event follows when the connection is protected
 //! # Ok::<(), skiff_proto::InvalidState>(())
 //! ```
 

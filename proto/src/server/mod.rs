@@ -25,7 +25,7 @@
 //! # let (mut input, mut room, now) = (*b"0000000004ping", [0; 64], Instant::from_millis(1));
 //! let mut session: ServerSession<{ skiff_proto::command::command_len(64) }> = ServerSession::new(Limits::new(64));
 //! session.handle_timeout(now);
-//! let received = session.receive(&mut input)?; // payload of a `write` lies in the input
+//! let received = session.receive(&mut input)?; // payload of a `write`, in place in the input
 //! store(received.payload);
 //! let taken = received.taken;
 //! match session.poll_event() {

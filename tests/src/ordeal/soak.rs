@@ -40,7 +40,7 @@ pub struct Soak {
     pub outage: Duration,
     /// The interval of outages.
     pub outages_every: Duration,
-    /// Of all that is left to chance, but for when the system does what.
+    /// The seed of all random choices, except the system's timing.
     pub seed: u64,
 }
 
@@ -288,7 +288,7 @@ pub struct Spoil {
     pub time: Duration,
     /// This many of a million full frames are corrupted.
     pub rate: u32,
-    /// Of all that is left to chance, but for when the system does what.
+    /// The seed of all random choices, except the system's timing.
     pub seed: u64,
 }
 
