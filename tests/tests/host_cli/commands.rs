@@ -1,4 +1,4 @@
-//! Every command once and more, in one shot.
+//! Every command at least once, as a single command.
 
 use std::fs;
 use std::process::Command;
@@ -124,7 +124,7 @@ fn mv_renames_replaces_and_makes_directories() {
 fn directories_are_made_and_removed() {
     let scene = Scene::new();
     assert_eq!(scene.run(&["mkdir", "a", "b/"]).ok(), "mkdir a: created\nmkdir b: created\n");
-    assert_eq!(scene.run(&["mkdir", "a"]).failed(1), "mkdir a: it exists already");
+    assert_eq!(scene.run(&["mkdir", "a"]).failed(1), "mkdir a: it already exists");
     assert_eq!(
         scene.run(&["mkdir", "c/d"]).failed(1),
         "mkdir c/d: the parent directory does not exist (-p creates it)"
@@ -261,7 +261,7 @@ fn every_error_is_one_line_that_names_command_and_file() {
         (&["put", "f", "-o", ".x"], "put f: hidden names are not allowed here (denied)"),
         (&["put", "*.zip"], "put *.zip: matches nothing here"),
         (&["mv", "f", "f/x"], "mv f: a parent directory of this name is a file on the server"),
-        (&["mkdir", "f/x"], "mkdir f/x: it exists already"),
+        (&["mkdir", "f/x"], "mkdir f/x: it already exists"),
         (&["stat", "."], "stat .: a component is . or .."),
         (&["rm", ""], "rm : empty name or component"),
         (&["mkdir", &long], &format!("mkdir {long}: the name is too long")),

@@ -7,7 +7,7 @@ use skiff_tests::host::Host;
 use skiff_tests::programs::{Ran, host_cli, run};
 use tempfile::TempDir;
 
-/// Three servers, the last of which is not there, and a directory for the client.
+/// Three servers, the last of which does not exist, and a directory for the client.
 struct Boards {
     hosts: [Host; 2],
     names: [String; 3],

@@ -1,4 +1,4 @@
-//! Whatever a client sends.
+//! Arbitrary input from a client.
 
 use std::collections::BTreeMap;
 
@@ -111,8 +111,8 @@ fn converse_over<const N: usize, C: Cipher>(
     Outcome { output, end, files: store.files(), staged: store.staged_bytes("a") }
 }
 
-/// The whole messages at the beginning of `bytes` that a sealed connection can carry and answers as a plain one does: none is
-/// classic, a hello, or longer than a record.
+/// The whole messages at the beginning of `bytes` that a sealed connection can carry and answers as a plain one does:
+/// none is classic, a hello, or longer than a record.
 fn sealable(bytes: &[u8]) -> Vec<u8> {
     let mut messages = Vec::new();
     let mut rest = bytes;
