@@ -1,12 +1,12 @@
 //! Both sessions over a stream of `embedded-io` (feature `embedded-io`) or `embedded-io-async` (the feature of that
-//! name): a serial line, a USB port, a TCP socket of embassy.
+//! name): a USB port, a TCP socket of embassy, and a serial line through `serial::Server` (feature `serial`).
 //!
 //! | side | blocking | async |
 //! |---|---|---|
 //! | server, one connection to its end | [`serve`] | `serve_async` |
 //! | client, one request at a time | [`Client`] | `AsyncClient` |
 //!
-//! A server on a serial line:
+//! A server on a stream that has one client for ever:
 //!
 //! ```
 //! # use embedded_io::{Read, Write};
@@ -32,11 +32,11 @@
 //! **Time.** The async drives take a `Timer` and keep the session's time-outs exactly. The blocking ones have a clock, but
 //! cannot interrupt `read`: a stream that never returns blocks them for ever. If the stream has time-outs of its own
 //! (an error of the kind `TimedOut` or `Interrupted`), they do not end the connection: the drive checks the clock, lets
-//! the session decide by its own limits, and tries again. A serial line cannot reconnect, so it needs a long
+//! the session decide by its own limits, and tries again. Where a client cannot reconnect, it needs a long
 //! [`idle`](crate::server::Limits::idle).
 //!
 //! **Errors of the stream** end the connection; what a `write` has sent until then stays staged for `resume`. The stream
-//! has to be reliable, as TCP is: a link that loses bytes needs a layer below that retransmits them.
+//! has to be reliable, as TCP is: for a line that loses bytes, `serial::Server` repeats them.
 //!
 //! **Protected connections** (PROTOCOL §8) work over every drive: call `protect` on the session first. Records come in
 //! whole, so the buffers have to hold one: `scratch` of the server, `RECORD` of the client.
@@ -60,6 +60,8 @@ pub use server::serve;
 pub use server::serve_async;
 #[cfg(feature = "embedded-io-async")]
 pub use stream::Timer;
+#[cfg(feature = "serial")]
+pub(crate) use stream::ready;
 
 /// Why a drive has stopped. The connection is unusable, unless it is [`DriveError::InvalidState`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
