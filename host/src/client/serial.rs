@@ -26,6 +26,9 @@ use crate::address::SerialPort;
 /// Bytes in each direction that are received and not used, or sent and not acknowledged.
 const BUFFER: usize = 4096;
 
+/// How often one call reads from the port.
+const ROUNDS: usize = 16;
+
 /// Why no session was opened.
 #[derive(Debug)]
 pub(super) enum OpenError {
@@ -134,12 +137,15 @@ impl SerialStream {
 
     /// Moves everything that can be moved between the port and the link, and waits for more.
     fn poll_line(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        loop {
+        for _ in 0..ROUNDS {
             self.poll_send(cx)?;
             if !self.poll_receive(cx)? && !self.poll_timer(cx) {
                 return Ok(());
             }
         }
+        // Time-outs have to be looked at even while a device talks without end.
+        cx.waker().wake_by_ref();
+        Ok(())
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> io::Result<()> {

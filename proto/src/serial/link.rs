@@ -99,7 +99,7 @@ impl<const RX: usize, const TX: usize> Link<RX, TX> {
             decoder: Decoder::new(),
             input: Ring::new(),
             expected: 0,
-            granted: Ring::<RX>::new().room(),
+            granted: 0,
             gap: false,
             output: Ring::new(),
             first: 0,
@@ -131,8 +131,12 @@ impl<const RX: usize, const TX: usize> Link<RX, TX> {
     }
 
     fn begin(&mut self, state: State, session: u16, window: u16) {
-        let decoder = core::mem::replace(&mut self.decoder, Decoder::new());
-        *self = Self { state, session, decoder, window, ..Self::new() };
+        (self.state, self.session, self.window) = (state, session, window);
+        self.input.clear();
+        self.output.clear();
+        (self.expected, self.granted, self.first, self.sent) = (0, self.input.room(), 0, 0);
+        (self.gap, self.flush, self.asking, self.used) = (false, false, false, false);
+        (self.due, self.caller, self.timer) = (Due::NOTHING, None, None);
     }
 
     /// What has become of the session.

@@ -14,6 +14,10 @@ impl<const N: usize> Ring<N> {
         Self { bytes: [0; N], start: 0, len: 0 }
     }
 
+    pub(super) const fn clear(&mut self) {
+        (self.start, self.len) = (0, 0);
+    }
+
     pub(super) const fn len(&self) -> u16 {
         self.len
     }
