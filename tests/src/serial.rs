@@ -10,10 +10,11 @@ use std::time::Instant;
 
 use core::time::Duration;
 
-use embedded_io::{ErrorKind, ErrorType};
+use embedded_io::{Error as _, ErrorKind, ErrorType};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use skiff_proto::command::command_len;
+use skiff_proto::message::HEADER_LEN;
 use skiff_proto::secure::{Entropy, Noise, Secret, Security};
 use skiff_proto::server::{Limits, ServerSession};
 use skiff_proto::{drive, serial};
@@ -32,6 +33,8 @@ pub struct Setup {
     pub unplug_at: Option<u64>,
     /// The device starts again then: it has only its files, and what was staged.
     pub restart: bool,
+    /// The device has only the classic commands, and refuses them.
+    pub classic: bool,
     /// The device talks only to clients with a key.
     pub secret: Option<Secret>,
 }
@@ -56,13 +59,14 @@ impl Device {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("ttyACM0");
         let master = plug_in(&path).expect("a pseudo terminal");
-        let secret = setup.secret.clone();
+        let (secret, classic) = (setup.secret.clone(), setup.classic);
         let wire = Wire { master, path, setup, seed: 1, moved: 0, faults: 0, stopped: false, restarted: false };
         let wire = Arc::new(Mutex::new(wire));
         let store = MemoryStore::new(Layout::Tree);
         store.set_capacity(1 << 20);
         let (port, served) = (Port(Arc::clone(&wire)), store.clone());
-        let thread = Some(thread::spawn(move || serve(&port, served, secret.as_ref())));
+        let thread =
+            Some(thread::spawn(move || if classic { refuse(port) } else { serve(&port, served, secret.as_ref()) }));
         Self { wire, dir, thread, store }
     }
 
@@ -124,6 +128,35 @@ fn serve(port: &Port, mut store: MemoryStore, secret: Option<&Secret>) {
             }
         }
     }
+}
+
+/// The program of a classic device without files.
+fn refuse(port: Port) {
+    let mut line: serial::Server<_, 512, 512> = serial::Server::new(port);
+    while line.accept().is_ok() {
+        while let Some(length) = take(&mut line, HEADER_LEN) {
+            let length = String::from_utf8(length).expect("digits").parse().expect("a length");
+            let command = take(&mut line, length);
+            if command.is_none() || embedded_io::Write::write(&mut line, b"0000000002-1").is_err() {
+                break;
+            }
+            _ = embedded_io::Write::flush(&mut line);
+        }
+    }
+}
+
+/// The next `len` bytes; `None` if the session ends before.
+fn take(line: &mut impl embedded_io::Read, len: usize) -> Option<Vec<u8>> {
+    let (mut bytes, mut at) = (vec![0; len], 0);
+    while at < len {
+        match line.read(&mut bytes[at..]) {
+            Ok(0) => return None,
+            Ok(n) => at += n,
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::TimedOut) => {}
+            Err(_) => return None,
+        }
+    }
+    Some(bytes)
 }
 
 /// A new pseudo terminal, to be found at `path`.

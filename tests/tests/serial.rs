@@ -53,7 +53,7 @@ fn the_commands_work_over_a_serial_line() {
     scene.done(&["put", "a.bin"]);
     assert_eq!(scene.device.store.content("a.bin").as_ref(), Some(&bytes));
     // One session, however many are asked for.
-    scene.done(&["get", "a.bin", "-o", "b.bin", "--sessions", "4"]);
+    scene.done(&["get", "a.bin", "-o", "b.bin", "-j", "4"]);
     assert_eq!(scene.read("b.bin"), bytes);
     fs::create_dir_all(scene.here.path().join("tree/sub")).unwrap();
     scene.write("tree/sub/x", b"x");
@@ -70,7 +70,8 @@ fn the_commands_work_over_a_serial_line() {
     // The address is taken wherever one is.
     let mut command = host_cli(scene.here.path());
     assert_eq!(run(command.env("SKIFF_BOARD", scene.device.address()).arg("ls")).ok(), "c.bin\n");
-    _ = run(host_cli(scene.here.path()).args(["config", "add", "lab", &format!("{}:9600", scene.device.address())])).ok();
+    _ = run(host_cli(scene.here.path()).args(["config", "add", "lab", &format!("{}:9600", scene.device.address())]))
+        .ok();
     assert_eq!(run(host_cli(scene.here.path()).args(["lab", "ls"])).ok(), "c.bin\n");
     assert_eq!(run(host_cli(scene.here.path()).args(["--board", "lab", "ls"])).ok(), "c.bin\n");
 }
@@ -134,6 +135,13 @@ fn a_sealed_transfer_survives_faults() {
 }
 
 #[test]
+fn a_classic_server_cannot_transfer_over_a_serial_line() {
+    let scene = Scene::new(Setup { classic: true, ..Setup::default() });
+    let ran = scene.run(&["get", "x"]);
+    assert!(ran.failed(1).contains("a transfer over a serial line needs a server with the extended commands"));
+}
+
+#[test]
 fn a_port_that_cannot_be_used_is_explained() {
     let scene = Scene::new(Setup::default());
     let path = scene.device.path();
@@ -148,7 +156,7 @@ fn a_port_that_cannot_be_used_is_explained() {
     fails(&scene.device.address(), "in use by another program");
     drop(other);
     // Nobody is at the other end.
-    let silent = tests_pty();
+    let silent = silent_line();
     let name = rustix::pty::ptsname(&silent, Vec::new()).unwrap();
     let address = format!("serial:{}:9600", name.to_str().unwrap());
     fails(&address, "no response from /dev/pts/");
@@ -159,7 +167,8 @@ fn a_port_that_cannot_be_used_is_explained() {
     assert!(ran.failed(2).contains("a serial port has no PORT"));
 }
 
-fn tests_pty() -> std::os::fd::OwnedFd {
+/// A line with nobody at its other end.
+fn silent_line() -> std::os::fd::OwnedFd {
     let master = rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY).unwrap();
     rustix::pty::grantpt(&master).unwrap();
     rustix::pty::unlockpt(&master).unwrap();

@@ -63,7 +63,7 @@ pub struct Link<const RX: usize, const TX: usize> {
     timer: Option<(Instant, u32)>,
     /// Client: it has asked what was received, and sends nothing before the answer.
     asking: bool,
-    /// Something was written or received.
+    /// Something of this session was received.
     used: bool,
 }
 
@@ -185,7 +185,7 @@ impl<const RX: usize, const TX: usize> Link<RX, TX> {
 
     /// Takes bytes to be sent, and returns how many.
     pub fn write(&mut self, bytes: &[u8]) -> usize {
-        (self.flush, self.used) = (false, true);
+        self.flush = false;
         if self.state == State::Open { self.output.write(bytes) } else { 0 }
     }
 
