@@ -136,9 +136,10 @@ fn refuse(port: Port) {
     while line.accept().is_ok() {
         while let Some(length) = take(&mut line, HEADER_LEN) {
             let length = String::from_utf8(length).expect("digits").parse().expect("a length");
-            let command = take(&mut line, length);
-            if command.is_none() || embedded_io::Write::write(&mut line, b"0000000002-1").is_err() {
-                break;
+            let Some(command) = take(&mut line, length) else { break };
+            // What it does not know it ignores.
+            if command.starts_with(b"get ") || command.starts_with(b"put ") {
+                _ = embedded_io::Write::write(&mut line, b"0000000002-1");
             }
             _ = embedded_io::Write::flush(&mut line);
         }
