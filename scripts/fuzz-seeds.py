@@ -99,6 +99,18 @@ def main():
     said = bytes([0, 6, 1, 1, 6]) + piece(b"0000000004quit")
     for name, what in {"lease": offer + lease + wait, "refusal": offer + refusal + offer + lease, "ipv6": said}.items():
         write(folder, "frames", f"dhcp-{name}", bytes([1]) + what)
+    # A serial line: what each end hears, and faults for a line between two ends.
+    heard = {"C": b"", "S": b""}
+    for line in (ROOT / "docs" / "vectors" / "serial" / "session.txt").read_text().splitlines():
+        if line.startswith(("C ", "S ")):
+            who = line[0]
+        elif line.startswith("= "):
+            heard[who] += bytes.fromhex(line[2:])
+        elif line.startswith("~"):
+            heard[line[1]] += bytes.fromhex(line[2:])
+    write(folder, "serial", "client", bytes([0]) + heard["S"])
+    write(folder, "serial", "server", bytes([1]) + heard["C"])
+    write(folder, "serial", "faults", bytes([2, *range(256)]))
     # The store has no wire: a life with each kind of step on each medium, cut after 20, 90 and 400 operations.
     for medium in range(4):
         for operations in (20, 90, 400):

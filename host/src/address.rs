@@ -91,6 +91,67 @@ impl FromStr for Address {
     }
 }
 
+/// A serial port: `serial:/dev/ttyACM0`, `serial:/dev/ttyUSB0:9600`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SerialPort {
+    /// The device file.
+    pub path: String,
+    /// Bits a second, not 0.
+    pub baud: u32,
+}
+
+impl SerialPort {
+    /// What it begins with.
+    const PREFIX: &str = "serial:";
+    /// The speed that is used if none is given.
+    pub const DEFAULT_BAUD: u32 = 115_200;
+}
+
+impl FromStr for SerialPort {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let rest = text.strip_prefix(Self::PREFIX).filter(|rest| rest.starts_with('/'));
+        let rest = rest.ok_or("a serial port is written serial:/dev/ttyUSB0 or serial:/dev/ttyUSB0:115200")?;
+        let (path, baud) = match rest.rsplit_once(':') {
+            // A path may contain a colon, as those of /dev/serial/by-path do.
+            Some((path, baud)) if baud.bytes().all(|byte| byte.is_ascii_digit()) => {
+                let baud = baud.parse().ok().filter(|baud| *baud > 0);
+                (path, baud.ok_or("BAUD must be a number of bits a second")?)
+            }
+            _ => (rest, Self::DEFAULT_BAUD),
+        };
+        Ok(Self { path: path.to_owned(), baud })
+    }
+}
+
+impl fmt::Display for SerialPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}:{}", Self::PREFIX, self.path, self.baud)
+    }
+}
+
+/// Where a server is: on the network or at the other end of a serial line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Server {
+    /// A host, and the port if it is given.
+    Network(Address),
+    /// A serial port.
+    Serial(SerialPort),
+}
+
+impl FromStr for Server {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_prefix(SerialPort::PREFIX) {
+            // A host may have this name, too.
+            Some(rest) if parse_port(rest).is_err() => Ok(Self::Serial(text.parse()?)),
+            _ => Ok(Self::Network(text.parse()?)),
+        }
+    }
+}
+
 /// Parses a port: 1 to 65535.
 ///
 /// # Errors
@@ -164,6 +225,25 @@ mod tests {
         ] {
             assert!(bad.parse::<Address>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_serial_port_has_a_path_and_maybe_a_speed() {
+        for (text, path, baud) in [
+            ("serial:/dev/ttyACM0", "/dev/ttyACM0", 115_200),
+            ("serial:/dev/ttyUSB0:9600", "/dev/ttyUSB0", 9600),
+            (
+                "serial:/dev/serial/by-path/pci-0000:00:14.0-usb-0:1:1.0",
+                "/dev/serial/by-path/pci-0000:00:14.0-usb-0:1:1.0",
+                115_200,
+            ),
+        ] {
+            assert_eq!(text.parse(), Ok(Server::Serial(SerialPort { path: path.to_owned(), baud })));
+        }
+        for bad in ["serial:", "serial:ttyACM0", "serial:/dev/ttyACM0:", "serial:/dev/ttyACM0:0", "serial:x:7"] {
+            assert!(bad.parse::<Server>().is_err(), "{bad}");
+        }
+        assert!(matches!("serial:7".parse(), Ok(Server::Network(Address { port: Some(7), .. }))));
     }
 
     #[test]

@@ -25,6 +25,7 @@
 //! | `client` | the async client | tokio, rustix, socket2, tempfile, thiserror |
 //! | `server` | the server and its store | tokio, rustix, socket2, sha2, thiserror, tracing |
 //! | `cli` | `host-cli`; with `server`, `host-serv` | `client`, and the crates for arguments, terminal, JSON and log |
+//! | `serial` | the client over serial lines | `client` |
 //! | `secure` | files with secrets and keys, and `host-cli key` | `skiff-keys`, zeroize, the ciphers of `skiff-proto` |
 //!
 //! Features only add: none changes a type, a default or the wire format.

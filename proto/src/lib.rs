@@ -11,6 +11,7 @@
 //! | [`transfer`] | one classic data connection |
 //! | [`store`], [`responder`] | the storage trait, and the code that connects a store with a session |
 //! | [`takeover`] | two writers to one name |
+//! | `serial` | sessions over a serial line that loses bytes (feature with this name) |
 //! | `drive` | both sessions over a stream of `embedded-io` or `embedded-io-async` (features with the same names) |
 //!
 //! Payload stays in the driver's memory: `receive` consumes the framing and returns payload in place in the input,
@@ -47,6 +48,8 @@ pub mod reply;
 pub mod responder;
 #[cfg(feature = "secure")]
 pub mod secure;
+#[cfg(feature = "serial")]
+pub mod serial;
 pub mod server;
 pub mod store;
 mod tag;

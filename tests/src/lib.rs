@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`skiff_kit`] | the parts that need no server: stores in memory and on simulated media, vectors, the storage suite |
 //! | [`wire`], [`sealed`], [`relay`], [`programs`], [`namespace`], [`disk`], [`fuse`], [`mod@line`] | peers, processes, disks, networks and links |
-//! | [`device`], [`host`], [`mod@server_suite`] | servers in this process, and the suite that runs against each of them |
+//! | [`device`], [`host`], [`mod@serial`], [`mod@server_suite`] | servers in this process, and the suite that runs against each of them |
 //! | [`sim`], [`simulate`] | virtual time, and the simulation that uses it |
 //! | [`ordeal`] | host-serv under faults |
 //! | [`firmware`] | the firmware runner |
@@ -28,6 +28,8 @@ pub mod ordeal;
 pub mod programs;
 pub mod relay;
 pub mod sealed;
+#[cfg(unix)]
+pub mod serial;
 pub mod server_suite;
 pub mod sim;
 pub mod simulate;

@@ -14,7 +14,7 @@ use super::board::Named;
 use super::commands::COMMANDS;
 use super::parse::{find, list};
 use super::settings::Settings;
-use crate::address::{Address, parse_port};
+use crate::address::{Address, Server, parse_port};
 
 /// The end of `--help`, below options and commands.
 pub(crate) const EXAMPLES: &str = "\
@@ -39,6 +39,7 @@ pub(crate) const SERVER: &str = "\
 Server:
   HOST [PORT]     name, IP address or alias of the server; PORT is 50000 unless it is given
   HOST:PORT       the same in one word; an IPv6 address needs brackets then: [::1]:50000
+  serial:DEVICE[:BAUD]  serial port, such as serial:/dev/ttyUSB0; BAUD is 115200 unless it is given
   With --board or SKIFF_BOARD, HOST and PORT are left out.";
 
 /// What stands before the command.
@@ -104,10 +105,11 @@ impl Leading {
         self.first().filter(is_number).map(|word| parse_port(word).map_err(usage)).transpose()
     }
 
-    /// True if the next words name a server beyond doubt: HOST PORT or HOST:PORT.
+    /// True if the next words name a server beyond doubt: HOST PORT, HOST:PORT or a serial port.
     fn names_server(&self) -> bool {
-        let has_port = |word: &str| word.parse().is_ok_and(|address: Address| address.port.is_some());
-        self.first().is_some_and(has_port) || (!self.words.is_empty() && self.port_behind().is_some())
+        let is_server =
+            |word: &str| matches!(word.parse(), Ok(Server::Network(Address { port: Some(_), .. }) | Server::Serial(_)));
+        self.first().is_some_and(is_server) || (!self.words.is_empty() && self.port_behind().is_some())
     }
 }
 
@@ -170,7 +172,7 @@ impl Program {
             return Err(usage(MISSING));
         }
         // What is no address is told before anything is sent, and in the same way as other usage errors.
-        name.parse::<Address>().map_err(|why| usage(format!("{name}: {why}")))?;
+        name.parse::<Server>().map_err(|why| usage(format!("{name}: {why}")))?;
         Ok(Named { name, port })
     }
 }
@@ -248,6 +250,7 @@ mod tests {
             (&["get", "7", "ls"], "get 7: ls"),
             (&["get", "ls"], "get 0: ls"),
             (&["h", "x"], "h 0: x"),
+            (&["serial:/dev/ttyACM0", "ls"], "serial:/dev/ttyACM0 0: ls"),
         ] {
             assert_eq!(shown(&program(words).unwrap()), expected, "{words:?}");
         }
@@ -262,6 +265,7 @@ mod tests {
             (&["h", "7", "ls"], "h 7: ls"),
             (&["h:7", "ls"], "h:7 0: ls"),
             (&["h", "-q", "7", "ls"], "h 7: ls"),
+            (&["serial:/dev/ttyACM0:9600", "ls"], "serial:/dev/ttyACM0:9600 0: ls"),
             (&["--board", "b", "ls"], "b 0: ls"),
             // A mistyped command is not taken for a host.
             (&["lss"], "lab 0: lss"),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::config::Config;
 use super::failure::Failure;
-use crate::address::{Address, DEFAULT_PORT};
+use crate::address::{Address, DEFAULT_PORT, Server};
 
 /// A server as the command line names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,10 +22,8 @@ pub(crate) struct Named {
 pub(crate) struct Board {
     /// What the user calls it.
     pub(crate) name: String,
-    /// Name or IP address.
-    pub(crate) host: String,
-    /// Its port.
-    pub(crate) port: u16,
+    /// Where it is. Its port is known.
+    pub(crate) server: Server,
     /// The file with the key for it, if the configuration names one.
     pub(crate) key: Option<PathBuf>,
 }
@@ -34,7 +32,8 @@ impl Board {
     /// A server that has no alias.
     #[cfg(test)]
     pub(crate) fn new(host: &str, port: u16) -> Self {
-        Self { name: host.to_owned(), host: host.to_owned(), port, key: None }
+        let server = Server::Network(Address { host: host.parse().unwrap(), port: Some(port) });
+        Self { name: host.to_owned(), server, key: None }
     }
 
     /// Finds a server. The configuration is not read for an IP address.
@@ -43,15 +42,23 @@ impl Board {
     /// The name is neither an address nor an alias; the configuration can't be read.
     pub(crate) fn find(Named { name, port }: &Named) -> Result<Self, Failure> {
         let wrong = |why: &str| Failure { subject: Some(name.clone()), ..Failure::usage(why) };
-        let address: Address = name.parse().map_err(wrong)?;
-        if address.port.is_some() && port.is_some() {
-            return Err(wrong("the port is given twice"));
+        let server: Server = name.parse().map_err(wrong)?;
+        let alias = match &server {
+            Server::Network(Address { host, port: None }) if host.as_str().parse::<IpAddr>().is_err() => {
+                Config::load()?.board(name)?
+            }
+            Server::Network(Address { port: Some(_), .. }) if port.is_some() => {
+                return Err(wrong("the port is given twice"));
+            }
+            _ => None,
+        };
+        let (mut server, key) = alias.map_or((server, None), |alias| (alias.server, alias.key));
+        match &mut server {
+            Server::Network(address) => address.port = port.or(address.port).or(Some(DEFAULT_PORT)),
+            Server::Serial(_) if port.is_some() => return Err(wrong("a serial port has no PORT")),
+            Server::Serial(_) => {}
         }
-        let is_ip = address.host.as_str().parse::<IpAddr>().is_ok();
-        let alias = if is_ip || address.port.is_some() { None } else { Config::load()?.board(name)? };
-        let (address, key) = alias.map_or((address, None), |alias| (alias.address, alias.key));
-        let port = port.or(address.port).unwrap_or(DEFAULT_PORT);
-        Ok(Self { name: name.clone(), host: address.host.to_string(), port, key })
+        Ok(Self { name: name.clone(), server, key })
     }
 }
 

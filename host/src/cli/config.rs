@@ -24,7 +24,7 @@ use super::failure::Failure;
 use super::json::Object;
 use super::names::expand_home;
 use super::parse::find;
-use crate::address::Address;
+use crate::address::Server;
 
 /// The table of the file that holds the aliases.
 const BOARDS: &str = "board";
@@ -39,7 +39,7 @@ pub(crate) struct Config {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Alias {
     /// The server.
-    pub(crate) address: Address,
+    pub(crate) server: Server,
     /// The address as it stands in the file.
     text: String,
     /// The file with the key for it.
@@ -74,14 +74,14 @@ impl Config {
         let Some(entry) = self.document.get(BOARDS).and_then(|boards| boards.get(name)) else { return Ok(None) };
         let wrong = |what: &str| invalid(&self.path, &format!("{BOARDS}.{name}: {what}"));
         let text = entry.get("address").and_then(Item::as_str).ok_or_else(|| wrong("`address` is missing"))?;
-        let address = text.parse().map_err(|why| wrong(&format!("{text}: {why}")))?;
+        let server = text.parse().map_err(|why| wrong(&format!("{text}: {why}")))?;
         let key = match entry.get("key") {
             Some(key) => Some(key.as_str().ok_or_else(|| wrong("`key` must be the path of a file"))?),
             None => None,
         };
         // A relative path is relative to the file it stands in.
         let key = key.map(|key| self.path.parent().unwrap_or(Path::new("")).join(expand_home(key.into())));
-        Ok(Some(Alias { address, text: text.to_owned(), key }))
+        Ok(Some(Alias { server, text: text.to_owned(), key }))
     }
 
     /// The names of all aliases.
@@ -182,7 +182,7 @@ enum Action {
         /// Alias, to be used in place of HOST
         #[arg(value_name = "NAME", value_parser = alias_name)]
         name: String,
-        /// Server: HOST or HOST:PORT
+        /// Server: HOST, HOST:PORT or serial:DEVICE[:BAUD]
         #[arg(value_name = "ADDRESS")]
         address: String,
         /// File with the key for this server
@@ -208,7 +208,7 @@ impl Local for ConfigCommand {
         match args.action {
             Action::Add { name, address, key } => {
                 address
-                    .parse::<Address>()
+                    .parse::<Server>()
                     .map_err(|why| Failure { subject: Some(address.clone()), ..Failure::usage(why) })?;
                 let key = key.map(absolute).transpose()?;
                 let old = config.board(&name).ok().flatten().map(|old| format!(", in place of {}", old.text));
@@ -285,7 +285,7 @@ mod tests {
         let text = config.document.to_string();
         assert!(text.starts_with("# mine\n[board.a]\n") && text.contains("note = \"x\""), "{text}");
         let alias = config.board("b").unwrap().unwrap();
-        assert_eq!((alias.address.port, alias.key), (Some(7), Some(PathBuf::from("/k"))));
+        assert_eq!((alias.server, alias.key), ("[::1]:7".parse().unwrap(), Some(PathBuf::from("/k"))));
         assert_eq!(config.board("a").unwrap().unwrap().text, "h:1");
         assert_eq!(config.names(), ["a", "b"]);
         assert!(config.remove("a") && !config.remove("a"));

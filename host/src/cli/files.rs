@@ -669,7 +669,7 @@ impl Remote for Info {
 async fn info(context: &mut Context<'_>) -> Result<(), Failure> {
     let hello = context.client.hello().await.map_err(|error| Failure::client("info", None, &error))?.cloned();
     let address = context.client.address().to_owned();
-    let ip = context.client.remote_addr().to_string();
+    let ip = context.client.remote_addr().map(|addr| addr.to_string());
     let key = context.client.key_id().map(ToString::to_string);
     let protocol = if context.client.peer() == Peer::Extended { Protocol::Extended } else { Protocol::Classic };
     let commands: Vec<_> = match &hello {
@@ -692,7 +692,8 @@ async fn info(context: &mut Context<'_>) -> Result<(), Failure> {
         context.output.object(&object);
         return Ok(());
     }
-    let mut lines = vec![format!("address: {address} ({ip})")];
+    let ip = ip.map(|ip| format!(" ({ip})")).unwrap_or_default();
+    let mut lines = vec![format!("address: {address}{ip}")];
     match &hello {
         None => lines.push("protocol: classic".to_owned()),
         Some(hello) => {

@@ -60,7 +60,7 @@ pub(crate) enum Object<'a> {
     /// `info`: what the server is.
     Info {
         address: &'a str,
-        ip: String,
+        ip: Option<String>,
         protocol: Protocol,
         server: Option<&'a str>,
         host: Option<&'a str>,
@@ -244,7 +244,7 @@ mod tests {
             (
                 Object::Info {
                     address: "h:1",
-                    ip: "127.0.0.1:1".to_owned(),
+                    ip: Some("127.0.0.1:1".to_owned()),
                     protocol: Protocol::Classic,
                     server: None,
                     host: None,

@@ -14,7 +14,8 @@ use super::interrupt::Interrupt;
 use super::output::{Outcome, Output};
 use super::parse::{Line, about, find, help_text, usage_line};
 use super::settings::{LinkSettings, Settings};
-use crate::client::{Access, Client, Options, Peer, sanitize};
+use crate::address::{Address, DEFAULT_PORT, Server};
+use crate::client::{Access, Client, Error, Options, Peer, sanitize};
 
 /// A connect that takes longer is reported.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -124,19 +125,28 @@ impl Session {
                 cancel: self.interrupt.token(),
                 ..defaults
             };
-            let mut connecting = core::pin::pin!(Client::connect(&board.host, board.port, options));
+            let mut connecting = core::pin::pin!(open(&board.server, options));
             let connected = tokio::select! {
                 biased;
                 connected = &mut connecting => connected,
                 () = tokio::time::sleep(PATIENCE) => {
                     if std::io::stderr().is_terminal() {
-                        self.output.note(&format!("connecting to {} port {}...", board.host, board.port));
+                        self.output.note(&match &board.server {
+                            Server::Network(Address { host, port }) => {
+                                format!("connecting to {host} port {}...", port.unwrap_or(DEFAULT_PORT))
+                            }
+                            Server::Serial(port) => format!("waiting for a server on {}...", port.path),
+                        });
                     }
                     connecting.await
                 }
             };
             let client = connected.map_err(|error| Failure::client("connect", None, &error))?;
-            tracing::info!(address = %client.remote_addr(), "connected");
+            tracing::info!(
+                address = client.address(),
+                ip = client.remote_addr().map(tracing::field::display),
+                "connected"
+            );
             self.client = Some(client);
         }
         Ok(())
@@ -190,6 +200,22 @@ impl Session {
     }
 }
 
+/// Connects to a server.
+async fn open(server: &Server, options: Options) -> Result<Client, Error> {
+    match server {
+        Server::Network(Address { host, port }) => {
+            Client::connect(host.as_str(), port.unwrap_or(DEFAULT_PORT), options).await
+        }
+        #[cfg(unix)]
+        Server::Serial(port) => Client::connect_serial(port.clone(), options).await,
+        #[cfg(not(unix))]
+        Server::Serial(port) => Err(Error::Connect {
+            address: port.to_string(),
+            source: std::sync::Arc::new(std::io::ErrorKind::Unsupported.into()),
+        }),
+    }
+}
+
 /// The key of `--key`, of the alias of the server, or of `SKIFF_KEY`.
 #[cfg(feature = "secure")]
 fn access(link: &LinkSettings, board: &Board) -> Result<Access, Failure> {
@@ -212,5 +238,5 @@ fn access(_: &LinkSettings, board: &Board) -> Result<Access, Failure> {
 
 /// The failure for work that was dropped.
 fn cancelled() -> Failure {
-    Failure::client("", None, &crate::client::Error::Cancelled)
+    Failure::client("", None, &Error::Cancelled)
 }

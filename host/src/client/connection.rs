@@ -1,4 +1,4 @@
-//! The TCP connection below a client session: two buffers and the waiting.
+//! The connection below a client session: two buffers and the waiting.
 //!
 //! Commands and bodies are collected in `out`, so that many leave in one write. Input is read into `input` in large
 //! pieces and used there, payload without another copy. Waiting always covers both directions: a server may stop
@@ -8,7 +8,6 @@ use core::future::poll_fn;
 use core::net::SocketAddr;
 use core::num::NonZeroU64;
 use core::ops::Range;
-use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 use core::time::Duration;
 use std::io;
@@ -22,8 +21,7 @@ use skiff_proto::identity::KeyId;
 use skiff_proto::message::HEADER_LEN;
 use skiff_proto::{ProtocolError, SendError};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::ReadBuf;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Options;
@@ -31,6 +29,9 @@ use super::cancel::CancelToken;
 use super::dial::{closed_early, connect_any};
 use super::error::Error;
 use super::event::{Event, HelloInfo, owned};
+use super::line::{Line, Peer};
+#[cfg(all(feature = "serial", unix))]
+use super::serial::{OpenError, SerialStream};
 use crate::protection::Protection;
 
 /// Bytes that are sent in one write, or read from a file at a time. Buffers are mapped; only the used part takes
@@ -84,7 +85,7 @@ pub(super) struct Patience<'a> {
 }
 
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Line,
     address: Arc<str>,
     /// Whose key protects it, or is to protect it.
     key: Option<KeyId>,
@@ -126,13 +127,34 @@ impl core::fmt::Debug for Connection {
 }
 
 impl Connection {
+    /// Connects to a server that was connected to before.
+    pub(super) async fn again(peer: &Peer, address: &Arc<str>, options: &Options) -> Result<Self, Error> {
+        match peer {
+            Peer::Network(peer) => Ok(Self::open(&[*peer], address, options).await?.0),
+            #[cfg(all(feature = "serial", unix))]
+            Peer::Serial(port) => Self::open_serial(port, options).await,
+        }
+    }
+
+    /// Opens a session over a serial line.
+    #[cfg(all(feature = "serial", unix))]
+    pub(super) async fn open_serial(port: &crate::address::SerialPort, options: &Options) -> Result<Self, Error> {
+        let address = format!("{} at {} baud", port.path, port.baud);
+        match SerialStream::open(port, options.connect_timeout, &options.cancel).await {
+            Ok(stream) => Self::over(Line::Serial(stream), &address.into(), options),
+            Err(OpenError::Port(error)) => Err(Error::Connect { address, source: Arc::new(error) }),
+            Err(OpenError::Mute) => Err(Error::Mute { address }),
+            Err(OpenError::Cancelled) => Err(Error::Cancelled),
+        }
+    }
+
     /// Connects to the first of `peers` that answers, each within the time of `options`, and returns which one that is.
     pub(super) async fn open(
         peers: &[SocketAddr],
         address: &Arc<str>,
         options: &Options,
     ) -> Result<(Self, SocketAddr), Error> {
-        let Options { connect_timeout, access, cancel, .. } = options;
+        let Options { connect_timeout, cancel, .. } = options;
         let (peer, stream) = connect_any(peers, *connect_timeout, cancel).await.map_err(|error| match error {
             Some(error) => Error::Connect { address: address.to_string(), source: Arc::new(closed_early(error)) },
             None => Error::Cancelled,
@@ -140,13 +162,18 @@ impl Connection {
         // A dead peer is found while it is believed to be working, too. Not vital, so what fails here is passed over.
         let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(20)).with_interval(Duration::from_secs(10));
         _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
+        Ok((Self::over(Line::Tcp(stream), address, options)?, peer))
+    }
+
+    fn over(stream: Line, address: &Arc<str>, options: &Options) -> Result<Self, Error> {
+        let access = &options.access;
         let mut session = Box::new(Session::new(Duration::MAX));
         session.set_data_max(DATA_MAX);
         let failed = |source| Error::Connect { address: address.to_string(), source: Arc::new(source) };
         if let Some(handshake) = access.handshake().map_err(failed)? {
             session.protect(handshake).map_err(|error| failed(io::Error::other(error)))?;
         }
-        let connection = Self {
+        Ok(Self {
             stream,
             address: Arc::clone(address),
             key: access.key_id().copied(),
@@ -166,8 +193,7 @@ impl Connection {
             quota: usize::MAX,
             moved: 0,
             pace: None,
-        };
-        Ok((connection, peer))
+        })
     }
 
     /// True if nothing is under way. An operation that was dropped in the middle leaves something behind.
@@ -181,12 +207,8 @@ impl Connection {
     }
 
     /// True if the server has closed an idle connection, or has sent something that nobody asked for.
-    pub(super) fn is_stale(&self) -> bool {
-        if self.progress.elapsed() < Duration::from_millis(500) {
-            return false;
-        }
-        let mut byte = [core::mem::MaybeUninit::uninit()];
-        !SockRef::from(&self.stream).peek(&mut byte).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    pub(super) fn is_stale(&mut self) -> bool {
+        self.progress.elapsed() >= Duration::from_millis(500) && self.stream.is_stale()
     }
 
     /// What the server is, once it has answered: the outer `None` is "not yet", the inner "classic".
@@ -362,7 +384,7 @@ impl Connection {
             // An eighth of a second at a time.
             self.quota = usize::try_from(rate.get() / 8).unwrap_or(usize::MAX).max(512);
             // What lies in the socket has used the line already.
-            _ = SockRef::from(&self.stream).set_recv_buffer_size(self.quota.clamp(8 << 10, 4 << 20));
+            self.stream.limit_input(self.quota.clamp(8 << 10, 4 << 20));
             self.pace = Some(Pace { rate, moved: self.moved, next: Instant::now() });
         }
     }
@@ -424,7 +446,7 @@ impl Connection {
         let mut moved = false;
         while self.sent < self.len && self.write_error.is_none() {
             let end = self.len.min(self.sent.saturating_add(self.quota));
-            match Pin::new(&mut self.stream).poll_write(cx, &self.out[self.sent..end]) {
+            match self.stream.poll_write(cx, &self.out[self.sent..end]) {
                 Poll::Ready(Ok(0)) => self.write_error = Some(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(n)) => {
                     self.sent += n;
@@ -451,7 +473,7 @@ impl Connection {
         }
         let room = (self.input.len() - self.end).min(self.quota);
         let mut buffer = ReadBuf::new(&mut self.input[self.end..self.end + room]);
-        let read = match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+        let read = match self.stream.poll_read(cx, &mut buffer) {
             Poll::Ready(Ok(())) if buffer.filled().is_empty() => Err(io::ErrorKind::UnexpectedEof.into()),
             Poll::Ready(Ok(())) => {
                 let n = buffer.filled().len();
@@ -469,7 +491,7 @@ impl Connection {
 
     /// From now on, closing discards what the socket has not sent yet.
     pub(super) fn reset(&self) {
-        _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        self.stream.reset();
     }
 
     /// Sends what is queued, for at most `limit`, and closes.
@@ -478,12 +500,12 @@ impl Connection {
         self.drain();
         let flush = poll_fn(|cx| {
             while self.sent < self.len {
-                match ready!(Pin::new(&mut self.stream).poll_write(cx, &self.out[self.sent..self.len])) {
+                match ready!(self.stream.poll_write(cx, &self.out[self.sent..self.len])) {
                     Ok(n) if n > 0 => self.sent += n,
                     _ => break,
                 }
             }
-            Poll::Ready(())
+            self.stream.poll_flush(cx)
         });
         _ = timeout(limit, flush).await;
     }

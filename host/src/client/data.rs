@@ -42,6 +42,9 @@ pub(super) fn classic(name: &str) -> Result<Name<'_>, Error> {
 
 /// Requests a data connection.
 pub(super) async fn port(client: &mut Client, command: Request<'_>) -> Result<u16, Error> {
+    if client.remote_addr().is_none() {
+        return Err(Error::NeedsExtended { what: "a transfer over a serial line" });
+    }
     match client.one(request(command), "this", Again::No).await? {
         Event::Port(port) => Ok(port),
         event => Err(refusal(event)),
@@ -62,7 +65,7 @@ pub(super) struct Data {
 
 impl Data {
     pub(super) async fn connect(client: &Client, port: u16) -> Result<Self, Error> {
-        let mut peer = client.peer;
+        let Some(mut peer) = client.remote_addr() else { return Err(Error::Cancelled) };
         peer.set_port(port);
         let (idle, cancel) = (client.options.idle, client.options.cancel.clone());
         match connect(peer, client.options.connect_timeout, &cancel).await {

@@ -2,7 +2,7 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | `dial`, `connection`, `event` | the TCP connection under a [`skiff_proto::client::ClientSession`] |
+//! | `dial`, `line`, `serial`, `connection`, `event` | the TCP connection or serial line under a [`skiff_proto::client::ClientSession`] |
 //! | `commands` | short commands, one by one and pipelined |
 //! | `listing` | `list` and `ls`, with every name checked |
 //! | `files`, `passes` | the files of one call, over one or more connections |
@@ -65,11 +65,14 @@ mod event;
 mod file;
 mod files;
 mod job;
+mod line;
 mod listing;
 mod local;
 mod name;
 mod passes;
 mod reader;
+#[cfg(all(feature = "serial", unix))]
+mod serial;
 mod text;
 mod upload;
 mod wait;
@@ -85,6 +88,9 @@ use std::sync::Arc;
 
 use connection::{Connection, Incoming, Patience};
 use dial::resolve;
+
+#[cfg(all(feature = "serial", unix))]
+use crate::address::SerialPort;
 
 pub use access::Access;
 pub use cancel::CancelToken;
@@ -158,7 +164,7 @@ impl Default for Options {
 pub struct Client {
     /// `host:port` as the caller gave it.
     address: Arc<str>,
-    peer: SocketAddr,
+    peer: line::Peer,
     options: Options,
     /// `None` after an operation that left it unusable.
     connection: Option<Box<Connection>>,
@@ -179,19 +185,37 @@ impl Client {
             if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }.into();
         let peers = resolve(host, port, &address, &options.cancel).await?;
         let (connection, peer) = Connection::open(&peers, &address, &options).await?;
+        let peer = line::Peer::Network(peer);
         Ok(Self { address, peer, options, connection: Some(Box::new(connection)), hello: None })
     }
 
-    /// `host:port` as the caller gave it, an IPv6 address in brackets.
+    /// Opens a session over a serial line (PROTOCOL §9), for this process alone. A later reconnect waits for the port if
+    /// it was unplugged. Classic transfers fail with [`Error::NeedsExtended`].
+    ///
+    /// # Errors
+    /// [`Error::Connect`] if the port can't be used; [`Error::Mute`] if nothing answers within
+    /// [`Options::connect_timeout`]; [`Error::Cancelled`].
+    #[cfg(all(feature = "serial", unix))]
+    pub async fn connect_serial(port: SerialPort, options: Options) -> Result<Self, Error> {
+        let connection = Connection::open_serial(&port, &options).await?;
+        let (address, peer) = (port.to_string().into(), line::Peer::Serial(port));
+        Ok(Self { address, peer, options, connection: Some(Box::new(connection)), hello: None })
+    }
+
+    /// `host:port` as the caller gave it, an IPv6 address in brackets; `serial:PATH:BAUD` for a serial line.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// The address of the server.
+    /// The address of the server; `None` over a serial line.
     #[must_use]
-    pub const fn remote_addr(&self) -> SocketAddr {
-        self.peer
+    pub const fn remote_addr(&self) -> Option<SocketAddr> {
+        match self.peer {
+            line::Peer::Network(peer) => Some(peer),
+            #[cfg(all(feature = "serial", unix))]
+            line::Peer::Serial(_) => None,
+        }
     }
 
     /// The kind of server; [`Peer::Unknown`] before the first operation.
@@ -278,12 +302,12 @@ impl Client {
         if self.options.cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        if self.connection.as_ref().is_some_and(|connection| !connection.is_idle() || connection.is_stale()) {
+        if self.connection.as_mut().is_some_and(|connection| !connection.is_idle() || connection.is_stale()) {
             self.disconnect();
         }
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => Box::new(Connection::open(&[self.peer], &self.address, &self.options).await?.0),
+            None => Box::new(Connection::again(&self.peer, &self.address, &self.options).await?),
         };
         let connection = self.connection.insert(connection);
         if let Some(rate) = self.options.rate {

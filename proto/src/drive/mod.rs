@@ -1,12 +1,12 @@
-//! Both sessions over a stream of `embedded-io` or `embedded-io-async` (features with the same names): a serial line, a
-//! USB port, an embassy TCP socket.
+//! Both sessions over a stream of `embedded-io` or `embedded-io-async` (features with the same names): a USB port, an
+//! embassy TCP socket, and a serial line through `serial::Server` (feature `serial`).
 //!
 //! | side | blocking | async |
 //! |---|---|---|
 //! | server, one connection to its end | [`serve`] | `serve_async` |
 //! | client, one request at a time | [`Client`] | `AsyncClient` |
 //!
-//! A server on a serial line:
+//! A server on a stream that has one client forever:
 //!
 //! ```
 //! # use embedded_io::{Read, Write};
@@ -32,11 +32,11 @@
 //! **Time.** The async drives take a `Timer` and observe the session's timeouts exactly. The blocking ones have a
 //! clock, but cannot interrupt `read`: a stream that never returns blocks them forever. If the stream has its own
 //! timeouts (an error of the kind `TimedOut` or `Interrupted`), they do not end the connection: the drive checks the
-//! clock, lets the session decide by its own limits, and tries again. A serial line cannot reconnect, so it needs a
-//! long [`idle`](crate::server::Limits::idle).
+//! clock, lets the session decide by its own limits, and tries again. If a client cannot reconnect, the session
+//! needs a long [`idle`](crate::server::Limits::idle).
 //!
 //! **Errors of the stream** end the connection; bytes of a `write` received until then stay staged for `resume`. The
-//! stream must be reliable, like TCP: a link that loses bytes needs a layer below that retransmits them.
+//! stream must be reliable, like TCP. On a line that loses bytes, `serial::Server` retransmits them.
 //!
 //! **Protected connections** (PROTOCOL §8) work with every drive: call `protect` on the session first. The buffer must
 //! hold a complete record: `scratch` of the server, `RECORD` of the client.
@@ -60,6 +60,8 @@ pub use server::serve;
 pub use server::serve_async;
 #[cfg(feature = "embedded-io-async")]
 pub use stream::Timer;
+#[cfg(feature = "serial")]
+pub(crate) use stream::ready;
 
 /// Why a drive has stopped. The connection is unusable, unless it is [`DriveError::InvalidState`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

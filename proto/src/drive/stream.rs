@@ -89,7 +89,7 @@ impl<T: embedded_io::Read + embedded_io::Write, C: FnMut() -> Instant> TimedStre
 }
 
 /// Runs a future over [`Blocking`], which is ready whenever it is polled.
-pub(super) fn ready<F: Future>(future: F) -> F::Output {
+pub(crate) fn ready<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     loop {
         if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {

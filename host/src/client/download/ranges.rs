@@ -44,11 +44,12 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const ASKED: usize = 2;
 
 impl Client {
-    /// Further sessions with the same server.
+    /// Further sessions with the same server; none over a serial line, which carries one.
     pub(super) fn further(&self, sessions: u32) -> Vec<Self> {
+        let sessions = if self.remote_addr().is_some() { sessions } else { 1 };
         let more = (1..sessions).map(|_| Self {
             address: self.address.clone(),
-            peer: self.peer,
+            peer: self.peer.clone(),
             options: self.options.clone(),
             connection: None,
             hello: self.hello.clone(),
