@@ -51,6 +51,8 @@ pub struct Link {
     pub host_v6: Option<Ipv6Addr>,
     /// The port of control connections.
     pub port: u16,
+    /// Whether clients find the server by name, with mDNS.
+    pub announce: bool,
     /// What happens to frames on their way.
     pub faults: Faults,
     /// Where chance begins, for faults that can be repeated.
@@ -60,7 +62,8 @@ pub struct Link {
 }
 
 impl Link {
-    /// On TAP `tap`, with the defaults: 192.168.69.1 and the link-local address, port 50000, no faults.
+    /// On TAP `tap`, with the defaults: 192.168.69.1 and the link-local address, port 50000, without mDNS and
+    /// faults.
     #[must_use]
     pub fn new(tap: &str) -> Self {
         let (address, prefix) = DEFAULT_ADDRESS;
@@ -74,6 +77,7 @@ impl Link {
             host_v4: None,
             host_v6: None,
             port: 50_000,
+            announce: false,
             faults: Faults::default(),
             seed: 0,
             pcap: None,
@@ -341,7 +345,7 @@ fn serve<S: Store + 'static>(
     watched: &Watched<'_>,
     ready: impl FnOnce(),
 ) -> anyhow::Result<Report> {
-    let address = Address { mac: link.mac, ipv4: link.ipv4, ipv6: link.ipv6, port: link.port };
+    let address = Address { mac: link.mac, ipv4: link.ipv4, ipv6: link.ipv6, port: link.port, announce: link.announce };
     let mut server = Embedded::new(options, address, ports, store, &mut wire)?;
     ready();
     if link.ipv4 == Ipv4::Dhcp {
@@ -353,6 +357,9 @@ fn serve<S: Store + 'static>(
         if let Some(addresses) = server.new_addresses() {
             tell(addresses, link);
         }
+        if let Some(name) = server.new_name() {
+            say(format_args!("announced as {name}.local"));
+        }
         if delay == Some(Duration::ZERO) && busy < PATIENCE {
             busy += 1;
             continue;
@@ -362,14 +369,14 @@ fn serve<S: Store + 'static>(
             match watched.glance()? {
                 Seen::Nothing => {}
                 Seen::Frame => continue,
-                Seen::Stop => return Ok(server.report()),
+                Seen::Stop => return Ok(server.end(&mut wire)),
             }
         }
         let now = crate::time::moment(server.clock().now());
         // The clock's unit is the millisecond: a frame that is due within this one is due.
         let due = wire.advance(now).map(|due| Duration::from_micros((due - now).total_micros()).max(MOMENT));
         if watched.sleep(delay.into_iter().chain(due).min())? == Seen::Stop {
-            return Ok(server.report());
+            return Ok(server.end(&mut wire));
         }
     }
 }
