@@ -5,7 +5,7 @@
 //! | `ip=dhcp`, `ip=192.168.7.2/24` | the IPv4 address | DHCP, if that is built in |
 //! | `gateway=192.168.7.1` | the way to other networks | none, or what DHCP says |
 //! | `mac=02:00:00:00:00:01` | the hardware address | the board's own |
-//! | `name=lab-3` | which board this is, for clients that ask the server who it is | nothing |
+//! | `name=lab-3` | which board this is, for clients that ask the server who it is; with `mdns` its name on the network | nothing |
 //! | `port=50000` | the port of control connections | 50000 |
 //! | `data=50001,50002` | the ports of classic data connections | those that follow |
 //! | `seed=123` | a number that is different at each start | what can be had of the clock and the memory |
