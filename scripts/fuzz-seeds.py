@@ -111,6 +111,21 @@ def main():
     write(folder, "serial", "client", bytes([0]) + heard["S"])
     write(folder, "serial", "server", bytes([1]) + heard["C"])
     write(folder, "serial", "faults", bytes([2, *range(256)]))
+    # Questions for a device: its service, its address, all services; a claim to its name; a probe for it.
+    service, host = b"\x06_skiff\x04_tcp\x05local\0", b"\x03lab\x05local\0"
+    address = b"\xc0\x0c\0\x01\0\x01\0\0\0x\0\x04\x0a\0\0\x09"
+    messages = {
+        "browse": struct.pack(">6H", 0, 0, 1, 0, 0, 0) + service + b"\0\x0c\0\x01",
+        "known": struct.pack(">6H", 0, 0, 1, 1, 0, 0) + service + b"\0\x0c\0\x01\xc0\x0c\0\x0c\0\x01\0\0\x11\x94\0\x06\x03lab\xc0\x0c",
+        "resolve": struct.pack(">6H", 7, 0, 1, 0, 0, 0) + host + b"\0\x01\x80\x01",
+        "services": struct.pack(">6H", 0, 0, 1, 0, 0, 0) + b"\x09_services\x07_dns-sd\x04_udp\x05local\0\0\xff\0\xff",
+        "claim": struct.pack(">6H", 0, 0x8400, 0, 1, 0, 0) + host + address[2:],
+        "probe": struct.pack(">6H", 0, 0, 1, 0, 1, 0) + host + b"\0\xff\x80\x01" + address,
+    }
+    for name, message in messages.items():
+        said = b"".join(bytes([3, sender]) + piece(message) + b"\0" + struct.pack("<H", 400) for sender in range(5))
+        for announced in (0, 1):
+            write(folder, "mdns", f"{name}-{announced}", bytes([announced]) + said)
     # The store has no wire: a life with each kind of step on each medium, cut after 20, 90 and 400 operations.
     for medium in range(4):
         for operations in (20, 90, 400):

@@ -14,6 +14,6 @@ lean() {
     fi
 }
 
-programs='anyhow|bytesize|clap|console|indicatif|jiff|regex-lite|rustyline|serde|serde_json|shell-words|tracing-subscriber'
+programs='anyhow|bytesize|clap|console|indicatif|jiff|mdns-sd|regex-lite|rustyline|serde|serde_json|shell-words|tracing-subscriber'
 lean client rustix skiff-proto socket2 tempfile thiserror tokio
 lean server rustix sha2 skiff-proto socket2 thiserror tokio tracing

@@ -16,6 +16,7 @@
 //! | [`stack`] | [`Stack`](stack::Stack): a stack, for a device that has none yet | `smoltcp` |
 //! | [`memory`] | types for the memory that the server borrows: [`server_memory!`] | `smoltcp` |
 //! | [`config`] | addresses, ports, limits | `smoltcp` |
+//! | `mdns` | being found by name | `mdns` |
 //! | `serv` | the server on a computer, with a TAP or loopback ports | `std` |
 //!
 //! | feature | what it adds |
@@ -26,8 +27,9 @@
 //! | `classic` | `get` and `put` of the original programs over data connections; implies `smoltcp` |
 //! | `dhcp` | an IPv4 address by DHCP; implies `smoltcp` |
 //! | `ipv6` | link-local and static IPv6 addresses; implies `smoltcp` |
+//! | `mdns` | mDNS: clients find the server by name; implies `smoltcp` |
 //! | `secure` | client keys and encryption ([`DeviceServer::protect`](server::DeviceServer::protect)); implies `smoltcp` |
-//! | `std` (default) | `serv`; implies `classic`, `dhcp`, `ipv6` and `secure` |
+//! | `std` (default) | `serv`; implies `classic`, `dhcp`, `ipv6`, `mdns` and `secure` |
 //! | `cli` (default) | the program device-serv |
 //!
 //! # The stores alone
@@ -156,6 +158,8 @@
 #[cfg(feature = "smoltcp")]
 pub mod config;
 pub mod flash;
+#[cfg(feature = "mdns")]
+pub mod mdns;
 #[cfg(feature = "smoltcp")]
 #[macro_use]
 pub mod memory;

@@ -118,7 +118,8 @@ macro_rules! server_memory {
     };
 }
 
-/// Two sessions fit in 18 KiB wherever the figures above apply; the feature `secure` takes 1.25 KiB more.
+/// Two sessions fit in 18 KiB wherever the figures above apply; the feature `secure` takes 1.25 KiB more, `mdns` up to 1
+/// KiB.
 #[cfg(all(target_pointer_width = "32", feature = "dhcp", not(feature = "ipv6")))]
 const _: () = {
     use crate::ram::RamStore;
@@ -134,5 +135,6 @@ const _: () = {
     let stack =
         size_of::<Stack<'static>>() + (Stack::SOCKETS + TwoBuffers::SOCKETS) * size_of::<SocketStorage<'static>>();
     let secure = if cfg!(feature = "secure") { 1280 } else { 0 };
-    assert!(server + stack <= 18 * 1024 + secure);
+    let mdns = if cfg!(feature = "mdns") { 1024 } else { 0 };
+    assert!(server + stack <= 18 * 1024 + secure + mdns);
 };

@@ -3,6 +3,8 @@
 use core::net::IpAddr;
 
 use skiff_device::config::{Config, ConfigError, Ipv6, Network};
+#[cfg(feature = "mdns")]
+use skiff_device::mdns;
 use skiff_device::server::{Counts, DeviceServer, Usage};
 #[cfg(feature = "secure")]
 use skiff_device::server::{Nonces, Protection};
@@ -40,12 +42,23 @@ static FRAMES: ConstStaticCell<[Frame; 2]> = ConstStaticCell::new([[0; FRAME]; 2
 pub fn run(board: Board) -> ! {
     let Running { stack, server, files, mut ethernet, mut clock, mut watchdog } = set_up(board);
     let mut address = None;
+    #[cfg(feature = "mdns")]
+    let mut announced = false;
     loop {
         let now = clock.now();
         let delay = stack.poll(now, &mut ethernet, server, files);
         if stack.address(0) != address {
             address = stack.address(0);
             tell_address(address);
+        }
+        #[cfg(feature = "mdns")]
+        if let Some(mdns) = stack.mdns()
+            && mdns.is_announced() != announced
+        {
+            announced = !announced;
+            if announced {
+                log!("announced as ", mdns.name(), ".local");
+            }
         }
         if let Some(key) = CONSOLE.read() {
             #[cfg(feature = "secure")]
@@ -87,6 +100,8 @@ fn set_up(mut board: Board) -> Running {
     let mut clock = Clock::default();
     let stack = make_stack(&settings, mac, seed, &mut ethernet, clock.now());
     let server = make_server(&settings, stack);
+    #[cfg(feature = "mdns")]
+    announce(&settings, mac, seed, stack);
     #[cfg(feature = "secure")]
     if let Some(secret) = settings.secret {
         protect(server, files, secret, settings.min_generation, seed);
@@ -128,6 +143,16 @@ fn make_server(settings: &Settings<DATA>, stack: &mut Stack<'static>) -> &'stati
     config.takeover = settings.takeover.unwrap_or(config.takeover);
     let memory = MEMORY.init_with(Memory::new).lend(BUFFERS.take());
     SERVER.init_with(|| DeviceServer::new(&config, memory, &mut stack.sockets).unwrap_or_else(|error| refuse(error)))
+}
+
+/// Lets clients find the board by name.
+#[cfg(feature = "mdns")]
+#[inline(never)]
+#[expect(clippy::cast_possible_truncation, reason = "any 32 bits of the seed will do")]
+fn announce(settings: &Settings<DATA>, mac: [u8; 6], seed: u64, stack: &mut Stack<'static>) {
+    static MEMORY: StaticCell<mdns::Memory> = StaticCell::new();
+    let responder = mdns::Responder::new(settings.name, mac, settings.port, IDENTITY, seed as u32);
+    stack.announce(responder, MEMORY.init_with(mdns::Memory::new));
 }
 
 /// Admits only clients with a key. A board that can't do that safely serves nobody.

@@ -5,7 +5,7 @@
 //! | `ip=dhcp`, `ip=192.168.7.2/24` | the IPv4 address | DHCP, if built in |
 //! | `gateway=192.168.7.1` | the gateway | none, or from DHCP |
 //! | `mac=02:00:00:00:00:01` | the hardware address | the board's own |
-//! | `name=lab-3` | the name of this board in the server's hello | none |
+//! | `name=lab-3` | the name of this board in the server's hello; with `mdns` also its name on the network | none |
 //! | `port=50000` | the port of control connections | 50000 |
 //! | `data=50001,50002` | the ports of classic data connections | those after the control port |
 //! | `seed=123` | a number that is different at each start | derived from the clock and the memory |

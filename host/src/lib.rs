@@ -9,6 +9,7 @@
 //! | [`diagnostics`] | `cli` | output of both programs to standard error |
 //! | [`manual`] | `cli` | the manual pages of both programs |
 //! | [`keys`] | `secure` | files with secrets and keys |
+//! | [`discovery`] | `mdns` | servers of this network: found by name, announced |
 //! | [`address`] | - | hosts as users write them |
 //!
 //! # Features
@@ -26,6 +27,7 @@
 //! | `server` | the server and its store | tokio, rustix, socket2, sha2, thiserror, tracing |
 //! | `cli` | `host-cli`; with `server`, `host-serv` | `client`, and the crates for arguments, terminal, JSON and log |
 //! | `serial` | the client over serial lines | `client` |
+//! | `mdns` | names that end in `.local`, for the client and for programs | mdns-sd |
 //! | `secure` | files with secrets and keys, and `host-cli key` | `skiff-keys`, zeroize, the ciphers of `skiff-proto` |
 //!
 //! Features only add: none changes a type, a default or the wire format.
@@ -43,6 +45,8 @@ pub mod cli;
 pub mod client;
 #[cfg(feature = "cli")]
 pub mod diagnostics;
+#[cfg(feature = "mdns")]
+pub mod discovery;
 #[cfg(feature = "secure")]
 pub use skiff_keys as keys;
 #[cfg(feature = "cli")]

@@ -15,11 +15,15 @@ use super::options::{NAME, Options, Security, StoreChoice};
 use super::say::say;
 use super::store;
 use crate::config::{Config, Ipv4, Ipv6, Network};
+use crate::mdns::Responder;
 use crate::server::{
     ControlSocket, Counts, DataSocket, DeviceServer, Entropy, Memory, Nonces, Protection, RECORD, Session, Usage,
     command_buffer,
 };
 use crate::stack::Stack;
+
+/// What the server calls itself.
+const SERVER: &str = concat!("skiff-device/", env!("CARGO_PKG_VERSION"));
 
 const BUF: usize = command_buffer(NAME);
 
@@ -65,6 +69,7 @@ pub(super) struct Embedded<S: Store + 'static> {
     clock: Clock,
     told: Counts,
     addresses: Vec<(IpAddr, u8)>,
+    name: Option<String>,
     verbose: bool,
 }
 
@@ -90,6 +95,8 @@ pub(super) struct Address {
     pub(super) ipv4: Ipv4,
     pub(super) ipv6: Ipv6,
     pub(super) port: u16,
+    /// By name too, with mDNS.
+    pub(super) announce: bool,
 }
 
 impl<S: Store + 'static> Embedded<S> {
@@ -111,7 +118,7 @@ impl<S: Store + 'static> Embedded<S> {
         config.timeout = options.timeout;
         config.limits.idle = options.idle;
         config.limits.min_rate = options.min_rate;
-        config.limits.server = concat!("skiff-device/", env!("CARGO_PKG_VERSION"));
+        config.limits.server = SERVER;
         config.limits.host = options.name.clone().map(|name| &*name.leak());
         let memory = memory(options, data_ports.len());
         let mut server = DeviceServer::new(&config, memory, &mut stack.sockets)?;
@@ -120,8 +127,14 @@ impl<S: Store + 'static> Embedded<S> {
             let protection = Protection { secret, min_generation, nonces: Nonces::Random, entropy };
             server.protect(protection).context("--ring with --secret")?;
         }
-        let (told, addresses, verbose) = (Counts::default(), Vec::new(), options.verbose);
-        Ok(Self { stack, server, store, clock, told, addresses, verbose })
+        if address.announce {
+            #[expect(clippy::cast_possible_truncation, reason = "any 32 bits of it will do")]
+            let random = network.seed as u32;
+            let responder = Responder::new(options.name.as_deref(), address.mac, address.port, SERVER, random);
+            stack.announce(responder, Box::leak(Box::default()));
+        }
+        let (told, addresses, name, verbose) = (Counts::default(), Vec::new(), None, options.verbose);
+        Ok(Self { stack, server, store, clock, told, addresses, name, verbose })
     }
 
     pub(super) fn poll(&mut self, device: &mut impl Device) -> Option<Duration> {
@@ -136,6 +149,18 @@ impl<S: Store + 'static> Embedded<S> {
         self.clock
     }
 
+    /// Ends the service: says goodbye to those who found it by name.
+    pub(super) fn end(&mut self, device: &mut impl Device) -> Report {
+        if let Some(mdns) = self.stack.mdns() {
+            mdns.end();
+            // Each sends one message at most, and there is one for each family of addresses.
+            for _ in 0..4 {
+                _ = self.poll(device);
+            }
+        }
+        self.report()
+    }
+
     pub(super) fn report(&self) -> Report {
         Report { counts: self.server.counts(), usage: self.server.usage(&self.stack.sockets) }
     }
@@ -148,6 +173,15 @@ impl<S: Store + 'static> Embedded<S> {
         }
         self.addresses = now.collect();
         Some(&self.addresses)
+    }
+
+    /// The name that was announced, if it is another one than the last time.
+    pub(super) fn new_name(&mut self) -> Option<&str> {
+        let name = self.stack.mdns().filter(|mdns| mdns.is_announced())?.name();
+        if self.name.as_deref() == Some(name) {
+            return None;
+        }
+        Some(self.name.insert(name.to_owned()))
     }
 
     fn tell(&mut self) {

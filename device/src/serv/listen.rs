@@ -75,7 +75,7 @@ impl Listen {
         let (mut end, other) = cable();
         let ipv4 = Ipv4::Static { address: SERVER.0, prefix: PREFIX.0, gateway: Some(GATEWAY.0) };
         let ipv6 = Ipv6::Static { address: SERVER.1, prefix: PREFIX.1, gateway: Some(GATEWAY.1) };
-        let address = Address { mac: [2, 0, 0, 0, 0, 2], ipv4, ipv6, port: self.control.number };
+        let address = Address { mac: [2, 0, 0, 0, 0, 2], ipv4, ipv6, port: self.control.number, announce: false };
         let data_ports: Vec<u16> = self.data_ports().collect();
         let mut server = Embedded::new(&self.options, address, &data_ports, store, &mut end)?;
         let connections = self.options.sessions + data_ports.len() + MORE;

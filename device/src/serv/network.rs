@@ -52,6 +52,8 @@ pub struct Link {
     pub host_v6: Option<Ipv6Addr>,
     /// The port of control connections.
     pub port: u16,
+    /// Whether clients find the server by name, with mDNS.
+    pub announce: bool,
     /// The faults of the link.
     pub faults: Faults,
     /// The seed of the random faults.
@@ -61,7 +63,8 @@ pub struct Link {
 }
 
 impl Link {
-    /// A link on TAP `tap`, with the defaults: 192.168.69.1 and the link-local address, port 50000, no faults.
+    /// A link on TAP `tap`, with the defaults: 192.168.69.1 and the link-local address, port 50000, no mDNS, no
+    /// faults.
     #[must_use]
     pub fn new(tap: &str) -> Self {
         let (address, prefix) = DEFAULT_ADDRESS;
@@ -75,6 +78,7 @@ impl Link {
             host_v4: None,
             host_v6: None,
             port: 50_000,
+            announce: false,
             faults: Faults::default(),
             seed: 0,
             pcap: None,
@@ -343,7 +347,7 @@ fn serve<S: Store + 'static>(
     watched: &Watched<'_>,
     ready: impl FnOnce(),
 ) -> anyhow::Result<Report> {
-    let address = Address { mac: link.mac, ipv4: link.ipv4, ipv6: link.ipv6, port: link.port };
+    let address = Address { mac: link.mac, ipv4: link.ipv4, ipv6: link.ipv6, port: link.port, announce: link.announce };
     let mut server = Embedded::new(options, address, ports, store, &mut wire)?;
     ready();
     if link.ipv4 == Ipv4::Dhcp {
@@ -355,6 +359,9 @@ fn serve<S: Store + 'static>(
         if let Some(addresses) = server.new_addresses() {
             tell(addresses, link);
         }
+        if let Some(name) = server.new_name() {
+            say(format_args!("announced as {name}.local"));
+        }
         if delay == Some(Duration::ZERO) && busy < PATIENCE {
             busy += 1;
             continue;
@@ -364,14 +371,14 @@ fn serve<S: Store + 'static>(
             match watched.glance()? {
                 Seen::Nothing => {}
                 Seen::Frame => continue,
-                Seen::Stop => return Ok(server.report()),
+                Seen::Stop => return Ok(server.end(&mut wire)),
             }
         }
         let now = crate::time::moment(server.clock().now());
         // The clock's unit is the millisecond: a frame that is due within this one is due.
         let due = wire.advance(now).map(|due| Duration::from_micros((due - now).total_micros()).max(MOMENT));
         if watched.sleep(delay.into_iter().chain(due).min())? == Seen::Stop {
-            return Ok(server.report());
+            return Ok(server.end(&mut wire));
         }
     }
 }

@@ -12,6 +12,8 @@ use smoltcp::phy::Device;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr, Ipv4Address};
 
 use crate::config::{ConfigError, Ipv4, Ipv6, Network};
+#[cfg(feature = "mdns")]
+use crate::mdns::{Mdns, Responder};
 use crate::server::DeviceServer;
 use crate::time::moment;
 pub use neighbors::{NeighborFilter, NeighborGuard};
@@ -25,11 +27,13 @@ pub struct Stack<'s> {
     guard: NeighborGuard,
     #[cfg(feature = "dhcp")]
     dhcp: Option<smoltcp::iface::SocketHandle>,
+    #[cfg(feature = "mdns")]
+    mdns: Option<Mdns>,
 }
 
 impl<'s> Stack<'s> {
-    /// Sockets that the stack needs for itself: one for DHCP.
-    pub const SOCKETS: usize = cfg!(feature = "dhcp") as usize;
+    /// Sockets that the stack needs for itself: one for DHCP, one for mDNS.
+    pub const SOCKETS: usize = cfg!(feature = "dhcp") as usize + cfg!(feature = "mdns") as usize;
 
     /// A stack on `device`; pass the same device to every poll. `sockets` needs room for [`Stack::SOCKETS`] and for all
     /// sockets that are added.
@@ -64,7 +68,21 @@ impl<'s> Stack<'s> {
             #[cfg(feature = "dhcp")]
             dhcp: (network.ipv4 == Ipv4::Dhcp).then(|| sockets.add(smoltcp::socket::dhcpv4::Socket::new())),
             sockets,
+            #[cfg(feature = "mdns")]
+            mdns: None,
         })
+    }
+
+    /// Answers mDNS questions from now on, so that clients find the server by name.
+    #[cfg(feature = "mdns")]
+    pub fn announce(&mut self, responder: Responder, memory: &'s mut crate::mdns::Memory) {
+        self.mdns = Some(Mdns::new(responder, memory, &mut self.sockets));
+    }
+
+    /// mDNS, after [`Self::announce`].
+    #[cfg(feature = "mdns")]
+    pub const fn mdns(&mut self) -> Option<&mut Mdns> {
+        self.mdns.as_mut()
     }
 
     /// Polls `server` over this stack: see [`DeviceServer::poll`] and [`DeviceServer::poll_delay`], whose result it
@@ -84,9 +102,16 @@ impl<'s> Stack<'s> {
             if let Some(change) = self.dhcp.and_then(|dhcp| change(sockets.get_mut(dhcp))) {
                 configure(interface, change);
             }
+            #[cfg(feature = "mdns")]
+            if let Some(mdns) = &mut self.mdns {
+                mdns.poll(now, interface, sockets);
+            }
             _ = (interface, sockets);
         });
-        server.poll_delay(now, interface, sockets)
+        let delay = server.poll_delay(now, interface, sockets);
+        #[cfg(feature = "mdns")]
+        let delay = delay.into_iter().chain(self.mdns.as_ref().and_then(|mdns| mdns.poll_delay(now))).min();
+        delay
     }
 
     /// The addresses, for a log: `None` after the last one. They change with DHCP.

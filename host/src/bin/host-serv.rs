@@ -13,6 +13,7 @@ use bytesize::ByteSize;
 use clap::{ArgAction, CommandFactory as _, Parser, ValueEnum};
 use skiff_host::address::Host;
 use skiff_host::diagnostics::{ALWAYS, Lines, Writer};
+use skiff_host::discovery::Announcement;
 use skiff_host::server::{Options, PortRange, Security, Server};
 use skiff_host::store::{self, DirStore};
 use skiff_proto::MinRate;
@@ -23,6 +24,8 @@ Examples:
   host-serv 50000                          serve the current directory on loopback only
   host-serv 50000 --root /srv/boards --bind 0.0.0.0 --bind ::
                                            serve a directory to the network
+  host-serv 50000 --bind 0.0.0.0 --announce=files
+                                           announce it: clients find it as files.local
   host-serv 0 --read-only                  use a free port and print it on stdout: \"port 40213\"
   host-serv 50000 --data-ports 50001-50016 use ports that the firewall allows for classic data connections
   host-serv man | man -l -                 read the manual page
@@ -44,6 +47,12 @@ struct Args {
     /// loopback
     #[arg(long, value_name = "ADDR")]
     bind: Vec<Host>,
+
+    /// Announce the server on the network by mDNS as NAME.local, for `host-cli discover`. Default for NAME: this machine's
+    /// name
+    #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "",
+        value_parser = announced)]
+    announce: Option<String>,
 
     /// Require a client key and encrypt: file with the device secret (host-cli key new FILE)
     #[cfg(feature = "secure")]
@@ -226,8 +235,37 @@ async fn serve(args: Args, shutdown: impl Future<Output = ()>) -> anyhow::Result
         ..Options::new(args.port)
     };
     let server = Server::bind(options, store)?;
+    let announcement = args.announce.as_deref().map(|name| on_network(name, &args, &server)).transpose()?;
     announce(&args, &server);
-    Ok(server.run(shutdown).await)
+    let cut_off = server.run(shutdown).await;
+    drop(announcement);
+    Ok(cut_off)
+}
+
+/// Announces the server by mDNS.
+fn on_network(name: &str, args: &Args, server: &Server) -> anyhow::Result<Announcement> {
+    let addresses: Vec<_> =
+        server.local_addrs().iter().filter(|address| !address.ip().is_loopback()).copied().collect();
+    let hint = "--announce: only this machine can connect; use --bind 0.0.0.0 --bind :: to serve the network";
+    anyhow::ensure!(!addresses.is_empty(), hint);
+    let node = rustix::system::uname();
+    let name = match name {
+        "" => announced(node.nodename().to_string_lossy().split('.').next().unwrap_or_default()),
+        name => Ok(name.to_owned()),
+    };
+    let name = name.map_err(|error| anyhow::anyhow!("--announce: this machine's name {error}; use --announce=NAME"))?;
+    // What it says in its hello.
+    let version = skiff_proto::server::Limits::new(255).server;
+    let announcement = Announcement::start(&name, &addresses, version).context("--announce")?;
+    tell(args.log_format, &format!("announced as {name}.local"));
+    Ok(announcement)
+}
+
+/// A name that a host can have. The empty one stands for that of this machine.
+fn announced(name: &str) -> Result<String, &'static str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    let fits = name.len() <= 63 && name.bytes().all(is_plain);
+    if fits { Ok(name.to_owned()) } else { Err("must be 1 to 63 letters, digits and hyphens") }
 }
 
 /// Who may connect.

@@ -3,7 +3,9 @@
 use super::command::Command;
 #[cfg(feature = "secure")]
 use super::key;
-use super::{bench, completions, config, edit, fetch, files, help, list, local, man, send, sync, tail, usage, watch};
+use super::{
+    bench, completions, config, discover, edit, fetch, files, help, list, local, man, send, sync, tail, usage, watch,
+};
 
 /// All commands, in the order of the help.
 pub(crate) static COMMANDS: &[Command] = &[
@@ -32,6 +34,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     Command::local::<list::Lls>(),
     Command::local::<local::Lcd>(),
     Command::local::<local::Lpwd>(),
+    Command::local::<discover::Discover>(),
     Command::local::<config::ConfigCommand>(),
     #[cfg(feature = "secure")]
     Command::local::<key::Key>(),

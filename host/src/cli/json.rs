@@ -95,6 +95,8 @@ pub(crate) enum Object<'a> {
     Differ { local: &'a str, name: &'a str },
     /// `config list`: an alias of a server.
     Alias { name: &'a str, address: &'a str, key: Option<&'a str> },
+    /// `discover`: a server of this network.
+    Found { name: &'a str, host: &'a str, address: String, addresses: Vec<String>, port: u16, server: Option<&'a str> },
     /// How a command ended on one of several boards.
     Board { name: &'a str, result: &'a str, seconds: f64, error: Option<&'a str> },
     /// `key`: a secret or a key. `text` is the secret itself, only where it is asked for.

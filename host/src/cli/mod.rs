@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `command`, `commands`, `context` | what a command is, and the table of all commands |
 //! | `parse`, `settings`, `args`, `names`, `help` | the command line, parsed by clap |
-//! | `board`, `config` | which server is meant; aliases of servers |
+//! | `board`, `config`, `discover` | which server is meant; aliases of servers; servers on the network |
 //! | `session`, `many`, `interrupt` | the connection, running commands in order or on many servers at once, Ctrl-C |
 //! | `lines`, `prompt`, `reader` | commands from a prompt or a script |
 //! | `complete`, `completions`, `man` | completion at the prompt and in shells, the manual page |
@@ -26,6 +26,7 @@ mod complete;
 mod completions;
 mod config;
 mod context;
+mod discover;
 mod edit;
 mod exclude;
 mod failure;

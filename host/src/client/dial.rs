@@ -29,14 +29,33 @@ pub(super) async fn resolve(
     if host.eq_ignore_ascii_case("localhost") {
         return Ok(vec![(Ipv6Addr::LOCALHOST, port).into(), (Ipv4Addr::LOCALHOST, port).into()]);
     }
-    let asked = (host.to_owned(), port);
     tokio::select! {
         () = cancel.cancelled() => Err(Error::Cancelled),
-        found = on_thread("resolve", move || asked.to_socket_addrs()) => match found {
-            Ok(found) => Ok(found.collect()),
+        found = look_up(host, port) => match found {
+            Ok(found) => Ok(found),
             Err(source) => Err(Error::Connect { address: address.to_owned(), source: Arc::new(source) }),
         },
     }
+}
+
+/// Asks the system's resolver; for a name that ends in `.local` also the network, since not every system does.
+async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let asked = (host.to_owned(), port);
+    let system = on_thread("resolve", move || asked.to_socket_addrs().map(Iterator::collect));
+    #[cfg(feature = "mdns")]
+    if crate::discovery::is_local(host) {
+        let name = host.to_owned();
+        let network = on_thread("mdns", move || crate::discovery::resolve(&name, port));
+        let (mut system, mut network) = (core::pin::pin!(system), core::pin::pin!(network));
+        return tokio::select! {
+            found = &mut system => if found.is_ok() { found } else { network.await },
+            found = &mut network => match found {
+                Ok(found) => Ok(found),
+                Err(error) => system.await.map_err(|_| error),
+            },
+        };
+    }
+    system.await
 }
 
 /// Runs `work`, which may block forever, on a dedicated thread.

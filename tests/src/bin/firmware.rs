@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use skiff_tests::firmware::budget::{
-    Budgets, Counted, Limit, SECURE_WORKLOAD, Server, Verdict, WORKLOAD, WORKLOAD_FAST, instructions, load, load_sealed,
+    Budgets, Counted, Limit, Price, SECURE_WORKLOAD, Server, Verdict, WORKLOAD, WORKLOAD_FAST, instructions, load,
+    load_sealed,
 };
 use skiff_tests::firmware::documented;
 use skiff_tests::firmware::elf::sizes;
@@ -319,21 +320,28 @@ fn table() -> Result<bool> {
         ("files on the SD card instead", "card"),
         ("+ classic get and put", "card classic"),
         ("+ DHCP", "card classic dhcp"),
-        ("+ IPv6", "card classic dhcp ipv6"),
+        ("+ mDNS", "card classic dhcp mdns"),
+        ("+ IPv6", "card classic dhcp mdns ipv6"),
     ];
     println!("| lm3s6965 | flash | | variables | |");
     println!("|---|---|---|---|---|");
-    let mut before = None;
+    let mut before: Option<[u64; 2]> = None;
     let mut stale = Vec::new();
+    let mut kept = true;
     for (name, features) in rows {
         let now = sizes(&image(&Image { board: Board::Lm3s6965, program: "skiff-firmware", features })?)?;
         let figures = [now.flash, now.ram];
         let row = documented::row(name, figures, before);
         println!("{row}");
         stale.extend(documented::stale_row(&row, name, figures));
+        if let ("+ mDNS", Some([flash, ram])) = (name, before) {
+            let Price { flash: flash_limit, ram: ram_limit } = Budgets::load().mdns;
+            let price = [flash_limit.judge(now.flash - flash), ram_limit.judge(now.ram - ram)];
+            kept = tell(&[("mDNS, flash", price[0]), ("mDNS, RAM", price[1])]);
+        }
         before = Some(figures);
     }
-    Ok(tell_stale(&stale))
+    Ok(tell_stale(&stale) && kept)
 }
 
 #[cfg(test)]

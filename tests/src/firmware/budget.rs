@@ -39,6 +39,18 @@ pub struct Budgets {
     pub server_fast: Server,
     /// The same for an image with the feature `secure`.
     pub secure: Secure,
+    /// What the feature `mdns` adds.
+    pub mdns: Price,
+}
+
+/// What a feature may add.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Price {
+    /// Bytes of flash.
+    pub flash: Limit,
+    /// Bytes of variables.
+    pub ram: Limit,
 }
 
 /// The limits of an image with the feature `secure`.

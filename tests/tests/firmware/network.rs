@@ -6,13 +6,14 @@ use std::thread;
 use std::time::Instant;
 
 use skiff_tests::firmware::machine::{Address, Machine, Network, Setup};
-use skiff_tests::firmware::{Board, EMBASSY};
+use skiff_tests::firmware::{Board, EMBASSY, Image};
 use skiff_tests::namespace::{inside, ip};
+use skiff_tests::programs::{host_cli, run};
 use skiff_tests::vector::{Cut, Pacing, load_all};
-use skiff_tests::wire::End;
+use skiff_tests::wire::{End, eventually};
 
 use super::protocol::check;
-use super::{BOARDS, content, image, scene};
+use super::{BOARDS, Scene, content, image, scene};
 
 #[test]
 fn an_address_comes_by_dhcp() {
@@ -82,6 +83,38 @@ fn the_example_for_embassy_serves_one_session_after_the_other() {
         assert!(wire.hear_text().starts_with("error bad-length"));
         assert_eq!(wire.hear_end(), (Vec::new(), End::Closed));
     }
+}
+
+#[test]
+fn a_board_is_found_by_name_and_by_its_service() {
+    const TEST: &str = "a_board_is_found_by_name_and_by_its_service";
+    // Built outside: there is no way to anywhere inside.
+    let path = image(&Image { board: Board::Mps2, program: "skiff-firmware", features: "classic dhcp mdns" });
+    let temp = tempfile::tempdir().unwrap();
+    let mut discover = host_cli(temp.path());
+    if !inside(module_path!(), TEST) {
+        return;
+    }
+    ip("tuntap add tap0 mode tap");
+    ip("addr add 10.0.2.2/24 dev tap0");
+    ip("link set tap0 up");
+    let mut scene = Scene::new(Board::Mps2, &path);
+    scene.setup.network = Network::Tap("tap0".into());
+    scene.setup.settings = "name=lab7".into();
+    let machine = scene.start();
+    let address = machine.addr();
+    discover.args(["discover", "--timeout", "3"]);
+    let mut found = String::new();
+    let is_found = eventually(|| {
+        found = run(&mut discover).out().to_owned();
+        !found.is_empty()
+    });
+    assert!(is_found, "{}", machine.running.out());
+    let line = format!("lab7.local  {}  {:5}  skiff-mps2-an385/", address.ip(), address.port());
+    assert!(found.starts_with(&line) && found.lines().count() == 1, "{found}");
+    assert!(machine.running.out().contains("announced as lab7.local"), "{}", machine.running.out());
+    let port = address.port().to_string();
+    assert!(run(host_cli(temp.path()).args(["lab7.local", &port, "info"])).ok().contains("skiff-mps2-an385"));
 }
 
 /// What the emulator has used of a processor.

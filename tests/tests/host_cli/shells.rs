@@ -17,7 +17,7 @@ fn a_shell_completes_commands_options_and_names_on_the_server() {
     scene.serve(&["a b.txt", "logs/1.txt", "notes.txt", "x:1"]);
     let server = format!("host-cli localhost {}", scene.host.port());
     for (typed, found) in [
-        ("host-cli ", "config key completions man help"),
+        ("host-cli ", "discover config key completions man help"),
         ("host-cli --ret", "--retries"),
         ("host-cli key g", "grant"),
         ("host-cli key grant --ge", "--generation"),

@@ -15,7 +15,8 @@ Examples:
   device-serv --listen 50000 --store flash:chip.img:4MiB
                                            keep files in a flash image; they survive kill -9
   device-serv --tap tap0                   serve the network behind tap0: 192.168.69.1 port 50000
-  device-serv --tap tap0 --dhcp --name lab-3
+  device-serv --tap tap0 --dhcp --name lab3
+                                           the same with an address by DHCP; clients find it as lab3.local
   device-serv man | man -l -               read the manual page
 
 The store holds at most 256 files, with names of at most 64 bytes and no directories. Files in memory are lost when the
@@ -90,7 +91,8 @@ pub(crate) struct ServerArgs {
         value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) min_generation: u32,
 
-    /// Name that the server reports to clients: 1 to 32 bytes, no spaces
+    /// Name that the server reports to clients: 1 to 32 bytes, no spaces. On a TAP it is also announced by mDNS as
+    /// NAME.local [default there: skiff- and the end of the MAC address, as in skiff-000001]
     #[arg(long, value_name = "NAME", value_parser = host_name)]
     pub(crate) name: Option<String>,
 }
@@ -123,6 +125,10 @@ pub(crate) struct NetworkArgs {
     /// Port for control connections [default: 50000]
     #[arg(long, value_name = "PORT", conflicts_with = "listen", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: Option<u16>,
+
+    /// Don't announce the server by mDNS, and don't answer `host-cli discover`
+    #[arg(long, conflicts_with = "listen")]
+    pub(crate) no_announce: bool,
 
     /// auto: offload checksums and TCP segmentation to the kernel where it supports that. off: frames are exactly as on
     /// a wire; implied by --pcap and the options that simulate a bad link

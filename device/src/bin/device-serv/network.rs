@@ -13,7 +13,7 @@ use crate::usage;
 
 /// The server's place on the network; ends the program if the options conflict.
 pub(crate) fn link(args: &Args, tap: &str) -> Link {
-    let NetworkArgs { ip, dhcp, gateway, host_ip, mac, port, offload, mtu, pcap } = &args.network;
+    let NetworkArgs { ip, dhcp, gateway, host_ip, mac, port, offload, mtu, pcap, no_announce } = &args.network;
     let FaultArgs { drop, corrupt, reorder, duplicate, delay, seed } = args.faults;
     let (address_v4, address_v6) = by_family(ip.iter().map(|cidr| (cidr.address, cidr.prefix)), "--ip");
     let (gateway_v4, gateway_v6) = by_family(gateway.iter().map(|address| (*address, ())), "--gateway");
@@ -41,6 +41,7 @@ pub(crate) fn link(args: &Args, tap: &str) -> Link {
         host_v4: host_v4.map(|(host, ())| host),
         host_v6: host_v6.map(|(host, ())| host),
         port: port.unwrap_or(50_000),
+        announce: !no_announce,
         faults: Faults { drop, corrupt, reorder, duplicate, delay: Duration::from_millis(delay) },
         seed,
         pcap: pcap.clone(),

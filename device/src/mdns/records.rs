@@ -1,0 +1,248 @@
+//! The records of a device, written into a message.
+
+use core::net::IpAddr;
+
+use super::identity::Identity;
+use super::message::{INTERNET, LOCAL, SERVICE, SERVICES, TOP, kind};
+
+/// A set of records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Kinds(pub(super) u8);
+
+impl Kinds {
+    pub(super) const NONE: Self = Self(0);
+    /// The service has this instance.
+    pub(super) const PTR: Self = Self(1);
+    /// There is a service of this kind.
+    pub(super) const SERVICES: Self = Self(1 << 1);
+    pub(super) const SRV: Self = Self(1 << 2);
+    pub(super) const TXT: Self = Self(1 << 3);
+    pub(super) const A: Self = Self(1 << 4);
+    pub(super) const AAAA: Self = Self(1 << 5);
+    pub(super) const HOST: Self = Self::A.with(Self::AAAA);
+    pub(super) const INSTANCE: Self = Self::SRV.with(Self::TXT);
+    /// Everything that belongs to the device.
+    pub(super) const ALL: Self = Self::PTR.with(Self::INSTANCE).with(Self::HOST);
+
+    pub(super) const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub(super) const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    pub(super) const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    pub(super) const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(super) const fn has(self, other: Self) -> bool {
+        !self.and(other).is_empty()
+    }
+
+    /// What a client will ask for next (RFC 6763 section 12).
+    pub(super) const fn additional(self) -> Self {
+        let more = match () {
+            () if self.has(Self::PTR) => Self::INSTANCE.with(Self::HOST),
+            () if self.has(Self::SRV.with(Self::HOST)) => Self::HOST,
+            () => Self::NONE,
+        };
+        more.without(self)
+    }
+}
+
+/// Whose name a record has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// NAME.local
+    Host,
+    /// NAME._skiff._tcp.local
+    Instance,
+    /// _skiff._tcp.local
+    Service,
+    /// _services._dns-sd._udp.local
+    Services,
+}
+
+/// How long records may be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lifetime {
+    /// As RFC 6762 section 10 recommends.
+    Usual,
+    /// For a client that does not speak mDNS: 10 s, and the records replace nothing.
+    Legacy,
+    /// They are no longer true.
+    Over,
+}
+
+/// Seconds, for records with the host's name or address in them, and for others.
+const HOST_TTL: u32 = 120;
+const OTHER_TTL: u32 = 4500;
+const LEGACY_TTL: u32 = 10;
+
+/// A message being written. `None` from a method means that there is no room.
+pub(super) struct Writer<'a> {
+    out: &'a mut [u8],
+    len: usize,
+    identity: &'a Identity,
+    lifetime: Lifetime,
+    /// Where the name of each [`Owner`] is, once it is there.
+    names: [Option<u16>; 4],
+}
+
+impl<'a> Writer<'a> {
+    /// Begins a message with this header; the counts come later.
+    pub(super) fn new(
+        out: &'a mut [u8],
+        id: u16,
+        flags: u16,
+        lifetime: Lifetime,
+        identity: &'a Identity,
+    ) -> Option<Self> {
+        let mut writer = Self { out, len: 0, identity, lifetime, names: [None; 4] };
+        writer.word(id)?;
+        writer.word(flags)?;
+        writer.bytes(&[0; 8])?;
+        Some(writer)
+    }
+
+    /// Sets the numbers of questions, answers, authorities and additional records; returns the length of the message.
+    pub(super) fn finish(self, counts: [u16; 4]) -> Option<usize> {
+        for (place, count) in self.out.get_mut(4..12)?.chunks_exact_mut(2).zip(counts) {
+            place.copy_from_slice(&count.to_be_bytes());
+        }
+        Some(self.len)
+    }
+
+    pub(super) fn question(&mut self, owner: Owner, kind: u16, class: u16) -> Option<()> {
+        self.name(owner)?;
+        self.word(kind)?;
+        self.word(class)
+    }
+
+    /// Writes these records; returns how many they are.
+    pub(super) fn records(&mut self, kinds: Kinds) -> Option<u16> {
+        let mut count = 0;
+        for (kind, owner, of, target) in [
+            (Kinds::PTR, Owner::Service, kind::PTR, Some(Owner::Instance)),
+            (Kinds::SERVICES, Owner::Services, kind::PTR, Some(Owner::Service)),
+            (Kinds::SRV, Owner::Instance, kind::SRV, Some(Owner::Host)),
+            (Kinds::TXT, Owner::Instance, kind::TXT, None),
+        ] {
+            if !kinds.has(kind) {
+                continue;
+            }
+            let ttl = if of == kind::SRV { HOST_TTL } else { OTHER_TTL };
+            let begin = self.record(owner, of, ttl)?;
+            match target {
+                Some(Owner::Host) => {
+                    // Priority and weight; a legacy client may not know compression here.
+                    self.bytes(&[0; 4])?;
+                    self.word(self.identity.port)?;
+                    self.host()?;
+                }
+                Some(target) => self.name(target)?,
+                None => {
+                    self.text(&[b"txtvers=1"])?;
+                    self.text(&[b"server=", self.identity.server.as_bytes()])?;
+                }
+            }
+            self.end_record(begin)?;
+            count += 1;
+        }
+        for (address, _) in &self.identity.addresses {
+            if kinds.has(of_address(address)) {
+                self.address(*address)?;
+                count += 1;
+            }
+        }
+        Some(count)
+    }
+
+    /// Writes the record of an address.
+    pub(super) fn address(&mut self, address: IpAddr) -> Option<()> {
+        let (kind, octets): (_, &[u8]) = match &address {
+            IpAddr::V4(v4) => (kind::A, &v4.octets()),
+            IpAddr::V6(v6) => (kind::AAAA, &v6.octets()),
+        };
+        let begin = self.record(Owner::Host, kind, HOST_TTL)?;
+        self.bytes(octets)?;
+        self.end_record(begin)
+    }
+
+    /// Writes a record up to its data; returns where these begin.
+    fn record(&mut self, owner: Owner, kind: u16, ttl: u32) -> Option<usize> {
+        self.name(owner)?;
+        self.word(kind)?;
+        // A query proposes records, which replace nothing yet; shared records never replace those of others.
+        let is_shared = matches!(owner, Owner::Service | Owner::Services);
+        let replaces = !is_shared && self.lifetime != Lifetime::Legacy && self.out[2] & 0x80 != 0;
+        self.word(if replaces { INTERNET | TOP } else { INTERNET })?;
+        let ttl = match self.lifetime {
+            Lifetime::Usual => ttl,
+            Lifetime::Legacy => LEGACY_TTL,
+            Lifetime::Over => 0,
+        };
+        self.bytes(&ttl.to_be_bytes())?;
+        self.word(0)?;
+        Some(self.len)
+    }
+
+    /// Sets the length of the data that begin there.
+    fn end_record(&mut self, begin: usize) -> Option<()> {
+        let len = u16::try_from(self.len - begin).ok()?;
+        self.out.get_mut(begin - 2..begin)?.copy_from_slice(&len.to_be_bytes());
+        Some(())
+    }
+
+    /// Writes a name, or where it is in the message.
+    fn name(&mut self, owner: Owner) -> Option<()> {
+        if let Some(at) = self.names[owner as usize] {
+            return self.word(0xc000 | at);
+        }
+        self.names[owner as usize] = u16::try_from(self.len).ok();
+        match owner {
+            Owner::Host => self.host(),
+            Owner::Instance => {
+                self.text(&[&self.identity.label])?;
+                self.name(Owner::Service)
+            }
+            Owner::Service => self.bytes(SERVICE),
+            Owner::Services => self.bytes(SERVICES),
+        }
+    }
+
+    fn host(&mut self) -> Option<()> {
+        self.text(&[&self.identity.label])?;
+        self.bytes(LOCAL)
+    }
+
+    /// Writes bytes behind their number.
+    fn text(&mut self, parts: &[&[u8]]) -> Option<()> {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        self.bytes(&[u8::try_from(len).ok()?])?;
+        parts.iter().try_for_each(|part| self.bytes(part))
+    }
+
+    fn word(&mut self, word: u16) -> Option<()> {
+        self.bytes(&word.to_be_bytes())
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> Option<()> {
+        self.out.get_mut(self.len..self.len + bytes.len())?.copy_from_slice(bytes);
+        self.len += bytes.len();
+        Some(())
+    }
+}
+
+/// The kind of record that holds this address.
+pub(super) const fn of_address(address: &IpAddr) -> Kinds {
+    match address {
+        IpAddr::V4(_) => Kinds::A,
+        IpAddr::V6(_) => Kinds::AAAA,
+    }
+}
