@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 
 use skiff_proto::name::Name;
 use skiff_proto::reply::Tag;
-use skiff_proto::store::Stat;
+use skiff_proto::store::{Stat, Sum};
 use skiff_proto::{ErrorCode, Refusal};
 
 use super::DirStore;
@@ -26,6 +26,14 @@ impl File {
     #[must_use]
     pub fn stat(&self) -> Stat {
         self.meta.stat(self.crc)
+    }
+
+    /// The checksum of all of it, if it is known; the bytes were not looked at.
+    pub(crate) const fn settle_sum(&self, sum: &mut Sum) {
+        match self.crc {
+            Some(crc) => sum.finish(crc),
+            None => sum.forget(),
+        }
     }
 
     /// The open file, for sendfile. Give every read its own offset: nothing here uses the file's position.

@@ -62,9 +62,9 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
             || (matches!(self.state, State::Parsed) && self.out.is_none() && !self.is_change())
     }
 
-    /// True if the command in the buffer is one that a driver may put into the batch.
+    /// True if the command in the buffer is one that a driver may put into the batch. A `copy` reads first, so it waits.
     pub(super) fn is_change(&self) -> bool {
-        Verb::of(&self.buffer).is_some_and(Verb::is_change)
+        Verb::of(&self.buffer).is_some_and(|verb| verb.is_change() && verb != Verb::Copy)
     }
 
     /// Answers the request or commit that was taken last.
@@ -113,7 +113,9 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
                 let room = write.size.checked_sub(write.offset).ok_or(InvalidState)?;
                 (None, State::Receiving { body: BodyReceiver::new(room, Crc32c::from_value(crc)), write })
             }
-            (Kind::Commit, Answer::Stored { size, crc }) => (Some(Reply::Summed { number: size, crc }), State::Length),
+            (Kind::Commit | Kind::Copy, Answer::Stored { size, crc }) => {
+                (Some(Reply::Summed { number: size, crc }), State::Length)
+            }
             _ => return Err(InvalidState),
         };
         self.reply = reply;
@@ -147,14 +149,14 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         Ok(())
     }
 
-    /// Puts off the answer to a commit, `remove`, `rename`, `mkdir` or `rmdir`, so that several become durable together.
+    /// Puts off the answer to a commit, `copy`, `remove`, `rename`, `mkdir` or `rmdir`, so that several become durable together.
     /// The session continues with the next command; the driver owes one [`ServerSession::answer_deferred`] for each, in
     /// order, within 100 ms and as soon as no further input is waiting (PROTOCOL §7).
     ///
     /// # Errors
     /// [`InvalidState`] if no such request was taken last.
     pub fn defer(&mut self) -> Result<(), InvalidState> {
-        if !matches!(self.state, State::Asked(Kind::Commit | Kind::Change)) || self.deferred == u16::MAX {
+        if !matches!(self.state, State::Asked(Kind::Commit | Kind::Change | Kind::Copy)) || self.deferred == u16::MAX {
             return Err(InvalidState);
         }
         self.deferred += 1;
