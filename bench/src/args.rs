@@ -198,6 +198,10 @@ pub(crate) enum JobName {
     SmallGetDisk,
     /// Upload many small files to a disk
     SmallPutDisk,
+    /// Compare a tree of small files that has not changed
+    SyncUnchanged,
+    /// Upload a tree of small files to a disk
+    SyncCold,
     /// Download one tiny file, from client start to client exit
     Tiny,
     /// Download tiny files in one session, and each in a new session

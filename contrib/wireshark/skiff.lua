@@ -133,8 +133,8 @@ end
 
 -- The words before NAME in an extended command.
 local VERBS = {
-    ping = 0, list = 0, stat = 0, read = 2, resume = 1, write = 3, sum = 2, remove = 0, rename = 0, mkdir = 0,
-    rmdir = 0, space = 0, secure = 0,
+    ping = 0, list = 0, tree = 0, stat = 0, read = 2, resume = 1, write = 3, sum = 2, remove = 0, rename = 0, copy = 0,
+    mkdir = 0, rmdir = 0, space = 0, secure = 0,
 }
 
 -- Verb and name of a command; `nil` if the verb is none.
@@ -304,7 +304,7 @@ local function on_reply(call, connection, item, text)
         local _, names = text:gsub("[^\n]+", "")
         said = names == 1 and "1 name" or names .. " names"
     elseif text == "ok" or text:sub(1, 3) == "ok " then
-        if verb == "list" or verb == "read" then
+        if verb == "list" or verb == "tree" or verb == "read" then
             direction.want, direction.total, direction.crc, direction.command = "body", 0, 0, command
             command.size = verb == "read" and tonumber(text:match("^ok (%d+)") or "") or nil
         elseif verb == "resume" then

@@ -401,6 +401,11 @@ impl<'t, 'a, S: Store> Overlay<'t, 'a, S> {
         self.table.iter().position(|entry| entry.name == name.as_str())
     }
 
+    /// The table's names are in the root.
+    fn first_listed(&self, dir: Option<Name<'_>>) -> usize {
+        if dir.is_none() { 0 } else { self.table.len() }
+    }
+
     /// Refuses names of the table, for operations that are only possible on files of the store.
     fn real(&self, name: Name<'_>) -> Result<(), Refusal> {
         if self.find(name).is_some() { Err(ErrorCode::Denied.into()) } else { Ok(()) }
@@ -591,9 +596,11 @@ impl<'a, S: Store> Store for Overlay<'_, 'a, S> {
     }
 
     fn list(&mut self, dir: Option<Name<'_>>) -> Result<Self::Cursor> {
-        // The table's names are in the root.
-        let next = if dir.is_none() { 0 } else { self.table.len() };
-        Ok(Cursor { next, store: self.store.list(dir)? })
+        Ok(Cursor { next: self.first_listed(dir), store: self.store.list(dir)? })
+    }
+
+    fn tree(&mut self, dir: Option<Name<'_>>) -> Result<Self::Cursor> {
+        Ok(Cursor { next: self.first_listed(dir), store: self.store.tree(dir)? })
     }
 
     fn omitted(&mut self, cursor: &mut Self::Cursor) -> Result<u64> {

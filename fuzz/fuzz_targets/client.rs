@@ -45,7 +45,7 @@ fuzz_target!(|data: &[u8]| {
         match operation {
             0 => command = Some(Command::Hello { version: VERSION }),
             1 => {
-                command = Some(Command::Request(match script.byte() % 8 {
+                command = Some(Command::Request(match script.byte() % 10 {
                     0 => Request::Get { name },
                     1 => Request::Ls,
                     2 => Request::List { dir: None },
@@ -53,6 +53,8 @@ fuzz_target!(|data: &[u8]| {
                     4 => Request::Resume { size: 5, name },
                     5 => Request::Remove { name },
                     6 => Request::Space,
+                    7 => Request::Tree { dir: None },
+                    8 => Request::Copy { from: name, to: name },
                     _ => Request::Write { offset: 0, size: 5, mtime: None, name },
                 }));
             }

@@ -63,7 +63,7 @@ impl World {
             ServerEvent::Request(request) => match request {
                 Request::Get { .. } | Request::Put { .. } => Answer::Port(1),
                 Request::Ls => Answer::Ls { length: self.body },
-                Request::List { .. } => Answer::List { omitted: self.body },
+                Request::List { .. } | Request::Tree { .. } => Answer::List { omitted: self.body },
                 Request::Stat { .. } => Answer::Stat(Stat { size: 1, mtime: None, crc: None }),
                 Request::Read { offset, length, .. } => match clamp_range(offset, length, self.body) {
                     Ok(length) => Answer::Read { length, size: self.body, tag: Tag::UNKNOWN },
@@ -75,6 +75,7 @@ impl World {
                 }
                 Request::Write { .. } => Answer::Write { crc: 0 },
                 Request::Sum { .. } => Answer::Sum { length: 0, crc: 0 },
+                Request::Copy { .. } => Answer::Stored { size: 1, crc: None },
                 Request::Space => Answer::Space(Space { total: 2, free: 1 }),
                 Request::Remove { .. } | Request::Rename { .. } | Request::Mkdir { .. } | Request::Rmdir { .. } => {
                     Answer::Done

@@ -96,7 +96,7 @@ impl<C: Cipher> Conversation<C> {
             ServerEvent::Request(request) => match request {
                 Request::Get { .. } => Ok(Answer::Port(1)),
                 Request::Ls => Ok(Answer::Ls { length: 12 }),
-                Request::List { .. } => Ok(Answer::List { omitted: 3 }),
+                Request::List { .. } | Request::Tree { .. } => Ok(Answer::List { omitted: 3 }),
                 Request::Stat { .. } => Ok(Answer::Stat(Stat { size: 1, mtime: None, crc: None })),
                 Request::Read { offset, length, .. } => {
                     clamp_range(offset, length, 30).map(|length| Answer::Read { length, size: 30, tag: Tag::UNKNOWN })
@@ -106,6 +106,7 @@ impl<C: Cipher> Conversation<C> {
                 Request::Write { offset: 7, .. } | Request::Put { .. } => Err(ErrorCode::NoSpace.into()),
                 Request::Write { .. } => Ok(Answer::Write { crc: 0 }),
                 Request::Sum { .. } => Ok(Answer::Sum { length: 0, crc: 0 }),
+                Request::Copy { .. } => Ok(Answer::Stored { size: 1, crc: None }),
                 Request::Space => Ok(Answer::Space(Space { total: 2, free: 1 })),
                 _ => Ok(Answer::Done),
             },

@@ -55,6 +55,11 @@ pub enum Request<'a> {
         /// The directory; `None` for the root.
         dir: Option<Name<'a>>,
     },
+    /// `tree [DIR]`
+    Tree {
+        /// The directory; `None` for the root.
+        dir: Option<Name<'a>>,
+    },
     /// `stat NAME`
     Stat {
         /// The file.
@@ -108,6 +113,13 @@ pub enum Request<'a> {
         /// The new name; a file of this name is replaced.
         to: Name<'a>,
     },
+    /// `copy FROM LF TO`
+    Copy {
+        /// The file.
+        from: Name<'a>,
+        /// The name of the copy; a file of this name is replaced.
+        to: Name<'a>,
+    },
     /// `mkdir NAME`
     Mkdir {
         /// The directory.
@@ -133,6 +145,8 @@ words! {
     Ping "ping" false;
     /// `list`
     List "list" false;
+    /// `tree`
+    Tree "tree" false;
     /// `stat`
     Stat "stat" false;
     /// `read`
@@ -147,6 +161,8 @@ words! {
     Remove "remove" true;
     /// `rename`
     Rename "rename" true;
+    /// `copy`
+    Copy "copy" true;
     /// `mkdir`
     Mkdir "mkdir" true;
     /// `rmdir`
@@ -301,6 +317,7 @@ impl<'a> Command<'a> {
             Verb::Ping if rest.is_none() => return Ok(Self::Ping),
             Verb::Space if rest.is_none() => Request::Space,
             Verb::List => Request::List { dir: rest.map(|bytes| name(Some(bytes))).transpose()? },
+            Verb::Tree => Request::Tree { dir: rest.map(|bytes| name(Some(bytes))).transpose()? },
             Verb::Stat => Request::Stat { name: name(rest)? },
             Verb::Read => {
                 let offset = required(number(&mut rest)?)?;
@@ -320,10 +337,11 @@ impl<'a> Command<'a> {
                 Request::Write { offset, size, mtime, name: name(rest)? }
             }
             Verb::Remove => Request::Remove { name: name(rest)? },
-            Verb::Rename => {
+            Verb::Rename | Verb::Copy => {
                 let names = rest.ok_or(ErrorCode::BadCommand)?;
                 let at = names.iter().position(|&byte| byte == b'\n').ok_or(ErrorCode::BadCommand)?;
-                Request::Rename { from: name(Some(&names[..at]))?, to: name(Some(&names[at + 1..]))? }
+                let (from, to) = (name(Some(&names[..at]))?, name(Some(&names[at + 1..]))?);
+                if verb == Verb::Copy { Request::Copy { from, to } } else { Request::Rename { from, to } }
             }
             Verb::Mkdir => Request::Mkdir { name: name(rest)? },
             Verb::Rmdir => Request::Rmdir { name: name(rest)? },
@@ -352,6 +370,8 @@ impl<'a> Command<'a> {
                 Request::Ls => text.str("ls"),
                 Request::List { dir: None } => text.str("list"),
                 Request::List { dir: Some(dir) } => text.str("list ").str(dir.as_str()),
+                Request::Tree { dir: None } => text.str("tree"),
+                Request::Tree { dir: Some(dir) } => text.str("tree ").str(dir.as_str()),
                 Request::Stat { name } => text.str("stat ").str(name.as_str()),
                 Request::Read { offset, length, name } => {
                     text.str("read ").num(offset).str(" ").or(length, "*").str(" ").str(name.as_str())
@@ -366,6 +386,7 @@ impl<'a> Command<'a> {
                 }
                 Request::Remove { name } => text.str("remove ").str(name.as_str()),
                 Request::Rename { from, to } => text.str("rename ").str(from.as_str()).str("\n").str(to.as_str()),
+                Request::Copy { from, to } => text.str("copy ").str(from.as_str()).str("\n").str(to.as_str()),
                 Request::Mkdir { name } => text.str("mkdir ").str(name.as_str()),
                 Request::Rmdir { name } => text.str("rmdir ").str(name.as_str()),
                 Request::Space => text.str("space"),
@@ -400,7 +421,7 @@ mod tests {
 
     #[test]
     fn a_flat_store_has_every_verb_but_those_of_directories() {
-        assert_eq!(Verbs::FLAT, Verbs(0b1_1001_1111_1111));
+        assert_eq!(Verbs::FLAT, Verbs(0b110_0111_1111_1111));
     }
 
     #[test]
@@ -456,7 +477,7 @@ mod tests {
         );
         assert!(!verbs.contains(Verb::Mkdir) && verbs.contains(Verb::Rmdir));
         assert_eq!(parse(b"secure x"), Err(BadCommand::Extended(ErrorCode::Unsupported.into())), "without a secret");
-        assert_eq!(verbs.iter().count(), 12);
+        assert_eq!(verbs.iter().count(), 14);
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub use crate::tag::Tag;
 
 /// The longest reply text a server of this crate sends, in bytes, without its length. The hello of a server that offers
 /// protection is up to [`MAX_OFFER`](crate::cipher::MAX_OFFER) bytes longer.
-pub const MAX_REPLY: usize = 256;
+pub const MAX_REPLY: usize = 272;
 
 /// The hello reply: the properties of a server (PROTOCOL §4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -143,13 +143,14 @@ pub struct Sum {
     offset: u64,
     end: u64,
     crc: Crc32c,
+    unknown: bool,
 }
 
 impl Sum {
     /// For `length` bytes from `offset` on, before any has been read.
     #[must_use]
     pub const fn new(offset: u64, length: u64) -> Self {
-        Self { begin: offset, offset, end: offset.saturating_add(length), crc: Crc32c::new() }
+        Self { begin: offset, offset, end: offset.saturating_add(length), crc: Crc32c::new(), unknown: false }
     }
 
     /// Bytes of the whole range.
@@ -180,6 +181,18 @@ impl Sum {
     pub const fn finish(&mut self, crc: u32) {
         self.crc = Crc32c::from_value(crc);
         self.offset = self.end;
+    }
+
+    /// All of it has been used without a look at the bytes.
+    pub const fn forget(&mut self) {
+        self.unknown = true;
+        self.offset = self.end;
+    }
+
+    /// The checksum, unless it is not known.
+    #[must_use]
+    pub const fn known(&self) -> Option<u32> {
+        if self.unknown { None } else { Some(self.crc()) }
     }
 
     /// The checksum so far.
@@ -312,6 +325,25 @@ pub trait Store {
     /// `no-space`, `io`. The stage should then be discarded.
     fn append(&mut self, stage: &mut Self::Stage, bytes: &[u8]) -> Result<usize>;
 
+    /// Goes on with appending the bytes of `file` to `stage`; true when all are there. A bounded part of it, so that other
+    /// sessions go on: it is called until it is done. `sum` began with the whole file; the commit gets its checksum unless
+    /// [it is not known](Sum::forget).
+    ///
+    /// # Errors
+    /// `changed`, `no-space`, `io`. The stage should then be discarded.
+    fn copy(&mut self, file: &mut Self::File, stage: &mut Self::Stage, sum: &mut Sum) -> Result<bool> {
+        let mut piece = [0; PIECE];
+        let n = sum.wanted(PIECE);
+        if n == 0 {
+            return Ok(true);
+        }
+        self.ready(stage)?;
+        let n = read_some(self, file, sum.offset(), &mut piece[..n])?;
+        let n = self.append(stage, &piece[..n])?.min(n);
+        sum.update(&piece[..n]);
+        Ok(false)
+    }
+
     /// Drops the staged bytes.
     fn discard(&mut self, stage: Self::Stage);
 
@@ -336,10 +368,13 @@ pub trait Store {
     /// `not-found`, `is-directory`, `read-only`, `denied`, `io`; [`StoreError::Queued`].
     fn remove(&mut self, name: Name<'_>) -> Result<()>;
 
-    /// Renames a file, durably and replacing `to` in one step.
+    /// Renames a file, durably and replacing `to` in one step; or a directory with everything in it, which replaces
+    /// nothing. Open stages and staged bytes keep their names.
     ///
     /// # Errors
-    /// `not-found`, `is-directory`, `read-only`, `denied`, `io`, `no-space`; [`StoreError::Queued`].
+    /// `not-found`; `is-directory`, also of a directory if the store does not rename those or `to` lies in it; `exists` if a
+    /// file has the new name of a directory; `busy` if files in it are being stored; `read-only`, `denied`, `io`, `no-space`;
+    /// [`StoreError::Queued`].
     fn rename(&mut self, from: Name<'_>, to: Name<'_>) -> Result<()>;
 
     /// Creates a directory, durably.
@@ -378,6 +413,15 @@ pub trait Store {
     /// # Errors
     /// `not-found` also if it is not a directory; `denied`, `io`.
     fn list(&mut self, dir: Option<Name<'_>>) -> Result<Self::Cursor>;
+
+    /// Begins a listing of a directory and of everything below it, `None` for the root. A directory comes before its
+    /// entries. In a flat store this is [`Store::list`], which is the default.
+    ///
+    /// # Errors
+    /// As [`Store::list`].
+    fn tree(&mut self, dir: Option<Name<'_>>) -> Result<Self::Cursor> {
+        self.list(dir)
+    }
 
     /// How many entries a listing that has just begun will omit because their names can't be sent: they are too long as
     /// a whole, are not UTF-8, or contain a control character or a backslash. Names that are withheld on purpose do not
@@ -448,6 +492,7 @@ macro_rules! pass_on {
             stage_new(name: Name<'_>, size: u64) -> Result<S::Stage>;
             ready(stage: &mut S::Stage) -> Result<()>;
             append(stage: &mut S::Stage, bytes: &[u8]) -> Result<usize>;
+            copy(file: &mut S::File, stage: &mut S::Stage, sum: &mut Sum) -> Result<bool>;
             discard(stage: S::Stage) -> ();
             commit(stage: &mut S::Stage, crc: Option<u32>) -> Result<()>;
             commit_new(stage: &mut S::Stage, name: Name<'_>) -> Result<()>;
@@ -458,6 +503,7 @@ macro_rules! pass_on {
             flush() -> ();
             next_result() -> Result<Option<Stat>>;
             list(dir: Option<Name<'_>>) -> Result<S::Cursor>;
+            tree(dir: Option<Name<'_>>) -> Result<S::Cursor>;
             omitted(cursor: &mut S::Cursor) -> Result<u64>;
             next_entry(cursor: &mut S::Cursor, show: &mut dyn FnMut(Entry<'_>)) -> Result<bool>;
             count_names(cursor: &mut S::Cursor, name_max: u16, length: &mut u64) -> Result<bool>;

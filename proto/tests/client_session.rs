@@ -149,6 +149,7 @@ fn each_command_is_a_message_and_each_reply_an_event() {
         (Request::Space, "space", "ok 9 5", "Space(Space { total: 9, free: 5 })"),
         (Request::Remove { name: name("a") }, "remove a", "ok", "Done"),
         (Request::Rename { from: name("a"), to: name("b") }, "rename a\\nb", "ok", "Done"),
+        (Request::Copy { from: name("a"), to: name("b") }, "copy a\\nb", "ok 5 -", "Stored { size: 5, crc: None }"),
         (Request::Mkdir { name: name("a") }, "mkdir a", "ok", "Done"),
         (Request::Rmdir { name: name("a") }, "rmdir a", "ok later", "Done"),
         (read(2, None), "read 2 * a", "ok 3 5 x", "Read { length: 3, size: 5, tag: x }"),
@@ -156,6 +157,7 @@ fn each_command_is_a_message_and_each_reply_an_event() {
         (Request::List { dir: None }, "list", "ok", "List { omitted: 0 }"),
         (Request::List { dir: Some(name("a")) }, "list a", "ok 3", "List { omitted: 3 }"),
         (Request::List { dir: None }, "list", "ok x", "List { omitted: 0 }"),
+        (Request::Tree { dir: Some(name("a")) }, "tree a", "ok 3", "List { omitted: 3 }"),
         (write, "write 0 0 7 a", "error io no", "Refused(RemoteError { code: Some(Io), word: \"io\", text: \"no\" })"),
         (write, "write 0 0 7 a", "ok 0 -", "Stored { size: 0, crc: None }"),
     ] {

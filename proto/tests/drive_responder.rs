@@ -529,6 +529,7 @@ fn no_change_of_a_byte_on_the_wire_makes_it_panic_or_stand_still() {
 fn a_responder_is_small() {
     let (responder, session) = (size_of::<Responder<RamStore<'_, 64, 256>>>(), size_of::<ServerSession<BUF>>());
     println!("Responder: {responder} bytes; ServerSession for names of 64 bytes: {session} bytes");
-    assert!(responder <= 80, "{responder}");
+    // A `copy` holds a file, a stage and a checksum.
+    assert!(responder <= 96, "{responder}");
     assert!(session <= 560, "{session}");
 }

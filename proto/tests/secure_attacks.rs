@@ -464,6 +464,7 @@ fn the_role_ro_changes_nothing() {
     let name = name("a");
     for (request, changes) in [
         (Request::List { dir: None }, false),
+        (Request::Tree { dir: None }, false),
         (Request::Stat { name }, false),
         (Request::Read { offset: 0, length: None, name }, false),
         (Request::Sum { offset: 0, length: None, name }, false),
@@ -472,6 +473,7 @@ fn the_role_ro_changes_nothing() {
         (Request::Write { offset: 0, size: 1, mtime: None, name }, true),
         (Request::Remove { name }, true),
         (Request::Rename { from: name, to: name }, true),
+        (Request::Copy { from: name, to: name }, true),
         (Request::Mkdir { name }, true),
         (Request::Rmdir { name }, true),
     ] {

@@ -18,6 +18,8 @@ mod json;
 mod key;
 #[path = "host_cli/many.rs"]
 mod many;
+#[path = "host_cli/older.rs"]
+mod older;
 #[path = "host_cli/prompt.rs"]
 mod prompt;
 #[path = "host_cli/relay.rs"]

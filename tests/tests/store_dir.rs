@@ -14,6 +14,8 @@ mod links;
 mod spellings;
 #[path = "store_dir/staging.rs"]
 mod staging;
+#[path = "store_dir/trees.rs"]
+mod trees;
 
 use core::net::Ipv4Addr;
 use std::path::Path;

@@ -10,6 +10,7 @@ mod sealed;
 mod session;
 mod small;
 mod start;
+mod sync;
 mod tiny;
 
 use std::path::Path;
@@ -149,6 +150,8 @@ impl Bench {
             JobName::SmallGetTmpfs => small::get(self, Medium::Memory),
             JobName::SmallGetDisk => small::get(self, Medium::Disk),
             JobName::SmallPutDisk => small::put_disk(self),
+            JobName::SyncUnchanged => sync::unchanged(self),
+            JobName::SyncCold => sync::cold(self),
             JobName::Tiny => tiny::job(self),
             JobName::Session => session::job(self),
             JobName::FileSizes => file_sizes::job(self),

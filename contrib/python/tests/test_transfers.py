@@ -77,6 +77,12 @@ class Transfers(Base):
         client.rename("a/b/x y", "c/z")
         self.assertEqual(client.ls("c"), ["c/z"])
         self.assertEqual([(entry.name, entry.is_directory) for entry in client.list()], [("a", True), ("c", True)])
+        self.assertEqual([entry.name for entry in client.tree()], ["a", "a/b", "c", "c/z"])
+        client.copy("c/z", "c/copy")
+        client.rename("c", "d")
+        self.assertEqual([entry.name for entry in client.tree("d")], ["d/copy", "d/z"])
+        client.remove("d/copy")
+        client.rename("d", "c")
         client.rmdir("a/b")
         client.remove("c/z")
         for call in (lambda: client.remove("c/z"), lambda: client.stat("nothing"), lambda: client.list("nothing")):

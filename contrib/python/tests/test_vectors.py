@@ -107,6 +107,16 @@ def classic_refused(test: Test, client: Client) -> None:
     refuses(b"", b"get \x01")
 
 
+def copy(test: Test, client: Client) -> None:
+    client.copy("a", "b")
+    client.write_bytes("a", b"2")
+    test.assertEqual(client.read_bytes("b"), b"1")
+    with test.assertRaises(skiff.NotFound):
+        client.copy("none", "b")
+    client.copy("a", "a")
+    test.assertEqual(refusal(test, client, b"copy a b"), "bad-command")
+
+
 def hello(test: Test, client: Client) -> None:
     test.assertTrue(client.server.extended)
     client.ping()
@@ -132,6 +142,26 @@ def pipeline(test: Test, client: Client) -> None:
         read_reply(sent, 0)
     read_reply(sent, 0)
     test.assertEqual(sent.stream.some(1), b"")
+
+
+def rename_directory(test: Test, client: Client) -> None:
+    for to in ("e", "d/x"):
+        with test.assertRaises(skiff.Refused) as caught:
+            client.rename("d", to)
+        test.assertEqual(caught.exception.code, "is-directory")
+    client.rename("d", "f/g")
+    test.assertEqual(client.read_bytes("f/g/a"), b"1")
+    with test.assertRaises(skiff.NotFound):
+        client.list("d")
+
+
+def tree(test: Test, client: Client) -> None:
+    listing = client.tree()
+    test.assertEqual([(entry.name, entry.size) for entry in listing], [("keep", 1)])
+    test.assertEqual(listing.omitted, 1)
+    with test.assertRaises(skiff.NotFound):
+        client.tree("none")
+    client.ping()
 
 
 def write_chunks(test: Test, client: Client) -> None:
@@ -239,9 +269,12 @@ TABLE: Dict[str, Vector] = {
     "classic-put-path": (classic_put_path, [(b"teste.txt", b"")], [(b"teste(1).txt", b"x")]),
     "classic-put-too-much": (classic_put_too_much, [], []),
     "classic-refused": (classic_refused, [], []),
+    "copy": (copy, [(b"a", b"1"), (b"b", b"old")], [(b"a", b"2"), (b"b", b"1")]),
     "hello": (hello, [], []),
     "list-omitted": (list_omitted, [(b"keep", b"x"), (b"\xff1", b""), (b"\xff2", b"")], []),
     "pipeline": (pipeline, [], []),
+    "rename-directory": (rename_directory, [(b"d/a", b"1"), (b"e/", b"")], [(b"f/g/a", b"1")]),
+    "tree": (tree, [(b"keep", b"x"), (b"\xff1", b"")], []),
     "write-chunks": (write_chunks, [], [(b"d", b"123456789")]),
     "write-empty": (write_empty, [], [(b"empty", b"")]),
     "write-mismatch": (write_mismatch, [(b"d", b"good")], [(b"d", b"good")]),
@@ -277,7 +310,12 @@ class Vectors(unittest.TestCase):
                 continue
             with self.subTest(name), temporary() as root:
                 for file, content in before:
-                    Path(os.fsdecode(os.fsencode(root) + b"/" + file)).write_bytes(content)
+                    path = Path(os.fsdecode(os.fsencode(root) + b"/" + file))
+                    path.parent.mkdir(exist_ok=True)
+                    if file.endswith(b"/"):
+                        path.mkdir()
+                    else:
+                        path.write_bytes(content)
                 with serve(root) as port:
                     with contextlib.closing(connect(port, name)) as client:
                         play(self, client)
@@ -285,8 +323,9 @@ class Vectors(unittest.TestCase):
                         for file, content in after:
                             self.assertEqual(client.read_bytes(file.decode()), content)
                         left = {entry.name.encode() for entry in client.list()}
-                        hidden = {b".hidden", b"\xff1", b"\xff2"}
-                        self.assertEqual(left - hidden, {file for file, _ in [*before, *after]} - hidden)
+                        hidden = {b".hidden", b"\xff1", b"\xff2", b"d"}
+                        roots = {file.split(b"/")[0] for file, _ in [*before, *after]}
+                        self.assertEqual(left - hidden, roots - hidden)
 
     def test_host_serv_passes_the_vectors(self) -> None:
         self.on_servers(host_serv, [])
@@ -297,7 +336,7 @@ class Vectors(unittest.TestCase):
             with device_serv("--preload", root) as port:
                 yield port
 
-        self.on_servers(serve, ["list-omitted"])
+        self.on_servers(serve, ["list-omitted", "rename-directory", "tree"])
 
 
 if __name__ == "__main__":

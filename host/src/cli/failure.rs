@@ -122,7 +122,7 @@ fn message(verb: &str, subject: Option<&str>, error: &Error) -> String {
         }
         .to_owned(),
         // A file that is there is replaced: it must be one above it.
-        Error::Refused { code: Some(ErrorCode::Exists), .. } if matches!(verb, "put" | "mv") => {
+        Error::Refused { code: Some(ErrorCode::Exists), .. } if matches!(verb, "put" | "mv" | "cp") => {
             "a parent directory of this name is a file on the server".to_owned()
         }
         Error::Refused { code: Some(code), text, .. } if text.is_empty() || text == code.text() => {

@@ -312,7 +312,8 @@ async fn mv(context: &mut Context<'_>, args: &MvArgs) -> Result<(), Failure> {
     let to = rename_target(from, &args.to);
     match context.client.rename(from, &to).await {
         Ok(()) => {}
-        Err(error) => {
+        // FROM is a directory, and this server renames none; or TO is one.
+        Err(error) if matches!(error.code(), Some(ErrorCode::IsDirectory | ErrorCode::Exists)) => {
             let is_dir = match context.client.stat(from).await {
                 Err(stat) => stat.code() == Some(ErrorCode::IsDirectory),
                 Ok(_) => false,
@@ -322,12 +323,13 @@ async fn mv(context: &mut Context<'_>, args: &MvArgs) -> Result<(), Failure> {
             }
             mv_directory(context, from, &to).await?;
         }
+        Err(error) => return Err(Failure::client("mv", Some(from), &error)),
     }
     done(context.output, "mv", from, Some(&to), &format!("renamed to {to}"));
     Ok(())
 }
 
-/// Moves a directory, one file after the other: no command of the protocol does it in one step. Interrupted, it leaves two
+/// Moves a directory, one file after the other, on a server that does not rename directories. Interrupted, it leaves two
 /// directories with all files between them.
 async fn mv_directory(context: &mut Context<'_>, from: &str, to: &str) -> Result<(), Failure> {
     let fail = |name: &str, error: &Error| Failure::client("mv", Some(name), error);
@@ -406,22 +408,47 @@ impl Remote for Cp {
     }
 }
 
-/// The protocol has no command for it: the file comes here and goes back.
+/// The server copies; with one that can't, the file comes here and goes back.
 async fn cp(context: &mut Context<'_>, args: &MvArgs) -> Result<(), Failure> {
     let from = args.from.as_str();
     let to = rename_target(from, &args.to);
     if to == from {
         return Err(Failure::new(from, "exists", "FROM and TO are the same file"));
     }
+    match context.client.copy(from, &to).await {
+        Ok(_) => {
+            done(context.output, "cp", from, Some(&to), &format!("copied to {to}"));
+            return Ok(());
+        }
+        Err(error) if matches!(error.code(), Some(ErrorCode::BadCommand | ErrorCode::Unsupported)) => {}
+        Err(Error::NeedsExtended { .. }) => {}
+        Err(error) => return Err(copy_failure(context, from, &to, &error).await),
+    }
     let dir = private_directory()?;
     let path = dir.path().join("copy");
     context.client.get(from, &path).await.map_err(|error| match error.code() {
-        Some(ErrorCode::IsDirectory) => Failure::new(from, "is-directory", "is a directory; cp copies single files"),
+        Some(ErrorCode::IsDirectory) => no_directory(from),
         _ => Failure::client("cp", Some(from), &error),
     })?;
     context.client.put(&path, &to).await.map_err(|error| Failure::client("cp", Some(&to), &error))?;
     done(context.output, "cp", from, Some(&to), &format!("copied to {to}"));
     Ok(())
+}
+
+fn no_directory(from: &str) -> Failure {
+    Failure::new(from, "is-directory", "is a directory; cp copies single files")
+}
+
+/// Why the server has not copied, about the name that is the reason.
+async fn copy_failure(context: &mut Context<'_>, from: &str, to: &str, error: &Error) -> Failure {
+    let about_from = match error.code() {
+        Some(ErrorCode::IsDirectory) => match context.client.stat(from).await {
+            Err(stat) if stat.code() == Some(ErrorCode::IsDirectory) => return no_directory(from),
+            _ => false,
+        },
+        code => !matches!(code, Some(ErrorCode::Exists | ErrorCode::Busy | ErrorCode::NoSpace)),
+    };
+    Failure::client("cp", Some(if about_from { from } else { to }), error)
 }
 
 /// Where `mv FROM TO` leads: `TO/` is a directory that keeps the last part of FROM.

@@ -1,6 +1,7 @@
-//! Directories on the server: listed at most once per command, and walked.
+//! Directories on the server: listed at most once per command, and walked. A server that has `tree` is asked once for
+//! everything below a directory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use super::failure::Failure;
@@ -20,6 +21,15 @@ pub(crate) trait Lister {
     /// As [`Client::list`].
     async fn entries(&mut self, dir: Option<&str>) -> Result<Entries, Error>;
 
+    /// Everything below `dir` is about to be asked for.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    async fn prepare(&mut self, dir: Option<&str>) -> Result<(), Error> {
+        _ = dir;
+        Ok(())
+    }
+
     /// Puts down that one directory of several can't be listed.
     fn failed(&mut self, failure: Failure) {
         _ = failure;
@@ -30,13 +40,15 @@ pub(crate) trait Lister {
 pub(crate) struct Listings<'a> {
     client: &'a mut Client,
     known: HashMap<Option<String>, Entries>,
+    /// Where a whole tree was asked for.
+    prepared: HashSet<Option<String>>,
     failures: Vec<Failure>,
 }
 
 impl<'a> Listings<'a> {
     /// Nothing is known yet.
     pub(crate) fn new(client: &'a mut Client) -> Self {
-        Self { client, known: HashMap::new(), failures: Vec::new() }
+        Self { client, known: HashMap::new(), prepared: HashSet::new(), failures: Vec::new() }
     }
 
     /// The connection.
@@ -86,6 +98,32 @@ impl Lister for Listings<'_> {
         Ok(entries)
     }
 
+    /// One `tree`. Whatever is wrong with it is left to the listings of the directories, which say where.
+    async fn prepare(&mut self, dir: Option<&str>) -> Result<(), Error> {
+        let known = self.known.get(&dir.map(str::to_owned));
+        let is_new = self.prepared.insert(dir.map(str::to_owned));
+        if !is_new || self.client.lacks_tree() || known.is_some_and(|entries| entries.iter().all(|entry| !entry.is_dir))
+        {
+            return Ok(());
+        }
+        let listing = match self.client.tree(dir).await {
+            Ok(listing) if listing.omitted == 0 && listing.refused.is_empty() => listing,
+            Err(error) if error.is_connection() || matches!(error, Error::Cancelled) => return Err(error),
+            Ok(_) | Err(_) => return Ok(()),
+        };
+        let mut found: HashMap<Option<String>, Vec<RemoteEntry>> =
+            HashMap::from([(dir.map(str::to_owned), Vec::new())]);
+        for entry in listing.entries {
+            if entry.is_dir {
+                found.entry(Some(entry.name.clone())).or_default();
+            }
+            let parent = entry.name.rsplit_once('/').map(|(parent, _)| parent.to_owned());
+            found.entry(parent).or_default().push(entry);
+        }
+        self.known.extend(found.into_iter().map(|(dir, entries)| (dir, Rc::new(entries))));
+        Ok(())
+    }
+
     fn failed(&mut self, failure: Failure) {
         self.failures.push(failure);
     }
@@ -109,6 +147,8 @@ pub(crate) async fn walk_where(
     dir: Option<&str>,
     mut enter: impl FnMut(&RemoteEntry) -> bool,
 ) -> Result<Vec<RemoteEntry>, Failure> {
+    let prepared = lister.prepare(dir).await;
+    prepared.map_err(|error| Failure::client(verb, Some(dir.unwrap_or("/")), &error))?;
     let mut found = Vec::new();
     // Reversed runs of entries that are still to be looked at: the next one is the last.
     let mut waiting = sorted(lister, verb, dir).await?;

@@ -2,7 +2,7 @@
 //!
 //! | step | what happens |
 //! |---|---|
-//! | look | both trees are listed, one round trip for each directory of the server; excluded names are left alone |
+//! | look | both trees are listed, that of the server with one `tree` if it has that; excluded names are left alone |
 //! | [`compare`] | sizes decide, then checksums; those that a listing lacks are asked for, all at once |
 //! | settle | what the server would refuse, or may have without showing it, is left alone |
 //! | act | files are transferred and empty directories made; if all of that went well, what is superfluous is deleted, and |
@@ -30,7 +30,7 @@ use super::send::make_empty;
 use super::tree::{self, BAD_NAME, empty_dirs, parents};
 use crate::client::{
     Download, DownloadOptions, Error, ErrorCode, Existing, Observer, Peer, RemoteEntry, Target, Upload, UploadOptions,
-    checksum_of,
+    checksums_of,
 };
 
 /// Uploads of files of this size ask what an interrupted run has left on the server.
@@ -243,11 +243,6 @@ struct Summary {
 pub(crate) async fn sync(context: &mut Context<'_>, args: &SyncArgs) -> Result<bool, Failure> {
     let start = Instant::now();
     let mut exclusions = Exclusions::new(&args.exclude)?;
-    let whole = |error| Failure::client("sync", None, &error);
-    if context.client.hello().await.map_err(whole)?.is_none() {
-        let message = super::failure::needs_extended("sync");
-        return Err(Failure { subject: None, ..Failure::new("", "needs-extended", message) });
-    }
     let mut run = Run { context, args, base: args.remote.as_deref().and_then(directory_name), whole: true };
     let mut local = run.look_here(&mut exclusions)?;
     let remote = run.look_there(&exclusions).await?;
@@ -356,6 +351,12 @@ impl Run<'_, '_> {
             None => entry.name.clone(),
         };
         let mut listings = Listings::new(self.context.client);
+        // With a new server that is the only question, sent together with that for its hello.
+        listings.prepare(base).await.map_err(|error| Failure::client("sync", None, &error))?;
+        if listings.client().peer() == Peer::Classic {
+            let message = super::failure::needs_extended("sync");
+            return Err(Failure { subject: None, ..Failure::new("", "needs-extended", message) });
+        }
         let entries = match listings.entries(base).await {
             Err(error) if !self.args.pull && error.code() == Some(ErrorCode::NotFound) => Vec::new(),
             Err(error) => {
@@ -477,22 +478,19 @@ impl Run<'_, '_> {
                 Err(error) => return Err(Failure::client("sync", None, &error)),
             }
         }
+        let there: Vec<_> =
+            names.iter().map(|name| known(name).or_else(|| sums.get(name.as_str()).copied().flatten())).collect();
+        // Where there is nothing to compare with, the file here is not read.
+        let paths = names.iter().zip(&there).filter(|(_, there)| there.is_some()).map(|(name, _)| self.here(name));
         let cancel = self.context.client.cancel_token();
-        for name in &names {
-            let size = local.files.get(name).map_or(0, |file| file.size);
-            let same = match known(name).or_else(|| sums.get(name.as_str()).copied().flatten()) {
-                // Nothing to compare with: the file here is not read.
-                None => false,
-                Some(there) => match checksum_of(&self.here(name), &cancel).await {
-                    Ok(here) => here == (size, there),
-                    Err(error @ Error::Cancelled) => return Err(Failure::client("sync", None, &error)),
-                    Err(_) => false,
-                },
-            };
-            if same {
+        let here = checksums_of(paths.collect(), &cancel).await;
+        let mut here = here.map_err(|error| Failure::client("sync", None, &error))?.into_iter();
+        for (name, there) in names.into_iter().zip(there) {
+            let size = local.files.get(&name).map_or(0, |file| file.size);
+            if there.is_some_and(|there| here.next() == Some(Some((size, there)))) {
                 plan.unchanged += 1;
             } else {
-                plan.send.insert(name.clone(), size);
+                plan.send.insert(name, size);
             }
         }
         Ok(())

@@ -22,7 +22,7 @@ pub struct Staged {
     pub crc: Option<u32>,
 }
 
-/// The checksum of a file or a part of it.
+/// The checksum of a file or a part of it, or of a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sum {
     /// Bytes that it covers.
@@ -149,6 +149,19 @@ impl Client {
         names.into_iter().map(|names| names.and_then(&mut reply)).collect()
     }
 
+    /// `copy`: the server copies a file, and replaces `to` if it exists. Returns its size, and its checksum if the server
+    /// knows that.
+    ///
+    /// # Errors
+    /// As [`Client::stat`].
+    pub async fn copy(&mut self, from: &str, to: &str) -> Result<Sum, Error> {
+        let (from, to) = (parse(from)?, parse(to)?);
+        match self.one(request(Request::Copy { from, to }), "copy", Again::No).await? {
+            Event::Stored { size, crc } => Ok(Sum { length: size, crc }),
+            event => Err(refusal(event)),
+        }
+    }
+
     /// `mkdir`
     ///
     /// # Errors
@@ -254,7 +267,9 @@ impl Client {
         what: &'static str,
     ) -> Result<(), Error> {
         self.ready().await?;
-        let works = |command| matches!(command, &Command::Request(Request::Sum { .. } | Request::Resume { .. }));
+        let works = |command| {
+            matches!(command, &Command::Request(Request::Sum { .. } | Request::Resume { .. } | Request::Copy { .. }))
+        };
         let works = commands.iter().any(works);
         let work = self.options.work;
         let Some((connection, patience)) = self.parts() else { return Ok(()) };

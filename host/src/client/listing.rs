@@ -1,4 +1,4 @@
-//! `list` and `ls`: every name from the server is checked before use.
+//! `list`, `tree` and `ls`: every name from the server is checked before use.
 
 use skiff_proto::command::Request;
 use skiff_proto::name::MAX_NAME;
@@ -6,12 +6,12 @@ use skiff_proto::reply::{RemoteError, parse_list_line};
 use skiff_proto::store::{Entry, EntryKind, Stat};
 use skiff_proto::{Name, NameError};
 
-use super::Client;
 use super::commands::{refusal, request};
 use super::connection::Incoming;
 use super::error::Error;
 use super::event::{Event, refused as refusal_of};
 use super::name::parse;
+use super::{Client, Peer, Verb};
 
 /// Longer lines are cut: SIZE, MTIME, CRC and a name of 255 bytes are 308.
 const MAX_LINE: usize = 512;
@@ -22,7 +22,8 @@ const ENTRY_COST: u64 = size_of::<RemoteEntry>() as u64 + 32;
 /// Maximum number of invalid lines that are kept.
 const MAX_REFUSED: usize = 100;
 
-/// A file or directory in a listing. Its name follows the rules of PROTOCOL §2 and lies in the listed directory.
+/// A file or directory in a listing. Its name follows the rules of PROTOCOL §2 and lies in the listed directory, in that of
+/// a tree at any depth.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteEntry {
     /// The name, relative to the store's root, without a trailing `/`. Not yet safe for a terminal.
@@ -60,7 +61,7 @@ pub enum EntryError {
     Malformed,
 }
 
-/// The result of `list` or `ls`.
+/// The result of `list`, `tree` or `ls`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listing {
     /// Files and directories, in the server's order.
@@ -100,9 +101,31 @@ impl Client {
         show: &mut (dyn FnMut(RemoteEntry) + Send),
     ) -> Result<Listing, Error> {
         let name = dir.map(parse).transpose()?;
-        let mut lines = Lines::new(|line: &[u8]| parse_line(line, dir), show);
+        let mut lines = Lines::new(|line: &[u8]| parse_line(line, dir, Depth::One), show);
         self.lines(Request::List { dir: name }, &mut lines).await?;
         Ok(lines.into_listing())
+    }
+
+    /// `tree`: everything in a directory and below it, each directory before what is in it; the root if `dir` is `None`.
+    /// Holds the whole listing in memory. A server that does not know the command answers with a refusal
+    /// ([`Client::lacks_tree`]): list the directories one by one then, and also if the listing is aborted.
+    ///
+    /// # Errors
+    /// As [`Client::list_with`].
+    pub async fn tree(&mut self, dir: Option<&str>) -> Result<Listing, Error> {
+        let name = dir.map(parse).transpose()?;
+        let mut entries = Vec::new();
+        let mut show = |entry| entries.push(entry);
+        let mut lines = Lines::new(|line: &[u8]| parse_line(line, dir, Depth::All), &mut show);
+        self.lines(Request::Tree { dir: name }, &mut lines).await?;
+        let missing = lines.into_listing();
+        Ok(Listing { entries, ..missing })
+    }
+
+    /// True if the server is known not to have the command `tree`.
+    #[must_use]
+    pub fn lacks_tree(&self) -> bool {
+        self.peer() == Peer::Classic || self.hello_info().is_some_and(|hello| !hello.commands.contains(Verb::Tree))
     }
 
     /// Classic `ls`, which extended servers have too: the names of the files in the root, without sizes (size 0).
@@ -142,9 +165,10 @@ impl Client {
     where
         P: FnMut(&[u8]) -> Result<RemoteEntry, EntryError>,
     {
+        let what = if matches!(command, Request::Tree { .. }) { "tree" } else { "list" };
         let connection = self.ready().await?;
         if connection.hello() == Some(None) && !matches!(command, Request::Ls) {
-            return Ok(Err(Error::NeedsExtended { what: "list" }));
+            return Ok(Err(Error::NeedsExtended { what }));
         }
         connection.request(&request(command))?;
         let limit = self.options.list_limit;
@@ -167,7 +191,7 @@ impl Client {
                     lines.finish();
                     return Ok(Ok(()));
                 }
-                Incoming::Event(Event::Ignored) => return Ok(Err(Error::NeedsExtended { what: "list" })),
+                Incoming::Event(Event::Ignored) => return Ok(Err(Error::NeedsExtended { what })),
                 Incoming::Event(event) => return Ok(Err(refusal(event))),
                 Incoming::Nothing => connection.exchange(patience).await?,
             }
@@ -265,11 +289,18 @@ where
     }
 }
 
-/// An entry right in `dir`, and nowhere else.
-fn parse_line(line: &[u8], dir: Option<&str>) -> Result<RemoteEntry, EntryError> {
+/// How far below a directory its listing goes.
+#[derive(Debug, Clone, Copy)]
+enum Depth {
+    One,
+    All,
+}
+
+/// An entry right in `dir` or below it, and nowhere else.
+fn parse_line(line: &[u8], dir: Option<&str>, depth: Depth) -> Result<RemoteEntry, EntryError> {
     let Entry { name, kind } =
         parse_list_line(line).map_err(|error| error.map_or(EntryError::Malformed, EntryError::Name))?;
-    let name = within(name, dir)?.to_owned();
+    let name = within(name, dir, depth)?.to_owned();
     Ok(match kind {
         EntryKind::File(Stat { size, mtime, crc }) => RemoteEntry { name, size, mtime, crc, is_dir: false },
         EntryKind::Directory { mtime } => RemoteEntry { name, size: 0, mtime, crc: None, is_dir: true },
@@ -278,15 +309,41 @@ fn parse_line(line: &[u8], dir: Option<&str>) -> Result<RemoteEntry, EntryError>
 
 /// A name of a classic `ls`, of which nothing else is known.
 fn parse_name(line: &[u8]) -> Result<RemoteEntry, EntryError> {
-    let name = within(Name::parse(line, MAX_NAME).map_err(EntryError::Name)?, None)?;
+    let name = within(Name::parse(line, MAX_NAME).map_err(EntryError::Name)?, None, Depth::One)?;
     Ok(RemoteEntry { name: name.to_owned(), size: 0, mtime: None, crc: None, is_dir: false })
 }
 
-fn within<'a>(name: Name<'a>, dir: Option<&str>) -> Result<&'a str, EntryError> {
-    if name.parent().map(Name::as_str) == dir { Ok(name.as_str()) } else { Err(EntryError::Elsewhere) }
+fn within<'a>(name: Name<'a>, dir: Option<&str>, depth: Depth) -> Result<&'a str, EntryError> {
+    let below = |dir: &str| name.as_str().strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'));
+    let is_inside = match depth {
+        Depth::One => name.parent().map(Name::as_str) == dir,
+        Depth::All => dir.is_none_or(below),
+    };
+    if is_inside { Ok(name.as_str()) } else { Err(EntryError::Elsewhere) }
 }
 
 /// What follows the third space, if there is one.
 fn name_of(line: &[u8]) -> &[u8] {
     line.splitn(4, |&byte| byte == b' ').nth(3).unwrap_or(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lie_in_the_listed_directory_and_those_of_a_tree_at_any_depth() {
+        let name = |line: &[u8], dir, depth| parse_line(line, dir, depth).map(|entry| entry.name);
+        for dir in [None, Some("d"), Some("d/e")] {
+            assert_eq!(name(b"1 - - d/e/f", dir, Depth::All), Ok("d/e/f".to_owned()));
+        }
+        for (line, dir, depth) in [
+            (&b"1 - - d/e/f"[..], Some("d"), Depth::One),
+            (b"1 - - d", Some("d"), Depth::All),
+            (b"1 - - de/f", Some("d"), Depth::All),
+            (b"1 - - x/d/f", Some("d"), Depth::All),
+        ] {
+            assert_eq!(name(line, dir, depth), Err(EntryError::Elsewhere), "{line:?}");
+        }
+    }
 }

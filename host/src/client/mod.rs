@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `dial`, `line`, `serial`, `connection`, `event` | the TCP connection or serial line under a [`skiff_proto::client::ClientSession`] |
 //! | `commands` | short commands, one by one and pipelined |
-//! | `listing` | `list` and `ls`, with every name checked |
+//! | `listing` | `list`, `tree` and `ls`, with every name checked |
 //! | `files`, `passes` | the files of one call, over one or more connections |
 //! | `download` | many `read`s on one connection, one file over several sessions, and the local files they become |
 //! | `upload` | many `write`s on one connection, and the local files they come from |
@@ -95,7 +95,7 @@ use crate::address::SerialPort;
 pub use access::Access;
 pub use cancel::CancelToken;
 #[cfg(feature = "cli")]
-pub(crate) use checksum::checksum_of;
+pub(crate) use checksum::{checksum_of, checksums_of};
 pub use commands::{Staged, Sum};
 #[cfg(feature = "cli")]
 pub(crate) use dial::on_thread;
@@ -122,7 +122,7 @@ pub struct Options {
     /// Timeout for a server that owes something and makes no progress, and for reconnecting after a lost connection.
     /// Default: 60 s.
     pub idle: Duration,
-    /// Timeout for a server that works on one `sum`, `resume` or the end of a `write` and sends nothing. Default: 300
+    /// Timeout for a server that works on one `sum`, `copy`, `resume` or the end of a `write` and sends nothing. Default: 300
     /// s.
     pub work: Duration,
     /// Maximum number of reconnects in a row; progress resets the count. The client also gives up after `idle`.

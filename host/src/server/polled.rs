@@ -412,6 +412,22 @@ impl Store for PolledStore {
         }
     }
 
+    fn copy(&mut self, file: &mut Arc<File>, upload: &mut Upload, sum: &mut Sum) -> Result<bool> {
+        let copied = self.read(|| match upload.stage.take() {
+            Some(stage) => Ok(Reading::Copy(Arc::clone(file), Some(stage))),
+            None => Err(ErrorCode::Io.into()),
+        });
+        match copied? {
+            Outcome::Copied(stage, copied) => {
+                upload.stage = Some(stage);
+                copied?;
+                file.settle_sum(sum);
+                Ok(true)
+            }
+            _ => mixed_up(),
+        }
+    }
+
     fn discard(&mut self, mut upload: Upload) {
         // There may be room for the rest later: the staged bytes stay, and are dropped first if others need room (PROTOCOL §7).
         let keeps = upload.failed == Some(ErrorCode::NoSpace);
@@ -476,6 +492,14 @@ impl Store for PolledStore {
     fn list(&mut self, dir: Option<Name<'_>>) -> Result<Listing> {
         dir.map_or(Ok(()), |dir| self.enter(dir))?;
         Ok(Listing(Some(Box::new(self.store.list(dir)?))))
+    }
+
+    fn tree(&mut self, dir: Option<Name<'_>>) -> Result<Listing> {
+        // What is mounted below the directory is a part of the tree.
+        if self.store.has_mounts() {
+            self.leave()?;
+        }
+        Ok(Listing(Some(Box::new(self.store.tree(dir)?))))
     }
 
     fn omitted(&mut self, listing: &mut Listing) -> Result<u64> {

@@ -1,7 +1,7 @@
 //! Work that must not run in the connection's task because it waits for the disk. It runs on the threads of the
 //! [`pool`](super::pool).
 
-use core::task::Poll;
+use core::task::{Poll, ready};
 use std::sync::Arc;
 
 use skiff_proto::identity::StageOwner;
@@ -56,6 +56,8 @@ impl Write {
 pub(super) enum Outcome {
     /// A stage that was to get a name, and whether it got it.
     Committed(Box<Stage>, Result<(), Refusal>),
+    /// A stage, and whether a file was copied to it.
+    Copied(Box<Stage>, Result<(), Refusal>),
     /// The checksum of a range.
     Sum(Result<Sum, Refusal>),
     /// The number of staged bytes and their CRC.
@@ -68,11 +70,13 @@ pub(super) enum Outcome {
     Names(Result<u64, Refusal>),
 }
 
-/// Work that only reads. It runs in turns on threads of the pool.
+/// Work that reads, or copies. It runs in turns on threads of the pool.
 #[derive(Debug)]
 pub(super) enum Reading {
     /// A `sum`.
     Sum(Arc<File>, Sum),
+    /// A `copy` of a file to a stage.
+    Copy(Arc<File>, Option<Box<Stage>>),
     /// A `resume` with this size, owner and name, before anything is read.
     Resume(u64, StageOwner, KeptName),
     /// The same, while staged bytes are read.
@@ -96,6 +100,14 @@ impl Reading {
         loop {
             *self = match self {
                 Self::Sum(file, sum) => return read_sum(store, file, sum, &mut pause).map(Outcome::Sum),
+                Self::Copy(file, place) => {
+                    let Some(stage) = place else { return Poll::Pending };
+                    let copied = ready!(store.copy(file, stage, &mut pause));
+                    return match place.take() {
+                        Some(stage) => Poll::Ready(Outcome::Copied(stage, copied)),
+                        None => Poll::Pending,
+                    };
+                }
                 Self::Resume(size, owner, name) => match store.begin_staged(name.as_name(), *owner, *size) {
                     Ok(staged) => Self::Resuming(staged),
                     Err(refusal) => return Poll::Ready(Outcome::Staged(Err(refusal))),

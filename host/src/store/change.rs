@@ -9,6 +9,7 @@ use skiff_proto::{ErrorCode, Refusal};
 
 use super::DirStore;
 use super::confine::{Confine, Directory, Place};
+use super::link::rename_directory;
 use super::meta::{Kind, Meta};
 use super::parents::Parents;
 use super::refusal::{refuse, refuse_parent};
@@ -41,6 +42,19 @@ impl<N> Change<N> {
     }
 }
 
+impl<'n> Change<Name<'n>> {
+    /// The names that it is about.
+    fn names(self) -> impl Iterator<Item = Name<'n>> {
+        let (one, other) = match self {
+            Self::Rename(from, to) => (from, Some(to)),
+            Self::Remove(name) | Self::Mkdir(name) | Self::Rmdir(name) => (name, None),
+        };
+        core::iter::once(one).chain(other)
+    }
+}
+
+const INTO_ITSELF: Refusal = Refusal::new(ErrorCode::IsDirectory, "a directory can't be moved into itself");
+
 const LINK_ELSEWHERE: Refusal =
     Refusal::new(ErrorCode::Denied, "a symbolic link would point elsewhere in another directory");
 
@@ -67,12 +81,13 @@ impl DirStore {
         self.change_one(Change::Remove(name))
     }
 
-    /// Renames a file and replaces `to` in one step. Missing parents of `to` are created. A link stays a link, and
-    /// can't move to another directory, where it would point elsewhere.
+    /// Renames a file and replaces `to` in one step; or a directory, which replaces nothing. Missing parents of `to` are
+    /// created. A link stays a link, and can't move to another directory, where it would point elsewhere.
     ///
     /// # Errors
-    /// `not-found`, `exists` if a parent of `to` is a file, `is-directory` if either is one, `read-only`, `denied`,
-    /// `io`, `no-space`.
+    /// `not-found`; `exists` if a parent of `to` is a file, or `to` is a file and `from` a directory; `is-directory` if `to`
+    /// is one, if `from` is a link to one, and if `to` lies in `from`; `busy` if storing files below the directory takes too
+    /// long; `read-only`, `denied`, `io`, `no-space`.
     pub fn rename(&self, from: Name<'_>, to: Name<'_>) -> Result<(), Refusal> {
         self.change_one(Change::Rename(from, to))
     }
@@ -114,16 +129,54 @@ impl DirStore {
 
     /// Executes one change; the directories that it touches are not durable yet.
     fn change(&self, change: Change<Name<'_>>, parents: &mut Parents<'_>) -> Result<(), Refusal> {
-        let changed = self.carry_out(change, parents);
-        match changed {
-            // The directories that this change has made stay, even if the next one fails.
-            Ok(()) => parents.keep(),
-            Err(_) => parents.unmake(),
+        if let Change::Rename(from, to) = change
+            && self.is_directory(from)
+        {
+            return self.change_alone(change, [from, to], parents);
         }
+        let using = self.0.moves.enter(change.names());
+        parents.refresh();
+        let changed = self.carry_out(change, parents, false);
+        settle(changed, parents);
+        match (change, changed) {
+            // It has become one.
+            (Change::Rename(from, to), Err(refusal))
+                if refusal.code == ErrorCode::IsDirectory && self.is_directory(from) =>
+            {
+                drop(using);
+                self.change_alone(change, [from, to], parents)
+            }
+            _ => changed,
+        }
+    }
+
+    /// Renames a directory while nobody else changes anything in it.
+    fn change_alone(
+        &self,
+        change: Change<Name<'_>>,
+        [from, to]: [Name<'_>; 2],
+        parents: &mut Parents<'_>,
+    ) -> Result<(), Refusal> {
+        let _moving = self.0.moves.begin(from, to)?;
+        parents.refresh();
+        let changed = self.carry_out(change, parents, true);
+        settle(changed, parents);
         changed
     }
 
-    fn carry_out(&self, change: Change<Name<'_>>, parents: &mut Parents<'_>) -> Result<(), Refusal> {
+    /// Whether a `rename` of this name renames a directory. A link to one is none.
+    fn is_directory(&self, name: Name<'_>) -> bool {
+        let parent = self.0.confine.directory(name.parent());
+        parent.and_then(|parent| Meta::at(&parent, name.file_name())).is_ok_and(|meta| meta.kind == Kind::Directory)
+    }
+
+    /// With `moves_directory` nobody else uses the two names of a `rename`, nor any below them.
+    fn carry_out(
+        &self,
+        change: Change<Name<'_>>,
+        parents: &mut Parents<'_>,
+        moves_directory: bool,
+    ) -> Result<(), Refusal> {
         match change {
             Change::Remove(name) => {
                 self.check_removal(name)?;
@@ -138,6 +191,9 @@ impl DirStore {
                 self.check_removal(from)?;
                 self.check_change(to)?;
                 let source = parents.open(from.parent()).map_err(refuse)?;
+                if moves_directory && self.has_directory(parents.at(source), from)? {
+                    return self.move_directory(parents, source, from, to);
+                }
                 let moved = self.present(parents.at(source), from)?;
                 self.rename_to(parents, source, from, to, &moved)
             }
@@ -196,6 +252,41 @@ impl DirStore {
         Ok(())
     }
 
+    /// Renames a directory.
+    fn move_directory(
+        &self,
+        parents: &mut Parents<'_>,
+        source: usize,
+        from: Name<'_>,
+        to: Name<'_>,
+    ) -> Result<(), Refusal> {
+        let mut above = core::iter::successors(to.parent(), |name| name.parent());
+        if above.any(|above| above == from) {
+            return Err(INTO_ITSELF);
+        }
+        let target = parents.open_or_make(to.parent())?;
+        let (old, new) = (parents.at(source), parents.at(target));
+        match self.0.confine.place(new, to).map_err(refuse)? {
+            Place::Free => {}
+            Place::Directory => return Err(ErrorCode::IsDirectory.into()),
+            Place::File(_) | Place::Link(_) | Place::Dangling => return Err(ErrorCode::Exists.into()),
+            Place::Foreign => return Err(ErrorCode::Denied.into()),
+        }
+        let native = self.0.confine.is_native();
+        rename_directory(old, from.file_name(), new, to.file_name(), native).map_err(|errno| match errno {
+            // By way of a link or of another mount.
+            Errno::INVAL => INTO_ITSELF,
+            Errno::XDEV => OTHER_FILE_SYSTEM,
+            // Another program was faster.
+            Errno::NOTEMPTY | Errno::ISDIR => ErrorCode::IsDirectory.into(),
+            Errno::NOTDIR => ErrorCode::Exists.into(),
+            errno => refuse(errno),
+        })?;
+        parents.change(target);
+        parents.change(source);
+        Ok(())
+    }
+
     fn remove_directory(&self, parent: &Directory<'_>, name: Name<'_>) -> Result<(), Refusal> {
         let is_named = |meta| self.0.confine.is_name(parent, name.file_name(), &meta);
         if !Meta::at(parent, name.file_name()).and_then(is_named).map_err(refuse)? {
@@ -232,6 +323,12 @@ impl DirStore {
         };
         let (Ok(leftovers), Ok(dir)) = (leftovers(), self.0.confine.directory(Some(name))) else { return false };
         !leftovers.is_empty() && leftovers.iter().all(|entry| unlinkat(&dir, entry, AtFlags::empty()).is_ok())
+    }
+
+    /// Whether a directory, and no link to one, is at `name` now.
+    fn has_directory(&self, parent: &Directory<'_>, name: Name<'_>) -> Result<bool, Refusal> {
+        let is_directory = matches!(self.0.confine.place(parent, name).map_err(refuse)?, Place::Directory);
+        Ok(is_directory && Meta::at(parent, name.file_name()).map_err(refuse)?.kind == Kind::Directory)
     }
 
     /// The file that is at `name` now, or that a link there leads to.
@@ -287,6 +384,14 @@ impl DirStore {
         }
         accessat(parent.map_err(refuse_parent)?, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty())
             .map_err(refuse)
+    }
+}
+
+/// The directories that a change has made stay, even if the next one fails; but not if it fails itself.
+fn settle(changed: Result<(), Refusal>, parents: &mut Parents<'_>) {
+    match changed {
+        Ok(()) => parents.keep(),
+        Err(_) => parents.unmake(),
     }
 }
 

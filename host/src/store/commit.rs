@@ -76,12 +76,14 @@ impl DirStore {
         if stage.done || matches!(stage.what, What::Named(..)) {
             return Err(Refusal::new(ErrorCode::Io, "not an unnamed stage"));
         }
+        let using = self.0.moves.enter([name]);
         let mut parents = Parents::new(self);
         let put = self.put_new(stage, name, &mut parents);
         if put.is_err() {
             parents.unmake();
         }
         put?;
+        drop(using);
         let synced = parents.sync(None);
         let stat = self.finish(stage, None);
         synced.map_err(sync_refused).map(|()| stat)
@@ -114,9 +116,12 @@ impl DirStore {
     }
 
     fn commit_all<'a>(&self, stages: impl Iterator<Item = (&'a mut Stage, Option<u32>)>) -> Vec<Result<Stat, Refusal>> {
+        let stages: Vec<_> = stages.collect();
+        let using = self.0.moves.enter(stages.iter().filter_map(|(stage, _)| stage.name()));
         let mut parents = Parents::new(self);
         // From `begin` on, no other writer takes a stage over.
         let mut items: Vec<Item<'a>> = stages
+            .into_iter()
             .map(|(stage, crc)| {
                 let parent = if stage.done { Err(ErrorCode::Io.into()) } else { stage.owner.begin() };
                 let began = parent.is_ok();
@@ -139,6 +144,7 @@ impl DirStore {
         if items.iter().any(|item| item.parent.is_err()) {
             parents.unmake();
         }
+        drop(using);
         let synced = parents.sync(everything.as_ref());
         items
             .into_iter()

@@ -6,23 +6,34 @@ use std::sync::{Mutex, PoisonError};
 
 use super::meta::Key;
 
-/// Number of rows. In each row, a new entry replaces the oldest.
-const ROWS: usize = 128;
+/// Number of rows. In each row, a new entry replaces the oldest. 65,536 files take 1 MiB.
+const ROWS: usize = 8192;
 const ROW: usize = 8;
 
 /// Known checksums, 16 bytes each; no memory before the first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Crcs {
     hasher: RandomState,
+    count: usize,
     rows: Mutex<Vec<[(u64, u32); ROW]>>,
 }
 
+impl Default for Crcs {
+    fn default() -> Self {
+        Self::with_rows(ROWS)
+    }
+}
+
 impl Crcs {
+    fn with_rows(count: usize) -> Self {
+        Self { hasher: RandomState::new(), count, rows: Mutex::default() }
+    }
+
     /// The CRC-32C of this version of a file.
     pub(super) fn of(&self, key: &Key) -> Option<u32> {
         let hash = self.hash(key);
         let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        rows.get(row(hash))?.iter().find(|(known, _)| *known == hash).map(|&(_, crc)| crc)
+        rows.get(self.row(hash))?.iter().find(|(known, _)| *known == hash).map(|&(_, crc)| crc)
     }
 
     /// Remembers the checksum of this version; `None` forgets it.
@@ -33,9 +44,10 @@ impl Crcs {
             if crc.is_none() {
                 return;
             }
-            rows.resize(ROWS, [(0, 0); ROW]);
+            // Pages that are not used take no memory.
+            *rows = vec![[(0, 0); ROW]; self.count];
         }
-        let row = &mut rows[row(hash)];
+        let row = &mut rows[self.row(hash)];
         // To the front, from its old place or from that of the oldest.
         let at = row.iter().position(|(known, _)| *known == hash);
         if let Some(crc) = crc {
@@ -50,10 +62,10 @@ impl Crcs {
     fn hash(&self, key: &Key) -> u64 {
         self.hasher.hash_one(key).max(1)
     }
-}
 
-fn row(hash: u64) -> usize {
-    usize::try_from(hash % ROWS as u64).unwrap_or(0)
+    fn row(&self, hash: u64) -> usize {
+        usize::try_from(hash % self.count as u64).unwrap_or(0)
+    }
 }
 
 #[cfg(test)]
@@ -63,7 +75,8 @@ mod tests {
 
     #[test]
     fn checksums_are_known_until_newer_ones_need_their_place() {
-        let crcs = Crcs::default();
+        let rows = 128;
+        let crcs = Crcs::with_rows(rows);
         let dir = tempfile::tempdir().unwrap();
         let keys: Vec<Key> = (0..3000_u32)
             .map(|number| {
@@ -80,7 +93,7 @@ mod tests {
             assert_eq!(crcs.of(key), Some(number));
         }
         let known = |keys: &[Key]| keys.iter().filter(|key| crcs.of(key).is_some()).count();
-        assert!(known(&keys) <= ROWS * ROW && known(&keys) > ROWS * ROW * 9 / 10);
+        assert!(known(&keys) <= rows * ROW && known(&keys) > rows * ROW * 9 / 10);
         assert!(known(&keys[2700..]) > 290);
         crcs.note(&keys[2999], Some(7));
         assert_eq!(crcs.of(&keys[2999]), Some(7));

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 
 use skiff_proto::name::Name;
 use skiff_proto::reply::Tag;
-use skiff_proto::store::Stat;
+use skiff_proto::store::{Stat, Sum};
 use skiff_proto::{ErrorCode, Refusal};
 
 use super::DirStore;
@@ -26,6 +26,14 @@ impl File {
     #[must_use]
     pub fn stat(&self) -> Stat {
         self.meta.stat(self.crc)
+    }
+
+    /// Sets the checksum of the whole file, if it is known, without reading it.
+    pub(crate) const fn settle_sum(&self, sum: &mut Sum) {
+        match self.crc {
+            Some(crc) => sum.finish(crc),
+            None => sum.forget(),
+        }
     }
 
     /// The open file, for sendfile. Pass an offset with every read: the file's position is not used.

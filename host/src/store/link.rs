@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{AtFlags, linkat, unlinkat};
+use rustix::fs::{AtFlags, linkat, renameat, unlinkat};
 use rustix::io::Errno;
 
 /// Renames a file unless something has the new name.
@@ -21,6 +21,28 @@ pub(super) fn rename_new(from: impl AsFd, path: &str, dir: impl AsFd, name: &str
     linkat(&from, path, &dir, name, AtFlags::empty())?;
     _ = unlinkat(&from, path, AtFlags::empty());
     Ok(())
+}
+
+/// Renames a directory unless something has the new name. Where the system can't do that in one step, an empty directory
+/// that another program makes at this moment is replaced.
+pub(super) fn rename_directory(
+    from: impl AsFd,
+    path: &str,
+    dir: impl AsFd,
+    name: &str,
+    native: bool,
+) -> Result<(), Errno> {
+    #[cfg(target_os = "linux")]
+    if native {
+        use rustix::fs::{RenameFlags, renameat_with};
+        match renameat_with(&from, path, &dir, name, RenameFlags::NOREPLACE) {
+            // The file system can't; or a directory would be moved into itself, which the other call says too.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
+            renamed => return renamed,
+        }
+    }
+    _ = native;
+    renameat(from, path, dir, name)
 }
 
 /// Whether [`link_nameless`] works. It goes through /proc, because linking only the open file requires a privilege.

@@ -1,11 +1,13 @@
-//! Lists a directory, one entry at a time, in constant memory.
+//! Lists a directory, or everything below it, one entry at a time, in bounded memory.
 
 use rustix::fs::{Dir, DirEntry, FileType};
+use rustix::io::Errno;
 use skiff_proto::name::{MAX_NAME, Name, RESERVED_PREFIX};
 use skiff_proto::store::{Entry, EntryKind};
 use skiff_proto::{ErrorCode, Refusal};
 
 use super::DirStore;
+use super::confine::Directory;
 use super::meta::{Kind, Meta};
 use super::refusal::refuse;
 
@@ -24,7 +26,26 @@ pub struct Cursor {
     prefix: usize,
     /// Entries that were left out so far because their names can't be sent.
     omitted: u64,
+    /// The rest of it, if it is a listing of a whole tree.
+    tree: Option<Box<Tree>>,
 }
+
+/// What a listing of a tree still has to look into.
+#[derive(Debug)]
+struct Tree {
+    /// Where it began; `None` is the root.
+    top: Option<Box<str>>,
+    /// Directories, the next one last.
+    waiting: Vec<Box<str>>,
+    /// What they take, about.
+    bytes: usize,
+}
+
+/// The most memory for the directories that one listing has still to look into.
+const MOST_WAITING: usize = 256 << 10;
+
+/// More directories than that: a client lists them one by one.
+const TOO_MANY: Refusal = Refusal::new(ErrorCode::TooLong, "too many directories for one listing");
 
 /// At most this many of the names that a listing omits are logged.
 const LOGGED: u64 = 20;
@@ -44,6 +65,17 @@ impl Cursor {
     #[must_use]
     pub const fn omitted(&self) -> u64 {
         self.omitted
+    }
+
+    /// A directory that was shown is to be looked into.
+    fn wait(tree: &mut Tree, name: &str) -> Result<(), Refusal> {
+        let bytes = tree.bytes + name.len() + size_of::<Box<str>>();
+        if bytes > MOST_WAITING {
+            return Err(TOO_MANY);
+        }
+        tree.bytes = bytes;
+        tree.waiting.push(name.into());
+        Ok(())
     }
 
     fn dir_name(&self) -> &str {
@@ -89,7 +121,18 @@ impl DirStore {
                 None => Refusal::new(ErrorCode::Io, "the directory that is served has been removed"),
             });
         }
-        Ok(Cursor { dir: opened.entries().map_err(refuse)?, again: None, prefix: name.len(), name, omitted: 0 })
+        let dir = opened.entries().map_err(refuse)?;
+        Ok(Cursor { dir, again: None, prefix: name.len(), name, omitted: 0, tree: None })
+    }
+
+    /// Begins a listing of a directory and of everything below it, `None` for the root: each directory before what is in it.
+    /// Links to directories are followed, unless they lead to one that they lie in.
+    ///
+    /// # Errors
+    /// As [`DirStore::list`].
+    pub fn tree(&self, dir: Option<Name<'_>>) -> Result<Cursor, Refusal> {
+        let top = dir.map(|dir| dir.as_str().into());
+        Ok(Cursor { tree: Some(Box::new(Tree { top, waiting: Vec::new(), bytes: 0 })), ..self.list(dir)? })
     }
 
     /// Passes the next entry of a listing to `show`; false at its end. It omits names that break the rules of PROTOCOL
@@ -97,7 +140,7 @@ impl DirStore {
     /// that lead out. The order is the file system's.
     ///
     /// # Errors
-    /// `io`.
+    /// `io`; of a tree also `denied`, and `too-long` if it has more directories than fit in the memory for that.
     pub fn next_entry(&self, cursor: &mut Cursor, show: &mut dyn FnMut(Entry<'_>)) -> Result<bool, Refusal> {
         self.next_entry_within(cursor, false, show)
     }
@@ -117,7 +160,14 @@ impl DirStore {
         here: bool,
         show: &mut dyn FnMut(Entry<'_>),
     ) -> Result<bool, Refusal> {
-        while let Some(entry) = cursor.again.take().map(Ok).or_else(|| cursor.dir.read()) {
+        loop {
+            let Some(entry) = cursor.again.take().map(Ok).or_else(|| cursor.dir.read()) else {
+                cursor.log_omitted();
+                if self.enter_next(cursor, here)? {
+                    continue;
+                }
+                return Ok(false);
+            };
             let entry = entry.map_err(refuse)?;
             let component = match self.sight(&entry, cursor.prefix) {
                 Sight::Shown(component) => component,
@@ -137,6 +187,7 @@ impl DirStore {
                 };
                 // A mount point on a directory is a directory; its file system need not be accessed.
                 if there && entry.file_type() == FileType::Directory {
+                    cursor.tree.as_mut().map_or(Ok(()), |tree| Cursor::wait(tree, name.as_str()))?;
                     show(Entry { name, kind: EntryKind::Directory { mtime: None } });
                     return Ok(true);
                 }
@@ -146,22 +197,61 @@ impl DirStore {
                 }
             }
             let Ok(mut meta) = Meta::at(cursor.dir.fd().map_err(refuse)?, component.as_str()) else { continue };
+            let mut is_loop = false;
             if meta.kind == Kind::Link {
                 match self.0.confine.look(name) {
                     Ok(target) => meta = target,
                     Err(_) => continue,
                 }
+                is_loop = cursor.tree.is_some() && self.is_loop(name, &meta);
             }
             let kind = match meta.kind {
                 Kind::File => EntryKind::File(meta.stat(self.0.crcs.of(&meta.key))),
                 Kind::Directory => EntryKind::Directory { mtime: meta.mtime() },
                 Kind::Link | Kind::Other => continue,
             };
+            if meta.kind == Kind::Directory && !is_loop {
+                cursor.tree.as_mut().map_or(Ok(()), |tree| Cursor::wait(tree, name.as_str()))?;
+            }
             show(Entry { name, kind });
             return Ok(true);
         }
-        cursor.log_omitted();
+    }
+
+    /// Goes on with the next directory of a tree; false if there is none.
+    fn enter_next(&self, cursor: &mut Cursor, here: bool) -> Result<bool, Refusal> {
+        let Some(tree) = &mut cursor.tree else { return Ok(false) };
+        while let Some(dir) = tree.waiting.pop() {
+            let name = Name::parse(dir.as_bytes(), MAX_NAME)?;
+            if here && self.is_elsewhere(name) {
+                tree.waiting.push(dir);
+                return Err(ELSEWHERE);
+            }
+            tree.bytes -= dir.len() + size_of::<Box<str>>();
+            match self.0.confine.directory(Some(name)).and_then(Directory::entries) {
+                Ok(entries) => {
+                    cursor.dir = entries;
+                    cursor.name.clear();
+                    cursor.name.push_str(&dir);
+                    cursor.name.push('/');
+                    cursor.prefix = cursor.name.len();
+                    cursor.omitted = 0;
+                    return Ok(true);
+                }
+                // It has been removed meanwhile, or must stay hidden.
+                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(errno) => return Err(refuse(errno)),
+            }
+        }
         Ok(false)
+    }
+
+    /// Whether the link `name` leads to one of the directories that it lies in.
+    fn is_loop(&self, name: Name<'_>, target: &Meta) -> bool {
+        let is_target = |meta: Result<Meta, Errno>| meta.is_ok_and(|meta| meta.key.same_file(&target.key));
+        is_target(Meta::of(self.0.confine.root()))
+            || core::iter::successors(name.parent(), |name| name.parent())
+                .any(|above| is_target(self.0.confine.look(above)))
     }
 
     /// How many entries a new listing will omit because their names can't be sent: see
@@ -186,15 +276,44 @@ impl DirStore {
         omitted: &mut u64,
         pause: &mut dyn FnMut() -> bool,
     ) -> Result<bool, Refusal> {
-        while let Some(entry) = cursor.dir.read() {
+        loop {
+            let Some(entry) = cursor.dir.read() else {
+                if self.enter_next(cursor, false)? {
+                    continue;
+                }
+                break;
+            };
             let entry = entry.map_err(refuse)?;
-            *omitted += u64::from(matches!(self.sight(&entry, cursor.prefix), Sight::Unsendable));
+            match self.sight(&entry, cursor.prefix) {
+                Sight::Unsendable => *omitted += 1,
+                Sight::Shown(component) => self.look_into(cursor, &entry, component)?,
+                Sight::Withheld => {}
+            }
             if pause() {
                 return Ok(false);
             }
         }
-        cursor.dir.rewind();
+        match cursor.tree.as_ref().map(|tree| tree.top.clone()) {
+            Some(top) => {
+                let top = top.as_deref().map(|top| Name::parse(top.as_bytes(), MAX_NAME)).transpose()?;
+                *cursor = self.tree(top)?;
+            }
+            None => cursor.dir.rewind(),
+        }
         Ok(true)
+    }
+
+    /// In a tree: looks into the entry later, if it is a directory.
+    fn look_into(&self, cursor: &mut Cursor, entry: &DirEntry, component: Name<'_>) -> Result<(), Refusal> {
+        let Some(tree) = cursor.tree.as_mut().filter(|_| entry.file_type() != FileType::RegularFile) else {
+            return Ok(());
+        };
+        cursor.name.truncate(cursor.prefix);
+        cursor.name.push_str(component.as_str());
+        let Ok(name) = Name::parse(cursor.name.as_bytes(), MAX_NAME) else { return Ok(()) };
+        let is_entered = entry.file_type() == FileType::Directory
+            || self.0.confine.look(name).is_ok_and(|meta| meta.kind == Kind::Directory && !self.is_loop(name, &meta));
+        if is_entered { Cursor::wait(tree, name.as_str()) } else { Ok(()) }
     }
 
     /// How a listing of the directory treats an entry, from its name alone; `prefix` bytes of the directory's name

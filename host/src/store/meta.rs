@@ -114,6 +114,11 @@ impl Key {
         self.dev == other.dev && self.ino == other.ino
     }
 
+    /// Whether it has the same content, as far as size and time tell. Its names may have changed.
+    pub(super) fn same_content(&self, other: &Self) -> bool {
+        (self.size, self.mtime) == (other.size, other.mtime)
+    }
+
     /// A tag for this version.
     pub(super) fn tag(&self) -> Tag {
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;

@@ -6,9 +6,10 @@
 //! | `mounts` | whether other file systems are mounted beneath the root |
 //! | `meta`, `file`, `crcs` | metadata, files that are open for reading, cached checksums |
 //! | `slot`, `owner`, `stage` | staging directories, the writer of each name, stages |
-//! | `commit`, `link`, `change` | commits, several at once; remove, rename, mkdir, rmdir |
+//! | `commit`, `link`, `change`, `copy` | commits, several at once; remove, rename, mkdir, rmdir; the bytes of a copy |
+//! | `moves` | renames of directories, apart from all other changes below them |
 //! | `parents`, `inherit`, `sync` | the directories of a change; group and ACL of new files; system calls that wait for the disk |
-//! | `listing` | listings, one entry at a time |
+//! | `listing` | listings of directories and trees, one entry at a time |
 //! | `room`, `refusal` | free and promised space; answers to failed system calls |
 //!
 //! A [`DirStore`] is a handle: cloning it is cheap, and all its methods take `&self` and may be called from several
@@ -49,6 +50,7 @@
 mod change;
 mod commit;
 mod confine;
+mod copy;
 mod crcs;
 mod file;
 mod inherit;
@@ -58,6 +60,7 @@ mod listing;
 mod magic;
 mod meta;
 mod mounts;
+mod moves;
 mod owner;
 mod parents;
 mod refusal;
@@ -67,6 +70,7 @@ mod stage;
 mod sync;
 
 use core::sync::atomic::{AtomicU64, AtomicUsize};
+use core::task::Poll;
 use core::time::Duration;
 use std::io;
 use std::path::PathBuf;
@@ -77,7 +81,7 @@ use skiff_proto::command::Verbs;
 use skiff_proto::identity::StageOwner;
 use skiff_proto::name::Name;
 use skiff_proto::reply::Tag;
-use skiff_proto::store::{self, Entry, Space, Stat, Store};
+use skiff_proto::store::{self, Entry, Space, Stat, Store, Sum};
 
 pub use change::Change;
 pub use file::File;
@@ -147,6 +151,7 @@ struct Inner {
     room: room::Room,
     crcs: crcs::Crcs,
     owners: owner::Owners,
+    moves: moves::Moves,
     /// The staging directory, from the first write on.
     slot: Mutex<Option<Arc<slot::Slot>>>,
     /// The number of the next stage.
@@ -171,6 +176,7 @@ impl DirStore {
             room: room::Room::new(options.reserve, options.stage_max),
             crcs: crcs::Crcs::default(),
             owners: owner::Owners::default(),
+            moves: moves::Moves::default(),
             slot: Mutex::new(None),
             serial: AtomicU64::new(0),
             making: AtomicUsize::new(0),
@@ -266,6 +272,16 @@ impl Store for DirStore {
     fn append(&mut self, stage: &mut Stage, bytes: &[u8]) -> store::Result<usize> {
         Ok(Self::append(self, stage, bytes)?)
     }
+    fn copy(&mut self, file: &mut File, stage: &mut Stage, sum: &mut Sum) -> store::Result<bool> {
+        match Self::copy(self, file, stage, &mut || true) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(copied) => {
+                copied?;
+                file.settle_sum(sum);
+                Ok(true)
+            }
+        }
+    }
     fn discard(&mut self, stage: Stage) {
         Self::discard(self, stage);
     }
@@ -289,6 +305,9 @@ impl Store for DirStore {
     }
     fn list(&mut self, dir: Option<Name<'_>>) -> store::Result<Cursor> {
         Ok(Self::list(self, dir)?)
+    }
+    fn tree(&mut self, dir: Option<Name<'_>>) -> store::Result<Cursor> {
+        Ok(Self::tree(self, dir)?)
     }
     fn omitted(&mut self, cursor: &mut Cursor) -> store::Result<u64> {
         Ok(Self::omitted(self, cursor)?)

@@ -32,10 +32,12 @@ pub(super) struct Parents<'a> {
     kept: bool,
     /// Counted in [`Inner::making`](super::Inner::making).
     making: bool,
+    /// How many directories had been renamed when these were opened.
+    moved: u64,
 }
 
 impl<'a> Parents<'a> {
-    pub(super) const fn new(store: &'a DirStore) -> Self {
+    pub(super) fn new(store: &'a DirStore) -> Self {
         Self {
             store,
             open: Vec::new(),
@@ -44,6 +46,7 @@ impl<'a> Parents<'a> {
             made: Vec::new(),
             kept: false,
             making: false,
+            moved: store.0.moves.moved(),
         }
     }
 
@@ -79,6 +82,15 @@ impl<'a> Parents<'a> {
             }
         }
         Err(ErrorCode::NotFound.into())
+    }
+
+    /// Forgets which directories are open if any has been renamed since: they may have other names now.
+    pub(super) fn refresh(&mut self) {
+        let moved = self.store.0.moves.moved();
+        if moved != self.moved {
+            self.moved = moved;
+            self.forget();
+        }
     }
 
     /// Forgets which directories are open, because some are gone. Changed directories are still made durable.

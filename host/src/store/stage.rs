@@ -358,12 +358,7 @@ impl DirStore {
         if len == 0 {
             return if bytes.is_empty() { Ok(0) } else { Err(ErrorCode::Range.into()) };
         }
-        if let Some(promise) = writing.stage.promise.as_ref().filter(|promise| promise.is_lent()) {
-            let (room, staged) = (&self.0.room, writing.stage.slot.staged());
-            if !room.has_beside(self.0.confine.root(), staged, len as u64, promise).map_err(refuse)? {
-                return Err(Refusal::new(ErrorCode::NoSpace, "too slow: the room was needed for others"));
-            }
-        }
+        self.check_append(writing.stage, len as u64)?;
         let n = loop {
             match writing.file().write_at(&bytes[..len], writing.offset()) {
                 Ok(0) => return Err(ErrorCode::Io.into()),
@@ -374,6 +369,16 @@ impl DirStore {
         };
         writing.appended(n as u64);
         Ok(n)
+    }
+
+    /// Whether the room for `len` bytes, which was promised to the stage, is still there.
+    pub(super) fn check_append(&self, stage: &Stage, len: u64) -> Result<(), Refusal> {
+        if let Some(promise) = stage.promise.as_ref().filter(|promise| promise.is_lent())
+            && !self.0.room.has_beside(self.0.confine.root(), stage.slot.staged(), len, promise).map_err(refuse)?
+        {
+            return Err(Refusal::new(ErrorCode::NoSpace, "too slow: the room was needed for others"));
+        }
+        Ok(())
     }
 
     /// Drops the staged bytes; does nothing if another writer has taken them over.

@@ -350,7 +350,7 @@ fn parse_reply(payload: &[u8], expect: Expect) -> Option<(ClientEvent<'_>, State
         }
         Expect::Sum => ClientEvent::Sum { length: words.number()?, crc: words.crc()? },
         Expect::Space => ClientEvent::Space(Space { total: words.number()?, free: words.number()? }),
-        Expect::Write => ClientEvent::Stored { size: words.number()?, crc: words.crc()? },
+        Expect::Write | Expect::Copy => ClientEvent::Stored { size: words.number()?, crc: words.crc()? },
         Expect::Read { offset, length: asked } => {
             let (length, size, tag) = (words.number()?, words.number()?, Tag::parse(words.word()?)?);
             if offset.checked_add(length)? > size || asked.is_some_and(|asked| length > asked) {

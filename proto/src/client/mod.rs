@@ -191,6 +191,7 @@ enum Expect {
     },
     List,
     Write,
+    Copy,
 }
 
 /// The client's side of one control connection, without I/O.
@@ -356,11 +357,12 @@ impl Expect {
             Command::Request(request) => match request {
                 Request::Get { .. } | Request::Put { .. } => Self::Port,
                 Request::Ls => Self::Ls,
-                Request::List { .. } => Self::List,
+                Request::List { .. } | Request::Tree { .. } => Self::List,
                 Request::Stat { .. } => Self::Stat,
                 Request::Read { offset, length, .. } => Self::Read { offset, length },
                 Request::Resume { size, .. } => Self::Resume { size },
                 Request::Write { .. } => Self::Write,
+                Request::Copy { .. } => Self::Copy,
                 Request::Sum { .. } => Self::Sum,
                 Request::Remove { .. } | Request::Rename { .. } | Request::Mkdir { .. } | Request::Rmdir { .. } => {
                     Self::Done

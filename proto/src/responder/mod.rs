@@ -4,10 +4,11 @@
 //! |---|---|---|
 //! | nothing | | a request |
 //! | a `read` | the file, an offset | the end of the body, or a failure of the store |
-//! | a `list`, an `ls` | a cursor | the end of the listing |
+//! | a `list`, a `tree`, an `ls` | a cursor | the end of the listing |
 //! | a `sum` | the file, a range, a checksum | its end; each step does a part, so that other sessions can run |
 //! | the counting before an `ls` | two cursors, a length | the end of the listing; each step does a part |
 //! | a `write` | the stage | the trailer, a failure of the store, the end of the connection |
+//! | a `copy` | the file, the stage, a checksum | its end; each step does a part, and a commit follows |
 //! | a commit | the stage | the store's answer |
 //!
 //! A store may answer "not yet" to each of them ([`StoreError::NotYet`]). The request then waits in the session, or the
@@ -156,6 +157,11 @@ enum Work<S: Store> {
         file: S::File,
         sum: Sum,
     },
+    Copy {
+        file: S::File,
+        stage: S::Stage,
+        sum: Sum,
+    },
     Write {
         stage: S::Stage,
         name: u32,
@@ -240,6 +246,17 @@ impl<S: Store> Responder<S> {
             Work::Sum { file, sum } => match store.sum(file, sum) {
                 Ok(false) => return Step::Progress,
                 done => done.map(|_| Answer::Sum { length: sum.length(), crc: sum.crc() }),
+            },
+            Work::Copy { file, stage, sum } => match store.copy(file, stage, sum) {
+                Ok(false) => return Step::Progress,
+                Ok(true) => {
+                    let (size, crc) = (sum.length(), sum.known());
+                    if let Work::Copy { stage, .. } = mem::replace(&mut self.work, Work::Nothing) {
+                        self.work = Work::Commit { stage, size, crc };
+                    }
+                    return Step::Progress;
+                }
+                Err(error) => Err(error),
             },
             Work::Count { counted, length, .. } => {
                 match store.count_names(counted, session.limits().name_max, length) {
@@ -340,8 +357,9 @@ impl<S: Store> Responder<S> {
                 self.work = Work::Count { counted: store.list(None)?, cursor: store.list(None)?, length: 0 };
                 return Ok(None);
             }
-            Request::List { dir } => {
-                let mut cursor = store.list(dir)?;
+            Request::List { dir } | Request::Tree { dir } => {
+                let is_list = matches!(request, Request::List { .. });
+                let mut cursor = if is_list { store.list(dir)? } else { store.tree(dir)? };
                 let omitted = store.omitted(&mut cursor)?;
                 self.work = Work::List(cursor);
                 Answer::List { omitted }
@@ -375,6 +393,15 @@ impl<S: Store> Responder<S> {
             }
             Request::Remove { name } => done(store.remove(name))?,
             Request::Rename { from, to } => done(store.rename(from, to))?,
+            Request::Copy { from, to } => {
+                let (file, stat) = store.open(from)?;
+                if from == to {
+                    return Ok(Some(Answer::Stored { size: stat.size, crc: stat.crc }));
+                }
+                let (stage, _) = unless_busy(to, services, || store.stage(to, owner, 0, stat.size, stat.mtime))?;
+                self.work = Work::Copy { file, stage, sum: Sum::new(0, stat.size) };
+                return Ok(None);
+            }
             Request::Mkdir { name } => done(store.mkdir(name))?,
             Request::Rmdir { name } => done(store.rmdir(name))?,
             Request::Space => Answer::Space(store.space()?),
@@ -484,7 +511,9 @@ impl<S: Store> Responder<S> {
 
     /// Closes everything; staged bytes are dropped.
     fn discard(&mut self, store: &mut S) {
-        if let Work::Write { stage, .. } | Work::Commit { stage, .. } = mem::replace(&mut self.work, Work::Nothing) {
+        if let Work::Write { stage, .. } | Work::Copy { stage, .. } | Work::Commit { stage, .. } =
+            mem::replace(&mut self.work, Work::Nothing)
+        {
             store.discard(stage);
         }
     }

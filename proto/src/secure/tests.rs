@@ -83,7 +83,7 @@ type Server<A = ChaChaPoly> = ServerSession<200, Noise<A>>;
 type Client<A = ChaChaPoly> = ClientSession<600, 4, Noise<A>>;
 
 fn server(security: Security) -> Server {
-    let verbs = [Verb::Sum, Verb::Remove, Verb::Rename, Verb::Mkdir, Verb::Rmdir, Verb::Space];
+    let verbs = [Verb::Tree, Verb::Sum, Verb::Remove, Verb::Rename, Verb::Copy, Verb::Mkdir, Verb::Rmdir, Verb::Space];
     let verbs = verbs.into_iter().fold(Verbs::ALL, Verbs::without);
     let mut server = ServerSession::new(Limits { server: "skiff/0.2", verbs, ..Limits::new(64) });
     server.protect(security.guard().unwrap()).unwrap();

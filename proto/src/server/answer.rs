@@ -62,9 +62,9 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
             || (matches!(self.state, State::Parsed) && self.out.is_none() && !self.is_change())
     }
 
-    /// True if the command in the buffer may be part of the driver's batch.
+    /// True if the command in the buffer may be part of the driver's batch. A `copy` reads first, so it waits.
     pub(super) fn is_change(&self) -> bool {
-        Verb::of(&self.buffer).is_some_and(Verb::is_change)
+        Verb::of(&self.buffer).is_some_and(|verb| verb.is_change() && verb != Verb::Copy)
     }
 
     /// Answers the last request or commit.
@@ -113,7 +113,9 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
                 let room = write.size.checked_sub(write.offset).ok_or(InvalidState)?;
                 (None, State::Receiving { body: BodyReceiver::new(room, Crc32c::from_value(crc)), write })
             }
-            (Kind::Commit, Answer::Stored { size, crc }) => (Some(Reply::Summed { number: size, crc }), State::Length),
+            (Kind::Commit | Kind::Copy, Answer::Stored { size, crc }) => {
+                (Some(Reply::Summed { number: size, crc }), State::Length)
+            }
             _ => return Err(InvalidState),
         };
         self.reply = reply;
@@ -146,14 +148,14 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         Ok(())
     }
 
-    /// Defers the answer to a commit, `remove`, `rename`, `mkdir` or `rmdir`, so that several become durable together.
-    /// The session continues with the next command; the driver must call [`ServerSession::answer_deferred`] once for
-    /// each, in order, within 100 ms and as soon as no further input is waiting (PROTOCOL §7).
+    /// Defers the answer to a commit, `copy`, `remove`, `rename`, `mkdir` or `rmdir`, so that several become durable
+    /// together. The session continues with the next command; the driver must call [`ServerSession::answer_deferred`]
+    /// once for each, in order, within 100 ms and as soon as no further input is waiting (PROTOCOL §7).
     ///
     /// # Errors
     /// [`InvalidState`] if no such request was taken last.
     pub fn defer(&mut self) -> Result<(), InvalidState> {
-        if !matches!(self.state, State::Asked(Kind::Commit | Kind::Change)) || self.deferred == u16::MAX {
+        if !matches!(self.state, State::Asked(Kind::Commit | Kind::Change | Kind::Copy)) || self.deferred == u16::MAX {
             return Err(InvalidState);
         }
         self.deferred += 1;

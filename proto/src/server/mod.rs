@@ -161,7 +161,7 @@ pub enum Answer {
         /// The version's tag.
         tag: Tag,
     },
-    /// `list`: a body of unknown length follows.
+    /// `list`, `tree`: a body of unknown length follows.
     List {
         /// Entries that it omits because their names can't be sent.
         omitted: u64,
@@ -176,7 +176,8 @@ pub enum Answer {
         /// CRC-32C of the first OFFSET bytes.
         crc: u32,
     },
-    /// [`ServerEvent::Commit`]: the file is in place and durable. The CRC is that of the event, or the store's own.
+    /// [`ServerEvent::Commit`], `copy`: the file is in place and durable. The CRC is that of the event, or the store's
+    /// own.
     Stored {
         /// Bytes of the file.
         size: u64,
@@ -223,6 +224,7 @@ enum Kind {
     Sum,
     Write(Write),
     Change,
+    Copy,
     Space,
     Commit,
 }
@@ -448,7 +450,7 @@ impl Kind {
         match *request {
             Request::Get { .. } | Request::Put { .. } => Self::Port,
             Request::Ls => Self::Ls,
-            Request::List { .. } => Self::List,
+            Request::List { .. } | Request::Tree { .. } => Self::List,
             Request::Stat { .. } => Self::Stat,
             Request::Read { offset, length, .. } => Self::Read { offset, length },
             Request::Resume { size, .. } => Self::Resume { size },
@@ -457,6 +459,7 @@ impl Kind {
             Request::Remove { .. } | Request::Rename { .. } | Request::Mkdir { .. } | Request::Rmdir { .. } => {
                 Self::Change
             }
+            Request::Copy { .. } => Self::Copy,
             Request::Space => Self::Space,
         }
     }

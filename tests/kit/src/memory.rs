@@ -69,6 +69,8 @@ pub struct MemoryStage {
 #[derive(Debug)]
 pub struct MemoryCursor {
     dir: Option<String>,
+    /// What is below the directory is shown too.
+    whole: bool,
     /// The entry that was shown last: whether it is a directory, and its name.
     last: Option<(bool, String)>,
 }
@@ -382,6 +384,9 @@ impl Store for MemoryStore {
         let mut inner = self.lock();
         inner.fault(Operation::Rename)?;
         inner.check(to)?;
+        if inner.directories.contains(from.as_str()) {
+            return Ok(inner.move_directory(from, to)?);
+        }
         inner.find(from)?;
         inner.check_target(to)?;
         if let Some(version) = inner.files.remove(from.as_str()) {
@@ -437,7 +442,11 @@ impl Store for MemoryStore {
                 return Err(ErrorCode::NotFound.into());
             }
         }
-        Ok(MemoryCursor { dir: dir.map(|dir| dir.as_str().into()), last: None })
+        Ok(MemoryCursor { dir: dir.map(|dir| dir.as_str().into()), whole: false, last: None })
+    }
+
+    fn tree(&mut self, dir: Option<Name<'_>>) -> store::Result<MemoryCursor> {
+        Ok(MemoryCursor { whole: true, ..self.list(dir)? })
     }
 
     fn omitted(&mut self, _: &mut MemoryCursor) -> store::Result<u64> {
@@ -449,11 +458,19 @@ impl Store for MemoryStore {
         inner.fault(Operation::NextEntry)?;
         let files = inner.files.iter().map(|(name, version)| (false, name, EntryKind::File(version.stat())));
         let directories = inner.directories.iter().map(|name| (true, name, EntryKind::Directory { mtime: None }));
-        let last = cursor.last.as_ref().map(|(is_directory, name)| (*is_directory, name));
-        let next = files.chain(directories).find(|&(is_directory, name, _)| {
-            let dir = name.rsplit_once('/').map(|(dir, _)| dir);
-            dir == cursor.dir.as_deref() && last.is_none_or(|last| (is_directory, name) > last)
-        });
+        let next = if cursor.whole {
+            // In the order of names a directory comes before what is in it.
+            let dir = cursor.dir.as_ref().map(|dir| format!("{dir}/")).unwrap_or_default();
+            let last = cursor.last.as_ref().map(|(_, name)| name);
+            let is_left = |name: &String| name.starts_with(&dir) && last.is_none_or(|last| name > last);
+            files.chain(directories).filter(|(_, name, _)| is_left(name)).min_by_key(|&(_, name, _)| name)
+        } else {
+            let last = cursor.last.as_ref().map(|(is_directory, name)| (*is_directory, name));
+            files.chain(directories).find(|&(is_directory, name, _)| {
+                let dir = name.rsplit_once('/').map(|(dir, _)| dir);
+                dir == cursor.dir.as_deref() && last.is_none_or(|last| (is_directory, name) > last)
+            })
+        };
         let Some((is_directory, name, kind)) = next else {
             return Ok(false);
         };

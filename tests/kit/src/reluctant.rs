@@ -261,6 +261,11 @@ impl<S: Store> Store for Reluctant<S> {
         self.inner.list(dir)
     }
 
+    fn tree(&mut self, dir: Option<Name<'_>>) -> Result<S::Cursor> {
+        self.hesitate()?;
+        self.inner.tree(dir)
+    }
+
     fn omitted(&mut self, cursor: &mut S::Cursor) -> Result<u64> {
         self.hesitate()?;
         self.inner.omitted(cursor)

@@ -108,6 +108,9 @@ impl<B: Backend> Store for Patient<B> {
         self.ask(|store| store.ready(stage))?;
         self.0.append(stage, bytes)
     }
+    fn copy(&mut self, file: &mut Self::File, stage: &mut Self::Stage, sum: &mut Sum) -> store::Result<bool> {
+        self.ask(|store| store.copy(file, stage, sum))
+    }
     fn discard(&mut self, stage: Self::Stage) {
         self.0.discard(stage);
     }
@@ -131,6 +134,9 @@ impl<B: Backend> Store for Patient<B> {
     }
     fn list(&mut self, dir: Option<Name<'_>>) -> store::Result<Self::Cursor> {
         self.ask(|store| store.list(dir))
+    }
+    fn tree(&mut self, dir: Option<Name<'_>>) -> store::Result<Self::Cursor> {
+        self.ask(|store| store.tree(dir))
     }
     fn omitted(&mut self, cursor: &mut Self::Cursor) -> store::Result<u64> {
         self.ask(|store| store.omitted(cursor))
@@ -251,7 +257,27 @@ fn get<S: Store>(store: &mut S, name: &str) -> Answer<Vec<u8>> {
 }
 
 fn list<S: Store>(store: &mut S, dir: Option<&str>) -> Answer<Vec<String>> {
-    let mut cursor = code(store.list(dir.map(n)))?;
+    let cursor = code(store.list(dir.map(n)))?;
+    let mut names = entries(store, cursor)?;
+    names.sort();
+    Ok(names)
+}
+
+/// Sorted, once it is sure that each directory came before what is in it.
+fn tree<S: Store>(store: &mut S, dir: Option<&str>) -> Answer<Vec<String>> {
+    let mut cursor = code(store.tree(dir.map(n)))?;
+    assert_eq!(code(store.omitted(&mut cursor)), Ok(0));
+    let mut names = entries(store, cursor)?;
+    for (at, name) in names.iter().enumerate() {
+        let parent = n(name.trim_end_matches('/')).parent().filter(|parent| Some(parent.as_str()) != dir);
+        let is_known = |parent: Name<'_>| names[..at].contains(&format!("{parent}/"));
+        assert!(parent.is_none_or(is_known), "{name} before its directory: {names:?}");
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn entries<S: Store>(store: &mut S, mut cursor: S::Cursor) -> Answer<Vec<String>> {
     let mut names = Vec::new();
     while code(store.next_entry(&mut cursor, &mut |entry| {
         names.push(match entry.kind {
@@ -259,8 +285,17 @@ fn list<S: Store>(store: &mut S, dir: Option<&str>) -> Answer<Vec<String>> {
             EntryKind::Directory { .. } => format!("{}/", entry.name),
         });
     }))? {}
-    names.sort();
     Ok(names)
+}
+
+/// As a responder does it.
+fn copy<S: Store>(store: &mut S, from: &str, to: &str) -> Answer<Option<u32>> {
+    let (mut file, stat) = code(store.open(n(from)))?;
+    let (mut stage, _) = code(store.stage(n(to), NOBODY, 0, stat.size, stat.mtime))?;
+    let mut sum = Sum::new(0, stat.size);
+    while !code(store.copy(&mut file, &mut stage, &mut sum))? {}
+    commit(store, &mut stage, sum.known())?;
+    Ok(sum.known())
 }
 
 macro_rules! cases {
@@ -780,6 +815,64 @@ cases! { ($)
         drop(open);
     }
 
+    /// PROTOCOL §5: a listing at every depth, which in a flat store is the listing.
+    fn a_tree_shows_everything_below_a_directory_once(backend, store) {
+        put(&mut store, "top", b"x");
+        interrupt(&mut store, "part", b"x", 2);
+        if !B::FEATURES.directories {
+            assert_eq!(tree(&mut store, None).unwrap(), ["top"]);
+            assert_eq!(tree(&mut store, Some("d")), Err(ErrorCode::NotFound));
+            return;
+        }
+        for name in ["d/e/f/g", "d/e/h", "d/i", "j/k"] {
+            put(&mut store, name, b"x");
+        }
+        store.mkdir(n("d/empty")).unwrap();
+        let below = ["d/e/", "d/e/f/", "d/e/f/g", "d/e/h", "d/empty/", "d/i"];
+        assert_eq!(tree(&mut store, None).unwrap(), [&["d/"], &below[..], &["j/", "j/k", "top"]].concat());
+        assert_eq!(tree(&mut store, Some("d")).unwrap(), below);
+        assert_eq!(tree(&mut store, Some("d/empty")).unwrap(), [""; 0]);
+        for name in ["none", "top", "top/x"] {
+            assert_eq!(tree(&mut store, Some(name)), Err(ErrorCode::NotFound), "{name}");
+        }
+    }
+
+    /// PROTOCOL §5: with the time of the original; what had the name is replaced, or stays if there is no room.
+    fn a_copy_replaces_its_target_and_leaves_the_original(backend, store) {
+        let bytes = pattern(B::FEATURES.file_max.min(4000), 5);
+        put_at(&mut store, "from", &bytes, Some(1_700_000_000));
+        put(&mut store, "to", b"old");
+        put(&mut store, "empty", b"");
+        interrupt(&mut store, "to", b"st", 5);
+        let crc = copy(&mut store, "from", "to").unwrap();
+        assert!(crc.is_none_or(|crc| crc == crc32c(&bytes)));
+        assert!(get(&mut store, "to").unwrap() == bytes && get(&mut store, "from").unwrap() == bytes);
+        assert_eq!(store.stat(n("to")).unwrap().mtime, store.stat(n("from")).unwrap().mtime);
+        assert_eq!(staged(&mut store, "to", 5), Ok((0, 0)));
+        copy(&mut store, "empty", "to").unwrap();
+        assert_eq!(get(&mut store, "to").unwrap(), b"");
+        assert_eq!(copy(&mut store, "none", "to"), Err(ErrorCode::NotFound));
+        // The original is replaced meanwhile: the copy is the complete old one, or none.
+        let (mut file, stat) = store.open(n("from")).unwrap();
+        let (mut stage, _) = begin(&mut store, "to", 0, bytes.len()).unwrap();
+        let mut sum = Sum::new(0, stat.size);
+        put(&mut store, "from", b"new");
+        let copied = loop {
+            match code(store.copy(&mut file, &mut stage, &mut sum)) {
+                Ok(false) => {}
+                copied => break copied,
+            }
+        };
+        if copied.is_ok() {
+            commit(&mut store, &mut stage, sum.known()).unwrap();
+            assert!(get(&mut store, "to").unwrap() == bytes);
+        } else {
+            assert_eq!(copied, Err(ErrorCode::Changed));
+            store.discard(stage);
+            assert_eq!(get(&mut store, "to").unwrap(), b"");
+        }
+    }
+
     /// PROTOCOL §5: TAG changes whenever the content changes.
     fn a_tag_tells_versions_apart_or_says_that_it_can_not(backend, store) {
         put(&mut store, "f", b"one");
@@ -921,6 +1014,43 @@ cases! { ($)
         assert!(begin(&mut store, "a/b/c/d", 0, 1).is_err());
         assert_eq!(code(store.rename(n("no"), n("new/x"))), Err(ErrorCode::NotFound));
         assert_eq!(list(&mut store, None).unwrap(), ["a/", "e/"]);
+    }
+
+    /// PROTOCOL §5: a whole directory, in one step; staged bytes and writers keep the names that they were given.
+    fn a_directory_is_renamed_with_all_that_is_in_it_and_replaces_nothing(backend, store) {
+        if !B::FEATURES.directories {
+            return;
+        }
+        put(&mut store, "d/f", b"x");
+        put(&mut store, "d/e/g", b"y");
+        put(&mut store, "file", b"z");
+        store.mkdir(n("d/empty")).unwrap();
+        store.mkdir(n("other")).unwrap();
+        interrupt(&mut store, "d/part", b"12", 3);
+        let (mut stage, _) = begin(&mut store, "d/f", 0, 1).unwrap();
+        for (to, why) in [
+            ("d", ErrorCode::IsDirectory),
+            ("other", ErrorCode::IsDirectory),
+            ("d/in", ErrorCode::IsDirectory),
+            ("d/new/in", ErrorCode::IsDirectory),
+            ("file", ErrorCode::Exists),
+            ("file/x", ErrorCode::Exists),
+        ] {
+            assert_eq!(code(store.rename(n("d"), n(to))), Err(why), "{to}");
+        }
+        assert_eq!(list(&mut store, Some("d")).unwrap(), ["d/e/", "d/empty/", "d/f"]);
+        store.rename(n("d"), n("new/name")).unwrap();
+        assert_eq!(list(&mut store, None).unwrap(), ["file", "new/", "other/"]);
+        assert_eq!(list(&mut store, Some("new/name")).unwrap(), ["new/name/e/", "new/name/empty/", "new/name/f"]);
+        assert_eq!(get(&mut store, "new/name/f").unwrap(), b"x");
+        assert_eq!(get(&mut store, "new/name/e/g").unwrap(), b"y");
+        assert_eq!(code(store.rename(n("d"), n("again"))), Err(ErrorCode::NotFound));
+        assert_eq!(staged(&mut store, "d/part", 3), Ok((2, crc32c(b"12"))));
+        assert_eq!(staged(&mut store, "new/name/part", 3), Ok((0, 0)));
+        append(&mut store, &mut stage, b"w");
+        commit(&mut store, &mut stage, None).unwrap();
+        assert_eq!(get(&mut store, "d/f").unwrap(), b"w");
+        assert_eq!(get(&mut store, "new/name/f").unwrap(), b"x");
     }
 
     /// PROTOCOL §6: `not-empty` (staged bytes don't count).

@@ -133,7 +133,16 @@ const SETTINGS: &[(&str, Setting)] = {
         ("classic-refused.txt", EMPTY),
         ("hello.txt", EMPTY),
         ("list-omitted.txt", Setting { before: &[("keep", b"x")], omitted: 2, ..EMPTY }),
+        (
+            "copy.txt",
+            Setting { before: &[("a", b"1"), ("b", b"old")], after: Some(&[("a", b"2"), ("b", b"1")]), ..EMPTY },
+        ),
         ("pipeline.txt", EMPTY),
+        (
+            "rename-directory.txt",
+            Setting { before: &[("d/a", b"1")], directories: &["e"], after: Some(&[("f/g/a", b"1")]), ..EMPTY },
+        ),
+        ("tree.txt", Setting { before: &[("keep", b"x")], omitted: 1, ..EMPTY }),
         ("write-chunks.txt", Setting { after: Some(&[("d", b"123456789")]), ..EMPTY }),
         ("write-empty.txt", Setting { after: Some(&[("empty", b"")]), ..EMPTY }),
         ("write-mismatch.txt", Setting { before: &[("d", b"good")], ..EMPTY }),
@@ -143,6 +152,15 @@ const SETTINGS: &[(&str, Setting)] = {
         ("write-then-command-in-body.txt", Setting { before: &[("keep", b"x")], ..EMPTY }),
     ]
 };
+
+impl Setting {
+    /// A flat store can't have these names.
+    #[must_use]
+    pub fn needs_directories(&self) -> bool {
+        let files = self.before.iter().chain(self.after.unwrap_or_default());
+        files.map(|(name, _)| *name).chain(self.directories.iter().copied()).any(|name| name.contains('/'))
+    }
+}
 
 /// Why a vector could not be read, or how a conversation differed.
 #[derive(Debug, Clone, PartialEq, Eq)]

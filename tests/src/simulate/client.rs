@@ -217,7 +217,8 @@ impl Client {
             13..=16 => self.read(),
             17 | 18 => self.go_on_reading(),
             19..=21 => Op::Stat(self.name()),
-            22 | 23 => Op::List,
+            22 => Op::List,
+            23 => Op::Tree,
             24 | 25 => {
                 let (offset, length) = self.range();
                 Op::Sum { name: self.name(), offset, length }
@@ -227,8 +228,9 @@ impl Client {
             32 => Op::Space,
             33 => Op::Ping,
             34 => Op::Resume { name: self.name(), file: self.file() },
-            35 => match self.rng.below(3) {
+            35 => match self.rng.below(4) {
                 0 => Op::ListDir(self.name()),
+                3 => Op::TreeDir(self.name()),
                 1 => Op::Mkdir(self.name()),
                 _ => Op::Rmdir(self.name()),
             },

@@ -133,9 +133,9 @@ pub fn judge(asked: &mut Asked, event: &ClientEvent<'_>, control: &Control) -> N
             return Next::Body;
         }
         (Op::Ls, ClientEvent::Ls) if control.plan.is_sealed => wrong("it is not sealed"),
-        (Op::List | Op::Ls, ClientEvent::List { omitted: 0 } | ClientEvent::Ls) => return Next::Body,
+        (Op::List | Op::Tree | Op::Ls, ClientEvent::List { omitted: 0 } | ClientEvent::Ls) => return Next::Body,
         (Op::Read { .. }, ClientEvent::BodyEnd(Ok(Some(crc)))) => check_read(asked, *crc, &truth, control),
-        (Op::List, ClientEvent::BodyEnd(Ok(Some(_)))) => check_list(asked, &truth, control),
+        (Op::List | Op::Tree, ClientEvent::BodyEnd(Ok(Some(_)))) => check_list(asked, &truth, control),
         (Op::Ls, ClientEvent::LsEnd) => {
             if let Some(error) = RemoteError::parse_reply(&asked.body) {
                 check_refusal(op, since, &error, &truth, control);
@@ -143,7 +143,7 @@ pub fn judge(asked: &mut Asked, event: &ClientEvent<'_>, control: &Control) -> N
             }
             check_ls(asked, &truth, control);
         }
-        (Op::Read { .. } | Op::List, ClientEvent::BodyEnd(Err(BodyError::Aborted(error)))) => {
+        (Op::Read { .. } | Op::List | Op::Tree, ClientEvent::BodyEnd(Err(BodyError::Aborted(error)))) => {
             check_refusal(op, since, error, &truth, control);
             return Next::Refused;
         }
@@ -180,7 +180,7 @@ fn check_refusal(op: &Op, since: Moment, error: &RemoteError<'_>, truth: &Truth,
         (Op::Ls, ErrorCode::Unsupported) => control.plan.is_sealed,
         (Op::Rename { from, to }, ErrorCode::BadName) => is_bad_name(from, control) || is_bad_name(to, control),
         (_, ErrorCode::BadName) => is_bad_name(op.name(), control),
-        (Op::ListDir(_), ErrorCode::NotFound) => true,
+        (Op::ListDir(_) | Op::TreeDir(_), ErrorCode::NotFound) => true,
         (Op::Read { name, offset, .. } | Op::Sum { name, offset, .. }, ErrorCode::Range) => {
             truth.was(name, since, |file| file.is_some_and(|file| *offset > file.bytes.len() as u64))
         }

@@ -43,7 +43,9 @@ pub enum Op {
     Ping,
     Space,
     List,
+    Tree,
     ListDir(String),
+    TreeDir(String),
     Ls,
     Stat(String),
     Sum {
@@ -93,6 +95,8 @@ impl Op {
             Self::Space => Request::Space,
             Self::List => Request::List { dir: None },
             Self::ListDir(name) => Request::List { dir: Some(n(name)) },
+            Self::Tree => Request::Tree { dir: None },
+            Self::TreeDir(name) => Request::Tree { dir: Some(n(name)) },
             Self::Ls => Request::Ls,
             Self::Stat(name) => Request::Stat { name: n(name) },
             &Self::Sum { ref name, offset, length } => Request::Sum { offset, length, name: n(name) },
@@ -114,8 +118,9 @@ impl Op {
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
-            Self::Hello | Self::Ping | Self::Space | Self::List | Self::Ls => "",
+            Self::Hello | Self::Ping | Self::Space | Self::List | Self::Tree | Self::Ls => "",
             Self::ListDir(name)
+            | Self::TreeDir(name)
             | Self::Stat(name)
             | Self::Sum { name, .. }
             | Self::Read { name, .. }

@@ -540,6 +540,10 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
         self.look("", |store| store.list(dir), |_, code| code == ErrorCode::NotFound && dir.is_some())
     }
 
+    fn tree(&mut self, dir: Option<Name<'_>>) -> Result<Self::Cursor> {
+        self.look("", |store| store.tree(dir), |_, code| code == ErrorCode::NotFound && dir.is_some())
+    }
+
     fn next_entry(&mut self, cursor: &mut Self::Cursor, show: &mut dyn FnMut(Entry<'_>)) -> Result<bool> {
         if self.power.get() && self.control.failures.strikes(&self.control.failures.look) {
             return self.fail("", ErrorCode::Io);

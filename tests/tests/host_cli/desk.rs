@@ -37,7 +37,7 @@ fn whole_trees_are_removed() {
 }
 
 #[test]
-fn directories_are_renamed_file_by_file() {
+fn directories_are_renamed() {
     let scene = Scene::new();
     scene.serve(&["t/a", "t/d/b", "other/x", "f"]);
     fs::create_dir(scene.host.root().join("t/empty")).unwrap();
@@ -63,11 +63,10 @@ fn directories_are_renamed_file_by_file() {
 #[test]
 fn what_the_server_does_not_list_keeps_a_directory_and_is_spoken_of() {
     let scene = Scene::new();
-    scene.serve(&["t/a", "t/d/b", "t/d/.hid", "u/.hid", "u/c"]);
+    scene.serve(&["u/.hid", "u/c"]);
     let left = "something that the server does not list is left in this directory";
-    assert_eq!(scene.run(&["mv", "t", "new"]).failed(1), format!("mv t/d: 2 files moved to new; {left}"));
     assert_eq!(scene.run(&["rm", "-r", "u"]).failed(1), format!("rm u: what the server lists was removed; {left}"));
-    assert_eq!(scene.all_there(), ["new/", "new/a", "new/d/", "new/d/b", "t/", "t/d/", "t/d/.hid", "u/", "u/.hid"]);
+    assert_eq!(scene.all_there(), ["u/", "u/.hid"]);
 }
 
 #[test]

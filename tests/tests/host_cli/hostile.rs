@@ -36,6 +36,8 @@ fn serve_with(hello: &str, answer: impl Fn(&str, &mut TcpStream) -> io::Result<(
                     let command = hear(&mut stream)?;
                     if command == "get /skiff/1" {
                         stream.write_all(&message(&hello))?;
+                    } else if command.starts_with("tree") && !hello.contains(",tree,") {
+                        stream.write_all(&message("error bad-command unknown"))?;
                     } else {
                         answer(&command, &mut stream)?;
                     }

@@ -98,14 +98,26 @@ class Client(Session):
 
     def list(self, directory: str = "") -> Listing:
         """The entries of a directory, the root if none is given, sorted by name."""
-        command = f"list {self._name(directory)}" if directory else "list"
+        return self._listing("list", directory)
+
+    def tree(self, directory: str = "") -> Listing:
+        """The entries of a directory and of all directories below it, sorted by name.
+
+        Raises:
+            Refused: with the code `bad-command` or `unsupported`, the server does not have this command; `walk` works
+                with every server.
+        """
+        return self._listing("tree", directory)
+
+    def _listing(self, verb: str, directory: str) -> Listing:
+        command = f"{verb} {self._name(directory)}" if directory else verb
         with self._connection() as messages:
             self._need_extended(command)
             messages.send(command.encode())
             words = read_reply(messages, 0)
             omitted = number(words[0]) if words else 0
             text = b"".join(Body(messages, None, _LISTING_MAX))
-            listing = parse_listing(text_of(text), directory)
+            listing = parse_listing(text_of(text), directory, deep=verb == "tree")
         listing.omitted = omitted
         return listing
 
@@ -154,8 +166,12 @@ class Client(Session):
         self._command(f"remove {self._name(name)}", 0)
 
     def rename(self, name: str, to: str) -> None:
-        """Renames a file; an existing file `to` is replaced in one step."""
+        """Renames a file; an existing file `to` is replaced in one step. A directory replaces nothing."""
         self._command(f"rename {self._name(name)}\n{self._name(to)}", 0)
+
+    def copy(self, name: str, to: str) -> None:
+        """Has the server copy a file; an existing file `to` is replaced in one step."""
+        self._command(f"copy {self._name(name)}\n{self._name(to)}", 2)
 
     def mkdir(self, name: str, *, parents: bool = False) -> None:
         """Creates a directory. With `parents` also those above it; then it may exist."""

@@ -120,8 +120,8 @@ def parse_entry(name: str, words: Sequence[str]) -> Entry:
     return Entry(name, number(words[0]), optional_number(words[1]), optional_crc(words[2]))
 
 
-def parse_listing(text: str, directory: str) -> Listing:
-    """The lines of a listing. A name that breaks a rule must never become a local file."""
+def parse_listing(text: str, directory: str, *, deep: bool = False) -> Listing:
+    """The lines of a listing; `deep`, of a tree. A name that breaks a rule must never become a local file."""
     prefix = f"{directory}/" if directory else ""
     listing = Listing()
     if text and not text.endswith("\n"):
@@ -134,7 +134,7 @@ def parse_listing(text: str, directory: str) -> Listing:
         is_directory = name.endswith("/")
         name = name[:-1] if is_directory else name
         below = name[len(prefix) :]
-        if not name.startswith(prefix) or not is_name(name) or not is_name(below) or "/" in below:
+        if not name.startswith(prefix) or not is_name(name) or not is_name(below) or ("/" in below and not deep):
             raise ProtocolError("the server sent a listing with a bad name")
         entry = parse_entry(name, words)
         listing.append(Entry(name, entry.size, entry.mtime, entry.crc32c, is_directory))

@@ -1,5 +1,6 @@
 //! The content of a store in memory.
 
+use core::mem;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -171,6 +172,27 @@ impl Content {
         for (at, _) in name.match_indices('/') {
             self.directories.insert(name[..at].into());
         }
+    }
+
+    /// Renames a directory and all that is in it.
+    pub(super) fn move_directory(&mut self, from: Name<'_>, to: Name<'_>) -> Result<(), Refusal> {
+        let inside = format!("{from}/");
+        if to.as_str().starts_with(&inside) {
+            return Err(ErrorCode::IsDirectory.into());
+        }
+        self.check_target(to)?;
+        if self.files.contains_key(to.as_str()) {
+            return Err(ErrorCode::Exists.into());
+        }
+        let moved = |name: &str| name.strip_prefix(&inside).map(|rest| format!("{to}/{rest}"));
+        let files = mem::take(&mut self.files);
+        self.files = files.into_iter().map(|(name, file)| (moved(&name).unwrap_or(name), file)).collect();
+        self.directories.remove(from.as_str());
+        let directories = mem::take(&mut self.directories);
+        self.directories = directories.into_iter().map(|name| moved(&name).unwrap_or(name)).collect();
+        self.make_parents(to.as_str());
+        self.directories.insert(to.as_str().into());
+        Ok(())
     }
 
     /// The refusals that `resume` and `write` have in common; returns the stage of the name, if there is one, and its

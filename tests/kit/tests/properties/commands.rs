@@ -24,7 +24,7 @@ proptest! {
 
     #[test]
     fn every_command_that_can_be_written_parses_back(
-        kind in 0..17,
+        kind in 0..19,
         first in any_name(),
         second in any_name(),
         (offset, length, mtime) in any::<(u64, Option<u64>, Option<u64>)>(),
@@ -48,6 +48,8 @@ proptest! {
             13 => Command::Request(Request::Rename { from, to }),
             14 => Command::Request(Request::Mkdir { name: from }),
             15 => Command::Request(Request::Rmdir { name: from }),
+            16 => Command::Request(Request::Tree { dir: length.map(|_| from) }),
+            17 => Command::Request(Request::Copy { from, to }),
             _ => Command::Request(Request::Space),
         };
         let longest = first.len().max(second.len());
@@ -66,7 +68,7 @@ proptest! {
     fn what_parses_is_written_the_same_way_again(
         payload in prop_oneof![
             vec(any::<u8>(), 0..40),
-            "(get|put|ls|list|stat|read|write|sum|resume|rename|remove|mkdir|rmdir|space|quit|ping|get /skiff/)[ \t\n*0-9a-c/.-]{0,20}"
+            "(get|put|ls|list|tree|stat|read|write|sum|resume|rename|copy|remove|mkdir|rmdir|space|quit|ping|get /skiff/)[ \t\n*0-9a-c/.-]{0,20}"
                 .prop_map(String::into_bytes),
         ],
     ) {

@@ -45,8 +45,10 @@ enum Operation {
     },
     Stat(&'static str),
     List(Option<&'static str>),
+    Tree(Option<&'static str>),
     Remove(&'static str),
     Rename(&'static str, &'static str),
+    Copy(&'static str, &'static str),
     Mkdir(&'static str),
     Rmdir(&'static str),
     Ping,
@@ -107,8 +109,10 @@ fn any_operation() -> impl Strategy<Value = Operation> {
         2 => (name(), 0..20u64, length()).prop_map(|(name, offset, length)| Operation::Sum { name, offset, length }),
         2 => name().prop_map(Operation::Stat),
         2 => proptest::option::of(name()).prop_map(Operation::List),
+        2 => proptest::option::of(name()).prop_map(Operation::Tree),
         2 => name().prop_map(Operation::Remove),
         3 => (name(), name()).prop_map(|(from, to)| Operation::Rename(from, to)),
+        2 => (name(), name()).prop_map(|(from, to)| Operation::Copy(from, to)),
         1 => name().prop_map(Operation::Mkdir),
         1 => name().prop_map(Operation::Rmdir),
         1 => Just(Operation::Ping),
@@ -128,7 +132,7 @@ struct File {
 /// The protocol's section 7, as short as it can be said.
 #[derive(Debug, Default)]
 struct Model {
-    files: BTreeMap<&'static str, File>,
+    files: BTreeMap<String, File>,
     directories: BTreeSet<String>,
     staged: BTreeMap<&'static str, Vec<u8>>,
 }
@@ -176,7 +180,7 @@ impl Model {
 
     fn insert(&mut self, name: &'static str, file: File) {
         self.directories.extend(ancestors(name).map(str::to_owned));
-        self.files.insert(name, file);
+        self.files.insert(name.to_owned(), file);
     }
 
     fn staged(&self, name: &str) -> &[u8] {
@@ -195,11 +199,34 @@ impl Model {
     fn rename(&mut self, from: &'static str, to: &'static str) -> Judged<()> {
         Self::check_name(from)?;
         Self::check_name(to)?;
+        if self.directories.contains(from) {
+            return self.rename_directory(from, to);
+        }
         self.find(from)?;
         self.check_target(to)?;
         if let Some(file) = self.files.remove(from) {
             self.insert(to, file);
         }
+        Ok(())
+    }
+
+    /// All of it, and never over anything.
+    fn rename_directory(&mut self, from: &'static str, to: &'static str) -> Judged<()> {
+        let inside = format!("{from}/");
+        if to.starts_with(&inside) {
+            return Err(ErrorCode::IsDirectory);
+        }
+        self.check_target(to)?;
+        if self.files.contains_key(to) {
+            return Err(ErrorCode::Exists);
+        }
+        let moved = |name: &str| name.strip_prefix(&inside).map(|rest| format!("{to}/{rest}"));
+        let files = core::mem::take(&mut self.files);
+        self.files = files.into_iter().map(|(name, file)| (moved(&name).unwrap_or(name), file)).collect();
+        self.directories.remove(from);
+        let directories = core::mem::take(&mut self.directories);
+        self.directories = directories.into_iter().map(|name| moved(&name).unwrap_or(name)).collect();
+        self.directories.extend(ancestors(to).map(str::to_owned).chain([to.to_owned()]));
         Ok(())
     }
 
@@ -230,7 +257,7 @@ impl Model {
             return Err(ErrorCode::NotFound);
         }
         let inside = format!("{name}/");
-        let mut names = self.files.keys().copied().chain(self.directories.iter().map(String::as_str));
+        let mut names = self.files.keys().chain(&self.directories);
         if names.any(|name| name.starts_with(&inside)) {
             return Err(ErrorCode::NotEmpty);
         }
@@ -238,14 +265,31 @@ impl Model {
         Ok(())
     }
 
-    fn list(&self, directory: Option<&'static str>) -> Judged<BTreeSet<String>> {
+    fn copy(&mut self, from: &'static str, to: &'static str) -> Judged<String> {
+        Self::check_name(from)?;
+        Self::check_name(to)?;
+        let file = self.find(from)?.clone();
+        let reply = format!("ok {} {:08x}", file.content.len(), crc32c(&file.content));
+        if from != to {
+            self.check_target(to)?;
+            self.staged.remove(to);
+            self.insert(to, file);
+        }
+        Ok(reply)
+    }
+
+    fn list(&self, directory: Option<&'static str>, whole: bool) -> Judged<BTreeSet<String>> {
         if let Some(directory) = directory {
             Self::check_name(directory)?;
             if !self.directories.contains(directory) {
                 return Err(ErrorCode::NotFound);
             }
         }
-        let is_inside = |name: &str| name.rsplit_once('/').map(|(parent, _)| parent) == directory;
+        let is_inside = |name: &str| match directory {
+            Some(directory) if whole => name.starts_with(&format!("{directory}/")),
+            None if whole => true,
+            directory => name.rsplit_once('/').map(|(parent, _)| parent) == directory,
+        };
         let files = self.files.iter().filter(|(name, _)| is_inside(name)).map(|(name, file)| {
             format!("{} {} {:08x} {name}\n", file.content.len(), number(file.mtime), crc32c(&file.content))
         });
@@ -328,8 +372,12 @@ impl Script {
                 self.ask(format!("stat {name}"), outcome);
             }
             Operation::List(directory) => {
-                let outcome = self.model.list(directory).map(Expected::List);
+                let outcome = self.model.list(directory, false).map(Expected::List);
                 self.ask(directory.map_or_else(|| "list".into(), |directory| format!("list {directory}")), outcome);
+            }
+            Operation::Tree(directory) => {
+                let outcome = self.model.list(directory, true).map(Expected::List);
+                self.ask(directory.map_or_else(|| "tree".into(), |directory| format!("tree {directory}")), outcome);
             }
             Operation::Remove(name) => {
                 let outcome = self.model.remove(name).map(ok);
@@ -338,6 +386,10 @@ impl Script {
             Operation::Rename(from, to) => {
                 let outcome = self.model.rename(from, to).map(ok);
                 self.ask(format!("rename {from}\n{to}"), outcome);
+            }
+            Operation::Copy(from, to) => {
+                let outcome = self.model.copy(from, to).map(Expected::Reply);
+                self.ask(format!("copy {from}\n{to}"), outcome);
             }
             Operation::Mkdir(name) => {
                 let outcome = self.model.mkdir(name).map(ok);
@@ -531,7 +583,7 @@ fn check_all(script: &Script, outputs: &[Vec<u8>], store: &MemoryStore) -> Resul
     }
     let model = &script.model;
     let files: BTreeMap<String, Vec<u8>> =
-        model.files.iter().map(|(name, file)| ((*name).into(), file.content.clone())).collect();
+        model.files.iter().map(|(name, file)| (name.clone(), file.content.clone())).collect();
     prop_assert_eq!(store.files(), files);
     prop_assert_eq!(&store.directories(), &model.directories);
     for name in NAMES {

@@ -284,8 +284,8 @@ fn the_hello_says_what_the_server_is() {
     feed(&mut session, b"0000000012get /skiff/1");
     assert_eq!(
         sent(&mut session),
-        "0000000124skiff/1 server=skiff/0 \
-         commands=ping,list,stat,read,resume,write,sum,remove,rename,mkdir,rmdir,space,quit name-max=8 idle=60"
+        "0000000134skiff/1 server=skiff/0 \
+         commands=ping,list,tree,stat,read,resume,write,sum,remove,rename,copy,mkdir,rmdir,space,quit name-max=8 idle=60"
     );
 }
 
@@ -295,7 +295,7 @@ fn the_hello_names_only_the_verbs_that_the_server_accepts() {
     let mut session =
         session_with(Limits { verbs, nocrc: true, idle: Duration::from_secs(5), host: Some("pump-7"), ..limits() });
     feed(&mut session, message("GET /skiff/1"));
-    let hello = "skiff/1 server=skiff/0 host=pump-7 commands=ping,list,stat,read,write,remove,rename,space,quit name-max=8 idle=5 nocrc=1";
+    let hello = "skiff/1 server=skiff/0 host=pump-7 commands=ping,list,tree,stat,read,write,remove,rename,copy,space,quit name-max=8 idle=5 nocrc=1";
     assert_eq!(sent(&mut session), reply(hello));
     for command in ["sum 0 * a", "mkdir a", "rmdir ..", "resume 1 a", "sum"] {
         feed(&mut session, message(command));

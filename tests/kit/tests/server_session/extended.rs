@@ -20,6 +20,8 @@ fn commands_become_requests() {
     for (command, request) in [
         ("list", Request::List { dir: None }),
         ("list d", Request::List { dir: Some(dir) }),
+        ("tree", Request::Tree { dir: None }),
+        ("tree d", Request::Tree { dir: Some(dir) }),
         ("stat a/b", Request::Stat { name: file }),
         ("stat  a  b ", Request::Stat { name: spaced }),
         ("read 0 * a/b", Request::Read { offset: 0, length: None, name: file }),
@@ -31,6 +33,7 @@ fn commands_become_requests() {
         ("write 4 9 17 a/b", Request::Write { offset: 4, size: 9, mtime: Some(17), name: file }),
         ("remove a/b", Request::Remove { name: file }),
         ("rename a/b\n a  b ", Request::Rename { from: file, to: spaced }),
+        ("copy a/b\n a  b ", Request::Copy { from: file, to: spaced }),
         ("mkdir d", Request::Mkdir { name: dir }),
         ("rmdir d", Request::Rmdir { name: dir }),
         ("space", Request::Space),
@@ -81,6 +84,8 @@ fn what_is_no_command_is_bad_command_and_the_connection_goes_on() {
         "rename",
         "rename a",
         "rename a b",
+        "copy a b",
+        "trees",
         "mkdir",
         "rmdir",
         "crc32c 00000000",
@@ -124,9 +129,18 @@ fn a_name_that_breaks_a_rule_is_bad_name_in_every_command() {
         ("123456789", NameError::TooLong),
     ];
     for (bad, error) in bad {
-        for command in
-            ["list ", "stat ", "read 0 * ", "sum 0 * ", "resume 1 ", "remove ", "mkdir ", "rmdir ", "rename a\n"]
-        {
+        for command in [
+            "list ",
+            "tree ",
+            "stat ",
+            "read 0 * ",
+            "sum 0 * ",
+            "resume 1 ",
+            "remove ",
+            "mkdir ",
+            "rename a\n",
+            "copy a\n",
+        ] {
             let mut session = session();
             feed(&mut session, message(format!("{command}{bad}")));
             assert_eq!((sent(&mut session), session.poll_event()), (refused(error), None), "{command}{bad:?}");

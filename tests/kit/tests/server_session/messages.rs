@@ -194,8 +194,8 @@ fn replies_go_out_through_a_buffer_of_one_byte() {
         whole.push(out[0].into());
         assert_eq!(session.poll_transmit(&mut []), 0);
     }
-    assert!(whole.starts_with("0000000124skiff/1 server=skiff/0 "), "{whole}");
-    assert_eq!(whole.len(), 134);
+    assert!(whole.starts_with("0000000134skiff/1 server=skiff/0 "), "{whole}");
+    assert_eq!(whole.len(), 144);
     assert!(session.is_idle());
 }
 
