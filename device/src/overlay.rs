@@ -49,7 +49,7 @@ use core::fmt;
 use skiff_proto::command::Verbs;
 use skiff_proto::identity::StageOwner;
 use skiff_proto::reply::Tag;
-use skiff_proto::store::{Entry, EntryKind, Result, Space, Stat, Store, Sum};
+use skiff_proto::store::{Entry, EntryKind, Result, Space, Staging, Stat, Store, Sum};
 use skiff_proto::{ErrorCode, Name, Refusal};
 
 /// What serves a name. The methods for what it does not do refuse with `denied`.
@@ -496,25 +496,17 @@ impl<'a, S: Store> Store for Overlay<'_, 'a, S> {
         if self.find(name).is_some() { Ok((0, 0)) } else { self.store.staged(name, owner, size) }
     }
 
-    fn stage(
-        &mut self,
-        name: Name<'_>,
-        owner: StageOwner,
-        offset: u64,
-        size: u64,
-        mtime: Option<u64>,
-    ) -> Result<(Self::Stage, u32)> {
-        let Some(at) = self.find(name) else {
-            let stage = self.store.stage(name, owner, offset, size, mtime);
-            return stage.map(|(stage, crc)| (Stage::Real(stage), crc));
+    fn stage(&mut self, staging: Staging<'_>) -> Result<(Self::Stage, u32)> {
+        let Some(at) = self.find(staging.name) else {
+            return self.store.stage(staging).map(|(stage, crc)| (Stage::Real(stage), crc));
         };
-        match offset {
+        match staging.offset {
             0 => {}
-            offset if offset > size => return Err(ErrorCode::Range.into()),
+            offset if offset > staging.size => return Err(ErrorCode::Range.into()),
             _ => return Err(ErrorCode::Mismatch.into()),
         }
         let entry = &mut self.table[at];
-        entry.file.begin(size)?;
+        entry.file.begin(staging.size)?;
         self.stages = self.stages.wrapping_add(1);
         entry.stage = self.stages;
         Ok((Stage::Virtual(at, self.stages), 0))

@@ -39,9 +39,8 @@ use std::rc::Rc;
 use skiff_device::flash::MountError;
 use skiff_device::server::Nonces;
 use skiff_proto::Instant;
-use skiff_proto::identity::NOBODY;
 use skiff_proto::secure::Secret;
-use skiff_proto::store::{self, EntryKind, Store};
+use skiff_proto::store::{self, EntryKind, Staging, Store};
 
 use crate::flash::rig::{SmallCard, SmallNor, TinyNor, WordNor};
 use crate::flash::{Rng, Tear};
@@ -357,7 +356,7 @@ impl<'a, K: Kind> Game<'a, K> {
             store.remove(n(name)).unwrap_or_else(|refusal| panic!("removing {name}: {refusal}"));
         }
         for name in truth.names().chain(truth.left.keys()) {
-            match store.stage(n(name), NOBODY, 0, 1, None) {
+            match store.stage(Staging::new(n(name), 1)) {
                 Ok((stage, _)) => store.discard(stage),
                 Err(refusal) => panic!("staging {name}: {refusal}"),
             }

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use skiff_proto::crc::Crc32c;
 use skiff_proto::identity::{NOBODY, StageOwner};
 use skiff_proto::name::{MAX_NAME, Name, NameBuf};
+use skiff_proto::store::Staging;
 use skiff_proto::{ErrorCode, Refusal};
 
 use super::DirStore;
@@ -274,14 +275,7 @@ impl DirStore {
     /// `read-only`; `denied` (hidden names, a device or the like of that name, no permission); `is-directory`; `exists`
     /// if a parent is a file; `range` if `offset` is beyond `size`; `busy` while another stage of this name is open;
     /// `mismatch` if `offset` is neither 0 nor the staged length, or the stage belongs to another owner; `no-space`, `io`.
-    pub fn stage(
-        &self,
-        name: Name<'_>,
-        owner: StageOwner,
-        offset: u64,
-        size: u64,
-        mtime: Option<u64>,
-    ) -> Result<(Stage, u32), Refusal> {
+    pub fn stage(&self, Staging { name, offset, size, mtime, owner }: Staging<'_>) -> Result<(Stage, u32), Refusal> {
         self.check_target(name)?;
         if offset > size {
             return Err(ErrorCode::Range.into());

@@ -8,7 +8,7 @@ use skiff_proto::command::Verbs;
 use skiff_proto::identity::StageOwner;
 use skiff_proto::name::MAX_NAME;
 use skiff_proto::reply::Tag;
-use skiff_proto::store::{Entry, Result, Space, Stat, Store, StoreError, Sum};
+use skiff_proto::store::{Entry, Result, Space, Staging, Stat, Store, StoreError, Sum};
 
 use crate::flash::Rng;
 
@@ -179,18 +179,11 @@ impl<S: Store> Store for Reluctant<S> {
         self.inner.staged(name, owner, size)
     }
 
-    fn stage(
-        &mut self,
-        name: Name<'_>,
-        owner: StageOwner,
-        offset: u64,
-        size: u64,
-        mtime: Option<u64>,
-    ) -> Result<(Self::Stage, u32)> {
+    fn stage(&mut self, staging: Staging<'_>) -> Result<(Self::Stage, u32)> {
         self.hesitate()?;
-        self.make_observed(name);
-        let (stage, crc) = self.inner.stage(name, owner, offset, size, mtime)?;
-        Ok((ReluctantStage { stage: Some(stage), name: name.as_str().into(), size }, crc))
+        self.make_observed(staging.name);
+        let (stage, crc) = self.inner.stage(staging)?;
+        Ok((ReluctantStage { stage: Some(stage), name: staging.name.as_str().into(), size: staging.size }, crc))
     }
 
     fn stage_new(&mut self, name: Name<'_>, size: u64) -> Result<Self::Stage> {

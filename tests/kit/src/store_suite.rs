@@ -17,7 +17,7 @@ use skiff_proto::crc::crc32c;
 use skiff_proto::identity::{NOBODY, StageOwner};
 use skiff_proto::name::{MAX_NAME, Name};
 use skiff_proto::reply::Tag;
-use skiff_proto::store::{self, Entry, EntryKind, Space, Stat, Store, StoreError, Sum};
+use skiff_proto::store::{self, Entry, EntryKind, Space, Staging, Stat, Store, StoreError, Sum};
 
 /// A medium, and the stores that are opened on it one after the other.
 pub trait Backend {
@@ -90,15 +90,8 @@ impl<B: Backend> Store for Patient<B> {
     fn staged(&mut self, name: Name<'_>, owner: StageOwner, size: u64) -> store::Result<(u64, u32)> {
         self.ask(|store| store.staged(name, owner, size))
     }
-    fn stage(
-        &mut self,
-        name: Name<'_>,
-        owner: StageOwner,
-        offset: u64,
-        size: u64,
-        mtime: Option<u64>,
-    ) -> store::Result<(Self::Stage, u32)> {
-        self.ask(|store| store.stage(name, owner, offset, size, mtime))
+    fn stage(&mut self, staging: Staging<'_>) -> store::Result<(Self::Stage, u32)> {
+        self.ask(|store| store.stage(staging))
     }
     fn stage_new(&mut self, name: Name<'_>, size: u64) -> store::Result<Self::Stage> {
         self.ask(|store| store.stage_new(name, size))
@@ -207,11 +200,11 @@ fn commit_new<S: Store>(store: &mut S, stage: &mut S::Stage, name: &str) -> Answ
 }
 
 fn begin<S: Store>(store: &mut S, name: &str, offset: usize, size: usize) -> Answer<(S::Stage, u32)> {
-    code(store.stage(n(name), NOBODY, offset as u64, size as u64, None))
+    code(store.stage(Staging::new(n(name), size as u64).at(offset as u64)))
 }
 
 fn put_at<S: Store>(store: &mut S, name: &str, bytes: &[u8], mtime: Option<u64>) {
-    let (mut stage, crc) = store.stage(n(name), NOBODY, 0, bytes.len() as u64, mtime).unwrap();
+    let (mut stage, crc) = store.stage(Staging { mtime, ..Staging::new(n(name), bytes.len() as u64) }).unwrap();
     assert_eq!(crc, 0);
     append(store, &mut stage, bytes);
     commit(store, &mut stage, Some(crc32c(bytes))).unwrap();
@@ -534,11 +527,11 @@ cases! { ($)
         interrupt(&mut store, "f", b"abc", 6);
         assert_eq!(begin(&mut store, "f", 7, 6).err(), Some(ErrorCode::Range));
         let huge = u64::MAX;
-        assert_eq!(code(store.stage(n("f"), NOBODY, 2, huge, None)).err(), Some(ErrorCode::Mismatch));
+        assert_eq!(code(store.stage(Staging::new(n("f"), huge).at(2))).err(), Some(ErrorCode::Mismatch));
         let (stage, _) = begin(&mut store, "f", 3, 6).unwrap();
         assert_eq!(begin(&mut store, "f", 7, 6).err(), Some(ErrorCode::Range));
         assert_eq!(begin(&mut store, "f", 2, 6).err(), Some(ErrorCode::Busy));
-        assert_eq!(code(store.stage(n("f"), NOBODY, 3, huge, None)).err(), Some(ErrorCode::Busy));
+        assert_eq!(code(store.stage(Staging::new(n("f"), huge).at(3))).err(), Some(ErrorCode::Busy));
         drop(stage);
         assert_eq!(staged(&mut store, "f", 6), Ok((3, crc32c(b"abc"))));
     }
@@ -591,7 +584,7 @@ cases! { ($)
     fn staged_bytes_belong_to_the_client_that_wrote_them(backend, store) {
         let [a, b] = [1, u64::MAX].map(|number| StageOwner::from_number(number).unwrap());
         let write = |store: &mut Patient<B>, owner, offset, bytes: &[u8]| {
-            let (mut stage, crc) = code(store.stage(n("f"), owner, offset, 6, Some(9)))?;
+            let (mut stage, crc) = code(store.stage(Staging { mtime: Some(9), owner, ..Staging::new(n("f"), 6).at(offset) }))?;
             append(store, &mut stage, bytes);
             Ok((stage, crc))
         };
@@ -802,8 +795,8 @@ cases! { ($)
         assert!(space.free <= space.total);
         for size in [space.total + 1, u64::MAX] {
             assert_eq!(code(store.staged(n("f"), NOBODY, size)), Err(ErrorCode::NoSpace));
-            assert_eq!(code(store.stage(n("f"), NOBODY, 0, size, None)).err(), Some(ErrorCode::NoSpace));
-            assert_eq!(code(store.stage(n("f"), NOBODY, 2, size, None)).err(), Some(ErrorCode::NoSpace));
+            assert_eq!(code(store.stage(Staging::new(n("f"), size))).err(), Some(ErrorCode::NoSpace));
+            assert_eq!(code(store.stage(Staging::new(n("f"), size).at(2))).err(), Some(ErrorCode::NoSpace));
             assert_eq!(code(store.stage_new(n("new"), size)).err(), Some(ErrorCode::NoSpace));
         }
         assert_eq!(get(&mut store, "f").unwrap(), b"old");

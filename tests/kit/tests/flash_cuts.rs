@@ -10,8 +10,7 @@ use skiff_kit::flash::rig::{Rig, SmallCard, SmallNor, TinyNor, WordNor};
 use skiff_kit::flash::workload::{Player, Step};
 use skiff_kit::flash::world::{World, examine, mount, n, put, total};
 use skiff_kit::flash::{Rng, Sim, Tear};
-use skiff_proto::identity::NOBODY;
-use skiff_proto::store::Store as _;
+use skiff_proto::store::{Staging, Store as _};
 
 /// Write, replace, resume, rename, remove, fill up, reclaim.
 const SCRIPT: &[Step] = &[
@@ -160,7 +159,7 @@ fn leave_nothing<R: Rig>() {
             store.remove(n(name)).expect("it is there");
         }
         for name in world.stages.keys().chain(world.fading.keys()) {
-            let (stage, _) = store.stage(n(name), NOBODY, 0, 0, None).expect("there is room");
+            let (stage, _) = store.stage(Staging::new(n(name), 0)).expect("there is room");
             store.discard(stage);
         }
         assert_eq!(store.space().expect("room"), before, "{}: seed {seed}", R::NAME);

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use skiff_proto::command::Verbs;
 use skiff_proto::identity::{NOBODY, StageOwner};
 use skiff_proto::reply::Tag;
-use skiff_proto::store::{Entry, EntryKind, Result, Space, Stat, Store, StoreError};
+use skiff_proto::store::{Entry, EntryKind, Result, Space, Staging, Stat, Store, StoreError};
 use skiff_proto::{ErrorCode, Name};
 
 use super::control::Control;
@@ -350,14 +350,8 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
         found
     }
 
-    fn stage(
-        &mut self,
-        name: Name<'_>,
-        owner: StageOwner,
-        offset: u64,
-        size: u64,
-        mtime: Option<u64>,
-    ) -> Result<(Self::Stage, u32)> {
+    fn stage(&mut self, staging: Staging<'_>) -> Result<(Self::Stage, u32)> {
+        let Staging { name, offset, size, mtime, owner } = staging;
         let text = name.as_str();
         if !self.enter() {
             return io();
@@ -367,7 +361,7 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
             return self.fail(text, ErrorCode::NoSpace);
         }
         self.control.truth.borrow_mut().need_room(size);
-        let begun = self.inner.stage(name, owner, offset, size, mtime);
+        let begun = self.inner.stage(staging);
         self.control
             .trace(|| format!("    store: stage {text} {offset} {size}: {:?}", begun.as_ref().map(|(_, crc)| crc)));
         let power = self.has_power();

@@ -7,7 +7,7 @@ use std::path::Path;
 use skiff_host::store::{DirStore, Options, Stage};
 use skiff_proto::ErrorCode;
 use skiff_proto::crc::crc32c;
-use skiff_proto::identity::NOBODY;
+use skiff_proto::store::Staging;
 
 use super::{append, code, entries, get, list, n, open, open_portable, put, stage};
 
@@ -125,7 +125,7 @@ fn a_stage_that_is_refused_leaves_the_rest_of_its_batch_alone() {
     fs::write(root.path().join("bad2"), "a file").unwrap();
     fs::create_dir_all(root.path().join("bad5/x")).unwrap();
     assert!(store.take_over(n("good0"), core::time::Duration::ZERO));
-    let (mut other, _) = store.stage(n("good0"), NOBODY, 0, 1, None).unwrap();
+    let (mut other, _) = store.stage(Staging::new(n("good0"), 1)).unwrap();
     batch.push((store.stage_unnamed(0).unwrap(), None));
     let codes: Vec<_> = store.commit_batch(batch).into_iter().map(|answer| code(answer).map(|_| ())).collect();
     let expected = [
@@ -170,7 +170,7 @@ fn a_resumed_file_of_a_batch_is_asked_for_by_itself() {
     let store = open(root.path());
     drop(stage(&store, "resumed", b"12345").unwrap());
     let mut batch = batch(&store, &names(10, |at| format!("f{at}")));
-    batch.push((store.stage(n("resumed"), NOBODY, 5, 5, None).unwrap().0, None));
+    batch.push((store.stage(Staging::new(n("resumed"), 5).at(5)).unwrap().0, None));
     let before = store.sync_calls();
     assert!(store.commit_batch(batch).iter().all(Result::is_ok));
     assert_eq!(store.sync_calls() - before, 3);
@@ -304,7 +304,9 @@ fn files_are_put_on_another_file_system_beneath_the_root() {
         fs::set_permissions(other.join("f"), fs::Permissions::from_mode(0o640)).unwrap();
         // What a power cut left there.
         fs::write(other.join(".skiff-0-0123456789abcdef0123456789abcdef"), "x").unwrap();
-        let (mut stage, _) = store.stage(n("other/f"), NOBODY, 0, content.len() as u64, Some(1_500_000_000)).unwrap();
+        let (mut stage, _) = store
+            .stage(Staging { mtime: Some(1_500_000_000), ..Staging::new(n("other/f"), content.len() as u64) })
+            .unwrap();
         append(&store, &mut stage, &content).unwrap();
         let stat = store.commit(&mut stage, Some(crc32c(&content))).unwrap();
         assert_eq!((stat.size, stat.mtime), (content.len() as u64, Some(1_500_000_000)));

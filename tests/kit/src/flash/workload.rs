@@ -6,7 +6,7 @@ use std::rc::Rc;
 use skiff_proto::ErrorCode;
 use skiff_proto::crc::crc32c;
 use skiff_proto::identity::NOBODY;
-use skiff_proto::store::{Store, StoreError};
+use skiff_proto::store::{Staging, Store, StoreError};
 
 use super::Rng;
 use super::world::{World, append, finish, n, put, staged};
@@ -171,7 +171,7 @@ impl Player {
                 let (name, bytes) = (file(name), self.content(len));
                 self.start_over(&name, &bytes);
                 let (mut stage, _) =
-                    store.stage(n(&name), NOBODY, 0, len as u64, None).inspect_err(|_| self.refused(&name))?;
+                    store.stage(Staging::new(n(&name), len as u64)).inspect_err(|_| self.refused(&name))?;
                 self.world.borrow_mut().fading.remove(&name);
                 append(store, &mut stage, &bytes[..part])?;
                 drop(stage);
@@ -186,7 +186,8 @@ impl Player {
                 let from = usize::try_from(from).unwrap_or(usize::MAX);
                 assert_eq!(crc, crc32c(&bytes[..from]), "{name}");
                 let mtime = Some(self.mtime);
-                let (mut stage, _) = store.stage(n(&name), NOBODY, from as u64, bytes.len() as u64, mtime)?;
+                let (mut stage, _) =
+                    store.stage(Staging { mtime, ..Staging::new(n(&name), bytes.len() as u64).at(from as u64) })?;
                 let end = bytes.len().min(from + part);
                 if end < bytes.len() {
                     append(store, &mut stage, &bytes[from..end])?;
@@ -209,7 +210,7 @@ impl Player {
                 let (name, bytes) = (file(name), self.content(len));
                 self.start_over(&name, &bytes);
                 let (mut stage, _) =
-                    store.stage(n(&name), NOBODY, 0, len as u64, None).inspect_err(|_| self.refused(&name))?;
+                    store.stage(Staging::new(n(&name), len as u64)).inspect_err(|_| self.refused(&name))?;
                 self.world.borrow_mut().fading.remove(&name);
                 append(store, &mut stage, &bytes)?;
                 store.discard(stage);
@@ -324,7 +325,7 @@ impl Player {
         let mut stages = Vec::new();
         for (name, bytes) in names.iter().zip(&contents) {
             self.start_over(name, bytes);
-            match store.stage(n(name), NOBODY, 0, len as u64, None) {
+            match store.stage(Staging::new(n(name), len as u64)) {
                 Ok((stage, _)) => {
                     self.world.borrow_mut().fading.remove(name);
                     stages.push(stage);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use skiff_device::flash::MountError;
 use skiff_proto::crc::crc32c;
 use skiff_proto::identity::NOBODY;
-use skiff_proto::store::{EntryKind, Store, StoreError};
+use skiff_proto::store::{EntryKind, Staging, Store, StoreError};
 use skiff_proto::{ErrorCode, Name};
 
 use super::Sim;
@@ -59,7 +59,7 @@ pub fn get<S: Store>(store: &mut S, name: &str) -> Result<Vec<u8>, StoreError> {
 /// # Errors
 /// Those of the store; nothing is left of the attempt.
 pub fn put<S: Store>(store: &mut S, name: &str, bytes: &[u8], mtime: Option<u64>) -> Result<(), StoreError> {
-    let (mut stage, _) = store.stage(n(name), NOBODY, 0, bytes.len() as u64, mtime)?;
+    let (mut stage, _) = store.stage(Staging { mtime, ..Staging::new(n(name), bytes.len() as u64) })?;
     let written = finish(store, &mut stage, bytes, Some(crc32c(bytes)));
     if written.is_err() {
         store.discard(stage);
@@ -174,7 +174,7 @@ fn examine_copies<R: Rig>(medium: &Sim<R::Model>, world: &World) -> Result<(), S
     let mut store = mount::<R>(&mut memory, &copy)?;
     let found = world.compare(&mut store)?;
     let free = store.space().map_err(|refusal| format!("space: {refusal}"))?.free;
-    let begun = if free > 0 { store.stage(n("probe"), NOBODY, 0, free, None).ok() } else { None };
+    let begun = if free > 0 { store.stage(Staging::new(n("probe"), free)).ok() } else { None };
     if let Some((mut stage, _)) = begun {
         let bytes = vec![0xa5; usize::try_from(free).unwrap_or(0).min(4 * R::PAYLOAD)];
         append(&mut store, &mut stage, &bytes).map_err(|refusal| format!("append: {refusal}"))?;
@@ -203,7 +203,7 @@ fn examine_copies<R: Rig>(medium: &Sim<R::Model>, world: &World) -> Result<(), S
         if len == 0 {
             continue;
         }
-        let (mut stage, crc) = (store.stage(n(name), NOBODY, len as u64, len as u64, None))
+        let (mut stage, crc) = (store.stage(Staging::new(n(name), len as u64).at(len as u64)))
             .map_err(|refusal| format!("going on with {name} at {len}: {refusal}"))?;
         finish(&mut store, &mut stage, &[], Some(crc)).map_err(|refusal| format!("finishing {name}: {refusal}"))?;
         let bytes = get(&mut store, name).map_err(|refusal| format!("{len} staged bytes of {name}: {refusal}"))?;
@@ -246,8 +246,7 @@ pub fn examine<R: Rig>(medium: &Sim<R::Model>, world: &World, total: u64) -> Res
         store.remove(n(name)).map_err(|refusal| format!("removing {name}: {refusal}"))?;
     }
     for name in world.stages.keys().chain(world.fading.keys()) {
-        let (stage, _) =
-            store.stage(n(name), NOBODY, 0, 1, None).map_err(|refusal| format!("stage {name}: {refusal}"))?;
+        let (stage, _) = store.stage(Staging::new(n(name), 1)).map_err(|refusal| format!("stage {name}: {refusal}"))?;
         store.discard(stage);
     }
     let space = store.space().map_err(|refusal| format!("space: {refusal}"))?;

@@ -8,7 +8,7 @@ use skiff_kit::flash::{Nor, Rng, Tear};
 use skiff_proto::ErrorCode;
 use skiff_proto::crc::crc32c;
 use skiff_proto::identity::NOBODY;
-use skiff_proto::store::Store;
+use skiff_proto::store::{Staging, Store};
 
 type Memory = <SmallNor as Rig>::Memory;
 
@@ -234,7 +234,7 @@ fn damaged_staged_bytes_are_dropped_when_they_are_to_be_gone_on_with() {
     let mut memory = Memory::default();
     let content = Rng::new(5).bytes(1500);
     let mut store = SmallNor::mount(&mut memory, &medium, 2000).expect("used");
-    let (mut stage, _) = store.stage(n("s"), NOBODY, 0, 3000, None).expect("room");
+    let (mut stage, _) = store.stage(Staging::new(n("s"), 3000)).expect("room");
     append(&mut store, &mut stage, &content).expect("room");
     drop(stage);
     drop(store);
@@ -242,7 +242,7 @@ fn damaged_staged_bytes_are_dropped_when_they_are_to_be_gone_on_with() {
     medium.change(|model| model.content_mut()[at] ^= 1);
     let mut store = SmallNor::mount(&mut memory, &medium, 2000).expect("used");
     assert_eq!(store.staged(n("s"), NOBODY, 3000).expect("room"), (1500, crc32c(&content)));
-    let refused = store.stage(n("s"), NOBODY, 1500, 3000, None).map(drop).map_err(|refusal| refusal.code());
+    let refused = store.stage(Staging::new(n("s"), 3000).at(1500)).map(drop).map_err(|refusal| refusal.code());
     assert_eq!(refused, Err(ErrorCode::Mismatch));
     assert_eq!(store.staged(n("s"), NOBODY, 3000), Ok((0, 0)));
     put(&mut store, "s", &content, None).expect("room");
@@ -256,7 +256,7 @@ fn a_power_cut_costs_a_write_no_more_than_what_came_since_the_last_checkpoint() 
         let medium = SmallNor::medium(1);
         let mut memory = Memory::default();
         let mut store = SmallNor::mount(&mut memory, &medium, 2000).expect("blank");
-        let (mut stage, _) = store.stage(n("s"), NOBODY, 0, 20_000, None).expect("room");
+        let (mut stage, _) = store.stage(Staging::new(n("s"), 20_000)).expect("room");
         append(&mut store, &mut stage, &content[..len]).expect("room");
         medium.cut_after(0, Tear::Before);
         drop(stage);
@@ -297,14 +297,13 @@ fn every_writer_has_a_slot_or_hears_that_there_are_too_many() {
     let medium = SmallNor::medium(1);
     let mut memory = Memory::default();
     let mut store = SmallNor::mount(&mut memory, &medium, 2000).expect("blank");
-    let mut stages: Vec<_> =
-        ["a", "b", "c"].map(|name| store.stage(n(name), NOBODY, 0, 10, None).expect("room").0).into();
-    let refusal = store.stage(n("d"), NOBODY, 0, 10, None).map(drop).expect_err("there are three slots");
+    let mut stages: Vec<_> = ["a", "b", "c"].map(|name| store.stage(Staging::new(n(name), 10)).expect("room").0).into();
+    let refusal = store.stage(Staging::new(n("d"), 10)).map(drop).expect_err("there are three slots");
     let refusal = refusal.refusal();
     assert_eq!((refusal.code, refusal.text), (ErrorCode::Busy, "too many files are being written"));
     assert_eq!(store.stage_new(n("x"), 10).map(drop).expect_err("there are three slots").code(), ErrorCode::Busy);
     stages.pop();
-    drop(store.stage(n("d"), NOBODY, 0, 10, None).expect("one is free again"));
+    drop(store.stage(Staging::new(n("d"), 10)).expect("one is free again"));
 }
 
 /// A program, an erasure or a flush fails now and then. The store goes on, as if what it refused had not been tried; or it
@@ -386,7 +385,7 @@ fn a_dropped_connection_leaves_its_bytes_at_the_next_turn_of_the_loop() {
     let medium = SmallNor::medium(1);
     let mut memory = Memory::default();
     let mut store = SmallNor::mount(&mut memory, &medium, 32_768).expect("blank");
-    let (mut stage, _) = store.stage(n("s"), NOBODY, 0, 3000, None).expect("room");
+    let (mut stage, _) = store.stage(Staging::new(n("s"), 3000)).expect("room");
     append(&mut store, &mut stage, &[7; 1234]).expect("room");
     let before = medium.counters();
     store.settle();

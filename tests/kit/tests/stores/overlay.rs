@@ -9,7 +9,7 @@ use skiff_proto::ErrorCode::{self, Changed, Denied, Exists, Io, Mismatch, NoSpac
 use skiff_proto::Name;
 use skiff_proto::crc::crc32c;
 use skiff_proto::identity::NOBODY;
-use skiff_proto::store::{self, Store, StoreError, Sum};
+use skiff_proto::store::{self, Staging, Store, StoreError, Sum};
 
 fn n(name: &str) -> Name<'_> {
     Name::parse(name.as_bytes(), 64).expect("a name")
@@ -32,7 +32,7 @@ fn get(store: &mut impl Store, name: &str) -> Result<String, ErrorCode> {
 }
 
 fn put(store: &mut impl Store, name: &str, content: &[u8]) -> Result<(), ErrorCode> {
-    let (mut stage, _) = code(store.stage(n(name), NOBODY, 0, content.len() as u64, None))?;
+    let (mut stage, _) = code(store.stage(Staging::new(n(name), content.len() as u64)))?;
     for piece in content.chunks(3) {
         assert_eq!(code(store.append(&mut stage, piece))?, piece.len());
     }
@@ -150,7 +150,7 @@ fn a_command_is_carried_out_once_it_is_whole_and_can_not_be_read() {
     });
     let mut table = [Virtual::new("reboot", &mut reboot)];
     let mut store = Overlay::new(ram(), &mut table, 1);
-    let (mut stage, crc) = store.stage(n("reboot"), NOBODY, 0, 3, None).expect("a stage");
+    let (mut stage, crc) = store.stage(Staging::new(n("reboot"), 3)).expect("a stage");
     assert_eq!((store.append(&mut stage, b"now"), crc, restarts.get()), (Ok(3), 0, 0));
     // A connection that is lost, and the next one.
     drop(stage);
@@ -170,9 +170,9 @@ fn of_two_that_write_the_same_the_later_one_goes_on() {
     });
     let mut table = [Virtual::new("command", &mut command)];
     let mut store = Overlay::new(ram(), &mut table, 1);
-    let (mut first, _) = store.stage(n("command"), NOBODY, 0, 2, None).expect("a stage");
+    let (mut first, _) = store.stage(Staging::new(n("command"), 2)).expect("a stage");
     assert_eq!(store.append(&mut first, b"a"), Ok(1));
-    let (mut second, _) = store.stage(n("command"), NOBODY, 0, 2, None).expect("a stage");
+    let (mut second, _) = store.stage(Staging::new(n("command"), 2)).expect("a stage");
     assert_eq!(store.append(&mut second, b"b"), Ok(1));
     assert_eq!(code(store.append(&mut first, b"a")), Err(Io));
     assert_eq!(code(store.commit(&mut first, None)), Err(Io));
@@ -204,8 +204,8 @@ fn names_of_the_table_hide_files_and_are_neither_renamed_nor_removed() {
     assert_eq!(store.commit_new(&mut stage, n("status1")), Ok(()));
     assert_eq!(list(&mut store), ["status", "a", "z", "status1"]);
     // What a table refuses of a write that goes on.
-    assert_eq!(code(store.stage(n("status"), NOBODY, 9, 8, None).map(drop)), Err(Range));
-    assert_eq!(code(store.stage(n("status"), NOBODY, 1, 8, None).map(drop)), Err(Mismatch));
+    assert_eq!(code(store.stage(Staging::new(n("status"), 8).at(9)).map(drop)), Err(Range));
+    assert_eq!(code(store.stage(Staging::new(n("status"), 8).at(1)).map(drop)), Err(Mismatch));
 }
 
 #[test]
