@@ -124,7 +124,7 @@ def test(chosen, packages, arguments, out):
     used = cpu_seconds()
     with open(out / "unmutated.log", "w") as log:
         subprocess.run([*cargo, *arguments.split()], cwd=TREE, env=environment, check=True, stdout=log, stderr=log)
-    # A limit of computing, which does not depend on what else the machine does; of time only for tests that wait for ever.
+    # A limit of computing, which does not depend on what else the machine does; of time only for tests that wait forever.
     limit = round(max(10, 10 * (cpu_seconds() - used)))
     environment[f"CARGO_TARGET_{host().upper().replace('-', '_')}_RUNNER"] = f"prlimit --cpu={limit}"
 
@@ -176,11 +176,11 @@ def diff_of(chosen):
 
 
 def explanations():
-    """Lines `FILE: MUTANT [in `CODE`]: why`; # begins a comment."""
+    """Lines `FILE: MUTANT | PART OF THE LINE | WHY`; # begins a comment."""
     found = []
     for line in Path("scripts/mutants.txt").read_text().splitlines():
         if line and not line.startswith("#"):
-            mutant, code, why = line.split(" | ")
+            mutant, code, why = line.rsplit(" | ", 2)
             found.append((mutant, code, why))
     return found
 
