@@ -17,7 +17,7 @@ use crate::wire::{Wire, read_to_end};
 
 /// The name of the TAP in a test's namespace.
 pub const TAP: &str = "tap0";
-/// Addresses of the test's own on it, besides the one that the server's library gives it.
+/// The addresses of the test's own interface, besides the link-local one.
 pub const OURS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 69, 254));
 /// See [`OURS`].
 pub const STRANGERS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 69, 253));
@@ -42,10 +42,10 @@ impl Device {
         Self::with(|_| {})
     }
 
-    /// Serves an empty store behind loopback ports; `change` sets the server up.
+    /// Serves an empty store behind loopback ports; `change` changes the configuration.
     ///
     /// # Panics
-    /// If there is no port to be had.
+    /// If no port is free.
     #[must_use]
     pub fn with(change: impl FnOnce(&mut Options)) -> Self {
         let mut options = Options::default();
@@ -57,10 +57,11 @@ impl Device {
         Self::run(v4, v6, data_ports, move |stopped| listen.run(stopped, || ()).expect("the server runs"))
     }
 
-    /// The same with a device secret, behind a [`Relay`]: what is said to [`Self::addr`] in plain goes sealed.
+    /// The same with a device secret, behind a [`Relay`], which encrypts what tests send to [`Self::addr`] in plain
+    /// text.
     ///
     /// # Panics
-    /// If there is no port to be had.
+    /// If no port is free.
     #[must_use]
     pub fn sealed(change: impl FnOnce(&mut Options)) -> Self {
         let mut device = Self::with(|options| {
@@ -73,7 +74,8 @@ impl Device {
         device
     }
 
-    /// Serves an empty store behind [`TAP`], port 50000; `change` sets it up. To be called inside a namespace alone.
+    /// Serves an empty store behind [`TAP`], on port 50000; `change` changes the configuration. Call it only inside a
+    /// namespace.
     ///
     /// # Panics
     /// If the TAP can't be made.
@@ -102,7 +104,7 @@ impl Device {
         Self { v4, v6, data_ports, _relay: None, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// Its port.
+    /// The port of control connections.
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.v4.port()
@@ -169,7 +171,7 @@ impl Device {
         names
     }
 
-    /// Ends the server; what it did and was doing.
+    /// Stops the server; returns its statistics and its state.
     ///
     /// # Panics
     /// If it has panicked.
@@ -179,7 +181,7 @@ impl Device {
     }
 }
 
-/// The link-local address that the server has by the hardware address of [`Link::new`], on [`TAP`].
+/// The link-local address that the server derives from the hardware address of [`Link::new`], on [`TAP`].
 ///
 /// # Panics
 /// If there is no such interface.
@@ -190,7 +192,7 @@ pub fn link_local(port: u16) -> SocketAddr {
     SocketAddr::V6(SocketAddrV6::new("fe80::ff:fe00:1".parse().expect("an address"), port, 0, index))
 }
 
-/// Quits and waits for the server's end: its session is free then.
+/// Sends `quit` and waits until the server has closed the connection, so that its session is free.
 fn end(mut wire: Wire) {
     wire.say("quit");
     _ = read_to_end(&mut wire.stream);

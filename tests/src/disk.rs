@@ -5,8 +5,8 @@ use std::process::Command;
 
 use crate::programs::{Serv, host_serv, skip};
 
-/// host-serv, with `root` a file system of 8 MiB, and the path by which others can reach that; `None`, after [`skip`] has
-/// said so, where such a thing may not be made.
+/// host-serv, with `root` on a file system of 8 MiB, and the path by which others reach that. `None`, after [`skip`]
+/// has reported it, where such a file system can't be mounted.
 ///
 /// # Panics
 /// If the server does not start.
@@ -27,7 +27,7 @@ pub fn serve(test: &str, root: &Path) -> Option<(Serv, PathBuf)> {
     let serving = host_serv(root);
     let serv = Serv::launch(command.arg(serving.get_program()).args(serving.get_args()), "port ");
     let serv = serv.unwrap_or_else(|ran| panic!("{ran:?}"));
-    // Each program in the chain becomes the next one, so it is the server that sees this.
+    // Each program in the chain execs the next one, so the server is the process that sees the mount.
     let seen = PathBuf::from(format!("/proc/{}/root{}", serv.running.pid(), root.display()));
     Some((serv, seen))
 }

@@ -92,7 +92,7 @@ impl Board {
         }
     }
 
-    /// The program that emulates it.
+    /// The emulator.
     #[must_use]
     pub const fn emulator(self) -> &'static str {
         match self {
@@ -191,21 +191,21 @@ impl Image<'_> {
     }
 }
 
-/// May a toolchain be fetched?
+/// Whether rustup may fetch a toolchain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fetch {
-    /// What is missing is fetched, if that is possible.
+    /// A missing one is fetched, if that is possible.
     Missing,
-    /// Nothing is.
+    /// None is fetched.
     Nothing,
 }
 
 /// Why there is no image.
 #[derive(Debug)]
 pub enum BuildError {
-    /// This machine can't build for the target: what the script says.
+    /// This machine can't build for the target; the output of the script.
     NoToolchain(String),
-    /// The build failed: what the script says.
+    /// The build failed; the output of the script.
     Failed(String),
 }
 
@@ -225,10 +225,10 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or_else(|| Path::new("."))
 }
 
-/// Builds an image from the sources as they are; where it is.
+/// Builds an image from the sources as they are; returns its path.
 ///
 /// # Errors
-/// The build fails, or can't begin.
+/// The build fails or can't start.
 ///
 /// # Panics
 /// If files can't be written.
@@ -236,7 +236,7 @@ pub fn build(image: &Image<'_>, fetch: Fetch) -> Result<PathBuf, BuildError> {
     let target = root().join("firmware/target");
     let images = target.join("images");
     fs::create_dir_all(&images).expect("a directory");
-    // Every build leaves its program under the same name: nobody else may build before it has another one.
+    // Every build leaves its program under the same name: no other build may run before it is renamed.
     let lock = File::create(images.join(".lock")).expect("a file");
     lock.lock().expect("a lock");
 
@@ -262,7 +262,7 @@ pub fn build(image: &Image<'_>, fetch: Fetch) -> Result<PathBuf, BuildError> {
     ]);
     script.args(["--package", package, "--features", &features, "--bin", image.program, "--manifest-path"]);
     script.arg(root().join("firmware/Cargo.toml")).arg("--target-dir").arg(&target);
-    // What cargo has set for the program that runs here is not meant for that one's compiler.
+    // The variables that cargo has set for this program are not meant for the other compiler.
     script.env_remove("LD_LIBRARY_PATH").env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", short_paths());
     let output = script.stdin(Stdio::null()).output().expect("scripts/bare-metal.sh");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -277,7 +277,7 @@ pub fn build(image: &Image<'_>, fetch: Fetch) -> Result<PathBuf, BuildError> {
     Ok(path)
 }
 
-/// Panics tell where they are, and would tell where the sources are on this machine: the same image everywhere, and a KiB
+/// Panic messages contain the path of the sources. Without it the image is the same on every machine, and 1 KiB
 /// smaller.
 fn short_paths() -> String {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
@@ -285,6 +285,6 @@ fn short_paths() -> String {
     let sources = registries.into_iter().flatten().flatten().map(|entry| entry.path());
     let folders = sources.chain([root().to_owned()]);
     let flags: Vec<_> = folders.map(|folder| format!("--remap-path-prefix={}/=", folder.display())).collect();
-    // What separates flags there.
+    // The separator of flags in this variable.
     flags.join("\u{1f}")
 }

@@ -19,16 +19,16 @@ use fuser::{
 /// No caching: the kernel asks again each time.
 const TTL: Duration = Duration::ZERO;
 
-/// Mounts one, empty, at `at`. Dropping it unmounts it.
+/// Mounts an empty one at `at`. Dropping it unmounts it.
 ///
 /// # Errors
-/// Where it may not be mounted: inside a namespace of mounts (`namespace::mounts`) it may, if the kernel has FUSE.
+/// Mounting is not permitted. Inside a mount namespace (`namespace::mounts`) it is, if the kernel has FUSE.
 pub fn mount(at: &Path) -> io::Result<BackgroundSession> {
     fs::metadata("/dev/fuse")?;
     Session::new(Spellings::default(), at, &Config::default())?.spawn()
 }
 
-/// The short name of an entry, in the manner of vfat.
+/// The short name of an entry, as vfat makes it.
 fn short(name: &str) -> String {
     let letters = name.chars().filter(|c| *c != '.').take(6).collect::<String>();
     format!("{}~1", letters.to_uppercase())
@@ -82,7 +82,7 @@ impl Nodes {
         }
     }
 
-    /// What an entry is really called, and its i-number.
+    /// The real name of an entry, and its inode number.
     fn find(&mut self, parent: INodeNo, name: &OsStr) -> Done<(OsString, INodeNo)> {
         let entries = self.entries(parent)?;
         let text = name.to_str().ok_or(Errno::EILSEQ)?;
@@ -144,7 +144,7 @@ impl Nodes {
             crtime: node.mtime,
             kind,
             perm: node.perm,
-            // A short name is counted as a link, as NTFS does.
+            // A short name counts as a link, as on NTFS.
             nlink: 2,
             uid: 0,
             gid: 0,
@@ -161,7 +161,7 @@ impl Spellings {
     }
 }
 
-/// Sends an entry, or why there is none.
+/// Sends an entry, or the error.
 fn entry(reply: ReplyEntry, done: Done<FileAttr>) {
     match done {
         Ok(attr) => reply.entry(&TTL, &attr, Generation(0)),

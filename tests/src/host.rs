@@ -29,7 +29,7 @@ pub struct Host {
     thread: Option<JoinHandle<usize>>,
 }
 
-/// How a server of a test is set up.
+/// The setup of a server.
 #[derive(Debug)]
 pub struct Setup {
     /// The server.
@@ -45,10 +45,10 @@ impl Host {
         Self::with(|_| {})
     }
 
-    /// Serves a new directory; `change` sets it up.
+    /// Serves a new directory; `change` changes the setup.
     ///
     /// # Panics
-    /// If there is no directory or no port to be had.
+    /// If the directory can't be created or no port is free.
     #[must_use]
     pub fn with(change: impl FnOnce(&mut Setup)) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
@@ -57,10 +57,11 @@ impl Host {
         host
     }
 
-    /// Serves a new directory with a device secret, behind a [`Relay`]: what is said to [`Self::addr`] in plain goes sealed.
+    /// Serves a new directory with a device secret, behind a [`Relay`], which encrypts what tests send to
+    /// [`Self::addr`] in plain text.
     ///
     /// # Panics
-    /// If there is no directory or no port to be had.
+    /// If the directory can't be created or no port is free.
     #[must_use]
     pub fn sealed(change: impl FnOnce(&mut Setup)) -> Self {
         let mut host = Self::with(|setup| {
@@ -73,10 +74,10 @@ impl Host {
         host
     }
 
-    /// Serves a directory that is there already.
+    /// Serves an existing directory.
     ///
     /// # Panics
-    /// If there is no port to be had, or the directory can't be served.
+    /// If no port is free or the directory can't be served.
     #[must_use]
     pub fn serve(root: &Path, change: impl FnOnce(&mut Setup)) -> Self {
         let mut setup = Setup { server: Options::new(0), store: store::Options::new(root) };
@@ -112,7 +113,7 @@ impl Host {
         &self.root
     }
 
-    /// Its port, on both loopback addresses.
+    /// The port, the same on both loopback addresses.
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.v4.port()
@@ -136,7 +137,7 @@ impl Host {
         Wire::connect(self.addr())
     }
 
-    /// Puts a file into the directory, past the server.
+    /// Puts a file into the directory without the server.
     ///
     /// # Panics
     /// If that fails.
@@ -146,13 +147,13 @@ impl Host {
         fs::write(path, content).expect("write");
     }
 
-    /// A file's content, past the server; `None` if there is no such file.
+    /// The content of a file, read without the server; `None` if there is no such file.
     #[must_use]
     pub fn content(&self, name: &str) -> Option<Vec<u8>> {
         fs::read(self.root.join(name)).ok()
     }
 
-    /// The names in the directory that are UTF-8, staging left out, sorted.
+    /// The names in the directory that are UTF-8, without staging directories, sorted.
     ///
     /// # Panics
     /// If it can't be read.
@@ -167,7 +168,7 @@ impl Host {
         names
     }
 
-    /// Tells the server to end; says how many connections it cut off.
+    /// Shuts the server down; returns how many connections it cut off.
     ///
     /// # Panics
     /// If the server has panicked.
@@ -176,7 +177,7 @@ impl Host {
         self.thread.take().map_or(0, |thread| thread.join().expect("the server ends"))
     }
 
-    /// Tells the server to end, and does not wait for it.
+    /// Starts the shutdown of the server without waiting for it.
     pub fn begin_stop(&mut self) {
         drop(self.stop.take());
     }

@@ -1,16 +1,16 @@
-//! What the tests across the crates share: servers and programs to test against, a client that sends exactly what it is
-//! told, the simulation, and the runner of the firmware.
+//! What the tests across the crates share: servers and programs to test against, a client that sends exactly the bytes
+//! of a test, the simulation, and the runner of the firmware.
 //!
 //! | place | what it holds |
 //! |---|---|
 //! | [`skiff_kit`] | what needs no server: stores in memory and on simulated media, vectors, the storage suite |
-//! | [`wire`], [`sealed`], [`relay`], [`programs`], [`namespace`], [`disk`], [`fuse`], [`mod@line`] | peers, processes, disks, networks and links |
+//! | [`wire`], [`sealed`], [`relay`], [`programs`], [`namespace`], [`disk`], [`fuse`], [`lossy`] | peers, processes, disks, networks and links |
 //! | [`device`], [`host`], [`mod@server_suite`] | servers in this process, and the suite that runs against each of them |
 //! | [`sim`], [`simulate`] | virtual time, and the simulation that uses it |
 //! | [`ordeal`] | host-serv under faults |
 //! | [`firmware`] | the runner of the images |
 //!
-//! Each place imports only those above it.
+//! Each line uses only the lines above it.
 
 pub use skiff_kit::{flash, memory, reluctant, sans_io, store_suite, tunnel, vector};
 
@@ -21,7 +21,7 @@ pub mod firmware;
 pub mod fuse;
 pub mod host;
 #[cfg(target_os = "linux")]
-pub mod line;
+pub mod lossy;
 pub mod namespace;
 #[cfg(target_os = "linux")]
 pub mod ordeal;

@@ -14,14 +14,14 @@ use std::time::Instant;
 
 use crate::programs::skip;
 
-/// Set inside.
+/// The environment variable that is set inside.
 const INSIDE: &str = "SKIFF_TEST_NAMESPACE";
 
 /// How long a test inside may take.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// True inside the namespace, where the test has to do its work; false outside, where it is done. Write
-/// `if !inside(module_path!(), "name") { return; }` as the first line of test `name`.
+/// True inside the namespace, where the test does its work; false outside, after the test has run inside. Write `if
+/// !inside(module_path!(), "name") { return; }` as the first line of test `name`.
 ///
 /// # Panics
 /// Outside: if the test fails inside. Where the kernel forbids namespaces, the test is skipped.
@@ -43,7 +43,7 @@ pub fn mounts(module: &str, test: &str) -> bool {
 
 #[track_caller]
 fn enter_test(module: &str, test: &str, tun: bool) -> bool {
-    // As the test harness calls it: without the crate's own name.
+    // As the test harness names it: without the name of the crate.
     let test = &match module.split_once("::") {
         Some((_, module)) => format!("{module}::{test}"),
         None => test.to_owned(),
@@ -85,7 +85,7 @@ fn enter_test(module: &str, test: &str, tun: bool) -> bool {
         std::thread::sleep(Duration::from_millis(2));
     };
     let [out, err] = readers.map(|reader| reader.join().expect("a reader"));
-    // What is measured inside is told here, and what is skipped inside is skipped here.
+    // Measurements and skipped tests inside are reported here too.
     for row in out.lines().filter_map(|line| line.find("| ").map(|at| &line[at..])) {
         println!("{row}");
     }
@@ -97,8 +97,8 @@ fn enter_test(module: &str, test: &str, tun: bool) -> bool {
     false
 }
 
-/// The same for a program: it is started again with `args`, and what it ended with is returned; `None` inside, where it has
-/// to do its work.
+/// The same for a program: it is started again with `args`, and its exit status is returned; `None` inside, where it
+/// does its work.
 ///
 /// # Errors
 /// Where the kernel forbids namespaces, or the program can't be started.
@@ -121,7 +121,7 @@ fn drain(mut pipe: impl io::Read + Send + 'static) -> std::thread::JoinHandle<St
     })
 }
 
-/// The options of `unshare` that work here: without root if that is permitted.
+/// The options of `unshare` that work here, without root if that is permitted.
 fn unshare() -> Option<&'static [&'static str]> {
     static OPTIONS: OnceLock<Option<&[&str]>> = OnceLock::new();
     *OPTIONS.get_or_init(|| {
@@ -134,10 +134,10 @@ fn unshare() -> Option<&'static [&'static str]> {
     })
 }
 
-/// The new network has nothing but a loopback interface that is down.
+/// A new network has nothing but a loopback interface that is down.
 fn settle() {
     ip("link set lo up");
-    // Addresses can be used at once: nobody else is there who could have the same.
+    // No duplicate address detection: nobody else is in this network.
     for which in ["all", "default"] {
         _ = fs::write(format!("/proc/sys/net/ipv6/conf/{which}/accept_dad"), "0");
     }

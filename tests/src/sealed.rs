@@ -1,4 +1,5 @@
-//! A client with a key, over TCP: it makes the handshake, and everything after that is sealed (PROTOCOL §8).
+//! A client with a key, over TCP, for tests: the client driver of proto, and what only a test does (a bit that flips in
+//! a record). After the handshake all messages are sealed (PROTOCOL §8).
 
 use core::cell::Cell;
 use core::fmt;
@@ -64,10 +65,10 @@ impl fmt::Debug for Sealed {
     }
 }
 
-/// The reply as `Debug` shows it, or why the connection failed.
+/// The reply as `Debug` prints it, or the reason why the connection failed.
 pub type Outcome<T> = Result<T, String>;
 
-/// The secret that servers of tests have.
+/// The secret of servers in tests.
 #[must_use]
 pub fn secret() -> Secret {
     Secret::new(core::array::from_fn(|at| at.to_le_bytes()[0]))
@@ -82,7 +83,7 @@ pub fn secret_text() -> String {
 /// The key `id` under this secret.
 ///
 /// # Panics
-/// If `id` is no KEYID.
+/// If `id` is not a KEYID.
 #[must_use]
 pub fn key(id: &str) -> Key {
     secret().key(KeyId::parse(id.as_bytes()).expect("a KEYID"))
@@ -100,7 +101,7 @@ impl Sealed {
         Self::over(connect(addr), key)
     }
 
-    /// The same over a connection that is there.
+    /// The same over an open connection.
     ///
     /// # Errors
     /// See [`Self::connect`].
@@ -140,11 +141,11 @@ impl Sealed {
         self.client.finish().map(debug).map_err(shown)
     }
 
-    /// Begins to `write` a file, in records of `piece` bytes of payload; in the second one, bit `bit` of the record is
-    /// changed on the way.
+    /// Begins to `write` a file, in records of `piece` bytes of payload. Bit `bit` of the second record is flipped on
+    /// the wire.
     ///
     /// # Errors
-    /// The connection has failed before.
+    /// The connection failed earlier.
     ///
     /// # Panics
     /// If the file is shorter.

@@ -15,18 +15,18 @@ use std::time::Instant;
 use skiff_proto::MinRate;
 use skiff_proto::crc::crc32c;
 
-use crate::programs::skip;
+use crate::programs::{free_port, skip};
 use crate::sans_io::{body, message};
 use crate::vector::{Cut, Pacing, load_all, play};
 use crate::wire::{End, Wire, connect, connect_from, eventually, read_to_end};
 
-/// A server that runs, with an empty store. Dropping it ends it.
+/// A running server with an empty store. Dropping it stops it.
 pub trait Served: Sized {
     /// It has directories.
     const DIRECTORIES: bool;
-    /// Its connections are sealed, behind a [`Relay`](crate::relay::Relay): there is nothing classic (PROTOCOL §8).
+    /// Its connections are protected, behind a [`Relay`](crate::relay::Relay): no classic transfers (PROTOCOL §8).
     const SEALED: bool = false;
-    /// Bytes of a long file: more than sockets hold on the way, and room for four of them.
+    /// Bytes of a long file: more than the socket buffers hold, and small enough for four in the store.
     const LARGE: usize;
 
     /// Starts it.
@@ -41,7 +41,7 @@ pub trait Served: Sized {
     /// Puts a file into the store.
     fn put(&self, name: &str, content: &[u8]);
 
-    /// Puts this many files whose names can't be sent into the store; false if the store can't have such files.
+    /// Puts this many files whose names can't be sent into the store; false if the store can't hold such files.
     fn put_unsendable(&self, _count: u64) -> bool {
         false
     }
@@ -49,10 +49,10 @@ pub trait Served: Sized {
     /// A file's content; `None` if there is no such file.
     fn content(&self, name: &str) -> Option<Vec<u8>>;
 
-    /// The names in the store, sorted; directories included if they have a `/` behind them.
+    /// The names in the store, sorted; directories end with `/`.
     fn names(&self) -> Vec<String>;
 
-    /// Another address of this machine from which it can be reached, and is seen as somebody else.
+    /// Another address of this machine that reaches the server, and that the server sees as another client.
     fn stranger() -> Option<IpAddr>;
 
     /// A control connection.
@@ -61,12 +61,12 @@ pub trait Served: Sized {
     }
 }
 
-/// What a case wants of its server, where that is not the default.
+/// What a case needs of its server, where that is not the default.
 #[derive(Debug, Default)]
 pub struct Setup {
     /// A connection without progress ends after this time.
     pub idle: Option<Duration>,
-    /// A writer who has been silent for so long loses its place to another.
+    /// A writer that has been silent for so long yields to another one.
     pub takeover: Option<Duration>,
     /// The least progress while a body is outstanding.
     pub min_rate: Option<MinRate>,
@@ -150,7 +150,7 @@ cases! { ($)
         }
     }
 
-    /// The port of the capture is another program's sometimes.
+    /// The port of the capture may be in use by another program.
     fn the_capture_of_the_original_system_is_replayed_byte_for_byte<S>() {
         if S::SEALED {
             return;
@@ -177,7 +177,7 @@ cases! { ($)
         assert_eq!(server.content("teste.txt"), Some(vec![b'a'; 711]));
     }
 
-    /// Whole, in part, its checksum; classic as well; by IPv6.
+    /// Whole, in part, its checksum; classic too; over IPv6.
     fn a_long_file_goes_both_ways_by_both_families<S>() {
         let server = start::<S>();
         let content = large::<S>();
@@ -209,14 +209,14 @@ cases! { ($)
         }
     }
 
-    /// Lengths that are none, words that are none.
+    /// Invalid lengths, invalid words.
     fn nonsense_is_answered_and_the_server_goes_on<S>() {
         let server = start::<S>();
         for nonsense in [&b"+000000004ping"[..], b"GET / HTTP/1.1\r\n\r\n", b"\0\0\0\0\0\0\0\0\0\0", b"0000065537"] {
             let mut wire = server.connect();
             wire.send_bytes(nonsense);
             if S::SEALED {
-                // No reply is sent to what is no record. The last one announces more than will come.
+                // What is not a record gets no reply. The last one announces more than will come.
                 wire.finish();
                 assert_eq!(wire.hear_end().0, b"", "{nonsense:?}");
                 continue;
@@ -250,7 +250,7 @@ cases! { ($)
             let said = wire.ask(command);
             assert!(said.starts_with(reply), "{command:?}: {said}");
         }
-        // An empty message is nothing; every message that begins as a `write` has a body.
+        // An empty message is ignored; every message that begins like a `write` has a body.
         wire.say("");
         for command in ["write", "write 0 5", "write x 5 - f", "write 0 5 - ../f", "write 6 5 - f"] {
             wire.say(command);
@@ -258,7 +258,7 @@ cases! { ($)
             let said = wire.hear_text();
             assert!(said.starts_with("error "), "{command:?}: {said}");
         }
-        // Longer than every command, and as long as a record if need be.
+        // Longer than every command, and as long as a record if there are records.
         let overlong = "x".repeat(if S::SEALED { 900 } else { 5000 });
         wire.say(&overlong);
         assert!(wire.hear_text().starts_with("error too-long "));
@@ -303,7 +303,7 @@ cases! { ($)
         }
     }
 
-    /// The first link is dead more often than not.
+    /// The first link is more often down than up.
     fn a_second_writer_is_busy_until_the_first_is_silent_for_too_long<S>() {
         let server = S::with(Setup { takeover: Some(Duration::from_millis(300)), ..Setup::default() });
         let (mut first, mut second) = (server.connect(), server.connect());
@@ -320,7 +320,7 @@ cases! { ($)
         assert_eq!(second.read("f").unwrap(), b"12345678");
     }
 
-    /// And a listing sees them all.
+    /// A listing shows all of them.
     fn pipelined_writes_are_answered_in_order<S>() {
         let server = start::<S>();
         let mut wire = server.connect();
@@ -372,13 +372,13 @@ cases! { ($)
         assert_eq!((wire.hear_text().as_str(), wire.hear_body().0), ("ok", Vec::new()));
     }
 
-    /// Five seconds, since somebody waits.
+    /// Five seconds, because a command waits.
     fn a_get_waits_for_a_data_connection_which_an_unclaimed_port_gives_back<S>() {
         if S::SEALED {
             return;
         }
-        // Nothing else of this machine listens there, as far as can be told.
-        let port = std::net::TcpListener::bind((core::net::Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        // Nothing else on this machine listens there, as far as a test can know.
+        let port = free_port();
         let server = S::with(Setup { data_port: Some(port), ..Setup::default() });
         server.put("f", b"x");
         let (mut first, mut second) = (server.connect(), server.connect());
@@ -387,7 +387,7 @@ cases! { ($)
         assert_eq!(second.ask("get f"), port);
         assert!((4..20).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
         assert_eq!(read_to_end(&mut second.data(&port)).0, b"0000000001x");
-        // Both at once, again and again: each waits for the other's.
+        // Both at once, again and again: each waits for the port of the other.
         let clients = [first, second].map(|mut wire| {
             std::thread::spawn(move || {
                 for _ in 0..20 {
@@ -402,7 +402,7 @@ cases! { ($)
         assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
     }
 
-    /// PORT is the owner's alone.
+    /// Only the owner may use PORT.
     fn a_stranger_on_a_data_port_is_reset_and_the_owner_gets_through<S>() {
         if S::SEALED {
             return;
@@ -459,7 +459,7 @@ cases! { ($)
         assert!(server.content("g").unwrap() == content);
     }
 
-    /// A short file is never taken for a whole one.
+    /// A short file is never taken for a complete one.
     fn a_short_put_is_reset_and_nothing_is_stored<S>() {
         if S::SEALED {
             return;
@@ -493,20 +493,20 @@ cases! { ($)
         assert_eq!(wire.hear_end(), (Vec::new(), End::Closed));
     }
 
-    /// Whether it hears of it or not.
+    /// Whether the server notices it or not.
     fn files_whose_bodies_came_whole_are_stored_even_if_the_client_is_gone<S>() {
         let server = start::<S>();
         let mut wire = server.connect();
         for i in 0..20 {
             wire.send_write(&format!("f{i}"), b"x");
         }
-        // The reset takes along what has not been sent yet.
+        // The reset discards what has not been sent yet.
         assert!(eventually(|| wire.is_sent()));
         drop(wire);
         assert!(eventually(|| server.names().len() == 20));
     }
 
-    /// Their replies fill what they can fill.
+    /// Their replies fill all buffers.
     fn clients_that_do_not_read_stop_nobody_else<S>() {
         let server = start::<S>();
         server.put("big", &large::<S>());
@@ -522,8 +522,8 @@ cases! { ($)
         }
     }
 
-    /// `timeout` stands only in place of an owed reply.
-    fn an_idle_connection_is_closed_without_a_word_and_a_silent_writer_is_told<S>() {
+    /// `timeout` is sent only in place of an owed reply.
+    fn an_idle_connection_is_closed_silently_and_a_silent_writer_gets_timeout<S>() {
         let server = S::with(Setup { idle: Some(Duration::from_secs(1)), ..Setup::default() });
         let (mut idle, mut writer) = (server.connect(), server.connect());
         writer.say("write 0 5 - f");
@@ -555,7 +555,7 @@ cases! { ($)
         dripping.join().unwrap();
     }
 
-    /// Or hears that it has changed; never a mixture.
+    /// Or `changed`; never a mixture.
     fn a_reader_of_the_old_version_gets_it_whole_while_it_is_replaced<S>() {
         let server = start::<S>();
         let old = large::<S>();
@@ -570,7 +570,7 @@ cases! { ($)
         assert_eq!(reader.read("f").unwrap(), b"new");
     }
 
-    /// Names that only other clients can use are left out.
+    /// Names that only other clients can use are omitted.
     fn a_classic_listing_shows_what_the_classic_programs_can_ask_for<S>() {
         if S::SEALED {
             return;

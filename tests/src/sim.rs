@@ -41,18 +41,18 @@ pub const NAME: usize = 64;
 /// Its port.
 pub const PORT: u16 = 50_000;
 
-/// How a world begins.
+/// The parameters of a world.
 #[derive(Debug, Clone, Copy)]
 pub struct Setup {
-    /// Where chance begins.
+    /// The seed.
     pub seed: u64,
-    /// What happens to frames.
+    /// The faults of the link.
     pub faults: Faults,
     /// A connection without progress ends after this time.
     pub idle: Duration,
     /// The device's longest name in bytes, at most [`NAME`].
     pub name_max: u16,
-    /// How many other computers there are.
+    /// Number of other computers.
     pub stations: usize,
 }
 
@@ -72,17 +72,17 @@ pub struct World {
     ahead: Duration,
     /// The device does nothing before this moment.
     stalled: Instant,
-    /// When the device wants to have its next turn, unless a frame comes before; `None`: not before one comes.
+    /// When the device wants its next turn, unless a frame comes before; `None`: only when a frame comes.
     wanted: Option<Instant>,
     power: Rc<Cell<bool>>,
-    /// How often a machine has started.
+    /// Number of starts of a machine.
     starts: u64,
     status: Status,
     link: Faulty<End>,
     hub: Hub,
-    /// When a task wants to be woken.
+    /// The wake-up time of each task.
     alarm: Option<Instant>,
-    /// A task has seen to it that others can go on.
+    /// A task has done something that lets others continue.
     stirred: bool,
 }
 
@@ -122,13 +122,13 @@ impl World {
         &mut self.link
     }
 
-    /// What the device was doing when it had its last turn.
+    /// What the device was doing in its last turn.
     #[must_use]
     pub const fn status(&self) -> Status {
         self.status
     }
 
-    /// The device's power switch: its holder can switch the device off, also during the device's turn. From then on the
+    /// The device's power switch: its holder can switch the device off, also during the device's turn. After that the
     /// device sends nothing.
     #[must_use]
     pub fn power(&self) -> Rc<Cell<bool>> {
@@ -148,33 +148,34 @@ impl World {
         self.stirred = true;
     }
 
-    /// The device does nothing for so long, as while its flash is busy. Its clock goes on.
+    /// The device does nothing for this time, as if its flash were busy. Its clock runs on.
     pub fn stall(&mut self, time: Duration) {
         self.stalled = self.now.after(time);
     }
 
-    /// A station's computer loses power: nobody hears of its connections again, unless somebody asks.
+    /// A station's computer loses power: its connections are silent from then on, unless a packet arrives for them.
     pub fn vanish(&mut self, station: usize) {
         self.hub.vanish(station);
     }
 
-    /// Lets a task be woken at `at`.
+    /// Wakes a task at `at`.
     pub fn wake_at(&mut self, at: Instant) {
         self.alarm = self.alarm.into_iter().chain([at]).min();
     }
 
-    /// Lets the stacks work until they have nothing more to say at this moment. Whether anything has happened, and when
+    /// Runs the stacks until they have nothing more to do at this moment. Returns whether anything happened, and when
     /// something will.
     fn settle(&mut self, mut board: Option<&mut (dyn Board + '_)>) -> (bool, Option<Instant>) {
         let mut happened = core::mem::take(&mut self.stirred);
-        // What never comes to an end is a mistake, and shows as time that does not pass.
+        // A loop without end is a bug; it shows as time that does not pass.
         for _ in 0..100_000 {
             let time = moment(self.now);
             let mut stalled = None;
             match &mut board {
                 Some(_) if self.now < self.stalled => stalled = Some(self.stalled),
                 Some(board) => {
-                    // It gets the turns that it has asked for, and no other: whoever forgets to ask waits for ever.
+                    // It gets the turns that it has asked for, and no other: a server that forgets to ask waits
+                    // forever.
                     let has_come = self.link.advance(time).is_some_and(|due| due <= time);
                     if has_come || self.wanted.is_some_and(|wanted| wanted <= self.now) {
                         let mut port = Port::new(&mut self.link, &self.power, time);
@@ -189,7 +190,7 @@ impl World {
                         return (true, None);
                     }
                 }
-                // Nobody is there to hear.
+                // No receiver.
                 None => while self.link.receive(time).map(|(frame, _)| frame.consume(|_| ())).is_some() {},
             }
             let due = self.link.advance(time);
@@ -227,18 +228,18 @@ pub enum Pause {
     Done,
     /// The device's power is off.
     Off,
-    /// It is the time that was given.
+    /// The given time has come.
     Time,
 }
 
-/// Everybody waits, nothing is due.
+/// All tasks wait, and nothing is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadlock(pub Instant);
 
-/// Runs tasks until all have ended, power is off, or it is `until`. Those that have ended are removed.
+/// Runs tasks until all have ended, power is off, or `until` has come. Tasks that have ended are removed.
 ///
 /// # Errors
-/// None can ever go on.
+/// No task can ever continue.
 pub fn run_until(
     world: &Shared,
     mut board: Option<&mut (dyn Board + '_)>,
@@ -274,7 +275,7 @@ pub fn run_until(
 /// Runs all tasks to their ends, with one machine that stays on.
 ///
 /// # Panics
-/// If not all have ended by `limit`, or none can ever go on.
+/// If not all have ended by `limit`, or no task can ever continue.
 pub fn run(world: &Shared, board: &mut dyn Board, limit: Instant, mut tasks: Vec<Task<'_>>) {
     let paused = run_until(world, Some(board), limit, &mut tasks);
     assert_eq!(paused, Ok(Pause::Done), "{} tasks have not ended", tasks.len());

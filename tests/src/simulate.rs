@@ -12,7 +12,7 @@
 //!
 //! It uses the world of [`sim`](crate::sim): virtual time, one thread, and all randomness from one seed. Power fails in
 //! the middle of any operation of the medium; each time the device starts, all files are compared. At the end there are
-//! no more faults: every client must be served, nothing may be left open, and when all files are removed all space is
+//! no more faults: every client must be served, nothing may stay open, and when all files are removed all space must be
 //! free.
 
 pub mod chaos;
@@ -52,28 +52,28 @@ use plan::{Plan, StoreKind};
 use truth::{Truth, n};
 use watched::Watched;
 
-/// Nothing takes so long.
+/// Longer than any operation takes.
 const FOREVER: Duration = Duration::from_secs(30 * 24 * 3600);
-/// So long may it take until all is done, once nothing goes wrong any more.
+/// The limit for the end of a run, once faults have stopped.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
-/// A run that has ended well.
+/// A run without a failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// What was done.
     pub counts: Counts,
-    /// How long it took in the world's time.
+    /// Its duration in virtual time.
     pub time: Duration,
-    /// The last of what happened, if it was asked for.
+    /// The end of the trace, if one was requested.
     pub trace: Vec<String>,
 }
 
-/// A run that has shown a mistake.
+/// A run that found a bug.
 #[derive(Debug, Clone)]
 pub struct Failure {
     /// What is wrong.
     pub message: String,
-    /// What happened before.
+    /// The end of the trace.
     pub trace: Vec<String>,
 }
 
@@ -127,7 +127,7 @@ fn play<K: Kind>(plan: Plan, is_traced: bool) -> Result<Report, Failure> {
     }
 }
 
-/// Bytes that are free on a store as it is delivered.
+/// Free bytes of a store as delivered.
 fn total<K: Kind>() -> u64 {
     let mut memory = K::Memory::default();
     let mut store = K::mount(&mut memory, &K::medium(0), 0, 1000).expect("a blank medium");
@@ -172,7 +172,7 @@ impl<'a, K: Kind> Game<'a, K> {
         }
     }
 
-    /// One life of the device, from its start until its power goes or all is done.
+    /// One life of the device, from its start until power fails or all tasks are done.
     fn life(&mut self, memory: &mut K::Memory, tasks: &mut Vec<Task<'_>>, end: &mut Option<Instant>) -> Pause {
         let control = self.control;
         let is_first = self.starts == 0;
@@ -205,7 +205,7 @@ impl<'a, K: Kind> Game<'a, K> {
             self.come_to_rest(&mut device);
             self.inspect(device.0.store.inner());
         } else {
-            // What the store would do when it is dropped is not done either.
+            // What the store would do when it is dropped must not happen either.
             self.medium.cut_after(0, Tear::Before);
         }
         drop(device);
@@ -223,14 +223,14 @@ impl<'a, K: Kind> Game<'a, K> {
         pause
     }
 
-    /// Lets power go after so many operations.
+    /// Cuts power after so many operations.
     fn threaten(&mut self, operations: u64) {
         if self.control.plan.operations.is_some() && !self.control.is_over.get() {
             self.medium.cut_after(operations, self.rng.pick(&Tear::ALL));
         }
     }
 
-    /// `None` if power goes meanwhile.
+    /// `None` if power fails meanwhile.
     fn mount<'m>(&mut self, memory: &'m mut K::Memory) -> Option<K::Store<'m>> {
         let start = self.starts;
         match K::mount(memory, &self.medium, start, self.control.plan.checkpoint) {
@@ -244,10 +244,10 @@ impl<'a, K: Kind> Game<'a, K> {
         }
     }
 
-    /// The secret of a device whose connections are sealed, and how it makes nonces.
+    /// The device secret of a device with protected connections, and how it makes nonces.
     ///
     /// # Errors
-    /// Power goes meanwhile.
+    /// Power fails meanwhile.
     fn keys(&self, store: &mut K::Store<'_>) -> Result<Option<(Secret, Nonces)>, Off> {
         let Some(secret) = self.control.plan.secret() else { return Ok(None) };
         match K::nonces(store) {
@@ -261,7 +261,7 @@ impl<'a, K: Kind> Game<'a, K> {
         }
     }
 
-    /// Takes room from the beginning.
+    /// Uses up room from the beginning.
     fn fill(&self, store: &mut K::Store<'_>) {
         let control = self.control;
         let mut truth = control.truth.borrow_mut();
@@ -275,19 +275,19 @@ impl<'a, K: Kind> Game<'a, K> {
         }
     }
 
-    /// Runs until power goes or all tasks have ended.
+    /// Runs until power fails or all tasks have ended.
     fn run(&self, device: &mut Device<'_, '_, K>, tasks: &mut Vec<Task<'_>>, end: &mut Option<Instant>) -> Pause {
         loop {
             let now = self.world.borrow().now();
             if end.is_none() && self.control.is_over.get() {
                 *end = Some(now.after(PATIENCE));
             }
-            // Until nothing goes wrong any more, looks in now and then whether that is so.
+            // Checks now and then whether faults have stopped.
             let until = end.unwrap_or_else(|| now.after(Duration::from_secs(60)));
             let paused = run_until(self.world, Some(&mut *device), until, tasks);
-            match paused.unwrap_or_else(|deadlock| panic!("all wait for ever: {deadlock:?}")) {
+            match paused.unwrap_or_else(|deadlock| panic!("all tasks wait forever: {deadlock:?}")) {
                 Pause::Time if end.is_none() => {
-                    assert!(now.since(Instant::ZERO) < FOREVER, "it takes for ever");
+                    assert!(now.since(Instant::ZERO) < FOREVER, "the run does not end");
                 }
                 other => return other,
             }
@@ -305,7 +305,7 @@ impl<'a, K: Kind> Game<'a, K> {
         self.control.trace(|| "power is back".into());
     }
 
-    /// When all clients are gone, nothing may be left of them.
+    /// When all clients are gone, nothing of them may be left.
     fn come_to_rest(&self, device: &mut Device<'_, '_, K>) {
         let until = self.world.borrow().now().after(Duration::from_secs(300));
         let control = self.control;
@@ -326,7 +326,7 @@ impl<'a, K: Kind> Game<'a, K> {
         assert!(truth.open.is_empty() && truth.reading.is_empty(), "left open: {:?} {:?}", truth.open, truth.reading);
     }
 
-    /// Compares everything with what is true.
+    /// Compares everything with the truth.
     fn inspect(&self, store: &mut K::Store<'_>) {
         store.settle();
         let found = files(store);
@@ -338,7 +338,7 @@ impl<'a, K: Kind> Game<'a, K> {
         }
     }
 
-    /// What was there must be there after another start, and nothing else in the room that is left.
+    /// After another start all files must be there, and nothing else may use the remaining room.
     fn start_again(&mut self, memory: &mut K::Memory) {
         self.medium.power_on();
         let Some(mut store) = self.mount(memory) else { return };
@@ -349,7 +349,7 @@ impl<'a, K: Kind> Game<'a, K> {
         self.clear(&mut store);
     }
 
-    /// Removes all files and all that is staged: then all room is free.
+    /// Removes all files and all staged bytes: then all room must be free.
     fn clear(&self, store: &mut K::Store<'_>) {
         let truth = self.control.truth.borrow();
         for name in truth.files().keys() {

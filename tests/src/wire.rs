@@ -1,4 +1,5 @@
-//! A client that says exactly what a test tells it to, over TCP.
+//! A client that sends exactly the bytes of a test, over TCP. It has no session: what a test sends may break every
+//! rule.
 
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
@@ -34,19 +35,19 @@ impl Wire {
     /// Connects to a server.
     ///
     /// # Panics
-    /// If that fails, as all methods do: the test is over then.
+    /// If that fails, as all methods do: the test has failed then.
     #[must_use]
     pub fn connect(addr: SocketAddr) -> Self {
         Self { addr, stream: connect(addr), data: None }
     }
 
-    /// The same, where the server may refuse.
+    /// The same, for a server that may refuse.
     #[must_use]
     pub fn try_connect(addr: SocketAddr) -> Option<Self> {
         Self::try_connect_within(addr, PATIENCE)
     }
 
-    /// The same, where nobody may answer at all.
+    /// The same, for a server that may not answer at all.
     #[must_use]
     pub fn try_connect_within(addr: SocketAddr, patience: Duration) -> Option<Self> {
         let stream = TcpStream::connect_timeout(&addr, patience).ok()?;
@@ -86,7 +87,7 @@ impl Wire {
         bytes
     }
 
-    /// Says `command` and receives its reply.
+    /// Sends `command` and receives its reply.
     #[must_use]
     pub fn ask(&mut self, command: impl AsRef<[u8]>) -> String {
         self.say(command);
@@ -100,14 +101,14 @@ impl Wire {
         self.hear_text()
     }
 
-    /// Sends a whole `write`, without waiting for the reply.
+    /// Sends a whole `write` without waiting for the reply.
     pub fn send_write(&mut self, name: &str, content: &[u8]) {
         let mut bytes = message(format!("write 0 {} - {name}", content.len()));
         bytes.extend(body(content, skiff_proto::crc::crc32c(content)));
         self.send_bytes(&bytes);
     }
 
-    /// Receives a body; its content, and the trailer.
+    /// Receives a body; returns its content and the trailer.
     #[must_use]
     pub fn hear_body(&mut self) -> (Vec<u8>, String) {
         let mut content = Vec::new();
@@ -120,10 +121,10 @@ impl Wire {
         }
     }
 
-    /// `read`s a whole file and checks it; `Err`: the refusal.
+    /// `read`s a whole file and verifies it. `Err`: the refusal.
     ///
     /// # Errors
-    /// What the server answered.
+    /// The server's error.
     pub fn read(&mut self, name: &str) -> Result<Vec<u8>, String> {
         let reply = self.ask(format!("read 0 * {name}"));
         if !reply.starts_with("ok ") {
@@ -140,7 +141,7 @@ impl Wire {
         connect(self.at(port.parse().expect("a port")))
     }
 
-    /// The same address, the zone of a link-local one included, and another port.
+    /// The same address, including the zone of a link-local one, with another port.
     #[must_use]
     pub fn at(&self, port: u16) -> SocketAddr {
         let mut addr = self.addr;
@@ -148,20 +149,20 @@ impl Wire {
         addr
     }
 
-    /// Waits for the end of the connection; what came before it.
+    /// Waits for the end of the connection; returns what came before it.
     #[must_use]
     pub fn hear_end(&mut self) -> (Vec<u8>, End) {
         read_to_end(&mut self.stream)
     }
 
-    /// Says `command` and tells whether anything came back, on a connection that may be gone.
+    /// Sends `command` and returns whether anything came back, on a connection that may be closed.
     #[must_use]
     pub fn try_ask(&mut self, command: &str) -> bool {
         let mut byte = [0];
         self.stream.write_all(&message(command)).is_ok() && matches!(self.stream.read(&mut byte), Ok(1))
     }
 
-    /// True if the other end has acknowledged everything; always true where that can't be told.
+    /// True if the peer has acknowledged everything; always true where the system does not report it.
     #[must_use]
     pub fn is_sent(&self) -> bool {
         is_sent(&self.stream)
@@ -173,7 +174,7 @@ impl Wire {
     }
 }
 
-/// True if the other end has acknowledged everything; always true where that can't be told.
+/// True if the peer has acknowledged everything; always true where the system does not report it.
 #[must_use]
 pub fn is_sent(stream: &TcpStream) -> bool {
     let Ok(addr) = stream.local_addr() else { return true };
@@ -188,7 +189,7 @@ pub fn is_sent(stream: &TcpStream) -> bool {
     !tables.into_iter().flatten().any(|table| table.lines().any(waiting))
 }
 
-/// Connects, with [`PATIENCE`] for whatever follows.
+/// Connects, with [`PATIENCE`] for everything that follows.
 #[must_use]
 pub fn connect(addr: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&addr, PATIENCE).unwrap_or_else(|error| panic!("connect {addr}: {error}"));
@@ -205,7 +206,7 @@ fn set_up(stream: &TcpStream) {
 /// Connects from a certain local address.
 ///
 /// # Errors
-/// The address is not this machine's, or nobody listens.
+/// The address does not belong to this machine, or nothing listens.
 pub fn connect_from(local: IpAddr, addr: SocketAddr) -> io::Result<TcpStream> {
     let socket = socket2::Socket::new(socket2::Domain::for_address(addr), socket2::Type::STREAM, None)?;
     socket.bind(&SocketAddr::new(local, 0).into())?;
@@ -214,14 +215,14 @@ pub fn connect_from(local: IpAddr, addr: SocketAddr) -> io::Result<TcpStream> {
     Ok(socket.into())
 }
 
-/// True if a new connection is taken and `command` is answered. A server that refuses may have reset the connection
+/// True if a new connection is accepted and `command` is answered. A server that refuses may have reset the connection
 /// before `connect` returns.
 #[must_use]
 pub fn answers(addr: SocketAddr, command: &str) -> bool {
     Wire::try_connect(addr).is_some_and(|mut wire| wire.try_ask(command))
 }
 
-/// Reads to the end of the stream; what came, and how it ended.
+/// Reads to the end of the stream; returns what came, and how it ended.
 #[must_use]
 pub fn read_to_end(stream: &mut TcpStream) -> (Vec<u8>, End) {
     let mut bytes = Vec::new();
@@ -272,7 +273,7 @@ impl Link for Wire {
     }
 
     fn reconnect(&mut self) -> Result<(), Problem> {
-        // The server has seen the loss when it has closed as well.
+        // The server has noticed the loss when it has closed as well.
         self.stream.shutdown(Half::Write).map_err(|error| problem(&error))?;
         let _ = read_to_end(&mut self.stream);
         self.stream = connect(self.addr);
@@ -287,7 +288,7 @@ impl Link for Wire {
     fn send_data(&mut self, bytes: &[u8]) -> Result<(), Problem> {
         let data = self.data.as_mut().ok_or_else(|| Problem::new("no data connection"))?;
         match data.write_all(bytes) {
-            // A server may see that it is too much before it has come whole.
+            // The server may notice that it is too much before all of it has come.
             Err(error) if !matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
                 Err(problem(&error))
             }

@@ -1,4 +1,4 @@
-//! host-cli as a program: every command of docs/CLI.md, against a server of ours and against hostile ones.
+//! host-cli as a program: every command of docs/CLI.md, against our server and against hostile ones.
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
@@ -6,8 +6,8 @@
 mod addresses;
 #[path = "host_cli/commands.rs"]
 mod commands;
-#[path = "host_cli/desk.rs"]
-mod desk;
+#[path = "host_cli/everyday.rs"]
+mod everyday;
 #[path = "host_cli/hostile.rs"]
 mod hostile;
 #[path = "host_cli/interrupt.rs"]
@@ -47,7 +47,7 @@ use skiff_tests::host::{Host, Setup};
 use skiff_tests::programs::{Ran, host_cli, run, run_with};
 use tempfile::TempDir;
 
-/// A server with a directory of its own, and another directory where the client is.
+/// A server with a directory of its own, and a directory for the client.
 struct Scene {
     host: Host,
     here: TempDir,
@@ -79,7 +79,7 @@ impl Scene {
         run(self.command().args(words))
     }
 
-    /// One command that ends well.
+    /// One command that succeeds.
     #[track_caller]
     fn done(&self, words: &[&str]) {
         _ = self.run(words).ok();
@@ -95,7 +95,7 @@ impl Scene {
         names.iter().for_each(|name| self.write(name, name.as_bytes()));
     }
 
-    /// Makes files on the server likewise.
+    /// Makes files on the server, each with its name as its content.
     fn serve(&self, names: &[&str]) {
         names.iter().for_each(|name| self.host.put(name, name.as_bytes()));
     }
@@ -127,13 +127,13 @@ impl Scene {
         below(self.here.path())
     }
 
-    /// Everything on the server, staging left out.
+    /// Everything on the server, without staging directories.
     fn all_there(&self) -> Vec<String> {
         below(self.host.root())
     }
 }
 
-/// Files and directories in `dir`, the latter with a `/`, sorted; staging left out.
+/// Files and directories in `dir`, the latter with a `/`, sorted, without staging directories.
 fn below(dir: &Path) -> Vec<String> {
     fn walk(dir: &Path, prefix: &str, found: &mut Vec<String>) {
         for entry in fs::read_dir(dir).unwrap() {
@@ -169,7 +169,7 @@ fn time_of(path: &Path) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// Bytes that don't repeat soon, and differ from those of another `seed`.
+/// Bytes that don't repeat soon, and differ for another `seed`.
 fn content(len: usize, seed: u32) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(len + 4);
     let mut number = seed;
@@ -181,7 +181,7 @@ fn content(len: usize, seed: u32) -> Vec<u8> {
     bytes
 }
 
-/// `line` without the time that it took, which is different each time.
+/// `line` without the duration, which differs each time.
 fn timeless(line: &str) -> String {
     let pieces: Vec<_> = line.split(", ").filter(|piece| !piece.ends_with(" s")).collect();
     pieces.join(", ")

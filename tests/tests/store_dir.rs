@@ -1,4 +1,4 @@
-//! The directory store: the suite of all stores, and what only a directory of a computer can get wrong.
+//! The directory store: the suite of all stores, and what only a directory of a host can get wrong.
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
@@ -65,7 +65,8 @@ impl<const PORTABLE: bool> Backend for Dir<PORTABLE> {
     }
 }
 
-/// The same, as a connection of host-serv uses it: what waits for the disk is "not yet", and changes are queued.
+/// The same, as a connection of host-serv uses it: calls that wait for the disk answer "not yet", and changes are
+/// queued.
 struct Polled(Dir<false>);
 
 impl Backend for Polled {
@@ -101,7 +102,7 @@ fn open_portable(root: &Path) -> DirStore {
     DirStore::new(Options { portable: true, ..Options::new(root) }).unwrap()
 }
 
-/// Stages `bytes` for `name`, whole.
+/// Stages all of `bytes` for `name`.
 fn stage(store: &DirStore, name: &str, bytes: &[u8]) -> Result<Stage, Refusal> {
     let (mut stage, _) = store.stage(Staging::new(n(name), bytes.len() as u64))?;
     append(store, &mut stage, bytes)?;
@@ -139,7 +140,7 @@ fn list(store: &DirStore, dir: Option<&str>) -> Result<Vec<String>, Refusal> {
     Ok(names)
 }
 
-/// What really lies in a directory.
+/// The real content of a directory.
 fn entries(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();

@@ -1,5 +1,4 @@
-//! What the tests of the responder and the drives share: a small store in memory, and a script that both drives go
-//! through.
+//! What the tests of the responder and the drives share: a small store in memory, and a script that both drives run.
 #![allow(dead_code, unused_macros, unused_imports, reason = "each test uses its part")]
 
 mod script;
@@ -8,8 +7,8 @@ pub(crate) use script::everything;
 use skiff_kit::memory::{Layout, MemoryStore};
 pub(crate) use skiff_kit::sans_io::message;
 
-/// Both ends of a connection that will be protected. Always the same, so that what one connection has sent verifies on the
-/// next.
+/// Both ends of a connection that will be protected. They are always the same, so that the bytes of one connection
+/// verify on the next.
 #[cfg(feature = "secure")]
 pub(crate) fn ends(record_max: u16) -> Ends<skiff_proto::secure::Noise> {
     use skiff_proto::secure::{Entropy, KeyId, Login, Secret, Security};
@@ -27,7 +26,7 @@ pub(crate) fn ends(record_max: u16) -> Ends<skiff_proto::secure::Noise> {
     (Login { key, ephemeral: [2; 32] }.start(), security.guard().unwrap())
 }
 
-/// What protects a connection: the client's end and the server's.
+/// The cipher of the client's end and of the server's.
 pub(crate) type Ends<C> = (<C as skiff_proto::cipher::Cipher>::Client, <C as skiff_proto::cipher::Cipher>::Server);
 
 /// Names of 64 bytes.

@@ -1,7 +1,7 @@
 //! A store in memory: the model that other stores are compared with, and a test double that fails on demand.
 //!
 //! A [`MemoryStore`] is a handle; its clones share one content, so that several connections serve the same files and a
-//! test can look on from outside.
+//! test can look at them from outside.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,7 @@ use content::{Content, Fault, Staged, Version};
 pub enum Layout {
     /// Names are single components.
     Flat,
-    /// Names may have several.
+    /// Names may have several components.
     Tree,
 }
 
@@ -54,7 +54,7 @@ pub struct MemoryStore {
     shared: Arc<Mutex<Content>>,
 }
 
-/// A file that is open for reading: it goes on showing the version it was opened with.
+/// A file that is open for reading: it continues to show the version it was opened with.
 #[derive(Debug)]
 pub struct MemoryFile(Version);
 
@@ -65,7 +65,7 @@ pub struct MemoryStage {
     number: u64,
 }
 
-/// A listing. It shows what is there when it gets there.
+/// A listing. It shows each entry as it is at that moment.
 #[derive(Debug)]
 pub struct MemoryCursor {
     dir: Option<String>,
@@ -80,7 +80,7 @@ impl MemoryStore {
         Self { shared: Arc::new(Mutex::new(Content::new(layout))) }
     }
 
-    /// Puts a file there, as if it had always been.
+    /// Puts a file there, as if it had always existed.
     pub fn put_file(&self, name: &str, content: &[u8]) {
         let mut inner = self.lock();
         let version = inner.version(content.to_vec(), None, None);
@@ -148,27 +148,28 @@ impl MemoryStore {
         self.lock().read_only = true;
     }
 
-    /// Lets an append take no more than `bytes` at a time (at least one).
+    /// An append takes at most `bytes` at a time (at least one).
     pub fn set_append_max(&self, bytes: usize) {
         self.lock().append_max = bytes.max(1);
     }
 
-    /// Lets appends fail with `no-space` that would make a stage longer than `bytes`.
+    /// Appends that would make a stage longer than `bytes` fail with `no-space`.
     pub fn set_stage_max(&self, bytes: usize) {
         self.lock().stage_max = bytes;
     }
 
-    /// Lets reads beyond `offset` fail with `io`.
+    /// Reads beyond `offset` fail with `io`.
     pub fn set_read_max(&self, offset: u64) {
         self.lock().read_max = offset;
     }
 
-    /// Lets every file seem to have so many bytes when it is opened.
+    /// Every file seems to have so many bytes when it is opened.
     pub fn set_claimed_size(&self, bytes: Option<u64>) {
         self.lock().claimed_size = bytes;
     }
 
-    /// Lets `staged`, `append` and `read_at` answer what no store may: more than the size, nothing, more than the room.
+    /// `staged`, `append` and `read_at` give answers that no store may give: more than the size, nothing, more than the
+    /// room.
     pub fn set_nonsense(&self) {
         self.lock().nonsense = true;
     }
@@ -179,7 +180,7 @@ impl MemoryStore {
         self.lock().settled
     }
 
-    /// Lets every commit be pending for so many calls.
+    /// Every commit is pending for so many calls.
     pub fn set_pending_commits(&self, calls: u32) {
         self.lock().pending = calls;
     }
@@ -189,7 +190,7 @@ impl MemoryStore {
         self.lock().faults.push(Fault { operation, skip, code });
     }
 
-    /// What a restart of the server leaves: no stage is open, and those without a name are gone.
+    /// The state after a restart of the server: no stage is open, and those without a name are gone.
     pub fn restart(&self) {
         let mut inner = self.lock();
         inner.stages.retain(|_, stage| stage.name.is_some());
@@ -208,7 +209,7 @@ impl MemoryStore {
 }
 
 fn lock(shared: &Mutex<Content>) -> MutexGuard<'_, Content> {
-    // A test that failed while it held the lock has been reported already.
+    // A test that failed while it held the lock has already been reported.
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -271,7 +272,7 @@ impl Store for MemoryStore {
         }
         let stage = inner.check_write(name, 0, size)?;
         let kept = stage.filter(|&(number, len)| inner.stages[&number].owner == owner && len <= size);
-        // To start over frees what is staged.
+        // Starting over frees the staged bytes.
         let free = inner.free().saturating_add(if kept.is_none() { stage.map_or(0, |(_, len)| len) } else { 0 });
         if size - kept.map_or(0, |(_, len)| len) > free {
             return Err(ErrorCode::NoSpace.into());
@@ -324,7 +325,7 @@ impl Store for MemoryStore {
     }
 
     /// # Panics
-    /// If the bytes go beyond the size that the stage was opened with: a session never lets them (PROTOCOL §7).
+    /// If the bytes exceed the size that the stage was opened with: a session never permits that (PROTOCOL §7).
     fn append(&mut self, stage: &mut MemoryStage, bytes: &[u8]) -> store::Result<usize> {
         let mut inner = self.lock();
         inner.fault(Operation::Append)?;
@@ -494,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_stage_stays_and_goes_on_at_its_length_only() {
+    fn a_lost_stage_stays_and_resumes_only_at_its_length() {
         let mut store = MemoryStore::new(Layout::Flat);
         let (mut stage, _) = store.stage(Staging::new(name("d"), 9)).unwrap();
         store.append(&mut stage, b"1234").unwrap();
@@ -516,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_file_goes_on_showing_the_version_it_was_opened_with() {
+    fn an_open_file_keeps_showing_the_version_it_was_opened_with() {
         let mut store = MemoryStore::new(Layout::Flat);
         write(&mut store, "a", b"old");
         let (mut file, stat) = store.open(name("a")).unwrap();
@@ -540,7 +541,7 @@ mod tests {
         store.append(&mut stage, b"12345").unwrap();
         assert_eq!(store.space(), Ok(Space { total: 15, free: 0 }));
         drop(stage);
-        // To start over frees what was staged.
+        // Starting over frees the staged bytes.
         assert_eq!(store.staged(name("b"), NOBODY, 4), Ok((0, 0)));
         assert!(store.stage(Staging::new(name("b"), 4)).is_ok());
     }

@@ -1,5 +1,5 @@
-//! A store that queues changes, or that answers "not yet" and queues at random: what works with it works with every
-//! store that waits.
+//! A store that queues changes, or that answers "not yet" and queues at random: code that works with it works with
+//! every store that waits.
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,7 @@ use skiff_proto::store::{Entry, Result, Space, Staging, Stat, Store, StoreError,
 
 use crate::flash::Rng;
 
-/// Changes that the queue holds at most where chance decides.
+/// The most changes that the queue holds in random mode.
 const MOST: usize = 5;
 
 /// When changes are made and answered.
@@ -22,7 +22,7 @@ pub enum Changes {
     AtOnce,
     /// In batches (PROTOCOL §7): when no input waits, or before something that could observe them.
     Batched,
-    /// One way or the other, and often "not yet", by this seed.
+    /// At random, with many "not yet", from this seed.
     Random(u64),
 }
 
@@ -31,7 +31,7 @@ pub struct Reluctant<S: Store> {
     inner: S,
     changes: Changes,
     rng: Rng,
-    /// The call at hand has been put off already.
+    /// The current call has been refused once with "not yet".
     has_put_off: bool,
     /// None of these is visible before the queue is flushed.
     queue: VecDeque<Change<S::Stage>>,
@@ -61,7 +61,7 @@ impl<S: Store> Reluctant<S> {
     /// "Not yet" now and then.
     fn hesitate(&mut self) -> Result<()> {
         let is_random = matches!(self.changes, Changes::Random(_));
-        // Not for ever, and often not at all.
+        // Not forever, and often not at all.
         if is_random && self.rng.below(if self.has_put_off { 4 } else { 2 }) == 1 {
             self.has_put_off = true;
             return Err(StoreError::NotYet);
@@ -70,7 +70,7 @@ impl<S: Store> Reluctant<S> {
         Ok(())
     }
 
-    /// True if the change that is asked for goes to the queue.
+    /// True if the requested change goes to the queue.
     fn queues(&mut self) -> Result<bool> {
         self.hesitate()?;
         match self.changes {
@@ -80,7 +80,7 @@ impl<S: Store> Reluctant<S> {
                 self.flush();
                 Err(StoreError::NotYet)
             }
-            // What is made at once comes behind what is queued.
+            // An immediate change comes behind the queued ones.
             Changes::Random(_) => Ok(!self.queue.is_empty() || !self.results.is_empty() || self.rng.below(2) == 0),
         }
     }
@@ -112,7 +112,8 @@ impl<S: Store> Reluctant<S> {
         }
     }
 
-    /// A `write` could observe changes of the queue: of its name, and of those in which it lies or that lie in it.
+    /// A `write` could observe changes of the queue: of its name, of the directories that contain it, and of names
+    /// below it.
     fn make_observed(&mut self, write: Name<'_>) {
         let is_inside = |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
         let write = write.as_str();

@@ -1,7 +1,7 @@
 //! A server without I/O: a [`ServerSession`], a [`Responder`] and a [`MemoryStore`], driven in memory.
 //!
-//! The test is the network and the clock: it hands bytes over in the pieces it likes, takes what comes back, says how much
-//! the client reads, and sets the time. [`Server`] is a [`Link`](crate::vector::Link), for the vectors.
+//! The test is the network and the clock: it hands bytes over in any pieces, takes the replies, decides how much the
+//! client reads, and sets the time. [`Server`] is a [`Link`](crate::vector::Link), for the vectors.
 
 use core::task::Poll;
 use core::time::Duration;
@@ -102,9 +102,9 @@ type Store = Reluctant<MemoryStore>;
 /// One control connection to a server in memory.
 pub struct Connection<const N: usize = BUF, C: Cipher = Plain> {
     session: ServerSession<N, C>,
-    /// The client's end, if the connection is sealed: the test sends and receives what is in the messages.
+    /// The client's end, if the connection is protected: the test sends and receives plain messages.
     tunnel: Option<Tunnel>,
-    /// So many bytes come at a time over a sealed connection.
+    /// How many bytes arrive at a time over a protected connection.
     segment: usize,
     responder: Responder<Store>,
     store: Store,
@@ -113,10 +113,10 @@ pub struct Connection<const N: usize = BUF, C: Cipher = Plain> {
     ports: Ports,
     pace: Pace,
     now: Instant,
-    /// On the way from the client.
+    /// Bytes on their way from the client.
     input: Vec<u8>,
     input_end: InputEnd,
-    /// On the way to the client: a line of a listing is made in one piece.
+    /// Bytes on their way to the client: a line of a listing is made in one piece.
     pending: Vec<u8>,
     /// What the client has received.
     output: Vec<u8>,
@@ -165,11 +165,11 @@ impl Services<Store> for Ports {
     }
 }
 
-/// The longest record of sealed connections, as on a device.
+/// The longest record of protected connections, as on a device.
 pub const RECORD_MAX: u16 = 1014;
 
 impl<const N: usize> Connection<N, Noise> {
-    /// A sealed connection whose handshake is through. What the client sends comes in pieces of `segment` bytes.
+    /// A protected connection after the handshake. The client's bytes arrive in pieces of `segment` bytes.
     ///
     /// # Panics
     /// If the handshake fails.
@@ -221,7 +221,7 @@ impl<const N: usize, C: Cipher> Connection<N, C> {
         }
     }
 
-    /// The client sends `bytes`; the server does what it can with them.
+    /// The client sends `bytes`; the server reacts.
     pub fn send(&mut self, bytes: &[u8]) {
         match &mut self.tunnel {
             None => self.input.extend(bytes),
@@ -287,10 +287,10 @@ impl<const N: usize, C: Cipher> Connection<N, C> {
         Some(DataConnection::new(promise, self.memory.clone()))
     }
 
-    /// Goes on until nothing moves any more.
+    /// Continues until nothing moves any more.
     pub fn run(&mut self) {
         while self.end.is_none() && self.turn() {}
-        // As a server with many connections does it.
+        // As a server with many connections does.
         if let Some(parked) = self.session.park() {
             self.session = ServerSession::resume(*self.session.limits(), parked);
         }
@@ -311,7 +311,8 @@ impl<const N: usize, C: Cipher> Connection<N, C> {
         if moved {
             return true;
         }
-        // No input waits: what is queued is due. What the client does not read keeps the store's results back.
+        // No input is waiting, so the queue is due. Output that the client does not read holds the store's results
+        // back.
         self.store.flush();
         let blocked = self.room == 0 && (self.session.has_output() || !self.pending.is_empty());
         self.responder.is_waiting(&self.session) && !blocked
@@ -323,7 +324,7 @@ impl<const N: usize, C: Cipher> Connection<N, C> {
             self.session.handle_eof();
             return true;
         }
-        // Of a record nothing is taken before it is whole.
+        // No part of a record is taken before it is complete.
         let least = if self.tunnel.is_some() { self.session.want_read() } else { 1 };
         let offered = self.input.len().min(self.pace.input.max(least));
         let before = self.error().is_none();
@@ -344,7 +345,7 @@ impl<const N: usize, C: Cipher> Connection<N, C> {
                 let n = self.session.poll_transmit(&mut self.pending);
                 self.pending.truncate(n);
             } else if self.session.is_sending() {
-                // Lines of a listing take their room in one piece, and always as much: so that they are cut alike.
+                // Lines of a listing need their room in one piece, and always as much, so that they are split alike.
                 let is_list = self.session.left().is_none();
                 if is_list || self.fill(most) == 0 {
                     let tag = if self.tunnel.is_some() { TAG } else { 0 };

@@ -1,7 +1,8 @@
-//! What every store must do, whatever it is made of (PROTOCOL §5, §7): one suite for a directory, for RAM and for flash.
+//! What every store must do, whatever it is made of (PROTOCOL §5, §7): one suite for a directory, for RAM and for
+//! flash.
 //!
-//! Implement [`Backend`] and write `skiff_kit::store_suite!(MyBackend);` in a module of a test: each case below becomes a
-//! test there, on a store of its own.
+//! Implement [`Backend`] and write `skiff_kit::store_suite!(MyBackend);` in a module of a test: each case below becomes
+//! a test there, on a store of its own.
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
@@ -21,10 +22,10 @@ use skiff_proto::store::{self, Entry, EntryKind, Space, Staging, Stat, Store, St
 
 /// A medium, and the stores that are opened on it one after the other.
 pub trait Backend {
-    /// What is tested.
+    /// The store under test.
     type Store: Store;
 
-    /// What it can do.
+    /// Its capabilities.
     const FEATURES: Features;
 
     /// A new, empty medium.
@@ -33,7 +34,7 @@ pub trait Backend {
     /// Opens the medium. The store that was opened before has been dropped.
     fn open(&mut self) -> Self::Store;
 
-    /// Waits until a store that has answered "not yet" is worth asking again.
+    /// Waits until it is worth asking a store again that has answered "not yet".
     fn wait(_store: &mut Self::Store) {}
 }
 
@@ -141,22 +142,22 @@ impl<B: Backend> Store for Patient<B> {
     }
 }
 
-/// What a store can do beyond what all must.
+/// What a store can do beyond the minimum.
 #[derive(Debug, Clone, Copy)]
 pub struct Features {
     /// It has directories.
     pub directories: bool,
     /// It keeps the time of a file.
     pub mtime: bool,
-    /// What it holds is still there when it is opened again.
+    /// Its content is still there when it is opened again.
     pub restart: bool,
     /// The longest name in bytes.
     pub name_max: usize,
     /// The longest file that the suite may store, in bytes; at least 4096.
     pub file_max: usize,
-    /// So many files, at least, can be there at once, two stages included; at least 8.
+    /// How many files, at least, it can hold at once, two stages included; at least 8.
     pub files_max: usize,
-    /// So many stages, at least, can be open at once; at least 2.
+    /// How many stages, at least, can be open at once; at least 2.
     pub stages_max: usize,
 }
 
@@ -170,7 +171,7 @@ fn code<T>(result: store::Result<T>) -> Answer<T> {
     result.map_err(StoreError::code)
 }
 
-/// Bytes that tell where they stand.
+/// Bytes that depend on their position.
 fn pattern(len: usize, seed: u32) -> Vec<u8> {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
     (0..len)
@@ -307,7 +308,7 @@ cases! { ($)
         }
     }
 
-    /// However the sender cuts its data.
+    /// However the sender splits its data.
     fn bytes_that_come_one_by_one_make_the_same_file(backend, store) {
         let bytes = pattern(700, 3);
         let (mut stage, _) = begin(&mut store, "slow", 0, 700).unwrap();
@@ -325,8 +326,8 @@ cases! { ($)
         assert_eq!(list(&mut store, None).unwrap(), ["empty"]);
     }
 
-    /// `stat`, `open` and `list` say the same.
-    fn size_time_and_checksum_are_told(backend, store) {
+    /// `stat`, `open` and `list` agree.
+    fn size_time_and_checksum_are_reported(backend, store) {
         put_at(&mut store, "x", b"123456789", Some(1_700_000_000));
         let stat = store.stat(n("x")).unwrap();
         assert_eq!(stat.size, 9);
@@ -347,7 +348,7 @@ cases! { ($)
         assert_eq!(listed, Some(stat));
     }
 
-    /// Times before 1970 can't be said; those after 292 billion years need not be kept.
+    /// Times before 1970 can't be expressed; those after 292 billion years need not be kept.
     fn an_absurd_time_does_not_keep_a_file_from_being_stored(backend, store) {
         put_at(&mut store, "late", b"x", Some(u64::MAX));
         put_at(&mut store, "early", b"x", Some(0));
@@ -377,7 +378,7 @@ cases! { ($)
         assert_eq!(list(&mut store, None).unwrap().len(), names.len());
     }
 
-    /// As long as the hello reply says.
+    /// As long as the hello says.
     fn the_longest_name_is_stored(backend, store) {
         let longest = "n".repeat(B::FEATURES.name_max);
         put(&mut store, &longest, b"x");
@@ -386,7 +387,7 @@ cases! { ($)
         assert_eq!(list(&mut store, None).unwrap(), [longest]);
     }
 
-    /// The old content, whole, or `changed`: never a mix.
+    /// The old content, complete, or `changed`: never a mixture.
     fn a_reader_of_a_replaced_file_sees_the_old_one_or_hears_of_it(backend, store) {
         let (old, new) = (pattern(2000, 1), pattern(2000, 2));
         put(&mut store, "f", &old);
@@ -403,7 +404,7 @@ cases! { ($)
         assert!(get(&mut store, "f").unwrap() == new);
     }
 
-    /// The same for one that is removed.
+    /// The same for a file that is removed.
     fn a_reader_of_a_removed_file_sees_it_or_hears_of_it(backend, store) {
         let bytes = pattern(2000, 1);
         put(&mut store, "f", &bytes);
@@ -416,7 +417,7 @@ cases! { ($)
         }
     }
 
-    /// PROTOCOL §7: bytes go to a staging area, never over the old file.
+    /// PROTOCOL §7: bytes go to a staging area, never into the old file.
     fn nobody_sees_staged_bytes_before_the_commit(backend, store) {
         put(&mut store, "old", b"old");
         let (mut over, _) = begin(&mut store, "old", 0, 3).unwrap();
@@ -503,7 +504,7 @@ cases! { ($)
     }
 
     /// PROTOCOL §7: the same length and other bytes.
-    fn a_write_that_starts_over_is_summed_anew(backend, store) {
+    fn a_write_that_starts_over_has_a_new_checksum(backend, store) {
         interrupt(&mut store, "f", b"abc", 6);
         assert_eq!(staged(&mut store, "f", 6), Ok((3, crc32c(b"abc"))));
         interrupt(&mut store, "f", b"xyz", 6);
@@ -523,7 +524,7 @@ cases! { ($)
     }
 
     /// PROTOCOL §6: range, busy, mismatch, no-space.
-    fn where_several_errors_apply_the_first_is_told(backend, store) {
+    fn of_several_errors_the_first_is_reported(backend, store) {
         interrupt(&mut store, "f", b"abc", 6);
         assert_eq!(begin(&mut store, "f", 7, 6).err(), Some(ErrorCode::Range));
         let huge = u64::MAX;
@@ -580,7 +581,7 @@ cases! { ($)
         assert_eq!(get(&mut store, "f").unwrap(), b"12345");
     }
 
-    /// PROTOCOL §8: to others, nothing is staged; across a restart too.
+    /// PROTOCOL §8: for others, nothing is staged; across a restart too.
     fn staged_bytes_belong_to_the_client_that_wrote_them(backend, store) {
         let [a, b] = [1, u64::MAX].map(|number| StageOwner::from_number(number).unwrap());
         let write = |store: &mut Patient<B>, owner, offset, bytes: &[u8]| {
@@ -624,7 +625,7 @@ cases! { ($)
         assert_eq!(code(store.staged(n("f"), b, 6)), Ok((0, 0)));
     }
 
-    /// PROTOCOL §7: at most one staged version of a name, but one of each.
+    /// PROTOCOL §7: at most one staged version of a name, but each name may have one.
     fn staged_bytes_of_several_names_are_kept_apart(backend, store) {
         let names = ["a", "b", "a b", "ab"];
         let names = &names[..names.len().min(B::FEATURES.files_max / 2)];
@@ -747,7 +748,7 @@ cases! { ($)
         assert_eq!(get(&mut store, "f").unwrap(), b"content");
     }
 
-    /// A writer ends in the name that it began with.
+    /// A writer keeps the name that it began with.
     fn a_file_that_is_renamed_or_removed_while_it_is_written_comes_back(backend, store) {
         put(&mut store, "f", b"old");
         let (mut stage, _) = begin(&mut store, "f", 0, 3).unwrap();
@@ -803,7 +804,7 @@ cases! { ($)
         assert_eq!(staged(&mut store, "f", 5), Ok((2, crc32c(b"st"))));
     }
 
-    /// A flat store has none.
+    /// A flat store has no directories.
     fn directories_are_made_listed_and_removed_or_unsupported(backend, store) {
         if !B::FEATURES.directories {
             assert_eq!(code(store.mkdir(n("d"))), Err(ErrorCode::Unsupported));
@@ -849,7 +850,7 @@ cases! { ($)
         assert_eq!(get(&mut store, "f").unwrap(), b"x");
     }
 
-    /// `not-found` for who looks, `exists` for who would make something (PROTOCOL §6).
+    /// `not-found` for reading, `exists` for creating (PROTOCOL §6).
     fn below_a_file_nothing_is_found_and_nothing_made(backend, store) {
         if !B::FEATURES.directories {
             return;
@@ -870,7 +871,7 @@ cases! { ($)
             assert_eq!(code(store.mkdir(n(name))).err(), exists);
             assert_eq!(code(store.rename(n("g"), n(name))).err(), exists);
         }
-        // The file came while the bytes did.
+        // The file appeared while the bytes arrived.
         let (mut stage, _) = begin(&mut store, "d/x", 0, 1).unwrap();
         append(&mut store, &mut stage, b"x");
         put(&mut store, "d", b"z");
@@ -880,7 +881,7 @@ cases! { ($)
         assert_eq!(get(&mut store, "f").unwrap(), b"x");
     }
 
-    /// The name became a directory's while the bytes came.
+    /// A directory of this name appeared while the bytes arrived.
     fn a_commit_over_a_directory_is_refused(backend, store) {
         if !B::FEATURES.directories {
             return;
@@ -930,7 +931,7 @@ cases! { ($)
         assert_eq!(get(&mut store, "d/f").unwrap(), b"abc");
     }
 
-    /// Several hundred changes, each compared with what a map says.
+    /// Several hundred changes, each compared with a map.
     fn a_store_behaves_like_a_map(backend, store) {
         let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
         let mut parts: BTreeMap<String, Vec<u8>> = BTreeMap::new();

@@ -20,14 +20,14 @@ pub struct Vector {
     pub file: String,
     /// The steps, in order.
     pub steps: Vec<Step>,
-    /// What only the comments say.
+    /// What only the comments state.
     pub setting: Setting,
 }
 
 /// A line of a vector.
 #[derive(Debug, Clone)]
 pub struct Step {
-    /// Where it stands in the file, from 1.
+    /// Its line number in the file, from 1.
     pub line: usize,
     /// What happens.
     pub action: Action,
@@ -74,7 +74,7 @@ pub enum DataEnd {
     Reset,
 }
 
-/// What only the comments of a vector say: the store before and after, in full.
+/// What only the comments of a vector state: the store before and after, in full.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Setting {
     /// Files and their content before the conversation.
@@ -90,7 +90,7 @@ pub struct Setting {
     loose: Loose,
 }
 
-/// How a line is matched more loosely than it stands.
+/// How a line is matched more loosely than it is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Loose {
     #[default]
@@ -144,7 +144,7 @@ const SETTINGS: &[(&str, Setting)] = {
     ]
 };
 
-/// Why a vector could not be read, or a conversation went another way.
+/// Why a vector could not be read, or a conversation failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem(String);
 
@@ -225,7 +225,7 @@ impl Vector {
     }
 }
 
-/// The table must say what the comments say, as far as a program can read them.
+/// The table must agree with the comments, as far as a program can read them.
 fn check_setting(text: &str, setting: &Setting) -> Result<(), Problem> {
     let comments: String = text.lines().filter_map(|line| line.strip_prefix('#')).collect();
     let Some((_, before)) = comments.split_once("Store before:") else {

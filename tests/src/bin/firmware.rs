@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     if let ["--help" | "-h" | "help"] = words[..] {
-        // Whoever reads it may not want all of it.
+        // The reader of standard output may close it early.
         _ = writeln!(std::io::stdout(), "{USAGE}");
         return ExitCode::SUCCESS;
     }
@@ -102,7 +102,7 @@ impl Job {
     }
 }
 
-/// `Ok(false)`: done, and over budget or the like.
+/// `Ok(false)`: done, but over budget or the like.
 type Result<T> = core::result::Result<T, Box<dyn core::error::Error>>;
 
 fn image(image: &Image<'_>) -> Result<PathBuf> {
@@ -149,7 +149,7 @@ impl Run {
         Some(run)
     }
 
-    /// Its own, and those of classic data connections.
+    /// The port of control connections, and those of classic data connections.
     fn ports(&self) -> Result<RangeInclusive<u16>> {
         let last = u16::try_from(self.board.data_connections())?.checked_add(self.port);
         Ok(self.port..=last.ok_or_else(|| format!("--port {}: the ports that follow are needed as well", self.port))?)
@@ -185,7 +185,7 @@ impl Run {
             }
             setup.card = Some(card.clone());
         }
-        // Ctrl-C ends this program as well, so nothing can be cleaned up: the same file each time.
+        // Ctrl-C ends this program as well, so it can't clean up: it uses the same file each time.
         let settings = match &self.network {
             Network::User => format!("settings-{}", self.port),
             Network::Tap(name) => format!("settings-{name}"),
@@ -204,7 +204,7 @@ impl Run {
     }
 }
 
-/// Something else each time.
+/// A different number each time.
 fn seed() -> u64 {
     use core::hash::{BuildHasher as _, Hasher as _};
     std::hash::RandomState::new().build_hasher().finish()
@@ -230,7 +230,7 @@ fn budget() -> Result<bool> {
     Ok(kept & sealed & virt > 0 && tell_stale(&stale))
 }
 
-/// Has an image do everything once, and compares: bytes of flash, of RAM, and 1 if both are within their limits.
+/// Runs the workload of an image, and compares: bytes of flash, of RAM, and 1 if both are within their limits.
 fn exercise(
     name: &str,
     server: &Image<'_>,
@@ -255,7 +255,7 @@ fn exercise(
     Ok([now[0], now[1], kept.into()])
 }
 
-/// Prints what is wrong in the documentation; true if nothing is.
+/// Prints the errors in the documentation; true if there are none.
 fn tell_stale(stale: &[String]) -> bool {
     for line in stale {
         println!("STALE: {line}");
@@ -340,14 +340,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_that_is_in_use_is_said_with_what_to_do() {
+    fn a_port_in_use_is_reported_with_advice() {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let port = taken.local_addr().expect("its address").port();
-        // As the control port, and as that of classic transfers behind it.
+        // As the control port, and as the port of classic transfers behind it.
         for first in [port, port - 1] {
             let run = Run::parse(&["--ram", "--port", &first.to_string()]).expect("options");
             let error = run.check_ports().expect_err("a port in use").to_string();
-            // The one before may be somebody else's.
+            // The process before may belong to somebody else.
             assert!(error.ends_with(" is in use; choose another with --port"), "{error}");
         }
         let run = Run::parse(&["--port", "65535"]).expect("options");

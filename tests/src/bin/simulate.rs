@@ -1,5 +1,5 @@
-//! The deterministic simulation, as docs/RELIABILITY.md tells of it:
-//! `cargo run --profile sim -p skiff-tests --bin simulate -- --seed 1 --seeds 1000`.
+//! The deterministic simulation of docs/RELIABILITY.md: `cargo run --profile sim -p skiff-tests --bin simulate --
+//! --seed 1 --seeds 1000`.
 
 use core::time::Duration;
 use std::fs;
@@ -50,7 +50,7 @@ fn seed(text: &str) -> Result<u64, String> {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    // Mistakes are panics, and told of below.
+    // Failures are panics, reported below.
     if std::env::var_os("RUST_BACKTRACE").is_none() {
         std::panic::set_hook(Box::new(|_| {}));
     }
@@ -102,7 +102,7 @@ struct Done {
     memory: Option<(u64, u64)>,
 }
 
-/// Seeds after which the memory is what it will be.
+/// Seeds after which memory should not grow any more.
 const WARM: u64 = 200;
 
 impl Done {

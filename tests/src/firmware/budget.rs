@@ -1,4 +1,4 @@
-//! What an image may take: `firmware/budgets.toml`, and the measurements that are compared with it.
+//! The budget of an image: `firmware/budgets.toml`, and the measurements that are compared with it.
 
 use core::fmt;
 use std::collections::BTreeMap;
@@ -23,25 +23,25 @@ use crate::wire::{eventually, read_to_end};
 pub struct Budgets {
     /// Bytes of flash.
     pub flash: Limit,
-    /// Bytes of RAM: variables without the content of files, and the stack at its highest.
+    /// Bytes of RAM: variables without the content of files, and the highest use of the stack.
     pub ram: Limit,
-    /// Bytes of flash and of RAM of the board with RISC-V.
+    /// Bytes of flash and of RAM on the RISC-V board.
     pub flash_virt: Limit,
     /// See `flash_virt`.
     pub ram_virt: Limit,
-    /// Instructions of a fixed work.
+    /// Instructions of a fixed workload.
     pub instructions: Figure,
-    /// Instructions of the server alone for one thing.
+    /// Instructions of the server alone for one operation.
     pub server: Server,
-    /// Instructions of the same work by [`WORKLOAD_FAST`].
+    /// Instructions of the same workload in [`WORKLOAD_FAST`].
     pub instructions_fast: Figure,
-    /// Those of its server.
+    /// Instructions of its server.
     pub server_fast: Server,
     /// The same of an image with the feature `secure`.
     pub secure: Secure,
 }
 
-/// What an image with the feature `secure` may take.
+/// The budget of an image with the feature `secure`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Secure {
@@ -49,16 +49,16 @@ pub struct Secure {
     pub flash: Limit,
     /// Bytes of RAM.
     pub ram: Limit,
-    /// Instructions of the server alone for one thing, over a protected connection.
+    /// Instructions of the server alone for one operation, over a protected connection.
     pub server: Server,
 }
 
 /// Instructions of the server alone, its TCP stack and its store included.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Server {
-    /// By how much of that each may differ, in percent.
+    /// By how many percent each may differ.
     tolerance: u64,
-    /// The same names as those of [`Counted::server`].
+    /// The same names as in [`Counted::server`].
     #[serde(flatten)]
     measured: BTreeMap<String, u64>,
 }
@@ -71,34 +71,34 @@ impl Server {
     }
 }
 
-/// A figure that must not pass a limit.
+/// A figure with a limit.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limit {
-    /// What is allowed.
+    /// The limit.
     pub limit: u64,
-    /// What it was when that was last written down.
+    /// The last figure written down.
     pub measured: u64,
 }
 
-/// A figure that must stay what it is, more or less.
+/// A figure that must stay about the same.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Figure {
-    /// What it was when that was last written down.
+    /// The last figure written down.
     pub measured: u64,
-    /// By how much of that it may differ, in percent.
+    /// By how many percent it may differ.
     pub tolerance: u64,
 }
 
 impl Budgets {
-    /// Where the file is.
+    /// The path of the file.
     #[must_use]
     pub fn path() -> PathBuf {
         root().join("firmware/budgets.toml")
     }
 
-    /// What a board may take of RAM, if it has a budget.
+    /// The limit of RAM of a board, if it has a budget.
     #[must_use]
     pub const fn ram(&self, board: Board) -> Option<Limit> {
         match board {
@@ -120,19 +120,19 @@ impl Budgets {
     }
 }
 
-/// A measurement beside what it may be.
+/// A measurement with its budget.
 #[derive(Debug, Clone, Copy)]
 pub struct Verdict {
-    /// What was measured.
+    /// The measured figure.
     pub now: u64,
-    /// What was written down.
+    /// The figure written down.
     pub before: u64,
-    /// What is allowed at most, and at least.
+    /// The allowed maximum and minimum.
     pub allowed: (u64, u64),
 }
 
 impl Verdict {
-    /// True if it is not too much. Too little is told: another compiler, or a figure that is to be written down.
+    /// True if it is not too much. Too little is reported: another compiler, or a figure that should be written down.
     #[must_use]
     pub const fn is_kept(&self) -> bool {
         self.now <= self.allowed.1
@@ -184,19 +184,19 @@ pub const WORKLOAD_FAST: Image<'static> = Image { features: "workload fast", ..W
 /// Nanoseconds of a tick of [`WORKLOAD`]'s board: its processor's clock is 50 MHz.
 const TICK_NS: u64 = 20;
 
-/// What [`WORKLOAD`] has counted.
+/// The counts of [`WORKLOAD`].
 #[derive(Debug, Clone)]
 pub struct Counted {
-    /// Instructions of the work.
+    /// Instructions of the workload.
     pub instructions: u64,
-    /// Those of the server alone for one thing.
+    /// Instructions of the server alone for one operation.
     pub server: BTreeMap<String, u64>,
 }
 
-/// Waits for the end of the work; the instructions that it took.
+/// Waits for the end of the workload; returns its instructions.
 ///
 /// # Errors
-/// It did not end well: what it says.
+/// It failed; its output.
 pub fn instructions(machine: &Machine) -> Result<Counted, String> {
     machine.running.hear("\n", machine.running.hear("workload: ", 0));
     let said = machine.running.out();
@@ -216,10 +216,10 @@ pub fn instructions(machine: &Machine) -> Result<Counted, String> {
     Err(said)
 }
 
-/// Has a board do everything once, the deepest calls it has among them, and asks it then. Files of 3 KiB are the largest.
+/// Makes a board do everything once, its deepest calls included, and then asks for its status. Files have up to 3 KiB.
 ///
 /// # Panics
-/// If the server does not do what it should.
+/// If the server makes a mistake.
 #[track_caller]
 #[must_use]
 pub fn load(machine: &mut Machine) -> Status {
@@ -234,7 +234,7 @@ pub fn load(machine: &mut Machine) -> Status {
         assert!(first.ask(command).starts_with("ok"), "{command}");
     }
     _ = first.hear_body();
-    // A write that is interrupted, by a second connection that takes its place.
+    // A write that is interrupted by a second connection, which takes it over.
     second.say("write 0 3000 - c");
     second.send_bytes(&message(&content[..1000]));
     second.finish();
@@ -266,10 +266,10 @@ pub fn load(machine: &mut Machine) -> Status {
     machine.status()
 }
 
-/// The same of a board with [`secret_text`](crate::sealed::secret_text) as its secret.
+/// The same on a board with [`secret_text`](crate::sealed::secret_text) as its secret.
 ///
 /// # Panics
-/// If the server does not do what it should.
+/// If the server makes a mistake.
 #[track_caller]
 #[must_use]
 pub fn load_sealed(machine: &mut Machine) -> Status {

@@ -31,7 +31,7 @@ fn grouped(number: u64) -> String {
     text
 }
 
-/// A row of the table in firmware/README.md: bytes of flash and of variables, and how much more that is than `before`.
+/// A row of the table in firmware/README.md: bytes of flash and of variables, and the difference from `before`.
 #[must_use]
 pub fn row(name: &str, now: [u64; 2], before: Option<[u64; 2]>) -> String {
     let mut row = format!("| {name} |");
@@ -45,7 +45,7 @@ pub fn row(name: &str, now: [u64; 2], before: Option<[u64; 2]>) -> String {
     row
 }
 
-/// What is wrong with the row of this name, compared with `row`, the correct one.
+/// The errors in the row of this name, compared with `row`, the correct one.
 #[must_use]
 pub fn stale_row(row: &str, name: &str, now: [u64; 2]) -> Option<String> {
     stale_in(&read(GUIDE), row, name, now)
@@ -63,14 +63,14 @@ fn stale_in(guide: &str, row: &str, name: &str, now: [u64; 2]) -> Option<String>
     (!is_right).then(|| format!("{GUIDE}; the row is now:\n{row}"))
 }
 
-/// What is wrong with "so many KiB of flash and so many of RAM" in both READMEs; `now` in bytes.
+/// The errors in "so many KiB of flash and so many of RAM" in both READMEs; `now` in bytes.
 #[must_use]
 pub fn summary(now: &[u64; 2]) -> Vec<String> {
     ["README.md", GUIDE].into_iter().flat_map(|path| stale_words(path, &read(path), now)).collect()
 }
 
 fn stale_words(path: &str, text: &str, now: &[u64; 2]) -> Vec<String> {
-    // Lines may be broken anywhere.
+    // A line may be broken anywhere.
     let words: Vec<_> = text.split_whitespace().collect();
     let memories = ["flash", "RAM"].into_iter().zip(now);
     let stale = memories.filter_map(|(memory, bytes)| {

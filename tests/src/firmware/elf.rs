@@ -1,4 +1,4 @@
-//! What of an image is in flash and in RAM: the sections of its ELF file.
+//! How much of an image is in flash and in RAM: the sections of its ELF file.
 
 use std::fs;
 use std::io;
@@ -9,7 +9,7 @@ use std::path::Path;
 pub struct Sizes {
     /// In flash: code, constants, and the beginning of variables.
     pub flash: u64,
-    /// Variables; the stack not.
+    /// Variables, without the stack.
     pub ram: u64,
 }
 
@@ -17,10 +17,10 @@ const ALLOC: u32 = 1 << 1;
 const WRITE: u32 = 1 << 0;
 const NO_BITS: u32 = 8;
 
-/// Measures the image in a file: ELF of 32 bits, little-endian.
+/// Measures the image in a file: 32-bit ELF, little-endian.
 ///
 /// # Errors
-/// It can't be read, or is something else.
+/// It can't be read, or is another kind of file.
 pub fn sizes(path: &Path) -> io::Result<Sizes> {
     let file = fs::read(path)?;
     measure(&file).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("{}: no image", path.display())))

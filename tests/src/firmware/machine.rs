@@ -14,18 +14,18 @@ use super::Board;
 use crate::programs::{Running, Signal};
 use crate::wire::{Wire, read_to_end};
 
-/// The guest's address in QEMU's user-mode network, as its DHCP gives it.
+/// The guest's address in QEMU's user-mode network, as QEMU's DHCP assigns it.
 pub const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 
-/// Nanoseconds of the guest's time that an instruction takes if they are counted.
+/// Nanoseconds of guest time for an instruction, if instructions are counted.
 pub const INSTRUCTION_NS: u64 = 128;
 
-/// Seconds of processor time that an emulator may use: one that nobody ends does not run for ever.
+/// Seconds of processor time that an emulator may use, so that a forgotten one does not run forever.
 const CPU_SECONDS: u32 = 600;
-/// How often other ports are tried if one was taken by somebody else after it was found free.
+/// How often other ports are tried if another program has taken one since it was found free.
 const TRIES: usize = 8;
 
-/// True if the board's emulator is there.
+/// True if the board's emulator is installed.
 #[must_use]
 pub fn has_qemu(board: Board) -> bool {
     Command::new(board.emulator()).arg("--version").output().is_ok_and(|output| output.status.success())
@@ -34,9 +34,9 @@ pub fn has_qemu(board: Board) -> bool {
 /// The network that the guest is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Network {
-    /// QEMU's own, with ports of this machine that lead into it. Needs no privilege.
+    /// QEMU's own, with ports of this machine forwarded into it. Needs no privilege.
     User,
-    /// The one behind this TAP interface.
+    /// The network behind this TAP interface.
     Tap(String),
 }
 
@@ -45,7 +45,7 @@ pub enum Network {
 pub enum Address {
     /// By DHCP.
     Dhcp,
-    /// From its settings.
+    /// From the settings.
     Static,
 }
 
@@ -62,18 +62,18 @@ pub struct Setup {
     pub address: Address,
     /// The file that is its SD card or its flash.
     pub card: Option<PathBuf>,
-    /// Ports of this machine: the control connection's, then those of classic data connections.
+    /// Ports of this machine: of the control connection, then of classic data connections.
     pub ports: Vec<u16>,
-    /// Those of the guest, if they are not the same.
+    /// The guest's ports, if they differ.
     pub guest_ports: Option<Vec<u16>>,
-    /// Further words of its settings.
+    /// Further words of the settings.
     pub settings: String,
-    /// Each instruction takes [`INSTRUCTION_NS`] of the guest's time: what it does with itself is the same each time.
+    /// Each instruction takes [`INSTRUCTION_NS`] of guest time: the guest alone behaves the same in every run.
     pub counted: bool,
 }
 
 impl Setup {
-    /// An image with a static address, on ports that are free.
+    /// An image with a static address, on free ports.
     ///
     /// # Panics
     /// If there are none.
@@ -92,7 +92,7 @@ impl Setup {
         }
     }
 
-    /// The text that the image finds in its flash.
+    /// The text that the image reads from flash.
     #[must_use]
     pub fn settings_text(&self) -> String {
         let mut text = match self.address {
@@ -116,13 +116,13 @@ impl Setup {
     /// holds [`Setup::settings_text`].
     #[must_use]
     pub fn command(&self, settings: &Path) -> Command {
-        // Replaced by the emulator: the process that is started is the one that is ended.
+        // The shell execs the emulator: the process that is started is the one that is killed.
         let mut command = Command::new("sh");
         command.args(["-c", &format!("ulimit -t {CPU_SECONDS}; exec \"$@\""), "sh", self.board.emulator()]);
         command.args(["-machine", self.board.machine(), "-display", "none", "-monitor", "none", "-serial", "stdio"]);
         let is_virt = self.board == Board::Virt;
         if is_virt {
-            // With flash of its own the board would expect a boot loader there, and `-kernel` to be that one's affair.
+            // With a flash image of its own the board would expect a boot loader there, and leave `-kernel` to it.
             let mut image = OsString::from("loader,file=");
             image.push(escaped(&self.image));
             command.args(["-bios", "none", "-global", "virtio-mmio.force-legacy=false", "-device"]).arg(image);
@@ -130,7 +130,7 @@ impl Setup {
             command.arg("-kernel").arg(&self.image);
         }
         let mut network = match &self.network {
-            // restrict: the guest reaches nothing but who comes in by the ports.
+            // restrict: the guest reaches nothing but the clients of its forwarded ports.
             Network::User => String::from("user,restrict=on"),
             Network::Tap(name) => format!("tap,ifname={name},script=no,downscript=no"),
         };
@@ -166,7 +166,7 @@ fn escaped(path: &Path) -> OsString {
     path.to_string_lossy().replace(',', ",,").into()
 }
 
-/// Ports of the loopback address that are free now. Somebody may take them before they are used.
+/// Free ports of the loopback address. Another program may take them before they are used.
 ///
 /// # Panics
 /// If there are none.
@@ -177,7 +177,7 @@ pub fn free_ports(count: usize) -> Vec<u16> {
     listeners.iter().map(|listener| listener.local_addr().expect("its address").port()).collect()
 }
 
-/// A board that runs. Dropping it switches it off.
+/// A running board. Dropping it switches it off.
 #[derive(Debug)]
 pub struct Machine {
     /// The emulator; its standard output is the guest's console.
@@ -204,7 +204,7 @@ impl Machine {
     /// Starts a board.
     ///
     /// # Panics
-    /// If that is not possible.
+    /// If that fails.
     #[track_caller]
     #[must_use]
     pub fn switch_on(setup: &Setup) -> Self {
@@ -215,7 +215,7 @@ impl Machine {
             fs::write(&file, setup.settings_text()).expect("settings");
             let mut command = setup.command(&file);
             let running = Running::start(command.stdin(Stdio::piped()).env("LC_ALL", "C"));
-            // It says something at once if it can't run; and the guest does if it can.
+            // The emulator writes something at once if it can't run; and the guest does if it can.
             if running.first_line().is_some() {
                 let address = if setup.network == Network::User { Ipv4Addr::LOCALHOST } else { GUEST };
                 return Self { running, address, ports: setup.ports, _settings: directory };
@@ -286,7 +286,7 @@ impl Machine {
         names
     }
 
-    /// Switches it off as a power cut does.
+    /// Switches it off, like a power cut.
     ///
     /// # Panics
     /// If the emulator does not end.
@@ -295,30 +295,30 @@ impl Machine {
         _ = self.running.wait();
     }
 
-    /// Asks at the console how things are.
+    /// Asks for the status at the console.
     ///
     /// # Panics
-    /// If nobody answers.
+    /// If there is no answer.
     #[track_caller]
     #[must_use]
     pub fn status(&mut self) -> Status {
         let from = self.running.out().len();
         self.running.say("?");
         let end = self.running.hear(" stack\r\n", from);
-        // The end of a line of the log may stand before the answer.
+        // The end of a log line may precede the answer.
         let text = self.running.out()[from..end].to_owned();
         let answer = text.find("up ").map(|at| &text[at..]);
         answer.and_then(Status::parse).unwrap_or_else(|| panic!("no status: {text:?}"))
     }
 }
 
-/// Quits and waits for the server's end: its session is free then.
+/// Sends `quit` and waits until the server has closed the connection, so that its session is free.
 fn end(mut wire: Wire) {
     wire.say("quit");
     _ = read_to_end(&mut wire.stream);
 }
 
-/// What the image says of itself.
+/// The status that the image prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Status {
     /// Sessions that are in use.
@@ -331,9 +331,9 @@ pub struct Status {
     pub refused: u64,
     /// Bytes of variables, without the content of files.
     pub fixed: u64,
-    /// The most bytes that were ever on the stack.
+    /// The stack's highest use in bytes.
     pub stack: u64,
-    /// What there is for the stack.
+    /// The size of the stack.
     pub room: u64,
 }
 

@@ -1,5 +1,5 @@
-//! Where instructions go: QEMU's trace of [`WORKLOAD`](super::budget::WORKLOAD), by function. One that the compiler has
-//! inlined counts for itself.
+//! Where instructions are spent: QEMU's trace of [`WORKLOAD`](super::budget::WORKLOAD), by function. A function that
+//! the compiler has inlined counts for itself.
 
 use core::fmt;
 use std::collections::{BTreeMap, HashMap};
@@ -11,26 +11,26 @@ use addr2line::Loader;
 
 use super::machine::Setup;
 
-/// What the workload has been seen doing: as many as it marks with `thing_ends`, in this order.
+/// The parts of the workload, as it marks them with `thing_ends`, in this order.
 const THINGS: [&str; 6] = ["all", "ping", "write", "read", "put", "get"];
 
-/// KiB that the workload puts, and gets, as one thing.
+/// KiB that the workload puts, and gets, in one part.
 const KIB: u64 = 8 * 4;
 
-/// How many functions are named.
+/// How many functions are listed.
 const ROWS: usize = 24;
 
 /// Instructions for each KiB, in hundredths.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Cost {
-    /// That is put.
+    /// Of a put.
     put: i64,
-    /// That is got.
+    /// Of a get.
     get: i64,
 }
 
 impl Cost {
-    /// Of the instructions at one place, for each of [`THINGS`].
+    /// The instructions at one place, for each of [`THINGS`].
     fn of(counts: &[u64; THINGS.len()]) -> Self {
         let [_, _, write, read, put, get] = counts.map(u64::cast_signed);
         let each = |whole: i64, nothing: i64| (whole - nothing) * 100 / KIB.cast_signed();
@@ -53,7 +53,7 @@ pub struct Profile {
 /// Runs the workload and counts.
 ///
 /// # Errors
-/// The emulator can't be run, or the image says nothing of its lines.
+/// The emulator can't be run, or the image has no debug information.
 pub fn profile(setup: &Setup, image: &Path) -> Result<Profile, Box<dyn core::error::Error>> {
     let lines = Loader::new(image).map_err(|error| error.to_string())?;
     let mut profile = Profile { crates: BTreeMap::new(), functions: BTreeMap::new() };
@@ -95,7 +95,7 @@ fn trace(setup: &Setup) -> io::Result<HashMap<u64, [u64; THINGS.len()]>> {
         } else if line.starts_with(b"cpu_io_recompile")
             && let Some(counts) = last.and_then(|last| counts.get_mut(&last)).filter(|_| serves)
         {
-            // It did not run; it comes again.
+            // It did not run; it appears again.
             counts[thing] -= 1;
         }
     }
@@ -113,7 +113,7 @@ fn address(line: &[u8]) -> Option<u64> {
     u64::from_str_radix(str::from_utf8(address).ok()?, 16).ok()
 }
 
-/// The crate and the function of an instruction: of those that are inlined there, the innermost that is not Rust's library.
+/// The crate and the function of an instruction: the innermost inlined function outside Rust's library.
 fn place(lines: &Loader, address: u64) -> Option<(String, String)> {
     let mut frames = lines.find_frames(address).ok()?;
     let mut outermost = None;

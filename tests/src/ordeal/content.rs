@@ -1,4 +1,4 @@
-//! Files that say themselves which version they are, and whether they are whole.
+//! Files whose content shows which version they are, and whether they are complete.
 
 /// Bytes of the head: version and length.
 const HEAD: usize = 16;
@@ -15,7 +15,7 @@ pub fn version(version: u64, len: usize) -> Vec<u8> {
     bytes.extend((len as u64).to_le_bytes());
     let mut state = version ^ (len as u64).rotate_left(32) ^ 0x9e37_79b9_7f4a_7c15;
     while bytes.len() < len {
-        // xorshift64: no two words of a file are the same, so nothing that moves goes unseen.
+        // xorshift64: no two words of a file are the same, so no moved word goes unnoticed.
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
@@ -25,7 +25,7 @@ pub fn version(version: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Which version these bytes are; `None` if they are none, or not a whole one.
+/// The version of these bytes; `None` if they are not a complete version.
 #[must_use]
 pub fn which(bytes: &[u8]) -> Option<u64> {
     let number = |at: usize| bytes.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes);

@@ -1,4 +1,4 @@
-//! Many connections at once: most do nothing, some work all the time. All are served, and nothing stays behind.
+//! Many connections at once: most are idle, some work all the time. All are served, and nothing is left behind.
 
 use core::fmt;
 use core::time::Duration;
@@ -9,10 +9,10 @@ use super::{descriptors, hear_text, in_memory, resident, say, within};
 use crate::programs::Serv;
 use crate::wire::Wire;
 
-/// How it is done.
+/// The parameters.
 #[derive(Debug, Clone, Copy)]
 pub struct Crowd {
-    /// Connections that do nothing.
+    /// Idle connections.
     pub idle: usize,
     /// Connections that write and read.
     pub active: usize,
@@ -20,14 +20,14 @@ pub struct Crowd {
     pub files: usize,
 }
 
-/// What was done.
+/// The results.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Crowded {
     /// Connections at the same time.
     pub connections: usize,
-    /// Files that went both ways.
+    /// Files that were transferred both ways.
     pub files: usize,
-    /// The server's descriptors before, with everybody, and after.
+    /// The server's descriptors before, with all connections, and after.
     pub descriptors: [usize; 3],
     /// Its memory in KiB likewise.
     pub memory: [u64; 3],
@@ -45,10 +45,10 @@ impl fmt::Display for Crowded {
 }
 
 impl Crowd {
-    /// Does it.
+    /// Runs it.
     ///
     /// # Panics
-    /// If a promise is broken.
+    /// If a guarantee is broken.
     #[must_use]
     pub fn run(&self) -> Crowded {
         let root = in_memory();
@@ -82,7 +82,7 @@ impl Crowd {
             (counts.0[1], counts.1[1]) = (descriptors(pid), resident(pid));
             assert!(counts.0[1] >= before.0 + self.idle + workers.len(), "{counts:?}");
         });
-        // The idle ones are all still there, and are answered.
+        // The idle ones are all still open, and are answered.
         for stream in &idle {
             assert_eq!(say(stream, "ping").and_then(|()| hear_text(stream)).expect("an answer"), "ok");
         }
@@ -96,7 +96,7 @@ impl Crowd {
     }
 }
 
-/// Descriptors and memory once the connection before has been given back.
+/// Descriptors and memory, once those of the connection before have been released.
 pub(super) fn settled(pid: u32) -> (usize, u64) {
     let mut last = 0;
     // The same number several times running.

@@ -1,9 +1,9 @@
 //! host-serv is killed with SIGKILL at any moment of uploads and started again, many times over.
 //!
-//! After each kill, before the next start: every name holds the version that was answered `ok` last, or one that was
-//! under way when the server died, whole; and there is no name that nobody has written. After the start: nothing that is
-//! staged can be addressed, what was interrupted goes on at an offset whose checksum is that of what was sent, and the file
-//! that results is whole.
+//! After each kill, before the next start: every name holds the version that was answered `ok` last, or one in progress
+//! when the server died, complete; and there is no name that nobody has written. After the start: staged bytes can't be
+//! addressed, an interrupted upload resumes at an offset whose checksum is that of the bytes sent, and the resulting
+//! file is complete.
 
 use core::fmt;
 use core::time::Duration;
@@ -22,39 +22,39 @@ use crate::programs::Serv;
 use crate::sans_io::{body, message};
 use crate::wire::{End, read_to_end};
 
-/// How it is done.
+/// The parameters.
 #[derive(Debug, Clone)]
 pub struct Kill {
     /// How often the server is killed.
     pub kills: u32,
     /// Clients that write at the same time.
     pub writers: u32,
-    /// The server lives so long after the first byte, in milliseconds, at most.
+    /// The longest life of the server after the first byte, in milliseconds.
     pub life: u64,
-    /// Of all that is left to chance, but for when the system does what.
+    /// The seed of all randomness; the timing of the system is random too.
     pub seed: u64,
 }
 
-/// What was done.
+/// The results.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Killed {
     /// Kills.
     pub kills: u32,
     /// Changes that were answered `ok`, or whose classic data connection was closed in order.
     pub answered: u64,
-    /// Changes under way when the server was killed.
+    /// Changes in progress when the server was killed.
     pub open: u64,
-    /// How many of them had been carried out all the same.
+    /// How many of them had been made nevertheless.
     pub carried_out: u64,
-    /// Names that were looked at after kills.
+    /// Names that were checked after kills.
     pub names: u64,
-    /// Interrupted writes that had bytes staged.
+    /// Interrupted writes with staged bytes.
     pub resumable: u64,
     /// How many of them were resumed.
     pub resumed: u64,
     /// Bytes that did not have to be sent again.
     pub spared: u64,
-    /// Attempts to address what is staged; all were refused.
+    /// Attempts to address staged files; all were refused.
     pub addressed: u64,
 }
 
@@ -70,7 +70,7 @@ impl fmt::Display for Killed {
     }
 }
 
-/// What a name may hold: the last answered state first, then those that are under way. `None`: nothing.
+/// What a name may hold: the last answered state first, then those in progress. `None`: nothing.
 type States = Vec<Option<u64>>;
 
 /// A write that was cut off.
@@ -89,7 +89,7 @@ struct Writer {
     rng: Rng,
     versions: u64,
     names: HashMap<String, States>,
-    /// The write under way.
+    /// The write in progress.
     cut: Option<Cut>,
     /// What may be staged of each name.
     staged: HashMap<String, Vec<Cut>>,
@@ -97,10 +97,10 @@ struct Writer {
 }
 
 impl Kill {
-    /// Does it, in a directory of its own.
+    /// Runs it, in a directory of its own.
     ///
     /// # Panics
-    /// If a promise is broken.
+    /// If a guarantee is broken.
     #[must_use]
     pub fn run(&self) -> Killed {
         let root = tempfile::tempdir().expect("a directory");
@@ -114,7 +114,7 @@ impl Kill {
             std::thread::scope(|scope| {
                 for writer in &mut writers {
                     scope.spawn(move || {
-                        // Until the server dies: every error is that.
+                        // Until the server dies: it causes every error.
                         if let Ok(stream) = TcpStream::connect(addr)
                             && stream.set_nodelay(true).is_ok()
                         {
@@ -122,7 +122,7 @@ impl Kill {
                         }
                     });
                 }
-                // Not in order to be right: when it dies is what chance is to say.
+                // This wait is not needed to be right: the moment of the kill is random.
                 std::thread::sleep(life);
                 serv.kill();
             });
@@ -149,7 +149,7 @@ impl Writer {
         Self { number, rng, versions: 0, names: HashMap::new(), cut: None, staged: HashMap::new(), answered: 0 }
     }
 
-    /// A version that nobody else writes.
+    /// A version that no other client writes.
     fn next_version(&mut self) -> u64 {
         self.versions += 1;
         u64::from(self.number) << 32 | self.versions
@@ -168,12 +168,12 @@ impl Writer {
         self.states(name).push(state);
     }
 
-    /// And now it holds it.
+    /// `name` holds this from now on.
     fn end(&mut self, name: &str, state: Option<u64>) {
         *self.states(name) = vec![state];
     }
 
-    /// One change, or several pipelined, whichever chance says.
+    /// A random change, or several pipelined ones.
     fn change(&mut self, stream: &TcpStream) -> io::Result<()> {
         match self.rng.u32(0..10) {
             0..=3 => self.write(stream),
@@ -236,7 +236,7 @@ impl Writer {
         Ok(())
     }
 
-    /// A classic `put` of up to 1 MB, under a name that was never there.
+    /// A classic `put` of up to 1 MB, under a new name.
     fn put(&mut self, stream: &TcpStream) -> io::Result<()> {
         let number = self.next_version();
         let name = format!("classic-{number}");
@@ -250,7 +250,7 @@ impl Writer {
         data.write_all(&message(&content))?;
         data.shutdown(Shutdown::Write)?;
         match read_to_end(&mut data) {
-            // In order: it is stored, whatever becomes of the server then.
+            // Closed in order: it is stored, whatever happens to the server then.
             (_, End::Closed) => {
                 self.end(&name, Some(number));
                 self.answered += 1;
@@ -286,7 +286,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Looks at what each name holds, past the server.
+    /// Checks the content of each name, without the server.
     fn look(&mut self, root: &Path, done: &mut Killed) {
         let mut names: Vec<_> = self.names.keys().cloned().collect();
         names.sort();
@@ -307,11 +307,11 @@ impl Writer {
         }
     }
 
-    /// Asks what is staged of the write that was cut off, and mostly goes on with it.
+    /// Asks what is staged of the interrupted write, and usually resumes it.
     fn resume(&mut self, serv: &Serv, root: &Path, done: &mut Killed) {
         let Some(cut) = self.cut.take() else { return };
         let Cut { name, version: number, len, sent } = cut.clone();
-        // The server may have died before it heard of this write: then it is an earlier one's bytes that are staged.
+        // The server may have died before it received this write: then the staged bytes belong to an earlier one.
         let cuts = self.staged.entry(name.clone()).or_default();
         cuts.push(cut);
         let mut wire = serv.connect();

@@ -1,7 +1,7 @@
-//! A neighbour of the server, who may write in the directory that is served, swaps files and directories for symbolic links
-//! that lead out, as fast as he can, while clients use every command on them.
+//! A neighbour of the server, who may write in the served directory, swaps files and directories for symbolic links
+//! that lead outside, as fast as he can, while clients use every command on them.
 //!
-//! Beside the directory lies another with a canary: it is never read, never listed, never changed, and nothing is ever put
+//! Beside the directory lies another one with a canary: it is never read, listed or changed, and nothing is ever put
 //! beside it.
 
 use core::fmt;
@@ -19,12 +19,12 @@ use crate::host::Host;
 use crate::sans_io::message;
 use crate::wire::{Wire, read_to_end};
 
-/// What the files inside say.
+/// The content of the files inside.
 const INSIDE: &[u8] = b"inside";
-/// What must never be seen.
+/// The content that must never be seen.
 const CANARY: &str = "canary";
 
-/// How it is done.
+/// The parameters.
 #[derive(Debug, Clone, Copy)]
 pub struct Links {
     /// Swaps, at least.
@@ -37,7 +37,7 @@ pub struct Links {
     pub portable: bool,
 }
 
-/// What was done.
+/// The results.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Swapped {
     /// Swaps.
@@ -46,7 +46,7 @@ pub struct Swapped {
     pub commands: u64,
     /// How many of them succeeded.
     pub done: u64,
-    /// Whether the system would have told that the canary was read.
+    /// Whether the system would have shown that the canary was read.
     pub watched: bool,
 }
 
@@ -58,15 +58,15 @@ impl fmt::Display for Swapped {
     }
 }
 
-/// The place: `served/` and `outside/`.
+/// The directory with `served/` and `outside/`.
 struct Place {
     dir: tempfile::TempDir,
 }
 
 impl Place {
-    /// And the directory `served/d`, wherever it will be.
+    /// And the directory `served/d`, wherever it is moved to.
     fn new() -> (Self, fs::File) {
-        // Not on a disk, which would have most of the time to itself.
+        // Not on a disk, which would take most of the time.
         let place = Self { dir: in_memory() };
         let (root, outside) = (place.root(), place.outside());
         for dir in [&outside, &root.join("d"), &root.join("d/sub")] {
@@ -76,7 +76,7 @@ impl Place {
         for file in ["f", "d/f", "d/sub/f"] {
             fs::write(root.join(file), INSIDE).expect("write");
         }
-        // The same names outside, so that a path that leads out would find something.
+        // The same names outside, so that a path that leads outside finds something.
         for file in ["f", "sub/f", CANARY] {
             fs::write(outside.join(file), CANARY).expect("write");
         }
@@ -93,8 +93,8 @@ impl Place {
         self.dir.path().join("outside")
     }
 
-    /// The links that files and directories are swapped for, where they are not there (any more). `real` is the directory
-    /// `d`, wherever it is now.
+    /// The links that files and directories are swapped for, where they do not exist (any more). `real` is the
+    /// directory `d`, wherever it is now.
     fn make_links(&self, real: &fs::File) {
         let root = self.root();
         let is_link = |dir: &fs::File, name: &str| {
@@ -114,7 +114,7 @@ impl Place {
         }
     }
 
-    /// Everything outside with content and inode.
+    /// Everything outside, with content and inode.
     fn picture(&self) -> Vec<(String, Option<Vec<u8>>, u64)> {
         let mut picture = Vec::new();
         for dir in ["", "sub"] {
@@ -128,7 +128,7 @@ impl Place {
         picture
     }
 
-    /// When the canaries were read last; sets them back to long ago first if asked to.
+    /// When the canaries were read last; on request sets them back to long ago first.
     fn access(&self, back: bool) -> Vec<i64> {
         let times = ["f", "sub/f", CANARY].map(|file| {
             let path = self.outside().join(file);
@@ -144,10 +144,10 @@ impl Place {
 }
 
 impl Links {
-    /// Does it, in a directory of its own.
+    /// Runs it, in a directory of its own.
     ///
     /// # Panics
-    /// If a promise is broken.
+    /// If a guarantee is broken.
     #[must_use]
     pub fn run(&self) -> Swapped {
         let (place, real) = Place::new();
@@ -163,7 +163,7 @@ impl Links {
             for client in 0..self.clients {
                 let (host, over, commands, done) = (&host, &over, &commands, &done);
                 scope.spawn(move || {
-                    // Ends the rest also when an assertion fails.
+                    // Also ends the other threads when an assertion fails.
                     let _ends = Ends(over);
                     let mut wire = host.connect();
                     for round in 0.. {
@@ -182,7 +182,7 @@ impl Links {
                 if over.load(Ordering::Relaxed) {
                     return;
                 }
-                // A client may have replaced the link, and then there is nothing to be swapped for.
+                // A client may have replaced the link: then there is nothing to swap.
                 if swaps % 64 == 0 {
                     place.make_links(&real);
                 }
@@ -190,7 +190,8 @@ impl Links {
                 let swapped = match swaps % 3 {
                     0 => renameat_with(CWD, root.join("d"), CWD, root.join("swap-d"), exchange),
                     1 => renameat_with(CWD, root.join("f"), CWD, root.join("swap-f"), exchange),
-                    // By the directory itself: by its path it might be the link, and the neighbour would tidy up outside.
+                    // By the descriptor of the directory: its path might be the link, and the neighbour would tidy up
+                    // outside.
                     _ => renameat_with(&real, "sub", CWD, root.join("swap-sub"), exchange),
                 };
                 swapped.expect("what is swapped is always there");
@@ -199,7 +200,7 @@ impl Links {
         });
         assert_eq!(place.access(false), times, "the canary was read");
         assert_eq!(place.picture(), before);
-        // Whether the system keeps that time at all: `picture` has read it now.
+        // Whether the system keeps that time at all: `picture` has just read it.
         let watched = place.access(false) != times;
         let (commands, done) = (commands.into_inner(), done.into_inner());
         assert!(0 < done && done < commands, "{done} of {commands}: not swapped while it was used");
@@ -215,7 +216,7 @@ impl Drop for Ends<'_> {
     }
 }
 
-/// Every command once; says how many there were and how many succeeded.
+/// Every command once; returns how many there were and how many succeeded.
 fn every_command(wire: &mut Wire, client: usize, round: u64) -> (u64, u64) {
     let (mut asked, mut done) = (0, 0);
     let mut count = |success: bool| {
@@ -259,7 +260,7 @@ fn every_command(wire: &mut Wire, client: usize, round: u64) -> (u64, u64) {
             format!("remove {moved}"),
             format!("mkdir {dir}{}", mine("made")),
             format!("rmdir {dir}{}", mine("made")),
-            // What is swapped itself. It stays where it is: nothing else in it is ever removed.
+            // The target of the swaps. It stays where it is: nothing else in it is ever removed.
             format!("rmdir {}", dir.trim_end_matches('/')),
             format!("remove {}", dir.trim_end_matches('/')),
         ] {
@@ -267,7 +268,7 @@ fn every_command(wire: &mut Wire, client: usize, round: u64) -> (u64, u64) {
         }
     }
     if round.is_multiple_of(16) {
-        // Into the place of the link, and a classic one beside it.
+        // In place of the link, and a classic one beside it.
         count(wire.write("f", INSIDE).starts_with("ok "));
         let port = wire.ask("put p");
         if port != "-1" {

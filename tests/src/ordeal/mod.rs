@@ -3,7 +3,7 @@
 //! | module | what happens |
 //! |---|---|
 //! | [`kill`] | SIGKILL at any moment of uploads, and a restart |
-//! | [`links`] | another process swaps files and directories for symbolic links that lead out |
+//! | [`links`] | another process swaps files and directories for symbolic links that lead outside |
 //! | [`crowd`] | a thousand idle connections and two hundred busy ones |
 //! | [`slow`] | hundreds of clients that send or read a byte now and then |
 //! | [`soak`] | transfers over a link that drops, delays and duplicates frames, or corrupts them so that TCP can't tell |
@@ -31,12 +31,12 @@ use tempfile::TempDir;
 
 use crate::sans_io::message;
 
-/// Sends one message; an error where the peer may be gone.
+/// Sends one message; an error if the peer is gone.
 fn say(mut stream: &TcpStream, payload: impl AsRef<[u8]>) -> io::Result<()> {
     stream.write_all(&message(payload))
 }
 
-/// Receives one message likewise.
+/// Receives one message; an error if the peer is gone.
 fn hear(mut stream: &TcpStream) -> io::Result<Vec<u8>> {
     let mut length = [0; 10];
     stream.read_exact(&mut length)?;
@@ -51,7 +51,7 @@ fn hear_text(stream: &TcpStream) -> io::Result<String> {
     String::from_utf8(hear(stream)?).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
-/// A directory in memory if there is one, so that what is measured is not the disk.
+/// A directory in memory if there is one, so that the disk is not what is measured.
 fn in_memory() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory")
 }
@@ -80,7 +80,7 @@ fn within(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
     true
 }
 
-/// The files below `root`, the server's own left out, each with its name.
+/// The files below `root` with their names, without those of the server.
 fn files(root: &Path) -> Vec<String> {
     fn walk(dir: &Path, prefix: &str, found: &mut Vec<String>) {
         for entry in fs::read_dir(dir).expect("a directory") {

@@ -3,14 +3,14 @@
 //!
 //! | rule | why |
 //! |---|---|
-//! | a file gets a visible name only when all its bytes are synced | no name points to bytes that a cut may take |
-//! | a file that has a visible name is never written to | the old version stays what it was |
+//! | a file gets a visible name only when all its bytes are synced | no name refers to bytes that a power cut may take |
+//! | a file with a visible name is never written to | the old version stays as it is |
 //! | an answer goes out only when its change, and the directories above it, are synced | `ok` means durable |
 //!
-//! The model is worse than any real disk: each change of a directory and each byte is lost at a cut unless a sync of
-//! exactly that directory or file, or of everything, began after it and completed. So after a cut a name holds a
-//! version that has been answered or was under way, and that one completely; on any file system that keeps the
-//! guarantees of fsync.
+//! The model is worse than any real disk: each change of a directory and each byte is lost at a power cut unless a sync
+//! of exactly that directory or file, or of everything, began after it and completed. So after a cut a name holds a
+//! version that has been answered or was in progress, and all of it; on any file system that keeps the guarantees of
+//! fsync.
 
 use core::fmt;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -28,27 +28,27 @@ use crate::programs::{Below, Serv, Signal, program, skip};
 use crate::sans_io::{body, message};
 use crate::wire::{End, Wire, read_to_end};
 
-/// How it is done.
+/// The parameters.
 #[derive(Debug, Clone, Copy)]
 pub struct Order {
     /// Rounds of about forty changes each.
     pub rounds: u32,
     /// Without the system calls that only Linux has.
     pub portable: bool,
-    /// Of all that is left to chance.
+    /// The seed of all randomness.
     pub seed: u64,
 }
 
-/// What was done.
+/// The results.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Ordered {
-    /// System calls that were looked at.
+    /// System calls that were checked.
     pub calls: u64,
     /// How many of them were syncs.
     pub syncs: u64,
     /// Files that got a visible name.
     pub named: u64,
-    /// Answers that promised something durable.
+    /// Replies that promised durability.
     pub answers: u64,
 }
 
@@ -63,12 +63,12 @@ impl fmt::Display for Ordered {
     }
 }
 
-/// What an answer promises.
+/// What a reply promises.
 #[derive(Debug, Clone)]
 enum Promise {
     /// Nothing.
     None,
-    /// The name holds a file of so many bytes.
+    /// The name holds a file of this size.
     File(String, u64),
     /// Nothing has this name.
     Gone(String),
@@ -79,7 +79,7 @@ enum Promise {
 }
 
 impl Order {
-    /// Does it; `None`, after [`skip`] has said so to `test`, where there is no strace.
+    /// Runs it; `None`, after [`skip`] has reported it to `test`, where there is no strace.
     ///
     /// # Panics
     /// If a rule is broken.
@@ -91,7 +91,7 @@ impl Order {
         let strace = || {
             let mut command = Command::new("strace");
             command.args(["-f", "-y", "-s", "65536", "-e", CALLS, "-o"]).arg(&trace);
-            // The shell becomes the program: the process is the same.
+            // The shell execs the program: the process ID stays the same.
             command.args(["sh", "-c", r#"echo $$ > "$0" && exec "$@""#]).arg(&pid);
             command
         };
@@ -119,17 +119,17 @@ impl Order {
     }
 }
 
-/// The calls that are looked at. Of data that comes there is no need to know.
+/// The calls that are checked. Received data does not matter.
 const CALLS: &str = "trace=openat,openat2,pwrite64,write,pwritev,writev,copy_file_range,sendfile,splice,ftruncate,fallocate,\
                      rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat,fsync,fdatasync,syncfs,sync,\
                      sync_file_range,sendto,sendmsg,setsockopt,fcntl,dup";
 
-/// Who makes the server do things, and remembers what each answer promised.
+/// A client that makes the server do things, and keeps the promise of each reply.
 struct Client {
     wire: Wire,
     rng: Rng,
     promises: VecDeque<Promise>,
-    /// What the classic puts promised, in their order.
+    /// The promises of the classic puts, in their order.
     stored: VecDeque<Promise>,
 }
 
@@ -163,7 +163,7 @@ impl Client {
         }
     }
 
-    /// A bit of everything: alone, few together, many together, in one directory and in several that are not there.
+    /// A bit of everything: alone, few together, many together, in one directory and in several that do not exist.
     fn round(&mut self, round: u32) {
         self.write(&["top".into()], 4000);
         self.write(&[format!("r{round}/a/b/deep")], 4000);
@@ -174,14 +174,14 @@ impl Client {
         let moved = |from: &str, to: &str, len| {
             Promise::Both(Box::new([Promise::Gone(from.to_owned()), Promise::File(to.to_owned(), len)]))
         };
-        // How long it is, the model knows.
+        // The model knows its length.
         self.ask(
             &format!("rename r{round}/few0\nr{round}/few1"),
             moved(&format!("r{round}/few0"), &format!("r{round}/few1"), ANY),
         );
         let (from, to) = (format!("r{round}/few1"), format!("r{round}/new/place/for/it"));
         self.ask(&format!("rename {from}\n{to}"), moved(&from, &to, ANY));
-        // Between two directories that are both there.
+        // Between two directories that both exist.
         let (from, to) = (format!("r{round}/spread0/f"), format!("r{round}/spread1/g"));
         self.ask(&format!("rename {from}\n{to}"), moved(&from, &to, ANY));
         self.ask(&format!("mkdir r{round}/made"), Promise::Directory(format!("r{round}/made")));
@@ -194,7 +194,7 @@ impl Client {
         for name in &removed {
             assert_eq!(self.wire.hear_text(), "ok", "{name}");
         }
-        // An interrupted write that is gone on with: staged bytes that were never synced.
+        // An interrupted write that is resumed: staged bytes that were never synced.
         let content = self.content(100_000);
         let name = format!("r{round}/resumed");
         let half = content.len() / 2;
@@ -223,36 +223,36 @@ impl Client {
     }
 }
 
-/// A length that is not looked at.
+/// A length that is not checked.
 const ANY: u64 = u64::MAX;
 
-/// A file, by the order of creation.
+/// A file, numbered in the order of creation.
 type Inode = usize;
 
 /// What has been written to a file, and when.
 #[derive(Debug, Default)]
 struct File {
     len: u64,
-    /// When it was written to last, as long as that is not synced.
+    /// The time of its last write, as long as that is not synced.
     dirty: Option<u64>,
-    /// Has, or had, a visible name.
+    /// It has, or had, a visible name.
     named: bool,
 }
 
-/// A disk that keeps nothing but what is synced, and the rules.
+/// A disk that keeps only what is synced, and the rules.
 struct Disk<'a> {
     root: &'a str,
     files: Vec<File>,
     names: HashMap<String, Inode>,
     directories: HashSet<String>,
-    /// Changes that are not synced: of which directory, of which name, when.
+    /// Changes that are not synced: the directory, the name, the time.
     pending: Vec<(String, String, u64)>,
-    /// Which file each descriptor is, of those that were made without a name.
+    /// The file of each descriptor, for those that were created without a name.
     nameless: HashMap<String, Inode>,
-    /// What is still to be answered on the control connection, and by data connections.
+    /// The replies to come on the control connection, and on data connections.
     promises: VecDeque<Promise>,
     stored: VecDeque<Promise>,
-    /// The control connection, once it is known, and what it was sent.
+    /// The control connection, once it is known, and the bytes sent on it.
     control: Option<String>,
     sent: String,
     time: u64,
@@ -277,7 +277,7 @@ impl<'a> Disk<'a> {
         }
     }
 
-    /// Goes through the trace.
+    /// Reads the trace.
     fn watch(mut self, trace: &str) -> Ordered {
         let mut unfinished: BTreeMap<&str, (String, u64)> = BTreeMap::new();
         for line in trace.lines() {
@@ -300,13 +300,13 @@ impl<'a> Disk<'a> {
         self.done
     }
 
-    /// A call begins: what it does may be seen from now on.
+    /// A call begins: its effect may be visible from now on.
     fn begin(&mut self, call: &str) {
         let Some((verb, rest)) = call.split_once('(') else { return };
         match verb {
             "pwrite64" | "write" | "pwritev" | "writev" | "copy_file_range" | "splice" | "sendfile" | "ftruncate"
             | "fallocate" => {
-                // Of those with two descriptors the one that is written to is in the store or is not: both are looked at.
+                // With two descriptors, the one written to is in the store or not: both are checked.
                 for path in paths(rest).into_iter().take(2) {
                     if let Some(inode) = self.inode(&path) {
                         let file = &mut self.files[inode];
@@ -330,7 +330,7 @@ impl<'a> Disk<'a> {
         }
     }
 
-    /// A call that began at `since` has come back.
+    /// A call that began at `since` has returned.
     fn end(&mut self, call: &str, since: u64) {
         let Some((verb, rest)) = call.split_once('(') else { return };
         self.done.calls += 1;
@@ -395,7 +395,7 @@ impl<'a> Disk<'a> {
         }
     }
 
-    /// The file behind a descriptor's path.
+    /// The file behind the path of a descriptor.
     fn inode(&self, path: &str) -> Option<Inode> {
         self.names.get(path).copied().or_else(|| self.nameless.get(path.strip_prefix('\0')?).copied())
     }
@@ -416,7 +416,7 @@ impl<'a> Disk<'a> {
         self.names.insert(path, inode);
     }
 
-    /// A sync that began at `since` has come back: of one file or directory, or of everything.
+    /// A sync that began at `since` has returned: of one file or directory, or of everything.
     fn sync(&mut self, path: Option<&str>, since: u64) {
         let before = |dirty: &mut u64| *dirty < since;
         match path {
@@ -439,7 +439,7 @@ impl<'a> Disk<'a> {
     fn answer(&mut self, call: &str) {
         let socket = paths(call).into_iter().next().unwrap_or_default();
         let text = strings(call).into_iter().next().unwrap_or_default();
-        // The first message of all is an answer on the control connection.
+        // The first message of all is a reply on the control connection.
         if *self.control.get_or_insert_with(|| if text.starts_with("00000") { socket.clone() } else { String::new() })
             != socket
         {
@@ -461,7 +461,7 @@ impl<'a> Disk<'a> {
         }
     }
 
-    /// What is promised is so, and stays so after a cut.
+    /// The promise is kept, also after a power cut.
     fn check(&self, promise: &Promise) {
         let path = |name: &str| format!("{}/{name}", self.root);
         match promise {
@@ -499,11 +499,11 @@ impl<'a> Disk<'a> {
     }
 }
 
-/// The paths in `<..>` behind descriptors. Of a file that was made without a name: NUL and the descriptor.
+/// The paths in `<..>` behind descriptors. For a file that was created without a name: NUL and the descriptor.
 fn paths(call: &str) -> Vec<String> {
     let mut paths = Vec::new();
     let mut rest = call;
-    // What is sent may look like anything: descriptors come before it.
+    // Sent data may contain anything: descriptors come before it.
     let end = rest.find('"').unwrap_or(rest.len());
     rest = &rest[..end];
     while let Some((before, after)) = rest.split_once('<') {
@@ -534,7 +534,7 @@ fn strings(call: &str) -> Vec<String> {
     strings
 }
 
-/// The path that the `which`th pair of directory and name means.
+/// The path of the `which`th pair of directory and name.
 fn under(call: &str, which: usize) -> String {
     // `9</root>, "a", 15</root/a>, "b"`: outside of quotes, one `<..>` before each string.
     let mut rest = call;

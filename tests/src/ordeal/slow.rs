@@ -21,34 +21,34 @@ const LARGE: usize = 32_000_000;
 /// Bytes of the file that is written.
 const WRITTEN: usize = 8_000_000;
 
-/// How it is done.
+/// The parameters.
 #[derive(Debug, Clone, Copy)]
 pub struct Slow {
     /// Slow connections.
     pub clients: usize,
-    /// Each moves a byte this often.
+    /// The interval between two bytes on each.
     pub every: Duration,
-    /// How long is measured: alone, with the slow ones, alone again.
+    /// The duration of each measurement: alone, with the slow ones, alone again.
     pub measure: Duration,
 }
 
-/// What was done.
+/// The results.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Slowed {
     /// Slow connections at the same time.
     pub clients: usize,
-    /// How many were cut off by the server, and came again.
+    /// How many were cut off by the server, and reconnected.
     pub cut_off: u64,
     /// Megabytes (10^6 bytes) a second of the ordinary client: alone, with the slow ones, alone again.
     pub rates: [f64; 3],
-    /// The server's descriptors before, with everybody, and after.
+    /// The server's descriptors before, with all connections, and after.
     pub descriptors: [usize; 3],
     /// Its memory in KiB likewise.
     pub memory: [u64; 3],
 }
 
 impl Slowed {
-    /// What is left of the ordinary client's rate, of 1.
+    /// The remaining fraction of the ordinary client's rate.
     #[must_use]
     pub const fn left(&self) -> f64 {
         2.0 * self.rates[1] / (self.rates[0] + self.rates[2])
@@ -60,7 +60,7 @@ impl fmt::Display for Slowed {
         let Self { clients, cut_off, rates: [r0, r1, r2], descriptors: d, memory: m } = self;
         write!(
             f,
-            "{clients} slow connections ({cut_off} cut off and made anew); an ordinary client moves {r0:.0} MB/s before, \
+            "{clients} slow connections ({cut_off} cut off, which reconnected); an ordinary client moves {r0:.0} MB/s before, \
              {r1:.0} beside them, {r2:.0} after: {:.0}%; descriptors {} -> {} -> {}, memory {} -> {} -> {} KiB",
             100.0 * self.left(),
             d[0],
@@ -74,8 +74,8 @@ impl fmt::Display for Slowed {
 }
 
 impl Slow {
-    /// Does it. That enough is left for the ordinary client is for the caller to say: a machine that does other things too
-    /// makes its rate wander.
+    /// Runs it. The caller decides whether enough is left for the ordinary client: its rate varies on a machine that
+    /// does other things too.
     ///
     /// # Panics
     /// If the ordinary client is not served, or descriptors stay open.
@@ -112,7 +112,7 @@ impl Slow {
     }
 }
 
-/// What an ordinary client moves, both ways in turn, in megabytes a second.
+/// The throughput of an ordinary client, both ways in turn, in megabytes a second.
 fn rate(serv: &Serv, time: Duration) -> f64 {
     let content = version(2, WRITTEN);
     let mut wire = serv.connect();
@@ -120,7 +120,7 @@ fn rate(serv: &Serv, time: Duration) -> f64 {
     while moved == 0 || start.elapsed() < time {
         wire.say("read 0 * large");
         assert!(wire.hear_text().starts_with(&format!("ok {LARGE} ")));
-        // Not kept: what is measured is the server.
+        // Not stored: the server is what is measured.
         let mut piece = vec![0; 256 * 1024];
         loop {
             let length: usize = String::from_utf8(wire.hear_bytes(10)).expect("digits").parse().expect("a length");
@@ -145,7 +145,7 @@ fn rate(serv: &Serv, time: Duration) -> f64 {
     megabytes / start.elapsed().as_secs_f64()
 }
 
-/// Where a connection is held.
+/// The state in which a connection is held.
 #[derive(Debug, Clone, Copy)]
 enum Where {
     /// In the length of a command.
@@ -182,7 +182,7 @@ impl Held {
         Self { addr, number, at, control, data, sent: 0 }
     }
 
-    /// Connects and goes to where it is to be held.
+    /// Connects and brings the connection to the state in which it is held.
     fn begin(addr: SocketAddr, number: usize, at: Where) -> io::Result<(TcpStream, Option<TcpStream>)> {
         let mut control = connect(addr);
         let mut data = None;
@@ -221,10 +221,10 @@ impl Held {
                 _ => {}
             },
             _ => {
-                // A length that comes slowly is one all the same: a message like others.
+                // A length that comes slowly is still a valid length.
                 let byte = if matches!(self.at, Where::Length) { b"0000000004ping"[self.sent % 14] } else { b'x' };
                 stream.write_all(&[byte])?;
-                // Whoever was closed hears of it here; `ok` comes from time to time.
+                // A closed connection is noticed here; `ok` comes from time to time.
                 match stream.read(&mut [0; 64]) {
                     Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                     Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
@@ -237,7 +237,7 @@ impl Held {
     }
 }
 
-/// Transfers a byte on each connection at intervals, until it is `over`; returns how many had to be made again.
+/// Transfers a byte on each connection at intervals, until it is `over`; returns how many had to reconnect.
 fn hold(held: &mut [Held], every: Duration, over: &AtomicBool) -> u64 {
     let mut cut_off = 0;
     while !over.load(Ordering::Relaxed) {
@@ -245,7 +245,7 @@ fn hold(held: &mut [Held], every: Duration, over: &AtomicBool) -> u64 {
         for held in &mut *held {
             if held.step().is_err() {
                 cut_off += 1;
-                // Where it can't come again at once, it does in the next round.
+                // If it can't reconnect at once, it does in the next round.
                 if let Ok((control, data)) = Held::begin(held.addr, held.number, held.at) {
                     (held.control, held.data, held.sent) = (control, data, 0);
                 }

@@ -3,7 +3,7 @@
 //!
 //! No fault may be visible: every command succeeds, every file is complete, and the server's memory does not grow.
 //!
-//! [`Spoil`] is the same link with frames in which bytes are swapped, which TCP's checksum can't detect. The extended
+//! [`Corrupt`] is the same link with frames in which bytes are swapped, which TCP's checksum can't detect. The extended
 //! commands then yield the old file or the new one, or an error; classic transfers carry no checksum and are not tried.
 
 use core::fmt;
@@ -24,28 +24,28 @@ use skiff_host::client::{Client, Download, DownloadOptions, Options, Upload, Upl
 use super::content::{version, which};
 use super::crowd::settled;
 use super::{descriptors, in_memory, resident, within};
-use crate::line::{Carried, Line, Order};
+use crate::lossy::{Fault, LossyLink, Traffic};
 use crate::sans_io::message;
 use crate::wire::{End, Wire, read_to_end};
 
-/// How it is done.
+/// The parameters.
 #[derive(Debug, Clone, Copy)]
 pub struct Soak {
-    /// How long.
+    /// The duration.
     pub time: Duration,
-    /// The line.
+    /// The faults of the link.
     pub faults: Faults,
-    /// Now and then it fails altogether for so long; zero for never.
+    /// The length of its outages; zero for none.
     pub outage: Duration,
-    /// How often it does.
+    /// The time between two outages.
     pub outages_every: Duration,
-    /// Of all that is left to chance, but for when the system does what.
+    /// The seed of all randomness; the timing of the system is random too.
     pub seed: u64,
 }
 
-/// A line as it may be: 1% lost, 1% doubled, 5% reordered, 5 ms each way.
+/// A typical bad link: 1% lost, 1% duplicated, 5% reordered, 5 ms each way.
 #[must_use]
-pub const fn bad_line() -> Faults {
+pub const fn bad_link() -> Faults {
     Faults {
         drop: Chance::percent(1),
         corrupt: Chance::percent(1),
@@ -55,17 +55,17 @@ pub const fn bad_line() -> Faults {
     }
 }
 
-/// What was done.
+/// The results.
 #[derive(Debug, Clone, Default)]
 pub struct Soaked {
-    /// Files that went to the server and came back, extended and classic.
+    /// Files that were transferred to the server and back, extended and classic.
     pub files: [u64; 2],
-    /// Bytes that these had.
+    /// The bytes of these files.
     pub bytes: u64,
     /// Outages.
     pub outages: u64,
-    /// What the line carried.
-    pub carried: Carried,
+    /// The traffic of the link.
+    pub traffic: Traffic,
     /// The server's memory in KiB: the median of the second eighth of the time, and of the last.
     pub memory: [u64; 2],
     /// Its descriptors before the first client, and after the last.
@@ -74,12 +74,12 @@ pub struct Soaked {
 
 impl fmt::Display for Soaked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { files: [extended, classic], bytes, outages, carried, memory, descriptors } = self;
+        let Self { files: [extended, classic], bytes, outages, traffic, memory, descriptors } = self;
         write!(
             f,
             "{extended} files extended and {classic} classic, there and back, {bytes} bytes each way, no error; {} frames, \
              {outages} outages; memory of the server {} -> {} KiB, descriptors {} -> {}",
-            carried.frames, memory[0], memory[1], descriptors[0], descriptors[1]
+            traffic.frames, memory[0], memory[1], descriptors[0], descriptors[1]
         )
     }
 }
@@ -105,15 +105,15 @@ impl Counts {
 }
 
 impl Soak {
-    /// Does it. Inside a namespace.
+    /// Runs it, inside a namespace.
     ///
     /// # Panics
-    /// If a command fails, a file is not whole, or the server grows.
+    /// If a command fails, a file is not complete, or the server grows.
     #[must_use]
     pub fn run(&self) -> Soaked {
         let root = in_memory();
-        let line = Line::start(root.path(), &[], self.faults, self.seed);
-        let (pid, addr) = (line.serv.pid(), line.addr());
+        let link = LossyLink::start(root.path(), &[], self.faults, self.seed);
+        let (pid, addr) = (link.serv.pid(), link.addr());
         let counts = Counts::default();
         let mut done = Soaked { descriptors: [settled(pid).0, 0], ..Soaked::default() };
         let mut memory = Vec::new();
@@ -124,7 +124,7 @@ impl Soak {
                 .map(|(number, mut rng)| {
                     let counts = &counts;
                     scope.spawn(move || {
-                        // Ends the rest also when an assertion fails.
+                        // Also ends the other threads when an assertion fails.
                         let _ends = Ends(counts);
                         if number == 0 {
                             classic(addr, &mut rng, counts)
@@ -140,9 +140,9 @@ impl Soak {
                 std::thread::sleep(self.time.min(Duration::from_millis(1000)) / 10);
                 memory.push(resident(pid));
                 if !self.outage.is_zero() && outage.elapsed() > self.outages_every {
-                    line.order(Order::Cut(true));
+                    link.inject(Fault::Cut(true));
                     std::thread::sleep(self.outage);
-                    line.order(Order::Cut(false));
+                    link.inject(Fault::Cut(false));
                     outage = Instant::now();
                     done.outages += 1;
                 }
@@ -156,10 +156,10 @@ impl Soak {
         done.bytes = counts.bytes.into_inner();
         let eighth = memory.len() / 8;
         done.memory = [median(&memory[eighth..2 * eighth]), median(&memory[memory.len() - eighth..])];
-        // The staging directory stays open. What the line has lost of the last goodbyes is said again.
+        // The staging directory stays open. TCP sends the last FINs again if the link has lost them.
         let back = within(Duration::from_secs(60), || descriptors(pid) <= done.descriptors[0] + 1);
         done.descriptors[1] = descriptors(pid);
-        done.carried = line.stop();
+        done.traffic = link.stop();
         assert!(back, "descriptors stay open: {done}");
         // A tenth and 2 MiB: what an allocator keeps. In 20 minutes a leak of 100 bytes a file is more.
         assert!(done.memory[1] <= done.memory[0] + done.memory[0] / 10 + 2048, "the server grows: {done}");
@@ -186,7 +186,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 async fn connect(addr: SocketAddr) -> Client {
-    // A line that fails for seconds is none that a client gives up on.
+    // An outage of some seconds is no reason for a client to give up.
     let options = Options { retries: 8, ..Options::default() };
     Client::connect(&addr.ip().to_string(), addr.port(), options).await.expect("a connection")
 }
@@ -201,7 +201,7 @@ fn len(rng: &mut Rng) -> usize {
     }
 }
 
-/// A client that does everything, over and over.
+/// A client that does everything, again and again.
 fn extended(addr: SocketAddr, number: u64, rng: &mut Rng, counts: &Counts) {
     let here = in_memory();
     let (sources, back) = (here.path().join("sources"), here.path().join("back"));
@@ -255,7 +255,7 @@ fn classic(addr: SocketAddr, rng: &mut Rng, counts: &Counts) {
     let mut number = 0;
     while !counts.is_over() {
         let mut wire = Wire::connect(addr);
-        // An outage, and what the kernel waits after it.
+        // An outage, and the time that the kernel waits after it.
         wire.stream.set_read_timeout(Some(Duration::from_secs(60))).expect("timeout");
         for _ in 0..5 {
             number += 1;
@@ -280,51 +280,51 @@ fn classic(addr: SocketAddr, rng: &mut Rng, counts: &Counts) {
     }
 }
 
-/// How content is spoilt on its way.
+/// The parameters of a link that corrupts content.
 #[derive(Debug, Clone, Copy)]
-pub struct Spoil {
-    /// How long.
+pub struct Corrupt {
+    /// The duration.
     pub time: Duration,
-    /// So many of a million full frames are spoilt.
+    /// This many of a million full frames are corrupted.
     pub rate: u32,
-    /// Of all that is left to chance, but for when the system does what.
+    /// The seed of all randomness; the timing of the system is random too.
     pub seed: u64,
 }
 
-/// What was done.
+/// The results.
 #[derive(Debug, Clone, Default)]
-pub struct Spoilt {
-    /// Files that arrived, whole.
+pub struct Corrupted {
+    /// Files that arrived complete.
     pub arrived: u64,
     /// Transfers that ended in an error.
     pub errors: u64,
-    /// What the line carried.
-    pub carried: Carried,
+    /// The traffic of the link.
+    pub traffic: Traffic,
 }
 
-impl fmt::Display for Spoilt {
+impl fmt::Display for Corrupted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { arrived, errors, carried } = self;
+        let Self { arrived, errors, traffic } = self;
         write!(
             f,
-            "{} frames, {} spoilt past TCP's checksum: {arrived} transfers whole, {errors} ended in an error, and never \
+            "{} frames, {} corrupted past TCP's checksum: {arrived} transfers whole, {errors} ended in an error, and never \
              anything but the old file or the new one",
-            carried.frames, carried.spoilt
+            traffic.frames, traffic.corrupted
         )
     }
 }
 
-impl Spoil {
-    /// Does it. Inside a namespace.
+impl Corrupt {
+    /// Runs it, inside a namespace.
     ///
     /// # Panics
-    /// If anything but a whole file is ever found.
+    /// If anything but a complete file is ever found.
     #[must_use]
-    pub fn run(&self) -> Spoilt {
+    pub fn run(&self) -> Corrupted {
         let root = in_memory();
-        let line = Line::start(root.path(), &[], Faults::default(), self.seed);
-        line.order(Order::Spoil(self.rate));
-        let addr = line.addr();
+        let link = LossyLink::start(root.path(), &[], Faults::default(), self.seed);
+        link.inject(Fault::Corrupt(self.rate));
+        let addr = link.addr();
         let counts = Counts::default();
         std::thread::scope(|scope| {
             let mut rng = Rng::with_seed(self.seed);
@@ -332,7 +332,7 @@ impl Spoil {
                 let (counts, mut rng, root) = (&counts, rng.fork(), root.path());
                 scope.spawn(move || {
                     let _ends = Ends(counts);
-                    spoilt(addr, number, root, &mut rng, counts);
+                    corrupted(addr, number, root, &mut rng, counts);
                 });
             }
             let _ends = Ends(&counts);
@@ -342,12 +342,12 @@ impl Spoil {
             }
         });
         let [arrived, _] = counts.files.map(AtomicU64::into_inner);
-        Spoilt { arrived, errors: counts.errors.into_inner(), carried: line.stop() }
+        Corrupted { arrived, errors: counts.errors.into_inner(), traffic: link.stop() }
     }
 }
 
-/// A client that writes and reads whole files and takes errors as they come.
-fn spoilt(addr: SocketAddr, number: u64, root: &Path, rng: &mut Rng, counts: &Counts) {
+/// A client that writes and reads whole files, and accepts errors.
+fn corrupted(addr: SocketAddr, number: u64, root: &Path, rng: &mut Rng, counts: &Counts) {
     let here = in_memory();
     let (source, back) = (here.path().join("source"), here.path().join("back"));
     // What each name may hold.
@@ -375,7 +375,7 @@ fn spoilt(addr: SocketAddr, number: u64, root: &Path, rng: &mut Rng, counts: &Co
                 let found = found.map(|bytes| which(&bytes).unwrap_or_else(|| panic!("{name}: not whole")));
                 assert!(states.contains(&found), "{name}: {found:?}, not one of {states:?}");
                 *states = vec![found];
-                // And back: whole, or nothing at all.
+                // And back: the complete file, or nothing.
                 let jobs = vec![Download::new(&name, &back)];
                 let got = client.download(jobs, &DownloadOptions::default(), &mut ()).await.remove(0);
                 match fs::read(&back) {

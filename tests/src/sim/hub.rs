@@ -28,9 +28,9 @@ pub(super) struct Hub {
 pub(super) struct Station {
     interface: Interface,
     pub(super) sockets: SocketSet<'static>,
-    /// Reset or closed by their owners; removed once that has gone out.
+    /// Reset or closed by their owners; removed once that has been sent.
     ending: Vec<SocketHandle>,
-    /// How often it has vanished.
+    /// Number of times it lost power.
     pub(super) life: u64,
     end: End,
     /// The hub's end of its cable.
@@ -90,7 +90,7 @@ impl Hub {
         station.sockets = SocketSet::new(Vec::new());
         station.ending.clear();
         station.life += 1;
-        // As some systems do, it begins with the same ports again.
+        // Like some systems, it begins with the same ports again.
         if station.life % 2 == 1 {
             station.next = PORTS;
         }
@@ -133,7 +133,7 @@ impl Station {
         self.ending.push(handle);
     }
 
-    /// Ends a connection when everything has been said.
+    /// Ends a connection after everything has been sent.
     pub(super) fn close(&mut self, handle: SocketHandle) {
         let socket = self.sockets.get_mut::<Socket<'_>>(handle);
         socket.close();
@@ -142,8 +142,8 @@ impl Station {
     }
 
     pub(super) fn connect(&mut self, port: u16, options: Options) -> SocketHandle {
-        let ring = || SocketBuffer::new(vec![0; options.ring]);
-        let mut socket = Socket::new(ring(), ring());
+        let buffer = || SocketBuffer::new(vec![0; options.buffer]);
+        let mut socket = Socket::new(buffer(), buffer());
         socket.set_nagle_enabled(false);
         if let Some(seconds) = options.keep_alive {
             socket.set_keep_alive(Some(Duration::from_secs(seconds)));

@@ -54,7 +54,7 @@ impl<S: Store> Default for MachineMemory<S> {
 
 /// A device, whatever its store.
 pub trait Board {
-    /// Its turn: see [`Stack::poll`].
+    /// One turn: see [`Stack::poll`].
     fn poll(&mut self, now: Instant, port: &mut Port<'_>) -> Option<Duration>;
 
     /// What it is doing.
@@ -78,11 +78,11 @@ pub struct Machine<'m, S: Store> {
 }
 
 impl<'m, S: Store> Machine<'m, S> {
-    /// Starts a device that serves `store`, and switches its power on. With `keys` it admits only clients that have a key
-    /// under that secret.
+    /// Starts a device that serves `store`, and switches its power on. With `keys` it admits only clients with a key of
+    /// that secret.
     ///
     /// # Panics
-    /// If the configuration can't work.
+    /// If the configuration is not valid.
     #[must_use]
     pub fn start(memory: &'m mut MachineMemory<S>, world: &Shared, store: S, keys: Option<(Secret, Nonces)>) -> Self {
         let mut world = world.borrow_mut();
@@ -126,7 +126,7 @@ impl<S: Store> Board for Machine<'_, S> {
 pub struct Port<'a> {
     link: &'a mut Faulty<End>,
     power: &'a Cell<bool>,
-    /// By the clock of the world: the line does not know how far the device's is ahead.
+    /// By the clock of the world: the link does not know how far the device's clock is ahead.
     now: smoltcp::time::Instant,
 }
 
@@ -152,7 +152,7 @@ impl Device for Port<'_> {
     }
 
     fn transmit(&mut self, _device: smoltcp::time::Instant) -> Option<Frame<'_>> {
-        // Without power what is sent goes nowhere.
+        // Without power, frames that are sent are lost.
         let on = self.power.get();
         self.link.transmit(self.now).map(|room| Frame(on.then_some(room)))
     }

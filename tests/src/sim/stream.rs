@@ -31,18 +31,18 @@ impl embedded_io_async::Error for Lost {
     }
 }
 
-/// A station's end of a connection.
+/// The options of a station's socket.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Bytes of each of its two rings.
-    pub ring: usize,
+    /// Bytes of each of its two socket buffers.
+    pub buffer: usize,
     /// TCP keep-alive after this many seconds of silence.
     pub keep_alive: Option<u64>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { ring: 16 * 1024, keep_alive: None }
+        Self { buffer: 16 * 1024, keep_alive: None }
     }
 }
 
@@ -60,7 +60,7 @@ impl Stream {
     /// Connects from the first station to one of the device's ports.
     ///
     /// # Errors
-    /// Nobody listens there, or nobody answers.
+    /// Nothing listens there, or nobody answers.
     pub async fn connect(world: &Shared, port: u16) -> Result<Self, Lost> {
         Self::connect_from(world, 0, port, Options::default()).await
     }
@@ -95,7 +95,7 @@ impl Stream {
         (station.life == self.life).then(|| f(station))
     }
 
-    /// What the socket says; that the connection is lost if there is no socket any more.
+    /// The result of the socket; [`Lost`] without a socket.
     fn with<T>(&self, f: impl FnOnce(&mut Socket<'static>) -> Poll<Result<T, Lost>>) -> Poll<Result<T, Lost>> {
         let mut world = self.world.borrow_mut();
         let station = &mut world.hub.stations[self.station];
@@ -115,13 +115,13 @@ impl Stream {
         });
     }
 
-    /// Leaves the connection to the station, which ends it when everything has been said.
+    /// Leaves the connection to the station, which ends it when everything has been sent.
     pub fn close(mut self) {
         self.closed = true;
         self.station(|station| station.close(self.handle));
     }
 
-    /// Waits until the other side has everything that was written.
+    /// Waits until the peer has acknowledged everything that was written.
     ///
     /// # Errors
     /// The connection is lost.

@@ -20,7 +20,7 @@ pub struct Client {
     rng: Rng,
     /// Files that were sent in part.
     uploads: Vec<(String, File)>,
-    /// Files that came in part.
+    /// Files that were received in part.
     downloads: Vec<Rc<Download>>,
 }
 
@@ -32,7 +32,7 @@ impl Client {
         Self { control: Rc::clone(control), station, rng, uploads: Vec::new(), downloads: Vec::new() }
     }
 
-    /// Works until nothing is left to do. Once nothing goes wrong any more, it must be served.
+    /// Works until no commands are left. Once faults have stopped, it must be served.
     pub async fn live(mut self) {
         while self.control.left.get() > 0 {
             if let Err(gone) = self.connection().await {
@@ -56,7 +56,7 @@ impl Client {
     fn habits(&mut self) -> Habits {
         let (is_calm, crashes) = (self.control.plan.is_calm, self.control.plan.crashes);
         let options = Options {
-            ring: self.rng.pick(&[256, 1024, 4096, 16_384]),
+            buffer: self.rng.pick(&[256, 1024, 4096, 16_384]),
             keep_alive: self.rng.pick(&[None, Some(2), Some(30)]),
         };
         let (is_sealed, role) = (self.control.plan.is_sealed, Role::ReadWrite);
@@ -70,7 +70,7 @@ impl Client {
         Habits { options, crash, stall, role, is_attacked }
     }
 
-    /// So many bytes that something happens in the middle.
+    /// The number of bytes after which something happens in the middle.
     fn bytes(&mut self) -> u64 {
         let most = self.rng.pick(&[50, 400, 3000, 20_000]);
         1 + self.rng.below(most) as u64
@@ -82,7 +82,7 @@ impl Client {
         let rng = Rng::new(self.rng.next());
         let mut pipe = Pipe::connect(&self.control, self.station, habits, rng).await?;
         let used = self.use_connection(&mut pipe).await;
-        // A connection that is lost in a calm world is wrong, but for one that is refused since there are too many.
+        // A lost connection is wrong in a world without faults, unless it was refused because there are too many.
         let refused = used == Err(Gone::Lost) && pipe.is_unanswered();
         let excused = refused || !pipe.is_through();
         assert!(used.is_ok() || !self.control.plan.is_calm || excused, "client {}: {used:?}", self.station);
@@ -98,7 +98,7 @@ impl Client {
         let mut ops = VecDeque::new();
         if !is_classic {
             ops.push_back(Op::Hello);
-            // Nothing with a body before the answer.
+            // No command with a body before the answer.
             if self.rng.one_in(3) {
                 let more = self.batch(is_classic, false);
                 ops.extend(more);
@@ -269,7 +269,7 @@ impl Client {
         Op::Write { name, file, offset: 0, fate }
     }
 
-    /// Goes on with an interrupted write, if the store has a beginning of it.
+    /// Resumes an interrupted write, if the store has a beginning of it.
     fn go_on_writing(&mut self) -> Op {
         let Some((name, file)) = self.uploads.pop() else { return self.write() };
         let truth = self.control.truth.borrow();
@@ -278,7 +278,7 @@ impl Client {
             before.is_some_and(|before| skiff_proto::crc::crc32c(before) == crc)
         });
         match staged {
-            // What was said last may have changed meanwhile: then the server refuses.
+            // The state may have changed since the answer: then the server refuses.
             Some((offset, _)) => Op::Write { name, file, offset, fate: Fate::Whole },
             None => {
                 drop(truth);
@@ -288,9 +288,9 @@ impl Client {
         }
     }
 
-    /// When nothing goes wrong any more, everything must work.
+    /// After faults have stopped, everything must work.
     async fn farewell(&mut self) -> Result<(), Gone> {
-        let options = Options { ring: 4096, keep_alive: Some(2) };
+        let options = Options { buffer: 4096, keep_alive: Some(2) };
         let habits = Habits { options, crash: None, stall: None, role: Role::ReadWrite, is_attacked: false };
         let mut pipe = Pipe::connect(&self.control, self.station, habits, Rng::new(self.rng.next())).await?;
         let name = self.control.plan.names[0].to_owned();

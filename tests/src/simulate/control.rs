@@ -1,4 +1,4 @@
-//! What all tasks of a run share besides the world: remaining work, what was done, and active faults.
+//! What all tasks of a run share besides the world: remaining work, counters, and active faults.
 
 use core::cell::{Cell, RefCell};
 use core::fmt;
@@ -16,7 +16,7 @@ use super::truth::Truth;
 use super::watched::Failures;
 use crate::sim::{Shared, Timer};
 
-/// What was done in a run.
+/// Counters of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Counts {
@@ -38,7 +38,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Adds those of another run.
+    /// Adds the counters of another run.
     pub const fn add(&mut self, other: &Self) {
         self.commands += other.commands;
         self.replies += other.replies;
@@ -86,24 +86,24 @@ impl fmt::Display for Counts {
 
 /// See the module.
 pub struct Control {
-    /// What the seed has decided.
+    /// The decisions of the seed.
     pub plan: Plan,
     /// The world.
     pub world: Shared,
-    /// What is true.
+    /// The truth.
     pub truth: RefCell<Truth>,
-    /// What the store is to fail at.
+    /// The faults of the store.
     pub failures: Failures,
     /// Commands that are left.
     pub left: Cell<u64>,
-    /// Nothing goes wrong any more.
+    /// Faults have stopped.
     pub is_over: Cell<bool>,
     counts: Cell<Counts>,
     contents: Cell<u64>,
     connections: Cell<u64>,
-    /// Those that hellos have said.
+    /// The nonces of all hellos so far.
     nonces: RefCell<BTreeSet<[u8; 32]>>,
-    /// Of the last line.
+    /// The moment of the last line.
     time: Cell<u64>,
     trace: Option<RefCell<VecDeque<String>>>,
 }
@@ -112,7 +112,7 @@ pub struct Control {
 const LINES: usize = 2000;
 
 impl Control {
-    /// At the beginning.
+    /// The state at the beginning.
     #[must_use]
     pub fn new(plan: Plan, world: &Shared, truth: Truth, is_traced: bool) -> Rc<Self> {
         let left = Cell::new(plan.steps);
@@ -139,7 +139,7 @@ impl Control {
         self.counts.set(counts);
     }
 
-    /// What was done so far.
+    /// The counters so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
         let mut counts = self.counts.get();
@@ -148,29 +148,29 @@ impl Control {
         counts
     }
 
-    /// Takes a command off what is left; false if there is none.
+    /// Takes one command from those that are left; false if there is none.
     pub fn take_step(&self) -> bool {
         let left = self.left.get();
         self.left.set(left.saturating_sub(1));
         left > 0
     }
 
-    /// A number that no content had.
+    /// A number that no content has had.
     pub fn next_content(&self) -> u64 {
         self.contents.set(self.contents.get() + 1);
         self.contents.get()
     }
 
-    /// A number that no connection had.
+    /// A number that no connection has had.
     pub fn next_connection(&self) -> u64 {
         self.connections.set(self.connections.get() + 1);
         self.connections.get()
     }
 
-    /// The hello of a new connection has said this nonce.
+    /// The hello of a new connection contained this nonce.
     ///
     /// # Panics
-    /// If one has said it before (PROTOCOL §8).
+    /// If an earlier hello contained it (PROTOCOL §8).
     pub fn note_nonce(&self, nonce: [u8; 32]) {
         let is_new = self.nonces.borrow_mut().insert(nonce);
         assert!(is_new, "a second connection has the nonce {}", nonce.escape_ascii());
@@ -188,7 +188,7 @@ impl Control {
         Timer::new(&self.world).wait_until(at).await;
     }
 
-    /// What comes of `future` within `time`.
+    /// The result of `future` within `time`.
     pub async fn within<T>(&self, time: Duration, future: impl Future<Output = T>) -> Option<T> {
         let end = self.now().after(time);
         let mut future = core::pin::pin!(future);
@@ -208,7 +208,7 @@ impl Control {
     /// Writes a line of the trace, if there is one.
     pub fn trace(&self, line: impl FnOnce() -> String) {
         let Some(trace) = &self.trace else { return };
-        // While the device has its turn, the world is its.
+        // The world is borrowed during the device's turn.
         let time = self.world.try_borrow().map_or(self.time.get(), |world| world.now().as_millis());
         self.time.set(time);
         let mut trace = trace.borrow_mut();

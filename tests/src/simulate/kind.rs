@@ -16,16 +16,16 @@ use crate::flash::{Model, Sim, Tear};
 
 /// What is left of a store without power.
 pub trait Medium: Clone {
-    /// False after a cut.
+    /// False after a power cut.
     fn is_on(&self) -> bool;
 
     /// A call of the store begins.
     fn tick(&self);
 
-    /// Power goes after so many operations.
+    /// Power fails after so many operations.
     fn cut_after(&self, operations: u64, tear: Tear);
 
-    /// Power is back, or no cut is to come.
+    /// Power is back, or no cut will come.
     fn power_on(&self);
 }
 
@@ -59,13 +59,13 @@ pub trait Kind {
     /// Its longest name in bytes.
     const NAME_MAX: u16;
 
-    /// A medium as it is delivered.
+    /// A medium as delivered.
     fn medium(seed: u64) -> Self::Medium;
 
     /// Opens the store; `start` counts.
     ///
     /// # Errors
-    /// Why it can't be.
+    /// Why that is impossible.
     fn mount<'m>(
         memory: &'m mut Self::Memory,
         medium: &Self::Medium,
@@ -73,13 +73,13 @@ pub trait Kind {
         checkpoint: u32,
     ) -> Result<Self::Store<'m>, MountError>;
 
-    /// How connections get their nonces after this start. To be called once.
+    /// How connections get their nonces after this start. Call it once.
     ///
     /// # Errors
     /// The medium fails.
     fn nonces(store: &mut Self::Store<'_>) -> Result<Nonces, Refusal>;
 
-    /// What it can hold, if `total` bytes are free in the beginning.
+    /// Its capacity, if `total` bytes are free in the beginning.
     fn capacity(total: u64) -> Capacity;
 }
 
@@ -125,11 +125,11 @@ impl<R: Rig> Kind for OnFlash<R> {
     }
 }
 
-/// A store in RAM: what is left of it without power is nothing.
+/// A store in RAM: nothing of it is left without power.
 #[derive(Debug)]
 pub enum InRam {}
 
-/// Operations until power goes, and whether it is there.
+/// Operations until power fails, and whether it is on.
 #[derive(Debug, Clone)]
 pub struct RamPower(Rc<Cell<(Option<u64>, bool)>>);
 
@@ -178,7 +178,7 @@ impl Kind for InRam {
         Ok(RamStore::new(memory, start))
     }
 
-    /// There is no place for a count.
+    /// There is no place for a count of starts.
     fn nonces(_store: &mut Self::Store<'_>) -> Result<Nonces, Refusal> {
         Ok(Nonces::Random)
     }

@@ -1,4 +1,4 @@
-//! A man in the middle of a sealed connection: he sees whole messages and attacks one of them (PROTOCOL §8).
+//! A man in the middle of a protected connection: he sees whole messages and attacks one of them (PROTOCOL §8).
 //!
 //! | attack | what the receiver gets |
 //! |---|---|
@@ -7,23 +7,23 @@
 //! | `Drop` | the next message in place of it |
 //! | `Swap` | the next message, then this one |
 //!
-//! Everything behind that goes on as it was sent. None of it is genuine any more: it has another number than the receiver
-//! expects.
+//! Everything behind that is forwarded as it was sent. None of it is genuine any more: it has another number than the
+//! receiver expects.
 
 use skiff_proto::message::HEADER_LEN;
 
 use crate::flash::Rng;
 
-/// What happens to a message.
+/// An attack on a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attack {
-    /// This bit is changed, counted on from the first one after the last one.
+    /// This bit is flipped, counted from the first one, after the last one.
     Flip(usize),
-    /// It comes a second time.
+    /// It arrives a second time.
     Repeat,
-    /// It does not come.
+    /// It does not arrive.
     Drop,
-    /// It comes behind the next one.
+    /// It arrives behind the next one.
     Swap,
 }
 
@@ -34,23 +34,23 @@ pub struct Way {
     attack: Option<(usize, Attack)>,
     /// The message that is not whole yet.
     message: Vec<u8>,
-    /// Comes behind the next message.
+    /// Arrives behind the next message.
     held: Option<Vec<u8>>,
     struck: Option<Attack>,
     is_forged: bool,
 }
 
-/// What goes on.
+/// The output.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Passed {
     /// Bytes as they were sent.
     pub genuine: Vec<u8>,
-    /// The bytes from the first message on that is not the one that was sent at this place.
+    /// The offset of the first message that is not the one sent at this place.
     pub forged: Vec<u8>,
 }
 
 impl Way {
-    /// Nobody is in it.
+    /// Without a man in the middle.
     #[must_use]
     pub fn clear() -> Self {
         Self::default()
@@ -70,13 +70,13 @@ impl Way {
         Self { attack: Some((at, attack)), ..Self::default() }
     }
 
-    /// What has been done to a message.
+    /// The attack on a message.
     #[must_use]
     pub const fn struck(&self) -> Option<Attack> {
         self.struck
     }
 
-    /// Bytes are sent: what goes on of them, and of those before.
+    /// Bytes are sent: returns what is forwarded of them, and of those before.
     pub fn pass(&mut self, bytes: &[u8]) -> Passed {
         let mut passed = Passed::default();
         if self.attack.is_none() && self.held.is_none() {
@@ -132,7 +132,7 @@ impl Way {
     }
 }
 
-/// Bytes of the message that begins here, if its length is there.
+/// The length of the message that begins here, if it is known.
 fn message_len(bytes: &[u8]) -> Option<usize> {
     let digits = core::str::from_utf8(bytes.get(..HEADER_LEN)?).ok()?;
     Some(HEADER_LEN + digits.parse::<usize>().ok()?)

@@ -16,26 +16,26 @@ pub enum Fate {
     Whole,
     /// With `abort`, after so many bytes.
     Abort(usize),
-    /// With another checksum.
+    /// With a wrong checksum.
     WrongCrc,
-    /// With none.
+    /// Without a checksum.
     NoCrc,
 }
 
-/// A file that has come in part.
+/// A file that was received in part.
 #[derive(Debug)]
 pub struct Download {
     /// Its name.
     pub name: String,
     /// The beginning of its content.
     pub bytes: Vec<u8>,
-    /// Bytes of the whole.
+    /// Its size.
     pub size: u64,
     /// The tag of the version.
     pub tag: Tag,
 }
 
-/// A command, and what belongs to it.
+/// A command and its data.
 #[derive(Clone)]
 #[expect(missing_docs, reason = "the names are those of the protocol")]
 pub enum Op {
@@ -110,7 +110,7 @@ impl Op {
         })
     }
 
-    /// The name that it is about; empty without one.
+    /// The name that it concerns; empty without one.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
@@ -130,7 +130,7 @@ impl Op {
         }
     }
 
-    /// True if the server must not carry it out for a client that may only read.
+    /// True if the server must not execute it for a client that may only read.
     #[must_use]
     pub const fn needs_write(&self) -> bool {
         matches!(
@@ -144,7 +144,7 @@ impl Op {
         )
     }
 
-    /// The change that it asks for.
+    /// The change that it requests.
     #[must_use]
     pub fn wish(&self) -> Option<Wish> {
         match self {

@@ -1,4 +1,6 @@
-//! One connection of a client: commands are sent ahead, and each reply is judged when it comes.
+//! One connection of a client in the simulation: it sends commands ahead, and judges each reply when it arrives. The
+//! client drivers of proto and of host wait for a reply or for a socket; this one runs in virtual time, knows what it
+//! has sent when the connection breaks, and breaks it itself.
 
 use core::convert::Infallible;
 use core::future::poll_fn;
@@ -23,27 +25,27 @@ use crate::flash::Rng;
 use crate::sim::{Lost, Options, PORT, Stream};
 use crate::tunnel::HELLO;
 
-/// After so long without progress a client gives up.
+/// A client gives up after this time without progress.
 const IDLE: Duration = Duration::from_secs(90);
 /// Commands that may wait for their replies.
 const QUEUE: usize = 8;
-/// So many bytes a segment may have.
+/// The most bytes of a segment.
 const SEGMENT: usize = 1460;
 /// A server may close for no reason that the client knows if nothing came for so long.
 const SILENCE: Duration = Duration::from_secs(20);
 
-/// Why a connection has come to its end.
+/// Why a connection has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gone {
-    /// It was reset, or nobody answers.
+    /// It was reset, or the peer does not answer.
     Lost,
     /// The server is silent.
     Timeout,
-    /// The server has closed it, with replies owed.
+    /// The server has closed it while it owed replies.
     Closed,
     /// The client has crashed.
     Crash,
-    /// Somebody has changed what was sent, and the client has noticed.
+    /// Messages were changed on the way, and the client has noticed.
     Forged,
 }
 
@@ -58,17 +60,17 @@ impl From<Lost> for Gone {
 pub struct Habits {
     /// The connection.
     pub options: Options,
-    /// The client crashes when so many bytes have gone in and out.
+    /// The client crashes after so many bytes in both directions.
     pub crash: Option<u64>,
-    /// It does nothing for a time, once so many bytes have gone in and out.
+    /// It does nothing for a time after so many bytes in both directions.
     pub stall: Option<(u64, Duration)>,
-    /// What the key is good for, if the connection is to be sealed.
+    /// The role of its key, if the connection is protected.
     pub role: Role,
-    /// Somebody attacks the connection, if it is sealed.
+    /// A man in the middle attacks the connection, if it is protected.
     pub is_attacked: bool,
 }
 
-/// A file on its way over a data connection: one that is fetched, with its content.
+/// A file on a data connection; of a `get`, its content.
 type Moving = dyn Future<Output = Result<Option<Vec<u8>>, Lost>>;
 
 /// A classic data connection.
@@ -94,20 +96,20 @@ pub struct Pipe {
     number: u64,
     stream: Stream,
     session: Session,
-    /// The way to the server.
+    /// The path to the server.
     up: Way,
-    /// The way from the server.
+    /// The path from the server.
     down: Way,
     is_sealed: bool,
-    /// The handshake is through.
+    /// The handshake is done.
     is_protected: bool,
-    /// What the server has said before that.
+    /// What the server has sent before that.
     greeting: Vec<u8>,
-    /// What has come and can't be taken yet.
+    /// Input that can't be taken yet.
     input: Vec<u8>,
-    /// Something of that is not what the server has sent.
+    /// A part of the input is not what the server has sent.
     is_deceived: bool,
-    /// No command from this one on can be carried out any more: what belongs to it was attacked on its way.
+    /// No command from this one on can be executed: its messages were attacked.
     void: Option<u64>,
     habits: Habits,
     rng: Rng,
@@ -118,16 +120,16 @@ pub struct Pipe {
     /// Commands so far.
     commands: u64,
     transfers: Vec<Transfer>,
-    /// Bytes so far.
+    /// Bytes so far, in both directions.
     moved: u64,
     stalled: Option<Instant>,
     progress: Instant,
     was_answered: bool,
     /// The sending side has ended.
     is_finished: bool,
-    /// Nothing went in or out for a long time.
+    /// Nothing was transferred for a long time.
     was_silent: bool,
-    /// The server has said that nothing came for too long.
+    /// The server has reported that nothing came for too long.
     was_late: bool,
 }
 
@@ -183,8 +185,8 @@ impl Pipe {
         })
     }
 
-    /// Sends all of `ops`, as far ahead as it goes, and waits for their replies and transfers. What has not been sent when the
-    /// connection ends is left in `ops`.
+    /// Sends all of `ops`, as far ahead as possible, and waits for their replies and transfers. What has not been sent
+    /// when the connection ends is left in `ops`.
     ///
     /// # Errors
     /// The connection has ended.
@@ -196,10 +198,10 @@ impl Pipe {
         done
     }
 
-    /// Sends everything and ends the sending side at once: all replies must come all the same, and then the end.
+    /// Sends everything and ends the sending side at once: all replies must come nevertheless, and then the end.
     ///
     /// # Errors
-    /// The connection has ended before.
+    /// The connection has ended earlier.
     pub async fn carry_out_and_finish(&mut self, ops: &mut VecDeque<Op>) -> Result<(), Gone> {
         poll_fn(|context| {
             let polled = self.turn(ops, context);
@@ -262,13 +264,13 @@ impl Pipe {
         }
     }
 
-    /// So many bytes may go before something happens to the client.
+    /// The number of bytes until something happens to the client.
     fn room(&self) -> usize {
         let next = [self.habits.crash, self.habits.stall.map(|(at, _)| at)].into_iter().flatten().min();
         next.map_or(usize::MAX, |at| usize::try_from(at.saturating_sub(self.moved)).unwrap_or(usize::MAX).max(1))
     }
 
-    /// Bytes have gone in or out.
+    /// Bytes were transferred.
     fn spend(&mut self, bytes: usize) -> Result<(), Gone> {
         let now = self.control.now();
         self.was_silent |= now.since(self.progress) >= SILENCE;
@@ -331,15 +333,15 @@ impl Pipe {
         Ok(moved)
     }
 
-    /// Hands what is to be sent to the man in the middle.
+    /// Passes the output to the man in the middle.
     fn pass_up(&mut self) {
         let struck = self.up.struck();
         let passed = self.up.pass(&self.out);
-        // The handshake covers what the server says to the hello, and a verb in capitals is the same one.
+        // The handshake covers the server's reply to the hello, and a verb in capitals is the same one.
         let is_same = passed.forged.eq_ignore_ascii_case(HELLO) && !self.is_protected;
         self.out = [passed.genuine, passed.forged].concat();
         if let Some(attack) = self.up.struck().filter(|_| struck.is_none()) {
-            // The first of two messages is as good as one.
+            // Swapping the second message of the handshake with the first has no effect on the first.
             let first = self.commands + u64::from(attack == Attack::Repeat);
             self.void = Some(first).filter(|_| !is_same);
             self.strikes(attack, "to");
@@ -353,7 +355,7 @@ impl Pipe {
             .trace(|| format!("client {station}: {attack:?} of a message {way} the server, connection {number}"));
     }
 
-    /// One classic transfer at a time: a PORT that is claimed late may be somebody else's by then.
+    /// One classic transfer at a time: a PORT that is used late may belong to another client by then.
     fn may_ask(&self, op: &Op) -> bool {
         let is_transfer = |op: &Op| matches!(op, Op::Get(_) | Op::Put { .. });
         !is_transfer(op) || (self.transfers.is_empty() && !self.asked.iter().any(|asked| is_transfer(&asked.op)))
@@ -412,7 +414,7 @@ impl Pipe {
         self.asked.push_back(Asked { op, number, may_write, since, changes, wish, head: None, body: Vec::new() });
     }
 
-    /// Takes what has come.
+    /// Takes input.
     fn pull(&mut self) -> Result<bool, Gone> {
         let mut moved = false;
         let mut buffer = [0; 2048];
@@ -441,13 +443,14 @@ impl Pipe {
         let control = &self.control;
         let silent = self.was_silent || control.now().since(self.progress) >= SILENCE;
         let excused = silent || self.was_late || control.counts().clock_jumps > 0 || control.counts().stalls > 0;
-        // PROTOCOL §8: the handshake has to be through in time, and to others' connections it gives way. What is attacked
-        // has failed.
+        // PROTOCOL §8: the handshake has to be done in time, and yields to other connections. What is attacked has
+        // failed.
         let struck = self.up.struck().or(self.down.struck()).is_some();
         let excused = excused || !self.is_through() || struck;
-        // smoltcp 0.14 repeats a segment after three equal acknowledgements without a look at the peer's window, and takes the
-        // end of a segment that does not fit for the end all the same: what did not fit is lost to it (seed 3000976).
-        let excused = excused || (self.is_finished && !control.plan.is_calm && self.habits.options.ring < SEGMENT);
+        // smoltcp 0.14 repeats a segment after three equal acknowledgements without regard to the peer's window, and
+        // takes the end of a segment that does not fit for the end nevertheless: it loses what did not fit (seed
+        // 3000976).
+        let excused = excused || (self.is_finished && !control.plan.is_calm && self.habits.options.buffer < SEGMENT);
         assert!(excused, "the server closes, and owes {:?}", self.asked);
         Err(Gone::Closed)
     }
@@ -468,7 +471,7 @@ impl Pipe {
         self.take()
     }
 
-    /// Looks for the nonce in what the server says first.
+    /// Looks for the nonce in the first reply of the server.
     fn greet(&mut self, bytes: &[u8]) {
         const KEY: &[u8] = b" nonce=";
         let nonce = |said: &[u8]| {
@@ -482,7 +485,7 @@ impl Pipe {
         }
     }
 
-    /// Takes what has come, as far as it goes: of a record only the whole.
+    /// Takes input as far as possible: of a record only the whole.
     fn take(&mut self) -> Result<(), Gone> {
         let mut input = core::mem::take(&mut self.input);
         let mut at = 0;
@@ -511,7 +514,7 @@ impl Pipe {
         }
     }
 
-    /// The session has failed: that needs somebody in the middle.
+    /// The session has failed: that takes a man in the middle.
     fn failed(&self, error: ProtocolError) -> Gone {
         let is_handshake_changed = !self.is_through() && self.up.struck().is_some();
         let is_forged = self.down.struck().is_some() || is_handshake_changed;
@@ -519,7 +522,7 @@ impl Pipe {
         Gone::Forged
     }
 
-    /// True if the connection is plain, or its handshake is through.
+    /// True if the connection is plain, or its handshake is done.
     #[must_use]
     pub const fn is_through(&self) -> bool {
         !self.is_sealed || self.is_protected
@@ -575,7 +578,7 @@ impl Pipe {
                 }
             }
             self.asked.pop_front();
-            // PROTOCOL §5: whoever sees the refusal should cut the body short.
+            // PROTOCOL §5: a client that sees the refusal should cut the body short.
             if was_early && self.asked.is_empty() && self.session.is_sending() && !self.rng.one_in(3) {
                 self.session.abort(ErrorCode::Cancelled).expect("a body is sent");
                 if let Some(body) = self.body.take() {
@@ -599,7 +602,7 @@ impl Pipe {
         self.transfers.push(Transfer { asked, future });
     }
 
-    /// Moves transfers on; true if one has ended.
+    /// Continues transfers; true if one has ended.
     fn follow_transfers(&mut self, context: &mut Context<'_>) -> bool {
         let control = &self.control;
         let before = self.transfers.len();
@@ -632,13 +635,13 @@ impl Pipe {
         }
     }
 
-    /// True if the server has never said a word.
+    /// True if the server has never sent anything.
     #[must_use]
     pub const fn is_unanswered(&self) -> bool {
         !self.was_answered
     }
 
-    /// Ends the connection as a client does that has all it wants.
+    /// Ends the connection as a client does that has everything it wants.
     pub fn close(self) {
         debug_assert!(self.asked.is_empty() && self.transfers.is_empty());
         assert!(self.input.is_empty(), "{} bytes that nobody has asked for", self.input.len());
@@ -648,7 +651,7 @@ impl Pipe {
     }
 }
 
-/// Compares a classic transfer with what is true.
+/// Compares a classic transfer with the truth.
 fn judge_transfer(asked: &mut Asked, result: Result<Option<Vec<u8>>, Lost>, control: &Control) {
     let mut truth = control.truth.borrow_mut();
     let Asked { op, since, wish, .. } = asked;

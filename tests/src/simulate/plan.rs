@@ -22,23 +22,23 @@ pub enum StoreKind {
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Where chance begins.
+    /// The seed of all randomness.
     pub seed: u64,
     /// Commands in all.
     pub steps: u64,
-    /// What the device stores files on.
+    /// The medium of the device.
     pub store: StoreKind,
     /// Clients, each on its own computer.
     pub clients: usize,
-    /// Nothing goes wrong, so no connection may be lost.
+    /// No faults, so no connection may be lost.
     pub is_calm: bool,
-    /// Connections are sealed (PROTOCOL §8).
+    /// Connections are protected (PROTOCOL §8).
     pub is_sealed: bool,
     /// Two stations each are one CLIENT, with two generations of keys.
     pub is_shared: bool,
-    /// Power is cut about so often that this many operations of the medium lie between.
+    /// The mean number of operations of the medium between two power cuts.
     pub operations: Option<u64>,
-    /// What happens to frames.
+    /// The faults of the link.
     pub faults: Faults,
     /// One in so many connections ends in a crash of the client; 0: none.
     pub crashes: usize,
@@ -46,9 +46,9 @@ pub struct Plan {
     pub names: Vec<&'static str>,
     /// The longest content in bytes.
     pub longest: usize,
-    /// So many hundredths of the store are taken from the beginning.
+    /// This percentage of the store is used up from the beginning.
     pub filled: u64,
-    /// Bytes after which a store on flash makes what has come durable.
+    /// Bytes after which a store on flash makes staged bytes durable.
     pub checkpoint: u32,
 }
 
@@ -83,7 +83,7 @@ impl Plan {
         while names.len() > 2 && !rng.one_in(6) {
             names.swap_remove(rng.below(names.len()));
         }
-        // Of its own: seeds from before keep their plans, and those of `simulation.rs` stay plain.
+        // From a generator of its own: earlier seeds keep their plans, and those of `simulation.rs` stay plain.
         let mut sealed = Rng::new(seed ^ 0x5ea2ed);
         Self {
             seed,
@@ -103,14 +103,14 @@ impl Plan {
         }
     }
 
-    /// The device's secret, if connections are sealed.
+    /// The device's secret, if connections are protected.
     #[must_use]
     pub fn secret(&self) -> Option<Secret> {
         let mut rng = Rng::new(self.seed ^ 0x5ec7e7);
         self.is_sealed.then(|| Secret::new(core::array::from_fn(|_| rng.byte())))
     }
 
-    /// A key of a station, if connections are sealed.
+    /// A key of a station, if connections are protected.
     #[must_use]
     pub fn key(&self, station: usize, role: Role) -> Option<Key> {
         let (client, generation) = if self.is_shared { (station / 2, 1 + station % 2) } else { (station, 1) };
@@ -146,12 +146,12 @@ impl fmt::Display for Plan {
     }
 }
 
-/// Nothing is lost.
+/// A link without faults.
 fn calm_link(rng: &mut Rng) -> Faults {
     Faults { delay: Duration::from_millis(rng.pick(&[0, 0, 3])), ..Faults::default() }
 }
 
-/// A link as bad as chance wants it.
+/// A link with random faults.
 pub(super) fn bad_link(rng: &mut Rng) -> Faults {
     let mut chance = || if rng.one_in(2) { Chance::default() } else { Chance::percent(rng.pick(&[1, 3, 10])) };
     let (drop, corrupt, duplicate, reorder) = (chance(), chance(), chance(), chance());

@@ -1,4 +1,4 @@
-//! What is true of writes that are under way or were interrupted.
+//! What is known about writes in progress and interrupted writes.
 
 use std::rc::Rc;
 
@@ -11,21 +11,21 @@ use super::truth::{File, Moment, REFUSALS, Truth};
 /// A version that is being written.
 #[derive(Debug, Clone)]
 pub struct Open {
-    /// None in a classic `put`.
+    /// `None` in a classic `put`.
     pub name: Option<String>,
-    /// Who writes it.
+    /// The owner of the stage.
     pub owner: StageOwner,
-    /// So far.
+    /// Its content so far.
     pub bytes: Vec<u8>,
-    /// So many of them were staged before.
+    /// How many of these bytes were staged before.
     pub base: usize,
-    /// Bytes in the end, as announced.
+    /// Its size in the end, as announced.
     pub size: u64,
     /// Its time.
     pub mtime: Option<u64>,
-    /// So many bytes are durable.
+    /// How many bytes are durable.
     pub floor: usize,
-    /// When it began.
+    /// The moment at which it began.
     pub since: Moment,
 }
 
@@ -35,7 +35,7 @@ pub struct Upload {
     number: u64,
     name: String,
     file: File,
-    /// All of it has been sent, or it was given up: the server need not keep anything.
+    /// All of it has been sent, or it was aborted: the server need not keep anything.
     is_through: bool,
 }
 
@@ -47,24 +47,24 @@ impl Upload {
     }
 }
 
-/// So many of them are remembered.
+/// How many of them are kept.
 const UPLOADS: usize = 64;
 
 /// What an interrupted write may have left under a name.
 #[derive(Debug, Clone)]
 pub struct Left {
-    /// Who may continue it (PROTOCOL §8).
+    /// Who may resume it (PROTOCOL §8).
     owner: StageOwner,
     /// It is the beginning of one of these.
     candidates: Vec<Rc<Vec<u8>>>,
-    /// So long, if that is known.
+    /// Its length, if that is known.
     exact: Option<usize>,
-    /// So many bytes of it are durable, if nothing else needed the room.
+    /// How many bytes of it are durable, if nothing else needed the room.
     floor: usize,
 }
 
 impl Left {
-    /// Bytes of the longest that it may be.
+    /// The greatest possible length.
     #[must_use]
     pub fn longest(&self) -> usize {
         self.candidates.iter().map(|bytes| bytes.len()).max().unwrap_or(0)
@@ -84,7 +84,7 @@ impl Truth {
         self.open.values().any(|open| open.name.as_deref() == Some(name))
     }
 
-    /// Somebody needs room, perhaps that of interrupted writes.
+    /// A write needs room, perhaps that of interrupted writes.
     pub fn need_room(&mut self, bytes: u64) {
         if self.is_roomy(bytes) {
             return;
@@ -94,11 +94,11 @@ impl Truth {
         }
     }
 
-    /// The store says that `len` bytes with this checksum are staged, or none, of which a `write` of `size` by `owner` could
-    /// go on.
+    /// The store says that `len` bytes with this checksum are staged, or none, from which a `write` of `size` by
+    /// `owner` could continue.
     ///
     /// # Panics
-    /// If that can't be.
+    /// If that is impossible.
     pub fn staged(&mut self, name: &str, owner: StageOwner, size: u64, (len, crc): (u64, u32)) {
         let moment = self.next_moment();
         self.resumes.push_back((moment, name.into(), len, crc));
@@ -129,21 +129,22 @@ impl Truth {
         (left.candidates, left.exact) = (vec![Rc::new(bytes)], Some(len));
     }
 
-    /// True if since `since` the store has said that so many bytes of a name with this checksum are staged that `is_it` is true.
+    /// True if the store has reported, since `since`, staged bytes of a name (their number and checksum) for which
+    /// `is_it` is true.
     #[must_use]
     pub fn was_staged(&self, name: &str, since: Moment, is_it: impl Fn(u64, u32) -> bool) -> bool {
         let mut recent = self.resumes.iter().rev().take_while(|(at, ..)| *at >= since);
         recent.any(|(_, other, len, crc)| other == name && is_it(*len, *crc))
     }
 
-    /// What the store has said last about a name, if something was staged.
+    /// The last report of the store about a name, if something was staged.
     #[must_use]
     pub fn last_staged(&self, name: &str) -> Option<(u64, u32)> {
         let last = self.resumes.iter().rev().find(|(_, other, ..)| other == name);
         last.map(|&(_, _, len, crc)| (len, crc)).filter(|(len, _)| *len > 0)
     }
 
-    /// A writer begins after `offset` staged bytes; its number.
+    /// A writer begins after `offset` staged bytes; returns its number.
     pub fn open_stage(
         &mut self,
         (name, owner): (&str, StageOwner),
@@ -167,7 +168,7 @@ impl Truth {
         handle
     }
 
-    /// A `stage` has failed since power went: what was staged may be gone.
+    /// A `stage` has failed since power failed: what was staged may be lost.
     pub fn doubt(&mut self, name: &str) {
         if let Some(left) = self.left.get_mut(name) {
             (left.exact, left.floor) = (None, 0);
@@ -177,7 +178,7 @@ impl Truth {
     /// A `stage` was refused with this code.
     ///
     /// # Panics
-    /// If it can't have been right.
+    /// If that can't have been correct.
     pub fn stage_refused(&mut self, (name, owner): (&str, StageOwner), offset: u64, size: u64, code: ErrorCode) {
         let right = match code {
             ErrorCode::Range => offset > size,
@@ -192,7 +193,7 @@ impl Truth {
         assert!(right, "a write of {size} to {name} at {offset} is refused: {code}");
     }
 
-    /// A writer's connection is lost.
+    /// The connection of a writer is lost.
     pub fn drop_stage(&mut self, handle: u64, power: bool) {
         let Some(Open { name: Some(name), owner, bytes, floor, .. }) = self.open.remove(&handle) else { return };
         if bytes.is_empty() {
@@ -202,7 +203,7 @@ impl Truth {
         self.left.insert(name, Left { owner, candidates: vec![Rc::new(bytes)], exact, floor });
     }
 
-    /// A client begins to send a body; its number.
+    /// A client begins to send a body; returns its number.
     pub fn begin_upload(&mut self, name: &str, file: &File) -> u64 {
         let number = self.next_handle();
         self.uploads.push_back(Upload { number, name: name.into(), file: Rc::clone(file), is_through: false });
@@ -212,30 +213,30 @@ impl Truth {
         number
     }
 
-    /// A body has been sent to its end.
+    /// A client has sent a body to its end.
     pub fn end_upload(&mut self, number: u64) {
         if let Some(upload) = self.uploads.iter_mut().find(|upload| upload.number == number) {
             upload.is_through = true;
         }
     }
 
-    /// Whatever happens to sealed messages on their way (PROTOCOL §8): what a store is given was sent, as it was sent.
+    /// Whatever happens to protected messages on the way (PROTOCOL §8): what a store receives was sent exactly so.
     ///
     /// # Panics
     /// If no client has sent it.
     pub fn check_sent(&self, handle: u64) {
         let Some(open) = self.open.get(&handle).filter(|open| open.name.is_some()) else { return };
         let mut sent = self.uploads.iter().filter(|upload| upload.is_of(open)).map(|upload| &upload.file.bytes);
-        // What was staged before may be of another file: then the checksum is wrong in the end.
+        // The bytes staged before may belong to another file: then the checksum is wrong in the end.
         let is_it = |bytes: &Vec<u8>| bytes.get(open.base..open.bytes.len()) == open.bytes.get(open.base..);
         let was_sent = sent.any(is_it) || self.uploads.len() == UPLOADS;
         assert!(was_sent, "{} bytes are staged of {:?} that no client has sent", open.bytes.len(), open.name);
     }
 
-    /// The server drops what a writer has staged.
+    /// The server drops the staged bytes of a writer.
     ///
     /// # Panics
-    /// If all that has happened is that the writer's connection was lost: then it stays (PROTOCOL §7).
+    /// If nothing has happened but the loss of the writer's connection: then they stay (PROTOCOL §7).
     pub fn discard(&mut self, handle: u64) {
         let Some(open) = self.open.remove(&handle) else { return };
         let Some(name) = &open.name else { return };
@@ -266,7 +267,7 @@ impl Truth {
         }
     }
 
-    /// All writers are lost, and how far they had come is not known.
+    /// All writers are lost; how much of theirs is durable is unknown.
     pub(super) fn lose_writers(&mut self) {
         let handles: Vec<u64> = self.open.keys().copied().collect();
         for handle in handles {

@@ -3,11 +3,11 @@
 //! Two sides report to it. The store ([`watched`](super::watched)) reports each change when it is made; the clients
 //! report what they asked for and what was answered. Both must be consistent:
 //!
-//! - a change that nobody asked for, or that was asked for once and made twice, is wrong;
+//! - a change that nobody requested, or that was requested once and made twice, is wrong;
 //! - an `ok` without its change, or a refusal with one, is wrong;
 //! - what a reply shows must have been true at some moment between the question and the answer.
 //!
-//! Anything wrong panics, which ends the run with its seed.
+//! A wrong report panics, which ends the run with its seed.
 
 use core::fmt;
 use std::collections::{BTreeMap, VecDeque};
@@ -46,7 +46,7 @@ impl fmt::Debug for Version {
     }
 }
 
-/// A version that several look at.
+/// A version that several readers share.
 pub type File = Rc<Version>;
 
 /// A change of the files.
@@ -71,22 +71,22 @@ impl Change {
     }
 }
 
-/// A moment: things that happen are counted.
+/// A moment: the number of things that have happened.
 pub type Moment = u64;
 
-/// From when on a name has had this version, or none.
+/// The moment since which a name has had this version, or none.
 #[derive(Debug)]
 struct Span {
     from: Moment,
     file: Option<File>,
 }
 
-/// So many versions of a name are remembered.
+/// How many versions of a name are kept.
 const SPANS: usize = 48;
-/// So many refusals.
+/// How many refusals are kept.
 pub(super) const REFUSALS: usize = 512;
 
-/// What a store can hold.
+/// The capacity of a store.
 #[derive(Debug, Clone, Copy)]
 pub struct Capacity {
     /// Blocks for files.
@@ -99,22 +99,23 @@ pub struct Capacity {
     pub stages: usize,
     /// Bytes of the longest name.
     pub name: usize,
-    /// Nothing is left when power goes.
+    /// Nothing is left when power fails.
     pub is_volatile: bool,
 }
 
-/// What may be found at the next start. Where power went while a record was programmed, its bits may read otherwise each time:
-/// what was not found at one start is found at the next, or the other way round, as long as nothing has been written since.
+/// What may be found at the next start. If power failed while a record was programmed, its bits may read differently
+/// each time: what was not found at one start is found at the next, or the other way round, as long as nothing has been
+/// written since.
 #[derive(Debug, Default)]
 struct Doubts {
-    /// Changes that were under way when power went, and whether each was found once.
+    /// Changes in progress when power failed, and whether each was found once.
     changes: Vec<(Change, bool)>,
     may_be: Vec<Possible>,
     /// Which of them was found last.
     at: usize,
 }
 
-/// Files that may be found, and the changes that lead there.
+/// Files that may be found, and the changes that lead to them.
 #[derive(Debug, Clone)]
 struct Possible {
     files: BTreeMap<String, File>,
@@ -125,18 +126,18 @@ struct Possible {
 #[derive(Debug)]
 pub struct Truth {
     moment: Moment,
-    /// What a store can hold.
+    /// The capacity of a store.
     pub capacity: Capacity,
     files: BTreeMap<String, File>,
     spans: BTreeMap<String, VecDeque<Span>>,
     refusals: VecDeque<(Moment, String, ErrorCode)>,
     tags: BTreeMap<String, File>,
-    /// What `resume` was answered.
+    /// The answers to `resume`.
     pub(super) resumes: VecDeque<(Moment, String, u64, u32)>,
-    /// What is being changed, or was when power went.
+    /// The change in progress, or the one in progress when power failed.
     under_way: Option<Change>,
     doubts: Doubts,
-    /// What clients want.
+    /// The requested changes.
     pub wishes: Wishes,
     /// Writers.
     pub open: BTreeMap<u64, Open>,
@@ -154,7 +155,7 @@ pub struct Truth {
 }
 
 impl Truth {
-    /// Of an empty store.
+    /// The truth about an empty store.
     #[must_use]
     pub fn new(capacity: Capacity) -> Self {
         Self {
@@ -202,13 +203,13 @@ impl Truth {
         &self.files
     }
 
-    /// A file that nobody has asked for was there from the beginning.
+    /// A file that nobody requested was there from the beginning.
     pub fn was_there(&mut self, name: &str, bytes: Vec<u8>) {
         self.set(name, Some(Version::new(bytes, None)));
         self.wrote();
     }
 
-    /// The version that a name has.
+    /// The version of a name.
     #[must_use]
     pub fn file(&self, name: &str) -> Option<&File> {
         self.files.get(name)
@@ -233,11 +234,11 @@ impl Truth {
         }
     }
 
-    /// True if at some moment since `since` a name had a version (or none) of which `is_it` is true.
+    /// True if at some moment since `since` a name had a version (or none) for which `is_it` is true.
     #[must_use]
     pub fn was(&self, name: &str, since: Moment, mut is_it: impl FnMut(Option<&File>) -> bool) -> bool {
         let Some(spans) = self.spans.get(name) else { return is_it(None) };
-        // What was before the oldest is forgotten, or nothing.
+        // Versions before the oldest one are forgotten.
         let forgotten = spans.front().is_some_and(|span| span.from > since);
         if forgotten && (spans.len() >= SPANS || is_it(None)) {
             return true;
@@ -261,7 +262,7 @@ impl Truth {
         self.spans.get(name).and_then(VecDeque::back).is_none_or(|span| span.from <= since)
     }
 
-    /// All names that ever were.
+    /// All names that ever existed.
     pub fn names(&self) -> impl Iterator<Item = &String> {
         self.spans.keys()
     }
@@ -279,7 +280,7 @@ impl Truth {
     /// It is made.
     ///
     /// # Panics
-    /// If nobody has asked for it.
+    /// If nobody requested it.
     pub fn make(&mut self) {
         let Some(change) = self.under_way.take() else { return };
         let moment = self.next_moment();
@@ -295,7 +296,7 @@ impl Truth {
         self.replace(&files);
     }
 
-    /// From now on there are these files.
+    /// From now on these are the files.
     fn replace(&mut self, files: &BTreeMap<String, File>) {
         let gone: Vec<String> = self.files.keys().filter(|name| !files.contains_key(*name)).cloned().collect();
         for name in gone {
@@ -313,7 +314,7 @@ impl Truth {
         self.doubts = Doubts::default();
     }
 
-    /// Power is gone. A change that was under way may have been made or not.
+    /// Power has failed. A change in progress may have been made or not.
     pub fn lose_power(&mut self) {
         self.reading.clear();
         self.lose_writers();
@@ -330,7 +331,7 @@ impl Truth {
     /// Power is back, and these files were found.
     ///
     /// # Panics
-    /// If they are not those that there must be.
+    /// If they are not the expected ones.
     pub fn find(&mut self, found: &BTreeMap<String, (Vec<u8>, Option<u64>)>) {
         let doubts = &mut self.doubts;
         if doubts.may_be.is_empty() {
@@ -350,7 +351,7 @@ impl Truth {
         self.wishes.forget(&doubts);
     }
 
-    /// What was found is not what there was at last.
+    /// What was found differs from the last state.
     fn find_another(&mut self, found: &BTreeMap<String, (Vec<u8>, Option<u64>)>, problem: &str) {
         let doubts = &mut self.doubts;
         let at = doubts.may_be.iter().rposition(|possible| compare(&possible.files, found).is_ok());
@@ -373,10 +374,10 @@ impl Truth {
         self.replace(&files);
     }
 
-    /// Compares files that were found with those that there must be.
+    /// Compares files that were found with the expected ones.
     ///
     /// # Errors
-    /// What is different.
+    /// The difference.
     pub fn compare(&self, found: &BTreeMap<String, (Vec<u8>, Option<u64>)>) -> Result<(), String> {
         compare(&self.files, found)
     }
@@ -398,7 +399,7 @@ impl Truth {
         forgotten || recent.any(|(_, other, found)| *found == code && (other == name || other.is_empty()))
     }
 
-    /// True if the store has failed at anything of a name since `since`.
+    /// True if the store has failed at any operation on a name since `since`.
     #[must_use]
     pub fn has_failed(&self, name: &str, since: Moment) -> bool {
         ErrorCode::ALL.iter().any(|&code| self.was_refused(name, code, since))
@@ -422,7 +423,7 @@ impl Truth {
         self.tags.get(tag.as_str())
     }
 
-    /// True if there is room for `bytes` more without dropping anything, so nothing may be refused.
+    /// True if there is room for `bytes` more without dropping anything, so no change may be refused.
     #[must_use]
     pub fn is_roomy(&self, bytes: u64) -> bool {
         let Capacity { blocks, payload, files, .. } = self.capacity;
@@ -436,7 +437,7 @@ impl Truth {
     }
 }
 
-/// A name that is one.
+/// A valid name.
 ///
 /// # Panics
 /// If it is not.

@@ -14,7 +14,7 @@ use super::kind::Medium;
 use super::truth::{Change, File, Truth, Version};
 use crate::flash::Tear;
 
-/// What the store is to fail at: so many calls later, once. `None`: never.
+/// The faults of the store: the number of calls until it fails once. `None`: never.
 #[derive(Debug, Default)]
 pub struct Failures {
     /// Reading a file.
@@ -23,13 +23,13 @@ pub struct Failures {
     pub append: Cell<Option<u32>>,
     /// A commit, `remove` or `rename`.
     pub change: Cell<Option<u32>>,
-    /// Looking for a file, or at the next one of a listing.
+    /// Looking for a file, or for the next one of a listing.
     pub look: Cell<Option<u32>>,
-    /// So many times there is no room for a new file.
+    /// How often there is no room for a new file.
     pub full: Cell<u32>,
-    /// So many calls are answered "not yet".
+    /// How many calls are answered "not yet".
     pub pending: Cell<u32>,
-    /// How often it has failed.
+    /// Number of failures.
     pub count: Cell<u64>,
 }
 
@@ -55,7 +55,7 @@ impl Failures {
         left > 0
     }
 
-    /// From now on nothing fails.
+    /// Nothing fails from now on.
     pub fn end(&self) {
         for cell in [&self.read, &self.append, &self.change, &self.look] {
             cell.set(None);
@@ -75,7 +75,7 @@ pub struct Watched<S: Store, M: Medium> {
 
 impl<S: Store, M: Medium> Drop for Watched<S, M> {
     fn drop(&mut self) {
-        // After a mistake the store makes no other one while it is dropped: that would end the process without a word.
+        // After a failed check, a second panic while the store is dropped would abort the process without a message.
         if std::thread::panicking() {
             self.medium.cut_after(0, Tear::Before);
         }
@@ -134,7 +134,7 @@ impl<S: Store, M: Medium> Watched<S, M> {
         &mut self.inner
     }
 
-    /// Power may go in the middle of a call: then nothing after it is seen by anybody.
+    /// Power may fail in the middle of a call: nothing after that is observable.
     fn has_power(&self) -> bool {
         if !self.medium.is_on() {
             self.power.set(false);
@@ -142,13 +142,13 @@ impl<S: Store, M: Medium> Watched<S, M> {
         self.power.get()
     }
 
-    /// The call begins; false without power.
+    /// A call begins; false without power.
     fn enter(&self) -> bool {
         self.medium.tick();
         self.has_power()
     }
 
-    /// Something is read of `name`. A failure must have a reason.
+    /// Reads something of `name`. A failure must have a reason.
     fn look<T>(
         &mut self,
         name: &str,
@@ -171,7 +171,7 @@ impl<S: Store, M: Medium> Watched<S, M> {
         looked
     }
 
-    /// Makes a change, or fails without one.
+    /// Makes a change, or fails without making one.
     fn change(&mut self, name: &str, change: Change, make: impl FnOnce(&mut S) -> Result<()>) -> Result<()> {
         self.control.trace(|| format!("    store: {change:?}"));
         self.control.truth.borrow_mut().begin(change);
@@ -190,7 +190,7 @@ impl<S: Store, M: Medium> Watched<S, M> {
         made
     }
 
-    /// "Not yet", as often as was asked for.
+    /// "Not yet", as often as requested.
     fn put_off(&self) -> Result<()> {
         let pending = &self.control.failures.pending;
         let Some(left) = pending.get().checked_sub(1) else { return Ok(()) };
@@ -255,7 +255,7 @@ impl<S: Store, M: Medium> Watched<S, M> {
                 };
                 assert!(right, "{target}: the commit fails: {refusal}");
                 truth.undo();
-                // Who asked for a new file does not know under which name.
+                // A client that asked for a new file does not know its name.
                 truth.refused(if is_new { "" } else { &target }, refusal.code);
             }
         }
@@ -263,7 +263,7 @@ impl<S: Store, M: Medium> Watched<S, M> {
     }
 }
 
-/// Compares what a store says of a file with what is true.
+/// Compares the stat of a file with the truth.
 fn check_stat(name: &str, stat: &Stat, file: &Version) {
     let right =
         stat.size == file.bytes.len() as u64 && stat.mtime == file.mtime && stat.crc.is_none_or(|crc| crc == file.crc);

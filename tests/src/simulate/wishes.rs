@@ -3,17 +3,17 @@
 //! | a wish is | left by |
 //! |---|---|
 //! | waiting for its reply | `ok`: takes one of the changes with it; a refusal; the loss of its connection |
-//! | an orphan: its connection is lost | a change that is nobody else's; a restart of the device |
+//! | an orphan: its connection is lost | a change that belongs to no other wish; a restart of the device |
 //!
-//! A change does not say whose it is: two clients may have asked for the same. But at every moment each change must go to a wish
-//! of its own that was there before it.
+//! A change does not show which client requested it: two may have requested the same. But at every moment each change
+//! must belong to a wish of its own that was there before it.
 
 use skiff_proto::Name;
 use skiff_proto::name::MAX_NAME;
 
 use super::truth::{Change, Moment, n};
 
-/// A change that somebody asks for.
+/// A change that a client requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are those of the protocol")]
 pub enum Wish {
@@ -32,7 +32,7 @@ struct Wanted {
     is_orphan: bool,
 }
 
-/// All that is wanted, and the changes of which it is not known whose they are.
+/// All requests, and the changes whose request is not known.
 #[derive(Debug, Default)]
 pub struct Wishes {
     wanted: Vec<Wanted>,
@@ -40,9 +40,9 @@ pub struct Wishes {
     next: u64,
 }
 
-/// So many lost wishes are remembered: more than the device can have read in any moment.
+/// How many lost wishes are kept: more than the device can have read at any moment.
 const ORPHANS: usize = 128;
-/// Content of so many bytes is like no other.
+/// Content of this length is unique.
 const UNIQUE: usize = 8;
 
 impl Wanted {
@@ -75,13 +75,13 @@ fn is_numbered(name: &str, other: &str) -> bool {
 }
 
 impl Wishes {
-    /// Nothing is wanted.
+    /// No requests.
     #[must_use]
     pub const fn new() -> Self {
         Self { wanted: Vec::new(), made: Vec::new(), next: 0 }
     }
 
-    /// Somebody asks for something over a connection; its number.
+    /// A client requests a change over a connection; returns the number of the wish.
     pub fn ask(&mut self, wish: Wish, connection: u64, since: Moment) -> u64 {
         self.next += 1;
         let number = self.next;
@@ -92,7 +92,7 @@ impl Wishes {
     /// A change is made.
     ///
     /// # Panics
-    /// If nobody has asked for it.
+    /// If nobody requested it.
     pub fn fulfil(&mut self, change: &Change, moment: Moment) {
         self.made.push((moment, change.clone()));
         assert!(self.all_have_owners(None, None), "nobody has asked for {change:?}, or it was made before");
@@ -100,7 +100,7 @@ impl Wishes {
         self.tidy();
     }
 
-    /// True if each change can be that of a wish of its own, without those two.
+    /// True if each change can belong to a wish of its own, without those two.
     fn all_have_owners(&self, without_wish: Option<usize>, without_change: Option<usize>) -> bool {
         let mut owners: Vec<Option<usize>> = vec![None; self.wanted.len()];
         let mut changes = (0..self.made.len()).filter(|change| Some(*change) != without_change);
@@ -126,7 +126,7 @@ impl Wishes {
         false
     }
 
-    /// PROTOCOL §7: one connection's changes become durable in the order of its commands. Content tells them apart.
+    /// PROTOCOL §7: the changes of a connection become durable in the order of its commands. Content identifies them.
     fn check_order(&self) {
         let owner = |made: &(Moment, Change)| {
             let is_unique = matches!(&made.1, Change::Put { is_new: false, file, .. } if file.bytes.len() >= UNIQUE);
@@ -142,7 +142,7 @@ impl Wishes {
         assert!(!self.made.iter().any(overtaken), "{last:?} comes after what was asked for later");
     }
 
-    /// Forgets changes that can be nobody's but an orphan's, with that.
+    /// Forgets changes that can only belong to an orphan, and the orphan.
     fn tidy(&mut self) {
         let mut at = 0;
         while at < self.made.len() {
@@ -199,7 +199,7 @@ impl Wishes {
         }
     }
 
-    /// The device has restarted: a wish that nobody waits for will not be fulfilled, except those in doubt.
+    /// The device has restarted: a wish of a lost connection will not be fulfilled, except those in doubt.
     pub fn forget(&mut self, doubts: &[&Change]) {
         self.tidy();
         let made = &self.made;

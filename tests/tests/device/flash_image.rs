@@ -1,4 +1,5 @@
-//! An independent reading of the medium: a reader in Python, made from docs/FLASH.md, sees the files that the store sees.
+//! An independent reading of the medium: a reader in Python, written from docs/FLASH.md, sees the files that the store
+//! sees.
 
 use skiff_proto::crc::crc32c;
 use skiff_tests::flash::rig::{Rig, SmallCard, SmallNor, TinyNor, WordNor};
@@ -26,7 +27,7 @@ impl Image for CardModel {
     }
 }
 
-/// The lines that the reader should write.
+/// The expected output of the reader.
 fn expected<R: Rig>(medium: &Sim<R::Model>, world: &World) -> Vec<String> {
     let mut memory = R::Memory::default();
     let mut store = mount::<R>(&mut memory, medium).expect("it can be mounted");

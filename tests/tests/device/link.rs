@@ -1,4 +1,4 @@
-//! The embedded server at the end of a bad link, in virtual time: nothing here waits for a clock.
+//! The embedded server at the end of a bad link, in virtual time: no test here waits for a clock.
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
@@ -17,7 +17,7 @@ type Store = RamStore<'static, 64, 1024>;
 type Client = AsyncClient<Stream, Timer, 300>;
 
 const IDLE: Duration = Duration::from_secs(60);
-/// Nothing in these tests takes so long.
+/// Longer than anything in these tests takes.
 const FOREVER: Instant = Instant::from_millis(24 * 3600 * 1000);
 
 fn store() -> Store {
@@ -44,7 +44,7 @@ fn numbers(len: usize, seed: u32) -> Vec<u8> {
     (seed..).flat_map(|number| number.wrapping_mul(0x9e37_79b9).to_le_bytes()).take(len).collect()
 }
 
-/// A client that makes its connection anew when it is lost, and goes on where it was.
+/// A client that reconnects when its connection is lost, and resumes.
 struct Patient<'a> {
     world: &'a Shared,
     client: Option<Client>,
@@ -74,7 +74,7 @@ impl<'a> Patient<'a> {
         loop {
             match self.try_write(file, content).await {
                 Ok(true) => return,
-                // The server has not seen yet that the connection before is lost.
+                // The server has not noticed yet that the connection before is lost.
                 Ok(false) => wait(self.world, Duration::from_secs(1)).await,
                 Err(_) => self.client = None,
             }
@@ -162,7 +162,7 @@ fn two_hundred_files_arrive_intact_both_ways_through_loss_corruption_and_reorder
 }
 
 #[test]
-fn sessions_of_peers_that_vanished_serve_others_after_the_time_out() {
+fn sessions_of_dead_peers_serve_others_after_the_timeout() {
     let world = world(Faults::default(), 2);
     let task = async {
         let mut clients = [Patient::new(&world), Patient::new(&world)];
@@ -171,7 +171,7 @@ fn sessions_of_peers_that_vanished_serve_others_after_the_time_out() {
         }
         let mut third = Patient::new(&world);
         assert!(third.client().await.is_err(), "both sessions are taken");
-        // A cable that is pulled: nothing gets through, not even a reset.
+        // A cable is pulled: nothing gets through, not even a reset.
         world.borrow_mut().link().set_cut(true);
         drop(clients);
         let begin = world.borrow().now();
@@ -188,7 +188,7 @@ fn sessions_of_peers_that_vanished_serve_others_after_the_time_out() {
 }
 
 #[test]
-fn an_upload_goes_on_after_the_link_was_cut_for_longer_than_any_patience() {
+fn an_upload_resumes_after_a_long_cut_of_the_link() {
     let world = world(Faults { delay: Duration::from_millis(2), ..Faults::default() }, 3);
     let content = numbers(300_000, 1);
     let mut client = Patient::new(&world);

@@ -1,4 +1,5 @@
-//! What the embedded server promises whoever polls it: when it says that there is nothing to do for a while, there is not.
+//! What the embedded server promises to the code that polls it: when it reports that there is nothing to do for a
+//! while, there is not.
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
@@ -53,8 +54,8 @@ impl Pair {
         let mut interface = Interface::new(smoltcp::iface::Config::new(mac), &mut far, TIME);
         let address = IpCidr::new(IpAddress::v4(10, 0, 0, 1), 24);
         interface.update_ip_addrs(|addresses| addresses.push(address).unwrap());
-        let ring = || SocketBuffer::new(vec![0; 4096]);
-        let mut client = Socket::new(ring(), ring());
+        let buffer = || SocketBuffer::new(vec![0; 4096]);
+        let mut client = Socket::new(buffer(), buffer());
         client.set_nagle_enabled(false);
         client.connect(interface.context(), (DEVICE, 50_000), 50_123).unwrap();
         let mut sockets = SocketSet::new(Vec::new());
@@ -73,12 +74,12 @@ impl Pair {
         self.sockets.get_mut(self.client)
     }
 
-    /// The computer takes what has come and sends what it has.
+    /// The computer receives everything and sends its output.
     fn computer(&mut self) {
         self.interface.poll(TIME, &mut self.far, &mut self.sockets);
     }
 
-    /// The device is polled as its main loop does: until it says that there is nothing to do for now.
+    /// The device is polled as its main loop does it: until it reports that there is nothing to do for now.
     fn device(&mut self) {
         for _ in 0..1000 {
             let delay = self.stack.poll(NOW, &mut self.near, &mut self.server, &mut self.store);
@@ -89,10 +90,10 @@ impl Pair {
         panic!("there is always something to do");
     }
 
-    /// What the device answers to bytes that are the client's last, all of which have come before it is polled.
+    /// The reply of the device to the last bytes of a client, all of which have arrived before it is polled.
     fn answer(&mut self, bytes: &[u8]) -> Vec<u8> {
         assert_eq!(self.client().send_slice(bytes).unwrap(), bytes.len());
-        // The data by itself, and then the end of the stream, before anybody looks.
+        // The data, and then the end of the stream, before the device is polled.
         self.computer();
         self.client().close();
         self.computer();
@@ -106,7 +107,7 @@ impl Pair {
 }
 
 #[test]
-fn everything_that_has_come_is_answered_before_the_server_rests() {
+fn all_input_is_answered_before_the_server_reports_nothing_to_do() {
     for (bytes, begin) in [
         (&b"0000000004ping"[..], "0000000002ok"),
         (b"nonsense!!", "0000000039error bad-length "),

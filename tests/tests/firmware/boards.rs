@@ -24,7 +24,7 @@ use skiff_tests::firmware::machine::{Machine, Setup};
 use skiff_tests::firmware::{Board, Fetch, Image, Medium, build};
 use tempfile::TempDir;
 
-/// Those that can be emulated here.
+/// The boards that can be emulated here.
 const BOARDS: &[Board] = if cfg!(firmware_riscv) { &Board::ALL } else { &[Board::Lm3s6965, Board::Mps2] };
 
 /// An image, built.
@@ -40,7 +40,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// A board that has not been switched on; a card is empty, and formatted.
+    /// A board that is switched off; a card is empty, and formatted.
     fn new(board: Board, image: &Path) -> Self {
         let mut setup = Setup::new(board, image);
         let card = board.medium().map(|medium| {
@@ -60,13 +60,13 @@ impl Scene {
         Machine::start(&self.setup)
     }
 
-    /// True if its files outlive the power.
+    /// True if its files survive a power cut.
     const fn keeps_files(&self) -> bool {
         self.setup.card.is_some()
     }
 }
 
-/// A new card that a board has formatted. That takes it some time, so it is done once.
+/// A new card that a board has formatted. That takes a while, so it is done once.
 fn formatted(image: &Path) -> &'static [u8] {
     const SIZE: u64 = 8 << 20;
     static CARD: OnceLock<Vec<u8>> = OnceLock::new();
@@ -82,13 +82,13 @@ fn formatted(image: &Path) -> &'static [u8] {
     })
 }
 
-/// The server of a board, not yet switched on.
+/// The server of a board, switched off.
 #[track_caller]
 fn scene(board: Board) -> Scene {
     Scene::new(board, &image(&Image::server(board)))
 }
 
-/// Bytes that are not the same everywhere.
+/// Bytes that depend on their position.
 fn content(len: usize, seed: u32) -> Vec<u8> {
     let mut x = seed.wrapping_mul(0x9e37_79b9) | 1;
     let next = || {

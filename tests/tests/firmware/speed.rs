@@ -1,4 +1,4 @@
-//! How fast a board is, for firmware/README.md: on demand, on a machine that does nothing else.
+//! The speed of a board, for firmware/README.md: on demand, on an otherwise idle machine.
 
 use core::time::Duration;
 use std::time::Instant;

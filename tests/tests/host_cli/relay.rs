@@ -1,4 +1,5 @@
-//! A bad line: a relay between client and server that breaks or goes silent after so many bytes.
+//! A relay between client and server that breaks, stalls or alters a connection at an exact byte. It knows no messages,
+//! unlike the encrypting relay of `skiff_tests`, and loses no packets, unlike its lossy links.
 
 use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;
@@ -14,9 +15,9 @@ pub(crate) struct Fault {
     pub(crate) up: Option<u64>,
     /// After so many bytes from the server.
     pub(crate) down: Option<u64>,
-    /// It then says nothing more, instead of ending.
+    /// Then nothing is forwarded any more, instead of an end.
     pub(crate) silent: bool,
-    /// It takes its time: about 1 MB a second.
+    /// Limited to about 1 MB a second.
     pub(crate) slow: bool,
     /// A bit of this byte from the server is flipped.
     pub(crate) flip: Option<u64>,
@@ -39,7 +40,7 @@ impl Fault {
     }
 }
 
-/// What one connection has carried, from the client and from the server, as it came.
+/// The bytes of one connection before any change, from the client and from the server.
 type Carried = Mutex<[Vec<u8>; 2]>;
 
 /// The relay. Dropping it ends all its connections.
@@ -51,7 +52,7 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// A relay to `server`. The first connections have these faults, one each; the later ones have none.
+    /// A relay to `server`. The first connections have these faults, one each; later ones have none.
     pub(crate) fn start(server: SocketAddr, faults: &[Fault]) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let relay = Self { port: listener.local_addr().unwrap().port(), open: Arc::default(), carried: Arc::default() };
@@ -79,12 +80,12 @@ impl Relay {
         self.port
     }
 
-    /// How many bytes came from the client, connection by connection.
+    /// How many bytes came from the client, for each connection.
     pub(crate) fn up(&self) -> Vec<u64> {
         self.each(|[up, _]| up.len() as u64)
     }
 
-    /// Bytes from the server likewise.
+    /// How many bytes came from the server, for each connection.
     pub(crate) fn down(&self) -> Vec<u64> {
         self.each(|[_, down]| down.len() as u64)
     }
@@ -112,7 +113,7 @@ impl Drop for Relay {
     }
 }
 
-/// Carries bytes one way: 0 from the client, 1 from the server.
+/// Forwards bytes in one direction: 0 from the client, 1 from the server.
 fn carry(mut from: TcpStream, mut to: TcpStream, way: usize, fault: Fault, bytes: &Carried) {
     let mut buffer = [0; 16 * 1024];
     let mut left = [fault.up, fault.down][way].unwrap_or(u64::MAX);
@@ -121,7 +122,7 @@ fn carry(mut from: TcpStream, mut to: TcpStream, way: usize, fault: Fault, bytes
         let room = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
         let n = match from.read(&mut buffer[..room]) {
             Ok(n) if n > 0 => n,
-            // The end of one side's words is not the end of the other's.
+            // The end of one direction is not the end of the other.
             _ => {
                 _ = to.shutdown(Shutdown::Write);
                 return;

@@ -1,4 +1,4 @@
-//! The host under fault: short versions of what docs/RELIABILITY.md promises. The long ones are the program `ordeal`.
+//! The host under faults: short versions of the guarantees in docs/RELIABILITY.md. The program `ordeal` runs long ones.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "these are tests")]
@@ -8,8 +8,8 @@ mod disk;
 mod hang;
 mod kill;
 mod limits;
-mod line;
 mod links;
+mod lossy;
 mod names;
 mod order;
 mod peer;

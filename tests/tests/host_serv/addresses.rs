@@ -1,4 +1,4 @@
-//! Addresses and ports: who reaches it, and where classic data connections go.
+//! Addresses and ports: who can reach the server, and the ports of classic data connections.
 
 use skiff_host::keys::{KeyFile, Secret};
 use skiff_tests::programs::device_serv;
@@ -53,13 +53,13 @@ fn a_server_without_a_secret_warns_once_that_the_network_can_use_it_unless_told_
     }
 }
 
-/// A classic `get` and a classic `put`, and a stranger at the data port where there can be one.
+/// A classic `get` and a classic `put`, and a stranger at the data port where one is possible.
 fn classic(serv: &Serv, addr: SocketAddr, stranger: Option<IpAddr>) {
     let mut wire = Wire::connect(addr);
     let port = wire.ask("get file");
     assert!(port.parse::<u16>().is_ok(), "{addr}: {port}");
     if let Some(stranger) = stranger {
-        // The reset may come before this end knows that it is connected.
+        // The reset may arrive before this end knows that it is connected.
         if let Ok(mut stream) = connect_from(stranger, wire.at(port.parse().unwrap())) {
             assert_eq!(read_to_end(&mut stream), (Vec::new(), End::Reset), "{addr}");
         }

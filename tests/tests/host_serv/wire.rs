@@ -1,4 +1,4 @@
-//! A host server, asked byte by byte over loopback.
+//! A host server in this process, tested byte by byte over loopback.
 
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
@@ -24,13 +24,13 @@ const PORTABLE: fn(&mut Setup) = |setup| {
     setup.store.portable = true;
 };
 
-/// A host server, by the fast way of this system or by the portable one, with plain connections or sealed ones.
+/// A host server with the fast methods of this system or the portable ones, with plain connections or protected ones.
 struct Serving<const PORTABLE: bool, const SEALED: bool>(Host);
 
 impl<const PORTABLE: bool, const SEALED: bool> Served for Serving<PORTABLE, SEALED> {
     const DIRECTORIES: bool = true;
     const SEALED: bool = SEALED;
-    // Ciphers are slow in a test: 12 MB four ways take longer than it waits.
+    // Ciphers are slow in a debug build: 12 MB four times take longer than a test waits.
     const LARGE: usize = if SEALED { 3_000_000 } else { 12_000_000 };
 
     fn with(asked: suite::Setup) -> Self {
@@ -212,7 +212,7 @@ fn a_long_file_arrives_whole_by_every_way() {
 }
 
 #[test]
-fn an_interrupted_write_goes_on_after_the_server_was_started_again() {
+fn an_interrupted_write_resumes_after_a_restart_of_the_server() {
     let dir = tempfile::tempdir().unwrap();
     let content: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
     let half = content.len() / 2;
@@ -247,7 +247,7 @@ fn a_get_waits_for_a_port_that_another_program_has() {
     host.put("f", b"x");
     let (mut waiting, mut other) = (host.connect(), host.connect());
     waiting.say("get f");
-    // Nobody else is kept from anything meanwhile.
+    // No other client is blocked meanwhile.
     for _ in 0..100 {
         assert_eq!(other.ask("ping"), "ok");
     }
@@ -355,7 +355,7 @@ fn more_clients_than_allowed_are_closed_and_room_is_given_again() {
     assert!(eventually(|| answers(host.addr(), "ping")));
 }
 
-/// PROTOCOL §8: never a protected one for one that is not.
+/// PROTOCOL §8: a protected connection never yields to an unprotected one.
 #[test]
 fn a_connection_without_a_key_makes_room_for_others() {
     let host = Host::with(|setup| {
@@ -376,7 +376,7 @@ fn a_connection_without_a_key_makes_room_for_others() {
     ping(&mut second);
 }
 
-/// PROTOCOL §8: ChaCha20 is malleable and CRC-32C linear, so that bytes that are staged unverified can be forged.
+/// PROTOCOL §8: ChaCha20 is malleable and CRC-32C linear, so staged bytes could be forged if they were not verified.
 #[test]
 fn nothing_of_an_altered_record_is_staged() {
     let host = Host::with(|setup| setup.server.security = Security::with_secret(secret(), 1));

@@ -102,7 +102,7 @@ fn started(command: &Command, fd: u8, fate: Fate) -> (Ended, End) {
 struct Ended(Child);
 
 impl Ended {
-    /// Its exit code, and how long that took; `None` if it did not end in a time that is more than enough.
+    /// Its exit code, and the time until its end; `None` if it did not end within a generous limit.
     fn code(&mut self) -> Option<(Option<i32>, Duration)> {
         let start = Instant::now();
         let ended = eventually(|| self.0.try_wait().unwrap().is_some());
@@ -117,7 +117,7 @@ impl Drop for Ended {
     }
 }
 
-/// More bytes of log, with `-vv`, than a pipe takes: 400 commands of which each names a long name.
+/// More log output, with `-vv`, than a pipe holds: 400 commands, each with a long name.
 fn talk_a_lot(wire: &mut Wire) {
     for _ in 0..400 {
         let reply = wire.ask(format!("read 0 * {}", "n".repeat(250)));
@@ -125,7 +125,7 @@ fn talk_a_lot(wire: &mut Wire) {
     }
 }
 
-/// Starts host-serv, reads the beginning of a stream that is to break, and has it serve and end.
+/// Starts host-serv, reads the beginning of a stream that is to break, lets it serve, and ends it.
 fn serves(root: &Path, format: &str, fd: u8, fate: Fate) {
     let case = format!("--log-format {format}, {fate:?} {fd}");
     let port = free_port();
@@ -174,7 +174,7 @@ fn host_cli_does_its_work_and_ends_whatever_has_become_of_standard_error() {
     fs::write(root.path().join("file"), "content").unwrap();
     let serv = Serv::start(root.path(), &[]);
     let port = serv.port().to_string();
-    // More bytes of errors than a pipe takes.
+    // More error output than a pipe holds.
     let missing: Vec<String> = (0..600).map(|number| format!("{number}-{}", "n".repeat(200))).collect();
     for fate in FATES {
         for json in [&[][..], &["--json"]] {

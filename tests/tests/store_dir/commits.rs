@@ -19,12 +19,13 @@ fn names(count: usize, of: impl Fn(usize) -> String) -> Vec<String> {
     (0..count).map(of).collect()
 }
 
-/// A directory where one call makes everything durable, wherever the tests run (an overlay of a container can't).
+/// A directory on a file system where one call makes everything durable, wherever the tests run (a container's overlay
+/// can't).
 fn in_memory() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
-/// Commits files with these names together; says how often that waited for the disk.
+/// Commits files with these names together; returns how often that waited for the disk.
 fn syncs(store: &DirStore, names: &[String]) -> u64 {
     let batch = batch(store, names);
     let before = store.sync_calls();
@@ -63,7 +64,7 @@ fn every_change_waits_for_its_directories() {
         now - core::mem::replace(&mut before, now)
     };
     put(&store, "new/dir/f", b"x").unwrap();
-    // The file; the root and `new`, in which directories were made; `new/dir`, in which the file was.
+    // The file; the root and `new`, in which directories were created; `new/dir`, which contained the file.
     assert_eq!(syncs(&store), 4);
     store.mkdir(n("d")).unwrap();
     assert_eq!(syncs(&store), 1);
@@ -156,7 +157,7 @@ fn directories_that_were_made_for_a_refused_file_are_gone_again() {
     put(&store, "f", b"x").unwrap();
     fs::write(root.path().join("long"), "x").unwrap();
     let mut late = stage(&store, "a/b/c", b"x").unwrap();
-    // The name is free when the directories are made and a directory when the file is to be put there.
+    // The name is free when the directories are created, and a directory when the file is put there.
     fs::create_dir_all(root.path().join("a/b/c")).unwrap();
     assert_eq!(code(store.commit(&mut late, None)).err(), Some(ErrorCode::IsDirectory));
     assert_eq!(code(store.rename(n("no"), n("x/y/z"))), Err(ErrorCode::NotFound));
@@ -191,7 +192,7 @@ fn a_replaced_file_keeps_its_rights_and_a_new_one_gets_those_of_the_umask() {
         for kept in [0o600, 0o755, 0o444, 0o4755] {
             fs::set_permissions(root.path().join("new"), fs::Permissions::from_mode(kept)).unwrap();
             put(&store, "new", b"y").unwrap();
-            // A program that somebody else put there does not get the owner's rights.
+            // A program that another user put there does not get the rights of this one.
             assert_eq!(mode("new"), kept & 0o777);
         }
         fs::remove_file(root.path().join("new")).unwrap();
@@ -236,7 +237,7 @@ fn checksums_are_known_until_somebody_changes_the_file() {
 
 #[test]
 fn a_settled_file_has_a_tag_and_its_checksum_is_remembered() {
-    // A file that nobody has written in the last two seconds: the source of this test's package.
+    // A file that nobody has written to in the last two seconds: a source file of this package.
     let store =
         DirStore::new(Options { read_only: true, ..Options::new(Path::new(env!("CARGO_MANIFEST_DIR"))) }).unwrap();
     let (file, stat) = store.open(n("Cargo.toml")).unwrap();

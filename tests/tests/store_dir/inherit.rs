@@ -10,14 +10,14 @@ use skiff_tests::programs::skip;
 
 use super::{append, n, open, put};
 
-/// A group other than that of the process which its files may be given to.
+/// Another group of this process, which its files may be given to.
 fn another_group() -> Option<u32> {
     let own = getegid();
     let other = getgroups().unwrap_or_default().into_iter().find(|group| *group != own).map(|group| group.as_raw());
     other.or_else(|| geteuid().is_root().then_some(54_321))
 }
 
-/// An access control list as the kernel has it: tag, permissions, id.
+/// An access control list in the kernel's format: tag, permissions, id.
 fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
     let mut bytes = 2_u32.to_le_bytes().to_vec();
     for (tag, permissions, id) in entries {
@@ -52,7 +52,7 @@ fn a_new_file_has_the_rights_that_it_would_have_if_it_were_made_in_its_directory
         acl.is_none_or(|acl| setxattr(dir, "system.posix_acl_default", acl, XattrFlags::empty()).is_ok())
     };
     for (setgid, acl) in [(true, None), (false, Some(&named)), (true, Some(&plain)), (false, None)] {
-        // In the root, which the staging directory lies in; in a directory without any of it; and the other way round.
+        // In the root, which contains the staging directory; in a directory without any of it; and vice versa.
         for (of_root, dir) in [(true, "plain"), (false, "d")] {
             let root = tempfile::tempdir().unwrap();
             let root = root.path();

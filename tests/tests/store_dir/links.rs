@@ -1,4 +1,4 @@
-//! Nothing outside the root is reached; nothing but files and directories is touched.
+//! Nothing outside the root is reachable; only files and directories are touched.
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use core::time::Duration;
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use super::{code, entries, get, list, n, open, open_portable, put};
 
-/// `served/` is what is served; `outside/secret` lies beside it.
+/// `served/` is served; `outside/secret` lies beside it.
 struct Place(TempDir);
 
 impl Place {
@@ -152,8 +152,8 @@ fn a_hard_link_is_gone_from_its_old_name_after_a_rename() {
     assert_eq!(get(&store, "b").unwrap(), b"x");
 }
 
-/// Swaps `one` and `other` again and again while `work` is done: 20,000 times or for two seconds, and until it has been
-/// refused and not refused, which is what it returns.
+/// Swaps `one` and `other` again and again while `work` is done: 20,000 times or for two seconds, and until it was
+/// refused once and not refused once, which is what it returns.
 fn while_swapping(one: &Path, other: &Path, mut work: impl FnMut(u32) -> bool) {
     let (done, swaps) = (AtomicBool::new(false), AtomicU32::new(0));
     std::thread::scope(|threads| {
@@ -163,7 +163,7 @@ fn while_swapping(one: &Path, other: &Path, mut work: impl FnMut(u32) -> bool) {
                 swaps.fetch_add(1, Ordering::Relaxed);
             }
         });
-        // Ends the other thread also when an assertion fails.
+        // Also ends the other thread when an assertion fails.
         let _ends = Ends(&done);
         let (start, mut went) = (Instant::now(), [0, 0]);
         let enough = || swaps.load(Ordering::Relaxed) >= 20_000 || start.elapsed() > Duration::from_secs(2);
@@ -344,7 +344,7 @@ fn a_store_that_is_read_only_changes_nothing() {
 }
 
 #[test]
-fn what_can_not_be_served_is_said_with_its_path() {
+fn a_path_that_can_not_be_served_is_named_in_the_error() {
     let place = Place::new();
     fs::write(place.root().join("f"), "x").unwrap();
     for path in [place.root().join("f"), place.root().join("no")] {

@@ -34,7 +34,7 @@ fn store(root: &Path, hidden: bool, portable: bool) -> DirStore {
     DirStore::new(Options { hidden, portable, ..Options::new(root) }).unwrap()
 }
 
-/// Nothing in `dir` can be read, listed, changed or put, nor the file `name` in it.
+/// Neither `dir` nor the file `name` in it can be read, listed, changed or replaced.
 fn check_withheld(store: &DirStore, dir: &str, name: &str) {
     let file = format!("{dir}/{name}");
     let (dir, file, what) = (n(dir), n(&file), format!("{file}, of {store:?}"));
@@ -68,7 +68,7 @@ fn what_is_withheld_is_withheld_under_every_spelling_of_its_name() {
         fs::create_dir(root.join(".private")).unwrap();
         fs::write(root.join(".private/key"), "secret").unwrap();
         assert_eq!(fs::read(root.join("PROFIL~1")).unwrap(), b"secret", "the file system knows other spellings");
-        // Of a store that runs beside the one that is asked, and of one that has ended.
+        // One of a store that runs at the same time, and one of a store that has ended.
         let other = store(root, false, false);
         let ended = store(root, false, false);
         for (store, name) in [(&other, "theirs"), (&ended, "left")] {
@@ -110,7 +110,7 @@ fn two_spellings_of_a_visible_name_are_one_file_and_nothing_is_lost() {
         let store = store(root, false, false);
         put(&store, "Dir/A", b"old").unwrap();
         assert_eq!(get(&store, "dir/a").unwrap(), b"old");
-        // Two writers, of two spellings: the later commit wins, whole.
+        // Two writers with two spellings: the later commit wins, complete.
         let (mut upper, _) = store.stage(Staging::new(n("Dir/A"), 5)).unwrap();
         let (mut lower, _) = store.stage(Staging::new(n("dir/a"), 5)).unwrap();
         append(&store, &mut upper, b"upper").unwrap();

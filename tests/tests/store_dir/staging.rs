@@ -1,4 +1,4 @@
-//! Staging directories: resumed, shared, cleaned; writers that give way.
+//! Staging directories: resumed, shared, cleaned; writers that yield.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
@@ -34,7 +34,7 @@ fn age(file: &Path, age: Duration) {
     File::options().write(true).open(file).unwrap().set_modified(SystemTime::now() - age).unwrap();
 }
 
-/// The files in a slot that stand for names.
+/// The files in a slot that belong to names.
 fn stages(slot: &Path) -> Vec<std::path::PathBuf> {
     entries(slot).iter().filter(|name| name.len() == 32).map(|name| slot.join(name)).collect()
 }
@@ -76,7 +76,7 @@ fn two_stores_on_one_directory_do_not_disturb_each_other() {
     interrupt(&one, "of one", b"1");
     interrupt(&two, "of two", b"22");
     drop(one);
-    // The first slot is free again: whoever comes next goes on with what is in it.
+    // The first slot is free again: the next server resumes what is in it.
     let three = open(root.path());
     assert_eq!((staged(&three, "of one"), staged(&three, "of two")), (1, 0));
     drop((two, three));
@@ -175,7 +175,7 @@ fn what_was_in_a_staging_directory_that_is_removed_does_not_count_any_more() {
     interrupt(&store, "kept", &[b'k'; 30]);
     append(&store, &mut open, &[b'o'; 20]).unwrap();
     drop(open);
-    // The 30 that can be dropped for it.
+    // The 30 that can be dropped to make room.
     assert_eq!(code(store.staged(n("new"), NOBODY, 100)), Ok((0, 0)));
     assert_eq!(code(store.staged(n("kept"), NOBODY, 100)), Ok((30, crc32c(&[b'k'; 30]))));
     assert_eq!(code(store.staged(n("kept"), NOBODY, 101)), Err(ErrorCode::NoSpace));
@@ -211,7 +211,7 @@ fn nothing_can_be_staged_in_a_root_that_is_removed() {
 }
 
 #[test]
-fn a_silent_writer_gives_way_and_its_bytes_stay() {
+fn a_silent_writer_yields_and_its_bytes_stay() {
     let root = tempfile::tempdir().unwrap();
     let store = open(root.path());
     let (mut silent, _) = store.stage(Staging::new(n("f"), 6)).unwrap();
@@ -236,7 +236,7 @@ fn a_silent_writer_gives_way_and_its_bytes_stay() {
 }
 
 #[test]
-fn a_silent_writer_gives_way_to_a_question_too() {
+fn a_silent_writer_yields_to_a_resume_too() {
     let root = tempfile::tempdir().unwrap();
     let store = open(root.path());
     let (mut silent, _) = store.stage(Staging::new(n("f"), 6)).unwrap();
@@ -251,7 +251,7 @@ fn a_silent_writer_gives_way_to_a_question_too() {
 }
 
 #[test]
-fn a_writer_that_starts_over_leaves_the_old_one_nothing_to_spoil() {
+fn a_writer_that_starts_over_is_safe_from_the_old_one() {
     let root = tempfile::tempdir().unwrap();
     let store = open(root.path());
     let (mut silent, _) = store.stage(Staging::new(n("f"), 6)).unwrap();
@@ -267,7 +267,7 @@ fn a_writer_that_starts_over_leaves_the_old_one_nothing_to_spoil() {
 }
 
 #[test]
-fn a_writer_in_the_middle_of_a_write_does_not_give_way() {
+fn a_writer_in_the_middle_of_a_write_does_not_yield() {
     let root = tempfile::tempdir().unwrap();
     let store = open(root.path());
     let (mut stage, _) = store.stage(Staging::new(n("f"), 4)).unwrap();
@@ -293,7 +293,7 @@ fn an_active_writer_keeps_its_name() {
     let (stage, _) = store.stage(Staging::new(n("f"), 4)).unwrap();
     assert!(store.stage_owner_silent_for(n("f")).unwrap() < Duration::from_secs(5));
     assert_eq!(code(store.stage(Staging::new(n("f"), 4))).err(), Some(ErrorCode::Busy));
-    // A connection that closes for another reason lets go.
+    // A connection that closes for another reason releases the name.
     assert!(stage.owner().evict());
     drop(store.stage(Staging::new(n("f"), 4)).unwrap());
     drop(stage);
@@ -314,7 +314,7 @@ fn interrupted_writes_make_room_oldest_first_and_open_ones_stay() {
     }
     let (mut open, _) = store.stage(Staging::new(n("open"), 10)).unwrap();
     let sizes = || ["first", "second", "third"].map(|name| staged(&store, name));
-    // A question drops nothing, and neither does what can't be helped by it.
+    // A question drops nothing, and nothing is dropped where that would not help.
     assert_eq!(code(store.staged(n("new"), NOBODY, 30)), Ok((0, 0)));
     assert_eq!(code(store.staged(n("new"), NOBODY, 31)), Err(ErrorCode::NoSpace));
     assert_eq!(code(store.stage(Staging::new(n("new"), u64::MAX))).err(), Some(ErrorCode::NoSpace));
@@ -326,7 +326,7 @@ fn interrupted_writes_make_room_oldest_first_and_open_ones_stay() {
     append(&store, &mut open, &[b'o'; 10]).unwrap();
     drop(store.stage(Staging::new(n("new"), 1)).unwrap());
     assert_eq!(sizes_in(&store), [0, 10, 10]);
-    // Going on with one of them does not drop it.
+    // Resuming one of them does not drop it.
     let (mut second, _) = store.stage(Staging::new(n("second"), 30).at(10)).unwrap();
     append(&store, &mut second, &[b'y'; 20]).unwrap();
     assert_eq!(stages(&slot).len(), 2);
@@ -346,7 +346,7 @@ fn the_reserve_stays_free() {
     put(&store, "empty", b"").unwrap();
     let all = DirStore::new(Options { reserve: Some(0), ..Options::new(root.path()) }).unwrap().space().unwrap();
     let some = open(root.path()).space().unwrap();
-    // What stays free counts neither as used nor as there.
+    // What stays free counts neither as used nor as free.
     assert!(some.total < all.total);
     assert!(all.free == 0 || some.free < all.free);
 }
@@ -442,7 +442,7 @@ fn interrupted_writes_that_use_up_the_i_numbers_make_room_oldest_first() {
     assert!(stages(&root.join(".skiff-stage-0")).len() < 100);
     assert_eq!(staged(&store, "299"), 1, "the last one stays");
     drop(store);
-    // After a restart, with every i-number in use again.
+    // After a restart, with every inode number in use again.
     let fill = |store: &DirStore| {
         let mut number = 0;
         while rustix::fs::statvfs(root).unwrap().f_favail > 0 {
@@ -460,8 +460,8 @@ fn interrupted_writes_that_use_up_the_i_numbers_make_room_oldest_first() {
     put(&store, "with/new/parents", b"x").unwrap();
     fill(&store);
     drop(store.stage_unnamed(1).unwrap());
-    // A file that is being written is not dropped for others: then there is no room, and `resume` reports it as
-    // `write` does.
+    // A file that is being written is not dropped for others: then there is no room, and `resume` reports it as `write`
+    // does.
     let mut open = Vec::new();
     let refused = loop {
         match store.stage(Staging::new(n(&format!("open {}", open.len())), 1)) {

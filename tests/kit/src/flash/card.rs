@@ -6,8 +6,8 @@ use skiff_device::flash::{Card, FlashError, SECTOR};
 
 use super::{Model, Operation, Rng, SdCard, Tear};
 
-/// Sectors are written whole. Until they are flushed, those that were written become durable in any order: when power goes,
-/// any of them, in any of its versions since the last flush, may be there. The one that was being written may be a mixture.
+/// Sectors are written whole. Until a flush they become durable in any order: when power fails, any of them, in any of
+/// its versions since the last flush, may be there. The one being written may be a mixture.
 #[derive(Debug, Clone)]
 pub struct CardModel {
     durable: Vec<u8>,
@@ -35,7 +35,7 @@ impl CardModel {
         &self.durable
     }
 
-    /// The same, to be damaged.
+    /// The same, for a test to damage.
     pub fn durable_mut(&mut self) -> &mut [u8] {
         &mut self.durable
     }
@@ -89,7 +89,7 @@ impl Model for CardModel {
             self.pend(at, bytes);
             writing = Some(at / SECTOR + rng.below(bytes.len() / SECTOR));
         }
-        // Some of them, all of them but one, one alone, or those with other sectors than it.
+        // Some of them, all but one, one alone, or those with other sectors.
         let way = rng.below(7);
         let one = rng.below(self.pending.len());
         for (i, (sector, versions)) in core::mem::take(&mut self.pending).into_iter().enumerate() {

@@ -6,9 +6,9 @@ use skiff_device::flash::{Flash, FlashError, Geometry};
 
 use super::{Model, Nor, Operation, Rng, Tear};
 
-/// Programming clears bits and erasing sets those of a block. Stricter than most chips: a unit may be programmed once after
-/// an erasure, as in flash with error correction, and after a torn operation the block has to be erased again. Whoever
-/// programs it all the same has a bug; but where what was torn may look blank, the program only fails.
+/// Programming clears bits and erasing sets those of a block. Stricter than most chips: a unit may be programmed once
+/// after an erasure, as in flash with error correction, and after a torn operation the block has to be erased again.
+/// Code that programs it nevertheless has a bug; but where a torn unit may look blank, the program only fails.
 #[derive(Debug, Clone)]
 pub struct NorModel {
     geometry: Geometry,
@@ -48,7 +48,7 @@ impl NorModel {
         &self.content
     }
 
-    /// The same, to be damaged.
+    /// The same, for a test to damage.
     pub fn content_mut(&mut self) -> &mut [u8] {
         &mut self.content
     }
@@ -73,7 +73,7 @@ impl NorModel {
         block * size..(block + 1) * size
     }
 
-    /// Some bytes as they should be, one where bits are on their way, the rest as it was; or any of the bits.
+    /// Some bytes finished, one in between, the others unchanged; or any of the bits.
     fn tear_program(&mut self, at: usize, bytes: &[u8], tear: Tear, rng: &mut Rng) {
         let done = rng.below(bytes.len() + 1);
         let anywhere = rng.one_in(3);
@@ -92,7 +92,7 @@ impl NorModel {
                 *self.unstable.entry(at + i).or_default() |= before & !byte;
             }
         }
-        // Without a trace it has not begun: nobody could know that it had.
+        // An operation that left no trace has not begun: nobody can know that it had.
         if tear == Tear::Unstable || self.content[at..at + bytes.len()] != was {
             self.units(at, bytes.len()).fill(false);
         }

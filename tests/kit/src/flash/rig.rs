@@ -17,7 +17,7 @@ pub const STAGES: usize = 3;
 
 /// A kind of medium with a store made for it.
 pub trait Rig: 'static {
-    /// What the medium does.
+    /// How the medium behaves.
     type Model: Model + 'static;
     /// What the store borrows.
     type Memory: Default;
@@ -28,7 +28,7 @@ pub trait Rig: 'static {
     const NAME: &'static str;
     /// Bytes of a file in a block of the medium.
     const PAYLOAD: usize;
-    /// Ways to try in which an operation may be torn.
+    /// How many ways of tearing an operation are tried.
     const WAYS: u64;
 
     /// A medium as it is delivered.
@@ -37,7 +37,7 @@ pub trait Rig: 'static {
     /// Opens the store on it.
     ///
     /// # Errors
-    /// Why it can't be.
+    /// Why that is impossible.
     fn mount<'m>(
         memory: &'m mut Self::Memory,
         medium: &Sim<Self::Model>,

@@ -8,33 +8,33 @@ use skiff_device::flash::FlashError;
 
 use super::Rng;
 
-/// What changes a medium.
+/// An operation that changes a medium.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation<'a> {
     /// Bytes are programmed, or sectors written, at this address.
     Program {
         /// Counted from the beginning of the medium.
         at: usize,
-        /// What comes there.
+        /// The bytes.
         bytes: &'a [u8],
     },
     /// A block is erased.
     Erase {
-        /// Which.
+        /// The number of the block.
         block: usize,
     },
-    /// What was written becomes durable.
+    /// Written data becomes durable.
     Sync,
 }
 
-/// What happens to the operation during which power goes.
+/// The outcome of the operation during which power fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tear {
     /// It did not begin.
     Before,
     /// It was done in part.
     Half,
-    /// It was done in part, and cells that were left in between read differently each time, until they are erased.
+    /// It was done in part, and cells in an intermediate state read differently each time, until they are erased.
     Unstable,
 }
 
@@ -48,7 +48,7 @@ pub trait Model: Clone {
     /// Does an operation.
     ///
     /// # Panics
-    /// If the medium does not allow it: that is a bug of whoever asked for it.
+    /// If the medium does not permit it: that is a bug of the caller.
     fn apply(&mut self, operation: Operation<'_>);
 
     /// Loses power during an operation, and comes back.
@@ -57,7 +57,7 @@ pub trait Model: Clone {
     /// Does an operation in part.
     fn fail(&mut self, operation: Operation<'_>, rng: &mut Rng);
 
-    /// True if the medium refuses an operation, as nobody could know before, and remains as it is.
+    /// True if the medium refuses an operation, which nobody could know before, and stays as it is.
     fn refuses(&self, _operation: Operation<'_>) -> bool {
         false
     }
@@ -65,11 +65,11 @@ pub trait Model: Clone {
     /// Reads at an address.
     fn read(&mut self, at: usize, bytes: &mut [u8], rng: &mut Rng);
 
-    /// True if power can go at this operation with a result of its own.
+    /// True if a power cut at this operation has a distinct result.
     fn is_moment(&self, operation: Operation<'_>) -> bool;
 }
 
-/// What was done to a medium.
+/// Statistics of a medium.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Calls, and the bytes they read.
@@ -104,19 +104,19 @@ impl core::ops::Sub for Counters {
     }
 }
 
-/// A moment at which power could go.
+/// A moment at which power could fail.
 #[derive(Debug)]
 pub struct Moment<'a, M> {
-    /// Its number, from 0 on.
+    /// Its number, from 0.
     pub number: u64,
-    /// What is about to be done.
+    /// The operation that is about to begin.
     pub operation: Operation<'a>,
     model: &'a M,
     seed: u64,
 }
 
 impl<M: Model> Moment<'_, M> {
-    /// The medium as it is found after power has gone now: one of the ways in which it may be torn.
+    /// The medium after power has failed now: one of the ways in which it may be torn.
     #[must_use]
     pub fn cut(&self, tear: Tear, way: u64) -> Sim<M> {
         let mut rng =
@@ -136,9 +136,9 @@ struct State<M> {
     counters: Counters,
     /// Operations so far.
     moments: u64,
-    /// Operations until power goes, and how.
+    /// Operations until power fails, and how.
     left: Option<(u64, Tear)>,
-    /// Operations until one fails, though power stays.
+    /// Operations until one fails, with power on.
     failing: Option<u64>,
     on: bool,
     watcher: Option<Watcher<M>>,
@@ -174,7 +174,7 @@ impl<M: Model> Sim<M> {
         })))
     }
 
-    /// A medium of its own with the same content. Nobody watches it, and its counters are 0.
+    /// A separate medium with the same content. Nobody watches it, and its counters are 0.
     #[must_use]
     pub fn fork(&self) -> Self {
         let state = self.0.borrow();
@@ -186,12 +186,12 @@ impl<M: Model> Sim<M> {
         self.0.borrow_mut().left = Some((operations, tear));
     }
 
-    /// Lets `operations` more pass; the next one is done in part and fails, and everything goes on.
+    /// Lets `operations` more pass; the next one is done in part and fails, and the medium stays on.
     pub fn fail_after(&self, operations: u64) {
         self.0.borrow_mut().failing = Some(operations);
     }
 
-    /// Brings power back, or takes the threats of [`Sim::cut_after`] and [`Sim::fail_after`] away.
+    /// Brings power back, or cancels [`Sim::cut_after`] and [`Sim::fail_after`].
     pub fn power_on(&self) {
         let mut state = self.0.borrow_mut();
         state.on = true;
@@ -204,7 +204,7 @@ impl<M: Model> Sim<M> {
         self.0.borrow().on
     }
 
-    /// Calls `watcher` at each moment at which power could go, before the operation is done.
+    /// Calls `watcher` at each moment at which power could fail, before the operation is done.
     pub fn watch(&self, watcher: impl FnMut(&Moment<'_, M>) + 'static) {
         self.0.borrow_mut().watcher = Some(Box::new(watcher));
     }
@@ -214,13 +214,13 @@ impl<M: Model> Sim<M> {
         self.0.borrow_mut().watcher = None;
     }
 
-    /// What was done so far.
+    /// The statistics so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.0.borrow().counters
     }
 
-    /// Operations so far at which power could have gone.
+    /// Operations so far at which power could have failed.
     #[must_use]
     pub fn moments(&self) -> u64 {
         self.0.borrow().moments
@@ -255,7 +255,7 @@ impl<M: Model> Sim<M> {
         }
         if state.model.is_moment(operation) {
             if let Some(mut watcher) = state.watcher.take() {
-                // The watcher may ask for counters.
+                // The watcher may read the counters.
                 drop(state);
                 {
                     let state = self.0.borrow();

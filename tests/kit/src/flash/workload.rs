@@ -1,4 +1,4 @@
-//! Things to do with a store, and what is known of it meanwhile.
+//! Operations on a store, and the model of its content meanwhile.
 
 use core::cell::RefCell;
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use skiff_proto::store::{Staging, Store, StoreError};
 use super::Rng;
 use super::world::{World, append, finish, n, put, staged};
 
-/// One thing to do. Names are numbers; content follows from the number of the step.
+/// One operation. Names are numbers; content follows from the number of the step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields are names and lengths in bytes")]
 pub enum Step {
@@ -26,7 +26,7 @@ pub enum Step {
         part: usize,
         len: usize,
     },
-    /// Goes on with what is staged, for `part` bytes more; to the end if that is all.
+    /// Resumes a staged write for `part` bytes more, to the end if that is all.
     Resume {
         name: u8,
         part: usize,
@@ -45,7 +45,7 @@ pub enum Step {
     LosePut {
         len: usize,
     },
-    /// Two writers at once, whose bytes come by turns.
+    /// Two writers at once, whose bytes alternate.
     Both {
         names: [u8; 2],
         len: usize,
@@ -63,23 +63,23 @@ pub enum Step {
     },
 }
 
-/// Does steps and keeps the world up to date, which a watcher looks at in the middle of them.
+/// Runs steps and keeps the world up to date, which a watcher checks in the middle of them.
 #[derive(Debug)]
 pub struct Player {
-    /// What is known.
+    /// The model.
     pub world: Rc<RefCell<World>>,
     number: u64,
     mtime: u64,
-    /// What each name's write under way will be in the end.
+    /// The final content of each name's write in progress.
     whole: std::collections::BTreeMap<String, Vec<u8>>,
     /// Answers that were `no-space`.
     pub full: u64,
-    /// There is room for all, so no interrupted write gives way but in [`Step::Fill`].
+    /// There is room for everything, so no interrupted write is dropped except in [`Step::Fill`].
     pub roomy: bool,
 }
 
 impl Player {
-    /// Begins with what is known.
+    /// Begins with a known content.
     #[must_use]
     pub fn new(world: World) -> Self {
         let world = Rc::new(RefCell::new(world));
@@ -91,7 +91,7 @@ impl Player {
         Rng::new(self.number).bytes(len)
     }
 
-    /// A change that ends in `ok` or leaves all as it was.
+    /// A change that ends in `ok` or changes nothing.
     fn change<T>(
         &mut self,
         next: impl FnOnce(&mut World),
@@ -105,7 +105,7 @@ impl Player {
         let mut world = self.world.borrow_mut();
         match &done {
             Ok(_) => world.files = after.files,
-            // Power is gone, and either may be there.
+            // Power has failed, and either state may be there.
             Err(refusal) if refusal.code() == ErrorCode::Io => return done,
             Err(_) => {}
         }
@@ -144,15 +144,15 @@ impl Player {
         }
     }
 
-    /// Does a step. After `Err` with a code other than `no-space` power is gone.
+    /// Runs a step. After `Err` with a code other than `no-space` power has failed.
     ///
     /// # Errors
-    /// Those of the store that should not be.
+    /// Errors of the store that should not happen.
     pub fn play<S: Store>(&mut self, store: &mut S, step: Step) -> Result<(), StoreError> {
         match self.attempt(store, step) {
             Err(refusal) if refusal.code() == ErrorCode::NoSpace => {
                 self.full += 1;
-                // Whoever needed room may have got that of others.
+                // A write that needed room may have taken that of interrupted ones.
                 self.world.borrow_mut().floor.clear();
                 Ok(())
             }
@@ -265,7 +265,7 @@ impl Player {
             Step::Fill { keep } => {
                 self.world.borrow_mut().floor.clear();
                 let mut number = 0_u32;
-                // Large ones, and small ones for what is left.
+                // Large ones, and small ones for the remaining room.
                 for len in [5000, 1] {
                     loop {
                         let bytes = self.content(len);
@@ -276,7 +276,7 @@ impl Player {
                         number += 1;
                     }
                 }
-                // Nothing but names is changed on a full medium.
+                // On a full medium only names are changed.
                 if number > 1 {
                     let done = self.change(
                         |world| {
@@ -341,7 +341,7 @@ impl Player {
                 append(store, stage, &bytes[at..len.min(at + 500)])?;
             }
         }
-        // Written all, committed in the other order.
+        // All written, committed in reverse order.
         for ((stage, name), bytes) in stages.iter_mut().zip(&names).zip(contents).rev() {
             let crc = crc32c(&bytes);
             self.change(
@@ -359,10 +359,10 @@ impl Player {
         ignore_missing(done, known)
     }
 
-    /// Power is back: what there is counts from now on. Writes nothing.
+    /// Power is back: what is found counts from now on. Writes nothing.
     ///
     /// # Errors
-    /// What there should not be.
+    /// The difference.
     pub fn find<S: Store>(&mut self, store: &mut S) -> Result<(), String> {
         let found = self.world.borrow().compare(store)?;
         let mut world = self.world.borrow_mut();
@@ -375,7 +375,7 @@ impl Player {
             let fits = |bytes: &&Vec<u8>| bytes.get(..len).is_some_and(|bytes| crc32c(bytes) == crc);
             let mut candidates =
                 world.stages.get(&name).into_iter().chain(world.fading.get(&name).into_iter().flatten());
-            // Without one, either nothing is staged, or it can't be finished now and is there later.
+            // Without a record, either nothing is staged, or it can't be finished now and appears later.
             if let Some(bytes) = candidates.find(fits).filter(|_| len > 0).cloned() {
                 world.fading.remove(&name);
                 self.whole.insert(name.clone(), bytes.clone());
@@ -387,7 +387,7 @@ impl Player {
         Ok(())
     }
 
-    /// A step at random.
+    /// A random step.
     pub fn any_step(rng: &mut Rng, names: usize, most: usize) -> Step {
         let mut name = || u8::try_from(rng.below(names)).unwrap_or(0);
         let (a, b) = (name(), name());
@@ -408,7 +408,7 @@ impl Player {
     }
 }
 
-/// `not-found` is right if it is not there.
+/// `not-found` is correct if it does not exist.
 fn ignore_missing(done: Result<(), StoreError>, known: bool) -> Result<(), StoreError> {
     match done {
         Err(refusal) if refusal.code() == ErrorCode::NotFound => {

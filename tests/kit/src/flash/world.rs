@@ -14,22 +14,22 @@ use super::rig::{NAME, Rig};
 /// Files with their times.
 pub type Files = BTreeMap<String, (Vec<u8>, Option<u64>)>;
 
-/// What is known of a store from what it has answered.
+/// What is known about a store from its answers.
 #[derive(Debug, Clone, Default)]
 pub struct World {
-    /// What was answered `ok`.
+    /// The files whose change was answered `ok`.
     pub files: Files,
-    /// What there may be instead while a change is under way.
+    /// The other possibility while a change is in progress.
     pub next: Option<Files>,
-    /// What is being written under a name, or was when it was interrupted.
+    /// The content being written under a name, or that of the interrupted write.
     pub stages: BTreeMap<String, Vec<u8>>,
-    /// What may still be staged instead: while a write starts over, and as long as nobody could ask.
+    /// What may be staged instead: while a write starts over, and until the store could be asked.
     pub fading: BTreeMap<String, Vec<Vec<u8>>>,
-    /// So many bytes of it are staged for sure, unless they gave way.
+    /// How many bytes of it are certainly staged, unless they made room for others.
     pub floor: BTreeMap<String, usize>,
 }
 
-/// A name that is one.
+/// A valid name.
 #[must_use]
 #[expect(clippy::missing_panics_doc, reason = "see above")]
 pub fn n(name: &str) -> Name<'_> {
@@ -57,7 +57,7 @@ pub fn get<S: Store>(store: &mut S, name: &str) -> Result<Vec<u8>, StoreError> {
 /// Writes a file.
 ///
 /// # Errors
-/// Those of the store; nothing is left of the attempt.
+/// Those of the store; nothing of the attempt is left.
 pub fn put<S: Store>(store: &mut S, name: &str, bytes: &[u8], mtime: Option<u64>) -> Result<(), StoreError> {
     let (mut stage, _) = store.stage(Staging { mtime, ..Staging::new(n(name), bytes.len() as u64) })?;
     let written = finish(store, &mut stage, bytes, Some(crc32c(bytes)));
@@ -76,7 +76,7 @@ pub fn finish<S: Store>(store: &mut S, stage: &mut S::Stage, rest: &[u8], crc: O
     store.commit(stage, crc)
 }
 
-/// Appends bytes as they come from a network: in pieces.
+/// Appends bytes in pieces, as they come from a network.
 ///
 /// # Errors
 /// Those of the store.
@@ -112,7 +112,7 @@ pub fn files<S: Store>(store: &mut S) -> Result<Files, StoreError> {
     }
 }
 
-/// What is in `found` and not in `expected`, and the other way.
+/// What is in `found` and not in `expected`, and vice versa.
 fn difference(found: &Files, expected: &Files) -> String {
     let only = |a: &Files, b: &Files| -> Vec<String> {
         let other = a.iter().filter(|(name, file)| b.get(*name) != Some(file));
@@ -122,10 +122,10 @@ fn difference(found: &Files, expected: &Files) -> String {
 }
 
 impl World {
-    /// Compares a store with what it should hold; what it holds.
+    /// Compares a store with its expected content; returns the content.
     ///
     /// # Errors
-    /// What is wrong.
+    /// The difference.
     pub fn compare<S: Store>(&self, store: &mut S) -> Result<Files, String> {
         let found = files(store).map_err(|refusal| format!("reading: {refusal}"))?;
         if found != self.files && self.next.as_ref() != Some(&found) {
@@ -155,7 +155,7 @@ pub fn staged<S: Store>(store: &mut S, name: &str) -> Result<(usize, u32), Strin
     let mut size = 1_u64 << 20;
     while size > 0 {
         match store.staged(n(name), NOBODY, size) {
-            // What is not told of the longest that can be written is not told of a shorter one either.
+            // If nothing is reported for the longest possible size, nothing is for a shorter one either.
             Ok((len, crc)) => return Ok((usize::try_from(len).map_err(|_| "absurd")?, crc)),
             Err(refusal) if refusal.code() == ErrorCode::NoSpace => {}
             Err(refusal) => return Err(format!("staged {name}: {refusal}")),
@@ -165,8 +165,8 @@ pub fn staged<S: Store>(store: &mut S, name: &str) -> Result<(usize, u32), Strin
     Ok((0, 0))
 }
 
-/// Copies of a medium that are used otherwise. Bytes are written, and power goes again before any of them has a record:
-/// however often one looks then, what was found is what there is. And staged bytes are what they should be, not only
+/// Copies of a medium that are used otherwise. Bytes are written, and power fails again before any of them has a
+/// record: however often the medium is mounted then, the content is the same. And staged bytes are correct, not only
 /// their checksum.
 fn examine_copies<R: Rig>(medium: &Sim<R::Model>, world: &World) -> Result<(), String> {
     let mut memory = R::Memory::default();
@@ -184,7 +184,7 @@ fn examine_copies<R: Rig>(medium: &Sim<R::Model>, world: &World) -> Result<(), S
         copy.power_on();
         let mut again = world.clone();
         (again.files, again.next) = (found, None);
-        // The probe may have been what others gave way to.
+        // The probe may have needed the room of others.
         again.floor.clear();
         for _ in 0..3 {
             let mut memory = R::Memory::default();
@@ -204,7 +204,7 @@ fn examine_copies<R: Rig>(medium: &Sim<R::Model>, world: &World) -> Result<(), S
             continue;
         }
         let (mut stage, crc) = (store.stage(Staging::new(n(name), len as u64).at(len as u64)))
-            .map_err(|refusal| format!("going on with {name} at {len}: {refusal}"))?;
+            .map_err(|refusal| format!("resuming {name} at {len}: {refusal}"))?;
         finish(&mut store, &mut stage, &[], Some(crc)).map_err(|refusal| format!("finishing {name}: {refusal}"))?;
         let bytes = get(&mut store, name).map_err(|refusal| format!("{len} staged bytes of {name}: {refusal}"))?;
         let mut candidates = world.stages.get(name).into_iter().chain(world.fading.get(name).into_iter().flatten());
@@ -215,17 +215,17 @@ fn examine_copies<R: Rig>(medium: &Sim<R::Model>, world: &World) -> Result<(), S
     Ok(())
 }
 
-/// What is done with a medium after a cut: everything must be as `world` says, nothing may have leaked, and the store must
-/// go on.
+/// What is done with a medium after a power cut: everything must be as `world` says, no room may have leaked, and the
+/// store must continue to work.
 ///
 /// # Errors
-/// What is wrong.
+/// The difference.
 pub fn examine<R: Rig>(medium: &Sim<R::Model>, world: &World, total: u64) -> Result<(), String> {
     examine_copies::<R>(medium, world)?;
     let mut memory = R::Memory::default();
     let mut store = mount::<R>(&mut memory, medium)?;
     let found = world.compare(&mut store)?;
-    // The store goes on: a file that takes the room that there is.
+    // The store continues to work: a file that takes all the room.
     let free = store.space().map_err(|refusal| format!("space: {refusal}"))?.free;
     let probe = vec![0x5a; usize::try_from(free.min(R::PAYLOAD as u64 + 100)).unwrap_or(0)];
     let mut expected = found;
@@ -261,12 +261,12 @@ pub fn examine<R: Rig>(medium: &Sim<R::Model>, world: &World, total: u64) -> Res
 /// Opens a store.
 ///
 /// # Errors
-/// Says that it can't be.
+/// The reason, in words.
 pub fn mount<'m, R: Rig>(memory: &'m mut R::Memory, medium: &Sim<R::Model>) -> Result<R::Store<'m>, String> {
     R::mount(memory, medium, 2000).map_err(|error: MountError| format!("mounting: {error}"))
 }
 
-/// The bytes of an empty store.
+/// The free bytes of an empty store.
 #[must_use]
 #[expect(clippy::missing_panics_doc, reason = "it can be mounted")]
 pub fn total<R: Rig>() -> u64 {

@@ -1,4 +1,4 @@
-//! What a store in memory holds.
+//! The content of a store in memory.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -24,11 +24,11 @@ pub(super) struct Content {
     pub(super) faults: Vec<Fault>,
     /// The most bytes an append takes.
     pub(super) append_max: usize,
-    /// The most bytes that a stage takes.
+    /// The longest stage.
     pub(super) stage_max: usize,
     /// Reads beyond this offset fail.
     pub(super) read_max: u64,
-    /// The size of every file, if that is to be wrong.
+    /// The reported size of every file, if that is to be wrong.
     pub(super) claimed_size: Option<u64>,
     /// Answers that no store may give.
     pub(super) nonsense: bool,
@@ -54,7 +54,7 @@ pub(super) struct Staged {
     pub(super) size: u64,
     pub(super) mtime: Option<u64>,
     pub(super) bytes: Vec<u8>,
-    /// A writer holds it.
+    /// It has a writer.
     pub(super) open: bool,
     pub(super) pending: u32,
 }
@@ -173,7 +173,7 @@ impl Content {
         }
     }
 
-    /// What both `resume` and `write` are refused for; the stage of the name, if there is one, and its length.
+    /// The errors that `resume` and `write` share; the stage of the name, if there is one, and its length.
     pub(super) fn check_write(&self, name: Name<'_>, offset: u64, size: u64) -> Result<Option<(u64, u64)>, Refusal> {
         self.check_target(name)?;
         if offset > size {
@@ -189,7 +189,7 @@ impl Content {
         Ok(Some((number, stage.bytes.len() as u64)))
     }
 
-    /// "Not yet" as often as was asked for.
+    /// "Not yet", as often as requested.
     pub(super) fn check_pending(&mut self, number: u64) -> store::Result<()> {
         let stage = self.stages.get_mut(&number).ok_or(ErrorCode::Io)?;
         let Some(left) = stage.pending.checked_sub(1) else { return Ok(()) };

@@ -11,7 +11,7 @@ use skiff_proto::{ErrorCode, MinRate, Name, Refusal};
 use crate::memory::{MemoryFile, MemoryStage, MemoryStore};
 use crate::vector::DataEnd;
 
-/// What a PORT is good for.
+/// The transfer that a PORT was announced for.
 #[derive(Debug)]
 pub(super) enum Promise {
     Get { file: MemoryFile, size: u64 },
@@ -22,7 +22,7 @@ fn name(text: &str) -> Name<'_> {
     Name::parse(text.as_bytes(), MAX_NAME).expect("the session has checked it")
 }
 
-/// The answer for the client.
+/// The reply to the client.
 fn refused<T>(result: Result<T, StoreError>) -> Result<T, Refusal> {
     result.map_err(StoreError::refusal)
 }
@@ -127,7 +127,7 @@ impl DataConnection {
         Ok(())
     }
 
-    /// The end of the stream has come: the file goes where no other is.
+    /// The end of the stream has come: the file gets a name that does not exist yet.
     fn store_file(&mut self) -> Result<(), Refusal> {
         let Transfer::Put { name: asked, incoming, stage } = &mut self.transfer else {
             return Ok(());

@@ -1,4 +1,4 @@
-//! The server in memory as a vector's client sees it.
+//! The server in memory, as the client of a vector sees it.
 
 use skiff_proto::cipher::{Cipher, Plain};
 use skiff_proto::secure::Noise;

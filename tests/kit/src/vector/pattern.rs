@@ -7,7 +7,7 @@ use super::{Loose, Problem};
 /// What a server sends in one step: one message, with wildcards.
 #[derive(Debug, Clone)]
 pub struct Pattern {
-    /// The length as it stands; `None` for `<len>`.
+    /// The length as written; `None` for `<len>`.
     length: Option<u64>,
     payload: Vec<Piece>,
     loose: Loose,
@@ -143,7 +143,7 @@ impl Pattern {
     }
 }
 
-/// Cuts a payload at its wildcards.
+/// Splits a payload at its wildcards.
 fn with_wildcards(payload: &[u8]) -> Vec<Piece> {
     const WORDS: [(&[u8], Wildcard); 5] = [
         (b"<port>", Wildcard::Port),

@@ -7,28 +7,28 @@ use skiff_proto::message::HEADER_LEN;
 use super::pattern::parse_length;
 use super::{Action, DataClose, DataEnd, Problem, Step, Vector};
 
-/// A connection to a server, as a client has it. A server in memory answers at once; one behind a socket may take a while
-/// and an implementation waits, for a bounded time.
+/// A connection to a server, as a client has it. A server in memory answers at once; one behind a socket may take a
+/// while: an implementation waits for a bounded time.
 pub trait Link {
     /// Sends on the control connection.
     ///
     /// # Errors
-    /// The connection is gone.
+    /// The connection is closed.
     fn send(&mut self, bytes: &[u8]) -> Result<(), Problem>;
 
     /// Receives exactly `len` bytes.
     ///
     /// # Errors
-    /// Fewer came.
+    /// Fewer arrived.
     fn receive(&mut self, len: usize) -> Result<Vec<u8>, Problem>;
 
-    /// Waits until the server has closed; nothing more may come.
+    /// Waits until the server has closed; nothing more may arrive.
     ///
     /// # Errors
-    /// Something came, or it did not close.
+    /// Something arrived, or it did not close.
     fn receive_end(&mut self) -> Result<(), Problem>;
 
-    /// Loses the control connection and opens a new one, once the server has seen the loss.
+    /// Loses the control connection and opens a new one, once the server has noticed the loss.
     ///
     /// # Errors
     /// No new connection.
@@ -37,25 +37,26 @@ pub trait Link {
     /// Opens the data connection to `port`.
     ///
     /// # Errors
-    /// Nobody listens there.
+    /// Nothing listens there.
     fn connect_data(&mut self, port: u16) -> Result<(), Problem>;
 
     /// Sends on the data connection.
     ///
     /// # Errors
-    /// The connection is gone.
+    /// The connection is closed.
     fn send_data(&mut self, bytes: &[u8]) -> Result<(), Problem>;
 
     /// Receives exactly `len` bytes on the data connection.
     ///
     /// # Errors
-    /// Fewer came.
+    /// Fewer arrived.
     fn receive_data(&mut self, len: usize) -> Result<Vec<u8>, Problem>;
 
-    /// Shuts the sending side of the data connection down if `shutdown`, then waits for the server to end it; nothing more may come.
+    /// Shuts the sending side of the data connection down if `shutdown`, then waits for the server to end it; nothing
+    /// more may arrive.
     ///
     /// # Errors
-    /// Something came, or it did not end.
+    /// Something arrived, or it did not end.
     fn end_data(&mut self, shutdown: Shutdown) -> Result<DataEnd, Problem>;
 }
 
@@ -71,11 +72,11 @@ pub enum Shutdown {
 /// How far a client runs ahead of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pacing {
-    /// As the lines stand: every `C` line is a stream of its own.
+    /// As the vector is written: every `C` line is a stream of its own.
     Lines,
-    /// `C` lines that follow each other are one stream.
+    /// Consecutive `C` lines are one stream.
     Groups,
-    /// All that is sent on a connection is one stream, before any of the replies is read.
+    /// Everything that is sent on a connection is one stream, before any reply is read.
     Ahead,
 }
 
@@ -88,7 +89,7 @@ pub enum Cut {
     Bytes,
     /// Stream number `stream` (from 0) in two, the first with `position` bytes.
     At {
-        /// Which of the streams that the client sends.
+        /// The number of the stream among those that the client sends.
         stream: usize,
         /// Bytes before the cut.
         position: usize,
@@ -96,7 +97,7 @@ pub enum Cut {
 }
 
 impl Vector {
-    /// True if nothing in it is classic or malformed, so that it can be played on a sealed connection (PROTOCOL §8).
+    /// True if no line is classic or malformed, so that it can be played on a protected connection (PROTOCOL §8).
     #[must_use]
     pub fn can_be_sealed(&self) -> bool {
         self.steps.iter().all(|step| match &step.action {
@@ -111,7 +112,7 @@ impl Vector {
         })
     }
 
-    /// The steps as a client of this pacing takes them.
+    /// The steps at this pacing.
     #[must_use]
     pub fn paced(&self, pacing: Pacing) -> Vec<Step> {
         let mut steps: Vec<Step> = Vec::new();
@@ -137,7 +138,7 @@ impl Vector {
         steps
     }
 
-    /// Every cut in two of everything that the client sends at this pacing, the ends included.
+    /// Every cut in two of everything that the client sends at this pacing, both ends included.
     #[must_use]
     pub fn cuts(&self, pacing: Pacing) -> Vec<Cut> {
         let mut cuts = Vec::new();
@@ -165,10 +166,10 @@ impl Cut {
     }
 }
 
-/// Plays the client's part of `vector` against `link` and compares what comes back.
+/// Plays the client's part of `vector` against `link` and compares the replies.
 ///
 /// # Errors
-/// The first step that went another way.
+/// The first step that failed.
 pub fn play(vector: &Vector, pacing: Pacing, cut: Cut, link: &mut dyn Link) -> Result<(), Problem> {
     let mut stream = 0;
     let mut port = None;

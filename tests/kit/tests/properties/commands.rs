@@ -1,4 +1,4 @@
-//! What is written parses back.
+//! An encoded command parses to the same command.
 
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -1,4 +1,4 @@
-//! The storage suite over every store that needs no computer, and what the store on flash finds on a medium.
+//! The storage suite over every store that needs no operating system, and what the store on flash finds on a medium.
 
 mod flash;
 mod media;

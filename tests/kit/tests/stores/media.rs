@@ -1,4 +1,4 @@
-//! The store on flash and what it finds on a medium: blank, foreign, damaged, worn.
+//! What the store on flash finds on a medium: a blank one, foreign content, damage, wear.
 
 use skiff_device::flash::{FlashMemory, FlashStore, MountError, map_len};
 use skiff_kit::flash::rig::{NAME, Rig, SmallCard, SmallNor, TinyNor, WordNor};
@@ -70,7 +70,7 @@ fn formatting_leaves_an_empty_store_and_nothing_of_the_old_one_comes_back() {
 }
 
 #[test]
-fn formatting_a_store_does_not_begin_the_count_of_starts_anew() {
+fn formatting_a_store_keeps_the_count_of_starts() {
     let medium = used();
     let mut memory = Memory::default();
     let mut last = 0;
@@ -82,7 +82,7 @@ fn formatting_a_store_does_not_begin_the_count_of_starts_anew() {
     }
 }
 
-/// Whole-old or empty.
+/// The complete old content or none.
 #[test]
 fn power_goes_at_every_operation_of_formatting_a_store() {
     for before in [used(), SmallNor::medium(1)] {
@@ -98,7 +98,7 @@ fn power_goes_at_every_operation_of_formatting_a_store() {
                 match found {
                     Ok(0) => {}
                     Ok(2) => assert!(!blank && !done),
-                    // Erasing what is blank already, because that was asked for, leaves something if it is cut off.
+                    // Erasing what is blank already, on request, leaves something if it is cut off.
                     Err(MountError::Foreign) => assert!(blank && !done),
                     other => panic!("{tear:?} at {operations}: {other:?}"),
                 }
@@ -138,7 +138,7 @@ fn a_medium_for_other_sizes_or_longer_names_is_refused() {
 }
 
 #[test]
-fn a_medium_that_does_not_go_with_the_memory_is_refused() {
+fn a_medium_that_does_not_fit_the_memory_is_refused() {
     fn geometry<const PAGE: usize, const MAP: usize>(medium: Nor) -> Option<MountError> {
         let mut memory = FlashMemory::<8, 2, NAME, PAGE, MAP>::new();
         FlashStore::mount(&mut memory, medium).err()
@@ -160,8 +160,8 @@ fn more_files_than_the_memory_holds_are_not_forgotten() {
     assert_eq!(problem(&medium), None);
 }
 
-/// A bit is flipped, anywhere. Either the store says that the medium is damaged, or each file is what it was or `io`, but
-/// for the last change, which looks like one that a power cut took.
+/// A bit is flipped, anywhere. Either the store reports a damaged medium, or each file is as before or `io`, except for
+/// the last change, which looks like one that a power cut undid.
 #[test]
 fn a_flipped_bit_is_noticed() {
     let medium = used();
@@ -229,7 +229,7 @@ fn a_read_that_touches_the_damaged_block_fails_before_its_end() {
 }
 
 #[test]
-fn damaged_staged_bytes_are_dropped_when_they_are_to_be_gone_on_with() {
+fn damaged_staged_bytes_are_dropped_when_a_write_resumes_them() {
     let medium = used();
     let mut memory = Memory::default();
     let content = Rng::new(5).bytes(1500);
@@ -293,7 +293,7 @@ fn a_version_has_a_tag_of_its_own_across_starts() {
 }
 
 #[test]
-fn every_writer_has_a_slot_or_hears_that_there_are_too_many() {
+fn every_writer_has_a_slot_or_gets_an_error() {
     let medium = SmallNor::medium(1);
     let mut memory = Memory::default();
     let mut store = SmallNor::mount(&mut memory, &medium, 2000).expect("blank");
@@ -306,8 +306,8 @@ fn every_writer_has_a_slot_or_hears_that_there_are_too_many() {
     drop(store.stage(Staging::new(n("d"), 10)).expect("one is free again"));
 }
 
-/// A program, an erasure or a flush fails now and then. The store goes on, as if what it refused had not been tried; or it
-/// does nothing more before the next start.
+/// A program, an erasure or a flush fails now and then. The store continues, as if the refused change had not been
+/// tried; or it does nothing more before the next start.
 fn fail_now_and_then<R: Rig>() {
     let (mut failures, mut starts) = (0, 0);
     for seed in 0..20 {
@@ -346,7 +346,7 @@ fn fail_now_and_then<R: Rig>() {
 }
 
 #[test]
-fn a_failed_operation_is_told_and_nothing_is_lost() {
+fn a_failed_operation_is_reported_and_nothing_is_lost() {
     fail_now_and_then::<SmallNor>();
     fail_now_and_then::<TinyNor>();
     fail_now_and_then::<WordNor>();
@@ -415,11 +415,11 @@ fn a_player_fills_a_medium_and_empties_it() {
     assert_eq!(store.space().expect("room").free, space.total);
 }
 
-/// Seed 19178 of the simulation: power goes while the first anchor after a start is programmed, and what is left of it looks
-/// blank. The next start tries the same place, and flash with error correction refuses that.
+/// Seed 19178 of the simulation: power fails while the first anchor after a start is programmed, and what is left of it
+/// looks blank. The next start tries the same place, and flash with error correction refuses that.
 #[test]
-fn a_torn_anchor_that_looks_blank_is_passed_over() {
-    // Seldom does it look blank: three seeds of 60,000 where it does.
+fn a_torn_anchor_that_looks_blank_is_ignored() {
+    // It seldom looks blank: these are three seeds of 60,000 where it does.
     for seed in [6232, 7845, 17_450] {
         let medium = TinyNor::medium(seed);
         let mut memory = <TinyNor as Rig>::Memory::default();

@@ -101,7 +101,7 @@ mod room {
     }
 
     #[test]
-    fn what_a_writer_was_promised_nobody_else_gets() {
+    fn the_room_promised_to_a_writer_goes_to_no_other() {
         let mut store = small();
         let (mut first, _) = store.stage(Staging::new(n("a"), 5 * 256)).unwrap();
         assert_eq!(store.space(), Ok(Space { total: 2048, free: 768 }));
@@ -117,7 +117,7 @@ mod room {
     }
 
     #[test]
-    fn interrupted_writes_give_way_the_oldest_first() {
+    fn the_oldest_interrupted_write_is_dropped_first() {
         let mut store = small();
         interrupt(&mut store, "old", 512);
         interrupt(&mut store, "young", 512);
@@ -141,7 +141,7 @@ mod room {
     }
 
     #[test]
-    fn a_replaced_file_is_read_on_until_its_room_is_needed() {
+    fn a_replaced_file_stays_readable_until_its_room_is_needed() {
         let mut store = small();
         put(&mut store, "f", &[1; 700]);
         let (mut file, _) = store.open(n("f")).unwrap();
@@ -170,7 +170,7 @@ mod room {
     }
 
     #[test]
-    fn a_stage_is_of_no_more_use_once_it_is_in_place() {
+    fn a_stage_can_not_be_used_after_its_commit() {
         let mut store = small();
         let (mut stage, _) = store.stage(Staging::new(n("f"), 9)).unwrap();
         append(&mut store, &mut stage, b"x");
@@ -181,7 +181,7 @@ mod room {
     }
 
     #[test]
-    fn a_handle_of_before_does_not_touch_what_came_after() {
+    fn an_old_handle_does_not_touch_later_content() {
         let mut store = small();
         let mut stage = store.stage_new(n("a"), 1).unwrap();
         append(&mut store, &mut stage, b"x");
