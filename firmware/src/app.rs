@@ -36,7 +36,7 @@ type Sockets = [SocketStorage<'static>; Stack::SOCKETS + Buffers::SOCKETS];
 static BUFFERS: ConstStaticCell<Buffers> = ConstStaticCell::new(Buffers::new());
 static FRAMES: ConstStaticCell<[Frame; 2]> = ConstStaticCell::new([[0; FRAME]; 2]);
 
-/// Serves for ever. Settings that can't work are told, again and again.
+/// Serves forever. Invalid settings are reported, again and again.
 pub fn run(board: Board) -> ! {
     let Running { stack, server, files, mut ethernet, mut clock, mut watchdog } = set_up(board);
     let mut address = None;
@@ -59,7 +59,7 @@ pub fn run(board: Board) -> ! {
     }
 }
 
-/// What the loop works with.
+/// The state of the loop.
 struct Running {
     stack: &'static mut Stack<'static>,
     server: &'static mut Server<'static, Files>,
@@ -69,8 +69,8 @@ struct Running {
     watchdog: Watchdog,
 }
 
-/// The parts that are large are made in functions of their own: the stack that it takes to make one is free again before the
-/// next, and before the deepest calls.
+/// Large parts are made in functions of their own: the stack that this takes is free again before the next part, and
+/// before the deepest calls.
 fn set_up(mut board: Board) -> Running {
     log!("\n", IDENTITY);
     let settings = Settings::load();
@@ -130,7 +130,7 @@ fn make_server(settings: &Settings<DATA>, stack: &mut Stack<'static>) -> &'stati
     SERVER.init_with(|| DeviceServer::new(&config, memory, &mut stack.sockets).unwrap_or_else(|error| refuse(error)))
 }
 
-/// Admits only clients with a key. A board that can't do that safely serves nobody.
+/// Admits only clients with a key. A board that can't do that safely serves no client.
 #[cfg(feature = "secure")]
 #[inline(never)]
 fn protect(server: &mut Server<'static, Files>, files: &mut Files, secret: Secret, min_generation: u32, seed: u64) {
@@ -148,7 +148,7 @@ fn refuse(error: ConfigError) -> ! {
     fail!("settings: ", what(error))
 }
 
-/// Which setting can't work.
+/// The setting that is invalid.
 const fn what(error: ConfigError) -> &'static str {
     match error {
         ConfigError::Mac => "mac is not unicast",
@@ -167,7 +167,7 @@ fn tell_address(address: Option<(IpAddr, u8)>) {
     }
 }
 
-/// Whatever key it was, somebody wants to know how things are.
+/// Any key: print the status.
 fn answer(key: u8, usage: Usage, counts: Counts) {
     #[cfg(feature = "faults")]
     match key {

@@ -6,7 +6,7 @@ use embedded_hal::digital::{ErrorType, OutputPin};
 
 use crate::mmio::Registers;
 
-// The data register's address selects the pins that an access concerns.
+// The address of an access to the data register selects the pins that it concerns.
 const DATA: usize = 0x000;
 const DIR: usize = 0x400;
 const AFSEL: usize = 0x420;
@@ -17,13 +17,13 @@ const DEN: usize = 0x51c;
 pub struct Port(Registers);
 
 impl Port {
-    /// The port at these registers; its clock is on.
+    /// The port at these registers; its clock must be on.
     pub const fn new(registers: Registers) -> Self {
         Self(registers)
     }
 
-    /// Gives pins to the peripheral that they belong to.
-    pub fn lend(&self, pins: u8) {
+    /// Assigns pins to their peripheral.
+    pub fn assign(&self, pins: u8) {
         self.0.set(AFSEL, pins.into());
         self.0.set(DEN, pins.into());
     }

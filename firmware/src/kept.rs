@@ -1,9 +1,9 @@
-//! What survives a reset as long as there is power: a count of starts, and a word from the start before.
+//! State that survives a reset as long as there is power: a count of starts, and a request from the start before.
 
 use core::cell::UnsafeCell;
 use core::ptr;
 
-/// Memory that startup leaves alone. After power-on it holds anything, on most chips something else each time.
+/// Memory that startup does not touch. After power-on its content is undefined, and on most chips differs each time.
 struct Kept(UnsafeCell<[u32; LEN]>);
 
 const LEN: usize = 3;
@@ -16,17 +16,17 @@ static KEPT: Kept = Kept(UnsafeCell::new([0; LEN]));
 
 impl Kept {
     fn read(&self, at: usize) -> u32 {
-        // SAFETY: within the array, and bytes of any value are a number.
+        // SAFETY: within the array, and bytes of any value are a valid number.
         unsafe { ptr::read_volatile(self.0.get().cast::<u32>().add(at % LEN)) }
     }
 
     fn write(&self, at: usize, value: u32) {
-        // SAFETY: within the array, and nobody has a reference to it.
+        // SAFETY: within the array, and no reference to it exists.
         unsafe { ptr::write_volatile(self.0.get().cast::<u32>().add(at % LEN), value) }
     }
 }
 
-/// What the next start is to do, once.
+/// A request for the next start, carried out once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Once {
     /// Erase the card.
@@ -34,7 +34,7 @@ pub enum Once {
 }
 
 impl Once {
-    /// For the next start.
+    /// Sets it for the next start.
     pub fn set(self) {
         KEPT.write(1, self as u32);
         KEPT.write(2, !(self as u32));

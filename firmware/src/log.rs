@@ -1,7 +1,7 @@
-//! The log: lines on the board's console, made of pieces. Not of `core::fmt`, which takes 3 KiB of flash.
+//! The log: lines on the board's console, made of pieces. It does not use `core::fmt`, which takes 3 KiB of flash.
 //!
-//! Nothing in here can panic, and that counts: a panic is told here, and if that could panic in turn, the compiler would no
-//! longer see that nobody reads a panic's message, and keep all that makes messages.
+//! Nothing in here can panic: the panic handler uses it, and if it could panic in turn, the compiler could no longer
+//! remove the panic messages, which nothing reads, and everything that formats them.
 
 use core::net::Ipv4Addr;
 
@@ -9,7 +9,7 @@ use crate::board;
 use crate::sd::SdError;
 use crate::uart::Uart as _;
 
-/// What can be a piece of a line. It waits until the console has taken it.
+/// A piece of a line. Writing waits until the console has taken it.
 pub trait Say {
     /// Writes it to the console.
     fn say(&self);
@@ -27,12 +27,12 @@ impl Say for str {
     }
 }
 
-/// Text that may be none: other bytes than those of ASCII are shown as `?`.
+/// Text that may be invalid: bytes other than ASCII are shown as `?`.
 impl Say for [u8] {
     fn say(&self) {
         for byte in self {
             match byte {
-                // Terminals want both.
+                // Terminals need both.
                 b'\n' => [b'\r', b'\n'].into_iter().for_each(put),
                 b' '..=b'~' => put(*byte),
                 _ => put(b'?'),
@@ -73,7 +73,7 @@ macro_rules! numbers {
 }
 numbers! { u8 u16 u32 usize }
 
-/// A number in so many hexadecimal digits.
+/// A number in this many hexadecimal digits.
 #[derive(Debug, Clone, Copy)]
 pub struct Hex<const DIGITS: u32>(pub u32);
 
@@ -98,7 +98,7 @@ impl Say for Ipv4Addr {
 
 impl Say for SdError {
     fn say(&self) {
-        let (text, number) = self.told();
+        let (text, number) = self.describe();
         text.say();
         if let Some(number) = number {
             " 0x".say();

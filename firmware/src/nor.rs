@@ -2,7 +2,7 @@
 
 use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash};
 
-/// Bytes of the bank, and of a block that is erased as one: of both chips.
+/// Bytes of the bank, and of an erase block: both chips together.
 const CAPACITY: usize = 32 << 20;
 const BLOCK: usize = 256 << 10;
 /// Words that are programmed with one command.
@@ -15,14 +15,14 @@ const ERASE: u32 = 0x0020_0020;
 const PROGRAM: u32 = 0x00e8_00e8;
 const CONFIRM: u32 = 0x00d0_00d0;
 const READY: u32 = 0x0080_0080;
-/// What went wrong: erasing, programming, the voltage, the lock.
+/// Error bits: erase, program, voltage, lock.
 const WRONG: u32 = 0x003a_003a;
 
 /// The bank.
 #[derive(Debug)]
 pub struct CfiFlash(*mut u32);
 
-/// The flash refused.
+/// The flash has refused.
 #[derive(Debug, Clone, Copy)]
 pub struct NorError;
 
@@ -36,7 +36,7 @@ impl CfiFlash {
     /// The bank at an address.
     ///
     /// # Safety
-    /// There is one, of 32 MiB, and nobody else uses it.
+    /// It exists, has 32 MiB, and no other code uses it.
     pub const unsafe fn at(base: usize) -> Self {
         Self(core::ptr::with_exposed_provenance_mut(base))
     }
@@ -52,11 +52,11 @@ impl CfiFlash {
         Ok(())
     }
 
-    /// Waits for the end of a command; then what is read is the content again.
+    /// Waits for the end of a command; after that, reads return the content again.
     fn finish(&self, at: usize) -> Result<(), NorError> {
         let place = self.place(at)?;
         let state = loop {
-            // SAFETY: the flash's state.
+            // SAFETY: the status of the flash.
             let state = unsafe { place.read_volatile() };
             if state & READY == READY {
                 break state;
@@ -82,7 +82,7 @@ impl ReadNorFlash for CfiFlash {
         if offset.checked_add(bytes.len()).is_none_or(|end| end > CAPACITY) {
             return Err(NorError);
         }
-        // SAFETY: the content of the flash, which nobody writes meanwhile.
+        // SAFETY: the content of the flash, which nothing writes meanwhile.
         let content = unsafe { core::slice::from_raw_parts(self.0.cast::<u8>().add(offset).cast_const(), bytes.len()) };
         bytes.copy_from_slice(content);
         Ok(())
@@ -114,7 +114,7 @@ impl NorFlash for CfiFlash {
         let mut at = offset as usize;
         let mut left = words;
         while !left.is_empty() {
-            // A buffer's words are in one aligned piece.
+            // The words of a buffer are in one aligned block.
             let n = left.len().min(BUFFER - at / 4 % BUFFER);
             let (now, later) = left.split_at(n);
             self.command(at, PROGRAM)?;

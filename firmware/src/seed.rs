@@ -9,8 +9,8 @@ use skiff_proto::secure::Pool;
 use crate::stack;
 use crate::{arch, kept};
 
-/// Makes a number of what there is: that of the settings, the address, the count of starts, the time it took so far. It is
-/// no secret.
+/// Makes a number of what is available: the setting, the MAC address, the count of starts, the time so far. It is not
+/// secret.
 pub fn mix(settings: u64, mac: [u8; 6]) -> u64 {
     let [a, b, c, d, e, f] = mac;
     let parts = [
@@ -19,7 +19,7 @@ pub fn mix(settings: u64, mac: [u8; 6]) -> u64 {
         kept::starts().into(),
         u64::from(arch::millis()) << 24 | u64::from(arch::cycles()),
     ];
-    // The finalizer of splitmix64: each bit of a part changes half of those of the result.
+    // The finalizer of splitmix64: each input bit changes half of the output bits.
     parts.iter().fold(0, |mixed: u64, part| {
         let mut x = (mixed ^ part).wrapping_add(0x9e37_79b9_7f4a_7c15);
         x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -28,8 +28,8 @@ pub fn mix(settings: u64, mac: [u8; 6]) -> u64 {
     })
 }
 
-/// What can be collected of entropy without a generator: what memory held at power-on, the times at which clients connect
-/// (in cycles of the processor, within a millisecond), and the setting `seed`.
+/// The entropy that can be collected without a generator: the content of memory at power-on, the times at which clients
+/// connect (in cycles of the processor, within a millisecond), and the setting `seed`.
 ///
 /// A chip that has a generator implements [`Entropy`] with it. Then nothing has to be collected.
 #[cfg(feature = "secure")]
@@ -38,7 +38,7 @@ pub struct Collected(Pool);
 
 #[cfg(feature = "secure")]
 impl Collected {
-    /// Looks at memory that nothing uses. `seed`: see [`mix`].
+    /// Reads unused memory. `seed`: see [`mix`].
     #[inline(never)]
     pub fn new(seed: u64) -> Self {
         let mut pool = Pool::new();

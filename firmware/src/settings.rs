@@ -1,19 +1,19 @@
-//! What tells one board from another: a line of text in the last KiB of flash, which is not part of the image.
+//! The settings of a board: a line of text in the last KiB of flash, which is not part of the image.
 //!
-//! | word | what it says | without it |
+//! | word | meaning | default |
 //! |---|---|---|
 //! | `ip=dhcp`, `ip=192.168.7.2/24` | the IPv4 address | DHCP, if that is built in |
-//! | `gateway=192.168.7.1` | the way to other networks | none, or what DHCP says |
+//! | `gateway=192.168.7.1` | the gateway | none, or that of DHCP |
 //! | `mac=02:00:00:00:00:01` | the hardware address | the board's own |
-//! | `name=lab-3` | which board this is, for clients that ask the server who it is | nothing |
+//! | `name=lab-3` | the name of this board, part of the hello | none |
 //! | `port=50000` | the port of control connections | 50000 |
-//! | `data=50001,50002` | the ports of classic data connections | those that follow |
-//! | `seed=123` | a number that is different at each start | what can be had of the clock and the memory |
+//! | `data=50001,50002` | the ports of classic data connections | the next ones |
+//! | `seed=123` | a number that differs at each start | collected from the clock and the memory |
 //! | `idle=60` | seconds until a connection without progress is closed, a day at most | 60 |
-//! | `secret=AAEC...` | the device secret: the base64 of its text form | everybody is admitted |
-//! | `min-generation=2` | the least GENERATION of a client's key | 1 |
+//! | `secret=AAEC...` | the device secret: the base64 of its text form | every client is admitted |
+//! | `min-generation=2` | the smallest GENERATION of a client's key | 1 |
 //!
-//! A secret is never told again. An image without the feature `secure`, or with one that makes no sense, serves nobody: to
+//! A secret is never printed. If it is invalid, or the image lacks the feature `secure`, the board serves no client: to
 //! ignore it would admit everybody.
 //!
 //! With the feature `faults`, for tests: `takeover=5000` and `rate=1024/30000`, milliseconds and bytes in milliseconds.
@@ -39,11 +39,11 @@ use crate::board::{CONSOLE, write_settings};
 use crate::uart::Uart as _;
 use crate::{fail, log};
 
-/// Bytes of the text at most.
+/// The longest text, in bytes.
 const ROOM: usize = 1024;
-/// Seconds: the longest that a connection may be silent.
+/// The longest idle time, in seconds.
 const DAY: u64 = 86_400;
-/// What a secret begins with in its file, and in the settings.
+/// The prefix of a secret, in its file and in the settings.
 #[cfg(feature = "secure")]
 const SECRET: &[u8] = b"skiff-secret-1 ";
 #[cfg(feature = "secure")]
@@ -61,34 +61,34 @@ unsafe extern "C" {
 /// The settings of a board with `DATA` data connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings<const DATA: usize> {
-    /// The IPv4 address, and the way to other networks.
+    /// The IPv4 address, and the gateway.
     pub ipv4: Ipv4,
     /// The hardware address.
     pub mac: Option<[u8; 6]>,
-    /// Which board this is.
+    /// The name of this board.
     pub name: Option<&'static str>,
     /// The port of control connections.
     pub port: u16,
     /// The ports of data connections.
     pub data: [u16; DATA],
-    /// A number that is different at each start.
+    /// A number that differs at each start.
     pub seed: u64,
     /// A connection without progress is closed after this time.
     pub idle: Option<Duration>,
-    /// A writer who was silent for so long loses its place to another.
+    /// A writer that has been silent for so long yields to another one.
     pub takeover: Option<Duration>,
     /// The least progress while a body is outstanding.
     pub rate: Option<MinRate>,
     /// The device secret.
     #[cfg(feature = "secure")]
     pub secret: Option<Secret>,
-    /// The least GENERATION of a client's key.
+    /// The smallest GENERATION of a client's key.
     #[cfg(feature = "secure")]
     pub min_generation: u32,
 }
 
 impl<const DATA: usize> Settings<DATA> {
-    /// The settings that were built in, and those in flash.
+    /// The settings of the image, and those in flash.
     pub fn load() -> Self {
         Self::parse(&[BUILT_IN.as_bytes(), in_flash()])
     }
@@ -123,7 +123,7 @@ impl<const DATA: usize> Settings<DATA> {
         settings
     }
 
-    /// Gives data connections that have no port those that follow; all of them, if one is used twice.
+    /// Gives data connections without a port the next ones; all of them, if one is used twice.
     fn number_ports(&mut self) {
         let free = |port: u16, at: usize, data: &[u16]| port != self.port && !data[..at].contains(&port);
         if !self.data.iter().enumerate().all(|(at, port)| *port == 0 || free(*port, at, &self.data)) {
@@ -137,7 +137,7 @@ impl<const DATA: usize> Settings<DATA> {
         }
     }
 
-    /// Takes one word; `None` if it makes no sense.
+    /// Takes one word; `None` if it is invalid.
     fn take(&mut self, word: &'static [u8], gateway: &mut Option<Ipv4Addr>) -> Option<()> {
         let equals = word.iter().position(|byte| *byte == b'=')?;
         let value = &word[equals + 1..];
@@ -169,7 +169,7 @@ impl<const DATA: usize> Settings<DATA> {
             #[cfg(feature = "secure")]
             b"min-generation" => match number(value, 10).and_then(|least| u32::try_from(least).ok()) {
                 Some(least) if least > 0 => self.min_generation = least,
-                // Keys that were revoked must not come back.
+                // Revoked keys must not become valid again.
                 _ => fail!("settings: min-generation is not valid"),
             },
             b"idle" => {
@@ -198,7 +198,7 @@ fn in_flash() -> &'static [u8] {
     &flash[..end]
 }
 
-/// The secret of which this is the base64.
+/// The secret encoded in this base64.
 #[cfg(feature = "secure")]
 fn secret(base64: &[u8]) -> Option<Secret> {
     let mut text = Zeroizing::new([0; Secret::TEXT_LEN]);
@@ -208,7 +208,7 @@ fn secret(base64: &[u8]) -> Option<Secret> {
     Secret::parse(str::from_utf8(&text[..SECRET.len() + base64.len()]).ok()?)
 }
 
-/// Replaces the secret in the settings by the one that is typed, and restarts. Nothing else is done meanwhile.
+/// Replaces the secret in the settings with the one that is typed, and restarts. Nothing else runs meanwhile.
 #[cfg(feature = "secure")]
 #[inline(never)]
 pub fn change_secret(watchdog: &mut Watchdog) {
@@ -220,7 +220,7 @@ pub fn change_secret(watchdog: &mut Watchdog) {
         match CONSOLE.read() {
             Some(b'\r' | b'\n') => break,
             Some(byte) => {
-                // What is too long is no secret.
+                // A longer line is not a secret.
                 if let Some(place) = typed.get_mut(len) {
                     *place = byte;
                     len += 1;
@@ -257,7 +257,7 @@ fn address(text: &[u8]) -> Option<Ipv4Addr> {
     bytes(text, b'.', 10).map(Ipv4Addr::from_octets)
 }
 
-/// So many bytes as there are, written as numbers with something in between.
+/// As many bytes as there are, written as numbers with a separator.
 fn bytes<const N: usize>(text: &[u8], separator: u8, radix: u32) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     let mut parts = text.split(|byte| *byte == separator);

@@ -1,11 +1,11 @@
-//! How much stack was used. The startup code has painted it.
+//! How much of the stack was used. The startup code has painted it.
 
 use core::ptr::{addr_of, with_exposed_provenance};
 
-/// The color of cortex-m-rt.
+/// The pattern of cortex-m-rt.
 const PAINT: u32 = 0xcccc_cccc;
 
-// SAFETY: the linker's script defines them; only their addresses count.
+// SAFETY: the linker script defines them; only their addresses are used.
 unsafe extern "C" {
     static _ram_start: u32;
     static __sheap: u32;
@@ -15,7 +15,7 @@ unsafe extern "C" {
     static _stack_start: u32;
 }
 
-/// What memory holds that nothing uses, the first 16 KiB of it. At power-on that is something else each time on most chips.
+/// The content of unused memory, up to 16 KiB of it. On most chips it differs at each power-on.
 #[cfg(feature = "secure")]
 pub fn unused() -> impl Iterator<Item = [u8; 64]> {
     const MOST: usize = 16 * 1024;
@@ -23,7 +23,7 @@ pub fn unused() -> impl Iterator<Item = [u8; 64]> {
     (start..end.min(start + MOST)).step_by(64).map(move |piece| {
         core::array::from_fn(|at| {
             let address = (piece + at).min(end - 1);
-            // SAFETY: memory of this chip that nobody has, and bytes of any value are a number.
+            // SAFETY: unused memory of this chip, and bytes of any value are a valid number.
             unsafe { with_exposed_provenance::<u8>(address).read_volatile() }
         })
     })
@@ -34,19 +34,19 @@ pub fn unused() -> impl Iterator<Item = [u8; 64]> {
 pub struct Usage {
     /// Statics.
     pub fixed: usize,
-    /// The most that was ever on the stack.
+    /// The highest use so far.
     pub stack: usize,
-    /// What there is for the stack.
+    /// The size of the stack.
     pub room: usize,
 }
 
-/// What is in use. Looks at all of the stack that was never used.
+/// The memory in use. Reads all of the stack that was never used.
 #[inline(never)]
 pub fn usage() -> Usage {
     let fixed = addr_of!(__sheap).addr() - addr_of!(_ram_start).addr();
     let (end, start) = (addr_of!(_stack_end).addr(), addr_of!(_stack_start).addr());
     let painted = (end..start).step_by(4).take_while(|&address| {
-        // SAFETY: the stack's memory below the stack pointer: nobody has it.
+        // SAFETY: memory of the stack below the stack pointer, which nothing uses.
         unsafe { with_exposed_provenance::<u32>(address).read_volatile() == PAINT }
     });
     let room = start - end;

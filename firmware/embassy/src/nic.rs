@@ -9,10 +9,10 @@ use skiff_firmware::arch::Irq;
 use skiff_firmware::board;
 use skiff_firmware::mac::{FRAME, Frame, Mac};
 
-/// Who waits for a frame.
+/// The task that waits for a frame.
 static WAKER: AtomicWaker = AtomicWaker::new();
 
-/// The interface has something: what the interrupt's handler calls.
+/// A frame has arrived: called by the interrupt handler.
 pub(crate) fn wake() {
     WAKER.wake();
 }
@@ -29,7 +29,7 @@ impl Nic {
         Self { mac, address, memory }
     }
 
-    /// Has the next frame wake the task.
+    /// Makes the next frame wake the task.
     fn listen(&mut self) {
         self.mac.listen();
         let irq = Irq(board::Mac::IRQ);
@@ -54,7 +54,7 @@ impl Driver for Nic {
         }
         let Some(len) = received else {
             self.listen();
-            // One that came before the interrupt was let through.
+            // A frame that arrived before the interrupt was enabled.
             if self.mac.has_frame() {
                 context.waker().wake_by_ref();
             }
@@ -89,7 +89,7 @@ impl Driver for Nic {
     }
 }
 
-/// A frame that came in.
+/// A received frame.
 pub(crate) struct Received<'a>(&'a mut [u8]);
 
 impl RxToken for Received<'_> {
@@ -98,7 +98,7 @@ impl RxToken for Received<'_> {
     }
 }
 
-/// Room for a frame that goes out.
+/// Room for a frame to be sent.
 pub(crate) struct Room<'a> {
     mac: &'a mut board::Mac,
     frame: &'a mut Frame,

@@ -1,4 +1,4 @@
-//! Embassy's time by the boards' clock: a tick is a millisecond.
+//! Embassy's time from the boards' clock: a tick is a millisecond.
 
 use core::cell::{Cell, RefCell};
 use core::task::Waker;
@@ -27,14 +27,14 @@ impl Driver for Clock {
     fn schedule_wake(&self, at: u64, waker: &Waker) {
         critical_section::with(|section| {
             if self.queue.borrow_ref_mut(section).schedule_wake(at, waker) {
-                // Looked at with the next tick.
+                // Checked at the next tick.
                 self.next.borrow(section).set(0);
             }
         });
     }
 }
 
-/// A millisecond is over: wakes who waited for it.
+/// A millisecond is over: wakes the tasks that waited for it.
 pub(crate) fn tick() {
     critical_section::with(|section| {
         let now = CLOCK.now.borrow(section).get() + 1;

@@ -1,17 +1,17 @@
 //! `memcpy`, `memmove` and `memset` for processors that load and store words at any address: those of Armv7-M.
 //!
-//! Rust's own are 4 KiB of flash, and shift words together where source and destination are aligned differently: four
-//! instructions a byte. That is the usual case in a TCP stack, with headers of 54 bytes and rings that begin anywhere. These
-//! take ten instructions for 16 bytes, and 250 bytes of flash. `src/bin/copy-check.rs` checks them.
+//! Rust's own take 4 KiB of flash, and shift words together if source and destination are aligned differently: four
+//! instructions a byte. That is the usual case in a TCP stack, with headers of 54 bytes and socket buffers that wrap
+//! anywhere. These take ten instructions for 16 bytes, and 250 bytes of flash. `src/bin/copy-check.rs` checks them.
 
 use core::arch::global_asm;
 
-// `memcpy(to: r0, from: r1, length: r2)`, which returns `to`. The last 15 bytes go by the bits of the length: `lsls` moves one
-// into C and the next into N.
+// `memcpy(to: r0, from: r1, length: r2)`, which returns `to`. The bits of the length select the last 15 bytes: `lsls`
+// moves one into C and the next into N.
 //
-// `memmove`, likewise: forward is right unless `to` lies within `from`.
+// `memmove`, likewise: forward is correct unless `to` lies within `from`.
 //
-// `memset(to: r0, byte: r1, length: r2)`, which returns `to`; `__aeabi_memset` has the last two the other way round.
+// `memset(to: r0, byte: r1, length: r2)`, which returns `to`; `__aeabi_memset` has the last two in reverse order.
 global_asm! {
     ".macro skiff_function name:vararg",
     ".irp symbol, \\name",

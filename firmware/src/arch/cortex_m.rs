@@ -1,7 +1,7 @@
-//! Arm's Cortex-M: SysTick counts milliseconds, the NVIC lets the network's interrupt through for the time of a sleep.
+//! Arm's Cortex-M: SysTick counts milliseconds, the NVIC enables the network's interrupt during a sleep.
 //!
-//! No handler touches the interface. Its interrupt stays masked while frames are being worked off, is let through for the
-//! time of a sleep, and masks itself again when it comes.
+//! No handler touches the interface. Its interrupt stays masked while frames are processed, is enabled during a sleep,
+//! and masks itself again when it comes.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -16,9 +16,9 @@ use crate::mac::Mac;
 
 static MILLIS: AtomicU32 = AtomicU32::new(0);
 
-/// One millisecond is over: what an image's `SysTick` handler calls.
+/// A millisecond is over: an image's `SysTick` handler calls this.
 pub fn tick() {
-    // Nobody else writes.
+    // No other code writes it.
     MILLIS.store(MILLIS.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
 }
 
@@ -36,7 +36,7 @@ pub fn start_timer(systick: &mut SYST, hz: u32) {
     systick.enable_interrupt();
 }
 
-/// What is left of the millisecond.
+/// The part of the millisecond that is left.
 pub fn cycles() -> u32 {
     SYST::get_current()
 }
@@ -54,7 +54,7 @@ unsafe impl InterruptNumber for Irq {
 
 /// Sleeps until a frame comes, or the clock ticks.
 pub fn sleep<M: Mac>(mac: &mut M) {
-    // What comes from here on is pending, and ends the sleep although interrupts are off; or it is seen at once.
+    // An interrupt from here on is pending, and ends the sleep although interrupts are off; or it is seen at once.
     interrupt::free(|_| {
         mac.listen();
         let irq = Irq(M::IRQ);
@@ -67,16 +67,16 @@ pub fn sleep<M: Mac>(mac: &mut M) {
     });
 }
 
-/// What an image's `DefaultHandler` calls: the interrupt has done its work, which was to wake the processor.
+/// Called by an image's `DefaultHandler`: the interrupt has done its work, which was to end the sleep.
 pub fn interrupted(irq: i16) {
     match u16::try_from(irq) {
         Ok(irq) => NVIC::mask(Irq(irq)),
-        // A fault, or the watchdog's interrupt that can't be masked.
+        // A fault, or the watchdog's interrupt, which can't be masked.
         Err(_) => fail!("exception ", irq.unsigned_abs()),
     }
 }
 
-/// Waits until somebody could have read a line.
+/// Waits long enough for a line to be read.
 pub fn pause() {
     asm::delay(25_000_000);
 }
@@ -115,7 +115,7 @@ impl DelayNs for Delay {
     }
 }
 
-/// The handlers that every image needs: of the clock, and of interrupts that wake the processor.
+/// The handlers that every image needs: of the clock, and of interrupts that end a sleep.
 #[macro_export]
 macro_rules! handlers {
     () => {
@@ -132,7 +132,7 @@ macro_rules! handlers {
     };
 }
 
-/// The handlers of an image, which begins with `$main`, a function that does not return.
+/// The handlers of an image, which starts with `$main`, a function that does not return.
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {

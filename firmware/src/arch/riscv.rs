@@ -1,5 +1,5 @@
-//! RISC-V with a CLINT and a PLIC, as QEMU's `virt` has them. No interrupt is ever taken: they are off, and one that is
-//! pending ends a sleep all the same.
+//! RISC-V with a CLINT and a PLIC, as in QEMU's `virt`. No interrupt is ever taken: interrupts are off, but a pending
+//! one ends a sleep.
 
 use core::arch::{asm, global_asm};
 
@@ -8,8 +8,8 @@ use crate::fail;
 use crate::log::Hex;
 use crate::mac::Mac;
 
-// The beginning: the stack and what is above it are painted for `stack`, variables of value zero are cleared. The image is
-// loaded to where it runs, so there are none to be copied.
+// The start: the stack and the memory above it are painted for `stack`, zero-initialized variables are cleared. The
+// image is loaded to where it runs, so no variables have to be copied.
 global_asm! {
     ".section .init, \"ax\"",
     ".global _start",
@@ -38,7 +38,7 @@ global_asm! {
     "j 2b",
     "3:",
     "call skiff_main",
-    // Where faults go. The stack may be what is wrong: from its start again.
+    // The trap handler. The stack may be the cause: it is set back to its start.
     ".balign 4",
     "_trap:",
     "la sp, _stack_start",
@@ -48,17 +48,17 @@ global_asm! {
     "call skiff_fault",
 }
 
-/// A fault of the processor: says which and where, and restarts.
+/// A fault of the processor: reports its cause and address, and restarts.
 #[unsafe(no_mangle)]
 extern "C" fn skiff_fault(cause: u32, at: u32, value: u32) -> ! {
     fail!("fault ", cause, " at ", Hex::<8>(at), ", address ", Hex::<8>(value))
 }
 
-// CLINT: the moment of hart 0's alarm, and the time.
+// CLINT: hart 0's timer compare value, and the time.
 const ALARM: usize = 0x4000;
 const TIME: usize = 0xbff8;
 
-// PLIC, for hart 0 in machine mode: priority of each source, the sources that are let through, the source that is served.
+// PLIC, for hart 0 in machine mode: the priority of each source, the enabled sources, claim and complete.
 const ENABLE: usize = 0x2000;
 const CLAIM: usize = 0x20_0004;
 
@@ -86,7 +86,7 @@ pub fn cycles() -> u32 {
 /// The timer's interrupt, and that of the PLIC.
 const MIE: u32 = 1 << 7 | 1 << 11;
 
-/// Sleeps until a frame comes, or for a millisecond.
+/// Sleeps until a frame comes, for a millisecond at most.
 pub fn sleep<M: Mac>(mac: &mut M) {
     mac.listen();
     for source in 0..32 {
@@ -97,30 +97,30 @@ pub fn sleep<M: Mac>(mac: &mut M) {
     PLIC.write(ENABLE, SOURCES);
     let alarm = time() + u64::from(TICKS);
     let [a, b, c, d, e, f, g, h] = alarm.to_le_bytes();
-    // In between it is later, never earlier.
+    // The value in between is later, never earlier.
     CLINT.write(ALARM + 4, u32::MAX);
     CLINT.write(ALARM, u32::from_le_bytes([a, b, c, d]));
     CLINT.write(ALARM + 4, u32::from_le_bytes([e, f, g, h]));
     // SAFETY: interrupts are off (mstatus), so none is taken.
     unsafe { asm!("csrw mie, {}", in(reg) MIE) };
     if !mac.has_frame() {
-        // SAFETY: it waits, nothing else.
+        // SAFETY: it waits and does nothing else.
         unsafe { asm!("wfi") };
     }
     let source = PLIC.read(CLAIM);
     if source != 0 {
-        // What is still asserted comes again.
+        // A source that is still asserted raises it again.
         PLIC.write(CLAIM, source);
     }
 }
 
-/// Waits until somebody could have read a line.
+/// Waits long enough for a line to be read.
 pub fn pause() {
     let until = time() + 500 * u64::from(TICKS);
     while time() < until {}
 }
 
-/// None is ever taken.
+/// No interrupt is ever taken.
 pub const fn disable_interrupts() {}
 
 /// Resets the board.
@@ -128,11 +128,11 @@ pub fn reset() -> ! {
     crate::board::reset()
 }
 
-/// An image begins with `$main`, a function that does not return.
+/// An image starts with `$main`, a function that does not return.
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {
-        // SAFETY: nothing else has the name.
+        // SAFETY: nothing else has this name.
         #[unsafe(no_mangle)]
         extern "C" fn skiff_main() -> ! {
             $main()

@@ -1,4 +1,4 @@
-//! Reads and writes blocks of the SD card and says on the console how that went: `sd-check: ok`, or what did not.
+//! Reads and writes blocks of the SD card and reports the result on the console: `sd-check: ok`, or the failure.
 #![no_std]
 #![no_main]
 
@@ -42,7 +42,7 @@ impl From<SdError> for Wrong {
     }
 }
 
-/// What block `number` is to hold.
+/// The content of block `number`.
 fn content(number: u32, block: &mut [u8; BLOCK]) {
     let mut x = number.wrapping_mul(0x9e37_79b9) | 1;
     for word in block.as_chunks_mut::<4>().0 {
@@ -60,7 +60,7 @@ fn check(card: &mut Card) -> Result<(), Wrong> {
     let mut block = [0; BLOCK];
     let mut expected = [0; BLOCK];
 
-    // What an earlier run has left, if this is started twice with one card.
+    // What an earlier run has left, if this is run twice with one card.
     card.read(last, &mut block)?;
     content(last, &mut expected);
     log!("sd-check: the last block is ", if block == expected { "as written before" } else { "new" });

@@ -30,7 +30,7 @@ pub const FILES: usize = 16;
 pub const BLOCKS: usize = 64;
 
 /// UART0: pins PA0 and PA1, the board's USB connector.
-// SAFETY: UART0 is there.
+// SAFETY: UART0 exists at this address.
 pub static CONSOLE: Pl011 = Pl011::new(unsafe { Registers::at(0x4000_c000) });
 
 /// The processor's clock in hertz, made by the PLL from the board's crystal of 8 MHz.
@@ -53,11 +53,11 @@ const BYPASS: u32 = 1 << 11;
 const XTAL_8_MHZ: u32 = 0xe << 6;
 const PLL_LOCKED: u32 = 1 << 6;
 
-/// There is no generator.
+/// This chip has no generator.
 #[cfg(feature = "secure")]
 pub use crate::seed::Collected as Entropy;
 
-// The flash controller, and how long a microsecond is for it.
+// The flash controller, and the length of a microsecond for it.
 #[cfg(feature = "secure")]
 const FMA: usize = 0x000;
 #[cfg(feature = "secure")]
@@ -67,7 +67,7 @@ const FMC: usize = 0x008;
 #[cfg(feature = "secure")]
 const USECRL: usize = 0x140;
 
-// FMC: the key, and what is to be done; the bit is read as 1 until it is.
+// FMC: the key, and the operation; its bit reads as 1 until the operation is done.
 #[cfg(feature = "secure")]
 const WRKEY: u32 = 0xa442 << 16;
 #[cfg(feature = "secure")]
@@ -78,7 +78,7 @@ const WRITE: u32 = 1 << 0;
 /// Erases the page of flash at `address` and programs it.
 #[cfg(feature = "secure")]
 pub fn write_settings(address: u32, words: impl Iterator<Item = u32>) {
-    // SAFETY: registers of this chip; nobody else uses them, and they change nothing but the flash of the settings.
+    // SAFETY: registers of this chip; no other code uses them, and they change nothing but the flash of the settings.
     let (flash, system) = unsafe { (Registers::at(0x400f_d000), Registers::at(0x400f_e000)) };
     let command = |address: u32, command: u32| {
         flash.write(FMA, address);
@@ -99,21 +99,21 @@ pub type Card = SdCard<Pl022, Output<0>, Delay>;
 /// The board, set up.
 #[derive(Debug)]
 pub struct Board {
-    /// The watchdog. It runs.
+    /// The watchdog, running.
     pub watchdog: Watchdog,
     /// The network interface.
     pub mac: Mac,
-    /// The address that the board was made with.
+    /// The MAC address that the board was made with.
     pub address: [u8; 6],
     /// The SD card, if there is one.
     pub card: Result<Card, SdError>,
 }
 
 impl Board {
-    /// Sets clocks and pins up.
+    /// Sets up clocks and pins.
     ///
     /// # Panics
-    /// The second time.
+    /// If it is called twice.
     pub fn take() -> Self {
         let mut core = super::core();
         // SAFETY: this chip's peripherals, each made into registers once, and no DMA is used.
@@ -133,11 +133,11 @@ impl Board {
         cortex_m::asm::delay(8);
 
         let port_a = Port::new(at(0x4000_4000));
-        port_a.lend(0b11_0111);
+        port_a.assign(0b11_0111);
         CONSOLE.set_up(HZ, 115_200);
-        // The Ethernet connector's lights.
-        Port::new(at(0x4002_5000)).lend(0b1100);
-        // The display on the same bus, not to be selected: PA3.
+        // The lights of the Ethernet connector.
+        Port::new(at(0x4002_5000)).assign(0b1100);
+        // The display on the same bus, not selected: PA3.
         _ = port_a.output::<3>();
 
         start_timer(&mut core.SYST, HZ);

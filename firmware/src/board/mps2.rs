@@ -28,13 +28,13 @@ pub const FILES: usize = 256;
 pub const BLOCKS: usize = 12_288;
 
 /// UART0.
-// SAFETY: UART0 is there.
+// SAFETY: UART0 exists at this address.
 pub static CONSOLE: Cmsdk = Cmsdk::new(unsafe { Registers::at(0x4000_4000) });
 
 /// The processor's clock in hertz.
 const HZ: u32 = 25_000_000;
 
-/// There is no generator.
+/// This board has no generator.
 #[cfg(feature = "secure")]
 pub use crate::seed::Collected as Entropy;
 
@@ -42,7 +42,7 @@ pub use crate::seed::Collected as Entropy;
 #[cfg(feature = "secure")]
 pub fn write_settings(address: u32, words: impl Iterator<Item = u32>) {
     for (address, word) in (address as usize..).step_by(4).zip(words) {
-        // SAFETY: the memory of the settings, a page at the end of the program's that nothing else uses.
+        // SAFETY: the memory of the settings, a page at the end of the program's memory that nothing else uses.
         unsafe { core::ptr::with_exposed_provenance_mut::<u32>(address).write_volatile(word) };
     }
 }
@@ -50,19 +50,19 @@ pub fn write_settings(address: u32, words: impl Iterator<Item = u32>) {
 /// The board, set up.
 #[derive(Debug)]
 pub struct Board {
-    /// The watchdog. It runs.
+    /// The watchdog, running.
     pub watchdog: Watchdog,
     /// The network interface.
     pub mac: Mac,
-    /// The address that the board was made with.
+    /// The MAC address that the board was made with.
     pub address: [u8; 6],
 }
 
 impl Board {
-    /// Sets the board up: there are no clocks and pins to be chosen.
+    /// Sets up the board: there are no clocks and pins to choose.
     ///
     /// # Panics
-    /// The second time. If the network interface does not answer, the board restarts.
+    /// If it is called twice. If the network interface does not answer, the board restarts.
     pub fn take() -> Self {
         let mut core = super::core();
         // SAFETY: this board's peripherals, each made into registers once, and no DMA is used.

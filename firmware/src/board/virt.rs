@@ -25,18 +25,18 @@ pub const FILES: usize = 256;
 pub const BLOCKS: usize = 4096;
 
 /// The serial port.
-// SAFETY: the port is there, and nothing in it accesses memory.
+// SAFETY: the port exists at this address, and nothing in it accesses memory.
 pub static CONSOLE: Ns16550 = Ns16550::new(unsafe { Registers::at(0x1000_0000) });
 /// The timer.
-// SAFETY: the timer is there.
+// SAFETY: the timer exists at this address.
 pub static CLINT: Registers = unsafe { Registers::at(0x0200_0000) };
 /// The interrupt controller.
-// SAFETY: the controller is there.
+// SAFETY: the controller exists at this address.
 pub static PLIC: Registers = unsafe { Registers::at(0x0c00_0000) };
 
 /// Ticks of the timer in a millisecond.
 pub const TICKS: u32 = 10_000;
-/// The interrupts that wake: those of the places for virtio devices, 1 to 8.
+/// The interrupts that end a sleep: those of the slots for virtio devices, 1 to 8.
 pub const SOURCES: u32 = 0x1fe;
 
 /// The second bank of flash: 32 MiB.
@@ -46,11 +46,11 @@ const FLASH: usize = 0x2200_0000;
 /// The board, set up.
 #[derive(Debug)]
 pub struct Board {
-    /// There is none.
+    /// This board has none.
     pub watchdog: Watchdog,
     /// The network interface.
     pub mac: Mac,
-    /// Its address.
+    /// The MAC address.
     pub address: [u8; 6],
     /// The flash for files.
     #[cfg(feature = "nor")]
@@ -62,26 +62,26 @@ pub struct Board {
 pub struct Watchdog;
 
 impl Watchdog {
-    /// Nothing.
+    /// Does nothing.
     pub const fn feed(&mut self) {}
 }
 
 impl Board {
     /// Sets the board up.
     ///
-    /// # Panics
+    /// If it is called twice. Without a network interface the board restarts.
     /// The second time. Without a network interface the board restarts.
     pub fn take() -> Self {
-        // The one in use is the last: QEMU fills the places from there.
+        // The one in use is the last: QEMU fills the slots from there.
         let places = (0..8).map(|at| 0x1000_1000 + 0x1000 * at);
-        // SAFETY: each is a place for a virtio device, and the driver gives it memory of its own.
+        // SAFETY: each is a slot for a virtio device, and the driver gives it memory of its own.
         let found = places.map(|base| unsafe { Registers::at(base) }).find_map(Mac::new);
         let Some((mac, address)) = found else { fail!("virtio-net: not found") };
         Self {
             watchdog: Watchdog,
             mac,
             address,
-            // SAFETY: the bank is there, and nobody else uses it.
+            // SAFETY: the bank exists at this address, and no other code uses it.
             #[cfg(feature = "nor")]
             flash: unsafe { CfiFlash::at(FLASH) },
         }

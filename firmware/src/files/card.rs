@@ -1,4 +1,4 @@
-//! Files on the board's SD card: they survive power cuts, and each is the old one or the new one.
+//! Files on the board's SD card: they survive power cuts, and each is the complete old version or the new one.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,23 +15,24 @@ use crate::uart::Uart as _;
 
 /// Bytes of a block of the store: a file takes at least one.
 const BLOCK: usize = 32 * 1024;
-/// Blocks at most, a bit of RAM for each: 256 MiB. What a larger card has beyond them is not used.
+/// Blocks at most, a bit of RAM for each: 256 MiB. The rest of a larger card is not used.
 const BLOCKS: usize = 8192;
 /// Files at most, interrupted writes included: 12 bytes of RAM for each.
 const FILES: usize = 128;
-/// Files that are being written at a time: one for each session and each data connection, and one that was just lost.
+/// Files being written at a time: one for each session and each data connection, and one whose connection was just
+/// lost.
 const STAGES: usize = board::SESSIONS + board::DATA + 1;
 
-/// Bytes of RAM that are content of files.
+/// Bytes of RAM for the content of files.
 pub const CONTENT: usize = 0;
 
-/// Where files live.
+/// The medium.
 pub type Files = FlashStore<'static, CardFlash<Slot, BLOCK>, NAME, SECTOR>;
 
 type Memory = FlashMemory<FILES, STAGES, NAME, SECTOR, { map_len(BLOCKS) }>;
 
-/// Looking through a card, once for each start, takes as long as the card does: seconds, or minutes behind a slow bus. As
-/// long as sectors come in, that is no reason to restart.
+/// Scanning a card, once for each start, takes seconds, or minutes on a slow bus. As long as sectors arrive, the board
+/// need not restart.
 static MOUNTING: AtomicBool = AtomicBool::new(false);
 
 static MEMORY: ConstStaticCell<Memory> = ConstStaticCell::new(Memory::new());
@@ -49,7 +50,7 @@ impl Slot {
         if done.is_ok() && MOUNTING.load(Ordering::Relaxed) {
             self.watchdog.feed();
         }
-        done.map_err(told)
+        done.map_err(flash_error)
     }
 }
 
@@ -71,20 +72,20 @@ impl Card for Slot {
     }
 
     fn sync(&mut self) -> Result<(), FlashError> {
-        self.card.flush().map_err(told)
+        self.card.flush().map_err(flash_error)
     }
 }
 
-fn told(error: SdError) -> FlashError {
+fn flash_error(error: SdError) -> FlashError {
     log!("card: ", error);
     FlashError
 }
 
-/// The store on this card. A blank card is formatted. One with something else on it is left alone until somebody at the
-/// console says otherwise; without a card that can be used, the board waits and tries again.
+/// The store on this card. A blank card is formatted. Other content is not touched until a user permits that on the
+/// console; without a usable card, the board waits and tries again.
 ///
 /// # Panics
-/// The second time.
+/// If it is called twice.
 #[inline(never)]
 pub fn mount(card: Result<board::Card, SdError>, watchdog: &mut Watchdog) -> &'static mut Files {
     static FILES: StaticCell<Files> = StaticCell::new();
@@ -121,7 +122,7 @@ pub fn count_start(files: &mut Files) -> Option<u64> {
     files.count_start().ok()
 }
 
-/// Waits for somebody to put another card in, or to allow that this one be erased; restarts.
+/// Waits for another card, or for the permission to erase this one; restarts.
 fn wait(watchdog: &mut Watchdog) -> ! {
     for _ in 0..5_000 {
         watchdog.feed();

@@ -1,4 +1,4 @@
-//! Files on the board's NOR flash: they survive power cuts, and each is the old one or the new one.
+//! Files on the board's NOR flash: they survive power cuts, and each is the complete old version or the new one.
 
 use skiff_device::flash::{FlashMemory, FlashStore, NorFlashMedium, map_len};
 use static_cell::{ConstStaticCell, StaticCell};
@@ -11,24 +11,25 @@ use crate::{board, fail};
 const BLOCKS: usize = 128;
 /// Files at most, interrupted writes included.
 const FILES: usize = 128;
-/// Files that are being written at a time: one for each session and each data connection, and one that was just lost.
+/// Files being written at a time: one for each session and each data connection, and one whose connection was just
+/// lost.
 const STAGES: usize = board::SESSIONS + board::DATA + 1;
 /// Bytes that are programmed at a time.
 const PAGE: usize = 256;
 
-/// Bytes of RAM that are content of files.
+/// Bytes of RAM for the content of files.
 pub const CONTENT: usize = 0;
 
-/// Where files live.
+/// The medium.
 pub type Files = FlashStore<'static, NorFlashMedium<CfiFlash>, NAME, PAGE>;
 
 static MEMORY: ConstStaticCell<FlashMemory<FILES, STAGES, NAME, PAGE, { map_len(BLOCKS) }>> =
     ConstStaticCell::new(FlashMemory::new());
 
-/// The store on this flash. Blank flash is formatted, other content is left alone.
+/// The store on this flash. Blank flash is formatted, other content is not touched.
 ///
 /// # Panics
-/// The second time.
+/// If it is called twice.
 pub fn mount(flash: CfiFlash) -> &'static mut Files {
     static FILES: StaticCell<Files> = StaticCell::new();
     match FlashStore::mount(MEMORY.take(), NorFlashMedium::new(flash)) {

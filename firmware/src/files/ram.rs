@@ -1,4 +1,4 @@
-//! Files in RAM: gone with the power, and when the board starts again.
+//! Files in RAM: lost with power, and when the board restarts.
 
 use skiff_device::ram::{Entries, RamStore};
 use static_cell::{ConstStaticCell, StaticCell};
@@ -9,28 +9,28 @@ use crate::board::{BLOCKS, FILES};
 /// Bytes of a block.
 pub const BLOCK: usize = 256;
 
-/// Bytes of RAM that are content of files.
+/// Bytes of RAM for the content of files.
 pub const CONTENT: usize = BLOCKS * BLOCK;
 
-/// Where files live.
+/// The medium.
 pub type Files = RamStore<'static, NAME, BLOCK>;
 
-// Apart, since what is all zeros takes no room in flash. (Making the entries when the board starts would take their size on
-// the stack.)
+// Separate, because zero-initialized variables take no flash. (Making the entries when the board starts would take
+// their size on the stack.)
 static ENTRIES: ConstStaticCell<Entries<FILES, NAME>> = ConstStaticCell::new(Entries::new());
 static CHAIN: ConstStaticCell<[u16; BLOCKS]> = ConstStaticCell::new([0; BLOCKS]);
 static BYTES: ConstStaticCell<[[u8; BLOCK]; BLOCKS]> = ConstStaticCell::new([[0; BLOCK]; BLOCKS]);
 
-/// The store. `boot` is a number that no start before had.
+/// The store. `boot` is a number that no earlier start had.
 ///
 /// # Panics
-/// The second time.
+/// If it is called twice.
 pub fn mount(boot: u64) -> &'static mut Files {
     static FILES: StaticCell<Files> = StaticCell::new();
     FILES.init(RamStore::from_parts(ENTRIES.take(), CHAIN.take(), BYTES.take(), boot))
 }
 
-/// There is no place that lasts for a count of starts.
+/// There is no persistent place for a count of starts.
 #[cfg(feature = "secure")]
 pub const fn count_start(_: &mut Files) -> Option<u64> {
     None

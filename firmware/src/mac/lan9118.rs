@@ -1,4 +1,4 @@
-//! SMSC's LAN9118 and its relatives on a 32-bit bus: FIFOs of words and of frames' states.
+//! SMSC's LAN9118 and its relatives on a 32-bit bus: FIFOs of words, and of the status of frames.
 
 use super::{FRAME, Frame, Mac};
 use crate::mmio::Registers;
@@ -11,7 +11,7 @@ const IRQ_CFG: usize = 0x54;
 /// Writing clears.
 const INT_STS: usize = 0x58;
 const INT_EN: usize = 0x5c;
-/// Tells a word that was read in the right order.
+/// The value of a word that was read in the right byte order.
 const BYTE_TEST: usize = 0x64;
 const FIFO_INT: usize = 0x68;
 const RX_CFG: usize = 0x6c;
@@ -25,13 +25,13 @@ const AFC_CFG: usize = 0xac;
 
 const SIGN: u32 = 0x8765_4321;
 const HW_CFG_RESET: u32 = 1 << 0;
-/// Whole frames only; 5 KiB for frames that go out, which leaves 10.5 for those that come in.
+/// Whole frames only; 5 KiB for transmit, which leaves 10.5 for receive.
 const HW_CFG_SET_UP: u32 = 1 << 20 | 5 << 16;
-/// Pause frames are sent when the memory for what comes in is nearly full.
+/// Pause frames are sent when the receive memory is nearly full.
 const AFC_CFG_SET_UP: u32 = 0x006e_3740;
 /// On, active high, push-pull.
 const IRQ_CFG_SET_UP: u32 = 1 << 8 | 1 << 4 | 1 << 0;
-/// The states of frames that came in are more than FIFO_INT says.
+/// More frames have been received than FIFO_INT says.
 const INT_RX: u32 = 1 << 3;
 const TX_CFG_ON: u32 = 1 << 1;
 
@@ -45,12 +45,12 @@ const ADDRL: u32 = 3;
 const MAC_CR_ON: u32 = 1 << 20 | 1 << 19 | 1 << 3 | 1 << 2;
 
 const RX_ERROR: u32 = 1 << 15;
-/// The first and last piece of a frame.
+/// The first and last part of a frame.
 const TX_WHOLE: u32 = 1 << 13 | 1 << 12;
-/// What a frame takes besides itself: two commands, and up to a word to fill it up.
+/// The overhead of a frame: two commands, and padding of up to a word.
 const TX_EXTRA: usize = 12;
 const CHECK_SEQUENCE: usize = 4;
-/// How often something is asked that happens at once if the chip works.
+/// How often the driver polls for something that happens at once if the chip works.
 const PATIENCE: usize = 100_000;
 
 /// The chip.
@@ -58,7 +58,7 @@ const PATIENCE: usize = 100_000;
 pub struct Lan9118(Registers);
 
 impl Lan9118 {
-    /// Sets the chip at these registers up. `None` if it does not answer.
+    /// Sets up the chip at these registers. `None` if it does not answer.
     pub fn new(registers: Registers) -> Option<Self> {
         let mac = Self(registers);
         mac.wait(|registers| registers.read(BYTE_TEST) == SIGN)?;
@@ -69,7 +69,7 @@ impl Lan9118 {
         mac.0.write(INT_EN, 0);
         mac.0.write(INT_STS, u32::MAX);
         mac.0.write(IRQ_CFG, IRQ_CFG_SET_UP);
-        // Any frame at all.
+        // An interrupt for every frame.
         mac.0.write(FIFO_INT, 0);
         mac.write(MAC_CR, MAC_CR_ON)?;
         mac.0.write(RX_CFG, 0);
@@ -81,7 +81,7 @@ impl Lan9118 {
         (0..PATIENCE).any(|_| done(&self.0)).then_some(())
     }
 
-    /// The address that it has read from its EEPROM.
+    /// The MAC address that it has read from its EEPROM.
     pub fn address(&self) -> Option<[u8; 6]> {
         let [a, b, c, d] = self.read(ADDRL)?.to_le_bytes();
         let [e, f, ..] = self.read(ADDRH)?.to_le_bytes();
@@ -105,7 +105,7 @@ impl Lan9118 {
 
 impl Mac for Lan9118 {
     const IRQ: u16 = 13;
-    // What does not fit into its 10.5 KiB is dropped without a word.
+    // What does not fit into its 10.5 KiB is dropped silently.
     const BURST: Option<usize> = Some(4);
 
     fn set_address(&mut self, [a, b, c, d, e, f]: [u8; 6]) {
@@ -139,7 +139,7 @@ impl Mac for Lan9118 {
     }
 
     fn send(&mut self, frame: &[u8]) {
-        // Nobody asks how frames before this one fared.
+        // The status of earlier frames is not used.
         for _ in 0..self.0.read(TX_FIFO_INF) >> 16 & 0xff {
             _ = self.0.read(TX_STATUS);
         }

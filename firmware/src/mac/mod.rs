@@ -1,8 +1,8 @@
 //! Network interfaces.
 //!
-//! A driver says how one frame comes in and one goes out ([`Mac`]). [`Ethernet`] makes smoltcp's device of it, with two
-//! frames of memory: one for what came in, one for the answer. More would be of no use: the interfaces have queues of
-//! their own, and one frame is worked off at a time.
+//! A driver receives one frame and sends one ([`Mac`]). [`Ethernet`] makes a smoltcp device of it, with memory for two
+//! frames: one received, one for the answer. More would be useless: the interfaces have queues of their own, and frames
+//! are processed one at a time.
 
 pub mod lan9118;
 pub mod stellaris;
@@ -18,33 +18,33 @@ pub const FRAME: usize = 1514;
 /// Memory for one frame.
 pub type Frame = [u8; FRAME];
 
-/// A network interface that is set up.
+/// A network interface that is ready for use.
 pub trait Mac {
     /// The number of its interrupt.
     const IRQ: u16;
-    /// How many full frames may be on their way to it at once; `None` for as many as the sockets' rings hold.
+    /// How many full frames may be on their way to it at once; `None` for as many as the socket buffers hold.
     const BURST: Option<usize>;
 
-    /// The address whose frames come in, besides those for everybody.
+    /// The address whose frames it receives, besides broadcast and multicast.
     fn set_address(&mut self, address: [u8; 6]);
 
-    /// True if a frame has come in.
+    /// True if a frame has been received.
     fn has_frame(&self) -> bool;
 
-    /// Takes the frame that came in first; its length. `None` if there is none, or none that is of use.
+    /// Takes the oldest frame; returns its length. `None` if there is none, or none that is usable.
     fn receive(&mut self, frame: &mut Frame) -> Option<usize>;
 
-    /// True if a frame can go out now.
+    /// True if a frame can be sent now.
     fn can_send(&self) -> bool;
 
     /// Sends a frame, after [`Mac::can_send`] has said yes.
     fn send(&mut self, frame: &[u8]);
 
-    /// Lets the next frame that comes in raise the interrupt; one that is there already need not.
+    /// Lets the next received frame raise the interrupt; one that is there already need not.
     fn listen(&mut self);
 }
 
-/// smoltcp's device over an interface.
+/// smoltcp's device for an interface.
 #[derive(Debug)]
 pub struct Ethernet<M> {
     /// The interface.
@@ -70,7 +70,7 @@ impl<M: Mac> Device for Ethernet<M> {
         M: 'a;
 
     fn receive(&mut self, _now: Instant) -> Option<(Received<'_>, Room<'_, M>)> {
-        // An answer must find room.
+        // There must be room for an answer.
         if !self.mac.can_send() {
             return None;
         }
@@ -96,7 +96,7 @@ impl<M: Mac> Device for Ethernet<M> {
     }
 }
 
-/// A frame that came in.
+/// A received frame.
 #[derive(Debug)]
 pub struct Received<'a>(&'a [u8]);
 
@@ -106,7 +106,7 @@ impl RxToken for Received<'_> {
     }
 }
 
-/// Room for a frame that goes out.
+/// Room for a frame to be sent.
 #[derive(Debug)]
 pub struct Room<'a, M> {
     mac: &'a mut M,

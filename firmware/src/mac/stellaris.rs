@@ -1,4 +1,4 @@
-//! The Ethernet controller of the LM3S6000 and LM3S9000: one FIFO each way, 2 KiB, read and written in words.
+//! The Ethernet controller of the LM3S6000 and LM3S9000: a FIFO of 2 KiB in each direction, read and written in words.
 
 use super::{FRAME, Frame, Mac};
 use crate::mmio::Registers;
@@ -21,15 +21,15 @@ const RX: u32 = 1 << 0;
 /// Receiver on; frames with a wrong check sequence are dropped.
 const RCTL_ON: u32 = 0x01 | 0x08;
 const RCTL_RESET_FIFO: u32 = 0x10;
-/// Transmitter on; short frames are filled up; the check sequence is added; full duplex.
+/// Transmitter on; short frames are padded; the check sequence is added; full duplex.
 const TCTL_ON: u32 = 0x01 | 0x02 | 0x04 | 0x10;
-/// A frame goes out when it is asked for, not when the FIFO holds enough of it.
+/// A frame is sent on request, not when the FIFO holds enough of it.
 const THR_OFF: u32 = 0x3f;
 const TR_NEW: u32 = 1 << 0;
 
-/// The header that the controller does not count in the length of a frame that goes out.
+/// The header, which the controller does not count in the length of a frame to be sent.
 const HEADER: usize = 14;
-/// What it counts in the length of one that came in: the length itself, and the check sequence.
+/// What it counts in the length of a received frame: the length itself, and the check sequence.
 const EXTRA: usize = 2 + 4;
 
 /// The controller.
@@ -37,7 +37,7 @@ const EXTRA: usize = 2 + 4;
 pub struct Stellaris(Registers);
 
 impl Stellaris {
-    /// Sets the controller at these registers up.
+    /// Sets up the controller at these registers.
     pub fn new(registers: Registers) -> Self {
         registers.write(IM, 0);
         registers.write(RCTL, RCTL_RESET_FIFO);
@@ -68,7 +68,7 @@ impl Mac for Stellaris {
         let [low, high, first, second] = self.0.read(DATA).to_le_bytes();
         let total = usize::from(u16::from_le_bytes([low, high]));
         let Some(len @ 2..=FRAME) = total.checked_sub(EXTRA) else {
-            // Longer than any frame, or nothing: what is in the FIFO can't be told apart any more.
+            // Longer than any frame, or nothing: the boundaries in the FIFO are lost.
             self.0.write(RCTL, RCTL_RESET_FIFO);
             self.0.write(RCTL, RCTL_ON);
             return None;
@@ -79,7 +79,7 @@ impl Mac for Stellaris {
         for word in words {
             *word = self.0.read(DATA).to_le_bytes();
         }
-        // The check sequence, with or behind what is left of the frame.
+        // The check sequence, with or behind the rest of the frame.
         let last = self.0.read(DATA).to_le_bytes();
         rest.copy_from_slice(&last[..rest.len()]);
         if !rest.is_empty() {

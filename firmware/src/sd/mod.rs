@@ -3,16 +3,17 @@
 //! | state of the card | commands | then |
 //! |---|---|---|
 //! | just powered | 74 clocks, CMD0 | idle, in SPI mode |
-//! | idle | CMD8 (which version), CMD59 (checksums on), ACMD41 until it is done | ready |
-//! | ready | CMD58 (how blocks are addressed), CMD16, CMD9 (how many there are) | set up; the bus may be fast |
+//! | idle | CMD8 (version), CMD59 (checksums on), ACMD41 until it is done | ready |
+//! | ready | CMD58 (addressing of blocks), CMD16, CMD9 (number of blocks) | set up; the bus may be fast |
 //! | set up | CMD17 reads a block, CMD24 writes one | busy after a write |
 //! | busy | | set up, when it has stored the block |
 //!
-//! A write returns when the card has taken the block; the next command waits until it has stored it, and
-//! [`SdCard::flush`] waits and asks whether that went well. What is damaged on the bus is tried again. Cards without a
-//! checksum of their own do not exist: it is part of the bus.
+//! A write returns when the card has received the block; the next command waits until the card has stored it, and
+//! [`SdCard::flush`] waits and asks whether that succeeded. Commands and blocks that are damaged on the bus are
+//! repeated. All cards have the checksums: they are part of the bus.
 //!
-//! Nothing in here knows of boards: `tests/tests/device/firmware_card.rs` runs it on a computer, against a card that fails.
+//! Nothing in here depends on a board: `tests/tests/device/firmware_card.rs` runs it on a computer, against a card that
+//! fails.
 //!
 //! Source: SD Specifications, Part 1, Physical Layer Simplified Specification, chapter 7.
 
@@ -28,10 +29,10 @@ use wire::{Command, crc16};
 
 /// Bytes of a block.
 pub const BLOCK: usize = 512;
-/// The same, in the card's words.
+/// The same as a CSD states it.
 const BLOCK_LEN: u32 = 512;
 
-/// The bus's clock in hertz while a card is set up, at most, and later.
+/// The bus's clock in hertz, at most, while a card is being set up.
 pub const SLOW: u32 = 400_000;
 /// The same for a card that is set up.
 pub const FAST: u32 = 12_500_000;
@@ -41,27 +42,27 @@ const IDLE: u8 = 1 << 0;
 const ILLEGAL: u8 = 1 << 2;
 const BAD_CRC: u8 = 1 << 3;
 
-/// Begins a block of data, either way.
+/// The first byte of a block of data, in both directions.
 const START: u8 = 0xfe;
-// What a card says of a block that it was sent, in the lower five bits.
+// The card's response to a block, in the lower five bits.
 const TAKEN: u8 = 0x05;
 const TAKEN_DAMAGED: u8 = 0x0b;
 
-/// How often a card is asked at once, and then every 100 us.
+/// How often a card is polled at once; after that every 100 us.
 const AT_ONCE: u32 = 64;
 const PAUSE_US: u32 = 100;
-/// Half a second: twice what a write may take. And twice what a card may take to get ready.
+/// Half a second: twice the longest write; and twice the longest time until a card is ready.
 const PATIENCE: u32 = 5_000;
 const LONG_PATIENCE: u32 = 20_000;
-/// How often something is tried that was damaged on the bus.
+/// How often a transfer that was damaged on the bus is tried.
 const TRIES: u32 = 3;
 
-/// Why a card did not do what it was asked.
+/// Why a card did not carry out a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SdError {
-    /// Nobody answers.
+    /// There is no answer.
     NoCard,
-    /// It is of a kind that is not known here: what it answered.
+    /// It is of an unknown kind: its answer.
     Unknown(u32),
     /// It takes too long.
     Timeout,
@@ -69,17 +70,17 @@ pub enum SdError {
     Damaged,
     /// It refused a command: first byte of the response, or of the data response.
     Refused(u8),
-    /// It did not write a block: its state.
+    /// It did not write a block: its status.
     Failed(u8),
     /// There is no such block.
     Range,
-    /// The bus or the pin of the card fails.
+    /// The bus or the select pin fails.
     Bus,
 }
 
 impl SdError {
-    /// In words, and the number that goes with them.
-    pub const fn told(self) -> (&'static str, Option<u32>) {
+    /// The error in words, and its number.
+    pub const fn describe(self) -> (&'static str, Option<u32>) {
         match self {
             Self::NoCard => ("no card", None),
             Self::Unknown(answer) => ("unknown kind of card", Some(answer)),
@@ -95,7 +96,7 @@ impl SdError {
 
 impl fmt::Display for SdError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.told() {
+        match self.describe() {
             (text, Some(number)) => write!(f, "{text} ({number:#x})"),
             (text, None) => f.write_str(text),
         }
@@ -116,15 +117,15 @@ pub struct SdCard<B, P, D> {
 }
 
 impl<B: SpiBus, P: OutputPin, D: DelayNs> SdCard<B, P, D> {
-    /// Sets the card up that `select` selects when it is low. The bus is in mode 0 with [`SLOW`]; `faster` is called
-    /// when it may be faster, [`FAST`] for any card, and 25 MHz for most.
+    /// Sets up the card that `select` selects when it is low. The bus is in mode 0 with [`SLOW`]; `faster` is called
+    /// when it may be faster: [`FAST`] for any card, and 25 MHz for most.
     ///
     /// # Errors
     /// There is no card, or none that works.
     pub fn new(bus: B, select: P, delay: D, faster: impl FnOnce(&mut B)) -> Result<Self, SdError> {
         let mut card = Self { bus, select, delay, by_byte: true, blocks: 0 };
         card.deselect()?;
-        // Clocks, with the card not selected, for it to wake up.
+        // The card wakes up on clocks while it is not selected.
         card.bus.write(&[0xff; 10]).map_err(failed)?;
         let set_up = card.set_up();
         card.deselect()?;
@@ -141,7 +142,7 @@ impl<B: SpiBus, P: OutputPin, D: DelayNs> SdCard<B, P, D> {
     /// Reads whole blocks, from `first` on.
     ///
     /// # Errors
-    /// The card does not do it. What is in `bytes` then is of no use.
+    /// The card fails. The content of `bytes` is then undefined.
     pub fn read(&mut self, first: u32, bytes: &mut [u8]) -> Result<(), SdError> {
         let (blocks, []) = bytes.as_chunks_mut::<BLOCK>() else { return Err(SdError::Range) };
         for (number, block) in (first..=u32::MAX).zip(blocks) {
@@ -154,11 +155,11 @@ impl<B: SpiBus, P: OutputPin, D: DelayNs> SdCard<B, P, D> {
         Ok(())
     }
 
-    /// Writes whole blocks, from `first` on. They are stored when [`SdCard::flush`] has returned; until then each may be the
-    /// old one, the new one, or one that can't be read.
+    /// Writes whole blocks, from `first` on. They are stored when [`SdCard::flush`] has returned; until then each may
+    /// be the old one, the new one, or one that can't be read.
     ///
     /// # Errors
-    /// The card does not do it.
+    /// The card fails.
     pub fn write(&mut self, first: u32, bytes: &[u8]) -> Result<(), SdError> {
         let (blocks, []) = bytes.as_chunks::<BLOCK>() else { return Err(SdError::Range) };
         for (number, block) in (first..=u32::MAX).zip(blocks) {
@@ -174,7 +175,7 @@ impl<B: SpiBus, P: OutputPin, D: DelayNs> SdCard<B, P, D> {
     /// Waits until everything that was written is stored.
     ///
     /// # Errors
-    /// It is not.
+    /// It failed.
     pub fn flush(&mut self) -> Result<(), SdError> {
         self.retried(|card| {
             card.accepted(Command::SendStatus, 0)?;
@@ -190,7 +191,7 @@ impl<B: SpiBus, P: OutputPin, D: DelayNs> SdCard<B, P, D> {
         address.filter(|_| number < self.blocks).ok_or(SdError::Range)
     }
 
-    /// Tries something again that was damaged on the bus; the card is not selected afterwards.
+    /// Repeats a transfer that was damaged on the bus; the card is not selected afterwards.
     fn retried<T>(&mut self, mut what: impl FnMut(&mut Self) -> Result<T, SdError>) -> Result<T, SdError> {
         let mut tries = 0;
         loop {
@@ -205,7 +206,7 @@ impl<B: SpiBus, P: OutputPin, D: DelayNs> SdCard<B, P, D> {
     }
 
     fn set_up(&mut self) -> Result<(), SdError> {
-        // It may have been in the middle of something when the processor was reset.
+        // It may have been in the middle of a transfer when the processor was reset.
         if !(0..TRIES).any(|_| self.command(Command::GoIdle, 0) == Ok(IDLE)) {
             return Err(SdError::NoCard);
         }
@@ -216,7 +217,7 @@ impl<B: SpiBus, P: OutputPin, D: DelayNs> SdCard<B, P, D> {
                 return Err(SdError::Unknown(answer));
             }
         }
-        // An old card need not know it.
+        // Old cards need not know it.
         _ = self.command(Command::CrcOn, 1)?;
         let wanted = if is_new { wire::HIGH_CAPACITY } else { 0 };
         self.until(LONG_PATIENCE, |card| {
@@ -237,7 +238,7 @@ impl<B: SpiBus, P: OutputPin, D: DelayNs> SdCard<B, P, D> {
         Ok(())
     }
 
-    /// Repeats `what` until it says yes, or for `patience` times 100 us.
+    /// Repeats `what` until it returns true, for `patience` times 100 us at most.
     fn until(
         &mut self,
         patience: u32,
@@ -254,16 +255,16 @@ impl<B: SpiBus, P: OutputPin, D: DelayNs> SdCard<B, P, D> {
         Err(SdError::Timeout)
     }
 
-    /// Gives a command; the first byte of the answer.
+    /// Sends a command; returns the first byte of the response.
     fn command(&mut self, command: Command, argument: u32) -> Result<u8, SdError> {
         self.select.set_low().map_err(failed)?;
-        // A card that has a block to store says so by holding the line. One that is not there, or not in SPI mode yet,
-        // says nothing of use.
+        // A card that is busy storing a block holds the line low. A missing card, or one not in SPI mode yet, sends
+        // nothing useful.
         if command != Command::GoIdle {
             self.until(PATIENCE, |card| Ok(card.byte()? == 0xff))?;
         }
         self.bus.write(&command.frame(argument)).map_err(failed)?;
-        // The answer begins with a zero, within eight bytes.
+        // The response begins with a zero bit, within eight bytes.
         for _ in 0..9 {
             let answer = self.byte()?;
             if answer & 0x80 == 0 {
@@ -273,7 +274,7 @@ impl<B: SpiBus, P: OutputPin, D: DelayNs> SdCard<B, P, D> {
         Err(SdError::Timeout)
     }
 
-    /// Gives a command that a card that is set up does not refuse.
+    /// Sends a command that a card that is set up does not refuse.
     fn accepted(&mut self, command: Command, argument: u32) -> Result<(), SdError> {
         // QEMU's card answers CMD58 as if it were idle.
         match self.command(command, argument)? & !IDLE {
@@ -318,14 +319,14 @@ impl<B: SpiBus, P: OutputPin, D: DelayNs> SdCard<B, P, D> {
         Ok(byte[0])
     }
 
-    /// The four bytes behind the first one of an answer.
+    /// The four bytes behind the first one of a response.
     fn word(&mut self) -> Result<u32, SdError> {
         let mut word = [0xff; 4];
         self.bus.read(&mut word).map_err(failed)?;
         Ok(u32::from_be_bytes(word))
     }
 
-    /// Ends a command. The card lets go of the line with the next clocks.
+    /// Ends a command. The card releases the line with the next clocks.
     fn deselect(&mut self) -> Result<(), SdError> {
         self.bus.flush().map_err(failed)?;
         self.select.set_high().map_err(failed)?;

@@ -1,6 +1,6 @@
-//! What goes over the bus: commands, checksums, the card's description of itself.
+//! The format of the bus: commands, checksums, the card's description of itself.
 
-/// CMD8's argument: 3.3 V, and a pattern that comes back.
+/// CMD8's argument: 3.3 V, and a pattern that the card returns.
 pub(super) const IF_COND: u32 = 0x1aa;
 /// In ACMD41's argument, and in the answer to CMD58: blocks are addressed by their number.
 pub(super) const HIGH_CAPACITY: u32 = 1 << 30;
@@ -15,7 +15,7 @@ pub(super) enum Command {
     SetBlockLen = 16,
     ReadBlock = 17,
     WriteBlock = 24,
-    /// Of an application, that is after [`Command::App`].
+    /// An application command: it follows [`Command::App`].
     SendOpCond = 41,
     App = 55,
     ReadOcr = 58,
@@ -44,7 +44,7 @@ fn crc7(bytes: &[u8]) -> u8 {
     crc >> 1
 }
 
-/// CRC-16 of data (CCITT, beginning with 0): a few operations a byte and no table.
+/// CRC-16 of data (CCITT, initial value 0): a few operations a byte and no table.
 pub(super) fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |crc: u16, byte| {
         let mut crc = crc.swap_bytes() ^ u16::from(*byte);

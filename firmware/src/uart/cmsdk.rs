@@ -1,4 +1,4 @@
-//! The serial port of Arm's CMSDK: one byte each way, no FIFO.
+//! The serial port of Arm's CMSDK: one byte in each direction, no FIFO.
 
 use super::Uart;
 use crate::mmio::Registers;
@@ -24,7 +24,7 @@ impl Cmsdk {
     /// Eight bits, no parity, with a clock of `hz` hertz.
     pub fn set_up(&self, hz: u32, baud: u32) {
         self.0.write(BAUDDIV, hz / baud);
-        // On, both ways.
+        // Enabled, both directions.
         self.0.write(CTRL, 0x3);
     }
 }

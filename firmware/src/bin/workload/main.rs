@@ -1,11 +1,12 @@
-//! A fixed piece of work for counting instructions: a client and the server, with a TCP stack each, on a cable in memory.
-//! Says `workload: N ticks`; under QEMU with `-icount` that is always the same.
+//! A fixed workload for counting instructions: a client and the server, with a TCP stack each, on a cable in memory.
+//! Prints `workload: N ticks`; under QEMU with `-icount` the number is always the same.
 //!
 //! The client stores a file, reads it back, asks for its checksum, lists, and removes it, [`ROUNDS`] times.
 //!
-//! Then it does one thing at a time, and what counts is the server alone, with its TCP stack and its store: `server NAME: N ticks`
-//! for a `ping`, for a `write` and a `read` of nothing, and for each KiB that a `put` and a `get` move besides. With the feature
-//! `secure` the connection is protected, and there are a `handshake` and that of a `stranger`, of the session alone.
+//! Then it does one operation at a time, and counts the server alone, with its TCP stack and its store: `server NAME: N
+//! ticks` for a `ping`, for a `write` and a `read` of an empty file, and for each KiB that a `put` and a `get` move
+//! besides. With the feature `secure` the connection is protected, and there are a `handshake` and that of a
+//! `stranger`, of the session alone.
 #![no_std]
 #![no_main]
 
@@ -73,7 +74,7 @@ static CONTENT: ConstStaticCell<[u8; SIZE]> = ConstStaticCell::new([0; SIZE]);
 #[entry]
 fn main() -> ! {
     let mut watchdog = Board::take().watchdog;
-    // SAFETY: the board has taken them and keeps none; its clock's timer is this program's from here on.
+    // SAFETY: the board has taken them and keeps none; the timer of its clock belongs to this program from here on.
     let mut systick = unsafe { Peripherals::steal() }.SYST;
     systick.set_clock_source(SystClkSource::Core);
     systick.set_reload(RELOAD);
@@ -93,7 +94,7 @@ fn main() -> ! {
     }
 }
 
-/// The timer's turns since the work began are counted by the clock's handler.
+/// The clock's handler counts the periods of the timer since the workload began.
 const RELOAD: u32 = 0x00ff_ffff;
 
 fn ticks() -> u64 {
@@ -101,7 +102,7 @@ fn ticks() -> u64 {
     u64::from(turns) * u64::from(RELOAD + 1) + u64::from(RELOAD - left)
 }
 
-/// What the client did not expect.
+/// An unexpected result of the client.
 #[derive(Debug)]
 enum Wrong {
     Config,
@@ -116,10 +117,10 @@ impl From<DriveError<Infallible>> for Wrong {
     }
 }
 
-/// What was counted.
+/// The counts.
 struct Ticks {
     all: u64,
-    /// Of the server alone, for one thing.
+    /// Of the server alone, for one operation.
     server: [(&'static str, u64); 5],
 }
 
@@ -127,7 +128,7 @@ fn tell(name: &str, ticks: u64) {
     log!("server ", name, ": ", ticks, " ticks");
 }
 
-/// How often each thing is done.
+/// How often each operation is done.
 fn each(served: &Cell<u64>, mut thing: impl FnMut() -> Result<(), Wrong>) -> Result<u64, Wrong> {
     let before = served.get();
     (0..ROUNDS).try_for_each(|_| thing())?;
@@ -135,7 +136,7 @@ fn each(served: &Cell<u64>, mut thing: impl FnMut() -> Result<(), Wrong>) -> Res
     Ok((served.get() - before) / u64::from(ROUNDS))
 }
 
-/// What a whole file takes more than one of nothing, for each KiB.
+/// The additional cost of a whole file compared with an empty one, for each KiB.
 fn kib(whole: u64, nothing: u64) -> u64 {
     whole.saturating_sub(nothing) * 1024 / SIZE as u64
 }
@@ -171,7 +172,8 @@ fn work(systick: &mut SYST) -> Result<Ticks, Wrong> {
     let all = ticks();
     thing_ends();
 
-    // Of each thing as many, and of files those of nothing first: what a whole one takes more is what its bytes take.
+    // The same number of each operation, and of files the empty ones first: the difference of a whole one is the cost
+    // of its bytes.
     let ping = each(served, || expect(matches!(client.request(&Command::Ping)?, ClientEvent::Done)))?;
     let write = each(served, || put(&mut client, name, &mut []))?;
     let read = each(served, || get(&mut client, name, &[]))?;
@@ -185,12 +187,12 @@ fn work(systick: &mut SYST) -> Result<Ticks, Wrong> {
     Ok(Ticks { all, server })
 }
 
-/// Functions that do nothing, each with code of its own: who reads the trace of the instructions sees where the server works,
-/// and one thing from another.
+/// Functions that do nothing, each with code of its own: they mark in the trace of the instructions where the server
+/// works, and the operations.
 macro_rules! marks {
     ($($name:ident $code:literal)*) => {
         $(
-            // SAFETY: nothing else has the name.
+            // SAFETY: nothing else has these names.
             #[unsafe(no_mangle)]
             #[inline(never)]
             extern "C" fn $name() {
@@ -236,7 +238,7 @@ fn put<C: FnMut() -> Instant>(client: &mut Peer<C>, name: Name<'_>, content: &mu
     expect(matches!(client.finish()?, ClientEvent::Stored { .. }))
 }
 
-/// Reads it back, and compares.
+/// Reads it back and compares.
 fn get<C: FnMut() -> Instant>(client: &mut Peer<C>, name: Name<'_>, content: &[u8]) -> Result<(), Wrong> {
     let read = Request::Read { offset: 0, length: None, name };
     expect(matches!(client.request(&Command::Request(read))?, ClientEvent::Read { .. }))?;
@@ -266,7 +268,7 @@ struct Both {
     server_end: End,
     stack: ClientStack,
     client_end: End,
-    /// Time goes on by a millisecond each time that both have worked.
+    /// The time advances by a millisecond each time that both have worked.
     now: &'static Cell<u64>,
     /// Ticks that the server has worked.
     served: &'static Cell<u64>,
@@ -307,7 +309,7 @@ impl Write for Both {
         loop {
             match self.stack.socket().send_slice(bytes) {
                 Ok(n @ 1..) => return Ok(n),
-                // Not connected yet, or the ring is full.
+                // Not connected yet, or the socket buffer is full.
                 _ if self.stack.socket().is_active() => self.poll(),
                 _ => return Ok(0),
             }
@@ -397,7 +399,7 @@ impl Device for End {
     }
 }
 
-/// A frame that came in, or room for one.
+/// A received frame, or room for one.
 struct Frame<'a>(&'a RefCell<Queue>);
 
 impl RxToken for Frame<'_> {
