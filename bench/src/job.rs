@@ -35,7 +35,7 @@ pub(crate) struct Goal {
     bound: Bound,
 }
 
-/// What a goal is about.
+/// The subject of a goal.
 pub(crate) enum Measure {
     /// Median of the ratios to the best of a role.
     Best(Role),
@@ -55,7 +55,7 @@ pub(crate) enum Measure {
     Extra(&'static str),
 }
 
-/// What is measured.
+/// The measured unit.
 pub(crate) struct Job<'a> {
     what: String,
     unit: Unit,
@@ -131,7 +131,7 @@ impl<'a> Job<'a> {
 pub(crate) const FAILED: &str = "FAILED: ";
 
 impl Goal {
-    /// `None` if what it is about was not measured.
+    /// `None` if its subject was not measured.
     fn judge(&self, job: &JobResult) -> Option<GoalResult> {
         let of = job.contender(&self.of)?;
         let to = |other: &ContenderResult| stats::ratio(&of.values, &other.values);

@@ -87,7 +87,7 @@ fn value(path: &str, name: &str) -> Option<String> {
     Some(line.trim_start_matches(['\t', ' ', ':']).trim().to_owned())
 }
 
-/// The first line of what a program says; empty if it fails or says nothing.
+/// The first line of a program's output; empty if it fails or prints nothing.
 fn first_line(program: &str, args: &[&str]) -> String {
     let Ok(output) = Command::new(program).args(args).stdin(Stdio::null()).output() else { return String::new() };
     if !output.status.success() {

@@ -1,6 +1,6 @@
 //! `skiff-bench`: skiff against other ways to move files, on this machine.
 //!
-//! | module | what is in it |
+//! | module | content |
 //! |---|---|
 //! | `args` | the command line |
 //! | `namespace` | a network namespace for a run |
@@ -11,13 +11,13 @@
 //! | `minimal` | the bench's own clients, which do nothing but the protocol |
 //! | `wire` | a connection and a skiff session on it, for these clients |
 //! | `measure` | time, processor time and memory of processes; medians |
-//! | `job`, `jobs` | what is measured, one file per subject |
+//! | `job`, `jobs` | the measurements, one file per subject |
 //! | `device` | what `device` measures: servers behind a TAP |
 //! | `report`, `results` | tables for people, JSON to keep |
 //! | `plot` | SVG from kept results |
 //! | `counts` | instructions of the protocol core, without noise |
 //!
-//! `docs/PERFORMANCE.md` says what each figure means.
+//! `docs/PERFORMANCE.md` explains each figure.
 
 mod args;
 mod content;

@@ -22,7 +22,7 @@ const PORTS: (&str, &str) = ("/proc/sys/net/ipv4/ip_local_port_range", "1024 655
 /// Process 1 of the namespace waits for the bench, so that signals mean to the bench what they mean anywhere.
 const FIRST: &str = r#""$0" "$@"; exit $?"#;
 
-/// Runs this program again, with `--inside`, in a network of its own; `None` if that can't be had here.
+/// Runs this program again, with `--inside`, in a network namespace; `None` if that is not possible here.
 pub(crate) fn enter() -> Result<Option<ExitCode>> {
     let mut flags = vec!["--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
     if !rustix::process::geteuid().is_root() {
@@ -47,7 +47,7 @@ pub(crate) fn enter() -> Result<Option<ExitCode>> {
     Ok(Some(ExitCode::from(u8::try_from(code).unwrap_or(1))))
 }
 
-/// Inside: brings loopback up, chooses the congestion control, and ends when the one outside does.
+/// Inside: brings loopback up, chooses the congestion control, and ends when the process outside does.
 pub(crate) fn set_up() -> Result<()> {
     let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().context("ip, of iproute2")?;
     anyhow::ensure!(up.success(), "can't bring loopback up");
@@ -61,7 +61,7 @@ pub(crate) fn set_up() -> Result<()> {
     Ok(())
 }
 
-/// The one outside holds the other end of standard input, and nobody ever writes to it.
+/// The process outside holds the other end of standard input, and never writes to it.
 fn watch() {
     std::thread::spawn(|| {
         _ = std::io::stdin().read(&mut [0]);

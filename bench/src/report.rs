@@ -100,7 +100,7 @@ pub(crate) fn kept(paths: &[PathBuf]) -> Result<()> {
             _ = write!(out, "\n{}", table(job));
         }
     }
-    // Not `print!`, which panics when nobody reads on.
+    // Not `print!`, which panics when the reader closes.
     Ok(std::io::stdout().write_all(out.as_bytes())?)
 }
 
@@ -109,7 +109,7 @@ fn title(run: &Results) -> String {
     format!("{} {}", run.command.get(1).map_or("", String::as_str), run.date.get(..10).unwrap_or_default())
 }
 
-/// The goals of several runs beside each other; what one of them misses comes first.
+/// The goals of several runs beside each other; missed ones first.
 fn goals(runs: &[Results]) -> String {
     let titles: Vec<_> = runs.iter().map(title).collect();
     let head =

@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use crate::machine::Machine;
 use crate::measure::{Sample, stats};
 
-/// The command as it was given: without the place of the program, and without what was added inside the namespace.
+/// The command line as given: without the path of the program, and without options added inside the namespace.
 pub(crate) fn command_line() -> Vec<String> {
     let words = std::env::args().skip(1).filter(|word| word != "--inside");
     core::iter::once("skiff-bench".into()).chain(words).collect()
 }
 
-/// What a contender is.
+/// The role of a contender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Role {
@@ -106,7 +106,7 @@ pub(crate) struct GoalResult {
     pub(crate) met: bool,
 }
 
-/// Where a goal lies.
+/// The path of a goal.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Bound {
@@ -171,7 +171,7 @@ impl JobResult {
         })
     }
 
-    /// The one of a role that takes the least processor time.
+    /// The contender of a role that takes the least processor time.
     pub(crate) fn thriftiest(&self, role: Role) -> Option<&ContenderResult> {
         let all = self.contenders.iter().filter(|contender| contender.role == role);
         let known = all.filter_map(|contender| Some((stats::median(&contender.cpu())?, contender)));

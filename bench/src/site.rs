@@ -32,7 +32,7 @@ pub(crate) enum Medium {
     Memory,
 }
 
-/// The places, and what is made there when a job first needs it.
+/// The directories, and the files made there when a job first needs them.
 #[derive(Debug)]
 pub(crate) struct Site {
     disk: TempDir,
@@ -128,7 +128,7 @@ impl Site {
         fs::rename(path, &to).with_context(|| path.display().to_string())
     }
 
-    /// A file of so many bytes among those that are served, made now.
+    /// A new file of so many bytes among those that are served.
     pub(crate) fn file(&self, name: &str, size: u64, seed: u64) -> Result<Content> {
         let file = Content::create(&self.served(Medium::Disk)?.join(name), size, seed)?;
         file.settle()?;

@@ -1,4 +1,4 @@
-//! Client programs: the command line for a task, as a person would type it.
+//! Client programs: the command line for a task, as a user would type it.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use crate::peers::rsync::MODULE;
 use crate::peers::{Endpoint, Programs, Scheme, find};
 
-/// What a client program is to do. Names of directories are without a slash.
+/// The task of a client program. Names of directories are without a slash.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Task<'a> {
     /// A file to standard output.
@@ -26,7 +26,7 @@ pub(crate) enum Task<'a> {
     PutMany { from: &'a Path, dir: &'a str, count: u32 },
 }
 
-/// Options of ssh, scp and sftp: no configuration of the user, and a host key that nobody knows.
+/// Options of ssh, scp and sftp: no configuration of the user, and an unknown host key.
 const SSH: [&str; 7] = ["-q", "-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"];
 
 /// A client program.
@@ -101,7 +101,7 @@ impl Tool {
         }
     }
 
-    /// How it tells its version.
+    /// How it prints its version.
     pub(crate) const fn version_option(&self) -> &'static str {
         match self {
             Self::Sftp | Self::Scp => "-V",
@@ -109,7 +109,7 @@ impl Tool {
         }
     }
 
-    /// The command line for a task; `None` if it is not installed or has no way of doing this.
+    /// The command line for a task; `None` if the program is not installed or has no way of doing it.
     pub(crate) fn command(&self, endpoint: &Endpoint, task: Task<'_>, scratch: &Path) -> Result<Option<Command>> {
         let port = endpoint.port;
         let Some(program) = self.program() else { return Ok(None) };

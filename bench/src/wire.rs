@@ -1,4 +1,5 @@
-//! A connection to a skiff server and the session on it, for the bench's own clients.
+//! A pipelining client of the bench: one connection to a skiff server with its session. The client drivers of proto and
+//! of host wait for each reply, or run on tokio; what is measured here is the server.
 
 use core::time::Duration;
 use std::io::{self, Read as _, Write as _};
@@ -9,7 +10,7 @@ use skiff_proto::InvalidState;
 use skiff_proto::client::ClientSession;
 use skiff_proto::command::Command;
 
-/// Bytes of one read from a socket: what a plain client takes, and more gains nothing.
+/// Bytes of one read from a socket: as many as a plain client reads; more gains nothing.
 pub(crate) const PIECE: usize = 256 * 1024;
 
 /// A connection whose small writes leave at once.
@@ -62,7 +63,7 @@ impl<const QUEUE: usize> Wire<QUEUE> {
         Ok(())
     }
 
-    /// Lets `take` use input, after waiting for it if there is none; it says how many bytes it took.
+    /// Lets `take` use input, after waiting for it if there is none; `take` returns how many bytes it used.
     pub(crate) fn receive(
         &mut self,
         take: impl FnOnce(&mut ClientSession<1024, QUEUE>, &mut [u8]) -> Result<usize>,

@@ -16,7 +16,7 @@ pub struct Config<'a> {
     pub port: u16,
     /// The port of each data socket. All different.
     pub data_ports: &'a [u16],
-    /// What a session allows and says of the server. Its longest name is that of the server.
+    /// The limits of a session, and its part of the hello. The longest name is that of the server.
     pub limits: Limits,
     /// The interval between keep-alive packets to a silent peer.
     pub keep_alive: Duration,

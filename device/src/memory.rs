@@ -83,7 +83,7 @@ macro_rules! server_memory {
                 }
             }
 
-            /// What a server borrows.
+            /// The memory that a server borrows.
             $memory_vis fn lend<'m>(
                 &'m mut self,
                 buffers: &'m mut $buffers,

@@ -7,11 +7,11 @@
 //!
 //! | type | a client reads | a client writes |
 //! |---|---|---|
-//! | [`Page`] | what a closure wrote when the file was opened | - |
+//! | [`Page`] | text that a closure wrote when the file was opened | - |
 //! | [`Log`] | the last lines of a log; `tail -f` follows it | - |
 //! | [`Setting`] | the value | a new value, which a closure checks and applies |
-//! | [`Setting::write_only`] | - | a command, which a closure carries out |
-//! | [`VirtualFile`] of your own | what you like | what you like |
+//! | [`Setting::write_only`] | - | a command, which a closure executes |
+//! | [`VirtualFile`] of your own | anything | anything |
 //!
 //! ```
 //! use core::cell::{Cell, RefCell};
@@ -52,17 +52,17 @@ use skiff_proto::reply::Tag;
 use skiff_proto::store::{Entry, EntryKind, Result, Space, Staging, Stat, Store, Sum};
 use skiff_proto::{ErrorCode, Name, Refusal};
 
-/// What serves a name. The methods for what it does not do refuse with `denied`.
+/// Serves a name. The default methods refuse with `denied`.
 pub trait VirtualFile {
     /// Opens it for reading.
     ///
     /// # Errors
-    /// The answer for the client.
+    /// The error for the client.
     fn open(&mut self) -> Result<View, Refusal> {
         Err(ErrorCode::Denied.into())
     }
 
-    /// Reads at `offset` of what `view` showed; says how many bytes, fewer only at its end.
+    /// Reads at `offset` of what `view` showed; returns how many bytes, fewer only at its end.
     ///
     /// # Errors
     /// `changed` if that is no longer there.
@@ -74,40 +74,40 @@ pub trait VirtualFile {
     /// A client is about to write `size` bytes. What an earlier one has not committed is dropped.
     ///
     /// # Errors
-    /// The answer for the client.
+    /// The error for the client.
     fn begin(&mut self, size: u64) -> Result<(), Refusal> {
         _ = size;
         Err(ErrorCode::Denied.into())
     }
 
-    /// The next bytes.
+    /// Receives the next bytes.
     ///
     /// # Errors
-    /// The answer for the client.
+    /// The error for the client.
     fn append(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
         _ = bytes;
         Err(ErrorCode::Denied.into())
     }
 
-    /// All bytes have come, and their checksum was right.
+    /// All bytes have been received, and their checksum was right.
     ///
     /// # Errors
-    /// The answer for the client.
+    /// The error for the client.
     fn commit(&mut self) -> Result<(), Refusal> {
         Err(ErrorCode::Denied.into())
     }
 }
 
-/// What is shown to a client that has opened a file.
+/// The content that a client has opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct View {
-    /// Another number for another content.
+    /// A number that differs for each content.
     pub version: u32,
     /// Bytes.
     pub size: usize,
 }
 
-/// For one that the application uses as well: a [`Log`].
+/// For a file that the application uses as well: a [`Log`].
 impl<T: VirtualFile> VirtualFile for &RefCell<T> {
     fn open(&mut self) -> Result<View, Refusal> {
         self.borrow_mut().open()
@@ -130,7 +130,7 @@ impl<T: VirtualFile> VirtualFile for &RefCell<T> {
     }
 }
 
-/// Text of at most `N` bytes. What does not fit is left out.
+/// Text of at most `N` bytes. The rest is left out.
 #[derive(Debug, Clone)]
 pub struct Text<const N: usize> {
     bytes: [u8; N],
@@ -148,7 +148,7 @@ impl<const N: usize> Text<N> {
         &self.bytes[..self.len]
     }
 
-    /// Appends as many of `bytes` as there is room for; true if that is all.
+    /// Appends as many of `bytes` as fit; true if all do.
     pub fn push(&mut self, bytes: &[u8]) -> bool {
         let n = bytes.len().min(N - self.len);
         self.bytes[self.len..self.len + n].copy_from_slice(&bytes[..n]);
@@ -203,12 +203,12 @@ impl<const N: usize, F: FnMut(&mut Text<N>) -> fmt::Result> VirtualFile for Page
     }
 }
 
-/// The last lines of a log, at most `N` bytes of them. When it is full, the older half makes room: for a client that
-/// follows it, the file is shorter then, and it goes on from its start.
+/// The last lines of a log, at most `N` bytes of them. When it is full, the older half is dropped: a client that
+/// follows it sees a shorter file and continues from its start.
 #[derive(Debug)]
 pub struct Log<const N: usize> {
     text: Text<N>,
-    /// Bytes that have made room.
+    /// Bytes that have been dropped.
     dropped: u32,
 }
 
@@ -221,7 +221,7 @@ impl<const N: usize> Log<N> {
 
     /// Appends bytes, with the line end that they should have.
     pub fn push(&mut self, bytes: &[u8]) {
-        // Of more than half of the room the last bytes count.
+        // If `bytes` needs more than half of the room, only its last bytes are kept.
         let bytes = &bytes[bytes.len().saturating_sub(N / 2)..];
         if bytes.len() > N - self.text.len {
             self.make_room();
@@ -259,7 +259,7 @@ impl<const N: usize> VirtualFile for Log<N> {
     }
 
     fn read_at(&mut self, view: View, offset: usize, buffer: &mut [u8]) -> Result<usize, Refusal> {
-        // What was dropped since is missing at the start.
+        // Lines dropped since then are missing at the start.
         let gone = self.dropped.wrapping_sub(view.version) as usize;
         let at = offset.checked_sub(gone).ok_or(ErrorCode::Changed)?;
         let n = view.size.saturating_sub(offset).min(buffer.len());
@@ -278,14 +278,14 @@ pub struct Setting<const N: usize, F> {
 }
 
 impl<const N: usize, F: FnMut(&[u8]) -> Result<(), Refusal>> Setting<N, F> {
-    /// `apply` gets each new value whole; if it refuses, the old one stays. `value` is what is read until then.
+    /// `apply` gets each new value complete; if it refuses, the old one stays. `value` is read until then.
     pub fn new(value: &str, apply: F) -> Self {
         let mut setting = Self { is_readable: true, ..Self::write_only(apply) };
         setting.value.push(value.as_bytes());
         setting
     }
 
-    /// One that can't be read: a command. `apply` gets what was written.
+    /// A setting that can't be read: a command. `apply` gets the written value.
     pub const fn write_only(apply: F) -> Self {
         Self { apply, value: Text::new(), incoming: Text::new(), version: 0, is_readable: false }
     }
@@ -323,7 +323,7 @@ impl<const N: usize, F: FnMut(&[u8]) -> Result<(), Refusal>> VirtualFile for Set
     }
 }
 
-/// A name and what serves it: an entry of the table of an [`Overlay`].
+/// A name and its file: an entry of the table of an [`Overlay`].
 pub struct Virtual<'a> {
     name: &'a str,
     file: &'a mut dyn VirtualFile,
@@ -344,7 +344,7 @@ impl fmt::Debug for Virtual<'_> {
     }
 }
 
-/// A store with files made by code over its own. A file of the store that has the name of one of those is hidden.
+/// A store with files made by code over its own. They hide files of the store with the same name.
 #[derive(Debug)]
 pub struct Overlay<'t, 'a, S> {
     /// The store.
@@ -398,13 +398,13 @@ impl<'t, 'a, S: Store> Overlay<'t, 'a, S> {
         self.table.iter().position(|entry| entry.name == name.as_str())
     }
 
-    /// What may be done with files of the store alone.
+    /// Checks that `name` is not in the table: the operation is for files of the store.
     fn real(&self, name: Name<'_>) -> Result<(), Refusal> {
         if self.find(name).is_some() { Err(ErrorCode::Denied.into()) } else { Ok(()) }
     }
 
     fn size(&mut self, at: usize) -> u64 {
-        // One that can't be read has none.
+        // A file that can't be read has no size.
         self.table[at].file.open().map_or(0, |view| view.size as u64)
     }
 
@@ -419,7 +419,7 @@ const fn stat(size: u64) -> Stat {
     Stat { size, mtime: None, crc: None }
 }
 
-/// A second `write` to a file of the table takes the place of one that has not ended; that one then fails with `io`.
+/// A second `write` to a file of the table replaces one that has not ended, which then fails with `io`.
 impl<'a, S: Store> Store for Overlay<'_, 'a, S> {
     type File = File<S::File>;
     type Stage = Stage<S::Stage>;

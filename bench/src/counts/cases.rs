@@ -82,7 +82,7 @@ impl Serving {
         Self { session: Server::new(Limits::new(255)), out: [0; 1024], now: 1 }
     }
 
-    /// What a driver does at the beginning of each turn of its loop.
+    /// A driver does this at the beginning of each turn of its loop.
     fn tick(&mut self) {
         self.now += 1;
         self.session.handle_timeout(Instant::from_millis(self.now));

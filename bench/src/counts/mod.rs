@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Counts) -> Result<()> {
     Ok(())
 }
 
-/// Kept figures in the order of the cases: name, what it is about, instructions.
+/// The figures of a file in the order of the cases: name, description, instructions.
 pub(crate) fn kept(path: &Path) -> Result<Vec<(&'static str, &'static str, f64)>> {
     let counts = read(path)?.counts;
     Ok(cases::ALL.iter().filter_map(|case| Some((case.name, case.what, *counts.get(case.name)?))).collect())

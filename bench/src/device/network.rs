@@ -1,9 +1,9 @@
 //! TAPs and networks inside the network namespace of the bench.
 //!
-//! | network | who is in it |
+//! | network | hosts |
 //! |---|---|
 //! | 10.77.N.0/24 | server N behind a TAP (1), this machine (254) |
-//! | 10.78.0.0/24 | this machine (254), and the far network (1) behind a bad line or a veth |
+//! | 10.78.0.0/24 | this machine (254), and the far network (1) behind a lossy link or a veth |
 //! | 10.78.N.0/24 | server N behind a TAP in the far network |
 
 use core::net::{Ipv4Addr, SocketAddr};
@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::running::Running;
 
-/// Where a server lies.
+/// The location of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     /// 77 or 78.
@@ -67,12 +67,12 @@ pub(super) struct Far {
 pub(super) enum Line {
     /// By a cable.
     Veth,
-    /// By a line that loses so many packets, in percent, and takes so many milliseconds, each way.
+    /// By a link that loses so many percent of all packets, and delays them by so many milliseconds, each way.
     Bad { drop: f64, delay: u64 },
 }
 
 impl Far {
-    /// Makes it, and the line to it; the line's process, if there is one, is to be kept.
+    /// Makes it, and the link to it; the process of the link, if there is one, has to be kept.
     pub(super) fn new(line: Line) -> Result<(Self, Option<Running>)> {
         let mut unshare = Command::new("unshare");
         unshare.args(["--net", "sh", "-c", "echo ready; exec sleep 3600"]);
@@ -126,7 +126,7 @@ impl Far {
 
 impl Drop for Far {
     fn drop(&mut self) {
-        // Those of a veth go in pairs; the other one of a line stays with its process.
+        // Those of a veth come in pairs; the other end of a link stays with its process.
         _ = ip(&["link", "del", "near0"]);
     }
 }

@@ -1,6 +1,7 @@
 //! A lossy link: forwards frames between two TAPs, each after the same delay, and drops some of them.
 //!
-//! netem is not in every kernel, and a relay treats all servers behind it alike.
+//! netem is not in every kernel, and a relay treats all servers behind it alike. It is not the lossy link of the tests:
+//! the bench does not depend on skiff-device, which it measures.
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -19,7 +20,7 @@ use rustix::ioctl::{Opcode, Setter, ioctl, opcode};
 /// The longest frame.
 const FRAME: usize = 1514;
 
-/// Frames under way in one direction; what comes then is lost, as in any queue that is full.
+/// Frames under way in one direction; further ones are lost, as in any full queue.
 const FRAMES: usize = 4096;
 
 #[derive(Debug, Clone, Args)]
@@ -41,7 +42,7 @@ pub(crate) struct RelayArgs {
     seed: u64,
 }
 
-/// Relays for ever.
+/// Relays forever.
 pub(super) fn run(args: &RelayArgs) -> Result<()> {
     ensure!((0.0..100.0).contains(&args.drop), "--drop: 0 to 100");
     let (one, other) = (open(&args.one)?, open(&args.other)?);
@@ -85,7 +86,7 @@ impl Direction {
         Self { lost, delay, state, frames: VecDeque::new(), spare: Vec::new() }
     }
 
-    /// Takes all that has come.
+    /// Takes all input.
     fn take(&mut self, mut from: &File) -> Result<()> {
         loop {
             let mut frame = self.spare.pop().unwrap_or_default();
@@ -99,7 +100,7 @@ impl Direction {
                 Err(error) => return Err(error.into()),
             };
             frame.truncate(len);
-            // Who lives where is found out without loss: a second is waited for an answer to that.
+            // ARP is not lost: a lost answer would cost a second of waiting.
             let is_ip = frame.get(12..14) == Some(&[8, 0]);
             if self.frames.len() >= FRAMES || is_ip && self.loses() {
                 self.spare.push(frame);

@@ -46,7 +46,7 @@ impl Running {
                 bail!("{} did not start; {}", self.name, self.said());
             }
         }
-        // Whoever prints more must not fail for that.
+        // A program that prints more must not fail because of that.
         self.child.stdout = Some(out);
         Ok(())
     }
@@ -55,7 +55,7 @@ impl Running {
         self.child.id()
     }
 
-    /// What it has written to standard error.
+    /// Its output on standard error.
     pub(super) fn said(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default().trim().to_owned()
     }

@@ -14,7 +14,7 @@ use crate::peers::skiff::{self, Programs};
 /// The port of control connections.
 const PORT: u16 = 50_000;
 
-/// What is measured here.
+/// The measured server.
 #[derive(Debug, Clone)]
 pub(super) struct Servers {
     device_serv: PathBuf,
@@ -56,10 +56,10 @@ const BASELINE: &str = "baseline";
 pub(super) struct Setup<'a> {
     pub(super) place: Place,
     pub(super) offload: bool,
-    /// Bytes of each ring.
+    /// Bytes of each socket buffer.
     pub(super) ring: usize,
     pub(super) sessions: usize,
-    /// A directory with the files that it begins with.
+    /// A directory with the initial files.
     pub(super) preload: Option<&'a Path>,
 }
 
@@ -86,7 +86,7 @@ impl DeviceServ {
         Ok(Self { running: Running::start("device-serv", &mut command)?, addr: place.addr(PORT) })
     }
 
-    /// Bytes of RAM of the server, as it says: "4 sessions in 74.0 KiB of RAM".
+    /// Bytes of RAM of the server, as it prints them: "4 sessions in 74.0 KiB of RAM".
     pub(super) fn ram_kib(&self) -> Option<f64> {
         ram_kib(&self.running.said())
     }

@@ -139,8 +139,8 @@ pub(super) fn put_tmpfs(bench: &Bench) -> Result<Job<'_>> {
     Ok(job)
 }
 
-/// Up, to a disk: host-serv makes the file durable before it says so, the others do not, or only if something else does it
-/// for them.
+/// Up, to a disk: host-serv makes the file durable before it replies, the others do not, or only if something else does
+/// it for them.
 pub(super) fn put_disk(bench: &Bench) -> Result<Job<'_>> {
     let big = bench.site.big()?;
     let mut job = Job::new(format!("{} up, to a disk", mib(big.size)), Unit::Seconds);
@@ -244,7 +244,7 @@ pub(super) fn discard(file: &Content, command: &mut Command, server: &Server) ->
     run::timed(command.stdout(Stdio::null()), Some(server))
 }
 
-/// Compares what a command writes to standard output with a file.
+/// Compares the standard output of a command with a file.
 pub(super) fn check_output(file: &Content, command: &mut Command) -> Result<()> {
     let (size, crc) = run::summed(command)?;
     ensure!((size, crc) == (file.size, file.crc), "{command:?}: {size} bytes, checksum {crc:08x}");

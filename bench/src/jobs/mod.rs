@@ -50,7 +50,7 @@ impl Bench {
         core::iter::once(("", &self.programs)).chain(before).collect()
     }
 
-    /// Starts a peer that serves `root`; says why in `job` if that does not work, and nothing if it is not there.
+    /// Starts a peer that serves `root`; reports in `job` if that fails, and nothing if it is not installed.
     fn start(&self, job: &mut Job<'_>, name: &str, root: &Path) -> Option<Rc<Server>> {
         match Server::start(self.peer(name)?, root) {
             Ok(server) => Some(Rc::new(server)),
@@ -158,14 +158,14 @@ impl Bench {
     }
 }
 
-/// An error if one of these is no server of [`peers::all`]; `none` stands for none of them.
+/// An error if one of these is not a server of [`peers::all`]; `none` stands for none of them.
 fn known(wanted: &[String]) -> Result<()> {
     let all: Vec<_> = peers::all().iter().map(|peer| peer.name()).collect();
     let unknown = wanted.iter().find(|name| !all.contains(&name.as_str()) && *name != "none");
     unknown.map_or(Ok(()), |name| bail!("no server {name}; choose from {}, none", all.join(", ")))
 }
 
-/// The peers that are there and wanted; says of the others that they are not.
+/// The requested peers that are installed; reports the missing ones.
 fn there(wanted: Option<&[String]>) -> Vec<Box<dyn Peer>> {
     let mut missing = false;
     let peers = peers::all().into_iter().filter(|peer| {

@@ -1,4 +1,5 @@
-//! One file over protected connections, beside TLS 1.3, ssh and unprotected connections; and what a new connection costs.
+//! One file over protected connections, beside TLS 1.3, ssh and unprotected connections; and the cost of a new
+//! connection.
 //!
 //! host-cli takes the fastest cipher that both sides have: AES-256-GCM on a processor with instructions for it. The other
 //! one is measured with a client of the bench that uses the same library.
@@ -108,7 +109,7 @@ impl Way {
         }
     }
 
-    /// What a server serves.
+    /// The files of a server.
     fn root(self, bench: &Bench, name: &str) -> Result<PathBuf> {
         match self {
             Self::GetDiscard | Self::GetTmpfs => bench.site.served(Medium::Disk),
@@ -117,7 +118,7 @@ impl Way {
     }
 }
 
-/// Adds a contender, and checks what it brings if its turns do not.
+/// Adds a contender, and checks what it transfers if its turns do not.
 fn add<'a>(
     bench: &'a Bench,
     way: Way,
@@ -136,7 +137,7 @@ fn add<'a>(
         check_output(file, &mut cat()?)?;
     }
     if way == Way::GetDiscard && is_ssh {
-        // A client that removes what it can't write to must not remove the device.
+        // A client that removes files that it can't write to must not remove the device.
         _ = symlink("/dev/null", &nowhere);
     }
     job.add(Contender::new(name, role, move || match way {
@@ -163,7 +164,7 @@ fn start_sealed(job: &mut Job<'_>, build: &str, programs: &Programs, root: &Path
     }
 }
 
-/// Says so in `job` if a connection to `server` can't have AES-256-GCM.
+/// Reports in `job` if a connection to `server` can't have AES-256-GCM.
 fn has_aes(job: &mut Job<'_>, server: &Server) -> bool {
     let tried = connections(&server.endpoint, Cipher::AesGcm, 1).and_then(|mut command| run::output(&mut command));
     tried.map_err(|error| job.skipped.push(format!("AES-256-GCM: {error:#}"))).is_ok()

@@ -15,7 +15,7 @@ use crate::results::{Extra, Role, Unit};
 use crate::site::Medium;
 use crate::tools::{Task, Tool};
 
-/// Down. Nobody makes anything durable.
+/// Down. Nothing is made durable.
 pub(super) fn get(bench: &Bench, medium: Medium) -> Result<Job<'_>> {
     let many = bench.site.many(medium)?;
     let root = bench.site.served(medium)?;

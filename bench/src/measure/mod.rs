@@ -9,7 +9,7 @@ pub(crate) mod stats;
 pub(crate) struct Sample {
     /// In the unit of the job; seconds on the clock unless it says otherwise.
     pub(crate) value: f64,
-    /// Seconds of processor that the server took meanwhile, if it could be told.
+    /// Seconds of processor time that the server used meanwhile, if that is known.
     pub(crate) server_cpu: Option<f64>,
     /// Seconds of processor that the client took.
     pub(crate) client_cpu: Option<f64>,

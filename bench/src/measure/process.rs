@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// What a process that has ended had used, its own children's share included.
+/// The resources that an ended process used, its own children's included.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Usage {
     /// Seconds on the processors.
@@ -33,9 +33,9 @@ pub(crate) fn end(child: &mut Child, limit: Duration) {
     }
 }
 
-/// Waits for a child and says what it has used.
+/// Waits for a child and returns the resources that it used.
 ///
-/// The caller has started it, and nobody else waits for it.
+/// The caller has started it, and nothing else waits for it.
 pub(crate) fn wait(pid: u32) -> io::Result<(ExitStatus, Usage)> {
     let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
     let mut status = 0;
@@ -58,8 +58,8 @@ pub(crate) fn wait(pid: u32) -> io::Result<(ExitStatus, Usage)> {
     Ok((ExitStatus::from_raw(status), Usage { cpu, memory: usage.ru_maxrss as f64 }))
 }
 
-/// Seconds on the processors of a running process and all its descendants, those that have ended too as far as somebody
-/// in the tree waited for them.
+/// Seconds of processor time of a running process and all its descendants, ended ones included as far as their parents
+/// have waited for them.
 ///
 /// Of running processes it is exact; what ended children took is known in hundredths of a second only.
 pub(crate) fn tree_cpu(pid: u32) -> f64 {

@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// The program that runs now, and until when it may.
 static WATCHED: Mutex<Option<(OwnedFd, Instant)>> = Mutex::new(None);
 
-/// Runs a program to its end. Its standard output goes nowhere unless `command` says otherwise.
+/// Runs a program to its end. Its standard output is discarded unless `command` says otherwise.
 pub(crate) fn timed(command: &mut Command, server: Option<&Server>) -> Result<Sample> {
     guard();
     let mut said = tempfile::tempfile()?;
@@ -39,8 +39,8 @@ pub(crate) fn timed(command: &mut Command, server: Option<&Server>) -> Result<Sa
         _ = said.rewind().and_then(|()| said.read_to_string(&mut text));
         bail!("{command:?}: {status}; {}", text.trim());
     }
-    // Until a program begins, a process has the memory of the one that starts it, and that counts for its peak: less than
-    // the bench itself has, nobody can be told to have.
+    // Until a program begins, a process has the memory of its parent, which counts for its peak: a peak below that of
+    // the bench itself can't be measured.
     let client_memory = Some(usage.memory).filter(|memory| *memory > own * 1.01);
     Ok(Sample { value, server_cpu, client_cpu: Some(usage.cpu), client_memory })
 }
@@ -63,7 +63,7 @@ pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-/// Runs a program to its end; says how much it wrote to standard output, and the CRC-32C of that.
+/// Runs a program to its end; returns the length of its standard output, and its CRC-32C.
 pub(crate) fn summed(command: &mut Command) -> Result<(u64, u32)> {
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     let mut child = child.with_context(|| format!("{command:?}"))?;

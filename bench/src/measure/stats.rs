@@ -21,7 +21,7 @@ pub(crate) fn quantile(values: &[f64], part: f64) -> Option<f64> {
     Some(sorted[low] + (sorted[high] - sorted[low]) * (place - low as f64))
 }
 
-/// The median of the ratios round by round: what is common to a round falls out.
+/// The median of the ratios round by round: what a round has in common cancels out.
 pub(crate) fn ratio(values: &[f64], to: &[f64]) -> Option<f64> {
     let ratios: Vec<_> = values.iter().zip(to).filter(|(_, to)| **to > 0.0).map(|(value, to)| value / to).collect();
     median(&ratios)

@@ -10,7 +10,7 @@ use super::sink::Sink;
 
 /// A session with a server.
 pub(crate) trait Fetch: Send {
-    /// Fetches a file; says how many bytes it had.
+    /// Fetches a file; returns its length.
     fn fetch(&mut self, name: &str, sink: &mut Sink) -> Result<u64>;
 }
 

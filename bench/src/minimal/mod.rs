@@ -99,13 +99,13 @@ enum Task {
         #[arg(long)]
         count: u32,
     },
-    /// Sends a file to itself by sendfile and throws away what comes, or writes it to a file by splice.
+    /// Sends a file to itself by sendfile and discards it, or writes it to a file by splice.
     LimitGet {
         from: PathBuf,
         #[arg(long)]
         to: Option<PathBuf>,
     },
-    /// Sends a file to itself by sendfile over many connections at a time, and throws away what comes.
+    /// Sends a file to itself by sendfile over many connections at a time, and discards it.
     LimitClients {
         from: PathBuf,
         #[arg(long)]
@@ -120,7 +120,7 @@ enum Task {
         #[arg(long)]
         cipher: Cipher,
     },
-    /// Echoes one byte at a time, for ever.
+    /// Echoes one byte at a time, forever.
     Echo {
         #[arg(long)]
         port: u16,

@@ -19,7 +19,7 @@ pub(super) const WARM: u32 = 50;
 pub(crate) struct Latency {
     pub(crate) p50: f64,
     pub(crate) p99: f64,
-    /// How many a second, with all that lies between them.
+    /// The number per second, everything in between included.
     pub(crate) per_second: f64,
 }
 

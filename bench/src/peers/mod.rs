@@ -1,7 +1,7 @@
 //! Servers: skiff's and those of Debian's packages.
 //!
 //! Each has its own directory and its own port on loopback, stays in the foreground and is ended by its process id.
-//! What is not installed is skipped and reported.
+//! Missing programs are skipped and reported.
 
 mod atftp;
 mod nginx;
@@ -73,10 +73,10 @@ pub(crate) trait Peer {
         None
     }
 
-    /// Its name and version, as it says itself.
+    /// Its name and version, as it prints them.
     fn version(&self) -> String;
 
-    /// The command that serves `root`, and how to speak to it. `config` is an empty directory for what it needs.
+    /// The command that serves `root`, and how to talk to it. `config` is an empty directory for its configuration.
     fn command(&self, root: &Path, config: &Path) -> Result<(Command, Endpoint)>;
 }
 
@@ -94,7 +94,7 @@ pub(crate) fn all() -> Vec<Box<dyn Peer>> {
     ]
 }
 
-/// What a person types to have them all.
+/// The packages to install to have them all.
 pub(crate) const INSTALL: &str = "\
 apt-get install --no-install-recommends nginx-light vsftpd python3-pyftpdlib rsync atftp atftpd openssh-server openssl curl lftp wget
 (pure-ftpd is in conflict with vsftpd: apt-get download pure-ftpd && dpkg -x pure-ftpd_*.deb DIR, and DIR/usr/sbin in PATH)";
@@ -145,7 +145,7 @@ impl Server {
         process::tree_cpu(self.pid())
     }
 
-    /// What it has said.
+    /// The output so far.
     fn log(&self) -> String {
         fs::read_to_string(self.config.path().join("log")).unwrap_or_default().trim().to_owned()
     }
@@ -172,7 +172,7 @@ fn program(name: &str) -> Result<Command> {
     Ok(Command::new(find(name).with_context(|| format!("{name} is not installed"))?))
 }
 
-/// The first line that a program says of itself with `args`, on either stream.
+/// The first line that a program prints with `args`, on either stream.
 fn says(name: &str, args: &[&str]) -> String {
     let output = find(name).and_then(|path| Command::new(path).args(args).stdin(Stdio::null()).output().ok());
     let Some(output) = output else { return format!("{name}: unknown version") };
@@ -180,7 +180,7 @@ fn says(name: &str, args: &[&str]) -> String {
     text.lines().find(|line| !line.trim().is_empty()).unwrap_or(name).trim().to_owned()
 }
 
-/// A port that nobody has. Nobody else takes one here meanwhile.
+/// A free port. No other program takes it here meanwhile.
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }

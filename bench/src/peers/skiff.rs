@@ -186,7 +186,7 @@ impl Peer for Traced {
     }
 }
 
-/// How often what was called; `None` before the end of the process.
+/// The number of calls of each kind; `None` before the end of the process.
 fn calls(log: &str) -> Option<BTreeMap<String, u32>> {
     let mut calls = BTreeMap::new();
     let mut first = None;

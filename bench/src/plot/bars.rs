@@ -37,7 +37,7 @@ pub(super) struct Bar {
 pub(super) struct Panel {
     pub(super) title: String,
     pub(super) axis: String,
-    /// What a value is multiplied with for the figures of the axis.
+    /// The factor for the figures of the axis.
     pub(super) scale: f64,
     pub(super) bars: Vec<Bar>,
 }

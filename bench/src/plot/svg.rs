@@ -18,7 +18,7 @@ const STYLE: &str = "\
 .s0{stroke:#4493f8}.s1{stroke:#f0883e}.s2{stroke:#3fb950}.s3{stroke:#ab7df8}}
 ";
 
-/// Where a text lies from its place.
+/// The anchor of a text.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Anchor {
     Start,
@@ -65,7 +65,7 @@ impl Svg {
         _ = writeln!(self.body, "{element}");
     }
 
-    /// Title above and notes below; `height` is that of what was drawn.
+    /// Title above and notes below; `height` is that of the drawing.
     pub(super) fn finish(mut self, title: &str, mut height: f64, notes: &[String]) -> String {
         self.text("title", Anchor::Start, 16.0, 26.0, title);
         for note in notes {

@@ -15,7 +15,7 @@ use skiff_proto::{ErrorCode, Refusal};
 use super::layout::{HEAD, Head, RECORD, Record};
 use super::{Flash, FlashError, FlashStore};
 
-/// What is known of the journal.
+/// The state of the journal.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Journal {
     pub(super) tail: u32,
@@ -41,8 +41,8 @@ pub(super) struct Journal {
     pub(super) last: Option<u32>,
 }
 
-/// The newest record, as it was read when the medium was mounted. Power may have gone while it was written: then it may
-/// read otherwise the next time.
+/// The newest record, as it was read when the medium was mounted. Power may have failed while it was written: then it
+/// may read differently the next time.
 #[derive(Debug)]
 pub(super) struct Kept<const NAME: usize> {
     place: Option<u32>,
@@ -133,7 +133,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         self.flush()?;
         self.heed(record, len, place)?;
         if is_first && self.anchor(false).is_err() {
-            // The record is there all the same.
+            // The record exists nevertheless.
             self.journal.sealed = true;
         }
         Ok(())
@@ -155,7 +155,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         self.journal.offset as usize + self.layout.padded(len) <= self.layout.block as usize
     }
 
-    /// It has as many blocks as it may have.
+    /// It has as many blocks as permitted.
     fn is_long(&self) -> bool {
         self.journal.blocks >= self.layout.journal_most(self.records())
     }

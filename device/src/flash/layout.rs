@@ -123,8 +123,8 @@ impl Layout {
         full + full / 2 + 2
     }
 
-    /// The blocks that are kept for a journal of `blocks`: as many as it may have, or has, those that it is copied to then,
-    /// and the one that is to come next.
+    /// The blocks that are kept for a journal of `blocks`: as many as it may have, or has, those that it is copied to
+    /// then, and the next one.
     pub(super) fn journal_room(self, records: u32, blocks: u32) -> u32 {
         self.journal_most(records).max(blocks) + self.full(records) + 1
     }
@@ -200,7 +200,7 @@ pub(super) struct Head {
     pub(super) seq: u32,
     /// The number of the journal's first block.
     pub(super) epoch: u32,
-    /// The block that is to come after this one.
+    /// The block that follows this one.
     pub(super) next: u32,
     /// The records of the block before count up to this offset.
     pub(super) end: u32,
@@ -265,7 +265,7 @@ impl Link {
     }
 }
 
-/// What a record says.
+/// The content of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Nothing: a journal block has at least one record.
@@ -289,7 +289,7 @@ pub(super) struct Record {
     /// Bytes, and their CRC-32C.
     pub(super) size: u32,
     pub(super) crc: u32,
-    /// Of a stage, the number of its owner: its time comes with the `write` that continues it.
+    /// Of a stage, the number of its owner: its time comes with the `write` that resumes it.
     pub(super) mtime: Option<u64>,
     /// The last block; 0 without any.
     pub(super) last: u32,
@@ -335,7 +335,7 @@ impl Record {
         put(bytes, 0, crc);
     }
 
-    /// Makes `bytes` a record that ends nothing: the record that it ended is gone.
+    /// Makes `bytes` a record that ends no other: the record that it ended no longer exists.
     pub(super) fn end_nothing(bytes: &mut [u8]) {
         put(bytes, 16, 0);
     }

@@ -47,7 +47,7 @@ impl<'m> Map<'m> {
         }
     }
 
-    /// Goes on with the block after this one.
+    /// Continues with the block after this one.
     pub(super) const fn start_after(&mut self, block: u32) {
         self.next = block + 1;
     }

@@ -146,8 +146,8 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
 
     const FIRST_MARKER: Anchor = Anchor { volume: 1, seq: 1, tail: 0, epoch: 0, head_seq: 0 };
 
-    /// Formatting a blank medium begins with a program, not with an erasure: what an erasure leaves that was cut off is no
-    /// longer blank, but the rest of the marker can be recognized.
+    /// Formatting a blank medium begins with a program, not with an erasure: an erasure that was cut off leaves a
+    /// medium that is no longer blank, but the rest of the marker can be recognized.
     fn begin_format(&mut self, offset: u32) -> Result<Anchor, MountError> {
         let marker = Self::FIRST_MARKER;
         self.put_marker(marker.volume, Anchors { block: 0, offset, seq: marker.seq })
@@ -301,7 +301,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
         Ok(None)
     }
 
-    /// Heeds the records of a block up to `end`, or to the last one; says where that is.
+    /// Reads the records of a block up to `end`, or to the last one; returns where that is.
     fn replay_block(&mut self, block: u32, owner: u32, end: Option<u32>) -> Result<u32, MountError> {
         let mut offset = self.layout.first_record();
         while offset < end.unwrap_or(self.layout.block) {

@@ -5,7 +5,7 @@ use skiff_proto::{ErrorCode, Refusal};
 use super::layout::{ANCHORS, Record};
 use super::{Flash, FlashStore};
 
-/// What a new version needs.
+/// The needs of a new version.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Need {
     pub(super) blocks: u32,
@@ -27,7 +27,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
     /// Blocks that are free for data if there are `more` records, and not promised to a writer. `None` if not even the
     /// journal has its room then: a file without a byte needs that, too.
     fn unpromised(&self, more: u32) -> Option<u32> {
-        // With one that is to come, those that the journal has.
+        // With the next one, those that the journal has.
         let journal = self.layout.journal_room(self.records() + more, self.journal.blocks) - (self.journal.blocks + 1);
         let promised: u32 = self.slots.iter().map(|slot| slot.reserved.saturating_sub(slot.blocks)).sum();
         self.map.free().checked_sub(journal + promised)

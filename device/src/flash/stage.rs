@@ -92,7 +92,7 @@ impl<const NAME: usize, const PAGE: usize> Slot<NAME, PAGE> {
         if self.blocks == 0 { payload } else { self.len - (self.blocks - 1) * payload }
     }
 
-    /// Where in the last block the next byte comes, and where in the page.
+    /// The position of the next byte in the last block, and in the page.
     const fn end(&self, payload: u32) -> (u32, usize) {
         let end = LINK + self.fill(payload);
         (end, end as usize % PAGE)
@@ -202,7 +202,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
 
     /// Begins the next block of a stage.
     fn add_block(&mut self, at: usize) -> Result<(), Refusal> {
-        // Nothing of before is erased as long as the journal does not say what of before counts.
+        // Nothing old is erased until the journal states which of the old records count.
         self.heal()?;
         let slot = &self.slots[at];
         let Slot { id, last, jump, blocks, reserved, last_crc, .. } = *slot;
@@ -258,7 +258,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
         }
     }
 
-    /// Goes on with an interrupted write. Its last block is copied if it is not full and something is to come.
+    /// Continues an interrupted write. Its last block is copied if it is not full and more bytes will follow.
     pub(super) fn reopen(&mut self, at: usize, record: &Record, size: u32) -> Result<(), Refusal> {
         let payload = self.layout.payload();
         let blocks = self.layout.blocks_for(record.size);
@@ -307,7 +307,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
     pub(super) fn end_stage(&mut self, at: usize) {
         let slot = &self.slots[at];
         let id = slot.id;
-        // If that can't be said, the blocks that a record names are not free.
+        // If that can't be recorded, the blocks that a record names are not free.
         if slot.listed && self.append(Record::drop(id), &[]).is_err() {
             self.forget(at);
             return;
@@ -360,7 +360,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
             return self.end_stage(at);
         }
         if slot.listed && slot.len == slot.kept {
-            // Nothing came; a copy of the last block was for nothing.
+            // Nothing followed; the last block was copied in vain.
             if slot.copied != 0 {
                 let copy = slot.last;
                 self.map.give(copy);

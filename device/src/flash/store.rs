@@ -41,7 +41,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         let Some(record) = record else {
             return Need { blocks, keep: None };
         };
-        // The last block is copied if it is not full and something is to come.
+        // The last block is copied if it is not full and more bytes will follow.
         let there = if record.size == size { blocks } else { record.size / self.layout.payload() };
         Need { blocks: blocks - there, keep: Some(record.id) }
     }

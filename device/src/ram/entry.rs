@@ -204,14 +204,14 @@ impl<'m, const NAME: usize, const BLOCK: usize> RamStore<'m, NAME, BLOCK> {
             }
     }
 
-    /// Blocks that can be had, droppable ones included.
+    /// Available blocks, droppable ones included.
     pub(super) fn room(&self, but: Option<usize>) -> u64 {
         let droppable = (0..self.entries.len()).filter(|&at| self.is_droppable(at, but)).map(|at| self.blocks_of(at));
         self.unreserved(but) + droppable.sum::<u64>()
     }
 
     /// # Errors
-    /// `no-space` if that many blocks, and an entry where none is there yet, can't be had; nothing has changed.
+    /// `no-space` if so many blocks, and an entry where none exists yet, are not available; nothing has changed.
     pub(super) fn check_room(&self, blocks: u64, entry: Option<usize>) -> Result<(), Refusal> {
         let has_entry = entry.is_some()
             || (0..self.entries.len()).any(|at| self.entries[at].kind == Kind::Free || self.is_droppable(at, None));

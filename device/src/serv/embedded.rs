@@ -23,7 +23,7 @@ use crate::stack::Stack;
 
 const BUF: usize = command_buffer(NAME);
 
-/// What a server had done and was doing when it ended.
+/// The statistics and the state of a server when it ended.
 #[derive(Debug, Clone, Copy)]
 pub struct Report {
     /// Since its start.

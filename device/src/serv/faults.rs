@@ -16,7 +16,7 @@ pub struct Chance {
 }
 
 impl Chance {
-    /// So many in a hundred, at most 100.
+    /// Percent, at most 100.
     #[must_use]
     pub const fn percent(percent: u32) -> Self {
         assert!(percent <= 100, "0 to 100");
@@ -159,7 +159,7 @@ impl<D: Device> Faulty<D> {
         &self.lower
     }
 
-    /// Moves frames on whose time has come; says when the next one's has.
+    /// Forwards frames that are due; returns when the next one is.
     pub fn advance(&mut self, now: Instant) -> Option<Instant> {
         // Bounded: others may fill the device as fast as it is emptied.
         for _ in 0..FRAMES {

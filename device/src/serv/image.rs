@@ -1,4 +1,4 @@
-//! A file as a flash chip: so that the store on flash can be tried, killed and looked at.
+//! A file as a flash chip, to try, kill and inspect the store on flash.
 
 use std::fs::{File, OpenOptions};
 use std::io;

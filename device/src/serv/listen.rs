@@ -98,7 +98,7 @@ impl Listen {
             for listener in &port.listeners {
                 while forwarder.has_room() {
                     match listener.accept() {
-                        // It fails if the connection is gone again.
+                        // It fails if the connection has been closed already.
                         Ok((stream, client)) => _ = forwarder.connect(stream, client.ip(), port.number),
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                         Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -146,7 +146,7 @@ impl<R: FnOnce()> Run for Serve<'_, R> {
     }
 }
 
-/// Lets both stacks work until they have nothing more to say to each other; after what time they will have.
+/// Lets both stacks work until they have nothing more to exchange; returns the time until they have.
 fn settle<S: Store + 'static>(server: &mut Embedded<S>, forwarder: &mut Forwarder, end: &mut End) -> Option<Duration> {
     // Bounded: new connections wait meanwhile.
     for _ in 0..256 {

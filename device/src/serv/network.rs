@@ -153,7 +153,7 @@ fn same_network(one: &[u8], other: &[u8], prefix: u8) -> bool {
 
 /// True for an address that programs of this machine can have.
 fn is_this_machine(address: IpAddr) -> bool {
-    // While no interface is up, every address can be had: then nothing is known.
+    // While no interface is up, every address can be bound: then nothing is known.
     const NOBODYS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
     UdpSocket::bind((NOBODYS, 0)).is_err() && UdpSocket::bind((address, 0)).is_ok()
 }
@@ -250,7 +250,7 @@ impl<R: FnOnce()> Run for Serve<'_, R> {
 
 /// A device that may hold frames back.
 trait Wire: Device {
-    /// Moves frames on whose time has come; says when the next one's has.
+    /// Forwards frames that are due; returns when the next one is.
     fn advance(&mut self, now: Instant) -> Option<Instant>;
 
     /// Bytes of frames received and sent since the last call.

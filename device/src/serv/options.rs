@@ -31,9 +31,9 @@ pub struct Options {
     pub min_rate: MinRate,
     /// The interval of keep-alives to a silent peer.
     pub keep_alive: Duration,
-    /// A peer that has not answered for so long is gone.
+    /// A peer that has not answered for so long is dead.
     pub timeout: Duration,
-    /// A writer who has been silent for so long loses its place to another.
+    /// A writer that has been silent for so long yields to another one.
     pub takeover: Duration,
     /// What the server calls itself in the hello reply.
     pub name: Option<String>,
@@ -95,7 +95,7 @@ impl Options {
 /// The store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreChoice {
-    /// In memory, and gone with the program.
+    /// In memory, lost when the program ends.
     Ram {
         /// Bytes.
         size: u64,
@@ -104,7 +104,7 @@ pub enum StoreChoice {
     Flash {
         /// The file, which is made if it is not there.
         image: PathBuf,
-        /// Its bytes; 1 MiB if it is new and nothing is said.
+        /// Its bytes; by default 1 MiB if it is new.
         size: Option<u64>,
     },
 }

@@ -1,4 +1,4 @@
-//! The stores that device-serv offers, and what they begin with.
+//! The stores that device-serv offers, and their initial content.
 
 use core::fmt::Display;
 use std::fs::File;
@@ -53,7 +53,7 @@ pub(super) fn flash(
     Ok(FlashStore::mount(Box::leak(Box::new(memory)), image)?)
 }
 
-/// What a store is and has, for people.
+/// A description of a store, for humans.
 #[must_use]
 pub fn describe(choice: &StoreChoice) -> String {
     match choice {

@@ -20,7 +20,7 @@ use super::linger::{Ending, Linger, RESET, is_reset, listen};
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
-/// What a server knows of one control socket.
+/// The state of one control socket.
 #[derive(Debug)]
 pub struct ControlSocket {
     handle: SocketHandle,
@@ -66,7 +66,7 @@ impl ControlSocket {
     }
 }
 
-/// What a listening socket has received.
+/// The state of a listening socket.
 enum Arrival {
     Nothing,
     /// A handshake that has just begun.
@@ -99,8 +99,8 @@ pub(super) enum Accepted {
     Client(SocketHandle, IpAddress),
 }
 
-/// The control sockets of a server: one more than sessions, so that a client is heard while the connection before it is
-/// still closing.
+/// The control sockets of a server: one more than sessions, so that a new client can connect while the connection
+/// before it is still closing.
 pub(super) struct ControlSockets<'m> {
     sockets: &'m mut [ControlSocket],
     port: u16,
@@ -127,7 +127,7 @@ impl<'m> ControlSockets<'m> {
         self.sockets.iter().filter(|socket| set.get::<Socket<'_>>(socket.handle).is_listening()).count()
     }
 
-    /// Looks at what a listening socket has received, after each packet. `free`: sessions that are not taken.
+    /// Checks what a listening socket has received, after each packet. `free`: the number of free sessions.
     pub(super) fn accept(&mut self, at: usize, now: Instant, set: &mut SocketSet<'_>, free: usize) -> Accepted {
         let ControlSocket { handle, phase: Phase::Listening(since) } = self.sockets[at] else {
             return Accepted::Nothing;
@@ -167,9 +167,9 @@ impl<'m> ControlSockets<'m> {
         Accepted::Refused
     }
 
-    /// True if the peer of a handshake that has just begun has this very connection already: its SYN has come twice, late or
-    /// forged. Two sockets of one connection would take each other's packets and reset it. A peer that has restarted and
-    /// uses the same port again is accepted once keep-alive has found its old connection dead.
+    /// True if the peer of a handshake that has just begun has this very connection already: its SYN has come twice,
+    /// late or forged. Two sockets of one connection would take each other's packets and reset it. A peer that has
+    /// restarted and uses the same port again is accepted once keep-alive has found its old connection dead.
     fn is_repeated(&self, at: usize, set: &SocketSet<'_>) -> bool {
         let socket = |socket: &ControlSocket| set.get::<Socket<'_>>(socket.handle);
         let peer = socket(&self.sockets[at]).remote_endpoint();
@@ -184,7 +184,7 @@ impl<'m> ControlSockets<'m> {
         self.sockets.iter().filter(|socket| matches!(socket.phase, Phase::Listening(Some(_)))).count()
     }
 
-    /// Drops the oldest handshake, so that handshakes that nobody completes keep no client out; false if there is none.
+    /// Drops the oldest handshake, so that unfinished handshakes keep no client out; false if there is none.
     fn drop_handshake(&mut self, set: &mut SocketSet<'_>) -> bool {
         let begun = self.sockets.iter_mut().filter_map(|socket| match socket.phase {
             Phase::Listening(Some(since)) => Some((since, socket)),
@@ -242,7 +242,7 @@ impl<'m> ControlSockets<'m> {
                 control.listen(set, self.port);
             }
         }
-        // A new client comes before a peer that has everything already.
+        // A new client has priority over a peer that has received everything.
         if let Some(at) = yielding.or(ended).filter(|_| !is_listening) {
             self.sockets[at].listen(set, self.port);
         }

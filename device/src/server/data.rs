@@ -19,7 +19,7 @@ use smoltcp::wire::IpAddress;
 use super::linger::{Ending, Linger, RESET, is_reset, listen};
 use super::transfer::{Moved, Transfer, TransferRequest};
 
-/// What a server knows of one data socket.
+/// The state of one data socket.
 pub struct DataSocket<S: Store, const NAME: usize> {
     handle: SocketHandle,
     port: u16,
@@ -86,7 +86,7 @@ impl<S: Store, const NAME: usize> DataSocket<S, NAME> {
     }
 }
 
-/// What data sockets did in a turn.
+/// The result of a turn of the data sockets.
 #[derive(Debug, Default)]
 pub(super) struct Served {
     /// There is more to do at once.
@@ -144,7 +144,7 @@ impl<'m, S: Store, const NAME: usize> DataSockets<'m, S, NAME> {
         busy.any(|socket| set.get::<Socket<'_>>(socket.handle).state() == State::Closed)
     }
 
-    /// A session has ended: its transfers go on without it.
+    /// A session has ended: its transfers continue without it.
     pub(super) fn disown(&mut self, session: usize) {
         for socket in self.all_mut() {
             if socket.session.map(usize::from) == Some(session) {
@@ -153,8 +153,9 @@ impl<'m, S: Store, const NAME: usize> DataSockets<'m, S, NAME> {
         }
     }
 
-    /// Looks at who has connected, after each packet: the client's connection is the client's even if the next packet resets
-    /// it. Returns how many others were refused with a reset; after it, [`Self::listen`] opens the port again.
+    /// Checks which peers have connected, after each packet: the client's connection stays its own even if the next
+    /// packet resets it. Returns how many other peers were refused with a reset; after it, [`Self::listen`] opens the
+    /// port again.
     pub(super) fn accept(&mut self, set: &mut SocketSet<'_>, limits: &Limits) -> u32 {
         let mut refused = 0;
         for data in self.all_mut() {
@@ -172,7 +173,7 @@ impl<'m, S: Store, const NAME: usize> DataSockets<'m, S, NAME> {
         refused
     }
 
-    /// Opens ports again whose handshake failed or was refused, once the reset has gone out.
+    /// Opens ports again whose handshake failed or was refused, once the reset has been sent.
     pub(super) fn listen(&mut self, set: &mut SocketSet<'_>) {
         for data in self.all_mut() {
             let socket = set.get_mut::<Socket<'_>>(data.handle);

@@ -9,7 +9,7 @@
 //! | `services` | what a session needs from the others: a data connection, the name of a silent writer |
 //! | `transfer` | one classic transfer |
 //! | `linger` | the end of a connection |
-//! | `protect` | keys, nonces, and who has to wait for whom (feature `secure`; else `open`) |
+//! | `protect` | keys, nonces, and the priority of connections (feature `secure`; else `open`) |
 
 mod control;
 mod data;
@@ -49,9 +49,9 @@ use services::Services;
 pub use session::Session;
 use session::Turn;
 
-/// Packets that are received in one poll before the sessions have their turn. Each turn is answered by an acknowledgement, which
-/// costs the other end as much as several packets; but while everything that fits in a buffer of 64 KiB is awaited, the other
-/// end rests.
+/// Packets that are received in one poll before the sessions have their turn. Each turn is answered by an
+/// acknowledgement, which costs the peer as much as several packets; but while everything that fits in a buffer of 64
+/// KiB is awaited, the peer is idle.
 const BURST: usize = 32;
 
 /// How often a session may go through all its steps before others have their turn.
@@ -66,8 +66,8 @@ pub const fn command_buffer(name: usize) -> usize {
 
 /// The memory that a server borrows, as slices. [`server_memory!`](crate::server_memory) makes types for it.
 ///
-/// The lengths decide what the server can do: as many clients at a time as there are `sessions`, as many classic transfers as
-/// there are `data` sockets.
+/// The lengths decide the capacity of the server: as many clients at a time as there are `sessions`, as many classic
+/// transfers as there are `data` sockets.
 pub struct Memory<'m, S: Store, const NAME: usize, const BUF: usize> {
     /// One for each client at a time, 1 to 255.
     pub sessions: &'m mut [Option<Session<S, NAME, BUF>>],
@@ -77,8 +77,8 @@ pub struct Memory<'m, S: Store, const NAME: usize, const BUF: usize> {
     pub data: &'m mut [DataSocket<S, NAME>],
     /// Socket buffers, divided evenly: one to receive and one to send for each session and each data socket.
     pub buffers: &'m mut [u8],
-    /// The two socket buffers of the spare listener, which hears a client while the connection before it is still closing.
-    /// They may be smaller: it serves as the others do, in smaller pieces.
+    /// The two socket buffers of the spare listener, which accepts a client while the connection before it is still
+    /// closing. They may be smaller: it works like the others, in smaller pieces.
     pub spare: &'m mut [u8],
     /// [`RECORD`] bytes or more: the longest record of a protected connection, and ten. Socket buffers hold one as well.
     /// Empty without the feature `secure`.
@@ -99,7 +99,7 @@ pub struct DeviceServer<'m, S: Store, const NAME: usize, const BUF: usize> {
     is_busy: bool,
 }
 
-/// What a server has done since its start. The numbers wrap.
+/// Statistics of a server since its start. The numbers wrap.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Clients that were served.
@@ -112,12 +112,12 @@ pub struct Counts {
     pub transfers: u32,
     /// Classic transfers that failed.
     pub failures: u32,
-    /// Handshakes that failed: clients without a right key.
+    /// Handshakes that failed: clients without the right key.
     #[cfg(feature = "secure")]
     pub denied: u32,
 }
 
-/// What of a server is in use now.
+/// What is in use now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Sessions with a client.
@@ -157,9 +157,9 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
         let mut add = |pair: &'m mut [u8]| {
             let (rx, tx) = pair.split_at_mut(pair.len() / 2);
             let mut socket = Socket::new(SocketBuffer::new(rx), SocketBuffer::new(tx));
-            // The server writes in one go what is to go out together; waiting for more would cost a round trip.
+            // The server writes together what should be sent together; waiting for more would cost a round trip.
             socket.set_nagle_enabled(false);
-            // A sender that has filled a small buffer goes on only when it hears from us.
+            // A sender that has filled a small buffer continues only after an acknowledgement.
             socket.set_ack_delay(None);
             socket.set_keep_alive(Some(keep_alive));
             socket.set_timeout(Some(timeout));
@@ -176,7 +176,7 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
         Ok(Self { control, sessions, data, door, limits, takeover, counts: Counts::default(), is_busy: false })
     }
 
-    /// Admits only clients that have a key, from now on, and protects their connections (PROTOCOL §8). To be called before
+    /// Admits only clients that have a key, from now on, and protects their connections (PROTOCOL §8). Call it before
     /// the first poll.
     ///
     /// The longest record is as long as [`Memory::record`] and the smallest socket buffer permit, less ten bytes.
@@ -188,10 +188,10 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
         self.door.protect(protection)
     }
 
-    /// Receives packets, carries out on `store` what clients ask for, sends replies: a bounded part of all that. To be called
-    /// in place of [`Interface::poll`]: the application's own sockets receive and send as well.
+    /// Receives packets, executes commands on `store`, sends replies: a bounded part of all that. Call it in place of
+    /// [`Interface::poll`]: the application's own sockets receive and send as well.
     ///
-    /// `now` is the caller's monotonic clock; `interface` is told the same time.
+    /// `now` is the caller's monotonic clock; `interface` gets the same time.
     pub fn poll<D: Device + ?Sized>(
         &mut self,
         now: Instant,
@@ -264,7 +264,7 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
         stack.into_iter().chain(own).min()
     }
 
-    /// What the server has done since its start.
+    /// The statistics since the start.
     #[must_use]
     pub const fn counts(&self) -> Counts {
         self.counts
@@ -280,8 +280,8 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
         }
     }
 
-    /// Looks at who has connected, after each packet: clients get their session and others are refused before the next packet
-    /// finds nobody listening. True if something has to be sent before the next packet.
+    /// Checks which peers have connected, after each packet: clients get their session and others are refused before
+    /// the next packet finds no listening socket. True if something has to be sent before the next packet.
     fn accept(&mut self, now: Instant, sockets: &mut SocketSet<'_>) -> bool {
         let mut is_refused = false;
         for at in 0..self.control.len() {
@@ -317,7 +317,7 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
         self.sessions[at].as_ref().is_some_and(Session::is_stranger)
     }
 
-    /// If all places are taken, the stranger who has been here longest has to go.
+    /// If all sessions are in use, the oldest one without a valid key is closed.
     #[cfg(feature = "secure")]
     fn make_place(&mut self, now: Instant, sockets: &mut SocketSet<'_>) {
         if self.sessions.iter().any(Option::is_none) {
@@ -330,8 +330,8 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
         }
     }
 
-    /// Gives a turn to sessions that are not protected yet, unless too many handshakes have failed: these wait then, and
-    /// only their time runs.
+    /// Gives a turn to sessions that are not protected yet, unless too many handshakes have failed: then they wait, and
+    /// only their timers run.
     #[cfg(feature = "secure")]
     fn serve_strangers(&mut self, now: Instant, sockets: &mut SocketSet<'_>, store: &mut S) {
         for at in 0..self.sessions.len() {
@@ -339,7 +339,7 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
             let is_lost = sockets.get::<Socket<'_>>(session.stream.handle).state() == State::Closed;
             let is_over = session.deadline().is_some_and(|deadline| deadline <= now);
             if is_lost {
-                // What came before is not looked at: no handshake could be answered.
+                // Earlier input is not processed: no handshake could be answered.
                 self.end_session(at, None, now, sockets);
             } else if is_over || self.door.closed_until(now).is_none() {
                 self.is_busy |= self.serve_session(at, now, sockets, store);

@@ -6,13 +6,13 @@ use skiff_proto::Instant;
 use skiff_proto::cipher::Plain;
 use skiff_proto::server::ServerSession;
 
-/// How sessions may be protected: not at all.
+/// The protection of sessions: none.
 pub(super) type Cipher = Plain;
 
-/// Bytes for a record: there are none.
+/// Bytes for a record: none without protection.
 pub const RECORD: usize = 0;
 
-/// The doorkeeper of a server: it lets everybody in.
+/// The protection of a server: it admits every client.
 pub(super) struct Door<'m>(PhantomData<&'m mut [u8]>);
 
 impl<'m> Door<'m> {

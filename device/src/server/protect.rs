@@ -1,4 +1,4 @@
-//! What protects connections (PROTOCOL §8): keys, nonces, and who has to wait for whom.
+//! The protection of connections (PROTOCOL §8): keys, nonces, and the priority of connections.
 //!
 //! | connection | its turn | its place |
 //! |---|---|---|
@@ -13,24 +13,24 @@ use skiff_proto::{Instant, message};
 
 use crate::config::ConfigError;
 
-/// How sessions may be protected.
+/// The protection of sessions.
 pub(super) type Cipher = Noise;
 
 /// Bytes for one record and its length: two fit in a socket buffer of 2 KiB, one in a buffer of 1 KiB. Together with what
 /// two sessions keep of their protection, and the server, that is 1.25 KiB.
 pub const RECORD: usize = 896;
 
-/// The shortest record that a server has to take.
+/// The shortest record that a server must accept.
 const SHORTEST: usize = 600;
 
-/// Failed handshakes that are worked on in a second.
+/// Failed handshakes that are processed in a second.
 const FAILURES: u32 = 8;
 
-/// What a server needs to protect its connections. See [`DeviceServer::protect`](super::DeviceServer::protect).
+/// The keys and generators of a server. See [`DeviceServer::protect`](super::DeviceServer::protect).
 pub struct Protection<'m> {
-    /// The device secret. Another one on each device.
+    /// The device secret, a different one on each device.
     pub secret: Secret,
-    /// The least GENERATION that is accepted.
+    /// The smallest GENERATION that is accepted.
     pub min_generation: u32,
     /// How each connection gets a nonce of its own.
     pub nonces: Nonces,
@@ -38,7 +38,7 @@ pub struct Protection<'m> {
     pub entropy: &'m mut dyn Entropy,
 }
 
-/// How each connection gets a nonce that none had before under the same secret.
+/// How each connection gets a nonce that no earlier one had under the same secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nonces {
     /// From the number of this start of the device, which no other start had, and a count of connections. The number is
@@ -70,7 +70,7 @@ impl Protection<'_> {
     }
 }
 
-/// The doorkeeper of a server.
+/// The protection of a server.
 pub(super) struct Door<'m> {
     protection: Option<Protection<'m>>,
     /// Connections so far.
@@ -96,7 +96,7 @@ impl<'m> Door<'m> {
         Ok(())
     }
 
-    /// Protects a new session, if the server has a secret. False: it can't be, and must not be served.
+    /// Protects a new session, if the server has a secret. False: that failed, and the session must not be served.
     pub(super) fn guard<const BUF: usize>(&mut self, session: &mut ServerSession<BUF, Cipher>, now: Instant) -> bool {
         let Some(protection) = &mut self.protection else { return true };
         self.connections += 1;
@@ -122,16 +122,16 @@ impl<'m> Door<'m> {
         self.throttle.add(now);
     }
 
-    /// From when on handshakes are worked on; `None`: now.
+    /// The time from which handshakes are processed again; `None`: now.
     pub(super) fn closed_until(&self, now: Instant) -> Option<Instant> {
         self.throttle.closed_until(now)
     }
 }
 
-/// Lets so many failures pass in a second, all at once or one after the other.
+/// Permits so many failures in a second, all at once or one after the other.
 #[derive(Debug, Default)]
 struct Throttle {
-    /// When all failures so far have been paid for.
+    /// The time at which the last permitted failure has expired.
     paid: Option<Instant>,
 }
 

@@ -1,4 +1,4 @@
-//! What a session needs from the rest of the server: data connections, and the name that a silent writer holds.
+//! What a session needs from the rest of the server: data connections, and the name held by a silent writer.
 
 use core::task::Poll;
 use core::time::Duration;

@@ -46,18 +46,19 @@ impl<S: Store, const NAME: usize, const BUF: usize> Session<S, NAME, BUF> {
         Self { stream: Stream { session, responder, handle, received: now }, peer, waiting: None, is_evicted: false }
     }
 
-    /// True if the client has still to show that it has a key. Such a session gives its place to the next client that needs one.
+    /// True if the client has not shown a valid key yet. Such a session yields its place to the next client that needs
+    /// one.
     pub(super) fn is_stranger(&self) -> bool {
         cfg!(feature = "secure") && self.stream.session.guard().is_some() && self.stream.session.client().is_none()
     }
 
-    /// True if the client has tried to show a key, and it was not right.
+    /// True if the client has shown a wrong key.
     #[cfg(feature = "secure")]
     pub(super) fn has_failed(&self) -> bool {
         self.is_stranger() && self.handshake_deadline().is_none()
     }
 
-    /// When the handshake has to be through. `None`: it is, or has failed.
+    /// The deadline of the handshake. `None`: it is done, or has failed.
     #[cfg(feature = "secure")]
     pub(super) fn handshake_deadline(&self) -> Option<Instant> {
         self.stream.session.guard()?.deadline()
@@ -75,7 +76,7 @@ impl<S: Store, const NAME: usize, const BUF: usize> Session<S, NAME, BUF> {
     }
 }
 
-/// What a turn came to.
+/// The result of a turn.
 pub(super) enum Turn {
     /// There is nothing more to do now.
     Idle,
@@ -86,7 +87,7 @@ pub(super) enum Turn {
 }
 
 impl<S: Store, const BUF: usize> Stream<S, BUF> {
-    /// Writes what there is to send; true if there was something. `record`: memory for a record and its length.
+    /// Writes pending output; true if there was some. `record`: memory for a record and its length.
     pub(super) fn send(&mut self, socket: &mut Socket<'_>, store: &mut S, record: &mut [u8]) -> bool {
         #[cfg(feature = "secure")]
         if self.session.client().is_some() {
@@ -108,8 +109,8 @@ impl<S: Store, const BUF: usize> Stream<S, BUF> {
         }
     }
 
-    /// The same, on a protected connection. Records are sealed in `record` and copied, since a record may lie across the
-    /// end of the ring; otherwise the room before the end would make small ones.
+    /// The same, on a protected connection. Records are sealed in `record` and copied, since a record may cross the end
+    /// of the socket buffer; otherwise the room before the end would make small ones.
     #[cfg(feature = "secure")]
     fn send_records(&mut self, socket: &mut Socket<'_>, store: &mut S, record: &mut [u8]) -> bool {
         let mut moved = false;
@@ -130,8 +131,8 @@ impl<S: Store, const BUF: usize> Stream<S, BUF> {
         }
     }
 
-    /// Handles what has arrived; true if there was something, or if there is now a reply to send: input that breaks the
-    /// protocol is not taken.
+    /// Handles input; true if there was some, or if there is now a reply to send: input that breaks the protocol is not
+    /// taken.
     fn receive(&mut self, socket: &mut Socket<'_>, store: &mut S, now: Instant, record: &mut [u8]) -> bool {
         let had_output = self.session.has_output();
         let mut moved = false;
@@ -149,7 +150,7 @@ impl<S: Store, const BUF: usize> Stream<S, BUF> {
         moved || (!had_output && self.session.has_output())
     }
 
-    /// Handles a record that has arrived and lies across the end of the ring; true if there was one.
+    /// Handles a received record that crosses the end of the socket buffer; true if there was one.
     fn receive_record(&mut self, socket: &mut Socket<'_>, store: &mut S, record: &mut [u8]) -> bool {
         if cfg!(not(feature = "secure")) || self.session.client().is_none() {
             return false;

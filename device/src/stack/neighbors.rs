@@ -37,7 +37,7 @@ const OWN: usize = if cfg!(feature = "ipv6") { 3 } else { 1 };
 /// The longest request: ARP, or a solicitation with two options.
 const FRAME: usize = if cfg!(feature = "ipv6") { 94 } else { 42 };
 
-/// Protects an interface's neighbor cache: what is kept between polls.
+/// Protects an interface's neighbor cache: the state between polls.
 #[derive(Debug)]
 pub struct NeighborGuard {
     learning: Cell<Learning>,
@@ -67,7 +67,7 @@ impl Learning {
     }
 }
 
-/// Kinds of frames that are looked at.
+/// Kinds of frames that are checked.
 const ARP: u16 = 0x0806;
 #[cfg(feature = "ipv6")]
 const IPV6: u16 = 0x86dd;

@@ -27,7 +27,7 @@ type Store = RefCell<RamStore<'static, NAME, 256>>;
 
 static DONE: AtomicUsize = AtomicUsize::new(0);
 
-/// Serves one line for ever. Both tasks use the same store.
+/// Serves one line forever. Both tasks use the same store.
 #[embassy_executor::task(pool_size = 2)]
 async fn server(mut line: Line, mut store: &'static Store) {
     let mut scratch = [0; 512];

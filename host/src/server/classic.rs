@@ -40,7 +40,7 @@ pub(super) struct Waiting {
 }
 
 impl Classic<'_> {
-    /// Waits until a `get` or `put` that had to wait has its answer; for ever if there is none.
+    /// Waits until a `get` or `put` that had to wait has its answer; forever if there is none.
     pub(super) async fn granted(&mut self) -> Result<u16, Refusal> {
         let Some(waiting) = &mut self.waiting else { return core::future::pending().await };
         let claim = waiting.claim.as_mut().await;

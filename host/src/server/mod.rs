@@ -135,7 +135,7 @@ impl Server {
     }
 }
 
-/// Accepts control connections for ever.
+/// Accepts control connections forever.
 async fn accept(shared: Arc<Shared>, listener: TcpListener) {
     loop {
         match listener.accept().await {

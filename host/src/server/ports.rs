@@ -138,7 +138,7 @@ impl Ports {
         if let Ok(Some(listener)) = bound {
             return Ok(Some(Claim { listener, announced: Instant::now(), lease: Lease(Arc::clone(pool)) }));
         }
-        // Without telling anybody, as a lease would: whoever waits tries again at once, and would tell us.
+        // Without a notification, which a lease would send: the waiting client tries again at once anyway.
         pool.taken.fetch_sub(1, Ordering::Relaxed);
         bound.map(|_| None)
     }

@@ -19,7 +19,7 @@
 //!   with its inode number must be names that are served. So another spelling of a visible file finds that file, if
 //!   the file system supports it; other spellings of hidden and reserved names find nothing.
 //!
-//! Only regular files are opened, and the type is checked before: opening a FIFO can wait for ever or wake its other end,
+//! Only regular files are opened, and the type is checked before: opening a FIFO can wait forever or wake its other end,
 //! and opening a device can have any effect.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -127,7 +127,7 @@ impl Key {
             self.ctime.1.into(),
         ];
         // Versions differ in few bits, so each word is mixed well (the finalizer of splitmix64). Not a secret, not a
-        // defence: an attacker who can choose i-numbers and times of the server's files needs no collision.
+        // defence: an attacker who can choose inode numbers and times of the server's files needs no collision.
         for word in words {
             hash = (hash ^ word).wrapping_add(0x9e37_79b9_7f4a_7c15);
             hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -56,7 +56,7 @@ const OWNER_LEN: usize = 16;
 pub(super) struct Slot {
     dir: OwnedFd,
     number: u32,
-    /// Device and i-number.
+    /// Device and inode number.
     inode: (u64, u64),
     /// Bytes that lie in it.
     staged: AtomicU64,

@@ -26,14 +26,14 @@ pub(crate) struct DeviceClientArgs {
 
 #[derive(Debug, Clone, Subcommand)]
 enum Task {
-    /// Reads so many bytes of a connection that has no end.
+    /// Reads so many bytes of an endless connection.
     Source {
         #[arg(long)]
         addr: SocketAddr,
         #[arg(long)]
         bytes: u64,
     },
-    /// Writes so many bytes and waits until the other end has taken them.
+    /// Writes so many bytes and waits until the peer has taken them.
     Sink {
         #[arg(long)]
         addr: SocketAddr,
@@ -105,7 +105,7 @@ enum Task {
         #[arg(long)]
         congestion: Option<String>,
     },
-    /// A bad line between two TAPs.
+    /// A lossy link between two TAPs.
     Relay(RelayArgs),
 }
 

@@ -42,7 +42,7 @@ pub(super) fn sink(addr: SocketAddr, bytes: u64) -> Result<Took> {
     Ok(Took { seconds: begin.elapsed().as_secs_f64() })
 }
 
-/// Serves connections one after the other, for ever.
+/// Serves connections one after the other, forever.
 pub(super) fn serve(addr: SocketAddr, service: Service, congestion: Option<&str>) -> Result<()> {
     let listener = TcpListener::bind(addr)?;
     println!("ready");
@@ -59,7 +59,7 @@ pub(super) fn serve(addr: SocketAddr, service: Service, congestion: Option<&str>
 }
 
 fn serve_one(stream: &mut TcpStream, service: Service, buffer: &mut [u8]) -> io::Result<()> {
-    // So that a reader who has had enough, and then says nothing any more, does not hold the next one up.
+    // So that a silent reader that has had enough does not block the next one.
     stream.set_write_timeout(Some(Duration::from_secs(10)))?;
     loop {
         match service {

@@ -17,7 +17,7 @@ use crate::wire::dial;
 /// Questions before the clock runs.
 const WARM: u32 = 100;
 
-/// Bytes of a message that comes back: as many as those of `ping`, with its length.
+/// Bytes of a message that is echoed: as many as those of `ping`, with its length.
 const MESSAGE: usize = 14;
 
 /// How long it takes, in microseconds.
@@ -27,7 +27,7 @@ pub(crate) struct Latency {
     pub(crate) p99: f64,
 }
 
-/// Somebody who answers.
+/// An echo peer.
 enum Partner {
     Skiff(Session),
     Echo(TcpStream),
@@ -80,7 +80,7 @@ pub(super) fn measure(addr: SocketAddr, ping: bool, count: u32, rate: Option<u32
     Ok(Latency { p50: at(0.5), p99: at(0.99) })
 }
 
-/// Says something once, and then nothing until standard input ends.
+/// Sends something once, and then nothing until standard input ends.
 pub(super) fn idle(addr: SocketAddr, ping: bool) -> Result<()> {
     let mut partner = Partner::connect(addr, ping)?;
     partner.ask()?;

@@ -13,7 +13,7 @@ use crate::wire::{PIECE, Wire, misused};
 /// Commands that may wait for their replies.
 const QUEUE: usize = 512;
 
-/// What has come from the server.
+/// Input from the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Came {
     /// A short reply.
@@ -82,7 +82,7 @@ impl Session {
         self.0.flush()
     }
 
-    /// Waits for what comes next.
+    /// Waits for the next input.
     pub(super) fn next(&mut self) -> Result<Came> {
         loop {
             match self.0.session.poll_event()? {

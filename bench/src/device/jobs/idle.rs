@@ -1,4 +1,4 @@
-//! How often a server wakes up, and for how long, while it has little or nothing to do.
+//! How often a server wakes up, and for how long, while it is idle or almost idle.
 
 use core::cell::RefCell;
 use core::net::SocketAddr;
@@ -21,7 +21,7 @@ const CPU: &str = "ms of processor a second";
 const SKIFF: &str = "skiff";
 const BASELINE: &str = "smoltcp's own";
 
-/// With one connection that says nothing.
+/// With one idle connection.
 pub(super) fn idle(bench: &Bench) -> Result<Job<'_>> {
     let seconds = bench.scale.seconds;
     let mut job = Job::new(format!("wake-ups with one idle connection, over {seconds} s"), Unit::PerSecond);
@@ -55,7 +55,7 @@ pub(super) fn messages(bench: &Bench) -> Result<Job<'_>> {
     Ok(job)
 }
 
-/// Wake-ups and milliseconds of processor, of a second.
+/// Wake-ups and milliseconds of processor time, per second.
 struct Woken {
     times: f64,
     cpu: f64,

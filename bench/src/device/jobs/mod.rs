@@ -39,7 +39,7 @@ pub(super) struct Bench {
 struct Scale {
     /// Bytes of the large file.
     size: u64,
-    /// What a turn moves is divided by this.
+    /// The amount of a turn is divided by this.
     less: u64,
     /// Small files, and how often all of them are moved.
     files: u32,
@@ -48,7 +48,7 @@ struct Scale {
     questions: u32,
     /// Seconds of idleness.
     seconds: u64,
-    /// Bytes over the bad line for each session.
+    /// Bytes over the lossy link for each session.
     line: u64,
 }
 

@@ -46,7 +46,7 @@ fn manual(out: &mut dyn Write) -> std::io::Result<()> {
     end.control("fi", []).to_writer(out)
 }
 
-/// Options that do not go together: says so as for a single wrong one, and ends the program with 2.
+/// Reports options that do not go together, like a single wrong one, and ends the program with 2.
 fn usage(text: &str) -> ! {
     Args::command().error(clap::error::ErrorKind::ArgumentConflict, text).exit()
 }
@@ -103,7 +103,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     anyhow::bail!("--tap needs Linux; --listen works everywhere")
 }
 
-/// Prints the one line on standard output, for programs that start this one. The server runs even if nobody reads it.
+/// Prints the one line on standard output, for programs that start this one. The server runs even if nothing reads it.
 fn announce(port: u16, told: &str) {
     say(format_args!("{told}"));
     say::announce(format_args!("port {port}"));

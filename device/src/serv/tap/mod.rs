@@ -36,7 +36,7 @@ const PACKET: usize = 65_535;
 /// Whether the TAP offers the offload of a card to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Offload {
-    /// If it can be had: segments of TCP that are cut, and checksums that are computed, only where they leave the machine.
+    /// If possible: TCP is cut into segments, and checksums are computed, only where packets leave the machine.
     #[default]
     Auto,
     /// Every frame as it would be on a wire.
@@ -58,11 +58,11 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// Takes the far end of TAP `name`. One that is not there is made, if that is permitted; it goes with this value.
+    /// Takes the far end of TAP `name`. A missing one is made, if that is permitted, and removed with this value.
     ///
     /// # Errors
-    /// There is none and it can't be made, another program has it, it belongs to another user, or `name` is that of
-    /// something else. What to do about it is said as well.
+    /// There is none and it can't be made, another program has it, it belongs to another user, or `name` belongs to
+    /// something else. The message says what to do about it.
     pub fn open(name: &str, offload: Offload) -> anyhow::Result<Self> {
         let socket = socket()?;
         let made = name_to_index(&socket, name).is_err();
@@ -154,7 +154,7 @@ impl Tap {
     /// True if this machine's end is up; nothing goes through before.
     ///
     /// # Errors
-    /// The interface is gone.
+    /// The interface has been removed.
     pub fn is_up(&self) -> io::Result<bool> {
         ioctl::is_up(socket()?, &self.name)
     }
@@ -222,7 +222,7 @@ impl Device for Tap {
     fn receive(&mut self, _now: smoltcp::time::Instant) -> Option<(Frame<'_>, Room<'_>)> {
         let begin = if self.offload { HEADER } else { 0 };
         let len = loop {
-            // Would block, or the interface is gone: the wait for the descriptor reports that.
+            // Would block, or the interface has been removed: the wait for the descriptor reports that.
             let len = self.file.read(&mut self.rx).ok().filter(|len| *len >= begin)?;
             if !self.offload || is_intact(&self.rx[..begin], &self.rx[begin..len]) {
                 break len;
@@ -244,7 +244,7 @@ impl Device for Tap {
         capabilities.medium = Medium::Ethernet;
         capabilities.max_transmission_unit = ETHERNET + self.mtu;
         if self.offload {
-            // What comes is checked in `receive`, what goes is completed in `consume`.
+            // Input is checked in `receive`, output is completed in `consume`.
             capabilities.checksum.tcp = Checksum::None;
             capabilities.checksum.udp = Checksum::Tx;
             capabilities.segmentation.tcpv4 = NonZeroUsize::new(ETHERNET + PACKET);
@@ -253,7 +253,7 @@ impl Device for Tap {
     }
 }
 
-/// A frame that has come.
+/// A received frame.
 #[derive(Debug)]
 pub struct Frame<'a>(&'a [u8]);
 

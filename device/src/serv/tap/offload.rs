@@ -1,7 +1,7 @@
 //! The header of each frame of a TAP with offload: that of virtio-net, version 1.0 §5.1.6.
 //!
-//! The two ends of a TAP are memory. So checksums need not be computed on the way from one to the other, and TCP need not be
-//! cut into segments: the header says what is missing, and it is done when a frame goes out over a wire.
+//! The two ends of a TAP are memory. So checksums need not be computed on the way from one to the other, and TCP need
+//! not be cut into segments: the header states what is missing, and that is done when a frame is sent over a wire.
 
 use core::num::NonZeroU16;
 
@@ -59,7 +59,7 @@ impl Transport {
         matches!(found.protocol, IpProtocol::Tcp | IpProtocol::Udp).then_some(found)
     }
 
-    /// The sum of the pseudo header: what a checksum that is still to be computed begins with.
+    /// The sum of the pseudo header: the initial value of a checksum that is still to be computed.
     fn pseudo_sum(&self) -> u16 {
         let words = |address: &IpAddress| match address {
             IpAddress::Ipv4(v4) => sum(&v4.octets()),
@@ -105,7 +105,7 @@ pub(super) fn describe(frame: &mut [u8], segment: Option<NonZeroU16>) -> [u8; HE
     header
 }
 
-/// False for a frame that was damaged on a wire before it came to the TAP: one that comes with a checksum, and a wrong one.
+/// False for a frame that was damaged on a wire before it came to the TAP: one with a checksum, and a wrong one.
 pub(super) fn is_intact(header: &[u8], frame: &[u8]) -> bool {
     if header.first().is_none_or(|flags| flags & (NEEDS_CSUM | DATA_VALID) != 0) {
         return true;
