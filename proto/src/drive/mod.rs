@@ -30,7 +30,7 @@
 //! pipelines requests must keep reading (PROTOCOL §1): these clients do not pipeline.
 //!
 //! **Time.** The async drives take a `Timer` and keep the session's time-outs exactly. The blocking ones have a clock, but
-//! cannot interrupt `read`: a stream that never returns blocks them for ever. If the stream has time-outs of its own
+//! cannot interrupt `read`: a stream that never returns blocks them forever. If the stream has time-outs of its own
 //! (an error of the kind `TimedOut` or `Interrupted`), they do not end the connection: the drive checks the clock, lets
 //! the session decide by its own limits, and tries again. A serial line cannot reconnect, so it needs a long
 //! [`idle`](crate::server::Limits::idle).
