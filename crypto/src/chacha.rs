@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 /// The key stream of a key and a nonce, from block 0 on. Erased on drop.
 pub(crate) struct ChaCha20(Zeroizing<[u32; 16]>);
 
-/// Where the number of the block stands.
+/// The position of the block counter.
 const COUNTER: usize = 12;
 
 impl ChaCha20 {

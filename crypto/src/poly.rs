@@ -110,7 +110,7 @@ const fn low(number: u64) -> u32 {
     number as u32
 }
 
-/// Carries from limb to limb; what is above bit 130.
+/// Carries from limb to limb; returns the bits from 130 on.
 fn carry_out(h: &mut [u32; 5]) -> u32 {
     let mut carry = 0;
     for limb in h {

@@ -1,6 +1,6 @@
 //! skiff for computers: a client, a server of a directory, and the two programs `host-cli` and `host-serv`.
 //!
-//! | module | feature | what is in it |
+//! | module | feature | content |
 //! |---|---|---|
 //! | [`client`] | `client` | one connection to a server, transfers with resume |
 //! | [`server`] | `server` | connections, data connections, limits: what `host-serv` runs |

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 /// A longer file is none of ours.
 const MAX_FILE: usize = 256;
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyFile {
     /// The secret of a device, or the master of a fleet.
@@ -25,7 +25,7 @@ pub enum KeyFile {
     Key(Key),
 }
 
-/// Why a file can't be used. Each says what to do about it, in one line.
+/// Why a file can't be used. Each message says what to do about it, in one line.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum KeyError {
@@ -34,10 +34,10 @@ pub enum KeyError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says. A part of the message, and so no `source`.
+        /// The error of the system. It is part of the message, and so not a `source`.
         error: io::Error,
     },
-    /// A file that is there is not replaced: what it holds may be needed.
+    /// An existing file is not replaced: its content may be needed.
     #[error("{}: already exists; a secret or key is never overwritten", path.display())]
     Exists {
         /// The file.
@@ -60,7 +60,7 @@ pub enum KeyError {
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The defect.
         why: &'static str,
     },
     /// A client's key where a secret belongs.
@@ -186,7 +186,7 @@ pub fn random<const N: usize>() -> Result<[u8; N], KeyError> {
     Ok(bytes)
 }
 
-/// What is wrong with the content of a file.
+/// A defect of a file's content.
 fn fault(text: &str) -> &'static str {
     let has = |word: &str| text.split_whitespace().any(|other| other == word);
     match () {

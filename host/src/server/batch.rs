@@ -48,7 +48,7 @@ const LONGEST: Duration = Duration::from_millis(100);
 #[derive(Debug, Default)]
 pub(super) struct Batch(Option<Box<Pending>>);
 
-/// What is in a batch.
+/// The content of a batch.
 #[derive(Debug, Default)]
 struct Pending {
     files: Vec<(Stage, Option<u32>)>,
@@ -56,7 +56,7 @@ struct Pending {
     bytes: u64,
     names: Names,
     changes: Vec<Change>,
-    /// What the log says of all that is not durable yet, in order.
+    /// Log entries of all changes that are not durable yet, in order.
     audit: VecDeque<audit::Pending>,
     closes: Option<Instant>,
     committing: Option<Committing>,
@@ -101,7 +101,7 @@ fn budget() -> usize {
     })
 }
 
-/// True if a batch of so many `files` takes no more, with so many `held` by all.
+/// True if a batch of `files` is full, with `held` in all batches.
 const fn has_most_files(files: usize, held: usize, budget: usize) -> bool {
     files >= MOST_FILES || (files >= FEW_FILES && held >= budget)
 }

@@ -25,7 +25,7 @@ use crate::store::{DirStore, File, Stage};
 /// Bytes of a file that go out together with its length, in one write.
 const HEAD: usize = 64 * 1024;
 
-/// What a data connection is for.
+/// The file of a data connection.
 #[derive(Debug)]
 pub(super) enum Purpose {
     Get(Arc<File>),
@@ -93,7 +93,7 @@ pub(super) fn start(shared: &Arc<Shared>, claim: Claim, owner: SocketAddr, purpo
         }
         drop(running);
     };
-    // What was opened elsewhere stays there.
+    // A file that was opened elsewhere stays there.
     let (shared, away) = (Arc::clone(shared), pool::is_elsewhere());
     tokio::spawn(async move { shared.pool.roam(owner.ip(), Box::pin(serving), away).await });
 }
@@ -203,7 +203,7 @@ async fn receive(
     Ok((name, size))
 }
 
-/// A text has more bytes than the characters that its length counts: nobody has reserved room for those.
+/// A text has more bytes than the characters that its length counts: no room is reserved for the difference.
 fn check_room(store: &DirStore, incoming: &Incoming, before: u64) -> Result<(), Refusal> {
     let beyond = incoming.received() > incoming.announced().unwrap_or(0);
     if beyond && incoming.received() >> 20 != before >> 20 && store.space()?.free == 0 {

@@ -21,7 +21,7 @@ pub(super) struct Input {
 pub(super) enum Moved {
     /// Some was taken, or has come.
     Some,
-    /// Nothing is taken now of what is there.
+    /// No input is taken now.
     Nothing,
     /// The socket has none.
     Waits,
@@ -40,7 +40,7 @@ impl Input {
         self.bytes.len() - self.taken
     }
 
-    /// Offers `take` what was left over.
+    /// Offers the leftover to `take`.
     pub(super) fn take_leftover(&mut self, take: impl FnOnce(&mut [u8]) -> usize) -> Moved {
         let mut bytes = mem::take(&mut self.bytes);
         let taken = take(&mut bytes[self.taken..]);
@@ -53,7 +53,7 @@ impl Input {
         if taken > 0 { Moved::Some } else { Moved::Nothing }
     }
 
-    /// Offers `take` what the socket has, behind what was left over; keeps what it does not take.
+    /// Offers the input of the socket to `take`, behind the leftover; keeps what it does not take.
     pub(super) fn read(&mut self, stream: &TcpStream, take: impl FnOnce(&mut [u8]) -> usize) -> io::Result<Moved> {
         let mut scratch = Scratch::take();
         let left = self.len();

@@ -55,7 +55,7 @@ impl Output {
         self.len() < HIGH_WATER
     }
 
-    /// Adds what `compose` writes into the room that it is lent; true if that was something.
+    /// Adds what `compose` writes into the borrowed room; true if that was something.
     pub(super) fn add(&mut self, next: Next, compose: impl FnOnce(&mut [u8]) -> usize) -> bool {
         let room = match next {
             Next::Reply => FRAMING,
@@ -77,7 +77,7 @@ impl Output {
                 Err(error) => return Err(error),
             }
         }
-        // An idle connection holds no memory for what it once had to say.
+        // An idle connection keeps no memory of earlier output.
         if self.bytes.capacity() > 1024 {
             self.bytes = Vec::new()
         } else {

@@ -46,13 +46,13 @@ pub struct PolledStore {
     peer: Who,
     batch: Batch,
     job: Option<Job>,
-    /// The peer may be gone: its work comes last.
+    /// The peer may be dead: its work comes last.
     doubtful: bool,
     /// The next call touches a file system mounted beneath the root, which this thread must not wait for.
     leaving: bool,
     /// No thread for other file systems is available: the next call is refused.
     stranded: bool,
-    /// Told when another connection takes over the name that this one writes.
+    /// Notified when another connection takes over the name that this one writes.
     evicted: Option<Arc<Notify>>,
     /// The `write` that was refused last, for the audit trail.
     refused: Option<Box<(String, ErrorCode)>>,
@@ -169,7 +169,7 @@ impl PolledStore {
         matches!(self.job, Some(Job::Running(_)))
     }
 
-    /// The peer may be gone: what is done for it comes last from now on.
+    /// The peer may be dead: its work comes last from now on.
     pub(super) fn doubt(&mut self) {
         self.doubtful = true;
         if let Some(Job::Running(work)) = &self.job {
@@ -200,7 +200,7 @@ impl PolledStore {
         self.stranded = true;
     }
 
-    /// Told when another connection takes over the name that this one writes.
+    /// Notified when another connection takes over the name that this one writes.
     pub(super) fn evicted_by(&self) -> Option<Arc<Notify>> {
         self.evicted.clone()
     }
@@ -365,7 +365,7 @@ impl Store for PolledStore {
         let staged = if staging.offset == 0 {
             self.store.stage(staging).map(|(stage, crc)| (Box::new(stage), crc))
         } else {
-            // What is staged has to be read for its checksum.
+            // Staged bytes have to be read for their checksum.
             match self.read(|| Ok(Reading::Write(Write::keep(staging)?)))? {
                 Outcome::Stage(staged) => staged,
                 _ => return mixed_up(),

@@ -67,9 +67,9 @@ pub(super) struct Pool([Arc<Threads>; 3]);
 /// State shared by the thread that does the work and the connection that waits for it.
 #[derive(Debug, Default)]
 struct Ticket {
-    /// Nobody waits for it any more.
+    /// It is not awaited any more.
     dropped: AtomicBool,
-    /// It goes to the back of the queue: its client may be gone.
+    /// It goes to the back of the queue: its client may be dead.
     doubtful: AtomicBool,
 }
 
@@ -81,7 +81,7 @@ pub(super) struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// True if the turn is over, or nobody waits for the work any more.
+    /// True if the turn is over, or the work is not awaited any more.
     pub(super) fn is_over(&self) -> bool {
         self.ticket.dropped.load(Ordering::Relaxed) || Instant::now() >= self.ends
     }
@@ -125,7 +125,7 @@ impl Ticket {
 struct Job {
     client: IpAddr,
     ticket: Arc<Ticket>,
-    /// Ends when nobody waits for it.
+    /// Ends when the work is not awaited.
     ends: bool,
     begun: bool,
     /// One turn; true if there is more to do.
@@ -175,7 +175,8 @@ impl State {
     /// The next job. New ones go first, since most are short; but those begun before get one turn in four.
     fn pop(&mut self) -> Option<Job> {
         self.taken = self.taken.wrapping_add(1);
-        // Doubtful work is that of a client that may be gone. It may also wait for the answer: so it gets a rare turn.
+        // Doubtful work is that of a client that may be dead. The client may also wait for the answer: so it gets a
+        // rare turn.
         let order = match self.taken {
             taken if taken.is_multiple_of(16) => [2, 1, 0],
             taken if taken.is_multiple_of(4) => [1, 0, 2],
@@ -307,7 +308,7 @@ impl Pool {
         self.submit(lane, client, false, move |_| work.take().map_or(Poll::Pending, |work| Poll::Ready(work())))
     }
 
-    /// Does `work` in turns until it is ready, or nobody waits for it any more.
+    /// Does `work` in turns until it is ready, or not awaited any more.
     pub(super) fn read<T: Send + 'static>(
         &self,
         client: IpAddr,
@@ -488,7 +489,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         drop(endless);
-        // What it holds is gone with it.
+        // Its memory is freed with it.
         while Arc::strong_count(&turns) > 1 {
             tokio::task::yield_now().await;
         }

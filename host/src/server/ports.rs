@@ -18,7 +18,7 @@ use super::options::PortRange;
 use super::socket;
 use crate::address::canonical;
 
-/// Connections that may wait on a data port: its owner's, and strangers'.
+/// Connections that may wait on a data port: the owner's, and those of others.
 const BACKLOG: i32 = 4;
 
 /// How often ports are tried that another program has.
@@ -44,12 +44,12 @@ struct Pool {
     guesses: AtomicUsize,
     taken: AtomicUsize,
     waiting: AtomicUsize,
-    /// Told when a port becomes free, and when somebody begins to wait.
+    /// Notified when a port becomes free, and when a client begins to wait.
     changed: Notify,
 }
 
 impl Pool {
-    /// Listens on the first port that nobody has.
+    /// Listens on the first free port.
     fn bind(&self, at: SocketAddr) -> io::Result<Option<TcpListener>> {
         let Some(range) = self.range else { return self.bind_any(at).map(Some) };
         for port in range.iter() {
@@ -90,7 +90,7 @@ fn with_port(addr: SocketAddr, port: u16) -> SocketAddr {
     addr
 }
 
-/// The ports that the system itself chooses from, the lowest and the highest; `None` if it does not say.
+/// The ports that the system itself chooses from, the lowest and the highest; `None` if unknown.
 fn local_ports() -> Option<(u16, u16)> {
     let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
     let mut words = text.split_ascii_whitespace().map(str::parse);
@@ -155,7 +155,7 @@ impl Ports {
                 Ok(None) => {}
                 claim => return claim,
             }
-            // What other programs do with the ports, nobody tells us.
+            // Nothing notifies us when another program frees a port.
             let retry = Instant::now() + RETRY;
             if timeout_at(until.min(retry), changed).await.is_err() && Instant::now() >= until {
                 return Ok(None);

@@ -9,7 +9,7 @@ use skiff_proto::secure::{Entropy, Secret};
 
 use crate::protection::Protection;
 
-/// What a session needs to protect its connection.
+/// The keys for the connection of a session.
 pub(super) type Guard = <Protection as Cipher>::Server;
 
 /// The longest record in bytes: a tag behind whole pages of a file.

@@ -35,7 +35,7 @@ pub(super) struct Shared {
     pub(super) strangers: Arc<Strangers>,
     /// Control and data connections, in all.
     pub(super) tasks: AtomicUsize,
-    /// Told whenever a task ends.
+    /// Notified when a task ends.
     pub(super) ended: Notify,
 }
 
@@ -58,7 +58,7 @@ impl Shared {
     }
 }
 
-/// Counts a task as long as it lives.
+/// Counts a task during its life.
 #[derive(Debug)]
 pub(super) struct Running(pub(super) Arc<Shared>);
 

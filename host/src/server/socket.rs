@@ -23,7 +23,7 @@ pub(super) async fn ready(stream: &TcpStream, reads: bool, writes: bool) -> io::
     .await
 }
 
-/// Says that everything has been sent, then discards what still comes (PROTOCOL §1).
+/// Sends the FIN, then discards what still arrives (PROTOCOL §1).
 pub(super) async fn linger(stream: &TcpStream) {
     if socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write).is_err() {
         return;
@@ -69,7 +69,7 @@ pub(super) fn keep_asking(stream: &TcpStream) {
     }
 }
 
-/// Makes the socket end with a reset: the peer must not take what it has got for the whole.
+/// Makes the socket end with a reset: the peer must not take a partial file for the complete one.
 pub(super) fn reset(stream: &TcpStream) {
     if let Err(error) = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
         debug!(%error, "set_linger");

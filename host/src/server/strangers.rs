@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// The strangers of a server, in the order in which they came.
+/// The connections without a key, in the order in which they came.
 #[derive(Debug, Default)]
 pub(super) struct Strangers(Mutex<BTreeMap<u64, Arc<Notify>>>);
 
-/// One of them, until it has shown its key or is gone.
+/// One of them, until it has shown its key or has ended.
 #[derive(Debug)]
 pub(super) struct Stranger {
     all: Arc<Strangers>,
@@ -27,7 +27,7 @@ impl Strangers {
         Stranger { all: Arc::clone(self), number, leave }
     }
 
-    /// Tells the one that came first to leave; false if there is none.
+    /// Tells the oldest one to leave; false if there is none.
     pub(super) fn evict(&self) -> bool {
         let first = self.lock().pop_first();
         first.inspect(|(_, leave)| leave.notify_one()).is_some()
@@ -48,7 +48,7 @@ impl Stranger {
 impl Drop for Stranger {
     fn drop(&mut self) {
         let mut strangers = self.all.lock();
-        // Once it was evicted, its number may be another's.
+        // Once it was evicted, its number may belong to another one.
         if strangers.get(&self.number).is_some_and(|leave| Arc::ptr_eq(leave, &self.leave)) {
             strangers.remove(&self.number);
         }

@@ -24,7 +24,7 @@ pub(super) fn keep(name: Name<'_>) -> Result<KeptName, Refusal> {
 /// A change to the names of the store, to be made later.
 pub(super) type Change = crate::store::Change<KeptName>;
 
-/// The result of a change; of a file, what is known of it.
+/// The result of a change; of a file, its stat.
 pub(super) type Done = Result<Option<Stat>, Refusal>;
 
 /// Carries changes out, durably and in order.
@@ -65,11 +65,11 @@ pub(super) enum Outcome {
     Committed(Box<Stage>, Result<(), Refusal>),
     /// The checksum of a range.
     Sum(Result<Sum, Refusal>),
-    /// What is staged: bytes and their CRC.
+    /// The staged bytes and their CRC.
     Staged(Result<(u64, u32), Refusal>),
-    /// A stage, and the CRC of what it holds already.
+    /// A stage, and the CRC of the bytes staged before.
     Stage(Result<(Box<Stage>, u32), Refusal>),
-    /// What a `list` leaves out, and its cursor.
+    /// The number of entries that a `list` omits, and its cursor.
     Omitted(Result<(u64, Box<Cursor>), Refusal>),
     /// How many bytes the names of a classic `ls` have, with a line end behind each.
     Names(Result<u64, Refusal>),
@@ -88,7 +88,7 @@ pub(super) enum Reading {
     Write(Write),
     /// The same, while staged bytes are read.
     Writing(Write, Staged),
-    /// What a `list` leaves out, with what was counted so far.
+    /// The entries that a `list` omits, with the count so far.
     Omitted(Option<Box<Cursor>>, u64),
     /// The count of a classic `ls`, before it begins; with the longest name that is shown.
     Ls(u16),

@@ -87,7 +87,7 @@ enum Fd<'a> {
     Beneath(OwnedFd),
 }
 
-/// What is at a name that is to be changed.
+/// The state of a name that is to be changed.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Place {
     /// Nothing.
@@ -100,7 +100,7 @@ pub(super) enum Place {
     Dangling,
     /// A directory, or a link to one.
     Directory,
-    /// What is not served and not replaced: a device, a FIFO, a socket, a link that can't be followed.
+    /// Not served and not replaced: a device, a FIFO, a socket, a link that can't be followed.
     Foreign,
 }
 
@@ -157,7 +157,7 @@ impl Confine {
         Ok(Directory { fd: Fd::Beneath(fd), loose })
     }
 
-    /// What a reader finds at `name`, links followed.
+    /// The target of `name`, links followed.
     pub(super) fn look(&self, name: Name<'_>) -> Result<Meta, Errno> {
         #[cfg(target_os = "linux")]
         if self.is_fast(name) {
@@ -177,7 +177,7 @@ impl Confine {
         if meta.kind == Kind::Link { Err(Errno::NOENT) } else { Ok(meta) }
     }
 
-    /// What is at `name`, whose parent is open as `parent`, before it is changed.
+    /// The entry at `name`, whose parent is open as `parent`, before it is changed.
     pub(super) fn place(&self, parent: &Directory<'_>, name: Name<'_>) -> Result<Place, Errno> {
         let meta = match Meta::at(parent, name.file_name()) {
             Ok(meta) => meta,
@@ -382,7 +382,7 @@ fn finish(opened: Result<OwnedFd, Errno>) -> Result<(std::fs::File, Meta), Refus
     Ok((file.into(), meta))
 }
 
-/// What `O_NOFOLLOW` says of a link: to a walk that follows none, there is nothing.
+/// The error of `O_NOFOLLOW` for a link: for a walk that follows none, there is nothing.
 fn hide_link(errno: Errno) -> Errno {
     if matches!(errno, Errno::LOOP | Errno::MLINK) { Errno::NOENT } else { errno }
 }

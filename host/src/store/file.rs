@@ -22,7 +22,7 @@ pub struct File {
 }
 
 impl File {
-    /// What was known of it when it was opened.
+    /// Its metadata when it was opened.
     #[must_use]
     pub fn stat(&self) -> Stat {
         self.meta.stat(self.crc)
@@ -78,7 +78,7 @@ impl DirStore {
         }
     }
 
-    /// What is known of a file without reading it.
+    /// The metadata of a file, without reading it.
     ///
     /// # Errors
     /// `not-found`, `is-directory`, `denied`, `io`.

@@ -165,7 +165,8 @@ impl DirStore {
     }
 
     /// How many entries a new listing will leave out because their names can't be sent, as
-    /// [`Store::omitted`](skiff_proto::store::Store::omitted). Reads the directory once more, without a look at the files.
+    /// [`Store::omitted`](skiff_proto::store::Store::omitted). Reads the directory once more, without opening the
+    /// files.
     ///
     /// # Errors
     /// `io`.

@@ -88,7 +88,7 @@ impl Meta {
     pub(super) fn is_settled(&self) -> bool {
         let (Ok(secs), nanos) = (u64::try_from(self.key.ctime.0), self.key.ctime.1) else { return true };
         let changed = SystemTime::UNIX_EPOCH.checked_add(Duration::new(secs, nanos));
-        // A time in the future says nothing: the clock has been set back and will come by again.
+        // A time in the future proves nothing: the clock has been set back and will reach it again.
         changed.is_some_and(|changed| SystemTime::now().duration_since(changed).is_ok_and(|age| age >= TICK))
     }
 
@@ -98,7 +98,7 @@ impl Meta {
         changed.and_then(|changed| SystemTime::now().duration_since(changed).ok()).unwrap_or_default()
     }
 
-    /// What a reader gets of it.
+    /// A reader's view of it.
     pub(super) fn served(self) -> Result<Self, Refusal> {
         match self.kind {
             Kind::File => Ok(self),

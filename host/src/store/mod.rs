@@ -129,7 +129,7 @@ impl Options {
 pub struct OpenError {
     /// The directory.
     pub path: PathBuf,
-    /// What the system says.
+    /// The error of the system.
     pub source: io::Error,
 }
 

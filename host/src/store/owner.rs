@@ -132,7 +132,7 @@ struct Open {
     sums: VecDeque<(StageId, u64, u32)>,
 }
 
-/// So many sums are kept, from each `resume` to the `write` that follows.
+/// How many sums are kept, from each `resume` to the `write` that follows.
 const SUMS: usize = 32;
 
 /// So many writers are remembered. Whatever is summed while more than these enter is summed again.
@@ -192,7 +192,7 @@ impl Owners {
         open.sums.push_back((id, len, crc));
     }
 
-    /// Forgets all sums, those that are being made too.
+    /// Forgets all sums, unfinished ones too.
     pub(super) fn forget_sums(&self) {
         let mut open = self.lock();
         open.sums.clear();

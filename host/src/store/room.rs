@@ -24,7 +24,7 @@ use skiff_proto::store::Space;
 
 /// How long an answer of the file system is good enough for a small file.
 const FRESH: Duration = Duration::from_millis(100);
-/// What a small file is, in bytes.
+/// The size of a small file, in bytes.
 const SMALL: u64 = 1 << 20;
 /// How long a promise is whole.
 const GRACE: Duration = Duration::from_secs(10);
@@ -117,7 +117,7 @@ impl Room {
         large.iter().filter_map(Weak::upgrade).map(|promise| promise.lend(now, grace)).sum()
     }
 
-    /// Forgets what the file system said: something was removed.
+    /// Forgets the known free space: something was removed.
     pub(super) fn ask_again(&self) {
         *self.free.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }

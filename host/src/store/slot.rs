@@ -22,13 +22,13 @@ use super::inherit;
 use super::meta::{Kind, Meta};
 use super::room::take;
 
-/// So many stores may run on one directory.
+/// The most stores on one directory.
 const SLOTS: u32 = 16;
 const PREFIX: &str = ".skiff-stage-";
 pub(super) const UNNAMED_PREFIX: &str = "put-";
 /// The maximum number of named stages in a slot; beyond it, the oldest interrupted ones are dropped.
 const MOST_NAMES: u64 = 10_000;
-/// So many stages are looked at together when room is needed.
+/// How many stages are checked together when room is needed.
 const BATCH: usize = 64;
 
 const NEW_FILE: OFlags =
@@ -226,7 +226,7 @@ impl Slot {
         self.owners().get(&id).copied().unwrap_or(NOBODY)
     }
 
-    /// Whose the stage is from now on; [`NOBODY`] also if there is none.
+    /// Sets the owner of the stage; [`NOBODY`] removes it.
     pub(super) fn set_owner(&self, id: StageId, owner: StageOwner) {
         let mut owners = self.owners();
         if owner != NOBODY {

@@ -136,7 +136,8 @@ impl Stage {
     }
 }
 
-/// The right to append to a stage by other means than [`DirStore::append`]. Nobody takes the stage over while it lives.
+/// The right to append to a stage by other means than [`DirStore::append`]. The stage is not taken over while it
+/// exists.
 #[derive(Debug)]
 pub struct Writing<'a> {
     stage: &'a mut Stage,
@@ -369,7 +370,7 @@ impl DirStore {
 
     /// Drops the staged bytes; nothing if another writer has taken them over.
     pub fn discard(&self, mut stage: Stage) {
-        // Nobody takes over in between: either this holds the stage, or it is not this one's any more.
+        // No takeover in between: either this writer holds the stage, or it has lost it already.
         if !stage.done && stage.owner.begin().is_ok() {
             stage.remove();
             stage.done = true;
@@ -484,7 +485,7 @@ impl DirStore {
             Errno::NOENT => Refusal::new(ErrorCode::Io, "the directory that is served has been removed"),
             _ => refuse(errno),
         })?;
-        // What was found out about stages was about those in another directory.
+        // Known facts about stages concerned those in another directory.
         self.0.owners.forget_sums();
         Ok(claimed.insert(Arc::new(slot)).clone())
     }
