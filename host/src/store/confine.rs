@@ -463,3 +463,27 @@ fn may_fold(name: &str, serves_hidden: bool) -> bool {
     let folded = || name.get(..RESERVED_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED_PREFIX));
     serves_hidden && name.starts_with('.') && (!name.is_ascii() || folded())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_that_could_be_hidden_ones_may_fold() {
+        for (name, serves_hidden, expected) in [
+            ("a", false, false),
+            ("a", true, false),
+            ("-a", false, false),
+            ("\u{e9}", false, false),
+            ("\u{200b}.a", false, true),
+            ("\u{3164}a", false, true),
+            (".profile", true, false),
+            (".SKIFF-a", true, true),
+            (".SKIFF-a", false, false),
+            (".\u{e9}", true, true),
+            (".\u{e9}", false, false),
+        ] {
+            assert_eq!(may_fold(name, serves_hidden), expected, "{name:?} {serves_hidden}");
+        }
+    }
+}

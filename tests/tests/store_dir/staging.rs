@@ -420,8 +420,8 @@ fn stage_if_free(store: &DirStore, name: &str, bytes: &[u8]) -> Option<skiff_hos
 }
 
 #[test]
-fn interrupted_writes_that_use_up_the_i_numbers_make_room_oldest_first() {
-    let test = "interrupted_writes_that_use_up_the_i_numbers_make_room_oldest_first";
+fn interrupted_writes_that_use_up_the_inode_numbers_make_room_oldest_first() {
+    let test = "interrupted_writes_that_use_up_the_inode_numbers_make_room_oldest_first";
     if !skiff_tests::namespace::mounts(module_path!(), test) {
         return;
     }
