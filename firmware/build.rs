@@ -1,5 +1,5 @@
-//! Hands the board's memory map and cortex-m-rt's script to the linker. Link arguments stand here and not in a
-//! configuration of cargo's, which is not found from another directory.
+//! Passes the board's memory map and cortex-m-rt's script to the linker. Link arguments are here and not in a
+//! configuration of cargo, which is not found from another directory.
 
 use std::path::Path;
 use std::{env, fs};
@@ -22,7 +22,7 @@ fn main() {
     let out_file = |name| Path::new(&out).join(name);
     if env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "arm") {
         fs::copy(map, out_file("memory.x")).expect("memory.x");
-        // All interrupts go to DefaultHandler: there are no names for cortex-m-rt to know.
+        // All interrupts go to DefaultHandler: cortex-m-rt needs no names.
         fs::write(out_file("device.x"), "").expect("device.x");
     } else {
         // The map is the whole script.

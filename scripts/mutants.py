@@ -59,6 +59,7 @@ PLACES = {
     "server": (
         ["device/src/server/**/*.rs"],
         [
+            (["skiff-device"], "--lib"),
             (["skiff-tests"], "--test device -- link:: poll:: hostile::"),
             (["skiff-tests"], "--test simulation"),
             (["skiff-tests"], "--test device -- wire:: network::"),
@@ -124,11 +125,11 @@ def test(chosen, packages, arguments, out):
     used = cpu_seconds()
     with open(out / "unmutated.log", "w") as log:
         subprocess.run([*cargo, *arguments.split()], cwd=TREE, env=environment, check=True, stdout=log, stderr=log)
-    # A limit of computing, which does not depend on what else the machine does; of time only for tests that wait for ever.
+    # A limit of computing, which does not depend on other load; a long one of time, only for tests that wait forever.
     limit = round(max(10, 10 * (cpu_seconds() - used)))
     environment[f"CARGO_TARGET_{host().upper().replace('-', '_')}_RUNNER"] = f"prlimit --cpu={limit}"
 
-    options = ["--in-place", "--output", str(out), "--baseline=skip", f"--timeout={max(300, 10 * limit)}"]
+    options = ["--in-place", "--output", str(out), "--baseline=skip", f"--timeout={max(1200, 30 * limit)}"]
     options += ["--test-package", ",".join(packages)]
     build, separator, run = arguments.partition("-- ")
     options += [f"--cargo-arg={argument}" for argument in build.split()]
@@ -176,11 +177,11 @@ def diff_of(chosen):
 
 
 def explanations():
-    """Lines `FILE: MUTANT [in `CODE`]: why`; # begins a comment."""
+    """Lines `FILE: MUTANT | PART OF THE LINE | WHY`; # begins a comment."""
     found = []
     for line in Path("scripts/mutants.txt").read_text().splitlines():
         if line and not line.startswith("#"):
-            mutant, code, why = line.split(" | ")
+            mutant, code, why = line.rsplit(" | ", 2)
             found.append((mutant, code, why))
     return found
 

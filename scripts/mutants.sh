@@ -6,9 +6,9 @@
 #   SKIFF_MUTANTS=20 SKIFF_MUTANTS_SEED=7 scripts/mutants.sh ram
 #
 # PLACE: proto, ram, flash, dir, server (scripts/mutants.py says which files and tests each of them has).
-# SKIFF_MUTANTS: size of the sample (200). SKIFF_MUTANTS_SEED: which sample (1). scripts/mutants.txt explains mutants that
-# no test can find. Exit status 1: some other mutant was missed.
+# SKIFF_MUTANTS: size of the sample (200). SKIFF_MUTANTS_SEED: which sample (1). NICE: the priority (19, the lowest).
+# scripts/mutants.txt explains mutants that no test can find. Exit status 1: some other mutant was missed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 command -v cargo-mutants >/dev/null || cargo install --locked cargo-mutants
-exec nice -n 19 python3 scripts/mutants.py "$@"
+exec nice -n "${NICE:-19}" python3 scripts/mutants.py "$@"

@@ -100,7 +100,7 @@ pub(crate) fn kept(paths: &[PathBuf]) -> Result<()> {
             _ = write!(out, "\n{}", table(job));
         }
     }
-    // Not `print!`, which panics when nobody reads on.
+    // Not `print!`, which panics when the reader closes.
     Ok(std::io::stdout().write_all(out.as_bytes())?)
 }
 

@@ -171,7 +171,7 @@ impl JobResult {
         })
     }
 
-    /// The one of a role that takes the least processor time.
+    /// The contender of a role that takes the least processor time.
     pub(crate) fn thriftiest(&self, role: Role) -> Option<&ContenderResult> {
         let all = self.contenders.iter().filter(|contender| contender.role == role);
         let known = all.filter_map(|contender| Some((stats::median(&contender.cpu())?, contender)));

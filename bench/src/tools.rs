@@ -1,4 +1,4 @@
-//! Client programs: the command line for a task, as a person would type it.
+//! Client programs: the command line for a task, as a user would type it.
 
 use std::ffi::OsString;
 use std::fs;

@@ -1,4 +1,5 @@
-//! A connection to a skiff server and the session on it, for the bench's own clients.
+//! A pipelining client of the bench: one connection to a skiff server with its session. The client drivers of proto and
+//! of host wait for each reply, or run on tokio; what is measured here is the server.
 
 use core::time::Duration;
 use std::io::{self, Read as _, Write as _};

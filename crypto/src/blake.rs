@@ -34,7 +34,7 @@ pub(crate) struct Blake2s {
 impl Blake2s {
     pub(crate) fn new(key: Option<&Bytes>) -> Self {
         let mut h = IV;
-        // 32 bytes of hash, a key of so many bytes, sequential.
+        // 32 bytes of hash, the length of the key, sequential.
         h[0] ^= 0x0101_0000 | if key.is_some() { 32 << 8 } else { 0 } | 32;
         let mut block = [0; 64];
         if let Some(key) = key {

@@ -50,7 +50,7 @@ use core::fmt;
 use skiff_proto::command::Verbs;
 use skiff_proto::identity::StageOwner;
 use skiff_proto::reply::Tag;
-use skiff_proto::store::{Entry, EntryKind, Result, Space, Stat, Store, Sum};
+use skiff_proto::store::{Entry, EntryKind, Result, Space, Staging, Stat, Store, Sum};
 use skiff_proto::{ErrorCode, Name, Refusal};
 
 /// The code behind a name. By default, every method refuses with `denied`.
@@ -58,7 +58,7 @@ pub trait VirtualFile {
     /// Opens it for reading.
     ///
     /// # Errors
-    /// The answer for the client.
+    /// The error for the client.
     fn open(&mut self) -> Result<View, Refusal> {
         Err(ErrorCode::Denied.into())
     }
@@ -76,16 +76,16 @@ pub trait VirtualFile {
     /// A client is about to write `size` bytes. An earlier write that was not committed is dropped.
     ///
     /// # Errors
-    /// The answer for the client.
+    /// The error for the client.
     fn begin(&mut self, size: u64) -> Result<(), Refusal> {
         _ = size;
         Err(ErrorCode::Denied.into())
     }
 
-    /// The next bytes.
+    /// Receives the next bytes.
     ///
     /// # Errors
-    /// The answer for the client.
+    /// The error for the client.
     fn append(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
         _ = bytes;
         Err(ErrorCode::Denied.into())
@@ -94,7 +94,7 @@ pub trait VirtualFile {
     /// All bytes have arrived, and their checksum is correct.
     ///
     /// # Errors
-    /// The answer for the client.
+    /// The error for the client.
     fn commit(&mut self) -> Result<(), Refusal> {
         Err(ErrorCode::Denied.into())
     }
@@ -223,7 +223,7 @@ impl<const N: usize> Log<N> {
 
     /// Appends bytes, which should include the line end.
     pub fn push(&mut self, bytes: &[u8]) {
-        // Of more than half of the room the last bytes count.
+        // If `bytes` needs more than half of the room, only its last bytes are kept.
         let bytes = &bytes[bytes.len().saturating_sub(N / 2)..];
         if bytes.len() > N - self.text.len {
             self.make_room();
@@ -261,7 +261,7 @@ impl<const N: usize> VirtualFile for Log<N> {
     }
 
     fn read_at(&mut self, view: View, offset: usize, buffer: &mut [u8]) -> Result<usize, Refusal> {
-        // What was dropped since is missing at the start.
+        // Lines dropped since then are missing at the start.
         let gone = self.dropped.wrapping_sub(view.version) as usize;
         let at = offset.checked_sub(gone).ok_or(ErrorCode::Changed)?;
         let n = view.size.saturating_sub(offset).min(buffer.len());
@@ -412,7 +412,7 @@ impl<'t, 'a, S: Store> Overlay<'t, 'a, S> {
     }
 
     fn size(&mut self, at: usize) -> u64 {
-        // One that can't be read has none.
+        // A file that can't be read has no size.
         self.table[at].file.open().map_or(0, |view| view.size as u64)
     }
 
@@ -504,25 +504,17 @@ impl<'a, S: Store> Store for Overlay<'_, 'a, S> {
         if self.find(name).is_some() { Ok((0, 0)) } else { self.store.staged(name, owner, size) }
     }
 
-    fn stage(
-        &mut self,
-        name: Name<'_>,
-        owner: StageOwner,
-        offset: u64,
-        size: u64,
-        mtime: Option<u64>,
-    ) -> Result<(Self::Stage, u32)> {
-        let Some(at) = self.find(name) else {
-            let stage = self.store.stage(name, owner, offset, size, mtime);
-            return stage.map(|(stage, crc)| (Stage::Real(stage), crc));
+    fn stage(&mut self, staging: Staging<'_>) -> Result<(Self::Stage, u32)> {
+        let Some(at) = self.find(staging.name) else {
+            return self.store.stage(staging).map(|(stage, crc)| (Stage::Real(stage), crc));
         };
-        match offset {
+        match staging.offset {
             0 => {}
-            offset if offset > size => return Err(ErrorCode::Range.into()),
+            offset if offset > staging.size => return Err(ErrorCode::Range.into()),
             _ => return Err(ErrorCode::Mismatch.into()),
         }
         let entry = &mut self.table[at];
-        entry.file.begin(size)?;
+        entry.file.begin(staging.size)?;
         self.stages = self.stages.wrapping_add(1);
         entry.stage = self.stages;
         Ok((Stage::Virtual(at, self.stages), 0))

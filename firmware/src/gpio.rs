@@ -6,7 +6,7 @@ use embedded_hal::digital::{ErrorType, OutputPin};
 
 use crate::mmio::Registers;
 
-// The data register's address selects the pins that an access concerns.
+// The address of an access to the data register selects the pins that it concerns.
 const DATA: usize = 0x000;
 const DIR: usize = 0x400;
 const AFSEL: usize = 0x420;
@@ -22,8 +22,8 @@ impl Port {
         Self(registers)
     }
 
-    /// Connects pins to their peripheral.
-    pub fn lend(&self, pins: u8) {
+    /// Assigns pins to their peripheral.
+    pub fn assign(&self, pins: u8) {
         self.0.set(AFSEL, pins.into());
         self.0.set(DEN, pins.into());
     }

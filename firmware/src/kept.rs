@@ -16,12 +16,12 @@ static KEPT: Kept = Kept(UnsafeCell::new([0; LEN]));
 
 impl Kept {
     fn read(&self, at: usize) -> u32 {
-        // SAFETY: within the array, and bytes of any value are a number.
+        // SAFETY: within the array, and bytes of any value are a valid number.
         unsafe { ptr::read_volatile(self.0.get().cast::<u32>().add(at % LEN)) }
     }
 
     fn write(&self, at: usize, value: u32) {
-        // SAFETY: within the array, and nobody has a reference to it.
+        // SAFETY: within the array, and no reference to it exists.
         unsafe { ptr::write_volatile(self.0.get().cast::<u32>().add(at % LEN), value) }
     }
 }
@@ -42,7 +42,7 @@ impl Once {
 
     /// True if the previous start has set it; clears it.
     pub fn take(self) -> bool {
-        // Twice, so that it is not there by chance after power-on.
+        // Twice, so that random memory after power-on does not match.
         let set = KEPT.read(1) == self as u32 && KEPT.read(2) == !(self as u32);
         KEPT.write(1, 0);
         set

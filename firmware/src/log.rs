@@ -32,7 +32,7 @@ impl Say for [u8] {
     fn say(&self) {
         for byte in self {
             match byte {
-                // Terminals want both.
+                // Terminals need both.
                 b'\n' => [b'\r', b'\n'].into_iter().for_each(put),
                 b' '..=b'~' => put(*byte),
                 _ => put(b'?'),
@@ -98,7 +98,7 @@ impl Say for Ipv4Addr {
 
 impl Say for SdError {
     fn say(&self) {
-        let (text, number) = self.told();
+        let (text, number) = self.describe();
         text.say();
         if let Some(number) = number {
             " 0x".say();

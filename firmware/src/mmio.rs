@@ -25,28 +25,28 @@ impl Registers {
     /// Reads the register at `offset`, a constant.
     #[inline(always)]
     pub fn read(&self, offset: usize) -> u32 {
-        // SAFETY: a register, as the maker of this value has promised.
+        // SAFETY: a register, as the caller of `new` has promised.
         unsafe { core::ptr::with_exposed_provenance::<u32>(self.address(offset)).read_volatile() }
     }
 
     /// Writes the register at `offset`, a constant.
     #[inline(always)]
     pub fn write(&self, offset: usize, value: u32) {
-        // SAFETY: a register, as the maker of this value has promised.
+        // SAFETY: a register, as the caller of `new` has promised.
         unsafe { core::ptr::with_exposed_provenance_mut::<u32>(self.address(offset)).write_volatile(value) }
     }
 
     /// Reads the register of one byte at `offset`.
     #[cfg(target_arch = "riscv32")]
     pub fn read_byte(&self, offset: usize) -> u8 {
-        // SAFETY: a register, as the maker of this value has promised.
+        // SAFETY: a register, as the caller of `new` has promised.
         unsafe { core::ptr::with_exposed_provenance::<u8>(self.0 + offset % BLOCK).read_volatile() }
     }
 
     /// Writes the register of one byte at `offset`.
     #[cfg(target_arch = "riscv32")]
     pub fn write_byte(&self, offset: usize, value: u8) {
-        // SAFETY: a register, as the maker of this value has promised.
+        // SAFETY: a register, as the caller of `new` has promised.
         unsafe { core::ptr::with_exposed_provenance_mut::<u8>(self.0 + offset % BLOCK).write_volatile(value) }
     }
 

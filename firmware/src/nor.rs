@@ -22,7 +22,7 @@ const WRONG: u32 = 0x003a_003a;
 #[derive(Debug)]
 pub struct CfiFlash(*mut u32);
 
-/// The flash refused.
+/// The flash has refused.
 #[derive(Debug, Clone, Copy)]
 pub struct NorError;
 
@@ -56,7 +56,7 @@ impl CfiFlash {
     fn finish(&self, at: usize) -> Result<(), NorError> {
         let place = self.place(at)?;
         let state = loop {
-            // SAFETY: the flash's state.
+            // SAFETY: the status of the flash.
             let state = unsafe { place.read_volatile() };
             if state & READY == READY {
                 break state;
@@ -82,7 +82,7 @@ impl ReadNorFlash for CfiFlash {
         if offset.checked_add(bytes.len()).is_none_or(|end| end > CAPACITY) {
             return Err(NorError);
         }
-        // SAFETY: the content of the flash, which nobody writes meanwhile.
+        // SAFETY: the content of the flash, which nothing writes meanwhile.
         let content = unsafe { core::slice::from_raw_parts(self.0.cast::<u8>().add(offset).cast_const(), bytes.len()) };
         bytes.copy_from_slice(content);
         Ok(())
@@ -114,7 +114,7 @@ impl NorFlash for CfiFlash {
         let mut at = offset as usize;
         let mut left = words;
         while !left.is_empty() {
-            // A buffer's words are in one aligned piece.
+            // The words of a buffer are in one aligned block.
             let n = left.len().min(BUFFER - at / 4 % BUFFER);
             let (now, later) = left.split_at(n);
             self.command(at, PROGRAM)?;

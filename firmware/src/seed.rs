@@ -19,7 +19,7 @@ pub fn mix(settings: u64, mac: [u8; 6]) -> u64 {
         kept::starts().into(),
         u64::from(arch::millis()) << 24 | u64::from(arch::cycles()),
     ];
-    // The finalizer of splitmix64: each bit of a part changes half of those of the result.
+    // The finalizer of splitmix64: each input bit changes half of the output bits.
     parts.iter().fold(0, |mixed: u64, part| {
         let mut x = (mixed ^ part).wrapping_add(0x9e37_79b9_7f4a_7c15);
         x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -71,7 +71,7 @@ pub struct Settings<const DATA: usize> {
     pub port: u16,
     /// The ports of data connections.
     pub data: [u16; DATA],
-    /// A number that is different at each start.
+    /// A number that differs at each start.
     pub seed: u64,
     /// A connection without progress is closed after this time.
     pub idle: Option<Duration>,
@@ -170,7 +170,7 @@ impl<const DATA: usize> Settings<DATA> {
             #[cfg(feature = "secure")]
             b"min-generation" => match number(value, 10).and_then(|least| u32::try_from(least).ok()) {
                 Some(least) if least > 0 => self.min_generation = least,
-                // Keys that were revoked must not come back.
+                // Revoked keys must not become valid again.
                 _ => fail!("settings: min-generation is not valid"),
             },
             b"idle" => {
@@ -221,7 +221,7 @@ pub fn change_secret(watchdog: &mut Watchdog) {
         match CONSOLE.read() {
             Some(b'\r' | b'\n') => break,
             Some(byte) => {
-                // What is too long is no secret.
+                // A longer line is not a secret.
                 if let Some(place) = typed.get_mut(len) {
                     *place = byte;
                     len += 1;

@@ -40,7 +40,7 @@ impl Pl022 {
 
     /// Changes the bus clock to at most `hz` hertz; the minimum is the input clock / 65,024.
     pub fn set_speed(&mut self, hz: u32) {
-        // Divided by an even number from 2 to 254, and by one from 1 to 256.
+        // Divided by an even number from 2 to 254, and by a number from 1 to 256.
         let divisor = self.clock.div_ceil(hz);
         let prescaler = divisor.div_ceil(256).next_multiple_of(2).clamp(2, 254);
         let rate = divisor.div_ceil(prescaler).clamp(1, 256);

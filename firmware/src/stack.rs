@@ -5,7 +5,7 @@ use core::ptr::{addr_of, with_exposed_provenance};
 /// The pattern of cortex-m-rt.
 const PAINT: u32 = 0xcccc_cccc;
 
-// SAFETY: the linker's script defines them; only their addresses count.
+// SAFETY: the linker script defines them; only their addresses are used.
 unsafe extern "C" {
     static _ram_start: u32;
     static __sheap: u32;
@@ -23,7 +23,7 @@ pub fn unused() -> impl Iterator<Item = [u8; 64]> {
     (start..end.min(start + MOST)).step_by(64).map(move |piece| {
         core::array::from_fn(|at| {
             let address = (piece + at).min(end - 1);
-            // SAFETY: memory of this chip that nobody has, and bytes of any value are a number.
+            // SAFETY: unused memory of this chip, and bytes of any value are a valid number.
             unsafe { with_exposed_provenance::<u8>(address).read_volatile() }
         })
     })
@@ -46,7 +46,7 @@ pub fn usage() -> Usage {
     let fixed = addr_of!(__sheap).addr() - addr_of!(_ram_start).addr();
     let (end, start) = (addr_of!(_stack_end).addr(), addr_of!(_stack_start).addr());
     let painted = (end..start).step_by(4).take_while(|&address| {
-        // SAFETY: the stack's memory below the stack pointer: nobody has it.
+        // SAFETY: memory of the stack below the stack pointer, which nothing uses.
         unsafe { with_exposed_provenance::<u32>(address).read_volatile() == PAINT }
     });
     let room = start - end;

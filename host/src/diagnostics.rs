@@ -105,7 +105,7 @@ impl Lines {
     fn push(&self, line: &[u8], kind: Option<&Identifier>, patience: Duration) {
         let mut state = self.0.lock();
         if let Some(count) = kind.and_then(|kind| state.repeated(kind, line, self.0.pause)) {
-            // The worker sleeps until something is due, and this is the first it hears of it.
+            // The worker sleeps until something is due, and learns only now what is.
             if count == 1 {
                 self.0.changed.notify_all();
             }
@@ -122,7 +122,7 @@ impl Lines {
             let worker = thread::Builder::new().name("stderr".to_owned()).spawn(move || shared.work());
             state.has_worker = worker.is_ok();
             if worker.is_err() && !patience.is_zero() {
-                // No thread can be started. The caller is allowed to wait, so it writes by itself.
+                // No thread can be started. The caller may wait, so it writes itself.
                 while let Some(line) = state.next() {
                     let written = self.0.write(&line);
                     state.written(written);
@@ -327,7 +327,7 @@ mod tests {
         }
     }
 
-    /// Lines to a disk with `room` bytes; the receiver gets what was written.
+    /// Writes lines to a disk with `room` bytes; the receiver gets what was written.
     fn lines(room: usize, pause: Duration) -> (Lines, Receiver<String>, Arc<Mutex<usize>>) {
         let (sender, receiver) = channel();
         let room = Arc::new(Mutex::new(room));

@@ -60,7 +60,7 @@ pub enum KeyError {
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The defect.
         why: &'static str,
     },
     /// A client's key where a secret is expected.
@@ -186,7 +186,7 @@ pub fn random<const N: usize>() -> Result<[u8; N], KeyError> {
     Ok(bytes)
 }
 
-/// What is wrong with the content of a file.
+/// A defect of a file's content.
 fn fault(text: &str) -> &'static str {
     let has = |word: &str| text.split_whitespace().any(|other| other == word);
     match () {

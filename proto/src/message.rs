@@ -80,21 +80,24 @@ impl HeaderDecoder {
     /// # Errors
     /// [`ProtocolError::BadLength`] at the first byte that is not a digit.
     pub const fn push(&mut self, input: &[u8]) -> Result<(usize, Option<u64>), ProtocolError> {
-        let mut taken = 0;
-        while taken < input.len() {
-            let byte = input[taken];
-            if !byte.is_ascii_digit() {
+        let missing = self.missing();
+        let end = if input.len() < missing { input.len() } else { missing };
+        let (mut value, mut taken) = (self.value, 0);
+        while taken < end {
+            let digit = input[taken].wrapping_sub(b'0');
+            if digit > 9 {
                 return Err(ProtocolError::BadLength);
             }
+            value = value * 10 + digit as u64;
             taken += 1;
-            self.value = self.value * 10 + (byte - b'0') as u64;
-            self.digits += 1;
-            if self.digits as usize == HEADER_LEN {
-                let value = self.value;
-                *self = Self::new();
-                return Ok((taken, Some(value)));
-            }
         }
+        if taken == missing {
+            *self = Self::new();
+            return Ok((taken, Some(value)));
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "at most ten digits")]
+        let digits = self.digits + taken as u8;
+        *self = Self { value, digits };
         Ok((taken, None))
     }
 }
@@ -271,7 +274,10 @@ impl<C: Records> Messages<C> {
     /// How many of the bytes are new if `taken` bytes were taken and `left` remain in the input: the bytes of an
     /// incomplete record stay there, and count once.
     pub(crate) fn arrived(&mut self, taken: usize, left: usize) -> usize {
-        let waiting = if self.within && self.is_sealed() { left } else { 0 };
+        if !self.is_sealed() {
+            return taken;
+        }
+        let waiting = if self.within { left } else { 0 };
         let arrived = (taken + waiting).saturating_sub(self.seen.into());
         self.seen = u16::try_from(waiting).unwrap_or(u16::MAX);
         arrived

@@ -195,7 +195,7 @@ impl<'a> RemoteError<'a> {
     /// Parses `error CODE TEXT` or, with the other prefix, a trailer's `abort CODE TEXT`.
     pub(crate) fn parse(payload: &'a [u8], prefix: &str) -> Option<Self> {
         let rest = payload.strip_prefix(prefix.as_bytes())?;
-        // A text that is no UTF-8, or cut in the middle by a small buffer, keeps its good part.
+        // A text that is not UTF-8, or cut in the middle by a small buffer, keeps its good part.
         let rest = match from_utf8(rest) {
             Ok(rest) => rest,
             Err(error) => from_utf8(&rest[..error.valid_up_to()]).ok()?,

@@ -20,7 +20,7 @@ use core::fmt;
 use crate::command::Verbs;
 use crate::crc::Crc32c;
 use crate::error::{ErrorCode, Refusal};
-use crate::identity::StageOwner;
+use crate::identity::{NOBODY, StageOwner};
 use crate::name::Name;
 use crate::tag::Tag;
 
@@ -89,6 +89,35 @@ pub struct Stat {
     pub mtime: Option<u64>,
     /// CRC-32C of the content, if the store keeps it.
     pub crc: Option<u32>,
+}
+
+/// What a `write` announces, and who sends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Staging<'a> {
+    /// The name that the file gets at its commit.
+    pub name: Name<'a>,
+    /// How many bytes are staged already; 0 to begin.
+    pub offset: u64,
+    /// Bytes of the whole file.
+    pub size: u64,
+    /// Seconds since 1970-01-01 UTC, if the client sends it.
+    pub mtime: Option<u64>,
+    /// Who may resume the stage.
+    pub owner: StageOwner,
+}
+
+impl<'a> Staging<'a> {
+    /// From the start, without a time, by a client without a key.
+    #[must_use]
+    pub const fn new(name: Name<'a>, size: u64) -> Self {
+        Self { name, offset: 0, size, mtime: None, owner: NOBODY }
+    }
+
+    /// The same after `offset` bytes.
+    #[must_use]
+    pub const fn at(self, offset: u64) -> Self {
+        Self { offset, ..self }
+    }
 }
 
 /// One line of a listing.
@@ -292,14 +321,7 @@ pub trait Store {
     /// `is-directory`; `range` if `offset` is beyond `size`; `busy` while another stage of this name is open;
     /// `mismatch` if `offset` is neither 0 nor the staged length, or the stage belongs to another owner; `no-space`,
     /// `read-only`, `denied`, `io`.
-    fn stage(
-        &mut self,
-        name: Name<'_>,
-        owner: StageOwner,
-        offset: u64,
-        size: u64,
-        mtime: Option<u64>,
-    ) -> Result<(Self::Stage, u32)>;
+    fn stage(&mut self, staging: Staging<'_>) -> Result<(Self::Stage, u32)>;
 
     /// Begins a classic `put`: a stage without a name. [`Store::commit_new`] names it later, `name` or a numbered one.
     /// `size` is the announced length: bytes, or fewer characters; 0 while it is not known.
@@ -486,9 +508,7 @@ macro_rules! pass_on {
             note_crc(file: &S::File, crc: u32) -> ();
             stat(name: Name<'_>) -> Result<Stat>;
             staged(name: Name<'_>, owner: StageOwner, size: u64) -> Result<(u64, u32)>;
-            stage(
-                name: Name<'_>, owner: StageOwner, offset: u64, size: u64, mtime: Option<u64>
-            ) -> Result<(S::Stage, u32)>;
+            stage(staging: Staging<'_>) -> Result<(S::Stage, u32)>;
             stage_new(name: Name<'_>, size: u64) -> Result<S::Stage>;
             ready(stage: &mut S::Stage) -> Result<()>;
             append(stage: &mut S::Stage, bytes: &[u8]) -> Result<usize>;

@@ -35,7 +35,7 @@ fn body(pieces: &[&[u8]], trailer: &str) -> Vec<u8> {
     data.chain(message("")).chain(message(trailer)).collect()
 }
 
-/// A session that has not asked what the server is; the clock stands at one millisecond.
+/// A session that has not sent the hello; the clock stands at one millisecond.
 fn unknown() -> Session {
     let mut session = Session::new(IDLE);
     assert!(!session.handle_timeout(Instant::from_millis(1)));
@@ -63,7 +63,7 @@ fn greeted(reply: &str, peer: Peer) -> Session {
     session
 }
 
-/// Everything that the session sends by itself now.
+/// All output of the session now.
 fn sent(session: &mut Session) -> String {
     let mut sent = Vec::new();
     let mut out = [0; 7];
@@ -76,13 +76,13 @@ fn sent(session: &mut Session) -> String {
     }
 }
 
-/// Sends a request, which goes out at once.
+/// Sends a request, which is output at once.
 fn ask(session: &mut Session, request: Request<'_>) -> String {
     session.request(&Command::Request(request)).unwrap();
     sent(session)
 }
 
-/// Hands `bytes` over: the payload among them. All of them are taken.
+/// Hands `bytes` over; returns the payload among them. The session takes all of them.
 fn feed(session: &mut Session, bytes: &[u8]) -> Vec<u8> {
     let (taken, payload) = receive(session, bytes).unwrap();
     assert_eq!(taken, bytes.len(), "\"{}\"", bytes.escape_ascii());
@@ -107,7 +107,7 @@ fn receive(session: &mut Session, bytes: &[u8]) -> Result<(usize, Vec<u8>), Prot
     }
 }
 
-/// The event that has come, as text.
+/// The next event, as text.
 fn event(session: &mut Session) -> String {
     match session.poll_event() {
         Ok(Some(event)) => format!("{event:?}"),
@@ -116,7 +116,7 @@ fn event(session: &mut Session) -> String {
     }
 }
 
-/// What the server says to `request`, and then the event.
+/// Answers `request` with `reply`; returns the event.
 fn answer(request: Request<'_>, reply: &str) -> String {
     let mut session = extended();
     ask(&mut session, request);
@@ -257,7 +257,7 @@ fn a_body_is_judged_by_its_length_and_its_trailer_at_every_split() {
         (&[TEXT], "crc32c e306928", 9, "BodyEnd(Err(Mismatch))"),
         (&[TEXT], "crc", 9, "BodyEnd(Err(Mismatch))"),
         (&[TEXT], CHECK, 10, "BodyEnd(Err(Length { announced: 10, received: 9 }))"),
-        // What is too much is counted, and not delivered.
+        // Excess bytes are counted, and not delivered.
         (&[TEXT, b"0"], CHECK, 9, "BodyEnd(Err(Length { announced: 9, received: 10 }))"),
         (
             &[b"12"],
@@ -310,7 +310,7 @@ fn payload_that_is_moved_past_the_session_is_not_verified() {
     assert_eq!((opaque.remaining(), opaque.advance(1), opaque.remaining()), (1, Ok(()), 0));
     assert!(session.opaque_in().is_none());
     assert_eq!(session.poll_timeout(), Some(Instant::from_millis(110_001)), "that was progress");
-    // Eight bytes are announced, and five have room.
+    // Eight bytes are announced, and there is room for five.
     feed(&mut session, b"0000000008");
     session.opaque_in().unwrap().advance(2).unwrap();
     assert_eq!(session.opaque_in().map(|opaque| opaque.remaining()), Some(3));
@@ -377,7 +377,7 @@ fn a_classic_server_is_asked_for_nothing_that_it_does_not_know() {
     assert_eq!(ask(&mut session, Request::Get { name: name("a") }), "0000000005get a");
     feed(&mut session, &message("-1"));
     assert_eq!(event(&mut session), "ClassicRefused");
-    // What was sent behind the question is ignored by it.
+    // Commands behind the hello are ignored by a classic server.
     let mut session = unknown();
     session.request(&Command::Hello { version: VERSION }).unwrap();
     sent(&mut session);
@@ -390,7 +390,7 @@ fn a_classic_server_is_asked_for_nothing_that_it_does_not_know() {
     assert_eq!(event(&mut session), "Ignored");
     feed(&mut session, &wire[12..]);
     assert_eq!((event(&mut session).as_str(), session.owed()), ("Port(4711)", 0));
-    // Nothing is known yet: a body could not be taken back.
+    // Nothing is known about the server yet: a body could not be taken back.
     let write = Request::Write { offset: 0, size: 1, mtime: None, name: name("a") };
     assert_eq!(unknown().request(&Command::Request(write)), Err(InvalidState));
 }
@@ -425,7 +425,7 @@ fn the_body_of_a_write_goes_out_in_data_messages() {
     assert_eq!(event(&mut session), "Stored { size: 9, crc: Some(3808858755) }");
 }
 
-/// Sends `payload` of a body, in messages of up to `most` bytes, through a room that just holds it.
+/// Sends `payload` of a body, in messages of up to `most` bytes, through a room of exactly the right size.
 fn put(session: &mut Session, payload: &[u8], most: u32) -> Result<String, SendError<()>> {
     let mut room = vec![0; payload.len() + if session.is_in_data() { 0 } else { 10 }];
     session.set_data_max(most);
@@ -577,7 +577,7 @@ fn a_server_that_owes_something_and_makes_no_progress_is_given_up() {
     assert_eq!((session.poll_timeout(), session.handle_timeout(at(1089))), (Some(at(1090)), false));
     feed(&mut session, b"0");
     assert_eq!((session.handle_timeout(at(1148)), session.handle_timeout(at(1149))), (false, true));
-    // The body of a write is owed by the client itself: to the server's reading.
+    // The body of a write is owed by the client itself; here the server does not read it.
     let mut session = extended();
     ask(&mut session, Request::Write { offset: 0, size: 9, mtime: None, name: name("a") });
     feed(&mut session, &message("error io no"));

@@ -1,5 +1,5 @@
-//! The async drives, both ends in one thread over pipes that hold a byte or a few, with a clock that moves only when
-//! everybody waits.
+//! The async drives, both ends in one thread over pipes that hold a byte or a few, with a clock that advances only when
+//! both wait.
 #![cfg(feature = "embedded-io-async")]
 #![expect(clippy::unwrap_used, reason = "also the helpers of tests are tests")]
 
@@ -30,7 +30,7 @@ use skiff_proto::responder::list_room;
 use skiff_proto::secure::Noise;
 use skiff_proto::server::{Close, Limits, ServerSession};
 
-/// The time in milliseconds, and who waits for which.
+/// The time in milliseconds, and the wakers of the alarms.
 #[derive(Clone, Default)]
 struct World(Rc<RefCell<(u64, Alarms)>>);
 
@@ -41,7 +41,7 @@ impl World {
         self.0.borrow().0
     }
 
-    /// Goes on to the next alarm; false if there is none.
+    /// Advances to the next alarm; false if there is none.
     fn advance(&self) -> bool {
         let mut world = self.0.borrow_mut();
         let Some(next) = world.1.iter().map(|(at, _)| *at).min() else { return false };
@@ -52,7 +52,7 @@ impl World {
         true
     }
 
-    /// Runs both to the end. If neither can go on, it is the time that does.
+    /// Runs both to the end. If neither can continue, the time advances.
     fn join<A: Future, B: Future>(&self, a: A, b: B) -> (A::Output, B::Output) {
         struct Flag(AtomicBool);
         impl Wake for Flag {
@@ -156,7 +156,7 @@ impl Write for End {
                 pipe.waiting.push(context.waker().clone());
                 return Poll::Pending;
             }
-            // Nobody will read it; that is for the other end to say.
+            // It will not be read; the other end reports that.
             pipe.bytes.extend(&bytes[..n]);
             pipe.changed();
             Poll::Ready(Ok(n))
@@ -314,7 +314,7 @@ fn a_future_that_is_dropped_in_a_body_keeps_what_came() {
     assert_eq!(store.content("f"), None);
 }
 
-/// Serves a peer that says `wire` and then neither says nor reads anything: how it ends, when, and what it was told.
+/// Serves a peer that sends `wire` and then neither sends nor reads: returns how it ends, when, and the output.
 fn silent(wire: &[u8], room: usize, store: &MemoryStore) -> (Close, u64, Vec<u8>) {
     let world = World::default();
     let (near, far) = pipes(4096);
@@ -338,7 +338,7 @@ fn a_silent_peer_is_closed_when_its_time_is_up() {
     assert_eq!((close, seconds), (Close::Gracefully, 30));
     assert!(messages(&told)[0].starts_with("error timeout "));
     assert_eq!(store.staged_len("g"), Some((4, false)));
-    // The body of a write that was refused.
+    // The body of a refused write.
     assert_eq!(silent(&message(b"write 0 9 - ../g"), 4096, &store).0, Close::Reset);
 }
 
@@ -363,7 +363,7 @@ fn a_peer_that_does_not_read_is_reset_when_its_time_is_up() {
 }
 
 #[test]
-fn a_clock_that_never_rings_is_looked_at_when_bytes_move() {
+fn a_timer_that_never_fires_is_checked_when_bytes_move() {
     let (world, store) = (World::default(), store());
     let now = Cell::new(1000);
     let (near, mut far) = pipes(64);

@@ -107,7 +107,7 @@ impl Write for End {
 impl Drop for End {
     fn drop(&mut self) {
         for pipe in [&self.rx, &self.tx] {
-            // A thread that has failed has a lock poisoned; its own message is the one to see.
+            // A failed thread has poisoned the lock; its own message is the one to see.
             if let Ok(mut state) = pipe.state.lock() {
                 state.closed = true;
             }
@@ -116,7 +116,7 @@ impl Drop for End {
     }
 }
 
-/// Client and server; `there` bytes go in one direction before somebody has to read, `back` in the other.
+/// Client and server; `there` bytes fit in one direction, `back` in the other.
 fn pipes(there: usize, back: usize) -> (End, End) {
     let (a, b) = (Arc::new(Pipe::default()), Arc::new(Pipe::default()));
     let end = |rx: &Arc<Pipe>, tx: &Arc<Pipe>, room| End { rx: rx.clone(), tx: tx.clone(), room, unflushed: false };
@@ -232,7 +232,7 @@ mod protected {
 }
 
 #[test]
-fn a_lost_connection_keeps_what_came_and_the_next_one_goes_on() {
+fn a_lost_connection_keeps_its_bytes_and_the_next_one_resumes() {
     for room in [1, 7, 64] {
         let store = store();
         let bytes = content(1000);
@@ -284,7 +284,7 @@ fn a_client_that_sends_all_before_it_reads_is_answered_in_order() {
     ]
     .concat();
     for there in [1, 7, 64] {
-        // It has to be able to send without reading, so the way back holds all the replies.
+        // It has to be able to send without reading, so the pipe back holds all replies.
         let (mut near, far) = pipes(there, 4096);
         let served = server(far, &store(), 256);
         near.write_all(&wire).unwrap();
@@ -305,7 +305,7 @@ fn a_client_that_sends_all_before_it_reads_is_answered_in_order() {
 
 #[test]
 fn a_refusal_waits_until_the_body_is_through() {
-    // Half duplex: nothing is said while the other side talks. On pipes of a byte anything else would stand still.
+    // Half duplex: neither side sends while the other does. On pipes of one byte anything else would deadlock.
     let store = store();
     store.set_stage_max(100);
     let (near, far) = pipes(1, 1);
@@ -349,7 +349,7 @@ fn failures_of_the_store_reach_the_client() {
     assert_eq!(store.content("f").unwrap(), content(2000));
 }
 
-/// What a server sends to a peer that has said `wire` and then goes.
+/// The output of a server for a peer that sends `wire` and then closes.
 fn heard(wire: &[u8]) -> (Vec<String>, Result<Close, DriveError<Broken>>) {
     let (mut near, far) = pipes(4096, 4096);
     let rx = near.rx.clone();
@@ -361,7 +361,7 @@ fn heard(wire: &[u8]) -> (Vec<String>, Result<Close, DriveError<Broken>>) {
 }
 
 #[test]
-fn a_peer_that_breaks_the_protocol_hears_why_and_is_closed() {
+fn a_peer_that_breaks_the_protocol_gets_the_reason_and_is_closed() {
     let (replies, closed) = heard(b"GET / HTTP/1.1\r\n\r\n");
     assert!(replies[0].starts_with("error bad-length "));
     assert_eq!((replies.len(), closed), (1, Ok(Close::Gracefully)));
@@ -400,7 +400,7 @@ fn an_error_of_the_stream_ends_both_sides() {
     assert_eq!(client.request(&Command::Ping), Err(DriveError::Stream(Broken(ErrorKind::BrokenPipe))));
 }
 
-/// A client that has the whole of the server's side before it, and what comes of `request`.
+/// A client with the complete output of the server before it; returns the result of `request`.
 fn told(wire: &[u8], request: &Command<'_>) -> Result<Vec<u8>, DriveError<Broken>> {
     let (near, mut far) = pipes(4096, 1 << 20);
     far.write_all(wire).unwrap();
@@ -456,7 +456,7 @@ fn a_classic_server_is_asked_nothing_that_it_does_not_know() {
     assert_eq!(client.read(&mut names), Err(DriveError::InvalidState));
 }
 
-/// A stream that says `TimedOut` instead of waiting, one second later each time.
+/// A stream that returns `TimedOut` instead of waiting, one second later each time.
 struct Impatient<'a> {
     now: &'a Cell<u64>,
     input: VecDeque<u8>,

@@ -29,7 +29,7 @@ impl<S: Store + Clone> Server<S> {
         Self::with(store, 65_536)
     }
 
-    /// A server that cuts files into data messages of `data_max` bytes.
+    /// A server that splits files into data messages of `data_max` bytes.
     fn with(store: &S, data_max: u32) -> Self {
         let session = ServerSession::new(Limits { data_max, ..Limits::new(NAME_MAX) });
         Self { session, responder: Responder::new(), store: store.clone(), now: 1 }
@@ -40,7 +40,7 @@ impl<S: Store + Clone> Server<S> {
         self.responder.step(&mut self.session, &mut self.store, &mut NoServices)
     }
 
-    /// Steps until there is nothing to do; how many that took.
+    /// Steps until there is nothing to do; returns the number of steps.
     fn settle(&mut self) -> usize {
         (0..).find(|_| self.step() == Step::Idle).unwrap()
     }
@@ -52,7 +52,7 @@ impl<S: Store + Clone> Server<S> {
         out
     }
 
-    /// Takes `input` in pieces of `piece` bytes and gives back what goes out, through rooms of `room` bytes.
+    /// Takes `input` in pieces of `piece` bytes and returns the output, through rooms of `room` bytes.
     fn talk(&mut self, input: &[u8], piece: usize, room: usize) -> Vec<u8> {
         let mut answer = Vec::new();
         let mut at = 0;
@@ -111,7 +111,7 @@ fn a_server_over_a_flat_store_offers_no_directories_whatever_its_limits_say() {
     assert!(hello.contains("rename") && !hello.contains("dir"), "{hello}");
     let refused = server.ask("mkdir d").remove(0);
     assert!(refused.starts_with("error unsupported"), "{refused}");
-    // What the limits leave out stays out.
+    // A verb that the limits leave out stays out.
     let mut server = Server::new(&store);
     let limits = Limits { verbs: Limits::new(NAME_MAX).verbs.without(Verb::Rename), ..Limits::new(NAME_MAX) };
     server.session = ServerSession::new(limits);
@@ -140,7 +140,7 @@ fn a_listing_is_the_same_through_every_room_that_is_enough() {
     }
     // With a checksum.
     Server::new(&store).talk(&[message(b"write 0 0 - 0"), body(b"", 1)].concat(), 100, 100);
-    // Nobody could ask for it.
+    // No client could ask for it.
     store.put_file(&"x".repeat(65), b"");
     let lines = |wire: &[u8]| {
         let all = messages(wire);
@@ -155,7 +155,7 @@ fn a_listing_is_the_same_through_every_room_that_is_enough() {
     for room in list_room(NAME_MAX)..list_room(NAME_MAX) + 130 {
         assert_eq!(lines(&Server::new(&store).talk(&message(b"list"), 100, room)), whole, "{room}");
     }
-    // Less than that is waited for, and nothing is lost by it.
+    // The responder waits if there is less room, and loses nothing.
     let mut server = Server::new(&store);
     server.responder.receive(&mut server.session, &mut server.store, &mut message(b"list"));
     server.settle();
@@ -201,7 +201,7 @@ fn ls_keeps_its_length_when_the_store_changes_in_between() {
     for (change, expected) in [
         ((|store| store.clone().remove(name("bb")).unwrap()) as fn(&MemoryStore), "a\ncc\n\n\n"),
         (|store| store.put_file("a", b"other"), "a\nbb\ncc"),
-        // What is new comes after `a` in this store, and what no longer fits is left out with everything behind it.
+        // New names come after `a` in this store; a name that no longer fits is left out with everything behind it.
         (|store| (store.clone().remove(name("bb")).unwrap(), store.put_file("b-very-long", b"")).0, "a\n\n\n\n\n\n"),
         (|store| store.put_file("dd", b""), "a\nbb\ncc"),
     ] {
@@ -222,7 +222,7 @@ fn ls_keeps_its_length_when_the_store_changes_in_between() {
 }
 
 #[test]
-fn a_sum_goes_on_in_steps() {
+fn a_sum_continues_in_steps() {
     let store = store();
     store.put_file("f", &content(8192));
     let mut server = Server::new(&store);
@@ -470,12 +470,12 @@ fn a_second_writer_is_busy_unless_the_services_close_the_first() {
 }
 
 #[test]
-fn a_store_that_talks_nonsense_is_an_io_error_not_silence() {
+fn an_inconsistent_store_is_an_io_error_not_silence() {
     let store = store();
     store.put_file("f", b"abc");
     store.set_nonsense();
     let mut server = Server::new(&store);
-    // More is staged than the file will have; more is read than there is room; nothing is taken.
+    // More is staged than the file will have; more is read than there is room for; nothing is taken.
     assert!(server.ask("resume 5 f")[0].starts_with("error io "));
     assert_eq!(server.ask("read 0 * f")[1].len(), 3);
     let write = [message(b"write 0 4 - g"), body(b"abcd", 9)].concat();

@@ -37,22 +37,22 @@ struct World<C: Cipher> {
     responder: Responder<MemoryStore>,
     store: MemoryStore,
     cuts: Cuts,
-    /// Under way to the server and to the client, and what has arrived there.
+    /// On the way to the server and to the client, and what has arrived there.
     up: Vec<u8>,
     down: Vec<u8>,
     server_input: Vec<u8>,
     client_input: Vec<u8>,
-    /// Everything that went each way since the beginning.
+    /// Everything sent in each direction since the beginning.
     sent_up: Vec<u8>,
     sent_down: Vec<u8>,
-    /// What the client has been told.
+    /// The events of the client.
     log: Vec<String>,
     body: Vec<u8>,
     failed: Option<ProtocolError>,
 }
 
 impl<C: Cipher> World<C> {
-    /// The two after the hello, protected if there are ends for it.
+    /// Both sessions after the hello, protected if there are ends for it.
     fn new(store: &MemoryStore, cuts: Cuts, ends: Option<Ends<C>>) -> Self {
         Self::with(store, cuts, 150, ends)
     }
@@ -98,7 +98,7 @@ impl<C: Cipher> World<C> {
         self.ask(Command::Request(request));
     }
 
-    /// A `write` whose first `offset` bytes are staged; it is given up after `give_up` more.
+    /// A `write` whose first `offset` bytes are staged; it is aborted after `give_up` more.
     fn write(&mut self, name: Name<'_>, bytes: &[u8], offset: usize, give_up: Option<usize>) {
         self.request(Request::Write { offset: offset as u64, size: bytes.len() as u64, mtime: None, name });
         self.client.continue_crc(crc32c(&bytes[..offset])).unwrap();
@@ -135,7 +135,7 @@ impl<C: Cipher> World<C> {
         self.sent_up.extend_from_slice(bytes);
     }
 
-    /// Goes on until nothing moves.
+    /// Continues until nothing moves.
     fn settle(&mut self) {
         while self.turn() {}
     }
@@ -193,7 +193,7 @@ impl<C: Cipher> World<C> {
         }
     }
 
-    /// Everything that two sessions can say to each other.
+    /// All kinds of commands, replies and bodies.
     fn talk(&mut self) {
         let bytes = content(400);
         self.write(name("a"), &bytes, 0, None);
@@ -218,7 +218,7 @@ impl<C: Cipher> World<C> {
     }
 }
 
-/// What a client is told over a plain connection in one piece.
+/// The events of a client over a plain connection, in one piece.
 fn plain() -> Vec<String> {
     let mut world = World::<Plain>::new(&store(), Cuts { piece: 100_000, room: 4096 }, None);
     world.talk();
@@ -254,7 +254,7 @@ fn records_are_as_long_as_they_may_be_and_no_longer() {
         world.settle();
         let longest = records(&world.sent_down).iter().map(|record| record.len() - 10).max();
         assert_eq!(longest, Some(record_max.into()));
-        // One byte more is not read, and none is waited for; nor is a record without room for its tag.
+        // One byte more is not read, and none is awaited; nor is a record without room for its tag.
         for length in [u32::from(record_max) + 1, 15, 0] {
             let mut world = World::<Noise>::new(&store, cuts, Some(ends(record_max)));
             let mut length = format!("{length:010}").into_bytes();
@@ -276,7 +276,8 @@ fn records(mut wire: &[u8]) -> Vec<&[u8]> {
     records
 }
 
-/// A server that gets `wire`: what it has stored of `f`, and staged. It resets the connection, or waits for more.
+/// The content of `f`, and the length of its staged bytes, on a server that receives `wire`. It resets the connection,
+/// or waits for more.
 fn attacked(wire: &[u8]) -> (Option<Vec<u8>>, usize) {
     let store = store();
     let mut world = World::<Noise>::new(&store, Cuts { piece: 100_000, room: 4096 }, Some(ends(RECORD_MAX)));
@@ -288,7 +289,7 @@ fn attacked(wire: &[u8]) -> (Option<Vec<u8>>, usize) {
     (store.content("f"), store.staged_len("f").map_or(0, |(len, _)| len))
 }
 
-/// What goes up and down with a `write` of `f`.
+/// The bytes of a `write` of `f`, in both directions.
 fn upload(bytes: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let mut world = World::<Noise>::new(&store(), Cuts { piece: 100_000, room: 110 }, Some(ends(RECORD_MAX)));
     world.write(name("f"), bytes, 0, None);
@@ -301,7 +302,7 @@ fn no_change_of_a_bit_gets_an_unverified_byte_into_the_store() {
     let bytes = content(300);
     let (wire, _) = upload(&bytes);
     assert_eq!(attacked(&wire), (Some(bytes.clone()), 0));
-    // Bytes that each number of whole records in front carries.
+    // The bytes of the body in each number of whole records from the start.
     let mut before = vec![0; 10];
     for (at, record) in records(&wire).iter().enumerate() {
         let data = if at == 0 || record.len() == 26 { 0 } else { record.len() - 26 };
@@ -333,7 +334,7 @@ fn records_that_are_dropped_repeated_swapped_or_cut_off_end_the_upload() {
             [before, &after[..1], after].concat(),
             swapped,
             before.to_vec(),
-            // What the server itself has sent.
+            // Output of the server itself.
             [before, &[&reflected], after].concat(),
         ] {
             let whole = changed.len() > records.len() && changed.starts_with(&records);

@@ -52,7 +52,7 @@ fn client(key: Key) -> Client {
     client
 }
 
-/// What the server answers to bytes in clear, and that nothing of them reaches its driver.
+/// The replies of the server to plain bytes; none of them reaches its driver.
 fn tell(server: &mut Server, wire: &[u8]) -> Vec<String> {
     let mut wire = wire.to_vec();
     let (mut input, mut out) = (&mut wire[..], Vec::new());
@@ -84,7 +84,7 @@ fn received(server: &mut Server) -> Vec<u8> {
     room[..n].to_vec()
 }
 
-/// The hello of a server, and what a client says to it: `secure PATTERN KEYID HEX1`.
+/// The hello of a server, and the client's answer: `secure PATTERN KEYID HEX1`.
 fn secure(server: &mut Server, key: Key) -> (Client, String) {
     let hello = tell(server, &message(b"get /skiff/1"));
     let mut client = client(key);
@@ -95,7 +95,7 @@ fn secure(server: &mut Server, key: Key) -> (Client, String) {
     (client, command)
 }
 
-/// Client and server behind their handshake.
+/// Client and server after the handshake.
 fn protected(id: &str) -> (Client, Server) {
     let mut server = server(1);
     let (mut client, command) = secure(&mut server, key(id));
@@ -105,7 +105,7 @@ fn protected(id: &str) -> (Client, Server) {
     (client, server)
 }
 
-/// What the server answers a protected client.
+/// The server's reply to a protected client.
 fn asked(client: &mut Client, server: &mut Server, command: &Command<'_>) -> Result<String, String> {
     client.request(command).unwrap();
     let mut wire = sent(client);
@@ -162,7 +162,7 @@ fn before_the_handshake_a_stranger_learns_the_hello_and_nothing_else() {
 }
 
 #[test]
-fn a_client_without_a_key_is_told_that_the_server_wants_one() {
+fn a_client_without_a_key_learns_that_the_server_requires_one() {
     for (mut server, wants) in [(server(1), true), (ServerSession::new(Limits::new(64)), false)] {
         let mut client: Client = ClientSession::new(Duration::MAX);
         client.request(&Command::Hello { version: VERSION }).unwrap();
@@ -212,7 +212,7 @@ fn a_handshake_that_goes_wrong_is_answered_as_the_table_says_and_the_connection_
         (format!("secure {PATTERN} rw.A.3 {hex}"), BAD),
         (format!("secure {PATTERN} rw.0123456789abcdefg.3 {hex}"), BAD),
         (format!("secure {PATTERN} r-.a.3 {hex}"), BAD),
-        // Nobody learns what was wrong with these.
+        // The reply does not show what was wrong with these.
         (format!("secure {PATTERN} rw.alice.3 {hex}"), DENIED),
         (format!("secure {PATTERN} xx.alice.3 {hex}"), DENIED),
         (right.replace("alice", "mallory"), DENIED),
@@ -220,7 +220,7 @@ fn a_handshake_that_goes_wrong_is_answered_as_the_table_says_and_the_connection_
         (right.replace("alice.3", "alice.4"), DENIED),
         (of("rw.alice.2"), DENIED),
         (secure(&mut server(1), Secret::new([8; 32]).key(KeyId::parse(b"rw.alice.3").unwrap())).1, DENIED),
-        // A recorded first message: the nonce of this connection is another one.
+        // A recorded first message: the nonce of this connection is a different one.
         (other, DENIED),
     ] {
         let mut server = server(1);
@@ -235,11 +235,11 @@ fn a_handshake_that_goes_wrong_is_answered_as_the_table_says_and_the_connection_
 }
 
 #[test]
-fn a_role_that_nobody_knows_is_denied_even_with_a_right_key() {
+fn an_unknown_role_is_denied_even_with_the_right_key() {
     let mut server = server(1);
     let (_, command) = secure(&mut server, key("rw.alice.3"));
-    // The key of `xx.alice.3`, which only the owner of the secret can make, stands in for `rw.alice.3`: here by a
-    // second implementation, which is the vector's.
+    // The key of `xx.alice.3`, which only the owner of the secret can make, is used as `rw.alice.3`: here by a second
+    // implementation, that of the vectors.
     let psk = {
         use blake2::Blake2sMac256;
         use blake2::digest::{KeyInit, Mac};
@@ -287,13 +287,13 @@ fn no_bit_of_a_handshake_message_can_be_changed() {
 }
 
 #[test]
-fn a_hello_that_was_stripped_or_altered_ends_the_connection_before_anything_is_said() {
+fn a_hello_that_was_stripped_or_altered_ends_the_connection_before_anything_is_sent() {
     let hello = tell(&mut server(1), &message(b"get /skiff/1")).remove(0);
     let right = secure(&mut server(1), key("rw.alice.3")).1;
     let word = |key: &str| hello.split(' ').find(|word| word.starts_with(key)).unwrap();
     let without = |key: &str| hello.replace(&format!(" {}", word(key)), "");
     let with = |from: &str, to: &str| hello.replace(from, to);
-    // What a client sees that it can't accept.
+    // Replies that a client can't accept.
     for altered in [
         "-1".into(),
         "ok".into(),
@@ -320,7 +320,7 @@ fn a_hello_that_was_stripped_or_altered_ends_the_connection_before_anything_is_s
         assert_eq!(client.request(&Command::Ping), Err(InvalidState));
         assert_eq!(client.keep_alive(), Err(InvalidState));
     }
-    // What only the handshake can tell.
+    // What only the handshake can detect.
     for altered in
         [with("60 ", "61 "), format!("{hello} x=y"), with("01", "02"), with("record-max=600", "record-max=700")]
     {
@@ -355,7 +355,7 @@ fn any_other_reply_to_secure_is_a_failure_and_nothing_goes_out_in_clear() {
         assert_eq!(client.request(&Command::Ping), Err(InvalidState));
         assert!(sent(&mut client).is_empty());
     }
-    // A client with a key says nothing but the hello and `quit` before.
+    // A client with a key sends nothing but the hello and `quit` before.
     let mut client: Client = ClientSession::new(Duration::MAX);
     client.protect(Login { key: key("rw.alice.3"), ephemeral: [2; 32] }.start()).unwrap();
     for command in [Command::Ping, Command::Request(Request::Ls), Command::Hello { version: 2 }] {
@@ -374,7 +374,7 @@ fn a_reply_before_secure_has_gone_out_does_not_become_what_the_client_sends() {
         sent(&mut client);
         client.receive(&mut message(hello.as_bytes())).unwrap();
         let (mut room, mut out) = ([0; 700], Vec::new());
-        // `secure` has gone out in part, or not at all.
+        // `secure` has been sent in part, or not at all.
         let n = client.poll_transmit(&mut room[..part]);
         out.extend_from_slice(&room[..n]);
         assert_eq!(client.receive(&mut message(b"remove notes")).err(), Some(ProtocolError::UnexpectedReply));
@@ -421,7 +421,7 @@ fn after_the_handshake_classic_transfers_and_another_secure_are_refused() {
     assert!(client.wants_key(), "the hello is the same");
 }
 
-/// What a server behind its handshake answers to a message of any content.
+/// The reply of a server after the handshake to a message of any content.
 fn raw(server: &mut Server, payload: &[u8]) -> String {
     let mut peer = snow_client(payload);
     server.receive(&mut peer.0).unwrap();
@@ -507,7 +507,7 @@ fn the_handshake_has_to_be_through_in_ten_seconds_whatever_else_happens() {
     server.handle_timeout(Instant::from_millis(11_000));
     assert_eq!(server.poll_close(), Some(Close::Gracefully));
     assert!(received(&mut server).is_empty());
-    // A peer that does not read the reply is not through.
+    // The handshake of a peer that does not read the reply is not done.
     let mut stuck = self::server(1);
     let (_, command) = secure(&mut stuck, key("rw.alice.3"));
     stuck.receive(&mut message(command.as_bytes())).unwrap();
@@ -521,7 +521,7 @@ fn the_handshake_has_to_be_through_in_ten_seconds_whatever_else_happens() {
     tell(&mut draining, b"0000009999xxxx");
     draining.handle_timeout(Instant::from_millis(11_000));
     assert!(draining.poll_close().is_some());
-    // One that is through has its idle time.
+    // After the handshake, the idle time applies.
     let (_, mut through) = protected("rw.alice.3");
     through.handle_timeout(Instant::from_millis(60_999));
     assert_eq!((through.poll_close(), through.poll_timeout()), (None, Some(Instant::from_millis(61_000))));

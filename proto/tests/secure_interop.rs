@@ -14,7 +14,7 @@ use skiff_proto::message::{Forged, TAG};
 use skiff_proto::secure::{Aead, Client, Entropy, Key, KeyId, Login, Noise, Pattern, Portable, Secret, Security};
 use skiff_proto::server::{Close, Limits, ServerSession};
 
-/// [`Portable`] that likes AES best, as a client with the instructions for it does.
+/// [`Portable`], but with AES preferred, as on a processor with instructions for it.
 struct AesFirst(Portable);
 
 impl Aead for AesFirst {
@@ -49,7 +49,7 @@ fn key() -> Key {
     secret().key(KeyId::parse(ID).unwrap())
 }
 
-/// The 32 bytes of a key, from its text form: a peer that does not use this crate has them from there.
+/// The 32 bytes of a key, from its text form, as a peer without this crate gets them.
 fn psk() -> [u8; 32] {
     use base64ct::{Base64, Encoding};
     let mut out = [0; Key::TEXT_LEN];
@@ -70,7 +70,7 @@ fn unhex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
-/// Sends a record of `text` in each direction and compares what comes out.
+/// Sends a record of `text` in each direction and compares the result.
 fn seal(peer: &mut snow::TransportState, text: &[u8]) -> Vec<u8> {
     let mut record = vec![0; text.len() + 16];
     assert_eq!(peer.write_message(text, &mut record).unwrap(), record.len());

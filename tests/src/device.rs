@@ -103,7 +103,7 @@ impl Device {
         Self { v4, v6, data_ports, _relay: None, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// Its port.
+    /// The port of control connections.
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.v4.port()

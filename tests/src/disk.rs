@@ -27,7 +27,7 @@ pub fn serve(test: &str, root: &Path) -> Option<(Serv, PathBuf)> {
     let serving = host_serv(root);
     let serv = Serv::launch(command.arg(serving.get_program()).args(serving.get_args()), "port ");
     let serv = serv.unwrap_or_else(|ran| panic!("{ran:?}"));
-    // Each program in the chain becomes the next one, so it is the server that sees this.
+    // Each program in the chain execs the next one, so the server is the process that sees the mount.
     let seen = PathBuf::from(format!("/proc/{}/root{}", serv.running.pid(), root.display()));
     Some((serv, seen))
 }

@@ -92,7 +92,7 @@ impl Board {
         }
     }
 
-    /// The program that emulates it.
+    /// The emulator.
     #[must_use]
     pub const fn emulator(self) -> &'static str {
         match self {
@@ -229,7 +229,7 @@ pub fn root() -> &'static Path {
 /// Builds an image from the current sources; returns its path.
 ///
 /// # Errors
-/// The build fails, or can't begin.
+/// The build fails or can't start.
 ///
 /// # Panics
 /// If files can't be written.
@@ -237,7 +237,7 @@ pub fn build(image: &Image<'_>, fetch: Fetch) -> Result<PathBuf, BuildError> {
     let target = root().join("firmware/target");
     let images = target.join("images");
     fs::create_dir_all(&images).expect("a directory");
-    // Every build leaves its program under the same name: nobody else may build before it has another one.
+    // Every build leaves its program under the same name: no other build may run before it is renamed.
     let lock = File::create(images.join(".lock")).expect("a file");
     lock.lock().expect("a lock");
 
@@ -263,7 +263,7 @@ pub fn build(image: &Image<'_>, fetch: Fetch) -> Result<PathBuf, BuildError> {
     ]);
     script.args(["--package", package, "--features", &features, "--bin", image.program, "--manifest-path"]);
     script.arg(root().join("firmware/Cargo.toml")).arg("--target-dir").arg(&target);
-    // What cargo has set for the program that runs here is not meant for that one's compiler.
+    // The variables that cargo has set for this program are not meant for the other compiler.
     script.env_remove("LD_LIBRARY_PATH").env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", short_paths());
     let output = script.stdin(Stdio::null()).output().expect("scripts/bare-metal.sh");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -286,6 +286,6 @@ fn short_paths() -> String {
     let sources = registries.into_iter().flatten().flatten().map(|entry| entry.path());
     let folders = sources.chain([root().to_owned()]);
     let flags: Vec<_> = folders.map(|folder| format!("--remap-path-prefix={}/=", folder.display())).collect();
-    // What separates flags there.
+    // The separator of flags in this variable.
     flags.join("\u{1f}")
 }

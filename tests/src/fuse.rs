@@ -19,7 +19,7 @@ use fuser::{
 /// No caching: the kernel asks again each time.
 const TTL: Duration = Duration::ZERO;
 
-/// Mounts one, empty, at `at`. Dropping it unmounts it.
+/// Mounts an empty one at `at`. Dropping it unmounts it.
 ///
 /// # Errors
 /// It may not be mounted. Inside a mount namespace (`namespace::mounts`) this is permitted, if the kernel has FUSE.
@@ -144,7 +144,7 @@ impl Nodes {
             crtime: node.mtime,
             kind,
             perm: node.perm,
-            // A short name is counted as a link, as NTFS does.
+            // A short name counts as a link, as on NTFS.
             nlink: 2,
             uid: 0,
             gid: 0,

@@ -113,7 +113,7 @@ impl Host {
         &self.root
     }
 
-    /// Its port, on both loopback addresses.
+    /// The port, the same on both loopback addresses.
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.v4.port()

@@ -21,7 +21,7 @@ pub mod firmware;
 pub mod fuse;
 pub mod host;
 #[cfg(target_os = "linux")]
-pub mod line;
+pub mod lossy;
 pub mod namespace;
 #[cfg(target_os = "linux")]
 pub mod ordeal;

@@ -43,7 +43,7 @@ pub fn mounts(module: &str, test: &str) -> bool {
 
 #[track_caller]
 fn enter_test(module: &str, test: &str, tun: bool) -> bool {
-    // As the test harness calls it: without the crate's own name.
+    // As the test harness names it: without the name of the crate.
     let test = &match module.split_once("::") {
         Some((_, module)) => format!("{module}::{test}"),
         None => test.to_owned(),
@@ -85,7 +85,7 @@ fn enter_test(module: &str, test: &str, tun: bool) -> bool {
         std::thread::sleep(Duration::from_millis(2));
     };
     let [out, err] = readers.map(|reader| reader.join().expect("a reader"));
-    // What is measured inside is told here, and what is skipped inside is skipped here.
+    // Measurements and skipped tests inside are reported here too.
     for row in out.lines().filter_map(|line| line.find("| ").map(|at| &line[at..])) {
         println!("{row}");
     }
@@ -137,7 +137,7 @@ fn unshare() -> Option<&'static [&'static str]> {
 /// Brings up loopback: the new network has only a loopback interface, which is down.
 fn settle() {
     ip("link set lo up");
-    // Addresses can be used at once: nobody else is there who could have the same.
+    // No duplicate address detection: nobody else is in this network.
     for which in ["all", "default"] {
         _ = fs::write(format!("/proc/sys/net/ipv6/conf/{which}/accept_dad"), "0");
     }

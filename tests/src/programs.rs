@@ -37,9 +37,9 @@ pub fn program(name: &str) -> PathBuf {
 fn build() -> PathBuf {
     let test = env::current_exe().expect("the path of this test");
     let directory = test.parent().expect("a directory");
-    // Tests lie a directory deeper than programs.
+    // Test binaries lie one directory below programs.
     let profile = if directory.ends_with("deps") { directory.parent().expect("a directory") } else { directory };
-    // With --target there is a directory for the target in between.
+    // With --target there is one more directory.
     let above = profile.parent().expect("a directory");
     let (target, triple) = if above.join(".rustc_info.json").is_file() {
         (above, None)
@@ -49,7 +49,7 @@ fn build() -> PathBuf {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into()));
     cargo.args(["build", "--quiet", "--locked", "--package", "skiff-host", "--bin", "host-serv", "--bin", "host-cli"]);
     cargo.args(["--package", "skiff-device", "--bin", "device-serv"]);
-    // Together with this very test: so that features are the same, and what was built for it is used.
+    // Together with this test binary, so that features are the same and its dependencies are reused.
     cargo.args(["--package", "skiff-tests"]);
     if let Some((name, _)) = test.file_stem().and_then(OsStr::to_str).and_then(|stem| stem.rsplit_once('-')) {
         cargo.args(["--test", name]);
@@ -121,7 +121,7 @@ pub fn run(command: &mut Command) -> Ran {
 pub fn run_with(command: &mut Command, input: impl AsRef<[u8]>) -> Ran {
     let mut running = Running::start(command.stdin(Stdio::piped()));
     let mut stdin = running.stdin.take().expect("standard input");
-    // It may write before it has read everything; and it need not read everything.
+    // It may write before it has read everything, and need not read everything.
     let input = input.as_ref().to_vec();
     let writing = thread::spawn(move || _ = stdin.write_all(&input));
     let ran = running.wait();
@@ -263,10 +263,10 @@ impl Running {
         Self { stdin: child.stdin.take(), child, out: Stream::collect(io::empty()), err }
     }
 
-    /// Its process.
+    /// Its process ID.
     ///
     /// # Panics
-    /// Never: a process has a number.
+    /// Never: every process has one.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -289,7 +289,7 @@ impl Running {
         mask & 1 << (signal.as_raw() - 1) != 0
     }
 
-    /// Types something.
+    /// Writes to its standard input, as a user types.
     ///
     /// # Panics
     /// If it does not read any more, or standard input is not a pipe.
@@ -408,7 +408,7 @@ impl Serv {
     /// Starts a program that prints its port after `greeting` in its first line.
     ///
     /// # Errors
-    /// What it did instead.
+    /// The output instead.
     pub fn launch(command: &mut Command, greeting: &str) -> Result<Self, Ran> {
         let running = Running::start(command.stdin(Stdio::null()));
         let port = running.first_line().and_then(|line| line.strip_prefix(greeting)?.parse().ok());
@@ -436,7 +436,7 @@ impl Serv {
         crate::wire::Wire::connect(self.addr())
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Sends SIGTERM and waits for the end.
     ///
     /// # Panics
     /// If it does not end.
@@ -446,7 +446,7 @@ impl Serv {
         self.running.wait()
     }
 
-    /// Kills it: it has no chance to clean up.
+    /// Kills it, so that it can't clean up.
     ///
     /// # Panics
     /// If it does not end.
@@ -484,7 +484,7 @@ pub fn python_cli(python: &str, dir: &Path) -> Command {
 /// # Panics
 /// If a test fails, or they do not end.
 pub fn python_tests(test: &str, folder: &str, pattern: &str) {
-    /// The machine may be busy, and there are many tests in a file.
+    /// A file has many tests, and the machine may be busy.
     const LIMIT: Duration = Duration::from_secs(600);
     let Some(python) = python(test) else { return };
     let mut command = Command::new(python);
@@ -601,7 +601,7 @@ impl Below {
 
 impl Drop for Below {
     fn drop(&mut self) {
-        // Gone already, unless the test has failed.
+        // It has ended already, unless the test has failed.
         _ = kill_process(self.0, Signal::KILL);
     }
 }
@@ -631,7 +631,7 @@ pub fn kill_all_below() {
 pub fn skip(test: &str, why: &str) {
     static SKIPPED: AtomicUsize = AtomicUsize::new(0);
     let number = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
-    // Not `eprintln`, which the test harness keeps to itself.
+    // Not `eprintln`: the test harness captures it.
     _ = writeln!(io::stderr(), "SKIPPED ({number}): {test}: {why}");
 }
 

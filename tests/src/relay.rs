@@ -1,7 +1,8 @@
 //! A relay in front of a server with a secret: it seals the plain messages of tests for the server, and opens the
 //! replies (PROTOCOL §8). So tests written for plain connections run over sealed ones.
 //!
-//! It passes whole messages, the end of either direction, and resets.
+//! It forwards whole messages, the end of either direction, and resets. It injects no faults: the relay of the tests of
+//! host-cli does.
 
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +28,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Listens on a loopback port of each family for the server at two addresses. Every connection is made with `key`.
+    /// Listens on a loopback port of each family in front of the two addresses of a server. Every connection uses
+    /// `key`.
     ///
     /// # Panics
     /// If no port is available.
@@ -59,7 +61,7 @@ impl Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::SeqCst);
-        // Each listener hears once more.
+        // One more connection wakes each listener.
         let woken = [self.v4, self.v6].map(TcpStream::connect);
         for thread in self.threads.drain(..) {
             _ = thread.join();
@@ -80,7 +82,7 @@ fn relay(client: &TcpStream, server: SocketAddr, key: Key) {
         scope.spawn(|| {
             let ended = pass(client, &server, |bytes| Some(lock(&tunnel).seal(bytes)));
             if ended.is_err() {
-                // What came before the reset arrives.
+                // What was sent before the reset arrives.
                 _ = eventually(|| is_sent(&server));
                 reset(&server);
                 reset(client);
@@ -111,7 +113,7 @@ fn shake_hands(mut server: &TcpStream, key: Key) -> io::Result<Tunnel> {
     Ok(tunnel)
 }
 
-/// One message in clear.
+/// One message in plain text.
 fn hear(mut server: &TcpStream) -> io::Result<Vec<u8>> {
     let mut message = vec![0; 10];
     server.read_exact(&mut message)?;
@@ -124,18 +126,18 @@ fn hear(mut server: &TcpStream) -> io::Result<Vec<u8>> {
 /// Forwards bytes and the end of the stream.
 ///
 /// # Errors
-/// A reset, or a record that is forged.
+/// A reset, or a forged record.
 fn pass(mut from: &TcpStream, mut to: &TcpStream, mut change: impl FnMut(&[u8]) -> Option<Vec<u8>>) -> io::Result<()> {
     let mut buffer = [0; 16 * 1024];
     loop {
         let n = from.read(&mut buffer)?;
         if n == 0 {
-            // Fails if it has ended.
+            // Fails if the connection has ended.
             _ = to.shutdown(Shutdown::Write);
             return Ok(());
         }
         let bytes = change(&buffer[..n]).ok_or(io::ErrorKind::InvalidData)?;
-        // If nobody is there, the other direction says so, once everything has been taken from there.
+        // If the peer is gone, the other direction reports it, after everything has been read from there.
         _ = to.write_all(&bytes);
     }
 }

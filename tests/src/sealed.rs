@@ -64,7 +64,7 @@ impl fmt::Debug for Sealed {
     }
 }
 
-/// The reply as `Debug` shows it, or why the connection failed.
+/// The reply as `Debug` prints it, or the reason why the connection failed.
 pub type Outcome<T> = Result<T, String>;
 
 /// The secret of the tests' servers.
@@ -144,7 +144,7 @@ impl Sealed {
     /// flipped on the way.
     ///
     /// # Errors
-    /// The connection has failed before.
+    /// The connection failed earlier.
     ///
     /// # Panics
     /// If the file is shorter.

@@ -16,7 +16,7 @@ use std::time::Instant;
 use skiff_proto::MinRate;
 use skiff_proto::crc::crc32c;
 
-use crate::programs::skip;
+use crate::programs::{free_port, skip};
 use crate::sans_io::{body, message};
 use crate::vector::{Cut, Pacing, Vector, load_all, play};
 use crate::wire::{End, Wire, connect, connect_from, eventually, read_to_end};
@@ -43,7 +43,7 @@ pub trait Served: Sized {
     /// Puts a file into the store.
     fn put(&self, name: &str, content: &[u8]);
 
-    /// Puts this many files whose names can't be sent into the store; false if the store can't have such files.
+    /// Puts this many files whose names can't be sent into the store; false if the store can't hold such files.
     fn put_unsendable(&self, _count: u64) -> bool {
         false
     }
@@ -223,7 +223,7 @@ cases! { ($)
             let mut wire = server.connect();
             wire.send_bytes(nonsense);
             if S::SEALED {
-                // No reply is sent to what is no record. The last one announces more than will come.
+                // What is not a record gets no reply. The last one announces more than will come.
                 wire.finish();
                 assert_eq!(wire.hear_end().0, b"", "{nonsense:?}");
                 continue;
@@ -257,7 +257,7 @@ cases! { ($)
             let said = wire.ask(command);
             assert!(said.starts_with(reply), "{command:?}: {said}");
         }
-        // An empty message is nothing; every message that begins as a `write` has a body.
+        // An empty message is ignored; every message that begins like a `write` has a body.
         wire.say("");
         for command in ["write", "write 0 5", "write x 5 - f", "write 0 5 - ../f", "write 6 5 - f"] {
             wire.say(command);
@@ -265,7 +265,7 @@ cases! { ($)
             let said = wire.hear_text();
             assert!(said.starts_with("error "), "{command:?}: {said}");
         }
-        // Longer than every command, and as long as a record if need be.
+        // Longer than every command, and as long as a record if there are records.
         let overlong = "x".repeat(if S::SEALED { 900 } else { 5000 });
         wire.say(&overlong);
         assert!(wire.hear_text().starts_with("error too-long "));
@@ -329,7 +329,7 @@ cases! { ($)
         assert_eq!(second.read("f").unwrap(), b"12345678");
     }
 
-    /// And a listing sees them all.
+    /// A listing shows all of them.
     fn pipelined_writes_are_answered_in_order<S>() {
         let server = start::<S>();
         let mut wire = server.connect();
@@ -433,8 +433,8 @@ cases! { ($)
         if S::SEALED {
             return;
         }
-        // Nothing else of this machine listens there, as far as can be told.
-        let port = std::net::TcpListener::bind((core::net::Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        // Nothing else on this machine listens there, as far as a test can know.
+        let port = free_port();
         let server = S::with(Setup { data_port: Some(port), ..Setup::default() });
         server.put("f", b"x");
         let (mut first, mut second) = (server.connect(), server.connect());
@@ -443,7 +443,7 @@ cases! { ($)
         assert_eq!(second.ask("get f"), port);
         assert!((4..20).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
         assert_eq!(read_to_end(&mut second.data(&port)).0, b"0000000001x");
-        // Both at once, again and again: each waits for the other's.
+        // Both at once, again and again: each waits for the port of the other.
         let clients = [first, second].map(|mut wire| {
             std::thread::spawn(move || {
                 for _ in 0..20 {
@@ -458,7 +458,7 @@ cases! { ($)
         assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
     }
 
-    /// PORT is the owner's alone.
+    /// Only the owner may use PORT.
     fn a_stranger_on_a_data_port_is_reset_and_the_owner_gets_through<S>() {
         if S::SEALED {
             return;
@@ -556,7 +556,7 @@ cases! { ($)
         for i in 0..20 {
             wire.send_write(&format!("f{i}"), b"x");
         }
-        // The reset takes along what has not been sent yet.
+        // The reset discards what has not been sent yet.
         assert!(eventually(|| wire.is_sent()));
         drop(wire);
         assert!(eventually(|| server.names().len() == 20));
@@ -579,7 +579,7 @@ cases! { ($)
     }
 
     /// `timeout` is sent only in place of an owed reply.
-    fn an_idle_connection_is_closed_without_a_word_and_a_silent_writer_is_told<S>() {
+    fn an_idle_connection_is_closed_silently_and_a_silent_writer_gets_timeout<S>() {
         let server = S::with(Setup { idle: Some(Duration::from_secs(1)), ..Setup::default() });
         let (mut idle, mut writer) = (server.connect(), server.connect());
         writer.say("write 0 5 - f");
@@ -626,7 +626,7 @@ cases! { ($)
         assert_eq!(reader.read("f").unwrap(), b"new");
     }
 
-    /// Names that only other clients can use are left out.
+    /// Names that only other clients can use are omitted.
     fn a_classic_listing_shows_what_the_classic_programs_can_ask_for<S>() {
         if S::SEALED {
             return;

@@ -52,7 +52,7 @@ pub struct Setup {
     pub idle: Duration,
     /// The device's longest name in bytes, at most [`NAME`].
     pub name_max: u16,
-    /// How many other computers there are.
+    /// Number of other computers.
     pub stations: usize,
 }
 
@@ -75,12 +75,12 @@ pub struct World {
     /// When the device wants its next turn, unless a frame arrives before; `None`: only when one arrives.
     wanted: Option<Instant>,
     power: Rc<Cell<bool>>,
-    /// How often a machine has started.
+    /// Number of starts of a machine.
     starts: u64,
     status: Status,
     link: Faulty<End>,
     hub: Hub,
-    /// When a task wants to be woken.
+    /// The wake-up time of each task.
     alarm: Option<Instant>,
     /// A task has made progress possible for others.
     stirred: bool,
@@ -167,14 +167,15 @@ impl World {
     /// when something will.
     fn settle(&mut self, mut board: Option<&mut (dyn Board + '_)>) -> (bool, Option<Instant>) {
         let mut happened = core::mem::take(&mut self.stirred);
-        // What never comes to an end is a mistake, and shows as time that does not pass.
+        // A loop without end is a bug; it shows as time that does not pass.
         for _ in 0..100_000 {
             let time = moment(self.now);
             let mut stalled = None;
             match &mut board {
                 Some(_) if self.now < self.stalled => stalled = Some(self.stalled),
                 Some(board) => {
-                    // It gets the turns that it has asked for, and no other: whoever forgets to ask waits for ever.
+                    // It gets the turns that it has asked for, and no other: a server that forgets to ask waits
+                    // forever.
                     let has_come = self.link.advance(time).is_some_and(|due| due <= time);
                     if has_come || self.wanted.is_some_and(|wanted| wanted <= self.now) {
                         let mut port = Port::new(&mut self.link, &self.power, time);
@@ -189,7 +190,7 @@ impl World {
                         return (true, None);
                     }
                 }
-                // Nobody is there to hear.
+                // No receiver.
                 None => while self.link.receive(time).map(|(frame, _)| frame.consume(|_| ())).is_some() {},
             }
             let due = self.link.advance(time);
@@ -235,7 +236,7 @@ pub enum Pause {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadlock(pub Instant);
 
-/// Runs tasks until all have ended, power is off, or it is `until`. Those that have ended are removed.
+/// Runs tasks until all have ended, power is off, or `until` has come. Tasks that have ended are removed.
 ///
 /// # Errors
 /// No task can ever continue.

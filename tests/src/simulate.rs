@@ -12,7 +12,7 @@
 //!
 //! It uses the world of [`sim`](crate::sim): virtual time, one thread, and all randomness from one seed. Power fails in
 //! the middle of any operation of the medium; each time the device starts, all files are compared. At the end there are
-//! no more faults: every client must be served, nothing may be left open, and when all files are removed all space is
+//! no more faults: every client must be served, nothing may stay open, and when all files are removed all space must be
 //! free.
 
 pub mod chaos;
@@ -39,9 +39,8 @@ use std::rc::Rc;
 use skiff_device::flash::MountError;
 use skiff_device::server::Nonces;
 use skiff_proto::Instant;
-use skiff_proto::identity::NOBODY;
 use skiff_proto::secure::Secret;
-use skiff_proto::store::{self, EntryKind, Store};
+use skiff_proto::store::{self, EntryKind, Staging, Store};
 
 use crate::flash::rig::{SmallCard, SmallNor, TinyNor, WordNor};
 use crate::flash::{Rng, Tear};
@@ -206,7 +205,7 @@ impl<'a, K: Kind> Game<'a, K> {
             self.come_to_rest(&mut device);
             self.inspect(device.0.store.inner());
         } else {
-            // What the store would do when it is dropped is not done either.
+            // What the store would do when it is dropped must not happen either.
             self.medium.cut_after(0, Tear::Before);
         }
         drop(device);
@@ -283,7 +282,7 @@ impl<'a, K: Kind> Game<'a, K> {
             if end.is_none() && self.control.is_over.get() {
                 *end = Some(now.after(PATIENCE));
             }
-            // Until nothing goes wrong any more, looks in now and then whether that is so.
+            // Checks now and then whether faults have stopped.
             let until = end.unwrap_or_else(|| now.after(Duration::from_secs(60)));
             let paused = run_until(self.world, Some(&mut *device), until, tasks);
             match paused.unwrap_or_else(|deadlock| panic!("all wait forever: {deadlock:?}")) {
@@ -357,7 +356,7 @@ impl<'a, K: Kind> Game<'a, K> {
             store.remove(n(name)).unwrap_or_else(|refusal| panic!("removing {name}: {refusal}"));
         }
         for name in truth.names().chain(truth.left.keys()) {
-            match store.stage(n(name), NOBODY, 0, 1, None) {
+            match store.stage(Staging::new(n(name), 1)) {
                 Ok((stage, _)) => store.discard(stage),
                 Err(refusal) => panic!("staging {name}: {refusal}"),
             }

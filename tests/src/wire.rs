@@ -100,14 +100,14 @@ impl Wire {
         self.hear_text()
     }
 
-    /// Sends a whole `write`, without waiting for the reply.
+    /// Sends a whole `write` without waiting for the reply.
     pub fn send_write(&mut self, name: &str, content: &[u8]) {
         let mut bytes = message(format!("write 0 {} - {name}", content.len()));
         bytes.extend(body(content, skiff_proto::crc::crc32c(content)));
         self.send_bytes(&bytes);
     }
 
-    /// Receives a body; its content, and the trailer.
+    /// Receives a body; returns its content and the trailer.
     #[must_use]
     pub fn hear_body(&mut self) -> (Vec<u8>, String) {
         let mut content = Vec::new();
@@ -120,10 +120,10 @@ impl Wire {
         }
     }
 
-    /// `read`s a whole file and checks it; `Err`: the refusal.
+    /// `read`s a whole file and verifies it. `Err`: the refusal.
     ///
     /// # Errors
-    /// What the server answered.
+    /// The server's error.
     pub fn read(&mut self, name: &str) -> Result<Vec<u8>, String> {
         let reply = self.ask(format!("read 0 * {name}"));
         if !reply.starts_with("ok ") {
@@ -161,7 +161,7 @@ impl Wire {
         self.stream.write_all(&message(command)).is_ok() && matches!(self.stream.read(&mut byte), Ok(1))
     }
 
-    /// True if the other end has acknowledged everything; always true where that can't be told.
+    /// True if the peer has acknowledged everything; always true where the system does not report it.
     #[must_use]
     pub fn is_sent(&self) -> bool {
         is_sent(&self.stream)
@@ -173,7 +173,7 @@ impl Wire {
     }
 }
 
-/// True if the other end has acknowledged everything; always true where that can't be told.
+/// True if the peer has acknowledged everything; always true where the system does not report it.
 #[must_use]
 pub fn is_sent(stream: &TcpStream) -> bool {
     let Ok(addr) = stream.local_addr() else { return true };
@@ -272,7 +272,7 @@ impl Link for Wire {
     }
 
     fn reconnect(&mut self) -> Result<(), Problem> {
-        // The server has seen the loss when it has closed as well.
+        // The server has noticed the loss when it has closed as well.
         self.stream.shutdown(Half::Write).map_err(|error| problem(&error))?;
         let _ = read_to_end(&mut self.stream);
         self.stream = connect(self.addr);
@@ -287,7 +287,7 @@ impl Link for Wire {
     fn send_data(&mut self, bytes: &[u8]) -> Result<(), Problem> {
         let data = self.data.as_mut().ok_or_else(|| Problem::new("no data connection"))?;
         match data.write_all(bytes) {
-            // A server may see that it is too much before it has come whole.
+            // The server may notice that it is too much before all of it has come.
             Err(error) if !matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
                 Err(problem(&error))
             }

@@ -6,8 +6,8 @@
 mod addresses;
 #[path = "host_cli/commands.rs"]
 mod commands;
-#[path = "host_cli/desk.rs"]
-mod desk;
+#[path = "host_cli/everyday.rs"]
+mod everyday;
 #[path = "host_cli/hostile.rs"]
 mod hostile;
 #[path = "host_cli/interrupt.rs"]
@@ -129,13 +129,13 @@ impl Scene {
         below(self.here.path())
     }
 
-    /// Everything on the server, staging left out.
+    /// Everything on the server, without staging directories.
     fn all_there(&self) -> Vec<String> {
         below(self.host.root())
     }
 }
 
-/// Files and directories in `dir`, the latter with a `/`, sorted; staging left out.
+/// Files and directories in `dir`, the latter with a `/`, sorted, without staging directories.
 fn below(dir: &Path) -> Vec<String> {
     fn walk(dir: &Path, prefix: &str, found: &mut Vec<String>) {
         for entry in fs::read_dir(dir).unwrap() {
@@ -171,7 +171,7 @@ fn time_of(path: &Path) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// Bytes that don't repeat soon, and differ from those of another `seed`.
+/// Bytes that don't repeat soon, and differ for another `seed`.
 fn content(len: usize, seed: u32) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(len + 4);
     let mut number = seed;
@@ -183,7 +183,7 @@ fn content(len: usize, seed: u32) -> Vec<u8> {
     bytes
 }
 
-/// `line` without the time that it took, which is different each time.
+/// `line` without the duration, which differs each time.
 fn timeless(line: &str) -> String {
     let pieces: Vec<_> = line.split(", ").filter(|piece| !piece.ends_with(" s")).collect();
     pieces.join(", ")

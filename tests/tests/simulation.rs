@@ -13,7 +13,7 @@ fn no_seed_of_a_fixed_set_shows_a_mistake() {
         }
     }
     println!("{counts}");
-    // Everything that can go wrong has gone wrong.
+    // Every kind of fault has occurred.
     let Counts { power_cuts, client_crashes, partitions, stalls, clock_jumps, store_failures, lost, forgeries, .. } =
         counts;
     let seen = [power_cuts, client_crashes, partitions, stalls, clock_jumps, store_failures, lost, forgeries];
@@ -36,8 +36,8 @@ fn the_same_seed_is_the_same_run() {
 }
 
 #[test]
-fn seeds_that_have_shown_mistakes_show_none_any_more() {
-    // What each of them showed is told in docs/RELIABILITY.md.
+fn seeds_that_found_bugs_find_none_now() {
+    // docs/RELIABILITY.md describes what each of them showed.
     for (seed, steps) in [(19_178, 100), (1_001_171, 1000), (5_000_060, 1000), (5_000_176, 1000)] {
         if let Err(failure) = simulate(seed, steps) {
             panic!("simulate --seed {seed} --steps {steps}: {}\n{}", failure.message, failure.trace.join("\n"));

@@ -22,9 +22,8 @@ use std::path::Path;
 
 use skiff_host::server::PolledStore;
 use skiff_host::store::{DirStore, Options, Stage};
-use skiff_proto::identity::NOBODY;
 use skiff_proto::name::{MAX_NAME, Name};
-use skiff_proto::store::EntryKind;
+use skiff_proto::store::{EntryKind, Staging};
 use skiff_proto::{ErrorCode, Refusal};
 use skiff_tests::store_suite::{Backend, Features};
 use tempfile::TempDir;
@@ -107,7 +106,7 @@ fn open_portable(root: &Path) -> DirStore {
 
 /// Stages `bytes` for `name` completely.
 fn stage(store: &DirStore, name: &str, bytes: &[u8]) -> Result<Stage, Refusal> {
-    let (mut stage, _) = store.stage(n(name), NOBODY, 0, bytes.len() as u64, None)?;
+    let (mut stage, _) = store.stage(Staging::new(n(name), bytes.len() as u64))?;
     append(store, &mut stage, bytes)?;
     Ok(stage)
 }

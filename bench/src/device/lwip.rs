@@ -35,7 +35,7 @@ impl Lwip {
             fs::read_to_string(&header).with_context(|| format!("{}: not the lwIP sources", header.display()))?;
         let version = version(&header).context("no version in lwip/init.h")?;
         let (object, program) = (into.join("lwip-main.o"), into.join("skiff-bench-lwip"));
-        // Warnings are for what is ours.
+        // Warnings are for our own code.
         let mut ours = cc();
         ours.args(["-Wall", "-Wextra", "-Werror", "-isystem"]).arg(&include);
         run(ours.arg("-c").arg(format!("{DIR}/main.c")).arg("-o").arg(&object))?;

@@ -3,7 +3,7 @@
 //! | network | members |
 //! |---|---|
 //! | 10.77.N.0/24 | server N behind a TAP (1), this machine (254) |
-//! | 10.78.0.0/24 | this machine (254), and the far network (1) behind a bad line or a veth |
+//! | 10.78.0.0/24 | this machine (254), and the far network (1) behind a lossy link or a veth |
 //! | 10.78.N.0/24 | server N behind a TAP in the far network |
 
 use core::net::{Ipv4Addr, SocketAddr};
@@ -126,7 +126,7 @@ impl Far {
 
 impl Drop for Far {
     fn drop(&mut self) {
-        // Those of a veth go in pairs; the other one of a line stays with its process.
+        // Those of a veth come in pairs; the other end of a link stays with its process.
         _ = ip(&["link", "del", "near0"]);
     }
 }

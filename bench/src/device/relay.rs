@@ -1,6 +1,7 @@
 //! A lossy link: forwards frames between two TAPs, each after the same delay, and drops some of them.
 //!
-//! netem is not in every kernel, and a relay treats all servers behind it alike.
+//! netem is not in every kernel, and a relay treats all servers behind it alike. It is not the lossy link of the tests:
+//! the bench does not depend on skiff-device, which it measures.
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -99,7 +100,7 @@ impl Direction {
                 Err(error) => return Err(error.into()),
             };
             frame.truncate(len);
-            // Who lives where is found out without loss: a second is waited for an answer to that.
+            // ARP is not lost: a lost answer would cost a second of waiting.
             let is_ip = frame.get(12..14) == Some(&[8, 0]);
             if self.frames.len() >= FRAMES || is_ip && self.loses() {
                 self.spare.push(frame);

@@ -46,7 +46,7 @@ impl Running {
                 bail!("{} did not start; {}", self.name, self.said());
             }
         }
-        // Whoever prints more must not fail for that.
+        // A program that prints more must not fail because of that.
         self.child.stdout = Some(out);
         Ok(())
     }

@@ -26,7 +26,7 @@ pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
     let mut servers = Vec::new();
     for (build, programs) in bench.builds() {
         let skiff = bench.start_skiff(programs, &root)?;
-        // Whoever comes first makes the checksum known.
+        // The first reader makes the checksum known.
         run::output(&mut command("skiff", skiff.endpoint.port, medium.size, 1)?)?;
         servers.push((format!("skiff, verified{build}"), "skiff", skiff.clone()));
         servers.push((format!("skiff, not verified{build}"), "skiff-unverified", skiff));

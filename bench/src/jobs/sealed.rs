@@ -137,7 +137,7 @@ fn add<'a>(
         check_output(file, &mut cat()?)?;
     }
     if way == Way::GetDiscard && is_ssh {
-        // A client that removes what it can't write to must not remove the device.
+        // A client that removes files that it can't write to must not remove the device.
         _ = symlink("/dev/null", &nowhere);
     }
     job.add(Contender::new(name, role, move || match way {

@@ -35,7 +35,7 @@ pub(crate) fn end(child: &mut Child, limit: Duration) {
 
 /// Waits for a child and returns its resource usage.
 ///
-/// The caller has started it, and nobody else waits for it.
+/// The caller has started it, and nothing else waits for it.
 pub(crate) fn wait(pid: u32) -> io::Result<(ExitStatus, Usage)> {
     let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
     let mut status = 0;

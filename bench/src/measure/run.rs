@@ -39,8 +39,8 @@ pub(crate) fn timed(command: &mut Command, server: Option<&Server>) -> Result<Sa
         _ = said.rewind().and_then(|()| said.read_to_string(&mut text));
         bail!("{command:?}: {status}; {}", text.trim());
     }
-    // Until a program begins, a process has the memory of the one that starts it, and that counts for its peak: less than
-    // the bench itself has, nobody can be told to have.
+    // Until a program begins, a process has the memory of its parent, which counts for its peak: a peak below that of
+    // the bench itself can't be measured.
     let client_memory = Some(usage.memory).filter(|memory| *memory > own * 1.01);
     Ok(Sample { value, server_cpu, client_cpu: Some(usage.cpu), client_memory })
 }

@@ -72,7 +72,7 @@ impl Peer for Tls {
 
 /// The command of a server of `root` that has `listen` in its configuration.
 fn command(root: &Path, config: &Path, listen: &str) -> Result<Command> {
-    // What is uploaded goes through a file beside the root: on the same file system, so that putting it in place is a
+    // Uploads go through a directory beside the root: on the same file system, so that putting a file in place is a
     // rename.
     let (root, beside, config) = (root.display(), root.with_extension("nginx"), config.display());
     let beside = beside.display();

@@ -125,7 +125,7 @@ fn on_cortex_m(budgets: &Path) -> Result<Panel> {
 }
 
 fn of_the_core(counts: &Path) -> Result<Panel> {
-    // 64 KiB would hide the others; 1 KiB says the same.
+    // 64 KiB would dwarf the others; 1 KiB shows the same.
     let kept = counts::kept(counts)?.into_iter().filter(|(name, ..)| *name != "crc-64k");
     Ok(counted("Protocol core on x86-64, without I/O", kept.map(|(_, what, value)| (what, value))))
 }

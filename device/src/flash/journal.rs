@@ -133,7 +133,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         self.flush()?;
         self.heed(record, len, place)?;
         if is_first && self.anchor(false).is_err() {
-            // The record is there all the same.
+            // The record exists nevertheless.
             self.journal.sealed = true;
         }
         Ok(())

@@ -291,7 +291,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
                 found = found.or(Some(after));
                 let first = self.layout.first_record();
                 if let Some((_, len)) = self.read_record(before.next, first, after.sum)? {
-                    // If power went while it was written, it may read otherwise the next time.
+                    // If power failed while it was written, it may read otherwise the next time.
                     self.kept.keep(self.layout.place(before.next, first), len, &self.page[..]);
                     return Ok(found);
                 }

@@ -27,7 +27,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
     /// Blocks that are free for data and not promised to a writer, given `more` records. `None` if there is not even
     /// room for the journal, which an empty file needs, too.
     fn unpromised(&self, more: u32) -> Option<u32> {
-        // With one that is to come, those that the journal has.
+        // With the next one, those that the journal has.
         let journal = self.layout.journal_room(self.records() + more, self.journal.blocks) - (self.journal.blocks + 1);
         let promised: u32 = self.slots.iter().map(|slot| slot.reserved.saturating_sub(slot.blocks)).sum();
         self.map.free().checked_sub(journal + promised)

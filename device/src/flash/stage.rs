@@ -202,7 +202,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
 
     /// Begins the next block of a stage.
     fn add_block(&mut self, at: usize) -> Result<(), Refusal> {
-        // Nothing of before is erased as long as the journal does not say what of before counts.
+        // Nothing old is erased until the journal states which of the old records count.
         self.heal()?;
         let slot = &self.slots[at];
         let Slot { id, last, jump, blocks, reserved, last_crc, .. } = *slot;
@@ -307,7 +307,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
     pub(super) fn end_stage(&mut self, at: usize) {
         let slot = &self.slots[at];
         let id = slot.id;
-        // If that can't be said, the blocks that a record names are not free.
+        // If that can't be recorded, the blocks that a record names are not free.
         if slot.listed && self.append(Record::drop(id), &[]).is_err() {
             self.forget(at);
             return;
@@ -360,7 +360,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
             return self.end_stage(at);
         }
         if slot.listed && slot.len == slot.kept {
-            // Nothing came; a copy of the last block was for nothing.
+            // Nothing followed; the last block was copied in vain.
             if slot.copied != 0 {
                 let copy = slot.last;
                 self.map.give(copy);

@@ -2,7 +2,7 @@
 
 use skiff_proto::identity::StageOwner;
 use skiff_proto::reply::Tag;
-use skiff_proto::store::{self, Entry as Listed, EntryKind, Space, Stat, Store};
+use skiff_proto::store::{self, Entry as Listed, EntryKind, Space, Staging, Stat, Store};
 use skiff_proto::{ErrorCode, Name, Refusal};
 
 use super::file::stat;
@@ -41,7 +41,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         let Some(record) = record else {
             return Need { blocks, keep: None };
         };
-        // The last block is copied if it is not full and something is to come.
+        // The last block is copied if it is not full and more bytes will follow.
         let there = if record.size == size { blocks } else { record.size / self.layout.payload() };
         Need { blocks: blocks - there, keep: Some(record.id) }
     }
@@ -98,11 +98,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> Store for FlashStore<'m
 
     fn stage(
         &mut self,
-        name: Name<'_>,
-        owner: StageOwner,
-        offset: u64,
-        size: u64,
-        mtime: Option<u64>,
+        Staging { name, offset, size, mtime, owner }: Staging<'_>,
     ) -> store::Result<(FlashStage<'m>, u32)> {
         let name = Self::check(name)?;
         if offset > size {

@@ -3,7 +3,7 @@
 use skiff_proto::crc::Crc32c;
 use skiff_proto::identity::StageOwner;
 use skiff_proto::reply::Tag;
-use skiff_proto::store::{self, Entry as Listed, EntryKind, Space, Stat, Store};
+use skiff_proto::store::{self, Entry as Listed, EntryKind, Space, Staging, Stat, Store};
 use skiff_proto::{ErrorCode, Name, NameError, Refusal};
 
 use super::entry::Kind;
@@ -131,11 +131,7 @@ impl<'m, const NAME: usize, const BLOCK: usize> Store for RamStore<'m, NAME, BLO
 
     fn stage(
         &mut self,
-        name: Name<'_>,
-        owner: StageOwner,
-        offset: u64,
-        size: u64,
-        mtime: Option<u64>,
+        Staging { name, offset, size, mtime, owner }: Staging<'_>,
     ) -> store::Result<(RamStage<'m>, u32)> {
         Self::check(name)?;
         if offset > size {

@@ -108,7 +108,7 @@ impl Forwarder {
     /// Forwards a connection of `client` to the embedded server's `port`.
     ///
     /// # Errors
-    /// The connection is gone again.
+    /// The connection has been closed already.
     pub(super) fn connect(&mut self, stream: TcpStream, client: IpAddr, port: u16) -> io::Result<()> {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
@@ -118,7 +118,7 @@ impl Forwarder {
         let local = self.next_port;
         self.next_port = if local + 1 < EPHEMERAL.end { local + 1 } else { EPHEMERAL.start };
         let socket = self.sockets.get_mut::<Socket<'_>>(handle);
-        // Whoever had it before is long gone.
+        // The connection before it has ended long ago.
         socket.abort();
         let server = if client.is_ipv4() { IpAddr::V4(SERVER.0) } else { IpAddr::V6(SERVER.1) };
         let (server, client) = ((IpAddress::from(server), port), (IpAddress::from(client), local));
@@ -152,7 +152,7 @@ impl Forwarder {
             match fate {
                 Fate::ResetHost => reset(&pair.stream),
                 Fate::ResetDevice => socket.abort(),
-                // Whatever the peer still says is of no interest.
+                // Further input of the peer is discarded.
                 Fate::Over | Fate::Lives => socket.close(),
             }
             self.free.insert(0, pair.handle);
@@ -196,8 +196,8 @@ impl Pair {
     }
 
     fn step(&mut self, socket: &mut Socket<'_>, now: Instant, idle: Duration, moved: &mut bool) -> Fate {
-        // The host's connection is up, so the other half has to be as well before it is reset: the embedded stack would
-        // take a reset within the handshake for one that never came.
+        // The host's connection is open, so the other half has to be open too before it is reset: the embedded stack
+        // would take a reset within the handshake for a failed one.
         if !self.up && socket.is_active() {
             self.up = socket.state() != State::SynSent;
             *moved |= self.up;

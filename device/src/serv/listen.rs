@@ -98,7 +98,7 @@ impl Listen {
             for listener in &port.listeners {
                 while forwarder.has_room() {
                     match listener.accept() {
-                        // It fails if the connection is gone again.
+                        // It fails if the connection has been closed already.
                         Ok((stream, client)) => _ = forwarder.connect(stream, client.ip(), port.number),
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                         Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}

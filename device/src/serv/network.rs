@@ -158,7 +158,7 @@ fn same_network(one: &[u8], other: &[u8], prefix: u8) -> bool {
 
 /// True for an address that programs of this machine can have.
 fn is_this_machine(address: IpAddr) -> bool {
-    // While no interface is up, every address can be had: then nothing is known.
+    // While no interface is up, every address can be bound: then nothing is known.
     const NOBODYS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
     UdpSocket::bind((NOBODYS, 0)).is_err() && UdpSocket::bind((address, 0)).is_ok()
 }

@@ -10,8 +10,7 @@ use anyhow::{Context as _, bail};
 use bytesize::ByteSize;
 use rustix::fs::OFlags;
 use skiff_proto::crc::crc32c;
-use skiff_proto::identity::NOBODY;
-use skiff_proto::store::Store;
+use skiff_proto::store::{Staging, Store};
 use skiff_proto::{ErrorCode, Name, Refusal};
 
 use super::image::Image;
@@ -108,8 +107,10 @@ fn put(store: &mut impl Store, name: &[u8], path: &Path) -> anyhow::Result<()> {
     // It may grow meanwhile.
     file.take(free + 1).read_to_end(&mut content)?;
     let mtime = metadata.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-    let (mut stage, _) =
-        store.stage(Name::parse(name, NAME)?, NOBODY, 0, content.len() as u64, mtime.map(|since| since.as_secs()))?;
+    let (mut stage, _) = store.stage(Staging {
+        mtime: mtime.map(|since| since.as_secs()),
+        ..Staging::new(Name::parse(name, NAME)?, content.len() as u64)
+    })?;
     let mut rest = &content[..];
     while !rest.is_empty() {
         rest = &rest[store.append(&mut stage, rest)?..];

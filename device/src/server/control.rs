@@ -242,7 +242,7 @@ impl<'m> ControlSockets<'m> {
                 control.listen(set, self.port);
             }
         }
-        // A new client comes before a peer that has everything already.
+        // A new client has priority over a peer that has received everything.
         if let Some(at) = yielding.or(ended).filter(|_| !is_listening) {
             self.sockets[at].listen(set, self.port);
         }

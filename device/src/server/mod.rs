@@ -157,9 +157,9 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
         let mut add = |pair: &'m mut [u8]| {
             let (rx, tx) = pair.split_at_mut(pair.len() / 2);
             let mut socket = Socket::new(SocketBuffer::new(rx), SocketBuffer::new(tx));
-            // The server writes in one go what is to go out together; waiting for more would cost a round trip.
+            // The server writes together what should be sent together; waiting for more would cost a round trip.
             socket.set_nagle_enabled(false);
-            // A sender that has filled a small buffer goes on only when it hears from us.
+            // A sender that has filled a small buffer continues only after an acknowledgement.
             socket.set_ack_delay(None);
             socket.set_keep_alive(Some(keep_alive));
             socket.set_timeout(Some(timeout));
@@ -219,7 +219,7 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
         let mut must_send = self.accept(now, sockets);
         let mut packets = 0;
         self.is_busy = loop {
-            // A reset has to go out before its socket listens again, and so has the answer to a FIN. The next packet waits.
+            // A reset goes out before its socket listens again, and so does the answer to a FIN. The next packet waits.
             if packets == BURST || (must_send && packets > 0) {
                 break true;
             }
@@ -340,7 +340,7 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
             let is_lost = sockets.get::<Socket<'_>>(session.stream.handle).state() == State::Closed;
             let is_over = session.deadline().is_some_and(|deadline| deadline <= now);
             if is_lost {
-                // What came before is not looked at: no handshake could be answered.
+                // Earlier input is not processed: no handshake could be answered.
                 self.end_session(at, None, now, sockets);
             } else if is_over || self.door.closed_until(now).is_none() {
                 self.is_busy |= self.serve_session(at, now, sockets, store);

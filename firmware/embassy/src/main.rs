@@ -44,7 +44,7 @@ async fn serve(stack: Stack<'static>) {
             let served = serve_async(&mut socket, &mut session, store, scratch, Clock).await;
             if matches!(served, Ok(Close::Gracefully)) {
                 socket.close();
-                // What still comes is discarded: a reset would destroy the last replies (PROTOCOL §1).
+                // Further input is discarded: a reset would destroy the last replies (PROTOCOL §1).
                 let rest = async { while matches!(socket.read(scratch).await, Ok(1..)) {} };
                 _ = with_timeout(Duration::from_secs(1), rest).await;
             }

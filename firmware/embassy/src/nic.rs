@@ -54,7 +54,7 @@ impl Driver for Nic {
         }
         let Some(len) = received else {
             self.listen();
-            // One that came before the interrupt was let through.
+            // A frame that arrived before the interrupt was enabled.
             if self.mac.has_frame() {
                 context.waker().wake_by_ref();
             }

@@ -27,7 +27,7 @@ impl Driver for Clock {
     fn schedule_wake(&self, at: u64, waker: &Waker) {
         critical_section::with(|section| {
             if self.queue.borrow_ref_mut(section).schedule_wake(at, waker) {
-                // Looked at with the next tick.
+                // Checked at the next tick.
                 self.next.borrow(section).set(0);
             }
         });

@@ -7,12 +7,12 @@
 
 use core::arch::global_asm;
 
-// `memcpy(to: r0, from: r1, length: r2)`, which returns `to`. The last 15 bytes go by the bits of the length: `lsls` moves one
-// into C and the next into N.
+// `memcpy(to: r0, from: r1, length: r2)`, which returns `to`. The bits of the length select the last 15 bytes: `lsls`
+// moves one into C and the next into N.
 //
-// `memmove`, likewise: forward is right unless `to` lies within `from`.
+// `memmove`, likewise: forward is correct unless `to` lies within `from`.
 //
-// `memset(to: r0, byte: r1, length: r2)`, which returns `to`; `__aeabi_memset` has the last two the other way round.
+// `memset(to: r0, byte: r1, length: r2)`, which returns `to`; `__aeabi_memset` has the last two in reverse order.
 global_asm! {
     ".macro skiff_function name:vararg",
     ".irp symbol, \\name",

@@ -18,7 +18,7 @@ static MILLIS: AtomicU32 = AtomicU32::new(0);
 
 /// Counts a millisecond. An image's `SysTick` handler calls this.
 pub fn tick() {
-    // Nobody else writes.
+    // No other code writes it.
     MILLIS.store(MILLIS.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
 }
 
@@ -54,7 +54,7 @@ unsafe impl InterruptNumber for Irq {
 
 /// Sleeps until a frame arrives or the clock ticks.
 pub fn sleep<M: Mac>(mac: &mut M) {
-    // What comes from here on is pending, and ends the sleep although interrupts are off; or it is seen at once.
+    // An interrupt from here on is pending, and ends the sleep although interrupts are off; or it is seen at once.
     interrupt::free(|_| {
         mac.listen();
         let irq = Irq(M::IRQ);
@@ -71,7 +71,7 @@ pub fn sleep<M: Mac>(mac: &mut M) {
 pub fn interrupted(irq: i16) {
     match u16::try_from(irq) {
         Ok(irq) => NVIC::mask(Irq(irq)),
-        // A fault, or the watchdog's interrupt that can't be masked.
+        // A fault, or the watchdog's interrupt, which can't be masked.
         Err(_) => fail!("exception ", irq.unsigned_abs()),
     }
 }
@@ -132,7 +132,7 @@ macro_rules! handlers {
     };
 }
 
-/// The handlers of an image, which begins with `$main`, a function that does not return.
+/// The handlers of an image, which starts with `$main`, a function that does not return.
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {

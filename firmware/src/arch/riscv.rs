@@ -8,8 +8,8 @@ use crate::fail;
 use crate::log::Hex;
 use crate::mac::Mac;
 
-// The beginning: the stack and what is above it are painted for `stack`, variables of value zero are cleared. The image is
-// loaded to where it runs, so there are none to be copied.
+// The start: the stack and the memory above it are painted for `stack`, zero-initialized variables are cleared. The
+// image is loaded to where it runs, so no variables have to be copied.
 global_asm! {
     ".section .init, \"ax\"",
     ".global _start",
@@ -38,7 +38,7 @@ global_asm! {
     "j 2b",
     "3:",
     "call skiff_main",
-    // Where faults go. The stack may be what is wrong: from its start again.
+    // The trap handler. The stack may be the cause: it is set back to its start.
     ".balign 4",
     "_trap:",
     "la sp, _stack_start",
@@ -54,11 +54,11 @@ extern "C" fn skiff_fault(cause: u32, at: u32, value: u32) -> ! {
     fail!("fault ", cause, " at ", Hex::<8>(at), ", address ", Hex::<8>(value))
 }
 
-// CLINT: the moment of hart 0's alarm, and the time.
+// CLINT: hart 0's timer compare value, and the time.
 const ALARM: usize = 0x4000;
 const TIME: usize = 0xbff8;
 
-// PLIC, for hart 0 in machine mode: priority of each source, the sources that are let through, the source that is served.
+// PLIC, for hart 0 in machine mode: the priority of each source, the enabled sources, claim and complete.
 const ENABLE: usize = 0x2000;
 const CLAIM: usize = 0x20_0004;
 
@@ -97,19 +97,19 @@ pub fn sleep<M: Mac>(mac: &mut M) {
     PLIC.write(ENABLE, SOURCES);
     let alarm = time() + u64::from(TICKS);
     let [a, b, c, d, e, f, g, h] = alarm.to_le_bytes();
-    // In between it is later, never earlier.
+    // The value in between is later, never earlier.
     CLINT.write(ALARM + 4, u32::MAX);
     CLINT.write(ALARM, u32::from_le_bytes([a, b, c, d]));
     CLINT.write(ALARM + 4, u32::from_le_bytes([e, f, g, h]));
     // SAFETY: interrupts are off (mstatus), so none is taken.
     unsafe { asm!("csrw mie, {}", in(reg) MIE) };
     if !mac.has_frame() {
-        // SAFETY: it waits, nothing else.
+        // SAFETY: it waits and does nothing else.
         unsafe { asm!("wfi") };
     }
     let source = PLIC.read(CLAIM);
     if source != 0 {
-        // What is still asserted comes again.
+        // A source that is still asserted raises it again.
         PLIC.write(CLAIM, source);
     }
 }
@@ -132,7 +132,7 @@ pub fn reset() -> ! {
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {
-        // SAFETY: nothing else has the name.
+        // SAFETY: nothing else has this name.
         #[unsafe(no_mangle)]
         extern "C" fn skiff_main() -> ! {
             $main()

@@ -6,7 +6,7 @@ use crate::board::INTERRUPTS;
 /// A vector.
 type Vector = unsafe extern "C" fn();
 
-// SAFETY: cortex-m-rt makes it of the image's handler.
+// SAFETY: cortex-m-rt provides it from the image's handler.
 unsafe extern "C" {
     fn DefaultHandler();
 }

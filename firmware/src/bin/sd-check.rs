@@ -60,7 +60,7 @@ fn check(card: &mut Card) -> Result<(), Wrong> {
     let mut block = [0; BLOCK];
     let mut expected = [0; BLOCK];
 
-    // What an earlier run has left, if this is started twice with one card.
+    // What an earlier run has left, if this is run twice with one card.
     card.read(last, &mut block)?;
     content(last, &mut expected);
     log!("sd-check: the last block is ", if block == expected { "as written before" } else { "new" });

@@ -28,7 +28,7 @@ pub use mps2::*;
 #[cfg(feature = "board-virt")]
 pub use virt::*;
 
-/// The classic data connections: none without the feature `classic`.
+/// The number of classic data connections: none without the feature `classic`.
 const fn data(count: usize) -> usize {
     if cfg!(feature = "classic") { count } else { 0 }
 }

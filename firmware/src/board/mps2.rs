@@ -28,7 +28,7 @@ pub const FILES: usize = 256;
 pub const BLOCKS: usize = 12_288;
 
 /// UART0.
-// SAFETY: UART0 is there.
+// SAFETY: UART0 exists at this address.
 pub static CONSOLE: Cmsdk = Cmsdk::new(unsafe { Registers::at(0x4000_4000) });
 
 /// The processor's clock in hertz.
@@ -42,7 +42,7 @@ pub use crate::seed::Collected as Entropy;
 #[cfg(feature = "secure")]
 pub fn write_settings(address: u32, words: impl Iterator<Item = u32>) {
     for (address, word) in (address as usize..).step_by(4).zip(words) {
-        // SAFETY: the memory of the settings, a page at the end of the program's that nothing else uses.
+        // SAFETY: the memory of the settings, a page at the end of the program's memory that nothing else uses.
         unsafe { core::ptr::with_exposed_provenance_mut::<u32>(address).write_volatile(word) };
     }
 }

@@ -26,13 +26,13 @@ pub const FILES: usize = 256;
 pub const BLOCKS: usize = 4096;
 
 /// The serial port.
-// SAFETY: the port is there, and nothing in it accesses memory.
+// SAFETY: the port exists at this address, and nothing in it accesses memory.
 pub static CONSOLE: Ns16550 = Ns16550::new(unsafe { Registers::at(0x1000_0000) });
 /// The timer.
-// SAFETY: the timer is there.
+// SAFETY: the timer exists at this address.
 pub static CLINT: Registers = unsafe { Registers::at(0x0200_0000) };
 /// The interrupt controller.
-// SAFETY: the controller is there.
+// SAFETY: the controller exists at this address.
 pub static PLIC: Registers = unsafe { Registers::at(0x0c00_0000) };
 
 /// Ticks of the timer in a millisecond.
@@ -73,16 +73,16 @@ impl Board {
     /// # Panics
     /// If called twice. Without a network interface, the board restarts.
     pub fn take() -> Self {
-        // The one in use is the last: QEMU fills the places from there.
+        // The one in use is the last: QEMU fills the slots from there.
         let places = (0..8).map(|at| 0x1000_1000 + 0x1000 * at);
-        // SAFETY: each is a place for a virtio device, and the driver gives it memory of its own.
+        // SAFETY: each is a slot for a virtio device, and the driver gives it memory of its own.
         let found = places.map(|base| unsafe { Registers::at(base) }).find_map(Mac::new);
         let Some((mac, address)) = found else { fail!("virtio-net: not found") };
         Self {
             watchdog: Watchdog,
             mac,
             address,
-            // SAFETY: the bank is there, and nobody else uses it.
+            // SAFETY: the bank exists at this address, and no other code uses it.
             #[cfg(feature = "nor")]
             flash: unsafe { CfiFlash::at(FLASH) },
         }

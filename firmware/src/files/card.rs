@@ -1,4 +1,4 @@
-//! Files on the board's SD card: they survive power cuts, and each is the old one or the new one.
+//! Files on the board's SD card: they survive power cuts, and each is the complete old version or the new one.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -50,7 +50,7 @@ impl Slot {
         if done.is_ok() && MOUNTING.load(Ordering::Relaxed) {
             self.watchdog.feed();
         }
-        done.map_err(told)
+        done.map_err(flash_error)
     }
 }
 
@@ -72,11 +72,11 @@ impl Card for Slot {
     }
 
     fn sync(&mut self) -> Result<(), FlashError> {
-        self.card.flush().map_err(told)
+        self.card.flush().map_err(flash_error)
     }
 }
 
-fn told(error: SdError) -> FlashError {
+fn flash_error(error: SdError) -> FlashError {
     log!("card: ", error);
     FlashError
 }

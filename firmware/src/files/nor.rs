@@ -1,4 +1,4 @@
-//! Files on the board's NOR flash: they survive power cuts, and each is the old one or the new one.
+//! Files on the board's NOR flash: they survive power cuts, and each is the complete old version or the new one.
 
 use skiff_device::flash::{FlashMemory, FlashStore, NorFlashMedium, map_len};
 use static_cell::{ConstStaticCell, StaticCell};
@@ -26,7 +26,7 @@ pub type Files = FlashStore<'static, NorFlashMedium<CfiFlash>, NAME, PAGE>;
 static MEMORY: ConstStaticCell<FlashMemory<FILES, STAGES, NAME, PAGE, { map_len(BLOCKS) }>> =
     ConstStaticCell::new(FlashMemory::new());
 
-/// The store on this flash. Blank flash is formatted, other content is left alone.
+/// The store on this flash. Blank flash is formatted, other content is not touched.
 ///
 /// # Panics
 /// If called twice.

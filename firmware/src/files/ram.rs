@@ -15,8 +15,8 @@ pub const CONTENT: usize = BLOCKS * BLOCK;
 /// The store.
 pub type Files = RamStore<'static, NAME, BLOCK>;
 
-// Apart, since what is all zeros takes no room in flash. (Making the entries when the board starts would take their size on
-// the stack.)
+// Separate, because zero-initialized variables take no flash. (Making the entries when the board starts would take
+// their size on the stack.)
 static ENTRIES: ConstStaticCell<Entries<FILES, NAME>> = ConstStaticCell::new(Entries::new());
 static CHAIN: ConstStaticCell<[u16; BLOCKS]> = ConstStaticCell::new([0; BLOCKS]);
 static BYTES: ConstStaticCell<[[u8; BLOCK]; BLOCKS]> = ConstStaticCell::new([[0; BLOCK]; BLOCKS]);

@@ -69,7 +69,7 @@ impl Lan9118 {
         mac.0.write(INT_EN, 0);
         mac.0.write(INT_STS, u32::MAX);
         mac.0.write(IRQ_CFG, IRQ_CFG_SET_UP);
-        // Any frame at all.
+        // An interrupt for every frame.
         mac.0.write(FIFO_INT, 0);
         mac.write(MAC_CR, MAC_CR_ON)?;
         mac.0.write(RX_CFG, 0);
@@ -105,7 +105,7 @@ impl Lan9118 {
 
 impl Mac for Lan9118 {
     const IRQ: u16 = 13;
-    // What does not fit into its 10.5 KiB is dropped without a word.
+    // What does not fit into its 10.5 KiB is dropped silently.
     const BURST: Option<usize> = Some(4);
 
     fn set_address(&mut self, [a, b, c, d, e, f]: [u8; 6]) {
@@ -139,7 +139,7 @@ impl Mac for Lan9118 {
     }
 
     fn send(&mut self, frame: &[u8]) {
-        // Nobody asks how frames before this one fared.
+        // The status of earlier frames is not used.
         for _ in 0..self.0.read(TX_FIFO_INF) >> 16 & 0xff {
             _ = self.0.read(TX_STATUS);
         }

@@ -44,7 +44,7 @@ pub trait Mac {
     fn listen(&mut self);
 }
 
-/// smoltcp's device over an interface.
+/// smoltcp's device for an interface.
 #[derive(Debug)]
 pub struct Ethernet<M> {
     /// The interface.
@@ -70,7 +70,7 @@ impl<M: Mac> Device for Ethernet<M> {
         M: 'a;
 
     fn receive(&mut self, _now: Instant) -> Option<(Received<'_>, Room<'_, M>)> {
-        // An answer must find room.
+        // There must be room for an answer.
         if !self.mac.can_send() {
             return None;
         }

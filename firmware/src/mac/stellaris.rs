@@ -68,7 +68,7 @@ impl Mac for Stellaris {
         let [low, high, first, second] = self.0.read(DATA).to_le_bytes();
         let total = usize::from(u16::from_le_bytes([low, high]));
         let Some(len @ 2..=FRAME) = total.checked_sub(EXTRA) else {
-            // Longer than any frame, or nothing: what is in the FIFO can't be told apart any more.
+            // Longer than any frame, or nothing: the boundaries in the FIFO are lost.
             self.0.write(RCTL, RCTL_RESET_FIFO);
             self.0.write(RCTL, RCTL_ON);
             return None;
@@ -79,7 +79,7 @@ impl Mac for Stellaris {
         for word in words {
             *word = self.0.read(DATA).to_le_bytes();
         }
-        // The check sequence, with or behind what is left of the frame.
+        // The check sequence, with or behind the rest of the frame.
         let last = self.0.read(DATA).to_le_bytes();
         rest.copy_from_slice(&last[..rest.len()]);
         if !rest.is_empty() {

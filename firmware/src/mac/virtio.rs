@@ -81,7 +81,7 @@ struct Shared {
 
 struct Memory(UnsafeCell<Shared>);
 
-// SAFETY: only the one driver uses it, by raw pointers.
+// SAFETY: only one driver uses it, through raw pointers.
 unsafe impl Sync for Memory {}
 
 static MEMORY: Memory = Memory(UnsafeCell::new(Shared {
@@ -114,20 +114,20 @@ pub struct Virtio {
 /// A place in the shared memory, accessed so that reads see the device's writes and the device sees ours.
 macro_rules! shared {
     ($($place:tt)*) => {
-        // SAFETY: within the memory that the driver alone has; no reference is made.
+        // SAFETY: within the memory that only this driver has; no reference is made.
         unsafe { &raw mut (*MEMORY.0.get()).$($place)* }
     };
 }
 
 /// Reads a word that the device may change.
 fn read<T: Copy>(place: *mut T) -> T {
-    // SAFETY: a place in the shared memory, of integers.
+    // SAFETY: a field of the shared memory, of integers.
     unsafe { place.read_volatile() }
 }
 
 /// Writes a word that the device may read.
 fn write<T>(place: *mut T, value: T) {
-    // SAFETY: a place in the shared memory, of integers.
+    // SAFETY: a field of the shared memory, of integers.
     unsafe { place.write_volatile(value) }
 }
 
@@ -184,11 +184,11 @@ impl Virtio {
 }
 
 impl Mac for Virtio {
-    // Each place has its own; the processor sleeps for all of them.
+    // Each slot has its own; any of them ends a sleep of the processor.
     const IRQ: u16 = 1;
     const BURST: Option<usize> = Some(COUNT);
 
-    // It filters nothing that it was not asked to: all frames come in.
+    // The device filters only on request: all frames arrive.
     fn set_address(&mut self, _address: [u8; 6]) {}
 
     fn has_frame(&self) -> bool {
@@ -203,10 +203,10 @@ impl Mac for Virtio {
         let is_frame = (1..=FRAME).contains(&len);
         if is_frame {
             let content = shared!(incoming[at][HEADER]);
-            // SAFETY: the device has given the buffer back, and it has room for a frame behind the header.
+            // SAFETY: the device has returned the buffer, and it has room for a frame behind the header.
             unsafe { ptr::copy_nonoverlapping(content.cast_const(), frame.as_mut_ptr(), len) };
         }
-        // The device may have it again.
+        // Returns the buffer to the device.
         self.taken = self.taken.wrapping_add(1);
         let next = read(shared!(rx.driver[1]));
         write(shared!(rx.driver[2 + usize::from(next) % COUNT]), at.to_le_bytes()[0].into());
@@ -224,7 +224,7 @@ impl Mac for Virtio {
     fn send(&mut self, frame: &[u8]) {
         let len = frame.len().min(FRAME);
         let content = shared!(outgoing[HEADER]);
-        // SAFETY: the device has sent what was there before, and there is room for a frame behind the header, which is zero.
+        // SAFETY: the device has sent the frame before, and there is room for a frame behind the header, which is zero.
         unsafe { ptr::copy_nonoverlapping(frame.as_ptr(), content, len) };
         #[expect(clippy::cast_possible_truncation, reason = "the length of a frame")]
         let len = (HEADER + len) as u32;

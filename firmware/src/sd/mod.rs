@@ -44,7 +44,7 @@ const BAD_CRC: u8 = 1 << 3;
 
 /// The start of a data block, in either direction.
 const START: u8 = 0xfe;
-// What a card says of a block that it was sent, in the lower five bits.
+// The card's response to a block, in the lower five bits.
 const TAKEN: u8 = 0x05;
 const TAKEN_DAMAGED: u8 = 0x0b;
 
@@ -71,17 +71,17 @@ pub enum SdError {
     Damaged,
     /// It refused a command: first byte of the response, or of the data response.
     Refused(u8),
-    /// It did not write a block: its state.
+    /// It did not write a block: its status.
     Failed(u8),
     /// There is no such block.
     Range,
-    /// The bus or the pin of the card fails.
+    /// The bus or the select pin fails.
     Bus,
 }
 
 impl SdError {
-    /// A text, and the number that belongs to it.
-    pub const fn told(self) -> (&'static str, Option<u32>) {
+    /// The error in words, and its number.
+    pub const fn describe(self) -> (&'static str, Option<u32>) {
         match self {
             Self::NoCard => ("no card", None),
             Self::Unknown(answer) => ("unknown kind of card", Some(answer)),
@@ -97,7 +97,7 @@ impl SdError {
 
 impl fmt::Display for SdError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.told() {
+        match self.describe() {
             (text, Some(number)) => write!(f, "{text} ({number:#x})"),
             (text, None) => f.write_str(text),
         }
@@ -126,7 +126,7 @@ impl<B: SpiBus, P: OutputPin, D: DelayNs> SdCard<B, P, D> {
     pub fn new(bus: B, select: P, delay: D, faster: impl FnOnce(&mut B)) -> Result<Self, SdError> {
         let mut card = Self { bus, select, delay, by_byte: true, blocks: 0 };
         card.deselect()?;
-        // Clocks, with the card not selected, for it to wake up.
+        // The card wakes up on clocks while it is not selected.
         card.bus.write(&[0xff; 10]).map_err(failed)?;
         let set_up = card.set_up();
         card.deselect()?;
@@ -207,7 +207,7 @@ impl<B: SpiBus, P: OutputPin, D: DelayNs> SdCard<B, P, D> {
     }
 
     fn set_up(&mut self) -> Result<(), SdError> {
-        // It may have been in the middle of something when the processor was reset.
+        // It may have been in the middle of a transfer when the processor was reset.
         if !(0..TRIES).any(|_| self.command(Command::GoIdle, 0) == Ok(IDLE)) {
             return Err(SdError::NoCard);
         }
@@ -218,7 +218,7 @@ impl<B: SpiBus, P: OutputPin, D: DelayNs> SdCard<B, P, D> {
                 return Err(SdError::Unknown(answer));
             }
         }
-        // An old card need not know it.
+        // Old cards need not know it.
         _ = self.command(Command::CrcOn, 1)?;
         let wanted = if is_new { wire::HIGH_CAPACITY } else { 0 };
         self.until(LONG_PATIENCE, |card| {
@@ -259,13 +259,13 @@ impl<B: SpiBus, P: OutputPin, D: DelayNs> SdCard<B, P, D> {
     /// Sends a command and returns the first byte of the answer.
     fn command(&mut self, command: Command, argument: u32) -> Result<u8, SdError> {
         self.select.set_low().map_err(failed)?;
-        // A card that has a block to store says so by holding the line. One that is not there, or not in SPI mode yet,
-        // says nothing of use.
+        // A card that is busy storing a block holds the line low. A missing card, or one not in SPI mode yet, sends
+        // nothing useful.
         if command != Command::GoIdle {
             self.until(PATIENCE, |card| Ok(card.byte()? == 0xff))?;
         }
         self.bus.write(&command.frame(argument)).map_err(failed)?;
-        // The answer begins with a zero, within eight bytes.
+        // The response begins with a zero bit, within eight bytes.
         for _ in 0..9 {
             let answer = self.byte()?;
             if answer & 0x80 == 0 {

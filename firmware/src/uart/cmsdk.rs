@@ -24,7 +24,7 @@ impl Cmsdk {
     /// Configures eight bits, no parity, with a clock of `hz` hertz.
     pub fn set_up(&self, hz: u32, baud: u32) {
         self.0.write(BAUDDIV, hz / baud);
-        // On, both ways.
+        // Enabled, both directions.
         self.0.write(CTRL, 0x3);
     }
 }

@@ -33,7 +33,7 @@ impl Pl011 {
         self.0.write(FBRD, divisor & 0x3f);
         // Eight bits, FIFOs on.
         self.0.write(LCRH, 0x70);
-        // On, both ways.
+        // Enabled, both directions.
         self.0.write(CTL, 0x301);
     }
 }

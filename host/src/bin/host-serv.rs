@@ -346,7 +346,7 @@ fn can_start(threads: usize) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Prints where the server listens: the port on stdout for scripts, the rest on stderr for people.
+/// Prints where the server listens: the port on stdout for scripts, the rest on stderr for humans.
 fn announce(args: &Args, server: &Server) {
     let port = server.port();
     // The write may block forever or fail; the server runs anyway.

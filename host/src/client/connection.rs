@@ -159,7 +159,7 @@ impl Connection {
             Some(error) => Error::Connect { address: address.to_string(), source: Arc::new(closed_early(error)) },
             None => Error::Cancelled,
         })?;
-        // A dead peer is found while it is believed to be working, too. Not vital, so what fails here is passed over.
+        // It finds a dead peer even in the middle of a transfer. It is not vital: errors are ignored.
         let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(20)).with_interval(Duration::from_secs(10));
         _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
         Ok((Self::over(Line::Tcp(stream), address, options)?, peer))
@@ -436,7 +436,7 @@ impl Connection {
 
     /// When [`Connection::exchange`] gives up if nothing moves.
     pub(super) fn deadline(&self, patience: &Patience<'_>) -> Option<Instant> {
-        // Whoever is a server of this protocol, of either kind, answers the question at once.
+        // Every skiff server, of either kind, answers the hello at once.
         let idle = if self.hello.is_none() { patience.idle.min(HELLO) } else { patience.idle };
         let deadline = self.progress.checked_add(idle);
         deadline.into_iter().chain(patience.until).min()

@@ -270,7 +270,7 @@ impl<'a> Connection<'a> {
     fn tick(&mut self) -> Instant {
         let now = Instant::now();
         if let Some(progress) = self.classic.progress {
-            // What a data connection has moved counts here as well (PROTOCOL §3).
+            // Progress of a data connection counts here as well (PROTOCOL §3).
             let at = progress.swap(0, Ordering::Relaxed);
             if at > 0 {
                 self.session.handle_progress(skiff_proto::Instant::from_millis(at));
@@ -309,7 +309,7 @@ impl<'a> Connection<'a> {
         match step {
             Step::Progress => return Ok(true),
             Step::Pending => {
-                // No further input is taken: what is in the queue becomes durable now.
+                // No further input is taken: the queue becomes durable now.
                 self.store.flush();
                 return Ok(false);
             }
@@ -394,7 +394,7 @@ impl<'a> Connection<'a> {
             Moved::Some => {}
             Moved::Nothing => return Ok(false),
             Moved::Waits => {
-                // No further input is waiting: what is in the queue becomes durable now (PROTOCOL §7).
+                // No further input is waiting: the queue becomes durable now (PROTOCOL §7).
                 self.store.flush();
                 return Ok(false);
             }
@@ -436,7 +436,7 @@ impl<'a> Connection<'a> {
             // In memory of its own: most wait without it.
             gone = async { Box::pin(socket::gone(stream, doubtful)).await }, if is_owed => {
                 gone?;
-                // The peer may still wait for the answer, or it may be gone. Only keep-alive probes can tell.
+                // The peer may still wait for the answer, or it may be dead. Only keep-alive probes can find out.
                 self.doubtful = true;
                 socket::keep_asking(stream);
                 self.store.doubt();
@@ -485,7 +485,7 @@ mod tests {
     #[test]
     fn a_connection_without_work_takes_little_memory() {
         let (link, future) = (size_of::<Link>(), size_of_future(Link::serve));
-        // With what a protected connection needs to go on: two keys, and whose it is.
+        // With the state of a protected connection: two keys, and the client's identity.
         assert!(link <= 352, "{link}");
         assert!(future <= 352, "{future}");
     }

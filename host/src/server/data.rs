@@ -93,7 +93,7 @@ pub(super) fn start(shared: &Arc<Shared>, claim: Claim, owner: SocketAddr, purpo
         }
         drop(running);
     };
-    // What was opened elsewhere stays there.
+    // A file that was opened elsewhere stays there.
     let (shared, away) = (Arc::clone(shared), pool::is_elsewhere());
     tokio::spawn(async move { shared.pool.roam(owner.ip(), Box::pin(serving), away).await });
 }

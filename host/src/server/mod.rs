@@ -141,7 +141,7 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => admit(&shared, stream, canonical(peer)),
-            // Out of descriptors or memory: what is open goes on, and accepting resumes when there is room again.
+            // Out of descriptors or memory: open connections continue, and accepting resumes when there is room again.
             Err(error) => {
                 warn!(%error, "can't accept a connection");
                 tokio::time::sleep(Duration::from_millis(50)).await;

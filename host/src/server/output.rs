@@ -77,7 +77,7 @@ impl Output {
                 Err(error) => return Err(error),
             }
         }
-        // An idle connection holds no memory for what it once had to say.
+        // An idle connection keeps no memory of earlier output.
         if self.bytes.capacity() > 1024 {
             self.bytes = Vec::new()
         } else {

@@ -16,7 +16,7 @@ use skiff_proto::command::Verbs;
 use skiff_proto::identity::{KeyId, StageOwner};
 use skiff_proto::name::Name;
 use skiff_proto::reply::Tag;
-use skiff_proto::store::{Entry, Result, Space, Stat, Store, StoreError, Sum};
+use skiff_proto::store::{Entry, Result, Space, Staging, Stat, Store, StoreError, Sum};
 use skiff_proto::{ErrorCode, Refusal};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -355,25 +355,19 @@ impl Store for PolledStore {
         }
     }
 
-    fn stage(
-        &mut self,
-        name: Name<'_>,
-        owner: StageOwner,
-        offset: u64,
-        size: u64,
-        mtime: Option<u64>,
-    ) -> Result<(Upload, u32)> {
+    fn stage(&mut self, staging: Staging<'_>) -> Result<(Upload, u32)> {
+        let name = staging.name;
         self.enter(name)?;
         self.refused = None;
         if self.batch.touches(name) {
             self.flush();
             return Err(StoreError::NotYet);
         }
-        let staged = if offset == 0 {
-            self.store.stage(name, owner, offset, size, mtime).map(|(stage, crc)| (Box::new(stage), crc))
+        let staged = if staging.offset == 0 {
+            self.store.stage(staging).map(|(stage, crc)| (Box::new(stage), crc))
         } else {
-            // What is staged has to be read for its checksum.
-            match self.read(|| Ok(Reading::Write(Write { offset, size, mtime, owner, name: keep(name)? })))? {
+            // Staged bytes have to be read for their checksum.
+            match self.read(|| Ok(Reading::Write(Write::keep(staging)?)))? {
                 Outcome::Stage(staged) => staged,
                 _ => return mixed_up(),
             }

@@ -67,7 +67,7 @@ pub(super) struct Pool([Arc<Threads>; 3]);
 /// State shared by the thread that does the work and the connection that is waiting for it.
 #[derive(Debug, Default)]
 struct Ticket {
-    /// Nobody waits for it any more.
+    /// It is not awaited any more.
     dropped: AtomicBool,
     /// It has the lowest priority: its client may be gone.
     doubtful: AtomicBool,
@@ -81,7 +81,7 @@ pub(super) struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// True if the turn is over, or nobody waits for the work any more.
+    /// True if the turn is over, or the work is not awaited any more.
     pub(super) fn is_over(&self) -> bool {
         self.ticket.dropped.load(Ordering::Relaxed) || Instant::now() >= self.ends
     }
@@ -175,7 +175,8 @@ impl State {
     /// The next job. New ones go first, since most are short; but those begun before get one turn in four.
     fn pop(&mut self) -> Option<Job> {
         self.taken = self.taken.wrapping_add(1);
-        // Doubtful work is that of a client that may be gone. It may also wait for the answer: so it gets a rare turn.
+        // Doubtful work is that of a client that may be dead. The client may also wait for the answer: so it gets a
+        // rare turn.
         let order = match self.taken {
             taken if taken.is_multiple_of(16) => [2, 1, 0],
             taken if taken.is_multiple_of(4) => [1, 0, 2],
@@ -488,7 +489,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         drop(endless);
-        // What it holds is gone with it.
+        // Its memory is freed with it.
         while Arc::strong_count(&turns) > 1 {
             tokio::task::yield_now().await;
         }

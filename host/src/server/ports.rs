@@ -139,7 +139,7 @@ impl Ports {
         if let Ok(Some(listener)) = bound {
             return Ok(Some(Claim { listener, announced: Instant::now(), lease: Lease(Arc::clone(pool)) }));
         }
-        // Without telling anybody, as a lease would: whoever waits tries again at once, and would tell us.
+        // Without a notification, which a lease would send: the waiting client tries again at once anyway.
         pool.taken.fetch_sub(1, Ordering::Relaxed);
         bound.map(|_| None)
     }
@@ -156,7 +156,7 @@ impl Ports {
                 Ok(None) => {}
                 claim => return claim,
             }
-            // What other programs do with the ports, nobody tells us.
+            // Nothing notifies us when another program frees a port.
             let retry = Instant::now() + RETRY;
             if timeout_at(until.min(retry), changed).await.is_err() && Instant::now() >= until {
                 return Ok(None);

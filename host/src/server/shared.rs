@@ -58,7 +58,7 @@ impl Shared {
     }
 }
 
-/// Counts a task as long as it lives.
+/// Counts a task during its life.
 #[derive(Debug)]
 pub(super) struct Running(pub(super) Arc<Shared>);
 

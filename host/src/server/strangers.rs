@@ -48,7 +48,7 @@ impl Stranger {
 impl Drop for Stranger {
     fn drop(&mut self) {
         let mut strangers = self.all.lock();
-        // Once it was evicted, its number may be another's.
+        // Once it was evicted, its number may belong to another one.
         if strangers.get(&self.number).is_some_and(|leave| Arc::ptr_eq(leave, &self.leave)) {
             strangers.remove(&self.number);
         }

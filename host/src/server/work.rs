@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use skiff_proto::identity::StageOwner;
 use skiff_proto::name::{MAX_NAME, Name, NameBuf};
-use skiff_proto::store::{Stat, Sum};
+use skiff_proto::store::{Staging, Stat, Sum};
 use skiff_proto::{ErrorCode, Refusal};
 
 use super::pool::Turn;
@@ -44,9 +44,16 @@ pub(super) struct Write {
 }
 
 impl Write {
+    /// Keeps what a `write` announces.
+    pub(super) fn keep(staging: Staging<'_>) -> Result<Self, Refusal> {
+        let Staging { name, offset, size, mtime, owner } = staging;
+        Ok(Self { offset, size, mtime, owner, name: keep(name)? })
+    }
+
     /// Opens its stage.
     fn stage(&self, store: &DirStore) -> Outcome {
-        let staged = store.stage(self.name.as_name(), self.owner, self.offset, self.size, self.mtime);
+        let &Self { offset, size, mtime, owner, ref name } = self;
+        let staged = store.stage(Staging { name: name.as_name(), offset, size, mtime, owner });
         Outcome::Stage(staged.map(|(stage, crc)| (Box::new(stage), crc)))
     }
 }

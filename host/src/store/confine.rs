@@ -159,7 +159,7 @@ impl Confine {
         Ok(Directory { fd: Fd::Beneath(fd), loose })
     }
 
-    /// What a reader finds at `name`, links followed.
+    /// The target of `name`, links followed.
     pub(super) fn look(&self, name: Name<'_>) -> Result<Meta, Errno> {
         #[cfg(target_os = "linux")]
         if self.is_fast(name) {
@@ -179,7 +179,7 @@ impl Confine {
         if meta.kind == Kind::Link { Err(Errno::NOENT) } else { Ok(meta) }
     }
 
-    /// What is at `name`, whose parent is open as `parent`, before it is changed.
+    /// The entry at `name`, whose parent is open as `parent`, before it is changed.
     pub(super) fn place(&self, parent: &Directory<'_>, name: Name<'_>) -> Result<Place, Errno> {
         let meta = match Meta::at(parent, name.file_name()) {
             Ok(meta) => meta,
@@ -464,4 +464,28 @@ fn may_fold(name: &str, serves_hidden: bool) -> bool {
     // Folding may join characters and drop some, so that positions say nothing.
     let folded = || name.get(..RESERVED_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED_PREFIX));
     serves_hidden && name.starts_with('.') && (!name.is_ascii() || folded())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_that_could_be_hidden_ones_may_fold() {
+        for (name, serves_hidden, expected) in [
+            ("a", false, false),
+            ("a", true, false),
+            ("-a", false, false),
+            ("\u{e9}", false, false),
+            ("\u{200b}.a", false, true),
+            ("\u{3164}a", false, true),
+            (".profile", true, false),
+            (".SKIFF-a", true, true),
+            (".SKIFF-a", false, false),
+            (".\u{e9}", true, true),
+            (".\u{e9}", false, false),
+        ] {
+            assert_eq!(may_fold(name, serves_hidden), expected, "{name:?} {serves_hidden}");
+        }
+    }
 }

@@ -88,7 +88,7 @@ impl Meta {
     pub(super) fn is_settled(&self) -> bool {
         let (Ok(secs), nanos) = (u64::try_from(self.key.ctime.0), self.key.ctime.1) else { return true };
         let changed = SystemTime::UNIX_EPOCH.checked_add(Duration::new(secs, nanos));
-        // A time in the future says nothing: the clock has been set back and will come by again.
+        // A time in the future proves nothing: the clock has been set back and will reach it again.
         changed.is_some_and(|changed| SystemTime::now().duration_since(changed).is_ok_and(|age| age >= TICK))
     }
 
@@ -132,7 +132,7 @@ impl Key {
             self.ctime.1.into(),
         ];
         // Versions differ in few bits, so each word is mixed well (the finalizer of splitmix64). Not a secret, not a
-        // defence: an attacker who can choose i-numbers and times of the server's files needs no collision.
+        // defence: an attacker who can choose inode numbers and times of the server's files needs no collision.
         for word in words {
             hash = (hash ^ word).wrapping_add(0x9e37_79b9_7f4a_7c15);
             hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

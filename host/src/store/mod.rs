@@ -81,7 +81,7 @@ use skiff_proto::command::Verbs;
 use skiff_proto::identity::StageOwner;
 use skiff_proto::name::Name;
 use skiff_proto::reply::Tag;
-use skiff_proto::store::{self, Entry, Space, Stat, Store, Sum};
+use skiff_proto::store::{self, Entry, Space, Staging, Stat, Store, Sum};
 
 pub use change::Change;
 pub use file::File;
@@ -255,15 +255,8 @@ impl Store for DirStore {
     fn staged(&mut self, name: Name<'_>, owner: StageOwner, size: u64) -> store::Result<(u64, u32)> {
         Ok(Self::staged(self, name, owner, size)?)
     }
-    fn stage(
-        &mut self,
-        name: Name<'_>,
-        owner: StageOwner,
-        offset: u64,
-        size: u64,
-        mtime: Option<u64>,
-    ) -> store::Result<(Stage, u32)> {
-        Ok(Self::stage(self, name, owner, offset, size, mtime)?)
+    fn stage(&mut self, staging: Staging<'_>) -> store::Result<(Stage, u32)> {
+        Ok(Self::stage(self, staging)?)
     }
     fn stage_new(&mut self, name: Name<'_>, size: u64) -> store::Result<Stage> {
         self.check_put(name)?;

@@ -186,7 +186,7 @@ impl<'a> Parents<'a> {
 
 impl Drop for Parents<'_> {
     fn drop(&mut self) {
-        // Nothing was made, or it is gone again.
+        // Nothing was made, or it has been removed again.
         if self.making && self.made.is_empty() && !self.kept {
             self.store.0.making.fetch_sub(1, Ordering::SeqCst);
         }

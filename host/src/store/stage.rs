@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use skiff_proto::crc::Crc32c;
 use skiff_proto::identity::{NOBODY, StageOwner};
 use skiff_proto::name::{MAX_NAME, Name, NameBuf};
+use skiff_proto::store::Staging;
 use skiff_proto::{ErrorCode, Refusal};
 
 use super::DirStore;
@@ -275,16 +276,8 @@ impl DirStore {
     /// # Errors
     /// `read-only`; `denied` (hidden names, a device or the like of that name, no permission); `is-directory`; `exists`
     /// if a parent is a file; `range` if `offset` is beyond `size`; `busy` while another stage of this name is open;
-    /// `mismatch` if `offset` is neither 0 nor the staged length, or the stage belongs to another owner; `no-space`,
-    /// `io`.
-    pub fn stage(
-        &self,
-        name: Name<'_>,
-        owner: StageOwner,
-        offset: u64,
-        size: u64,
-        mtime: Option<u64>,
-    ) -> Result<(Stage, u32), Refusal> {
+    /// `mismatch` if `offset` is neither 0 nor the staged length, or the stage belongs to another owner; `no-space`, `io`.
+    pub fn stage(&self, Staging { name, offset, size, mtime, owner }: Staging<'_>) -> Result<(Stage, u32), Refusal> {
         self.check_target(name)?;
         if offset > size {
             return Err(ErrorCode::Range.into());
@@ -383,7 +376,7 @@ impl DirStore {
 
     /// Drops the staged bytes; does nothing if another writer has taken them over.
     pub fn discard(&self, mut stage: Stage) {
-        // Nobody takes over in between: either this holds the stage, or it is not this one's any more.
+        // No takeover in between: either this writer holds the stage, or it has lost it already.
         if !stage.done && stage.owner.begin().is_ok() {
             stage.remove();
             stage.done = true;
@@ -498,7 +491,7 @@ impl DirStore {
             Errno::NOENT => Refusal::new(ErrorCode::Io, "the directory that is served has been removed"),
             _ => refuse(errno),
         })?;
-        // What was found out about stages was about those in another directory.
+        // Known facts about stages concerned those in another directory.
         self.0.owners.forget_sums();
         Ok(claimed.insert(Arc::new(slot)).clone())
     }

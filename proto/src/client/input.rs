@@ -339,7 +339,7 @@ fn parse_reply(payload: &[u8], expect: Expect) -> Option<(ClientEvent<'_>, State
         let port = u16::try_from(parse_number(payload.trim_ascii())?).ok().filter(|&port| port > 0)?;
         return Some((ClientEvent::Port(port), State::Length));
     }
-    // What a later version adds behind the words of this one is passed over.
+    // Words that a later version adds behind those of this one are ignored.
     let mut words = Words::parse(payload)?;
     let mut state = State::Length;
     let event = match expect {

@@ -69,7 +69,7 @@ use crate::message::{HEADER_LEN, MAX_LENGTH};
 use crate::name::{MAX_NAME, Name};
 use crate::reply::MAX_LIST_LINE;
 use crate::server::{Answer, ServerEvent, ServerSession};
-use crate::store::{Result, Stat, Store, StoreError, Sum, clamp_range};
+use crate::store::{Result, Staging, Stat, Store, StoreError, Sum, clamp_range};
 use payload::{Sent, append, list, ls, read};
 
 /// The contiguous bytes that [`Responder::transmit`] needs to continue a listing of names of up to `name_max` bytes:
@@ -387,7 +387,8 @@ impl<S: Store> Responder<S> {
                 Answer::Resume { offset, crc }
             }
             Request::Write { offset, size, mtime, name } => {
-                let (stage, crc) = unless_busy(name, services, || store.stage(name, owner, offset, size, mtime))?;
+                let (stage, crc) =
+                    unless_busy(name, services, || store.stage(Staging { name, offset, size, mtime, owner }))?;
                 self.work = Work::Write { stage, name: hash_of(name) };
                 Answer::Write { crc }
             }
@@ -398,7 +399,9 @@ impl<S: Store> Responder<S> {
                 if from == to {
                     return Ok(Some(Answer::Stored { size: stat.size, crc: stat.crc }));
                 }
-                let (stage, _) = unless_busy(to, services, || store.stage(to, owner, 0, stat.size, stat.mtime))?;
+                let (stage, _) = unless_busy(to, services, || {
+                    store.stage(Staging { mtime: stat.mtime, owner, ..Staging::new(to, stat.size) })
+                })?;
                 self.work = Work::Copy { file, stage, sum: Sum::new(0, stat.size) };
                 return Ok(None);
             }

@@ -27,7 +27,7 @@ pub(crate) fn ends(record_max: u16) -> Ends<skiff_proto::secure::Noise> {
     (Login { key, ephemeral: [2; 32] }.start(), security.guard().unwrap())
 }
 
-/// What protects a connection: the client's end and the server's.
+/// The cipher of the client's end and of the server's.
 pub(crate) type Ends<C> = (<C as skiff_proto::cipher::Cipher>::Client, <C as skiff_proto::cipher::Cipher>::Server);
 
 /// Names of 64 bytes.

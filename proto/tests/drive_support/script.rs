@@ -66,7 +66,7 @@ macro_rules! everything {
         assert_eq!(payload!(), bytes);
         assert_eq!($client.reply()$(.$await)?.unwrap(), ClientEvent::BodyEnd(Ok(Some(crc))));
 
-        // A range, of which nobody wants to know the content.
+        // A range whose content is discarded.
         let read = Request::Read { offset: 4000, length: Some(700), name: name("a b.txt") };
         assert!(matches!(ask!(read), ClientEvent::Read { length: 700, size: 5000, .. }));
         assert_eq!($client.request(&Command::Ping)$(.$await)?, Err(DriveError::InvalidState));

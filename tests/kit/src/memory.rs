@@ -10,7 +10,7 @@ use skiff_proto::command::Verbs;
 use skiff_proto::crc::crc32c;
 use skiff_proto::identity::{NOBODY, StageOwner};
 use skiff_proto::reply::Tag;
-use skiff_proto::store::{self, Entry, EntryKind, Space, Stat, Store};
+use skiff_proto::store::{self, Entry, EntryKind, Space, Staging, Stat, Store};
 use skiff_proto::{ErrorCode, Name};
 
 mod content;
@@ -22,7 +22,7 @@ use content::{Content, Fault, Staged, Version};
 pub enum Layout {
     /// Names are single components.
     Flat,
-    /// Names may have several.
+    /// Names may have several components.
     Tree,
 }
 
@@ -210,7 +210,7 @@ impl MemoryStore {
 }
 
 fn lock(shared: &Mutex<Content>) -> MutexGuard<'_, Content> {
-    // A test that failed while it held the lock has been reported already.
+    // A test that failed while it held the lock has already been reported.
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -273,7 +273,7 @@ impl Store for MemoryStore {
         }
         let stage = inner.check_write(name, 0, size)?;
         let kept = stage.filter(|&(number, len)| inner.stages[&number].owner == owner && len <= size);
-        // To start over frees what is staged.
+        // Starting over frees the staged bytes.
         let free = inner.free().saturating_add(if kept.is_none() { stage.map_or(0, |(_, len)| len) } else { 0 });
         if size - kept.map_or(0, |(_, len)| len) > free {
             return Err(ErrorCode::NoSpace.into());
@@ -283,11 +283,7 @@ impl Store for MemoryStore {
 
     fn stage(
         &mut self,
-        name: Name<'_>,
-        owner: StageOwner,
-        offset: u64,
-        size: u64,
-        mtime: Option<u64>,
+        Staging { name, offset, size, mtime, owner }: Staging<'_>,
     ) -> store::Result<(MemoryStage, u32)> {
         let mut inner = self.lock();
         inner.fault(Operation::Stage)?;
@@ -508,25 +504,26 @@ mod tests {
     }
 
     fn write(store: &mut MemoryStore, to: &str, content: &[u8]) {
-        let (mut stage, _) = store.stage(name(to), NOBODY, 0, content.len() as u64, Some(7)).unwrap();
+        let (mut stage, _) =
+            store.stage(Staging { mtime: Some(7), ..Staging::new(name(to), content.len() as u64) }).unwrap();
         assert_eq!(store.append(&mut stage, content), Ok(content.len()));
         assert_eq!(store.commit(&mut stage, Some(crc32c(content))), Ok(()));
     }
 
     #[test]
-    fn a_lost_stage_stays_and_goes_on_at_its_length_only() {
+    fn a_lost_stage_stays_and_resumes_only_at_its_length() {
         let mut store = MemoryStore::new(Layout::Flat);
-        let (mut stage, _) = store.stage(name("d"), NOBODY, 0, 9, None).unwrap();
+        let (mut stage, _) = store.stage(Staging::new(name("d"), 9)).unwrap();
         store.append(&mut stage, b"1234").unwrap();
-        assert_eq!(code(store.stage(name("d"), NOBODY, 0, 9, None)), ErrorCode::Busy);
+        assert_eq!(code(store.stage(Staging::new(name("d"), 9))), ErrorCode::Busy);
         assert_eq!(code(store.staged(name("d"), NOBODY, 9)), ErrorCode::Busy);
         drop(stage);
         store.restart();
         assert_eq!(store.staged(name("d"), NOBODY, 9), Ok((4, 0xf63a_f4ee)));
         assert_eq!(store.staged(name("d"), NOBODY, 3), Ok((0, 0)));
-        assert_eq!(code(store.stage(name("d"), NOBODY, 5, 9, None)), ErrorCode::Mismatch);
-        assert_eq!(code(store.stage(name("d"), NOBODY, 5, 4, None)), ErrorCode::Range);
-        let (mut stage, crc) = store.stage(name("d"), NOBODY, 4, 9, None).unwrap();
+        assert_eq!(code(store.stage(Staging::new(name("d"), 9).at(5))), ErrorCode::Mismatch);
+        assert_eq!(code(store.stage(Staging::new(name("d"), 4).at(5))), ErrorCode::Range);
+        let (mut stage, crc) = store.stage(Staging::new(name("d"), 9).at(4)).unwrap();
         assert_eq!(crc, 0xf63a_f4ee);
         store.append(&mut stage, b"56789").unwrap();
         assert_eq!(store.commit(&mut stage, Some(1)), Ok(()));
@@ -536,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_file_goes_on_showing_the_version_it_was_opened_with() {
+    fn an_open_file_keeps_showing_the_version_it_was_opened_with() {
         let mut store = MemoryStore::new(Layout::Flat);
         write(&mut store, "a", b"old");
         let (mut file, stat) = store.open(name("a")).unwrap();
@@ -554,15 +551,15 @@ mod tests {
         let mut store = MemoryStore::new(Layout::Flat);
         store.put_file("a", b"0123456789");
         store.set_capacity(15);
-        assert_eq!(code(store.stage(name("a"), NOBODY, 0, 6, None)), ErrorCode::NoSpace);
+        assert_eq!(code(store.stage(Staging::new(name("a"), 6))), ErrorCode::NoSpace);
         assert_eq!(code(store.staged(name("a"), NOBODY, 6)), ErrorCode::NoSpace);
-        let (mut stage, _) = store.stage(name("b"), NOBODY, 0, 5, None).unwrap();
+        let (mut stage, _) = store.stage(Staging::new(name("b"), 5)).unwrap();
         store.append(&mut stage, b"12345").unwrap();
         assert_eq!(store.space(), Ok(Space { total: 15, free: 0 }));
         drop(stage);
-        // To start over frees what was staged.
+        // Starting over frees the staged bytes.
         assert_eq!(store.staged(name("b"), NOBODY, 4), Ok((0, 0)));
-        assert!(store.stage(name("b"), NOBODY, 0, 4, None).is_ok());
+        assert!(store.stage(Staging::new(name("b"), 4)).is_ok());
     }
 
     #[test]
@@ -589,8 +586,8 @@ mod tests {
         assert_eq!(code(store.rmdir(name("d/e/f"))), ErrorCode::NotFound);
         assert_eq!(code(store.stat(name("d"))), ErrorCode::IsDirectory);
         assert_eq!(code(store.stat(name("d/e/f/g"))), ErrorCode::NotFound);
-        assert_eq!(code(store.stage(name("d/e"), NOBODY, 0, 1, None)), ErrorCode::IsDirectory);
-        assert_eq!(code(store.stage(name("d/e/f/g"), NOBODY, 0, 1, None)), ErrorCode::Exists);
+        assert_eq!(code(store.stage(Staging::new(name("d/e"), 1))), ErrorCode::IsDirectory);
+        assert_eq!(code(store.stage(Staging::new(name("d/e/f/g"), 1))), ErrorCode::Exists);
         assert_eq!(code(store.rename(name("d/e/f"), name("d"))), ErrorCode::IsDirectory);
         store.rename(name("d/e/f"), name("g")).unwrap();
         store.rmdir(name("d/e")).unwrap();

@@ -8,7 +8,7 @@ use skiff_proto::command::Verbs;
 use skiff_proto::identity::StageOwner;
 use skiff_proto::name::MAX_NAME;
 use skiff_proto::reply::Tag;
-use skiff_proto::store::{Entry, Result, Space, Stat, Store, StoreError, Sum};
+use skiff_proto::store::{Entry, Result, Space, Staging, Stat, Store, StoreError, Sum};
 
 use crate::flash::Rng;
 
@@ -61,7 +61,7 @@ impl<S: Store> Reluctant<S> {
     /// Sometimes returns "not yet".
     fn hesitate(&mut self) -> Result<()> {
         let is_random = matches!(self.changes, Changes::Random(_));
-        // Not for ever, and often not at all.
+        // Not forever, and often not at all.
         if is_random && self.rng.below(if self.has_put_off { 4 } else { 2 }) == 1 {
             self.has_put_off = true;
             return Err(StoreError::NotYet);
@@ -80,7 +80,7 @@ impl<S: Store> Reluctant<S> {
                 self.flush();
                 Err(StoreError::NotYet)
             }
-            // What is made at once comes behind what is queued.
+            // An immediate change comes behind the queued ones.
             Changes::Random(_) => Ok(!self.queue.is_empty() || !self.results.is_empty() || self.rng.below(2) == 0),
         }
     }
@@ -179,18 +179,11 @@ impl<S: Store> Store for Reluctant<S> {
         self.inner.staged(name, owner, size)
     }
 
-    fn stage(
-        &mut self,
-        name: Name<'_>,
-        owner: StageOwner,
-        offset: u64,
-        size: u64,
-        mtime: Option<u64>,
-    ) -> Result<(Self::Stage, u32)> {
+    fn stage(&mut self, staging: Staging<'_>) -> Result<(Self::Stage, u32)> {
         self.hesitate()?;
-        self.make_observed(name);
-        let (stage, crc) = self.inner.stage(name, owner, offset, size, mtime)?;
-        Ok((ReluctantStage { stage: Some(stage), name: name.as_str().into(), size }, crc))
+        self.make_observed(staging.name);
+        let (stage, crc) = self.inner.stage(staging)?;
+        Ok((ReluctantStage { stage: Some(stage), name: staging.name.as_str().into(), size: staging.size }, crc))
     }
 
     fn stage_new(&mut self, name: Name<'_>, size: u64) -> Result<Self::Stage> {

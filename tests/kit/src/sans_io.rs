@@ -165,7 +165,7 @@ impl Services<Store> for Ports {
     }
 }
 
-/// The longest record of sealed connections, as on a device.
+/// The longest record of protected connections, as on a device.
 pub const RECORD_MAX: u16 = 1014;
 
 impl<const N: usize> Connection<N, Noise> {
@@ -290,7 +290,7 @@ impl<const N: usize, C: Cipher> Connection<N, C> {
     /// Continues until nothing moves any more.
     pub fn run(&mut self) {
         while self.end.is_none() && self.turn() {}
-        // As a server with many connections does it.
+        // As a server with many connections does.
         if let Some(parked) = self.session.park() {
             self.session = ServerSession::resume(*self.session.limits(), parked);
         }
@@ -311,7 +311,8 @@ impl<const N: usize, C: Cipher> Connection<N, C> {
         if moved {
             return true;
         }
-        // No input waits: what is queued is due. What the client does not read keeps the store's results back.
+        // No input is waiting, so the queue is due. Output that the client does not read holds the store's results
+        // back.
         self.store.flush();
         let blocked = self.room == 0 && (self.session.has_output() || !self.pending.is_empty());
         self.responder.is_waiting(&self.session) && !blocked
@@ -323,7 +324,7 @@ impl<const N: usize, C: Cipher> Connection<N, C> {
             self.session.handle_eof();
             return true;
         }
-        // Of a record nothing is taken before it is whole.
+        // No part of a record is taken before it is complete.
         let least = if self.tunnel.is_some() { self.session.want_read() } else { 1 };
         let offered = self.input.len().min(self.pace.input.max(least));
         let before = self.error().is_none();
@@ -344,7 +345,7 @@ impl<const N: usize, C: Cipher> Connection<N, C> {
                 let n = self.session.poll_transmit(&mut self.pending);
                 self.pending.truncate(n);
             } else if self.session.is_sending() {
-                // Lines of a listing take their room in one piece, and always as much: so that they are cut alike.
+                // Lines of a listing need their room in one piece, and always as much, so that they are split alike.
                 let is_list = self.session.left().is_none();
                 if is_list || self.fill(most) == 0 {
                     let tag = if self.tunnel.is_some() { TAG } else { 0 };

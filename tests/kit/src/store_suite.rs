@@ -17,7 +17,7 @@ use skiff_proto::crc::crc32c;
 use skiff_proto::identity::{NOBODY, StageOwner};
 use skiff_proto::name::{MAX_NAME, Name};
 use skiff_proto::reply::Tag;
-use skiff_proto::store::{self, Entry, EntryKind, Space, Stat, Store, StoreError, Sum};
+use skiff_proto::store::{self, Entry, EntryKind, Space, Staging, Stat, Store, StoreError, Sum};
 
 /// A medium, and the stores that are opened on it one after the other.
 pub trait Backend {
@@ -91,15 +91,8 @@ impl<B: Backend> Store for Patient<B> {
     fn staged(&mut self, name: Name<'_>, owner: StageOwner, size: u64) -> store::Result<(u64, u32)> {
         self.ask(|store| store.staged(name, owner, size))
     }
-    fn stage(
-        &mut self,
-        name: Name<'_>,
-        owner: StageOwner,
-        offset: u64,
-        size: u64,
-        mtime: Option<u64>,
-    ) -> store::Result<(Self::Stage, u32)> {
-        self.ask(|store| store.stage(name, owner, offset, size, mtime))
+    fn stage(&mut self, staging: Staging<'_>) -> store::Result<(Self::Stage, u32)> {
+        self.ask(|store| store.stage(staging))
     }
     fn stage_new(&mut self, name: Name<'_>, size: u64) -> store::Result<Self::Stage> {
         self.ask(|store| store.stage_new(name, size))
@@ -214,11 +207,11 @@ fn commit_new<S: Store>(store: &mut S, stage: &mut S::Stage, name: &str) -> Answ
 }
 
 fn begin<S: Store>(store: &mut S, name: &str, offset: usize, size: usize) -> Answer<(S::Stage, u32)> {
-    code(store.stage(n(name), NOBODY, offset as u64, size as u64, None))
+    code(store.stage(Staging::new(n(name), size as u64).at(offset as u64)))
 }
 
 fn put_at<S: Store>(store: &mut S, name: &str, bytes: &[u8], mtime: Option<u64>) {
-    let (mut stage, crc) = store.stage(n(name), NOBODY, 0, bytes.len() as u64, mtime).unwrap();
+    let (mut stage, crc) = store.stage(Staging { mtime, ..Staging::new(n(name), bytes.len() as u64) }).unwrap();
     assert_eq!(crc, 0);
     append(store, &mut stage, bytes);
     commit(store, &mut stage, Some(crc32c(bytes))).unwrap();
@@ -291,7 +284,7 @@ fn entries<S: Store>(store: &mut S, mut cursor: S::Cursor) -> Answer<Vec<String>
 /// As a responder does it.
 fn copy<S: Store>(store: &mut S, from: &str, to: &str) -> Answer<Option<u32>> {
     let (mut file, stat) = code(store.open(n(from)))?;
-    let (mut stage, _) = code(store.stage(n(to), NOBODY, 0, stat.size, stat.mtime))?;
+    let (mut stage, _) = code(store.stage(Staging { mtime: stat.mtime, ..Staging::new(n(to), stat.size) }))?;
     let mut sum = Sum::new(0, stat.size);
     while !code(store.copy(&mut file, &mut stage, &mut sum))? {}
     commit(store, &mut stage, sum.known())?;
@@ -369,7 +362,7 @@ cases! { ($)
     }
 
     /// `stat`, `open` and `list` agree.
-    fn size_time_and_checksum_are_told(backend, store) {
+    fn size_time_and_checksum_are_reported(backend, store) {
         put_at(&mut store, "x", b"123456789", Some(1_700_000_000));
         let stat = store.stat(n("x")).unwrap();
         assert_eq!(stat.size, 9);
@@ -420,7 +413,7 @@ cases! { ($)
         assert_eq!(list(&mut store, None).unwrap().len(), names.len());
     }
 
-    /// As long as the hello reply says.
+    /// As long as the hello says.
     fn the_longest_name_is_stored(backend, store) {
         let longest = "n".repeat(B::FEATURES.name_max);
         put(&mut store, &longest, b"x");
@@ -446,7 +439,7 @@ cases! { ($)
         assert!(get(&mut store, "f").unwrap() == new);
     }
 
-    /// The same for one that is removed.
+    /// The same for a file that is removed.
     fn a_reader_of_a_removed_file_sees_it_or_hears_of_it(backend, store) {
         let bytes = pattern(2000, 1);
         put(&mut store, "f", &bytes);
@@ -459,7 +452,7 @@ cases! { ($)
         }
     }
 
-    /// PROTOCOL §7: bytes go to a staging area, never over the old file.
+    /// PROTOCOL §7: bytes go to a staging area, never into the old file.
     fn nobody_sees_staged_bytes_before_the_commit(backend, store) {
         put(&mut store, "old", b"old");
         let (mut over, _) = begin(&mut store, "old", 0, 3).unwrap();
@@ -546,7 +539,7 @@ cases! { ($)
     }
 
     /// PROTOCOL §7: the same length and other bytes.
-    fn a_write_that_starts_over_is_summed_anew(backend, store) {
+    fn a_write_that_starts_over_has_a_new_checksum(backend, store) {
         interrupt(&mut store, "f", b"abc", 6);
         assert_eq!(staged(&mut store, "f", 6), Ok((3, crc32c(b"abc"))));
         interrupt(&mut store, "f", b"xyz", 6);
@@ -566,15 +559,15 @@ cases! { ($)
     }
 
     /// PROTOCOL §6: range, busy, mismatch, no-space.
-    fn where_several_errors_apply_the_first_is_told(backend, store) {
+    fn of_several_errors_the_first_is_reported(backend, store) {
         interrupt(&mut store, "f", b"abc", 6);
         assert_eq!(begin(&mut store, "f", 7, 6).err(), Some(ErrorCode::Range));
         let huge = u64::MAX;
-        assert_eq!(code(store.stage(n("f"), NOBODY, 2, huge, None)).err(), Some(ErrorCode::Mismatch));
+        assert_eq!(code(store.stage(Staging::new(n("f"), huge).at(2))).err(), Some(ErrorCode::Mismatch));
         let (stage, _) = begin(&mut store, "f", 3, 6).unwrap();
         assert_eq!(begin(&mut store, "f", 7, 6).err(), Some(ErrorCode::Range));
         assert_eq!(begin(&mut store, "f", 2, 6).err(), Some(ErrorCode::Busy));
-        assert_eq!(code(store.stage(n("f"), NOBODY, 3, huge, None)).err(), Some(ErrorCode::Busy));
+        assert_eq!(code(store.stage(Staging::new(n("f"), huge).at(3))).err(), Some(ErrorCode::Busy));
         drop(stage);
         assert_eq!(staged(&mut store, "f", 6), Ok((3, crc32c(b"abc"))));
     }
@@ -627,7 +620,7 @@ cases! { ($)
     fn staged_bytes_belong_to_the_client_that_wrote_them(backend, store) {
         let [a, b] = [1, u64::MAX].map(|number| StageOwner::from_number(number).unwrap());
         let write = |store: &mut Patient<B>, owner, offset, bytes: &[u8]| {
-            let (mut stage, crc) = code(store.stage(n("f"), owner, offset, 6, Some(9)))?;
+            let (mut stage, crc) = code(store.stage(Staging { mtime: Some(9), owner, ..Staging::new(n("f"), 6).at(offset) }))?;
             append(store, &mut stage, bytes);
             Ok((stage, crc))
         };
@@ -667,7 +660,7 @@ cases! { ($)
         assert_eq!(code(store.staged(n("f"), b, 6)), Ok((0, 0)));
     }
 
-    /// PROTOCOL §7: at most one staged version of a name, but one of each.
+    /// PROTOCOL §7: at most one staged version of a name, but each name may have one.
     fn staged_bytes_of_several_names_are_kept_apart(backend, store) {
         let names = ["a", "b", "a b", "ab"];
         let names = &names[..names.len().min(B::FEATURES.files_max / 2)];
@@ -896,8 +889,8 @@ cases! { ($)
         assert!(space.free <= space.total);
         for size in [space.total + 1, u64::MAX] {
             assert_eq!(code(store.staged(n("f"), NOBODY, size)), Err(ErrorCode::NoSpace));
-            assert_eq!(code(store.stage(n("f"), NOBODY, 0, size, None)).err(), Some(ErrorCode::NoSpace));
-            assert_eq!(code(store.stage(n("f"), NOBODY, 2, size, None)).err(), Some(ErrorCode::NoSpace));
+            assert_eq!(code(store.stage(Staging::new(n("f"), size))).err(), Some(ErrorCode::NoSpace));
+            assert_eq!(code(store.stage(Staging::new(n("f"), size).at(2))).err(), Some(ErrorCode::NoSpace));
             assert_eq!(code(store.stage_new(n("new"), size)).err(), Some(ErrorCode::NoSpace));
         }
         assert_eq!(get(&mut store, "f").unwrap(), b"old");
@@ -971,7 +964,7 @@ cases! { ($)
             assert_eq!(code(store.mkdir(n(name))).err(), exists);
             assert_eq!(code(store.rename(n("g"), n(name))).err(), exists);
         }
-        // The file came while the bytes did.
+        // The file appeared while the bytes arrived.
         let (mut stage, _) = begin(&mut store, "d/x", 0, 1).unwrap();
         append(&mut store, &mut stage, b"x");
         put(&mut store, "d", b"z");

@@ -11,8 +11,7 @@ use skiff_kit::flash::rig::{Rig, SmallCard, SmallNor, TinyNor, WordNor};
 use skiff_kit::flash::workload::{Player, Step};
 use skiff_kit::flash::world::{World, examine, mount, n, put, total};
 use skiff_kit::flash::{Rng, Sim, Tear};
-use skiff_proto::identity::NOBODY;
-use skiff_proto::store::Store as _;
+use skiff_proto::store::{Staging, Store as _};
 
 /// Write, replace, resume, rename, remove, fill up, reclaim.
 const SCRIPT: &[Step] = &[
@@ -45,7 +44,7 @@ const SCRIPT: &[Step] = &[
     Step::Remove { name: 3 },
 ];
 
-/// Formats a medium and plays the script, with a cut at each moment.
+/// Formats a medium and runs the script, with a cut at each moment.
 fn cut_everywhere<R: Rig>() {
     let medium = R::medium(1);
     let total = total::<R>();
@@ -83,7 +82,7 @@ fn live<R: Rig>(seed: u64, lives: usize) -> u64 {
     let mut player = Player::new(World::default());
     let names = 2 + rng.below(10);
     let most = 500 + rng.below(20_000);
-    // Where little is free, blocks come round soon.
+    // Where little is free, blocks are reused soon.
     let filler = if rng.one_in(2) { 0 } else { usize::try_from(total).unwrap_or(0) * (4 + rng.below(6)) / 10 };
     for life in 0..lives {
         let tear = Tear::ALL[rng.below(3)];
@@ -120,7 +119,7 @@ fn live_often<R: Rig>() {
     println!("{}: {seeds} seeds, 30 lives each, {moments} operations", R::NAME);
 }
 
-/// Again and again, power goes a moment after the start of a full medium. Nothing is used up by that.
+/// Again and again, power fails a moment after the start of a full medium. That uses up nothing.
 fn start_a_full_medium_often<R: Rig>() {
     let medium = R::medium(3);
     let mut memory = R::Memory::default();
@@ -144,7 +143,7 @@ fn start_a_full_medium_often<R: Rig>() {
     examine::<R>(&medium, &player.world.borrow(), total).expect("everything is there");
 }
 
-/// A day in the life without a cut: when all is gone, all is free, in the same session.
+/// A workload without a cut: when all files are removed, all room is free, in the same session.
 fn leave_nothing<R: Rig>() {
     for seed in 0..10 {
         let mut rng = Rng::new(seed);
@@ -161,14 +160,14 @@ fn leave_nothing<R: Rig>() {
             store.remove(n(name)).expect("it is there");
         }
         for name in world.stages.keys().chain(world.fading.keys()) {
-            let (stage, _) = store.stage(n(name), NOBODY, 0, 0, None).expect("there is room");
+            let (stage, _) = store.stage(Staging::new(n(name), 0)).expect("there is room");
             store.discard(stage);
         }
         assert_eq!(store.space().expect("room"), before, "{}: seed {seed}", R::NAME);
     }
 }
 
-/// Starts the device once: counts the start and, if it works, uses the store. The number that it got.
+/// Starts the device once: counts the start and, if it works, uses the store. Returns its number.
 fn start<R: Rig>(memory: &mut R::Memory, medium: &Sim<R::Model>, bytes: usize) -> Option<u64> {
     let mut store = mount::<R>(memory, medium).ok()?;
     let number = R::count_start(&mut store).ok()?;
@@ -176,7 +175,7 @@ fn start<R: Rig>(memory: &mut R::Memory, medium: &Sim<R::Model>, bytes: usize) -
     Some(number)
 }
 
-/// Restarts and cuts at random operations: no number comes twice, and none goes back.
+/// Restarts and cuts at random operations: no number comes twice, and none decreases.
 fn count_restarts<R: Rig>() {
     let medium = R::medium(5);
     let mut memory = R::Memory::default();
@@ -200,7 +199,7 @@ fn cut_every_start<R: Rig>() {
     let medium = R::medium(6);
     let mut memory = R::Memory::default();
     let mut last = start::<R>(&mut memory, &medium, 100).expect("power is on");
-    // On through both blocks of anchors.
+    // Further, through both blocks of anchors.
     for _ in 0..12 {
         for tear in Tear::ALL {
             for first in 0.. {

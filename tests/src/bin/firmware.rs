@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     if let ["--help" | "-h" | "help"] = words[..] {
-        // Whoever reads it may not want all of it.
+        // The reader of standard output may close it early.
         _ = writeln!(std::io::stdout(), "{USAGE}");
         return ExitCode::SUCCESS;
     }
@@ -186,7 +186,7 @@ impl Run {
             }
             setup.card = Some(card.clone());
         }
-        // Ctrl-C ends this program as well, so nothing can be cleaned up: the same file each time.
+        // Ctrl-C ends this program as well, so it can't clean up: it uses the same file each time.
         let settings = match &self.network {
             Network::User => format!("settings-{}", self.port),
             Network::Tap(name) => format!("settings-{name}"),
@@ -349,14 +349,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_that_is_in_use_is_said_with_what_to_do() {
+    fn a_port_in_use_is_reported_with_advice() {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let port = taken.local_addr().expect("its address").port();
-        // As the control port, and as that of classic transfers behind it.
+        // As the control port, and as the port of classic transfers behind it.
         for first in [port, port - 1] {
             let run = Run::parse(&["--ram", "--port", &first.to_string()]).expect("options");
             let error = run.check_ports().expect_err("a port in use").to_string();
-            // The one before may be somebody else's.
+            // The process before may belong to somebody else.
             assert!(error.ends_with(" is in use; choose another with --port"), "{error}");
         }
         let run = Run::parse(&["--port", "65535"]).expect("options");

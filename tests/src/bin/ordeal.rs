@@ -93,7 +93,7 @@ enum What {
         seed: u64,
     },
     /// Content corrupted so that TCP can't detect it
-    Spoil {
+    Corrupt {
         /// Duration in seconds
         #[arg(default_value_t = 60)]
         seconds: u64,
@@ -110,7 +110,7 @@ enum What {
 
 #[cfg(target_os = "linux")]
 fn main() -> ExitCode {
-    // A release build aborts when it panics: what stands for a process is not dropped, and the process would stay.
+    // A release build aborts when it panics: processes would not be dropped and would stay.
     let say = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         say(panic);
@@ -132,7 +132,7 @@ fn main() -> ExitCode {
 /// Runs each as a separate process, because some need a network namespace and none should share memory with another.
 #[cfg(target_os = "linux")]
 fn all() -> ExitCode {
-    for what in ["kill", "links", "crowd", "order", "slow", "spoil", "soak"] {
+    for what in ["kill", "links", "crowd", "order", "slow", "corrupt", "soak"] {
         let ran = std::env::current_exe().and_then(|program| std::process::Command::new(program).arg(what).status());
         match ran {
             Ok(status) if status.success() => {}
@@ -149,9 +149,9 @@ fn go(what: &What) -> ExitCode {
     use skiff_tests::ordeal::links::Links;
     use skiff_tests::ordeal::order::Order;
     use skiff_tests::ordeal::slow::Slow;
-    use skiff_tests::ordeal::soak::{Soak, Spoil, bad_line};
+    use skiff_tests::ordeal::soak::{Corrupt, Soak, bad_link};
 
-    let in_a_network = matches!(what, What::Soak { .. } | What::Spoil { .. });
+    let in_a_network = matches!(what, What::Soak { .. } | What::Corrupt { .. });
     if in_a_network {
         match skiff_tests::namespace::enter(std::env::args_os().skip(1)) {
             Ok(None) => {}
@@ -194,10 +194,10 @@ fn go(what: &What) -> ExitCode {
         What::Soak { minutes, seed } => {
             let (outage, outages_every) = (Duration::from_secs(2), Duration::from_secs(30));
             let time = Duration::from_secs_f64(60.0 * minutes);
-            say("soak", &Soak { time, faults: bad_line(), outage, outages_every, seed }.run());
+            say("soak", &Soak { time, faults: bad_link(), outage, outages_every, seed }.run());
         }
-        What::Spoil { seconds, rate, seed } => {
-            say("spoil", &Spoil { time: Duration::from_secs(seconds), rate, seed }.run());
+        What::Corrupt { seconds, rate, seed } => {
+            say("corrupt", &Corrupt { time: Duration::from_secs(seconds), rate, seed }.run());
         }
         What::All => {}
     }

@@ -50,7 +50,7 @@ fn seed(text: &str) -> Result<u64, String> {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    // Mistakes are panics, and told of below.
+    // Failures are panics, reported below.
     if std::env::var_os("RUST_BACKTRACE").is_none() {
         std::panic::set_hook(Box::new(|_| {}));
     }

@@ -23,9 +23,9 @@ use crate::wire::{eventually, read_to_end};
 pub struct Budgets {
     /// Bytes of flash.
     pub flash: Limit,
-    /// Bytes of RAM: variables without the content of files, and the stack at its highest.
+    /// Bytes of RAM: variables without the content of files, and the highest use of the stack.
     pub ram: Limit,
-    /// Bytes of flash and of RAM of the board with RISC-V.
+    /// Bytes of flash and of RAM on the RISC-V board.
     pub flash_virt: Limit,
     /// See `flash_virt`.
     pub ram_virt: Limit,
@@ -35,7 +35,7 @@ pub struct Budgets {
     pub server: Server,
     /// Instructions of the same workload with [`WORKLOAD_FAST`].
     pub instructions_fast: Figure,
-    /// Those of its server.
+    /// Instructions of its server.
     pub server_fast: Server,
     /// The same for an image with the feature `secure`.
     pub secure: Secure,
@@ -70,7 +70,7 @@ pub struct Secure {
 pub struct Server {
     /// The tolerance of each figure, in percent.
     tolerance: u64,
-    /// The same names as those of [`Counted::server`].
+    /// The same names as in [`Counted::server`].
     #[serde(flatten)]
     measured: BTreeMap<String, u64>,
 }
@@ -89,7 +89,7 @@ impl Server {
 pub struct Limit {
     /// The limit.
     pub limit: u64,
-    /// What it was when that was last written down.
+    /// The last figure written down.
     pub measured: u64,
 }
 
@@ -97,7 +97,7 @@ pub struct Limit {
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Figure {
-    /// What it was when that was last written down.
+    /// The last figure written down.
     pub measured: u64,
     /// The tolerance, in percent.
     pub tolerance: u64,
@@ -233,7 +233,7 @@ pub fn instructions(machine: &Machine) -> Result<Counted, String> {
 /// 3 KiB.
 ///
 /// # Panics
-/// If the server does not do what it should.
+/// If the server makes a mistake.
 #[track_caller]
 #[must_use]
 pub fn load(machine: &mut Machine) -> Status {
@@ -248,7 +248,7 @@ pub fn load(machine: &mut Machine) -> Status {
         assert!(first.ask(command).starts_with("ok"), "{command}");
     }
     _ = first.hear_body();
-    // A write that is interrupted, by a second connection that takes its place.
+    // A write that is interrupted by a second connection, which takes it over.
     second.say("write 0 3000 - c");
     second.send_bytes(&message(&content[..1000]));
     second.finish();
@@ -283,7 +283,7 @@ pub fn load(machine: &mut Machine) -> Status {
 /// The same for a board with [`secret_text`](crate::sealed::secret_text) as its secret.
 ///
 /// # Panics
-/// If the server does not do what it should.
+/// If the server makes a mistake.
 #[track_caller]
 #[must_use]
 pub fn load_sealed(machine: &mut Machine) -> Status {

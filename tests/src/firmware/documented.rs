@@ -70,7 +70,7 @@ pub fn summary(now: &[u64; 2]) -> Vec<String> {
 }
 
 fn stale_words(path: &str, text: &str, now: &[u64; 2]) -> Vec<String> {
-    // Lines may be broken anywhere.
+    // A line may be broken anywhere.
     let words: Vec<_> = text.split_whitespace().collect();
     let memories = ["flash", "RAM"].into_iter().zip(now);
     let stale = memories.filter_map(|(memory, bytes)| {

@@ -17,7 +17,7 @@ const ALLOC: u32 = 1 << 1;
 const WRITE: u32 = 1 << 0;
 const NO_BITS: u32 = 8;
 
-/// Measures the image in a file: ELF of 32 bits, little-endian.
+/// Measures the image in a file: 32-bit ELF, little-endian.
 ///
 /// # Errors
 /// It can't be read, or is not such a file.

@@ -14,7 +14,7 @@ use super::Board;
 use crate::programs::{Running, Signal};
 use crate::wire::{Wire, read_to_end};
 
-/// The guest's address in QEMU's user-mode network, as its DHCP gives it.
+/// The guest's address in QEMU's user-mode network, as QEMU's DHCP assigns it.
 pub const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 
 /// Nanoseconds of the guest's time per instruction, if instructions are counted.
@@ -34,9 +34,9 @@ pub fn has_qemu(board: Board) -> bool {
 /// The network that the guest is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Network {
-    /// QEMU's own, with ports of this machine that lead into it. Needs no privilege.
+    /// QEMU's own, with ports of this machine forwarded into it. Needs no privilege.
     User,
-    /// The one behind this TAP interface.
+    /// The network behind this TAP interface.
     Tap(String),
 }
 
@@ -45,7 +45,7 @@ pub enum Network {
 pub enum Address {
     /// By DHCP.
     Dhcp,
-    /// From its settings.
+    /// From the settings.
     Static,
 }
 
@@ -62,7 +62,7 @@ pub struct Setup {
     pub address: Address,
     /// The file that is its SD card or its flash.
     pub card: Option<PathBuf>,
-    /// Ports of this machine: the control connection's, then those of classic data connections.
+    /// Ports of this machine: of the control connection, then of classic data connections.
     pub ports: Vec<u16>,
     /// The ports of the guest, if they are different.
     pub guest_ports: Option<Vec<u16>>,
@@ -92,7 +92,7 @@ impl Setup {
         }
     }
 
-    /// The text that the image finds in its flash.
+    /// The text that the image reads from flash.
     #[must_use]
     pub fn settings_text(&self) -> String {
         let mut text = match self.address {
@@ -116,13 +116,13 @@ impl Setup {
     /// holds [`Setup::settings_text`].
     #[must_use]
     pub fn command(&self, settings: &Path) -> Command {
-        // Replaced by the emulator: the process that is started is the one that is ended.
+        // The shell execs the emulator: the process that is started is the one that is killed.
         let mut command = Command::new("sh");
         command.args(["-c", &format!("ulimit -t {CPU_SECONDS}; exec \"$@\""), "sh", self.board.emulator()]);
         command.args(["-machine", self.board.machine(), "-display", "none", "-monitor", "none", "-serial", "stdio"]);
         let is_virt = self.board == Board::Virt;
         if is_virt {
-            // With flash of its own the board would expect a boot loader there, and `-kernel` to be that one's affair.
+            // With a flash image of its own the board would expect a boot loader there, and leave `-kernel` to it.
             let mut image = OsString::from("loader,file=");
             image.push(escaped(&self.image));
             command.args(["-bios", "none", "-global", "virtio-mmio.force-legacy=false", "-device"]).arg(image);
@@ -130,7 +130,7 @@ impl Setup {
             command.arg("-kernel").arg(&self.image);
         }
         let mut network = match &self.network {
-            // restrict: the guest reaches nothing but who comes in by the ports.
+            // restrict: the guest reaches nothing but the clients of its forwarded ports.
             Network::User => String::from("user,restrict=on"),
             Network::Tap(name) => format!("tap,ifname={name},script=no,downscript=no"),
         };
@@ -204,7 +204,7 @@ impl Machine {
     /// Starts a board.
     ///
     /// # Panics
-    /// If that is not possible.
+    /// If that fails.
     #[track_caller]
     #[must_use]
     pub fn switch_on(setup: &Setup) -> Self {
@@ -215,7 +215,7 @@ impl Machine {
             fs::write(&file, setup.settings_text()).expect("settings");
             let mut command = setup.command(&file);
             let running = Running::start(command.stdin(Stdio::piped()).env("LC_ALL", "C"));
-            // It says something at once if it can't run; and the guest does if it can.
+            // The emulator writes something at once if it can't run; and the guest does if it can.
             if running.first_line().is_some() {
                 let address = if setup.network == Network::User { Ipv4Addr::LOCALHOST } else { GUEST };
                 return Self { running, address, ports: setup.ports, _settings: directory };
@@ -305,7 +305,7 @@ impl Machine {
         let from = self.running.out().len();
         self.running.say("?");
         let end = self.running.hear(" stack\r\n", from);
-        // The end of a line of the log may stand before the answer.
+        // The end of a log line may precede the answer.
         let text = self.running.out()[from..end].to_owned();
         let answer = text.find("up ").map(|at| &text[at..]);
         answer.and_then(Status::parse).unwrap_or_else(|| panic!("no status: {text:?}"))

@@ -30,7 +30,7 @@ struct Cost {
 }
 
 impl Cost {
-    /// Of the instructions at one place, for each of [`THINGS`].
+    /// The instructions at one place, for each of [`THINGS`].
     fn of(counts: &[u64; THINGS.len()]) -> Self {
         let [_, _, write, read, put, get] = counts.map(u64::cast_signed);
         let each = |whole: i64, nothing: i64| (whole - nothing) * 100 / KIB.cast_signed();
@@ -95,7 +95,7 @@ fn trace(setup: &Setup) -> io::Result<HashMap<u64, [u64; THINGS.len()]>> {
         } else if line.starts_with(b"cpu_io_recompile")
             && let Some(counts) = last.and_then(|last| counts.get_mut(&last)).filter(|_| serves)
         {
-            // It did not run; it comes again.
+            // It did not run; it appears again.
             counts[thing] -= 1;
         }
     }

@@ -15,7 +15,7 @@ pub fn version(version: u64, len: usize) -> Vec<u8> {
     bytes.extend((len as u64).to_le_bytes());
     let mut state = version ^ (len as u64).rotate_left(32) ^ 0x9e37_79b9_7f4a_7c15;
     while bytes.len() < len {
-        // xorshift64: no two words of a file are the same, so nothing that moves goes unseen.
+        // xorshift64: no two words of a file are the same, so no moved word goes unnoticed.
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;

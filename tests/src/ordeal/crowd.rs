@@ -12,7 +12,7 @@ use crate::wire::Wire;
 /// The parameters.
 #[derive(Debug, Clone, Copy)]
 pub struct Crowd {
-    /// Connections that do nothing.
+    /// Idle connections.
     pub idle: usize,
     /// Connections that write and read.
     pub active: usize,
@@ -82,7 +82,7 @@ impl Crowd {
             (counts.0[1], counts.1[1]) = (descriptors(pid), resident(pid));
             assert!(counts.0[1] >= before.0 + self.idle + workers.len(), "{counts:?}");
         });
-        // The idle ones are all still there, and are answered.
+        // The idle ones are all still open, and are answered.
         for stream in &idle {
             assert_eq!(say(stream, "ping").and_then(|()| hear_text(stream)).expect("an answer"), "ok");
         }

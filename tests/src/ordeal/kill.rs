@@ -48,7 +48,7 @@ pub struct Killed {
     pub carried_out: u64,
     /// Names that were checked after kills.
     pub names: u64,
-    /// Interrupted writes that had bytes staged.
+    /// Interrupted writes with staged bytes.
     pub resumable: u64,
     /// How many of them were resumed.
     pub resumed: u64,
@@ -114,7 +114,7 @@ impl Kill {
             std::thread::scope(|scope| {
                 for writer in &mut writers {
                     scope.spawn(move || {
-                        // Until the server dies: every error is that.
+                        // Until the server dies: it causes every error.
                         if let Ok(stream) = TcpStream::connect(addr)
                             && stream.set_nodelay(true).is_ok()
                         {
@@ -122,7 +122,7 @@ impl Kill {
                         }
                     });
                 }
-                // Not in order to be right: when it dies is what chance is to say.
+                // This wait is not needed to be right: the moment of the kill is random.
                 std::thread::sleep(life);
                 serv.kill();
             });
@@ -149,7 +149,7 @@ impl Writer {
         Self { number, rng, versions: 0, names: HashMap::new(), cut: None, staged: HashMap::new(), answered: 0 }
     }
 
-    /// A version that nobody else writes.
+    /// A version that no other client writes.
     fn next_version(&mut self) -> u64 {
         self.versions += 1;
         u64::from(self.number) << 32 | self.versions
@@ -236,7 +236,7 @@ impl Writer {
         Ok(())
     }
 
-    /// A classic `put` of up to 1 MB, under a name that was never there.
+    /// A classic `put` of up to 1 MB, under a new name.
     fn put(&mut self, stream: &TcpStream) -> io::Result<()> {
         let number = self.next_version();
         let name = format!("classic-{number}");
@@ -250,7 +250,7 @@ impl Writer {
         data.write_all(&message(&content))?;
         data.shutdown(Shutdown::Write)?;
         match read_to_end(&mut data) {
-            // In order: it is stored, whatever becomes of the server then.
+            // Closed in order: it is stored, whatever happens to the server then.
             (_, End::Closed) => {
                 self.end(&name, Some(number));
                 self.answered += 1;
@@ -311,7 +311,7 @@ impl Writer {
     fn resume(&mut self, serv: &Serv, root: &Path, done: &mut Killed) {
         let Some(cut) = self.cut.take() else { return };
         let Cut { name, version: number, len, sent } = cut.clone();
-        // The server may have died before it heard of this write: then it is an earlier one's bytes that are staged.
+        // The server may have died before it received this write: then the staged bytes belong to an earlier one.
         let cuts = self.staged.entry(name.clone()).or_default();
         cuts.push(cut);
         let mut wire = serv.connect();

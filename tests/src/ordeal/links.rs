@@ -66,7 +66,7 @@ struct Place {
 impl Place {
     /// Creates them; also returns the directory `served/d`, which will be moved.
     fn new() -> (Self, fs::File) {
-        // Not on a disk, which would have most of the time to itself.
+        // Not on a disk, which would take most of the time.
         let place = Self { dir: in_memory() };
         let (root, outside) = (place.root(), place.outside());
         for dir in [&outside, &root.join("d"), &root.join("d/sub")] {
@@ -76,7 +76,7 @@ impl Place {
         for file in ["f", "d/f", "d/sub/f"] {
             fs::write(root.join(file), INSIDE).expect("write");
         }
-        // The same names outside, so that a path that leads out would find something.
+        // The same names outside, so that a path that leads outside finds something.
         for file in ["f", "sub/f", CANARY] {
             fs::write(outside.join(file), CANARY).expect("write");
         }
@@ -163,7 +163,7 @@ impl Links {
             for client in 0..self.clients {
                 let (host, over, commands, done) = (&host, &over, &commands, &done);
                 scope.spawn(move || {
-                    // Ends the rest also when an assertion fails.
+                    // Also ends the other threads when an assertion fails.
                     let _ends = Ends(over);
                     let mut wire = host.connect();
                     for round in 0.. {
@@ -182,7 +182,7 @@ impl Links {
                 if over.load(Ordering::Relaxed) {
                     return;
                 }
-                // A client may have replaced the link, and then there is nothing to be swapped for.
+                // A client may have replaced the link: then there is nothing to swap.
                 if swaps % 64 == 0 {
                     place.make_links(&real);
                 }
@@ -190,7 +190,8 @@ impl Links {
                 let swapped = match swaps % 3 {
                     0 => renameat_with(CWD, root.join("d"), CWD, root.join("swap-d"), exchange),
                     1 => renameat_with(CWD, root.join("f"), CWD, root.join("swap-f"), exchange),
-                    // By the directory itself: by its path it might be the link, and the neighbour would tidy up outside.
+                    // By the descriptor of the directory: its path might be the link, and the neighbour would tidy up
+                    // outside.
                     _ => renameat_with(&real, "sub", CWD, root.join("swap-sub"), exchange),
                 };
                 swapped.expect("what is swapped is always there");
@@ -199,7 +200,7 @@ impl Links {
         });
         assert_eq!(place.access(false), times, "the canary was read");
         assert_eq!(place.picture(), before);
-        // Whether the system keeps that time at all: `picture` has read it now.
+        // Whether the system keeps that time at all: `picture` has just read it.
         let watched = place.access(false) != times;
         let (commands, done) = (commands.into_inner(), done.into_inner());
         assert!(0 < done && done < commands, "{done} of {commands}: not swapped while it was used");
@@ -259,7 +260,7 @@ fn every_command(wire: &mut Wire, client: usize, round: u64) -> (u64, u64) {
             format!("remove {moved}"),
             format!("mkdir {dir}{}", mine("made")),
             format!("rmdir {dir}{}", mine("made")),
-            // What is swapped itself. It stays where it is: nothing else in it is ever removed.
+            // The target of the swaps. It stays where it is: nothing else in it is ever removed.
             format!("rmdir {}", dir.trim_end_matches('/')),
             format!("remove {}", dir.trim_end_matches('/')),
         ] {
@@ -267,7 +268,7 @@ fn every_command(wire: &mut Wire, client: usize, round: u64) -> (u64, u64) {
         }
     }
     if round.is_multiple_of(16) {
-        // Into the place of the link, and a classic one beside it.
+        // In place of the link, and a classic one beside it.
         count(wire.write("f", INSIDE).starts_with("ok "));
         let port = wire.ask("put p");
         if port != "-1" {

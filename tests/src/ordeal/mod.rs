@@ -3,7 +3,7 @@
 //! | module | faults |
 //! |---|---|
 //! | [`kill`] | SIGKILL at any moment of uploads, and a restart |
-//! | [`links`] | another process swaps files and directories for symbolic links that lead out |
+//! | [`links`] | another process swaps files and directories for symbolic links that lead outside |
 //! | [`crowd`] | a thousand idle connections and two hundred busy ones |
 //! | [`slow`] | hundreds of clients that send or read a byte now and then |
 //! | [`soak`] | transfers over a link that drops, delays and duplicates frames, or corrupts them so that TCP can't tell |
@@ -31,12 +31,12 @@ use tempfile::TempDir;
 
 use crate::sans_io::message;
 
-/// Sends one message; an error where the peer may be gone.
+/// Sends one message; an error if the peer is gone.
 fn say(mut stream: &TcpStream, payload: impl AsRef<[u8]>) -> io::Result<()> {
     stream.write_all(&message(payload))
 }
 
-/// Receives one message likewise.
+/// Receives one message; an error if the peer is gone.
 fn hear(mut stream: &TcpStream) -> io::Result<Vec<u8>> {
     let mut length = [0; 10];
     stream.read_exact(&mut length)?;

@@ -47,7 +47,7 @@ pub struct Ordered {
     pub syncs: u64,
     /// Files that got a visible name.
     pub named: u64,
-    /// Answers that promised something durable.
+    /// Replies that promised durability.
     pub answers: u64,
 }
 
@@ -90,7 +90,7 @@ impl Order {
         let strace = || {
             let mut command = Command::new("strace");
             command.args(["-f", "-y", "-s", "65536", "-e", CALLS, "-o"]).arg(&trace);
-            // The shell becomes the program: the process is the same.
+            // The shell execs the program: the process ID stays the same.
             command.args(["sh", "-c", r#"echo $$ > "$0" && exec "$@""#]).arg(&pid);
             command
         };
@@ -173,14 +173,14 @@ impl Client {
         let moved = |from: &str, to: &str, len| {
             Promise::Both(Box::new([Promise::Gone(from.to_owned()), Promise::File(to.to_owned(), len)]))
         };
-        // How long it is, the model knows.
+        // The model knows its length.
         self.ask(
             &format!("rename r{round}/few0\nr{round}/few1"),
             moved(&format!("r{round}/few0"), &format!("r{round}/few1"), ANY),
         );
         let (from, to) = (format!("r{round}/few1"), format!("r{round}/new/place/for/it"));
         self.ask(&format!("rename {from}\n{to}"), moved(&from, &to, ANY));
-        // Between two directories that are both there.
+        // Between two directories that both exist.
         let (from, to) = (format!("r{round}/spread0/f"), format!("r{round}/spread1/g"));
         self.ask(&format!("rename {from}\n{to}"), moved(&from, &to, ANY));
         self.ask(&format!("mkdir r{round}/made"), Promise::Directory(format!("r{round}/made")));
@@ -193,7 +193,7 @@ impl Client {
         for name in &removed {
             assert_eq!(self.wire.hear_text(), "ok", "{name}");
         }
-        // An interrupted write that is gone on with: staged bytes that were never synced.
+        // An interrupted write that is resumed: staged bytes that were never synced.
         let content = self.content(100_000);
         let name = format!("r{round}/resumed");
         let half = content.len() / 2;
@@ -225,7 +225,7 @@ impl Client {
 /// A length that is not checked.
 const ANY: u64 = u64::MAX;
 
-/// A file, by the order of creation.
+/// A file, numbered in the order of creation.
 type Inode = usize;
 
 /// The state of a file's writes.
@@ -305,7 +305,7 @@ impl<'a> Disk<'a> {
         match verb {
             "pwrite64" | "write" | "pwritev" | "writev" | "copy_file_range" | "splice" | "sendfile" | "ftruncate"
             | "fallocate" => {
-                // Of those with two descriptors the one that is written to is in the store or is not: both are looked at.
+                // With two descriptors, the one written to is in the store or not: both are checked.
                 for path in paths(rest).into_iter().take(2) {
                     if let Some(inode) = self.inode(&path) {
                         let file = &mut self.files[inode];
@@ -394,7 +394,7 @@ impl<'a> Disk<'a> {
         }
     }
 
-    /// The file behind a descriptor's path.
+    /// The file behind the path of a descriptor.
     fn inode(&self, path: &str) -> Option<Inode> {
         self.names.get(path).copied().or_else(|| self.nameless.get(path.strip_prefix('\0')?).copied())
     }
@@ -438,7 +438,7 @@ impl<'a> Disk<'a> {
     fn answer(&mut self, call: &str) {
         let socket = paths(call).into_iter().next().unwrap_or_default();
         let text = strings(call).into_iter().next().unwrap_or_default();
-        // The first message of all is an answer on the control connection.
+        // The first message of all is a reply on the control connection.
         if *self.control.get_or_insert_with(|| if text.starts_with("00000") { socket.clone() } else { String::new() })
             != socket
         {
@@ -502,7 +502,7 @@ impl<'a> Disk<'a> {
 fn paths(call: &str) -> Vec<String> {
     let mut paths = Vec::new();
     let mut rest = call;
-    // What is sent may look like anything: descriptors come before it.
+    // Sent data may contain anything: descriptors come before it.
     let end = rest.find('"').unwrap_or(rest.len());
     rest = &rest[..end];
     while let Some((before, after)) = rest.split_once('<') {

@@ -26,7 +26,7 @@ const WRITTEN: usize = 8_000_000;
 pub struct Slow {
     /// Slow connections.
     pub clients: usize,
-    /// Each moves a byte this often.
+    /// The interval between two bytes on each.
     pub every: Duration,
     /// How long to measure: alone, with the slow clients, alone again.
     pub measure: Duration,
@@ -120,7 +120,7 @@ fn rate(serv: &Serv, time: Duration) -> f64 {
     while moved == 0 || start.elapsed() < time {
         wire.say("read 0 * large");
         assert!(wire.hear_text().starts_with(&format!("ok {LARGE} ")));
-        // Not kept: what is measured is the server.
+        // Not stored: the server is what is measured.
         let mut piece = vec![0; 256 * 1024];
         loop {
             let length: usize = String::from_utf8(wire.hear_bytes(10)).expect("digits").parse().expect("a length");
@@ -221,10 +221,10 @@ impl Held {
                 _ => {}
             },
             _ => {
-                // A length that comes slowly is one all the same: a message like others.
+                // A length that comes slowly is still a valid length.
                 let byte = if matches!(self.at, Where::Length) { b"0000000004ping"[self.sent % 14] } else { b'x' };
                 stream.write_all(&[byte])?;
-                // Whoever was closed hears of it here; `ok` comes from time to time.
+                // A closed connection is noticed here; `ok` comes from time to time.
                 match stream.read(&mut [0; 64]) {
                     Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                     Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
@@ -245,7 +245,7 @@ fn hold(held: &mut [Held], every: Duration, over: &AtomicBool) -> u64 {
         for held in &mut *held {
             if held.step().is_err() {
                 cut_off += 1;
-                // Where it can't come again at once, it does in the next round.
+                // If it can't reconnect at once, it does in the next round.
                 if let Ok((control, data)) = Held::begin(held.addr, held.number, held.at) {
                     (held.control, held.data, held.sent) = (control, data, 0);
                 }

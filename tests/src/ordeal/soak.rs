@@ -25,14 +25,14 @@ use skiff_host::client::{Client, Download, DownloadOptions, Options, Upload, Upl
 use super::content::{version, which};
 use super::crowd::settled;
 use super::{descriptors, in_memory, resident, within};
-use crate::line::{Carried, Line, Order};
+use crate::lossy::{Fault, LossyLink, Traffic};
 use crate::sans_io::message;
 use crate::wire::{End, Wire, read_to_end};
 
-/// How it is done.
+/// The parameters.
 #[derive(Debug, Clone, Copy)]
 pub struct Soak {
-    /// How long.
+    /// The duration.
     pub time: Duration,
     /// The faults of the line.
     pub faults: Faults,
@@ -46,7 +46,7 @@ pub struct Soak {
 
 /// A realistic line: 1% lost, 1% duplicated, 5% reordered, 5 ms each way.
 #[must_use]
-pub const fn bad_line() -> Faults {
+pub const fn bad_link() -> Faults {
     Faults {
         drop: Chance::percent(1),
         corrupt: Chance::percent(1),
@@ -56,7 +56,7 @@ pub const fn bad_line() -> Faults {
     }
 }
 
-/// What was done.
+/// The results.
 #[derive(Debug, Clone, Default)]
 pub struct Soaked {
     /// Files transferred to the server and back, extended and classic.
@@ -65,8 +65,8 @@ pub struct Soaked {
     pub bytes: u64,
     /// Outages.
     pub outages: u64,
-    /// What the line carried.
-    pub carried: Carried,
+    /// The traffic of the link.
+    pub traffic: Traffic,
     /// The server's memory in KiB: the median of the second eighth of the time, and of the last.
     pub memory: [u64; 2],
     /// Its descriptors before the first client, and after the last.
@@ -75,12 +75,12 @@ pub struct Soaked {
 
 impl fmt::Display for Soaked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { files: [extended, classic], bytes, outages, carried, memory, descriptors } = self;
+        let Self { files: [extended, classic], bytes, outages, traffic, memory, descriptors } = self;
         write!(
             f,
             "{extended} files extended and {classic} classic, there and back, {bytes} bytes each way, no error; {} frames, \
              {outages} outages; memory of the server {} -> {} KiB, descriptors {} -> {}",
-            carried.frames, memory[0], memory[1], descriptors[0], descriptors[1]
+            traffic.frames, memory[0], memory[1], descriptors[0], descriptors[1]
         )
     }
 }
@@ -106,15 +106,15 @@ impl Counts {
 }
 
 impl Soak {
-    /// Does it. Inside a namespace.
+    /// Runs it, inside a namespace.
     ///
     /// # Panics
     /// If a command fails, a file is incomplete, or the server grows.
     #[must_use]
     pub fn run(&self) -> Soaked {
         let root = in_memory();
-        let line = Line::start(root.path(), &[], self.faults, self.seed);
-        let (pid, addr) = (line.serv.pid(), line.addr());
+        let link = LossyLink::start(root.path(), &[], self.faults, self.seed);
+        let (pid, addr) = (link.serv.pid(), link.addr());
         let counts = Counts::default();
         let mut done = Soaked { descriptors: [settled(pid).0, 0], ..Soaked::default() };
         let mut memory = Vec::new();
@@ -125,7 +125,7 @@ impl Soak {
                 .map(|(number, mut rng)| {
                     let counts = &counts;
                     scope.spawn(move || {
-                        // Ends the rest also when an assertion fails.
+                        // Also ends the other threads when an assertion fails.
                         let _ends = Ends(counts);
                         if number == 0 {
                             classic(addr, &mut rng, counts)
@@ -141,9 +141,9 @@ impl Soak {
                 std::thread::sleep(self.time.min(Duration::from_millis(1000)) / 10);
                 memory.push(resident(pid));
                 if !self.outage.is_zero() && outage.elapsed() > self.outages_every {
-                    line.order(Order::Cut(true));
+                    link.inject(Fault::Cut(true));
                     std::thread::sleep(self.outage);
-                    line.order(Order::Cut(false));
+                    link.inject(Fault::Cut(false));
                     outage = Instant::now();
                     done.outages += 1;
                 }
@@ -157,10 +157,10 @@ impl Soak {
         done.bytes = counts.bytes.into_inner();
         let eighth = memory.len() / 8;
         done.memory = [median(&memory[eighth..2 * eighth]), median(&memory[memory.len() - eighth..])];
-        // The staging directory stays open. What the line has lost of the last goodbyes is said again.
+        // The staging directory stays open. TCP sends the last FINs again if the link has lost them.
         let back = within(Duration::from_secs(60), || descriptors(pid) <= done.descriptors[0] + 1);
         done.descriptors[1] = descriptors(pid);
-        done.carried = line.stop();
+        done.traffic = link.stop();
         assert!(back, "descriptors stay open: {done}");
         // A tenth and 2 MiB: what an allocator keeps. In 20 minutes a leak of 100 bytes a file is more.
         assert!(done.memory[1] <= done.memory[0] + done.memory[0] / 10 + 2048, "the server grows: {done}");
@@ -187,7 +187,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 async fn connect(addr: SocketAddr) -> Client {
-    // A line that fails for seconds is none that a client gives up on.
+    // An outage of some seconds is no reason for a client to give up.
     let options = Options { retries: 8, ..Options::default() };
     Client::connect(&addr.ip().to_string(), addr.port(), options).await.expect("a connection")
 }
@@ -256,7 +256,7 @@ fn classic(addr: SocketAddr, rng: &mut Rng, counts: &Counts) {
     let mut number = 0;
     while !counts.is_over() {
         let mut wire = Wire::connect(addr);
-        // An outage, and what the kernel waits after it.
+        // An outage, and the time that the kernel waits after it.
         wire.stream.set_read_timeout(Some(Duration::from_secs(60))).expect("timeout");
         for _ in 0..5 {
             number += 1;
@@ -283,8 +283,8 @@ fn classic(addr: SocketAddr, rng: &mut Rng, counts: &Counts) {
 
 /// Corruption of content in transit.
 #[derive(Debug, Clone, Copy)]
-pub struct Spoil {
-    /// How long.
+pub struct Corrupt {
+    /// The duration.
     pub time: Duration,
     /// This many of a million full frames are corrupted.
     pub rate: u32,
@@ -292,40 +292,40 @@ pub struct Spoil {
     pub seed: u64,
 }
 
-/// What was done.
+/// The results.
 #[derive(Debug, Clone, Default)]
-pub struct Spoilt {
-    /// Files that arrived completely.
+pub struct Corrupted {
+    /// Files that arrived complete.
     pub arrived: u64,
     /// Transfers that ended in an error.
     pub errors: u64,
-    /// What the line carried.
-    pub carried: Carried,
+    /// The traffic of the link.
+    pub traffic: Traffic,
 }
 
-impl fmt::Display for Spoilt {
+impl fmt::Display for Corrupted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { arrived, errors, carried } = self;
+        let Self { arrived, errors, traffic } = self;
         write!(
             f,
-            "{} frames, {} spoilt past TCP's checksum: {arrived} transfers whole, {errors} ended in an error, and never \
+            "{} frames, {} corrupted past TCP's checksum: {arrived} transfers whole, {errors} ended in an error, and never \
              anything but the old file or the new one",
-            carried.frames, carried.spoilt
+            traffic.frames, traffic.corrupted
         )
     }
 }
 
-impl Spoil {
-    /// Does it. Inside a namespace.
+impl Corrupt {
+    /// Runs it, inside a namespace.
     ///
     /// # Panics
     /// If an incomplete or wrong file is ever found.
     #[must_use]
-    pub fn run(&self) -> Spoilt {
+    pub fn run(&self) -> Corrupted {
         let root = in_memory();
-        let line = Line::start(root.path(), &[], Faults::default(), self.seed);
-        line.order(Order::Spoil(self.rate));
-        let addr = line.addr();
+        let link = LossyLink::start(root.path(), &[], Faults::default(), self.seed);
+        link.inject(Fault::Corrupt(self.rate));
+        let addr = link.addr();
         let counts = Counts::default();
         std::thread::scope(|scope| {
             let mut rng = Rng::with_seed(self.seed);
@@ -333,7 +333,7 @@ impl Spoil {
                 let (counts, mut rng, root) = (&counts, rng.fork(), root.path());
                 scope.spawn(move || {
                     let _ends = Ends(counts);
-                    spoilt(addr, number, root, &mut rng, counts);
+                    corrupted(addr, number, root, &mut rng, counts);
                 });
             }
             let _ends = Ends(&counts);
@@ -343,12 +343,12 @@ impl Spoil {
             }
         });
         let [arrived, _] = counts.files.map(AtomicU64::into_inner);
-        Spoilt { arrived, errors: counts.errors.into_inner(), carried: line.stop() }
+        Corrupted { arrived, errors: counts.errors.into_inner(), traffic: link.stop() }
     }
 }
 
-/// A client that writes and reads whole files and tolerates errors.
-fn spoilt(addr: SocketAddr, number: u64, root: &Path, rng: &mut Rng, counts: &Counts) {
+/// A client that writes and reads whole files, and accepts errors.
+fn corrupted(addr: SocketAddr, number: u64, root: &Path, rng: &mut Rng, counts: &Counts) {
     let here = in_memory();
     let (source, back) = (here.path().join("source"), here.path().join("back"));
     // What each name may hold.
@@ -376,7 +376,7 @@ fn spoilt(addr: SocketAddr, number: u64, root: &Path, rng: &mut Rng, counts: &Co
                 let found = found.map(|bytes| which(&bytes).unwrap_or_else(|| panic!("{name}: not whole")));
                 assert!(states.contains(&found), "{name}: {found:?}, not one of {states:?}");
                 *states = vec![found];
-                // And back: whole, or nothing at all.
+                // And back: the complete file, or nothing.
                 let jobs = vec![Download::new(&name, &back)];
                 let got = client.download(jobs, &DownloadOptions::default(), &mut ()).await.remove(0);
                 match fs::read(&back) {

@@ -90,7 +90,7 @@ impl Hub {
         station.sockets = SocketSet::new(Vec::new());
         station.ending.clear();
         station.life += 1;
-        // As some systems do, it begins with the same ports again.
+        // Like some systems, it begins with the same ports again.
         if station.life % 2 == 1 {
             station.next = PORTS;
         }
@@ -142,8 +142,8 @@ impl Station {
     }
 
     pub(super) fn connect(&mut self, port: u16, options: Options) -> SocketHandle {
-        let ring = || SocketBuffer::new(vec![0; options.ring]);
-        let mut socket = Socket::new(ring(), ring());
+        let buffer = || SocketBuffer::new(vec![0; options.buffer]);
+        let mut socket = Socket::new(buffer(), buffer());
         socket.set_nagle_enabled(false);
         if let Some(seconds) = options.keep_alive {
             socket.set_keep_alive(Some(Duration::from_secs(seconds)));

@@ -54,7 +54,7 @@ impl<S: Store> Default for MachineMemory<S> {
 
 /// A device, whatever its store.
 pub trait Board {
-    /// Its turn: see [`Stack::poll`].
+    /// One turn: see [`Stack::poll`].
     fn poll(&mut self, now: Instant, port: &mut Port<'_>) -> Option<Duration>;
 
     /// Its current state.
@@ -82,7 +82,7 @@ impl<'m, S: Store> Machine<'m, S> {
     /// that secret.
     ///
     /// # Panics
-    /// If the configuration can't work.
+    /// If the configuration is not valid.
     #[must_use]
     pub fn start(memory: &'m mut MachineMemory<S>, world: &Shared, store: S, keys: Option<(Secret, Nonces)>) -> Self {
         let mut world = world.borrow_mut();
@@ -152,7 +152,7 @@ impl Device for Port<'_> {
     }
 
     fn transmit(&mut self, _device: smoltcp::time::Instant) -> Option<Frame<'_>> {
-        // Without power what is sent goes nowhere.
+        // Without power, frames that are sent are lost.
         let on = self.power.get();
         self.link.transmit(self.now).map(|room| Frame(on.then_some(room)))
     }

@@ -31,18 +31,18 @@ impl embedded_io_async::Error for Lost {
     }
 }
 
-/// A station's end of a connection.
+/// The options of a station's socket.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// Bytes of each of its two socket buffers.
-    pub ring: usize,
+    pub buffer: usize,
     /// TCP keep-alive after this many seconds of silence.
     pub keep_alive: Option<u64>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { ring: 16 * 1024, keep_alive: None }
+        Self { buffer: 16 * 1024, keep_alive: None }
     }
 }
 
@@ -60,7 +60,7 @@ impl Stream {
     /// Connects from the first station to one of the device's ports.
     ///
     /// # Errors
-    /// Nobody listens there, or nobody answers.
+    /// Nothing listens there, or nobody answers.
     pub async fn connect(world: &Shared, port: u16) -> Result<Self, Lost> {
         Self::connect_from(world, 0, port, Options::default()).await
     }

@@ -56,7 +56,7 @@ impl Client {
     fn habits(&mut self) -> Habits {
         let (is_calm, crashes) = (self.control.plan.is_calm, self.control.plan.crashes);
         let options = Options {
-            ring: self.rng.pick(&[256, 1024, 4096, 16_384]),
+            buffer: self.rng.pick(&[256, 1024, 4096, 16_384]),
             keep_alive: self.rng.pick(&[None, Some(2), Some(30)]),
         };
         let (is_sealed, role) = (self.control.plan.is_sealed, Role::ReadWrite);
@@ -82,7 +82,7 @@ impl Client {
         let rng = Rng::new(self.rng.next());
         let mut pipe = Pipe::connect(&self.control, self.station, habits, rng).await?;
         let used = self.use_connection(&mut pipe).await;
-        // A connection that is lost in a calm world is wrong, but for one that is refused since there are too many.
+        // A lost connection is wrong in a world without faults, unless it was refused because there are too many.
         let refused = used == Err(Gone::Lost) && pipe.is_unanswered();
         let excused = refused || !pipe.is_through();
         assert!(used.is_ok() || !self.control.plan.is_calm || excused, "client {}: {used:?}", self.station);
@@ -98,7 +98,7 @@ impl Client {
         let mut ops = VecDeque::new();
         if !is_classic {
             ops.push_back(Op::Hello);
-            // Nothing with a body before the answer.
+            // No command with a body before the answer.
             if self.rng.one_in(3) {
                 let more = self.batch(is_classic, false);
                 ops.extend(more);
@@ -280,7 +280,7 @@ impl Client {
             before.is_some_and(|before| skiff_proto::crc::crc32c(before) == crc)
         });
         match staged {
-            // What was said last may have changed meanwhile: then the server refuses.
+            // The state may have changed since the answer: then the server refuses.
             Some((offset, _)) => Op::Write { name, file, offset, fate: Fate::Whole },
             None => {
                 drop(truth);
@@ -292,7 +292,7 @@ impl Client {
 
     /// After the faults have ended, everything must work.
     async fn farewell(&mut self) -> Result<(), Gone> {
-        let options = Options { ring: 4096, keep_alive: Some(2) };
+        let options = Options { buffer: 4096, keep_alive: Some(2) };
         let habits = Habits { options, crash: None, stall: None, role: Role::ReadWrite, is_attacked: false };
         let mut pipe = Pipe::connect(&self.control, self.station, habits, Rng::new(self.rng.next())).await?;
         let name = self.control.plan.names[0].to_owned();

@@ -38,7 +38,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Adds those of another run.
+    /// Adds the counters of another run.
     pub const fn add(&mut self, other: &Self) {
         self.commands += other.commands;
         self.replies += other.replies;
@@ -208,7 +208,7 @@ impl Control {
     /// Writes a line of the trace, if there is one.
     pub fn trace(&self, line: impl FnOnce() -> String) {
         let Some(trace) = &self.trace else { return };
-        // While the device has its turn, the world is its.
+        // The world is borrowed during the device's turn.
         let time = self.world.try_borrow().map_or(self.time.get(), |world| world.now().as_millis());
         self.time.set(time);
         let mut trace = trace.borrow_mut();

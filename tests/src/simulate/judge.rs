@@ -10,7 +10,7 @@ use super::control::Control;
 use super::op::{Fate, Op};
 use super::truth::{Moment, Truth, Version, n};
 
-/// A command that has no reply yet, or not all of it.
+/// A command whose reply has not come, or not all of it.
 #[derive(Debug)]
 pub struct Asked {
     /// The command.
@@ -21,11 +21,11 @@ pub struct Asked {
     pub may_write: bool,
     /// When it was sent.
     pub since: Moment,
-    /// The changes that were made before.
+    /// The number of changes that were made before.
     pub changes: u64,
     /// The number of its wish.
     pub wish: Option<u64>,
-    /// LENGTH, SIZE and TAG of a `read` whose body comes in.
+    /// LENGTH, SIZE and TAG of a `read` whose body is being received.
     pub head: Option<(u64, u64, Tag)>,
     /// The part of the body received so far.
     pub body: Vec<u8>,
@@ -186,7 +186,7 @@ fn check_refusal(op: &Op, since: Moment, error: &RemoteError<'_>, truth: &Truth,
         }
         (Op::Write { fate: Fate::Abort(_), .. }, ErrorCode::Cancelled) => true,
         (Op::Write { fate: Fate::WrongCrc, .. }, ErrorCode::Mismatch) => true,
-        // Since this client has asked, another one has staged as many other bytes.
+        // Another client has staged as many other bytes since this one asked.
         (Op::Write { name, file, offset, .. }, ErrorCode::Mismatch) => {
             let before = range(file, 0, Some(*offset)).map(crc32c);
             truth.was_staged(name, since, |len, crc| len == *offset && Some(crc) != before)
@@ -196,7 +196,7 @@ fn check_refusal(op: &Op, since: Moment, error: &RemoteError<'_>, truth: &Truth,
     };
     let by_rename = matches!(op, Op::Rename { to, .. } if truth.was_refused(to, code, since));
     assert!(by_store || by_session || by_rename, "{op:?} is answered {error:?}: there is no reason");
-    // PROTOCOL §7: what came is not the file, and is not kept.
+    // PROTOCOL §7: the received bytes are not the file, and are not kept.
     if let Op::Write { name, fate, .. } = op
         && !by_store
         && matches!(code, ErrorCode::Cancelled | ErrorCode::Mismatch | ErrorCode::Unsupported)
@@ -220,8 +220,8 @@ fn check_read(asked: &Asked, crc: u32, truth: &Truth, control: &Control) {
         let whole = [&before.bytes[..], body].concat();
         let version = truth.of_tag(tag);
         let right = version.is_some_and(|version| version.bytes.starts_with(&whole));
-        // A sender whose store fails fills up what it has announced with zeros (PROTOCOL §7). The client does not hear of it if
-        // the connection is lost then, so it has to compare the whole.
+        // A sender whose store fails fills the announced length with zeros (PROTOCOL §7). If the connection is lost
+        // then, the client does not notice, so it compares the whole.
         let may_be_filled = control.failures.count.get() > 0 && before.bytes.ends_with(&[0]);
         assert!(
             right || may_be_filled,
@@ -254,7 +254,7 @@ fn check_ls(asked: &Asked, truth: &Truth, control: &Control) {
         assert!(truth.was(name, asked.since, |file| file.is_some()), "{name} is listed, and never was");
     }
     let is_classic = |name: &str| n(name).is_classic();
-    // Its length is announced before its names are read again, and a store that fails then can't be told of.
+    // Its length is announced before the names are read again; a store that fails then can't report it.
     let has_changed = truth.changes != asked.changes || truth.was_refused("", ErrorCode::Io, asked.since);
     check_names(&names, asked, truth, control, is_classic, has_changed);
 }

@@ -16,7 +16,7 @@ use crate::flash::{Model, Sim, Tear};
 
 /// The medium of a store, which remains without power.
 pub trait Medium: Clone {
-    /// False after a cut.
+    /// False after a power cut.
     fn is_on(&self) -> bool;
 
     /// A call of the store begins.

@@ -132,7 +132,7 @@ impl Way {
     }
 }
 
-/// Bytes of the message that begins here, if its length is there.
+/// The length of the message that begins here, if it is known.
 fn message_len(bytes: &[u8]) -> Option<usize> {
     let digits = core::str::from_utf8(bytes.get(..HEADER_LEN)?).ok()?;
     Some(HEADER_LEN + digits.parse::<usize>().ok()?)

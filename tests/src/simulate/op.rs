@@ -29,7 +29,7 @@ pub struct Download {
     pub name: String,
     /// The beginning of its content.
     pub bytes: Vec<u8>,
-    /// Bytes of the whole.
+    /// Its size.
     pub size: u64,
     /// The tag of the version.
     pub tag: Tag,

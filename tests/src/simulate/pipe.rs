@@ -35,7 +35,7 @@ const SILENCE: Duration = Duration::from_secs(20);
 /// Why a connection has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gone {
-    /// It was reset, or nobody answers.
+    /// It was reset, or the peer does not answer.
     Lost,
     /// The server is silent.
     Timeout,
@@ -64,7 +64,7 @@ pub struct Habits {
     pub stall: Option<(u64, Duration)>,
     /// The role of the key, if the connection is to be sealed.
     pub role: Role,
-    /// Somebody attacks the connection, if it is sealed.
+    /// A man in the middle attacks the connection, if it is protected.
     pub is_attacked: bool,
 }
 
@@ -118,7 +118,7 @@ pub struct Pipe {
     /// Commands so far.
     commands: u64,
     transfers: Vec<Transfer>,
-    /// Bytes so far.
+    /// Bytes so far, in both directions.
     moved: u64,
     stalled: Option<Instant>,
     progress: Instant,
@@ -199,7 +199,7 @@ impl Pipe {
     /// Sends everything and ends the sending side at once: all replies must still arrive, and then the end.
     ///
     /// # Errors
-    /// The connection has ended before.
+    /// The connection has ended earlier.
     pub async fn carry_out_and_finish(&mut self, ops: &mut VecDeque<Op>) -> Result<(), Gone> {
         poll_fn(|context| {
             let polled = self.turn(ops, context);
@@ -335,11 +335,11 @@ impl Pipe {
     fn pass_up(&mut self) {
         let struck = self.up.struck();
         let passed = self.up.pass(&self.out);
-        // The handshake covers what the server says to the hello, and a verb in capitals is the same one.
+        // The handshake covers the server's reply to the hello, and a verb in capitals is the same one.
         let is_same = passed.forged.eq_ignore_ascii_case(HELLO) && !self.is_protected;
         self.out = [passed.genuine, passed.forged].concat();
         if let Some(attack) = self.up.struck().filter(|_| struck.is_none()) {
-            // The first of two messages is as good as one.
+            // Swapping the second message of the handshake with the first has no effect on the first.
             let first = self.commands + u64::from(attack == Attack::Repeat);
             self.void = Some(first).filter(|_| !is_same);
             self.strikes(attack, "to");
@@ -442,13 +442,14 @@ impl Pipe {
         let control = &self.control;
         let silent = self.was_silent || control.now().since(self.progress) >= SILENCE;
         let excused = silent || self.was_late || control.counts().clock_jumps > 0 || control.counts().stalls > 0;
-        // PROTOCOL §8: the handshake has to be through in time, and to others' connections it gives way. What is attacked
-        // has failed.
+        // PROTOCOL §8: the handshake has to be done in time, and yields to other connections. What is attacked has
+        // failed.
         let struck = self.up.struck().or(self.down.struck()).is_some();
         let excused = excused || !self.is_through() || struck;
-        // smoltcp 0.14 repeats a segment after three equal acknowledgements without a look at the peer's window, and takes the
-        // end of a segment that does not fit for the end all the same: what did not fit is lost to it (seed 3000976).
-        let excused = excused || (self.is_finished && !control.plan.is_calm && self.habits.options.ring < SEGMENT);
+        // smoltcp 0.14 repeats a segment after three equal acknowledgements without regard to the peer's window, and
+        // takes the end of a segment that does not fit for the end nevertheless: it loses what did not fit (seed
+        // 3000976).
+        let excused = excused || (self.is_finished && !control.plan.is_calm && self.habits.options.buffer < SEGMENT);
         assert!(excused, "the server closes, and owes {:?}", self.asked);
         Err(Gone::Closed)
     }
@@ -576,7 +577,7 @@ impl Pipe {
                 }
             }
             self.asked.pop_front();
-            // PROTOCOL §5: whoever sees the refusal should cut the body short.
+            // PROTOCOL §5: a client that sees the refusal should cut the body short.
             if was_early && self.asked.is_empty() && self.session.is_sending() && !self.rng.one_in(3) {
                 self.session.abort(ErrorCode::Cancelled).expect("a body is sent");
                 if let Some(body) = self.body.take() {

@@ -32,7 +32,7 @@ pub struct Plan {
     pub clients: usize,
     /// There are no faults, so no connection may be lost.
     pub is_calm: bool,
-    /// Connections are sealed (PROTOCOL §8).
+    /// Connections are protected (PROTOCOL §8).
     pub is_sealed: bool,
     /// Two stations each are one CLIENT, with two generations of keys.
     pub is_shared: bool,
@@ -83,7 +83,7 @@ impl Plan {
         while names.len() > 2 && !rng.one_in(6) {
             names.swap_remove(rng.below(names.len()));
         }
-        // Of its own: seeds from before keep their plans, and those of `simulation.rs` stay plain.
+        // From a generator of its own: earlier seeds keep their plans, and those of `simulation.rs` stay plain.
         let mut sealed = Rng::new(seed ^ 0x5ea2ed);
         Self {
             seed,
@@ -103,14 +103,14 @@ impl Plan {
         }
     }
 
-    /// The device's secret, if connections are sealed.
+    /// The device's secret, if connections are protected.
     #[must_use]
     pub fn secret(&self) -> Option<Secret> {
         let mut rng = Rng::new(self.seed ^ 0x5ec7e7);
         self.is_sealed.then(|| Secret::new(core::array::from_fn(|_| rng.byte())))
     }
 
-    /// A key of a station, if connections are sealed.
+    /// A key of a station, if connections are protected.
     #[must_use]
     pub fn key(&self, station: usize, role: Role) -> Option<Key> {
         let (client, generation) = if self.is_shared { (station / 2, 1 + station % 2) } else { (station, 1) };

@@ -11,7 +11,7 @@ use super::truth::{File, Moment, REFUSALS, Truth};
 /// A version that is being written.
 #[derive(Debug, Clone)]
 pub struct Open {
-    /// None in a classic `put`.
+    /// `None` in a classic `put`.
     pub name: Option<String>,
     /// Its owner.
     pub owner: StageOwner,
@@ -25,7 +25,7 @@ pub struct Open {
     pub mtime: Option<u64>,
     /// The number of durable bytes.
     pub floor: usize,
-    /// When it began.
+    /// The moment at which it began.
     pub since: Moment,
 }
 
@@ -53,7 +53,7 @@ const UPLOADS: usize = 64;
 /// The bytes that an interrupted write may have left under a name.
 #[derive(Debug, Clone)]
 pub struct Left {
-    /// Who may continue it (PROTOCOL §8).
+    /// Who may resume it (PROTOCOL §8).
     owner: StageOwner,
     /// The staged bytes are a prefix of one of these.
     candidates: Vec<Rc<Vec<u8>>>,
@@ -228,7 +228,7 @@ impl Truth {
     pub fn check_sent(&self, handle: u64) {
         let Some(open) = self.open.get(&handle).filter(|open| open.name.is_some()) else { return };
         let mut sent = self.uploads.iter().filter(|upload| upload.is_of(open)).map(|upload| &upload.file.bytes);
-        // What was staged before may be of another file: then the checksum is wrong in the end.
+        // The bytes staged before may belong to another file: then the checksum is wrong in the end.
         let is_it = |bytes: &Vec<u8>| bytes.get(open.base..open.bytes.len()) == open.bytes.get(open.base..);
         let was_sent = sent.any(is_it) || self.uploads.len() == UPLOADS;
         assert!(was_sent, "{} bytes are staged of {:?} that no client has sent", open.bytes.len(), open.name);

@@ -7,7 +7,7 @@
 //! - an `ok` without its change, or a refusal with one, is wrong;
 //! - the content of a reply must have been true at some moment between command and reply.
 //!
-//! Anything wrong panics, which ends the run with its seed.
+//! A wrong report panics, which ends the run with its seed.
 
 use core::fmt;
 use std::collections::{BTreeMap, VecDeque};
@@ -234,11 +234,11 @@ impl Truth {
         }
     }
 
-    /// True if at some moment since `since` a name had a version (or none) of which `is_it` is true.
+    /// True if at some moment since `since` a name had a version (or none) for which `is_it` is true.
     #[must_use]
     pub fn was(&self, name: &str, since: Moment, mut is_it: impl FnMut(Option<&File>) -> bool) -> bool {
         let Some(spans) = self.spans.get(name) else { return is_it(None) };
-        // What was before the oldest is forgotten, or nothing.
+        // Versions before the oldest one are forgotten.
         let forgotten = spans.front().is_some_and(|span| span.from > since);
         if forgotten && (spans.len() >= SPANS || is_it(None)) {
             return true;
@@ -399,7 +399,7 @@ impl Truth {
         forgotten || recent.any(|(_, other, found)| *found == code && (other == name || other.is_empty()))
     }
 
-    /// True if the store has failed at anything of a name since `since`.
+    /// True if the store has failed at any operation on a name since `since`.
     #[must_use]
     pub fn has_failed(&self, name: &str, since: Moment) -> bool {
         ErrorCode::ALL.iter().any(|&code| self.was_refused(name, code, since))
@@ -423,7 +423,7 @@ impl Truth {
         self.tags.get(tag.as_str())
     }
 
-    /// True if there is room for `bytes` more without dropping anything, so nothing may be refused.
+    /// True if there is room for `bytes` more without dropping anything, so no change may be refused.
     #[must_use]
     pub fn is_roomy(&self, bytes: u64) -> bool {
         let Capacity { blocks, payload, files, .. } = self.capacity;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use skiff_proto::command::Verbs;
 use skiff_proto::identity::{NOBODY, StageOwner};
 use skiff_proto::reply::Tag;
-use skiff_proto::store::{Entry, EntryKind, Result, Space, Stat, Store, StoreError};
+use skiff_proto::store::{Entry, EntryKind, Result, Space, Staging, Stat, Store, StoreError};
 use skiff_proto::{ErrorCode, Name};
 
 use super::control::Control;
@@ -75,7 +75,7 @@ pub struct Watched<S: Store, M: Medium> {
 
 impl<S: Store, M: Medium> Drop for Watched<S, M> {
     fn drop(&mut self) {
-        // After a mistake the store makes no other one while it is dropped: that would end the process without a word.
+        // After a failed check, a second panic while the store is dropped would abort the process without a message.
         if std::thread::panicking() {
             self.medium.cut_after(0, Tear::Before);
         }
@@ -171,7 +171,7 @@ impl<S: Store, M: Medium> Watched<S, M> {
         looked
     }
 
-    /// Makes a change, or fails without one.
+    /// Makes a change, or fails without making one.
     fn change(&mut self, name: &str, change: Change, make: impl FnOnce(&mut S) -> Result<()>) -> Result<()> {
         self.control.trace(|| format!("    store: {change:?}"));
         self.control.truth.borrow_mut().begin(change);
@@ -255,7 +255,7 @@ impl<S: Store, M: Medium> Watched<S, M> {
                 };
                 assert!(right, "{target}: the commit fails: {refusal}");
                 truth.undo();
-                // Who asked for a new file does not know under which name.
+                // A client that asked for a new file does not know its name.
                 truth.refused(if is_new { "" } else { &target }, refusal.code);
             }
         }
@@ -350,14 +350,8 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
         found
     }
 
-    fn stage(
-        &mut self,
-        name: Name<'_>,
-        owner: StageOwner,
-        offset: u64,
-        size: u64,
-        mtime: Option<u64>,
-    ) -> Result<(Self::Stage, u32)> {
+    fn stage(&mut self, staging: Staging<'_>) -> Result<(Self::Stage, u32)> {
+        let Staging { name, offset, size, mtime, owner } = staging;
         let text = name.as_str();
         if !self.enter() {
             return io();
@@ -367,7 +361,7 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
             return self.fail(text, ErrorCode::NoSpace);
         }
         self.control.truth.borrow_mut().need_room(size);
-        let begun = self.inner.stage(name, owner, offset, size, mtime);
+        let begun = self.inner.stage(staging);
         self.control
             .trace(|| format!("    store: stage {text} {offset} {size}: {:?}", begun.as_ref().map(|(_, crc)| crc)));
         let power = self.has_power();

@@ -126,7 +126,7 @@ impl Wishes {
         false
     }
 
-    /// PROTOCOL §7: one connection's changes become durable in the order of its commands. Content tells them apart.
+    /// PROTOCOL §7: the changes of a connection become durable in the order of its commands. Content identifies them.
     fn check_order(&self) {
         let owner = |made: &(Moment, Change)| {
             let is_unique = matches!(&made.1, Change::Put { is_new: false, file, .. } if file.bytes.len() >= UNIQUE);

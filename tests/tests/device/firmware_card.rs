@@ -1,5 +1,5 @@
-//! The firmware's driver of SD cards, on this computer, against a card that behaves like real ones: it is slow, missing,
-//! corrupts data in transfer, or fails.
+//! The firmware's driver of SD cards, on this computer, against a card that behaves like real ones: it is slow,
+//! missing, corrupts data in transfer, or fails.
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
@@ -18,7 +18,7 @@ use embedded_hal::spi::{self, SpiBus};
 
 use sd::{BLOCK, SdCard, SdError};
 
-/// What sort of card.
+/// The type of the card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// Of version 1: does not know CMD8; its blocks are addressed by byte.
@@ -31,17 +31,17 @@ enum Kind {
     Missing,
 }
 
-/// What goes wrong, and how often.
+/// The faults, and how often they occur.
 #[derive(Debug, Clone, Copy, Default)]
 struct Faults {
-    /// Blocks that are damaged on their way from the card, and those on their way to it.
+    /// Blocks that are damaged on their way from the card, and to it.
     reads: u32,
     writes: u32,
     /// Commands that arrive damaged.
     commands: u32,
-    /// Writes after which the state tells of a failure.
+    /// Writes after which the status reports a failure.
     states: u32,
-    /// It never gets done with a write.
+    /// A write never ends.
     stuck: bool,
 }
 
@@ -55,7 +55,7 @@ struct Card {
     spi: bool,
     crc_on: bool,
     app: bool,
-    /// How often it says that it is still getting ready, and that it still stores a block.
+    /// How often it answers that it is still getting ready, and that it is still storing a block.
     getting_ready: u32,
     busy: u32,
     failed: bool,
@@ -175,7 +175,7 @@ impl Card {
         assert_eq!(frame[5], crc7(&frame[..5]) << 1 | 1, "CMD{number}");
         self.heard.push(number);
         let app = core::mem::take(&mut self.app);
-        // It takes a byte or two to think.
+        // It takes a byte or two to answer.
         self.output.push_back(0xff);
         if self.crc_on && number >= 9 && take_one(&mut self.faults.commands) {
             self.output.push_back(0x08);
@@ -257,7 +257,7 @@ fn take_one(count: &mut u32) -> bool {
     some
 }
 
-/// How a card describes itself.
+/// The card's description of itself.
 fn csd(kind: Kind, blocks: u32) -> [u8; 16] {
     let mut csd = 0_u128;
     if kind == Kind::High {
@@ -359,7 +359,7 @@ fn cards_of_every_kind_are_set_up_and_keep_what_is_written() {
 }
 
 #[test]
-fn a_slot_without_a_card_is_told_and_so_is_a_block_that_is_not_there() {
+fn a_missing_card_and_a_missing_block_are_reported() {
     assert_eq!(driver(Kind::Missing, Faults::default()).1.err(), Some(SdError::NoCard));
     let (_, driver) = driver(Kind::Standard, Faults::default());
     let mut driver = driver.unwrap();
@@ -388,7 +388,7 @@ fn what_is_damaged_on_the_bus_is_tried_again_and_given_up_the_third_time() {
             let done = driver.read(5, &mut block).and_then(|()| driver.write(5, &content(2)));
             assert_eq!(done, result, "{faults:?}");
             assert!(!card.borrow().selected);
-            // And then all is well again.
+            // Then everything works again.
             driver.write(6, &content(3)).and_then(|()| driver.flush()).unwrap();
             driver.read(6, &mut block).unwrap();
             assert_eq!(block, content(3));
@@ -397,7 +397,7 @@ fn what_is_damaged_on_the_bus_is_tried_again_and_given_up_the_third_time() {
 }
 
 #[test]
-fn a_block_that_the_card_could_not_store_is_told_by_the_flush() {
+fn flush_reports_a_block_that_the_card_could_not_store() {
     let (card, driver) = driver(Kind::Standard, Faults::default());
     let mut driver = driver.unwrap();
     card.borrow_mut().faults.states = 1;

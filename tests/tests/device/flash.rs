@@ -10,7 +10,7 @@ use skiff_tests::programs::{Serv, device_serv, flash_reader, python, run};
 use skiff_tests::sans_io::{body, message};
 use skiff_tests::wire::{End, eventually};
 
-/// device-serv that serves `store`, as its option says, behind a free port.
+/// device-serv that serves `store`, as in its option, behind a free port.
 fn on(store: &str) -> Command {
     let mut command = device_serv();
     command.args(["--listen", "0", "--store", store]);
@@ -50,7 +50,7 @@ impl Chip {
     }
 }
 
-/// What a server that could not start said, in one line.
+/// The one line of a server that could not start.
 fn refused(option: &str) -> String {
     let ran = run(&mut on(option));
     assert_eq!((ran.code, ran.out(), ran.err.lines().count()), (Some(1), "", 1), "{}", ran.err);
@@ -91,7 +91,7 @@ fn a_server_that_is_killed_in_the_middle_of_a_write_keeps_the_old_file_and_goes_
         let mut wire = serv.connect();
         wire.say(format!("write {from} {} 1700000000 f", new.len()));
         wire.send_bytes(&message(&new[from..upto]));
-        // It is on the chip: now.
+        // It is on the chip now.
         let last = &new[upto / 256 * 256 - 600..upto / 256 * 256 - 560];
         assert!(eventually(|| chip.holds(last)));
         serv.kill();
@@ -109,7 +109,7 @@ fn a_server_that_is_killed_in_the_middle_of_a_write_keeps_the_old_file_and_goes_
     wire.say(format!("write {from} {} 1700000000 f", new.len()));
     wire.send_bytes(&body(&new[from..], crc32c(&new)));
     assert_eq!(wire.hear_text(), format!("ok 300000 {:08x}", crc32c(&new)));
-    // `ok` is a promise.
+    // `ok` means durable.
     serv.kill();
     let serv = chip.start();
     let mut wire = serv.connect();
@@ -129,7 +129,7 @@ fn a_lost_connection_leaves_every_byte_for_the_next_start() {
     wire.send_bytes(&message(&bytes));
     wire.finish();
     assert_eq!(wire.hear_end().1, End::Closed);
-    // It has noticed, and settled: nothing but that makes the name free.
+    // The server has noticed the loss and settled: only that frees the name.
     assert_eq!(resume(&serv, 20_000, "f"), (10_000, crc32c(&bytes)));
     serv.kill();
     if let Some(python) = python("device_flash") {

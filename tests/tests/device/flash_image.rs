@@ -26,7 +26,7 @@ impl Image for CardModel {
     }
 }
 
-/// The lines that the reader should write.
+/// The expected output of the reader.
 fn expected<R: Rig>(medium: &Sim<R::Model>, world: &World) -> Vec<String> {
     let mut memory = R::Memory::default();
     let mut store = mount::<R>(&mut memory, medium).expect("it can be mounted");

@@ -54,8 +54,8 @@ struct Station {
     transaction: u32,
     /// Frames received since the last check.
     segments: Vec<Segment>,
-    /// The hosts that the device's address was sent to.
-    told: Vec<IpAddr>,
+    /// The hosts that received the device's address.
+    informed: Vec<IpAddr>,
 }
 
 /// A TCP segment from the device.
@@ -77,7 +77,7 @@ fn start(ipv4: Ipv4, ipv6: Ipv6) -> Result<Station, ConfigError> {
     let memory = Box::leak(Box::new(Memory::new())).lend(Box::leak(Box::new(Buffers::new())));
     let server = DeviceServer::new(&Config::new(PORT, &[PORT + 1]), memory, &mut stack.sockets)?;
     let store = RamStore::new(Box::leak(Box::new(RamMemory::<16, 64, 64, 256>::new())), 1);
-    Ok(Station { now, stack, server, store, device, end, transaction: 0, segments: Vec::new(), told: Vec::new() })
+    Ok(Station { now, stack, server, store, device, end, transaction: 0, segments: Vec::new(), informed: Vec::new() })
 }
 
 fn fixed() -> Station {
@@ -141,7 +141,7 @@ impl Station {
                 if operation == ArpOperation::Reply {
                     assert_eq!((source_hardware_addr, source_protocol_addr), (DEVICE_MAC, DEVICE));
                     assert_eq!(ethernet.dst_addr(), target_hardware_addr);
-                    self.told.push(IpAddr::V4(target_protocol_addr));
+                    self.informed.push(IpAddr::V4(target_protocol_addr));
                 } else if target_protocol_addr != NOBODY {
                     self.queue(&arp_frame(ArpOperation::Reply, STATION_MAC, target_protocol_addr));
                 }
@@ -156,7 +156,7 @@ impl Station {
                         match Icmpv6Repr::parse(&from, &to, &packet, &ChecksumCapabilities::default()).unwrap() {
                             Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert { target_addr, lladdr, .. }) => {
                                 assert_eq!((target_addr, lladdr), (DEVICE_V6, Some(DEVICE_MAC.into())));
-                                self.told.push(IpAddr::V6(to));
+                                self.informed.push(IpAddr::V6(to));
                             }
                             Icmpv6Repr::Ndisc(NdiscRepr::NeighborSolicit { target_addr, .. }) => {
                                 self.queue(&advert(STATION_MAC, target_addr));
@@ -250,7 +250,7 @@ impl Station {
         self.send(&frame);
     }
 
-    /// A connection from `port`, up to the last step of the handshake.
+    /// A connection from `port`, except for the last step of the handshake.
     fn connect(&mut self, port: u16) -> Peer {
         self.shake(Peer::new(STATION, port, 1000))
     }
@@ -297,7 +297,7 @@ impl Station {
         peer.seq += message.len();
         let (heard, others) = self.heard().into_iter().partition::<Vec<_>, _>(|segment| segment.port == peer.port);
         self.segments = others;
-        // Something new: no keep-alive.
+        // New data: not a keep-alive.
         let reply = heard.iter().find(|segment| Some(segment.seq) == peer.ack && !segment.payload.is_empty());
         let reply = reply.unwrap_or_else(|| panic!("no reply: {heard:?}")).clone();
         peer.ack = Some(reply.seq + reply.payload.len());
@@ -437,7 +437,7 @@ fn made_up_neighbors_neither_slow_a_client_down_nor_keep_one_out() {
         let mut station = start(ipv4, Ipv6::Static { address: DEVICE_V6, prefix: 64, gateway: None }).unwrap();
         station.send(&question(STATION_MAC, us));
         let mut client = station.shake(Peer::new(us, 40_001, 1000));
-        station.told.clear();
+        station.informed.clear();
         let mut asked = Vec::new();
         let mut newcomers = 0;
         // For 20 s, 2,000 frames a second.
@@ -475,7 +475,7 @@ fn made_up_neighbors_neither_slow_a_client_down_nor_keep_one_out() {
         }
         assert_eq!(newcomers, 5);
         // Each of them has received the device's address, once.
-        assert!(station.told == asked, "{} of {}", station.told.len(), asked.len());
+        assert!(station.informed == asked, "{} of {}", station.informed.len(), asked.len());
     }
 }
 
@@ -485,7 +485,7 @@ fn a_router_that_is_nobody_is_left_out_of_a_lease() {
         let mut station = start(Ipv4::Dhcp, Ipv6::Off).unwrap();
         station.give(STATION, router, 3600);
         assert!(station.has_address(), "{router}");
-        // Somebody beyond the router, to whom an answer is owed.
+        // A host behind the router, which the device owes an answer.
         let far = Peer::new(FAR, 40_000, 1);
         station.say(&far, TcpControl::Syn, &[]);
         station.wait(Duration::from_secs(10));
@@ -536,7 +536,7 @@ fn a_syn_that_comes_twice_does_not_end_its_connection() {
     station.ping(&mut first);
     let mut second = station.connect(40_002);
     station.ping(&mut second);
-    // From now on the first one's socket listens, before the other in the row.
+    // From now on the first one's socket listens, before the other one in the list.
     station.say(&first, TcpControl::Rst, &[]);
     let again = Peer::new(STATION, 40_002, 1000);
     for _ in 0..3 {
@@ -544,7 +544,7 @@ fn a_syn_that_comes_twice_does_not_end_its_connection() {
         assert_eq!(station.heard(), []);
         station.ping(&mut second);
     }
-    // Nor does it take anybody's place.
+    // It does not take another connection's place either.
     let mut third = station.connect(40_003);
     station.ping(&mut third);
 }
@@ -561,7 +561,7 @@ fn a_handshake_whose_syn_comes_twice_is_one() {
 }
 
 #[test]
-fn a_client_that_has_started_anew_gets_in_from_the_port_that_it_had() {
+fn a_restarted_client_can_connect_from_the_same_port() {
     let mut station = fixed();
     let mut before = station.connect(40_001);
     station.ping(&mut before);
@@ -577,7 +577,7 @@ fn a_client_that_has_started_anew_gets_in_from_the_port_that_it_had() {
             break;
         }
         if !heard.is_empty() {
-            // It knows nothing of such a connection.
+            // The device does not know such a connection.
             station.say(&before, TcpControl::Rst, &[]);
         }
         assert!(station.now.since(begin) < Duration::from_secs(15), "{heard:?}");
@@ -601,12 +601,12 @@ fn handshakes_that_nobody_finishes_keep_nobody_out() {
     }
     let mut last = station.connect(31_000);
     station.ping(&mut last);
-    // All sessions are taken now, and whoever comes is told so.
+    // All sessions are in use now, and a new client gets a reset.
     station.say(&Peer::new(STATION, 31_001, 1), TcpControl::Syn, &[]);
     assert!(station.heard().iter().any(|segment| segment.port == 31_001 && segment.control == TcpControl::Rst));
 }
 
-/// A connection that was used and that the device has ended; its end is not acknowledged yet.
+/// A connection that was used and that the device has ended; its FIN is not acknowledged yet.
 fn quit(station: &mut Station, port: u16) -> Peer {
     let mut peer = station.connect(port);
     station.ping(&mut peer);
@@ -634,14 +634,15 @@ fn the_end_of_a_connection_is_acknowledged_before_its_socket_listens_again() {
 fn connections_that_are_about_to_end_keep_nobody_out() {
     for port in (40_000..40_050).step_by(5) {
         let mut station = fixed();
-        // The device's end of the first is on its way, and so is that of the second, whose peer has ended its own.
+        // The device's FIN to the first is on its way, and so is the one to the second, whose peer has ended its own
+        // side.
         quit(&mut station, port);
         let mut second = station.connect(port + 1);
         station.ping(&mut second);
         station.say(&second, TcpControl::Fin, &[]);
         let mut third = station.connect(port + 2);
         station.ping(&mut third);
-        // The third has ended, but the device has not looked at that when the fourth comes.
+        // The third has ended, but the device has not noticed it when the fourth arrives.
         station.queue(&third.segment(TcpControl::Fin, &[]));
         let mut fourth = station.connect(port + 3);
         station.ping(&mut fourth);
@@ -692,7 +693,7 @@ fn the_end_of_a_file_has_to_be_taken_as_fast_as_the_rest() {
 }
 
 #[test]
-fn a_stalled_data_connection_goes_to_who_waits_as_soon_as_it_is_given_up() {
+fn a_stalled_data_connection_goes_to_the_next_client_as_soon_as_it_is_closed() {
     let mut station = fixed();
     let mut owner = station.connect(40_001);
     assert_eq!(station.ask(&mut owner, "put a"), b"000000000550001");
@@ -713,7 +714,7 @@ fn a_stalled_data_connection_goes_to_who_waits_as_soon_as_it_is_given_up() {
         }
         assert!(station.heard().iter().all(|segment| segment.port != other.port || segment.payload.len() < 10));
     }
-    // To the very moment: nobody asks the device for more.
+    // Exactly then: nothing else is asked of the device.
     station.wait(Duration::from_secs(30) - station.now.since(begin));
     let heard = station.heard();
     let reply = heard.iter().find(|segment| segment.port == other.port && segment.payload.len() > 10).expect("a reply");

@@ -74,7 +74,7 @@ impl<'a> Patient<'a> {
         loop {
             match self.try_write(file, content).await {
                 Ok(true) => return,
-                // The server has not seen yet that the connection before is lost.
+                // The server has not noticed yet that the connection before is lost.
                 Ok(false) => wait(self.world, Duration::from_secs(1)).await,
                 Err(_) => self.client = None,
             }
@@ -162,7 +162,7 @@ fn two_hundred_files_arrive_intact_both_ways_through_loss_corruption_and_reorder
 }
 
 #[test]
-fn sessions_of_peers_that_vanished_serve_others_after_the_time_out() {
+fn sessions_of_dead_peers_serve_others_after_the_timeout() {
     let world = world(Faults::default(), 2);
     let task = async {
         let mut clients = [Patient::new(&world), Patient::new(&world)];
@@ -171,7 +171,7 @@ fn sessions_of_peers_that_vanished_serve_others_after_the_time_out() {
         }
         let mut third = Patient::new(&world);
         assert!(third.client().await.is_err(), "both sessions are taken");
-        // A cable that is pulled: nothing gets through, not even a reset.
+        // A cable is pulled: nothing gets through, not even a reset.
         world.borrow_mut().link().set_cut(true);
         drop(clients);
         let begin = world.borrow().now();
@@ -188,7 +188,7 @@ fn sessions_of_peers_that_vanished_serve_others_after_the_time_out() {
 }
 
 #[test]
-fn an_upload_goes_on_after_the_link_was_cut_for_longer_than_any_patience() {
+fn an_upload_resumes_after_a_long_cut_of_the_link() {
     let world = world(Faults { delay: Duration::from_millis(2), ..Faults::default() }, 3);
     let content = numbers(300_000, 1);
     let mut client = Patient::new(&world);

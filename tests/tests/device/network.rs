@@ -33,7 +33,7 @@ fn a_megabyte_arrives_through_loss_corruption_and_reordering() {
     }
     let device = Device::on_tap(|options, link| {
         options.ring = 65_536;
-        // smoltcp waits twice as long after each loss: half a minute without a byte is no reason to give up here.
+        // smoltcp doubles its time-out after each loss: half a minute without a byte is no reason to give up here.
         options.timeout = LONG;
         options.min_rate = MinRate::NONE;
         options.idle = LONG;
@@ -48,7 +48,7 @@ fn a_megabyte_arrives_through_loss_corruption_and_reordering() {
     for size in [0, 1, 1460, 40_000, 150_000, 620_000] {
         let content = numbers(size);
         assert!(wire.write("f", &content).starts_with(&format!("ok {size} ")));
-        // The kernel sends well through loss, smoltcp slowly.
+        // The kernel sends well in spite of losses, smoltcp slowly.
         if size <= 150_000 {
             assert!(wire.read("f").expect("a file") == content, "{size}");
         }
@@ -161,7 +161,7 @@ fn an_address_comes_by_dhcp_and_is_served() {
         }
         asked
     });
-    // The first question may have been asked before anybody listened; the next one comes after 10 s.
+    // The first question may have been sent before anything listened; the next one comes after 10 s.
     assert!(eventually(|| connects(addr)));
     drop(done);
     let asked = serving.join().expect("a DHCP server");
@@ -169,8 +169,8 @@ fn an_address_comes_by_dhcp_and_is_served() {
 }
 
 #[test]
-fn a_peer_whose_machine_is_gone_is_found_and_its_session_serves_another() {
-    if !inside(module_path!(), "a_peer_whose_machine_is_gone_is_found_and_its_session_serves_another") {
+fn a_dead_peer_is_noticed_and_its_session_serves_another_client() {
+    if !inside(module_path!(), "a_dead_peer_is_noticed_and_its_session_serves_another_client") {
         return;
     }
     let device = Device::on_tap(|options, _| {
@@ -180,7 +180,7 @@ fn a_peer_whose_machine_is_gone_is_found_and_its_session_serves_another() {
     });
     let gone = connect_from(STRANGERS, device.addr()).unwrap();
     assert!(eventually(|| !connects(device.addr())));
-    // The kernel answers nothing any more that is for this address, not even by a reset.
+    // The kernel answers nothing for this address any more, not even with a reset.
     ip(&format!("addr del {STRANGERS}/24 dev {TAP}"));
     let start = Instant::now();
     assert!(eventually(|| connects(device.addr())));
@@ -189,8 +189,8 @@ fn a_peer_whose_machine_is_gone_is_found_and_its_session_serves_another() {
 }
 
 #[test]
-fn a_peer_that_only_says_nothing_keeps_its_session() {
-    if !inside(module_path!(), "a_peer_that_only_says_nothing_keeps_its_session") {
+fn a_silent_peer_keeps_its_session() {
+    if !inside(module_path!(), "a_silent_peer_keeps_its_session") {
         return;
     }
     let device = Device::on_tap(|options, _| {

@@ -53,8 +53,8 @@ impl Pair {
         let mut interface = Interface::new(smoltcp::iface::Config::new(mac), &mut far, TIME);
         let address = IpCidr::new(IpAddress::v4(10, 0, 0, 1), 24);
         interface.update_ip_addrs(|addresses| addresses.push(address).unwrap());
-        let ring = || SocketBuffer::new(vec![0; 4096]);
-        let mut client = Socket::new(ring(), ring());
+        let buffer = || SocketBuffer::new(vec![0; 4096]);
+        let mut client = Socket::new(buffer(), buffer());
         client.set_nagle_enabled(false);
         client.connect(interface.context(), (DEVICE, 50_000), 50_123).unwrap();
         let mut sockets = SocketSet::new(Vec::new());
@@ -92,7 +92,7 @@ impl Pair {
     /// The device's answer to the client's last bytes, all of which have arrived before it is polled.
     fn answer(&mut self, bytes: &[u8]) -> Vec<u8> {
         assert_eq!(self.client().send_slice(bytes).unwrap(), bytes.len());
-        // The data by itself, and then the end of the stream, before anybody looks.
+        // The data, and then the end of the stream, before the device is polled.
         self.computer();
         self.client().close();
         self.computer();
@@ -106,7 +106,7 @@ impl Pair {
 }
 
 #[test]
-fn everything_that_has_come_is_answered_before_the_server_rests() {
+fn all_input_is_answered_before_the_server_reports_nothing_to_do() {
     for (bytes, begin) in [
         (&b"0000000004ping"[..], "0000000002ok"),
         (b"nonsense!!", "0000000039error bad-length "),

@@ -58,7 +58,7 @@ fn puts_lists_and_gets(device: &Device) {
     for name in ["teste.txt", "teste(1).txt"] {
         assert_eq!(device.content(name).as_deref(), Some(text.as_bytes()));
     }
-    // A server of this protocol counts bytes, so the original client gets its ASCII whole, and no other text.
+    // A server of this protocol counts bytes, so it gets ASCII of the original client complete, and no other text.
     device.put("ascii", &vec![b'a'; 50_000]);
     let back = tempfile::tempdir().unwrap();
     let said = client(device.addr(), back.path(), "ls\nget ascii\nget empty\n");

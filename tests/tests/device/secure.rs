@@ -38,8 +38,8 @@ fn fail(wire: &mut Wire) -> String {
 }
 
 #[test]
-fn a_client_with_a_key_stores_and_fetches_in_records_of_every_size_across_the_ends_of_the_rings() {
-    // Rings in which a record just fits, the recommended ones, and large ones.
+fn records_of_every_size_cross_the_end_of_a_socket_buffer() {
+    // Socket buffers in which a record just fits, the recommended ones, and large ones.
     for ring in [1220, 1500, 2048, 65_536] {
         let device = device(|options| options.ring = ring);
         let mut client = Sealed::connect(device.addr(), key("rw.alice.2")).unwrap();
@@ -65,7 +65,7 @@ fn a_server_whose_rings_hold_no_record_does_not_start() {
 }
 
 #[test]
-fn nothing_is_done_for_who_has_no_key_or_a_wrong_one() {
+fn clients_without_the_right_key_are_refused() {
     let device = device(|_| ());
     let mut wire = device.connect();
     let (hello, nonce) = greet(&mut wire);
@@ -103,13 +103,13 @@ fn no_nonce_is_said_twice() {
 }
 
 #[test]
-fn strangers_give_their_places_to_whoever_comes_and_clients_with_a_key_keep_theirs() {
+fn clients_without_a_key_yield_their_places_and_clients_with_one_keep_theirs() {
     let mut device = device(|options| options.sessions = 2);
     let mut strangers = [device.connect(), device.connect()];
     for stranger in &mut strangers {
         _ = greet(stranger);
     }
-    // Both places are taken, and one is given up for each.
+    // Both places are taken, and each is given up for the next client.
     let mut first = Sealed::connect(device.addr(), key("rw.alice.2")).unwrap();
     let mut second = Sealed::connect(device.addr(), key("rw.bob.2")).unwrap();
     for stranger in &mut strangers {
@@ -127,7 +127,7 @@ fn strangers_give_their_places_to_whoever_comes_and_clients_with_a_key_keep_thei
 }
 
 #[test]
-fn a_stranger_who_only_keeps_talking_is_closed_ten_seconds_after_it_came() {
+fn a_client_without_a_key_that_keeps_sending_is_closed_after_ten_seconds() {
     let device = device(|_| ());
     let start = Instant::now();
     let mut wire = device.connect();
@@ -151,9 +151,9 @@ fn failed_handshakes_are_worked_on_at_eight_a_second_and_protected_clients_go_on
         assert!(fail(&mut device.connect()).starts_with("error denied"));
         assert_eq!(client.ask(&Command::Ping).unwrap(), "Done");
     }
-    // The first eight at once, then one each 125 ms.
+    // The first eight at once, then one every 125 ms.
     assert!(start.elapsed() > Duration::from_millis(20 * 125 - 200), "{:?}", start.elapsed());
-    // While handshakes wait, the connection that is protected does not.
+    // While handshakes wait, the protected connection does not.
     let mut waiting = device.connect();
     waiting.say("get /skiff/1");
     let content = bytes(20_000);
@@ -172,7 +172,7 @@ fn a_record_that_was_changed_ends_the_connection_and_leaves_nothing_of_itself() 
     for bit in [0, 700 * 8, 999 * 8 + 7] {
         let victim = device.connect().stream;
         let mut victim = Sealed::over(victim, key("rw.alice.2")).unwrap();
-        // A record that is whole, and one with a bit changed, behind a `write` that the server has accepted.
+        // A complete record, and one with a bit flipped, behind a `write` that the server has accepted.
         victim.write_altered("f", &bytes(9_999), 900, bit).unwrap();
         assert_eq!(skiff_tests::wire::read_to_end(&mut victim.stream), (Vec::new(), End::Reset));
         let expected = "Resume { offset: 900, crc: ";

@@ -1,4 +1,4 @@
-//! The program device-serv: its options, its errors, and that it sleeps.
+//! The program device-serv: its options, its errors, and that it sleeps when idle.
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, kill_process};
 use skiff_tests::device::TAP;
 use skiff_tests::namespace::{inside, ip};
-use skiff_tests::programs::{Serv, Signal, device_serv, host_cli, program, run};
+use skiff_tests::programs::{Serv, Signal, device_serv, free_port, host_cli, program, run};
 use skiff_tests::wire::{Wire, answers, eventually};
 
 /// Behind a free port of this machine.
@@ -33,7 +33,7 @@ fn fails(code: i32, options: &[&str]) -> String {
 }
 
 #[test]
-fn it_serves_behind_a_port_of_this_machine_and_ends_when_it_is_told() {
+fn it_serves_behind_a_loopback_port_and_ends_on_a_signal() {
     let files = tempfile::tempdir().unwrap();
     fs::write(files.path().join("a.txt"), "content").unwrap();
     let here = tempfile::tempdir().unwrap();
@@ -64,7 +64,7 @@ fn a_file_comes_over_as_many_sessions_as_there_are() {
 }
 
 #[test]
-fn what_can_not_work_is_said_in_one_line() {
+fn an_error_at_start_is_one_line() {
     let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     for (options, words) in [
@@ -107,7 +107,7 @@ fn a_start_that_fails_leaves_no_files_behind() {
     let dir = tempfile::tempdir().unwrap();
     let image = dir.path().join("image");
     let store = |size: &str| format!("flash:{}{size}", image.display());
-    // A size that is no chip's, and good ones in a start that fails later.
+    // An invalid size of a chip, and valid ones in a start that fails later.
     let refused = [
         (store(":1000"), "", "the size must be 1 to"),
         (store(":0"), "", "the size must be 1 to"),
@@ -139,7 +139,7 @@ fn a_start_that_fails_leaves_no_files_behind() {
 }
 
 #[test]
-fn what_leads_out_of_the_directory_is_not_preloaded_and_that_is_said() {
+fn links_out_of_the_directory_are_not_preloaded_and_are_reported() {
     let dir = tempfile::tempdir().unwrap();
     let (inside, outside) = (dir.path().join("inside"), dir.path().join("inside-not"));
     fs::create_dir(&inside).unwrap();
@@ -170,8 +170,8 @@ fn what_leads_out_of_the_directory_is_not_preloaded_and_that_is_said() {
 
 /// On the test's own network, because options accepted by mistake would create a TAP there.
 #[test]
-fn what_can_not_work_on_a_network_is_a_wrong_use() {
-    if !inside(module_path!(), "what_can_not_work_on_a_network_is_a_wrong_use") {
+fn options_that_can_not_work_on_a_network_are_wrong_usage() {
+    if !inside(module_path!(), "options_that_can_not_work_on_a_network_are_wrong_usage") {
         return;
     }
     for options in [
@@ -204,11 +204,11 @@ fn what_can_not_work_on_a_network_is_a_wrong_use() {
 }
 
 #[test]
-fn a_tap_that_can_not_be_had_is_said_with_what_to_do() {
-    if !inside(module_path!(), "a_tap_that_can_not_be_had_is_said_with_what_to_do") {
+fn a_missing_tap_is_reported_with_advice() {
+    if !inside(module_path!(), "a_missing_tap_is_reported_with_advice") {
         return;
     }
-    // In a user namespace below this one nothing may be done to this one's network.
+    // A user namespace below this one may do nothing to this one's network.
     let unprivileged = |tap: &str| {
         let ran = run(Command::new("unshare").arg("--user").arg(program("device-serv")).args(["--tap", tap]));
         assert_eq!(ran.code, Some(1), "{}", ran.err);
@@ -248,7 +248,7 @@ fn a_tap_that_is_there_is_used_as_it_is_and_every_frame_is_captured() {
     let ran = serv.stop();
     assert!(ran.err.contains("10.1.2.4/24, port 4000") && !ran.err.contains("made"), "{}", ran.err);
     let captured = fs::read(pcap).unwrap();
-    // Ethernet frames, in the format of 1998 that everything reads.
+    // Ethernet frames, in the pcap format of 1998 that every tool reads.
     assert_eq!((&captured[..4], &captured[20..24]), (&0xa1b2_c3d4_u32.to_ne_bytes()[..], &1_u32.to_ne_bytes()[..]));
     let seen = captured.windows(23).filter(|window| *window == b"a frame with this in it").count();
     assert!(seen >= 2, "up and down: {seen}");
@@ -267,7 +267,7 @@ fn a_tap_that_goes_away_ends_the_server() {
     assert!(ran.err.contains("the TAP was removed"), "{}", ran.err);
 }
 
-/// Started by a shell, which does `before` first.
+/// Started by a shell, which runs `before` first.
 fn after(before: &str, options: &str) -> Serv {
     let script = format!("{before}; exec \"$0\" {options}");
     Serv::launch(Command::new("sh").args(["-c", &script]).arg(program("device-serv")), "port ").unwrap()
@@ -278,7 +278,7 @@ fn after(before: &str, options: &str) -> Serv {
 enum Stream {
     Closed,
     Full,
-    /// A pipe whose reader ends when the server has begun.
+    /// A pipe whose reader closes after the server has started.
     Broken,
     /// A pipe that nobody reads.
     Unread,
@@ -301,8 +301,8 @@ fn serves_over(out: Stream, err: Stream) {
         Stream::Null => format!(" {number}>/dev/null"),
         Stream::Broken | Stream::Unread => String::new(),
     };
-    // Nobody reads the port.
-    let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port().to_string();
+    // The port is not read.
+    let port = free_port().to_string();
     let script = format!("exec \"$0\" --listen {port} -v{}{}", redirect(1, out), redirect(2, err));
     let mut command = Command::new("sh");
     command.args(["-c", &script]).arg(program("device-serv")).stdin(Stdio::null());
@@ -315,7 +315,7 @@ fn serves_over(out: Stream, err: Stream) {
     if err == Stream::Broken {
         drop(serv.0.stderr.take());
     }
-    // A line for each connection: more than a pipe takes.
+    // A line for each connection: more than a pipe holds.
     let lines = if err == Stream::Unread { 700 } else { 5 };
     for at in 0..lines {
         assert!(eventually(|| answers(addr, "ping")), "{out:?}, {err:?}: connection {at}");
@@ -336,17 +336,17 @@ impl Drop for Killed {
     }
 }
 
-/// Processor time that the process has used.
+/// The processor time of the process.
 fn used(serv: &Serv) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{}/stat", serv.running.pid())).unwrap();
-    // Behind the name, which ends with the last parenthesis: in hundredths of a second, by itself and in the kernel.
+    // Behind the name, which ends with the last parenthesis: in hundredths of a second, in user mode and in the kernel.
     let words: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
     let ticks: u64 = words[11].parse::<u64>().unwrap() + words[12].parse::<u64>().unwrap();
     Duration::from_millis(ticks * 10)
 }
 
 #[test]
-fn without_descriptors_it_sleeps_and_serves_who_waits_as_soon_as_there_are_some() {
+fn without_descriptors_it_sleeps_and_serves_waiting_clients_as_soon_as_there_are_some() {
     let serv = after("ulimit -n 26", "--listen 0 --sessions 8");
     let served: Vec<_> = (0..20).map(|_| serv.connect()).collect();
     let descriptors = || fs::read_dir(format!("/proc/{}/fd", serv.running.pid())).unwrap().count();
@@ -371,7 +371,7 @@ fn sleeps(serv: &Serv) -> u64 {
 fn rests(serv: &Serv, mut wire: Wire) {
     assert_eq!(wire.ask("ping"), "ok");
     let mut before = sleeps(serv);
-    // What the kernel has to say when an interface comes up takes some seconds.
+    // The kernel sends packets for some seconds after an interface comes up.
     let rested = eventually(|| {
         std::thread::sleep(Duration::from_secs(2));
         let now = sleeps(serv);

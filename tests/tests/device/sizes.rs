@@ -26,6 +26,6 @@ macro_rules! ram {
 fn the_server_stays_small() {
     let sizes = [ram!(1, 1), ram!(2, 1), ram!(4, 2)];
     println!("static RAM of 1, 2 and 4 sessions: {sizes:?}");
-    // With IPv6 and pointers of 64 bits; a 32-bit device has less of both.
+    // With IPv6 and 64-bit pointers; a 32-bit device has less of both.
     assert!(sizes[0] <= 17 * 1024 && sizes[1] <= 22 * 1024 && sizes[2] <= 38 * 1024, "{sizes:?}");
 }

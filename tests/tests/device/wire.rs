@@ -32,7 +32,7 @@ fn configure(options: &mut Options, asked: &Setup) {
 /// The location of a server.
 const LOOPBACK: u8 = 0;
 const TAP: u8 = 1;
-/// Behind loopback ports, with sealed connections.
+/// Behind loopback ports, with protected connections.
 const SEALED: u8 = 2;
 
 struct Serving<const PLACE: u8>(Device);
@@ -89,7 +89,7 @@ mod sealed {
 
 /// Many addresses at a time, of both families, which a bridge could confuse.
 #[test]
-fn behind_loopback_ports_everyone_of_many_clients_gets_the_file_that_was_announced_to_it_alone() {
+fn behind_loopback_ports_each_of_many_clients_gets_its_own_file() {
     let device = Device::with(|options| options.sessions = 8);
     let v4 = |last| IpAddr::V4(Ipv4Addr::new(127, 0, last, 1));
     let everyone = [v4(0), v4(1), v4(2), v4(255), IpAddr::V6(Ipv6Addr::LOCALHOST)];
@@ -145,7 +145,7 @@ over_both! {
         let mut first = device.connect();
         let mut second = device.connect();
         assert_eq!((first.ask("ping"), second.ask("ping")), ("ok".into(), "ok".into()));
-        // The reset may be there before `connect` has returned.
+        // The reset may arrive before `connect` has returned.
         let more: Vec<_> = (0..20).map(|_| std::net::TcpStream::connect(device.addr())).collect();
         for mut stream in more.into_iter().flatten() {
             assert_eq!(read_to_end(&mut stream), (Vec::new(), End::Reset));
@@ -188,7 +188,7 @@ over_both! {
             socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
         };
         for cycle in 0..500_u32 {
-            // The one before may still be ending.
+            // The process before may still be ending.
             let mut wire = None;
             assert!(eventually(|| {
                 wire = Wire::try_connect(device.addr());
@@ -247,7 +247,7 @@ over_both! {
 
 /// Connections are forwarded only behind loopback ports.
 #[test]
-fn clients_that_never_read_do_not_use_up_what_carries_connections() {
+fn clients_that_never_read_do_not_block_the_bridge() {
     let device = Device::with(|options| {
         options.store = StoreChoice::Ram { size: 8 << 20 };
         options.idle = Duration::from_millis(500);
@@ -255,15 +255,15 @@ fn clients_that_never_read_do_not_use_up_what_carries_connections() {
     });
     device.put("f", &numbers(1_800_000));
     let mut deaf = Vec::new();
-    // Twice as many as can be carried at a time.
+    // Twice as many as can be bridged at a time.
     while deaf.len() < 44 {
         assert!(eventually(|| {
             let Some(mut wire) = Wire::try_connect(device.addr()) else { return false };
-            // As long as nobody carries it, nobody answers.
+            // As long as it is not bridged, nobody answers.
             wire.stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
             let served = wire.try_ask("ping");
             if served {
-                // More than the kernel keeps of a connection.
+                // More than the kernel buffers of a connection.
                 (0..4).for_each(|_| wire.say("read 0 * f"));
                 deaf.push(wire);
             }

@@ -40,7 +40,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// A board that has not been switched on; a card is empty, and formatted.
+    /// A board that is switched off; a card is empty, and formatted.
     fn new(board: Board, image: &Path) -> Self {
         let mut setup = Setup::new(board, image);
         let card = board.medium().map(|medium| {
@@ -66,7 +66,7 @@ impl Scene {
     }
 }
 
-/// A new card that a board has formatted. That takes it some time, so it is done once.
+/// A new card that a board has formatted. That takes a while, so it is done once.
 fn formatted(image: &Path) -> &'static [u8] {
     const SIZE: u64 = 8 << 20;
     static CARD: OnceLock<Vec<u8>> = OnceLock::new();
@@ -82,7 +82,7 @@ fn formatted(image: &Path) -> &'static [u8] {
     })
 }
 
-/// The server of a board, not yet switched on.
+/// The server of a board, switched off.
 #[track_caller]
 fn scene(board: Board) -> Scene {
     Scene::new(board, &image(&Image::server(board)))

@@ -64,13 +64,13 @@ fn an_idle_board_lets_the_processor_sleep() {
 fn the_example_for_embassy_serves_one_session_after_the_other() {
     let path = image(&EMBASSY);
     let mut setup = Setup::new(EMBASSY.board, &path);
-    // It has no settings: its port is fixed, and so is its way to an address.
+    // It has no settings: its port is fixed, and it uses DHCP.
     setup.guest_ports = Some(vec![50_000]);
     setup.ports.truncate(1);
     let machine = Machine::start(&setup);
     let bytes = content(5000, 9);
     for round in 0..3 {
-        // The one before may still be ending.
+        // The process before may still be ending.
         let mut wire = machine.connect();
         while !wire.try_ask("ping") {
             wire = machine.connect();
@@ -120,16 +120,16 @@ fn a_board_is_found_by_name_and_by_its_service() {
 /// What the emulator has used of a processor.
 fn processor_time(machine: &Machine) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{}/stat", machine.running.pid())).unwrap();
-    // Behind the name, which may hold anything: the 12th and 13th are ticks of 10 ms.
+    // Behind the name, which may contain anything: fields 12 and 13 are ticks of 10 ms.
     let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
     Duration::from_millis(10 * ticks)
 }
 
 #[test]
-fn a_board_on_a_tap_serves_who_is_on_the_same_network() {
-    const TEST: &str = "a_board_on_a_tap_serves_who_is_on_the_same_network";
-    // Built outside: there is no way to anywhere inside.
+fn a_board_on_a_tap_serves_clients_of_its_network() {
+    const TEST: &str = "a_board_on_a_tap_serves_clients_of_its_network";
+    // Built outside: the namespace has no network.
     let scenes = BOARDS.iter().map(|&board| scene(board)).collect::<Vec<_>>();
     if !inside(module_path!(), TEST) {
         return;
@@ -154,7 +154,7 @@ fn a_board_on_a_tap_serves_who_is_on_the_same_network() {
             for vector in load_all().unwrap().into_iter().filter(has_place) {
                 check(&machine, &vector, Pacing::Lines, Cut::Whole);
             }
-            // A port where nobody listens is refused at once: no emulator answers for the guest here.
+            // A port where nothing listens is refused at once: here the emulator does not answer for the guest.
             let closed = core::net::SocketAddr::new(machine.addr().ip(), scene.setup.ports[1]);
             let refused = std::net::TcpStream::connect_timeout(&closed, Duration::from_secs(5)).unwrap_err();
             assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);

@@ -91,7 +91,7 @@ fn nonsense_is_answered_and_the_board_goes_on() {
         assert!(wire.hear_text().starts_with("error too-long"));
         assert!(wire.hear_text().starts_with("error no-space"));
         assert_eq!(wire.ask("ping"), "ok");
-        // Bytes without any sense at all, cut off anywhere.
+        // Random bytes, cut off anywhere.
         for seed in 0..40 {
             let mut wire = machine.connect();
             let noise = content(40 + 37 * seed as usize, seed);
@@ -113,14 +113,15 @@ fn a_burst_of_connections_is_served_as_far_as_there_are_sessions() {
         let mut machine = scene.start();
         let mut first = machine.connect();
         assert_eq!(first.ask("ping"), "ok");
-        // The emulator answers for the guest, so all of them are up; the guest takes some and resets the rest.
+        // The emulator accepts connections for the guest, so all of them are open; the guest accepts some and resets
+        // the others.
         let mut wires: Vec<_> = (0..20).map(|_| machine.connect()).collect();
         let mut served = 0;
         for wire in &mut wires {
             if wire.try_ask("ping") {
                 served += 1;
             } else {
-                // It has been told: none just hears nothing.
+                // It has been refused: no client waits in vain.
                 _ = read_to_end(&mut wire.stream);
             }
         }
@@ -131,8 +132,8 @@ fn a_burst_of_connections_is_served_as_far_as_there_are_sessions() {
         assert!(eventually(|| machine.status().sessions == 1), "{:?}", machine.status());
         let status = machine.status();
         assert_eq!(status.accepted, sessions as u64, "{board:?}");
-        // A handshake that is not through in time makes way for the next one: its peer is reset, too, but not counted. How many do
-        // depends on the emulator's pace.
+        // A handshake that is not done in time yields to the next one: its peer is reset, too, but not counted. How
+        // many do depends on the speed of the emulator.
         let refused = 21 - sessions as u64;
         assert!((1..=refused).contains(&status.refused), "{board:?}: {} of {refused}", status.refused);
         for _ in 0..20 {
@@ -219,7 +220,7 @@ fn fifty_files_go_up_and_come_down_in_as_many_sessions_as_there_are() {
     for &board in BOARDS {
         let scene = scene(board);
         let machine = scene.start();
-        // 0 to 64 KiB, both ends among them.
+        // 0 to 64 KiB, both ends included.
         let files: Vec<(String, Vec<u8>)> =
             (0..50).map(|i| (format!("file-{i}.bin"), content(65_536 * i as usize / 49, i))).collect();
         thread::scope(|scope| {

@@ -13,7 +13,7 @@ fn fails_and_comes_back(boards: impl Iterator<Item = Board>, key: &'static str, 
             Scene::new(board, &image(&Image { board, program: "skiff-firmware", features: &features }))
         })
         .collect();
-    // At once, since a watchdog takes its time.
+    // At once; a watchdog takes a while.
     let threads: Vec<_> = scenes
         .into_iter()
         .map(|scene| {
@@ -24,7 +24,7 @@ fn fails_and_comes_back(boards: impl Iterator<Item = Board>, key: &'static str, 
                 machine.running.say(key);
                 let at = machine.running.hear(says, from);
                 machine.running.hear("\nip ", at);
-                // What is in RAM is gone.
+                // The content of RAM is lost.
                 let left = scene.keeps_files().then(|| b"it went wrong".to_vec());
                 assert_eq!(machine.content("before"), left);
             })
@@ -34,7 +34,7 @@ fn fails_and_comes_back(boards: impl Iterator<Item = Board>, key: &'static str, 
 }
 
 #[test]
-fn a_panic_is_told_and_the_board_starts_again() {
+fn a_panic_is_reported_and_the_board_restarts() {
     fails_and_comes_back(BOARDS.iter().copied(), "p", "panic at src/app.rs:");
 }
 

@@ -38,7 +38,7 @@ fn said(machine: &Machine, line: &str) -> String {
 }
 
 #[test]
-fn a_client_with_a_key_puts_and_gets_and_who_has_none_is_refused() {
+fn a_client_with_a_key_puts_and_gets_and_one_without_is_refused() {
     let scene = scene("min-generation=3");
     let machine = scene.start();
     assert!(!machine.running.out().contains(&base64()), "{}", machine.running.out());
@@ -88,7 +88,7 @@ fn files_and_staged_bytes_outlive_power_cuts_and_no_nonce_comes_again() {
             assert!(client.read("f").unwrap() == content(3000, restart - 1));
         }
         assert!(client.write("f", &content(3000, restart), 800).unwrap().starts_with("Stored"));
-        // As a power cut; at some starts in the middle of a write.
+        // As a power cut does; at some starts in the middle of a write.
         if restart % 2 == 0 {
             client.write_altered("g", &content(2000, 0), 800, 0).unwrap();
         }
@@ -106,10 +106,10 @@ fn a_board_that_can_not_protect_its_connections_serves_nobody_and_says_why() {
     setup.settings = format!("secret={}", base64());
     let out = said(&Machine::switch_on(&setup), "secret: nobody is served, since this start can't be counted");
     assert!(!out.contains(&base64()) && !out.contains("\nip "), "{out}");
-    // Without a secret it serves everybody.
+    // Without a secret it serves every client.
     setup.settings.clear();
     assert_eq!(Machine::start(&setup).connect().ask("ping"), "ok");
-    // A secret that is none, and one in an image without the feature.
+    // An invalid secret, and one in an image without the feature.
     let plain = image(&Image::server(Board::Lm3s6965));
     for (image, secret, says) in [
         (&ram, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh9=", "settings: the secret is not valid"),
@@ -141,7 +141,7 @@ fn a_secret_is_typed_at_the_console_and_never_shown() {
         machine.running.hear(says, from);
         assert!(!machine.running.out().contains("AAEC"), "{}", machine.running.out());
     }
-    // The emulator's flash of this board can't be written: that is noticed, and the board goes on.
+    // The emulator can't write the flash of this board: the board notices that and continues.
     let scene = scene("");
     let mut machine = scene.start();
     machine.running.say("S");

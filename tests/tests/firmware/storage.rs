@@ -48,7 +48,7 @@ fn blocks_of_cards_of_both_kinds_are_what_was_written() {
         let said = check(&setup);
         assert!(said.contains(&format!("{} blocks\r\n", size / 512)), "{said}");
         assert!(said.contains("the last block is new") && said.ends_with("ok\r\n"), "{said}");
-        // What the file holds: block `number` is a stream of xorshift32.
+        // The content of the card's file: block `number` is a stream of xorshift32.
         let mut image = File::open(&file).unwrap();
         for number in [0, 1, 63, size / 1024, size / 512 - 1] {
             image.seek(SeekFrom::Start(512 * number)).unwrap();
@@ -77,7 +77,7 @@ fn memory_is_copied_moved_and_filled_at_every_alignment() {
 }
 
 #[test]
-fn a_slot_without_a_card_is_told() {
+fn a_slot_without_a_card_is_reported() {
     let path = image(&CHECK);
     let said = check(&Setup::new(Board::Lm3s6965, &path));
     assert!(said.ends_with("sd-check: no card\r\n"), "{said}");
@@ -93,7 +93,7 @@ fn a_card_with_something_else_on_it_is_left_alone_until_somebody_allows_to_erase
     let asked = machine.running.hear("card: press E to erase the card", 0);
     assert!(machine.running.out().contains("card: holds other data"));
     machine.running.say("e?");
-    // It waits for five seconds, starts again, and asks again.
+    // It waits for five seconds, restarts, and asks again.
     let asked = machine.running.hear("card: press E to erase the card", asked);
     assert!(fs::read(&card).unwrap() == others);
     machine.running.say("E");
@@ -146,7 +146,7 @@ impl Known {
     /// Compares with the content after a power cut.
     fn check(&mut self, machine: &Machine, round: u32) {
         let mut wire = machine.connect();
-        // The last piece and the trailer had come, and the `ok` was lost.
+        // The last piece and the trailer had arrived, and the `ok` was lost.
         if let Some((name, content)) = &self.begun
             && wire.read(name).is_ok_and(|now| now == *content)
         {
@@ -168,7 +168,7 @@ impl Known {
         let mut words = reply.split(' ').skip(1);
         let from: usize = words.next().unwrap().parse().unwrap();
         let crc = words.next().unwrap();
-        // What is staged may be of the write before.
+        // The staged bytes may belong to the write before.
         let from = if crc == format!("{:08x}", crc32c(&content[..from])) { from } else { 0 };
         wire.say(format!("write {from} {} - {name}", content.len()));
         wire.send_bytes(&body(&content[from..], crc32c(&content)));
@@ -197,7 +197,7 @@ fn flash_with_something_else_on_it_is_left_alone() {
     let others = content(32 << 20, 5);
     fs::write(&flash, &others).unwrap();
     let machine = Machine::switch_on(&scene.setup);
-    // It starts again, and says so again.
+    // It restarts, and reports it again.
     let first = machine.running.hear("flash: holds other data", 0);
     machine.running.hear("flash: holds other data", first);
     machine.kill();
@@ -215,7 +215,7 @@ fn survive_power_cuts(board: Board) {
     for round in 0..ROUNDS {
         let machine = scene.start();
         known.check(&machine, round);
-        // What was interrupted goes on, every other time.
+        // The interrupted write is resumed, every other time.
         if round % 2 == 1 {
             resumed += u32::from(known.go_on(&machine));
         }
@@ -225,11 +225,12 @@ fn survive_power_cuts(board: Board) {
             assert!(wire.write(&name, &bytes).starts_with("ok "), "{name}");
             known.stored.insert(name, bytes);
         }
-        // The same name each time, so that there is an old file to be kept.
+        // The same name each time, so that there is an old file to keep.
         let bytes = content(150_000, 1000 + round);
         let mut command = message(format!("write 0 {} - log", bytes.len()));
         command.extend(body(&bytes, crc32c(&bytes)));
-        // At most so much, and at most so long: the emulator ends in the middle of whatever the board does then.
+        // A bounded number of bytes and a bounded time: the emulator is killed in the middle of whatever the board does
+        // then.
         let (cut, end) = (random.below(command.len() + 1), Duration::from_millis(random.below(150) as u64));
         let mut stream = wire.stream.try_clone().unwrap();
         let sending = thread::spawn(move || _ = stream.write_all(&command[..cut]));
@@ -240,5 +241,5 @@ fn survive_power_cuts(board: Board) {
     }
     let machine = scene.start();
     known.check(&machine, ROUNDS);
-    println!("{resumed} of {} writes went on where they were interrupted", ROUNDS / 2);
+    println!("{resumed} of {} writes were resumed", ROUNDS / 2);
 }

@@ -12,10 +12,10 @@ use skiff_tests::server_suite::{Served, Setup};
 use super::{Scene, image};
 
 const TAP: &str = "tap0";
-/// Addresses on it; the board's is that of the emulator's own network.
+/// The addresses of the test; the board's is that of the emulator's own network.
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 const STRANGERS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
-/// The board's, made from the emulator's hardware address.
+/// The board's address, made from the emulator's hardware address.
 const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0x5054, 0x00ff, 0xfe12, 0x3456);
 
 /// A running board.
@@ -34,7 +34,7 @@ impl Served for OnTap {
     const LARGE: usize = 600_000;
 
     fn with(asked: Setup) -> Self {
-        // A case may have one server after the other.
+        // A case may start one server after the other.
         static NETWORK: Once = Once::new();
         NETWORK.call_once(|| {
             ip(&format!("tuntap add {TAP} mode tap"));
@@ -43,7 +43,7 @@ impl Served for OnTap {
             }
             ip(&format!("link set {TAP} up"));
         });
-        // The one with a single data connection, if there is to be one.
+        // The one with a single data connection, if the case needs one.
         let board = if asked.data_port.is_some() { Board::Lm3s6965 } else { Board::Mps2 };
         let mut scene = Scene::new(board, &built(board));
         scene.setup.network = Network::Tap(TAP.into());
@@ -85,5 +85,5 @@ impl Served for OnTap {
     }
 }
 
-// Built outside: there is no way to anywhere inside.
+// Built outside: the namespace has no network.
 skiff_tests::server_suite!(OnTap, in a namespace if [Board::Lm3s6965, Board::Mps2].map(built).len() == 2);

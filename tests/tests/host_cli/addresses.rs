@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use skiff_tests::programs::{Ran, host_cli, run};
+use skiff_tests::programs::{Ran, free_port, host_cli, run};
 
 use crate::Scene;
 
@@ -40,7 +40,7 @@ fn a_server_is_named_in_many_ways() {
         &["--board", &word("localhost"), "ls"],
     ] {
         assert_eq!(scene.bare(words).ok(), "f\n", "{words:?}");
-        // What the environment names is not asked.
+        // The board in the environment is not asked.
         assert_eq!(scene.bare_with("192.0.2.1:9", words).ok(), "f\n", "{words:?}");
     }
     assert_eq!(scene.bare_with(&word("localhost"), &["ls"]).ok(), "f\n");
@@ -74,8 +74,8 @@ fn an_alias_stands_for_an_address() {
     assert_eq!(scene.bare(&["lab3", "ls"]).ok(), "f\n");
     assert_eq!(scene.bare(&["--board", "lab3", "ls"]).ok(), "f\n");
     assert_eq!(scene.bare_with("lab3", &["ls"]).ok(), "f\n");
-    // PORT is that of the command line if there is one.
-    let closed = { std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() };
+    // PORT of the command line wins if there is one.
+    let closed = free_port();
     let failed = scene.bare(&["lab3", &closed.to_string(), "ls"]);
     assert!(failed.failed(1).contains(&format!("localhost:{closed}")), "{failed:?}");
 
@@ -97,7 +97,7 @@ fn an_alias_stands_for_an_address() {
 }
 
 #[test]
-fn a_configuration_that_is_not_valid_is_told_and_kept() {
+fn an_invalid_configuration_is_reported_and_kept() {
     let scene = Scene::new();
     fs::create_dir_all(scene.config().parent().unwrap()).unwrap();
     let text = "[board.a]\naddress = 1\n\n[board\n";

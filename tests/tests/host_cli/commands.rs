@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use skiff_proto::crc::crc32c;
-use skiff_tests::programs::{program, run};
+use skiff_tests::programs::{free_port, program, run};
 
 use crate::{Scene, THEN, set_time, time_of, timeless};
 
@@ -63,14 +63,14 @@ fn cat_writes_files_one_after_the_other_as_they_are() {
     scene.serve(&["b"]);
     let ran = scene.run(&["cat", "a", "b", "a"]);
     assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
-    // A name that is given twice is meant once.
+    // A name that is given twice counts once.
     assert_eq!(ran.bytes, [odd.as_slice(), b"b"].concat());
     let ran = scene.run(&["cat", "none", "b"]);
     assert_eq!((ran.failed(1), ran.out()), ("cat none: no such file on the server", "b"));
 }
 
 #[test]
-fn stat_and_sum_tell_of_files() {
+fn stat_and_sum_report_files() {
     let scene = Scene::new();
     for name in ["past", "stored"] {
         scene.write(name, b"123456789");
@@ -80,7 +80,7 @@ fn stat_and_sum_tell_of_files() {
     scene.host.put("past", b"123456789");
     set_time(&scene.host.root().join("past"), THEN);
     fs::create_dir(scene.host.root().join("d")).unwrap();
-    // One came past the server, which does not know its checksum without reading it.
+    // One was put there without the server, which does not know its checksum without reading it.
     assert_eq!(
         scene.run(&["stat", "past", "stored", "d"]).ok(),
         "past: 9 bytes, 2023-11-14 22:13:20, crc32c -\n\
@@ -94,7 +94,7 @@ fn stat_and_sum_tell_of_files() {
 }
 
 #[test]
-fn rm_removes_files_and_goes_on_after_one_that_it_can_not() {
+fn rm_continues_after_a_file_that_it_can_not_remove() {
     let scene = Scene::new();
     scene.serve(&["a", "b", "d/x"]);
     let ran = scene.run(&["rm", "a", "none", "b"]);
@@ -143,7 +143,7 @@ fn directories_are_made_and_removed() {
 }
 
 #[test]
-fn df_ping_and_info_tell_of_the_server() {
+fn df_ping_and_info_report_the_server() {
     let scene = Scene::with(|setup| setup.server.nocrc = true);
     let df = scene.run(&["df"]).ok();
     assert!(df.contains(" bytes total, ") && df.contains(" bytes free, ") && df.ends_with("% used\n"), "{df}");
@@ -174,7 +174,7 @@ fn local_commands_and_help_need_no_server() {
     scene.have(&["b", "d/x", ".hidden"]);
     scene.write("a", &[0; 2048]);
     set_time(&scene.here.path().join("a"), THEN);
-    let closed = { std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() };
+    let closed = free_port();
     let alone = |words: &[&str]| run(scene.command_to(closed).args(words));
     assert_eq!(alone(&["lls"]).ok(), "a\nb\nd/\n");
     assert_eq!(alone(&["lls", "d"]).ok().lines().count(), 1);
@@ -277,7 +277,7 @@ fn every_error_is_one_line_that_names_command_and_file() {
 #[test]
 fn a_server_that_is_not_there_is_told_with_its_address() {
     let scene = Scene::new();
-    let closed = { std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() };
+    let closed = free_port();
     let ran = run(scene.command_to(closed).args(["ls"]));
     assert_eq!(ran.failed(1), format!("ls: can't connect to 127.0.0.1:{closed}: Connection refused"));
     // A listener that never answers.
@@ -319,12 +319,12 @@ fn options_stand_before_the_host_before_the_command_and_behind_it() {
     ] {
         assert_eq!(run(skiff_tests::programs::host_cli(scene.here.path()).args(words)).ok(), "", "{words:?}");
     }
-    // What stands behind `--` is a name.
+    // Everything behind `--` is a name.
     let out = scene.run(&["put", "--", "--json", "-x"]).ok();
     assert!(out.starts_with("put --json: 6 bytes, "), "{out}");
     assert_eq!(scene.all_there(), ["--json", "-x", "f"]);
     assert_eq!(scene.run(&["rm", "-q", "--", "-x"]).ok(), "");
-    // Asked for, it is shown all the same.
+    // On request it is shown nevertheless.
     assert_eq!(scene.run(&["ls", "-q"]).ok(), "--json\nf\n");
     let ran = scene.run(&["-v", "ls"]);
     assert!(ran.code == Some(0) && ran.out() == "--json\nf\n" && ran.err.contains("connected"), "{ran:?}");
@@ -360,7 +360,7 @@ fn an_empty_file_and_one_of_many_blocks_arrive_whole() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_failure() {
+fn a_reader_that_closes_early_is_no_failure() {
     let scene = Scene::new();
     scene.host.put("big", &vec![b'x'; 5_000_000]);
     for i in 0..3000 {
@@ -390,7 +390,7 @@ fn names_on_the_server_may_begin_with_a_slash_or_a_dot() {
         (&["rmdir", "./e/"], "rmdir e: removed\n"),
         (&["cat", "/f"], "f"),
         (&["sum", "/d/x"], "4f9b1ae0 3 d/x\n"),
-        // By characters: this is not a name of three.
+        // By characters: this name does not have three.
         (&["ls", "?1"], "a1\nä1\n"),
     ] {
         let ran = scene.run(words).ok();
@@ -408,7 +408,7 @@ fn names_on_the_server_may_begin_with_a_slash_or_a_dot() {
 }
 
 #[test]
-fn a_destination_without_its_option_is_told_before_anything_is_transferred() {
+fn a_destination_without_its_option_is_an_error_before_any_transfer() {
     let scene = Scene::new();
     scene.serve(&["notes.txt", "b", "d/x"]);
     scene.have(&["here.txt", "two", "dir/y"]);

@@ -158,7 +158,7 @@ fn what_a_server_says_is_one_safe_line() {
         let error: serde_json::Value = serde_json::from_str(&ran.err).unwrap();
         assert_eq!(error["code"], "denied");
     }
-    // A code that nobody knows, with the same tricks.
+    // An unknown code, with the same tricks.
     let port = serve(|_, stream| stream.write_all(&message("error \u{1b}[31mred \u{202e}text")));
     let ran = cli(&scene, port, &["rm", "f"]);
     assert!(is_safe(ran.failed(1)), "{ran:?}");
@@ -301,9 +301,9 @@ fn a_connection_that_ends_anywhere_leaves_no_file() {
 fn a_length_that_is_a_lie_costs_neither_memory_nor_time() {
     let scene = Scene::new();
     for reply in [
-        // A file of ten billion bytes, of which one comes.
+        // A file of ten billion bytes, of which one arrives.
         [message("ok 9999999999 9999999999 t"), b"9999999999x".to_vec()].concat(),
-        // More bytes than there are numbers.
+        // More bytes than numbers can express.
         message("ok 18446744073709551615 18446744073709551615 t"),
         // A reply of ten billion bytes.
         b"9999999999".to_vec(),
@@ -316,7 +316,7 @@ fn a_length_that_is_a_lie_costs_neither_memory_nor_time() {
             }
             stream.write_all(&reply)
         });
-        // What waits for the rest has to fit into 1 GiB with everything a program maps.
+        // The client waits for the rest within 1 GiB of address space for everything.
         let command = scene.command_to(port);
         let mut shell = std::process::Command::new("sh");
         shell.args(["-c", r#"ulimit -v 1048576; exec "$@""#, "sh"]);
@@ -351,7 +351,7 @@ fn an_endless_listing_is_cut_off() {
 #[test]
 fn a_directory_that_contains_itself_is_walked_once() {
     let scene = Scene::new();
-    // Below each directory another one, for as long as names may be.
+    // Below each directory another one, as long as names permit.
     let port = serve(|command, stream| match command.strip_prefix("list") {
         Some(dir) => {
             let dir = dir.trim_start();
@@ -381,7 +381,7 @@ fn a_server_that_takes_nothing_or_confirms_something_else_is_not_believed() {
         let ran = cli(&scene, port, &["put", "f"]);
         assert!(ran.failed(1).starts_with("put f: ") && ran.out().is_empty(), "{reply} {ran:?}");
     }
-    // It reads on for ever, or not at all.
+    // It continues to read, or does not read at all.
     scene.write("big", &crate::content(20_000_000, 1));
     let deaf = serve(|command, stream| {
         if command.starts_with("write") {
@@ -396,7 +396,7 @@ fn a_server_that_takes_nothing_or_confirms_something_else_is_not_believed() {
 #[test]
 fn a_classic_server_is_not_believed_either() {
     let scene = Scene::new();
-    // `ls` with names that are none, and a data connection of which nothing whole comes.
+    // `ls` with invalid names, and a data connection with an incomplete message.
     let data = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let data_port = data.local_addr().unwrap().port();
     thread::spawn(move || {
@@ -425,7 +425,7 @@ fn a_classic_server_is_not_believed_either() {
 }
 
 #[test]
-fn what_a_listing_can_not_show_is_told_and_a_failure() {
+fn names_that_a_listing_can_not_show_are_reported_as_a_failure() {
     let port = serve(|command, stream| match command {
         "list" => {
             let lines = "1 - - a\n0 - - d/\n";
@@ -507,7 +507,7 @@ fn a_server_that_closes_before_it_answers_may_have_no_free_session() {
     assert!(only.ask("get /skiff/1").starts_with("skiff/1 "));
     let ran = scene.run(&["get", "x", "--retries", "0"]);
     assert!(ran.failed(1).contains("it may have no free session"), "{ran:?}");
-    // And servers made for the purpose, of either way to close.
+    // And servers made for this purpose, with either way to close.
     for reset in [false, true] {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -535,9 +535,9 @@ fn a_server_that_closes_before_it_answers_may_have_no_free_session() {
 }
 
 #[test]
-fn a_connect_that_takes_long_is_spoken_of_on_a_terminal() {
-    const TEST: &str = "a_connect_that_takes_long_is_spoken_of_on_a_terminal";
-    // Nobody takes connections, and what is beyond the backlog gets no answer.
+fn a_slow_connect_shows_a_message_on_a_terminal() {
+    const TEST: &str = "a_slow_connect_shows_a_message_on_a_terminal";
+    // Nothing accepts connections, and beyond the backlog there is no answer.
     let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     listener.bind(&core::net::SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
     listener.listen(0).unwrap();

@@ -26,7 +26,7 @@ fn scene_with_a_large_file() -> Scene {
 /// Sends one Ctrl-C to a working program, and waits for the end.
 #[track_caller]
 fn interrupted(what: &str, mut running: Running) {
-    // A program that blocks before it listens for Ctrl-C is ended by the signal.
+    // If it blocks before it handles Ctrl-C, the signal ends it.
     let blocked =
         || fs::read_to_string(format!("/proc/{}/wchan", running.pid())).is_ok_and(|at| at.contains("pipe_write"));
     assert!(eventually(|| running.catches(Signal::INT) || blocked()), "{what}: is not at work");
@@ -81,7 +81,7 @@ fn one_ctrl_c_ends_a_command_and_a_script_whatever_they_do() {
 }
 
 #[test]
-fn a_get_that_was_ended_by_a_signal_goes_on_when_asked_to() {
+fn a_get_ended_by_a_signal_resumes_on_request() {
     let scene = Scene::new();
     let len = 300 << 20;
     fs::File::create(scene.host.root().join("big")).unwrap().set_len(len).unwrap();
@@ -126,7 +126,7 @@ fn ctrl_c_on_a_terminal_stops_what_comes_too_fast_for_it() {
             let mut command = scene.command();
             let mut running = on_a_terminal_of(python, options, command.args(["cat", name]));
             _ = running.hear(if name == "text" { "xyz" } else { "\\u{0}" }, 0);
-            // A command that ends before it listens for Ctrl-C is ended by the signal.
+            // If a command ends before it handles Ctrl-C, the signal ends it.
             std::thread::sleep(Duration::from_millis(100));
             let begun = Instant::now();
             running.say("\u{3}");
@@ -154,7 +154,7 @@ fn two_ctrl_c_at_a_prompt_whose_output_is_not_read_stop_the_command() {
     running.say("cat big\r");
     // Until the pipe is full.
     assert!(eventually(|| rustix::io::ioctl_fionread(&reader).is_ok_and(|n| n >= 30_000)));
-    // One that comes while nothing at all can be written may not be enough: then another one ends the prompt. At each, the
+    // A Ctrl-C while nothing at all can be written may not be enough: then another one ends the prompt. At each, the
     // terminal discards what it has not shown yet, so they must not come too fast.
     assert!((0..10).any(|_| {
         running.try_say("\u{3}").is_err() || {

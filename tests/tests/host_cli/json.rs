@@ -51,13 +51,13 @@ fn entries_are_told_by_ls_stat_and_lls() {
     assert_eq!((all.len(), &all[1]), (2, &file));
     assert_eq!((&all[0]["name"], &all[0]["kind"], &all[0]["size"]), (&json!("d"), &json!("directory"), &Value::Null));
     assert!(all[0]["mtime"].is_u64() && all[0]["crc32c"].is_null());
-    // `-l` shows more to people; here everything is shown anyway.
+    // `-l` shows more to humans; here everything is shown anyway.
     assert_eq!(scene.json(&["ls", "-l"]), all);
     assert_eq!(scene.json(&["ls", "-R"]).len(), 3);
     assert_eq!(scene.json(&["stat", "d"])[0]["kind"], "directory");
 
     scene.have(&["here", "dir/x"]);
-    // A link is shown as what it leads to.
+    // A link is shown as its target.
     for (link, target) in [("link", "here"), ("nowhere", "none")] {
         std::os::unix::fs::symlink(target, scene.here.path().join(link)).unwrap();
     }
@@ -94,11 +94,11 @@ fn transfers_are_objects() {
     let expected = json!({"type": "get", "name": "x/y", "local": "y", "size": 9, "resumed": 0, "seconds": null,
         "crc32c": "e3069283", "verified": true, "sessions": 1});
     assert_eq!(get, expected);
-    // The path where it really is.
+    // The real path.
     assert_eq!(scene.json(&["get", "x/y"])[0]["local"], "y(1)");
     assert_eq!(scene.json(&["get", "-c", "x/y"])[0]["resumed"], 9);
     assert_eq!(scene.json(&["put", "-c", "d/f", "-o", "x/y"])[0]["resumed"], 9);
-    // Data and no objects.
+    // Data, and no objects.
     assert_eq!(scene.run(&["get", "x/y", "-o", "-", "--json"]).ok(), "123456789");
     assert_eq!(scene.run(&["cat", "x/y", "--json"]).ok(), "123456789");
 }
@@ -132,7 +132,7 @@ fn the_other_commands_have_their_objects_too() {
     let here = std::fs::canonicalize(scene.here.path()).unwrap();
     assert_eq!(scene.json(&["lpwd"]), [done("lpwd", here.to_str().unwrap())]);
     assert_eq!(scene.json(&["lcd", "."]), [done("lcd", here.to_str().unwrap())]);
-    // Nothing is confirmed when it is to be quiet; what was asked for is shown.
+    // With `--quiet` nothing is confirmed; requested output is shown.
     assert_eq!(scene.json(&["mkdir", "-q", "d"]), Vec::<Value>::new());
     assert_eq!(scene.json(&["ls", "-q"]).len(), 1);
 }
@@ -162,7 +162,7 @@ fn errors_are_objects_on_standard_error() {
     ] {
         assert_eq!(scene.json_error(words, exit)["code"], code, "{words:?}");
     }
-    let closed = { std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() };
+    let closed = skiff_tests::programs::free_port();
     let ran = skiff_tests::programs::run(scene.command_to(closed).args(["ls", "--json"]));
     assert_eq!(objects(&ran.err)[0]["code"], "connect");
     // Results and errors of one command.

@@ -70,7 +70,7 @@ fn a_newcomer_makes_a_secret_and_keys_and_nobody_else_can_read_them() {
         assert_eq!(keys.mode(name), 0o600);
         let line = keys.content(name);
         assert!(line.starts_with(begins) && line.ends_with("=\n") && line.len() == begins.len() + 45, "{line}");
-        // What `show` says has none of it.
+        // The output of `show` contains none of it.
         assert!(!keys.key(&["show", name]).ok().contains(&line[begins.len()..begins.len() + 20]));
     }
     assert_ne!(keys.content("own"), keys.content("quiet"));
@@ -97,7 +97,7 @@ fn the_same_secret_gives_the_same_key_and_every_name_another_one() {
         let of = |line: &str| line.trim_end().rsplit(' ').next().map(str::to_owned);
         assert!(all[..at].iter().all(|other| of(other) != of(one)), "{one}");
     }
-    // The key of the protocol's test vector form: what is printed is what a file holds.
+    // The key of the protocol's test vector: the output is what a file contains.
     keys.have("printed.key", &all[0]);
     assert!(keys.key(&["show", "printed.key"]).ok().starts_with("printed.key: key rw.alice.1: "));
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 use skiff_tests::host::Host;
-use skiff_tests::programs::{Ran, host_cli, run};
+use skiff_tests::programs::{Ran, free_port, host_cli, run};
 use tempfile::TempDir;
 
 /// Three servers, the last of which does not exist, and a directory for the client.
@@ -17,7 +17,7 @@ struct Boards {
 impl Boards {
     fn new() -> Self {
         let hosts = [Host::start(), Host::start()];
-        let closed = { std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() };
+        let closed = free_port();
         let [first, second] = [hosts[0].port(), hosts[1].port()];
         let names = [first, second, closed].map(|port| format!("127.0.0.1:{port}"));
         Self { hosts, names, here: tempfile::tempdir().unwrap() }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use skiff_tests::programs::{Running, on_a_terminal, on_a_terminal_of, python, skip};
+use skiff_tests::programs::{Running, free_port, on_a_terminal, on_a_terminal_of, python, skip};
 use skiff_tests::wire::eventually;
 
 use crate::relay::{Fault, Relay};
@@ -36,7 +36,7 @@ impl Session {
         if skiff_tests::programs::run(&mut probe).code != Some(0)
             || on_a_terminal(python, &probe).wait().code != Some(0)
         {
-            skip(test, "there is no terminal to be had here");
+            skip(test, "no pseudo terminal is available here");
             return None;
         }
         let mut command = scene.command_to(port);
@@ -60,7 +60,7 @@ impl Session {
     pub(crate) fn enter(&mut self, line: &str) {
         self.see(PROMPT);
         self.type_in(&format!("{line}\r"));
-        // What was typed is shown; what comes of it comes behind.
+        // The terminal echoes the line; the output follows.
         self.see(line);
     }
 
@@ -91,7 +91,7 @@ fn a_prompt_greets_takes_commands_and_leaves() {
     session.enter("put here.txt -o 'a b.txt'");
     session.see("stored as a b.txt");
     scene.is_there("a b.txt", "here.txt");
-    // A failure is told, and the prompt stays.
+    // A failure is reported, and the prompt stays.
     session.enter("get none");
     session.see("host-cli: get none: no such file on the server");
     session.enter("frob");
@@ -254,20 +254,20 @@ fn a_history_that_is_no_file_is_left_alone() {
 #[test]
 fn a_prompt_without_a_server_ends_with_1() {
     let scene = Scene::new();
-    let closed = { std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() };
+    let closed = free_port();
     let Some(mut session) = Session::new("a_prompt_without_a_server_ends_with_1", &scene, closed, &[]) else { return };
     session.see("host-cli: can't connect to 127.0.0.1:");
     session.ends_with(1);
 }
 
 #[test]
-fn a_connection_that_was_lost_at_the_prompt_is_made_anew() {
+fn the_prompt_reconnects_after_a_lost_connection() {
     let scene = Scene::new();
     scene.serve(&["f"]);
     let relay = Relay::start(scene.host.addr(), &[Fault::up(60)]);
-    let test = "a_connection_that_was_lost_at_the_prompt_is_made_anew";
+    let test = "the_prompt_reconnects_after_a_lost_connection";
     let Some(mut session) = Session::new(test, &scene, relay.port(), &[]) else { return };
-    // The question costs 22 bytes, `list` 14, `ping` 14: within these the line breaks.
+    // The hello costs 22 bytes, `list` 14, `ping` 14: within these the connection breaks.
     for _ in 0..4 {
         session.enter("stat f");
     }

@@ -79,12 +79,12 @@ impl Relay {
         self.port
     }
 
-    /// How many bytes came from the client, connection by connection.
+    /// How many bytes came from the client, for each connection.
     pub(crate) fn up(&self) -> Vec<u64> {
         self.each(|[up, _]| up.len() as u64)
     }
 
-    /// Bytes from the server likewise.
+    /// How many bytes came from the server, for each connection.
     pub(crate) fn down(&self) -> Vec<u64> {
         self.each(|[_, down]| down.len() as u64)
     }
@@ -121,7 +121,7 @@ fn carry(mut from: TcpStream, mut to: TcpStream, way: usize, fault: Fault, bytes
         let room = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
         let n = match from.read(&mut buffer[..room]) {
             Ok(n) if n > 0 => n,
-            // The end of one side's words is not the end of the other's.
+            // The end of one direction is not the end of the other.
             _ => {
                 _ = to.shutdown(Shutdown::Write);
                 return;

@@ -43,7 +43,7 @@ fn continued_at(out: &str) -> u64 {
 }
 
 #[test]
-fn a_get_goes_on_by_itself_after_each_loss() {
+fn a_get_resumes_automatically_after_each_loss() {
     let scene = Scene::new();
     let bytes = content(SIZE, 1);
     scene.host.put("big", &bytes);
@@ -52,7 +52,7 @@ fn a_get_goes_on_by_itself_after_each_loss() {
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(scene.content("big").unwrap() == bytes);
     assert_eq!(scene.all_here(), ["big"]);
-    // Each loss is told, and little was sent twice.
+    // Each loss is reported, and little was sent twice.
     assert_eq!(ran.err.matches("; reconnecting (attempt 1)\n").count(), 2, "{}", ran.err);
     assert_eq!(ran.err.lines().count(), 2, "{}", ran.err);
     let down = relay.down();
@@ -61,7 +61,7 @@ fn a_get_goes_on_by_itself_after_each_loss() {
 }
 
 #[test]
-fn a_put_goes_on_by_itself_after_each_loss() {
+fn a_put_resumes_automatically_after_each_loss() {
     let scene = Scene::new();
     let bytes = content(SIZE, 2);
     scene.write("big", &bytes);
@@ -95,7 +95,7 @@ fn a_loss_among_many_files_costs_no_file() {
 }
 
 #[test]
-fn a_get_that_was_given_up_goes_on_when_asked_to() {
+fn an_abandoned_get_resumes_on_request() {
     let scene = Scene::new();
     let bytes = content(SIZE, 4);
     scene.host.put("big", &bytes);
@@ -112,7 +112,7 @@ fn a_get_that_was_given_up_goes_on_when_asked_to() {
     assert_eq!(scene.all_here(), ["big"]);
     let down = relay.down()[1];
     assert!(down < 3_200_000, "{down}");
-    // Once it is here nothing is fetched again.
+    // Once it is here, nothing is fetched again.
     let out = scene.run_over(&relay, &["get", "-c", "big"]).ok();
     assert!(out.contains(", already complete,"), "{out}");
     assert_eq!(scene.all_here(), ["big"]);
@@ -120,7 +120,7 @@ fn a_get_that_was_given_up_goes_on_when_asked_to() {
 }
 
 #[test]
-fn a_get_over_several_sessions_goes_on_by_itself_and_when_asked_to() {
+fn a_get_over_several_sessions_resumes_automatically_and_on_request() {
     let scene = Scene::new();
     let bytes = content(SIZE, 13);
     scene.host.put("big", &bytes);
@@ -155,7 +155,7 @@ fn several_sessions_are_one_to_sixteen_and_not_for_standard_output() {
 }
 
 #[test]
-fn a_put_that_was_given_up_goes_on_when_asked_to() {
+fn an_abandoned_put_resumes_on_request() {
     let scene = Scene::new();
     let bytes = content(SIZE, 5);
     scene.write("big", &bytes);
@@ -174,7 +174,7 @@ fn a_put_that_was_given_up_goes_on_when_asked_to() {
 }
 
 #[test]
-fn without_being_asked_to_a_later_run_begins_anew() {
+fn without_the_option_a_later_run_starts_over() {
     let scene = Scene::new();
     let bytes = content(SIZE, 6);
     scene.host.put("big", &bytes);
@@ -198,7 +198,7 @@ fn what_is_there_already_is_checked_before_anything_is_added_to_it() {
     scene.write("source", &bytes);
     scene.done(&["put", "source", "-o", "big"]);
 
-    // The file on the server becomes another one.
+    // The file on the server is replaced by another one.
     let relay = scene.relay(&[Fault::down(2_000_000), Fault::default(), Fault::down(2_000_000)]);
     assert_eq!(scene.run_over(&relay, &["get", "big", "--retries", "0"]).code, Some(1));
     let other = content(SIZE, 8);
@@ -208,7 +208,7 @@ fn what_is_there_already_is_checked_before_anything_is_added_to_it() {
     assert!(scene.content("big").unwrap() == other);
     fs::remove_file(scene.here.path().join("big")).unwrap();
 
-    // The partial file is damaged, and the server has never read the file, which came past it.
+    // The partial file is damaged, and the server has never read the file, which was put there without it.
     scene.host.put("big", &other);
     assert_eq!(scene.run_over(&relay, &["get", "big", "--retries", "0"]).code, Some(1));
     let part = scene.parts().remove(0);
@@ -234,11 +234,11 @@ fn a_local_file_that_has_changed_is_not_added_to_what_is_staged() {
 }
 
 #[test]
-fn a_line_that_always_breaks_is_given_up_after_the_tries() {
+fn a_link_that_always_breaks_is_given_up_after_the_attempts() {
     let scene = Scene::new();
     scene.host.put("big", &content(SIZE, 11));
     scene.have(&["a", "b", "c"]);
-    // Not even a reply comes through.
+    // Not even a reply arrives.
     let relay = scene.relay(&[Fault::down(0); 10]);
     let ran = scene.run_over(&relay, &["get", "big", "--retries", "2"]);
     assert_eq!(ran.code, Some(1));
@@ -250,7 +250,7 @@ fn a_line_that_always_breaks_is_given_up_after_the_tries() {
     );
     assert!(lines[2].starts_with("host-cli: get big: connection to "), "{lines:?}");
     assert_eq!(relay.up().len(), 3);
-    // What is left is summed up.
+    // The totals cover what is left.
     let ran = scene.run_over(&relay, &["put", "a", "b", "c", "--retries", "0"]);
     let lines: Vec<_> = ran.err.lines().collect();
     assert_eq!(lines.len(), 2, "{}", ran.err);
@@ -262,7 +262,7 @@ fn a_line_that_always_breaks_is_given_up_after_the_tries() {
 fn a_server_that_restarts_is_waited_for_as_long_as_the_idle_time() {
     let scene = Scene::new();
     scene.host.put("big", &content(SIZE, 15));
-    // A board that is back only after more tries than three.
+    // A board that is back only after more than three attempts.
     let faults = [&[Fault::down(2_000_000)][..], &[Fault::down(0); 4]].concat();
     let relay = scene.relay(&faults);
     let ran = scene.run_over(&relay, &["get", "big"]);
@@ -280,7 +280,7 @@ fn a_server_that_restarts_is_waited_for_as_long_as_the_idle_time() {
 }
 
 #[test]
-fn a_sync_that_lost_its_server_says_how_it_goes_on() {
+fn a_sync_that_lost_its_server_says_how_to_resume() {
     let scene = Scene::new();
     scene.host.put("t/big", &content(SIZE, 15));
     let relay = scene.relay(&[Fault::down(2_000_000)]);
@@ -317,7 +317,7 @@ fn ctrl_c_stops_a_put_and_leaves_the_old_file() {
     let mut running = Running::start(scene.command_to(relay.port()).args(["put", "big"]));
     assert!(eventually(|| relay.up() == [2_000_000] && scene.staged() > 1_900_000), "{:?}", relay.up());
     assert!(eventually(|| running.catches(Signal::INT)));
-    // The first one waits for the server, which hears nothing of it; another one does not.
+    // The first one waits for the server, which receives nothing of it; another one does not.
     assert!(eventually(|| running.has_ended() || {
         running.signal(Signal::INT);
         false
@@ -326,7 +326,7 @@ fn ctrl_c_stops_a_put_and_leaves_the_old_file() {
     assert!(ran.failed(130).starts_with("put"), "{ran:?}");
     assert_eq!(scene.host.content("big").unwrap(), b"old");
     drop(relay);
-    // The line is dead, not the server.
+    // The link is dead, not the server.
     scene.have(&["small"]);
     scene.done(&["put", "small"]);
 }

@@ -45,7 +45,7 @@ fn a_script_stops_at_its_first_failure_and_names_the_line() {
 }
 
 #[test]
-fn what_makes_no_sense_in_a_script_is_told() {
+fn invalid_lines_of_a_script_are_reported() {
     let scene = Scene::new();
     scene.have(&["a"]);
     for (script, code, line) in [
@@ -64,7 +64,7 @@ fn what_makes_no_sense_in_a_script_is_told() {
     let ran = run_with(&mut scene.command(), b"ls\n\xff\xfe\n");
     assert_eq!(ran.failed(2), "line 2: the line is not UTF-8");
     assert_eq!(scene.script("").ok(), "");
-    // The last line need not end.
+    // The last line need not end with LF.
     assert!(scene.script("put a").ok().starts_with("put a: "));
 }
 
@@ -85,7 +85,7 @@ fn words_are_quoted_as_for_a_shell() {
     _ = scene.script(script).ok();
     assert_eq!(scene.all_there(), ["#2", "dou\"ble", "five six", "one two", "quote", "three four", "x#y"]);
     scene.is_here("b c", "a b.txt");
-    // A backslash in a glob takes the next character as it stands; `\\` is one backslash to the shell's rules.
+    // A backslash in a glob quotes the next character; `\\` is one backslash by the shell's rules.
     scene.serve(&["[x].txt", "x.txt"]);
     assert_eq!(scene.script("rm '\\[x\\].txt'\n").ok(), "rm [x].txt: removed\n");
 }

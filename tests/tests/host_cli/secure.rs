@@ -93,7 +93,7 @@ fn files_go_up_and_come_back_whole_and_nothing_of_them_can_be_read_on_the_wire()
 }
 
 #[test]
-fn an_interrupted_get_goes_on_under_the_same_key_and_a_put_by_the_same_client() {
+fn an_interrupted_get_resumes_with_the_same_key_and_a_put_with_any_key_of_the_client() {
     let scene = Scene::new();
     let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[1]).collect();
     fs::write(scene.path("up"), &bytes).unwrap();
@@ -158,7 +158,7 @@ fn a_read_only_key_reads_and_changes_nothing() {
 }
 
 #[test]
-fn who_is_not_let_in_hears_in_one_line_what_to_do() {
+fn a_refused_client_gets_advice_in_one_line() {
     let scene = Scene::with(Security::with_secret(secret(), 2));
     scene.host.put("notes", b"notes");
     let open = Host::start();
@@ -190,7 +190,7 @@ fn who_is_not_let_in_hears_in_one_line_what_to_do() {
             assert!(ran.failed(1).ends_with(&line), "{words:?} {key:?}: {ran:?}");
         }
     }
-    // To a server that does not encrypt, a client with a key has said nothing but the hello.
+    // To a server that does not encrypt, a client with a key has sent nothing but the hello.
     let hello = b"0000000012get /skiff/1";
     let up = relay.sent();
     assert!(up.chunks(hello.len()).all(|message| message == hello), "{}", up.escape_ascii());

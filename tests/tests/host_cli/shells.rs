@@ -40,7 +40,7 @@ fn a_shell_completes_commands_options_and_names_on_the_server() {
     }
     // One name a line, as it is: the script quotes it.
     assert_eq!(words(&scene, &format!("{server} get a\\ b")).out(), "a b.txt\n");
-    // Local files are the shell's business.
+    // Local files are completed by the shell.
     for typed in [format!("{server} put "), format!("{server} get x -o "), "host-cli key grant --secret ".to_owned()] {
         let ran = words(&scene, &typed);
         assert_eq!((ran.code, ran.out()), (Some(3), ""), "{typed}");

@@ -14,7 +14,7 @@ use skiff_tests::wire::eventually;
 use crate::{Scene, THEN, content, set_time, time_of};
 
 impl Scene {
-    /// The last line without its time, after `sync`.
+    /// The last line of the output of `sync`, without the duration.
     #[track_caller]
     fn synced(&self, words: &[&str]) -> String {
         let out = self.run(&[&["sync"], words].concat()).ok();
@@ -256,7 +256,7 @@ fn nothing_is_deleted_unless_everything_was_transferred() {
     let scene = Scene::new();
     scene.have(&["t/a", "t/b/x", "t/c"]);
     scene.serve(&["t/old", "t/b"]);
-    // Nothing can take the place of a FIFO.
+    // Nothing can replace a FIFO.
     mkfifoat(CWD, scene.host.root().join("t/c"), Mode::RWXU).unwrap();
     let ran = scene.run(&["sync", "--delete", "t", "t"]);
     assert_eq!((ran.code, steps(&ran)), (Some(1), vec!["put t/a".to_owned()]), "{ran:?}");

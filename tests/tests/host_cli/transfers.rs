@@ -32,7 +32,7 @@ fn put_stores_under_the_name_or_in_the_directory_that_is_asked_for() {
     assert!(out.contains("put d/b.txt: ") && out.ends_with(", stored as data/b.txt\n"), "{out}");
     assert_eq!(scene.all_there(), ["data/", "data/a.txt", "data/b.txt", "x/", "x/y.txt"]);
     scene.is_there("data/b.txt", "d/b.txt");
-    // Two files that would have one name.
+    // Two files that would have the same name.
     scene.have(&["e/b.txt"]);
     let ran = scene.run(&["put", "d/b.txt", "e/b.txt"]);
     assert_eq!(ran.failed(1), "put e/b.txt: another file of this command is stored as b.txt");
@@ -70,7 +70,7 @@ fn a_local_file_is_kept_and_the_new_one_numbered_unless_it_is_to_be_replaced() {
     let mode = fs::metadata(scene.here.path().join("notes.txt")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o640);
     assert!(!scene.all_here().iter().any(|name| name.contains("skiff-part")), "{:?}", scene.all_here());
-    // Where a directory stands the file goes into it, as everywhere.
+    // If the destination is a directory, the file goes into it, as everywhere.
     fs::create_dir(scene.here.path().join("dir")).unwrap();
     scene.done(&["get", "plain", "-o", "dir"]);
     scene.is_here("dir/plain", "plain");
@@ -93,13 +93,13 @@ fn neither_a_device_nor_what_a_link_points_to_is_written_over() {
     scene.serve(&["f"]);
     scene.have(&["target"]);
     symlink("target", scene.here.path().join("f")).unwrap();
-    // The link is a name that is taken.
+    // A link counts as an existing name.
     assert!(scene.run(&["get", "f"]).ok().contains("saved as f(1) since f exists"));
     scene.done(&["get", "-f", "f"]);
     scene.is_here("target", "target");
     scene.is_here("f", "f");
     assert!(fs::symlink_metadata(scene.here.path().join("f")).unwrap().is_file());
-    // A socket is nothing that could be written to.
+    // A socket can't be written to.
     let _socket = std::os::unix::net::UnixListener::bind(scene.here.path().join("socket")).unwrap();
     for options in [&[][..], &["-f"]] {
         let ran = run(scene.command().args(["get", "f", "-o", "socket"]).args(options));
@@ -119,7 +119,7 @@ fn what_is_no_regular_file_is_written_to_as_it_is() {
             assert_eq!((ran.code, ran.out(), ran.err.as_str()), (Some(0), "fg", ""), "{out} {options:?}");
         }
     }
-    // Where standard output is a file, it is written on from where it is.
+    // If standard output is a file, writing continues at its position.
     let file = fs::File::create(scene.here.path().join("out")).unwrap();
     (&file).write_all(b"before ").unwrap();
     let status = scene.command().args(["get", "f", "-o", "/dev/stdout"]).stdout(file).status().unwrap();
@@ -191,7 +191,7 @@ fn a_file_that_replaces_another_has_no_more_rights_than_that() {
             assert!(fs::read(&path).unwrap() == content(300_000, 1));
         }
     }
-    // A new one has those that the umask leaves.
+    // A new one has the rights that the umask leaves.
     for (mask, mode) in [("022", 0o644), ("077", 0o600), ("002", 0o664)] {
         fs::remove_file(&path).unwrap();
         let mut shell = std::process::Command::new("sh");
@@ -213,7 +213,7 @@ fn globs_choose_on_the_server() {
     assert_eq!(ls("{a,c}.*"), "a.txt\nc.bin\n");
     assert_eq!(ls("*/1.txt"), "logs/1.txt\nold/1.txt\n");
     assert_eq!(ls("*"), "[x].txt\na.txt\nb.txt\nc.bin\nlogs/\nold/\n");
-    // A name that exists as it stands is that name.
+    // A name that exists literally means that name.
     assert_eq!(ls("[x].txt"), "[x].txt\n");
     assert_eq!(ls("\\[x].txt"), "[x].txt\n");
     assert_eq!(ls("[ab].txt"), "a.txt\nb.txt\n");
@@ -258,22 +258,22 @@ fn standard_input_and_output_carry_files() {
     assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
     assert!(ran.bytes == [bytes.as_slice(), b"small"].concat(), "nothing but the data");
     assert_eq!(scene.all_here(), Vec::<String>::new());
-    // Nothing on standard input is an empty file.
+    // An empty standard input is an empty file.
     assert!(scene.run(&["put", "-", "-o", "empty"]).ok().starts_with("put -: 0 bytes"));
     assert_eq!(scene.host.content("empty").unwrap(), b"");
     let ran = scene.run(&["put", "-"]);
     assert_eq!(ran.failed(2), "put: standard input has no name; give one with -o NAME");
     let ran = scene.run(&["get", "none", "small", "-o", "-"]);
     assert_eq!((ran.failed(1), ran.out()), ("get none: no such file on the server", "small"));
-    // What standard input is spooled to goes where TMPDIR says.
+    // Standard input is spooled to TMPDIR.
     let ran = run_with(scene.command().env("TMPDIR", "/nonexistent").args(["put", "-", "-o", "x"]), "x");
     assert_eq!(ran.failed(1), "put -: No such file or directory");
 }
 
 #[test]
-fn a_full_device_is_told() {
+fn a_full_device_is_reported() {
     if !std::path::Path::new("/dev/full").exists() {
-        return skiff_tests::programs::skip("a_full_device_is_told", "there is no /dev/full");
+        return skiff_tests::programs::skip("a_full_device_is_reported", "there is no /dev/full");
     }
     let scene = Scene::new();
     scene.host.put("f", &content(100_000, 1));
@@ -321,7 +321,7 @@ fn a_local_name_that_is_not_text_can_be_sent_under_another() {
 }
 
 #[test]
-fn a_read_only_server_is_told_of_in_one_line_a_file() {
+fn a_read_only_server_is_reported_in_one_line_per_file() {
     let scene = Scene::with(|setup| setup.store.read_only = true);
     scene.serve(&["f"]);
     scene.have(&["f"]);

@@ -23,7 +23,7 @@ fn a_tree_goes_up_and_comes_back_as_it_was() {
 }
 
 #[test]
-fn where_a_tree_goes_is_said_as_for_files() {
+fn the_destination_of_a_tree_follows_the_rules_of_files() {
     let scene = Scene::new();
     scene.have(&["t/a", "t/sub/b"]);
     scene.done(&["put", "-r", "t", "-o", "copy"]);
@@ -57,7 +57,7 @@ fn what_is_here_goes_into_the_root() {
     scene.have(&["a", "d/b"]);
     scene.done(&["put", "-r", "."]);
     assert_eq!(scene.all_there(), ["a", "d/", "d/b"]);
-    // Hidden names are the server's to refuse; the others go.
+    // The server refuses hidden names; the others are transferred.
     scene.have(&[".git/config", "e"]);
     let ran = scene.run(&["put", "-r", "."]);
     assert_eq!(ran.failed(1), "put .git/config: hidden names are not allowed here (denied)");
@@ -127,12 +127,12 @@ fn a_tree_is_sent_without_what_is_no_file_and_what_lies_outside() {
     let quiet = scene.run(&["put", "-rq", "t"]);
     assert_eq!((quiet.code, quiet.out(), &quiet.err), (Some(0), "", &ran.err));
     let json = scene.run(&["put", "-r", "t", "--json"]);
-    let told: Vec<serde_json::Value> = json.err.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!((json.code, told.len()), (Some(0), left_out.len()));
+    let reported: Vec<serde_json::Value> = json.err.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((json.code, reported.len()), (Some(0), left_out.len()));
     let first = serde_json::json!({
         "type": "left-out", "command": "put", "name": "t/dangling", "message": "broken link"
     });
-    assert_eq!(told[0], first);
+    assert_eq!(reported[0], first);
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_tree_is_not_fetched_through_a_local_link() {
         scene.is_here("t/z", "t/z");
     }
     scene.is_here("t/file", "t/file");
-    // A link that the user names is the user's own.
+    // A link that the user names is followed.
     let into = scene.here.path().join("named");
     symlink(outside.path(), &into).unwrap();
     scene.done(&["get", "-r", "t", "-o", "named"]);
@@ -171,7 +171,7 @@ fn a_tree_that_is_there_is_kept_or_replaced_file_by_file() {
     scene.is_here("t/b", "t/b");
     scene.done(&["get", "-rf", "t"]);
     scene.is_here("t/a", "t/a");
-    // Continuing finds everything there.
+    // Resuming finds everything there.
     let out = scene.run(&["get", "-rc", "t"]).ok();
     let there =
         |line: &str| crate::timeless(line).contains("3 bytes, already complete") && !line.contains(" 0.000000 s");

@@ -26,13 +26,13 @@ fn a_thousand_idle_clients_and_two_hundred_busy_ones_are_served_and_leave_nothin
     }
     let done = Crowd { idle: 1000, active: 200, files: 3 }.run();
     assert_eq!((done.connections, done.files), (1200, 600));
-    // 1,200 connections of some KiB each; not of a buffer each.
+    // 1,200 connections of some KiB each, without a buffer each.
     assert!(done.memory[1] < done.memory[0] + 32 * 1024, "{done}");
 }
 
 #[test]
 fn clients_that_are_held_in_every_state_leave_the_others_served_and_nothing_behind() {
     let done = Slow { clients: 60, every: Duration::from_millis(200), measure: Duration::from_millis(500) }.run();
-    // How much is left is measured where nothing else runs.
+    // The remaining rate is measured on an idle machine only.
     assert!(done.rates.iter().all(|rate| *rate > 0.0), "{done}");
 }

@@ -1,4 +1,4 @@
-//! The disk and the directory under a server: read-only, gone, changed by others. (Full: `host_serv/disk.rs`.)
+//! The disk and the directory under a server: read-only, gone, changed by others. (A full disk: `host_serv/disk.rs`.)
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -12,13 +12,13 @@ use skiff_tests::wire::{End, eventually, read_to_end};
 use tempfile::tempdir;
 
 #[test]
-fn a_disk_that_becomes_read_only_is_told_and_reading_goes_on() {
-    let test = "a_disk_that_becomes_read_only_is_told_and_reading_goes_on";
+fn a_disk_that_becomes_read_only_refuses_changes_and_serves_reads() {
+    let test = "a_disk_that_becomes_read_only_refuses_changes_and_serves_reads";
     let root = tempdir().unwrap();
     let Some((serv, _)) = disk::serve(test, root.path()) else { return };
     let mut wire = serv.connect();
     assert!(wire.write("f", &version(1, 1_000_000)).starts_with("ok "));
-    // Something is staged, and its writer gone: while a file is open for writing the system refuses to remount.
+    // Something is staged, and its writer gone: the system refuses to remount while a file is open for writing.
     let mut cut = serv.connect();
     cut.say("write 0 1000 - part");
     cut.send_bytes(&message([7; 400]));
@@ -43,7 +43,7 @@ fn a_disk_that_becomes_read_only_is_told_and_reading_goes_on() {
         assert_eq!(wire.ask("list"), "ok");
         assert!(String::from_utf8(wire.hear_body().0).unwrap().ends_with(" f\n"));
     }
-    // And back: everything goes on, what was staged too.
+    // Writable again: everything continues, resumed uploads too.
     assert!(disk::remount(&serv, root.path(), "rw"));
     wire.say("write 400 1000 - part");
     wire.send_bytes(&body(&[7; 600], crc32c(&[7; 1000])));
@@ -71,10 +71,10 @@ fn a_directory_removed_under_the_server_costs_no_connection_and_nothing_is_made_
     let mut data = idle.data(&port);
     data.write_all(&message("content")).unwrap();
     fs::remove_dir_all(&root).unwrap();
-    // What was open is read to its end: the old file, whole.
+    // An open file is read to its end: the old version, complete.
     let (got, trailer) = reader.hear_body();
     assert!(got == content && trailer == format!("crc32c {:08x}", crc32c(&content)));
-    // What was being written has no place to go to.
+    // The file being written has no directory to go to.
     writer.send_bytes(&body(&[7; 600], crc32c(&[7; 1000])));
     let reply = writer.hear_text();
     assert!(reply.starts_with("error "), "{reply}");
@@ -127,7 +127,7 @@ fn a_log_that_grows_during_every_transfer_arrives_as_long_as_announced() {
         let mut wire = host.connect();
         let mut last = 0;
         for _ in 0..20 {
-            // The body is as long as announced, or the client would be out of step; and its checksum is right.
+            // The body has the announced length, or the client would be out of step; and its checksum is right.
             let reply = wire.ask("read 0 * log");
             let announced: usize = reply.split(' ').nth(1).unwrap().parse().unwrap();
             let (content, trailer) = wire.hear_body();

@@ -10,8 +10,8 @@ use skiff_tests::sans_io::body;
 use skiff_tests::wire::{Wire, eventually};
 use tempfile::tempdir;
 
-/// host-serv that serves `root`, with a file system at `hung` whose server never answers; `None`, after [`skip`] has said
-/// so, where none can be mounted.
+/// host-serv that serves `root`, with a file system at `hung` whose server never answers; `None`, after [`skip`] has
+/// reported it, where none can be mounted.
 fn with_hung(test: &str, root: &Path, hung: &Path, options: &[&str]) -> Option<Command> {
     // The FUSE server is the process that has the descriptor open: host-serv itself, which never answers on it.
     let mount =
@@ -83,16 +83,16 @@ fn a_file_system_beneath_the_root_that_hangs_stops_nobody_but_those_who_touch_it
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
     // Clients for which no thread was free get an error and can continue.
     touching.iter().for_each(|wire| wire.stream.set_nonblocking(true).unwrap());
-    let mut told = None;
+    let mut answered = None;
     assert!(eventually(|| {
-        told = touching.iter().position(|wire| wire.stream.peek(&mut [0]).is_ok());
-        told.is_some()
+        answered = touching.iter().position(|wire| wire.stream.peek(&mut [0]).is_ok());
+        answered.is_some()
     }));
-    let told = &mut touching[told.unwrap()];
-    told.stream.set_nonblocking(false).unwrap();
-    let answer = told.hear_text();
+    let answered = &mut touching[answered.unwrap()];
+    answered.stream.set_nonblocking(false).unwrap();
+    let answer = answered.hear_text();
     assert!(answer == "-1" || answer == "error io the file system does not respond", "{answer}");
-    assert_eq!(told.ask("ping"), "ok");
+    assert_eq!(answered.ask("ping"), "ok");
     let begin = Instant::now();
     let ran = serv.stop();
     assert_eq!(ran.code, Some(0), "{ran:?}");

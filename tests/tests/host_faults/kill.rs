@@ -18,7 +18,7 @@ fn a_server_killed_at_any_moment_leaves_whole_files_and_what_can_be_gone_on_with
 #[test]
 fn a_classic_put_to_a_server_that_is_killed_is_not_taken_for_stored() {
     let root = tempdir().unwrap();
-    // What is staged can be seen from outside then.
+    // Then the staged bytes can be seen from outside.
     let serv = Serv::start(root.path(), &["--portable"]);
     let wire = &mut serv.connect();
     let port = wire.ask("put f");
@@ -34,7 +34,7 @@ fn a_classic_put_to_a_server_that_is_killed_is_not_taken_for_stored() {
             .sum::<u64>()
     };
     assert!(eventually(|| staged() == 2), "{}", staged());
-    // Everything that was sent has been read: the system would close such a socket in order.
+    // Everything that was sent has been read: otherwise the system would reset such a socket.
     serv.kill();
     assert_eq!(read_to_end(&mut data), (Vec::new(), End::Reset));
     assert!(!root.path().join("f").exists());

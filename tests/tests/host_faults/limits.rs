@@ -1,4 +1,4 @@
-//! Threads that can't be started, and work that would use up all of them.
+//! Threads that can't be started, and work that would use up all threads.
 
 use core::time::Duration;
 use std::fs::{self, File};
@@ -22,7 +22,7 @@ fn pid(serv: &Serv) -> Pid {
     Pid::from_raw(i32::try_from(serv.running.pid()).unwrap()).unwrap()
 }
 
-/// Ticks of processor time that the program has used.
+/// Ticks of processor time of the program.
 fn ticks(serv: &Serv) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", serv.running.pid())).unwrap();
     let after = stat.rsplit(')').next().unwrap();
@@ -82,7 +82,7 @@ fn a_server_that_can_not_start_its_threads_says_so_and_ends_with_1() {
 }
 
 #[test]
-fn sums_of_a_huge_file_keep_nobody_waiting_and_end_with_their_clients() {
+fn sums_of_a_huge_file_block_no_client_and_end_with_their_clients() {
     let root = tempdir().unwrap();
     File::create(root.path().join("sparse")).unwrap().set_len(20 << 30).unwrap();
     fs::write(root.path().join("f"), vec![7; 1 << 20]).unwrap();
@@ -94,7 +94,7 @@ fn sums_of_a_huge_file_keep_nobody_waiting_and_end_with_their_clients() {
             wire
         })
         .collect();
-    // They are not read from any more, and do count.
+    // The server does not read from them any more, and they do count.
     assert!(status(&serv, "Threads:") < 50, "{}", status(&serv, "Threads:"));
     let begin = Instant::now();
     let mut honest = serv.connect();
@@ -104,8 +104,8 @@ fn sums_of_a_huge_file_keep_nobody_waiting_and_end_with_their_clients() {
     assert!(honest.ask("ls").contains('f'));
     assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
     greedy.into_iter().for_each(reset);
-    assert!(comes_to_rest(&serv), "it goes on with what nobody waits for");
-    // One that has closed its side only still waits.
+    assert!(comes_to_rest(&serv), "it continues work that no client waits for");
+    // One that has only closed its sending side still waits.
     honest.say("sum 0 60000000 sparse");
     honest.finish();
     assert!(honest.hear_text().starts_with("ok 60000000 "));
@@ -114,14 +114,11 @@ fn sums_of_a_huge_file_keep_nobody_waiting_and_end_with_their_clients() {
 }
 
 #[test]
-fn a_client_that_has_closed_its_connection_is_found_out_while_work_is_under_way() {
-    if !namespace::inside(
-        module_path!(),
-        "a_client_that_has_closed_its_connection_is_found_out_while_work_is_under_way",
-    ) {
+fn a_closed_connection_is_noticed_while_work_is_in_progress() {
+    if !namespace::inside(module_path!(), "a_closed_connection_is_noticed_while_work_is_in_progress") {
         return;
     }
-    // How long the client's system remembers a connection that was closed.
+    // How long the client's system remembers a closed connection.
     fs::write("/proc/sys/net/ipv4/tcp_fin_timeout", "1").unwrap();
     let root = tempdir().unwrap();
     File::create(root.path().join("sparse")).unwrap().set_len(1 << 43).unwrap();
@@ -130,7 +127,7 @@ fn a_client_that_has_closed_its_connection_is_found_out_while_work_is_under_way(
     wire.say("sum 0 * sparse");
     assert!(eventually(|| ticks(&serv) > 20));
     drop(wire);
-    assert!(comes_to_rest(&serv), "it goes on with what nobody waits for");
+    assert!(comes_to_rest(&serv), "it continues work that no client waits for");
     serv.running.signal(Signal::TERM);
     assert_eq!(serv.running.wait().code, Some(0));
 }

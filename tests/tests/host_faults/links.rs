@@ -3,7 +3,7 @@
 use skiff_tests::ordeal::links::Links;
 
 #[test]
-fn links_swapped_in_meanwhile_lead_nobody_out() {
+fn links_swapped_in_meanwhile_lead_no_client_outside() {
     for portable in [false, true] {
         let done = Links { swaps: 5000, commands: 2000, clients: 2, portable }.run();
         assert!(done.swaps >= 5000 && done.commands >= 2000, "{done}");

@@ -15,7 +15,7 @@ use tempfile::tempdir;
 /// Names that break the rules of PROTOCOL §2, more than 200.
 fn hostile() -> Vec<Vec<u8>> {
     let mut names: Vec<Vec<u8>> = Vec::new();
-    // Ways up, alone, in front, in the middle and at the end.
+    // Paths upwards: alone, in front, in the middle and at the end.
     let up: [&str; 9] = ["..", "../..", "../outside", "./..", "../../../../../../../../etc", ".", "./.", "", "/"];
     for up in up {
         for name in [
@@ -30,7 +30,7 @@ fn hostile() -> Vec<Vec<u8>> {
             names.push(name.into());
         }
     }
-    // The server's own, at every depth.
+    // The server's own names, at every depth.
     for own in [".skiff-", ".skiff-stage-0", ".skiff-stage-0/x", ".skiff-x/../canary", ".skiff-\u{e9}"] {
         for name in [own.to_owned(), format!("d/{own}"), format!("d/e/{own}/f")] {
             names.push(name.into());
@@ -41,11 +41,11 @@ fn hostile() -> Vec<Vec<u8>> {
         names.push(format!("a{control}b").into());
         names.push(format!("d/x{control}").into());
     }
-    // What another system would take for a way.
+    // What another system would take for a path.
     for name in ["..\\canary", "a\\b", "\\\\server\\share", "C:\\canary", "\\", "d/\\..\\x"] {
         names.push(name.into());
     }
-    // What is no UTF-8, overlong ways up included.
+    // Invalid UTF-8, overlong paths upwards included.
     for name in [
         &b"\xff"[..],
         b"a\xfe",
@@ -59,7 +59,7 @@ fn hostile() -> Vec<Vec<u8>> {
     ] {
         names.push(name.into());
     }
-    // Too long: in all, and by one byte.
+    // Too long: far too long, and by one byte.
     for name in ["x".repeat(256), format!("{}/y", "x/".repeat(127)), "\u{e9}".repeat(128), "../".repeat(85) + "x"] {
         names.push(name.into());
     }
@@ -109,7 +109,7 @@ fn two_hundred_hostile_names_are_refused_with_every_verb() {
             let reply = wire.ask(&command);
             assert!(refused(&reply), "{command:?}: {reply}");
         }
-        // Words, to a classic command: never a port, since no such file is there.
+        // Several words, for a classic command: never a port, since there is no such file.
         let reply = wire.ask(joined(&[b"get ", name]));
         assert_eq!(reply, "-1", "get {name:?}");
         assert!(is_alive(&mut wire), "{name:?}");
@@ -137,7 +137,7 @@ fn two_hundred_hostile_names_of_a_classic_put_end_in_the_root_or_nowhere() {
         data.shutdown(Shutdown::Write).unwrap();
         _ = read_to_end(&mut data);
         assert!(is_alive(&mut wire), "{name:?}");
-        // Under what follows the last `/` or `\`, numbered if it is there: directly in the root, by the rules.
+        // Under the part behind the last `/` or `\`, numbered if it exists: directly in the root, by the rules.
         for entry in fs::read_dir(host.root()).unwrap().map(Result::unwrap) {
             let file = entry.file_name();
             let is_valid = Name::parse(file.as_bytes(), MAX_NAME).is_ok();
@@ -157,7 +157,7 @@ fn two_hundred_hostile_names_of_a_classic_put_end_in_the_root_or_nowhere() {
 }
 
 #[test]
-fn names_that_mean_something_elsewhere_are_names_here() {
+fn names_special_on_other_systems_are_ordinary_here() {
     let names = [
         "~",
         "~root",

@@ -29,7 +29,7 @@ fn answering(answer: &str) -> u16 {
                     let reply = match command.split(' ').next() {
                         _ if command == "get /skiff/1" => "-1",
                         Some("get" | "put") => &answer,
-                        // To a classic server it is nothing.
+                        // For a classic server it means nothing.
                         _ => continue,
                     };
                     if stream.write_all(&message(reply)).is_err() {
@@ -53,7 +53,7 @@ fn hear(stream: &mut TcpStream) -> Option<String> {
 
 #[test]
 fn a_data_connection_goes_to_where_the_control_connection_went() {
-    // The same port on two addresses: what is announced is a port, and the address is the control connection's.
+    // The same port on two addresses: the server announces a port, and the address is that of the control connection.
     let (there, elsewhere) = loop {
         let there = TcpListener::bind((OTHER, 0)).unwrap();
         let port = there.local_addr().unwrap().port();
@@ -80,7 +80,7 @@ fn a_data_connection_goes_to_where_the_control_connection_went() {
 }
 
 #[test]
-fn an_answer_that_is_more_than_a_port_is_none() {
+fn an_answer_with_more_than_a_port_is_invalid() {
     let elsewhere = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     elsewhere.set_nonblocking(true).unwrap();
     let to = elsewhere.local_addr().unwrap().port();
@@ -106,7 +106,7 @@ fn an_answer_that_is_more_than_a_port_is_none() {
         assert_eq!(std::fs::read_dir(here.path()).unwrap().count(), 1, "{answer:?}");
     }
     assert!(elsewhere.accept().is_err(), "somebody came");
-    // The listener would have heard of it.
+    // The listener would have received it.
     drop(connect_from(IpAddr::V4(Ipv4Addr::LOCALHOST), (Ipv4Addr::LOCALHOST, to).into()).unwrap());
     assert!(skiff_tests::wire::eventually(|| elsewhere.accept().is_ok()));
 }

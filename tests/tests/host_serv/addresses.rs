@@ -59,7 +59,7 @@ fn classic(serv: &Serv, addr: SocketAddr, stranger: Option<IpAddr>) {
     let port = wire.ask("get file");
     assert!(port.parse::<u16>().is_ok(), "{addr}: {port}");
     if let Some(stranger) = stranger {
-        // The reset may come before this end knows that it is connected.
+        // The reset may arrive before this end knows that it is connected.
         if let Ok(mut stream) = connect_from(stranger, wire.at(port.parse().unwrap())) {
             assert_eq!(read_to_end(&mut stream), (Vec::new(), End::Reset), "{addr}");
         }

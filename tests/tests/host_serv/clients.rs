@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn an_idle_client_is_sent_away() {
+fn an_idle_client_is_closed() {
     let root = tempdir().unwrap();
     let serv = Serv::start(root.path(), &["--idle", "1"]);
     assert_eq!(serv.connect().hear_end(), (Vec::new(), End::Closed));

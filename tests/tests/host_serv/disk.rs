@@ -6,7 +6,7 @@ use skiff_tests::programs::Below;
 use super::*;
 
 #[test]
-fn an_upload_goes_on_after_the_server_was_killed_in_the_middle_of_it() {
+fn an_upload_resumes_after_the_server_was_killed_in_the_middle_of_it() {
     let (root, here) = (tempdir().unwrap(), tempdir().unwrap());
     let content = content(3_000_000);
     let half = content.len() / 2;
@@ -45,7 +45,7 @@ fn two_servers_of_one_directory_do_each_other_no_harm() {
                 for round in 0..20 {
                     assert!(wire.write("same", content).starts_with("ok "));
                     assert!(wire.write(&format!("own-{}/{round}", server.port()), content).starts_with("ok "));
-                    // Either version, but a whole one.
+                    // Either version, but a complete one.
                     let got = wire.read("same").unwrap();
                     assert!(whole.contains(&got), "{}", got.len());
                 }
@@ -56,7 +56,7 @@ fn two_servers_of_one_directory_do_each_other_no_harm() {
     for server in &servers {
         assert!(first.read(&format!("own-{}/19", server.port())).is_ok());
     }
-    // What one has staged is its own, and found by the next server after it.
+    // Each has its own staged bytes, and the next server after it finds them.
     first.say("write 0 10 - part");
     first.send_bytes(&message("12345"));
     assert!(eventually(|| staged(root.path()) == 5));
@@ -87,7 +87,7 @@ fn two_thousand_pipelined_files_cost_few_system_calls_that_wait_for_the_disk() {
     let traced = "trace=fsync,fdatasync,syncfs,sync,sync_file_range,msync";
     let strace = |command: &mut Command| {
         command.arg("-f").arg("-c").args(["-e", traced, "-o"]).arg(&counts);
-        // The shell becomes the program: the process is the same.
+        // The shell execs the program: the process ID stays the same.
         command.args(["sh", "-c", r#"echo $$ > "$0" && exec "$@""#]).arg(&pid);
     };
     let mut probe = Command::new("strace");
@@ -133,20 +133,20 @@ fn two_thousand_pipelined_files_cost_few_system_calls_that_wait_for_the_disk() {
 }
 
 #[test]
-fn a_full_disk_is_told_and_harms_no_file_and_no_connection() {
-    let test = "a_full_disk_is_told_and_harms_no_file_and_no_connection";
+fn a_full_disk_is_reported_and_harms_no_file_and_no_connection() {
+    let test = "a_full_disk_is_reported_and_harms_no_file_and_no_connection";
     let (root, here) = (tempdir().unwrap(), tempdir().unwrap());
     let Some((serv, seen)) = disk::serve(test, root.path()) else { return };
     let (old, big) = (content(1_000_000), content(20_000_000));
     let mut wire = serv.connect();
     assert!(wire.write("f", &old).starts_with("ok 1000000 "));
 
-    // What can't fit is refused before it has come.
+    // What can't fit is refused before it is sent.
     assert!(wire.ask("resume 20000000 f").starts_with("error no-space "));
     assert!(wire.write("f", &big).starts_with("error no-space "));
     assert!(wire.read("f").unwrap() == old);
 
-    // A classic put does not say its size before: it ends where the disk does.
+    // A classic put does not announce its size: it ends where the disk does.
     let port = wire.ask("put f");
     let mut data = wire.data(&port);
     let mut sender = data.try_clone().unwrap();
@@ -154,16 +154,16 @@ fn a_full_disk_is_told_and_harms_no_file_and_no_connection() {
     let sending = std::thread::spawn(move || sender.write_all(&bytes).is_ok());
     let (answer, end) = read_to_end(&mut data);
     let sent = sending.join().unwrap();
-    // A reset is told once: to whoever reads or to whoever writes.
+    // The system reports a reset once: to the reader or to the writer.
     assert!(answer.is_empty() && (end == End::Reset || !sent), "{end:?} {sent}");
     assert!(wire.ask("stat f(1)").starts_with("error not-found "));
     assert!(wire.read("f").unwrap() == old);
 
-    // Everything above is given back.
+    // All of the above is released.
     assert!(wire.write("g", &content(4_000_000)).starts_with("ok 4000000 "));
     assert_eq!(wire.ask("remove g"), "ok");
 
-    // By its own client: one line.
+    // Reported by its own client, in one line.
     fs::write(here.path().join("f"), &big).unwrap();
     let port = serv.port().to_string();
     let ran = run(host_cli(here.path()).args(["127.0.0.1", &port, "put", "f"]));
@@ -173,7 +173,7 @@ fn a_full_disk_is_told_and_harms_no_file_and_no_connection() {
     let error: serde_json::Value = serde_json::from_str(&ran.err).unwrap();
     assert_eq!(error["code"], "no-space");
 
-    // Somebody else fills the disk while a file is on its way.
+    // Another program fills the disk while a file is on its way.
     if fs::write(seen.join("probe"), "x").and_then(|()| fs::remove_file(seen.join("probe"))).is_err() {
         return skip(test, "in part: the file system of another process can't be reached here");
     }

@@ -1,4 +1,4 @@
-//! How it ends: signals, the grace period.
+//! How the server ends: signals, the grace period.
 
 use super::*;
 
@@ -42,7 +42,7 @@ fn transfers_that_run_are_finished_before_it_ends() {
     writer.send_bytes(&message(&content[..half]));
     let port = classic.ask("get down");
     let mut data = classic.data(&port);
-    // Its server is at it when the first bytes are here.
+    // Its server is busy with it when the first bytes are here.
     assert_eq!(data.peek(&mut [0]).unwrap(), 1);
     serv.running.signal(Signal::TERM);
     closes(serv.addr());
@@ -81,13 +81,13 @@ fn transfers_that_take_longer_than_the_grace_period_are_cut_off() {
     let mut got = Vec::new();
     _ = std::io::Read::read_to_end(&mut reader.stream, &mut got);
     assert!(got.len() < 50_000_000, "{}", got.len());
-    // What had come of the other one is still staged.
+    // What was received of the other one is still staged.
     let serv = Serv::start(root.path(), &[]);
     assert_eq!(serv.connect().ask("resume 1000 up"), format!("ok 400 {:08x}", crc32c(&[7; 400])));
 }
 
 #[test]
-fn told_twice_it_ends_at_once() {
+fn a_second_signal_ends_it_at_once() {
     let root = tempdir().unwrap();
     fs::write(root.path().join("down"), content(50_000_000)).unwrap();
     let serv = Serv::start(root.path(), &["--grace", "1000"]);

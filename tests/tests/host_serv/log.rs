@@ -1,4 +1,4 @@
-//! What it logs.
+//! The log of the server.
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn every_line_of_a_json_log_is_an_object() {
     let port = wire.ask("put x");
     let mut data = wire.data(&port);
     data.write_all(b"nonsense..").unwrap();
-    // The reset may have come already.
+    // The reset may have arrived already.
     _ = data.shutdown(Shutdown::Write);
     assert_eq!(read_to_end(&mut data).1, End::Reset);
     wire.say("quit");
@@ -58,7 +58,7 @@ fn each_change_is_one_line_of_the_log_with_its_outcome() {
         let port = wire.ask(format!("put {name}"));
         let mut data = wire.data(&port);
         data.write_all(content).unwrap();
-        // The reset may have come already.
+        // The reset may have arrived already.
         _ = data.shutdown(Shutdown::Write);
         _ = read_to_end(&mut data);
     }
@@ -122,7 +122,7 @@ fn names_that_can_not_be_sent_are_logged() {
         let mut wire = serv.connect();
         assert_eq!(wire.ask("list d"), "ok 2");
         assert_eq!(wire.hear_body().0, b"");
-        // So many are counted in turns.
+        // Many are counted in intervals.
         assert_eq!(wire.ask("list many"), "ok 1");
         assert_eq!(wire.hear_body().0.split(|&byte| byte == b'\n').count(), 2501);
         assert!(wire.ask("rmdir d").starts_with("error not-empty "));

@@ -20,7 +20,7 @@ fn the_first_line_says_the_port_and_nothing_else_comes_on_standard_output() {
     let line = format!("port {}\n", serv.port());
     let ran = serv.stop();
     assert_eq!((ran.code, ran.out()), (Some(0), line.as_str()));
-    // The rest is for people.
+    // The rest is for humans.
     let mut lines = ran.err.lines();
     let first = lines.next().unwrap();
     assert!(first.starts_with("host-serv: serving ") && first.contains("127.0.0.1:"), "{first}");
@@ -114,7 +114,7 @@ fn what_keeps_it_from_starting_is_one_line_and_exit_code_1() {
         assert_eq!(line.matches(why).count(), 1, "{line}");
     }
 
-    // An address of nobody's (TEST-NET-1).
+    // An address that belongs to nobody (TEST-NET-1).
     let ran = refused(&["0", "--bind", "192.0.2.1"]);
     assert_eq!(ran.code, Some(1));
     assert!(one_line(&ran).starts_with("host-serv: can't listen on 192.0.2.1:0: "));

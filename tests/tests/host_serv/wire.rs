@@ -30,7 +30,7 @@ struct Serving<const PORTABLE: bool, const SEALED: bool>(Host);
 impl<const PORTABLE: bool, const SEALED: bool> Served for Serving<PORTABLE, SEALED> {
     const DIRECTORIES: bool = true;
     const SEALED: bool = SEALED;
-    // Ciphers are slow in a test: 12 MB four ways take longer than it waits.
+    // Ciphers are slow in a debug build: 12 MB four times take longer than a test waits.
     const LARGE: usize = if SEALED { 3_000_000 } else { 12_000_000 };
 
     fn with(asked: suite::Setup) -> Self {
@@ -212,7 +212,7 @@ fn a_long_file_arrives_whole_by_every_way() {
 }
 
 #[test]
-fn an_interrupted_write_goes_on_after_the_server_was_started_again() {
+fn an_interrupted_write_resumes_after_a_restart_of_the_server() {
     let dir = tempfile::tempdir().unwrap();
     let content: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
     let half = content.len() / 2;
@@ -247,7 +247,7 @@ fn a_get_waits_for_a_port_that_another_program_has() {
     host.put("f", b"x");
     let (mut waiting, mut other) = (host.connect(), host.connect());
     waiting.say("get f");
-    // Nobody else is kept from anything meanwhile.
+    // No other client is blocked meanwhile.
     for _ in 0..100 {
         assert_eq!(other.ask("ping"), "ok");
     }

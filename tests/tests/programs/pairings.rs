@@ -35,7 +35,7 @@ struct Pair {
 
 impl Pair {
     fn new(test: &str, (server, client): (Whose, Whose)) -> Option<Self> {
-        // Ours with ours needs no Python.
+        // host-serv with host-cli needs no Python.
         let python =
             if (server, client) == (Ours, Ours) { "" } else { python(&format!("{test} {server:?}-{client:?}"))? };
         let (there, here) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -86,7 +86,7 @@ impl core::fmt::Display for Pair {
     }
 }
 
-/// The names in a directory, staging left out, sorted.
+/// The names in a directory, sorted, without staging directories.
 fn names(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<_> = entries.filter(|name| !name.starts_with(".skiff-")).collect();
@@ -94,7 +94,7 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-/// Text that the original programs can carry: in any length, and with characters of one to four bytes.
+/// Text that the original programs can carry: of any length, and with characters of one to four bytes.
 fn texts() -> [(&'static str, Vec<u8>); 4] {
     let line = "olá, coração, 日本, 😀 and plain text to the end of the line\n";
     [
@@ -149,7 +149,7 @@ fn what_went_up_comes_back_in_every_pairing() {
 #[test]
 fn ls_shows_the_files_in_every_pairing() {
     all_pairings("ls_shows_the_files_in_every_pairing", |pair| {
-        // Theirs prints a prompt before each command.
+        // The original client prints a prompt before each command.
         let shown = |out: &str| {
             let mut names: Vec<String> =
                 out.replace("> ", "").lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
@@ -220,8 +220,8 @@ fn existing_names_are_numbered_on_both_sides() {
 }
 
 #[test]
-fn a_missing_file_is_told_and_nothing_is_made_of_it_in_every_pairing() {
-    all_pairings("a_missing_file_is_told_and_nothing_is_made_of_it_in_every_pairing", |pair| {
+fn a_missing_file_is_reported_and_none_is_created_in_every_pairing() {
+    all_pairings("a_missing_file_is_reported_and_none_is_created_in_every_pairing", |pair| {
         for (command, theirs, ours) in [
             ("get nothing.txt", "file not found: nothing.txt", "line 1: get nothing.txt: "),
             ("put nothing.txt", "file not found: nothing.txt", "line 1: put nothing.txt: No such file or directory"),
@@ -233,7 +233,7 @@ fn a_missing_file_is_told_and_nothing_is_made_of_it_in_every_pairing() {
             }
         }
         assert!(names(pair.here.path()).is_empty() && names(pair.there.path()).is_empty(), "{pair}");
-        // Nothing was harmed by it.
+        // It damaged nothing.
         fs::write(pair.there.path().join("there.txt"), "there").unwrap();
         pair.done("get there.txt\n");
         pair.is_here("there.txt", b"there");
@@ -262,7 +262,7 @@ fn binary_files_arrive_as_they_are_between_ours() {
     pair.comes_there("up.bin", &content);
     pair.is_here("down.bin", &content);
 
-    // The same by the classic commands, which the client above had no need of.
+    // The same by the classic commands, which the client above did not need.
     let mut wire = pair.serv.connect();
     let port = wire.ask("put dir/classic.bin");
     let mut data = wire.data(&port);
@@ -286,12 +286,13 @@ fn binary_files_are_refused_for_a_classic_server_unless_they_are_wanted_there() 
         "line 1: put x.bin: not UTF-8 text; a classic server may corrupt it (-f sends it anyway)"
     );
     assert!(names(pair.there.path()).is_empty());
-    // It is sent then, and this server drops it: which it can't tell, if it has taken it whole before it looked at it.
+    // It is sent then, and this server drops it. The client can't notice that if the server took all of it before it
+    // looked at it.
     fs::write(pair.here.path().join("x.bin"), [0xff; 100]).unwrap();
     let out = pair.done("put -f x.bin\n");
     assert!(out.contains("sent (this server does not confirm)"), "{out}");
     assert!(names(pair.there.path()).is_empty());
-    // A file of theirs that they can't send is none that came.
+    // A file of the original programs that they can't send did not arrive.
     fs::write(pair.there.path().join("y.bin"), binary()).unwrap();
     let ran = pair.session("get y.bin\n");
     assert!(ran.failed(1).starts_with("line 1: get y.bin: "), "{ran:?}");
@@ -330,7 +331,7 @@ fn several_commands_of_a_classic_client_share_one_connection_with_ours() {
         fs::write(pair.here.path().join(format!("{i}.txt")), format!("número {i}")).unwrap();
         script += &format!("put {i}.txt\nls\nGET {i}.txt\n");
     }
-    // `GET` is no command of theirs, and said so by their client, not by our server.
+    // `GET` is not a command of the original client, which says so itself; our server is not asked.
     let out = pair.done(&script);
     assert_eq!(out.matches("commands: get NAME").count(), 20, "{out}");
     for i in 0..20 {
@@ -367,8 +368,8 @@ fn our_client_says_of_a_classic_server_what_it_can_not_do() {
     ] {
         let ran = cli(words);
         let line = ran.failed(1);
-        let told = format!("{what} needs a server with the extended commands; this one is classic");
-        assert!(line.contains(&told), "{words:?}: {line}");
+        let expected = format!("{what} needs a server with the extended commands; this one is classic");
+        assert!(line.contains(&expected), "{words:?}: {line}");
         let ran = cli(&[&["--json"], words].concat());
         let error: serde_json::Value = serde_json::from_str(&ran.err).unwrap();
         assert_eq!((ran.code, &error["code"]), (Some(1), &"needs-extended".into()), "{words:?}: {error}");

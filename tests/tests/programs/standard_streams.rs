@@ -174,7 +174,7 @@ fn host_cli_does_its_work_and_ends_whatever_has_become_of_standard_error() {
     fs::write(root.path().join("file"), "content").unwrap();
     let serv = Serv::start(root.path(), &[]);
     let port = serv.port().to_string();
-    // More bytes of errors than a pipe takes.
+    // More error output than a pipe holds.
     let missing: Vec<String> = (0..600).map(|number| format!("{number}-{}", "n".repeat(200))).collect();
     for fate in FATES {
         for json in [&[][..], &["--json"]] {

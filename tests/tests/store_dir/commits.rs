@@ -7,7 +7,7 @@ use std::path::Path;
 use skiff_host::store::{DirStore, Options, Stage};
 use skiff_proto::ErrorCode;
 use skiff_proto::crc::crc32c;
-use skiff_proto::identity::NOBODY;
+use skiff_proto::store::Staging;
 
 use super::{append, code, entries, get, list, n, open, open_portable, put, stage};
 
@@ -19,7 +19,8 @@ fn names(count: usize, of: impl Fn(usize) -> String) -> Vec<String> {
     (0..count).map(of).collect()
 }
 
-/// A directory where one call makes everything durable, wherever the tests run (an overlay of a container can't).
+/// A directory on a file system where one call makes everything durable, wherever the tests run (a container's overlay
+/// can't).
 fn in_memory() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
@@ -63,7 +64,7 @@ fn every_change_waits_for_its_directories() {
         now - core::mem::replace(&mut before, now)
     };
     put(&store, "new/dir/f", b"x").unwrap();
-    // The file; the root and `new`, in which directories were made; `new/dir`, in which the file was.
+    // The file; the root and `new`, in which directories were created; `new/dir`, which contained the file.
     assert_eq!(syncs(&store), 4);
     store.mkdir(n("d")).unwrap();
     assert_eq!(syncs(&store), 1);
@@ -125,7 +126,7 @@ fn a_stage_that_is_refused_leaves_the_rest_of_its_batch_alone() {
     fs::write(root.path().join("bad2"), "a file").unwrap();
     fs::create_dir_all(root.path().join("bad5/x")).unwrap();
     assert!(store.take_over(n("good0"), core::time::Duration::ZERO));
-    let (mut other, _) = store.stage(n("good0"), NOBODY, 0, 1, None).unwrap();
+    let (mut other, _) = store.stage(Staging::new(n("good0"), 1)).unwrap();
     batch.push((store.stage_unnamed(0).unwrap(), None));
     let codes: Vec<_> = store.commit_batch(batch).into_iter().map(|answer| code(answer).map(|_| ())).collect();
     let expected = [
@@ -156,7 +157,7 @@ fn directories_that_were_made_for_a_refused_file_are_gone_again() {
     put(&store, "f", b"x").unwrap();
     fs::write(root.path().join("long"), "x").unwrap();
     let mut late = stage(&store, "a/b/c", b"x").unwrap();
-    // The name is free when the directories are made and a directory when the file is to be put there.
+    // The name is free when the directories are created, and a directory when the file is put there.
     fs::create_dir_all(root.path().join("a/b/c")).unwrap();
     assert_eq!(code(store.commit(&mut late, None)).err(), Some(ErrorCode::IsDirectory));
     assert_eq!(code(store.rename(n("no"), n("x/y/z"))), Err(ErrorCode::NotFound));
@@ -170,7 +171,7 @@ fn a_resumed_file_of_a_batch_is_asked_for_by_itself() {
     let store = open(root.path());
     drop(stage(&store, "resumed", b"12345").unwrap());
     let mut batch = batch(&store, &names(10, |at| format!("f{at}")));
-    batch.push((store.stage(n("resumed"), NOBODY, 5, 5, None).unwrap().0, None));
+    batch.push((store.stage(Staging::new(n("resumed"), 5).at(5)).unwrap().0, None));
     let before = store.sync_calls();
     assert!(store.commit_batch(batch).iter().all(Result::is_ok));
     assert_eq!(store.sync_calls() - before, 3);
@@ -191,7 +192,7 @@ fn a_replaced_file_keeps_its_rights_and_a_new_one_gets_those_of_the_umask() {
         for kept in [0o600, 0o755, 0o444, 0o4755] {
             fs::set_permissions(root.path().join("new"), fs::Permissions::from_mode(kept)).unwrap();
             put(&store, "new", b"y").unwrap();
-            // A program that somebody else put there does not get the owner's rights.
+            // A program that another user put there does not get the rights of this one.
             assert_eq!(mode("new"), kept & 0o777);
         }
         fs::remove_file(root.path().join("new")).unwrap();
@@ -236,7 +237,7 @@ fn checksums_are_known_until_somebody_changes_the_file() {
 
 #[test]
 fn a_settled_file_has_a_tag_and_its_checksum_is_remembered() {
-    // A file that nobody has written in the last two seconds: the source of this test's package.
+    // A file that nobody has written to in the last two seconds: a source file of this package.
     let store =
         DirStore::new(Options { read_only: true, ..Options::new(Path::new(env!("CARGO_MANIFEST_DIR"))) }).unwrap();
     let (file, stat) = store.open(n("Cargo.toml")).unwrap();
@@ -304,7 +305,9 @@ fn files_are_put_on_another_file_system_beneath_the_root() {
         fs::set_permissions(other.join("f"), fs::Permissions::from_mode(0o640)).unwrap();
         // What a power cut left there.
         fs::write(other.join(".skiff-0-0123456789abcdef0123456789abcdef"), "x").unwrap();
-        let (mut stage, _) = store.stage(n("other/f"), NOBODY, 0, content.len() as u64, Some(1_500_000_000)).unwrap();
+        let (mut stage, _) = store
+            .stage(Staging { mtime: Some(1_500_000_000), ..Staging::new(n("other/f"), content.len() as u64) })
+            .unwrap();
         append(&store, &mut stage, &content).unwrap();
         let stat = store.commit(&mut stage, Some(crc32c(&content))).unwrap();
         assert_eq!((stat.size, stat.mtime), (content.len() as u64, Some(1_500_000_000)));

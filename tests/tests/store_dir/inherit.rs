@@ -52,7 +52,7 @@ fn a_new_file_has_the_rights_that_it_would_have_if_it_were_made_in_its_directory
         acl.is_none_or(|acl| setxattr(dir, "system.posix_acl_default", acl, XattrFlags::empty()).is_ok())
     };
     for (setgid, acl) in [(true, None), (false, Some(&named)), (true, Some(&plain)), (false, None)] {
-        // In the root, which the staging directory lies in; in a directory without any of it; and the other way round.
+        // In the root, which contains the staging directory; in a directory without any of it; and vice versa.
         for (of_root, dir) in [(true, "plain"), (false, "d")] {
             let root = tempfile::tempdir().unwrap();
             let root = root.path();

@@ -12,6 +12,7 @@ use rustix::fs::{CWD, Mode, RenameFlags, mkfifoat, renameat_with};
 use skiff_host::store::DirStore;
 use skiff_proto::ErrorCode;
 use skiff_proto::identity::NOBODY;
+use skiff_proto::store::Staging;
 use tempfile::TempDir;
 
 use super::{code, entries, get, list, n, open, open_portable, put};
@@ -162,7 +163,7 @@ fn while_swapping(one: &Path, other: &Path, mut work: impl FnMut(u32) -> bool) {
                 swaps.fetch_add(1, Ordering::Relaxed);
             }
         });
-        // Ends the other thread also when an assertion fails.
+        // Also ends the other thread when an assertion fails.
         let _ends = Ends(&done);
         let (start, mut went) = (Instant::now(), [0, 0]);
         let enough = || swaps.load(Ordering::Relaxed) >= 20_000 || start.elapsed() > Duration::from_secs(2);
@@ -265,7 +266,7 @@ fn fifos_and_sockets_do_not_exist_for_readers_and_are_never_replaced() {
             let mut unnamed = store.stage_unnamed(0).unwrap();
             assert_eq!(code(store.commit_new(&mut unnamed, n(name))).err(), Some(ErrorCode::Exists));
         }
-        let (mut late, _) = store.stage(n("late"), NOBODY, 0, 0, None).unwrap();
+        let (mut late, _) = store.stage(Staging::new(n("late"), 0)).unwrap();
         mkfifoat(CWD, root.join("late"), Mode::RUSR | Mode::WUSR).unwrap();
         assert_eq!(code(store.commit(&mut late, None)).err(), Some(ErrorCode::Denied));
         fs::remove_file(root.join("late")).unwrap();
@@ -329,7 +330,7 @@ fn a_store_that_is_read_only_changes_nothing() {
     fs::write(place.root().join("f"), "x").unwrap();
     let store = DirStore::new(Options { read_only: true, ..Options::new(place.root()) }).unwrap();
     let read_only = Some(ErrorCode::ReadOnly);
-    assert_eq!(code(store.stage(n("f"), NOBODY, 0, 1, None)).err(), read_only);
+    assert_eq!(code(store.stage(Staging::new(n("f"), 1))).err(), read_only);
     assert_eq!(code(store.staged(n("f"), NOBODY, 1)).err(), read_only);
     assert_eq!(code(store.stage_unnamed(1)).err(), read_only);
     assert_eq!(code(store.check_put(n("g"))).err(), read_only);
@@ -343,7 +344,7 @@ fn a_store_that_is_read_only_changes_nothing() {
 }
 
 #[test]
-fn what_can_not_be_served_is_said_with_its_path() {
+fn a_path_that_can_not_be_served_is_named_in_the_error() {
     let place = Place::new();
     fs::write(place.root().join("f"), "x").unwrap();
     for path in [place.root().join("f"), place.root().join("no")] {

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use skiff_host::store::{DirStore, Options};
 use skiff_proto::ErrorCode;
-use skiff_proto::identity::NOBODY;
+use skiff_proto::store::Staging;
 use skiff_tests::namespace::mounts;
 use skiff_tests::{fuse, programs};
 
@@ -68,11 +68,11 @@ fn what_is_withheld_is_withheld_under_every_spelling_of_its_name() {
         fs::create_dir(root.join(".private")).unwrap();
         fs::write(root.join(".private/key"), "secret").unwrap();
         assert_eq!(fs::read(root.join("PROFIL~1")).unwrap(), b"secret", "the file system knows other spellings");
-        // Of a store that runs beside the one that is asked, and of one that has ended.
+        // One of a store that runs at the same time, and one of a store that has ended.
         let other = store(root, false, false);
         let ended = store(root, false, false);
         for (store, name) in [(&other, "theirs"), (&ended, "left")] {
-            let (mut stage, _) = store.stage(n(name), NOBODY, 0, 10, None).unwrap();
+            let (mut stage, _) = store.stage(Staging::new(n(name), 10)).unwrap();
             append(store, &mut stage, b"secret").unwrap();
         }
         drop(ended);
@@ -110,9 +110,9 @@ fn two_spellings_of_a_visible_name_are_one_file_and_nothing_is_lost() {
         let store = store(root, false, false);
         put(&store, "Dir/A", b"old").unwrap();
         assert_eq!(get(&store, "dir/a").unwrap(), b"old");
-        // Two writers, of two spellings: the later commit wins, whole.
-        let (mut upper, _) = store.stage(n("Dir/A"), NOBODY, 0, 5, None).unwrap();
-        let (mut lower, _) = store.stage(n("dir/a"), NOBODY, 0, 5, None).unwrap();
+        // Two writers with two spellings: the later commit wins, complete.
+        let (mut upper, _) = store.stage(Staging::new(n("Dir/A"), 5)).unwrap();
+        let (mut lower, _) = store.stage(Staging::new(n("dir/a"), 5)).unwrap();
         append(&store, &mut upper, b"upper").unwrap();
         append(&store, &mut lower, b"lower").unwrap();
         store.commit(&mut upper, None).unwrap();
@@ -144,7 +144,7 @@ fn links_and_bind_mounts_do_not_lead_into_a_staging_directory() {
     fs::create_dir_all(root.join("d/bound")).unwrap();
     fs::create_dir(root.join("staging of another")).unwrap();
     let other = store(root, false, false);
-    let (mut stage, _) = other.stage(n("theirs"), NOBODY, 0, 10, None).unwrap();
+    let (mut stage, _) = other.stage(Staging::new(n("theirs"), 10)).unwrap();
     append(&other, &mut stage, b"secret").unwrap();
     let staged = only(&root.join(".skiff-stage-0"));
     for (target, link) in [

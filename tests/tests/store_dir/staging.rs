@@ -13,6 +13,7 @@ use skiff_host::store::{DirStore, Options};
 use skiff_proto::ErrorCode;
 use skiff_proto::crc::crc32c;
 use skiff_proto::identity::NOBODY;
+use skiff_proto::store::Staging;
 use skiff_proto::takeover::TAKEOVER;
 
 use super::{append, code, entries, get, list, n, open, put};
@@ -21,7 +22,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Stages the first bytes of a write of ten and loses the connection.
 fn interrupt(store: &DirStore, name: &str, bytes: &[u8]) {
-    let (mut stage, _) = store.stage(n(name), NOBODY, 0, 10.max(bytes.len() as u64), None).unwrap();
+    let (mut stage, _) = store.stage(Staging::new(n(name), 10.max(bytes.len() as u64))).unwrap();
     append(store, &mut stage, bytes).unwrap();
 }
 
@@ -33,7 +34,7 @@ fn age(file: &Path, age: Duration) {
     File::options().write(true).open(file).unwrap().set_modified(SystemTime::now() - age).unwrap();
 }
 
-/// The files in a slot that stand for names.
+/// The files in a slot that belong to names.
 fn stages(slot: &Path) -> Vec<std::path::PathBuf> {
     entries(slot).iter().filter(|name| name.len() == 32).map(|name| slot.join(name)).collect()
 }
@@ -62,8 +63,8 @@ fn the_staging_directory_is_there_only_while_something_is_staged() {
 fn two_stores_on_one_directory_do_not_disturb_each_other() {
     let root = tempfile::tempdir().unwrap();
     let (one, two) = (open(root.path()), open(root.path()));
-    let (mut first, _) = one.stage(n("f"), NOBODY, 0, 5, None).unwrap();
-    let (mut second, _) = two.stage(n("f"), NOBODY, 0, 6, None).unwrap();
+    let (mut first, _) = one.stage(Staging::new(n("f"), 5)).unwrap();
+    let (mut second, _) = two.stage(Staging::new(n("f"), 6)).unwrap();
     assert_eq!(entries(root.path()), [".skiff-stage-0", ".skiff-stage-1"]);
     append(&one, &mut first, b"first").unwrap();
     append(&two, &mut second, b"second").unwrap();
@@ -75,7 +76,7 @@ fn two_stores_on_one_directory_do_not_disturb_each_other() {
     interrupt(&one, "of one", b"1");
     interrupt(&two, "of two", b"22");
     drop(one);
-    // The first slot is free again: whoever comes next goes on with what is in it.
+    // The first slot is free again: the next server resumes what is in it.
     let three = open(root.path());
     assert_eq!((staged(&three, "of one"), staged(&three, "of two")), (1, 0));
     drop((two, three));
@@ -166,7 +167,7 @@ fn a_staging_directory_that_is_renamed_is_made_again() {
 fn what_was_in_a_staging_directory_that_is_removed_does_not_count_any_more() {
     let root = tempfile::tempdir().unwrap();
     let store = DirStore::new(Options { stage_max: 100, ..Options::new(root.path()) }).unwrap();
-    let (mut open, _) = store.stage(n("open"), NOBODY, 0, 90, None).unwrap();
+    let (mut open, _) = store.stage(Staging::new(n("open"), 90)).unwrap();
     append(&store, &mut open, &[b'o'; 60]).unwrap();
     assert_eq!(code(store.staged(n("new"), NOBODY, 11)), Err(ErrorCode::NoSpace));
     fs::remove_dir_all(root.path().join(".skiff-stage-0")).unwrap();
@@ -174,7 +175,7 @@ fn what_was_in_a_staging_directory_that_is_removed_does_not_count_any_more() {
     interrupt(&store, "kept", &[b'k'; 30]);
     append(&store, &mut open, &[b'o'; 20]).unwrap();
     drop(open);
-    // The 30 that can be dropped for it.
+    // The 30 that can be dropped to make room.
     assert_eq!(code(store.staged(n("new"), NOBODY, 100)), Ok((0, 0)));
     assert_eq!(code(store.staged(n("kept"), NOBODY, 100)), Ok((30, crc32c(&[b'k'; 30]))));
     assert_eq!(code(store.staged(n("kept"), NOBODY, 101)), Err(ErrorCode::NoSpace));
@@ -189,7 +190,7 @@ fn the_checksum_of_what_is_staged_is_of_the_directory_that_it_lies_in_now() {
     assert_eq!(code(second.staged(n("f"), NOBODY, 6)), Ok((3, crc32c(b"xyz"))));
     drop(first);
     fs::remove_dir_all(root.path().join(".skiff-stage-1")).unwrap();
-    let (_, crc) = second.stage(n("f"), NOBODY, 3, 6, None).unwrap();
+    let (_, crc) = second.stage(Staging::new(n("f"), 6).at(3)).unwrap();
     assert_eq!(crc, crc32c(b"abc"));
 }
 
@@ -199,28 +200,28 @@ fn nothing_can_be_staged_in_a_root_that_is_removed() {
     let root = above.path().join("served");
     fs::create_dir(&root).unwrap();
     let store = open(&root);
-    let (mut stage, _) = store.stage(n("open"), NOBODY, 0, 3, None).unwrap();
+    let (mut stage, _) = store.stage(Staging::new(n("open"), 3)).unwrap();
     append(&store, &mut stage, b"abc").unwrap();
     fs::remove_dir_all(&root).unwrap();
     assert_eq!(code(store.staged(n("f"), NOBODY, 3)), Err(ErrorCode::Io));
-    assert_eq!(code(store.stage(n("f"), NOBODY, 0, 3, None)).err(), Some(ErrorCode::Io));
+    assert_eq!(code(store.stage(Staging::new(n("f"), 3))).err(), Some(ErrorCode::Io));
     assert_eq!(code(store.stage_unnamed(3)).err(), Some(ErrorCode::Io));
     assert_eq!(code(store.commit(&mut stage, None)).err(), Some(ErrorCode::Io));
     assert_eq!(fs::read_dir(above.path()).unwrap().count(), 0);
 }
 
 #[test]
-fn a_silent_writer_gives_way_and_its_bytes_stay() {
+fn a_silent_writer_yields_and_its_bytes_stay() {
     let root = tempfile::tempdir().unwrap();
     let store = open(root.path());
-    let (mut silent, _) = store.stage(n("f"), NOBODY, 0, 6, None).unwrap();
+    let (mut silent, _) = store.stage(Staging::new(n("f"), 6)).unwrap();
     append(&store, &mut silent, b"abc").unwrap();
     let woken = Arc::new(AtomicU32::new(0));
     let count = woken.clone();
     silent.owner().on_evict(move || _ = count.fetch_add(1, Ordering::Relaxed));
-    assert_eq!(code(store.stage(n("f"), NOBODY, 3, 6, None)).err(), Some(ErrorCode::Busy));
+    assert_eq!(code(store.stage(Staging::new(n("f"), 6).at(3))).err(), Some(ErrorCode::Busy));
     assert!(!store.take_over(n("f"), TAKEOVER) && store.take_over(n("f"), Duration::ZERO));
-    let (mut next, crc) = store.stage(n("f"), NOBODY, 3, 6, None).unwrap();
+    let (mut next, crc) = store.stage(Staging::new(n("f"), 6).at(3)).unwrap();
     assert_eq!(crc, crc32c(b"abc"));
     assert_eq!(woken.load(Ordering::Relaxed), 1);
     assert!(silent.is_evicted() && !next.is_evicted());
@@ -235,10 +236,10 @@ fn a_silent_writer_gives_way_and_its_bytes_stay() {
 }
 
 #[test]
-fn a_silent_writer_gives_way_to_a_question_too() {
+fn a_silent_writer_yields_to_a_resume_too() {
     let root = tempfile::tempdir().unwrap();
     let store = open(root.path());
-    let (mut silent, _) = store.stage(n("f"), NOBODY, 0, 6, None).unwrap();
+    let (mut silent, _) = store.stage(Staging::new(n("f"), 6)).unwrap();
     append(&store, &mut silent, b"abc").unwrap();
     assert_eq!(code(store.staged(n("f"), NOBODY, 6)), Err(ErrorCode::Busy));
     assert!(store.take_over(n("f"), Duration::ZERO));
@@ -250,13 +251,13 @@ fn a_silent_writer_gives_way_to_a_question_too() {
 }
 
 #[test]
-fn a_writer_that_starts_over_leaves_the_old_one_nothing_to_spoil() {
+fn a_writer_that_starts_over_is_safe_from_the_old_one() {
     let root = tempfile::tempdir().unwrap();
     let store = open(root.path());
-    let (mut silent, _) = store.stage(n("f"), NOBODY, 0, 6, None).unwrap();
+    let (mut silent, _) = store.stage(Staging::new(n("f"), 6)).unwrap();
     append(&store, &mut silent, b"abc").unwrap();
     assert!(store.take_over(n("f"), Duration::ZERO));
-    let (mut next, _) = store.stage(n("f"), NOBODY, 0, 2, None).unwrap();
+    let (mut next, _) = store.stage(Staging::new(n("f"), 2)).unwrap();
     append(&store, &mut next, b"x").unwrap();
     drop(silent);
     append(&store, &mut next, b"y").unwrap();
@@ -266,14 +267,14 @@ fn a_writer_that_starts_over_leaves_the_old_one_nothing_to_spoil() {
 }
 
 #[test]
-fn a_writer_in_the_middle_of_a_write_does_not_give_way() {
+fn a_writer_in_the_middle_of_a_write_does_not_yield() {
     let root = tempfile::tempdir().unwrap();
     let store = open(root.path());
-    let (mut stage, _) = store.stage(n("f"), NOBODY, 0, 4, None).unwrap();
+    let (mut stage, _) = store.stage(Staging::new(n("f"), 4)).unwrap();
     let mut writing = stage.writing().unwrap();
     assert_eq!(store.stage_owner_silent_for(n("f")), Some(Duration::ZERO));
     assert!(!store.take_over(n("f"), Duration::from_nanos(1)));
-    assert_eq!(code(store.stage(n("f"), NOBODY, 0, 4, None)).err(), Some(ErrorCode::Busy));
+    assert_eq!(code(store.stage(Staging::new(n("f"), 4))).err(), Some(ErrorCode::Busy));
     assert_eq!(code(store.staged(n("f"), NOBODY, 4)), Err(ErrorCode::Busy));
     assert_eq!((writing.offset(), writing.room()), (0, 4));
     writing.file().write_all_at(b"data", 0).unwrap();
@@ -289,12 +290,12 @@ fn a_writer_in_the_middle_of_a_write_does_not_give_way() {
 fn an_active_writer_keeps_its_name() {
     let root = tempfile::tempdir().unwrap();
     let store = open(root.path());
-    let (stage, _) = store.stage(n("f"), NOBODY, 0, 4, None).unwrap();
+    let (stage, _) = store.stage(Staging::new(n("f"), 4)).unwrap();
     assert!(store.stage_owner_silent_for(n("f")).unwrap() < Duration::from_secs(5));
-    assert_eq!(code(store.stage(n("f"), NOBODY, 0, 4, None)).err(), Some(ErrorCode::Busy));
-    // A connection that closes for another reason lets go.
+    assert_eq!(code(store.stage(Staging::new(n("f"), 4))).err(), Some(ErrorCode::Busy));
+    // A connection that closes for another reason releases the name.
     assert!(stage.owner().evict());
-    drop(store.stage(n("f"), NOBODY, 0, 4, None).unwrap());
+    drop(store.stage(Staging::new(n("f"), 4)).unwrap());
     drop(stage);
 }
 
@@ -311,29 +312,29 @@ fn interrupted_writes_make_room_oldest_first_and_open_ones_stay() {
             }
         }
     }
-    let (mut open, _) = store.stage(n("open"), NOBODY, 0, 10, None).unwrap();
+    let (mut open, _) = store.stage(Staging::new(n("open"), 10)).unwrap();
     let sizes = || ["first", "second", "third"].map(|name| staged(&store, name));
-    // A question drops nothing, and neither does what can't be helped by it.
+    // A question drops nothing, and nothing is dropped where that would not help.
     assert_eq!(code(store.staged(n("new"), NOBODY, 30)), Ok((0, 0)));
     assert_eq!(code(store.staged(n("new"), NOBODY, 31)), Err(ErrorCode::NoSpace));
-    assert_eq!(code(store.stage(n("new"), NOBODY, 0, u64::MAX, None)).err(), Some(ErrorCode::NoSpace));
+    assert_eq!(code(store.stage(Staging::new(n("new"), u64::MAX))).err(), Some(ErrorCode::NoSpace));
     let sizes_in = |store: &DirStore| {
         ["first", "second", "third"].map(|name| code(store.staged(n(name), NOBODY, 10)).map_or(0, |(size, _)| size))
     };
     _ = sizes;
     assert_eq!(sizes_in(&store), [10, 10, 10]);
     append(&store, &mut open, &[b'o'; 10]).unwrap();
-    drop(store.stage(n("new"), NOBODY, 0, 1, None).unwrap());
+    drop(store.stage(Staging::new(n("new"), 1)).unwrap());
     assert_eq!(sizes_in(&store), [0, 10, 10]);
-    // Going on with one of them does not drop it.
-    let (mut second, _) = store.stage(n("second"), NOBODY, 10, 30, None).unwrap();
+    // Resuming one of them does not drop it.
+    let (mut second, _) = store.stage(Staging::new(n("second"), 30).at(10)).unwrap();
     append(&store, &mut second, &[b'y'; 20]).unwrap();
     assert_eq!(stages(&slot).len(), 2);
     assert_eq!(code(store.stage_unnamed(1)).err(), Some(ErrorCode::NoSpace));
     store.commit(&mut second, None).unwrap();
     store.commit(&mut open, None).unwrap();
     drop(store.stage_unnamed(40).unwrap());
-    drop(store.stage(n("new"), NOBODY, 0, 40, None).unwrap());
+    drop(store.stage(Staging::new(n("new"), 40)).unwrap());
 }
 
 #[test]
@@ -345,7 +346,7 @@ fn the_reserve_stays_free() {
     put(&store, "empty", b"").unwrap();
     let all = DirStore::new(Options { reserve: Some(0), ..Options::new(root.path()) }).unwrap().space().unwrap();
     let some = open(root.path()).space().unwrap();
-    // What stays free counts neither as used nor as there.
+    // What stays free counts neither as used nor as free.
     assert!(some.total < all.total);
     assert!(all.free == 0 || some.free < all.free);
 }
@@ -419,8 +420,8 @@ fn stage_if_free(store: &DirStore, name: &str, bytes: &[u8]) -> Option<skiff_hos
 }
 
 #[test]
-fn interrupted_writes_that_use_up_the_i_numbers_make_room_oldest_first() {
-    let test = "interrupted_writes_that_use_up_the_i_numbers_make_room_oldest_first";
+fn interrupted_writes_that_use_up_the_inode_numbers_make_room_oldest_first() {
+    let test = "interrupted_writes_that_use_up_the_inode_numbers_make_room_oldest_first";
     if !skiff_tests::namespace::mounts(module_path!(), test) {
         return;
     }
@@ -441,7 +442,7 @@ fn interrupted_writes_that_use_up_the_i_numbers_make_room_oldest_first() {
     assert!(stages(&root.join(".skiff-stage-0")).len() < 100);
     assert_eq!(staged(&store, "299"), 1, "the last one stays");
     drop(store);
-    // After a restart, with every i-number in use again.
+    // After a restart, with every inode number in use again.
     let fill = |store: &DirStore| {
         let mut number = 0;
         while rustix::fs::statvfs(root).unwrap().f_favail > 0 {
@@ -459,11 +460,11 @@ fn interrupted_writes_that_use_up_the_i_numbers_make_room_oldest_first() {
     put(&store, "with/new/parents", b"x").unwrap();
     fill(&store);
     drop(store.stage_unnamed(1).unwrap());
-    // A file that is being written is not dropped for others: then there is no room, and `resume` reports it as
-    // `write` does.
+    // A file that is being written is not dropped for others: then there is no room, and `resume` reports it as `write`
+    // does.
     let mut open = Vec::new();
     let refused = loop {
-        match store.stage(n(&format!("open {}", open.len())), NOBODY, 0, 1, None) {
+        match store.stage(Staging::new(n(&format!("open {}", open.len())), 1)) {
             Ok(stage) => open.push(stage),
             Err(refusal) => break refusal.code,
         }

@@ -105,7 +105,7 @@ enum Task {
         #[arg(long)]
         congestion: Option<String>,
     },
-    /// A bad line between two TAPs.
+    /// A lossy link between two TAPs.
     Relay(RelayArgs),
 }
 

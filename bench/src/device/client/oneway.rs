@@ -59,7 +59,7 @@ pub(super) fn serve(addr: SocketAddr, service: Service, congestion: Option<&str>
 }
 
 fn serve_one(stream: &mut TcpStream, service: Service, buffer: &mut [u8]) -> io::Result<()> {
-    // So that a reader who has had enough, and then says nothing any more, does not hold the next one up.
+    // So that a silent reader that has had enough does not block the next one.
     stream.set_write_timeout(Some(Duration::from_secs(10)))?;
     loop {
         match service {

@@ -1,4 +1,4 @@
-//! How often a server wakes up, and for how long, while it has little or nothing to do.
+//! How often a server wakes up, and for how long, while it is idle or almost idle.
 
 use core::cell::RefCell;
 use core::net::SocketAddr;

@@ -15,7 +15,7 @@ pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
     let (files, times) = (bench.scale.files, bench.scale.times);
     let mut job = Job::new(format!("{files} files of 1 KiB in one session"), Unit::Seconds);
     let server = bench.device_serv(1, true, 64 * KIB)?;
-    // `get` wants what `put` has brought: the first round begins with the first contender.
+    // `get` needs the files of `put`: the first round begins with the first contender.
     for way in ["put", "get"] {
         for (how, option) in [("at once", None), ("one by one", Some("--one-by-one"))] {
             let server = Rc::clone(&server);

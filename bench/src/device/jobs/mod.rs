@@ -48,7 +48,7 @@ struct Scale {
     questions: u32,
     /// Seconds of idleness.
     seconds: u64,
-    /// Bytes over the bad line for each session.
+    /// Bytes over the lossy link for each session.
     line: u64,
 }
 

@@ -155,7 +155,7 @@ impl Tap {
     /// True if this machine's end is up; until then nothing gets through.
     ///
     /// # Errors
-    /// The interface is gone.
+    /// The interface has been removed.
     pub fn is_up(&self) -> io::Result<bool> {
         ioctl::is_up(socket()?, &self.name)
     }
@@ -223,7 +223,7 @@ impl Device for Tap {
     fn receive(&mut self, _now: smoltcp::time::Instant) -> Option<(Frame<'_>, Room<'_>)> {
         let begin = if self.offload { HEADER } else { 0 };
         let len = loop {
-            // Would block, or the interface is gone: the wait for the descriptor reports that.
+            // Would block, or the interface has been removed: the wait for the descriptor reports that.
             let len = self.file.read(&mut self.rx).ok().filter(|len| *len >= begin)?;
             if !self.offload || is_intact(&self.rx[..begin], &self.rx[begin..len]) {
                 break len;
@@ -245,7 +245,7 @@ impl Device for Tap {
         capabilities.medium = Medium::Ethernet;
         capabilities.max_transmission_unit = ETHERNET + self.mtu;
         if self.offload {
-            // What comes is checked in `receive`, what goes is completed in `consume`.
+            // Input is checked in `receive`, output is completed in `consume`.
             capabilities.checksum.tcp = Checksum::None;
             capabilities.checksum.udp = Checksum::Tx;
             capabilities.segmentation.tcpv4 = NonZeroUsize::new(ETHERNET + PACKET);

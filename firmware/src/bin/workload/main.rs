@@ -74,7 +74,7 @@ static CONTENT: ConstStaticCell<[u8; SIZE]> = ConstStaticCell::new([0; SIZE]);
 #[entry]
 fn main() -> ! {
     let mut watchdog = Board::take().watchdog;
-    // SAFETY: the board has taken them and keeps none; its clock's timer is this program's from here on.
+    // SAFETY: the board has taken them and keeps none; the timer of its clock belongs to this program from here on.
     let mut systick = unsafe { Peripherals::steal() }.SYST;
     systick.set_clock_source(SystClkSource::Core);
     systick.set_reload(RELOAD);
@@ -94,7 +94,7 @@ fn main() -> ! {
     }
 }
 
-/// The timer's turns since the work began are counted by the clock's handler.
+/// The clock's handler counts the periods of the timer since the workload began.
 const RELOAD: u32 = 0x00ff_ffff;
 
 fn ticks() -> u64 {
@@ -172,7 +172,8 @@ fn work(systick: &mut SYST) -> Result<Ticks, Wrong> {
     let all = ticks();
     thing_ends();
 
-    // Of each thing as many, and of files those of nothing first: what a whole one takes more is what its bytes take.
+    // The same number of each operation, and of files the empty ones first: the difference of a whole one is the cost
+    // of its bytes.
     let ping = each(served, || expect(matches!(client.request(&Command::Ping)?, ClientEvent::Done)))?;
     let write = each(served, || put(&mut client, name, &mut []))?;
     let read = each(served, || get(&mut client, name, &[]))?;
@@ -191,7 +192,7 @@ fn work(systick: &mut SYST) -> Result<Ticks, Wrong> {
 macro_rules! marks {
     ($($name:ident $code:literal)*) => {
         $(
-            // SAFETY: nothing else has the name.
+            // SAFETY: nothing else has these names.
             #[unsafe(no_mangle)]
             #[inline(never)]
             extern "C" fn $name() {
@@ -237,7 +238,7 @@ fn put<C: FnMut() -> Instant>(client: &mut Peer<C>, name: Name<'_>, content: &mu
     expect(matches!(client.finish()?, ClientEvent::Stored { .. }))
 }
 
-/// Reads it back, and compares.
+/// Reads it back and compares.
 fn get<C: FnMut() -> Instant>(client: &mut Peer<C>, name: Name<'_>, content: &[u8]) -> Result<(), Wrong> {
     let read = Request::Read { offset: 0, length: None, name };
     expect(matches!(client.request(&Command::Request(read))?, ClientEvent::Read { .. }))?;
@@ -308,7 +309,7 @@ impl Write for Both {
         loop {
             match self.stack.socket().send_slice(bytes) {
                 Ok(n @ 1..) => return Ok(n),
-                // Not connected yet, or the ring is full.
+                // Not connected yet, or the socket buffer is full.
                 _ if self.stack.socket().is_active() => self.poll(),
                 _ => return Ok(0),
             }

@@ -1,4 +1,5 @@
-//! A server that keeps the rules of the extended commands, on files in memory, until it is told to fail.
+//! A server that keeps the rules of the extended commands, on files in memory, until a test makes it fail. It breaks rules
+//! that the real servers can't break: wrong checksums, missing tags, a file that changes between two commands.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;

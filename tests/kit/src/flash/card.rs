@@ -89,7 +89,7 @@ impl Model for CardModel {
             self.pend(at, bytes);
             writing = Some(at / SECTOR + rng.below(bytes.len() / SECTOR));
         }
-        // Some of them, all of them but one, one alone, or those with other sectors than it.
+        // Some of them, all but one, one alone, or those with other sectors.
         let way = rng.below(7);
         let one = rng.below(self.pending.len());
         for (i, (sector, versions)) in core::mem::take(&mut self.pending).into_iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Numbers that look random and are always the same.
+//! Numbers that look random and are the same in every run.
 
 /// A generator of 64-bit numbers (splitmix64).
 #[derive(Debug, Clone)]

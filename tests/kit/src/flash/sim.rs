@@ -255,7 +255,7 @@ impl<M: Model> Sim<M> {
         }
         if state.model.is_moment(operation) {
             if let Some(mut watcher) = state.watcher.take() {
-                // The watcher may ask for counters.
+                // The watcher may read the counters.
                 drop(state);
                 {
                     let state = self.0.borrow();

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use skiff_proto::ErrorCode;
 use skiff_proto::crc::crc32c;
 use skiff_proto::identity::NOBODY;
-use skiff_proto::store::{Store, StoreError};
+use skiff_proto::store::{Staging, Store, StoreError};
 
 use super::Rng;
 use super::world::{World, append, finish, n, put, staged};
@@ -105,7 +105,7 @@ impl Player {
         let mut world = self.world.borrow_mut();
         match &done {
             Ok(_) => world.files = after.files,
-            // Power is gone, and either may be there.
+            // Power has failed, and either state may be there.
             Err(refusal) if refusal.code() == ErrorCode::Io => return done,
             Err(_) => {}
         }
@@ -152,7 +152,7 @@ impl Player {
         match self.attempt(store, step) {
             Err(refusal) if refusal.code() == ErrorCode::NoSpace => {
                 self.full += 1;
-                // Whoever needed room may have got that of others.
+                // A write that needed room may have taken that of interrupted ones.
                 self.world.borrow_mut().floor.clear();
                 Ok(())
             }
@@ -171,7 +171,7 @@ impl Player {
                 let (name, bytes) = (file(name), self.content(len));
                 self.start_over(&name, &bytes);
                 let (mut stage, _) =
-                    store.stage(n(&name), NOBODY, 0, len as u64, None).inspect_err(|_| self.refused(&name))?;
+                    store.stage(Staging::new(n(&name), len as u64)).inspect_err(|_| self.refused(&name))?;
                 self.world.borrow_mut().fading.remove(&name);
                 append(store, &mut stage, &bytes[..part])?;
                 drop(stage);
@@ -186,7 +186,8 @@ impl Player {
                 let from = usize::try_from(from).unwrap_or(usize::MAX);
                 assert_eq!(crc, crc32c(&bytes[..from]), "{name}");
                 let mtime = Some(self.mtime);
-                let (mut stage, _) = store.stage(n(&name), NOBODY, from as u64, bytes.len() as u64, mtime)?;
+                let (mut stage, _) =
+                    store.stage(Staging { mtime, ..Staging::new(n(&name), bytes.len() as u64).at(from as u64) })?;
                 let end = bytes.len().min(from + part);
                 if end < bytes.len() {
                     append(store, &mut stage, &bytes[from..end])?;
@@ -209,7 +210,7 @@ impl Player {
                 let (name, bytes) = (file(name), self.content(len));
                 self.start_over(&name, &bytes);
                 let (mut stage, _) =
-                    store.stage(n(&name), NOBODY, 0, len as u64, None).inspect_err(|_| self.refused(&name))?;
+                    store.stage(Staging::new(n(&name), len as u64)).inspect_err(|_| self.refused(&name))?;
                 self.world.borrow_mut().fading.remove(&name);
                 append(store, &mut stage, &bytes)?;
                 store.discard(stage);
@@ -264,7 +265,7 @@ impl Player {
             Step::Fill { keep } => {
                 self.world.borrow_mut().floor.clear();
                 let mut number = 0_u32;
-                // Large ones, and small ones for what is left.
+                // Large ones, and small ones for the remaining room.
                 for len in [5000, 1] {
                     loop {
                         let bytes = self.content(len);
@@ -275,7 +276,7 @@ impl Player {
                         number += 1;
                     }
                 }
-                // Nothing but names is changed on a full medium.
+                // On a full medium only names are changed.
                 if number > 1 {
                     let done = self.change(
                         |world| {
@@ -324,7 +325,7 @@ impl Player {
         let mut stages = Vec::new();
         for (name, bytes) in names.iter().zip(&contents) {
             self.start_over(name, bytes);
-            match store.stage(n(name), NOBODY, 0, len as u64, None) {
+            match store.stage(Staging::new(n(name), len as u64)) {
                 Ok((stage, _)) => {
                     self.world.borrow_mut().fading.remove(name);
                     stages.push(stage);
@@ -340,7 +341,7 @@ impl Player {
                 append(store, stage, &bytes[at..len.min(at + 500)])?;
             }
         }
-        // Written all, committed in the other order.
+        // All written, committed in reverse order.
         for ((stage, name), bytes) in stages.iter_mut().zip(&names).zip(contents).rev() {
             let crc = crc32c(&bytes);
             self.change(
@@ -374,7 +375,7 @@ impl Player {
             let fits = |bytes: &&Vec<u8>| bytes.get(..len).is_some_and(|bytes| crc32c(bytes) == crc);
             let mut candidates =
                 world.stages.get(&name).into_iter().chain(world.fading.get(&name).into_iter().flatten());
-            // Without one, either nothing is staged, or it can't be finished now and is there later.
+            // Without a record, either nothing is staged, or it can't be finished now and appears later.
             if let Some(bytes) = candidates.find(fits).filter(|_| len > 0).cloned() {
                 world.fading.remove(&name);
                 self.whole.insert(name.clone(), bytes.clone());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use skiff_device::flash::MountError;
 use skiff_proto::crc::crc32c;
 use skiff_proto::identity::NOBODY;
-use skiff_proto::store::{EntryKind, Store, StoreError};
+use skiff_proto::store::{EntryKind, Staging, Store, StoreError};
 use skiff_proto::{ErrorCode, Name};
 
 use super::Sim;
@@ -59,7 +59,7 @@ pub fn get<S: Store>(store: &mut S, name: &str) -> Result<Vec<u8>, StoreError> {
 /// # Errors
 /// Those of the store; the attempt leaves nothing behind.
 pub fn put<S: Store>(store: &mut S, name: &str, bytes: &[u8], mtime: Option<u64>) -> Result<(), StoreError> {
-    let (mut stage, _) = store.stage(n(name), NOBODY, 0, bytes.len() as u64, mtime)?;
+    let (mut stage, _) = store.stage(Staging { mtime, ..Staging::new(n(name), bytes.len() as u64) })?;
     let written = finish(store, &mut stage, bytes, Some(crc32c(bytes)));
     if written.is_err() {
         store.discard(stage);
@@ -125,7 +125,7 @@ impl World {
     /// Compares a store with its expected content, and returns the actual content.
     ///
     /// # Errors
-    /// What is wrong.
+    /// The difference.
     pub fn compare<S: Store>(&self, store: &mut S) -> Result<Files, String> {
         let found = files(store).map_err(|refusal| format!("reading: {refusal}"))?;
         if found != self.files && self.next.as_ref() != Some(&found) {
@@ -155,7 +155,7 @@ pub fn staged<S: Store>(store: &mut S, name: &str) -> Result<(usize, u32), Strin
     let mut size = 1_u64 << 20;
     while size > 0 {
         match store.staged(n(name), NOBODY, size) {
-            // What is not told of the longest that can be written is not told of a shorter one either.
+            // If nothing is reported for the longest possible size, nothing is for a shorter one either.
             Ok((len, crc)) => return Ok((usize::try_from(len).map_err(|_| "absurd")?, crc)),
             Err(refusal) if refusal.code() == ErrorCode::NoSpace => {}
             Err(refusal) => return Err(format!("staged {name}: {refusal}")),
@@ -173,7 +173,7 @@ fn examine_copies<R: Rig>(medium: &Sim<R::Model>, world: &World) -> Result<(), S
     let mut store = mount::<R>(&mut memory, &copy)?;
     let found = world.compare(&mut store)?;
     let free = store.space().map_err(|refusal| format!("space: {refusal}"))?.free;
-    let begun = if free > 0 { store.stage(n("probe"), NOBODY, 0, free, None).ok() } else { None };
+    let begun = if free > 0 { store.stage(Staging::new(n("probe"), free)).ok() } else { None };
     if let Some((mut stage, _)) = begun {
         let bytes = vec![0xa5; usize::try_from(free).unwrap_or(0).min(4 * R::PAYLOAD)];
         append(&mut store, &mut stage, &bytes).map_err(|refusal| format!("append: {refusal}"))?;
@@ -183,7 +183,7 @@ fn examine_copies<R: Rig>(medium: &Sim<R::Model>, world: &World) -> Result<(), S
         copy.power_on();
         let mut again = world.clone();
         (again.files, again.next) = (found, None);
-        // The probe may have been what others gave way to.
+        // The probe may have needed the room of others.
         again.floor.clear();
         for _ in 0..3 {
             let mut memory = R::Memory::default();
@@ -202,8 +202,8 @@ fn examine_copies<R: Rig>(medium: &Sim<R::Model>, world: &World) -> Result<(), S
         if len == 0 {
             continue;
         }
-        let (mut stage, crc) = (store.stage(n(name), NOBODY, len as u64, len as u64, None))
-            .map_err(|refusal| format!("going on with {name} at {len}: {refusal}"))?;
+        let (mut stage, crc) = (store.stage(Staging::new(n(name), len as u64).at(len as u64)))
+            .map_err(|refusal| format!("resuming {name} at {len}: {refusal}"))?;
         finish(&mut store, &mut stage, &[], Some(crc)).map_err(|refusal| format!("finishing {name}: {refusal}"))?;
         let bytes = get(&mut store, name).map_err(|refusal| format!("{len} staged bytes of {name}: {refusal}"))?;
         let mut candidates = world.stages.get(name).into_iter().chain(world.fading.get(name).into_iter().flatten());
@@ -218,13 +218,13 @@ fn examine_copies<R: Rig>(medium: &Sim<R::Model>, world: &World) -> Result<(), S
 /// continue to work.
 ///
 /// # Errors
-/// What is wrong.
+/// The difference.
 pub fn examine<R: Rig>(medium: &Sim<R::Model>, world: &World, total: u64) -> Result<(), String> {
     examine_copies::<R>(medium, world)?;
     let mut memory = R::Memory::default();
     let mut store = mount::<R>(&mut memory, medium)?;
     let found = world.compare(&mut store)?;
-    // The store goes on: a file that takes the room that there is.
+    // The store continues to work: a file that takes all the room.
     let free = store.space().map_err(|refusal| format!("space: {refusal}"))?.free;
     let probe = vec![0x5a; usize::try_from(free.min(R::PAYLOAD as u64 + 100)).unwrap_or(0)];
     let mut expected = found;
@@ -245,8 +245,7 @@ pub fn examine<R: Rig>(medium: &Sim<R::Model>, world: &World, total: u64) -> Res
         store.remove(n(name)).map_err(|refusal| format!("removing {name}: {refusal}"))?;
     }
     for name in world.stages.keys().chain(world.fading.keys()) {
-        let (stage, _) =
-            store.stage(n(name), NOBODY, 0, 1, None).map_err(|refusal| format!("stage {name}: {refusal}"))?;
+        let (stage, _) = store.stage(Staging::new(n(name), 1)).map_err(|refusal| format!("stage {name}: {refusal}"))?;
         store.discard(stage);
     }
     let space = store.space().map_err(|refusal| format!("space: {refusal}"))?;

@@ -22,7 +22,7 @@ fn name(text: &str) -> Name<'_> {
     Name::parse(text.as_bytes(), MAX_NAME).expect("the session has checked it")
 }
 
-/// The answer for the client.
+/// The reply to the client.
 fn refused<T>(result: Result<T, StoreError>) -> Result<T, Refusal> {
     result.map_err(StoreError::refusal)
 }

@@ -13,7 +13,7 @@ pub trait Link {
     /// Sends on the control connection.
     ///
     /// # Errors
-    /// The connection is gone.
+    /// The connection is closed.
     fn send(&mut self, bytes: &[u8]) -> Result<(), Problem>;
 
     /// Receives exactly `len` bytes.
@@ -37,13 +37,13 @@ pub trait Link {
     /// Opens the data connection to `port`.
     ///
     /// # Errors
-    /// Nobody listens there.
+    /// Nothing listens there.
     fn connect_data(&mut self, port: u16) -> Result<(), Problem>;
 
     /// Sends on the data connection.
     ///
     /// # Errors
-    /// The connection is gone.
+    /// The connection is closed.
     fn send_data(&mut self, bytes: &[u8]) -> Result<(), Problem>;
 
     /// Receives exactly `len` bytes on the data connection.
@@ -89,7 +89,7 @@ pub enum Cut {
     Bytes,
     /// Stream number `stream` (from 0) is split in two; the first part has `position` bytes.
     At {
-        /// Which of the streams that the client sends.
+        /// The number of the stream among those that the client sends.
         stream: usize,
         /// Bytes before the cut.
         position: usize,

@@ -86,7 +86,7 @@ proptest! {
             match call {
                 Call::Input(bytes) => {
                     input.extend(bytes);
-                    // What the session says that it wants, it takes.
+                    // The session takes what it says that it wants.
                     let hint = session.want_read().min(input.len());
                     if let Ok(received) = session.receive(&mut input[..hint]) {
                         prop_assert_eq!(received.taken, hint);

@@ -15,7 +15,7 @@ use skiff_proto::server::{Close, Limits};
 
 use super::{PLAIN, any_pace, cases, send_cut};
 
-/// Bytes that a client may send, sensible or not: whole commands, bodies, pieces of them, noise.
+/// Bytes that a client may send, valid or not: whole commands, bodies, pieces of them, noise.
 pub(super) fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
     let commands = select(vec![
         "ping",
@@ -118,7 +118,7 @@ fn sealable(bytes: &[u8]) -> Vec<u8> {
     let mut rest = bytes;
     while let Some((length, after)) = rest.split_first_chunk::<HEADER_LEN>() {
         let length = core::str::from_utf8(length).ok().and_then(|length| length.parse::<usize>().ok());
-        // A sign is no digit, and what begins with one is no message.
+        // A sign is not a digit, and what begins with one is not a message.
         let length = length.filter(|&len| rest[0].is_ascii_digit() && len <= usize::from(RECORD_MAX) - TAG);
         let Some((payload, after)) = length.and_then(|length| after.split_at_checked(length)) else { break };
         let is_classic =

@@ -13,13 +13,13 @@ use skiff_kit::reluctant::Changes;
 use skiff_kit::sans_io::{Connection, Pace};
 use skiff_proto::cipher::Cipher;
 
-/// So many cases, or as many as `PROPTEST_CASES` says.
+/// The number of cases, unless `PROPTEST_CASES` says otherwise.
 fn cases(cases: u32) -> ProptestConfig {
     let default = ProptestConfig::default();
     if std::env::var_os("PROPTEST_CASES").is_some() { default } else { ProptestConfig { cases, ..default } }
 }
 
-/// How a driver moves bytes, and the network cuts them.
+/// How a driver moves bytes, and the network splits them.
 fn any_pace() -> impl Strategy<Value = (Pace, Vec<usize>)> {
     let size = prop_oneof![1..5usize, 5..100usize, Just(100_000)];
     let changes = prop_oneof![Just(Changes::AtOnce), Just(Changes::Batched), any::<u64>().prop_map(Changes::Random)];
@@ -32,7 +32,7 @@ fn any_pace() -> impl Strategy<Value = (Pace, Vec<usize>)> {
     (pace, vec(size, 1..8))
 }
 
-/// The plainest driver, and whole segments.
+/// The simplest driver, and whole segments.
 const PLAIN: Pace = Pace { input: 100_000, output: 100_000, data: 7, changes: Changes::AtOnce };
 
 /// Sends `bytes` in segments of the sizes in `cuts`, over and over.

@@ -17,7 +17,7 @@ use super::{PLAIN, any_pace, cases, send_cut};
 
 const NAMES: [&str; 11] = ["a", "b", "a b", "olá", "d", "d/x", "d/y", "d/e", "d/e/f", "a/z", "../a"];
 
-/// What a client does.
+/// An operation of a client.
 #[derive(Debug, Clone)]
 enum Operation {
     Write {
@@ -61,7 +61,7 @@ enum Operation {
 #[derive(Debug, Clone, Copy)]
 enum Begin {
     /// At 0.
-    Anew,
+    Start,
     /// Where the interrupted one ended.
     Staged,
     /// Somewhere.
@@ -85,7 +85,7 @@ enum Trailer {
 fn any_operation() -> impl Strategy<Value = Operation> {
     let name = || select(NAMES.to_vec());
     let content = vec(prop_oneof![Just(b'x'), any::<u8>()], 0..20);
-    let begin = prop_oneof![3 => Just(Begin::Anew), 3 => Just(Begin::Staged), 1 => (0..12u64).prop_map(Begin::At)];
+    let begin = prop_oneof![3 => Just(Begin::Start), 3 => Just(Begin::Staged), 1 => (0..12u64).prop_map(Begin::At)];
     let trailer = prop_oneof![
         8 => Just(Trailer::Right),
         1 => Just(Trailer::WrongCrc),
@@ -129,7 +129,7 @@ struct File {
     mtime: Option<u64>,
 }
 
-/// The protocol's section 7, as short as it can be said.
+/// Section 7 of the protocol, as short as possible.
 #[derive(Debug, Default)]
 struct Model {
     files: BTreeMap<String, File>,
@@ -302,7 +302,7 @@ fn number(number: Option<u64>) -> String {
     number.map_or_else(|| "-".into(), |number| number.to_string())
 }
 
-/// What goes over one connection, and what is to come back.
+/// The bytes sent over one connection, and the expected replies.
 #[derive(Debug, Default)]
 struct Exchange {
     sent: Vec<u8>,
@@ -312,7 +312,7 @@ struct Exchange {
 /// A conversation over several connections, each of them ended by the client.
 #[derive(Debug, Default)]
 struct Script {
-    /// Connections end behind a whole message: of a record that is cut off nothing is taken.
+    /// Connections end behind a whole message: no part of an incomplete record is taken.
     is_sealed: bool,
     model: Model,
     exchanges: Vec<Exchange>,
@@ -420,11 +420,11 @@ impl Script {
         let size = content.len() as u64;
         let before = self.model.staged(name).to_vec();
         let offset = match begin {
-            Begin::Anew => 0,
+            Begin::Start => 0,
             Begin::Staged => before.len() as u64,
             Begin::At(offset) => offset,
         };
-        // What a client that goes on sends, if it can.
+        // What a client that resumes sends, if it can.
         let rest = content.get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or_default();
         let mut sent = rest.to_vec();
         match trailer {
@@ -438,7 +438,7 @@ impl Script {
         let mut boundaries = vec![0];
         let command = message(format!("write {offset} {size} {} {name}", number(mtime)));
         let mut wire = command.clone();
-        // For each byte of the wire, how many of the body's have gone before it.
+        // For each byte of the wire, how many bytes of the body precede it.
         let mut payload: Vec<usize> = vec![0; wire.len()];
         boundaries.push(wire.len());
         let mut done = 0;
@@ -499,7 +499,7 @@ impl Script {
             Trailer::Right => None,
             Trailer::Abort(code) => Some(code),
             Trailer::NoCrc => Some(ErrorCode::Unsupported),
-            // An empty rest has no byte to leave out.
+            // An empty rest has no byte to omit.
             Trailer::Short if rest.is_empty() => None,
             _ => Some(ErrorCode::Mismatch),
         };
@@ -513,7 +513,7 @@ impl Script {
         });
     }
 
-    /// Holds the conversation; what came back, connection by connection.
+    /// Holds the conversation; returns the replies of each connection.
     fn run(&self, store: &MemoryStore, pace: Pace, cuts: &[usize]) -> Vec<Vec<u8>> {
         self.run_over::<Plain>(|| Connection::new(Limits::new(255), store.clone(), pace), cuts)
     }
@@ -530,7 +530,7 @@ impl Script {
     }
 }
 
-/// Compares what came back with what was expected.
+/// Compares the replies with the expected ones.
 fn check(expected: &[Expected], output: &[u8], tags: &mut HashMap<String, Vec<u8>>) -> Result<(), TestCaseError> {
     let payloads = payloads(output).map_err(|problem| TestCaseError::fail(problem.to_string()))?;
     let mut payloads = payloads.into_iter();
@@ -575,7 +575,7 @@ fn check(expected: &[Expected], output: &[u8], tags: &mut HashMap<String, Vec<u8
     Ok(())
 }
 
-/// Compares what came back, and what the store holds now.
+/// Compares the replies, and the content of the store afterwards.
 fn check_all(script: &Script, outputs: &[Vec<u8>], store: &MemoryStore) -> Result<(), TestCaseError> {
     let mut tags = HashMap::new();
     for (exchange, output) in script.exchanges.iter().zip(outputs) {

@@ -96,7 +96,7 @@ fn a_command_that_could_observe_the_batch_waits_until_it_is_flushed() {
         feed(&mut session, message(command));
         assert_eq!(session.poll_event(), Some(ServerEvent::Flush), "{command}");
         give(&mut session, Ok(Answer::Done));
-        assert_eq!(session.poll_event(), None, "{command}: the answer has to go out first");
+        assert_eq!(session.poll_event(), None, "{command}: the answer goes out first");
         assert_eq!(sent(&mut session), "0000000002ok");
         assert_eq!(session.poll_event(), Some(ServerEvent::Flush), "{command}: one is still owed");
         give(&mut session, Err(ErrorCode::Io));

@@ -170,7 +170,7 @@ fn get_sends_one_message_and_closes() {
 }
 
 #[test]
-fn a_get_that_can_not_be_read_on_resets_its_connection() {
+fn a_get_whose_file_fails_resets_its_connection() {
     let (mut connection, store) = server();
     store.put_file("f", &[b'x'; 1000]);
     store.fail(Operation::ReadAt, 1, ErrorCode::Io);
@@ -179,7 +179,7 @@ fn a_get_that_can_not_be_read_on_resets_its_connection() {
 }
 
 #[test]
-fn a_transfer_goes_on_after_quit_and_commands_during_it() {
+fn a_transfer_continues_after_quit_and_commands_work_during_it() {
     let (mut connection, store) = server();
     let mut data = connect(&mut connection, "put f");
     data.send(b"0000000003a");

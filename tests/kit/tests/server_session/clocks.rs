@@ -9,7 +9,7 @@ use skiff_proto::{ErrorCode, Instant, MinRate};
 
 use super::*;
 
-/// What happens to a session, in words and in calls.
+/// An event in the life of a session, in words and in calls.
 type Case<'a> = (&'static str, &'a dyn Fn(&mut Session));
 
 /// 60 s idle, 1,024 bytes in 30 s.
@@ -214,7 +214,7 @@ fn the_clock_stands_still_while_the_server_works() {
 }
 
 #[test]
-fn the_clock_begins_afresh_when_the_server_has_answered() {
+fn the_timer_restarts_when_the_server_has_answered() {
     let mut session = session();
     feed(&mut session, message("stat a"));
     take_request(&mut session);
@@ -234,7 +234,7 @@ fn a_client_that_does_not_read_deferred_answers_is_not_waited_for_without_end() 
         session.defer().unwrap();
     }
     assert_eq!(session.answer_deferred(Ok(Answer::Done)), Ok(true));
-    // The first answer does not get out, and the second one waits behind it.
+    // The first answer is not sent, and the second one waits behind it.
     assert_eq!(session.answer_deferred(Ok(Answer::Done)), Ok(false));
     session.handle_timeout(at(30));
     assert!(session.poll_timeout().is_some(), "the server waits for the client");
@@ -248,7 +248,7 @@ fn progress_of_a_data_connection_counts_for_its_control_connection() {
     for minute in 1..10 {
         session.handle_progress(at(minute * 59));
         assert_eq!((session.poll_timeout(), session.poll_close()), (Some(at(minute * 59 + 60)), None));
-        // Told late, after the time at which it would have been too late.
+        // The clock is set late, after the time at which it would have been too late.
         session.handle_timeout(at(minute * 59 + 30));
         assert_eq!((session.poll_timeout(), session.poll_close()), (Some(at(minute * 59 + 60)), None));
     }

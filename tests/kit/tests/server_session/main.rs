@@ -58,14 +58,14 @@ fn session_with(limits: Limits) -> Session {
     session
 }
 
-/// Hands `bytes` over and expects all of them to be taken.
+/// Hands `bytes` over and expects the session to take all of them.
 #[track_caller]
 fn feed(session: &mut Session, bytes: impl AsRef<[u8]>) {
     let bytes = bytes.as_ref();
     assert_eq!(take(session, bytes), Ok(bytes.len()), "\"{}\"", bytes.escape_ascii());
 }
 
-/// Hands over `bytes`, in which no payload is expected; how many were taken.
+/// Hands over `bytes`, in which no payload is expected; returns how many were taken.
 #[track_caller]
 fn take(session: &mut Session, bytes: &[u8]) -> Result<usize, ProtocolError> {
     let (taken, payload) = receive(session, bytes)?;
@@ -73,7 +73,7 @@ fn take(session: &mut Session, bytes: &[u8]) -> Result<usize, ProtocolError> {
     Ok(taken)
 }
 
-/// Hands over `bytes`: how many were taken, and the payload among them.
+/// Hands over `bytes`; returns how many were taken, and the payload among them.
 fn receive(session: &mut Session, bytes: &[u8]) -> Result<(usize, Vec<u8>), ProtocolError> {
     let mut input = bytes.to_vec();
     let received = session.receive(&mut input)?;
@@ -83,7 +83,7 @@ fn receive(session: &mut Session, bytes: &[u8]) -> Result<(usize, Vec<u8>), Prot
     Ok((taken, payload))
 }
 
-/// Sends `payload` of a body in one call, through a room that just holds it; what went out, as text.
+/// Sends `payload` of a body in one call, through a room of exactly the right size; returns the output as text.
 fn put(session: &mut Session, payload: &[u8]) -> Result<String, SendError<Infallible>> {
     let mut room = vec![0; payload.len() + if session.is_in_data() { 0 } else { HEADER_LEN }];
     let n = session.send(&mut room, |room| {
@@ -93,7 +93,7 @@ fn put(session: &mut Session, payload: &[u8]) -> Result<String, SendError<Infall
     Ok(room[..n].escape_ascii().to_string())
 }
 
-/// Everything that the session sends now, payload excepted.
+/// All output of the session now, except payload.
 fn sent(session: &mut Session) -> String {
     let mut sent = Vec::new();
     let mut out = [0; 100];
@@ -111,7 +111,7 @@ fn error(code: ErrorCode) -> String {
     refused(code)
 }
 
-/// The reply to what is refused, with its text: a code, or what is wrong with a name.
+/// The reply to a refusal, with its text: that of the code, or the defect of a name.
 fn refused(why: impl Into<Refusal>) -> String {
     let why = why.into();
     reply(format!("error {} {}", why.code, why.text))
@@ -138,7 +138,7 @@ fn start_write(session: &mut Session, command: &str) {
     session.answer(Answer::Write { crc: 0 }).unwrap();
 }
 
-/// Hands over what can be, with payload into `delivered`. Returns what is left.
+/// Hands over as much as possible, with payload into `delivered`. Returns the rest.
 fn pour<'a>(session: &mut Session, bytes: &'a [u8], delivered: &mut Vec<u8>) -> &'a [u8] {
     let mut rest = bytes;
     loop {
@@ -163,7 +163,7 @@ fn server_with(limits: Limits, pace: Pace) -> (Connection<BUF>, MemoryStore) {
     (Connection::new(limits, store.clone(), pace), store)
 }
 
-/// What a client gets from a whole server, as text.
+/// The output of a whole server, as text.
 fn received(connection: &mut Connection<BUF>) -> String {
     connection.take_output().escape_ascii().to_string()
 }

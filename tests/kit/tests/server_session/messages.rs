@@ -48,7 +48,7 @@ fn after_a_bad_length_every_call_returns_the_same_error_and_nothing_is_answered(
 
 #[test]
 fn a_bad_length_is_answered_behind_replies_that_have_not_gone_out() {
-    // Two replies wait: no third one fits, so the session must not read on before there is room.
+    // Two replies wait: there is no room for a third one, so the session must not read further.
     let wire = [message("ping"), message([b'x'; 89]), b"+000000004".to_vec()].concat();
     let mut session = session();
     let mut rest = wire.as_slice();
@@ -262,7 +262,7 @@ fn the_end_of_the_stream_at_every_place_leaves_the_commands_before_it_answered()
 #[test]
 fn the_end_of_the_stream_behind_a_command_that_is_too_long_does_not_swallow_its_answer() {
     let mut session = session();
-    // All three are whole, but the first reply has not gone out yet.
+    // All three are complete, but the first reply has not been sent yet.
     let wire = [message("ping"), message([b'x'; 100]), message([b'y'; 100])].concat();
     let mut rest = wire.as_slice();
     let taken = take(&mut session, rest).unwrap();

@@ -16,7 +16,7 @@ type Call = (&'static str, fn(&mut Session) -> Result<(), InvalidState>);
 
 const READ: Answer = Answer::Read { length: 9, size: 9, tag: Tag::UNKNOWN };
 
-/// Every call that can be out of order, with arguments that fit some state.
+/// Every call that can be out of order, with arguments that are valid in some state.
 const CALLS: &[Call] = &[
     ("answer done", |session| session.answer(Answer::Done)),
     ("answer port", |session| session.answer(Answer::Port(1))),

@@ -45,7 +45,7 @@ fn check(vector: &Vector, pacing: Pacing, cut: Cut, pace: Pace) {
     check_with(vector, pacing, cut, server, &store, &format!("{pace:?}"));
 }
 
-/// Plays a vector against `server` and looks at what is in its `store` then.
+/// Plays a vector against `server` and then checks its `store`.
 fn check_with<C: Cipher>(
     vector: &Vector,
     pacing: Pacing,

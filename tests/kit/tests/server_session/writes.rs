@@ -243,7 +243,7 @@ fn the_end_of_the_stream_inside_a_refused_body_closes() {
 }
 
 #[test]
-fn a_refused_write_is_answered_before_its_body_and_its_body_is_thrown_away() {
+fn a_refused_write_is_answered_before_its_body_and_its_body_is_discarded() {
     let mut session = session();
     feed(&mut session, message("write 0 9 - d"));
     take_request(&mut session);
@@ -265,7 +265,7 @@ fn a_refused_body_may_be_cut_short_with_abort() {
 }
 
 #[test]
-fn a_write_that_fails_in_the_middle_is_refused_once_and_the_rest_thrown_away() {
+fn a_write_that_fails_in_the_middle_is_refused_once_and_the_rest_discarded() {
     for appends in 0..3 {
         let (mut connection, store) = server();
         store.put_file("d", b"good");

@@ -8,7 +8,7 @@ use skiff_kit::flash::{Nor, Rng, Tear};
 use skiff_proto::ErrorCode;
 use skiff_proto::crc::crc32c;
 use skiff_proto::identity::NOBODY;
-use skiff_proto::store::Store;
+use skiff_proto::store::{Staging, Store};
 
 type Memory = <SmallNor as Rig>::Memory;
 
@@ -70,7 +70,7 @@ fn formatting_leaves_an_empty_store_and_nothing_of_the_old_one_comes_back() {
 }
 
 #[test]
-fn formatting_a_store_does_not_begin_the_count_of_starts_anew() {
+fn formatting_a_store_keeps_the_count_of_starts() {
     let medium = used();
     let mut memory = Memory::default();
     let mut last = 0;
@@ -82,7 +82,7 @@ fn formatting_a_store_does_not_begin_the_count_of_starts_anew() {
     }
 }
 
-/// Whole-old or empty.
+/// The complete old content or none.
 #[test]
 fn power_goes_at_every_operation_of_formatting_a_store() {
     for before in [used(), SmallNor::medium(1)] {
@@ -98,7 +98,7 @@ fn power_goes_at_every_operation_of_formatting_a_store() {
                 match found {
                     Ok(0) => {}
                     Ok(2) => assert!(!blank && !done),
-                    // Erasing what is blank already, because that was asked for, leaves something if it is cut off.
+                    // Erasing what is blank already, on request, leaves something if it is cut off.
                     Err(MountError::Foreign) => assert!(blank && !done),
                     other => panic!("{tear:?} at {operations}: {other:?}"),
                 }
@@ -138,7 +138,7 @@ fn a_medium_for_other_sizes_or_longer_names_is_refused() {
 }
 
 #[test]
-fn a_medium_that_does_not_go_with_the_memory_is_refused() {
+fn a_medium_that_does_not_fit_the_memory_is_refused() {
     fn geometry<const PAGE: usize, const MAP: usize>(medium: Nor) -> Option<MountError> {
         let mut memory = FlashMemory::<8, 2, NAME, PAGE, MAP>::new();
         FlashStore::mount(&mut memory, medium).err()
@@ -229,12 +229,12 @@ fn a_read_that_touches_the_damaged_block_fails_before_its_end() {
 }
 
 #[test]
-fn damaged_staged_bytes_are_dropped_when_they_are_to_be_gone_on_with() {
+fn damaged_staged_bytes_are_dropped_when_a_write_resumes_them() {
     let medium = used();
     let mut memory = Memory::default();
     let content = Rng::new(5).bytes(1500);
     let mut store = SmallNor::mount(&mut memory, &medium, 2000).expect("used");
-    let (mut stage, _) = store.stage(n("s"), NOBODY, 0, 3000, None).expect("room");
+    let (mut stage, _) = store.stage(Staging::new(n("s"), 3000)).expect("room");
     append(&mut store, &mut stage, &content).expect("room");
     drop(stage);
     drop(store);
@@ -242,7 +242,7 @@ fn damaged_staged_bytes_are_dropped_when_they_are_to_be_gone_on_with() {
     medium.change(|model| model.content_mut()[at] ^= 1);
     let mut store = SmallNor::mount(&mut memory, &medium, 2000).expect("used");
     assert_eq!(store.staged(n("s"), NOBODY, 3000).expect("room"), (1500, crc32c(&content)));
-    let refused = store.stage(n("s"), NOBODY, 1500, 3000, None).map(drop).map_err(|refusal| refusal.code());
+    let refused = store.stage(Staging::new(n("s"), 3000).at(1500)).map(drop).map_err(|refusal| refusal.code());
     assert_eq!(refused, Err(ErrorCode::Mismatch));
     assert_eq!(store.staged(n("s"), NOBODY, 3000), Ok((0, 0)));
     put(&mut store, "s", &content, None).expect("room");
@@ -256,7 +256,7 @@ fn a_power_cut_costs_a_write_no_more_than_what_came_since_the_last_checkpoint() 
         let medium = SmallNor::medium(1);
         let mut memory = Memory::default();
         let mut store = SmallNor::mount(&mut memory, &medium, 2000).expect("blank");
-        let (mut stage, _) = store.stage(n("s"), NOBODY, 0, 20_000, None).expect("room");
+        let (mut stage, _) = store.stage(Staging::new(n("s"), 20_000)).expect("room");
         append(&mut store, &mut stage, &content[..len]).expect("room");
         medium.cut_after(0, Tear::Before);
         drop(stage);
@@ -293,18 +293,17 @@ fn a_version_has_a_tag_of_its_own_across_starts() {
 }
 
 #[test]
-fn every_writer_has_a_slot_or_hears_that_there_are_too_many() {
+fn every_writer_has_a_slot_or_gets_an_error() {
     let medium = SmallNor::medium(1);
     let mut memory = Memory::default();
     let mut store = SmallNor::mount(&mut memory, &medium, 2000).expect("blank");
-    let mut stages: Vec<_> =
-        ["a", "b", "c"].map(|name| store.stage(n(name), NOBODY, 0, 10, None).expect("room").0).into();
-    let refusal = store.stage(n("d"), NOBODY, 0, 10, None).map(drop).expect_err("there are three slots");
+    let mut stages: Vec<_> = ["a", "b", "c"].map(|name| store.stage(Staging::new(n(name), 10)).expect("room").0).into();
+    let refusal = store.stage(Staging::new(n("d"), 10)).map(drop).expect_err("there are three slots");
     let refusal = refusal.refusal();
     assert_eq!((refusal.code, refusal.text), (ErrorCode::Busy, "too many files are being written"));
     assert_eq!(store.stage_new(n("x"), 10).map(drop).expect_err("there are three slots").code(), ErrorCode::Busy);
     stages.pop();
-    drop(store.stage(n("d"), NOBODY, 0, 10, None).expect("one is free again"));
+    drop(store.stage(Staging::new(n("d"), 10)).expect("one is free again"));
 }
 
 /// A program, an erasure or a flush fails now and then. The store goes on, as if what it refused had not been tried; or
@@ -347,7 +346,7 @@ fn fail_now_and_then<R: Rig>() {
 }
 
 #[test]
-fn a_failed_operation_is_told_and_nothing_is_lost() {
+fn a_failed_operation_is_reported_and_nothing_is_lost() {
     fail_now_and_then::<SmallNor>();
     fail_now_and_then::<TinyNor>();
     fail_now_and_then::<WordNor>();
@@ -386,7 +385,7 @@ fn a_dropped_connection_leaves_its_bytes_at_the_next_turn_of_the_loop() {
     let medium = SmallNor::medium(1);
     let mut memory = Memory::default();
     let mut store = SmallNor::mount(&mut memory, &medium, 32_768).expect("blank");
-    let (mut stage, _) = store.stage(n("s"), NOBODY, 0, 3000, None).expect("room");
+    let (mut stage, _) = store.stage(Staging::new(n("s"), 3000)).expect("room");
     append(&mut store, &mut stage, &[7; 1234]).expect("room");
     let before = medium.counters();
     store.settle();
@@ -416,11 +415,11 @@ fn a_player_fills_a_medium_and_empties_it() {
     assert_eq!(store.space().expect("room").free, space.total);
 }
 
-/// Seed 19178 of the simulation: power goes while the first anchor after a start is programmed, and what is left of it
+/// Seed 19178 of the simulation: power fails while the first anchor after a start is programmed, and what is left of it
 /// looks blank. The next start tries the same place, and flash with error correction refuses that.
 #[test]
-fn a_torn_anchor_that_looks_blank_is_passed_over() {
-    // Seldom does it look blank: three seeds of 60,000 where it does.
+fn a_torn_anchor_that_looks_blank_is_ignored() {
+    // It seldom looks blank: these are three seeds of 60,000 where it does.
     for seed in [6232, 7845, 17_450] {
         let medium = TinyNor::medium(seed);
         let mut memory = <TinyNor as Rig>::Memory::default();

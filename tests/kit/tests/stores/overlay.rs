@@ -9,7 +9,7 @@ use skiff_proto::ErrorCode::{self, Changed, Denied, Exists, Io, Mismatch, NoSpac
 use skiff_proto::Name;
 use skiff_proto::crc::crc32c;
 use skiff_proto::identity::NOBODY;
-use skiff_proto::store::{self, Store, StoreError, Sum};
+use skiff_proto::store::{self, Staging, Store, StoreError, Sum};
 
 fn n(name: &str) -> Name<'_> {
     Name::parse(name.as_bytes(), 64).expect("a name")
@@ -32,7 +32,7 @@ fn get(store: &mut impl Store, name: &str) -> Result<String, ErrorCode> {
 }
 
 fn put(store: &mut impl Store, name: &str, content: &[u8]) -> Result<(), ErrorCode> {
-    let (mut stage, _) = code(store.stage(n(name), NOBODY, 0, content.len() as u64, None))?;
+    let (mut stage, _) = code(store.stage(Staging::new(n(name), content.len() as u64)))?;
     for piece in content.chunks(3) {
         assert_eq!(code(store.append(&mut stage, piece))?, piece.len());
     }
@@ -53,7 +53,7 @@ fn ram() -> Ram {
 }
 
 #[test]
-fn a_page_is_written_anew_for_each_client_that_opens_it() {
+fn a_page_is_made_again_for_each_client_that_opens_it() {
     let count = Cell::new(0);
     let mut page = Page::<32, _>::new(|page| {
         count.set(count.get() + 1);
@@ -63,7 +63,7 @@ fn a_page_is_written_anew_for_each_client_that_opens_it() {
     let mut store = Overlay::new(ram(), &mut table, 1);
     assert_eq!(get(&mut store, "status").as_deref(), Ok("opened 1\n"));
     assert_eq!(get(&mut store, "status").as_deref(), Ok("opened 2\n"));
-    // Who still reads what was there before hears of it, and the tags differ.
+    // A reader of the content before gets `changed`, and the tags differ.
     let (mut file, _) = store.open(n("status")).expect("a page");
     let first = store.tag(&file);
     let (second, _) = store.open(n("status")).expect("a page");
@@ -84,7 +84,7 @@ fn what_does_not_fit_in_a_page_is_left_out_and_a_page_that_fails_is_an_error() {
 }
 
 #[test]
-fn a_log_keeps_whole_lines_and_a_reader_of_lines_that_were_dropped_hears_of_it() {
+fn a_log_keeps_whole_lines_and_reports_dropped_ones_to_a_reader() {
     let log = RefCell::new(Log::<64>::new());
     let mut shared = &log;
     let mut table = [Virtual::new("log", &mut shared)];
@@ -94,16 +94,16 @@ fn a_log_keeps_whole_lines_and_a_reader_of_lines_that_were_dropped_hears_of_it()
     let eight: String = (0..8).map(|at| format!("line {at}\n")).collect();
     assert_eq!(get(&mut store, "log").as_deref(), Ok(&*eight));
     let (mut file, stat) = store.open(n("log")).expect("the log");
-    // 56 bytes are full enough for the next but one: the older half goes, up to the end of a line.
+    // 56 bytes are full enough for the next but one: the older half is dropped, up to the end of a line.
     (8..10).for_each(line);
     let left = get(&mut store, "log").expect("the log");
     assert_eq!(left, "line 5\nline 6\nline 7\nline 8\nline 9\n");
-    // Of what was opened before, the part that is left is still there; it does not show what came later.
+    // A reader that was opened before still gets the part that is left; it does not get later lines.
     let mut piece = [0; 64];
     assert_eq!(code(store.read_at(&mut file, 0, &mut piece)), Err(Changed));
     assert_eq!(store.read_at(&mut file, 49, &mut piece), Ok(7));
     assert_eq!((&piece[..7], stat.size), (&b"line 7\n"[..], 56));
-    // Of a line that is longer than half of the log, the end.
+    // Of a line longer than half of the log, the end.
     log.borrow_mut().push(&[b'x'; 200]);
     assert!(get(&mut store, "log").is_ok_and(|log| log.ends_with(&"x".repeat(32)) && log.len() <= 64));
 }
@@ -150,7 +150,7 @@ fn a_command_is_carried_out_once_it_is_whole_and_can_not_be_read() {
     });
     let mut table = [Virtual::new("reboot", &mut reboot)];
     let mut store = Overlay::new(ram(), &mut table, 1);
-    let (mut stage, crc) = store.stage(n("reboot"), NOBODY, 0, 3, None).expect("a stage");
+    let (mut stage, crc) = store.stage(Staging::new(n("reboot"), 3)).expect("a stage");
     assert_eq!((store.append(&mut stage, b"now"), crc, restarts.get()), (Ok(3), 0, 0));
     // A connection that is lost, and the next one.
     drop(stage);
@@ -162,7 +162,7 @@ fn a_command_is_carried_out_once_it_is_whole_and_can_not_be_read() {
 }
 
 #[test]
-fn of_two_that_write_the_same_the_later_one_goes_on() {
+fn of_two_writers_of_a_name_the_later_one_continues() {
     let last = RefCell::new(Vec::new());
     let mut command = Setting::<8, _>::write_only(|bytes| {
         *last.borrow_mut() = bytes.to_vec();
@@ -170,9 +170,9 @@ fn of_two_that_write_the_same_the_later_one_goes_on() {
     });
     let mut table = [Virtual::new("command", &mut command)];
     let mut store = Overlay::new(ram(), &mut table, 1);
-    let (mut first, _) = store.stage(n("command"), NOBODY, 0, 2, None).expect("a stage");
+    let (mut first, _) = store.stage(Staging::new(n("command"), 2)).expect("a stage");
     assert_eq!(store.append(&mut first, b"a"), Ok(1));
-    let (mut second, _) = store.stage(n("command"), NOBODY, 0, 2, None).expect("a stage");
+    let (mut second, _) = store.stage(Staging::new(n("command"), 2)).expect("a stage");
     assert_eq!(store.append(&mut second, b"b"), Ok(1));
     assert_eq!(code(store.append(&mut first, b"a")), Err(Io));
     assert_eq!(code(store.commit(&mut first, None)), Err(Io));
@@ -203,9 +203,9 @@ fn names_of_the_table_hide_files_and_are_neither_renamed_nor_removed() {
     assert_eq!(code(store.commit_new(&mut stage, n("status"))), Err(Exists));
     assert_eq!(store.commit_new(&mut stage, n("status1")), Ok(()));
     assert_eq!(list(&mut store), ["status", "a", "z", "status1"]);
-    // What a table refuses of a write that goes on.
-    assert_eq!(code(store.stage(n("status"), NOBODY, 9, 8, None).map(drop)), Err(Range));
-    assert_eq!(code(store.stage(n("status"), NOBODY, 1, 8, None).map(drop)), Err(Mismatch));
+    // A table refuses a write at an offset.
+    assert_eq!(code(store.stage(Staging::new(n("status"), 8).at(9)).map(drop)), Err(Range));
+    assert_eq!(code(store.stage(Staging::new(n("status"), 8).at(1)).map(drop)), Err(Mismatch));
 }
 
 #[test]

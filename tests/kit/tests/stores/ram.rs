@@ -63,7 +63,7 @@ mod room {
     use skiff_proto::ErrorCode::{self, Changed, NoSpace};
     use skiff_proto::Name;
     use skiff_proto::identity::NOBODY;
-    use skiff_proto::store::{self, Space, Store};
+    use skiff_proto::store::{self, Space, Staging, Store};
 
     use super::*;
 
@@ -90,24 +90,24 @@ mod room {
     }
 
     fn put(store: &mut Small, name: &str, bytes: &[u8]) {
-        let (mut stage, _) = store.stage(n(name), NOBODY, 0, bytes.len() as u64, None).expect("a stage");
+        let (mut stage, _) = store.stage(Staging::new(n(name), bytes.len() as u64)).expect("a stage");
         append(store, &mut stage, bytes);
         assert_eq!(store.commit(&mut stage, None), Ok(()));
     }
 
     fn interrupt(store: &mut Small, name: &str, len: usize) {
-        let (mut stage, _) = store.stage(n(name), NOBODY, 0, 2000, None).expect("a stage");
+        let (mut stage, _) = store.stage(Staging::new(n(name), 2000)).expect("a stage");
         append(store, &mut stage, &vec![1; len]);
     }
 
     #[test]
-    fn what_a_writer_was_promised_nobody_else_gets() {
+    fn the_room_promised_to_a_writer_goes_to_no_other() {
         let mut store = small();
-        let (mut first, _) = store.stage(n("a"), NOBODY, 0, 5 * 256, None).unwrap();
+        let (mut first, _) = store.stage(Staging::new(n("a"), 5 * 256)).unwrap();
         assert_eq!(store.space(), Ok(Space { total: 2048, free: 768 }));
-        assert_eq!(code(store.stage(n("b"), NOBODY, 0, 4 * 256, None)), Some(NoSpace));
+        assert_eq!(code(store.stage(Staging::new(n("b"), 4 * 256))), Some(NoSpace));
         assert_eq!(code(store.staged(n("b"), NOBODY, 3 * 256 + 1)), Some(NoSpace));
-        let (mut second, _) = store.stage(n("b"), NOBODY, 0, 3 * 256, None).unwrap();
+        let (mut second, _) = store.stage(Staging::new(n("b"), 3 * 256)).unwrap();
         append(&mut store, &mut second, &[2; 768]);
         assert_eq!(code(store.append(&mut second, b"more")), Some(NoSpace));
         append(&mut store, &mut first, &[1; 1280]);
@@ -117,18 +117,14 @@ mod room {
     }
 
     #[test]
-    fn interrupted_writes_give_way_the_oldest_first() {
+    fn the_oldest_interrupted_write_is_dropped_first() {
         let mut store = small();
         interrupt(&mut store, "old", 512);
         interrupt(&mut store, "young", 512);
         put(&mut store, "f", &[3; 1025]);
         assert_eq!(store.staged(n("old"), NOBODY, 600), Ok((0, 0)));
         assert_eq!(store.staged(n("young"), NOBODY, 600).unwrap().0, 512);
-        assert_eq!(
-            code(store.stage(n("g"), NOBODY, 0, 4 * 256, None)),
-            Some(NoSpace),
-            "and nothing was given up for it"
-        );
+        assert_eq!(code(store.stage(Staging::new(n("g"), 4 * 256))), Some(NoSpace), "and nothing was given up for it");
         assert_eq!(store.staged(n("young"), NOBODY, 600).unwrap().0, 512);
     }
 
@@ -136,16 +132,16 @@ mod room {
     fn a_write_that_begins_again_is_promised_all_of_its_room() {
         let mut store = small();
         for (name, blocks) in [("old", 4), ("f", 2)] {
-            let (mut stage, _) = store.stage(n(name), NOBODY, 0, (blocks + 1) * 256, None).unwrap();
+            let (mut stage, _) = store.stage(Staging::new(n(name), (blocks + 1) * 256)).unwrap();
             append(&mut store, &mut stage, &[1].repeat(usize::try_from(blocks).unwrap() * 256));
         }
-        let (mut stage, _) = store.stage(n("f"), NOBODY, 0, 5 * 256, None).unwrap();
+        let (mut stage, _) = store.stage(Staging::new(n("f"), 5 * 256)).unwrap();
         append(&mut store, &mut stage, &[2; 5 * 256]);
         assert_eq!(store.commit(&mut stage, None), Ok(()));
     }
 
     #[test]
-    fn a_replaced_file_is_read_on_until_its_room_is_needed() {
+    fn a_replaced_file_stays_readable_until_its_room_is_needed() {
         let mut store = small();
         put(&mut store, "f", &[1; 700]);
         let (mut file, _) = store.open(n("f")).unwrap();
@@ -166,17 +162,17 @@ mod room {
             put(&mut store, name, b"x");
         }
         assert_eq!(code(store.staged(n("e"), NOBODY, 1)), Some(NoSpace));
-        assert_eq!(code(store.stage(n("a"), NOBODY, 0, 1, None)), Some(NoSpace), "a replacement needs an entry too");
+        assert_eq!(code(store.stage(Staging::new(n("a"), 1))), Some(NoSpace), "a replacement needs an entry too");
         store.remove(n("d")).unwrap();
         put(&mut store, "a", &[1; 1280]);
-        assert_eq!(code(store.stage(n("a"), NOBODY, 0, 257, None)), Some(NoSpace));
+        assert_eq!(code(store.stage(Staging::new(n("a"), 257))), Some(NoSpace));
         assert_eq!(store.stat(n("a")).unwrap().size, 1280);
     }
 
     #[test]
-    fn a_stage_is_of_no_more_use_once_it_is_in_place() {
+    fn a_stage_can_not_be_used_after_its_commit() {
         let mut store = small();
-        let (mut stage, _) = store.stage(n("f"), NOBODY, 0, 9, None).unwrap();
+        let (mut stage, _) = store.stage(Staging::new(n("f"), 9)).unwrap();
         append(&mut store, &mut stage, b"x");
         assert_eq!(store.commit(&mut stage, None), Ok(()));
         assert_eq!(code(store.append(&mut stage, b"y")), Some(ErrorCode::Io));
@@ -185,13 +181,13 @@ mod room {
     }
 
     #[test]
-    fn a_handle_of_before_does_not_touch_what_came_after() {
+    fn an_old_handle_does_not_touch_later_content() {
         let mut store = small();
         let mut stage = store.stage_new(n("a"), 1).unwrap();
         append(&mut store, &mut stage, b"x");
         assert_eq!(store.commit_new(&mut stage, n("a")), Ok(()));
         store.remove(n("a")).unwrap();
-        let (second, _) = store.stage(n("b"), NOBODY, 0, 3, None).unwrap();
+        let (second, _) = store.stage(Staging::new(n("b"), 3)).unwrap();
         drop(stage);
         assert_eq!(code(store.staged(n("b"), NOBODY, 3)), Some(ErrorCode::Busy));
         drop(second);

@@ -1,5 +1,5 @@
-//! What users of other programs look for first: whole trees removed, renamed and shown, logs followed, files edited and
-//! compared, slower transfers.
+//! Commands that users know from other programs: removing, renaming and showing whole trees, following logs, editing
+//! and comparing files, limited rates.
 
 use core::time::Duration;
 use std::fs::{self, File};
@@ -61,7 +61,7 @@ fn directories_are_renamed() {
 }
 
 #[test]
-fn what_the_server_does_not_list_keeps_a_directory_and_is_spoken_of() {
+fn unlisted_files_keep_a_directory_and_are_reported() {
     let scene = Scene::new();
     scene.serve(&["u/.hid", "u/c"]);
     let left = "something that the server does not list is left in this directory";
@@ -143,7 +143,7 @@ fn a_log_is_followed_through_truncation_and_rotation() {
     // Shorter.
     fs::write(&log, "new\n").unwrap();
     seen = running.hear("new\n", seen);
-    // Another file that is longer than what was shown.
+    // Another file, longer than what was shown.
     fs::write(scene.host.root().join("log.new"), "rotated, and longer than before\n").unwrap();
     fs::rename(scene.host.root().join("log.new"), &log).unwrap();
     seen = running.hear("rotated, and longer than before\n", seen);
@@ -224,7 +224,7 @@ fn a_transfer_keeps_to_its_rate() {
         let begun = Instant::now();
         scene.done(words);
         let took = begun.elapsed();
-        // It may begin at once with an eighth of a second's worth, and a socket's.
+        // It may begin at once with an eighth of a second's worth of data, and a socket buffer's.
         assert!(took > Duration::from_millis(600), "{words:?}: {took:?}");
     }
     assert_eq!((scene.content("there").unwrap(), scene.host.content("here").unwrap()), (bytes.clone(), bytes));
@@ -254,7 +254,7 @@ fn a_directory_that_exists_is_one_to_put_things_in() {
     assert_eq!(scene.all_there(), ["copy/", "copy/a"]);
     scene.done(&["put", "-r", "t", "-o", "copy"]);
     assert_eq!(scene.all_there(), ["copy/", "copy/a", "copy/t/", "copy/t/a"]);
-    // What is continued goes where it went before.
+    // A continued download goes to the same place as before.
     scene.done(&["rm", "-r", "copy/t"]);
     scene.done(&["put", "-r", "-c", "t", "-o", "copy"]);
     assert_eq!(scene.all_there(), ["copy/", "copy/a"]);

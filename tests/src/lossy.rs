@@ -26,34 +26,34 @@ pub const THERE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 
 /// A change of the line while it is in use.
 #[derive(Debug, Clone, Copy)]
-pub enum Order {
-    /// Cut the line, or restore it.
+pub enum Fault {
+    /// True: nothing goes through. False: frames go through again.
     Cut(bool),
-    /// In this many of a million large frames, two words are swapped, which TCP's checksum does not detect.
-    Spoil(u32),
+    /// In this many of a million full frames, two words are swapped. TCP's checksum can't detect that.
+    Corrupt(u32),
 }
 
-/// A host-serv at the other end of a bad line. Dropping it ends both.
+/// A host-serv at the other end of a lossy link. Dropping it ends both.
 #[derive(Debug)]
-pub struct Line {
+pub struct LossyLink {
     /// The server.
     pub serv: Running,
     port: u16,
-    orders: Option<mpsc::Sender<Order>>,
-    carrier: Option<JoinHandle<Carried>>,
+    faults: Option<mpsc::Sender<Fault>>,
+    forwarder: Option<JoinHandle<Traffic>>,
 }
 
 /// Counts of a line.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Carried {
-    /// Frames that arrived, in both directions.
+pub struct Traffic {
+    /// All of them, in both directions.
     pub frames: u64,
     /// How many of them were corrupted.
-    pub spoilt: u64,
+    pub corrupted: u64,
 }
 
-impl Line {
-    /// Serves `root` behind a line with these faults.
+impl LossyLink {
+    /// Serves `root` behind a link with these faults.
     ///
     /// # Panics
     /// Outside of a namespace, or if TAPs are not available.
@@ -70,7 +70,7 @@ impl Line {
         command.args(["--bind", &THERE.to_string()]).args(options).env_remove("RUST_LOG").stdin(Stdio::piped());
         let mut serv = Running::start(&mut command);
         let ready = serv.hear("ready\n", 0);
-        // Each program in the chain becomes the next: the process stays the same.
+        // Each program in the chain execs the next one: the process stays the same.
         ip(&format!("link set far netns {}", serv.pid()));
         ip("addr add 10.77.0.1/24 dev near");
         ip("link set near up");
@@ -78,9 +78,9 @@ impl Line {
         let end = serv.hear("\n", ready);
         let out = serv.out();
         let port = out[ready..end].trim().strip_prefix("port ").expect("a port").parse().expect("a port");
-        let (orders, taken) = mpsc::channel();
-        let carrier = std::thread::spawn(move || carry(near, far, faults, seed, &taken));
-        Self { serv, port, orders: Some(orders), carrier: Some(carrier) }
+        let (inject, injected) = mpsc::channel();
+        let forwarder = std::thread::spawn(move || forward(near, far, faults, seed, &injected));
+        Self { serv, port, faults: Some(inject), forwarder: Some(forwarder) }
     }
 
     /// The address of the server.
@@ -89,50 +89,50 @@ impl Line {
         SocketAddr::new(core::net::IpAddr::V4(THERE), self.port)
     }
 
-    /// Changes the line.
-    pub fn order(&self, order: Order) {
-        if let Some(orders) = &self.orders {
-            _ = orders.send(order);
+    /// Injects a fault, or ends it.
+    pub fn inject(&self, fault: Fault) {
+        if let Some(faults) = &self.faults {
+            _ = faults.send(fault);
         }
     }
 
     /// Ends the server and the line; returns the counts.
     ///
     /// # Panics
-    /// If the server does not end normally.
-    pub fn stop(mut self) -> Carried {
+    /// If the server does not end in order.
+    pub fn stop(mut self) -> Traffic {
         self.serv.signal(Signal::TERM);
         assert!(crate::wire::eventually(|| self.serv.has_ended()), "{}", self.serv.err());
-        drop(self.orders.take());
-        self.carrier.take().map_or_else(Carried::default, |carrier| carrier.join().expect("the line"))
+        drop(self.faults.take());
+        self.forwarder.take().map_or_else(Traffic::default, |forwarder| forwarder.join().expect("the link"))
     }
 }
 
-/// Forwards frames until the order channel is closed.
-fn carry(near: Tap, mut far: Tap, faults: Faults, seed: u64, orders: &mpsc::Receiver<Order>) -> Carried {
+/// Forwards frames until the sender of faults is dropped.
+fn forward(near: Tap, mut far: Tap, faults: Faults, seed: u64, injected: &mpsc::Receiver<Fault>) -> Traffic {
     let fds: Vec<OwnedFd> =
         [&near, &far].map(|tap| tap.as_fd().try_clone_to_owned().expect("a descriptor")).into_iter().collect();
     let start = Instant::now();
     let now = || smoltcp::time::Instant::from_micros(i64::try_from(start.elapsed().as_micros()).unwrap_or(i64::MAX));
-    let mut line = Faulty::new(near, faults, seed);
+    let mut link = Faulty::new(near, faults, seed);
     let mut rng = Rng::with_seed(seed);
-    let (mut carried, mut spoil_rate) = (Carried::default(), 0);
+    let (mut traffic, mut corrupt_rate) = (Traffic::default(), 0);
     loop {
         loop {
-            match orders.try_recv() {
-                Ok(Order::Cut(cut)) => line.set_cut(cut),
-                Ok(Order::Spoil(rate)) => spoil_rate = rate,
+            match injected.try_recv() {
+                Ok(Fault::Cut(cut)) => link.set_cut(cut),
+                Ok(Fault::Corrupt(rate)) => corrupt_rate = rate,
                 Err(mpsc::TryRecvError::Empty) => break,
-                Err(mpsc::TryRecvError::Disconnected) => return carried,
+                Err(mpsc::TryRecvError::Disconnected) => return traffic,
             }
         }
         let mut pass = |frame: &mut [u8]| {
-            carried.frames += 1;
-            if spoil_rate > 0 && rng.u32(..1_000_000) < spoil_rate {
-                carried.spoilt += u64::from(spoil(frame, &mut rng));
+            traffic.frames += 1;
+            if corrupt_rate > 0 && rng.u32(..1_000_000) < corrupt_rate {
+                traffic.corrupted += u64::from(corrupt(frame, &mut rng));
             }
         };
-        while let Some((frame, _)) = line.receive(now()) {
+        while let Some((frame, _)) = link.receive(now()) {
             frame.consume(|bytes| {
                 let mut bytes = bytes.to_vec();
                 pass(&mut bytes);
@@ -141,19 +141,19 @@ fn carry(near: Tap, mut far: Tap, faults: Faults, seed: u64, orders: &mpsc::Rece
                 }
             });
         }
-        // What is left waits in the TAP.
+        // The rest waits in the TAP.
         for _ in 0..64 {
             let Some((frame, _)) = far.receive(now()) else { break };
             frame.consume(|bytes| {
                 let mut bytes = bytes.to_vec();
                 pass(&mut bytes);
-                if let Some(room) = line.transmit(now()) {
+                if let Some(room) = link.transmit(now()) {
                     room.consume(bytes.len(), |room| room.copy_from_slice(&bytes));
                 }
             });
         }
-        let due = line.advance(now());
-        // Not longer than 20 ms: orders come without a descriptor.
+        let due = link.advance(now());
+        // At most 20 ms: the channel of faults has no descriptor.
         let wait = due.map_or(20_000, |due| (due - now()).total_micros().min(20_000));
         let wait = Duration::from_micros(wait);
         let wait = Timespec { tv_sec: 0, tv_nsec: wait.subsec_nanos().into() };
@@ -162,16 +162,16 @@ fn carry(near: Tap, mut far: Tap, faults: Faults, seed: u64, orders: &mpsc::Rece
     }
 }
 
-/// Swaps two 16-bit words of a TCP payload, in the middle of a full segment, which does not change a sum of words.
-/// False if the frame has no such payload, or the words were equal.
-fn spoil(frame: &mut [u8], rng: &mut Rng) -> bool {
+/// Swaps two 16-bit words of a TCP payload, deep in a full segment, which leaves the sum of all words the same. False
+/// if the frame has no such payload, or the words were equal.
+fn corrupt(frame: &mut [u8], rng: &mut Rng) -> bool {
     const ETHERNET: usize = 14;
     let Some(&[version, ..]) = frame.get(ETHERNET..) else { return false };
     let tcp = ETHERNET + usize::from(version & 15) * 4;
     let is_tcp = version >> 4 == 4 && frame.get(ETHERNET + 9) == Some(&6);
     let Some(offset) = frame.get(tcp + 12).filter(|_| is_tcp) else { return false };
     let payload = tcp + usize::from(offset >> 4) * 4;
-    // Commands and replies have no checksum of their own (PROTOCOL §7): bodies are what is spoilt.
+    // Commands and replies have no checksum of their own (PROTOCOL §7): only bodies are corrupted.
     let (from, to) = (payload + 400, frame.len());
     if to < from + 500 {
         return false;
@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_spoilt_has_the_sum_that_it_had() {
+    fn corruption_keeps_the_sum_of_words() {
         let mut rng = Rng::with_seed(1);
         let mut frame = vec![0; 14 + 20 + 20 + 1460];
         (frame[14], frame[14 + 9], frame[14 + 20 + 12]) = (0x45, 6, 0x50);
@@ -198,14 +198,14 @@ mod tests {
         let sum = |bytes: &[u8]| -> u32 {
             bytes.chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum()
         };
-        assert!(spoil(&mut frame, &mut rng));
+        assert!(corrupt(&mut frame, &mut rng));
         assert_ne!(frame, before);
         assert_eq!(frame[..54 + 400], before[..54 + 400]);
         assert_eq!(sum(&frame), sum(&before));
-        // Too short, and no TCP.
-        assert!(!spoil(&mut before[..500].to_vec(), &mut rng));
+        // Too short, and not TCP.
+        assert!(!corrupt(&mut before[..500].to_vec(), &mut rng));
         let mut udp = before.clone();
         udp[14 + 9] = 17;
-        assert!(!spoil(&mut udp, &mut rng));
+        assert!(!corrupt(&mut udp, &mut rng));
     }
 }
