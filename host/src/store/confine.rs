@@ -29,8 +29,8 @@ use std::path::Path;
 use rustix::fs::ResolveFlags;
 use rustix::fs::{Dir, Mode, OFlags, open, openat, readlinkat};
 use rustix::io::Errno;
-use skiff_proto::Refusal;
 use skiff_proto::name::{Name, RESERVED_PREFIX};
+use skiff_proto::{ErrorCode, Refusal};
 
 use super::meta::{Kind, Meta};
 use super::mounts::Mounts;
@@ -177,6 +177,20 @@ impl Confine {
         if meta.kind == Kind::Link { Err(Errno::NOENT) } else { Ok(meta) }
     }
 
+    /// The answer to a reader that finds nothing at `name`. If a link is there, it is not `not-found`: a client would take
+    /// the name for free.
+    pub(super) fn nothing(&self, name: Name<'_>, errno: Errno) -> Refusal {
+        let is_link = || {
+            let meta = self.directory(name.parent()).and_then(|parent| Meta::at(&parent, name.file_name()));
+            meta.is_ok_and(|meta| meta.kind == Kind::Link)
+        };
+        if errno == Errno::NOENT && is_link() {
+            Refusal::new(ErrorCode::Denied, "a link that can't be followed")
+        } else {
+            refuse(errno)
+        }
+    }
+
     /// What is at `name`, whose parent is open as `parent`, before it is changed.
     pub(super) fn place(&self, parent: &Directory<'_>, name: Name<'_>) -> Result<Place, Errno> {
         let meta = match Meta::at(parent, name.file_name()) {
@@ -204,7 +218,7 @@ impl Confine {
     /// Opens a regular file for reading.
     pub(super) fn open_file(&self, name: Name<'_>) -> Result<(std::fs::File, Meta), Refusal> {
         if self.is_fast(name) {
-            self.look(name).map_err(refuse)?.served()?;
+            self.look(name).map_err(|errno| self.nothing(name, errno))?.served()?;
             if let Some(opened) = self.open_fast(name, FILE) {
                 return finish(opened);
             }

@@ -67,6 +67,10 @@ fn links_that_lead_out_are_neither_followed_nor_listed() {
             assert!(refused(code(store.remove(n(name))).err()), "{name}");
             assert!(refused(code(store.rename(n(name), n("stolen"))).err()), "{name}");
         }
+        // A link is there, so nobody may take the name for free.
+        for (name, expected) in [("dangling", ErrorCode::Denied), ("none", ErrorCode::NotFound)] {
+            assert_eq!(code(store.stat(n(name)).err()), Some(expected));
+        }
         for name in ["file", "absolute", "d/deep", "dir/secret", "dir/new", "dir/new/new", "chain", "loop"] {
             assert!(put(&store, name, b"overwritten").is_err(), "{name}");
             assert!(store.staged(n(name), NOBODY, 1).is_err(), "{name}");
