@@ -3,7 +3,9 @@
 use super::command::Command;
 #[cfg(feature = "secure")]
 use super::key;
-use super::{bench, completions, config, edit, fetch, files, help, list, local, man, send, sync, tail, usage, watch};
+use super::{
+    bench, completions, config, cwd, edit, fetch, files, help, list, local, man, send, sync, tail, usage, watch,
+};
 
 /// All commands, in the order of the help.
 pub(crate) static COMMANDS: &[Command] = &[
@@ -25,6 +27,8 @@ pub(crate) static COMMANDS: &[Command] = &[
     Command::remote::<files::Rmdir>(),
     Command::remote::<usage::Tree>(),
     Command::remote::<usage::Du>(),
+    Command::remote::<cwd::Cd>(),
+    Command::remote::<cwd::Pwd>(),
     Command::remote::<files::Df>(),
     Command::remote::<files::Ping>(),
     Command::remote::<bench::Bench>(),

@@ -16,13 +16,13 @@ use std::time::Instant;
 
 use clap::Args;
 
-use super::command::{Definition, Offer, Remote};
+use super::command::{Definition, Remote};
 use super::context::{Context, Mode};
 use super::exclude::Exclusions;
 use super::failure::Failure;
 use super::format::{decimal, seconds};
 use super::json::Object;
-use super::names::{local_path, remote_name};
+use super::names::{ON_SERVER, local_path};
 use super::place::Place;
 use super::remote::{Lister as _, Listings, directory_name, walk_where};
 use super::report::{Label, Repeated, Reporter, Rest};
@@ -47,7 +47,6 @@ impl Definition for Sync {
 
     const NAME: &'static str = "sync";
     const SUMMARY: &'static str = "Transfer what differs between two directories";
-    const ARGUMENTS: Offer = Offer::Local;
 }
 
 impl Remote for Sync {
@@ -55,6 +54,7 @@ impl Remote for Sync {
         if let Some(own) = context.own_dir.as_ref().filter(|_| args.pull) {
             args.local.push(own);
         }
+        args.remote.get_or_insert_with(|| context.cwd.here());
         sync(context, &args).await.map(drop)
     }
 
@@ -81,8 +81,8 @@ pub(crate) struct SyncArgs {
     /// Local directory
     #[arg(value_name = "LOCAL_DIR", value_parser = local_path())]
     pub(crate) local: PathBuf,
-    /// Directory on the server; default: the root
-    #[arg(value_name = "REMOTE_DIR", value_parser = remote_name)]
+    /// Directory on the server [default: the current one]
+    #[arg(value_name = "REMOTE_DIR", value_hint = ON_SERVER)]
     pub(crate) remote: Option<String>,
     /// Transfer from the server
     #[arg(long)]
