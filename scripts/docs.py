@@ -47,7 +47,8 @@ SERVERS = ("host-serv", "device-serv")
 # The tests of these folders run the commands of their own pages.
 OWN_TESTS = ("contrib/",)
 # Where doc comments, help texts and messages of the programs are.
-SOURCES = [(crate, "src") for crate in ("proto", "keys", "host", "device", "demo", "firmware", "bench", "tests")]
+CRATES = ("proto", "keys", "crypto", "host", "device", "demo", "firmware", "bench", "tests")
+SOURCES = [(crate, "src") for crate in CRATES] + [("tests", "kit")]
 LIMIT = 60  # seconds for anything
 
 

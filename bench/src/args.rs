@@ -33,15 +33,15 @@ pub(crate) struct Args {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Mode {
-    /// host-serv and host-cli against servers and clients of Debian's packages
+    /// host-serv and host-cli against servers and clients from Debian packages
     Host(Host),
     /// device-serv behind a TAP, against smoltcp with its own driver
     Device(Device),
     /// Instructions of the protocol core, counted by valgrind
     Counts(Counts),
-    /// Plots of kept results as SVG: bars beside peers, throughput by file size, instructions
+    /// Plots of saved results as SVG: bars beside peers, throughput by file size, instructions
     Plot(Plot),
-    /// Tables of kept results, and which goals they miss
+    /// Tables of saved results, and the goals that they miss
     Tables {
         /// Files that `host` and `device` wrote
         #[arg(required = true, value_name = "RESULTS")]
@@ -50,7 +50,7 @@ pub(crate) enum Mode {
     /// Run one of the bench's own clients
     #[command(hide = true)]
     Client(ClientArgs),
-    /// Run one of its clients for servers behind a TAP
+    /// Run one of the bench's clients for servers behind a TAP
     #[command(hide = true)]
     DeviceClient(DeviceClientArgs),
 }
@@ -66,7 +66,7 @@ pub(crate) struct Host {
     #[arg(long, value_name = "JOB", value_delimiter = ',', value_enum)]
     pub(crate) only: Vec<JobName>,
 
-    /// Only these servers beside skiff; `none` for skiff alone
+    /// Only these servers beside skiff; `none` for only skiff
     #[arg(long, value_name = "PEER", value_delimiter = ',')]
     pub(crate) peers: Option<Vec<String>>,
 
@@ -98,7 +98,7 @@ pub(crate) struct Host {
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
 
-    /// Remark to keep with the results
+    /// Remark to store with the results
     #[arg(long, value_name = "TEXT")]
     pub(crate) note: Option<String>,
 
@@ -118,7 +118,7 @@ pub(crate) struct Device {
     #[arg(long, value_name = "JOB", value_delimiter = ',', value_enum)]
     pub(crate) only: Vec<DeviceJob>,
 
-    /// One short round: checks that it works, not how fast it is
+    /// One short round: only checks that everything works
     #[arg(long)]
     pub(crate) quick: bool,
 
@@ -134,7 +134,7 @@ pub(crate) struct Device {
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
 
-    /// Remark to keep with the results
+    /// Remark to store with the results
     #[arg(long, value_name = "TEXT")]
     pub(crate) note: Option<String>,
 

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use skiff_proto::crc::Crc32c;
 
-/// A piece of memory for reading and writing files.
+/// The buffer size for reading and writing files.
 const PIECE: usize = 256 * 1024;
 
-/// A file that changed less than this ago may change again without being seen to: 2 s, and some.
+/// A file that changed less than this ago could change again unnoticed: a bit more than 2 s.
 const SETTLED: Duration = Duration::from_millis(2100);
 
 /// A file of the bench.
@@ -23,7 +23,7 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    /// Writes a file of `size` bytes that look like chance; another `seed`, another content.
+    /// Writes a file of `size` pseudorandom bytes, which depend on `seed`.
     pub(crate) fn create(path: &Path, size: u64, seed: u64) -> Result<Self> {
         let mut file = File::create(path).with_context(|| path.display().to_string())?;
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -62,7 +62,7 @@ impl Content {
         Ok(())
     }
 
-    /// Waits until the file has not changed for so long that host-serv remembers its checksum.
+    /// Waits until the file has been unchanged long enough for host-serv to remember its checksum.
     pub(crate) fn settle(&self) -> Result<()> {
         let changed = fs::metadata(&self.path).and_then(|meta| meta.modified());
         let age = changed.with_context(|| self.path.display().to_string())?.elapsed().unwrap_or_default();
@@ -70,7 +70,7 @@ impl Content {
         Ok(())
     }
 
-    /// Brings it back into the page cache, from which the machine may have taken it.
+    /// Reads it back into the page cache, from which the kernel may have evicted it.
     pub(crate) fn warm(&self) -> Result<()> {
         sum(&self.path).map(drop).with_context(|| self.path.display().to_string())
     }
@@ -84,7 +84,7 @@ pub(crate) struct Many {
 }
 
 impl Many {
-    /// Makes `count` files of `size` bytes, `f0000` and so on, in a new directory.
+    /// Creates `count` files of `size` bytes, `f0000` and so on, in a new directory.
     pub(crate) fn create(dir: &Path, count: u32, size: u64) -> Result<Self> {
         fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
         let file = |number| Content::create(&dir.join(format!("f{number:04}")), size, u64::from(number) + 1);
@@ -102,7 +102,7 @@ impl Many {
         Ok(())
     }
 
-    /// Brings them back into the page cache.
+    /// Reads them back into the page cache.
     pub(crate) fn warm(&self) -> Result<()> {
         self.files.iter().try_for_each(Content::warm)
     }

@@ -1,19 +1,19 @@
 //! A job: what is measured, the contenders, and the goals.
 //!
-//! In every round each contender runs once, with a different one first each time, so that disturbances of the machine
-//! affect all of them.
+//! In every round each contender runs once, with a different one first each time, so that disturbances affect all of
+//! them.
 
 use anyhow::Result;
 
 use crate::measure::{Sample, stats};
 use crate::results::{Bound, ContenderResult, Extra, GoalResult, JobResult, Role, Unit};
 
-/// One that takes its turn in every round.
+/// A contender, which runs once in every round.
 pub(crate) struct Contender<'a> {
     name: String,
     role: Role,
     turn: Box<dyn FnMut() -> Result<Sample> + 'a>,
-    /// Figures of other kinds, measured once behind all rounds.
+    /// Figures of other kinds, measured once after all rounds.
     after: Option<Box<dyn FnMut() -> Result<Vec<Extra>> + 'a>>,
 }
 
@@ -28,22 +28,22 @@ impl<'a> Contender<'a> {
     }
 }
 
-/// Something to be reached.
+/// A goal.
 pub(crate) struct Goal {
     of: String,
     measure: Measure,
     bound: Bound,
 }
 
-/// What a goal is about.
+/// The measure that a goal applies to.
 pub(crate) enum Measure {
     /// Median of the ratios to the best of a role.
     Best(Role),
     /// Median of the ratios to this contender.
     To(String),
-    /// The same of the server's processor time.
+    /// The same, of the server's processor time.
     ServerCpuTo(String),
-    /// The same of the processor time of server and client together, to the thriftiest of a role.
+    /// The same, of the processor time of server and client together, to the lowest of a role.
     CpuBest(Role),
     /// The same to this contender.
     CpuTo(String),
@@ -55,7 +55,7 @@ pub(crate) enum Measure {
     Extra(&'static str),
 }
 
-/// What is measured.
+/// A job.
 pub(crate) struct Job<'a> {
     what: String,
     unit: Unit,
@@ -73,17 +73,17 @@ impl<'a> Job<'a> {
         self.contenders.push(contender);
     }
 
-    /// `of` is to be `most` at most.
+    /// Sets a goal: `of` is at most `most`.
     pub(crate) fn goal(&mut self, of: &str, measure: Measure, most: f64) {
         self.goals.push(Goal { of: of.to_owned(), measure, bound: Bound::Most(most) });
     }
 
-    /// `of` is to be `least` at least.
+    /// Sets a goal: `of` is at least `least`.
     pub(crate) fn at_least(&mut self, of: &str, measure: Measure, least: f64) {
         self.goals.push(Goal { of: of.to_owned(), measure, bound: Bound::Least(least) });
     }
 
-    /// Runs it. What fails is left out with a word.
+    /// Runs it. Contenders that fail are left out, with a note.
     pub(crate) fn run(mut self, name: &str, rounds: u32) -> JobResult {
         let count = self.contenders.len();
         let mut samples = vec![Vec::new(); count];
@@ -127,11 +127,11 @@ impl<'a> Job<'a> {
     }
 }
 
-/// Begins the word on a contender of ours that failed: then the run has.
+/// The beginning of the note on one of our own contenders that failed: then the run has failed.
 pub(crate) const FAILED: &str = "FAILED: ";
 
 impl Goal {
-    /// `None` if what it is about was not measured.
+    /// `None` if its measure is missing.
     fn judge(&self, job: &JobResult) -> Option<GoalResult> {
         let of = job.contender(&self.of)?;
         let to = |other: &ContenderResult| stats::ratio(&of.values, &other.values);

@@ -18,15 +18,15 @@ pub(crate) struct Machine {
     pub(crate) processor: String,
     pub(crate) processors: usize,
     pub(crate) memory_mib: u64,
-    /// Congestion control of the network that was measured in.
+    /// Congestion control of the network.
     pub(crate) congestion: String,
     /// The file system of the disk, and that of the tmpfs.
     pub(crate) disk: String,
     pub(crate) tmpfs: String,
-    /// How busy it was with other things when the run began: tasks that ran, over the last minute.
+    /// The load when the run began: running tasks, averaged over the last minute.
     pub(crate) load: f64,
     pub(crate) rustc: String,
-    /// Of skiff's sources; `+` behind it: with changes.
+    /// The commit of skiff's sources; `+` after it means with changes.
     pub(crate) commit: String,
     pub(crate) programs: BTreeMap<String, String>,
 }
@@ -87,7 +87,7 @@ fn value(path: &str, name: &str) -> Option<String> {
     Some(line.trim_start_matches(['\t', ' ', ':']).trim().to_owned())
 }
 
-/// The first line of what a program says; empty if it fails or says nothing.
+/// The first line of a program's output; empty if it fails or prints nothing.
 fn first_line(program: &str, args: &[&str]) -> String {
     let Ok(output) = Command::new(program).args(args).stdin(Stdio::null()).output() else { return String::new() };
     if !output.status.success() {

@@ -1,23 +1,23 @@
 //! `skiff-bench`: skiff against other ways to move files, on this machine.
 //!
-//! | module | what is in it |
+//! | module | content |
 //! |---|---|
 //! | `args` | the command line |
 //! | `namespace` | a network namespace for a run |
 //! | `machine` | the machine: kernel, processor, versions |
-//! | `content`, `site` | the test files, where they lie, whether they arrived |
+//! | `content`, `site` | the test files, their directories, checks that they arrived |
 //! | `peers` | servers: how each is set up, started and ended |
 //! | `tools` | client programs: the command line for a task |
-//! | `minimal` | the bench's own clients, which do nothing but the protocol |
+//! | `minimal` | the bench's own clients, which do only the protocol |
 //! | `wire` | a connection and a skiff session on it, for these clients |
 //! | `measure` | time, processor time and memory of processes; medians |
 //! | `job`, `jobs` | what is measured, one file per subject |
-//! | `device` | what `device` measures: servers behind a TAP |
-//! | `report`, `results` | tables for people, JSON to keep |
-//! | `plot` | SVG from kept results |
+//! | `device` | the jobs of `device`: servers behind a TAP |
+//! | `report`, `results` | tables for people, JSON for later use |
+//! | `plot` | SVG from saved results |
 //! | `counts` | instructions of the protocol core, without noise |
 //!
-//! `docs/PERFORMANCE.md` says what each figure means.
+//! `bench/results/README.md` explains the figures.
 
 mod args;
 mod content;

@@ -1,8 +1,8 @@
 //! A network namespace for a run: only loopback, with a congestion control that does not slow loopback down.
 //!
-//! The bench starts itself again inside `unshare`, with its own network, processes and mounts, so that whatever a
-//! server leaves behind ends with the run. For an ordinary user that includes a user namespace, in which a few peers
-//! can't switch to the users that they need.
+//! The bench restarts itself inside `unshare`, with its own network, processes and mounts, so that anything a server
+//! leaves behind ends with the run. For an ordinary user that includes a user namespace, in which a few peers can't
+//! switch to the users that they need.
 //!
 //! BBR, which some machines have as their default, paces bulk transfers and blurs ratios; reno does not.
 
@@ -15,14 +15,14 @@ use anyhow::{Context as _, Result};
 
 const CONGESTION: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
 
-/// Classic transfers leave a connection behind each, for a minute: ten thousands of them take all ports that the system chooses
-/// from by default, and then no server can be started.
+/// Each classic transfer leaves a connection in TIME-WAIT for a minute. Tens of thousands of them take all ports that
+/// the system chooses from by default, and then no server can be started.
 const PORTS: (&str, &str) = ("/proc/sys/net/ipv4/ip_local_port_range", "1024 65535");
 
-/// Process 1 of the namespace waits for the bench, so that signals mean to the bench what they mean anywhere.
+/// Process 1 of the namespace waits for the bench, so that signals have their usual effect on the bench.
 const FIRST: &str = r#""$0" "$@"; exit $?"#;
 
-/// Runs this program again, with `--inside`, in a network of its own; `None` if that can't be had here.
+/// Runs this program again, with `--inside`, in its own network namespace; `None` if that is not possible here.
 pub(crate) fn enter() -> Result<Option<ExitCode>> {
     let mut flags = vec!["--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
     if !rustix::process::geteuid().is_root() {
@@ -47,7 +47,7 @@ pub(crate) fn enter() -> Result<Option<ExitCode>> {
     Ok(Some(ExitCode::from(u8::try_from(code).unwrap_or(1))))
 }
 
-/// Inside: brings loopback up, chooses the congestion control, and ends when the one outside does.
+/// Inside: brings loopback up, sets the congestion control, and ends when the outer process does.
 pub(crate) fn set_up() -> Result<()> {
     let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().context("ip, of iproute2")?;
     anyhow::ensure!(up.success(), "can't bring loopback up");
@@ -61,7 +61,7 @@ pub(crate) fn set_up() -> Result<()> {
     Ok(())
 }
 
-/// The one outside holds the other end of standard input, and nobody ever writes to it.
+/// Waits for the end of standard input: the outer process holds the other end and never writes to it.
 fn watch() {
     std::thread::spawn(|| {
         _ = std::io::stdin().read(&mut [0]);

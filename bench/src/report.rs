@@ -90,7 +90,7 @@ fn extras(out: &mut String, job: &JobResult) {
     }
 }
 
-/// Prints the tables of earlier runs, and before them which goals were missed and which were met.
+/// Prints the missed and met goals of earlier runs, and then their tables.
 pub(crate) fn kept(paths: &[PathBuf]) -> Result<()> {
     let runs = paths.iter().map(|path| Results::read(path)).collect::<Result<Vec<_>>>()?;
     let mut out = goals(&runs);
@@ -109,7 +109,7 @@ fn title(run: &Results) -> String {
     format!("{} {}", run.command.get(1).map_or("", String::as_str), run.date.get(..10).unwrap_or_default())
 }
 
-/// The goals of several runs beside each other; what one of them misses comes first.
+/// The goals of several runs side by side, missed ones first.
 fn goals(runs: &[Results]) -> String {
     let titles: Vec<_> = runs.iter().map(title).collect();
     let head =
@@ -146,7 +146,7 @@ fn goals(runs: &[Results]) -> String {
     format!("## Goals missed in a run\n\n{missed}\n## Goals met\n\n{met}")
 }
 
-/// A value with its unit, three digits of it.
+/// A value with its unit, with three significant digits.
 fn number(value: f64, unit: Unit) -> String {
     match unit {
         Unit::Seconds if value < 0.1 => format!("{} ms", short(value * 1e3)),
@@ -159,7 +159,7 @@ fn number(value: f64, unit: Unit) -> String {
     }
 }
 
-/// Half of all values lie in here.
+/// The range that contains half of all values.
 fn spread(values: &[f64], unit: Unit) -> String {
     if values.len() < 2 {
         return String::new();
@@ -168,7 +168,7 @@ fn spread(values: &[f64], unit: Unit) -> String {
     format!("{} to {}", number(low, unit), number(high, unit))
 }
 
-/// Three digits that count.
+/// Three significant digits.
 pub(crate) fn short(value: f64) -> String {
     match value.abs() {
         large if large >= 100.0 => format!("{value:.0}"),

@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use crate::machine::Machine;
 use crate::measure::{Sample, stats};
 
-/// The command as it was given: without the place of the program, and without what was added inside the namespace.
+/// The command line as typed: without the path of the program and without options added inside the namespace.
 pub(crate) fn command_line() -> Vec<String> {
     let words = std::env::args().skip(1).filter(|word| word != "--inside");
     core::iter::once("skiff-bench".into()).chain(words).collect()
 }
 
-/// What a contender is.
+/// The kind of a contender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Role {
@@ -23,11 +23,11 @@ pub(crate) enum Role {
     Skiff,
     /// skiff's server with the bench's own client.
     SkiffServer,
-    /// Others, as a user runs them.
+    /// Another program, as a user runs it.
     Peer,
     /// Another server with the bench's own client.
     PeerServer,
-    /// What no program can beat.
+    /// A lower bound that no program can beat.
     Limit,
 }
 
@@ -51,18 +51,18 @@ pub(crate) struct JobResult {
     pub(crate) unit: Unit,
     pub(crate) contenders: Vec<ContenderResult>,
     pub(crate) goals: Vec<GoalResult>,
-    /// What could not be measured, and why.
+    /// The contenders that could not be measured, and why.
     pub(crate) skipped: Vec<String>,
 }
 
-/// What the values of a job are.
+/// The unit of the values of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Unit {
     Seconds,
     Microseconds,
     Kib,
-    /// 10^6 bytes a second.
+    /// 10^6 bytes per second.
     MbPerSecond,
     PerSecond,
 }
@@ -83,9 +83,9 @@ pub(crate) struct ContenderResult {
     pub(crate) values: Vec<f64>,
     pub(crate) server_cpu: Vec<f64>,
     pub(crate) client_cpu: Vec<f64>,
-    /// The most memory of a client, KiB, over all rounds.
+    /// The peak memory of a client over all rounds, in KiB.
     pub(crate) client_memory: Option<f64>,
-    /// Figures of other kinds, measured once behind the rounds.
+    /// Figures of other kinds, measured once after the rounds.
     pub(crate) extra: Vec<Extra>,
 }
 
@@ -96,7 +96,7 @@ pub(crate) struct Extra {
     pub(crate) value: f64,
 }
 
-/// How far a goal was reached.
+/// The result for a goal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct GoalResult {
     pub(crate) what: String,
@@ -106,7 +106,7 @@ pub(crate) struct GoalResult {
     pub(crate) met: bool,
 }
 
-/// Where a goal lies.
+/// The bound of a goal.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Bound {
@@ -141,8 +141,8 @@ impl ContenderResult {
         stats::median(&self.values).unwrap_or(f64::NAN)
     }
 
-    /// Processor time of server and client together, round by round; of the client alone if there is no server. Empty if
-    /// it is not known.
+    /// Processor time of server and client together, round by round; if there is no server, of the client. Empty if
+    /// unknown.
     pub(crate) fn cpu(&self) -> Vec<f64> {
         match (&self.server_cpu[..], &self.client_cpu[..]) {
             ([], client) => client.to_vec(),
@@ -186,7 +186,7 @@ impl Results {
         serde_json::from_slice(&bytes).with_context(|| path.display().to_string())
     }
 
-    /// Writes them to `out`, or where results of a whole run are kept.
+    /// Writes them to `out`, or to the default place for results of a whole run.
     pub(crate) fn write(&self, out: Option<&Path>, kind: &str) -> Result<PathBuf> {
         let path = match out {
             Some(path) => path.to_owned(),

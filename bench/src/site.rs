@@ -25,14 +25,14 @@ const MEDIUM: u64 = 16 << 20;
 /// Bytes of the file that is sent over protected connections.
 const SEALED: u64 = 512 << 20;
 
-/// Which of the two places.
+/// One of the two places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Medium {
     Disk,
     Memory,
 }
 
-/// The places, and what is made there when a job first needs it.
+/// The two places, and the files that are created there when a job first needs them.
 #[derive(Debug)]
 pub(crate) struct Site {
     disk: TempDir,
@@ -75,7 +75,8 @@ impl Site {
         }
     }
 
-    /// What servers serve: `big`, `medium`, `tiny`, `sealed`, `many/` and those of [`Site::file`], as far as they have been made.
+    /// The directory that servers serve: `big`, `medium`, `tiny`, `sealed`, `many/` and those of [`Site::file`], as far
+    /// as they have been created.
     pub(crate) fn served(&self, medium: Medium) -> Result<PathBuf> {
         self.directory(medium, "served")
     }
@@ -119,8 +120,8 @@ impl Site {
 
     /// Moves a directory out of the way, to be removed with the run.
     ///
-    /// Removing it at once would slow down the creation of the next files: ext4 searches for inode numbers past those that
-    /// were freed in the last minutes, one by one.
+    /// Removing it at once would slow down the creation of the next files: ext4 searches for inode numbers past those
+    /// that were freed in the last minutes, one by one.
     pub(crate) fn put_away(&self, medium: Medium, path: &Path) -> Result<()> {
         let number = self.put_away.get();
         self.put_away.set(number + 1);
@@ -128,7 +129,7 @@ impl Site {
         fs::rename(path, &to).with_context(|| path.display().to_string())
     }
 
-    /// A file of so many bytes among those that are served, made now.
+    /// Creates a file of `size` bytes in the served directory.
     pub(crate) fn file(&self, name: &str, size: u64, seed: u64) -> Result<Content> {
         let file = Content::create(&self.served(Medium::Disk)?.join(name), size, seed)?;
         file.settle()?;

@@ -11,22 +11,22 @@ use clap::ValueEnum;
 use crate::peers::rsync::MODULE;
 use crate::peers::{Endpoint, Programs, Scheme, find};
 
-/// What a client program is to do. Names of directories are without a slash.
+/// A task for a client program. Names of directories are without a slash.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Task<'a> {
-    /// A file to standard output.
+    /// Download a file to standard output.
     Cat { name: &'a str },
-    /// A file to a path that is free.
+    /// Download a file to a new path.
     Get { name: &'a str, to: &'a Path },
-    /// A file up, under a name that is free.
+    /// Upload a file under a new name.
     Put { from: &'a Path, name: &'a str },
-    /// `count` files of a directory, f0000 and so on, into a directory that is empty.
+    /// Download `count` files of a directory, f0000 and so on, into an empty directory.
     GetMany { dir: &'a str, to: &'a Path, count: u32 },
-    /// The same up. The directory may not be there yet.
+    /// Upload such files. The directory may not exist yet.
     PutMany { from: &'a Path, dir: &'a str, count: u32 },
 }
 
-/// Options of ssh, scp and sftp: no configuration of the user, and a host key that nobody knows.
+/// Options of ssh, scp and sftp: ignore the user's configuration, and accept an unknown host key.
 const SSH: [&str; 7] = ["-q", "-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"];
 
 /// A client program.
@@ -76,7 +76,7 @@ impl Cipher {
 }
 
 impl Tool {
-    /// Those of Debian's packages.
+    /// The clients from Debian packages.
     pub(crate) const PEERS: [Self; 7] =
         [Self::Curl, Self::Lftp, Self::Wget, Self::Rsync, Self::Atftp, Self::Sftp, Self::Scp];
 
@@ -101,7 +101,7 @@ impl Tool {
         }
     }
 
-    /// How it tells its version.
+    /// The option that prints its version.
     pub(crate) const fn version_option(&self) -> &'static str {
         match self {
             Self::Sftp | Self::Scp => "-V",
@@ -109,7 +109,7 @@ impl Tool {
         }
     }
 
-    /// The command line for a task; `None` if it is not installed or has no way of doing this.
+    /// The command line for a task; `None` if it is not installed or can't do the task.
     pub(crate) fn command(&self, endpoint: &Endpoint, task: Task<'_>, scratch: &Path) -> Result<Option<Command>> {
         let port = endpoint.port;
         let Some(program) = self.program() else { return Ok(None) };

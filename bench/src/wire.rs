@@ -9,21 +9,21 @@ use skiff_proto::InvalidState;
 use skiff_proto::client::ClientSession;
 use skiff_proto::command::Command;
 
-/// Bytes of one read from a socket: what a plain client takes, and more gains nothing.
+/// Bytes per read from a socket; more is no faster.
 pub(crate) const PIECE: usize = 256 * 1024;
 
-/// A connection whose small writes leave at once.
+/// A connection that sends small writes at once.
 pub(crate) fn dial(addr: impl ToSocketAddrs) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(addr)?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
 
-/// See the module. Up to `QUEUE` commands may wait for their replies.
+/// See the module documentation. Up to `QUEUE` commands may wait for their replies.
 pub(crate) struct Wire<const QUEUE: usize> {
     stream: TcpStream,
     pub(crate) session: Box<ClientSession<1024, QUEUE>>,
-    /// What goes out with the next [`Wire::flush`].
+    /// Output for the next [`Wire::flush`].
     pub(crate) out: Vec<u8>,
     buffer: Vec<u8>,
     start: usize,
@@ -36,14 +36,14 @@ impl<const QUEUE: usize> Wire<QUEUE> {
         Ok(Self { stream, session, out: Vec::new(), buffer: vec![0; PIECE], start: 0, end: 0 })
     }
 
-    /// Adds a command to what goes out.
+    /// Adds a command to the output.
     pub(crate) fn request(&mut self, command: &Command<'_>) -> Result<()> {
         self.session.request(command).map_err(misused)?;
         self.transmit();
         Ok(())
     }
 
-    /// Adds what the session has queued to what goes out.
+    /// Adds everything that the session has queued to the output.
     pub(crate) fn transmit(&mut self) {
         let mut room = [0; 2048];
         loop {
@@ -55,14 +55,14 @@ impl<const QUEUE: usize> Wire<QUEUE> {
         }
     }
 
-    /// Sends what waits to go out.
+    /// Sends the waiting output.
     pub(crate) fn flush(&mut self) -> Result<()> {
         self.stream.write_all(&self.out)?;
         self.out.clear();
         Ok(())
     }
 
-    /// Lets `take` use input, after waiting for it if there is none; it says how many bytes it took.
+    /// Passes input to `take`, which returns how many bytes it used; waits for input if there is none.
     pub(crate) fn receive(
         &mut self,
         take: impl FnOnce(&mut ClientSession<1024, QUEUE>, &mut [u8]) -> Result<usize>,

@@ -1,4 +1,4 @@
-//! The bench itself, small: every job once, with skiff alone for `host`, each result checked by the bench as in a real run.
+//! A short run of the bench: every job once, for `host` with only skiff; the bench checks each result as in a real run.
 
 use std::fs;
 use std::process::Command;

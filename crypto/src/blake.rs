@@ -25,9 +25,9 @@ const SIGMA: [[u8; 16]; 10] = [
 pub(crate) struct Blake2s {
     h: [u32; 8],
     block: [u8; 64],
-    /// Bytes in the block, which is compressed when more follow.
+    /// Bytes in the current block, which is compressed when more bytes follow.
     filled: usize,
-    /// Bytes before the block.
+    /// Bytes before the current block.
     before: u64,
 }
 
@@ -55,7 +55,7 @@ impl Blake2s {
         }
     }
 
-    /// Compresses a block that is full: more follows.
+    /// Compresses a full block; more bytes follow.
     pub(crate) fn flush(&mut self) {
         self.compress(false);
         self.filled = 0;

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 /// The key stream of a key and a nonce, from block 0 on. Erased on drop.
 pub(crate) struct ChaCha20(Zeroizing<[u32; 16]>);
 
-/// Where the number of the block stands.
+/// The index of the block counter.
 const COUNTER: usize = 12;
 
 impl ChaCha20 {
@@ -19,8 +19,8 @@ impl ChaCha20 {
         Self(state)
     }
 
-    /// Encrypts or decrypts `text` with the blocks that come next. Only the last call has a text that is no whole number
-    /// of blocks.
+    /// Encrypts or decrypts `text` with the next blocks. Only in the last call may the length of `text` not be a
+    /// multiple of the block length.
     pub(crate) fn apply(&mut self, text: &mut [u8]) {
         let (blocks, rest) = text.as_chunks_mut::<64>();
         for block in blocks {

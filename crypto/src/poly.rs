@@ -4,7 +4,7 @@ use zeroize::Zeroize;
 
 const LIMB: u32 = 0x03ff_ffff;
 
-/// The authenticator with a key that serves once. Erased on drop.
+/// The authenticator with a one-time key. Erased on drop.
 pub(crate) struct Poly1305 {
     r: [u32; 5],
     /// The sum, less than 2^131.
@@ -44,7 +44,7 @@ impl Poly1305 {
         poly
     }
 
-    /// Takes `bytes`, filled up with zeros to whole blocks.
+    /// Adds `bytes`, padded with zeros to whole blocks.
     pub(crate) fn update_padded(&mut self, bytes: &[u8]) {
         let (blocks, rest) = bytes.as_chunks();
         blocks.iter().for_each(|block| self.block(limbs(block, 1 << 24)));
@@ -78,7 +78,7 @@ impl Poly1305 {
         self.h[0] &= LIMB;
     }
 
-    /// The tag. To be called once.
+    /// The tag. Call it only once.
     pub(crate) fn tag(&mut self) -> [u8; 16] {
         let mut h = self.h;
         for _ in 0..2 {
@@ -110,7 +110,7 @@ const fn low(number: u64) -> u32 {
     number as u32
 }
 
-/// Carries from limb to limb; what is above bit 130.
+/// Carries from limb to limb; returns the bits above bit 130.
 fn carry_out(h: &mut [u32; 5]) -> u32 {
     let mut carry = 0;
     for limb in h {
@@ -133,7 +133,7 @@ impl Drop for Poly1305 {
     }
 }
 
-/// The tag of a message alone, whose last block is not filled up.
+/// The tag of only a message, whose last block is not padded.
 #[cfg(test)]
 pub(crate) fn tag_of(key: &[u8; 32], message: &[u8]) -> [u8; 16] {
     let mut poly = Poly1305::new(key);

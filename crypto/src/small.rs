@@ -1,4 +1,4 @@
-//! The AEAD and the hash of small loops.
+//! The AEAD and the hash, built from small loops.
 #![cfg_attr(not(target_os = "none"), allow(unreachable_pub, reason = "tests alone use it there"))]
 
 use zeroize::Zeroizing;
@@ -8,7 +8,7 @@ use super::blake::Blake2s;
 use super::chacha::ChaCha20;
 use super::poly::Poly1305;
 
-/// Encrypts `text` in place and returns the tag of it and of the associated data.
+/// Encrypts `text` in place and returns the tag for it and the associated data.
 #[inline(never)]
 #[must_use]
 pub fn seal(key: &Bytes, nonce: &[u8; 12], associated: &[u8], text: &mut [u8]) -> [u8; 16] {
@@ -18,7 +18,8 @@ pub fn seal(key: &Bytes, nonce: &[u8; 12], associated: &[u8], text: &mut [u8]) -
     end(&mut poly, associated, text)
 }
 
-/// Verifies `tag` in constant time, then decrypts `text` in place. False: the tag is wrong, and `text` must not be used.
+/// Verifies `tag` in constant time, then decrypts `text` in place. False: the tag is wrong, and `text` must not be
+/// used.
 #[inline(never)]
 #[must_use]
 pub fn open(key: &Bytes, nonce: &[u8; 12], associated: &[u8], text: &mut [u8], tag: &[u8; 16]) -> bool {
@@ -52,7 +53,7 @@ fn end(poly: &mut Poly1305, associated: &[u8], text: &[u8]) -> [u8; 16] {
     poly.tag()
 }
 
-/// BLAKE2s-256 of `parts`, one after the other; with a key its keyed form.
+/// BLAKE2s-256 of the concatenated `parts`; with a key, the keyed hash.
 #[inline(never)]
 #[must_use]
 pub fn hash(key: Option<&Bytes>, parts: &[&[u8]]) -> Bytes {
@@ -61,16 +62,16 @@ pub fn hash(key: Option<&Bytes>, parts: &[&[u8]]) -> Bytes {
     hasher.finish()
 }
 
-/// HMAC-BLAKE2s-256 (RFC 2104) with a key: what has been hashed of it serves every message. Erased on drop.
+/// HMAC-BLAKE2s-256 (RFC 2104) with a key, which is hashed once for all messages. Erased on drop.
 pub struct Hmac {
     inner: Blake2s,
     outer: Blake2s,
-    /// For the empty message: the block of the key is the last one then, and is compressed otherwise.
+    /// For the empty message: then the block of the key is the last one, which is compressed differently.
     alone: Blake2s,
 }
 
 impl Hmac {
-    /// With this key.
+    /// An HMAC with this key.
     #[inline(never)]
     #[must_use]
     pub fn new(key: &Bytes) -> Self {
@@ -85,7 +86,7 @@ impl Hmac {
         Self { inner, outer, alone }
     }
 
-    /// Of `parts`, one after the other.
+    /// The HMAC of the concatenated `parts`.
     #[must_use]
     pub fn of(&self, parts: &[&[u8]]) -> Bytes {
         let is_empty = parts.iter().all(|part| part.is_empty());

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::Bytes;
 
-/// Encrypts `text` in place and returns the tag of it and of the associated data.
+/// Encrypts `text` in place and returns the tag for it and the associated data.
 #[must_use]
 pub fn seal(key: &Bytes, nonce: &[u8; 12], associated: &[u8], text: &mut [u8]) -> [u8; 16] {
     let cipher = ChaCha20Poly1305::new(key.into());
@@ -23,14 +23,15 @@ pub fn seal(key: &Bytes, nonce: &[u8; 12], associated: &[u8], text: &mut [u8]) -
     }
 }
 
-/// Verifies `tag` in constant time, then decrypts `text` in place. False: the tag is wrong, and `text` must not be used.
+/// Verifies `tag` in constant time, then decrypts `text` in place. False: the tag is wrong, and `text` must not be
+/// used.
 #[must_use]
 pub fn open(key: &Bytes, nonce: &[u8; 12], associated: &[u8], text: &mut [u8], tag: &[u8; 16]) -> bool {
     let cipher = ChaCha20Poly1305::new(key.into());
     cipher.decrypt_inout_detached(nonce.into(), associated, text.into(), tag.into()).is_ok()
 }
 
-/// BLAKE2s-256 of `parts`, one after the other; with a key its keyed form.
+/// BLAKE2s-256 of the concatenated `parts`; with a key, the keyed hash.
 #[must_use]
 pub fn hash(key: Option<&Bytes>, parts: &[&[u8]]) -> Bytes {
     match key {
@@ -47,17 +48,17 @@ pub fn hash(key: Option<&Bytes>, parts: &[&[u8]]) -> Bytes {
     }
 }
 
-/// HMAC-BLAKE2s-256 (RFC 2104) with a key: what has been hashed of it serves every message. Erased on drop.
+/// HMAC-BLAKE2s-256 (RFC 2104) with a key, which is hashed once for all messages. Erased on drop.
 pub struct Hmac([Blake2s256; 2]);
 
 impl Hmac {
-    /// With this key.
+    /// An HMAC with this key.
     #[must_use]
     pub fn new(key: &Bytes) -> Self {
         Self([0x36, 0x5c].map(|pad| Blake2s256::new_with_prefix(*Zeroizing::new(super::pad(key, pad)))))
     }
 
-    /// Of `parts`, one after the other.
+    /// The HMAC of the concatenated `parts`.
     #[must_use]
     pub fn of(&self, parts: &[&[u8]]) -> Bytes {
         let [mut inner, mut outer] = self.0.clone();

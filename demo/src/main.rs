@@ -1,8 +1,8 @@
-//! `cargo demo`: the server of a microcontroller and a client, in one process, without root. A file goes up, is listed,
-//! comes back and is compared.
+//! `cargo demo`: the server of a microcontroller and a client, in one process, without root. It uploads a file, lists
+//! it, downloads it and compares it.
 //!
-//! The server has its own TCP stack and fixed memory, as on a board; a bridge connects a loopback port to it. Nothing stays
-//! behind.
+//! The server has its own TCP stack and fixed memory, as on a board; a bridge connects a loopback port to it. It leaves
+//! nothing behind.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -80,7 +80,7 @@ async fn show() -> Result<()> {
     Ok(())
 }
 
-/// The embedded server on a thread of its own, on a free port. Stops when it is dropped.
+/// The embedded server on a separate thread, on a free port. Stops when it is dropped.
 struct Server {
     port: u16,
     stop: Option<Stop>,

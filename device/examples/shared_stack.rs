@@ -1,8 +1,8 @@
-//! skiff inside an application that has a smoltcp stack already: its interface, its socket set, and a service of its own, here
+//! skiff inside an application that already has a smoltcp stack: an interface, a socket set, and its own service, here
 //! an echo server. `cargo run -p skiff-device --example shared_stack`
 //!
-//! The interface is smoltcp's loopback device, so the two clients are sockets of the same set. On a board they are other
-//! machines, and the device is a driver.
+//! The interface is smoltcp's loopback device, so the two clients are sockets of the same set. On a board they are
+//! other machines, and the device is a driver.
 
 use core::time::Duration;
 
@@ -27,7 +27,7 @@ skiff_device::server_memory! {
     type Server;
 }
 
-/// What the clients received, and what the server counted.
+/// The bytes that the clients received, and the server's counters.
 pub(crate) struct Outcome {
     pub(crate) echo: Vec<u8>,
     pub(crate) skiff: Vec<u8>,
@@ -44,7 +44,7 @@ fn main() {
 /// Runs both services until both clients have their answers.
 ///
 /// # Panics
-/// If they get none.
+/// If they get no answers.
 #[must_use]
 pub(crate) fn run() -> Outcome {
     // What the application has anyway.

@@ -14,13 +14,13 @@ use skiff_proto::takeover::TAKEOVER;
 pub struct Config<'a> {
     /// The port of control connections.
     pub port: u16,
-    /// The port of each data socket. All different.
+    /// The port of each data socket; all must be different.
     pub data_ports: &'a [u16],
-    /// What a session allows and says of the server. Its longest name is that of the server.
+    /// The limits of a session, and the properties of the server for the hello. Its longest name is that of the server.
     pub limits: Limits,
     /// The interval between keep-alive packets to a silent peer.
     pub keep_alive: Duration,
-    /// A peer that has not answered for this time is dead, and its session is free again.
+    /// A peer that has not answered for this time counts as dead, and its session is freed.
     pub timeout: Duration,
     /// How long a writer has to be silent before another client may take over its name (PROTOCOL §7).
     pub takeover: Duration,
@@ -31,7 +31,8 @@ pub struct Config<'a> {
 pub struct Network {
     /// The hardware address: unicast.
     pub mac: [u8; 6],
-    /// Different at each start; otherwise old connections may be taken for new ones. It need not be secret.
+    /// Must be different at each start; otherwise old connections may be taken for new ones. It does not have to be
+    /// secret.
     pub seed: u64,
     /// The IPv4 address.
     pub ipv4: Ipv4,
@@ -62,7 +63,7 @@ pub enum Ipv4 {
 pub enum Ipv6 {
     /// None.
     Off,
-    /// The link-local address alone, made from the hardware address.
+    /// Only the link-local address, derived from the hardware address.
     LinkLocal,
     /// The link-local address and a fixed one.
     Static {
@@ -170,11 +171,11 @@ pub enum ConfigError {
     Name,
     /// A socket buffer is too small for a line of a listing.
     Buffer {
-        /// Bytes it has to have.
+        /// The required number of bytes.
         needed: usize,
     },
-    /// The memory has no session or more than 255, not one control socket more than sessions, or not one data socket for
-    /// each data port.
+    /// The memory has no sessions or more than 255, the number of control sockets is not that of the sessions plus one,
+    /// or the number of data sockets is not that of the data ports.
     Memory,
 }
 

@@ -1,23 +1,24 @@
 //! Types for the memory that a server borrows.
 //!
-//! [`server_memory!`](crate::server_memory) makes them for the usual case: a number of sessions and data connections, and
-//! socket buffers of one size. The total size of a server in bytes on a Cortex-M3 (IPv4 and DHCP, names of 64 bytes,
-//! socket buffers of 2 KiB, of 1 KiB for the spare listener; without the interface's frames and the store):
+//! [`server_memory!`](crate::server_memory) declares them for the usual case: a number of sessions and data
+//! connections, and socket buffers of one size. The total size of a server in bytes on a Cortex-M3 (IPv4 and DHCP,
+//! names of 64 bytes, socket buffers of 2 KiB, of 1 KiB for the spare listener; without the interface's frames and the
+//! store):
 //!
-//! | sessions | data connections | buffers and sockets | server and stack | together |
+//! | sessions | data connections | buffers and sockets | server and stack | total |
 //! |---|---|---|---|---|
 //! | 1 | 1 | 11,584 | 1,544 | 13,128 |
 //! | 2 | 1 | 16,016 | 2,248 | 18,264 |
 //! | 4 | 2 | 29,312 | 3,872 | 33,184 |
 
-/// Makes types for the memory of a [`DeviceServer`](crate::server::DeviceServer).
+/// Declares types for the memory of a [`DeviceServer`](crate::server::DeviceServer).
 ///
 /// ```
 /// # #[cfg(feature = "smoltcp")] mod server {
 /// skiff_device::server_memory! {
 ///     /// Memory for two sessions and one classic data connection. Names have up to 64 bytes.
 ///     pub struct Memory { sessions: 2, data: 1, name: 64 }
-///     /// Socket buffers of 2 KiB, of 1 KiB for the spare listener.
+///     /// Socket buffers of 2 KiB, and of 1 KiB for the spare listener.
 ///     pub struct Buffers { buffer: 2048, spare: 1024 }
 ///     /// The server.
 ///     pub type Server;
@@ -28,10 +29,10 @@
 /// | type | content |
 /// |---|---|
 /// | `Memory<S>` | `new()`; `lend(&mut self, &mut Buffers)`, the parameter of [`DeviceServer::new`] |
-/// | `Buffers` | `new()`, all zeros, so that a `static` takes no room in flash; `SOCKETS`, how many the server adds to a set |
-/// | `Server<'m, S>` | the type of the server, where it has to be named |
+/// | `Buffers` | `new()`, all zeros, so that a `static` takes no flash; `SOCKETS`, the number of sockets that the server adds to a set |
+/// | `Server<'m, S>` | the type of the server, if you have to name it |
 ///
-/// `S` is the [`Store`](skiff_proto::store::Store). Both kinds of memory fit a `static` or the stack.
+/// `S` is the [`Store`](skiff_proto::store::Store). Both can be statics or on the stack.
 ///
 /// [`DeviceServer::new`]: crate::server::DeviceServer::new
 #[macro_export]
@@ -83,7 +84,7 @@ macro_rules! server_memory {
                 }
             }
 
-            /// What a server borrows.
+            /// The memory that a server borrows.
             $memory_vis fn lend<'m>(
                 &'m mut self,
                 buffers: &'m mut $buffers,
@@ -117,7 +118,7 @@ macro_rules! server_memory {
     };
 }
 
-/// Two sessions fit in 18 KiB, wherever the figures above apply; the feature `secure` takes 1.25 KiB more.
+/// Two sessions fit in 18 KiB wherever the figures above apply; the feature `secure` takes 1.25 KiB more.
 #[cfg(all(target_pointer_width = "32", feature = "dhcp", not(feature = "ipv6")))]
 const _: () = {
     use crate::ram::RamStore;

@@ -1,4 +1,4 @@
-//! smoltcp's time and ours.
+//! Conversions between smoltcp's time and ours.
 
 use core::time::Duration;
 

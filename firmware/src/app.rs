@@ -36,7 +36,7 @@ type Sockets = [SocketStorage<'static>; Stack::SOCKETS + Buffers::SOCKETS];
 static BUFFERS: ConstStaticCell<Buffers> = ConstStaticCell::new(Buffers::new());
 static FRAMES: ConstStaticCell<[Frame; 2]> = ConstStaticCell::new([[0; FRAME]; 2]);
 
-/// Serves for ever. Settings that can't work are told, again and again.
+/// Serves forever. If the settings can't work, reports that repeatedly.
 pub fn run(board: Board) -> ! {
     let Running { stack, server, files, mut ethernet, mut clock, mut watchdog } = set_up(board);
     let mut address = None;
@@ -59,7 +59,7 @@ pub fn run(board: Board) -> ! {
     }
 }
 
-/// What the loop works with.
+/// The state of the loop.
 struct Running {
     stack: &'static mut Stack<'static>,
     server: &'static mut Server<'static, Files>,
@@ -69,8 +69,8 @@ struct Running {
     watchdog: Watchdog,
 }
 
-/// The parts that are large are made in functions of their own: the stack that it takes to make one is free again before the
-/// next, and before the deepest calls.
+/// Large parts are created in separate functions, so that the stack for creating one is free again before the next, and
+/// before the deepest calls.
 fn set_up(mut board: Board) -> Running {
     log!("\n", IDENTITY);
     let settings = Settings::load();
@@ -148,7 +148,7 @@ fn refuse(error: ConfigError) -> ! {
     fail!("settings: ", what(error))
 }
 
-/// Which setting can't work.
+/// The name of the invalid setting.
 const fn what(error: ConfigError) -> &'static str {
     match error {
         ConfigError::Mac => "mac is not unicast",
@@ -167,7 +167,7 @@ fn tell_address(address: Option<(IpAddr, u8)>) {
     }
 }
 
-/// Whatever key it was, somebody wants to know how things are.
+/// Prints a status report on any key.
 fn answer(key: u8, usage: Usage, counts: Counts) {
     #[cfg(feature = "faults")]
     match key {

@@ -4,7 +4,7 @@ use skiff_proto::Instant;
 
 pub use crate::arch::millis;
 
-/// Tells the time since the start, from milliseconds modulo 2^32.
+/// The time since the start, from milliseconds modulo 2^32.
 #[derive(Debug, Default)]
 pub struct Clock {
     last: u32,
@@ -12,7 +12,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Now. To be asked at least every 49 days.
+    /// The current time. Call it at least every 49 days.
     pub fn now(&mut self) -> Instant {
         let millis = millis();
         if millis < self.last {

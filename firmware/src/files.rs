@@ -1,4 +1,4 @@
-//! The store: on the SD card with the feature `card`, on NOR flash with the feature `nor`, else in RAM.
+//! The store: on the SD card with the feature `card`, on NOR flash with the feature `nor`, otherwise in RAM.
 
 #[cfg(any(feature = "card", feature = "nor"))]
 use skiff_device::flash::MountError;

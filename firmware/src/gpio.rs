@@ -1,4 +1,4 @@
-//! Pins of Arm's PL061 as the LM3S has it.
+//! Pins of Arm's PL061, as in the LM3S.
 
 use core::convert::Infallible;
 
@@ -17,18 +17,18 @@ const DEN: usize = 0x51c;
 pub struct Port(Registers);
 
 impl Port {
-    /// The port at these registers; its clock is on.
+    /// The port at these registers; its clock must be enabled.
     pub const fn new(registers: Registers) -> Self {
         Self(registers)
     }
 
-    /// Gives pins to the peripheral that they belong to.
+    /// Connects pins to their peripheral.
     pub fn lend(&self, pins: u8) {
         self.0.set(AFSEL, pins.into());
         self.0.set(DEN, pins.into());
     }
 
-    /// Makes a pin an output, high for now.
+    /// Makes a pin an output, initially high.
     pub fn output<const PIN: usize>(self) -> Output<PIN> {
         let output = Output(self.0);
         output.0.set(DIR, 1 << PIN);

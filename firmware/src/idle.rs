@@ -1,9 +1,9 @@
 //! Sleeping until there is something to do.
 //!
-//! | what wakes | how it is noticed |
+//! | event | detected by |
 //! |---|---|
 //! | a frame | the interface's interrupt |
-//! | the moment that was asked for, a key at the console | the clock, every millisecond |
+//! | the requested time, a key at the console | the clock, every millisecond |
 
 use skiff_proto::Instant;
 
@@ -12,7 +12,7 @@ use crate::mac::{Ethernet, Mac};
 use crate::uart::Uart as _;
 use crate::{arch, board};
 
-/// Sleeps until a frame or a key comes, `until` is reached, or, without it, for good. Calls `feed` every millisecond.
+/// Sleeps until a frame or a key arrives, or until `until`, if there is one. Calls `feed` every millisecond.
 pub fn sleep<M: Mac>(ethernet: &mut Ethernet<M>, clock: &mut Clock, mut feed: impl FnMut(), until: Option<Instant>) {
     loop {
         feed();

@@ -1,9 +1,9 @@
-//! What survives a reset as long as there is power: a count of starts, and a word from the start before.
+//! Data that survives a reset as long as there is power: a count of starts, and a word from the previous start.
 
 use core::cell::UnsafeCell;
 use core::ptr;
 
-/// Memory that startup leaves alone. After power-on it holds anything, on most chips something else each time.
+/// Memory that startup does not initialize. After power-on its content is undefined, on most chips different each time.
 struct Kept(UnsafeCell<[u32; LEN]>);
 
 const LEN: usize = 3;
@@ -26,7 +26,7 @@ impl Kept {
     }
 }
 
-/// What the next start is to do, once.
+/// A request to the next start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Once {
     /// Erase the card.
@@ -34,13 +34,13 @@ pub enum Once {
 }
 
 impl Once {
-    /// For the next start.
+    /// Sets the request for the next start.
     pub fn set(self) {
         KEPT.write(1, self as u32);
         KEPT.write(2, !(self as u32));
     }
 
-    /// True if the start before has set it.
+    /// True if the previous start has set it; clears it.
     pub fn take(self) -> bool {
         // Twice, so that it is not there by chance after power-on.
         let set = KEPT.read(1) == self as u32 && KEPT.read(2) == !(self as u32);
@@ -49,7 +49,7 @@ impl Once {
     }
 }
 
-/// Counts the starts; this one's number.
+/// Counts the starts; returns the number of this one.
 pub(crate) fn starts() -> u32 {
     let starts = KEPT.read(0).wrapping_add(1);
     KEPT.write(0, starts);

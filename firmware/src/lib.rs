@@ -1,19 +1,19 @@
-//! What the images share: boards, drivers, the loop around the server.
+//! The code that the images share: boards, drivers, the loop around the server.
 //!
-//! | module | what is in it |
+//! | module | content |
 //! |---|---|
-//! | [`board`] | the board that the features name: clock, pins, what is where |
-//! | [`mac`] | network interfaces, and [`Ethernet`](mac::Ethernet), which makes a smoltcp device of each |
-//! | [`uart`], [`log!`] | serial ports, and the log that goes out there |
+//! | [`board`] | the board that the features select: clock, pins, drivers |
+//! | [`mac`] | network interfaces, and [`Ethernet`](mac::Ethernet), which adapts them to smoltcp |
+//! | [`uart`], [`log!`] | serial ports, and the log on them |
 //! | [`sd`], [`spi`], [`gpio`] | an SD card, the bus it is on, the pin that selects it |
 //! | [`arch`] | the processor: startup, interrupts, its timer |
 //! | `nor` | NOR flash |
 //! | [`clock`], [`idle`] | milliseconds, and sleeping until something happens |
-//! | [`watchdog`], [`mod@panic`] | starting again when something went wrong |
-//! | [`settings`] | the text in flash that tells one board from another |
+//! | [`watchdog`], [`mod@panic`] | restarting after an error |
+//! | [`settings`] | the text in flash with the settings of each board |
 //! | [`files`] | the store, on the card or in RAM |
-//! | [`kept`], [`seed`] | what survives a reset; a number that is different at each start |
-//! | [`stack`] | how much stack was used |
+//! | [`kept`], [`seed`] | data that survives a reset; a number that is different at each start |
+//! | [`stack`] | the stack usage |
 //! | [`app`] | the server |
 #![no_std]
 

@@ -1,7 +1,7 @@
-//! The log: lines on the board's console, made of pieces. Not of `core::fmt`, which takes 3 KiB of flash.
+//! The log: lines on the board's console, built from pieces, without `core::fmt`, which takes 3 KiB of flash.
 //!
-//! Nothing in here can panic, and that counts: a panic is told here, and if that could panic in turn, the compiler would no
-//! longer see that nobody reads a panic's message, and keep all that makes messages.
+//! No code here can panic. This matters because panics are reported here: if reporting could panic in turn, the
+//! compiler would no longer see that panic messages are never used, and would keep the code that formats them.
 
 use core::net::Ipv4Addr;
 
@@ -9,7 +9,7 @@ use crate::board;
 use crate::sd::SdError;
 use crate::uart::Uart as _;
 
-/// What can be a piece of a line. It waits until the console has taken it.
+/// A piece of a line. Writing it waits until the console has accepted it.
 pub trait Say {
     /// Writes it to the console.
     fn say(&self);
@@ -27,7 +27,7 @@ impl Say for str {
     }
 }
 
-/// Text that may be none: other bytes than those of ASCII are shown as `?`.
+/// Bytes that may not be text: non-ASCII bytes are shown as `?`.
 impl Say for [u8] {
     fn say(&self) {
         for byte in self {
@@ -73,7 +73,7 @@ macro_rules! numbers {
 }
 numbers! { u8 u16 u32 usize }
 
-/// A number in so many hexadecimal digits.
+/// A number with a fixed number of hexadecimal digits.
 #[derive(Debug, Clone, Copy)]
 pub struct Hex<const DIGITS: u32>(pub u32);
 

@@ -1,4 +1,4 @@
-//! The server as an image.
+//! The server image.
 #![no_std]
 #![no_main]
 

@@ -1,6 +1,6 @@
 //! Registers of peripherals.
 
-/// Bytes of a peripheral's registers: RISC-V's interrupt controller has the most.
+/// Maximum number of bytes of a peripheral's registers: RISC-V's interrupt controller has the most.
 const BLOCK: usize = if cfg!(target_arch = "riscv32") { 0x40_0000 } else { 0x1000 };
 
 /// The 32-bit registers of one peripheral.
@@ -11,8 +11,8 @@ impl Registers {
     /// The registers at an address.
     ///
     /// # Safety
-    /// At `base`, for 4 KiB (RISC-V: as many as it has), are the registers of a peripheral of this chip, and no access to them changes memory (as
-    /// starting a DMA transfer would).
+    /// The 4 KiB at `base` (RISC-V: as many bytes as it has) must be the registers of a peripheral of this chip, and no
+    /// access to them may change memory (as starting a DMA transfer would).
     pub const unsafe fn at(base: usize) -> Self {
         Self(base)
     }

@@ -2,10 +2,10 @@
 
 use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash};
 
-/// Bytes of the bank, and of a block that is erased as one: of both chips.
+/// Bytes of the bank, and of an erase block, of both chips together.
 const CAPACITY: usize = 32 << 20;
 const BLOCK: usize = 256 << 10;
-/// Words that are programmed with one command.
+/// Words programmed with one command.
 const BUFFER: usize = 64;
 
 // Commands, for both chips at a time.
@@ -15,7 +15,7 @@ const ERASE: u32 = 0x0020_0020;
 const PROGRAM: u32 = 0x00e8_00e8;
 const CONFIRM: u32 = 0x00d0_00d0;
 const READY: u32 = 0x0080_0080;
-/// What went wrong: erasing, programming, the voltage, the lock.
+/// The error bits: erasing, programming, voltage, lock.
 const WRONG: u32 = 0x003a_003a;
 
 /// The bank.
@@ -36,7 +36,7 @@ impl CfiFlash {
     /// The bank at an address.
     ///
     /// # Safety
-    /// There is one, of 32 MiB, and nobody else uses it.
+    /// There must be such a bank of 32 MiB, and no other code may use it.
     pub const unsafe fn at(base: usize) -> Self {
         Self(core::ptr::with_exposed_provenance_mut(base))
     }
@@ -52,7 +52,7 @@ impl CfiFlash {
         Ok(())
     }
 
-    /// Waits for the end of a command; then what is read is the content again.
+    /// Waits for the end of a command; after that, reads return the content again.
     fn finish(&self, at: usize) -> Result<(), NorError> {
         let place = self.place(at)?;
         let state = loop {

@@ -5,7 +5,7 @@ use core::panic::PanicInfo;
 use crate::uart::Uart as _;
 use crate::{arch, board, log};
 
-/// Says where. The message is left out: what formats all that it may be made of takes 4 KiB of flash.
+/// Reports the location. It omits the message, because the code that formats messages takes 4 KiB of flash.
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     match info.location() {
@@ -15,7 +15,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     restart()
 }
 
-/// Says why on the console, piece by piece, and restarts.
+/// Reports the reason on the console, piece by piece, and restarts.
 #[macro_export]
 macro_rules! fail {
     ($($piece:expr),* $(,)?) => {{
@@ -24,7 +24,8 @@ macro_rules! fail {
     }};
 }
 
-/// Restarts when the console has sent everything and somebody could have read it: what can't work fails again.
+/// Restarts after the console has sent everything and there was time to read it, because a permanent error occurs
+/// again.
 pub fn restart() -> ! {
     arch::disable_interrupts();
     board::CONSOLE.flush();

@@ -1,4 +1,4 @@
-//! A number that is different at each start, and entropy, for a chip without a generator of random numbers.
+//! A number that is different at each start, and entropy, for a chip without a random number generator.
 
 #[cfg(feature = "secure")]
 use skiff_device::server::Entropy;
@@ -9,8 +9,8 @@ use skiff_proto::secure::Pool;
 use crate::stack;
 use crate::{arch, kept};
 
-/// Makes a number of what there is: that of the settings, the address, the count of starts, the time it took so far. It is
-/// no secret.
+/// Mixes a number from the settings, the address, the count of starts, and the time since the start. It is not a
+/// secret.
 pub fn mix(settings: u64, mac: [u8; 6]) -> u64 {
     let [a, b, c, d, e, f] = mac;
     let parts = [
@@ -28,17 +28,17 @@ pub fn mix(settings: u64, mac: [u8; 6]) -> u64 {
     })
 }
 
-/// What can be collected of entropy without a generator: what memory held at power-on, the times at which clients connect
-/// (in cycles of the processor, within a millisecond), and the setting `seed`.
+/// Entropy collected without a generator: the content of memory at power-on, the times at which clients connect (in
+/// processor cycles, within a millisecond), and the setting `seed`.
 ///
-/// A chip that has a generator implements [`Entropy`] with it. Then nothing has to be collected.
+/// For a chip with a generator, implement [`Entropy`] with that; then nothing has to be collected.
 #[cfg(feature = "secure")]
 #[derive(Debug)]
 pub struct Collected(Pool);
 
 #[cfg(feature = "secure")]
 impl Collected {
-    /// Looks at memory that nothing uses. `seed`: see [`mix`].
+    /// Starts with the content of unused memory. `seed`: see [`mix`].
     #[inline(never)]
     pub fn new(seed: u64) -> Self {
         let mut pool = Pool::new();

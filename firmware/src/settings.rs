@@ -1,25 +1,25 @@
-//! What tells one board from another: a line of text in the last KiB of flash, which is not part of the image.
+//! The settings of a board: a line of text in the last KiB of flash, which is not part of the image.
 //!
-//! | word | what it says | without it |
+//! | word | meaning | default |
 //! |---|---|---|
-//! | `ip=dhcp`, `ip=192.168.7.2/24` | the IPv4 address | DHCP, if that is built in |
-//! | `gateway=192.168.7.1` | the way to other networks | none, or what DHCP says |
+//! | `ip=dhcp`, `ip=192.168.7.2/24` | the IPv4 address | DHCP, if built in |
+//! | `gateway=192.168.7.1` | the gateway | none, or from DHCP |
 //! | `mac=02:00:00:00:00:01` | the hardware address | the board's own |
-//! | `name=lab-3` | which board this is, for clients that ask the server who it is | nothing |
+//! | `name=lab-3` | the name of this board in the server's hello | none |
 //! | `port=50000` | the port of control connections | 50000 |
-//! | `data=50001,50002` | the ports of classic data connections | those that follow |
-//! | `seed=123` | a number that is different at each start | what can be had of the clock and the memory |
-//! | `idle=60` | seconds until a connection without progress is closed, a day at most | 60 |
+//! | `data=50001,50002` | the ports of classic data connections | those after the control port |
+//! | `seed=123` | a number that is different at each start | derived from the clock and the memory |
+//! | `idle=60` | seconds until a connection without progress is closed, at most a day | 60 |
 //! | `secret=AAEC...` | the device secret: the base64 of its text form | everybody is admitted |
-//! | `min-generation=2` | the least GENERATION of a client's key | 1 |
+//! | `min-generation=2` | the lowest accepted GENERATION of a client's key | 1 |
 //!
-//! A secret is never told again. An image without the feature `secure`, or with one that makes no sense, serves nobody: to
-//! ignore it would admit everybody.
+//! A secret is never printed. If the image lacks the feature `secure`, or the secret is not valid, the board serves
+//! nobody, because ignoring the secret would admit everybody.
 //!
 //! With the feature `faults`, for tests: `takeover=5000` and `rate=1024/30000`, milliseconds and bytes in milliseconds.
 //!
-//! Words are separated by white space; the text ends before the first byte that is 0 or erased flash. Words given in the
-//! environment variable `SKIFF_SETTINGS` when the image is built come first, and those in flash override them.
+//! Words are separated by white space; the text ends before the first byte that is 0 or erased flash. Words given in
+//! the environment variable `SKIFF_SETTINGS` when the image is built come first, and those in flash override them.
 
 use core::net::Ipv4Addr;
 use core::ptr::addr_of;
@@ -39,11 +39,11 @@ use crate::board::{CONSOLE, write_settings};
 use crate::uart::Uart as _;
 use crate::{fail, log};
 
-/// Bytes of the text at most.
+/// Maximum length of the text in bytes.
 const ROOM: usize = 1024;
-/// Seconds: the longest that a connection may be silent.
+/// The maximum of `idle`, in seconds.
 const DAY: u64 = 86_400;
-/// What a secret begins with in its file, and in the settings.
+/// The prefix of a secret in its file, and in the settings.
 #[cfg(feature = "secure")]
 const SECRET: &[u8] = b"skiff-secret-1 ";
 #[cfg(feature = "secure")]
@@ -61,11 +61,11 @@ unsafe extern "C" {
 /// The settings of a board with `DATA` data connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings<const DATA: usize> {
-    /// The IPv4 address, and the way to other networks.
+    /// The IPv4 address and the gateway.
     pub ipv4: Ipv4,
     /// The hardware address.
     pub mac: Option<[u8; 6]>,
-    /// Which board this is.
+    /// The name of the board.
     pub name: Option<&'static str>,
     /// The port of control connections.
     pub port: u16,
@@ -75,20 +75,20 @@ pub struct Settings<const DATA: usize> {
     pub seed: u64,
     /// A connection without progress is closed after this time.
     pub idle: Option<Duration>,
-    /// A writer who was silent for so long loses its place to another.
+    /// A writer that has been silent for this time yields to another.
     pub takeover: Option<Duration>,
-    /// The least progress while a body is outstanding.
+    /// The minimum progress while a body is outstanding.
     pub rate: Option<MinRate>,
     /// The device secret.
     #[cfg(feature = "secure")]
     pub secret: Option<Secret>,
-    /// The least GENERATION of a client's key.
+    /// The lowest accepted GENERATION of a client's key.
     #[cfg(feature = "secure")]
     pub min_generation: u32,
 }
 
 impl<const DATA: usize> Settings<DATA> {
-    /// The settings that were built in, and those in flash.
+    /// The built-in settings, overridden by those in flash.
     pub fn load() -> Self {
         Self::parse(&[BUILT_IN.as_bytes(), in_flash()])
     }
@@ -123,7 +123,8 @@ impl<const DATA: usize> Settings<DATA> {
         settings
     }
 
-    /// Gives data connections that have no port those that follow; all of them, if one is used twice.
+    /// Assigns the ports after the control port to data connections without a port; to all of them, if a port is used
+    /// twice.
     fn number_ports(&mut self) {
         let free = |port: u16, at: usize, data: &[u16]| port != self.port && !data[..at].contains(&port);
         if !self.data.iter().enumerate().all(|(at, port)| *port == 0 || free(*port, at, &self.data)) {
@@ -137,7 +138,7 @@ impl<const DATA: usize> Settings<DATA> {
         }
     }
 
-    /// Takes one word; `None` if it makes no sense.
+    /// Applies one word; `None` if it is not valid.
     fn take(&mut self, word: &'static [u8], gateway: &mut Option<Ipv4Addr>) -> Option<()> {
         let equals = word.iter().position(|byte| *byte == b'=')?;
         let value = &word[equals + 1..];
@@ -198,7 +199,7 @@ fn in_flash() -> &'static [u8] {
     &flash[..end]
 }
 
-/// The secret of which this is the base64.
+/// The secret with this base64 text.
 #[cfg(feature = "secure")]
 fn secret(base64: &[u8]) -> Option<Secret> {
     let mut text = Zeroizing::new([0; Secret::TEXT_LEN]);
@@ -208,7 +209,7 @@ fn secret(base64: &[u8]) -> Option<Secret> {
     Secret::parse(str::from_utf8(&text[..SECRET.len() + base64.len()]).ok()?)
 }
 
-/// Replaces the secret in the settings by the one that is typed, and restarts. Nothing else is done meanwhile.
+/// Replaces the secret in the settings with the typed one, and restarts. Nothing else runs meanwhile.
 #[cfg(feature = "secure")]
 #[inline(never)]
 pub fn change_secret(watchdog: &mut Watchdog) {
@@ -257,7 +258,7 @@ fn address(text: &[u8]) -> Option<Ipv4Addr> {
     bytes(text, b'.', 10).map(Ipv4Addr::from_octets)
 }
 
-/// So many bytes as there are, written as numbers with something in between.
+/// Parses `N` bytes, written as numbers with a separator.
 fn bytes<const N: usize>(text: &[u8], separator: u8, radix: u32) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     let mut parts = text.split(|byte| *byte == separator);

@@ -1,5 +1,5 @@
-//! Arm's PL022: a synchronous serial port, as the LM3S has it under the name of SSI. Here it is the
-//! master of an SPI bus in mode 0, eight bits a word.
+//! Arm's PL022: a synchronous serial port, called SSI in the LM3S. Here it is the master of an SPI bus in mode 0, with
+//! eight bits per word.
 
 use core::convert::Infallible;
 
@@ -13,32 +13,32 @@ const DR: usize = 0x08;
 const SR: usize = 0x0c;
 const CPSR: usize = 0x10;
 
-/// Eight bits, Freescale's format, clock low when idle, sampled at its first edge.
+/// Eight bits, Freescale format, clock low when idle, sampled at the first edge.
 const CR0_SPI_8: u32 = 0x07;
 const CR1_ON: u32 = 1 << 1;
 const SR_BUSY: u32 = 1 << 4;
-/// Words that its FIFOs hold.
+/// The number of words in each FIFO.
 const DEPTH: usize = 8;
-/// What goes out while somebody only reads.
+/// The word sent while only reading.
 const FILL: u8 = 0xff;
 
 /// The port.
 #[derive(Debug)]
 pub struct Pl022 {
     registers: Registers,
-    /// Of its input clock, in hertz.
+    /// Its input clock in hertz.
     clock: u32,
 }
 
 impl Pl022 {
-    /// Sets the port at these registers up, with an input clock of `clock` hertz and `hz` on the bus at most.
+    /// Initializes the port at these registers, with an input clock of `clock` hertz and at most `hz` on the bus.
     pub fn new(registers: Registers, clock: u32, hz: u32) -> Self {
         let mut port = Self { registers, clock };
         port.set_speed(hz);
         port
     }
 
-    /// Changes the bus's clock to `hz` hertz at most; the slowest is its input clock / 65,024.
+    /// Changes the bus clock to at most `hz` hertz; the minimum is the input clock / 65,024.
     pub fn set_speed(&mut self, hz: u32) {
         // Divided by an even number from 2 to 254, and by one from 1 to 256.
         let divisor = self.clock.div_ceil(hz);
@@ -50,7 +50,7 @@ impl Pl022 {
         self.registers.write(CR1, CR1_ON);
     }
 
-    /// Sends `len` words and receives as many: as much as the FIFOs hold at a time, without asking in between.
+    /// Sends and receives `len` words, filling the FIFOs without polling in between.
     #[inline]
     fn exchange(&mut self, len: usize, mut send: impl FnMut(usize) -> u8, mut received: impl FnMut(usize, u8)) {
         let mut at = 0;

@@ -1,8 +1,8 @@
-//! How much stack was used. The startup code has painted it.
+//! The stack usage. The startup code has painted the stack.
 
 use core::ptr::{addr_of, with_exposed_provenance};
 
-/// The color of cortex-m-rt.
+/// The pattern of cortex-m-rt.
 const PAINT: u32 = 0xcccc_cccc;
 
 // SAFETY: the linker's script defines them; only their addresses count.
@@ -15,7 +15,7 @@ unsafe extern "C" {
     static _stack_start: u32;
 }
 
-/// What memory holds that nothing uses, the first 16 KiB of it. At power-on that is something else each time on most chips.
+/// The content of unused memory, up to 16 KiB. On most chips, it is different at each power-on.
 #[cfg(feature = "secure")]
 pub fn unused() -> impl Iterator<Item = [u8; 64]> {
     const MOST: usize = 16 * 1024;
@@ -29,18 +29,18 @@ pub fn unused() -> impl Iterator<Item = [u8; 64]> {
     })
 }
 
-/// Bytes of RAM.
+/// RAM usage in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
     /// Statics.
     pub fixed: usize,
-    /// The most that was ever on the stack.
+    /// The highest stack usage so far.
     pub stack: usize,
-    /// What there is for the stack.
+    /// The size of the stack.
     pub room: usize,
 }
 
-/// What is in use. Looks at all of the stack that was never used.
+/// The current usage. Scans the unused part of the stack.
 #[inline(never)]
 pub fn usage() -> Usage {
     let fixed = addr_of!(__sheap).addr() - addr_of!(_ram_start).addr();

@@ -1,5 +1,5 @@
-//! Arm's watchdog, as the LM3S and the MPS2 have it: it counts down twice. When the first time is over it interrupts, and
-//! when the second is, it resets the chip.
+//! Arm's watchdog, as in the LM3S and the MPS2: it counts down twice. At the end of the first period it interrupts, and
+//! at the end of the second it resets the chip.
 
 use crate::mmio::Registers;
 
@@ -10,13 +10,13 @@ const CLEAR: usize = 0x0c;
 /// Interrupt on; reset on.
 const ON: u32 = 0x3;
 
-/// A watchdog that runs. Somebody must call [`Watchdog::feed`] more often than every [`Watchdog::SECONDS`]; a clone feeds the
+/// A running watchdog. [`Watchdog::feed`] must be called more often than every [`Watchdog::SECONDS`]; a clone feeds the
 /// same one.
 #[derive(Debug, Clone)]
 pub struct Watchdog(Registers);
 
 impl Watchdog {
-    /// Seconds until the first time is over.
+    /// Seconds of the first period.
     pub const SECONDS: u32 = if cfg!(feature = "faults") { 1 } else { 8 };
 
     /// Starts the watchdog at these registers, with a clock of `hz` hertz.
@@ -26,7 +26,7 @@ impl Watchdog {
         Self(registers)
     }
 
-    /// All is well: the time starts from zero.
+    /// Restarts the period.
     pub fn feed(&mut self) {
         self.0.write(CLEAR, 1);
     }

@@ -1,5 +1,5 @@
-//! Ethernet frames into `DeviceServer::poll`: whatever comes, it comes to rest; once nothing comes any more, nothing is left
-//! open; and then a client with a stack of its own is served.
+//! Ethernet frames into `DeviceServer::poll`: whatever arrives, the server becomes idle; once input ends, nothing stays
+//! open; and then a client with its own stack is served.
 #![no_main]
 
 use core::time::Duration;
@@ -34,7 +34,7 @@ skiff_device::server_memory! {
     type Server;
 }
 
-/// The other end of a connection, as far as the input plays it.
+/// The other end of a connection, played by the input.
 #[derive(Debug, Clone, Copy, Default)]
 struct Peer {
     to: u16,
@@ -69,9 +69,9 @@ struct World<'m, 's> {
     theirs: End,
     now: u64,
     peers: [Peer; PEERS],
-    /// The transaction of the last question for an address.
+    /// The transaction of the last DHCP request.
     transaction: [u8; 4],
-    /// Nobody answers any more.
+    /// No peer answers any more.
     is_silent: bool,
 }
 
@@ -99,7 +99,7 @@ impl World<'_, '_> {
         self.stack.poll(Instant::from_millis(self.now), &mut self.ours, &mut self.server, &mut self.store)
     }
 
-    /// Lets the server work until it has no more to do now.
+    /// Polls the server until it has nothing more to do now.
     fn settle(&mut self) -> Option<Duration> {
         for _ in 0..3000 {
             let delay = self.poll();
@@ -113,7 +113,7 @@ impl World<'_, '_> {
         panic!("the server does not come to rest: {:?}", self.server.usage(&self.stack.sockets));
     }
 
-    /// Peers say where they are, and remember what they were told.
+    /// Peers answer requests for their address, and remember what they received.
     fn hear(&mut self, frame: &[u8]) {
         let Some((&[.., high, low], packet)) = frame.split_first_chunk::<14>() else { return };
         match u16::from_be_bytes([high, low]) {
@@ -282,7 +282,7 @@ impl World<'_, '_> {
         self.put(&frame[..frame.len().min(FRAME)]);
     }
 
-    /// Nobody says anything any more: then nothing may be left.
+    /// Ends all input: then nothing may stay open.
     fn fall_silent(&mut self) {
         self.is_silent = true;
         let end = self.now + 400_000;
@@ -298,7 +298,7 @@ impl World<'_, '_> {
         assert_eq!(usage, Usage { sessions: 0, listening: 3, data: 0 });
     }
 
-    /// A client with a stack of its own.
+    /// A client with its own stack.
     fn serve(&mut self, device: IpAddress, client: IpCidr) {
         let mac = HardwareAddress::Ethernet(EthernetAddress([2, 0, 0, 0, 7, 7]));
         let mut interface = Interface::new(smoltcp::iface::Config::new(mac), &mut self.theirs, time(self.now));

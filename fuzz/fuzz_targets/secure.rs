@@ -1,5 +1,5 @@
-//! A server with a secret. What a stranger sends does nothing; of what a client has sent and somebody on the path has
-//! changed, nothing gets through but what was there before the change. And both however the stream is cut.
+//! A server with a secret. Bytes from a client without a key have no effect; if a client's bytes are changed in
+//! transit, only those before the change have an effect. Both hold however the stream is split.
 #![no_main]
 
 use std::sync::OnceLock;
@@ -28,7 +28,7 @@ fn server() -> ServerSession<{ command_len(64) }, Noise> {
     server
 }
 
-/// What an honest client sends, and what comes of it.
+/// The bytes of an honest client, and their effect.
 fn honest() -> (Vec<u8>, Told) {
     let key = Secret::new([7; 32]).key(KeyId::parse(b"rw.alice.1").expect("a KEYID"));
     let mut client: ClientSession<600, 4, Noise> = ClientSession::new(Duration::MAX);

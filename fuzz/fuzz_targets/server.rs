@@ -1,4 +1,4 @@
-//! A server session as a list of operations: any input in any pieces, any answers, any clock. What goes out is always a
+//! A server session as a list of operations: any input in any pieces, any answers, any clock. The output is always a
 //! sequence of well-formed messages, and the session never gets stuck.
 #![no_main]
 
@@ -13,7 +13,7 @@ use skiff_proto::{ErrorCode, Instant};
 
 /// Kinds of operations.
 const KINDS: u8 = 10;
-/// Commands that are often right.
+/// Commands that are often valid.
 const COMMANDS: [&str; 8] = ["read 0 * a", "list", "ls", "get a", "sum 0 * a", "remove a", "ping", "quit"];
 
 fn message(payload: &[u8]) -> Vec<u8> {

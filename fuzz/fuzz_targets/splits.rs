@@ -1,4 +1,4 @@
-//! However input is cut, a server session takes it for the same: the same events and the same bytes out, and the same end.
+//! However input is split, a server session behaves the same: the same events, the same output, and the same end.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
-//! The store on flash, as a list of operations and power cuts, against a model: after each cut there is what was answered, or
-//! what was under way, and nothing has leaked.
+//! The store on flash, as a list of operations and power cuts, against a model: after each cut, the files are those
+//! that were answered or in progress, and nothing has leaked.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -10,7 +10,7 @@ use skiff_kit::flash::world::{World, examine, mount, total};
 use skiff_fuzz::script::Script;
 use skiff_proto::store::Store;
 
-/// Operations that one input may have: each may take a whole medium.
+/// Maximum number of operations per input, because each may use a whole medium.
 const STEPS: usize = 30;
 
 fn step(script: &mut Script<'_>) -> Step {
@@ -35,7 +35,8 @@ fn step(script: &mut Script<'_>) -> Step {
     }
 }
 
-/// Power is back. As long as nothing was written, torn bits may read otherwise each time: then it may be what it was before.
+/// Compares after a restart. As long as nothing has been written, torn bits may read differently each time, so the
+/// earlier state may reappear.
 fn find<S: Store>(player: &mut Player, store: &mut S, doubts: &mut Vec<World>) {
     let last = player.world.borrow().clone();
     let Err(problem) = player.find(store) else { return doubts.push(last) };

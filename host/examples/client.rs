@@ -1,4 +1,5 @@
-//! A whole client: stores a file, lists what the server has and fetches the file again. It talks to `host-serv 50000`.
+//! A complete client: stores a file, lists the files on the server and downloads the file again. It connects to
+//! `host-serv 50000`.
 
 use skiff_host::client::{Client, Error, Options, sanitize};
 

@@ -1,4 +1,4 @@
-//! Reads a file on the server as a stream, and prints its checksum, which has been verified at its end.
+//! Reads a file on the server as a stream, and prints its checksum, which is verified at the end.
 
 use skiff_host::client::{Client, Options};
 

@@ -1,4 +1,4 @@
-//! Writes a file to the server as a stream. Without `finish` the server would keep the file that it has.
+//! Writes a file to the server as a stream. Without `finish`, the server keeps the old file.
 
 use skiff_host::client::{Client, Options};
 use tokio::io::AsyncWriteExt as _;

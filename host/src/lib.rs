@@ -1,9 +1,9 @@
-//! skiff for computers: a client, a server of a directory, and the two programs `host-cli` and `host-serv`.
+//! skiff for computers: a client, a server for a directory, and the programs `host-cli` and `host-serv`.
 //!
-//! | module | feature | what is in it |
+//! | module | feature | content |
 //! |---|---|---|
 //! | [`client`] | `client` | one connection to a server, transfers with resume |
-//! | [`server`] | `server` | connections, data connections, limits: what `host-serv` runs |
+//! | [`server`] | `server` | the server of `host-serv`: connections, data connections, limits |
 //! | [`store`] | `server` | a directory as a [`skiff_proto::store::Store`] |
 //! | [`cli`] | `cli` | the commands of `host-cli` |
 //! | [`diagnostics`] | `cli` | output of both programs to standard error |
@@ -13,20 +13,21 @@
 //!
 //! # Features
 //!
-//! All are on by default, so that `cargo install` gives the programs. A library takes the one it needs:
+//! All are on by default, so that `cargo install` installs the programs. To use the library, select the ones that you
+//! need:
 //!
 //! ```toml
 //! skiff-host = { version = "0.1", default-features = false, features = ["client"] }
 //! ```
 //!
-//! | feature | gives | needs |
+//! | feature | adds | needs |
 //! |---|---|---|
 //! | `client` | the async client | tokio, rustix, socket2, tempfile, thiserror |
 //! | `server` | the server and its store | tokio, rustix, socket2, sha2, thiserror, tracing |
 //! | `cli` | `host-cli`; with `server`, `host-serv` | `client`, and the crates for arguments, terminal, JSON and log |
 //! | `secure` | files with secrets and keys, and `host-cli key` | `skiff-keys`, zeroize, the ciphers of `skiff-proto` |
 //!
-//! Features only add: none changes a type, a default or what goes over the wire.
+//! Features only add: none changes a type, a default or the wire format.
 #![cfg_attr(
     feature = "client",
     doc = concat!("\n# A client\n\n```no_run\n", include_str!("../examples/client.rs"), "```\n"),

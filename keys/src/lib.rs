@@ -1,8 +1,8 @@
 //! Files with secrets and keys (PROTOCOL §8), and the random numbers that a connection needs.
 //!
-//! A file holds one line: `skiff-secret-1 BASE64` on the server, `skiff-key-1 KEYID BASE64` on the client. It is for its
-//! owner's eyes: [`KeyFile::read`] refuses a file that others can read or change, and
-//! [`KeyFile::create`] makes none.
+//! A file holds one line: `skiff-secret-1 BASE64` on the server, `skiff-key-1 KEYID BASE64` on the client. Only its
+//! owner may read it: [`KeyFile::read`] refuses a file that others can read or change, and [`KeyFile::create`] never
+//! creates such a file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -13,10 +13,10 @@ pub use skiff_proto::secure::{Key, KeyId, Role, Secret};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-/// A longer file is none of ours.
+/// A longer file can't be a key file.
 const MAX_FILE: usize = 256;
 
-/// What a file holds.
+/// The content of a key file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyFile {
     /// The secret of a device, or the master of a fleet.
@@ -25,19 +25,19 @@ pub enum KeyFile {
     Key(Key),
 }
 
-/// Why a file can't be used. Each says what to do about it, in one line.
+/// Why a file can't be used. Each message is one line and tells the user what to do.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// The system refuses.
+    /// The operating system returned an error.
     #[error("{}: {error}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says. A part of the message, and so no `source`.
+        /// The system's error. It is part of the message, and therefore not a `source`.
         error: io::Error,
     },
-    /// A file that is there is not replaced: what it holds may be needed.
+    /// The file already exists. It is not replaced, because it may still be needed.
     #[error("{}: already exists; a secret or key is never overwritten", path.display())]
     Exists {
         /// The file.
@@ -63,14 +63,14 @@ pub enum KeyError {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// A client's key where a secret belongs.
-    #[error("{}: a client's key, but a device secret is needed; `host-cli key new FILE` makes one", path.display())]
+    /// A client's key where a secret is expected.
+    #[error("{}: a client's key, but a device secret is needed; `host-cli key new FILE` creates one", path.display())]
     NotSecret {
         /// The file.
         path: PathBuf,
     },
-    /// A secret where a client's key belongs.
-    #[error("{}: a device secret, but a client's key is needed; `host-cli key grant` makes one", path.display())]
+    /// A secret where a client's key is expected.
+    #[error("{}: a device secret, but a client's key is needed; `host-cli key grant` creates one", path.display())]
     NotKey {
         /// The file.
         path: PathBuf,
@@ -103,10 +103,10 @@ impl KeyFile {
         parsed.ok_or_else(|| KeyError::Malformed { path: path.to_owned(), why: fault(text.unwrap_or_default()) })
     }
 
-    /// Makes a file with it, which only its owner can read; it is durable when this returns. Replaces nothing.
+    /// Creates a file that only its owner can read; it is durable when this returns. Never replaces a file.
     ///
     /// # Errors
-    /// [`KeyError`], with the path; there is no new file then.
+    /// [`KeyError`], with the path; then no file was created.
     pub fn create(&self, path: &Path) -> Result<(), KeyError> {
         let failed = |error| KeyError::Io { path: path.to_owned(), error };
         let line = Zeroizing::new(format!("{}\n", *self.text()));
@@ -124,7 +124,7 @@ impl KeyFile {
         })
     }
 
-    /// Its text form, without a line end.
+    /// The text form, without a line end.
     #[must_use]
     pub fn text(&self) -> Zeroizing<String> {
         match self {
@@ -162,13 +162,13 @@ pub fn read_key(path: &Path) -> Result<Key, KeyError> {
     }
 }
 
-/// A new file is durable when its directory is.
+/// Syncs the directory: only then is a new file durable.
 fn sync_parent(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(parent)?.sync_all()
 }
 
-/// Makes a device secret.
+/// Creates a device secret.
 ///
 /// # Errors
 /// [`KeyError::Random`]
@@ -176,7 +176,7 @@ pub fn new_secret() -> Result<Secret, KeyError> {
     random().map(Secret::new)
 }
 
-/// Unpredictable bytes from the operating system, fit for keys.
+/// Unpredictable bytes from the operating system, suitable for keys.
 ///
 /// # Errors
 /// [`KeyError::Random`]
@@ -201,7 +201,7 @@ fn fault(text: &str) -> &'static str {
     }
 }
 
-/// The path as one word of a shell.
+/// The path, quoted as one shell word.
 fn quoted(path: &Path) -> String {
     let text = path.to_string_lossy();
     let plain = |c: char| c.is_alphanumeric() || "/._-+:@%".contains(c);

@@ -1,11 +1,11 @@
-//! How long a server takes to deny a wrong key, an unknown ROLE and a GENERATION that is too low (PROTOCOL §8): a stranger
-//! must not learn from the time which of them it was.
+//! Measures how long a server takes to deny a wrong key, an unknown ROLE and a GENERATION that is too low (PROTOCOL
+//! §8): the time must not reveal which of them it was.
 //!
 //!     cargo run --release -p skiff-proto --features secure --example denial_timing [ATTEMPTS]
 //!
-//! The three take turns, each attempt on a session of its own. What is timed is the server alone: from the bytes of `secure` to
-//! the bytes of the reply. Compare the differences of the medians with the spread, and with the last column: the same
-//! difference between the even and the odd attempts of one and the same kind.
+//! The three take turns, each attempt with a new session. Only the server is timed: from the bytes of `secure` to the
+//! bytes of the reply. Compare the differences of the medians with the spread, and with the last column: the same
+//! difference between the even and the odd attempts of a single kind.
 
 use core::hint::black_box;
 use std::time::Instant as Clock;
@@ -21,7 +21,7 @@ const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
 const SECRET: [u8; 32] = [7; 32];
 const LEAST: u32 = 3;
 
-/// What is wrong, the KEYID, and the secret that its key is derived from.
+/// The fault, the KEYID, and the secret that its key is derived from.
 const KINDS: [(&str, &str, [u8; 32]); 3] = [
     ("wrong key", "rw.alice.3", [8; 32]),
     ("unknown ROLE", "xx.alice.3", SECRET),
@@ -57,7 +57,7 @@ fn main() {
     }
 }
 
-/// One attempt: how long the server takes, and what it answers.
+/// One attempt: returns the server's time and its answer.
 fn deny(number: usize, id: &str, secret: &[u8; 32]) -> (i64, String) {
     let own = Secret::new(SECRET);
     let security = Security {

@@ -5,8 +5,8 @@
 //! cargo run -p skiff-proto --features embedded-io --example serial_server -- /dev/ttyUSB0
 //! ```
 //!
-//! At the other end, `socat TCP-LISTEN:50000,bind=127.0.0.1 /dev/ttyUSB0,b115200,raw,echo=0` lets host-cli use the port.
-//! The line must not lose bytes: use hardware flow control, or a link layer that repeats what is lost.
+//! At the other end, `socat TCP-LISTEN:50000,bind=127.0.0.1 /dev/ttyUSB0,b115200,raw,echo=0` lets host-cli use the
+//! port. The line must not lose bytes: use hardware flow control, or a link layer that retransmits lost bytes.
 
 use core::error::Error;
 use core::time::Duration;

@@ -19,7 +19,7 @@ pub const MAX_TRAILER: usize = 512;
 /// The longest trailer that is sent, in bytes: see the test of all aborts.
 const TRAILER: usize = 80;
 
-/// Payload that may be moved now: `remaining` bytes, up to the next framing.
+/// Payload that the driver may move now: `remaining` bytes, up to the next framing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Payload {
     /// Bytes.
@@ -27,7 +27,7 @@ pub struct Payload {
 }
 
 impl Payload {
-    /// How much of `len` bytes of memory this payload can use: the safe way from a `u64` to a `usize`.
+    /// How much of `len` bytes of memory this payload can use: a safe conversion from `u64` to `usize`.
     #[must_use]
     pub fn clamp(self, len: usize) -> usize {
         usize::try_from(self.remaining).map_or(len, |remaining| remaining.min(len))
@@ -100,14 +100,14 @@ impl Framing {
 /// Receives a body, message by message.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BodyReceiver {
-    /// The empty message has come: the next one is the trailer.
+    /// The empty message has arrived: the next one is the trailer.
     ended: bool,
-    /// Bytes that data messages have carried so far.
+    /// Bytes received in data messages so far.
     total: u64,
     /// Bytes that may still be delivered; further payload is counted and discarded.
     room: u64,
     crc: Crc32c,
-    /// Some of it was moved past the session, so there is no checksum.
+    /// Part of the body was moved past the session, so there is no checksum.
     opaque: bool,
 }
 
@@ -143,7 +143,7 @@ impl BodyReceiver {
         self.crc
     }
 
-    /// True if the checksum covers all of it.
+    /// True if the checksum covers the whole body.
     pub(crate) const fn is_summed(&self) -> bool {
         !self.opaque
     }
@@ -181,15 +181,15 @@ impl BodyReceiver {
     }
 }
 
-/// Sends a body: cuts it into data messages.
+/// Sends a body: splits it into data messages.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BodySender {
-    /// Bytes of the body that no data message has announced yet; `None` if the whole is not known beforehand.
+    /// Bytes of the body that no data message has announced yet; `None` if the total is not known beforehand.
     unannounced: Option<u64>,
-    /// Bytes of the current data message that have not gone out.
+    /// Bytes of the current data message that have not been sent.
     remaining: u64,
     crc: Crc32c,
-    /// The CRC that the driver supplied in place of the one that is computed here; the inner `None` is `-`.
+    /// The CRC that the driver supplied instead of the computed one; the inner `None` is `-`.
     supplied: Option<Option<u32>>,
 }
 
@@ -199,7 +199,7 @@ impl BodySender {
         Self { unannounced: length, remaining: 0, crc, supplied: None }
     }
 
-    /// Bytes of the current data message that are still to go out.
+    /// Bytes of the current data message still to be sent.
     pub(crate) const fn remaining(&self) -> u64 {
         self.remaining
     }
@@ -217,7 +217,7 @@ impl BodySender {
         self.supplied = Some(crc);
     }
 
-    /// Bytes that are still to go out; `None` if that is not known beforehand.
+    /// Bytes still to be sent; `None` if that is not known beforehand.
     pub(crate) fn left(&self) -> Option<u64> {
         Some(self.unannounced?.saturating_add(self.remaining))
     }
@@ -233,8 +233,8 @@ impl BodySender {
     /// Calls `fill` to write payload into `room`, and adds the framing around it. Returns the bytes of `room` that are
     /// used; 0 if the room is too short for a message, or nothing was filled in.
     ///
-    /// A plain message of a body of known length continues in the next calls and is up to `most` bytes long. Any other
-    /// message is as long as the payload that was filled in.
+    /// If the length of the body is known, a plain message continues in the next calls and is up to `most` bytes long.
+    /// Any other message is as long as the payload that was filled in.
     pub(crate) fn send<C: Records, E>(
         &mut self,
         messages: &mut Messages<C>,
@@ -267,7 +267,8 @@ impl BodySender {
         self.unannounced.map_or(u64::MAX, |left| left.min(most.max(1))).min(messages.payload_max())
     }
 
-    /// `n` bytes of payload lie where [`BodySender::plan`] has said. Returns the bytes of `room` that are used.
+    /// `n` bytes of payload are at the position that [`BodySender::plan`] returned. Returns the bytes of `room` that
+    /// are used.
     fn filled<C: Records>(&mut self, messages: &mut Messages<C>, room: &mut [u8], n: usize, most: u64) -> usize {
         if n == 0 {
             return 0;
@@ -310,8 +311,8 @@ impl BodySender {
     }
 }
 
-/// Lets the driver move the payload of the current data message past the session, with sendfile or splice. It exists only
-/// on a plain connection.
+/// Lets the driver move the payload of the current data message past the session, with sendfile or splice. Available
+/// only on a plain connection.
 #[derive(Debug)]
 pub struct Opaque<'s> {
     body: &'s mut BodySender,
@@ -356,8 +357,8 @@ impl<'s> Opaque<'s> {
     }
 }
 
-/// Lets the driver move incoming payload past the session, with splice or where the checksum is not needed. It exists only
-/// on a plain connection.
+/// Lets the driver move incoming payload past the session, with splice, or if the checksum is not needed. Available
+/// only on a plain connection.
 pub struct OpaqueIn<'s, C> {
     body: &'s mut BodyReceiver,
     messages: &'s mut Messages<C>,
@@ -376,7 +377,7 @@ impl<'s, C: Records> OpaqueIn<'s, C> {
         body.payload(messages).is_some().then_some(Self { body, messages, clock })
     }
 
-    /// Bytes that come next.
+    /// Bytes of payload that come next.
     #[must_use]
     pub fn remaining(&self) -> u64 {
         self.body.payload(self.messages).unwrap_or(0)

@@ -1,7 +1,7 @@
 //! The cipher of a connection: none, or the Noise handshake and its records (PROTOCOL §8).
 //!
-//! A session is generic over a [`Cipher`] and holds its own side of it: the server a [`Guard`], the client a
-//! [`Handshake`]. Both seal and open the messages of the connection: they are its [`Records`].
+//! A session is generic over a [`Cipher`] and holds its side of it: the server a [`Guard`], the client a [`Handshake`].
+//! Both are also [`Records`]: they seal and open the messages of the connection.
 
 use crate::command::{BadCommand, Command};
 use crate::error::{ErrorCode, Refusal};
@@ -11,9 +11,9 @@ use crate::time::Instant;
 
 /// How connections may be protected: not at all ([`Plain`]), or by [`Noise`](crate::secure) (feature `secure`).
 pub trait Cipher {
-    /// What the session of a server keeps for it.
+    /// The server's state for the cipher.
     type Server: Guard;
-    /// What the session of a client keeps for it.
+    /// The client's state for the cipher.
     type Client: Handshake;
 }
 
@@ -25,11 +25,11 @@ pub trait Guard: Records + Sized {
     /// The bytes of the longest command that a server reads, whatever its `name-max`.
     const COMMAND_LEN: usize;
 
-    /// Writes the offer: the words about protection at the end of the hello, at most [`MAX_OFFER`] bytes. Returns the
+    /// Writes the offer, the words about protection at the end of the hello, at most [`MAX_OFFER`] bytes. Returns the
     /// number of bytes.
     fn offer(&self, out: &mut [u8]) -> usize;
 
-    /// Decides whether a command may be carried out. `parsed` is the command parsed, `hello` writes the hello reply
+    /// Decides whether a command may be executed. `parsed` is the parsed command; `hello` writes the hello reply
     /// without the offer.
     fn admit(
         &mut self,
@@ -50,36 +50,36 @@ pub trait Guard: Records + Sized {
     /// The part of a protected connection that a parked session keeps; `None` before the handshake.
     fn park(&self) -> Option<Self::Parked>;
 
-    /// The connection that was parked.
+    /// Restores a parked connection.
     fn resume(parked: Self::Parked) -> Self;
 }
 
 /// The decision of a [`Guard`] on a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// The command is carried out.
+    /// The command is executed.
     Granted,
     /// It is refused.
     Refused(Refusal),
     /// It is refused, and the connection is closed.
     Closed(ErrorCode),
-    /// The handshake is right: this is its second message.
+    /// The handshake succeeded: this is its second message.
     #[cfg(feature = "secure")]
     Secured([u8; 48]),
-    /// The reply with the second message has gone out: all further messages are sealed.
+    /// The reply with the second message has been sent: all further messages are sealed.
     Activated,
 }
 
 /// The client's part of a handshake.
 pub trait Handshake: Records {
-    /// Composes the command `secure` for the server whose hello reply is `hello`. Returns the number of bytes; `None` if
-    /// the server does not offer what the client needs.
+    /// Composes the command `secure` for the server whose hello reply is `hello`. Returns the number of bytes; `None`
+    /// if the server does not offer what the client needs.
     fn begin(&mut self, hello: &[u8], out: &mut [u8]) -> Option<usize>;
 
-    /// Takes the reply to `secure`. From then on all messages are sealed.
+    /// Handles the reply to `secure`. From then on all messages are sealed.
     ///
     /// # Errors
-    /// [`Forged`]: it is not the reply of a server that knows the key.
+    /// [`Forged`]: the reply is not from a server that knows the key.
     fn finish(&mut self, reply: &[u8]) -> Result<(), Forged>;
 }
 

@@ -16,13 +16,13 @@ pub const fn command_message_len(name_max: usize) -> usize {
     crate::message::HEADER_LEN + command_len(name_max)
 }
 
-/// The version of the extended commands that this crate speaks.
+/// The version of the extended commands that this crate implements.
 pub const VERSION: u32 = 1;
 
 /// A command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command<'a> {
-    /// `get /skiff/N`: does the server know version N of the extended commands (PROTOCOL §4)?
+    /// `get /skiff/N`: asks whether the server supports version N of the extended commands (PROTOCOL §4).
     Hello {
         /// N; 0 if the word is not a version number.
         version: u32,
@@ -35,7 +35,7 @@ pub enum Command<'a> {
     Request(Request<'a>),
 }
 
-/// A command that needs the store or a data connection: the driver of a server carries it out.
+/// A command that needs the store or a data connection: the server's driver executes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request<'a> {
     /// Classic `get NAME`.
@@ -78,7 +78,7 @@ pub enum Request<'a> {
     },
     /// `write OFFSET SIZE MTIME NAME`
     Write {
-        /// Bytes that are staged already.
+        /// Bytes that are already staged.
         offset: u64,
         /// Bytes of the whole file.
         size: u64,
@@ -155,7 +155,8 @@ words! {
     Space "space" false;
     /// `quit`
     Quit "quit" false;
-    /// `secure`: not a verb of [`Verbs::ALL`], since only a server with a secret takes it, and says so by `noise`.
+    /// `secure`: not in [`Verbs::ALL`], because only a server with a secret accepts it, and announces that with
+    /// `noise`.
     Secure "secure" false;
 }
 
@@ -166,7 +167,8 @@ impl Verb {
         Self::parse(split_word(payload).0)
     }
 
-    /// True if a client needs the role `rw` for it: what changes the store, and `resume`, which begins a `write`.
+    /// True if a client needs the role `rw` for it: commands that change the store, and `resume`, which precedes a
+    /// `write`.
     #[must_use]
     pub const fn needs_write(self) -> bool {
         self.is_change() || matches!(self, Self::Resume)
@@ -184,10 +186,10 @@ impl Verb {
 pub struct Verbs(u16);
 
 impl Verbs {
-    /// Every extended verb of version 1 but `secure`.
+    /// Every extended verb of version 1 except `secure`.
     pub const ALL: Self = Self((1 << Verb::Secure as u16) - 1);
 
-    /// Those of a flat store: all but `mkdir` and `rmdir`.
+    /// The verbs of a flat store: all except `mkdir` and `rmdir`.
     pub const FLAT: Self = Self::ALL.without(Verb::Mkdir).without(Verb::Rmdir);
 
     /// The verbs that are in both sets.
@@ -214,7 +216,7 @@ impl Verbs {
     }
 }
 
-/// How a command that can't be carried out is answered.
+/// The answer to a command that can't be executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadCommand {
     /// `-1`: it began as a classic `get` or `put`.
@@ -241,11 +243,11 @@ fn words(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 impl<'a> Command<'a> {
-    /// Parses a message in command position. Names have at most `name_max` bytes; extended verbs outside `verbs` are
+    /// Parses a message in command position. Names have at most `name_max` bytes; extended verbs not in `verbs` are
     /// `unsupported`.
     ///
     /// # Errors
-    /// How the command is to be answered instead.
+    /// The answer to send instead.
     pub fn parse(payload: &'a [u8], name_max: usize, verbs: Verbs) -> Result<Self, BadCommand> {
         let mut words = words(payload);
         let verb = words.next().unwrap_or_default();
@@ -332,8 +334,8 @@ impl<'a> Command<'a> {
 
     /// Writes the command as a payload, without a length, into `out` and returns the number of bytes.
     ///
-    /// `None` if `out` is too short ([`command_len`] bytes are always enough), or if a classic name contains white space,
-    /// which the wire format can't express.
+    /// `None` if `out` is too short ([`command_len`] bytes are always enough), or if a classic name contains white
+    /// space, which the wire format can't express.
     #[must_use]
     pub fn encode(&self, out: &mut [u8]) -> Option<usize> {
         let mut text = Text::new(out);
@@ -373,7 +375,7 @@ impl<'a> Command<'a> {
     }
 }
 
-/// The first word of `bytes` and what follows the space behind it.
+/// The first word of `bytes`, and everything after the space that follows it.
 fn split_word(bytes: &[u8]) -> (&[u8], Option<&[u8]>) {
     match bytes.iter().position(|&byte| byte == b' ') {
         Some(at) => (&bytes[..at], Some(&bytes[at + 1..])),
@@ -381,7 +383,7 @@ fn split_word(bytes: &[u8]) -> (&[u8], Option<&[u8]>) {
     }
 }
 
-/// The longest any command of this version can be: a `rename` or `write` of names of [`MAX_NAME`] bytes.
+/// The maximum length of a command of this version: a `rename` or `write` of names of [`MAX_NAME`] bytes.
 pub const MAX_COMMAND: usize = command_len(MAX_NAME);
 
 #[cfg(test)]

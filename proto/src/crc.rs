@@ -11,7 +11,7 @@ impl Crc32c {
         Self(0)
     }
 
-    /// Continues from the CRC of the bytes before.
+    /// Continues from the CRC of the preceding bytes.
     #[must_use]
     pub const fn from_value(crc: u32) -> Self {
         Self(crc)
@@ -63,7 +63,7 @@ fn append_small(crc: u32, bytes: &[u8]) -> u32 {
     })
 }
 
-/// A byte at a time: a table of 1 KiB, where a processor is to be fast (`docs/crc-measurement.md`).
+/// A byte at a time: a table of 1 KiB, where speed matters (`docs/crc-measurement.md`).
 #[cfg(any(
     test,
     all(feature = "crc-table", not(any(feature = "crc-unit", all(feature = "fast-crc", not(target_os = "none")))))
@@ -97,24 +97,24 @@ fn append_table(crc: u32, bytes: &[u8]) -> u32 {
     !crc
 }
 
-/// A chip's own unit for CRC-32C, or any other code for it: for a chip that has one, such as the CRC units of STM32, which
-/// take any polynomial. Every checksum is computed with it once [`crc_unit!`](crate::crc_unit) has named it.
+/// A chip's CRC unit, such as that of STM32, which accepts any polynomial, or other code that computes CRC-32C. Once
+/// [`crc_unit!`](crate::crc_unit) names it, every checksum is computed with it.
 #[cfg(feature = "crc-unit")]
 pub trait CrcUnit {
-    /// The CRC-32C of what came before, whose CRC-32C is `crc`, and of `bytes`. Calls interleave: several bodies are
-    /// under way at a time, so the unit is loaded with `!crc` each time, and the result is the complement of what it holds
-    /// at the end. Bits are reflected on both sides: polynomial 0x1edc6f41.
+    /// Continues `crc`, the CRC-32C of the preceding bytes, with `bytes`. Calls for several bodies interleave, so load
+    /// the unit with `!crc` each time; the result is the complement of its final value. Bits are reflected on both
+    /// sides: polynomial 0x1edc6f41.
     fn append(crc: u32, bytes: &[u8]) -> u32;
 }
 
-/// Names the [`CrcUnit`](crc::CrcUnit) of the application. Exactly one crate does that, once; the linker finds it.
+/// Names the [`CrcUnit`](crc::CrcUnit) of the application. Exactly one crate must do this, once; the linker finds it.
 ///
 /// ```
 /// struct Unit;
 ///
 /// impl skiff_proto::crc::CrcUnit for Unit {
 ///     fn append(crc: u32, bytes: &[u8]) -> u32 {
-///         // In place of the chip's registers.
+///         // Replace this with accesses to the chip's registers.
 ///         bytes.iter().fold(!crc, |crc, byte| {
 ///             (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 * (crc & 1)))
 ///         }) ^ !0

@@ -14,7 +14,7 @@ words! {
 
     /// A message length that is not ten digits.
     BadLength "bad-length" "a length is ten digits";
-    /// A command that is not known or malformed.
+    /// An unknown or malformed command.
     BadCommand "bad-command" "no such command, or its arguments are wrong";
     /// A name that breaks the rules of PROTOCOL §2.
     BadName "bad-name" "this name is not allowed here";
@@ -23,13 +23,13 @@ words! {
     /// No such file or directory.
     NotFound "not-found" "no such file or directory";
     /// The name is taken.
-    Exists "exists" "it exists already";
+    Exists "exists" "it already exists";
     /// The name of a directory where a file is needed.
     IsDirectory "is-directory" "this is a directory";
-    /// `rmdir` of a directory with something in it.
+    /// `rmdir` of a directory that is not empty.
     NotEmpty "not-empty" "the directory is not empty";
     /// An offset beyond the end.
-    Range "range" "the offset lies beyond the end";
+    Range "range" "the offset is beyond the end";
     /// A checksum, total or offset does not match.
     Mismatch "mismatch" "checksum, length or offset do not match";
     /// The store is full.
@@ -44,8 +44,8 @@ words! {
     Changed "changed" "the file changed while it was read";
     /// The storage failed.
     Io "io" "the storage failed";
-    /// Nothing came for too long.
-    Timeout "timeout" "nothing came for too long";
+    /// No progress for too long.
+    Timeout "timeout" "no progress for too long";
     /// The server does not do this.
     Unsupported "unsupported" "this server can not do that";
     /// The sender cancelled it.
@@ -58,7 +58,7 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// A refusal is a normal answer: it goes out as `error CODE TEXT`, or as `-1` to a classic command.
+/// A refusal is a normal answer: it is sent as `error CODE TEXT`, or as `-1` to a classic command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Refusal {
@@ -69,7 +69,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal with a text of its own. Of `text` at most 200 bytes are sent.
+    /// A refusal with its own text. At most 200 bytes of `text` are sent.
     #[must_use]
     pub const fn new(code: ErrorCode, text: &'static str) -> Self {
         Self { code, text }
@@ -96,19 +96,19 @@ impl fmt::Display for Refusal {
 
 impl core::error::Error for Refusal {}
 
-/// The peer broke the protocol. Final: from then on the session always returns this error, and the connection ends once
-/// the queued output has been sent.
+/// The peer broke the protocol. This error is final: from then on the session always returns it, and the connection
+/// ends once the queued output has been sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum ProtocolError {
     /// A length that is not ten digits (PROTOCOL §1).
     BadLength,
-    /// A message in command position beyond 65,536 bytes, or a trailer beyond 512.
+    /// A message of more than 65,536 bytes in command position, or a trailer of more than 512.
     TooLong {
         /// The announced length in bytes.
         length: u64,
     },
-    /// A record that does not verify, or is too short or too long for one: the connection is reset.
+    /// A record that does not verify, or is too short or too long: the connection is reset.
     Forged,
     /// The key may not seal another message: the connection is reset instead.
     Spent,
@@ -118,7 +118,7 @@ pub enum ProtocolError {
     BadReply,
     /// A reply without a request (client side).
     UnexpectedReply,
-    /// The connection ended inside a message or a body, or with replies owed (client side).
+    /// The connection ended inside a message or a body, or with replies outstanding (client side).
     UnexpectedEnd,
 }
 

@@ -36,7 +36,7 @@ impl KeyId {
     /// The longest KEYID, in bytes.
     pub const MAX_LEN: usize = 2 + 1 + Self::MAX_CLIENT + 1 + 10;
 
-    /// A key of the client `client`; `None` if that is no CLIENT, or `generation` is 0.
+    /// A key of the client `client`; `None` if that is not a valid CLIENT, or `generation` is 0.
     #[must_use]
     pub fn new(role: Role, client: &str, generation: u32) -> Option<Self> {
         let bytes = client.as_bytes();
@@ -48,7 +48,7 @@ impl KeyId {
         Some(Self { role, client, client_len: u8::try_from(bytes.len()).ok()?, generation })
     }
 
-    /// Parses a KEYID; `None` if it is none, or its ROLE is unknown.
+    /// Parses a KEYID; `None` if it is not valid, or its ROLE is unknown.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         let (role, client, generation) = split(text)?;
@@ -98,10 +98,11 @@ impl defmt::Format for KeyId {
     }
 }
 
-/// Who may resume a stage: the CLIENT that wrote it (PROTOCOL §8, Stages). Without feature `secure`, nothing.
+/// Who may resume a stage: the CLIENT that wrote it (PROTOCOL §8, Stages). Without the feature `secure`, a type without
+/// content.
 ///
-/// It is a number derived from CLIENT and the device secret: it has the same small size in every store, and nobody can
-/// search for two clients with the same number.
+/// It is a number derived from CLIENT and the device secret, so it has the same small size in every store, and nobody
+/// can search for two clients with the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StageOwner(#[cfg(feature = "secure")] Option<core::num::NonZeroU64>);
 
@@ -122,7 +123,8 @@ impl StageOwner {
         None
     }
 
-    /// The owner of this number, from a store that kept it; `None` if there is none: 0, or without feature `secure`.
+    /// The owner with this number, from a store that kept it; `None` if there is no owner: for 0, or without the
+    /// feature `secure`.
     #[must_use]
     pub const fn from_number(number: u64) -> Option<Self> {
         #[cfg(feature = "secure")]

@@ -1,26 +1,26 @@
 //! The skiff file transfer protocol, version 1, as state machines without I/O, clock, heap or `unsafe`.
 //!
-//! | module | what is in it |
+//! | module | content |
 //! |---|---|
 //! | [`message`] | the message layer: lengths and records; no other module sees the ten digits |
-//! | [`cipher`] | how a connection may be protected: not at all, or by `secure` (feature of this name) |
+//! | [`cipher`] | how a connection may be protected: not at all, or by the feature `secure` |
 //! | [`name`], [`error`], [`identity`] | names, error codes, KEYID |
 //! | [`command`], [`reply`] | the words of the protocol, parsed and written |
 //! | [`body`], [`crc`] | data messages, trailers, CRC-32C |
-//! | [`server`], [`client`] | one control connection, seen from either end |
+//! | [`server`], [`client`] | the two ends of a control connection |
 //! | [`transfer`] | one classic data connection |
-//! | [`store`], [`responder`] | what a server needs of the place where files live, and the way between it and a session |
+//! | [`store`], [`responder`] | the storage trait, and the code that connects a store with a session |
 //! | [`takeover`] | two writers to one name |
-//! | `drive` | both sessions over a stream of `embedded-io` or `embedded-io-async` (features of these names) |
+//! | `drive` | both sessions over a stream of `embedded-io` or `embedded-io-async` (features with the same names) |
 //!
 //! Payload stays in the driver's memory: `receive` consumes the framing and returns payload in place in the input,
-//! `send` calls the driver to fill payload into its send buffer. A plain connection can also move it past the session
-//! (`opaque`: sendfile). The run loop is at [`server`].
+//! `send` calls the driver to fill payload into its send buffer. On a plain connection, the driver can also move it
+//! past the session (`opaque`: sendfile). [`server`] shows the run loop.
 //!
-//! The folder `examples` has a server on a TCP stream (`tcp_server`) and on a serial port (`serial_server`). Several
-//! sessions share one store: `&RefCell<S>` is a store, too.
+//! The folder `examples` has servers on a TCP stream (`tcp_server`) and on a serial port (`serial_server`). Several
+//! sessions can share one store: `&RefCell<S>` is a store, too.
 //!
-//! The wire is described in `docs/PROTOCOL.md`; "PROTOCOL §7" in this documentation is its section 7.
+//! `docs/PROTOCOL.md` defines the wire format; "PROTOCOL §7" in this documentation is its section 7.
 #![no_std]
 // The linker finds the application's `CrcUnit`: one declaration.
 #![cfg_attr(not(feature = "crc-unit"), forbid(unsafe_code))]

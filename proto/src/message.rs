@@ -1,14 +1,14 @@
 //! The message layer: splits a byte stream into messages and joins messages into one (PROTOCOL §1).
 //!
-//! Nothing above this module sees the ten digits of a length or a cipher. Each session holds one `Messages`, generic
+//! No code above this module handles a cipher or the ten digits of a length. Each session holds one `Messages`, generic
 //! over the [`Records`] of its side:
 //!
-//! | connection | what a message is on the wire | how a message comes in | how one goes out |
+//! | connection | message on the wire | received | sent |
 //! |---|---|---|---|
-//! | plain (no cipher, or before the handshake) | ten digits, payload | in any pieces | in any pieces |
-//! | sealed ([`Records::is_active`]) | ten digits, sealed payload, [`TAG`] | whole: verified before a byte of it is used | whole |
+//! | plain (no cipher or no handshake yet) | ten digits, payload | in any pieces | in any pieces |
+//! | sealed ([`Records::is_active`]) | ten digits, sealed payload, [`TAG`] | whole and verified | whole |
 //!
-//! The records of a plain connection are a type without values: their branches are not compiled and take no memory.
+//! The records of a plain connection are a type without values, so their branches take neither code nor memory.
 
 use core::fmt;
 
@@ -31,8 +31,8 @@ pub(crate) const fn message_len(payload: usize) -> usize {
 
 /// The length field for a payload of `length` bytes.
 ///
-/// `length` is at most [`MAX_LENGTH`]; of a larger number only the last ten digits would fit. The callers in this crate
-/// split bodies into messages and refuse longer files before this call.
+/// `length` must be at most [`MAX_LENGTH`]: only the last ten digits of a larger number would fit. The callers in this
+/// crate split bodies into messages and refuse longer files before this call.
 #[must_use]
 pub const fn encode_header(length: u64) -> [u8; HEADER_LEN] {
     debug_assert!(length <= MAX_LENGTH);
@@ -47,7 +47,7 @@ pub const fn encode_header(length: u64) -> [u8; HEADER_LEN] {
     digits
 }
 
-/// Collects a length that may arrive in any number of pieces.
+/// Decodes a length that may arrive in any number of pieces.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct HeaderDecoder {
     value: u64,
@@ -61,7 +61,7 @@ impl HeaderDecoder {
         Self { value: 0, digits: 0 }
     }
 
-    /// True between messages: no digit of the next length has come yet.
+    /// True between messages: no digit of the next length has arrived yet.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.digits == 0
@@ -73,7 +73,7 @@ impl HeaderDecoder {
         HEADER_LEN - self.digits as usize
     }
 
-    /// Takes bytes up to the end of the length; returns how many it took, and the length once it is complete.
+    /// Consumes bytes up to the end of the length; returns how many, and the length once it is complete.
     ///
     /// After it has returned a length the decoder is at the next boundary.
     ///
@@ -99,7 +99,7 @@ impl HeaderDecoder {
     }
 }
 
-/// Seals and opens the messages of one connection, both directions, each with a counter of its own.
+/// Seals and opens the messages of one connection, in both directions, each with its own counter.
 pub trait Records {
     /// True after the handshake. Until then messages are plain, and nothing is opened or sealed.
     fn is_active(&self) -> bool;
@@ -110,7 +110,7 @@ pub trait Records {
     /// Verifies and opens the next record in place; the plaintext is all but the last [`TAG`] bytes.
     ///
     /// # Errors
-    /// [`Forged`]: not a byte of the record may be used, and the connection is reset.
+    /// [`Forged`]: no byte of the record may be used, and the connection is reset.
     fn open(&mut self, record: &mut [u8]) -> Result<(), Forged>;
 
     /// Seals the next outgoing message in place, with the tag in the last [`TAG`] bytes. The counter stays: the same
@@ -128,7 +128,7 @@ pub trait Records {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forged;
 
-/// Part of an incoming message, in the caller's memory. Of a sealed message it is verified, and the whole of it.
+/// Part of an incoming message, in the caller's memory; if the message is sealed, all of it, verified.
 pub(crate) struct Piece<'i> {
     /// The message's length, with its first piece (which may be empty).
     pub(crate) begins: Option<u64>,
@@ -142,7 +142,7 @@ pub(crate) struct Messages<C> {
     /// The length that is being received or, within a message, its remaining bytes.
     head: HeaderDecoder,
     within: bool,
-    /// Bytes of the outgoing message that have gone out.
+    /// Bytes of the outgoing message that have been sent.
     sent: u16,
     /// Bytes of an incomplete record that were in the input the last time.
     seen: u16,
@@ -198,7 +198,7 @@ impl<C: Records> Messages<C> {
         self.head.is_empty() && !self.within
     }
 
-    /// Bytes of the present incoming message that are still to come, if it is plain and has begun.
+    /// Bytes of the current incoming message that are still missing, if it is plain and has begun.
     pub(crate) fn remaining(&self) -> Option<u64> {
         if self.is_sealed() { None } else { self.incoming() }
     }
@@ -212,7 +212,7 @@ impl<C: Records> Messages<C> {
         self.set_incoming(left, left > 0);
     }
 
-    /// Bytes of the present message that are still to come, if one has begun.
+    /// Bytes of the current message that are still missing, if one has begun.
     const fn incoming(&self) -> Option<u64> {
         if self.within { Some(self.head.value) } else { None }
     }
@@ -222,8 +222,8 @@ impl<C: Records> Messages<C> {
         self.within = within;
     }
 
-    /// Bytes that have to come before there is anything to use: of the length, of a plain message to its end (at least 1
-    /// of them), or of a whole record.
+    /// Bytes that must arrive before there is anything to use: the rest of the length, of a plain message (at least 1
+    /// byte), or of a whole record.
     pub(crate) fn want_read(&self) -> usize {
         match self.incoming() {
             None => self.head.missing(),
@@ -232,7 +232,7 @@ impl<C: Records> Messages<C> {
     }
 
     /// Takes the next part of a message off the front of `input`: once the length is complete, the piece after it. The
-    /// caller must offer again what is left in `input`.
+    /// caller must offer the rest of `input` again.
     ///
     /// It takes nothing after the length of a sealed message until the whole record is in `input`.
     ///
@@ -268,8 +268,8 @@ impl<C: Records> Messages<C> {
         Ok(Some(Piece { begins, bytes, ends: left == 0 }))
     }
 
-    /// How many of the bytes are new when `taken` bytes were taken and `left` are left in the input: those of an incomplete
-    /// record stay there, and count once.
+    /// How many of the bytes are new if `taken` bytes were taken and `left` remain in the input: the bytes of an
+    /// incomplete record stay there, and count once.
     pub(crate) fn arrived(&mut self, taken: usize, left: usize) -> usize {
         let waiting = if self.within && self.is_sealed() { left } else { 0 };
         let arrived = (taken + waiting).saturating_sub(self.seen.into());
@@ -277,8 +277,8 @@ impl<C: Records> Messages<C> {
         arrived
     }
 
-    /// Takes a length off the front of `input`; the payload behind it is the caller's: the classic `ls` reply, whose length
-    /// counts characters.
+    /// Takes a length off the front of `input` and leaves the payload after it to the caller: for the classic `ls`
+    /// reply, whose length counts characters.
     ///
     /// # Errors
     /// [`ProtocolError::BadLength`].
@@ -303,7 +303,7 @@ impl<C: Records> Messages<C> {
         self.transmit_composed(out, &mut buffer, len)
     }
 
-    /// The second half of [`Messages::transmit`]: `len` bytes of payload lie behind the place of the length.
+    /// The second half of [`Messages::transmit`]: `len` bytes of payload follow the place of the length.
     fn transmit_composed(&mut self, out: &mut [u8], buffer: &mut [u8], len: usize) -> (usize, bool) {
         let (head, payload) = buffer.split_at_mut(HEADER_LEN);
         let len = self.seal(payload, len);
@@ -315,7 +315,7 @@ impl<C: Records> Messages<C> {
         (n, done)
     }
 
-    /// [`Messages::transmit`] of a payload that lies there already.
+    /// [`Messages::transmit`] of a payload that is already there.
     pub(crate) fn transmit_payload<const N: usize>(&mut self, out: &mut [u8], payload: &[u8]) -> (usize, bool) {
         if self.is_sealed() {
             return self.transmit::<N>(out, |text| _ = text.bytes(payload));
@@ -332,7 +332,7 @@ impl<C: Records> Messages<C> {
         (n + m, done)
     }
 
-    /// [`Messages::transmit`] of a length alone: the payload of a plain message follows by other means.
+    /// [`Messages::transmit`] of only a length: the payload of a plain message follows by other means.
     pub(crate) fn transmit_length(&mut self, out: &mut [u8], length: u64) -> (usize, bool) {
         self.copy(&encode_header(length), out)
     }
@@ -356,8 +356,8 @@ impl<C: Records> Messages<C> {
         self.sealed().map_or(MAX_LENGTH, |cipher| (cipher.record_max() - TAG) as u64)
     }
 
-    /// Makes a message of the `len` bytes at [`HEADER_LEN`] of `room`: writes its length, seals it. Returns the bytes of
-    /// the message. There are [`Messages::overhead`] bytes of `room` around the payload.
+    /// Makes a message of the `len` bytes at [`HEADER_LEN`] of `room`: writes its length and seals it. Returns the
+    /// bytes of the message. There are [`Messages::overhead`] bytes of `room` around the payload.
     pub(crate) fn join(&mut self, room: &mut [u8], len: usize) -> usize {
         let (head, payload) = room.split_at_mut(HEADER_LEN);
         let len = self.seal(payload, len);
@@ -390,9 +390,9 @@ pub(crate) fn split_off<'i>(input: &mut &'i mut [u8], n: u64) -> &'i mut [u8] {
 pub struct Received<'i> {
     /// Bytes of the input that were consumed. The caller must offer the rest again.
     pub taken: usize,
-    /// Payload among them, verified as far as the connection allows: it belongs to the body that is coming in.
+    /// Payload among them, verified as far as the connection allows: it belongs to the body that is being received.
     pub payload: &'i mut [u8],
-    /// Where in the input the payload begins.
+    /// The position of the payload in the input.
     pub at: usize,
 }
 
@@ -405,7 +405,7 @@ impl<'i> Received<'i> {
     }
 }
 
-/// Why [`send`](crate::server::ServerSession::send) has sent nothing.
+/// Why [`send`](crate::server::ServerSession::send) sent nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendError<E> {
     /// No body is being sent, framing is queued, or all of the body has been sent.

@@ -9,15 +9,15 @@ use crate::text::Text;
 /// The longest name of the protocol, in bytes.
 pub const MAX_NAME: usize = 255;
 
-/// Components that begin so belong to the server itself.
+/// Components that begin with this are reserved for the server.
 pub const RESERVED_PREFIX: &str = ".skiff-";
 
-/// A name that keeps the rules of PROTOCOL §2: one or more components joined by `/`, no `.`, no `..`, no control
+/// A name that follows the rules of PROTOCOL §2: one or more components joined by `/`, no `.`, no `..`, no control
 /// character, no backslash, nothing reserved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name<'a>(&'a str);
 
-/// A [`Name`] of up to `N` bytes that is kept. It was checked when it was parsed, and is not checked again.
+/// An owned [`Name`] of up to `N` bytes. It was checked when it was parsed, and is not checked again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameBuf<const N: usize>(String<N, u8>);
 
@@ -32,7 +32,7 @@ impl<const N: usize> NameBuf<N> {
 impl<const N: usize> TryFrom<Name<'_>> for NameBuf<N> {
     type Error = NameError;
 
-    /// Fails with [`NameError::TooLong`] alone.
+    /// The only error is [`NameError::TooLong`].
     fn try_from(name: Name<'_>) -> Result<Self, NameError> {
         let mut text = String::new();
         text.push_str(name.as_str()).map_err(|_| NameError::TooLong)?;
@@ -46,7 +46,7 @@ impl<const N: usize> TryFrom<Name<'_>> for NameBuf<N> {
 pub enum NameError {
     /// It has no bytes, or an empty component (`a//b`, `/a`, `a/`).
     Empty,
-    /// It has more bytes than the store takes.
+    /// It has more bytes than the store accepts.
     TooLong,
     /// It is not UTF-8.
     NotUtf8,
@@ -91,10 +91,10 @@ impl<'a> Name<'a> {
         Ok(Self(text))
     }
 
-    /// The name that a classic `put PATH` stores under: what follows the last `/` or `\` (PROTOCOL §3).
+    /// The name under which a classic `put PATH` stores the file: the part after the last `/` or `\` (PROTOCOL §3).
     ///
     /// # Errors
-    /// As [`Name::parse`], of what follows.
+    /// As [`Name::parse`], for that part.
     pub fn from_classic_path(path: &'a [u8], max: usize) -> Result<Self, NameError> {
         let start = path.iter().rposition(|&b| b == b'/' || b == b'\\').map_or(0, |at| at + 1);
         Self::parse(&path[start..], max)
@@ -123,7 +123,7 @@ impl<'a> Name<'a> {
         self.0.rsplit_once('/').map(|(parent, _)| Self(parent))
     }
 
-    /// True if a component begins with `.`: a server may leave such names out.
+    /// True if a component begins with `.`: a server may omit such names.
     #[must_use]
     pub fn is_hidden(self) -> bool {
         self.components().any(|component| component.starts_with('.'))
@@ -135,8 +135,8 @@ impl<'a> Name<'a> {
         self.0.bytes().all(|b| b.is_ascii_graphic() && b != b'/') && !self.is_hidden()
     }
 
-    /// The name with ` (number)` put before the last dot of its last component, as `report(1).txt`, leading dots not
-    /// counted: where a classic `put` goes when the name is taken (PROTOCOL §3). Written into `buffer`.
+    /// The name with `(number)` before the last dot of its last component, as in `report(1).txt`; leading dots do not
+    /// count. A classic `put` uses it if the name is taken (PROTOCOL §3). Written into `buffer`.
     ///
     /// # Errors
     /// [`NameError::TooLong`] if it has more than `max` bytes or `buffer` is too small.

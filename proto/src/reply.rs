@@ -19,15 +19,15 @@ pub const MAX_REPLY: usize = 256;
 pub struct Hello<'a> {
     /// `server`: product/version.
     pub server: &'a str,
-    /// `host`: which one of several it is, if it says.
+    /// `host`: the server's name, if it has one.
     pub host: Option<&'a str>,
-    /// `commands`: the extended verbs it accepts.
+    /// `commands`: the extended verbs that it accepts.
     pub commands: Verbs,
     /// `name-max`: the longest name, in bytes.
     pub name_max: u16,
-    /// `idle`: seconds without progress after which it closes; `None` if it does not say.
+    /// `idle`: seconds without progress after which it closes the connection; `None` if not announced.
     pub idle: Option<u32>,
-    /// `nocrc=1`: it takes and sends bodies without a checksum.
+    /// `nocrc=1`: it accepts and sends bodies without a checksum.
     pub nocrc: bool,
 }
 
@@ -55,7 +55,7 @@ pub fn list_line(entry: &Entry<'_>, out: &mut [u8]) -> Option<usize> {
 /// One line of a `list` body, without its LF, as a client sees it. The name is checked by the rules of PROTOCOL §2.
 ///
 /// # Errors
-/// `None` where the line is no line of a listing; the name's error where only that is wrong.
+/// `None` if this is not a line of a listing; the name's error if only the name is wrong.
 pub fn parse_list_line(line: &[u8]) -> Result<Entry<'_>, Option<NameError>> {
     let mut words = Words(Some(line));
     let stat = (|| Some(Stat { size: words.number()?, mtime: words.optional()?, crc: words.crc()? }))();
@@ -67,8 +67,8 @@ pub fn parse_list_line(line: &[u8]) -> Result<Entry<'_>, Option<NameError>> {
     Ok(Entry { name: Name::parse(name, crate::name::MAX_NAME).map_err(Some)?, kind })
 }
 
-/// A reply that a server sends. One [`crate::server::Answer`] becomes one of these; kept small, since it waits in the
-/// session until there is room to send it.
+/// A reply that a server sends, made from a [`crate::server::Answer`]. It is small, because it waits in the session
+/// until there is room to send it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reply {
     Hello,
@@ -180,14 +180,14 @@ impl<'a> Hello<'a> {
     }
 }
 
-/// A server's "no", as a client sees it.
+/// A refusal, as a client sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RemoteError<'a> {
-    /// The code; `None` for one this version does not know: a failure of that command alone.
+    /// The code; `None` if this version does not know it: then only that command has failed.
     pub code: Option<ErrorCode>,
-    /// The code as it came.
+    /// The code as received.
     pub word: &'a str,
-    /// What the server says of it. Not yet safe for a terminal.
+    /// The server's text. Not yet safe for a terminal.
     pub text: &'a str,
 }
 
@@ -205,11 +205,11 @@ impl<'a> RemoteError<'a> {
     }
 }
 
-/// The words behind `ok`, as a client parses them.
+/// The words after `ok`, as a client parses them.
 pub(crate) struct Words<'a>(Option<&'a [u8]>);
 
 impl<'a> Words<'a> {
-    /// `None` if the payload is no `ok` reply.
+    /// `None` if the payload is not an `ok` reply.
     pub(crate) fn parse(payload: &'a [u8]) -> Option<Self> {
         match payload.strip_prefix(b"ok")? {
             [] => Some(Self(None)),

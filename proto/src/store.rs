@@ -1,18 +1,18 @@
-//! The storage trait: what a server needs of the place where files live (PROTOCOL §5, §7).
+//! The storage trait: the operations on files that a server needs (PROTOCOL §5, §7).
 //!
-//! One trait for RAM, raw flash, a directory of a host, and media that are slower than these. Its words are the
-//! protocol's: a file is *staged*, bytes are *appended* to the stage, and a *commit* puts the whole in place of the old
-//! file in one durable step. Staged bytes never touch the old file.
+//! One trait covers RAM, raw flash, a directory on a host, and slower media. It uses the protocol's terms: a file is
+//! *staged*, bytes are *appended* to the stage, and a *commit* replaces the old file with them in one durable step.
+//! Staged bytes never touch the old file.
 //!
-//! No call waits for a peer. A call returns at once, after the medium's own time, or with [`StoreError::NotYet`]: then
-//! nothing has changed, and the [`Responder`](crate::responder::Responder) makes the same call again when the store is
-//! ready. A refusal is the answer that the peer gets, and leaves every file as it was.
+//! No call waits for a peer. A call returns at once, after the time that the medium needs, or with
+//! [`StoreError::NotYet`]: then nothing has changed, and the [`Responder`](crate::responder::Responder) repeats the
+//! call when the store is ready. A refusal is the answer that the peer gets, and leaves every file as it was.
 //!
 //! A store may also put changes in a queue to make several of them durable together ([`StoreError::Queued`]).
 //!
 //! Where several errors apply, a store reports the first of: directory or not-found, range, busy, mismatch, no-space
-//! (PROTOCOL §6). `busy` means only that another stage of the name is open: which writer yields is decided above
-//! the store ([`takeover`](crate::takeover)).
+//! (PROTOCOL §6). `busy` means only that another stage of the name is open; [`takeover`](crate::takeover) decides which
+//! writer yields.
 
 use core::cell::RefCell;
 use core::fmt;
@@ -24,15 +24,15 @@ use crate::identity::StageOwner;
 use crate::name::Name;
 use crate::tag::Tag;
 
-/// Why a call of a store has not succeeded.
+/// Why a call to a store has not succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum StoreError {
     /// The answer for the peer.
     Refused(Refusal),
-    /// Not yet; nothing has changed. The same call is to be made again when the store is ready.
+    /// Not yet; nothing has changed. Repeat the call when the store is ready.
     NotYet,
-    /// The change is in the store's queue. [`Store::next_result`] gives its result later.
+    /// The change is in the store's queue. [`Store::next_result`] returns its result later.
     Queued,
 }
 
@@ -43,7 +43,7 @@ impl StoreError {
         self.refusal().code
     }
 
-    /// The answer for the peer. A store that answers "not yet" where it must not gets `io`.
+    /// The answer for the peer. "Not yet" where a store must not return it becomes `io`.
     #[must_use]
     pub fn refusal(self) -> Refusal {
         match self {
@@ -77,7 +77,7 @@ impl fmt::Display for StoreError {
 
 impl core::error::Error for StoreError {}
 
-/// The result of a call of a store.
+/// The result of a call to a store.
 pub type Result<T, E = StoreError> = core::result::Result<T, E>;
 
 /// The properties of a file.
@@ -96,7 +96,7 @@ pub struct Stat {
 pub struct Entry<'a> {
     /// The name, relative to the store's root.
     pub name: Name<'a>,
-    /// What it is.
+    /// File or directory.
     pub kind: EntryKind,
 }
 
@@ -115,7 +115,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// What an entry of a directory is.
+/// The kind of a directory entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryKind {
     /// A regular file.
@@ -127,10 +127,10 @@ pub enum EntryKind {
     },
 }
 
-/// Room in the store, in bytes.
+/// The space in the store, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
-    /// In all.
+    /// Total.
     pub total: u64,
     /// Free for new files.
     pub free: u64,
@@ -146,7 +146,7 @@ pub struct Sum {
 }
 
 impl Sum {
-    /// Over `length` bytes from `offset` on, none of which has been read.
+    /// For `length` bytes from `offset` on, before any has been read.
     #[must_use]
     pub const fn new(offset: u64, length: u64) -> Self {
         Self { begin: offset, offset, end: offset.saturating_add(length), crc: Crc32c::new() }
@@ -158,7 +158,7 @@ impl Sum {
         self.end - self.begin
     }
 
-    /// Where to read on.
+    /// The offset to read from next.
     #[must_use]
     pub const fn offset(&self) -> u64 {
         self.offset
@@ -176,7 +176,7 @@ impl Sum {
         self.offset = self.end.min(self.offset.saturating_add(bytes.len() as u64));
     }
 
-    /// The checksum of the whole range is known.
+    /// Sets the checksum of the whole range, if it is known.
     pub const fn finish(&mut self, crc: u32) {
         self.crc = Crc32c::from_value(crc);
         self.offset = self.end;
@@ -189,28 +189,28 @@ impl Sum {
     }
 }
 
-/// The bytes of the piece of stack through which a `sum` reads.
+/// Bytes of the stack buffer with which a `sum` reads.
 const PIECE: usize = 256;
 /// Pieces that a `sum` reads at a time.
 const PIECES: usize = 16;
 /// Entries that an `ls` counts at a time.
 const ENTRIES: usize = 16;
 
-/// A place where files live.
+/// A store of files.
 ///
 /// Several servers or tasks can share a store: `&mut S` is one, and so is `&RefCell<S>`.
 pub trait Store {
-    /// A file that is open for reading. It continues to show the content it was opened with (or reading it fails with
-    /// `changed`) when the file is replaced. Dropping it closes it.
+    /// A file that is open for reading. If the file is replaced, it continues to show the content that it was opened
+    /// with, or reading it fails with `changed`. Dropping it closes it.
     type File;
     /// A version of a file that is being written. Dropping it means that the connection was lost: a named one stays for
-    /// [`Store::staged`], across a restart; one without a name is dropped.
+    /// [`Store::staged`], even across a restart; one without a name is discarded.
     type Stage;
-    /// A place in a listing.
+    /// A position in a listing.
     type Cursor;
 
-    /// The extended verbs that the store can carry out. Servers offer no others: a store with directories has
-    /// [`Verbs::ALL`] here.
+    /// The extended verbs that the store supports. Servers offer no others. For a store with directories, set it to
+    /// [`Verbs::ALL`].
     const VERBS: Verbs = Verbs::FLAT;
 
     /// False if the store never answers [`StoreError::NotYet`] or [`StoreError::Queued`]. A server for it then has no
@@ -223,17 +223,18 @@ pub trait Store {
     /// `not-found`, `is-directory`, `denied`, `io`.
     fn open(&mut self, name: Name<'_>) -> Result<(Self::File, Stat)>;
 
-    /// The tag of the version that `file` shows.
+    /// The tag of the version of `file`.
     fn tag(&mut self, file: &Self::File) -> Tag;
 
-    /// Reads at `offset` into `buffer`. Returns the number of bytes, less than the buffer's only at the end of the file.
+    /// Reads at `offset` into `buffer`. Returns the number of bytes; it is less than the length of the buffer only at
+    /// the end of the file.
     ///
     /// # Errors
     /// `changed`, `io`.
     fn read_at(&mut self, file: &mut Self::File, offset: u64, buffer: &mut [u8]) -> Result<usize>;
 
-    /// Goes on with the checksum of a range of `file`; true at its end. A bounded part of it, so that other sessions go
-    /// on: it is called until it is done.
+    /// Continues the checksum of a range of `file`; true at its end. Each call does a bounded part, so that other
+    /// sessions can run; it is repeated until it returns true.
     ///
     /// # Errors
     /// `changed`, `io`.
@@ -250,7 +251,8 @@ pub trait Store {
         Ok(false)
     }
 
-    /// All of `file` has been read since it was opened, and this is the CRC-32C of it: for a store that keeps it.
+    /// Reports the CRC-32C of the whole of `file`, which has been read completely since it was opened: for a store that
+    /// keeps checksums.
     fn note_crc(&mut self, file: &Self::File, crc: u32) {
         _ = (file, crc);
     }
@@ -261,17 +263,17 @@ pub trait Store {
     /// `not-found`, `is-directory`, `denied`, `io`.
     fn stat(&mut self, name: Name<'_>) -> Result<Stat>;
 
-    /// How a `write` of `size` bytes to `name` by `owner` can begin: bytes that are staged from an interrupted one, and
-    /// their CRC-32C. Fails as that `write` would. (0, 0) if nothing is staged, more than `size` bytes are, or they are
-    /// another owner's.
+    /// Where a `write` of `size` bytes to `name` by `owner` can begin: the number of bytes staged from an interrupted
+    /// one, and their CRC-32C. Fails as that `write` would. (0, 0) if nothing is staged, more than `size` bytes are
+    /// staged, or they belong to another owner.
     ///
     /// # Errors
     /// As [`Store::stage`].
     fn staged(&mut self, name: Name<'_>, owner: StageOwner, size: u64) -> Result<(u64, u32)>;
 
-    /// Begins a `write`: after `offset` bytes that are staged already, or from the start with 0. Returns the CRC-32C of the staged
-    /// bytes with the stage, which is `owner`'s: one that was another's is replaced. Parents that are missing are made at
-    /// the commit.
+    /// Begins a `write`: after `offset` bytes that are already staged, or with 0 from the start. Returns the stage,
+    /// which belongs to `owner`, and the CRC-32C of the staged bytes. With 0, a stage of another owner is replaced.
+    /// Missing parents are created at the commit.
     ///
     /// # Errors
     /// `is-directory`; `range` if `offset` is beyond `size`; `busy` while another stage of this name is open;
@@ -286,15 +288,15 @@ pub trait Store {
         mtime: Option<u64>,
     ) -> Result<(Self::Stage, u32)>;
 
-    /// Begins a classic `put`: a stage without a name, which [`Store::commit_new`] gives it: `name` or a numbered one.
-    /// `size` is what its length announces: bytes, or fewer characters; 0 while that is not known.
+    /// Begins a classic `put`: a stage without a name. [`Store::commit_new`] names it later, `name` or a numbered one.
+    /// `size` is the announced length: bytes, or fewer characters; 0 while it is not known.
     ///
     /// # Errors
     /// `no-space`, `read-only`, `denied`, `io`.
     fn stage_new(&mut self, name: Name<'_>, size: u64) -> Result<Self::Stage>;
 
-    /// Whether the stage takes bytes now. A responder calls this before it takes payload from the connection: while the
-    /// answer is "not yet", the peer has to wait.
+    /// Checks whether the stage accepts bytes now. A responder calls this before it takes payload from the connection:
+    /// while the answer is "not yet", the peer has to wait.
     ///
     /// # Errors
     /// Those of [`Store::append`].
@@ -303,7 +305,8 @@ pub trait Store {
         Ok(())
     }
 
-    /// Appends `bytes` and returns how many were taken, at least one. Never "not yet": [`Store::ready`] says that.
+    /// Appends `bytes` and returns how many were accepted, at least one. It never returns "not yet"; that is for
+    /// [`Store::ready`].
     ///
     /// # Errors
     /// `no-space`, `io`. The stage should then be discarded.
@@ -312,11 +315,11 @@ pub trait Store {
     /// Drops the staged bytes.
     fn discard(&mut self, stage: Self::Stage);
 
-    /// Puts the staged bytes in place of the old file: one durable step. `crc` is their CRC-32C if it is known, for a
-    /// store that keeps it. After success, or if the change is queued, the stage is of no more use.
+    /// Replaces the old file with the staged bytes in one durable step. `crc` is their CRC-32C if it is known, for a
+    /// store that keeps checksums. After success, or if the change is queued, the stage can no longer be used.
     ///
     /// # Errors
-    /// `no-space`, `is-directory`, `denied`, `io`: the old file is as it was and the stage should be discarded.
+    /// `no-space`, `is-directory`, `denied`, `io`: the old file is unchanged, and the stage should be discarded.
     /// [`StoreError::Queued`].
     fn commit(&mut self, stage: &mut Self::Stage, crc: Option<u32>) -> Result<()>;
 
@@ -324,7 +327,7 @@ pub trait Store {
     /// exists. Never queued.
     ///
     /// # Errors
-    /// `exists`: try the next number with the same stage. Else as [`Store::commit`].
+    /// `exists`: try the next number with the same stage. Otherwise as [`Store::commit`].
     fn commit_new(&mut self, stage: &mut Self::Stage, name: Name<'_>) -> Result<()>;
 
     /// Removes a file, durably.
@@ -339,7 +342,7 @@ pub trait Store {
     /// `not-found`, `is-directory`, `read-only`, `denied`, `io`, `no-space`; [`StoreError::Queued`].
     fn rename(&mut self, from: Name<'_>, to: Name<'_>) -> Result<()>;
 
-    /// Makes a directory, durably.
+    /// Creates a directory, durably.
     ///
     /// # Errors
     /// `exists`, `not-found` (no parent), `read-only`, `denied`, `io`; `unsupported` on a flat store;
@@ -358,14 +361,14 @@ pub trait Store {
         Err(ErrorCode::Unsupported.into())
     }
 
-    /// Begins to make all queued changes durable: a command waits for them, or no further input does. A store without a
-    /// queue does nothing.
+    /// Begins to make all queued changes durable, because a command is waiting for them or no further input is. A store
+    /// without a queue does nothing.
     fn flush(&mut self) {}
 
-    /// The result of the oldest change of the queue; of a commit, the stat of the file. Each is returned once.
+    /// The result of the oldest queued change; for a commit, the stat of the file. Each is returned once.
     ///
     /// # Errors
-    /// The reason why the change was not made; "not yet" as long as it is not durable.
+    /// The reason why the change failed; "not yet" while it is not durable.
     fn next_result(&mut self) -> Result<Option<Stat>> {
         Err(StoreError::NotYet)
     }
@@ -373,12 +376,12 @@ pub trait Store {
     /// Begins a listing of a directory, `None` for the root.
     ///
     /// # Errors
-    /// `not-found` also if it is no directory; `denied`, `io`.
+    /// `not-found` also if it is not a directory; `denied`, `io`.
     fn list(&mut self, dir: Option<Name<'_>>) -> Result<Self::Cursor>;
 
-    /// How many entries a listing that has just begun will leave out because their names can't be sent: too long in all,
-    /// not UTF-8, with a control character or a backslash. Names that are withheld on purpose do not count. After "not
-    /// yet" the listing may be restarted before this is called again.
+    /// How many entries a listing that has just begun will omit because their names can't be sent: they are too long as
+    /// a whole, are not UTF-8, or contain a control character or a backslash. Names that are withheld on purpose do not
+    /// count. After "not yet" the listing may be restarted before this is called again.
     ///
     /// # Errors
     /// `io`.
@@ -387,15 +390,15 @@ pub trait Store {
         Ok(0)
     }
 
-    /// Shows the next entry of a listing to `show`; false at its end. No staged file is ever shown, and no entry twice
-    /// as long as the store does not change.
+    /// Passes the next entry of a listing to `show`; false at its end. It never shows a staged file, and, as long as
+    /// the store does not change, no entry twice.
     ///
     /// # Errors
     /// `io`, `changed`.
     fn next_entry(&mut self, cursor: &mut Self::Cursor, show: &mut dyn FnMut(Entry<'_>)) -> Result<bool>;
 
-    /// Goes on with adding to `length` the bytes of the names that a classic `ls` shows, and of a line end behind each;
-    /// true at the end of the listing. A bounded part of it: it is called until it is done.
+    /// Adds to `length` the bytes of the names that a classic `ls` shows, with a line end after each; true at the end
+    /// of the listing. Each call does a bounded part; it is repeated until it returns true.
     ///
     /// # Errors
     /// As [`Store::next_entry`].
@@ -414,14 +417,14 @@ pub trait Store {
     /// nothing.
     fn settle(&mut self) {}
 
-    /// Room in the store.
+    /// The space in the store.
     ///
     /// # Errors
     /// `io`.
     fn space(&mut self) -> Result<Space>;
 }
 
-/// Passes everything on to another store.
+/// Forwards everything to another store.
 macro_rules! pass_on {
     ($store:ident: $on:expr) => {
         type File = S::File;
@@ -474,7 +477,7 @@ impl<S: Store> Store for &mut S {
     pass_on! { store: (**store) }
 }
 
-/// For tasks of one thread that share a store: each call borrows it.
+/// For tasks on one thread that share a store: each call borrows it.
 impl<S: Store> Store for &RefCell<S> {
     pass_on! { store: store.borrow_mut() }
 }
@@ -493,10 +496,10 @@ pub(crate) fn read_some<S: Store + ?Sized>(
     }
 }
 
-/// The bytes a `read` or `sum` of LENGTH (`None`: `*`) at OFFSET concerns in a file of `size` bytes.
+/// The range of a `read` or `sum` of LENGTH (`None`: `*`) at OFFSET, clamped to a file of `size` bytes.
 ///
 /// # Errors
-/// `range` if OFFSET lies beyond the end.
+/// `range` if OFFSET is beyond the end.
 pub fn clamp_range(offset: u64, length: Option<u64>, size: u64) -> Result<u64, Refusal> {
     let left = size.checked_sub(offset).ok_or(ErrorCode::Range)?;
     Ok(length.map_or(left, |length| length.min(left)))

@@ -29,7 +29,7 @@ impl Tag {
         tag
     }
 
-    /// Parses a TAG; `None` if it is none.
+    /// Parses a TAG; `None` if it is not valid.
     #[must_use]
     pub fn parse(word: &[u8]) -> Option<Self> {
         if word == b"-" {
@@ -46,7 +46,7 @@ impl Tag {
         Some(tag)
     }
 
-    /// True if two reads with this tag (and the same size) are of the same content.
+    /// True if two reads with this tag (and the same size) have the same content.
     #[must_use]
     pub const fn is_known(&self) -> bool {
         self.len > 0

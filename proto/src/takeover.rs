@@ -10,37 +10,37 @@ use crate::time::Instant;
 /// A writer that has received nothing for this long yields to another of the same name.
 pub const TAKEOVER: Duration = Duration::from_secs(5);
 
-/// A server that waits for bytes of a writer says so ([`Silence::wait`]) at least this often, a little delay included.
+/// A server that waits for bytes from a writer calls [`Silence::wait`] at least this often, including a small delay.
 const MOST: Duration = Duration::from_millis(1250);
 
-/// How long a server has waited for bytes of one writer.
+/// How long a server has waited for bytes from one writer.
 ///
-/// Time in which the server itself does not run is not silence of the peer: from one [`Silence::wait`] to the next it
-/// counts [1.25 s](Silence::at) at most.
+/// Time in which the server itself does not run is not the peer's silence: between two calls of [`Silence::wait`], at
+/// most [1.25 s](Silence::at) count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Silence {
-    /// Of the last bytes, or of the last [`Silence::wait`].
+    /// The time of the last bytes, or of the last [`Silence::wait`].
     at: Instant,
-    /// Silence between the two.
+    /// Silence before that time.
     before: Duration,
 }
 
 impl Silence {
-    /// How often [`Silence::wait`] is to be called.
+    /// How often to call [`Silence::wait`].
     pub const INTERVAL: Duration = Duration::from_secs(1);
 
-    /// Bytes have come, or the server has done something for the writer.
+    /// Starts again: bytes have arrived, or the server has done something for the writer.
     #[must_use]
     pub const fn from(now: Instant) -> Self {
         Self { at: now, before: Duration::ZERO }
     }
 
-    /// Nothing has come so far, and the server waits on.
+    /// Nothing has arrived so far, and the server continues to wait.
     pub fn wait(&mut self, now: Instant) {
         *self = Self { at: now, before: self.at(now) };
     }
 
-    /// Its length.
+    /// The length of the silence.
     #[must_use]
     pub fn at(&self, now: Instant) -> Duration {
         self.before + now.since(self.at).min(MOST)

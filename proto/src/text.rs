@@ -1,6 +1,6 @@
-//! Writing replies and commands without `core::fmt`: that machinery costs a Cortex-M more flash than the protocol.
+//! Writes replies and commands without `core::fmt`, which would take more flash on a Cortex-M than the protocol itself.
 
-/// Writes text into a caller's buffer and remembers if it did not fit.
+/// Writes text into a caller's buffer and records if it did not fit.
 pub(crate) struct Text<'a> {
     out: &'a mut [u8],
     len: usize,
@@ -27,8 +27,8 @@ impl<'a> Text<'a> {
         self.bytes(text.as_bytes())
     }
 
-    /// As much of `text` as fits in `max` bytes. As bytes: slicing text brings a panic's message with it that prints text,
-    /// and with that 3 KiB of Unicode's tables.
+    /// As much of `text` as fits in `max` bytes. It works on bytes, because slicing a `str` pulls in a panic message
+    /// that prints text, and with it 3 KiB of Unicode tables.
     pub(crate) fn cut(&mut self, text: &str, max: usize) -> &mut Self {
         self.bytes(&text.as_bytes()[..text.floor_char_boundary(max)])
     }

@@ -1,8 +1,8 @@
-//! Time for the sessions: the driver passes it in; they read no clock (PROTOCOL §3, §5).
+//! Time for the sessions: they read no clock; the driver passes the time in (PROTOCOL §3, §5).
 
 use core::time::Duration;
 
-/// A moment on the driver's monotonic clock, in milliseconds since a start of its choice.
+/// A moment on the driver's monotonic clock, in milliseconds since a start that the driver chooses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Instant(u64);
@@ -23,24 +23,24 @@ impl Instant {
         self.0
     }
 
-    /// The time since `earlier`, zero if that lies ahead.
+    /// The time since `earlier`; zero if that is in the future.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
-    /// The moment `delay` later, whole milliseconds, without overflow.
+    /// The moment `delay` later, in whole milliseconds, saturating.
     #[must_use]
     pub fn after(self, delay: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)))
     }
 }
 
-/// The least progress a peer has to make while a body is outstanding: fewer than `bytes` in a window of `window` ends
-/// the connection. One byte now and then is no progress, it is a way to hold a session for nothing.
+/// The minimum progress that a peer has to make while a body is outstanding: fewer than `bytes` in a window of `window`
+/// end the connection. This keeps a peer from holding a session with a byte now and then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MinRate {
-    /// Bytes a window, 0 for no limit.
+    /// Bytes per window, 0 for no limit.
     pub bytes: u32,
     /// The window's length.
     pub window: Duration,
@@ -70,7 +70,7 @@ impl Clock {
         Self { now: UNSTARTED, progress: UNSTARTED, window: UNSTARTED, moved: 0 }
     }
 
-    /// Bytes went in or out.
+    /// Records that bytes were received or sent.
     pub(crate) fn moved(&mut self, bytes: usize) {
         if bytes > 0 {
             self.progress = self.now;
@@ -78,7 +78,7 @@ impl Clock {
         }
     }
 
-    /// The server itself works, or a new body begins: the clocks start afresh.
+    /// Restarts the clocks: the server itself is working, or a new body begins.
     pub(crate) const fn restart(&mut self) {
         self.progress = self.now;
         self.window = self.now;
@@ -112,7 +112,7 @@ impl Clock {
         slow
     }
 
-    /// When [`Clock::is_expired`] could next say yes.
+    /// When [`Clock::is_expired`] could next return true.
     pub(crate) fn next(&self, idle: Duration, rate: Option<MinRate>) -> Instant {
         let idle = self.progress.after(idle);
         match rate.filter(|rate| rate.bytes > 0) {

@@ -1,10 +1,10 @@
 //! One classic data connection: a length, the bytes, the end of the stream (PROTOCOL §3).
 //!
-//! A machine of its own, since several run at once and outlive the control connection. [`Outgoing`] sends a file,
-//! [`Incoming`] receives one; server and client use both.
+//! It is a separate state machine, because several run at once and outlive the control connection. [`Outgoing`] sends a
+//! file, [`Incoming`] receives one; server and client use both.
 //!
-//! The original programs count characters where everyone else counts bytes, so an incoming file is whole if its bytes are
-//! as many as announced, or if they are UTF-8 text of as many characters.
+//! The original programs announce a number of characters, not of bytes. So an incoming file is complete if it has the
+//! announced number of bytes, or is UTF-8 text with that number of characters.
 
 use core::fmt;
 use core::str::from_utf8;
@@ -21,13 +21,13 @@ use crate::time::{Clock, Instant, MinRate};
 /// How long a `get` or `put` waits for a data connection before it is answered `-1`.
 pub const PORT_WAIT: Duration = Duration::from_secs(30);
 
-/// How long a port stays open for its client. `wanted`: another request waits for a data connection.
+/// How long a port stays open for its client. `wanted`: another request is waiting for a data connection.
 #[must_use]
 pub const fn port_lifetime(wanted: bool) -> Duration {
     Duration::from_secs(if wanted { 5 } else { 30 })
 }
 
-/// Numbered names that a classic `put` tries at most.
+/// The maximum number of numbered names that a classic `put` tries.
 pub const NUMBERS: u32 = 100_000;
 
 /// The name that a classic `put` tries after `number` others.
@@ -39,11 +39,11 @@ pub fn numbered<'b>(name: Name<'b>, number: u32, buffer: &'b mut [u8; MAX_NAME])
 }
 
 /// Puts the stage of a classic `put` in place under `name` or the first numbered name that is free (PROTOCOL §3): tries
-/// up to `tries` names from `number` on, 0 being `name` itself, and counts `number` up.
+/// up to `tries` names starting at `number` (0 is `name` itself), and increments `number`.
 ///
 /// # Errors
-/// [`StoreError::NotYet`]: call again with the same `number`, also if there was no free one among the tries. Else why
-/// the file is not stored.
+/// [`StoreError::NotYet`]: call again with the same `number`; this is also the result if none of the names tried was
+/// free. Otherwise the reason why the file is not stored.
 pub fn commit_numbered<S: Store>(
     store: &mut S,
     stage: &mut S::Stage,
@@ -74,12 +74,12 @@ pub enum TransferError {
         /// Bytes received.
         received: u64,
     },
-    /// More came than was announced.
+    /// More bytes arrived than were announced.
     Long {
         /// Bytes (or characters) announced.
         announced: u64,
     },
-    /// Too little came, or went, for too long.
+    /// Too little was received or sent for too long.
     Timeout,
 }
 
@@ -119,7 +119,7 @@ impl Watch {
     }
 }
 
-/// Sends one file: its length, then the bytes, which the driver moves. To be started once the connection is up.
+/// Sends one file: its length, then the bytes, which the driver moves. Create it when the connection is established.
 #[derive(Debug)]
 pub struct Outgoing {
     watch: Watch,
@@ -136,8 +136,8 @@ impl Outgoing {
         Self { watch: Watch::new(idle, rate), announced, remaining: bytes, messages: Messages::new(), headed: false }
     }
 
-    /// Writes the length into `out` and returns the number of bytes. It should leave in one write with the first bytes of
-    /// the file.
+    /// Writes the length into `out` and returns the number of bytes. Send it in one write with the first bytes of the
+    /// file.
     pub fn poll_transmit(&mut self, out: &mut [u8]) -> usize {
         if self.headed {
             return 0;
@@ -148,16 +148,16 @@ impl Outgoing {
         n
     }
 
-    /// The bytes that the driver has to move now; `None` before the length has gone out and at the end.
+    /// The bytes that the driver has to move now; `None` before the length has been sent and at the end.
     #[must_use]
     pub fn payload(&self) -> Option<Payload> {
         (self.headed && self.remaining > 0).then_some(Payload { remaining: self.remaining })
     }
 
-    /// The driver has moved `n` bytes.
+    /// Records that the driver has moved `n` bytes.
     ///
     /// # Errors
-    /// [`InvalidState`] if that is more than [`Outgoing::payload`] said.
+    /// [`InvalidState`] if that is more than [`Outgoing::payload`] returned.
     pub fn advance(&mut self, n: u64) -> Result<(), InvalidState> {
         if !self.headed || n > self.remaining {
             return Err(InvalidState);
@@ -167,7 +167,7 @@ impl Outgoing {
         Ok(())
     }
 
-    /// True once everything has gone out: the driver ends the stream.
+    /// True once everything has been sent: the driver then ends the stream.
     #[must_use]
     pub const fn is_done(&self) -> bool {
         self.headed && self.remaining == 0
@@ -225,28 +225,28 @@ impl Incoming {
         Ok(n)
     }
 
-    /// What the length says: bytes, or characters of a text.
+    /// The announced length: bytes, or characters of a text.
     #[must_use]
     pub const fn announced(&self) -> Option<u64> {
         self.announced
     }
 
-    /// Bytes received behind the length.
+    /// Bytes received after the length.
     #[must_use]
     pub const fn received(&self) -> u64 {
         self.received
     }
 
-    /// Payload to be moved by the driver: everything up to the end of the stream, at most the number here. `None` before
-    /// the length is known.
+    /// Payload that the driver has to move: everything up to the end of the stream, at most this many bytes. `None`
+    /// before the length is known.
     #[must_use]
     pub fn payload(&self) -> Option<Payload> {
         let most = self.announced?.saturating_mul(4).saturating_add(1);
         Some(Payload { remaining: most.saturating_sub(self.received).max(1) })
     }
 
-    /// Counts payload that has come in, in order and once. Nothing of it may be taken for the file before
-    /// [`Incoming::handle_eof`] has said so.
+    /// Counts received payload: call it for all of it, in order and once. The payload is not a complete file until
+    /// [`Incoming::handle_eof`] succeeds.
     ///
     /// # Errors
     /// [`TransferError::Long`]: reset the connection and drop the stage.
@@ -295,7 +295,7 @@ impl Incoming {
 #[derive(Debug, Clone, Copy)]
 pub struct Characters {
     count: u64,
-    /// The beginning of a character that is not whole yet.
+    /// The beginning of an incomplete character.
     tail: [u8; 4],
     tail_len: u8,
     valid: bool,
@@ -308,13 +308,13 @@ impl Default for Characters {
 }
 
 impl Characters {
-    /// Of no bytes.
+    /// A counter at zero.
     #[must_use]
     pub const fn new() -> Self {
         Self { count: 0, tail: [0; 4], tail_len: 0, valid: true }
     }
 
-    /// Takes more bytes in.
+    /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while self.valid && self.tail_len > 0 && !rest.is_empty() {
@@ -347,13 +347,13 @@ impl Characters {
         }
     }
 
-    /// The characters so far, one that has only begun left out; `None` if it is no UTF-8.
+    /// The characters so far, without an incomplete one; `None` if it is not UTF-8.
     #[must_use]
     pub fn count(&self) -> Option<u64> {
         self.valid.then_some(self.count)
     }
 
-    /// The characters of the whole text; `None` if it is no UTF-8 or ends inside a character.
+    /// The characters of the whole text; `None` if it is not UTF-8 or ends inside a character.
     #[must_use]
     pub fn whole(&self) -> Option<u64> {
         self.count().filter(|_| self.tail_len == 0)

@@ -1,6 +1,6 @@
 //! Enums whose variants are words on the wire.
 
-/// Defines such an enum once: each variant, its word, and one more property of it, in the order of PROTOCOL.
+/// Defines such an enum: each variant with its word and one more property, in the order of PROTOCOL.
 macro_rules! words {
     (
         $(#[$meta:meta])* pub enum $name:ident;
@@ -22,7 +22,7 @@ macro_rules! words {
                 match self { $(Self::$variant => $word,)* }
             }
 
-            /// What a word means; `None` if this version does not define it.
+            /// The value of a word; `None` if this version does not define it.
             #[must_use]
             pub fn parse(word: &[u8]) -> Option<Self> {
                 Self::ALL.iter().copied().find(|meaning| meaning.as_str().as_bytes() == word)

@@ -1,5 +1,5 @@
-//! The client's session, byte by byte: what goes out for each command, what each reply means, what does not fit, and calls
-//! out of order.
+//! The client's session, byte by byte: the output for each command, the meaning of each reply, replies that do not fit,
+//! and calls out of order.
 
 #![expect(clippy::unwrap_used, reason = "also the helpers of tests are tests")]
 

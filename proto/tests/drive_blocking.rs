@@ -503,7 +503,7 @@ fn a_stream_with_time_outs_of_its_own_leaves_the_decision_to_the_session() {
     let store = &mut store();
     for (input, room, seconds, close, said) in [
         (message(b"ping"), 99, 60, Close::Gracefully, "ok"),
-        (message(b"write 0 4 - f"), 99, 30, Close::Gracefully, "error timeout nothing came for too long"),
+        (message(b"write 0 4 - f"), 99, 30, Close::Gracefully, "error timeout no progress for too long"),
         // Nobody takes the replies; a second command waits behind them.
         ([message(b"ping"), message(b"ping")].concat(), 5, 60, Close::Reset, ""),
         ([message(b"ping"), message(b"quit")].concat(), 5, 60, Close::Reset, ""),

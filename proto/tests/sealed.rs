@@ -1,5 +1,5 @@
-//! A client's session against a server's, protected as well as plain: at every cut of the stream, and with an attacker in
-//! between. No byte is used before its record was verified.
+//! A client's session against a server's, protected as well as plain: at every split of the stream, and with an
+//! attacker in between. No byte is used before its record is verified.
 #![cfg(feature = "secure")]
 #![expect(clippy::unwrap_used, reason = "also the helpers of tests are tests")]
 

@@ -1,4 +1,5 @@
-//! What a stranger, a client without the right and somebody on the path can do to a protected connection: nothing.
+//! Attacks on a protected connection by a client without a key, by a client without the right, and by an attacker on
+//! the path: all fail.
 #![cfg(feature = "secure")]
 #![expect(clippy::unwrap_used, reason = "also the helpers of tests are tests")]
 

@@ -1,4 +1,4 @@
-//! An embedded server inside the test: behind its own loopback ports, or behind a TAP in a namespace of the test.
+//! An embedded server inside the test: behind its own loopback ports, or behind a TAP in the test's namespace.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::thread::JoinHandle;
@@ -17,7 +17,7 @@ use crate::wire::{Wire, read_to_end};
 
 /// The name of the TAP in a test's namespace.
 pub const TAP: &str = "tap0";
-/// Addresses of the test's own on it, besides the one that the server's library gives it.
+/// The test's own addresses on it, in addition to the one that the server's library assigns.
 pub const OURS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 69, 254));
 /// See [`OURS`].
 pub const STRANGERS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 69, 253));
@@ -42,10 +42,10 @@ impl Device {
         Self::with(|_| {})
     }
 
-    /// Serves an empty store behind loopback ports; `change` sets the server up.
+    /// Serves an empty store behind loopback ports; `change` modifies the options.
     ///
     /// # Panics
-    /// If there is no port to be had.
+    /// If no port is available.
     #[must_use]
     pub fn with(change: impl FnOnce(&mut Options)) -> Self {
         let mut options = Options::default();
@@ -57,10 +57,10 @@ impl Device {
         Self::run(v4, v6, data_ports, move |stopped| listen.run(stopped, || ()).expect("the server runs"))
     }
 
-    /// The same with a device secret, behind a [`Relay`]: what is said to [`Self::addr`] in plain goes sealed.
+    /// The same with a device secret, behind a [`Relay`]: plain messages sent to [`Self::addr`] are sealed.
     ///
     /// # Panics
-    /// If there is no port to be had.
+    /// If no port is available.
     #[must_use]
     pub fn sealed(change: impl FnOnce(&mut Options)) -> Self {
         let mut device = Self::with(|options| {
@@ -73,10 +73,11 @@ impl Device {
         device
     }
 
-    /// Serves an empty store behind [`TAP`], port 50000; `change` sets it up. To be called inside a namespace alone.
+    /// Serves an empty store behind [`TAP`], port 50000; `change` modifies the options. Call it only inside a
+    /// namespace.
     ///
     /// # Panics
-    /// If the TAP can't be made.
+    /// If the TAP can't be created.
     #[must_use]
     pub fn on_tap(change: impl FnOnce(&mut Options, &mut Link)) -> Self {
         let mut options = Options::default();
@@ -114,13 +115,13 @@ impl Device {
         &self.data_ports
     }
 
-    /// Where it listens, IPv4.
+    /// Its IPv4 address.
     #[must_use]
     pub const fn addr(&self) -> SocketAddr {
         self.v4
     }
 
-    /// Where it listens, IPv6.
+    /// Its IPv6 address.
     #[must_use]
     pub const fn addr_v6(&self) -> SocketAddr {
         self.v6
@@ -132,7 +133,7 @@ impl Device {
         Wire::connect(self.addr())
     }
 
-    /// Puts a file into the store, over a connection of its own that has ended when this returns.
+    /// Puts a file into the store, over a separate connection that has ended when this returns.
     ///
     /// # Panics
     /// If that fails.
@@ -169,7 +170,7 @@ impl Device {
         names
     }
 
-    /// Ends the server; what it did and was doing.
+    /// Ends the server; returns its final state.
     ///
     /// # Panics
     /// If it has panicked.
@@ -179,7 +180,7 @@ impl Device {
     }
 }
 
-/// The link-local address that the server has by the hardware address of [`Link::new`], on [`TAP`].
+/// The server's link-local address on [`TAP`], derived from the hardware address of [`Link::new`].
 ///
 /// # Panics
 /// If there is no such interface.
@@ -190,7 +191,7 @@ pub fn link_local(port: u16) -> SocketAddr {
     SocketAddr::V6(SocketAddrV6::new("fe80::ff:fe00:1".parse().expect("an address"), port, 0, index))
 }
 
-/// Quits and waits for the server's end: its session is free then.
+/// Quits and waits until the server closes: then its session is free.
 fn end(mut wire: Wire) {
     wire.say("quit");
     _ = read_to_end(&mut wire.stream);

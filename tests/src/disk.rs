@@ -5,8 +5,8 @@ use std::process::Command;
 
 use crate::programs::{Serv, host_serv, skip};
 
-/// host-serv, with `root` a file system of 8 MiB, and the path by which others can reach that; `None`, after [`skip`] has
-/// said so, where such a thing may not be made.
+/// host-serv with a file system of 8 MiB as its root, and the path by which others can access that. `None`, after
+/// [`skip`], if such a file system may not be created.
 ///
 /// # Panics
 /// If the server does not start.

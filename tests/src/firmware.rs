@@ -1,6 +1,6 @@
 //! The images of the workspace `firmware`: built, measured, run under QEMU.
 //!
-//! | module | what is in it |
+//! | module | content |
 //! |---|---|
 //! | here | boards, images, and how one is built |
 //! | [`elf`] | which parts of an image are in flash and in RAM |
@@ -21,7 +21,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// A board that there is an image for.
+/// A board with an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Board {
     /// TI's (once Luminary's) evaluation board: 64 KiB of RAM, SD card.
@@ -72,7 +72,7 @@ impl Board {
         }
     }
 
-    /// Where its image looks for settings: `_settings` in the memory map.
+    /// The address of the settings: `_settings` in the memory map.
     #[must_use]
     pub const fn settings(self) -> u32 {
         match self {
@@ -82,7 +82,7 @@ impl Board {
         }
     }
 
-    /// The features of its server as it is meant to be used: files on the SD card where there is one.
+    /// The default features of its server: files on the SD card if there is one.
     #[must_use]
     pub const fn features(self) -> &'static str {
         match self {
@@ -116,7 +116,7 @@ impl Board {
         !matches!(self, Self::Virt)
     }
 
-    /// What its files are on, if they outlive the power.
+    /// The medium of its files, if they survive a power cut.
     #[must_use]
     pub const fn medium(self) -> Option<Medium> {
         match self {
@@ -136,7 +136,7 @@ impl Board {
     }
 }
 
-/// What files are on: for the emulator, a file of this machine.
+/// The medium for files: for the emulator, a file on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Medium {
     /// An SD card.
@@ -149,7 +149,7 @@ impl Medium {
     /// Bytes of flash: the bank has one size.
     const FLASH: usize = 32 << 20;
 
-    /// A new one that holds nothing.
+    /// Creates a blank one.
     ///
     /// # Errors
     /// The file can't be written.
@@ -172,40 +172,41 @@ pub struct Image<'a> {
     pub features: &'a str,
 }
 
-/// The example for embassy.
+/// The embassy example.
 pub const EMBASSY: Image<'static> = Image { board: Board::Lm3s6965, program: "skiff-embassy", features: "" };
 
 impl Image<'_> {
-    /// The server of a board with an SD card for clients with a key. It opens no data connections, so it is built without.
+    /// The server of a board with an SD card for clients with a key. It opens no data connections, so it is built
+    /// without.
     pub const SECURE: Self = Self { board: Board::Lm3s6965, program: "skiff-firmware", features: "card dhcp secure" };
 
-    /// The server, as it is meant to be used on this board.
+    /// The server with the default features of this board.
     #[must_use]
     pub const fn server(board: Board) -> Self {
         Self { board, program: "skiff-firmware", features: board.features() }
     }
 
-    /// Cargo's profile for it: the feature `fast` has one of its own.
+    /// Cargo's profile for it: the feature `fast` has its own.
     fn profile(&self) -> &'static str {
         if self.features.split(' ').any(|feature| feature == "fast") { "fast" } else { "release" }
     }
 }
 
-/// May a toolchain be fetched?
+/// Whether a toolchain may be downloaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fetch {
-    /// What is missing is fetched, if that is possible.
+    /// Download missing parts, if possible.
     Missing,
-    /// Nothing is.
+    /// Download nothing.
     Nothing,
 }
 
 /// Why there is no image.
 #[derive(Debug)]
 pub enum BuildError {
-    /// This machine can't build for the target: what the script says.
+    /// This machine can't build for the target, with the script's message.
     NoToolchain(String),
-    /// The build failed: what the script says.
+    /// The build failed, with the script's message.
     Failed(String),
 }
 
@@ -225,7 +226,7 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or_else(|| Path::new("."))
 }
 
-/// Builds an image from the sources as they are; where it is.
+/// Builds an image from the current sources; returns its path.
 ///
 /// # Errors
 /// The build fails, or can't begin.
@@ -277,8 +278,8 @@ pub fn build(image: &Image<'_>, fetch: Fetch) -> Result<PathBuf, BuildError> {
     Ok(path)
 }
 
-/// Panics tell where they are, and would tell where the sources are on this machine: the same image everywhere, and a KiB
-/// smaller.
+/// The compiler option for short paths: panics contain the path of their source file. Without the paths of this
+/// machine, the image is the same everywhere, and a KiB smaller.
 fn short_paths() -> String {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
     let registries = home.and_then(|home| fs::read_dir(home.join("registry/src")).ok());

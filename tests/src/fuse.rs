@@ -22,13 +22,13 @@ const TTL: Duration = Duration::ZERO;
 /// Mounts one, empty, at `at`. Dropping it unmounts it.
 ///
 /// # Errors
-/// Where it may not be mounted: inside a namespace of mounts (`namespace::mounts`) it may, if the kernel has FUSE.
+/// It may not be mounted. Inside a mount namespace (`namespace::mounts`) this is permitted, if the kernel has FUSE.
 pub fn mount(at: &Path) -> io::Result<BackgroundSession> {
     fs::metadata("/dev/fuse")?;
     Session::new(Spellings::default(), at, &Config::default())?.spawn()
 }
 
-/// The short name of an entry, in the manner of vfat.
+/// The short name of an entry, like vfat's.
 fn short(name: &str) -> String {
     let letters = name.chars().filter(|c| *c != '.').take(6).collect::<String>();
     format!("{}~1", letters.to_uppercase())
@@ -82,7 +82,7 @@ impl Nodes {
         }
     }
 
-    /// What an entry is really called, and its i-number.
+    /// The actual name of an entry, and its inode number.
     fn find(&mut self, parent: INodeNo, name: &OsStr) -> Done<(OsString, INodeNo)> {
         let entries = self.entries(parent)?;
         let text = name.to_str().ok_or(Errno::EILSEQ)?;
@@ -161,7 +161,7 @@ impl Spellings {
     }
 }
 
-/// Sends an entry, or why there is none.
+/// Sends an entry, or the error.
 fn entry(reply: ReplyEntry, done: Done<FileAttr>) {
     match done {
         Ok(attr) => reply.entry(&TTL, &attr, Generation(0)),

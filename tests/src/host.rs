@@ -23,13 +23,13 @@ pub struct Host {
     v4: SocketAddr,
     v6: SocketAddr,
     _relay: Option<Relay>,
-    /// The store that is served, for what can't be seen over the wire.
+    /// The served store, for checks that are not possible over the wire.
     pub store: DirStore,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<usize>>,
 }
 
-/// How a server of a test is set up.
+/// The options of a test's server.
 #[derive(Debug)]
 pub struct Setup {
     /// The server.
@@ -45,10 +45,10 @@ impl Host {
         Self::with(|_| {})
     }
 
-    /// Serves a new directory; `change` sets it up.
+    /// Serves a new directory; `change` modifies the options.
     ///
     /// # Panics
-    /// If there is no directory or no port to be had.
+    /// If there is no directory or no port available.
     #[must_use]
     pub fn with(change: impl FnOnce(&mut Setup)) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
@@ -57,10 +57,11 @@ impl Host {
         host
     }
 
-    /// Serves a new directory with a device secret, behind a [`Relay`]: what is said to [`Self::addr`] in plain goes sealed.
+    /// Serves a new directory with a device secret, behind a [`Relay`]: plain messages sent to [`Self::addr`] are
+    /// sealed.
     ///
     /// # Panics
-    /// If there is no directory or no port to be had.
+    /// If there is no directory or no port available.
     #[must_use]
     pub fn sealed(change: impl FnOnce(&mut Setup)) -> Self {
         let mut host = Self::with(|setup| {
@@ -73,10 +74,10 @@ impl Host {
         host
     }
 
-    /// Serves a directory that is there already.
+    /// Serves an existing directory.
     ///
     /// # Panics
-    /// If there is no port to be had, or the directory can't be served.
+    /// If no port is available, or the directory can't be served.
     #[must_use]
     pub fn serve(root: &Path, change: impl FnOnce(&mut Setup)) -> Self {
         let mut setup = Setup { server: Options::new(0), store: store::Options::new(root) };
@@ -118,13 +119,13 @@ impl Host {
         self.v4.port()
     }
 
-    /// Where it listens, IPv4.
+    /// Its IPv4 address.
     #[must_use]
     pub const fn addr(&self) -> SocketAddr {
         self.v4
     }
 
-    /// Where it listens, IPv6.
+    /// Its IPv6 address.
     #[must_use]
     pub const fn addr_v6(&self) -> SocketAddr {
         self.v6
@@ -136,7 +137,7 @@ impl Host {
         Wire::connect(self.addr())
     }
 
-    /// Puts a file into the directory, past the server.
+    /// Puts a file into the directory, bypassing the server.
     ///
     /// # Panics
     /// If that fails.
@@ -146,13 +147,13 @@ impl Host {
         fs::write(path, content).expect("write");
     }
 
-    /// A file's content, past the server; `None` if there is no such file.
+    /// A file's content, bypassing the server; `None` if there is no such file.
     #[must_use]
     pub fn content(&self, name: &str) -> Option<Vec<u8>> {
         fs::read(self.root.join(name)).ok()
     }
 
-    /// The names in the directory that are UTF-8, staging left out, sorted.
+    /// The UTF-8 names in the directory, without staging, sorted.
     ///
     /// # Panics
     /// If it can't be read.
@@ -167,7 +168,7 @@ impl Host {
         names
     }
 
-    /// Tells the server to end; says how many connections it cut off.
+    /// Ends the server; returns how many connections it had to close.
     ///
     /// # Panics
     /// If the server has panicked.
@@ -176,7 +177,7 @@ impl Host {
         self.thread.take().map_or(0, |thread| thread.join().expect("the server ends"))
     }
 
-    /// Tells the server to end, and does not wait for it.
+    /// Starts to end the server, without waiting.
     pub fn begin_stop(&mut self) {
         drop(self.stop.take());
     }

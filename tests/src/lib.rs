@@ -1,16 +1,16 @@
-//! What the tests across the crates share: servers and programs to test against, a client that sends exactly what it is
-//! told, the simulation, and the runner of the firmware.
+//! The shared parts of the tests across the crates: servers and programs to test against, a client that sends exactly
+//! what a test specifies, the simulation, and the firmware runner.
 //!
-//! | place | what it holds |
+//! | module | content |
 //! |---|---|
-//! | [`skiff_kit`] | what needs no server: stores in memory and on simulated media, vectors, the storage suite |
+//! | [`skiff_kit`] | the parts that need no server: stores in memory and on simulated media, vectors, the storage suite |
 //! | [`wire`], [`sealed`], [`relay`], [`programs`], [`namespace`], [`disk`], [`fuse`], [`mod@line`] | peers, processes, disks, networks and links |
 //! | [`device`], [`host`], [`mod@server_suite`] | servers in this process, and the suite that runs against each of them |
 //! | [`sim`], [`simulate`] | virtual time, and the simulation that uses it |
 //! | [`ordeal`] | host-serv under faults |
-//! | [`firmware`] | the runner of the images |
+//! | [`firmware`] | the firmware runner |
 //!
-//! Each place imports only those above it.
+//! Each module imports only those above it.
 
 pub use skiff_kit::{flash, memory, reluctant, sans_io, store_suite, tunnel, vector};
 

@@ -1,8 +1,7 @@
 //! A lossy link between two networks: this one, and one with only the server in it.
 //!
-//! Two TAPs, one in each network, and a thread that forwards frames between them through [`Faulty`], in place of netem,
-//! which not every kernel has. Only inside a namespace ([`crate::namespace`]).
-//! [`Faulty`]: what this machine lacks in its kernel (netem) is done here. Only inside a namespace ([`crate::namespace`]).
+//! Two TAPs, one in each network, and a thread that forwards frames between them through [`Faulty`], instead of netem,
+//! which not every kernel has. Use it only inside a namespace ([`crate::namespace`]).
 
 use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;
@@ -25,12 +24,12 @@ use crate::programs::{Running, Signal, host_serv};
 /// The server's address.
 pub const THERE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 
-/// What is done to the line while it carries.
+/// A change of the line while it is in use.
 #[derive(Debug, Clone, Copy)]
 pub enum Order {
-    /// Nothing goes through any more; or it does again.
+    /// Cut the line, or restore it.
     Cut(bool),
-    /// So many of a million frames with much in them have two words swapped, which no sum of TCP's notices.
+    /// In this many of a million large frames, two words are swapped, which TCP's checksum does not detect.
     Spoil(u32),
 }
 
@@ -44,12 +43,12 @@ pub struct Line {
     carrier: Option<JoinHandle<Carried>>,
 }
 
-/// What a line has carried.
+/// Counts of a line.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Carried {
-    /// Frames that arrived, both ways.
+    /// Frames that arrived, in both directions.
     pub frames: u64,
-    /// How many of them had been spoilt.
+    /// How many of them were corrupted.
     pub spoilt: u64,
 }
 
@@ -57,7 +56,7 @@ impl Line {
     /// Serves `root` behind a line with these faults.
     ///
     /// # Panics
-    /// Outside of a namespace, or if TAPs can't be had.
+    /// Outside of a namespace, or if TAPs are not available.
     #[must_use]
     pub fn start(root: &Path, options: &[&str], faults: Faults, seed: u64) -> Self {
         let near = Tap::open("near", Offload::Off).expect("a TAP");
@@ -84,23 +83,23 @@ impl Line {
         Self { serv, port, orders: Some(orders), carrier: Some(carrier) }
     }
 
-    /// Where the server listens.
+    /// The address of the server.
     #[must_use]
     pub const fn addr(&self) -> SocketAddr {
         SocketAddr::new(core::net::IpAddr::V4(THERE), self.port)
     }
 
-    /// Does something to the line.
+    /// Changes the line.
     pub fn order(&self, order: Order) {
         if let Some(orders) = &self.orders {
             _ = orders.send(order);
         }
     }
 
-    /// Ends the server and the line; says what that has carried.
+    /// Ends the server and the line; returns the counts.
     ///
     /// # Panics
-    /// If the server does not end well.
+    /// If the server does not end normally.
     pub fn stop(mut self) -> Carried {
         self.serv.signal(Signal::TERM);
         assert!(crate::wire::eventually(|| self.serv.has_ended()), "{}", self.serv.err());
@@ -109,7 +108,7 @@ impl Line {
     }
 }
 
-/// Carries frames until nobody gives orders any more.
+/// Forwards frames until the order channel is closed.
 fn carry(near: Tap, mut far: Tap, faults: Faults, seed: u64, orders: &mpsc::Receiver<Order>) -> Carried {
     let fds: Vec<OwnedFd> =
         [&near, &far].map(|tap| tap.as_fd().try_clone_to_owned().expect("a descriptor")).into_iter().collect();
@@ -163,8 +162,8 @@ fn carry(near: Tap, mut far: Tap, faults: Faults, seed: u64, orders: &mpsc::Rece
     }
 }
 
-/// Swaps two 16-bit words of a TCP payload, deep in a full segment: a sum of words stays what it is. False if the frame has
-/// no such payload, or the words were the same.
+/// Swaps two 16-bit words of a TCP payload, in the middle of a full segment, which does not change a sum of words.
+/// False if the frame has no such payload, or the words were equal.
 fn spoil(frame: &mut [u8], rng: &mut Rng) -> bool {
     const ETHERNET: usize = 14;
     let Some(&[version, ..]) = frame.get(ETHERNET..) else { return false };

@@ -1,7 +1,7 @@
 //! Tests in a network namespace that only the test's process sees, without root.
 //!
 //! A namespace belongs to a process, and a test is only a thread. So the test starts its own program again in a new
-//! namespace, for this test alone; there it detects that it is inside and continues.
+//! namespace, only for this test; there it detects that it is inside and continues.
 
 use core::time::Duration;
 use std::env;
@@ -14,13 +14,13 @@ use std::time::Instant;
 
 use crate::programs::skip;
 
-/// Set inside.
+/// The environment variable that is set inside.
 const INSIDE: &str = "SKIFF_TEST_NAMESPACE";
 
 /// How long a test inside may take.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// True inside the namespace, where the test has to do its work; false outside, where it is done. Write
+/// True inside the namespace, where the test has to do its work; false outside, where the work is already done. Write
 /// `if !inside(module_path!(), "name") { return; }` as the first line of test `name`.
 ///
 /// # Panics
@@ -97,11 +97,11 @@ fn enter_test(module: &str, test: &str, tun: bool) -> bool {
     false
 }
 
-/// The same for a program: it is started again with `args`, and what it ended with is returned; `None` inside, where it has
-/// to do its work.
+/// The same for a program: starts it again with `args` and returns its result; `None` inside, where it has to do its
+/// work.
 ///
 /// # Errors
-/// Where the kernel forbids namespaces, or the program can't be started.
+/// The kernel forbids namespaces, or the program can't be started.
 pub fn enter(args: impl IntoIterator<Item = OsString>) -> io::Result<Option<ExitStatus>> {
     if env::var_os(INSIDE).is_some() {
         settle();
@@ -121,7 +121,7 @@ fn drain(mut pipe: impl io::Read + Send + 'static) -> std::thread::JoinHandle<St
     })
 }
 
-/// The options of `unshare` that work here: without root if that is permitted.
+/// The options of `unshare` that work here, without root if that is permitted.
 fn unshare() -> Option<&'static [&'static str]> {
     static OPTIONS: OnceLock<Option<&[&str]>> = OnceLock::new();
     *OPTIONS.get_or_init(|| {
@@ -134,7 +134,7 @@ fn unshare() -> Option<&'static [&'static str]> {
     })
 }
 
-/// The new network has nothing but a loopback interface that is down.
+/// Brings up loopback: the new network has only a loopback interface, which is down.
 fn settle() {
     ip("link set lo up");
     // Addresses can be used at once: nobody else is there who could have the same.

@@ -1,8 +1,8 @@
 //! The programs host-serv, host-cli and device-serv, and the stand-ins of the original ones, as processes: built,
 //! started, watched, stopped.
 //!
-//! Nothing here waits forever: what does not happen within [`LIMIT`] fails the test. A process does not outlive the
-//! value that stands for it, and only processes started here are ever ended.
+//! No wait is unbounded: if something does not happen within [`LIMIT`], the test fails. A process does not outlive its
+//! value, and only processes started here are ever ended.
 
 use core::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use core::time::Duration;
@@ -18,11 +18,11 @@ use std::time::Instant;
 pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
 
-/// How long a program may take for anything before the test fails. It is long since machines that run tests are busy;
-/// nothing waits for it to pass.
+/// How long a program may take for anything before the test fails. It is long because machines that run tests are busy;
+/// no test waits for it to pass.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
-/// The workspace's program of this name, built from the sources as they are.
+/// The workspace's program of this name, built from the current sources.
 ///
 /// # Panics
 /// If it can't be built.
@@ -32,8 +32,8 @@ pub fn program(name: &str) -> PathBuf {
     DIRECTORY.get_or_init(build).join(format!("{name}{}", env::consts::EXE_SUFFIX))
 }
 
-/// Cargo builds the programs of no other package for a test. So they are built here, by the same cargo, into the same
-/// directory and with the same profile as the test that runs; that takes a moment if they are there already.
+/// Builds the programs, because cargo builds no programs of other packages for a test: with the same cargo, into the
+/// same directory and with the same profile as the running test. If they are already built, this takes only a moment.
 fn build() -> PathBuf {
     let test = env::current_exe().expect("the path of this test");
     let directory = test.parent().expect("a directory");
@@ -67,7 +67,7 @@ fn build() -> PathBuf {
     profile.to_owned()
 }
 
-/// `host-cli` with `dir` as its local directory, without the settings of the user who runs the tests.
+/// `host-cli` with `dir` as its local directory, without the user's settings.
 #[must_use]
 pub fn host_cli(dir: &Path) -> Command {
     let mut command = Command::new(program("host-cli"));
@@ -94,7 +94,7 @@ pub fn device_serv() -> Command {
 /// call.
 ///
 /// # Panics
-/// If all are taken.
+/// If all are in use.
 #[must_use]
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
@@ -104,7 +104,7 @@ pub fn free_port() -> u16 {
     ports.take(10_000).find(is_free).expect("a free port")
 }
 
-/// Runs a program to its end; it finds nothing on standard input.
+/// Runs a program to its end, with empty standard input.
 ///
 /// # Panics
 /// If it can't be started or does not end.
@@ -129,7 +129,7 @@ pub fn run_with(command: &mut Command, input: impl AsRef<[u8]>) -> Ran {
     ran
 }
 
-/// What a program did.
+/// The result of a program.
 #[derive(Debug)]
 pub struct Ran {
     /// Its exit code; `None` if a signal ended it.
@@ -144,13 +144,13 @@ impl Ran {
     /// Its standard output as text.
     ///
     /// # Panics
-    /// If it is none.
+    /// If it is not UTF-8.
     #[must_use]
     pub fn out(&self) -> &str {
         core::str::from_utf8(&self.bytes).expect("text")
     }
 
-    /// Its standard output, after it ended well without a word on standard error.
+    /// Its standard output, after it succeeded without output on standard error.
     ///
     /// # Panics
     /// If it did not.
@@ -161,10 +161,10 @@ impl Ran {
         String::from_utf8(self.bytes).expect("text")
     }
 
-    /// The one line that host-cli said on standard error when it ended with `code`, without `host-cli: `.
+    /// The one line that host-cli printed on standard error when it ended with `code`, without `host-cli: `.
     ///
     /// # Panics
-    /// If it ended otherwise, or said something else.
+    /// If it ended differently, or printed something else.
     #[track_caller]
     #[must_use]
     pub fn failed(&self, code: i32) -> &str {
@@ -177,7 +177,7 @@ impl Ran {
     }
 }
 
-/// Output of a program as it comes.
+/// Output of a program as it arrives.
 #[derive(Debug, Default)]
 struct Stream {
     state: Mutex<(Vec<u8>, bool)>,
@@ -185,7 +185,7 @@ struct Stream {
 }
 
 impl Stream {
-    /// Collects everything that `from` brings.
+    /// Collects all output of `from`.
     fn collect(mut from: impl Read + Send + 'static) -> Arc<Self> {
         let stream = Arc::new(Self::default());
         let collected = Arc::clone(&stream);
@@ -209,7 +209,7 @@ impl Stream {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until `done`, given what came and whether that is all, finds something.
+    /// Waits until `done`, given the output so far and whether it is complete, returns something.
     fn wait<T>(&self, done: impl Fn(&[u8], bool) -> Option<T>) -> Option<T> {
         let deadline = Instant::now() + LIMIT;
         let mut state = self.lock();
@@ -227,7 +227,7 @@ impl Stream {
     }
 }
 
-/// A program that runs. Dropping it kills it.
+/// A running program. Dropping it kills it.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -251,7 +251,7 @@ impl Running {
         Self { stdin: child.stdin.take(), child, out, err }
     }
 
-    /// Starts a program whose standard output goes where `command` says; none of it is kept.
+    /// Starts a program whose standard output is as in `command` and is not collected.
     ///
     /// # Panics
     /// If it can't be started.
@@ -280,7 +280,7 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).expect("a process");
     }
 
-    /// True once it has said what it does on this signal, so that the signal does not just end it.
+    /// True once it has installed a handler for this signal, so that the signal does not just end it.
     #[must_use]
     pub fn catches(&self, signal: Signal) -> bool {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
@@ -292,7 +292,7 @@ impl Running {
     /// Types something.
     ///
     /// # Panics
-    /// If it does not read any more, or standard input is no pipe.
+    /// If it does not read any more, or standard input is not a pipe.
     pub fn say(&mut self, text: impl AsRef<[u8]>) {
         self.try_say(text).expect("written");
     }
@@ -303,16 +303,16 @@ impl Running {
     /// The program no longer reads it.
     ///
     /// # Panics
-    /// If standard input is no pipe.
+    /// If standard input is not a pipe.
     pub fn try_say(&mut self, text: impl AsRef<[u8]>) -> io::Result<()> {
         let stdin = self.stdin.as_mut().expect("standard input");
         stdin.write_all(text.as_ref()).and_then(|()| stdin.flush())
     }
 
-    /// Waits until standard output has `text` in what came after the first `from` bytes; where it ends.
+    /// Waits until standard output contains `text` after the first `from` bytes; returns the position after it.
     ///
     /// # Panics
-    /// If it does not come.
+    /// If it does not appear.
     #[track_caller]
     pub fn hear(&self, text: &str, from: usize) -> usize {
         let find = |bytes: &[u8]| bytes.get(from..)?.windows(text.len()).position(|window| window == text.as_bytes());
@@ -336,13 +336,13 @@ impl Running {
         line.flatten()
     }
 
-    /// What came on standard output so far.
+    /// Its standard output so far.
     #[must_use]
     pub fn out(&self) -> String {
         self.out.text()
     }
 
-    /// What came on standard error so far.
+    /// Its standard error so far.
     #[must_use]
     pub fn err(&self) -> String {
         self.err.text()
@@ -351,7 +351,7 @@ impl Running {
     /// True if it has ended.
     ///
     /// # Panics
-    /// If the system does not say.
+    /// If the system does not report it.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("its state").is_some()
     }
@@ -399,13 +399,13 @@ impl Serv {
     /// Serves `root` with further `options`.
     ///
     /// # Panics
-    /// If it does not say its port.
+    /// If it does not print its port.
     #[must_use]
     pub fn start(root: &Path, options: &[&str]) -> Self {
         Self::launch(host_serv(root).args(options), "port ").unwrap_or_else(|ran| panic!("{ran:?}"))
     }
 
-    /// Starts a program that says its port behind `greeting` in its first line.
+    /// Starts a program that prints its port after `greeting` in its first line.
     ///
     /// # Errors
     /// What it did instead.
@@ -424,7 +424,7 @@ impl Serv {
         self.port
     }
 
-    /// Where it listens, IPv4.
+    /// Its IPv4 address.
     #[must_use]
     pub fn addr(&self) -> core::net::SocketAddr {
         (core::net::Ipv4Addr::LOCALHOST, self.port).into()
@@ -456,7 +456,7 @@ impl Serv {
     }
 }
 
-/// A Python that can run the stand-ins of the original programs; `None`, after [`skip`] has said so, if there is none.
+/// A Python that can run the stand-ins of the original programs; `None`, after [`skip`], if there is none.
 #[must_use]
 pub fn python(test: &str) -> Option<&'static str> {
     static PYTHON: OnceLock<bool> = OnceLock::new();
@@ -479,7 +479,7 @@ pub fn python_cli(python: &str, dir: &Path) -> Command {
     command
 }
 
-/// Runs a file of tests of `contrib/FOLDER`, in Python, with the programs of the workspace; says what it skips.
+/// Runs a file of Python tests of `contrib/FOLDER` with the programs of the workspace; reports what it skips.
 ///
 /// # Panics
 /// If a test fails, or they do not end.
@@ -522,14 +522,14 @@ fn script(python: &str, name: &str) -> Command {
 /// The stand-in of the original server; it serves `root`.
 ///
 /// # Panics
-/// If it does not say its port.
+/// If it does not print its port.
 #[must_use]
 pub fn classic_serv(python: &str, root: &Path) -> Serv {
     let mut command = script(python, "serv.py");
     Serv::launch(command.arg("0").current_dir(root), "listening on ").unwrap_or_else(|ran| panic!("{ran:?}"))
 }
 
-/// The stand-in of the original client, which carries out `commands` in `dir`.
+/// The stand-in of the original client, which executes `commands` in `dir`.
 ///
 /// # Panics
 /// If it does not end.
@@ -539,7 +539,7 @@ pub fn classic_cli(python: &str, dir: &Path, port: u16, commands: &str) -> Ran {
     run_with(command.args(["127.0.0.1", &port.to_string()]).current_dir(dir), commands)
 }
 
-/// The reader of flash images, which knows docs/FLASH.md and no code of ours.
+/// The reader of flash images, which is based on docs/FLASH.md and not on our code.
 #[must_use]
 pub fn flash_reader(python: &str, image: &Path) -> Command {
     let mut command = script(python, "flash.py");
@@ -547,8 +547,7 @@ pub fn flash_reader(python: &str, image: &Path) -> Command {
     command
 }
 
-/// A program on a terminal of its own: what is said to it is typed, and what comes on standard output is what the terminal
-/// shows.
+/// A program on its own terminal: input is typed, and standard output is what the terminal shows.
 ///
 /// # Panics
 /// If it can't be started.
@@ -577,15 +576,15 @@ pub fn on_a_terminal_of(python: &str, options: &[&str], command: &Command) -> Ru
     Running::start(terminal.env("TERM", "xterm").stdin(Stdio::piped()))
 }
 
-/// A process that another one has started, which was started here: the program that strace runs. Dropping it kills it.
+/// A child of a process that was started here: the program that strace runs. Dropping it kills it.
 #[derive(Debug)]
 pub struct Below(Pid);
 
 impl Below {
-    /// The process of this number.
+    /// The process with this id.
     ///
     /// # Panics
-    /// If no process can have it.
+    /// If it is not a valid id.
     #[must_use]
     pub fn new(pid: i32) -> Self {
         Self(Pid::from_raw(pid).expect("the number of a process"))
@@ -607,7 +606,7 @@ impl Drop for Below {
     }
 }
 
-/// Kills whatever this process has started and what that has started, for a program that ends without cleaning up.
+/// Kills all descendants of this process, for a program that ends without cleaning up.
 #[cfg(target_os = "linux")]
 pub fn kill_all_below() {
     fn below(pid: u32, found: &mut Vec<u32>) {
@@ -628,7 +627,7 @@ pub fn kill_all_below() {
     }
 }
 
-/// Says that a test, or a part of it, can not run here. Even of a test that passes, this is shown.
+/// Reports that a test, or a part of it, can't run here. This is shown even if the test passes.
 pub fn skip(test: &str, why: &str) {
     static SKIPPED: AtomicUsize = AtomicUsize::new(0);
     let number = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
@@ -636,7 +635,7 @@ pub fn skip(test: &str, why: &str) {
     _ = writeln!(io::stderr(), "SKIPPED ({number}): {test}: {why}");
 }
 
-/// Waits for a thread, but not for ever.
+/// Waits for a thread, for a limited time.
 ///
 /// # Panics
 /// If it does not end within [`LIMIT`], or has panicked.

@@ -1,5 +1,5 @@
-//! A relay in front of a server with a secret: what tests say to it in plain, it says to the server sealed, and back
-//! (PROTOCOL §8). So tests that were written for plain connections run over sealed ones.
+//! A relay in front of a server with a secret: it seals the plain messages of tests for the server, and opens the
+//! replies (PROTOCOL §8). So tests written for plain connections run over sealed ones.
 //!
 //! It passes whole messages, the end of either direction, and resets.
 
@@ -18,9 +18,9 @@ use crate::wire::{PATIENCE, eventually, is_sent};
 /// A running relay. Dropping it ends it; connections end with their peers.
 #[derive(Debug)]
 pub struct Relay {
-    /// Where it listens, IPv4.
+    /// Its IPv4 address.
     pub v4: SocketAddr,
-    /// Where it listens, IPv6.
+    /// Its IPv6 address.
     pub v6: SocketAddr,
     is_over: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -30,7 +30,7 @@ impl Relay {
     /// Listens on a loopback port of each family for the server at two addresses. Every connection is made with `key`.
     ///
     /// # Panics
-    /// If there is no port to be had.
+    /// If no port is available.
     #[must_use]
     pub fn start(server: [SocketAddr; 2], key: &Key) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
@@ -121,7 +121,7 @@ fn hear(mut server: &TcpStream) -> io::Result<Vec<u8>> {
     Ok(message)
 }
 
-/// Passes bytes on until their end, and that too.
+/// Forwards bytes and the end of the stream.
 ///
 /// # Errors
 /// A reset, or a record that is forged.
@@ -140,7 +140,7 @@ fn pass(mut from: &TcpStream, mut to: &TcpStream, mut change: impl FnMut(&[u8]) 
     }
 }
 
-/// Resets a connection at once, although others hold the stream as well: fails if it has ended.
+/// Resets a connection at once, even if others hold the stream as well; fails if it has ended.
 fn reset(stream: &TcpStream) {
     _ = rustix::net::connect_unspec(stream);
 }

@@ -1,4 +1,4 @@
-//! A client with a key, over TCP: it makes the handshake, and everything after that is sealed (PROTOCOL §8).
+//! A client with a key, over TCP: it performs the handshake, and everything after that is sealed (PROTOCOL §8).
 
 use core::cell::Cell;
 use core::fmt;
@@ -26,13 +26,13 @@ type Protected = Client<FromStd<Link>, fn() -> Instant, 1024, Noise, RECORD>;
 
 /// A protected connection.
 pub struct Sealed {
-    /// The socket, for what the methods do not cover.
+    /// The socket, for operations without a method.
     pub stream: TcpStream,
     client: Box<Protected>,
     flip: Rc<Cell<Option<usize>>>,
 }
 
-/// The socket, and the bit that is changed in the next record.
+/// The socket, and the bit to flip in the next record.
 struct Link {
     stream: TcpStream,
     flip: Rc<Cell<Option<usize>>>,
@@ -67,7 +67,7 @@ impl fmt::Debug for Sealed {
 /// The reply as `Debug` shows it, or why the connection failed.
 pub type Outcome<T> = Result<T, String>;
 
-/// The secret that servers of tests have.
+/// The secret of the tests' servers.
 #[must_use]
 pub fn secret() -> Secret {
     Secret::new(core::array::from_fn(|at| at.to_le_bytes()[0]))
@@ -82,14 +82,14 @@ pub fn secret_text() -> String {
 /// The key `id` under this secret.
 ///
 /// # Panics
-/// If `id` is no KEYID.
+/// If `id` is not a KEYID.
 #[must_use]
 pub fn key(id: &str) -> Key {
     secret().key(KeyId::parse(id.as_bytes()).expect("a KEYID"))
 }
 
 impl Sealed {
-    /// Connects and makes the handshake.
+    /// Connects and performs the handshake.
     ///
     /// # Errors
     /// The server refuses the key, or does not know it.
@@ -100,7 +100,7 @@ impl Sealed {
         Self::over(connect(addr), key)
     }
 
-    /// The same over a connection that is there.
+    /// The same over an existing connection.
     ///
     /// # Errors
     /// See [`Self::connect`].
@@ -141,7 +141,7 @@ impl Sealed {
     }
 
     /// Begins to `write` a file, in records of `piece` bytes of payload; in the second one, bit `bit` of the record is
-    /// changed on the way.
+    /// flipped on the way.
     ///
     /// # Errors
     /// The connection has failed before.

@@ -1,17 +1,17 @@
-//! A device server and its clients in one thread and virtual time, joined by a simulated link.
+//! A device server and its clients in one thread and virtual time, connected by a simulated link.
 //!
-//! | part | what it is |
+//! | part | description |
 //! |---|---|
 //! | the [`Machine`] | the real [`DeviceServer`](skiff_device::server::DeviceServer) with its smoltcp stack and a store |
-//! | the link | [`Faulty`]: frames are dropped, corrupted, doubled, delayed, reordered, or it is cut |
+//! | the link | [`Faulty`]: frames are dropped, corrupted, duplicated, delayed or reordered, or the link is cut |
 //! | stations | smoltcp stacks behind the link's other end: the other computers |
 //! | tasks | clients: `async` code over [`Stream`]s of the stations |
 //!
-//! Nothing here reads the clock or depends on the machine: the same seed and the same tasks make the same run. Time
+//! Nothing here reads the clock or depends on the machine: the same seed and the same tasks give the same run. Time
 //! stands still while any task can continue, and then jumps to the next event.
 //!
 //! The caller owns the machine, which lives as long as its power is on. After [`World::switch_off`] the run pauses, the
-//! caller drops the machine and makes another one, and the tasks continue with that.
+//! caller drops the machine and creates another one, and the tasks continue with that.
 
 mod hub;
 mod machine;
@@ -41,12 +41,12 @@ pub const NAME: usize = 64;
 /// Its port.
 pub const PORT: u16 = 50_000;
 
-/// How a world begins.
+/// The initial parameters of a world.
 #[derive(Debug, Clone, Copy)]
 pub struct Setup {
-    /// Where chance begins.
+    /// The seed.
     pub seed: u64,
-    /// What happens to frames.
+    /// The faults of the link.
     pub faults: Faults,
     /// A connection without progress ends after this time.
     pub idle: Duration,
@@ -68,11 +68,11 @@ impl Setup {
 pub struct World {
     setup: Setup,
     now: Instant,
-    /// How far the device's clock is ahead of the world's.
+    /// How far the device's clock is ahead of the world's clock.
     ahead: Duration,
     /// The device does nothing before this moment.
     stalled: Instant,
-    /// When the device wants to have its next turn, unless a frame comes before; `None`: not before one comes.
+    /// When the device wants its next turn, unless a frame arrives before; `None`: only when one arrives.
     wanted: Option<Instant>,
     power: Rc<Cell<bool>>,
     /// How often a machine has started.
@@ -82,7 +82,7 @@ pub struct World {
     hub: Hub,
     /// When a task wants to be woken.
     alarm: Option<Instant>,
-    /// A task has seen to it that others can go on.
+    /// A task has made progress possible for others.
     stirred: bool,
 }
 
@@ -122,20 +122,20 @@ impl World {
         &mut self.link
     }
 
-    /// What the device was doing when it had its last turn.
+    /// The state of the device at its last turn.
     #[must_use]
     pub const fn status(&self) -> Status {
         self.status
     }
 
-    /// The device's power switch: its holder can switch the device off, also during the device's turn. From then on the
-    /// device sends nothing.
+    /// The device's power switch, which can switch the device off even during its turn. From then on the device sends
+    /// nothing.
     #[must_use]
     pub fn power(&self) -> Rc<Cell<bool>> {
         Rc::clone(&self.power)
     }
 
-    /// Takes the device's power.
+    /// Switches the device off.
     pub fn switch_off(&mut self) {
         self.power.set(false);
         self.stirred = true;
@@ -148,23 +148,23 @@ impl World {
         self.stirred = true;
     }
 
-    /// The device does nothing for so long, as while its flash is busy. Its clock goes on.
+    /// Stalls the device for this time, as if its flash were busy. Its clock continues.
     pub fn stall(&mut self, time: Duration) {
         self.stalled = self.now.after(time);
     }
 
-    /// A station's computer loses power: nobody hears of its connections again, unless somebody asks.
+    /// A station's computer loses power: its connections are gone without notice.
     pub fn vanish(&mut self, station: usize) {
         self.hub.vanish(station);
     }
 
-    /// Lets a task be woken at `at`.
+    /// Wakes tasks at `at`.
     pub fn wake_at(&mut self, at: Instant) {
         self.alarm = self.alarm.into_iter().chain([at]).min();
     }
 
-    /// Lets the stacks work until they have nothing more to say at this moment. Whether anything has happened, and when
-    /// something will.
+    /// Polls the stacks until they have nothing more to do at this moment. Returns whether anything has happened, and
+    /// when something will.
     fn settle(&mut self, mut board: Option<&mut (dyn Board + '_)>) -> (bool, Option<Instant>) {
         let mut happened = core::mem::take(&mut self.stirred);
         // What never comes to an end is a mistake, and shows as time that does not pass.
@@ -227,18 +227,18 @@ pub enum Pause {
     Done,
     /// The device's power is off.
     Off,
-    /// It is the time that was given.
+    /// The given time has come.
     Time,
 }
 
-/// Everybody waits, nothing is due.
+/// A deadlock: everybody is waiting, and nothing is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadlock(pub Instant);
 
 /// Runs tasks until all have ended, power is off, or it is `until`. Those that have ended are removed.
 ///
 /// # Errors
-/// None can ever go on.
+/// No task can ever continue.
 pub fn run_until(
     world: &Shared,
     mut board: Option<&mut (dyn Board + '_)>,
@@ -274,7 +274,7 @@ pub fn run_until(
 /// Runs all tasks to their ends, with one machine that stays on.
 ///
 /// # Panics
-/// If not all have ended by `limit`, or none can ever go on.
+/// If not all have ended by `limit`, or none can ever continue.
 pub fn run(world: &Shared, board: &mut dyn Board, limit: Instant, mut tasks: Vec<Task<'_>>) {
     let paused = run_until(world, Some(board), limit, &mut tasks);
     assert_eq!(paused, Ok(Pause::Done), "{} tasks have not ended", tasks.len());

@@ -1,13 +1,13 @@
 //! The deterministic simulation: one device, up to four clients, a bad link between them, and every kind of fault.
 //!
-//! | part | what it does |
+//! | part | description |
 //! |---|---|
-//! | [`plan`] | what a seed decides: the store, the clients, how bad the faults are |
+//! | [`plan`] | the decisions of a seed: the store, the clients, the faults |
 //! | [`client`] | random commands, pipelined, interrupted, resumed; classic and extended |
 //! | [`chaos`] | partitions, stalls and jumps of the clock, failures of the store |
 //! | [`watched`] | the store: each of its answers is compared with the truth |
 //! | [`middle`] | a man in the middle of protected connections (PROTOCOL §8): one seed of three has such connections |
-//! | [`judge`] | each reply is compared with what was true between question and answer |
+//! | [`judge`] | each reply is compared with the truth between command and reply |
 //! | [`truth`] | the files that must exist |
 //!
 //! It uses the world of [`sim`](crate::sim): virtual time, one thread, and all randomness from one seed. Power fails in
@@ -53,32 +53,32 @@ use plan::{Plan, StoreKind};
 use truth::{Truth, n};
 use watched::Watched;
 
-/// Nothing takes so long.
+/// Longer than any run.
 const FOREVER: Duration = Duration::from_secs(30 * 24 * 3600);
-/// So long may it take until all is done, once nothing goes wrong any more.
+/// How long everything may take after the faults have ended.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
-/// A run that has ended well.
+/// A run that succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// What was done.
+    /// The counts.
     pub counts: Counts,
-    /// How long it took in the world's time.
+    /// Its duration in virtual time.
     pub time: Duration,
-    /// The last of what happened, if it was asked for.
+    /// The last lines of the trace, if requested.
     pub trace: Vec<String>,
 }
 
-/// A run that has shown a mistake.
+/// A run that found a bug.
 #[derive(Debug, Clone)]
 pub struct Failure {
     /// What is wrong.
     pub message: String,
-    /// What happened before.
+    /// The trace before.
     pub trace: Vec<String>,
 }
 
-/// Runs a seed with so many commands.
+/// Runs a seed with this many commands.
 ///
 /// # Errors
 /// Something is wrong.
@@ -128,7 +128,7 @@ fn play<K: Kind>(plan: Plan, is_traced: bool) -> Result<Report, Failure> {
     }
 }
 
-/// Bytes that are free on a store as it is delivered.
+/// Free bytes of a new store.
 fn total<K: Kind>() -> u64 {
     let mut memory = K::Memory::default();
     let mut store = K::mount(&mut memory, &K::medium(0), 0, 1000).expect("a blank medium");
@@ -173,7 +173,7 @@ impl<'a, K: Kind> Game<'a, K> {
         }
     }
 
-    /// One life of the device, from its start until its power goes or all is done.
+    /// One life of the device, from its start until a power cut or the end of all tasks.
     fn life(&mut self, memory: &mut K::Memory, tasks: &mut Vec<Task<'_>>, end: &mut Option<Instant>) -> Pause {
         let control = self.control;
         let is_first = self.starts == 0;
@@ -224,20 +224,20 @@ impl<'a, K: Kind> Game<'a, K> {
         pause
     }
 
-    /// Lets power go after so many operations.
+    /// Schedules a power cut after about this many operations.
     fn threaten(&mut self, operations: u64) {
         if self.control.plan.operations.is_some() && !self.control.is_over.get() {
             self.medium.cut_after(operations, self.rng.pick(&Tear::ALL));
         }
     }
 
-    /// `None` if power goes meanwhile.
+    /// Mounts the store; `None` if power fails meanwhile.
     fn mount<'m>(&mut self, memory: &'m mut K::Memory) -> Option<K::Store<'m>> {
         let start = self.starts;
         match K::mount(memory, &self.medium, start, self.control.plan.checkpoint) {
             Ok(store) => Some(store),
             Err(MountError::Medium) if !self.medium.is_on() => {
-                self.control.trace(|| "power goes while the store is opened".into());
+                self.control.trace(|| "power fails while the store is opened".into());
                 self.control.count(|counts| counts.power_cuts += 1);
                 None
             }
@@ -245,16 +245,16 @@ impl<'a, K: Kind> Game<'a, K> {
         }
     }
 
-    /// The secret of a device whose connections are sealed, and how it makes nonces.
+    /// The secret of a device whose connections are sealed, and its source of nonces.
     ///
     /// # Errors
-    /// Power goes meanwhile.
+    /// Power fails meanwhile.
     fn keys(&self, store: &mut K::Store<'_>) -> Result<Option<(Secret, Nonces)>, Off> {
         let Some(secret) = self.control.plan.secret() else { return Ok(None) };
         match K::nonces(store) {
             Ok(nonces) => Ok(Some((secret, nonces))),
             Err(_) if !self.medium.is_on() => {
-                self.control.trace(|| "power goes while the start is counted".into());
+                self.control.trace(|| "power fails while the start is counted".into());
                 self.control.count(|counts| counts.power_cuts += 1);
                 Err(Off)
             }
@@ -262,7 +262,7 @@ impl<'a, K: Kind> Game<'a, K> {
         }
     }
 
-    /// Takes room from the beginning.
+    /// Fills part of the store at the start.
     fn fill(&self, store: &mut K::Store<'_>) {
         let control = self.control;
         let mut truth = control.truth.borrow_mut();
@@ -276,7 +276,7 @@ impl<'a, K: Kind> Game<'a, K> {
         }
     }
 
-    /// Runs until power goes or all tasks have ended.
+    /// Runs until a power cut or until all tasks have ended.
     fn run(&self, device: &mut Device<'_, '_, K>, tasks: &mut Vec<Task<'_>>, end: &mut Option<Instant>) -> Pause {
         loop {
             let now = self.world.borrow().now();
@@ -286,16 +286,16 @@ impl<'a, K: Kind> Game<'a, K> {
             // Until nothing goes wrong any more, looks in now and then whether that is so.
             let until = end.unwrap_or_else(|| now.after(Duration::from_secs(60)));
             let paused = run_until(self.world, Some(&mut *device), until, tasks);
-            match paused.unwrap_or_else(|deadlock| panic!("all wait for ever: {deadlock:?}")) {
+            match paused.unwrap_or_else(|deadlock| panic!("all wait forever: {deadlock:?}")) {
                 Pause::Time if end.is_none() => {
-                    assert!(now.since(Instant::ZERO) < FOREVER, "it takes for ever");
+                    assert!(now.since(Instant::ZERO) < FOREVER, "it takes forever");
                 }
                 other => return other,
             }
         }
     }
 
-    /// Without power, for a while.
+    /// Stays without power for a while.
     fn stay_off(&mut self, tasks: &mut Vec<Task<'_>>) {
         let time = Duration::from_millis(self.rng.pick(&[1, 200, 5000, 100_000]));
         self.control.trace(|| format!("power is off for {time:?}"));
@@ -306,7 +306,7 @@ impl<'a, K: Kind> Game<'a, K> {
         self.control.trace(|| "power is back".into());
     }
 
-    /// When all clients are gone, nothing may be left of them.
+    /// Checks that nothing is left of the clients after all are gone.
     fn come_to_rest(&self, device: &mut Device<'_, '_, K>) {
         let until = self.world.borrow().now().after(Duration::from_secs(300));
         let control = self.control;
@@ -327,7 +327,7 @@ impl<'a, K: Kind> Game<'a, K> {
         assert!(truth.open.is_empty() && truth.reading.is_empty(), "left open: {:?} {:?}", truth.open, truth.reading);
     }
 
-    /// Compares everything with what is true.
+    /// Compares everything with the truth.
     fn inspect(&self, store: &mut K::Store<'_>) {
         store.settle();
         let found = files(store);
@@ -339,7 +339,7 @@ impl<'a, K: Kind> Game<'a, K> {
         }
     }
 
-    /// What was there must be there after another start, and nothing else in the room that is left.
+    /// After another start, the same files must exist, and the rest of the space must be free.
     fn start_again(&mut self, memory: &mut K::Memory) {
         self.medium.power_on();
         let Some(mut store) = self.mount(memory) else { return };
@@ -350,7 +350,7 @@ impl<'a, K: Kind> Game<'a, K> {
         self.clear(&mut store);
     }
 
-    /// Removes all files and all that is staged: then all room is free.
+    /// Removes all files and staged bytes: then all space must be free.
     fn clear(&self, store: &mut K::Store<'_>) {
         let truth = self.control.truth.borrow();
         for name in truth.files().keys() {

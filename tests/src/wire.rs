@@ -1,4 +1,4 @@
-//! A client that says exactly what a test tells it to, over TCP.
+//! A client that sends exactly what a test specifies, over TCP.
 
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
@@ -16,7 +16,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Wire {
     addr: SocketAddr,
-    /// The socket, for what the methods do not cover.
+    /// The socket, for operations without a method.
     pub stream: TcpStream,
     data: Option<TcpStream>,
 }
@@ -34,19 +34,19 @@ impl Wire {
     /// Connects to a server.
     ///
     /// # Panics
-    /// If that fails, as all methods do: the test is over then.
+    /// If that fails. All methods panic on failure, which ends the test.
     #[must_use]
     pub fn connect(addr: SocketAddr) -> Self {
         Self { addr, stream: connect(addr), data: None }
     }
 
-    /// The same, where the server may refuse.
+    /// The same, if the server may refuse.
     #[must_use]
     pub fn try_connect(addr: SocketAddr) -> Option<Self> {
         Self::try_connect_within(addr, PATIENCE)
     }
 
-    /// The same, where nobody may answer at all.
+    /// The same, if there may be no answer at all.
     #[must_use]
     pub fn try_connect_within(addr: SocketAddr, patience: Duration) -> Option<Self> {
         let stream = TcpStream::connect_timeout(&addr, patience).ok()?;
@@ -78,7 +78,7 @@ impl Wire {
         String::from_utf8(self.hear()).expect("text")
     }
 
-    /// Receives so many bytes.
+    /// Receives this many bytes.
     #[must_use]
     pub fn hear_bytes(&mut self, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
@@ -86,7 +86,7 @@ impl Wire {
         bytes
     }
 
-    /// Says `command` and receives its reply.
+    /// Sends `command` and receives its reply.
     #[must_use]
     pub fn ask(&mut self, command: impl AsRef<[u8]>) -> String {
         self.say(command);
@@ -140,7 +140,7 @@ impl Wire {
         connect(self.at(port.parse().expect("a port")))
     }
 
-    /// The same address, the zone of a link-local one included, and another port.
+    /// The same address, including the zone of a link-local one, with another port.
     #[must_use]
     pub fn at(&self, port: u16) -> SocketAddr {
         let mut addr = self.addr;
@@ -148,13 +148,13 @@ impl Wire {
         addr
     }
 
-    /// Waits for the end of the connection; what came before it.
+    /// Waits for the end of the connection; returns what arrived before it.
     #[must_use]
     pub fn hear_end(&mut self) -> (Vec<u8>, End) {
         read_to_end(&mut self.stream)
     }
 
-    /// Says `command` and tells whether anything came back, on a connection that may be gone.
+    /// Sends `command` on a connection that may be gone, and returns whether anything came back.
     #[must_use]
     pub fn try_ask(&mut self, command: &str) -> bool {
         let mut byte = [0];
@@ -188,7 +188,7 @@ pub fn is_sent(stream: &TcpStream) -> bool {
     !tables.into_iter().flatten().any(|table| table.lines().any(waiting))
 }
 
-/// Connects, with [`PATIENCE`] for whatever follows.
+/// Connects, with [`PATIENCE`] as the timeout of all operations.
 #[must_use]
 pub fn connect(addr: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&addr, PATIENCE).unwrap_or_else(|error| panic!("connect {addr}: {error}"));
@@ -205,7 +205,7 @@ fn set_up(stream: &TcpStream) {
 /// Connects from a certain local address.
 ///
 /// # Errors
-/// The address is not this machine's, or nobody listens.
+/// The address does not belong to this machine, or nobody listens.
 pub fn connect_from(local: IpAddr, addr: SocketAddr) -> io::Result<TcpStream> {
     let socket = socket2::Socket::new(socket2::Domain::for_address(addr), socket2::Type::STREAM, None)?;
     socket.bind(&SocketAddr::new(local, 0).into())?;
@@ -214,14 +214,14 @@ pub fn connect_from(local: IpAddr, addr: SocketAddr) -> io::Result<TcpStream> {
     Ok(socket.into())
 }
 
-/// True if a new connection is taken and `command` is answered. A server that refuses may have reset the connection
+/// True if a new connection is accepted and `command` is answered. A server that refuses may have reset the connection
 /// before `connect` returns.
 #[must_use]
 pub fn answers(addr: SocketAddr, command: &str) -> bool {
     Wire::try_connect(addr).is_some_and(|mut wire| wire.try_ask(command))
 }
 
-/// Reads to the end of the stream; what came, and how it ended.
+/// Reads to the end of the stream; returns the bytes, and how it ended.
 #[must_use]
 pub fn read_to_end(stream: &mut TcpStream) -> (Vec<u8>, End) {
     let mut bytes = Vec::new();

@@ -1,4 +1,4 @@
-//! host-cli as a program: every command of docs/CLI.md, against a server of ours and against hostile ones.
+//! host-cli as a program: every command of docs/CLI.md, against our server and against hostile ones.
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
@@ -51,7 +51,7 @@ use skiff_tests::host::{Host, Setup};
 use skiff_tests::programs::{Ran, host_cli, run, run_with};
 use tempfile::TempDir;
 
-/// A server with a directory of its own, and another directory where the client is.
+/// A server with its own directory, and another directory for the client.
 struct Scene {
     host: Host,
     here: TempDir,
@@ -83,7 +83,7 @@ impl Scene {
         run(self.command().args(words))
     }
 
-    /// One command that ends well.
+    /// One command that succeeds.
     #[track_caller]
     fn done(&self, words: &[&str]) {
         _ = self.run(words).ok();
@@ -94,12 +94,12 @@ impl Scene {
         run_with(&mut self.command(), text)
     }
 
-    /// Makes local files, each with its name as its content.
+    /// Creates local files, each with its name as its content.
     fn have(&self, names: &[&str]) {
         names.iter().for_each(|name| self.write(name, name.as_bytes()));
     }
 
-    /// Makes files on the server likewise.
+    /// Creates files on the server likewise.
     fn serve(&self, names: &[&str]) {
         names.iter().for_each(|name| self.host.put(name, name.as_bytes()));
     }

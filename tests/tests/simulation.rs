@@ -1,4 +1,4 @@
-//! The deterministic simulation, in small: `simulate` does as much of it as one wants (docs/RELIABILITY.md).
+//! A short run of the deterministic simulation; for longer runs, use `simulate` (docs/RELIABILITY.md).
 
 use skiff_tests::simulate::control::Counts;
 use skiff_tests::simulate::{simulate, simulate_traced};

@@ -1,4 +1,4 @@
-//! The directory store: the suite of all stores, and what only a directory of a computer can get wrong.
+//! The directory store: the suite of all stores, and tests that apply only to a directory.
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
@@ -66,7 +66,8 @@ impl<const PORTABLE: bool> Backend for Dir<PORTABLE> {
     }
 }
 
-/// The same, as a connection of host-serv uses it: what waits for the disk is "not yet", and changes are queued.
+/// The same as a connection of host-serv uses it: calls that wait for the disk return "not yet", and changes are
+/// queued.
 struct Polled(Dir<false>);
 
 impl Backend for Polled {
@@ -102,7 +103,7 @@ fn open_portable(root: &Path) -> DirStore {
     DirStore::new(Options { portable: true, ..Options::new(root) }).unwrap()
 }
 
-/// Stages `bytes` for `name`, whole.
+/// Stages `bytes` for `name` completely.
 fn stage(store: &DirStore, name: &str, bytes: &[u8]) -> Result<Stage, Refusal> {
     let (mut stage, _) = store.stage(n(name), NOBODY, 0, bytes.len() as u64, None)?;
     append(store, &mut stage, bytes)?;
@@ -140,7 +141,7 @@ fn list(store: &DirStore, dir: Option<&str>) -> Result<Vec<String>, Refusal> {
     Ok(names)
 }
 
-/// What really lies in a directory.
+/// The actual entries of a directory.
 fn entries(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();

@@ -70,7 +70,7 @@ fn message(payload: &[u8]) -> Vec<u8> {
     [format!("{:010}", payload.len()).as_bytes(), payload].concat()
 }
 
-/// A server session and the memory that its output goes to.
+/// A server session and the memory for its output.
 struct Serving {
     session: Server,
     out: [u8; 1024],
@@ -82,13 +82,13 @@ impl Serving {
         Self { session: Server::new(Limits::new(255)), out: [0; 1024], now: 1 }
     }
 
-    /// What a driver does at the beginning of each turn of its loop.
+    /// The start of each iteration of a driver's loop.
     fn tick(&mut self) {
         self.now += 1;
         self.session.handle_timeout(Instant::from_millis(self.now));
     }
 
-    /// Framing and payload in.
+    /// Passes in framing and payload.
     fn take(&mut self, input: &mut [u8]) -> Result<()> {
         let len = input.len();
         let received = self.session.receive(black_box(input))?;

@@ -1,7 +1,7 @@
 //! Instructions of the protocol core, counted by valgrind: the same on every run, whatever the load.
 //!
 //! Each case runs twice under callgrind in its own process, with different numbers of turns: the difference is the cost
-//! of the turns, without the start of the program.
+//! of the turns without the program start.
 
 mod cases;
 
@@ -42,9 +42,9 @@ pub(crate) struct Counts {
 /// Figures of an earlier run.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Baseline {
-    /// With what they were counted.
+    /// The compiler they were counted with.
     rustc: String,
-    /// Instructions a turn.
+    /// Instructions per turn.
     counts: BTreeMap<String, f64>,
 }
 
@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Counts) -> Result<()> {
     Ok(())
 }
 
-/// Kept figures in the order of the cases: name, what it is about, instructions.
+/// Saved figures in the order of the cases: name, subject, instructions.
 pub(crate) fn kept(path: &Path) -> Result<Vec<(&'static str, &'static str, f64)>> {
     let counts = read(path)?.counts;
     Ok(cases::ALL.iter().filter_map(|case| Some((case.name, case.what, *counts.get(case.name)?))).collect())

@@ -1,7 +1,7 @@
 //! lwIP behind a TAP: our own program, compiled with lwIP from a directory with its sources. These are not part of
 //! skiff.
 //!
-//! Debian's lwIP library does not fit: it is built for threads, with a thread for the stack, and its options are fixed.
+//! Debian's lwIP library does not fit: it is built with a separate thread for the stack, and its options are fixed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-/// Bytes of its buffers, which it is compiled with.
+/// The size of its buffers, a compile-time option.
 pub(super) const BUFFER: usize = 64 * 1024;
 
-/// Ours.
+/// The directory of our program.
 const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/baseline/lwip");
 
 /// lwIP, built.
@@ -52,7 +52,7 @@ impl Lwip {
     }
 }
 
-/// The compiler, as fast as the release profile.
+/// The compiler, with optimizations like the release profile.
 fn cc() -> Command {
     let mut command = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()));
     command.args(["-std=gnu11", "-O3", "-flto", &format!("-DBUFFER={BUFFER}"), "-I", DIR]);
@@ -67,7 +67,7 @@ fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// That of `lwip/init.h`.
+/// The version in `lwip/init.h`.
 fn version(header: &str) -> Option<String> {
     let part = |name: &str| {
         let line = header.lines().find_map(|line| line.strip_prefix(&format!("#define LWIP_VERSION_{name} ")))?;

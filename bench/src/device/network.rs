@@ -1,6 +1,6 @@
 //! TAPs and networks inside the network namespace of the bench.
 //!
-//! | network | who is in it |
+//! | network | members |
 //! |---|---|
 //! | 10.77.N.0/24 | server N behind a TAP (1), this machine (254) |
 //! | 10.78.0.0/24 | this machine (254), and the far network (1) behind a bad line or a veth |
@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::running::Running;
 
-/// Where a server lies.
+/// The location of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     /// 77 or 78.
@@ -56,7 +56,7 @@ impl Place {
     }
 }
 
-/// Another network, with processes of its own in it.
+/// Another network namespace with its own processes.
 #[derive(Debug)]
 pub(super) struct Far {
     holder: Running,
@@ -67,12 +67,12 @@ pub(super) struct Far {
 pub(super) enum Line {
     /// By a cable.
     Veth,
-    /// By a line that loses so many packets, in percent, and takes so many milliseconds, each way.
+    /// By a line that loses this percentage of packets and has this delay in milliseconds, each way.
     Bad { drop: f64, delay: u64 },
 }
 
 impl Far {
-    /// Makes it, and the line to it; the line's process, if there is one, is to be kept.
+    /// Creates it, and the line to it. Keep the line's process, if there is one.
     pub(super) fn new(line: Line) -> Result<(Self, Option<Running>)> {
         let mut unshare = Command::new("unshare");
         unshare.args(["--net", "sh", "-c", "echo ready; exec sleep 3600"]);
@@ -104,7 +104,7 @@ impl Far {
         Ok((far, relay))
     }
 
-    /// The command, in the far network.
+    /// The command, run in the far network.
     pub(super) fn command(&self, command: &Command) -> Command {
         let mut inside = Command::new("nsenter");
         inside.arg(format!("--net=/proc/{}/ns/net", self.holder.pid())).arg("--");
@@ -112,7 +112,7 @@ impl Far {
         inside
     }
 
-    /// Makes a TAP there for a server that does not do so itself, and sets it up.
+    /// Creates and configures a TAP there, for a server that does not do so itself.
     pub(super) fn make_tap(&self, place: Place) -> Result<()> {
         set_up(place).iter().try_for_each(|words| self.run(&words.iter().map(String::as_str).collect::<Vec<_>>()))
     }
@@ -131,7 +131,7 @@ impl Drop for Far {
     }
 }
 
-/// Makes a TAP for a server that does not do so itself, and sets it up.
+/// Creates and configures a TAP, for a server that does not do so itself.
 pub(super) fn make_tap(place: Place) -> Result<()> {
     set_up(place).iter().try_for_each(|words| run(Command::new(&words[0]).args(&words[1..])))
 }
@@ -150,7 +150,7 @@ pub(super) fn remove_tap(place: Place) -> Result<()> {
     ip(&["link", "del", &place.tap()])
 }
 
-/// Of iproute2.
+/// Runs `ip` of iproute2.
 fn ip(words: &[&str]) -> Result<()> {
     run(Command::new("ip").args(words))
 }

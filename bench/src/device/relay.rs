@@ -19,29 +19,29 @@ use rustix::ioctl::{Opcode, Setter, ioctl, opcode};
 /// The longest frame.
 const FRAME: usize = 1514;
 
-/// Frames under way in one direction; what comes then is lost, as in any queue that is full.
+/// Frames in flight in one direction; more are lost, as in any full queue.
 const FRAMES: usize = 4096;
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RelayArgs {
-    /// A TAP that is there already
+    /// An existing TAP
     #[arg(long)]
     one: String,
-    /// Another one
+    /// Another existing TAP
     #[arg(long)]
     other: String,
-    /// IP packets that do not arrive, in percent, each way
+    /// Lost IP packets in percent, each way
     #[arg(long, default_value_t = 0.0)]
     drop: f64,
-    /// What all take, each way, in milliseconds
+    /// Delay of all packets in milliseconds, each way
     #[arg(long, default_value_t = 0)]
     delay: u64,
-    /// Another one, another loss
+    /// Seed that selects the lost packets
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
 
-/// Relays for ever.
+/// Relays forever.
 pub(super) fn run(args: &RelayArgs) -> Result<()> {
     ensure!((0.0..100.0).contains(&args.drop), "--drop: 0 to 100");
     let (one, other) = (open(&args.one)?, open(&args.other)?);
@@ -69,7 +69,7 @@ pub(super) fn run(args: &RelayArgs) -> Result<()> {
 
 /// One way.
 struct Direction {
-    /// Of each 2^32 packets so many are lost.
+    /// The number of packets lost out of 2^32.
     lost: u64,
     delay: Duration,
     state: u64,
@@ -85,7 +85,7 @@ impl Direction {
         Self { lost, delay, state, frames: VecDeque::new(), spare: Vec::new() }
     }
 
-    /// Takes all that has come.
+    /// Receives all waiting frames.
     fn take(&mut self, mut from: &File) -> Result<()> {
         loop {
             let mut frame = self.spare.pop().unwrap_or_default();
@@ -120,7 +120,7 @@ impl Direction {
         self.frames.front().map(|(due, _)| *due)
     }
 
-    /// Delivers what has been under way for long enough.
+    /// Delivers the frames whose delay has passed.
     fn deliver(&mut self, mut to: &File) -> Result<()> {
         let now = Instant::now();
         while self.due().is_some_and(|due| due <= now) {
@@ -138,7 +138,7 @@ impl Direction {
     }
 }
 
-/// The far end of a TAP that is there: frames as on a wire, none longer than that, checksums computed.
+/// The far end of an existing TAP: frames as on a wire, not longer, with computed checksums.
 fn open(name: &str) -> Result<File> {
     #[expect(clippy::cast_possible_wrap, reason = "a flag of fcntl.h is small")]
     const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits() as i32;

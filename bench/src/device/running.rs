@@ -55,17 +55,17 @@ impl Running {
         self.child.id()
     }
 
-    /// What it has written to standard error.
+    /// Its output to standard error.
     pub(super) fn said(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default().trim().to_owned()
     }
 
-    /// Seconds on the processors so far.
+    /// Processor seconds so far.
     pub(super) fn cpu(&self) -> f64 {
         process::tree_cpu(self.pid())
     }
 
-    /// How often it has gone to sleep so far, and so has been woken up.
+    /// How often it has slept, and so has been woken up, so far.
     pub(super) fn sleeps(&self) -> Result<u64> {
         let text = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
         let line = text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));

@@ -14,7 +14,7 @@ use crate::peers::skiff::{self, Programs};
 /// The port of control connections.
 const PORT: u16 = 50_000;
 
-/// What is measured here.
+/// The programs that are measured.
 #[derive(Debug, Clone)]
 pub(super) struct Servers {
     device_serv: PathBuf,
@@ -23,13 +23,13 @@ pub(super) struct Servers {
 }
 
 impl Servers {
-    /// Builds them from the sources as they are, with the profile of this program.
+    /// Builds them from the current sources, with the profile of this program.
     pub(super) fn build() -> Result<()> {
         skiff::build(&["--package", "skiff-device", "--package", "skiff-host", "--bins"], "../Cargo.toml", "")?;
         skiff::build(&[], "baseline/Cargo.toml", BASELINE)
     }
 
-    /// Those beside this program, or in a directory.
+    /// The programs beside this one, or in a directory.
     pub(super) fn find(programs: Option<&Path>) -> Result<Self> {
         let me = std::env::current_exe().context("this program")?;
         let beside = skiff::directory(&me)?;
@@ -48,7 +48,7 @@ impl Servers {
     }
 }
 
-/// Below the directory of targets.
+/// The subdirectory of the target directory.
 const BASELINE: &str = "baseline";
 
 /// How device-serv is started.
@@ -56,10 +56,10 @@ const BASELINE: &str = "baseline";
 pub(super) struct Setup<'a> {
     pub(super) place: Place,
     pub(super) offload: bool,
-    /// Bytes of each ring.
+    /// Bytes of each socket buffer.
     pub(super) ring: usize,
     pub(super) sessions: usize,
-    /// A directory with the files that it begins with.
+    /// A directory with its initial files.
     pub(super) preload: Option<&'a Path>,
 }
 
@@ -86,7 +86,7 @@ impl DeviceServ {
         Ok(Self { running: Running::start("device-serv", &mut command)?, addr: place.addr(PORT) })
     }
 
-    /// Bytes of RAM of the server, as it says: "4 sessions in 74.0 KiB of RAM".
+    /// The server's RAM, as it reports it: "4 sessions in 74.0 KiB of RAM".
     pub(super) fn ram_kib(&self) -> Option<f64> {
         ram_kib(&self.running.said())
     }

@@ -1,5 +1,5 @@
 //! Many concurrent clients download one file. They are threads of one process, so that the start of many programs is
-//! not measured too.
+//! not part of the measurement.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
@@ -66,8 +66,8 @@ fn command(scheme: &str, port: u16, size: u64, count: u32) -> Result<Command> {
     Ok(command)
 }
 
-/// The most memory of a server: of a single process as the kernel knows it, over its whole life; of several processes as
-/// they are seen every few milliseconds in one more run, shared pages counted once.
+/// The peak memory of a server: for a single process, the kernel's figure for its whole lifetime; for several
+/// processes, sampled every few milliseconds in one more run, with shared pages counted once.
 fn peak(server: &Server, command: &mut Command) -> Result<Vec<Extra>> {
     let (pid, done) = (server.pid(), AtomicBool::new(false));
     let seen = std::thread::scope(|scope| {

@@ -14,7 +14,7 @@ use crate::site::Medium;
 const SIZES: [(&str, u64); 5] =
     [("1 KiB", 1 << 10), ("16 KiB", 16 << 10), ("256 KiB", 256 << 10), ("4 MiB", 4 << 20), ("64 MiB", 64 << 20)];
 
-/// Bytes of one turn, and how often a file is fetched in it.
+/// Bytes of one turn, and the maximum number of fetches in it.
 const TURN: u64 = 256 << 20;
 const TIMES: core::ops::RangeInclusive<u64> = 4..=2000;
 

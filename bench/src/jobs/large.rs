@@ -17,7 +17,7 @@ use crate::results::{Role, Unit};
 use crate::site::Medium;
 use crate::tools::{Task, Tool};
 
-/// Ways of the bench's own client: the checksum ignored.
+/// Modes of the bench's own client: ignore the checksum.
 const UNVERIFIED: &str = "skiff-unverified";
 
 /// Download, discarded. Standard output goes to /dev/null; before the rounds it is read once and compared.
@@ -139,8 +139,7 @@ pub(super) fn put_tmpfs(bench: &Bench) -> Result<Job<'_>> {
     Ok(job)
 }
 
-/// Up, to a disk: host-serv makes the file durable before it says so, the others do not, or only if something else does it
-/// for them.
+/// Up, to a disk. host-serv makes the file durable before it reports success; for the others, at most the bench does.
 pub(super) fn put_disk(bench: &Bench) -> Result<Job<'_>> {
     let big = bench.site.big()?;
     let mut job = Job::new(format!("{} up, to a disk", mib(big.size)), Unit::Seconds);
@@ -154,7 +153,7 @@ pub(super) fn put_disk(bench: &Bench) -> Result<Job<'_>> {
     Ok(job)
 }
 
-/// skiff and these peers, each with a directory of its own.
+/// skiff and these peers, each with its own directory.
 fn put_contenders<'a>(bench: &'a Bench, job: &mut Job<'a>, medium: Medium, peers: &[&str]) -> Result<()> {
     let big = bench.site.big()?;
     for (build, programs) in bench.builds() {
@@ -224,7 +223,7 @@ pub(super) fn put_file(
     Ok(sample)
 }
 
-/// Makes the command for a task again and again.
+/// Creates the command for a task, for each turn.
 pub(super) fn get_command<'a>(
     bench: &'a Bench,
     server: &Server,
@@ -238,20 +237,20 @@ pub(super) fn get_command<'a>(
     }
 }
 
-/// Runs a command that writes a file to standard output, which leads nowhere.
+/// Runs a command that writes a file to standard output, and discards the output.
 pub(super) fn discard(file: &Content, command: &mut Command, server: &Server) -> Result<Sample> {
     file.warm()?;
     run::timed(command.stdout(Stdio::null()), Some(server))
 }
 
-/// Compares what a command writes to standard output with a file.
+/// Compares the output of a command with a file.
 pub(super) fn check_output(file: &Content, command: &mut Command) -> Result<()> {
     let (size, crc) = run::summed(command)?;
     ensure!((size, crc) == (file.size, file.crc), "{command:?}: {size} bytes, checksum {crc:08x}");
     Ok(())
 }
 
-/// The bench's own client with a way to speak that no endpoint has.
+/// The bench's own client, with a scheme that no endpoint has.
 fn minimal(server: &Server, scheme: &str, name: &str) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["client", "get", "--scheme", scheme, "--port", &server.endpoint.port.to_string(), name]);

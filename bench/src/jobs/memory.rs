@@ -15,14 +15,14 @@ use crate::site::Medium;
 /// Sessions open at a time.
 const SESSIONS: usize = 400;
 
-/// Of a server that has answered once.
+/// The memory of a server that has answered once.
 pub(super) fn server(bench: &Bench) -> Result<Job<'_>> {
     let mut job = job(bench, "memory of a server that has answered once".to_owned(), 0)?;
     job.goal("skiff", Measure::Value, 4096.0);
     Ok(job)
 }
 
-/// Of each of many sessions.
+/// The memory of each of many sessions.
 pub(super) fn session(bench: &Bench) -> Result<Job<'_>> {
     let mut job = job(bench, format!("memory that each of {SESSIONS} idle sessions adds"), SESSIONS)?;
     job.goal("skiff", Measure::Value, 2.0);
@@ -47,7 +47,7 @@ fn job(bench: &Bench, what: String, sessions: usize) -> Result<Job<'_>> {
     Ok(job)
 }
 
-/// KiB of a new server that has answered once; with `sessions`, of each of these.
+/// The KiB of a new server that has answered once; with `sessions`, the KiB of each session.
 fn measure(peer: &dyn Peer, root: &Path, word: Word, sessions: usize) -> Result<Sample> {
     let server = Server::start(peer, root)?;
     let port = server.endpoint.port;

@@ -1,4 +1,4 @@
-//! What `host` measures: one file per subject.
+//! The jobs of `host`: one file per subject.
 //!
 //! Results are verified outside the measured time.
 
@@ -29,7 +29,7 @@ use crate::results::{Results, command_line};
 use crate::site::{Medium, Site};
 use crate::{namespace, tools::Tool};
 
-/// What all jobs share.
+/// The state that all jobs share.
 struct Bench {
     args: Host,
     site: Site,
@@ -39,18 +39,20 @@ struct Bench {
 }
 
 impl Bench {
-    /// The peer of this name, if it is there and wanted.
+    /// The peer of this name, if it is installed and selected.
     fn peer(&self, name: &str) -> Option<&dyn Peer> {
         self.peers.iter().find(|peer| peer.name() == name).map(AsRef::as_ref)
     }
 
-    /// skiff's programs, with what tables put behind its name: those of now, and those of an earlier build if there are any.
+    /// skiff's programs, with the suffix of its name in tables: the current ones, and those of an earlier build if
+    /// given.
     fn builds(&self) -> Vec<(&'static str, &Programs)> {
         let before = self.before.iter().map(|programs| (" before", programs));
         core::iter::once(("", &self.programs)).chain(before).collect()
     }
 
-    /// Starts a peer that serves `root`; says why in `job` if that does not work, and nothing if it is not there.
+    /// Starts a peer that serves `root`. Notes the reason in `job` if that fails, and does nothing if it is not
+    /// installed.
     fn start(&self, job: &mut Job<'_>, name: &str, root: &Path) -> Option<Rc<Server>> {
         match Server::start(self.peer(name)?, root) {
             Ok(server) => Some(Rc::new(server)),
@@ -78,7 +80,7 @@ impl Bench {
     }
 }
 
-/// A server with a client, as tables have it.
+/// The name of a server with a client in tables.
 fn pair(server: &Server, tool: &Tool) -> String {
     match tool {
         // Known by one name.
@@ -158,14 +160,14 @@ impl Bench {
     }
 }
 
-/// An error if one of these is no server of [`peers::all`]; `none` stands for none of them.
+/// An error if one of these is not a server of [`peers::all`]; `none` stands for none of them.
 fn known(wanted: &[String]) -> Result<()> {
     let all: Vec<_> = peers::all().iter().map(|peer| peer.name()).collect();
     let unknown = wanted.iter().find(|name| !all.contains(&name.as_str()) && *name != "none");
     unknown.map_or(Ok(()), |name| bail!("no server {name}; choose from {}, none", all.join(", ")))
 }
 
-/// The peers that are there and wanted; says of the others that they are not.
+/// The peers that are installed and selected; reports those that are not installed.
 fn there(wanted: Option<&[String]>) -> Vec<Box<dyn Peer>> {
     let mut missing = false;
     let peers = peers::all().into_iter().filter(|peer| {
@@ -190,7 +192,7 @@ fn there(wanted: Option<&[String]>) -> Vec<Box<dyn Peer>> {
     peers
 }
 
-/// Hundreds of sessions are open at a time.
+/// Raises the limit, because hundreds of sessions are open at a time.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);

@@ -1,7 +1,8 @@
-//! One file over protected connections, beside TLS 1.3, ssh and unprotected connections; and what a new connection costs.
+//! One file over protected connections, compared with TLS 1.3, ssh and unprotected connections; and the cost of a new
+//! connection.
 //!
-//! host-cli takes the fastest cipher that both sides have: AES-256-GCM on a processor with instructions for it. The other
-//! one is measured with a client of the bench that uses the same library.
+//! host-cli takes the fastest cipher that both sides have: AES-256-GCM on a processor with instructions for it. The
+//! other cipher is measured with a client of the bench that uses the same library.
 
 use core::cell::RefCell;
 use std::io::Seek as _;
@@ -22,7 +23,7 @@ use crate::results::{Extra, Role, Unit};
 use crate::site::Medium;
 use crate::tools::{Cipher, Task, Tool};
 
-/// Connections of one turn.
+/// Connections per turn.
 const CONNECTIONS: u32 = 500;
 
 const PLAIN: &str = "skiff, not protected";
@@ -34,7 +35,7 @@ const CHACHA: &str = "skiff, ChaCha20";
 const LIMITS: [(&str, Cipher); 2] =
     [("limit: AES-256-GCM (ring)", Cipher::AesGcm), ("limit: ChaCha20 (ring)", Cipher::ChaChaPoly)];
 
-/// Where the file goes.
+/// The destination of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
     /// Down, and discarded.
@@ -108,7 +109,7 @@ impl Way {
         }
     }
 
-    /// What a server serves.
+    /// The directory that a server serves.
     fn root(self, bench: &Bench, name: &str) -> Result<PathBuf> {
         match self {
             Self::GetDiscard | Self::GetTmpfs => bench.site.served(Medium::Disk),
@@ -117,7 +118,7 @@ impl Way {
     }
 }
 
-/// Adds a contender, and checks what it brings if its turns do not.
+/// Adds a contender, and checks its result if its turns do not.
 fn add<'a>(
     bench: &'a Bench,
     way: Way,
@@ -151,7 +152,7 @@ fn add<'a>(
     Ok(())
 }
 
-/// Starts a host-serv that protects connections. An earlier build may not know how.
+/// Starts a host-serv that protects connections. An earlier build may not support that.
 fn start_sealed(job: &mut Job<'_>, build: &str, programs: &Programs, root: &Path) -> Result<Option<Rc<Server>>> {
     match Server::start(&Sealed::new(programs), root) {
         Ok(server) => Ok(Some(Rc::new(server))),
@@ -163,7 +164,7 @@ fn start_sealed(job: &mut Job<'_>, build: &str, programs: &Programs, root: &Path
     }
 }
 
-/// Says so in `job` if a connection to `server` can't have AES-256-GCM.
+/// Notes it in `job` if a connection to `server` can't use AES-256-GCM.
 fn has_aes(job: &mut Job<'_>, server: &Server) -> bool {
     let tried = connections(&server.endpoint, Cipher::AesGcm, 1).and_then(|mut command| run::output(&mut command));
     tried.map_err(|error| job.skipped.push(format!("AES-256-GCM: {error:#}"))).is_ok()

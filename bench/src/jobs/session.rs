@@ -88,7 +88,7 @@ pub(super) fn latency(
     Ok((Sample { value: latency.p50, server_cpu, ..Sample::default() }, latency))
 }
 
-/// The other end of the limit: a process of its own, as a server is.
+/// The other end of the limit: a separate process, like a server.
 struct Echo {
     child: Child,
     port: u16,
@@ -106,7 +106,7 @@ impl Echo {
         Ok(echo)
     }
 
-    /// A method, so that a closure that asks for it holds the whole.
+    /// A method, so that a closure that calls it captures the whole value.
     const fn port(&self) -> u16 {
         self.port
     }

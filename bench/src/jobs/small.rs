@@ -15,7 +15,7 @@ use crate::results::{Extra, Role, Unit};
 use crate::site::Medium;
 use crate::tools::{Task, Tool};
 
-/// Down. Nobody makes anything durable.
+/// Down. Nothing is made durable.
 pub(super) fn get(bench: &Bench, medium: Medium) -> Result<Job<'_>> {
     let many = bench.site.many(medium)?;
     let root = bench.site.served(medium)?;
@@ -51,7 +51,7 @@ pub(super) fn get(bench: &Bench, medium: Medium) -> Result<Job<'_>> {
     Ok(job)
 }
 
-/// Up, to a disk. host-serv makes them durable, the others do not.
+/// Up, to a disk. host-serv makes the files durable, the others do not.
 pub(super) fn put_disk(bench: &Bench) -> Result<Job<'_>> {
     let medium = Medium::Disk;
     let many = bench.site.many(medium)?;
@@ -106,7 +106,7 @@ fn turn(bench: &Bench, medium: Medium, command: &mut Command, server: Option<&Se
     Ok(sample)
 }
 
-/// How often host-serv waits for the disk, counted by strace in a run of its own.
+/// How often host-serv waits for the disk, counted by strace in a separate run.
 fn sync_calls(bench: &Bench) -> Result<Vec<Extra>> {
     if find("strace").is_none() {
         eprintln!("SKIPPED: sync calls: strace is not installed");

@@ -14,7 +14,7 @@ use crate::peers::{Peer, Server};
 use crate::results::{Role, Unit};
 use crate::site::Medium;
 
-/// Starts in a turn; their median is what the turn is worth.
+/// Starts per turn; the value of the turn is their median.
 const REPEATS: usize = 5;
 
 /// How long a server may take.

@@ -1,4 +1,4 @@
-//! One tiny file, all included: the client starts, connects, downloads, writes a local file and exits.
+//! One tiny file, everything included: the client starts, connects, downloads, writes a local file and exits.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ use crate::results::{Role, Unit};
 use crate::site::Medium;
 use crate::tools::{Task, Tool};
 
-/// Clients in a turn; their median is what the turn is worth.
+/// Clients per turn; the value of the turn is their median.
 const REPEATS: usize = 25;
 
 pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {

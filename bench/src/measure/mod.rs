@@ -4,15 +4,15 @@ pub(crate) mod process;
 pub(crate) mod run;
 pub(crate) mod stats;
 
-/// What one turn of a contender took.
+/// The measurements of one turn of a contender.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Sample {
-    /// In the unit of the job; seconds on the clock unless it says otherwise.
+    /// In the unit of the job; by default, elapsed seconds.
     pub(crate) value: f64,
-    /// Seconds of processor that the server took meanwhile, if it could be told.
+    /// Processor seconds of the server during the turn, if known.
     pub(crate) server_cpu: Option<f64>,
-    /// Seconds of processor that the client took.
+    /// Processor seconds of the client.
     pub(crate) client_cpu: Option<f64>,
-    /// The most memory that the client had, in KiB.
+    /// The peak memory of the client, in KiB.
     pub(crate) client_memory: Option<f64>,
 }

@@ -1,4 +1,4 @@
-//! Kernel data on a process: processor time, memory, children.
+//! The kernel's data on a process: processor time, memory, children.
 
 use core::mem::MaybeUninit;
 use core::time::Duration;
@@ -10,16 +10,16 @@ use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// What a process that has ended had used, its own children's share included.
+/// The resources that an ended process has used, including its children.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Usage {
-    /// Seconds on the processors.
+    /// Processor seconds.
     pub(crate) cpu: f64,
-    /// The most memory that it had at a time, in KiB.
+    /// Its peak memory, in KiB.
     pub(crate) memory: f64,
 }
 
-/// Asks a child to end, and ends it if it has not within `limit`.
+/// Asks a child to end, and kills it if it has not ended within `limit`.
 pub(crate) fn end(child: &mut Child, limit: Duration) {
     _ = kill_process(Pid::from_child(child), Signal::TERM);
     let begin = Instant::now();
@@ -33,7 +33,7 @@ pub(crate) fn end(child: &mut Child, limit: Duration) {
     }
 }
 
-/// Waits for a child and says what it has used.
+/// Waits for a child and returns its resource usage.
 ///
 /// The caller has started it, and nobody else waits for it.
 pub(crate) fn wait(pid: u32) -> io::Result<(ExitStatus, Usage)> {
@@ -58,15 +58,15 @@ pub(crate) fn wait(pid: u32) -> io::Result<(ExitStatus, Usage)> {
     Ok((ExitStatus::from_raw(status), Usage { cpu, memory: usage.ru_maxrss as f64 }))
 }
 
-/// Seconds on the processors of a running process and all its descendants, those that have ended too as far as somebody
-/// in the tree waited for them.
+/// Processor seconds of a running process and all its descendants, including ended ones that a process of the tree has
+/// waited for.
 ///
-/// Of running processes it is exact; what ended children took is known in hundredths of a second only.
+/// It is exact for running processes; for ended children, the resolution is a hundredth of a second.
 pub(crate) fn tree_cpu(pid: u32) -> f64 {
     tree(pid).into_iter().map(|pid| own_cpu(pid).unwrap_or(0.0) + children_cpu(pid).unwrap_or(0.0)).sum()
 }
 
-/// A process and its descendants that run.
+/// A process and its running descendants.
 pub(crate) fn tree(pid: u32) -> Vec<u32> {
     let mut found = vec![pid];
     let mut at = 0;
@@ -81,7 +81,7 @@ pub(crate) fn tree(pid: u32) -> Vec<u32> {
     found
 }
 
-/// Seconds on the processors of all threads of a process, ended ones included.
+/// Processor seconds of all threads of a process, including ended ones.
 fn own_cpu(pid: u32) -> Option<f64> {
     let pid = libc::pid_t::try_from(pid).ok()?;
     let mut clock = 0;
@@ -99,7 +99,7 @@ fn own_cpu(pid: u32) -> Option<f64> {
     Some(time.tv_sec as f64 + time.tv_nsec as f64 / 1e9)
 }
 
-/// Seconds on the processors of the children that a process has waited for.
+/// Processor seconds of the children that a process has waited for.
 fn children_cpu(pid: u32) -> Option<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let ticks: u64 = waited_ticks(&stat)?;
@@ -122,7 +122,7 @@ pub(crate) fn resident(pid: u32) -> Option<f64> {
     field(&format!("/proc/{pid}/status"), "VmRSS:")
 }
 
-/// The most memory that a process had at a time, in KiB.
+/// The peak memory of a process, in KiB.
 pub(crate) fn peak(pid: u32) -> Option<f64> {
     field(&format!("/proc/{pid}/status"), "VmHWM:")
 }

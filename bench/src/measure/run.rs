@@ -17,10 +17,10 @@ use crate::peers::Server;
 /// How long a client program may take.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// The program that runs now, and until when it may.
+/// The running program, and its deadline.
 static WATCHED: Mutex<Option<(OwnedFd, Instant)>> = Mutex::new(None);
 
-/// Runs a program to its end. Its standard output goes nowhere unless `command` says otherwise.
+/// Runs a program to its end. Its standard output is discarded unless `command` redirects it.
 pub(crate) fn timed(command: &mut Command, server: Option<&Server>) -> Result<Sample> {
     guard();
     let mut said = tempfile::tempfile()?;
@@ -63,7 +63,7 @@ pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-/// Runs a program to its end; says how much it wrote to standard output, and the CRC-32C of that.
+/// Runs a program to its end; returns the length and the CRC-32C of its standard output.
 pub(crate) fn summed(command: &mut Command) -> Result<(u64, u32)> {
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     let mut child = child.with_context(|| format!("{command:?}"))?;
@@ -84,8 +84,8 @@ pub(crate) fn summed(command: &mut Command) -> Result<(u64, u32)> {
     Ok((size, crc.value()))
 }
 
-/// A program that hangs is killed, rather than the bench with it. One thread for all, so that starting it falls into no
-/// measurement.
+/// Kills a program that hangs, so that the bench does not hang with it. There is one thread for all programs, so that
+/// starting it is not part of a measurement.
 fn guard() {
     static GUARD: OnceLock<()> = OnceLock::new();
     GUARD.get_or_init(|| {

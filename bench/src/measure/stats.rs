@@ -10,7 +10,7 @@ pub(crate) fn quartiles(values: &[f64]) -> Option<(f64, f64)> {
     Some((quantile(values, 0.25)?, quantile(values, 0.75)?))
 }
 
-/// The value below which this part of all values lies, between two of them in proportion.
+/// The quantile: this part of all values lies below it. Interpolates linearly.
 pub(crate) fn quantile(values: &[f64], part: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -21,7 +21,7 @@ pub(crate) fn quantile(values: &[f64], part: f64) -> Option<f64> {
     Some(sorted[low] + (sorted[high] - sorted[low]) * (place - low as f64))
 }
 
-/// The median of the ratios round by round: what is common to a round falls out.
+/// The median of the ratios round by round, so that effects common to a round cancel out.
 pub(crate) fn ratio(values: &[f64], to: &[f64]) -> Option<f64> {
     let ratios: Vec<_> = values.iter().zip(to).filter(|(_, to)| **to > 0.0).map(|(value, to)| value / to).collect();
     median(&ratios)

@@ -12,7 +12,7 @@ use super::limit::Echo;
 use super::sink::Sink;
 use super::skiff::{Classic, Skiff};
 
-/// Opens a session, up to the point where a file can be asked for.
+/// Opens a session, up to the point where a file can be requested.
 pub(crate) fn connect(word: Word, port: u16) -> Result<Box<dyn Fetch>> {
     Ok(match word {
         Word::Skiff => Box::new(Skiff::connect(port, true)?),
@@ -24,7 +24,7 @@ pub(crate) fn connect(word: Word, port: u16) -> Result<Box<dyn Fetch>> {
     })
 }
 
-/// Fetches one file in a session of its own.
+/// Fetches one file in its own session.
 pub(super) fn get(word: Word, port: u16, name: &str, to: Option<&Path>, sum: bool) -> Result<()> {
     let mut sink = Sink::new(to, sum)?;
     let size = connect(word, port)?.fetch(name, &mut sink)?;

@@ -10,11 +10,11 @@ use super::sink::Sink;
 
 /// A session with a server.
 pub(crate) trait Fetch: Send {
-    /// Fetches a file; says how many bytes it had.
+    /// Fetches a file; returns its length.
     fn fetch(&mut self, name: &str, sink: &mut Sink) -> Result<u64>;
 }
 
-/// A connection whose small writes leave at once.
+/// A connection that sends small writes at once.
 pub(super) fn dial(port: u16) -> io::Result<TcpStream> {
     crate::wire::dial((Ipv4Addr::LOCALHOST, port))
 }

@@ -33,7 +33,7 @@ impl Ftp {
         self.expect(codes).with_context(|| command.to_owned())
     }
 
-    /// Reads a reply, of several lines if need be, and expects one of these codes.
+    /// Reads a reply, which may have several lines, and expects one of these codes.
     fn expect(&mut self, codes: &[&str]) -> Result<()> {
         loop {
             self.line.clear();

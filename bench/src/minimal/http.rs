@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::fetch::{Fetch, dial};
 use super::sink::{PIECE, Sink};
 
-/// A connection that is kept.
+/// A persistent connection.
 pub(super) struct Http {
     stream: TcpStream,
     buffer: Vec<u8>,

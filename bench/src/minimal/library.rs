@@ -1,4 +1,4 @@
-//! skiff's client library as host-cli uses it, with a choice that host-cli does not have: the cipher.
+//! skiff's client library as host-cli uses it, with one option that host-cli lacks: the cipher.
 
 use std::fs::File;
 use std::io;
@@ -23,7 +23,7 @@ pub(super) struct Library {
     /// The file of a key: the connection is protected
     #[arg(long)]
     key: Option<PathBuf>,
-    /// With this cipher, in place of the fastest that both sides have
+    /// Use this cipher instead of the fastest that both sides have
     #[arg(long, requires = "key")]
     cipher: Option<Cipher>,
     #[command(subcommand)]

@@ -15,7 +15,7 @@ use super::fetch::{Fetch, dial};
 use super::sink::{PIECE, Sink};
 use super::threads::all;
 
-/// Bytes of one call of sendfile: more gains nothing.
+/// Bytes per call of sendfile; more is no faster.
 const SEND: usize = 2 << 20;
 
 /// Sends a file to this process itself, which discards it or writes it to `to`.
@@ -53,7 +53,7 @@ pub(super) fn clients(from: &Path, count: u32) -> Result<()> {
     })
 }
 
-/// A server that sends back what comes, one connection after the other, for ever.
+/// A server that echoes its input, one connection after the other, forever.
 pub(super) fn echo(port: u16) -> Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
     loop {
@@ -66,7 +66,7 @@ pub(super) fn echo(port: u16) -> Result<()> {
     }
 }
 
-/// A client of [`echo`]: what it "fetches" is as many bytes as the name has.
+/// A client of [`echo`]: it "fetches" as many bytes as the name has.
 pub(super) struct Echo(TcpStream);
 
 impl Echo {
@@ -111,7 +111,7 @@ fn discard(mut stream: TcpStream) -> io::Result<u64> {
     }
 }
 
-/// Moves what comes to a file without a copy in this process.
+/// Moves the input to a file without a copy in this process.
 fn receive_file(stream: &TcpStream, to: &File) -> io::Result<u64> {
     let (out, input) = pipe_with(PipeFlags::CLOEXEC)?;
     fcntl_setpipe_size(&input, 1 << 20)?;

@@ -1,5 +1,5 @@
-//! The bench's own clients: blocking, one connection, nothing but the protocol. They measure a server without a client
-//! program, and the lower bounds.
+//! The bench's own clients: blocking, with one connection, and only the protocol. They measure a server without a
+//! client program, and the lower bounds.
 //!
 //! They run as separate processes, like the programs that they are compared with.
 
@@ -28,7 +28,7 @@ pub(crate) use connect::connect;
 pub(crate) use session::Latency;
 pub(crate) use sink::Sink;
 
-/// How to speak to a server.
+/// The protocol to use with a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Word {
     /// skiff, inline, with the checksum of every body verified
@@ -41,11 +41,11 @@ pub(crate) enum Word {
     Http,
     /// FTP, passive
     Ftp,
-    /// What is sent comes back: for the time that a round trip takes
+    /// The server echoes its input: for the time of a round trip
     Echo,
 }
 
-/// What the minimal client calls a scheme.
+/// The minimal client's name for a scheme.
 pub(crate) const fn word(scheme: &Scheme) -> Option<&'static str> {
     match scheme {
         Scheme::Skiff => Some("skiff"),
@@ -99,13 +99,13 @@ enum Task {
         #[arg(long)]
         count: u32,
     },
-    /// Sends a file to itself by sendfile and throws away what comes, or writes it to a file by splice.
+    /// Sends a file to itself with sendfile and discards it, or writes it to a file with splice.
     LimitGet {
         from: PathBuf,
         #[arg(long)]
         to: Option<PathBuf>,
     },
-    /// Sends a file to itself by sendfile over many connections at a time, and throws away what comes.
+    /// Sends a file to itself with sendfile over many connections at a time, and discards it.
     LimitClients {
         from: PathBuf,
         #[arg(long)]
@@ -120,7 +120,7 @@ enum Task {
         #[arg(long)]
         cipher: Cipher,
     },
-    /// Echoes one byte at a time, for ever.
+    /// Echoes one byte at a time, forever.
     Echo {
         #[arg(long)]
         port: u16,

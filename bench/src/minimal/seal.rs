@@ -1,4 +1,4 @@
-//! What no protected connection can beat: sealing and opening every byte once, in memory.
+//! The lower bound for protected connections: sealing and opening every byte once, in memory.
 
 use anyhow::{Result, anyhow};
 use ring::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};

@@ -11,20 +11,20 @@ use super::connect::connect;
 use super::sink::Sink;
 use crate::measure::stats::quantile;
 
-/// Questions before the clock runs, if that many are measured.
+/// Requests before the clock starts, if at least that many are measured.
 pub(super) const WARM: u32 = 50;
 
-/// How long it takes, in microseconds.
+/// The latency in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Latency {
     pub(crate) p50: f64,
     pub(crate) p99: f64,
-    /// How many a second, with all that lies between them.
+    /// Fetches per second, including the time between them.
     pub(crate) per_second: f64,
 }
 
 impl Latency {
-    /// From how long each took, and all of them together.
+    /// Computes it from the time of each fetch and of all together.
     pub(super) fn of(times: &[Duration], all: Duration) -> Self {
         let micros: Vec<_> = times.iter().map(|time| time.as_secs_f64() * 1e6).collect();
         let at = |part| quantile(&micros, part).unwrap_or_default();

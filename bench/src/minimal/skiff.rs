@@ -17,7 +17,7 @@ use crate::wire::misused;
 
 type Wire = crate::wire::Wire<4>;
 
-/// The inline commands. The question for them goes out together with the first `read`.
+/// The extended commands. The hello request is sent together with the first `read`.
 pub(super) struct Skiff {
     wire: Wire,
     verify: bool,

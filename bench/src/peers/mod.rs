@@ -1,7 +1,7 @@
-//! Servers: skiff's and those of Debian's packages.
+//! Servers: skiff's and those from Debian packages.
 //!
-//! Each has its own directory and its own port on loopback, stays in the foreground and is ended by its process id.
-//! What is not installed is skipped and reported.
+//! Each has its own directory and its own port on loopback, stays in the foreground, and is ended by its process id.
+//! Servers that are not installed are skipped and reported.
 
 mod atftp;
 mod nginx;
@@ -30,7 +30,7 @@ pub(crate) use skiff::Programs;
 /// How long a server may take to begin, and to end.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// How a server is spoken to.
+/// The protocol of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Scheme {
     Skiff,
@@ -39,21 +39,21 @@ pub(crate) enum Scheme {
         key: PathBuf,
     },
     Http,
-    /// With the certificate of the server.
+    /// HTTPS, with the certificate of the server.
     Https {
         certificate: PathBuf,
     },
     Ftp,
     Rsync,
     Tftp,
-    /// With the directory that it serves, and a key that it takes.
+    /// SFTP, with the directory that it serves, and a key that it accepts.
     Sftp {
         root: PathBuf,
         key: PathBuf,
     },
 }
 
-/// Where a server is, and how it is spoken to.
+/// The address and the protocol of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     pub(crate) scheme: Scheme,
@@ -65,22 +65,22 @@ pub(crate) trait Peer {
     /// Its name in tables.
     fn name(&self) -> &'static str;
 
-    /// What has to be installed for it; looked for in `PATH` and where servers lie.
+    /// The program that has to be installed; searched for in `PATH` and the usual directories of servers.
     fn program(&self) -> &'static str;
 
-    /// Why it can't be used although its program is there.
+    /// Why it can't be used although its program is installed.
     fn obstacle(&self) -> Option<&'static str> {
         None
     }
 
-    /// Its name and version, as it says itself.
+    /// Its name and version, as reported by itself.
     fn version(&self) -> String;
 
-    /// The command that serves `root`, and how to speak to it. `config` is an empty directory for what it needs.
+    /// The command that serves `root`, and its protocol. `config` is an empty directory for its files.
     fn command(&self, root: &Path, config: &Path) -> Result<(Command, Endpoint)>;
 }
 
-/// All servers beside skiff's.
+/// All servers except skiff's.
 pub(crate) fn all() -> Vec<Box<dyn Peer>> {
     vec![
         Box::new(nginx::Nginx),
@@ -94,12 +94,12 @@ pub(crate) fn all() -> Vec<Box<dyn Peer>> {
     ]
 }
 
-/// What a person types to have them all.
+/// The command that installs all of them.
 pub(crate) const INSTALL: &str = "\
 apt-get install --no-install-recommends nginx-light vsftpd python3-pyftpdlib rsync atftp atftpd openssh-server openssl curl lftp wget
 (pure-ftpd is in conflict with vsftpd: apt-get download pure-ftpd && dpkg -x pure-ftpd_*.deb DIR, and DIR/usr/sbin in PATH)";
 
-/// A server that runs. Dropping it ends it.
+/// A running server. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) name: &'static str,
@@ -140,12 +140,12 @@ impl Server {
         self.child.id()
     }
 
-    /// Seconds on the processors so far.
+    /// Processor seconds so far.
     pub(crate) fn cpu(&self) -> f64 {
         process::tree_cpu(self.pid())
     }
 
-    /// What it has said.
+    /// Its output.
     fn log(&self) -> String {
         fs::read_to_string(self.config.path().join("log")).unwrap_or_default().trim().to_owned()
     }
@@ -157,7 +157,7 @@ impl Drop for Server {
     }
 }
 
-/// Finds a program where a shell would, and where servers lie.
+/// Finds a program in `PATH` and in the usual directories of servers.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     if name.starts_with('/') {
         return Some(PathBuf::from(name)).filter(|path| path.exists());
@@ -167,12 +167,12 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).chain(more).map(|dir| dir.join(name)).find(|path| path.is_file())
 }
 
-/// The command of a program that has been found before.
+/// The command for a program that was found before.
 fn program(name: &str) -> Result<Command> {
     Ok(Command::new(find(name).with_context(|| format!("{name} is not installed"))?))
 }
 
-/// The first line that a program says of itself with `args`, on either stream.
+/// The first line that a program prints with `args`, on either stream.
 fn says(name: &str, args: &[&str]) -> String {
     let output = find(name).and_then(|path| Command::new(path).args(args).stdin(Stdio::null()).output().ok());
     let Some(output) = output else { return format!("{name}: unknown version") };
@@ -180,7 +180,7 @@ fn says(name: &str, args: &[&str]) -> String {
     text.lines().find(|line| !line.trim().is_empty()).unwrap_or(name).trim().to_owned()
 }
 
-/// A port that nobody has. Nobody else takes one here meanwhile.
+/// A free port. Nobody else takes one here meanwhile.
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }

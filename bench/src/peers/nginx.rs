@@ -32,7 +32,7 @@ impl Peer for Nginx {
     }
 }
 
-/// The same over TLS 1.3, with a certificate that is made for the run. The client chooses the cipher.
+/// The same over TLS 1.3, with a certificate that is created for the run. The client chooses the cipher.
 #[derive(Debug)]
 pub(super) struct Tls;
 

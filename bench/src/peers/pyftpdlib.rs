@@ -1,4 +1,4 @@
-//! pyftpdlib, run by Debian's Python: another one may not find Debian's packages.
+//! pyftpdlib, run by Debian's Python, because another Python may not find Debian's packages.
 
 use std::path::Path;
 use std::process::Command;

@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::{Endpoint, Peer, Scheme, free_port, program, says};
 
-/// What rsync calls the directory that is served.
+/// rsync's name for the served directory.
 pub(crate) const MODULE: &str = "served";
 
 #[derive(Debug)]

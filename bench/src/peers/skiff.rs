@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::{Endpoint, Peer, Scheme, free_port, program};
 
-/// Where host-serv and host-cli lie.
+/// The paths of host-serv and host-cli.
 #[derive(Debug, Clone)]
 pub(crate) struct Programs {
     pub(crate) serv: PathBuf,
@@ -19,7 +19,7 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    /// Those in a directory.
+    /// The programs in a directory.
     pub(crate) fn in_dir(dir: &Path) -> Result<Self> {
         let programs = Self { serv: dir.join("host-serv"), cli: dir.join("host-cli") };
         for path in [&programs.serv, &programs.cli] {
@@ -28,20 +28,21 @@ impl Programs {
         Ok(programs)
     }
 
-    /// Builds them from the sources as they are, with the profile of this program, beside it.
+    /// Builds them from the current sources, with the profile of this program, beside it.
     pub(crate) fn build() -> Result<Self> {
         build(&["--package", "skiff-host", "--bins"], "../Cargo.toml", "")?;
         Self::beside()
     }
 
-    /// Those that were built beside this program.
+    /// The programs that were built beside this one.
     pub(crate) fn beside() -> Result<Self> {
         let me = std::env::current_exe().context("this program")?;
         Self::in_dir(directory(&me)?)
     }
 }
 
-/// Builds something with the profile of this program; `manifest` from the bench's own, `below` its directory of targets.
+/// Builds something with the profile of this program; `manifest` is relative to the bench's own, `below` to the target
+/// directory.
 pub(crate) fn build(what: &[&str], manifest: &str, below: &str) -> Result<()> {
     let me = std::env::current_exe().context("this program")?;
     let dir = directory(&me)?;
@@ -149,7 +150,7 @@ impl Traced {
         Self { skiff: skiff.clone(), log }
     }
 
-    /// How often it called what, once it has ended.
+    /// How often it made each system call, once it has ended.
     pub(crate) fn calls(&self) -> Result<BTreeMap<String, u32>> {
         let begin = Instant::now();
         loop {
@@ -186,7 +187,7 @@ impl Peer for Traced {
     }
 }
 
-/// How often what was called; `None` before the end of the process.
+/// How often each system call was made; `None` before the end of the process.
 fn calls(log: &str) -> Option<BTreeMap<String, u32>> {
     let mut calls = BTreeMap::new();
     let mut first = None;

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 
 use super::{Endpoint, Peer, Scheme, free_port, program, says};
 
-/// Where it wants a directory for the unprivileged part of a session.
+/// The directory that it needs for the unprivileged part of a session.
 const SEPARATION: &str = "/run/sshd";
 
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! vsftpd, for anonymous users who may write, without its sandbox for each session: none of the others has one.
+//! vsftpd, for anonymous users who may write, without its sandbox for each session, because none of the others has one.
 
 use std::fs;
 use std::path::Path;

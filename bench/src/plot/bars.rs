@@ -15,7 +15,7 @@ const BAR: f64 = 12.0;
 /// The axis ends at this multiple of skiff's longest bar; longer bars are cut.
 const CUT: f64 = 3.0;
 
-/// Whose bar it is.
+/// The owner of a bar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Ours,
@@ -37,13 +37,13 @@ pub(super) struct Bar {
 pub(super) struct Panel {
     pub(super) title: String,
     pub(super) axis: String,
-    /// What a value is multiplied with for the figures of the axis.
+    /// The factor from values to the figures of the axis.
     pub(super) scale: f64,
     pub(super) bars: Vec<Bar>,
 }
 
 impl Panel {
-    /// The contenders of a job, the best one first and the limit last. Servers by themselves are left out where whole programs
+    /// The contenders of a job, the best one first and the limit last. Servers alone are left out if whole programs
     /// were measured.
     pub(super) fn of(job: &JobResult) -> Self {
         let programs = job.contenders.iter().any(|one| one.role == Role::Skiff);

@@ -1,4 +1,4 @@
-//! Lines over file sizes, one for each server, both axes logarithmic.
+//! Lines over file sizes, one for each server, with logarithmic axes.
 
 use super::svg::{Anchor, Svg, WIDTH, grouped};
 use crate::measure::stats;

@@ -1,4 +1,4 @@
-//! Plots of kept results as SVG text: the same results give the same bytes.
+//! Plots of saved results as SVG text: the same results give the same bytes.
 
 mod bars;
 mod lines;
@@ -26,7 +26,7 @@ pub(crate) struct Plot {
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/plots"))]
     out: PathBuf,
 
-    /// Instructions of the protocol core, as `counts --write` keeps them
+    /// Instructions of the protocol core, as `counts --write` saves them
     #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/results/counts.json"))]
     counts: PathBuf,
 
@@ -85,7 +85,7 @@ fn find<'r>(results: &'r [Results], jobs: &[&str]) -> Option<(&'r Results, Vec<&
     results.iter().rev().map(|run| (run, of(run))).find(|(_, jobs)| !jobs.is_empty())
 }
 
-/// Where and when a run was made, and how to read its spread.
+/// Where and when a run was made, and the meaning of its spread.
 fn circumstances(run: &Results) -> Vec<String> {
     let (machine, date) = (&run.machine, run.date.get(..10).unwrap_or_default());
     let kernel = machine.kernel.split('-').next().unwrap_or_default();
@@ -167,7 +167,7 @@ mod tests {
         }
     }
 
-    /// Where `words` stand in the text, in this order.
+    /// True if `words` occur in the text in this order.
     fn follow(svg: &str, words: &[&str]) -> bool {
         let mut rest = svg;
         words.iter().all(|word| {

@@ -1,11 +1,11 @@
-//! SVG text, and what all plots share: colours, axes, figures.
+//! SVG text, and the parts that all plots share: colours, axes, figures.
 
 use core::fmt::{Display, Write as _};
 
-/// All plots are as wide.
+/// The width of all plots.
 pub(super) const WIDTH: f64 = 720.0;
 
-/// Every plot brings its background, so that it can be read on any page; in a dark browser it is dark.
+/// Every plot has its own background, so that it is readable on any page; in dark mode it is dark.
 const STYLE: &str = "\
 .back{fill:#fff}text{font:12px system-ui,'Segoe UI',Helvetica,Arial,sans-serif;fill:#1f2328}
 .title{font-size:16px;font-weight:600}.panel{font-size:13px;font-weight:600}.note{font-size:11px;fill:#59636e}
@@ -18,7 +18,7 @@ const STYLE: &str = "\
 .s0{stroke:#4493f8}.s1{stroke:#f0883e}.s2{stroke:#3fb950}.s3{stroke:#ab7df8}}
 ";
 
-/// Where a text lies from its place.
+/// The alignment of a text.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Anchor {
     Start,
@@ -65,7 +65,7 @@ impl Svg {
         _ = writeln!(self.body, "{element}");
     }
 
-    /// Title above and notes below; `height` is that of what was drawn.
+    /// Adds the title above and notes below; `height` is that of the drawing.
     pub(super) fn finish(mut self, title: &str, mut height: f64, notes: &[String]) -> String {
         self.text("title", Anchor::Start, 16.0, 26.0, title);
         for note in notes {
@@ -86,7 +86,7 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// Round figures from 0 to `end` at least, at most seven.
+/// At most seven round figures, from 0 to at least `end`.
 pub(super) fn ticks(end: f64) -> Vec<f64> {
     if end <= 0.0 {
         return vec![0.0, 1.0];

@@ -116,7 +116,7 @@ class Program(unittest.TestCase):
         self.assertIn("bad name", self.fails(1, "rm", "a/../b"))
         self.assertIn("bad name", self.fails(1, "rm", "a\x1bb"))
         self.ok("mkdir", "d")
-        self.assertEqual(self.fails(1, "mkdir", "d"), "mkdir d: it exists already on the server")
+        self.assertEqual(self.fails(1, "mkdir", "d"), "mkdir d: it already exists on the server")
         self.assertEqual(self.fails(1, "get", "d"), "get d: a directory on the server")
         self.assertEqual(self.fails(1, "put", "a.txt", "-o", "d"), "put a.txt: a directory on the server")
         self.assertIn("local directory", self.fails(2, "sync", "pull", "d"))

@@ -1,4 +1,4 @@
-//! The two anchor blocks. They record in turn where the journal begins.
+//! The two anchor blocks. They alternate in recording where the journal begins.
 
 use skiff_proto::{ErrorCode, Refusal};
 
@@ -6,17 +6,17 @@ use super::journal::Journal;
 use super::layout::{ANCHOR, ANCHORS, Anchor, Layout};
 use super::{Flash, FlashError, FlashStore};
 
-/// Where the next anchor goes.
+/// The position of the next anchor.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Anchors {
     pub(super) block: u32,
     pub(super) offset: u32,
-    /// Of the newest one; 0 if there is none.
+    /// The `seq` of the newest one; 0 if there is none.
     pub(super) seq: u32,
 }
 
 impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAGE> {
-    /// The newest anchor, and whether it is one of this geometry.
+    /// The newest anchor, and whether it matches this geometry.
     pub(super) fn find_anchor(&mut self) -> Result<Option<(Anchor, bool)>, FlashError> {
         let step = self.layout.anchor_step();
         let mut newest: Option<(Anchor, bool)> = None;
@@ -54,7 +54,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         self.write_anchor(Anchor { volume: self.volume, seq: 0, tail, epoch, head_seq: sure })
     }
 
-    /// Says so once more after a start or a failure.
+    /// Writes the current anchor again after a start or a failure.
     pub(super) fn renew_anchor(&mut self) -> Result<(), Refusal> {
         let anchored = self.anchor(true);
         if anchored.is_err() && !self.journal.dead {
@@ -64,14 +64,14 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         anchored
     }
 
-    /// Counts a start of the device: returns a number higher than every one before from this medium. It is durable: no
-    /// power cut, neither now nor later, makes the medium give the same number again. Formatting keeps the count if there
-    /// is a store on the medium.
+    /// Counts a start of the device: returns a number higher than all previous ones from this medium. The count is
+    /// durable: no power cut, now or later, makes the medium return the same number again. Formatting keeps the count
+    /// if there is a store on the medium.
     ///
-    /// The number is that of an anchor, written for this purpose. To be called once, after mounting.
+    /// The number is that of an anchor, written for this purpose. Call it once, after mounting.
     ///
     /// # Errors
-    /// The medium fails: no number was given.
+    /// The medium failed, and no number is returned.
     pub fn count_start(&mut self) -> Result<u64, Refusal> {
         // One that overflows would give low numbers again.
         if self.journal.dead || self.anchors.seq > u32::MAX / 2 {
@@ -81,7 +81,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         Ok(self.anchors.seq.into())
     }
 
-    /// Writes an anchor behind the last one; the other block takes over when this one is full.
+    /// Writes an anchor after the last one; if the block is full, in the other block.
     pub(super) fn write_anchor(&mut self, mut anchor: Anchor) -> Result<(), Refusal> {
         let step = self.layout.anchor_step();
         let mut place = self.anchors;

@@ -5,7 +5,7 @@ use super::{Flash, FlashError, Geometry};
 /// Bytes of a sector.
 pub const SECTOR: usize = 512;
 
-/// A medium of sectors that are written whole, in any order until they are flushed: an SD card or an eMMC.
+/// A medium of whole sectors, which it may write in any order until they are flushed: an SD card or an eMMC.
 pub trait Card {
     /// Its size in sectors.
     fn sectors(&self) -> u32;
@@ -31,8 +31,9 @@ pub trait Card {
 
 /// A [`Card`] as a [`Flash`] of blocks of `BLOCK` bytes, whose unit is the sector. Nothing has to be erased.
 ///
-/// A file takes at least a block, and the store keeps a bit of RAM for each: 32 KiB suits a card of 1 GiB, 1 MiB one of
-/// 32 GiB. It keeps the last sector that was read in part, 512 bytes, since files don't begin where sectors do.
+/// A file takes at least one block, and the store needs one bit of RAM for each block: blocks of 32 KiB suit a card of
+/// 1 GiB, and blocks of 1 MiB one of 32 GiB. It caches the last partly read sector, 512 bytes, because files do not
+/// begin at sector boundaries.
 #[derive(Debug)]
 pub struct CardFlash<C, const BLOCK: usize> {
     card: C,

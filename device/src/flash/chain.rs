@@ -1,10 +1,9 @@
-//! The blocks of a file: a chain that leads from the last one back.
+//! The blocks of a file: a chain from the last block back to the first.
 //!
-//! A file is written forward, and a power cut may end it anywhere; to resume it, a last block that is not full has to be
-//! replaced by another. So blocks refer to those before them, never to those after. Besides the previous block, each
-//! refers to one further back, so that any block is found in a number of steps proportional to the logarithm of the
-//! file's length: block i jumps over w blocks, where w is the last term of i as a sum of the largest possible terms
-//! 2^k - 1.
+//! A file is written forward, and a power cut may end it anywhere; to resume it, a last block that is not full has to
+//! be replaced. So blocks refer to preceding ones, never to following ones. Besides the previous block, each refers to
+//! one further back, so that any block is found in a number of steps proportional to the logarithm of the file's
+//! length: block i jumps over w blocks, where w is the last term of i as a sum of the largest possible terms 2^k - 1.
 
 use skiff_proto::{ErrorCode, Refusal};
 
@@ -28,7 +27,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
     /// The beginning of block `index` of version `id`.
     ///
     /// # Errors
-    /// `io` if the block is another or damaged.
+    /// `io` if it is a different block or damaged.
     pub(super) fn link(&mut self, block: u32, id: u32, index: u32) -> Result<Link, Refusal> {
         if block >= self.layout.blocks {
             return Err(ErrorCode::Io.into());
@@ -57,7 +56,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         }
     }
 
-    /// What block `index` jumps to if `prev` is the block before, and that one jumps to `prev_jump`.
+    /// The jump target of block `index`, given the previous block `prev` and its jump target `prev_jump`.
     pub(super) fn jump_of(&mut self, index: u32, id: u32, prev: u32, prev_jump: u32) -> Result<u32, Refusal> {
         match stride(index) {
             0 => Ok(0),
@@ -70,7 +69,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         }
     }
 
-    /// Frees the blocks of a chain, from the last of `count` on. Where the chain is damaged, the rest is freed when
+    /// Frees the blocks of a chain, starting with the last of `count`. If the chain is damaged, the rest is freed when
     /// the medium is mounted again.
     pub(super) fn give_chain(&mut self, id: u32, mut last: u32, count: u32) {
         for index in (0..count).rev() {

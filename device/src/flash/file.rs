@@ -1,4 +1,4 @@
-//! Reading: every byte is verified by the checksum of its block before the block's last byte is returned.
+//! Reading: every block is verified by its checksum before its last byte is returned.
 
 use skiff_proto::crc::Crc32c;
 use skiff_proto::reply::Tag;
@@ -8,7 +8,7 @@ use skiff_proto::{ErrorCode, Refusal};
 use super::layout::{LINK, Record};
 use super::{Flash, FlashStore};
 
-/// Blocks that are looked up at a time.
+/// The number of blocks that are looked up at a time.
 const AHEAD: u32 = 8;
 
 /// A version of a file that is open for reading. When it is replaced or removed, reading it fails with `changed`.
@@ -23,7 +23,7 @@ pub struct FlashFile {
     ahead: [(u32, u32); AHEAD as usize],
     first: u32,
     known: u32,
-    /// How far the block that is being read is summed.
+    /// How far the checksum of the current block has been computed.
     index: u32,
     pos: u32,
     sum: Crc32c,
@@ -50,7 +50,7 @@ impl FlashFile {
         }
     }
 
-    /// Numbers start again when a medium is formatted; the same content may have the same tag.
+    /// The tag. Version numbers start again when a medium is formatted, so the tag also depends on the content.
     pub(super) fn tag(&self) -> Tag {
         let number = u64::from(self.id) << 32 | u64::from(self.crc);
         Tag::from_number(number ^ u64::from(self.size).wrapping_mul(0x9e37_79b9_7f4a_7c15))
@@ -85,7 +85,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         Ok(read)
     }
 
-    /// Sums the bytes of a block before `pos`, unless they have just been read.
+    /// Adds the bytes of a block before `pos` to its checksum, unless they have just been read.
     fn sum_up_to(&mut self, file: &mut FlashFile, index: u32, pos: u32, block: u32) -> Result<(), Refusal> {
         if (file.index, file.pos) == (index, pos) && pos > 0 {
             return Ok(());

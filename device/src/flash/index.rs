@@ -1,4 +1,4 @@
-//! Files and stages in memory: a number and a position for each.
+//! The table of files and stages in memory: a number and a position for each.
 
 use skiff_proto::crc::crc32c;
 use skiff_proto::{ErrorCode, Name, Refusal};
@@ -6,14 +6,14 @@ use skiff_proto::{ErrorCode, Name, Refusal};
 use super::layout::{Kind, RECORD, Record};
 use super::{Flash, FlashStore};
 
-/// A file or a stage whose record counts.
+/// A file or a stage with a valid record.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
     /// 0: free.
     pub(super) id: u32,
-    /// Where its record is.
+    /// The position of its record.
     pub(super) place: u32,
-    /// Of its name.
+    /// The hash of its name.
     hash: u16,
     pub(super) is_stage: bool,
 }
@@ -22,7 +22,7 @@ impl Entry {
     pub(super) const FREE: Self = Self { id: 0, place: 0, hash: 0, is_stage: false };
 }
 
-/// Names that differ in it are different; others have to be compared.
+/// Names with different hashes are different; others have to be compared.
 fn hash_of(name: &[u8]) -> u16 {
     let [a, b, ..] = crc32c(name).to_le_bytes();
     u16::from_le_bytes([a, b])

@@ -1,37 +1,37 @@
-//! The journal: records in a chain of blocks, from the tail, to which an anchor refers, to the head.
+//! The journal: records in a chain of blocks, from the tail, which an anchor refers to, to the head.
 //!
 //! | state | needs | left by |
 //! |---|---|---|
 //! | sealed: after a start or a failure, the space after the last record may be damaged | an anchor and a new head with a copy of the last record | the first change |
 //! | open | | a failed program |
-//! | dead: a flush failed, or a rewrite of the journal, and the valid state is unknown | to be mounted again | |
+//! | dead: a flush or a rewrite of the journal failed, and the valid state is unknown | to be mounted again | |
 //!
 //! When the journal has its maximum number of blocks, it is rewritten: the valid records are copied to new blocks, an
-//! anchor refers to them as the beginning, and the old blocks are free. Until the anchor is written the copies are not
-//! valid, and after a power cut their blocks are used again, so repeated cuts use no space up.
+//! anchor makes them the beginning, and the old blocks are free. Until the anchor is written, the copies are not valid,
+//! and after a power cut their blocks are used again, so repeated cuts use up no space.
 
 use skiff_proto::{ErrorCode, Refusal};
 
 use super::layout::{HEAD, Head, RECORD, Record};
 use super::{Flash, FlashError, FlashStore};
 
-/// What is known of the journal.
+/// The state of the journal.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Journal {
     pub(super) tail: u32,
-    /// The number of the tail, which all blocks have.
+    /// The number of the tail, recorded in all blocks.
     pub(super) epoch: u32,
     pub(super) head: u32,
     /// The number of the head, and its sum.
     pub(super) seq: u32,
     pub(super) owner: u32,
-    /// The highest number that a block has had.
+    /// The highest number of any block so far.
     pub(super) used: u32,
-    /// The number of the newest block that reads the same each time.
+    /// The number of the newest block that certainly reads the same each time.
     pub(super) sure: u32,
-    /// The block that comes after the head.
+    /// The block that will follow the head.
     pub(super) next: u32,
-    /// Where the next record goes.
+    /// The position of the next record.
     pub(super) offset: u32,
     /// Blocks from tail to head.
     pub(super) blocks: u32,
@@ -41,8 +41,8 @@ pub(super) struct Journal {
     pub(super) last: Option<u32>,
 }
 
-/// The newest record, as it was read when the medium was mounted. Power may have gone while it was written: then it may
-/// read otherwise the next time.
+/// The newest record, as it was read when the medium was mounted. If power failed while it was written, it may read
+/// differently the next time.
 #[derive(Debug)]
 pub(super) struct Kept<const NAME: usize> {
     place: Option<u32>,
@@ -62,7 +62,7 @@ impl<const NAME: usize> Kept<NAME> {
         self.name[..len - RECORD].copy_from_slice(&page[RECORD..len]);
     }
 
-    /// Shows the record in `page` if it is the one at `place`; its length.
+    /// Copies the record to `page` if it is the one at `place`; returns its length.
     pub(super) fn show_at(&self, place: u32, page: &mut [u8]) -> Option<usize> {
         if self.place != Some(place) {
             return None;
@@ -87,8 +87,8 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         Ok(Head::decode(&bytes, self.volume))
     }
 
-    /// Reads the record at `offset` of a journal block into `page`; `None` if it is no record of that block, whose sum is
-    /// `owner`.
+    /// Reads the record at `offset` of a journal block into `page`; `None` if it is not a record of that block, whose
+    /// sum is `owner`.
     pub(super) fn read_record(
         &mut self,
         block: u32,
@@ -112,14 +112,14 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         Ok(found.map(|(record, len, _)| (record, len)).ok_or(ErrorCode::Io)?)
     }
 
-    /// Writes a record, durably, and heeds it.
+    /// Writes a record durably, and applies it.
     pub(super) fn append(&mut self, record: Record, name: &[u8]) -> Result<(), Refusal> {
         self.make_way(RECORD + name.len())?;
         let len = record.encode(name, self.page);
         self.append_page(record, len)
     }
 
-    /// The same, of a stage: under the name that its slot has, or under `name` if that has none.
+    /// The same for a stage: under the name of its slot, or under `name` if that has none.
     pub(super) fn append_stage(&mut self, record: Record, slot: usize, name: Option<&[u8]>) -> Result<(), Refusal> {
         let len = name.map_or(self.slots[slot].name.len(), <[u8]>::len);
         self.make_way(RECORD + len)?;
@@ -155,13 +155,13 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         self.journal.offset as usize + self.layout.padded(len) <= self.layout.block as usize
     }
 
-    /// It has as many blocks as it may have.
+    /// True if it has its maximum number of blocks.
     fn is_long(&self) -> bool {
         self.journal.blocks >= self.layout.journal_most(self.records())
     }
 
-    /// Opens the journal. Before that nothing is erased that could be read at the start, or be found another time: an
-    /// anchor, or a record, that could not be read may be there the next time, and one that could be read may not.
+    /// Opens the journal. Before that, nothing may be erased that was readable at the start or may become readable: an
+    /// anchor or a record that could not be read may be readable the next time, and vice versa.
     pub(super) fn heal(&mut self) -> Result<(), Refusal> {
         if self.journal.dead {
             return Err(ErrorCode::Io.into());
@@ -198,7 +198,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         Ok(())
     }
 
-    /// Begins the next block of the journal. The records of the one before count up to `end`.
+    /// Begins the next block of the journal. The records of the previous block count up to `end`.
     fn new_head(&mut self, end: u32, epoch: u32) -> Result<(), Refusal> {
         let block = self.journal.next;
         let next = self.map.take_next().ok_or(ErrorCode::NoSpace)?;
@@ -303,7 +303,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         Ok(flushed?)
     }
 
-    /// Gives blocks back that the journal has and may no longer have.
+    /// Frees blocks that the journal no longer needs.
     pub(super) fn clean(&mut self) -> Result<(), Refusal> {
         let too_long = self.journal.blocks > self.layout.journal_most(self.records());
         if too_long && !self.journal.sealed && !self.journal.dead { self.rewrite() } else { Ok(()) }

@@ -1,14 +1,14 @@
-//! The layout of the medium. docs/FLASH.md describes it for readers of an image.
+//! The layout of the medium. docs/FLASH.md describes it for programs that read an image.
 //!
 //! Numbers are little-endian. Every structure begins or ends with a CRC-32C that includes the medium's number, and a
-//! record contains the checksum of its journal block, so that old data is never taken for new.
+//! record contains the checksum of its journal block, so that old data is never mistaken for new data.
 
 use skiff_proto::crc::Crc32c;
 use skiff_proto::identity::StageOwner;
 
 use super::Geometry;
 
-/// The blocks that say where the journal begins.
+/// The number of anchor blocks, which record where the journal begins.
 pub(super) const ANCHORS: u32 = 2;
 /// The first block for everything else.
 pub(super) const FIRST: u32 = ANCHORS;
@@ -51,16 +51,16 @@ pub(super) struct Layout {
     pub(super) blocks: u32,
     pub(super) block: u32,
     pub(super) unit: u32,
-    /// What the positions of anchors and records are multiples of.
+    /// The alignment of anchors and records.
     pub(super) align: u32,
-    /// Bytes that the longest record takes.
+    /// Bytes of the longest record.
     pub(super) longest: u32,
     /// Bytes of the longest name.
     pub(super) name: u8,
 }
 
 impl Layout {
-    /// `None` if such a medium can't be used: with pages of `page` bytes, a map of `map` blocks, names of `name` bytes.
+    /// `None` if the medium can't be used with pages of `page` bytes, a map of `map` blocks and names of `name` bytes.
     pub(super) fn new(geometry: Geometry, page: usize, map: usize, name: usize) -> Option<Self> {
         let Geometry { blocks, block, unit } = geometry;
         let page = u32::try_from(page).ok()?;
@@ -81,7 +81,7 @@ impl Layout {
         (fits && layout.records() > 0 && blocks > ANCHORS + layout.journal_room(1, 0)).then_some(layout)
     }
 
-    /// Bytes of a file in a block.
+    /// Bytes of file content in a block.
     pub(super) const fn payload(self) -> u32 {
         self.block - LINK
     }
@@ -91,7 +91,7 @@ impl Layout {
         bytes.div_ceil(self.payload())
     }
 
-    /// The bytes that are programmed to write `bytes`.
+    /// The number of bytes to program in order to write `bytes`.
     pub(super) fn padded(self, bytes: usize) -> usize {
         bytes.next_multiple_of(self.align as usize)
     }
@@ -106,25 +106,25 @@ impl Layout {
         ANCHOR.next_multiple_of(self.align)
     }
 
-    /// Records of the longest kind in a block.
+    /// The number of records of maximum length in a block.
     fn records(self) -> u32 {
         self.block.saturating_sub(self.first_record()) / self.longest
     }
 
-    /// Blocks that a number of valid records fills.
+    /// The number of blocks that this number of valid records fills.
     fn full(self, records: u32) -> u32 {
         records.max(1).div_ceil(self.records())
     }
 
-    /// The maximum number of blocks of the journal, with a number of valid records: half as many again as those take, so that
-    /// a record is copied twice at most for each that is written, and two.
+    /// The maximum number of blocks of the journal for a number of valid records: 1.5 times the blocks that they fill,
+    /// so that at most two records are copied for each one that is written, plus two.
     pub(super) fn journal_most(self, records: u32) -> u32 {
         let full = self.full(records);
         full + full / 2 + 2
     }
 
-    /// The blocks that are kept for a journal of `blocks`: as many as it may have, or has, those that it is copied to then,
-    /// and the one that is to come next.
+    /// The number of blocks reserved for a journal of `blocks`: its maximum or current number, those that it will be
+    /// copied to, and the next one.
     pub(super) fn journal_room(self, records: u32, blocks: u32) -> u32 {
         self.journal_most(records).max(blocks) + self.full(records) + 1
     }
@@ -141,16 +141,16 @@ impl Layout {
     }
 }
 
-/// Where the journal begins.
+/// An anchor: where the journal begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Anchor {
-    /// The number of this medium, another one each time that it is formatted.
+    /// The number of this medium, which changes each time it is formatted.
     pub(super) volume: u32,
-    /// Anchors are numbered: the highest counts.
+    /// The number of this anchor; the highest counts.
     pub(super) seq: u32,
     /// The first block of the journal; 0 while the medium is being formatted.
     pub(super) tail: u32,
-    /// Its number, which all blocks of this journal have.
+    /// The number of the journal, recorded in all its blocks.
     pub(super) epoch: u32,
     /// The journal has a block with this number.
     pub(super) head_seq: u32,
@@ -173,8 +173,8 @@ impl Anchor {
         bytes
     }
 
-    /// `None` if these bytes are no anchor. The second value is false if it is one of another version, for another
-    /// geometry or with longer names.
+    /// `None` if these bytes are not an anchor. The second value is false if its version, its geometry or its name
+    /// length differs.
     pub(super) fn decode(bytes: &[u8; ANCHOR as usize], layout: Layout) -> Option<(Self, bool)> {
         if get(bytes, 0) != ANCHOR_MAGIC || get(bytes, 36) != sum([0, 0], &bytes[..36]) {
             return None;
@@ -200,18 +200,18 @@ pub(super) struct Head {
     pub(super) seq: u32,
     /// The number of the journal's first block.
     pub(super) epoch: u32,
-    /// The block that is to come after this one.
+    /// The block that will follow this one.
     pub(super) next: u32,
-    /// The records of the block before count up to this offset.
+    /// The records of the previous block count up to this offset.
     pub(super) end: u32,
-    /// No record of before has this number or a higher one.
+    /// Higher than the number of every earlier record.
     pub(super) ids: u32,
-    /// The checksum of all that, which the block's records bear.
+    /// The checksum of the other fields, which the block's records contain.
     pub(super) sum: u32,
 }
 
 impl Head {
-    /// Its bytes; `sum` is found out.
+    /// Its bytes; computes `sum`.
     pub(super) fn encode(&mut self, volume: u32) -> [u8; HEAD as usize] {
         let mut bytes = [0; HEAD as usize];
         let fields = [HEAD_MAGIC, self.seq, self.epoch, self.next, self.end, self.ids];
@@ -223,7 +223,7 @@ impl Head {
         bytes
     }
 
-    /// `None` if these bytes are no beginning of a journal block of this medium.
+    /// `None` if these bytes are not the beginning of a journal block of this medium.
     pub(super) fn decode(bytes: &[u8; HEAD as usize], volume: u32) -> Option<Self> {
         let [magic, seq, epoch, next, end, ids, found] = [0, 4, 8, 12, 16, 20, 24].map(|at| get(bytes, at));
         let valid = magic == HEAD_MAGIC && found == sum([volume, 0], &bytes[..24]);
@@ -231,18 +231,18 @@ impl Head {
     }
 }
 
-/// The beginning of a data block: the way back to the beginning of the file.
+/// The beginning of a data block, which leads back to the beginning of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Link {
-    /// The block before; 0 in the first one.
+    /// The previous block; 0 in the first one.
     pub(super) prev: u32,
     /// A block further back: see `chain`.
     pub(super) jump: u32,
-    /// Which block of the file this is, from 0 on.
+    /// The number of this block in the file, from 0.
     pub(super) index: u32,
     /// The file.
     pub(super) id: u32,
-    /// The checksum of the file's bytes in the block before.
+    /// The checksum of the file's bytes in the previous block.
     pub(super) prev_crc: u32,
 }
 
@@ -257,7 +257,7 @@ impl Link {
         bytes
     }
 
-    /// `None` if these bytes are no beginning of a data block of this medium.
+    /// `None` if these bytes are not the beginning of a data block of this medium.
     pub(super) fn decode(bytes: &[u8; LINK as usize], volume: u32) -> Option<Self> {
         let [prev, jump, index, id, prev_crc] = [0, 4, 8, 12, 16].map(|at| get(bytes, at));
         let valid = get(bytes, 20) == sum([volume, 1], &bytes[..20]);
@@ -265,16 +265,16 @@ impl Link {
     }
 }
 
-/// What a record says.
+/// The kind of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Nothing: a journal block has at least one record.
     Nothing,
     /// A file.
     File,
-    /// Bytes of a write that was interrupted, or is under way.
+    /// Bytes of a write that was interrupted or is in progress.
     Stage,
-    /// The file or stage of this number is no more.
+    /// The file or stage with this number no longer exists.
     Drop,
 }
 
@@ -282,14 +282,14 @@ pub(super) enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) kind: Kind,
-    /// The number of a version of a file, which it keeps for life.
+    /// The number of a version of a file, which never changes.
     pub(super) id: u32,
     /// The version that ends with this record; 0: none.
     pub(super) over: u32,
     /// Bytes, and their CRC-32C.
     pub(super) size: u32,
     pub(super) crc: u32,
-    /// Of a stage, the number of its owner: its time comes with the `write` that continues it.
+    /// The time; for a stage, the number of its owner instead, because the `write` that continues it brings the time.
     pub(super) mtime: Option<u64>,
     /// The last block; 0 without any.
     pub(super) last: u32,
@@ -335,13 +335,13 @@ impl Record {
         put(bytes, 0, crc);
     }
 
-    /// Makes `bytes` a record that ends nothing: the record that it ended is gone.
+    /// Makes `bytes` a record that ends nothing, because the record that it ended is gone.
     pub(super) fn end_nothing(bytes: &mut [u8]) {
         put(bytes, 16, 0);
     }
 
-    /// The record that `bytes` begin with, its length, and the sum of its journal block; `None` if they are no
-    /// record of this medium.
+    /// The record at the start of `bytes`, its length, and the sum of its journal block; `None` if it is not a record
+    /// of this medium.
     pub(super) fn decode(bytes: &[u8], volume: u32) -> Option<(Self, usize, u32)> {
         let kind = match bytes.get(8)? {
             0 => Kind::Nothing,

@@ -1,4 +1,4 @@
-//! The map of used blocks: a bit for each.
+//! The map of used blocks: one bit for each.
 
 /// The map of a medium's blocks. It is not stored on the medium: mounting computes it.
 #[derive(Debug)]
@@ -6,7 +6,7 @@ pub(super) struct Map<'m> {
     bits: &'m mut [u8],
     blocks: u32,
     free: u32,
-    /// Where the search continues: blocks are taken in turn, so that all wear evenly.
+    /// Where the search continues: blocks are taken in turn, so that they wear evenly.
     next: u32,
 }
 
@@ -38,7 +38,7 @@ impl<'m> Map<'m> {
         is_free
     }
 
-    /// Gives a block back.
+    /// Frees a block.
     pub(super) fn give(&mut self, block: u32) {
         let (byte, bit) = (block as usize / 8, 1 << (block % 8));
         if block < self.blocks && self.bits[byte] & bit != 0 {
@@ -47,7 +47,7 @@ impl<'m> Map<'m> {
         }
     }
 
-    /// Goes on with the block after this one.
+    /// Continues the search after this block.
     pub(super) const fn start_after(&mut self, block: u32) {
         self.next = block + 1;
     }

@@ -4,13 +4,14 @@ use core::fmt;
 
 /// A medium of blocks that are erased as a whole and then programmed once, unit by unit.
 ///
-/// A driver of a flash chip implements it in a few lines. One that has the traits of embedded-storage comes in by
-/// `NorFlashMedium` (feature `embedded-storage`), an SD card by [`CardFlash`](super::CardFlash). Offsets and lengths of [`Flash::program`] are multiples of the unit,
-/// those of [`Flash::read`] are any. Nothing crosses the end of a block.
+/// A driver of a flash chip implements it in a few lines. For a driver with the traits of embedded-storage, use
+/// `NorFlashMedium` (feature `embedded-storage`); for an SD card, [`CardFlash`](super::CardFlash). Offsets and lengths
+/// of [`Flash::program`] are multiples of the unit; those of [`Flash::read`] are arbitrary. No access crosses the end
+/// of a block.
 ///
-/// The store never programs a unit twice between two erasures, so flash with error correction in each word will do.
+/// The store never programs a unit twice between two erasures, so flash with error correction per word is suitable.
 pub trait Flash {
-    /// Its size, always the same.
+    /// The size of the medium, which never changes.
     fn geometry(&self) -> Geometry;
 
     /// Reads at `offset` of a block, all of `bytes`.
@@ -25,13 +26,13 @@ pub trait Flash {
     /// The chip does not answer, or says that it failed.
     fn program(&mut self, block: u32, offset: u32, bytes: &[u8]) -> Result<(), FlashError>;
 
-    /// Erases a block: from here on it may be programmed. What is read from it before it was programmed does not matter.
+    /// Erases a block, so that it can be programmed. The content of erased units does not matter.
     ///
     /// # Errors
     /// The chip does not answer, or says that it failed.
     fn erase(&mut self, block: u32) -> Result<(), FlashError>;
 
-    /// Returns when everything programmed and erased is durable. Nothing to do where those calls wait themselves.
+    /// Returns when everything programmed and erased is durable. Does nothing if those calls wait themselves.
     ///
     /// # Errors
     /// The chip does not answer, or says that it failed.

@@ -5,22 +5,22 @@
 //! | free | anything | journal, data: it is erased right before its first use |
 //! | an anchor: 0 and 1, in turn | where the journal begins | |
 //! | journal | records, one after the other: a file, staged bytes, a removal | free, when the valid records have been copied to a new journal |
-//! | data | a piece of a file or of a stage, and a reference to the piece before | free, when the record that ends its file is durable |
+//! | data | a piece of a file or of a stage, and a reference to the previous piece | free, when the record that ends its file is durable |
 //!
-//! A commit is one record of the journal: until it is complete the old file exists, and afterwards the new one. It refers
-//! to the last block of the new file, and to the version that it replaces. A block that a record on the medium still
-//! needs is not written until a later, durable record has ended that record.
+//! A commit is one record of the journal: until it is complete, the old file exists, and then the new one. It refers to
+//! the last block of the new file, and to the version that it replaces. A block that a record on the medium still needs
+//! is not overwritten until a later, durable record has ended that record.
 //!
-//! **Nothing that was on the medium when power came back is ever programmed again.** An operation that power interrupts can
-//! leave cells that read differently each time, and blocks that only look erased. So the first change after a start begins a
-//! new journal block, writes the last record again, and records in the new block where the old one ends; interrupted
-//! stages continue in a new block; and every block is erased before use, even if it looks erased.
+//! **After a start, the store never programs the unused rest of an existing block.** An operation that a power cut
+//! interrupts can leave cells that read differently each time, and places that only look erased. So the first change
+//! after a start begins a new journal block, writes the last record again, and records in the new block where the old
+//! one ends; interrupted stages continue in a new block; and every block is erased before use, even if it looks erased.
 //!
 //! Every byte of a file is verified by the checksum of its block: reading a damaged file fails with `io`.
 //!
-//! In memory the store has a number and a position for each file, a bit for each block, and a page for each file that is
-//! being written. For names of 64 bytes and pages of 256 bytes on a Cortex-M3: 12 bytes a file, 408 a stage, 1 for 8 blocks and
-//! 832 for the rest. Mounting reads the journal, and the beginning of each block that is in use.
+//! In memory, the store has a number and a position for each file, a bit for each block, and a page for each file that
+//! is being written. With names of 64 bytes and pages of 256 bytes on a Cortex-M3, it takes 12 bytes per file, 408 per
+//! stage, 1 per 8 blocks, and 832 for the rest. Mounting reads the journal, and the beginning of each block in use.
 //!
 //! ```
 //! use skiff_device::flash::{Flash, FlashMemory, FlashStore, MountError, map_len};
@@ -73,11 +73,12 @@ use layout::Layout;
 use map::Map;
 use stage::Slot;
 
-/// The memory of a [`FlashStore`]: for `FILES` files (interrupted writes included) with names of up to `NAME` bytes, `STAGES`
-/// of them being written at a time, and a medium of up to 8 x `MAP` blocks ([`map_len`]). Fits a `static`.
+/// The memory of a [`FlashStore`]: for `FILES` files (interrupted writes included) with names of up to `NAME` bytes,
+/// `STAGES` of them being written at a time, and a medium of up to 8 x `MAP` blocks ([`map_len`]). It can be a
+/// `static`.
 ///
-/// `PAGE` bytes are programmed at a time while a file comes in: a multiple of the medium's unit that divides its blocks, and
-/// at least 44 + `NAME`. 256 suits most flash chips, an SD card needs 512.
+/// `PAGE` bytes are programmed at a time while a file is being received. It is a multiple of the medium's unit, divides
+/// its blocks, and is at least 44 + `NAME`. 256 suits most flash chips; an SD card needs 512.
 #[derive(Debug)]
 pub struct FlashMemory<const FILES: usize, const STAGES: usize, const NAME: usize, const PAGE: usize, const MAP: usize>
 {
@@ -135,10 +136,10 @@ pub struct FlashStore<'m, F: Flash, const NAME: usize, const PAGE: usize> {
     checkpoint: u32,
 }
 
-/// What a stage's writer shares with the store, so that dropping it is seen.
+/// State that a stage's writer shares with the store, so that the store notices when it is dropped.
 #[derive(Debug)]
 struct Handle {
-    /// Which use of the slot this is.
+    /// The number of this use of the slot.
     version: Cell<u32>,
     writer: Cell<bool>,
 }
@@ -153,8 +154,8 @@ impl Handle {
 const CHECKPOINT: u32 = 32 * 1024;
 
 impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAGE> {
-    /// Makes a write durable at this interval, as soon as a block is full: the bytes that a power cut can cost. Each time
-    /// costs a record of the journal. Default: 32 KiB.
+    /// Makes a write durable at this interval, as soon as a block is full. This limits the bytes that a power cut can
+    /// cost. Each checkpoint costs a record of the journal. Default: 32 KiB.
     pub const fn set_checkpoint(&mut self, bytes: u32) {
         self.checkpoint = bytes;
     }

@@ -13,17 +13,17 @@ use super::{CHECKPOINT, Flash, FlashError, FlashMemory, FlashStore};
 /// Why a medium can't be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MountError {
-    /// It failed.
+    /// The medium failed.
     Medium,
-    /// Its size, or that of its blocks and units, does not go with the store's memory.
+    /// The size of the medium, or of its blocks and units, does not match the store's memory.
     Geometry,
-    /// There is something else on it. It is left alone; [`FlashStore::format`] makes room.
+    /// It has other content, which is left alone. [`FlashStore::format`] replaces it.
     Foreign,
     /// It was formatted by another version, for other sizes, or for longer names.
     Other,
     /// There is a store on it, but its journal is damaged.
     Damaged,
-    /// There are more files on it than the memory holds.
+    /// It has more files than the memory can hold.
     TooManyFiles,
 }
 
@@ -61,7 +61,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
     /// Opens the store on a medium. A blank one (all bytes 0xff, or all 0) is formatted.
     ///
     /// # Errors
-    /// See [`MountError`]; nothing has been written then.
+    /// See [`MountError`]; in this case nothing has been written.
     pub fn mount<const FILES: usize, const STAGES: usize, const MAP: usize>(
         memory: &'m mut FlashMemory<FILES, STAGES, NAME, PAGE, MAP>,
         flash: F,
@@ -83,7 +83,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
     /// there was no store, one that is refused as foreign.
     ///
     /// # Errors
-    /// The medium fails or does not go with this store.
+    /// The medium fails or does not match this store.
     pub fn format<const FILES: usize, const STAGES: usize, const MAP: usize>(
         memory: &'m mut FlashMemory<FILES, STAGES, NAME, PAGE, MAP>,
         flash: F,
@@ -146,14 +146,14 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
 
     const FIRST_MARKER: Anchor = Anchor { volume: 1, seq: 1, tail: 0, epoch: 0, head_seq: 0 };
 
-    /// Formatting a blank medium begins with a program, not with an erasure: what an erasure leaves that was cut off is no
-    /// longer blank, but the rest of the marker can be recognized.
+    /// Formatting a blank medium begins by programming, not by erasing: an interrupted erasure leaves a medium that is
+    /// no longer blank, but a partial marker can be recognized.
     fn begin_format(&mut self, offset: u32) -> Result<Anchor, MountError> {
         let marker = Self::FIRST_MARKER;
         self.put_marker(marker.volume, Anchors { block: 0, offset, seq: marker.seq })
     }
 
-    /// Where the marker goes if the medium is blank, but for attempts to put it there.
+    /// The position for the marker if the medium is blank, except for earlier attempts to write it.
     fn blank_place(&mut self) -> Result<Option<u32>, FlashError> {
         let Layout { blocks, block: size, .. } = self.layout;
         let mut last = [0];
@@ -221,7 +221,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
         Ok(())
     }
 
-    /// Writes the first journal block and the anchor that says so.
+    /// Writes the first journal block and the anchor that refers to it.
     fn finish_format(&mut self) -> Result<Anchor, MountError> {
         let mut head = Head { seq: 1, epoch: 1, next: FIRST + 1, end: 0, ids: 1, sum: 0 };
         let bytes = head.encode(self.volume);
@@ -274,8 +274,8 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
         Ok(())
     }
 
-    /// The journal block after this one. Two kinds of blocks are ignored: those of an unfinished rewrite of the journal, and
-    /// those without a record or a block with a record after them.
+    /// The journal block after this one. Two kinds of blocks are ignored: those of an unfinished rewrite of the
+    /// journal, and those without a record or a block with a record after them.
     fn follower(&mut self, head: Head) -> Result<Option<Head>, FlashError> {
         let mut found = None;
         let mut before = head;
@@ -301,7 +301,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
         Ok(None)
     }
 
-    /// Heeds the records of a block up to `end`, or to the last one; says where that is.
+    /// Applies the records of a block up to `end`, or to the last one; returns the position of the end.
     fn replay_block(&mut self, block: u32, owner: u32, end: Option<u32>) -> Result<u32, MountError> {
         let mut offset = self.layout.first_record();
         while offset < end.unwrap_or(self.layout.block) {
@@ -329,7 +329,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
         if is_damaged { Err(MountError::Damaged) } else { Ok(offset) }
     }
 
-    /// True if a record follows one that can't be read: then that one was not the last.
+    /// True if a record follows an unreadable one, which therefore was not the last.
     fn has_record_after(&mut self, block: u32, offset: u32, owner: u32) -> Result<bool, FlashError> {
         // Where it would bear the sum of its block.
         let step = self.layout.align;

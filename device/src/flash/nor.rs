@@ -1,16 +1,16 @@
-//! Flash with a driver for the traits of embedded-storage as a medium.
+//! A medium for drivers with the traits of embedded-storage.
 
 use embedded_storage::nor_flash::NorFlash;
 
 use super::{Flash, FlashError, Geometry};
 
-/// A driver's flash, all of it: the drivers of chips and of microcontrollers' own flash have these traits.
+/// The whole flash of a driver. Drivers of flash chips and of microcontrollers' internal flash have these traits.
 ///
-/// To use a part, give it a driver's partition. What is programmed has to be durable when the driver returns.
+/// To use only a part, pass a partition of the driver. Programmed bytes must be durable when the driver returns.
 #[derive(Debug)]
 pub struct NorFlashMedium<N>(N);
 
-/// The size of the buffer for reads that the driver can't do.
+/// The size of the buffer for reads that the driver can't do directly.
 const PIECE: usize = 64;
 
 impl<N: NorFlash> NorFlashMedium<N> {

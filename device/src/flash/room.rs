@@ -1,20 +1,20 @@
-//! Free space, reserved space, and which interrupted writes are dropped for more.
+//! Free space, reserved space, and which interrupted writes to drop for more.
 
 use skiff_proto::{ErrorCode, Refusal};
 
 use super::layout::{ANCHORS, Record};
 use super::{Flash, FlashStore};
 
-/// What a new version needs.
+/// The needs of a new version.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Need {
     pub(super) blocks: u32,
-    /// The interrupted write that is resumed: it is not dropped for itself.
+    /// The interrupted write that is resumed, which must not be dropped.
     pub(super) keep: Option<u32>,
 }
 
 impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAGE> {
-    /// Records that count, or will: every stage that is open ends in one.
+    /// Valid records, including future ones: every open stage ends in one.
     pub(super) fn records(&self) -> u32 {
         u32::try_from(self.listed() + self.unlisted()).unwrap_or(u32::MAX)
     }
@@ -24,8 +24,8 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         self.slots.iter().filter(|slot| slot.id != 0 && !slot.listed).count()
     }
 
-    /// Blocks that are free for data if there are `more` records, and not promised to a writer. `None` if not even the
-    /// journal has its room then: a file without a byte needs that, too.
+    /// Blocks that are free for data and not promised to a writer, given `more` records. `None` if there is not even
+    /// room for the journal, which an empty file needs, too.
     fn unpromised(&self, more: u32) -> Option<u32> {
         // With one that is to come, those that the journal has.
         let journal = self.layout.journal_room(self.records() + more, self.journal.blocks) - (self.journal.blocks + 1);
@@ -68,7 +68,8 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
     }
 
     /// # Errors
-    /// `no-space` if there is no room even without interrupted writes; `io` if nothing can be written. Nothing has changed.
+    /// `no-space` if there is no room even without interrupted writes; `io` if nothing can be written. Nothing has
+    /// changed.
     pub(super) fn check_room(&mut self, need: Need) -> Result<(), Refusal> {
         if self.journal.dead {
             return Err(ErrorCode::Io.into());
@@ -97,12 +98,12 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         Ok(())
     }
 
-    /// Gives the blocks of a version back that has ended.
+    /// Frees the blocks of a version that has ended.
     pub(super) fn give_version(&mut self, record: &Record) {
         self.give_chain(record.id, record.last, self.layout.blocks_for(record.size));
     }
 
-    /// Blocks of files on an empty medium.
+    /// The number of blocks for files on an empty medium.
     pub(super) fn total(&self) -> u32 {
         self.layout.blocks - ANCHORS - self.layout.journal_room(1, 0)
     }

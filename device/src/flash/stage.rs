@@ -3,7 +3,7 @@
 //! | slot | content | becomes |
 //! |---|---|---|
 //! | free | | open |
-//! | open | a page that is being filled, a checksum; on the medium the blocks before, to which no record refers | left, free |
+//! | open | a page that is being filled, a checksum; on the medium, the preceding blocks, which no record refers to | left, free |
 //! | left: its handle was dropped | the same | free, at the next change: a named one gets a record, an unnamed one is dropped |
 //!
 //! A checkpoint is a record that refers to the full blocks, so that they survive a power cut. A page that is programmed
@@ -38,7 +38,7 @@ impl Drop for FlashStage<'_> {
 pub(super) struct Slot<const NAME: usize, const PAGE: usize> {
     /// 0: free.
     pub(super) id: u32,
-    /// None in a stage that gets it at the commit.
+    /// Empty if the stage gets its name at the commit.
     pub(super) name: Vec<u8, NAME, u8>,
     pub(super) mtime: Option<u64>,
     pub(super) owner: StageOwner,
@@ -49,19 +49,19 @@ pub(super) struct Slot<const NAME: usize, const PAGE: usize> {
     last: u32,
     jump: u32,
     pub(super) blocks: u32,
-    /// Of the bytes in the last block.
+    /// The checksum of the bytes in the last block.
     last_crc: Crc32c,
-    /// Blocks that it may have in all.
+    /// The total number of blocks that it may have.
     pub(super) reserved: u32,
     /// There is a record of it.
     pub(super) listed: bool,
     /// Bytes in that record.
     kept: u32,
-    /// The last block of that record if it has been copied; else 0.
+    /// The last block of that record if it has been copied; otherwise 0.
     pub(super) copied: u32,
-    /// What is in the page has been programmed, though the page is not full.
+    /// The content of the page has been programmed, although the page is not full.
     closed: bool,
-    /// Something could not be programmed.
+    /// A program operation has failed.
     failed: bool,
     page: [u8; PAGE],
 }
@@ -87,12 +87,12 @@ impl<const NAME: usize, const PAGE: usize> Slot<NAME, PAGE> {
         page: [0; PAGE],
     };
 
-    /// Bytes in the last block; a whole block's if there is none.
+    /// Bytes in the last block; those of a full block if there is none.
     const fn fill(&self, payload: u32) -> u32 {
         if self.blocks == 0 { payload } else { self.len - (self.blocks - 1) * payload }
     }
 
-    /// Where in the last block the next byte comes, and where in the page.
+    /// The position of the next byte in the last block and in the page.
     const fn end(&self, payload: u32) -> (u32, usize) {
         let end = LINK + self.fill(payload);
         (end, end as usize % PAGE)
@@ -125,7 +125,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
     }
 
     /// # Errors
-    /// `busy` if every slot has its writer.
+    /// `busy` if every slot has a writer.
     pub(super) fn free_slot(&self) -> Result<usize, Refusal> {
         let free = self.slots.iter().position(|slot| slot.id == 0);
         free.ok_or(Refusal::new(ErrorCode::Busy, "too many files are being written"))
@@ -166,7 +166,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
         self.handles[at].version.set(0);
     }
 
-    /// Takes bytes in; all of them.
+    /// Adds all of the bytes.
     pub(super) fn write_stage(&mut self, at: usize, mut bytes: &[u8]) -> Result<(), Refusal> {
         let payload = self.layout.payload();
         while !bytes.is_empty() {
@@ -221,7 +221,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
         Ok(())
     }
 
-    /// Programs the page: nothing can be added after that.
+    /// Programs the page; nothing can be added to it after that.
     pub(super) fn close_page(&mut self, at: usize) -> Result<(), Refusal> {
         let slot = &mut self.slots[at];
         let (end, within) = slot.end(self.layout.payload());
@@ -251,14 +251,14 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
         Ok(())
     }
 
-    /// Gives a block back, if it is one.
+    /// Frees a block, if there is one.
     pub(super) fn give_if(&mut self, block: u32) {
         if block != 0 {
             self.map.give(block);
         }
     }
 
-    /// Goes on with an interrupted write. Its last block is copied if it is not full and something is to come.
+    /// Continues an interrupted write. Its last block is copied if it is not full and more bytes will follow.
     pub(super) fn reopen(&mut self, at: usize, record: &Record, size: u32) -> Result<(), Refusal> {
         let payload = self.layout.payload();
         let blocks = self.layout.blocks_for(record.size);
@@ -303,7 +303,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
         Ok(())
     }
 
-    /// Ends a stage, and gives its blocks back.
+    /// Ends a stage, and frees its blocks.
     pub(super) fn end_stage(&mut self, at: usize) {
         let slot = &self.slots[at];
         let id = slot.id;
@@ -319,7 +319,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
         _ = self.clean();
     }
 
-    /// Makes a slot free without giving anything back: it is, when the medium is mounted again.
+    /// Makes a slot free without freeing its blocks; they are free after the next mount.
     fn forget(&mut self, at: usize) {
         self.free(at);
     }
@@ -344,8 +344,8 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'m, F, NAME,
         }
     }
 
-    /// Makes the bytes of lost connections durable, and frees those of failed puts. Costs next to
-    /// nothing if there is nothing to do.
+    /// Makes the bytes of lost connections durable, and frees those of failed puts. Very cheap if there is nothing to
+    /// do.
     pub(super) fn settle_dropped(&mut self) {
         for at in 0..self.slots.len() {
             if self.slots[at].id != 0 && !self.handles[at].writer.get() {

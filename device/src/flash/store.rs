@@ -11,7 +11,7 @@ use super::room::Need;
 use super::{Flash, FlashFile, FlashStage, FlashStore};
 
 impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAGE> {
-    /// A flat store has no names with `/`, nor any that is longer than its slots hold.
+    /// A flat store has no names with `/`, and none longer than its slots.
     fn check(name: Name<'_>) -> Result<&[u8], Refusal> {
         let name = name.as_str();
         if name.contains('/') || name.len() > NAME { Err(ErrorCode::BadName.into()) } else { Ok(name.as_bytes()) }
@@ -46,7 +46,7 @@ impl<F: Flash, const NAME: usize, const PAGE: usize> FlashStore<'_, F, NAME, PAG
         Need { blocks: blocks - there, keep: Some(record.id) }
     }
 
-    /// Puts a stage in place under `name`, `None`: its own.
+    /// Puts a stage in place under `name`; if `None`, under its own.
     fn put_in_place(&mut self, at: usize, name: Option<&[u8]>, old: Option<Record>) -> Result<(), Refusal> {
         self.close_page(at)?;
         self.flush()?;
@@ -221,7 +221,7 @@ impl<'m, F: Flash, const NAME: usize, const PAGE: usize> Store for FlashStore<'m
         self.settle_dropped();
     }
 
-    /// Free is the room that a `write` could have: interrupted ones are dropped for it.
+    /// The free space is the room that a `write` could get by dropping interrupted ones.
     fn space(&mut self) -> store::Result<Space> {
         self.settle_dropped();
         let free = self.room(None)?.unwrap_or(0);

@@ -38,7 +38,7 @@ impl<const FILES: usize, const NAME: usize> Default for Entries<FILES, NAME> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Free,
-    /// To be put in place under its name, or, without one, under a name that is new.
+    /// To be put in place under its name or, without one, under a new name.
     Stage,
     File,
     Passed,
@@ -50,13 +50,13 @@ pub(super) struct Entry<const NAME: usize> {
     name: Vec<u8, NAME, u8>,
     pub(super) first: u16,
     end: u16,
-    /// Blocks in the chain, and those that are kept free for it while its writer is there.
+    /// Blocks in the chain, and those that are reserved for it while it has a writer.
     blocks: u16,
     reserved: u16,
     pub(super) len: u32,
     pub(super) crc: Option<u32>,
     pub(super) mtime: Option<u64>,
-    /// Of a stage.
+    /// The owner of a stage.
     pub(super) owner: StageOwner,
 }
 
@@ -78,7 +78,7 @@ impl<const NAME: usize> Entry<NAME> {
         Stat { size: self.len.into(), mtime: self.mtime, crc: self.crc }
     }
 
-    /// `None` without one.
+    /// The name; `None` if there is none.
     pub(super) fn name(&self) -> Option<Name<'_>> {
         Name::parse(&self.name, NAME).ok()
     }
@@ -95,7 +95,7 @@ pub struct RamFile<'m> {
     pub(super) handle: &'m Handle,
     pub(super) version: u32,
     pub(super) entry: usize,
-    /// The block that was read last, and which of the chain it is.
+    /// The block that was read last, and its number in the chain.
     pub(super) block: u16,
     pub(super) index: u32,
 }
@@ -134,7 +134,7 @@ impl<'m, const NAME: usize, const BLOCK: usize> RamStore<'m, NAME, BLOCK> {
         self.handles[entry].writer.get()
     }
 
-    /// Frees entries without a handle: puts that were not finished, old versions without readers.
+    /// Frees entries without a handle: unfinished puts, old versions without readers.
     pub(super) fn sweep(&mut self) {
         for at in 0..self.entries.len() {
             let handle = &self.handles[at];
@@ -157,7 +157,7 @@ impl<'m, const NAME: usize, const BLOCK: usize> RamStore<'m, NAME, BLOCK> {
         self.handles[at].version.set(0);
     }
 
-    /// Gives the blocks of an entry back.
+    /// Frees the blocks of an entry.
     pub(super) fn truncate(&mut self, at: usize) {
         let entry = &mut self.entries[at];
         if entry.end != NONE {
@@ -168,7 +168,7 @@ impl<'m, const NAME: usize, const BLOCK: usize> RamStore<'m, NAME, BLOCK> {
         (entry.first, entry.end, entry.blocks, entry.len) = (NONE, NONE, 0, 0);
     }
 
-    /// An old version: it stays as long as it has a reader.
+    /// Makes an entry an old version, which stays as long as it has a reader.
     pub(super) fn pass(&mut self, at: usize) {
         if self.handles[at].readers.get() == 0 {
             self.release(at);
@@ -204,14 +204,14 @@ impl<'m, const NAME: usize, const BLOCK: usize> RamStore<'m, NAME, BLOCK> {
             }
     }
 
-    /// Blocks that can be had, droppable ones included.
+    /// Blocks that are available, including droppable ones.
     pub(super) fn room(&self, but: Option<usize>) -> u64 {
         let droppable = (0..self.entries.len()).filter(|&at| self.is_droppable(at, but)).map(|at| self.blocks_of(at));
         self.unreserved(but) + droppable.sum::<u64>()
     }
 
     /// # Errors
-    /// `no-space` if that many blocks, and an entry where none is there yet, can't be had; nothing has changed.
+    /// `no-space` if that many blocks, and an entry if one is needed, are not available; nothing has changed.
     pub(super) fn check_room(&self, blocks: u64, entry: Option<usize>) -> Result<(), Refusal> {
         let has_entry = entry.is_some()
             || (0..self.entries.len()).any(|at| self.entries[at].kind == Kind::Free || self.is_droppable(at, None));
@@ -221,7 +221,7 @@ impl<'m, const NAME: usize, const BLOCK: usize> RamStore<'m, NAME, BLOCK> {
         if blocks <= self.room(entry) { Ok(()) } else { Err(ErrorCode::NoSpace.into()) }
     }
 
-    /// The droppable entry that goes first: old versions, then interrupted writes, the oldest of each.
+    /// The entry to drop first: old versions, then interrupted writes, the oldest of each.
     fn next_droppable(&self, but: Option<usize>) -> Option<usize> {
         let droppable = (0..self.entries.len()).filter(|&at| self.is_droppable(at, but));
         droppable.min_by_key(|&at| (self.entries[at].kind != Kind::Passed, self.handles[at].version.get()))
@@ -266,7 +266,7 @@ impl<'m, const NAME: usize, const BLOCK: usize> RamStore<'m, NAME, BLOCK> {
         RamFile { handle, version: handle.version.get(), entry: at, block: self.entries[at].first, index: 0 }
     }
 
-    /// The piece of the last block that is not filled yet, at the end of entry `at`; a new block if there is none.
+    /// The unfilled part of the last block of entry `at`; a new block if there is none.
     pub(super) fn tail(&mut self, at: usize) -> Result<&mut [u8], Refusal> {
         let used = self.entries[at].len as usize % BLOCK;
         if used > 0 {

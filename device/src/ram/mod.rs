@@ -7,13 +7,13 @@
 //! | a file | | passed |
 //! | passed | a file that was replaced or removed while it is being read | free, when its readers are done or the room is needed |
 //!
-//! A file is a chain of blocks, so nothing is ever moved and several files can grow at a time. A commit changes the kind of
-//! two entries and copies nothing: a reader sees the whole old file or the whole new one. Replacing a file takes the room
-//! of both until it is done.
+//! A file is a chain of blocks, so nothing is ever moved and several files can grow at a time. A commit changes the
+//! kind of two entries and copies nothing: a reader sees the complete old file or the complete new one. Replacing a
+//! file takes the space of both until it is done.
 //!
-//! A `write` reserves all the blocks that it needs when it begins: either it is refused then, like the `resume` before
-//! it, or it has room to its end. A write that needs room takes that of passed files (their readers then get `changed`),
-//! then that of interrupted writes, the oldest first.
+//! A `write` reserves all the blocks that it needs when it begins:
+//! either it is refused then, like the `resume` before it, or its space is guaranteed. If it needs more, passed files
+//! are dropped first (their readers then get `changed`), then interrupted writes, oldest first.
 //!
 //! Everything is lost when the power is cut.
 
@@ -26,8 +26,8 @@ pub use entry::{Entries, RamFile, RamStage};
 
 use entry::{Entry, NONE};
 
-/// The memory of a [`RamStore`]: `FILES` entries (stages included) with names of up to `NAME` bytes, and `BLOCKS` blocks of
-/// `BLOCK` bytes, at most 65,535. Fits a `static`.
+/// The memory of a [`RamStore`]: `FILES` entries (stages included) with names of up to `NAME` bytes, and `BLOCKS`
+/// blocks of `BLOCK` bytes, at most 65,535. It can be a `static`.
 #[derive(Debug)]
 pub struct RamMemory<const FILES: usize, const NAME: usize, const BLOCKS: usize, const BLOCK: usize> {
     entries: Entries<FILES, NAME>,
@@ -66,10 +66,10 @@ pub struct RamStore<'m, const NAME: usize, const BLOCK: usize> {
     boot: u64,
 }
 
-/// What an entry's readers and writer share with the store, so that dropping them is seen.
+/// State that an entry's readers and writer share with the store, so that the store notices when they are dropped.
 #[derive(Debug)]
 struct Handle {
-    /// Which use of the entry this is.
+    /// The number of this use of the entry.
     version: Cell<u32>,
     readers: Cell<u16>,
     writer: Cell<bool>,
@@ -82,8 +82,8 @@ impl Handle {
 }
 
 impl<'m, const NAME: usize, const BLOCK: usize> RamStore<'m, NAME, BLOCK> {
-    /// An empty store. `boot` is a number that no start of the device before had (random, or a count): tags are made from
-    /// it, so that a version of a file is never taken for one of before.
+    /// An empty store. `boot` is a number that no earlier start of the device had (random, or a count): tags are
+    /// derived from it, so that a version of a file is never mistaken for one from before the restart.
     #[must_use]
     pub fn new<const FILES: usize, const BLOCKS: usize>(
         memory: &'m mut RamMemory<FILES, NAME, BLOCKS, BLOCK>,
@@ -92,7 +92,8 @@ impl<'m, const NAME: usize, const BLOCK: usize> RamStore<'m, NAME, BLOCK> {
         Self::from_parts(&mut memory.entries, &mut memory.chain, &mut memory.blocks, boot)
     }
 
-    /// The same, of as many blocks as there are: of `chain` and `blocks` the shorter counts, and at most 65,535.
+    /// The same with a variable number of blocks: the length of `chain` or `blocks`, whichever is shorter, but at most
+    /// 65,535.
     #[must_use]
     pub fn from_parts<const FILES: usize>(
         entries: &'m mut Entries<FILES, NAME>,

@@ -10,7 +10,7 @@ use super::entry::Kind;
 use super::{RamFile, RamStage, RamStore};
 
 impl<const NAME: usize, const BLOCK: usize> RamStore<'_, NAME, BLOCK> {
-    /// A flat store has no names with `/`, nor any that is longer than its entries hold.
+    /// A flat store has no names with `/`, and none longer than its entries.
     fn check(name: Name<'_>) -> Result<(), Refusal> {
         let name = name.as_str();
         if name.contains('/') {
@@ -33,7 +33,7 @@ impl<const NAME: usize, const BLOCK: usize> RamStore<'_, NAME, BLOCK> {
     }
 
     /// # Errors
-    /// `no-space` for a file of `size` bytes of which the first `kept` blocks are those of `entry`.
+    /// `no-space` for a file of `size` bytes if its first `kept` blocks are those of `entry`.
     fn check_size(&self, size: u64, kept: u64, entry: Option<usize>) -> Result<(), Refusal> {
         if u32::try_from(size).is_err() {
             return Err(ErrorCode::NoSpace.into());
@@ -246,7 +246,7 @@ impl<'m, const NAME: usize, const BLOCK: usize> Store for RamStore<'m, NAME, BLO
         Ok(false)
     }
 
-    /// Free is the room that a `write` could have: interrupted ones are dropped for it.
+    /// The free space is the room that a `write` could get by dropping interrupted ones.
     fn space(&mut self) -> store::Result<Space> {
         self.sweep();
         Ok(Space { total: self.blocks.len() as u64 * BLOCK as u64, free: self.room(None) * BLOCK as u64 })

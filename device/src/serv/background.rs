@@ -1,4 +1,4 @@
-//! Output that never blocks the caller: a dedicated thread writes it, and what the thread can't keep up with is
+//! Output that never blocks the caller: a dedicated thread writes it, and output that the thread can't keep up with is
 //! dropped.
 
 use core::time::Duration;
@@ -7,7 +7,8 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// A bounded queue of blocks, and the thread that writes them in order. Dropping it ends the thread once the queue is empty.
+/// A bounded queue of blocks, and the thread that writes them in order. Dropping it ends the thread once the queue is
+/// empty.
 #[derive(Debug)]
 pub(super) struct Background {
     shared: Arc<Shared>,
@@ -24,7 +25,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     blocks: VecDeque<Vec<u8>>,
-    /// In `blocks`, and in the block that is being written.
+    /// Bytes in `blocks` and in the block that is being written.
     bytes: usize,
     ended: bool,
 }
@@ -46,7 +47,7 @@ impl Background {
         Ok(Self { shared, most })
     }
 
-    /// Never waits; false if there is no room for the block.
+    /// Queues a block without waiting; false if there is no room for it.
     pub(super) fn put(&self, block: Vec<u8>) -> bool {
         let mut queue = self.shared.lock();
         if queue.bytes > 0 && queue.bytes + block.len() > self.most {

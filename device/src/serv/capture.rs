@@ -1,4 +1,4 @@
-//! What crosses the link, in a file that Wireshark and tcpdump read.
+//! Captures the packets on the link in a file for Wireshark and tcpdump.
 
 use core::mem;
 use core::time::Duration;
@@ -63,7 +63,7 @@ impl Drop for Capture {
 }
 
 impl PcapSink for Capture {
-    /// With the time of day: it is what other captures and logs have.
+    /// Uses the time of day, like other captures and logs.
     fn packet_header(&mut self, _since_start: Instant, length: usize) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let length = u32::try_from(length).unwrap_or(u32::MAX);

@@ -1,4 +1,4 @@
-//! The embedded server with its memory, its store and its clock, in the sizes that can be chosen.
+//! The embedded server with its memory, its store and its clock, in the selected sizes.
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -23,7 +23,7 @@ use crate::stack::Stack;
 
 const BUF: usize = command_buffer(NAME);
 
-/// What a server had done and was doing when it ended.
+/// The state of a server when it ended.
 #[derive(Debug, Clone, Copy)]
 pub struct Report {
     /// Since its start.
@@ -32,7 +32,7 @@ pub struct Report {
     pub usage: Usage,
 }
 
-/// Something that is done with the store that was chosen.
+/// Code that runs with the selected store.
 pub(super) trait Run {
     /// The implementation keeps the files of `made` once the server has started.
     fn run<S: Store + 'static>(self, store: S, made: Made) -> anyhow::Result<Report>;
@@ -83,7 +83,7 @@ impl Clock {
     }
 }
 
-/// Where the server is found.
+/// The server's addresses.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Address {
     pub(super) mac: [u8; 6],
@@ -140,7 +140,7 @@ impl<S: Store + 'static> Embedded<S> {
         Report { counts: self.server.counts(), usage: self.server.usage(&self.stack.sockets) }
     }
 
-    /// The addresses, if they are others than the last time.
+    /// The addresses, if they have changed since the last call.
     pub(super) fn new_addresses(&mut self) -> Option<&[(IpAddr, u8)]> {
         let now = (0..).map_while(|index| self.stack.address(index));
         if now.clone().eq(self.addresses.iter().copied()) {
@@ -165,7 +165,7 @@ impl<S: Store + 'static> Embedded<S> {
     }
 }
 
-/// Memory of the chosen sizes, which is never freed.
+/// Memory of the selected sizes, which is never freed.
 fn memory<S: Store + 'static>(options: &Options, data: usize) -> Memory<'static, S, NAME, BUF> {
     Memory {
         sessions: leak(options.sessions, || None),
@@ -177,15 +177,15 @@ fn memory<S: Store + 'static>(options: &Options, data: usize) -> Memory<'static,
     }
 }
 
-/// Bytes for a record: that of a device, or more where socket buffers are larger.
+/// Bytes for a record: as on a device, or more if the socket buffers are larger.
 fn record(options: &Options) -> usize {
     (options.ring / 2).clamp(RECORD, RECORD_MAX)
 }
 
-/// The record that a host is recommended to take, and its length.
+/// The recommended size of a host's records, plus their length.
 const RECORD_MAX: usize = 16_400 + 10;
 
-/// The system's generator.
+/// The system's random number generator.
 #[derive(Debug)]
 struct System;
 

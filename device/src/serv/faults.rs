@@ -1,4 +1,4 @@
-//! A bad link: frames are dropped, corrupted, doubled, delayed, reordered, each way, by chance and by a seed.
+//! A bad link: drops, corrupts, duplicates, delays and reorders frames in each direction, at random with a seed.
 
 use core::cell::RefCell;
 use core::str::FromStr;
@@ -9,14 +9,14 @@ use fastrand::Rng;
 use smoltcp::phy::{Device, DeviceCapabilities, RxToken, TxToken};
 use smoltcp::time::Instant;
 
-/// How likely something is.
+/// A probability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Chance {
     millionths: u32,
 }
 
 impl Chance {
-    /// So many in a hundred, at most 100.
+    /// A percentage, at most 100.
     #[must_use]
     pub const fn percent(percent: u32) -> Self {
         assert!(percent <= 100, "0 to 100");
@@ -46,13 +46,13 @@ impl FromStr for Chance {
 pub struct Faults {
     /// It does not arrive.
     pub drop: Chance,
-    /// One of its bytes is another.
+    /// One of its bytes is changed.
     pub corrupt: Chance,
     /// It arrives twice.
     pub duplicate: Chance,
-    /// Up to 5 ms more, so that others overtake it.
+    /// It is delayed by up to 5 ms more, so that others overtake it.
     pub reorder: Chance,
-    /// All frames take so long.
+    /// The delay of all frames.
     pub delay: Duration,
 }
 
@@ -64,9 +64,9 @@ impl Faults {
     }
 }
 
-/// How late a frame may be beyond the others, in microseconds.
+/// The maximum additional delay of a frame, in microseconds.
 const LATE: u64 = 5000;
-/// Frames under way in one direction. More are dropped, as a queue would.
+/// The maximum number of frames in flight in one direction. More are dropped, as in a queue.
 const FRAMES: usize = 1024;
 
 /// A device behind a bad link.
@@ -80,7 +80,7 @@ pub struct Faulty<D> {
     outgoing: RefCell<Queue>,
 }
 
-/// Frames on their way, by the time of their arrival.
+/// Frames in flight, ordered by arrival time.
 #[derive(Debug, Default)]
 struct Queue {
     frames: VecDeque<(Instant, Vec<u8>)>,
@@ -105,7 +105,7 @@ impl Queue {
         self.frames.pop_front_if(|(due, _)| *due <= now).map(|(_, frame)| frame)
     }
 
-    /// What becomes of a frame that is sent now.
+    /// Applies the faults to a frame that is being sent.
     fn pass(&mut self, mut frame: Vec<u8>, faults: &Faults, random: &mut Rng, now: Instant) {
         if faults.drop.comes_up(random) {
             self.spare.push(frame);
@@ -142,7 +142,7 @@ impl<D: Device> Faulty<D> {
         }
     }
 
-    /// Other faults from now on.
+    /// Changes the faults.
     pub fn set_faults(&mut self, faults: Faults) {
         self.faults = faults;
     }
@@ -154,12 +154,12 @@ impl<D: Device> Faulty<D> {
         self.outgoing.get_mut().frames.clear();
     }
 
-    /// What is behind the link.
+    /// The device behind the link.
     pub const fn lower(&self) -> &D {
         &self.lower
     }
 
-    /// Moves frames on whose time has come; says when the next one's has.
+    /// Delivers frames whose time has come; returns the time of the next one.
     pub fn advance(&mut self, now: Instant) -> Option<Instant> {
         // Bounded: others may fill the device as fast as it is emptied.
         for _ in 0..FRAMES {

@@ -1,8 +1,9 @@
-//! The second stack: connections of this machine's ports, carried over the cable to the embedded one.
+//! The second stack: forwards connections from this machine's ports over the cable to the embedded stack.
 //!
-//! Bytes go from the host's socket straight into the socket buffer of the second stack and back, no more than there is room for, so
-//! a side that does not read holds the other up. An end of stream and a reset are distinguished in both directions; a
-//! connection that the embedded stack refuses is reset, since the host's has been accepted by then.
+//! Bytes go directly from the host's socket into the socket buffer of the second stack and back, only as many as there
+//! is room for, so a side that does not read stops the other. Ends of streams and resets are passed on in both
+//! directions; if the embedded stack refuses a connection, the host's connection, which has already been accepted, is
+//! reset.
 //!
 //! On the virtual cable, a connection has the same source address as on the host: a data port belongs to one client
 //! (PROTOCOL §3), and the embedded server identifies clients by address. So this stack owns every address and acts as
@@ -48,22 +49,23 @@ pub(super) struct Forwarder {
     idle: Duration,
 }
 
-/// A connection of the host, and its other half.
+/// A connection of the host, and its counterpart.
 struct Pair {
     stream: TcpStream,
     handle: SocketHandle,
     /// The connection to the embedded server is established.
     up: bool,
-    /// The host's side has ended; the embedded side has.
+    /// The host's side has ended.
     host_ended: bool,
+    /// When the embedded side ended.
     device_ended: Option<Instant>,
     /// The host's socket takes no more for now.
     full: bool,
-    /// Since when the client has read nothing, though the embedded side has closed.
+    /// Since when the client has read nothing although the embedded side has closed.
     stalled: Option<Instant>,
 }
 
-/// What is to become of a pair.
+/// The next action for a pair.
 #[derive(PartialEq, Eq)]
 enum Fate {
     Lives,
@@ -71,7 +73,7 @@ enum Fate {
     Over,
     /// The embedded side has reset it.
     ResetHost,
-    /// The host's side has.
+    /// The host's side has reset it.
     ResetDevice,
 }
 
@@ -98,12 +100,12 @@ impl Forwarder {
         Self { interface, sockets, free, pairs: Vec::new(), end, next_port: EPHEMERAL.start, idle }
     }
 
-    /// True if another connection can be carried.
+    /// True if another connection can be forwarded.
     pub(super) fn has_room(&self) -> bool {
         !self.free.is_empty()
     }
 
-    /// Carries a connection of `client` to the embedded server's `port`.
+    /// Forwards a connection of `client` to the embedded server's `port`.
     ///
     /// # Errors
     /// The connection is gone again.
@@ -133,7 +135,7 @@ impl Forwarder {
         begun.map_err(|error| io::Error::other(error.to_string()))
     }
 
-    /// Moves everything that can be moved; true if that was anything.
+    /// Moves all the bytes that can be moved; true if there were any.
     pub(super) fn poll(&mut self, now: Instant) -> bool {
         let mut moved = self.interface.poll(moment(now), &mut self.end, &mut self.sockets) != PollResult::None;
         let mut at = 0;
@@ -172,7 +174,7 @@ impl Forwarder {
         self.end.has_frames()
     }
 
-    /// What the host's sockets are watched for.
+    /// The events to wait for on the host's sockets.
     pub(super) fn interests(&self) -> impl Iterator<Item = PollFd<'_>> {
         self.pairs.iter().map(|pair| {
             let socket = self.sockets.get::<Socket<'_>>(pair.handle);

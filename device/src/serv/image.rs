@@ -1,4 +1,4 @@
-//! A file as a flash chip: so that the store on flash can be tried, killed and looked at.
+//! A file as a flash chip, so that the store on flash can be tried, killed and inspected.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -13,7 +13,7 @@ use super::made::Made;
 use super::say::say;
 use crate::flash::{Flash, FlashError, Geometry};
 
-/// Bytes of a block and of a unit: those of a common chip.
+/// Bytes of a block and of a unit, as in a common chip.
 const BLOCK: u32 = 4096;
 const UNIT: u32 = 16;
 

@@ -7,12 +7,12 @@ use std::rc::Rc;
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
 
-/// The longest frame: 1,500 bytes of payload behind an Ethernet header.
+/// The longest frame: an Ethernet header and 1,500 bytes of payload.
 pub const FRAME: usize = 1514;
-/// Frames under way in one direction; a stack that has sent more waits.
+/// Frames in flight in one direction; a stack that wants to send more waits.
 const FRAMES: usize = 64;
 
-/// One end.
+/// One end of the cable.
 #[derive(Debug)]
 pub struct End {
     incoming: Direction,
@@ -21,7 +21,7 @@ pub struct End {
 
 type Direction = Rc<RefCell<Queue>>;
 
-/// Frames on their way, and memory for more.
+/// Frames in flight, and memory for more.
 #[derive(Debug, Default)]
 struct Queue {
     frames: VecDeque<Vec<u8>>,

@@ -1,4 +1,4 @@
-//! The embedded server behind ports of this machine: no TAP, no privilege, nothing that only Linux has.
+//! The embedded server behind ports of this machine: without a TAP, privileges, or anything specific to Linux.
 
 use core::time::Duration;
 use std::io;
@@ -18,10 +18,10 @@ use super::stop::Stopped;
 use super::wait::wait;
 use crate::config::{Ipv4, Ipv6};
 
-/// Connections that are carried beyond those that are served: they find out that they are refused.
+/// Connections that are forwarded in addition to those that are served, so that they find out that they are refused.
 const MORE: usize = 16;
 
-/// After this time it is tried again to accept what could not be.
+/// How long to wait after a failed accept before the next attempt.
 const STARVED: Duration = Duration::from_millis(100);
 
 /// A server whose ports are bound.
@@ -33,7 +33,7 @@ pub struct Listen {
 }
 
 impl Listen {
-    /// Binds `port`, 0 for any that is free, and the data ports, on both loopback addresses.
+    /// Binds `port` (0 for any free one) and the data ports, on both loopback addresses.
     ///
     /// # Errors
     /// A port is taken or not permitted, or there are too many sessions.
@@ -57,10 +57,10 @@ impl Listen {
         self.data.iter().map(|port| port.number)
     }
 
-    /// Serves until `stopped` says so; calls `ready` once it can. The memory of the server is not freed.
+    /// Serves until `stopped`; calls `ready` once it can serve. The memory of the server is not freed.
     ///
     /// # Errors
-    /// The files to be loaded first can't be, or the system fails.
+    /// The files of `--preload` can't be loaded, or the system fails.
     pub fn run(self, stopped: &Stopped, ready: impl FnOnce()) -> anyhow::Result<Report> {
         choose(&self.options, Serve { listen: &self, stopped, ready })
     }
@@ -91,7 +91,7 @@ impl Listen {
         }
     }
 
-    /// True if a client waits that can't be accepted for now.
+    /// True if a client is waiting that can't be accepted now.
     fn accept(&self, forwarder: &mut Forwarder) -> bool {
         let mut starved = false;
         for port in [&self.control].into_iter().chain(&self.data) {
@@ -114,7 +114,7 @@ impl Listen {
         starved
     }
 
-    /// Sleeps until something happens; true if the server is to end.
+    /// Sleeps until something happens; true if the server has to end.
     fn sleep(
         &self,
         forwarder: &Forwarder,
@@ -146,7 +146,7 @@ impl<R: FnOnce()> Run for Serve<'_, R> {
     }
 }
 
-/// Lets both stacks work until they have nothing more to say to each other; after what time they will have.
+/// Polls both stacks until neither has anything to send; returns the time until one will.
 fn settle<S: Store + 'static>(server: &mut Embedded<S>, forwarder: &mut Forwarder, end: &mut End) -> Option<Duration> {
     // Bounded: new connections wait meanwhile.
     for _ in 0..256 {

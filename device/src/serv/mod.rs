@@ -2,12 +2,12 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`options`] | what can be chosen |
+//! | [`options`] | the options |
 //! | [`listen`] | behind ports of this machine, without any privilege: [`Listen`](listen::Listen) |
 //! | `network` | on a network, behind a TAP: `Network` (Linux) |
-//! | [`link`](mod@link), `tap` | what the frames cross: a cable between two stacks of one thread, a TAP |
+//! | [`link`](mod@link), `tap` | the links: a cable between two stacks of one thread, a TAP |
 //! | [`faults`] | a bad link, for tests |
-//! | [`stop`] | how a server that runs is ended |
+//! | [`stop`] | how to end a running server |
 //! | [`say`] | messages on stderr |
 
 mod background;

@@ -26,41 +26,42 @@ use crate::config::{Ipv4, Ipv6};
 
 /// The default hardware address.
 pub const DEFAULT_ADDRESS: (Ipv4Addr, u8) = (Ipv4Addr::new(192, 168, 69, 1), 24);
-/// Its hardware address.
+/// The default hardware address.
 pub const DEFAULT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
-/// How a server is found on a network.
+/// The place of a server on a network.
 #[derive(Debug, Clone)]
 pub struct Link {
     /// The TAP.
     pub tap: String,
-    /// Whether the kernel offloads to the TAP as to a card. Not where frames have to look as on a wire, to be captured or
-    /// damaged.
+    /// Whether the kernel offloads to the TAP as to a network card. Off if frames have to look as on a wire, because
+    /// they are captured or damaged.
     pub offload: Offload,
     /// The longest IP packet; `None`: that of the interface.
     pub mtu: Option<u16>,
     /// The hardware address.
     pub mac: [u8; 6],
-    /// The address by IPv4.
+    /// The IPv4 address.
     pub ipv4: Ipv4,
-    /// Those by IPv6.
+    /// The IPv6 addresses.
     pub ipv6: Ipv6,
-    /// This machine's own address on a TAP that is made here; `None`: the gateway's, or else the last of the network.
+    /// This machine's own address on a TAP that is created here; `None`: the gateway's, or otherwise the last one of
+    /// the network.
     pub host_v4: Option<Ipv4Addr>,
-    /// The same by IPv6, if the server has a fixed address.
+    /// The same for IPv6, if the server has a fixed address.
     pub host_v6: Option<Ipv6Addr>,
     /// The port of control connections.
     pub port: u16,
-    /// What happens to frames on their way.
+    /// The faults of the link.
     pub faults: Faults,
-    /// Where chance begins, for faults that can be repeated.
+    /// The seed of the random faults.
     pub seed: u64,
     /// A file that gets a copy of every frame.
     pub pcap: Option<PathBuf>,
 }
 
 impl Link {
-    /// On TAP `tap`, with the defaults: 192.168.69.1 and the link-local address, port 50000, no faults.
+    /// A link on TAP `tap`, with the defaults: 192.168.69.1 and the link-local address, port 50000, no faults.
     #[must_use]
     pub fn new(tap: &str) -> Self {
         let (address, prefix) = DEFAULT_ADDRESS;
@@ -81,7 +82,7 @@ impl Link {
     }
 
     /// # Errors
-    /// Addresses that can't work together, in words.
+    /// A text that says which addresses conflict.
     pub fn check(&self) -> Result<(), String> {
         if let Ipv4::Static { address, prefix, gateway } = self.ipv4 {
             let inside = |other: Ipv4Addr| same_network(&address.octets(), &other.octets(), prefix);
@@ -105,7 +106,7 @@ impl Link {
         Ok(())
     }
 
-    /// This machine's own addresses on a TAP that is made here.
+    /// This machine's own addresses on a TAP that is created here.
     fn hosts(&self) -> Vec<(IpAddr, u8)> {
         let mut hosts = Vec::new();
         if let Ipv4::Static { address, prefix, gateway } = self.ipv4 {
@@ -167,7 +168,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Opens the TAP; one that is made here is set up and given an address.
+    /// Opens the TAP; if it is created here, configures it with an address.
     ///
     /// # Errors
     /// See [`Tap::open`]; or the server's address is one of this machine's own.
@@ -197,12 +198,12 @@ impl Network {
             if let Ipv6::Static { address, .. } = link.ipv6 { Some(IpAddr::V6(address)) } else { None },
         ];
         if let Some(own) = own.into_iter().flatten().find(|own| is_this_machine(*own)) {
-            bail!("--ip: {own} is an address of this machine; the server needs another one");
+            bail!("--ip: {own} is an address of this machine; the server needs a different one");
         }
         Ok(Self { options, link, tap })
     }
 
-    /// Serves until `stopped` says so; calls `ready` once it can. The memory of the server is not freed.
+    /// Serves until `stopped`; calls `ready` once it can serve. The memory of the server is not freed.
     ///
     /// # Errors
     /// The configuration is invalid, the files of `--preload` can't be loaded, or the TAP was removed.
@@ -248,9 +249,9 @@ impl<R: FnOnce()> Run for Serve<'_, R> {
     }
 }
 
-/// A device that may hold frames back.
+/// A device that may delay frames.
 trait Wire: Device {
-    /// Moves frames on whose time has come; says when the next one's has.
+    /// Delivers frames whose time has come; returns the time of the next one.
     fn advance(&mut self, now: Instant) -> Option<Instant>;
 
     /// Bytes of frames received and sent since the last call.
@@ -275,14 +276,14 @@ impl<D: Device> Wire for Faulty<D> {
     }
 }
 
-/// What ends the sleep.
+/// The events that end a sleep.
 struct Watched<'a> {
     fd: OwnedFd,
     stopped: &'a Stopped,
 }
 
 impl Watched<'_> {
-    /// Sleeps until something comes, at most so long.
+    /// Sleeps until something arrives, at most for this time.
     fn sleep(&self, most: Option<Duration>) -> anyhow::Result<Seen> {
         let mut watched = [
             PollFd::from_borrowed_fd(self.stopped.as_fd(), PollFlags::IN),
@@ -300,7 +301,7 @@ impl Watched<'_> {
         })
     }
 
-    /// Looks for something to come without going to sleep, for a moment.
+    /// Polls for arrivals for a moment without going to sleep.
     fn glance(&self) -> anyhow::Result<Seen> {
         let begin = Moment::now();
         loop {
@@ -314,19 +315,20 @@ impl Watched<'_> {
     }
 }
 
-/// What has ended a sleep.
+/// The event that ended a sleep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Seen {
     Nothing,
     Frame,
-    /// The server is to end.
+    /// The server has to end.
     Stop,
 }
 
-/// In the middle of a transfer the next frame is so near that going to sleep and being woken up would take longer.
+/// In the middle of a transfer, the next frame arrives so soon that going to sleep and being woken up would take
+/// longer.
 const GLANCE: Duration = Duration::from_micros(200);
 
-/// Bytes in one turn that look like the middle of a transfer.
+/// Bytes in one turn that indicate the middle of a transfer.
 const TRANSFER: usize = 4096;
 
 /// The maximum number of consecutive turns without a pause.
@@ -376,7 +378,7 @@ fn serve<S: Store + 'static>(
 
 const MOMENT: Duration = Duration::from_millis(1);
 
-/// The data ports: those that follow the control port, unless there is a range of their own.
+/// The data ports: those after the control port, unless there is a range.
 fn data_ports(range: Option<PortRange>, control: u16, count: usize) -> anyhow::Result<Vec<u16>> {
     let ports = range.map_or(control.saturating_add(1)..=u16::MAX, PortRange::ports);
     let ports: Vec<u16> = ports.filter(|port| *port != control).take(count).collect();

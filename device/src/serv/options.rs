@@ -1,4 +1,4 @@
-//! What can be chosen about a server on a computer.
+//! The options of a server on a computer.
 
 use core::ops::RangeInclusive;
 use core::str::FromStr;
@@ -12,48 +12,48 @@ use skiff_proto::MinRate;
 /// The longest name of the server, in bytes.
 pub const NAME: usize = 64;
 
-/// What device-serv serves, wherever it is found.
+/// The options that do not depend on the network.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Sessions at a time: 1, 2, 4 or 8. With them come 1, 1, 2 or 4 classic data connections.
+    /// Concurrent sessions: 1, 2, 4 or 8, with 1, 1, 2 or 4 classic data connections.
     pub sessions: usize,
     /// Bytes of each socket buffer.
     pub ring: usize,
-    /// Where files live.
+    /// The store.
     pub store: StoreChoice,
-    /// A directory whose files are in the store when it starts.
+    /// A directory whose files are loaded at startup.
     pub preload: Option<PathBuf>,
-    /// The ports of data connections, as many as there are or more.
+    /// The ports of data connections; at least as many as there are data connections.
     pub data_ports: Option<PortRange>,
     /// A connection without progress ends after this time.
     pub idle: Duration,
-    /// The least progress while a body is outstanding.
+    /// The minimum progress while a body is outstanding.
     pub min_rate: MinRate,
     /// The interval of keep-alives to a silent peer.
     pub keep_alive: Duration,
-    /// A peer that has not answered for so long is gone.
+    /// A peer that has not answered for this time counts as dead.
     pub timeout: Duration,
-    /// A writer who has been silent for so long loses its place to another.
+    /// A writer that has been silent for this time yields to another.
     pub takeover: Duration,
-    /// What the server calls itself in the hello reply.
+    /// The server's name in the hello reply.
     pub name: Option<String>,
-    /// Admit only clients that have a key.
+    /// Admit only clients with a key.
     pub security: Option<Security>,
-    /// Say on stderr what happens.
+    /// Log events to stderr.
     pub verbose: bool,
 }
 
-/// Who is admitted.
+/// The keys that are accepted.
 #[derive(Debug, Clone)]
 pub struct Security {
-    /// The device secret. Nonces and ephemeral secrets are random numbers of the system.
+    /// The device secret. Nonces and ephemeral secrets are random numbers from the system.
     pub secret: Secret,
-    /// The least GENERATION of a key.
+    /// The lowest accepted GENERATION of a key.
     pub min_generation: u32,
 }
 
 impl Default for Options {
-    /// Four sessions, socket buffers of 2 KiB, 1 MiB in memory, any data ports, times as those of a device.
+    /// Four sessions, socket buffers of 2 KiB, 1 MiB in memory, any data ports, and the timeouts of a device.
     fn default() -> Self {
         Self {
             sessions: 4,
@@ -95,21 +95,21 @@ impl Options {
 /// The store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreChoice {
-    /// In memory, and gone with the program.
+    /// In memory; lost when the program ends.
     Ram {
         /// Bytes.
         size: u64,
     },
-    /// On a file that is the image of a flash chip.
+    /// In a file that is the image of a flash chip.
     Flash {
-        /// The file, which is made if it is not there.
+        /// The file, which is created if it is missing.
         image: PathBuf,
-        /// Its bytes; 1 MiB if it is new and nothing is said.
+        /// Its size in bytes; by default, 1 MiB for a new file.
         size: Option<u64>,
     },
 }
 
-/// What 16-bit numbers of blocks of 1 KiB reach.
+/// The maximum size with 16-bit numbers of 1 KiB blocks.
 pub(super) const RAM_MAX: u64 = 65_535 * 1024;
 
 impl Default for StoreChoice {
@@ -141,7 +141,7 @@ impl FromStr for StoreChoice {
     }
 }
 
-/// Ports, `LOW-HIGH` or one alone.
+/// Ports: `LOW-HIGH`, or a single one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortRange {
     low: u16,
@@ -149,7 +149,7 @@ pub struct PortRange {
 }
 
 impl PortRange {
-    /// `None` if it is empty or begins with 0.
+    /// `None` if the range is empty or begins with 0.
     #[must_use]
     pub const fn new(low: u16, high: u16) -> Option<Self> {
         if low == 0 || low > high { None } else { Some(Self { low, high }) }

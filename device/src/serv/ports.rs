@@ -6,10 +6,10 @@ use std::net::TcpListener;
 
 use super::options::PortRange;
 
-/// How often another port is tried if the one that the system chose for IPv4 is taken for IPv6.
+/// How often to try another port if the one that the system chose for IPv4 is in use for IPv6.
 const TRIES: usize = 16;
 
-/// One port, on both loopback addresses where there are both.
+/// One port, on both loopback addresses if both exist.
 #[derive(Debug)]
 pub(super) struct Port {
     pub(super) number: u16,
@@ -17,7 +17,7 @@ pub(super) struct Port {
 }
 
 impl Port {
-    /// `number` 0: any that is free.
+    /// `number` 0: any free port.
     pub(super) fn bind(number: u16) -> io::Result<Self> {
         let mut tries = 0;
         loop {
@@ -38,7 +38,7 @@ impl Port {
         }
     }
 
-    /// `count` ports, of `range` if there is one.
+    /// `count` ports, from `range` if there is one.
     pub(super) fn bind_all(count: usize, range: Option<PortRange>) -> io::Result<Vec<Self>> {
         let Some(range) = range else {
             return (0..count).map(|_| Self::bind(0)).collect();

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use super::background::Background;
 use super::wait::wait;
 
-/// Maximum number of bytes that wait to be written.
+/// Maximum number of bytes waiting to be written.
 const QUEUE: usize = 64 * 1024;
 
 /// How long the program waits at its end for a stream that accepts no data.

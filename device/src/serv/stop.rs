@@ -1,33 +1,33 @@
-//! How a server that runs in a thread is ended.
+//! Ends a server that runs in a thread.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
-/// The end that is kept: dropping it ends the server.
+/// The controlling end: dropping it ends the server.
 #[derive(Debug)]
 pub struct Stop {
     ours: UnixStream,
 }
 
-/// The end that the server watches.
+/// The server's end.
 #[derive(Debug)]
 pub struct Stopped(UnixStream);
 
 impl Stop {
-    /// Both ends.
+    /// Creates both ends.
     ///
     /// # Errors
-    /// No more descriptors.
+    /// No more descriptors are available.
     pub fn new() -> io::Result<(Self, Stopped)> {
         let (ours, theirs) = UnixStream::pair()?;
         Ok((Self { ours }, Stopped(theirs)))
     }
 
-    /// From now on, SIGINT and SIGTERM end the server as well, rather than the program.
+    /// From now on, SIGINT and SIGTERM also end the server, instead of the program.
     ///
     /// # Errors
-    /// No more descriptors.
+    /// No more descriptors are available.
     pub fn on_signals(&self) -> io::Result<()> {
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
             signal_hook::low_level::pipe::register(signal, self.ours.try_clone()?)?;

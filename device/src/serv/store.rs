@@ -1,4 +1,4 @@
-//! The stores that device-serv offers, and what they begin with.
+//! The stores that device-serv offers, and their initial files.
 
 use core::fmt::Display;
 use std::fs::File;
@@ -21,7 +21,7 @@ use super::say::say;
 use crate::flash::{FlashMemory, FlashStore, map_len};
 use crate::ram::{Entries, RamStore};
 
-/// Bytes of a block of the store in memory, and files in it.
+/// Bytes per block of the store in memory, and its number of files.
 const BLOCK: usize = 1024;
 const FILES: usize = 256;
 
@@ -38,7 +38,7 @@ pub(super) fn ram(size: u64, boot: u64) -> anyhow::Result<Ram> {
     Ok(RamStore::from_parts(entries, vec![0; blocks].leak(), vec![[0; BLOCK]; blocks].leak(), boot))
 }
 
-/// Blocks of an image at most, files that are written at a time, and bytes that are programmed at a time.
+/// The maximum number of blocks of an image, of files written at a time, and of bytes programmed at a time.
 const BLOCKS: u16 = 65_535;
 const STAGES: usize = 16;
 const PAGE: usize = 256;
@@ -54,7 +54,7 @@ pub(super) fn flash(
     Ok(FlashStore::mount(Box::leak(Box::new(memory)), image)?)
 }
 
-/// What a store is and has, for people.
+/// A description of a store, for people.
 #[must_use]
 pub fn describe(choice: &StoreChoice) -> String {
     match choice {

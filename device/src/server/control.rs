@@ -5,7 +5,7 @@
 //! | `Listening` | an established connection | a session, `Resetting` if all sessions are taken |
 //! | `Serving` | the end of the session | `Closing`, `Resetting` |
 //! | `Closing` | the peer's FIN | `Listening`, `Resetting` |
-//! | `Resetting` | the reset to go out | `Listening` |
+//! | `Resetting` | the reset to be sent | `Listening` |
 
 use core::time::Duration;
 
@@ -20,7 +20,7 @@ use super::linger::{Ending, Linger, RESET, is_reset, listen};
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
-/// What a server knows of one control socket.
+/// The server's state of one control socket.
 #[derive(Debug)]
 pub struct ControlSocket {
     handle: SocketHandle,
@@ -29,7 +29,7 @@ pub struct ControlSocket {
 
 #[derive(Debug, Clone, Copy)]
 enum Phase {
-    /// When the handshake began, if one is under way.
+    /// When the handshake began, if one is in progress.
     Listening(Option<Instant>),
     Serving,
     Closing(Linger),
@@ -37,7 +37,7 @@ enum Phase {
 }
 
 impl Default for ControlSocket {
-    /// No socket yet.
+    /// Without a socket.
     fn default() -> Self {
         Self::new(SocketHandle::default())
     }
@@ -66,7 +66,7 @@ impl ControlSocket {
     }
 }
 
-/// What a listening socket has received.
+/// The event on a listening socket.
 enum Arrival {
     Nothing,
     /// A handshake that has just begun.
@@ -90,16 +90,16 @@ impl Arrival {
     }
 }
 
-/// What [`ControlSockets::accept`] found.
+/// The result of [`ControlSockets::accept`].
 pub(super) enum Accepted {
     Nothing,
-    /// A client was refused with a reset, which has to go out.
+    /// A client was refused with a reset, which has to be sent.
     Refused,
     /// A client that gets a session.
     Client(SocketHandle, IpAddress),
 }
 
-/// The control sockets of a server: one more than sessions, so that a client is heard while the connection before it is
+/// The control sockets of a server: one more than sessions, so that a client can connect while an old connection is
 /// still closing.
 pub(super) struct ControlSockets<'m> {
     sockets: &'m mut [ControlSocket],
@@ -127,7 +127,7 @@ impl<'m> ControlSockets<'m> {
         self.sockets.iter().filter(|socket| set.get::<Socket<'_>>(socket.handle).is_listening()).count()
     }
 
-    /// Looks at what a listening socket has received, after each packet. `free`: sessions that are not taken.
+    /// Checks a listening socket after each packet. `free`: the number of free sessions.
     pub(super) fn accept(&mut self, at: usize, now: Instant, set: &mut SocketSet<'_>, free: usize) -> Accepted {
         let ControlSocket { handle, phase: Phase::Listening(since) } = self.sockets[at] else {
             return Accepted::Nothing;
@@ -167,9 +167,9 @@ impl<'m> ControlSockets<'m> {
         Accepted::Refused
     }
 
-    /// True if the peer of a handshake that has just begun has this very connection already: its SYN has come twice, late or
-    /// forged. Two sockets of one connection would take each other's packets and reset it. A peer that has restarted and
-    /// uses the same port again is accepted once keep-alive has found its old connection dead.
+    /// True if the peer of a new handshake already has this very connection, because its SYN was repeated, late or
+    /// forged. Two sockets for one connection would take each other's packets and reset it. If a peer has restarted and
+    /// uses the same port again, it is accepted once keep-alive has found its old connection dead.
     fn is_repeated(&self, at: usize, set: &SocketSet<'_>) -> bool {
         let socket = |socket: &ControlSocket| set.get::<Socket<'_>>(socket.handle);
         let peer = socket(&self.sockets[at]).remote_endpoint();
@@ -179,12 +179,12 @@ impl<'m> ControlSockets<'m> {
                 .any(|(_, other)| socket(other).remote_endpoint() == peer && socket(other).state() != State::Closed)
     }
 
-    /// Handshakes that are under way.
+    /// The number of handshakes in progress.
     fn handshakes(&self) -> usize {
         self.sockets.iter().filter(|socket| matches!(socket.phase, Phase::Listening(Some(_)))).count()
     }
 
-    /// Drops the oldest handshake, so that handshakes that nobody completes keep no client out; false if there is none.
+    /// Drops the oldest handshake, so that unfinished handshakes keep no client out; false if there is none.
     fn drop_handshake(&mut self, set: &mut SocketSet<'_>) -> bool {
         let begun = self.sockets.iter_mut().filter_map(|socket| match socket.phase {
             Phase::Listening(Some(since)) => Some((since, socket)),
@@ -210,7 +210,7 @@ impl<'m> ControlSockets<'m> {
         }
     }
 
-    /// Ends connections that are closing; a socket whose connection is over listens again.
+    /// Ends closing connections; a socket whose connection is over listens again.
     pub(super) fn end(&mut self, now: Instant, set: &mut SocketSet<'_>, limits: &Limits) {
         let (mut ended, mut yielding) = (None, None);
         let mut is_listening = false;

@@ -6,7 +6,7 @@
 //! | `Offered` | a connection from the client | `Busy`, `Free` if none comes |
 //! | `Busy` | the end of the transfer | `Closing`, `Resetting` |
 //! | `Closing` | the peer's FIN | `Free`, `Resetting` |
-//! | `Resetting` | the reset to go out | `Free` |
+//! | `Resetting` | the reset to be sent | `Free` |
 
 use skiff_proto::Instant;
 use skiff_proto::server::Limits;
@@ -19,11 +19,11 @@ use smoltcp::wire::IpAddress;
 use super::linger::{Ending, Linger, RESET, is_reset, listen};
 use super::transfer::{Moved, Transfer, TransferRequest};
 
-/// What a server knows of one data socket.
+/// The server's state of one data socket.
 pub struct DataSocket<S: Store, const NAME: usize> {
     handle: SocketHandle,
     port: u16,
-    /// The session that asked for the transfer, while it lasts: the transfer counts as its progress.
+    /// The session that requested the transfer, while it exists: the transfer counts as its progress.
     session: Option<u8>,
     phase: Phase<S, NAME>,
 }
@@ -37,7 +37,7 @@ enum Phase<S: Store, const NAME: usize> {
 }
 
 impl<S: Store, const NAME: usize> Default for DataSocket<S, NAME> {
-    /// No socket yet.
+    /// Without a socket.
     fn default() -> Self {
         Self { handle: SocketHandle::default(), port: 0, session: None, phase: Phase::Free }
     }
@@ -86,7 +86,7 @@ impl<S: Store, const NAME: usize> DataSocket<S, NAME> {
     }
 }
 
-/// What data sockets did in a turn.
+/// What the data sockets did in a turn.
 #[derive(Debug, Default)]
 pub(super) struct Served {
     /// There is more to do at once.
@@ -124,7 +124,7 @@ impl<'m, S: Store, const NAME: usize> DataSockets<'m, S, NAME> {
         self.all().is_empty()
     }
 
-    /// Closes what transfers have open.
+    /// Closes everything that transfers have open.
     pub(super) fn clear(&mut self) {
         self.all_mut().fill_with(DataSocket::default);
     }
@@ -144,7 +144,7 @@ impl<'m, S: Store, const NAME: usize> DataSockets<'m, S, NAME> {
         busy.any(|socket| set.get::<Socket<'_>>(socket.handle).state() == State::Closed)
     }
 
-    /// A session has ended: its transfers go on without it.
+    /// A session has ended: its transfers continue without it.
     pub(super) fn disown(&mut self, session: usize) {
         for socket in self.all_mut() {
             if socket.session.map(usize::from) == Some(session) {
@@ -153,8 +153,8 @@ impl<'m, S: Store, const NAME: usize> DataSockets<'m, S, NAME> {
         }
     }
 
-    /// Looks at who has connected, after each packet: the client's connection is the client's even if the next packet resets
-    /// it. Returns how many others were refused with a reset; after it, [`Self::listen`] opens the port again.
+    /// Checks who has connected, after each packet: a connection counts as the client's even if the next packet resets
+    /// it. Returns how many others were refused with a reset; then [`Self::listen`] opens the port again.
     pub(super) fn accept(&mut self, set: &mut SocketSet<'_>, limits: &Limits) -> u32 {
         let mut refused = 0;
         for data in self.all_mut() {
@@ -172,7 +172,7 @@ impl<'m, S: Store, const NAME: usize> DataSockets<'m, S, NAME> {
         refused
     }
 
-    /// Opens ports again whose handshake failed or was refused, once the reset has gone out.
+    /// Reopens ports whose handshake failed or was refused, once the reset has been sent.
     pub(super) fn listen(&mut self, set: &mut SocketSet<'_>) {
         for data in self.all_mut() {
             let socket = set.get_mut::<Socket<'_>>(data.handle);

@@ -16,27 +16,27 @@ pub(super) struct Linger {
     since: Instant,
     queued: usize,
     acknowledged: bool,
-    /// Only our FIN was left to be acknowledged, before the last segments went out.
+    /// Only our FIN was left to be acknowledged, before the last segments were sent.
     emptied: bool,
-    /// The peer's FIN has been seen; what goes out next acknowledges it.
+    /// The peer's FIN has been received; the next segment acknowledges it.
     answered: bool,
     discarded: usize,
 }
 
-/// How far a closing connection is.
+/// The progress of a closing connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
     /// Not yet over.
     Open,
-    /// Over once the pending acknowledgement has gone out: without it the peer would repeat its FIN.
+    /// Over once the pending acknowledgement has been sent: without it the peer would repeat its FIN.
     Answering,
-    /// The peer has everything and our FIN is on its way: the socket may be reused if there is no other.
+    /// The peer has everything and our FIN has been sent: the socket may be reused if there is no other.
     Ended,
     /// The peer has everything and is only slow to close: the socket may be reused if it is needed.
     Yielding,
     /// Over.
     Over,
-    /// Failed: the peer has not taken everything in time.
+    /// Failed: the peer has not received everything in time.
     Failed,
 }
 
@@ -54,7 +54,7 @@ impl Linger {
         }
     }
 
-    /// Discards what has arrived; returns how far the connection is.
+    /// Discards input; returns the progress of the connection.
     pub(super) fn step(&mut self, socket: &mut Socket<'_>, now: Instant, limits: &Limits) -> Ending {
         while let Ok(n @ 1..) = socket.recv(|input| (input.len(), input.len())) {
             self.discarded = self.discarded.saturating_add(n);
@@ -89,7 +89,7 @@ impl Linger {
     }
 }
 
-/// True once the reset of an aborted connection has gone out, or never will.
+/// True once the reset of an aborted connection has been sent, or never will be.
 pub(super) fn is_reset(socket: &Socket<'_>, since: Instant, now: Instant) -> bool {
     socket.remote_endpoint().is_none() || now.since(since) >= RESET
 }

@@ -1,15 +1,15 @@
 //! The server: sessions and classic transfers over the TCP sockets of a smoltcp stack.
 //!
-//! | module | what it owns |
+//! | module | content |
 //! |---|---|
 //! | here | [`DeviceServer`]: the order of a poll |
 //! | `control` | control sockets: listen, accept, refuse, close |
 //! | `session` | one client's session over its control socket |
 //! | `data` | data sockets of classic transfers |
-//! | `services` | what a session needs from the others: a data connection, the name of a silent writer |
+//! | `services` | the services for a session: a data connection, the name of a silent writer |
 //! | `transfer` | one classic transfer |
 //! | `linger` | the end of a connection |
-//! | `protect` | keys, nonces, and who has to wait for whom (feature `secure`; else `open`) |
+//! | `protect` | keys, nonces, and the order in which clients are served (feature `secure`; otherwise `open`) |
 
 mod control;
 mod data;
@@ -49,12 +49,12 @@ use services::Services;
 pub use session::Session;
 use session::Turn;
 
-/// Packets that are received in one poll before the sessions have their turn. Each turn is answered by an acknowledgement, which
-/// costs the other end as much as several packets; but while everything that fits in a buffer of 64 KiB is awaited, the other
-/// end rests.
+/// Maximum number of packets received in one poll before the sessions get their turn. Each turn sends an
+/// acknowledgement, which costs the other end as much as several packets; but if the server waited until a buffer of 64
+/// KiB was full, the other end would be idle.
 const BURST: usize = 32;
 
-/// How often a session may go through all its steps before others have their turn.
+/// How often a session may go through all its steps before others get their turn.
 const ROUNDS: usize = 4;
 
 /// The longest command of a server for names of up to `name` bytes: `BUF` of a [`DeviceServer`].
@@ -66,10 +66,10 @@ pub const fn command_buffer(name: usize) -> usize {
 
 /// The memory that a server borrows, as slices. [`server_memory!`](crate::server_memory) makes types for it.
 ///
-/// The lengths decide what the server can do: as many clients at a time as there are `sessions`, as many classic transfers as
-/// there are `data` sockets.
+/// The lengths determine the limits of the server: as many concurrent clients as there are `sessions`, and as many
+/// classic transfers as there are `data` sockets.
 pub struct Memory<'m, S: Store, const NAME: usize, const BUF: usize> {
-    /// One for each client at a time, 1 to 255.
+    /// One for each concurrent client, 1 to 255.
     pub sessions: &'m mut [Option<Session<S, NAME, BUF>>],
     /// One more than `sessions`.
     pub control: &'m mut [ControlSocket],
@@ -77,11 +77,11 @@ pub struct Memory<'m, S: Store, const NAME: usize, const BUF: usize> {
     pub data: &'m mut [DataSocket<S, NAME>],
     /// Socket buffers, divided evenly: one to receive and one to send for each session and each data socket.
     pub buffers: &'m mut [u8],
-    /// The two socket buffers of the spare listener, which hears a client while the connection before it is still closing.
-    /// They may be smaller: it serves as the others do, in smaller pieces.
+    /// The two socket buffers of the spare listener, which accepts a client while an old connection is still closing.
+    /// They may be smaller: it works like the others, in smaller pieces.
     pub spare: &'m mut [u8],
-    /// [`RECORD`] bytes or more: the longest record of a protected connection, and ten. Socket buffers hold one as well.
-    /// Empty without the feature `secure`.
+    /// At least [`RECORD`] bytes: the longest record of a protected connection and its length. Socket buffers must hold
+    /// one as well. Empty without the feature `secure`.
     pub record: &'m mut [u8],
 }
 
@@ -99,7 +99,7 @@ pub struct DeviceServer<'m, S: Store, const NAME: usize, const BUF: usize> {
     is_busy: bool,
 }
 
-/// What a server has done since its start. The numbers wrap.
+/// Counters since the start of a server. They wrap around.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Clients that were served.
@@ -112,25 +112,25 @@ pub struct Counts {
     pub transfers: u32,
     /// Classic transfers that failed.
     pub failures: u32,
-    /// Handshakes that failed: clients without a right key.
+    /// Failed handshakes: clients without a valid key.
     #[cfg(feature = "secure")]
     pub denied: u32,
 }
 
-/// What of a server is in use now.
+/// The current usage of a server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Sessions with a client.
     pub sessions: usize,
-    /// Control sockets that listen.
+    /// Listening control sockets.
     pub listening: usize,
     /// Data sockets that are announced or in use.
     pub data: usize,
 }
 
 impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME, BUF> {
-    /// Adds the server's TCP sockets to `sockets`: one for each control and data socket of `memory`. The server listens from
-    /// the first poll on.
+    /// Adds the server's TCP sockets to `sockets`: one for each control and data socket of `memory`. The server listens
+    /// from the first poll on.
     ///
     /// # Errors
     /// The configuration, or the memory for it, is not valid. Nothing is added.
@@ -176,10 +176,11 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
         Ok(Self { control, sessions, data, door, limits, takeover, counts: Counts::default(), is_busy: false })
     }
 
-    /// Admits only clients that have a key, from now on, and protects their connections (PROTOCOL §8). To be called before
-    /// the first poll.
+    /// From now on, admits only clients with a key, and protects their connections (PROTOCOL §8). Call it before the
+    /// first poll.
     ///
-    /// The longest record is as long as [`Memory::record`] and the smallest socket buffer permit, less ten bytes.
+    /// The maximum record length is the length of [`Memory::record`] or of the smallest socket buffer, whichever is
+    /// less, minus ten bytes.
     ///
     /// # Errors
     /// [`ConfigError::Buffer`]: that is less than 600 bytes.
@@ -188,10 +189,10 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
         self.door.protect(protection)
     }
 
-    /// Receives packets, carries out on `store` what clients ask for, sends replies: a bounded part of all that. To be called
-    /// in place of [`Interface::poll`]: the application's own sockets receive and send as well.
+    /// Receives packets, executes requests on `store`, and sends replies; each call does a bounded part. Call it
+    /// instead of [`Interface::poll`]: the application's own sockets receive and send as well.
     ///
-    /// `now` is the caller's monotonic clock; `interface` is told the same time.
+    /// `now` is the caller's monotonic clock; `interface` gets the same time.
     pub fn poll<D: Device + ?Sized>(
         &mut self,
         now: Instant,
@@ -203,7 +204,7 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
         self.poll_with(now, interface, device, sockets, store, |_, _| ());
     }
 
-    /// [`Self::poll`] with something to do between receiving and sending.
+    /// [`Self::poll`] with an additional action between receiving and sending.
     pub(crate) fn poll_with<D: Device + ?Sized>(
         &mut self,
         now: Instant,
@@ -253,8 +254,8 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
             || self.data.has_lost(sockets);
     }
 
-    /// After what time to poll again at the latest, if no packet arrives before; zero: at once, there is more to do. `None`:
-    /// nothing to do before a packet arrives. It takes account of the application's own sockets.
+    /// The time after which to poll again, if no packet arrives before. Zero: poll at once, there is more to do.
+    /// `None`: there is nothing to do before a packet arrives. It includes the application's own sockets.
     pub fn poll_delay(&self, now: Instant, interface: &mut Interface, sockets: &SocketSet<'_>) -> Option<Duration> {
         if self.is_busy {
             return Some(Duration::ZERO);
@@ -264,13 +265,13 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
         stack.into_iter().chain(own).min()
     }
 
-    /// What the server has done since its start.
+    /// The counters since the start of the server.
     #[must_use]
     pub const fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// What is in use now. `sockets` is the set that the server was made with.
+    /// The current usage. `sockets` is the set that the server was created with.
     #[must_use]
     pub fn usage(&self, sockets: &SocketSet<'_>) -> Usage {
         Usage {
@@ -280,8 +281,8 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
         }
     }
 
-    /// Looks at who has connected, after each packet: clients get their session and others are refused before the next packet
-    /// finds nobody listening. True if something has to be sent before the next packet.
+    /// Checks who has connected, after each packet: clients get their session, and others are refused, so that a socket
+    /// listens again before the next packet. True if something has to be sent before the next packet.
     fn accept(&mut self, now: Instant, sockets: &mut SocketSet<'_>) -> bool {
         let mut is_refused = false;
         for at in 0..self.control.len() {
@@ -317,7 +318,7 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
         self.sessions[at].as_ref().is_some_and(Session::is_stranger)
     }
 
-    /// If all places are taken, the stranger who has been here longest has to go.
+    /// If all sessions are in use, evicts the client that has gone without a key the longest.
     #[cfg(feature = "secure")]
     fn make_place(&mut self, now: Instant, sockets: &mut SocketSet<'_>) {
         if self.sessions.iter().any(Option::is_none) {
@@ -330,8 +331,8 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
         }
     }
 
-    /// Gives a turn to sessions that are not protected yet, unless too many handshakes have failed: these wait then, and
-    /// only their time runs.
+    /// Gives a turn to sessions that are not protected yet, unless too many handshakes have failed: then they wait,
+    /// while their timeouts continue.
     #[cfg(feature = "secure")]
     fn serve_strangers(&mut self, now: Instant, sockets: &mut SocketSet<'_>, store: &mut S) {
         for at in 0..self.sessions.len() {
@@ -403,7 +404,7 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
         Turn::Busy
     }
 
-    /// True if a `get` or `put` waits for a data connection.
+    /// True if a `get` or `put` is waiting for a data connection.
     fn is_data_in_demand(&self) -> bool {
         self.sessions.iter().flatten().any(Session::is_waiting)
     }
@@ -465,7 +466,8 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
     }
 }
 
-/// Closes what sessions and transfers have open: staged bytes remain for `resume`. The sockets stay in their set.
+/// Closes everything that sessions and transfers have open; staged bytes remain for `resume`. The sockets stay in their
+/// set.
 impl<S: Store, const NAME: usize, const BUF: usize> Drop for DeviceServer<'_, S, NAME, BUF> {
     fn drop(&mut self) {
         self.sessions.fill_with(|| None);

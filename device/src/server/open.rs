@@ -1,4 +1,4 @@
-//! In place of `protect`, without the feature `secure`: every connection is open to everybody.
+//! Replaces `protect` without the feature `secure`: the server is open to everybody.
 
 use core::marker::PhantomData;
 
@@ -6,13 +6,13 @@ use skiff_proto::Instant;
 use skiff_proto::cipher::Plain;
 use skiff_proto::server::ServerSession;
 
-/// How sessions may be protected: not at all.
+/// The cipher of sessions: none.
 pub(super) type Cipher = Plain;
 
-/// Bytes for a record: there are none.
+/// Bytes for a record: none.
 pub const RECORD: usize = 0;
 
-/// The doorkeeper of a server: it lets everybody in.
+/// The access control of a server: it admits everybody.
 pub(super) struct Door<'m>(PhantomData<&'m mut [u8]>);
 
 impl<'m> Door<'m> {

@@ -1,9 +1,9 @@
-//! What protects connections (PROTOCOL §8): keys, nonces, and who has to wait for whom.
+//! The protection of connections (PROTOCOL §8): keys, nonces, and the order in which clients are served.
 //!
-//! | connection | its turn | its place |
+//! | connection | its turn | its session |
 //! |---|---|---|
-//! | protected | first | is its own |
-//! | not yet protected | after all protected ones; not while too many handshakes have failed | lost to the next connection that needs one, and after 10 s |
+//! | protected | first | kept |
+//! | not yet protected | after all protected ones; not while too many handshakes have failed | lost after 10 s, or when another connection needs one |
 
 use core::time::Duration;
 
@@ -13,55 +13,56 @@ use skiff_proto::{Instant, message};
 
 use crate::config::ConfigError;
 
-/// How sessions may be protected.
+/// The cipher of sessions.
 pub(super) type Cipher = Noise;
 
-/// Bytes for one record and its length: two fit in a socket buffer of 2 KiB, one in a buffer of 1 KiB. Together with what
-/// two sessions keep of their protection, and the server, that is 1.25 KiB.
+/// Bytes for one record and its length: two fit in a socket buffer of 2 KiB, one in a buffer of 1 KiB. Together with
+/// the protection state of two sessions and of the server, that is 1.25 KiB.
 pub const RECORD: usize = 896;
 
-/// The shortest record that a server has to take.
+/// The lowest `record-max` that the protocol permits.
 const SHORTEST: usize = 600;
 
-/// Failed handshakes that are worked on in a second.
+/// The number of failed handshakes per second above which further ones wait.
 const FAILURES: u32 = 8;
 
-/// What a server needs to protect its connections. See [`DeviceServer::protect`](super::DeviceServer::protect).
+/// The secret, nonces and entropy with which a server protects its connections. See
+/// [`DeviceServer::protect`](super::DeviceServer::protect).
 pub struct Protection<'m> {
-    /// The device secret. Another one on each device.
+    /// The device secret, different on each device.
     pub secret: Secret,
-    /// The least GENERATION that is accepted.
+    /// The lowest accepted GENERATION.
     pub min_generation: u32,
-    /// How each connection gets a nonce of its own.
+    /// The source of each connection's unique nonce.
     pub nonces: Nonces,
-    /// For the ephemeral secrets of handshakes.
+    /// The source of the ephemeral secrets of handshakes.
     pub entropy: &'m mut dyn Entropy,
 }
 
-/// How each connection gets a nonce that none had before under the same secret.
+/// The source of nonces. No nonce may be used twice under the same secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nonces {
-    /// From the number of this start of the device, which no other start had, and a count of connections. The number is
-    /// durable before the server is polled: [`FlashStore::count_start`](crate::flash::FlashStore::count_start).
+    /// From the number of this start of the device, which no other start has, and a count of connections. The number
+    /// must be durable before the server is polled: [`FlashStore::count_start`](crate::flash::FlashStore::count_start).
     Counted {
         /// The number.
         start: u64,
     },
-    /// From [`Entropy`], which has to be a generator that is fit for keys.
+    /// From [`Entropy`], which must be a generator that is suitable for keys.
     Random,
 }
 
-/// Unpredictable bytes: a chip's random number generator, or what a device without one can collect.
+/// Unpredictable bytes: from a chip's random number generator, or collected by a device without one.
 ///
-/// Forward secrecy is as good as they are: an attacker who learns the device secret later, and can guess them, can decrypt
-/// recorded connections. With [`Nonces::Counted`] nothing else depends on them.
+/// Forward secrecy depends on them: an attacker who later learns the device secret, and can guess the bytes, can
+/// decrypt recorded connections. With [`Nonces::Counted`], nothing else depends on them.
 pub trait Entropy {
-    /// 32 bytes that were not given before; `None` if the generator has failed. Then the connection is refused.
+    /// 32 bytes that were not returned before; `None` if the generator has failed. Then the connection is refused.
     fn next(&mut self) -> Option<[u8; 32]>;
 }
 
 impl Protection<'_> {
-    /// Unique among all connections under this secret.
+    /// The nonce, unique among all connections under this secret.
     fn nonce(&mut self, connections: u64) -> Option<[u8; 16]> {
         match self.nonces {
             Nonces::Counted { start } => Some(self.secret.nonce(start, connections)),
@@ -70,13 +71,13 @@ impl Protection<'_> {
     }
 }
 
-/// The doorkeeper of a server.
+/// The access control of a server.
 pub(super) struct Door<'m> {
     protection: Option<Protection<'m>>,
     /// Connections so far.
     connections: u64,
     throttle: Throttle,
-    /// A record of any session, for the time of a call.
+    /// Memory for a record of any session, for the duration of a call.
     record: &'m mut [u8],
 }
 
@@ -96,7 +97,7 @@ impl<'m> Door<'m> {
         Ok(())
     }
 
-    /// Protects a new session, if the server has a secret. False: it can't be, and must not be served.
+    /// Protects a new session, if the server has a secret. False if that fails: then the session must not be served.
     pub(super) fn guard<const BUF: usize>(&mut self, session: &mut ServerSession<BUF, Cipher>, now: Instant) -> bool {
         let Some(protection) = &mut self.protection else { return true };
         self.connections += 1;
@@ -117,21 +118,21 @@ impl<'m> Door<'m> {
         self.record
     }
 
-    /// A handshake has failed.
+    /// Records a failed handshake.
     pub(super) fn failed(&mut self, now: Instant) {
         self.throttle.add(now);
     }
 
-    /// From when on handshakes are worked on; `None`: now.
+    /// When handshakes are processed again; `None`: now.
     pub(super) fn closed_until(&self, now: Instant) -> Option<Instant> {
         self.throttle.closed_until(now)
     }
 }
 
-/// Lets so many failures pass in a second, all at once or one after the other.
+/// Limits the failures per second; all of them may come at once.
 #[derive(Debug, Default)]
 struct Throttle {
-    /// When all failures so far have been paid for.
+    /// When all failures so far no longer count.
     paid: Option<Instant>,
 }
 

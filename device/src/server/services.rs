@@ -1,4 +1,4 @@
-//! What a session needs from the rest of the server: data connections, and the name that a silent writer holds.
+//! The services for a session from the rest of the server: data connections, and the name of a silent writer.
 
 use core::task::Poll;
 use core::time::Duration;
@@ -15,7 +15,7 @@ use super::session::Session;
 use super::transfer::TransferRequest;
 
 pub(super) struct Services<'a, 'm, 's, S: Store, const NAME: usize, const BUF: usize> {
-    /// The session that asks, and its client.
+    /// The requesting session, and its client.
     pub(super) session: usize,
     pub(super) client: IpAddress,
     pub(super) waiting: &'a mut Option<(Instant, TransferRequest<S, NAME>)>,

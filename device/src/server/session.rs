@@ -1,4 +1,4 @@
-//! Sessions: bytes move between a control socket, the session of the protocol and the store.
+//! Sessions: move bytes between a control socket, the protocol session and the store.
 
 use skiff_proto::Instant;
 #[cfg(feature = "secure")]
@@ -17,26 +17,26 @@ use super::transfer::TransferRequest;
 /// Events that are handled in one round.
 const STEPS: usize = 8;
 
-/// The room to wait for before a length or a reply is written, so that it goes out in one piece: the original programs
-/// misread one that does not (PROTOCOL §3).
+/// The room to wait for before a length or a reply is written, so that it is sent in one piece: the original programs
+/// misread a split one (PROTOCOL §3).
 const HEADROOM: usize = 32;
 
-/// A client, its session, and what the session has open.
+/// A client, its session, and everything that the session has open.
 pub struct Session<S: Store, const NAME: usize, const BUF: usize> {
     pub(super) stream: Stream<S, BUF>,
     pub(super) peer: IpAddress,
-    /// A `get` or `put` that waits for a data connection, and since when.
+    /// A `get` or `put` that is waiting for a data connection, and since when.
     pub(super) waiting: Option<(Instant, TransferRequest<S, NAME>)>,
     /// Another writer has taken over the name that this one was writing.
     pub(super) is_evicted: bool,
 }
 
-/// A session of the protocol over a control socket.
+/// A protocol session over a control socket.
 pub(super) struct Stream<S: Store, const BUF: usize> {
     pub(super) session: ServerSession<BUF, Cipher>,
     pub(super) responder: Responder<S>,
     pub(super) handle: SocketHandle,
-    /// When bytes last came from the client.
+    /// When bytes last arrived from the client.
     pub(super) received: Instant,
 }
 
@@ -46,18 +46,18 @@ impl<S: Store, const NAME: usize, const BUF: usize> Session<S, NAME, BUF> {
         Self { stream: Stream { session, responder, handle, received: now }, peer, waiting: None, is_evicted: false }
     }
 
-    /// True if the client has still to show that it has a key. Such a session gives its place to the next client that needs one.
+    /// True if the client still has to show a key. Such a session yields to the next client that needs one.
     pub(super) fn is_stranger(&self) -> bool {
         cfg!(feature = "secure") && self.stream.session.guard().is_some() && self.stream.session.client().is_none()
     }
 
-    /// True if the client has tried to show a key, and it was not right.
+    /// True if the client has shown an invalid key.
     #[cfg(feature = "secure")]
     pub(super) fn has_failed(&self) -> bool {
         self.is_stranger() && self.handshake_deadline().is_none()
     }
 
-    /// When the handshake has to be through. `None`: it is, or has failed.
+    /// The deadline of the handshake. `None`: it is complete, or has failed.
     #[cfg(feature = "secure")]
     pub(super) fn handshake_deadline(&self) -> Option<Instant> {
         self.stream.session.guard()?.deadline()
@@ -75,7 +75,7 @@ impl<S: Store, const NAME: usize, const BUF: usize> Session<S, NAME, BUF> {
     }
 }
 
-/// What a turn came to.
+/// The result of a turn.
 pub(super) enum Turn {
     /// There is nothing more to do now.
     Idle,
@@ -86,7 +86,7 @@ pub(super) enum Turn {
 }
 
 impl<S: Store, const BUF: usize> Stream<S, BUF> {
-    /// Writes what there is to send; true if there was something. `record`: memory for a record and its length.
+    /// Writes all pending output; true if there was any. `record`: memory for a record and its length.
     pub(super) fn send(&mut self, socket: &mut Socket<'_>, store: &mut S, record: &mut [u8]) -> bool {
         #[cfg(feature = "secure")]
         if self.session.client().is_some() {
@@ -108,8 +108,8 @@ impl<S: Store, const BUF: usize> Stream<S, BUF> {
         }
     }
 
-    /// The same, on a protected connection. Records are sealed in `record` and copied, since a record may lie across the
-    /// end of the ring; otherwise the room before the end would make small ones.
+    /// The same on a protected connection. Records are sealed in `record` and copied, because a record may wrap around
+    /// the end of the socket buffer; otherwise the room before the end would cause small records.
     #[cfg(feature = "secure")]
     fn send_records(&mut self, socket: &mut Socket<'_>, store: &mut S, record: &mut [u8]) -> bool {
         let mut moved = false;
@@ -130,8 +130,8 @@ impl<S: Store, const BUF: usize> Stream<S, BUF> {
         }
     }
 
-    /// Handles what has arrived; true if there was something, or if there is now a reply to send: input that breaks the
-    /// protocol is not taken.
+    /// Handles input; true if there was any, or if there is now a reply to send, because input that breaks the protocol
+    /// is not consumed.
     fn receive(&mut self, socket: &mut Socket<'_>, store: &mut S, now: Instant, record: &mut [u8]) -> bool {
         let had_output = self.session.has_output();
         let mut moved = false;
@@ -149,7 +149,7 @@ impl<S: Store, const BUF: usize> Stream<S, BUF> {
         moved || (!had_output && self.session.has_output())
     }
 
-    /// Handles a record that has arrived and lies across the end of the ring; true if there was one.
+    /// Handles a received record that wraps around the end of the socket buffer; true if there was one.
     fn receive_record(&mut self, socket: &mut Socket<'_>, store: &mut S, record: &mut [u8]) -> bool {
         if cfg!(not(feature = "secure")) || self.session.client().is_none() {
             return false;
@@ -174,7 +174,7 @@ impl<S: Store, const BUF: usize> Stream<S, BUF> {
         has_taken
     }
 
-    /// The connection is lost and nothing can be sent: requests that arrived before are still carried out.
+    /// The connection is lost and nothing can be sent: requests that arrived before are still executed.
     fn discard_output(&mut self, store: &mut S) -> bool {
         let mut moved = false;
         let mut output = [0; 64];

@@ -13,7 +13,7 @@ const ROUNDS: usize = 8;
 /// Numbered names that are tried in one turn.
 const TRIES: u32 = 16;
 
-/// What a data connection is for.
+/// The purpose of a data connection.
 pub(super) enum TransferRequest<S: Store, const NAME: usize> {
     Get { file: S::File, size: u64 },
     Put { name: NameBuf<NAME> },
@@ -39,7 +39,7 @@ pub(super) enum Transfer<S: Store, const NAME: usize> {
     },
 }
 
-/// What a turn came to.
+/// The result of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Moved {
     Nothing,
@@ -111,7 +111,7 @@ impl<S: Store, const NAME: usize> Transfer<S, NAME> {
     }
 }
 
-/// The length and the first bytes of the file go out together: the send buffer of a new connection is empty.
+/// The length and the first bytes of the file are sent together, because the send buffer of a new connection is empty.
 fn send<S: Store>(
     socket: &mut Socket<'_>,
     store: &mut S,

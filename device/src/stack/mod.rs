@@ -16,7 +16,7 @@ use crate::server::DeviceServer;
 use crate::time::moment;
 pub use neighbors::{NeighborFilter, NeighborGuard};
 
-/// An interface and its sockets. An application may add sockets of its own.
+/// An interface and its sockets. An application may add its own sockets.
 pub struct Stack<'s> {
     /// The interface.
     pub interface: Interface,
@@ -31,7 +31,7 @@ impl<'s> Stack<'s> {
     /// Sockets that the stack needs for itself: one for DHCP.
     pub const SOCKETS: usize = cfg!(feature = "dhcp") as usize;
 
-    /// A stack on `device`, which must be the one that is polled later. `sockets` needs room for [`Stack::SOCKETS`] and for all
+    /// A stack on `device`; pass the same device to every poll. `sockets` needs room for [`Stack::SOCKETS`] and for all
     /// sockets that are added.
     ///
     /// # Errors
@@ -67,7 +67,8 @@ impl<'s> Stack<'s> {
         })
     }
 
-    /// Polls `server` over this stack: see [`DeviceServer::poll`] and [`DeviceServer::poll_delay`], whose result it returns.
+    /// Polls `server` over this stack: see [`DeviceServer::poll`] and [`DeviceServer::poll_delay`], whose result it
+    /// returns.
     pub fn poll<D: Device + ?Sized, S: Store, const NAME: usize, const BUF: usize>(
         &mut self,
         now: Instant,
@@ -88,14 +89,14 @@ impl<'s> Stack<'s> {
         server.poll_delay(now, interface, sockets)
     }
 
-    /// The addresses, for a log: `None` after the last. They change with DHCP.
+    /// The addresses, for a log: `None` after the last one. They change with DHCP.
     #[must_use]
     pub fn address(&self, index: usize) -> Option<(IpAddr, u8)> {
         self.interface.ip_addrs().get(index).map(|cidr| (cidr.address().into(), cidr.prefix_len()))
     }
 }
 
-/// Takes over a change of the lease.
+/// Applies a change of the lease.
 #[cfg(feature = "dhcp")]
 fn configure(interface: &mut Interface, lease: Option<Lease>) {
     interface.update_ip_addrs(|addresses| addresses.retain(|cidr| !matches!(cidr.address(), IpAddress::Ipv4(_))));
@@ -115,10 +116,10 @@ struct Lease {
     router: Option<Ipv4Address>,
 }
 
-/// A change: a lease, or that there is none.
+/// A change: a new lease, or none.
 ///
-/// smoltcp panics when it has to send to a neighbor whose address is not unicast, so none is accepted: some servers give 0.0.0.0
-/// as the router, and no renewal can be sent to a server with the address 0.0.0.0.
+/// smoltcp panics if it has to send to a neighbor whose address is not unicast, so such addresses are not accepted:
+/// some servers announce 0.0.0.0 as the router, and a renewal can't be sent to a server with the address 0.0.0.0.
 #[cfg(feature = "dhcp")]
 fn change(socket: &mut smoltcp::socket::dhcpv4::Socket<'_>) -> Option<Option<Lease>> {
     use smoltcp::socket::dhcpv4::Event;

@@ -27,7 +27,7 @@ use smoltcp::wire::{
     Ipv6Repr, NdiscNeighborFlags, NdiscRepr,
 };
 
-/// How many neighbors may be learned in a burst, and the interval for one more.
+/// How many neighbors may be learned in a burst, and the interval after which one more is allowed.
 const BURST: u8 = 4;
 const PAUSE: Duration = Duration::from_secs(4);
 
@@ -37,7 +37,7 @@ const OWN: usize = if cfg!(feature = "ipv6") { 3 } else { 1 };
 /// The longest request: ARP, or a solicitation with two options.
 const FRAME: usize = if cfg!(feature = "ipv6") { 94 } else { 42 };
 
-/// Protects an interface's neighbor cache: what is kept between polls.
+/// Protects an interface's neighbor cache: the state between polls.
 #[derive(Debug)]
 pub struct NeighborGuard {
     learning: Cell<Learning>,
@@ -67,12 +67,12 @@ impl Learning {
     }
 }
 
-/// Kinds of frames that are looked at.
+/// Types of frames that are examined.
 const ARP: u16 = 0x0806;
 #[cfg(feature = "ipv6")]
 const IPV6: u16 = 0x86dd;
 
-/// What kind of frame it is.
+/// The type of a frame.
 fn kind(frame: &[u8]) -> u16 {
     if let Some(&[high, low]) = frame.get(12..14) { u16::from_be_bytes([high, low]) } else { 0 }
 }
@@ -90,7 +90,7 @@ const fn is_looked_at(kind: u16) -> bool {
 struct Said {
     is_question: bool,
     sender: IpAddress,
-    /// The address whose hardware address is asked for or given.
+    /// The address whose hardware address is requested or announced.
     target: IpAddress,
 }
 
@@ -127,7 +127,7 @@ pub struct NeighborFilter<'a, D: ?Sized> {
     mac: EthernetAddress,
 }
 
-/// What the tokens of a [`NeighborFilter`] share.
+/// The state that the tokens of a [`NeighborFilter`] share.
 struct Rules<'a> {
     guard: &'a NeighborGuard,
     /// Our own addresses.
@@ -135,7 +135,7 @@ struct Rules<'a> {
 }
 
 impl NeighborGuard {
-    /// For an interface that is new.
+    /// A guard for a new interface.
     #[must_use]
     pub const fn new(now: Instant) -> Self {
         let learning = Learning { asked: None, left: BURST, since: now };
@@ -187,7 +187,7 @@ impl Rules<'_> {
         true
     }
 
-    /// The address that the stack looks up.
+    /// Records the address that the stack looks up.
     #[cold]
     fn ask(&self, frame: &[u8], kind: u16) {
         if let Some(Said { is_question: true, target, .. }) = Said::parse(frame, kind) {

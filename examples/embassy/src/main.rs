@@ -1,6 +1,6 @@
-//! Two sessions on one store in one embassy executor, with embassy's clock: two servers and two clients, each a task, over
-//! two in-memory lines. On a board, the lines are a UART, a USB port or TCP sockets of embassy-net, and the clients are
-//! elsewhere; `server` stays as it is.
+//! Two sessions on one store in one embassy executor, with embassy's clock: two servers and two clients, each a task,
+//! over two in-memory lines. On a board, the lines are a UART, a USB port or TCP sockets of embassy-net, and the
+//! clients are elsewhere; `server` stays the same.
 
 use core::cell::RefCell;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -27,7 +27,7 @@ type Store = RefCell<RamStore<'static, NAME, 256>>;
 
 static DONE: AtomicUsize = AtomicUsize::new(0);
 
-/// Serves one line for ever. Both tasks use the same store.
+/// Serves one line forever. Both tasks use the same store.
 #[embassy_executor::task(pool_size = 2)]
 async fn server(mut line: Line, mut store: &'static Store) {
     let mut scratch = [0; 512];
@@ -39,7 +39,7 @@ async fn server(mut line: Line, mut store: &'static Store) {
     }
 }
 
-/// Embassy's clock for skiff: time-outs are exact.
+/// Embassy's clock for skiff, with exact timeouts.
 struct Clock;
 
 impl drive::Timer for Clock {

@@ -1,7 +1,7 @@
-//! Skiff in an application of embassy: one session at a time over a TCP socket of embassy-net, beside other tasks.
+//! skiff in an embassy application: one session at a time over a TCP socket of embassy-net, beside other tasks.
 //!
-//! What is skiff's here is [`serve`], twenty lines. The rest is what every application of embassy has: a driver of the
-//! network interface ([`nic`]), a clock ([`time`]), tasks. Boards with a HAL of embassy have those two ready.
+//! The only skiff code is [`serve`], twenty lines. The rest is part of every embassy application: a driver of the
+//! network interface ([`nic`]), a clock ([`time`]), tasks. On boards with an embassy HAL, the first two already exist.
 #![no_std]
 #![no_main]
 
@@ -27,8 +27,9 @@ use static_cell::{ConstStaticCell, StaticCell};
 
 use nic::Nic;
 
-/// Serves one client after the other. Who comes while one is served, or ending, is refused with a reset: one socket has no
-/// queue. Each further task with a socket would be a further session; they would share the store in a `RefCell`.
+/// Serves one client after the other. A client that connects meanwhile is refused with a reset, because a single socket
+/// has no queue. Each additional task with a socket would be another session; they would share the store in a
+/// `RefCell`.
 #[embassy_executor::task]
 async fn serve(stack: Stack<'static>) {
     static BUFFERS: ConstStaticCell<[[u8; 2048]; 3]> = ConstStaticCell::new([[0; 2048]; 3]);
@@ -53,7 +54,7 @@ async fn serve(stack: Stack<'static>) {
     }
 }
 
-/// Embassy's time as skiff's.
+/// Embassy's clock for skiff.
 struct Clock;
 
 impl drive::Timer for Clock {
@@ -71,7 +72,7 @@ async fn network(mut runner: embassy_net::Runner<'static, Nic>) -> ! {
     runner.run().await
 }
 
-/// Says which address there is.
+/// Logs the address.
 #[embassy_executor::task]
 async fn address(stack: Stack<'static>) {
     loop {
@@ -83,7 +84,7 @@ async fn address(stack: Stack<'static>) {
     }
 }
 
-/// As long as tasks have their turn, all is well.
+/// Feeds the watchdog, as long as tasks get their turn.
 #[embassy_executor::task]
 async fn feed(mut watchdog: Watchdog) {
     loop {

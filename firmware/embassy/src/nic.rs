@@ -1,4 +1,4 @@
-//! A driver of embassy-net over an interface of the boards'.
+//! An embassy-net driver for a board's network interface.
 
 use core::task::Context;
 
@@ -9,15 +9,15 @@ use skiff_firmware::arch::Irq;
 use skiff_firmware::board;
 use skiff_firmware::mac::{FRAME, Frame, Mac};
 
-/// Who waits for a frame.
+/// The task that waits for a frame.
 static WAKER: AtomicWaker = AtomicWaker::new();
 
-/// The interface has something: what the interrupt's handler calls.
+/// Wakes the task because a frame is waiting. The interrupt handler calls this.
 pub(crate) fn wake() {
     WAKER.wake();
 }
 
-/// The interface, with memory for a frame each way.
+/// The interface, with memory for a frame in each direction.
 pub(crate) struct Nic {
     mac: board::Mac,
     address: [u8; 6],
@@ -29,7 +29,7 @@ impl Nic {
         Self { mac, address, memory }
     }
 
-    /// Has the next frame wake the task.
+    /// Makes the next frame wake the task.
     fn listen(&mut self) {
         self.mac.listen();
         let irq = Irq(board::Mac::IRQ);
@@ -89,7 +89,7 @@ impl Driver for Nic {
     }
 }
 
-/// A frame that came in.
+/// A received frame.
 pub(crate) struct Received<'a>(&'a mut [u8]);
 
 impl RxToken for Received<'_> {
@@ -98,7 +98,7 @@ impl RxToken for Received<'_> {
     }
 }
 
-/// Room for a frame that goes out.
+/// Room for a frame to be sent.
 pub(crate) struct Room<'a> {
     mac: &'a mut board::Mac,
     frame: &'a mut Frame,

@@ -1,4 +1,4 @@
-//! Embassy's time by the boards' clock: a tick is a millisecond.
+//! Embassy's time driver on the board's clock: a tick is a millisecond.
 
 use core::cell::{Cell, RefCell};
 use core::task::Waker;
@@ -34,7 +34,7 @@ impl Driver for Clock {
     }
 }
 
-/// A millisecond is over: wakes who waited for it.
+/// Counts a millisecond, and wakes the tasks that waited for it.
 pub(crate) fn tick() {
     critical_section::with(|section| {
         let now = CLOCK.now.borrow(section).get() + 1;

@@ -1,8 +1,9 @@
 //! `memcpy`, `memmove` and `memset` for processors that load and store words at any address: those of Armv7-M.
 //!
-//! Rust's own are 4 KiB of flash, and shift words together where source and destination are aligned differently: four
-//! instructions a byte. That is the usual case in a TCP stack, with headers of 54 bytes and rings that begin anywhere. These
-//! take ten instructions for 16 bytes, and 250 bytes of flash. `src/bin/copy-check.rs` checks them.
+//! Rust's own versions take 4 KiB of flash, and assemble words by shifting if source and destination are aligned
+//! differently: four instructions per byte. That is the usual case in a TCP stack, with headers of 54 bytes and socket
+//! buffers that begin anywhere. These versions take ten instructions for 16 bytes, and 250 bytes of flash.
+//! `src/bin/copy-check.rs` checks them.
 
 use core::arch::global_asm;
 

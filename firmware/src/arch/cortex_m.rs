@@ -1,7 +1,7 @@
-//! Arm's Cortex-M: SysTick counts milliseconds, the NVIC lets the network's interrupt through for the time of a sleep.
+//! Arm's Cortex-M: SysTick counts milliseconds; the NVIC enables the network interrupt during a sleep.
 //!
-//! No handler touches the interface. Its interrupt stays masked while frames are being worked off, is let through for the
-//! time of a sleep, and masks itself again when it comes.
+//! No handler accesses the interface. Its interrupt is masked while frames are processed, is enabled during a sleep,
+//! and masks itself when it occurs.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -16,7 +16,7 @@ use crate::mac::Mac;
 
 static MILLIS: AtomicU32 = AtomicU32::new(0);
 
-/// One millisecond is over: what an image's `SysTick` handler calls.
+/// Counts a millisecond. An image's `SysTick` handler calls this.
 pub fn tick() {
     // Nobody else writes.
     MILLIS.store(MILLIS.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
@@ -36,7 +36,7 @@ pub fn start_timer(systick: &mut SYST, hz: u32) {
     systick.enable_interrupt();
 }
 
-/// What is left of the millisecond.
+/// The remaining cycles of the current millisecond.
 pub fn cycles() -> u32 {
     SYST::get_current()
 }
@@ -52,7 +52,7 @@ unsafe impl InterruptNumber for Irq {
     }
 }
 
-/// Sleeps until a frame comes, or the clock ticks.
+/// Sleeps until a frame arrives or the clock ticks.
 pub fn sleep<M: Mac>(mac: &mut M) {
     // What comes from here on is pending, and ends the sleep although interrupts are off; or it is seen at once.
     interrupt::free(|_| {
@@ -67,7 +67,7 @@ pub fn sleep<M: Mac>(mac: &mut M) {
     });
 }
 
-/// What an image's `DefaultHandler` calls: the interrupt has done its work, which was to wake the processor.
+/// Masks the interrupt, which has woken the processor. An image's `DefaultHandler` calls this.
 pub fn interrupted(irq: i16) {
     match u16::try_from(irq) {
         Ok(irq) => NVIC::mask(Irq(irq)),
@@ -76,12 +76,12 @@ pub fn interrupted(irq: i16) {
     }
 }
 
-/// Waits until somebody could have read a line.
+/// Waits long enough to read a line.
 pub fn pause() {
     asm::delay(25_000_000);
 }
 
-/// No handler runs from here on.
+/// Disables all interrupt handlers.
 pub fn disable_interrupts() {
     interrupt::disable();
 }
@@ -115,7 +115,7 @@ impl DelayNs for Delay {
     }
 }
 
-/// The handlers that every image needs: of the clock, and of interrupts that wake the processor.
+/// The handlers that every image needs: for the clock, and for interrupts that wake the processor.
 #[macro_export]
 macro_rules! handlers {
     () => {

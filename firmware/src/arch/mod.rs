@@ -1,13 +1,13 @@
-//! What depends on the processor. Both modules have the same items:
+//! The code that depends on the processor. Both modules have the same items:
 //!
 //! | item | what it does |
 //! |---|---|
 //! | `millis` | milliseconds since the start, modulo 2^32 |
 //! | `cycles` | a number that changes fast, for seeds |
-//! | `sleep` | sleeps until a frame comes, or a millisecond at most |
+//! | `sleep` | sleeps until a frame arrives, at most for a millisecond |
 //! | `pause` | waits for a moment, long enough to read a line |
-//! | `disable_interrupts`, `reset` | the last steps before a new start |
-//! | `entry!` | the beginning and the handlers of an image |
+//! | `disable_interrupts`, `reset` | the last steps before a restart |
+//! | `entry!` | the entry point and the handlers of an image |
 
 #[cfg(target_arch = "arm")]
 mod copy;

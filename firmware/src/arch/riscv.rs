@@ -1,5 +1,5 @@
-//! RISC-V with a CLINT and a PLIC, as QEMU's `virt` has them. No interrupt is ever taken: they are off, and one that is
-//! pending ends a sleep all the same.
+//! RISC-V with a CLINT and a PLIC, as in QEMU's `virt`. No interrupt handler ever runs: interrupts are disabled, but a
+//! pending one still ends a sleep.
 
 use core::arch::{asm, global_asm};
 
@@ -48,7 +48,7 @@ global_asm! {
     "call skiff_fault",
 }
 
-/// A fault of the processor: says which and where, and restarts.
+/// Handles a processor fault: reports its cause and location, and restarts.
 #[unsafe(no_mangle)]
 extern "C" fn skiff_fault(cause: u32, at: u32, value: u32) -> ! {
     fail!("fault ", cause, " at ", Hex::<8>(at), ", address ", Hex::<8>(value))
@@ -86,7 +86,7 @@ pub fn cycles() -> u32 {
 /// The timer's interrupt, and that of the PLIC.
 const MIE: u32 = 1 << 7 | 1 << 11;
 
-/// Sleeps until a frame comes, or for a millisecond.
+/// Sleeps until a frame arrives, at most for a millisecond.
 pub fn sleep<M: Mac>(mac: &mut M) {
     mac.listen();
     for source in 0..32 {
@@ -114,13 +114,13 @@ pub fn sleep<M: Mac>(mac: &mut M) {
     }
 }
 
-/// Waits until somebody could have read a line.
+/// Waits long enough to read a line.
 pub fn pause() {
     let until = time() + 500 * u64::from(TICKS);
     while time() < until {}
 }
 
-/// None is ever taken.
+/// Does nothing: interrupts are always disabled.
 pub const fn disable_interrupts() {}
 
 /// Resets the board.
@@ -128,7 +128,7 @@ pub fn reset() -> ! {
     crate::board::reset()
 }
 
-/// An image begins with `$main`, a function that does not return.
+/// The entry point of an image: calls `$main`, a function that does not return.
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {

@@ -1,5 +1,5 @@
-//! The vectors of a chip's interrupts: each leads to the image's `DefaultHandler`. As many as the chip has: cortex-m-rt's own
-//! table has 240, which is 800 bytes of flash for nothing.
+//! The interrupt vectors of a chip: each points to the image's `DefaultHandler`. There are only as many as the chip
+//! has, because cortex-m-rt's own table has 240, which would waste 800 bytes of flash.
 
 use crate::board::INTERRUPTS;
 
@@ -11,7 +11,7 @@ unsafe extern "C" {
     fn DefaultHandler();
 }
 
-/// The name and the place are cortex-m-rt's.
+/// The name and the section are those of cortex-m-rt.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".vector_table.interrupts")]
 static __INTERRUPTS: [Vector; INTERRUPTS] = [DefaultHandler; INTERRUPTS];

@@ -1,4 +1,5 @@
-//! Copies, moves and fills memory at every alignment and says on the console how that went: `copy-check: ok`, or what did not.
+//! Copies, moves and fills memory at every alignment and reports the result on the console: `copy-check: ok`, or what
+//! failed.
 #![no_std]
 #![no_main]
 
@@ -38,12 +39,12 @@ fn main() -> ! {
     }
 }
 
-/// Each byte another one.
+/// Bytes that are all different.
 fn content() -> [u8; ROOM] {
     core::array::from_fn(|at| black_box(at).to_le_bytes()[0] ^ 0x55)
 }
 
-/// True if the bytes are there, and those around are what they were.
+/// True if the bytes are correct, and those around them unchanged.
 fn is(bytes: &[u8; ROOM], expected: impl Fn(usize) -> usize) -> bool {
     bytes.iter().enumerate().all(|(at, byte)| *byte == expected(at).to_le_bytes()[0] ^ 0x55)
 }

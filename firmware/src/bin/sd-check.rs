@@ -1,4 +1,4 @@
-//! Reads and writes blocks of the SD card and says on the console how that went: `sd-check: ok`, or what did not.
+//! Reads and writes blocks of the SD card and reports the result on the console: `sd-check: ok`, or what failed.
 #![no_std]
 #![no_main]
 
@@ -42,7 +42,7 @@ impl From<SdError> for Wrong {
     }
 }
 
-/// What block `number` is to hold.
+/// The expected content of block `number`.
 fn content(number: u32, block: &mut [u8; BLOCK]) {
     let mut x = number.wrapping_mul(0x9e37_79b9) | 1;
     for word in block.as_chunks_mut::<4>().0 {

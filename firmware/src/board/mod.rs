@@ -1,18 +1,18 @@
-//! The board that the features name. A board is one file here, and its memory map beside `build.rs`.
+//! The board that the features select. A board is one file here, plus its memory map in `memory/`.
 //!
-//! | what its file has | what that is |
+//! | item of its file | meaning |
 //! |---|---|
-//! | `IDENTITY` | what the server calls itself in its answer to `get /skiff/1`: product and version |
-//! | `INTERRUPTS` | how many interrupts the chip has (Cortex-M) |
+//! | `IDENTITY` | product and version of the server in its hello (`get /skiff/1`) |
+//! | `INTERRUPTS` | the number of interrupts of the chip (Cortex-M) |
 //! | `CLINT`, `PLIC`, `TICKS`, `SOURCES`, `reset` | its timer and its interrupt controller (RISC-V) |
 //! | `CONSOLE` | the serial port of the log: a static, so that a panic finds it |
-//! | `SESSIONS`, `DATA`, `BUFFER`, `SPARE` | how much the server may use: clients, data connections, bytes of their socket buffers |
-//! | `FILES`, `BLOCKS` | the same for files in RAM: how many, and blocks of 256 bytes |
+//! | `SESSIONS`, `DATA`, `BUFFER`, `SPARE` | the limits of the server: clients, data connections, bytes of their socket buffers |
+//! | `FILES`, `BLOCKS` | the limits for files in RAM: files, and blocks of 256 bytes |
 //! | `Mac` | its network interface |
 //! | `Watchdog` | its watchdog, with `feed` |
-//! | `Entropy` | where unpredictable numbers come from: the chip's generator, or `seed::Collected` |
+//! | `Entropy` | the source of unpredictable numbers: the chip's generator, or `seed::Collected` |
 //! | `write_settings` | writes the page with the settings |
-//! | `Board::take` | sets clocks and pins up |
+//! | `Board::take` | initializes clocks and pins |
 
 #[cfg(feature = "board-lm3s6965")]
 mod lm3s6965;
@@ -33,7 +33,7 @@ const fn data(count: usize) -> usize {
     if cfg!(feature = "classic") { count } else { 0 }
 }
 
-/// What belongs to the processor. To be taken once.
+/// The processor's peripherals. Take them only once.
 #[cfg(target_arch = "arm")]
 fn core() -> cortex_m::Peripherals {
     match cortex_m::Peripherals::take() {

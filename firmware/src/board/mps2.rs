@@ -14,9 +14,9 @@ pub const IDENTITY: &str = concat!("skiff-mps2-an385/", env!("CARGO_PKG_VERSION"
 /// Interrupts of the chip.
 pub const INTERRUPTS: usize = 32;
 
-/// Clients at a time.
+/// Concurrent clients.
 pub const SESSIONS: usize = 4;
-/// Classic data connections at a time.
+/// Concurrent classic data connections.
 pub const DATA: usize = super::data(2);
 /// Bytes of a socket buffer.
 pub const BUFFER: usize = 8192;
@@ -34,7 +34,7 @@ pub static CONSOLE: Cmsdk = Cmsdk::new(unsafe { Registers::at(0x4000_4000) });
 /// The processor's clock in hertz.
 const HZ: u32 = 25_000_000;
 
-/// There is no generator.
+/// The chip has no random number generator.
 #[cfg(feature = "secure")]
 pub use crate::seed::Collected as Entropy;
 
@@ -47,22 +47,22 @@ pub fn write_settings(address: u32, words: impl Iterator<Item = u32>) {
     }
 }
 
-/// The board, set up.
+/// The initialized board.
 #[derive(Debug)]
 pub struct Board {
-    /// The watchdog. It runs.
+    /// The running watchdog.
     pub watchdog: Watchdog,
     /// The network interface.
     pub mac: Mac,
-    /// The address that the board was made with.
+    /// The factory MAC address of the board.
     pub address: [u8; 6],
 }
 
 impl Board {
-    /// Sets the board up: there are no clocks and pins to be chosen.
+    /// Initializes the board; it has no clocks or pins to configure.
     ///
     /// # Panics
-    /// The second time. If the network interface does not answer, the board restarts.
+    /// If called twice. If the network interface does not answer, the board restarts.
     pub fn take() -> Self {
         let mut core = super::core();
         // SAFETY: this board's peripherals, each made into registers once, and no DMA is used.

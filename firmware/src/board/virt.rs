@@ -1,4 +1,5 @@
-//! QEMU's `virt` for RISC-V: RV32IMAC, 4 MiB of its RAM, a 16550, virtio-net, files on the second bank of CFI NOR flash.
+//! QEMU's `virt` for RISC-V: RV32IMAC, 4 MiB of its RAM, a 16550, virtio-net, files on the second bank of CFI NOR
+//! flash.
 
 use crate::fail;
 use crate::mmio::Registers;
@@ -11,9 +12,9 @@ pub use crate::mac::virtio::Virtio as Mac;
 /// Product and version.
 pub const IDENTITY: &str = concat!("skiff-virt/", env!("CARGO_PKG_VERSION"));
 
-/// Clients at a time.
+/// Concurrent clients.
 pub const SESSIONS: usize = 4;
-/// Classic data connections at a time.
+/// Concurrent classic data connections.
 pub const DATA: usize = super::data(2);
 /// Bytes of a socket buffer.
 pub const BUFFER: usize = 8192;
@@ -36,21 +37,21 @@ pub static PLIC: Registers = unsafe { Registers::at(0x0c00_0000) };
 
 /// Ticks of the timer in a millisecond.
 pub const TICKS: u32 = 10_000;
-/// The interrupts that wake: those of the places for virtio devices, 1 to 8.
+/// The interrupts that wake the processor: those of the virtio device slots, 1 to 8.
 pub const SOURCES: u32 = 0x1fe;
 
 /// The second bank of flash: 32 MiB.
 #[cfg(feature = "nor")]
 const FLASH: usize = 0x2200_0000;
 
-/// The board, set up.
+/// The initialized board.
 #[derive(Debug)]
 pub struct Board {
-    /// There is none.
+    /// A placeholder: this board has no watchdog.
     pub watchdog: Watchdog,
     /// The network interface.
     pub mac: Mac,
-    /// Its address.
+    /// Its MAC address.
     pub address: [u8; 6],
     /// The flash for files.
     #[cfg(feature = "nor")]
@@ -62,15 +63,15 @@ pub struct Board {
 pub struct Watchdog;
 
 impl Watchdog {
-    /// Nothing.
+    /// Does nothing.
     pub const fn feed(&mut self) {}
 }
 
 impl Board {
-    /// Sets the board up.
+    /// Initializes the board.
     ///
     /// # Panics
-    /// The second time. Without a network interface the board restarts.
+    /// If called twice. Without a network interface, the board restarts.
     pub fn take() -> Self {
         // The one in use is the last: QEMU fills the places from there.
         let places = (0..8).map(|at| 0x1000_1000 + 0x1000 * at);

@@ -15,23 +15,24 @@ use crate::uart::Uart as _;
 
 /// Bytes of a block of the store: a file takes at least one.
 const BLOCK: usize = 32 * 1024;
-/// Blocks at most, a bit of RAM for each: 256 MiB. What a larger card has beyond them is not used.
+/// Maximum number of blocks, with one bit of RAM for each: 256 MiB. The rest of a larger card is not used.
 const BLOCKS: usize = 8192;
-/// Files at most, interrupted writes included: 12 bytes of RAM for each.
+/// Maximum number of files, including interrupted writes, with 12 bytes of RAM for each.
 const FILES: usize = 128;
-/// Files that are being written at a time: one for each session and each data connection, and one that was just lost.
+/// Files being written at a time: one for each session and each data connection, and one whose connection was just
+/// lost.
 const STAGES: usize = board::SESSIONS + board::DATA + 1;
 
-/// Bytes of RAM that are content of files.
+/// Bytes of RAM that hold file content.
 pub const CONTENT: usize = 0;
 
-/// Where files live.
+/// The store.
 pub type Files = FlashStore<'static, CardFlash<Slot, BLOCK>, NAME, SECTOR>;
 
 type Memory = FlashMemory<FILES, STAGES, NAME, SECTOR, { map_len(BLOCKS) }>;
 
-/// Looking through a card, once for each start, takes as long as the card does: seconds, or minutes behind a slow bus. As
-/// long as sectors come in, that is no reason to restart.
+/// Set while the card is scanned at a start. This takes as long as the card needs: seconds, or minutes on a slow bus.
+/// As long as sectors arrive, the watchdog must not restart the board.
 static MOUNTING: AtomicBool = AtomicBool::new(false);
 
 static MEMORY: ConstStaticCell<Memory> = ConstStaticCell::new(Memory::new());
@@ -44,7 +45,7 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// A sector has been read or written.
+    /// Feeds the watchdog after a sector has been read or written.
     fn moved(&mut self, done: Result<(), SdError>) -> Result<(), FlashError> {
         if done.is_ok() && MOUNTING.load(Ordering::Relaxed) {
             self.watchdog.feed();
@@ -80,11 +81,11 @@ fn told(error: SdError) -> FlashError {
     FlashError
 }
 
-/// The store on this card. A blank card is formatted. One with something else on it is left alone until somebody at the
-/// console says otherwise; without a card that can be used, the board waits and tries again.
+/// The store on this card. A blank card is formatted. A card with other content is left alone until somebody at the
+/// console decides otherwise. Without a usable card, the board waits and tries again.
 ///
 /// # Panics
-/// The second time.
+/// If called twice.
 #[inline(never)]
 pub fn mount(card: Result<board::Card, SdError>, watchdog: &mut Watchdog) -> &'static mut Files {
     static FILES: StaticCell<Files> = StaticCell::new();
@@ -121,7 +122,7 @@ pub fn count_start(files: &mut Files) -> Option<u64> {
     files.count_start().ok()
 }
 
-/// Waits for somebody to put another card in, or to allow that this one be erased; restarts.
+/// Waits until somebody inserts another card or permits erasing this one, then restarts.
 fn wait(watchdog: &mut Watchdog) -> ! {
     for _ in 0..5_000 {
         watchdog.feed();

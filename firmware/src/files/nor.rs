@@ -7,19 +7,20 @@ use super::{NAME, what};
 use crate::nor::CfiFlash;
 use crate::{board, fail};
 
-/// Blocks at most.
+/// Maximum number of blocks.
 const BLOCKS: usize = 128;
-/// Files at most, interrupted writes included.
+/// Maximum number of files, including interrupted writes.
 const FILES: usize = 128;
-/// Files that are being written at a time: one for each session and each data connection, and one that was just lost.
+/// Files being written at a time: one for each session and each data connection, and one whose connection was just
+/// lost.
 const STAGES: usize = board::SESSIONS + board::DATA + 1;
-/// Bytes that are programmed at a time.
+/// Bytes programmed at a time.
 const PAGE: usize = 256;
 
-/// Bytes of RAM that are content of files.
+/// Bytes of RAM that hold file content.
 pub const CONTENT: usize = 0;
 
-/// Where files live.
+/// The store.
 pub type Files = FlashStore<'static, NorFlashMedium<CfiFlash>, NAME, PAGE>;
 
 static MEMORY: ConstStaticCell<FlashMemory<FILES, STAGES, NAME, PAGE, { map_len(BLOCKS) }>> =
@@ -28,7 +29,7 @@ static MEMORY: ConstStaticCell<FlashMemory<FILES, STAGES, NAME, PAGE, { map_len(
 /// The store on this flash. Blank flash is formatted, other content is left alone.
 ///
 /// # Panics
-/// The second time.
+/// If called twice.
 pub fn mount(flash: CfiFlash) -> &'static mut Files {
     static FILES: StaticCell<Files> = StaticCell::new();
     match FlashStore::mount(MEMORY.take(), NorFlashMedium::new(flash)) {

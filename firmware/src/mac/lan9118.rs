@@ -1,4 +1,4 @@
-//! SMSC's LAN9118 and its relatives on a 32-bit bus: FIFOs of words and of frames' states.
+//! SMSC's LAN9118 and related chips on a 32-bit bus: FIFOs for data words and for frame status.
 
 use super::{FRAME, Frame, Mac};
 use crate::mmio::Registers;
@@ -8,10 +8,10 @@ const TX_DATA: usize = 0x20;
 const RX_STATUS: usize = 0x40;
 const TX_STATUS: usize = 0x48;
 const IRQ_CFG: usize = 0x54;
-/// Writing clears.
+/// Interrupt status; writing clears.
 const INT_STS: usize = 0x58;
 const INT_EN: usize = 0x5c;
-/// Tells a word that was read in the right order.
+/// A constant that shows whether the byte order is right.
 const BYTE_TEST: usize = 0x64;
 const FIFO_INT: usize = 0x68;
 const RX_CFG: usize = 0x6c;
@@ -25,13 +25,13 @@ const AFC_CFG: usize = 0xac;
 
 const SIGN: u32 = 0x8765_4321;
 const HW_CFG_RESET: u32 = 1 << 0;
-/// Whole frames only; 5 KiB for frames that go out, which leaves 10.5 for those that come in.
+/// Whole frames only; 5 KiB for transmitted frames, which leaves 10.5 KiB for received ones.
 const HW_CFG_SET_UP: u32 = 1 << 20 | 5 << 16;
-/// Pause frames are sent when the memory for what comes in is nearly full.
+/// Send pause frames when the receive memory is nearly full.
 const AFC_CFG_SET_UP: u32 = 0x006e_3740;
 /// On, active high, push-pull.
 const IRQ_CFG_SET_UP: u32 = 1 << 8 | 1 << 4 | 1 << 0;
-/// The states of frames that came in are more than FIFO_INT says.
+/// More received frames are waiting than FIFO_INT permits.
 const INT_RX: u32 = 1 << 3;
 const TX_CFG_ON: u32 = 1 << 1;
 
@@ -41,16 +41,16 @@ const CSR_READ: u32 = 1 << 30;
 const MAC_CR: u32 = 1;
 const ADDRH: u32 = 2;
 const ADDRL: u32 = 3;
-/// Full duplex, all multicast (neighbors of IPv6), transmitter and receiver on.
+/// Full duplex, all multicast (for IPv6 neighbors), transmitter and receiver on.
 const MAC_CR_ON: u32 = 1 << 20 | 1 << 19 | 1 << 3 | 1 << 2;
 
 const RX_ERROR: u32 = 1 << 15;
-/// The first and last piece of a frame.
+/// The frame consists of one piece, the first and the last.
 const TX_WHOLE: u32 = 1 << 13 | 1 << 12;
-/// What a frame takes besides itself: two commands, and up to a word to fill it up.
+/// The overhead of a frame: two commands, and up to a word of padding.
 const TX_EXTRA: usize = 12;
 const CHECK_SEQUENCE: usize = 4;
-/// How often something is asked that happens at once if the chip works.
+/// How often to poll for events that happen at once if the chip works.
 const PATIENCE: usize = 100_000;
 
 /// The chip.
@@ -58,7 +58,7 @@ const PATIENCE: usize = 100_000;
 pub struct Lan9118(Registers);
 
 impl Lan9118 {
-    /// Sets the chip at these registers up. `None` if it does not answer.
+    /// Initializes the chip at these registers. `None` if it does not answer.
     pub fn new(registers: Registers) -> Option<Self> {
         let mac = Self(registers);
         mac.wait(|registers| registers.read(BYTE_TEST) == SIGN)?;
@@ -81,7 +81,7 @@ impl Lan9118 {
         (0..PATIENCE).any(|_| done(&self.0)).then_some(())
     }
 
-    /// The address that it has read from its EEPROM.
+    /// The MAC address that it has read from its EEPROM.
     pub fn address(&self) -> Option<[u8; 6]> {
         let [a, b, c, d] = self.read(ADDRL)?.to_le_bytes();
         let [e, f, ..] = self.read(ADDRH)?.to_le_bytes();

@@ -1,8 +1,8 @@
 //! Network interfaces.
 //!
-//! A driver says how one frame comes in and one goes out ([`Mac`]). [`Ethernet`] makes smoltcp's device of it, with two
-//! frames of memory: one for what came in, one for the answer. More would be of no use: the interfaces have queues of
-//! their own, and one frame is worked off at a time.
+//! A driver receives and sends single frames ([`Mac`]). [`Ethernet`] adapts it to smoltcp, with memory for two frames:
+//! the received one and the answer. More would not help, because the interfaces have their own queues, and frames are
+//! processed one at a time.
 
 pub mod lan9118;
 pub mod stellaris;
@@ -18,29 +18,29 @@ pub const FRAME: usize = 1514;
 /// Memory for one frame.
 pub type Frame = [u8; FRAME];
 
-/// A network interface that is set up.
+/// An initialized network interface.
 pub trait Mac {
     /// The number of its interrupt.
     const IRQ: u16;
-    /// How many full frames may be on their way to it at once; `None` for as many as the sockets' rings hold.
+    /// How many full frames may be in flight to it at once; `None` for as many as the socket buffers hold.
     const BURST: Option<usize>;
 
-    /// The address whose frames come in, besides those for everybody.
+    /// Sets the address whose frames are received, in addition to broadcasts and multicasts.
     fn set_address(&mut self, address: [u8; 6]);
 
-    /// True if a frame has come in.
+    /// True if a frame has arrived.
     fn has_frame(&self) -> bool;
 
-    /// Takes the frame that came in first; its length. `None` if there is none, or none that is of use.
+    /// Takes the oldest received frame and returns its length. `None` if there is no usable frame.
     fn receive(&mut self, frame: &mut Frame) -> Option<usize>;
 
-    /// True if a frame can go out now.
+    /// True if a frame can be sent now.
     fn can_send(&self) -> bool;
 
-    /// Sends a frame, after [`Mac::can_send`] has said yes.
+    /// Sends a frame. Call it only if [`Mac::can_send`].
     fn send(&mut self, frame: &[u8]);
 
-    /// Lets the next frame that comes in raise the interrupt; one that is there already need not.
+    /// Lets the next received frame raise the interrupt. A frame that is already waiting does not have to.
     fn listen(&mut self);
 }
 
@@ -96,7 +96,7 @@ impl<M: Mac> Device for Ethernet<M> {
     }
 }
 
-/// A frame that came in.
+/// A received frame.
 #[derive(Debug)]
 pub struct Received<'a>(&'a [u8]);
 
@@ -106,7 +106,7 @@ impl RxToken for Received<'_> {
     }
 }
 
-/// Room for a frame that goes out.
+/// Room for a frame to be sent.
 #[derive(Debug)]
 pub struct Room<'a, M> {
     mac: &'a mut M,

@@ -1,4 +1,4 @@
-//! The Ethernet controller of the LM3S6000 and LM3S9000: one FIFO each way, 2 KiB, read and written in words.
+//! The Ethernet controller of the LM3S6000 and LM3S9000: one 2 KiB FIFO in each direction, read and written in words.
 
 use super::{FRAME, Frame, Mac};
 use crate::mmio::Registers;
@@ -21,15 +21,15 @@ const RX: u32 = 1 << 0;
 /// Receiver on; frames with a wrong check sequence are dropped.
 const RCTL_ON: u32 = 0x01 | 0x08;
 const RCTL_RESET_FIFO: u32 = 0x10;
-/// Transmitter on; short frames are filled up; the check sequence is added; full duplex.
+/// Transmitter on; short frames are padded; the check sequence is added; full duplex.
 const TCTL_ON: u32 = 0x01 | 0x02 | 0x04 | 0x10;
-/// A frame goes out when it is asked for, not when the FIFO holds enough of it.
+/// A frame is sent on request, not when the FIFO holds enough of it.
 const THR_OFF: u32 = 0x3f;
 const TR_NEW: u32 = 1 << 0;
 
-/// The header that the controller does not count in the length of a frame that goes out.
+/// The header, which the controller does not include in the length of a sent frame.
 const HEADER: usize = 14;
-/// What it counts in the length of one that came in: the length itself, and the check sequence.
+/// The additional bytes in the length of a received frame: the length itself, and the check sequence.
 const EXTRA: usize = 2 + 4;
 
 /// The controller.
@@ -37,7 +37,7 @@ const EXTRA: usize = 2 + 4;
 pub struct Stellaris(Registers);
 
 impl Stellaris {
-    /// Sets the controller at these registers up.
+    /// Initializes the controller at these registers.
     pub fn new(registers: Registers) -> Self {
         registers.write(IM, 0);
         registers.write(RCTL, RCTL_RESET_FIFO);

@@ -1,4 +1,4 @@
-//! virtio-net behind registers (virtio 1.1, section 4.2, not the legacy interface): a queue of frames each way.
+//! virtio-net over MMIO (virtio 1.1, section 4.2, not the legacy interface): a queue of frames in each direction.
 
 use core::cell::UnsafeCell;
 use core::ptr;
@@ -26,21 +26,21 @@ const QUEUE_DRIVER: usize = 0x090;
 const QUEUE_DEVICE: usize = 0x0a0;
 const CONFIG: usize = 0x100;
 
-/// `virt`.
+/// The magic value `virt`.
 const SIGN: u32 = 0x7472_6976;
 const NET: u32 = 1;
 const ACKNOWLEDGE: u32 = 1;
 const DRIVER: u32 = 2;
 const DRIVER_OK: u32 = 4;
 const FEATURES_OK: u32 = 8;
-/// The device has an address of its own.
+/// The device has its own address.
 const FEATURE_MAC: u32 = 1 << 5;
-/// Not the legacy interface: of the second word of features.
+/// Not the legacy interface; a bit of the second feature word.
 const FEATURE_VERSION_1: u32 = 1 << 0;
 
 const RX: u32 = 0;
 const TX: u32 = 1;
-/// Frames that may come in before they are taken, and the size of both queues.
+/// Maximum number of waiting received frames, and the size of both queues.
 const COUNT: usize = 16;
 #[expect(clippy::cast_possible_truncation, reason = "16")]
 const COUNT_16: u16 = COUNT as u16;
@@ -70,7 +70,7 @@ struct Used {
     ring: [[u32; 2]; COUNT],
 }
 
-/// What the driver and the device share.
+/// The memory that the driver and the device share.
 #[repr(C)]
 struct Shared {
     rx: Queue,
@@ -102,7 +102,7 @@ impl Queue {
     }
 }
 
-/// The device, set up.
+/// The initialized device.
 #[derive(Debug)]
 pub struct Virtio {
     registers: Registers,
@@ -111,7 +111,7 @@ pub struct Virtio {
     sent: u16,
 }
 
-/// A place in the shared memory. What it reads is what the device has written, what it writes the device sees.
+/// A place in the shared memory, accessed so that reads see the device's writes and the device sees ours.
 macro_rules! shared {
     ($($place:tt)*) => {
         // SAFETY: within the memory that the driver alone has; no reference is made.
@@ -137,7 +137,7 @@ fn address<T>(place: *mut T) -> u32 {
 }
 
 impl Virtio {
-    /// Sets the device at these registers up, if it is a network interface; its address as well.
+    /// Initializes the device at these registers, if it is a network interface; also returns its address.
     pub fn new(registers: Registers) -> Option<(Self, [u8; 6])> {
         let is_net = registers.read(MAGIC) == SIGN && registers.read(VERSION) == 2 && registers.read(DEVICE) == NET;
         if !is_net || TAKEN.swap(true, Ordering::Relaxed) {

@@ -1,18 +1,19 @@
-//! SD cards over SPI: a device of blocks of 512 bytes, over the traits of embedded-hal.
+//! SD cards over SPI: a device with blocks of 512 bytes, using the traits of embedded-hal.
 //!
 //! | state of the card | commands | then |
 //! |---|---|---|
 //! | just powered | 74 clocks, CMD0 | idle, in SPI mode |
 //! | idle | CMD8 (which version), CMD59 (checksums on), ACMD41 until it is done | ready |
-//! | ready | CMD58 (how blocks are addressed), CMD16, CMD9 (how many there are) | set up; the bus may be fast |
+//! | ready | CMD58 (addressing of blocks), CMD16, CMD9 (number of blocks) | set up; the bus may be fast |
 //! | set up | CMD17 reads a block, CMD24 writes one | busy after a write |
 //! | busy | | set up, when it has stored the block |
 //!
-//! A write returns when the card has taken the block; the next command waits until it has stored it, and
-//! [`SdCard::flush`] waits and asks whether that went well. What is damaged on the bus is tried again. Cards without a
-//! checksum of their own do not exist: it is part of the bus.
+//! A write returns when the card has received the block; the next command waits until the card has stored it, and
+//! [`SdCard::flush`] waits and checks for success. Transfers that were damaged on the bus are repeated. Every card
+//! supports checksums, because they are part of the bus protocol.
 //!
-//! Nothing in here knows of boards: `tests/tests/device/firmware_card.rs` runs it on a computer, against a card that fails.
+//! The code does not depend on a board: `tests/tests/device/firmware_card.rs` runs it on a computer, against a card
+//! that fails.
 //!
 //! Source: SD Specifications, Part 1, Physical Layer Simplified Specification, chapter 7.
 
@@ -28,12 +29,12 @@ use wire::{Command, crc16};
 
 /// Bytes of a block.
 pub const BLOCK: usize = 512;
-/// The same, in the card's words.
+/// The same as an argument of a command.
 const BLOCK_LEN: u32 = 512;
 
-/// The bus's clock in hertz while a card is set up, at most, and later.
+/// The maximum clock of the bus in hertz while a card is initialized.
 pub const SLOW: u32 = 400_000;
-/// The same for a card that is set up.
+/// The same for an initialized card.
 pub const FAST: u32 = 12_500_000;
 
 // R1, the first byte of an answer.
@@ -41,27 +42,28 @@ const IDLE: u8 = 1 << 0;
 const ILLEGAL: u8 = 1 << 2;
 const BAD_CRC: u8 = 1 << 3;
 
-/// Begins a block of data, either way.
+/// The start of a data block, in either direction.
 const START: u8 = 0xfe;
 // What a card says of a block that it was sent, in the lower five bits.
 const TAKEN: u8 = 0x05;
 const TAKEN_DAMAGED: u8 = 0x0b;
 
-/// How often a card is asked at once, and then every 100 us.
+/// How often to poll a card without a pause, before polling every 100 us.
 const AT_ONCE: u32 = 64;
 const PAUSE_US: u32 = 100;
-/// Half a second: twice what a write may take. And twice what a card may take to get ready.
+/// Half a second: twice the maximum time of a write.
 const PATIENCE: u32 = 5_000;
+/// Two seconds: twice the maximum time of an initialization.
 const LONG_PATIENCE: u32 = 20_000;
-/// How often something is tried that was damaged on the bus.
+/// How often to try a transfer that is damaged on the bus.
 const TRIES: u32 = 3;
 
-/// Why a card did not do what it was asked.
+/// Why a command to a card failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SdError {
-    /// Nobody answers.
+    /// No card answers.
     NoCard,
-    /// It is of a kind that is not known here: what it answered.
+    /// A card of an unknown type, with its answer.
     Unknown(u32),
     /// It takes too long.
     Timeout,
@@ -78,7 +80,7 @@ pub enum SdError {
 }
 
 impl SdError {
-    /// In words, and the number that goes with them.
+    /// A text, and the number that belongs to it.
     pub const fn told(self) -> (&'static str, Option<u32>) {
         match self {
             Self::NoCard => ("no card", None),
@@ -104,7 +106,7 @@ impl fmt::Display for SdError {
 
 impl core::error::Error for SdError {}
 
-/// A card that is set up.
+/// An initialized card.
 #[derive(Debug)]
 pub struct SdCard<B, P, D> {
     bus: B,
@@ -116,11 +118,11 @@ pub struct SdCard<B, P, D> {
 }
 
 impl<B: SpiBus, P: OutputPin, D: DelayNs> SdCard<B, P, D> {
-    /// Sets the card up that `select` selects when it is low. The bus is in mode 0 with [`SLOW`]; `faster` is called
-    /// when it may be faster, [`FAST`] for any card, and 25 MHz for most.
+    /// Initializes the card that `select` selects when it is low. The bus must be in mode 0 at [`SLOW`]; `faster` is
+    /// called when it may be faster: [`FAST`] for any card, 25 MHz for most.
     ///
     /// # Errors
-    /// There is no card, or none that works.
+    /// There is no working card.
     pub fn new(bus: B, select: P, delay: D, faster: impl FnOnce(&mut B)) -> Result<Self, SdError> {
         let mut card = Self { bus, select, delay, by_byte: true, blocks: 0 };
         card.deselect()?;
@@ -133,7 +135,7 @@ impl<B: SpiBus, P: OutputPin, D: DelayNs> SdCard<B, P, D> {
         Ok(card)
     }
 
-    /// How many blocks it has.
+    /// The number of blocks.
     pub const fn blocks(&self) -> u32 {
         self.blocks
     }
@@ -141,7 +143,7 @@ impl<B: SpiBus, P: OutputPin, D: DelayNs> SdCard<B, P, D> {
     /// Reads whole blocks, from `first` on.
     ///
     /// # Errors
-    /// The card does not do it. What is in `bytes` then is of no use.
+    /// The card failed. The content of `bytes` is then undefined.
     pub fn read(&mut self, first: u32, bytes: &mut [u8]) -> Result<(), SdError> {
         let (blocks, []) = bytes.as_chunks_mut::<BLOCK>() else { return Err(SdError::Range) };
         for (number, block) in (first..=u32::MAX).zip(blocks) {
@@ -154,11 +156,11 @@ impl<B: SpiBus, P: OutputPin, D: DelayNs> SdCard<B, P, D> {
         Ok(())
     }
 
-    /// Writes whole blocks, from `first` on. They are stored when [`SdCard::flush`] has returned; until then each may be the
-    /// old one, the new one, or one that can't be read.
+    /// Writes whole blocks, from `first` on. They are stored when [`SdCard::flush`] has returned; until then, each may
+    /// be the old one, the new one, or unreadable.
     ///
     /// # Errors
-    /// The card does not do it.
+    /// The card failed.
     pub fn write(&mut self, first: u32, bytes: &[u8]) -> Result<(), SdError> {
         let (blocks, []) = bytes.as_chunks::<BLOCK>() else { return Err(SdError::Range) };
         for (number, block) in (first..=u32::MAX).zip(blocks) {
@@ -174,7 +176,7 @@ impl<B: SpiBus, P: OutputPin, D: DelayNs> SdCard<B, P, D> {
     /// Waits until everything that was written is stored.
     ///
     /// # Errors
-    /// It is not.
+    /// A write failed.
     pub fn flush(&mut self) -> Result<(), SdError> {
         self.retried(|card| {
             card.accepted(Command::SendStatus, 0)?;
@@ -190,7 +192,7 @@ impl<B: SpiBus, P: OutputPin, D: DelayNs> SdCard<B, P, D> {
         address.filter(|_| number < self.blocks).ok_or(SdError::Range)
     }
 
-    /// Tries something again that was damaged on the bus; the card is not selected afterwards.
+    /// Repeats an operation that was damaged on the bus; afterwards the card is not selected.
     fn retried<T>(&mut self, mut what: impl FnMut(&mut Self) -> Result<T, SdError>) -> Result<T, SdError> {
         let mut tries = 0;
         loop {
@@ -237,7 +239,7 @@ impl<B: SpiBus, P: OutputPin, D: DelayNs> SdCard<B, P, D> {
         Ok(())
     }
 
-    /// Repeats `what` until it says yes, or for `patience` times 100 us.
+    /// Repeats `what` until it returns true, at most for `patience` times 100 us.
     fn until(
         &mut self,
         patience: u32,
@@ -254,7 +256,7 @@ impl<B: SpiBus, P: OutputPin, D: DelayNs> SdCard<B, P, D> {
         Err(SdError::Timeout)
     }
 
-    /// Gives a command; the first byte of the answer.
+    /// Sends a command and returns the first byte of the answer.
     fn command(&mut self, command: Command, argument: u32) -> Result<u8, SdError> {
         self.select.set_low().map_err(failed)?;
         // A card that has a block to store says so by holding the line. One that is not there, or not in SPI mode yet,
@@ -273,7 +275,7 @@ impl<B: SpiBus, P: OutputPin, D: DelayNs> SdCard<B, P, D> {
         Err(SdError::Timeout)
     }
 
-    /// Gives a command that a card that is set up does not refuse.
+    /// Sends a command that an initialized card does not refuse.
     fn accepted(&mut self, command: Command, argument: u32) -> Result<(), SdError> {
         // QEMU's card answers CMD58 as if it were idle.
         match self.command(command, argument)? & !IDLE {
@@ -318,14 +320,14 @@ impl<B: SpiBus, P: OutputPin, D: DelayNs> SdCard<B, P, D> {
         Ok(byte[0])
     }
 
-    /// The four bytes behind the first one of an answer.
+    /// The four bytes after the first one of an answer.
     fn word(&mut self) -> Result<u32, SdError> {
         let mut word = [0xff; 4];
         self.bus.read(&mut word).map_err(failed)?;
         Ok(u32::from_be_bytes(word))
     }
 
-    /// Ends a command. The card lets go of the line with the next clocks.
+    /// Ends a command. The card releases the data line with the next clocks.
     fn deselect(&mut self) -> Result<(), SdError> {
         self.bus.flush().map_err(failed)?;
         self.select.set_high().map_err(failed)?;

@@ -1,6 +1,6 @@
-//! What goes over the bus: commands, checksums, the card's description of itself.
+//! The data on the bus: commands, checksums, the card's description of itself.
 
-/// CMD8's argument: 3.3 V, and a pattern that comes back.
+/// CMD8's argument: 3.3 V, and a pattern that the card echoes.
 pub(super) const IF_COND: u32 = 0x1aa;
 /// In ACMD41's argument, and in the answer to CMD58: blocks are addressed by their number.
 pub(super) const HIGH_CAPACITY: u32 = 1 << 30;
@@ -15,7 +15,7 @@ pub(super) enum Command {
     SetBlockLen = 16,
     ReadBlock = 17,
     WriteBlock = 24,
-    /// Of an application, that is after [`Command::App`].
+    /// An application command, sent after [`Command::App`].
     SendOpCond = 41,
     App = 55,
     ReadOcr = 58,
@@ -44,7 +44,7 @@ fn crc7(bytes: &[u8]) -> u8 {
     crc >> 1
 }
 
-/// CRC-16 of data (CCITT, beginning with 0): a few operations a byte and no table.
+/// CRC-16 of data (CCITT, starting with 0): a few operations per byte, without a table.
 pub(super) fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |crc: u16, byte| {
         let mut crc = crc.swap_bytes() ^ u16::from(*byte);
@@ -54,7 +54,7 @@ pub(super) fn crc16(bytes: &[u8]) -> u16 {
     })
 }
 
-/// Blocks of 512 bytes of a card with this CSD; `None` if it is of an unknown version or makes no sense.
+/// The number of 512-byte blocks of a card with this CSD; `None` if its version is unknown or it makes no sense.
 pub(super) fn blocks(csd: &[u8; 16]) -> Option<u32> {
     let field = |from: u32, bits: u32| {
         let word = u128::from_be_bytes(*csd) >> from;

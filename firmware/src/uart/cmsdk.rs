@@ -1,4 +1,4 @@
-//! The serial port of Arm's CMSDK: one byte each way, no FIFO.
+//! The serial port of Arm's CMSDK: one byte in each direction, no FIFO.
 
 use super::Uart;
 use crate::mmio::Registers;
@@ -21,7 +21,7 @@ impl Cmsdk {
         Self(registers)
     }
 
-    /// Eight bits, no parity, with a clock of `hz` hertz.
+    /// Configures eight bits, no parity, with a clock of `hz` hertz.
     pub fn set_up(&self, hz: u32, baud: u32) {
         self.0.write(BAUDDIV, hz / baud);
         // On, both ways.

@@ -5,17 +5,17 @@ pub mod cmsdk;
 pub mod ns16550;
 pub mod pl011;
 
-/// A serial port that is set up. Who shares one mixes bytes, nothing worse.
+/// An initialized serial port. If several users share one, their bytes are mixed, but nothing worse happens.
 pub trait Uart {
     /// Sends a byte; waits until there is room for it.
     fn write(&self, byte: u8);
 
-    /// Waits until everything has gone out.
+    /// Waits until everything has been sent.
     fn flush(&self);
 
-    /// True if a byte has come in.
+    /// True if a byte has been received.
     fn has_byte(&self) -> bool;
 
-    /// The byte that came in first.
+    /// The oldest received byte.
     fn read(&self) -> Option<u8>;
 }

@@ -3,16 +3,16 @@
 use super::Uart;
 use crate::mmio::Registers;
 
-/// The data, in the low byte of the first word.
+/// The data register, in the low byte of the first word.
 const DATA: usize = 0;
-/// The line's state, in the second byte of the second word.
+/// The line status, in the second byte of the second word.
 const LINE: usize = 5;
 
 const RX_READY: u8 = 1 << 0;
 const TX_EMPTY: u8 = 1 << 5;
 const TX_IDLE: u8 = 1 << 6;
 
-/// A port. QEMU's needs no setting up.
+/// A port. QEMU's port needs no initialization.
 #[derive(Debug)]
 pub struct Ns16550(Registers);
 

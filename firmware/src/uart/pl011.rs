@@ -24,7 +24,7 @@ impl Pl011 {
         Self(registers)
     }
 
-    /// Eight bits, no parity, with a clock of `hz` hertz.
+    /// Configures eight bits, no parity, with a clock of `hz` hertz.
     pub fn set_up(&self, hz: u32, baud: u32) {
         // In 64ths, rounded.
         let divisor = (hz * 4 + baud / 2) / baud;

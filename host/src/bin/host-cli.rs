@@ -1,4 +1,4 @@
-//! host-cli: talks to a skiff server. What it does is in [`skiff_host::cli`].
+//! `host-cli`: the command-line client, implemented in [`skiff_host::cli`].
 
 use std::process::ExitCode;
 

@@ -83,7 +83,8 @@ struct Args {
     #[arg(long, value_name = "BYTES", default_value = "1KiB")]
     min_rate: ByteSize,
 
-    /// Time that running transfers get after Ctrl-C, SIGTERM or SIGHUP; a second signal stops the server at once
+    /// After Ctrl-C, SIGTERM or SIGHUP, let running transfers continue for SECONDS; a second signal stops the server at
+    /// once
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     grace: u32,
 
@@ -190,7 +191,7 @@ async fn serve_until_told(args: Args, serving: &tokio::runtime::Runtime) -> anyh
         }
     };
     if cut_off > 0 {
-        tell(log_format, &format!("{cut_off} connections cut off after the grace period of {grace} s"));
+        tell(log_format, &format!("{cut_off} connections closed after the grace period of {grace} s"));
     }
     Ok(())
 }
@@ -201,7 +202,7 @@ fn end() -> ! {
     std::process::exit(0)
 }
 
-/// Serves until `shutdown`; returns how many connections were cut off.
+/// Serves until `shutdown`; returns how many connections it had to close.
 async fn serve(args: Args, shutdown: impl Future<Output = ()>) -> anyhow::Result<usize> {
     let store = DirStore::new(store::Options {
         read_only: args.read_only,
@@ -238,7 +239,7 @@ fn security(args: &Args) -> anyhow::Result<Security> {
         let names = file.metadata().map_or(1, |meta| std::os::unix::fs::MetadataExt::nlink(&meta));
         anyhow::ensure!(
             names == 1,
-            "{} has another name, which clients may be able to read (a hard link)",
+            "{} has another name (a hard link), through which clients may be able to read it",
             file.display()
         );
         anyhow::ensure!(!exposed, "clients could read {}: move it out of {}", file.display(), root.display());
@@ -265,7 +266,7 @@ impl Signals {
         kinds.into_iter().map(signal).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Waits for one of them.
+    /// Waits for one of the signals.
     async fn recv(&mut self) {
         core::future::poll_fn(|context| {
             let came = self.0.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
@@ -275,7 +276,7 @@ impl Signals {
     }
 }
 
-/// True if the program was started with this signal ignored; false if the system does not tell.
+/// True if the program was started with this signal ignored; false if that is unknown.
 fn is_ignored(signal: SignalKind) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -326,7 +327,7 @@ fn announce(args: &Args, server: &Server) {
     let mode = if args.read_only { ", read-only" } else { "" };
     tell(args.log_format, &format!("serving {}{mode} on {}", root.display(), addrs.join(", ")));
     if server.wants_key() {
-        tell(args.log_format, "clients need a key; host-cli key grant --secret FILE CLIENT makes one");
+        tell(args.log_format, "clients need a key; host-cli key grant --secret FILE CLIENT creates one");
     }
     if server.local_addrs().iter().all(|addr| addr.ip().is_loopback()) {
         let hint = "only this machine can connect; use --bind 0.0.0.0 --bind :: to serve the network";

@@ -1,4 +1,4 @@
-//! How connections may be protected: by keys (PROTOCOL §8), or not at all in a build without feature `secure`.
+//! The protection of connections: by keys (PROTOCOL §8), or none in a build without the feature `secure`.
 
 #[cfg(feature = "secure")]
 mod ring;

@@ -1,4 +1,4 @@
-//! The ciphers, by `ring`.
+//! The ciphers, implemented by `ring`.
 
 use core::hint::black_box;
 
@@ -7,11 +7,11 @@ use skiff_proto::message::{Forged, TAG};
 use skiff_proto::secure::{Aead, Pattern};
 use zeroize::Zeroizing;
 
-/// AES-256-GCM where the processor has instructions for it, and ChaCha20-Poly1305. One direction of a connection.
+/// AES-256-GCM if the processor has instructions for it, and ChaCha20-Poly1305, for one direction of a connection.
 #[derive(Debug)]
 pub(crate) struct Ring {
     key: Zeroizing<[u8; 32]>,
-    /// `None`: `ring` does not take the key, which has the right length, so it always does.
+    /// `None` if `ring` rejects the key, which never happens, because the length is right.
     cipher: Option<LessSafeKey>,
     algorithm: &'static Algorithm,
 }
@@ -69,7 +69,7 @@ impl Aead for Ring {
 }
 
 impl Drop for Ring {
-    /// `ring` does not erase what it has made of a key: that of another key takes its place.
+    /// `ring` does not erase its expanded key, so it is overwritten with that of another key.
     fn drop(&mut self) {
         self.cipher = cipher(self.algorithm, &[0; 32]);
         black_box(&self.cipher);

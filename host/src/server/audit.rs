@@ -16,7 +16,7 @@ pub(super) struct Entry {
     size: Option<u64>,
 }
 
-/// Boxed, since most servers have none of them.
+/// Boxed, because most servers have none.
 pub(super) type Pending = Option<Box<Entry>>;
 
 impl Entry {

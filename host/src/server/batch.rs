@@ -1,6 +1,7 @@
-//! Makes several writes durable together (PROTOCOL §7): one sync for a hundred files is a hundred times as fast.
+//! Makes several writes durable together (PROTOCOL §7): one sync for a hundred files is a hundred times as fast as one
+//! each.
 //!
-//! Files whose bodies are complete, and changes to names, wait here until the batch is closed: when no further input is
+//! Files with complete bodies, and changes to names, wait here until the batch is closed: when no further input is
 //! waiting, at a limit, after 100 ms, or before a command that could see the difference. While one batch becomes
 //! durable, the next one fills.
 
@@ -23,32 +24,33 @@ use super::pool::{Lane, Pool, Work};
 use super::work::{self, Change, Done};
 use crate::store::{DirStore, Stage};
 
-/// Files in a batch at most: each holds a descriptor, and waiting for the disk costs nearly the same for one as for many.
+/// Maximum number of files in a batch: each holds a descriptor, and waiting for the disk takes nearly as long for one
+/// as for many.
 const MOST_FILES: usize = 512;
 
-/// Files that a batch may have even where descriptors are scarce.
+/// Number of files that a batch may have even if descriptors are scarce.
 const FEW_FILES: usize = 128;
 
 /// Files in all batches of this process.
 static HELD: AtomicUsize = AtomicUsize::new(0);
 
-/// Changes to names in a batch at most.
+/// Maximum number of changes to names in a batch.
 const MOST_CHANGES: usize = 1024;
 
-/// Bytes in a batch at most: so many wait in the page cache for one sync.
+/// Maximum number of bytes in a batch, which wait in the page cache for one sync.
 const MOST_BYTES: u64 = 64 * 1024 * 1024;
 
-/// How long the first file of a batch waits at most.
+/// Maximum time that the first file of a batch waits.
 const LONGEST: Duration = Duration::from_millis(100);
 
-/// A connection's writes that are whole, but not durable yet; or changes to names. Never both: a change waits until the
-/// writes before it are durable, and the other way round.
+/// A connection's writes that are complete but not durable yet, or its changes to names. Never both: a change waits
+/// until the preceding writes are durable, and vice versa.
 ///
-/// Most connections have nothing in it most of the time: then it takes no memory.
+/// Most of the time it is empty, and then takes no memory.
 #[derive(Debug, Default)]
 pub(super) struct Batch(Option<Box<Pending>>);
 
-/// What is in a batch.
+/// The content of a batch.
 #[derive(Debug, Default)]
 struct Pending {
     files: Vec<(Stage, Option<u32>)>,
@@ -56,26 +58,26 @@ struct Pending {
     bytes: u64,
     names: Names,
     changes: Vec<Change>,
-    /// What the log says of all that is not durable yet, in order.
+    /// The log entries of everything that is not durable yet, in order.
     audit: VecDeque<audit::Pending>,
     closes: Option<Instant>,
     committing: Option<Committing>,
-    /// Results to be given, in order.
+    /// Results to be returned, in order.
     results: VecDeque<Done>,
 }
 
-/// A batch that becomes durable now.
+/// A batch that is being made durable.
 #[derive(Debug)]
 struct Committing {
     work: Work<Vec<Done>>,
-    /// Of the files in it.
+    /// The names of the files in it.
     names: Names,
-    /// How many results it owes.
+    /// The number of results that it will produce.
     count: usize,
     changes: bool,
 }
 
-/// A share in [`HELD`], given back when it is dropped.
+/// A share in [`HELD`], returned when it is dropped.
 #[derive(Debug, Default)]
 struct Held(usize);
 
@@ -92,7 +94,7 @@ impl Drop for Held {
     }
 }
 
-/// Files that all batches together may hold before none may have more than [`FEW_FILES`]: a quarter of the descriptors.
+/// The number of files in all batches above which each batch is limited to [`FEW_FILES`]: a quarter of the descriptors.
 fn budget() -> usize {
     static BUDGET: OnceLock<usize> = OnceLock::new();
     *BUDGET.get_or_init(|| {
@@ -101,12 +103,12 @@ fn budget() -> usize {
     })
 }
 
-/// True if a batch of so many `files` takes no more, with so many `held` by all.
+/// True if a batch with `files` files accepts no more, given the number `held` by all batches.
 const fn has_most_files(files: usize, held: usize, budget: usize) -> bool {
     files >= MOST_FILES || (files >= FEW_FILES && held >= budget)
 }
 
-/// Names that a batch will put in place, and the directories they lie in.
+/// The names that a batch will put in place, and their directories.
 #[derive(Debug, Default)]
 struct Names {
     files: HashSet<Box<str>>,
@@ -125,8 +127,8 @@ impl Names {
         }
     }
 
-    /// True if a write to `name` could see the difference: the same name, a file where it needs a directory, or the other
-    /// way round.
+    /// True if a write to `name` could see the difference: the same name, a file where it needs a directory, or vice
+    /// versa.
     fn touches(&self, name: Name<'_>) -> bool {
         if self.files.is_empty() {
             return false;
@@ -137,7 +139,7 @@ impl Names {
 }
 
 impl Batch {
-    /// Adds a file whose body is through.
+    /// Adds a file whose body is complete.
     pub(super) fn push(&mut self, stage: Stage, crc: Option<u32>, audit: audit::Pending) {
         let pending = self.0.get_or_insert_default();
         if let Some(name) = stage.name() {
@@ -158,7 +160,7 @@ impl Batch {
         pending.closes.get_or_insert_with(|| Instant::now() + LONGEST);
     }
 
-    /// True if a change need not wait: those before it are carried out in the same order, but writes are not.
+    /// True if a change does not have to wait: changes are executed in the same order, but writes are not.
     pub(super) fn takes_changes(&self) -> bool {
         self.0.as_ref().is_none_or(|pending| {
             pending.files.is_empty() && pending.committing.as_ref().is_none_or(|committing| committing.changes)
@@ -175,34 +177,34 @@ impl Batch {
         })
     }
 
-    /// True if nothing is owed, and nothing under way.
+    /// True if nothing is pending or in progress.
     pub(super) const fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    /// True if it must be closed whatever else comes.
+    /// True if it must be closed in any case.
     pub(super) fn is_due(&self) -> bool {
         let over = |closes| closes <= Instant::now();
         self.0.as_ref().is_some_and(|pending| pending.has_most() || pending.closes.is_some_and(over))
     }
 
-    /// True if it can take no more before the one under way is durable.
+    /// True if it accepts nothing more until the batch in progress is durable.
     pub(super) fn is_full(&self) -> bool {
         self.0.as_ref().is_some_and(|pending| pending.committing.is_some() && pending.has_most())
     }
 
-    /// When it must be closed; `None` while the one before is still under way.
+    /// When it must be closed; `None` while the previous batch is still in progress.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let pending = self.0.as_ref()?;
         if pending.committing.is_some() { None } else { pending.closes }
     }
 
-    /// Begins to make the batch durable, unless one is under way or it is empty. True if one is under way now.
+    /// Begins to make the batch durable, unless one is in progress or it is empty. True if one is in progress now.
     pub(super) fn close(&mut self, store: &DirStore, pool: &Pool, client: IpAddr) -> bool {
         self.0.as_mut().is_some_and(|pending| pending.close(store, pool, client))
     }
 
-    /// Ready when the batch under way is durable.
+    /// Ready when the batch in progress is durable.
     pub(super) fn poll_committed(&mut self, context: &mut Context<'_>) -> Poll<()> {
         self.0.as_mut().map_or(Poll::Pending, |pending| pending.poll_committed(context))
     }
@@ -217,7 +219,7 @@ impl Batch {
         result
     }
 
-    /// Makes everything durable that is still in it: the client has asked for it, whether it still listens or not.
+    /// Makes the rest durable: the client requested it, and it does not matter whether it is still connected.
     pub(super) async fn finish(&mut self, store: &DirStore, pool: &Pool, client: IpAddr) {
         while self.close(store, pool, client) {
             core::future::poll_fn(|context| self.poll_committed(context)).await;

@@ -27,20 +27,20 @@ pub(super) struct Classic<'a> {
     /// The control connection.
     pub(super) stream: &'a TcpStream,
     pub(super) peer: SocketAddr,
-    /// When one of its data connections has made progress last.
+    /// When one of its data connections last made progress.
     pub(super) progress: &'a mut Option<Arc<AtomicU64>>,
     /// A `get` or `put` that has to wait for a port.
     pub(super) waiting: Option<Waiting>,
 }
 
-/// A transfer that waits for a port.
+/// A transfer that is waiting for a port.
 pub(super) struct Waiting {
     claim: Pin<Box<dyn Future<Output = Option<Claim>> + Send>>,
     purpose: Purpose,
 }
 
 impl Classic<'_> {
-    /// Waits until a `get` or `put` that had to wait has its answer; for ever if there is none.
+    /// Waits until the waiting `get` or `put` has its answer; forever if none is waiting.
     pub(super) async fn granted(&mut self) -> Result<u16, Refusal> {
         let Some(waiting) = &mut self.waiting else { return core::future::pending().await };
         let claim = waiting.claim.as_mut().await;

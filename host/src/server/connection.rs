@@ -2,8 +2,7 @@
 //!
 //! Data flows in one direction at a time: from the socket through [`Input`] into session and store, or from the store
 //! through [`Output`] to the socket. [`Connection::step`] does everything that is possible without waiting;
-//! [`Connection::wait`] sleeps until more is. Between commands there is no [`Connection`], only a [`Link`].
-//! [`Connection::wait`] sleeps until something else can. Between commands there is no [`Connection`], only a [`Link`].
+//! [`Connection::wait`] sleeps until more is possible. Between commands there is no [`Connection`], only a [`Link`].
 
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -36,12 +35,12 @@ use super::strangers::Stranger;
 use super::who::Who;
 use crate::protection::Protection;
 
-/// How long a connection may run before it yields to the others. A time, not a number of steps: yielding costs some
-/// microseconds, a step of a small file less than one, and one of a large file a hundred.
+/// How long a connection may run before it yields to the others. This is a time, not a number of steps: yielding takes
+/// a few microseconds, a step for a small file less than one, and a step for a large file a hundred.
 const TURN: Duration = Duration::from_millis(1);
 
-/// Steps between two looks at the clock, each of which takes as long as a small step; while payload is moved, which may be
-/// much at a time, every step has its look.
+/// Number of steps between two checks of the clock, because a check takes as long as a small step. While payload is
+/// moved, which may take longer, the clock is checked at every step.
 const LOOK: u32 = 8;
 
 /// How long a peer without a key may take to read the last replies.
@@ -49,32 +48,32 @@ const STRANGER: Duration = Duration::from_secs(1);
 
 type Parked = skiff_proto::server::Parked<Protection>;
 
-/// Why a [`Connection`] is needed no more.
+/// Why a [`Connection`] is no longer needed.
 #[derive(Debug)]
 enum End {
-    /// The connection is to end.
+    /// The connection ends.
     Close(Close),
-    /// Nothing is under way.
+    /// Nothing is in progress.
     Park(Parked),
 }
 
-/// One control connection, as long as it lasts.
+/// One control connection, during its whole lifetime.
 ///
-/// Most of them are idle most of the time. What it takes to do more lies apart, and is free again when nothing is under
-/// way.
+/// Most connections are idle most of the time. The state for doing work is separate, and is freed when nothing is in
+/// progress.
 #[derive(Debug)]
 pub(super) struct Link {
     shared: Arc<Shared>,
     stream: TcpStream,
     peer: Who,
     phase: watch::Receiver<Phase>,
-    /// What protects it, until that is the session's.
+    /// The protection, until the session has it.
     guard: Option<Box<Guard>>,
-    /// It has to show a key, and has not.
+    /// Set while it has to show a key and has not.
     stranger: Option<Stranger>,
-    /// When one of its data connections has made progress last.
+    /// When one of its data connections last made progress.
     progress: Option<Arc<AtomicU64>>,
-    /// Its session, while nothing is under way.
+    /// Its session, while nothing is in progress.
     parked: Option<Parked>,
 }
 
@@ -109,7 +108,7 @@ impl Link {
         }
     }
 
-    /// Does what there is to do, until nothing is under way or the connection has ended.
+    /// Does all pending work, until nothing is in progress or the connection has ended.
     async fn work(mut self: Box<Self>) -> Box<Self> {
         let served = match Connection::new(&mut self) {
             Ok(mut connection) => Ok(connection.serve().await),
@@ -130,13 +129,14 @@ async fn roam(link: Box<Link>) -> Option<Box<Link>> {
     shared.pool.roam(client, Box::pin(link.work()), false).await
 }
 
-/// One control connection while something is under way.
+/// One control connection while something is in progress.
 struct Connection<'a> {
     shared: &'a Shared,
     stream: &'a TcpStream,
     peer: &'a mut Who,
     stranger: &'a mut Option<Stranger>,
-    /// It is to be closed as soon as the peer has read the last replies: since when they have been so many bytes.
+    /// Set if the connection closes as soon as the peer has read the last replies: the number of unread bytes, and
+    /// since when.
     closing: Option<(Instant, usize)>,
     session: ServerSession<{ command_len(MAX_NAME) }, Protection>,
     responder: Responder<PolledStore>,
@@ -144,9 +144,9 @@ struct Connection<'a> {
     classic: Classic<'a>,
     input: Input,
     output: Output,
-    /// The peer has sent everything it will.
+    /// The peer has ended its stream.
     ended: bool,
-    /// The peer closed its side while it waits for the store.
+    /// The peer closed its side while it was waiting for the store.
     doubtful: bool,
     phase: &'a mut watch::Receiver<Phase>,
 }
@@ -181,7 +181,7 @@ impl<'a> Connection<'a> {
         })
     }
 
-    /// Serves until nothing is under way; `None` if the connection has ended.
+    /// Serves until nothing is in progress; `None` if the connection has ended.
     async fn serve(&mut self) -> Option<Parked> {
         let end = match self.run().await {
             Ok(End::Park(parked)) => return Some(parked),
@@ -247,7 +247,8 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// True if the peer has read nothing of the last replies for too long. A stranger does not get more time by reading.
+    /// True if the peer has read nothing of the last replies for too long. A peer without a key does not get more time
+    /// by reading.
     fn is_unread(&mut self) -> bool {
         let (now, left) = (Instant::now(), self.output.len());
         let since = self.closing.filter(|&(_, before)| before == left || self.stranger.is_some());
@@ -260,12 +261,12 @@ impl<'a> Connection<'a> {
         if self.stranger.is_some() { STRANGER } else { self.shared.options.idle }
     }
 
-    /// True if nothing is under way.
+    /// True if nothing is in progress.
     fn is_idle(&self) -> bool {
         self.session.is_idle() && self.output.is_empty() && self.input.is_empty() && self.store.is_idle()
     }
 
-    /// Tells session and store the time; and says it.
+    /// Passes the time to session and store, and returns it.
     fn tick(&mut self) -> Instant {
         let now = Instant::now();
         if let Some(progress) = self.classic.progress {
@@ -280,8 +281,8 @@ impl<'a> Connection<'a> {
         now
     }
 
-    /// Does one thing that can be done at once; false if there is none, and then what waits for the socket has gone out as
-    /// far as it takes it.
+    /// Does one thing that can be done at once. False if there is none; then the socket has taken as much output as it
+    /// could.
     fn step(&mut self) -> io::Result<bool> {
         let moved = (self.output.has_room() || self.output.flush(self.stream)?) && self.advance()?;
         if !moved {
@@ -328,7 +329,7 @@ impl<'a> Connection<'a> {
         self.output.add(next, |room| responder.transmit(session, store, room))
     }
 
-    /// Moves the body or listing that is being sent on. False if the socket takes no more.
+    /// Sends more of the current body or listing. False if the socket takes no more.
     fn send(&mut self) -> io::Result<bool> {
         // The first bytes of a message go through memory, together with the framing before them: one write for both.
         if !self.session.is_in_data() || self.shared.options.portable {
@@ -376,8 +377,8 @@ impl<'a> Connection<'a> {
         Ok(true)
     }
 
-    /// Moves input on: first what was left over, then what the socket has. False if there is none, or it can't be taken
-    /// yet.
+    /// Processes input: first leftover bytes, then new ones from the socket. False if there is none, or it can't be
+    /// processed yet.
     fn receive(&mut self) -> io::Result<bool> {
         let reads = self.reads();
         let Self { input, stream, responder, session, store, .. } = self;
@@ -410,7 +411,7 @@ impl<'a> Connection<'a> {
         !self.ended && self.session.want_read() > 0
     }
 
-    /// True if more has to be read from the socket: nothing is left over, or only a part of a record.
+    /// True if more has to be read from the socket: there are no leftover bytes, or only part of a record.
     fn reads(&self) -> bool {
         let is_part = || self.session.client().is_some() && self.input.len() < self.session.want_read();
         self.wants_input() && (self.input.is_empty() || is_part())

@@ -22,10 +22,10 @@ use super::work::KeptName;
 use super::{audit, output};
 use crate::store::{DirStore, File, Stage};
 
-/// Bytes of a file that go out together with its length, in one write.
+/// Bytes of a file that are sent together with its length, in one write.
 const HEAD: usize = 64 * 1024;
 
-/// What a data connection is for.
+/// The purpose of a data connection.
 #[derive(Debug)]
 pub(super) enum Purpose {
     Get(Arc<File>),
@@ -54,7 +54,7 @@ impl Failure {
     }
 }
 
-/// Waits for the client of a port that is announced now, and serves it.
+/// Waits for the client of a port that is being announced, and serves it.
 pub(super) fn start(shared: &Arc<Shared>, claim: Claim, owner: SocketAddr, purpose: Purpose, progress: Arc<AtomicU64>) {
     let running = Running::new(shared);
     let mut phase = shared.phase.subscribe();
@@ -98,7 +98,7 @@ pub(super) fn start(shared: &Arc<Shared>, claim: Claim, owner: SocketAddr, purpo
     tokio::spawn(async move { shared.pool.roam(owner.ip(), Box::pin(serving), away).await });
 }
 
-/// Puts down that a data connection has made progress, for its control connection's clock.
+/// Records that a data connection has made progress, for its control connection's clock.
 fn moved(shared: &Shared, progress: &AtomicU64) {
     progress.store(shared.now().as_millis(), Ordering::Relaxed);
 }
@@ -157,7 +157,8 @@ async fn send(shared: &Shared, stream: &TcpStream, file: &File, progress: &Atomi
     }
 }
 
-/// Receives a file up to the end of the stream and puts it in place under the first name that is free: which one, and its size.
+/// Receives a file up to the end of the stream and puts it in place under the first free name. Returns the name and the
+/// size.
 async fn receive(
     shared: &Shared,
     stream: &TcpStream,
@@ -203,7 +204,8 @@ async fn receive(
     Ok((name, size))
 }
 
-/// A text has more bytes than the characters that its length counts: nobody has reserved room for those.
+/// Checks for room for the bytes of a text beyond its announced length, which counts characters: no room was reserved
+/// for them.
 fn check_room(store: &DirStore, incoming: &Incoming, before: u64) -> Result<(), Refusal> {
     let beyond = incoming.received() > incoming.announced().unwrap_or(0);
     if beyond && incoming.received() >> 20 != before >> 20 && store.space()?.free == 0 {
@@ -212,7 +214,7 @@ fn check_room(store: &DirStore, incoming: &Incoming, before: u64) -> Result<(), 
     Ok(())
 }
 
-/// Puts a stage in place under `name`, or the first numbered name that is free: which one.
+/// Puts a stage in place under `name`, or the first free numbered name. Returns the name.
 fn commit_new(store: &DirStore, stage: &mut Stage, name: Name<'_>) -> Result<String, Refusal> {
     let mut number = 0;
     commit_numbered(&mut store.clone(), stage, name, &mut number, NUMBERS).map_err(StoreError::refusal)?;

@@ -8,39 +8,39 @@ use tokio::net::TcpStream;
 use super::scratch::Scratch;
 use super::socket::would_block;
 
-/// Input that could not be taken yet. Most of the time there is none.
+/// Input that could not be processed yet. Usually there is none.
 #[derive(Debug, Default)]
 pub(super) struct Input {
     bytes: Vec<u8>,
-    /// How much of that has been taken since.
+    /// How much of it has been processed since.
     taken: usize,
 }
 
-/// What came of an attempt to move input.
+/// The result of an attempt to process input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Moved {
-    /// Some was taken, or has come.
+    /// Some was processed, or has arrived.
     Some,
-    /// Nothing is taken now of what is there.
+    /// There is input, but none can be processed now.
     Nothing,
-    /// The socket has none.
+    /// The socket has no input.
     Waits,
-    /// The peer has ended its side.
+    /// The peer has ended its stream.
     End,
 }
 
 impl Input {
-    /// True if nothing is left over.
+    /// True if there are no leftover bytes.
     pub(super) const fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// Bytes that are left over.
+    /// The number of leftover bytes.
     pub(super) const fn len(&self) -> usize {
         self.bytes.len() - self.taken
     }
 
-    /// Offers `take` what was left over.
+    /// Offers the leftover bytes to `take`.
     pub(super) fn take_leftover(&mut self, take: impl FnOnce(&mut [u8]) -> usize) -> Moved {
         let mut bytes = mem::take(&mut self.bytes);
         let taken = take(&mut bytes[self.taken..]);
@@ -53,7 +53,7 @@ impl Input {
         if taken > 0 { Moved::Some } else { Moved::Nothing }
     }
 
-    /// Offers `take` what the socket has, behind what was left over; keeps what it does not take.
+    /// Offers input from the socket to `take`, after the leftover bytes; keeps what it does not take.
     pub(super) fn read(&mut self, stream: &TcpStream, take: impl FnOnce(&mut [u8]) -> usize) -> io::Result<Moved> {
         let mut scratch = Scratch::take();
         let left = self.len();

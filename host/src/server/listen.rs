@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use super::options::{BindError, Options};
 use crate::address::Host;
 
-/// How often a port that the system chose for one address may turn out to be taken on the next.
+/// How often to try again if the port that the system chose for one address is in use on the next.
 const TRIES: usize = 32;
 
 /// Connections that may wait to be accepted.

@@ -1,27 +1,28 @@
-//! The server of a directory: what `host-serv` runs.
+//! The server for a directory, which `host-serv` runs.
 //!
-//! | module | what is in it |
+//! | module | content |
 //! |---|---|
 //! | [`options`] | options of a server |
 //! | `connection` | one control connection: the loop around its session and its [`Responder`] |
 //! | `input`, `output` | bytes from and to the socket |
 //! | `polled` | the store of one connection: a [`Store`] that answers "not yet" while the disk works |
 //! | `batch` | several changes made durable together |
-//! | `work` | work that would block, since it waits for the disk |
-//! | [`Security`], `who`, `strangers` | who may connect, who has, and who has shown no key yet |
+//! | `work` | blocking work that waits for the disk |
+//! | [`Security`], `who`, `strangers` | who may connect, who is connected, and who has not shown a key yet |
 //! | `pool` | the threads for that work |
 //! | `audit` | logs each change with its outcome |
 //! | `classic`, `ports`, `data` | classic data connections |
-//! | `shared`, `scratch` | what all connections share; memory for one step |
+//! | `shared`, `scratch` | the state that all connections share; memory for one step |
 //! | `listen`, `socket` | listening sockets; socket options |
 //!
 //! [`Responder`]: skiff_proto::responder::Responder
 //! [`Store`]: skiff_proto::store::Store
 //!
 //! A control connection is one task. It waits for its socket without holding a buffer; when bytes arrive, it moves them
-//! through its session, the store and back out until the socket would block. Work that waits for the disk, or reads a
-//! whole file, runs on the server's own threads meanwhile, so that no client waits for another's disk access. So does
-//! everything that touches a file system mounted below the root: if that hangs, only the clients that use it wait.
+//! through its session and the store and sends the replies, until the socket would block. Work that waits for the disk,
+//! or reads a whole file, runs on the server's own threads, so that no client waits for another's disk access. The same
+//! holds for everything that touches a file system mounted below the root: if that hangs, only the clients that use it
+//! wait.
 
 mod audit;
 mod batch;
@@ -68,7 +69,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds the addresses of `options` and serves `store` from there once [`Server::run`] is polled.
+    /// Binds the addresses of `options`; serves `store` there once [`Server::run`] is polled.
     ///
     /// Must be called within a tokio runtime.
     ///
@@ -91,7 +92,7 @@ impl Server {
         Ok(Self { shared: Arc::new(shared), listeners })
     }
 
-    /// The addresses it listens on.
+    /// The addresses that it listens on.
     #[must_use]
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
@@ -103,14 +104,14 @@ impl Server {
         self.shared.options.security.wants_key()
     }
 
-    /// The port it listens on, the same on all addresses.
+    /// The port that it listens on, the same on all addresses.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.local_addrs().first().map_or(0, SocketAddr::port)
     }
 
     /// Serves until `shutdown` is ready. Then stops accepting and gives running transfers the grace period of the
-    /// options. Returns how many connections had to be cut off.
+    /// options. Returns how many connections it had to break.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> usize {
         let Self { shared, listeners } = self;
         let accepting: Vec<_> =
@@ -135,7 +136,7 @@ impl Server {
     }
 }
 
-/// Accepts control connections for ever.
+/// Accepts control connections forever.
 async fn accept(shared: Arc<Shared>, listener: TcpListener) {
     loop {
         match listener.accept().await {

@@ -20,7 +20,7 @@ pub struct Options {
     pub port: u16,
     /// Addresses to listen on. Empty: loopback, IPv4 and IPv6, as far as available.
     pub bind: Vec<Host>,
-    /// The ports of classic data connections. Default: any that are free.
+    /// The ports of classic data connections. Default: any free ports.
     pub data_ports: Option<PortRange>,
     /// Maximum number of control connections; more are closed at once. Default: 1000.
     pub max_clients: usize,
@@ -84,7 +84,7 @@ pub struct PortRange {
 }
 
 impl PortRange {
-    /// `None` if there is no port in it, or port 0.
+    /// `None` if the range is empty or includes port 0.
     #[must_use]
     pub const fn new(low: u16, high: u16) -> Option<Self> {
         if low == 0 || low > high { None } else { Some(Self { low, high }) }
@@ -117,7 +117,7 @@ impl fmt::Display for PortRange {
 #[derive(Debug, thiserror::Error)]
 #[error("can't listen on {addr}")]
 pub struct BindError {
-    /// The address, or the name that has none.
+    /// The address, or the name that has no address.
     pub addr: String,
     /// The error of the system.
     pub source: io::Error,

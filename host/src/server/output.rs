@@ -1,4 +1,4 @@
-//! Bytes to the socket.
+//! Bytes for the socket.
 
 use std::io;
 
@@ -9,33 +9,33 @@ use super::scratch::Scratch;
 use super::socket::would_block;
 use crate::store::File;
 
-/// The first bytes of a message go through memory, together with the framing before them: one write for both.
+/// The first bytes of a message go through memory, together with the preceding framing: one write for both.
 const HEAD: usize = 64 * 1024;
 
-/// Bytes that may wait for the socket before nothing more is produced.
+/// The number of bytes waiting for the socket above which no more are produced.
 const HIGH_WATER: usize = 128 * 1024;
 
-/// Room for replies and the framing around payload.
+/// Room for replies and for the framing of payload.
 const FRAMING: usize = 512;
 
 /// Bytes of a listing composed at a time.
 const LINES: usize = 32 * 1024;
 
-/// Bytes that wait for the socket.
+/// Bytes that are waiting for the socket.
 #[derive(Debug, Default)]
 pub(super) struct Output {
     bytes: Vec<u8>,
     sent: usize,
-    /// Bytes of the file that is being sent that are in its checksum already and have not been sent.
+    /// Bytes of the current file that are already in its checksum but have not been sent.
     pub(super) summed: u64,
 }
 
-/// The payload that goes out next.
+/// The payload to send next.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Next {
     /// None: a reply.
     Reply,
-    /// So much of a body.
+    /// This many bytes of a body.
     Body(u64),
     /// A listing of unknown length.
     Listing,
@@ -55,7 +55,7 @@ impl Output {
         self.len() < HIGH_WATER
     }
 
-    /// Adds what `compose` writes into the room that it is lent; true if that was something.
+    /// Adds what `compose` writes into the given room; true if it wrote anything.
     pub(super) fn add(&mut self, next: Next, compose: impl FnOnce(&mut [u8]) -> usize) -> bool {
         let room = match next {
             Next::Reply => FRAMING,

@@ -1,9 +1,9 @@
 //! The store of one connection: a [`Store`] over the directory that all connections share.
 //!
 //! Cheap calls return at once. Calls that wait for the disk run on the threads of the [`pool`](super::pool); until they
-//! are done the answer is "not yet", and [`PolledStore::ready`] waits for it. Changes are queued, to make several of
-//! them durable together ([`batch`](super::batch)). Calls on a file system mounted below the root are "not yet" until
-//! the connection runs on a thread that may block on it.
+//! are done, the answer is "not yet", and [`PolledStore::ready`] waits for them. Changes are queued, to make several of
+//! them durable together ([`batch`](super::batch)). Calls on a file system mounted below the root return "not yet"
+//! until the connection runs on a thread that may block on it.
 
 use core::future::poll_fn;
 use core::mem;
@@ -29,16 +29,16 @@ use super::who::Who;
 use super::work::{Change, Outcome, Reading, Write, keep, read_sum};
 use crate::store::{Cursor, DirStore, ELSEWHERE, File, Owner, Stage};
 
-/// Entries of a directory that are counted on the spot.
+/// Up to this many entries of a directory are counted without another thread.
 const SMALL_LIST: u32 = 1000;
 
-/// Bytes of a `sum` that are read on the spot.
+/// Up to this many bytes of a `sum` are read without another thread.
 const SMALL_SUM: u64 = 256 * 1024;
 
 /// The refusal of a request for a file system that does not respond.
 const SILENT: Refusal = Refusal::new(ErrorCode::Io, "the file system does not respond");
 
-/// The store of one connection. See the module.
+/// The store of one connection. See the module documentation.
 #[derive(Debug)]
 pub struct PolledStore {
     store: DirStore,
@@ -46,19 +46,19 @@ pub struct PolledStore {
     peer: Who,
     batch: Batch,
     job: Option<Job>,
-    /// The peer may be gone: its work comes last.
+    /// The peer may be gone: its work gets the lowest priority.
     doubtful: bool,
     /// The next call touches a file system mounted beneath the root, which this thread must not wait for.
     leaving: bool,
     /// No thread for other file systems is available: the next call is refused.
     stranded: bool,
-    /// Told when another connection takes over the name that this one writes.
+    /// Notified when another connection takes over the name that this one writes.
     evicted: Option<Arc<Notify>>,
     /// The `write` that was refused last, for the audit trail.
     refused: Option<Box<(String, ErrorCode)>>,
 }
 
-/// The one piece of work for a call that was answered "not yet".
+/// The work for the call that was answered "not yet".
 #[derive(Debug)]
 enum Job {
     Running(Work<Outcome>),
@@ -91,7 +91,7 @@ impl Upload {
         self.stage.take()
     }
 
-    /// Ends it, and logs how.
+    /// Ends it, and logs the outcome.
     fn end(&mut self, outcome: &str) -> Option<Box<Stage>> {
         let stage = self.stage.take()?;
         // An unnamed one is logged with its data connection.
@@ -108,12 +108,12 @@ impl Drop for Upload {
     }
 }
 
-/// A directory that is being listed. `None` while its entries are counted elsewhere.
+/// A directory that is being listed. `None` while another thread counts its entries.
 #[derive(Debug)]
 pub struct Listing(Option<Box<Cursor>>);
 
 impl PolledStore {
-    /// The store of one connection, with threads of its own.
+    /// The store of one connection, with its own threads.
     #[must_use]
     pub fn new(store: DirStore, peer: SocketAddr) -> Self {
         Self::with_pool(store, Arc::new(Pool::new()), Who::new(peer))
@@ -134,13 +134,13 @@ impl PolledStore {
         }
     }
 
-    /// The peer has shown this key.
+    /// Records that the peer has shown this key.
     pub(super) const fn set_key(&mut self, key: KeyId) {
         self.peer.key = Some(key);
     }
 
-    /// Waits until a call that was answered "not yet" is worth making again, or results of queued changes are there. For
-    /// ever if none of them is under way.
+    /// Waits until a call that was answered "not yet" should be repeated, or results of queued changes are available.
+    /// Forever if none of them is in progress.
     pub async fn ready(&mut self) {
         poll_fn(|context| self.poll_ready(context)).await;
     }
@@ -159,17 +159,17 @@ impl PolledStore {
         committed
     }
 
-    /// True if nothing is under way or owed.
+    /// True if nothing is in progress or pending.
     pub(super) const fn is_idle(&self) -> bool {
         self.batch.is_empty() && self.job.is_none()
     }
 
-    /// True while a thread does something that the peer waits for.
+    /// True while a thread does something that the peer is waiting for.
     pub(super) const fn is_working(&self) -> bool {
         matches!(self.job, Some(Job::Running(_)))
     }
 
-    /// The peer may be gone: what is done for it comes last from now on.
+    /// Gives all work for the peer the lowest priority from now on, because the peer may be gone.
     pub(super) fn doubt(&mut self) {
         self.doubtful = true;
         if let Some(Job::Running(work)) = &self.job {
@@ -182,7 +182,7 @@ impl PolledStore {
         self.batch.deadline()
     }
 
-    /// Changes wait for 100 ms at most (PROTOCOL §7).
+    /// Starts to make queued changes durable after 100 ms at most (PROTOCOL §7).
     pub(super) fn flush_if_due(&mut self) {
         if self.batch.is_due() {
             self.flush();
@@ -190,17 +190,17 @@ impl PolledStore {
     }
 
     /// True once if the next call needs a thread that may wait for a file system mounted beneath the root. The driver
-    /// then [leaves](pool::leave), or says that it could not.
+    /// then [leaves](pool::leave), or calls [`PolledStore::strand`] if it can't.
     pub(super) const fn is_leaving(&mut self) -> bool {
         mem::replace(&mut self.leaving, false)
     }
 
-    /// No such thread is available.
+    /// Records that no such thread is available.
     pub(super) const fn strand(&mut self) {
         self.stranded = true;
     }
 
-    /// Told when another connection takes over the name that this one writes.
+    /// Notified when another connection takes over the name that this one writes.
     pub(super) fn evicted_by(&self) -> Option<Arc<Notify>> {
         self.evicted.clone()
     }
@@ -213,12 +213,13 @@ impl PolledStore {
         }
     }
 
-    /// Makes everything durable that is still in the queue: the client has asked for it, whether it still listens or not.
+    /// Makes everything in the queue durable: the client requested it, and it does not matter whether it is still
+    /// connected.
     pub(super) async fn finish(&mut self) {
         self.batch.finish(&self.store, &self.pool, self.peer.ip()).await;
     }
 
-    /// "Not yet" if `name` leads to another file system than this thread may wait for.
+    /// "Not yet" if `name` leads to a file system that this thread may not wait for.
     fn enter(&mut self, name: Name<'_>) -> Result<()> {
         if self.store.is_elsewhere(name) { self.leave() } else { Ok(()) }
     }
@@ -235,7 +236,7 @@ impl PolledStore {
         Err(StoreError::NotYet)
     }
 
-    /// The outcome of the work that an earlier call has begun. If there is none, begins it.
+    /// The outcome of the work that an earlier call began. Begins it if there is none.
     fn poll_work(&mut self, begin: impl FnOnce(&Self) -> Result<Work<Outcome>>) -> Result<Outcome> {
         match self.job.take() {
             Some(Job::Done(outcome)) => return outcome.ok_or(ErrorCode::Io.into()),
@@ -251,7 +252,7 @@ impl PolledStore {
         Err(StoreError::NotYet)
     }
 
-    /// [`PolledStore::poll_work`] of a reading.
+    /// [`PolledStore::poll_work`] for a reading.
     fn read(&mut self, reading: impl FnOnce() -> Result<Reading, Refusal>) -> Result<Outcome> {
         self.poll_work(|this| {
             let (store, mut reading) = (this.store.clone(), reading()?);
@@ -259,12 +260,12 @@ impl PolledStore {
         })
     }
 
-    /// True if an earlier call has begun a reading.
+    /// True if an earlier call began a reading.
     const fn has_begun(&self) -> bool {
         self.job.is_some()
     }
 
-    /// Queues a change, once the writes before it are durable.
+    /// Queues a change, once the preceding writes are durable.
     fn change(&mut self, change: Change) -> Result<()> {
         match &change {
             Change::Rename(from, to) => self.enter(from.as_name()).and_then(|()| self.enter(to.as_name()))?,
@@ -280,7 +281,7 @@ impl PolledStore {
         Err(StoreError::Queued)
     }
 
-    /// Another connection may write to the name of `stage`, and take over from this one.
+    /// Wraps `stage` so that another connection can take over its name from this one.
     fn upload(&mut self, stage: Box<Stage>) -> Upload {
         let evicted = Arc::clone(self.evicted.get_or_insert_default());
         stage.owner().on_evict(move || evicted.notify_one());
@@ -288,7 +289,7 @@ impl PolledStore {
     }
 }
 
-/// A result that does not belong to the call: never so.
+/// A result that does not belong to the call, which never happens.
 const fn mixed_up<T>() -> Result<T> {
     Err(StoreError::Refused(Refusal::new(ErrorCode::Io, "internal error: the server mixed up two requests")))
 }

@@ -1,10 +1,10 @@
-//! Threads for work that waits for the disk. They belong to the server, not to its runtime, so failing to start a
-//! thread is an error of one command.
+//! Threads for work that waits for the disk. They belong to the server, not to its runtime, so that failing to start a
+//! thread only makes one command fail.
 //!
-//! | lane | what runs there | threads at most |
+//! | lane | work | maximum number of threads |
 //! |---|---|---|
 //! | [`Lane::Commit`] | commits, changes to names | 512 |
-//! | [`Lane::Read`] | `sum`, `resume`, the count of a classic `ls`: in slices | one per processor, 2 to 8 |
+//! | [`Lane::Read`] | `sum`, `resume` and the count of a classic `ls`, in slices | one per processor, 2 to 8 |
 //! | [`Lane::Elsewhere`] | everything that touches a file system mounted beneath the root | 32 |
 //!
 //! No lane waits for another. Within a lane, clients (by address) take turns. Sliced work goes to the back of the
@@ -30,7 +30,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tracing::warn;
 
-/// Length of the first slice, which suffices for most work, and of the later ones.
+/// Lengths of the first slice, which is enough for most work, and of the later ones.
 const FIRST: Duration = Duration::from_millis(4);
 const SLICE: Duration = Duration::from_millis(20);
 
@@ -51,7 +51,7 @@ pub(super) enum Lane {
 thread_local! {
     /// This thread belongs to [`Lane::Elsewhere`].
     static ELSEWHERE: Cell<bool> = const { Cell::new(false) };
-    /// The future that this thread polls has asked to be polled on a thread of [`Lane::Elsewhere`].
+    /// The future that this thread polls has requested to be polled on a thread of [`Lane::Elsewhere`].
     static LEAVING: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -64,12 +64,12 @@ pub(super) fn is_elsewhere() -> bool {
 #[derive(Debug)]
 pub(super) struct Pool([Arc<Threads>; 3]);
 
-/// State shared by the thread that does the work and the connection that waits for it.
+/// State shared by the thread that does the work and the connection that is waiting for it.
 #[derive(Debug, Default)]
 struct Ticket {
     /// Nobody waits for it any more.
     dropped: AtomicBool,
-    /// It goes to the back of the queue: its client may be gone.
+    /// It has the lowest priority: its client may be gone.
     doubtful: AtomicBool,
 }
 
@@ -125,7 +125,7 @@ impl Ticket {
 struct Job {
     client: IpAddr,
     ticket: Arc<Ticket>,
-    /// Ends when nobody waits for it.
+    /// It ends when nobody waits for it.
     ends: bool,
     begun: bool,
     /// One turn; true if there is more to do.
@@ -206,7 +206,7 @@ impl Threads {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts one thread more, unless there are enough. False if there is none at all.
+    /// Starts one more thread, unless there are enough. False if there is none at all.
     fn grow(self: &Arc<Self>, state: &mut State) -> bool {
         if state.waiting > state.idle && state.threads < self.most || state.threads == 0 {
             let own = Arc::clone(self);
@@ -237,7 +237,7 @@ impl Threads {
     }
 
     fn work(self: Arc<Self>) {
-        /// Counts the thread out, also if a job panics.
+        /// Removes the thread from the count, even if a job panics.
         struct Count<'a>(&'a Threads);
         impl Drop for Count<'_> {
             fn drop(&mut self) {
@@ -289,8 +289,8 @@ impl Pool {
         }))
     }
 
-    /// Does `work`, even if nobody waits for it any more. On a thread of [`Lane::Elsewhere`] it runs immediately: that
-    /// thread may block, and work that already holds one must not wait for a second.
+    /// Does `work`, even if nobody is waiting for it any more. On a thread of [`Lane::Elsewhere`] it runs immediately:
+    /// that thread may block, and work that already holds one must not wait for a second.
     pub(super) fn run<T: Send + 'static>(
         &self,
         lane: Lane,
@@ -307,7 +307,7 @@ impl Pool {
         self.submit(lane, client, false, move |_| work.take().map_or(Poll::Pending, |work| Poll::Ready(work())))
     }
 
-    /// Does `work` in turns until it is ready, or nobody waits for it any more.
+    /// Does `work` in turns until it is ready, or nobody is waiting for it any more.
     pub(super) fn read<T: Send + 'static>(
         &self,
         client: IpAddr,
@@ -343,7 +343,7 @@ impl Pool {
     }
 
     /// Runs `work`: polls it here and, once it awaits [`leave`] (from the start if it begins `away`), only on threads
-    /// of [`Lane::Elsewhere`]. A thread is taken for one poll at a time, so work that waits for its peer holds none.
+    /// of [`Lane::Elsewhere`]. It occupies a thread for one poll at a time, so work that waits for its peer holds none.
     /// `None` if no thread is available to continue.
     pub(super) async fn roam<T: Send + 'static>(
         &self,
@@ -416,7 +416,7 @@ impl Drop for Pool {
     }
 }
 
-/// Work that [`Pool::roam`] carries out.
+/// Work that [`Pool::roam`] runs.
 pub(super) type Roaming<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Moves the task to [`Lane::Elsewhere`], where it may wait for file systems beneath the root. False if no thread is

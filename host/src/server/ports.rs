@@ -1,4 +1,4 @@
-//! The ports of classic data connections: their owners, and who waits for one (PROTOCOL §3).
+//! The ports of classic data connections: their owners, and the clients that wait for one (PROTOCOL §3).
 
 use core::hash::BuildHasher as _;
 use core::net::SocketAddr;
@@ -18,16 +18,16 @@ use super::options::PortRange;
 use super::socket;
 use crate::address::canonical;
 
-/// Connections that may wait on a data port: its owner's, and strangers'.
+/// Connections that may wait on a data port: those of its owner and of others.
 const BACKLOG: i32 = 4;
 
-/// How often ports are tried that another program has.
+/// How often to retry ports that another program is using.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// Ports that are tried by chance before the system is asked for one.
+/// Number of random ports to try before the system chooses one.
 const GUESSES: u32 = 16;
 
-/// Data connections at a time where the ports are not limited.
+/// Maximum number of data connections if the ports are not limited.
 const MOST: usize = 512;
 
 /// The ports of a server's data connections.
@@ -39,17 +39,17 @@ struct Pool {
     range: Option<PortRange>,
     /// The ports that the system chooses from, once that is known.
     any: OnceLock<(u16, u16)>,
-    /// What makes a port that is chosen hard to foretell.
+    /// The randomness that makes the chosen port hard to predict.
     chance: RandomState,
     guesses: AtomicUsize,
     taken: AtomicUsize,
     waiting: AtomicUsize,
-    /// Told when a port becomes free, and when somebody begins to wait.
+    /// Notified when a port becomes free, and when somebody begins to wait.
     changed: Notify,
 }
 
 impl Pool {
-    /// Listens on the first port that nobody has.
+    /// Listens on the first port that is not in use.
     fn bind(&self, at: SocketAddr) -> io::Result<Option<TcpListener>> {
         let Some(range) = self.range else { return self.bind_any(at).map(Some) };
         for port in range.iter() {
@@ -66,8 +66,9 @@ impl Pool {
 impl Pool {
     /// Listens on some port.
     ///
-    /// A port by chance, and the system's choice only if none of a few is free: it looks through all connections that linger on
-    /// its ports (TIME-WAIT, a minute for each transfer), which takes 90% of the server's time after some thousand transfers.
+    /// It tries a few random ports first, and lets the system choose only if none of them is free: the system searches
+    /// all connections in TIME-WAIT (a minute for each transfer), which takes 90% of the server's time after a few
+    /// thousand transfers.
     fn bind_any(&self, at: SocketAddr) -> io::Result<TcpListener> {
         let (low, high) = *self.any.get_or_init(|| local_ports().unwrap_or((49152, 65535)));
         for _ in 0..GUESSES {
@@ -83,14 +84,14 @@ impl Pool {
     }
 }
 
-/// The one form of an address, with another port.
+/// The canonical form of an address, with another port.
 fn with_port(addr: SocketAddr, port: u16) -> SocketAddr {
     let mut addr = canonical(addr);
     addr.set_port(port);
     addr
 }
 
-/// The ports that the system itself chooses from, the lowest and the highest; `None` if it does not say.
+/// The lowest and the highest port that the system chooses from; `None` if it does not report them.
 fn local_ports() -> Option<(u16, u16)> {
     let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
     let mut words = text.split_ascii_whitespace().map(str::parse);
@@ -98,7 +99,7 @@ fn local_ports() -> Option<(u16, u16)> {
     (0 < low && low <= high).then_some((low, high))
 }
 
-/// A port that waits for its one connection. Dropping it gives the port back.
+/// A port that is waiting for its one connection. Dropping it releases the port.
 #[derive(Debug)]
 pub(super) struct Claim {
     listener: TcpListener,
@@ -130,7 +131,7 @@ impl Ports {
         }))
     }
 
-    /// A port at the address `at`, whatever port that has; `Ok(None)` if all are in use.
+    /// A port at the address `at`, whose own port is ignored; `Ok(None)` if all are in use.
     pub(super) fn claim(&self, at: SocketAddr) -> io::Result<Option<Claim>> {
         let pool = &self.0;
         let most = pool.range.map_or(MOST, |range| range.iter().count());
@@ -164,7 +165,7 @@ impl Ports {
     }
 }
 
-/// A client that waits for a port; it stops waiting when this is dropped.
+/// A client that is waiting for a port; it stops waiting when this is dropped.
 struct Waiting<'a>(&'a Pool);
 
 impl<'a> Waiting<'a> {
@@ -186,8 +187,8 @@ impl Claim {
         Ok(self.listener.local_addr()?.port())
     }
 
-    /// Waits for the connection of `owner`. Others are reset, and the owner still gets through. `None` if it does not
-    /// come in time.
+    /// Waits for the connection of `owner`. Connections from others are reset, and the owner can still connect. `None`
+    /// if it does not connect in time.
     pub(super) async fn accept(self, owner: SocketAddr) -> io::Result<Option<(tokio::net::TcpStream, Lease)>> {
         let Self { listener, announced, lease } = self;
         loop {

@@ -4,14 +4,14 @@ use core::cell::Cell;
 use core::mem;
 use core::ops::{Deref, DerefMut};
 
-/// Bytes that one read from a socket or a file takes at most.
+/// Maximum number of bytes of one read from a socket or a file.
 const SCRATCH: usize = 256 * 1024;
 
 thread_local! {
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Memory for one step, one buffer per thread: nothing stays in it while a task waits, so a thousand connections need
+/// Memory for one step, one buffer per thread. Nothing stays in it while a task waits, so a thousand connections need
 /// no more of it than one.
 #[derive(Debug)]
 pub(super) struct Scratch(Vec<u8>);

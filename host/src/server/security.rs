@@ -9,10 +9,10 @@ use skiff_proto::secure::{Entropy, Secret};
 
 use crate::protection::Protection;
 
-/// What a session needs to protect its connection.
+/// The session's part of the protection of a connection.
 pub(super) type Guard = <Protection as Cipher>::Server;
 
-/// The longest record in bytes: a tag behind whole pages of a file.
+/// The longest record in bytes: whole pages of a file and a tag.
 #[cfg(feature = "secure")]
 const RECORD_MAX: u16 = 60 * 1024 + 16;
 
@@ -51,7 +51,7 @@ impl Security {
         false
     }
 
-    /// For a connection that was accepted at `accepted`; `None` if it is not to be protected.
+    /// The guard for a connection that was accepted at `accepted`; `None` if it is not protected.
     #[cfg(feature = "secure")]
     pub(super) fn guard(&self, accepted: Instant) -> io::Result<Option<Box<Guard>>> {
         let Some(Device { secret, min_generation }) = &self.device else { return Ok(None) };
@@ -67,7 +67,7 @@ impl Security {
         security.guard().map(|guard| Some(Box::new(guard))).map_err(io::Error::other)
     }
 
-    /// For a connection: `None`, since it is not to be protected.
+    /// The guard for a connection: `None`, because connections are not protected.
     #[cfg(not(feature = "secure"))]
     pub(super) const fn guard(&self, _accepted: Instant) -> io::Result<Option<Box<Guard>>> {
         Ok(None)

@@ -1,4 +1,4 @@
-//! What all connections of a server share.
+//! The state that all connections of a server share.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
@@ -13,12 +13,12 @@ use super::ports::Ports;
 use super::strangers::Strangers;
 use crate::store::DirStore;
 
-/// How a server is doing: what [`Server::run`](super::Server::run) goes by.
+/// The state of a server; [`Server::run`](super::Server::run) sets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     /// It accepts and serves.
     Serving,
-    /// Connections end as soon as nothing is under way.
+    /// Connections end as soon as nothing is in progress.
     Closing,
 }
 
@@ -33,25 +33,25 @@ pub(super) struct Shared {
     pub(super) start: std::time::Instant,
     pub(super) control: AtomicUsize,
     pub(super) strangers: Arc<Strangers>,
-    /// Control and data connections, in all.
+    /// The number of control and data connections.
     pub(super) tasks: AtomicUsize,
-    /// Told whenever a task ends.
+    /// Notified whenever a task ends.
     pub(super) ended: Notify,
 }
 
 impl Shared {
-    /// The time, as sessions count it.
+    /// The current time on the sessions' clock.
     pub(super) fn now(&self) -> Instant {
         self.time(std::time::Instant::now())
     }
 
-    /// A moment, as sessions count them.
+    /// A moment on the sessions' clock.
     pub(super) fn time(&self, at: std::time::Instant) -> Instant {
         let since = at.saturating_duration_since(self.start).as_millis();
         Instant::from_millis(u64::try_from(since).unwrap_or(u64::MAX).saturating_add(1))
     }
 
-    /// The moment of a session's clock on tokio's.
+    /// Converts a moment from the sessions' clock to tokio's.
     pub(super) fn deadline(&self, at: Instant) -> tokio::time::Instant {
         let after_start = Duration::from_millis(at.as_millis().min(u64::from(u32::MAX) * 1000));
         tokio::time::Instant::from_std(self.start + after_start)

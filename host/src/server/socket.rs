@@ -1,4 +1,4 @@
-//! Socket operations beside reading and writing.
+//! Socket operations other than reading and writing.
 
 use core::future::poll_fn;
 use core::task::Poll;
@@ -13,8 +13,8 @@ use tracing::debug;
 /// TCP keep-alive for a peer that has closed its side: the time in seconds before and between probes, and their number.
 const ASK: (u64, u32) = (5, 3);
 
-/// Waits until `stream` can be read from or written to, if that is wanted; without memory while it waits, since a stream has one
-/// place for each.
+/// Waits until `stream` can be read from or written to, as requested. It needs no memory while it waits, because a
+/// stream has one waiter for each direction.
 pub(super) async fn ready(stream: &TcpStream, reads: bool, writes: bool) -> io::Result<()> {
     poll_fn(|context| {
         let write = if writes { stream.poll_write_ready(context) } else { Poll::Pending };
@@ -23,7 +23,7 @@ pub(super) async fn ready(stream: &TcpStream, reads: bool, writes: bool) -> io::
     .await
 }
 
-/// Says that everything has been sent, then discards what still comes (PROTOCOL §1).
+/// Shuts down the sending side, then discards further input (PROTOCOL §1).
 pub(super) async fn linger(stream: &TcpStream) {
     if socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write).is_err() {
         return;
@@ -47,8 +47,8 @@ fn discard(stream: &TcpStream) -> io::Result<usize> {
     stream.try_read(&mut [0; 1024])
 }
 
-/// Waits until the peer is gone, which is an error; or, unless that is `known`, until it has closed its side. Input that
-/// waits to be read does not matter.
+/// Waits until the peer is gone, which is an error, or, unless that is already `known`, until it has closed its side.
+/// Unread input does not matter.
 pub(super) async fn gone(stream: &TcpStream, known: bool) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     let interest = if known { Interest::ERROR } else { Interest::ERROR.add(Interest::PRIORITY) };
@@ -69,14 +69,14 @@ pub(super) fn keep_asking(stream: &TcpStream) {
     }
 }
 
-/// Makes the socket end with a reset: the peer must not take what it has got for the whole.
+/// Makes the socket end with a reset, so that the peer does not take an incomplete transfer for complete.
 pub(super) fn reset(stream: &TcpStream) {
     if let Err(error) = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
         debug!(%error, "set_linger");
     }
 }
 
-/// Takes [`reset`] back: the socket ends in order.
+/// Undoes [`reset`]: the socket closes in order.
 pub(super) fn end_in_order(stream: &TcpStream) -> io::Result<()> {
     socket2::SockRef::from(stream).set_linger(None)
 }

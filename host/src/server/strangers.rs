@@ -1,16 +1,16 @@
-//! Connections that have shown no key yet, on a server that wants one: they make room for others when places run out
-//! (PROTOCOL §8).
+//! Strangers: connections that have not shown a key yet, on a server that requires one. When the server runs out of
+//! connections, they have to make room for others (PROTOCOL §8).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// The strangers of a server, in the order in which they came.
+/// The strangers of a server, in order of arrival.
 #[derive(Debug, Default)]
 pub(super) struct Strangers(Mutex<BTreeMap<u64, Arc<Notify>>>);
 
-/// One of them, until it has shown its key or is gone.
+/// One stranger, until it has shown its key or is gone.
 #[derive(Debug)]
 pub(super) struct Stranger {
     all: Arc<Strangers>,
@@ -27,7 +27,7 @@ impl Strangers {
         Stranger { all: Arc::clone(self), number, leave }
     }
 
-    /// Tells the one that came first to leave; false if there is none.
+    /// Evicts the oldest one; false if there is none.
     pub(super) fn evict(&self) -> bool {
         let first = self.lock().pop_first();
         first.inspect(|(_, leave)| leave.notify_one()).is_some()
@@ -39,7 +39,7 @@ impl Strangers {
 }
 
 impl Stranger {
-    /// Returns when it has to leave.
+    /// Returns when this one is evicted.
     pub(super) async fn evicted(&self) {
         self.leave.notified().await;
     }

@@ -1,4 +1,4 @@
-//! Whom a connection belongs to, for the log.
+//! The peer of a connection, for the log.
 
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
@@ -13,7 +13,7 @@ pub(super) struct Who {
 }
 
 impl Who {
-    /// A peer that has shown no key.
+    /// A peer that has not shown a key.
     pub(super) const fn new(addr: SocketAddr) -> Self {
         Self { addr, key: None }
     }
@@ -23,7 +23,7 @@ impl Who {
     }
 }
 
-/// `CLIENT@ADDRESS:PORT`, or the address alone.
+/// `CLIENT@ADDRESS:PORT`, or only the address.
 impl fmt::Display for Who {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(key) = &self.key {

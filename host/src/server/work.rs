@@ -1,7 +1,5 @@
 //! Work that must not run in the connection's task because it waits for the disk. It runs on the threads of the
 //! [`pool`](super::pool).
-//! [`pool`](super::pool).
-//! [`pool`](super::pool).
 
 use core::task::Poll;
 use std::sync::Arc;
@@ -26,10 +24,10 @@ pub(super) fn keep(name: Name<'_>) -> Result<KeptName, Refusal> {
 /// A change to the names of the store, to be made later.
 pub(super) type Change = crate::store::Change<KeptName>;
 
-/// The result of a change; of a file, what is known of it.
+/// The result of a change; for a file, its stat.
 pub(super) type Done = Result<Option<Stat>, Refusal>;
 
-/// Carries changes out, durably and in order.
+/// Executes changes, durably and in order.
 pub(super) fn change(store: &DirStore, changes: &[Change]) -> Vec<Done> {
     let changes: Vec<_> = changes.iter().map(|change| change.map(|name| name.as_name())).collect();
     store.change_batch(&changes).into_iter().map(|done| done.map(|()| None)).collect()
@@ -56,17 +54,17 @@ impl Write {
 /// The result of work for a [`PolledStore`](super::PolledStore).
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// A stage that was to get a name, and whether it has got it.
+    /// A stage that was to get a name, and whether it got it.
     Committed(Box<Stage>, Result<(), Refusal>),
     /// The checksum of a range.
     Sum(Result<Sum, Refusal>),
-    /// What is staged: bytes and their CRC.
+    /// The number of staged bytes and their CRC.
     Staged(Result<(u64, u32), Refusal>),
-    /// A stage, and the CRC of what it holds already.
+    /// A stage, and the CRC of its bytes so far.
     Stage(Result<(Box<Stage>, u32), Refusal>),
-    /// What a `list` leaves out, and its cursor.
+    /// The number of entries that a `list` omits, and its cursor.
     Omitted(Result<(u64, Box<Cursor>), Refusal>),
-    /// How many bytes the names of a classic `ls` have, with a line end behind each.
+    /// The length of the names of a classic `ls`, with a line end after each.
     Names(Result<u64, Refusal>),
 }
 
@@ -75,7 +73,7 @@ pub(super) enum Outcome {
 pub(super) enum Reading {
     /// A `sum`.
     Sum(Arc<File>, Sum),
-    /// A `resume` of this size, by this owner and of this name, before anything is read.
+    /// A `resume` with this size, owner and name, before anything is read.
     Resume(u64, StageOwner, KeptName),
     /// The same, while staged bytes are read.
     Resuming(Staged),
@@ -83,9 +81,9 @@ pub(super) enum Reading {
     Write(Write),
     /// The same, while staged bytes are read.
     Writing(Write, Staged),
-    /// What a `list` leaves out, with what was counted so far.
+    /// The entries that a `list` omits, with the count so far.
     Omitted(Option<Box<Cursor>>, u64),
-    /// The count of a classic `ls`, before it begins; with the longest name that is shown.
+    /// The count of a classic `ls`, before it begins, with the maximum length of names that are shown.
     Ls(u16),
     /// The same, with the bytes counted so far.
     Counting(u16, Box<Cursor>, u64),

@@ -30,7 +30,7 @@ pub enum Change<N> {
 }
 
 impl<N> Change<N> {
-    /// The same change with the names that `name` makes of these.
+    /// The same change with each name converted by `name`.
     pub fn map<'n, M>(&'n self, name: impl Fn(&'n N) -> M) -> Change<M> {
         match self {
             Self::Remove(file) => Change::Remove(name(file)),
@@ -45,8 +45,8 @@ const LINK_ELSEWHERE: Refusal =
     Refusal::new(ErrorCode::Denied, "a symbolic link would point elsewhere in another directory");
 
 impl DirStore {
-    /// Carries several changes out, each seeing what those before it did, and returns when all of them are durable: the
-    /// answers in the order of the changes. One that is refused keeps none of the others from being carried out.
+    /// Executes several changes in order, each seeing the effect of the previous ones, and returns when all are
+    /// durable. Returns the answers in the same order. A refused change does not prevent the others.
     #[must_use]
     pub fn change_batch(&self, changes: &[Change<Name<'_>>]) -> Vec<Result<(), Refusal>> {
         let mut parents = Parents::new(self);
@@ -59,7 +59,7 @@ impl DirStore {
         answers
     }
 
-    /// Removes a file. Of a link, the link.
+    /// Removes a file. If it is a link, removes the link.
     ///
     /// # Errors
     /// `not-found`, `is-directory`, `read-only`, `denied`, `io`.
@@ -67,17 +67,17 @@ impl DirStore {
         self.change_one(Change::Remove(name))
     }
 
-    /// Renames a file and replaces `to` in one step. Parents of `to` that are missing are made. A link stays a link, and
-    /// in its directory: in another it would point elsewhere.
+    /// Renames a file and replaces `to` in one step. Missing parents of `to` are created. A link stays a link, and
+    /// can't move to another directory, where it would point elsewhere.
     ///
     /// # Errors
-    /// `not-found`, `exists` if a parent of `to` is a file, `is-directory` if either is one, `read-only`, `denied`, `io`,
-    /// `no-space`.
+    /// `not-found`, `exists` if a parent of `to` is a file, `is-directory` if either is one, `read-only`, `denied`,
+    /// `io`, `no-space`.
     pub fn rename(&self, from: Name<'_>, to: Name<'_>) -> Result<(), Refusal> {
         self.change_one(Change::Rename(from, to))
     }
 
-    /// Makes a directory. Its parent must exist.
+    /// Creates a directory. Its parent must exist.
     ///
     /// # Errors
     /// `exists` if there is anything of this name, or the parent is a file; `not-found` if the parent does not exist;
@@ -89,7 +89,7 @@ impl DirStore {
     /// Removes an empty directory; not a link to one.
     ///
     /// # Errors
-    /// `not-found`, also if it is no directory; `not-empty`, `read-only`, `denied`, `io`.
+    /// `not-found`, also if it is not a directory; `not-empty`, `read-only`, `denied`, `io`.
     pub fn rmdir(&self, name: Name<'_>) -> Result<(), Refusal> {
         self.change_one(Change::Rmdir(name))
     }
@@ -102,7 +102,7 @@ impl DirStore {
         changed.and(synced)
     }
 
-    /// A file for making everything durable, where that can be done with one call.
+    /// A file for making everything durable, if one call can do that.
     fn sync_file(&self) -> Option<File> {
         if !self.0.sync.has_everything() {
             return None;
@@ -112,7 +112,7 @@ impl DirStore {
         openat(&root, ".", flags, Mode::empty()).ok().map(File::from)
     }
 
-    /// Carries one change out; the directories that it touches are not durable yet.
+    /// Executes one change; the directories that it touches are not durable yet.
     fn change(&self, change: Change<Name<'_>>, parents: &mut Parents<'_>) -> Result<(), Refusal> {
         let changed = self.carry_out(change, parents);
         match changed {
@@ -257,7 +257,7 @@ impl DirStore {
         self.check_read(name)
     }
 
-    /// Whether `name` can be made or replaced: hidden names are denied.
+    /// Whether `name` can be created or replaced: hidden names are denied.
     pub(super) fn check_change(&self, name: Name<'_>) -> Result<(), Refusal> {
         if self.0.options.read_only {
             return Err(ErrorCode::ReadOnly.into());
@@ -268,7 +268,7 @@ impl DirStore {
         Ok(())
     }
 
-    /// Whether a `write` to `name` has a chance, before any of its bytes has come.
+    /// Whether a `write` to `name` can succeed, before any of its bytes has arrived.
     pub(super) fn check_target(&self, name: Name<'_>) -> Result<(), Refusal> {
         self.check_change(name)?;
         let mut above = name.parent();

@@ -1,8 +1,8 @@
 //! Commits: make the files durable, rename each, then make the directories durable.
 //!
-//! This order keeps the promise of PROTOCOL §7 at a power cut: no name points to bytes that are not on the disk, and no
-//! answer is given before the name is. Several files share the waiting: one call before the renames and one after them
-//! make everything on the file system durable.
+//! This order keeps the guarantee of PROTOCOL §7 when power fails: no name refers to bytes that are not on the disk,
+//! and no answer is given before the name is on the disk, too. Several files share the cost: one call before the
+//! renames and one after them make everything on the file system durable.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
@@ -25,18 +25,18 @@ use super::parents::Parents;
 use super::refusal::{refuse, refuse_io};
 use super::stage::{Stage, What};
 
-/// Up to this number, files are made durable one by one. One call for everything also waits for what other programs have
-/// written; on an idle ext4 it was 4 files one by one in 1.6 ms, 6 together in 1.1 ms.
+/// Up to this number, files are made durable one by one. One call for everything also waits for the writes of other
+/// programs; on an idle ext4, 4 files one by one took 1.6 ms, and 6 together 1.1 ms.
 const FEW: usize = 4;
 
-/// So often directories are made again that others remove at the same time.
+/// How often to create directories again that others remove at the same time.
 const TRIES: u32 = 256;
 
 /// One file of a batch.
 struct Item<'a> {
     stage: &'a mut Stage,
     crc: Option<u32>,
-    /// The index of its directory; or why it is not stored.
+    /// The index of its directory, or why it is not stored.
     parent: Result<usize, Refusal>,
 }
 
@@ -51,11 +51,10 @@ impl DirStore {
         self.commit_all(core::iter::once((stage, crc))).pop().unwrap_or_else(|| Err(ErrorCode::Io.into()))
     }
 
-    /// Puts several stages in place together, in their order, and returns when all of them are durable: the answers in the
-    /// order of the stages. One that is refused is discarded, and keeps none of the others from being stored, unless
-    /// it is the disk that fails.
+    /// Puts several stages in place together, in order, and returns when all are durable. Returns the answers in the
+    /// same order. A refused stage is discarded and does not prevent the others, unless the disk fails.
     ///
-    /// It holds one open file a stage and one a directory.
+    /// It holds one open file per stage and one per directory.
     #[must_use]
     pub fn commit_batch(&self, mut stages: Vec<(Stage, Option<u32>)>) -> Vec<Result<Stat, Refusal>> {
         let answers = self.commit_all(stages.iter_mut().map(|(stage, crc)| (stage, *crc)));
@@ -71,7 +70,7 @@ impl DirStore {
     /// [`Store::commit_new`](skiff_proto::store::Store::commit_new).
     ///
     /// # Errors
-    /// `exists`: try the next number with the same stage. Else as [`DirStore::commit`], and `read-only`.
+    /// `exists`: try the next number with the same stage. Otherwise as [`DirStore::commit`], and `read-only`.
     pub fn commit_new(&self, stage: &mut Stage, name: Name<'_>) -> Result<Stat, Refusal> {
         self.check_change(name)?;
         if stage.done || matches!(stage.what, What::Named(..)) {
@@ -152,7 +151,7 @@ impl DirStore {
             .collect()
     }
 
-    /// Finds a stage its directory, and gives it the times and rights that the file will have.
+    /// Finds the directory for a stage, and sets the times and permissions of the file.
     fn prepare(&self, stage: &Stage, parents: &mut Parents<'_>) -> Result<usize, Refusal> {
         let name = name_of(stage)?;
         let parent = parents.open_or_make(name.parent())?;
@@ -174,8 +173,8 @@ impl DirStore {
         }
     }
 
-    /// Makes the staged bytes durable. If that was done for the whole file system, returns the file with which it can be
-    /// done again.
+    /// Makes the staged bytes durable. If that was done for the whole file system, returns the file with which it can
+    /// be done again.
     fn sync_data(&self, items: &mut [Item<'_>]) -> Option<File> {
         let syncer = &self.0.sync;
         let ready = items.iter().filter(|item| item.parent.is_ok()).count();
@@ -204,7 +203,7 @@ impl DirStore {
         }
     }
 
-    /// Renames a stage to its name; in a new directory if the one that was opened has been removed. Returns the directory.
+    /// Renames a stage to its name; if the open directory has been removed, in a new one. Returns the directory.
     fn put_or_remake(&self, stage: &mut Stage, mut parent: usize, parents: &mut Parents<'_>) -> Result<usize, Refusal> {
         for _ in 0..TRIES {
             match self.put(stage, parents.at(parent)) {
@@ -237,8 +236,8 @@ impl DirStore {
         }
     }
 
-    /// Copies a stage, durably, to a directory on another file system, from where it can be renamed. Says what the copy
-    /// is called. The stage is the copy from then on.
+    /// Copies a stage, durably, to a directory on another file system, from where it can be renamed. Returns the name
+    /// of the copy. From then on, the copy is the stage.
     fn copy_over(&self, stage: &mut Stage, dir: &Directory<'_>, replaced: Option<&Meta>) -> Result<String, Refusal> {
         if stage.slot.is_gone(self.0.confine.root()) {
             return Err(Refusal::new(ErrorCode::Io, "the staging directory has been removed"));
@@ -274,7 +273,7 @@ impl DirStore {
         }
     }
 
-    /// Closes the books of a stage that is in place.
+    /// Finishes the accounting for a stage that is in place.
     fn finish(&self, stage: &mut Stage, crc: Option<u32>) -> Stat {
         stage.done = true;
         stage.owner.finish();
@@ -310,8 +309,8 @@ fn sync_refused(errno: Errno) -> Refusal {
     }
 }
 
-/// Gives a file the rights (and, as far as the system permits, the owner) of the file that it replaces, and its time. Failures
-/// are ignored: the content matters.
+/// Gives a file the permissions (and, as far as the system permits, the owner) of the file that it replaces, and its
+/// time. Failures are ignored, because the content matters more.
 fn dress(file: &File, replaced: Option<&Meta>, mtime: Option<u64>) {
     if let Some(old) = replaced
         && let Ok(new) = Meta::of(file)

@@ -7,8 +7,9 @@
 //! | fast: one `openat2` without links and mounts | ordinary names on the file systems of [`keeps_spelling`] | one system call |
 //! | careful: one component at a time ([`Confine::walk`]) | what the fast way refuses: a link or a mount in the path; other file systems; names of [`may_fold`] | some system calls per component; on other file systems also a read of its directory |
 //!
-//! Both stay beneath the root, even if others change directories and links meanwhile: the fast way in the kernel, the
-//! careful way because it keeps every directory on the path open and resolves `..` in a link to the previous one.
+//! Both stay beneath the root, even if others change directories and links at the same time: the fast way in the
+//! kernel, the careful way because it keeps every directory on the path open and resolves `..` in a link to the
+//! previous one.
 //!
 //! The careful way also checks what it finds against what must stay hidden, since a name may have other spellings
 //! (short names of vfat, case-insensitive directories) and a directory may be reachable by other paths (links, bind
@@ -19,8 +20,8 @@
 //!   with its inode number must be names that are served. So another spelling of a visible file finds that file, if
 //!   the file system supports it; other spellings of hidden and reserved names find nothing.
 //!
-//! Only regular files are opened, and the type is checked before: opening a FIFO can wait for ever or wake its other end,
-//! and opening a device can have any effect.
+//! Only regular files are opened, and the type is checked before: opening a FIFO can wait forever or wake its other
+//! end, and opening a device can have any effect.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -37,7 +38,7 @@ use super::mounts::Mounts;
 use super::refusal::refuse;
 use super::slot;
 
-/// How often a look-up is repeated that renames of other programs have disturbed.
+/// How often to repeat a look-up that was disturbed by renames of other programs.
 #[cfg(target_os = "linux")]
 const TRIES: u32 = 32;
 
@@ -49,7 +50,7 @@ const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGIC
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// A directory in the path to another one: it need not be readable.
+/// A directory on the path to another one; it does not have to be readable.
 #[cfg(target_os = "linux")]
 const WAY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 #[cfg(not(target_os = "linux"))]
@@ -58,7 +59,8 @@ const WAY: OFlags = DIRECTORY.union(OFlags::NOFOLLOW);
 /// The error for what must stay hidden: readers find nothing, and writers no directory to create something in.
 const WITHHELD: Errno = Errno::NOTDIR;
 
-/// A regular file: without waiting (for a FIFO that took its place just now) and without becoming its terminal.
+/// Flags to open a regular file: without waiting (if a FIFO has just replaced it) and without acquiring a controlling
+/// terminal.
 const FILE: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
 /// The root of the store.
@@ -87,7 +89,7 @@ enum Fd<'a> {
     Beneath(OwnedFd),
 }
 
-/// What is at a name that is to be changed.
+/// What is at a name before a change.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Place {
     /// Nothing.
@@ -100,7 +102,7 @@ pub(super) enum Place {
     Dangling,
     /// A directory, or a link to one.
     Directory,
-    /// What is not served and not replaced: a device, a FIFO, a socket, a link that can't be followed.
+    /// Something that is neither served nor replaced: a device, a FIFO, a socket, a link that can't be followed.
     Foreign,
 }
 
@@ -228,8 +230,8 @@ impl Confine {
         finish(openat(&parent, &*last, FILE | OFlags::NOFOLLOW, Mode::empty()).map_err(hide_link))
     }
 
-    /// Whether `name` is an entry of `dir` that is served, and not another spelling of one that is not; `meta` is what the
-    /// file system finds by it.
+    /// Whether `name` is an entry of `dir` that is served, and not another spelling of one that is not; `meta` is what
+    /// the file system finds by it.
     pub(super) fn is_name(&self, dir: &Directory<'_>, name: &str, meta: &Meta) -> Result<bool, Errno> {
         if !dir.loose && (!may_fold(name, self.hidden) || !folds_case(dir)) {
             return Ok(true);
@@ -385,7 +387,7 @@ impl AsFd for Directory<'_> {
     }
 }
 
-/// Checks the file after it was opened: it may be another than the one checked before.
+/// Checks the file after it was opened, because it may not be the one that was checked before.
 fn finish(opened: Result<OwnedFd, Errno>) -> Result<(std::fs::File, Meta), Refusal> {
     let file = opened.map_err(|errno| match errno {
         // A socket or a device without a driver took the file's place.
@@ -396,7 +398,7 @@ fn finish(opened: Result<OwnedFd, Errno>) -> Result<(std::fs::File, Meta), Refus
     Ok((file.into(), meta))
 }
 
-/// What `O_NOFOLLOW` says of a link: to a walk that follows none, there is nothing.
+/// Hides the error that `O_NOFOLLOW` returns for a link: a walk that follows no links finds nothing there.
 fn hide_link(errno: Errno) -> Errno {
     if matches!(errno, Errno::LOOP | Errno::MLINK) { Errno::NOENT } else { errno }
 }
@@ -463,9 +465,9 @@ const fn keeps_spelling(_dir: BorrowedFd<'_>) -> bool {
     !cfg!(target_vendor = "apple")
 }
 
-/// Whether `name` could be another spelling of a hidden or reserved name in a directory of ext4, f2fs or the like that folds
-/// case. Folding also removes invisible characters. Without those before its first `.`, a name may be a hidden one; a
-/// reserved one, which begins with `.`, is hidden anyway unless names with `.` are served.
+/// Whether `name` could be another spelling of a hidden or reserved name in a directory of ext4, f2fs or the like that
+/// folds case. Folding also removes invisible characters. Without those before its first `.`, a name may be a hidden
+/// one; a reserved one, which begins with `.`, is hidden anyway unless names with `.` are served.
 fn may_fold(name: &str, serves_hidden: bool) -> bool {
     let unseen = |c: char| {
         !c.is_ascii() && (!c.is_alphanumeric() || matches!(c, '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}'))

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::meta::Key;
 
-/// So many at most, in rows: in each, a newer one takes the place of the oldest.
+/// Number of rows. In each row, a new entry replaces the oldest.
 const ROWS: usize = 128;
 const ROW: usize = 8;
 

@@ -12,7 +12,7 @@ use super::DirStore;
 use super::meta::{Key, Meta};
 use super::refusal::refuse_io;
 
-/// A file that is open for reading: the version that its name had when it was opened, also after it is replaced.
+/// A file that is open for reading: the version that had its name when it was opened, even after it has been replaced.
 #[derive(Debug)]
 pub struct File {
     file: std::fs::File,
@@ -22,19 +22,19 @@ pub struct File {
 }
 
 impl File {
-    /// What was known of it when it was opened.
+    /// Its stat when it was opened.
     #[must_use]
     pub fn stat(&self) -> Stat {
         self.meta.stat(self.crc)
     }
 
-    /// The open file, for sendfile. Give every read its own offset: nothing here uses the file's position.
+    /// The open file, for sendfile. Pass an offset with every read: the file's position is not used.
     #[must_use]
     pub const fn as_file(&self) -> &std::fs::File {
         &self.file
     }
 
-    /// Which version it was when it was opened.
+    /// The version that was opened.
     #[must_use]
     pub const fn key(&self) -> Key {
         self.meta.key
@@ -60,8 +60,8 @@ impl DirStore {
         Ok((file, stat))
     }
 
-    /// The tag of the version that `file` shows: `-` if it was written less than 2 s before it was opened, since the file
-    /// system may give another version that is written in the same moment the same times.
+    /// The tag of the version that `file` refers to: `-` if it was written less than 2 s before it was opened, because
+    /// another version written at the same moment may have the same times.
     #[must_use]
     pub fn tag(&self, file: &File) -> Tag {
         if file.settled { file.meta.key.tag() } else { Tag::UNKNOWN }
@@ -70,7 +70,7 @@ impl DirStore {
     /// Reads at `offset` into `buffer` and returns the number of bytes. 0 only at the end of the file.
     ///
     /// # Errors
-    /// `changed` if it has become shorter since it was opened, `io`.
+    /// `changed` if it has been truncated since it was opened; `io`.
     pub fn read_at(&self, file: &File, offset: u64, buffer: &mut [u8]) -> Result<usize, Refusal> {
         match read_at(&file.file, offset, buffer)? {
             0 if offset < file.meta.size() && !buffer.is_empty() => Err(ErrorCode::Changed.into()),
@@ -78,7 +78,7 @@ impl DirStore {
         }
     }
 
-    /// What is known of a file without reading it.
+    /// The properties of a file that are known without reading it.
     ///
     /// # Errors
     /// `not-found`, `is-directory`, `denied`, `io`.
@@ -89,8 +89,8 @@ impl DirStore {
         Ok(meta.stat(self.0.crcs.of(&meta.key)))
     }
 
-    /// Remembers the CRC-32C of a whole file which the caller has read since it was opened, for `stat` and `list`. Does
-    /// nothing if the file changed meanwhile or may have.
+    /// Remembers the CRC-32C of a whole file, which the caller has read since it was opened, for `stat` and `list`.
+    /// Does nothing if the file changed meanwhile or may have changed.
     pub fn remember_crc(&self, file: &File, crc: u32) {
         if file.settled && Meta::of(&file.file).is_ok_and(|now| now.key == file.meta.key) {
             self.0.crcs.note(&file.meta.key, Some(crc));
@@ -98,7 +98,7 @@ impl DirStore {
     }
 }
 
-/// One read at `offset`, tried again when a signal interrupts it.
+/// One read at `offset`, repeated if a signal interrupts it.
 pub(super) fn read_at(file: &std::fs::File, offset: u64, buffer: &mut [u8]) -> Result<usize, Refusal> {
     loop {
         match file.read_at(buffer, offset) {

@@ -28,7 +28,7 @@ impl Inherited {
         Self { group, acl }
     }
 
-    /// Applies it to a new file. What the system does not permit is skipped: the content matters more.
+    /// Applies it to a new file. Anything that the system does not permit is skipped, because the content matters more.
     pub(super) fn give(&self, file: &File) {
         if let Some(group) = self.group {
             _ = fchown(file, None, Some(Gid::from_raw(group)));

@@ -1,4 +1,4 @@
-//! Gives a file an unused name in one step, with the call that the system has for that.
+//! Gives a file an unused name in one step, with the system's call for that.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -23,15 +23,15 @@ pub(super) fn rename_new(from: impl AsFd, path: &str, dir: impl AsFd, name: &str
     Ok(())
 }
 
-/// Whether [`link_nameless`] can work: by way of /proc, since doing it with the open file alone takes a privilege.
+/// Whether [`link_nameless`] works. It goes through /proc, because linking only the open file requires a privilege.
 #[cfg(target_os = "linux")]
 pub(super) fn can_link_nameless() -> bool {
     use rustix::fs::{Access, CWD, accessat};
     accessat(CWD, "/proc/self/fd", Access::EXEC_OK, AtFlags::empty()).is_ok()
 }
 
-/// Makes a file without a name, on the file system of `dir`: nothing is left of it if it never gets one. `None` if the
-/// file system can't.
+/// Creates a file without a name on the file system of `dir`; if it never gets a name, it disappears. `None` if the
+/// file system does not support this.
 #[cfg(target_os = "linux")]
 pub(super) fn create_nameless(dir: BorrowedFd<'_>) -> Option<File> {
     use rustix::fs::{Mode, OFlags, openat};
@@ -39,7 +39,7 @@ pub(super) fn create_nameless(dir: BorrowedFd<'_>) -> Option<File> {
     openat(dir, ".", flags, Mode::from_raw_mode(0o666)).ok().map(File::from)
 }
 
-/// Gives a file without a name one, if nothing has it.
+/// Gives a name to a file without one, if the name is unused.
 #[cfg(target_os = "linux")]
 pub(super) fn link_nameless(file: &File, dir: impl AsFd, name: &str) -> Result<(), Errno> {
     use std::os::fd::AsRawFd;

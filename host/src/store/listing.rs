@@ -1,4 +1,4 @@
-//! Lists a directory, one entry at a time, in memory that does not grow with it.
+//! Lists a directory, one entry at a time, in constant memory.
 
 use rustix::fs::{Dir, DirEntry, FileType};
 use skiff_proto::name::{MAX_NAME, Name, RESERVED_PREFIX};
@@ -13,13 +13,13 @@ use super::refusal::refuse;
 /// root.
 pub const ELSEWHERE: Refusal = Refusal::new(ErrorCode::Io, "the next entry is on another file system");
 
-/// A place in a listing.
+/// A position in a listing.
 #[derive(Debug)]
 pub struct Cursor {
     dir: Dir,
     /// An entry that was put back.
     again: Option<DirEntry>,
-    /// The name of the entry at hand, relative to the root; between calls, the part before its last component.
+    /// The name of the current entry, relative to the root; between calls, only the part before its last component.
     name: String,
     prefix: usize,
     /// Entries that were left out so far because their names can't be sent.
@@ -31,9 +31,9 @@ const LOGGED: u64 = 20;
 
 /// How a listing treats an entry.
 enum Sight<'a> {
-    /// Listed, if it is something that is served.
+    /// Listed, if it is of a type that is served.
     Shown(Name<'a>),
-    /// It is not there.
+    /// Hidden, as if it did not exist.
     Withheld,
     /// Its name can't be sent.
     Unsendable,
@@ -50,7 +50,7 @@ impl Cursor {
         if self.prefix == 0 { "." } else { &self.name[..self.prefix - 1] }
     }
 
-    /// An entry is left out because its name can't be sent.
+    /// Records that an entry is omitted because its name can't be sent.
     fn omit(&mut self, name: &[u8]) {
         self.omitted += 1;
         if self.omitted <= LOGGED {
@@ -58,7 +58,7 @@ impl Cursor {
         }
     }
 
-    /// Logs how many were left out.
+    /// Logs how many entries were omitted.
     fn log_omitted(&self) {
         if self.omitted > 0 {
             tracing::warn!(
@@ -74,7 +74,7 @@ impl DirStore {
     /// Begins a listing of a directory, `None` for the root.
     ///
     /// # Errors
-    /// `not-found` also if it is no directory; `denied`, `io`.
+    /// `not-found` also if it is not a directory; `denied`, `io`.
     pub fn list(&self, dir: Option<Name<'_>>) -> Result<Cursor, Refusal> {
         let mut name = String::new();
         if let Some(dir) = dir {
@@ -92,9 +92,9 @@ impl DirStore {
         Ok(Cursor { dir: opened.entries().map_err(refuse)?, again: None, prefix: name.len(), name, omitted: 0 })
     }
 
-    /// Shows the next entry of a listing to `show`; false at its end. Left out are names that break the rules of PROTOCOL
-    /// §2 or are too long together with the directory's, hidden ones, and entries that can't be opened: devices, links that
-    /// lead out. The order is the file system's.
+    /// Passes the next entry of a listing to `show`; false at its end. It omits names that break the rules of PROTOCOL
+    /// §2 or are too long together with the directory's, hidden names, and entries that can't be opened: devices, links
+    /// that lead out. The order is the file system's.
     ///
     /// # Errors
     /// `io`.
@@ -102,8 +102,8 @@ impl DirStore {
         self.next_entry_within(cursor, false, show)
     }
 
-    /// The same without waiting for a file system mounted beneath the root. [`ELSEWHERE`] if the next entry leads there:
-    /// [`DirStore::next_entry`] shows it.
+    /// The same without waiting for a file system mounted beneath the root. [`ELSEWHERE`] if the next entry leads
+    /// there: [`DirStore::next_entry`] shows it.
     ///
     /// # Errors
     /// `io`; [`ELSEWHERE`].
@@ -164,8 +164,9 @@ impl DirStore {
         Ok(false)
     }
 
-    /// How many entries a new listing will leave out because their names can't be sent, as
-    /// [`Store::omitted`](skiff_proto::store::Store::omitted). Reads the directory once more, without a look at the files.
+    /// How many entries a new listing will omit because their names can't be sent: see
+    /// [`Store::omitted`](skiff_proto::store::Store::omitted). Reads the directory once more, but does not access the
+    /// files.
     ///
     /// # Errors
     /// `io`.

@@ -10,8 +10,8 @@ use skiff_proto::reply::Tag;
 use skiff_proto::store::Stat;
 use skiff_proto::{ErrorCode, Refusal};
 
-/// How old a change must be before the next one is sure to get another time: the clock of file systems ticks in steps of
-/// up to 10 ms, on some media (FAT) of 2 s.
+/// How old a change must be so that the next one certainly gets a different time: the clock of file systems ticks in
+/// steps of up to 10 ms, on some media (FAT) of 2 s.
 const TICK: Duration = Duration::from_secs(2);
 
 /// The type of a directory entry.
@@ -23,7 +23,7 @@ pub(super) enum Kind {
     Directory,
     /// A symbolic link.
     Link,
-    /// A device, FIFO, socket: nothing that is served.
+    /// A device, FIFO or socket, which is not served.
     Other,
 }
 
@@ -38,11 +38,11 @@ pub struct Key {
     ctime: (i64, u32),
 }
 
-/// The part of `stat` that the store decides by.
+/// The fields of `stat` that the store uses.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Meta {
     pub(super) kind: Kind,
-    /// Permissions, without the bits that give a program rights.
+    /// Permissions, without the set-user-ID, set-group-ID and sticky bits.
     pub(super) mode: u32,
     /// Entries created in this directory inherit its group.
     pub(super) setgid: bool,
@@ -53,12 +53,12 @@ pub(super) struct Meta {
 }
 
 impl Meta {
-    /// Of an open file or directory.
+    /// The metadata of an open file or directory.
     pub(super) fn of(file: impl AsFd) -> Result<Self, Errno> {
         fstat(file).map(|stat| Self::from(&stat))
     }
 
-    /// Of an entry of `dir`, without following it if it is a link.
+    /// The metadata of an entry of `dir`; does not follow it if it is a link.
     pub(super) fn at(dir: impl AsFd, name: &str) -> Result<Self, Errno> {
         statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| Self::from(&stat))
     }
@@ -84,7 +84,7 @@ impl Meta {
         Stat { size: self.size(), mtime: self.mtime(), crc }
     }
 
-    /// Whether a later change of the content is sure to change the key.
+    /// Whether a later change of the content will certainly change the key.
     pub(super) fn is_settled(&self) -> bool {
         let (Ok(secs), nanos) = (u64::try_from(self.key.ctime.0), self.key.ctime.1) else { return true };
         let changed = SystemTime::UNIX_EPOCH.checked_add(Duration::new(secs, nanos));
@@ -98,7 +98,7 @@ impl Meta {
         changed.and_then(|changed| SystemTime::now().duration_since(changed).ok()).unwrap_or_default()
     }
 
-    /// What a reader gets of it.
+    /// The metadata if readers may open this; otherwise the refusal.
     pub(super) fn served(self) -> Result<Self, Refusal> {
         match self.kind {
             Kind::File => Ok(self),
@@ -109,7 +109,7 @@ impl Meta {
 }
 
 impl Key {
-    /// Whether it is the same file, perhaps in another version.
+    /// Whether it is the same file, possibly in another version.
     pub(super) const fn same_file(&self, other: &Self) -> bool {
         self.dev == other.dev && self.ino == other.ino
     }

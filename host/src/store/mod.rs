@@ -12,25 +12,25 @@
 //! | `room`, `refusal` | free and promised space; answers to failed system calls |
 //!
 //! A [`DirStore`] is a handle: cloning it is cheap, and all its methods take `&self` and may be called from several
-//! threads. None of them waits for a peer, but every one may wait for the disk: call them where blocking is allowed. As a
-//! [`Store`] it never answers "not yet".
+//! threads. None of them waits for a peer, but every one may wait for the disk: call them where blocking is allowed. As
+//! a [`Store`] it never answers "not yet".
 //!
 //! # Content of the directory
 //!
-//! The files under their own names, and `.skiff-stage-0`, `.skiff-stage-1` and so on, each the staging directory of one
-//! running store (mode 0700, locked with flock while it runs). A store takes the first one that is not locked, so a
-//! restarted server finds its stages again, and two servers on one directory don't disturb each other: the later commit
-//! of a name replaces the whole file. A writer in one process does not make a name `busy` in another.
+//! The directory contains the files under their own names, and `.skiff-stage-0`, `.skiff-stage-1` and so on, each the
+//! staging directory of one running store (mode 0700, locked with flock while it runs). A store takes the first one
+//! that is not locked, so a restarted server finds its stages again, and two servers on one directory do not interfere:
+//! the later commit of a name replaces the whole file. A writer in one process does not make a name `busy` in another.
 //!
 //! # Links, permissions, special files
 //!
-//! - Symbolic links that stay beneath the root are followed for reading and in the directory part of a name; an absolute
-//!   link does not stay beneath, even if it points inside. Without `openat2` (other systems, old kernels,
+//! - Symbolic links that stay beneath the root are followed for reading and in the directory part of a name; an
+//!   absolute link does not count, even if it points inside. Without `openat2` (other systems, old kernels,
 //!   [`Options::portable`]) no link is followed: its target is not found.
 //! - A commit to a name that is a link to a file replaces the link, never its target. A link that can't be followed is
 //!   not replaced: `denied`. `remove` and `rename` act on the link.
-//! - A file that replaces another keeps its permissions and, where the system permits it, its owner; not its access control
-//!   list, extended attributes or further hard links, which keep the old content.
+//! - A file that replaces another keeps its permissions and, where the system permits it, its owner, but not its access
+//!   control list or extended attributes. Further hard links keep the old content.
 //! - A new file inherits the group of a setgid directory and the default ACL, as if it were created there, unless the
 //!   server's user is not a member of that group.
 //! - Neither links nor bind mounts lead into a staging directory of the root.
@@ -40,10 +40,11 @@
 //! # Other spellings of a name
 //!
 //! Some file systems find a file by more than one name: in upper or lower case (exFAT, CIFS, case-folding directories
-//! of ext4), or by a short name (vfat, NTFS). A hidden or reserved name is so in every spelling. Another spelling of a
-//! served file is the same file. Writers are distinguished by the spelling that they use: two writers with two
-//! spellings do not get `busy`, each has its own stage, and the later commit replaces the file as a whole. On file
-//! systems that may have other spellings (see `confine`), each component of a name costs a read of its directory.
+//! of ext4), or by a short name (vfat, NTFS). A hidden or reserved name is hidden or reserved in every spelling.
+//! Another spelling of a served file refers to the same file. Writers are distinguished by the spelling that they use:
+//! two writers with two spellings do not get `busy`, each has its own stage, and the later commit replaces the file as
+//! a whole. On file systems that may have other spellings (see `confine`), each component of a name costs a read of its
+//! directory.
 
 mod change;
 mod commit;
@@ -85,25 +86,24 @@ pub use meta::Key;
 pub use owner::Owner;
 pub use stage::{Stage, Staged, Writing};
 
-/// How a directory is served.
+/// Options for serving a directory.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The directory.
     pub root: PathBuf,
     /// Every change is answered `read-only`, and nothing is created in the directory. Default: false.
     pub read_only: bool,
-    /// Names with a component that begins with `.` are served too. Otherwise they are not found, and `denied` where
-    /// something would be made or replaced. Default: false.
+    /// Names with a component that begins with `.` are served too. Otherwise they are not found, and `denied` for
+    /// commands that would create or replace something. Default: false.
     pub hidden: bool,
-    /// Does without system calls that only Linux has; so it is on other systems anyway. Default: false.
+    /// Use only portable system calls, as on other systems than Linux. Default: false.
     pub portable: bool,
-    /// Bytes of an interrupted write are dropped when they are older than this, at the start of a server.
-    /// Default: 7 days.
+    /// Bytes of an interrupted write that are older than this are dropped when a server starts. Default: 7 days.
     pub stage_age: Duration,
-    /// Bytes that all staged files together may have, those of interrupted writes included, which are dropped first,
-    /// oldest first. Default: no limit but the disk's.
+    /// Maximum number of bytes of all staged files together. If it is exceeded, interrupted writes are dropped, oldest
+    /// first. Default: limited only by the disk.
     pub stage_max: u64,
-    /// Bytes of the file system that stay free. Default, `None`: 64 MiB or 1% of it, whichever is less.
+    /// Bytes of the file system to keep free. Default, `None`: 64 MiB or 1% of it, whichever is less.
     pub reserve: Option<u64>,
 }
 
@@ -129,13 +129,13 @@ impl Options {
 pub struct OpenError {
     /// The directory.
     pub path: PathBuf,
-    /// What the system says.
+    /// The system's error.
     pub source: io::Error,
 }
 
 /// A directory that is served. See the [module's documentation](self).
 ///
-/// Its staging directory is removed with the last handle (stages hold one too) if nothing is staged.
+/// When the last handle is dropped (stages hold one too), its staging directory is removed if nothing is staged.
 #[derive(Debug, Clone)]
 pub struct DirStore(Arc<Inner>);
 
@@ -149,11 +149,11 @@ struct Inner {
     owners: owner::Owners,
     /// The staging directory, from the first write on.
     slot: Mutex<Option<Arc<slot::Slot>>>,
-    /// Numbers stages.
+    /// The number of the next stage.
     serial: AtomicU64,
-    /// Changes under way that have made directories which are not durable yet.
+    /// Changes in progress that have created directories that are not durable yet.
     making: AtomicUsize,
-    /// A file that was made without a name can be given one.
+    /// Whether a file that was created without a name can get one later.
     nameless: bool,
 }
 
@@ -161,7 +161,7 @@ impl DirStore {
     /// Opens a directory. Nothing is created in it before the first write.
     ///
     /// # Errors
-    /// [`OpenError`]: it is not there, is no directory or may not be read.
+    /// [`OpenError`]: it does not exist, is not a directory or can't be read.
     pub fn new(options: Options) -> Result<Self, OpenError> {
         let confine = confine::Confine::open(&options.root, options.portable, options.hidden)
             .map_err(|errno| OpenError { path: options.root.clone(), source: errno.into() })?;
@@ -180,13 +180,13 @@ impl DirStore {
         })))
     }
 
-    /// How it is served.
+    /// The options.
     #[must_use]
     pub fn options(&self) -> &Options {
         &self.0.options
     }
 
-    /// Room in the store, the reserve taken off.
+    /// The space in the store, without the reserve.
     ///
     /// # Errors
     /// `io`.
@@ -195,7 +195,7 @@ impl DirStore {
     }
 
     /// Whether `name` leads, or may lead, to a file system mounted beneath the root. Operations on it may then wait
-    /// for that file system; this call does not. No system call if nothing is mounted there. Always false without
+    /// for that file system; this call does not. Makes no system call if nothing is mounted there. Always false without
     /// `openat2`.
     #[must_use]
     pub fn is_elsewhere(&self, name: Name<'_>) -> bool {

@@ -1,4 +1,4 @@
-//! Whether other file systems are mounted beneath the root, without a system call for each question.
+//! Whether other file systems are mounted beneath the root, without a system call for each query.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
@@ -11,16 +11,16 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// How old the answer may be.
+/// The maximum age of a cached answer.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// The mounted file systems, as the system reports them.
 #[derive(Debug)]
 pub(super) struct Mounts {
-    /// The system's list; `None` if it has none.
+    /// The system's list; `None` if there is none.
     table: Option<Mutex<File>>,
     since: Instant,
-    /// Milliseconds after `since` of the next look.
+    /// When to check next, in milliseconds after `since`.
     next: AtomicU64,
     any: AtomicBool,
 }
@@ -78,7 +78,7 @@ fn has_changed(table: &File) -> bool {
     poll(&mut changed, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) != Ok(0)
 }
 
-/// The mount points of a list: the fifth word of each line, in which some bytes are written as `\\` and three octal digits.
+/// The mount points of a list: the fifth word of each line, with some bytes escaped as `\\` and three octal digits.
 fn points(table: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     table.split(|&byte| byte == b'\n').filter_map(|line| {
         let word = line.split(|&byte| byte == b' ').nth(4)?;

@@ -1,5 +1,5 @@
-//! The writer of each name, and how another one takes its stage over. When that happens is decided elsewhere
-//! ([`takeover`](skiff_proto::takeover)).
+//! The writer of each name, and how another one takes over its stage. [`takeover`](skiff_proto::takeover) decides when
+//! that happens.
 //!
 //! An owner is idle, writing or evicted. Only an idle one can be evicted, in one atomic step, and only one that
 //! is not evicted can begin to write: so after a takeover the old writer has no write to the file in progress and
@@ -43,8 +43,8 @@ impl Owner {
         })
     }
 
-    /// Sets a function that is called once, when this writer is evicted: on the thread of the writer that takes over, so it
-    /// must be brief. Called at once if that has happened already.
+    /// Sets a function that is called once, when this writer is evicted. It runs on the thread of the writer that takes
+    /// over, so it must be brief. Called at once if this writer was evicted before.
     pub fn on_evict(&self, wake: impl Fn() + Send + Sync + 'static) {
         *self.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(wake));
         if self.is_evicted() {
@@ -52,8 +52,8 @@ impl Owner {
         }
     }
 
-    /// Takes the stage from its writer: from now on it appends and commits nothing, and its drop leaves the file alone.
-    /// False if it is appending or committing right now, or was evicted before.
+    /// Takes the stage from its writer: from now on the writer appends and commits nothing, and dropping its stage does
+    /// not touch the file. False if the writer is appending or committing right now, or was evicted before.
     pub fn evict(&self) -> bool {
         let evicted = self.state.compare_exchange(IDLE, EVICTED, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if evicted {
@@ -68,7 +68,7 @@ impl Owner {
         self.state.load(Ordering::Acquire) == EVICTED
     }
 
-    /// How long its driver has waited for bytes and got none; zero while something is appended, and during a commit.
+    /// How long its driver has waited for bytes without receiving any; zero during an append or a commit.
     ///
     /// Time in which the process is stopped does not count (PROTOCOL §7).
     #[must_use]
@@ -76,7 +76,7 @@ impl Owner {
         if self.state.load(Ordering::Acquire) == WRITING { Duration::ZERO } else { self.silence().at(self.now()) }
     }
 
-    /// Records that the driver is about to look for bytes. The driver calls this every second while it waits for some
+    /// Records that the driver is about to check for bytes. The driver calls this every second while it waits for some
     /// ([`Silence::INTERVAL`]).
     pub fn look(&self) {
         self.silence().wait(self.now());
@@ -125,17 +125,17 @@ pub(super) struct Owners(Mutex<Open>);
 #[derive(Debug, Default)]
 struct Open {
     owners: HashMap<StageId, Arc<Owner>>,
-    /// How often a writer has entered, and the names of the last ones.
+    /// The number of writers that have entered, and the names of the last ones.
     entered: u64,
     latest: VecDeque<StageId>,
-    /// Length and CRC of stages that were summed and not written since, latest last.
+    /// Length and CRC of stages that were summed and have not been written since, latest last.
     sums: VecDeque<(StageId, u64, u32)>,
 }
 
-/// So many sums are kept, from each `resume` to the `write` that follows.
+/// The number of sums that are kept, from each `resume` to the `write` that follows.
 const SUMS: usize = 32;
 
-/// So many writers are remembered. Whatever is summed while more than these enter is summed again.
+/// The number of writers that are remembered. If more enter while a stage is summed, it is summed again.
 const LATEST: usize = 4096;
 
 impl Owners {
@@ -192,7 +192,7 @@ impl Owners {
         open.sums.push_back((id, len, crc));
     }
 
-    /// Forgets all sums, those that are being made too.
+    /// Forgets all sums, including those in progress.
     pub(super) fn forget_sums(&self) {
         let mut open = self.lock();
         open.sums.clear();
@@ -201,7 +201,7 @@ impl Owners {
         open.latest.clear();
     }
 
-    /// `owner` ends; `last` is called first, while no other can become the writer, unless it was evicted.
+    /// Ends `owner`. Unless it was evicted, calls `last` first, while no other can become the writer.
     pub(super) fn leave(&self, id: StageId, owner: &Arc<Owner>, last: impl FnOnce()) {
         let mut open = self.lock();
         if open.owners.get(&id).is_some_and(|current| Arc::ptr_eq(current, owner)) {
@@ -217,7 +217,7 @@ impl Owners {
         !self.lock().owners.contains_key(&id)
     }
 
-    /// Calls `then` if `id` has no writer; it gets none meanwhile.
+    /// Calls `then` if `id` has no writer; none can enter meanwhile.
     pub(super) fn if_idle<T>(&self, id: StageId, then: impl FnOnce() -> T) -> Option<T> {
         let open = self.lock();
         (!open.owners.contains_key(&id)).then(then)
@@ -233,7 +233,7 @@ impl Owners {
 }
 
 impl Open {
-    /// `busy` while `id` has a writer. A writer that was evicted is none.
+    /// `busy` while `id` has a writer. An evicted writer does not count.
     fn check_idle(&self, id: StageId) -> Result<(), Refusal> {
         if self.owners.get(&id).is_some_and(|owner| !owner.is_evicted()) { Err(ErrorCode::Busy.into()) } else { Ok(()) }
     }

@@ -1,4 +1,4 @@
-//! The directories of a change: opened once, created where they are missing, made durable together.
+//! The directories of a change: opened once, created if missing, made durable together.
 
 use core::sync::atomic::Ordering;
 use std::fs::File;
@@ -14,7 +14,7 @@ use super::inherit::Inherited;
 use super::meta::Meta;
 use super::refusal::{refuse, refuse_parent};
 
-/// So often directories are made again that others remove at the same time.
+/// How often to create directories again that others remove at the same time.
 const TRIES: u32 = 256;
 
 /// The directories of one change or batch.
@@ -24,11 +24,11 @@ pub(super) struct Parents<'a> {
     open: Vec<(Option<Box<str>>, Directory<'a>)>,
     /// What new files in them inherit, if that was requested.
     inherited: Vec<(usize, Inherited)>,
-    /// Those to be made durable, in this order.
+    /// Directories to be made durable, in this order.
     changed: Vec<usize>,
-    /// New directories: where, and their names.
+    /// New directories: the parent of each, and its name.
     made: Vec<(usize, Box<str>)>,
-    /// Some directories that were made before stay.
+    /// Some directories that were created before stay.
     kept: bool,
     /// Counted in [`Inner::making`](super::Inner::making).
     making: bool,
@@ -62,7 +62,7 @@ impl<'a> Parents<'a> {
         &self.inherited[at].1
     }
 
-    /// Opens a directory, and makes it and those above it if they are missing.
+    /// Opens a directory; creates it and its parents if they are missing.
     pub(super) fn open_or_make(&mut self, name: Option<Name<'_>>) -> Result<usize, Refusal> {
         for _ in 0..TRIES {
             let missing = match self.open(name) {
@@ -81,7 +81,7 @@ impl<'a> Parents<'a> {
         Err(ErrorCode::NotFound.into())
     }
 
-    /// Forgets which directories are open: some are gone. Those that were changed are still made durable.
+    /// Forgets which directories are open, because some are gone. Changed directories are still made durable.
     pub(super) fn forget(&mut self) {
         for (path, _) in self.open.iter_mut().filter(|(path, _)| path.is_some()) {
             // No directory has this name.
@@ -108,7 +108,7 @@ impl<'a> Parents<'a> {
         Ok(index)
     }
 
-    /// Makes a directory in an open one.
+    /// Creates a directory in an open one.
     pub(super) fn make(&mut self, above: usize, name: &str) -> Result<(), Errno> {
         // Counted first: a thread that sees the directory sees the count.
         if !self.making {
@@ -133,13 +133,13 @@ impl<'a> Parents<'a> {
         }
     }
 
-    /// The directories made so far stay.
+    /// Keeps the directories created so far.
     pub(super) fn keep(&mut self) {
         self.kept |= !self.made.is_empty();
         self.made.clear();
     }
 
-    /// Removes directories that were made and are not used.
+    /// Removes directories that were created and are not used.
     pub(super) fn unmake(&mut self) {
         let open = &self.open;
         let mut made = core::mem::take(&mut self.made);
@@ -148,8 +148,8 @@ impl<'a> Parents<'a> {
         self.made = made;
     }
 
-    /// Makes the changes durable: each directory by itself or, given a file of the root's file system, those on it with one
-    /// call.
+    /// Makes the changes durable: each directory individually or, given a file on the root's file system, all on that
+    /// file system with one call.
     pub(super) fn sync(mut self, everything: Option<&File>) -> Result<(), Errno> {
         let syncer = &self.store.0.sync;
         let mut alone = core::mem::take(&mut self.changed);

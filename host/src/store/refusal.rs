@@ -26,7 +26,7 @@ pub(super) fn refuse(errno: Errno) -> Refusal {
     code.into()
 }
 
-/// The answer for `errno` where a directory is needed to put something in: a file that has its name is in the way.
+/// The answer for `errno` if a directory is needed to put something in, and a file with its name is in the way.
 pub(super) fn refuse_parent(errno: Errno) -> Refusal {
     if errno == Errno::NOTDIR { ErrorCode::Exists.into() } else { refuse(errno) }
 }

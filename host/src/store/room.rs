@@ -2,12 +2,12 @@
 //!
 //! # How long a promise holds
 //!
-//! A write is promised room for all of its bytes when it begins, so it gets `no-space` before it has sent them. The
-//! promise is whole for [`GRACE`], except to a write of at most [`SMALL`] bytes, and only once in [`PAUSE`]: a writer that
-//! starts over repeatedly must not reserve the disk. After that it covers as many bytes as have been received (after
-//! [`HORIZON`] those that the writer sends in that time at its average rate), and always [`SMALL`] bytes. Other writers may
-//! take the rest if they would have no room otherwise. From then on the slow writer's bytes are accepted only while there
-//! is room, so it may get `no-space` later; the bytes that it has sent stay staged.
+//! A write is promised room for all of its bytes when it begins, so that it gets `no-space` before it has sent them.
+//! The promise is complete for [`GRACE`], and only once in [`PAUSE`], unless the write has at most [`SMALL`] bytes: a
+//! writer that starts over repeatedly must not reserve the disk. After that, it covers as many bytes as have been
+//! received (after [`HORIZON`], as many as the writer sends in that time at its average rate), and always [`SMALL`]
+//! bytes. Other writers may take the rest if they would have no room otherwise. From then on the slow writer's bytes
+//! are accepted only while there is room, so it may get `no-space` later; the bytes received until then stay staged.
 //!
 //! So a large file at a normal rate keeps its room, small ones fit in beside it, and a writer of 46 bytes a second
 //! reserves 1 MiB instead of the disk.
@@ -22,33 +22,33 @@ use rustix::fs::fstatvfs;
 use rustix::io::Errno;
 use skiff_proto::store::Space;
 
-/// How long an answer of the file system is good enough for a small file.
+/// How long an answer from the file system is valid for a small file.
 const FRESH: Duration = Duration::from_millis(100);
-/// What a small file is, in bytes.
+/// The maximum size of a small file, in bytes.
 const SMALL: u64 = 1 << 20;
-/// How long a promise is whole.
+/// How long a promise is complete.
 const GRACE: Duration = Duration::from_secs(10);
-/// How often a promise may be whole.
+/// The minimum time between complete promises.
 const PAUSE: Duration = Duration::from_secs(60);
 /// After [`GRACE`], a promise covers at most what its writer sends in this time.
 const HORIZON: Duration = Duration::from_secs(60 * 60);
 /// The default of [`super::Options::reserve`], in bytes.
 const RESERVE: u64 = 64 << 20;
 
-/// Books of the room in one store.
+/// The accounting of space in one store.
 #[derive(Debug)]
 pub(super) struct Room {
     reserve: Option<u64>,
     stage_max: u64,
     /// Bytes that open stages may still append.
     promised: AtomicU64,
-    /// Promises of more than [`SMALL`] bytes: those that can lapse.
+    /// Promises of more than [`SMALL`] bytes, which can lapse.
     large: Mutex<Vec<Weak<Promise>>>,
-    /// When a promise was whole last.
+    /// When the last complete promise was made.
     whole: Mutex<Option<Instant>>,
     /// Bytes appended since the last statfs.
     spent: AtomicU64,
-    /// Bytes that were free, the reserve taken off, and when.
+    /// Bytes that were free, without the reserve, and when.
     free: Mutex<Option<(Instant, u64)>>,
 }
 
@@ -81,7 +81,7 @@ impl Room {
         fstatvfs(root).map(|fs| fs.f_files > 0 && fs.f_favail == 0)
     }
 
-    /// Bytes that are missing for `need` more; 0 if there is room. `freed` of the `staged` bytes go first.
+    /// Bytes that are missing for `need` more; 0 if there is room. `freed` of the `staged` bytes are freed first.
     pub(super) fn missing(&self, root: BorrowedFd<'_>, staged: u64, need: u64, freed: u64) -> Result<u64, Errno> {
         if need == 0 {
             return Ok(0);
@@ -102,8 +102,8 @@ impl Room {
         })
     }
 
-    /// Whether `n` bytes can be appended under a promise that others have borrowed from: there is room beside all
-    /// others.
+    /// Whether `n` bytes can be appended under a promise that others have borrowed from, because there is room beside
+    /// all other promises.
     pub(super) fn has_beside(&self, root: BorrowedFd<'_>, staged: u64, n: u64, own: &Promise) -> Result<bool, Errno> {
         let now = Instant::now();
         let others = self.promised.load(Ordering::Relaxed).saturating_sub(self.lapsed(now, GRACE));
@@ -117,7 +117,7 @@ impl Room {
         large.iter().filter_map(Weak::upgrade).map(|promise| promise.lend(now, grace)).sum()
     }
 
-    /// Forgets what the file system said: something was removed.
+    /// Forgets the file system's answer, because something was removed.
     pub(super) fn ask_again(&self) {
         *self.free.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -140,12 +140,12 @@ impl Room {
         })
     }
 
-    /// A stage closes that has not appended `n` of its bytes.
+    /// Releases `n` bytes that a closing stage has not appended.
     pub(super) fn release(&self, n: u64) {
         take(&self.promised, n);
     }
 
-    /// `n` bytes were appended, of which `promised` had been promised.
+    /// Records that `n` bytes were appended, `promised` of which had been promised.
     pub(super) fn append(&self, n: u64, promised: u64) {
         self.spent.fetch_add(n, Ordering::Relaxed);
         take(&self.promised, promised);
@@ -171,7 +171,7 @@ impl Room {
 #[derive(Debug)]
 pub(super) struct Promise {
     since: Instant,
-    /// It is whole for [`GRACE`].
+    /// It is complete for [`GRACE`].
     whole: bool,
     /// Bytes that were promised, and bytes that have been received.
     size: u64,
@@ -189,7 +189,7 @@ impl Promise {
         self.come.fetch_add(n, Ordering::Relaxed);
     }
 
-    /// Whether others may borrow a part of it now.
+    /// Whether others may borrow part of it now.
     pub(super) fn is_lent(&self) -> bool {
         self.lent.load(Ordering::Relaxed)
     }
@@ -219,7 +219,7 @@ impl Promise {
     }
 }
 
-/// Subtracts and stops at 0: a stage may hold more than it was promised.
+/// Subtracts, saturating at 0: a stage may hold more than it was promised.
 pub(super) fn take(from: &AtomicU64, n: u64) {
     _ = from.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |value| Some(value.saturating_sub(n)));
 }

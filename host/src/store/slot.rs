@@ -1,8 +1,8 @@
 //! Staging directories: `.skiff-stage-0`, `.skiff-stage-1` ... in the root, one for each running store.
 //!
-//! A named stage is a file called by a hash of the name that it is for, followed by a number for the client that owns it,
-//! if it has an owner. It outlives the store: the next store that takes the slot can resume it. Unnamed stages (`put-` and
-//! a number) are removed.
+//! The file name of a named stage is a hash of the target's name, followed by a number for the client that owns it, if
+//! it has an owner. A named stage outlives the store: the next store that takes the slot can resume it. Unnamed stages
+//! (`put-` and a number) are removed.
 
 use core::cmp::Reverse;
 use core::fmt;
@@ -22,20 +22,20 @@ use super::inherit;
 use super::meta::{Kind, Meta};
 use super::room::take;
 
-/// So many stores may run on one directory.
+/// The maximum number of stores that run on one directory.
 const SLOTS: u32 = 16;
 const PREFIX: &str = ".skiff-stage-";
 pub(super) const UNNAMED_PREFIX: &str = "put-";
 /// The maximum number of named stages in a slot; beyond it, the oldest interrupted ones are dropped.
 const MOST_NAMES: u64 = 10_000;
-/// So many stages are looked at together when room is needed.
+/// The number of stages that are examined together when room is needed.
 const BATCH: usize = 64;
 
 const NEW_FILE: OFlags =
     OFlags::RDWR.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const OLD_FILE: OFlags = OFlags::RDWR.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
-/// Which stage: the first 128 bits of the name's SHA-256.
+/// The id of a stage: the first 128 bits of the name's SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct StageId([u8; 16]);
 
@@ -51,18 +51,18 @@ const ID_LEN: usize = 32;
 /// Hexadecimal digits of an owner.
 const OWNER_LEN: usize = 16;
 
-/// A staging directory that this store holds the lock of.
+/// A staging directory that this store has locked.
 #[derive(Debug)]
 pub(super) struct Slot {
     dir: OwnedFd,
     number: u32,
-    /// Device and i-number.
+    /// Device and inode number.
     inode: (u64, u64),
-    /// Bytes that lie in it.
+    /// Bytes staged in it.
     staged: AtomicU64,
-    /// Named stages that were made since it was last looked through, and those that were there then.
+    /// Named stages: those found when the directory was last scanned, and those created since then.
     names: AtomicU64,
-    /// Whose the named stages are. Those without an owner are not in it.
+    /// The owners of named stages. Stages without an owner are not in it.
     owners: Mutex<HashMap<StageId, StageOwner>>,
 }
 
@@ -83,7 +83,7 @@ impl StageId {
         Self(id)
     }
 
-    /// The name of the file in which `owner` stages it.
+    /// The name of the file in which `owner` stages this name.
     pub(super) fn file_name(self, owner: StageOwner) -> StageName {
         let mut name = StageName { bytes: [b'-'; ID_LEN + 1 + OWNER_LEN], len: ID_LEN };
         hex(&self.0, &mut name.bytes[..ID_LEN]);
@@ -126,7 +126,7 @@ impl StageName {
 }
 
 impl Slot {
-    /// Takes the first slot that is not locked, cleans it, and cleans those of stores that have ended.
+    /// Takes the first slot that is not locked and cleans it; also cleans those of stores that have ended.
     pub(super) fn claim(root: BorrowedFd<'_>, max_age: Duration) -> Result<Self, Errno> {
         let mut claimed = None;
         for number in 0..SLOTS {
@@ -144,7 +144,7 @@ impl Slot {
         claimed.ok_or(Errno::NOLCK)
     }
 
-    /// Locks a slot; `None` if another store holds it, it is not there or not ours.
+    /// Locks a slot; `None` if another store holds it, or if it does not exist or belongs to another user.
     fn lock(root: BorrowedFd<'_>, number: u32, make: bool) -> Result<Option<Self>, Errno> {
         let name = path(number);
         // Again if the store that held it removed it between opening and locking.
@@ -193,7 +193,7 @@ impl Slot {
         Ok(None)
     }
 
-    /// Makes an empty file that is not there yet, with the rights of the user's umask.
+    /// Creates an empty file that does not exist yet, with the permissions of the user's umask.
     pub(super) fn create(&self, name: &str) -> Result<std::fs::File, Errno> {
         openat(&self.dir, name, NEW_FILE, Mode::from_raw_mode(0o666)).map(std::fs::File::from)
     }
@@ -226,7 +226,7 @@ impl Slot {
         self.owners().get(&id).copied().unwrap_or(NOBODY)
     }
 
-    /// Whose the stage is from now on; [`NOBODY`] also if there is none.
+    /// Sets the owner of the stage; [`NOBODY`] also if there is none.
     pub(super) fn set_owner(&self, id: StageId, owner: StageOwner) {
         let mut owners = self.owners();
         if owner != NOBODY {
@@ -247,17 +247,17 @@ impl Slot {
         Ok(())
     }
 
-    /// Bytes that lie in it.
+    /// Bytes staged in it.
     pub(super) fn staged(&self) -> u64 {
         self.staged.load(Ordering::Relaxed)
     }
 
-    /// `n` bytes more lie in it.
+    /// Adds `n` staged bytes.
     pub(super) fn stage(&self, n: u64) {
         self.staged.fetch_add(n, Ordering::Relaxed);
     }
 
-    /// `n` bytes do not lie in it any more.
+    /// Subtracts `n` staged bytes.
     pub(super) fn unstage(&self, n: u64) {
         take(&self.staged, n);
     }
@@ -267,7 +267,7 @@ impl Slot {
         self.names.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether it is time to drop some: there may be [`MOST_NAMES`] named stages.
+    /// Whether it is time to drop some, because there may be [`MOST_NAMES`] named stages.
     pub(super) fn has_most_names(&self) -> bool {
         if self.names.load(Ordering::Relaxed) < MOST_NAMES {
             return false;
@@ -279,7 +279,7 @@ impl Slot {
         counted.is_ok() && names >= MOST_NAMES
     }
 
-    /// The named stages that `wanted` picks: bytes in all, and at most [`BATCH`] of them, oldest first.
+    /// The named stages that `wanted` selects: their total bytes, and at most [`BATCH`] of them, oldest first.
     pub(super) fn oldest(&self, wanted: impl Fn(StageId) -> bool) -> Result<(u64, Vec<(StageId, u64)>), Errno> {
         let mut total = 0;
         let mut oldest: Vec<(Duration, StageId, u64)> = Vec::new();
@@ -300,7 +300,7 @@ impl Slot {
         Ok((total, oldest.into_iter().map(|(_, id, size)| (id, size)).collect()))
     }
 
-    /// Shows every file that is a stage: which it is and whose, if it is a named one.
+    /// Passes every file that is a stage to `show`, with its id and owner if it is named.
     fn each(&self, mut show: impl FnMut(&str, Option<(StageId, StageOwner)>, &Meta)) -> Result<(), Errno> {
         for entry in Dir::read_from(&self.dir)? {
             let entry = entry?;
@@ -316,7 +316,7 @@ impl Slot {
         Ok(())
     }
 
-    /// The number of this slot: no other store on the same directory has it.
+    /// The number of this slot, unique among the stores on the same directory.
     pub(super) const fn number(&self) -> u32 {
         self.number
     }

@@ -39,44 +39,44 @@ pub struct Stage {
     pub(super) len: u64,
     size: u64,
     pub(super) mtime: Option<u64>,
-    /// When it was opened, among all stages of the store.
+    /// Its position in the order in which the store's stages were opened.
     pub(super) order: u64,
-    /// Holds bytes that were appended before it was opened.
+    /// It contains bytes that were appended before it was opened.
     pub(super) resumed: bool,
     /// All its bytes are durable.
     pub(super) synced: bool,
-    /// In place, or discarded: nothing is left to do.
+    /// It is in place or discarded: nothing is left to do.
     pub(super) done: bool,
-    /// The room that it was promised, if that is a large promise.
+    /// Its promise of room, if that is a large one.
     promise: Option<Arc<Promise>>,
 }
 
-/// The purpose of a stage, and its place.
+/// The purpose and the location of a stage.
 #[derive(Debug)]
 pub(super) enum What {
     /// A version of this file, by this owner.
     Named(Box<NameBuf<MAX_NAME>>, StageId, StageOwner),
-    /// A file that gets its name later; a file of this number in the slot.
+    /// A file that gets its name later; in the slot, it has this number.
     Numbered(u64),
-    /// A file that gets its name later and has none now.
+    /// A file that gets its name later and has none at all now.
     Nameless,
 }
 
 impl Stage {
-    /// Its writer: through this a connection learns that it was evicted.
+    /// Its writer, which tells a connection that it was evicted.
     #[must_use]
     pub const fn owner(&self) -> &Arc<Owner> {
         &self.owner
     }
 
-    /// Bytes that are staged.
+    /// The number of staged bytes.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a length in bytes, not a collection")]
     pub const fn len(&self) -> u64 {
         self.len
     }
 
-    /// Bytes that it is to have; of a classic `put`, as announced.
+    /// The final number of bytes; for a classic `put`, as announced.
     #[must_use]
     pub const fn size(&self) -> u64 {
         self.size
@@ -91,8 +91,8 @@ impl Stage {
         }
     }
 
-    /// True if another writer of this name has taken over: appending and committing fail with `busy`, dropping does
-    /// nothing.
+    /// True if another writer of this name has taken over: then appending and committing fail with `busy`, and dropping
+    /// does nothing.
     #[must_use]
     pub fn is_evicted(&self) -> bool {
         self.owner.is_evicted()
@@ -119,7 +119,7 @@ impl Stage {
         }
     }
 
-    /// Nothing of it is left in its slot.
+    /// Records that it is no longer in its slot.
     pub(super) fn leave_slot(&self) {
         if let What::Named(_, id, _) = self.what {
             self.slot.set_owner(id, NOBODY);
@@ -135,7 +135,8 @@ impl Stage {
     }
 }
 
-/// The right to append to a stage by other means than [`DirStore::append`]. Nobody takes the stage over while it lives.
+/// The right to append to a stage by other means than [`DirStore::append`]. While it exists, nobody can take over the
+/// stage.
 #[derive(Debug)]
 pub struct Writing<'a> {
     stage: &'a mut Stage,
@@ -148,7 +149,7 @@ impl Writing<'_> {
         &self.stage.file
     }
 
-    /// Where the next byte goes.
+    /// The offset of the next byte.
     #[must_use]
     pub const fn offset(&self) -> u64 {
         self.stage.len
@@ -163,7 +164,7 @@ impl Writing<'_> {
         }
     }
 
-    /// `n` bytes have been written at [`Writing::offset`], at most [`Writing::room`].
+    /// Records that `n` bytes have been written at [`Writing::offset`], at most [`Writing::room`].
     pub fn appended(&mut self, n: u64) {
         let n = n.min(self.room());
         let promised = n.min(self.stage.size.saturating_sub(self.stage.len));
@@ -202,8 +203,9 @@ impl Drop for Stage {
 }
 
 impl DirStore {
-    /// How a `write` of `size` bytes to `name` by `owner` can begin: bytes that are staged from an interrupted one, and
-    /// their CRC-32C; (0, 0) if they are another owner's. Fails as that `write` would. Reads the staged bytes, which may take long.
+    /// Where a `write` of `size` bytes to `name` by `owner` can begin: the number of bytes staged from an interrupted
+    /// one, and their CRC-32C; (0, 0) if they belong to another owner. Fails as that `write` would. Reads the staged
+    /// bytes, which may take long.
     ///
     /// # Errors
     /// As [`DirStore::stage`].
@@ -266,14 +268,15 @@ impl DirStore {
         Poll::Ready(Ok(known))
     }
 
-    /// Begins a `write`: after `offset` bytes that are staged already, or from the start with 0. Returns the CRC-32C of the staged
-    /// bytes with the stage; unless [`DirStore::staged`] was called just before, it reads them for that, which may
-    /// take long. Parents that are missing are made at the commit.
+    /// Begins a `write`: after `offset` bytes that are already staged, or with 0 from the start. Returns the stage and
+    /// the CRC-32C of the staged bytes; unless [`DirStore::staged`] was called just before, it has to read them, which
+    /// may take long. Missing parents are created at the commit.
     ///
     /// # Errors
     /// `read-only`; `denied` (hidden names, a device or the like of that name, no permission); `is-directory`; `exists`
     /// if a parent is a file; `range` if `offset` is beyond `size`; `busy` while another stage of this name is open;
-    /// `mismatch` if `offset` is neither 0 nor the staged length, or the stage belongs to another owner; `no-space`, `io`.
+    /// `mismatch` if `offset` is neither 0 nor the staged length, or the stage belongs to another owner; `no-space`,
+    /// `io`.
     pub fn stage(
         &self,
         name: Name<'_>,
@@ -299,7 +302,7 @@ impl DirStore {
         Ok((self.new_stage(slot, file, writer, what, offset, size, mtime), crc))
     }
 
-    /// Begins a classic `put`: a stage without a name. `size` is what its length announces: bytes, or fewer characters.
+    /// Begins a classic `put`: a stage without a name. `size` is the announced length: bytes, or fewer characters.
     ///
     /// # Errors
     /// `read-only`, `denied`, `no-space`, `io`.
@@ -324,7 +327,7 @@ impl DirStore {
         Ok(self.new_stage(slot, file, Owner::new(), what, 0, size, None))
     }
 
-    /// Whether a classic `put` to `name` has a chance. (That the name is taken does not matter.)
+    /// Whether a classic `put` to `name` can succeed. (It does not matter whether the name is taken.)
     ///
     /// # Errors
     /// `read-only`, `denied`.
@@ -332,20 +335,20 @@ impl DirStore {
         self.check_change(name)
     }
 
-    /// How long the writer of `name` has received nothing; `None` if it has no writer.
+    /// How long the writer of `name` has received nothing; `None` if there is no writer.
     #[must_use]
     pub fn stage_owner_silent_for(&self, name: Name<'_>) -> Option<Duration> {
         self.0.owners.silent_for(StageId::of(name.as_str()))
     }
 
-    /// Takes the stage of `name` from its writer if that has received nothing for `patience`: its staged bytes stay, and
-    /// it appends and commits nothing more. True if `name` has no writer now.
+    /// Takes the stage of `name` from its writer if the writer has received nothing for `patience`: the staged bytes
+    /// stay, and the writer appends and commits nothing more. True if `name` has no writer now.
     #[must_use]
     pub fn take_over(&self, name: Name<'_>, patience: Duration) -> bool {
         self.0.owners.take_over(StageId::of(name.as_str()), patience)
     }
 
-    /// Appends `bytes` and returns how many were taken, at least one.
+    /// Appends `bytes` and returns how many were accepted, at least one.
     ///
     /// # Errors
     /// `busy` if another writer has taken over: drop the stage. `no-space`, `io`; `range` beyond the stage's size.
@@ -373,7 +376,7 @@ impl DirStore {
         Ok(n)
     }
 
-    /// Drops the staged bytes; nothing if another writer has taken them over.
+    /// Drops the staged bytes; does nothing if another writer has taken them over.
     pub fn discard(&self, mut stage: Stage) {
         // Nobody takes over in between: either this holds the stage, or it is not this one's any more.
         if !stage.done && stage.owner.begin().is_ok() {
@@ -450,7 +453,7 @@ impl DirStore {
         Ok((slot.create(name).map_err(refuse)?, 0))
     }
 
-    /// Removes what `owner` has staged, if anything, for a write of `size` bytes that begins from the start.
+    /// Removes the bytes that `owner` has staged, if any, for a write of `size` bytes that begins from the start.
     fn clear_stage(&self, slot: &Slot, id: StageId, owner: StageOwner, size: u64) -> Result<(), Refusal> {
         let name = id.file_name(owner);
         let Ok(meta) = Meta::at(slot, name.as_str()) else { return Ok(()) };
@@ -504,8 +507,8 @@ impl DirStore {
         Ok(())
     }
 
-    /// Makes sure that `need` more bytes can be appended, of which `freed` are staged for `id` now and go first. Drops
-    /// interrupted writes of other names, the oldest first, if that helps.
+    /// Ensures that `need` more bytes can be appended, given that the `freed` bytes now staged for `id` are dropped
+    /// first. Drops interrupted writes of other names, oldest first, if that helps.
     fn make_room(&self, slot: &Slot, id: StageId, need: u64, freed: u64) -> Result<(), Refusal> {
         let room = &self.0.room;
         let missing = || room.missing(self.0.confine.root(), slot.staged(), need, freed).map_err(refuse);
@@ -536,7 +539,7 @@ impl DirStore {
         Ok(())
     }
 
-    /// Whether a file could be made in the staging directory, after [`DirStore::drop_oldest`] if need be.
+    /// Whether a file could be created in the staging directory, if necessary after [`DirStore::drop_oldest`].
     fn check_inodes(&self, slot: &Slot, id: StageId) -> Result<(), Refusal> {
         let is_full = Room::lacks_inodes(self.0.confine.root()).map_err(refuse)?;
         if is_full && self.droppable(slot, id)?.1.is_empty() { Err(ErrorCode::NoSpace.into()) } else { Ok(()) }
@@ -562,13 +565,13 @@ impl DirStore {
         self.slot().and_then(|slot| self.drop_oldest(&slot, StageId::of(""))).unwrap_or(false)
     }
 
-    /// Interrupted writes that could be dropped for a write of `id`: bytes in all, and some of them, oldest first.
+    /// Interrupted writes that could be dropped for a write of `id`: their total bytes, and some of them, oldest first.
     fn droppable(&self, slot: &Slot, id: StageId) -> Result<(u64, Vec<(StageId, u64)>), Refusal> {
         slot.oldest(|other| other != id && self.0.owners.is_idle(other)).map_err(refuse)
     }
 }
 
-/// The answer for a file that can't be made in the staging directory.
+/// The answer for a file that can't be created in the staging directory.
 fn refuse_slot(errno: Errno) -> Refusal {
     match errno {
         Errno::NOENT => Refusal::new(ErrorCode::Io, "the staging directory has just been removed"),
@@ -586,7 +589,7 @@ pub struct Staged {
 }
 
 impl Staged {
-    /// Bytes that are staged.
+    /// The number of staged bytes.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a length in bytes, not a collection")]
     pub fn len(&self) -> u64 {

@@ -1,7 +1,7 @@
 //! System calls that wait for the disk, counted.
 //!
-//! None is repeated after a failure: the kernel drops the pages that it could not write and reports that once, so a second
-//! fsync that succeeds proves nothing.
+//! None is repeated after a failure: the kernel drops the pages that it could not write and reports that only once, so
+//! a successful second fsync proves nothing.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -31,7 +31,7 @@ impl Syncer {
         self.whole
     }
 
-    /// Makes the content of a file durable, and the metadata needed to read it.
+    /// Makes the content of a file durable, and the metadata that is needed to read it.
     pub(super) fn data(&self, file: impl AsFd) -> Result<(), Errno> {
         self.count();
         #[cfg(target_vendor = "apple")]
@@ -56,9 +56,9 @@ impl Syncer {
         }
     }
 
-    /// Makes everything on the file system of `file` durable: content, names, other programs' too. Reports what went wrong
-    /// on it since `file` was opened or this was called with it: so each thread needs a file of its own, opened
-    /// before the first byte that it must vouch for.
+    /// Makes everything on the file system of `file` durable: content, names, other programs' too. Reports errors on it
+    /// since `file` was opened or this was last called with it, so each thread needs its own file, opened before the
+    /// first byte that it has to make durable.
     #[cfg(target_os = "linux")]
     pub(super) fn everything(&self, file: impl AsFd) -> Result<(), Errno> {
         self.count();
@@ -75,8 +75,8 @@ impl Syncer {
     }
 }
 
-/// Whether syncfs makes everything durable here. A list of those that do: FUSE and some network file systems
-/// answer success and have only passed the data on.
+/// Whether syncfs makes everything durable on this file system. True only for a list of known ones: FUSE and some
+/// network file systems report success when they have only passed the data on.
 #[cfg(target_os = "linux")]
 fn syncs_whole(root: BorrowedFd<'_>) -> bool {
     use super::magic::{BCACHEFS, BTRFS, EXT, F2FS, TMPFS, XFS, of};

@@ -1,4 +1,4 @@
-//! What comes in: replies and the framing of bodies.
+//! Input: replies and the framing of bodies.
 
 use super::{BodyError, ClientEvent, ClientSession, End, Expect, Peer, State};
 use crate::body::{BodyReceiver, OpaqueIn, Part, Payload, Trailer};
@@ -14,8 +14,8 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
     /// Consumes input from the network: replies and framing, up to the next payload of a `read`, `list` or `ls`, which
     /// it returns in place in `input`, already counted and checksummed. Use it, then call again with the rest.
     ///
-    /// It stops early while an event is pending. On a protected connection it consumes nothing of a record before the
-    /// whole record is in `input`: offer at least [`ClientSession::want_read`] bytes.
+    /// It stops early while an event is pending. On a protected connection, it consumes a record only when the whole
+    /// record is in `input`: offer at least [`ClientSession::want_read`] bytes.
     ///
     /// # Errors
     /// The server broke the protocol: the connection is unusable. Every later call returns the same error.
@@ -114,10 +114,10 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         matches!(self.state, State::Length)
     }
 
-    /// The server has sent everything it will.
+    /// Records that the server has ended its stream.
     ///
     /// # Errors
-    /// [`ProtocolError::UnexpectedEnd`] if it still owes something.
+    /// [`ProtocolError::UnexpectedEnd`] if a reply or part of a body is missing.
     pub fn handle_eof(&mut self) -> Result<(), ProtocolError> {
         if let Some(error) = self.error {
             return Err(error);
@@ -133,7 +133,7 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         Err(ProtocolError::UnexpectedEnd)
     }
 
-    /// The next thing that has come. Taken once; the text in it lies in the session's buffer.
+    /// The next event, returned once. Text in it is borrowed from the session's buffer.
     ///
     /// # Errors
     /// The reply does not fit the request: the connection is unusable.
@@ -191,7 +191,7 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         }
     }
 
-    /// Answers the hello in the buffer by `secure`. A refusal is left to [`ClientSession::poll_event`].
+    /// Answers the hello in the buffer with `secure`. [`ClientSession::poll_event`] handles a refusal.
     fn begin_handshake(&mut self) -> Result<(), ProtocolError> {
         if self.buffer.starts_with(b"error ") {
             return Ok(());
@@ -224,7 +224,7 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         Ok(ClientEvent::Hello(Hello::parse(&self.buffer)))
     }
 
-    /// The reply that lies in the buffer.
+    /// The reply in the buffer.
     fn reply(&mut self) -> Result<ClientEvent<'_>, ProtocolError> {
         self.state = State::Length;
         let expect = self.expected.pop_front().ok_or(ProtocolError::UnexpectedReply)?;
@@ -280,8 +280,8 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         Some(Payload { remaining })
     }
 
-    /// The right to move payload of a `read` or `list` past the session, if payload comes next. The end of that body then
-    /// is [`ClientEvent::BodyEnd`] with `Ok(None)`: unverified. `None` on a protected connection.
+    /// Lets the driver move payload of a `read` or `list` past the session, if payload comes next. That body then ends
+    /// with [`ClientEvent::BodyEnd`] with `Ok(None)`: unverified. `None` on a protected connection.
     pub fn opaque_in(&mut self) -> Option<OpaqueIn<'_, C::Client>> {
         let State::Body { body, .. } = &mut self.state else { return None };
         OpaqueIn::new(body, &mut self.messages, &mut self.clock)
@@ -333,7 +333,7 @@ fn count_characters(bytes: &[u8], characters: &mut u64, tail: &mut u8) -> u64 {
     taken
 }
 
-/// A reply that is neither a refusal nor the hello, and the state behind it. `None`: it does not fit.
+/// A reply that is neither a refusal nor the hello, and the state after it. `None` if it does not fit.
 fn parse_reply(payload: &[u8], expect: Expect) -> Option<(ClientEvent<'_>, State)> {
     if expect == Expect::Port {
         let port = u16::try_from(parse_number(payload.trim_ascii())?).ok().filter(|&port| port > 0)?;

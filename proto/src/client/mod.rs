@@ -9,8 +9,8 @@
 //! | `Body` | the body of a `read` or `list` | its trailer |
 //! | `Ended` | the driver to take the end of the body or listing | `poll_event` |
 //!
-//! Sending runs beside it: requests go out while earlier replies are still to come, and so does the body of a `write`. A
-//! client that sends ahead must keep reading (PROTOCOL §1).
+//! Sending is independent: the session sends requests, and the body of a `write`, while earlier replies are still
+//! outstanding. A client that pipelines must keep reading (PROTOCOL §1).
 
 mod input;
 mod output;
@@ -28,25 +28,25 @@ use crate::reply::{Hello, RemoteError, Tag};
 use crate::store::{Space, Stat};
 use crate::time::{Clock, Instant};
 
-/// What kind of server answered the question of PROTOCOL §4.
+/// What kind of server answered the hello request (PROTOCOL §4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
     /// The hello has not been sent, or not been answered yet.
     Unknown,
-    /// It knows get, put, ls and quit.
+    /// The server supports only get, put, ls and quit.
     Classic,
-    /// It knows the extended commands.
+    /// The server supports the extended commands.
     Extended,
 }
 
-/// An [`Event`] as the session yields it: text in it lies in the session's buffer.
+/// An [`Event`] as the session returns it: text in it is borrowed from the session's buffer.
 pub type ClientEvent<'a> = Event<Hello<'a>, RemoteError<'a>, BodyError<'a>>;
 
-/// What has come from the server. Each request gets exactly one of these, in order; those that announce a body are
-/// followed by one [`Event::BodyEnd`], [`Event::Ls`] by one [`Event::LsEnd`].
+/// A reply, or the end of a body. Each request gets exactly one reply event, in order. If it announces a body, one
+/// [`Event::BodyEnd`] follows; after [`Event::Ls`], one [`Event::LsEnd`].
 ///
-/// `H`, `R` and `B` are the types that hold text of the server: borrowed in [`ClientEvent`]; a driver with a heap makes
-/// them owned with [`Event::map`].
+/// `H`, `R` and `B` are the types that hold text from the server: borrowed in [`ClientEvent`]; a driver with a heap can
+/// make them owned with [`Event::map`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<H, R, B> {
     /// The answer to [`Command::Hello`]; `None` from a classic server.
@@ -55,7 +55,7 @@ pub enum Event<H, R, B> {
     Refused(R),
     /// `-1` to `get` or `put`.
     ClassicRefused,
-    /// An extended command that was sent behind the question went to a classic server, which ignored it.
+    /// An extended command that was sent right after the hello request reached a classic server, which ignored it.
     Ignored,
     /// `get`, `put`: connect to this port of the server's address.
     Port(u16),
@@ -97,13 +97,13 @@ pub enum Event<H, R, B> {
     },
     /// `list`: a body follows.
     List {
-        /// Files and directories that the listing leaves out, since their names can't be shown.
+        /// Files and directories that the listing omits, because their names can't be sent.
         omitted: u64,
     },
     /// `ls`: names follow, joined by LF. They may turn out to be an `error CODE TEXT` (names have no spaces):
     /// [`RemoteError::parse_reply`].
     Ls,
-    /// The end of the body. Only `Ok(Some(_))` says that it is what the server has.
+    /// The end of the body. Only `Ok(Some(_))` means that it is verified.
     BodyEnd(Result<Option<u32>, B>),
     /// The end of the names of `ls`.
     LsEnd,
@@ -147,7 +147,7 @@ pub enum BodyError<'a> {
     Length {
         /// Bytes announced.
         announced: u64,
-        /// Bytes that came.
+        /// Bytes received.
         received: u64,
     },
     /// The server aborted it.
@@ -174,7 +174,7 @@ enum End {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expect {
     Hello,
-    /// The reply to `secure`, for the [`Expect::Hello`] behind it.
+    /// The reply to `secure`, for the [`Expect::Hello`] after it.
     Secure,
     Port,
     Ls,
@@ -196,12 +196,12 @@ enum Expect {
 /// The client's side of one control connection, without I/O.
 ///
 /// `BUF` is the size of the two message buffers: at least
-/// [`command_message_len`](crate::command::command_message_len) of the longest name that will be sent; replies that
-/// are longer lose their end, so 300 is a good least, and 400 if the connection is to be protected: the hello must fit.
-/// `QUEUE` is how many requests may be without a reply.
+/// [`command_message_len`](crate::command::command_message_len) of the longest name that will be sent. Longer replies
+/// are truncated, so use at least 300, or 400 for a protected connection, because the hello must fit. `QUEUE` is how
+/// many requests may be outstanding.
 ///
-/// Payload stays in the driver's memory: [`receive`](Self::receive) yields it where it lies, [`send`](Self::send) has it
-/// filled in. `C` is how the connection may be protected: by default not at all.
+/// Payload stays in the driver's memory: [`receive`](Self::receive) returns it in place, and [`send`](Self::send) lets
+/// the driver fill it in. `C` is the connection's cipher, by default none.
 #[derive(Debug)]
 pub struct ClientSession<const BUF: usize, const QUEUE: usize, C: Cipher = Plain> {
     peer: Peer,
@@ -225,8 +225,8 @@ pub struct ClientSession<const BUF: usize, const QUEUE: usize, C: Cipher = Plain
 }
 
 impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, C> {
-    /// A session at the beginning of a connection. A server that owes a reply and makes no progress for `idle` is given
-    /// up.
+    /// A session at the beginning of a connection. It times out if a reply is outstanding and the server makes no
+    /// progress for `idle`.
     #[must_use]
     pub const fn new(idle: Duration) -> Self {
         Self {
@@ -250,13 +250,13 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         }
     }
 
-    /// Protects the connection (PROTOCOL §8). To be called at the beginning of a connection, before the first
+    /// Protects the connection (PROTOCOL §8). Call it at the beginning of a connection, before the first
     /// [`Command::Hello`].
     ///
-    /// The only command that the session then takes is [`Command::Hello`]. It makes the handshake by itself when the reply
-    /// comes, and gives [`ClientEvent::Hello`] when the connection is protected. If it can't be, the session fails with
-    /// [`ProtocolError::NotProtected`] or [`ProtocolError::Forged`] (after [`ClientEvent::Refused`] if the server has
-    /// refused the key): no command goes out in clear.
+    /// The only command that the session then accepts is [`Command::Hello`]. When the reply arrives, it performs the
+    /// handshake itself, and reports [`ClientEvent::Hello`] when the connection is protected. If that fails, the
+    /// session fails with [`ProtocolError::NotProtected`] or [`ProtocolError::Forged`] (after [`ClientEvent::Refused`]
+    /// if the server has refused the key): no command is sent in clear.
     ///
     /// # Errors
     /// [`InvalidState`] unless this is the beginning of a connection.
@@ -274,7 +274,7 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         self.data_max = bytes;
     }
 
-    /// What protects the connection, or is to protect it.
+    /// The state of the connection's protection, active or not yet.
     #[must_use]
     pub const fn handshake(&self) -> Option<&C::Client> {
         self.messages.cipher()
@@ -285,7 +285,7 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         self.messages.cipher_mut()
     }
 
-    /// True if the server has said that it talks only to clients with a key.
+    /// True if the server has announced that it serves only clients with a key.
     #[cfg(feature = "secure")]
     #[must_use]
     pub const fn wants_key(&self) -> bool {
@@ -303,14 +303,14 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         self.peer
     }
 
-    /// How many requests wait for their reply (or its body).
+    /// How many requests are waiting for their reply (or its body).
     #[must_use]
     pub fn owed(&self) -> usize {
         self.expected.len()
     }
 
-    /// True if [`ClientSession::request`] would take a command now: the last one has gone out, its body too, and there is
-    /// room to remember it.
+    /// True if [`ClientSession::request`] would accept a command now: the last one has been sent, including its body,
+    /// and the queue has room.
     #[must_use]
     pub fn can_request(&self) -> bool {
         let shakes_hands = self.awaits_protection() && !self.expected.is_empty();
@@ -328,14 +328,14 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         self.queued || self.framing.is_some() || self.padding.is_some()
     }
 
-    /// Sets the session's time, in every turn of the driver's loop. True if the server owes something and has made no
-    /// progress for too long.
+    /// Sets the session's time, in every iteration of the driver's loop. True if a reply is outstanding and the server
+    /// has made no progress for too long.
     pub fn handle_timeout(&mut self, now: Instant) -> bool {
         self.clock.tick(now);
         self.owes() && self.clock.is_expired(self.idle, None)
     }
 
-    /// When [`ClientSession::handle_timeout`] is due at the latest; `None` if nothing is owed.
+    /// When [`ClientSession::handle_timeout`] is due at the latest; `None` if nothing is outstanding.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.owes().then(|| self.clock.next(self.idle, None))

@@ -1,4 +1,4 @@
-//! What goes out: commands and the body of a `write`.
+//! Output: commands and the body of a `write`.
 
 use super::{ClientSession, Expect, Peer};
 use crate::body::{BodySender, Ending, Framing, Opaque, Payload};
@@ -10,12 +10,12 @@ use crate::message::{SendError, message_len};
 
 impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, C> {
     /// Queues a command. After a `write` the driver sends its body: [`ClientSession::send`] and
-    /// [`ClientSession::finish`], from the byte OFFSET on; [`ClientSession::continue_crc`] first, if OFFSET is not 0.
+    /// [`ClientSession::finish`], from byte OFFSET on; if OFFSET is not 0, [`ClientSession::continue_crc`] comes first.
     ///
     /// # Errors
     /// [`InvalidState`] unless [`ClientSession::can_request`]; if the name does not fit or (classic) has white space;
-    /// for a `write` before the server is known to be [`Peer::Extended`]; for an extended command to a classic server; for
-    /// anything but the hello and `quit` before the connection is [protected](Self::protect), if it is to be.
+    /// for a `write` before the server is known to be [`Peer::Extended`]; for an extended command to a classic server;
+    /// after [`ClientSession::protect`], for anything but the hello and `quit` until the connection is protected.
     pub fn request(&mut self, command: &Command<'_>) -> Result<(), InvalidState> {
         let expect = Expect::of(command);
         let allowed = match (expect, self.peer) {
@@ -49,8 +49,8 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
     /// Queues an empty message: it keeps an idle connection open.
     ///
     /// # Errors
-    /// [`InvalidState`] while something else is queued or a body is being sent, or before the connection is
-    /// [protected](Self::protect), if it is to be.
+    /// [`InvalidState`] while something else is queued or a body is being sent; after [`ClientSession::protect`], until
+    /// the connection is protected.
     pub fn keep_alive(&mut self) -> Result<(), InvalidState> {
         if self.has_output() || self.body.is_some() || self.awaits_protection() {
             return Err(InvalidState);
@@ -100,20 +100,20 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         spent
     }
 
-    /// True while the body of a `write` is being sent: the driver owes [`ClientSession::send`] or
+    /// True while the body of a `write` is being sent: the driver has to call [`ClientSession::send`] or
     /// [`ClientSession::finish`].
     #[must_use]
     pub const fn is_sending(&self) -> bool {
         self.body.is_some()
     }
 
-    /// True while part of a data message is still to be sent, so payload goes out next and not a length.
+    /// True while part of a data message is still to be sent, so that payload comes next, not a length.
     #[must_use]
     pub fn is_in_data(&self) -> bool {
         !self.has_output() && self.body.as_ref().is_some_and(|body| body.remaining() > 0)
     }
 
-    /// The checksum of the file as far as it has been sent, staged bytes included; `None` if the driver supplied one.
+    /// The checksum of the part of the file sent so far, including staged bytes; `None` if the driver supplied one.
     #[must_use]
     pub fn crc(&self) -> Option<u32> {
         self.body.as_ref()?.crc()
@@ -125,7 +125,7 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         self.body.as_ref()?.left()
     }
 
-    /// Sets the CRC of the bytes that are staged already; the body's CRC continues from it.
+    /// Sets the CRC of the bytes that are already staged; the body's CRC continues from it.
     ///
     /// # Errors
     /// [`InvalidState`] if no body is being sent.
@@ -137,8 +137,8 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         Ok(())
     }
 
-    /// Supplies the checksum of the whole file in place of the one that the session computes; `None`:
-    /// `-`, only for a server that says `nocrc=1` and with OFFSET 0.
+    /// Supplies the checksum of the whole file instead of the one that the session computes. `None` sends `-`: only for
+    /// a server that announces `nocrc=1`, and only with OFFSET 0.
     ///
     /// # Errors
     /// [`InvalidState`] if no body is being sent.
@@ -150,12 +150,12 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         Ok(())
     }
 
-    /// Sends payload of the body: `fill` writes it into a part of `room` and returns the number of bytes. The session adds
-    /// the framing, updates the checksum and, on a protected connection, seals the message. Returns the bytes of `room`
-    /// to send; 0 if `fill` returned 0 or the room is too short.
+    /// Sends payload of the body: `fill` writes it into a part of `room` and returns the number of bytes. The session
+    /// adds the framing, updates the checksum and, on a protected connection, seals the message. Returns the bytes of
+    /// `room` to send; 0 if `fill` returned 0 or the room is too short.
     ///
-    /// On a plain connection a data message may span several calls (see [`ClientSession::set_data_max`]); on a protected
-    /// one, each call makes one.
+    /// On a plain connection, a data message may span several calls (see [`ClientSession::set_data_max`]); on a
+    /// protected one, each call produces one.
     ///
     /// # Errors
     /// [`SendError::InvalidState`] if nothing is being sent, something is queued or all has been sent;
@@ -198,8 +198,8 @@ impl<const BUF: usize, const QUEUE: usize, C: Cipher> ClientSession<BUF, QUEUE, 
         }
     }
 
-    /// Gives the body up: fills up the data message with zeros, then sends `abort CODE`. What to do when the server has
-    /// refused the `write` early, too.
+    /// Gives up the body: fills up the data message with zeros, then sends `abort CODE`. Also call it when the server
+    /// has refused the `write` early.
     ///
     /// # Errors
     /// [`InvalidState`] if none is being sent.

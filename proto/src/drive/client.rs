@@ -25,12 +25,12 @@ const PIECE: usize = 64;
 
 /// A client over a blocking stream.
 ///
-/// `BUF` is that of [`ClientSession`]. On a plain connection the client needs no further memory: payload goes between
-/// the stream and the caller's buffers.
+/// `BUF` is that of [`ClientSession`]. On a plain connection the client needs no further memory: payload moves directly
+/// between the stream and the caller's buffers.
 ///
 /// A protected connection (PROTOCOL §8) needs a cipher `P` and a buffer for one record: `RECORD` bytes, at least the
-/// server's `record-max`. Call [`ClientSession::protect`] on [`Client::session`] before the first request, which has to
-/// be [`Command::Hello`]. It makes the handshake too.
+/// server's `record-max`. Call [`ClientSession::protect`] on [`Client::session`] before the first request, which must
+/// be [`Command::Hello`]. This request also performs the handshake.
 ///
 /// ```
 /// # use embedded_io::{Read, Write};
@@ -51,9 +51,9 @@ const PIECE: usize = 64;
 ///     }
 ///     let (offset, crc) = match client.request(&Command::Request(Request::Resume { size, name }))? {
 ///         ClientEvent::Resume { offset, crc: Some(crc) } => (offset, crc),
-///         _ => return Ok(false), // it would not take the file
+///         _ => return Ok(false), // the server refuses the file
 ///     };
-///     // `offset` is at most `size`. What is staged may be of another file.
+///     // `offset` is at most `size`. The staged bytes may belong to another file.
 ///     let mut at = usize::try_from(offset).unwrap_or(0);
 ///     if skiff_proto::crc::crc32c(&bytes[..at]) != crc {
 ///         at = 0;
@@ -79,8 +79,8 @@ where
     C: FnMut() -> Instant,
     P: Cipher,
 {
-    /// A client at the beginning of a connection. Calls end with [`DriveError::Timeout`] if the server owes a reply and
-    /// makes no progress for `idle`, as far as the stream returns often enough to look at `clock` (see
+    /// A client at the beginning of a connection. Calls fail with [`DriveError::Timeout`] if a reply is outstanding and
+    /// the server makes no progress for `idle`, provided that the stream returns often enough to check `clock` (see
     /// [`drive`](super)).
     #[must_use]
     pub const fn new(stream: T, idle: Duration, clock: C) -> Self {
@@ -92,49 +92,49 @@ where
         &mut self.0.session
     }
 
-    /// Sends a command and waits for its reply. Behind [`ClientEvent::Read`], [`ClientEvent::List`] and
-    /// [`ClientEvent::Ls`] follow payload, taken with [`Client::read`], and then one more event, [`Client::reply`].
+    /// Sends a command and waits for its reply. After [`ClientEvent::Read`], [`ClientEvent::List`] or
+    /// [`ClientEvent::Ls`], take the payload with [`Client::read`] and then one more event with [`Client::reply`].
     ///
     /// # Errors
-    /// [`DriveError::InvalidState`] before the event at the end of the last body, and for commands that go another way:
-    /// `write` and `quit` with [`Client::send`]; on a protected connection also if `RECORD` is less than the server's
-    /// `record-max`. An extended command to a server that has not answered the hello may get no reply at all.
+    /// [`DriveError::InvalidState`] before the event at the end of the last body; for `write` and `quit`, which need
+    /// [`Client::send`]; on a protected connection also if `RECORD` is less than the server's `record-max`. Before the
+    /// server has answered the hello, an extended command may get no reply at all.
     pub fn request(&mut self, command: &Command<'_>) -> Result<ClientEvent<'_>, DriveError<T::Error>> {
         ready(self.0.request(command))
     }
 
-    /// Sends a command without waiting for the reply: `quit`, which has none, or a `write`, whose body has to follow at once
-    /// with [`Client::write`] and [`Client::finish`].
+    /// Sends a command without waiting for the reply: `quit`, which has none, or a `write`, whose body must follow at
+    /// once with [`Client::write`] and [`Client::finish`].
     ///
     /// # Errors
-    /// [`DriveError::InvalidState`] as for [`ClientSession::request`], and as for [`Client::request`] if `RECORD` is too
-    /// small.
+    /// [`DriveError::InvalidState`] as for [`ClientSession::request`], and as for [`Client::request`] if `RECORD` is
+    /// too small.
     pub fn send(&mut self, command: &Command<'_>) -> Result<(), DriveError<T::Error>> {
         ready(self.0.send(command))
     }
 
-    /// Waits for the next event. The part of a body that has not been read is discarded, but counts for the checksum.
+    /// Waits for the next event. Any unread part of a body is discarded, but counts for the checksum.
     ///
     /// # Errors
-    /// [`DriveError::InvalidState`] if no reply is owed or the body of a `write` has not been ended.
+    /// [`DriveError::InvalidState`] if no reply is outstanding or the body of a `write` has not been finished.
     pub fn reply(&mut self) -> Result<ClientEvent<'_>, DriveError<T::Error>> {
         ready(self.0.reply())
     }
 
-    /// Reads payload of a `read`, `list` or `ls` into `buffer` and returns the number of bytes. 0 at its end: the event of
-    /// [`Client::reply`] then says whether the payload is correct.
+    /// Reads payload of a `read`, `list` or `ls` into `buffer` and returns the number of bytes. 0 at its end: the event
+    /// of [`Client::reply`] then says whether the payload is correct.
     ///
     /// # Errors
-    /// [`DriveError::InvalidState`] if no reply is owed or `buffer` is empty.
+    /// [`DriveError::InvalidState`] if no reply is outstanding or `buffer` is empty.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, DriveError<T::Error>> {
         ready(self.0.read(buffer))
     }
 
-    /// Sends `bytes` as one data message of the body of a `write`; on a protected connection as one or more. Each message
-    /// costs ten bytes (26 if protected), so `bytes` should not be few.
+    /// Sends `bytes` as one data message of the body of a `write`; on a protected connection as one or more. Each
+    /// message costs ten bytes (26 if protected), so avoid short ones.
     ///
     /// # Errors
-    /// [`DriveError::InvalidState`] if no body is being sent or that is more than was announced.
+    /// [`DriveError::InvalidState`] if no body is being sent, or if `bytes` exceeds the announced length.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), DriveError<T::Error>> {
         ready(self.0.write(bytes))
     }
@@ -172,8 +172,8 @@ where
     C: Timer,
     P: Cipher,
 {
-    /// A client at the beginning of a connection. Calls end with [`DriveError::Timeout`] if the server owes a reply and
-    /// makes no progress for `idle`.
+    /// A client at the beginning of a connection. Calls fail with [`DriveError::Timeout`] if a reply is outstanding and
+    /// the server makes no progress for `idle`.
     #[must_use]
     pub const fn new(stream: T, idle: Duration, timer: C) -> Self {
         Self(Core::new(Async { stream, timer }, idle))
@@ -247,7 +247,7 @@ struct Core<S, const BUF: usize, P: Cipher, const RECORD: usize> {
     session: Session<BUF, P>,
     /// One record of a protected connection: incoming, or outgoing while a body is being sent.
     record: [u8; RECORD],
-    /// Where in `record` payload lies that has been verified and not read yet.
+    /// The part of `record` with verified payload that has not been read yet.
     payload: Range<usize>,
 }
 

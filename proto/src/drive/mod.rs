@@ -1,5 +1,5 @@
-//! Both sessions over a stream of `embedded-io` (feature `embedded-io`) or `embedded-io-async` (the feature of that
-//! name): a serial line, a USB port, a TCP socket of embassy.
+//! Both sessions over a stream of `embedded-io` or `embedded-io-async` (features with the same names): a serial line, a
+//! USB port, an embassy TCP socket.
 //!
 //! | side | blocking | async |
 //! |---|---|---|
@@ -24,24 +24,24 @@
 //! }
 //! ```
 //!
-//! **One direction at a time.** A drive either reads or writes, with one buffer, so it works on half-duplex links too and
-//! needs no split stream. Two things follow. A server reads a refused `write` body to the end before it sends the
-//! refusal; a client that wants to know earlier sends `resume`, which fails as the `write` would. And a client that
-//! pipelines requests must keep reading (PROTOCOL §1): these clients do not pipeline.
+//! **One direction at a time.** A drive either reads or writes, with one buffer, so it also works on half-duplex links
+//! and needs no split stream. This has two consequences. A server reads the body of a refused `write` to the end before
+//! it sends the refusal; a client that wants to know earlier sends `resume`, which fails as the `write` would. And
+//! these clients do not pipeline, because a client that pipelines must keep reading (PROTOCOL §1).
 //!
-//! **Time.** The async drives take a `Timer` and keep the session's time-outs exactly. The blocking ones have a clock, but
-//! cannot interrupt `read`: a stream that never returns blocks them for ever. If the stream has time-outs of its own
-//! (an error of the kind `TimedOut` or `Interrupted`), they do not end the connection: the drive checks the clock, lets
-//! the session decide by its own limits, and tries again. A serial line cannot reconnect, so it needs a long
-//! [`idle`](crate::server::Limits::idle).
+//! **Time.** The async drives take a `Timer` and observe the session's timeouts exactly. The blocking ones have a
+//! clock, but cannot interrupt `read`: a stream that never returns blocks them forever. If the stream has its own
+//! timeouts (an error of the kind `TimedOut` or `Interrupted`), they do not end the connection: the drive checks the
+//! clock, lets the session decide by its own limits, and tries again. A serial line cannot reconnect, so it needs a
+//! long [`idle`](crate::server::Limits::idle).
 //!
-//! **Errors of the stream** end the connection; what a `write` has sent until then stays staged for `resume`. The stream
-//! has to be reliable, as TCP is: a link that loses bytes needs a layer below that retransmits them.
+//! **Errors of the stream** end the connection; bytes of a `write` received until then stay staged for `resume`. The
+//! stream must be reliable, like TCP: a link that loses bytes needs a layer below that retransmits them.
 //!
-//! **Protected connections** (PROTOCOL §8) work over every drive: call `protect` on the session first. Records come in
-//! whole, so the buffers have to hold one: `scratch` of the server, `RECORD` of the client.
+//! **Protected connections** (PROTOCOL §8) work with every drive: call `protect` on the session first. The buffer must
+//! hold a complete record: `scratch` of the server, `RECORD` of the client.
 //!
-//! All drives share one body of code. It is async; the blocking functions run it over a stream whose futures are always
+//! All drives share the same code. It is async; the blocking functions run it over a stream whose futures are always
 //! ready.
 
 use core::fmt;
@@ -67,9 +67,9 @@ pub use stream::Timer;
 pub enum DriveError<E> {
     /// The stream failed.
     Stream(E),
-    /// The stream takes no more bytes.
+    /// The stream accepts no more bytes.
     Closed,
-    /// The server broke the protocol, or ended the stream with a reply owed.
+    /// The server broke the protocol, or ended the stream before a reply.
     Protocol(ProtocolError),
     /// The server has made no progress for too long.
     Timeout,

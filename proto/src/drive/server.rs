@@ -13,15 +13,15 @@ use crate::server::{Close, ServerSession};
 use crate::store::Store;
 use crate::time::Instant;
 
-/// Serves one connection, from its beginning to its end, over a blocking stream.
+/// Serves one connection, from start to end, over a blocking stream.
 ///
-/// `session` is new. `scratch` is the only memory for input and output: at least [`list_room`]`(name_max)` bytes; if the
-/// session is [protected](ServerSession::protect), at least `record-max` and at least [`TAG`] more than that. A larger one
-/// means fewer calls of the stream and the store. `clock` returns the time; [`drive`](super) says what that can do with
-/// a blocking stream.
+/// `session` must be new. `scratch` is the only memory for input and output: at least [`list_room`]`(name_max)` bytes;
+/// if the session is [protected](ServerSession::protect), at least `record-max` and at least [`TAG`] more than that. A
+/// larger one means fewer calls to the stream and the store. `clock` returns the time; [`drive`](super) explains its
+/// limits with a blocking stream.
 ///
-/// Returns when the session has ended by `quit`, by the end of the stream, by an error of the peer or by a time-out: the
-/// result says how the caller closes the stream. Classic `get` and `put` are answered `-1`: there are no data
+/// Returns when the session has ended because of `quit`, the end of the stream, an error of the peer or a timeout. The
+/// result tells the caller how to close the stream. Classic `get` and `put` are answered `-1`: there are no data
 /// connections.
 ///
 /// # Errors
@@ -36,10 +36,10 @@ pub fn serve<T: embedded_io::Read + embedded_io::Write, S: Store, const BUF: usi
     ready(run(Blocking { stream, clock }, session, store, scratch))
 }
 
-/// [`serve`] over an async stream: the session's time-outs are kept by `timer`.
+/// [`serve`] over an async stream; `timer` implements the session's timeouts.
 ///
-/// Other tasks run while it waits for the stream, and between the steps of an operation that takes the store some time
-/// (`sum`, a commit). Dropping the future counts as a lost connection: staged bytes stay.
+/// Other tasks run while it waits for the stream, and between the steps of a long operation of the store (`sum`, a
+/// commit). Dropping the future counts as a lost connection: staged bytes stay.
 ///
 /// # Errors
 /// As [`serve`].
@@ -146,8 +146,8 @@ fn receive<S: Store, const BUF: usize, C: Cipher>(
     taken > 0
 }
 
-/// Settles the store when the connection ends, even if the future is dropped: after the [`Responder`], which is declared
-/// later.
+/// Settles the store when the connection ends, even if the future is dropped; this happens after the [`Responder`],
+/// which is declared later, is dropped.
 struct Settled<'a, S: Store>(&'a mut S);
 
 impl<S: Store> Drop for Settled<'_, S> {
@@ -182,8 +182,9 @@ async fn flush<T: TimedStream, const BUF: usize, C: Cipher>(
     Ok(stream.flush(watch).await.map_err(DriveError::Stream)?.is_some())
 }
 
-/// Stops when the session ends by its own time-outs, and when nothing goes out for the idle time. For the session, the
-/// bytes in `scratch` have been sent: if they are its last reply, it has ended already and no longer checks the time.
+/// Stops when one of the session's timeouts ends it, and when nothing can be sent for the idle time. For the session,
+/// the bytes in `scratch` have been sent: if they are its last reply, it has ended already and no longer checks the
+/// time.
 fn watch_output<const BUF: usize, C: Cipher>(
     session: &mut ServerSession<BUF, C>,
     start: Instant,

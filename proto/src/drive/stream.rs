@@ -1,4 +1,4 @@
-//! A stream with a clock, blocking or async: what the drives need.
+//! The interface of the drives: a stream with a clock, blocking or async.
 
 use core::ops::ControlFlow;
 use core::pin::pin;
@@ -9,8 +9,8 @@ use crate::time::Instant;
 /// How long a session waits: until this time at most (`None`: without limit), or no longer (`Break`).
 pub(super) type Wait = ControlFlow<(), Option<Instant>>;
 
-/// A stream and a clock. Each call that moves bytes calls `watch` with the time, and returns `None` once that breaks: the
-/// connection is then lost.
+/// A stream and a clock. Each call that moves bytes calls `watch` with the time, and returns `None` once that breaks:
+/// the connection is then lost.
 pub(super) trait TimedStream {
     type Error;
 
@@ -137,13 +137,13 @@ mod with_timer {
     /// }
     /// ```
     ///
-    /// A closure that returns the time is a timer that never fires: as with a blocking stream, time-outs are then noticed
-    /// only when bytes move.
+    /// A closure that returns the time is a timer that never fires: as with a blocking stream, timeouts are then
+    /// detected only when bytes move.
     pub trait Timer {
         /// The time now.
         fn now(&mut self) -> Instant;
 
-        /// Is ready at `at` or soon after; at once if `at` is in the past. Mostly dropped before that.
+        /// Completes at `at` or soon after; at once if `at` is in the past. Usually dropped before that.
         fn wait_until(&mut self, at: Instant) -> impl Future<Output = ()>;
     }
 
@@ -205,8 +205,8 @@ mod with_timer {
         }
     }
 
-    /// Awaits `future` as long as `watch` says. It is dropped early only if the connection ends: a stream that loses bytes
-    /// when a read is cancelled loses nothing here.
+    /// Awaits `future` for as long as `watch` allows. The future is dropped early only if the connection ends, so a
+    /// stream that loses bytes when a read is cancelled is safe to use.
     async fn with_timeout<F: Future>(
         future: F,
         timer: &mut impl Timer,

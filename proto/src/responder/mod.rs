@@ -1,18 +1,18 @@
-//! Carries out the requests of a session on a store. Every server uses it.
+//! Executes the requests of a session on a store. Every server uses it.
 //!
 //! | operation | holds | left by |
 //! |---|---|---|
 //! | nothing | | a request |
 //! | a `read` | the file, an offset | the end of the body, or a failure of the store |
 //! | a `list`, an `ls` | a cursor | the end of the listing |
-//! | a `sum` | the file, a range, a checksum | its end: a part each step, so that other sessions can run |
-//! | the counting before an `ls` | two cursors, a length | the end of the listing: a part each step |
+//! | a `sum` | the file, a range, a checksum | its end; each step does a part, so that other sessions can run |
+//! | the counting before an `ls` | two cursors, a length | the end of the listing; each step does a part |
 //! | a `write` | the stage | the trailer, a failure of the store, the end of the connection |
 //! | a commit | the stage | the store's answer |
 //!
 //! A store may answer "not yet" to each of them ([`StoreError::NotYet`]). The request then waits in the session, or the
-//! responder keeps the operation, and the driver calls again when the store is ready. A store may also take
-//! changes into a queue, to make several of them durable together: the responder gives the answers when it has them.
+//! responder keeps the operation, and the driver calls again when the store is ready. A store may also queue changes,
+//! to make several of them durable together; the responder answers them when it has the results.
 //!
 //! [`Responder::step`] takes events, [`Responder::transmit`] and [`Responder::receive`] move bytes. All memory is the
 //! caller's: with `transmit` the store reads directly into the caller's send buffer, and `receive` passes the caller's
@@ -28,13 +28,13 @@
 //!     socket: &mut impl Socket,
 //! ) -> Option<Close> {
 //!     session.handle_timeout(now);
-//!     while responder.step(session, store, &mut NoServices) == Step::Progress {} // or one step a turn, to be fair
+//!     while responder.step(session, store, &mut NoServices) == Step::Progress {} // or one step per turn, for fairness
 //!     while socket.lend_room(|room| responder.transmit(session, store, room)) > 0 {}
 //!     while socket.lend_input(|input| responder.receive(session, store, input)) > 0 {}
 //!     store.flush(); // unless more input is waiting
 //!     let close = session.poll_close();
 //!     if close.is_some() {
-//!         responder.close(); // what is staged stays for `resume`
+//!         responder.close(); // staged bytes stay for `resume`
 //!     }
 //!     close
 //! }
@@ -46,12 +46,13 @@
 //!
 //! # What a listing costs
 //!
-//! A line is never split, so none has to be kept: `transmit` composes a data message of a `list` in the send buffer, from
-//! as many whole lines as fit. The price is that it needs [`list_room`] contiguous bytes (127 for names of 64 bytes)
-//! before it continues a `list`, and that up to a line's length of the buffer stays empty. A ring buffer that offers a
-//! short piece before its end does not block the listing: the bytes before it are acknowledged in the end, and an empty
-//! ring buffer is contiguous. The alternatives cost more: a line kept in each session is 117 bytes of RAM (308 for the
-//! longest names), and a cursor that reads the same entry again can show another line once the store has changed.
+//! A line is never split, so none has to be stored: `transmit` composes a data message of a `list` in the send buffer,
+//! from as many whole lines as fit. The drawback is that it needs [`list_room`] contiguous bytes (127 for names of 64
+//! bytes) before it continues a `list`, and that up to a line's length of the buffer stays empty. If a ring buffer
+//! offers only a short piece before its end, this does not block the listing: the preceding bytes are eventually
+//! acknowledged, and an empty ring buffer is contiguous. The alternatives cost more: a line stored in each session
+//! takes 117 bytes of RAM (308 for the longest names), and a cursor that reads the same entry again can return a
+//! different line after the store has changed.
 
 mod payload;
 
@@ -89,11 +90,12 @@ pub enum Step {
     Pending,
 }
 
-/// What a responder needs from the rest of the server. The defaults are those of a server with one stream: it can't open
-/// data connections.
+/// The services that a responder needs from the rest of the server. The defaults suit a server with one stream, which
+/// can't open data connections.
 pub trait Services<S: Store> {
-    /// A classic `get`: the port of a data connection over which `file` will go out. A refusal is answered `-1`. After
-    /// `Poll::Pending` the caller of [`Responder::step`] owes the session the answer: [`Answer::Port`] or a refusal.
+    /// A classic `get`: returns the port of a data connection that will send `file`. A refusal is answered `-1`. After
+    /// `Poll::Pending`, the caller of [`Responder::step`] must give the session the answer later: [`Answer::Port`] or a
+    /// refusal.
     ///
     /// # Errors
     /// Any.
@@ -102,9 +104,9 @@ pub trait Services<S: Store> {
         Poll::Ready(Err(ErrorCode::Unsupported.into()))
     }
 
-    /// A classic `put`: the port of a data connection over which a file comes in, to be stored under `name` or the first
-    /// numbered one that is free ([`commit_numbered`](crate::transfer::commit_numbered)). `stage` is open, which shows
-    /// that the store takes something. Answered as [`Services::get`].
+    /// A classic `put`: returns the port of a data connection that will receive a file, to be stored under `name` or
+    /// the first free numbered name ([`commit_numbered`](crate::transfer::commit_numbered)). `stage` is already open,
+    /// so the store accepts the file. Answered like [`Services::get`].
     ///
     /// # Errors
     /// Any.
@@ -114,8 +116,8 @@ pub trait Services<S: Store> {
         Poll::Ready(Err(ErrorCode::Unsupported.into()))
     }
 
-    /// The store says that `name` is busy. Returns true if its writer has been closed, so that the store can be called
-    /// again. To be done if the writer ([`Responder::is_writing`]) has been silent for 5 s ([`takeover`](crate::takeover)).
+    /// Called when the store reports that `name` is busy. Close its writer ([`Responder::is_writing`]) if that has been
+    /// silent for 5 s ([`takeover`](crate::takeover)), and return true: the responder then calls the store again.
     fn take_over(&mut self, name: Name<'_>) -> bool {
         _ = name;
         false
@@ -128,7 +130,7 @@ pub struct NoServices;
 
 impl<S: Store> Services<S> for NoServices {}
 
-/// What one session has open in a store. Dropping it closes everything; staged bytes stay for `resume`.
+/// Everything that one session has open in a store. Dropping it closes everything; staged bytes stay for `resume`.
 pub struct Responder<S: Store> {
     work: Work<S>,
     /// The store has answered "not yet".
@@ -172,20 +174,20 @@ impl<S: Store> Responder<S> {
         Self { work: Work::Nothing, waiting: false }
     }
 
-    /// Closes everything at the end of the connection. A file that was being written stays staged for `resume`, however the
-    /// connection ended (PROTOCOL §7). The responder can be used for another connection.
+    /// Closes everything at the end of the connection. A file that was being written stays staged for `resume`, however
+    /// the connection ended (PROTOCOL §7). The responder can be used for another connection.
     pub fn close(&mut self) {
         *self = Self::new();
     }
 
-    /// True while bytes of a `write` to `name` are coming in: this is the writer because of which the store calls `name`
-    /// busy. A server that finds it silent for 5 s ([`Services::take_over`]) closes its session.
+    /// True while this responder receives bytes of a `write` to `name`: it is the writer that makes `name` busy. If it
+    /// has been silent for 5 s, the server closes its session ([`Services::take_over`]).
     #[must_use]
     pub fn is_writing(&self, name: Name<'_>) -> bool {
         matches!(self.work, Work::Write { name: hash, .. } if hash == hash_of(name))
     }
 
-    /// The stage of a `write` whose bytes are coming in.
+    /// The stage of the `write` that is being received.
     #[must_use]
     pub const fn writing(&self) -> Option<&S::Stage> {
         match &self.work {
@@ -210,15 +212,16 @@ impl<S: Store> Responder<S> {
         _ = session.abort(code);
     }
 
-    /// True while the store has answered "not yet", or has changes in its queue. The driver then waits for the store as
-    /// well as for the peer, and calls again when the store is ready.
+    /// True after the store has answered "not yet", and while it has queued changes. The driver then waits for the
+    /// store as well as for the peer, and calls again when the store is ready.
     #[must_use]
     pub const fn is_waiting<const BUF: usize, C: Cipher>(&self, session: &ServerSession<BUF, C>) -> bool {
         S::WAITS && (self.waiting || session.deferred() > 0)
     }
 
-    /// Takes the session's next event and carries it out, or a bounded part of it: it never waits, never moves payload
-    /// between the connection and the store, and reads at most 4 KiB for a `sum` (or what the store takes for a part).
+    /// Takes the session's next event and executes it, or a bounded part of it. It never waits, never moves payload
+    /// between the connection and the store, and reads at most 4 KiB for a `sum` (or as much as the store chooses per
+    /// call).
     pub fn step<const BUF: usize, C: Cipher>(
         &mut self,
         session: &mut ServerSession<BUF, C>,
@@ -308,8 +311,7 @@ impl<S: Store> Responder<S> {
         Step::Progress
     }
 
-    /// Begins a request. `None`: the answer is given later, by [`Responder::step`] or, for a data connection, by the
-    /// server.
+    /// Begins a request. `None`: [`Responder::step`] or, for a data connection, the server gives the answer later.
     fn begin(
         &mut self,
         request: Request<'_>,
@@ -379,11 +381,11 @@ impl<S: Store> Responder<S> {
         }))
     }
 
-    /// Writes output into `out`: replies, framing and payload in their order, so that a length and the first bytes behind
-    /// it leave together. Returns the number of bytes; call again until that is 0.
+    /// Writes output into `out`: replies, framing and payload in order, so that a length and the first bytes after it
+    /// leave together. Returns the number of bytes; call again until that is 0.
     ///
-    /// Returns early, with 0 in the end, while a listing waits for [`list_room`] bytes in one piece, and while the store
-    /// [is not ready](Self::is_waiting). A store that fails ends the body with an `abort`.
+    /// Returns early (eventually 0) while a listing waits for [`list_room`] contiguous bytes, and while the store [is
+    /// not ready](Self::is_waiting). If the store fails, the body ends with an `abort`.
     pub fn transmit<const BUF: usize, C: Cipher>(
         &mut self,
         session: &mut ServerSession<BUF, C>,
@@ -434,9 +436,9 @@ impl<S: Store> Responder<S> {
         }
     }
 
-    /// Takes input: framing and commands for the session, payload for the store, in place in the caller's memory. Returns
-    /// the number of bytes taken; the rest must be offered again after [`Responder::step`] and
-    /// [`Responder::transmit`]. 0 for good once the peer has broken the protocol: the session then closes.
+    /// Consumes input, in place in the caller's memory: framing and commands for the session, payload for the store.
+    /// Returns the number of bytes consumed; the rest must be offered again after [`Responder::step`] and
+    /// [`Responder::transmit`]. After the peer has broken the protocol, it always returns 0, and the session closes.
     pub fn receive<const BUF: usize, C: Cipher>(
         &mut self,
         session: &mut ServerSession<BUF, C>,
@@ -513,7 +515,7 @@ fn done(change: Result<()>) -> Result<Answer> {
     change.map(|()| Answer::Done)
 }
 
-/// Asks the store, and again after its `busy` if the silent writer of `name` has been closed.
+/// Calls the store, and calls it again after `busy` if the silent writer of `name` has been closed.
 fn unless_busy<S: Store, T>(
     name: Name<'_>,
     services: &mut impl Services<S>,

@@ -1,5 +1,5 @@
-//! Payload between a session and a store: the pieces that [`step`](super::Responder::step),
-//! [`transmit`](super::Responder::transmit) and [`receive`](super::Responder::receive) are made of.
+//! Moves payload between a session and a store: the parts of [`step`](super::Responder::step),
+//! [`transmit`](super::Responder::transmit) and [`receive`](super::Responder::receive).
 
 use super::list_room;
 use crate::body::Payload;
@@ -16,7 +16,7 @@ pub(super) enum Sent {
     Bytes(usize),
     /// The room is too small.
     Wait,
-    /// There is no more of it.
+    /// All of it has been sent.
     End,
 }
 
@@ -88,8 +88,8 @@ pub(super) fn list<S: Store, const BUF: usize, C: Cipher>(
     }
 }
 
-/// One name of a classic `ls`. If the store has changed since the names were counted, those that no longer fit are left
-/// out, and line ends fill the gap (PROTOCOL §3).
+/// One name of a classic `ls`. If the store has changed since the names were counted, names that no longer fit are
+/// omitted, and line ends fill the gap (PROTOCOL §3).
 pub(super) fn ls<S: Store, const BUF: usize, C: Cipher>(
     session: &mut ServerSession<BUF, C>,
     store: &mut S,

@@ -14,12 +14,12 @@ words! {
     /// PATTERN: the Noise protocol of a connection.
     pub enum Pattern;
 
-    /// How many messages a direction carries at most.
+    /// The maximum number of messages in each direction.
     pub const fn messages -> u64;
 
-    /// ChaCha20-Poly1305: for every machine.
+    /// ChaCha20-Poly1305: for all machines.
     ChaChaPoly "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s" 0x1_0000_0000;
-    /// AES-256-GCM: for machines with instructions for it.
+    /// AES-256-GCM: for machines with AES instructions.
     AesGcm "Noise_NNpsk0_25519_AESGCM_BLAKE2s" 0x0100_0000;
 }
 
@@ -35,9 +35,9 @@ impl Pattern {
     }
 }
 
-/// A library of AEAD ciphers with one key: what a host replaces by a faster one.
+/// A library of AEAD ciphers with one key. A host can replace it with a faster one.
 pub trait Aead: Sized {
-    /// The patterns it has ciphers for, best first: what a server offers, and what a client takes.
+    /// The patterns that it has ciphers for, best first: a server offers them, and a client accepts them.
     fn patterns() -> &'static [Pattern];
 
     /// The cipher of `pattern`, with `key`. It erases the key on drop.
@@ -46,10 +46,10 @@ pub trait Aead: Sized {
     /// The key.
     fn key(&self) -> &[u8; 32];
 
-    /// Encrypts `text` in place and returns the tag of it and of the associated data.
+    /// Encrypts `text` in place and returns the tag for it and the associated data.
     fn seal(&self, nonce: &[u8; 12], associated: &[u8], text: &mut [u8]) -> [u8; TAG];
 
-    /// Verifies the tag at the end of `record` in constant time, and decrypts the text before it in place.
+    /// Verifies the tag at the end of `record` in constant time, and decrypts the preceding text in place.
     ///
     /// # Errors
     /// [`Forged`]: `record` must not be used.

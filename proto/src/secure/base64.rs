@@ -1,6 +1,7 @@
-//! Base64 of 32 bytes: the standard alphabet, padded. In constant time: no branch and no table depends on a digit.
+//! Base64 of 32 bytes with the standard alphabet and padding, in constant time: no branch or table index depends on a
+//! digit.
 //!
-//! Own code, since that of a library takes 1.5 KiB of a device's flash.
+//! This is our own code because a library would take 1.5 KiB of a device's flash.
 
 use zeroize::Zeroizing;
 
@@ -14,7 +15,7 @@ const fn within(value: i32, first: u8, last: u8) -> i32 {
     ((first as i32 - 1 - value) & (value - last as i32 - 1)) >> 31
 }
 
-/// The value of a digit; -1 if it is none.
+/// The value of a digit; -1 if it is not a digit.
 const fn value(digit: u8) -> i32 {
     let digit = digit as i32;
     (within(digit, b'A', b'Z') & (digit - 64))

@@ -15,12 +15,12 @@ use crate::message::{Forged, Records};
 use crate::text::Text;
 use crate::text::parse_number;
 
-/// What a client needs to protect one connection. See
+/// The key and the randomness with which a client protects one connection. See
 /// [`ClientSession::protect`](crate::client::ClientSession::protect).
 pub struct Login {
     /// The client's key.
     pub key: Key,
-    /// 32 unpredictable bytes of a generator that is fit for keys, used for nothing else.
+    /// 32 unpredictable bytes from a generator that is suitable for keys, used for nothing else.
     pub ephemeral: [u8; 32],
 }
 
@@ -31,7 +31,7 @@ impl fmt::Debug for Login {
 }
 
 impl Login {
-    /// Protects one connection with it.
+    /// Consumes the login to protect one connection.
     #[must_use]
     pub fn start<A: Aead>(mut self) -> Client<A> {
         let ephemeral = Zeroizing::new(self.ephemeral);
@@ -40,7 +40,7 @@ impl Login {
     }
 }
 
-/// What a client's session knows of the protection of its connection.
+/// The client session's state of the connection's protection.
 pub struct Client<A>(State<A>);
 
 enum State<A> {
@@ -50,7 +50,7 @@ enum State<A> {
         ephemeral: Zeroizing<Bytes>,
         only: Option<Pattern>,
     },
-    /// `secure` is on its way.
+    /// `secure` has been sent.
     Asked {
         initiator: Initiator,
         pattern: Pattern,
@@ -74,7 +74,7 @@ impl<A: Aead> Client<A> {
         transport.set_counters(next);
     }
 
-    /// Before the connection: takes `pattern` or none.
+    /// Before the connection: accepts only `pattern`.
     #[must_use]
     pub const fn only(mut self, pattern: Pattern) -> Self {
         if let State::Waiting { only, .. } = &mut self.0 {
@@ -90,8 +90,8 @@ impl<A: Aead> Client<A> {
     }
 }
 
-/// The offer of a hello reply: the first pattern of the client's list that it has, or `only` this one, and `record-max`.
-/// `None` unless the offer is complete.
+/// The offer of a hello reply: the first pattern of the client's list that it has, or `only` this one, and
+/// `record-max`. `None` unless the offer is complete.
 fn offered<A: Aead>(hello: &[u8], only: Option<Pattern>) -> Option<(Pattern, u16)> {
     let value = |key: &[u8]| {
         let mut values = hello.split(|&byte| byte == b' ').skip(1).filter_map(|word| word.strip_prefix(key));

@@ -5,7 +5,8 @@
 //! responder (server): e, ee         message 2: e, tag
 //! ```
 //!
-//! The prologue is mixed into the hash only, not into the keys: nothing may be used before the tag of the peer is right.
+//! The prologue is mixed into the hash only, not into the keys, so nothing may be used before the peer's tag is
+//! verified.
 
 use x25519_dalek::{X25519_BASEPOINT_BYTES, x25519};
 use zeroize::Zeroizing;
@@ -29,7 +30,7 @@ pub(super) struct Split {
     pub(super) hash: Bytes,
 }
 
-/// What Noise calls the symmetric state, with its cipher key.
+/// The symmetric state of Noise, with its cipher key.
 struct Symmetric {
     pattern: Pattern,
     chaining: Zeroizing<Bytes>,
@@ -38,7 +39,7 @@ struct Symmetric {
 }
 
 impl Symmetric {
-    /// The state behind the token `psk`.
+    /// The state after the token `psk`.
     fn new(pattern: Pattern, psk: &Psk, prologue: &[&[u8]; 3]) -> Self {
         let name = hash(&[pattern.as_str().as_bytes()]);
         let mut state = Self {
@@ -144,7 +145,7 @@ impl Initiator {
         (Self { state, secret }, join(&public, &tag))
     }
 
-    /// Takes message 2.
+    /// Handles message 2.
     ///
     /// # Errors
     /// [`Forged`]: the server does not know the key, or the hello was altered.
@@ -162,15 +163,16 @@ impl Initiator {
 pub(super) struct Responder {
     state: Symmetric,
     public: Bytes,
-    /// Of message 1. It is mixed in with the reply: a hash here would tell a right key from a wrong one by its time.
+    /// The tag of message 1. It is mixed in with the reply: hashing it earlier would reveal by its time whether the key
+    /// is valid.
     tag: [u8; TAG],
 }
 
 impl Responder {
-    /// Verifies message 1, without arithmetic on the curve: a stranger costs hashes and a tag.
+    /// Verifies message 1 without arithmetic on the curve: a client without a key costs only hashes and a tag.
     ///
     /// # Errors
-    /// [`Forged`]: the client does not know the key, or answers another hello.
+    /// [`Forged`]: the client does not know the key, or answers a different hello.
     pub(super) fn new<A: Aead>(
         pattern: Pattern,
         psk: &Psk,

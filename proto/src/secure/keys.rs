@@ -42,8 +42,8 @@ impl Secret {
         Key { id, psk: self.psk(&text[..len]) }
     }
 
-    /// The nonce of a device's connection, and the same again for no other: `starts` counts the starts of the device and
-    /// must be durable before the first connection is accepted; `connections` counts those since then.
+    /// The nonce of a device's connection, different for every connection: `starts` counts the starts of the device and
+    /// must be durable before the first connection is accepted; `connections` counts the connections since then.
     #[must_use]
     pub fn nonce(&self, starts: u64, connections: u64) -> [u8; 16] {
         let hash = self.derive(&[b"skiff/1 nonce ", &starts.to_le_bytes(), &connections.to_le_bytes()]);
@@ -79,11 +79,11 @@ impl Secret {
     }
 }
 
-/// What a client and a device both know. Erased on drop.
+/// The secret shared by a client and a device. Erased on drop.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Psk(pub(super) Zeroizing<Bytes>);
 
-/// A client's key: who it is and the proof of it. Erased on drop.
+/// A client's key: its identity and the shared secret that proves it. Erased on drop.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key {
     id: KeyId,
@@ -94,14 +94,14 @@ impl Key {
     /// Bytes of the longest text form.
     pub const TEXT_LEN: usize = KEY.len() + KeyId::MAX_LEN + 1 + base64::LEN;
 
-    /// Whose key it is.
+    /// The identity of the key's client.
     #[must_use]
     pub const fn id(&self) -> &KeyId {
         &self.id
     }
 
-    /// A number that belongs to this key and reveals nothing about it: a client marks with it the files that it received
-    /// with the key (PROTOCOL §8, Clients).
+    /// A number that identifies this key and reveals nothing about it: a client marks with it the files that it
+    /// received with the key (PROTOCOL §8, Clients).
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         keyed(&self.psk.0, &[b"skiff/1 fingerprint"]).first_chunk().copied().map_or(0, u64::from_le_bytes)

@@ -2,15 +2,15 @@
 //!
 //! | type | meaning |
 //! |---|---|
-//! | [`Secret`] | of a device, or the master of a fleet; derives every key |
-//! | [`Key`], [`KeyId`] | of a client, and its name |
+//! | [`Secret`] | the secret of a device, or the master secret of a fleet; derives every key |
+//! | [`Key`], [`KeyId`] | a client's key, and its name |
 //! | [`Noise`] | the parameter that lets a session protect its connection |
-//! | [`Security`], [`Login`] | what a server's session and a client's session get for one connection |
-//! | [`Entropy`], [`Pool`] | where ephemeral secrets come from |
+//! | [`Security`], [`Login`] | the input of a server's and of a client's session for one connection |
+//! | [`Entropy`], [`Pool`] | the sources of ephemeral secrets |
 //! | [`Aead`], [`Pattern`] | the ciphers: [`ChaChaPoly`], or a faster library |
 //!
-//! The sessions do the rest: a driver hands over a [`Security`] or a [`Login`] when a connection begins and moves
-//! bytes as before. Nothing here reads a clock or draws random numbers.
+//! The sessions do the rest: a driver passes a [`Security`] or a [`Login`] when a connection begins, and moves bytes as
+//! usual. No code here reads a clock or generates random numbers.
 //!
 //! ```
 //! # use skiff_proto::{secure::*, client::ClientSession, server::*, command::Command, Instant};
@@ -31,7 +31,7 @@
 //!
 //! let mut client: ClientSession<600, 4, Noise> = ClientSession::new(core::time::Duration::from_secs(30));
 //! client.protect(Login { key, ephemeral: random }.start())?;
-//! client.request(&Command::Hello { version: 1 })?; // its event comes when the connection is protected
+//! client.request(&Command::Hello { version: 1 })?; // the event follows when the connection is protected
 //! # Ok::<(), skiff_proto::InvalidState>(())
 //! ```
 
@@ -63,7 +63,7 @@ pub use server::{Entropy, Parked, Security, Server};
 
 use crate::cipher::Cipher;
 
-/// The bytes of the longest `secure`: what a server reads, whatever its `name-max`.
+/// The length of the longest `secure` in bytes: a server reads that much, whatever its `name-max`.
 pub const MAX_SECURE: usize = 6 + 1 + 37 + 1 + KeyId::MAX_LEN + 1 + 2 * handshake::MESSAGE;
 
 /// Connections that may be protected, with the ciphers of `A`.

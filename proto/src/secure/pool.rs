@@ -1,18 +1,18 @@
-//! A pool of entropy, for a device whose chip has no generator.
+//! An entropy pool for a device whose chip has no random number generator.
 
 use zeroize::Zeroizing;
 
 use super::hash::{Bytes, hash, keyed};
 
-/// Collects what is hard to predict, in any form and however little of it, and gives numbers for
+/// Collects samples that are hard to predict, in any form, and produces numbers for
 /// [`Entropy::Pool`](super::Entropy::Pool).
 ///
-/// They are as unpredictable as everything together that was stirred in before. The content of the pool does not reveal
-/// earlier outputs.
+/// They are as unpredictable as all samples so far taken together. The content of the pool does not reveal earlier
+/// outputs.
 pub struct Pool(Zeroizing<Bytes>);
 
 impl Pool {
-    /// An empty pool: what it gives can be predicted.
+    /// An empty pool: its output is predictable.
     #[must_use]
     pub fn new() -> Self {
         Self(Zeroizing::new([0; 32]))
@@ -23,7 +23,7 @@ impl Pool {
         *self.0 = hash(&[&*self.0, sample]);
     }
 
-    /// Other bytes each time.
+    /// Returns different bytes each time.
     #[must_use]
     pub fn draw(&mut self) -> [u8; 32] {
         let drawn = *keyed(&self.0, &[b"skiff/1 draw"]);

@@ -22,35 +22,36 @@ use crate::time::Instant;
 /// The time limit of the handshake, from when the connection was accepted.
 const HANDSHAKE: core::time::Duration = core::time::Duration::from_secs(10);
 
-/// Where the ephemeral secret of a handshake comes from. Each value serves one connection.
+/// The source of the ephemeral secret of a handshake. Use each value for one connection only.
 #[derive(Clone)]
 pub enum Entropy {
-    /// 32 unpredictable bytes of a generator that is fit for keys: they are the ephemeral secret.
+    /// 32 unpredictable bytes from a generator that is suitable for keys: they are the ephemeral secret.
     Random([u8; 32]),
-    /// What a device without such a generator has collected. The ephemeral secret is derived from it, the device secret,
-    /// the connection's nonce and the client's message. It is as unpredictable as the pool: forward secrecy depends on
-    /// it.
+    /// Output of a [`Pool`](super::Pool), for a device without such a generator. The ephemeral secret is derived from
+    /// it, the device secret, the connection's nonce and the client's message. Forward secrecy is only as strong as the
+    /// pool is unpredictable.
     Pool([u8; 32]),
 }
 
-/// What a server needs to protect one connection. See [`ServerSession::protect`](crate::server::ServerSession::protect).
+/// The secret, nonce and randomness with which a server protects one connection. See
+/// [`ServerSession::protect`](crate::server::ServerSession::protect).
 #[derive(Clone)]
 pub struct Security {
     /// The device secret.
     pub secret: Secret,
-    /// The least GENERATION that is accepted.
+    /// The lowest GENERATION that is accepted.
     pub min_generation: u32,
-    /// Never used before under this secret, across restarts and power cuts too: [`Secret::nonce`], or random bytes.
+    /// Never used before with this secret, even across restarts and power cuts: [`Secret::nonce`], or random bytes.
     pub nonce: [u8; 16],
-    /// For the ephemeral secret.
+    /// The source of the ephemeral secret.
     pub entropy: Entropy,
-    /// The longest record in bytes, 600 to 65,535: the driver has room for a whole one.
+    /// The longest record in bytes, 600 to 65,535. The driver must have room for a whole record.
     pub record_max: u16,
     /// When the connection was accepted.
     pub accepted: Instant,
 }
 
-/// What a session knows of the protection of its connection.
+/// The server session's state of the connection's protection.
 pub struct Server<A>(State<A>);
 
 enum State<A> {
@@ -59,7 +60,7 @@ enum State<A> {
         security: Security,
         greeted: bool,
     },
-    /// The reply to `secure` is on its way.
+    /// The reply to `secure` is being sent.
     Replying(Protected<A>, Instant),
     Protected(Protected<A>),
     /// The handshake failed: the connection closes.
@@ -78,7 +79,7 @@ struct Protected<A> {
 pub struct Parked(Protected<Key>);
 
 impl Security {
-    /// Protects one connection with it.
+    /// Consumes the value to protect one connection.
     ///
     /// # Errors
     /// [`InvalidState`] if `record_max` is less than 600.
@@ -130,7 +131,7 @@ impl<A: Aead> Server<A> {
         self.transport().unwrap().set_counters(next);
     }
 
-    /// Answers `secure`. The secret is erased in any case.
+    /// Answers `secure`, and erases the secret in any case.
     fn shake_hands(&mut self, command: &[u8], hello: impl FnOnce(&mut [u8]) -> usize) -> Admission {
         let State::Waiting { security, greeted } = &self.0 else { return Admission::Closed(ErrorCode::Denied) };
         let mut text = [0; MAX_REPLY + MAX_OFFER];
@@ -148,7 +149,7 @@ impl<A: Aead> Server<A> {
 }
 
 impl Security {
-    /// What `secure PATTERN KEYID HEX1` comes to.
+    /// The answer to `secure PATTERN KEYID HEX1`.
     fn answer<A: Aead>(
         &self,
         command: &[u8],

@@ -1,4 +1,4 @@
-//! The vector of PROTOCOL §8, byte for byte, and what only this crate can see.
+//! The vector of PROTOCOL §8, byte for byte, and tests that need private items.
 
 use core::time::Duration;
 use std::borrow::ToOwned;

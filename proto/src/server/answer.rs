@@ -1,4 +1,4 @@
-//! Events for the driver, and its answers.
+//! Events for the driver, and the driver's answers.
 
 use super::{Answer, Body, Close, Kind, Out, ServerEvent, ServerSession, State, Verdict};
 use crate::body::{BodyReceiver, BodySender, Framing};
@@ -11,7 +11,7 @@ use crate::reply::Reply;
 use crate::text::Text;
 
 impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
-    /// The next thing for the driver to do. A request is handed out once; its name lies in the session's buffer.
+    /// The next event for the driver. Each request is returned once; its name is borrowed from the session's buffer.
     pub fn poll_event(&mut self) -> Option<ServerEvent<'_>> {
         if self.deferred > 0 && self.waits_for_deferred() {
             return Some(ServerEvent::Flush);
@@ -39,8 +39,8 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         }
     }
 
-    /// Puts the request that was taken last back: [`ServerSession::poll_event`] gives it again. For a driver that has to do
-    /// something else before it can carry it out.
+    /// Puts back the last request: [`ServerSession::poll_event`] returns it again. For a driver that has to do
+    /// something else before it can execute the request.
     ///
     /// # Errors
     /// [`InvalidState`] if no request was taken, or it was answered; nothing has changed then.
@@ -55,19 +55,19 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         }
     }
 
-    /// True if the session waits for the deferred answers.
+    /// True if the session is waiting for the deferred answers.
     pub(super) fn waits_for_deferred(&self) -> bool {
         self.reply.is_some()
             || matches!(self.state, State::Closed(_))
             || (matches!(self.state, State::Parsed) && self.out.is_none() && !self.is_change())
     }
 
-    /// True if the command in the buffer is one that a driver may put into the batch.
+    /// True if the command in the buffer may be part of the driver's batch.
     pub(super) fn is_change(&self) -> bool {
         Verb::of(&self.buffer).is_some_and(Verb::is_change)
     }
 
-    /// Answers the request or commit that was taken last.
+    /// Answers the last request or commit.
     ///
     /// # Errors
     /// [`InvalidState`] if no request waits or the answer does not fit; nothing has changed then.
@@ -123,9 +123,8 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         Ok(())
     }
 
-    /// Refuses the request or commit that was taken last, or the rest of the `write` whose body is coming in (the driver
-    /// then drops its stage itself). The body of a refused `write` is read to its trailer and
-    /// discarded.
+    /// Refuses the last request or commit, or the rest of the `write` that is being received (the driver then drops the
+    /// stage itself). The session reads the body of a refused `write` to its trailer and discards it.
     ///
     /// # Errors
     /// [`InvalidState`] if there is nothing to refuse.
@@ -147,9 +146,9 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         Ok(())
     }
 
-    /// Puts off the answer to a commit, `remove`, `rename`, `mkdir` or `rmdir`, so that several become durable together.
-    /// The session continues with the next command; the driver owes one [`ServerSession::answer_deferred`] for each, in
-    /// order, within 100 ms and as soon as no further input is waiting (PROTOCOL §7).
+    /// Defers the answer to a commit, `remove`, `rename`, `mkdir` or `rmdir`, so that several become durable together.
+    /// The session continues with the next command; the driver must call [`ServerSession::answer_deferred`] once for
+    /// each, in order, within 100 ms and as soon as no further input is waiting (PROTOCOL §7).
     ///
     /// # Errors
     /// [`InvalidState`] if no such request was taken last.
@@ -163,17 +162,17 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         Ok(())
     }
 
-    /// How many answers are put off.
+    /// How many answers are deferred.
     #[must_use]
     pub const fn deferred(&self) -> u16 {
         self.deferred
     }
 
-    /// Gives the oldest deferred answer: [`Answer::Stored`], [`Answer::Done`] or a refusal. False if the reply before it
-    /// has not gone out yet: call again after [`ServerSession::poll_transmit`].
+    /// Gives the oldest deferred answer: [`Answer::Stored`], [`Answer::Done`] or a refusal. False if the previous reply
+    /// has not been sent yet: call again after [`ServerSession::poll_transmit`].
     ///
     /// # Errors
-    /// [`InvalidState`] if none is owed or the answer does not fit.
+    /// [`InvalidState`] if none is deferred or the answer does not fit.
     pub fn answer_deferred(&mut self, answer: Result<Answer, Refusal>) -> Result<bool, InvalidState> {
         let reply = match answer {
             Ok(Answer::Stored { size, crc }) => Reply::Summed { number: size, crc },
@@ -195,7 +194,7 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         Ok(true)
     }
 
-    /// Answers the command in the buffer if that does not need the driver. False if it does.
+    /// Answers the command in the buffer if it does not need the driver. False if it does.
     pub(super) fn answer_itself(&mut self) -> bool {
         if self.is_stopped_by_guard() {
             return true;
@@ -217,7 +216,7 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         true
     }
 
-    /// True if there is a guard and it has answered the command in the buffer, so that it is not carried out.
+    /// True if there is a guard and it has answered the command in the buffer, so that the command is not executed.
     fn is_stopped_by_guard(&mut self) -> bool {
         let Some(guard) = self.messages.cipher_mut() else { return false };
         let command = Command::parse(&self.buffer, self.limits.name_max.into(), self.limits.verbs);
@@ -258,7 +257,7 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         self.after_refusal();
     }
 
-    /// The state behind a command that was refused without asking the driver.
+    /// The state after a command that was refused without asking the driver.
     pub(super) fn after_refusal(&mut self) {
         self.state = State::Length;
         if has_body(&self.buffer) {

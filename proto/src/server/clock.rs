@@ -1,4 +1,4 @@
-//! Time: when a peer has kept us waiting for too long.
+//! Timeouts: a peer that makes no progress, or too little.
 
 use core::time::Duration;
 
@@ -9,8 +9,8 @@ use crate::reply::Reply;
 use crate::time::{Instant, MinRate};
 
 impl<C: Cipher> Parked<C> {
-    /// When the session, with these limits, has to be [resumed](ServerSession::resume) to check its time-outs, if no input
-    /// comes before.
+    /// When the session, with these limits, has to be [resumed](ServerSession::resume) to check its timeouts, if no
+    /// input arrives before.
     #[must_use]
     pub fn poll_timeout(&self, limits: &Limits) -> Instant {
         self.clock.next(limits.idle, None)
@@ -18,7 +18,7 @@ impl<C: Cipher> Parked<C> {
 }
 
 impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
-    /// Sets the session's time. To be called first in every turn of the driver's loop, so that progress is recorded at
+    /// Sets the session's time. Call it first in every iteration of the driver's loop, so that progress is recorded at
     /// the right time.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.clock.tick(now);
@@ -65,14 +65,14 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         self.messages.cipher()?.deadline()
     }
 
-    /// The peer has made progress elsewhere, on a data connection of its own: that counts for this one too (PROTOCOL §3).
-    /// It was made at `at`, which may be some time ago.
+    /// Records that the peer has made progress on one of its data connections at `at`, possibly some time ago: that
+    /// also counts for this connection (PROTOCOL §3).
     pub fn handle_progress(&mut self, at: Instant) {
         self.clock.tick(at);
         self.clock.restart();
     }
 
-    /// The clock is stopped: the peer waits for us.
+    /// True while the clock is stopped because the peer is waiting for the server.
     pub(super) const fn is_working(&self) -> bool {
         // With a reply queued, deferred ones wait for the peer to read.
         (self.deferred > 0 && self.out.is_none())

@@ -1,4 +1,4 @@
-//! What comes in: framing, commands, and the bodies that go with them.
+//! Input: framing, commands, and their bodies.
 
 use super::{Close, MAX_EXCESS, ServerSession, State, Verdict, Write};
 use crate::body::{BodyReceiver, Part, Payload, Trailer};
@@ -12,13 +12,13 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
     /// returns in place in `input`, already counted and checksummed. The driver stores it (or [refuses](Self::refuse)
     /// the rest), then calls again with the rest of the input.
     ///
-    /// It stops early while it waits for the driver or for room to reply. On a protected connection it consumes
-    /// nothing of a record before the whole record is in `input`: offer at least [`ServerSession::want_read`] bytes.
+    /// It stops early while it waits for the driver or for room to reply. On a protected connection, it consumes a
+    /// record only when the whole record is in `input`: offer at least [`ServerSession::want_read`] bytes.
     ///
     /// # Errors
     /// The peer broke the protocol. The driver continues with [`ServerSession::poll_event`] and
-    /// [`ServerSession::poll_transmit`] until [`ServerSession::poll_close`] says how to close; every later call returns
-    /// the same error.
+    /// [`ServerSession::poll_transmit`] until [`ServerSession::poll_close`] returns how to close; every later call
+    /// returns the same error.
     pub fn receive<'i>(&mut self, input: &'i mut [u8]) -> Result<Received<'i>, ProtocolError> {
         let all = (input.as_ptr().addr(), input.len());
         let mut rest = input;
@@ -111,7 +111,7 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         self.state = State::Judged(Verdict::Discard);
     }
 
-    /// The peer broke the protocol: say so if it can still be said, then close.
+    /// Handles a protocol violation: sends an error if that is still possible, then closes.
     pub(super) fn fail(&mut self, error: ProtocolError) {
         self.error = Some(error);
         if matches!(error, ProtocolError::Forged | ProtocolError::Spent) {
@@ -134,8 +134,8 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
 
     /// Records that the peer has closed its sending side. Call it once all input before that has been consumed.
     ///
-    /// At a message boundary the session answers the requests before it and closes; inside a command, that command has no
-    /// effect; inside a body the connection counts as lost, and the driver keeps the staged bytes (PROTOCOL §1, §7).
+    /// At a message boundary the session answers the requests before it and closes; inside a command, that command has
+    /// no effect; inside a body the connection counts as lost, and the driver keeps the staged bytes (PROTOCOL §1, §7).
     pub fn handle_eof(&mut self) {
         self.ended = true;
         self.settle();

@@ -9,14 +9,14 @@
 //! | `Parsed` | room for a reply, then the driver to take the event | `poll_event` |
 //! | `Asked` | the driver's answer | `answer`, `refuse`, `defer` |
 //! | `Sending` | the driver to move a body or listing out | `finish`, `abort` |
-//! | `Padding` | room for what fills up a message that can't be finished | `poll_transmit` |
+//! | `Padding` | room for the zeros that fill up a message that can't be finished | `poll_transmit` |
 //! | `Receiving` | the body of a `write` | its trailer, `refuse` |
 //! | `Draining` | the end of a refused body | its trailer |
 //! | `Judged` | the driver to take the verdict on a body | `poll_event` |
-//! | `Failed` | room for the reply to a broken protocol | `poll_transmit` |
+//! | `Failed` | room for the reply to a protocol violation | `poll_transmit` |
 //! | `Closed` | queued replies to go out | |
 //!
-//! The driver's loop, whatever moves its bytes:
+//! The driver's loop, for any transport:
 //!
 //! ```
 //! # use skiff_proto::server::*; use skiff_proto::{Instant, ErrorCode};
@@ -25,7 +25,7 @@
 //! # let (mut input, mut room, now) = (*b"0000000004ping", [0; 64], Instant::from_millis(1));
 //! let mut session: ServerSession<{ skiff_proto::command::command_len(64) }> = ServerSession::new(Limits::new(64));
 //! session.handle_timeout(now);
-//! let received = session.receive(&mut input)?; // payload of a `write` lies in the input
+//! let received = session.receive(&mut input)?; // payload of a `write`, in place in the input
 //! store(received.payload);
 //! let taken = received.taken;
 //! match session.poll_event() {
@@ -58,10 +58,10 @@ use crate::message::Messages;
 use crate::reply::{Hello, Reply, Tag};
 use crate::time::{Clock, MinRate};
 
-/// The longest command that is read to its end before it is refused, in bytes.
+/// The longest command, in bytes, that is read to its end before it is refused.
 pub const MAX_EXCESS: u64 = 65_536;
 
-/// How long, and how many bytes of, what still comes is discarded after [`Close::Gracefully`] (PROTOCOL §1).
+/// For how long, and up to how many bytes, input is discarded after [`Close::Gracefully`] (PROTOCOL §1).
 pub const LINGER_TIME: Duration = Duration::from_secs(1);
 /// See [`LINGER_TIME`].
 pub const LINGER_BYTES: usize = 64 * 1024;
@@ -74,19 +74,19 @@ pub struct Limits {
     pub name_max: u16,
     /// Product/version for the hello reply, at most 80 bytes, no spaces.
     pub server: &'static str,
-    /// Which one of several servers this is, for the hello reply: at most 32 bytes, no spaces.
+    /// The name of this server, for the hello reply: at most 32 bytes, no spaces.
     pub host: Option<&'static str>,
-    /// The extended verbs that the server accepts. A [`Responder`](crate::responder::Responder) leaves out those that its
-    /// store does not have.
+    /// The extended verbs that the server accepts. A [`Responder`](crate::responder::Responder) removes those that its
+    /// store does not support.
     pub verbs: Verbs,
     /// A connection without progress ends after this time. Whole seconds.
     pub idle: Duration,
-    /// The least progress while a body is outstanding.
+    /// The minimum progress while a body is outstanding.
     pub min_rate: MinRate,
-    /// Bodies without a checksum are taken (PROTOCOL §7).
+    /// Accept bodies without a checksum (PROTOCOL §7).
     pub nocrc: bool,
-    /// The longest data message of a `read` in bytes, at least 1. A message that can't be finished is filled up with zeros,
-    /// so this is also what a failure of the store can cost.
+    /// The longest data message of a `read` in bytes, at least 1. A message that can't be finished is filled up with
+    /// zeros, so this is also the maximum number of wasted bytes if the store fails.
     pub data_max: u32,
 }
 
@@ -107,12 +107,12 @@ impl Limits {
     }
 }
 
-/// What the driver has to do next.
+/// An event: what the driver has to do next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ServerEvent<'a> {
-    /// Carry this out and give the [`Answer`], or [`ServerSession::refuse`] it.
+    /// Execute the request and give the [`Answer`], or [`ServerSession::refuse`] it.
     Request(Request<'a>),
-    /// The body of the `write` that was accepted last is complete and verified: put it in place, durably, then answer
+    /// The body of the last accepted `write` is complete and verified: put the file in place, durably, then answer
     /// [`Answer::Stored`] (or [`ServerSession::defer`] it).
     Commit {
         /// The size of the whole file in bytes.
@@ -120,23 +120,23 @@ pub enum ServerEvent<'a> {
         /// Its CRC-32C; `None` if the client sent none.
         crc: Option<u32>,
     },
-    /// The body of the `write` that was accepted last is wrong or was aborted: drop the stage. Needs no answer.
+    /// The body of the last accepted `write` is wrong or was aborted: drop the stage. Needs no answer.
     Discard,
-    /// A command waits behind deferred answers: make the batch durable now and give them. Comes again until it is done.
+    /// A command is waiting behind deferred answers: make the batch durable now and answer. Repeated until that is
+    /// done.
     Flush,
 }
 
-/// The driver's answer to a request. Each fits one or a few requests; any other is
-/// [`InvalidState`].
+/// The driver's answer to a request. Each variant fits the requests named there; a wrong one is [`InvalidState`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// `remove`, `rename`, `mkdir`, `rmdir`: done, and durable.
     Done,
-    /// `get`, `put`: connect there. Not 0.
+    /// `get`, `put`: the port to connect to. Not 0.
     Port(u16),
     /// `stat`
     Stat(crate::store::Stat),
-    /// `resume`: that much is staged, with this CRC.
+    /// `resume`: the number of staged bytes, and their CRC.
     Resume {
         /// Bytes.
         offset: u64,
@@ -161,9 +161,9 @@ pub enum Answer {
         /// The version's tag.
         tag: Tag,
     },
-    /// `list`: a body follows, as long as it gets.
+    /// `list`: a body of unknown length follows.
     List {
-        /// Entries that it leaves out because their names can't be sent.
+        /// Entries that it omits because their names can't be sent.
         omitted: u64,
     },
     /// `ls`: `length` bytes of names and line ends follow, in one message.
@@ -171,12 +171,12 @@ pub enum Answer {
         /// Bytes, at most [`MAX_LENGTH`](crate::message::MAX_LENGTH).
         length: u64,
     },
-    /// `write`: a stage is open; the body may come. `crc` is that of the bytes that are staged already.
+    /// `write`: a stage is open; the body may follow. `crc` is that of the bytes that are already staged.
     Write {
         /// CRC-32C of the first OFFSET bytes.
         crc: u32,
     },
-    /// [`ServerEvent::Commit`]: the file is in place and durable. The CRC is the one of the event, or the store's own.
+    /// [`ServerEvent::Commit`]: the file is in place and durable. The CRC is that of the event, or the store's own.
     Stored {
         /// Bytes of the file.
         size: u64,
@@ -185,12 +185,12 @@ pub enum Answer {
     },
 }
 
-/// How a driver ends the connection once [`ServerSession::poll_close`] says so.
+/// How a driver closes the connection, as returned by [`ServerSession::poll_close`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Close {
-    /// Send FIN, then discard what still comes, for at most [`LINGER_TIME`] or [`LINGER_BYTES`].
+    /// Send FIN, then discard input, for at most [`LINGER_TIME`] or [`LINGER_BYTES`].
     Gracefully,
-    /// Reset: the peer must not take the bytes it has for the whole.
+    /// Reset, so that the peer does not take an incomplete transfer for complete.
     Reset,
 }
 
@@ -211,7 +211,7 @@ enum State {
     Closed(Close),
 }
 
-/// The kind of the request in progress: it decides which answers fit.
+/// The kind of the request in progress, which determines the valid answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Port,
@@ -239,7 +239,7 @@ enum Verdict {
     Discard,
 }
 
-/// What kind of payload goes out: it decides how it ends.
+/// The kind of payload being sent, which determines how it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Body {
     /// Data messages, end and trailer.
@@ -254,7 +254,7 @@ enum Out {
     Framing(Framing),
 }
 
-/// What is kept of a session that is parked. See [`ServerSession::park`].
+/// The state of a parked session. See [`ServerSession::park`].
 pub struct Parked<C: Cipher = Plain> {
     clock: Clock,
     guard: Option<<C::Server as Guard>::Parked>,
@@ -263,8 +263,8 @@ pub struct Parked<C: Cipher = Plain> {
 /// The server's side of one control connection, without I/O. `BUF` is the command buffer: at least
 /// [`command_len`](crate::command::command_len) of the longest name.
 ///
-/// Payload stays in the driver's memory: [`receive`](Self::receive) yields it where it lies, [`send`](Self::send) has it
-/// filled in. `C` is how connections may be protected: by default not at all.
+/// Payload stays in the driver's memory: [`receive`](Self::receive) returns it in place, and [`send`](Self::send) lets
+/// the driver fill it in. `C` is the connection's cipher, by default none.
 #[derive(Debug)]
 pub struct ServerSession<const BUF: usize, C: Cipher = Plain> {
     limits: Limits,
@@ -272,9 +272,9 @@ pub struct ServerSession<const BUF: usize, C: Cipher = Plain> {
     messages: Messages<C::Server>,
     buffer: Vec<u8, BUF>,
     state: State,
-    /// What goes out now.
+    /// The output in progress.
     out: Option<Out>,
-    /// A reply that waits until the deferred ones before it are given.
+    /// A reply that waits for the deferred replies before it.
     reply: Option<Reply>,
     deferred: u16,
     ended: bool,
@@ -285,8 +285,8 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
     /// A session at the beginning of a connection.
     ///
     /// # Panics
-    /// If `BUF` is too small for names of `limits.name_max` bytes, or for the commands of the cipher; in a `static`, that is
-    /// when it is compiled.
+    /// If `BUF` is too small for names of `limits.name_max` bytes, or for the commands of the cipher. In a `static`,
+    /// this is a compile error.
     #[must_use]
     pub const fn new(limits: Limits) -> Self {
         assert!(limits.name_max >= 1 && limits.name_max as usize <= crate::name::MAX_NAME, "name_max is 1 to 255");
@@ -306,7 +306,7 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         }
     }
 
-    /// What the session was made with.
+    /// The limits that the session was created with.
     #[must_use]
     pub const fn limits(&self) -> &Limits {
         &self.limits
@@ -318,13 +318,13 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         self.error
     }
 
-    /// From now on the session accepts no other verbs than these.
+    /// From now on, the session accepts only these verbs.
     pub(crate) const fn restrict(&mut self, verbs: Verbs) {
         self.limits.verbs = self.limits.verbs.and(verbs);
     }
 
-    /// True if nothing is under way: no command begun, none owed an answer, nothing queued. A server that shuts down
-    /// closes such a connection at once.
+    /// True if nothing is in progress: no command has begun, no answer is outstanding, nothing is queued. A server that
+    /// shuts down closes such a connection at once.
     #[must_use]
     pub const fn is_idle(&self) -> bool {
         matches!(self.state, State::Length)
@@ -334,9 +334,9 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
             && self.deferred == 0
     }
 
-    /// What has to be kept of a session that is [idle](Self::is_idle), to make it again with [`ServerSession::resume`]: a
-    /// server needs no session for a connection between two commands. `None` if something is under way, or before the
-    /// handshake of a connection that is to be protected. A session that was parked must not be used further.
+    /// Reduces an [idle](Self::is_idle) session to the state that [`ServerSession::resume`] needs to restore it:
+    /// between two commands, a server needs no session for a connection. `None` if something is in progress, or before
+    /// the handshake of a connection that is to be protected. Do not use the session after this.
     #[must_use]
     pub fn park(&mut self) -> Option<Parked<C>> {
         if !self.is_idle() || self.ended || self.error.is_some() {
@@ -349,7 +349,7 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         Some(Parked { clock: self.clock, guard })
     }
 
-    /// The session that was parked, with its clock. `limits` are those it had.
+    /// Restores a parked session with its clock. Pass the same `limits` as before.
     ///
     /// # Panics
     /// As [`ServerSession::new`].
@@ -363,8 +363,8 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         session
     }
 
-    /// Admits only clients that have a key, and protects the connection with it (PROTOCOL §8). To be called at the
-    /// beginning of a connection, before anything has come.
+    /// Admits only clients with a key, and protects the connection with it (PROTOCOL §8). Call it at the beginning of a
+    /// connection, before any input.
     ///
     /// # Errors
     /// [`InvalidState`] unless the session [is idle](Self::is_idle) and unprotected.
@@ -376,7 +376,7 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         Ok(())
     }
 
-    /// What protects the connection, or is to protect it.
+    /// The state of the connection's protection, active or not yet.
     #[must_use]
     pub const fn guard(&self) -> Option<&C::Server> {
         self.messages.cipher()
@@ -399,7 +399,7 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         self.messages.cipher().map_or(NOBODY, Guard::stage_owner)
     }
 
-    /// Tells the driver to close the connection, and how; `None` while there is still something to do.
+    /// Returns how to close the connection, once it is time; `None` while there is still something to do.
     #[must_use]
     pub const fn poll_close(&self) -> Option<Close> {
         match self.state {
@@ -409,7 +409,7 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         }
     }
 
-    /// Moves everything on that needs neither input nor the driver.
+    /// Advances everything that needs neither input nor the driver.
     fn settle(&mut self) {
         loop {
             if self.out.is_none() && self.deferred == 0 {

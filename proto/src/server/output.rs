@@ -1,4 +1,4 @@
-//! What goes out, and payload in both directions.
+//! Output, and payload in both directions.
 
 use super::{Body, Out, ServerSession, State};
 use crate::body::{Opaque, Payload};
@@ -67,29 +67,28 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         spent
     }
 
-    /// True while a body or listing is being sent: the driver owes [`ServerSession::send`] or
+    /// True while a body or listing is being sent: the driver has to call [`ServerSession::send`] or
     /// [`ServerSession::finish`].
     #[must_use]
     pub const fn is_sending(&self) -> bool {
         matches!(self.state, State::Sending { .. })
     }
 
-    /// True while the body of an accepted `write` is coming in.
+    /// True while the body of an accepted `write` is being received.
     #[must_use]
     pub const fn is_receiving(&self) -> bool {
         matches!(self.state, State::Receiving { .. })
     }
 
     /// True while the body of a refused `write` is read and discarded. A driver that can't send and receive at the same
-    /// time holds the refusal back until then: with a peer that sends its whole body before it reads, both would wait
+    /// time delays the refusal until then: otherwise, if the peer sends its whole body before it reads, both would wait
     /// for each other.
     #[must_use]
     pub const fn is_draining(&self) -> bool {
         matches!(self.state, State::Draining(_))
     }
 
-    /// True while part of a data message (or `ls` reply) is still to be sent, so payload goes out next and not a
-    /// length.
+    /// True while part of a data message (or `ls` reply) is still to be sent, so that payload comes next, not a length.
     #[must_use]
     pub const fn is_in_data(&self) -> bool {
         matches!(&self.state, State::Sending { body, .. } if body.remaining() > 0 && self.out.is_none())
@@ -114,8 +113,8 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         }
     }
 
-    /// Supplies the checksum of the body that is being sent, in place of the one that the session computes. `None`: `-`, not
-    /// computed, which a server does only if configured so, with `nocrc=1` in its hello.
+    /// Supplies the checksum of the body that is being sent, instead of the one that the session computes. `None` sends
+    /// `-` (not computed), which is allowed only if the server is configured for it, with `nocrc=1` in its hello.
     ///
     /// # Errors
     /// [`InvalidState`] if no body is being sent.
@@ -151,7 +150,7 @@ impl<const BUF: usize, C: Cipher> ServerSession<BUF, C> {
         Ok(n)
     }
 
-    /// Sends only a length, or a part of it, if nothing else fits into `room`: the end of a ring buffer may split its
+    /// Sends only a length, or part of it, if nothing else fits into `room`: the end of a ring buffer may split the
     /// digits.
     fn send_length(&mut self, room: &mut [u8]) -> Result<Option<usize>, InvalidState> {
         if self.out.is_some() || self.is_spent() {

@@ -1,5 +1,5 @@
-//! What the tests of the responder and the drives share: a small store in memory, and a script that both drives go
-//! through.
+//! The shared parts of the tests of the responder and the drives: a small store in memory, and a script for both
+//! drives.
 #![allow(dead_code, unused_macros, unused_imports, reason = "each test uses its part")]
 
 mod script;
@@ -8,8 +8,8 @@ pub(crate) use script::everything;
 use skiff_kit::memory::{Layout, MemoryStore};
 pub(crate) use skiff_kit::sans_io::message;
 
-/// Both ends of a connection that will be protected. Always the same, so that what one connection has sent verifies on the
-/// next.
+/// Both ends of a connection that will be protected. Always the same, so that what one connection has sent verifies on
+/// the next.
 #[cfg(feature = "secure")]
 pub(crate) fn ends(record_max: u16) -> Ends<skiff_proto::secure::Noise> {
     use skiff_proto::secure::{Entropy, KeyId, Login, Secret, Security};

@@ -1,7 +1,7 @@
 //! A store in memory: the model that other stores are compared with, and a test double that fails on demand.
 //!
 //! A [`MemoryStore`] is a handle; its clones share one content, so that several connections serve the same files and a
-//! test can look on from outside.
+//! test can observe them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -48,24 +48,24 @@ pub enum Operation {
     Space,
 }
 
-/// See the module.
+/// See the module documentation.
 #[derive(Debug, Clone)]
 pub struct MemoryStore {
     shared: Arc<Mutex<Content>>,
 }
 
-/// A file that is open for reading: it goes on showing the version it was opened with.
+/// A file that is open for reading: it continues to show the version that it was opened with.
 #[derive(Debug)]
 pub struct MemoryFile(Version);
 
-/// A version that is being written. Dropping it is a lost connection.
+/// A version that is being written. Dropping it simulates a lost connection.
 #[derive(Debug)]
 pub struct MemoryStage {
     shared: Arc<Mutex<Content>>,
     number: u64,
 }
 
-/// A listing. It shows what is there when it gets there.
+/// A listing. It shows the entries that exist when it reaches them.
 #[derive(Debug)]
 pub struct MemoryCursor {
     dir: Option<String>,
@@ -80,7 +80,7 @@ impl MemoryStore {
         Self { shared: Arc::new(Mutex::new(Content::new(layout))) }
     }
 
-    /// Puts a file there, as if it had always been.
+    /// Adds a file, as if it had always existed.
     pub fn put_file(&self, name: &str, content: &[u8]) {
         let mut inner = self.lock();
         let version = inner.version(content.to_vec(), None, None);
@@ -88,7 +88,7 @@ impl MemoryStore {
         inner.files.insert(name.into(), version);
     }
 
-    /// Makes a directory and those above it.
+    /// Creates a directory and its parents.
     pub fn put_directory(&self, name: &str) {
         let mut inner = self.lock();
         inner.make_parents(name);
@@ -138,7 +138,7 @@ impl MemoryStore {
         self.lock().stages.len()
     }
 
-    /// Limits the room for files and staged bytes together.
+    /// Limits the total size of files and staged bytes.
     pub fn set_capacity(&self, bytes: u64) {
         self.lock().capacity = bytes;
     }
@@ -148,27 +148,27 @@ impl MemoryStore {
         self.lock().read_only = true;
     }
 
-    /// Lets an append take no more than `bytes` at a time (at least one).
+    /// Limits each append to `bytes` (at least one).
     pub fn set_append_max(&self, bytes: usize) {
         self.lock().append_max = bytes.max(1);
     }
 
-    /// Lets appends fail with `no-space` that would make a stage longer than `bytes`.
+    /// Makes appends fail with `no-space` if the stage would exceed `bytes`.
     pub fn set_stage_max(&self, bytes: usize) {
         self.lock().stage_max = bytes;
     }
 
-    /// Lets reads beyond `offset` fail with `io`.
+    /// Makes reads beyond `offset` fail with `io`.
     pub fn set_read_max(&self, offset: u64) {
         self.lock().read_max = offset;
     }
 
-    /// Lets every file seem to have so many bytes when it is opened.
+    /// Makes every file report this size when it is opened.
     pub fn set_claimed_size(&self, bytes: Option<u64>) {
         self.lock().claimed_size = bytes;
     }
 
-    /// Lets `staged`, `append` and `read_at` answer what no store may: more than the size, nothing, more than the room.
+    /// Makes `staged`, `append` and `read_at` return invalid answers: more than the size, nothing, more than the room.
     pub fn set_nonsense(&self) {
         self.lock().nonsense = true;
     }
@@ -179,17 +179,17 @@ impl MemoryStore {
         self.lock().settled
     }
 
-    /// Lets every commit be pending for so many calls.
+    /// Makes every commit pending for this many calls.
     pub fn set_pending_commits(&self, calls: u32) {
         self.lock().pending = calls;
     }
 
-    /// Makes the call of `operation` after `skip` further ones fail, once.
+    /// Makes the call of `operation` after `skip` more calls fail, once.
     pub fn fail(&self, operation: Operation, skip: u32, code: ErrorCode) {
         self.lock().faults.push(Fault { operation, skip, code });
     }
 
-    /// What a restart of the server leaves: no stage is open, and those without a name are gone.
+    /// Simulates a restart of the server: no stage is open, and those without a name are gone.
     pub fn restart(&self) {
         let mut inner = self.lock();
         inner.stages.retain(|_, stage| stage.name.is_some());
@@ -328,7 +328,7 @@ impl Store for MemoryStore {
     }
 
     /// # Panics
-    /// If the bytes go beyond the size that the stage was opened with: a session never lets them (PROTOCOL §7).
+    /// If the bytes exceed the size that the stage was opened with, which a session never permits (PROTOCOL §7).
     fn append(&mut self, stage: &mut MemoryStage, bytes: &[u8]) -> store::Result<usize> {
         let mut inner = self.lock();
         inner.fault(Operation::Append)?;

@@ -1,5 +1,5 @@
-//! A store that queues changes, or that answers "not yet" and queues at random: what works with it works with every
-//! store that waits.
+//! A store that queues changes, or that answers "not yet" and queues at random. Code that works with it works with
+//! every store that waits.
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,7 @@ use skiff_proto::store::{Entry, Result, Space, Stat, Store, StoreError, Sum};
 
 use crate::flash::Rng;
 
-/// Changes that the queue holds at most where chance decides.
+/// Maximum number of queued changes in random mode.
 const MOST: usize = 5;
 
 /// When changes are made and answered.
@@ -20,9 +20,9 @@ const MOST: usize = 5;
 pub enum Changes {
     /// One by one.
     AtOnce,
-    /// In batches (PROTOCOL §7): when no input waits, or before something that could observe them.
+    /// In batches (PROTOCOL §7): when no input is waiting, or before something that could observe them.
     Batched,
-    /// One way or the other, and often "not yet", by this seed.
+    /// Randomly one way or the other, and often "not yet", with this seed.
     Random(u64),
 }
 
@@ -31,7 +31,7 @@ pub struct Reluctant<S: Store> {
     inner: S,
     changes: Changes,
     rng: Rng,
-    /// The call at hand has been put off already.
+    /// Whether the current call has already been deferred.
     has_put_off: bool,
     /// None of these is visible before the queue is flushed.
     queue: VecDeque<Change<S::Stage>>,
@@ -58,7 +58,7 @@ impl<S: Store> Reluctant<S> {
         Self { inner, changes, rng, has_put_off: false, queue: VecDeque::new(), results: VecDeque::new() }
     }
 
-    /// "Not yet" now and then.
+    /// Sometimes returns "not yet".
     fn hesitate(&mut self) -> Result<()> {
         let is_random = matches!(self.changes, Changes::Random(_));
         // Not for ever, and often not at all.
@@ -70,7 +70,7 @@ impl<S: Store> Reluctant<S> {
         Ok(())
     }
 
-    /// True if the change that is asked for goes to the queue.
+    /// True if the requested change is queued.
     fn queues(&mut self) -> Result<bool> {
         self.hesitate()?;
         match self.changes {
@@ -112,7 +112,7 @@ impl<S: Store> Reluctant<S> {
         }
     }
 
-    /// A `write` could observe changes of the queue: of its name, and of those in which it lies or that lie in it.
+    /// Makes the queued changes that a `write` could observe: of its name, of its parents, and of names below it.
     fn make_observed(&mut self, write: Name<'_>) {
         let is_inside = |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
         let write = write.as_str();

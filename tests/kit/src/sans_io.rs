@@ -1,7 +1,7 @@
 //! A server without I/O: a [`ServerSession`], a [`Responder`] and a [`MemoryStore`], driven in memory.
 //!
-//! The test is the network and the clock: it hands bytes over in the pieces it likes, takes what comes back, says how much
-//! the client reads, and sets the time. [`Server`] is a [`Link`](crate::vector::Link), for the vectors.
+//! The test is the network and the clock: it passes bytes in pieces of any size, takes the output, sets how much the
+//! client reads, and sets the time. [`Server`] is a [`Link`](crate::vector::Link), for the vectors.
 
 use core::task::Poll;
 use core::time::Duration;
@@ -29,7 +29,7 @@ pub use data::DataConnection;
 use data::Promise;
 pub use link::Server;
 
-/// The buffer of a session that takes the longest names.
+/// The buffer size of a session that accepts the longest names.
 pub const BUF: usize = command_len(MAX_NAME);
 
 /// A message: the length, then the payload.
@@ -53,7 +53,7 @@ pub fn body(content: &[u8], crc: u32) -> Vec<u8> {
 /// The payloads of the messages that `bytes` consists of.
 ///
 /// # Errors
-/// The bytes are not whole messages.
+/// The bytes are not complete messages.
 pub fn payloads(bytes: &[u8]) -> Result<Vec<&[u8]>, Problem> {
     let mut payloads = Vec::new();
     let mut rest = bytes;
@@ -74,9 +74,9 @@ pub fn payloads(bytes: &[u8]) -> Result<Vec<&[u8]>, Problem> {
 /// How a driver moves bytes, and a store makes changes.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// The most bytes offered to the session at a time.
+    /// Maximum number of bytes offered to the session at a time.
     pub input: usize,
-    /// The most bytes taken from the session, or of payload moved, at a time.
+    /// Maximum number of bytes taken from the session, or of payload moved, at a time.
     pub output: usize,
     /// The longest data message of a body that is sent.
     pub data: u32,
@@ -102,9 +102,9 @@ type Store = Reluctant<MemoryStore>;
 /// One control connection to a server in memory.
 pub struct Connection<const N: usize = BUF, C: Cipher = Plain> {
     session: ServerSession<N, C>,
-    /// The client's end, if the connection is sealed: the test sends and receives what is in the messages.
+    /// The client's end, if the connection is sealed: the test sends and receives the content of the messages.
     tunnel: Option<Tunnel>,
-    /// So many bytes come at a time over a sealed connection.
+    /// The number of bytes that arrive at a time over a sealed connection.
     segment: usize,
     responder: Responder<Store>,
     store: Store,
@@ -113,10 +113,10 @@ pub struct Connection<const N: usize = BUF, C: Cipher = Plain> {
     ports: Ports,
     pace: Pace,
     now: Instant,
-    /// On the way from the client.
+    /// Bytes in flight from the client.
     input: Vec<u8>,
     input_end: InputEnd,
-    /// On the way to the client: a line of a listing is made in one piece.
+    /// Bytes in flight to the client: a line of a listing is composed in one piece.
     pending: Vec<u8>,
     /// What the client has received.
     output: Vec<u8>,
@@ -133,7 +133,7 @@ enum InputEnd {
     Handled,
 }
 
-/// The data connections that the responder asks for.
+/// The data connections that the responder requests.
 #[derive(Default)]
 struct Ports {
     promises: BTreeMap<u16, Promise>,
@@ -169,7 +169,7 @@ impl Services<Store> for Ports {
 pub const RECORD_MAX: u16 = 1014;
 
 impl<const N: usize> Connection<N, Noise> {
-    /// A sealed connection whose handshake is through. What the client sends comes in pieces of `segment` bytes.
+    /// A sealed connection after its handshake. Bytes from the client arrive in pieces of `segment` bytes.
     ///
     /// # Panics
     /// If the handshake fails.
@@ -199,7 +199,7 @@ impl<const N: usize> Connection<N, Noise> {
 }
 
 impl<const N: usize, C: Cipher> Connection<N, C> {
-    /// A connection to a server with `store`; the clock stands at one millisecond.
+    /// A connection to a server with `store`; the clock starts at one millisecond.
     #[must_use]
     pub fn new(limits: Limits, store: MemoryStore, pace: Pace) -> Self {
         Self {
@@ -221,7 +221,7 @@ impl<const N: usize, C: Cipher> Connection<N, C> {
         }
     }
 
-    /// The client sends `bytes`; the server does what it can with them.
+    /// The client sends `bytes`; the server processes as much as it can.
     pub fn send(&mut self, bytes: &[u8]) {
         match &mut self.tunnel {
             None => self.input.extend(bytes),
@@ -287,7 +287,7 @@ impl<const N: usize, C: Cipher> Connection<N, C> {
         Some(DataConnection::new(promise, self.memory.clone()))
     }
 
-    /// Goes on until nothing moves any more.
+    /// Continues until nothing moves any more.
     pub fn run(&mut self) {
         while self.end.is_none() && self.turn() {}
         // As a server with many connections does it.
@@ -340,7 +340,7 @@ impl<const N: usize, C: Cipher> Connection<N, C> {
         let most = self.pace.output.max(1).min(self.room);
         if self.pending.is_empty() && most > 0 {
             if self.session.has_output() {
-                self.pending.resize(most, 0);
+                self.pending = vec![0; most];
                 let n = self.session.poll_transmit(&mut self.pending);
                 self.pending.truncate(n);
             } else if self.session.is_sending() {
@@ -367,7 +367,7 @@ impl<const N: usize, C: Cipher> Connection<N, C> {
 
     /// Lets the responder send payload through a room of this size.
     fn fill(&mut self, room: usize) -> usize {
-        self.pending.resize(room, 0);
+        self.pending = vec![0; room];
         let n = self.responder.transmit(&mut self.session, &mut self.store, &mut self.pending);
         self.pending.truncate(n);
         n

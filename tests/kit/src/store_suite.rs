@@ -1,7 +1,7 @@
-//! What every store must do, whatever it is made of (PROTOCOL §5, §7): one suite for a directory, for RAM and for flash.
+//! The requirements on every store (PROTOCOL §5, §7): one suite for a directory, for RAM and for flash.
 //!
-//! Implement [`Backend`] and write `skiff_kit::store_suite!(MyBackend);` in a module of a test: each case below becomes a
-//! test there, on a store of its own.
+//! Implement [`Backend`] and write `skiff_kit::store_suite!(MyBackend);` in a module of a test: each case below becomes
+//! a test there, on its own store.
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
@@ -21,10 +21,10 @@ use skiff_proto::store::{self, Entry, EntryKind, Space, Stat, Store, StoreError,
 
 /// A medium, and the stores that are opened on it one after the other.
 pub trait Backend {
-    /// What is tested.
+    /// The store under test.
     type Store: Store;
 
-    /// What it can do.
+    /// Its features.
     const FEATURES: Features;
 
     /// A new, empty medium.
@@ -33,11 +33,12 @@ pub trait Backend {
     /// Opens the medium. The store that was opened before has been dropped.
     fn open(&mut self) -> Self::Store;
 
-    /// Waits until a store that has answered "not yet" is worth asking again.
+    /// Waits until a store that has answered "not yet" should be called again.
     fn wait(_store: &mut Self::Store) {}
 }
 
-/// A store of a [`Backend`] that is asked until it is ready, and whose changes are durable when they return.
+/// A store of a [`Backend`] that repeats calls until the store is ready, and whose changes are durable when they
+/// return.
 pub struct Patient<B: Backend>(B::Store, PhantomData<B>);
 
 impl<B: Backend> Patient<B> {
@@ -148,22 +149,22 @@ impl<B: Backend> Store for Patient<B> {
     }
 }
 
-/// What a store can do beyond what all must.
+/// Optional features of a store.
 #[derive(Debug, Clone, Copy)]
 pub struct Features {
     /// It has directories.
     pub directories: bool,
     /// It keeps the time of a file.
     pub mtime: bool,
-    /// What it holds is still there when it is opened again.
+    /// Its content is still there when it is opened again.
     pub restart: bool,
     /// The longest name in bytes.
     pub name_max: usize,
     /// The longest file that the suite may store, in bytes; at least 4096.
     pub file_max: usize,
-    /// So many files, at least, can be there at once, two stages included; at least 8.
+    /// The minimum number of files, including two stages, that it can hold; at least 8.
     pub files_max: usize,
-    /// So many stages, at least, can be open at once; at least 2.
+    /// The minimum number of stages that can be open at once; at least 2.
     pub stages_max: usize,
 }
 
@@ -177,7 +178,7 @@ fn code<T>(result: store::Result<T>) -> Answer<T> {
     result.map_err(StoreError::code)
 }
 
-/// Bytes that tell where they stand.
+/// Bytes that depend on their position.
 fn pattern(len: usize, seed: u32) -> Vec<u8> {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
     (0..len)
@@ -314,7 +315,7 @@ cases! { ($)
         }
     }
 
-    /// However the sender cuts its data.
+    /// However the sender splits its data.
     fn bytes_that_come_one_by_one_make_the_same_file(backend, store) {
         let bytes = pattern(700, 3);
         let (mut stage, _) = begin(&mut store, "slow", 0, 700).unwrap();
@@ -332,7 +333,7 @@ cases! { ($)
         assert_eq!(list(&mut store, None).unwrap(), ["empty"]);
     }
 
-    /// `stat`, `open` and `list` say the same.
+    /// `stat`, `open` and `list` agree.
     fn size_time_and_checksum_are_told(backend, store) {
         put_at(&mut store, "x", b"123456789", Some(1_700_000_000));
         let stat = store.stat(n("x")).unwrap();
@@ -354,7 +355,7 @@ cases! { ($)
         assert_eq!(listed, Some(stat));
     }
 
-    /// Times before 1970 can't be said; those after 292 billion years need not be kept.
+    /// Times before 1970 can't be expressed; those after 292 billion years do not have to be kept.
     fn an_absurd_time_does_not_keep_a_file_from_being_stored(backend, store) {
         put_at(&mut store, "late", b"x", Some(u64::MAX));
         put_at(&mut store, "early", b"x", Some(0));
@@ -393,7 +394,7 @@ cases! { ($)
         assert_eq!(list(&mut store, None).unwrap(), [longest]);
     }
 
-    /// The old content, whole, or `changed`: never a mix.
+    /// The complete old content, or `changed`: never a mix.
     fn a_reader_of_a_replaced_file_sees_the_old_one_or_hears_of_it(backend, store) {
         let (old, new) = (pattern(2000, 1), pattern(2000, 2));
         put(&mut store, "f", &old);
@@ -469,7 +470,7 @@ cases! { ($)
         assert_eq!(get(&mut store, "f").unwrap(), b"whole");
     }
 
-    /// PROTOCOL §7: across a restart of the server too.
+    /// PROTOCOL §7: even across a restart of the server.
     fn files_and_staged_bytes_are_there_after_a_restart(backend, store) {
         let bytes = pattern(2500, 6);
         put_at(&mut store, "f", &bytes, Some(1_600_000_000));
@@ -587,7 +588,7 @@ cases! { ($)
         assert_eq!(get(&mut store, "f").unwrap(), b"12345");
     }
 
-    /// PROTOCOL §8: to others, nothing is staged; across a restart too.
+    /// PROTOCOL §8: for others, nothing is staged, even across a restart.
     fn staged_bytes_belong_to_the_client_that_wrote_them(backend, store) {
         let [a, b] = [1, u64::MAX].map(|number| StageOwner::from_number(number).unwrap());
         let write = |store: &mut Patient<B>, owner, offset, bytes: &[u8]| {
@@ -747,14 +748,14 @@ cases! { ($)
         assert_eq!(get(&mut store, "to").unwrap(), b"content");
     }
 
-    /// Nothing to do is no error.
+    /// Doing nothing is not an error.
     fn a_file_can_be_renamed_to_itself(backend, store) {
         put(&mut store, "f", b"content");
         store.rename(n("f"), n("f")).unwrap();
         assert_eq!(get(&mut store, "f").unwrap(), b"content");
     }
 
-    /// A writer ends in the name that it began with.
+    /// A writer ends with the name that it began with.
     fn a_file_that_is_renamed_or_removed_while_it_is_written_comes_back(backend, store) {
         put(&mut store, "f", b"old");
         let (mut stage, _) = begin(&mut store, "f", 0, 3).unwrap();
@@ -766,7 +767,7 @@ cases! { ($)
         assert_eq!(get(&mut store, "g").unwrap(), b"old");
     }
 
-    /// Every one once.
+    /// Each exactly once.
     fn a_listing_shows_every_file_once_and_no_stage(backend, store) {
         let count = (B::FEATURES.files_max - 2).min(200);
         let names: Vec<String> = (0..count).map(|number| format!("file-{number:03}")).collect();
@@ -810,7 +811,7 @@ cases! { ($)
         assert_eq!(staged(&mut store, "f", 5), Ok((2, crc32c(b"st"))));
     }
 
-    /// A flat store has none.
+    /// A flat store has no directories.
     fn directories_are_made_listed_and_removed_or_unsupported(backend, store) {
         if !B::FEATURES.directories {
             assert_eq!(code(store.mkdir(n("d"))), Err(ErrorCode::Unsupported));
@@ -856,7 +857,7 @@ cases! { ($)
         assert_eq!(get(&mut store, "f").unwrap(), b"x");
     }
 
-    /// `not-found` for who looks, `exists` for who would make something (PROTOCOL §6).
+    /// `not-found` for commands that read, `exists` for commands that would create something (PROTOCOL §6).
     fn below_a_file_nothing_is_found_and_nothing_made(backend, store) {
         if !B::FEATURES.directories {
             return;
@@ -887,7 +888,7 @@ cases! { ($)
         assert_eq!(get(&mut store, "f").unwrap(), b"x");
     }
 
-    /// The name became a directory's while the bytes came.
+    /// The name became that of a directory while the bytes arrived.
     fn a_commit_over_a_directory_is_refused(backend, store) {
         if !B::FEATURES.directories {
             return;
@@ -937,7 +938,7 @@ cases! { ($)
         assert_eq!(get(&mut store, "d/f").unwrap(), b"abc");
     }
 
-    /// Several hundred changes, each compared with what a map says.
+    /// Several hundred changes, each compared with a map.
     fn a_store_behaves_like_a_map(backend, store) {
         let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
         let mut parts: BTreeMap<String, Vec<u8>> = BTreeMap::new();

@@ -1,7 +1,7 @@
-//! A client's end of a sealed connection, for what speaks plain (PROTOCOL §8): it seals each message on its way to the server
-//! and opens each one on its way back, so that a conversation that was written for a plain connection goes over a sealed one.
+//! A client's end of a sealed connection, for plain conversations (PROTOCOL §8): it seals each message to the server
+//! and opens each one from it, so that a conversation written for a plain connection runs over a sealed one.
 //!
-//! It is generic over how the bytes move: a session in memory ([`Connection::sealed`](crate::sans_io::Connection::sealed)), or
+//! It works with any transport: a session in memory ([`Connection::sealed`](crate::sans_io::Connection::sealed)), or
 //! a socket.
 
 use skiff_proto::cipher::Handshake as _;
@@ -10,25 +10,25 @@ use skiff_proto::secure::{ChaChaPoly, Client, Key, Login};
 
 use crate::vector::Problem;
 
-/// The hello that a client begins with.
+/// The hello request with which a client begins.
 pub const HELLO: &[u8] = b"0000000012get /skiff/1";
 
-/// See the module.
+/// See the module documentation.
 pub struct Tunnel {
     records: Client<ChaChaPoly>,
-    /// What is not a whole message yet, on its way to the server and back.
+    /// Incomplete messages, to the server and back.
     up: Vec<u8>,
     down: Vec<u8>,
 }
 
 impl Tunnel {
-    /// Before [`HELLO`] is sent. `ephemeral`: random, where it matters.
+    /// The state before [`HELLO`] is sent. `ephemeral`: random, if that matters.
     #[must_use]
     pub fn new(key: Key, ephemeral: [u8; 32]) -> Self {
         Self { records: Login { key, ephemeral }.start(), up: Vec::new(), down: Vec::new() }
     }
 
-    /// The server has answered the hello with this message: the message that is sent next.
+    /// Handles the server's answer to the hello; returns the next message to send.
     ///
     /// # Errors
     /// The server does not offer protection.
@@ -39,7 +39,7 @@ impl Tunnel {
         Ok(crate::sans_io::message(&command[..len]))
     }
 
-    /// The server has answered that with this message: from now on all messages are sealed.
+    /// Handles the server's answer to that; from now on all messages are sealed.
     ///
     /// # Errors
     /// The server refuses the key, or does not know it.
@@ -48,8 +48,8 @@ impl Tunnel {
         finished.and_then(Result::ok).ok_or_else(|| Problem::new(format!("no key: {}", reply.escape_ascii())))
     }
 
-    /// Plain bytes are sent: the records of the messages that are whole now. Data that is too long for one record takes
-    /// several; what does not begin with a length goes as it is.
+    /// Seals plain bytes; returns the records of the messages that are complete now. Data that is too long for one
+    /// record takes several; bytes that do not begin with a length are sent unchanged.
     pub fn seal(&mut self, plain: &[u8]) -> Vec<u8> {
         self.up.extend_from_slice(plain);
         let mut wire = Vec::new();
@@ -71,7 +71,7 @@ impl Tunnel {
         wire
     }
 
-    /// Bytes have come: the messages of the records that are whole now.
+    /// Opens received bytes; returns the messages of the records that are complete now.
     ///
     /// # Errors
     /// A record is forged.
@@ -90,7 +90,7 @@ impl Tunnel {
     }
 }
 
-/// Bytes of the message that `bytes` begins with, if it is whole.
+/// The length of the message at the start of `bytes`, if it is complete.
 fn whole(bytes: &[u8]) -> Option<usize> {
     let digits = bytes.get(..HEADER_LEN).filter(|digits| digits.iter().all(u8::is_ascii_digit))?;
     let len = HEADER_LEN + core::str::from_utf8(digits).ok()?.parse::<usize>().ok()?;

@@ -20,20 +20,20 @@ pub struct Vector {
     pub file: String,
     /// The steps, in order.
     pub steps: Vec<Step>,
-    /// What only the comments say.
+    /// Information that is only in the comments.
     pub setting: Setting,
 }
 
 /// A line of a vector.
 #[derive(Debug, Clone)]
 pub struct Step {
-    /// Where it stands in the file, from 1.
+    /// Its line number in the file, from 1.
     pub line: usize,
-    /// What happens.
+    /// The action.
     pub action: Action,
 }
 
-/// What happens in a step.
+/// The action of a step.
 #[derive(Debug, Clone)]
 pub enum Action {
     /// `C "..."`
@@ -74,7 +74,7 @@ pub enum DataEnd {
     Reset,
 }
 
-/// What only the comments of a vector say: the store before and after, in full.
+/// Information that is only in the comments of a vector: the store before and after.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Setting {
     /// Files and their content before the conversation.
@@ -90,12 +90,12 @@ pub struct Setting {
     loose: Loose,
 }
 
-/// How a line is matched more loosely than it stands.
+/// A looser match for a line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Loose {
     #[default]
     No,
-    /// The lines of the payload in any order, and any number of LF behind them.
+    /// The lines of the payload in any order, followed by any number of LF.
     AnyOrder,
 }
 
@@ -144,12 +144,12 @@ const SETTINGS: &[(&str, Setting)] = {
     ]
 };
 
-/// Why a vector could not be read, or a conversation went another way.
+/// Why a vector could not be read, or how a conversation differed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem(String);
 
 impl Problem {
-    /// A problem, in words.
+    /// A problem with this description.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -225,7 +225,7 @@ impl Vector {
     }
 }
 
-/// The table must say what the comments say, as far as a program can read them.
+/// The table must agree with the comments, as far as a program can read them.
 fn check_setting(text: &str, setting: &Setting) -> Result<(), Problem> {
     let comments: String = text.lines().filter_map(|line| line.strip_prefix('#')).collect();
     let Some((_, before)) = comments.split_once("Store before:") else {

@@ -1,5 +1,6 @@
-//! The tests that decide about the store on flash: power goes at every operation of a script, and at random ones of random
-//! workloads; every time the medium is mounted, everything on it compared with what was answered, and the store used on.
+//! The decisive tests of the store on flash: power fails at every operation of a script, and at random operations of
+//! random workloads. Each time, the test mounts the medium, compares everything on it with the answers given, and
+//! continues to use the store.
 //!
 //! `SKIFF_FLASH_SEEDS=2000 cargo test -p skiff-kit --test flash_cuts` tries more than the default.
 

@@ -1,4 +1,4 @@
-//! `cargo firmware`: the images for microcontrollers built, measured and run under QEMU. Needs no root.
+//! `cargo firmware`: builds, measures and runs the images for microcontrollers under QEMU. Needs no root.
 
 use core::net::Ipv4Addr;
 use core::ops::RangeInclusive;
@@ -102,7 +102,7 @@ impl Job {
     }
 }
 
-/// `Ok(false)`: done, and over budget or the like.
+/// `Ok(false)`: done, but over budget or similar.
 type Result<T> = core::result::Result<T, Box<dyn core::error::Error>>;
 
 fn image(image: &Image<'_>) -> Result<PathBuf> {
@@ -149,7 +149,7 @@ impl Run {
         Some(run)
     }
 
-    /// Its own, and those of classic data connections.
+    /// The control port, and those of classic data connections.
     fn ports(&self) -> Result<RangeInclusive<u16>> {
         let last = u16::try_from(self.board.data_connections())?.checked_add(self.port);
         Ok(self.port..=last.ok_or_else(|| format!("--port {}: the ports that follow are needed as well", self.port))?)
@@ -204,7 +204,7 @@ impl Run {
     }
 }
 
-/// Something else each time.
+/// A different number each time.
 fn seed() -> u64 {
     use core::hash::{BuildHasher as _, Hasher as _};
     std::hash::RandomState::new().build_hasher().finish()
@@ -230,7 +230,8 @@ fn budget() -> Result<bool> {
     Ok(kept & sealed & virt > 0 && tell_stale(&stale))
 }
 
-/// Has an image do everything once, and compares: bytes of flash, of RAM, and 1 if both are within their limits.
+/// Makes an image do everything once, and compares its usage: returns bytes of flash, of RAM, and 1 if both are within
+/// their limits.
 fn exercise(
     name: &str,
     server: &Image<'_>,
@@ -255,7 +256,7 @@ fn exercise(
     Ok([now[0], now[1], kept.into()])
 }
 
-/// Prints what is wrong in the documentation; true if nothing is.
+/// Prints the wrong figures in the documentation; true if there are none.
 fn tell_stale(stale: &[String]) -> bool {
     for line in stale {
         println!("STALE: {line}");

@@ -1,4 +1,5 @@
-//! The long ordeals of the host, as docs/RELIABILITY.md lists them: `cargo run --release -p skiff-tests --bin ordeal -- all`.
+//! The long ordeals of the host, as docs/RELIABILITY.md lists them: `cargo run --release -p skiff-tests --bin ordeal --
+//! all`.
 
 use core::time::Duration;
 use std::process::ExitCode;
@@ -128,7 +129,7 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Each runs as a separate process: some in a network namespace, and none in the memory of another.
+/// Runs each as a separate process, because some need a network namespace and none should share memory with another.
 #[cfg(target_os = "linux")]
 fn all() -> ExitCode {
     for what in ["kill", "links", "crowd", "order", "slow", "spoil", "soak"] {

@@ -1,4 +1,4 @@
-//! The deterministic simulation, as docs/RELIABILITY.md tells of it:
+//! The deterministic simulation that docs/RELIABILITY.md describes:
 //! `cargo run --profile sim -p skiff-tests --bin simulate -- --seed 1 --seeds 1000`.
 
 use core::time::Duration;
@@ -23,7 +23,7 @@ struct Args {
     /// Number of seeds
     #[arg(long, default_value_t = 1)]
     seeds: u64,
-    /// Stop after SECONDS, whatever seeds are left
+    /// Stop after SECONDS, even if seeds are left
     #[arg(long)]
     seconds: Option<u64>,
     /// Commands per run
@@ -91,7 +91,7 @@ fn show(trace: &[String], lines: usize) {
     }
 }
 
-/// What was done.
+/// The totals.
 #[derive(Debug, Default)]
 struct Done {
     seeds: u64,
@@ -102,7 +102,7 @@ struct Done {
     memory: Option<(u64, u64)>,
 }
 
-/// Seeds after which the memory is what it will be.
+/// The number of seeds after which the memory should no longer grow.
 const WARM: u64 = 200;
 
 impl Done {
@@ -116,7 +116,7 @@ impl Done {
         }
     }
 
-    /// What is kept from one world to the next is a leak.
+    /// True if the memory has grown: anything kept from one world to the next is a leak.
     fn has_grown(&self) -> bool {
         self.memory.is_some_and(|(first, last)| last > 2 * first)
     }
@@ -138,7 +138,7 @@ impl Done {
     }
 }
 
-/// KiB of memory that this process has.
+/// The memory of this process in KiB.
 fn resident() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

@@ -1,4 +1,4 @@
-//! What an image may take: `firmware/budgets.toml`, and the measurements that are compared with it.
+//! The limits of an image: `firmware/budgets.toml`, and the measurements that are compared with it.
 
 use core::fmt;
 use std::collections::BTreeMap;
@@ -29,19 +29,19 @@ pub struct Budgets {
     pub flash_virt: Limit,
     /// See `flash_virt`.
     pub ram_virt: Limit,
-    /// Instructions of a fixed work.
+    /// Instructions of the fixed workload.
     pub instructions: Figure,
-    /// Instructions of the server alone for one thing.
+    /// Instructions of only the server for each thing.
     pub server: Server,
-    /// Instructions of the same work by [`WORKLOAD_FAST`].
+    /// Instructions of the same workload with [`WORKLOAD_FAST`].
     pub instructions_fast: Figure,
     /// Those of its server.
     pub server_fast: Server,
-    /// The same of an image with the feature `secure`.
+    /// The same for an image with the feature `secure`.
     pub secure: Secure,
 }
 
-/// What an image with the feature `secure` may take.
+/// The limits of an image with the feature `secure`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Secure {
@@ -49,14 +49,14 @@ pub struct Secure {
     pub flash: Limit,
     /// Bytes of RAM.
     pub ram: Limit,
-    /// Instructions of the server alone for one thing, over a protected connection.
+    /// Instructions of only the server for each thing, over a protected connection.
     pub server: Server,
 }
 
-/// Instructions of the server alone, its TCP stack and its store included.
+/// Instructions of only the server, including its TCP stack and its store.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Server {
-    /// By how much of that each may differ, in percent.
+    /// The tolerance of each figure, in percent.
     tolerance: u64,
     /// The same names as those of [`Counted::server`].
     #[serde(flatten)]
@@ -71,34 +71,34 @@ impl Server {
     }
 }
 
-/// A figure that must not pass a limit.
+/// A figure that must not exceed a limit.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limit {
-    /// What is allowed.
+    /// The limit.
     pub limit: u64,
     /// What it was when that was last written down.
     pub measured: u64,
 }
 
-/// A figure that must stay what it is, more or less.
+/// A figure that must stay about the same.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Figure {
     /// What it was when that was last written down.
     pub measured: u64,
-    /// By how much of that it may differ, in percent.
+    /// The tolerance, in percent.
     pub tolerance: u64,
 }
 
 impl Budgets {
-    /// Where the file is.
+    /// The path of the file.
     #[must_use]
     pub fn path() -> PathBuf {
         root().join("firmware/budgets.toml")
     }
 
-    /// What a board may take of RAM, if it has a budget.
+    /// The RAM limit of a board, if it has a budget.
     #[must_use]
     pub const fn ram(&self, board: Board) -> Option<Limit> {
         match board {
@@ -120,19 +120,20 @@ impl Budgets {
     }
 }
 
-/// A measurement beside what it may be.
+/// A measurement with its limits.
 #[derive(Debug, Clone, Copy)]
 pub struct Verdict {
-    /// What was measured.
+    /// The measured value.
     pub now: u64,
-    /// What was written down.
+    /// The recorded value.
     pub before: u64,
-    /// What is allowed at most, and at least.
+    /// The maximum and the minimum.
     pub allowed: (u64, u64),
 }
 
 impl Verdict {
-    /// True if it is not too much. Too little is told: another compiler, or a figure that is to be written down.
+    /// True if it is not too much. If it is too little, that is only reported: because of another compiler, or an
+    /// improvement to be recorded.
     #[must_use]
     pub const fn is_kept(&self) -> bool {
         self.now <= self.allowed.1
@@ -184,19 +185,19 @@ pub const WORKLOAD_FAST: Image<'static> = Image { features: "workload fast", ..W
 /// Nanoseconds of a tick of [`WORKLOAD`]'s board: its processor's clock is 50 MHz.
 const TICK_NS: u64 = 20;
 
-/// What [`WORKLOAD`] has counted.
+/// The counts of [`WORKLOAD`].
 #[derive(Debug, Clone)]
 pub struct Counted {
-    /// Instructions of the work.
+    /// Instructions of the workload.
     pub instructions: u64,
-    /// Those of the server alone for one thing.
+    /// Those of only the server for each thing.
     pub server: BTreeMap<String, u64>,
 }
 
-/// Waits for the end of the work; the instructions that it took.
+/// Waits for the end of the workload; returns its instruction counts.
 ///
 /// # Errors
-/// It did not end well: what it says.
+/// It failed, with its message.
 pub fn instructions(machine: &Machine) -> Result<Counted, String> {
     machine.running.hear("\n", machine.running.hear("workload: ", 0));
     let said = machine.running.out();
@@ -216,7 +217,8 @@ pub fn instructions(machine: &Machine) -> Result<Counted, String> {
     Err(said)
 }
 
-/// Has a board do everything once, the deepest calls it has among them, and asks it then. Files of 3 KiB are the largest.
+/// Makes a board do everything once, including its deepest calls, and then asks for its status. The largest files have
+/// 3 KiB.
 ///
 /// # Panics
 /// If the server does not do what it should.
@@ -266,7 +268,7 @@ pub fn load(machine: &mut Machine) -> Status {
     machine.status()
 }
 
-/// The same of a board with [`secret_text`](crate::sealed::secret_text) as its secret.
+/// The same for a board with [`secret_text`](crate::sealed::secret_text) as its secret.
 ///
 /// # Panics
 /// If the server does not do what it should.

@@ -1,11 +1,11 @@
-//! Compares the sizes of images in README.md and firmware/README.md with the images that are built.
+//! Compares the image sizes in README.md and firmware/README.md with built images.
 
 use core::fmt::Write as _;
 use std::fs;
 
 use super::root;
 
-/// By how much a figure may differ, in percent.
+/// The tolerance of a figure, in percent.
 const TOLERANCE: u64 = 1;
 
 const GUIDE: &str = "firmware/README.md";
@@ -31,7 +31,7 @@ fn grouped(number: u64) -> String {
     text
 }
 
-/// A row of the table in firmware/README.md: bytes of flash and of variables, and how much more that is than `before`.
+/// A row of the table in firmware/README.md: bytes of flash and of variables, and the differences from `before`.
 #[must_use]
 pub fn row(name: &str, now: [u64; 2], before: Option<[u64; 2]>) -> String {
     let mut row = format!("| {name} |");
@@ -45,7 +45,7 @@ pub fn row(name: &str, now: [u64; 2], before: Option<[u64; 2]>) -> String {
     row
 }
 
-/// What is wrong with the row of this name, compared with `row`, the correct one.
+/// The difference between the row of this name and `row`, the correct one.
 #[must_use]
 pub fn stale_row(row: &str, name: &str, now: [u64; 2]) -> Option<String> {
     stale_in(&read(GUIDE), row, name, now)
@@ -63,7 +63,7 @@ fn stale_in(guide: &str, row: &str, name: &str, now: [u64; 2]) -> Option<String>
     (!is_right).then(|| format!("{GUIDE}; the row is now:\n{row}"))
 }
 
-/// What is wrong with "so many KiB of flash and so many of RAM" in both READMEs; `now` in bytes.
+/// The wrong figures in "N KiB of flash and N KiB of RAM" in both READMEs; `now` in bytes.
 #[must_use]
 pub fn summary(now: &[u64; 2]) -> Vec<String> {
     ["README.md", GUIDE].into_iter().flat_map(|path| stale_words(path, &read(path), now)).collect()

@@ -1,4 +1,4 @@
-//! What of an image is in flash and in RAM: the sections of its ELF file.
+//! The sizes of an image in flash and in RAM, from the sections of its ELF file.
 
 use std::fs;
 use std::io;
@@ -7,9 +7,9 @@ use std::path::Path;
 /// Bytes of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
-    /// In flash: code, constants, and the beginning of variables.
+    /// In flash: code, constants, and the initial values of variables.
     pub flash: u64,
-    /// Variables; the stack not.
+    /// Variables, without the stack.
     pub ram: u64,
 }
 
@@ -20,7 +20,7 @@ const NO_BITS: u32 = 8;
 /// Measures the image in a file: ELF of 32 bits, little-endian.
 ///
 /// # Errors
-/// It can't be read, or is something else.
+/// It can't be read, or is not such a file.
 pub fn sizes(path: &Path) -> io::Result<Sizes> {
     let file = fs::read(path)?;
     measure(&file).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("{}: no image", path.display())))

@@ -17,15 +17,15 @@ use crate::wire::{Wire, read_to_end};
 /// The guest's address in QEMU's user-mode network, as its DHCP gives it.
 pub const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 
-/// Nanoseconds of the guest's time that an instruction takes if they are counted.
+/// Nanoseconds of the guest's time per instruction, if instructions are counted.
 pub const INSTRUCTION_NS: u64 = 128;
 
-/// Seconds of processor time that an emulator may use: one that nobody ends does not run for ever.
+/// Limit of the processor time of an emulator in seconds, so that one that nobody ends does not run forever.
 const CPU_SECONDS: u32 = 600;
-/// How often other ports are tried if one was taken by somebody else after it was found free.
+/// How often to try other ports if one is taken after it was found free.
 const TRIES: usize = 8;
 
-/// True if the board's emulator is there.
+/// True if the board's emulator is installed.
 #[must_use]
 pub fn has_qemu(board: Board) -> bool {
     Command::new(board.emulator()).arg("--version").output().is_ok_and(|output| output.status.success())
@@ -49,7 +49,7 @@ pub enum Address {
     Static,
 }
 
-/// What is to run.
+/// The configuration of a board.
 #[derive(Debug, Clone)]
 pub struct Setup {
     /// The board.
@@ -64,16 +64,16 @@ pub struct Setup {
     pub card: Option<PathBuf>,
     /// Ports of this machine: the control connection's, then those of classic data connections.
     pub ports: Vec<u16>,
-    /// Those of the guest, if they are not the same.
+    /// The ports of the guest, if they are different.
     pub guest_ports: Option<Vec<u16>>,
-    /// Further words of its settings.
+    /// Additional words of its settings.
     pub settings: String,
-    /// Each instruction takes [`INSTRUCTION_NS`] of the guest's time: what it does with itself is the same each time.
+    /// Each instruction takes [`INSTRUCTION_NS`] of the guest's time, so that its own behavior is the same each time.
     pub counted: bool,
 }
 
 impl Setup {
-    /// An image with a static address, on ports that are free.
+    /// An image with a static address, on free ports.
     ///
     /// # Panics
     /// If there are none.
@@ -161,12 +161,12 @@ impl Setup {
     }
 }
 
-/// A path in one of QEMU's lists, where a comma would end it.
+/// A path escaped for QEMU's lists, where a comma would end it.
 fn escaped(path: &Path) -> OsString {
     path.to_string_lossy().replace(',', ",,").into()
 }
 
-/// Ports of the loopback address that are free now. Somebody may take them before they are used.
+/// Ports of the loopback address that are free now. Another program may take them before they are used.
 ///
 /// # Panics
 /// If there are none.
@@ -177,7 +177,7 @@ pub fn free_ports(count: usize) -> Vec<u16> {
     listeners.iter().map(|listener| listener.local_addr().expect("its address").port()).collect()
 }
 
-/// A board that runs. Dropping it switches it off.
+/// A running board. Dropping it switches it off.
 #[derive(Debug)]
 pub struct Machine {
     /// The emulator; its standard output is the guest's console.
@@ -236,7 +236,7 @@ impl Machine {
         *self.ports.first().expect("a port")
     }
 
-    /// Where the server is found.
+    /// The address of the server.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         (self.address, self.port()).into()
@@ -248,7 +248,7 @@ impl Machine {
         Wire::connect(self.addr())
     }
 
-    /// Puts a file into the store, over a connection of its own that has ended when this returns.
+    /// Puts a file into the store, over a separate connection that has ended when this returns.
     ///
     /// # Panics
     /// If that fails.
@@ -286,7 +286,7 @@ impl Machine {
         names
     }
 
-    /// Switches it off as a power cut does.
+    /// Switches it off like a power cut.
     ///
     /// # Panics
     /// If the emulator does not end.
@@ -295,10 +295,10 @@ impl Machine {
         _ = self.running.wait();
     }
 
-    /// Asks at the console how things are.
+    /// Requests a status report at the console.
     ///
     /// # Panics
-    /// If nobody answers.
+    /// If there is no answer.
     #[track_caller]
     #[must_use]
     pub fn status(&mut self) -> Status {
@@ -312,13 +312,13 @@ impl Machine {
     }
 }
 
-/// Quits and waits for the server's end: its session is free then.
+/// Quits and waits until the server closes: then its session is free.
 fn end(mut wire: Wire) {
     wire.say("quit");
     _ = read_to_end(&mut wire.stream);
 }
 
-/// What the image says of itself.
+/// The status report of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Status {
     /// Sessions that are in use.
@@ -331,9 +331,9 @@ pub struct Status {
     pub refused: u64,
     /// Bytes of variables, without the content of files.
     pub fixed: u64,
-    /// The most bytes that were ever on the stack.
+    /// The highest stack usage in bytes.
     pub stack: u64,
-    /// What there is for the stack.
+    /// The size of the stack.
     pub room: u64,
 }
 

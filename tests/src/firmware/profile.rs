@@ -1,5 +1,5 @@
-//! Where instructions go: QEMU's trace of [`WORKLOAD`](super::budget::WORKLOAD), by function. One that the compiler has
-//! inlined counts for itself.
+//! Instruction profile: QEMU's trace of [`WORKLOAD`](super::budget::WORKLOAD), by function. Inlined functions are
+//! counted separately.
 
 use core::fmt;
 use std::collections::{BTreeMap, HashMap};
@@ -11,21 +11,21 @@ use addr2line::Loader;
 
 use super::machine::Setup;
 
-/// What the workload has been seen doing: as many as it marks with `thing_ends`, in this order.
+/// The things that the workload does, in the order in which it marks them with `thing_ends`.
 const THINGS: [&str; 6] = ["all", "ping", "write", "read", "put", "get"];
 
-/// KiB that the workload puts, and gets, as one thing.
+/// KiB that the workload puts, and gets, in one thing.
 const KIB: u64 = 8 * 4;
 
-/// How many functions are named.
+/// The number of functions that are listed.
 const ROWS: usize = 24;
 
-/// Instructions for each KiB, in hundredths.
+/// Instructions per KiB, in hundredths.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Cost {
-    /// That is put.
+    /// Of a put.
     put: i64,
-    /// That is got.
+    /// Of a get.
     get: i64,
 }
 
@@ -43,7 +43,7 @@ impl Cost {
     }
 }
 
-/// The instructions of the server for each KiB, by crate and by function.
+/// The instructions of the server per KiB, by crate and by function.
 #[derive(Debug)]
 pub struct Profile {
     crates: BTreeMap<String, Cost>,
@@ -53,7 +53,7 @@ pub struct Profile {
 /// Runs the workload and counts.
 ///
 /// # Errors
-/// The emulator can't be run, or the image says nothing of its lines.
+/// The emulator can't be run, or the image has no line information.
 pub fn profile(setup: &Setup, image: &Path) -> Result<Profile, Box<dyn core::error::Error>> {
     let lines = Loader::new(image).map_err(|error| error.to_string())?;
     let mut profile = Profile { crates: BTreeMap::new(), functions: BTreeMap::new() };
@@ -113,7 +113,8 @@ fn address(line: &[u8]) -> Option<u64> {
     u64::from_str_radix(str::from_utf8(address).ok()?, 16).ok()
 }
 
-/// The crate and the function of an instruction: of those that are inlined there, the innermost that is not Rust's library.
+/// The crate and the function of an instruction: of the functions inlined there, the innermost one that is not in
+/// Rust's library.
 fn place(lines: &Loader, address: u64) -> Option<(String, String)> {
     let mut frames = lines.find_frames(address).ok()?;
     let mut outermost = None;

@@ -1,6 +1,6 @@
-//! Files that say themselves which version they are, and whether they are whole.
+//! Files whose content shows their version and whether they are complete.
 
-/// Bytes of the head: version and length.
+/// Bytes of the header: version and length.
 const HEAD: usize = 16;
 
 /// The file of a `version`, at least 16 bytes long: its number, its length, and bytes that follow from both.
@@ -25,7 +25,7 @@ pub fn version(version: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Which version these bytes are; `None` if they are none, or not a whole one.
+/// The version of these bytes; `None` if they are not a complete version.
 #[must_use]
 pub fn which(bytes: &[u8]) -> Option<u64> {
     let number = |at: usize| bytes.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes);

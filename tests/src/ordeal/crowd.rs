@@ -1,4 +1,4 @@
-//! Many connections at once: most do nothing, some work all the time. All are served, and nothing stays behind.
+//! Many connections at once: most are idle, some work all the time. All are served, and nothing is left over.
 
 use core::fmt;
 use core::time::Duration;
@@ -9,7 +9,7 @@ use super::{descriptors, hear_text, in_memory, resident, say, within};
 use crate::programs::Serv;
 use crate::wire::Wire;
 
-/// How it is done.
+/// The parameters.
 #[derive(Debug, Clone, Copy)]
 pub struct Crowd {
     /// Connections that do nothing.
@@ -20,14 +20,14 @@ pub struct Crowd {
     pub files: usize,
 }
 
-/// What was done.
+/// The counts.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Crowded {
     /// Connections at the same time.
     pub connections: usize,
-    /// Files that went both ways.
+    /// Files transferred in both directions.
     pub files: usize,
-    /// The server's descriptors before, with everybody, and after.
+    /// The server's descriptors before, during and after.
     pub descriptors: [usize; 3],
     /// Its memory in KiB likewise.
     pub memory: [u64; 3],
@@ -45,10 +45,10 @@ impl fmt::Display for Crowded {
 }
 
 impl Crowd {
-    /// Does it.
+    /// Runs it.
     ///
     /// # Panics
-    /// If a promise is broken.
+    /// If a guarantee is violated.
     #[must_use]
     pub fn run(&self) -> Crowded {
         let root = in_memory();
@@ -96,7 +96,7 @@ impl Crowd {
     }
 }
 
-/// Descriptors and memory once the connection before has been given back.
+/// Descriptors and memory once the previous connection has been released.
 pub(super) fn settled(pid: u32) -> (usize, u64) {
     let mut last = 0;
     // The same number several times running.

@@ -1,9 +1,9 @@
 //! host-serv is killed with SIGKILL at any moment of uploads and started again, many times over.
 //!
-//! After each kill, before the next start: every name holds the version that was answered `ok` last, or one that was
-//! under way when the server died, whole; and there is no name that nobody has written. After the start: nothing that is
-//! staged can be addressed, what was interrupted goes on at an offset whose checksum is that of what was sent, and the file
-//! that results is whole.
+//! After each kill, before the next start: every name holds a complete file, the version last answered `ok` or one that
+//! was in progress when the server died; and no name exists that nobody has written. After the start: staged bytes
+//! can't be addressed, interrupted writes resume at an offset with the checksum of the bytes sent, and the resulting
+//! file is complete.
 
 use core::fmt;
 use core::time::Duration;
@@ -22,31 +22,31 @@ use crate::programs::Serv;
 use crate::sans_io::{body, message};
 use crate::wire::{End, read_to_end};
 
-/// How it is done.
+/// The parameters.
 #[derive(Debug, Clone)]
 pub struct Kill {
     /// How often the server is killed.
     pub kills: u32,
     /// Clients that write at the same time.
     pub writers: u32,
-    /// The server lives so long after the first byte, in milliseconds, at most.
+    /// Maximum time until the kill after the first byte, in milliseconds.
     pub life: u64,
-    /// Of all that is left to chance, but for when the system does what.
+    /// The seed of all random choices, except the system's timing.
     pub seed: u64,
 }
 
-/// What was done.
+/// The counts.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Killed {
     /// Kills.
     pub kills: u32,
     /// Changes that were answered `ok`, or whose classic data connection was closed in order.
     pub answered: u64,
-    /// Changes under way when the server was killed.
+    /// Changes in progress when the server was killed.
     pub open: u64,
-    /// How many of them had been carried out all the same.
+    /// How many of them had been executed anyway.
     pub carried_out: u64,
-    /// Names that were looked at after kills.
+    /// Names that were checked after kills.
     pub names: u64,
     /// Interrupted writes that had bytes staged.
     pub resumable: u64,
@@ -54,7 +54,7 @@ pub struct Killed {
     pub resumed: u64,
     /// Bytes that did not have to be sent again.
     pub spared: u64,
-    /// Attempts to address what is staged; all were refused.
+    /// Attempts to address staged bytes; all were refused.
     pub addressed: u64,
 }
 
@@ -70,10 +70,10 @@ impl fmt::Display for Killed {
     }
 }
 
-/// What a name may hold: the last answered state first, then those that are under way. `None`: nothing.
+/// The possible states of a name: the last answered one first, then those in progress. `None`: no file.
 type States = Vec<Option<u64>>;
 
-/// A write that was cut off.
+/// An interrupted write.
 #[derive(Debug, Clone)]
 struct Cut {
     name: String,
@@ -82,25 +82,25 @@ struct Cut {
     sent: usize,
 }
 
-/// One client, and what it knows of its names.
+/// One client, and the possible states of its names.
 #[derive(Debug)]
 struct Writer {
     number: u32,
     rng: Rng,
     versions: u64,
     names: HashMap<String, States>,
-    /// The write under way.
+    /// The write in progress.
     cut: Option<Cut>,
-    /// What may be staged of each name.
+    /// The bytes that may be staged for each name.
     staged: HashMap<String, Vec<Cut>>,
     answered: u64,
 }
 
 impl Kill {
-    /// Does it, in a directory of its own.
+    /// Runs it, in its own directory.
     ///
     /// # Panics
-    /// If a promise is broken.
+    /// If a guarantee is violated.
     #[must_use]
     pub fn run(&self) -> Killed {
         let root = tempfile::tempdir().expect("a directory");
@@ -163,17 +163,17 @@ impl Writer {
         self.names.entry(name.to_owned()).or_insert_with(|| vec![None])
     }
 
-    /// `name` may hold this from now on.
+    /// Adds a state that `name` may have from now on.
     fn begin(&mut self, name: &str, state: Option<u64>) {
         self.states(name).push(state);
     }
 
-    /// And now it holds it.
+    /// Makes this the only state of `name`.
     fn end(&mut self, name: &str, state: Option<u64>) {
         *self.states(name) = vec![state];
     }
 
-    /// One change, or several pipelined, whichever chance says.
+    /// One change or several pipelined ones, at random.
     fn change(&mut self, stream: &TcpStream) -> io::Result<()> {
         match self.rng.u32(0..10) {
             0..=3 => self.write(stream),
@@ -286,7 +286,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Looks at what each name holds, past the server.
+    /// Checks the content of each name, bypassing the server.
     fn look(&mut self, root: &Path, done: &mut Killed) {
         let mut names: Vec<_> = self.names.keys().cloned().collect();
         names.sort();
@@ -307,7 +307,7 @@ impl Writer {
         }
     }
 
-    /// Asks what is staged of the write that was cut off, and mostly goes on with it.
+    /// Asks for the staged bytes of the interrupted write, and usually continues it.
     fn resume(&mut self, serv: &Serv, root: &Path, done: &mut Killed) {
         let Some(cut) = self.cut.take() else { return };
         let Cut { name, version: number, len, sent } = cut.clone();

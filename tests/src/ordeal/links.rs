@@ -1,8 +1,8 @@
-//! A neighbour of the server, who may write in the directory that is served, swaps files and directories for symbolic links
-//! that lead out, as fast as he can, while clients use every command on them.
+//! Another process with write access to the served directory swaps files and directories for symbolic links that lead
+//! out, as fast as it can, while clients use every command on them.
 //!
-//! Beside the directory lies another with a canary: it is never read, never listed, never changed, and nothing is ever put
-//! beside it.
+//! Beside the directory is another one with a canary file: it must never be read, listed or changed, and nothing may be
+//! created beside it.
 
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,25 +19,25 @@ use crate::host::Host;
 use crate::sans_io::message;
 use crate::wire::{Wire, read_to_end};
 
-/// What the files inside say.
+/// The content of the files inside.
 const INSIDE: &[u8] = b"inside";
-/// What must never be seen.
+/// The content that must never be seen.
 const CANARY: &str = "canary";
 
-/// How it is done.
+/// The parameters.
 #[derive(Debug, Clone, Copy)]
 pub struct Links {
-    /// Swaps, at least.
+    /// Minimum number of swaps.
     pub swaps: u64,
-    /// Commands meanwhile, at least.
+    /// Minimum number of commands meanwhile.
     pub commands: u64,
     /// Clients at the same time.
     pub clients: usize,
-    /// Without the system calls that only Linux has.
+    /// Use only portable system calls.
     pub portable: bool,
 }
 
-/// What was done.
+/// The counts.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Swapped {
     /// Swaps.
@@ -46,7 +46,7 @@ pub struct Swapped {
     pub commands: u64,
     /// How many of them succeeded.
     pub done: u64,
-    /// Whether the system would have told that the canary was read.
+    /// Whether the system would have recorded a read of the canary.
     pub watched: bool,
 }
 
@@ -58,13 +58,13 @@ impl fmt::Display for Swapped {
     }
 }
 
-/// The place: `served/` and `outside/`.
+/// The directories: `served/` and `outside/`.
 struct Place {
     dir: tempfile::TempDir,
 }
 
 impl Place {
-    /// And the directory `served/d`, wherever it will be.
+    /// Creates them; also returns the directory `served/d`, which will be moved.
     fn new() -> (Self, fs::File) {
         // Not on a disk, which would have most of the time to itself.
         let place = Self { dir: in_memory() };
@@ -93,8 +93,8 @@ impl Place {
         self.dir.path().join("outside")
     }
 
-    /// The links that files and directories are swapped for, where they are not there (any more). `real` is the directory
-    /// `d`, wherever it is now.
+    /// Creates missing links that files and directories are swapped for. `real` is the directory `d`, wherever it is
+    /// now.
     fn make_links(&self, real: &fs::File) {
         let root = self.root();
         let is_link = |dir: &fs::File, name: &str| {
@@ -114,7 +114,7 @@ impl Place {
         }
     }
 
-    /// Everything outside with content and inode.
+    /// A snapshot of everything outside, with content and inode.
     fn picture(&self) -> Vec<(String, Option<Vec<u8>>, u64)> {
         let mut picture = Vec::new();
         for dir in ["", "sub"] {
@@ -128,7 +128,7 @@ impl Place {
         picture
     }
 
-    /// When the canaries were read last; sets them back to long ago first if asked to.
+    /// The access times of the canaries; with `back`, sets them to the distant past first.
     fn access(&self, back: bool) -> Vec<i64> {
         let times = ["f", "sub/f", CANARY].map(|file| {
             let path = self.outside().join(file);
@@ -144,10 +144,10 @@ impl Place {
 }
 
 impl Links {
-    /// Does it, in a directory of its own.
+    /// Runs it, in its own directory.
     ///
     /// # Panics
-    /// If a promise is broken.
+    /// If a guarantee is violated.
     #[must_use]
     pub fn run(&self) -> Swapped {
         let (place, real) = Place::new();
@@ -215,7 +215,7 @@ impl Drop for Ends<'_> {
     }
 }
 
-/// Every command once; says how many there were and how many succeeded.
+/// Sends every command once; returns how many there were and how many succeeded.
 fn every_command(wire: &mut Wire, client: usize, round: u64) -> (u64, u64) {
     let (mut asked, mut done) = (0, 0);
     let mut count = |success: bool| {

@@ -1,6 +1,6 @@
 //! Faults that host-serv and its clients are exposed to, with the guarantees that are checked meanwhile.
 //!
-//! | module | what happens |
+//! | module | faults |
 //! |---|---|
 //! | [`kill`] | SIGKILL at any moment of uploads, and a restart |
 //! | [`links`] | another process swaps files and directories for symbolic links that lead out |
@@ -51,7 +51,7 @@ fn hear_text(stream: &TcpStream) -> io::Result<String> {
     String::from_utf8(hear(stream)?).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
-/// A directory in memory if there is one, so that what is measured is not the disk.
+/// A directory in memory if possible, so that the disk is not part of the measurement.
 fn in_memory() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory")
 }
@@ -80,7 +80,7 @@ fn within(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
     true
 }
 
-/// The files below `root`, the server's own left out, each with its name.
+/// The names of the files below `root`, without the server's own.
 fn files(root: &Path) -> Vec<String> {
     fn walk(dir: &Path, prefix: &str, found: &mut Vec<String>) {
         for entry in fs::read_dir(dir).expect("a directory") {

@@ -1,16 +1,15 @@
-//! What a power cut may lose: the order in which host-serv writes, syncs, renames and answers, as strace sees it,
-//! checked against a model of a disk that keeps only what was synced.
+//! Power cuts: checks the order in which host-serv writes, syncs, renames and answers, recorded by strace, against a
+//! model of a disk that keeps only what was synced.
 //!
 //! | rule | why |
 //! |---|---|
-//! | a file gets a visible name only when all its bytes are synced | no name points to bytes that a cut may take |
-//! | a file that has a visible name is never written to | the old version stays what it was |
-//! | an answer goes out only when its change, and the directories above it, are synced | `ok` means durable |
+//! | a file gets a visible name only when all its bytes are synced | no name refers to bytes that a cut may destroy |
+//! | a file with a visible name is never written to | the old version stays unchanged |
+//! | an answer is sent only when its change, and its parent directories, are synced | `ok` means durable |
 //!
 //! The model is worse than any real disk: each change of a directory and each byte is lost at a cut unless a sync of
-//! exactly that directory or file, or of everything, began after it and completed. So after a cut a name holds a
-//! version that has been answered or was under way, and that one completely; on any file system that keeps the
-//! guarantees of fsync.
+//! exactly that directory or file, or of everything, began after it and completed. So after a cut, a name holds a
+//! complete version that has been answered or was in progress, on any file system that implements fsync correctly.
 
 use core::fmt;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -28,21 +27,21 @@ use crate::programs::{Below, Serv, Signal, program, skip};
 use crate::sans_io::{body, message};
 use crate::wire::{End, Wire, read_to_end};
 
-/// How it is done.
+/// The parameters.
 #[derive(Debug, Clone, Copy)]
 pub struct Order {
     /// Rounds of about forty changes each.
     pub rounds: u32,
-    /// Without the system calls that only Linux has.
+    /// Use only portable system calls.
     pub portable: bool,
-    /// Of all that is left to chance.
+    /// The seed of all random choices.
     pub seed: u64,
 }
 
-/// What was done.
+/// The counts.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Ordered {
-    /// System calls that were looked at.
+    /// System calls that were checked.
     pub calls: u64,
     /// How many of them were syncs.
     pub syncs: u64,
@@ -63,12 +62,12 @@ impl fmt::Display for Ordered {
     }
 }
 
-/// What an answer promises.
+/// The guarantee of an answer.
 #[derive(Debug, Clone)]
 enum Promise {
     /// Nothing.
     None,
-    /// The name holds a file of so many bytes.
+    /// The name holds a file of this many bytes.
     File(String, u64),
     /// Nothing has this name.
     Gone(String),
@@ -79,10 +78,10 @@ enum Promise {
 }
 
 impl Order {
-    /// Does it; `None`, after [`skip`] has said so to `test`, where there is no strace.
+    /// Runs it; `None`, after [`skip`] for `test`, if there is no strace.
     ///
     /// # Panics
-    /// If a rule is broken.
+    /// If a rule is violated.
     #[must_use]
     pub fn run(&self, test: &str) -> Option<Ordered> {
         let (root, there) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
@@ -119,17 +118,17 @@ impl Order {
     }
 }
 
-/// The calls that are looked at. Of data that comes there is no need to know.
+/// The system calls that are traced. Received data does not matter.
 const CALLS: &str = "trace=openat,openat2,pwrite64,write,pwritev,writev,copy_file_range,sendfile,splice,ftruncate,fallocate,\
                      rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat,fsync,fdatasync,syncfs,sync,\
                      sync_file_range,sendto,sendmsg,setsockopt,fcntl,dup";
 
-/// Who makes the server do things, and remembers what each answer promised.
+/// A client, which remembers the guarantee of each answer.
 struct Client {
     wire: Wire,
     rng: Rng,
     promises: VecDeque<Promise>,
-    /// What the classic puts promised, in their order.
+    /// The guarantees of the classic puts, in order.
     stored: VecDeque<Promise>,
 }
 
@@ -163,7 +162,7 @@ impl Client {
         }
     }
 
-    /// A bit of everything: alone, few together, many together, in one directory and in several that are not there.
+    /// A bit of everything: single changes, few together, many together, in one directory and in several missing ones.
     fn round(&mut self, round: u32) {
         self.write(&["top".into()], 4000);
         self.write(&[format!("r{round}/a/b/deep")], 4000);
@@ -223,36 +222,36 @@ impl Client {
     }
 }
 
-/// A length that is not looked at.
+/// A length that is not checked.
 const ANY: u64 = u64::MAX;
 
 /// A file, by the order of creation.
 type Inode = usize;
 
-/// What has been written to a file, and when.
+/// The state of a file's writes.
 #[derive(Debug, Default)]
 struct File {
     len: u64,
-    /// When it was written to last, as long as that is not synced.
+    /// The time of the last write, unless it is synced.
     dirty: Option<u64>,
-    /// Has, or had, a visible name.
+    /// It has, or had, a visible name.
     named: bool,
 }
 
-/// A disk that keeps nothing but what is synced, and the rules.
+/// A disk that keeps only what is synced, and the rules.
 struct Disk<'a> {
     root: &'a str,
     files: Vec<File>,
     names: HashMap<String, Inode>,
     directories: HashSet<String>,
-    /// Changes that are not synced: of which directory, of which name, when.
+    /// Unsynced changes: directory, name and time.
     pending: Vec<(String, String, u64)>,
-    /// Which file each descriptor is, of those that were made without a name.
+    /// The descriptors of files that were created without a name.
     nameless: HashMap<String, Inode>,
-    /// What is still to be answered on the control connection, and by data connections.
+    /// Guarantees still to be given on the control connection, and by data connections.
     promises: VecDeque<Promise>,
     stored: VecDeque<Promise>,
-    /// The control connection, once it is known, and what it was sent.
+    /// The control connection, once it is known, and the bytes sent on it.
     control: Option<String>,
     sent: String,
     time: u64,
@@ -277,7 +276,7 @@ impl<'a> Disk<'a> {
         }
     }
 
-    /// Goes through the trace.
+    /// Processes the trace.
     fn watch(mut self, trace: &str) -> Ordered {
         let mut unfinished: BTreeMap<&str, (String, u64)> = BTreeMap::new();
         for line in trace.lines() {
@@ -300,7 +299,7 @@ impl<'a> Disk<'a> {
         self.done
     }
 
-    /// A call begins: what it does may be seen from now on.
+    /// A call begins: its effect may be visible from now on.
     fn begin(&mut self, call: &str) {
         let Some((verb, rest)) = call.split_once('(') else { return };
         match verb {
@@ -330,7 +329,7 @@ impl<'a> Disk<'a> {
         }
     }
 
-    /// A call that began at `since` has come back.
+    /// A call that began at `since` has returned.
     fn end(&mut self, call: &str, since: u64) {
         let Some((verb, rest)) = call.split_once('(') else { return };
         self.done.calls += 1;
@@ -416,7 +415,7 @@ impl<'a> Disk<'a> {
         self.names.insert(path, inode);
     }
 
-    /// A sync that began at `since` has come back: of one file or directory, or of everything.
+    /// A sync that began at `since` has returned: of one file or directory, or of everything.
     fn sync(&mut self, path: Option<&str>, since: u64) {
         let before = |dirty: &mut u64| *dirty < since;
         match path {
@@ -461,7 +460,7 @@ impl<'a> Disk<'a> {
         }
     }
 
-    /// What is promised is so, and stays so after a cut.
+    /// Checks that a guarantee holds, and still holds after a cut.
     fn check(&self, promise: &Promise) {
         let path = |name: &str| format!("{}/{name}", self.root);
         match promise {
@@ -488,7 +487,7 @@ impl<'a> Disk<'a> {
         }
     }
 
-    /// No change of this name, or of a directory above it, could be lost.
+    /// Checks that no change of this name, or of a parent directory, could be lost.
     fn check_durable(&self, path: &str) {
         let mut path = path;
         while let Some((dir, name)) = path.rsplit_once('/').filter(|_| path.len() > self.root.len()) {
@@ -499,7 +498,7 @@ impl<'a> Disk<'a> {
     }
 }
 
-/// The paths in `<..>` behind descriptors. Of a file that was made without a name: NUL and the descriptor.
+/// The paths in `<..>` after descriptors. For a file that was created without a name: NUL and the descriptor.
 fn paths(call: &str) -> Vec<String> {
     let mut paths = Vec::new();
     let mut rest = call;
@@ -517,7 +516,7 @@ fn paths(call: &str) -> Vec<String> {
     paths
 }
 
-/// The strings in quotes, as far as they are plain.
+/// The quoted strings without escapes.
 fn strings(call: &str) -> Vec<String> {
     let mut strings = Vec::new();
     let mut chars = call.chars();
@@ -534,7 +533,7 @@ fn strings(call: &str) -> Vec<String> {
     strings
 }
 
-/// The path that the `which`th pair of directory and name means.
+/// The path of the `which`th pair of directory and name.
 fn under(call: &str, which: usize) -> String {
     // `9</root>, "a", 15</root/a>, "b"`: outside of quotes, one `<..>` before each string.
     let mut rest = call;

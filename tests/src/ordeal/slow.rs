@@ -21,34 +21,34 @@ const LARGE: usize = 32_000_000;
 /// Bytes of the file that is written.
 const WRITTEN: usize = 8_000_000;
 
-/// How it is done.
+/// The parameters.
 #[derive(Debug, Clone, Copy)]
 pub struct Slow {
     /// Slow connections.
     pub clients: usize,
     /// Each moves a byte this often.
     pub every: Duration,
-    /// How long is measured: alone, with the slow ones, alone again.
+    /// How long to measure: alone, with the slow clients, alone again.
     pub measure: Duration,
 }
 
-/// What was done.
+/// The counts.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Slowed {
     /// Slow connections at the same time.
     pub clients: usize,
-    /// How many were cut off by the server, and came again.
+    /// How many the server disconnected; they reconnected.
     pub cut_off: u64,
-    /// Megabytes (10^6 bytes) a second of the ordinary client: alone, with the slow ones, alone again.
+    /// The ordinary client's rate in megabytes (10^6 bytes) per second: alone, with the slow ones, alone again.
     pub rates: [f64; 3],
-    /// The server's descriptors before, with everybody, and after.
+    /// The server's descriptors before, during and after.
     pub descriptors: [usize; 3],
     /// Its memory in KiB likewise.
     pub memory: [u64; 3],
 }
 
 impl Slowed {
-    /// What is left of the ordinary client's rate, of 1.
+    /// The remaining fraction of the ordinary client's rate.
     #[must_use]
     pub const fn left(&self) -> f64 {
         2.0 * self.rates[1] / (self.rates[0] + self.rates[2])
@@ -60,7 +60,7 @@ impl fmt::Display for Slowed {
         let Self { clients, cut_off, rates: [r0, r1, r2], descriptors: d, memory: m } = self;
         write!(
             f,
-            "{clients} slow connections ({cut_off} cut off and made anew); an ordinary client moves {r0:.0} MB/s before, \
+            "{clients} slow connections ({cut_off} disconnected and reopened); an ordinary client moves {r0:.0} MB/s before, \
              {r1:.0} beside them, {r2:.0} after: {:.0}%; descriptors {} -> {} -> {}, memory {} -> {} -> {} KiB",
             100.0 * self.left(),
             d[0],
@@ -74,8 +74,8 @@ impl fmt::Display for Slowed {
 }
 
 impl Slow {
-    /// Does it. That enough is left for the ordinary client is for the caller to say: a machine that does other things too
-    /// makes its rate wander.
+    /// Runs it. The caller decides whether enough is left for the ordinary client, because other work on the machine
+    /// makes the rate vary.
     ///
     /// # Panics
     /// If the ordinary client is not served, or descriptors stay open.
@@ -112,7 +112,7 @@ impl Slow {
     }
 }
 
-/// What an ordinary client moves, both ways in turn, in megabytes a second.
+/// The rate of an ordinary client, in alternating directions, in megabytes per second.
 fn rate(serv: &Serv, time: Duration) -> f64 {
     let content = version(2, WRITTEN);
     let mut wire = serv.connect();
@@ -145,7 +145,7 @@ fn rate(serv: &Serv, time: Duration) -> f64 {
     megabytes / start.elapsed().as_secs_f64()
 }
 
-/// Where a connection is held.
+/// The state in which a connection is held.
 #[derive(Debug, Clone, Copy)]
 enum Where {
     /// In the length of a command.
@@ -154,7 +154,7 @@ enum Where {
     Command,
     /// In the body of a `write`.
     WriteBody,
-    /// In the body of a `read`, which it takes byte by byte.
+    /// In the body of a `read`, which it reads byte by byte.
     ReadBody,
     /// In a classic `put`.
     PutData,
@@ -182,7 +182,7 @@ impl Held {
         Self { addr, number, at, control, data, sent: 0 }
     }
 
-    /// Connects and goes to where it is to be held.
+    /// Connects and proceeds to the state in which it is held.
     fn begin(addr: SocketAddr, number: usize, at: Where) -> io::Result<(TcpStream, Option<TcpStream>)> {
         let mut control = connect(addr);
         let mut data = None;
@@ -237,7 +237,7 @@ impl Held {
     }
 }
 
-/// Transfers a byte on each connection at intervals, until it is `over`; returns how many had to be made again.
+/// Transfers a byte on each connection at intervals, until it is `over`; returns how many had to be reopened.
 fn hold(held: &mut [Held], every: Duration, over: &AtomicBool) -> u64 {
     let mut cut_off = 0;
     while !over.load(Ordering::Relaxed) {

@@ -1,10 +1,11 @@
 //! Hours of work over a bad link, in minutes: several clients, extended and classic, transfer, list, rename and remove
-//! files over a link that drops, duplicates, delays and reorders frames and is cut now and then.
+//! files over a link that drops, duplicates, delays and reorders frames and is cut occasionally.
 //!
 //! No fault may be visible: every command succeeds, every file is complete, and the server's memory does not grow.
 //!
 //! [`Spoil`] is the same link with frames in which bytes are swapped, which TCP's checksum can't detect. The extended
-//! commands then yield the old file or the new one, or an error; classic transfers carry no checksum and are not tried.
+//! commands then result in the old file, the new one or an error; classic transfers have no checksum and are not
+//! tested.
 
 use core::fmt;
 use core::net::SocketAddr;
@@ -33,17 +34,17 @@ use crate::wire::{End, Wire, read_to_end};
 pub struct Soak {
     /// How long.
     pub time: Duration,
-    /// The line.
+    /// The faults of the line.
     pub faults: Faults,
-    /// Now and then it fails altogether for so long; zero for never.
+    /// Length of the occasional outages; zero for none.
     pub outage: Duration,
-    /// How often it does.
+    /// The interval of outages.
     pub outages_every: Duration,
-    /// Of all that is left to chance, but for when the system does what.
+    /// The seed of all random choices, except the system's timing.
     pub seed: u64,
 }
 
-/// A line as it may be: 1% lost, 1% doubled, 5% reordered, 5 ms each way.
+/// A realistic line: 1% lost, 1% duplicated, 5% reordered, 5 ms each way.
 #[must_use]
 pub const fn bad_line() -> Faults {
     Faults {
@@ -58,9 +59,9 @@ pub const fn bad_line() -> Faults {
 /// What was done.
 #[derive(Debug, Clone, Default)]
 pub struct Soaked {
-    /// Files that went to the server and came back, extended and classic.
+    /// Files transferred to the server and back, extended and classic.
     pub files: [u64; 2],
-    /// Bytes that these had.
+    /// The bytes of these files.
     pub bytes: u64,
     /// Outages.
     pub outages: u64,
@@ -108,7 +109,7 @@ impl Soak {
     /// Does it. Inside a namespace.
     ///
     /// # Panics
-    /// If a command fails, a file is not whole, or the server grows.
+    /// If a command fails, a file is incomplete, or the server grows.
     #[must_use]
     pub fn run(&self) -> Soaked {
         let root = in_memory();
@@ -201,7 +202,7 @@ fn len(rng: &mut Rng) -> usize {
     }
 }
 
-/// A client that does everything, over and over.
+/// A client that does everything, repeatedly.
 fn extended(addr: SocketAddr, number: u64, rng: &mut Rng, counts: &Counts) {
     let here = in_memory();
     let (sources, back) = (here.path().join("sources"), here.path().join("back"));
@@ -280,21 +281,21 @@ fn classic(addr: SocketAddr, rng: &mut Rng, counts: &Counts) {
     }
 }
 
-/// How content is spoilt on its way.
+/// Corruption of content in transit.
 #[derive(Debug, Clone, Copy)]
 pub struct Spoil {
     /// How long.
     pub time: Duration,
-    /// So many of a million full frames are spoilt.
+    /// This many of a million full frames are corrupted.
     pub rate: u32,
-    /// Of all that is left to chance, but for when the system does what.
+    /// The seed of all random choices, except the system's timing.
     pub seed: u64,
 }
 
 /// What was done.
 #[derive(Debug, Clone, Default)]
 pub struct Spoilt {
-    /// Files that arrived, whole.
+    /// Files that arrived completely.
     pub arrived: u64,
     /// Transfers that ended in an error.
     pub errors: u64,
@@ -318,7 +319,7 @@ impl Spoil {
     /// Does it. Inside a namespace.
     ///
     /// # Panics
-    /// If anything but a whole file is ever found.
+    /// If an incomplete or wrong file is ever found.
     #[must_use]
     pub fn run(&self) -> Spoilt {
         let root = in_memory();
@@ -346,7 +347,7 @@ impl Spoil {
     }
 }
 
-/// A client that writes and reads whole files and takes errors as they come.
+/// A client that writes and reads whole files and tolerates errors.
 fn spoilt(addr: SocketAddr, number: u64, root: &Path, rng: &mut Rng, counts: &Counts) {
     let here = in_memory();
     let (source, back) = (here.path().join("source"), here.path().join("back"));

@@ -1,4 +1,4 @@
-//! The other computers, and the hub that joins them to the link.
+//! The other computers, and the hub that connects them to the link.
 
 use core::net::Ipv4Addr;
 
@@ -14,7 +14,7 @@ use super::machine::ADDRESS;
 use super::stream::Options;
 use super::{later, moment};
 
-/// The first of the ports that connections come from.
+/// The first source port of connections.
 const PORTS: u16 = 49_152;
 
 pub(super) struct Hub {
@@ -28,9 +28,9 @@ pub(super) struct Hub {
 pub(super) struct Station {
     interface: Interface,
     pub(super) sockets: SocketSet<'static>,
-    /// Reset or closed by their owners; removed once that has gone out.
+    /// Sockets reset or closed by their owners; removed once that has been sent.
     ending: Vec<SocketHandle>,
-    /// How often it has vanished.
+    /// How often it has lost power.
     pub(super) life: u64,
     end: End,
     /// The hub's end of its cable.
@@ -133,7 +133,7 @@ impl Station {
         self.ending.push(handle);
     }
 
-    /// Ends a connection when everything has been said.
+    /// Ends a connection after everything has been sent.
     pub(super) fn close(&mut self, handle: SocketHandle) {
         let socket = self.sockets.get_mut::<Socket<'_>>(handle);
         socket.close();

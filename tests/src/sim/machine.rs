@@ -26,10 +26,10 @@ skiff_device::server_memory! {
     type Server;
 }
 
-/// The memory that a machine borrows for its life.
+/// The memory that a machine borrows while it runs.
 pub struct MachineMemory<S: Store>(Memory<S>, Buffers, Seeded);
 
-/// A generator of random numbers that are the same for the same seed.
+/// A deterministic random number generator.
 struct Seeded(Rng);
 
 impl Entropy for Seeded {
@@ -57,11 +57,11 @@ pub trait Board {
     /// Its turn: see [`Stack::poll`].
     fn poll(&mut self, now: Instant, port: &mut Port<'_>) -> Option<Duration>;
 
-    /// What it is doing.
+    /// Its current state.
     fn status(&self) -> Status;
 }
 
-/// What a device is doing and has done since its start.
+/// The current state and the counters of a device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "see the types")]
 pub struct Status {
@@ -73,13 +73,13 @@ pub struct Status {
 pub struct Machine<'m, S: Store> {
     stack: Stack<'m>,
     server: Server<'m, S>,
-    /// What it serves.
+    /// The store that it serves.
     pub store: S,
 }
 
 impl<'m, S: Store> Machine<'m, S> {
-    /// Starts a device that serves `store`, and switches its power on. With `keys` it admits only clients that have a key
-    /// under that secret.
+    /// Starts a device that serves `store`, and switches its power on. With `keys` it admits only clients with a key of
+    /// that secret.
     ///
     /// # Panics
     /// If the configuration can't work.
@@ -126,7 +126,7 @@ impl<S: Store> Board for Machine<'_, S> {
 pub struct Port<'a> {
     link: &'a mut Faulty<End>,
     power: &'a Cell<bool>,
-    /// By the clock of the world: the line does not know how far the device's is ahead.
+    /// The time of the world's clock: the line does not know how far the device's clock is ahead.
     now: smoltcp::time::Instant,
 }
 

@@ -34,7 +34,7 @@ impl embedded_io_async::Error for Lost {
 /// A station's end of a connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Bytes of each of its two rings.
+    /// Bytes of each of its two socket buffers.
     pub ring: usize,
     /// TCP keep-alive after this many seconds of silence.
     pub keep_alive: Option<u64>,
@@ -50,7 +50,7 @@ impl Default for Options {
 pub struct Stream {
     world: Shared,
     station: usize,
-    /// Of the station.
+    /// The station's life when the connection was made.
     life: u64,
     handle: SocketHandle,
     closed: bool,
@@ -95,7 +95,7 @@ impl Stream {
         (station.life == self.life).then(|| f(station))
     }
 
-    /// What the socket says; that the connection is lost if there is no socket any more.
+    /// Calls `f` with the socket; if there is no socket any more, the connection is lost.
     fn with<T>(&self, f: impl FnOnce(&mut Socket<'static>) -> Poll<Result<T, Lost>>) -> Poll<Result<T, Lost>> {
         let mut world = self.world.borrow_mut();
         let station = &mut world.hub.stations[self.station];
@@ -115,13 +115,13 @@ impl Stream {
         });
     }
 
-    /// Leaves the connection to the station, which ends it when everything has been said.
+    /// Leaves the connection to the station, which ends it after everything has been sent.
     pub fn close(mut self) {
         self.closed = true;
         self.station(|station| station.close(self.handle));
     }
 
-    /// Waits until the other side has everything that was written.
+    /// Waits until the other side has received everything that was written.
     ///
     /// # Errors
     /// The connection is lost.
@@ -136,7 +136,7 @@ impl Stream {
         .await
     }
 
-    /// Reads what has come; 0 at the end.
+    /// Reads received bytes; 0 at the end.
     pub fn poll_read(&self, buffer: &mut [u8]) -> Poll<Result<usize, Lost>> {
         self.with(|socket| match socket.recv_slice(buffer) {
             Ok(0) if !buffer.is_empty() => Poll::Pending,
@@ -184,11 +184,11 @@ impl Write for Stream {
     }
 }
 
-/// The world's clock, as a client has it.
+/// The world's clock, for a client.
 pub struct Timer(Shared);
 
 impl Timer {
-    /// Of this world.
+    /// The timer of this world.
     #[must_use]
     pub fn new(world: &Shared) -> Self {
         Self(Rc::clone(world))

@@ -1,4 +1,4 @@
-//! Injected faults, besides power cuts and crashes of clients.
+//! Injected faults, other than power cuts and crashes of clients.
 
 use core::time::Duration;
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use super::kind::Medium;
 use super::plan::bad_link;
 use crate::flash::Rng;
 
-/// Lets things go wrong until all commands are used up; then everything is well again.
+/// Injects faults until all commands are used up; then ends all faults.
 pub async fn wreak<M: Medium>(control: Rc<Control>, medium: M) {
     let mut rng = Rng::new(control.plan.seed ^ 0xc4a05);
     while control.left.get() > 0 {

@@ -13,14 +13,14 @@ use super::truth::{File, Version};
 use crate::flash::Rng;
 use crate::sim::Options;
 
-/// See the module.
+/// See the module documentation.
 pub struct Client {
     control: Rc<Control>,
     station: usize,
     rng: Rng,
-    /// Files that were sent in part.
+    /// Files that were partly sent.
     uploads: Vec<(String, File)>,
-    /// Files that came in part.
+    /// Files that were partly received.
     downloads: Vec<Rc<Download>>,
 }
 
@@ -32,7 +32,7 @@ impl Client {
         Self { control: Rc::clone(control), station, rng, uploads: Vec::new(), downloads: Vec::new() }
     }
 
-    /// Works until nothing is left to do. Once nothing goes wrong any more, it must be served.
+    /// Works until nothing is left to do. After the faults have ended, it must be served.
     pub async fn live(mut self) {
         while self.control.left.get() > 0 {
             if let Err(gone) = self.connection().await {
@@ -70,7 +70,7 @@ impl Client {
         Habits { options, crash, stall, role, is_attacked }
     }
 
-    /// So many bytes that something happens in the middle.
+    /// A number of bytes after which something happens.
     fn bytes(&mut self) -> u64 {
         let most = self.rng.pick(&[50, 400, 3000, 20_000]);
         1 + self.rng.below(most) as u64
@@ -153,7 +153,7 @@ impl Client {
         }
     }
 
-    /// A name that a classic command can say.
+    /// A name that is possible in a classic command.
     fn classic_name(&mut self) -> String {
         loop {
             let name = self.name();
@@ -269,7 +269,7 @@ impl Client {
         Op::Write { name, file, offset: 0, fate }
     }
 
-    /// Goes on with an interrupted write, if the store has a beginning of it.
+    /// Continues an interrupted write, if the store has staged bytes of it.
     fn go_on_writing(&mut self) -> Op {
         let Some((name, file)) = self.uploads.pop() else { return self.write() };
         let truth = self.control.truth.borrow();
@@ -288,7 +288,7 @@ impl Client {
         }
     }
 
-    /// When nothing goes wrong any more, everything must work.
+    /// After the faults have ended, everything must work.
     async fn farewell(&mut self) -> Result<(), Gone> {
         let options = Options { ring: 4096, keep_alive: Some(2) };
         let habits = Habits { options, crash: None, stall: None, role: Role::ReadWrite, is_attacked: false };

@@ -1,4 +1,4 @@
-//! What all tasks of a run share besides the world: remaining work, what was done, and active faults.
+//! The state that all tasks of a run share in addition to the world: remaining work, counts, and active faults.
 
 use core::cell::{Cell, RefCell};
 use core::fmt;
@@ -16,7 +16,7 @@ use super::truth::Truth;
 use super::watched::Failures;
 use crate::sim::{Shared, Timer};
 
-/// What was done in a run.
+/// The counts of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Counts {
@@ -84,26 +84,26 @@ impl fmt::Display for Counts {
     }
 }
 
-/// See the module.
+/// See the module documentation.
 pub struct Control {
-    /// What the seed has decided.
+    /// The plan of the seed.
     pub plan: Plan,
     /// The world.
     pub world: Shared,
-    /// What is true.
+    /// The truth.
     pub truth: RefCell<Truth>,
-    /// What the store is to fail at.
+    /// The injected failures of the store.
     pub failures: Failures,
     /// Commands that are left.
     pub left: Cell<u64>,
-    /// Nothing goes wrong any more.
+    /// The faults have ended.
     pub is_over: Cell<bool>,
     counts: Cell<Counts>,
     contents: Cell<u64>,
     connections: Cell<u64>,
-    /// Those that hellos have said.
+    /// The nonces of all hellos.
     nonces: RefCell<BTreeSet<[u8; 32]>>,
-    /// Of the last line.
+    /// The time of the last line.
     time: Cell<u64>,
     trace: Option<RefCell<VecDeque<String>>>,
 }
@@ -112,7 +112,7 @@ pub struct Control {
 const LINES: usize = 2000;
 
 impl Control {
-    /// At the beginning.
+    /// The initial state.
     #[must_use]
     pub fn new(plan: Plan, world: &Shared, truth: Truth, is_traced: bool) -> Rc<Self> {
         let left = Cell::new(plan.steps);
@@ -139,7 +139,7 @@ impl Control {
         self.counts.set(counts);
     }
 
-    /// What was done so far.
+    /// The counts so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
         let mut counts = self.counts.get();
@@ -148,29 +148,29 @@ impl Control {
         counts
     }
 
-    /// Takes a command off what is left; false if there is none.
+    /// Takes one of the remaining commands; false if there is none.
     pub fn take_step(&self) -> bool {
         let left = self.left.get();
         self.left.set(left.saturating_sub(1));
         left > 0
     }
 
-    /// A number that no content had.
+    /// A new number for content.
     pub fn next_content(&self) -> u64 {
         self.contents.set(self.contents.get() + 1);
         self.contents.get()
     }
 
-    /// A number that no connection had.
+    /// A new number for a connection.
     pub fn next_connection(&self) -> u64 {
         self.connections.set(self.connections.get() + 1);
         self.connections.get()
     }
 
-    /// The hello of a new connection has said this nonce.
+    /// Records the nonce in the hello of a new connection.
     ///
     /// # Panics
-    /// If one has said it before (PROTOCOL §8).
+    /// If the nonce was used before (PROTOCOL §8).
     pub fn note_nonce(&self, nonce: [u8; 32]) {
         let is_new = self.nonces.borrow_mut().insert(nonce);
         assert!(is_new, "a second connection has the nonce {}", nonce.escape_ascii());
@@ -188,7 +188,7 @@ impl Control {
         Timer::new(&self.world).wait_until(at).await;
     }
 
-    /// What comes of `future` within `time`.
+    /// The result of `future`, if it completes within `time`.
     pub async fn within<T>(&self, time: Duration, future: impl Future<Output = T>) -> Option<T> {
         let end = self.now().after(time);
         let mut future = core::pin::pin!(future);

@@ -1,4 +1,4 @@
-//! Whether a reply is right.
+//! Checks whether a reply is right.
 
 use skiff_proto::ErrorCode;
 use skiff_proto::client::{BodyError, ClientEvent};
@@ -27,7 +27,7 @@ pub struct Asked {
     pub wish: Option<u64>,
     /// LENGTH, SIZE and TAG of a `read` whose body comes in.
     pub head: Option<(u64, u64, Tag)>,
-    /// What has come of the body.
+    /// The part of the body received so far.
     pub body: Vec<u8>,
 }
 
@@ -44,7 +44,7 @@ pub enum Next {
     Transfer(u16),
 }
 
-/// Compares a reply with what is true.
+/// Compares a reply with the truth.
 ///
 /// # Panics
 /// If it is wrong.
@@ -155,7 +155,7 @@ pub fn judge(asked: &mut Asked, event: &ClientEvent<'_>, control: &Control) -> N
     Next::Complete
 }
 
-/// The bytes that a `read` or `sum` concerns.
+/// The range of bytes of a `read` or `sum`.
 fn range(file: &Version, offset: u64, length: Option<u64>) -> Option<&[u8]> {
     let rest = file.bytes.get(usize::try_from(offset).ok()?..)?;
     let len = length.map_or(rest.len(), |length| rest.len().min(usize::try_from(length).unwrap_or(usize::MAX)));
@@ -170,7 +170,7 @@ fn is_bad_name(name: &str, control: &Control) -> bool {
     name.contains('/') || name.len() as u64 > control.plan.name_max()
 }
 
-/// A refusal must be one that the store has given, or one that the session gives for what the client has done.
+/// A refusal must come from the store, or from the session because of something that the client has done.
 fn check_refusal(op: &Op, since: Moment, error: &RemoteError<'_>, truth: &Truth, control: &Control) {
     let Some(code) = error.code else { panic!("{op:?} is answered {error:?}: there is no such code") };
     let by_store = truth.was_refused(op.name(), code, since) || truth.was_refused("", code, since);
@@ -259,7 +259,7 @@ fn check_ls(asked: &Asked, truth: &Truth, control: &Control) {
     check_names(&names, asked, truth, control, is_classic, has_changed);
 }
 
-/// What did not change is listed once.
+/// Every name that did not change must be listed once.
 fn check_names(
     names: &[&str],
     asked: &Asked,

@@ -14,7 +14,7 @@ use super::truth::Capacity;
 use crate::flash::rig::{self, Rig};
 use crate::flash::{Model, Sim, Tear};
 
-/// What is left of a store without power.
+/// The medium of a store, which remains without power.
 pub trait Medium: Clone {
     /// False after a cut.
     fn is_on(&self) -> bool;
@@ -22,10 +22,10 @@ pub trait Medium: Clone {
     /// A call of the store begins.
     fn tick(&self);
 
-    /// Power goes after so many operations.
+    /// Cuts power after this many operations.
     fn cut_after(&self, operations: u64, tear: Tear);
 
-    /// Power is back, or no cut is to come.
+    /// Restores power, or cancels the cut.
     fn power_on(&self);
 }
 
@@ -49,7 +49,7 @@ impl<M: Model> Medium for Sim<M> {
 pub trait Kind {
     /// Its medium.
     type Medium: Medium + 'static;
-    /// What a store borrows.
+    /// The memory that a store borrows.
     type Memory: Default;
     /// The store.
     type Store<'m>: Store;
@@ -59,13 +59,13 @@ pub trait Kind {
     /// Its longest name in bytes.
     const NAME_MAX: u16;
 
-    /// A medium as it is delivered.
+    /// A new medium.
     fn medium(seed: u64) -> Self::Medium;
 
     /// Opens the store; `start` counts.
     ///
     /// # Errors
-    /// Why it can't be.
+    /// The store can't be opened.
     fn mount<'m>(
         memory: &'m mut Self::Memory,
         medium: &Self::Medium,
@@ -73,13 +73,13 @@ pub trait Kind {
         checkpoint: u32,
     ) -> Result<Self::Store<'m>, MountError>;
 
-    /// How connections get their nonces after this start. To be called once.
+    /// The source of nonces after this start. Call it once.
     ///
     /// # Errors
     /// The medium fails.
     fn nonces(store: &mut Self::Store<'_>) -> Result<Nonces, Refusal>;
 
-    /// What it can hold, if `total` bytes are free in the beginning.
+    /// Its capacity, if `total` bytes are free at the start.
     fn capacity(total: u64) -> Capacity;
 }
 
@@ -125,11 +125,11 @@ impl<R: Rig> Kind for OnFlash<R> {
     }
 }
 
-/// A store in RAM: what is left of it without power is nothing.
+/// A store in RAM, which loses everything without power.
 #[derive(Debug)]
 pub enum InRam {}
 
-/// Operations until power goes, and whether it is there.
+/// Operations until the power cut, and whether there is power.
 #[derive(Debug, Clone)]
 pub struct RamPower(Rc<Cell<(Option<u64>, bool)>>);
 
@@ -178,7 +178,7 @@ impl Kind for InRam {
         Ok(RamStore::new(memory, start))
     }
 
-    /// There is no place for a count.
+    /// There is no durable place for a count.
     fn nonces(_store: &mut Self::Store<'_>) -> Result<Nonces, Refusal> {
         Ok(Nonces::Random)
     }

@@ -1,29 +1,29 @@
-//! A man in the middle of a sealed connection: he sees whole messages and attacks one of them (PROTOCOL §8).
+//! A man in the middle of a sealed connection, who sees whole messages and attacks one of them (PROTOCOL §8).
 //!
 //! | attack | what the receiver gets |
 //! |---|---|
 //! | `Flip` | the message with one bit changed, perhaps in its length |
 //! | `Repeat` | the message twice |
-//! | `Drop` | the next message in place of it |
+//! | `Drop` | the next message instead of it |
 //! | `Swap` | the next message, then this one |
 //!
-//! Everything behind that goes on as it was sent. None of it is genuine any more: it has another number than the receiver
-//! expects.
+//! Everything after that is forwarded as it was sent. None of it is genuine any more, because its message numbers are
+//! not those that the receiver expects.
 
 use skiff_proto::message::HEADER_LEN;
 
 use crate::flash::Rng;
 
-/// What happens to a message.
+/// An attack on a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attack {
-    /// This bit is changed, counted on from the first one after the last one.
+    /// This bit is flipped; numbers beyond the last bit wrap around.
     Flip(usize),
-    /// It comes a second time.
+    /// It is delivered twice.
     Repeat,
-    /// It does not come.
+    /// It is not delivered.
     Drop,
-    /// It comes behind the next one.
+    /// It is delivered after the next one.
     Swap,
 }
 
@@ -32,31 +32,31 @@ pub enum Attack {
 pub struct Way {
     /// Messages before the one that is attacked.
     attack: Option<(usize, Attack)>,
-    /// The message that is not whole yet.
+    /// The incomplete message.
     message: Vec<u8>,
-    /// Comes behind the next message.
+    /// A message to deliver after the next one.
     held: Option<Vec<u8>>,
     struck: Option<Attack>,
     is_forged: bool,
 }
 
-/// What goes on.
+/// The forwarded bytes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Passed {
     /// Bytes as they were sent.
     pub genuine: Vec<u8>,
-    /// The bytes from the first message on that is not the one that was sent at this place.
+    /// The bytes from the first message on that differs from the one sent in its place.
     pub forged: Vec<u8>,
 }
 
 impl Way {
-    /// Nobody is in it.
+    /// A direction without an attacker.
     #[must_use]
     pub fn clear() -> Self {
         Self::default()
     }
 
-    /// One message is attacked, early or late.
+    /// A direction in which one message is attacked, early or late.
     #[must_use]
     pub fn attacked(rng: &mut Rng) -> Self {
         let most = rng.pick(&[3, 8, 40]);
@@ -70,13 +70,13 @@ impl Way {
         Self { attack: Some((at, attack)), ..Self::default() }
     }
 
-    /// What has been done to a message.
+    /// The attack, once it has been executed.
     #[must_use]
     pub const fn struck(&self) -> Option<Attack> {
         self.struck
     }
 
-    /// Bytes are sent: what goes on of them, and of those before.
+    /// Passes bytes; returns those to forward, including earlier ones.
     pub fn pass(&mut self, bytes: &[u8]) -> Passed {
         let mut passed = Passed::default();
         if self.attack.is_none() && self.held.is_none() {

@@ -14,15 +14,15 @@ use super::wishes::Wish;
 pub enum Fate {
     /// With its checksum.
     Whole,
-    /// With `abort`, after so many bytes.
+    /// With `abort`, after this many bytes.
     Abort(usize),
-    /// With another checksum.
+    /// With a wrong checksum.
     WrongCrc,
-    /// With none.
+    /// Without a checksum.
     NoCrc,
 }
 
-/// A file that has come in part.
+/// A file that was partly received.
 #[derive(Debug)]
 pub struct Download {
     /// Its name.
@@ -35,7 +35,7 @@ pub struct Download {
     pub tag: Tag,
 }
 
-/// A command, and what belongs to it.
+/// A command with its data.
 #[derive(Clone)]
 #[expect(missing_docs, reason = "the names are those of the protocol")]
 pub enum Op {
@@ -75,7 +75,7 @@ pub enum Op {
     Mkdir(String),
     Rmdir(String),
     Get(String),
-    /// `announced`: the length that is sent, which may be that of the text in characters, or wrong.
+    /// `announced`: the length sent, which may be that of the text in characters, or wrong.
     Put {
         name: String,
         file: File,
@@ -110,7 +110,7 @@ impl Op {
         })
     }
 
-    /// The name that it is about; empty without one.
+    /// The name in the command; empty without one.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
@@ -130,7 +130,7 @@ impl Op {
         }
     }
 
-    /// True if the server must not carry it out for a client that may only read.
+    /// True if the server must refuse it to a client that may only read.
     #[must_use]
     pub const fn needs_write(&self) -> bool {
         matches!(
@@ -144,7 +144,7 @@ impl Op {
         )
     }
 
-    /// The change that it asks for.
+    /// The change that it requests.
     #[must_use]
     pub fn wish(&self) -> Option<Wish> {
         match self {

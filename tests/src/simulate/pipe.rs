@@ -1,4 +1,4 @@
-//! One connection of a client: commands are sent ahead, and each reply is judged when it comes.
+//! One connection of a client: commands are pipelined, and each reply is judged when it arrives.
 
 use core::convert::Infallible;
 use core::future::poll_fn;
@@ -23,27 +23,27 @@ use crate::flash::Rng;
 use crate::sim::{Lost, Options, PORT, Stream};
 use crate::tunnel::HELLO;
 
-/// After so long without progress a client gives up.
+/// The client's timeout without progress.
 const IDLE: Duration = Duration::from_secs(90);
 /// Commands that may wait for their replies.
 const QUEUE: usize = 8;
-/// So many bytes a segment may have.
+/// Maximum number of bytes in a segment.
 const SEGMENT: usize = 1460;
-/// A server may close for no reason that the client knows if nothing came for so long.
+/// After this time without input, a server may close for a reason that the client does not know.
 const SILENCE: Duration = Duration::from_secs(20);
 
-/// Why a connection has come to its end.
+/// Why a connection has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gone {
     /// It was reset, or nobody answers.
     Lost,
     /// The server is silent.
     Timeout,
-    /// The server has closed it, with replies owed.
+    /// The server has closed it, with replies outstanding.
     Closed,
     /// The client has crashed.
     Crash,
-    /// Somebody has changed what was sent, and the client has noticed.
+    /// Data was changed in transit, and the client has detected it.
     Forged,
 }
 
@@ -58,17 +58,17 @@ impl From<Lost> for Gone {
 pub struct Habits {
     /// The connection.
     pub options: Options,
-    /// The client crashes when so many bytes have gone in and out.
+    /// The client crashes after this many bytes in both directions.
     pub crash: Option<u64>,
-    /// It does nothing for a time, once so many bytes have gone in and out.
+    /// It stalls for a time after this many bytes in both directions.
     pub stall: Option<(u64, Duration)>,
-    /// What the key is good for, if the connection is to be sealed.
+    /// The role of the key, if the connection is to be sealed.
     pub role: Role,
     /// Somebody attacks the connection, if it is sealed.
     pub is_attacked: bool,
 }
 
-/// A file on its way over a data connection: one that is fetched, with its content.
+/// A transfer over a data connection; a fetch returns the content.
 type Moving = dyn Future<Output = Result<Option<Vec<u8>>, Lost>>;
 
 /// A classic data connection.
@@ -77,7 +77,7 @@ struct Transfer {
     future: Pin<Box<Moving>>,
 }
 
-/// A body that goes out.
+/// A body being sent.
 struct Body {
     number: u64,
     file: File,
@@ -87,27 +87,27 @@ struct Body {
 
 type Session = ClientSession<600, QUEUE, Noise>;
 
-/// See the module.
+/// See the module documentation.
 pub struct Pipe {
     control: Rc<Control>,
     station: usize,
     number: u64,
     stream: Stream,
     session: Session,
-    /// The way to the server.
+    /// The direction to the server.
     up: Way,
-    /// The way from the server.
+    /// The direction from the server.
     down: Way,
     is_sealed: bool,
-    /// The handshake is through.
+    /// The handshake is complete.
     is_protected: bool,
-    /// What the server has said before that.
+    /// The server's output before that.
     greeting: Vec<u8>,
-    /// What has come and can't be taken yet.
+    /// Input that can't be processed yet.
     input: Vec<u8>,
-    /// Something of that is not what the server has sent.
+    /// Part of the input is not what the server has sent.
     is_deceived: bool,
-    /// No command from this one on can be carried out any more: what belongs to it was attacked on its way.
+    /// No command from this one on can be executed any more, because it was attacked in transit.
     void: Option<u64>,
     habits: Habits,
     rng: Rng,
@@ -125,9 +125,9 @@ pub struct Pipe {
     was_answered: bool,
     /// The sending side has ended.
     is_finished: bool,
-    /// Nothing went in or out for a long time.
+    /// Nothing was received or sent for a long time.
     was_silent: bool,
-    /// The server has said that nothing came for too long.
+    /// The server has reported a timeout.
     was_late: bool,
 }
 
@@ -183,8 +183,8 @@ impl Pipe {
         })
     }
 
-    /// Sends all of `ops`, as far ahead as it goes, and waits for their replies and transfers. What has not been sent when the
-    /// connection ends is left in `ops`.
+    /// Sends all of `ops`, pipelined as far as possible, and waits for their replies and transfers. Operations that
+    /// have not been sent when the connection ends stay in `ops`.
     ///
     /// # Errors
     /// The connection has ended.
@@ -196,7 +196,7 @@ impl Pipe {
         done
     }
 
-    /// Sends everything and ends the sending side at once: all replies must come all the same, and then the end.
+    /// Sends everything and ends the sending side at once: all replies must still arrive, and then the end.
     ///
     /// # Errors
     /// The connection has ended before.
@@ -216,7 +216,7 @@ impl Pipe {
         }
     }
 
-    /// The end, and nothing before it.
+    /// Waits for the end; nothing may arrive before it.
     fn poll_surplus(&self) -> Poll<Result<(), Gone>> {
         let mut buffer = [0; 64];
         self.stream.poll_read(&mut buffer).map(|read| match read? {
@@ -262,13 +262,13 @@ impl Pipe {
         }
     }
 
-    /// So many bytes may go before something happens to the client.
+    /// The number of bytes until something happens to the client.
     fn room(&self) -> usize {
         let next = [self.habits.crash, self.habits.stall.map(|(at, _)| at)].into_iter().flatten().min();
         next.map_or(usize::MAX, |at| usize::try_from(at.saturating_sub(self.moved)).unwrap_or(usize::MAX).max(1))
     }
 
-    /// Bytes have gone in or out.
+    /// Counts bytes received or sent.
     fn spend(&mut self, bytes: usize) -> Result<(), Gone> {
         let now = self.control.now();
         self.was_silent |= now.since(self.progress) >= SILENCE;
@@ -331,7 +331,7 @@ impl Pipe {
         Ok(moved)
     }
 
-    /// Hands what is to be sent to the man in the middle.
+    /// Passes the output to the man in the middle.
     fn pass_up(&mut self) {
         let struck = self.up.struck();
         let passed = self.up.pass(&self.out);
@@ -353,7 +353,8 @@ impl Pipe {
             .trace(|| format!("client {station}: {attack:?} of a message {way} the server, connection {number}"));
     }
 
-    /// One classic transfer at a time: a PORT that is claimed late may be somebody else's by then.
+    /// Permits one classic transfer at a time, because a PORT that is claimed late may belong to another client by
+    /// then.
     fn may_ask(&self, op: &Op) -> bool {
         let is_transfer = |op: &Op| matches!(op, Op::Get(_) | Op::Put { .. });
         !is_transfer(op) || (self.transfers.is_empty() && !self.asked.iter().any(|asked| is_transfer(&asked.op)))
@@ -412,7 +413,7 @@ impl Pipe {
         self.asked.push_back(Asked { op, number, may_write, since, changes, wish, head: None, body: Vec::new() });
     }
 
-    /// Takes what has come.
+    /// Receives input.
     fn pull(&mut self) -> Result<bool, Gone> {
         let mut moved = false;
         let mut buffer = [0; 2048];
@@ -468,7 +469,7 @@ impl Pipe {
         self.take()
     }
 
-    /// Looks for the nonce in what the server says first.
+    /// Looks for the nonce in the server's first output.
     fn greet(&mut self, bytes: &[u8]) {
         const KEY: &[u8] = b" nonce=";
         let nonce = |said: &[u8]| {
@@ -482,7 +483,7 @@ impl Pipe {
         }
     }
 
-    /// Takes what has come, as far as it goes: of a record only the whole.
+    /// Processes input as far as possible; only complete records.
     fn take(&mut self) -> Result<(), Gone> {
         let mut input = core::mem::take(&mut self.input);
         let mut at = 0;
@@ -511,7 +512,7 @@ impl Pipe {
         }
     }
 
-    /// The session has failed: that needs somebody in the middle.
+    /// The session has failed, which requires a man in the middle.
     fn failed(&self, error: ProtocolError) -> Gone {
         let is_handshake_changed = !self.is_through() && self.up.struck().is_some();
         let is_forged = self.down.struck().is_some() || is_handshake_changed;
@@ -519,7 +520,7 @@ impl Pipe {
         Gone::Forged
     }
 
-    /// True if the connection is plain, or its handshake is through.
+    /// True if the connection is plain, or its handshake is complete.
     #[must_use]
     pub const fn is_through(&self) -> bool {
         !self.is_sealed || self.is_protected
@@ -558,7 +559,7 @@ impl Pipe {
             let was_early = matches!((&asked.op, &event), (Op::Write { .. }, ClientEvent::Refused(_)));
             let next = judge(asked, &event, &self.control);
             let is_void = self.void.is_some_and(|void| asked.number >= void);
-            assert!(!is_void || next == Next::Refused, "{:?}: carried out, though not as it was sent", asked.op);
+            assert!(!is_void || next == Next::Refused, "{:?}: executed, though not as it was sent", asked.op);
             match next {
                 Next::Body => continue,
                 Next::Complete => self.control.count(|counts| counts.replies += 1),
@@ -599,7 +600,7 @@ impl Pipe {
         self.transfers.push(Transfer { asked, future });
     }
 
-    /// Moves transfers on; true if one has ended.
+    /// Polls transfers; true if one has ended.
     fn follow_transfers(&mut self, context: &mut Context<'_>) -> bool {
         let control = &self.control;
         let before = self.transfers.len();
@@ -632,13 +633,13 @@ impl Pipe {
         }
     }
 
-    /// True if the server has never said a word.
+    /// True if the server has never sent anything.
     #[must_use]
     pub const fn is_unanswered(&self) -> bool {
         !self.was_answered
     }
 
-    /// Ends the connection as a client does that has all it wants.
+    /// Ends the connection like a client that has finished.
     pub fn close(self) {
         debug_assert!(self.asked.is_empty() && self.transfers.is_empty());
         assert!(self.input.is_empty(), "{} bytes that nobody has asked for", self.input.len());
@@ -648,7 +649,7 @@ impl Pipe {
     }
 }
 
-/// Compares a classic transfer with what is true.
+/// Compares a classic transfer with the truth.
 fn judge_transfer(asked: &mut Asked, result: Result<Option<Vec<u8>>, Lost>, control: &Control) {
     let mut truth = control.truth.borrow_mut();
     let Asked { op, since, wish, .. } = asked;

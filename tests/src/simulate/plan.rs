@@ -1,4 +1,4 @@
-//! What a seed decides at the start.
+//! The decisions that a seed makes at the start.
 
 use core::fmt;
 use core::time::Duration;
@@ -19,36 +19,36 @@ pub enum StoreKind {
     Ram,
 }
 
-/// See the module.
+/// See the module documentation.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Where chance begins.
+    /// The seed.
     pub seed: u64,
-    /// Commands in all.
+    /// Total number of commands.
     pub steps: u64,
-    /// What the device stores files on.
+    /// The kind of the device's store.
     pub store: StoreKind,
     /// Clients, each on its own computer.
     pub clients: usize,
-    /// Nothing goes wrong, so no connection may be lost.
+    /// There are no faults, so no connection may be lost.
     pub is_calm: bool,
     /// Connections are sealed (PROTOCOL §8).
     pub is_sealed: bool,
     /// Two stations each are one CLIENT, with two generations of keys.
     pub is_shared: bool,
-    /// Power is cut about so often that this many operations of the medium lie between.
+    /// The average number of operations of the medium between power cuts.
     pub operations: Option<u64>,
-    /// What happens to frames.
+    /// The faults of the link.
     pub faults: Faults,
-    /// One in so many connections ends in a crash of the client; 0: none.
+    /// One of this many connections ends in a crash of the client; 0: none.
     pub crashes: usize,
     /// Names that are used.
     pub names: Vec<&'static str>,
     /// The longest content in bytes.
     pub longest: usize,
-    /// So many hundredths of the store are taken from the beginning.
+    /// Percentage of the store that is filled at the start.
     pub filled: u64,
-    /// Bytes after which a store on flash makes what has come durable.
+    /// Bytes after which a store on flash writes a checkpoint.
     pub checkpoint: u32,
 }
 
@@ -118,7 +118,7 @@ impl Plan {
         Some(self.secret()?.key(id))
     }
 
-    /// The longest name that the server takes, in bytes.
+    /// The longest name that the server accepts, in bytes.
     #[must_use]
     pub const fn name_max(&self) -> u64 {
         match self.store {
@@ -146,12 +146,12 @@ impl fmt::Display for Plan {
     }
 }
 
-/// Nothing is lost.
+/// A link without losses.
 fn calm_link(rng: &mut Rng) -> Faults {
     Faults { delay: Duration::from_millis(rng.pick(&[0, 0, 3])), ..Faults::default() }
 }
 
-/// A link as bad as chance wants it.
+/// A randomly bad link.
 pub(super) fn bad_link(rng: &mut Rng) -> Faults {
     let mut chance = || if rng.one_in(2) { Chance::default() } else { Chance::percent(rng.pick(&[1, 3, 10])) };
     let (drop, corrupt, duplicate, reorder) = (chance(), chance(), chance(), chance());

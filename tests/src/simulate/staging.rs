@@ -1,4 +1,4 @@
-//! What is true of writes that are under way or were interrupted.
+//! The truth about writes that are in progress or were interrupted.
 
 use std::rc::Rc;
 
@@ -13,17 +13,17 @@ use super::truth::{File, Moment, REFUSALS, Truth};
 pub struct Open {
     /// None in a classic `put`.
     pub name: Option<String>,
-    /// Who writes it.
+    /// Its owner.
     pub owner: StageOwner,
-    /// So far.
+    /// The bytes so far.
     pub bytes: Vec<u8>,
-    /// So many of them were staged before.
+    /// The number of bytes that were staged before.
     pub base: usize,
-    /// Bytes in the end, as announced.
+    /// The announced final size.
     pub size: u64,
     /// Its time.
     pub mtime: Option<u64>,
-    /// So many bytes are durable.
+    /// The number of durable bytes.
     pub floor: usize,
     /// When it began.
     pub since: Moment,
@@ -35,36 +35,36 @@ pub struct Upload {
     number: u64,
     name: String,
     file: File,
-    /// All of it has been sent, or it was given up: the server need not keep anything.
+    /// All of it has been sent, or it was given up: the server does not have to keep anything.
     is_through: bool,
 }
 
 impl Upload {
-    /// True if it may be what this writer writes.
+    /// True if this writer may be writing it.
     fn is_of(&self, open: &Open) -> bool {
         let size = self.file.bytes.len() as u64;
         open.name.as_ref() == Some(&self.name) && (size, self.file.mtime) == (open.size, open.mtime)
     }
 }
 
-/// So many of them are remembered.
+/// The number of uploads that are remembered.
 const UPLOADS: usize = 64;
 
-/// What an interrupted write may have left under a name.
+/// The bytes that an interrupted write may have left under a name.
 #[derive(Debug, Clone)]
 pub struct Left {
     /// Who may continue it (PROTOCOL §8).
     owner: StageOwner,
-    /// It is the beginning of one of these.
+    /// The staged bytes are a prefix of one of these.
     candidates: Vec<Rc<Vec<u8>>>,
-    /// So long, if that is known.
+    /// Their length, if known.
     exact: Option<usize>,
-    /// So many bytes of it are durable, if nothing else needed the room.
+    /// The number of durable bytes, unless they were dropped for other files.
     floor: usize,
 }
 
 impl Left {
-    /// Bytes of the longest that it may be.
+    /// The maximum number of bytes.
     #[must_use]
     pub fn longest(&self) -> usize {
         self.candidates.iter().map(|bytes| bytes.len()).max().unwrap_or(0)
@@ -84,7 +84,7 @@ impl Truth {
         self.open.values().any(|open| open.name.as_deref() == Some(name))
     }
 
-    /// Somebody needs room, perhaps that of interrupted writes.
+    /// Records that room is needed, possibly that of interrupted writes.
     pub fn need_room(&mut self, bytes: u64) {
         if self.is_roomy(bytes) {
             return;
@@ -94,11 +94,11 @@ impl Truth {
         }
     }
 
-    /// The store says that `len` bytes with this checksum are staged, or none, of which a `write` of `size` by `owner` could
-    /// go on.
+    /// Checks the store's report that `len` bytes with this checksum are staged (or none), from which a `write` of
+    /// `size` by `owner` could continue.
     ///
     /// # Panics
-    /// If that can't be.
+    /// If that is impossible.
     pub fn staged(&mut self, name: &str, owner: StageOwner, size: u64, (len, crc): (u64, u32)) {
         let moment = self.next_moment();
         self.resumes.push_back((moment, name.into(), len, crc));
@@ -129,21 +129,22 @@ impl Truth {
         (left.candidates, left.exact) = (vec![Rc::new(bytes)], Some(len));
     }
 
-    /// True if since `since` the store has said that so many bytes of a name with this checksum are staged that `is_it` is true.
+    /// True if since `since` the store has reported staged bytes of a name for whose number and checksum `is_it` is
+    /// true.
     #[must_use]
     pub fn was_staged(&self, name: &str, since: Moment, is_it: impl Fn(u64, u32) -> bool) -> bool {
         let mut recent = self.resumes.iter().rev().take_while(|(at, ..)| *at >= since);
         recent.any(|(_, other, len, crc)| other == name && is_it(*len, *crc))
     }
 
-    /// What the store has said last about a name, if something was staged.
+    /// The store's last report about a name, if something was staged.
     #[must_use]
     pub fn last_staged(&self, name: &str) -> Option<(u64, u32)> {
         let last = self.resumes.iter().rev().find(|(_, other, ..)| other == name);
         last.map(|&(_, _, len, crc)| (len, crc)).filter(|(len, _)| *len > 0)
     }
 
-    /// A writer begins after `offset` staged bytes; its number.
+    /// Records that a writer begins after `offset` staged bytes; returns its number.
     pub fn open_stage(
         &mut self,
         (name, owner): (&str, StageOwner),
@@ -167,17 +168,17 @@ impl Truth {
         handle
     }
 
-    /// A `stage` has failed since power went: what was staged may be gone.
+    /// Records that a `stage` has failed because of a power cut: the staged bytes may be gone.
     pub fn doubt(&mut self, name: &str) {
         if let Some(left) = self.left.get_mut(name) {
             (left.exact, left.floor) = (None, 0);
         }
     }
 
-    /// A `stage` was refused with this code.
+    /// Checks that a `stage` was refused with this code.
     ///
     /// # Panics
-    /// If it can't have been right.
+    /// If the refusal is wrong.
     pub fn stage_refused(&mut self, (name, owner): (&str, StageOwner), offset: u64, size: u64, code: ErrorCode) {
         let right = match code {
             ErrorCode::Range => offset > size,
@@ -192,7 +193,7 @@ impl Truth {
         assert!(right, "a write of {size} to {name} at {offset} is refused: {code}");
     }
 
-    /// A writer's connection is lost.
+    /// Records that a writer's connection was lost.
     pub fn drop_stage(&mut self, handle: u64, power: bool) {
         let Some(Open { name: Some(name), owner, bytes, floor, .. }) = self.open.remove(&handle) else { return };
         if bytes.is_empty() {
@@ -202,7 +203,7 @@ impl Truth {
         self.left.insert(name, Left { owner, candidates: vec![Rc::new(bytes)], exact, floor });
     }
 
-    /// A client begins to send a body; its number.
+    /// Records that a client begins to send a body; returns its number.
     pub fn begin_upload(&mut self, name: &str, file: &File) -> u64 {
         let number = self.next_handle();
         self.uploads.push_back(Upload { number, name: name.into(), file: Rc::clone(file), is_through: false });
@@ -212,14 +213,15 @@ impl Truth {
         number
     }
 
-    /// A body has been sent to its end.
+    /// Records that a body has been sent completely.
     pub fn end_upload(&mut self, number: u64) {
         if let Some(upload) = self.uploads.iter_mut().find(|upload| upload.number == number) {
             upload.is_through = true;
         }
     }
 
-    /// Whatever happens to sealed messages on their way (PROTOCOL §8): what a store is given was sent, as it was sent.
+    /// Whatever happens to sealed messages in transit (PROTOCOL §8), the store must only receive bytes that were sent,
+    /// unchanged.
     ///
     /// # Panics
     /// If no client has sent it.
@@ -232,10 +234,10 @@ impl Truth {
         assert!(was_sent, "{} bytes are staged of {:?} that no client has sent", open.bytes.len(), open.name);
     }
 
-    /// The server drops what a writer has staged.
+    /// Records that the server drops the bytes that a writer has staged.
     ///
     /// # Panics
-    /// If all that has happened is that the writer's connection was lost: then it stays (PROTOCOL §7).
+    /// If only the writer's connection was lost: then they must stay (PROTOCOL §7).
     pub fn discard(&mut self, handle: u64) {
         let Some(open) = self.open.remove(&handle) else { return };
         let Some(name) = &open.name else { return };
@@ -259,14 +261,14 @@ impl Truth {
         forgotten || self.discards.iter().rev().take_while(|(at, _)| *at >= since).any(|(_, other)| other == name)
     }
 
-    /// What is known to be staged is durable from now on.
+    /// Records that the staged bytes are durable from now on.
     pub fn settled(&mut self) {
         for left in self.left.values_mut() {
             left.floor = left.floor.max(left.exact.unwrap_or(0));
         }
     }
 
-    /// All writers are lost, and how far they had come is not known.
+    /// Records that all writers are lost, with unknown progress.
     pub(super) fn lose_writers(&mut self) {
         let handles: Vec<u64> = self.open.keys().copied().collect();
         for handle in handles {

@@ -1,4 +1,4 @@
-//! Classic data connections, as a client has them.
+//! The client's side of classic data connections.
 
 use core::future::poll_fn;
 use core::task::Poll;
@@ -10,7 +10,7 @@ use skiff_proto::transfer::{Incoming, Outgoing};
 
 use crate::sim::{Lost, Options, Shared, Stream};
 
-/// After so long without progress a client gives up.
+/// The client's timeout without progress.
 const IDLE: Duration = Duration::from_secs(90);
 
 /// Reads a file to the end of its connection.
@@ -49,7 +49,7 @@ pub async fn fetch(world: Shared, station: usize, port: u16, options: Options) -
     Ok(content)
 }
 
-/// Sends a file whose length is said to be `announced`; waits until the server says that it has stored it.
+/// Sends a file with the announced length `announced`; waits until the server confirms that it is stored.
 pub async fn send(
     world: Shared,
     station: usize,

@@ -1,11 +1,11 @@
 //! The truth: the files that must exist, and those that existed.
 //!
 //! Two sides report to it. The store ([`watched`](super::watched)) reports each change when it is made; the clients
-//! report what they asked for and what was answered. Both must be consistent:
+//! report their requests and the answers. Both must be consistent:
 //!
-//! - a change that nobody asked for, or that was asked for once and made twice, is wrong;
+//! - a change that nobody requested, or that was requested once and made twice, is wrong;
 //! - an `ok` without its change, or a refusal with one, is wrong;
-//! - what a reply shows must have been true at some moment between the question and the answer.
+//! - the content of a reply must have been true at some moment between command and reply.
 //!
 //! Anything wrong panics, which ends the run with its seed.
 
@@ -25,14 +25,14 @@ use super::wishes::Wishes;
 pub struct Version {
     /// Its content.
     pub bytes: Vec<u8>,
-    /// The CRC-32C of that.
+    /// The CRC-32C of the content.
     pub crc: u32,
     /// Its time.
     pub mtime: Option<u64>,
 }
 
 impl Version {
-    /// A version of this content.
+    /// A version with this content.
     #[must_use]
     pub fn new(bytes: Vec<u8>, mtime: Option<u64>) -> File {
         let crc = crc32c(&bytes);
@@ -46,7 +46,7 @@ impl fmt::Debug for Version {
     }
 }
 
-/// A version that several look at.
+/// A shared version.
 pub type File = Rc<Version>;
 
 /// A change of the files.
@@ -71,22 +71,22 @@ impl Change {
     }
 }
 
-/// A moment: things that happen are counted.
+/// A moment: the number of events so far.
 pub type Moment = u64;
 
-/// From when on a name has had this version, or none.
+/// The moment from which a name has had this version, or none.
 #[derive(Debug)]
 struct Span {
     from: Moment,
     file: Option<File>,
 }
 
-/// So many versions of a name are remembered.
+/// The number of versions of a name that are remembered.
 const SPANS: usize = 48;
-/// So many refusals.
+/// The number of refusals that are remembered.
 pub(super) const REFUSALS: usize = 512;
 
-/// What a store can hold.
+/// The capacity of a store.
 #[derive(Debug, Clone, Copy)]
 pub struct Capacity {
     /// Blocks for files.
@@ -99,44 +99,45 @@ pub struct Capacity {
     pub stages: usize,
     /// Bytes of the longest name.
     pub name: usize,
-    /// Nothing is left when power goes.
+    /// Nothing survives a power cut.
     pub is_volatile: bool,
 }
 
-/// What may be found at the next start. Where power went while a record was programmed, its bits may read otherwise each time:
-/// what was not found at one start is found at the next, or the other way round, as long as nothing has been written since.
+/// The changes that may be found at the next start. If power failed while a record was programmed, its bits may read
+/// differently each time: it may be found at one start and not at the next, or vice versa, as long as nothing has been
+/// written since.
 #[derive(Debug, Default)]
 struct Doubts {
-    /// Changes that were under way when power went, and whether each was found once.
+    /// Changes that were in progress when power failed, and whether each was ever found.
     changes: Vec<(Change, bool)>,
     may_be: Vec<Possible>,
     /// Which of them was found last.
     at: usize,
 }
 
-/// Files that may be found, and the changes that lead there.
+/// Files that may be found, and the changes that lead to them.
 #[derive(Debug, Clone)]
 struct Possible {
     files: BTreeMap<String, File>,
     changes: Vec<usize>,
 }
 
-/// See the module.
+/// See the module documentation.
 #[derive(Debug)]
 pub struct Truth {
     moment: Moment,
-    /// What a store can hold.
+    /// The capacity of a store.
     pub capacity: Capacity,
     files: BTreeMap<String, File>,
     spans: BTreeMap<String, VecDeque<Span>>,
     refusals: VecDeque<(Moment, String, ErrorCode)>,
     tags: BTreeMap<String, File>,
-    /// What `resume` was answered.
+    /// The answers to `resume`.
     pub(super) resumes: VecDeque<(Moment, String, u64, u32)>,
-    /// What is being changed, or was when power went.
+    /// The change in progress, now or when power failed.
     under_way: Option<Change>,
     doubts: Doubts,
-    /// What clients want.
+    /// The requests of the clients.
     pub wishes: Wishes,
     /// Writers.
     pub open: BTreeMap<u64, Open>,
@@ -154,7 +155,7 @@ pub struct Truth {
 }
 
 impl Truth {
-    /// Of an empty store.
+    /// The truth about an empty store.
     #[must_use]
     pub fn new(capacity: Capacity) -> Self {
         Self {
@@ -202,13 +203,13 @@ impl Truth {
         &self.files
     }
 
-    /// A file that nobody has asked for was there from the beginning.
+    /// Adds a file that existed from the start.
     pub fn was_there(&mut self, name: &str, bytes: Vec<u8>) {
         self.set(name, Some(Version::new(bytes, None)));
         self.wrote();
     }
 
-    /// The version that a name has.
+    /// The current version of a name.
     #[must_use]
     pub fn file(&self, name: &str) -> Option<&File> {
         self.files.get(name)
@@ -261,25 +262,25 @@ impl Truth {
         self.spans.get(name).and_then(VecDeque::back).is_none_or(|span| span.from <= since)
     }
 
-    /// All names that ever were.
+    /// All names that ever existed.
     pub fn names(&self) -> impl Iterator<Item = &String> {
         self.spans.keys()
     }
 
-    /// A change begins.
+    /// Begins a change.
     pub fn begin(&mut self, change: Change) {
         self.under_way = Some(change);
     }
 
-    /// It was refused, and nothing has changed.
+    /// Ends a change that was refused.
     pub fn undo(&mut self) {
         self.under_way = None;
     }
 
-    /// It is made.
+    /// Ends a change that was made.
     ///
     /// # Panics
-    /// If nobody has asked for it.
+    /// If nobody has requested it.
     pub fn make(&mut self) {
         let Some(change) = self.under_way.take() else { return };
         let moment = self.next_moment();
@@ -295,7 +296,7 @@ impl Truth {
         self.replace(&files);
     }
 
-    /// From now on there are these files.
+    /// Replaces the files.
     fn replace(&mut self, files: &BTreeMap<String, File>) {
         let gone: Vec<String> = self.files.keys().filter(|name| !files.contains_key(*name)).cloned().collect();
         for name in gone {
@@ -308,12 +309,12 @@ impl Truth {
         }
     }
 
-    /// The store has written something: what was found stays.
+    /// Records that the store has written something, so that the state found is now fixed.
     pub fn wrote(&mut self) {
         self.doubts = Doubts::default();
     }
 
-    /// Power is gone. A change that was under way may have been made or not.
+    /// Records a power cut. A change in progress may have been made or not.
     pub fn lose_power(&mut self) {
         self.reading.clear();
         self.lose_writers();
@@ -327,10 +328,10 @@ impl Truth {
         }
     }
 
-    /// Power is back, and these files were found.
+    /// Records a restart, and the files found.
     ///
     /// # Panics
-    /// If they are not those that there must be.
+    /// If they are not the expected ones.
     pub fn find(&mut self, found: &BTreeMap<String, (Vec<u8>, Option<u64>)>) {
         let doubts = &mut self.doubts;
         if doubts.may_be.is_empty() {
@@ -350,7 +351,7 @@ impl Truth {
         self.wishes.forget(&doubts);
     }
 
-    /// What was found is not what there was at last.
+    /// Handles the case that the files found differ from the last known ones.
     fn find_another(&mut self, found: &BTreeMap<String, (Vec<u8>, Option<u64>)>, problem: &str) {
         let doubts = &mut self.doubts;
         let at = doubts.may_be.iter().rposition(|possible| compare(&possible.files, found).is_ok());
@@ -373,15 +374,15 @@ impl Truth {
         self.replace(&files);
     }
 
-    /// Compares files that were found with those that there must be.
+    /// Compares the files found with the expected ones.
     ///
     /// # Errors
-    /// What is different.
+    /// The differences.
     pub fn compare(&self, found: &BTreeMap<String, (Vec<u8>, Option<u64>)>) -> Result<(), String> {
         compare(&self.files, found)
     }
 
-    /// The store has refused something.
+    /// Records that the store has refused something.
     pub fn refused(&mut self, name: &str, code: ErrorCode) {
         let moment = self.next_moment();
         self.refusals.push_back((moment, name.into(), code));
@@ -404,10 +405,10 @@ impl Truth {
         ErrorCode::ALL.iter().any(|&code| self.was_refused(name, code, since))
     }
 
-    /// A version was given this tag.
+    /// Records the tag of a version.
     ///
     /// # Panics
-    /// If another content had it.
+    /// If other content had the same tag.
     pub fn tagged(&mut self, tag: Tag, file: &File) {
         if !tag.is_known() {
             return;
@@ -416,7 +417,7 @@ impl Truth {
         assert!(known.bytes == file.bytes, "{known:?} and {file:?} have the tag {tag:?}");
     }
 
-    /// The version that has this tag.
+    /// The version with this tag.
     #[must_use]
     pub fn of_tag(&self, tag: Tag) -> Option<&File> {
         self.tags.get(tag.as_str())
@@ -436,10 +437,10 @@ impl Truth {
     }
 }
 
-/// A name that is one.
+/// Parses a valid name.
 ///
 /// # Panics
-/// If it is not.
+/// If the name is not valid.
 #[must_use]
 pub fn n(name: &str) -> Name<'_> {
     Name::parse(name.as_bytes(), skiff_proto::name::MAX_NAME).expect("a name")

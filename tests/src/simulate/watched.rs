@@ -14,7 +14,7 @@ use super::kind::Medium;
 use super::truth::{Change, File, Truth, Version};
 use crate::flash::Tear;
 
-/// What the store is to fail at: so many calls later, once. `None`: never.
+/// Injected failures: each happens once, after this many calls. `None`: never.
 #[derive(Debug, Default)]
 pub struct Failures {
     /// Reading a file.
@@ -23,13 +23,13 @@ pub struct Failures {
     pub append: Cell<Option<u32>>,
     /// A commit, `remove` or `rename`.
     pub change: Cell<Option<u32>>,
-    /// Looking for a file, or at the next one of a listing.
+    /// Looking up a file, or the next entry of a listing.
     pub look: Cell<Option<u32>>,
-    /// So many times there is no room for a new file.
+    /// How often there is no room for a new file.
     pub full: Cell<u32>,
-    /// So many calls are answered "not yet".
+    /// How many calls are answered "not yet".
     pub pending: Cell<u32>,
-    /// How often it has failed.
+    /// The number of failures so far.
     pub count: Cell<u64>,
 }
 
@@ -55,7 +55,7 @@ impl Failures {
         left > 0
     }
 
-    /// From now on nothing fails.
+    /// Ends all failures.
     pub fn end(&self) {
         for cell in [&self.read, &self.append, &self.change, &self.look] {
             cell.set(None);
@@ -124,7 +124,7 @@ fn io<T>() -> Result<T> {
 }
 
 impl<S: Store, M: Medium> Watched<S, M> {
-    /// Watches a store that has just been opened.
+    /// Watches a newly opened store.
     pub fn new(inner: S, medium: M, power: Rc<Cell<bool>>, control: &Rc<Control>) -> Self {
         Self { inner, medium, power, control: Rc::clone(control) }
     }
@@ -134,7 +134,7 @@ impl<S: Store, M: Medium> Watched<S, M> {
         &mut self.inner
     }
 
-    /// Power may go in the middle of a call: then nothing after it is seen by anybody.
+    /// False if power has failed in the middle of the call: then nobody sees its result.
     fn has_power(&self) -> bool {
         if !self.medium.is_on() {
             self.power.set(false);
@@ -142,13 +142,13 @@ impl<S: Store, M: Medium> Watched<S, M> {
         self.power.get()
     }
 
-    /// The call begins; false without power.
+    /// Begins a call; false without power.
     fn enter(&self) -> bool {
         self.medium.tick();
         self.has_power()
     }
 
-    /// Something is read of `name`. A failure must have a reason.
+    /// Reads something about `name`. A failure must have a reason.
     fn look<T>(
         &mut self,
         name: &str,
@@ -190,7 +190,7 @@ impl<S: Store, M: Medium> Watched<S, M> {
         made
     }
 
-    /// "Not yet", as often as was asked for.
+    /// Returns "not yet", as often as requested.
     fn put_off(&self) -> Result<()> {
         let pending = &self.control.failures.pending;
         let Some(left) = pending.get().checked_sub(1) else { return Ok(()) };
@@ -263,7 +263,7 @@ impl<S: Store, M: Medium> Watched<S, M> {
     }
 }
 
-/// Compares what a store says of a file with what is true.
+/// Compares a store's report about a file with the truth.
 fn check_stat(name: &str, stat: &Stat, file: &Version) {
     let right =
         stat.size == file.bytes.len() as u64 && stat.mtime == file.mtime && stat.crc.is_none_or(|crc| crc == file.crc);

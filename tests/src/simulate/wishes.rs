@@ -1,19 +1,19 @@
 //! Requested changes, and the changes that were made.
 //!
-//! | a wish is | left by |
+//! | state of a wish | left by |
 //! |---|---|
-//! | waiting for its reply | `ok`: takes one of the changes with it; a refusal; the loss of its connection |
-//! | an orphan: its connection is lost | a change that is nobody else's; a restart of the device |
+//! | waiting for its reply | `ok`, which uses up one of the changes; a refusal; the loss of its connection |
+//! | an orphan: its connection is lost | a change that belongs to no other wish; a restart of the device |
 //!
-//! A change does not say whose it is: two clients may have asked for the same. But at every moment each change must go to a wish
-//! of its own that was there before it.
+//! A change does not show who requested it, because two clients may have requested the same. But at every moment, each
+//! change must match a separate wish that existed before it.
 
 use skiff_proto::Name;
 use skiff_proto::name::MAX_NAME;
 
 use super::truth::{Change, Moment, n};
 
-/// A change that somebody asks for.
+/// A requested change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are those of the protocol")]
 pub enum Wish {
@@ -32,7 +32,7 @@ struct Wanted {
     is_orphan: bool,
 }
 
-/// All that is wanted, and the changes of which it is not known whose they are.
+/// All wishes, and the changes that are not yet assigned to one.
 #[derive(Debug, Default)]
 pub struct Wishes {
     wanted: Vec<Wanted>,
@@ -40,9 +40,9 @@ pub struct Wishes {
     next: u64,
 }
 
-/// So many lost wishes are remembered: more than the device can have read in any moment.
+/// The number of orphans that are remembered: more than the device can have read at any moment.
 const ORPHANS: usize = 128;
-/// Content of so many bytes is like no other.
+/// Content of at least this length is unique.
 const UNIQUE: usize = 8;
 
 impl Wanted {
@@ -75,13 +75,13 @@ fn is_numbered(name: &str, other: &str) -> bool {
 }
 
 impl Wishes {
-    /// Nothing is wanted.
+    /// No wishes.
     #[must_use]
     pub const fn new() -> Self {
         Self { wanted: Vec::new(), made: Vec::new(), next: 0 }
     }
 
-    /// Somebody asks for something over a connection; its number.
+    /// Adds a request over a connection; returns its number.
     pub fn ask(&mut self, wish: Wish, connection: u64, since: Moment) -> u64 {
         self.next += 1;
         let number = self.next;
@@ -89,10 +89,10 @@ impl Wishes {
         number
     }
 
-    /// A change is made.
+    /// Records a change.
     ///
     /// # Panics
-    /// If nobody has asked for it.
+    /// If nobody has requested it.
     pub fn fulfil(&mut self, change: &Change, moment: Moment) {
         self.made.push((moment, change.clone()));
         assert!(self.all_have_owners(None, None), "nobody has asked for {change:?}, or it was made before");
@@ -100,7 +100,7 @@ impl Wishes {
         self.tidy();
     }
 
-    /// True if each change can be that of a wish of its own, without those two.
+    /// True if each change matches a separate wish, without those two.
     fn all_have_owners(&self, without_wish: Option<usize>, without_change: Option<usize>) -> bool {
         let mut owners: Vec<Option<usize>> = vec![None; self.wanted.len()];
         let mut changes = (0..self.made.len()).filter(|change| Some(*change) != without_change);
@@ -111,7 +111,7 @@ impl Wishes {
         })
     }
 
-    /// Finds a wish for a change; another change yields if it has another wish to go to.
+    /// Finds a wish for a change; another change yields if it matches another wish.
     fn find_owner(&self, change: usize, owners: &mut [Option<usize>], tried: &mut [bool]) -> bool {
         for wish in 0..self.wanted.len() {
             if tried[wish] || !self.wanted[wish].fits(&self.made[change]) {
@@ -142,7 +142,7 @@ impl Wishes {
         assert!(!self.made.iter().any(overtaken), "{last:?} comes after what was asked for later");
     }
 
-    /// Forgets changes that can be nobody's but an orphan's, with that.
+    /// Forgets changes that can belong only to an orphan, together with the orphan.
     fn tidy(&mut self) {
         let mut at = 0;
         while at < self.made.len() {
@@ -188,7 +188,7 @@ impl Wishes {
         self.tidy();
     }
 
-    /// There will be no reply.
+    /// The connection was lost: there will be no reply.
     pub fn lost(&mut self, number: u64) {
         let at = self.at(number);
         self.wanted[at].is_orphan = true;
@@ -199,7 +199,7 @@ impl Wishes {
         }
     }
 
-    /// The device has restarted: a wish that nobody waits for will not be fulfilled, except those in doubt.
+    /// The device has restarted: orphans will not be fulfilled, except those in doubt.
     pub fn forget(&mut self, doubts: &[&Change]) {
         self.tidy();
         let made = &self.made;

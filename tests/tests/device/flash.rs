@@ -1,4 +1,4 @@
-//! device-serv on a flash image: killed in the middle, started again, looked at.
+//! device-serv on a flash image: killed during transfers, restarted and inspected.
 
 use std::fs;
 use std::path::{Path, PathBuf};

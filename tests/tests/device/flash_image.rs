@@ -1,4 +1,4 @@
-//! An independent reading of the medium: a reader in Python, made from docs/FLASH.md, sees the files that the store sees.
+//! An independent reader of the medium, in Python and based on docs/FLASH.md, finds the same files as the store.
 
 use skiff_proto::crc::crc32c;
 use skiff_tests::flash::rig::{Rig, SmallCard, SmallNor, TinyNor, WordNor};

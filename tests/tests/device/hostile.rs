@@ -1,4 +1,4 @@
-//! Frames that no decent station sends, one at a time, in virtual time.
+//! Frames that no correct station sends, one at a time, in virtual time.
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
@@ -25,7 +25,7 @@ const DEVICE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const STATION: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const DEVICE_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
 const STATION_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
-/// An address of the network that nobody has.
+/// An unused address of the network.
 const NOBODY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
 const FAR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const PORT: u16 = 50_000;
@@ -42,7 +42,7 @@ skiff_device::server_memory! {
     type Server;
 }
 
-/// The device, and a station that sends what it is told to and answers nothing but ARP.
+/// The device, and a station that sends given frames and answers only ARP.
 struct Station {
     now: Instant,
     stack: Stack<'static>,
@@ -50,9 +50,9 @@ struct Station {
     store: Store,
     device: End,
     end: End,
-    /// The last number of a DHCP exchange that the device has begun.
+    /// The number of the last DHCP exchange that the device has begun.
     transaction: u32,
-    /// What has come since the last look.
+    /// Frames received since the last check.
     segments: Vec<Segment>,
     /// The hosts that the device's address was sent to.
     told: Vec<IpAddr>,
@@ -85,7 +85,7 @@ fn fixed() -> Station {
 }
 
 impl Station {
-    /// Lets the device work until it has nothing more to do at this moment; after what time it will have.
+    /// Polls the device until it has nothing more to do at this moment; returns the time until it will.
     fn settle(&mut self) -> Option<Duration> {
         for _ in 0..1000 {
             let delay = self.stack.poll(self.now, &mut self.device, &mut self.server, &mut self.store);
@@ -115,7 +115,7 @@ impl Station {
         self.settle();
     }
 
-    /// Sends what the device looks at with what comes next.
+    /// Sends a frame that the device processes together with the next one.
     fn queue(&mut self, frame: &[u8]) {
         self.end
             .transmit(smoltcp::time::Instant::ZERO)
@@ -198,7 +198,7 @@ impl Station {
         core::mem::take(&mut self.segments)
     }
 
-    /// Says to the device, as its DHCP server at `from`, that it may have [`DEVICE`].
+    /// Assigns [`DEVICE`] to the device, as its DHCP server at `from`.
     fn lease(&mut self, kind: DhcpMessageType, from: Ipv4Addr, router: Ipv4Addr, seconds: u32) {
         let repr = DhcpRepr {
             message_type: kind,
@@ -265,7 +265,7 @@ impl Station {
         peer
     }
 
-    /// Takes what has come for a connection: how many bytes, and whether it has ended.
+    /// Takes the input of a connection: returns the number of bytes, and whether it has ended.
     fn take(&mut self, peer: &mut Peer) -> (usize, bool) {
         let mut taken = 0;
         for segment in self.heard().iter().filter(|segment| segment.port == peer.port) {
@@ -283,13 +283,13 @@ impl Station {
         (taken, false)
     }
 
-    /// Asks for a `ping`.
+    /// Sends a `ping`.
     #[track_caller]
     fn ping(&mut self, peer: &mut Peer) {
         assert_eq!(self.ask(peer, "ping"), b"0000000002ok");
     }
 
-    /// Says a command over a connection that is up, or all but up; the reply, which comes in one piece.
+    /// Sends a command over a connection that is established, or almost; returns the reply, which arrives in one piece.
     #[track_caller]
     fn ask(&mut self, peer: &mut Peer, command: &str) -> Vec<u8> {
         let message = message(command);
@@ -312,7 +312,7 @@ struct Peer {
     port: u16,
     /// The device's port.
     to: u16,
-    /// Bytes that it takes.
+    /// Bytes that it accepts.
     window: u16,
     seq: TcpSeqNumber,
     ack: Option<TcpSeqNumber>,
@@ -375,7 +375,7 @@ fn ipv6(from: Ipv6Addr, to: Ipv6Addr, next_header: IpProtocol, len: usize, emit:
     bytes
 }
 
-/// From `address`, which is at `mac`, about the device.
+/// A frame from `address`, which is at `mac`, about the device.
 fn arp_frame(operation: ArpOperation, mac: EthernetAddress, address: Ipv4Addr) -> Vec<u8> {
     let repr = ArpRepr::EthernetIpv4 {
         operation,
@@ -400,7 +400,7 @@ fn ndisc(mac: EthernetAddress, from: Ipv6Addr, to: Ipv6Addr, repr: NdiscRepr<'_>
     bytes
 }
 
-/// `address` says that it is at `mac`.
+/// `address` announces that it is at `mac`.
 fn advert(mac: EthernetAddress, address: Ipv6Addr) -> Vec<u8> {
     let flags = NdiscNeighborFlags::SOLICITED | NdiscNeighborFlags::OVERRIDE;
     ndisc(mac, address, DEVICE_V6, NdiscRepr::NeighborAdvert { flags, target_addr: address, lladdr: Some(mac.into()) })
@@ -648,8 +648,8 @@ fn connections_that_are_about_to_end_keep_nobody_out() {
     }
 }
 
-/// A file of 2,000 bytes, all of which is in the socket's ring, is fetched by a peer that takes `window` bytes every 10 s. How
-/// long the data connection lasts, and how many bytes of it came.
+/// A peer that reads `window` bytes every 10 s downloads a file of 2,000 bytes, all of which is in the socket buffer.
+/// Returns how long the data connection lasts, and how many bytes arrived.
 fn fetch_slowly(window: u16) -> (Duration, usize) {
     let mut station = fixed();
     let mut control = station.connect(40_001);

@@ -1,4 +1,4 @@
-//! The embedded server at the end of a bad link, in virtual time: nothing here waits for a clock.
+//! The embedded server at the end of a bad link, in virtual time: no test waits for a real clock.
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
@@ -17,7 +17,7 @@ type Store = RamStore<'static, 64, 1024>;
 type Client = AsyncClient<Stream, Timer, 300>;
 
 const IDLE: Duration = Duration::from_secs(60);
-/// Nothing in these tests takes so long.
+/// Longer than any of these tests takes.
 const FOREVER: Instant = Instant::from_millis(24 * 3600 * 1000);
 
 fn store() -> Store {
@@ -44,7 +44,7 @@ fn numbers(len: usize, seed: u32) -> Vec<u8> {
     (seed..).flat_map(|number| number.wrapping_mul(0x9e37_79b9).to_le_bytes()).take(len).collect()
 }
 
-/// A client that makes its connection anew when it is lost, and goes on where it was.
+/// A client that reconnects after a lost connection, and resumes.
 struct Patient<'a> {
     world: &'a Shared,
     client: Option<Client>,

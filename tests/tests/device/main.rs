@@ -1,4 +1,4 @@
-//! The embedded server, device-serv, and what microcontrollers share with them: stores, drivers.
+//! The embedded server, device-serv, and the code they share with microcontrollers: stores, drivers.
 
 mod firmware_card;
 mod flash;

@@ -1,4 +1,4 @@
-//! The embedded server on a network of the test's own: what only a real TAP and the kernel's TCP can show.
+//! The embedded server on the test's own network: tests that need a real TAP and the kernel's TCP.
 
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
@@ -17,7 +17,7 @@ use skiff_tests::wire::{Wire, connect_from, eventually};
 
 const LONG: Duration = Duration::from_secs(200);
 
-/// True if somebody answers there at once.
+/// True if a server answers there at once.
 fn connects(addr: SocketAddr) -> bool {
     Wire::try_connect_within(addr, Duration::from_secs(1)).is_some_and(|mut wire| wire.try_ask("ping"))
 }
@@ -102,7 +102,7 @@ fn the_link_local_address_and_a_fixed_one_are_served() {
     assert!(eventually(|| connects(link_local(device.port()))));
 }
 
-/// A DHCP server for one address, of nothing but the standard library.
+/// A DHCP server for one address, using only the standard library.
 fn lease(socket: &UdpSocket, address: Ipv4Addr) -> Option<u8> {
     let mut request = [0; 600];
     let (len, _) = socket.recv_from(&mut request).ok()?;

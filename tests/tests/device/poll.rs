@@ -1,4 +1,4 @@
-//! What the embedded server promises whoever polls it: when it says that there is nothing to do for a while, there is not.
+//! The embedded server's guarantee for its caller: if it reports that there is nothing to do for a while, this is true.
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
@@ -73,12 +73,12 @@ impl Pair {
         self.sockets.get_mut(self.client)
     }
 
-    /// The computer takes what has come and sends what it has.
+    /// The computer receives its input and sends its output.
     fn computer(&mut self) {
         self.interface.poll(TIME, &mut self.far, &mut self.sockets);
     }
 
-    /// The device is polled as its main loop does: until it says that there is nothing to do for now.
+    /// Polls the device like its main loop: until it reports that there is nothing to do now.
     fn device(&mut self) {
         for _ in 0..1000 {
             let delay = self.stack.poll(NOW, &mut self.near, &mut self.server, &mut self.store);
@@ -89,7 +89,7 @@ impl Pair {
         panic!("there is always something to do");
     }
 
-    /// What the device answers to bytes that are the client's last, all of which have come before it is polled.
+    /// The device's answer to the client's last bytes, all of which have arrived before it is polled.
     fn answer(&mut self, bytes: &[u8]) -> Vec<u8> {
         assert_eq!(self.client().send_slice(bytes).unwrap(), bytes.len());
         // The data by itself, and then the end of the stream, before anybody looks.

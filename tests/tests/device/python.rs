@@ -12,7 +12,7 @@ use skiff_tests::device::Device;
 use skiff_tests::namespace::inside;
 use skiff_tests::programs::python;
 
-/// Runs the client in `directory` with these commands; what it said.
+/// Runs the client in `directory` with these commands; returns its output.
 fn client(server: SocketAddr, directory: &Path, commands: &str) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/cli.py");
     let mut child = Command::new("python3")

@@ -1,4 +1,4 @@
-//! The embedded server with a device secret: who is served, with what, and who has to wait.
+//! The embedded server with a device secret: which clients are served, how, and which have to wait.
 
 use core::time::Duration;
 use std::fs::{self, Permissions};
@@ -24,14 +24,14 @@ fn bytes(len: usize) -> Vec<u8> {
     (0..len).map(|at| ((at * at) >> 5).to_le_bytes()[0]).collect()
 }
 
-/// Says hello; the reply, and the nonce in it.
+/// Sends the hello; returns the reply, and the nonce in it.
 fn greet(wire: &mut Wire) -> (String, String) {
     let hello = wire.ask("get /skiff/1");
     let nonce = hello.split(" nonce=").nth(1).expect("a nonce").to_owned();
     (hello, nonce)
 }
 
-/// Says hello and shows a key that is none.
+/// Sends the hello and shows an invalid key.
 fn fail(wire: &mut Wire) -> String {
     _ = greet(wire);
     wire.ask(format!("secure Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s rw.alice.2 {}", "00".repeat(48)))

@@ -24,7 +24,7 @@ fn on_tap(options: &[&str]) -> Serv {
     Serv::launch(device_serv().args(["--tap", TAP]).args(options), "port ").unwrap()
 }
 
-/// What it said when it could not start.
+/// Its error message when it could not start.
 #[track_caller]
 fn fails(code: i32, options: &[&str]) -> String {
     let ran = run(device_serv().args(options));
@@ -168,7 +168,7 @@ fn what_leads_out_of_the_directory_is_not_preloaded_and_that_is_said() {
     }
 }
 
-/// In a network of the test's own: what is taken by mistake makes a TAP there.
+/// On the test's own network, because options accepted by mistake would create a TAP there.
 #[test]
 fn what_can_not_work_on_a_network_is_a_wrong_use() {
     if !inside(module_path!(), "what_can_not_work_on_a_network_is_a_wrong_use") {
@@ -273,7 +273,7 @@ fn after(before: &str, options: &str) -> Serv {
     Serv::launch(Command::new("sh").args(["-c", &script]).arg(program("device-serv")), "port ").unwrap()
 }
 
-/// What becomes of a standard stream.
+/// The fate of a standard stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stream {
     Closed,
@@ -367,7 +367,7 @@ fn sleeps(serv: &Serv) -> u64 {
     line.unwrap().trim().parse().unwrap()
 }
 
-/// Nothing that comes in, nothing that is done: but for a keep-alive now and then.
+/// No input and no work, except for an occasional keep-alive.
 fn rests(serv: &Serv, mut wire: Wire) {
     assert_eq!(wire.ask("ping"), "ok");
     let mut before = sleeps(serv);

@@ -1,4 +1,4 @@
-//! What the embedded server costs in memory.
+//! The memory of the embedded server.
 
 use skiff_device::ram::RamStore;
 use skiff_device::stack::Stack;

@@ -1,4 +1,4 @@
-//! The embedded server, asked byte by byte: behind loopback ports, and behind a TAP in a network of the test's own.
+//! The embedded server, byte by byte: behind loopback ports, and behind a TAP on the test's own network.
 
 #![expect(clippy::unwrap_used, reason = "also the helpers of tests are tests")]
 
@@ -29,7 +29,7 @@ fn configure(options: &mut Options, asked: &Setup) {
     }
 }
 
-/// Where a server is.
+/// The location of a server.
 const LOOPBACK: u8 = 0;
 const TAP: u8 = 1;
 /// Behind loopback ports, with sealed connections.
@@ -245,7 +245,7 @@ over_both! {
     }
 }
 
-/// Only behind loopback ports are there connections that are carried over.
+/// Connections are forwarded only behind loopback ports.
 #[test]
 fn clients_that_never_read_do_not_use_up_what_carries_connections() {
     let device = Device::with(|options| {

@@ -1,4 +1,4 @@
-//! Boards with their images, and what is tested on them.
+//! Boards with their images, and helpers for their tests.
 
 #[path = "network.rs"]
 mod network;
@@ -24,7 +24,7 @@ use skiff_tests::firmware::machine::{Machine, Setup};
 use skiff_tests::firmware::{Board, Fetch, Image, Medium, build};
 use tempfile::TempDir;
 
-/// Those that can be emulated here.
+/// The boards that can be emulated here.
 const BOARDS: &[Board] = if cfg!(firmware_riscv) { &Board::ALL } else { &[Board::Lm3s6965, Board::Mps2] };
 
 /// An image, built.
@@ -33,7 +33,7 @@ fn image(image: &Image<'_>) -> PathBuf {
     build(image, Fetch::Nothing).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// A board with its image and, if it has one, a card of its own.
+/// A board with its image and, if it uses one, its own card.
 struct Scene {
     setup: Setup,
     _card: Option<TempDir>,
@@ -60,7 +60,7 @@ impl Scene {
         Machine::start(&self.setup)
     }
 
-    /// True if its files outlive the power.
+    /// True if its files survive a power cut.
     const fn keeps_files(&self) -> bool {
         self.setup.card.is_some()
     }
@@ -88,7 +88,7 @@ fn scene(board: Board) -> Scene {
     Scene::new(board, &image(&Image::server(board)))
 }
 
-/// Bytes that are not the same everywhere.
+/// Bytes that depend on their position.
 fn content(len: usize, seed: u32) -> Vec<u8> {
     let mut x = seed.wrapping_mul(0x9e37_79b9) | 1;
     let next = || {

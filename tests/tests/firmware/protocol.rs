@@ -1,4 +1,4 @@
-//! The protocol as a board speaks it.
+//! The protocol on a board.
 
 use std::fs;
 use std::thread;

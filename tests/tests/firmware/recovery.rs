@@ -1,11 +1,11 @@
-//! What happens when something goes wrong: a panic, a loop without end.
+//! Recovery from errors: a panic, an endless loop.
 
 use skiff_tests::firmware::{Board, Image};
 use skiff_tests::programs::join;
 
 use super::{BOARDS, Scene, image};
 
-/// Has the board fail by a key of the console, and waits until it serves again.
+/// Makes the board fail with a key on the console, and waits until it serves again.
 fn fails_and_comes_back(boards: impl Iterator<Item = Board>, key: &'static str, says: &'static str) {
     let scenes: Vec<_> = boards
         .map(|board| {

@@ -14,7 +14,7 @@ use skiff_tests::wire::{End, Wire};
 
 use super::{Scene, content, image};
 
-/// As the settings have it.
+/// The secret as in the settings.
 fn base64() -> String {
     secret_text().trim_start_matches("skiff-secret-1 ").to_owned()
 }
@@ -31,7 +31,7 @@ fn nonce(wire: &mut Wire) -> String {
     hello.split(" nonce=").nth(1).unwrap_or_else(|| panic!("no nonce: {hello}")).to_owned()
 }
 
-/// Waits for a line of the console; all of it until then.
+/// Waits for a line on the console; returns all output until then.
 fn said(machine: &Machine, line: &str) -> String {
     machine.running.hear("\n", machine.running.hear(line, 0));
     machine.running.out()

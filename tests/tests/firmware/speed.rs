@@ -1,4 +1,4 @@
-//! How fast a board is, for firmware/README.md: on demand, on a machine that does nothing else.
+//! The speed of a board, for firmware/README.md: on demand, on an idle machine.
 
 use core::time::Duration;
 use std::time::Instant;
@@ -19,7 +19,8 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
-/// A line of the table: board and files, network, put and get in MB/s, ping in us (medians); every byte is compared, and its checksum verified on both sides.
+/// A line of the table: board and files, network, put and get in MB/s, ping in us (medians); every byte is compared,
+/// and its checksum verified on both sides.
 fn measure(scene: &Scene, network: &str) {
     let machine = scene.start();
     let mut wire = machine.connect();

@@ -1,4 +1,4 @@
-//! Where files are kept: the SD card, and budgets of memory.
+//! Storage: the SD card, and memory budgets.
 
 use core::hash::{BuildHasher as _, Hasher as _};
 use core::time::Duration;
@@ -25,7 +25,7 @@ fn card(path: &Path, size: u64) {
     File::create(path).unwrap().set_len(size).unwrap();
 }
 
-/// Runs the check of the card; what it said.
+/// Runs the check of the card; returns its output.
 fn check(setup: &Setup) -> String {
     let machine = Machine::switch_on(setup);
     let from = machine.running.hear("sd-check: ", 0);
@@ -121,7 +121,7 @@ fn memory_stays_within_the_budget_after_everything_was_done_once() {
     }
 }
 
-/// Numbers that depend on a seed alone.
+/// Numbers that depend only on a seed.
 struct Random(u64);
 
 impl Random {
@@ -133,17 +133,17 @@ impl Random {
     }
 }
 
-/// What a client knows of a board's store.
+/// A client's expectation of a board's store.
 #[derive(Default)]
 struct Known {
-    /// Files whose `ok` has come.
+    /// Files that were answered `ok`.
     stored: BTreeMap<String, Vec<u8>>,
-    /// A write that power was cut in: it may be stored, or staged, or nothing of it.
+    /// A write that was interrupted by a power cut: it may be stored, staged, or lost.
     begun: Option<(String, Vec<u8>)>,
 }
 
 impl Known {
-    /// Compares with what is there after a power cut.
+    /// Compares with the content after a power cut.
     fn check(&mut self, machine: &Machine, round: u32) {
         let mut wire = machine.connect();
         // The last piece and the trailer had come, and the `ok` was lost.
@@ -160,7 +160,7 @@ impl Known {
         assert_eq!(machine.names(), self.stored.keys().cloned().collect::<Vec<_>>(), "round {round}");
     }
 
-    /// Goes on with the write that power was cut in; true if not from the beginning.
+    /// Continues the write that was interrupted by a power cut; true if not from the beginning.
     fn go_on(&mut self, machine: &Machine) -> bool {
         let Some((name, content)) = self.begun.take() else { return false };
         let mut wire = machine.connect();

@@ -1,4 +1,4 @@
-//! What every server has to do, as a board does it: behind a TAP, in a network of each test's own.
+//! The server suite on a board: behind a TAP, with a separate network for each test.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ const STRANGERS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
 /// The board's, made from the emulator's hardware address.
 const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0x5054, 0x00ff, 0xfe12, 0x3456);
 
-/// A board that runs.
+/// A running board.
 struct OnTap {
     machine: Machine,
     _scene: Scene,

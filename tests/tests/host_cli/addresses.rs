@@ -1,4 +1,4 @@
-//! How a server is named: HOST and PORT, one word, an alias of the configuration, `--board`, the environment.
+//! Ways to specify a server: HOST and PORT, one word, an alias in the configuration, `--board`, the environment.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Every command once and more, in one shot.
+//! Every command at least once, as a single command.
 
 use std::fs;
 use std::process::Command;

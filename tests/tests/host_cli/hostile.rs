@@ -1,4 +1,4 @@
-//! Servers that mean no good: nothing outside the directory, nothing that steers the terminal, no end of memory or time.
+//! Hostile servers: they can't write outside the directory, control the terminal, or use unlimited memory or time.
 
 use core::net::Ipv4Addr;
 use std::io::{self, Read, Write};
@@ -16,7 +16,8 @@ use crate::{Scene, below};
 const HELLO: &str = "skiff/1 server=evil/1 commands=ping,list,stat,read,resume,write,sum,remove,rename,mkdir,rmdir,space,quit \
                      name-max=255 idle=60";
 
-/// A server that says hello, and answers everything else with whatever `answer` writes. An error closes the connection.
+/// A server that sends the hello, and answers everything else with the output of `answer`. An error closes the
+/// connection.
 fn serve(answer: impl Fn(&str, &mut TcpStream) -> io::Result<()> + Send + Sync + 'static) -> u16 {
     serve_with(HELLO, answer)
 }
@@ -59,7 +60,7 @@ fn listing(lines: &str) -> Vec<u8> {
     [message("ok"), body(lines.as_bytes(), crc32c(lines.as_bytes()))].concat()
 }
 
-/// A `read` reply: what is announced, the data as one message, the trailer.
+/// A `read` reply: the announcement, the data as one message, the trailer.
 fn reading(reply: &str, data: &[u8], trailer: &str) -> Vec<u8> {
     let mut bytes = message(reply);
     if !data.is_empty() {
@@ -74,12 +75,12 @@ fn cli(scene: &Scene, port: u16, words: &[&str]) -> Ran {
     run(scene.command_to(port).args(["--retries", "0"]).args(words))
 }
 
-/// True if nothing in it could steer a terminal; line ends are our own.
+/// True if nothing in it could control a terminal; line ends are our own.
 fn is_safe(text: &str) -> bool {
     text.chars().all(|c| c == '\n' || !is_dangerous(c))
 }
 
-/// Names of every bad kind, and `good`; with those that are names of this protocol, but not fit for a terminal.
+/// Names of every bad kind, and `good`; also those that the protocol permits but that are not safe for a terminal.
 const BAD_LISTING: &str = "1 - - ../x\n1 - - /etc/x\n1 - - a//b\n1 - - a\\b\n1 - - ..\n1 - - d/../../x\n\
                            0 - - ../\n0 - - ./\n1 - - esc\u{1b}[2J\n1 - - bell\u{7}\n1 - - c1\u{9b}31m\n1 - - cr\rx\n\
                            1 - - .skiff-stage-0\n1 - - d/inner\nnonsense\n-1 - - minus\n1 - zzzzzzzz crc\n\

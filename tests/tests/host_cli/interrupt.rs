@@ -15,7 +15,7 @@ use crate::prompt::Session;
 /// A program must end within this time, on a busy machine. One that ignores Ctrl-C takes longer, or never ends.
 const SOON: Duration = Duration::from_secs(10);
 
-/// A scene with a file that takes long however fast it comes, and takes no room on the server.
+/// A scene with a file that takes long at any rate, and takes no space on the server.
 fn scene_with_a_large_file() -> Scene {
     let scene = Scene::new();
     let file = fs::File::create(scene.host.root().join("big")).unwrap();
@@ -23,7 +23,7 @@ fn scene_with_a_large_file() -> Scene {
     scene
 }
 
-/// Sends one Ctrl-C to a program that is at work, and waits for the end.
+/// Sends one Ctrl-C to a working program, and waits for the end.
 #[track_caller]
 fn interrupted(what: &str, mut running: Running) {
     // A program that blocks before it listens for Ctrl-C is ended by the signal.

@@ -1,10 +1,10 @@
-//! The shapes that `--json` promises.
+//! The format of `--json`.
 
 use serde_json::{Value, json};
 
 use crate::{Scene, THEN, set_time};
 
-/// The objects that a command printed, one a line.
+/// The objects that a command printed, one per line.
 #[track_caller]
 fn objects(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()

@@ -130,12 +130,12 @@ fn what_does_not_make_sense_is_one_line_that_says_what_to_do_and_changes_nothing
         (
             &["grant", "--secret", "alice.key", "x"],
             1,
-            "key: alice.key: a client's key, but a device secret is needed; `host-cli key new FILE` makes one",
+            "key: alice.key: a client's key, but a device secret is needed; `host-cli key new FILE` creates one",
         ),
         (
             &["fleet", "--master", "alice.key", "x"],
             1,
-            "key: alice.key: a client's key, but a device secret is needed; `host-cli key new FILE` makes one",
+            "key: alice.key: a client's key, but a device secret is needed; `host-cli key new FILE` creates one",
         ),
         (
             &["grant", "--secret", "device.secret", "x", "-o", "notes"],

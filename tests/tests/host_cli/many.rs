@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::relay::{Fault, Relay};
 
-/// Three servers, the last of which is not there, and a directory for the client.
+/// Three servers, the last of which does not exist, and a directory for the client.
 struct Boards {
     hosts: [Host; 2],
     names: [String; 3],

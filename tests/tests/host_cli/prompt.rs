@@ -1,4 +1,4 @@
-//! The prompt, on a terminal of its own.
+//! The prompt, on its own terminal.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::{Scene, content};
 
 const PROMPT: &str = "skiff> ";
 
-/// Somebody who types, and sees what the terminal shows.
+/// A user who types and sees the terminal.
 pub(crate) struct Session {
     pub(crate) running: Running,
     /// How far it has been read.
@@ -23,7 +23,7 @@ impl Session {
         Self::on(&[], test, scene, port, options)
     }
 
-    /// The same on a terminal with options of its own.
+    /// The same on a terminal with other options.
     pub(crate) fn on(
         terminal: &[&str],
         test: &str,

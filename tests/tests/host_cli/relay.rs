@@ -1,4 +1,4 @@
-//! A bad line: a relay between client and server that breaks or goes silent after so many bytes.
+//! A bad line: a relay between client and server that breaks or goes silent after a number of bytes.
 
 use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;
@@ -14,9 +14,9 @@ pub(crate) struct Fault {
     pub(crate) up: Option<u64>,
     /// After so many bytes from the server.
     pub(crate) down: Option<u64>,
-    /// It then says nothing more, instead of ending.
+    /// It then goes silent, instead of ending.
     pub(crate) silent: bool,
-    /// It takes its time: about 1 MB a second.
+    /// It is slow: about 1 MB per second.
     pub(crate) slow: bool,
     /// A bit of this byte from the server is flipped.
     pub(crate) flip: Option<u64>,
@@ -39,7 +39,7 @@ impl Fault {
     }
 }
 
-/// What one connection has carried, from the client and from the server, as it came.
+/// The bytes of one connection, from the client and from the server.
 type Carried = Mutex<[Vec<u8>; 2]>;
 
 /// The relay. Dropping it ends all its connections.
@@ -51,7 +51,7 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// A relay to `server`. The first connections have these faults, one each; the later ones have none.
+    /// A relay to `server`. The first connections have one of these faults each; later ones have none.
     pub(crate) fn start(server: SocketAddr, faults: &[Fault]) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let relay = Self { port: listener.local_addr().unwrap().port(), open: Arc::default(), carried: Arc::default() };
@@ -112,7 +112,7 @@ impl Drop for Relay {
     }
 }
 
-/// Carries bytes one way: 0 from the client, 1 from the server.
+/// Forwards bytes in one direction: 0 from the client, 1 from the server.
 fn carry(mut from: TcpStream, mut to: TcpStream, way: usize, fault: Fault, bytes: &Carried) {
     let mut buffer = [0; 16 * 1024];
     let mut left = [fault.up, fault.down][way].unwrap_or(u64::MAX);

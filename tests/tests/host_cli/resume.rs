@@ -1,4 +1,4 @@
-//! Lost connections: going on by itself, and when asked to.
+//! Lost connections: resuming automatically, and with `-c`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ impl Scene {
     }
 }
 
-/// The number behind `continued at ` in a result.
+/// The number after `continued at ` in a result.
 #[track_caller]
 fn continued_at(out: &str) -> u64 {
     let rest = out.split_once(", continued at ").unwrap_or_else(|| panic!("{out}")).1;

@@ -1,4 +1,4 @@
-//! Keys and encryption from end to end: the programs with secrets, keys and what goes over the wire between them.
+//! Keys and encryption from end to end: the programs with secrets and keys, and the bytes on the wire between them.
 
 use std::fs;
 use std::path::Path;

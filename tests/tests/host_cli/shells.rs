@@ -1,4 +1,4 @@
-//! What the programs generate from their definitions: completion in shells, and manual pages.
+//! Output that the programs generate from their definitions: shell completion, and manual pages.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use skiff_tests::programs::{Ran, host_cli, program, run};
 
 use crate::Scene;
 
-/// Words for the cursor behind `typed`, as a completion script asks for them.
+/// Completions for the cursor after `typed`, as a completion script requests them.
 fn words(scene: &Scene, typed: &str) -> Ran {
     run(host_cli(scene.here.path()).args(["__complete", typed]))
 }
@@ -64,7 +64,7 @@ fn a_shell_completes_commands_options_and_names_on_the_server() {
     }
 }
 
-/// Runs `script` in `shell` behind the completion script for it; `None` if there is no such shell.
+/// Runs `script` in `shell` after its completion script; `None` if there is no such shell.
 fn in_shell(scene: &Scene, shell: &str, script: &str) -> Option<String> {
     if Command::new(shell).arg("--version").output().is_err() {
         eprintln!("SKIPPED: {shell} is not installed (apt install {shell})");

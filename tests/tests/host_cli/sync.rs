@@ -1,4 +1,4 @@
-//! `sync`: what differs is transferred, and nothing else is touched.
+//! `sync` transfers what differs and changes nothing else.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -23,7 +23,7 @@ impl Scene {
     }
 }
 
-/// What was done, in order.
+/// The actions, in order.
 fn steps(ran: &Ran) -> Vec<String> {
     let lines = ran.out().lines().filter(|line| !line.contains(" unchanged, "));
     lines.map(|line| line.split(':').next().unwrap().to_owned()).collect()

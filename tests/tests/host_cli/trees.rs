@@ -1,4 +1,4 @@
-//! Directories with everything in them, both ways.
+//! Directories with everything in them, in both directions.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -6,7 +6,7 @@ use skiff_tests::ordeal::crowd::Crowd;
 use skiff_tests::ordeal::slow::Slow;
 use skiff_tests::programs::skip;
 
-/// True if this process may have so many descriptors; it is allowed as many as the system lets it first.
+/// Raises this process's limit as far as the system permits; true if it may have this many descriptors.
 fn can_open(test: &str, count: u64) -> bool {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);

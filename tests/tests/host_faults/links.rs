@@ -1,4 +1,4 @@
-//! A neighbour who swaps in links that lead out.
+//! Another process that swaps in links that lead out.
 
 use skiff_tests::ordeal::links::Links;
 

@@ -1,4 +1,4 @@
-//! The host under fault: short versions of what docs/RELIABILITY.md promises. The long ones are the program `ordeal`.
+//! The host under fault: short versions of the tests in docs/RELIABILITY.md. The program `ordeal` runs the long ones.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "these are tests")]

@@ -73,7 +73,7 @@ fn joined(parts: &[&[u8]]) -> Vec<u8> {
     parts.concat()
 }
 
-/// A place with something that must not be reached beside the root.
+/// A directory with a file beside the root that must not be reached.
 fn place() -> (tempfile::TempDir, Host) {
     let dir = tempdir().unwrap();
     fs::create_dir_all(dir.path().join("root/d")).unwrap();

@@ -1,4 +1,4 @@
-//! What a power cut may take.
+//! Power cuts.
 
 use skiff_tests::ordeal::order::Order;
 

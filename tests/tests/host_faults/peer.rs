@@ -1,4 +1,4 @@
-//! A server that would send its client elsewhere.
+//! A server that tries to redirect its client.
 
 use core::net::{IpAddr, Ipv4Addr};
 use std::io::Write as _;
@@ -14,7 +14,7 @@ use tempfile::tempdir;
 /// Another address of this machine's loopback interface.
 const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// A classic server that answers `get` and `put` with `answer`; says its port.
+/// A classic server that answers `get` and `put` with `answer`; returns its port.
 fn answering(answer: &str) -> u16 {
     let listener = TcpListener::bind((OTHER, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();

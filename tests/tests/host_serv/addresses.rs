@@ -1,4 +1,4 @@
-//! Addresses and ports: who reaches it, and where classic data connections go.
+//! Addresses and ports: who can reach it, and the targets of classic data connections.
 
 use skiff_host::keys::{KeyFile, Secret};
 use skiff_tests::programs::device_serv;
@@ -27,7 +27,7 @@ fn a_server_with_a_secret_says_that_clients_need_a_key_and_an_error_is_said_once
     let ran = run(host_serv(root.path()).args(["--secret", secret]));
     assert_eq!((ran.code, ran.err.matches("No such file").count()), (Some(1), 1), "{}", ran.err);
     KeyFile::Secret(Secret::new([7; 32])).create(&path).unwrap();
-    let line = "clients need a key; host-cli key grant --secret FILE CLIENT makes one\n";
+    let line = "clients need a key; host-cli key grant --secret FILE CLIENT creates one\n";
     let ran = Serv::start(root.path(), &["--secret", secret]).stop();
     assert!(ran.err.contains(line), "{}", ran.err);
     let ran = Serv::launch(device_serv().args(["--listen", "0", "--secret", secret]), "port ").unwrap().stop();
@@ -53,7 +53,7 @@ fn a_server_without_a_secret_warns_once_that_the_network_can_use_it_unless_told_
     }
 }
 
-/// A classic `get` and a classic `put`, and a stranger at the data port where there can be one.
+/// A classic `get` and a classic `put`, and an unexpected peer at the data port if possible.
 fn classic(serv: &Serv, addr: SocketAddr, stranger: Option<IpAddr>) {
     let mut wire = Wire::connect(addr);
     let port = wire.ask("get file");

@@ -1,4 +1,4 @@
-//! What options do to clients: idle ones, read-only servers.
+//! The effect of options on clients: idle timeouts, read-only servers.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What it leaves on the disk: killed, twice in one directory, full; how often it syncs.
+//! Its disk usage: after a kill, with two servers in one directory, on a full disk; how often it syncs.
 
 use skiff_tests::disk;
 use skiff_tests::programs::Below;

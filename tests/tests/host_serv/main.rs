@@ -1,13 +1,13 @@
 //! The host server: byte by byte in this process, and host-serv as a program.
 //!
-//! | module | what it is about |
+//! | module | subject |
 //! |---|---|
 //! | `start` | the first line, the help, wrong usage, options |
-//! | `addresses` | who reaches it, and the ports of classic data connections |
-//! | `clients` | what options do to clients |
+//! | `addresses` | who can reach it, and the ports of classic data connections |
+//! | `clients` | the effect of options on clients |
 //! | `end` | signals and the grace period |
 //! | `log` | what it logs |
-//! | `disk` | what it leaves on the disk, also when killed or when that is full |
+//! | `disk` | its disk usage, even after a kill or on a full disk |
 //! | `wire` | the server in this process, byte by byte over loopback |
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
@@ -48,25 +48,25 @@ fn content(len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Runs host-serv with these words, which are not to make it serve.
+/// Runs host-serv with these arguments, which must not make it serve.
 fn refused(words: &[&str]) -> Ran {
     run(Command::new(program("host-serv")).args(words))
 }
 
-/// The one line that it says on standard error.
+/// The one line that it prints on standard error.
 #[track_caller]
 fn one_line(ran: &Ran) -> &str {
     assert_eq!((ran.out(), ran.err.lines().count()), ("", 1), "{ran:?}");
     ran.err.trim_end()
 }
 
-/// Waits until nobody listens there any more.
+/// Waits until no server listens there any more.
 #[track_caller]
 fn closes(addr: SocketAddr) {
     assert!(eventually(|| TcpStream::connect(addr).is_err()), "it still accepts");
 }
 
-/// All bytes that lie in staging directories below `root`.
+/// The number of bytes in staging directories below `root`.
 fn staged(root: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(root) else { return 0 };
     let stages = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(".skiff-"));

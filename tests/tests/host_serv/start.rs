@@ -1,4 +1,4 @@
-//! How it starts: the first line, the help, wrong usage, what keeps it from starting.
+//! How it starts: the first line, the help, usage errors, reasons not to start.
 
 use super::*;
 

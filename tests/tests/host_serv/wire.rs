@@ -1,4 +1,4 @@
-//! A host server, asked byte by byte over loopback.
+//! A host server, byte by byte over loopback.
 
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
@@ -24,7 +24,7 @@ const PORTABLE: fn(&mut Setup) = |setup| {
     setup.store.portable = true;
 };
 
-/// A host server, by the fast way of this system or by the portable one, with plain connections or sealed ones.
+/// A host server, with the system's fast calls or portable ones, with plain or sealed connections.
 struct Serving<const PORTABLE: bool, const SEALED: bool>(Host);
 
 impl<const PORTABLE: bool, const SEALED: bool> Served for Serving<PORTABLE, SEALED> {
@@ -355,7 +355,7 @@ fn more_clients_than_allowed_are_closed_and_room_is_given_again() {
     assert!(eventually(|| answers(host.addr(), "ping")));
 }
 
-/// PROTOCOL §8: never a protected one for one that is not.
+/// PROTOCOL §8: a protected connection never yields to an unprotected one.
 #[test]
 fn a_connection_without_a_key_makes_room_for_others() {
     let host = Host::with(|setup| {
@@ -376,7 +376,7 @@ fn a_connection_without_a_key_makes_room_for_others() {
     ping(&mut second);
 }
 
-/// PROTOCOL §8: ChaCha20 is malleable and CRC-32C linear, so that bytes that are staged unverified can be forged.
+/// PROTOCOL §8: ChaCha20 is malleable and CRC-32C is linear, so bytes that are staged unverified could be forged.
 #[test]
 fn nothing_of_an_altered_record_is_staged() {
     let host = Host::with(|setup| setup.server.security = Security::with_secret(secret(), 1));

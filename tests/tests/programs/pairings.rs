@@ -1,5 +1,5 @@
-//! Ours and theirs: host-serv and host-cli with each other and with stand-ins of the original Python programs, whose only
-//! commands are `get`, `put`, `ls` and `quit`.
+//! Ours and theirs: host-serv and host-cli with each other and with stand-ins of the original Python programs, whose
+//! only commands are `get`, `put`, `ls` and `quit`.
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
@@ -23,7 +23,7 @@ use Whose::{Ours, Theirs};
 
 const PAIRINGS: [(Whose, Whose); 4] = [(Ours, Ours), (Ours, Theirs), (Theirs, Ours), (Theirs, Theirs)];
 
-/// A server and a client, each with a directory of its own.
+/// A server and a client, each with its own directory.
 struct Pair {
     server: Whose,
     client: Whose,
@@ -46,7 +46,7 @@ impl Pair {
         Some(Self { server, client, serv, there, here, python })
     }
 
-    /// Carries out commands, one a line, in one session.
+    /// Executes commands, one per line, in one session.
     fn session(&self, commands: &str) -> Ran {
         match self.client {
             Ours => {
@@ -57,7 +57,7 @@ impl Pair {
         }
     }
 
-    /// What the session printed, after it ended well.
+    /// The output of the session, after it succeeded.
     #[track_caller]
     fn done(&self, commands: &str) -> String {
         let ran = self.session(commands);
@@ -71,7 +71,7 @@ impl Pair {
         assert!(got.as_deref().is_ok_and(|got| got == content), "{self} {name} {:?}", names(self.here.path()));
     }
 
-    /// The file is on the server; a classic server is not done with it when its client is.
+    /// Waits until the file is on the server: a classic server may finish after its client.
     #[track_caller]
     fn comes_there(&self, name: &str, content: &[u8]) {
         let path = self.there.path().join(name);
@@ -247,7 +247,7 @@ fn our_client_says_that_a_classic_server_refused() {
     assert_eq!(ran.failed(1), "line 1: get nothing.txt: the server refused (a classic server gives no reason)");
 }
 
-/// Every byte there is, and none of it UTF-8.
+/// Every byte value, which is not UTF-8.
 fn binary() -> Vec<u8> {
     (0..=255_u8).rev().cycle().take(300_000).collect()
 }

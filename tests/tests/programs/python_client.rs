@@ -1,5 +1,5 @@
-//! The client in Python (contrib/python), a second implementation of the protocol: its own tests, with the programs as
-//! they are built now.
+//! The client in Python (contrib/python), a second implementation of the protocol: its own tests, with the current
+//! programs.
 
 use skiff_tests::programs::python_tests;
 

@@ -33,7 +33,7 @@ enum Fate {
     Stopped,
 }
 
-/// Who holds the other end of a stream.
+/// The holder of the other end of a stream.
 #[derive(Debug)]
 enum End {
     Nobody,
@@ -65,7 +65,7 @@ fn stopped_terminal() -> (OwnedFd, File) {
     (user, terminal.unwrap())
 }
 
-/// `command` with its standard stream number `fd` as `fate` says.
+/// `command` with its standard stream `fd` set up according to `fate`.
 fn started(command: &Command, fd: u8, fate: Fate) -> (Ended, End) {
     let mut shell = Command::new("sh");
     let close = if fate == Fate::Closed { format!(" {fd}>&-") } else { String::new() };
@@ -102,7 +102,7 @@ fn started(command: &Command, fd: u8, fate: Fate) -> (Ended, End) {
 struct Ended(Child);
 
 impl Ended {
-    /// Its exit code, and how long that took; `None` if it did not end in a time that is more than enough.
+    /// Its exit code, and how long it took; `None` if it did not end within a generous limit.
     fn code(&mut self) -> Option<(Option<i32>, Duration)> {
         let start = Instant::now();
         let ended = eventually(|| self.0.try_wait().unwrap().is_some());
@@ -117,7 +117,7 @@ impl Drop for Ended {
     }
 }
 
-/// More bytes of log, with `-vv`, than a pipe takes: 400 commands of which each names a long name.
+/// More bytes of log, with `-vv`, than fit in a pipe: 400 commands, each with a long name.
 fn talk_a_lot(wire: &mut Wire) {
     for _ in 0..400 {
         let reply = wire.ask(format!("read 0 * {}", "n".repeat(250)));
@@ -125,7 +125,7 @@ fn talk_a_lot(wire: &mut Wire) {
     }
 }
 
-/// Starts host-serv, reads the beginning of a stream that is to break, and has it serve and end.
+/// Starts host-serv, reads the beginning of a stream that will break, and lets it serve and end.
 fn serves(root: &Path, format: &str, fd: u8, fate: Fate) {
     let case = format!("--log-format {format}, {fate:?} {fd}");
     let port = free_port();

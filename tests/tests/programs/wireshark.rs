@@ -18,7 +18,7 @@ fn it_shows_the_vectors_as_expected_and_survives_damaged_captures() {
     python_tests(test, "wireshark", "test_*.py");
 }
 
-/// What tshark shows in the Info column, a frame a line; `None` without tshark.
+/// The Info column of tshark, one line per frame; `None` without tshark.
 fn tshark(test: &str, pcap: &Path, options: &[&str]) -> Option<String> {
     let home = tempfile::tempdir().unwrap();
     let script = concat!("lua_script:", env!("CARGO_MANIFEST_DIR"), "/../contrib/wireshark/skiff.lua");

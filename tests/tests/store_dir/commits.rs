@@ -1,4 +1,4 @@
-//! Commits: several at once, how often they wait for the disk, what a file keeps when it is replaced.
+//! Commits: several at once, how often they wait for the disk, the attributes that a replaced file keeps.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -24,7 +24,7 @@ fn in_memory() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
-/// Commits files with these names together; says how often that waited for the disk.
+/// Commits files with these names together; returns how often that waited for the disk.
 fn syncs(store: &DirStore, names: &[String]) -> u64 {
     let batch = batch(store, names);
     let before = store.sync_calls();
@@ -267,7 +267,7 @@ fn a_file_that_shrinks_while_it_is_read_has_changed() {
     assert_eq!(code(store.read_at(&file, 7, &mut buffer)), Ok(0));
 }
 
-/// Runs one test of this file again in a namespace of its own, where it may mount; false where that is not possible.
+/// Runs one test of this file again in its own namespace, where it may mount; false if that is not possible.
 fn in_namespace(test: &str) -> bool {
     if std::env::var_os("SKIFF_IN_NAMESPACE").is_some() {
         return true;

@@ -10,14 +10,14 @@ use skiff_tests::programs::skip;
 
 use super::{append, n, open, put};
 
-/// A group other than that of the process which its files may be given to.
+/// A group, other than that of the process, to which its files may be given.
 fn another_group() -> Option<u32> {
     let own = getegid();
     let other = getgroups().unwrap_or_default().into_iter().find(|group| *group != own).map(|group| group.as_raw());
     other.or_else(|| geteuid().is_root().then_some(54_321))
 }
 
-/// An access control list as the kernel has it: tag, permissions, id.
+/// An access control list in the kernel's format: tag, permissions, id.
 fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
     let mut bytes = 2_u32.to_le_bytes().to_vec();
     for (tag, permissions, id) in entries {

@@ -1,4 +1,4 @@
-//! Nothing outside the root is reached; nothing but files and directories is touched.
+//! The store never reaches anything outside the root, and touches only files and directories.
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use core::time::Duration;
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use super::{code, entries, get, list, n, open, open_portable, put};
 
-/// `served/` is what is served; `outside/secret` lies beside it.
+/// `served/` is the served directory; `outside/secret` is beside it.
 struct Place(TempDir);
 
 impl Place {
@@ -155,8 +155,8 @@ fn a_hard_link_is_gone_from_its_old_name_after_a_rename() {
     assert_eq!(get(&store, "b").unwrap(), b"x");
 }
 
-/// Swaps `one` and `other` again and again while `work` is done: 20,000 times or for two seconds, and until it has been
-/// refused and not refused, which is what it returns.
+/// Swaps `one` and `other` repeatedly while running `work`: 20,000 times or for two seconds, and until it has both
+/// failed and succeeded. Returns whether each has happened.
 fn while_swapping(one: &Path, other: &Path, mut work: impl FnMut(u32) -> bool) {
     let (done, swaps) = (AtomicBool::new(false), AtomicU32::new(0));
     std::thread::scope(|threads| {

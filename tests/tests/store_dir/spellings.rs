@@ -15,7 +15,7 @@ use skiff_tests::{fuse, programs};
 
 use super::{append, code, entries, get, list, n, put};
 
-/// Runs `test` on a file system that finds names by other spellings.
+/// Runs `test` on a file system that also finds names under other spellings.
 fn on_other_spellings(name: &str, test: impl Fn(&Path)) {
     if !mounts(module_path!(), name) {
         return;
@@ -34,7 +34,7 @@ fn store(root: &Path, hidden: bool, portable: bool) -> DirStore {
     DirStore::new(Options { hidden, portable, ..Options::new(root) }).unwrap()
 }
 
-/// Nothing in `dir` can be read, listed, changed or put, nor the file `name` in it.
+/// Checks that nothing in `dir` can be read, listed, changed or created, including the file `name`.
 fn check_withheld(store: &DirStore, dir: &str, name: &str) {
     let file = format!("{dir}/{name}");
     let (dir, file, what) = (n(dir), n(&file), format!("{file}, of {store:?}"));

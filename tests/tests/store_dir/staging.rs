@@ -1,4 +1,4 @@
-//! Staging directories: resumed, shared, cleaned; writers that give way.
+//! Staging directories: resumed, shared, cleaned; writers that yield.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;

@@ -17,7 +17,7 @@ const SMALL: u64 = 1024;
 /// The name of the large file.
 pub(crate) const LARGE: &str = "large";
 
-/// Bytes that look like chance, the same in every run.
+/// Pseudorandom bytes, the same in every run.
 pub(crate) fn content(size: u64, seed: u64) -> Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(size)?];
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -40,7 +40,7 @@ fn write(name: &str, size: u64) -> Result<Command<'_>> {
     Ok(Command::Request(Request::Write { offset: 0, size, mtime: None, name }))
 }
 
-/// Fetches the large file, one after the other.
+/// Fetches the large file repeatedly.
 pub(super) fn get(addr: SocketAddr, size: u64, times: u32) -> Result<Took> {
     let crc = crc32c(&content(size, 1)?);
     let mut session = Session::connect(addr)?;
@@ -54,7 +54,7 @@ pub(super) fn get(addr: SocketAddr, size: u64, times: u32) -> Result<Took> {
     Ok(Took { seconds: begin.elapsed().as_secs_f64() })
 }
 
-/// Stores the large file, one after the other. The checksum of the content is known beforehand, as that of a file may be.
+/// Stores the large file repeatedly. The checksum of the content is known beforehand, as it may be for a file.
 pub(super) fn put(addr: SocketAddr, size: u64, times: u32) -> Result<Took> {
     let content = content(size, 1)?;
     let crc = crc32c(&content);
@@ -74,7 +74,7 @@ fn stored(came: Came, size: u64, crc: u32) -> Result<()> {
     Ok(())
 }
 
-/// Small files, all commands at once or each one when the one before has been answered.
+/// Small files, with all commands pipelined or each after the reply to the previous one.
 pub(super) fn many(addr: SocketAddr, way: Way, count: u32, times: u32, at_once: bool) -> Result<Took> {
     let files = (0..count).map(|number| {
         let content = content(SMALL, u64::from(number) + 2)?;

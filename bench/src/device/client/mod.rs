@@ -1,4 +1,4 @@
-//! Clients for servers behind a TAP: blocking, one connection, nothing but the protocol. Each is a separate process,
+//! Clients for servers behind a TAP: blocking, with one connection, and only the protocol. Each is a separate process,
 //! measures itself from connect to the last byte, and prints the result as JSON.
 
 mod files;
@@ -26,21 +26,21 @@ pub(crate) struct DeviceClientArgs {
 
 #[derive(Debug, Clone, Subcommand)]
 enum Task {
-    /// Reads so many bytes of a connection that has no end.
+    /// Reads this many bytes from an endless connection.
     Source {
         #[arg(long)]
         addr: SocketAddr,
         #[arg(long)]
         bytes: u64,
     },
-    /// Writes so many bytes and waits until the other end has taken them.
+    /// Writes this many bytes and waits until the other end has received them.
     Sink {
         #[arg(long)]
         addr: SocketAddr,
         #[arg(long)]
         bytes: u64,
     },
-    /// Fetches a file of [`content`] again and again in one session; its checksum is computed and compared each time.
+    /// Fetches a file of [`content`] repeatedly in one session, and verifies its checksum each time.
     Get {
         #[arg(long)]
         addr: SocketAddr,
@@ -49,7 +49,7 @@ enum Task {
         #[arg(long)]
         times: u32,
     },
-    /// Stores such a file again and again in one session.
+    /// Stores such a file repeatedly in one session.
     Put {
         #[arg(long)]
         addr: SocketAddr,
@@ -66,23 +66,23 @@ enum Task {
         way: Way,
         #[arg(long)]
         count: u32,
-        /// All of them so often
+        /// How often to transfer all of them
         #[arg(long)]
         times: u32,
-        /// One command at a time, in place of all at once
+        /// One command at a time, instead of all at once
         #[arg(long)]
         one_by_one: bool,
     },
-    /// Sends a small message and waits for the answer, again and again.
+    /// Sends a small message and waits for the answer, repeatedly.
     Latency {
         #[arg(long)]
         addr: SocketAddr,
-        /// `ping`, in place of bytes that come back
+        /// `ping`, instead of echoed bytes
         #[arg(long)]
         ping: bool,
         #[arg(long)]
         count: u32,
-        /// So many a second, in place of one right behind the other
+        /// This many per second, instead of one right after the other
         #[arg(long)]
         rate: Option<u32>,
     },
@@ -90,12 +90,12 @@ enum Task {
     Idle {
         #[arg(long)]
         addr: SocketAddr,
-        /// Bytes that come back, in place of `ping`
+        /// Echoed bytes, instead of `ping`
         #[arg(long)]
         echo: bool,
     },
-    /// The kernel's TCP at the other end: sends without end on every connection (`chargen`), takes what comes (`discard`), or
-    /// sends it back (`echo`).
+    /// The kernel's TCP at the other end: sends endlessly on every connection (`chargen`), discards all input
+    /// (`discard`), or sends it back (`echo`).
     Serve {
         #[arg(long)]
         addr: SocketAddr,
@@ -109,14 +109,14 @@ enum Task {
     Relay(RelayArgs),
 }
 
-/// Which way files go.
+/// The direction of the transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Way {
     Get,
     Put,
 }
 
-/// What the kernel's end does.
+/// The behavior of the kernel's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Service {
     Chargen,

@@ -1,4 +1,4 @@
-//! Bytes in one direction only: what a stack can do without a protocol on top. The other end is the kernel's TCP.
+//! Bytes in one direction only: the speed of a stack without a protocol on top. The other end is the kernel's TCP.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -12,7 +12,7 @@ use rustix::net::sockopt::set_tcp_congestion;
 use super::{Service, Took};
 use crate::wire::{PIECE, dial};
 
-/// Reads `bytes` and goes.
+/// Reads `bytes` and disconnects.
 pub(super) fn source(addr: SocketAddr, bytes: u64) -> Result<Took> {
     let mut buffer = vec![0; PIECE];
     let mut stream = dial(addr)?;
@@ -26,7 +26,7 @@ pub(super) fn source(addr: SocketAddr, bytes: u64) -> Result<Took> {
     Ok(Took { seconds: begin.elapsed().as_secs_f64() })
 }
 
-/// Writes `bytes`; done when the other end has closed behind the last of them.
+/// Writes `bytes`; done when the other end has closed after the last one.
 pub(super) fn sink(addr: SocketAddr, bytes: u64) -> Result<Took> {
     let buffer = vec![0x55; PIECE];
     let mut stream = dial(addr)?;
@@ -42,7 +42,7 @@ pub(super) fn sink(addr: SocketAddr, bytes: u64) -> Result<Took> {
     Ok(Took { seconds: begin.elapsed().as_secs_f64() })
 }
 
-/// Serves connections one after the other, for ever.
+/// Serves connections one after the other, forever.
 pub(super) fn serve(addr: SocketAddr, service: Service, congestion: Option<&str>) -> Result<()> {
     let listener = TcpListener::bind(addr)?;
     println!("ready");

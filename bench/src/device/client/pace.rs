@@ -1,4 +1,4 @@
-//! Small messages: their latency, and what they cost the server at a low rate.
+//! Small messages: their latency, and their cost for the server at a low rate.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -14,20 +14,20 @@ use super::session::{Came, Session};
 use crate::measure::stats::quantile;
 use crate::wire::dial;
 
-/// Questions before the clock runs.
+/// Requests before the clock starts.
 const WARM: u32 = 100;
 
-/// Bytes of a message that comes back: as many as those of `ping`, with its length.
+/// Bytes of an echoed message: as many as those of `ping`, including its length.
 const MESSAGE: usize = 14;
 
-/// How long it takes, in microseconds.
+/// The latency in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Latency {
     pub(crate) p50: f64,
     pub(crate) p99: f64,
 }
 
-/// Somebody who answers.
+/// The other end, which answers.
 enum Partner {
     Skiff(Session),
     Echo(TcpStream),
@@ -57,7 +57,7 @@ impl Partner {
     }
 }
 
-/// Asks `count` times, one right behind the other or `rate` times a second.
+/// Sends `count` requests, one right after the other or at `rate` per second.
 pub(super) fn measure(addr: SocketAddr, ping: bool, count: u32, rate: Option<u32>) -> Result<Latency> {
     let mut partner = Partner::connect(addr, ping)?;
     if rate.is_none() {
@@ -80,7 +80,7 @@ pub(super) fn measure(addr: SocketAddr, ping: bool, count: u32, rate: Option<u32
     Ok(Latency { p50: at(0.5), p99: at(0.99) })
 }
 
-/// Says something once, and then nothing until standard input ends.
+/// Sends one message, and then nothing until standard input ends.
 pub(super) fn idle(addr: SocketAddr, ping: bool) -> Result<()> {
     let mut partner = Partner::connect(addr, ping)?;
     partner.ask()?;

@@ -13,14 +13,14 @@ use crate::wire::{PIECE, Wire, misused};
 /// Commands that may wait for their replies.
 const QUEUE: usize = 512;
 
-/// What has come from the server.
+/// An event from the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Came {
     /// A short reply.
     Done,
     /// A `write` is stored, with this checksum.
     Stored { size: u64, crc: Option<u32> },
-    /// The body of a `read` is whole, and its checksum is right.
+    /// The body of a `read` is complete, and its checksum is correct.
     Body { crc: Option<u32> },
 }
 
@@ -37,12 +37,12 @@ impl Session {
         Ok(session)
     }
 
-    /// Adds a command to what goes out.
+    /// Adds a command to the output.
     pub(super) fn request(&mut self, command: &Command<'_>) -> Result<()> {
         self.0.request(command)
     }
 
-    /// Adds the body of a `write`, whose checksum is `crc`; what goes out before it leaves with it.
+    /// Adds the body of a `write`, whose checksum is `crc`, and sends it with the preceding output.
     pub(super) fn body(&mut self, content: &[u8], crc: u32) -> Result<()> {
         let wire = &mut self.0;
         wire.session.supply_crc(Some(crc)).map_err(misused)?;
@@ -72,17 +72,17 @@ impl Session {
         Ok(())
     }
 
-    /// True if so much waits to go out that it should.
+    /// True if enough output is waiting that it should be sent.
     pub(super) const fn is_full(&self) -> bool {
         is_full(&self.0)
     }
 
-    /// Sends what waits to go out.
+    /// Sends the waiting output.
     pub(super) fn flush(&mut self) -> Result<()> {
         self.0.flush()
     }
 
-    /// Waits for what comes next.
+    /// Waits for the next event.
     pub(super) fn next(&mut self) -> Result<Came> {
         loop {
             match self.0.session.poll_event()? {

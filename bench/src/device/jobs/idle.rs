@@ -14,14 +14,14 @@ use crate::job::{Contender, Job, Measure};
 use crate::measure::{Sample, run, stats};
 use crate::results::{Extra, Role, Unit};
 
-/// Messages a second.
+/// Messages per second.
 const RATE: u64 = 50;
 
 const CPU: &str = "ms of processor a second";
 const SKIFF: &str = "skiff";
 const BASELINE: &str = "smoltcp's own";
 
-/// With one connection that says nothing.
+/// With one silent connection.
 pub(super) fn idle(bench: &Bench) -> Result<Job<'_>> {
     let seconds = bench.scale.seconds;
     let mut job = Job::new(format!("wake-ups with one idle connection, over {seconds} s"), Unit::PerSecond);
@@ -41,7 +41,7 @@ pub(super) fn idle(bench: &Bench) -> Result<Job<'_>> {
     Ok(job)
 }
 
-/// With small messages now and then.
+/// With occasional small messages.
 pub(super) fn messages(bench: &Bench) -> Result<Job<'_>> {
     let seconds = bench.scale.seconds;
     let mut job = Job::new(format!("wake-ups with {RATE} small messages a second, over {seconds} s"), Unit::PerSecond);
@@ -55,7 +55,7 @@ pub(super) fn messages(bench: &Bench) -> Result<Job<'_>> {
     Ok(job)
 }
 
-/// Wake-ups and milliseconds of processor, of a second.
+/// Wake-ups and milliseconds of processor time, per second.
 struct Woken {
     times: f64,
     cpu: f64,

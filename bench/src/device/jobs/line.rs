@@ -15,7 +15,7 @@ use crate::job::{Contender, Job, Measure};
 use crate::measure::{Sample, run};
 use crate::results::{Extra, Role, Unit};
 
-/// Packets lost, in percent, and milliseconds, each way.
+/// Lost packets in percent, and the delay in milliseconds, each way.
 const LOSS: f64 = 1.0;
 const DELAY: u64 = 10;
 

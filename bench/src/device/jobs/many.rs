@@ -1,4 +1,4 @@
-//! Small files: all commands pipelined, or each after the reply to the one before.
+//! Small files: all commands pipelined, or each after the reply to the previous one.
 
 use std::rc::Rc;
 

@@ -1,4 +1,4 @@
-//! What `device` measures: one file per subject.
+//! The jobs of `device`: one file per subject.
 
 mod idle;
 mod large;
@@ -26,7 +26,7 @@ use crate::measure::{Sample, run};
 const KIB: usize = 1024;
 const MIB: u64 = 1 << 20;
 
-/// What all jobs share.
+/// The state that all jobs share.
 pub(super) struct Bench {
     servers: Servers,
     lwip: Result<Lwip>,
@@ -35,16 +35,16 @@ pub(super) struct Bench {
     dir: TempDir,
 }
 
-/// How much is done.
+/// The amount of work.
 struct Scale {
     /// Bytes of the large file.
     size: u64,
-    /// What a turn moves is divided by this.
+    /// The divisor for the bytes that a turn moves.
     less: u64,
     /// Small files, and how often all of them are moved.
     files: u32,
     times: u32,
-    /// Questions of a turn.
+    /// Requests per turn.
     questions: u32,
     /// Seconds of idleness.
     seconds: u64,
@@ -92,7 +92,7 @@ impl Bench {
         Ok(Rc::new(Baseline::start(&self.servers, Place::near(number), buffer, None)?))
     }
 
-    /// lwIP; without it, the job has a word on why.
+    /// lwIP; if it is missing, the job says why.
     fn lwip(&self, number: u8, job: &mut Job<'_>) -> Option<Rc<Baseline>> {
         let started =
             self.lwip.as_ref().map_err(|error| format!("{error:#}")).and_then(|lwip| {
@@ -109,7 +109,7 @@ fn client(words: &[&str], addr: SocketAddr) -> Result<Command> {
     Ok(command)
 }
 
-/// Runs a client that moves `bytes`: its rate, as it has measured it itself.
+/// Runs a client that moves `bytes`, and returns the rate that it measured.
 fn rate(command: &mut Command, bytes: u64, server: Option<&Running>) -> Result<Sample> {
     let before = server.map(Running::cpu);
     let took: Took = serde_json::from_slice(&run::output(command)?).context("what a client prints")?;

@@ -119,7 +119,7 @@ def refused(code: str, text: str = "") -> Refused:
 _REFUSALS = {
     "bad-name": "the server does not accept this name",
     "not-found": "no such file on the server",
-    "exists": "it exists already on the server",
+    "exists": "it already exists on the server",
     "is-directory": "a directory on the server",
     "not-empty": "the directory on the server is not empty",
     "range": "beyond the end of the file on the server",

@@ -1,4 +1,4 @@
-//! The options.
+//! The command line.
 
 use core::net::IpAddr;
 use std::path::PathBuf;
@@ -14,14 +14,14 @@ Examples:
   device-serv --listen 0 --preload docs    use a free port and print it on stdout: \"port 40213\"
   device-serv --listen 50000 --store flash:chip.img:4MiB
                                            keep files in a flash image; they survive kill -9
-  device-serv --tap tap0                   serve a network: 192.168.69.1 port 50000, behind tap0
+  device-serv --tap tap0                   serve the network behind tap0: 192.168.69.1 port 50000
   device-serv --tap tap0 --dhcp --name lab-3
   device-serv man | man -l -               read the manual page
 
 The store holds at most 256 files, with names of at most 64 bytes and no directories. Files in memory are lost when the
 server ends.
 
-An existing TAP is used as it is. A missing one is created, brought up and given this machine's address, if the system
+An existing TAP is used as it is. If the TAP is missing, device-serv creates it and gives it an address, if the system
 permits that. Otherwise create it once, as root:
   ip tuntap add dev tap0 mode tap user $(id -un)
   ip addr add 192.168.69.254/24 dev tap0 && ip link set tap0 up
@@ -56,7 +56,7 @@ pub(crate) struct Args {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "The server")]
+#[command(next_help_heading = "Server options")]
 pub(crate) struct ServerArgs {
     /// Where to keep files: in memory, or in an image file of a flash chip, which is created if missing. SIZE is 1MiB
     /// by default
@@ -96,7 +96,7 @@ pub(crate) struct ServerArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "On a network (with --tap)")]
+#[command(next_help_heading = "Network options (with --tap)")]
 pub(crate) struct NetworkArgs {
     /// The server's address; repeat for one IPv4 and one IPv6 address. A link-local IPv6 address is always added
     /// [default: 192.168.69.1/24, even if only an IPv6 address is given]
@@ -124,8 +124,8 @@ pub(crate) struct NetworkArgs {
     #[arg(long, value_name = "PORT", conflicts_with = "listen", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: Option<u16>,
 
-    /// auto: offload checksums and TCP segmentation to the kernel where it supports that. off: every frame is as on a
-    /// wire; implied by --pcap and the options of a bad link
+    /// auto: offload checksums and TCP segmentation to the kernel where it supports that. off: frames are exactly as on
+    /// a wire; implied by --pcap and the options that simulate a bad link
     #[arg(long, value_name = "auto|off", conflicts_with = "listen", default_value = "auto", value_parser = offload,
         action = clap::ArgAction::Set)]
     pub(crate) offload: bool,
@@ -141,7 +141,7 @@ pub(crate) struct NetworkArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Simulate a bad link (with --tap), in each direction, in percent of the frames")]
+#[command(next_help_heading = "Simulate a bad link (with --tap): percent of the frames, in each direction")]
 pub(crate) struct FaultArgs {
     /// Drop frames
     #[arg(long, value_name = "PERCENT", conflicts_with = "listen", default_value = "0", hide_default_value = true)]
@@ -169,7 +169,7 @@ pub(crate) struct FaultArgs {
     pub(crate) seed: u64,
 }
 
-/// An address, and how many of its bits are the network's.
+/// An address with its prefix length.
 #[derive(Debug, Clone, Copy)]
 #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "there are no TAPs"))]
 pub(crate) struct Cidr {

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     code
 }
 
-/// Prints the manual page, made from the definition of the options.
+/// Prints the manual page, generated from the definition of the options.
 fn manual(out: &mut dyn Write) -> std::io::Result<()> {
     let command = Args::command();
     let notes = command.get_after_help().map(ToString::to_string).unwrap_or_default();
@@ -46,7 +46,7 @@ fn manual(out: &mut dyn Write) -> std::io::Result<()> {
     end.control("fi", []).to_writer(out)
 }
 
-/// Options that do not go together: says so as for a single wrong one, and ends the program with 2.
+/// Reports options that conflict, like clap's own errors, and ends the program with exit code 2.
 fn usage(text: &str) -> ! {
     Args::command().error(clap::error::ErrorKind::ArgumentConflict, text).exit()
 }
@@ -82,7 +82,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
         serv::describe(&options.store)
     );
     if server.secret.is_some() {
-        say(format_args!("clients need a key; host-cli key grant --secret FILE CLIENT makes one"));
+        say(format_args!("clients need a key; host-cli key grant --secret FILE CLIENT creates one"));
     }
     let (stop, stopped) = Stop::new()?;
     stop.on_signals()?;
@@ -103,7 +103,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
     anyhow::bail!("--tap needs Linux; --listen works everywhere")
 }
 
-/// Prints the one line on standard output, for programs that start this one. The server runs even if nobody reads it.
+/// Prints the one line on standard output, for programs that start this one. The server runs even if nobody reads the
+/// line.
 fn announce(port: u16, told: &str) {
     say(format_args!("{told}"));
     say::announce(format_args!("port {port}"));

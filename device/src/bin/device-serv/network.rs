@@ -1,4 +1,4 @@
-//! The options of a network, put together.
+//! Combines the network options.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
@@ -11,7 +11,7 @@ use skiff_device::serv::tap::Offload;
 use crate::args::{Args, FaultArgs, NetworkArgs};
 use crate::usage;
 
-/// How the server is found; ends the program if the options do not go together.
+/// The server's place on the network; ends the program if the options conflict.
 pub(crate) fn link(args: &Args, tap: &str) -> Link {
     let NetworkArgs { ip, dhcp, gateway, host_ip, mac, port, offload, mtu, pcap } = &args.network;
     let FaultArgs { drop, corrupt, reorder, duplicate, delay, seed } = args.faults;
@@ -55,7 +55,7 @@ pub(crate) fn link(args: &Args, tap: &str) -> Link {
     link
 }
 
-/// An address of each family, with what belongs to it.
+/// An address of each family, each with additional data.
 type ByFamily<T> = (Option<(Ipv4Addr, T)>, Option<(Ipv6Addr, T)>);
 
 fn by_family<T>(all: impl Iterator<Item = (IpAddr, T)>, option: &str) -> ByFamily<T> {

@@ -1,4 +1,4 @@
-//! The few requests to the kernel that no library makes: all that is `unsafe` here.
+//! The few kernel requests that no library provides: all the `unsafe` code here.
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 use std::io;
@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 
 use rustix::ioctl::{IntegerSetter, Opcode, Setter, Updater, ioctl, opcode};
 
-/// As `struct ifreq`: a name and a union, of which the kernel reads and writes no more than this on any machine.
+/// Like `struct ifreq`: a name and a union. The kernel never reads or writes more than this, on any machine.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 struct Request {
@@ -56,11 +56,12 @@ impl Request {
     }
 }
 
-/// The work that the kernel may leave to this end: checksums (1), TCP segmentation, IPv4 (2), IPv6 (4), with
-/// marks of congestion (8).
+/// The work that the kernel may leave to this end: checksums (1), and TCP segmentation over IPv4 (2), over IPv6 (4),
+/// and with ECN (8).
 const OFFLOADS: usize = 0b1111;
 
-/// Makes `fd`, an open `/dev/net/tun`, the far end of TAP `name`: frames, each behind a virtio-net header if `header`.
+/// Makes `fd`, an open `/dev/net/tun`, the far end of TAP `name`; if `header`, each frame is preceded by a virtio-net
+/// header.
 pub(super) fn attach(fd: impl AsFd, name: &str, header: bool) -> io::Result<()> {
     let request = Request::new(name)?.with_flags(IFF_TAP | IFF_NO_PI | if header { IFF_VNET_HDR } else { 0 });
     // SAFETY: TUNSETIFF reads a `struct ifreq` of at most the size of `Request`, laid out as that is, and `request` outlives the call.
@@ -68,7 +69,7 @@ pub(super) fn attach(fd: impl AsFd, name: &str, header: bool) -> io::Result<()> 
     Ok(())
 }
 
-/// Lets the kernel pass frames on as to a card with offload: up to 64 KiB, checksums not computed.
+/// Lets the kernel pass frames as to a network card with offload: up to 64 KiB, without computed checksums.
 pub(super) fn offload(fd: impl AsFd) -> io::Result<()> {
     // SAFETY: TUNSETOFFLOAD takes a set of flags by value, and these are all known.
     unsafe { ioctl(fd, IntegerSetter::<TUNSETOFFLOAD>::new_usize(OFFLOADS)) }?;
@@ -84,7 +85,7 @@ pub(super) fn mtu(socket: impl AsFd, name: &str) -> io::Result<usize> {
     usize::try_from(i32::from_ne_bytes([a, b, c, d])).map_err(io::Error::other)
 }
 
-/// Sets it.
+/// Sets the longest IP packet.
 pub(super) fn set_mtu(socket: impl AsFd, name: &str, mtu: u16) -> io::Result<()> {
     let mut request = Request::new(name)?;
     request.data[..4].copy_from_slice(&i32::from(mtu).to_ne_bytes());
@@ -126,7 +127,7 @@ pub(super) fn set_address(socket: impl AsFd, name: &str, address: Ipv4Addr, pref
     Ok(())
 }
 
-/// As `struct in6_ifreq`.
+/// Like `struct in6_ifreq`.
 #[repr(C)]
 struct RequestV6 {
     address: [u8; 16],

@@ -1,7 +1,7 @@
-//! A TAP: an Ethernet card of this machine whose other end is a file descriptor. Linux only.
+//! A TAP: an Ethernet interface of this machine whose other end is a file descriptor. Linux only.
 //!
-//! Frames are read into one piece of memory and written from another; nothing is allocated for them. Where the kernel grants it,
-//! they may be as long as 64 KiB, and checksums are left out: see [`Offload`].
+//! Frames are read into one buffer and written from another; nothing is allocated for them. If the kernel permits it,
+//! they may be up to 64 KiB long, without checksums: see [`Offload`].
 
 mod ioctl;
 mod offload;
@@ -25,7 +25,7 @@ use offload::{HEADER, describe, is_intact};
 
 const TUN: &str = "/dev/net/tun";
 
-/// How long this machine may take to use its new addresses.
+/// How long this machine may take until its new addresses are usable.
 const SETTLED: Duration = Duration::from_secs(3);
 
 /// Bytes of an Ethernet header.
@@ -33,13 +33,13 @@ const ETHERNET: usize = 14;
 /// The longest IP packet.
 const PACKET: usize = 65_535;
 
-/// Whether the TAP offers the offload of a card to the kernel.
+/// Whether the TAP offers offload to the kernel, like a network card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Offload {
-    /// If it can be had: segments of TCP that are cut, and checksums that are computed, only where they leave the machine.
+    /// If available: TCP segments are split, and checksums computed, only when they leave the machine.
     #[default]
     Auto,
-    /// Every frame as it would be on a wire.
+    /// Every frame is as on a wire.
     Off,
 }
 
@@ -58,11 +58,12 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// Takes the far end of TAP `name`. One that is not there is made, if that is permitted; it goes with this value.
+    /// Opens the far end of TAP `name`. If it does not exist, creates it, if that is permitted; it is removed when this
+    /// value is dropped.
     ///
     /// # Errors
-    /// There is none and it can't be made, another program has it, it belongs to another user, or `name` is that of
-    /// something else. What to do about it is said as well.
+    /// It does not exist and can't be created, another program uses it, it belongs to another user, or `name` is not a
+    /// TAP. The error says what to do.
     pub fn open(name: &str, offload: Offload) -> anyhow::Result<Self> {
         let socket = socket()?;
         let made = name_to_index(&socket, name).is_err();
@@ -128,13 +129,13 @@ impl Tap {
         self.offload
     }
 
-    /// The longest IP packet that goes through, in bytes, but for segments that are still to be cut.
+    /// The longest IP packet that fits, in bytes, except segments that are still to be split.
     #[must_use]
     pub const fn mtu(&self) -> usize {
         self.mtu
     }
 
-    /// Sets it.
+    /// Sets the longest IP packet.
     ///
     /// # Errors
     /// Not permitted, or too long or too short for the kernel.
@@ -145,13 +146,13 @@ impl Tap {
         Ok(())
     }
 
-    /// True if it was not there before.
+    /// True if it was created by [`Tap::open`].
     #[must_use]
     pub const fn is_made(&self) -> bool {
         self.made
     }
 
-    /// True if this machine's end is up; nothing goes through before.
+    /// True if this machine's end is up; until then nothing gets through.
     ///
     /// # Errors
     /// The interface is gone.
@@ -159,7 +160,7 @@ impl Tap {
         ioctl::is_up(socket()?, &self.name)
     }
 
-    /// Sets this machine's end up and gives it these addresses, each with the bits of its network.
+    /// Brings up this machine's end and gives it these addresses, each with its prefix length.
     ///
     /// # Errors
     /// Not permitted.
@@ -189,7 +190,7 @@ impl Tap {
         Ok(())
     }
 
-    /// Frames that the kernel did not take.
+    /// The number of frames that the kernel did not accept.
     #[must_use]
     pub const fn lost(&self) -> u64 {
         self.lost
@@ -210,7 +211,7 @@ impl AsFd for Tap {
 #[expect(clippy::cast_possible_wrap, reason = "a flag of fcntl.h is small")]
 const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits() as i32;
 
-/// Any socket will do to ask about interfaces.
+/// A socket for requests about interfaces; any kind works.
 fn socket() -> io::Result<std::os::fd::OwnedFd> {
     Ok(rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)?)
 }
@@ -253,7 +254,7 @@ impl Device for Tap {
     }
 }
 
-/// A frame that has come.
+/// A frame that has arrived.
 #[derive(Debug)]
 pub struct Frame<'a>(&'a [u8]);
 
@@ -271,7 +272,7 @@ pub struct Room<'a> {
     lost: &'a mut u64,
     moved: &'a mut usize,
     offload: bool,
-    /// Bytes of each segment that the kernel cuts.
+    /// Bytes of each segment that the kernel splits off.
     segment: Option<NonZeroU16>,
 }
 

@@ -1,7 +1,8 @@
-//! The header of each frame of a TAP with offload: that of virtio-net, version 1.0 §5.1.6.
+//! The header of each frame of a TAP with offload: the virtio-net header, version 1.0 §5.1.6.
 //!
-//! The two ends of a TAP are memory. So checksums need not be computed on the way from one to the other, and TCP need not be
-//! cut into segments: the header says what is missing, and it is done when a frame goes out over a wire.
+//! The two ends of a TAP are in memory. So on the way from one to the other, checksums do not have to be computed, and
+//! TCP data does not have to be split into segments: the header records what is missing, and it is done when a frame is
+//! sent over a wire.
 
 use core::num::NonZeroU16;
 
@@ -17,7 +18,7 @@ pub(super) const HEADER: usize = 10;
 const NEEDS_CSUM: u8 = 1;
 /// It has been checked.
 const DATA_VALID: u8 = 2;
-/// To be cut into TCP segments of `gso_size` bytes over IPv4.
+/// To be split into TCP segments of `gso_size` bytes over IPv4.
 const GSO_TCPV4: u8 = 1;
 /// Where the checksum is in a TCP header.
 const TCP_CHECKSUM: u16 = 16;
@@ -27,13 +28,13 @@ struct Transport {
     protocol: IpProtocol,
     source: IpAddress,
     destination: IpAddress,
-    /// Where its payload begins and ends in the frame.
+    /// The start and the end of its payload in the frame.
     begin: usize,
     end: usize,
 }
 
 impl Transport {
-    /// `None` for anything that is not TCP or UDP directly in a whole IP packet.
+    /// `None` for anything except TCP or UDP directly in a complete IP packet.
     fn of(frame: &[u8]) -> Option<Self> {
         let ethernet = EthernetFrame::new_checked(frame).ok()?;
         let found = match ethernet.ethertype() {
@@ -59,7 +60,7 @@ impl Transport {
         matches!(found.protocol, IpProtocol::Tcp | IpProtocol::Udp).then_some(found)
     }
 
-    /// The sum of the pseudo header: what a checksum that is still to be computed begins with.
+    /// The sum of the pseudo header, with which a checksum starts.
     fn pseudo_sum(&self) -> u16 {
         let words = |address: &IpAddress| match address {
             IpAddress::Ipv4(v4) => sum(&v4.octets()),
@@ -78,8 +79,8 @@ fn sum(bytes: &[u8]) -> u32 {
     bytes.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum()
 }
 
-/// Completes a frame whose TCP checksum was left out, for a kernel that need not compute it; the header before it. `segment`:
-/// the bytes of each segment if it is to be cut.
+/// Prepares a frame without TCP checksum for a kernel that does not have to compute it; returns its header. `segment`:
+/// the bytes of each segment if it is to be split.
 pub(super) fn describe(frame: &mut [u8], segment: Option<NonZeroU16>) -> [u8; HEADER] {
     let mut header = [0; HEADER];
     let Some(transport) = Transport::of(frame).filter(|transport| transport.protocol == IpProtocol::Tcp) else {
@@ -105,7 +106,8 @@ pub(super) fn describe(frame: &mut [u8], segment: Option<NonZeroU16>) -> [u8; HE
     header
 }
 
-/// False for a frame that was damaged on a wire before it came to the TAP: one that comes with a checksum, and a wrong one.
+/// False for a frame that was damaged on a wire before it reached the TAP: it has a checksum, and the checksum is
+/// wrong.
 pub(super) fn is_intact(header: &[u8], frame: &[u8]) -> bool {
     if header.first().is_none_or(|flags| flags & (NEEDS_CSUM | DATA_VALID) != 0) {
         return true;
@@ -159,7 +161,7 @@ mod tests {
         frame
     }
 
-    /// What the kernel does before it sends such a frame over a wire.
+    /// The kernel's work before it sends such a frame over a wire.
     fn complete(header: &[u8; HEADER], frame: &mut [u8]) {
         let start = usize::from(u16::from_ne_bytes([header[6], header[7]]));
         let at = start + usize::from(u16::from_ne_bytes([header[8], header[9]]));

@@ -1,11 +1,12 @@
-//! A fixed piece of work for counting instructions: a client and the server, with a TCP stack each, on a cable in memory.
-//! Says `workload: N ticks`; under QEMU with `-icount` that is always the same.
+//! A fixed workload for counting instructions: a client and the server, each with a TCP stack, on an in-memory cable.
+//! It prints `workload: N ticks`; under QEMU with `-icount` this is always the same.
 //!
 //! The client stores a file, reads it back, asks for its checksum, lists, and removes it, [`ROUNDS`] times.
 //!
-//! Then it does one thing at a time, and what counts is the server alone, with its TCP stack and its store: `server NAME: N ticks`
-//! for a `ping`, for a `write` and a `read` of nothing, and for each KiB that a `put` and a `get` move besides. With the feature
-//! `secure` the connection is protected, and there are a `handshake` and that of a `stranger`, of the session alone.
+//! Then it does one thing at a time and counts only the server, with its TCP stack and its store: `server NAME: N
+//! ticks` for a `ping`, for an empty `write` and `read`, and for each additional KiB of a `put` and a `get`. With the
+//! feature `secure`, the connection is protected, and it also counts a `handshake`, and that of a `stranger` (a client
+//! without a key), of only the session.
 #![no_std]
 #![no_main]
 
@@ -66,7 +67,7 @@ static SOCKETS: ConstStaticCell<Sockets> =
 static CLIENT_BUFFERS: ConstStaticCell<[[u8; BUFFER]; 2]> = ConstStaticCell::new([[0; BUFFER]; 2]);
 static CLIENT_SLOT: ConstStaticCell<[SocketStorage<'static>; 1]> = ConstStaticCell::new([SocketStorage::EMPTY; 1]);
 static CABLE: ConstStaticCell<[RefCell<Queue>; 2]> = ConstStaticCell::new([const { RefCell::new(Queue::new()) }; 2]);
-/// The time in milliseconds, and the ticks that the server has worked.
+/// The time in milliseconds, and the ticks used by the server.
 static TIMES: ConstStaticCell<[Cell<u64>; 2]> = ConstStaticCell::new([const { Cell::new(0) }; 2]);
 static CONTENT: ConstStaticCell<[u8; SIZE]> = ConstStaticCell::new([0; SIZE]);
 
@@ -101,7 +102,7 @@ fn ticks() -> u64 {
     u64::from(turns) * u64::from(RELOAD + 1) + u64::from(RELOAD - left)
 }
 
-/// What the client did not expect.
+/// A result that the client did not expect.
 #[derive(Debug)]
 enum Wrong {
     Config,
@@ -116,10 +117,10 @@ impl From<DriveError<Infallible>> for Wrong {
     }
 }
 
-/// What was counted.
+/// The counts.
 struct Ticks {
     all: u64,
-    /// Of the server alone, for one thing.
+    /// The ticks of only the server, for each thing.
     server: [(&'static str, u64); 5],
 }
 
@@ -127,7 +128,7 @@ fn tell(name: &str, ticks: u64) {
     log!("server ", name, ": ", ticks, " ticks");
 }
 
-/// How often each thing is done.
+/// Does a thing repeatedly, and returns the ticks of the server for each.
 fn each(served: &Cell<u64>, mut thing: impl FnMut() -> Result<(), Wrong>) -> Result<u64, Wrong> {
     let before = served.get();
     (0..ROUNDS).try_for_each(|_| thing())?;
@@ -135,7 +136,7 @@ fn each(served: &Cell<u64>, mut thing: impl FnMut() -> Result<(), Wrong>) -> Res
     Ok((served.get() - before) / u64::from(ROUNDS))
 }
 
-/// What a whole file takes more than one of nothing, for each KiB.
+/// The additional ticks of a file compared with an empty one, per KiB.
 fn kib(whole: u64, nothing: u64) -> u64 {
     whole.saturating_sub(nothing) * 1024 / SIZE as u64
 }
@@ -185,8 +186,8 @@ fn work(systick: &mut SYST) -> Result<Ticks, Wrong> {
     Ok(Ticks { all, server })
 }
 
-/// Functions that do nothing, each with code of its own: who reads the trace of the instructions sees where the server works,
-/// and one thing from another.
+/// Functions that do nothing, each with distinct code: they mark in the instruction trace where the server works and
+/// where each thing ends.
 macro_rules! marks {
     ($($name:ident $code:literal)*) => {
         $(
@@ -223,7 +224,7 @@ fn both() -> Result<&'static mut Both, Wrong> {
 
 #[cfg(not(feature = "secure"))]
 type Peer<C> = Client<&'static mut Both, C, { command_len(NAME) }>;
-/// Its buffer for replies holds the hello of a server with a secret.
+/// Its reply buffer is large enough for the hello of a server with a secret.
 #[cfg(feature = "secure")]
 type Peer<C> = Client<&'static mut Both, C, 400, skiff_proto::secure::Noise, RECORD>;
 
@@ -258,7 +259,7 @@ fn expect(right: bool) -> Result<(), Wrong> {
     if right { Ok(()) } else { Err(Wrong::Answer) }
 }
 
-/// The server and the client's TCP stack, as the client's stream: waiting lets both work.
+/// The server and the client's TCP stack, as the client's stream: waiting polls both.
 struct Both {
     server_stack: Stack<'static>,
     server: Server<'static, Files>,
@@ -266,9 +267,9 @@ struct Both {
     server_end: End,
     stack: ClientStack,
     client_end: End,
-    /// Time goes on by a millisecond each time that both have worked.
+    /// The time advances by a millisecond each time both have been polled.
     now: &'static Cell<u64>,
-    /// Ticks that the server has worked.
+    /// Ticks used by the server.
     served: &'static Cell<u64>,
 }
 
@@ -353,7 +354,7 @@ impl ClientStack {
     }
 }
 
-/// Frames on their way in one direction: as many as fit in a window and one more.
+/// Frames in flight in one direction: as many as fit in a window, plus one.
 struct Queue {
     frames: [([u8; FRAME], usize); 3],
     first: usize,
@@ -397,7 +398,7 @@ impl Device for End {
     }
 }
 
-/// A frame that came in, or room for one.
+/// A received frame, or room for one.
 struct Frame<'a>(&'a RefCell<Queue>);
 
 impl RxToken for Frame<'_> {

@@ -1,4 +1,4 @@
-//! What a protected connection needs, and the handshake by itself.
+//! The parts for a protected connection, and the handshake alone.
 
 use core::time::Duration;
 
@@ -13,7 +13,7 @@ use static_cell::StaticCell;
 
 use crate::{Server, Wrong, expect, ticks};
 
-/// As good as any, for counting.
+/// Fixed entropy, which is sufficient for counting.
 struct Fixed;
 
 impl Entropy for Fixed {
@@ -26,7 +26,7 @@ fn secret() -> Secret {
     Secret::new([7; 32])
 }
 
-/// Has the server admit clients with a key alone.
+/// Makes the server admit only clients with a key.
 pub(crate) fn protect(server: &mut Server<'static, Files>) -> Result<(), Wrong> {
     static ENTROPY: StaticCell<Fixed> = StaticCell::new();
     let nonces = Nonces::Counted { start: 1 };
@@ -40,7 +40,7 @@ pub(crate) fn client() -> Result<Client<secure::ChaChaPoly>, Wrong> {
     Ok(Login { key, ephemeral: [2; 32] }.start())
 }
 
-/// What `secure` costs a session alone, from the command to its reply. `wrong`: a bit of the tag is another one.
+/// The ticks of only a session for `secure`, from the command to its reply. `wrong`: one bit of the tag is flipped.
 #[inline(never)]
 pub(crate) fn handshake(wrong: bool) -> Result<u64, Wrong> {
     let security = Security {

@@ -171,7 +171,7 @@ fn a_server_that_has_waited_too_long_is_asked_again() {
             if command.starts_with(b"get") {
                 send(&stream, HELLO);
             } else if give_up && command.starts_with(b"write") {
-                send(&stream, "error timeout nothing came for too long");
+                send(&stream, "error timeout no progress for too long");
                 return;
             } else if command.starts_with(b"crc32c") {
                 send(&stream, format!("ok 1000 {:08x}", crc32c(&content(1000, 1))));

@@ -6,8 +6,8 @@ use skiff_device::flash::{Card, FlashError, SECTOR};
 
 use super::{Model, Operation, Rng, SdCard, Tear};
 
-/// Sectors are written whole. Until they are flushed, those that were written become durable in any order: when power goes,
-/// any of them, in any of its versions since the last flush, may be there. The one that was being written may be a mixture.
+/// Sectors are written as a whole. Until they are flushed, written sectors become durable in any order: after a power
+/// cut, each may have any of its versions since the last flush. The sector being written may be a mix.
 #[derive(Debug, Clone)]
 pub struct CardModel {
     durable: Vec<u8>,
@@ -18,7 +18,7 @@ pub struct CardModel {
 }
 
 impl SdCard {
-    /// A card full of zeros, or of another byte: cards differ in how they are delivered.
+    /// A card full of zeros, or of another byte, because new cards differ.
     #[must_use]
     pub fn new(sectors: u32, blank: u8, seed: u64) -> Self {
         let sectors = sectors as usize;
@@ -35,7 +35,7 @@ impl CardModel {
         &self.durable
     }
 
-    /// The same, to be damaged.
+    /// The same, for a test to damage.
     pub fn durable_mut(&mut self) -> &mut [u8] {
         &mut self.durable
     }

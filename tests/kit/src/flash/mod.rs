@@ -1,15 +1,15 @@
 //! Simulated media that lose power: a NOR flash chip and an SD card.
 //!
-//! A [`Sim`] is a handle; its clones share one medium, so that a store writes it while a test looks on. [`Sim::fork`] copies
-//! the medium. Everything is decided by a seed: the same calls meet the same fate.
+//! A [`Sim`] is a handle; its clones share one medium, so that a test can observe it while a store writes it.
+//! [`Sim::fork`] copies the medium. A seed determines everything: the same calls have the same results.
 //!
-//! Power goes at one of the medium's *operations*: a program or an erase of flash, a write or a flush of a card. Two ways
-//! to be there:
+//! Power fails at one of the medium's *operations*: a program or an erase of flash, a write or a flush of a card. There
+//! are two ways to test this:
 //!
-//! - [`Sim::cut_after`]: so many operations go on well, the next one is torn, and then every call fails until
+//! - [`Sim::cut_after`]: this many operations succeed, the next one is torn, and then every call fails until
 //!   [`Sim::power_on`];
-//! - [`Sim::watch`]: at each operation the watcher gets copies of the medium as a cut at this very moment would leave it,
-//!   while the original goes on. One run of a workload then shows every moment at which power could have gone.
+//! - [`Sim::watch`]: at each operation the watcher gets copies of the medium as a cut at that moment would leave it,
+//!   while the original continues. One run of a workload then covers every moment at which power could fail.
 //!
 //! [`rig`] has stores on small media, [`world`] the model that they are compared with.
 

@@ -6,14 +6,15 @@ use skiff_device::flash::{Flash, FlashError, Geometry};
 
 use super::{Model, Nor, Operation, Rng, Tear};
 
-/// Programming clears bits and erasing sets those of a block. Stricter than most chips: a unit may be programmed once after
-/// an erasure, as in flash with error correction, and after a torn operation the block has to be erased again. Whoever
-/// programs it all the same has a bug; but where what was torn may look blank, the program only fails.
+/// Programming clears bits, and erasing sets those of a block. It is stricter than most chips: a unit may be programmed
+/// once after an erasure, as in flash with error correction, and after a torn operation the block has to be erased
+/// again. Programming it anyway is a bug and panics; only where the torn part may look blank does programming just
+/// fail.
 #[derive(Debug, Clone)]
 pub struct NorModel {
     geometry: Geometry,
     content: Vec<u8>,
-    /// For each unit: it may be programmed.
+    /// For each unit: whether it may be programmed.
     blank: Vec<bool>,
     /// How often each block was erased.
     wear: Vec<u32>,
@@ -22,7 +23,7 @@ pub struct NorModel {
 }
 
 impl Nor {
-    /// A chip as it leaves the factory: erased.
+    /// A new, erased chip.
     #[must_use]
     pub fn new(blocks: u32, block: u32, unit: u32, seed: u64) -> Self {
         let bytes = blocks as usize * block as usize;
@@ -42,13 +43,13 @@ impl Nor {
 }
 
 impl NorModel {
-    /// All bytes, as they read if they are stable.
+    /// All bytes, as they read without unstable bits.
     #[must_use]
     pub fn content(&self) -> &[u8] {
         &self.content
     }
 
-    /// The same, to be damaged.
+    /// The same, for a test to damage.
     pub fn content_mut(&mut self) -> &mut [u8] {
         &mut self.content
     }
@@ -73,7 +74,7 @@ impl NorModel {
         block * size..(block + 1) * size
     }
 
-    /// Some bytes as they should be, one where bits are on their way, the rest as it was; or any of the bits.
+    /// Some bytes are programmed, one partly, and the rest are unchanged; or any of the bits are programmed.
     fn tear_program(&mut self, at: usize, bytes: &[u8], tear: Tear, rng: &mut Rng) {
         let done = rng.below(bytes.len() + 1);
         let anywhere = rng.one_in(3);

@@ -1,4 +1,4 @@
-//! Stores on simulated media, to be mounted thousands of times.
+//! Stores on simulated media, for thousands of mounts.
 
 use core::fmt::Debug;
 
@@ -17,9 +17,9 @@ pub const STAGES: usize = 3;
 
 /// A kind of medium with a store made for it.
 pub trait Rig: 'static {
-    /// What the medium does.
+    /// The behavior of the medium.
     type Model: Model + 'static;
-    /// What the store borrows.
+    /// The memory that the store borrows.
     type Memory: Default;
     /// The store.
     type Store<'m>: Store<Stage: Debug>;
@@ -28,16 +28,16 @@ pub trait Rig: 'static {
     const NAME: &'static str;
     /// Bytes of a file in a block of the medium.
     const PAYLOAD: usize;
-    /// Ways to try in which an operation may be torn.
+    /// The number of ways to tear an operation that a test tries.
     const WAYS: u64;
 
-    /// A medium as it is delivered.
+    /// A new medium.
     fn medium(seed: u64) -> Sim<Self::Model>;
 
     /// Opens the store on it.
     ///
     /// # Errors
-    /// Why it can't be.
+    /// The store can't be opened.
     fn mount<'m>(
         memory: &'m mut Self::Memory,
         medium: &Sim<Self::Model>,

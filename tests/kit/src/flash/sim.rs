@@ -8,33 +8,33 @@ use skiff_device::flash::FlashError;
 
 use super::Rng;
 
-/// What changes a medium.
+/// An operation that changes a medium.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation<'a> {
     /// Bytes are programmed, or sectors written, at this address.
     Program {
-        /// Counted from the beginning of the medium.
+        /// The address, from the beginning of the medium.
         at: usize,
-        /// What comes there.
+        /// The bytes.
         bytes: &'a [u8],
     },
     /// A block is erased.
     Erase {
-        /// Which.
+        /// The block.
         block: usize,
     },
-    /// What was written becomes durable.
+    /// Everything written becomes durable.
     Sync,
 }
 
-/// What happens to the operation during which power goes.
+/// How a power cut tears an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tear {
     /// It did not begin.
     Before,
     /// It was done in part.
     Half,
-    /// It was done in part, and cells that were left in between read differently each time, until they are erased.
+    /// It was done in part, and unfinished cells read differently each time until they are erased.
     Unstable,
 }
 
@@ -48,7 +48,7 @@ pub trait Model: Clone {
     /// Does an operation.
     ///
     /// # Panics
-    /// If the medium does not allow it: that is a bug of whoever asked for it.
+    /// If the medium does not allow it, which is a bug of the caller.
     fn apply(&mut self, operation: Operation<'_>);
 
     /// Loses power during an operation, and comes back.
@@ -57,7 +57,7 @@ pub trait Model: Clone {
     /// Does an operation in part.
     fn fail(&mut self, operation: Operation<'_>, rng: &mut Rng);
 
-    /// True if the medium refuses an operation, as nobody could know before, and remains as it is.
+    /// True if the medium refuses an operation, which the caller could not foresee, and stays unchanged.
     fn refuses(&self, _operation: Operation<'_>) -> bool {
         false
     }
@@ -65,26 +65,26 @@ pub trait Model: Clone {
     /// Reads at an address.
     fn read(&mut self, at: usize, bytes: &mut [u8], rng: &mut Rng);
 
-    /// True if power can go at this operation with a result of its own.
+    /// True if a power cut at this operation has a distinct result.
     fn is_moment(&self, operation: Operation<'_>) -> bool;
 }
 
-/// What was done to a medium.
+/// Counts of the operations on a medium.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Calls, and the bytes they read.
+    /// Read calls; the next field counts their bytes.
     pub reads: u64,
     /// See [`Counters::reads`].
     pub read_bytes: u64,
-    /// Programs of flash or writes of a card, and their bytes.
+    /// Programs of flash or writes of a card; the next field counts their bytes.
     pub programs: u64,
     /// See [`Counters::programs`].
     pub program_bytes: u64,
-    /// Blocks.
+    /// Erased blocks.
     pub erases: u64,
     /// Flushes.
     pub syncs: u64,
-    /// Programs of a place that was torn and looked blank.
+    /// Refused programs of places that were torn and looked blank.
     pub refused: u64,
 }
 
@@ -104,19 +104,19 @@ impl core::ops::Sub for Counters {
     }
 }
 
-/// A moment at which power could go.
+/// A moment at which power could fail.
 #[derive(Debug)]
 pub struct Moment<'a, M> {
-    /// Its number, from 0 on.
+    /// Its number, from 0.
     pub number: u64,
-    /// What is about to be done.
+    /// The next operation.
     pub operation: Operation<'a>,
     model: &'a M,
     seed: u64,
 }
 
 impl<M: Model> Moment<'_, M> {
-    /// The medium as it is found after power has gone now: one of the ways in which it may be torn.
+    /// The medium as it is after a power cut at this moment, torn in the given way.
     #[must_use]
     pub fn cut(&self, tear: Tear, way: u64) -> Sim<M> {
         let mut rng =
@@ -136,15 +136,15 @@ struct State<M> {
     counters: Counters,
     /// Operations so far.
     moments: u64,
-    /// Operations until power goes, and how.
+    /// Operations until the power cut, and how it tears.
     left: Option<(u64, Tear)>,
-    /// Operations until one fails, though power stays.
+    /// Operations until one fails without a power cut.
     failing: Option<u64>,
     on: bool,
     watcher: Option<Watcher<M>>,
 }
 
-/// A simulated medium: see the module.
+/// A simulated medium: see the module documentation.
 pub struct Sim<M>(Rc<RefCell<State<M>>>);
 
 impl<M> Clone for Sim<M> {
@@ -174,24 +174,24 @@ impl<M: Model> Sim<M> {
         })))
     }
 
-    /// A medium of its own with the same content. Nobody watches it, and its counters are 0.
+    /// A separate medium with the same content. It has no watcher, and its counters are 0.
     #[must_use]
     pub fn fork(&self) -> Self {
         let state = self.0.borrow();
         Self::of(state.model.clone(), state.seed)
     }
 
-    /// Lets `operations` more pass; the next one is torn.
+    /// Lets `operations` more succeed; the next one is torn.
     pub fn cut_after(&self, operations: u64, tear: Tear) {
         self.0.borrow_mut().left = Some((operations, tear));
     }
 
-    /// Lets `operations` more pass; the next one is done in part and fails, and everything goes on.
+    /// Lets `operations` more succeed; the next one is done in part and fails, and then everything continues.
     pub fn fail_after(&self, operations: u64) {
         self.0.borrow_mut().failing = Some(operations);
     }
 
-    /// Brings power back, or takes the threats of [`Sim::cut_after`] and [`Sim::fail_after`] away.
+    /// Restores power, or cancels [`Sim::cut_after`] and [`Sim::fail_after`].
     pub fn power_on(&self) {
         let mut state = self.0.borrow_mut();
         state.on = true;
@@ -204,7 +204,7 @@ impl<M: Model> Sim<M> {
         self.0.borrow().on
     }
 
-    /// Calls `watcher` at each moment at which power could go, before the operation is done.
+    /// Calls `watcher` at each moment at which power could fail, before the operation is done.
     pub fn watch(&self, watcher: impl FnMut(&Moment<'_, M>) + 'static) {
         self.0.borrow_mut().watcher = Some(Box::new(watcher));
     }
@@ -214,13 +214,13 @@ impl<M: Model> Sim<M> {
         self.0.borrow_mut().watcher = None;
     }
 
-    /// What was done so far.
+    /// The counts so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.0.borrow().counters
     }
 
-    /// Operations so far at which power could have gone.
+    /// The number of operations so far at which power could have failed.
     #[must_use]
     pub fn moments(&self) -> u64 {
         self.0.borrow().moments

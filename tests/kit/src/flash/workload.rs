@@ -1,4 +1,4 @@
-//! Things to do with a store, and what is known of it meanwhile.
+//! Steps of a workload on a store, and the expected state.
 
 use core::cell::RefCell;
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use skiff_proto::store::{Store, StoreError};
 use super::Rng;
 use super::world::{World, append, finish, n, put, staged};
 
-/// One thing to do. Names are numbers; content follows from the number of the step.
+/// One step. Names are numbers; content follows from the number of the step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields are names and lengths in bytes")]
 pub enum Step {
@@ -26,7 +26,7 @@ pub enum Step {
         part: usize,
         len: usize,
     },
-    /// Goes on with what is staged, for `part` bytes more; to the end if that is all.
+    /// Continues from the staged bytes with `part` more bytes, to the end if these are all.
     Resume {
         name: u8,
         part: usize,
@@ -45,7 +45,7 @@ pub enum Step {
     LosePut {
         len: usize,
     },
-    /// Two writers at once, whose bytes come by turns.
+    /// Two writers at once, whose bytes arrive alternately.
     Both {
         names: [u8; 2],
         len: usize,
@@ -57,29 +57,29 @@ pub enum Step {
         from: u8,
         to: u8,
     },
-    /// Files until nothing more fits; then everything but `keep` of them is removed.
+    /// Writes files until nothing more fits; then removes all but `keep` of them.
     Fill {
         keep: u8,
     },
 }
 
-/// Does steps and keeps the world up to date, which a watcher looks at in the middle of them.
+/// Performs steps and keeps the world up to date; a watcher reads it in the middle of a step.
 #[derive(Debug)]
 pub struct Player {
-    /// What is known.
+    /// The expected state.
     pub world: Rc<RefCell<World>>,
     number: u64,
     mtime: u64,
-    /// What each name's write under way will be in the end.
+    /// The complete content of the write in progress of each name.
     whole: std::collections::BTreeMap<String, Vec<u8>>,
-    /// Answers that were `no-space`.
+    /// The number of `no-space` answers.
     pub full: u64,
-    /// There is room for all, so no interrupted write gives way but in [`Step::Fill`].
+    /// There is room for everything, so interrupted writes are dropped only in [`Step::Fill`].
     pub roomy: bool,
 }
 
 impl Player {
-    /// Begins with what is known.
+    /// Starts with this expected state.
     #[must_use]
     pub fn new(world: World) -> Self {
         let world = Rc::new(RefCell::new(world));
@@ -91,7 +91,7 @@ impl Player {
         Rng::new(self.number).bytes(len)
     }
 
-    /// A change that ends in `ok` or leaves all as it was.
+    /// Performs a change that ends in `ok` or changes nothing.
     fn change<T>(
         &mut self,
         next: impl FnOnce(&mut World),
@@ -113,7 +113,7 @@ impl Player {
         done
     }
 
-    /// Begins to write over what is staged.
+    /// Begins to overwrite the staged bytes.
     fn start_over(&mut self, name: &str, bytes: &[u8]) {
         let mut world = self.world.borrow_mut();
         let old = world.stages.insert(name.into(), bytes.to_vec());
@@ -124,7 +124,7 @@ impl Player {
         self.whole.insert(name.into(), bytes.to_vec());
     }
 
-    /// Nothing of a name is staged any more.
+    /// Records that no bytes of a name are staged any more.
     fn end_stage(&mut self, name: &str) {
         let mut world = self.world.borrow_mut();
         world.stages.remove(name);
@@ -133,7 +133,7 @@ impl Player {
         self.whole.remove(name);
     }
 
-    /// A refused write changes nothing.
+    /// Records that a write was refused, which changes nothing.
     fn refused(&mut self, name: &str) {
         let mut world = self.world.borrow_mut();
         world.stages.remove(name);
@@ -144,10 +144,10 @@ impl Player {
         }
     }
 
-    /// Does a step. After `Err` with a code other than `no-space` power is gone.
+    /// Performs a step. After `Err` with a code other than `no-space`, power has failed.
     ///
     /// # Errors
-    /// Those of the store that should not be.
+    /// An error of the store that should not occur.
     pub fn play<S: Store>(&mut self, store: &mut S, step: Step) -> Result<(), StoreError> {
         match self.attempt(store, step) {
             Err(refusal) if refusal.code() == ErrorCode::NoSpace => {
@@ -295,7 +295,7 @@ impl Player {
         }
     }
 
-    /// What is known to be staged after a connection was lost and the store had its turn.
+    /// Updates the bytes that are certainly staged after a connection was lost and the store had its turn.
     fn keep_floor(&mut self, name: &str, len: usize) {
         if self.roomy {
             self.world.borrow_mut().floor.insert(name.into(), len);
@@ -358,10 +358,10 @@ impl Player {
         ignore_missing(done, known)
     }
 
-    /// Power is back: what there is counts from now on. Writes nothing.
+    /// After a restart, adopts the state found as the expected one. Writes nothing.
     ///
     /// # Errors
-    /// What there should not be.
+    /// The state found is wrong.
     pub fn find<S: Store>(&mut self, store: &mut S) -> Result<(), String> {
         let found = self.world.borrow().compare(store)?;
         let mut world = self.world.borrow_mut();
@@ -386,7 +386,7 @@ impl Player {
         Ok(())
     }
 
-    /// A step at random.
+    /// A random step.
     pub fn any_step(rng: &mut Rng, names: usize, most: usize) -> Step {
         let mut name = || u8::try_from(rng.below(names)).unwrap_or(0);
         let (a, b) = (name(), name());
@@ -407,7 +407,7 @@ impl Player {
     }
 }
 
-/// `not-found` is right if it is not there.
+/// Accepts `not-found` if the file does not exist.
 fn ignore_missing(done: Result<(), StoreError>, known: bool) -> Result<(), StoreError> {
     match done {
         Err(refusal) if refusal.code() == ErrorCode::NotFound => {

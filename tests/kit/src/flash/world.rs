@@ -1,4 +1,4 @@
-//! What should be on a medium: the model that a store is compared with when power is back.
+//! The expected content of a medium: the model that a store is compared with after a restart.
 
 use std::collections::BTreeMap;
 
@@ -14,29 +14,29 @@ use super::rig::{NAME, Rig};
 /// Files with their times.
 pub type Files = BTreeMap<String, (Vec<u8>, Option<u64>)>;
 
-/// What is known of a store from what it has answered.
+/// The expected state of a store, derived from its answers.
 #[derive(Debug, Clone, Default)]
 pub struct World {
-    /// What was answered `ok`.
+    /// The files that were answered `ok`.
     pub files: Files,
-    /// What there may be instead while a change is under way.
+    /// The files that may exist instead while a change is in progress.
     pub next: Option<Files>,
-    /// What is being written under a name, or was when it was interrupted.
+    /// The bytes of each name's write, in progress or interrupted.
     pub stages: BTreeMap<String, Vec<u8>>,
-    /// What may still be staged instead: while a write starts over, and as long as nobody could ask.
+    /// Bytes that may still be staged instead, while a write starts over and until the state is known.
     pub fading: BTreeMap<String, Vec<Vec<u8>>>,
-    /// So many bytes of it are staged for sure, unless they gave way.
+    /// The number of bytes that are certainly staged, unless they were dropped for other files.
     pub floor: BTreeMap<String, usize>,
 }
 
-/// A name that is one.
+/// Parses a valid name.
 #[must_use]
 #[expect(clippy::missing_panics_doc, reason = "see above")]
 pub fn n(name: &str) -> Name<'_> {
     Name::parse(name.as_bytes(), NAME).expect("a name")
 }
 
-/// The whole of a file.
+/// The content of a whole file.
 ///
 /// # Errors
 /// Those of the store.
@@ -57,7 +57,7 @@ pub fn get<S: Store>(store: &mut S, name: &str) -> Result<Vec<u8>, StoreError> {
 /// Writes a file.
 ///
 /// # Errors
-/// Those of the store; nothing is left of the attempt.
+/// Those of the store; the attempt leaves nothing behind.
 pub fn put<S: Store>(store: &mut S, name: &str, bytes: &[u8], mtime: Option<u64>) -> Result<(), StoreError> {
     let (mut stage, _) = store.stage(n(name), NOBODY, 0, bytes.len() as u64, mtime)?;
     let written = finish(store, &mut stage, bytes, Some(crc32c(bytes)));
@@ -76,7 +76,7 @@ pub fn finish<S: Store>(store: &mut S, stage: &mut S::Stage, rest: &[u8], crc: O
     store.commit(stage, crc)
 }
 
-/// Appends bytes as they come from a network: in pieces.
+/// Appends bytes in pieces, as from a network.
 ///
 /// # Errors
 /// Those of the store.
@@ -112,7 +112,7 @@ pub fn files<S: Store>(store: &mut S) -> Result<Files, StoreError> {
     }
 }
 
-/// What is in `found` and not in `expected`, and the other way.
+/// The files that are in `found` and not in `expected`, and vice versa.
 fn difference(found: &Files, expected: &Files) -> String {
     let only = |a: &Files, b: &Files| -> Vec<String> {
         let other = a.iter().filter(|(name, file)| b.get(*name) != Some(file));
@@ -122,7 +122,7 @@ fn difference(found: &Files, expected: &Files) -> String {
 }
 
 impl World {
-    /// Compares a store with what it should hold; what it holds.
+    /// Compares a store with its expected content, and returns the actual content.
     ///
     /// # Errors
     /// What is wrong.
@@ -147,7 +147,7 @@ impl World {
     }
 }
 
-/// What is staged of a name, if it can be finished at all.
+/// The staged bytes of a name, if the write can be finished.
 ///
 /// # Errors
 /// The store failed.
@@ -165,9 +165,8 @@ pub fn staged<S: Store>(store: &mut S, name: &str) -> Result<(usize, u32), Strin
     Ok((0, 0))
 }
 
-/// Copies of a medium that are used otherwise. Bytes are written, and power goes again before any of them has a record:
-/// however often one looks then, what was found is what there is. And staged bytes are what they should be, not only
-/// their checksum.
+/// Tests on copies of a medium. Bytes are written, and power fails again before any of them has a record: the state
+/// found must stay the same, however often it is read. And the staged bytes must be correct, not only their checksum.
 fn examine_copies<R: Rig>(medium: &Sim<R::Model>, world: &World) -> Result<(), String> {
     let mut memory = R::Memory::default();
     let copy = medium.fork();
@@ -215,8 +214,8 @@ fn examine_copies<R: Rig>(medium: &Sim<R::Model>, world: &World) -> Result<(), S
     Ok(())
 }
 
-/// What is done with a medium after a cut: everything must be as `world` says, nothing may have leaked, and the store must
-/// go on.
+/// Examines a medium after a cut: everything must be as in `world`, nothing may have leaked, and the store must
+/// continue to work.
 ///
 /// # Errors
 /// What is wrong.
@@ -262,12 +261,12 @@ pub fn examine<R: Rig>(medium: &Sim<R::Model>, world: &World, total: u64) -> Res
 /// Opens a store.
 ///
 /// # Errors
-/// Says that it can't be.
+/// The store can't be opened.
 pub fn mount<'m, R: Rig>(memory: &'m mut R::Memory, medium: &Sim<R::Model>) -> Result<R::Store<'m>, String> {
     R::mount(memory, medium, 2000).map_err(|error: MountError| format!("mounting: {error}"))
 }
 
-/// The bytes of an empty store.
+/// The number of free bytes of an empty store.
 #[must_use]
 #[expect(clippy::missing_panics_doc, reason = "it can be mounted")]
 pub fn total<R: Rig>() -> u64 {

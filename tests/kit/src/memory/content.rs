@@ -1,4 +1,4 @@
-//! What a store in memory holds.
+//! The content of a store in memory.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::{Layout, Operation};
 pub(super) struct Content {
     pub(super) layout: Layout,
     pub(super) capacity: u64,
-    /// Entries that every listing leaves out.
+    /// The number of entries that every listing omits.
     pub(super) omitted: u64,
     pub(super) read_only: bool,
     pub(super) files: BTreeMap<String, Version>,
@@ -22,15 +22,15 @@ pub(super) struct Content {
     pub(super) last_stage: u64,
     pub(super) last_tag: u64,
     pub(super) faults: Vec<Fault>,
-    /// The most bytes an append takes.
+    /// Maximum number of bytes per append.
     pub(super) append_max: usize,
-    /// The most bytes that a stage takes.
+    /// Maximum number of bytes of a stage.
     pub(super) stage_max: usize,
     /// Reads beyond this offset fail.
     pub(super) read_max: u64,
-    /// The size of every file, if that is to be wrong.
+    /// The reported size of every file, if it has to be wrong.
     pub(super) claimed_size: Option<u64>,
-    /// Answers that no store may give.
+    /// Whether to give answers that no store may give.
     pub(super) nonsense: bool,
     /// How often the store was settled.
     pub(super) settled: usize,
@@ -54,7 +54,7 @@ pub(super) struct Staged {
     pub(super) size: u64,
     pub(super) mtime: Option<u64>,
     pub(super) bytes: Vec<u8>,
-    /// A writer holds it.
+    /// Whether a writer holds it.
     pub(super) open: bool,
     pub(super) pending: u32,
 }
@@ -62,7 +62,7 @@ pub(super) struct Staged {
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) operation: Operation,
-    /// Calls that succeed before.
+    /// Number of calls that succeed before.
     pub(super) skip: u32,
     pub(super) code: ErrorCode,
 }
@@ -125,7 +125,7 @@ impl Content {
         self.capacity.saturating_sub(self.used())
     }
 
-    /// Names that this layout has no place for.
+    /// Refuses names that this layout does not support.
     pub(super) fn check(&self, name: Name<'_>) -> Result<(), Refusal> {
         if self.layout == Layout::Flat && name.as_str().contains('/') {
             return Err(ErrorCode::BadName.into());
@@ -173,7 +173,8 @@ impl Content {
         }
     }
 
-    /// What both `resume` and `write` are refused for; the stage of the name, if there is one, and its length.
+    /// The refusals that `resume` and `write` have in common; returns the stage of the name, if there is one, and its
+    /// length.
     pub(super) fn check_write(&self, name: Name<'_>, offset: u64, size: u64) -> Result<Option<(u64, u64)>, Refusal> {
         self.check_target(name)?;
         if offset > size {
@@ -189,7 +190,7 @@ impl Content {
         Ok(Some((number, stage.bytes.len() as u64)))
     }
 
-    /// "Not yet" as often as was asked for.
+    /// Returns "not yet" as often as requested.
     pub(super) fn check_pending(&mut self, number: u64) -> store::Result<()> {
         let stage = self.stages.get_mut(&number).ok_or(ErrorCode::Io)?;
         let Some(left) = stage.pending.checked_sub(1) else { return Ok(()) };

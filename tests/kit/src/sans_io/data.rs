@@ -11,7 +11,7 @@ use skiff_proto::{ErrorCode, MinRate, Name, Refusal};
 use crate::memory::{MemoryFile, MemoryStage, MemoryStore};
 use crate::vector::DataEnd;
 
-/// What a PORT is good for.
+/// The purpose of a PORT.
 #[derive(Debug)]
 pub(super) enum Promise {
     Get { file: MemoryFile, size: u64 },
@@ -64,7 +64,7 @@ impl DataConnection {
         self.end
     }
 
-    /// Takes what the client has received.
+    /// Takes everything that the client has received.
     pub fn take_output(&mut self) -> Vec<u8> {
         self.output.drain(..).collect()
     }
@@ -127,7 +127,7 @@ impl DataConnection {
         Ok(())
     }
 
-    /// The end of the stream has come: the file goes where no other is.
+    /// At the end of the stream, stores the file under a free name.
     fn store_file(&mut self) -> Result<(), Refusal> {
         let Transfer::Put { name: asked, incoming, stage } = &mut self.transfer else {
             return Ok(());

@@ -1,4 +1,4 @@
-//! The server in memory as a vector's client sees it.
+//! The server in memory, as seen by a vector's client.
 
 use skiff_proto::cipher::{Cipher, Plain};
 use skiff_proto::secure::Noise;
@@ -37,7 +37,7 @@ impl<C: Cipher> Server<C> {
         Self { connect: Box::new(connect), connection, data: None }
     }
 
-    /// What the client has received and not yet read.
+    /// Bytes that the client has received and not yet read.
     #[must_use]
     pub fn unread(&self) -> &[u8] {
         self.connection.output()

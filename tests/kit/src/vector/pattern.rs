@@ -1,13 +1,13 @@
-//! The strings of a vector, and what matches them.
+//! The strings of a vector, and matching against them.
 
 use std::fmt;
 
 use super::{Loose, Problem};
 
-/// What a server sends in one step: one message, with wildcards.
+/// A message that a server sends in one step, with wildcards.
 #[derive(Debug, Clone)]
 pub struct Pattern {
-    /// The length as it stands; `None` for `<len>`.
+    /// The literal length; `None` for `<len>`.
     length: Option<u64>,
     payload: Vec<Piece>,
     loose: Loose,
@@ -28,7 +28,7 @@ pub(super) enum Wildcard {
     Tag,
 }
 
-/// The strings of a line, one after the other. Wildcards are pieces of their own; `<len>` is left to the caller.
+/// The strings of a line, one after the other. Wildcards are separate pieces; the caller handles `<len>`.
 pub(super) fn pieces(strings: &str) -> Result<Vec<Piece>, Problem> {
     let mut pieces = Vec::new();
     let mut rest = strings.trim();
@@ -72,7 +72,7 @@ fn unescape(text: &str) -> Result<(Vec<u8>, &str), Problem> {
     Err(Problem::new("a string without an end"))
 }
 
-/// What a client sends has no wildcards.
+/// The bytes that a client sends, which have no wildcards.
 pub(super) fn literal(pieces: &[Piece]) -> Result<Vec<u8>, Problem> {
     let mut bytes = Vec::new();
     for piece in pieces {
@@ -112,10 +112,10 @@ impl Pattern {
         Self { length: None, payload: with_wildcards(text.as_bytes()), loose: Loose::No }
     }
 
-    /// Compares a whole message, its length included.
+    /// Compares a whole message, including its length.
     ///
     /// # Errors
-    /// What was expected and what came.
+    /// The expected and the actual message.
     pub fn check(&self, message: &[u8]) -> Result<(), Problem> {
         let differs = || Problem(format!("expected {self}, got \"{}\"", message.escape_ascii()));
         let (length, payload) = message.split_at_checked(10).ok_or_else(differs)?;
@@ -143,7 +143,7 @@ impl Pattern {
     }
 }
 
-/// Cuts a payload at its wildcards.
+/// Splits a payload at its wildcards.
 fn with_wildcards(payload: &[u8]) -> Vec<Piece> {
     const WORDS: [(&[u8], Wildcard); 5] = [
         (b"<port>", Wildcard::Port),
@@ -221,7 +221,7 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// Ten digits.
+/// Parses ten digits.
 pub(super) fn parse_length(digits: &[u8]) -> Option<u64> {
     if digits.len() != 10 || !digits.iter().all(u8::is_ascii_digit) {
         return None;

@@ -7,8 +7,8 @@ use skiff_proto::message::HEADER_LEN;
 use super::pattern::parse_length;
 use super::{Action, DataClose, DataEnd, Problem, Step, Vector};
 
-/// A connection to a server, as a client has it. A server in memory answers at once; one behind a socket may take a while
-/// and an implementation waits, for a bounded time.
+/// A client's connection to a server. A server in memory answers at once; one behind a socket may take a while, and an
+/// implementation waits for a bounded time.
 pub trait Link {
     /// Sends on the control connection.
     ///
@@ -19,16 +19,16 @@ pub trait Link {
     /// Receives exactly `len` bytes.
     ///
     /// # Errors
-    /// Fewer came.
+    /// Fewer bytes arrived.
     fn receive(&mut self, len: usize) -> Result<Vec<u8>, Problem>;
 
-    /// Waits until the server has closed; nothing more may come.
+    /// Waits until the server has closed; nothing more may arrive.
     ///
     /// # Errors
-    /// Something came, or it did not close.
+    /// Something arrived, or it did not close.
     fn receive_end(&mut self) -> Result<(), Problem>;
 
-    /// Loses the control connection and opens a new one, once the server has seen the loss.
+    /// Breaks the control connection and opens a new one, once the server has noticed.
     ///
     /// # Errors
     /// No new connection.
@@ -49,13 +49,14 @@ pub trait Link {
     /// Receives exactly `len` bytes on the data connection.
     ///
     /// # Errors
-    /// Fewer came.
+    /// Fewer bytes arrived.
     fn receive_data(&mut self, len: usize) -> Result<Vec<u8>, Problem>;
 
-    /// Shuts the sending side of the data connection down if `shutdown`, then waits for the server to end it; nothing more may come.
+    /// Shuts down the sending side of the data connection if `shutdown`, then waits for the server to end it; nothing
+    /// more may arrive.
     ///
     /// # Errors
-    /// Something came, or it did not end.
+    /// Something arrived, or it did not end.
     fn end_data(&mut self, shutdown: Shutdown) -> Result<DataEnd, Problem>;
 }
 
@@ -64,29 +65,29 @@ pub trait Link {
 pub enum Shutdown {
     /// The server ends the connection by itself.
     No,
-    /// The client's end of stream comes first.
+    /// The client ends its stream first.
     First,
 }
 
 /// How far a client runs ahead of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pacing {
-    /// As the lines stand: every `C` line is a stream of its own.
+    /// By line: every `C` line is a separate stream.
     Lines,
-    /// `C` lines that follow each other are one stream.
+    /// By group: consecutive `C` lines are one stream.
     Groups,
-    /// All that is sent on a connection is one stream, before any of the replies is read.
+    /// Ahead: everything that is sent on a connection is one stream, before any reply is read.
     Ahead,
 }
 
-/// How streams are cut into segments.
+/// How streams are split into segments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
     /// Not at all.
     Whole,
     /// Byte by byte.
     Bytes,
-    /// Stream number `stream` (from 0) in two, the first with `position` bytes.
+    /// Stream number `stream` (from 0) is split in two; the first part has `position` bytes.
     At {
         /// Which of the streams that the client sends.
         stream: usize,
@@ -96,7 +97,7 @@ pub enum Cut {
 }
 
 impl Vector {
-    /// True if nothing in it is classic or malformed, so that it can be played on a sealed connection (PROTOCOL §8).
+    /// True if it contains nothing classic or malformed, so that it can be played on a sealed connection (PROTOCOL §8).
     #[must_use]
     pub fn can_be_sealed(&self) -> bool {
         self.steps.iter().all(|step| match &step.action {
@@ -111,7 +112,7 @@ impl Vector {
         })
     }
 
-    /// The steps as a client of this pacing takes them.
+    /// The steps in the order of a client with this pacing.
     #[must_use]
     pub fn paced(&self, pacing: Pacing) -> Vec<Step> {
         let mut steps: Vec<Step> = Vec::new();
@@ -137,7 +138,7 @@ impl Vector {
         steps
     }
 
-    /// Every cut in two of everything that the client sends at this pacing, the ends included.
+    /// Every way to split what the client sends at this pacing in two, including the ends.
     #[must_use]
     pub fn cuts(&self, pacing: Pacing) -> Vec<Cut> {
         let mut cuts = Vec::new();
@@ -165,10 +166,10 @@ impl Cut {
     }
 }
 
-/// Plays the client's part of `vector` against `link` and compares what comes back.
+/// Plays the client's part of `vector` against `link` and compares the answers.
 ///
 /// # Errors
-/// The first step that went another way.
+/// The first step that differed.
 pub fn play(vector: &Vector, pacing: Pacing, cut: Cut, link: &mut dyn Link) -> Result<(), Problem> {
     let mut stream = 0;
     let mut port = None;
@@ -211,7 +212,7 @@ pub fn play(vector: &Vector, pacing: Pacing, cut: Cut, link: &mut dyn Link) -> R
     Ok(())
 }
 
-/// Reads one message, its length included.
+/// Reads one message, including its length.
 fn receive_message(mut receive: impl FnMut(usize) -> Result<Vec<u8>, Problem>) -> Result<Vec<u8>, Problem> {
     let mut message = receive(10)?;
     let length = parse_length(&message)

@@ -1,4 +1,4 @@
-//! Whatever a driver calls.
+//! Arbitrary calls of a driver.
 
 use core::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What is written parses back.
+//! Written commands parse back unchanged.
 
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -1,4 +1,4 @@
-//! Whatever a client sends.
+//! Arbitrary input from a client.
 
 use std::collections::BTreeMap;
 
@@ -111,8 +111,8 @@ fn converse_over<const N: usize, C: Cipher>(
     Outcome { output, end, files: store.files(), staged: store.staged_bytes("a") }
 }
 
-/// The whole messages at the beginning of `bytes` that a sealed connection can carry and answers as a plain one does: none is
-/// classic, a hello, or longer than a record.
+/// The whole messages at the beginning of `bytes` that a sealed connection can carry and answers as a plain one does:
+/// none is classic, a hello, or longer than a record.
 fn sealable(bytes: &[u8]) -> Vec<u8> {
     let mut messages = Vec::new();
     let mut rest = bytes;
@@ -129,6 +129,11 @@ fn sealable(bytes: &[u8]) -> Vec<u8> {
         rest = after;
     }
     messages
+}
+
+/// The payloads without the lengths, and a zero for each empty message.
+fn join(payloads: Vec<&[u8]>) -> Vec<u8> {
+    payloads.into_iter().flat_map(|payload| if payload.is_empty() { b"\0" } else { payload }).copied().collect()
 }
 
 proptest! {
@@ -193,10 +198,15 @@ proptest! {
         close in any::<bool>(),
     ) {
         let bytes = sealable(&bytes);
-        let plain = converse::<{ command_len(255) }>(Limits::new(255), &bytes, PLAIN, &[100_000], close);
+        let mut plain = converse::<{ command_len(255) }>(Limits::new(255), &bytes, PLAIN, &[100_000], close);
         let store = small_store();
         let connection = Connection::sealed(Limits::new(255), store.clone(), pace, segment);
-        let sealed = converse_over::<{ command_len(255) }, _>(connection, &store, &bytes, &cuts, close);
+        let mut sealed = converse_over::<{ command_len(255) }, _>(connection, &store, &bytes, &cuts, close);
+        // A record goes out whole, so where a body is cut depends on the room that the driver has.
+        for outcome in [&mut plain, &mut sealed] {
+            let joined = payloads(&outcome.output).map(join);
+            outcome.output = joined.map_err(|error| TestCaseError::fail(format!("{error:?}")))?;
+        }
         prop_assert_eq!(plain, sealed);
     }
 }

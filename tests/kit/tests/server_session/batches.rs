@@ -1,4 +1,4 @@
-//! PROTOCOL §7: several changes become durable together, their replies held until then.
+//! PROTOCOL §7: several changes become durable together, and their replies are held until then.
 
 use skiff_kit::reluctant::Changes;
 use skiff_kit::sans_io::{Pace, body, message};

@@ -1,4 +1,4 @@
-//! PROTOCOL §1, §5, §7: what happens when nothing happens.
+//! PROTOCOL §1, §5, §7: timeouts.
 
 use core::time::Duration;
 

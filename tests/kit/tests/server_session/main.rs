@@ -7,7 +7,7 @@
 //! | `extended` | 5, 6: commands, replies, errors |
 //! | `writes` | 7: `write`, its body, its trailer |
 //! | `reads` | 7: the bodies of `read` and `list` |
-//! | `batches` | 7: answers that are put off |
+//! | `batches` | 7: deferred answers |
 //! | `clocks` | 5: timeouts |
 //! | `misuse` | calls out of order change nothing |
 //! | `vectors` | every wire vector |

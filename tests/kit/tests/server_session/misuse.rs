@@ -1,4 +1,4 @@
-//! Calls out of order are the driver's fault: `InvalidState`, and nothing has changed.
+//! Calls out of order are bugs of the driver: they return `InvalidState` and change nothing.
 
 use skiff_kit::sans_io::{body, message};
 use skiff_proto::reply::Tag;

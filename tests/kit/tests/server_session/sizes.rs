@@ -1,4 +1,4 @@
-//! What a session costs in memory: a device has one for each client.
+//! The memory of a session: a device has one for each client.
 
 use skiff_proto::command::command_len;
 use skiff_proto::server::ServerSession;

@@ -1,5 +1,5 @@
 //! Every wire vector against a server in memory: whole, byte by byte, and cut in two at every position; once with the
-//! plainest of drivers, once with proto's own, and once with a store that is often not ready.
+//! simplest driver, once with proto's own, and once with a store that is often not ready.
 
 use std::fs;
 use std::path::Path;
@@ -13,8 +13,8 @@ use skiff_proto::server::Limits;
 
 const PACINGS: [Pacing; 3] = [Pacing::Lines, Pacing::Groups, Pacing::Ahead];
 
-/// How the server's driver moves bytes: as it likes, one by one; with changes in batches, and with a store that is often
-/// not ready.
+/// How the server's driver moves bytes: as it likes, one by one; with changes in batches, and with a store that is
+/// often not ready.
 const PACES: [Pace; 4] = [
     Pace { input: 4096, output: 4096, data: 65_536, changes: Changes::AtOnce },
     Pace { input: 1, output: 1, data: 65_536, changes: Changes::AtOnce },

@@ -1,4 +1,4 @@
-//! The storage suite over every store that needs no computer, and what the store on flash finds on a medium.
+//! The storage suite over every store except the directory store, and the store on flash with various media.
 
 mod flash;
 mod media;

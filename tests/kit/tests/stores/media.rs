@@ -1,4 +1,4 @@
-//! The store on flash and what it finds on a medium: blank, foreign, damaged, worn.
+//! The store on flash with various media: blank, foreign, damaged, worn.
 
 use skiff_device::flash::{FlashMemory, FlashStore, MountError, map_len};
 use skiff_kit::flash::rig::{NAME, Rig, SmallCard, SmallNor, TinyNor, WordNor};
@@ -160,8 +160,8 @@ fn more_files_than_the_memory_holds_are_not_forgotten() {
     assert_eq!(problem(&medium), None);
 }
 
-/// A bit is flipped, anywhere. Either the store says that the medium is damaged, or each file is what it was or `io`, but
-/// for the last change, which looks like one that a power cut took.
+/// A bit is flipped, anywhere. Either the store says that the medium is damaged, or each file is what it was or `io`,
+/// but for the last change, which looks like one that a power cut took.
 #[test]
 fn a_flipped_bit_is_noticed() {
     let medium = used();
@@ -307,8 +307,8 @@ fn every_writer_has_a_slot_or_hears_that_there_are_too_many() {
     drop(store.stage(n("d"), NOBODY, 0, 10, None).expect("one is free again"));
 }
 
-/// A program, an erasure or a flush fails now and then. The store goes on, as if what it refused had not been tried; or it
-/// does nothing more before the next start.
+/// A program, an erasure or a flush fails now and then. The store goes on, as if what it refused had not been tried; or
+/// it does nothing more before the next start.
 fn fail_now_and_then<R: Rig>() {
     let (mut failures, mut starts) = (0, 0);
     for seed in 0..20 {
@@ -416,8 +416,8 @@ fn a_player_fills_a_medium_and_empties_it() {
     assert_eq!(store.space().expect("room").free, space.total);
 }
 
-/// Seed 19178 of the simulation: power goes while the first anchor after a start is programmed, and what is left of it looks
-/// blank. The next start tries the same place, and flash with error correction refuses that.
+/// Seed 19178 of the simulation: power goes while the first anchor after a start is programmed, and what is left of it
+/// looks blank. The next start tries the same place, and flash with error correction refuses that.
 #[test]
 fn a_torn_anchor_that_looks_blank_is_passed_over() {
     // Seldom does it look blank: three seeds of 60,000 where it does.
