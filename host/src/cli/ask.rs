@@ -12,7 +12,7 @@ pub(crate) async fn ask(output: &mut Output, cancel: CancelToken, question: &str
     matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
-/// Reads a line until Ctrl-C. Nothing reads it in the background: the prompt wants the next line for itself.
+/// Reads a line until Ctrl-C. Then no thread may keep reading: the next line belongs to the prompt.
 #[cfg(unix)]
 fn read_answer(cancel: &CancelToken) -> io::Result<String> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};

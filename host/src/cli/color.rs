@@ -1,4 +1,4 @@
-//! Colours: which output has them, and what is highlighted.
+//! Colors: which output has them, and what is highlighted.
 
 use core::ops::Range;
 use std::env;
@@ -20,7 +20,7 @@ const MAKES: Style = AnsiColor::Green.on_default();
 /// A command that removes something.
 const REMOVES: Style = AnsiColor::Red.on_default();
 
-/// Which of standard output and standard error have colours.
+/// Which of standard output and standard error have colors.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Colors {
     pub(crate) out: bool,
@@ -28,7 +28,7 @@ pub(crate) struct Colors {
 }
 
 impl Colors {
-    /// Those of the process. By default a terminal has colours, unless NO_COLOR is set.
+    /// Those of the process. By default a terminal has colors, unless NO_COLOR is set.
     pub(crate) fn of_process(choice: Option<ColorChoice>) -> Self {
         let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
         let are_shown = |is_terminal| match choice.unwrap_or_default() {

@@ -43,7 +43,7 @@ pub(crate) struct Context<'a> {
     pub(crate) verb: &'static str,
     /// The words of the command.
     pub(crate) words: &'a [OsString],
-    /// Somebody is there to answer questions.
+    /// A user at a terminal can answer questions.
     pub(crate) asks: bool,
     /// Progress bars may be drawn.
     pub(crate) bars: bool,

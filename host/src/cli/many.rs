@@ -82,7 +82,7 @@ pub(crate) async fn run(boards: Vec<Board>, words: &[OsString], settings: &Setti
 struct Marked {
     plain: String,
     key: Option<String>,
-    /// Out of the way of what is written.
+    /// Suspended while lines are written.
     bars: Option<MultiProgress>,
     inner: Box<dyn Write + Send>,
     /// The beginning of a line whose end is still to come.

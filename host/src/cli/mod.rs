@@ -75,7 +75,6 @@ use std::process::ExitCode;
 
 use args::{Leading, Program, default_board};
 use board::{Board, read_list};
-use clap::ColorChoice;
 use color::Colors;
 use commands::COMMANDS;
 use context::Mode;
@@ -136,7 +135,7 @@ fn run(words: Vec<OsString>, mut output: Output) -> Outcome {
         () if io::stdin().is_terminal() => Mode::Prompt,
         () => Mode::Script,
     };
-    talk(program.settings.verbose + verbosity(&program.command), program.settings.color);
+    talk(program.settings.verbose + verbosity(&program.command), Colors::of_process(program.settings.color));
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -201,15 +200,14 @@ fn verbosity(words: &[OsString]) -> u8 {
 }
 
 /// Logs to standard error, for `-v`.
-fn talk(verbosity: u8, color: Option<ColorChoice>) {
+fn talk(verbosity: u8, colors: Colors) {
     let level = match verbosity {
         0 => return,
         1 => tracing::Level::INFO,
         2 => tracing::Level::DEBUG,
         _ => tracing::Level::TRACE,
     };
-    let ansi = Colors::of_process(color).err;
     let writer = Lines::stderr().writer(PATIENCE);
-    let subscriber = tracing_subscriber::fmt().with_max_level(level).with_writer(writer).with_ansi(ansi);
+    let subscriber = tracing_subscriber::fmt().with_max_level(level).with_writer(writer).with_ansi(colors.err);
     _ = subscriber.with_target(false).try_init();
 }

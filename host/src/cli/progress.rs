@@ -20,10 +20,10 @@ const WINDOW: Duration = Duration::from_secs(3);
 /// Where bars are drawn.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum Canvas {
-    /// There is one at a time.
+    /// One bar at a time.
     #[default]
     Alone,
-    /// Each of several boards has one, with its name. Who writes to the terminal clears it with
+    /// A bar for each of several boards, after the name of the board. Code that writes to the terminal uses
     /// [`MultiProgress::suspend`].
     Shared { all: MultiProgress, board: String },
 }

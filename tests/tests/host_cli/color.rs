@@ -1,4 +1,4 @@
-//! Colours, and questions at a terminal.
+//! Colors, and questions at a terminal.
 
 use skiff_tests::programs::{Ran, run};
 
@@ -8,7 +8,7 @@ use crate::prompt::Session;
 const ERROR: &str = "\u{1b}[1m\u{1b}[31mhost-cli:\u{1b}[0m ";
 
 #[test]
-fn only_a_terminal_has_colours_unless_they_are_asked_for() {
+fn only_a_terminal_has_colors_unless_they_are_asked_for() {
     let scene = Scene::new();
     scene.serve(&["d/f", "old"]);
     scene.have(&["t/a"]);
@@ -28,10 +28,10 @@ fn only_a_terminal_has_colours_unless_they_are_asked_for() {
 }
 
 #[test]
-fn a_terminal_has_colours_unless_they_are_refused() {
+fn a_terminal_has_colors_unless_they_are_refused() {
     let scene = Scene::new();
     scene.serve(&["d/f"]);
-    let test = "a_terminal_has_colours_unless_they_are_refused";
+    let test = "a_terminal_has_colors_unless_they_are_refused";
     let Some(mut session) = Session::new(test, &scene, scene.host.port(), &[("NO_COLOR", "")]) else { return };
     session.enter("ls");
     session.see("\u{1b}[1m\u{1b}[34md/\u{1b}[0m");
