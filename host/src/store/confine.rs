@@ -179,15 +179,20 @@ impl Confine {
         if meta.kind == Kind::Link { Err(Errno::NOENT) } else { Ok(meta) }
     }
 
-    /// The answer to a reader that finds nothing at `name`. If a link is there, it is not `not-found`: a client would take
-    /// the name for free.
+    /// The answer to a reader that finds nothing at `name`. If a link that leads to nothing is there, it is not `not-found`:
+    /// a client would take the name for free. What is withheld stays `not-found`.
     pub(super) fn nothing(&self, name: Name<'_>, errno: Errno) -> Refusal {
         let is_link = || {
             let meta = self.directory(name.parent()).and_then(|parent| Meta::at(&parent, name.file_name()));
             meta.is_ok_and(|meta| meta.kind == Kind::Link)
         };
-        if errno == Errno::NOENT && is_link() {
-            Refusal::new(ErrorCode::Denied, "a link that can't be followed")
+        let is_missing = || {
+            self.walk(name)
+                .and_then(|(parent, last)| Meta::at(&parent, &last))
+                .is_err_and(|errno| errno == Errno::NOENT)
+        };
+        if errno == Errno::NOENT && self.native && is_link() && is_missing() {
+            Refusal::new(ErrorCode::Denied, "a link that leads nowhere")
         } else {
             refuse(errno)
         }
