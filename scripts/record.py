@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Records the session that README.md shows, and draws it.
+"""Records the sessions that README.md and docs/CLI.md show, and draws them.
 
-usage: scripts/record.py --programs DIR    runs the session, writes docs/session.txt and docs/session.svg
-       scripts/record.py                   draws docs/session.svg again from docs/session.txt
-       scripts/record.py --check           exit status 1 if docs/session.svg is not what docs/session.txt gives
+usage: scripts/record.py --programs DIR [NAME...]   runs the sessions, writes docs/NAME.txt and docs/NAME.svg
+       scripts/record.py                            draws docs/*.svg again from docs/*.txt
+       scripts/record.py --check                    exit status 1 if a docs/NAME.svg is not what docs/NAME.txt gives
 
---programs names the directory of host-cli and device-serv. The session runs in a temporary directory, on a free port of
-loopback that is shown as 50000. Every other character is what the programs printed; device-serv's log goes to a file, as
-the commands show.
+--programs names the directory of host-cli, host-serv and device-serv. A session runs in a temporary directory, on a free
+port of loopback that is shown as 50000. Every other character is what the programs printed; a server's log goes to a
+file, as the commands show.
 """
 
 import argparse
@@ -20,31 +20,59 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-TEXT, PICTURE = ROOT / "docs" / "session.txt", ROOT / "docs" / "session.svg"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
 
-SERVE = "device-serv --listen 50000 --store flash:chip.img:4MiB 2>>log &"
-# Commands and comments. None of them has a single quote in it.
-SESSION = f"""
+# Of each session: a title; a script that makes bytes that are the same in every recording; commands and comments, none of
+# which has a single quote in it; a text that a good recording has.
+SESSIONS = {
+    "session": (
+        "An upload to the embedded server survives a power cut",
+        """
+printf "baud = 115200\\nname = \\"lab-3\\"\\n" >config.toml
+seq 2000000 | head -c 3000000 >firmware.bin
+touch -d 2026-11-30T09:00Z config.toml firmware.bin
+""",
+        """
 # The embedded server; chip.img is its flash
-{SERVE}
+device-serv --listen 50000 --store flash:chip.img:4MiB 2>>log &
 host-cli localhost 50000 put config.toml
 # The power fails during an upload
 (sleep 0.1; kill -9 $!) &
 host-cli --retries 0 localhost 50000 put firmware.bin
 # ... and comes back
-{SERVE}
+device-serv --listen 50000 --store flash:chip.img:4MiB 2>>log &
 host-cli localhost 50000 put -c firmware.bin
 host-cli localhost 50000 ls -l
 host-cli localhost 50000 sum firmware.bin
-""".strip().split("\n")
-
-# Bytes that are the same in every recording.
-PREPARE = """
-printf "baud = 115200\\nname = \\"lab-3\\"\\n" >config.toml
-seq 2000000 | head -c 3000000 >firmware.bin
-touch -d 2026-11-30T09:00Z config.toml firmware.bin
-"""
+""",
+        "continued at",
+    ),
+    # `host-cli discover` belongs at the start of this one, once host-cli has it.
+    "desk": (
+        "A directory is synced to a board, and a log on it followed",
+        """
+mkdir -p board/logs site/fonts
+for n in $(seq 40); do seq $n 9000 >site/fonts/glyphs-$n.bin; done
+printf "baud = 9600\\n" >site/config.toml
+printf "09:00:00 boot\\n09:00:01 link up\\n" >board/logs/app.log
+touch -d 2026-11-30T09:00Z site/*.* site/fonts/*
+""",
+        """
+host-serv 50000 --root board 2>>log &
+export SKIFF_BOARD=localhost:50000
+# Sync sends what differs, by content
+host-cli -q sync site www
+sed -i s/9600/115200/ site/config.toml
+rm site/fonts/glyphs-7.bin
+host-cli sync --delete site www
+host-cli sync --delete site www
+# A log on the board, followed until Ctrl-C
+(sleep 1; echo 09:00:04 ready; sleep 1; echo 09:00:05 23.5 C) >>board/logs/app.log &
+timeout -s INT 4 host-cli tail -n 1 -f logs/app.log
+""",
+        "23.5 C\n",
+    ),
+}
 
 # Pixels.
 COLUMN, LINE, LEFT, TOP, SIZE = 8.43, 20, 20, 54, 14
@@ -52,17 +80,17 @@ COLORS = {"background": "#10151c", "bar": "#1c2430", "text": "#c9d4e0", "command
           "prompt": "#5fa8e8"}
 
 
-def record(programs):
+def record(programs, prepare, session):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    script, starts = [PREPARE], 0
-    for line in SESSION:
+    script, starts = [prepare], 0
+    for line in session.strip().split("\n"):
         script.append(f"printf '%s\\n' '{'' if line.startswith('#') else '$ '}{line}'")
         script.append(line)
         # bash would report that the job was killed.
         script.append("disown -a" if line.endswith("&") else "")
-        if line == SERVE:
+        if line.startswith(("device-serv", "host-serv")):
             starts += 1
             script.append(f"until [ $(grep -c ^port output) = {starts} ]; do sleep 0.01; done")
         if line.startswith("# ..."):
@@ -86,13 +114,13 @@ def record(programs):
         return output.read_text().replace(port, "50000")
 
 
-def draw(text):
+def draw(title, text):
     lines = text.rstrip("\n").split("\n")
     width = round(2 * LEFT + COLUMN * max(map(len, lines)))
     height = TOP + LINE * len(lines)
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">',
-        "<title>An upload to the embedded server survives a power cut</title>",
+        f"<title>{title}</title>",
         f'<rect width="{width}" height="{height}" rx="8" fill="{COLORS["background"]}"/>',
         f'<path d="M0 32V8a8 8 0 0 1 8-8H{width - 8}a8 8 0 0 1 8 8V32Z" fill="{COLORS["bar"]}"/>',
     ]
@@ -120,22 +148,26 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--programs", type=Path)
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("names", nargs="*", metavar="NAME", choices=[[], *SESSIONS])
     arguments = parser.parse_args()
-    if arguments.programs:
-        text = record(arguments.programs.resolve())
-        print(text, end="")
-        if "continued at" not in text:
-            print("record: the upload was not interrupted: run it again", file=sys.stderr)
-            return 1
-        TEXT.write_text(text)
-    picture = draw(TEXT.read_text())
-    if arguments.check:
-        if PICTURE.read_text() != picture:
-            print("docs/session.svg is not what scripts/record.py draws from docs/session.txt", file=sys.stderr)
-            return 1
-        return 0
-    PICTURE.write_text(picture)
-    return 0
+    status = 0
+    for name in arguments.names or SESSIONS:
+        title, prepare, session, proof = SESSIONS[name]
+        text, picture = DOCS / f"{name}.txt", DOCS / f"{name}.svg"
+        if arguments.programs:
+            recorded = record(arguments.programs.resolve(), prepare, session)
+            print(recorded, end="")
+            if proof not in recorded:
+                print(f"record: {name}: no {proof!r} in it: run it again", file=sys.stderr)
+                return 1
+            text.write_text(recorded)
+        drawn = draw(title, text.read_text())
+        if not arguments.check:
+            picture.write_text(drawn)
+        elif picture.read_text() != drawn:
+            print(f"docs/{name}.svg is not what scripts/record.py draws from docs/{name}.txt", file=sys.stderr)
+            status = 1
+    return status
 
 
 sys.exit(main())

@@ -35,6 +35,9 @@ impl FromStr for Host {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const ERROR: &str = "not a host name or address";
+        if text.contains("]:") || text.matches(':').count() == 1 {
+            return Err("only a host name or address, without a port");
+        }
         let host = match text.strip_prefix('[') {
             Some(rest) => {
                 let host = rest.strip_suffix(']').ok_or("missing `]`")?;
@@ -188,8 +191,11 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Host>().unwrap().as_str(), host);
         }
-        for bad in ["", "[]", "[::1", "::1]", "[localhost]", "[192.0.2.7]", "a b", "a\n", "[::1]:50000", "http://a"] {
+        for bad in ["", "[]", "[::1", "::1]", "[localhost]", "[192.0.2.7]", "a b", "a\n", "http://a"] {
             assert!(bad.parse::<Host>().is_err(), "{bad}");
+        }
+        for with_port in ["[::1]:50000", "board-7:50000"] {
+            assert!(with_port.parse::<Host>().unwrap_err().contains("without a port"), "{with_port}");
         }
     }
 

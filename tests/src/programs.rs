@@ -72,7 +72,7 @@ fn build() -> PathBuf {
 pub fn host_cli(dir: &Path) -> Command {
     let mut command = Command::new(program("host-cli"));
     command.current_dir(dir).env("TZ", "UTC").env("SKIFF_HISTORY", "").env_remove("RUST_LOG");
-    command.env("XDG_CONFIG_HOME", dir.join(".config-of-test")).env_remove("SKIFF_BOARD");
+    command.env("NO_COLOR", "1").env("XDG_CONFIG_HOME", dir.join(".config-of-test")).env_remove("SKIFF_BOARD");
     command
 }
 

@@ -4,8 +4,12 @@
 
 #[path = "host_cli/addresses.rs"]
 mod addresses;
+#[path = "host_cli/color.rs"]
+mod color;
 #[path = "host_cli/commands.rs"]
 mod commands;
+#[path = "host_cli/cwd.rs"]
+mod cwd;
 #[path = "host_cli/everyday.rs"]
 mod everyday;
 #[path = "host_cli/hostile.rs"]

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory as _, Parser};
+use clap::{CommandFactory as _, Parser, ValueHint};
 
 use super::board::Named;
 use super::commands::COMMANDS;
@@ -54,7 +54,7 @@ Server:
 )]
 pub(crate) struct Leading {
     /// Address or alias of the server, in place of HOST and PORT; may be repeated [default: SKIFF_BOARD]
-    #[arg(long = "board", value_name = "ADDRESS")]
+    #[arg(long = "board", value_name = "ADDRESS", value_hint = ValueHint::Hostname)]
     boards: Vec<String>,
     /// File that lists servers, one a line: run the command on all of them
     #[arg(long = "boards", value_name = "FILE")]
@@ -187,6 +187,7 @@ mod tests {
     use core::time::Duration;
 
     use super::*;
+    use crate::cli::cwd::Cwd;
     use crate::cli::parse::{Line, usage_line};
 
     fn with_default(words: &[&str], default: Option<&str>) -> Result<Program, clap::Error> {
@@ -208,14 +209,14 @@ mod tests {
     }
 
     fn line(words: &[&str]) -> Result<Line, clap::Error> {
-        Line::parse(COMMANDS, &words.iter().map(OsString::from).collect::<Vec<_>>())
+        Line::parse(COMMANDS, &Cwd::default(), &words.iter().map(OsString::from).collect::<Vec<_>>())
     }
 
     #[test]
     fn settings_stand_before_and_behind_the_command() {
         let program = program(&["-q", "h", "--json", "7", "--retries", "2", "get", "-v", "x", "--", "-y"]).unwrap();
         assert!(shown(&program).starts_with("h 7: get "));
-        let line = Line::parse(COMMANDS, &program.command).unwrap();
+        let line = Line::parse(COMMANDS, &Cwd::default(), &program.command).unwrap();
         let settings = program.settings.with(&line.settings);
         assert!(settings.quiet && settings.json);
         assert_eq!((settings.verbose, settings.link.retries), (1, Some(2)));
@@ -226,7 +227,7 @@ mod tests {
     #[test]
     fn settings_of_a_line_win_over_those_of_the_program() {
         let program = program(&["h", "7", "--idle", "5", "ls", "--idle", "0.5"]).unwrap();
-        let line = Line::parse(COMMANDS, &program.command).unwrap();
+        let line = Line::parse(COMMANDS, &Cwd::default(), &program.command).unwrap();
         assert_eq!(program.settings.with(&line.settings).link.idle, Some(Duration::from_millis(500)));
     }
 

@@ -3,8 +3,6 @@
 //!
 //! To add a command, implement [`Definition`] and [`Remote`] or [`Local`] for a type and add it to the table
 //! [`COMMANDS`](super::commands::COMMANDS).
-//! [`COMMANDS`](super::commands::COMMANDS).
-//! [`COMMANDS`](super::commands::COMMANDS).
 
 use core::fmt::Debug;
 use core::future::Future;
@@ -32,12 +30,6 @@ pub(crate) trait Definition: 'static {
 
     /// What it does, in one line.
     const SUMMARY: &'static str;
-
-    /// What completion offers for its arguments.
-    const ARGUMENTS: Offer = Offer::Nothing;
-
-    /// What completion offers after its `-o`; `Nothing` if it has none.
-    const OUTPUT: Offer = Offer::Nothing;
 
     /// True if `host-cli COMMAND ...` works without a server.
     const STANDALONE: bool = false;
@@ -86,19 +78,6 @@ pub(crate) struct Here<'a> {
     pub(crate) next: Next,
 }
 
-/// What completion offers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Offer {
-    /// Names on the server.
-    Remote,
-    /// Local files.
-    Local,
-    /// Commands.
-    Command,
-    /// Nothing.
-    Nothing,
-}
-
 /// Arguments of a command that has none.
 #[derive(Debug, Default, Args)]
 pub(crate) struct NoArgs {}
@@ -114,8 +93,6 @@ pub(crate) struct Command {
     pub(crate) summary: &'static str,
     /// [`Definition::STANDALONE`]
     pub(crate) standalone: bool,
-    arguments: Offer,
-    output: Offer,
     augment: fn(clap::Command) -> clap::Command,
     describe: fn(clap::Command, Mode) -> clap::Command,
     read: fn(&ArgMatches) -> Result<Action, clap::Error>,
@@ -139,8 +116,6 @@ impl Command {
             habits: C::HABITS,
             summary: C::SUMMARY,
             standalone: C::STANDALONE,
-            arguments: C::ARGUMENTS,
-            output: C::OUTPUT,
             augment: C::Args::augment_args,
             describe: C::describe,
             read,
@@ -155,11 +130,6 @@ impl Command {
     /// True if `word` is one of its names.
     pub(crate) fn is_called(&self, word: &str) -> bool {
         self.name == word || self.alias == Some(word) || self.habits.contains(&word)
-    }
-
-    /// What completion offers for its arguments; with `after_output`, after its `-o`.
-    pub(crate) fn offer(&self, after_output: bool) -> Offer {
-        if after_output && self.output != Offer::Nothing { self.output } else { self.arguments }
     }
 
     /// Its parser.

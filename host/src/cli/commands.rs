@@ -4,7 +4,8 @@ use super::command::Command;
 #[cfg(feature = "secure")]
 use super::key;
 use super::{
-    bench, completions, config, discover, edit, fetch, files, help, list, local, man, send, sync, tail, usage, watch,
+    bench, completions, config, cwd, discover, edit, fetch, files, help, list, local, man, send, sync, tail, usage,
+    watch,
 };
 
 /// All commands, in the order of the help.
@@ -27,6 +28,8 @@ pub(crate) static COMMANDS: &[Command] = &[
     Command::remote::<files::Rmdir>(),
     Command::remote::<usage::Tree>(),
     Command::remote::<usage::Du>(),
+    Command::remote::<cwd::Cd>(),
+    Command::remote::<cwd::Pwd>(),
     Command::remote::<files::Df>(),
     Command::remote::<files::Ping>(),
     Command::remote::<bench::Bench>(),

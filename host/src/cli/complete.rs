@@ -10,16 +10,15 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Instant;
 
-use clap::{CommandFactory as _, ValueHint};
+use clap::{ArgAction, CommandFactory as _, ValueHint};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::args::{Leading, Program, default_board};
-use super::command::Offer;
 use super::commands::COMMANDS;
 use super::config::Config;
 use super::context::Mode;
-use super::names::{expand_home, within_root};
-use super::parse::{find, parser};
+use super::names::{ON_SERVER, expand_home};
+use super::parse::parser;
 use super::reader::Request;
 use crate::client::is_dangerous;
 
@@ -52,14 +51,14 @@ impl Candidate {
 
 /// Where names on the server come from.
 pub(crate) trait NameSource {
-    /// The names in `dir`, directories with a `/` at the end.
-    fn names(&self, dir: Option<&str>) -> Vec<String>;
+    /// The entries of `dir` as it was typed, without it; directories with a `/` at the end.
+    fn names(&self, dir: &str) -> Vec<String>;
 }
 
 /// Names on the server, requested from the session and cached for a while.
 pub(crate) struct RemoteNames {
     requests: UnboundedSender<Request>,
-    known: RefCell<HashMap<Option<String>, Known>>,
+    known: RefCell<HashMap<String, Known>>,
 }
 
 /// Names, and when they were asked for.
@@ -78,17 +77,16 @@ impl RemoteNames {
 }
 
 impl NameSource for RemoteNames {
-    fn names(&self, dir: Option<&str>) -> Vec<String> {
-        let dir = dir.map(str::to_owned);
-        if let Some((at, names)) = self.known.borrow().get(&dir)
+    fn names(&self, dir: &str) -> Vec<String> {
+        if let Some((at, names)) = self.known.borrow().get(dir)
             && at.elapsed() < FRESH
         {
             return names.clone();
         }
         let (reply, answer) = mpsc::channel();
-        _ = self.requests.send(Request::Names { dir: dir.clone(), reply });
+        _ = self.requests.send(Request::Names { dir: dir.to_owned(), reply });
         let Ok(names) = answer.recv_timeout(PATIENCE) else { return Vec::new() };
-        self.known.borrow_mut().insert(dir, (Instant::now(), names.clone()));
+        self.known.borrow_mut().insert(dir.to_owned(), (Instant::now(), names.clone()));
         names
     }
 }
@@ -109,21 +107,25 @@ pub(crate) fn complete(line: &str, server: &impl NameSource) -> (usize, Vec<Cand
 pub(crate) fn complete_shell<S: NameSource>(line: &str, connect: impl FnOnce(Program) -> S) -> Option<Vec<Candidate>> {
     let Split { words, word, .. } = split(line);
     let typed: Vec<OsString> = words.iter().map(OsString::from).collect();
+    let mut leading = Leading::command();
+    leading.build();
     let program = Program::parse(&typed, default_board()).ok();
     let command = program.as_ref().map_or(&[][..], |program| &program.command);
     // What was parsed from `words` is text.
     let command: Vec<String> = command.iter().filter_map(|word| word.to_str().map(str::to_owned)).collect();
     if command.is_empty() && word.starts_with('-') {
-        let mut whole = Leading::command();
-        whole.build();
-        return Some(candidates(starting_with(long_or_short(&whole), &word)));
+        return Some(candidates(starting_with(long_or_short(&leading), &word)));
     }
     let Some(program) = program else {
-        let alone = COMMANDS.iter().filter(|command| command.standalone && typed.len() == 1);
-        let aliases = Config::load().map(|config| config.names()).unwrap_or_default();
-        let aliases = aliases.into_iter().filter(|_| typed.len() == 1);
-        let alone = alone.map(|command| command.name.to_owned()).chain(aliases).collect();
-        return Some(candidates(starting_with(alone, &word)));
+        if let Some(option) = words.last().and_then(|word| value_option(&leading, word)) {
+            return match value(option, &word) {
+                Choice::Words(words) => Some(candidates(words)),
+                Choice::Remote | Choice::Local => None,
+            };
+        }
+        let alone = COMMANDS.iter().filter(|command| command.standalone).map(|command| command.name.to_owned());
+        let first = if typed.len() == 1 { alone.chain(aliases()).collect() } else { Vec::new() };
+        return Some(candidates(starting_with(first, &word)));
     };
     match offer(&command, &word, Mode::OneShot) {
         Choice::Words(words) => Some(candidates(words)),
@@ -146,30 +148,60 @@ enum Choice {
 fn offer(words: &[String], word: &str, mode: Mode) -> Choice {
     let choice = |all: Vec<String>| Choice::Words(starting_with(all, word));
     let root = parser(COMMANDS, mode);
-    let Some((verb, arguments)) = without_settings(words, &root).split_first() else { return choice(commands()) };
-    let (Some(definition), Some(command)) = (find(COMMANDS, verb), root.find_subcommand(verb)) else {
-        return choice(Vec::new());
-    };
-    let command = arguments.iter().fold(command, |command, word| command.find_subcommand(word).unwrap_or(command));
+    let Some((verb, mut arguments)) = without_settings(words, &root).split_first() else { return choice(commands()) };
+    let Some(mut command) = root.find_subcommand(verb) else { return choice(Vec::new()) };
+    if let Some((action, rest)) = arguments.split_first()
+        && let Some(found) = command.find_subcommand(action)
+    {
+        (command, arguments) = (found, rest);
+    }
     let ended = arguments.iter().any(|word| word == "--");
     if let Some(option) = arguments.last().filter(|_| !ended).and_then(|word| value_option(command, word)) {
-        return match (option.get_short(), option.get_value_hint()) {
-            (Some('o'), _) => definition.offer(true).choice(word),
-            (_, ValueHint::AnyPath) => Choice::Local,
-            _ => choice(values(option)),
-        };
+        return value(option, word);
     }
-    // At the prompt, a lone - can only be standard input or output.
-    if word.starts_with('-') && (word != "-" || mode == Mode::OneShot) && !ended {
+    if word.starts_with('-') && !ended {
         return choice(long_or_short(command));
     }
     if command.has_subcommands() {
         return choice(command.get_subcommands().map(|command| command.get_name().to_owned()).collect());
     }
-    match command.get_positionals().map(values).next().filter(|values| !values.is_empty()) {
-        Some(values) => choice(values),
-        None => definition.offer(false).choice(word),
+    next_positional(command, arguments).map_or_else(|| choice(Vec::new()), |arg| value(arg, word))
+}
+
+/// The positional argument that stands behind `words`.
+fn next_positional<'a>(command: &'a clap::Command, words: &[String]) -> Option<&'a clap::Arg> {
+    let (mut taken, mut ended) = (0, false);
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--" if !ended => ended = true,
+            option if option.starts_with('-') && option != "-" && !ended => {
+                if value_option(command, option).is_some() {
+                    words.next();
+                }
+            }
+            _ => taken += 1,
+        }
     }
+    let several = |arg: &&clap::Arg| matches!(arg.get_action(), ArgAction::Append);
+    command.get_positionals().nth(taken).or_else(|| command.get_positionals().last().filter(several))
+}
+
+/// What the value of an argument could be.
+fn value(arg: &clap::Arg, word: &str) -> Choice {
+    let choice = |all: Vec<String>| Choice::Words(starting_with(all, word));
+    match arg.get_value_hint() {
+        ON_SERVER => Choice::Remote,
+        ValueHint::AnyPath => Choice::Local,
+        ValueHint::CommandName => choice(commands()),
+        ValueHint::Hostname => choice(aliases()),
+        _ => choice(arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect()),
+    }
+}
+
+/// The aliases of servers.
+fn aliases() -> Vec<String> {
+    Config::load().map(|config| config.names()).unwrap_or_default()
 }
 
 /// `words` from the command on: settings may stand before it.
@@ -181,17 +213,6 @@ fn without_settings<'a>(mut words: &'a [String], root: &clap::Command) -> &'a [S
         words = rest.get(usize::from(has_value)..).unwrap_or_default();
     }
     words
-}
-
-impl Offer {
-    fn choice(self, word: &str) -> Choice {
-        match self {
-            Self::Remote => Choice::Remote,
-            Self::Local => Choice::Local,
-            Self::Command => Choice::Words(starting_with(commands(), word)),
-            Self::Nothing => Choice::Words(Vec::new()),
-        }
-    }
 }
 
 /// The words that commands are called by.
@@ -217,11 +238,6 @@ fn value_option<'a>(command: &'a clap::Command, word: &str) -> Option<&'a clap::
     option.get_action().takes_values().then_some(option)
 }
 
-/// The values that an argument can have, if they are few.
-fn values(arg: &clap::Arg) -> Vec<String> {
-    arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect()
-}
-
 /// The options of a command, each in its long form if it has one.
 fn long_or_short(command: &clap::Command) -> Vec<String> {
     let long = |arg: &clap::Arg| arg.get_long().map(|long| format!("--{long}"));
@@ -235,19 +251,19 @@ fn long_or_short(command: &clap::Command) -> Vec<String> {
     options
 }
 
+/// `logs/` and `1.t` of `logs/1.t`.
+fn directory_and_rest(word: &str) -> (&str, &str) {
+    word.split_at(word.rfind('/').map_or(0, |at| at + 1))
+}
+
 fn remote(word: &str, server: &impl NameSource) -> Vec<Candidate> {
-    let begun = within_root(word);
-    let root = &word[..word.len() - begun.len()];
-    let dir = begun.rsplit_once('/').map(|(dir, _)| dir);
+    let (dir, begun) = directory_and_rest(word);
     let names = server.names(dir).into_iter().filter(|name| name.starts_with(begun));
-    candidates(names.map(|name| format!("{root}{name}")).collect())
+    candidates(names.map(|name| format!("{dir}{name}")).collect())
 }
 
 fn local(word: &str) -> Vec<Candidate> {
-    let (dir, prefix) = match word.rfind('/') {
-        Some(at) => word.split_at(at + 1),
-        None => ("", word),
-    };
+    let (dir, prefix) = directory_and_rest(word);
     let Ok(entries) = fs::read_dir(if dir.is_empty() { PathBuf::from(".") } else { expand_home(dir.into()) }) else {
         return Vec::new();
     };
@@ -320,11 +336,11 @@ mod tests {
     struct Names;
 
     impl NameSource for Names {
-        fn names(&self, dir: Option<&str>) -> Vec<String> {
+        fn names(&self, dir: &str) -> Vec<String> {
             let names: &[&str] = match dir {
-                None => &["a b.txt", "notes.txt", "logs/"],
-                Some("logs") => &["logs/1.txt", "logs/2.txt"],
-                Some(_) => &[],
+                "" | "./" => &["a b.txt", "notes.txt", "logs/"],
+                "logs/" | "/logs/" => &["1.txt", "2.txt"],
+                _ => &[],
             };
             names.iter().map(|name| (*name).to_owned()).collect()
         }
@@ -360,7 +376,7 @@ mod tests {
     fn options_are_completed_until_they_end() {
         assert_eq!(inserted("get --js"), (4, vec!["--json ".to_owned()]));
         let all = inserted("ls -").1;
-        assert!(all.is_empty(), "a lone - stands for standard input or output");
+        assert!(all.contains(&"-l ".to_owned()) && all.contains(&"--json ".to_owned()), "{all:?}");
         let options = inserted("ls --").1;
         assert!(options.contains(&"--json ".to_owned()) && !options.contains(&"--idle ".to_owned()), "{options:?}");
         assert!(inserted("get -- --js").1.is_empty());
@@ -422,9 +438,9 @@ mod tests {
             asked
         });
         let mut names = RemoteNames::new(requests);
-        assert_eq!((names.names(None), names.names(None)), (vec!["n1".to_owned()], vec!["n1".to_owned()]));
+        assert_eq!((names.names(""), names.names("")), (vec!["n1".to_owned()], vec!["n1".to_owned()]));
         names.forget();
-        assert_eq!(names.names(None), ["n2"]);
+        assert_eq!(names.names(""), ["n2"]);
         drop(names);
         assert_eq!(server.join().unwrap(), 2);
     }

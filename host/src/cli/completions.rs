@@ -95,13 +95,13 @@ impl OneServer {
 }
 
 impl NameSource for OneServer {
-    fn names(&self, dir: Option<&str>) -> Vec<String> {
+    fn names(&self, dir: &str) -> Vec<String> {
         let Some((runtime, session)) = &self.0 else { return Vec::new() };
         let mut session = session.borrow_mut();
         let listed = runtime.block_on(async {
             tokio::time::timeout(PATIENCE, async {
                 session.connect().await.ok()?;
-                if dir.is_some() {
+                if !dir.is_empty() {
                     // A classic server has no directories; the hello says which kind this is.
                     session.client()?.hello().await.ok()?;
                 }

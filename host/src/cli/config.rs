@@ -14,10 +14,10 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueHint};
 use toml_edit::{DocumentMut, Item, Table, value};
 
-use super::command::{Definition, Here, Local, Offer};
+use super::command::{Definition, Here, Local};
 use super::commands::COMMANDS;
 use super::context::Mode;
 use super::failure::Failure;
@@ -156,7 +156,6 @@ impl Definition for ConfigCommand {
 
     const NAME: &'static str = "config";
     const SUMMARY: &'static str = "Manage aliases of servers, without a server";
-    const ARGUMENTS: Offer = Offer::Nothing;
     const STANDALONE: bool = true;
 
     fn describe(parser: clap::Command, _mode: Mode) -> clap::Command {
@@ -194,7 +193,7 @@ enum Action {
     /// Remove an alias
     Remove {
         /// Alias
-        #[arg(value_name = "NAME")]
+        #[arg(value_name = "NAME", value_hint = ValueHint::Hostname)]
         name: String,
     },
 }

@@ -1,10 +1,13 @@
 //! The environment of a command.
 
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
+use super::ask::ask;
+use super::cwd::Cwd;
 use super::failure::Failure;
 use super::output::Output;
-use crate::client::Client;
+use crate::client::{Client, Error};
 
 /// Where commands come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +37,14 @@ pub(crate) struct Context<'a> {
     pub(crate) client: &'a mut Client,
     /// Where results and errors go.
     pub(crate) output: &'a mut Output,
+    /// The current directory on the server.
+    pub(crate) cwd: &'a mut Cwd,
     /// The name of the command.
     pub(crate) verb: &'static str,
+    /// The words of the command.
+    pub(crate) words: &'a [OsString],
+    /// A user at a terminal can answer questions.
+    pub(crate) asks: bool,
     /// Progress bars may be drawn.
     pub(crate) bars: bool,
     /// The local directory for what comes from this board, if it is one of several.
@@ -43,6 +52,32 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// What was typed for a name on the server.
+    pub(crate) fn typed(&self, name: &str) -> Option<&OsStr> {
+        let means = |word: &&OsString| word.to_str().is_some_and(|word| self.cwd.resolve(word) == name);
+        self.words.iter().rev().find(means).map(OsString::as_os_str)
+    }
+
+    /// Whether `-o` was forgotten, as `failure` supposes: at a terminal, the user is asked.
+    ///
+    /// # Errors
+    /// `failure`, if there is nobody to ask; Ctrl-C.
+    pub(crate) async fn is_output_forgotten(&mut self, failure: Failure) -> Result<bool, Failure> {
+        if !self.asks || failure.is_final() {
+            return Err(failure);
+        }
+        let cancel = self.client.cancel_token();
+        let question = self.output.failure_text(Some(self.verb), &failure);
+        let forgotten = ask(self.output, cancel.clone(), &question).await;
+        if cancel.is_cancelled() {
+            return Err(Failure::client(self.verb, None, &Error::Cancelled));
+        }
+        if !forgotten {
+            self.output.set_failed();
+        }
+        Ok(forgotten)
+    }
+
     /// Reports a failure of this command.
     pub(crate) fn fail(&mut self, failure: &Failure) {
         self.output.failure(Some(self.verb), failure);

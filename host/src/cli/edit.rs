@@ -8,11 +8,11 @@ use std::process::Command;
 use clap::Args;
 use similar::TextDiff;
 
-use super::command::{Definition, Offer, Remote};
+use super::command::{Definition, Remote};
 use super::context::{Context, Mode};
 use super::failure::{Failure, for_one_board, io_text};
 use super::json::Object;
-use super::names::{local_path, remote_name};
+use super::names::{ON_SERVER, local_path};
 use super::place::{make_private, private_directory};
 use crate::client::{CancelToken, Client, Error, ErrorCode, checksum_of, sanitize};
 
@@ -24,7 +24,6 @@ impl Definition for Edit {
 
     const NAME: &'static str = "edit";
     const SUMMARY: &'static str = "Edit a file on the server with $VISUAL or $EDITOR";
-    const ARGUMENTS: Offer = Offer::Remote;
 }
 
 impl Remote for Edit {
@@ -44,7 +43,7 @@ A file that does not exist is made. If the file on the server has changed meanwh
 is kept in a local file.")]
 pub(crate) struct EditArgs {
     /// File on the server
-    #[arg(value_name = "NAME", value_parser = remote_name)]
+    #[arg(value_name = "NAME", value_hint = ON_SERVER)]
     name: String,
 }
 
@@ -74,7 +73,9 @@ async fn edit(context: &mut Context<'_>, args: &EditArgs) -> Result<(), Failure>
     }
     let after = version_of(&path, &cancel).await?;
     if before == Some(after) {
-        context.output.confirm(&Object::Done { command: "edit", name, to: None }, || format!("edit {name}: unchanged"));
+        context
+            .output
+            .confirm(&Object::Edited { command: "edit", name, changed: false }, || format!("edit {name}: unchanged"));
         return Ok(());
     }
     let sent = match current(context.client, name).await {
@@ -88,7 +89,7 @@ async fn edit(context: &mut Context<'_>, args: &EditArgs) -> Result<(), Failure>
     };
     match sent {
         Ok(_) => {
-            let object = Object::Done { command: "edit", name, to: None };
+            let object = Object::Edited { command: "edit", name, changed: true };
             context.output.confirm(&object, || format!("edit {name}: {} bytes, stored", after.0));
             Ok(())
         }
@@ -140,7 +141,6 @@ impl Definition for Diff {
 
     const NAME: &'static str = "diff";
     const SUMMARY: &'static str = "Show how a file on the server differs from a local one";
-    const ARGUMENTS: Offer = Offer::Local;
 }
 
 impl Remote for Diff {
@@ -157,7 +157,7 @@ pub(crate) struct DiffArgs {
     #[arg(value_name = "LOCAL", value_parser = local_path())]
     local: PathBuf,
     /// File on the server
-    #[arg(value_name = "NAME", value_parser = remote_name)]
+    #[arg(value_name = "NAME", value_hint = ON_SERVER)]
     name: String,
 }
 
@@ -173,21 +173,20 @@ async fn diff(context: &mut Context<'_>, args: &DiffArgs) -> Result<(), Failure>
         return Ok(());
     }
     context.output.set_failed();
-    let differ = |context: &mut Context<'_>| {
-        let object = Object::Differ { local: &path.to_string_lossy(), name };
-        context.output.result(&object, || format!("{} and {name} on the server differ", path.display()));
-    };
-    let (Ok(here), Ok(there)) = (core::str::from_utf8(&here), core::str::from_utf8(&there)) else {
-        differ(context);
-        return Ok(());
-    };
-    if context.output.is_json() {
-        differ(context);
-        return Ok(());
-    }
-    let text = TextDiff::from_lines(here, there);
     let local = path.to_string_lossy();
-    let unified = text.unified_diff().header(&local, &format!("{name} (server)")).to_string();
-    unified.lines().for_each(|line| context.output.line(line));
+    let unified = match (core::str::from_utf8(&here), core::str::from_utf8(&there)) {
+        (Ok(here), Ok(there)) => {
+            let text = TextDiff::from_lines(here, there);
+            Some(text.unified_diff().header(&local, &format!("{name} (server)")).to_string())
+        }
+        _ => None,
+    };
+    match &unified {
+        Some(unified) if !context.output.is_json() => unified.lines().for_each(|line| context.output.line(line)),
+        diff => {
+            let object = Object::Differ { local: &local, name, diff: diff.as_deref() };
+            context.output.result(&object, || format!("{local} and {name} on the server differ"));
+        }
+    }
     Ok(())
 }

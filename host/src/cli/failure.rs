@@ -108,7 +108,7 @@ fn code(error: &Error) -> String {
 fn message(verb: &str, subject: Option<&str>, error: &Error) -> String {
     match error {
         Error::Refused { code: Some(ErrorCode::NotFound), .. } => match verb {
-            "ls" | "rmdir" | "sync" | "tree" | "du" => "no such directory on the server",
+            "cd" | "ls" | "rmdir" | "sync" | "tree" | "du" => "no such directory on the server",
             "mkdir" => "the parent directory does not exist (-p creates it)",
             _ => "no such file on the server",
         }
@@ -126,7 +126,7 @@ fn message(verb: &str, subject: Option<&str>, error: &Error) -> String {
             "a parent directory of this name is a file on the server".to_owned()
         }
         Error::Refused { code: Some(code), text, .. } if text.is_empty() || text == code.text() => {
-            code.text().to_owned()
+            refusal(*code).to_owned()
         }
         Error::ClassicRefused => "the server refused (a classic server gives no reason)".to_owned(),
         // What is no command is an option of one: "continuing a transfer".
@@ -145,6 +145,20 @@ fn message(verb: &str, subject: Option<&str>, error: &Error) -> String {
         }
         Error::Lost { address, source } => format!("connection to {} lost: {}", sanitize(address), io_text(source)),
         other => sanitize(&other.to_string()).into_owned(),
+    }
+}
+
+/// A refusal without a text of the server's own, which says that it is the server's.
+fn refusal(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::BadName => "this name is not allowed on the server",
+        ErrorCode::Exists => "exists on the server",
+        ErrorCode::NotEmpty => "the directory is not empty on the server",
+        ErrorCode::NoSpace => "no space left on the server",
+        ErrorCode::Denied => "permission denied on the server",
+        ErrorCode::Io => "the storage of the server failed",
+        ErrorCode::Changed => "the file changed on the server while it was read",
+        code => code.text(),
     }
 }
 

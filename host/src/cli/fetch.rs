@@ -7,13 +7,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
-use super::command::{Definition, Offer, Remote};
+use super::command::{Definition, Remote};
 use super::context::{Context, Mode};
 use super::failure::{Failure, for_one_board, io_text, several};
 use super::glob::{Wanted, expand_remote, is_glob};
-use super::names::{Names, bytes, local_word, remote_name};
+use super::names::{Names, ON_SERVER, bytes, expand_home, local_word};
 use super::place::{Destination, Place, make_user_directory};
 use super::remote::{Lister, Listings, directory_name, walk};
 use super::report::{Label, Reporter};
@@ -29,8 +29,6 @@ impl Definition for Get {
     const NAME: &'static str = "get";
     const HABITS: &'static [&'static str] = &["mget"];
     const SUMMARY: &'static str = "Download files from the server";
-    const ARGUMENTS: Offer = Offer::Remote;
-    const OUTPUT: Offer = Offer::Local;
 }
 
 impl Remote for Get {
@@ -44,7 +42,7 @@ impl Remote for Get {
     async fn run(context: &mut Context<'_>, mut args: Self::Args) -> Result<(), Failure> {
         /// What is missing of LOCAL when the first board begins.
         static ABOVE: OnceLock<Vec<PathBuf>> = OnceLock::new();
-        let Some(own) = &context.own_dir else { return get(context, &args).await };
+        let Some(own) = &context.own_dir else { return get(context, args).await };
         // LOCAL/BOARD/: files of one name from several boards must not meet.
         let mut path = args.output.take().map_or_else(|| own.clone(), |output| Path::new(&output).join(own));
         let missing =
@@ -53,7 +51,7 @@ impl Remote for Get {
         let own = (!path.exists()).then(|| path.clone());
         path.push("");
         args.output = Some(path.into_os_string());
-        let done = get(context, &args).await;
+        let done = get(context, args).await;
         // Directories in which nothing was put.
         _ = own.iter().chain(above).try_for_each(fs::remove_dir);
         done
@@ -76,10 +74,10 @@ Examples:
 #[command(after_help = GET_EXAMPLES)]
 pub(crate) struct GetArgs {
     /// Files or globs; with -r, directories too
-    #[arg(value_name = "NAME", required = true, value_parser = remote_name)]
+    #[arg(value_name = "NAME", required = true, value_hint = ON_SERVER)]
     pub(crate) names: Vec<String>,
     /// Save as LOCAL; into LOCAL if it ends in / or is a directory; - is standard output
-    #[arg(short, value_name = "LOCAL", value_parser = local_word())]
+    #[arg(short, value_name = "LOCAL", value_parser = local_word(), value_hint = ValueHint::AnyPath)]
     pub(crate) output: Option<OsString>,
     /// Replace existing local files
     #[arg(short)]
@@ -98,7 +96,15 @@ pub(crate) struct GetArgs {
     pub(crate) limit_rate: Option<NonZeroU64>,
 }
 
-async fn get(context: &mut Context<'_>, args: &GetArgs) -> Result<(), Failure> {
+async fn get(context: &mut Context<'_>, mut args: GetArgs) -> Result<(), Failure> {
+    if let Some(failure) = forgotten_option(context, &args).await {
+        if !context.is_output_forgotten(failure).await? {
+            return Ok(());
+        }
+        let typed = args.names.pop().and_then(|last| Some(PathBuf::from(context.typed(&last)?)));
+        args.output = typed.map(|path| expand_home(path).into_os_string());
+    }
+    let args = &args;
     let continued = match &args.names[..] {
         [name] if args.recursive && args.r#continue => Some(name.as_str()),
         _ => None,
@@ -110,9 +116,6 @@ async fn get(context: &mut Context<'_>, args: &GetArgs) -> Result<(), Failure> {
     }
     let each = |rate: NonZeroU64| NonZeroU64::new(rate.get() / u64::from(args.sessions.unwrap_or(1))).unwrap_or(rate);
     context.client.set_rate(args.limit_rate.map(each));
-    if let Some(failure) = forgotten_option(context, args).await {
-        return Err(failure);
-    }
     let mut listings = Listings::new(context.client);
     let mut found = find(&mut listings, &args.names, args.recursive).await;
     found.failures.extend(listings.take_failures());
@@ -158,7 +161,8 @@ async fn forgotten_option(context: &mut Context<'_>, args: &GetArgs) -> Option<F
         return None;
     }
     let Some(name) = directory_name(last) else {
-        let failure = Failure::new(last, "is-directory", "the root of the server; did you mean -o?");
+        let typed = context.typed(last).unwrap_or_default().to_string_lossy();
+        let failure = Failure::new(typed, "is-directory", "the root of the server; did you mean -o?");
         return (!args.recursive).then_some(failure);
     };
     let error = context.client.stat(name).await.err()?;
@@ -181,7 +185,6 @@ impl Definition for Cat {
 
     const NAME: &'static str = "cat";
     const SUMMARY: &'static str = "Print files on the server to standard output";
-    const ARGUMENTS: Offer = Offer::Remote;
 }
 
 impl Remote for Cat {

@@ -6,14 +6,15 @@ use std::collections::HashSet;
 
 use clap::{ArgAction, Args};
 
-use super::command::{Definition, NoArgs, Offer, Remote};
+use super::command::{Definition, NoArgs, Remote};
 use super::context::Context;
+use super::cwd::Cwd;
 use super::failure::Failure;
 use super::format::{Times, count, size};
 use super::glob::{Wanted, expand_remote, is_glob};
 use super::json::{Object, Protocol, hex_text};
 use super::list::Row;
-use super::names::{Names, remote_name};
+use super::names::{Names, ON_SERVER};
 use super::output::Output;
 use super::place::private_directory;
 use super::remote::{Listings, directory_name, unlistable, walk};
@@ -33,7 +34,9 @@ async fn expand(context: &mut Context<'_>, names: &[String], wanted: Wanted) -> 
     let mut listings = Listings::new(context.client);
     for name in names {
         if !is_glob(name) {
-            found.push(Named { name: name.clone(), entry: None });
+            // A directory may be typed with a slash. Of a file that is typed so, the server says what is wrong.
+            let name = if wanted == Wanted::Any { name.trim_end_matches('/') } else { name };
+            found.push(Named { name: name.to_owned(), entry: None });
             continue;
         }
         match expand_remote(&mut listings, context.verb, name, wanted).await {
@@ -66,7 +69,6 @@ impl Definition for Stat {
 
     const NAME: &'static str = "stat";
     const SUMMARY: &'static str = "Show size, time and checksum of files on the server";
-    const ARGUMENTS: Offer = Offer::Remote;
 }
 
 impl Remote for Stat {
@@ -95,7 +97,7 @@ async fn stat(context: &mut Context<'_>, args: &Names) -> Result<(), Failure> {
             },
         };
         match entry {
-            Ok(entry) => show_stat(context.output, entry, &mut times),
+            Ok(entry) => show_stat(context.output, context.cwd, entry, &mut times),
             Err(failure) => {
                 context.fail(&failure);
                 if failure.is_final() {
@@ -107,12 +109,13 @@ async fn stat(context: &mut Context<'_>, args: &Names) -> Result<(), Failure> {
     Ok(())
 }
 
-fn show_stat(output: &mut Output, entry: RemoteEntry, times: &mut Times) {
+fn show_stat(output: &mut Output, cwd: &Cwd, entry: RemoteEntry, times: &mut Times) {
+    let name = cwd.shown(&entry.name);
     let line = if entry.is_dir {
-        format!("{}/: directory", entry.name)
+        format!("{name}/: directory")
     } else {
         let crc = entry.crc.map_or_else(|| "-".to_owned(), hex_text);
-        format!("{}: {} bytes, {}, crc32c {crc}", entry.name, entry.size, times.show(entry.mtime))
+        format!("{name}: {} bytes, {}, crc32c {crc}", entry.size, times.show(entry.mtime))
     };
     let row = Row::remote(entry, false);
     output.result(&row.object(), || line);
@@ -126,7 +129,6 @@ impl Definition for Sum {
 
     const NAME: &'static str = "sum";
     const SUMMARY: &'static str = "Have the server compute checksums (CRC-32C) of files";
-    const ARGUMENTS: Offer = Offer::Remote;
 }
 
 impl Remote for Sum {
@@ -141,7 +143,7 @@ async fn sum(context: &mut Context<'_>, args: &Names) -> Result<(), Failure> {
             Ok(sum) => {
                 let object = Object::Sum { name: &name, size: sum.length, crc32c: sum.crc };
                 let crc = sum.crc.map_or_else(|| "-".to_owned(), hex_text);
-                context.output.result(&object, || format!("{crc} {} {name}", sum.length));
+                context.output.result(&object, || format!("{crc} {} {}", sum.length, context.cwd.shown(&name)));
             }
             Err(error) => {
                 let failure = Failure::client("sum", Some(&name), &error);
@@ -166,7 +168,6 @@ impl Definition for Rm {
 
     const NAME: &'static str = "rm";
     const SUMMARY: &'static str = "Remove files or whole directories on the server";
-    const ARGUMENTS: Offer = Offer::Remote;
 }
 
 impl Remote for Rm {
@@ -182,7 +183,7 @@ pub(crate) struct RmArgs {
     #[arg(short)]
     pub(crate) recursive: bool,
     /// Names on the server, or globs
-    #[arg(value_name = "NAME", required = true, value_parser = remote_name)]
+    #[arg(value_name = "NAME", required = true, value_hint = ON_SERVER)]
     pub(crate) names: Vec<String>,
 }
 
@@ -287,7 +288,6 @@ impl Definition for Mv {
 
     const NAME: &'static str = "mv";
     const SUMMARY: &'static str = "Rename a file or directory on the server";
-    const ARGUMENTS: Offer = Offer::Remote;
 }
 
 impl Remote for Mv {
@@ -300,10 +300,10 @@ impl Remote for Mv {
 #[derive(Debug, Default, Args)]
 pub(crate) struct MvArgs {
     /// Current name
-    #[arg(value_name = "FROM", value_parser = remote_name)]
+    #[arg(value_name = "FROM", value_hint = ON_SERVER)]
     pub(crate) from: String,
     /// New name, or a directory if it ends in /
-    #[arg(value_name = "TO", value_parser = remote_name)]
+    #[arg(value_name = "TO", value_hint = ON_SERVER)]
     pub(crate) to: String,
 }
 
@@ -399,7 +399,6 @@ impl Definition for Cp {
 
     const NAME: &'static str = "cp";
     const SUMMARY: &'static str = "Copy a file on the server, replacing TO if it exists";
-    const ARGUMENTS: Offer = Offer::Remote;
 }
 
 impl Remote for Cp {
@@ -471,7 +470,6 @@ impl Definition for Mkdir {
 
     const NAME: &'static str = "mkdir";
     const SUMMARY: &'static str = "Create directories on the server";
-    const ARGUMENTS: Offer = Offer::Remote;
 }
 
 impl Remote for Mkdir {
@@ -487,7 +485,7 @@ pub(crate) struct MkdirArgs {
     #[arg(short)]
     pub(crate) parents: bool,
     /// Directories
-    #[arg(value_name = "DIR", required = true, value_parser = remote_name)]
+    #[arg(value_name = "DIR", required = true, value_hint = ON_SERVER)]
     pub(crate) names: Vec<String>,
 }
 
@@ -522,9 +520,16 @@ async fn make_parents(context: &mut Context<'_>, name: &str) -> Result<(), Failu
             Err(error) if error.code() == Some(ErrorCode::Exists) => {
                 if *dir == name {
                     match context.client.stat(name).await {
-                        Ok(_) => return Err(Failure::new(name, "exists", "a file has this name")),
-                        Err(error) if error.code().is_some() => {}
+                        Err(error) if error.code() == Some(ErrorCode::IsDirectory) => {}
+                        Err(error) if error.code() == Some(ErrorCode::NotFound) => {
+                            return Err(Failure::new(
+                                name,
+                                "exists",
+                                "a parent directory of this name is a file on the server",
+                            ));
+                        }
                         Err(error) => return Err(fail(error)),
+                        Ok(_) => return Err(Failure::new(name, "exists", "a file on the server has this name")),
                     }
                 }
             }
@@ -542,7 +547,6 @@ impl Definition for Rmdir {
 
     const NAME: &'static str = "rmdir";
     const SUMMARY: &'static str = "Remove empty directories on the server";
-    const ARGUMENTS: Offer = Offer::Remote;
 }
 
 impl Remote for Rmdir {
@@ -745,6 +749,7 @@ async fn info(context: &mut Context<'_>) -> Result<(), Failure> {
 mod tests {
     use super::*;
     use crate::cli::output::testing::output;
+    use crate::cli::settings::Settings;
 
     #[test]
     fn mv_into_a_directory_keeps_the_last_part() {
@@ -759,12 +764,12 @@ mod tests {
     fn stat_is_a_line_or_an_object() {
         let entry = RemoteEntry { name: "n".to_owned(), size: 9, mtime: None, crc: Some(0xe306_9283), is_dir: false };
         let (mut to, out, _) = output(false);
-        show_stat(&mut to, entry.clone(), &mut Times::default());
-        show_stat(&mut to, RemoteEntry { is_dir: true, ..entry.clone() }, &mut Times::default());
+        show_stat(&mut to, &Cwd::default(), entry.clone(), &mut Times::default());
+        show_stat(&mut to, &Cwd::default(), RemoteEntry { is_dir: true, ..entry.clone() }, &mut Times::default());
         to.flush();
         assert_eq!(out.take(), "n: 9 bytes, -, crc32c e3069283\nn/: directory\n");
-        to.set_form(true, false);
-        show_stat(&mut to, entry, &mut Times::default());
+        to.set_form(&Settings { json: true, ..Settings::default() });
+        show_stat(&mut to, &Cwd::default(), entry, &mut Times::default());
         to.flush();
         let line =
             "{\"type\":\"entry\",\"name\":\"n\",\"kind\":\"file\",\"size\":9,\"mtime\":null,\"crc32c\":\"e3069283\"}\n";
@@ -775,7 +780,7 @@ mod tests {
     fn confirmations_are_left_out_when_quiet() {
         let (mut to, out, _) = output(false);
         done(&mut to, "rm", "a", None, "removed");
-        to.set_form(false, true);
+        to.set_form(&Settings { quiet: true, ..Settings::default() });
         done(&mut to, "rm", "b", None, "removed");
         to.flush();
         assert_eq!(out.take(), "rm a: removed\n");

@@ -80,21 +80,21 @@ impl Times {
     }
 }
 
-/// Rows of a listing, the size to the right and the name last, so that it may have any width.
+/// The columns of a listing before the names: the sizes to the right, and the times.
 #[derive(Debug, Default)]
-pub(crate) struct Table(Vec<[String; 3]>);
+pub(crate) struct Table(Vec<[String; 2]>);
 
 impl Table {
     /// One row.
-    pub(crate) fn row(&mut self, size: String, time: String, name: String) {
-        self.0.push([size, time, name]);
+    pub(crate) fn row(&mut self, size: String, time: String) {
+        self.0.push([size, time]);
     }
 
     /// The lines.
     pub(crate) fn lines(self) -> impl Iterator<Item = String> {
         let width = |column: usize| self.0.iter().map(|row| row[column].len()).max().unwrap_or(0);
         let (sizes, times) = (width(0), width(1));
-        self.0.into_iter().map(move |[size, time, name]| format!("{size:>sizes$}  {time:<times$}  {name}"))
+        self.0.into_iter().map(move |[size, time]| format!("{size:>sizes$}  {time:<times$}  "))
     }
 }
 
@@ -160,10 +160,10 @@ mod tests {
     #[test]
     fn columns_line_up() {
         let mut table = Table::default();
-        table.row("9".into(), "2026-11-22 12:08:03".into(), "a".into());
-        table.row("1234".into(), "-".into(), "日本/".into());
+        table.row("9".into(), "2026-11-22 12:08:03".into());
+        table.row("1234".into(), "-".into());
         let lines: Vec<_> = table.lines().collect();
-        assert_eq!(lines, ["   9  2026-11-22 12:08:03  a", "1234  -                    日本/"]);
+        assert_eq!(lines, ["   9  2026-11-22 12:08:03  ", "1234  -                    "]);
     }
 
     #[test]

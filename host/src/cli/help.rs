@@ -1,8 +1,8 @@
 //! `help`, about all commands or one.
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
-use super::command::{Definition, Here, Local, Offer};
+use super::command::{Definition, Here, Local};
 use super::failure::Failure;
 use super::parse::{about, list};
 
@@ -15,7 +15,6 @@ impl Definition for Help {
     const NAME: &'static str = "help";
     const HABITS: &'static [&'static str] = &["?"];
     const SUMMARY: &'static str = "List the commands, or describe one";
-    const ARGUMENTS: Offer = Offer::Command;
     const STANDALONE: bool = true;
 }
 
@@ -23,7 +22,7 @@ impl Definition for Help {
 #[derive(Debug, Default, Args)]
 pub(crate) struct HelpArgs {
     /// The command
-    #[arg(value_name = "COMMAND")]
+    #[arg(value_name = "COMMAND", value_hint = ValueHint::CommandName)]
     pub(crate) command: Option<String>,
     /// One of its actions, such as `add` of `config`
     #[arg(value_name = "ACTION")]

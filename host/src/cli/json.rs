@@ -91,8 +91,11 @@ pub(crate) enum Object<'a> {
     Usage { name: &'a str, size: u64, files: u64 },
     /// `bench`: seconds for a round trip, and for `size` bytes each way.
     Bench { size: u64, ping: f64, put: f64, get: f64 },
-    /// `diff`: the two files differ.
-    Differ { local: &'a str, name: &'a str },
+    /// `diff`: the two files differ; `diff` says where if they are text.
+    Differ { local: &'a str, name: &'a str, diff: Option<&'a str> },
+    /// `edit`: whether there was something to store.
+    #[serde(rename = "done")]
+    Edited { command: &'a str, name: &'a str, changed: bool },
     /// `config list`: an alias of a server.
     Alias { name: &'a str, address: &'a str, key: Option<&'a str> },
     /// `discover`: a server of this network.
@@ -114,6 +117,8 @@ pub(crate) enum Object<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         text: Option<&'a str>,
     },
+    /// A remark; on standard error.
+    Note { message: &'a str },
     /// Something that was skipped on purpose; on standard error.
     LeftOut { command: &'a str, name: &'a str, message: &'a str },
     /// An error; on standard error.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::command::{Definition, Here, Local, Offer};
+use super::command::{Definition, Here, Local};
 use super::context::Mode;
 use super::failure::{Failure, io_text};
 use super::json::{KeyKind, Object};
@@ -18,8 +18,6 @@ impl Definition for Key {
 
     const NAME: &'static str = "key";
     const SUMMARY: &'static str = "Create device secrets and client keys; needs no server";
-    const ARGUMENTS: Offer = Offer::Local;
-    const OUTPUT: Offer = Offer::Local;
     const STANDALONE: bool = true;
 
     fn describe(parser: clap::Command, _mode: Mode) -> clap::Command {

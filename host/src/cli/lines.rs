@@ -16,6 +16,7 @@ use super::failure::{Failure, io_text};
 use super::output::Outcome;
 use super::prompt;
 use super::reader::{Reader, Request};
+use super::remote::directory_name;
 use super::session::Session;
 use crate::client::{Peer, is_dangerous};
 
@@ -57,12 +58,12 @@ pub(crate) async fn run(session: &mut Session, mode: Mode) -> Outcome {
 async fn carry_out(
     session: &mut Session,
     mode: Mode,
-    go: &mpsc::Sender<()>,
+    go: &mpsc::Sender<String>,
     incoming: &mut UnboundedReceiver<Request>,
 ) -> Outcome {
     let mut number = 0;
     let mut outcome = Outcome::Done;
-    while go.send(()).is_ok() {
+    while go.send(session.cwd().prompt()).is_ok() {
         let Some(request) = next_line(session, incoming).await else { break };
         number += 1;
         if mode == Mode::Script {
@@ -178,7 +179,7 @@ async fn next_line(session: &mut Session, incoming: &mut UnboundedReceiver<Reque
                 Request::Failed(failure) => return Some(Err(Unread { failure, next: Next::Quit })),
                 Request::Names { dir, reply } => {
                     // Who asked may have lost patience.
-                    _ = reply.send(names(session, dir.as_deref()).await);
+                    _ = reply.send(names(session, &dir).await);
                 }
             },
             () = quiet => if !keep_alive(session).await {
@@ -194,15 +195,19 @@ async fn keep_alive(session: &mut Session) -> bool {
     matches!(tokio::time::timeout(BRIEF, client.ping()).await, Ok(Ok(_)))
 }
 
-/// Names for completion; none if the server does not say. Those that a terminal would not show as they are, are left out.
-pub(crate) async fn names(session: &mut Session, dir: Option<&str>) -> Vec<String> {
+/// The entries of a typed directory, for completion; none if the server does not say. Those that a terminal would not
+/// show as they are, are left out.
+pub(crate) async fn names(session: &mut Session, typed: &str) -> Vec<String> {
+    let dir = session.cwd().resolve(if typed.is_empty() { "." } else { typed });
+    let dir = directory_name(&dir);
     let Some(client) = session.client().filter(|client| dir.is_none() || client.peer() == Peer::Extended) else {
         return Vec::new();
     };
     let mut names = Vec::new();
     let mut show = |entry: crate::client::RemoteEntry| {
         if names.len() < NAMES && !entry.name.chars().any(is_dangerous) {
-            names.push(if entry.is_dir { format!("{}/", entry.name) } else { entry.name });
+            let own = entry.name.rsplit('/').next().unwrap_or_default();
+            names.push(if entry.is_dir { format!("{own}/") } else { own.to_owned() });
         }
     };
     match tokio::time::timeout(BRIEF, client.list_with(dir, &mut show)).await {

@@ -7,13 +7,14 @@ use std::time::UNIX_EPOCH;
 
 use clap::{ArgAction, Args};
 
-use super::command::{Definition, Here, Local, Offer, Remote};
+use super::command::{Definition, Here, Local, Remote};
 use super::context::Context;
+use super::cwd::Cwd;
 use super::failure::{Failure, needs_extended};
 use super::format::{Table, Times, size};
 use super::glob::{Wanted, expand_remote, is_glob};
 use super::json::{Kind, Object};
-use super::names::{local_path, remote_name};
+use super::names::{ON_SERVER, local_path};
 use super::output::Output;
 use super::remote::{Lister, Listings, directory_name, walk};
 use crate::client::{Error, ErrorCode, Peer, RemoteEntry};
@@ -27,7 +28,6 @@ impl Definition for Ls {
     const NAME: &'static str = "ls";
     const HABITS: &'static [&'static str] = &["dir"];
     const SUMMARY: &'static str = "List files on the server";
-    const ARGUMENTS: Offer = Offer::Remote;
 }
 
 impl Remote for Ls {
@@ -49,8 +49,8 @@ pub(crate) struct LsArgs {
     /// List directories recursively
     #[arg(short = 'R')]
     pub(crate) recursive: bool,
-    /// Directories, files or globs; default: the server's root
-    #[arg(value_name = "DIR|GLOB", value_parser = remote_name)]
+    /// Directories, files or globs
+    #[arg(value_name = "DIR|GLOB", default_value = ".", value_hint = ON_SERVER)]
     pub(crate) names: Vec<String>,
     /// Print help
     #[arg(long, action = ArgAction::Help)]
@@ -61,8 +61,7 @@ async fn ls(context: &mut Context<'_>, args: &LsArgs) -> Result<(), Failure> {
     let mut shown = Vec::new();
     let mut failures = Vec::new();
     let mut listings = Listings::new(context.client);
-    let root = [String::new()];
-    for name in if args.names.is_empty() { &root } else { args.names.as_slice() } {
+    for name in &args.names {
         match entries(&mut listings, name, args.recursive).await {
             Ok(entries) => shown.extend(entries),
             Err(failure) => {
@@ -80,7 +79,7 @@ async fn ls(context: &mut Context<'_>, args: &LsArgs) -> Result<(), Failure> {
         return Err(Failure { subject: None, ..Failure::new("", "needs-extended", message) });
     }
     let rows = shown.into_iter().map(|entry| Row::remote(entry, classic));
-    show(context.output, rows, args.long, args.human);
+    show(context.output, context.cwd, rows, args.long, args.human);
     for failure in failures {
         context.fail(&failure);
     }
@@ -174,28 +173,31 @@ impl Row {
     }
 
     /// The name, as a listing shows it.
-    fn shown_name(&self) -> String {
+    fn shown_name(&self, cwd: &Cwd) -> String {
+        let name = cwd.shown(&self.name);
         match self.kind {
-            Kind::Directory => format!("{}/", self.name),
-            Kind::File | Kind::Other => self.name.clone(),
+            Kind::Directory => format!("{name}/"),
+            Kind::File | Kind::Other => name.into_owned(),
         }
     }
 }
 
 /// Prints rows, one a line.
-fn show(output: &mut Output, rows: impl Iterator<Item = Row>, long: bool, human: bool) {
+fn show(output: &mut Output, cwd: &Cwd, rows: impl Iterator<Item = Row>, long: bool, human: bool) {
     if output.is_json() {
         rows.for_each(|row| output.object(&row.object()));
     } else if long {
         let mut times = Times::default();
         let mut table = Table::default();
-        for row in rows {
-            let bytes = row.size.map_or_else(|| "-".to_owned(), |bytes| size(bytes, human));
-            table.row(bytes, times.show(row.mtime), row.shown_name());
+        let rows: Vec<_> = rows.collect();
+        for row in &rows {
+            table.row(row.size.map_or_else(|| "-".to_owned(), |bytes| size(bytes, human)), times.show(row.mtime));
         }
-        table.lines().for_each(|line| output.line(&line));
+        for (columns, row) in table.lines().zip(&rows) {
+            output.entry(&columns, &row.shown_name(cwd), row.kind);
+        }
     } else {
-        rows.for_each(|row| output.line(&row.shown_name()));
+        rows.for_each(|row| output.entry("", &row.shown_name(cwd), row.kind));
     }
 }
 
@@ -207,14 +209,13 @@ impl Definition for Lls {
 
     const NAME: &'static str = "lls";
     const SUMMARY: &'static str = "List local files";
-    const ARGUMENTS: Offer = Offer::Local;
 }
 
 impl Local for Lls {
     fn run(here: &mut Here<'_>, args: Self::Args) -> Result<(), Failure> {
         let dir = args.dir.as_deref().unwrap_or_else(|| Path::new("."));
         let rows = local_rows(dir).map_err(|error| Failure::local(dir, &error))?;
-        show(here.output, rows.into_iter(), args.long, args.human);
+        show(here.output, &Cwd::default(), rows.into_iter(), args.long, args.human);
         Ok(())
     }
 }
@@ -279,7 +280,7 @@ mod tests {
     fn a_short_listing_is_one_name_a_line() {
         let (mut to, out, _) = output(false);
         let entries = [entry("a b.txt", 1, false), entry("logs", 0, true)];
-        show(&mut to, entries.into_iter().map(|entry| Row::remote(entry, false)), false, false);
+        show(&mut to, &Cwd::default(), entries.into_iter().map(|entry| Row::remote(entry, false)), false, false);
         to.flush();
         assert_eq!(out.take(), "a b.txt\nlogs/\n");
     }
@@ -288,10 +289,10 @@ mod tests {
     fn a_long_listing_lines_up() {
         let (mut to, out, _) = output(false);
         let entries = [entry("a", 12_345, false), entry("b", 1, false), entry("logs", 0, true)];
-        show(&mut to, entries.clone().into_iter().map(|entry| Row::remote(entry, false)), true, false);
+        show(&mut to, &Cwd::default(), entries.clone().into_iter().map(|entry| Row::remote(entry, false)), true, false);
         to.flush();
         assert_eq!(out.take(), "12345  -  a\n    1  -  b\n    -  -  logs/\n");
-        show(&mut to, entries.into_iter().map(|entry| Row::remote(entry, false)), true, true);
+        show(&mut to, &Cwd::default(), entries.into_iter().map(|entry| Row::remote(entry, false)), true, true);
         to.flush();
         assert_eq!(out.take(), "12.0 KiB  -  a\n     1 B  -  b\n       -  -  logs/\n");
     }
@@ -310,7 +311,7 @@ mod tests {
         fs::create_dir(dir.path().join("sub")).unwrap();
         fs::write(dir.path().join("b"), "123").unwrap();
         fs::write(dir.path().join(".hid"), "").unwrap();
-        let names: Vec<_> = local_rows(dir.path()).unwrap().iter().map(Row::shown_name).collect();
+        let names: Vec<_> = local_rows(dir.path()).unwrap().iter().map(|row| row.shown_name(&Cwd::default())).collect();
         assert_eq!(names, ["b", "sub/"]);
         assert_eq!(local_rows(&dir.path().join("b")).unwrap()[0].size, Some(3));
         assert!(local_rows(&dir.path().join("none")).is_err());

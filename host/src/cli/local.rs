@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::command::{Definition, Here, Local, NoArgs, Offer};
+use super::command::{Definition, Here, Local, NoArgs};
 use super::context::Next;
 use super::failure::Failure;
 use super::json::Object;
@@ -19,7 +19,6 @@ impl Definition for Lcd {
 
     const NAME: &'static str = "lcd";
     const SUMMARY: &'static str = "Change the local directory";
-    const ARGUMENTS: Offer = Offer::Local;
 }
 
 /// Arguments of `lcd`.

@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal as _, Write};
 use std::rc::Rc;
 use std::time::Instant;
 
+use indicatif::MultiProgress;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, LocalSet};
 
@@ -14,6 +15,7 @@ use super::context::Mode;
 use super::format::seconds;
 use super::json::Object;
 use super::output::{Outcome, Output};
+use super::progress::{Canvas, shared_bars};
 use super::session::Session;
 use super::settings::Settings;
 use crate::diagnostics::Lines;
@@ -31,27 +33,26 @@ struct Done {
 }
 
 /// Carries `words` out on all `boards`. What each prints is marked with its name; a table of all comes last.
-pub(crate) async fn run(
-    boards: Vec<Board>,
-    words: &[OsString],
-    settings: &Settings,
-    json: bool,
-    output: &mut Output,
-) -> Outcome {
+pub(crate) async fn run(boards: Vec<Board>, words: &[OsString], settings: &Settings, output: &mut Output) -> Outcome {
+    let bars = io::stderr().is_terminal().then(shared_bars);
     let names: Vec<_> = boards.iter().map(|board| board.name.clone()).collect();
     let free = Rc::new(Semaphore::new(AT_ONCE));
     let local = LocalSet::new();
     let mut running = JoinSet::new();
     for (number, board) in boards.into_iter().enumerate() {
-        let (free, words, settings) = (Rc::clone(&free), words.to_vec(), settings.clone());
+        let (free, words, settings, bars) = (Rc::clone(&free), words.to_vec(), settings.clone(), bars.clone());
         let task = async move {
             // It is never closed.
             let _place = free.acquire().await;
             let begun = Instant::now();
             let terminal = io::stdout().is_terminal();
-            let out = Marked::new(&board.name, json, Box::new(io::stdout()));
-            let err = Marked::new(&board.name, json, Box::new(Lines::stderr().writer(super::PATIENCE)));
-            let own = Output::new(Box::new(out), Box::new(err), terminal);
+            let marked = |inner| Box::new(Marked::new(&board.name, settings.json, bars.clone(), inner));
+            let out = marked(Box::new(io::stdout()));
+            let err = marked(Box::new(Lines::stderr().writer(super::PATIENCE)));
+            let mut own = Output::new(out, err, terminal);
+            if let Some(all) = &bars {
+                own.set_canvas(Canvas::Shared { all: all.clone(), board: board.name.clone() });
+            }
             let mut session = Session::new(Some(board), Mode::Many, settings, own);
             session.run_words(words).await;
             let error = session.output.take_first_error();
@@ -81,15 +82,17 @@ pub(crate) async fn run(
 struct Marked {
     plain: String,
     key: Option<String>,
+    /// Suspended while lines are written.
+    bars: Option<MultiProgress>,
     inner: Box<dyn Write + Send>,
     /// The beginning of a line whose end is still to come.
     line: Vec<u8>,
 }
 
 impl Marked {
-    fn new(name: &str, json: bool, inner: Box<dyn Write + Send>) -> Self {
+    fn new(name: &str, json: bool, bars: Option<MultiProgress>, inner: Box<dyn Write + Send>) -> Self {
         let key = json.then(|| serde_json::Value::from(name).to_string());
-        Self { plain: format!("{}: ", crate::client::sanitize(name)), key, inner, line: Vec::new() }
+        Self { plain: format!("{}: ", crate::client::sanitize(name)), key, bars, inner, line: Vec::new() }
     }
 }
 
@@ -113,7 +116,12 @@ impl Write for Marked {
                 }
             }
         }
-        self.inner.write_all(&marked)?;
+        let inner = &mut self.inner;
+        let mut write = || inner.write_all(&marked).and_then(|()| inner.flush());
+        match &self.bars {
+            Some(bars) => bars.suspend(write)?,
+            None => write()?,
+        }
         Ok(bytes.len())
     }
 
@@ -130,12 +138,12 @@ mod tests {
     #[test]
     fn every_line_says_which_board_it_is_from() {
         let sink = Sink::default();
-        let mut marked = Marked::new("lab \"3\"", false, Box::new(sink.clone()));
+        let mut marked = Marked::new("lab \"3\"", false, None, Box::new(sink.clone()));
         for piece in ["a", "b\nc\n", "d", "\n"] {
             marked.write_all(piece.as_bytes()).unwrap();
         }
         assert_eq!(sink.take(), "lab \"3\": ab\nlab \"3\": c\nlab \"3\": d\n");
-        let mut marked = Marked::new("lab \"3\"", true, Box::new(sink.clone()));
+        let mut marked = Marked::new("lab \"3\"", true, None, Box::new(sink.clone()));
         marked.write_all(b"{\"type\":\"x\"}\n{}").unwrap();
         assert_eq!(sink.take(), "{\"type\":\"x\",\"board\":\"lab \\\"3\\\"\"}\n");
     }

@@ -8,24 +8,27 @@
 //! | `session`, `many`, `interrupt` | the connection, running commands in order or on many servers at once, Ctrl-C |
 //! | `lines`, `prompt`, `reader` | commands from a prompt or a script |
 //! | `complete`, `completions`, `man` | completion at the prompt and in shells, the manual page |
-//! | `fetch`, `send`, `sync`, `watch`, `tail`, `edit`, `list`, `usage`, `files`, `bench`, `local`, `key` | the commands |
+//! | `fetch`, `send`, `sync`, `watch`, `tail`, `edit`, `list`, `usage`, `files`, `bench`, `cwd`, `local`, `key` | the commands |
 //! | `glob`, `exclude`, `remote`, `tree`, `place` | which files a command concerns, remote and local, and where they go |
-//! | `output`, `json`, `format`, `failure` | results and errors, as lines and as JSON |
-//! | `report`, `progress`, `stream` | reports on transfers, data on standard output |
+//! | `output`, `json`, `format`, `color`, `failure` | results and errors, as lines and as JSON |
+//! | `report`, `progress`, `stream`, `ask` | reports on transfers, data on standard output, questions |
 //!
 //! A one-shot command should cost little more than its connection: history, time zone, Ctrl-C handling and progress bar
 //! are set up when they are needed. Until Ctrl-C is handled there is one thread, plus one that writes to standard error
 //! once there is something to write.
 
 mod args;
+mod ask;
 mod bench;
 mod board;
+mod color;
 mod command;
 mod commands;
 mod complete;
 mod completions;
 mod config;
 mod context;
+mod cwd;
 mod discover;
 mod edit;
 mod exclude;
@@ -73,12 +76,14 @@ use std::process::ExitCode;
 
 use args::{Leading, Program, default_board};
 use board::{Board, read_list};
+use color::Colors;
 use commands::COMMANDS;
 use context::Mode;
 use failure::{Failure, io_text};
 use output::{Outcome, Output};
 use parse::{about, usage_line};
 use session::Session;
+use settings::Settings;
 
 use crate::diagnostics::Lines;
 
@@ -101,7 +106,7 @@ pub fn main() -> ExitCode {
 /// Runs `host-cli` with these words; the first is the name of the program.
 fn run(words: Vec<OsString>, mut output: Output) -> Outcome {
     // Needed before the words are understood: what is wrong with them is to be told in the right form.
-    output.set_form(words.iter().any(|word| word == "--json"), false);
+    output.set_form(&Settings { json: words.iter().any(|word| word == "--json"), ..Settings::default() });
     if let Some(text) = help_without_a_server(&words) {
         output.text(&text);
         return output.take_outcome();
@@ -131,7 +136,7 @@ fn run(words: Vec<OsString>, mut output: Output) -> Outcome {
         () if io::stdin().is_terminal() => Mode::Prompt,
         () => Mode::Script,
     };
-    talk(program.settings.verbose + verbosity(&program.command));
+    talk(program.settings.verbose + verbosity(&program.command), Colors::of_process(program.settings.color));
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -142,8 +147,9 @@ fn run(words: Vec<OsString>, mut output: Output) -> Outcome {
     let outcome = runtime.block_on(async {
         if many {
             let json = program.settings.json || program.command.iter().any(|word| word == "--json");
-            output.set_form(json, program.settings.quiet);
-            return many::run(boards, &program.command, &program.settings, json, &mut output).await;
+            let settings = Settings { json, ..program.settings };
+            output.set_form(&settings);
+            return many::run(boards, &program.command, &settings, &mut output).await;
         }
         let mut session = Session::new(boards.pop(), mode, program.settings, output);
         let outcome = match mode {
@@ -195,15 +201,14 @@ fn verbosity(words: &[OsString]) -> u8 {
 }
 
 /// Logs to standard error, for `-v`.
-fn talk(verbosity: u8) {
+fn talk(verbosity: u8, colors: Colors) {
     let level = match verbosity {
         0 => return,
         1 => tracing::Level::INFO,
         2 => tracing::Level::DEBUG,
         _ => tracing::Level::TRACE,
     };
-    let ansi = io::stderr().is_terminal();
     let writer = Lines::stderr().writer(PATIENCE);
-    let subscriber = tracing_subscriber::fmt().with_max_level(level).with_writer(writer).with_ansi(ansi);
+    let subscriber = tracing_subscriber::fmt().with_max_level(level).with_writer(writer).with_ansi(colors.err);
     _ = subscriber.with_target(false).try_init();
 }

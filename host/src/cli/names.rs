@@ -6,37 +6,18 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
-use clap::Args;
 use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser};
+use clap::{Args, ValueHint};
+
+/// Marks an argument as a name on the server, for completion and for [`Cwd`](super::cwd::Cwd), which parses it.
+pub(crate) const ON_SERVER: ValueHint = ValueHint::Other;
 
 /// Arguments of the commands that take names on the server.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Names {
     /// Names on the server, or globs
-    #[arg(value_name = "NAME", required = true, value_parser = remote_name)]
+    #[arg(value_name = "NAME", required = true, value_hint = ON_SERVER)]
     pub(crate) names: Vec<String>,
-}
-
-/// Normalizes a typed name on the server: `/f` and `./f` become `f`; a name of the root itself becomes `.` or `./`.
-#[expect(clippy::unnecessary_wraps, reason = "a value parser of clap")]
-pub(crate) fn remote_name(typed: &str) -> Result<String, core::convert::Infallible> {
-    let name = within_root(typed);
-    Ok(if !name.is_empty() || typed.is_empty() {
-        name.to_owned()
-    } else if typed.ends_with('/') {
-        "./".to_owned()
-    } else {
-        ".".to_owned()
-    })
-}
-
-/// A typed name on the server without its leading `/` and `./`.
-pub(crate) fn within_root(typed: &str) -> &str {
-    let mut name = typed;
-    while let Some(rest) = name.strip_prefix('/').or_else(|| name.strip_prefix("./")) {
-        name = rest;
-    }
-    if name == "." { "" } else { name }
 }
 
 /// A local path as it is typed: `~/x` is in the home directory, as in a shell.
@@ -82,27 +63,6 @@ mod tests {
         for (typed, path) in [("~/x", home.join("x")), ("~x", "~x".into()), ("a/~/x", "a/~/x".into()), ("", "".into())]
         {
             assert_eq!(expand_home(typed.into()), path);
-        }
-    }
-
-    #[test]
-    fn names_on_the_server_may_begin_at_the_root() {
-        for (typed, name) in [
-            ("f", "f"),
-            ("/f", "f"),
-            ("./f", "f"),
-            ("././/d/f/", "d/f/"),
-            ("/*.txt", "*.txt"),
-            ("./-x", "-x"),
-            (".hid", ".hid"),
-            ("../f", "../f"),
-            ("a/./f", "a/./f"),
-            ("/", "./"),
-            ("./", "./"),
-            (".", "."),
-            ("", ""),
-        ] {
-            assert_eq!(remote_name(typed), Ok(name.to_owned()), "{typed}");
         }
     }
 }

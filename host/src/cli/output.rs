@@ -1,11 +1,21 @@
 //! Output of results and errors: plain lines or JSON, safe for a terminal.
 
+use core::ops::Range;
+use std::borrow::Cow;
 use std::io::{self, BufWriter, IsTerminal, Write};
 
+use clap::builder::styling::Style;
+
+use super::color::{self, Colors, Highlight};
 use super::failure::{Failure, FailureKind};
-use super::json::Object;
+use super::json::{Kind, Object};
+use super::progress::Canvas;
+use super::settings::Settings;
 use crate::client::{CancelToken, sanitize};
 use crate::diagnostics::Lines;
+
+/// What lines on standard error begin with.
+const PREFIX: &str = "host-cli:";
 
 /// Standard output and standard error, as the commands see them.
 pub(crate) struct Output {
@@ -17,6 +27,8 @@ pub(crate) struct Output {
     json: bool,
     /// True if transfers and notes are not reported.
     quiet: bool,
+    colors: Colors,
+    canvas: Canvas,
     /// The reader of the results has exited.
     broken: bool,
     /// Set by Ctrl-C: output that is only shown stops.
@@ -81,6 +93,8 @@ impl Output {
             terminal,
             json: false,
             quiet: false,
+            colors: Colors::default(),
+            canvas: Canvas::default(),
             broken: false,
             cancel: CancelToken::new(),
             cut: false,
@@ -91,9 +105,20 @@ impl Output {
     }
 
     /// Sets the form of what follows.
-    pub(crate) fn set_form(&mut self, json: bool, quiet: bool) {
-        self.json = json;
-        self.quiet = quiet;
+    pub(crate) fn set_form(&mut self, settings: &Settings) {
+        self.json = settings.json;
+        self.quiet = settings.quiet;
+        self.colors = if self.json { Colors::default() } else { Colors::of_process(settings.color) };
+    }
+
+    /// Sets where progress bars are drawn.
+    pub(crate) fn set_canvas(&mut self, canvas: Canvas) {
+        self.canvas = canvas;
+    }
+
+    /// Where progress bars are drawn.
+    pub(crate) fn canvas(&self) -> Canvas {
+        self.canvas.clone()
     }
 
     /// The token that Ctrl-C sets.
@@ -144,18 +169,29 @@ impl Output {
     /// Prints one line of results, sanitized if it goes to a terminal and unchanged otherwise, so that programs get
     /// names as the server has them. Prints nothing after Ctrl-C.
     pub(crate) fn line(&mut self, text: &str) {
-        if self.cancel.is_cancelled() {
-            self.cut = true;
-        } else {
-            self.print(text);
+        if !self.is_stopped() {
+            self.print(text, None);
         }
     }
 
-    fn print(&mut self, text: &str) {
+    /// True after Ctrl-C.
+    fn is_stopped(&mut self) -> bool {
+        self.cut |= self.cancel.is_cancelled();
+        self.cancel.is_cancelled()
+    }
+
+    fn print(&mut self, text: &str, highlight: Option<Highlight>) {
         if self.broken {
             return;
         }
-        let done = if self.terminal { writeln!(self.out, "{}", sanitize(text)) } else { writeln!(self.out, "{text}") };
+        let safe = |text| if self.terminal { sanitize(text) } else { Cow::from(text) };
+        let done = match highlight.filter(|_| self.colors.out) {
+            Some((Range { start, end }, style)) => {
+                let [before, marked, after] = [&text[..start], &text[start..end], &text[end..]].map(safe);
+                writeln!(self.out, "{before}{style}{marked}{style:#}{after}")
+            }
+            None => writeln!(self.out, "{}", safe(text)),
+        };
         self.check(done);
         if self.terminal {
             self.flush();
@@ -178,39 +214,69 @@ impl Output {
 
     /// Prints an object or a plain line, depending on `--json`.
     pub(crate) fn result(&mut self, object: &Object<'_>, plain: impl FnOnce() -> String) {
-        if self.json {
-            self.object(object);
-        } else {
-            self.line(&one_line(plain()));
+        if !self.is_stopped() {
+            self.report(object, plain);
         }
     }
 
     /// Reports that something is done, unless `--quiet` is set; also after Ctrl-C.
     pub(crate) fn confirm(&mut self, object: &Object<'_>, plain: impl FnOnce() -> String) {
         if !self.quiet {
-            let line = if self.json { object.to_line() } else { one_line(plain()) };
-            self.print(&line);
+            self.report(object, plain);
         }
     }
 
-    /// Prints a note on standard error, unless `--quiet` or `--json` is set.
+    fn report(&mut self, object: &Object<'_>, plain: impl FnOnce() -> String) {
+        if self.json {
+            self.print(&object.to_line(), None);
+        } else {
+            let line = one_line(plain());
+            self.print(&line, color::verb(object, &line));
+        }
+    }
+
+    /// Prints an entry of a listing, with the columns before its name.
+    pub(crate) fn entry(&mut self, columns: &str, name: &str, kind: Kind) {
+        if !self.is_stopped() {
+            let line = format!("{columns}{name}");
+            let is_directory = matches!(kind, Kind::Directory);
+            self.print(&line, is_directory.then_some((columns.len()..line.len(), color::DIRECTORY)));
+        }
+    }
+
+    /// Prints a note on standard error, unless `--quiet` is set.
     pub(crate) fn note(&mut self, text: &str) {
-        if !self.quiet && !self.json {
-            self.flush();
-            _ = self.err.write_all(format!("host-cli: {}\n", sanitize(text)).as_bytes());
+        if !self.quiet {
+            let plain = format!("{PREFIX} {}", sanitize(text));
+            self.complain(None, &if self.json { Object::Note { message: text }.to_line() } else { plain });
         }
     }
 
     /// Reports on standard error that something was skipped on purpose. That is not a failure, but it is always
     /// reported: the user must not believe that it was transferred.
     pub(crate) fn left_out(&mut self, verb: &str, name: &str, why: &str) {
-        self.flush();
         let line = if self.json {
             Object::LeftOut { command: verb, name, message: why }.to_line()
         } else {
-            format!("host-cli: {verb} {}: skipped: {}", sanitize(name), sanitize(why))
+            format!("{PREFIX} {verb} {}: skipped: {}", sanitize(name), sanitize(why))
         };
-        _ = self.err.write_all(format!("{line}\n").as_bytes());
+        self.complain(Some(color::WARNING), &line);
+    }
+
+    /// Prints a question, safe for a terminal, on standard error; the answer stands on the same line.
+    pub(crate) fn question(&mut self, text: &str) {
+        self.flush();
+        _ = self.err.write_all(format!("{text} [y/N] ").as_bytes());
+    }
+
+    /// Prints a line on standard error, its prefix in `style`.
+    fn complain(&mut self, style: Option<Style>, line: &str) {
+        self.flush();
+        let line = match (style.filter(|_| self.colors.err), line.strip_prefix(PREFIX)) {
+            (Some(style), Some(rest)) => format!("{style}{PREFIX}{style:#}{rest}\n"),
+            _ => format!("{line}\n"),
+        };
+        _ = self.err.write_all(line.as_bytes());
     }
 
     /// Reports a failure: one line on standard error.
@@ -220,10 +286,8 @@ impl Output {
             FailureKind::Usage => Outcome::Usage,
             FailureKind::Cancelled => Outcome::Cancelled,
         });
-        self.flush();
         self.first_error.get_or_insert_with(|| failure.message.clone());
-        let line = self.failure_text(verb, failure);
-        _ = self.err.write_all(format!("{line}\n").as_bytes());
+        self.complain(Some(color::ERROR), &self.failure_text(verb, failure));
     }
 
     /// The line that reports a failure.
@@ -288,7 +352,7 @@ fn one_line(text: String) -> String {
 
 /// `host-cli: get notes.txt: no such file on the server`
 fn plain_failure(line: Option<u64>, verb: Option<&str>, failure: &Failure) -> String {
-    let mut text = String::from("host-cli: ");
+    let mut text = format!("{PREFIX} ");
     if let Some(line) = line {
         text.push_str(&format!("line {line}: "));
     }
@@ -360,15 +424,18 @@ mod tests {
     #[test]
     fn failures_are_objects_with_json() {
         let (mut output, out, err) = output(false);
-        output.set_form(true, false);
+        output.set_form(&Settings { json: true, ..Settings::default() });
         output.failure(Some("rm"), &Failure::new("a\u{202e}", "denied", "permission denied"));
         assert_eq!(
             err.take(),
             "{\"type\":\"error\",\"command\":\"rm\",\"name\":\"a\\u202e\",\"line\":null,\"code\":\"denied\",\
              \"message\":\"permission denied\"}\n"
         );
-        output.note("not in JSON");
-        assert_eq!((out.take(), err.take()), (String::new(), String::new()));
+        output.note("an \u{1b}");
+        assert_eq!(
+            (out.take(), err.take()),
+            (String::new(), "{\"type\":\"note\",\"message\":\"an \\u001b\"}\n".to_owned())
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@ use clap::{Args as _, FromArgMatches as _};
 
 use super::command::{Action, Command};
 use super::context::Mode;
+use super::cwd::Cwd;
 use super::settings::Settings;
 
 /// One command with its arguments, from the command line, the prompt or a script.
@@ -20,24 +21,26 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// Parses the words of a command.
+    /// Parses the words of a command; names on the server are relative to `cwd`.
     ///
     /// # Errors
     /// The error of clap; a request for help is one too.
-    pub(crate) fn parse(commands: &'static [Command], words: &[OsString]) -> Result<Self, clap::Error> {
+    pub(crate) fn parse(commands: &'static [Command], cwd: &Cwd, words: &[OsString]) -> Result<Self, clap::Error> {
         // Building the parsers of all commands takes longer than fetching a small file. If the parser of this one
         // command fails, the full one parses again, for its error report.
         if let Some(command) = words.first().and_then(|word| find(commands, word.to_str()?))
-            && let Ok(matches) = root().subcommand(command.parser(Mode::OneShot)).try_get_matches_from(words)
+            && let Ok(matches) =
+                root().subcommand(cwd.applied_to(command.parser(Mode::OneShot))).try_get_matches_from(words)
         {
             return Self::read(commands, &matches);
         }
-        Self::parse_all(commands, words)
+        Self::parse_all(commands, cwd, words)
     }
 
     /// The same with the parser of all commands.
-    fn parse_all(commands: &'static [Command], words: &[OsString]) -> Result<Self, clap::Error> {
-        Self::read(commands, &all(commands, Mode::OneShot).try_get_matches_from(words)?)
+    fn parse_all(commands: &'static [Command], cwd: &Cwd, words: &[OsString]) -> Result<Self, clap::Error> {
+        let parser = all(commands, Mode::OneShot).mut_subcommands(|command| cwd.applied_to(command));
+        Self::read(commands, &parser.try_get_matches_from(words)?)
     }
 
     fn read(commands: &'static [Command], matches: &clap::ArgMatches) -> Result<Self, clap::Error> {
@@ -189,8 +192,8 @@ mod tests {
     fn parse(typed: &[&str]) -> (&'static str, String) {
         let words = words(typed);
         let parsed = |line: Line| (line.command.name, format!("{:?}", line.action));
-        let command = parsed(Line::parse(COMMANDS, &words).unwrap());
-        assert_eq!(command, parsed(Line::parse_all(COMMANDS, &words).unwrap()));
+        let command = parsed(Line::parse(COMMANDS, &Cwd::default(), &words).unwrap());
+        assert_eq!(command, parsed(Line::parse_all(COMMANDS, &Cwd::default(), &words).unwrap()));
         command
     }
 
@@ -258,9 +261,9 @@ mod tests {
     fn local_files_need_not_be_text() {
         use std::os::unix::ffi::OsStrExt;
         let word = std::ffi::OsStr::from_bytes(b"\xff").to_owned();
-        let line = Line::parse(COMMANDS, &["put".into(), word.clone()]).unwrap();
+        let line = Line::parse(COMMANDS, &Cwd::default(), &["put".into(), word.clone()]).unwrap();
         assert!(format!("{:?}", line.action).contains(&format!("files: [{word:?}]")));
-        assert!(Line::parse(COMMANDS, &["get".into(), word]).is_err());
+        assert!(Line::parse(COMMANDS, &Cwd::default(), &["get".into(), word]).is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::format::{clock, human};
 use crate::client::sanitize;
@@ -17,6 +17,22 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// The rate shown is that of about this long.
 const WINDOW: Duration = Duration::from_secs(3);
 
+/// Where bars are drawn.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Canvas {
+    /// One bar at a time.
+    #[default]
+    Alone,
+    /// A bar for each of several boards, after the name of the board. Code that writes to the terminal uses
+    /// [`MultiProgress::suspend`].
+    Shared { all: MultiProgress, board: String },
+}
+
+/// The bars of several boards.
+pub(crate) fn shared_bars() -> MultiProgress {
+    MultiProgress::with_draw_target(draw_target())
+}
+
 /// What is under way, and the bar that shows it.
 pub(crate) struct Progress {
     count: Count,
@@ -26,12 +42,13 @@ pub(crate) struct Progress {
     drawn: Instant,
     /// A bar is wanted at all.
     enabled: bool,
+    canvas: Canvas,
     bar: Option<ProgressBar>,
 }
 
 impl Progress {
     /// Progress of `files` files with `total` bytes together, as far as that is known.
-    pub(crate) fn new(enabled: bool, files: usize, total: Option<u64>) -> Self {
+    pub(crate) fn new(enabled: bool, canvas: Canvas, files: usize, total: Option<u64>) -> Self {
         let now = Instant::now();
         Self {
             count: Count::new(files, total),
@@ -40,6 +57,7 @@ impl Progress {
             begun: now,
             drawn: now,
             enabled,
+            canvas,
             bar: None,
         }
     }
@@ -72,9 +90,9 @@ impl Progress {
 
     /// Does what writes to the terminal, with the bar out of the way.
     pub(crate) fn suspend<R>(&self, write: impl FnOnce() -> R) -> R {
-        match &self.bar {
-            Some(bar) => bar.suspend(write),
-            None => write(),
+        match (&self.bar, &self.canvas) {
+            (Some(bar), Canvas::Alone) => bar.suspend(write),
+            _ => write(),
         }
     }
 
@@ -90,11 +108,19 @@ impl Progress {
             let style = ProgressStyle::with_template("{wide_msg} [{bar:20}] {prefix}")
                 .unwrap_or_else(|_| ProgressStyle::default_bar())
                 .progress_chars("=> ");
-            ProgressBar::with_draw_target(Some(0), draw_target()).with_style(style)
+            let bar = match &self.canvas {
+                Canvas::Alone => ProgressBar::with_draw_target(Some(0), draw_target()),
+                Canvas::Shared { all, .. } => all.add(ProgressBar::new(0)),
+            };
+            bar.with_style(style)
         });
+        let board = match &self.canvas {
+            Canvas::Alone => String::new(),
+            Canvas::Shared { board, .. } => format!("{}: ", sanitize(board)),
+        };
         // The setters draw each time; these two don't, and the update does it once.
         let bar = bar.clone().with_prefix(status(&self.count, self.rate.per_second(now)));
-        bar.with_message(label(&self.count, &self.name)).update(|state| {
+        bar.with_message(format!("{board}{}", label(&self.count, &self.name))).update(|state| {
             state.set_len(self.count.total());
             state.set_pos(self.count.done());
         });
@@ -257,7 +283,7 @@ mod tests {
 
     #[test]
     fn without_a_terminal_there_is_no_bar() {
-        let mut progress = Progress::new(false, 1, None);
+        let mut progress = Progress::new(false, Canvas::Alone, 1, None);
         progress.begun = Instant::now().checked_sub(Duration::from_secs(9)).unwrap();
         progress.drawn = progress.begun;
         progress.started(0, "x", 100, 0);

@@ -14,8 +14,6 @@ use super::complete::{Candidate, RemoteNames, complete};
 use super::failure::Failure;
 use super::reader::{Reader, Request};
 
-/// The prompt.
-const PROMPT: &str = "skiff> ";
 /// Number of lines in the history.
 const HISTORY: usize = 1000;
 
@@ -41,13 +39,13 @@ fn try_read_lines(reader: &Reader) -> rustyline::Result<()> {
         // There is none the first time.
         _ = editor.load_history(path);
     }
-    while reader.go.recv().is_ok() {
+    while let Ok(prompt) = reader.go.recv() {
         if let Some(helper) = editor.helper_mut() {
             // The last command may have changed what is there.
             helper.names.forget();
         }
         let line = loop {
-            match editor.readline(PROMPT) {
+            match editor.readline(&prompt) {
                 Ok(line) => break Some(line),
                 // Ctrl-C: another line.
                 Err(ReadlineError::Interrupted) => {}

@@ -11,10 +11,10 @@ use super::failure::Failure;
 pub(crate) enum Request {
     /// Run this line.
     Line(String),
-    /// The names in a directory of the server, directories with a `/`; for completion.
+    /// The entries of a directory of the server, directories with a `/`; for completion.
     Names {
-        /// The directory; `None` for the root.
-        dir: Option<String>,
+        /// The directory as it was typed.
+        dir: String,
         /// Where the answer goes.
         reply: mpsc::Sender<Vec<String>>,
     },
@@ -28,6 +28,6 @@ pub(crate) enum Request {
 pub(crate) struct Reader {
     /// To the session.
     pub(crate) requests: UnboundedSender<Request>,
-    /// From the session: read another line. Closed at the end.
-    pub(crate) go: mpsc::Receiver<()>,
+    /// From the session: read another line, after this prompt. Closed at the end.
+    pub(crate) go: mpsc::Receiver<String>,
 }

@@ -110,7 +110,7 @@ impl<'a> Reporter<'a> {
         bar: bool,
     ) -> Self {
         let bar = bar && !output.is_quiet();
-        let progress = Progress::new(bar, labels.len(), total);
+        let progress = Progress::new(bar, output.canvas(), labels.len(), total);
         let begun = vec![None; labels.len()];
         Self {
             output,
@@ -364,6 +364,7 @@ mod tests {
     use super::*;
     use crate::cli::output::Outcome;
     use crate::cli::output::testing::{Sink, output};
+    use crate::cli::settings::Settings;
     use crate::client::{CancelToken, ErrorCode};
 
     fn label(name: &str, local: Option<&str>) -> Label {
@@ -390,7 +391,7 @@ mod tests {
 
     fn run(verb: &'static str, labels: &[Label], json: bool, act: impl FnOnce(&mut Reporter<'_>)) -> (String, String) {
         let (mut to, out, err): (_, Sink, Sink) = output(false);
-        to.set_form(json, false);
+        to.set_form(&Settings { json, ..Settings::default() });
         let mut reporter = Reporter::new(&mut to, verb, labels.to_vec(), None, false);
         act(&mut reporter);
         reporter.finish();

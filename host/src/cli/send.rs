@@ -7,14 +7,15 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
-use super::command::{Definition, Offer, Remote};
+use super::command::{Definition, Remote};
 use super::context::{Context, Mode};
 use super::failure::{Failure, for_one_board, io_text, several};
 use super::glob::{Wanted, expand_local, is_glob};
 use super::json::Object;
-use super::names::{bytes, local_word, remote_name};
+use super::names::{ON_SERVER, bytes, local_word};
+use super::remote::directory_name;
 use super::report::{Label, Repeated, Reporter, Rest};
 use super::stream::spool_stdin;
 use super::tree;
@@ -29,8 +30,6 @@ impl Definition for Put {
     const NAME: &'static str = "put";
     const HABITS: &'static [&'static str] = &["mput"];
     const SUMMARY: &'static str = "Upload files to the server";
-    const ARGUMENTS: Offer = Offer::Local;
-    const OUTPUT: Offer = Offer::Remote;
 
     fn describe(parser: clap::Command, mode: Mode) -> clap::Command {
         if mode == Mode::OneShot {
@@ -75,10 +74,10 @@ Examples:
 #[command(after_help = format!("{PUT_EXAMPLES}\n  tar c . | host-cli localhost 50000 put - -o backup.tar"))]
 pub(crate) struct PutArgs {
     /// Files or globs, - for standard input; with -r, directories too
-    #[arg(value_name = "LOCAL", required = true, value_parser = local_word())]
+    #[arg(value_name = "LOCAL", required = true, value_parser = local_word(), value_hint = ValueHint::AnyPath)]
     pub(crate) files: Vec<OsString>,
     /// Store as NAME; into the directory NAME if it ends in /
-    #[arg(short, value_name = "NAME", value_parser = remote_name)]
+    #[arg(short, value_name = "NAME", value_hint = ON_SERVER)]
     pub(crate) output: Option<String>,
     /// Send non-text files to a classic server, which may corrupt them
     #[arg(short)]
@@ -105,16 +104,20 @@ pub(crate) struct PutArgs {
 
 async fn put(context: &mut Context<'_>, mut args: PutArgs) -> Result<(), Failure> {
     let stdin = args.stdin.take();
-    let args = &args;
-    if let Some(failure) = forgotten_option(args) {
-        return Err(failure);
+    if let Some(failure) = forgotten_option(&args) {
+        if !context.is_output_forgotten(failure).await? {
+            return Ok(());
+        }
+        args.output = args.files.pop().and_then(|last| Some(context.cwd.resolve(last.to_str()?)));
     }
+    let args = &args;
     if args.recursive && context.client.hello().await.map_err(whole)?.is_none() {
         let message = super::failure::needs_extended("put -r");
         return Err(Failure { subject: None, ..Failure::new("", "needs-extended", message) });
     }
     context.client.set_rate(args.limit_rate);
-    let naming = naming(context, args).await?;
+    let here = context.cwd.here();
+    let naming = naming(context, args, args.output.as_deref().unwrap_or(&here)).await?;
     let mut plan = Plan::new(args, naming, stdin)?;
     if args.no_replace {
         plan.leave_out_existing(context).await?;
@@ -148,8 +151,8 @@ async fn put(context: &mut Context<'_>, mut args: PutArgs) -> Result<(), Failure
 }
 
 /// What the files are to be called. As with `get -r`, a directory that exists is one to put things in.
-async fn naming<'a>(context: &mut Context<'_>, args: &'a PutArgs) -> Result<Naming<'a>, Failure> {
-    let naming = Naming::parse(args.output.as_deref());
+async fn naming<'a>(context: &mut Context<'_>, args: &PutArgs, output: &'a str) -> Result<Naming<'a>, Failure> {
+    let naming = Naming::parse(output);
     let Naming::Named(name) = naming else { return Ok(naming) };
     if !args.recursive {
         return Ok(naming);
@@ -170,8 +173,10 @@ async fn naming<'a>(context: &mut Context<'_>, args: &'a PutArgs) -> Result<Nami
 /// Detects a `put LOCAL NAME` with a forgotten `-o` before anything is sent.
 fn forgotten_option(args: &PutArgs) -> Option<Failure> {
     let [_, others @ .., last] = args.files.as_slice() else { return None };
-    let slash = last.as_encoded_bytes().ends_with(b"/");
-    if args.output.is_some() || last == "-" || last.to_str().is_some_and(is_glob) || !(others.is_empty() || slash) {
+    // Names on the server are UTF-8.
+    let name = last.to_str()?;
+    let slash = name.ends_with('/');
+    if args.output.is_some() || name == "-" || is_glob(name) || !(others.is_empty() || slash) {
         return None;
     }
     let path = Path::new(last);
@@ -245,14 +250,8 @@ enum Naming<'a> {
 }
 
 impl<'a> Naming<'a> {
-    fn parse(output: Option<&'a str>) -> Self {
-        let Some(output) = output else { return Self::Directory(None) };
-        let trimmed = output.trim_end_matches('/');
-        match trimmed {
-            "" | "." if output.ends_with('/') || output == "." => Self::Directory(None),
-            _ if output.ends_with('/') => Self::Directory(Some(trimmed)),
-            _ => Self::Named(output),
-        }
+    fn parse(output: &'a str) -> Self {
+        if output.ends_with('/') { Self::Directory(directory_name(output)) } else { Self::Named(output) }
     }
 
     /// The name on the server of the local `own`.
@@ -330,24 +329,19 @@ impl Plan {
     /// Leaves out the files that the server has.
     async fn leave_out_existing(&mut self, context: &mut Context<'_>) -> Result<(), Failure> {
         let names: Vec<_> = self.files.iter().map(|file| file.name.as_str()).collect();
-        let mut exists = Vec::with_capacity(names.len());
-        for stat in context.client.stat_many(&names).await {
+        let stats = context.client.stat_many(&names).await;
+        for (file, stat) in core::mem::take(&mut self.files).into_iter().zip(stats) {
             match stat {
                 Err(error) if error.is_connection() || matches!(error, Error::NeedsExtended { .. }) => {
                     return Err(whole(error));
                 }
-                Err(error) => exists.push(error.code() == Some(ErrorCode::IsDirectory)),
-                Ok(_) => exists.push(true),
+                Err(error) if error.code() == Some(ErrorCode::NotFound) => self.files.push(file),
+                Err(error) if error.code() != Some(ErrorCode::IsDirectory) => {
+                    self.failures.push(Failure::client("put", Some(&file.name), &error));
+                }
+                _ => context.output.left_out("put", &file.name, "exists on the server"),
             }
         }
-        let mut exists = exists.into_iter();
-        self.files.retain(|file| {
-            let exists = exists.next().unwrap_or(false);
-            if exists {
-                context.output.left_out("put", &file.name, "exists on the server");
-            }
-            !exists
-        });
         Ok(())
     }
 
@@ -435,7 +429,7 @@ mod tests {
     }
 
     fn plan_of(args: &PutArgs) -> Result<Plan, Failure> {
-        Plan::new(args, Naming::parse(args.output.as_deref()), None)
+        Plan::new(args, Naming::parse(args.output.as_deref().unwrap_or("./")), None)
     }
 
     fn names(plan: &Plan) -> Vec<&str> {
@@ -453,15 +447,9 @@ mod tests {
 
     #[test]
     fn the_argument_of_o_is_a_name_or_a_directory() {
-        for (output, naming) in [
-            (None, Naming::Directory(None)),
-            (Some("x"), Naming::Named("x")),
-            (Some("x/"), Naming::Directory(Some("x"))),
-            (Some("x/y//"), Naming::Directory(Some("x/y"))),
-            (Some("/"), Naming::Directory(None)),
-            (Some("."), Naming::Directory(None)),
-            (Some("./"), Naming::Directory(None)),
-        ] {
+        for (output, naming) in
+            [("x", Naming::Named("x")), ("x/y/", Naming::Directory(Some("x/y"))), ("./", Naming::Directory(None))]
+        {
             assert_eq!(Naming::parse(output), naming, "{output:?}");
         }
     }

@@ -9,6 +9,7 @@ use super::board::Board;
 use super::command::{Action, Here, RunRemote};
 use super::commands::COMMANDS;
 use super::context::{Context, Mode, Next};
+use super::cwd::Cwd;
 use super::failure::Failure;
 use super::interrupt::Interrupt;
 use super::output::{Outcome, Output};
@@ -27,6 +28,7 @@ pub(crate) struct Session {
     settings: Settings,
     interrupt: Rc<Interrupt>,
     client: Option<Client>,
+    cwd: Cwd,
     /// Where results and errors go.
     pub(crate) output: Output,
 }
@@ -36,15 +38,16 @@ impl Session {
     pub(crate) fn new(board: Option<Board>, mode: Mode, settings: Settings, mut output: Output) -> Self {
         let interrupt = Rc::new(Interrupt::new(mode));
         output.set_cancel(interrupt.token());
-        Self { board, mode, settings, interrupt, client: None, output }
+        Self { board, mode, settings, interrupt, client: None, cwd: Cwd::default(), output }
     }
 
     /// Runs the words of one command. Failures have been reported when it returns.
     pub(crate) async fn run_words(&mut self, words: impl IntoIterator<Item = OsString>) -> Next {
         let words: Vec<_> = words.into_iter().collect();
-        self.output.set_form(self.settings.json || words.iter().any(|word| word == "--json"), self.settings.quiet);
-        match Line::parse(COMMANDS, &words) {
-            Ok(line) => self.run(line).await,
+        let json = self.settings.json || words.iter().any(|word| word == "--json");
+        self.output.set_form(&Settings { json, ..self.settings.clone() });
+        match Line::parse(COMMANDS, &self.cwd, &words) {
+            Ok(line) => self.run(line, &words).await,
             Err(error) if !error.use_stderr() => {
                 let words = words.iter().filter_map(|word| word.to_str());
                 let text = about(COMMANDS, words.skip_while(|word| find(COMMANDS, word).is_none()), self.mode);
@@ -58,10 +61,10 @@ impl Session {
         }
     }
 
-    async fn run(&mut self, line: Line) -> Next {
+    async fn run(&mut self, line: Line, words: &[OsString]) -> Next {
         let Line { settings: own, command, mut action } = line;
         let settings = self.settings.with(&own);
-        self.output.set_form(settings.json, settings.quiet);
+        self.output.set_form(&settings);
         let verb = command.name;
         if matches!(self.mode, Mode::OneShot | Mode::Many) {
             self.settings = settings;
@@ -83,7 +86,7 @@ impl Session {
                 (action.run(&mut here), here.next)
             }
             Action::Remote(action) => {
-                let done = interrupt.stoppable(self.dispatch(verb, action)).await;
+                let done = interrupt.stoppable(self.dispatch(verb, action, words)).await;
                 (done.unwrap_or_else(|| Err(cancelled())), Next::Command)
             }
         };
@@ -100,13 +103,23 @@ impl Session {
     }
 
     /// Connects if necessary and runs the command.
-    async fn dispatch(&mut self, verb: &'static str, action: Box<dyn RunRemote>) -> Result<(), Failure> {
+    async fn dispatch(
+        &mut self,
+        verb: &'static str,
+        action: Box<dyn RunRemote>,
+        words: &[OsString],
+    ) -> Result<(), Failure> {
         self.connect().await?;
         let Some(client) = self.client.as_mut() else { return Ok(()) };
         let is_many = self.mode == Mode::Many;
-        let bars = !is_many && std::io::stderr().is_terminal();
+        let bars = std::io::stderr().is_terminal();
+        let asks = bars
+            && matches!(self.mode, Mode::OneShot | Mode::Prompt)
+            && std::io::stdin().is_terminal()
+            && !self.output.is_json();
         let own_dir = self.board.as_ref().filter(|_| is_many).map(|board| board.name.replace('/', "_").into());
-        action.run(&mut Context { client, output: &mut self.output, verb, bars, own_dir }).await
+        let (output, cwd) = (&mut self.output, &mut self.cwd);
+        action.run(&mut Context { client, output, cwd, verb, words, asks, bars, own_dir }).await
     }
 
     /// Connects, unless that is done.
@@ -175,6 +188,11 @@ impl Session {
     /// The connection, once there is one.
     pub(crate) fn client(&mut self) -> Option<&mut Client> {
         self.client.as_mut()
+    }
+
+    /// The current directory on the server.
+    pub(crate) const fn cwd(&self) -> &Cwd {
+        &self.cwd
     }
 
     /// Interval of keep-alives while the user is idle; `None` if they do not help.

@@ -4,7 +4,7 @@ use core::time::Duration;
 #[cfg(feature = "secure")]
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, ColorChoice};
 
 /// Settings that may stand before or after the command.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
@@ -16,6 +16,9 @@ pub(crate) struct Settings {
     /// Print results as JSON, one object per line
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// Use colors: auto, always or never; auto: on a terminal, unless NO_COLOR is set [default: auto]
+    #[arg(long, global = true, value_name = "WHEN", hide_possible_values = true)]
+    pub(crate) color: Option<ColorChoice>,
     /// Log to standard error; -vv logs more
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
@@ -50,6 +53,7 @@ impl Settings {
         Self {
             quiet: self.quiet || line.quiet,
             json: self.json || line.json,
+            color: line.color.or(self.color),
             verbose: self.verbose.max(line.verbose),
             link: LinkSettings {
                 connect_timeout: line.link.connect_timeout.or(self.link.connect_timeout),

@@ -16,13 +16,13 @@ use std::time::Instant;
 
 use clap::Args;
 
-use super::command::{Definition, Offer, Remote};
+use super::command::{Definition, Remote};
 use super::context::{Context, Mode};
 use super::exclude::Exclusions;
 use super::failure::Failure;
 use super::format::{decimal, seconds};
 use super::json::Object;
-use super::names::{local_path, remote_name};
+use super::names::{ON_SERVER, local_path};
 use super::place::Place;
 use super::remote::{Lister as _, Listings, directory_name, walk_where};
 use super::report::{Label, Repeated, Reporter, Rest};
@@ -47,7 +47,6 @@ impl Definition for Sync {
 
     const NAME: &'static str = "sync";
     const SUMMARY: &'static str = "Transfer what differs between two directories";
-    const ARGUMENTS: Offer = Offer::Local;
 }
 
 impl Remote for Sync {
@@ -55,6 +54,7 @@ impl Remote for Sync {
         if let Some(own) = context.own_dir.as_ref().filter(|_| args.pull) {
             args.local.push(own);
         }
+        args.remote.get_or_insert_with(|| context.cwd.here());
         sync(context, &args).await.map(drop)
     }
 
@@ -81,8 +81,8 @@ pub(crate) struct SyncArgs {
     /// Local directory
     #[arg(value_name = "LOCAL_DIR", value_parser = local_path())]
     pub(crate) local: PathBuf,
-    /// Directory on the server; default: the root
-    #[arg(value_name = "REMOTE_DIR", value_parser = remote_name)]
+    /// Directory on the server [default: the current one]
+    #[arg(value_name = "REMOTE_DIR", value_hint = ON_SERVER)]
     pub(crate) remote: Option<String>,
     /// Transfer from the server
     #[arg(long)]
@@ -404,27 +404,24 @@ impl Run<'_, '_> {
         let asked =
             |name: &String| self.there(&if local.dirs.contains(name) { format!("{name}/-") } else { name.clone() });
         let asked: Vec<_> = superfluous.iter().map(asked).collect();
-        let answers = self.context.client.resume_many(&asked).await;
-        // Where nothing can be written, reading has to tell.
-        let is_read_only = |error: &Error| error.code() == Some(ErrorCode::ReadOnly);
-        let unclear = asked.iter().zip(&answers).filter(|(_, answer)| answer.as_ref().is_err_and(is_read_only));
-        let unclear: Vec<_> = unclear.map(|(name, _)| name.as_str()).collect();
-        let mut stats = self.context.client.stat_many(&unclear).await.into_iter();
-        for (name, answer) in superfluous.into_iter().zip(answers) {
-            let answer = match answer {
-                Err(error) if is_read_only(&error) => stats.next().map_or(Ok(()), |stat| stat.map(drop)),
-                answer => answer.map(drop),
-            };
-            match answer {
-                Err(error) if error.is_connection() || matches!(error, Error::Cancelled) => {
+        let written = self.context.client.resume_many(&asked).await;
+        // A link that leads nowhere can be written, but not read.
+        let names: Vec<_> = superfluous.iter().map(|name| self.there(name)).collect();
+        let read = self.context.client.stat_many(&names).await;
+        // Where nothing can be written, only reading counts.
+        let is_no_answer = |error: &Error| matches!(error.code(), Some(ErrorCode::NotFound | ErrorCode::ReadOnly));
+        for ((name, written), read) in superfluous.into_iter().zip(written).zip(read) {
+            let why = match [written.err(), read.as_ref().err().cloned()] {
+                [Some(error), _] | [_, Some(error)] if error.is_connection() || matches!(error, Error::Cancelled) => {
                     return Err(Failure::client("sync", None, &error));
                 }
-                Err(error) if error.code() != Some(ErrorCode::NotFound) => {
-                    let message = Failure::client("sync", None, &error).message;
-                    protected.insert(name, format!("the server has no file of this name to compare with: {message}"));
+                [Some(error), _] | [_, Some(error)] if !is_no_answer(&error) => {
+                    Failure::client("sync", None, &error).message
                 }
-                _ => {}
-            }
+                _ if read.is_ok() => "it came after the listing".to_owned(),
+                _ => continue,
+            };
+            protected.insert(name, format!("the server has no file of this name to compare with: {why}"));
         }
         for (name, why) in &protected {
             if !parents(name).any(|dir| protected.contains_key(dir)) {

@@ -6,10 +6,10 @@ use std::io::Write;
 use clap::Args;
 use tokio::io::AsyncReadExt as _;
 
-use super::command::{Definition, Offer, Remote};
+use super::command::{Definition, Remote};
 use super::context::{Context, Mode};
 use super::failure::{Failure, for_one_board, io_text};
-use super::names::remote_name;
+use super::names::ON_SERVER;
 use super::settings::seconds;
 use super::stream::DataOut;
 use crate::client::{Client, Error, ErrorCode, Stat};
@@ -27,7 +27,6 @@ impl Definition for Tail {
 
     const NAME: &'static str = "tail";
     const SUMMARY: &'static str = "Print the end of a file on the server, and follow it";
-    const ARGUMENTS: Offer = Offer::Remote;
 }
 
 impl Remote for Tail {
@@ -59,7 +58,7 @@ pub(crate) struct TailArgs {
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     interval: Duration,
     /// File on the server
-    #[arg(value_name = "NAME", value_parser = remote_name)]
+    #[arg(value_name = "NAME", value_hint = ON_SERVER)]
     name: String,
 }
 

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use clap::{ArgAction, Args};
 
-use super::command::{Definition, Offer, Remote};
+use super::command::{Definition, Remote};
 use super::context::Context;
 use super::failure::Failure;
 use super::format::{count, size};
 use super::json::Object;
 use super::list::Row;
-use super::names::remote_name;
+use super::names::ON_SERVER;
 use super::remote::{Listings, directory_name, walk};
 use crate::client::RemoteEntry;
 
@@ -31,7 +31,6 @@ impl Definition for Tree {
 
     const NAME: &'static str = "tree";
     const SUMMARY: &'static str = "Show a directory on the server and all below as a tree";
-    const ARGUMENTS: Offer = Offer::Remote;
 }
 
 impl Remote for Tree {
@@ -43,13 +42,13 @@ impl Remote for Tree {
 /// Arguments of `tree`.
 #[derive(Debug, Default, Args)]
 pub(crate) struct TreeArgs {
-    /// Directory; default: the server's root
-    #[arg(value_name = "DIR", value_parser = remote_name)]
-    dir: Option<String>,
+    /// Directory
+    #[arg(value_name = "DIR", default_value = ".", value_hint = ON_SERVER)]
+    dir: String,
 }
 
 async fn tree(context: &mut Context<'_>, args: &TreeArgs) -> Result<(), Failure> {
-    let dir = args.dir.as_deref().and_then(directory_name);
+    let dir = directory_name(&args.dir);
     let entries = below(context, dir).await?;
     if context.output.is_json() {
         entries.into_iter().for_each(|entry| context.output.object(&Row::remote(entry, false).object()));
@@ -97,7 +96,6 @@ impl Definition for Du {
 
     const NAME: &'static str = "du";
     const SUMMARY: &'static str = "Show the bytes of directories on the server";
-    const ARGUMENTS: Offer = Offer::Remote;
 }
 
 impl Remote for Du {
@@ -113,8 +111,8 @@ pub(crate) struct DuArgs {
     /// Show sizes in KiB, MiB, GiB
     #[arg(short)]
     human: bool,
-    /// Directories; default: the server's root
-    #[arg(value_name = "DIR", value_parser = remote_name)]
+    /// Directories
+    #[arg(value_name = "DIR", default_value = ".", value_hint = ON_SERVER)]
     dirs: Vec<String>,
     /// Print help
     #[arg(long, action = ArgAction::Help)]
@@ -122,8 +120,7 @@ pub(crate) struct DuArgs {
 }
 
 async fn du(context: &mut Context<'_>, args: &DuArgs) -> Result<(), Failure> {
-    let root = [String::from(".")];
-    for dir in if args.dirs.is_empty() { &root } else { args.dirs.as_slice() } {
+    for dir in &args.dirs {
         let dir = directory_name(dir);
         let entries = match below(context, dir).await {
             Ok(entries) => entries,
@@ -135,8 +132,9 @@ async fn du(context: &mut Context<'_>, args: &DuArgs) -> Result<(), Failure> {
         };
         for usage in usages(dir, &entries) {
             let Usage { name, bytes, files } = &usage;
+            let shown = context.cwd.shown(name);
             let object = Object::Usage { name, size: *bytes, files: *files };
-            context.output.result(&object, || format!("{}  {name}/", size(*bytes, args.human)));
+            context.output.result(&object, || format!("{}  {}/", size(*bytes, args.human), shown));
         }
     }
     Ok(())

@@ -8,10 +8,10 @@ use notify::{RecursiveMode, Watcher as _};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{sleep, timeout};
 
-use super::command::{Definition, Offer, Remote};
+use super::command::{Definition, Remote};
 use super::context::{Context, Mode};
 use super::failure::{Failure, for_one_board};
-use super::names::{local_path, remote_name};
+use super::names::{ON_SERVER, local_path};
 use super::sync::{SyncArgs, check_delete, sync};
 use crate::client::Error;
 
@@ -30,7 +30,6 @@ impl Definition for Watch {
 
     const NAME: &'static str = "watch";
     const SUMMARY: &'static str = "Sync to the server at each change, until Ctrl-C";
-    const ARGUMENTS: Offer = Offer::Local;
 }
 
 impl Remote for Watch {
@@ -51,8 +50,8 @@ pub(crate) struct WatchArgs {
     /// Local directory
     #[arg(value_name = "LOCAL_DIR", value_parser = local_path())]
     local: PathBuf,
-    /// Directory on the server; default: the root
-    #[arg(value_name = "REMOTE_DIR", value_parser = remote_name)]
+    /// Directory on the server [default: the current one]
+    #[arg(value_name = "REMOTE_DIR", value_hint = ON_SERVER)]
     remote: Option<String>,
     /// Delete what the local directory does not have; REMOTE_DIR is required then, / is the root
     #[arg(long)]
@@ -80,6 +79,7 @@ async fn watch(context: &mut Context<'_>, args: WatchArgs) -> Result<(), Failure
     // Before the first sync, so that no change is missed.
     let mut watcher = notify::recommended_watcher(notice).map_err(|error| wrong(&error))?;
     watcher.watch(&local, RecursiveMode::Recursive).map_err(|error| wrong(&error))?;
+    let remote = Some(remote.unwrap_or_else(|| context.cwd.here()));
     let mut args = SyncArgs { local, remote, delete, allow_empty, exclude, ..SyncArgs::default() };
     let cancel = context.client.cancel_token();
     let cancelled = || Failure::client("watch", None, &Error::Cancelled);

@@ -30,8 +30,8 @@ use std::path::Path;
 use rustix::fs::ResolveFlags;
 use rustix::fs::{Dir, Mode, OFlags, open, openat, readlinkat};
 use rustix::io::Errno;
-use skiff_proto::Refusal;
 use skiff_proto::name::{Name, RESERVED_PREFIX};
+use skiff_proto::{ErrorCode, Refusal};
 
 use super::meta::{Kind, Meta};
 use super::mounts::Mounts;
@@ -179,7 +179,26 @@ impl Confine {
         if meta.kind == Kind::Link { Err(Errno::NOENT) } else { Ok(meta) }
     }
 
-    /// The entry at `name`, whose parent is open as `parent`, before it is changed.
+    /// The answer to a reader that finds nothing at `name`. If a link that leads to nothing is there, it is not `not-found`:
+    /// a client would take the name for free. What is withheld stays `not-found`.
+    pub(super) fn nothing(&self, name: Name<'_>, errno: Errno) -> Refusal {
+        let is_link = || {
+            let meta = self.directory(name.parent()).and_then(|parent| Meta::at(&parent, name.file_name()));
+            meta.is_ok_and(|meta| meta.kind == Kind::Link)
+        };
+        let is_missing = || {
+            self.walk(name)
+                .and_then(|(parent, last)| Meta::at(&parent, &last))
+                .is_err_and(|errno| errno == Errno::NOENT)
+        };
+        if errno == Errno::NOENT && self.native && is_link() && is_missing() {
+            Refusal::new(ErrorCode::Denied, "a link that leads nowhere")
+        } else {
+            refuse(errno)
+        }
+    }
+
+    /// What is at `name`, whose parent is open as `parent`, before it is changed.
     pub(super) fn place(&self, parent: &Directory<'_>, name: Name<'_>) -> Result<Place, Errno> {
         let meta = match Meta::at(parent, name.file_name()) {
             Ok(meta) => meta,
@@ -206,7 +225,7 @@ impl Confine {
     /// Opens a regular file for reading.
     pub(super) fn open_file(&self, name: Name<'_>) -> Result<(std::fs::File, Meta), Refusal> {
         if self.is_fast(name) {
-            self.look(name).map_err(refuse)?.served()?;
+            self.look(name).map_err(|errno| self.nothing(name, errno))?.served()?;
             if let Some(opened) = self.open_fast(name, FILE) {
                 return finish(opened);
             }

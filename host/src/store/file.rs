@@ -10,7 +10,7 @@ use skiff_proto::{ErrorCode, Refusal};
 
 use super::DirStore;
 use super::meta::{Key, Meta};
-use super::refusal::{refuse, refuse_io};
+use super::refusal::refuse_io;
 
 /// A file that is open for reading: the version that had its name when it was opened, even after it has been replaced.
 #[derive(Debug)]
@@ -92,7 +92,8 @@ impl DirStore {
     /// `not-found`, `is-directory`, `denied`, `io`.
     pub fn stat(&self, name: Name<'_>) -> Result<Stat, Refusal> {
         self.check_read(name)?;
-        let meta = self.0.confine.look(name).map_err(refuse)?.served()?;
+        let confine = &self.0.confine;
+        let meta = confine.look(name).map_err(|errno| confine.nothing(name, errno))?.served()?;
         Ok(meta.stat(self.0.crcs.of(&meta.key)))
     }
 

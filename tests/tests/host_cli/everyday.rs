@@ -191,6 +191,7 @@ fn a_file_is_edited_and_never_overwrites_what_changed_meanwhile() {
 
 #[test]
 fn a_local_file_is_compared_with_one_on_the_server() {
+    const TEXT: &str = "--- text\n+++ text (server)\n@@ -1,3 +1,3 @@\n 1\n-2\n+two\n 3\n";
     let scene = Scene::new();
     scene.write("same", b"x\n");
     scene.host.put("same", b"x\n");
@@ -200,12 +201,12 @@ fn a_local_file_is_compared_with_one_on_the_server() {
     scene.host.put("bytes", b"\xff\x01");
     assert_eq!(scene.run(&["diff", "same", "same"]).ok(), "");
     let ran = scene.run(&["diff", "text", "text"]);
-    assert_eq!((ran.code, ran.out()), (Some(1), "--- text\n+++ text (server)\n@@ -1,3 +1,3 @@\n 1\n-2\n+two\n 3\n"));
+    assert_eq!((ran.code, ran.out()), (Some(1), TEXT));
     let ran = scene.run(&["diff", "bytes", "bytes"]);
     assert_eq!((ran.code, ran.out(), ran.err.as_str()), (Some(1), "bytes and bytes on the server differ\n", ""));
     let ran = scene.run(&["diff", "--json", "text", "text"]);
     let object: Value = serde_json::from_str(ran.out()).unwrap();
-    assert_eq!((ran.code, object), (Some(1), json!({"type": "differ", "local": "text", "name": "text"})));
+    assert_eq!((ran.code, object), (Some(1), json!({"type": "differ", "local": "text", "name": "text", "diff": TEXT})));
     assert!(scene.run(&["diff", "none", "text"]).failed(1).contains("diff none: No such file"));
     assert!(scene.run(&["diff", "text", "none"]).failed(1).contains("no such file on the server"));
 }

@@ -4,8 +4,10 @@ use std::fs;
 
 use serde_json::{Value, json};
 use skiff_tests::host::Host;
-use skiff_tests::programs::{Ran, free_port, host_cli, run};
+use skiff_tests::programs::{Ran, free_port, host_cli, on_a_terminal, python, run};
 use tempfile::TempDir;
+
+use crate::relay::{Fault, Relay};
 
 /// Three servers, the last of which does not exist, and a directory for the client.
 struct Boards {
@@ -120,5 +122,27 @@ fn commands_for_one_board_are_refused() {
             (Some(2), 2),
             "{words:?} {ran:?}"
         );
+    }
+}
+
+#[test]
+fn each_board_has_a_progress_line_at_a_terminal() {
+    let boards = Boards::new();
+    let test = "each_board_has_a_progress_line_at_a_terminal";
+    let Some(python) = python(test) else { return };
+    boards.hosts.iter().for_each(|host| host.put("big", &crate::content(1_500_000, 1)));
+    let slow = Fault { slow: true, ..Fault::default() };
+    let relays = boards.hosts.each_ref().map(|host| Relay::start(host.addr(), &[slow]));
+    let names = relays.each_ref().map(|relay| format!("127.0.0.1:{}", relay.port()));
+    let mut command = host_cli(boards.here.path());
+    names.iter().for_each(|name| _ = command.args(["--board", name]));
+    let ran = on_a_terminal(python, command.args(["get", "big"])).wait();
+    let shown = String::from_utf8_lossy(&ran.bytes).into_owned();
+    assert_eq!(ran.code, Some(0), "{shown}");
+    for name in &names {
+        // The bar, the result, the table.
+        assert!(shown.contains(&format!("{name}: big ")), "{shown}");
+        assert!(shown.contains(&format!("{name}: get big: 1500000 bytes, ")), "{shown}");
+        assert!(shown.contains(&format!("{name}  done, ")), "{shown}");
     }
 }

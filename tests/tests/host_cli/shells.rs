@@ -16,8 +16,11 @@ fn a_shell_completes_commands_options_and_names_on_the_server() {
     let scene = Scene::new();
     scene.serve(&["a b.txt", "logs/1.txt", "notes.txt", "x:1"]);
     let server = format!("host-cli localhost {}", scene.host.port());
+    for alias in ["bench-2", "lab3"] {
+        _ = run(host_cli(scene.here.path()).args(["config", "add", alias, "192.0.2.1"])).ok();
+    }
     for (typed, found) in [
-        ("host-cli ", "discover config key completions man help"),
+        ("host-cli ", "discover config key completions man help bench-2 lab3"),
         ("host-cli --ret", "--retries"),
         ("host-cli key g", "grant"),
         ("host-cli key grant --ge", "--generation"),
@@ -30,6 +33,15 @@ fn a_shell_completes_commands_options_and_names_on_the_server() {
         (&format!("{server} --retries 1 get -- logs/"), "logs/1.txt"),
         (&format!("host-cli -q --idle 9 ::1 {} rm n", scene.host.port()), "notes.txt"),
         (&format!("{server} put x -o lo"), "logs/"),
+        (&format!("{server} sync x lo"), "logs/"),
+        (&format!("{server} diff x n"), "notes.txt"),
+        (&format!("{server} tail notes.txt n"), ""),
+        (&format!("{server} get --color "), "auto always never"),
+        ("host-cli config remove ", "bench-2 lab3"),
+        ("host-cli la", "lab3"),
+        ("host-cli --board ", "bench-2 lab3"),
+        ("host-cli -q --board lab3 --board b", "bench-2"),
+        (&format!("host-cli --board localhost:{} get n", scene.host.port()), "notes.txt"),
         (&format!("{server} get --retries "), ""),
         ("host-cli localhost 1 get ", ""),
         ("host-cli localhost pi", "ping"),
@@ -40,8 +52,13 @@ fn a_shell_completes_commands_options_and_names_on_the_server() {
     }
     // One name a line, as it is: the script quotes it.
     assert_eq!(words(&scene, &format!("{server} get a\\ b")).out(), "a b.txt\n");
-    // Local files are completed by the shell.
-    for typed in [format!("{server} put "), format!("{server} get x -o "), "host-cli key grant --secret ".to_owned()] {
+    // Local files are the shell's business.
+    for typed in [
+        format!("{server} put "),
+        format!("{server} get x -o "),
+        "host-cli key grant --secret ".to_owned(),
+        "host-cli --boards ".to_owned(),
+    ] {
         let ran = words(&scene, &typed);
         assert_eq!((ran.code, ran.out()), (Some(3), ""), "{typed}");
     }
@@ -62,6 +79,7 @@ fn in_shell(scene: &Scene, shell: &str, script: &str) -> Option<String> {
     };
     let mut command = Command::new(shell);
     command.current_dir(scene.here.path()).env("PATH", path.unwrap()).env("HOME", scene.here.path());
+    command.env("XDG_CONFIG_HOME", scene.here.path().join(".config-of-test"));
     command.arg("-c").arg(format!("{source}\n{script}"));
     let ran = run(&mut command);
     assert_eq!(ran.code, Some(0), "{shell}: {ran:?}");
@@ -73,6 +91,8 @@ fn the_scripts_complete_in_bash_zsh_and_fish() {
     let scene = Scene::new();
     scene.serve(&["a b.txt", "logs/1.txt", "x:1"]);
     let port = scene.host.port();
+    let add = ["config", "add", "lab3", "192.0.2.1"];
+    _ = run(host_cli(scene.here.path()).args(add)).ok();
     let bash = format!(
         r#"compopt() {{ echo "compopt $*"; }}
         complete -p host-cli
@@ -82,11 +102,12 @@ fn the_scripts_complete_in_bash_zsh_and_fish() {
             printf '%s\n' "${{COMPREPLY[@]}}"
         }}
         for word in a l x: none; do complete_line "host-cli localhost {port} get $word"; done
+        complete_line 'host-cli --board la'
         complete_line 'host-cli localhost {port} put '"#
     );
     if let Some(out) = in_shell(&scene, "bash", &bash) {
         let expected =
-            "complete -o filenames -F _host_cli host-cli|a b.txt|compopt -o nospace|logs/|1||compopt -o default||";
+            "complete -o filenames -F _host_cli host-cli|a b.txt|compopt -o nospace|logs/|1||lab3|compopt -o default||";
         assert_eq!(out.replace('\n', "|"), expected);
     }
     let zsh = format!(
@@ -94,16 +115,18 @@ fn the_scripts_complete_in_bash_zsh_and_fish() {
         _files() {{ print files }}
         complete_words() {{ words=("$@"); CURRENT=$#words; PREFIX=$words[-1]; _host-cli }}
         for word in a l x: none; do complete_words host-cli localhost {port} get $word; done
+        complete_words host-cli --board la
         complete_words host-cli localhost {port} put ''"#
     );
     if let Some(out) = in_shell(&scene, "zsh", &zsh) {
-        let expected =
-            "compdef _host-cli host-cli|compadd -a names|a b.txt|compadd -S  -a dirs|logs/|compadd -a names|x:1|files|";
+        let expected = "compdef _host-cli host-cli|compadd -a names|a b.txt|compadd -S  -a dirs|logs/|compadd -a names|x:1|compadd -a names|lab3|files|";
         assert_eq!(out.replace('\n', "|"), expected);
     }
-    let fish = format!("for word in a l x: none; complete -C \"host-cli localhost {port} get $word\"; end");
+    let fish = format!(
+        "complete -C 'host-cli --board la'; for word in a l x: none; complete -C \"host-cli localhost {port} get $word\"; end"
+    );
     if let Some(out) = in_shell(&scene, "fish", &fish) {
-        assert_eq!(out, "a b.txt\nlogs/\nx:1\n");
+        assert_eq!(out, "lab3\na b.txt\nlogs/\nx:1\n");
     }
 }
 

@@ -205,6 +205,8 @@ fn a_pull_deletes_nothing_that_the_server_may_have_or_cannot_have() {
     scene.serve(&["t/a"]);
     let there = scene.host.root().join("t");
     symlink("/etc/passwd", there.join("out")).unwrap();
+    symlink("not-mounted/x", there.join("dangling")).unwrap();
+    symlink("not-mounted", there.join("links")).unwrap();
     mkfifoat(CWD, there.join("pipe"), Mode::RWXU).unwrap();
     let odd = std::ffi::OsStr::from_bytes(b"bad\xff");
     scene.have(&[
@@ -213,6 +215,8 @@ fn a_pull_deletes_nothing_that_the_server_may_have_or_cannot_have() {
         "t/.env",
         "t/.git/x/y",
         "t/out",
+        "t/dangling",
+        "t/links/x",
         "t/pipe/z",
         "t/back\\slash",
         "t/new\nline/x",
@@ -227,7 +231,7 @@ fn a_pull_deletes_nothing_that_the_server_may_have_or_cannot_have() {
     assert_eq!((ran.code, steps(&ran)), (Some(0), vec!["rm t/o/p".into(), "rm t/old".into(), "rmdir t/o".into()]));
     assert_eq!(dry.err, ran.err);
     let skipped: Vec<_> = ran.err.lines().map(|line| line.split(": skipped: ").next().unwrap()).collect();
-    let names = ["d/bad\u{fffd}", ".env", ".git", "back\\slash", "new\\u{a}line", "out", "pipe"];
+    let names = ["d/bad\u{fffd}", ".env", ".git", "back\\slash", "dangling", "links", "new\\u{a}line", "out", "pipe"];
     assert_eq!(skipped, names.map(|name| format!("host-cli: sync t/{name}")));
     let left: Vec<_> = before.into_iter().filter(|name| !["t/o/", "t/o/p", "t/old"].contains(&name.as_str())).collect();
     assert_eq!(scene.all_here(), left);

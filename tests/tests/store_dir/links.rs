@@ -125,6 +125,8 @@ fn a_commit_replaces_a_link_and_not_what_it_points_to() {
     put(&store, "target", b"target").unwrap();
     symlink("target", root.join("link")).unwrap();
     symlink("nothing", root.join("dangling")).unwrap();
+    // No client may take the name for free.
+    assert_eq!(code(store.stat(n("dangling"))).unwrap_err(), ErrorCode::Denied);
     put(&store, "link", b"new").unwrap();
     put(&store, "dangling", b"new").unwrap();
     assert_eq!(get(&store, "target").unwrap(), b"target");
