@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-const JOBS: [&str; 18] = [
+const JOBS: [&str; 20] = [
     "get-discard",
     "get-tmpfs",
     "put-tmpfs",
@@ -15,6 +15,8 @@ const JOBS: [&str; 18] = [
     "small-get-tmpfs",
     "small-get-disk",
     "small-put-disk",
+    "sync-unchanged",
+    "sync-cold",
     "tiny",
     "session",
     "file-sizes",
