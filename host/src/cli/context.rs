@@ -43,7 +43,7 @@ pub(crate) struct Context<'a> {
     pub(crate) verb: &'static str,
     /// The words of the command.
     pub(crate) words: &'a [OsString],
-    /// A user at a terminal can answer questions.
+    /// True if a user at a terminal can answer questions.
     pub(crate) asks: bool,
     /// Progress bars may be drawn.
     pub(crate) bars: bool,
@@ -58,7 +58,7 @@ impl Context<'_> {
         self.words.iter().rev().find(means).map(OsString::as_os_str)
     }
 
-    /// Whether `-o` was forgotten, as `failure` supposes: at a terminal, the user is asked.
+    /// Whether `-o` was forgotten, as `failure` assumes: at a terminal, asks the user.
     ///
     /// # Errors
     /// `failure`, if there is nobody to ask; Ctrl-C.

@@ -148,7 +148,7 @@ fn message(verb: &str, subject: Option<&str>, error: &Error) -> String {
     }
 }
 
-/// A refusal without a text of the server's own, which says that it is the server's.
+/// The message for a refusal in which the server sent no text; it shows that the error comes from the server.
 fn refusal(code: ErrorCode) -> &'static str {
     match code {
         ErrorCode::BadName => "this name is not allowed on the server",

@@ -14,7 +14,7 @@ use super::settings::Settings;
 use crate::client::{CancelToken, sanitize};
 use crate::diagnostics::Lines;
 
-/// What lines on standard error begin with.
+/// The prefix of lines on standard error.
 const PREFIX: &str = "host-cli:";
 
 /// Standard output and standard error, as the commands see them.
@@ -263,7 +263,7 @@ impl Output {
         self.complain(Some(color::WARNING), &line);
     }
 
-    /// Prints a question, safe for a terminal, on standard error; the answer stands on the same line.
+    /// Prints a question, safe for a terminal, on standard error; the answer is typed on the same line.
     pub(crate) fn question(&mut self, text: &str) {
         self.flush();
         _ = self.err.write_all(format!("{text} [y/N] ").as_bytes());

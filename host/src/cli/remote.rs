@@ -1,5 +1,5 @@
-//! Directories on the server: listed at most once per command, and walked. A server that has `tree` is asked once for
-//! everything below a directory.
+//! Directories on the server: listed at most once per command, and walked. On a server that has `tree`, one request
+//! lists everything below a directory.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -21,7 +21,7 @@ pub(crate) trait Lister {
     /// As [`Client::list`].
     async fn entries(&mut self, dir: Option<&str>) -> Result<Entries, Error>;
 
-    /// Everything below `dir` is about to be asked for.
+    /// Called before everything below `dir` is needed.
     ///
     /// # Errors
     /// Those of the connection.
@@ -40,7 +40,7 @@ pub(crate) trait Lister {
 pub(crate) struct Listings<'a> {
     client: &'a mut Client,
     known: HashMap<Option<String>, Entries>,
-    /// Where a whole tree was asked for.
+    /// The directories whose whole tree was requested.
     prepared: HashSet<Option<String>>,
     failures: Vec<Failure>,
 }
@@ -98,7 +98,7 @@ impl Lister for Listings<'_> {
         Ok(entries)
     }
 
-    /// One `tree`. Whatever is wrong with it is left to the listings of the directories, which say where.
+    /// Sends one `tree`. Errors in it are ignored: the listings of the directories report them and where they are.
     async fn prepare(&mut self, dir: Option<&str>) -> Result<(), Error> {
         let known = self.known.get(&dir.map(str::to_owned));
         let is_new = self.prepared.insert(dir.map(str::to_owned));

@@ -2,7 +2,7 @@
 //!
 //! | step | what happens |
 //! |---|---|
-//! | look | both trees are listed, that of the server with one `tree` if it has that; excluded names are left alone |
+//! | look | both trees are listed, that of the server with one `tree` if it supports that; excluded names are left alone |
 //! | [`compare`] | sizes decide, then checksums; those that a listing lacks are asked for, all at once |
 //! | settle | what the server would refuse, or may have without showing it, is left alone |
 //! | act | files are transferred and empty directories made; if all of that went well, what is superfluous is deleted, and |
@@ -351,7 +351,7 @@ impl Run<'_, '_> {
             None => entry.name.clone(),
         };
         let mut listings = Listings::new(self.context.client);
-        // With a new server that is the only question, sent together with that for its hello.
+        // With a new server, this is the only request, sent together with that for the hello.
         listings.prepare(base).await.map_err(|error| Failure::client("sync", None, &error))?;
         if listings.client().peer() == Peer::Classic {
             let message = super::failure::needs_extended("sync");
@@ -405,10 +405,10 @@ impl Run<'_, '_> {
             |name: &String| self.there(&if local.dirs.contains(name) { format!("{name}/-") } else { name.clone() });
         let asked: Vec<_> = superfluous.iter().map(asked).collect();
         let written = self.context.client.resume_many(&asked).await;
-        // A link that leads nowhere can be written, but not read.
+        // A dangling link can be written, but not read.
         let names: Vec<_> = superfluous.iter().map(|name| self.there(name)).collect();
         let read = self.context.client.stat_many(&names).await;
-        // Where nothing can be written, only reading counts.
+        // On a read-only server, only reading counts.
         let is_no_answer = |error: &Error| matches!(error.code(), Some(ErrorCode::NotFound | ErrorCode::ReadOnly));
         for ((name, written), read) in superfluous.into_iter().zip(written).zip(read) {
             let why = match [written.err(), read.as_ref().err().cloned()] {
@@ -477,7 +477,7 @@ impl Run<'_, '_> {
         }
         let there: Vec<_> =
             names.iter().map(|name| known(name).or_else(|| sums.get(name.as_str()).copied().flatten())).collect();
-        // Where there is nothing to compare with, the file here is not read.
+        // A local file is not read if there is nothing to compare it with.
         let paths = names.iter().zip(&there).filter(|(_, there)| there.is_some()).map(|(name, _)| self.here(name));
         let cancel = self.context.client.cancel_token();
         let here = checksums_of(paths.collect(), &cancel).await;
