@@ -268,7 +268,7 @@ fn is_near(own: IpAddr, peer: IpAddr, prefix: u8) -> bool {
     }
 }
 
-/// True if a list of one record sorts before one of `count` records, the first of which is `theirs`.
+/// True if a list of one record sorts before one of `count` records, the lowest of which is `theirs`.
 fn is_less(own: (u16, u16, &[u8]), theirs: (u16, u16, &[u8]), count: u8) -> bool {
     own < theirs || (own == theirs && count > 1)
 }

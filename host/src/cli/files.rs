@@ -229,7 +229,7 @@ async fn rm(context: &mut Context<'_>, args: &RmArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Tells which of `names` are directories. Only with `ask` the server is asked about those that no listing has told of.
+/// Finds which of `names` are directories. Asks the server about names that no listing has shown only if `ask` is set.
 async fn with_kinds(context: &mut Context<'_>, named: Vec<Named>, ask: bool) -> Result<Vec<(Named, bool)>, Failure> {
     let is_unknown = |named: &&Named| ask && named.entry.is_none();
     let unknown: Vec<_> = named.iter().filter(is_unknown).map(|named| named.name.trim_end_matches('/')).collect();

@@ -30,13 +30,13 @@ pub(crate) trait Lister {
         Ok(())
     }
 
-    /// Puts down that one directory of several can't be listed.
+    /// Records that one of several directories can't be listed.
     fn failed(&mut self, failure: Failure) {
         _ = failure;
     }
 }
 
-/// The server's directories, each asked for once.
+/// The server's directories, each listed at most once.
 pub(crate) struct Listings<'a> {
     client: &'a mut Client,
     known: HashMap<Option<String>, Entries>,

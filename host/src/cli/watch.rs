@@ -101,7 +101,7 @@ async fn watch(context: &mut Context<'_>, args: WatchArgs) -> Result<(), Failure
         }
         context.output.flush();
         is_away = again;
-        // What is unchanged is not told each time.
+        // Unchanged files are not reported each time.
         args.changes_only = true;
         let next = async {
             if again {

@@ -9,7 +9,7 @@ use crate::time::Instant;
 /// The interval at which a client repeats the frame that opens a session.
 const REOPEN: Duration = Duration::from_millis(500);
 
-/// What has become of the session.
+/// The state of the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum State {
@@ -141,7 +141,7 @@ impl<const RX: usize, const TX: usize> Link<RX, TX> {
         (self.due, self.caller, self.timer) = (Due::NOTHING, None, None);
     }
 
-    /// What has become of the session.
+    /// The state of the session.
     #[must_use]
     pub const fn state(&self) -> State {
         self.state

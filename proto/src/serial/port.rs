@@ -291,7 +291,7 @@ impl<P: Port, const RX: usize, const TX: usize> Halves<'_, P, RX, TX> {
         Ok(None)
     }
 
-    /// The session is open.
+    /// Checks that the session is open.
     const fn check(&self) -> Result<(), SerialError<P::Error>> {
         match self.link.state() {
             State::Open if !self.link.is_called() => Ok(()),

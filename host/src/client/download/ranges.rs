@@ -88,7 +88,7 @@ impl Client {
         Ok(End::Done)
     }
 
-    /// SIZE and TAG of a file as it is now; `None` if it can't be had, which has been told.
+    /// SIZE and TAG of a file as it is now; `None` if it can't be read, which has been reported.
     async fn version(&mut self, run: &mut Downloads<'_>, index: usize) -> Result<Option<(u64, Tag)>, Error> {
         let name = run.files.name(index).to_owned();
         let name = parse(&name)?;
