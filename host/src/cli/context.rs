@@ -52,7 +52,7 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// What was typed for a name on the server.
+    /// The name on the server as it was typed.
     pub(crate) fn typed(&self, name: &str) -> Option<&OsStr> {
         let means = |word: &&OsString| word.to_str().is_some_and(|word| self.cwd.resolve(word) == name);
         self.words.iter().rev().find(means).map(OsString::as_os_str)
@@ -61,7 +61,7 @@ impl Context<'_> {
     /// Whether `-o` was forgotten, as `failure` assumes: at a terminal, asks the user.
     ///
     /// # Errors
-    /// `failure`, if there is nobody to ask; Ctrl-C.
+    /// `failure`, if there is no user to ask; Ctrl-C.
     pub(crate) async fn is_output_forgotten(&mut self, failure: Failure) -> Result<bool, Failure> {
         if !self.asks || failure.is_final() {
             return Err(failure);

@@ -149,8 +149,8 @@ impl Client {
         names.into_iter().map(|names| names.and_then(&mut reply)).collect()
     }
 
-    /// `copy`: the server copies a file, and replaces `to` if it exists. Returns its size, and its checksum if the server
-    /// knows that.
+    /// `copy`: the server copies a file, and replaces `to` if it exists. Returns its size, and its checksum if the
+    /// server knows it.
     ///
     /// # Errors
     /// As [`Client::stat`].
