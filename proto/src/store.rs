@@ -212,7 +212,7 @@ impl Sum {
         self.offset = self.end;
     }
 
-    /// All of it has been used without a look at the bytes.
+    /// All of it has been used without reading the bytes.
     pub const fn forget(&mut self) {
         self.unknown = true;
         self.offset = self.end;

@@ -42,7 +42,7 @@ impl Candidate {
         &self.word[start..]
     }
 
-    /// What is inserted into a line of the prompt: quoted, and with a space unless it is a directory.
+    /// The text inserted into a line of the prompt: quoted, and with a space unless it is a directory.
     pub(crate) fn inserted(&self) -> String {
         let end = if self.word.ends_with('/') { "" } else { " " };
         format!("{}{end}", quoted(&self.word))

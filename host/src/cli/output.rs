@@ -146,7 +146,7 @@ impl Output {
         self.json
     }
 
-    /// True if transfers and notes are not spoken of.
+    /// True if transfers and notes are not reported.
     pub(crate) fn is_quiet(&self) -> bool {
         self.quiet
     }
@@ -369,7 +369,7 @@ fn plain_failure(line: Option<u64>, verb: Option<&str>, failure: &Failure) -> St
 
 #[cfg(test)]
 pub(crate) mod testing {
-    //! Output that can be looked at.
+    //! Output that can be inspected.
 
     use std::sync::{Arc, Mutex};
 

@@ -150,7 +150,7 @@ pub(crate) async fn walk_where(
     let prepared = lister.prepare(dir).await;
     prepared.map_err(|error| Failure::client(verb, Some(dir.unwrap_or("/")), &error))?;
     let mut found = Vec::new();
-    // Reversed runs of entries that are still to be looked at: the next one is the last.
+    // Reversed runs of entries that have yet to be processed: the next one is the last.
     let mut waiting = sorted(lister, verb, dir).await?;
     while let Some(entry) = waiting.pop() {
         let below =

@@ -297,7 +297,7 @@ impl Client {
                 }
             }
             if connection.owed() > 0 {
-                // What has not even said what it is works on nothing.
+                // A server that has not even sent its hello is not working on a request.
                 let idle = if works && connection.hello().is_some() { work } else { patience.idle };
                 connection.exchange(Patience { idle, ..patience }).await?;
             }

@@ -99,7 +99,7 @@ pub(super) async fn connect_any(
         match ended {
             (peer, Ok(stream)) => return Ok((peer, stream)),
             (_, Err(None)) => return Err(None),
-            // That nobody listens there says more than that there is no way there.
+            // "Connection refused" says more than "unreachable".
             (_, Err(Some(_))) if last.kind() == io::ErrorKind::ConnectionRefused => {}
             (_, Err(Some(error))) => last = error,
         }

@@ -191,7 +191,7 @@ impl Client {
             match ended {
                 Ok(()) => {
                     if left {
-                        // Bodies are under way that nobody wants any more.
+                        // Bodies that are no longer needed are in flight.
                         self.disconnect();
                     }
                     return None;
@@ -255,7 +255,7 @@ impl Client {
                         connection.pace(patience.cancel).await;
                         connection.exchange(patience).await
                     } => done?,
-                    // What is still under way is then not wanted.
+                    // Anything still in flight is then not needed.
                     () = shared.settled() => return Ok(()),
                 }
             }
@@ -282,7 +282,7 @@ impl Client {
     }
 }
 
-/// What all sessions look at.
+/// The state that all sessions share.
 struct Shared<'a, 'b> {
     board: Mutex<Board<'a, 'b>>,
     /// Something has changed for those who wait.
