@@ -99,7 +99,7 @@ def main():
     said = bytes([0, 6, 1, 1, 6]) + piece(b"0000000004quit")
     for name, what in {"lease": offer + lease + wait, "refusal": offer + refusal + offer + lease, "ipv6": said}.items():
         write(folder, "frames", f"dhcp-{name}", bytes([1]) + what)
-    # A serial line: what each end hears, and faults for a line between two ends.
+    # A serial line: the bytes that each end receives, and faults for a line between two ends.
     heard = {"C": b"", "S": b""}
     for line in (ROOT / "docs" / "vectors" / "serial" / "session.txt").read_text().splitlines():
         if line.startswith(("C ", "S ")):
@@ -111,7 +111,7 @@ def main():
     write(folder, "serial", "client", bytes([0]) + heard["S"])
     write(folder, "serial", "server", bytes([1]) + heard["C"])
     write(folder, "serial", "faults", bytes([2, *range(256)]))
-    # Questions for a device: its service, its address, all services; a claim to its name; a probe for it.
+    # Queries to a device: its service, its address, all services; a claim to its name; a probe for it.
     service, host = b"\x06_skiff\x04_tcp\x05local\0", b"\x03lab\x05local\0"
     address = b"\xc0\x0c\0\x01\0\x01\0\0\0x\0\x04\x0a\0\0\x09"
     messages = {

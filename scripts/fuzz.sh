@@ -5,7 +5,7 @@
 #   scripts/fuzz.sh 30m          # the long run of docs/RELIABILITY.md
 #   scripts/fuzz.sh 2h frames
 #
-# TIME is a number of seconds, or of minutes (30m) or hours (2h). What was found before is gone on with: fuzz/corpus. At the
+# TIME is a number of seconds, or of minutes (30m) or hours (2h). Inputs found before (fuzz/corpus) are used again. At the
 # first crash it ends; the input is in fuzz/artifacts then, and `cargo +nightly fuzz run TARGET FILE` shows it again.
 # It takes a nightly toolchain and cargo-fuzz (`cargo install cargo-fuzz --locked`).
 set -euo pipefail

@@ -125,7 +125,7 @@ def test(chosen, packages, arguments, out):
     used = cpu_seconds()
     with open(out / "unmutated.log", "w") as log:
         subprocess.run([*cargo, *arguments.split()], cwd=TREE, env=environment, check=True, stdout=log, stderr=log)
-    # A limit of computing, which does not depend on other load; a long one of time, only for tests that wait forever.
+    # A limit on processor time, which does not depend on other load; a long one on elapsed time, only for tests that wait forever.
     limit = round(max(10, 10 * (cpu_seconds() - used)))
     environment[f"CARGO_TARGET_{host().upper().replace('-', '_')}_RUNNER"] = f"prlimit --cpu={limit}"
 

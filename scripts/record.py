@@ -47,7 +47,7 @@ host-cli localhost 50000 sum firmware.bin
 """,
         "continued at",
     ),
-    # `host-cli discover` belongs at the start of this one, once host-cli has it.
+    # `host-cli discover` belongs at the start of this one.
     "desk": (
         "A directory is synced to a board, and a log on it followed",
         """

@@ -1,5 +1,5 @@
-//! Messages into the mDNS responder of a device: whatever comes, it comes to rest, says little, and what it says is understood
-//! by another one.
+//! Messages to the mDNS responder of a device: whatever it receives, it becomes idle, sends little, and another
+//! responder understands what it sends.
 #![no_main]
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -13,7 +13,7 @@ use skiff_proto::Instant;
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2));
 
-/// Who sends.
+/// The senders.
 const SENDERS: [(IpAddr, u16); 5] = [
     (IpAddr::V4(Ipv4Addr::new(10, 0, 0, 3)), PORT),
     (IpAddr::V4(Ipv4Addr::new(10, 0, 0, 3)), 40_000),
@@ -28,7 +28,7 @@ fn responder(name: &str, addresses: &[(IpAddr, u8)], now: Instant) -> Responder 
     responder
 }
 
-/// Takes what is due; how many messages that are. `other` hears them.
+/// Passes the messages that are due to `other`; returns their number.
 fn send(responder: &mut Responder, other: &mut Responder, now: Instant) -> u32 {
     let mut count = 0;
     while let Some(message) = responder.next(now) {
@@ -49,7 +49,7 @@ fuzz_target!(|data: &[u8]| {
     let mut device = responder("lab", &addresses, now);
     let mut other = responder("other", &[(SENDERS[0].0, 24), (SENDERS[3].0, 64)], now);
     if script.byte() & 1 != 0 {
-        // Announced, as most of the time.
+        // Announced, as a device usually is.
         for _ in 0..10 {
             now = now.after(Duration::from_secs(1));
             send(&mut device, &mut other, now);
@@ -75,7 +75,8 @@ fuzz_target!(|data: &[u8]| {
         sent += u64::from(send(&mut device, &mut other, now));
         assert!(device.name().len() <= 36);
     }
-    // What can be said in this time: a reply for each message that is looked at, two to all, and the steps of a new name.
+    // The most that can be sent in this time: a reply to each message that is processed, two multicasts, and the steps
+    // for a new name.
     let seconds = now.since(begin).as_secs() + 1;
     assert!(sent <= 40 + 60 * seconds + 20 * steps, "{sent} in {seconds} s");
 });

@@ -1,5 +1,5 @@
-//! A serial line: whatever comes, an end neither panics nor delivers what the other end has not written, and two ends
-//! that lose some of it deliver everything in order.
+//! A serial line: whatever one end receives, it neither panics nor delivers bytes that the other end has not written;
+//! two ends on a line with faults deliver everything in order.
 #![no_main]
 
 use std::collections::VecDeque;
@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use skiff_proto::Instant;
 use skiff_proto::serial::{FRAME_MAX, Link, State};
 
-/// Bytes from a hostile peer, with the calls of an application in between.
+/// Bytes from a hostile peer, interleaved with calls of an application.
 fn hostile(data: &[u8], is_client: bool) {
     let mut link: Link<97, 64> = Link::new();
     let (mut frame, mut buffer, mut now) = ([0; FRAME_MAX], [0; 50], Instant::ZERO);
@@ -28,7 +28,7 @@ fn hostile(data: &[u8], is_client: bool) {
             6 => now = now.after(Duration::from_millis(700)),
             _ => link.handle_timeout(now),
         }
-        // Each frame asks for a few at most.
+        // Each frame causes at most a few.
         for _ in 0..16 {
             let n = link.poll_transmit(&mut frame);
             assert!(n <= FRAME_MAX && (n == 0 || (frame[0] == 0 && frame[n - 1] == 0)));
@@ -41,7 +41,7 @@ fn hostile(data: &[u8], is_client: bool) {
     }
 }
 
-/// Frames get lost, altered or doubled as `data` says, and then no more.
+/// Frames are lost, altered or doubled according to `data`, then delivered without faults.
 fn lossy(data: &[u8]) {
     let (mut client, mut server): (Link<300, 100>, Link<80, 300>) = (Link::new(), Link::new());
     let (mut up, mut down) = (Vec::new(), Vec::new());

@@ -188,7 +188,7 @@ fuzz_target!(|data: &[u8]| {
         }
         world.run();
     }
-    // Whatever it was told, what it says is messages.
+    // Whatever its input, its output consists of messages.
     let mut rest = &world.out[..];
     while !rest.is_empty() {
         let mut decoder = HeaderDecoder::new();

@@ -1,4 +1,4 @@
-//! A server session that is told something in pieces, by a driver that answers everything.
+//! A server session that receives input in pieces, from a driver that answers everything.
 
 use skiff_proto::ErrorCode;
 use skiff_proto::command::{Request, command_len};

@@ -104,7 +104,7 @@ pub struct SerialPort {
 }
 
 impl SerialPort {
-    /// What it begins with.
+    /// The prefix of the text form.
     const PREFIX: &str = "serial:";
     /// The speed that is used if none is given.
     pub const DEFAULT_BAUD: u32 = 115_200;
@@ -134,7 +134,7 @@ impl fmt::Display for SerialPort {
     }
 }
 
-/// Where a server is: on the network or at the other end of a serial line.
+/// The location of a server: on the network or at the other end of a serial line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Server {
     /// A host, and the port if it is given.
@@ -148,7 +148,7 @@ impl FromStr for Server {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.strip_prefix(SerialPort::PREFIX) {
-            // A host may have this name, too.
+            // A host may be called `serial`.
             Some(rest) if parse_port(rest).is_err() => Ok(Self::Serial(text.parse()?)),
             _ => Ok(Self::Network(text.parse()?)),
         }

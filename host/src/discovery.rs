@@ -1,7 +1,7 @@
-//! Servers of this network, by multicast DNS (RFC 6762, RFC 6763, PROTOCOL section 11).
+//! Finds and announces servers on this network, by multicast DNS (RFC 6762, RFC 6763, PROTOCOL section 11).
 //!
-//! Everything here blocks. Anybody on the network can answer with any name and address: a name that was found proves
-//! nothing, a key does.
+//! Everything here blocks. Anyone on the network can answer with any name and address: a name proves nothing, a key
+//! does.
 
 use core::cmp::Reverse;
 use core::net::{IpAddr, SocketAddr, SocketAddrV6};
@@ -17,35 +17,35 @@ use mdns_sd::{
 /// The service.
 const SERVICE: &str = "_skiff._tcp.local.";
 
-/// How long an address is searched for.
+/// Timeout for finding an address.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How long the thread of the library is waited for at the end.
+/// How long to wait for the library's thread at the end.
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// How often [`discover`] asks whether to stop.
 const TURN: Duration = Duration::from_millis(100);
 
-/// More servers are not collected: somebody makes them up.
+/// Maximum number of servers to collect: more are certainly forged.
 const MOST: usize = 1000;
 
 /// A server that has answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// The name of the service. Not safe for a terminal, as are all texts here.
+    /// The name of the service. Like all texts here, not safe for a terminal.
     pub name: String,
     /// The name of the host, such as `lab3.local`.
     pub host: String,
     /// Its addresses: IPv4 first, link-local ones last. At least one.
     pub addresses: Vec<SocketAddr>,
-    /// Product and version of the server, if it says so.
+    /// Product and version of the server, if it announces them.
     pub server: Option<String>,
 }
 
-/// Collects servers for the time `limit`, or until `is_stopped`; in the order of their names.
+/// Collects servers for `limit`, or until `is_stopped`, sorted by name.
 ///
 /// # Errors
-/// There is no network to ask.
+/// If no network is available.
 pub fn discover(limit: Duration, is_stopped: impl Fn() -> bool) -> io::Result<Vec<Found>> {
     let daemon = Daemon::start()?;
     let events = daemon.0.browse(SERVICE).map_err(other)?;
@@ -72,7 +72,7 @@ pub fn discover(limit: Duration, is_stopped: impl Fn() -> bool) -> io::Result<Ve
 /// The addresses of a host whose name ends in `.local`.
 ///
 /// # Errors
-/// Nobody has answered within 3 s.
+/// If no host answers within 3 s.
 pub fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let daemon = Daemon::start()?;
     let name = format!("{}.", host.trim_end_matches('.'));
@@ -110,11 +110,11 @@ pub struct Announcement {
 }
 
 impl Announcement {
-    /// Announces a server that listens on `addresses`, all of one port, as NAME.local; an unspecified address stands for all
+    /// Announces a server that listens on `addresses`, all of one port, as NAME.local; an unspecified address means all
     /// of its family. If the name is taken, a number is appended. `server` is its product and version.
     ///
     /// # Errors
-    /// There is no network, or the name is not valid.
+    /// If no network is available, or the name is not valid.
     pub fn start(name: &str, addresses: &[SocketAddr], server: &str) -> io::Result<Self> {
         let port = addresses.first().map_or(0, SocketAddr::port);
         let is_open =
@@ -122,7 +122,7 @@ impl Announcement {
         let daemon = Daemon::start()?;
         let own: Vec<IpAddr> =
             addresses.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified() && !ip.is_loopback()).collect();
-        // What listens on `::` alone listens on IPv4 as well.
+        // A server that listens only on `::` accepts IPv4 as well.
         let has_v4 = is_open(true) || is_open(false) || own.iter().any(IpAddr::is_ipv4);
         let has_v6 = is_open(false) || own.iter().any(IpAddr::is_ipv6);
         for (has, kind) in [(has_v4, IfKind::IPv4), (has_v6, IfKind::IPv6)] {
@@ -141,7 +141,7 @@ impl Announcement {
 }
 
 impl Drop for Announcement {
-    /// Says goodbye.
+    /// Sends a goodbye.
     fn drop(&mut self) {
         if let Ok(done) = self.daemon.0.unregister(&self.name) {
             _ = done.recv_timeout(FAREWELL);

@@ -212,7 +212,7 @@ impl Sum {
         self.offset = self.end;
     }
 
-    /// All of it has been used without a look at the bytes.
+    /// All of it has been used without reading the bytes.
     pub const fn forget(&mut self) {
         self.unknown = true;
         self.offset = self.end;
@@ -347,9 +347,9 @@ pub trait Store {
     /// `no-space`, `io`. The stage should then be discarded.
     fn append(&mut self, stage: &mut Self::Stage, bytes: &[u8]) -> Result<usize>;
 
-    /// Goes on with appending the bytes of `file` to `stage`; true when all are there. A bounded part of it, so that other
-    /// sessions go on: it is called until it is done. `sum` began with the whole file; the commit gets its checksum unless
-    /// [it is not known](Sum::forget).
+    /// Continues to append the bytes of `file` to `stage`; true when all have been appended. Each call does a bounded
+    /// part, so that other sessions can run; it is repeated until it returns true. `sum` began with the whole file; the
+    /// commit gets its checksum unless [it is not known](Sum::forget).
     ///
     /// # Errors
     /// `changed`, `no-space`, `io`. The stage should then be discarded.
@@ -394,9 +394,9 @@ pub trait Store {
     /// nothing. Open stages and staged bytes keep their names.
     ///
     /// # Errors
-    /// `not-found`; `is-directory`, also of a directory if the store does not rename those or `to` lies in it; `exists` if a
-    /// file has the new name of a directory; `busy` if files in it are being stored; `read-only`, `denied`, `io`, `no-space`;
-    /// [`StoreError::Queued`].
+    /// `not-found`; `is-directory`, also for a directory if the store does not rename directories or `to` is in it;
+    /// `exists` if a file has the new name of a directory; `busy` if files in it are being stored; `read-only`,
+    /// `denied`, `io`, `no-space`; [`StoreError::Queued`].
     fn rename(&mut self, from: Name<'_>, to: Name<'_>) -> Result<()>;
 
     /// Creates a directory, durably.

@@ -9,7 +9,7 @@ use skiff_proto::serial::{FRAME_MAX, Link, State};
 
 /// Microseconds that a byte takes at 115,200 baud, rounded up.
 const BYTE: u64 = 87;
-/// What the device's UART keeps while nobody reads it: its window and a quarter more.
+/// What the device's UART buffers until it is read: the window and a quarter more.
 const UART: usize = 640;
 
 type Client = Link<4096, 4096>;
@@ -31,7 +31,7 @@ impl Random {
     }
 }
 
-/// One direction: what was sent and has not arrived.
+/// One direction: bytes that were sent and have not arrived.
 #[derive(Default)]
 struct Way {
     bytes: VecDeque<u8>,
@@ -43,7 +43,7 @@ impl Way {
         self.bytes.extend(frame);
     }
 
-    /// What arrives in the time of one byte. One in `rate` bytes suffers something; none if that is 0.
+    /// The bytes that arrive in the time of one byte. A fault hits one in `rate` bytes; none if that is 0.
     fn deliver(&mut self, random: &mut Random, rate: u64) -> Vec<u8> {
         let Some(byte) = self.bytes.pop_front() else { return Vec::new() };
         if rate == 0 || random.next(rate) > 0 {
@@ -56,7 +56,7 @@ impl Way {
             2 => vec![byte, random.byte()],
             3 => vec![byte, byte],
             4 => {
-                // A longer silence, such as an overrun.
+                // A longer loss, such as an overrun.
                 let lost = usize::from(random.byte()).min(self.bytes.len());
                 self.bytes.drain(..lost);
                 Vec::new()
@@ -71,13 +71,13 @@ struct Bench {
     server: Box<Server>,
     up: Way,
     down: Way,
-    /// What the device's UART keeps, and what it had no room for.
+    /// Bytes that the device's UART has buffered, and those that it had no room for.
     uart: VecDeque<u8>,
     overrun: u64,
     random: Random,
     rate: u64,
     micros: u64,
-    /// The device works on its storage until then.
+    /// Until when the device is busy with its storage.
     busy: u64,
 }
 
@@ -128,7 +128,7 @@ impl Bench {
         if self.client.poll_timeout().is_some_and(|at| now >= at) {
             self.client.handle_timeout(now);
         }
-        // The line is busy: a frame is made when it can go.
+        // The line is busy: a frame is composed when it can be sent.
         if self.up.bytes.is_empty() {
             let n = self.client.poll_transmit(&mut frame);
             self.up.send(&frame[..n]);
@@ -146,8 +146,8 @@ impl Bench {
         }
     }
 
-    /// Sends `up` and `down` at the same time, and checks what arrives. The device is busy for up to `pause` microseconds
-    /// now and then. Returns the time that it took.
+    /// Sends `up` and `down` at the same time, and checks what arrives. From time to time, the device is busy for up to
+    /// `pause` microseconds. Returns the duration.
     fn exchange(&mut self, up: &[u8], down: &[u8], pause: u64) -> Duration {
         let (mut sent_up, mut sent_down, mut got_up, mut got_down) = (0, 0, Vec::new(), Vec::new());
         let start = self.micros;
@@ -197,7 +197,7 @@ fn ten_thousand_faults_alter_nothing_and_end_no_session() {
 
 #[test]
 fn a_line_with_one_error_in_100_000_bytes_carries_nine_tenths_of_its_rate() {
-    // Percent of the 11,494 bytes a second that the line carries.
+    // Percent of the 11,494 bytes that the line carries per second.
     let percent = |bytes: usize, time: Duration| bytes as f64 * BYTE as f64 / time.as_secs_f64() / 1e4;
     for rate in [0, 100_000] {
         let mut bench = Bench::new(7, rate);
@@ -225,7 +225,7 @@ fn a_session_begins_again_with_a_new_open_frame_and_ends_with_a_close_frame() {
     bench.client.write(b"lost");
     bench.client.flush();
     bench.step();
-    // A new client: the first one is forgotten, with what it had sent.
+    // A new client: the session of the first one is dropped, with what it had sent.
     *bench.client = Client::new();
     bench.client.open(2, Duration::from_secs(1), bench.now());
     while !bench.server.is_called() {
@@ -234,7 +234,7 @@ fn a_session_begins_again_with_a_new_open_frame_and_ends_with_a_close_frame() {
     }
     bench.open(3);
     bench.exchange(b"up", b"down", 0);
-    // The device says the end after everything that it has written.
+    // The device sends the end after everything that it has written.
     bench.server.write(b"bye");
     bench.server.end();
     while bench.client.state() == State::Open {
@@ -264,7 +264,7 @@ fn a_device_that_restarts_ends_the_session_as_soon_as_the_client_asks() {
     assert!(bench.client.state() == State::Ended && bench.micros - start < 1_100_000);
 }
 
-/// Neither of these is the other end of a session.
+/// Not from the other end of a session.
 #[test]
 fn any_bytes_are_harmless() {
     let mut random = Random(5);
@@ -309,7 +309,7 @@ fn both_ends_follow_the_vector() {
             let (kind, payload) = rest.split_once(" \"").unwrap();
             let payload = payload.strip_suffix('"').unwrap().replace("\\x00", "\0");
             let n = if from == "C " {
-                // What was sent before and not acknowledged is sent again.
+                // Unacknowledged bytes are sent again.
                 if kind.starts_with('D') && client.unacknowledged() == 0 {
                     client.write(payload.as_bytes());
                     client.flush();
@@ -351,7 +351,7 @@ fn shown(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
 }
 
-/// The fields and the payload of a frame, by the text of PROTOCOL §9 alone.
+/// The fields and the payload of a frame, according to PROTOCOL §9, without the code under test.
 fn fields(frame: &[u8]) -> (String, Vec<u8>) {
     let [0, cobs @ .., 0] = frame else { panic!("no delimiters: {frame:?}") };
     let (mut decoded, mut rest) = (Vec::new(), cobs);

@@ -1,4 +1,4 @@
-//! A device on a serial line: a pseudo terminal with a server behind it, that can be unplugged and loses bytes.
+//! A device on a serial line: a server behind a pseudoterminal that loses bytes and can be unplugged.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -22,38 +22,38 @@ use tempfile::TempDir;
 
 use crate::memory::{Layout, MemoryStore};
 
-/// What goes wrong on the line.
+/// Faults of the line, and properties of the device.
 #[derive(Debug, Clone, Default)]
 pub struct Setup {
-    /// One in so many bytes is lost, altered, doubled or followed by another; 0: none.
+    /// One in this many bytes is lost, altered, doubled or followed by another; 0: none.
     pub fault_every: u64,
     /// Text that the device writes before each of its frames.
     pub log: &'static str,
-    /// The plug is pulled when so many bytes have passed, and put back after 300 ms.
+    /// Unplugged after this many bytes, and plugged in again after 300 ms.
     pub unplug_at: Option<u64>,
-    /// The device starts again then: it has only its files, and what was staged.
+    /// The device then restarts, and has only its files and staged bytes.
     pub restart: bool,
-    /// The device has only the classic commands, and refuses them.
+    /// The device knows only the classic commands, and refuses them.
     pub classic: bool,
-    /// The device talks only to clients with a key.
+    /// The device serves only clients with a key.
     pub secret: Option<Secret>,
 }
 
-/// A device. Dropping it ends it.
+/// A device, which ends when this is dropped.
 #[derive(Debug)]
 pub struct Device {
     wire: Arc<Mutex<Wire>>,
     dir: TempDir,
     thread: Option<JoinHandle<()>>,
-    /// What it serves: at most 1 MiB.
+    /// Its store, of at most 1 MiB.
     pub store: MemoryStore,
 }
 
 impl Device {
-    /// A device that is plugged in.
+    /// Starts a device that is plugged in.
     ///
     /// # Panics
-    /// If there is no pseudo terminal available.
+    /// If no pseudoterminal is available.
     #[must_use]
     pub fn start(setup: Setup) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
@@ -82,7 +82,7 @@ impl Device {
         self.dir.path().join("ttyACM0")
     }
 
-    /// How many bytes have passed so far, both ways, and how many of them suffered something.
+    /// How many bytes have passed so far, in both directions, and how many of them were hit by a fault.
     #[must_use]
     pub fn moved(&self) -> (u64, u64) {
         let wire = lock(&self.wire);
@@ -99,14 +99,14 @@ impl Drop for Device {
     }
 }
 
-/// The device's program: sessions one after the other.
+/// The device's program: one session after the other.
 fn serve(port: &Port, mut store: MemoryStore, secret: Option<&Secret>) {
     let start = Instant::now();
     let clock = || skiff_proto::Instant::ZERO.after(start.elapsed());
     let mut scratch = [0; 2048];
     let mut connections = 0;
     while !lock(&port.0).stopped {
-        // After a restart nothing is left of the session.
+        // A restart ends the session.
         lock(&port.0).restarted = false;
         let mut line: serial::Server<_, 512, 512> = serial::Server::new(port.clone());
         while line.accept().is_ok() {
@@ -137,7 +137,7 @@ fn refuse(port: Port) {
         while let Some(length) = take(&mut line, HEADER_LEN) {
             let length = String::from_utf8(length).expect("digits").parse().expect("a length");
             let Some(command) = take(&mut line, length) else { break };
-            // What it does not know it ignores.
+            // It ignores unknown commands.
             if command.starts_with(b"get ") || command.starts_with(b"put ") {
                 _ = embedded_io::Write::write(&mut line, b"0000000002-1");
             }
@@ -146,7 +146,7 @@ fn refuse(port: Port) {
     }
 }
 
-/// The next `len` bytes; `None` if the session ends before.
+/// The next `len` bytes; `None` if the session ends earlier.
 fn take(line: &mut impl embedded_io::Read, len: usize) -> Option<Vec<u8>> {
     let (mut bytes, mut at) = (vec![0; len], 0);
     while at < len {
@@ -160,7 +160,7 @@ fn take(line: &mut impl embedded_io::Read, len: usize) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// A new pseudo terminal, to be found at `path`.
+/// Creates a pseudoterminal and links it at `path`.
 fn plug_in(path: &Path) -> io::Result<fs::File> {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
     grantpt(&master)?;
@@ -188,7 +188,7 @@ impl Wire {
         (self.seed >> 33) % below
     }
 
-    /// What becomes of bytes on the line.
+    /// Applies faults to bytes on the line.
     fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut passed = Vec::new();
         for byte in bytes {
@@ -209,7 +209,7 @@ impl Wire {
         passed
     }
 
-    /// Pulls the plug if it is time. The host sees a hang-up, and for a while no device file.
+    /// Unplugs the device if it is time. The host sees a hang-up, and no device file for a while.
     fn unplug(&mut self) -> bool {
         if self.setup.unplug_at.is_none_or(|at| self.moved < at) {
             return false;
@@ -223,7 +223,7 @@ impl Wire {
         true
     }
 
-    /// True if it is ready within so many milliseconds. Nobody may have opened the other end.
+    /// True if it is ready within `millis` milliseconds. The other end may not be open.
     fn is_ready(&self, flags: PollFlags, millis: i64) -> bool {
         let limit = Timespec { tv_sec: 0, tv_nsec: millis * 1_000_000 };
         let mut fds = [PollFd::new(&self.master, flags)];
@@ -239,7 +239,7 @@ impl Wire {
 #[derive(Debug, Clone)]
 struct Port(Arc<Mutex<Wire>>);
 
-/// Nothing has come for a while.
+/// No byte has arrived for a while.
 #[derive(Debug)]
 struct Nothing;
 
@@ -286,7 +286,7 @@ impl embedded_io::Write for Port {
         wire.unplug();
         let frame = [wire.setup.log.as_bytes(), bytes].concat();
         let passed = wire.pass(&frame);
-        // What nobody reads is lost, as on a line.
+        // Bytes that are not read are lost, as on a real line.
         if wire.is_ready(PollFlags::OUT, 50) {
             _ = wire.master.write(&passed);
         }

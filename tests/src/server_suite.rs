@@ -223,7 +223,7 @@ cases! { ($)
             let mut wire = server.connect();
             wire.send_bytes(nonsense);
             if S::SEALED {
-                // What is not a record gets no reply. The last one announces more than will come.
+                // Bytes that are not a record get no reply. The last one announces more than it sends.
                 wire.finish();
                 assert_eq!(wire.hear_end().0, b"", "{nonsense:?}");
                 continue;
@@ -407,7 +407,7 @@ cases! { ($)
         assert_eq!(wire.read(&format!("{dir}a")).unwrap(), b"two");
         assert_eq!(wire.read(&format!("{dir}c")).unwrap(), b"one");
         assert_eq!(names(&mut wire, "tree").len(), if S::DIRECTORIES { 3 } else { 2 });
-        // While somebody writes the target it is busy.
+        // The target is busy while another connection writes it.
         let mut writer = server.connect();
         writer.say(format!("write 0 8 - {dir}c"));
         writer.send_bytes(&message("1234"));
@@ -428,7 +428,7 @@ cases! { ($)
         assert_eq!(names(&mut wire, "tree e"), BTreeSet::from(expected));
     }
 
-    /// Five seconds, since somebody waits.
+    /// Five seconds, since another transfer waits.
     fn a_get_waits_for_a_data_connection_which_an_unclaimed_port_gives_back<S>() {
         if S::SEALED {
             return;
@@ -611,7 +611,7 @@ cases! { ($)
         dripping.join().unwrap();
     }
 
-    /// Or is told that it has changed; never a mix.
+    /// Or it gets `changed`; never a mix.
     fn a_reader_of_the_old_version_gets_it_whole_while_it_is_replaced<S>() {
         let server = start::<S>();
         let old = large::<S>();

@@ -1,4 +1,4 @@
-//! host-cli and a device on a serial line, over a pseudo terminal.
+//! host-cli and a device on a serial line, over a pseudoterminal.
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
@@ -24,7 +24,7 @@ impl Scene {
         run(host_cli(self.here.path()).arg(self.device.address()).args(words))
     }
 
-    /// A command that ends well. It may say that it tries again.
+    /// Runs a command that succeeds. It may report retries.
     #[track_caller]
     fn done(&self, words: &[&str]) -> String {
         let ran = self.run(words);
@@ -67,7 +67,7 @@ fn the_commands_work_over_a_serial_line() {
     let script = "mv a.bin c.bin\nrm -r t\nls\n";
     let ran = run_with(host_cli(scene.here.path()).arg(scene.device.address()), script);
     assert!(ran.ok().ends_with("c.bin\n"));
-    // The address is taken wherever one is.
+    // The address is accepted wherever an address is.
     let mut command = host_cli(scene.here.path());
     assert_eq!(run(command.env("SKIFF_BOARD", scene.device.address()).arg("ls")).ok(), "c.bin\n");
     _ = run(host_cli(scene.here.path()).args(["config", "add", "lab", &format!("{}:9600", scene.device.address())]))
@@ -101,7 +101,7 @@ fn text_of_the_device_between_frames_is_ignored() {
 }
 
 #[test]
-fn transfers_survive_the_plug_and_the_device_that_starts_again() {
+fn transfers_survive_unplugging_and_restarts() {
     let bytes = content(150_000);
     for restart in [false, true] {
         let setup = || Setup { unplug_at: Some(90_000), restart, ..Setup::default() };
@@ -115,7 +115,8 @@ fn transfers_survive_the_plug_and_the_device_that_starts_again() {
         scene.done(&["get", "a"]);
         assert_eq!(scene.read("a"), bytes);
         let get = scene.device.moved().0;
-        // 150,000 bytes take 171,000 with their frames and acknowledgements. From the beginning it would be 90,000 more.
+        // 150,000 bytes take 171,000 on the line, with frames and acknowledgements. Restarting from the beginning would
+        // add 90,000.
         assert!(put < 200_000 && get < 200_000, "{put} {get}");
     }
 }
@@ -155,7 +156,7 @@ fn a_port_that_cannot_be_used_is_explained() {
     rustix::fs::flock(&other, rustix::fs::FlockOperation::LockExclusive).unwrap();
     fails(&scene.device.address(), "in use by another program");
     drop(other);
-    // Nobody is at the other end.
+    // The other end is silent.
     let silent = silent_line();
     let name = rustix::pty::ptsname(&silent, Vec::new()).unwrap();
     let address = format!("serial:{}:9600", name.to_str().unwrap());
@@ -167,7 +168,7 @@ fn a_port_that_cannot_be_used_is_explained() {
     assert!(ran.failed(2).contains("a serial port has no PORT"));
 }
 
-/// A line with nobody at its other end.
+/// A line whose other end is silent.
 fn silent_line() -> std::os::fd::OwnedFd {
     let master = rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY).unwrap();
     rustix::pty::grantpt(&master).unwrap();

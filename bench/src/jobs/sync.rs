@@ -1,4 +1,4 @@
-//! A tree of small files, 20 to a directory: compared when nothing has changed, and sent when nothing is there.
+//! A tree of small files, 20 to a directory: compared when nothing has changed, and sent to an empty target.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -48,7 +48,7 @@ pub(super) fn unchanged(bench: &Bench) -> Result<Job<'_>> {
     Ok(job)
 }
 
-/// Nothing is there. host-serv makes the files durable, rsync does not.
+/// The target is empty. host-serv makes the files durable, rsync does not.
 pub(super) fn cold(bench: &Bench) -> Result<Job<'_>> {
     let from = tree(bench)?;
     let mut job = Job::new(format!("{} x 1 KiB up, to a disk, as a tree", bench.args.files), Unit::Seconds);

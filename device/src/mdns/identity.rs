@@ -1,4 +1,4 @@
-//! Who a device is, and what a message says about it.
+//! The identity of a device, and what a message contains about it.
 
 use core::net::IpAddr;
 
@@ -7,20 +7,20 @@ use heapless::Vec;
 use super::message::{ANY_CLASS, Header, INTERNET, LOCAL, Name, Reader, Record, SERVICE, SERVICES, TOP, before, kind};
 use super::records::{Kinds, Owner, of_address};
 
-/// The longest name that can be announced, in bytes, with the number that a conflict adds.
+/// Maximum length of an announced name in bytes, including the number that a conflict adds.
 pub(super) const LABEL: usize = 36;
-/// Of which the name that is asked for.
+/// Maximum length of the configured name.
 const BASE: usize = 32;
 const SERVER: usize = 64;
 const ADDRESSES: usize = 4;
 
-/// So many questions and records of a message are looked at.
+/// Maximum number of questions and records of a message that are processed.
 const ENTRIES: u16 = 64;
 
-/// What the records of a device say.
+/// What the records of a device contain.
 #[derive(Debug)]
 pub(super) struct Identity {
-    /// The name, and which part of it was asked for.
+    /// The name, and the length of its configured part.
     pub(super) label: Vec<u8, LABEL, u8>,
     base: usize,
     suffix: u8,
@@ -29,19 +29,19 @@ pub(super) struct Identity {
     pub(super) addresses: Vec<(IpAddr, u8), ADDRESSES, u8>,
 }
 
-/// What a message says about this device.
+/// What a message contains about this device.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
-    /// Records that are asked for, and those that the sender knows.
+    /// Records that are requested, and those that the sender knows.
     pub(super) asked: Kinds,
     pub(super) known: Kinds,
-    /// The sender wants the reply alone.
+    /// The sender requests a unicast reply.
     pub(super) alone: bool,
     pub(super) question: Option<(Owner, u16, u16)>,
     pub(super) is_probe: bool,
     /// Another device has the name.
     pub(super) conflict: bool,
-    /// Another device probes for the name, with a better claim.
+    /// Another device probes for the name and wins the tie-break.
     pub(super) lost: bool,
 }
 
@@ -60,7 +60,7 @@ impl Identity {
         Self { label, base, suffix: 1, port, server: server.get(..SERVER).unwrap_or(server), addresses: Vec::new() }
     }
 
-    /// Takes over the addresses, up to four; true if they are others than before.
+    /// Sets the addresses, up to four; true if they have changed.
     pub(super) fn set_addresses(&mut self, addresses: impl Iterator<Item = (IpAddr, u8)> + Clone) -> bool {
         let is_new = !addresses.clone().take(ADDRESSES).eq(self.addresses.iter().copied());
         if is_new {
@@ -69,12 +69,12 @@ impl Identity {
         is_new
     }
 
-    /// The families of addresses that there are, one bit each.
+    /// The address families in use, one bit each.
     pub(super) fn families(&self) -> u8 {
         self.addresses.iter().fold(0, |families, (address, _)| families | 1 << family(address))
     }
 
-    /// The address to speak from to all of a family.
+    /// The source address for multicasts of a family.
     pub(super) fn speaker(&self, of: usize) -> Option<IpAddr> {
         let own = || self.addresses.iter().map(|(address, _)| *address).filter(|address| of == family(address));
         own().find(is_link_local).or_else(|| own().next())
@@ -124,8 +124,8 @@ impl Identity {
             let record = reader.record()?;
             heard.known = heard.known.with(self.known(&record));
         }
-        // What the other one proposes, against what this device proposes: the lists are compared in order (RFC 6762
-        // section 8.2.1), and this device's has one record.
+        // Compares the records that the other device proposes with those of this device, in order (RFC 6762 section
+        // 8.2.1). This device proposes one record.
         let (mut least, mut count) = (None, 0_u8);
         for _ in 0..header.authorities.min(ENTRIES) {
             let record = reader.record()?;
@@ -144,7 +144,7 @@ impl Identity {
         Some(heard)
     }
 
-    /// True if this is the record of another device that has the name.
+    /// True if this record shows that another device has the name.
     fn contradicts(&self, record: &Record<'_>) -> bool {
         if record.class != INTERNET {
             return false;
@@ -156,7 +156,7 @@ impl Identity {
         }
     }
 
-    /// The own records that the sender of a query knows: this one, unless it is old.
+    /// The device's records that the sender of a query knows: this one, unless it is old.
     fn known(&self, record: &Record<'_>) -> Kinds {
         let is_recent = |usual: u32| record.ttl >= usual / 2;
         let only = |kinds| self.addresses.iter().filter(|(address, _)| of_address(address) == kinds).count() == 1;
@@ -206,7 +206,7 @@ impl Identity {
         })
     }
 
-    /// Whose name it is, if it concerns this device.
+    /// The owner of a name, if it concerns this device.
     fn owner(&self, name: &Name) -> Option<Owner> {
         let name = name.as_ref()?;
         let is_own = |label: &[u8]| {
@@ -229,7 +229,8 @@ impl Identity {
         self.addresses.iter().map(|(address, _)| *address).min()
     }
 
-    /// The own address in the network of `peer`; `None` if it is in another one, or not that of another host.
+    /// The device's address in the network of `peer`; `None` if `peer` is in another network, or is not the address of
+    /// another host.
     pub(super) fn own_address(&self, peer: IpAddr) -> Option<IpAddr> {
         let is_usable = match peer {
             IpAddr::V4(v4) => !(v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast()),
@@ -251,7 +252,7 @@ fn is_link_local(address: &IpAddr) -> bool {
     matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
-/// True if both are in one network, and `peer` is not the address of all of it.
+/// True if both are in the same network, and `peer` is not its broadcast address.
 fn is_near(own: IpAddr, peer: IpAddr, prefix: u8) -> bool {
     let host = |bits: u32| bits.saturating_sub(prefix.into());
     match (own, peer) {
@@ -267,7 +268,7 @@ fn is_near(own: IpAddr, peer: IpAddr, prefix: u8) -> bool {
     }
 }
 
-/// True if a list of one record comes before one of `count` records, the least of which is `theirs`.
+/// True if a list of one record sorts before one of `count` records, the lowest of which is `theirs`.
 fn is_less(own: (u16, u16, &[u8]), theirs: (u16, u16, &[u8]), count: u8) -> bool {
     own < theirs || (own == theirs && count > 1)
 }

@@ -1,6 +1,6 @@
-//! DNS messages, read: RFC 1035 section 4, with what RFC 6762 adds.
+//! Reads DNS messages: RFC 1035 section 4, with the additions of RFC 6762.
 //!
-//! Nothing here trusts a byte. A name's compression pointer has to point backwards, so no loop is possible.
+//! No byte is trusted. A compression pointer must point backwards, so no loop is possible.
 
 use heapless::Vec;
 
@@ -22,13 +22,13 @@ pub(super) mod kind {
     pub(crate) const ANY: u16 = 255;
 }
 
-/// The class of everything here, and of a question that does not care.
+/// The class of all records here, and the class ANY of a question.
 pub(super) const INTERNET: u16 = 1;
 pub(super) const ANY_CLASS: u16 = 255;
-/// Of the class of a question: an answer to the sender alone will do. Of a record: it replaces all earlier ones.
+/// In the class of a question: a unicast reply is accepted. In that of a record: it replaces all earlier ones.
 pub(super) const TOP: u16 = 0x8000;
 
-/// A name as it is in a message, without compression. `None`: it is valid, and longer than any that matters.
+/// A name as in a message, without compression. `None`: it is valid, but longer than any that matters.
 pub(super) type Name = Option<Vec<u8, NAME, u8>>;
 
 /// The first twelve bytes.
@@ -72,7 +72,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Reads the header. `None` also for messages that RFC 6762 section 18 tells to ignore.
+    /// Reads the header. `None` also for messages that RFC 6762 section 18 requires to be ignored.
     pub(super) fn new(message: &'a [u8]) -> Option<(Header, Self)> {
         /// OPCODE and RCODE.
         const ZERO: u16 = 0x780f;
@@ -115,12 +115,12 @@ impl<'a> Reader<'a> {
         Some(name)
     }
 
-    /// The name that begins there, and where what follows it begins.
+    /// The name at this position, and the position after it.
     fn name_at(&self, mut at: usize) -> Option<(Name, usize)> {
         let mut name = Some(Vec::new());
         let mut len = 0;
         let mut end = None;
-        // Pointers have to lead to before this.
+        // Pointers must point to before this.
         let mut begin = at;
         loop {
             let head = *self.message.get(at)?;
@@ -152,7 +152,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What comes before `end` in `name`, in any letter case.
+/// The part of `name` before `end`, ignoring letter case.
 pub(super) fn before<'n>(name: &'n [u8], end: &[u8]) -> Option<&'n [u8]> {
     let (first, last) = name.split_at_checked(name.len().checked_sub(end.len())?)?;
     last.eq_ignore_ascii_case(end).then_some(first)

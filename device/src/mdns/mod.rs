@@ -3,18 +3,20 @@
 //! | module | content |
 //! |---|---|
 //! | here | [`Mdns`]: the UDP socket of a smoltcp stack |
-//! | `responder` | [`Responder`]: what to say when, without I/O |
-//! | `identity` | who the device is, and what a message says about it |
-//! | `records` | the records of a device, written |
-//! | `message` | messages, read |
+//! | `responder` | [`Responder`]: decides what to send and when, without I/O |
+//! | `identity` | the identity of the device, and what a message contains about it |
+//! | `records` | writes the records of a device |
+//! | `message` | reads messages |
 //!
-//! [`Stack::announce`](crate::stack::Stack::announce) adds it to a [`Stack`](crate::stack::Stack). An application with a stack
-//! of its own calls [`Mdns::poll`] after each poll of the server. The network interface must let multicast frames in.
+//! [`Stack::announce`](crate::stack::Stack::announce) adds it to a [`Stack`](crate::stack::Stack). An application with
+//! its own stack calls [`Mdns::poll`] after each poll of the server. The network interface must accept multicast
+//! frames.
 //!
-//! What it does of RFC 6762: it probes for its name, with the tie-break of section 8.2; on a conflict it appends `-2`, `-3`
-//! and so on; it announces twice, again when its addresses change, and says goodbye if it is asked to; it answers questions
-//! with known answers, for unicast replies and of clients that know no mDNS. It leaves out NSEC records (section 6.1), known
-//! answers in several messages (section 7.2), and the tie-break for the name of the instance, which has the label of the host.
+//! Of RFC 6762, it implements probing for its name, with the tie-break of section 8.2; on a conflict, it appends `-2`,
+//! `-3` and so on; it announces itself twice, announces again when its addresses change, and sends a goodbye on
+//! request; it answers questions with known answers, questions for unicast replies, and those of clients without mDNS.
+//! It does not implement NSEC records (section 6.1), known answers in several messages (section 7.2), and the tie-break
+//! for the name of the instance, which has the label of the host.
 
 mod identity;
 mod message;
@@ -33,10 +35,10 @@ use smoltcp::wire::{IpAddress, IpListenEndpoint};
 
 pub use responder::{GROUP_V4, GROUP_V6, MESSAGE, Message, PORT, Responder};
 
-/// The longest message that is received: what fits into a frame.
+/// Maximum length of a received message: what fits into a frame.
 const RECEIVED: usize = 1472;
 
-/// A message that could not be sent for so long is dropped: the host that it is for does not answer.
+/// A message that could not be sent for this long is dropped: its recipient does not answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Memory for the socket, 2 KiB.
@@ -72,7 +74,7 @@ impl Default for Memory {
 pub struct Mdns {
     responder: Responder,
     socket: SocketHandle,
-    /// Since when a message waits to be sent.
+    /// Since when a message has been waiting to be sent.
     waiting: Option<Instant>,
     has_joined: bool,
 }
@@ -86,7 +88,7 @@ impl Mdns {
         let Memory { received, received_meta, sent, sent_meta } = memory;
         let received = PacketBuffer::new(&mut received_meta[..], &mut received[..]);
         let mut socket = Socket::new(received, PacketBuffer::new(&mut sent_meta[..], &mut sent[..]));
-        // RFC 6762 section 11: receivers may take it for a proof that the sender is near.
+        // RFC 6762 section 11: receivers may use it to check that the sender is on their link.
         socket.set_hop_limit(Some(255));
         bind(&mut socket);
         Self { responder, socket: sockets.add(socket), waiting: None, has_joined: false }
@@ -104,12 +106,12 @@ impl Mdns {
         self.responder.is_announced()
     }
 
-    /// Takes what has been received, and hands what is due to the stack, which sends it when it is polled next. At most four
-    /// messages are received and one is sent.
+    /// Processes received messages, and passes the next message to the stack, which sends it at its next poll. At most
+    /// four messages are received and one is sent.
     pub fn poll(&mut self, now: Instant, interface: &mut Interface, sockets: &mut SocketSet<'_>) {
         if !self.has_joined {
             self.has_joined = true;
-            // Without room in its table, the stack receives only what is sent to this device alone.
+            // If its table is full, the stack receives only unicast messages.
             _ = interface.join_multicast_group(GROUP_V4);
             #[cfg(feature = "ipv6")]
             {
@@ -132,7 +134,7 @@ impl Mdns {
         }
     }
 
-    /// After what time to poll again at the latest. `None`: when a packet arrives.
+    /// The time after which to poll again at the latest. `None`: when a packet arrives.
     #[must_use]
     pub fn poll_delay(&self, now: Instant) -> Option<Duration> {
         // The stack has to be polled to find out that it has sent a message.
@@ -140,7 +142,7 @@ impl Mdns {
         if self.waiting.is_some() { due.map(|due| due.max(Duration::from_millis(1))) } else { due }
     }
 
-    /// Says goodbye with the next polls, if the name was announced, and is silent then.
+    /// Sends a goodbye with the next polls, if the name was announced, and nothing after that.
     pub fn end(&mut self) {
         self.responder.end();
     }

@@ -1,4 +1,4 @@
-//! The records of a device, written into a message.
+//! Writes the records of a device into a message.
 
 use core::net::IpAddr;
 
@@ -21,7 +21,7 @@ impl Kinds {
     pub(super) const AAAA: Self = Self(1 << 5);
     pub(super) const HOST: Self = Self::A.with(Self::AAAA);
     pub(super) const INSTANCE: Self = Self::SRV.with(Self::TXT);
-    /// Everything that belongs to the device.
+    /// All records that belong to the device.
     pub(super) const ALL: Self = Self::PTR.with(Self::INSTANCE).with(Self::HOST);
 
     pub(super) const fn with(self, other: Self) -> Self {
@@ -44,7 +44,7 @@ impl Kinds {
         !self.and(other).is_empty()
     }
 
-    /// What a client will ask for next (RFC 6763 section 12).
+    /// The records that a client will request next (RFC 6763 section 12).
     pub(super) const fn additional(self) -> Self {
         let more = match () {
             () if self.has(Self::PTR) => Self::INSTANCE.with(Self::HOST),
@@ -55,7 +55,7 @@ impl Kinds {
     }
 }
 
-/// Whose name a record has.
+/// The owner of a record's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
     /// NAME.local
@@ -68,14 +68,14 @@ pub(super) enum Owner {
     Services,
 }
 
-/// How long records may be kept.
+/// How long records may be cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lifetime {
-    /// As RFC 6762 section 10 recommends.
+    /// The recommendation of RFC 6762 section 10.
     Usual,
-    /// For a client that does not speak mDNS: 10 s, and the records replace nothing.
+    /// For a client without mDNS: 10 s, and the records replace nothing.
     Legacy,
-    /// They are no longer true.
+    /// Zero: the records are no longer valid.
     Over,
 }
 
@@ -90,12 +90,12 @@ pub(super) struct Writer<'a> {
     len: usize,
     identity: &'a Identity,
     lifetime: Lifetime,
-    /// Where the name of each [`Owner`] is, once it is there.
+    /// The position of each [`Owner`]'s name, once it has been written.
     names: [Option<u16>; 4],
 }
 
 impl<'a> Writer<'a> {
-    /// Begins a message with this header; the counts come later.
+    /// Begins a message with this header; the counts are set later.
     pub(super) fn new(
         out: &'a mut [u8],
         id: u16,
@@ -124,7 +124,7 @@ impl<'a> Writer<'a> {
         self.word(class)
     }
 
-    /// Writes these records; returns how many they are.
+    /// Writes these records; returns their number.
     pub(super) fn records(&mut self, kinds: Kinds) -> Option<u16> {
         let mut count = 0;
         for (kind, owner, of, target) in [
@@ -140,7 +140,7 @@ impl<'a> Writer<'a> {
             let begin = self.record(owner, of, ttl)?;
             match target {
                 Some(Owner::Host) => {
-                    // Priority and weight; a legacy client may not know compression here.
+                    // Priority and weight. No compression here: a legacy client may not support it.
                     self.bytes(&[0; 4])?;
                     self.word(self.identity.port)?;
                     self.host()?;
@@ -163,7 +163,7 @@ impl<'a> Writer<'a> {
         Some(count)
     }
 
-    /// Writes the record of an address.
+    /// Writes an address record.
     pub(super) fn address(&mut self, address: IpAddr) -> Option<()> {
         let (kind, octets): (_, &[u8]) = match &address {
             IpAddr::V4(v4) => (kind::A, &v4.octets()),
@@ -174,11 +174,11 @@ impl<'a> Writer<'a> {
         self.end_record(begin)
     }
 
-    /// Writes a record up to its data; returns where these begin.
+    /// Writes a record up to its data; returns the position of the data.
     fn record(&mut self, owner: Owner, kind: u16, ttl: u32) -> Option<usize> {
         self.name(owner)?;
         self.word(kind)?;
-        // A query proposes records, which replace nothing yet; shared records never replace those of others.
+        // Records in a query are proposals and replace nothing yet; shared records never replace those of others.
         let is_shared = matches!(owner, Owner::Service | Owner::Services);
         let replaces = !is_shared && self.lifetime != Lifetime::Legacy && self.out[2] & 0x80 != 0;
         self.word(if replaces { INTERNET | TOP } else { INTERNET })?;
@@ -192,14 +192,14 @@ impl<'a> Writer<'a> {
         Some(self.len)
     }
 
-    /// Sets the length of the data that begin there.
+    /// Sets the length of the data that begins at `begin`.
     fn end_record(&mut self, begin: usize) -> Option<()> {
         let len = u16::try_from(self.len - begin).ok()?;
         self.out.get_mut(begin - 2..begin)?.copy_from_slice(&len.to_be_bytes());
         Some(())
     }
 
-    /// Writes a name, or where it is in the message.
+    /// Writes a name, or a pointer to it if the message has it already.
     fn name(&mut self, owner: Owner) -> Option<()> {
         if let Some(at) = self.names[owner as usize] {
             return self.word(0xc000 | at);
@@ -221,7 +221,7 @@ impl<'a> Writer<'a> {
         self.bytes(LOCAL)
     }
 
-    /// Writes bytes behind their number.
+    /// Writes bytes, preceded by their number.
     fn text(&mut self, parts: &[&[u8]]) -> Option<()> {
         let len: usize = parts.iter().map(|part| part.len()).sum();
         self.bytes(&[u8::try_from(len).ok()?])?;
@@ -239,7 +239,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// The kind of record that holds this address.
+/// The kind of record for this address.
 pub(super) const fn of_address(address: &IpAddr) -> Kinds {
     match address {
         IpAddr::V4(_) => Kinds::A,

@@ -1,4 +1,4 @@
-//! What to say when: RFC 6762 as a state machine without I/O.
+//! Decides what to send and when: RFC 6762 as a state machine without I/O.
 //!
 //! | step | what it sends | next |
 //! |---|---|---|
@@ -8,8 +8,8 @@
 //! | 6 | a goodbye | at once |
 //! | 7 | nothing | |
 //!
-//! A conflict leads back to step 0: with another name while the own one was being probed; with the same one later, so
-//! that only one of the two devices changes its name.
+//! A conflict leads back to step 0: during probing with another name; later with the same name, so that only one of the
+//! two devices changes its name.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
@@ -26,7 +26,7 @@ pub const PORT: u16 = 5353;
 pub const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
 /// The group by IPv6.
 pub const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb);
-/// The longest message that is sent, in bytes.
+/// Maximum length of a sent message, in bytes.
 pub const MESSAGE: usize = 512;
 
 const PROBES: u8 = 3;
@@ -36,16 +36,16 @@ const ENDED: u8 = 7;
 
 const PROBE_PAUSE: Duration = Duration::from_millis(250);
 const ANNOUNCE_PAUSE: Duration = Duration::from_secs(1);
-/// How long the loser of two probes waits, and who has had many conflicts.
+/// How long a device waits after it has lost against another probe, or after many conflicts.
 const LOST_PAUSE: Duration = Duration::from_secs(1);
 const CONFLICT_PAUSE: Duration = Duration::from_secs(5);
 const CONFLICTS: u8 = 15;
-/// The least time between two multicast replies, and between two to probes.
+/// Minimum time between two multicast replies, and between two replies to probes.
 const REPLY_PAUSE: Duration = Duration::from_secs(1);
-/// What everybody has heard within this time can be said to one alone.
+/// What was multicast within this time may be sent by unicast.
 const RECENT: Duration = Duration::from_secs(30);
 
-/// So many messages are looked at in a burst, and one more after each pause. Others are dropped unread.
+/// Maximum number of messages processed in a burst; one more after each pause. Others are dropped unread.
 const LOOKS: u8 = 32;
 const LOOK_PAUSE: Duration = Duration::from_millis(32);
 
@@ -56,10 +56,10 @@ pub struct Responder {
     step: u8,
     /// When the next step is due.
     at: Instant,
-    /// Families that have not got the message of this step.
+    /// Families to which the message of this step has not been sent.
     unsent: u8,
     sides: [Side; 2],
-    /// A reply that is not for all.
+    /// A unicast reply.
     alone: Option<Message>,
     looks: u8,
     looked: Instant,
@@ -67,22 +67,22 @@ pub struct Responder {
     random: u32,
 }
 
-/// What is to be said to all by one family of addresses.
+/// What is to be multicast over one address family.
 #[derive(Debug, Clone, Copy, Default)]
 struct Side {
     kinds: Kinds,
     due: Instant,
-    /// What was said last, and when.
+    /// What was sent last, and when.
     said: Kinds,
     last: Option<Instant>,
 }
 
-/// A message that is to be sent.
+/// A message to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Message {
-    /// Where to.
+    /// The destination.
     pub to: SocketAddr,
-    /// From which of the own addresses; the port is [`PORT`].
+    /// The source address; the port is [`PORT`].
     pub from: IpAddr,
     content: Content,
 }
@@ -91,7 +91,7 @@ pub struct Message {
 enum Content {
     Probe,
     Records(Kinds, Lifetime),
-    /// With the question repeated.
+    /// Includes the question.
     Legacy {
         id: u16,
         question: (Owner, u16, u16),
@@ -100,9 +100,9 @@ enum Content {
 }
 
 impl Responder {
-    /// For a server on this port. Bytes of `name` that a host name can't have become `-`; it is cut after 32 bytes. Without a
-    /// name it is `skiff-` and the last three bytes of `mac`. `server` is the product and version. `random` should differ
-    /// between devices that start at the same time.
+    /// Creates the responder for a server on this port. Bytes of `name` that are not allowed in a host name become `-`;
+    /// it is cut after 32 bytes. The default name is `skiff-` and the last three bytes of `mac`. `server` is the
+    /// product and version. `random` should differ between devices that start at the same time.
     #[must_use]
     pub fn new(name: Option<&str>, mac: [u8; 6], port: u16, server: &'static str, random: u32) -> Self {
         Self {
@@ -131,8 +131,8 @@ impl Responder {
         self.step > PROBES && self.step < GOODBYE
     }
 
-    /// Takes over the own addresses, with the lengths of their prefixes, up to four. If they are others than before, the
-    /// name is probed for and announced again.
+    /// Sets the device's addresses with their prefix lengths, up to four. If they have changed, the name is probed for
+    /// and announced again.
     pub fn set_addresses(&mut self, addresses: impl Iterator<Item = (IpAddr, u8)> + Clone, now: Instant) {
         if self.step < GOODBYE && self.identity.set_addresses(addresses) {
             let pause = self.random(250);
@@ -140,14 +140,14 @@ impl Responder {
         }
     }
 
-    /// From now on nothing is sent but a goodbye, if the name was announced.
+    /// From now on, sends nothing but a goodbye, if the name was announced.
     pub fn end(&mut self) {
         self.step = if self.is_announced() { GOODBYE } else { ENDED };
         self.unsent = 0;
         self.at = Instant::ZERO;
     }
 
-    /// When [`Self::next`] has something, if no message comes before.
+    /// When [`Self::next`] will have a message, if none is received before.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let step =
@@ -158,7 +158,7 @@ impl Responder {
         step.into_iter().chain(alone).chain(sides).min()
     }
 
-    /// The next message to send; to be written with [`Self::write`] before anything else is done.
+    /// The next message to send. Write it with [`Self::write`] before calling anything else.
     pub fn next(&mut self, now: Instant) -> Option<Message> {
         if self.is_open()
             && let Some(message) = self.alone.take()
@@ -206,16 +206,16 @@ impl Responder {
         }
     }
 
-    /// Takes a message that was sent from `from` to [`PORT`]. What is malformed, comes from another network or is too much
-    /// is ignored.
+    /// Processes a message that was sent from `from` to [`PORT`]. Messages that are malformed, come from another
+    /// network or are too many are ignored.
     pub fn handle(&mut self, from: SocketAddr, message: &[u8], now: Instant) {
-        // Nothing that comes from another network is answered.
+        // Messages from another network are not answered.
         let Some(own) = self.identity.own_address(from.ip()).filter(|_| from.port() != 0 && self.may_look(now)) else {
             return;
         };
         let Some((header, mut reader)) = Reader::new(message) else { return };
         let heard = if header.is_response {
-            // A response from another port is not one (RFC 6762 section 6).
+            // A response from another port is not valid (RFC 6762 section 6).
             if from.port() != PORT {
                 return;
             }
@@ -240,7 +240,7 @@ impl Responder {
         if kinds.is_empty() {
             return;
         }
-        // Others may answer for a shared name at the same time.
+        // Other devices may answer for a shared name at the same time.
         let is_shared = kinds.has(Kinds::PTR.with(Kinds::SERVICES));
         let apart = if is_shared { self.random(100) + Duration::from_millis(20) } else { Duration::ZERO };
         let side = &mut self.sides[family(&from.ip())];
@@ -295,7 +295,7 @@ impl Responder {
         Some(Message { to: SocketAddr::new(group, PORT), from, content })
     }
 
-    /// True if replies are given: the name is this device's.
+    /// True if the device replies: the name is its own.
     const fn is_open(&self) -> bool {
         self.step >= PROBES && self.step < GOODBYE
     }
@@ -324,7 +324,7 @@ impl Responder {
         self.probe(now.after(pause));
     }
 
-    /// Takes the permission to look at one more message.
+    /// True if one more message may be processed now; counts it.
     fn may_look(&mut self, now: Instant) -> bool {
         while self.looks < LOOKS && now.since(self.looked) >= LOOK_PAUSE {
             self.looks += 1;
@@ -338,9 +338,9 @@ impl Responder {
         may
     }
 
-    /// Up to so many milliseconds.
+    /// A random duration of up to `most` milliseconds.
     fn random(&mut self, most: u32) -> Duration {
-        // Xorshift: enough to keep devices apart that start together.
+        // Xorshift: enough to separate devices that start together.
         self.random ^= self.random << 13;
         self.random ^= self.random >> 17;
         self.random ^= self.random << 5;

@@ -1,4 +1,4 @@
-//! Responders on a network of their own, in virtual time.
+//! Responders on their own network, in virtual time.
 
 use core::net::{IpAddr, SocketAddr};
 use std::vec::Vec;
@@ -12,7 +12,7 @@ const OWN: &str = "192.168.69.1";
 const PEER: &str = "192.168.69.7:5353";
 const GROUP: &str = "224.0.0.251:5353";
 
-/// The question for `_skiff._tcp.local` PTR, without its class.
+/// The query for `_skiff._tcp.local` PTR, without its class.
 const BROWSE: &[u8] = b"\0\0\0\0\0\x01\0\0\0\0\0\0\x06_skiff\x04_tcp\x05local\0\0\x0c";
 /// The same for an address of `LAB3.local`.
 const RESOLVE: &[u8] = b"\0\0\0\0\0\x01\0\0\0\0\0\0\x04LAB3\x05local\0\0\x01";
@@ -34,14 +34,14 @@ fn responder(address: &str, random: u32) -> Responder {
     responder
 }
 
-/// A device that is announced, at 5 s.
+/// A device that has been announced, at 5 s.
 fn announced() -> Responder {
     let mut responder = responder(OWN, 1);
     assert_eq!(sent(&mut responder, 1, 5_000).len(), 5);
     responder
 }
 
-/// What is sent until then, and when.
+/// The messages sent from `from` to `until`, with their times.
 fn sent(responder: &mut Responder, from: u64, until: u64) -> Vec<(u64, Message, Vec<u8>)> {
     let mut all = Vec::new();
     let mut now = ms(from);
@@ -56,13 +56,13 @@ fn sent(responder: &mut Responder, from: u64, until: u64) -> Vec<(u64, Message, 
     all
 }
 
-/// What a device that is announced says to a message that comes at `now`.
+/// The replies of an announced device to a message received at `now`.
 fn said(responder: &mut Responder, from: &str, message: &[u8], now: u64) -> Vec<(u64, SocketAddr, Vec<u8>)> {
     responder.handle(from.parse().unwrap(), message, ms(now));
     sent(responder, now, now + 2_000).into_iter().map(|(at, message, bytes)| (at, message.to, bytes)).collect()
 }
 
-/// A question with this class.
+/// A query with this class.
 fn query(question: &[u8], class: u16) -> Vec<u8> {
     [question, &class.to_be_bytes()].concat()
 }
@@ -86,7 +86,7 @@ fn a_device_probes_three_times_and_announces_itself_twice() {
 }
 
 #[test]
-fn a_question_for_the_service_is_answered_with_all_that_a_client_needs() {
+fn a_query_for_the_service_is_answered_with_all_that_a_client_needs() {
     let reply = [b"\0\0\x84\0\0\0\0\x01\0\0\0\x03", RECORDS].concat();
     let mut device = announced();
     let replies = said(&mut device, PEER, &query(BROWSE, 1), 6_000);
@@ -94,7 +94,7 @@ fn a_question_for_the_service_is_answered_with_all_that_a_client_needs() {
     let (at, to, bytes) = &replies[0];
     assert!((6_020..6_120).contains(at), "{at}");
     assert_eq!((*to, bytes), (GROUP.parse().unwrap(), &reply));
-    // Any class and any type do as well, and the reply to one who asks for it is for him alone.
+    // The class ANY and the type ANY match as well. A unicast reply is sent on request.
     let replies = said(&mut device, PEER, &query(&[&BROWSE[..31], b"\0\xff"].concat(), 0x80ff), 10_000);
     assert_eq!(replies, [(10_000, PEER.parse().unwrap(), reply)]);
     // There is a service of this kind.
@@ -107,7 +107,7 @@ fn a_question_for_the_service_is_answered_with_all_that_a_client_needs() {
 }
 
 #[test]
-fn the_example_of_the_protocol_is_what_a_device_says() {
+fn a_device_sends_the_example_of_the_protocol() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/PROTOCOL.md");
     let Ok(text) = std::fs::read_to_string(path) else { return };
     let section = text.split("\n## 10. ").nth(1).unwrap();
@@ -118,7 +118,7 @@ fn the_example_of_the_protocol_is_what_a_device_says() {
 }
 
 #[test]
-fn an_address_is_answered_in_any_letter_case_and_only_to_who_asks_for_it() {
+fn only_a_query_for_the_address_is_answered_in_any_letter_case() {
     let reply =
         b"\0\0\x84\0\0\0\0\x01\0\0\0\0\x04lab3\x05local\0\0\x01\x80\x01\0\0\0\x78\0\x04\xc0\xa8\x45\x01".to_vec();
     let group: SocketAddr = GROUP.parse().unwrap();
@@ -147,14 +147,14 @@ fn a_client_without_mdns_gets_its_question_back_with_short_lived_records() {
 }
 
 #[test]
-fn what_a_client_knows_is_not_said_again() {
+fn records_that_a_client_knows_are_not_repeated() {
     let known = |ttl: &[u8]| [BROWSE, b"\0\x01\xc0\x0c\0\x0c\0\x01\0\0", ttl, b"\0\x07\x04lab3\xc0\x0c"].concat();
     let with_answer = |mut message: Vec<u8>| {
         message[7] = 1;
         message
     };
     assert_eq!(said(&mut announced(), PEER, &with_answer(known(b"\x11\x94")), 6_000), []);
-    // It will forget it soon.
+    // The client's record expires soon.
     assert_eq!(said(&mut announced(), PEER, &with_answer(known(b"\x08\xc9")), 6_000).len(), 1);
     let address = b"\0\0\0\0\0\x01\0\x01\0\0\0\0\x04LAB3\x05local\0\0\x01\0\x01\xc0\x0c\0\x01\x80\x01\0\0\0\x78\0\x04";
     assert_eq!(said(&mut announced(), PEER, &[&address[..], &[192, 168, 69, 1]].concat(), 6_000), []);
@@ -208,9 +208,9 @@ fn a_flood_gets_few_replies() {
         device.handle(client, &query(RESOLVE, 1), ms(6_000 + u64::from(at) / 10));
         replies += usize::from(device.next(ms(6_000 + u64::from(at) / 10)).is_some());
     }
-    // 32 at first, and 31 in the second that this takes.
+    // 32 at first, and 31 during the second that this takes.
     assert!((32..=64).contains(&replies), "{replies}");
-    // To all there is one a second.
+    // One multicast per second.
     let mut device = announced();
     for at in 0..300 {
         device.handle(PEER.parse().unwrap(), &query(RESOLVE, 1), ms(6_000 + at * 10));
@@ -226,13 +226,13 @@ fn a_reply_is_not_delayed_by_another_one() {
     assert_eq!(sent(&mut device, 6_000, 6_000).len(), 1);
     let replies = said(&mut device, PEER, &query(BROWSE, 1), 6_001);
     assert!(replies.len() == 1 && replies[0].0 < 6_130, "{replies:?}");
-    // The same once more comes a second later.
+    // The same reply again is sent a second later.
     let at = replies[0].0;
     let replies = said(&mut device, PEER, &query(BROWSE, 1), at + 1);
     assert!(replies.len() == 1 && replies[0].0 >= at + 1_000, "{replies:?}");
 }
 
-/// Lets responders talk to each other until then.
+/// Lets responders exchange messages until `until`.
 fn together(devices: &mut [(&str, Responder)], mut now: u64, until: u64) {
     while now <= until {
         for at in 0..devices.len() {
@@ -255,8 +255,8 @@ fn names<'a>(devices: &'a [(&str, Responder)]) -> Vec<&'a str> {
 }
 
 #[test]
-fn of_devices_of_one_name_that_start_together_each_gets_its_own() {
-    // With the same delay, probes cross; with others, one is late.
+fn devices_of_one_name_that_start_together_get_different_names() {
+    // With equal delays, the probes cross; with different ones, one device is later.
     for (one, other, third) in [(1, 1, 1), (1, 2, 3), (77, 5, 1)] {
         let mut devices = [
             ("192.168.69.2", responder("192.168.69.2", one)),
@@ -271,7 +271,7 @@ fn of_devices_of_one_name_that_start_together_each_gets_its_own() {
 }
 
 #[test]
-fn who_comes_later_takes_another_name() {
+fn a_device_that_comes_later_takes_another_name() {
     let mut devices = [("192.168.69.2", responder("192.168.69.2", 1))];
     together(&mut devices, 1, 5_000);
     let [(_, first)] = devices;
@@ -283,7 +283,7 @@ fn who_comes_later_takes_another_name() {
 }
 
 #[test]
-fn of_two_networks_that_become_one_one_device_keeps_the_name() {
+fn when_two_networks_are_joined_one_device_keeps_the_name() {
     let [mut one, mut other] = ["192.168.69.2", "192.168.69.3"].map(|address| [(address, responder(address, 1))]);
     together(&mut one, 1, 5_000);
     together(&mut other, 1, 5_000);
@@ -300,7 +300,7 @@ fn of_two_networks_that_become_one_one_device_keeps_the_name() {
 }
 
 #[test]
-fn a_name_that_others_claim_again_and_again_is_not_changed_without_end() {
+fn a_name_that_is_claimed_repeatedly_is_not_changed_forever() {
     let mut device = responder(OWN, 1);
     let mut names = 0;
     let mut name = device.name().to_owned();
@@ -308,7 +308,7 @@ fn a_name_that_others_claim_again_and_again_is_not_changed_without_end() {
         if let Some(message) = device.next(ms(now)) {
             let mut bytes = [0; MESSAGE];
             let len = device.write(&message, &mut bytes).unwrap();
-            // Somebody claims whatever it probes for: the first name, with another address.
+            // Another host claims every name that it probes for: the first one, with another address.
             let label = &bytes[12..usize::from(bytes[12]) + 20];
             let claim =
                 [b"\0\0\x84\0\0\0\0\x01\0\0\0\0", label, b"\0\x01\0\x01\0\0\0\x78\0\x04\xc0\xa8\x45\x09"].concat();
@@ -324,7 +324,7 @@ fn a_name_that_others_claim_again_and_again_is_not_changed_without_end() {
 }
 
 #[test]
-fn another_address_is_announced_and_the_end_as_well() {
+fn a_new_address_and_the_end_are_announced() {
     let mut device = announced();
     device.set_addresses([(OWN.parse().unwrap(), 24)].into_iter(), ms(5_000));
     assert_eq!(device.deadline(), None);
@@ -336,11 +336,11 @@ fn another_address_is_announced_and_the_end_as_well() {
     let goodbye = sent(&mut device, 10_000, 20_000);
     assert_eq!(goodbye.len(), 1);
     let expected = [b"\0\0\x84\0\0\0\0\x04\0\0\0\0", RECORDS].concat();
-    // The lifetimes are zero, six bytes of them were not; the address is another one.
+    // The lifetimes are zero (six of their bytes were not), and the address differs.
     let differs = goodbye[0].2.iter().zip(&expected).filter(|(one, other)| one != other).count();
     assert_eq!((goodbye[0].2.len(), differs), (expected.len(), 7));
     assert_eq!(said(&mut device, PEER, &query(RESOLVE, 1), 30_000), []);
-    // Without an address there is nothing to say.
+    // Without an address there is nothing to announce.
     let mut device = announced();
     device.set_addresses([].into_iter(), ms(5_000));
     assert_eq!(device.deadline(), None);
@@ -348,7 +348,7 @@ fn another_address_is_announced_and_the_end_as_well() {
 }
 
 #[test]
-fn both_families_are_told_by_their_own_groups() {
+fn both_families_are_announced_to_their_own_groups() {
     let addresses = [("192.168.69.1", 24), ("fe80::1", 64), ("2001:db8::7", 64)];
     let mut device = Responder::new(Some("lab3"), MAC, 50_000, "skiff/0.1", 1);
     device.set_addresses(addresses.map(|(address, prefix)| (address.parse().unwrap(), prefix)).into_iter(), ms(1));
@@ -358,13 +358,13 @@ fn both_families_are_told_by_their_own_groups() {
     assert_eq!(ways.len(), 10);
     assert_eq!(ways[0], ("224.0.0.251".to_owned(), "192.168.69.1".to_owned()));
     assert_eq!(ways[1], ("ff02::fb".to_owned(), "fe80::1".to_owned()));
-    // Who asks by IPv6 gets all addresses by IPv6, from the one in the same network.
+    // A query by IPv6 gets all addresses in a reply by IPv6, from the address in the same network.
     let replies = said(&mut device, "[2001:db8::9]:40000", &query(RESOLVE, 1), 6_000);
     assert_eq!((replies.len(), replies[0].2[7], replies[0].2[11]), (1, 1, 2));
 }
 
 #[test]
-fn a_name_is_made_fit_for_a_host() {
+fn a_name_is_converted_to_a_host_name() {
     assert_eq!(Responder::new(None, MAC, 1, "", 1).name(), "skiff-00beef");
     for (name, label) in [
         ("lab-3", "lab-3"),

@@ -22,7 +22,7 @@ use crate::server::{
 };
 use crate::stack::Stack;
 
-/// What the server calls itself.
+/// The product and version of the server.
 const SERVER: &str = concat!("skiff-device/", env!("CARGO_PKG_VERSION"));
 
 const BUF: usize = command_buffer(NAME);
@@ -149,11 +149,11 @@ impl<S: Store + 'static> Embedded<S> {
         self.clock
     }
 
-    /// Ends the service: says goodbye to those who found it by name.
+    /// Ends the service, and sends a goodbye if it was announced.
     pub(super) fn end(&mut self, device: &mut impl Device) -> Report {
         if let Some(mdns) = self.stack.mdns() {
             mdns.end();
-            // Each sends one message at most, and there is one for each family of addresses.
+            // Each poll sends at most one message, and there is one for each address family.
             for _ in 0..4 {
                 _ = self.poll(device);
             }
@@ -175,7 +175,7 @@ impl<S: Store + 'static> Embedded<S> {
         Some(&self.addresses)
     }
 
-    /// The name that was announced, if it is another one than the last time.
+    /// The announced name, if it has changed since the last call.
     pub(super) fn new_name(&mut self) -> Option<&str> {
         let name = self.stack.mdns().filter(|mdns| mdns.is_announced())?.name();
         if self.name.as_deref() == Some(name) {

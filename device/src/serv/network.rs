@@ -29,7 +29,7 @@ pub const DEFAULT_ADDRESS: (Ipv4Addr, u8) = (Ipv4Addr::new(192, 168, 69, 1), 24)
 /// The default hardware address.
 pub const DEFAULT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
-/// The place of a server on a network.
+/// How a server is connected to a network.
 #[derive(Debug, Clone)]
 pub struct Link {
     /// The TAP.
@@ -86,7 +86,7 @@ impl Link {
     }
 
     /// # Errors
-    /// A text that says which addresses conflict.
+    /// A text that names the addresses that conflict.
     pub fn check(&self) -> Result<(), String> {
         if let Ipv4::Static { address, prefix, gateway } = self.ipv4 {
             let inside = |other: Ipv4Addr| same_network(&address.octets(), &other.octets(), prefix);
@@ -158,7 +158,7 @@ fn same_network(one: &[u8], other: &[u8], prefix: u8) -> bool {
 
 /// True for an address that programs of this machine can have.
 fn is_this_machine(address: IpAddr) -> bool {
-    // While no interface is up, every address can be bound: then nothing is known.
+    // While no interface is up, every address can be bound, so the check proves nothing.
     const NOBODYS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
     UdpSocket::bind((NOBODYS, 0)).is_err() && UdpSocket::bind((address, 0)).is_ok()
 }

@@ -254,14 +254,14 @@ fn on_network(name: &str, args: &Args, server: &Server) -> anyhow::Result<Announ
         name => Ok(name.to_owned()),
     };
     let name = name.map_err(|error| anyhow::anyhow!("--announce: this machine's name {error}; use --announce=NAME"))?;
-    // What it says in its hello.
+    // The product and version in its hello.
     let version = skiff_proto::server::Limits::new(255).server;
     let announcement = Announcement::start(&name, &addresses, version).context("--announce")?;
     tell(args.log_format, &format!("announced as {name}.local"));
     Ok(announcement)
 }
 
-/// A name that a host can have. The empty one stands for that of this machine.
+/// A valid host name. The empty name stands for that of this machine.
 fn announced(name: &str) -> Result<String, &'static str> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     let fits = name.len() <= 63 && name.bytes().all(is_plain);

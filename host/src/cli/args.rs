@@ -105,7 +105,7 @@ impl Leading {
         self.first().filter(is_number).map(|word| parse_port(word).map_err(usage)).transpose()
     }
 
-    /// True if the next words name a server beyond doubt: HOST PORT, HOST:PORT or a serial port.
+    /// True if the next words certainly name a server: HOST PORT, HOST:PORT or a serial port.
     fn names_server(&self) -> bool {
         let is_server =
             |word: &str| matches!(word.parse(), Ok(Server::Network(Address { port: Some(_), .. }) | Server::Serial(_)));
@@ -171,7 +171,7 @@ impl Program {
         } else if forgotten && !is_command(leading.first()) {
             return Err(usage(MISSING));
         }
-        // What is no address is told before anything is sent, and in the same way as other usage errors.
+        // An invalid address is reported before anything is sent, like other usage errors.
         name.parse::<Server>().map_err(|why| usage(format!("{name}: {why}")))?;
         Ok(Named { name, port })
     }

@@ -5,14 +5,15 @@ use std::io;
 use super::output::Output;
 use crate::client::{CancelToken, on_thread};
 
-/// Asks a question; `false` if there is no answer.
+/// Asks a yes-or-no question; `false` if there is no answer.
 pub(crate) async fn ask(output: &mut Output, cancel: CancelToken, question: &str) -> bool {
     output.question(question);
     let answer = on_thread("answer", move || read_answer(&cancel)).await.unwrap_or_default();
     matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
-/// Reads a line until Ctrl-C. Then no thread may keep reading: the next line belongs to the prompt.
+/// Reads a line, unless Ctrl-C comes first. After that, no thread may keep reading: the next line belongs to the
+/// prompt.
 #[cfg(unix)]
 fn read_answer(cancel: &CancelToken) -> io::Result<String> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};

@@ -11,11 +11,11 @@ use super::json::Object;
 
 /// The prefix of an error.
 pub(crate) const ERROR: Style = AnsiColor::Red.on_default().bold();
-/// The prefix of something that was left out.
+/// The prefix of a report of something left out.
 pub(crate) const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 /// A directory in a listing.
 pub(crate) const DIRECTORY: Style = AnsiColor::Blue.on_default().bold();
-/// A command that stores or makes something.
+/// A command that stores or creates something.
 const MAKES: Style = AnsiColor::Green.on_default();
 /// A command that removes something.
 const REMOVES: Style = AnsiColor::Red.on_default();
@@ -28,7 +28,7 @@ pub(crate) struct Colors {
 }
 
 impl Colors {
-    /// Those of the process. By default a terminal has colors, unless NO_COLOR is set.
+    /// Those of the process. By default, a terminal has colors, unless NO_COLOR is set.
     pub(crate) fn of_process(choice: Option<ColorChoice>) -> Self {
         let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
         let are_shown = |is_terminal| match choice.unwrap_or_default() {
@@ -45,7 +45,7 @@ impl Colors {
 /// A part of a line, and how it is highlighted.
 pub(crate) type Highlight = (Range<usize>, Style);
 
-/// The command that `line` begins with, if it changes something: `put x: ...`, `would rm x`.
+/// The command at the start of `line`, if it changes something: `put x: ...`, `would rm x`.
 pub(crate) fn verb(object: &Object<'_>, line: &str) -> Option<Highlight> {
     let (verb, style) = match object {
         Object::Put { .. } => ("put", MAKES),

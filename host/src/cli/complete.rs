@@ -35,14 +35,14 @@ pub(crate) struct Candidate {
 }
 
 impl Candidate {
-    /// What is shown to choose from: the last component of a path.
+    /// The text shown in the list of candidates: the last component of a path.
     pub(crate) fn shown(&self) -> &str {
         let path = self.word.strip_suffix('/').unwrap_or(&self.word);
         let start = path.rfind('/').map_or(0, |at| at + 1);
         &self.word[start..]
     }
 
-    /// What is inserted into a line of the prompt: quoted, and with a space unless it is a directory.
+    /// The text inserted into a line of the prompt: quoted, and with a space unless it is a directory.
     pub(crate) fn inserted(&self) -> String {
         let end = if self.word.ends_with('/') { "" } else { " " };
         format!("{}{end}", quoted(&self.word))
@@ -61,7 +61,7 @@ pub(crate) struct RemoteNames {
     known: RefCell<HashMap<String, Known>>,
 }
 
-/// Names, and when they were asked for.
+/// Names, and when they were requested.
 type Known = (Instant, Vec<String>);
 
 impl RemoteNames {
@@ -70,7 +70,7 @@ impl RemoteNames {
         Self { requests, known: RefCell::default() }
     }
 
-    /// Forgets what is known.
+    /// Clears the cache.
     pub(crate) fn forget(&mut self) {
         self.known.get_mut().clear();
     }
@@ -91,7 +91,7 @@ impl NameSource for RemoteNames {
     }
 }
 
-/// What could stand at the end of a line of the prompt, and where in the line that would begin.
+/// Candidates for the end of a line of the prompt, and where in the line they begin.
 pub(crate) fn complete(line: &str, server: &impl NameSource) -> (usize, Vec<Candidate>) {
     let Split { words, start, word } = split(line);
     let candidates = match offer(&words, &word, Mode::Prompt) {
@@ -102,7 +102,7 @@ pub(crate) fn complete(line: &str, server: &impl NameSource) -> (usize, Vec<Cand
     (start, candidates)
 }
 
-/// What could stand at the end of a command line of a shell, `host-cli ...`; `None` if the shell should offer local files.
+/// Candidates for the end of a command line of a shell, `host-cli ...`; `None` if the shell should offer local files.
 /// `connect` makes the source of names on the server, from the words before the cursor.
 pub(crate) fn complete_shell<S: NameSource>(line: &str, connect: impl FnOnce(Program) -> S) -> Option<Vec<Candidate>> {
     let Split { words, word, .. } = split(line);
@@ -144,7 +144,7 @@ enum Choice {
     Local,
 }
 
-/// What could stand behind the words of a command that begins with `word`.
+/// Candidates after the words of a command that begin with `word`.
 fn offer(words: &[String], word: &str, mode: Mode) -> Choice {
     let choice = |all: Vec<String>| Choice::Words(starting_with(all, word));
     let root = parser(COMMANDS, mode);
@@ -168,7 +168,7 @@ fn offer(words: &[String], word: &str, mode: Mode) -> Choice {
     next_positional(command, arguments).map_or_else(|| choice(Vec::new()), |arg| value(arg, word))
 }
 
-/// The positional argument that stands behind `words`.
+/// The positional argument that follows `words`.
 fn next_positional<'a>(command: &'a clap::Command, words: &[String]) -> Option<&'a clap::Arg> {
     let (mut taken, mut ended) = (0, false);
     let mut words = words.iter();
@@ -204,7 +204,7 @@ fn aliases() -> Vec<String> {
     Config::load().map(|config| config.names()).unwrap_or_default()
 }
 
-/// `words` from the command on: settings may stand before it.
+/// `words` from the command on: settings may precede it.
 fn without_settings<'a>(mut words: &'a [String], root: &clap::Command) -> &'a [String] {
     while let [setting, rest @ ..] = words
         && setting.starts_with('-')
@@ -215,7 +215,7 @@ fn without_settings<'a>(mut words: &'a [String], root: &clap::Command) -> &'a [S
     words
 }
 
-/// The words that commands are called by.
+/// The names of all commands.
 fn commands() -> Vec<String> {
     COMMANDS.iter().flat_map(super::command::Command::words).map(str::to_owned).collect()
 }
@@ -229,7 +229,7 @@ fn candidates(words: Vec<String>) -> Vec<Candidate> {
     words.into_iter().map(|word| Candidate { word }).collect()
 }
 
-/// The option that `word` is, if its value is the next word.
+/// The option `word`, if its value is the next word.
 fn value_option<'a>(command: &'a clap::Command, word: &str) -> Option<&'a clap::Arg> {
     let option = command.get_opts().find(|arg| match word.strip_prefix("--") {
         Some(long) => arg.get_long() == Some(long),
@@ -307,7 +307,7 @@ struct Split {
 fn split(line: &str) -> Split {
     let mut words = Vec::new();
     let mut word = String::new();
-    // Where the current word began; `None` between words.
+    // The start of the current word; `None` between words.
     let mut start = None;
     let mut quote = None;
     let mut chars = line.char_indices();

@@ -43,7 +43,7 @@ pub(crate) struct Context<'a> {
     pub(crate) verb: &'static str,
     /// The words of the command.
     pub(crate) words: &'a [OsString],
-    /// A user at a terminal can answer questions.
+    /// True if a user at a terminal can answer questions.
     pub(crate) asks: bool,
     /// Progress bars may be drawn.
     pub(crate) bars: bool,
@@ -52,16 +52,16 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// What was typed for a name on the server.
+    /// The name on the server as it was typed.
     pub(crate) fn typed(&self, name: &str) -> Option<&OsStr> {
         let means = |word: &&OsString| word.to_str().is_some_and(|word| self.cwd.resolve(word) == name);
         self.words.iter().rev().find(means).map(OsString::as_os_str)
     }
 
-    /// Whether `-o` was forgotten, as `failure` supposes: at a terminal, the user is asked.
+    /// Whether `-o` was forgotten, as `failure` assumes: at a terminal, asks the user.
     ///
     /// # Errors
-    /// `failure`, if there is nobody to ask; Ctrl-C.
+    /// `failure`, if there is no user to ask; Ctrl-C.
     pub(crate) async fn is_output_forgotten(&mut self, failure: Failure) -> Result<bool, Failure> {
         if !self.asks || failure.is_final() {
             return Err(failure);

@@ -1,8 +1,7 @@
 //! The current directory on the server, with `cd` and `pwd`.
 //!
-//! Commands know nothing of it: they get names relative to the root, since the parser resolves what was typed
-//! ([`Cwd::applied_to`]). Messages show these names. Only what lists names shows them as they can be typed
-//! ([`Cwd::shown`]).
+//! Commands do not know it: the parser resolves names as typed to names relative to the root ([`Cwd::applied_to`]).
+//! Messages show the latter. Only listings show names as they can be typed ([`Cwd::shown`]).
 
 use std::borrow::Cow;
 
@@ -17,7 +16,7 @@ use super::names::ON_SERVER;
 use super::remote::directory_name;
 use crate::client::{ErrorCode, sanitize};
 
-/// The current directory on the server: at first the root.
+/// The current directory on the server, initially the root.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cwd(String);
 
@@ -33,8 +32,8 @@ impl Cwd {
         })
     }
 
-    /// The name, relative to the root, of what was typed. A directory ends in `/` if that was typed, or `.` or `..` at the
-    /// end; the root is `./`. A `..` that leads out of the root stays: no server takes it.
+    /// Converts a typed name to a name relative to the root. It ends in `/` if the typed name ends in `/`, `.` or `..`;
+    /// the root is `./`. A `..` that leads out of the root is kept: every server refuses it.
     pub(crate) fn resolve(&self, typed: &str) -> String {
         if typed.is_empty() {
             return String::new();
@@ -55,7 +54,7 @@ impl Cwd {
         }
     }
 
-    /// This directory, as a command gets its name.
+    /// This directory, in the form that commands get.
     pub(crate) fn here(&self) -> String {
         self.resolve(".")
     }
@@ -70,12 +69,12 @@ impl Cwd {
         }
     }
 
-    /// Its path from the root: `/logs`.
+    /// Its absolute path: `/logs`.
     pub(crate) fn path(&self) -> String {
         format!("/{}", self.0)
     }
 
-    /// What the prompt shows.
+    /// The text of the prompt.
     pub(crate) fn prompt(&self) -> String {
         if self.0.is_empty() { "skiff> ".to_owned() } else { format!("skiff:{}> ", sanitize(&self.path())) }
     }

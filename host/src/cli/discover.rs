@@ -67,7 +67,7 @@ impl Local for Discover {
     }
 }
 
-/// The address to use, as host-cli takes it: with the scope of a link-local one.
+/// The address in the form that host-cli accepts: a link-local one with its scope.
 fn ip(server: &Found) -> String {
     match server.addresses.first() {
         Some(SocketAddr::V6(v6)) if v6.scope_id() != 0 => format!("{}%{}", v6.ip(), v6.scope_id()),

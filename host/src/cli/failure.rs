@@ -43,7 +43,7 @@ impl Failure {
         Self { subject: None, code: "usage".to_owned(), message: message.into(), kind: FailureKind::Usage }
     }
 
-    /// A failure of the whole command, which says itself what it is about.
+    /// A failure of the whole command; the message includes its subject.
     pub(crate) fn whole(code: &str, message: &str) -> Self {
         let message = sanitize(message).into_owned();
         Self { subject: None, code: code.to_owned(), message, kind: FailureKind::Whole }
@@ -74,7 +74,7 @@ impl Failure {
             | Error::NeedsExtended { .. } => FailureKind::Whole,
             _ => FailureKind::Name,
         };
-        // What a server can't do at all has nothing to do with the name.
+        // If a server does not support a command at all, the name does not matter.
         let about = subject.filter(|_| !matches!(error, Error::NeedsExtended { .. })).map(str::to_owned);
         Self { subject: about, code: code(error), message: message(verb, subject, error), kind }
     }
@@ -121,7 +121,7 @@ fn message(verb: &str, subject: Option<&str>, error: &Error) -> String {
             _ => "is a directory on the server",
         }
         .to_owned(),
-        // A file that is there is replaced: it must be one above it.
+        // An existing file would be replaced, so the error concerns a parent.
         Error::Refused { code: Some(ErrorCode::Exists), .. } if matches!(verb, "put" | "mv" | "cp") => {
             "a parent directory of this name is a file on the server".to_owned()
         }
@@ -129,7 +129,7 @@ fn message(verb: &str, subject: Option<&str>, error: &Error) -> String {
             refusal(*code).to_owned()
         }
         Error::ClassicRefused => "the server refused (a classic server gives no reason)".to_owned(),
-        // What is no command is an option of one: "continuing a transfer".
+        // Text that is not a command describes an option of one: "continuing a transfer".
         Error::NeedsExtended { what } => needs_extended(if what.contains(' ') { what } else { verb }),
         Error::BadName { name, source } => about(subject, name, &source.to_string()),
         Error::ClassicName { name } => {
@@ -148,7 +148,7 @@ fn message(verb: &str, subject: Option<&str>, error: &Error) -> String {
     }
 }
 
-/// A refusal without a text of the server's own, which says that it is the server's.
+/// The message for a refusal in which the server sent no text; it shows that the error comes from the server.
 fn refusal(code: ErrorCode) -> &'static str {
     match code {
         ErrorCode::BadName => "this name is not allowed on the server",

@@ -246,7 +246,7 @@ async fn to_stream(context: &mut Context<'_>, found: Found, out: DataOut) -> Res
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct FoundFile {
     name: String,
-    /// As far as a listing has told.
+    /// If a listing has shown it.
     size: Option<u64>,
     mtime: Option<u64>,
 }

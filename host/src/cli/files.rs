@@ -34,7 +34,7 @@ async fn expand(context: &mut Context<'_>, names: &[String], wanted: Wanted) -> 
     let mut listings = Listings::new(context.client);
     for name in names {
         if !is_glob(name) {
-            // A directory may be typed with a slash. Of a file that is typed so, the server says what is wrong.
+            // A directory may be typed with a slash. If a file is, the server reports the error.
             let name = if wanted == Wanted::Any { name.trim_end_matches('/') } else { name };
             found.push(Named { name: name.to_owned(), entry: None });
             continue;
@@ -229,7 +229,7 @@ async fn rm(context: &mut Context<'_>, args: &RmArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Tells which of `names` are directories. Only with `ask` the server is asked about those that no listing has told of.
+/// Finds which of `names` are directories. Asks the server about names that no listing has shown only if `ask` is set.
 async fn with_kinds(context: &mut Context<'_>, named: Vec<Named>, ask: bool) -> Result<Vec<(Named, bool)>, Failure> {
     let is_unknown = |named: &&Named| ask && named.entry.is_none();
     let unknown: Vec<_> = named.iter().filter(is_unknown).map(|named| named.name.trim_end_matches('/')).collect();
@@ -312,7 +312,7 @@ async fn mv(context: &mut Context<'_>, args: &MvArgs) -> Result<(), Failure> {
     let to = rename_target(from, &args.to);
     match context.client.rename(from, &to).await {
         Ok(()) => {}
-        // FROM is a directory, and this server renames none; or TO is one.
+        // FROM is a directory and this server does not rename those, or TO is a directory.
         Err(error) if matches!(error.code(), Some(ErrorCode::IsDirectory | ErrorCode::Exists)) => {
             let is_dir = match context.client.stat(from).await {
                 Err(stat) => stat.code() == Some(ErrorCode::IsDirectory),
@@ -407,7 +407,7 @@ impl Remote for Cp {
     }
 }
 
-/// The server copies; with one that can't, the file comes here and goes back.
+/// The server copies; if it can't, the file is downloaded and uploaded.
 async fn cp(context: &mut Context<'_>, args: &MvArgs) -> Result<(), Failure> {
     let from = args.from.as_str();
     let to = rename_target(from, &args.to);
@@ -438,7 +438,7 @@ fn no_directory(from: &str) -> Failure {
     Failure::new(from, "is-directory", "is a directory; cp copies single files")
 }
 
-/// Why the server has not copied, about the name that is the reason.
+/// The failure of a `copy`, about the name that caused it.
 async fn copy_failure(context: &mut Context<'_>, from: &str, to: &str, error: &Error) -> Failure {
     let about_from = match error.code() {
         Some(ErrorCode::IsDirectory) => match context.client.stat(from).await {

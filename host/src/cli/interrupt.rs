@@ -57,7 +57,7 @@ struct Work {
 }
 
 impl Interrupt {
-    /// Nothing is running, and nobody listens.
+    /// Nothing is running, and nothing waits for Ctrl-C.
     pub(crate) fn new(mode: Mode) -> Self {
         let (work, _) = watch::channel(Work::default());
         Self { mode, tokens: Tokens::default(), work, listening: Cell::new(false) }

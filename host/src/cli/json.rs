@@ -93,12 +93,12 @@ pub(crate) enum Object<'a> {
     Bench { size: u64, ping: f64, put: f64, get: f64 },
     /// `diff`: the two files differ; `diff` says where if they are text.
     Differ { local: &'a str, name: &'a str, diff: Option<&'a str> },
-    /// `edit`: whether there was something to store.
+    /// `edit`: whether there was something to upload.
     #[serde(rename = "done")]
     Edited { command: &'a str, name: &'a str, changed: bool },
     /// `config list`: an alias of a server.
     Alias { name: &'a str, address: &'a str, key: Option<&'a str> },
-    /// `discover`: a server of this network.
+    /// `discover`: a server on this network.
     Found { name: &'a str, host: &'a str, address: String, addresses: Vec<String>, port: u16, server: Option<&'a str> },
     /// How a command ended on one of several boards.
     Board { name: &'a str, result: &'a str, seconds: f64, error: Option<&'a str> },

@@ -195,8 +195,8 @@ async fn keep_alive(session: &mut Session) -> bool {
     matches!(tokio::time::timeout(BRIEF, client.ping()).await, Ok(Ok(_)))
 }
 
-/// The entries of a typed directory, for completion; none if the server does not say. Those that a terminal would not
-/// show as they are, are left out.
+/// The entries of a typed directory, for completion; none if the server does not answer. Entries that a terminal would
+/// not show unchanged are left out.
 pub(crate) async fn names(session: &mut Session, typed: &str) -> Vec<String> {
     let dir = session.cwd().resolve(if typed.is_empty() { "." } else { typed });
     let dir = directory_name(&dir);

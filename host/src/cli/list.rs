@@ -103,7 +103,7 @@ async fn entries(listings: &mut Listings<'_>, name: &str, recursive: bool) -> Re
 async fn directory(listings: &mut Listings<'_>, name: &str, recursive: bool) -> Result<Vec<RemoteEntry>, Failure> {
     let dir = directory_name(name);
     let listed = if recursive {
-        // What is no directory is found out by the first listing, which is kept.
+        // The first listing, which is kept, shows whether it is a directory.
         match listings.entries(dir).await {
             Ok(_) => return walk(listings, "ls", dir).await,
             Err(error) => Err(error),
@@ -127,7 +127,7 @@ async fn directory(listings: &mut Listings<'_>, name: &str, recursive: bool) -> 
     }
 }
 
-/// `ls` of what is no directory: a file, perhaps.
+/// `ls` of a name that is not a directory; perhaps a file.
 async fn file(listings: &mut Listings<'_>, name: &str) -> Result<Vec<RemoteEntry>, Failure> {
     match listings.client().stat(name).await {
         Ok(stat) => Ok(vec![RemoteEntry {
@@ -155,7 +155,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// An entry of the server. A classic one tells names only.
+    /// An entry of the server. A classic one sends only names.
     pub(crate) fn remote(entry: RemoteEntry, classic: bool) -> Self {
         let known = !entry.is_dir && !classic;
         Self {

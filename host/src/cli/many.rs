@@ -1,4 +1,4 @@
-//! One command on many boards at once.
+//! Runs one command on many boards in parallel.
 
 use core::time::Duration;
 use std::ffi::OsString;
@@ -20,7 +20,7 @@ use super::session::Session;
 use super::settings::Settings;
 use crate::diagnostics::Lines;
 
-/// Boards that are served at a time.
+/// Maximum number of boards at a time.
 const AT_ONCE: usize = 64;
 
 /// How a command ended on one board.
@@ -32,7 +32,7 @@ struct Done {
     error: Option<String>,
 }
 
-/// Carries `words` out on all `boards`. What each prints is marked with its name; a table of all comes last.
+/// Runs `words` on all `boards`. The output of each is marked with its name; a summary of all comes last.
 pub(crate) async fn run(boards: Vec<Board>, words: &[OsString], settings: &Settings, output: &mut Output) -> Outcome {
     let bars = io::stderr().is_terminal().then(shared_bars);
     let names: Vec<_> = boards.iter().map(|board| board.name.clone()).collect();
@@ -85,7 +85,7 @@ struct Marked {
     /// Suspended while lines are written.
     bars: Option<MultiProgress>,
     inner: Box<dyn Write + Send>,
-    /// The beginning of a line whose end is still to come.
+    /// The beginning of an unfinished line.
     line: Vec<u8>,
 }
 
@@ -97,7 +97,7 @@ impl Marked {
 }
 
 impl Write for Marked {
-    /// Whole lines go out in one piece, so that those of several boards don't mix.
+    /// Writes only whole lines, each in one piece, so that those of several boards don't mix.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.line.extend_from_slice(bytes);
         let Some(end) = self.line.iter().rposition(|&byte| byte == b'\n') else { return Ok(bytes.len()) };

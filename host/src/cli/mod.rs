@@ -105,7 +105,7 @@ pub fn main() -> ExitCode {
 
 /// Runs `host-cli` with these words; the first is the name of the program.
 fn run(words: Vec<OsString>, mut output: Output) -> Outcome {
-    // Needed before the words are understood: what is wrong with them is to be told in the right form.
+    // Needed before the words are parsed, so that errors in them are reported in the right form.
     output.set_form(&Settings { json: words.iter().any(|word| word == "--json"), ..Settings::default() });
     if let Some(text) = help_without_a_server(&words) {
         output.text(&text);

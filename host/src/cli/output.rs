@@ -14,7 +14,7 @@ use super::settings::Settings;
 use crate::client::{CancelToken, sanitize};
 use crate::diagnostics::Lines;
 
-/// What lines on standard error begin with.
+/// The prefix of lines on standard error.
 const PREFIX: &str = "host-cli:";
 
 /// Standard output and standard error, as the commands see them.
@@ -146,7 +146,7 @@ impl Output {
         self.json
     }
 
-    /// True if transfers and notes are not spoken of.
+    /// True if transfers and notes are not reported.
     pub(crate) fn is_quiet(&self) -> bool {
         self.quiet
     }
@@ -263,7 +263,7 @@ impl Output {
         self.complain(Some(color::WARNING), &line);
     }
 
-    /// Prints a question, safe for a terminal, on standard error; the answer stands on the same line.
+    /// Prints a question, safe for a terminal, on standard error; the answer is typed on the same line.
     pub(crate) fn question(&mut self, text: &str) {
         self.flush();
         _ = self.err.write_all(format!("{text} [y/N] ").as_bytes());
@@ -369,7 +369,7 @@ fn plain_failure(line: Option<u64>, verb: Option<&str>, failure: &Failure) -> St
 
 #[cfg(test)]
 pub(crate) mod testing {
-    //! Output that can be looked at.
+    //! Output that can be inspected.
 
     use std::sync::{Arc, Mutex};
 

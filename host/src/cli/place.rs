@@ -16,7 +16,7 @@ use crate::client;
 #[derive(Debug)]
 pub(crate) struct Place {
     base: PathBuf,
-    /// Directories below `base` that were looked at, or made.
+    /// Directories below `base` that were checked or created.
     safe: HashSet<PathBuf>,
 }
 

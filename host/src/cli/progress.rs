@@ -33,7 +33,7 @@ pub(crate) fn shared_bars() -> MultiProgress {
     MultiProgress::with_draw_target(draw_target())
 }
 
-/// What is under way, and the bar that shows it.
+/// The transfers in progress, and the bar that shows them.
 pub(crate) struct Progress {
     count: Count,
     rate: Rate,
@@ -218,7 +218,7 @@ impl Rate {
         self.moved += bytes;
     }
 
-    /// The rate now. What came since the last call weighs the more, the longer ago that was.
+    /// The rate now. The longer ago the last call was, the more weight the bytes since then have.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     fn per_second(&mut self, now: Instant) -> f64 {
         let elapsed = now.duration_since(self.since).as_secs_f64();

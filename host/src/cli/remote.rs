@@ -1,5 +1,5 @@
-//! Directories on the server: listed at most once per command, and walked. A server that has `tree` is asked once for
-//! everything below a directory.
+//! Directories on the server: listed at most once per command, and walked. On a server that has `tree`, one request
+//! lists everything below a directory.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -21,7 +21,7 @@ pub(crate) trait Lister {
     /// As [`Client::list`].
     async fn entries(&mut self, dir: Option<&str>) -> Result<Entries, Error>;
 
-    /// Everything below `dir` is about to be asked for.
+    /// Called before everything below `dir` is needed.
     ///
     /// # Errors
     /// Those of the connection.
@@ -30,17 +30,17 @@ pub(crate) trait Lister {
         Ok(())
     }
 
-    /// Puts down that one directory of several can't be listed.
+    /// Records that one of several directories can't be listed.
     fn failed(&mut self, failure: Failure) {
         _ = failure;
     }
 }
 
-/// The server's directories, each asked for once.
+/// The server's directories, each listed at most once.
 pub(crate) struct Listings<'a> {
     client: &'a mut Client,
     known: HashMap<Option<String>, Entries>,
-    /// Where a whole tree was asked for.
+    /// The directories whose whole tree was requested.
     prepared: HashSet<Option<String>>,
     failures: Vec<Failure>,
 }
@@ -98,7 +98,7 @@ impl Lister for Listings<'_> {
         Ok(entries)
     }
 
-    /// One `tree`. Whatever is wrong with it is left to the listings of the directories, which say where.
+    /// Sends one `tree`. Errors in it are ignored: the listings of the directories report them and where they are.
     async fn prepare(&mut self, dir: Option<&str>) -> Result<(), Error> {
         let known = self.known.get(&dir.map(str::to_owned));
         let is_new = self.prepared.insert(dir.map(str::to_owned));
@@ -150,7 +150,7 @@ pub(crate) async fn walk_where(
     let prepared = lister.prepare(dir).await;
     prepared.map_err(|error| Failure::client(verb, Some(dir.unwrap_or("/")), &error))?;
     let mut found = Vec::new();
-    // Reversed runs of entries that are still to be looked at: the next one is the last.
+    // Reversed runs of entries that have yet to be processed: the next one is the last.
     let mut waiting = sorted(lister, verb, dir).await?;
     while let Some(entry) = waiting.pop() {
         let below =

@@ -14,7 +14,7 @@ use crate::client::{CancelToken, is_dangerous, on_thread};
 pub(crate) struct DataOut {
     /// `None`: standard output.
     file: Option<Arc<File>>,
-    /// Set when nobody reads any more.
+    /// Set when the reader has gone.
     broken: Arc<AtomicBool>,
     cancel: CancelToken,
     /// Something was left out since it was cancelled.
@@ -53,7 +53,7 @@ impl DataOut {
         self.file.is_none()
     }
 
-    /// True if a write has failed because nobody reads any more.
+    /// True if a write has failed because the reader has gone.
     pub(crate) fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Relaxed)
     }
@@ -148,7 +148,7 @@ impl<W: Write> SafeWriter<W> {
         }
     }
 
-    /// What is left at the end is no character.
+    /// The rest at the end is not a character.
     fn finish(&mut self) {
         let rest: String = self.pending.drain(..).map(|byte| format!("\\x{byte:02x}")).collect();
         _ = self.inner.write_all(rest.as_bytes()).and_then(|()| self.inner.flush());
@@ -196,7 +196,7 @@ impl<W: Write> Drop for SafeWriter<W> {
     }
 }
 
-/// Copies standard input to a temporary file, whose length can be told to a server before the first byte goes out.
+/// Copies standard input to a temporary file, whose length can be sent to a server before the first byte.
 ///
 /// # Errors
 /// The temporary directory is full or not there; standard input can't be read.

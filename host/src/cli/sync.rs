@@ -2,7 +2,7 @@
 //!
 //! | step | what happens |
 //! |---|---|
-//! | look | both trees are listed, that of the server with one `tree` if it has that; excluded names are left alone |
+//! | look | both trees are listed, that of the server with one `tree` if it supports that; excluded names are left alone |
 //! | [`compare`] | sizes decide, then checksums; those that a listing lacks are asked for, all at once |
 //! | settle | what the server would refuse, or may have without showing it, is left alone |
 //! | act | files are transferred and empty directories made; if all of that went well, what is superfluous is deleted, and |
@@ -118,11 +118,11 @@ pub(crate) fn check_delete(delete: bool, remote: Option<&str>) -> Result<(), Fai
 struct Side {
     files: BTreeMap<String, Content>,
     dirs: BTreeSet<String>,
-    /// What is there and is left alone.
+    /// Existing entries that are left alone.
     kept: BTreeSet<String>,
 }
 
-/// What is known of a file without reading it.
+/// The properties of a file that are known without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Content {
     size: u64,
@@ -148,7 +148,7 @@ struct Plan {
     unchanged: usize,
 }
 
-/// What is to be done to make `to` like `from`.
+/// The steps that make `to` match `from`.
 fn compare(from: &Side, to: &Side, delete: bool) -> Plan {
     let mut plan = Plan::default();
     let is_kept = |name: &str| from.kept.contains(name) || parents(name).any(|dir| from.kept.contains(dir));
@@ -171,7 +171,7 @@ fn compare(from: &Side, to: &Side, delete: bool) -> Plan {
         }
     }
     let removed: BTreeSet<&str> = plan.remove.iter().chain(&plan.remove_dirs).map(String::as_str).collect();
-    // What has the name but is of the other kind, and stays.
+    // An entry with the name, but of the other kind, stays.
     let in_the_way = |name: &str, is_dir: bool| {
         let there = if is_dir { to.files.contains_key(name) } else { to.dirs.contains(name) };
         (there && !removed.contains(name)) || to.kept.contains(name)
@@ -203,7 +203,7 @@ impl Plan {
         dirs
     }
 
-    /// What is transferred before something is deleted, and what can be only after it.
+    /// The transfers before the deletions, and those that are possible only after them.
     fn around_deletion(&self, from: &Side) -> [Self; 2] {
         let gone: BTreeSet<_> = self.remove.iter().chain(&self.remove_dirs).map(String::as_str).collect();
         let is_replaced =
@@ -227,7 +227,7 @@ fn is_hidden(name: &str) -> bool {
     name.split('/').any(|part| part.starts_with('.'))
 }
 
-/// What has been done, for the last line.
+/// The totals for the last line.
 #[derive(Debug, Default)]
 struct Summary {
     sent: usize,
@@ -324,7 +324,7 @@ impl Run<'_, '_> {
             tree => tree?,
         };
         if self.args.pull {
-            // No server has such a file: it is in nobody's way.
+            // No server can have such a file, so it is not in the way.
             for failure in tree.failures.extract_if(.., |failure| failure.code == BAD_NAME) {
                 let path = failure.subject.unwrap_or_default();
                 self.context.output.left_out("sync", &path, "no server can have a file of this name");
@@ -351,7 +351,7 @@ impl Run<'_, '_> {
             None => entry.name.clone(),
         };
         let mut listings = Listings::new(self.context.client);
-        // With a new server that is the only question, sent together with that for its hello.
+        // With a new server, this is the only request, sent together with that for the hello.
         listings.prepare(base).await.map_err(|error| Failure::client("sync", None, &error))?;
         if listings.client().peer() == Peer::Classic {
             let message = super::failure::needs_extended("sync");
@@ -405,10 +405,10 @@ impl Run<'_, '_> {
             |name: &String| self.there(&if local.dirs.contains(name) { format!("{name}/-") } else { name.clone() });
         let asked: Vec<_> = superfluous.iter().map(asked).collect();
         let written = self.context.client.resume_many(&asked).await;
-        // A link that leads nowhere can be written, but not read.
+        // A dangling link can be written, but not read.
         let names: Vec<_> = superfluous.iter().map(|name| self.there(name)).collect();
         let read = self.context.client.stat_many(&names).await;
-        // Where nothing can be written, only reading counts.
+        // On a read-only server, only reading counts.
         let is_no_answer = |error: &Error| matches!(error.code(), Some(ErrorCode::NotFound | ErrorCode::ReadOnly));
         for ((name, written), read) in superfluous.into_iter().zip(written).zip(read) {
             let why = match [written.err(), read.as_ref().err().cloned()] {
@@ -477,7 +477,7 @@ impl Run<'_, '_> {
         }
         let there: Vec<_> =
             names.iter().map(|name| known(name).or_else(|| sums.get(name.as_str()).copied().flatten())).collect();
-        // Where there is nothing to compare with, the file here is not read.
+        // A local file is not read if there is nothing to compare it with.
         let paths = names.iter().zip(&there).filter(|(_, there)| there.is_some()).map(|(name, _)| self.here(name));
         let cancel = self.context.client.cancel_token();
         let here = checksums_of(paths.collect(), &cancel).await;

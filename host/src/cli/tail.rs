@@ -14,7 +14,7 @@ use super::settings::seconds;
 use super::stream::DataOut;
 use crate::client::{Client, Error, ErrorCode, Stat};
 
-/// Bytes that are looked at in one step, backwards from the end.
+/// Bytes that are read in one step, backwards from the end.
 const BLOCK: u64 = 16 << 10;
 /// The last bytes that were shown are compared before further ones are: they tell whether it is still the same file.
 const OVERLAP: usize = 64;
@@ -85,7 +85,7 @@ async fn tail(context: &mut Context<'_>, args: &TailArgs) -> Result<(), Failure>
             return shown.map_err(|error| fail(&error));
         }
         if let Err(error) = &shown {
-            // What has gone or can't be reached may come back.
+            // A file that has disappeared or can't be reached may come back.
             let gone = error.code() == Some(ErrorCode::NotFound);
             if !gone && !error.is_connection() {
                 return Err(fail(error));
@@ -158,7 +158,7 @@ fn of_stream(name: &str, error: std::io::Error) -> Error {
     }
 }
 
-/// What was shown of a file.
+/// The part of a file that was shown.
 struct Follower<W> {
     out: W,
     /// The next byte to be shown.

@@ -327,7 +327,7 @@ fn quiet_leaves_out_what_was_not_asked_for() {
     assert_eq!(scene.run(&["ls", "-q"]).ok(), "a\nd/\n");
 }
 
-// Servers that are told what to say.
+// Servers with scripted replies.
 
 fn message(payload: &[u8]) -> Vec<u8> {
     [format!("{:010}", payload.len()).as_bytes(), payload].concat()

@@ -22,7 +22,7 @@ pub(crate) struct Tree {
     pub(crate) files: Vec<TreeFile>,
     /// Directories, parents first, relative to the root and with `/`.
     pub(crate) dirs: Vec<String>,
-    /// What was skipped on purpose, and why.
+    /// Entries skipped on purpose, and why.
     pub(crate) skipped: Vec<(PathBuf, &'static str)>,
     /// The names of everything that was left out, as in [`Tree::dirs`].
     pub(crate) kept: Vec<String>,
@@ -44,7 +44,7 @@ pub(crate) struct TreeFile {
 /// Walks `root`, which is followed if it is a link.
 ///
 /// # Errors
-/// `root` can't be read. What is below it and can't be read is among [`Tree::failures`].
+/// `root` can't be read. Entries below it that can't be read are among [`Tree::failures`].
 pub(crate) fn walk(root: &Path) -> Result<Tree, Failure> {
     walk_without(root, None)
 }

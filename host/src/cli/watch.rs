@@ -45,7 +45,7 @@ impl Remote for Watch {
 
 /// Arguments of `watch`.
 #[derive(Debug, Default, Args)]
-#[command(after_help = "It does what sync does, and goes on if the server is away for a while.")]
+#[command(after_help = "Does what sync does, and continues if the server is unreachable for a while.")]
 pub(crate) struct WatchArgs {
     /// Local directory
     #[arg(value_name = "LOCAL_DIR", value_parser = local_path())]
@@ -101,7 +101,7 @@ async fn watch(context: &mut Context<'_>, args: WatchArgs) -> Result<(), Failure
         }
         context.output.flush();
         is_away = again;
-        // What is unchanged is not told each time.
+        // Unchanged files are not reported each time.
         args.changes_only = true;
         let next = async {
             if again {

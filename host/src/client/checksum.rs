@@ -17,8 +17,8 @@ use super::connection::BUFFER;
 use super::error::Error;
 use super::local::at;
 
-/// The checksum of the first `length` bytes of an open file, whatever its cursor; `None` if the file is shorter. Yields
-/// to other tasks now and then.
+/// The checksum of the first `length` bytes of an open file, whatever its position; `None` if the file is shorter.
+/// Yields to other tasks regularly.
 pub(super) async fn checksum(
     file: &mut (impl Read + Seek),
     path: &Path,
@@ -53,7 +53,7 @@ pub(super) async fn checksum(
 /// Length and checksum of a local file as it is now.
 ///
 /// # Errors
-/// [`Error::Local`], [`Error::Changed`] if it gets shorter meanwhile, [`Error::Cancelled`].
+/// [`Error::Local`], [`Error::Changed`] if it gets shorter in the meantime, [`Error::Cancelled`].
 #[cfg(feature = "cli")]
 pub(crate) async fn checksum_of(path: &Path, cancel: &CancelToken) -> Result<(u64, u32), Error> {
     let mut file = std::fs::File::open(path).map_err(at(path))?;
@@ -64,12 +64,12 @@ pub(crate) async fn checksum_of(path: &Path, cancel: &CancelToken) -> Result<(u6
     }
 }
 
-/// So many files are read at the same time at most: the disk is the limit then.
+/// Maximum number of files that are read at the same time; beyond it, the disk is the limit.
 #[cfg(feature = "cli")]
 const THREADS: usize = 8;
 
-/// Length and checksum of each local file as it is now; `None` if it can't be read or changes meanwhile. Other threads read
-/// them, several files at a time.
+/// Length and checksum of each local file as it is now; `None` if it can't be read or changes meanwhile. Threads read
+/// several files at a time.
 ///
 /// # Errors
 /// [`Error::Cancelled`].
@@ -80,7 +80,7 @@ pub(crate) async fn checksums_of(paths: Vec<PathBuf>, cancel: &CancelToken) -> R
     if cancel.is_cancelled() { Err(Error::Cancelled) } else { Ok(sums.unwrap_or_else(|_| vec![None; count])) }
 }
 
-/// Shares the files out to threads, this one among them.
+/// Distributes the files among threads, including this one.
 #[cfg(feature = "cli")]
 fn sum_all(paths: &[PathBuf], cancel: &CancelToken) -> Vec<Option<(u64, u32)>> {
     let next = AtomicUsize::new(0);
@@ -94,7 +94,7 @@ fn sum_all(paths: &[PathBuf], cancel: &CancelToken) -> Vec<Option<(u64, u32)>> {
     };
     std::thread::scope(|scope| {
         let more = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS).min(paths.len());
-        // Where no thread can be started, fewer do it.
+        // If a thread can't be started, fewer do the work.
         let threads: Vec<_> = (1..more).map(|_| std::thread::Builder::new().spawn_scoped(scope, work)).collect();
         work();
         drop(threads);

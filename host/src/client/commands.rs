@@ -149,8 +149,8 @@ impl Client {
         names.into_iter().map(|names| names.and_then(&mut reply)).collect()
     }
 
-    /// `copy`: the server copies a file, and replaces `to` if it exists. Returns its size, and its checksum if the server
-    /// knows that.
+    /// `copy`: the server copies a file, and replaces `to` if it exists. Returns its size, and its checksum if the
+    /// server knows it.
     ///
     /// # Errors
     /// As [`Client::stat`].
@@ -297,7 +297,7 @@ impl Client {
                 }
             }
             if connection.owed() > 0 {
-                // What has not even said what it is works on nothing.
+                // A server that has not even sent its hello is not working on a request.
                 let idle = if works && connection.hello().is_some() { work } else { patience.idle };
                 connection.exchange(Patience { idle, ..patience }).await?;
             }

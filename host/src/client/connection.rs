@@ -114,7 +114,7 @@ pub(super) struct Connection {
 /// The rate that the user limits a transfer to.
 struct Pace {
     rate: NonZeroU64,
-    /// Bytes moved when it was looked at last.
+    /// Bytes moved at the last check.
     moved: u64,
     /// When the next bytes may go.
     next: Instant,
@@ -206,7 +206,7 @@ impl Connection {
             && self.write_error.is_none()
     }
 
-    /// True if the server has closed an idle connection, or has sent something that nobody asked for.
+    /// True if the server has closed an idle connection, or has sent something unrequested.
     pub(super) fn is_stale(&mut self) -> bool {
         self.progress.elapsed() >= Duration::from_millis(500) && self.stream.is_stale()
     }
@@ -288,7 +288,7 @@ impl Connection {
         }
     }
 
-    /// The session, for the body of a `write`. What it queues has to be moved with [`Connection::drain`].
+    /// The session, for the body of a `write`. Send what it queues with [`Connection::drain`].
     pub(super) fn session(&mut self) -> &mut Session {
         &mut self.session
     }
@@ -344,7 +344,7 @@ impl Connection {
                 return Ok(Incoming::Nothing);
             }
             let received = self.session.receive(input).map_err(|source| match source {
-                // What came before is verified, and the transfer can be resumed from there.
+                // The bytes before are verified, and the transfer can be resumed from there.
                 ProtocolError::Forged if !asked => Error::Lost {
                     address: self.address.to_string(),
                     source: Arc::new(io::Error::new(io::ErrorKind::InvalidData, "a message was changed on the way")),

@@ -38,7 +38,7 @@ pub(super) async fn resolve(
     }
 }
 
-/// Asks the system's resolver; for a name that ends in `.local` also the network, since not every system does.
+/// Asks the system's resolver; for a name that ends in `.local`, also asks by mDNS, since not every system does.
 async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let asked = (host.to_owned(), port);
     let system = on_thread("resolve", move || asked.to_socket_addrs().map(Iterator::collect));
@@ -99,7 +99,7 @@ pub(super) async fn connect_any(
         match ended {
             (peer, Ok(stream)) => return Ok((peer, stream)),
             (_, Err(None)) => return Err(None),
-            // That nobody listens there says more than that there is no way there.
+            // "Connection refused" says more than "unreachable".
             (_, Err(Some(_))) if last.kind() == io::ErrorKind::ConnectionRefused => {}
             (_, Err(Some(error))) => last = error,
         }

@@ -18,8 +18,6 @@ impl Client {
     /// [`Error::Refused`] or, from a classic server, [`Error::ClassicRefused`], for example if there is no such file;
     /// [`Error::BadName`]; [`Error::Local`] for errors of the local file system, also for a `path` that is not a
     /// regular file; [`Error::Mismatch`]; connection errors.
-    /// [`Error::BadName`]; [`Error::Local`]: the local file system, also for a `path` that is no regular file;
-    /// [`Error::Mismatch`]; of the connection.
     pub async fn get(&mut self, name: &str, path: impl Into<PathBuf>) -> Result<Received, Error> {
         self.get_to(name, Target::File { path: path.into(), existing: Existing::Replace }).await
     }

@@ -6,14 +6,14 @@ use super::error::Error;
 use super::job::Observer;
 use super::name::parse;
 
-/// How an observer is told of a result: [`Observer::received`] or [`Observer::sent`].
+/// How an observer gets a result: [`Observer::received`] or [`Observer::sent`].
 pub(super) type Report<R> = fn(&mut dyn Observer, usize, &Result<R, Error>);
 
 /// The files of one call. A file is in the queue, then under way, and then has its result. If the connection is lost,
 /// files under way return to the queue.
 pub(super) struct Files<'a, T, R> {
     names: Vec<String>,
-    /// What is known of each file.
+    /// The state of each file.
     pub(super) tasks: Vec<T>,
     results: Vec<Option<Result<R, Error>>>,
     /// Those that wait.

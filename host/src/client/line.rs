@@ -1,4 +1,4 @@
-//! What carries a connection: a TCP connection or a serial line.
+//! The transport of a connection: TCP or a serial line.
 
 use core::net::SocketAddr;
 use core::pin::Pin;
@@ -49,7 +49,7 @@ impl Line {
         }
     }
 
-    /// Ready once everything written is on its way, and will arrive even if the stream is dropped.
+    /// Ready once everything written is on its way and will arrive even if the stream is dropped.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Tcp(_) => {
@@ -61,7 +61,7 @@ impl Line {
         }
     }
 
-    /// True if the server has closed an idle connection, or has sent something that nobody asked for.
+    /// True if the server has closed an idle connection, or has sent something unrequested.
     pub(super) fn is_stale(&mut self) -> bool {
         match self {
             Self::Tcp(stream) => {
@@ -73,21 +73,21 @@ impl Line {
         }
     }
 
-    /// Keeps no more than so many bytes that were not read.
+    /// Limits how many unread bytes are buffered.
     pub(super) fn limit_input(&self, bytes: usize) {
         match self {
             Self::Tcp(stream) => _ = SockRef::from(stream).set_recv_buffer_size(bytes),
-            // Its window is small.
+            // Its window is small anyway.
             #[cfg(all(feature = "serial", unix))]
             Self::Serial(_) => {}
         }
     }
 
-    /// From now on, closing discards what was not sent yet.
+    /// From now on, closing discards unsent bytes.
     pub(super) fn reset(&self) {
         match self {
             Self::Tcp(stream) => _ = SockRef::from(stream).set_linger(Some(Duration::ZERO)),
-            // It always does.
+            // A serial line always does.
             #[cfg(all(feature = "serial", unix))]
             Self::Serial(_) => {}
         }

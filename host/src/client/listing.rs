@@ -22,8 +22,8 @@ const ENTRY_COST: u64 = size_of::<RemoteEntry>() as u64 + 32;
 /// Maximum number of invalid lines that are kept.
 const MAX_REFUSED: usize = 100;
 
-/// A file or directory in a listing. Its name follows the rules of PROTOCOL §2 and lies in the listed directory, in that of
-/// a tree at any depth.
+/// A file or directory in a listing. Its name follows the rules of PROTOCOL §2 and is in the listed directory (of a
+/// tree, at any depth).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteEntry {
     /// The name, relative to the store's root, without a trailing `/`. Not yet safe for a terminal.
@@ -94,7 +94,6 @@ impl Client {
     /// # Errors
     /// [`Error::Refused`] with `not-found` if `dir` is not a directory; [`Error::TooLong`]; [`Error::Mismatch`];
     /// [`Error::Aborted`]; [`Error::NeedsExtended`]; connection errors.
-    /// [`Error::Aborted`]; [`Error::NeedsExtended`]; of the connection.
     pub async fn list_with(
         &mut self,
         dir: Option<&str>,
@@ -106,9 +105,9 @@ impl Client {
         Ok(lines.into_listing())
     }
 
-    /// `tree`: everything in a directory and below it, each directory before what is in it; the root if `dir` is `None`.
+    /// `tree`: everything in a directory and below it, each directory before its entries; the root if `dir` is `None`.
     /// Holds the whole listing in memory. A server that does not know the command answers with a refusal
-    /// ([`Client::lacks_tree`]): list the directories one by one then, and also if the listing is aborted.
+    /// ([`Client::lacks_tree`]). Then, and if the listing is aborted, list the directories one by one.
     ///
     /// # Errors
     /// As [`Client::list_with`].
@@ -147,7 +146,7 @@ impl Client {
         }
     }
 
-    /// Runs one of the two commands, feeding what comes to `lines`.
+    /// Runs one of the two commands and feeds the body to `lines`.
     async fn lines<P>(&mut self, command: Request<'_>, lines: &mut Lines<'_, P>) -> Result<(), Error>
     where
         P: FnMut(&[u8]) -> Result<RemoteEntry, EntryError>,
@@ -199,7 +198,7 @@ impl Client {
     }
 }
 
-/// Cuts what comes into lines, and takes each as an entry or remembers why not.
+/// Splits the body into lines; keeps each as an entry, or why it is not valid.
 struct Lines<'a, P> {
     parse: P,
     show: &'a mut (dyn FnMut(RemoteEntry) + Send),
@@ -230,7 +229,7 @@ where
         }
     }
 
-    /// What is missing in the listing.
+    /// What the listing lacks.
     fn into_listing(self) -> Listing {
         Listing { entries: Vec::new(), refused: self.refused, omitted: self.omitted }
     }
@@ -255,7 +254,7 @@ where
         }
     }
 
-    /// The end of a line that came in pieces, or of the listing: the last line may lack its LF.
+    /// Ends a line that arrived in pieces, or the listing: the last line may lack its LF.
     fn finish(&mut self) {
         let line = core::mem::take(&mut self.line);
         let cut = core::mem::take(&mut self.cut);
@@ -275,7 +274,7 @@ where
         let result = if cut { Err(EntryError::Malformed) } else { (self.parse)(line) };
         match result {
             Ok(entry) => {
-                // A short line costs its keeper more than its bytes.
+                // A short line takes more memory than its bytes.
                 self.bytes += ENTRY_COST;
                 (self.show)(entry);
             }
@@ -296,7 +295,7 @@ enum Depth {
     All,
 }
 
-/// An entry right in `dir` or below it, and nowhere else.
+/// The entry of a line; its name must be in `dir`, at this depth.
 fn parse_line(line: &[u8], dir: Option<&str>, depth: Depth) -> Result<RemoteEntry, EntryError> {
     let Entry { name, kind } =
         parse_list_line(line).map_err(|error| error.map_or(EntryError::Malformed, EntryError::Name))?;

@@ -158,13 +158,14 @@ impl Part {
                     fs::create_dir_all(dir).map_err(at(dir))?;
                     made = true;
                 }
-                // The target tells more than the name that nobody will ever see.
+                // The target is more helpful than the temporary name.
                 Err(error) => return Err(at(target)(error)),
             }
         }
     }
 
-    /// Opens a partial file that an earlier run left behind. `None` if it is in use, somebody else's or no plain file.
+    /// Opens a partial file that an earlier run left behind. `None` if it is in use, belongs to another user, or is not
+    /// a regular file.
     pub(super) fn reopen(path: &Path) -> Option<Self> {
         let mut options = OpenOptions::new();
         options.read(true).write(true);
@@ -400,7 +401,7 @@ fn rename_new(_: &Path, _: &Path) -> Option<io::Result<bool>> {
     None
 }
 
-/// True unless somebody else has locked the file. A file system without locks has nobody who does.
+/// True unless another process has locked the file; always true on a file system without locks.
 fn lock(file: &File) -> bool {
     !matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock))
 }

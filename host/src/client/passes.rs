@@ -32,7 +32,7 @@ pub(super) struct Losses {
 }
 
 impl Client {
-    /// What follows a pass that ended like this. After a lost connection it waits, and reports that.
+    /// The step after a pass that ended like this. After a lost connection it waits, and reports that.
     ///
     /// # Errors
     /// The files that wait fail with it.
@@ -67,7 +67,7 @@ impl Client {
         }
         losses.count = losses.count.saturating_add(1);
         let time = losses.first.get_or_insert_with(Instant::now).elapsed();
-        // Where nobody has ever answered, nobody will.
+        // If the server has never answered, a retry will not help.
         let mute = matches!(error, Error::Mute { .. }) && self.hello.is_none();
         error.is_connection() && !mute && losses.count <= self.options.retries && time < self.options.idle
     }

@@ -23,10 +23,10 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use super::cancel::CancelToken;
 use crate::address::SerialPort;
 
-/// Bytes in each direction that are received and not used, or sent and not acknowledged.
+/// Buffer in each direction, in bytes: received and not read, or sent and not acknowledged.
 const BUFFER: usize = 4096;
 
-/// How often one call reads from the port.
+/// How often one call reads from the port at most.
 const ROUNDS: usize = 16;
 
 /// Why no session was opened.
@@ -34,7 +34,7 @@ const ROUNDS: usize = 16;
 pub(super) enum OpenError {
     /// The port can't be used.
     Port(io::Error),
-    /// Nothing has answered.
+    /// No answer.
     Mute,
     Cancelled,
 }
@@ -43,7 +43,7 @@ pub(super) enum OpenError {
 pub(super) struct SerialStream {
     port: AsyncFd<OwnedFd>,
     link: Link<BUFFER, BUFFER>,
-    /// The frame that is being sent, and how many of its bytes were.
+    /// The frame that is being sent, and how many of its bytes have been sent.
     frame: [u8; FRAME_MAX],
     len: usize,
     sent: usize,
@@ -53,7 +53,7 @@ pub(super) struct SerialStream {
 }
 
 impl SerialStream {
-    /// Opens the port and a session, which has to be accepted within `limit`.
+    /// Opens the port and a session, which the server must accept within `limit`.
     pub(super) async fn open(port: &SerialPort, limit: Duration, cancel: &CancelToken) -> Result<Box<Self>, OpenError> {
         let fd = open_port(port).map_err(OpenError::Port)?;
         // SAFETY: an `OwnedFd` keeps its descriptor open as long as it lives, and it stays in here.
@@ -68,7 +68,7 @@ impl SerialStream {
             start: Instant::now(),
         });
         let [.., a, b] = RandomState::new().build_hasher().finish().to_be_bytes();
-        // 1 s, and the time that 1 KiB takes.
+        // 1 s plus the time that 1 KiB takes.
         let patience = Duration::from_secs(1) + Duration::from_secs(10 * 1024) / port.baud;
         stream.link.open(u16::from_be_bytes([a, b]), patience, stream.now());
         let opened = poll_fn(|cx| match stream.poll_line(cx) {
@@ -96,7 +96,7 @@ impl SerialStream {
         let n = self.link.read(buffer.initialize_unfilled());
         buffer.advance(n);
         if n > 0 {
-            // Says that there is room again.
+            // Tells the server that there is room again.
             return Poll::Ready(self.poll_line(cx).or(Ok(())));
         }
         match (line, self.link.state()) {
@@ -122,13 +122,13 @@ impl SerialStream {
         }
     }
 
-    /// Ready once the server has everything, or is gone.
+    /// Ready once the server has acknowledged everything, or is gone.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let is_waiting = self.poll_line(cx).is_ok() && self.link.state() == State::Open;
         if is_waiting && self.link.unacknowledged() > 0 { Poll::Pending } else { Poll::Ready(()) }
     }
 
-    /// True if the session has ended, or the server has sent something that nobody asked for.
+    /// True if the session has ended, or the server has sent something unrequested.
     pub(super) fn is_stale(&mut self) -> bool {
         self.poll_line(&mut Context::from_waker(Waker::noop())).is_err()
             || self.link.state() != State::Open
@@ -143,7 +143,7 @@ impl SerialStream {
                 return Ok(());
             }
         }
-        // Time-outs have to be looked at even while a device talks without end.
+        // Timeouts must be checked even if a device never stops sending.
         cx.waker().wake_by_ref();
         Ok(())
     }
@@ -164,7 +164,7 @@ impl SerialStream {
         }
     }
 
-    /// True if something has come.
+    /// True if bytes have arrived.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         let mut bytes = [0; BUFFER];
         loop {
@@ -197,7 +197,7 @@ impl SerialStream {
 }
 
 impl Drop for SerialStream {
-    /// Says that the session is over, so that the server need not wait for its idle time.
+    /// Ends the session, so that the server need not wait for its idle timeout.
     fn drop(&mut self) {
         self.link.abort();
         let mut rest = self.frame[self.sent..self.len].to_vec();

@@ -22,7 +22,6 @@ use super::wait::Alarm;
 /// The server stores it when [`Writer::finish`] returns, not before. Until then, and if the writer is dropped or fails,
 /// a file of that name is unchanged. Dropping it closes the connection; what was sent stays staged for
 /// [`Client::resume`]. [`Writer::abort`] discards that too and keeps the connection.
-/// [`Client::resume`]. [`Writer::abort`] discards that too and keeps the connection.
 ///
 /// Up to 256 KiB are collected before they are sent; [`flush`](tokio::io::AsyncWriteExt::flush) sends them at once.
 #[derive(Debug)]

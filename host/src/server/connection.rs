@@ -187,7 +187,7 @@ impl<'a> Connection<'a> {
             Ok(End::Park(parked)) => return Some(parked),
             end => end,
         };
-        // What has come in part stays staged, and is free for another connection before this one is seen to end.
+        // A partial write stays staged, and another connection can resume it before this one is seen to end.
         self.responder.close();
         if let Some(error) = self.session.error() {
             info!(peer = %self.peer, %error, "protocol error");

@@ -489,7 +489,7 @@ impl Store for PolledStore {
     }
 
     fn tree(&mut self, dir: Option<Name<'_>>) -> Result<Listing> {
-        // What is mounted below the directory is a part of the tree.
+        // File systems mounted below the directory are part of the tree.
         if self.store.has_mounts() {
             self.leave()?;
         }

@@ -125,7 +125,7 @@ impl Ticket {
 struct Job {
     client: IpAddr,
     ticket: Arc<Ticket>,
-    /// It ends when nobody waits for it.
+    /// It ends when no one waits for it any more.
     ends: bool,
     begun: bool,
     /// One turn; true if there is more to do.

@@ -44,7 +44,7 @@ struct Pool {
     guesses: AtomicUsize,
     taken: AtomicUsize,
     waiting: AtomicUsize,
-    /// Notified when a port becomes free, and when somebody begins to wait.
+    /// Notified when a port becomes free, and when a transfer begins to wait.
     changed: Notify,
 }
 

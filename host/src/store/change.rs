@@ -43,7 +43,7 @@ impl<N> Change<N> {
 }
 
 impl<'n> Change<Name<'n>> {
-    /// The names that it is about.
+    /// The names that the change affects.
     fn names(self) -> impl Iterator<Item = Name<'n>> {
         let (one, other) = match self {
             Self::Rename(from, to) => (from, Some(to)),
@@ -139,7 +139,7 @@ impl DirStore {
         let changed = self.carry_out(change, parents, false);
         settle(changed, parents);
         match (change, changed) {
-            // It has become one.
+            // It has become a directory.
             (Change::Rename(from, to), Err(refusal))
                 if refusal.code == ErrorCode::IsDirectory && self.is_directory(from) =>
             {
@@ -150,7 +150,7 @@ impl DirStore {
         }
     }
 
-    /// Renames a directory while nobody else changes anything in it.
+    /// Renames a directory while no other change acts in it.
     fn change_alone(
         &self,
         change: Change<Name<'_>>,
@@ -164,13 +164,13 @@ impl DirStore {
         changed
     }
 
-    /// Whether a `rename` of this name renames a directory. A link to one is none.
+    /// Whether a `rename` of this name renames a directory. A link to a directory does not count.
     fn is_directory(&self, name: Name<'_>) -> bool {
         let parent = self.0.confine.directory(name.parent());
         parent.and_then(|parent| Meta::at(&parent, name.file_name())).is_ok_and(|meta| meta.kind == Kind::Directory)
     }
 
-    /// With `moves_directory` nobody else uses the two names of a `rename`, nor any below them.
+    /// With `moves_directory`, no other change uses the two names of a `rename` or any name below them.
     fn carry_out(
         &self,
         change: Change<Name<'_>>,
@@ -274,7 +274,7 @@ impl DirStore {
         }
         let native = self.0.confine.is_native();
         rename_directory(old, from.file_name(), new, to.file_name(), native).map_err(|errno| match errno {
-            // By way of a link or of another mount.
+            // Through a link or another mount.
             Errno::INVAL => INTO_ITSELF,
             Errno::XDEV => OTHER_FILE_SYSTEM,
             // Another program was faster.

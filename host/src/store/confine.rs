@@ -179,8 +179,8 @@ impl Confine {
         if meta.kind == Kind::Link { Err(Errno::NOENT) } else { Ok(meta) }
     }
 
-    /// The answer to a reader that finds nothing at `name`. If a link that leads to nothing is there, it is not `not-found`:
-    /// a client would take the name for free. What is withheld stays `not-found`.
+    /// The answer to a reader that finds nothing at `name`. For a dangling link it is not `not-found`, because a client
+    /// would then assume that the name is unused. For an entry that is withheld, it is `not-found`.
     pub(super) fn nothing(&self, name: Name<'_>, errno: Errno) -> Refusal {
         let is_link = || {
             let meta = self.directory(name.parent()).and_then(|parent| Meta::at(&parent, name.file_name()));

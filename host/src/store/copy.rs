@@ -1,4 +1,4 @@
-//! Copies a file to a stage: the kernel does it, without moving the bytes through memory if the file system can share them.
+//! Copies a file to a stage. The kernel copies; if the file system can share blocks, no bytes move through memory.
 
 use core::task::Poll;
 
@@ -12,13 +12,14 @@ use super::meta::Meta;
 use super::refusal::refuse;
 use super::stage::Stage;
 
-/// Bytes between two looks at the time.
+/// Bytes between two checks of the clock.
 const PIECE: u64 = 4 << 20;
-/// The same where the bytes pass through memory.
+/// The same if the bytes pass through memory.
 const SMALL_PIECE: usize = 256 << 10;
 
 impl DirStore {
-    /// Appends what is missing of `file` to `stage`, which has the size of it, until `pause` is true; then it is pending.
+    /// Appends the rest of `file` to `stage`, whose size is that of the file. Pending if `pause` becomes true before
+    /// the end.
     ///
     /// # Errors
     /// `changed` if the file was changed since it was opened; those of [`DirStore::append`].
@@ -51,7 +52,7 @@ impl DirStore {
         Poll::Ready(if now.key.same_content(&file.key()) { Ok(()) } else { Err(ErrorCode::Changed.into()) })
     }
 
-    /// Copies a piece in the kernel and returns how many bytes that were; `None` if it can't.
+    /// Copies a piece in the kernel and returns its length; `None` if the kernel can't.
     fn copy_range(&self, file: &File, stage: &mut Stage, len: u64) -> Result<Option<u64>, Refusal> {
         self.check_append(stage, len)?;
         let mut writing = stage.writing()?;
@@ -65,7 +66,7 @@ impl DirStore {
                 }
                 Err(Errno::INTR) => continue,
                 Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::IO | Errno::FBIG)) => Err(refuse(errno)),
-                // Two file systems, or one that has no such call.
+                // Two file systems, or one that does not support the call.
                 Err(_) => Ok(None),
             };
         }

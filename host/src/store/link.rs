@@ -23,8 +23,8 @@ pub(super) fn rename_new(from: impl AsFd, path: &str, dir: impl AsFd, name: &str
     Ok(())
 }
 
-/// Renames a directory unless something has the new name. Where the system can't do that in one step, an empty directory
-/// that another program makes at this moment is replaced.
+/// Renames a directory unless the new name exists. If the system can't do that in one step, an empty directory that
+/// another program creates at that moment is replaced.
 pub(super) fn rename_directory(
     from: impl AsFd,
     path: &str,
@@ -36,7 +36,7 @@ pub(super) fn rename_directory(
     if native {
         use rustix::fs::{RenameFlags, renameat_with};
         match renameat_with(&from, path, &dir, name, RenameFlags::NOREPLACE) {
-            // The file system can't; or a directory would be moved into itself, which the other call says too.
+            // The file system can't; or a directory would be moved into itself, which the other call reports too.
             Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
             renamed => return renamed,
         }

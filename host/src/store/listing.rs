@@ -26,25 +26,25 @@ pub struct Cursor {
     prefix: usize,
     /// Entries that were left out so far because their names can't be sent.
     omitted: u64,
-    /// The rest of it, if it is a listing of a whole tree.
+    /// What remains to be listed, for a listing of a whole tree.
     tree: Option<Box<Tree>>,
 }
 
-/// What a listing of a tree still has to look into.
+/// The directories that a listing of a tree has yet to read.
 #[derive(Debug)]
 struct Tree {
     /// Where it began; `None` is the root.
     top: Option<Box<str>>,
     /// Directories, the next one last.
     waiting: Vec<Box<str>>,
-    /// What they take, about.
+    /// Approximate memory that they take.
     bytes: usize,
 }
 
-/// The most memory for the directories that one listing has still to look into.
+/// Maximum memory for the directories that one listing has yet to read.
 const MOST_WAITING: usize = 256 << 10;
 
-/// More directories than that: a client lists them one by one.
+/// More directories than fit: the client lists them one by one.
 const TOO_MANY: Refusal = Refusal::new(ErrorCode::TooLong, "too many directories for one listing");
 
 /// At most this many of the names that a listing omits are logged.
@@ -67,7 +67,7 @@ impl Cursor {
         self.omitted
     }
 
-    /// A directory that was shown is to be looked into.
+    /// A directory that was shown and has yet to be read.
     fn wait(tree: &mut Tree, name: &str) -> Result<(), Refusal> {
         let bytes = tree.bytes + name.len() + size_of::<Box<str>>();
         if bytes > MOST_WAITING {
@@ -125,8 +125,8 @@ impl DirStore {
         Ok(Cursor { dir, again: None, prefix: name.len(), name, omitted: 0, tree: None })
     }
 
-    /// Begins a listing of a directory and of everything below it, `None` for the root: each directory before what is in it.
-    /// Links to directories are followed, unless they lead to one that they lie in.
+    /// Begins a listing of a directory (`None` for the root) and of everything below it, each directory before its
+    /// entries. Links to directories are followed, unless they lead to a directory that contains them.
     ///
     /// # Errors
     /// As [`DirStore::list`].
@@ -140,7 +140,7 @@ impl DirStore {
     /// that lead out. The order is the file system's.
     ///
     /// # Errors
-    /// `io`; of a tree also `denied`, and `too-long` if it has more directories than fit in the memory for that.
+    /// `io`; for a tree also `denied`, and `too-long` if it has too many directories for the memory reserved for them.
     pub fn next_entry(&self, cursor: &mut Cursor, show: &mut dyn FnMut(Entry<'_>)) -> Result<bool, Refusal> {
         self.next_entry_within(cursor, false, show)
     }
@@ -218,7 +218,7 @@ impl DirStore {
         }
     }
 
-    /// Goes on with the next directory of a tree; false if there is none.
+    /// Continues with the next directory of a tree; false if there is none.
     fn enter_next(&self, cursor: &mut Cursor, here: bool) -> Result<bool, Refusal> {
         let Some(tree) = &mut cursor.tree else { return Ok(false) };
         while let Some(dir) = tree.waiting.pop() {
@@ -246,7 +246,7 @@ impl DirStore {
         Ok(false)
     }
 
-    /// Whether the link `name` leads to one of the directories that it lies in.
+    /// Whether the link `name` leads to a directory that contains it.
     fn is_loop(&self, name: Name<'_>, target: &Meta) -> bool {
         let is_target = |meta: Result<Meta, Errno>| meta.is_ok_and(|meta| meta.key.same_file(&target.key));
         is_target(Meta::of(self.0.confine.root()))
@@ -303,7 +303,7 @@ impl DirStore {
         Ok(true)
     }
 
-    /// In a tree: looks into the entry later, if it is a directory.
+    /// In a tree: schedules the entry to be read later, if it is a directory.
     fn look_into(&self, cursor: &mut Cursor, entry: &DirEntry, component: Name<'_>) -> Result<(), Refusal> {
         let Some(tree) = cursor.tree.as_mut().filter(|_| entry.file_type() != FileType::RegularFile) else {
             return Ok(());

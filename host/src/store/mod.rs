@@ -7,7 +7,7 @@
 //! | `meta`, `file`, `crcs` | metadata, files that are open for reading, cached checksums |
 //! | `slot`, `owner`, `stage` | staging directories, the writer of each name, stages |
 //! | `commit`, `link`, `change`, `copy` | commits, several at once; remove, rename, mkdir, rmdir; the bytes of a copy |
-//! | `moves` | renames of directories, apart from all other changes below them |
+//! | `moves` | renames of directories, kept apart from other changes below them |
 //! | `parents`, `inherit`, `sync` | the directories of a change; group and ACL of new files; system calls that wait for the disk |
 //! | `listing` | listings of directories and trees, one entry at a time |
 //! | `room`, `refusal` | free and promised space; answers to failed system calls |

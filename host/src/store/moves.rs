@@ -1,13 +1,13 @@
 //! Keeps changes and renames of directories apart.
 //!
-//! A change opens the directory of its name, and acts in it a moment later. If that directory were renamed in between, the
-//! change would hit another name: it could replace or remove a file that nobody meant. So a change enters its names
-//! here before it opens anything, and a rename of a directory waits until no name at or below either of its two is in
-//! use, and keeps others from entering until it is done.
+//! A change opens the directory of its name and acts in it a moment later. If that directory were renamed in between,
+//! the change would affect another name: it could replace or remove the wrong file. So a change enters its names here
+//! before it opens anything. A rename of a directory waits until no name at or below either of its two names is in use,
+//! and blocks new entries until it is done.
 //!
-//! Everything that one call needs is entered at once, so nobody holds names and waits for others. Names of other
-//! directories never wait: a file system that does not respond holds up only what lies on it. Servers in other
-//! processes are not seen.
+//! A call enters all its names at once, so no call waits for names while it holds others. Changes in other directories
+//! never wait: a file system that does not respond delays only changes on it. Servers in other processes are not
+//! considered.
 
 use core::mem;
 use core::time::Duration;
@@ -17,7 +17,7 @@ use std::time::Instant;
 use skiff_proto::name::Name;
 use skiff_proto::{ErrorCode, Refusal};
 
-/// How long a rename waits for the changes under way, before it is refused. They wait for the disk.
+/// How long a rename waits for changes in progress, which wait for the disk, before it is refused.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The names in use, and the directories that are being renamed.
@@ -29,7 +29,7 @@ pub(super) struct Moves {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Numbers entries.
+    /// The number of the next entry.
     serial: u64,
     used: Vec<(u64, Vec<Box<str>>)>,
     moving: Vec<[Box<str>; 2]>,
@@ -37,11 +37,11 @@ struct State {
     moved: u64,
 }
 
-/// Names that no rename of a directory touches while it lives.
+/// Names that no rename of a directory touches until this is dropped.
 #[derive(Debug)]
 pub(super) struct Using<'a>(&'a Moves, u64);
 
-/// Two names that nobody else uses while it lives, nor any below them.
+/// Two names that no other change uses until this is dropped, nor any name below them.
 #[derive(Debug)]
 pub(super) struct Moving<'a>(&'a Moves, [Box<str>; 2]);
 
@@ -59,7 +59,7 @@ impl Moves {
         Using(self, number)
     }
 
-    /// Begins to rename a directory, once nothing at or below the two names is in use.
+    /// Waits until no name at or below the two names is in use, and reserves them to rename a directory.
     ///
     /// # Errors
     /// `busy` if that takes too long.
@@ -70,7 +70,7 @@ impl Moves {
         while state.moving.iter().flatten().any(|moving| pair.iter().any(|name| touch(name, moving))) {
             state = self.wait_until(state, deadline)?;
         }
-        // From here on nobody enters, so that the wait has an end.
+        // From here on no change can enter, so the wait is bounded.
         state.moving.push(pair.clone());
         let moving = Moving(self, pair);
         while state.used.iter().flat_map(|(_, names)| names).any(|name| moving.1.iter().any(|moved| touch(name, moved)))
@@ -81,7 +81,7 @@ impl Moves {
         Ok(moving)
     }
 
-    /// How many directories have been renamed: what holds directories open compares.
+    /// How many directories have been renamed. Code that holds directories open compares this.
     pub(super) fn moved(&self) -> u64 {
         self.lock().moved
     }
@@ -123,7 +123,7 @@ impl Drop for Moving<'_> {
     }
 }
 
-/// True if one is the other, or lies below it.
+/// True if the names are equal, or one is below the other.
 fn touch(one: &str, other: &str) -> bool {
     let [short, long] = if one.len() <= other.len() { [one, other] } else { [other, one] };
     long.strip_prefix(short).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

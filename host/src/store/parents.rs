@@ -84,7 +84,7 @@ impl<'a> Parents<'a> {
         Err(ErrorCode::NotFound.into())
     }
 
-    /// Forgets which directories are open if any has been renamed since: they may have other names now.
+    /// Forgets which directories are open if any has been renamed since: their names may have changed.
     pub(super) fn refresh(&mut self) {
         let moved = self.store.0.moves.moved();
         if moved != self.moved {
@@ -186,7 +186,7 @@ impl<'a> Parents<'a> {
 
 impl Drop for Parents<'_> {
     fn drop(&mut self) {
-        // Nothing was made, or it has been removed again.
+        // Nothing was created, or it has been removed again.
         if self.making && self.made.is_empty() && !self.kept {
             self.store.0.making.fetch_sub(1, Ordering::SeqCst);
         }

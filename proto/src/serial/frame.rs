@@ -1,4 +1,4 @@
-//! Frames: written whole, read byte by byte.
+//! Frames, written whole and read byte by byte.
 
 use crate::crc::Crc32c;
 
@@ -7,12 +7,12 @@ const HEAD: u8 = 13;
 const HEAD_LEN: usize = HEAD as usize;
 /// Bytes of the checksum, which comes first.
 const CHECK: usize = 4;
-/// The most payload of one frame.
+/// Maximum payload of a frame.
 pub(super) const PAYLOAD: u16 = 240;
 const PAYLOAD_LEN: usize = PAYLOAD as usize;
 /// The longest frame on the line: delimiter, the code byte of COBS, head, payload, delimiter.
 pub const FRAME_MAX: usize = HEAD_LEN + PAYLOAD_LEN + 3;
-/// The byte before and behind each frame; never inside one.
+/// The byte before and after each frame; never inside one.
 pub(super) const DELIMITER: u8 = 0;
 
 /// What a frame is for.
@@ -22,11 +22,11 @@ pub(super) enum Kind {
     Open = b'O' as isize,
     /// The server accepts it.
     Accept = b'A' as isize,
-    /// Payload, or none: then only what was received.
+    /// Payload; without any, only an acknowledgement.
     Data = b'D' as isize,
-    /// Something was lost: send everything from `ack` on again, and say what was received.
+    /// Something was lost: the other end sends everything from `ack` on again, and acknowledges what it has received.
     Repeat = b'R' as isize,
-    /// There is no such session, or no longer.
+    /// The session does not exist, or no longer.
     Close = b'C' as isize,
 }
 
@@ -34,7 +34,7 @@ impl Kind {
     const ALL: [Self; 5] = [Self::Open, Self::Accept, Self::Data, Self::Repeat, Self::Close];
 }
 
-/// What stands before the payload.
+/// The fields before the payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) kind: Kind,
@@ -71,7 +71,7 @@ impl Head {
         let mut crc = Crc32c::new();
         crc.update(&out[2 + CHECK..at]);
         out[2..2 + CHECK].copy_from_slice(&crc.value().to_be_bytes());
-        // COBS: each zero becomes the distance to the next one. A frame is too short for a second code byte.
+        // COBS: each zero becomes the distance to the next one. A frame is too short to need a second code byte.
         let mut distance = 1;
         for byte in out[2..at].iter_mut().rev() {
             if *byte == 0 {
@@ -85,20 +85,20 @@ impl Head {
     }
 }
 
-/// What a byte from the line meant.
+/// The result of a byte from the line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Item {
     /// Nothing yet.
     Nothing,
-    /// A byte of payload. It is not verified before the end of the frame.
+    /// A byte of payload. It is verified only at the end of the frame.
     Payload {
         /// Its place in the payload.
         at: u8,
         byte: u8,
     },
-    /// A frame that is right, with so many bytes of payload.
+    /// A valid frame, with the length of its payload.
     Frame(Head, u8),
-    /// Bytes between two delimiters that are no frame.
+    /// Bytes between two delimiters that are not a frame.
     Garbage,
 }
 
@@ -107,9 +107,9 @@ pub(super) enum Item {
 pub(super) struct Decoder {
     /// Bytes up to the next code byte; 0 if that is the next one.
     left: u8,
-    /// A zero stands where the next code byte does.
+    /// The next code byte stands for a zero.
     zero: bool,
-    /// Something else than a frame, up to the next delimiter.
+    /// Not a frame; ignored up to the next delimiter.
     garbage: bool,
     /// Bytes of the frame so far.
     len: u8,
@@ -122,7 +122,7 @@ impl Decoder {
         Self { left: 0, zero: false, garbage: false, len: 0, head: [0; HEAD_LEN], crc: Crc32c::new() }
     }
 
-    /// The head of the frame that is being read, once it is complete. It is not verified before the end of the frame.
+    /// The head of the frame that is being read, once it is complete. It is verified only at the end of the frame.
     pub(super) fn head(&self) -> Option<Head> {
         if usize::from(self.len) >= HEAD_LEN { Head::parse(self.head) } else { None }
     }
@@ -167,7 +167,7 @@ impl Decoder {
         }
     }
 
-    /// What the bytes before a delimiter were.
+    /// Classifies the bytes before a delimiter.
     fn end(self) -> Item {
         let [c0, c1, c2, c3, ..] = self.head;
         let is_right = u32::from_be_bytes([c0, c1, c2, c3]) == self.crc.value();

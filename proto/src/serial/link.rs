@@ -1,4 +1,4 @@
-//! One end of the link: a session, its two buffers and what is to be sent.
+//! One end of the link: a session, its two buffers and the frames to be sent.
 
 use core::time::Duration;
 
@@ -6,10 +6,10 @@ use super::frame::{Decoder, FRAME_MAX, Head, Item, Kind, PAYLOAD};
 use super::ring::Ring;
 use crate::time::Instant;
 
-/// How often a client repeats the frame that opens a session.
+/// The interval at which a client repeats the frame that opens a session.
 const REOPEN: Duration = Duration::from_millis(500);
 
-/// What has become of the session.
+/// The state of the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum State {
@@ -17,21 +17,22 @@ pub enum State {
     Closed,
     /// The client waits for the server.
     Opening,
-    /// Bytes go both ways.
+    /// The session is open.
     Open,
-    /// The application has ended it. What it wrote is still sent.
+    /// The application has ended it. What it has written is still sent.
     Ending,
-    /// The other end has ended it. What has come can still be read.
+    /// The other end has ended it. Bytes that were received can still be read.
     Ended,
 }
 
 /// One end of a serial line (PROTOCOL §9) without I/O: bytes from the line go in, bytes for the line come out, and what
 /// the application reads is what the application at the other end wrote.
 ///
-/// `RX` bytes hold what was received and not read: the window of this end. `TX` bytes hold what was written and not
-/// acknowledged. Both at most 32_767; 512 keep a line of 115,200 baud busy.
+/// `RX` is the size of the buffer for received bytes until they are read, and so the window of this end. `TX` is that
+/// of the buffer for written bytes until they are acknowledged. Both are at most 32_767; 512 keeps a line of 115,200
+/// baud busy.
 ///
-/// Only a client needs a clock. A server repeats what the client asks for again.
+/// Only a client needs a clock. A server repeats what the client requests again.
 #[derive(Debug)]
 pub struct Link<const RX: usize, const TX: usize> {
     state: State,
@@ -43,38 +44,38 @@ pub struct Link<const RX: usize, const TX: usize> {
     expected: u16,
     /// The number up to which the other end may send, as far as it knows.
     granted: u16,
-    /// A gap was reported, and nothing in order has come since.
+    /// A gap was reported, and nothing in order has arrived since.
     gap: bool,
     /// Written and not acknowledged.
     output: Ring<TX>,
     /// The number of the first of these bytes.
     first: u16,
-    /// How many of them were sent.
+    /// How many of them have been sent.
     sent: u16,
-    /// How many of them the other end takes.
+    /// How many of them the other end accepts.
     window: u16,
-    /// Pieces that fill no frame are sent, too.
+    /// Pieces that do not fill a frame are sent too.
     flush: bool,
     /// Frames to be sent.
     due: Due,
-    /// Server: a client that asks for a session, with its window.
+    /// Server: a client that requests a session, with its window.
     caller: Option<(u16, u16)>,
-    /// Client: when it sends again what was not answered, and how many milliseconds it waits.
+    /// Client: when it repeats what was not answered, and how many milliseconds it waits.
     timer: Option<(Instant, u32)>,
-    /// Client: it has asked what was received, and sends nothing before the answer.
+    /// Client: it has asked what was received, and sends nothing until the answer.
     asking: bool,
-    /// Something of this session was received.
+    /// A frame of this session was received.
     used: bool,
 }
 
 #[derive(Debug)]
 struct Due {
-    /// A frame with what was received.
+    /// An acknowledgement.
     report: bool,
     repeat: bool,
     open: bool,
     accept: bool,
-    /// For a session that there is not.
+    /// A close frame for a session that is not open.
     close: Option<u16>,
 }
 
@@ -114,15 +115,16 @@ impl<const RX: usize, const TX: usize> Link<RX, TX> {
         }
     }
 
-    /// Client: opens a session. `session` is unpredictable. `patience` is how long the other end may be silent before it
-    /// is asked what it has received: 1 s, and longer on a slow line.
+    /// Client: opens a session. `session` must be unpredictable. `patience` is how long the other end may be silent
+    /// before it is asked what it has received: 1 s, longer on a slow line.
     pub fn open(&mut self, session: u16, patience: Duration, now: Instant) {
         self.begin(State::Opening, session, 0);
         self.due.open = true;
         self.timer = Some((now.after(REOPEN), u32::try_from(patience.as_millis()).unwrap_or(u32::MAX)));
     }
 
-    /// Server: takes the session that a client asks for, in place of one that may still be open. False if none does.
+    /// Server: accepts the session that a client requests, in place of one that may still be open. False if none is
+    /// requested.
     pub fn accept(&mut self) -> bool {
         let Some((session, window)) = self.caller.take() else { return false };
         self.begin(State::Open, session, window);
@@ -139,13 +141,13 @@ impl<const RX: usize, const TX: usize> Link<RX, TX> {
         (self.due, self.caller, self.timer) = (Due::NOTHING, None, None);
     }
 
-    /// What has become of the session.
+    /// The state of the session.
     #[must_use]
     pub const fn state(&self) -> State {
         self.state
     }
 
-    /// Server: true if a client asks for a session. One that was open is lost: the client will not use it again.
+    /// Server: true if a client requests a session. One that was open is lost: the client will not use it again.
     #[must_use]
     pub const fn is_called(&self) -> bool {
         self.caller.is_some()
@@ -171,7 +173,7 @@ impl<const RX: usize, const TX: usize> Link<RX, TX> {
     /// Moves received bytes to `buffer`, and returns how many.
     pub fn read(&mut self, buffer: &mut [u8]) -> usize {
         let n = self.input.read(buffer);
-        // A window that opens byte by byte is not worth a frame each time.
+        // A window that opens by a few bytes is not worth a frame.
         let opened = self.expected.wrapping_add(self.input.room()).wrapping_sub(self.granted);
         self.due.report |= self.state == State::Open && usize::from(opened) >= RX.div_ceil(2).min(usize::from(PAYLOAD));
         n
@@ -183,13 +185,13 @@ impl<const RX: usize, const TX: usize> Link<RX, TX> {
         self.input.len() > 0
     }
 
-    /// Takes bytes to be sent, and returns how many.
+    /// Takes bytes to be sent, and returns the number taken.
     pub fn write(&mut self, bytes: &[u8]) -> usize {
         self.flush = false;
         if self.state == State::Open { self.output.write(bytes) } else { 0 }
     }
 
-    /// Everything written is to be sent now, even if it fills no frame.
+    /// Sends everything written now, even if it does not fill a frame.
     pub fn flush(&mut self) {
         self.flush = true;
     }
@@ -206,12 +208,12 @@ impl<const RX: usize, const TX: usize> Link<RX, TX> {
         self.sent == self.output.len()
     }
 
-    /// Takes all of `line`, bytes that the line delivered.
+    /// Processes all of `line`, the bytes that the line has delivered.
     pub fn handle_input(&mut self, line: &[u8], now: Instant) {
         for byte in line {
             match self.decoder.push(*byte) {
                 Item::Nothing => {}
-                // What lies behind the end of the ring does not count until the frame proves to be right.
+                // Bytes beyond the end of the ring do not count until the frame has been verified.
                 Item::Payload { at, byte } => {
                     if self.decoder.head().is_some_and(|head| self.is_next(&head)) {
                         self.input.put_ahead(u16::from(at), byte);
@@ -224,14 +226,14 @@ impl<const RX: usize, const TX: usize> Link<RX, TX> {
         }
     }
 
-    /// True if the payload of this frame is what is received next.
+    /// True if the payload of this frame is the next to be received.
     fn is_next(&self, head: &Head) -> bool {
         self.state == State::Open && head.session == self.session && head.seq == self.expected
     }
 
     fn handle_frame(&mut self, head: &Head, len: u16, now: Instant) {
         if head.kind == Kind::Open {
-            // A client that has got no answer yet repeats itself.
+            // A client repeats its request until it is answered.
             if self.state == State::Open && self.session == head.session && !self.used {
                 self.due.accept = true;
             } else if self.timer.is_none() {
@@ -241,7 +243,7 @@ impl<const RX: usize, const TX: usize> Link<RX, TX> {
         }
         let is_open = matches!(self.state, State::Opening | State::Open | State::Ending);
         if head.session != self.session || !is_open {
-            // A client opens its sessions itself: it ignores others.
+            // A client opens its own sessions, and ignores others.
             if head.kind != Kind::Close && self.timer.is_none() {
                 self.due.close = Some(head.session);
             }
@@ -343,7 +345,7 @@ impl<const RX: usize, const TX: usize> Link<RX, TX> {
         let len = waiting.min(self.window.saturating_sub(self.sent)).min(PAYLOAD);
         let is_last = len == waiting && (self.flush || self.output.room() == 0);
         let is_whole = len == PAYLOAD || is_last;
-        // Less than a frame because of the window: only if there is no other way.
+        // Less than a frame because of the window: only if nothing else is left.
         let is_stuck = self.sent == 0 && len < waiting;
         if is_whole || is_stuck { len } else { 0 }
     }

@@ -1,9 +1,9 @@
-//! Serial lines (PROTOCOL §9; feature `serial`): sessions over a line that loses and alters bytes and says nothing of
-//! beginning and end.
+//! Serial lines (PROTOCOL §9; feature `serial`): sessions over a line that loses and alters bytes, and has no beginning
+//! or end.
 //!
 //! | item | what it is |
 //! |---|---|
-//! | [`Link`] | one end, without I/O |
+//! | [`Link`] | one end of a line, without I/O |
 //! | [`Server`] | the server's end over a port of `embedded-io` or `embedded-io-async` (features of these names), for [`drive`](crate::drive) |
 //!
 //! A server on a UART:

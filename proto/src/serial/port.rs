@@ -13,16 +13,16 @@ use crate::time::Instant;
 /// Bytes that are read from the port at once.
 const PIECE: usize = 64;
 
-/// How many errors of the port in a row are taken for bytes that it has lost.
+/// Maximum number of consecutive errors of the port that count as lost bytes.
 const ERRORS: u8 = 16;
 
-/// Why a call of a [`Server`] has failed.
+/// Why a call to a [`Server`] failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum SerialError<E> {
     /// The port failed.
     Port(E),
-    /// The port delivers or takes no more bytes.
+    /// The port delivers or accepts no more bytes.
     Closed,
     /// The session has ended: the client has closed it or opened another one.
     Lost,
@@ -57,26 +57,26 @@ impl<E: embedded_io::Error> embedded_io::Error for SerialError<E> {
 /// The server's end of a serial line: a stream for [`drive`](crate::drive), one session after the other.
 ///
 /// `T` is the port: of `embedded-io` for [`drive::serve`](crate::drive::serve), of `embedded-io-async` for
-/// `drive::serve_async`. `RX` and `TX` are those of [`Link`]. While the store works, nothing is read from the port: it
+/// `drive::serve_async`. For `RX` and `TX` see [`Link`]. While the store works, nothing is read from the port: it
 /// should keep `RX` bytes and a quarter more in a buffer of its own, as the buffered UARTs of most HALs do. Otherwise
 /// bytes are lost and sent again.
 ///
-/// It needs no clock. A blocking port may wait forever for the next byte, since the client asks again for what was lost.
-/// But [`Limits::idle`](crate::server::Limits::idle) can end the session of a client that is gone only if the port returns
-/// now and then, with an error of the kind `TimedOut`. A new client replaces the session in any case.
+/// It needs no clock. A blocking port may wait forever for the next byte, since the client requests lost bytes again.
+/// But [`Limits::idle`](crate::server::Limits::idle) can end the session of a dead client only if the port returns from
+/// time to time, with an error of the kind `TimedOut`. A new client replaces the session in any case.
 ///
-/// An error of the port counts as lost bytes (UARTs report framing errors and overruns in this way), unless there are 16
-/// in a row.
+/// An error of the port counts as lost bytes (UARTs report framing errors and overruns in this way), unless 16 occur in
+/// a row.
 #[derive(Debug)]
 pub struct Server<T, const RX: usize, const TX: usize> {
     port: T,
     link: Link<RX, TX>,
-    /// Errors of the port in a row.
+    /// Consecutive errors of the port.
     errors: u8,
 }
 
 impl<T, const RX: usize, const TX: usize> Server<T, RX, TX> {
-    /// Nothing is read or written yet.
+    /// Takes the port; reads and writes nothing yet.
     #[must_use]
     pub const fn new(port: T) -> Self {
         Self { port, link: Link::new(), errors: 0 }
@@ -127,7 +127,7 @@ impl<T: embedded_io::Read + embedded_io::Write, const RX: usize, const TX: usize
 {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Self::Error> {
         match ready(self.halves(Blocking).read(buffer))? {
-            // The caller may have something else to watch.
+            // The caller may have other things to check.
             None => Err(SerialError::Nothing),
             Some(n) => Ok(n),
         }
@@ -177,7 +177,7 @@ impl<T: embedded_io_async::Read + embedded_io_async::Write, const RX: usize, con
     }
 }
 
-/// A port of either kind.
+/// A blocking or an async port.
 trait Port {
     type Error: embedded_io::Error;
 
@@ -230,7 +230,7 @@ impl<T, const RX: usize, const TX: usize> Server<T, RX, TX> {
     }
 }
 
-/// A [`Server`] whose port is of a known kind. Its calls return `None` if they have waited, but not long enough.
+/// A [`Server`] with a port of a known kind. Its calls return `None` if they have waited and must be repeated.
 struct Halves<'a, P, const RX: usize, const TX: usize> {
     port: P,
     link: &'a mut Link<RX, TX>,
@@ -273,7 +273,7 @@ impl<P: Port, const RX: usize, const TX: usize> Halves<'_, P, RX, TX> {
         let n = self.link.write(bytes);
         self.transmit().await?;
         if n == 0 && !bytes.is_empty() {
-            // The other end has to acknowledge something first.
+            // The other end must acknowledge something first.
             self.receive().await?;
             return Ok(None);
         }
@@ -291,7 +291,7 @@ impl<P: Port, const RX: usize, const TX: usize> Halves<'_, P, RX, TX> {
         Ok(None)
     }
 
-    /// The session is open.
+    /// Checks that the session is open.
     const fn check(&self) -> Result<(), SerialError<P::Error>> {
         match self.link.state() {
             State::Open if !self.link.is_called() => Ok(()),
@@ -299,7 +299,7 @@ impl<P: Port, const RX: usize, const TX: usize> Halves<'_, P, RX, TX> {
         }
     }
 
-    /// Sends all frames that can go.
+    /// Sends all frames that can be sent.
     async fn transmit(&mut self) -> Result<(), SerialError<P::Error>> {
         let mut frame = [0; FRAME_MAX];
         let mut sent = false;

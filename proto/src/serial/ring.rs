@@ -1,4 +1,4 @@
-//! A ring of bytes.
+//! A ring buffer.
 #![expect(clippy::cast_possible_truncation, reason = "`N` has 15 bits: `Link::new`")]
 
 /// At most `N` bytes, in order.
@@ -26,7 +26,7 @@ impl<const N: usize> Ring<N> {
         N as u16 - self.len
     }
 
-    /// The place of the byte `offset` behind the start, `offset` at most `N`.
+    /// The index of the byte at `offset` from the start; `offset` is at most `N`.
     fn place(&self, offset: u16) -> usize {
         let place = usize::from(self.start) + usize::from(offset);
         if place >= N { place - N } else { place }
@@ -39,7 +39,7 @@ impl<const N: usize> Ring<N> {
         [&self.bytes[start..start + first], &self.bytes[..usize::from(len) - first]]
     }
 
-    /// Adds bytes at the end, as many as there is room for.
+    /// Appends as many bytes as there is room for.
     pub(super) fn write(&mut self, bytes: &[u8]) -> usize {
         let n = bytes.len().min(usize::from(self.room()));
         let end = self.place(self.len);
@@ -50,7 +50,7 @@ impl<const N: usize> Ring<N> {
         n
     }
 
-    /// Puts a byte `offset` behind the end, where it does not count yet.
+    /// Stores a byte at `offset` beyond the end, where it does not count yet.
     pub(super) fn put_ahead(&mut self, offset: u16, byte: u8) {
         if offset < self.room() {
             let place = self.place(self.len + offset);
@@ -58,7 +58,7 @@ impl<const N: usize> Ring<N> {
         }
     }
 
-    /// Counts the `n` bytes that were put behind the end.
+    /// Appends the `n` bytes that were stored beyond the end.
     pub(super) fn advance(&mut self, n: u16) {
         self.len += n.min(self.room());
     }

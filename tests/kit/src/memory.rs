@@ -69,7 +69,7 @@ pub struct MemoryStage {
 #[derive(Debug)]
 pub struct MemoryCursor {
     dir: Option<String>,
-    /// What is below the directory is shown too.
+    /// Entries below the directory are shown too.
     whole: bool,
     /// The entry that was shown last: whether it is a directory, and its name.
     last: Option<(bool, String)>,

@@ -356,7 +356,7 @@ mod tests {
         for first in [port, port - 1] {
             let run = Run::parse(&["--ram", "--port", &first.to_string()]).expect("options");
             let error = run.check_ports().expect_err("a port in use").to_string();
-            // The process before may belong to somebody else.
+            // The previous process may belong to another user.
             assert!(error.ends_with(" is in use; choose another with --port"), "{error}");
         }
         let run = Run::parse(&["--port", "65535"]).expect("options");

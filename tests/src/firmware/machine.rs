@@ -20,7 +20,7 @@ pub const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 /// Nanoseconds of the guest's time per instruction, if instructions are counted.
 pub const INSTRUCTION_NS: u64 = 128;
 
-/// Limit of the processor time of an emulator in seconds, so that one that nobody ends does not run forever.
+/// Limit of the processor time of an emulator in seconds, so that one that is never stopped does not run forever.
 const CPU_SECONDS: u32 = 600;
 /// How often to try other ports if one is taken after it was found free.
 const TRIES: usize = 8;

@@ -134,7 +134,7 @@ impl<S: Store, M: Medium> Watched<S, M> {
         &mut self.inner
     }
 
-    /// False if power has failed in the middle of the call: then nobody sees its result.
+    /// False if power has failed in the middle of the call: then its result is not seen.
     fn has_power(&self) -> bool {
         if !self.medium.is_on() {
             self.power.set(false);

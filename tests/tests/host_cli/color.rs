@@ -63,7 +63,7 @@ fn a_forgotten_option_is_asked_for_at_a_terminal() {
     session.type_in("y\r");
     session.see("get f: 1 bytes, ");
     session.see("saved as copy");
-    // The name is the one that was typed, not the one that it would have on the server.
+    // The name is shown as typed, not as it would be on the server.
     session.enter("cd d");
     session.see("skiff:/d> ");
     session.type_in("get x ./there/\r");

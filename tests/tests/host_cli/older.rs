@@ -1,5 +1,5 @@
-//! What host-cli asks a server for, and what it does with one that knows less: a relay in front of host-serv writes down
-//! each command, and can hide what older servers don't have.
+//! The commands that host-cli sends, to current and to older servers: a relay in front of host-serv records each
+//! command, and can hide commands that older servers lack.
 
 use core::net::Ipv4Addr;
 use std::fs;
@@ -14,12 +14,12 @@ use skiff_tests::sans_io::message;
 
 use crate::Scene;
 
-/// What is on the other side.
+/// The version of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Age {
-    /// The server as it is.
+    /// The current server.
     Now,
-    /// One that has no `tree` and no `copy`, and renames no directories.
+    /// One without `tree` and `copy`, which does not rename directories.
     Older,
 }
 
@@ -57,7 +57,7 @@ impl Between {
         run(scene.command_to(self.port).args(words))
     }
 
-    /// The commands since the last call, without the last one, which may come late.
+    /// The commands since the last call, without the last one, which may arrive late.
     fn take(&self) -> Vec<String> {
         let mut commands = core::mem::take(&mut *self.commands.lock().unwrap());
         commands.retain(|command| command != "quit");
@@ -159,14 +159,14 @@ fn an_older_server_is_asked_for_each_directory_and_file() {
     let moved = ["copy", "new/", "new/u/", "new/u/a", "new/u/d/", "new/u/d/b", "new/u/d/e/", "new/u/d/e/c"];
     assert_eq!(scene.all_there(), moved);
     assert!(older.run(&scene, &["mv", "new/u", "copy"]).failed(1).ends_with("a file on the server is called copy"));
-    // What the server does not list stays, and is spoken of.
+    // Entries that the server does not list stay, and are reported.
     fs::write(scene.host.root().join("new/u/d/.hid"), "x").unwrap();
     let left = "something that the server does not list is left in this directory";
     assert_eq!(older.run(&scene, &["mv", "new/u", "v"]).failed(1), format!("mv new/u/d: 3 files moved to v; {left}"));
 }
 
 #[test]
-fn a_tree_that_is_not_whole_is_listed_directory_by_directory() {
+fn an_incomplete_tree_is_listed_directory_by_directory() {
     use std::os::unix::ffi::OsStrExt as _;
     let scene = Scene::new();
     scene.serve(&["t/d/a", "t/e/b"]);

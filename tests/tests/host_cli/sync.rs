@@ -235,7 +235,7 @@ fn a_pull_deletes_nothing_that_the_server_may_have_or_cannot_have() {
     assert_eq!(skipped, names.map(|name| format!("host-cli: sync t/{name}")));
     let left: Vec<_> = before.into_iter().filter(|name| !["t/o/", "t/o/p", "t/old"].contains(&name.as_str())).collect();
     assert_eq!(scene.all_here(), left);
-    // What the listing omits could be anything.
+    // An entry that the listing omits could be anything.
     scene.have(&["t/old"]);
     scene.host.put("t/not\\sendable", b"x");
     let ran = scene.run(&["sync", "--pull", "--delete", "t", "t"]);
@@ -380,7 +380,7 @@ fn a_watched_directory_is_sent_at_each_change() {
     let there = ["t/", "t/a", "t/d/", "t/new/", "t/new/c"];
     let is_there = || scene.all_there() == there && scene.host.content("t/a").as_deref() == Some(b"changed");
     assert!(eventually(is_there), "{:?} {running:?}", scene.all_there());
-    // What is in a new directory counts as well.
+    // The files in a new directory count as well.
     scene.have(&["t/new/e"]);
     assert!(eventually(|| scene.host.content("t/new/e").is_some()));
     assert!(eventually(|| running.catches(Signal::INT)));

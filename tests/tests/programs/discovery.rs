@@ -1,4 +1,4 @@
-//! Servers found by name, in a network of the test's own.
+//! Servers found by name, in a network namespace.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -36,12 +36,12 @@ fn device(tap: &str, byte: u8) -> Running {
     running
 }
 
-/// Waits until a program has said this on standard error.
+/// Waits until a program has printed this on standard error.
 fn said(running: &Running, text: &str) {
     assert!(eventually(|| running.err().contains(text)), "no {text:?}: {}", running.err());
 }
 
-/// What `discover` prints once `is_complete` says so.
+/// The output of `discover`, run until `is_complete` accepts it.
 fn discovered(dir: &Path, is_complete: impl Fn(&str) -> bool) -> String {
     let mut found = String::new();
     let done = eventually(|| {
@@ -56,12 +56,12 @@ fn discovered(dir: &Path, is_complete: impl Fn(&str) -> bool) -> String {
 fn servers_of_the_network_are_found_and_reached_by_name() {
     const TEST: &str = "servers_of_the_network_are_found_and_reached_by_name";
     let temp = tempfile::tempdir().expect("a directory");
-    // Built outside.
+    // Built outside the namespace.
     drop((host_cli(temp.path()), device_serv()));
     if !inside(module_path!(), TEST) || !network(TEST) {
         return;
     }
-    // Two devices with one name: the second one takes another.
+    // Two devices with the same name: the second one takes another name.
     let first = device("tap0", 1);
     let second = device("tap1", 2);
     said(&second, "announced as lab3-2.local");
@@ -89,7 +89,7 @@ fn servers_of_the_network_are_found_and_reached_by_name() {
             .any(|address| address.as_str().expect("text").starts_with("[fe80:"))
     );
 
-    // By name, without a resolver that knows it.
+    // By a name that no system resolver knows.
     let info = |host: &str| run(host_cli(temp.path()).args([host, "info"])).ok();
     assert!(info("lab3.local").contains("lab3.local:50000 (192.168.69.1:50000)"));
     assert!(info("LAB3-2.local").contains("(192.168.69.2:50000)"));
@@ -97,7 +97,7 @@ fn servers_of_the_network_are_found_and_reached_by_name() {
     let text = nobody.failed(1);
     assert!(text.contains("nobody.local") && text.contains("no host on this network answers"), "{text}");
 
-    // Who ends says goodbye.
+    // A server that ends sends a goodbye.
     first.signal(Signal::TERM);
     files.signal(Signal::TERM);
     assert_eq!((first.wait().code, files.wait().code), (Some(0), Some(0)));
@@ -106,14 +106,14 @@ fn servers_of_the_network_are_found_and_reached_by_name() {
 }
 
 #[test]
-fn where_nobody_answers_the_user_is_told_so() {
-    const TEST: &str = "where_nobody_answers_the_user_is_told_so";
+fn discover_reports_that_no_server_answered() {
+    const TEST: &str = "discover_reports_that_no_server_answered";
     let temp = tempfile::tempdir().expect("a directory");
     drop((host_cli(temp.path()), device_serv()));
     if !inside(module_path!(), TEST) {
         return;
     }
-    // A device that is not to be announced.
+    // A device that is not announced.
     let mut quiet = device_serv();
     let quiet = Running::start(quiet.args(["--tap", "tap0", "--no-announce"]));
     quiet.hear("port 50000", 0);

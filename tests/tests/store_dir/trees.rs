@@ -1,4 +1,4 @@
-//! Whole trees: listed however deep they are, and renamed while others write below them.
+//! Whole trees: listed at any depth, and renamed while others write below them.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::fs;
@@ -56,7 +56,7 @@ fn what_a_tree_omits_is_counted_at_every_depth_in_parts() {
         fs::create_dir_all(root.path().join(dir)).unwrap();
         fs::write(root.path().join(dir).join(bad(number)), "x").unwrap();
     }
-    // What is in it has no name either, and is not counted.
+    // Its entries have no valid name either, and are not counted.
     fs::create_dir_all(root.path().join(bad(b'4')).join("x/y")).unwrap();
     let store = open(root.path());
     let mut cursor = store.tree(None).unwrap();
@@ -71,7 +71,7 @@ fn what_a_tree_omits_is_counted_at_every_depth_in_parts() {
 }
 
 #[test]
-fn a_tree_that_can_not_be_read_to_its_end_says_so() {
+fn a_tree_that_can_not_be_read_to_its_end_is_an_error() {
     let root = TempDir::new().unwrap();
     let store = open(root.path());
     put(&store, "d/f", b"x").unwrap();
@@ -88,11 +88,12 @@ fn a_tree_that_can_not_be_read_to_its_end_says_so() {
         fs::create_dir(root.path().join(format!("d/{number}{}", "x".repeat(100)))).unwrap();
     }
     assert_eq!(tree(&store, None), Err(ErrorCode::TooLong));
-    // Each directory by itself has no limit.
+    // A listing of one directory has no such limit.
     assert_eq!(super::list(&store, Some("d")).unwrap().len(), 2501);
 }
 
-/// A commit opens its directory before it waits for the disk: it must not store the file under the new name of that.
+/// A commit opens its directory before it waits for the disk. It must not store the file under the directory's new
+/// name.
 #[test]
 fn a_directory_that_was_renamed_is_not_changed_by_writers_of_its_old_name() {
     let root = TempDir::new().unwrap();

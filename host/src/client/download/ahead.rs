@@ -78,7 +78,7 @@ impl Ahead {
         self.full = None;
         match self.thread.take().map(JoinHandle::join) {
             Some(Ok(written)) => written,
-            // It was told before that there is an error.
+            // The error has been reported before.
             _ => Err(io::ErrorKind::BrokenPipe.into()),
         }
     }

@@ -88,7 +88,7 @@ impl Client {
         Ok(End::Done)
     }
 
-    /// SIZE and TAG of a file as it is now; `None` if it can't be had, which has been told.
+    /// SIZE and TAG of a file as it is now; `None` if it can't be read, which has been reported.
     async fn version(&mut self, run: &mut Downloads<'_>, index: usize) -> Result<Option<(u64, Tag)>, Error> {
         let name = run.files.name(index).to_owned();
         let name = parse(&name)?;
@@ -191,7 +191,7 @@ impl Client {
             match ended {
                 Ok(()) => {
                     if left {
-                        // Bodies are under way that nobody wants any more.
+                        // Bodies that are no longer needed are in flight.
                         self.disconnect();
                     }
                     return None;
@@ -255,7 +255,7 @@ impl Client {
                         connection.pace(patience.cancel).await;
                         connection.exchange(patience).await
                     } => done?,
-                    // What is still under way is then not wanted.
+                    // Anything still in flight is then not needed.
                     () = shared.settled() => return Ok(()),
                 }
             }
@@ -282,7 +282,7 @@ impl Client {
     }
 }
 
-/// What all sessions look at.
+/// The state that all sessions share.
 struct Shared<'a, 'b> {
     board: Mutex<Board<'a, 'b>>,
     /// Something has changed for those who wait.

@@ -82,7 +82,7 @@ async fn try_find(client: &mut Client, run: &mut Downloads<'_>) -> Result<(), Er
                     claims.push(Claim { task: index, length, crc, part: Some(part), whole: false, trusted });
                 }
             }
-            // The file can't be had now. What is here of it stays.
+            // The file can't be read now. The part that is here stays.
             event => {
                 run.files.finish(index, Err(refusal(event)));
             }

@@ -243,7 +243,7 @@ impl<'a> Downloads<'a> {
         self.files.finish(index, Err(error));
     }
 
-    /// Everything that waits fails. What has come of it stays, unless the server can't be trusted.
+    /// Everything that waits fails. Received parts stay, unless the server can't be trusted.
     pub(super) fn fail_all(&mut self, error: &Error) {
         if matches!(error, Error::Protocol { .. }) {
             self.files.drop_closed();

@@ -36,7 +36,7 @@ async fn try_find(client: &mut Client, run: &mut Uploads<'_>) -> Result<(), Erro
         if !asked && !first {
             continue;
         }
-        // What can't be opened is told when its turn comes.
+        // A file that can't be opened is reported when its turn comes.
         let Ok(input) = Input::open(&task.source) else { continue };
         if input.size() >= WORTH_RESUMING {
             candidates.push((index, input.size(), asked));

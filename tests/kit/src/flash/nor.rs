@@ -93,7 +93,7 @@ impl NorModel {
                 *self.unstable.entry(at + i).or_default() |= before & !byte;
             }
         }
-        // An operation that left no trace has not begun: nobody can know that it had.
+        // An operation that left no trace counts as not begun: nothing shows otherwise.
         if tear == Tear::Unstable || self.content[at..at + bytes.len()] != was {
             self.units(at, bytes.len()).fill(false);
         }
