@@ -281,7 +281,7 @@ fn directories_are_made_moved_and_removed() {
     assert_eq!(scene.run(&["mkdir", "d"]).ok(), "mkdir d: created\n");
     assert!(scene.run(&["mkdir", "d"]).failed().contains("exists"));
     scene.run(&["mkdir", "-p", "d", "d/e/f"]).ok();
-    assert!(scene.run(&["mkdir", "-p", "f"]).failed().contains("a file has this name"));
+    assert!(scene.run(&["mkdir", "-p", "f"]).failed().contains("a file on the server has this name"));
     assert_eq!(scene.run(&["mv", "f", "d/"]).ok(), "mv f: renamed to d/f\n");
     assert_eq!(below(scene.served.path()), ["d/", "d/e/", "d/e/f/", "d/f"]);
     assert!(scene.run(&["rmdir", "d"]).failed().contains("not empty"));

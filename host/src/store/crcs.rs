@@ -10,11 +10,11 @@ use super::meta::Key;
 const ROWS: usize = 8192;
 const ROW: usize = 8;
 
-/// Known checksums, 16 bytes each; no memory before the first.
+/// Known checksums, 16 bytes each. The memory is reserved at the start, when a failure is reported; the system provides
+/// a page of it when it is first used.
 #[derive(Debug)]
 pub(super) struct Crcs {
     hasher: RandomState,
-    count: usize,
     rows: Mutex<Vec<[(u64, u32); ROW]>>,
 }
 
@@ -26,28 +26,22 @@ impl Default for Crcs {
 
 impl Crcs {
     fn with_rows(count: usize) -> Self {
-        Self { hasher: RandomState::new(), count, rows: Mutex::default() }
+        Self { hasher: RandomState::new(), rows: Mutex::new(vec![[(0, 0); ROW]; count]) }
     }
 
     /// The CRC-32C of this version of a file.
     pub(super) fn of(&self, key: &Key) -> Option<u32> {
         let hash = self.hash(key);
         let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        rows.get(self.row(hash))?.iter().find(|(known, _)| *known == hash).map(|&(_, crc)| crc)
+        rows[row(hash, &rows)].iter().find(|(known, _)| *known == hash).map(|&(_, crc)| crc)
     }
 
     /// Remembers the checksum of this version; `None` forgets it.
     pub(super) fn note(&self, key: &Key, crc: Option<u32>) {
         let hash = self.hash(key);
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        if rows.is_empty() {
-            if crc.is_none() {
-                return;
-            }
-            // Pages that are not used take no memory.
-            *rows = vec![[(0, 0); ROW]; self.count];
-        }
-        let row = &mut rows[self.row(hash)];
+        let at = row(hash, &rows);
+        let row = &mut rows[at];
         // To the front, from its old place or from that of the oldest.
         let at = row.iter().position(|(known, _)| *known == hash);
         if let Some(crc) = crc {
@@ -62,10 +56,11 @@ impl Crcs {
     fn hash(&self, key: &Key) -> u64 {
         self.hasher.hash_one(key).max(1)
     }
+}
 
-    fn row(&self, hash: u64) -> usize {
-        usize::try_from(hash % self.count as u64).unwrap_or(0)
-    }
+/// The number of the row for `hash`.
+fn row<T>(hash: u64, rows: &[T]) -> usize {
+    usize::try_from(hash % rows.len() as u64).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -49,8 +49,10 @@ fn a_server_that_can_start_no_further_thread_goes_on_serving() {
     let root = tempdir().unwrap();
     fs::write(root.path().join("f"), vec![7; 1 << 20]).unwrap();
     let serv = Serv::start(root.path(), &["--threads", "2"]);
+    // Its threads have their memory only once they run.
+    assert!(comes_to_rest(&serv));
     // There is no memory left for the stack of a thread, but enough for a connection.
-    let memory = status(&serv, "VmSize:") * 1024 + (3 << 19);
+    let memory = status(&serv, "VmSize:") * 1024 + (7 << 18);
     let limit = Rlimit { current: Some(memory), maximum: None };
     prlimit(Some(pid(&serv)), Resource::As, limit).unwrap();
     let mut wires: Vec<_> = (0..20).map(|_| serv.connect()).collect();
@@ -65,7 +67,8 @@ fn a_server_that_can_start_no_further_thread_goes_on_serving() {
         assert!(wire.hear_text().starts_with("ok 7 "));
         assert!(wire.hear_text().starts_with("ok 1048576 "));
         assert_eq!(wire.hear_text(), "ok 0 00000000");
-        assert!(wire.hear_text().contains('f'));
+        let listed = wire.hear_text();
+        assert!(listed.contains('f'), "{listed}");
         assert_eq!(wire.hear_text(), "ok");
     }
     assert_eq!(serv.stop().code, Some(0));

@@ -10,7 +10,7 @@ from .errors import CannotConnect, ConnectionLost, NeedsExtended, Refused, Skiff
 from .messages import Messages, read_reply
 from .names import check_name
 from .replies import Server, read_hello
-from .stream import Stream
+from .stream import NO_SESSION, Stream
 
 T = TypeVar("T")
 
@@ -54,9 +54,7 @@ class Session:
         except BaseException as error:
             messages.stream.close()
             if isinstance(error, ConnectionLost):
-                raise CannotConnect(
-                    f"{self._host} port {self._port}: {error}; no skiff server, or one without a free session"
-                ) from error
+                raise CannotConnect(f"{self._host} port {self._port}: {error}; {NO_SESSION}") from error
             raise
         self._messages = messages
 

@@ -9,6 +9,8 @@ import time
 
 from .errors import CannotConnect, ConnectionLost, TimedOut
 
+NO_SESSION = "no skiff server, or one without a free session"
+
 #: How much is read ahead while a send is stuck; a server has no reason to send more.
 _AHEAD = 1 << 20
 _CHUNK = 1 << 18
@@ -36,6 +38,9 @@ class Stream:
             sock = socket.create_connection((host, port), connect_timeout)
         except (OSError, UnicodeError) as error:
             why = getattr(error, "strerror", None) or str(error) or "no answer"
+            if isinstance(error, ConnectionResetError):
+                # A server without a free session may reset the connection this early.
+                why += f"; {NO_SESSION}"
             raise CannotConnect(f"can't connect to {host} port {port}: {why}") from error
         return cls(sock, timeout)
 
