@@ -22,7 +22,8 @@ mod identity;
 mod message;
 mod records;
 mod responder;
-#[cfg(all(test, feature = "std"))]
+#[cfg(test)]
+#[cfg(feature = "std")]
 mod tests;
 
 use core::net::{IpAddr, SocketAddr};
