@@ -4,7 +4,7 @@
 //! | module | content |
 //! |---|---|
 //! | [`skiff_kit`] | the parts that need no server: stores in memory and on simulated media, vectors, the storage suite |
-//! | [`wire`], [`sealed`], [`relay`], [`programs`], [`namespace`], [`disk`], [`fuse`], [`mod@line`] | peers, processes, disks, networks and links |
+//! | [`wire`], [`sealed`], [`relay`], [`programs`], [`namespace`], [`disk`], [`fuse`], [`lossy`] | peers, processes, disks, networks and links |
 //! | [`device`], [`host`], [`mod@serial`], [`mod@server_suite`] | servers in this process, and the suite that runs against each of them |
 //! | [`sim`], [`simulate`] | virtual time, and the simulation that uses it |
 //! | [`ordeal`] | host-serv under faults |

@@ -3,7 +3,7 @@
 //!
 //! No fault may be visible: every command succeeds, every file is complete, and the server's memory does not grow.
 //!
-//! [`Spoil`] is the same link with frames in which bytes are swapped, which TCP's checksum can't detect. The extended
+//! [`Corrupt`] is the same link with frames in which bytes are swapped, which TCP's checksum can't detect. The extended
 //! commands then result in the old file, the new one or an error; classic transfers have no checksum and are not
 //! tested.
 
