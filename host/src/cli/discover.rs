@@ -34,8 +34,7 @@ pub(crate) struct DiscoverArgs {
 impl Local for Discover {
     fn run(here: &mut Here<'_>, args: Self::Args) -> Result<(), Failure> {
         let found = discover(args.timeout, || here.output.is_cancelled());
-        let mut found = found.map_err(|error| Failure::whole("connect", &io_text(&error)))?;
-        found.retain(|server| !server.addresses.is_empty());
+        let found = found.map_err(|error| Failure::whole("connect", &io_text(&error)))?;
         if found.is_empty() && !here.output.is_cancelled() {
             let text = format!(
                 "no server answered within {} s; does it announce itself (host-serv --announce, device-serv --tap, \

@@ -129,17 +129,12 @@ impl DirStore {
 
     /// Executes one change; the directories that it touches are not durable yet.
     fn change(&self, change: Change<Name<'_>>, parents: &mut Parents<'_>) -> Result<(), Refusal> {
-        if let Change::Rename(from, to) = change
-            && self.is_directory(from)
-        {
-            return self.change_alone(change, [from, to], parents);
-        }
         let using = self.0.moves.enter(change.names());
         parents.refresh();
         let changed = self.carry_out(change, parents, false);
         settle(changed, parents);
         match (change, changed) {
-            // It has become a directory.
+            // It renames a directory.
             (Change::Rename(from, to), Err(refusal))
                 if refusal.code == ErrorCode::IsDirectory && self.is_directory(from) =>
             {

@@ -8,16 +8,9 @@ use rustix::io::Errno;
 
 /// Renames a file unless something has the new name.
 pub(super) fn rename_new(from: impl AsFd, path: &str, dir: impl AsFd, name: &str, native: bool) -> Result<(), Errno> {
-    #[cfg(target_os = "linux")]
-    if native {
-        use rustix::fs::{RenameFlags, renameat_with};
-        match renameat_with(&from, path, &dir, name, RenameFlags::NOREPLACE) {
-            // The file system can't.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
-            renamed => return renamed,
-        }
+    if let Some(renamed) = rename_no_replace(&from, path, &dir, name, native) {
+        return renamed;
     }
-    _ = native;
     linkat(&from, path, &dir, name, AtFlags::empty())?;
     _ = unlinkat(&from, path, AtFlags::empty());
     Ok(())
@@ -32,17 +25,31 @@ pub(super) fn rename_directory(
     name: &str,
     native: bool,
 ) -> Result<(), Errno> {
+    match rename_no_replace(&from, path, &dir, name, native) {
+        Some(renamed) => renamed,
+        None => renameat(from, path, dir, name),
+    }
+}
+
+/// The system's call; `None` if the system or the file system does not have it, or if a directory would be moved into
+/// itself, which the ordinary call reports too.
+fn rename_no_replace(
+    from: impl AsFd,
+    path: &str,
+    dir: impl AsFd,
+    name: &str,
+    native: bool,
+) -> Option<Result<(), Errno>> {
     #[cfg(target_os = "linux")]
     if native {
         use rustix::fs::{RenameFlags, renameat_with};
-        match renameat_with(&from, path, &dir, name, RenameFlags::NOREPLACE) {
-            // The file system can't; or a directory would be moved into itself, which the other call reports too.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
-            renamed => return renamed,
-        }
+        return match renameat_with(from, path, dir, name, RenameFlags::NOREPLACE) {
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => None,
+            renamed => Some(renamed),
+        };
     }
-    _ = native;
-    renameat(from, path, dir, name)
+    _ = (from, path, dir, name, native);
+    None
 }
 
 /// Whether [`link_nameless`] works. It goes through /proc, because linking only the open file requires a privilege.
