@@ -156,6 +156,8 @@
 #![cfg_attr(not(feature = "smoltcp"), allow(rustdoc::broken_intra_doc_links))]
 
 #[cfg(feature = "smoltcp")]
+mod bucket;
+#[cfg(feature = "smoltcp")]
 pub mod config;
 pub mod flash;
 #[cfg(feature = "mdns")]

@@ -19,6 +19,7 @@ use skiff_proto::Instant;
 use super::identity::{Heard, Identity, family};
 use super::message::{INTERNET, Reader, TOP, kind};
 use super::records::{Kinds, Lifetime, Owner, Writer};
+use crate::bucket::Bucket;
 
 /// The port of mDNS.
 pub const PORT: u16 = 5353;
@@ -46,8 +47,7 @@ const REPLY_PAUSE: Duration = Duration::from_secs(1);
 const RECENT: Duration = Duration::from_secs(30);
 
 /// Maximum number of messages processed in a burst; one more after each pause. Others are dropped unread.
-const LOOKS: u8 = 32;
-const LOOK_PAUSE: Duration = Duration::from_millis(32);
+type Looks = Bucket<32, 32>;
 
 /// Answers for one device.
 #[derive(Debug)]
@@ -61,8 +61,7 @@ pub struct Responder {
     sides: [Side; 2],
     /// A unicast reply.
     alone: Option<Message>,
-    looks: u8,
-    looked: Instant,
+    looks: Looks,
     conflicts: u8,
     random: u32,
 }
@@ -112,8 +111,7 @@ impl Responder {
             unsent: 0,
             sides: [Side::default(); 2],
             alone: None,
-            looks: LOOKS,
-            looked: Instant::ZERO,
+            looks: Looks::full(Instant::ZERO),
             conflicts: 0,
             random: random | 1,
         }
@@ -326,16 +324,8 @@ impl Responder {
 
     /// True if one more message may be processed now; counts it.
     fn may_look(&mut self, now: Instant) -> bool {
-        while self.looks < LOOKS && now.since(self.looked) >= LOOK_PAUSE {
-            self.looks += 1;
-            self.looked = self.looked.after(LOOK_PAUSE);
-        }
-        if self.looks == LOOKS {
-            self.looked = now;
-        }
-        let may = self.looks > 0;
-        self.looks -= u8::from(may);
-        may
+        self.looks.refill(now);
+        self.looks.take()
     }
 
     /// A random duration of up to `most` milliseconds.

@@ -14,7 +14,6 @@
 //! 10 s at most six others are learned, so the entries of connected peers are never the oldest ones.
 
 use core::cell::{Cell, RefCell};
-use core::time::Duration;
 
 use heapless::Vec;
 use skiff_proto::Instant;
@@ -27,9 +26,10 @@ use smoltcp::wire::{
     Ipv6Repr, NdiscNeighborFlags, NdiscRepr,
 };
 
-/// How many neighbors may be learned in a burst, and the interval after which one more is allowed.
-const BURST: u8 = 4;
-const PAUSE: Duration = Duration::from_secs(4);
+use crate::bucket::Bucket;
+
+/// Four neighbors may be learned in a burst, and one more in each 4 s.
+type Lessons = Bucket<4, 4000>;
 
 /// Our own addresses.
 const OWN: usize = if cfg!(feature = "ipv6") { 3 } else { 1 };
@@ -49,22 +49,7 @@ pub struct NeighborGuard {
 struct Learning {
     /// The address that the stack looked up last.
     asked: Option<IpAddress>,
-    /// How many neighbors may be learned now, and when that number last changed.
-    left: u8,
-    since: Instant,
-}
-
-impl Learning {
-    /// Updates the state to the current time.
-    fn refill(&mut self, now: Instant) {
-        while self.left < BURST && now.since(self.since) >= PAUSE {
-            self.left += 1;
-            self.since = self.since.after(PAUSE);
-        }
-        if self.left == BURST {
-            self.since = now;
-        }
-    }
+    lessons: Lessons,
 }
 
 /// Types of frames that are examined.
@@ -138,7 +123,7 @@ impl NeighborGuard {
     /// A guard for a new interface.
     #[must_use]
     pub const fn new(now: Instant) -> Self {
-        let learning = Learning { asked: None, left: BURST, since: now };
+        let learning = Learning { asked: None, lessons: Lessons::full(now) };
         Self { learning: Cell::new(learning), held: RefCell::new(Vec::new()) }
     }
 
@@ -150,7 +135,7 @@ impl NeighborGuard {
         now: Instant,
     ) -> NeighborFilter<'a, D> {
         let mut learning = self.learning.get();
-        learning.refill(now);
+        learning.lessons.refill(now);
         self.learning.set(learning);
         let own = interface.ip_addrs().iter().map(IpCidr::address).take(OWN).collect();
         // Without Ethernet there is no frame to be answered.
@@ -176,8 +161,7 @@ impl Rules<'_> {
         if !said.is_question || !self.own.contains(&said.target) {
             return true;
         }
-        if learning.left > 0 {
-            learning.left -= 1;
+        if learning.lessons.take() {
             self.guard.learning.set(learning);
             return false;
         }
