@@ -7,6 +7,7 @@ use std::{env, fs};
 fn main() {
     println!("cargo:rerun-if-changed=memory");
     println!("cargo:rerun-if-env-changed=SKIFF_SETTINGS");
+    println!("cargo:rerun-if-env-changed=SKIFF_UPDATE_KEY");
     let boards = fs::read_dir("memory").expect("the directory memory");
     let mut chosen: Vec<_> = boards
         .map(|map| map.expect("an entry").path())

@@ -7,7 +7,7 @@
 #   scripts/bare-metal.sh -p skiff-proto --no-default-features
 #   scripts/bare-metal.sh --target riscv32imac-unknown-none-elf -p skiff-proto --no-default-features
 #
-# COMMAND is build unless given (clippy, doc), TRIPLE thumbv7m-none-eabi. The target's `core` comes from the first of
+# COMMAND is build by default (or clippy, doc), TRIPLE thumbv7m-none-eabi. The target's `core` comes from the first of
 # these that works:
 #
 #   1. the active toolchain, if the target is installed for it;
@@ -15,13 +15,13 @@
 #   3. the sources of `core` in the nightly toolchain (rust-src), built with -Zbuild-std=core;
 #   4. the same, with the sources named by SKIFF_RUST_LIBRARY: a folder that holds Rust's `library` folder,
 #      or a .tar.xz of such a folder;
-#   5. the same, with the sources in the package rust-src of Debian's suite sid, where apt is at hand.
+#   5. the same, with the sources in the package rust-src of Debian's suite sid, if apt is available.
 #
 # 4 and 5 leave the sources in the nightly toolchain, so that 3 finds them the next time. They must be of the
-# same minor version as the nightly compiler. With --installed there are only 1 and 3: nothing is fetched, nothing is
-# changed. --check builds nothing: it says whether 1, 2 or 3 would work.
+# same minor version as the nightly compiler. With --installed, only 1 and 3 are tried, and nothing is
+# downloaded or changed. --check builds nothing; it reports whether 1, 2 or 3 would work.
 #
-# Exit status: cargo's, or 3 if there is nothing to build with.
+# Exit status: cargo's, or 3 if no toolchain here can build for the target.
 set -eu
 
 say() {

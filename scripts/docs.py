@@ -40,14 +40,14 @@ ROOT = Path(__file__).resolve().parent.parent
 LISTS = ROOT / "scripts" / "docs"
 SKIPPED = {"target", ".git", "corpus", "artifacts"}
 RUN = ("console", "sh")
-PROGRAMS = ("host-cli", "host-serv", "device-serv")
+PROGRAMS = ("host-cli", "host-serv", "device-serv", "skiff-conformance")
 # A line of a block that begins with one of these is a command, whatever the kind of the block.
 COMMANDS = PROGRAMS + ("cargo", "rustup", "apt", "apt-get", "git", "unshare", "ip", "kill", "python3", "qemu-system-arm")
 SERVERS = ("host-serv", "device-serv")
 # The tests of these folders run the commands of their own pages.
 OWN_TESTS = ("contrib/",)
 # Where doc comments, help texts and messages of the programs are.
-CRATES = ("proto", "keys", "crypto", "host", "device", "demo", "firmware", "bench", "tests")
+CRATES = ("proto", "keys", "crypto", "host", "device", "demo", "firmware", "bench", "conformance", "tests")
 SOURCES = [(crate, "src") for crate in CRATES]
 SOURCES += [("proto", "tests"), ("tests", "kit"), ("tests", "tests"), ("firmware", "embassy")]
 LIMIT = 60  # seconds for anything

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Records the sessions that README.md and docs/CLI.md show, and draws them.
+"""Records the sessions that README.md and docs/CLI.md show, and draws them, and the output of tshark.
 
 usage: scripts/record.py --programs DIR [NAME...]   runs the sessions, writes docs/NAME.txt and docs/NAME.svg
        scripts/record.py                            draws docs/*.svg again from docs/*.txt
        scripts/record.py --check                    exit status 1 if a docs/NAME.svg is not what docs/NAME.txt gives
 
---programs names the directory of host-cli, host-serv and device-serv. A session runs in a temporary directory, on a free
-port of loopback that is shown as 50000. Every other character is what the programs printed; a server's log goes to a
-file, as the commands show.
+--programs names the directory of host-cli, host-serv and device-serv. A session runs in a temporary directory, on a
+free port of loopback that is shown as 50000; with a network, in its own namespace (`unshare -Urn` must work). All other
+text is exactly what the programs printed; a server's log goes to a file, as the commands show.
 """
 
 import argparse
@@ -22,8 +22,9 @@ from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
-# Of each session: a title; a script that makes bytes that are the same in every recording; commands and comments, none of
-# which has a single quote in it; a text that a good recording has.
+# For each session: a title; a script that makes bytes that are the same in every recording; commands and comments,
+# without single quotes; a text that a good recording contains; the address of this machine in a network, if the session
+# needs one.
 SESSIONS = {
     "session": (
         "An upload to the embedded server survives a power cut",
@@ -46,10 +47,10 @@ host-cli localhost 50000 ls -l
 host-cli localhost 50000 sum firmware.bin
 """,
         "continued at",
+        None,
     ),
-    # `host-cli discover` belongs at the start of this one.
     "desk": (
-        "A directory is synced to a board, and a log on it followed",
+        "A board is found on the network, a directory synced to it, and a log on it followed",
         """
 mkdir -p board/logs site/fonts
 for n in $(seq 40); do seq $n 9000 >site/fonts/glyphs-$n.bin; done
@@ -58,8 +59,10 @@ printf "09:00:00 boot\\n09:00:01 link up\\n" >board/logs/app.log
 touch -d 2026-11-30T09:00Z site/*.* site/fonts/*
 """,
         """
-host-serv 50000 --root board 2>>log &
-export SKIFF_BOARD=localhost:50000
+host-serv 50000 --root board --bind 0.0.0.0 --open --announce=lab3 2>>log &
+# Which boards are on this network?
+host-cli discover
+export SKIFF_BOARD=lab3.local
 # Sync sends what differs, by content
 host-cli -q sync site www
 sed -i s/9600/115200/ site/config.toml
@@ -67,12 +70,16 @@ rm site/fonts/glyphs-7.bin
 host-cli sync --delete site www
 host-cli sync --delete site www
 # A log on the board, followed until Ctrl-C
-(sleep 1; echo 09:00:04 ready; sleep 1; echo 09:00:05 23.5 C) >>board/logs/app.log &
-timeout -s INT 4 host-cli tail -n 1 -f logs/app.log
+(sleep 2; echo 09:00:04 ready; sleep 1; echo 09:00:05 23.5 C) >>board/logs/app.log &
+timeout -s INT 5 host-cli tail -n 1 -f logs/app.log
 """,
         "23.5 C\n",
+        "192.168.1.7/24",
     ),
 }
+
+# Texts that are only drawn, not recorded: other tests check them.
+DRAWN = {"wireshark": "tshark shows skiff connections"}
 
 # Pixels.
 COLUMN, LINE, LEFT, TOP, SIZE = 8.43, 20, 20, 54, 14
@@ -80,7 +87,19 @@ COLORS = {"background": "#10151c", "bar": "#1c2430", "text": "#c9d4e0", "command
           "prompt": "#5fa8e8"}
 
 
-def record(programs, prepare, session):
+def record(programs, prepare, session, address):
+    namespace = []
+    if address:
+        namespace = ["unshare", "-Urn"]
+        # mDNS reaches the programs on this machine over any interface that is up.
+        network = f"""
+ip link set lo up
+ip link add eth0 type veth peer name far
+ip address add {address} dev eth0
+ip link set far up
+ip link set eth0 up
+"""
+        prepare = network + prepare
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -93,6 +112,8 @@ def record(programs, prepare, session):
         if line.startswith(("device-serv", "host-serv")):
             starts += 1
             script.append(f"until [ $(grep -c ^port output) = {starts} ]; do sleep 0.01; done")
+        if "--announce" in line:
+            script.append("until grep -q announced log; do sleep 0.01; done")
         if line.startswith("# ..."):
             # The port is free once the killed process is gone.
             script.insert(-2, "sleep 0.3")
@@ -100,7 +121,7 @@ def record(programs, prepare, session):
         output = Path(scratch) / "output"
         with output.open("ab") as to:
             shell = subprocess.Popen(
-                ["bash", "-c", "\n".join(script).replace("50000", port)], cwd=scratch, start_new_session=True,
+                [*namespace, "bash", "-c", "\n".join(script).replace("50000", port)], cwd=scratch, start_new_session=True,
                 env=os.environ | {"PATH": f"{programs}:{os.environ['PATH']}", "TZ": "UTC", "SKIFF_HISTORY": ""},
                 stdin=subprocess.DEVNULL, stdout=to, stderr=to,
             )
@@ -148,14 +169,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--programs", type=Path)
     parser.add_argument("--check", action="store_true")
-    parser.add_argument("names", nargs="*", metavar="NAME", choices=[[], *SESSIONS])
+    parser.add_argument("names", nargs="*", metavar="NAME", choices=[[], *SESSIONS, *DRAWN])
     arguments = parser.parse_args()
     status = 0
-    for name in arguments.names or SESSIONS:
-        title, prepare, session, proof = SESSIONS[name]
+    for name in arguments.names or [*SESSIONS, *DRAWN]:
         text, picture = DOCS / f"{name}.txt", DOCS / f"{name}.svg"
-        if arguments.programs:
-            recorded = record(arguments.programs.resolve(), prepare, session)
+        title, prepare, session, proof, address = SESSIONS.get(name) or (DRAWN[name], "", "", "", "")
+        if arguments.programs and session:
+            recorded = record(arguments.programs.resolve(), prepare, session, address)
             print(recorded, end="")
             if proof not in recorded:
                 print(f"record: {name}: no {proof!r} in it: run it again", file=sys.stderr)

@@ -8,11 +8,13 @@ use crate::counts::Counts;
 use crate::device::client::DeviceClientArgs;
 use crate::minimal::ClientArgs;
 use crate::plot::Plot;
+use crate::whole::JobKind;
 
 const EXAMPLES: &str = "\
 Examples:
   cargo run --release -p skiff-bench -- host                     everything, 5 rounds
   cargo run --release -p skiff-bench -- host --only session --rounds 3
+  cargo run --release -p skiff-bench -- host --runs 3            three full runs, with the goals of all three
   cargo run --release -p skiff-bench -- host --peers nginx,vsftpd
   cargo run --release -p skiff-bench -- host --only sealed-get-discard,sealed-get-tmpfs,sealed-put-tmpfs,sealed-connect
   cargo run --release -p skiff-bench -- device                   device-serv behind a TAP, 5 rounds
@@ -94,17 +96,29 @@ pub(crate) struct Host {
     #[arg(long, value_name = "DIR")]
     pub(crate) before: Option<PathBuf>,
 
-    /// Write the results to this file as JSON. Default: bench/results/DATE-host.json, if all jobs were measured
+    #[command(flatten)]
+    pub(crate) runs: Runs,
+
+    /// Already inside a network namespace; FD is an open descriptor of the outer /proc
+    #[arg(long, hide = true, value_name = "FD")]
+    pub(crate) inside: Option<i32>,
+}
+
+/// How often to measure, and where the results go.
+#[derive(Debug, Clone, Group)]
+pub(crate) struct Runs {
+    /// Number of full runs; each writes its own results file, and the goals of all runs are printed at the end
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=20))]
+    pub(crate) runs: u32,
+
+    /// Write the results to this file as JSON. Default: bench/results/DATE-host.json or DATE-device.json, if all jobs
+    /// were measured. With --runs, the number of the run is added to the name: DATE-host-1.json
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
 
     /// Remark to store with the results
     #[arg(long, value_name = "TEXT")]
     pub(crate) note: Option<String>,
-
-    /// Already inside a network namespace
-    #[arg(long, hide = true)]
-    pub(crate) inside: bool,
 }
 
 /// How `device` measures.
@@ -130,17 +144,12 @@ pub(crate) struct Device {
     #[arg(long, value_name = "DIR")]
     pub(crate) lwip: Option<PathBuf>,
 
-    /// Write the results to this file as JSON. Default: bench/results/DATE-device.json, if all jobs were measured
-    #[arg(long, value_name = "FILE")]
-    pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) runs: Runs,
 
-    /// Remark to store with the results
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) note: Option<String>,
-
-    /// Already inside a network namespace
-    #[arg(long, hide = true)]
-    pub(crate) inside: bool,
+    /// Already inside a network namespace; FD is an open descriptor of the outer /proc
+    #[arg(long, hide = true, value_name = "FD")]
+    pub(crate) inside: Option<i32>,
 }
 
 /// A job of `device`.
@@ -166,10 +175,13 @@ pub(crate) enum DeviceJob {
     BadLine,
 }
 
-impl DeviceJob {
-    /// Its name on the command line.
-    pub(crate) fn name(self) -> String {
+impl JobKind for DeviceJob {
+    fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    fn is_pinned(self) -> bool {
+        matches!(self, Self::Get | Self::Put | Self::RoundTrip)
     }
 }
 
@@ -206,8 +218,10 @@ pub(crate) enum JobName {
     Tiny,
     /// Download tiny files in one session, and each in a new session
     Session,
-    /// Files of 1 KiB to 64 MiB in a session: throughput by file size
+    /// Files of 1 KiB to 1 GiB in a session: throughput by file size
     FileSizes,
+    /// Small files in 1 to 1,000 sessions at a time: throughput by their number
+    Sessions,
     /// Many concurrent clients
     Clients,
     /// Memory of a server after its first answer
@@ -218,9 +232,12 @@ pub(crate) enum JobName {
     Start,
 }
 
-impl JobName {
-    /// Its name on the command line.
-    pub(crate) fn name(self) -> String {
+impl JobKind for JobName {
+    fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    fn is_pinned(self) -> bool {
+        matches!(self, Self::Tiny | Self::Session | Self::FileSizes)
     }
 }

@@ -32,7 +32,7 @@ impl<'a> Contender<'a> {
 pub(crate) struct Goal {
     of: String,
     measure: Measure,
-    bound: Bound,
+    bound: Option<Bound>,
 }
 
 /// The measure that a goal applies to.
@@ -75,12 +75,17 @@ impl<'a> Job<'a> {
 
     /// Sets a goal: `of` is at most `most`.
     pub(crate) fn goal(&mut self, of: &str, measure: Measure, most: f64) {
-        self.goals.push(Goal { of: of.to_owned(), measure, bound: Bound::Most(most) });
+        self.goals.push(Goal { of: of.to_owned(), measure, bound: Some(Bound::Most(most)) });
     }
 
     /// Sets a goal: `of` is at least `least`.
     pub(crate) fn at_least(&mut self, of: &str, measure: Measure, least: f64) {
-        self.goals.push(Goal { of: of.to_owned(), measure, bound: Bound::Least(least) });
+        self.goals.push(Goal { of: of.to_owned(), measure, bound: Some(Bound::Least(least)) });
+    }
+
+    /// Reports a measure without a goal: how far something is from a limit, or how far a limit is from the goal.
+    pub(crate) fn compare(&mut self, of: &str, measure: Measure) {
+        self.goals.push(Goal { of: of.to_owned(), measure, bound: None });
     }
 
     /// Runs it. Contenders that fail are left out, with a note.
@@ -121,7 +126,8 @@ impl<'a> Job<'a> {
             }
         }
         let (what, unit, skipped) = (self.what, self.unit, self.skipped);
-        let mut result = JobResult { job: name.to_owned(), what, unit, contenders, goals: Vec::new(), skipped };
+        let (job, goals) = (name.to_owned(), Vec::new());
+        let mut result = JobResult { job, placement: None, what, unit, contenders, goals, skipped, others: None };
         result.goals = self.goals.iter().filter_map(|goal| goal.judge(&result)).collect();
         result
     }
@@ -134,45 +140,59 @@ impl Goal {
     /// `None` if its measure is missing.
     fn judge(&self, job: &JobResult) -> Option<GoalResult> {
         let of = job.contender(&self.of)?;
-        let to = |other: &ContenderResult| stats::ratio(&of.values, &other.values);
-        let (what, measured) = match &self.measure {
+        let to = |other: &ContenderResult| stats::ratios(&of.values, &other.values);
+        let (what, ratios) = match &self.measure {
             Measure::Best(role) => {
                 let best = job.best(*role)?;
-                (format!("{} / {}", self.of, best.name), to(best)?)
+                (format!("{} / {}", self.of, best.name), to(best))
             }
-            Measure::To(other) => (format!("{} / {other}", self.of), to(job.contender(other)?)?),
+            Measure::To(other) => (format!("{} / {other}", self.of), to(job.contender(other)?)),
             Measure::ServerCpuTo(other) => {
-                let ratio = stats::ratio(&of.server_cpu, &job.contender(other)?.server_cpu)?;
-                (format!("{} / {other}, processor time of the server", self.of), ratio)
+                let ratios = stats::ratios(&of.server_cpu, &job.contender(other)?.server_cpu);
+                (format!("{} / {other}, processor time of the server", self.of), ratios)
             }
             Measure::CpuBest(role) => {
                 let best = job.thriftiest(*role)?;
-                (format!("{} / {}, processor time", self.of, best.name), stats::ratio(&of.cpu(), &best.cpu())?)
+                (format!("{} / {}, processor time", self.of, best.name), stats::ratios(&of.cpu(), &best.cpu()))
             }
             Measure::CpuTo(other) => {
-                let ratio = stats::ratio(&of.cpu(), &job.contender(other)?.cpu())?;
-                (format!("{} / {other}, processor time", self.of), ratio)
+                let ratios = stats::ratios(&of.cpu(), &job.contender(other)?.cpu());
+                (format!("{} / {other}, processor time", self.of), ratios)
             }
             Measure::AddedCpuTo { base, to } => {
                 let (base, of, limit) = (job.contender(base)?, of.cpu(), job.contender(to)?);
                 let added: Vec<_> = of.iter().zip(base.cpu()).map(|(of, base)| of - base).collect();
                 let what = format!("({} - {}) / {to}, processor time", self.of, base.name);
-                (what, stats::ratio(&added, &limit.cpu())?)
+                (what, stats::ratios(&added, &limit.cpu()))
             }
-            Measure::Value => (self.of.clone(), of.median()),
-            Measure::Extra(what) => (format!("{}, {what}", self.of), of.extra(what)?),
+            Measure::Value => return Some(self.result(self.of.clone(), of.median(), None)),
+            Measure::Extra(what) => {
+                return Some(self.result(format!("{}, {what}", self.of), of.extra(what)?, None));
+            }
         };
-        Some(GoalResult::new(what, measured, self.bound))
+        Some(self.result(what, stats::median(&ratios)?, stats::quartiles(&ratios)))
+    }
+
+    fn result(&self, what: String, measured: f64, spread: Option<(f64, f64)>) -> GoalResult {
+        GoalResult {
+            what,
+            measured,
+            spread,
+            bound: self.bound,
+            met: self.bound.is_none_or(|bound| bound.allows(measured)),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::Cpu;
 
     fn fixed<'a>(name: &str, role: Role, value: f64) -> Contender<'a> {
         Contender::new(name, role, move || {
-            Ok(Sample { value, server_cpu: Some(value), client_cpu: Some(1.0), ..Sample::default() })
+            let (server, client) = (Cpu { user: value, system: 0.0 }, Cpu { user: 0.5, system: 0.5 });
+            Ok(Sample { value, server_cpu: Some(server), client_cpu: Some(client), ..Sample::default() })
         })
     }
 
@@ -194,11 +214,14 @@ mod tests {
         job.at_least("ours", Measure::To("worse".into()), 0.3);
         job.at_least("ours", Measure::Value, 1.1);
         job.goal("ours", Measure::To("broken".into()), 1.0);
+        job.compare("ours", Measure::To("worse".into()));
         let result = job.run("x", 3);
         assert_eq!(result.contenders.len(), 3);
         assert!(result.contenders.iter().all(|contender| contender.values.len() == 3));
         let met: Vec<_> = result.goals.iter().map(|goal| goal.met).collect();
-        assert_eq!(met, [true, false, true, true, false, true, false, true, true, false]);
+        assert_eq!(met, [true, false, true, true, false, true, false, true, true, false, true]);
+        let spreads: Vec<_> = result.goals.iter().map(|goal| goal.spread).collect();
+        assert_eq!((spreads[0], spreads[6]), (Some((0.5, 0.5)), None));
         assert_eq!(result.skipped, ["broken: no"]);
     }
 

@@ -10,7 +10,8 @@
 //! | `tools` | client programs: the command line for a task |
 //! | `minimal` | the bench's own clients, which do only the protocol |
 //! | `wire` | a connection and a skiff session on it, for these clients |
-//! | `measure` | time, processor time and memory of processes; medians |
+//! | `measure` | time, processor time and memory of processes; pinning; load of other processes; medians |
+//! | `whole` | full runs: every job, pinned ones in each placement |
 //! | `job`, `jobs` | what is measured, one file per subject |
 //! | `device` | the jobs of `device`: servers behind a TAP |
 //! | `report`, `results` | tables for people, JSON for later use |
@@ -35,6 +36,7 @@ mod report;
 mod results;
 mod site;
 mod tools;
+mod whole;
 mod wire;
 
 use std::process::ExitCode;

@@ -8,10 +8,15 @@
 
 use std::fs;
 use std::io::Read as _;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::OnceLock;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::{FdFlags, fcntl_setfd};
 
 const CONGESTION: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
 
@@ -21,6 +26,15 @@ const PORTS: (&str, &str) = ("/proc/sys/net/ipv4/ip_local_port_range", "1024 655
 
 /// Process 1 of the namespace waits for the bench, so that signals have their usual effect on the bench.
 const FIRST: &str = r#""$0" "$@"; exit $?"#;
+
+/// The outer /proc.
+static OUTSIDE: OnceLock<OwnedFd> = OnceLock::new();
+
+/// The /proc that shows the whole machine, and whether this process is in its own namespace.
+pub(crate) fn whole_proc() -> (PathBuf, bool) {
+    let outside = OUTSIDE.get().map(|proc| (format!("/proc/self/fd/{}", proc.as_raw_fd()).into(), true));
+    outside.unwrap_or_else(|| ("/proc".into(), false))
+}
 
 /// Runs this program again, with `--inside`, in its own network namespace; `None` if that is not possible here.
 pub(crate) fn enter() -> Result<Option<ExitCode>> {
@@ -37,7 +51,10 @@ pub(crate) fn enter() -> Result<Option<ExitCode>> {
     }
     let program = std::env::current_exe().context("this program")?;
     let mut inside = Command::new("unshare");
-    inside.args(&flags).args(["sh", "-c", FIRST]).arg(program).args(std::env::args_os().skip(1)).arg("--inside");
+    inside.args(&flags).args(["sh", "-c", FIRST]).arg(program).args(std::env::args_os().skip(1));
+    // Without CLOEXEC, so that it stays open inside.
+    let proc = rustix::fs::open("/proc", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).context("/proc")?;
+    inside.arg(format!("--inside={}", proc.as_raw_fd()));
     // It ends with us: see `watch`.
     let mut inside = inside.stdin(Stdio::piped()).spawn().context("unshare")?;
     let line = inside.stdin.take();
@@ -47,10 +64,16 @@ pub(crate) fn enter() -> Result<Option<ExitCode>> {
     Ok(Some(ExitCode::from(u8::try_from(code).unwrap_or(1))))
 }
 
-/// Inside: brings loopback up, sets the congestion control, and ends when the outer process does.
-pub(crate) fn set_up() -> Result<()> {
+/// Inside: brings loopback up, sets the congestion control, and ends when the outer process does. `proc` is a
+/// descriptor of the outer /proc, which [`whole_proc`] then returns.
+pub(crate) fn set_up(proc: i32) -> Result<()> {
+    ensure!(proc > 2, "--inside is for internal use only");
+    // SAFETY: `enter` has left it open for this process, and nothing else uses it.
+    let proc = unsafe { OwnedFd::from_raw_fd(proc) };
+    fcntl_setfd(&proc, FdFlags::CLOEXEC).context("--inside")?;
+    _ = OUTSIDE.set(proc);
     let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().context("ip, of iproute2")?;
-    anyhow::ensure!(up.success(), "can't bring loopback up");
+    ensure!(up.success(), "can't bring loopback up");
     if fs::write(CONGESTION, "reno").is_err() {
         eprintln!("can't change the congestion control: still {}", congestion());
     }

@@ -7,11 +7,13 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
-use crate::measure::{Sample, stats};
+use crate::measure::others::Others;
+use crate::measure::pin::Placement;
+use crate::measure::{Cpu, Sample, stats};
 
 /// The command line as typed: without the path of the program and without options added inside the namespace.
 pub(crate) fn command_line() -> Vec<String> {
-    let words = std::env::args().skip(1).filter(|word| word != "--inside");
+    let words = std::env::args().skip(1).filter(|word| !word.starts_with("--inside"));
     core::iter::once("skiff-bench".into()).chain(words).collect()
 }
 
@@ -29,6 +31,8 @@ pub(crate) enum Role {
     PeerServer,
     /// A lower bound that no program can beat.
     Limit,
+    /// The same with the guarantees of skiff: verified, durable, complete or absent.
+    SkiffLimit,
 }
 
 /// A run.
@@ -37,6 +41,9 @@ pub(crate) struct Results {
     /// When it began, UTC.
     pub(crate) date: String,
     pub(crate) command: Vec<String>,
+    /// Its number among the runs of one command, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) run: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) note: Option<String>,
     pub(crate) machine: Machine,
@@ -47,12 +54,18 @@ pub(crate) struct Results {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct JobResult {
     pub(crate) job: String,
+    /// Where server and client ran; `None`: wherever the scheduler put them, as for all jobs in older results.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) placement: Option<Placement>,
     pub(crate) what: String,
     pub(crate) unit: Unit,
     pub(crate) contenders: Vec<ContenderResult>,
     pub(crate) goals: Vec<GoalResult>,
     /// The contenders that could not be measured, and why.
     pub(crate) skipped: Vec<String>,
+    /// The load of other processes meanwhile; missing in older results.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) others: Option<Others>,
 }
 
 /// The unit of the values of a job.
@@ -81,8 +94,18 @@ pub(crate) struct ContenderResult {
     pub(crate) role: Role,
     /// Round by round.
     pub(crate) values: Vec<f64>,
+    /// Processor seconds, user and system.
     pub(crate) server_cpu: Vec<f64>,
     pub(crate) client_cpu: Vec<f64>,
+    /// The user and system parts of these; missing in older results.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) server_user: Vec<f64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) client_user: Vec<f64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) server_system: Vec<f64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) client_system: Vec<f64>,
     /// The peak memory of a client over all rounds, in KiB.
     pub(crate) client_memory: Option<f64>,
     /// Figures of other kinds, measured once after the rounds.
@@ -96,13 +119,17 @@ pub(crate) struct Extra {
     pub(crate) value: f64,
 }
 
-/// The result for a goal.
+/// The result for a goal, or for a comparison without one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct GoalResult {
     pub(crate) what: String,
     pub(crate) measured: f64,
+    /// The quartiles of the ratios, if `measured` is the median of the ratios of all rounds; missing in older results.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) spread: Option<(f64, f64)>,
+    /// `None` for a comparison, which has no goal.
     #[serde(flatten)]
-    pub(crate) bound: Bound,
+    pub(crate) bound: Option<Bound>,
     pub(crate) met: bool,
 }
 
@@ -114,24 +141,30 @@ pub(crate) enum Bound {
     Least(f64),
 }
 
-impl GoalResult {
-    pub(crate) fn new(what: String, measured: f64, bound: Bound) -> Self {
-        let met = match bound {
-            Bound::Most(most) => measured <= most,
-            Bound::Least(least) => measured >= least,
-        };
-        Self { what, measured, bound, met }
+impl Bound {
+    pub(crate) fn allows(self, measured: f64) -> bool {
+        match self {
+            Self::Most(most) => measured <= most,
+            Self::Least(least) => measured >= least,
+        }
     }
 }
 
 impl ContenderResult {
     pub(crate) fn new(name: &str, role: Role, samples: &[Sample], extra: Vec<Extra>) -> Self {
+        let cpu =
+            |of: fn(&Sample) -> Option<Cpu>, part: fn(Cpu) -> f64| samples.iter().filter_map(of).map(part).collect();
+        let (server, client) = (|sample: &Sample| sample.server_cpu, |sample: &Sample| sample.client_cpu);
         Self {
             name: name.to_owned(),
             role,
             values: samples.iter().map(|sample| sample.value).collect(),
-            server_cpu: samples.iter().filter_map(|sample| sample.server_cpu).collect(),
-            client_cpu: samples.iter().filter_map(|sample| sample.client_cpu).collect(),
+            server_cpu: cpu(server, Cpu::total),
+            client_cpu: cpu(client, Cpu::total),
+            server_user: cpu(server, |cpu| cpu.user),
+            client_user: cpu(client, |cpu| cpu.user),
+            server_system: cpu(server, |cpu| cpu.system),
+            client_system: cpu(client, |cpu| cpu.system),
             client_memory: samples.iter().filter_map(|sample| sample.client_memory).reduce(f64::max),
             extra,
         }
@@ -157,6 +190,14 @@ impl ContenderResult {
 }
 
 impl JobResult {
+    /// Its name in tables.
+    pub(crate) fn title(&self) -> String {
+        match self.placement {
+            Some(placement) => format!("{}, {}", self.job, placement.name()),
+            None => self.job.clone(),
+        }
+    }
+
     /// The contender of this name.
     pub(crate) fn contender(&self, name: &str) -> Option<&ContenderResult> {
         self.contenders.iter().find(|contender| contender.name == name)
@@ -186,7 +227,8 @@ impl Results {
         serde_json::from_slice(&bytes).with_context(|| path.display().to_string())
     }
 
-    /// Writes them to `out`, or to the default place for results of a whole run.
+    /// Writes them to `out`, or to the default place for results of a full run; the number of the run is added to the
+    /// name.
     pub(crate) fn write(&self, out: Option<&Path>, kind: &str) -> Result<PathBuf> {
         let path = match out {
             Some(path) => path.to_owned(),
@@ -194,6 +236,13 @@ impl Results {
                 let date = self.date.get(..10).context("a date")?;
                 Path::new(env!("CARGO_MANIFEST_DIR")).join("results").join(format!("{date}-{kind}.json"))
             }
+        };
+        let path = match self.run {
+            Some(run) => {
+                let stem = path.file_stem().context("--out: a file name")?.to_string_lossy();
+                path.with_file_name(format!("{stem}-{run}.json"))
+            }
+            None => path,
         };
         let mut text = serde_json::to_string_pretty(self)?;
         text.push('\n');

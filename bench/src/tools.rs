@@ -130,7 +130,7 @@ impl Tool {
                 };
             }
             (Self::Minimal, scheme) => {
-                let Some(word) = crate::minimal::word(scheme) else { return Ok(None) };
+                let Some(word) = scheme.minimal() else { return Ok(None) };
                 command.args(["client", "get", "--port", &port.to_string(), "--scheme", word]);
                 match task {
                     Task::Cat { name } => command.arg(name),

@@ -237,6 +237,10 @@ local function on_command(call, connection, item, text)
     if verb == "quit" then
         return
     end
+    if verb == "secure" then
+        -- Of pattern, client and handshake: the client.
+        name = name:match("^%S+ (%S+)") or name
+    end
     local command = {
         verb = verb, name = name or "", frame = call.frame, time = call.time,
     }
@@ -307,6 +311,8 @@ local function on_reply(call, connection, item, text)
         if verb == "list" or verb == "tree" or verb == "read" then
             direction.want, direction.total, direction.crc, direction.command = "body", 0, 0, command
             command.size = verb == "read" and tonumber(text:match("^ok (%d+)") or "") or nil
+        elseif verb == "secure" then
+            said = "ok"
         elseif verb == "resume" then
             local offset, crc = text:match("^ok (%d+) (%x%x%x%x%x%x%x%x)$")
             if offset then
@@ -534,7 +540,10 @@ local function read_messages(call, connection, from_client, offset)
                     local text = call:text(offset + 10, length)
                     local item = call:item(offset, 10 + length, "")
                     add(item, f.length, offset, 10, digits)
-                    if connection.sealed and not (owed(connection) and text:match("^error ")) then
+                    -- The reply to `secure` is the last message that is not sealed.
+                    local is_plain = not from_client and owed(connection)
+                        and (text:match("^error ") or text:match("^ok %x+$"))
+                    if connection.sealed and not is_plain then
                         item.label = "Sealed record, " .. bytes(length)
                         if length > 0 then
                             add(item, f.record, offset + 10, length, nil)

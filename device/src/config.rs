@@ -11,6 +11,7 @@ use skiff_proto::takeover::TAKEOVER;
 
 /// The configuration of a [`DeviceServer`](crate::server::DeviceServer).
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Config<'a> {
     /// The port of control connections.
     pub port: u16,
@@ -28,6 +29,7 @@ pub struct Config<'a> {
 
 /// The configuration of a [`Stack`](crate::stack::Stack).
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Network {
     /// The hardware address: unicast.
     pub mac: [u8; 6],
@@ -42,6 +44,7 @@ pub struct Network {
 
 /// The IPv4 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Ipv4 {
     /// None.
     Off,
@@ -60,6 +63,7 @@ pub enum Ipv4 {
 
 /// The IPv6 addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Ipv6 {
     /// None.
     Off,
@@ -120,6 +124,7 @@ impl Network {
 
     /// # Errors
     /// The first setting that is not valid.
+    #[cfg(feature = "smoltcp")]
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         if self.mac[0] & 1 != 0 || self.mac == [0; 6] {
             return Err(ConfigError::Mac);
@@ -139,6 +144,7 @@ impl Network {
     }
 
     /// True if every address and gateway is unicast: smoltcp panics on others.
+    #[cfg(feature = "smoltcp")]
     fn addresses_fit(&self) -> bool {
         let v4 = |address: Ipv4Addr| !(address.is_unspecified() || address.is_multicast() || address.is_broadcast());
         let v6 = |address: Ipv6Addr| !(address.is_unspecified() || address.is_multicast());
@@ -156,6 +162,7 @@ impl Network {
 
 /// Why a configuration is not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum ConfigError {
     /// The hardware address is not unicast.
     Mac,

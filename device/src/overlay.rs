@@ -48,7 +48,7 @@ use core::cell::RefCell;
 use core::fmt;
 
 use skiff_proto::command::Verbs;
-use skiff_proto::identity::StageOwner;
+use skiff_proto::identity::{NOBODY, StageOwner};
 use skiff_proto::reply::Tag;
 use skiff_proto::store::{Entry, EntryKind, Result, Space, Staging, Stat, Store, Sum};
 use skiff_proto::{ErrorCode, Name, Refusal};
@@ -73,7 +73,7 @@ pub trait VirtualFile {
         Err(ErrorCode::Denied.into())
     }
 
-    /// A client is about to write `size` bytes. An earlier write that was not committed is dropped.
+    /// A client is about to write `size` bytes from the start. An earlier write that was not committed is discarded.
     ///
     /// # Errors
     /// The error for the client.
@@ -98,10 +98,20 @@ pub trait VirtualFile {
     fn commit(&mut self) -> Result<(), Refusal> {
         Err(ErrorCode::Denied.into())
     }
+
+    /// The number of bytes that an interrupted write has received, and their CRC-32C. If the number is not 0, a client
+    /// may resume the write: its next bytes go to [`VirtualFile::append`]. The default is 0: a client starts over.
+    fn staged(&self) -> (u64, u32) {
+        (0, 0)
+    }
+
+    /// Discards the bytes of a write that has failed.
+    fn discard(&mut self) {}
 }
 
 /// The content that is shown to a client that has opened a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct View {
     /// A number that is different for different content.
     pub version: u32,
@@ -130,6 +140,14 @@ impl<T: VirtualFile> VirtualFile for &RefCell<T> {
     fn commit(&mut self) -> Result<(), Refusal> {
         self.borrow_mut().commit()
     }
+
+    fn staged(&self) -> (u64, u32) {
+        self.borrow().staged()
+    }
+
+    fn discard(&mut self) {
+        self.borrow_mut().discard();
+    }
 }
 
 /// Text of at most `N` bytes. The rest is cut off.
@@ -140,7 +158,7 @@ pub struct Text<const N: usize> {
 }
 
 impl<const N: usize> Text<N> {
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { bytes: [0; N], len: 0 }
     }
 
@@ -158,7 +176,7 @@ impl<const N: usize> Text<N> {
         n == bytes.len()
     }
 
-    fn read_at(&self, offset: usize, buffer: &mut [u8]) -> usize {
+    pub(crate) fn read_at(&self, offset: usize, buffer: &mut [u8]) -> usize {
         let bytes = self.as_bytes().get(offset..).unwrap_or_default();
         let n = bytes.len().min(buffer.len());
         buffer[..n].copy_from_slice(&bytes[..n]);
@@ -331,12 +349,20 @@ pub struct Virtual<'a> {
     file: &'a mut dyn VirtualFile,
     /// The number of the stage that may write.
     stage: u32,
+    /// The owner of that stage.
+    owner: StageOwner,
 }
 
 impl<'a> Virtual<'a> {
     /// `name` must be in the root and valid on the wire (PROTOCOL §2); [`Overlay::new`] checks that.
     pub const fn new(name: &'a str, file: &'a mut dyn VirtualFile) -> Self {
-        Self { name, file, stage: 0 }
+        Self { name, file, stage: 0, owner: NOBODY }
+    }
+}
+
+impl Virtual<'_> {
+    fn staged(&self, owner: StageOwner) -> (u64, u32) {
+        if self.owner == owner { self.file.staged() } else { (0, 0) }
     }
 }
 
@@ -360,6 +386,7 @@ pub struct Overlay<'t, 'a, S> {
 
 /// An open file of an [`Overlay`].
 #[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum File<F> {
     /// One of the store.
     Real(F),
@@ -369,6 +396,7 @@ pub enum File<F> {
 
 /// A stage of an [`Overlay`].
 #[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Stage<T> {
     /// One of the store.
     Real(T),
@@ -378,6 +406,7 @@ pub enum Stage<T> {
 
 /// A position in a listing of an [`Overlay`].
 #[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Cursor<C> {
     /// The next entry of the table.
     next: usize,
@@ -427,7 +456,7 @@ const fn stat(size: u64) -> Stat {
     Stat { size, mtime: None, crc: None }
 }
 
-/// A second `write` to a file of the table replaces an unfinished one, which then fails with `io`.
+/// A second `write` to a file of the table replaces or resumes an unfinished `write`, which then fails with `io`.
 impl<'a, S: Store> Store for Overlay<'_, 'a, S> {
     type File = File<S::File>;
     type Stage = Stage<S::Stage>;
@@ -501,23 +530,33 @@ impl<'a, S: Store> Store for Overlay<'_, 'a, S> {
     }
 
     fn staged(&mut self, name: Name<'_>, owner: StageOwner, size: u64) -> Result<(u64, u32)> {
-        if self.find(name).is_some() { Ok((0, 0)) } else { self.store.staged(name, owner, size) }
+        match self.find(name) {
+            Some(at) => {
+                Ok(Some(self.table[at].staged(owner)).filter(|(staged, _)| *staged <= size).unwrap_or_default())
+            }
+            None => self.store.staged(name, owner, size),
+        }
     }
 
     fn stage(&mut self, staging: Staging<'_>) -> Result<(Self::Stage, u32)> {
         let Some(at) = self.find(staging.name) else {
             return self.store.stage(staging).map(|(stage, crc)| (Stage::Real(stage), crc));
         };
-        match staging.offset {
-            0 => {}
-            offset if offset > staging.size => return Err(ErrorCode::Range.into()),
-            _ => return Err(ErrorCode::Mismatch.into()),
-        }
         let entry = &mut self.table[at];
-        entry.file.begin(staging.size)?;
+        let crc = match staging.offset {
+            0 => {
+                entry.file.begin(staging.size)?;
+                0
+            }
+            offset if offset > staging.size => return Err(ErrorCode::Range.into()),
+            offset => match entry.staged(staging.owner) {
+                (staged, crc) if staged == offset => crc,
+                _ => return Err(ErrorCode::Mismatch.into()),
+            },
+        };
         self.stages = self.stages.wrapping_add(1);
-        entry.stage = self.stages;
-        Ok((Stage::Virtual(at, self.stages), 0))
+        (entry.stage, entry.owner) = (self.stages, staging.owner);
+        Ok((Stage::Virtual(at, self.stages), crc))
     }
 
     fn stage_new(&mut self, name: Name<'_>, size: u64) -> Result<Self::Stage> {
@@ -539,8 +578,13 @@ impl<'a, S: Store> Store for Overlay<'_, 'a, S> {
     }
 
     fn discard(&mut self, stage: Self::Stage) {
-        if let Stage::Real(stage) = stage {
-            self.store.discard(stage);
+        match stage {
+            Stage::Real(stage) => self.store.discard(stage),
+            Stage::Virtual(at, stage) => {
+                if let Ok(file) = self.staged_file(at, stage) {
+                    file.discard();
+                }
+            }
         }
     }
 

@@ -40,13 +40,24 @@ static FRAMES: ConstStaticCell<[Frame; 2]> = ConstStaticCell::new([[0; FRAME]; 2
 
 /// Serves forever. If the settings can't work, reports that repeatedly.
 pub fn run(board: Board) -> ! {
-    let Running { stack, server, files, mut ethernet, mut clock, mut watchdog } = set_up(board);
+    let Running {
+        stack,
+        server,
+        files,
+        #[cfg(feature = "update")]
+        update,
+        mut ethernet,
+        mut clock,
+        mut watchdog,
+    } = set_up(board);
     let mut address = None;
     #[cfg(feature = "mdns")]
     let mut announced = false;
     loop {
         let now = clock.now();
         let delay = stack.poll(now, &mut ethernet, server, files);
+        #[cfg(feature = "update")]
+        let delay = crate::update::watch(update, server.counts().accepted > 0, delay);
         if stack.address(0) != address {
             address = stack.address(0);
             tell_address(address);
@@ -77,6 +88,8 @@ struct Running {
     stack: &'static mut Stack<'static>,
     server: &'static mut Server<'static, Files>,
     files: &'static mut Files,
+    #[cfg(feature = "update")]
+    update: &'static crate::update::File,
     ethernet: Ethernet<Mac>,
     clock: Clock,
     watchdog: Watchdog,
@@ -92,7 +105,9 @@ fn set_up(mut board: Board) -> Running {
     board.mac.set_address(mac);
     #[cfg(feature = "card")]
     let files = files::mount(board.card, &mut board.watchdog);
-    #[cfg(feature = "nor")]
+    #[cfg(feature = "update")]
+    let (files, update) = files::mount(board.flash, board.slots, seed);
+    #[cfg(all(feature = "nor", not(feature = "update")))]
     let files = files::mount(board.flash);
     #[cfg(not(any(feature = "card", feature = "nor")))]
     let files = files::mount(seed);
@@ -107,7 +122,16 @@ fn set_up(mut board: Board) -> Running {
         protect(server, files, secret, settings.min_generation, seed);
     }
     log!("mac ", Address(mac), ", port ", settings.port);
-    Running { stack, server, files, ethernet, clock, watchdog: board.watchdog }
+    Running {
+        stack,
+        server,
+        files,
+        #[cfg(feature = "update")]
+        update,
+        ethernet,
+        clock,
+        watchdog: board.watchdog,
+    }
 }
 
 #[inline(never)]
@@ -161,7 +185,7 @@ fn announce(settings: &Settings<DATA>, mac: [u8; 6], seed: u64, stack: &mut Stac
 fn protect(server: &mut Server<'static, Files>, files: &mut Files, secret: Secret, min_generation: u32, seed: u64) {
     static ENTROPY: StaticCell<Entropy> = StaticCell::new();
     let Some(start) = files::count_start(files) else {
-        fail!("secret: nobody is served, since this start can't be counted: files are in RAM, or the card fails");
+        fail!("secret: refusing all clients: this start can't be counted (files in RAM, or the card fails)");
     };
     log!("secret: clients need a key; start ", start);
     let entropy = ENTROPY.init_with(|| Entropy::new(seed));
@@ -214,5 +238,5 @@ fn answer(key: u8, usage: Usage, counts: Counts) {
     }
     log!("ram ", fixed - files::CONTENT, " fixed, ", files::CONTENT, " for files, ", stack, " of ", room, " stack");
     #[cfg(feature = "secure")]
-    log!(counts.denied, " without a right key");
+    log!(counts.denied, " without a valid key");
 }

@@ -14,6 +14,7 @@
 //! | [`files`] | the store, on the card or in RAM |
 //! | [`kept`], [`seed`] | data that survives a reset; a number that is different at each start |
 //! | [`stack`] | the stack usage |
+//! | `update` | updates of the image |
 //! | [`app`] | the server |
 #![no_std]
 
@@ -51,5 +52,7 @@ pub mod settings;
 pub mod spi;
 pub mod stack;
 pub mod uart;
+#[cfg(feature = "update")]
+pub mod update;
 #[cfg(target_arch = "arm")]
 pub mod watchdog;

@@ -1,6 +1,8 @@
 //! A bank of CFI NOR flash with Intel's commands: two chips of 16 bits side by side, as QEMU's `virt` has them.
 
-use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash};
+use embedded_storage::nor_flash::{
+    ErrorType, MultiwriteNorFlash, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash,
+};
 
 /// Bytes of the bank, and of an erase block, of both chips together.
 const CAPACITY: usize = 32 << 20;
@@ -131,3 +133,6 @@ impl NorFlash for CfiFlash {
         Ok(())
     }
 }
+
+/// Programming clears bits; a word may be programmed again.
+impl MultiwriteNorFlash for CfiFlash {}

@@ -213,7 +213,7 @@ fn secret(base64: &[u8]) -> Option<Secret> {
 #[cfg(feature = "secure")]
 #[inline(never)]
 pub fn change_secret(watchdog: &mut Watchdog) {
-    log!("secret: type it, or paste the line of its file; nothing is shown. Enter alone leaves everything as it is");
+    log!("secret: type or paste the line of the secret's file (not shown); Enter alone changes nothing");
     let mut typed = Zeroizing::new([0; Secret::TEXT_LEN + 1]);
     let mut len = 0;
     loop {
@@ -242,7 +242,7 @@ pub fn change_secret(watchdog: &mut Watchdog) {
     for piece in old.flat_map(|word| [word, b" "]).chain([WORD, base64]) {
         match page.get_mut(end..end + piece.len()) {
             Some(place) => place.copy_from_slice(piece),
-            None => return log!("secret: there is no room for it"),
+            None => return log!("secret: no space to store it"),
         }
         end += piece.len();
     }
@@ -251,7 +251,7 @@ pub fn change_secret(watchdog: &mut Watchdog) {
     if in_flash() == &page[..end] {
         fail!("secret: changed");
     }
-    log!("secret: it could not be written");
+    log!("secret: could not be written");
 }
 
 fn address(text: &[u8]) -> Option<Ipv4Addr> {

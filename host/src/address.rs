@@ -47,6 +47,9 @@ impl FromStr for Host {
             }
             None => text,
         };
+        if host.parse::<Ipv6Addr>().is_ok_and(|ip| ip.is_unicast_link_local()) {
+            return Err("a link-local address needs its network interface, as in fe80::1%eth0");
+        }
         let is_odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '[' | ']' | '/');
         if host.is_empty() || host.contains(is_odd) { Err(ERROR) } else { Ok(Self(host.to_owned())) }
     }
@@ -116,13 +119,15 @@ impl FromStr for SerialPort {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let rest = text.strip_prefix(Self::PREFIX).filter(|rest| rest.starts_with('/'));
         let rest = rest.ok_or("a serial port is written serial:/dev/ttyUSB0 or serial:/dev/ttyUSB0:115200")?;
+        let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
         let (path, baud) = match rest.rsplit_once(':') {
-            // A path may contain a colon, as those of /dev/serial/by-path do.
-            Some((path, baud)) if baud.bytes().all(|byte| byte.is_ascii_digit()) => {
-                let baud = baud.parse().ok().filter(|baud| *baud > 0);
-                (path, baud.ok_or("BAUD must be a number of bits a second")?)
+            // The paths in /dev/serial/by-path and by-id contain colons.
+            Some((_, end)) if rest.starts_with("/dev/serial/") && !is_number(end) => (rest, Self::DEFAULT_BAUD),
+            Some((path, baud)) => {
+                let baud = Some(baud).filter(|baud| is_number(baud)).and_then(|baud| baud.parse().ok());
+                (path, baud.filter(|baud| *baud > 0).ok_or("BAUD must be a number of bits a second, such as 115200")?)
             }
-            _ => (rest, Self::DEFAULT_BAUD),
+            None => (rest, Self::DEFAULT_BAUD),
         };
         Ok(Self { path: path.to_owned(), baud })
     }
@@ -191,7 +196,9 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Host>().unwrap().as_str(), host);
         }
-        for bad in ["", "[]", "[::1", "::1]", "[localhost]", "[192.0.2.7]", "a b", "a\n", "http://a"] {
+        for bad in
+            ["fe80::1", "[fe80::1]", "", "[]", "[::1", "::1]", "[localhost]", "[192.0.2.7]", "a b", "a\n", "http://a"]
+        {
             assert!(bad.parse::<Host>().is_err(), "{bad}");
         }
         for with_port in ["[::1]:50000", "board-7:50000"] {
@@ -238,6 +245,12 @@ mod tests {
         for (text, path, baud) in [
             ("serial:/dev/ttyACM0", "/dev/ttyACM0", 115_200),
             ("serial:/dev/ttyUSB0:9600", "/dev/ttyUSB0", 9600),
+            ("serial:/dev/my:board:9600", "/dev/my:board", 9600),
+            (
+                "serial:/dev/serial/by-id/usb-Espressif_7C:DF:A1-if00",
+                "/dev/serial/by-id/usb-Espressif_7C:DF:A1-if00",
+                115_200,
+            ),
             (
                 "serial:/dev/serial/by-path/pci-0000:00:14.0-usb-0:1:1.0",
                 "/dev/serial/by-path/pci-0000:00:14.0-usb-0:1:1.0",
@@ -246,7 +259,14 @@ mod tests {
         ] {
             assert_eq!(text.parse(), Ok(Server::Serial(SerialPort { path: path.to_owned(), baud })));
         }
-        for bad in ["serial:", "serial:ttyACM0", "serial:/dev/ttyACM0:", "serial:/dev/ttyACM0:0", "serial:x:7"] {
+        for bad in [
+            "serial:",
+            "serial:ttyACM0",
+            "serial:/dev/ttyACM0:",
+            "serial:/dev/ttyACM0:0",
+            "serial:x:7",
+            "serial:/dev/x:abc",
+        ] {
             assert!(bad.parse::<Server>().is_err(), "{bad}");
         }
         assert!(matches!("serial:7".parse(), Ok(Server::Network(Address { port: Some(7), .. }))));

@@ -27,6 +27,12 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// The target of `INFO` events that are logged at every verbosity.
 pub const ALWAYS: &str = "always";
 
+/// The text of an error without the number that Rust appends to the system's text: `(os error 98)`.
+#[must_use]
+pub fn without_number(text: &str) -> &str {
+    text.rfind(" (os error ").filter(|_| text.ends_with(')')).map_or(text, |at| &text[..at])
+}
+
 /// A queue of lines for standard error.
 #[derive(Clone)]
 pub struct Lines(Arc<Shared>);

@@ -5,7 +5,9 @@
 //! | [`client`] | `client` | one connection to a server, transfers with resume |
 //! | [`server`] | `server` | the server of `host-serv`: connections, data connections, limits |
 //! | [`store`] | `server` | a directory as a [`skiff_proto::store::Store`] |
+//! | `objects` | `objects` | object storage as the store of the server |
 //! | [`cli`] | `cli` | the commands of `host-cli` |
+//! | [`arguments`] | `cli` | numbers on the command lines of both programs |
 //! | [`diagnostics`] | `cli` | output of both programs to standard error |
 //! | [`manual`] | `cli` | the manual pages of both programs |
 //! | [`keys`] | `secure` | files with secrets and keys |
@@ -25,6 +27,7 @@
 //! |---|---|---|
 //! | `client` | the async client | tokio, rustix, socket2, tempfile, thiserror |
 //! | `server` | the server and its store | tokio, rustix, socket2, sha2, thiserror, tracing |
+//! | `objects` | object storage for the server, not on by default | object_store with its HTTP client, serde |
 //! | `cli` | `host-cli`; with `server`, `host-serv` | `client`, and the crates for arguments, terminal, JSON and log |
 //! | `serial` | the client over serial lines | `client` |
 //! | `mdns` | names that end in `.local`, for the client and for programs | mdns-sd |
@@ -40,6 +43,8 @@
 
 pub mod address;
 #[cfg(feature = "cli")]
+pub mod arguments;
+#[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
@@ -51,6 +56,8 @@ pub mod discovery;
 pub use skiff_keys as keys;
 #[cfg(feature = "cli")]
 pub mod manual;
+#[cfg(feature = "objects")]
+pub mod objects;
 #[cfg(any(feature = "client", feature = "server"))]
 mod protection;
 #[cfg(feature = "server")]

@@ -50,7 +50,7 @@ pub enum KeyError {
         path: PathBuf,
     },
     /// It is a directory or a device.
-    #[error("{}: not a regular file", path.display())]
+    #[error("{}: not a regular file; a file with a secret or key is needed, as `host-cli key` creates it", path.display())]
     NotRegular {
         /// The file.
         path: PathBuf,
@@ -90,6 +90,9 @@ impl KeyFile {
         let file = File::open(path).map_err(failed)?;
         // Of the open file: the name may mean another one by now.
         let meta = file.metadata().map_err(failed)?;
+        if meta.is_dir() {
+            return Err(KeyError::NotRegular { path: path.to_owned() });
+        }
         if meta.permissions().mode() & 0o077 != 0 {
             let path = path.to_owned();
             return Err(if meta.is_file() { KeyError::Exposed { path } } else { KeyError::NotRegular { path } });
@@ -300,7 +303,7 @@ mod tests {
         assert!(core::error::Error::source(&KeyFile::read(&path).unwrap_err()).is_none());
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
         let message = KeyFile::read(dir.path()).unwrap_err().to_string();
-        assert!(message.ends_with(": not a regular file"), "{message}");
+        assert!(message.contains(": not a regular file; "), "{message}");
     }
 
     #[test]

@@ -21,6 +21,7 @@ const TRAILER: usize = 80;
 
 /// Payload that the driver may move now: `remaining` bytes, up to the next framing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Payload {
     /// Bytes.
     pub remaining: u64,

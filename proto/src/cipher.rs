@@ -56,6 +56,7 @@ pub trait Guard: Records + Sized {
 
 /// The decision of a [`Guard`] on a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Admission {
     /// The command is executed.
     Granted,
@@ -88,6 +89,7 @@ pub const MAX_OFFER: usize = " noise=".len() + 37 + 1 + 33 + " record-max=".len(
 
 /// No cipher: a type without values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Plain {}
 
 impl Cipher for Plain {

@@ -21,6 +21,7 @@ pub const VERSION: u32 = 1;
 
 /// A command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Command<'a> {
     /// `get /skiff/N`: asks whether the server supports version N of the extended commands (PROTOCOL §4).
     Hello {
@@ -37,6 +38,7 @@ pub enum Command<'a> {
 
 /// A command that needs the store or a data connection: the server's driver executes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Request<'a> {
     /// Classic `get NAME`.
     Get {
@@ -199,6 +201,7 @@ impl Verb {
 
 /// A set of verbs: which of them a server accepts (`commands` in the hello reply).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Verbs(u16);
 
 impl Verbs {
@@ -234,6 +237,7 @@ impl Verbs {
 
 /// The answer to a command that can't be executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum BadCommand {
     /// `-1`: it began as a classic `get` or `put`.
     Classic,
@@ -466,6 +470,7 @@ mod tests {
             Ok(Command::Request(Request::Read { offset: u64::MAX, length: None, name: name("x") }))
         );
         assert_eq!(parse(b"read 18446744073709551616 * x"), Err(BadCommand::Extended(ErrorCode::BadCommand.into())));
+        assert_eq!(parse(b"read 0000000000000000000000001 * x"), parse(b"read 1 * x"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 /// A running CRC-32C.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Crc32c(u32);
 
 impl Crc32c {
@@ -29,8 +30,17 @@ impl Crc32c {
     }
 }
 
-/// The processor's instruction, where there is one (`docs/crc-measurement.md`).
-#[cfg(all(feature = "fast-crc", not(target_os = "none")))]
+/// By the processor's vector instructions (`docs/crc-measurement.md`).
+#[cfg(all(feature = "fast-crc", not(target_os = "none"), target_arch = "x86_64"))]
+#[expect(clippy::cast_possible_truncation, reason = "the crate returns every CRC, however wide, as a u64")]
+fn append(crc: u32, bytes: &[u8]) -> u32 {
+    let mut digest = crc_fast::Digest::new_with_init_state(crc_fast::CrcAlgorithm::Crc32Iscsi, u64::from(!crc));
+    digest.update(bytes);
+    digest.finalize() as u32
+}
+
+/// By the processor's instruction, if it has one.
+#[cfg(all(feature = "fast-crc", not(target_os = "none"), not(target_arch = "x86_64")))]
 fn append(crc: u32, bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(crc, bytes)
 }

@@ -104,6 +104,7 @@ impl defmt::Format for KeyId {
 /// It is a number derived from CLIENT and the device secret, so it has the same small size in every store, and nobody
 /// can search for two clients with the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct StageOwner(#[cfg(feature = "secure")] Option<core::num::NonZeroU64>);
 
 /// The owner of a stage that was written on a connection without protection.

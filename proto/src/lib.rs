@@ -41,6 +41,8 @@ pub mod crc;
 #[cfg(feature = "embedded-io")]
 pub mod drive;
 pub mod error;
+#[cfg(feature = "defmt")]
+mod format;
 pub mod identity;
 pub mod message;
 pub mod name;

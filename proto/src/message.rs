@@ -49,6 +49,7 @@ pub const fn encode_header(length: u64) -> [u8; HEADER_LEN] {
 
 /// Decodes a length that may arrive in any number of pieces.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct HeaderDecoder {
     value: u64,
     digits: u8,
@@ -129,6 +130,7 @@ pub trait Records {
 
 /// A record whose tag is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Forged;
 
 /// Part of an incoming message, in the caller's memory; if the message is sealed, all of it, verified.
@@ -393,6 +395,7 @@ pub(crate) fn split_off<'i>(input: &mut &'i mut [u8], n: u64) -> &'i mut [u8] {
 
 /// The result of offering input to a session.
 #[derive(Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Received<'i> {
     /// Bytes of the input that were consumed. The caller must offer the rest again.
     pub taken: usize,
@@ -413,6 +416,7 @@ impl<'i> Received<'i> {
 
 /// Why [`send`](crate::server::ServerSession::send) sent nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum SendError<E> {
     /// No body is being sent, framing is queued, or all of the body has been sent.
     InvalidState,

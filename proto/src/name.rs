@@ -15,10 +15,12 @@ pub const RESERVED_PREFIX: &str = ".skiff-";
 /// A name that follows the rules of PROTOCOL §2: one or more components joined by `/`, no `.`, no `..`, no control
 /// character, no backslash, nothing reserved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Name<'a>(&'a str);
 
 /// An owned [`Name`] of up to `N` bytes. It was checked when it was parsed, and is not checked again.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct NameBuf<const N: usize>(String<N, u8>);
 
 impl<const N: usize> NameBuf<N> {

@@ -16,6 +16,7 @@ pub const MAX_REPLY: usize = 272;
 
 /// The hello reply: the properties of a server (PROTOCOL §4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Hello<'a> {
     /// `server`: product/version.
     pub server: &'a str,
@@ -182,6 +183,7 @@ impl<'a> Hello<'a> {
 
 /// A refusal, as a client sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct RemoteError<'a> {
     /// The code; `None` if this version does not know it: then only that command has failed.
     pub code: Option<ErrorCode>,

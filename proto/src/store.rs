@@ -82,6 +82,7 @@ pub type Result<T, E = StoreError> = core::result::Result<T, E>;
 
 /// The properties of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Stat {
     /// Bytes.
     pub size: u64,
@@ -93,6 +94,7 @@ pub struct Stat {
 
 /// What a `write` announces, and who sends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Staging<'a> {
     /// The name that the file gets at its commit.
     pub name: Name<'a>,
@@ -122,6 +124,7 @@ impl<'a> Staging<'a> {
 
 /// One line of a listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Entry<'a> {
     /// The name, relative to the store's root.
     pub name: Name<'a>,
@@ -146,6 +149,7 @@ impl<'a> Entry<'a> {
 
 /// The kind of a directory entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum EntryKind {
     /// A regular file.
     File(Stat),
@@ -158,6 +162,7 @@ pub enum EntryKind {
 
 /// The space in the store, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Space {
     /// Total.
     pub total: u64,
@@ -167,6 +172,7 @@ pub struct Space {
 
 /// The checksum of a range of a file, computed in parts.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Sum {
     begin: u64,
     offset: u64,

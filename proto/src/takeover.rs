@@ -18,6 +18,7 @@ const MOST: Duration = Duration::from_millis(1250);
 /// Time in which the server itself does not run is not the peer's silence: between two calls of [`Silence::wait`], at
 /// most [1.25 s](Silence::at) count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Silence {
     /// The time of the last bytes, or of the last [`Silence::wait`].
     at: Instant,

@@ -87,9 +87,9 @@ impl<'a> Text<'a> {
     }
 }
 
-/// A decimal u64 of 1 to 20 digits.
+/// A decimal u64, with any number of leading zeros.
 pub(crate) fn parse_number(word: &[u8]) -> Option<u64> {
-    if word.is_empty() || word.len() > 20 {
+    if word.is_empty() {
         return None;
     }
     word.iter().try_fold(0_u64, |value, &byte| {

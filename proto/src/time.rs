@@ -39,6 +39,7 @@ impl Instant {
 /// The minimum progress that a peer has to make while a body is outstanding: fewer than `bytes` in a window of `window`
 /// end the connection. This keeps a peer from holding a session with a byte now and then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct MinRate {
     /// Bytes per window, 0 for no limit.
     pub bytes: u32,

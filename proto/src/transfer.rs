@@ -293,6 +293,7 @@ impl Incoming {
 
 /// Counts the characters of UTF-8 text that comes in pieces: what the original programs announce as the length.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Characters {
     count: u64,
     /// The beginning of an incomplete character.

@@ -4,6 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "also the helpers of tests are tests")]
 
 mod drive_support;
+#[cfg(feature = "serial")]
+#[path = "drive_support/serial_line.rs"]
+mod serial_line;
 
 use core::cell::{Cell, RefCell};
 use core::convert::Infallible;

@@ -11,9 +11,9 @@ use skiff_device::serv::options::{Options, Security};
 use skiff_device::serv::stop::{Stop, Stopped};
 
 use crate::namespace::ip;
-use crate::relay::Relay;
+use crate::relay::{self, Relay};
 use crate::sealed::{key, secret};
-use crate::wire::{Wire, read_to_end};
+use crate::wire::{self, Wire};
 
 /// The name of the TAP in a test's namespace.
 pub const TAP: &str = "tap0";
@@ -57,7 +57,8 @@ impl Device {
         Self::run(v4, v6, data_ports, move |stopped| listen.run(stopped, || ()).expect("the server runs"))
     }
 
-    /// The same with a device secret, behind a [`Relay`]: plain messages sent to [`Self::addr`] are sealed.
+    /// The same with a device secret, behind [`relay::sealing`], which encrypts the plain messages sent to
+    /// [`Self::addr`].
     ///
     /// # Panics
     /// If no port is available.
@@ -67,8 +68,8 @@ impl Device {
             options.security = Some(Security { secret: secret(), min_generation: 1 });
             change(options);
         });
-        let relay = Relay::start([device.v4, device.v6], &key("rw.alice.1"));
-        (device.v4, device.v6) = (relay.v4, relay.v6);
+        let relay = relay::sealing(&[device.v4, device.v6], &key("rw.alice.1"));
+        (device.v4, device.v6) = (relay.addrs[0], relay.addrs[1]);
         device._relay = Some(relay);
         device
     }
@@ -133,41 +134,22 @@ impl Device {
         Wire::connect(self.addr())
     }
 
-    /// Puts a file into the store, over a separate connection that has ended when this returns.
-    ///
-    /// # Panics
-    /// If that fails.
+    /// Puts a file into the store: see [`wire::put`].
+    #[track_caller]
     pub fn put(&self, name: &str, content: &[u8]) {
-        let mut wire = self.connect();
-        let reply = wire.write(name, content);
-        assert!(reply.starts_with("ok "), "{name}: {reply}");
-        end(wire);
+        wire::put(self.addr(), name, content);
     }
 
     /// A file's content; `None` if there is no such file.
     #[must_use]
     pub fn content(&self, name: &str) -> Option<Vec<u8>> {
-        let mut wire = self.connect();
-        let content = wire.read(name).ok();
-        end(wire);
-        content
+        wire::content(self.addr(), name)
     }
 
     /// The names in the store, sorted.
-    ///
-    /// # Panics
-    /// If it can't be listed.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        let mut wire = self.connect();
-        assert_eq!(wire.ask("list"), "ok");
-        let (lines, _) = wire.hear_body();
-        end(wire);
-        let lines = String::from_utf8(lines).expect("text");
-        let mut names: Vec<_> =
-            lines.lines().filter_map(|line| line.splitn(4, ' ').nth(3)).map(ToOwned::to_owned).collect();
-        names.sort();
-        names
+        wire::names(self.addr())
     }
 
     /// Ends the server; returns its final state.
@@ -189,12 +171,6 @@ pub fn link_local(port: u16) -> SocketAddr {
     let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a socket");
     let index = rustix::net::netdevice::name_to_index(&socket, TAP).expect("an interface");
     SocketAddr::V6(SocketAddrV6::new("fe80::ff:fe00:1".parse().expect("an address"), port, 0, index))
-}
-
-/// Quits and waits until the server closes: then its session is free.
-fn end(mut wire: Wire) {
-    wire.say("quit");
-    _ = read_to_end(&mut wire.stream);
 }
 
 impl Drop for Device {

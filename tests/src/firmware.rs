@@ -7,13 +7,17 @@
 //! | [`machine`] | a board under QEMU |
 //! | [`documented`] | the sizes that the documentation states |
 //! | [`budget`] | the size limits of an image |
+//! | [`update`] | images for updates, and a flash with a boot loader |
 //! | [`profile`] | the functions that its instructions are in |
+//! | [`projects`] | the example projects for other boards |
 
 pub mod budget;
 pub mod documented;
 pub mod elf;
 pub mod machine;
 pub mod profile;
+pub mod projects;
+pub mod update;
 
 use core::fmt;
 use std::env;
@@ -175,7 +179,18 @@ pub struct Image<'a> {
 /// The embassy example.
 pub const EMBASSY: Image<'static> = Image { board: Board::Lm3s6965, program: "skiff-embassy", features: "" };
 
+/// The boot loader for updates.
+pub const BOOT: Image<'static> = Image { board: Board::Virt, program: "skiff-boot", features: "" };
+
 impl Image<'_> {
+    /// The server of the board that has slots for updates.
+    pub const UPDATE: Self =
+        Self { board: Board::Virt, program: "skiff-firmware", features: "nor classic dhcp update" };
+
+    /// The same server, which accepts only signed images: see [`build_with_key`].
+    pub const UPDATE_SIGNED: Self =
+        Self { board: Board::Virt, program: "skiff-firmware", features: "nor classic dhcp update-signed" };
+
     /// The server of a board with an SD card for clients with a key. It opens no data connections, so it is built
     /// without.
     pub const SECURE: Self = Self { board: Board::Lm3s6965, program: "skiff-firmware", features: "card dhcp secure" };
@@ -234,6 +249,21 @@ pub fn root() -> &'static Path {
 /// # Panics
 /// If files can't be written.
 pub fn build(image: &Image<'_>, fetch: Fetch) -> Result<PathBuf, BuildError> {
+    build_image(image, fetch, None)
+}
+
+/// Like [`build`], for an image that accepts only updates signed with this key.
+///
+/// # Errors
+/// As [`build`].
+///
+/// # Panics
+/// As [`build`].
+pub fn build_with_key(image: &Image<'_>, fetch: Fetch, key: &update::Key) -> Result<PathBuf, BuildError> {
+    build_image(image, fetch, Some(key.public()))
+}
+
+fn build_image(image: &Image<'_>, fetch: Fetch, key: Option<String>) -> Result<PathBuf, BuildError> {
     let target = root().join("firmware/target");
     let images = target.join("images");
     fs::create_dir_all(&images).expect("a directory");
@@ -241,9 +271,9 @@ pub fn build(image: &Image<'_>, fetch: Fetch) -> Result<PathBuf, BuildError> {
     let lock = File::create(images.join(".lock")).expect("a file");
     lock.lock().expect("a lock");
 
-    let (package, features) = if image.program == EMBASSY.program {
-        // It chooses its board itself.
-        (EMBASSY.program, String::new())
+    let (package, features) = if [EMBASSY.program, BOOT.program].contains(&image.program) {
+        // They choose their board themselves.
+        (image.program, String::new())
     } else {
         ("skiff-firmware", format!("board-{} {}", image.board.name(), image.features))
     };
@@ -265,6 +295,7 @@ pub fn build(image: &Image<'_>, fetch: Fetch) -> Result<PathBuf, BuildError> {
     script.arg(root().join("firmware/Cargo.toml")).arg("--target-dir").arg(&target);
     // The variables that cargo has set for this program are not meant for the other compiler.
     script.env_remove("LD_LIBRARY_PATH").env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", short_paths());
+    script.envs(key.map(|key| ("SKIFF_UPDATE_KEY", key)));
     let output = script.stdin(Stdio::null()).output().expect("scripts/bare-metal.sh");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     match output.status.code() {

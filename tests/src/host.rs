@@ -11,7 +11,7 @@ use skiff_host::store::{self, DirStore};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-use crate::relay::Relay;
+use crate::relay::{self, Relay};
 use crate::sealed::{key, secret};
 use crate::wire::Wire;
 
@@ -57,8 +57,8 @@ impl Host {
         host
     }
 
-    /// Serves a new directory with a device secret, behind a [`Relay`]: plain messages sent to [`Self::addr`] are
-    /// sealed.
+    /// Serves a new directory with a device secret, behind [`relay::sealing`], which encrypts the plain messages sent
+    /// to [`Self::addr`].
     ///
     /// # Panics
     /// If there is no directory or no port available.
@@ -68,8 +68,8 @@ impl Host {
             setup.server.security = Security::with_secret(secret(), 1);
             change(setup);
         });
-        let relay = Relay::start([host.v4, host.v6], &key("rw.alice.1"));
-        (host.v4, host.v6) = (relay.v4, relay.v6);
+        let relay = relay::sealing(&[host.v4, host.v6], &key("rw.alice.1"));
+        (host.v4, host.v6) = (relay.addrs[0], relay.addrs[1]);
         host._relay = Some(relay);
         host
     }

@@ -49,8 +49,9 @@ fn build() -> PathBuf {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into()));
     cargo.args(["build", "--quiet", "--locked", "--package", "skiff-host", "--bin", "host-serv", "--bin", "host-cli"]);
     cargo.args(["--package", "skiff-device", "--bin", "device-serv"]);
+    cargo.args(["--package", "skiff-conformance", "--bin", "skiff-conformance"]);
     // Together with this test binary, so that features are the same and its dependencies are reused.
-    cargo.args(["--package", "skiff-tests"]);
+    cargo.arg("--package").arg(env::var_os("CARGO_PKG_NAME").unwrap_or_else(|| "skiff-tests".into()));
     if let Some((name, _)) = test.file_stem().and_then(OsStr::to_str).and_then(|stem| stem.rsplit_once('-')) {
         cargo.args(["--test", name]);
     }
@@ -62,9 +63,18 @@ fn build() -> PathBuf {
         "debug" => {}
         name => _ = cargo.args(["--profile", name]),
     }
+    // Variables of the package of this test: the build script of ring would run again if they differ.
+    for (variable, _) in env::vars_os().filter(|(variable, _)| is_of_package(variable)) {
+        cargo.env_remove(variable);
+    }
     let output = cargo.stdin(Stdio::null()).output().expect("cargo");
     assert!(output.status.success(), "{cargo:?}\n{}", String::from_utf8_lossy(&output.stderr));
     profile.to_owned()
+}
+
+fn is_of_package(variable: &OsStr) -> bool {
+    let name = variable.to_string_lossy();
+    ["CARGO_PKG_", "CARGO_MANIFEST_", "OUT_DIR"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// `host-cli` with `dir` as its local directory, without the user's settings.
@@ -88,6 +98,14 @@ pub fn host_serv(root: &Path) -> Command {
 #[must_use]
 pub fn device_serv() -> Command {
     Command::new(program("device-serv"))
+}
+
+/// `skiff-conformance` with these arguments.
+#[must_use]
+pub fn conformance(arguments: &[&str]) -> Command {
+    let mut command = Command::new(program("skiff-conformance"));
+    command.args(arguments);
+    command
 }
 
 /// A free port outside the ephemeral range, so the system does not assign it to another program; a new one on each

@@ -1,14 +1,15 @@
-//! A relay in front of a server with a secret: it seals the plain messages of tests for the server, and opens the
-//! replies (PROTOCOL §8). So tests written for plain connections run over sealed ones.
+//! A relay between clients and a server over TCP. It forwards bytes, the end of each direction, and resets; a test may
+//! change or stop the bytes on the way.
 //!
-//! It forwards whole messages, the end of either direction, and resets. It injects no faults: the relay of the tests of
-//! host-cli does.
+//! [`sealing`] makes a relay that encrypts the plain messages of tests for a server with a secret, and decrypts the
+//! replies (PROTOCOL §8), so that tests written for plain connections run over encrypted ones.
 
-use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::fmt;
+use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::io::{self, Read, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 
 use skiff_proto::secure::Key;
@@ -16,45 +17,74 @@ use skiff_proto::secure::Key;
 use crate::tunnel::{HELLO, Tunnel};
 use crate::wire::{PATIENCE, eventually, is_sent};
 
-/// A running relay. Dropping it ends it; connections end with their peers.
-#[derive(Debug)]
+/// What to do after the bytes of one direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Go on: more bytes may follow.
+    Forward,
+    /// Forward nothing more, but keep the connection open.
+    Silence,
+    /// End the connection.
+    End,
+    /// Reset the connection instead of forwarding these bytes.
+    Reset,
+}
+
+/// Changes the bytes of one direction before they are forwarded.
+pub type Change = Box<dyn FnMut(&mut Vec<u8>) -> Next + Send>;
+
+/// A running relay. Dropping it ends all its connections.
 pub struct Relay {
-    /// Its IPv4 address.
-    pub v4: SocketAddr,
-    /// Its IPv6 address.
-    pub v6: SocketAddr,
+    /// The addresses of the relay, one for each address of the server.
+    pub addrs: Vec<SocketAddr>,
     is_over: Arc<AtomicBool>,
+    open: Arc<Mutex<Vec<Weak<TcpStream>>>>,
     threads: Vec<JoinHandle<()>>,
 }
 
+impl fmt::Debug for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Relay").field("addrs", &self.addrs).finish_non_exhaustive()
+    }
+}
+
 impl Relay {
-    /// Listens on a loopback port of each family in front of the two addresses of a server. Every connection uses
-    /// `key`.
+    /// Listens on a loopback port for each of these addresses of a server. `prepare` gets the number of a connection
+    /// and its stream to the server, and returns the [`Change`] for each direction: from the client, from the server.
     ///
     /// # Panics
     /// If no port is available.
     #[must_use]
-    pub fn start(server: [SocketAddr; 2], key: &Key) -> Self {
-        let is_over = Arc::new(AtomicBool::new(false));
-        let listeners = [
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"),
-            TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).expect("a port"),
-        ];
-        let [v4, v6] = [0, 1].map(|at: usize| listeners[at].local_addr().expect("an address"));
-        let threads: Vec<_> = listeners
-            .into_iter()
-            .zip(server)
-            .map(|(listener, server)| {
-                let (is_over, key) = (Arc::clone(&is_over), key.clone());
-                std::thread::spawn(move || {
-                    for client in listener.incoming().flatten().take_while(|_| !is_over.load(Ordering::SeqCst)) {
-                        let key = key.clone();
-                        std::thread::spawn(move || relay(&client, server, key));
+    pub fn start<F>(servers: &[SocketAddr], prepare: F) -> Self
+    where
+        F: Fn(usize, &TcpStream) -> io::Result<[Change; 2]> + Send + Sync + 'static,
+    {
+        let (is_over, open, prepare) =
+            (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<_>>>::default(), Arc::new(prepare));
+        let (addrs, threads) = servers
+            .iter()
+            .map(|&server| {
+                let listener = TcpListener::bind((server.ip(), 0)).expect("a port");
+                let addr = listener.local_addr().expect("an address");
+                let (is_over, open, prepare) = (Arc::clone(&is_over), Arc::clone(&open), Arc::clone(&prepare));
+                let accept = move || {
+                    for (number, client) in listener.incoming().flatten().enumerate() {
+                        if is_over.load(Ordering::SeqCst) {
+                            return;
+                        }
+                        let client = Arc::new(client);
+                        lock(&open).push(Arc::downgrade(&client));
+                        let prepare = Arc::clone(&prepare);
+                        std::thread::spawn(move || match prepared(server, number, &*prepare) {
+                            Ok((server, changes)) => relay(&client, &server, changes),
+                            Err(_) => reset(&client),
+                        });
                     }
-                })
+                };
+                (addr, std::thread::spawn(accept))
             })
-            .collect();
-        Self { v4, v6, is_over, threads }
+            .unzip();
+        Self { addrs, is_over, open, threads }
     }
 }
 
@@ -62,41 +92,106 @@ impl Drop for Relay {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::SeqCst);
         // One more connection wakes each listener.
-        let woken = [self.v4, self.v6].map(TcpStream::connect);
+        let woken: Vec<_> = self.addrs.iter().map(TcpStream::connect).collect();
         for thread in self.threads.drain(..) {
             _ = thread.join();
         }
         drop(woken);
+        // `open` holds the clients' streams. Ending one also ends its connection to the server.
+        for client in lock(&self.open).iter().filter_map(Weak::upgrade) {
+            _ = client.shutdown(Shutdown::Both);
+        }
     }
 }
 
+fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn prepared<F>(server: SocketAddr, number: usize, prepare: &F) -> io::Result<(TcpStream, [Change; 2])>
+where
+    F: Fn(usize, &TcpStream) -> io::Result<[Change; 2]>,
+{
+    let server = TcpStream::connect(server)?;
+    let changes = prepare(number, &server)?;
+    Ok((server, changes))
+}
+
 /// One connection, to its end.
-fn relay(client: &TcpStream, server: SocketAddr, key: Key) {
-    let connected = TcpStream::connect(server).and_then(|server| {
-        let tunnel = shake_hands(&server, key)?;
-        Ok((server, Mutex::new(tunnel)))
-    });
-    let Ok((server, tunnel)) = connected else { return reset(client) };
+fn relay(client: &TcpStream, server: &TcpStream, [up, down]: [Change; 2]) {
     _ = client.set_nodelay(true);
+    _ = server.set_nodelay(true);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let ended = pass(client, &server, |bytes| Some(lock(&tunnel).seal(bytes)));
-            if ended.is_err() {
+            if pass(client, server, up).is_err() {
                 // What was sent before the reset arrives.
-                _ = eventually(|| is_sent(&server));
-                reset(&server);
+                _ = eventually(|| is_sent(server));
+                reset(server);
                 reset(client);
             }
         });
-        if pass(&server, client, |bytes| lock(&tunnel).open(bytes).ok()).is_err() {
+        if pass(server, client, down).is_err() {
             reset(client);
-            reset(&server);
+            reset(server);
         }
     });
 }
 
-fn lock(tunnel: &Mutex<Tunnel>) -> std::sync::MutexGuard<'_, Tunnel> {
-    tunnel.lock().unwrap_or_else(PoisonError::into_inner)
+/// Forwards bytes and the end of the stream.
+///
+/// # Errors
+/// A reset.
+fn pass(mut from: &TcpStream, mut to: &TcpStream, mut change: Change) -> io::Result<()> {
+    let mut buffer = [0; 16 * 1024];
+    loop {
+        let n = from.read(&mut buffer)?;
+        let mut bytes = buffer[..n].to_vec();
+        if n == 0 {
+            // Fails if the connection has ended.
+            _ = to.shutdown(Shutdown::Write);
+            return Ok(());
+        }
+        let next = change(&mut bytes);
+        if next == Next::Reset {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        // If the peer is gone, the other direction reports that, after it has read everything.
+        _ = to.write_all(&bytes);
+        if next == Next::End {
+            _ = from.shutdown(Shutdown::Both);
+            _ = to.shutdown(Shutdown::Both);
+        }
+        if next != Next::Forward {
+            return Ok(());
+        }
+    }
+}
+
+/// Resets a connection at once, even if others hold the stream as well; fails if it has ended.
+fn reset(stream: &TcpStream) {
+    _ = rustix::net::connect_unspec(stream);
+}
+
+/// A relay in front of a server with a secret, for clients without encryption. Every connection uses `key`.
+#[must_use]
+pub fn sealing(servers: &[SocketAddr], key: &Key) -> Relay {
+    let key = key.clone();
+    Relay::start(servers, move |_, server| {
+        let sealing = Arc::new(Mutex::new(shake_hands(server, key.clone())?));
+        let opening = Arc::clone(&sealing);
+        let seal = move |bytes: &mut Vec<u8>| {
+            *bytes = lock(&sealing).seal(bytes);
+            Next::Forward
+        };
+        let open = move |bytes: &mut Vec<u8>| match lock(&opening).open(bytes) {
+            Ok(plain) => {
+                *bytes = plain;
+                Next::Forward
+            }
+            Err(_) => Next::Reset,
+        };
+        Ok([Box::new(seal) as Change, Box::new(open)])
+    })
 }
 
 fn shake_hands(mut server: &TcpStream, key: Key) -> io::Result<Tunnel> {
@@ -121,28 +216,4 @@ fn hear(mut server: &TcpStream) -> io::Result<Vec<u8>> {
     message.resize(10 + len, 0);
     server.read_exact(&mut message[10..])?;
     Ok(message)
-}
-
-/// Forwards bytes and the end of the stream.
-///
-/// # Errors
-/// A reset, or a forged record.
-fn pass(mut from: &TcpStream, mut to: &TcpStream, mut change: impl FnMut(&[u8]) -> Option<Vec<u8>>) -> io::Result<()> {
-    let mut buffer = [0; 16 * 1024];
-    loop {
-        let n = from.read(&mut buffer)?;
-        if n == 0 {
-            // Fails if the connection has ended.
-            _ = to.shutdown(Shutdown::Write);
-            return Ok(());
-        }
-        let bytes = change(&buffer[..n]).ok_or(io::ErrorKind::InvalidData)?;
-        // If the peer is gone, the other direction reports it, after everything has been read from there.
-        _ = to.write_all(&bytes);
-    }
-}
-
-/// Resets a connection at once, even if others hold the stream as well; fails if it has ended.
-fn reset(stream: &TcpStream) {
-    _ = rustix::net::connect_unspec(stream);
 }

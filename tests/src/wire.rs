@@ -221,6 +221,48 @@ pub fn answers(addr: SocketAddr, command: &str) -> bool {
     Wire::try_connect(addr).is_some_and(|mut wire| wire.try_ask(command))
 }
 
+/// Puts a file into the store of the server at `addr`, over a connection that has ended when this returns.
+///
+/// # Panics
+/// If that fails.
+#[track_caller]
+pub fn put(addr: SocketAddr, name: &str, content: &[u8]) {
+    let reply = visit(addr, |wire| wire.write(name, content));
+    assert!(reply.starts_with("ok "), "{name}: {reply}");
+}
+
+/// The content of a file of the server at `addr`, in the same way; `None` if there is no such file.
+#[must_use]
+pub fn content(addr: SocketAddr, name: &str) -> Option<Vec<u8>> {
+    visit(addr, |wire| wire.read(name).ok())
+}
+
+/// The names in the store of the server at `addr`, in the same way, sorted.
+///
+/// # Panics
+/// If it can't be listed.
+#[must_use]
+pub fn names(addr: SocketAddr) -> Vec<String> {
+    let (lines, _) = visit(addr, |wire| {
+        assert_eq!(wire.ask("list"), "ok");
+        wire.hear_body()
+    });
+    let lines = String::from_utf8(lines).expect("text");
+    let mut names: Vec<_> =
+        lines.lines().filter_map(|line| line.splitn(4, ' ').nth(3)).map(ToOwned::to_owned).collect();
+    names.sort();
+    names
+}
+
+/// Quits and waits until the server closes: then its session is free.
+fn visit<T>(addr: SocketAddr, ask: impl FnOnce(&mut Wire) -> T) -> T {
+    let mut wire = Wire::connect(addr);
+    let answer = ask(&mut wire);
+    wire.say("quit");
+    _ = read_to_end(&mut wire.stream);
+    answer
+}
+
 /// Reads to the end of the stream; returns the bytes, and how it ended.
 #[must_use]
 pub fn read_to_end(stream: &mut TcpStream) -> (Vec<u8>, End) {

@@ -20,6 +20,8 @@ mod interrupt;
 mod json;
 #[path = "host_cli/key.rs"]
 mod key;
+#[path = "host_cli/letter_case.rs"]
+mod letter_case;
 #[path = "host_cli/many.rs"]
 mod many;
 #[path = "host_cli/older.rs"]

@@ -5,7 +5,7 @@
 use std::fs;
 
 use skiff_host::keys::{KeyFile, KeyId, Secret};
-use skiff_tests::programs::{Ran, host_cli, run, run_with};
+use skiff_tests::programs::{Ran, host_cli, on_a_terminal, python, run, run_with};
 use skiff_tests::serial::{Device, Setup};
 use tempfile::TempDir;
 
@@ -74,6 +74,48 @@ fn the_commands_work_over_a_serial_line() {
         .ok();
     assert_eq!(run(host_cli(scene.here.path()).args(["lab", "ls"])).ok(), "c.bin\n");
     assert_eq!(run(host_cli(scene.here.path()).args(["--board", "lab", "ls"])).ok(), "c.bin\n");
+}
+
+#[test]
+fn the_prompt_works_over_a_serial_line() {
+    let test = "the_prompt_works_over_a_serial_line";
+    let Some(python) = python(test) else { return };
+    let scene = Scene::new(Setup { fault_every: 3000, ..Setup::default() });
+    let bytes = content(50_000);
+    scene.write("a.bin", &bytes);
+    let mut running = on_a_terminal(python, host_cli(scene.here.path()).arg(scene.device.address()));
+    let mut seen = running.hear(&format!("{}:115200: ", scene.device.address()), 0);
+    for (typed, answer) in [
+        ("put a.bin\r", "put a.bin: 50000 bytes, "),
+        // TAB asks the device.
+        ("get a\t-o b.bin\r", "get a.bin: 50000 bytes, "),
+        ("mkdir d\r", "mkdir d: created"),
+        ("cd d\r", "skiff:/d"),
+        ("frob\r", "no such command 'frob'"),
+        ("quit\r", "quit"),
+    ] {
+        seen = running.hear("> ", seen);
+        running.say(typed);
+        seen = running.hear(answer, seen);
+    }
+    assert_eq!(running.wait().code, Some(0));
+    assert_eq!(scene.read("b.bin"), bytes);
+}
+
+#[test]
+fn lines_typed_ahead_at_the_prompt_are_run() {
+    let test = "lines_typed_ahead_at_the_prompt_are_run";
+    let Some(python) = python(test) else { return };
+    let scene = Scene::new(Setup::default());
+    let bytes = content(50_000);
+    scene.write("a.bin", &bytes);
+    let mut running = on_a_terminal(python, host_cli(scene.here.path()).arg(scene.device.address()));
+    running.say("mkdir a\rmkdir b\r");
+    let seen = running.hear("mkdir b: created", 0);
+    running.hear("> ", seen);
+    running.say("put a.bin\rmkdir c\rquit\r");
+    assert_eq!(running.wait().code, Some(0));
+    assert_eq!(scene.done(&["ls"]), "a/\na.bin\nb/\nc/\n");
 }
 
 #[test]

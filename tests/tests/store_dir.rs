@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
+#[cfg(target_os = "linux")]
+#[path = "store_dir/checksums.rs"]
+mod checksums;
 #[path = "store_dir/commits.rs"]
 mod commits;
 #[cfg(target_os = "linux")]

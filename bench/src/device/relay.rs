@@ -140,7 +140,7 @@ impl Direction {
 }
 
 /// The far end of an existing TAP: frames as on a wire, not longer, with computed checksums.
-fn open(name: &str) -> Result<File> {
+pub(super) fn open(name: &str) -> Result<File> {
     #[expect(clippy::cast_possible_wrap, reason = "a flag of fcntl.h is small")]
     const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits() as i32;
     const TUNSETIFF: Opcode = opcode::write::<core::ffi::c_int>(b'T', 202);

@@ -9,7 +9,8 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::measure::process;
+use crate::measure::run::Timed;
+use crate::measure::{Cpu, process};
 
 /// How long something may take to start or to end.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -60,16 +61,17 @@ impl Running {
         fs::read_to_string(&self.log).unwrap_or_default().trim().to_owned()
     }
 
-    /// Processor seconds so far.
-    pub(super) fn cpu(&self) -> f64 {
-        process::tree_cpu(self.pid())
-    }
-
     /// How often it has slept, and so has been woken up, so far.
     pub(super) fn sleeps(&self) -> Result<u64> {
         let text = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
         let line = text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
         Ok(line.context("voluntary_ctxt_switches")?.trim().parse()?)
+    }
+}
+
+impl Timed for Running {
+    fn cpu(&self) -> Cpu {
+        process::tree_cpu(self.pid())
     }
 }
 

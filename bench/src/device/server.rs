@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::client::Way;
 use super::lwip;
 use super::network::{Far, Place, make_tap, remove_tap};
 use super::running::Running;
@@ -23,9 +24,11 @@ pub(super) struct Servers {
 }
 
 impl Servers {
-    /// Builds them from the current sources, with the profile of this program.
-    pub(super) fn build() -> Result<()> {
-        skiff::build(&["--package", "skiff-device", "--package", "skiff-host", "--bins"], "../Cargo.toml", "")?;
+    /// Builds them from the current sources, with the profile of this program. `all`: skiff's as well.
+    pub(super) fn build(all: bool) -> Result<()> {
+        if all {
+            skiff::build(&["--package", "skiff-device", "--package", "skiff-host", "--bins"], "../Cargo.toml", "")?;
+        }
         skiff::build(&[], "baseline/Cargo.toml", BASELINE)
     }
 
@@ -121,6 +124,14 @@ impl Baseline {
         Self::run("smoltcp's own", &servers.baseline, place, buffer, far)
     }
 
+    /// The raw TAP, without a TCP stack.
+    pub(super) fn raw(place: Place) -> Result<Self> {
+        make_tap(place)?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["device-client", "raw-serve", &place.tap()]);
+        Ok(Self { running: Running::start("the raw TAP", &mut command)?, place })
+    }
+
     pub(super) fn lwip(program: &Path, place: Place) -> Result<Self> {
         Self::run("lwIP", program, place, lwip::BUFFER, None)
     }
@@ -142,8 +153,12 @@ impl Baseline {
         self.place.addr(Self::ECHO)
     }
 
-    pub(super) fn discard(&self) -> SocketAddr {
-        self.place.addr(Self::DISCARD)
+    /// The address of the service for transfers in this direction.
+    pub(super) fn chargen_or_discard(&self, way: Way) -> SocketAddr {
+        match way {
+            Way::Get => self.chargen(),
+            Way::Put => self.place.addr(Self::DISCARD),
+        }
     }
 
     pub(super) fn chargen(&self) -> SocketAddr {

@@ -16,6 +16,8 @@ use crate::site::Medium;
 
 const CLIENTS: u32 = 64;
 
+const VERIFIED: &str = "limit: sendfile, CRC-32C";
+
 const PEAK: &str = "MiB of memory at most";
 
 pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
@@ -27,7 +29,7 @@ pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
     for (build, programs) in bench.builds() {
         let skiff = bench.start_skiff(programs, &root)?;
         // The first reader makes the checksum known.
-        run::output(&mut command("skiff", skiff.endpoint.port, medium.size, 1)?)?;
+        run::output(&mut command("skiff", skiff.endpoint.port, medium.size, 1)?, None)?;
         servers.push((format!("skiff, verified{build}"), "skiff", skiff.clone()));
         servers.push((format!("skiff, not verified{build}"), "skiff-unverified", skiff));
     }
@@ -41,21 +43,28 @@ pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
         let (size, again) = (medium.size, Rc::clone(&server));
         let contender = Contender::new(name, role, move || {
             bench.site.medium()?.warm()?;
-            run::timed(&mut command(scheme, server.endpoint.port, size, CLIENTS)?, Some(&server))
+            run::timed(&mut command(scheme, server.endpoint.port, size, CLIENTS)?, Some(&*server))
         });
         job.add(contender.after(move || peak(&again, &mut command(scheme, again.endpoint.port, size, CLIENTS)?)));
     }
-    job.add(Contender::new("limit: sendfile", Role::Limit, move || {
-        let medium = bench.site.medium()?;
-        medium.warm()?;
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["client", "limit-clients"]).arg(&medium.path).args(["--count", &CLIENTS.to_string()]);
-        run::timed(&mut command, None)
-    }));
-    job.goal("skiff, verified", Measure::To("nginx".into()), 1.1);
+    for (name, role, verify) in [("limit: sendfile", Role::Limit, None), (VERIFIED, Role::SkiffLimit, Some("--verify"))]
+    {
+        job.add(Contender::new(name, role, move || {
+            let medium = bench.site.medium()?;
+            medium.warm()?;
+            let mut command = Command::new(std::env::current_exe()?);
+            command.args(["client", "limit-clients"]).arg(&medium.path).args(["--count", &CLIENTS.to_string()]);
+            run::timed(command.args(verify), None)
+        }));
+    }
+    job.goal("skiff, verified", Measure::To("nginx".into()), 1.0);
     job.goal("skiff, not verified", Measure::To("nginx".into()), 1.1);
     job.goal("skiff, not verified", Measure::ServerCpuTo("nginx".into()), 1.1);
     job.goal("skiff, not verified", Measure::Extra(PEAK), 5.0);
+    // Both processors are always busy, so processor time decides.
+    job.goal("skiff, verified", Measure::CpuTo("nginx".into()), 1.0);
+    job.compare("skiff, verified", Measure::To(VERIFIED.into()));
+    job.compare(VERIFIED, Measure::To("nginx".into()));
     Ok(job)
 }
 

@@ -11,12 +11,18 @@ use crate::measure::Sample;
 use crate::results::{Role, Unit};
 use crate::site::Medium;
 
-const SIZES: [(&str, u64); 5] =
-    [("1 KiB", 1 << 10), ("16 KiB", 16 << 10), ("256 KiB", 256 << 10), ("4 MiB", 4 << 20), ("64 MiB", 64 << 20)];
+const SIZES: [(&str, u64); 6] = [
+    ("1 KiB", 1 << 10),
+    ("16 KiB", 16 << 10),
+    ("256 KiB", 256 << 10),
+    ("4 MiB", 4 << 20),
+    ("64 MiB", 64 << 20),
+    ("1 GiB", 1 << 30),
+];
 
 /// Bytes of one turn, and the maximum number of fetches in it.
 const TURN: u64 = 256 << 20;
-const TIMES: core::ops::RangeInclusive<u64> = 4..=2000;
+const TIMES: core::ops::RangeInclusive<u64> = 2..=2000;
 
 pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
     let root = bench.site.served(Medium::Disk)?;
@@ -38,7 +44,7 @@ pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
             let (file, content, server, scheme) = (file.clone(), Rc::clone(&content), Rc::clone(server), *scheme);
             job.add(Contender::new(format!("{name}, {label}"), *role, move || {
                 content.warm()?;
-                let (sample, each) = latency(scheme, server.endpoint.port, &file, size, count, false, Some(&server))?;
+                let (sample, each) = latency(scheme, server.endpoint.port, &file, size, count, false, Some(&*server))?;
                 // Bytes a microsecond are MB a second.
                 Ok(Sample { value: size as f64 / each.p50, ..sample })
             }));

@@ -1,7 +1,7 @@
 //! One large file, down and up.
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::Instant;
@@ -16,6 +16,11 @@ use crate::peers::skiff::Skiff;
 use crate::results::{Role, Unit};
 use crate::site::Medium;
 use crate::tools::{Task, Tool};
+
+/// Limits for programs that verify: they receive, compute the checksum and, except for the first, write and rename.
+const VERIFIED: &str = "limit: sendfile, CRC-32C";
+const STORED: &str = "limit: sendfile, CRC-32C, write, rename";
+const STORED_ASIDE: &str = "limit: the same, writing in a thread";
 
 /// Modes of the bench's own client: ignore the checksum.
 const UNVERIFIED: &str = "skiff-unverified";
@@ -38,7 +43,19 @@ pub(super) fn get_discard(bench: &Bench) -> Result<Job<'_>> {
         let root = root.clone();
         job.add(Contender::new(format!("skiff, checksum new{build}"), Role::Skiff, move || {
             // A server that has never read the file has to compute it.
+            forget_checksums(&root)?;
             let server = Server::start(&Skiff::new(programs), &root)?;
+            let command = get_command(bench, &server, &Tool::skiff(programs), cat);
+            discard(big, &mut command()?, &server)
+        }));
+        let kept = bench.site.directory(Medium::Disk, &format!("kept{build}"))?;
+        // The checksum of an upload outlives this server.
+        let first = Server::start(&Skiff::new(programs), &kept)?;
+        let put = Task::Put { from: &big.path, name: "big" };
+        run::timed(get_command(bench, &first, &Tool::skiff(programs), put)()?.stdout(Stdio::null()), None)?;
+        drop(first);
+        job.add(Contender::new(format!("skiff, known before a restart{build}"), Role::Skiff, move || {
+            let server = Server::start(&Skiff::new(programs), &kept)?;
             let command = get_command(bench, &server, &Tool::skiff(programs), cat);
             discard(big, &mut command()?, &server)
         }));
@@ -63,13 +80,18 @@ pub(super) fn get_discard(bench: &Bench) -> Result<Job<'_>> {
         }
         job.add(Contender::new(pair(&server, &tool), role, move || discard(big, &mut command()?, &server)));
     }
-    job.add(Contender::new("limit: sendfile", Role::Limit, move || {
-        bench.site.big()?.warm()?;
-        run::timed(&mut limit(&bench.site.big()?.path, None)?, None)
-    }));
+    for (name, role, options) in
+        [("limit: sendfile", Role::Limit, &[][..]), (VERIFIED, Role::SkiffLimit, &["--verify"])]
+    {
+        job.add(Contender::new(name, role, move || {
+            bench.site.big()?.warm()?;
+            run::timed(&mut limit(&bench.site.big()?.path, None, options)?, None)
+        }));
+    }
     job.goal("skiff, checksum known", Measure::Best(Role::Peer), 0.85);
     job.goal("skiff, checksum new", Measure::Best(Role::Peer), 0.85);
     job.goal("skiff server, not verified", Measure::To("nginx + minimal".into()), 1.05);
+    beside(&mut job, &["skiff, checksum known", "skiff, checksum new"], &[VERIFIED]);
     Ok(job)
 }
 
@@ -88,6 +110,7 @@ pub(super) fn get_tmpfs(bench: &Bench) -> Result<Job<'_>> {
         }));
         let (root, target) = (root.clone(), to.clone());
         job.add(Contender::new(format!("skiff, checksum new{build}"), Role::Skiff, move || {
+            forget_checksums(&root)?;
             let server = Server::start(&Skiff::new(programs), &root)?;
             get_file(bench, big, &server, &Tool::skiff(programs), &target)
         }));
@@ -108,17 +131,52 @@ pub(super) fn get_tmpfs(bench: &Bench) -> Result<Job<'_>> {
         let target = to.clone();
         job.add(Contender::new(pair(&server, &tool), role, move || get_file(bench, big, &server, &tool, &target)));
     }
-    job.add(Contender::new("limit: sendfile, splice", Role::Limit, move || {
-        let big = bench.site.big()?;
-        big.warm()?;
-        let sample = run::timed(&mut limit(&big.path, Some(&to))?, None)?;
-        big.check(&to)?;
-        fs::remove_file(&to)?;
-        Ok(sample)
-    }));
-    job.goal("skiff, checksum known", Measure::Best(Role::Peer), 0.85);
+    add_limits(bench, &mut job, &to);
+    job.goal("skiff, checksum known", Measure::Best(Role::Peer), 0.75);
     job.goal("skiff, checksum new", Measure::Best(Role::Peer), 0.85);
+    beside(&mut job, &["skiff, checksum known", "skiff, checksum new"], &[STORED, STORED_ASIDE]);
     Ok(job)
+}
+
+/// Limits for moving the large file over loopback into the file `to`: the kernel alone, and a program that verifies the
+/// file and renames it when it is complete.
+fn add_limits<'b>(bench: &'b Bench, job: &mut Job<'b>, to: &Path) {
+    for (name, role, options) in [
+        ("limit: sendfile, splice", Role::Limit, &[][..]),
+        (STORED, Role::SkiffLimit, &["--verify"]),
+        (STORED_ASIDE, Role::SkiffLimit, &["--verify", "--aside"]),
+    ] {
+        let to = to.to_owned();
+        job.add(Contender::new(name, role, move || {
+            let big = bench.site.big()?;
+            big.warm()?;
+            let sample = run::timed(&mut limit(&big.path, Some(&to), options)?, None)?;
+            big.check(&to)?;
+            fs::remove_file(&to)?;
+            Ok(sample)
+        }));
+    }
+}
+
+/// Removes the checksums that a server has saved for the next one.
+fn forget_checksums(root: &Path) -> Result<()> {
+    for entry in fs::read_dir(root)? {
+        let saved = entry?.path().join("checksums");
+        if saved.exists() {
+            fs::remove_file(saved)?;
+        }
+    }
+    Ok(())
+}
+
+/// Reports how far skiff is from each limit, and each limit from the best peer.
+pub(super) fn beside(job: &mut Job<'_>, ours: &[&str], limits: &[&str]) {
+    for limit in limits {
+        for one in ours {
+            job.compare(one, Measure::To((*limit).to_owned()));
+        }
+        job.compare(limit, Measure::Best(Role::Peer));
+    }
 }
 
 /// Up, to a tmpfs.
@@ -127,15 +185,9 @@ pub(super) fn put_tmpfs(bench: &Bench) -> Result<Job<'_>> {
     let mut job = Job::new(format!("{} up, to tmpfs", mib(big.size)), Unit::Seconds);
     put_contenders(bench, &mut job, Medium::Memory, &["vsftpd", "pure-ftpd", "nginx", "rsync", "sshd"])?;
     let to = bench.site.path(Medium::Memory).join("limit");
-    job.add(Contender::new("limit: sendfile, splice", Role::Limit, move || {
-        let big = bench.site.big()?;
-        big.warm()?;
-        let sample = run::timed(&mut limit(&big.path, Some(&to))?, None)?;
-        big.check(&to)?;
-        fs::remove_file(&to)?;
-        Ok(sample)
-    }));
+    add_limits(bench, &mut job, &to);
     job.goal("skiff", Measure::Best(Role::Peer), 0.9);
+    beside(&mut job, &["skiff"], &[STORED, STORED_ASIDE]);
     Ok(job)
 }
 
@@ -257,9 +309,9 @@ fn minimal(server: &Server, scheme: &str, name: &str) -> Result<Command> {
     Ok(command)
 }
 
-fn limit(from: &PathBuf, to: Option<&Path>) -> Result<Command> {
+fn limit(from: &Path, to: Option<&Path>, options: &[&str]) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["client", "limit-get"]).arg(from);
+    command.args(["client", "limit-get"]).args(options).arg(from);
     if let Some(to) = to {
         command.arg("--to").arg(to);
     }

@@ -8,6 +8,7 @@ mod large;
 mod memory;
 mod sealed;
 mod session;
+mod sessions;
 mod small;
 mod start;
 mod sync;
@@ -17,18 +18,18 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use clap::ValueEnum as _;
 
 use crate::args::{Host, JobName};
-use crate::job::{Contender, FAILED, Job, Measure};
+use crate::job::{Contender, Job, Measure};
 use crate::machine::Machine;
+use crate::namespace;
 use crate::peers::skiff::Skiff;
 use crate::peers::{self, Peer, Programs, Server};
-use crate::report;
-use crate::results::{Results, command_line};
 use crate::site::{Medium, Site};
-use crate::{namespace, tools::Tool};
+use crate::tools::Tool;
+use crate::whole::{self, Subject};
 
 /// The state that all jobs share.
 struct Bench {
@@ -97,7 +98,9 @@ fn pair(server: &Server, tool: &Tool) -> String {
 /// Runs `host`.
 pub(crate) fn host(args: &Host) -> Result<ExitCode> {
     known(args.peers.as_deref().unwrap_or_default())?;
-    if !args.inside {
+    if let Some(proc) = args.inside {
+        namespace::set_up(proc)?;
+    } else {
         // Outside, where cargo finds everything as usual.
         if args.programs.is_none() {
             Programs::build()?;
@@ -105,8 +108,6 @@ pub(crate) fn host(args: &Host) -> Result<ExitCode> {
         if let Some(code) = namespace::enter()? {
             return Ok(code);
         }
-    } else {
-        namespace::set_up()?;
     }
     raise_descriptor_limit();
     let programs = match &args.programs {
@@ -115,25 +116,11 @@ pub(crate) fn host(args: &Host) -> Result<ExitCode> {
     };
     let before = args.before.as_deref().map(Programs::in_dir).transpose()?;
     let peers = there(args.peers.as_deref());
-    let site = Site::new(args)?;
-    let machine = Machine::look(&peers, site.path(Medium::Disk), site.path(Medium::Memory));
-    eprintln!("{} on {}, {}, load {}", machine.commit, machine.kernel, machine.congestion, machine.load);
-    let bench = Bench { args: args.clone(), site, programs, before, peers };
+    let bench = Bench { args: args.clone(), site: Site::new(args)?, programs, before, peers };
     let names = if args.only.is_empty() { JobName::value_variants() } else { &args.only[..] };
-    let date = jiff::Timestamp::now().to_string();
-    let mut results = Results { date, command: command_line(), note: args.note.clone(), machine, jobs: vec![] };
-    for name in names {
-        eprintln!("{} ...", name.name());
-        let job = bench.job(*name).with_context(|| name.name())?;
-        let result = job.run(&name.name(), args.rounds);
-        println!("{}", report::table(&result));
-        results.jobs.push(result);
-    }
-    if args.out.is_some() || args.only.is_empty() {
-        println!("{}", results.write(args.out.as_deref(), "host")?.display());
-    }
-    let failed = results.jobs.iter().flat_map(|job| &job.skipped).any(|word| word.starts_with(FAILED));
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let subject = Subject { kind: "host", names, rounds: args.rounds, is_whole: args.only.is_empty() };
+    let machine = || Machine::look(&bench.peers, bench.site.path(Medium::Disk), bench.site.path(Medium::Memory));
+    whole::measure(&subject, &args.runs, machine, |name| bench.job(name))
 }
 
 impl Bench {
@@ -155,6 +142,7 @@ impl Bench {
             JobName::Tiny => tiny::job(self),
             JobName::Session => session::job(self),
             JobName::FileSizes => file_sizes::job(self),
+            JobName::Sessions => sessions::job(self),
             JobName::Clients => clients::job(self),
             JobName::ServerMemory => memory::server(self),
             JobName::SessionMemory => memory::session(self),

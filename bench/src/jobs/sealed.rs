@@ -166,7 +166,8 @@ fn start_sealed(job: &mut Job<'_>, build: &str, programs: &Programs, root: &Path
 
 /// Notes it in `job` if a connection to `server` can't use AES-256-GCM.
 fn has_aes(job: &mut Job<'_>, server: &Server) -> bool {
-    let tried = connections(&server.endpoint, Cipher::AesGcm, 1).and_then(|mut command| run::output(&mut command));
+    let tried =
+        connections(&server.endpoint, Cipher::AesGcm, 1).and_then(|mut command| run::output(&mut command, None));
     tried.map_err(|error| job.skipped.push(format!("AES-256-GCM: {error:#}"))).is_ok()
 }
 
@@ -189,7 +190,7 @@ pub(super) fn connect(bench: &Bench) -> Result<Job<'_>> {
             let contender = Contender::new(format!("{name}{build}"), Role::SkiffServer, move || {
                 let mut said = tempfile::tempfile()?;
                 let mut command = connections(&server.endpoint, cipher, CONNECTIONS)?;
-                let sample = run::timed(command.stdout(said.try_clone()?), Some(&server))?;
+                let sample = run::timed(command.stdout(said.try_clone()?), Some(&*server))?;
                 said.rewind()?;
                 let latency: Latency = serde_json::from_reader(said)?;
                 rates.borrow_mut().push(latency.per_second);

@@ -5,21 +5,24 @@ use core::cell::RefCell;
 use core::net::Ipv4Addr;
 
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command};
 use std::rc::Rc;
 
 use anyhow::{Result, ensure};
 
 use super::{Bench, Contender, Job, Measure};
-use crate::measure::{Sample, run, stats};
+use crate::measure::{Cpu, Sample, process, run, stats};
 use crate::minimal::Latency;
-use crate::peers::Server;
 use crate::results::{Extra, Role, Unit};
 use crate::site::Medium;
 
 /// Files in a session of one turn, and sessions of one turn.
 const FILES: u32 = 2000;
 const SESSIONS: u32 = 200;
+
+/// A server that does only what a classic `get` needs.
+const CLASSIC: &str = "limit: classic, two connections";
 
 pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
     let size = bench.site.tiny()?.size;
@@ -45,19 +48,25 @@ pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
             let p99 = Rc::clone(&tail);
             let contender = Contender::new(name, *role, move || {
                 let count = if new { SESSIONS } else { FILES };
-                let latency = latency(scheme, server.endpoint.port, "tiny", size, count, new, Some(&server))?;
+                let latency = latency(scheme, server.endpoint.port, "tiny", size, count, new, Some(&*server))?;
                 p99.borrow_mut().push(latency.1.p99);
                 Ok(latency.0)
             });
             job.add(contender.after(move || Ok(p99_of(&tail.borrow()))));
         }
     }
-    let echo = Echo::start()?;
+    let echo = LimitServer::start("echo", None)?;
     job.add(Contender::new("limit: a byte there and back", Role::Limit, move || {
-        Ok(latency("echo", echo.port(), "x", 1, FILES, false, None)?.0)
+        Ok(latency("echo", echo.port, "x", 1, FILES, false, Some(&echo))?.0)
+    }));
+    let classic = LimitServer::start("limit-classic", Some(&root))?;
+    job.add(Contender::new(CLASSIC, Role::Limit, move || {
+        Ok(latency("classic", classic.port, "tiny", size, FILES, false, Some(&classic))?.0)
     }));
     job.goal("skiff", Measure::To("nginx".into()), 1.2);
     job.goal("skiff classic", Measure::To("pure-ftpd".into()), 0.5);
+    job.compare("skiff classic", Measure::To(CLASSIC.into()));
+    job.compare(CLASSIC, Measure::To("pure-ftpd".into()));
     Ok(job)
 }
 
@@ -73,7 +82,7 @@ pub(super) fn latency(
     size: u64,
     count: u32,
     new: bool,
-    server: Option<&Server>,
+    server: Option<&dyn run::Timed>,
 ) -> Result<(Sample, Latency)> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["client", "session", "--scheme", scheme, "--port", &port.to_string(), name]);
@@ -81,38 +90,38 @@ pub(super) fn latency(
     if new {
         command.arg("--new");
     }
-    let before = server.map(Server::cpu);
-    let latency: Latency = serde_json::from_slice(&run::output(&mut command)?)?;
+    let (sample, said) = run::output(&mut command, server)?;
+    let latency: Latency = serde_json::from_slice(&said)?;
     ensure!(latency.p50 > 0.0, "measured 0 µs");
-    let server_cpu = server.map(Server::cpu).zip(before).map(|(after, before)| after - before);
-    Ok((Sample { value: latency.p50, server_cpu, ..Sample::default() }, latency))
+    Ok((Sample { value: latency.p50, ..sample }, latency))
 }
 
-/// The other end of the limit: a separate process, like a server.
-struct Echo {
+/// The server of a limit: a separate process, like the real ones.
+struct LimitServer {
     child: Child,
     port: u16,
 }
 
-impl Echo {
-    fn start() -> Result<Self> {
+impl LimitServer {
+    fn start(task: &str, root: Option<&Path>) -> Result<Self> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let child =
-            Command::new(std::env::current_exe()?).args(["client", "echo", "--port", &port.to_string()]).spawn()?;
-        let echo = Self { child, port };
+        let mut command = Command::new(std::env::current_exe()?);
+        let child = command.args(["client", task, "--port", &port.to_string()]).args(root).spawn()?;
+        let server = Self { child, port };
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
             std::thread::yield_now();
         }
-        Ok(echo)
-    }
-
-    /// A method, so that a closure that calls it captures the whole value.
-    const fn port(&self) -> u16 {
-        self.port
+        Ok(server)
     }
 }
 
-impl Drop for Echo {
+impl run::Timed for LimitServer {
+    fn cpu(&self) -> Cpu {
+        process::tree_cpu(self.child.id())
+    }
+}
+
+impl Drop for LimitServer {
     fn drop(&mut self) {
         _ = self.child.kill();
         _ = self.child.wait();

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use anyhow::{Context as _, Result};
 
+use super::large::beside;
 use super::{Bench, Contender, Job, Measure, pair};
 use crate::measure::{Sample, run};
 use crate::peers::skiff::{Skiff, Traced};
@@ -78,10 +79,19 @@ pub(super) fn put_disk(bench: &Bench) -> Result<Job<'_>> {
         let mut command = Command::new("cp");
         turn(bench, medium, command.arg("-r").arg(&many.dir).arg(&to), None, &to)
     }));
+    job.add(Contender::new(DURABLE, Role::SkiffLimit, move || {
+        let to = bench.site.path(medium).join("limit-many");
+        let mut command = Command::new(std::env::current_exe()?);
+        turn(bench, medium, command.args(["client", "limit-put-many"]).arg(&many.dir).arg(&to), None, &to)
+    }));
     job.goal("skiff", Measure::Best(Role::Peer), 0.5);
     job.goal("skiff", Measure::Extra(SYNC_CALLS), 100.0);
+    beside(&mut job, &["skiff"], &[DURABLE]);
     Ok(job)
 }
+
+/// Files arrive over a connection and are verified, written, synced in batches and renamed.
+const DURABLE: &str = "limit: create, write, rename, batches synced";
 
 const SYNC_CALLS: &str = "sync calls";
 
@@ -100,7 +110,7 @@ fn turn(bench: &Bench, medium: Medium, command: &mut Command, server: Option<&Se
     many.warm()?;
     // What others have left to be written must not be this one's burden.
     rustix::fs::syncfs(File::open(bench.site.path(medium))?)?;
-    let sample = run::timed(command.stdout(Stdio::null()), server)?;
+    let sample = run::timed(command.stdout(Stdio::null()), server.map(|server| server as _))?;
     many.check(to)?;
     bench.site.put_away(medium, to)?;
     Ok(sample)

@@ -9,7 +9,7 @@ use super::tiny::repeat;
 use super::{Bench, Contender, Job, Measure};
 use crate::measure::Sample;
 use crate::minimal::{Sink, Word, connect};
-use crate::peers::skiff::Skiff;
+use crate::peers::skiff::{Skiff, Small};
 use crate::peers::{Peer, Server};
 use crate::results::{Role, Unit};
 use crate::site::Medium;
@@ -19,6 +19,9 @@ const REPEATS: usize = 5;
 
 /// How long a server may take.
 const LIMIT_SECONDS: u64 = 10;
+
+/// A server that does nothing else.
+const LIMIT: &str = "limit: bind, accept, answer";
 
 pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
     bench.site.tiny()?;
@@ -35,7 +38,11 @@ pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
         let root = root.clone();
         job.add(Contender::new(name, Role::PeerServer, move || repeat(REPEATS, || start(peer, &root, word))));
     }
-    job.goal("skiff", Measure::Value, 0.002);
+    let turn = move || repeat(REPEATS, || start(&Small, &root, Word::Echo));
+    job.add(Contender::new(LIMIT, Role::SkiffLimit, turn));
+    job.goal("skiff", Measure::Value, 0.0015);
+    job.compare("skiff", Measure::To(LIMIT.into()));
+    job.compare(LIMIT, Measure::Value);
     Ok(job)
 }
 

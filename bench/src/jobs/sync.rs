@@ -30,7 +30,7 @@ pub(super) fn unchanged(bench: &Bench) -> Result<Job<'_>> {
         let from = from.clone();
         job.add(Contender::new(format!("skiff{build}"), Role::Skiff, move || {
             let mut command = skiff(programs, &server, &["sync"], &from, &["tree"]);
-            run::timed(command.stdout(Stdio::null()), Some(&server))
+            run::timed(command.stdout(Stdio::null()), Some(&*server))
         }));
     }
     let root = bench.site.directory(Medium::Disk, "synced-rsync")?;
@@ -39,7 +39,7 @@ pub(super) fn unchanged(bench: &Bench) -> Result<Job<'_>> {
         for (name, options) in [("rsync", "-a"), ("rsync -c", "-ac")] {
             let (server, from) = (server.clone(), from.clone());
             job.add(Contender::new(name, Role::Peer, move || {
-                run::timed(&mut rsync(&server, options, &from)?, Some(&server))
+                run::timed(&mut rsync(&server, options, &from)?, Some(&*server))
             }));
         }
     }

@@ -1,6 +1,7 @@
 //! The kernel's data on a process: processor time, memory, children.
 
 use core::mem::MaybeUninit;
+use core::ops::Add as _;
 use core::time::Duration;
 use std::fs;
 use std::io;
@@ -10,11 +11,12 @@ use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::Cpu;
+
 /// The resources that an ended process has used, including its children.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Usage {
-    /// Processor seconds.
-    pub(crate) cpu: f64,
+    pub(crate) cpu: Cpu,
     /// Its peak memory, in KiB.
     pub(crate) memory: f64,
 }
@@ -54,16 +56,17 @@ pub(crate) fn wait(pid: u32) -> io::Result<(ExitStatus, Usage)> {
     // SAFETY: all bit patterns are valid for it, zeros too, and the call has filled it in.
     let usage = unsafe { usage.assume_init() };
     let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
-    let cpu = seconds(usage.ru_utime) + seconds(usage.ru_stime);
+    let cpu = Cpu { user: seconds(usage.ru_utime), system: seconds(usage.ru_stime) };
     Ok((ExitStatus::from_raw(status), Usage { cpu, memory: usage.ru_maxrss as f64 }))
 }
 
-/// Processor seconds of a running process and all its descendants, including ended ones that a process of the tree has
+/// Processor time of a running process and all its descendants, including ended ones that a process of the tree has
 /// waited for.
 ///
-/// It is exact for running processes; for ended children, the resolution is a hundredth of a second.
-pub(crate) fn tree_cpu(pid: u32) -> f64 {
-    tree(pid).into_iter().map(|pid| own_cpu(pid).unwrap_or(0.0) + children_cpu(pid).unwrap_or(0.0)).sum()
+/// The total is exact for running processes; for ended children, and for the split into user and system, the
+/// resolution is a hundredth of a second.
+pub(crate) fn tree_cpu(pid: u32) -> Cpu {
+    tree(pid).into_iter().filter_map(cpu).fold(Cpu::default(), Cpu::add)
 }
 
 /// A process and its running descendants.
@@ -99,17 +102,20 @@ fn own_cpu(pid: u32) -> Option<f64> {
     Some(time.tv_sec as f64 + time.tv_nsec as f64 / 1e9)
 }
 
-/// Processor seconds of the children that a process has waited for.
-fn children_cpu(pid: u32) -> Option<f64> {
+/// Processor time of a process and of the children that it has waited for.
+fn cpu(pid: u32) -> Option<Cpu> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let ticks: u64 = waited_ticks(&stat)?;
-    Some(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    let [user, system, children_user, children_system] = ticks(&stat)?;
+    let seconds = |ticks: u64| ticks as f64 / rustix::param::clock_ticks_per_second() as f64;
+    let own = own_cpu(pid).map_or_else(|| seconds(system), |all| all - seconds(user));
+    Some(Cpu { user: seconds(user + children_user), system: own + seconds(children_system) })
 }
 
-/// `cutime` and `cstime` of a line of /proc/PID/stat, added up. The name of the program may contain anything.
-fn waited_ticks(stat: &str) -> Option<u64> {
-    let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace().skip(13);
-    Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+/// `utime`, `stime`, `cutime` and `cstime` of a line of /proc/PID/stat. The name of the program may contain anything.
+fn ticks(stat: &str) -> Option<[u64; 4]> {
+    let fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
+    let ticks: Vec<_> = fields.skip(11).take(4).map_while(|field| field.parse().ok()).collect();
+    ticks.try_into().ok()
 }
 
 /// Memory of a process and its descendants in KiB; pages that several of them share count once.
@@ -139,10 +145,10 @@ mod tests {
     use std::process::Command;
 
     #[test]
-    fn the_time_of_children_is_found_behind_any_name() {
+    fn times_are_found_after_any_name() {
         let stat = "7 (a) b) 1 2) S 1 7 7 0 -1 4194560 1 2 3 4 10 20 300 40 20 0 1 0 5";
-        assert_eq!(waited_ticks(stat), Some(340));
-        assert_eq!(waited_ticks("7 (x) S 1"), None);
+        assert_eq!(ticks(stat), Some([10, 20, 300, 40]));
+        assert_eq!(ticks("7 (x) S 1"), None);
     }
 
     #[test]
@@ -153,18 +159,18 @@ mod tests {
         let child = command.spawn().unwrap();
         let (status, usage) = wait(child.id()).unwrap();
         assert_eq!(status.code(), Some(3));
-        assert!(usage.cpu > 0.0 && usage.memory > 100.0, "{usage:?}");
+        assert!(usage.cpu.total() > 0.0 && usage.memory > 100.0, "{usage:?}");
     }
 
     #[test]
     fn a_running_process_is_seen_with_its_children() {
         let me = std::process::id();
-        let before = tree_cpu(me);
+        let before = tree_cpu(me).total();
         let mut child = Command::new("sleep").arg("10").spawn().unwrap();
         assert!(tree(me).contains(&child.id()));
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(tree_cpu(me) >= before && before > 0.0);
+        assert!(tree_cpu(me).total() >= before && before > 0.0);
         assert!(resident(me).unwrap() > 100.0 && peak(me).unwrap() >= resident(me).unwrap() / 2.0);
         assert!(tree_memory(me) > 100.0);
     }

@@ -11,8 +11,7 @@ use rustix::fd::OwnedFd;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use skiff_proto::crc::Crc32c;
 
-use super::{Sample, process};
-use crate::peers::Server;
+use super::{Cpu, Sample, process};
 
 /// How long a client program may take.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -21,19 +20,40 @@ const LIMIT: Duration = Duration::from_secs(120);
 static WATCHED: Mutex<Option<(OwnedFd, Instant)>> = Mutex::new(None);
 
 /// Runs a program to its end. Its standard output is discarded unless `command` redirects it.
-pub(crate) fn timed(command: &mut Command, server: Option<&Server>) -> Result<Sample> {
+pub(crate) fn timed(command: &mut Command, server: Option<&dyn Timed>) -> Result<Sample> {
+    Ok(measured(command, server)?.0)
+}
+
+/// Runs a program that measures itself to its end; also returns what it wrote to standard output.
+pub(crate) fn output(command: &mut Command, server: Option<&dyn Timed>) -> Result<(Sample, Vec<u8>)> {
+    let (sample, output) = measured(command.stdout(Stdio::piped()), server)?;
+    // The memory of the bench's own client is of no interest.
+    Ok((Sample { client_memory: None, ..sample }, output))
+}
+
+/// A server whose processor time is known.
+pub(crate) trait Timed {
+    /// Processor time so far.
+    fn cpu(&self) -> Cpu;
+}
+
+fn measured(command: &mut Command, server: Option<&dyn Timed>) -> Result<(Sample, Vec<u8>)> {
     guard();
     let mut said = tempfile::tempfile()?;
     command.stdin(Stdio::null()).stderr(said.try_clone()?);
     let own = process::resident(std::process::id()).unwrap_or(0.0);
-    let before = server.map(Server::cpu);
+    let before = server.map(Timed::cpu);
     let start = Instant::now();
-    let child = command.spawn().with_context(|| format!("{command:?}"))?;
+    let mut child = command.spawn().with_context(|| format!("{command:?}"))?;
     watch(child.id(), start + LIMIT);
+    let mut output = Vec::new();
+    if let Some(out) = &mut child.stdout {
+        out.read_to_end(&mut output)?;
+    }
     let (status, usage) = process::wait(child.id())?;
     let value = start.elapsed().as_secs_f64();
     unwatch();
-    let server_cpu = server.map(Server::cpu).zip(before).map(|(after, before)| (after - before).max(0.0));
+    let server_cpu = server.map(Timed::cpu).zip(before).map(|(after, before)| after - before);
     if !status.success() {
         let mut text = String::new();
         _ = said.rewind().and_then(|()| said.read_to_string(&mut text));
@@ -42,25 +62,7 @@ pub(crate) fn timed(command: &mut Command, server: Option<&Server>) -> Result<Sa
     // Until a program begins, a process has the memory of its parent, which counts for its peak: a peak below that of
     // the bench itself can't be measured.
     let client_memory = Some(usage.memory).filter(|memory| *memory > own * 1.01);
-    Ok(Sample { value, server_cpu, client_cpu: Some(usage.cpu), client_memory })
-}
-
-/// Runs a program to its end and returns what it wrote to standard output.
-pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>> {
-    guard();
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = command.spawn().with_context(|| format!("{command:?}"))?;
-    watch(child.id(), Instant::now() + LIMIT);
-    let output = child.wait_with_output().with_context(|| format!("{command:?}"));
-    unwatch();
-    let output = output?;
-    ensure!(
-        output.status.success(),
-        "{command:?}: {}; {}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    Ok(output.stdout)
+    Ok((Sample { value, server_cpu, client_cpu: Some(usage.cpu), client_memory }, output))
 }
 
 /// Runs a program to its end; returns the length and the CRC-32C of its standard output.

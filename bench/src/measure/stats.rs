@@ -5,6 +5,10 @@ pub(crate) fn median(values: &[f64]) -> Option<f64> {
     quantile(values, 0.5)
 }
 
+pub(crate) fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
 /// Half of all values lie between these two.
 pub(crate) fn quartiles(values: &[f64]) -> Option<(f64, f64)> {
     Some((quantile(values, 0.25)?, quantile(values, 0.75)?))
@@ -21,10 +25,9 @@ pub(crate) fn quantile(values: &[f64], part: f64) -> Option<f64> {
     Some(sorted[low] + (sorted[high] - sorted[low]) * (place - low as f64))
 }
 
-/// The median of the ratios round by round, so that effects common to a round cancel out.
-pub(crate) fn ratio(values: &[f64], to: &[f64]) -> Option<f64> {
-    let ratios: Vec<_> = values.iter().zip(to).filter(|(_, to)| **to > 0.0).map(|(value, to)| value / to).collect();
-    median(&ratios)
+/// The ratios round by round, so that effects common to a round cancel out.
+pub(crate) fn ratios(values: &[f64], to: &[f64]) -> Vec<f64> {
+    values.iter().zip(to).filter(|(_, to)| **to > 0.0).map(|(value, to)| value / to).collect()
 }
 
 #[cfg(test)]
@@ -48,7 +51,7 @@ mod tests {
     #[test]
     fn a_ratio_is_taken_round_by_round() {
         // The machine was twice as slow in the second round, for both.
-        assert_eq!(ratio(&[1.0, 2.0, 1.0], &[2.0, 4.0, 2.0]), Some(0.5));
-        assert_eq!(ratio(&[1.0], &[0.0]), None);
+        assert_eq!(ratios(&[1.0, 2.0, 1.0], &[2.0, 4.0, 2.0]), [0.5, 0.5, 0.5]);
+        assert!(ratios(&[1.0], &[0.0]).is_empty());
     }
 }

@@ -21,7 +21,6 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::peers::Scheme;
 use crate::tools::Cipher;
 
 pub(crate) use connect::connect;
@@ -43,16 +42,6 @@ pub(crate) enum Word {
     Ftp,
     /// The server echoes its input: for the time of a round trip
     Echo,
-}
-
-/// The minimal client's name for a scheme.
-pub(crate) const fn word(scheme: &Scheme) -> Option<&'static str> {
-    match scheme {
-        Scheme::Skiff => Some("skiff"),
-        Scheme::Http => Some("http"),
-        Scheme::Ftp => Some("ftp"),
-        Scheme::Sealed { .. } | Scheme::Https { .. } | Scheme::Rsync | Scheme::Tftp | Scheme::Sftp { .. } => None,
-    }
 }
 
 /// The command line of a client.
@@ -89,6 +78,18 @@ enum Task {
         #[arg(long)]
         new: bool,
     },
+    /// Fetches a file `count` times in each of several sessions at a time; prints the seconds.
+    Sessions {
+        #[command(flatten)]
+        server: ServerArgs,
+        name: String,
+        #[arg(long)]
+        size: u64,
+        #[arg(long)]
+        count: u32,
+        #[arg(long)]
+        sessions: u32,
+    },
     /// Fetches a file with many connections at a time.
     Clients {
         #[command(flatten)]
@@ -104,12 +105,24 @@ enum Task {
         from: PathBuf,
         #[arg(long)]
         to: Option<PathBuf>,
+        #[command(flatten)]
+        care: CareArgs,
     },
     /// Sends a file to itself with sendfile over many connections at a time, and discards it.
     LimitClients {
         from: PathBuf,
         #[arg(long)]
         count: u32,
+        #[command(flatten)]
+        care: CareArgs,
+    },
+    /// Sends small files to itself and makes them durable in batches.
+    LimitPutMany { from: PathBuf, to: PathBuf },
+    /// Serves classic `get`, forever.
+    LimitClassic {
+        #[arg(long)]
+        port: u16,
+        root: PathBuf,
     },
     /// skiff's client library, as host-cli uses it.
     Library(library::Library),
@@ -135,6 +148,27 @@ pub(crate) struct ServerArgs {
     port: u16,
 }
 
+/// What a limit does with its input.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct CareArgs {
+    /// Computes the checksum
+    #[arg(long)]
+    verify: bool,
+    /// Writes in a second thread
+    #[arg(long, requires = "verify")]
+    aside: bool,
+}
+
+impl CareArgs {
+    const fn care(self) -> limit::Care {
+        match self {
+            Self { verify: false, .. } => limit::Care::None,
+            Self { aside: false, .. } => limit::Care::Verify,
+            Self { .. } => limit::Care::VerifyAside,
+        }
+    }
+}
+
 /// Runs one of the clients.
 pub(crate) fn run(args: &ClientArgs) -> Result<()> {
     match &args.task {
@@ -144,9 +178,16 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
             println!("{}", serde_json::to_string(&latency)?);
             Ok(())
         }
+        Task::Sessions { server, name, size, count, sessions } => {
+            let time = clients::sessions(server.scheme, server.port, name, *size, *count, *sessions)?;
+            println!("{}", time.as_secs_f64());
+            Ok(())
+        }
         Task::Clients { server, name, size, count } => clients::fetch(server.scheme, server.port, name, *size, *count),
-        Task::LimitGet { from, to } => limit::get(from, to.as_deref()),
-        Task::LimitClients { from, count } => limit::clients(from, *count),
+        Task::LimitGet { from, to, care } => limit::get(from, to.as_deref(), care.care()),
+        Task::LimitClients { from, count, care } => limit::clients(from, *count, care.care()),
+        Task::LimitPutMany { from, to } => limit::put_many(from, to),
+        Task::LimitClassic { port, root } => limit::classic(*port, root),
         Task::Library(library) => library.run(),
         Task::LimitSeal { size, cipher } => seal::limit(*size, *cipher),
         Task::Echo { port } => limit::echo(*port),

@@ -23,7 +23,8 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 
-use crate::measure::process;
+use crate::measure::run::Timed;
+use crate::measure::{Cpu, process};
 
 pub(crate) use skiff::Programs;
 
@@ -51,6 +52,18 @@ pub(crate) enum Scheme {
         root: PathBuf,
         key: PathBuf,
     },
+}
+
+impl Scheme {
+    /// The scheme's name on the minimal client's command line, if that client supports the scheme.
+    pub(crate) const fn minimal(&self) -> Option<&'static str> {
+        match self {
+            Self::Skiff => Some("skiff"),
+            Self::Http => Some("http"),
+            Self::Ftp => Some("ftp"),
+            Self::Sealed { .. } | Self::Https { .. } | Self::Rsync | Self::Tftp | Self::Sftp { .. } => None,
+        }
+    }
 }
 
 /// The address and the protocol of a server.
@@ -140,14 +153,15 @@ impl Server {
         self.child.id()
     }
 
-    /// Processor seconds so far.
-    pub(crate) fn cpu(&self) -> f64 {
-        process::tree_cpu(self.pid())
-    }
-
     /// Its output.
     fn log(&self) -> String {
         fs::read_to_string(self.config.path().join("log")).unwrap_or_default().trim().to_owned()
+    }
+}
+
+impl Timed for Server {
+    fn cpu(&self) -> Cpu {
+        process::tree_cpu(self.pid())
     }
 }
 

@@ -30,7 +30,7 @@ impl Programs {
 
     /// Builds them from the current sources, with the profile of this program, beside it.
     pub(crate) fn build() -> Result<Self> {
-        build(&["--package", "skiff-host", "--bins"], "../Cargo.toml", "")?;
+        build(&["--package", "skiff-host", "--package", "skiff-bench", "--bins"], "../Cargo.toml", "")?;
         Self::beside()
     }
 
@@ -57,6 +57,39 @@ pub(crate) fn build(what: &[&str], manifest: &str, below: &str) -> Result<()> {
     let status = cargo.status().with_context(|| format!("{cargo:?}"))?;
     ensure!(status.success(), "{cargo:?}: {status}");
     Ok(())
+}
+
+/// The bench's own small program, if it was built.
+pub(crate) fn small() -> Result<PathBuf> {
+    let me = std::env::current_exe().context("this program")?;
+    let small = directory(&me)?.join("skiff-bench-small");
+    ensure!(small.is_file(), "{} does not exist; run cargo build -p skiff-bench --bins", small.display());
+    Ok(small)
+}
+
+/// A server that only answers: the limit for the start of a server.
+#[derive(Debug)]
+pub(crate) struct Small;
+
+impl Peer for Small {
+    fn name(&self) -> &'static str {
+        "limit"
+    }
+
+    fn program(&self) -> &'static str {
+        "skiff-bench-small"
+    }
+
+    fn version(&self) -> String {
+        concat!("skiff-bench-small ", env!("CARGO_PKG_VERSION")).to_owned()
+    }
+
+    fn command(&self, _root: &Path, _config: &Path) -> Result<(Command, Endpoint)> {
+        let port = free_port()?;
+        let mut command = Command::new(small()?);
+        command.args(["echo", &port.to_string()]);
+        Ok((command, Endpoint { scheme: Scheme::Skiff, port }))
+    }
 }
 
 /// Where cargo puts programs, given one of them, or a test beside it.

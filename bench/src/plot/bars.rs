@@ -53,7 +53,7 @@ impl Panel {
                 Role::Peer => Kind::Other,
                 Role::SkiffServer if !programs => Kind::Ours,
                 Role::PeerServer if !programs => Kind::Other,
-                Role::Limit => Kind::Limit,
+                Role::Limit | Role::SkiffLimit => Kind::Limit,
                 Role::SkiffServer | Role::PeerServer => return None,
             };
             Some(Bar {
@@ -83,7 +83,8 @@ impl Panel {
         }
         let better = if job.unit.is_rate() { "longer" } else { "shorter" };
         let axis = format!("{name}; {better} is better");
-        Self { title: job.what.clone(), axis, scale, bars }
+        let placement = job.placement.map_or_else(String::new, |placement| format!(" ({})", placement.name()));
+        Self { title: format!("{}{placement}", job.what), axis, scale, bars }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Lines over file sizes, one for each server, with logarithmic axes.
+//! Lines over file sizes or numbers of sessions, one for each server, with logarithmic axes.
 
 use super::svg::{Anchor, Svg, WIDTH, grouped};
 use crate::measure::stats;
@@ -9,8 +9,8 @@ const RIGHT: f64 = WIDTH - 32.0;
 const TOP: f64 = 56.0;
 const BOTTOM: f64 = 336.0;
 
-/// Contenders are named `SERVER, SIZE`, sizes in order.
-pub(super) fn draw(title: &str, job: &JobResult, notes: &[String]) -> String {
+/// Contenders are named `SERVER, SIZE`, sizes in order; `axis` says what a size is.
+pub(super) fn draw(title: &str, axis: &str, job: &JobResult, notes: &[String]) -> String {
     let (mut servers, mut sizes) = (Vec::new(), Vec::new());
     let parts = |one: &'_ ContenderResult| one.name.rsplit_once(", ").map(|(a, b)| (a.to_owned(), b.to_owned()));
     for (server, size) in job.contenders.iter().filter_map(parts) {
@@ -40,7 +40,7 @@ pub(super) fn draw(title: &str, job: &JobResult, notes: &[String]) -> String {
     for (at, size) in sizes.iter().enumerate() {
         svg.text("note", Anchor::Middle, place_x(at), BOTTOM + 16.0, size);
     }
-    svg.text("note", Anchor::Middle, (LEFT + RIGHT) / 2.0, BOTTOM + 32.0, "size of each file");
+    svg.text("note", Anchor::Middle, (LEFT + RIGHT) / 2.0, BOTTOM + 32.0, axis);
     svg.line("axis", (LEFT, BOTTOM), (RIGHT, BOTTOM));
 
     for (number, server) in servers.iter().enumerate() {

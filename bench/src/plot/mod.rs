@@ -12,6 +12,7 @@ use clap::Args;
 use serde::Deserialize;
 
 use crate::counts;
+use crate::measure::pin::Placement;
 use crate::results::{JobResult, Results};
 use bars::{Bar, Kind, Panel};
 
@@ -49,8 +50,9 @@ const BARS: [(&str, &str, &[&str]); 6] = [
     ),
 ];
 
-/// The job that is plotted as lines.
+/// The jobs that are plotted as lines.
 const FILE_SIZES: &str = "file-sizes";
+const SESSIONS: &str = "sessions";
 
 /// Writes the plots and prints their names.
 pub(crate) fn run(args: &Plot) -> Result<()> {
@@ -68,8 +70,21 @@ pub(crate) fn run(args: &Plot) -> Result<()> {
             write(name, bars::draw(title, &panels, &circumstances(run)))?;
         }
     }
-    if let Some((run, jobs)) = find(&results, &[FILE_SIZES]) {
-        write(FILE_SIZES, lines::draw("Throughput by file size, one session", jobs[0], &circumstances(run)))?;
+    let (run, jobs) = find(&results, &[FILE_SIZES]).unzip();
+    for job in jobs.into_iter().flatten() {
+        let (name, title) = match job.placement {
+            Some(Placement::OneProcessor) => ("file-sizes-one-processor", ", server and client on one processor"),
+            Some(Placement::TwoProcessors) => (FILE_SIZES, ", server and client on two processors"),
+            None => (FILE_SIZES, ""),
+        };
+        let title = format!("Throughput by file size, one session{title}");
+        write(name, lines::draw(&title, "size of each file", job, &run.map(circumstances).unwrap_or_default()))?;
+    }
+    for (run, job) in
+        find(&results, &[SESSIONS]).into_iter().flat_map(|(run, jobs)| jobs.into_iter().map(move |job| (run, job)))
+    {
+        let title = "Throughput by number of sessions, files of 1 KiB";
+        write(SESSIONS, lines::draw(title, "sessions at a time", job, &circumstances(run)))?;
     }
     let panels = [on_cortex_m(&args.budgets)?, of_the_core(&args.counts)?];
     let note = ["Counted by QEMU and by valgrind: the same on every run, so there is no spread."];
@@ -79,7 +94,7 @@ pub(crate) fn run(args: &Plot) -> Result<()> {
 /// The last run that has one of these jobs, and those of them that it has.
 fn find<'r>(results: &'r [Results], jobs: &[&str]) -> Option<(&'r Results, Vec<&'r JobResult>)> {
     let of = |run: &'r Results| {
-        let found = jobs.iter().filter_map(|name| run.jobs.iter().find(|job| job.job == *name));
+        let found = jobs.iter().flat_map(|name| run.jobs.iter().filter(move |job| job.job == *name));
         found.collect::<Vec<_>>()
     };
     results.iter().rev().map(|run| (run, of(run))).find(|(_, jobs)| !jobs.is_empty())
@@ -159,11 +174,13 @@ mod tests {
         };
         JobResult {
             job: "x".to_owned(),
+            placement: None,
             what: "a <job>".to_owned(),
             unit,
             contenders: contenders.iter().map(contender).collect(),
             goals: Vec::new(),
             skipped: Vec::new(),
+            others: None,
         }
     }
 
@@ -216,7 +233,7 @@ mod tests {
                 ("skiff, 16 KiB", Role::SkiffServer, values),
             ],
         );
-        let svg = lines::draw("Title", &job, &[]);
+        let svg = lines::draw("Title", "size of each file", &job, &[]);
         assert!(follow(&svg, &["MB/s; higher is better", ">1 KiB<", ">16 KiB<", "size of each file"]), "{svg}");
         let points = |class: &str| {
             let line = svg.lines().find(|line| line.starts_with("<polyline") && line.contains(class));

@@ -2,7 +2,7 @@
 
 python3 -m unittest discover -s contrib/wireshark/tests
 SKIFF_WRITE_EXPECTED=1 ...      rewrites the expected output
-SKIFF_MUTATIONS=2000 ...        tries so many damaged conversations (200)
+SKIFF_MUTATIONS=2000 ...        tries so many damaged conversations (2000)
 """
 
 from __future__ import annotations
@@ -45,6 +45,21 @@ def conversation(path: Path) -> List[Sent]:
             found.append((channel, server, wildcards.fill(step.strings, DATA)))
         elif step.what == "close":
             found.append((channel, last if step.who == "D" else server, None))
+    return found
+
+
+def sealed_conversation() -> List[Sent]:
+    """secure/session.txt: the hello and the handshake, then ping, a write and a read, each with its reply."""
+    found: List[Sent] = []
+    records = {}
+    for line in (VECTORS / "secure" / "session.txt").read_text("ascii").splitlines():
+        if match := re.fullmatch(r'([CS]): "(\d+)" "(.*)"', line):
+            found.append(("control", match[1] == "S", (match[2] + match[3]).encode()))
+        elif match := re.fullmatch(r'([CS]\d) ".*" +(\d{10}) ([0-9a-f]+)', line):
+            records[match[1]] = match[2].encode() + bytes.fromhex(match[3])
+    for which in "C0 S0 C1 C2 C3 C4 S1 C5 S2 S3 S4 S5 C6".split():
+        found.append(("control", which[0] == "S", records.pop(which)))
+    assert not records
     return found
 
 
@@ -122,21 +137,23 @@ class Dissector(unittest.TestCase):
         return self.path
 
     def test_each_vector_is_shown_as_expected(self) -> None:
-        for vector in sorted(VECTORS.glob("*.txt")):
-            with self.subTest(vector.stem):
-                shown = "".join(line + "\n" for line in lines(self.write(conversation(vector))))
-                expected = HERE / "expected" / vector.name
+        conversations = {path.name: conversation(path) for path in sorted(VECTORS.glob("*.txt"))}
+        conversations["secure-session.txt"] = sealed_conversation()
+        for name, sent in conversations.items():
+            with self.subTest(name):
+                shown = "".join(line + "\n" for line in lines(self.write(sent)))
+                expected = HERE / "expected" / name
                 if "SKIFF_WRITE_EXPECTED" in os.environ:
                     expected.write_text(shown, "utf-8")
                 self.assertEqual(shown, expected.read_text("utf-8"))
 
-    def test_the_readme_shows_what_tshark_shows(self) -> None:
-        text = (HERE.parent / "README.md").read_text("utf-8")
-        example = r"^\$ tshark [^\n]* -r ([a-z-]+)\.pcap -Y skiff\n(.*?)^```$"
-        examples = re.findall(example, text, re.DOTALL | re.MULTILINE)
-        self.assertEqual(len(examples), 2)
-        for name, shown in examples:
-            self.assertEqual((HERE / "expected" / f"{name}.txt").read_text("utf-8"), shown)
+    def test_the_pages_show_what_tshark_shows(self) -> None:
+        example = r"^\$ tshark [^\n]* -r ([a-z-]+)\.pcap -Y skiff\n((?:\d[^\n]*\n)+)"
+        for page in (HERE.parent / "README.md", HERE.parents[2] / "docs" / "wireshark.txt"):
+            examples = re.findall(example, page.read_text("utf-8"), re.MULTILINE)
+            self.assertEqual(len(examples), 2)
+            for name, shown in examples:
+                self.assertEqual((HERE / "expected" / f"{name}.txt").read_text("utf-8"), shown)
 
     def test_it_does_not_matter_how_tcp_cuts_and_joins(self) -> None:
         # Ten bytes that are no length are not recognized, whatever their segments.
@@ -205,8 +222,8 @@ class Dissector(unittest.TestCase):
                 self.assertNotIn(char, out)
 
     def test_damaged_captures_raise_no_lua_error(self) -> None:
-        wanted = int(os.environ.get("SKIFF_MUTATIONS", "200"))
-        conversations = [conversation(path) for path in sorted(VECTORS.glob("*.txt"))]
+        wanted = int(os.environ.get("SKIFF_MUTATIONS", "2000"))
+        conversations = [*(conversation(path) for path in sorted(VECTORS.glob("*.txt"))), sealed_conversation()]
         for start in range(0, wanted, 100):
             source = random.Random(start)
             capture = Capture()

@@ -9,6 +9,11 @@ use core::fmt;
 /// of [`Flash::program`] are multiples of the unit; those of [`Flash::read`] are arbitrary. No access crosses the end
 /// of a block.
 ///
+/// Each operation blocks. A store may answer "not yet", but only before it has changed anything, and a single commit
+/// takes many operations on the medium. The store would have to keep its state between them, and every other session
+/// would have to wait anyway, because the chip does one operation at a time. For an asynchronous driver, use
+/// `PolledNorFlash` (feature `embedded-storage-async`).
+///
 /// The store never programs a unit twice between two erasures, so flash with error correction per word is suitable.
 pub trait Flash {
     /// The size of the medium, which never changes.
@@ -63,6 +68,7 @@ impl<F: Flash + ?Sized> Flash for &mut F {
 
 /// The size of a medium.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Geometry {
     /// Blocks.
     pub blocks: u32,
@@ -74,6 +80,7 @@ pub struct Geometry {
 
 /// The medium failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct FlashError;
 
 impl fmt::Display for FlashError {

@@ -51,6 +51,8 @@ mod medium;
 mod mount;
 #[cfg(feature = "embedded-storage")]
 mod nor;
+#[cfg(feature = "embedded-storage-async")]
+mod polled;
 mod room;
 mod stage;
 mod store;
@@ -64,6 +66,8 @@ pub use medium::{Flash, FlashError, Geometry};
 pub use mount::MountError;
 #[cfg(feature = "embedded-storage")]
 pub use nor::NorFlashMedium;
+#[cfg(feature = "embedded-storage-async")]
+pub use polled::PolledNorFlash;
 pub use stage::FlashStage;
 
 use anchor::Anchors;

@@ -12,6 +12,7 @@ use super::{CHECKPOINT, Flash, FlashError, FlashMemory, FlashStore};
 
 /// Why a medium can't be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum MountError {
     /// The medium failed.
     Medium,

@@ -4,8 +4,8 @@ use core::net::IpAddr;
 
 use heapless::Vec;
 
+use super::kinds::{Kinds, Owner, of_address};
 use super::message::{ANY_CLASS, Header, INTERNET, LOCAL, Name, Reader, Record, SERVICE, SERVICES, TOP, before, kind};
-use super::records::{Kinds, Owner, of_address};
 
 /// Maximum length of an announced name in bytes, including the number that a conflict adds.
 pub(super) const LABEL: usize = 36;

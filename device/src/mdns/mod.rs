@@ -19,6 +19,7 @@
 //! for the name of the instance, which has the label of the host.
 
 mod identity;
+mod kinds;
 mod message;
 mod records;
 mod responder;

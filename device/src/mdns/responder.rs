@@ -17,8 +17,9 @@ use core::time::Duration;
 use skiff_proto::Instant;
 
 use super::identity::{Heard, Identity, family};
+use super::kinds::{Kinds, Owner};
 use super::message::{INTERNET, Reader, TOP, kind};
-use super::records::{Kinds, Lifetime, Owner, Writer};
+use super::records::{Lifetime, Writer};
 use crate::bucket::Bucket;
 
 /// The port of mDNS.

@@ -12,7 +12,7 @@ use smoltcp::phy::Device;
 
 use super::made::Made;
 use super::options::{NAME, Options, Security, StoreChoice};
-use super::say::say;
+use super::say::{count, say};
 use super::store;
 use crate::config::{Config, Ipv4, Ipv6, Network};
 use crate::mdns::Responder;
@@ -191,9 +191,10 @@ impl<S: Store + 'static> Embedded<S> {
             let Counts { accepted, refused, strangers, transfers, failures, denied } = counts;
             let usage = self.server.usage(&self.stack.sockets);
             say(format_args!(
-                "{accepted} accepted, {refused} refused, {denied} without a right key, {strangers} strangers; classic \
-                 transfers: {transfers} done, {failures} failed; {} sessions now, {} data connections",
-                usage.sessions, usage.data
+                "{accepted} accepted, {refused} refused, {denied} without a valid key, {strangers} strangers; classic \
+                 transfers: {transfers} done, {failures} failed; {} now, {}",
+                count(usage.sessions, "session"),
+                count(usage.data, "data connection")
             ));
         }
     }

@@ -16,6 +16,8 @@ use crate::flash::{Flash, FlashError, Geometry};
 /// Bytes of a block and of a unit, as in a common chip.
 const BLOCK: u32 = 4096;
 const UNIT: u32 = 16;
+/// The smallest chip that has room for the store's records and a file.
+const LEAST: u32 = 8;
 
 /// The image of a chip. Writes are durable when [`Flash::sync`] returns; the file is locked as long as it is open.
 #[derive(Debug)]
@@ -64,10 +66,13 @@ impl Image {
 
 /// Blocks of an image of `size` bytes.
 fn blocks_of(size: u64, most: u32) -> anyhow::Result<u32> {
-    let blocks = u32::try_from(size / u64::from(BLOCK)).ok().filter(|blocks| (1..=most).contains(blocks));
+    let blocks = u32::try_from(size / u64::from(BLOCK)).ok().filter(|blocks| (LEAST..=most).contains(blocks));
     match blocks.filter(|_| size.is_multiple_of(BLOCK.into())) {
         Some(blocks) => Ok(blocks),
-        None => bail!("the size must be 1 to {most} blocks of {BLOCK} bytes, not {size} bytes"),
+        None => {
+            let [least, most, block] = [LEAST, most, 1].map(|blocks| u64::from(blocks) * u64::from(BLOCK) / 1024);
+            bail!("the size must be {least}KiB to {most}KiB, in blocks of {block}KiB, not {size} bytes")
+        }
     }
 }
 

@@ -262,6 +262,11 @@ trait Wire: Device {
     fn moved(&mut self) -> usize {
         0
     }
+
+    /// True if a frame has already arrived; false if that is not known.
+    fn has_frame(&mut self) -> bool {
+        false
+    }
 }
 
 impl Wire for Tap {
@@ -271,6 +276,10 @@ impl Wire for Tap {
 
     fn moved(&mut self) -> usize {
         self.take_moved()
+    }
+
+    fn has_frame(&mut self) -> bool {
+        Self::has_frame(self)
     }
 }
 
@@ -287,8 +296,8 @@ struct Watched<'a> {
 }
 
 impl Watched<'_> {
-    /// Sleeps until something arrives, at most for this time.
-    fn sleep(&self, most: Option<Duration>) -> anyhow::Result<Seen> {
+    /// Sleeps until something arrives, at most this long. True if the server has to end.
+    fn sleep(&self, most: Option<Duration>) -> anyhow::Result<bool> {
         let mut watched = [
             PollFd::from_borrowed_fd(self.stopped.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(self.fd.as_fd(), PollFlags::IN),
@@ -298,34 +307,8 @@ impl Watched<'_> {
         if tap.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL) {
             bail!("the TAP was removed");
         }
-        Ok(match (stopped.is_empty(), tap.is_empty()) {
-            (false, _) => Seen::Stop,
-            (true, false) => Seen::Frame,
-            (true, true) => Seen::Nothing,
-        })
+        Ok(!stopped.is_empty())
     }
-
-    /// Polls for arrivals for a moment without going to sleep.
-    fn glance(&self) -> anyhow::Result<Seen> {
-        let begin = Moment::now();
-        loop {
-            match self.sleep(Some(Duration::ZERO))? {
-                Seen::Nothing if begin.elapsed() < GLANCE => {}
-                seen => return Ok(seen),
-            }
-            // The peer may be on this processor.
-            std::thread::yield_now();
-        }
-    }
-}
-
-/// The event that ended a sleep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Seen {
-    Nothing,
-    Frame,
-    /// The server has to end.
-    Stop,
 }
 
 /// In the middle of a transfer, the next frame arrives so soon that going to sleep and being woken up would take
@@ -362,28 +345,38 @@ fn serve<S: Store + 'static>(
         if let Some(name) = server.new_name() {
             say(format_args!("announced as {name}.local"));
         }
-        if delay == Some(Duration::ZERO) && busy < PATIENCE {
+        // If client and server share a processor, the client has often sent its next command by now.
+        let more =
+            delay == Some(Duration::ZERO) || wire.has_frame() || (wire.moved() >= TRANSFER && arrives_soon(&mut wire));
+        if more && busy < PATIENCE {
             busy += 1;
             continue;
         }
         busy = 0;
-        if wire.moved() >= TRANSFER && delay != Some(Duration::ZERO) {
-            match watched.glance()? {
-                Seen::Nothing => {}
-                Seen::Frame => continue,
-                Seen::Stop => return Ok(server.end(&mut wire)),
-            }
-        }
+        let delay = if more { Some(Duration::ZERO) } else { delay };
         let now = crate::time::moment(server.clock().now());
         // The clock's unit is the millisecond: a frame that is due within this one is due.
         let due = wire.advance(now).map(|due| Duration::from_micros((due - now).total_micros()).max(MOMENT));
-        if watched.sleep(delay.into_iter().chain(due).min())? == Seen::Stop {
+        if watched.sleep(delay.into_iter().chain(due).min())? {
             return Ok(server.end(&mut wire));
         }
     }
 }
 
 const MOMENT: Duration = Duration::from_millis(1);
+
+/// Waits a moment for a frame without going to sleep.
+fn arrives_soon(wire: &mut impl Wire) -> bool {
+    let begin = Moment::now();
+    while !wire.has_frame() {
+        if begin.elapsed() >= GLANCE {
+            return false;
+        }
+        // The peer may be on this processor.
+        std::thread::yield_now();
+    }
+    true
+}
 
 /// The data ports: those after the control port, unless there is a range.
 fn data_ports(range: Option<PortRange>, control: u16, count: usize) -> anyhow::Result<Vec<u16>> {

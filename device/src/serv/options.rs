@@ -109,6 +109,29 @@ pub enum StoreChoice {
     },
 }
 
+/// Parses a number of bytes, which may have a unit.
+///
+/// # Errors
+/// It is not one.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let size = text.parse::<ByteSize>().map_err(|_| format!("`{text}` is not a size, such as 65536, 64KiB or 1MiB"))?;
+    Ok(size.as_u64())
+}
+
+/// A parser of whole numbers from `least` to `most`. The error message omits `most` if it is [`u32::MAX`] or more.
+pub fn number<T: TryFrom<u64> + 'static>(
+    least: u64,
+    most: u64,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
+    move |typed| {
+        let number = typed.parse().ok().filter(|number| (least..=most).contains(number));
+        number.and_then(|number: u64| T::try_from(number).ok()).ok_or_else(|| match most {
+            most if most < u32::MAX.into() => format!("must be a whole number from {least} to {most}"),
+            _ => format!("must be a whole number, at least {least}"),
+        })
+    }
+}
+
 /// The maximum size with 16-bit numbers of 1 KiB blocks.
 pub(super) const RAM_MAX: u64 = 65_535 * 1024;
 
@@ -125,7 +148,7 @@ impl FromStr for StoreChoice {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             None if text == "ram" => Ok(Self::default()),
-            Some(("ram", size)) => match size.parse::<ByteSize>()?.as_u64() {
+            Some(("ram", size)) => match parse_size(size)? {
                 size @ 1..=RAM_MAX => Ok(Self::Ram { size }),
                 _ => Err(format!("must be 1 byte to {}KiB in memory", RAM_MAX / 1024)),
             },

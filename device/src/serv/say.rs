@@ -23,6 +23,9 @@ const QUEUE: usize = 64 * 1024;
 /// How long the program waits at its end for a stream that accepts no data.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// How long a line on stdout may delay the start.
+const MOMENT: Duration = Duration::from_millis(100);
+
 /// `None`: the system can't start a thread.
 static STDERR: LazyLock<Option<Background>> =
     LazyLock::new(|| Background::start(QUEUE, |line| _ = write(io::stderr().as_fd(), line)).ok());
@@ -48,11 +51,27 @@ pub fn say(text: Arguments<'_>) {
     }
 }
 
-/// Prints `text` to stdout, for programs that start this one.
+/// `1 session`, `4 sessions`.
+#[must_use]
+pub fn count(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
+/// The text of an error without the number that Rust appends to the system's text: `(os error 98)`.
+#[must_use]
+pub fn without_number(text: &str) -> &str {
+    text.rfind(" (os error ").filter(|_| text.ends_with(')')).map_or(text, |at| &text[..at])
+}
+
+/// Prints `text` to stdout, for programs that start this one. Waits a moment, so that on a terminal it appears
+/// before later messages on stderr.
 pub fn announce(text: Arguments<'_>) {
     let line = format!("{text}\n").into_bytes();
     match &*STDOUT {
-        Some(thread) => _ = thread.put(line),
+        Some(thread) => {
+            thread.put(line);
+            thread.flush(MOMENT);
+        }
         None if takes_more(io::stdout().as_fd()) => write_out(&line),
         None => {}
     }

@@ -9,9 +9,9 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use bytesize::ByteSize;
 use rustix::fs::OFlags;
+use skiff_proto::Name;
 use skiff_proto::crc::crc32c;
 use skiff_proto::store::{Staging, Store};
-use skiff_proto::{ErrorCode, Name, Refusal};
 
 use super::image::Image;
 use super::made::Made;
@@ -101,7 +101,7 @@ fn put(store: &mut impl Store, name: &[u8], path: &Path) -> anyhow::Result<()> {
     // Before it is read: it may be larger than all the memory here.
     let free = store.space()?.free;
     if metadata.len() > free {
-        return Err(Refusal::from(ErrorCode::NoSpace).into());
+        bail!("no space: {} bytes needed, {free} free in the store", metadata.len());
     }
     let mut content = Vec::new();
     // It may grow meanwhile.

@@ -101,6 +101,7 @@ pub struct DeviceServer<'m, S: Store, const NAME: usize, const BUF: usize> {
 
 /// Counters since the start of a server. They wrap around.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Counts {
     /// Clients that were served.
     pub accepted: u32,
@@ -119,6 +120,7 @@ pub struct Counts {
 
 /// The current usage of a server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Usage {
     /// Sessions with a client.
     pub sessions: usize,

@@ -41,6 +41,7 @@ pub struct Protection<'m> {
 
 /// The source of nonces. No nonce may be used twice under the same secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Nonces {
     /// From the number of this start of the device, which no other start has, and a count of connections. The number
     /// must be durable before the server is polled: [`FlashStore::count_start`](crate::flash::FlashStore::count_start).

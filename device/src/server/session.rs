@@ -174,16 +174,6 @@ impl<S: Store, const BUF: usize> Stream<S, BUF> {
         has_taken
     }
 
-    /// The connection is lost and nothing can be sent: requests that arrived before are still executed.
-    fn discard_output(&mut self, store: &mut S) -> bool {
-        let mut moved = false;
-        let mut output = [0; 64];
-        while !self.session.is_sending() && self.responder.transmit(&mut self.session, store, &mut output) > 0 {
-            moved = true;
-        }
-        moved
-    }
-
     /// Handles some events; true if there were any.
     pub(super) fn step(&mut self, store: &mut S, services: &mut impl Services<S>) -> bool {
         let mut moved = false;
@@ -206,7 +196,11 @@ impl<S: Store, const BUF: usize> Stream<S, BUF> {
         record: &mut [u8],
     ) -> Option<Turn> {
         let is_lost = socket.state() == State::Closed;
-        let mut moved = if is_lost { self.discard_output(store) } else { self.send(socket, store, record) };
+        let mut moved = if is_lost {
+            self.responder.discard_output(&mut self.session, store)
+        } else {
+            self.send(socket, store, record)
+        };
         moved |= self.receive(socket, store, now, record);
         if let Some(close) = self.session.poll_close() {
             return Some(Turn::End(Some(close).filter(|_| !is_lost)));

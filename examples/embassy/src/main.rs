@@ -1,64 +1,57 @@
-//! Two sessions on one store in one embassy executor, with embassy's clock: two servers and two clients, each a task,
-//! over two in-memory lines. On a board, the lines are a UART, a USB port or TCP sockets of embassy-net, and the
-//! clients are elsewhere; `server` stays the same.
+//! The server in an embassy application: a task for each session, on one store. The application is [`session`] and
+//! [`start_server`]; on a board, the stack is that of its network interface.
+//!
+//! To show it without a board, the server's stack is connected to a second one by a cable in memory, with two clients.
 
-use core::cell::RefCell;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 
 use embassy_executor::{Executor, Spawner};
-use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
-use embassy_sync::pipe::Pipe;
+use embassy_net::tcp::TcpSocket;
+use embassy_net::{Ipv4Address, Runner, Stack};
 use embassy_time::Timer;
-use embedded_io_async::{ErrorType, Read, Write};
+use skiff_device::config::Config;
+use skiff_device::embassy::{Buffers, Server};
 use skiff_device::ram::{RamMemory, RamStore};
 use skiff_proto::client::ClientEvent;
-use skiff_proto::command::{Command, Request, VERSION, command_len};
-use skiff_proto::drive::{self, AsyncClient, serve_async};
-use skiff_proto::server::{Limits, ServerSession};
+use skiff_proto::command::{Command, Request, VERSION};
+use skiff_proto::drive::{self, AsyncClient};
 use skiff_proto::{Instant, Name};
-use static_cell::StaticCell;
+use static_cell::{ConstStaticCell, StaticCell};
 
-/// Bytes of the longest name.
-const NAME: usize = 64;
+mod cable;
 
-type Bytes = Pipe<CriticalSectionRawMutex, 256>;
-type Store = RefCell<RamStore<'static, NAME, 256>>;
+const SESSIONS: usize = 2;
+type Files = RamStore<'static, 64, 256>;
+
+#[embassy_executor::task(pool_size = SESSIONS)]
+async fn session(server: &'static Server<Files, SESSIONS>, stack: Stack<'static>, buffers: &'static mut Buffers) {
+    server.serve(stack, buffers).await
+}
+
+fn start_server(spawner: Spawner, stack: Stack<'static>) {
+    static FILES: ConstStaticCell<RamMemory<16, 64, 64, 256>> = ConstStaticCell::new(RamMemory::new());
+    static SERVER: StaticCell<Server<Files, SESSIONS>> = StaticCell::new();
+    static BUFFERS: ConstStaticCell<[Buffers; SESSIONS]> = ConstStaticCell::new([const { Buffers::new() }; SESSIONS]);
+    let server = Server::new(RamStore::new(FILES.take(), 1), &Config::new(50_000, &[])).expect("a valid configuration");
+    let server = &*SERVER.init(server);
+    for buffers in BUFFERS.take() {
+        spawner.spawn(session(server, stack, buffers).expect("a task for each session"));
+    }
+}
 
 static DONE: AtomicUsize = AtomicUsize::new(0);
 
-/// Serves one line forever. Both tasks use the same store.
-#[embassy_executor::task(pool_size = 2)]
-async fn server(mut line: Line, mut store: &'static Store) {
-    let mut scratch = [0; 512];
-    loop {
-        let mut session: ServerSession<{ command_len(NAME) }> = ServerSession::new(Limits::new(64));
-        if serve_async(&mut line, &mut session, &mut store, &mut scratch, Clock).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Embassy's clock for skiff, with exact timeouts.
-struct Clock;
-
-impl drive::Timer for Clock {
-    fn now(&mut self) -> Instant {
-        Instant::from_millis(embassy_time::Instant::now().as_millis())
-    }
-
-    async fn wait_until(&mut self, at: Instant) {
-        Timer::at(embassy_time::Instant::from_millis(at.as_millis())).await;
-    }
-}
-
 /// Stores a file under `own` and waits until the other client's file, `other`, is there.
 #[embassy_executor::task(pool_size = 2)]
-async fn client(line: Line, own: &'static str, other: &'static str) {
-    let mut client: AsyncClient<_, _, 300> = AsyncClient::new(line, Duration::from_secs(10), Clock);
-    let own = Name::parse(own.as_bytes(), NAME).expect("a name");
-    let other = Name::parse(other.as_bytes(), NAME).expect("a name");
-    let content = b"written by one task, read by the other\n";
+async fn client(stack: Stack<'static>, own: &'static str, other: &'static str) {
+    let (mut rx, mut tx) = ([0; 2048], [0; 2048]);
+    let mut socket = TcpSocket::new(stack, &mut rx, &mut tx);
+    socket.connect((Ipv4Address::new(192, 168, 69, 1), 50_000)).await.expect("a connection");
+    let mut client: AsyncClient<_, _, 300> = AsyncClient::new(socket, Duration::from_secs(10), Clock);
+    let own = Name::parse(own.as_bytes(), 64).expect("a name");
+    let other = Name::parse(other.as_bytes(), 64).expect("a name");
+    let content = b"written by one client, read by the other\n";
 
     client.request(&Command::Hello { version: VERSION }).await.expect("an answer");
     let write = Request::Write { offset: 0, size: content.len() as u64, mtime: None, name: own };
@@ -78,47 +71,39 @@ async fn client(line: Line, own: &'static str, other: &'static str) {
     DONE.fetch_add(1, Ordering::Relaxed);
 }
 
-/// One end of a line in memory.
-struct Line {
-    rx: &'static Bytes,
-    tx: &'static Bytes,
-}
+/// Embassy's clock, for the clients.
+struct Clock;
 
-impl Line {
-    fn pair() -> (Self, Self) {
-        let (a, b): (&Bytes, &Bytes) = (Box::leak(Box::new(Pipe::new())), Box::leak(Box::new(Pipe::new())));
-        (Self { rx: a, tx: b }, Self { rx: b, tx: a })
+impl drive::Timer for Clock {
+    fn now(&mut self) -> Instant {
+        Instant::from_millis(embassy_time::Instant::now().as_millis())
+    }
+
+    async fn wait_until(&mut self, at: Instant) {
+        Timer::at(embassy_time::Instant::from_millis(at.as_millis())).await;
     }
 }
 
-impl ErrorType for Line {
-    type Error = core::convert::Infallible;
+#[embassy_executor::task(pool_size = 2)]
+async fn network(mut runner: Runner<'static, cable::Nic>) {
+    runner.run().await
 }
 
-impl Read for Line {
-    async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Self::Error> {
-        Ok(self.rx.read(buffer).await)
-    }
-}
-
-impl Write for Line {
-    async fn write(&mut self, bytes: &[u8]) -> Result<usize, Self::Error> {
-        Ok(self.tx.write(bytes).await)
-    }
-
-    async fn flush(&mut self) -> Result<(), Self::Error> {
-        Ok(())
-    }
+#[embassy_executor::task]
+async fn connect(cable: core::pin::Pin<Box<dyn Future<Output = ()>>>) {
+    cable.await
 }
 
 fn start(spawner: Spawner) {
-    static MEMORY: StaticCell<RamMemory<16, NAME, 64, 256>> = StaticCell::new();
-    static STORE: StaticCell<Store> = StaticCell::new();
-    let store = STORE.init(RefCell::new(RamStore::new(MEMORY.init(RamMemory::new()), 1)));
+    let (hosts, cable) = cable::network();
+    spawner.spawn(connect(Box::pin(cable)).expect("one cable"));
+    let [server, clients] = hosts.map(|(stack, runner)| {
+        spawner.spawn(network(runner).expect("two hosts"));
+        stack
+    });
+    start_server(spawner, server);
     for (own, other) in [("a.txt", "b.txt"), ("b.txt", "a.txt")] {
-        let (here, there) = Line::pair();
-        spawner.spawn(server(there, store).expect("two at most"));
-        spawner.spawn(client(here, own, other).expect("two at most"));
+        spawner.spawn(client(clients, own, other).expect("two clients"));
     }
 }
 

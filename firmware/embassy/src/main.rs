@@ -1,6 +1,6 @@
-//! skiff in an embassy application: one session at a time over a TCP socket of embassy-net, beside other tasks.
+//! skiff in an embassy application: two sessions over TCP sockets of embassy-net, beside other tasks.
 //!
-//! The only skiff code is [`serve`], twenty lines. The rest is part of every embassy application: a driver of the
+//! The only skiff code is [`session`] and [`serve`], fifteen lines. The rest is part of every embassy application: a driver of the
 //! network interface ([`nic`]), a clock ([`time`]), tasks. On boards with an embassy HAL, the first two already exist.
 #![no_std]
 #![no_main]
@@ -10,60 +10,40 @@ mod time;
 
 use cortex_m_rt::{ExceptionFrame, exception};
 use embassy_executor::Spawner;
-use embassy_net::tcp::TcpSocket;
 use embassy_net::{Stack, StackResources};
-use embassy_time::{Duration, Timer, with_timeout};
+use embassy_time::{Duration, Timer};
+use skiff_device::config::Config;
+use skiff_device::embassy::Buffers;
 use skiff_firmware::board::Board;
-use skiff_firmware::files::{self, NAME};
+use skiff_firmware::files::{self, Files};
 use skiff_firmware::log::Hex;
 use skiff_firmware::mac::{FRAME, Frame, Mac as _};
 use skiff_firmware::watchdog::Watchdog;
 use skiff_firmware::{arch, fail, log, seed};
-use skiff_proto::command::command_len;
-use skiff_proto::drive::serve_async;
-use skiff_proto::server::{Close, Limits, ServerSession};
-use skiff_proto::{Instant, drive};
 use static_cell::{ConstStaticCell, StaticCell};
 
 use nic::Nic;
 
-/// Serves one client after the other. A client that connects meanwhile is refused with a reset, because a single socket
-/// has no queue. Each additional task with a socket would be another session; they would share the store in a
-/// `RefCell`.
-#[embassy_executor::task]
-async fn serve(stack: Stack<'static>) {
-    static BUFFERS: ConstStaticCell<[[u8; 2048]; 3]> = ConstStaticCell::new([[0; 2048]; 3]);
-    let [rx, tx, scratch] = BUFFERS.take();
-    let store = files::mount(seed::mix(0, [0; 6]));
-    let mut socket = TcpSocket::new(stack, rx, tx);
-    let mut limits = Limits::new(64);
-    limits.server = concat!("skiff-embassy/", env!("CARGO_PKG_VERSION"));
-    loop {
-        if socket.accept(50_000).await.is_ok() {
-            let mut session: ServerSession<{ command_len(NAME) }> = ServerSession::new(limits);
-            let served = serve_async(&mut socket, &mut session, store, scratch, Clock).await;
-            if matches!(served, Ok(Close::Gracefully)) {
-                socket.close();
-                // Further input is discarded: a reset would destroy the last replies (PROTOCOL §1).
-                let rest = async { while matches!(socket.read(scratch).await, Ok(1..)) {} };
-                _ = with_timeout(Duration::from_secs(1), rest).await;
-            }
-        }
-        socket.abort();
-        _ = socket.flush().await;
-    }
+/// Clients at a time.
+const SESSIONS: usize = 2;
+
+type Server = skiff_device::embassy::Server<&'static mut Files, SESSIONS>;
+
+#[embassy_executor::task(pool_size = SESSIONS)]
+async fn session(server: &'static Server, stack: Stack<'static>, buffers: &'static mut Buffers) {
+    server.serve(stack, buffers).await
 }
 
-/// Embassy's clock for skiff.
-struct Clock;
-
-impl drive::Timer for Clock {
-    fn now(&mut self) -> Instant {
-        Instant::from_millis(embassy_time::Instant::now().as_millis())
-    }
-
-    async fn wait_until(&mut self, at: Instant) {
-        Timer::at(embassy_time::Instant::from_millis(at.as_millis())).await;
+/// Starts the server.
+fn serve(spawner: Spawner, stack: Stack<'static>) {
+    static SERVER: StaticCell<Server> = StaticCell::new();
+    static BUFFERS: ConstStaticCell<[Buffers; SESSIONS]> = ConstStaticCell::new([const { Buffers::new() }; SESSIONS]);
+    let mut config = Config::new(50_000, &[]);
+    config.limits.server = concat!("skiff-embassy/", env!("CARGO_PKG_VERSION"));
+    let Ok(server) = Server::new(files::mount(seed::mix(0, [0; 6])), &config) else { fail!("the configuration") };
+    let server = &*SERVER.init(server);
+    for session in BUFFERS.take().each_mut().map(|buffers| session(server, stack, buffers)).into_iter().flatten() {
+        spawner.spawn(session);
     }
 }
 
@@ -96,7 +76,7 @@ async fn feed(mut watchdog: Watchdog) {
 #[embassy_executor::main]
 async fn main(spawner: Spawner) {
     static FRAMES: ConstStaticCell<[Frame; 2]> = ConstStaticCell::new([[0; FRAME]; 2]);
-    static RESOURCES: StaticCell<StackResources<2>> = StaticCell::new();
+    static RESOURCES: StaticCell<StackResources<{ 1 + SESSIONS }>> = StaticCell::new();
     let mut board = Board::take();
     log!("\nskiff-embassy/", env!("CARGO_PKG_VERSION"));
     board.mac.set_address(board.address);
@@ -105,13 +85,11 @@ async fn main(spawner: Spawner) {
     let (stack, runner) =
         embassy_net::new(nic, config, RESOURCES.init(StackResources::new()), seed::mix(1, board.address));
     // Each fails if it runs already.
-    let (Ok(network), Ok(serve), Ok(address), Ok(feed)) =
-        (network(runner), serve(stack), address(stack), feed(board.watchdog))
-    else {
+    let (Ok(network), Ok(address), Ok(feed)) = (network(runner), address(stack), feed(board.watchdog)) else {
         panic!("tasks are started once");
     };
     spawner.spawn(network);
-    spawner.spawn(serve);
+    serve(spawner, stack);
     spawner.spawn(address);
     spawner.spawn(feed);
 }

@@ -1,52 +1,12 @@
 //! RISC-V with a CLINT and a PLIC, as in QEMU's `virt`. No interrupt handler ever runs: interrupts are disabled, but a
 //! pending one still ends a sleep.
 
-use core::arch::{asm, global_asm};
+use core::arch::asm;
 
 use crate::board::{CLINT, PLIC, SOURCES, TICKS};
 use crate::fail;
 use crate::log::Hex;
 use crate::mac::Mac;
-
-// The start: the stack and the memory above it are painted for `stack`, zero-initialized variables are cleared. The
-// image is loaded to where it runs, so no variables have to be copied.
-global_asm! {
-    ".section .init, \"ax\"",
-    ".global _start",
-    "_start:",
-    ".option push",
-    ".option norelax",
-    "la gp, __global_pointer$",
-    ".option pop",
-    "csrw mie, zero",
-    "csrw mstatus, zero",
-    "la t0, _trap",
-    "csrw mtvec, t0",
-    "la sp, _stack_start",
-    "la t0, _stack_end",
-    "li t1, 0xcccccccc",
-    "1:",
-    "sw t1, 0(t0)",
-    "addi t0, t0, 4",
-    "bltu t0, sp, 1b",
-    "la t0, __sbss",
-    "la t1, __ebss",
-    "2:",
-    "bgeu t0, t1, 3f",
-    "sw zero, 0(t0)",
-    "addi t0, t0, 4",
-    "j 2b",
-    "3:",
-    "call skiff_main",
-    // The trap handler. The stack may be the cause: it is set back to its start.
-    ".balign 4",
-    "_trap:",
-    "la sp, _stack_start",
-    "csrr a0, mcause",
-    "csrr a1, mepc",
-    "csrr a2, mtval",
-    "call skiff_fault",
-}
 
 /// Handles a processor fault: reports its cause and location, and restarts.
 #[unsafe(no_mangle)]
@@ -132,6 +92,57 @@ pub fn reset() -> ! {
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {
+        // The start: the stack and the memory above it are painted for `stack`, zero-initialized variables are cleared,
+        // and the others get their values.
+        core::arch::global_asm! {
+            ".section .init, \"ax\"",
+            ".global _start",
+            "_start:",
+            ".option push",
+            ".option norelax",
+            "la gp, __global_pointer$",
+            ".option pop",
+            "csrw mie, zero",
+            "csrw mstatus, zero",
+            "la t0, _trap",
+            "csrw mtvec, t0",
+            "la sp, _stack_start",
+            "la t0, _stack_end",
+            "li t1, 0xcccccccc",
+            "1:",
+            "sw t1, 0(t0)",
+            "addi t0, t0, 4",
+            "bltu t0, sp, 1b",
+            "la t0, __sbss",
+            "la t1, __ebss",
+            "2:",
+            "bgeu t0, t1, 3f",
+            "sw zero, 0(t0)",
+            "addi t0, t0, 4",
+            "j 2b",
+            "3:",
+            "la t0, _data_image",
+            "la t1, __sdata",
+            "la t2, __edata",
+            "4:",
+            "bgeu t1, t2, 5f",
+            "lw t3, 0(t0)",
+            "sw t3, 0(t1)",
+            "addi t0, t0, 4",
+            "addi t1, t1, 4",
+            "j 4b",
+            "5:",
+            "call skiff_main",
+            // The trap handler. The stack may be the cause: it is set back to its start.
+            ".balign 4",
+            "_trap:",
+            "la sp, _stack_start",
+            "csrr a0, mcause",
+            "csrr a1, mepc",
+            "csrr a2, mtval",
+            "call skiff_fault",
+        }
+
         // SAFETY: nothing else has this name.
         #[unsafe(no_mangle)]
         extern "C" fn skiff_main() -> ! {

@@ -40,6 +40,13 @@ pub const TICKS: u32 = 10_000;
 /// The interrupts that wake the processor: those of the virtio device slots, 1 to 8.
 pub const SOURCES: u32 = 0x1fe;
 
+/// The name of the board, in the label of its images.
+#[cfg(feature = "update")]
+pub const NAME: &str = "virt";
+/// The first bank of flash, with the boot loader and the slots for images.
+#[cfg(feature = "update")]
+pub const SLOTS: usize = 0x2000_0000;
+
 /// The second bank of flash: 32 MiB.
 #[cfg(feature = "nor")]
 const FLASH: usize = 0x2200_0000;
@@ -56,6 +63,9 @@ pub struct Board {
     /// The flash for files.
     #[cfg(feature = "nor")]
     pub flash: CfiFlash,
+    /// The flash for images.
+    #[cfg(feature = "update")]
+    pub slots: CfiFlash,
 }
 
 /// This board has no watchdog.
@@ -85,6 +95,9 @@ impl Board {
             // SAFETY: the bank exists at this address, and no other code uses it.
             #[cfg(feature = "nor")]
             flash: unsafe { CfiFlash::at(FLASH) },
+            // SAFETY: likewise.
+            #[cfg(feature = "update")]
+            slots: unsafe { CfiFlash::at(SLOTS) },
         }
     }
 }

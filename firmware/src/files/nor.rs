@@ -20,8 +20,15 @@ const PAGE: usize = 256;
 /// Bytes of RAM that hold file content.
 pub const CONTENT: usize = 0;
 
+/// The store on the flash.
+type Flash = FlashStore<'static, NorFlashMedium<CfiFlash>, NAME, PAGE>;
+
 /// The store.
-pub type Files = FlashStore<'static, NorFlashMedium<CfiFlash>, NAME, PAGE>;
+#[cfg(not(feature = "update"))]
+pub type Files = Flash;
+/// The store, with the files of updates.
+#[cfg(feature = "update")]
+pub type Files = crate::update::Files<&'static mut Flash>;
 
 static MEMORY: ConstStaticCell<FlashMemory<FILES, STAGES, NAME, PAGE, { map_len(BLOCKS) }>> =
     ConstStaticCell::new(FlashMemory::new());
@@ -30,8 +37,24 @@ static MEMORY: ConstStaticCell<FlashMemory<FILES, STAGES, NAME, PAGE, { map_len(
 ///
 /// # Panics
 /// If called twice.
+#[cfg(not(feature = "update"))]
 pub fn mount(flash: CfiFlash) -> &'static mut Files {
+    mount_flash(flash)
+}
+
+/// The same, with the files of updates. `boot` is a number that no earlier start had.
+///
+/// # Panics
+/// If called twice.
+#[cfg(feature = "update")]
+pub fn mount(flash: CfiFlash, slots: CfiFlash, boot: u64) -> (&'static mut Files, &'static crate::update::File) {
     static FILES: StaticCell<Files> = StaticCell::new();
+    let (files, update) = crate::update::overlay(mount_flash(flash), slots, boot);
+    (FILES.init(files), update)
+}
+
+fn mount_flash(flash: CfiFlash) -> &'static mut Flash {
+    static FILES: StaticCell<Flash> = StaticCell::new();
     match FlashStore::mount(MEMORY.take(), NorFlashMedium::new(flash)) {
         Ok(store) => FILES.init(store),
         Err(error) => fail!("flash: ", what(error)),

@@ -12,12 +12,14 @@ use clap::{CommandFactory as _, Parser, ValueHint};
 
 use super::board::Named;
 use super::commands::COMMANDS;
-use super::parse::{find, list};
+use super::cwd::Cwd;
+use super::names::local_path;
+use super::parse::{Line, find, list, usage_line};
 use super::settings::Settings;
 use crate::address::{Address, Server, parse_port};
 
 /// The end of `--help`, below options and commands.
-pub(crate) const EXAMPLES: &str = "\
+const EXAMPLES: &str = "\
 Examples:
   host-cli localhost                              open a prompt
   host-cli localhost get notes.txt                download a file
@@ -27,19 +29,19 @@ Examples:
   host-cli localhost get backup.tar -o - | tar t
   host-cli localhost ls --json
   host-cli localhost < commands.txt               run a script; stops at the first failure
-  host-cli config add lab3 192.168.1.7            make an alias; config needs no server
-  SKIFF_BOARD=lab3 host-cli ls                    the server is named by the environment
+  host-cli config add lab3 192.168.1.7            create an alias; config needs no server
+  SKIFF_BOARD=lab3 host-cli ls                    take the server from the environment
   source <(host-cli completions bash)             complete host-cli in this shell; also zsh and fish
   host-cli man | man -l -                         read the manual page
 
 Exit codes: 0 done, 1 refused or failed, 2 usage error, 130 stopped by Ctrl-C.";
 
 /// How a server is named.
-pub(crate) const SERVER: &str = "\
+const SERVER: &str = "\
 Server:
-  HOST [PORT]     name, IP address or alias of the server; PORT is 50000 unless it is given
-  HOST:PORT       the same in one word; an IPv6 address needs brackets then: [::1]:50000
-  serial:DEVICE[:BAUD]  serial port, such as serial:/dev/ttyUSB0; BAUD is 115200 unless it is given
+  HOST [PORT]     name, IP address or alias of the server; default PORT: 50000
+  HOST:PORT       the same in one word; IPv6 addresses need brackets: [::1]:50000
+  serial:DEVICE[:BAUD]  serial port, such as serial:/dev/ttyUSB0; default BAUD: 115200
   With --board or SKIFF_BOARD, HOST and PORT are left out.";
 
 /// What stands before the command.
@@ -56,8 +58,8 @@ pub(crate) struct Leading {
     /// Address or alias of the server, in place of HOST and PORT; may be repeated [default: SKIFF_BOARD]
     #[arg(long = "board", value_name = "ADDRESS", value_hint = ValueHint::Hostname)]
     boards: Vec<String>,
-    /// File that lists servers, one a line: run the command on all of them
-    #[arg(long = "boards", value_name = "FILE")]
+    /// File that lists servers, one per line (HOST, HOST:PORT or HOST PORT): run the command on all of them
+    #[arg(long = "boards", value_name = "FILE", value_parser = local_path())]
     list: Option<PathBuf>,
     /// Settings.
     #[command(flatten)]
@@ -85,7 +87,7 @@ impl Leading {
     fn advance(&mut self) -> Result<(), clap::Error> {
         let next = Self::take(self.words.get(1..).unwrap_or_default())?;
         if !next.boards.is_empty() || next.list.is_some() {
-            return Err(usage("--board stands in place of HOST and PORT, not beside them"));
+            return Err(usage("--board replaces HOST and PORT; give one or the other"));
         }
         self.settings = self.settings.with(&next.settings);
         self.words = next.words;
@@ -111,6 +113,11 @@ impl Leading {
             |word: &str| matches!(word.parse(), Ok(Server::Network(Address { port: Some(_), .. }) | Server::Serial(_)));
         self.first().is_some_and(is_server) || (!self.words.is_empty() && self.port_behind().is_some())
     }
+}
+
+/// The program for its manual page, which describes the commands itself.
+pub(crate) fn program() -> clap::Command {
+    Leading::command().after_help(format!("{SERVER}\n\n{EXAMPLES}"))
 }
 
 /// The server that SKIFF_BOARD names.
@@ -145,12 +152,12 @@ impl Program {
         let servers = match (command, default) {
             _ if !boards.is_empty() || list.is_some() => boards.into_iter().map(named).collect(),
             (Some(command), _) if command.standalone && leading.port_behind().is_none() => Vec::new(),
-            (_, Some(board)) if command.is_some() || !leading.names_server() => vec![named(board)],
+            (None, Some(_)) if !leading.words.is_empty() && !leading.names_server() => {
+                return Err(no_command(&leading));
+            }
+            (_, Some(board)) if command.is_some() || leading.words.is_empty() => vec![named(board)],
             _ => vec![Self::server(&mut leading)?],
         };
-        if leading.words.is_empty() && (servers.len() > 1 || list.is_some()) {
-            return Err(usage("several servers need a command"));
-        }
         Ok(Self { servers, list, command: leading.words, settings: leading.settings })
     }
 
@@ -160,7 +167,7 @@ impl Program {
         let Some(word) = leading.words.first() else { return Err(usage(MISSING)) };
         let name = word.to_str().ok_or_else(|| usage("HOST is not UTF-8"))?.to_owned();
         if name.starts_with('-') {
-            return Err(usage(format!("unexpected argument '{name}'")));
+            return Err(usage(format!("no such option: {name}")));
         }
         let is_command = |word: Option<&str>| word.is_some_and(|word| find(COMMANDS, word).is_some());
         let forgotten = is_command(Some(&name));
@@ -169,11 +176,30 @@ impl Program {
         if port.is_some() {
             leading.advance()?;
         } else if forgotten && !is_command(leading.first()) {
-            return Err(usage(MISSING));
+            return Err(match leading.first().filter(|_| leading.names_server()) {
+                Some(host) => {
+                    let port = leading.port_behind().map(|port| format!(" {port}")).unwrap_or_default();
+                    usage(format!("the server comes before the command: host-cli {host}{port} {name}"))
+                }
+                None => usage(MISSING),
+            });
         }
         // An invalid address is reported before anything is sent, like other usage errors.
         name.parse::<Server>().map_err(|why| usage(format!("{name}: {why}")))?;
         Ok(Named { name, port })
+    }
+}
+
+/// The next word should be a command, because SKIFF_BOARD names the server.
+fn no_command(leading: &Leading) -> clap::Error {
+    match Line::parse(COMMANDS, &Cwd::default(), &leading.words) {
+        Err(error) if error.kind() == ErrorKind::InvalidSubcommand => {
+            let hint =
+                "SKIFF_BOARD is set, so HOST is left out (HOST:PORT, HOST PORT or --board HOST takes precedence)";
+            usage(format!("{}; {hint}", usage_line(&error)))
+        }
+        Err(error) => error,
+        Ok(_) => usage("which command?"),
     }
 }
 
@@ -187,8 +213,6 @@ mod tests {
     use core::time::Duration;
 
     use super::*;
-    use crate::cli::cwd::Cwd;
-    use crate::cli::parse::{Line, usage_line};
 
     fn with_default(words: &[&str], default: Option<&str>) -> Result<Program, clap::Error> {
         let words: Vec<_> = [&["host-cli"], words].concat().into_iter().map(OsString::from).collect();
@@ -232,6 +256,12 @@ mod tests {
     }
 
     #[test]
+    fn the_list_of_servers_may_be_in_the_home_directory() {
+        let home = std::env::home_dir().unwrap();
+        assert_eq!(program(&["--boards", "~/lab", "ls"]).unwrap().list, Some(home.join("lab")));
+    }
+
+    #[test]
     fn the_server_stands_before_the_command() {
         for (words, expected) in [
             (&["h"][..], "h 0: "),
@@ -268,10 +298,16 @@ mod tests {
             (&["h", "-q", "7", "ls"], "h 7: ls"),
             (&["serial:/dev/ttyACM0:9600", "ls"], "serial:/dev/ttyACM0:9600 0: ls"),
             (&["--board", "b", "ls"], "b 0: ls"),
-            // A mistyped command is not taken for a host.
-            (&["lss"], "lab 0: lss"),
         ] {
             assert_eq!(shown(&with_default(words, Some("lab")).unwrap()), expected, "{words:?}");
+        }
+        // A mistyped command is not taken for a host, nor a host for a command without a hint.
+        for word in ["lss", "localhost"] {
+            let text = usage_line(&with_default(&[word, "x"], Some("lab")).unwrap_err());
+            assert!(
+                text.starts_with(&format!("no such command '{word}'")) && text.contains("HOST is left out"),
+                "{text}"
+            );
         }
     }
 
@@ -303,8 +339,6 @@ mod tests {
             &["--frob", "h", "1"],
             &["h", "--board", "b", "ls"],
             &["--board"],
-            &["--board", "a", "--board", "b"],
-            &["--boards", "f"],
         ] {
             let text = usage_line(&program(words).unwrap_err());
             assert!(!text.is_empty() && !text.contains('\n'), "{text}");
@@ -312,7 +346,7 @@ mod tests {
         let text = usage_line(&program(&["get", "x"]).unwrap_err());
         assert!(text.starts_with("which server? HOST, --board or SKIFF_BOARD names it; usage: "), "{text}");
         let text = usage_line(&line(&["get"]).unwrap_err());
-        assert!(text.contains("required") && text.contains("NAME") && !text.contains('\n'), "{text}");
+        assert!(text.contains("missing") && text.contains("NAME") && !text.contains('\n'), "{text}");
         assert_eq!(usage_line(&line(&["frob"]).unwrap_err()), "no such command 'frob'");
         assert!(line(&["frob"]).is_err() && line(&[]).is_err() && line(&["get", "--frob", "x"]).is_err());
     }

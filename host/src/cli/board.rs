@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::config::Config;
 use super::failure::Failure;
-use crate::address::{Address, DEFAULT_PORT, Server};
+use crate::address::{Address, Server, parse_port};
+use crate::client::sanitize;
 
 /// A server as the command line names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub(crate) struct Named {
 pub(crate) struct Board {
     /// What the user calls it.
     pub(crate) name: String,
-    /// Where it is. Its port is known.
+    /// Where it is.
     pub(crate) server: Server,
     /// The file with the key for it, if the configuration names one.
     pub(crate) key: Option<PathBuf>,
@@ -43,18 +44,19 @@ impl Board {
     pub(crate) fn find(Named { name, port }: &Named) -> Result<Self, Failure> {
         let wrong = |why: &str| Failure { subject: Some(name.clone()), ..Failure::usage(why) };
         let server: Server = name.parse().map_err(wrong)?;
-        let alias = match &server {
-            Server::Network(Address { host, port: None }) if host.as_str().parse::<IpAddr>().is_err() => {
-                Config::load()?.board(name)?
-            }
+        let (alias, port) = match &server {
             Server::Network(Address { port: Some(_), .. }) if port.is_some() => {
                 return Err(wrong("the port is given twice"));
             }
-            _ => None,
+            Server::Network(Address { host, port: own }) => {
+                let is_ip = host.as_str().parse::<IpAddr>().is_ok();
+                (if is_ip { None } else { Config::load()?.board(host.as_str())? }, port.or(*own))
+            }
+            Server::Serial(_) => (None, *port),
         };
         let (mut server, key) = alias.map_or((server, None), |alias| (alias.server, alias.key));
         match &mut server {
-            Server::Network(address) => address.port = port.or(address.port).or(Some(DEFAULT_PORT)),
+            Server::Network(address) => address.port = port.or(address.port),
             Server::Serial(_) if port.is_some() => return Err(wrong("a serial port has no PORT")),
             Server::Serial(_) => {}
         }
@@ -62,17 +64,43 @@ impl Board {
     }
 }
 
-/// The servers that a file lists: a line each, an address or an alias; `#` begins a comment.
+/// Reads a file that lists servers, one per line: an address, an alias, or HOST PORT; `#` begins a comment.
 ///
 /// # Errors
-/// The file can't be read, or lists none.
-pub(crate) fn read_list(path: &Path) -> Result<Vec<Named>, Failure> {
+/// The file can't be read or lists no servers; a line is not valid.
+pub(crate) fn read_list(path: &Path) -> Result<Vec<Board>, Failure> {
     let text = fs::read_to_string(path).map_err(|error| Failure::local(path, &error))?;
-    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
-    let servers: Vec<_> =
-        lines.filter(|name| !name.is_empty()).map(|name| Named { name: name.to_owned(), port: None }).collect();
-    if servers.is_empty() {
+    // Editors on Windows put a byte order mark first.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let mut boards = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let words: Vec<_> = line.split('#').next().unwrap_or_default().split_whitespace().collect();
+        if !words.is_empty() {
+            boards.push(listed(&words).map_err(|failure| {
+                let about = failure.subject.map(|name| format!("{}: ", sanitize(&name))).unwrap_or_default();
+                let message = format!("line {number}: {about}{}", failure.message);
+                Failure { subject: Some(path.to_string_lossy().into_owned()), message, ..failure }
+            })?);
+        }
+    }
+    if boards.is_empty() {
         return Err(Failure::new(path.to_string_lossy(), "usage", "no servers are listed in this file"));
     }
-    Ok(servers)
+    Ok(boards)
+}
+
+/// The server that one line of the file names.
+fn listed(words: &[&str]) -> Result<Board, Failure> {
+    let (host, port) = match words {
+        [host] => (*host, None),
+        [host, port] => (*host, Some(parse_port(port).map_err(Failure::usage)?)),
+        _ => return Err(Failure::usage("too many words; expected HOST, HOST:PORT or HOST PORT")),
+    };
+    let mut board = Board::find(&Named { name: host.to_owned(), port })?;
+    // Boards on several ports of one host need different names.
+    if let Some(port) = port {
+        let bare = host.contains(':') && !host.ends_with(']');
+        board.name = if bare { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    }
+    Ok(board)
 }

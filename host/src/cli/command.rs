@@ -7,12 +7,14 @@
 use core::fmt::Debug;
 use core::future::Future;
 use core::pin::Pin;
+use std::ffi::OsString;
 
-use clap::{ArgMatches, Args, FromArgMatches as _};
+use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches as _};
 
-use super::context::{Context, Mode, Next};
+use super::context::Context;
 use super::failure::Failure;
-use super::output::Output;
+use super::mode::{Mode, Next};
+use super::output::{Outcome, Output};
 
 /// What the help and the command line show.
 pub(crate) trait Definition: 'static {
@@ -25,14 +27,23 @@ pub(crate) trait Definition: 'static {
     /// Another name.
     const ALIAS: Option<&'static str> = None;
 
-    /// Words of other programs for it, which help and completion don't show.
+    /// Names that the command has in other programs. Help and completion don't show them.
     const HABITS: &'static [&'static str] = &[];
+
+    /// Short options of other programs for what the command does anyway. Help and completion don't show them.
+    const NEEDLESS: &'static [&'static str] = &[];
+
+    /// The option that `-NUMBER` stands for: `-5` is `-n5`.
+    const NUMBER: Option<char> = None;
 
     /// What it does, in one line.
     const SUMMARY: &'static str;
 
     /// True if `host-cli COMMAND ...` works without a server.
     const STANDALONE: bool = false;
+
+    /// The outcome if something fails.
+    const FAILED: Outcome = Outcome::Failed;
 
     /// Adapts its help to where it is used.
     fn describe(parser: clap::Command, _mode: Mode) -> clap::Command {
@@ -42,6 +53,9 @@ pub(crate) trait Definition: 'static {
 
 /// A command that uses the server.
 pub(crate) trait Remote: Definition {
+    /// True if Ctrl-C must not end the program before the command has cleaned up.
+    const CLEANS_UP: bool = false;
+
     /// Runs before the connection is made and before Ctrl-C is handled.
     ///
     /// # Errors
@@ -74,6 +88,8 @@ pub(crate) struct Here<'a> {
     pub(crate) mode: Mode,
     /// All commands.
     pub(crate) commands: &'static [Command],
+    /// The program, for its manual page.
+    pub(crate) program: fn() -> clap::Command,
     /// What to do next.
     pub(crate) next: Next,
 }
@@ -89,10 +105,14 @@ pub(crate) struct Command {
     /// [`Definition::ALIAS`]
     pub(crate) alias: Option<&'static str>,
     habits: &'static [&'static str],
+    needless: &'static [&'static str],
+    number: Option<char>,
     /// [`Definition::SUMMARY`]
     pub(crate) summary: &'static str,
     /// [`Definition::STANDALONE`]
     pub(crate) standalone: bool,
+    /// [`Definition::FAILED`]
+    pub(crate) failed: Outcome,
     augment: fn(clap::Command) -> clap::Command,
     describe: fn(clap::Command, Mode) -> clap::Command,
     read: fn(&ArgMatches) -> Result<Action, clap::Error>,
@@ -114,8 +134,11 @@ impl Command {
             name: C::NAME,
             alias: C::ALIAS,
             habits: C::HABITS,
+            needless: C::NEEDLESS,
+            number: C::NUMBER,
             summary: C::SUMMARY,
             standalone: C::STANDALONE,
+            failed: C::FAILED,
             augment: C::Args::augment_args,
             describe: C::describe,
             read,
@@ -134,15 +157,42 @@ impl Command {
 
     /// Its parser.
     pub(crate) fn parser(&self, mode: Mode) -> clap::Command {
-        let parser =
-            (self.augment)(clap::Command::new(self.name)).about(self.summary).aliases(self.alias).aliases(self.habits);
-        (self.describe)(parser, mode)
+        let needless =
+            |option: &'static str| Arg::new(option).short(option.chars().next()).action(ArgAction::SetTrue).hide(true);
+        let parser = (self.augment)(clap::Command::new(self.name)).args(self.needless.iter().copied().map(needless));
+        let parser = parser.about(self.summary).aliases(self.alias).aliases(self.habits);
+        (self.describe)(repeatable(parser), mode)
+    }
+
+    /// `words` with each `-NUMBER` replaced by the option that it stands for; `None` if there is no `-NUMBER`.
+    pub(crate) fn with_number(&self, words: &[OsString]) -> Option<Vec<OsString>> {
+        let option = self.number?;
+        let number = |word: &OsString| {
+            let digits = word.to_str()?.strip_prefix('-')?;
+            let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+            is_number.then(|| format!("-{option}{digits}").into())
+        };
+        let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
+        let replaced =
+            words.iter().enumerate().map(|(at, word)| number(word).filter(|_| at < end).unwrap_or(word.clone()));
+        words[..end].iter().any(|word| number(word).is_some()).then(|| replaced.collect())
     }
 
     /// The command with these arguments.
     pub(crate) fn action(&self, matches: &ArgMatches) -> Result<Action, clap::Error> {
         (self.read)(matches)
     }
+}
+
+/// Lets the flags of `parser` be repeated.
+fn repeatable(parser: clap::Command) -> clap::Command {
+    parser.mut_args(|arg| match arg.get_action() {
+        ArgAction::SetTrue => {
+            let id = arg.get_id().clone();
+            arg.overrides_with(id)
+        }
+        _ => arg,
+    })
 }
 
 impl Debug for Command {
@@ -175,6 +225,9 @@ pub(crate) trait RunRemote: Debug {
     /// [`Remote::prepare`]
     fn prepare(&mut self, mode: Mode) -> Result<(), Failure>;
 
+    /// [`Remote::CLEANS_UP`]
+    fn cleans_up(&self) -> bool;
+
     /// [`Remote::run`]
     fn run<'a>(self: Box<Self>, context: &'a mut Context<'_>) -> Running<'a>;
 }
@@ -205,6 +258,10 @@ impl<C: Definition> Debug for Parsed<C> {
 impl<C: Remote> RunRemote for Parsed<C> {
     fn prepare(&mut self, mode: Mode) -> Result<(), Failure> {
         C::prepare(&mut self.0, mode)
+    }
+
+    fn cleans_up(&self) -> bool {
+        C::CLEANS_UP
     }
 
     fn run<'a>(self: Box<Self>, context: &'a mut Context<'_>) -> Running<'a> {

@@ -4,8 +4,8 @@ use super::command::Command;
 #[cfg(feature = "secure")]
 use super::key;
 use super::{
-    bench, completions, config, cwd, discover, edit, fetch, files, help, list, local, man, send, sync, tail, usage,
-    watch,
+    bench, cd, completions, config, directories, discover, edit, fetch, files, flash, help, list, local, man, moves,
+    remove, send, server, sync, tail, usage, watch,
 };
 
 /// All commands, in the order of the help.
@@ -21,19 +21,20 @@ pub(crate) static COMMANDS: &[Command] = &[
     Command::remote::<edit::Diff>(),
     Command::remote::<files::Stat>(),
     Command::remote::<files::Sum>(),
-    Command::remote::<files::Rm>(),
-    Command::remote::<files::Mv>(),
-    Command::remote::<files::Cp>(),
-    Command::remote::<files::Mkdir>(),
-    Command::remote::<files::Rmdir>(),
+    Command::remote::<remove::Rm>(),
+    Command::remote::<moves::Mv>(),
+    Command::remote::<moves::Cp>(),
+    Command::remote::<directories::Mkdir>(),
+    Command::remote::<directories::Rmdir>(),
     Command::remote::<usage::Tree>(),
     Command::remote::<usage::Du>(),
-    Command::remote::<cwd::Cd>(),
-    Command::remote::<cwd::Pwd>(),
-    Command::remote::<files::Df>(),
-    Command::remote::<files::Ping>(),
+    Command::remote::<cd::Cd>(),
+    Command::remote::<cd::Pwd>(),
+    Command::remote::<server::Df>(),
+    Command::remote::<server::Ping>(),
     Command::remote::<bench::Bench>(),
-    Command::remote::<files::Info>(),
+    Command::remote::<flash::Flash>(),
+    Command::remote::<server::Info>(),
     Command::local::<list::Lls>(),
     Command::local::<local::Lcd>(),
     Command::local::<local::Lpwd>(),

@@ -16,8 +16,9 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::args::{Leading, Program, default_board};
 use super::commands::COMMANDS;
 use super::config::Config;
-use super::context::Mode;
-use super::names::{ON_SERVER, expand_home};
+use super::glob::Wanted;
+use super::mode::Mode;
+use super::names::{DIRECTORY_ON_SERVER, ON_SERVER, expand_home};
 use super::parse::parser;
 use super::reader::Request;
 use crate::client::is_dangerous;
@@ -96,8 +97,8 @@ pub(crate) fn complete(line: &str, server: &impl NameSource) -> (usize, Vec<Cand
     let Split { words, start, word } = split(line);
     let candidates = match offer(&words, &word, Mode::Prompt) {
         Choice::Words(words) => candidates(words),
-        Choice::Remote => remote(&word, server),
-        Choice::Local => local(&word),
+        Choice::Remote(wanted) => remote(&word, server, wanted),
+        Choice::Local(wanted) => local(&word, wanted),
     };
     (start, candidates)
 }
@@ -120,7 +121,7 @@ pub(crate) fn complete_shell<S: NameSource>(line: &str, connect: impl FnOnce(Pro
         if let Some(option) = words.last().and_then(|word| value_option(&leading, word)) {
             return match value(option, &word) {
                 Choice::Words(words) => Some(candidates(words)),
-                Choice::Remote | Choice::Local => None,
+                Choice::Remote(_) | Choice::Local(_) => None,
             };
         }
         let alone = COMMANDS.iter().filter(|command| command.standalone).map(|command| command.name.to_owned());
@@ -129,8 +130,9 @@ pub(crate) fn complete_shell<S: NameSource>(line: &str, connect: impl FnOnce(Pro
     };
     match offer(&command, &word, Mode::OneShot) {
         Choice::Words(words) => Some(candidates(words)),
-        Choice::Remote => Some(remote(&word, &connect(program))),
-        Choice::Local => None,
+        Choice::Remote(wanted) => Some(remote(&word, &connect(program), wanted)),
+        Choice::Local(Wanted::Directories) => Some(local(&word, Wanted::Directories)),
+        Choice::Local(_) => None,
     }
 }
 
@@ -138,10 +140,10 @@ pub(crate) fn complete_shell<S: NameSource>(line: &str, connect: impl FnOnce(Pro
 enum Choice {
     /// These words.
     Words(Vec<String>),
-    /// Names on the server.
-    Remote,
-    /// Local files.
-    Local,
+    /// Names on the server: only directories, or also files.
+    Remote(Wanted),
+    /// Local names, with the same choice.
+    Local(Wanted),
 }
 
 /// Candidates after the words of a command that begin with `word`.
@@ -184,15 +186,17 @@ fn next_positional<'a>(command: &'a clap::Command, words: &[String]) -> Option<&
         }
     }
     let several = |arg: &&clap::Arg| matches!(arg.get_action(), ArgAction::Append);
-    command.get_positionals().nth(taken).or_else(|| command.get_positionals().last().filter(several))
+    command.get_positionals().nth(taken).or_else(|| command.get_positionals().find(several))
 }
 
 /// What the value of an argument could be.
 fn value(arg: &clap::Arg, word: &str) -> Choice {
     let choice = |all: Vec<String>| Choice::Words(starting_with(all, word));
     match arg.get_value_hint() {
-        ON_SERVER => Choice::Remote,
-        ValueHint::AnyPath => Choice::Local,
+        ON_SERVER => Choice::Remote(Wanted::Any),
+        DIRECTORY_ON_SERVER => Choice::Remote(Wanted::Directories),
+        ValueHint::AnyPath => Choice::Local(Wanted::Any),
+        ValueHint::DirPath => Choice::Local(Wanted::Directories),
         ValueHint::CommandName => choice(commands()),
         ValueHint::Hostname => choice(aliases()),
         _ => choice(arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect()),
@@ -225,7 +229,8 @@ fn starting_with(mut words: Vec<String>, word: &str) -> Vec<String> {
     words
 }
 
-fn candidates(words: Vec<String>) -> Vec<Candidate> {
+fn candidates(mut words: Vec<String>) -> Vec<Candidate> {
+    words.sort();
     words.into_iter().map(|word| Candidate { word }).collect()
 }
 
@@ -242,13 +247,11 @@ fn value_option<'a>(command: &'a clap::Command, word: &str) -> Option<&'a clap::
 fn long_or_short(command: &clap::Command) -> Vec<String> {
     let long = |arg: &clap::Arg| arg.get_long().map(|long| format!("--{long}"));
     let short = |arg: &clap::Arg| arg.get_short().map(|short| format!("-{short}"));
-    let mut options: Vec<_> = command
+    command
         .get_arguments()
         .filter(|arg| !arg.is_positional() && !arg.is_hide_set())
         .filter_map(|arg| long(arg).or_else(|| short(arg)))
-        .collect();
-    options.sort();
-    options
+        .collect()
 }
 
 /// `logs/` and `1.t` of `logs/1.t`.
@@ -256,27 +259,28 @@ fn directory_and_rest(word: &str) -> (&str, &str) {
     word.split_at(word.rfind('/').map_or(0, |at| at + 1))
 }
 
-fn remote(word: &str, server: &impl NameSource) -> Vec<Candidate> {
+fn remote(word: &str, server: &impl NameSource, wanted: Wanted) -> Vec<Candidate> {
     let (dir, begun) = directory_and_rest(word);
-    let names = server.names(dir).into_iter().filter(|name| name.starts_with(begun));
+    let is_wanted = |name: &String| name.starts_with(begun) && wanted.takes(name.ends_with('/'));
+    let names = server.names(dir).into_iter().filter(is_wanted);
     candidates(names.map(|name| format!("{dir}{name}")).collect())
 }
 
-fn local(word: &str) -> Vec<Candidate> {
+fn local(word: &str, kind: Wanted) -> Vec<Candidate> {
     let (dir, prefix) = directory_and_rest(word);
     let Ok(entries) = fs::read_dir(if dir.is_empty() { PathBuf::from(".") } else { expand_home(dir.into()) }) else {
         return Vec::new();
     };
-    let mut names: Vec<_> = entries
+    let names: Vec<_> = entries
         .flatten()
         .filter_map(|entry| {
             let name = entry.file_name().into_string().ok()?;
             let wanted = name.starts_with(prefix) && (prefix.starts_with('.') || !name.starts_with('.'));
-            let slash = if wanted && entry.path().is_dir() { "/" } else { "" };
-            (wanted && !name.chars().any(is_dangerous)).then(|| format!("{dir}{name}{slash}"))
+            let is_dir = wanted && entry.path().is_dir();
+            let slash = if is_dir { "/" } else { "" };
+            (wanted && kind.takes(is_dir) && !name.chars().any(is_dangerous)).then(|| format!("{dir}{name}{slash}"))
         })
         .collect();
-    names.sort();
     candidates(names)
 }
 
@@ -338,7 +342,7 @@ mod tests {
     impl NameSource for Names {
         fn names(&self, dir: &str) -> Vec<String> {
             let names: &[&str] = match dir {
-                "" | "./" => &["a b.txt", "notes.txt", "logs/"],
+                "" | "./" => &["notes.txt", "logs/", "a b.txt"],
                 "logs/" | "/logs/" => &["1.txt", "2.txt"],
                 _ => &[],
             };
@@ -356,6 +360,7 @@ mod tests {
         assert_eq!(inserted("ge"), (0, vec!["get ".to_owned()]));
         assert_eq!(inserted("  lp"), (2, vec!["lpwd ".to_owned()]));
         assert_eq!(inserted("help pi"), (5, vec!["ping ".to_owned()]));
+        assert_eq!(inserted("config a"), (7, vec!["add ".to_owned()]));
         assert_eq!(complete("", &Names).1.len(), commands().len());
     }
 
@@ -367,6 +372,10 @@ mod tests {
         assert_eq!(inserted("rm lo"), (3, vec!["logs/".to_owned()]));
         assert_eq!(inserted("rm logs/2"), (3, vec!["logs/2.txt ".to_owned()]));
         assert_eq!(complete("rm logs/", &Names).1[0].shown(), "1.txt");
+        assert_eq!(inserted("rm ").1, ["a\\ b.txt ", "logs/", "notes.txt "]);
+        assert_eq!(inserted("cd ").1, ["logs/"]);
+        assert_eq!(inserted("rmdir ").1, ["logs/"]);
+        assert_eq!(inserted("mv a b n"), (7, vec!["notes.txt ".to_owned()]));
         assert_eq!(inserted("get ./n"), (4, vec!["./notes.txt ".to_owned()]));
         assert_eq!(inserted("rm /logs/2"), (3, vec!["/logs/2.txt ".to_owned()]));
         assert_eq!(inserted("ping n").1, Vec::<String>::new());
@@ -379,6 +388,7 @@ mod tests {
         assert!(all.contains(&"-l ".to_owned()) && all.contains(&"--json ".to_owned()), "{all:?}");
         let options = inserted("ls --").1;
         assert!(options.contains(&"--json ".to_owned()) && !options.contains(&"--idle ".to_owned()), "{options:?}");
+        assert!(!options.contains(&"--key ".to_owned()) && options.is_sorted(), "{options:?}");
         assert!(inserted("get -- --js").1.is_empty());
     }
 
@@ -390,12 +400,15 @@ mod tests {
             fs::write(dir.path().join(name), "").unwrap();
         }
         let base = dir.path().to_str().unwrap();
-        let names = |word: &str| local(&format!("{base}/{word}")).iter().map(Candidate::inserted).collect::<Vec<_>>();
+        let names = |word: &str| {
+            local(&format!("{base}/{word}"), Wanted::Any).iter().map(Candidate::inserted).collect::<Vec<_>>()
+        };
         assert_eq!(names("x"), [format!("{base}/x\\ y "), format!("{base}/x2 ")]);
         assert_eq!(names("s"), [format!("{base}/sub/")]);
         assert_eq!(names(""), [format!("{base}/sub/"), format!("{base}/x\\ y "), format!("{base}/x2 ")]);
+        assert_eq!(inserted(&format!("sync {base}/")).1, [format!("{base}/sub/")]);
         assert_eq!(names(".h"), [format!("{base}/.hid ")]);
-        assert!(local("/nowhere/at/all").is_empty());
+        assert!(local("/nowhere/at/all", Wanted::Any).is_empty());
         assert_eq!(inserted(&format!("put {base}/s")).1, [format!("{base}/sub/")]);
         assert_eq!(inserted(&format!("get notes.txt -o {base}/s")).1, [format!("{base}/sub/")]);
         assert_eq!(inserted("put x -o n").1, ["notes.txt "]);

@@ -1,32 +1,11 @@
 //! `completions`: scripts that make a shell complete command lines of host-cli.
 //!
-//! A script knows no command and no option. It runs `host-cli __complete LINE` with the command line up to the cursor,
-//! which prints one word per line ([`answer`]), or exits with [`FILES`] if the shell should offer local files.
-
-use core::cell::RefCell;
-use core::time::Duration;
-use std::process::ExitCode;
+//! A script contains no commands or options. It asks host-cli for the candidates ([`shell`](super::shell)).
 
 use clap::{Args, ValueEnum};
-use tokio::runtime::Runtime;
 
-use super::args::Program;
-use super::board::Board;
 use super::command::{Definition, Here, Local};
-use super::complete::{NameSource, complete_shell};
-use super::context::Mode;
 use super::failure::Failure;
-use super::lines::names;
-use super::output::Output;
-use super::session::Session;
-use crate::client::is_dangerous;
-
-/// Timeout for the server.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// The exit code that means: offer local files.
-const FILES: u8 = 3;
-/// The word that a script calls host-cli with.
-pub(crate) const COMPLETE: &str = "__complete";
 
 /// `completions`
 pub(crate) struct Completions;
@@ -65,60 +44,5 @@ impl Local for Completions {
             Shell::Fish => include_str!("completions/host-cli.fish"),
         });
         Ok(())
-    }
-}
-
-/// Answers a completion script: prints the words that could stand at the end of `line`.
-pub(crate) fn answer(line: &str, mut output: Output) -> ExitCode {
-    let Some(candidates) = complete_shell(line, OneServer::new) else { return ExitCode::from(FILES) };
-    for candidate in candidates.iter().filter(|candidate| !candidate.word.chars().any(is_dangerous)) {
-        output.line(&candidate.word);
-    }
-    output.flush();
-    ExitCode::SUCCESS
-}
-
-/// The server that the command line names.
-struct OneServer(Option<(Runtime, RefCell<Session>)>);
-
-impl OneServer {
-    fn new(program: Program) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok();
-        Self(runtime.map(|runtime| {
-            // Nothing may be printed but the words.
-            let silent = Output::new(Box::new(std::io::sink()), Box::new(std::io::sink()), false);
-            let board = program.servers.first().and_then(|named| Board::find(named).ok());
-            let session = Session::new(board, Mode::OneShot, program.settings, silent);
-            (runtime, RefCell::new(session))
-        }))
-    }
-}
-
-impl NameSource for OneServer {
-    fn names(&self, dir: &str) -> Vec<String> {
-        let Some((runtime, session)) = &self.0 else { return Vec::new() };
-        let mut session = session.borrow_mut();
-        let listed = runtime.block_on(async {
-            tokio::time::timeout(PATIENCE, async {
-                session.connect().await.ok()?;
-                if !dir.is_empty() {
-                    // A classic server has no directories; the hello says which kind this is.
-                    session.client()?.hello().await.ok()?;
-                }
-                Some(names(&mut session, dir).await)
-            })
-            .await
-        });
-        listed.ok().flatten().unwrap_or_default()
-    }
-}
-
-impl Drop for OneServer {
-    fn drop(&mut self) {
-        if let Some((runtime, session)) = self.0.take() {
-            drop(session);
-            // A name that is still being looked up must not keep the shell waiting.
-            runtime.shutdown_background();
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! The configuration file, and `config`: aliases of servers.
 //!
-//! The file is `skiff/config.toml` in the user's directory for configuration. It may be edited by hand; what `config` does
-//! not change stays as it is, comments included.
+//! The file is `skiff/config.toml` in the user's directory for configuration. It may be edited by hand; what `config`
+//! does not change stays as it is, comments included.
 //!
 //! ```toml
 //! [board.lab3]
@@ -18,13 +18,12 @@ use clap::{Args, Subcommand, ValueHint};
 use toml_edit::{DocumentMut, Item, Table, value};
 
 use super::command::{Definition, Here, Local};
-use super::commands::COMMANDS;
-use super::context::Mode;
 use super::failure::Failure;
 use super::json::Object;
+use super::mode::Mode;
 use super::names::expand_home;
 use super::parse::find;
-use crate::address::Server;
+use crate::address::{Address, Server};
 
 /// The table of the file that holds the aliases.
 const BOARDS: &str = "board";
@@ -63,6 +62,10 @@ impl Config {
             let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
             invalid(&path, &format!("line {line}: {}", error.message()))
         })?;
+        // A typo would silently turn an alias into a host name.
+        if let Some((name, _)) = document.iter().find(|(name, _)| *name != BOARDS) {
+            return Err(invalid(&path, &format!("unknown entry `{name}`; an alias is `[{BOARDS}.NAME]`")));
+        }
         Ok(Self { path, document })
     }
 
@@ -73,6 +76,11 @@ impl Config {
     pub(crate) fn board(&self, name: &str) -> Result<Option<Alias>, Failure> {
         let Some(entry) = self.document.get(BOARDS).and_then(|boards| boards.get(name)) else { return Ok(None) };
         let wrong = |what: &str| invalid(&self.path, &format!("{BOARDS}.{name}: {what}"));
+        // A mistyped `key` would silently give up encryption.
+        let keys = entry.as_table_like().into_iter().flat_map(|entry| entry.iter());
+        if let Some((other, _)) = keys.into_iter().find(|(key, _)| !matches!(*key, "address" | "key")) {
+            return Err(wrong(&format!("unknown key `{other}`; the keys are `address` and `key`")));
+        }
         let text = entry.get("address").and_then(Item::as_str).ok_or_else(|| wrong("`address` is missing"))?;
         let server = text.parse().map_err(|why| wrong(&format!("{text}: {why}")))?;
         let key = match entry.get("key") {
@@ -90,6 +98,17 @@ impl Config {
         boards.into_iter().flat_map(|boards| boards.iter()).map(|(name, _)| name.to_owned()).collect()
     }
 
+    /// Why an alias `name` for `server` would not work: an address is not looked up among the aliases.
+    fn is_no_address(&self, name: &str, server: &Server, has_key: bool) -> Option<String> {
+        let Server::Network(Address { host, port }) = server else { return None };
+        if host.as_str() == name {
+            return (port.is_none() && !has_key).then(|| "an alias can't stand for itself".to_owned());
+        }
+        let other = self.board(host.as_str()).ok().flatten()?;
+        let is_host = matches!(&other.server, Server::Network(Address { host: own, .. }) if own == host);
+        (!is_host).then(|| format!("this is an alias itself; use its address, {}", other.text))
+    }
+
     /// Sets an alias, keeping what else is said of it.
     fn set(&mut self, name: &str, address: &str, key: Option<&str>) -> Result<(), Failure> {
         let wrong = invalid(&self.path, &format!("`{BOARDS}` must be a table"));
@@ -102,7 +121,11 @@ impl Config {
         let entry = boards.entry(name).or_insert_with(|| Item::Table(Table::new()));
         let wrong = invalid(&self.path, &format!("`{BOARDS}.{name}` must be a table"));
         let entry = entry.as_table_like_mut().ok_or(wrong)?;
-        entry.insert("address", value(address));
+        match entry.get_mut("address") {
+            // The comment above it stays.
+            Some(old) => *old = value(address),
+            None => _ = entry.insert("address", value(address)),
+        }
         match key {
             Some(key) => _ = entry.insert("key", value(key)),
             None => _ = entry.remove("key"),
@@ -155,7 +178,7 @@ impl Definition for ConfigCommand {
     type Args = ConfigArgs;
 
     const NAME: &'static str = "config";
-    const SUMMARY: &'static str = "Manage aliases of servers, without a server";
+    const SUMMARY: &'static str = "Manage aliases of servers; needs no server";
     const STANDALONE: bool = true;
 
     fn describe(parser: clap::Command, _mode: Mode) -> clap::Command {
@@ -176,7 +199,7 @@ pub(crate) struct ConfigArgs {
 /// What `config` does.
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Make an alias, or change the one that exists
+    /// Create or change an alias
     Add {
         /// Alias, to be used in place of HOST
         #[arg(value_name = "NAME", value_parser = alias_name)]
@@ -206,9 +229,17 @@ impl Local for ConfigCommand {
         };
         match args.action {
             Action::Add { name, address, key } => {
-                address
-                    .parse::<Server>()
-                    .map_err(|why| Failure { subject: Some(address.clone()), ..Failure::usage(why) })?;
+                if find(here.commands, &name).is_some() {
+                    return Err(Failure {
+                        subject: Some(name),
+                        ..Failure::usage("an alias can't have the name of a command")
+                    });
+                }
+                let about = |why: &str| Failure { subject: Some(address.clone()), ..Failure::usage(why) };
+                let server: Server = address.parse().map_err(about)?;
+                if let Some(why) = config.is_no_address(&name, &server, key.is_some()) {
+                    return Err(about(&why));
+                }
                 let key = key.map(absolute).transpose()?;
                 let old = config.board(&name).ok().flatten().map(|old| format!(", in place of {}", old.text));
                 config.set(&name, &address, key.as_deref())?;
@@ -253,7 +284,7 @@ fn absolute(key: PathBuf) -> Result<String, Failure> {
         .map_err(|path| Failure::new(path.to_string_lossy(), "local-name", "the path of a key must be UTF-8"))
 }
 
-/// A name that can't be taken for an address, a port or a command.
+/// A name that can't be taken for an address or a port.
 fn alias_name(text: &str) -> Result<String, &'static str> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if text.is_empty() || text.starts_with('-') || !text.bytes().all(is_plain) {
@@ -261,9 +292,6 @@ fn alias_name(text: &str) -> Result<String, &'static str> {
     }
     if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
         return Err("an alias must not look like an address or a port");
-    }
-    if find(COMMANDS, text).is_some() {
-        return Err("this is the name of a command");
     }
     Ok(text.to_owned())
 }
@@ -278,11 +306,11 @@ mod tests {
 
     #[test]
     fn an_alias_is_set_and_removed_and_the_rest_stays() {
-        let mut config = config("# mine\n[board.a]\naddress = \"h\" # the old one\nnote = \"x\"\n");
+        let mut config = config("# mine\n[board.a]\n# the spare\naddress = \"h\" # the old one\n");
         config.set("b", "[::1]:7", Some("/k")).unwrap();
         config.set("a", "h:1", None).unwrap();
         let text = config.document.to_string();
-        assert!(text.starts_with("# mine\n[board.a]\n") && text.contains("note = \"x\""), "{text}");
+        assert!(text.starts_with("# mine\n[board.a]\n# the spare\n"), "{text}");
         let alias = config.board("b").unwrap().unwrap();
         assert_eq!((alias.server, alias.key), ("[::1]:7".parse().unwrap(), Some(PathBuf::from("/k"))));
         assert_eq!(config.board("a").unwrap().unwrap().text, "h:1");
@@ -298,6 +326,7 @@ mod tests {
             ("board.a = 1", "`address` is missing"),
             ("[board.a]\naddress = \"[x\"", "missing `]`"),
             ("[board.a]\naddress = \"h\"\nkey = 1", "`key` must be the path"),
+            ("[board.a]\naddress = \"h\"\nkeey = \"k\"", "unknown key `keey`"),
         ] {
             let failure = config(text).board("a").unwrap_err();
             assert!(failure.message.contains("board.a: ") && failure.message.contains(what), "{failure:?}");
@@ -313,11 +342,29 @@ mod tests {
     }
 
     #[test]
-    fn an_alias_is_no_address_port_or_command() {
+    fn an_alias_leads_to_an_address_and_not_to_an_alias() {
+        let config = config("[board.a]\naddress = \"h:1\"\n[board.h2]\naddress = \"h2:7\"");
+        for (name, address, has_key, works) in [
+            ("b", "b", false, false),
+            ("b", "b:7", false, true),
+            ("b", "b", true, true),
+            ("b", "a", false, false),
+            ("b", "a:2", true, false),
+            ("b", "h2:8", false, true),
+            ("a", "h:2", false, true),
+            ("b", "serial:/dev/ttyS0", false, true),
+        ] {
+            let why = config.is_no_address(name, &address.parse().unwrap(), has_key);
+            assert_eq!(why.is_none(), works, "{name} {address}: {why:?}");
+        }
+    }
+
+    #[test]
+    fn an_alias_is_no_address_and_no_port() {
         for good in ["lab3", "board-7.local", "a_b"] {
             assert!(alias_name(good).is_ok(), "{good}");
         }
-        for bad in ["", "-a", "1.2.3.4", "50000", "a:1", "a b", "ls", "exit", "[a]", "ä"] {
+        for bad in ["", "-a", "1.2.3.4", "50000", "a:1", "a b", "[a]", "ä"] {
             assert!(alias_name(bad).is_err(), "{bad}");
         }
     }

@@ -7,29 +7,9 @@ use super::ask::ask;
 use super::cwd::Cwd;
 use super::failure::Failure;
 use super::output::Output;
+use super::refused::plainly;
+use super::stream::DataOut;
 use crate::client::{Client, Error};
-
-/// Where commands come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// The command line: one.
-    OneShot,
-    /// The same, for one of several servers.
-    Many,
-    /// Standard input that is not a terminal.
-    Script,
-    /// A person at a terminal.
-    Prompt,
-}
-
-/// What comes next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Next {
-    /// Another command.
-    Command,
-    /// The end.
-    Quit,
-}
 
 /// The environment of a command that uses the server.
 pub(crate) struct Context<'a> {
@@ -47,6 +27,8 @@ pub(crate) struct Context<'a> {
     pub(crate) asks: bool,
     /// Progress bars may be drawn.
     pub(crate) bars: bool,
+    /// True if a prompt is shown after the command.
+    pub(crate) at_prompt: bool,
     /// The local directory for what comes from this board, if it is one of several.
     pub(crate) own_dir: Option<PathBuf>,
 }
@@ -78,8 +60,15 @@ impl Context<'_> {
         Ok(forgotten)
     }
 
+    /// Ends an unfinished line of data, so that the prompt begins on a new line.
+    pub(crate) fn end_line(&mut self, out: &DataOut) {
+        if self.at_prompt && out.is_mid_line() {
+            self.output.line("");
+        }
+    }
+
     /// Reports a failure of this command.
     pub(crate) fn fail(&mut self, failure: &Failure) {
-        self.output.failure(Some(self.verb), failure);
+        self.output.failure(Some(self.verb), &plainly(self.client, failure.clone()));
     }
 }

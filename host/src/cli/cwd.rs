@@ -1,30 +1,28 @@
-//! The current directory on the server, with `cd` and `pwd`.
+//! The current directory on the server.
 //!
 //! Commands do not know it: the parser resolves names as typed to names relative to the root ([`Cwd::applied_to`]).
 //! Messages show the latter. Only listings show names as they can be typed ([`Cwd::shown`]).
 
 use std::borrow::Cow;
 
-use clap::Args;
 use clap::builder::{StringValueParser, TypedValueParser as _};
 
-use super::command::{Definition, NoArgs, Remote};
-use super::context::Context;
-use super::failure::Failure;
-use super::json::Object;
-use super::names::ON_SERVER;
-use super::remote::directory_name;
-use crate::client::{ErrorCode, sanitize};
+use super::names::{DIRECTORY_ON_SERVER, ON_SERVER};
+use crate::client::sanitize;
 
 /// The current directory on the server, initially the root.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Cwd(String);
+pub(crate) struct Cwd {
+    /// Relative to the root, without a slash at the end.
+    dir: String,
+    previous: Option<String>,
+}
 
 impl Cwd {
     /// The parser of a command, with names on the server relative to this directory.
     pub(crate) fn applied_to(&self, parser: clap::Command) -> clap::Command {
         parser.mut_args(|arg| {
-            if arg.get_value_hint() != ON_SERVER {
+            if !matches!(arg.get_value_hint(), ON_SERVER | DIRECTORY_ON_SERVER) {
                 return arg;
             }
             let cwd = self.clone();
@@ -38,7 +36,7 @@ impl Cwd {
         if typed.is_empty() {
             return String::new();
         }
-        let mut parts: Vec<&str> = if typed.starts_with('/') { Vec::new() } else { components(&self.0).collect() };
+        let mut parts: Vec<&str> = if typed.starts_with('/') { Vec::new() } else { components(&self.dir).collect() };
         for part in components(typed) {
             match part {
                 "." => {}
@@ -59,24 +57,45 @@ impl Cwd {
         self.resolve(".")
     }
 
-    /// What a user would type for a name on the server: relative to this directory, or from the root if it is elsewhere.
+    /// What a user would type for a name on the server: relative to this directory if the name is below it, otherwise
+    /// absolute.
     pub(crate) fn shown<'a>(&self, name: &'a str) -> Cow<'a, str> {
-        let below = name.strip_prefix(self.0.as_str()).and_then(|rest| rest.strip_prefix('/'));
+        let below = name.strip_prefix(self.dir.as_str()).and_then(|rest| rest.strip_prefix('/'));
         match below {
-            _ if self.0.is_empty() => name.into(),
+            _ if self.dir.is_empty() => name.into(),
             Some(below) => below.into(),
             None => format!("/{name}").into(),
         }
     }
 
+    /// Changes the directory to `dir`, a name relative to the root without a slash at the end.
+    pub(crate) fn enter(&mut self, dir: &str) {
+        self.previous = Some(core::mem::replace(&mut self.dir, dir.to_owned()));
+    }
+
+    /// The directory before the last change; `None` if there was none.
+    pub(crate) fn previous(&self) -> Option<&str> {
+        self.previous.as_deref()
+    }
+
+    /// True if `name`, relative to the root, is this directory or one that contains it.
+    pub(crate) fn is_within(&self, name: &str) -> bool {
+        self.dir.strip_prefix(name.trim_end_matches('/')).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// The name of the directory, relative to the root.
+    pub(crate) fn name(&self) -> &str {
+        &self.dir
+    }
+
     /// Its absolute path: `/logs`.
     pub(crate) fn path(&self) -> String {
-        format!("/{}", self.0)
+        format!("/{}", self.dir)
     }
 
     /// The text of the prompt.
     pub(crate) fn prompt(&self) -> String {
-        if self.0.is_empty() { "skiff> ".to_owned() } else { format!("skiff:{}> ", sanitize(&self.path())) }
+        if self.dir.is_empty() { "skiff> ".to_owned() } else { format!("skiff:{}> ", sanitize(&self.path())) }
     }
 }
 
@@ -84,64 +103,13 @@ fn components(name: &str) -> impl Iterator<Item = &str> {
     name.split('/').filter(|part| !part.is_empty())
 }
 
-/// `cd`
-pub(crate) struct Cd;
-
-impl Definition for Cd {
-    type Args = CdArgs;
-
-    const NAME: &'static str = "cd";
-    const SUMMARY: &'static str = "Change the directory on the server that names are relative to";
-}
-
-/// Arguments of `cd`.
-#[derive(Debug, Args)]
-pub(crate) struct CdArgs {
-    /// Directory on the server; / is the root
-    #[arg(value_name = "DIR", default_value = "/", value_hint = ON_SERVER)]
-    dir: String,
-}
-
-impl Remote for Cd {
-    async fn run(context: &mut Context<'_>, args: Self::Args) -> Result<(), Failure> {
-        // The parent of the root is the root, as in a shell.
-        let dir = directory_name(args.dir.trim_start_matches("../")).unwrap_or_default();
-        if !dir.is_empty() {
-            let missing = |message: &str| Failure::new(dir, "not-found", message);
-            match context.client.stat(dir).await {
-                Err(error) if error.code() == Some(ErrorCode::IsDirectory) => {}
-                Err(error) => return Err(Failure::client("cd", Some(dir), &error)),
-                Ok(_) => return Err(missing("is a file on the server")),
-            }
-        }
-        *context.cwd = Cwd(dir.to_owned());
-        let path = context.cwd.path();
-        context.output.confirm(&Object::Done { command: "cd", name: &path, to: None }, || path.clone());
-        Ok(())
-    }
-}
-
-/// `pwd`
-pub(crate) struct Pwd;
-
-impl Definition for Pwd {
-    type Args = NoArgs;
-
-    const NAME: &'static str = "pwd";
-    const SUMMARY: &'static str = "Print the current directory on the server";
-}
-
-impl Remote for Pwd {
-    async fn run(context: &mut Context<'_>, _: Self::Args) -> Result<(), Failure> {
-        let path = context.cwd.path();
-        context.output.result(&Object::Done { command: "pwd", name: &path, to: None }, || path.clone());
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn at(dir: &str) -> Cwd {
+        Cwd { dir: dir.to_owned(), previous: None }
+    }
 
     #[test]
     fn typed_names_are_relative_to_the_directory() {
@@ -174,7 +142,7 @@ mod tests {
             ("a/b", "...", "a/b/..."),
             ("a/b", "", ""),
         ] {
-            assert_eq!(Cwd(cwd.to_owned()).resolve(typed), name, "{typed} in {cwd}");
+            assert_eq!(at(cwd).resolve(typed), name, "{typed} in {cwd}");
         }
     }
 
@@ -183,9 +151,18 @@ mod tests {
         for (cwd, name, shown) in
             [("", "a/b", "a/b"), ("a", "a/b", "b"), ("a", "ab", "/ab"), ("a/b", "a", "/a"), ("a", "c/a/d", "/c/a/d")]
         {
-            let cwd = Cwd(cwd.to_owned());
+            let cwd = at(cwd);
             assert_eq!(cwd.shown(name), shown);
             assert_eq!(cwd.resolve(shown), name);
+        }
+    }
+
+    #[test]
+    fn a_directory_is_within_itself_and_its_parents() {
+        for (cwd, name, within) in
+            [("a/b", "a/b/", true), ("a/b", "a", true), ("a/b", "a/b/c", false), ("ab", "a", false), ("", "a", false)]
+        {
+            assert_eq!(at(cwd).is_within(name), within, "{name} in {cwd}");
         }
     }
 }

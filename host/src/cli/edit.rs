@@ -1,7 +1,8 @@
 //! `edit` and `diff`: a file on the server as text.
 
 use std::env;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -9,11 +10,17 @@ use clap::Args;
 use similar::TextDiff;
 
 use super::command::{Definition, Remote};
-use super::context::{Context, Mode};
+use super::context::Context;
 use super::failure::{Failure, for_one_board, io_text};
+use super::format::bytes;
+use super::glob::is_glob;
 use super::json::Object;
+use super::mode::Mode;
 use super::names::{ON_SERVER, local_path};
+use super::output::Outcome;
 use super::place::{make_private, private_directory};
+use super::refused::explained;
+use super::stream::stdin_for;
 use crate::client::{CancelToken, Client, Error, ErrorCode, checksum_of, sanitize};
 
 /// `edit`
@@ -39,8 +46,8 @@ impl Remote for Edit {
 /// Arguments of `edit`.
 #[derive(Debug, Default, Args)]
 #[command(after_help = "\
-A file that does not exist is made. If the file on the server has changed meanwhile, nothing is uploaded, and your version
-is kept in a local file.")]
+A file that does not exist is created. If the file on the server has changed meanwhile, nothing is
+uploaded, and your version is kept in a local file.")]
 pub(crate) struct EditArgs {
     /// File on the server
     #[arg(value_name = "NAME", value_hint = ON_SERVER)]
@@ -54,6 +61,13 @@ async fn edit(context: &mut Context<'_>, args: &EditArgs) -> Result<(), Failure>
     let name = args.name.as_str();
     let fail = |error: &Error| Failure::client("edit", Some(name), error);
     let cancel = context.client.cancel_token();
+    // Before the editor opens: users should not type what the server would refuse.
+    match context.client.resume_many(&[name]).await.pop() {
+        Some(Err(error)) if !matches!(error.code(), Some(ErrorCode::BadCommand | ErrorCode::Unsupported)) => {
+            return Err(explained(context.client, name, &error, fail(&error)).await);
+        }
+        _ => {}
+    }
     let dir = private_directory()?;
     // Editors choose what to do by the name.
     let path = dir.path().join(name.rsplit('/').next().filter(|own| !own.is_empty()).unwrap_or("file"));
@@ -62,11 +76,21 @@ async fn edit(context: &mut Context<'_>, args: &EditArgs) -> Result<(), Failure>
             make_private(&path)?;
             Some(version_of(&path, &cancel).await?)
         }
+        Err(error) if error.code() == Some(ErrorCode::NotFound) && is_glob(name) => {
+            let message = "no such file on the server; edit does not expand globs";
+            return Err(Failure::new(name, "not-found", message));
+        }
         Err(error) if error.code() == Some(ErrorCode::NotFound) => None,
         Err(error) => return Err(fail(&error)),
     };
     context.output.flush();
-    run_editor(&path)?;
+    if let Err(mut failure) = run_editor(&path) {
+        let saved = if path.exists() { Some(version_of(&path, &cancel).await?) } else { None };
+        if saved.is_some() && saved != before {
+            failure.message = format!("{}; your version is {}", failure.message, sanitize(&keep(dir, &path)));
+        }
+        return Err(failure);
+    }
     if before.is_none() && !path.exists() {
         context.output.note(&format!("edit {name}: nothing was saved"));
         return Ok(());
@@ -82,7 +106,7 @@ async fn edit(context: &mut Context<'_>, args: &EditArgs) -> Result<(), Failure>
         Ok(now) if now == before => context.client.put(&path, name).await,
         Ok(_) => {
             let kept = keep(dir, &path);
-            let message = format!("it has changed on the server meanwhile; your version is {}", sanitize(&kept));
+            let message = format!("the file on the server has changed; your version is {}", sanitize(&kept));
             return Err(Failure::new(name, "changed", message));
         }
         Err(error) => Err(error),
@@ -90,7 +114,7 @@ async fn edit(context: &mut Context<'_>, args: &EditArgs) -> Result<(), Failure>
     match sent {
         Ok(_) => {
             let object = Object::Edited { command: "edit", name, changed: true };
-            context.output.confirm(&object, || format!("edit {name}: {} bytes, stored", after.0));
+            context.output.confirm(&object, || format!("edit {name}: {}, stored", bytes(after.0)));
             Ok(())
         }
         Err(error) => {
@@ -140,33 +164,57 @@ impl Definition for Diff {
     type Args = DiffArgs;
 
     const NAME: &'static str = "diff";
+    const NEEDLESS: &'static [&'static str] = &["u"];
     const SUMMARY: &'static str = "Show how a file on the server differs from a local one";
+    const FAILED: Outcome = Outcome::Trouble;
+
+    fn describe(parser: clap::Command, mode: Mode) -> clap::Command {
+        if mode == Mode::OneShot { parser } else { parser.mut_arg("local", |arg| arg.help("Local file")) }
+    }
 }
 
 impl Remote for Diff {
+    /// Reads standard input.
+    fn prepare(args: &mut Self::Args, mode: Mode) -> Result<(), Failure> {
+        if args.local == Path::new("-") {
+            args.stdin = Some(stdin_for(mode)?);
+        }
+        Ok(())
+    }
+
     async fn run(context: &mut Context<'_>, args: Self::Args) -> Result<(), Failure> {
-        diff(context, &args).await
+        diff(context, args).await
     }
 }
 
 /// Arguments of `diff`.
 #[derive(Debug, Default, Args)]
-#[command(after_help = "The exit code is 1 if the files differ.")]
+#[command(after_help = "Exit codes: 0 the files are the same, 1 they differ, 2 error.")]
 pub(crate) struct DiffArgs {
-    /// Local file
+    /// Local file, - for standard input
     #[arg(value_name = "LOCAL", value_parser = local_path())]
     local: PathBuf,
     /// File on the server
     #[arg(value_name = "NAME", value_hint = ON_SERVER)]
     name: String,
+    /// The content of standard input, if LOCAL is `-`.
+    #[arg(skip)]
+    stdin: Option<File>,
 }
 
 /// Longer files are not compared line by line.
 const LIMIT: u64 = 64 << 20;
 
-async fn diff(context: &mut Context<'_>, args: &DiffArgs) -> Result<(), Failure> {
+async fn diff(context: &mut Context<'_>, args: DiffArgs) -> Result<(), Failure> {
     let (name, path) = (args.name.as_str(), args.local.as_path());
-    let here = fs::read(path).map_err(|error| Failure::local(path, &error))?;
+    let here = match args.stdin {
+        Some(mut stdin) => {
+            let mut content = Vec::new();
+            stdin.read_to_end(&mut content).map(|_| content)
+        }
+        None => fs::read(path),
+    };
+    let here = here.map_err(|error| Failure::local(path, &error))?;
     let there = context.client.get_bytes(name, LIMIT).await;
     let there = there.map_err(|error| Failure::client("diff", Some(name), &error))?;
     if here == there {

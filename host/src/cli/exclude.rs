@@ -3,6 +3,7 @@
 use core::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use ignore::Match;
@@ -43,7 +44,7 @@ impl Exclusions {
             match glob.trim().chars().next() {
                 None => return Err(wrong("the pattern is empty")),
                 Some('#') => return Err(wrong("a comment; \\# is a # at the beginning of a name")),
-                Some('!') => return Err(wrong("an exception has a place in .skiffignore only")),
+                Some('!') => return Err(wrong("exceptions (!) are possible only in .skiffignore")),
                 Some(_) => {}
             }
             let matcher = matcher([glob.as_str()]).map_err(|(_, why)| wrong(&why))?;
@@ -58,8 +59,14 @@ impl Exclusions {
     /// It can't be read, or a line is not valid: what it was to protect is not known.
     pub(crate) fn enter(&mut self, dir: &Path, name: &str) -> Result<(), Failure> {
         let path = dir.join(FILE);
-        if !path.is_file() {
-            return Ok(());
+        match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            // Reading a FIFO would wait for its writer.
+            Ok(_) if fs::metadata(&path).is_ok_and(|meta| !meta.is_file()) => {
+                let error = std::io::Error::other("is not a file");
+                return Err(Failure::local(&path, &error));
+            }
+            _ => {}
         }
         let text = fs::read_to_string(&path).map_err(|error| Failure::local(&path, &error))?;
         let read = matcher(text.trim_start_matches('\u{feff}').lines()).map_err(|(line, why)| {

@@ -1,10 +1,15 @@
 //! Failures as the command line reports them: a code for programs and one line for people.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::Path;
 
-use super::context::Mode;
-use crate::client::{Error, ErrorCode, sanitize};
+use super::mode::Mode;
+use crate::client::{Error, ErrorCode, NameError, sanitize};
+use crate::diagnostics::without_number;
+
+/// Why something with a directory is not possible on a flat store.
+pub(crate) const NO_DIRECTORIES: &str = "this server has no directories";
 
 /// Why a command failed, or failed for one of its names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +72,7 @@ impl Failure {
             | Error::Lost { .. }
             | Error::Timeout { .. }
             | Error::Mute { .. }
+            | Error::NotSkiff { .. }
             | Error::Protocol { .. }
             | Error::KeyNeeded { .. }
             | Error::KeyRefused { .. }
@@ -75,7 +81,8 @@ impl Failure {
             _ => FailureKind::Name,
         };
         // If a server does not support a command at all, the name does not matter.
-        let about = subject.filter(|_| !matches!(error, Error::NeedsExtended { .. })).map(str::to_owned);
+        let about = subject.filter(|_| !matches!(error, Error::NeedsExtended { .. }));
+        let about = about.map(|name| if is_bad_root(error) { "/" } else { name }.to_owned());
         Self { subject: about, code: code(error), message: message(verb, subject, error), kind }
     }
 }
@@ -87,7 +94,7 @@ fn code(error: &Error) -> String {
         Error::Connect { .. } => "connect",
         Error::Lost { .. } => "lost",
         Error::Timeout { .. } | Error::Mute { .. } => "timeout",
-        Error::Protocol { .. } => "protocol",
+        Error::NotSkiff { .. } | Error::Protocol { .. } => "protocol",
         Error::KeyNeeded { .. } | Error::KeyRefused { .. } | Error::Unprotected { .. } => "key",
         Error::ClassicRefused => "refused",
         Error::NeedsExtended { .. } => "needs-extended",
@@ -104,6 +111,11 @@ fn code(error: &Error) -> String {
     .to_owned()
 }
 
+/// True if the name that is not valid is the root directory, which only some commands take.
+fn is_bad_root(error: &Error) -> bool {
+    matches!(error, Error::BadName { name, .. } if matches!(name.as_str(), "." | "./"))
+}
+
 /// The line for people, without the command and name that are printed before it.
 fn message(verb: &str, subject: Option<&str>, error: &Error) -> String {
     match error {
@@ -115,9 +127,9 @@ fn message(verb: &str, subject: Option<&str>, error: &Error) -> String {
         .to_owned(),
         Error::Refused { code: Some(ErrorCode::IsDirectory), .. } => match verb {
             "get" => "is a directory on the server (-r downloads it)",
-            "rm" => "is a directory on the server (rm -r removes it with all that is in it)",
-            "put" => "is a directory on the server (-o NAME/ puts it in there)",
-            "mv" | "cp" => "the new name is a directory on the server (TO/ puts it in there)",
+            "rm" => "is a directory on the server (rm -r removes it and its contents)",
+            "put" => "the name on the server is a directory (use -o NAME/ to store the file in it)",
+            "mv" | "cp" => "the new name is a directory on the server (use TO/ to put the file in it)",
             _ => "is a directory on the server",
         }
         .to_owned(),
@@ -125,18 +137,39 @@ fn message(verb: &str, subject: Option<&str>, error: &Error) -> String {
         Error::Refused { code: Some(ErrorCode::Exists), .. } if matches!(verb, "put" | "mv" | "cp") => {
             "a parent directory of this name is a file on the server".to_owned()
         }
+        Error::Refused { code: Some(ErrorCode::Unsupported), .. } if matches!(verb, "mkdir" | "rmdir") => {
+            NO_DIRECTORIES.to_owned()
+        }
         Error::Refused { code: Some(code), text, .. } if text.is_empty() || text == code.text() => {
             refusal(*code).to_owned()
         }
         Error::ClassicRefused => "the server refused (a classic server gives no reason)".to_owned(),
         // Text that is not a command describes an option of one: "continuing a transfer".
         Error::NeedsExtended { what } => needs_extended(if what.contains(' ') { what } else { verb }),
+        Error::BadName { .. } if is_bad_root(error) => "this is the root directory of the server".to_owned(),
+        Error::BadName { name, source: NameError::Empty } if name.is_empty() => {
+            about(subject, name, "the name is empty")
+        }
+        // All other dots were resolved.
+        Error::BadName { name, source: NameError::Dots } => {
+            about(subject, name, "leads out of the root directory of the server")
+        }
         Error::BadName { name, source } => about(subject, name, &source.to_string()),
         Error::ClassicName { name } => {
             about(subject, name, "a classic server accepts only ASCII names without white space")
         }
         Error::LocalName { .. } => "this is not a valid local file name".to_owned(),
         Error::NotText { .. } => "not UTF-8 text; a classic server may corrupt it (-f sends it anyway)".to_owned(),
+        Error::Local { path, source }
+            if matches!(verb, "get" | "sync")
+                && matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+                && let Some(why) = missing_directory(path) =>
+        {
+            why
+        }
+        Error::Local { path, .. } if verb == "get" && error.is_local_space() && is_subject(subject, path) => {
+            "no space left on the local disk".to_owned()
+        }
         Error::Local { path, source } if is_subject(subject, path) => io_text(source),
         Error::Local { path, source } => format!("{}: {}", sanitize(&path.to_string_lossy()), io_text(source)),
         Error::Changed { .. } => "the file changed during the upload".to_owned(),
@@ -151,7 +184,7 @@ fn message(verb: &str, subject: Option<&str>, error: &Error) -> String {
 /// The message for a refusal in which the server sent no text; it shows that the error comes from the server.
 fn refusal(code: ErrorCode) -> &'static str {
     match code {
-        ErrorCode::BadName => "this name is not allowed on the server",
+        ErrorCode::BadName => "not allowed on the server: the name is too long, or the server has no directories",
         ErrorCode::Exists => "exists on the server",
         ErrorCode::NotEmpty => "the directory is not empty on the server",
         ErrorCode::NoSpace => "no space left on the server",
@@ -162,9 +195,27 @@ fn refusal(code: ErrorCode) -> &'static str {
     }
 }
 
+/// Which directory is missing for a file that was to be created locally.
+fn missing_directory(path: &Path) -> Option<String> {
+    let dirs: Vec<_> = path.ancestors().skip(1).filter(|dir| !dir.as_os_str().is_empty()).collect();
+    dirs.into_iter().rev().find_map(|dir| {
+        let shown = || sanitize(&dir.to_string_lossy()).into_owned();
+        match dir.metadata() {
+            Ok(meta) if meta.is_dir() => None,
+            Ok(_) => Some(format!("{} is not a directory", shown())),
+            Err(_) => Some(format!("there is no local directory {}", shown())),
+        }
+    })
+}
+
 /// `text`, with the name it is about unless that is the subject.
 fn about(subject: Option<&str>, name: &str, text: &str) -> String {
-    if subject == Some(name) { text.to_owned() } else { format!("{}: {text}", sanitize(name)) }
+    if subject == Some(name) { text.to_owned() } else { format!("{}: {text}", shown(name)) }
+}
+
+/// A name as it is shown in a message, so that an empty one is visible.
+pub(crate) fn shown(name: &str) -> Cow<'_, str> {
+    if name.is_empty() { "''".into() } else { sanitize(name) }
 }
 
 /// The message for a command that a classic server does not have.
@@ -175,12 +226,7 @@ pub(crate) fn needs_extended(what: &str) -> String {
 
 /// The system's error text, without the number that Rust adds.
 pub(crate) fn io_text(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = match text.rfind(" (os error ") {
-        Some(at) if text.ends_with(')') => &text[..at],
-        _ => &text,
-    };
-    sanitize(text).into_owned()
+    sanitize(without_number(&error.to_string())).into_owned()
 }
 
 fn is_subject(subject: Option<&str>, path: &Path) -> bool {
@@ -240,6 +286,33 @@ mod tests {
         assert!(other.message.starts_with("x.txt: "), "{other:?}");
         let text = io_text(&io::Error::from_raw_os_error(2));
         assert!(!text.contains("os error"), "{text}");
+    }
+
+    #[test]
+    fn a_name_that_is_not_valid_is_explained() {
+        for (name, source, subject, message) in [
+            ("./", NameError::Dots, "/", "this is the root directory of the server"),
+            (".", NameError::Dots, "/", "this is the root directory of the server"),
+            ("../x", NameError::Dots, "../x", "leads out of the root directory of the server"),
+            ("", NameError::Empty, "", "the name is empty"),
+        ] {
+            let failure = Failure::client("rm", Some(name), &Error::BadName { name: name.to_owned(), source });
+            assert_eq!((failure.subject.as_deref(), failure.message.as_str()), (Some(subject), message));
+        }
+    }
+
+    #[test]
+    fn the_local_directory_that_is_missing_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("f"), "").unwrap();
+        let source = Arc::new(io::Error::from(io::ErrorKind::NotFound));
+        for (name, why) in
+            [("none/deep/y", "there is no local directory PATH/none"), ("f/y", "PATH/f is not a directory")]
+        {
+            let error = Error::Local { path: dir.path().join(name), source: Arc::clone(&source) };
+            let failure = Failure::client("get", Some("y"), &error);
+            assert_eq!(failure.message, why.replace("PATH", dir.path().to_str().unwrap()));
+        }
     }
 
     #[test]

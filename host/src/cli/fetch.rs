@@ -10,14 +10,16 @@ use std::sync::OnceLock;
 use clap::{Args, ValueHint};
 
 use super::command::{Definition, Remote};
-use super::context::{Context, Mode};
+use super::context::Context;
 use super::failure::{Failure, for_one_board, io_text, several};
 use super::glob::{Wanted, expand_remote, is_glob};
-use super::names::{Names, ON_SERVER, bytes, expand_home, local_word};
-use super::place::{Destination, Place, make_user_directory};
+use super::mode::Mode;
+use super::names::{Names, ON_SERVER, expand_home, local_output};
+use super::place::{Destination, Place, Taken, make_user_directory};
 use super::remote::{Lister, Listings, directory_name, walk};
 use super::report::{Label, Reporter};
 use super::stream::DataOut;
+use crate::arguments::{bytes, number};
 use crate::client::{Download, DownloadOptions, Error, ErrorCode, Existing, RemoteEntry, Target};
 
 /// `get`
@@ -77,7 +79,7 @@ pub(crate) struct GetArgs {
     #[arg(value_name = "NAME", required = true, value_hint = ON_SERVER)]
     pub(crate) names: Vec<String>,
     /// Save as LOCAL; into LOCAL if it ends in / or is a directory; - is standard output
-    #[arg(short, value_name = "LOCAL", value_parser = local_word(), value_hint = ValueHint::AnyPath)]
+    #[arg(short, value_name = "LOCAL", value_parser = local_output(), value_hint = ValueHint::AnyPath)]
     pub(crate) output: Option<OsString>,
     /// Replace existing local files
     #[arg(short)]
@@ -89,7 +91,7 @@ pub(crate) struct GetArgs {
     #[arg(short)]
     pub(crate) recursive: bool,
     /// Fetch each file over N parallel sessions, 1 to 16; helps with a device behind a lossy link
-    #[arg(short = 'j', value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16))]
+    #[arg(short = 'j', value_name = "N", allow_negative_numbers = true, value_parser = number::<u32>(1, 16))]
     pub(crate) sessions: Option<u32>,
     /// Fetch at most RATE bytes a second, such as 200K
     #[arg(long, value_name = "RATE", value_parser = bytes)]
@@ -148,7 +150,7 @@ async fn get(context: &mut Context<'_>, mut args: GetArgs) -> Result<(), Failure
     let options = DownloadOptions { resume: args.r#continue, sessions, ..DownloadOptions::default() };
     let mut reporter = Reporter::new(context.output, "get", labels, total, context.bars);
     context.client.download(jobs, &options, &mut reporter).await;
-    reporter.finish();
+    reporter.finish().report(context, "get").await;
     Ok(())
 }
 
@@ -235,9 +237,12 @@ async fn to_stream(context: &mut Context<'_>, found: Found, out: DataOut) -> Res
         reporter = reporter.silent(out.clone());
     }
     context.client.download(jobs, &options, &mut reporter).await;
-    reporter.finish();
-    if out.is_standard() && out.is_broken() {
-        context.output.set_broken();
+    reporter.finish().report(context, context.verb).await;
+    if out.is_standard() {
+        if out.is_broken() {
+            context.output.set_broken();
+        }
+        context.end_line(&out);
     }
     Ok(())
 }
@@ -369,8 +374,7 @@ impl Planned {
 struct Plan {
     files: Vec<Planned>,
     failures: Vec<Failure>,
-    /// Local paths that are taken.
-    taken: HashSet<PathBuf>,
+    taken: Taken,
     /// Two files for one local path are refused: with `-f` the second would replace the first.
     unique: bool,
 }
@@ -388,7 +392,7 @@ impl Plan {
                 match (items.next(), items.next()) {
                     (Some(Item::File(file)), None) => plan.add(file, Ok(path.clone())),
                     (Some(Item::Tree { dir, dirs, files }), None) => {
-                        plan.tree(&mut Place::new(path), dir.as_deref(), "", dirs, files);
+                        plan.tree(&mut Place::new(path), dir.as_deref(), "", &dirs, files);
                     }
                     (None, _) => {}
                     _ => {
@@ -410,7 +414,7 @@ impl Plan {
                         }
                         Item::Tree { dir, dirs, files } => {
                             let last = dir.as_deref().and_then(|dir| dir.rsplit('/').next()).unwrap_or_default();
-                            plan.tree(&mut place, dir.as_deref(), last, dirs, files);
+                            plan.tree(&mut place, dir.as_deref(), last, &dirs, files);
                         }
                     }
                 }
@@ -421,13 +425,21 @@ impl Plan {
     }
 
     /// Rebuilds the directory `dir` below `top` in `place`.
-    fn tree(&mut self, place: &mut Place, dir: Option<&str>, top: &str, dirs: Vec<String>, files: Vec<FoundFile>) {
+    fn tree(&mut self, place: &mut Place, dir: Option<&str>, top: &str, dirs: &[String], files: Vec<FoundFile>) {
         let relative = |name: &str| {
             let rest = dir.map_or(name, |dir| name.strip_prefix(dir).unwrap_or(name).trim_start_matches('/'));
             if top.is_empty() { rest.to_owned() } else { format!("{top}/{rest}") }
         };
         let tops = (!top.is_empty()).then(|| top.to_owned());
-        for name in tops.into_iter().chain(dirs.iter().map(|name| relative(name))) {
+        let dirs: Vec<_> = tops.into_iter().chain(dirs.iter().map(|name| relative(name))).collect();
+        // One failure, not one for each file.
+        if !(dirs.is_empty() && files.is_empty())
+            && let Err(failure) = place.make_base()
+        {
+            self.failures.push(failure);
+            return;
+        }
+        for name in dirs {
             if let Err(failure) = place.directory(&name) {
                 self.failures.push(failure);
             }
@@ -440,7 +452,7 @@ impl Plan {
 
     fn add(&mut self, file: FoundFile, path: Result<PathBuf, Failure>) {
         match path {
-            Ok(path) if self.unique && !self.taken.insert(path.clone()) => {
+            Ok(path) if self.unique && !self.taken.insert(&path) => {
                 let message = format!("another file of this command is saved as {}", shown(&path));
                 self.failures.push(Failure::new(file.name, "exists", message));
             }

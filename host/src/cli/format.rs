@@ -20,18 +20,12 @@ pub(crate) fn human(bytes: u64) -> String {
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
 }
 
-/// Bytes with a decimal unit: `12 B`, `1.5 MB`.
-pub(crate) fn decimal(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
-    let (mut tenths, mut unit) = (u128::from(bytes) * 10, None);
-    while tenths >= 10_000 && unit != Some(UNITS.len() - 1) {
-        tenths /= 1000;
-        unit = Some(unit.map_or(0, |unit| unit + 1));
-    }
-    match unit {
-        Some(unit) => format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit]),
-        None => format!("{bytes} B"),
-    }
+/// A number of bytes in the largest unit that needs no fraction: `4 MiB`, `100 KB`, `1023 bytes`.
+pub(crate) fn exact(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 6] =
+        [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1_000_000_000, "GB"), (1_000_000, "MB"), (1000, "KB")];
+    let unit = UNITS.iter().find(|(unit, _)| bytes.is_multiple_of(*unit));
+    unit.filter(|_| bytes > 0).map_or_else(|| self::bytes(bytes), |(unit, name)| format!("{} {name}", bytes / unit))
 }
 
 /// Bytes as `ls -l` shows them.
@@ -98,6 +92,11 @@ impl Table {
     }
 }
 
+/// `1 byte`, `2 bytes`.
+pub(crate) fn bytes(number: u64) -> String {
+    format!("{number} byte{}", if number == 1 { "" } else { "s" })
+}
+
 /// A count with its noun: `1 file`, `2 files`.
 pub(crate) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
@@ -120,20 +119,6 @@ mod tests {
             (u64::MAX, "15.9 EiB"),
         ] {
             assert_eq!(human(bytes), text);
-        }
-    }
-
-    #[test]
-    fn decimal_sizes_have_one_place_and_the_right_unit() {
-        for (bytes, text) in [
-            (0, "0 B"),
-            (999, "999 B"),
-            (1000, "1.0 kB"),
-            (1_234_567, "1.2 MB"),
-            (999_999, "999.9 kB"),
-            (u64::MAX, "18.4 EB"),
-        ] {
-            assert_eq!(decimal(bytes), text);
         }
     }
 

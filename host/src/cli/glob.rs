@@ -27,7 +27,8 @@ pub(crate) enum Wanted {
 }
 
 impl Wanted {
-    fn takes(self, is_dir: bool) -> bool {
+    /// True if an entry of this kind, a directory or a file, is wanted.
+    pub(crate) fn takes(self, is_dir: bool) -> bool {
         match self {
             Self::Files => !is_dir,
             Self::Directories => is_dir,

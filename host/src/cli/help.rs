@@ -48,13 +48,19 @@ impl Local for Help {
 mod tests {
     use super::*;
     use crate::cli::commands::COMMANDS;
-    use crate::cli::context::{Mode, Next};
+    use crate::cli::mode::{Mode, Next};
     use crate::cli::output::testing::output;
 
     #[test]
     fn help_without_a_command_lists_them() {
         let (mut to, out, _) = output(false);
-        let mut here = Here { output: &mut to, mode: Mode::Prompt, commands: COMMANDS, next: Next::Command };
+        let mut here = Here {
+            output: &mut to,
+            mode: Mode::Prompt,
+            commands: COMMANDS,
+            program: crate::cli::args::program,
+            next: Next::Command,
+        };
         Help::run(&mut here, HelpArgs::default()).unwrap();
         assert!(out.take().contains("get NAME... [-o LOCAL]"));
         let failure = Help::run(&mut here, HelpArgs { command: Some("frob".to_owned()), action: None }).unwrap_err();

@@ -22,12 +22,12 @@ use std::thread;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::context::Mode;
+use super::mode::Mode;
 use super::output::Outcome;
 use crate::client::CancelToken;
 
-/// A single command starts to listen only after this time; until then, the system's default action for Ctrl-C ends the
-/// program.
+/// A single command that has nothing to clean up handles Ctrl-C only after this time; until then, the system's default
+/// action for Ctrl-C ends the program.
 const SHORT: Duration = Duration::from_millis(50);
 /// How long work may take to shut down cleanly.
 const GRACE: Duration = Duration::from_millis(150);
@@ -101,7 +101,7 @@ impl Interrupt {
     }
 
     /// Starts to listen. If no thread can be started, Ctrl-C still ends the program.
-    fn listen(&self) {
+    pub(crate) fn listen(&self) {
         if self.listening.replace(true) {
             return;
         }

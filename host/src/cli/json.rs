@@ -70,6 +70,8 @@ pub(crate) enum Object<'a> {
         nocrc: bool,
         /// The KEYID that protects the connection.
         key: Option<String>,
+        /// Whether it accepts changes from this client.
+        read_only: Option<bool>,
     },
     /// `rm`, `mv`, `mkdir`, `rmdir`, `lcd`, `lpwd`: it is done.
     Done {
@@ -88,9 +90,11 @@ pub(crate) enum Object<'a> {
     /// `sync`: what was done.
     Summary { sent: usize, deleted: usize, unchanged: usize, bytes: u64, seconds: f64, pull: bool, dry_run: bool },
     /// `du`: bytes and files in a directory and below.
-    Usage { name: &'a str, size: u64, files: u64 },
+    Usage { name: &'a str, kind: Kind, size: u64, files: u64 },
     /// `bench`: seconds for a round trip, and for `size` bytes each way.
     Bench { size: u64, ping: f64, put: f64, get: f64 },
+    /// `flash`: what runs now.
+    Flash { firmware: &'a str, stage: &'a str },
     /// `diff`: the two files differ; `diff` says where if they are text.
     Differ { local: &'a str, name: &'a str, diff: Option<&'a str> },
     /// `edit`: whether there was something to upload.
@@ -260,8 +264,9 @@ mod tests {
                     key: None,
                     idle: None,
                     nocrc: false,
+                    read_only: None,
                 },
-                r#"{"type":"info","address":"h:1","ip":"127.0.0.1:1","protocol":"classic","server":null,"host":null,"commands":["get"],"name_max":null,"idle":null,"nocrc":false,"key":null}"#,
+                r#"{"type":"info","address":"h:1","ip":"127.0.0.1:1","protocol":"classic","server":null,"host":null,"commands":["get"],"name_max":null,"idle":null,"nocrc":false,"key":null,"read_only":null}"#,
             ),
             (
                 Object::Done { command: "mv", name: "a", to: Some("b") },

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::command::{Definition, Here, Local};
-use super::context::Mode;
 use super::failure::{Failure, io_text};
 use super::json::{KeyKind, Object};
+use super::mode::Mode;
+use super::names::local_path;
+use crate::arguments::number;
 use crate::keys::{KeyError, KeyFile, KeyId, Role, new_secret, read_secret};
 
 /// `key`
@@ -38,43 +40,43 @@ enum Action {
     /// Create a device secret. The server reads it with --secret; every client's key is derived from it
     New {
         /// File to create; an existing file is not replaced
-        #[arg(value_name = "FILE")]
+        #[arg(value_name = "FILE", value_parser = local_path())]
         file: PathBuf,
     },
     /// Derive the key of a client
     Grant {
         /// File with the device secret of the server
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", value_parser = local_path())]
         secret: PathBuf,
         /// What the client may do: ro: read; rw: read and change
         #[arg(long, value_name = "ROLE", default_value = "ro", value_parser = role)]
         role: Role,
         /// Generation of the key; a server can refuse keys below a minimum generation
-        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = number::<u32>(1, u32::MAX))]
         generation: u32,
         /// Name of the client: 1 to 16 of 0-9, a-z and -
         #[arg(value_name = "CLIENT", value_parser = client)]
         client: String,
         /// Write the key to FILE, a new file [default: print it]
-        #[arg(short, value_name = "FILE")]
+        #[arg(short, value_name = "FILE", value_parser = local_path())]
         output: Option<PathBuf>,
     },
     /// Derive the secret of one device of a fleet
     Fleet {
         /// File with the master secret of the fleet
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", value_parser = local_path())]
         master: PathBuf,
         /// Name of the device
         #[arg(value_name = "HOST", value_parser = host)]
         host: String,
         /// Write the secret to FILE, a new file [default: print it]
-        #[arg(short, value_name = "FILE")]
+        #[arg(short, value_name = "FILE", value_parser = local_path())]
         output: Option<PathBuf>,
     },
     /// Describe a secret or key file without printing the secret or key
     Show {
         /// File with a secret or a key
-        #[arg(value_name = "FILE")]
+        #[arg(value_name = "FILE", value_parser = local_path())]
         file: PathBuf,
     },
 }

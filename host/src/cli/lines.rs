@@ -11,11 +11,11 @@ use std::thread;
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::context::{Mode, Next};
 use super::failure::{Failure, io_text};
+use super::mode::{Mode, Next};
 use super::output::Outcome;
 use super::prompt;
-use super::reader::{Reader, Request};
+use super::reader::{Reader, Request, Turn};
 use super::remote::directory_name;
 use super::session::Session;
 use crate::client::{Peer, is_dangerous};
@@ -58,12 +58,13 @@ pub(crate) async fn run(session: &mut Session, mode: Mode) -> Outcome {
 async fn carry_out(
     session: &mut Session,
     mode: Mode,
-    go: &mpsc::Sender<String>,
+    go: &mpsc::Sender<Turn>,
     incoming: &mut UnboundedReceiver<Request>,
 ) -> Outcome {
     let mut number = 0;
     let mut outcome = Outcome::Done;
-    while go.send(session.cwd().prompt()).is_ok() {
+    let mut forget = false;
+    while go.send(Turn { prompt: session.cwd().prompt(), forget }).is_ok() {
         let Some(request) = next_line(session, incoming).await else { break };
         number += 1;
         if mode == Mode::Script {
@@ -71,8 +72,13 @@ async fn carry_out(
         }
         let unread = request.is_err();
         let next = match request {
-            Ok(line) => match line.trim_start().strip_prefix('!').filter(|_| mode == Mode::Prompt) {
-                Some(command) => run_shell(session, command),
+            Ok(line) => match line.trim_start().strip_prefix('!') {
+                Some(command) if mode == Mode::Prompt => run_shell(session, command),
+                Some(_) => {
+                    let failure = Failure::usage("!COMMAND works only at the prompt, not in a script");
+                    session.output.failure(None, &failure);
+                    Next::Command
+                }
                 None => run_line(session, &line).await,
             },
             Err(Unread { failure, next }) => {
@@ -81,6 +87,7 @@ async fn carry_out(
             }
         };
         let ended = session.take_outcome();
+        forget = session.output.take_asked() || ended == Outcome::Cancelled;
         if mode == Mode::Script {
             outcome = outcome.max(ended);
             if ended != Outcome::Done || session.output.is_broken() {

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, ValueHint};
 
 use super::command::{Definition, Here, Local, Remote};
 use super::context::Context;
@@ -16,6 +16,7 @@ use super::glob::{Wanted, expand_remote, is_glob};
 use super::json::{Kind, Object};
 use super::names::{ON_SERVER, local_path};
 use super::output::Output;
+use super::refused::about_directory;
 use super::remote::{Lister, Listings, directory_name, walk};
 use crate::client::{Error, ErrorCode, Peer, RemoteEntry};
 
@@ -27,6 +28,8 @@ impl Definition for Ls {
 
     const NAME: &'static str = "ls";
     const HABITS: &'static [&'static str] = &["dir"];
+    // `ls` always shows all that the server lists, one name per line.
+    const NEEDLESS: &'static [&'static str] = &["a", "A", "1"];
     const SUMMARY: &'static str = "List files on the server";
 }
 
@@ -123,7 +126,10 @@ async fn directory(listings: &mut Listings<'_>, name: &str, recursive: bool) -> 
         (Err(Error::NeedsExtended { .. }), Some(_)) => {
             Err(Failure::new(name, "needs-extended", needs_extended("ls of a directory")))
         }
-        (Err(error), _) => Err(Failure::client("ls", dir, &error)),
+        (Err(error), Some(dir)) => {
+            Err(about_directory(listings.client(), dir, Failure::client("ls", Some(dir), &error)).await)
+        }
+        (Err(error), None) => Err(Failure::client("ls", None, &error)),
     }
 }
 
@@ -231,7 +237,7 @@ pub(crate) struct LlsArgs {
     #[arg(short)]
     pub(crate) human: bool,
     /// Directory or file; default: the local directory
-    #[arg(value_name = "DIR", value_parser = local_path())]
+    #[arg(value_name = "DIR", value_parser = local_path(), value_hint = ValueHint::DirPath)]
     pub(crate) dir: Option<PathBuf>,
     /// Print help
     #[arg(long, action = ArgAction::Help)]

@@ -3,12 +3,12 @@
 use std::env;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
 use super::command::{Definition, Here, Local, NoArgs};
-use super::context::Next;
 use super::failure::Failure;
 use super::json::Object;
+use super::mode::Next;
 use super::names::local_path;
 
 /// `lcd`
@@ -25,7 +25,7 @@ impl Definition for Lcd {
 #[derive(Debug, Default, Args)]
 pub(crate) struct LcdArgs {
     /// Directory; default: the home directory
-    #[arg(value_name = "DIR", value_parser = local_path())]
+    #[arg(value_name = "DIR", value_parser = local_path(), value_hint = ValueHint::DirPath)]
     pub(crate) dir: Option<PathBuf>,
 }
 
@@ -75,7 +75,7 @@ impl Definition for Quit {
     const NAME: &'static str = "quit";
     const ALIAS: Option<&'static str> = Some("exit");
     const HABITS: &'static [&'static str] = &["bye"];
-    const SUMMARY: &'static str = "Leave";
+    const SUMMARY: &'static str = "End the session";
 }
 
 impl Local for Quit {

@@ -1,13 +1,11 @@
 //! `man`: the manual page, made from the table of commands.
 
-use clap::CommandFactory as _;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 
-use super::args::{EXAMPLES, Leading, SERVER};
 use super::command::{Definition, Here, Local, NoArgs};
-use super::context::Mode;
 use super::failure::Failure;
+use super::mode::Mode;
 use super::parse::call;
 use crate::manual::{page_with, rendered};
 
@@ -32,7 +30,7 @@ impl Local for ManPage {
                 section(&mut sections, &format!("{} {}", command.name, action.get_name()), action);
             }
         }
-        here.output.text(&page_with(Leading::command().after_help(format!("{SERVER}\n\n{EXAMPLES}")), &sections));
+        here.output.text(&page_with((here.program)(), &sections));
         Ok(())
     }
 }

@@ -11,9 +11,9 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, LocalSet};
 
 use super::board::Board;
-use super::context::Mode;
 use super::format::seconds;
 use super::json::Object;
+use super::mode::Mode;
 use super::output::{Outcome, Output};
 use super::progress::{Canvas, shared_bars};
 use super::session::Session;

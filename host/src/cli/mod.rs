@@ -8,10 +8,11 @@
 //! | `session`, `many`, `interrupt` | the connection, running commands in order or on many servers at once, Ctrl-C |
 //! | `lines`, `prompt`, `reader` | commands from a prompt or a script |
 //! | `complete`, `completions`, `man` | completion at the prompt and in shells, the manual page |
-//! | `fetch`, `send`, `sync`, `watch`, `tail`, `edit`, `list`, `usage`, `files`, `bench`, `cwd`, `local`, `key` | the commands |
+//! | `fetch`, `send`, `sync`, `watch`, `tail`, `edit`, `list`, `usage`, `bench`, `cwd`, `local`, `key` | the commands |
+//! | `files`, `remove`, `moves`, `directories`, `server` | commands on names of the server, and on the server itself |
 //! | `glob`, `exclude`, `remote`, `tree`, `place` | which files a command concerns, remote and local, and where they go |
 //! | `output`, `json`, `format`, `color`, `failure` | results and errors, as lines and as JSON |
-//! | `report`, `progress`, `stream`, `ask` | reports on transfers, data on standard output, questions |
+//! | `report`, `refused`, `progress`, `stream`, `ask` | reports on transfers, data on standard output, questions |
 //!
 //! A one-shot command should cost little more than its connection: history, time zone, Ctrl-C handling and progress bar
 //! are set up when they are needed. Until Ctrl-C is handled there is one thread, plus one that writes to standard error
@@ -21,6 +22,7 @@ mod args;
 mod ask;
 mod bench;
 mod board;
+mod cd;
 mod color;
 mod command;
 mod commands;
@@ -29,12 +31,14 @@ mod completions;
 mod config;
 mod context;
 mod cwd;
+mod directories;
 mod discover;
 mod edit;
 mod exclude;
 mod failure;
 mod fetch;
 mod files;
+mod flash;
 mod format;
 mod glob;
 mod help;
@@ -43,10 +47,13 @@ mod json;
 #[cfg(feature = "secure")]
 mod key;
 mod lines;
+mod links;
 mod list;
 mod local;
 mod man;
 mod many;
+mod mode;
+mod moves;
 mod names;
 mod output;
 mod parse;
@@ -54,11 +61,15 @@ mod place;
 mod progress;
 mod prompt;
 mod reader;
+mod refused;
 mod remote;
+mod remove;
 mod report;
 mod send;
+mod server;
 mod session;
 mod settings;
+mod shell;
 mod stream;
 mod sync;
 mod tail;
@@ -77,11 +88,13 @@ use std::process::ExitCode;
 use args::{Leading, Program, default_board};
 use board::{Board, read_list};
 use color::Colors;
+use command::Action;
 use commands::COMMANDS;
-use context::Mode;
+use cwd::Cwd;
 use failure::{Failure, io_text};
+use mode::Mode;
 use output::{Outcome, Output};
-use parse::{about, usage_line};
+use parse::{Line, about, usage_line};
 use session::Session;
 use settings::Settings;
 
@@ -96,9 +109,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub fn main() -> ExitCode {
     let words: Vec<_> = std::env::args_os().collect();
     if let [_, verb, line] = words.as_slice()
-        && verb == completions::COMPLETE
+        && verb == shell::COMPLETE
     {
-        return completions::answer(&line.to_string_lossy(), Output::standard());
+        return shell::answer(&line.to_string_lossy(), Output::standard());
     }
     ExitCode::from(run(words, Output::standard()).exit_code())
 }
@@ -129,9 +142,14 @@ fn run(words: Vec<OsString>, mut output: Output) -> Outcome {
             return output.take_outcome();
         }
     };
-    let many = boards.len() > 1 || program.list.is_some();
+    if boards.len() > 1 && program.command.is_empty() {
+        output.failure(None, &Failure::usage("a command is required with several servers"));
+        return output.take_outcome();
+    }
+    // What needs no server runs once, and so is a wrong command reported once.
+    let many = Some(&program.command).filter(|_| boards.len() > 1).and_then(|words| settings_of_remote(words));
     let mode = match () {
-        () if many => Mode::Many,
+        () if many.is_some() => Mode::Many,
         () if !program.command.is_empty() => Mode::OneShot,
         () if io::stdin().is_terminal() => Mode::Prompt,
         () => Mode::Script,
@@ -145,9 +163,8 @@ fn run(words: Vec<OsString>, mut output: Output) -> Outcome {
         }
     };
     let outcome = runtime.block_on(async {
-        if many {
-            let json = program.settings.json || program.command.iter().any(|word| word == "--json");
-            let settings = Settings { json, ..program.settings };
+        if let Some(own) = many {
+            let settings = program.settings.with(&own);
             output.set_form(&settings);
             return many::run(boards, &program.command, &settings, &mut output).await;
         }
@@ -169,10 +186,10 @@ fn run(words: Vec<OsString>, mut output: Output) -> Outcome {
 
 /// The servers of the command line, each once.
 fn find_boards(program: &Program) -> Result<Vec<Board>, Failure> {
-    let listed = program.list.as_deref().map(read_list).transpose()?;
+    let mut all = program.servers.iter().map(Board::find).collect::<Result<Vec<_>, _>>()?;
+    all.extend(program.list.as_deref().map(read_list).transpose()?.into_iter().flatten());
     let mut boards: Vec<Board> = Vec::new();
-    for named in program.servers.iter().chain(listed.iter().flatten()) {
-        let board = Board::find(named)?;
+    for board in all {
         if !boards.contains(&board) {
             boards.push(board);
         }
@@ -187,6 +204,12 @@ fn help_without_a_server(words: &[OsString]) -> Option<String> {
         [_, verb, "--help"] => about(COMMANDS, [*verb], Mode::OneShot),
         _ => None,
     }
+}
+
+/// The settings of the command `words`, if it is one that uses the server.
+fn settings_of_remote(words: &[OsString]) -> Option<Settings> {
+    let line = Line::parse(COMMANDS, &Cwd::default(), words).ok()?;
+    matches!(line.action, Action::Remote(_)).then_some(line.settings)
 }
 
 /// The number of `-v` options of a one-shot command, before it is parsed.

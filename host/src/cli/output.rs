@@ -7,7 +7,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use clap::builder::styling::Style;
 
 use super::color::{self, Colors, Highlight};
-use super::failure::{Failure, FailureKind};
+use super::failure::{Failure, FailureKind, shown};
 use super::json::{Kind, Object};
 use super::progress::Canvas;
 use super::settings::Settings;
@@ -35,10 +35,14 @@ pub(crate) struct Output {
     cancel: CancelToken,
     /// Some output was suppressed for that reason.
     cut: bool,
+    /// True if a question was asked.
+    asked: bool,
     /// The current line of a script.
     line: Option<u64>,
     /// The worst outcome so far.
     outcome: Outcome,
+    /// The outcome that a failure of the current command has.
+    failed: Outcome,
     /// The first failure that was reported.
     first_error: Option<String>,
 }
@@ -50,6 +54,9 @@ pub(crate) enum Outcome {
     Done,
     /// Refused or failed, at least in part.
     Failed,
+    /// A failure of a command for which [`Outcome::Failed`] is a normal result: of `diff`, for which it means that the
+    /// files differ.
+    Trouble,
     /// Usage error.
     Usage,
     /// Stopped by Ctrl-C.
@@ -61,7 +68,7 @@ impl Outcome {
     pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Done => "done",
-            Self::Failed => "failed",
+            Self::Failed | Self::Trouble => "failed",
             Self::Usage => "usage error",
             Self::Cancelled => "cancelled",
         }
@@ -72,7 +79,7 @@ impl Outcome {
         match self {
             Self::Done => 0,
             Self::Failed => 1,
-            Self::Usage => 2,
+            Self::Trouble | Self::Usage => 2,
             Self::Cancelled => 130,
         }
     }
@@ -98,8 +105,10 @@ impl Output {
             broken: false,
             cancel: CancelToken::new(),
             cut: false,
+            asked: false,
             line: None,
             outcome: Outcome::Done,
+            failed: Outcome::Failed,
             first_error: None,
         }
     }
@@ -109,6 +118,11 @@ impl Output {
         self.json = settings.json;
         self.quiet = settings.quiet;
         self.colors = if self.json { Colors::default() } else { Colors::of_process(settings.color) };
+    }
+
+    /// Sets the outcome of later failures.
+    pub(crate) fn set_failed_outcome(&mut self, failed: Outcome) {
+        self.failed = failed;
     }
 
     /// Sets where progress bars are drawn.
@@ -124,6 +138,11 @@ impl Output {
     /// The token that Ctrl-C sets.
     pub(crate) fn set_cancel(&mut self, cancel: CancelToken) {
         self.cancel = cancel;
+    }
+
+    /// True if a question was asked since the last call.
+    pub(crate) fn take_asked(&mut self) -> bool {
+        core::mem::take(&mut self.asked)
     }
 
     /// True if Ctrl-C has suppressed some output.
@@ -266,6 +285,7 @@ impl Output {
     /// Prints a question, safe for a terminal, on standard error; the answer is typed on the same line.
     pub(crate) fn question(&mut self, text: &str) {
         self.flush();
+        self.asked = true;
         _ = self.err.write_all(format!("{text} [y/N] ").as_bytes());
     }
 
@@ -282,7 +302,7 @@ impl Output {
     /// Reports a failure: one line on standard error.
     pub(crate) fn failure(&mut self, verb: Option<&str>, failure: &Failure) {
         self.outcome = self.outcome.max(match failure.kind {
-            FailureKind::Name | FailureKind::Whole => Outcome::Failed,
+            FailureKind::Name | FailureKind::Whole => self.failed,
             FailureKind::Usage => Outcome::Usage,
             FailureKind::Cancelled => Outcome::Cancelled,
         });
@@ -356,7 +376,7 @@ fn plain_failure(line: Option<u64>, verb: Option<&str>, failure: &Failure) -> St
     if let Some(line) = line {
         text.push_str(&format!("line {line}: "));
     }
-    let subject = failure.subject.as_deref().map(sanitize);
+    let subject = failure.subject.as_deref().map(shown);
     match (verb, subject) {
         (Some(verb), Some(subject)) => text.push_str(&format!("{verb} {subject}: ")),
         (Some(one), None) => text.push_str(&format!("{one}: ")),
@@ -481,7 +501,7 @@ mod tests {
 
     #[test]
     fn exit_codes_are_the_documented_ones() {
-        let codes = [Outcome::Done, Outcome::Failed, Outcome::Usage, Outcome::Cancelled].map(Outcome::exit_code);
-        assert_eq!(codes, [0, 1, 2, 130]);
+        let all = [Outcome::Done, Outcome::Failed, Outcome::Trouble, Outcome::Usage, Outcome::Cancelled];
+        assert_eq!(all.map(Outcome::exit_code), [0, 1, 2, 2, 130]);
     }
 }

@@ -2,12 +2,14 @@
 
 use std::ffi::OsString;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args as _, FromArgMatches as _};
 
 use super::command::{Action, Command};
-use super::context::Mode;
 use super::cwd::Cwd;
-use super::settings::Settings;
+use super::mode::Mode;
+use super::settings::{LinkSettings, Settings};
+use crate::client::sanitize;
 
 /// One command with its arguments, from the command line, the prompt or a script.
 #[derive(Debug)]
@@ -28,11 +30,14 @@ impl Line {
     pub(crate) fn parse(commands: &'static [Command], cwd: &Cwd, words: &[OsString]) -> Result<Self, clap::Error> {
         // Building the parsers of all commands takes longer than fetching a small file. If the parser of this one
         // command fails, the full one parses again, for its error report.
-        if let Some(command) = words.first().and_then(|word| find(commands, word.to_str()?))
-            && let Ok(matches) =
-                root().subcommand(cwd.applied_to(command.parser(Mode::OneShot))).try_get_matches_from(words)
-        {
-            return Self::read(commands, &matches);
+        if let Some(command) = words.first().and_then(|word| find(commands, word.to_str()?)) {
+            let parser = root().subcommand(cwd.applied_to(command.parser(Mode::OneShot)));
+            if let Ok(matches) = parser.try_get_matches_from(words) {
+                return Self::read(commands, &matches);
+            }
+            if let Some(words) = command.with_number(words) {
+                return Self::parse_all(commands, cwd, &words);
+            }
         }
         Self::parse_all(commands, cwd, words)
     }
@@ -40,12 +45,20 @@ impl Line {
     /// The same with the parser of all commands.
     fn parse_all(commands: &'static [Command], cwd: &Cwd, words: &[OsString]) -> Result<Self, clap::Error> {
         let parser = all(commands, Mode::OneShot).mut_subcommands(|command| cwd.applied_to(command));
-        Self::read(commands, &parser.try_get_matches_from(words)?)
+        let matches = parser.try_get_matches_from(words).map_err(|mut error| {
+            if let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) {
+                let name =
+                    similar(commands, word).map_or(ContextValue::None, |name| ContextValue::String(name.to_owned()));
+                _ = error.insert(ContextKind::SuggestedSubcommand, name);
+            }
+            error
+        })?;
+        Self::read(commands, &matches)
     }
 
     fn read(commands: &'static [Command], matches: &clap::ArgMatches) -> Result<Self, clap::Error> {
         let parsed = matches.subcommand().and_then(|(name, matches)| Some((find(commands, name)?, matches)));
-        let (command, arguments) = parsed.ok_or_else(|| clap::Error::new(clap::error::ErrorKind::InvalidSubcommand))?;
+        let (command, arguments) = parsed.ok_or_else(|| clap::Error::new(ErrorKind::InvalidSubcommand))?;
         Ok(Self { settings: Settings::from_arg_matches(matches)?, command, action: command.action(arguments)? })
     }
 }
@@ -73,16 +86,16 @@ fn all(commands: &'static [Command], mode: Mode) -> clap::Command {
 pub(crate) fn parser(commands: &'static [Command], mode: Mode) -> clap::Command {
     let mut root = all(commands, mode);
     if mode != Mode::OneShot {
-        for setting in ["connect_timeout", "idle", "retries"] {
-            root = root.mut_arg(setting, |arg| arg.hide(true));
+        for option in LinkSettings::options() {
+            root = root.mut_arg(option.get_id(), |arg| arg.hide(true));
         }
     }
     root.build();
     root
 }
 
-/// The help of the command that `words` begin with, or of its action: `COMMAND [ACTION] --help` prints it. `None` if the
-/// first word is no command.
+/// The help of the command that `words` begin with, or of its action: `COMMAND [ACTION] --help` prints it. `None` if
+/// the first word is not a command.
 pub(crate) fn about<'a>(
     commands: &'static [Command],
     words: impl IntoIterator<Item = &'a str>,
@@ -103,9 +116,15 @@ pub(crate) fn about<'a>(
 /// The list of all commands, one or two lines each.
 pub(crate) fn list(commands: &'static [Command]) -> String {
     const INDENT: usize = 35;
+    const WIDTH: usize = 100;
     let mut text = "Commands:".to_owned();
     for command in commands {
-        let call = call(command);
+        let mut call = call(command);
+        if call.len() + 2 > WIDTH
+            && let Some(at) = call[..WIDTH].rfind(" [")
+        {
+            call.replace_range(at..at, "\n     ");
+        }
         let gap =
             if call.len() < INDENT { " ".repeat(INDENT - call.len()) } else { format!("\n{:1$}", "", INDENT + 2) };
         text.push_str(&format!("\n  {call}{gap}{}", command.summary));
@@ -116,7 +135,7 @@ pub(crate) fn list(commands: &'static [Command]) -> String {
 /// `get NAME... [-o LOCAL] [-f]`: how a command is called.
 pub(crate) fn call(command: &Command) -> String {
     let parser = command.parser(Mode::OneShot);
-    let arguments: Vec<_> = parser.get_arguments().filter(|arg| arg.get_id() != "help").collect();
+    let arguments: Vec<_> = parser.get_arguments().filter(|arg| arg.get_id() != "help" && !arg.is_hide_set()).collect();
     let required = arguments.iter().filter(|arg| arg.is_required_set());
     let options = arguments.iter().filter(|arg| !arg.is_required_set() && !arg.is_positional());
     let optional = arguments.iter().filter(|arg| !arg.is_required_set() && arg.is_positional());
@@ -146,6 +165,14 @@ fn argument(arg: &clap::Arg) -> String {
     if value.is_empty() { format!("[{option}]") } else { format!("[{option} {value}]") }
 }
 
+/// The command that a word was probably meant to be; clap itself does not suggest `get` for `gte`.
+fn similar(commands: &'static [Command], word: &str) -> Option<&'static str> {
+    let names = commands.iter().flat_map(Command::words);
+    let (apart, name) =
+        names.map(|name| (strsim::damerau_levenshtein(word, name), name)).min_by_key(|(apart, _)| *apart)?;
+    (apart <= (name.len() / 3).max(1)).then_some(name)
+}
+
 /// Help as clap renders it, without the name that only the parser of all commands has.
 #[must_use]
 pub(crate) fn help_text(rendered: &clap::builder::StyledStr) -> String {
@@ -156,27 +183,50 @@ pub(crate) fn help_text(rendered: &clap::builder::StyledStr) -> String {
 #[must_use]
 pub(crate) fn usage_line(error: &clap::Error) -> String {
     let report = help_text(&error.render());
-    let mut parts = Vec::new();
-    for line in report.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        if let Some(usage) = line.strip_prefix("Usage: ") {
-            // The generic usage line does not help a user who mistyped a command.
-            if !usage.ends_with("<COMMAND>") {
-                parts.push(format!("usage: {usage}"));
+    let lines = || report.lines().map(str::trim).filter(|line| !line.is_empty());
+    let said = |kind| error.get(kind).map(ToString::to_string).unwrap_or_default();
+    let text = match error.kind() {
+        ErrorKind::UnknownArgument => {
+            let word = said(ContextKind::InvalidArg);
+            let similar = match said(ContextKind::SuggestedArg) {
+                option if option.is_empty() => option,
+                option => format!("; a similar option is {option}"),
+            };
+            match word.starts_with('-') {
+                // The usage line would be that of the similar option.
+                true if !similar.is_empty() => return format!("no such option: {word}{similar}"),
+                true => format!("no such option: {word} (-- comes before a name that begins with -)"),
+                false => format!("unexpected argument: {word}"),
             }
-        } else if !line.starts_with("For more information") {
-            let text = line.strip_prefix("error: ").or(line.strip_prefix("tip: ")).unwrap_or(line);
-            parts.push(text.replace("unrecognized subcommand", "no such command").replace("subcommand", "command"));
         }
-    }
-    // A heading such as "the following required arguments were not provided:" is followed by what it announces.
-    let mut out = String::new();
-    for part in parts {
-        if !out.is_empty() {
-            out.push_str(if out.ends_with(':') { " " } else { "; " });
+        ErrorKind::MissingRequiredArgument => format!("{} is missing", said(ContextKind::InvalidArg)),
+        ErrorKind::MissingSubcommand => format!("which action? {}", said(ContextKind::ValidSubcommand)),
+        ErrorKind::InvalidValue if said(ContextKind::InvalidValue).is_empty() => {
+            format!("{} needs a value", said(ContextKind::InvalidArg))
         }
-        out.push_str(&part);
-    }
-    out
+        ErrorKind::InvalidValue => {
+            let [value, arg] = [ContextKind::InvalidValue, ContextKind::InvalidArg].map(said);
+            format!("invalid value '{value}' for '{arg}': must be one of {}", said(ContextKind::ValidValue))
+        }
+        ErrorKind::InvalidSubcommand => {
+            let word = said(ContextKind::InvalidSubcommand);
+            let similar = match said(ContextKind::SuggestedSubcommand) {
+                name if name.is_empty() => name,
+                name => format!("; did you mean {name}?"),
+            };
+            return sanitize(&format!("no such command '{word}'{similar}")).into_owned();
+        }
+        _ => {
+            let text = lines().take_while(|line| !line.starts_with("Usage: ") && !line.starts_with("For more "));
+            let text = text.map(|line| line.strip_prefix("error: ").or(line.strip_prefix("tip: ")).unwrap_or(line));
+            let text = text.collect::<Vec<_>>().join("; ");
+            text.replace("subcommand", "command")
+        }
+    };
+    // The generic usage line does not help a user who mistyped a command.
+    let usage = lines().find_map(|line| line.strip_prefix("Usage: ")).filter(|usage| !usage.ends_with("<COMMAND>"));
+    let usage = usage.map(|usage| format!("; usage: {usage}")).unwrap_or_default();
+    sanitize(&format!("{text}{usage}")).into_owned()
 }
 
 #[cfg(test)]
@@ -251,6 +301,79 @@ mod tests {
     }
 
     #[test]
+    fn a_usage_error_names_the_argument_and_what_it_must_be() {
+        for (typed, expected) in [
+            (&["get", "-j", "99", "x"][..], "invalid value '99' for '-j <N>': must be a whole number from 1 to 16"),
+            (&["ping", "-n", "x"], "invalid value 'x' for '-n <COUNT>': must be a whole number, at least 1"),
+            (
+                &["ls", "--retries", "-1"],
+                "invalid value '-1' for '--retries <COUNT>': must be a whole number, at least 0",
+            ),
+            (
+                &["ls", "-z"],
+                "no such option: -z (-- comes before a name that begins with -); usage: ls [OPTIONS] [DIR|GLOB]...",
+            ),
+            (
+                &["tail", "-n", "x", "f"],
+                "invalid value 'x' for '-n <COUNT>': must be a number of lines, such as 10, or +10",
+            ),
+            (&["ls", "--jso"], "no such option: --jso; a similar option is --json"),
+            (&["pwd", "x"], "unexpected argument: x; usage: pwd [OPTIONS]"),
+            (&["get"], "<NAME>... is missing; usage: get <NAME>..."),
+            (&["get", "x", "-o"], "-o <LOCAL> needs a value"),
+            (&["config"], "which action? add, list, remove"),
+            (&["completions", "x"], "invalid value 'x' for '<SHELL>': must be one of bash, zsh, fish"),
+        ] {
+            let line = usage_line(&Line::parse(COMMANDS, &Cwd::default(), &words(typed)).unwrap_err());
+            assert_eq!(line, expected);
+        }
+    }
+
+    #[test]
+    fn the_command_that_was_probably_meant_is_named() {
+        for (typed, meant) in [
+            ("gte", Some("get")),
+            ("lss", Some("ls")),
+            ("mdkir", Some("mkdir")),
+            ("dicover", Some("discover")),
+            ("frob", None),
+            ("x", None),
+            ("find", None),
+        ] {
+            let line = usage_line(&Line::parse(COMMANDS, &Cwd::default(), &words(&[typed, "x"])).unwrap_err());
+            let meant = meant.map(|name| format!("; did you mean {name}?")).unwrap_or_default();
+            assert_eq!(line, format!("no such command '{typed}'{meant}"));
+        }
+    }
+
+    #[test]
+    fn flags_may_be_repeated_and_options_with_values_may_not() {
+        assert!(has(
+            &["get", "-r", "x", "-rf", "-q", "--json", "--quiet", "--json"],
+            &["recursive: true", "force: true"]
+        ));
+        assert!(Line::parse(COMMANDS, &Cwd::default(), &words(&["get", "x", "-o", "a", "-o", "b"])).is_err());
+    }
+
+    #[test]
+    fn no_error_about_a_number_is_a_text_of_a_library() {
+        let parser = all(COMMANDS, Mode::OneShot);
+        let actions = |command: &clap::Command| command.get_subcommands().cloned().collect::<Vec<_>>();
+        for command in parser.get_subcommands().flat_map(|one| actions(one).into_iter().chain([one.clone()])) {
+            for arg in command.get_opts().filter(|arg| arg.get_action().takes_values()) {
+                let option =
+                    arg.get_long().map_or_else(|| format!("-{}", arg.get_short().unwrap()), |long| format!("--{long}"));
+                let typed = words(&[command.get_name(), &option, "99999999999999999999999"]);
+                let Err(error) = command.clone().try_get_matches_from(typed) else { continue };
+                let line = usage_line(&error);
+                for text in ["digit", "too large", "not in", "target type"] {
+                    assert!(!line.contains(text), "{} {option}: {line}", command.get_name());
+                }
+            }
+        }
+    }
+
+    #[test]
     fn ls_and_df_take_h_for_human_sizes() {
         assert!(has(&["ls", "-lh", "logs"], &["long: true", "human: true"]));
         assert!(has(&["df", "-h"], &["human: true"]));
@@ -276,7 +399,7 @@ mod tests {
             "  mv FROM TO                         Rename",
             "  ping [-n COUNT] ",
             "  lcd [DIR] ",
-            "  quit, exit                         Leave",
+            "  quit, exit                         End the session",
         ] {
             assert!(list.contains(line), "{line} in\n{list}");
         }
@@ -305,7 +428,7 @@ mod tests {
             let text = about(COMMANDS, [command.name], Mode::Prompt).unwrap();
             // What `cat` does has nothing to do with where its names come from.
             let text = text.replace("DIR|GLOB", "").replace(command.summary, "");
-            for refused in ["--idle", "--retries", "--connect-timeout", "|", "standard input", "put - "] {
+            for refused in ["--idle", "--retries", "--connect-timeout", "--key", "|", "standard input", "put - "] {
                 assert!(!text.contains(refused), "{}: {refused} in {text}", command.name);
             }
             assert!(text.contains("--json") && !text.contains("skiff "), "{text}");

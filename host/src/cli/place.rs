@@ -71,7 +71,11 @@ impl Place {
         Ok(path)
     }
 
-    fn make_base(&mut self) -> Result<(), Failure> {
+    /// Creates the directory itself.
+    ///
+    /// # Errors
+    /// As [`make_user_directory`].
+    pub(crate) fn make_base(&mut self) -> Result<(), Failure> {
         if self.safe.contains(&self.base) {
             return Ok(());
         }
@@ -79,6 +83,36 @@ impl Place {
         self.safe.insert(self.base.clone());
         Ok(())
     }
+}
+
+/// Local paths that one command has used for files. If the file system ignores letter case, `A` and `a` are one path.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    paths: HashSet<PathBuf>,
+    /// The same paths in lower case.
+    folded: HashSet<String>,
+}
+
+impl Taken {
+    /// Adds a path, whose directory exists. False if it is already used.
+    pub(crate) fn insert(&mut self, path: &Path) -> bool {
+        let is_new = self.paths.insert(path.to_owned());
+        let has_new_letters = self.folded.insert(path.to_string_lossy().to_lowercase());
+        is_new && (has_new_letters || !ignores_case(path.parent().unwrap_or(path)))
+    }
+}
+
+/// True if the file system finds a file in `dir` by its name in another letter case. Checks this with a temporary file,
+/// in the nearest parent that exists if `dir` does not.
+pub(crate) fn ignores_case(dir: &Path) -> bool {
+    let Some(dir) = dir.ancestors().map(or_current).find(|dir| dir.is_dir()) else { return false };
+    let Ok(probe) = tempfile::Builder::new().prefix(".skiff-case-").tempfile_in(dir) else { return false };
+    let name = probe.path().file_name().unwrap_or_default().to_string_lossy().to_uppercase();
+    dir.join(name).exists()
+}
+
+fn or_current(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
 
 /// Makes a directory that the user named, with its parents; links are the user's own.
@@ -89,11 +123,14 @@ pub(crate) fn make_user_directory(path: &Path) -> Result<(), Failure> {
     if path.as_os_str().is_empty() {
         return Ok(());
     }
-    fs::create_dir_all(path).map_err(|error| Failure::local(path, &error))
+    fs::create_dir_all(path).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Failure::new(path.to_string_lossy(), "local", "exists and is not a directory"),
+        _ => Failure::local(path, &error),
+    })
 }
 
-/// Makes one directory, or finds that it is one already. A link to a directory is not: a tree of the server must not reach
-/// through it.
+/// Creates one directory if it does not exist. A link to a directory is an error: nothing from the server may be
+/// written through it.
 fn make_real_directory(path: &Path) -> Result<(), Failure> {
     match fs::create_dir(path) {
         Ok(()) => return Ok(()),
@@ -104,9 +141,9 @@ fn make_real_directory(path: &Path) -> Result<(), Failure> {
     let why = if meta.is_dir() {
         return Ok(());
     } else if meta.is_symlink() {
-        "a link is here; a tree is not fetched through it"
+        "is a symbolic link here; get -r does not write through it"
     } else {
-        "a file is here where a directory belongs"
+        "is a file here, not a directory"
     };
     Err(Failure::new(path.to_string_lossy(), "local", why))
 }
@@ -234,7 +271,7 @@ mod tests {
     fn a_file_in_the_way_of_a_directory_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a"), "x").unwrap();
-        assert!(Place::new(dir.path()).file("a/b").unwrap_err().message.contains("a file is here"));
+        assert!(Place::new(dir.path()).file("a/b").unwrap_err().message.contains("is a file here"));
         assert_eq!(fs::read(dir.path().join("a")).unwrap(), b"x");
     }
 

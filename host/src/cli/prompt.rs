@@ -12,7 +12,10 @@ use rustyline::{CompletionType, Config, Context, Editor, Helper, Highlighter, Hi
 
 use super::complete::{Candidate, RemoteNames, complete};
 use super::failure::Failure;
-use super::reader::{Reader, Request};
+use super::reader::{Reader, Request, Turn};
+
+/// The line editor.
+type Prompt = Editor<Completion, DefaultHistory>;
 
 /// Number of lines in the history.
 const HISTORY: usize = 1000;
@@ -32,14 +35,21 @@ fn try_read_lines(reader: &Reader) -> rustyline::Result<()> {
         .history_ignore_space(true)
         .completion_type(CompletionType::List)
         .build();
-    let mut editor = Editor::<Completion, DefaultHistory>::with_config(config)?;
-    editor.set_helper(Some(Completion { names: RemoteNames::new(reader.requests.clone()) }));
+    let mut editor = Prompt::with_history(config.clone(), DefaultHistory::with_config(&config))?;
+    let helper = || Some(Completion { names: RemoteNames::new(reader.requests.clone()) });
+    editor.set_helper(helper());
     let history = history_file();
     if let Some(path) = &history {
         // There is none the first time.
         _ = editor.load_history(path);
     }
-    while let Ok(prompt) = reader.go.recv() {
+    while let Ok(Turn { prompt, forget }) = reader.go.recv() {
+        if forget {
+            // A new editor, because the old one keeps what was typed ahead.
+            let history = core::mem::replace(editor.history_mut(), DefaultHistory::new());
+            editor = Prompt::with_history(config.clone(), history)?;
+            editor.set_helper(helper());
+        }
         if let Some(helper) = editor.helper_mut() {
             // The last command may have changed what is there.
             helper.names.forget();

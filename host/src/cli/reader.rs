@@ -28,6 +28,14 @@ pub(crate) enum Request {
 pub(crate) struct Reader {
     /// To the session.
     pub(crate) requests: UnboundedSender<Request>,
-    /// From the session: read another line, after this prompt. Closed at the end.
-    pub(crate) go: mpsc::Receiver<String>,
+    /// From the session: read another line. Closed at the end.
+    pub(crate) go: mpsc::Receiver<Turn>,
+}
+
+/// What the reading thread needs to know about the next line.
+pub(crate) struct Turn {
+    /// The prompt to show.
+    pub(crate) prompt: String,
+    /// Discard lines that were typed ahead: Ctrl-C has stopped the last command, or the command asked a question.
+    pub(crate) forget: bool,
 }

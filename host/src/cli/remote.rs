@@ -63,10 +63,13 @@ impl<'a> Listings<'a> {
     }
 }
 
+/// The code of the failure for a directory whose listing omits entries.
+pub(crate) const OMITTED: &str = "omitted";
+
 /// The failure for a directory whose listing omits entries; `None` if it is complete.
 fn incomplete(dir: Option<&str>, omitted: u64) -> Option<Failure> {
     let message = format!("the listing omits {}", unlistable(omitted)?);
-    Some(Failure::new(dir.map_or_else(|| "/".to_owned(), |dir| format!("{dir}/")), "omitted", message))
+    Some(Failure::new(dir.map_or_else(|| "/".to_owned(), |dir| format!("{dir}/")), OMITTED, message))
 }
 
 /// `3 entries whose names can't be listed`; `None` for 0.

@@ -3,11 +3,13 @@
 use core::time::Duration;
 use std::time::Instant;
 
+use super::context::Context;
 use super::failure::{Failure, FailureKind};
-use super::format::{count, seconds};
+use super::format::{bytes, count, seconds};
 use super::json::{Object, hex_text};
 use super::output::Output;
 use super::progress::Progress;
+use super::refused::Refused;
 use super::stream::DataOut;
 use crate::client::{Error, Observer, Received, Sent};
 
@@ -60,6 +62,8 @@ pub(crate) struct Reporter<'a> {
     progress: Progress,
     /// How the user resumes what was interrupted.
     again: &'static str,
+    /// The bytes received or sent so far of the file that started last, and its size.
+    reached: (u64, u64),
     /// The data goes to standard output: nothing else may.
     silent: Option<DataOut>,
     /// When the command started: some files are done without a transfer.
@@ -71,6 +75,7 @@ pub(crate) struct Reporter<'a> {
     /// The connection has failed, and all remaining files with it: reported once.
     lost: usize,
     repeated: Repeated,
+    refused: Refused,
 }
 
 /// How the command continues after a transfer.
@@ -85,8 +90,10 @@ pub(crate) struct Rest {
     pub(crate) files: usize,
     /// Their bytes, without those that were there already.
     pub(crate) bytes: u64,
-    /// To be finished.
+    /// Repeated messages that are not finished yet.
     pub(crate) repeated: Repeated,
+    /// Refused names that are not reported yet.
+    pub(crate) refused: Refused,
 }
 
 impl Rest {
@@ -97,6 +104,13 @@ impl Rest {
         self.files += next.files;
         self.bytes += next.bytes;
         self.repeated.0.extend(next.repeated.0);
+        self.refused.add(next.refused);
+    }
+
+    /// Reports what was not reported file by file.
+    pub(crate) async fn report(self, context: &mut Context<'_>, verb: &str) {
+        self.repeated.finish(context.output, verb);
+        self.refused.report(context.client, context.output, verb, !self.over).await;
     }
 }
 
@@ -118,6 +132,7 @@ impl<'a> Reporter<'a> {
             labels,
             progress,
             again: "use -c to resume",
+            reached: (0, 0),
             silent: None,
             made: Instant::now(),
             begun,
@@ -126,6 +141,7 @@ impl<'a> Reporter<'a> {
             cancelled: 0,
             lost: 0,
             repeated: Repeated::default(),
+            refused: Refused::default(),
         }
     }
 
@@ -143,22 +159,12 @@ impl<'a> Reporter<'a> {
         self
     }
 
-    /// Reports what was not reported file by file.
-    pub(crate) fn finish(self) {
-        let (output, verb, rest) = self.finish_files();
-        rest.repeated.finish(output, verb);
-    }
-
-    /// The same, if more names may fail for the same reason as the files.
-    pub(crate) fn finish_some(self) -> Rest {
-        self.finish_files().2
-    }
-
-    fn finish_files(mut self) -> (&'a mut Output, &'static str, Rest) {
+    /// Ends the progress bar, and reports how much of the transfer was not done.
+    pub(crate) fn finish(mut self) -> Rest {
         self.progress.clear();
         let total = self.labels.len();
         if self.lost > 1 && !self.output.is_json() {
-            let message = format!("{} more for the same reason", count(self.lost - 1, "file"));
+            let message = format!("{} for the same reason", count(self.lost - 1, "more file"));
             self.output.failure(Some(self.verb), &plain("lost", message, FailureKind::Whole));
         }
         if self.cancelled > 0 && !self.output.is_json() {
@@ -167,7 +173,13 @@ impl<'a> Reporter<'a> {
                 message = format!("{message}, {} of {} done", self.succeeded, count(total, "file"));
             }
             if self.can_continue() {
-                message = format!("{message}; {}", self.again);
+                let (here, size) = self.reached;
+                let kept = if self.verb == "get" && total == 1 && here > 0 {
+                    format!("{here} of {} kept, ", bytes(size))
+                } else {
+                    String::new()
+                };
+                message = format!("{message}; {kept}{}", self.again);
             }
             let mut failure = plain("cancelled", message, FailureKind::Cancelled);
             if let [label] = self.labels.as_slice() {
@@ -176,8 +188,8 @@ impl<'a> Reporter<'a> {
             self.output.failure(Some(self.verb), &failure);
         }
         let over = self.lost > 0 || self.cancelled > 0;
-        let rest = Rest { over, failed: false, files: self.succeeded, bytes: self.bytes, repeated: self.repeated };
-        (self.output, self.verb, rest)
+        let Self { succeeded: files, bytes, repeated, refused, .. } = self;
+        Rest { over, failed: false, files, bytes, repeated, refused }
     }
 
     /// True if a later run can resume the transfer.
@@ -201,8 +213,15 @@ impl<'a> Reporter<'a> {
             return;
         }
         let mut failure = Failure::client(self.verb, Some(&self.subject(label)), error);
-        if error.is_connection() && self.begun.iter().any(Option::is_some) && self.can_continue() {
+        let stays = match error {
+            error if error.is_local_space() => self.labels.len() == 1 && self.reached.0 > 0,
+            error => error.is_connection() && self.begun.iter().any(Option::is_some),
+        };
+        if stays && self.can_continue() {
             failure.message = format!("{}; {}", failure.message, self.again);
+        }
+        if self.refused.take(&label.name, error, &failure) {
+            return;
         }
         let told = match failure.kind {
             FailureKind::Cancelled => {
@@ -246,9 +265,11 @@ impl Observer for Reporter<'_> {
         if let Some(label) = self.labels.get(job) {
             self.progress.started(job, &label.name, size, offset);
         }
+        self.reached = (offset, size);
     }
 
     fn progress(&mut self, job: usize, bytes: u64) {
+        self.reached.0 += bytes;
         self.progress.moved(job, bytes);
     }
 
@@ -345,7 +366,7 @@ impl Observer for Reporter<'_> {
 
 /// `notes.txt: 1234 bytes, 0.012 s`
 fn headline(name: &str, size: u64, time: Duration) -> String {
-    format!("{name}: {size} bytes, {}", seconds(time))
+    format!("{name}: {}, {}", bytes(size), seconds(time))
 }
 
 fn resumed(bytes: u64, size: u64) -> String {
@@ -394,7 +415,7 @@ mod tests {
         to.set_form(&Settings { json, ..Settings::default() });
         let mut reporter = Reporter::new(&mut to, verb, labels.to_vec(), None, false);
         act(&mut reporter);
-        reporter.finish();
+        _ = reporter.finish();
         to.flush();
         (out.take(), err.take())
     }
@@ -468,7 +489,7 @@ mod tests {
         assert_eq!(lines.len(), 3, "{err}");
         assert_eq!(lines[0], "host-cli: get f0: no such file on the server");
         assert_eq!(lines[1], "host-cli: get f1: connection to h:1 lost: reset");
-        assert_eq!(lines[2], "host-cli: get: 3 files more for the same reason");
+        assert_eq!(lines[2], "host-cli: get: 3 more files for the same reason");
         let (_, err) = run("get", &labels, true, |reporter| {
             for job in 0..5 {
                 reporter.received(job, &Err(lost.clone()));
@@ -491,7 +512,7 @@ mod tests {
         reporter.received(0, &Ok(received(Some("x"))));
         reporter.received(1, &Err(Error::Cancelled));
         reporter.received(2, &Err(Error::Cancelled));
-        reporter.finish();
+        _ = reporter.finish();
         assert_eq!(err.take(), "host-cli: get: cancelled, 1 of 3 files done; use -c to resume\n");
         assert_eq!(to.take_outcome(), Outcome::Cancelled);
     }
@@ -502,7 +523,7 @@ mod tests {
         let mut reporter = Reporter::new(&mut to, "get", vec![label("n", None)], None, false)
             .silent(DataOut::standard(CancelToken::new()));
         reporter.received(0, &Ok(received(None)));
-        reporter.finish();
+        _ = reporter.finish();
         to.flush();
         assert_eq!(out.take(), "");
     }

@@ -10,15 +10,18 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueHint};
 
 use super::command::{Definition, Remote};
-use super::context::{Context, Mode};
-use super::failure::{Failure, for_one_board, io_text, several};
+use super::context::Context;
+use super::failure::{Failure, io_text, several};
 use super::glob::{Wanted, expand_local, is_glob};
 use super::json::Object;
-use super::names::{ON_SERVER, bytes, local_word};
+use super::mode::Mode;
+use super::names::{ON_SERVER, local_word};
+use super::refused::leave_out;
 use super::remote::directory_name;
-use super::report::{Label, Repeated, Reporter, Rest};
-use super::stream::spool_stdin;
+use super::report::{Label, Reporter, Rest};
+use super::stream::stdin_for;
 use super::tree;
+use crate::arguments::bytes;
 use crate::client::{Error, ErrorCode, Peer, Source, Upload, UploadOptions, sanitize};
 
 /// `put`
@@ -44,12 +47,7 @@ impl Remote for Put {
     /// Reads standard input.
     fn prepare(args: &mut PutArgs, mode: Mode) -> Result<(), Failure> {
         if args.files.iter().any(|file| file == "-") {
-            for_one_board(mode)?;
-            if mode != Mode::OneShot {
-                return Err(Failure::usage("commands are being read from standard input"));
-            }
-            let spooled = spool_stdin().map_err(|error| Failure::new("-", "local", io_text(&error)))?;
-            args.stdin = Some(spooled);
+            args.stdin = Some(stdin_for(mode)?);
         }
         Ok(())
     }
@@ -59,7 +57,8 @@ impl Remote for Put {
     }
 }
 
-/// What the help of `put` says below the options, without the examples that read standard input: at a prompt and in a script they don't work.
+/// The help of `put` below the options, without the examples that read standard input, which don't work at a prompt or
+/// in a script.
 const PUT_EXAMPLES: &str = "\
 dir/x.txt is stored as x.txt; -r keeps the tree of a directory. An existing file on the server is replaced.
 
@@ -88,7 +87,7 @@ pub(crate) struct PutArgs {
     /// Upload directories recursively
     #[arg(short)]
     pub(crate) recursive: bool,
-    /// Leave out files that exist on the server
+    /// Skip files that exist on the server
     #[arg(short)]
     pub(crate) no_replace: bool,
     /// Send at most RATE bytes a second, such as 200K
@@ -141,12 +140,12 @@ async fn put(context: &mut Context<'_>, mut args: PutArgs) -> Result<(), Failure
         };
         let mut reporter = Reporter::new(context.output, "put", labels, Some(total), context.bars);
         context.client.upload(jobs, &options, &mut reporter).await;
-        rest = reporter.finish_some();
+        rest = reporter.finish();
     }
     if !missing.is_empty() && !rest.over && context.client.peer() == Peer::Extended {
-        _ = make_empty(context, &missing, &mut rest.repeated).await;
+        make_empty(context, &missing, &mut rest).await;
     }
-    rest.repeated.finish(context.output, "put");
+    rest.report(context, "put").await;
     Ok(())
 }
 
@@ -192,9 +191,9 @@ fn whole(error: Error) -> Failure {
     Failure::client("put", None, &error)
 }
 
-/// Creates the directories that no file needs. A flat store has none. False if one could not be made.
-pub(crate) async fn make_empty(context: &mut Context<'_>, dirs: &[String], repeated: &mut Repeated) -> bool {
-    let mut all = true;
+/// Creates the directories that contain no files. Reports them as skipped if the server has no directories.
+pub(crate) async fn make_empty(context: &mut Context<'_>, dirs: &[String], rest: &mut Rest) {
+    let (mut taken, mut left_out) = (Vec::new(), Vec::new());
     for (dir, result) in dirs.iter().zip(context.client.mkdir_many(dirs).await) {
         match result {
             Ok(()) => {
@@ -202,24 +201,23 @@ pub(crate) async fn make_empty(context: &mut Context<'_>, dirs: &[String], repea
                 context.output.confirm(&object, || format!("put {dir}/: created"));
             }
             Err(error) => match error.code() {
-                Some(ErrorCode::Exists) => {}
-                Some(ErrorCode::Unsupported) => {
-                    context.output.left_out("put", &format!("{dir}/"), "this server has no directories");
-                }
+                Some(ErrorCode::Exists) => taken.push((dir, error)),
+                Some(ErrorCode::Unsupported) => left_out.push(dir.clone()),
                 _ => {
-                    all = false;
+                    rest.failed = true;
                     let failure = Failure::client("put", Some(dir), &error);
-                    if repeated.is_new(dir, &failure) || context.output.is_json() {
+                    if rest.repeated.is_new(dir, &failure) || context.output.is_json() {
                         context.fail(&failure);
                     }
                     if failure.is_final() {
-                        return false;
+                        return;
                     }
                 }
             },
         }
     }
-    all
+    leave_out(context.output, &left_out);
+    rest.failed |= rest.refused.take_blocked(context.client, "put", &taken).await;
 }
 
 /// A file to upload.

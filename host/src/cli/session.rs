@@ -2,20 +2,23 @@
 
 use core::time::Duration;
 use std::ffi::OsString;
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal};
 use std::rc::Rc;
 
+use super::args::program;
 use super::board::Board;
 use super::command::{Action, Here, RunRemote};
 use super::commands::COMMANDS;
-use super::context::{Context, Mode, Next};
+use super::context::Context;
 use super::cwd::Cwd;
 use super::failure::Failure;
 use super::interrupt::Interrupt;
+use super::mode::{Mode, Next};
 use super::output::{Outcome, Output};
 use super::parse::{Line, about, find, help_text, usage_line};
+use super::refused::plainly;
 use super::settings::{LinkSettings, Settings};
-use crate::address::{Address, DEFAULT_PORT, Server};
+use crate::address::{Address, Server};
 use crate::client::{Access, Client, Error, Options, Peer, sanitize};
 
 /// A connect that takes longer is reported.
@@ -55,7 +58,9 @@ impl Session {
                 Next::Command
             }
             Err(error) => {
-                self.output.failure(None, &Failure::usage(usage_line(&error)));
+                let first = words.iter().find_map(|word| word.to_str().filter(|word| !word.starts_with('-')));
+                let verb = first.and_then(|word| find(COMMANDS, word)).map(|command| command.name);
+                self.output.failure(verb, &Failure::usage(usage_line(&error)));
                 Next::Command
             }
         }
@@ -65,11 +70,15 @@ impl Session {
         let Line { settings: own, command, mut action } = line;
         let settings = self.settings.with(&own);
         self.output.set_form(&settings);
+        self.output.set_failed_outcome(command.failed);
         let verb = command.name;
         if matches!(self.mode, Mode::OneShot | Mode::Many) {
             self.settings = settings;
         } else if own.link != LinkSettings::default() {
-            let message = "--connect-timeout, --idle and --retries are accepted only on the host-cli command line";
+            let options = LinkSettings::options();
+            let names: Vec<_> =
+                options.iter().filter_map(clap::Arg::get_long).map(|name| format!("--{name}")).collect();
+            let message = format!("accepted only on the host-cli command line: {}", names.join(", "));
             self.output.failure(Some(verb), &Failure::usage(message));
             return Next::Command;
         }
@@ -82,10 +91,13 @@ impl Session {
         let (done, next) = match action {
             Action::Local(action) => {
                 let (output, mode) = (&mut self.output, self.mode);
-                let mut here = Here { output, mode, commands: COMMANDS, next: Next::Command };
+                let mut here = Here { output, mode, commands: COMMANDS, program, next: Next::Command };
                 (action.run(&mut here), here.next)
             }
             Action::Remote(action) => {
+                if action.cleans_up() {
+                    interrupt.listen();
+                }
                 let done = interrupt.stoppable(self.dispatch(verb, action, words)).await;
                 (done.unwrap_or_else(|| Err(cancelled())), Next::Command)
             }
@@ -112,14 +124,18 @@ impl Session {
         self.connect().await?;
         let Some(client) = self.client.as_mut() else { return Ok(()) };
         let is_many = self.mode == Mode::Many;
+        let at_prompt = self.mode == Mode::Prompt;
         let bars = std::io::stderr().is_terminal();
         let asks = bars
             && matches!(self.mode, Mode::OneShot | Mode::Prompt)
             && std::io::stdin().is_terminal()
             && !self.output.is_json();
         let own_dir = self.board.as_ref().filter(|_| is_many).map(|board| board.name.replace('/', "_").into());
+        // Removes the limit of the last command, if it set one.
+        client.set_rate(None);
         let (output, cwd) = (&mut self.output, &mut self.cwd);
-        action.run(&mut Context { client, output, cwd, verb, words, asks, bars, own_dir }).await
+        let mut context = Context { client, output, cwd, verb, words, asks, bars, at_prompt, own_dir };
+        action.run(&mut context).await.map_err(|failure| plainly(context.client, failure))
     }
 
     /// Connects, unless that is done.
@@ -145,16 +161,22 @@ impl Session {
                 () = tokio::time::sleep(PATIENCE) => {
                     if std::io::stderr().is_terminal() {
                         self.output.note(&match &board.server {
-                            Server::Network(Address { host, port }) => {
-                                format!("connecting to {host} port {}...", port.unwrap_or(DEFAULT_PORT))
+                            Server::Network(Address { host, port: Some(port) }) => {
+                                format!("connecting to {host} port {port}...")
                             }
+                            Server::Network(Address { host, port: None }) => format!("connecting to {host}..."),
                             Server::Serial(port) => format!("waiting for a server on {}...", port.path),
                         });
                     }
                     connecting.await
                 }
             };
-            let client = connected.map_err(|error| Failure::client("connect", None, &error))?;
+            let client = connected.map_err(|error| unreachable(&board.server, &error))?;
+            if let (Some(used), [_, ..]) = (client.remote_addr(), client.namesakes()) {
+                let others: Vec<_> = client.namesakes().iter().map(ToString::to_string).collect();
+                let (name, others) = (&board.name, others.join(", "));
+                self.output.note(&format!("{name} exists on several networks: using {used}, not {others}"));
+            }
             tracing::info!(
                 address = client.address(),
                 ip = client.remote_addr().map(tracing::field::display),
@@ -221,9 +243,8 @@ impl Session {
 /// Connects to a server.
 async fn open(server: &Server, options: Options) -> Result<Client, Error> {
     match server {
-        Server::Network(Address { host, port }) => {
-            Client::connect(host.as_str(), port.unwrap_or(DEFAULT_PORT), options).await
-        }
+        Server::Network(Address { host, port: Some(port) }) => Client::connect(host.as_str(), *port, options).await,
+        Server::Network(Address { host, port: None }) => Client::connect_announced(host.as_str(), options).await,
         #[cfg(unix)]
         Server::Serial(port) => Client::connect_serial(port.clone(), options).await,
         #[cfg(not(unix))]
@@ -232,6 +253,17 @@ async fn open(server: &Server, options: Options) -> Result<Client, Error> {
             source: std::sync::Arc::new(std::io::ErrorKind::Unsupported.into()),
         }),
     }
+}
+
+/// The failure for a server that can't be reached.
+fn unreachable(server: &Server, error: &Error) -> Failure {
+    let mut failure = Failure::client("connect", None, error);
+    // A host with a dot or a colon is not a mistyped alias.
+    let is_word = matches!(server, Server::Network(Address { host, .. }) if !host.as_str().contains(['.', ':']));
+    if is_word && matches!(error, Error::Connect { source, .. } if source.kind() == ErrorKind::NotFound) {
+        failure.message.push_str("; it is not an alias either (see host-cli config list)");
+    }
+    failure
 }
 
 /// The key of `--key`, of the alias of the server, or of `SKIFF_KEY`.

@@ -6,15 +6,19 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, ColorChoice};
 
+#[cfg(feature = "secure")]
+use super::names::local_path;
+use crate::arguments::number;
+
 /// Settings that may stand before or after the command.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Settings {
     /// Print no progress, confirmations or transfer results
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, overrides_with = "quiet")]
     pub(crate) quiet: bool,
     /// Print results as JSON, one object per line
-    #[arg(long, global = true)]
+    #[arg(long, global = true, overrides_with = "json")]
     pub(crate) json: bool,
     /// Use colors: auto, always or never; auto: on a terminal, unless NO_COLOR is set [default: auto]
     #[arg(long, global = true, value_name = "WHEN", hide_possible_values = true)]
@@ -38,12 +42,19 @@ pub(crate) struct LinkSettings {
     #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) idle: Option<Duration>,
     /// Try to reconnect a lost transfer at most COUNT times in a row; 0 disables [default: until --idle expires]
-    #[arg(long, global = true, value_name = "COUNT")]
+    #[arg(long, global = true, value_name = "COUNT", allow_negative_numbers = true, value_parser = number::<u32>(0, u32::MAX))]
     pub(crate) retries: Option<u32>,
     /// Authenticate with the key in FILE and encrypt [default: the file that SKIFF_KEY names]
     #[cfg(feature = "secure")]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", value_parser = local_path())]
     pub(crate) key: Option<PathBuf>,
+}
+
+impl LinkSettings {
+    /// Its options, as clap knows them.
+    pub(crate) fn options() -> Vec<clap::Arg> {
+        Self::augment_args(clap::Command::new("")).get_arguments().cloned().collect()
+    }
 }
 
 impl Settings {

@@ -7,6 +7,8 @@ use std::io::{self, IsTerminal, Seek, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::failure::{Failure, for_one_board, io_text};
+use super::mode::Mode;
 use crate::client::{CancelToken, is_dangerous, on_thread};
 
 /// Standard output, or another stream, for the contents of files: unchanged, or sanitized if it is a terminal.
@@ -19,6 +21,8 @@ pub(crate) struct DataOut {
     cancel: CancelToken,
     /// Something was left out since it was cancelled.
     cut: Arc<AtomicBool>,
+    /// True if the last byte was not an LF.
+    mid_line: Arc<AtomicBool>,
     terminal: bool,
 }
 
@@ -45,7 +49,7 @@ impl DataOut {
     }
 
     fn new(file: Option<Arc<File>>, cancel: CancelToken, terminal: bool) -> Self {
-        Self { file, broken: Arc::default(), cancel, cut: Arc::default(), terminal }
+        Self { file, broken: Arc::default(), cancel, cut: Arc::default(), mid_line: Arc::default(), terminal }
     }
 
     /// True if it is standard output.
@@ -61,6 +65,11 @@ impl DataOut {
     /// True if something was left out since it was cancelled.
     pub(crate) fn is_cut(&self) -> bool {
         self.cut.load(Ordering::Relaxed)
+    }
+
+    /// True if the output is a terminal whose cursor is not at the start of a line.
+    pub(crate) fn is_mid_line(&self) -> bool {
+        self.terminal && self.mid_line.load(Ordering::Relaxed)
     }
 
     /// A writer for one file.
@@ -117,7 +126,11 @@ impl<W: Write> Write for Watched<W> {
         }
         let [few, many] = PIECES;
         let piece = bytes.len().min(if self.out.terminal { few } else { many });
-        self.watch(|inner| inner.write(&bytes[..piece]))
+        let written = self.watch(|inner| inner.write(&bytes[..piece]))?;
+        if let Some(last) = bytes[..written].last() {
+            self.out.mid_line.store(*last != b'\n', Ordering::Relaxed);
+        }
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -194,6 +207,18 @@ impl<W: Write> Drop for SafeWriter<W> {
     fn drop(&mut self) {
         self.finish();
     }
+}
+
+/// Reads standard input into a temporary file, for a command with the argument `-`.
+///
+/// # Errors
+/// Standard input can't be read, commands are read from it, or several servers would share it.
+pub(crate) fn stdin_for(mode: Mode) -> Result<File, Failure> {
+    for_one_board(mode)?;
+    if mode != Mode::OneShot {
+        return Err(Failure::usage("commands are being read from standard input; give a file instead of -"));
+    }
+    spool_stdin().map_err(|error| Failure::new("-", "local", io_text(&error)))
 }
 
 /// Copies standard input to a temporary file, whose length can be sent to a server before the first byte.

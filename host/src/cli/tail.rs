@@ -7,8 +7,11 @@ use clap::Args;
 use tokio::io::AsyncReadExt as _;
 
 use super::command::{Definition, Remote};
-use super::context::{Context, Mode};
+use super::context::Context;
 use super::failure::{Failure, for_one_board, io_text};
+use super::files::{Named, expand};
+use super::glob::Wanted;
+use super::mode::Mode;
 use super::names::ON_SERVER;
 use super::settings::seconds;
 use super::stream::DataOut;
@@ -26,6 +29,7 @@ impl Definition for Tail {
     type Args = TailArgs;
 
     const NAME: &'static str = "tail";
+    const NUMBER: Option<char> = Some('n');
     const SUMMARY: &'static str = "Print the end of a file on the server, and follow it";
 }
 
@@ -48,37 +52,88 @@ Examples:
   tail log.txt
   tail -n 100 -f logs/current")]
 pub(crate) struct TailArgs {
-    /// Print the last COUNT lines
-    #[arg(short = 'n', value_name = "COUNT", default_value_t = 10)]
-    lines: u64,
+    /// Print the last COUNT lines; +COUNT: all from line COUNT on
+    #[arg(short = 'n', value_name = "COUNT", default_value = "10", allow_negative_numbers = true, value_parser = start)]
+    start: Start,
     /// Print what is appended, until Ctrl-C
-    #[arg(short)]
+    #[arg(short, short_alias = 'F')]
     follow: bool,
-    /// With -f, look every SECONDS
+    /// With -f, check the file every SECONDS
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     interval: Duration,
-    /// File on the server
-    #[arg(value_name = "NAME", value_hint = ON_SERVER)]
-    name: String,
+    /// Files on the server, or globs; with -f, one file
+    #[arg(value_name = "NAME", required = true, value_hint = ON_SERVER)]
+    names: Vec<String>,
+}
+
+/// Where the output begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// At the last lines, so many.
+    Last(u64),
+    /// At this line, the first being 1.
+    Line(u64),
+}
+
+/// Parses COUNT as tail(1) does.
+fn start(typed: &str) -> Result<Start, &'static str> {
+    let (digits, from): (_, fn(u64) -> Start) = match typed.strip_prefix('+') {
+        Some(digits) => (digits, Start::Line),
+        None => (typed.strip_prefix('-').unwrap_or(typed), Start::Last),
+    };
+    let count = Some(digits).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    count.and_then(|count| count.parse().ok()).map(from).ok_or("must be a number of lines, such as 10, or +10")
 }
 
 async fn tail(context: &mut Context<'_>, args: &TailArgs) -> Result<(), Failure> {
-    let name = args.name.as_str();
-    let fail = |error: &Error| Failure::client("tail", Some(name), error);
+    let found = expand(context, &args.names, Wanted::Files).await;
+    let several = found.len() > 1;
+    if several && args.follow {
+        return Err(Failure::usage("-f follows one file only"));
+    }
     let out = DataOut::standard(context.client.cancel_token());
-    let writer = out.writer().map_err(|error| Failure::new("-", "local", io_text(&error)))?;
-    let mut follower = Follower { out: writer, offset: 0, last: Vec::new() };
+    let mut gap = "";
+    for Named { name, .. } in found {
+        let title = if several { format!("{gap}==> {} <==\n", context.cwd.shown(&name)) } else { String::new() };
+        match tail_of(context, args, &out, &name, &title).await {
+            Ok(()) => gap = "\n",
+            Err(failure) if failure.is_final() => return Err(failure),
+            Err(failure) => context.fail(&failure),
+        }
+        if out.is_broken() {
+            context.output.set_broken();
+            break;
+        }
+    }
+    context.end_line(&out);
+    Ok(())
+}
+
+/// Shows `title` and then the end of one file.
+async fn tail_of(
+    context: &mut Context<'_>,
+    args: &TailArgs,
+    out: &DataOut,
+    name: &str,
+    title: &str,
+) -> Result<(), Failure> {
+    let fail = |error: &Error| Failure::client("tail", Some(name), error);
+    let mut writer = out.writer().map_err(|error| Failure::new("-", "local", io_text(&error)))?;
     context.output.flush();
     let stat = context.client.stat(name).await.map_err(|error| fail(&error))?;
+    _ = writer.write_all(title.as_bytes());
+    let mut follower = Follower { out: writer, offset: 0, last: Vec::new() };
     let mut shown = async {
-        follower.offset = start_of(context.client, name, stat.size, args.lines).await?;
+        follower.offset = match args.start {
+            Start::Last(lines) => start_of(context.client, name, stat.size, lines).await?,
+            Start::Line(number) => start_of_line(context.client, name, stat.size, number).await?,
+        };
         follower.show(context.client, name).await
     }
     .await;
     let mut seen = Some(stat);
     loop {
         if out.is_broken() {
-            context.output.set_broken();
             return Ok(());
         }
         if !args.follow {
@@ -91,7 +146,7 @@ async fn tail(context: &mut Context<'_>, args: &TailArgs) -> Result<(), Failure>
                 return Err(fail(error));
             }
             if seen.take().is_some() {
-                let what = if gone { "the file has gone".to_owned() } else { fail(error).message };
+                let what = if gone { "the file no longer exists".to_owned() } else { fail(error).message };
                 context.output.note(&format!("tail {name}: {what}; waiting for it"));
             }
         }
@@ -101,12 +156,21 @@ async fn tail(context: &mut Context<'_>, args: &TailArgs) -> Result<(), Failure>
             () = cancel.cancelled() => return Err(fail(&Error::Cancelled)),
             () = tokio::time::sleep(args.interval) => {}
         }
-        shown = match context.client.stat(name).await {
+        let before = context.client.reconnects();
+        let now = context.client.stat(name).await;
+        // If the checks are too far apart, the server closes the idle connection between them every time.
+        let idle = context.client.hello_info().and_then(|hello| hello.idle).map(u64::from).map(Duration::from_secs);
+        if now.is_ok() && context.client.reconnects() > before && idle.is_none_or(|idle| args.interval < idle) {
+            let address = context.client.address();
+            context.output.note(&format!("tail {name}: reconnected to {address}"));
+        }
+        shown = match now {
             Ok(stat) if seen == Some(stat) => Ok(()),
             Ok(stat) => {
-                let shown = follower.follow(context.client, name, stat).await;
+                let mut shown = follower.follow(context.client, name, stat).await;
                 if let Ok(Some(what)) = &shown {
                     context.output.note(&format!("tail {name}: {what}"));
+                    shown = follower.show(context.client, name).await.map(|()| None);
                 }
                 seen = shown.is_ok().then_some(stat).or(seen);
                 shown.map(drop)
@@ -143,6 +207,29 @@ async fn start_of(client: &mut Client, name: &str, size: u64, lines: u64) -> Res
     Ok(0)
 }
 
+/// Where line `number` begins, within the first `size` bytes.
+async fn start_of_line(client: &mut Client, name: &str, size: u64, number: u64) -> Result<u64, Error> {
+    let (mut begin, mut left) = (0, number.saturating_sub(1));
+    if left == 0 {
+        return Ok(0);
+    }
+    let mut reader = client.read_range(name, 0, Some(size)).await?;
+    let mut block = vec![0; 64 << 10];
+    loop {
+        let n = reader.read(&mut block).await.map_err(|error| of_stream(name, error))?;
+        if n == 0 {
+            return Ok(begin);
+        }
+        for (at, _) in block[..n].iter().enumerate().filter(|(_, byte)| **byte == b'\n') {
+            left -= 1;
+            if left == 0 {
+                return Ok(begin + at as u64 + 1);
+            }
+        }
+        begin += n as u64;
+    }
+}
+
 /// Reads a part of a file into `block`.
 async fn read(client: &mut Client, name: &str, offset: u64, length: u64, block: &mut Vec<u8>) -> Result<(), Error> {
     block.clear();
@@ -173,20 +260,21 @@ impl<W: Write> Follower<W> {
         self.show_if_same(client, name).await.map(drop)
     }
 
-    /// Shows what is new in a file that has changed. If it was replaced or cut, from its first byte on, and says so.
+    /// Shows what is new in a file that has changed. If the file was replaced or truncated, shows nothing and returns a
+    /// message: the next call continues at its first byte.
     async fn follow(&mut self, client: &mut Client, name: &str, stat: Stat) -> Result<Option<&'static str>, Error> {
         let what = if stat.size < self.offset {
-            "the file is shorter now: from its start"
+            "file truncated; continuing from its start"
         } else {
             match self.show_if_same(client, name).await {
                 Ok(true) => return Ok(None),
-                Ok(false) => "another file has this name now: from its start",
-                Err(error) if error.code() == Some(ErrorCode::Range) => "the file is shorter now: from its start",
+                Ok(false) => "file replaced; continuing from its start",
+                Err(error) if error.code() == Some(ErrorCode::Range) => "file truncated; continuing from its start",
                 Err(error) => return Err(error),
             }
         };
         (self.offset, self.last) = (0, Vec::new());
-        self.show(client, name).await.map(|()| Some(what))
+        Ok(Some(what))
     }
 
     /// False, and nothing is shown, if what comes before the offset is not what was shown before.

@@ -7,10 +7,13 @@ use clap::{ArgAction, Args};
 use super::command::{Definition, Remote};
 use super::context::Context;
 use super::failure::Failure;
+use super::files::expand;
 use super::format::{count, size};
-use super::json::Object;
+use super::glob::Wanted;
+use super::json::{Kind, Object};
 use super::list::Row;
-use super::names::ON_SERVER;
+use super::names::{DIRECTORY_ON_SERVER, ON_SERVER};
+use super::refused::about_directory;
 use super::remote::{Listings, directory_name, walk};
 use crate::client::RemoteEntry;
 
@@ -20,7 +23,10 @@ async fn below(context: &mut Context<'_>, dir: Option<&str>) -> Result<Vec<Remot
     let found = walk(&mut listings, context.verb, dir).await;
     let failures = listings.take_failures();
     failures.iter().for_each(|failure| context.fail(failure));
-    found
+    match (found, dir) {
+        (Err(failure), Some(dir)) => Err(about_directory(context.client, dir, failure).await),
+        (found, _) => found,
+    }
 }
 
 /// `tree`
@@ -30,7 +36,7 @@ impl Definition for Tree {
     type Args = TreeArgs;
 
     const NAME: &'static str = "tree";
-    const SUMMARY: &'static str = "Show a directory on the server and all below as a tree";
+    const SUMMARY: &'static str = "Show a directory on the server as a tree";
 }
 
 impl Remote for Tree {
@@ -43,7 +49,7 @@ impl Remote for Tree {
 #[derive(Debug, Default, Args)]
 pub(crate) struct TreeArgs {
     /// Directory
-    #[arg(value_name = "DIR", default_value = ".", value_hint = ON_SERVER)]
+    #[arg(value_name = "DIR", default_value = ".", value_hint = DIRECTORY_ON_SERVER)]
     dir: String,
 }
 
@@ -95,7 +101,7 @@ impl Definition for Du {
     type Args = DuArgs;
 
     const NAME: &'static str = "du";
-    const SUMMARY: &'static str = "Show the bytes of directories on the server";
+    const SUMMARY: &'static str = "Show the total size of directories on the server";
 }
 
 impl Remote for Du {
@@ -111,8 +117,11 @@ pub(crate) struct DuArgs {
     /// Show sizes in KiB, MiB, GiB
     #[arg(short)]
     human: bool,
-    /// Directories
-    #[arg(value_name = "DIR", default_value = ".", value_hint = ON_SERVER)]
+    /// Show only the total of each DIR
+    #[arg(short)]
+    summary: bool,
+    /// Directories, files or globs
+    #[arg(value_name = "DIR|GLOB", default_value = ".", value_hint = ON_SERVER)]
     dirs: Vec<String>,
     /// Print help
     #[arg(long, action = ArgAction::Help)]
@@ -120,21 +129,33 @@ pub(crate) struct DuArgs {
 }
 
 async fn du(context: &mut Context<'_>, args: &DuArgs) -> Result<(), Failure> {
-    for dir in &args.dirs {
-        let dir = directory_name(dir);
+    for named in expand(context, &args.dirs, Wanted::Any).await {
+        let dir = directory_name(&named.name);
         let entries = match below(context, dir).await {
             Ok(entries) => entries,
             Err(failure) if failure.is_final() => return Err(failure),
             Err(failure) => {
-                context.fail(&failure);
+                match dir {
+                    Some(name) if let Ok(file) = context.client.stat(name).await => {
+                        let object = Object::Usage { name, kind: Kind::File, size: file.size, files: 1 };
+                        let shown = context.cwd.shown(name);
+                        context.output.result(&object, || format!("{}  {shown}", size(file.size, args.human)));
+                    }
+                    _ => context.fail(&failure),
+                }
                 continue;
             }
         };
-        for usage in usages(dir, &entries) {
+        let mut usages = usages(dir, &entries);
+        if args.summary {
+            usages.drain(..usages.len() - 1);
+        }
+        for usage in usages {
             let Usage { name, bytes, files } = &usage;
             let shown = context.cwd.shown(name);
-            let object = Object::Usage { name, size: *bytes, files: *files };
-            context.output.result(&object, || format!("{}  {}/", size(*bytes, args.human), shown));
+            let object = Object::Usage { name, kind: Kind::Directory, size: *bytes, files: *files };
+            let slash = if shown.ends_with('/') { "" } else { "/" };
+            context.output.result(&object, || format!("{}  {shown}{slash}", size(*bytes, args.human)));
         }
     }
     Ok(())
@@ -148,7 +169,7 @@ struct Usage {
     files: u64,
 }
 
-/// For each directory, those in it first.
+/// For each directory, those in it first, sorted by name.
 fn usages(dir: Option<&str>, entries: &[RemoteEntry]) -> Vec<Usage> {
     let usage = |name: &str| Usage { name: name.to_owned(), bytes: 0, files: 0 };
     let dirs = entries.iter().filter(|entry| entry.is_dir).map(|entry| entry.name.as_str());
@@ -163,7 +184,12 @@ fn usages(dir: Option<&str>, entries: &[RemoteEntry]) -> Vec<Usage> {
             }
         }
     }
-    all.into_values().rev().collect()
+    let mut usages: Vec<_> = all.into_values().collect();
+    // The end of a name comes after everything that can follow in it.
+    let parts =
+        |name: &str| name.split('/').filter(|part| !part.is_empty()).chain(["\u{10ffff}"]).map(str::to_owned).collect();
+    usages.sort_by_cached_key(|usage| -> Vec<String> { parts(&usage.name) });
+    usages
 }
 
 #[cfg(test)]
@@ -193,7 +219,7 @@ mod tests {
             let usages = usages(dir, entries);
             usages.iter().map(|one| format!("{}:{}:{}", one.name, one.bytes, one.files)).collect::<Vec<_>>()
         };
-        assert_eq!(shown(None, &entries), ["e:0:0", "a/b:1:1", "a:3:2", ":7:3"]);
+        assert_eq!(shown(None, &entries), ["a/b:1:1", "a:3:2", "e:0:0", ":7:3"]);
         assert_eq!(shown(Some("a"), &entries[1..4]), ["a/b:1:1", "a:3:2"]);
     }
 }

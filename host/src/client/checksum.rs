@@ -2,7 +2,7 @@
 
 #[cfg(feature = "cli")]
 use core::sync::atomic::{AtomicUsize, Ordering};
-use std::io::{ErrorKind, Read, Seek};
+use std::io::{self, ErrorKind, Read, Seek};
 use std::path::Path;
 #[cfg(feature = "cli")]
 use std::path::PathBuf;
@@ -31,14 +31,9 @@ pub(super) async fn checksum(
     let mut crc = Crc32c::new();
     let (mut done, mut pieces) = (0, 0_u32);
     loop {
-        match reader.read(&mut buffer) {
-            Ok(0) => return Ok((done == length).then_some(crc)),
-            Ok(n) => {
-                crc.update(&buffer[..n]);
-                done += n as u64;
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(at(path)(error)),
+        match piece(&mut reader, &mut buffer, &mut crc).map_err(at(path))? {
+            0 => return Ok((done == length).then_some(crc)),
+            n => done += n,
         }
         pieces += 1;
         if pieces.is_multiple_of(64) {
@@ -46,6 +41,20 @@ pub(super) async fn checksum(
         }
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
+        }
+    }
+}
+
+/// Reads the next piece of a file into its checksum, and returns its length; 0 at the end.
+fn piece(reader: &mut impl Read, buffer: &mut [u8], crc: &mut Crc32c) -> io::Result<u64> {
+    loop {
+        match reader.read(buffer) {
+            Ok(n) => {
+                crc.update(&buffer[..n]);
+                return Ok(n as u64);
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }
@@ -112,20 +121,13 @@ fn next_of<'a>(paths: &'a [PathBuf], next: &AtomicUsize) -> Option<(usize, &'a P
 fn sum_file(path: &Path, buffer: &mut [u8], cancel: &CancelToken) -> Option<(u64, u32)> {
     let mut file = std::fs::File::open(path).ok()?;
     let (mut len, mut crc) = (0, Crc32c::new());
-    loop {
-        match file.read(buffer) {
-            Ok(0) => return Some((len, crc.value())),
-            Ok(n) => {
-                crc.update(&buffer[..n]);
-                len += n as u64;
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(_) => return None,
-        }
-        if cancel.is_cancelled() {
-            return None;
+    while !cancel.is_cancelled() {
+        match piece(&mut file, buffer, &mut crc).ok()? {
+            0 => return Some((len, crc.value())),
+            n => len += n,
         }
     }
+    None
 }
 
 #[cfg(all(test, feature = "cli"))]

@@ -366,6 +366,7 @@ pub(super) fn no(error: Error) -> Result<Error, Error> {
         | Error::Lost { .. }
         | Error::Timeout { .. }
         | Error::Mute { .. }
+        | Error::NotSkiff { .. }
         | Error::Protocol { .. }
         | Error::Cancelled
         | Error::NeedsExtended { .. } => Err(error),

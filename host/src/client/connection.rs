@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::Options;
 use super::cancel::CancelToken;
 use super::dial::{closed_early, connect_any};
-use super::error::Error;
+use super::error::{Error, SAID_MAX};
 use super::event::{Event, HelloInfo, owned};
 use super::line::{Line, Peer};
 #[cfg(all(feature = "serial", unix))]
@@ -339,18 +339,13 @@ impl Connection {
                 }
                 continue;
             }
-            let input = &mut self.input[self.start..self.end];
-            if input.is_empty() {
+            if self.start == self.end {
                 return Ok(Incoming::Nothing);
             }
-            let received = self.session.receive(input).map_err(|source| match source {
-                // The bytes before are verified, and the transfer can be resumed from there.
-                ProtocolError::Forged if !asked => Error::Lost {
-                    address: self.address.to_string(),
-                    source: Arc::new(io::Error::new(io::ErrorKind::InvalidData, "a message was changed on the way")),
-                },
-                source => protocol(&self.address, source),
-            })?;
+            let received = match self.session.receive(&mut self.input[self.start..self.end]) {
+                Ok(received) => received,
+                Err(source) => return Err(self.violated(source)),
+            };
             let range = self.start + received.at..self.start + received.at + received.payload.len();
             self.start += received.taken;
             if received.taken == 0 {
@@ -366,6 +361,25 @@ impl Connection {
                 let source = ProtocolError::TooLong { length: self.framing as u64 };
                 return Err(protocol(&self.address, source));
             }
+        }
+    }
+
+    /// The error for input that the session does not accept.
+    fn violated(&self, source: ProtocolError) -> Error {
+        let address = self.address.to_string();
+        let asked = self.hello.is_none();
+        match source {
+            ProtocolError::BadLength if asked => {
+                let lines = self.input[self.start..self.end].split(|byte| matches!(byte, b'\r' | b'\n'));
+                let said = lines.into_iter().next().unwrap_or_default();
+                Error::NotSkiff { address, said: said[..said.len().min(SAID_MAX)].to_vec() }
+            }
+            // The bytes before are verified, and the transfer can be resumed from there.
+            ProtocolError::Forged if !asked => Error::Lost {
+                address,
+                source: Arc::new(io::Error::new(io::ErrorKind::InvalidData, "a message was changed on the way")),
+            },
+            source => protocol(&address, source),
         }
     }
 

@@ -26,7 +26,12 @@ use super::name::parse;
 pub(super) const fn is_final(error: &Error) -> bool {
     matches!(
         error,
-        Error::Connect { .. } | Error::Mute { .. } | Error::Timeout { .. } | Error::Protocol { .. } | Error::Cancelled
+        Error::Connect { .. }
+            | Error::Mute { .. }
+            | Error::Timeout { .. }
+            | Error::NotSkiff { .. }
+            | Error::Protocol { .. }
+            | Error::Cancelled
     )
 }
 

@@ -15,19 +15,26 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::cancel::CancelToken;
 use super::error::Error;
+use crate::address::DEFAULT_PORT;
 
-/// The addresses of a host. IP addresses and `localhost` (RFC 6761) need no resolver, which costs a thread.
+/// The addresses of a host, and one address of each other host with the same name.
+pub(super) type Found = (Vec<SocketAddr>, Vec<SocketAddr>);
+
+/// Finds a host. IP addresses and `localhost` (RFC 6761) need no resolver, which costs a thread. Without a
+/// port, a name that ends in `.local` has the port that it announces, and everything else the default.
 pub(super) async fn resolve(
     host: &str,
-    port: u16,
+    port: Option<u16>,
     address: &str,
     cancel: &CancelToken,
-) -> Result<Vec<SocketAddr>, Error> {
+) -> Result<Found, Error> {
+    let known = port.unwrap_or(DEFAULT_PORT);
     if let Ok(ip) = host.parse::<IpAddr>() {
-        return Ok(vec![(ip, port).into()]);
+        return Ok((vec![(ip, known).into()], Vec::new()));
     }
     if host.eq_ignore_ascii_case("localhost") {
-        return Ok(vec![(Ipv6Addr::LOCALHOST, port).into(), (Ipv4Addr::LOCALHOST, port).into()]);
+        let addresses = vec![(Ipv6Addr::LOCALHOST, known).into(), (Ipv4Addr::LOCALHOST, known).into()];
+        return Ok((addresses, Vec::new()));
     }
     tokio::select! {
         () = cancel.cancelled() => Err(Error::Cancelled),
@@ -38,17 +45,33 @@ pub(super) async fn resolve(
     }
 }
 
-/// Asks the system's resolver; for a name that ends in `.local`, also asks by mDNS, since not every system does.
-async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let asked = (host.to_owned(), port);
-    let system = on_thread("resolve", move || asked.to_socket_addrs().map(Iterator::collect));
+/// How long to wait for the announcement of a host that the system's resolver has found.
+#[cfg(feature = "mdns")]
+const ANNOUNCED: Duration = Duration::from_millis(1500);
+
+/// Asks the system's resolver. For a name that ends in `.local`, also asks by mDNS, because not every system does that,
+/// and none reports a port.
+async fn look_up(host: &str, port: Option<u16>) -> io::Result<Found> {
+    let asked = (host.to_owned(), port.unwrap_or(DEFAULT_PORT));
+    let lookup = move || match asked.to_socket_addrs() {
+        Ok(found) => Ok((found.collect(), Vec::new())),
+        // The kind of error that a failed mDNS lookup has, too.
+        Err(error) => Err(io::Error::new(io::ErrorKind::NotFound, error.to_string())),
+    };
+    let system = on_thread("resolve", lookup);
     #[cfg(feature = "mdns")]
     if crate::discovery::is_local(host) {
         let name = host.to_owned();
-        let network = on_thread("mdns", move || crate::discovery::resolve(&name, port));
+        let network = on_thread("mdns", move || {
+            crate::discovery::resolve(&name, port).map(|found| (found.addresses, found.namesakes))
+        });
         let (mut system, mut network) = (core::pin::pin!(system), core::pin::pin!(network));
         return tokio::select! {
-            found = &mut system => if found.is_ok() { found } else { network.await },
+            found = &mut system => match (found, port) {
+                (Ok(found), Some(_)) => Ok(found),
+                (Ok(found), None) => Ok(timeout(ANNOUNCED, network).await.ok().and_then(Result::ok).unwrap_or(found)),
+                (Err(_), _) => network.await,
+            },
             found = &mut network => match found {
                 Ok(found) => Ok(found),
                 Err(error) => system.await.map_err(|_| error),

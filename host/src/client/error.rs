@@ -45,6 +45,14 @@ pub enum Error {
         /// `host:port` as the caller gave it.
         address: String,
     },
+    /// The first bytes from the server can't be a reply: something else listens there.
+    #[error("{address} answers, but is not a skiff server{}", quoted(said))]
+    NotSkiff {
+        /// `host:port` as the caller gave it.
+        address: String,
+        /// The first line that it sent, at most 60 bytes. Not yet safe for a terminal.
+        said: Vec<u8>,
+    },
     /// The server violated the protocol.
     #[error("{address} violated the protocol: {source}")]
     Protocol {
@@ -201,6 +209,13 @@ impl Error {
                 | Self::Refused { code: Some(ErrorCode::Timeout), .. }
         )
     }
+
+    /// True if a local file could not be written for lack of space.
+    #[must_use]
+    pub fn is_local_space(&self) -> bool {
+        let is_space = |kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        matches!(self, Self::Local { source, .. } if is_space(source.kind()))
+    }
 }
 
 impl From<Error> for io::Error {
@@ -214,7 +229,9 @@ impl From<Error> for io::Error {
             | Error::Local { source, .. }
             | Error::Data { source, .. } => source.kind(),
             Error::Timeout { .. } | Error::Mute { .. } => Kind::TimedOut,
-            Error::Protocol { .. } | Error::Mismatch { .. } | Error::Transfer { .. } => Kind::InvalidData,
+            Error::NotSkiff { .. } | Error::Protocol { .. } | Error::Mismatch { .. } | Error::Transfer { .. } => {
+                Kind::InvalidData
+            }
             Error::KeyNeeded { .. } | Error::KeyRefused { .. } | Error::Unprotected { .. } => Kind::PermissionDenied,
             Error::NeedsExtended { .. } => Kind::Unsupported,
             Error::BadName { .. } | Error::ClassicName { .. } | Error::LocalName { .. } => Kind::InvalidInput,
@@ -237,6 +254,14 @@ impl From<Error> for io::Error {
 /// A path for output. It may contain a name from a server.
 fn shown(path: &Path) -> String {
     sanitize(&path.to_string_lossy()).into_owned()
+}
+
+/// The longest beginning of a foreign answer that [`Error::NotSkiff`] keeps, in bytes.
+pub(super) const SAID_MAX: usize = 60;
+
+/// What a foreign server said, if it said something: ` (it says "SSH-2.0-OpenSSH_9.6")`.
+fn quoted(said: &[u8]) -> String {
+    if said.is_empty() { String::new() } else { format!(" (it says \"{}\")", said.escape_ascii()) }
 }
 
 /// One line for people: the standard text of the code if the server adds nothing to it.

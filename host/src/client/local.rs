@@ -50,11 +50,14 @@ fn is_special_on_windows(component: &str) -> bool {
     let stem = component.split('.').next().unwrap_or(component).trim_end();
     let numbered = |device: &str| {
         stem.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(device))
-            && matches!(stem.get(3..), Some("0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9"))
+            && matches!(
+                stem.get(3..),
+                Some("0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9" | "¹" | "²" | "³")
+            )
     };
     component.contains(['<', '>', ':', '"', '|', '?', '*'])
         || component.ends_with(['.', ' '])
-        || ["con", "prn", "aux", "nul"].iter().any(|device| stem.eq_ignore_ascii_case(device))
+        || ["con", "prn", "aux", "nul", "conin$", "conout$"].iter().any(|device| stem.eq_ignore_ascii_case(device))
         || numbered("com")
         || numbered("lpt")
 }
@@ -456,7 +459,9 @@ mod tests {
 
     #[test]
     fn names_that_windows_takes_for_something_else_are_known() {
-        for name in ["c:x", "a:stream", "con", "NUL.txt", "Com1", "lpt9.log", "aux ", "end.", "end ", "what?"] {
+        for name in
+            ["c:x", "a:stream", "con", "NUL.txt", "Com1", "lpt9.log", "COM¹", "conin$", "aux ", "end.", "end ", "what?"]
+        {
             assert!(is_special_on_windows(name), "{name}");
         }
         for name in ["console", "com", "com10", "nulls.txt", "a.b", ".hidden"] {

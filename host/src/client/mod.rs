@@ -14,8 +14,8 @@
 //! | `local`, `checksum` | partial files, numbered names, putting in place |
 //! | `error`, `name`, `text`, `cancel`, `job` | types that the other modules use |
 //!
-//! A [`Client`] needs a tokio runtime with I/O and time, of any flavour, and starts no tasks or threads. Local files are
-//! read and written where the caller runs. Nothing is printed.
+//! A [`Client`] needs a tokio runtime with I/O and time, of any flavour, and starts no tasks or threads. Local files
+//! are read and written where the caller runs. Nothing is printed.
 //!
 //! The first command without a body is sent in one write with the question for extended commands (PROTOCOL §4), so a
 //! one-shot `get` costs one round trip after the connect.
@@ -89,6 +89,7 @@ use std::sync::Arc;
 use connection::{Connection, Incoming, Patience};
 use dial::resolve;
 
+use crate::address::DEFAULT_PORT;
 #[cfg(all(feature = "serial", unix))]
 use crate::address::SerialPort;
 
@@ -122,8 +123,8 @@ pub struct Options {
     /// Timeout for a server that owes something and makes no progress, and for reconnecting after a lost connection.
     /// Default: 60 s.
     pub idle: Duration,
-    /// Timeout for a server that works on one `sum`, `copy`, `resume` or the end of a `write` and sends nothing. Default: 300
-    /// s.
+    /// Timeout for a server that works on one `sum`, `copy`, `resume` or the end of a `write` and sends nothing.
+    /// Default: 300 s.
     pub work: Duration,
     /// Maximum number of reconnects in a row; progress resets the count. The client also gives up after `idle`.
     /// Default: no limit.
@@ -165,11 +166,14 @@ pub struct Client {
     /// `host:port` as the caller gave it.
     address: Arc<str>,
     peer: line::Peer,
+    namesakes: Vec<SocketAddr>,
     options: Options,
     /// `None` after an operation that left it unusable.
     connection: Option<Box<Connection>>,
     /// What the server said on an earlier connection; the inner `None`: it is classic.
     hello: Option<Option<HelloInfo>>,
+    /// How often it has reconnected.
+    reconnects: u64,
 }
 
 impl Client {
@@ -180,17 +184,35 @@ impl Client {
     /// # Errors
     /// [`Error::Connect`] with the error of the last address; [`Error::Cancelled`].
     pub async fn connect(host: &str, port: u16, options: Options) -> Result<Self, Error> {
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        let address: Arc<str> =
-            if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }.into();
-        let peers = resolve(host, port, &address, &options.cancel).await?;
-        let (connection, peer) = Connection::open(&peers, &address, &options).await?;
-        let peer = line::Peer::Network(peer);
-        Ok(Self { address, peer, options, connection: Some(Box::new(connection)), hello: None })
+        Self::connect_to(host, Some(port), options).await
     }
 
-    /// Opens a session over a serial line (PROTOCOL §9), for this process alone. A later reconnect waits for the port if
-    /// it was unplugged. Classic transfers fail with [`Error::NeedsExtended`].
+    /// The same without a port: a name that ends in `.local` has the port of the server that the host announces by mDNS
+    /// (with the feature `mdns`). If it announces none or several, and for all other hosts, the port is
+    /// [`DEFAULT_PORT`].
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_announced(host: &str, options: Options) -> Result<Self, Error> {
+        Self::connect_to(host, None, options).await
+    }
+
+    async fn connect_to(host: &str, port: Option<u16>, options: Options) -> Result<Self, Error> {
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let address = |port: u16| -> Arc<str> {
+            if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }.into()
+        };
+        let asked = address(port.unwrap_or(DEFAULT_PORT));
+        let (peers, namesakes) = resolve(host, port, &asked, &options.cancel).await?;
+        let address = peers.first().map_or(asked, |peer| address(peer.port()));
+        let (connection, peer) = Connection::open(&peers, &address, &options).await?;
+        let peer = line::Peer::Network(peer);
+        let connection = Some(Box::new(connection));
+        Ok(Self { address, peer, namesakes, options, connection, hello: None, reconnects: 0 })
+    }
+
+    /// Opens a session over a serial line (PROTOCOL §9), for this process alone. A later reconnect waits for the port
+    /// if it was unplugged. Classic transfers fail with [`Error::NeedsExtended`].
     ///
     /// # Errors
     /// [`Error::Connect`] if the port can't be used; [`Error::Mute`] if nothing answers within
@@ -199,7 +221,8 @@ impl Client {
     pub async fn connect_serial(port: SerialPort, options: Options) -> Result<Self, Error> {
         let connection = Connection::open_serial(&port, &options).await?;
         let (address, peer) = (port.to_string().into(), line::Peer::Serial(port));
-        Ok(Self { address, peer, options, connection: Some(Box::new(connection)), hello: None })
+        let connection = Some(Box::new(connection));
+        Ok(Self { address, peer, namesakes: Vec::new(), options, connection, hello: None, reconnects: 0 })
     }
 
     /// `host:port` as the caller gave it, an IPv6 address in brackets; `serial:PATH:BAUD` for a serial line.
@@ -216,6 +239,13 @@ impl Client {
             #[cfg(all(feature = "serial", unix))]
             line::Peer::Serial(_) => None,
         }
+    }
+
+    /// One address of each other host with the same name that mDNS has found on other networks (with the feature
+    /// `mdns`).
+    #[must_use]
+    pub fn namesakes(&self) -> &[SocketAddr] {
+        &self.namesakes
     }
 
     /// The kind of server; [`Peer::Unknown`] before the first operation.
@@ -238,6 +268,13 @@ impl Client {
     fn known(&self) -> Option<Option<&HelloInfo>> {
         let now = self.connection.as_ref().and_then(|connection| connection.hello());
         now.or_else(|| self.hello.as_ref().map(Option::as_ref))
+    }
+
+    /// How often it has reconnected since it was created. It does so on its own when an operation finds the connection
+    /// closed.
+    #[must_use]
+    pub const fn reconnects(&self) -> u64 {
+        self.reconnects
     }
 
     /// The KEYID that protects the connection; `None` if it is not protected.
@@ -307,7 +344,11 @@ impl Client {
         }
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => Box::new(Connection::again(&self.peer, &self.address, &self.options).await?),
+            None => {
+                let connection = Connection::again(&self.peer, &self.address, &self.options).await?;
+                self.reconnects += 1;
+                Box::new(connection)
+            }
         };
         let connection = self.connection.insert(connection);
         if let Some(rate) = self.options.rate {
@@ -336,8 +377,9 @@ impl Client {
         }
     }
 
-    /// Drops the connection; what is known about the server is kept.
-    fn disconnect(&mut self) {
+    /// Drops the connection, for example because the server restarts. The next command makes another one. What is known
+    /// about the server is kept.
+    pub fn disconnect(&mut self) {
         if let Some(connection) = self.connection.take()
             && let Some(hello) = connection.hello()
         {

@@ -254,3 +254,21 @@ fn explained(error: io::Error) -> io::Error {
     };
     io::Error::new(error.kind(), text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_of_another_group_leads_to_the_command_that_helps() {
+        for errno in [Errno::ACCESS, Errno::PERM] {
+            let error = explained(errno.into());
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+            let text = error.to_string();
+            assert!(
+                text.starts_with("permission denied; ") && text.ends_with("sudo usermod -aG dialout $USER"),
+                "{text}"
+            );
+        }
+    }
+}

@@ -8,7 +8,7 @@ use crate::store::Stage;
 
 /// A change whose outcome is not known yet.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     peer: Who,
     verb: &'static str,
     name: String,
@@ -17,7 +17,7 @@ pub(super) struct Entry {
 }
 
 /// Boxed, because most servers have none.
-pub(super) type Pending = Option<Box<Entry>>;
+pub(crate) type Pending = Option<Box<Entry>>;
 
 impl Entry {
     /// A `write` whose body has been received; `None` if that is not logged.
@@ -27,7 +27,7 @@ impl Entry {
     }
 
     /// A change to names; `None` if that is not logged.
-    pub(super) fn change(peer: Who, change: &Change) -> Pending {
+    pub(crate) fn change(peer: Who, change: &Change) -> Pending {
         Self::new(|| {
             let (verb, name, to) = match change {
                 Change::Remove(name) => ("remove", name, None),
@@ -45,14 +45,14 @@ impl Entry {
     }
 
     /// Logs the outcome.
-    pub(super) fn end<T>(&self, done: &Result<T, Refusal>) {
+    pub(crate) fn end<T>(&self, done: &Result<T, Refusal>) {
         let Self { peer, verb, name, to, size } = self;
         log(*peer, verb, name, to.as_deref(), *size, outcome(done));
     }
 }
 
 /// `ok`, or the code of the refusal.
-pub(super) const fn outcome<T>(done: &Result<T, Refusal>) -> &'static str {
+pub(crate) const fn outcome<T>(done: &Result<T, Refusal>) -> &'static str {
     match done {
         Ok(_) => "ok",
         Err(refusal) => refusal.code.as_str(),
@@ -60,8 +60,21 @@ pub(super) const fn outcome<T>(done: &Result<T, Refusal>) -> &'static str {
 }
 
 /// Logs how an upload ended: `ok`, an error code, or why its body is incomplete.
-pub(super) fn upload(peer: impl Into<Who>, verb: &str, name: &str, size: Option<u64>, outcome: &str) {
+pub(crate) fn upload(peer: impl Into<Who>, verb: &str, name: &str, size: Option<u64>, outcome: &str) {
     log(peer.into(), verb, name, None, size, outcome);
+}
+
+/// Logs how a change ended.
+#[cfg(feature = "objects")]
+pub(crate) fn change<T>(
+    peer: Who,
+    verb: &str,
+    name: &str,
+    to: Option<&str>,
+    size: Option<u64>,
+    done: &Result<T, Refusal>,
+) {
+    log(peer, verb, name, to, size, outcome(done));
 }
 
 fn log(peer: Who, verb: &str, name: &str, to: Option<&str>, size: Option<u64>, outcome: &str) {

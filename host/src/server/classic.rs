@@ -8,38 +8,37 @@ use std::sync::Arc;
 
 use skiff_proto::name::Name;
 use skiff_proto::responder::Services;
-use skiff_proto::store::Stat;
+use skiff_proto::store::{Stat, Store};
 use skiff_proto::{ErrorCode, Refusal};
 use tokio::net::TcpStream;
 use tracing::{info, warn};
 
 use super::audit;
+use super::backend::{Backend, FileOf, StageOf};
 use super::data::{self, Purpose};
-use super::polled::{PolledStore, Upload};
 use super::ports::Claim;
 use super::shared::Shared;
 use super::work::keep;
-use crate::store::File;
 
 /// The services for one control connection.
-pub(super) struct Classic<'a> {
-    pub(super) shared: &'a Arc<Shared>,
+pub(super) struct Classic<'a, B: Backend> {
+    pub(super) shared: &'a Arc<Shared<B>>,
     /// The control connection.
     pub(super) stream: &'a TcpStream,
     pub(super) peer: SocketAddr,
     /// When one of its data connections last made progress.
     pub(super) progress: &'a mut Option<Arc<AtomicU64>>,
     /// A `get` or `put` that has to wait for a port.
-    pub(super) waiting: Option<Waiting>,
+    pub(super) waiting: Option<Waiting<B::Session>>,
 }
 
 /// A transfer that is waiting for a port.
-pub(super) struct Waiting {
+pub(super) struct Waiting<S: Store> {
     claim: Pin<Box<dyn Future<Output = Option<Claim>> + Send>>,
-    purpose: Purpose,
+    purpose: Purpose<S>,
 }
 
-impl Classic<'_> {
+impl<B: Backend> Classic<'_, B> {
     /// Waits until the waiting `get` or `put` has its answer; forever if none is waiting.
     pub(super) async fn granted(&mut self) -> Result<u16, Refusal> {
         let Some(waiting) = &mut self.waiting else { return core::future::pending().await };
@@ -51,7 +50,7 @@ impl Classic<'_> {
     }
 
     /// Answers a `get` or `put` with a port, now or when one is free.
-    fn claim(&mut self, purpose: Purpose) -> Poll<Result<u16, Refusal>> {
+    fn claim(&mut self, purpose: Purpose<B::Session>) -> Poll<Result<u16, Refusal>> {
         let Ok(at) = self.stream.local_addr() else { return Poll::Ready(Err(ErrorCode::Io.into())) };
         match self.shared.ports.claim(at) {
             Ok(Some(claim)) => Poll::Ready(self.announce(Some(claim), purpose)),
@@ -68,7 +67,7 @@ impl Classic<'_> {
         }
     }
 
-    fn announce(&mut self, claim: Option<Claim>, purpose: Purpose) -> Result<u16, Refusal> {
+    fn announce(&mut self, claim: Option<Claim>, purpose: Purpose<B::Session>) -> Result<u16, Refusal> {
         let port = claim.as_ref().and_then(|claim| claim.port().ok());
         let (Some(claim), Some(port)) = (claim, port) else {
             if let Purpose::Put(_, name) = &purpose {
@@ -82,17 +81,14 @@ impl Classic<'_> {
     }
 }
 
-impl Services<PolledStore> for Classic<'_> {
-    fn get(&mut self, name: Name<'_>, file: Arc<File>, _: Stat) -> Poll<Result<u16, Refusal>> {
+impl<B: Backend> Services<B::Session> for Classic<'_, B> {
+    fn get(&mut self, name: Name<'_>, file: FileOf<B>, stat: Stat) -> Poll<Result<u16, Refusal>> {
         info!(peer = %self.peer, name = ?name.as_str(), "get");
-        self.claim(Purpose::Get(file))
+        self.claim(Purpose::Get(file, stat.size))
     }
 
-    fn put(&mut self, _: &mut PolledStore, name: Name<'_>, upload: Upload) -> Poll<Result<u16, Refusal>> {
-        match upload.into_stage() {
-            Some(stage) => self.claim(Purpose::Put(*stage, keep(name)?)),
-            None => Poll::Ready(Err(ErrorCode::Io.into())),
-        }
+    fn put(&mut self, _: &mut B::Session, name: Name<'_>, stage: StageOf<B>) -> Poll<Result<u16, Refusal>> {
+        self.claim(Purpose::Put(stage, keep(name)?))
     }
 
     fn take_over(&mut self, name: Name<'_>) -> bool {

@@ -4,9 +4,11 @@
 //! through [`Output`] to the socket. [`Connection::step`] does everything that is possible without waiting;
 //! [`Connection::wait`] sleeps until more is possible. Between commands there is no [`Connection`], only a [`Link`].
 
+use core::mem;
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,10 +24,10 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
+use super::backend::{Backend, Session as _};
 use super::classic::Classic;
 use super::input::{Input, Moved};
 use super::output::{self, Next, Output};
-use super::polled::{PolledStore, Upload};
 use super::pool;
 use super::scratch::Scratch;
 use super::security::Guard;
@@ -62,8 +64,8 @@ enum End {
 /// Most connections are idle most of the time. The state for doing work is separate, and is freed when nothing is in
 /// progress.
 #[derive(Debug)]
-pub(super) struct Link {
-    shared: Arc<Shared>,
+pub(super) struct Link<B> {
+    shared: Arc<Shared<B>>,
     stream: TcpStream,
     peer: Who,
     phase: watch::Receiver<Phase>,
@@ -77,9 +79,9 @@ pub(super) struct Link {
     parked: Option<Parked>,
 }
 
-impl Link {
+impl<B: Backend> Link<B> {
     pub(super) fn new(
-        shared: &Arc<Shared>,
+        shared: &Arc<Shared<B>>,
         stream: TcpStream,
         peer: SocketAddr,
         stranger: Option<Stranger>,
@@ -123,15 +125,15 @@ impl Link {
 }
 
 /// Runs [`Link::work`], on another thread if necessary; `None` if it can't be finished.
-async fn roam(link: Box<Link>) -> Option<Box<Link>> {
+async fn roam<B: Backend>(link: Box<Link<B>>) -> Option<Box<Link<B>>> {
     let (shared, client) = (Arc::clone(&link.shared), link.peer.ip());
     // Boxed: it may move to another thread.
     shared.pool.roam(client, Box::pin(link.work()), false).await
 }
 
 /// One control connection while something is in progress.
-struct Connection<'a> {
-    shared: &'a Shared,
+struct Connection<'a, B: Backend> {
+    shared: &'a Shared<B>,
     stream: &'a TcpStream,
     peer: &'a mut Who,
     stranger: &'a mut Option<Stranger>,
@@ -139,11 +141,13 @@ struct Connection<'a> {
     /// since when.
     closing: Option<(Instant, usize)>,
     session: ServerSession<{ command_len(MAX_NAME) }, Protection>,
-    responder: Responder<PolledStore>,
-    store: PolledStore,
-    classic: Classic<'a>,
+    responder: Responder<B::Session>,
+    store: B::Session,
+    classic: Classic<'a, B>,
     input: Input,
     output: Output,
+    /// When each change began whose result is not known yet.
+    begun: VecDeque<Instant>,
     /// The peer has ended its stream.
     ended: bool,
     /// The peer closed its side while it was waiting for the store.
@@ -151,8 +155,8 @@ struct Connection<'a> {
     phase: &'a mut watch::Receiver<Phase>,
 }
 
-impl<'a> Connection<'a> {
-    fn new(link: &'a mut Link) -> io::Result<Self> {
+impl<'a, B: Backend> Connection<'a, B> {
+    fn new(link: &'a mut Link<B>) -> io::Result<Self> {
         let Link { shared, stream, peer, phase, guard, stranger, progress, parked } = link;
         let (shared, stream) = (&*shared, &*stream);
         let limits = shared.options.limits();
@@ -166,7 +170,7 @@ impl<'a> Connection<'a> {
         Ok(Self {
             session,
             responder: Responder::new(),
-            store: PolledStore::with_pool(shared.store.clone(), Arc::clone(&shared.pool), *peer),
+            store: shared.store.session(&shared.pool, *peer),
             classic: Classic { shared, stream, peer: peer.addr, progress, waiting: None },
             shared,
             stream,
@@ -175,6 +179,7 @@ impl<'a> Connection<'a> {
             closing: None,
             input: Input::default(),
             output: Output::default(),
+            begun: VecDeque::new(),
             ended: false,
             doubtful: false,
             phase,
@@ -191,6 +196,7 @@ impl<'a> Connection<'a> {
         self.responder.close();
         if let Some(error) = self.session.error() {
             info!(peer = %self.peer, %error, "protocol error");
+            self.shared.metrics.protocol_errors.add(1);
         }
         match end {
             Ok(End::Close(Close::Reset)) => {
@@ -219,6 +225,7 @@ impl<'a> Connection<'a> {
                     begin = self.tick();
                 }
             }
+            self.count_bytes();
             match self.session.poll_close() {
                 Some(Close::Reset) => return Ok(End::Close(Close::Reset)),
                 Some(Close::Gracefully) if self.output.is_empty() => return Ok(End::Close(Close::Gracefully)),
@@ -240,7 +247,7 @@ impl<'a> Connection<'a> {
                 continue;
             }
             self.wait().await?;
-            if self.responder.writing().and_then(Upload::owner).is_some_and(|owner| owner.is_evicted()) {
+            if self.responder.writing().is_some_and(B::Session::is_evicted) {
                 warn!(peer = %self.peer, "connection closed: silent for too long; another client took over its upload");
                 return Ok(End::Close(Close::Reset));
             }
@@ -306,6 +313,7 @@ impl<'a> Connection<'a> {
         }
         let step = self.responder.step(&mut self.session, &mut self.store, &mut self.classic);
         self.store.log_refused();
+        self.count_changes();
         match step {
             Step::Progress => return Ok(true),
             Step::Pending => {
@@ -316,6 +324,28 @@ impl<'a> Connection<'a> {
             Step::Idle => {}
         }
         if self.session.is_sending() { self.send() } else { self.receive() }
+    }
+
+    /// Counts changes that were queued, and those whose result is known.
+    fn count_changes(&mut self) {
+        let (before, now) = (self.begun.len(), usize::from(self.session.deferred()));
+        if now > before {
+            self.begun.resize(now, Instant::now());
+        } else if now < before {
+            let metrics = &self.shared.metrics;
+            for begun in self.begun.drain(..before - now) {
+                metrics.latency.add(begun.elapsed());
+                metrics.changes.add(1);
+            }
+            metrics.failed.add(self.store.take_failures());
+        }
+    }
+
+    /// Counts bytes that were moved.
+    fn count_bytes(&mut self) {
+        let metrics = &self.shared.metrics;
+        metrics.received.add(mem::take(&mut self.input.uncounted));
+        metrics.sent.add(mem::take(&mut self.output.uncounted));
     }
 
     /// Composes replies and payload.
@@ -335,8 +365,9 @@ impl<'a> Connection<'a> {
         if !self.session.is_in_data() || self.shared.options.portable {
             return Ok(self.transmit());
         }
-        let Self { shared, stream, session, responder, output, .. } = self;
-        let (Some((file, offset)), Some(mut opaque)) = (responder.reading(), session.opaque()) else {
+        let Self { stream, session, responder, store, output, .. } = self;
+        let reading = responder.reading().filter(|(file, _)| B::Session::os_file(file).is_some());
+        let (Some((file, offset)), Some(mut opaque)) = (reading, session.opaque()) else {
             return Ok(self.transmit());
         };
         if !output.flush(stream)? {
@@ -347,22 +378,29 @@ impl<'a> Connection<'a> {
             // The checksum runs one piece ahead: the bytes are read for it here, and sent from the page cache.
             let mut scratch = Scratch::take();
             let n = Payload { remaining: opaque.remaining() }.clamp(scratch.len());
-            match shared.store.read_at(file, *offset, &mut scratch[..n]) {
+            match store.read_at(file, *offset, &mut scratch[..n]) {
                 Ok(0) => failed = Some(ErrorCode::Changed),
                 Ok(n) => {
                     opaque.sum(&scratch[..n]);
                     output.summed = n as u64;
                 }
-                Err(refusal) => failed = Some(refusal.code),
+                // The store has logged it.
+                Err(error) => {
+                    output.summed = 0;
+                    responder.abort(session, error.code());
+                    return Ok(true);
+                }
             }
         }
         let len = if opaque.wants_sum() { output.summed } else { opaque.remaining() };
         if failed.is_none() {
+            let Some(file) = B::Session::os_file(file) else { return Ok(false) };
             match output::send_file(stream, file, *offset, len) {
                 Ok(0) => failed = Some(ErrorCode::Changed),
                 Ok(n) => {
                     *offset += n;
                     output.summed = output.summed.saturating_sub(n);
+                    output.uncounted += n;
                     opaque.advance(n).map_err(io::Error::other)?;
                 }
                 Err(error) if would_block(&error) => return Ok(false),
@@ -371,6 +409,7 @@ impl<'a> Connection<'a> {
         }
         if let Some(code) = failed {
             warn!(peer = %self.peer, %code, "read aborted");
+            self.shared.metrics.aborted.add(1);
             self.output.summed = 0;
             self.responder.abort(&mut self.session, code);
         }
@@ -420,7 +459,9 @@ impl<'a> Connection<'a> {
     /// Sleeps until there is something to do.
     async fn wait(&mut self) -> io::Result<()> {
         let reads = self.reads() && self.output.is_empty();
-        let writes = !self.output.is_empty() || self.session.is_sending();
+        // While the store fetches what is to be sent next, it does not matter that the socket has room.
+        let fetches = self.responder.is_waiting(&self.session);
+        let writes = !self.output.is_empty() || (self.session.is_sending() && !fetches);
         let is_writing = self.responder.writing().is_some();
         let look = is_writing.then(|| tokio::time::Instant::now() + Silence::INTERVAL);
         let session = self.session.poll_timeout().map(|at| self.shared.deadline(at));
@@ -441,7 +482,7 @@ impl<'a> Connection<'a> {
                 socket::keep_asking(stream);
                 self.store.doubt();
             }
-            () = self.store.ready() => {
+            () = core::future::poll_fn(|context| self.store.poll_ready(context)) => {
                 // The time that it took is ours.
                 self.session.handle_timeout(self.shared.now());
             }
@@ -466,8 +507,8 @@ impl<'a> Connection<'a> {
             }
             _ = self.phase.changed() => {}
         }
-        if let Some(owner) = self.responder.writing().and_then(Upload::owner) {
-            owner.look();
+        if let Some(stage) = self.responder.writing() {
+            B::Session::look(stage);
         }
         Ok(())
     }
@@ -476,15 +517,16 @@ impl<'a> Connection<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::DirStore;
 
     /// The size of the future that `make` returns, without one.
-    fn size_of_future<F>(_make: impl FnOnce(Box<Link>) -> F) -> usize {
+    fn size_of_future<F>(_make: impl FnOnce(Box<Link<DirStore>>) -> F) -> usize {
         size_of::<F>()
     }
 
     #[test]
     fn a_connection_without_work_takes_little_memory() {
-        let (link, future) = (size_of::<Link>(), size_of_future(Link::serve));
+        let (link, future) = (size_of::<Link<DirStore>>(), size_of_future(Link::serve));
         // With the state of a protected connection: two keys, and the client's identity.
         assert!(link <= 352, "{link}");
         assert!(future <= 352, "{future}");

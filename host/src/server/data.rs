@@ -1,35 +1,36 @@
 //! Classic data connections: one file each, independent of the control connection, which they may outlive (PROTOCOL
 //! §3).
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::io;
 use std::sync::Arc;
 
-use skiff_proto::name::MAX_NAME;
-use skiff_proto::store::StoreError;
-use skiff_proto::transfer::{Incoming, NUMBERS, Outgoing, TransferError, commit_numbered, numbered};
-use skiff_proto::{ErrorCode, Name, Payload, Refusal};
+use skiff_proto::store::{Store, StoreError};
+use skiff_proto::transfer::{Incoming, Outgoing, TransferError};
+use skiff_proto::{ErrorCode, Payload, Refusal};
 use tokio::net::TcpStream;
 use tracing::{debug, info, warn};
 
-use super::pool::{self, Lane};
+use super::backend::{Backend, FileOf, Session as _, StageOf, wait_for};
+use super::pool;
 use super::ports::Claim;
 use super::scratch::Scratch;
 use super::shared::{Phase, Running, Shared};
 use super::socket::{self, would_block};
+use super::who::Who;
 use super::work::KeptName;
 use super::{audit, output};
-use crate::store::{DirStore, File, Stage};
 
 /// Bytes of a file that are sent together with its length, in one write.
 const HEAD: usize = 64 * 1024;
 
 /// The purpose of a data connection.
 #[derive(Debug)]
-pub(super) enum Purpose {
-    Get(Arc<File>),
-    Put(Stage, KeptName),
+pub(super) enum Purpose<S: Store> {
+    /// The file, and its size.
+    Get(S::File, u64),
+    Put(S::Stage, KeptName),
 }
 
 /// Why a data connection was reset.
@@ -55,7 +56,13 @@ impl Failure {
 }
 
 /// Waits for the client of a port that is being announced, and serves it.
-pub(super) fn start(shared: &Arc<Shared>, claim: Claim, owner: SocketAddr, purpose: Purpose, progress: Arc<AtomicU64>) {
+pub(super) fn start<B: Backend>(
+    shared: &Arc<Shared<B>>,
+    claim: Claim,
+    owner: SocketAddr,
+    purpose: Purpose<B::Session>,
+    progress: Arc<AtomicU64>,
+) {
     let running = Running::new(shared);
     let mut phase = shared.phase.subscribe();
     let serving = async move {
@@ -69,19 +76,20 @@ pub(super) fn start(shared: &Arc<Shared>, claim: Claim, owner: SocketAddr, purpo
                 // Until all has gone well, whatever ends the connection resets it: the system closes the sockets of a
                 // server that is killed, and in order that would mean that the file is stored, or has been sent whole.
                 socket::reset(&stream);
+                let mut store = shared.store.session(&shared.pool, Who::new(owner));
                 let served = match purpose {
-                    Purpose::Get(file) => send(shared, &stream, &file, &progress).await,
+                    Purpose::Get(file, size) => send(shared, &mut store, &stream, (file, size), &progress).await,
                     Purpose::Put(stage, name) => {
-                        let stored = receive(shared, &stream, owner.ip(), stage, name.clone(), &progress).await;
+                        let stored = receive(shared, &mut store, &stream, stage, name.clone(), &progress).await;
                         let (name, size, outcome) = match &stored {
                             Ok((name, size)) => (name.as_str(), Some(*size), "ok"),
                             Err(failure) => (name.as_name().as_str(), None, failure.outcome()),
                         };
                         audit::upload(owner, "put", name, size, outcome);
-                        stored.map(drop)
+                        stored.and_then(|_| Ok(socket::end_in_order(&stream)?))
                     }
                 };
-                match served.and_then(|()| Ok(socket::end_in_order(&stream)?)) {
+                match served {
                     Ok(()) => {}
                     Err(failure) => warn!(%owner, %failure, "data connection reset"),
                 }
@@ -99,21 +107,26 @@ pub(super) fn start(shared: &Arc<Shared>, claim: Claim, owner: SocketAddr, purpo
 }
 
 /// Records that a data connection has made progress, for its control connection's clock.
-fn moved(shared: &Shared, progress: &AtomicU64) {
+fn moved<B>(shared: &Shared<B>, progress: &AtomicU64) {
     progress.store(shared.now().as_millis(), Ordering::Relaxed);
 }
 
 /// Sends a file: its length and its first bytes in one write, then the rest.
-async fn send(shared: &Shared, stream: &TcpStream, file: &File, progress: &AtomicU64) -> Result<(), Failure> {
-    stream.set_nodelay(true)?;
-    let size = file.stat().size;
+async fn send<B: Backend>(
+    shared: &Shared<B>,
+    store: &mut B::Session,
+    stream: &TcpStream,
+    (mut file, size): (FileOf<B>, u64),
+    progress: &AtomicU64,
+) -> Result<(), Failure> {
+    // No TCP_NODELAY: the client need not answer anything before the end of the stream.
     let mut outgoing = Outgoing::new(size, size, shared.options.idle, shared.options.min_rate);
     outgoing.handle_timeout(shared.now())?;
     let mut head = vec![0; 10 + usize::try_from(size).map_or(HEAD, |size| size.min(HEAD))];
     let framing = outgoing.poll_transmit(&mut head);
     let mut len = framing;
     while len < head.len() {
-        match shared.store.read_at(file, (len - framing) as u64, &mut head[len..])? {
+        match wait_for(store, |store| store.read_at(&mut file, (len - framing) as u64, &mut head[len..])).await? {
             0 => return Err(Refusal::from(ErrorCode::Changed).into()),
             n => len += n,
         }
@@ -123,11 +136,24 @@ async fn send(shared: &Shared, stream: &TcpStream, file: &File, progress: &Atomi
     outgoing.advance(offset).map_err(|_| Refusal::from(ErrorCode::Io))?;
     loop {
         let written = if sent < len {
-            stream.try_write(&head[sent..len]).map(|n| {
+            let is_last = outgoing.payload().is_none() && !shared.options.portable;
+            let write = if is_last { output::send_last } else { TcpStream::try_write };
+            write(stream, &head[sent..len]).map(|n| {
                 sent += n;
                 n as u64
             })
         } else if let Some(Payload { remaining }) = outgoing.payload() {
+            let Some(file) = B::Session::os_file(&file) else {
+                head.resize(Payload { remaining }.clamp(HEAD), 0);
+                len = wait_for(store, |store| store.read_at(&mut file, offset, &mut head)).await?;
+                if len == 0 {
+                    return Err(Refusal::from(ErrorCode::Changed).into());
+                }
+                sent = 0;
+                offset += len as u64;
+                outgoing.advance(len as u64).map_err(|_| Refusal::from(ErrorCode::Io))?;
+                continue;
+            };
             head = Vec::new();
             let written = if shared.options.portable {
                 output::send_through_memory(stream, file, offset, remaining)
@@ -140,12 +166,17 @@ async fn send(shared: &Shared, stream: &TcpStream, file: &File, progress: &Atomi
             }
             written
         } else {
+            // Before the file is closed: the client waits for this, not for that.
+            socket::end_in_order(stream)?;
             info!(size, "get: sent");
             return Ok(());
         };
         match written {
             Ok(0) => return Err(Refusal::from(ErrorCode::Changed).into()),
-            Ok(_) => moved(shared, progress),
+            Ok(n) => {
+                shared.metrics.sent.add(n);
+                moved(shared, progress);
+            }
             Err(error) if would_block(&error) => {
                 let deadline = shared.deadline(outgoing.poll_timeout());
                 _ = tokio::time::timeout_at(deadline, stream.writable()).await;
@@ -159,31 +190,33 @@ async fn send(shared: &Shared, stream: &TcpStream, file: &File, progress: &Atomi
 
 /// Receives a file up to the end of the stream and puts it in place under the first free name. Returns the name and the
 /// size.
-async fn receive(
-    shared: &Shared,
+async fn receive<B: Backend>(
+    shared: &Shared<B>,
+    store: &mut B::Session,
     stream: &TcpStream,
-    owner: IpAddr,
-    mut stage: Stage,
+    mut stage: StageOf<B>,
     name: KeptName,
     progress: &AtomicU64,
 ) -> Result<(String, u64), Failure> {
     let mut incoming = Incoming::new(shared.options.idle, shared.options.min_rate);
     loop {
         incoming.handle_timeout(shared.now())?;
+        wait_for(store, |store| store.ready(&mut stage)).await?;
         let mut scratch = Scratch::take();
         match stream.try_read(&mut scratch) {
             Ok(0) => break,
             Ok(n) => {
+                shared.metrics.received.add(n as u64);
                 let framing = incoming.handle_input(&scratch[..n])?;
                 if let Some(announced) = incoming.announced().filter(|_| framing > 0) {
                     // Now that the length is known, so is the room that it needs.
-                    stage = shared.store.stage_unnamed(announced)?;
+                    stage = store.stage_new(name.as_name(), announced).map_err(StoreError::refusal)?;
                 }
                 if framing < n {
                     let before = incoming.received();
                     incoming.advance(&scratch[framing..n])?;
-                    check_room(&shared.store, &incoming, before)?;
-                    append(&shared.store, &mut stage, &scratch[framing..n])?;
+                    check_room(store, &incoming, before)?;
+                    append(store, &mut stage, &scratch[framing..n])?;
                 }
                 moved(shared, progress);
                 drop(scratch);
@@ -198,34 +231,24 @@ async fn receive(
         }
     }
     let size = incoming.handle_eof()?;
-    let store = shared.store.clone();
-    let stored = shared.pool.run(Lane::Commit, owner, move || commit_new(&store, &mut stage, name.as_name()));
-    let name = stored.await.unwrap_or(Err(ErrorCode::Io.into()))?;
-    Ok((name, size))
+    Ok((store.commit_put(stage, name).await?, size))
 }
 
 /// Checks for room for the bytes of a text beyond its announced length, which counts characters: no room was reserved
 /// for them.
-fn check_room(store: &DirStore, incoming: &Incoming, before: u64) -> Result<(), Refusal> {
+fn check_room<S: Store>(store: &mut S, incoming: &Incoming, before: u64) -> Result<(), Refusal> {
     let beyond = incoming.received() > incoming.announced().unwrap_or(0);
-    if beyond && incoming.received() >> 20 != before >> 20 && store.space()?.free == 0 {
+    if beyond && incoming.received() >> 20 != before >> 20 && store.space().is_ok_and(|space| space.free == 0) {
         return Err(ErrorCode::NoSpace.into());
     }
     Ok(())
 }
 
-/// Puts a stage in place under `name`, or the first free numbered name. Returns the name.
-fn commit_new(store: &DirStore, stage: &mut Stage, name: Name<'_>) -> Result<String, Refusal> {
-    let mut number = 0;
-    commit_numbered(&mut store.clone(), stage, name, &mut number, NUMBERS).map_err(StoreError::refusal)?;
-    Ok(numbered(name, number, &mut [0; MAX_NAME])?.as_str().to_owned())
-}
-
 /// Appends all of `bytes`.
-fn append(store: &DirStore, stage: &mut Stage, bytes: &[u8]) -> Result<(), Refusal> {
+fn append<S: Store>(store: &mut S, stage: &mut S::Stage, bytes: &[u8]) -> Result<(), Refusal> {
     let mut rest = bytes;
     while !rest.is_empty() {
-        let n = store.append(stage, rest)?;
+        let n = store.append(stage, rest).map_err(StoreError::refusal)?;
         rest = &rest[n..];
     }
     Ok(())

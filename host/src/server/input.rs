@@ -14,6 +14,8 @@ pub(super) struct Input {
     bytes: Vec<u8>,
     /// How much of it has been processed since.
     taken: usize,
+    /// Bytes from the socket that have not been counted yet.
+    pub(super) uncounted: u64,
 }
 
 /// The result of an attempt to process input.
@@ -57,7 +59,9 @@ impl Input {
     pub(super) fn read(&mut self, stream: &TcpStream, take: impl FnOnce(&mut [u8]) -> usize) -> io::Result<Moved> {
         let mut scratch = Scratch::take();
         let left = self.len();
-        match stream.try_read(&mut scratch[left..]) {
+        let read = stream.try_read(&mut scratch[left..]);
+        self.uncounted += read.as_ref().map_or(0, |n| *n as u64);
+        match read {
             Ok(0) => Ok(Moved::End),
             // The smaller part goes to the larger: a record in many pieces is not copied for each of them.
             Ok(n) if n < left => {

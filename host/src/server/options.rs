@@ -1,6 +1,7 @@
 //! Options of a server.
 
 use core::fmt;
+use core::net::SocketAddr;
 use core::str::FromStr;
 use core::time::Duration;
 use std::io;
@@ -39,6 +40,8 @@ pub struct Options {
     pub security: Security,
     /// Use only portable system calls. Default: false.
     pub portable: bool,
+    /// Where to serve metrics and health checks over HTTP. Default: nowhere.
+    pub metrics: Option<SocketAddr>,
 }
 
 impl Options {
@@ -57,6 +60,7 @@ impl Options {
             nocrc: false,
             security: Security::default(),
             portable: false,
+            metrics: None,
         }
     }
 

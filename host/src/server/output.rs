@@ -28,6 +28,8 @@ pub(super) struct Output {
     sent: usize,
     /// Bytes of the current file that are already in its checksum but have not been sent.
     pub(super) summed: u64,
+    /// Bytes that the socket has taken and that have not been counted yet.
+    pub(super) uncounted: u64,
 }
 
 /// The payload to send next.
@@ -72,7 +74,10 @@ impl Output {
     pub(super) fn flush(&mut self, stream: &TcpStream) -> io::Result<bool> {
         while self.sent < self.bytes.len() {
             match stream.try_write(&self.bytes[self.sent..]) {
-                Ok(n) => self.sent += n,
+                Ok(n) => {
+                    self.sent += n;
+                    self.uncounted += n as u64;
+                }
                 Err(error) if would_block(&error) => return Ok(false),
                 Err(error) => return Err(error),
             }
@@ -86,6 +91,19 @@ impl Output {
         self.sent = 0;
         Ok(true)
     }
+}
+
+/// Sends the last bytes of a connection that is about to be closed, so that they share a segment with its FIN.
+#[cfg(target_os = "linux")]
+pub(super) fn send_last(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    use rustix::net::{SendFlags, send};
+    stream.try_io(tokio::io::Interest::WRITABLE, || Ok(send(stream, bytes, SendFlags::MORE | SendFlags::NOSIGNAL)?))
+}
+
+/// Sends the last bytes of a connection that is about to be closed.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn send_last(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    stream.try_write(bytes)
 }
 
 /// Sends up to `len` bytes of `file` from `offset` on, as many as the socket takes; 0 at the end of the file.

@@ -10,23 +10,26 @@ use core::mem;
 use core::net::SocketAddr;
 use core::pin::Pin;
 use core::task::{Context, Poll};
+use core::time::Duration;
 use std::sync::Arc;
 
 use skiff_proto::command::Verbs;
 use skiff_proto::identity::{KeyId, StageOwner};
-use skiff_proto::name::Name;
+use skiff_proto::name::{MAX_NAME, Name};
 use skiff_proto::reply::Tag;
 use skiff_proto::store::{Entry, Result, Space, Staging, Stat, Store, StoreError, Sum};
+use skiff_proto::transfer::{NUMBERS, commit_numbered, numbered};
 use skiff_proto::{ErrorCode, Refusal};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::audit;
+use super::backend::{Backend, Session};
 use super::batch::Batch;
 use super::pool::{self, Lane, Pool, Work};
 use super::who::Who;
-use super::work::{Change, Outcome, Reading, Write, keep, read_sum};
+use super::work::{Change, KeptName, Outcome, Reading, Write, keep, read_sum};
 use crate::store::{Cursor, DirStore, ELSEWHERE, File, Owner, Stage};
 
 /// Up to this many entries of a directory are counted without another thread.
@@ -54,6 +57,8 @@ pub struct PolledStore {
     stranded: bool,
     /// Notified when another connection takes over the name that this one writes.
     evicted: Option<Arc<Notify>>,
+    /// Queued changes that have failed and are not counted yet.
+    failures: u64,
     /// The `write` that was refused last, for the audit trail.
     refused: Option<Box<(String, ErrorCode)>>,
 }
@@ -82,13 +87,8 @@ impl Upload {
     }
 
     /// Who is writing it.
-    pub(super) fn owner(&self) -> Option<&Arc<Owner>> {
+    fn owner(&self) -> Option<&Arc<Owner>> {
         self.stage.as_ref().map(|stage| stage.owner())
-    }
-
-    /// The stage itself.
-    pub(super) fn into_stage(mut self) -> Option<Box<Stage>> {
-        self.stage.take()
     }
 
     /// Ends it, and logs the outcome.
@@ -130,13 +130,9 @@ impl PolledStore {
             leaving: false,
             stranded: false,
             evicted: None,
+            failures: 0,
             refused: None,
         }
-    }
-
-    /// Records that the peer has shown this key.
-    pub(super) const fn set_key(&mut self, key: KeyId) {
-        self.peer.key = Some(key);
     }
 
     /// Waits until a call that was answered "not yet" should be repeated, or results of queued changes are available.
@@ -157,66 +153,6 @@ impl PolledStore {
             return Poll::Ready(());
         }
         committed
-    }
-
-    /// True if nothing is in progress or pending.
-    pub(super) const fn is_idle(&self) -> bool {
-        self.batch.is_empty() && self.job.is_none()
-    }
-
-    /// True while a thread does something that the peer is waiting for.
-    pub(super) const fn is_working(&self) -> bool {
-        matches!(self.job, Some(Job::Running(_)))
-    }
-
-    /// Gives all work for the peer the lowest priority from now on, because the peer may be gone.
-    pub(super) fn doubt(&mut self) {
-        self.doubtful = true;
-        if let Some(Job::Running(work)) = &self.job {
-            work.doubt();
-        }
-    }
-
-    /// When [`PolledStore::flush_if_due`] is due.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.batch.deadline()
-    }
-
-    /// Starts to make queued changes durable after 100 ms at most (PROTOCOL §7).
-    pub(super) fn flush_if_due(&mut self) {
-        if self.batch.is_due() {
-            self.flush();
-        }
-    }
-
-    /// True once if the next call needs a thread that may wait for a file system mounted beneath the root. The driver
-    /// then [leaves](pool::leave), or calls [`PolledStore::strand`] if it can't.
-    pub(super) const fn is_leaving(&mut self) -> bool {
-        mem::replace(&mut self.leaving, false)
-    }
-
-    /// Records that no such thread is available.
-    pub(super) const fn strand(&mut self) {
-        self.stranded = true;
-    }
-
-    /// Notified when another connection takes over the name that this one writes.
-    pub(super) fn evicted_by(&self) -> Option<Arc<Notify>> {
-        self.evicted.clone()
-    }
-
-    /// Logs that a `write` was refused, if the answer to it is final.
-    pub(super) fn log_refused(&mut self) {
-        if let Some(refused) = self.refused.take() {
-            let (name, code) = *refused;
-            audit::upload(self.peer, "write", &name, None, code.as_str());
-        }
-    }
-
-    /// Makes everything in the queue durable: the client requested it, and it does not matter whether it is still
-    /// connected.
-    pub(super) async fn finish(&mut self) {
-        self.batch.finish(&self.store, &self.pool, self.peer.ip()).await;
     }
 
     /// "Not yet" if `name` leads to a file system that this thread may not wait for.
@@ -286,6 +222,109 @@ impl PolledStore {
         let evicted = Arc::clone(self.evicted.get_or_insert_default());
         stage.owner().on_evict(move || evicted.notify_one());
         Upload::new(stage, self.peer)
+    }
+}
+
+impl Backend for DirStore {
+    type Session = PolledStore;
+
+    fn session(&self, pool: &Arc<Pool>, peer: Who) -> PolledStore {
+        PolledStore::with_pool(self.clone(), Arc::clone(pool), peer)
+    }
+
+    fn take_over(&self, name: Name<'_>, patience: Duration) -> bool {
+        Self::take_over(self, name, patience)
+    }
+
+    fn staged_bytes(&self) -> u64 {
+        Self::staged_bytes(self)
+    }
+}
+
+impl Session for PolledStore {
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        Self::poll_ready(self, context)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.batch.is_empty() && self.job.is_none()
+    }
+
+    fn is_working(&self) -> bool {
+        matches!(self.job, Some(Job::Running(_)))
+    }
+
+    async fn finish(&mut self) {
+        self.batch.finish(&self.store, &self.pool, self.peer.ip()).await;
+    }
+
+    fn evicted_by(&self) -> Option<Arc<Notify>> {
+        self.evicted.clone()
+    }
+
+    fn is_evicted(upload: &Upload) -> bool {
+        upload.owner().is_some_and(|owner| owner.is_evicted())
+    }
+
+    fn look(upload: &Upload) {
+        if let Some(owner) = upload.owner() {
+            owner.look();
+        }
+    }
+
+    fn os_file(file: &Arc<File>) -> Option<&File> {
+        Some(file)
+    }
+
+    async fn commit_put(&mut self, mut upload: Upload, name: KeptName) -> Result<String, Refusal> {
+        let Some(mut stage) = upload.stage.take() else { return Err(ErrorCode::Io.into()) };
+        let mut store = self.store.clone();
+        let stored = self.pool.run(Lane::Commit, self.peer.ip(), move || {
+            let (name, mut number) = (name.as_name(), 0);
+            commit_numbered(&mut store, &mut stage, name, &mut number, NUMBERS).map_err(StoreError::refusal)?;
+            Ok(numbered(name, number, &mut [0; MAX_NAME])?.as_str().to_owned())
+        });
+        stored.await.unwrap_or(Err(ErrorCode::Io.into()))
+    }
+
+    fn set_key(&mut self, key: KeyId) {
+        self.peer.key = Some(key);
+    }
+
+    fn doubt(&mut self) {
+        self.doubtful = true;
+        if let Some(Job::Running(work)) = &self.job {
+            work.doubt();
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.batch.deadline()
+    }
+
+    fn flush_if_due(&mut self) {
+        if self.batch.is_due() {
+            self.flush();
+        }
+    }
+
+    fn is_leaving(&mut self) -> bool {
+        mem::replace(&mut self.leaving, false)
+    }
+
+    fn strand(&mut self) {
+        self.stranded = true;
+    }
+
+    fn take_failures(&mut self) -> u64 {
+        mem::take(&mut self.failures)
+    }
+
+    fn log_refused(&mut self) {
+        if let Some(refused) = self.refused.take() {
+            let (name, code) = *refused;
+            audit::upload(self.peer, "write", &name, None, code.as_str());
+        }
     }
 }
 
@@ -480,7 +519,9 @@ impl Store for PolledStore {
     }
 
     fn next_result(&mut self) -> Result<Option<Stat>> {
-        Ok(self.batch.pop().ok_or(StoreError::NotYet)??)
+        let result = self.batch.pop().ok_or(StoreError::NotYet)?;
+        self.failures += u64::from(result.is_err());
+        Ok(result?)
     }
 
     fn list(&mut self, dir: Option<Name<'_>>) -> Result<Listing> {

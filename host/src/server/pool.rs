@@ -62,7 +62,7 @@ pub(super) fn is_elsewhere() -> bool {
 
 /// The threads of a server.
 #[derive(Debug)]
-pub(super) struct Pool([Arc<Threads>; 3]);
+pub struct Pool([Arc<Threads>; 3]);
 
 /// State shared by the thread that does the work and the connection that is waiting for it.
 #[derive(Debug, Default)]

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use skiff_proto::Instant;
 use tokio::sync::{Notify, watch};
 
+use super::metrics::Metrics;
 use super::options::Options;
 use super::pool::Pool;
 use super::ports::Ports;
 use super::strangers::Strangers;
-use crate::store::DirStore;
 
 /// The state of a server; [`Server::run`](super::Server::run) sets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,11 +24,12 @@ pub(super) enum Phase {
 
 /// What all connections of a server share.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct Shared<B> {
     pub(super) options: Options,
-    pub(super) store: DirStore,
+    pub(super) store: B,
     pub(super) pool: Arc<Pool>,
     pub(super) ports: Ports,
+    pub(super) metrics: Metrics,
     pub(super) phase: watch::Sender<Phase>,
     pub(super) start: std::time::Instant,
     pub(super) control: AtomicUsize,
@@ -39,7 +40,7 @@ pub(super) struct Shared {
     pub(super) ended: Notify,
 }
 
-impl Shared {
+impl<B> Shared<B> {
     /// The current time on the sessions' clock.
     pub(super) fn now(&self) -> Instant {
         self.time(std::time::Instant::now())
@@ -60,16 +61,16 @@ impl Shared {
 
 /// Counts a task during its life.
 #[derive(Debug)]
-pub(super) struct Running(pub(super) Arc<Shared>);
+pub(super) struct Running<B>(pub(super) Arc<Shared<B>>);
 
-impl Running {
-    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+impl<B> Running<B> {
+    pub(super) fn new(shared: &Arc<Shared<B>>) -> Self {
         shared.tasks.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(shared))
     }
 }
 
-impl Drop for Running {
+impl<B> Drop for Running<B> {
     fn drop(&mut self) {
         self.0.tasks.fetch_sub(1, Ordering::Relaxed);
         self.0.ended.notify_waiters();

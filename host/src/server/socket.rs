@@ -53,7 +53,10 @@ pub(super) async fn gone(stream: &TcpStream, known: bool) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     let interest = if known { Interest::ERROR } else { Interest::ERROR.add(Interest::PRIORITY) };
     #[cfg(not(target_os = "linux"))]
-    let interest = Interest::ERROR;
+    let interest = {
+        _ = known;
+        Interest::ERROR
+    };
     let ready = stream.ready(interest).await?;
     if ready.is_error() || ready.is_write_closed() { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
 }
@@ -76,9 +79,15 @@ pub(super) fn reset(stream: &TcpStream) {
     }
 }
 
-/// Undoes [`reset`]: the socket closes in order.
+/// Undoes [`reset`] and ends the stream.
 pub(super) fn end_in_order(stream: &TcpStream) -> io::Result<()> {
-    socket2::SockRef::from(stream).set_linger(None)
+    let socket = socket2::SockRef::from(stream);
+    socket.set_linger(None)?;
+    match socket.shutdown(std::net::Shutdown::Write) {
+        // The peer has everything, and has closed the connection.
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+        result => result,
+    }
 }
 
 /// True for the errors that mean "later".

@@ -7,14 +7,14 @@ use skiff_proto::identity::KeyId;
 
 /// The peer of a connection: its address, and its key if the connection is protected.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Who {
-    pub(super) addr: SocketAddr,
-    pub(super) key: Option<KeyId>,
+pub struct Who {
+    pub(crate) addr: SocketAddr,
+    pub(crate) key: Option<KeyId>,
 }
 
 impl Who {
     /// A peer that has not shown a key.
-    pub(super) const fn new(addr: SocketAddr) -> Self {
+    pub(crate) const fn new(addr: SocketAddr) -> Self {
         Self { addr, key: None }
     }
 

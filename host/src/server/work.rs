@@ -14,18 +14,18 @@ use super::scratch::Scratch;
 use crate::store::{Cursor, DirStore, File, Stage, Staged};
 
 /// A name that outlives the command it came with.
-pub(super) type KeptName = Box<NameBuf<MAX_NAME>>;
+pub(crate) type KeptName = Box<NameBuf<MAX_NAME>>;
 
 /// Keeps a name.
-pub(super) fn keep(name: Name<'_>) -> Result<KeptName, Refusal> {
+pub(crate) fn keep(name: Name<'_>) -> Result<KeptName, Refusal> {
     Ok(Box::new(name.try_into()?))
 }
 
 /// A change to the names of the store, to be made later.
-pub(super) type Change = crate::store::Change<KeptName>;
+pub(crate) type Change = crate::store::Change<KeptName>;
 
 /// The result of a change; for a file, its stat.
-pub(super) type Done = Result<Option<Stat>, Refusal>;
+pub(crate) type Done = Result<Option<Stat>, Refusal>;
 
 /// Executes changes, durably and in order.
 pub(super) fn change(store: &DirStore, changes: &[Change]) -> Vec<Done> {

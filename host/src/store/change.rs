@@ -1,6 +1,7 @@
 //! Remove, rename, mkdir and rmdir: each change is durable when the call returns.
 
 use std::fs::File;
+use std::os::fd::AsFd as _;
 
 use rustix::fs::{Access, AtFlags, Dir, Mode, OFlags, accessat, openat, renameat, unlinkat};
 use rustix::io::Errno;
@@ -13,6 +14,7 @@ use super::link::rename_directory;
 use super::meta::{Kind, Meta};
 use super::parents::Parents;
 use super::refusal::{refuse, refuse_parent};
+use super::slot::Slot;
 
 const OTHER_FILE_SYSTEM: Refusal =
     Refusal::new(ErrorCode::Denied, "the two names are on different file systems of the server");
@@ -301,7 +303,8 @@ impl DirStore {
         })
     }
 
-    /// Removes copies of stages that a power cut left in a directory on another file system, if nothing else is in it.
+    /// Removes what stores left in a directory, if nothing else is in it: copies of stages after a power cut, because it is
+    /// on another file system, and the checksums that a store of this directory has saved.
     fn remove_leftovers(&self, name: Name<'_>) -> bool {
         let leftovers = || -> Result<Vec<String>, Errno> {
             let mut leftovers = Vec::new();
@@ -317,7 +320,10 @@ impl DirStore {
             Ok(leftovers)
         };
         let (Ok(leftovers), Ok(dir)) = (leftovers(), self.0.confine.directory(Some(name))) else { return false };
-        !leftovers.is_empty() && leftovers.iter().all(|entry| unlinkat(&dir, entry, AtFlags::empty()).is_ok())
+        !leftovers.is_empty()
+            && leftovers
+                .iter()
+                .all(|entry| unlinkat(&dir, entry, AtFlags::empty()).is_ok() || Slot::remove_ended(dir.as_fd(), entry))
     }
 
     /// Whether a directory, and no link to one, is at `name` now.

@@ -289,7 +289,7 @@ impl DirStore {
         }
         // After the rename: that counts as a change of the file.
         Meta::of(&stage.file).map_or(Stat { size: stage.len, mtime: None, crc }, |meta| {
-            self.0.crcs.note(&meta.key, crc);
+            self.note_crc(&meta.key, crc);
             meta.stat(crc)
         })
     }

@@ -2,8 +2,6 @@
 
 use core::task::Poll;
 
-use rustix::fs::copy_file_range;
-use rustix::io::Errno;
 use skiff_proto::{ErrorCode, Refusal};
 
 use super::DirStore;
@@ -53,7 +51,11 @@ impl DirStore {
     }
 
     /// Copies a piece in the kernel and returns its length; `None` if the kernel can't.
+    #[cfg(target_os = "linux")]
     fn copy_range(&self, file: &File, stage: &mut Stage, len: u64) -> Result<Option<u64>, Refusal> {
+        use rustix::fs::copy_file_range;
+        use rustix::io::Errno;
+
         self.check_append(stage, len)?;
         let mut writing = stage.writing()?;
         let (mut from, mut to) = (writing.offset(), writing.offset());
@@ -70,5 +72,10 @@ impl DirStore {
                 Err(_) => Ok(None),
             };
         }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn copy_range(&self, _: &File, _: &mut Stage, _: u64) -> Result<Option<u64>, Refusal> {
+        Ok(None)
     }
 }

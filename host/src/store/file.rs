@@ -63,7 +63,7 @@ impl DirStore {
     pub fn open(&self, name: Name<'_>) -> Result<(File, Stat), Refusal> {
         self.check_read(name)?;
         let (file, meta) = self.0.confine.open_file(name)?;
-        let file = File { file, meta, crc: self.0.crcs.of(&meta.key), settled: meta.is_settled() };
+        let file = File { file, meta, crc: self.0.crcs().of(&meta.key), settled: meta.is_settled() };
         let stat = file.stat();
         Ok((file, stat))
     }
@@ -94,14 +94,22 @@ impl DirStore {
         self.check_read(name)?;
         let confine = &self.0.confine;
         let meta = confine.look(name).map_err(|errno| confine.nothing(name, errno))?.served()?;
-        Ok(meta.stat(self.0.crcs.of(&meta.key)))
+        Ok(meta.stat(self.0.crcs().of(&meta.key)))
     }
 
     /// Remembers the CRC-32C of a whole file, which the caller has read since it was opened, for `stat` and `list`.
     /// Does nothing if the file changed meanwhile or may have changed.
     pub fn remember_crc(&self, file: &File, crc: u32) {
         if file.settled && Meta::of(&file.file).is_ok_and(|now| now.key == file.meta.key) {
-            self.0.crcs.note(&file.meta.key, Some(crc));
+            self.note_crc(&file.meta.key, Some(crc));
+        }
+    }
+
+    /// Remembers the checksum of a version, and saves all if it is time. See [`Crcs::note`](super::crcs::Crcs::note).
+    pub(super) fn note_crc(&self, key: &Key, crc: Option<u32>) {
+        if self.0.crcs().note(key, crc) {
+            let store = self.clone();
+            _ = std::thread::Builder::new().name("checksums".to_owned()).spawn(move || store.0.save_crcs());
         }
     }
 }

@@ -67,8 +67,9 @@ impl Cursor {
         self.omitted
     }
 
-    /// A directory that was shown and has yet to be read.
-    fn wait(tree: &mut Tree, name: &str) -> Result<(), Refusal> {
+    /// A directory that was shown has yet to be read, if this is the listing of a `tree`.
+    fn wait(tree: &mut Option<Box<Tree>>, name: &str) -> Result<(), Refusal> {
+        let Some(tree) = tree else { return Ok(()) };
         let bytes = tree.bytes + name.len() + size_of::<Box<str>>();
         if bytes > MOST_WAITING {
             return Err(TOO_MANY);
@@ -140,7 +141,7 @@ impl DirStore {
     /// that lead out. The order is the file system's.
     ///
     /// # Errors
-    /// `io`; for a tree also `denied`, and `too-long` if it has too many directories for the memory reserved for them.
+    /// `io`; `denied` also if the entries can't be examined; for a tree `too-long` if it has too many directories for the memory reserved for them.
     pub fn next_entry(&self, cursor: &mut Cursor, show: &mut dyn FnMut(Entry<'_>)) -> Result<bool, Refusal> {
         self.next_entry_within(cursor, false, show)
     }
@@ -187,7 +188,7 @@ impl DirStore {
                 };
                 // A mount point on a directory is a directory; its file system need not be accessed.
                 if there && entry.file_type() == FileType::Directory {
-                    cursor.tree.as_mut().map_or(Ok(()), |tree| Cursor::wait(tree, name.as_str()))?;
+                    Cursor::wait(&mut cursor.tree, name.as_str())?;
                     show(Entry { name, kind: EntryKind::Directory { mtime: None } });
                     return Ok(true);
                 }
@@ -196,7 +197,12 @@ impl DirStore {
                     return Err(ELSEWHERE);
                 }
             }
-            let Ok(mut meta) = Meta::at(cursor.dir.fd().map_err(refuse)?, component.as_str()) else { continue };
+            let mut meta = match Meta::at(cursor.dir.fd().map_err(refuse)?, component.as_str()) {
+                // The directory can be read, but not searched: an empty listing would be a lie.
+                Err(errno @ (Errno::ACCESS | Errno::PERM)) => return Err(refuse(errno)),
+                Err(_) => continue,
+                Ok(meta) => meta,
+            };
             let mut is_loop = false;
             if meta.kind == Kind::Link {
                 match self.0.confine.look(name) {
@@ -206,12 +212,12 @@ impl DirStore {
                 is_loop = cursor.tree.is_some() && self.is_loop(name, &meta);
             }
             let kind = match meta.kind {
-                Kind::File => EntryKind::File(meta.stat(self.0.crcs.of(&meta.key))),
+                Kind::File => EntryKind::File(meta.stat(self.0.crcs().of(&meta.key))),
                 Kind::Directory => EntryKind::Directory { mtime: meta.mtime() },
                 Kind::Link | Kind::Other => continue,
             };
             if meta.kind == Kind::Directory && !is_loop {
-                cursor.tree.as_mut().map_or(Ok(()), |tree| Cursor::wait(tree, name.as_str()))?;
+                Cursor::wait(&mut cursor.tree, name.as_str())?;
             }
             show(Entry { name, kind });
             return Ok(true);
@@ -305,15 +311,15 @@ impl DirStore {
 
     /// In a tree: schedules the entry to be read later, if it is a directory.
     fn look_into(&self, cursor: &mut Cursor, entry: &DirEntry, component: Name<'_>) -> Result<(), Refusal> {
-        let Some(tree) = cursor.tree.as_mut().filter(|_| entry.file_type() != FileType::RegularFile) else {
+        if cursor.tree.is_none() || entry.file_type() == FileType::RegularFile {
             return Ok(());
-        };
+        }
         cursor.name.truncate(cursor.prefix);
         cursor.name.push_str(component.as_str());
         let Ok(name) = Name::parse(cursor.name.as_bytes(), MAX_NAME) else { return Ok(()) };
         let is_entered = entry.file_type() == FileType::Directory
             || self.0.confine.look(name).is_ok_and(|meta| meta.kind == Kind::Directory && !self.is_loop(name, &meta));
-        if is_entered { Cursor::wait(tree, name.as_str()) } else { Ok(()) }
+        if is_entered { Cursor::wait(&mut cursor.tree, name.as_str()) } else { Ok(()) }
     }
 
     /// How a listing of the directory treats an entry, from its name alone; `prefix` bytes of the directory's name

@@ -109,6 +109,14 @@ impl Meta {
 }
 
 impl Key {
+    pub(super) const fn dev(&self) -> u64 {
+        self.dev
+    }
+
+    pub(super) const fn size(&self) -> u64 {
+        self.size
+    }
+
     /// Whether it is the same file, possibly in another version.
     pub(super) const fn same_file(&self, other: &Self) -> bool {
         self.dev == other.dev && self.ino == other.ino

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `confine` | opening names beneath the root and nowhere else |
 //! | `mounts` | whether other file systems are mounted beneath the root |
-//! | `meta`, `file`, `crcs` | metadata, files that are open for reading, cached checksums |
+//! | `meta`, `file`, `crcs`, `index` | metadata, files that are open for reading, cached and saved checksums |
 //! | `slot`, `owner`, `stage` | staging directories, the writer of each name, stages |
 //! | `commit`, `link`, `change`, `copy` | commits, several at once; remove, rename, mkdir, rmdir; the bytes of a copy |
 //! | `moves` | renames of directories, kept apart from other changes below them |
@@ -22,6 +22,12 @@
 //! staging directory of one running store (mode 0700, locked with flock while it runs). A store takes the first one
 //! that is not locked, so a restarted server finds its stages again, and two servers on one directory do not interfere:
 //! the later commit of a name replaces the whole file. A writer in one process does not make a name `busy` in another.
+//!
+//! A store saves the checksums that it knows for the next store (`index`), in its staging directory, which then stays.
+//! It does so when it ends, and at most every ten minutes while it runs, if computing them again would read 16 MiB or
+//! more. They are valid until the system is restarted. This is limited to Linux, to ext4, xfs, btrfs, f2fs, bcachefs and
+//! tmpfs, and to the file system of the root: elsewhere, a new file may get the inode number and the times of an old
+//! one. A read-only store saves nothing.
 //!
 //! # Links, permissions, special files
 //!
@@ -53,6 +59,7 @@ mod confine;
 mod copy;
 mod crcs;
 mod file;
+mod index;
 mod inherit;
 mod link;
 mod listing;
@@ -163,7 +170,7 @@ struct Inner {
 }
 
 impl DirStore {
-    /// Opens a directory. Nothing is created in it before the first write.
+    /// Opens a directory. Nothing is created in it before the first write, or before checksums are saved.
     ///
     /// # Errors
     /// [`OpenError`]: it does not exist, is not a directory or can't be read.
@@ -214,6 +221,13 @@ impl DirStore {
         self.0.confine.has_mounts()
     }
 
+    /// The number of staged bytes.
+    #[must_use]
+    pub fn staged_bytes(&self) -> u64 {
+        let slot = self.0.slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        slot.as_ref().map_or(0, |slot| slot.staged())
+    }
+
     /// How many system calls that wait for the disk this store has made (fsync, fdatasync, syncfs).
     #[must_use]
     pub fn sync_calls(&self) -> u64 {
@@ -221,8 +235,30 @@ impl DirStore {
     }
 }
 
+impl Inner {
+    /// The known checksums.
+    fn crcs(&self) -> &crcs::Crcs {
+        let root = self.confine.root();
+        self.crcs.load(|| index::Scope::of(root), |scope| index::Index::read(root, scope.boot));
+        &self.crcs
+    }
+
+    /// Saves the known checksums for the next store, if that is worth it. Failures are ignored.
+    fn save_crcs(&self) {
+        if self.options.read_only {
+            return;
+        }
+        self.crcs.save(|index| {
+            let len = index.bytes().len() as u64;
+            self.room.space(self.confine.root()).is_ok_and(|space| space.free >= len)
+                && self.claimed().is_ok_and(|slot| index.write(&slot).is_ok())
+        });
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.save_crcs();
         if let Ok(Some(slot)) = self.slot.get_mut() {
             slot.remove_if_empty(self.confine.root());
         }

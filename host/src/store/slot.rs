@@ -18,6 +18,7 @@ use rustix::process::geteuid;
 use sha2::{Digest, Sha256};
 use skiff_proto::identity::{NOBODY, StageOwner};
 
+use super::index;
 use super::inherit;
 use super::meta::{Kind, Meta};
 use super::room::take;
@@ -327,6 +328,15 @@ impl Slot {
             Ok(now) => (now.dev(), now.ino()) != self.inode,
             Err(errno) => errno == Errno::NOENT,
         }
+    }
+
+    /// Removes the staging directory `name` below `root`, if its store has ended and nothing is staged in it.
+    pub(super) fn remove_ended(root: BorrowedFd<'_>, name: &str) -> bool {
+        let number = name.strip_prefix(PREFIX).and_then(|number| number.parse().ok());
+        let Some(slot) = number.and_then(|number| Self::lock(root, number, false).ok().flatten()) else { return false };
+        index::NAMES.iter().for_each(|name| _ = slot.remove(name));
+        slot.remove_if_empty(root);
+        slot.is_gone(root)
     }
 
     /// Removes the directory if nothing is staged in it. The lock is still held.

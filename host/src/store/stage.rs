@@ -16,7 +16,6 @@ use skiff_proto::name::{MAX_NAME, Name, NameBuf};
 use skiff_proto::store::Staging;
 use skiff_proto::{ErrorCode, Refusal};
 
-use super::DirStore;
 use super::file::read_at;
 use super::link::create_nameless;
 use super::meta::Meta;
@@ -24,6 +23,7 @@ use super::owner::{Owner, Sum as Known};
 use super::refusal::{refuse, refuse_io};
 use super::room::{Promise, Room};
 use super::slot::{Slot, StageId, UNNAMED_PREFIX};
+use super::{DirStore, Inner};
 
 /// Bytes read at once when staged bytes are summed.
 const SUM_BUFFER: usize = 256 * 1024;
@@ -480,20 +480,12 @@ impl DirStore {
         Stage { store, slot, file, owner, what, len, size, mtime, order, resumed, synced, done, promise }
     }
 
-    /// The staging directory: claimed at the first call, and again if it was removed while the server runs.
+    /// See [`Inner::claimed`].
     fn slot(&self) -> Result<Arc<Slot>, Refusal> {
-        let root = self.0.confine.root();
-        let mut claimed = self.0.slot.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slot) = claimed.as_ref().filter(|slot| !slot.is_gone(root)) {
-            return Ok(slot.clone());
-        }
-        let slot = Slot::claim(root, self.0.options.stage_age).map_err(|errno| match errno {
+        self.0.claimed().map_err(|errno| match errno {
             Errno::NOENT => Refusal::new(ErrorCode::Io, "the directory that is served has been removed"),
             _ => refuse(errno),
-        })?;
-        // Known facts about stages concerned those in another directory.
-        self.0.owners.forget_sums();
-        Ok(claimed.insert(Arc::new(slot)).clone())
+        })
     }
 
     /// Whether [`DirStore::make_room`] would succeed.
@@ -566,6 +558,21 @@ impl DirStore {
     /// Interrupted writes that could be dropped for a write of `id`: their total bytes, and some of them, oldest first.
     fn droppable(&self, slot: &Slot, id: StageId) -> Result<(u64, Vec<(StageId, u64)>), Refusal> {
         slot.oldest(|other| other != id && self.0.owners.is_idle(other)).map_err(refuse)
+    }
+}
+
+impl Inner {
+    /// The staging directory: claimed at the first call, and again if it was removed while the server runs.
+    pub(super) fn claimed(&self) -> Result<Arc<Slot>, Errno> {
+        let root = self.confine.root();
+        let mut claimed = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = claimed.as_ref().filter(|slot| !slot.is_gone(root)) {
+            return Ok(slot.clone());
+        }
+        let slot = Slot::claim(root, self.options.stage_age)?;
+        // Known facts about stages concerned those in another directory.
+        self.owners.forget_sums();
+        Ok(claimed.insert(Arc::new(slot)).clone())
     }
 }
 

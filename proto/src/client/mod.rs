@@ -30,6 +30,7 @@ use crate::time::{Clock, Instant};
 
 /// What kind of server answered the hello request (PROTOCOL §4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Peer {
     /// The hello has not been sent, or not been answered yet.
     Unknown,
@@ -48,6 +49,7 @@ pub type ClientEvent<'a> = Event<Hello<'a>, RemoteError<'a>, BodyError<'a>>;
 /// `H`, `R` and `B` are the types that hold text from the server: borrowed in [`ClientEvent`]; a driver with a heap can
 /// make them owned with [`Event::map`].
 #[derive(Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Event<H, R, B> {
     /// The answer to [`Command::Hello`]; `None` from a classic server.
     Hello(Option<H>),
@@ -140,6 +142,7 @@ impl<H, R, B> Event<H, R, B> {
 
 /// Why a body is incomplete or wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum BodyError<'a> {
     /// The checksum differs, or is malformed.
     Mismatch,

@@ -81,6 +81,7 @@ pub const fn list_room(name_max: u16) -> usize {
 
 /// What [`Responder::step`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[must_use]
 pub enum Step {
     /// There is nothing to do until bytes have moved.
@@ -127,6 +128,7 @@ pub trait Services<S: Store> {
 
 /// No services: one stream, and no data connections.
 #[derive(Debug, Clone, Copy, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct NoServices;
 
 impl<S: Store> Services<S> for NoServices {}
@@ -409,6 +411,21 @@ impl<S: Store> Responder<S> {
             Request::Rmdir { name } => done(store.rmdir(name))?,
             Request::Space => Answer::Space(store.space()?),
         }))
+    }
+
+    /// Discards replies, for a driver that has lost its connection: requests that arrived earlier are still executed.
+    /// True if there were any.
+    pub fn discard_output<const BUF: usize, C: Cipher>(
+        &mut self,
+        session: &mut ServerSession<BUF, C>,
+        store: &mut S,
+    ) -> bool {
+        let mut moved = false;
+        let mut output = [0; 64];
+        while !session.is_sending() && self.transmit(session, store, &mut output) > 0 {
+            moved = true;
+        }
+        moved
     }
 
     /// Writes output into `out`: replies, framing and payload in order, so that a length and the first bytes after it

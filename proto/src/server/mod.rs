@@ -68,6 +68,7 @@ pub const LINGER_BYTES: usize = 64 * 1024;
 
 /// The limits of a session, and the properties of the server for the hello.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Limits {
     /// The longest name in bytes, 1 to 255. The session's buffer must have room for
     /// [`command_len`](crate::command::command_len) of it.
@@ -109,6 +110,7 @@ impl Limits {
 
 /// An event: what the driver has to do next.
 #[derive(Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum ServerEvent<'a> {
     /// Execute the request and give the [`Answer`], or [`ServerSession::refuse`] it.
     Request(Request<'a>),
@@ -129,6 +131,7 @@ pub enum ServerEvent<'a> {
 
 /// The driver's answer to a request. Each variant fits the requests named there; a wrong one is [`InvalidState`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Answer {
     /// `remove`, `rename`, `mkdir`, `rmdir`: done, and durable.
     Done,
@@ -188,6 +191,7 @@ pub enum Answer {
 
 /// How a driver closes the connection, as returned by [`ServerSession::poll_close`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Close {
     /// Send FIN, then discard input, for at most [`LINGER_TIME`] or [`LINGER_BYTES`].
     Gracefully,

@@ -3,8 +3,6 @@
 //! [`play`] drives anything that is a [`Link`]: a session in memory, or a server at the other end of a socket.
 
 use std::fmt;
-use std::fs;
-use std::path::Path;
 
 mod pattern;
 mod play;
@@ -102,55 +100,57 @@ enum Loose {
 /// The 711 bytes of the captured upload.
 const CAPTURED: [u8; 711] = [b'a'; 711];
 
-/// The settings, checked against the comments by [`Vector::parse`].
-const SETTINGS: &[(&str, Setting)] = {
+/// The files and their settings, which [`Vector::parse`] checks against the comments.
+const VECTORS: &[(&str, &str, Setting)] = {
     const EMPTY: Setting =
         Setting { before: &[], directories: &[], after: None, omitted: 0, reset: false, loose: Loose::No };
-    &[
-        ("bad-length.txt", EMPTY),
-        ("classic-get.txt", Setting { before: &[("teste.txt", b"hello\n")], ..EMPTY }),
-        ("classic-ls-empty.txt", EMPTY),
-        (
-            "classic-ls.txt",
-            Setting {
-                before: &[("a.txt", b"a"), ("b.txt", b"b"), (".hidden", b"h")],
-                directories: &["d"],
-                loose: Loose::AnyOrder,
-                ..EMPTY
-            },
-        ),
-        ("classic-put-accents.txt", Setting { after: Some(&[("a.txt", "olá!\n".as_bytes())]), ..EMPTY }),
-        (
-            "classic-put-path.txt",
-            Setting {
-                before: &[("teste.txt", b"old")],
-                after: Some(&[("teste.txt", b"old"), ("teste(1).txt", b"x")]),
-                ..EMPTY
-            },
-        ),
-        ("classic-put-too-much.txt", Setting { reset: true, ..EMPTY }),
-        ("classic-put.txt", Setting { after: Some(&[("teste.txt", &CAPTURED)]), ..EMPTY }),
-        ("classic-refused.txt", EMPTY),
-        ("hello.txt", EMPTY),
-        ("list-omitted.txt", Setting { before: &[("keep", b"x")], omitted: 2, ..EMPTY }),
-        (
-            "copy.txt",
-            Setting { before: &[("a", b"1"), ("b", b"old")], after: Some(&[("a", b"2"), ("b", b"1")]), ..EMPTY },
-        ),
-        ("pipeline.txt", EMPTY),
-        (
-            "rename-directory.txt",
-            Setting { before: &[("d/a", b"1")], directories: &["e"], after: Some(&[("f/g/a", b"1")]), ..EMPTY },
-        ),
-        ("tree.txt", Setting { before: &[("keep", b"x")], omitted: 1, ..EMPTY }),
-        ("write-chunks.txt", Setting { after: Some(&[("d", b"123456789")]), ..EMPTY }),
-        ("write-empty.txt", Setting { after: Some(&[("empty", b"")]), ..EMPTY }),
-        ("write-mismatch.txt", Setting { before: &[("d", b"good")], ..EMPTY }),
-        ("write-read.txt", Setting { after: Some(&[("a b.txt", b"hello\n")]), ..EMPTY }),
-        ("write-refused.txt", EMPTY),
-        ("write-resume.txt", Setting { after: Some(&[("d", b"123456789")]), ..EMPTY }),
-        ("write-then-command-in-body.txt", Setting { before: &[("keep", b"x")], ..EMPTY }),
-    ]
+    macro_rules! vectors {
+        ($($file:literal => $setting:expr,)*) => {
+            &[$(($file, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/vectors/", $file)), $setting)),*]
+        };
+    }
+    vectors! {
+        "bad-length.txt" => EMPTY,
+        "classic-get.txt" => Setting { before: &[("teste.txt", b"hello\n")], ..EMPTY },
+        "classic-ls-empty.txt" => EMPTY,
+        "classic-ls.txt" => Setting {
+            before: &[("a.txt", b"a"), ("b.txt", b"b"), (".hidden", b"h")],
+            directories: &["d"],
+            loose: Loose::AnyOrder,
+            ..EMPTY
+        },
+        "classic-put-accents.txt" => Setting { after: Some(&[("a.txt", "olá!\n".as_bytes())]), ..EMPTY },
+        "classic-put-path.txt" => Setting {
+            before: &[("teste.txt", b"old")],
+            after: Some(&[("teste.txt", b"old"), ("teste(1).txt", b"x")]),
+            ..EMPTY
+        },
+        "classic-put-too-much.txt" => Setting { reset: true, ..EMPTY },
+        "classic-put.txt" => Setting { after: Some(&[("teste.txt", &CAPTURED)]), ..EMPTY },
+        "classic-refused.txt" => EMPTY,
+        "hello.txt" => EMPTY,
+        "list-omitted.txt" => Setting { before: &[("keep", b"x")], omitted: 2, ..EMPTY },
+        "copy.txt" => Setting {
+            before: &[("a", b"1"), ("b", b"old")],
+            after: Some(&[("a", b"2"), ("b", b"1")]),
+            ..EMPTY
+        },
+        "pipeline.txt" => EMPTY,
+        "rename-directory.txt" => Setting {
+            before: &[("d/a", b"1")],
+            directories: &["e"],
+            after: Some(&[("f/g/a", b"1")]),
+            ..EMPTY
+        },
+        "tree.txt" => Setting { before: &[("keep", b"x")], omitted: 1, ..EMPTY },
+        "write-chunks.txt" => Setting { after: Some(&[("d", b"123456789")]), ..EMPTY },
+        "write-empty.txt" => Setting { after: Some(&[("empty", b"")]), ..EMPTY },
+        "write-mismatch.txt" => Setting { before: &[("d", b"good")], ..EMPTY },
+        "write-read.txt" => Setting { after: Some(&[("a b.txt", b"hello\n")]), ..EMPTY },
+        "write-refused.txt" => EMPTY,
+        "write-resume.txt" => Setting { after: Some(&[("d", b"123456789")]), ..EMPTY },
+        "write-then-command-in-body.txt" => Setting { before: &[("keep", b"x")], ..EMPTY },
+    }
 };
 
 impl Setting {
@@ -181,21 +181,12 @@ impl fmt::Display for Problem {
 
 impl core::error::Error for Problem {}
 
-/// All vectors of the repository, by name.
+/// All vectors of the repository, by name. They are part of the program.
 ///
 /// # Errors
-/// A file that can't be read, is malformed, or has no entry in the table of settings.
+/// A file that is malformed.
 pub fn load_all() -> Result<Vec<Vector>, Problem> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/vectors");
-    let unreadable = |error| Problem(format!("{}: {error}", folder.display()));
-    let mut vectors = Vec::new();
-    for entry in fs::read_dir(&folder).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        if path.extension().is_some_and(|extension| extension == "txt") {
-            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            vectors.push(Vector::parse(&file, &fs::read_to_string(&path).map_err(unreadable)?)?);
-        }
-    }
+    let mut vectors = VECTORS.iter().map(|(file, text, _)| Vector::parse(file, text)).collect::<Result<Vec<_>, _>>()?;
     vectors.sort_by(|a, b| a.file.cmp(&b.file));
     Ok(vectors)
 }
@@ -204,11 +195,11 @@ impl Vector {
     /// Parses the text of the vector called `file`.
     ///
     /// # Errors
-    /// The line that is malformed; a name without an entry in the table of settings, or an entry that its comments
+    /// The line that is malformed; a name that is not in the table, or an entry that its comments
     /// don't confirm.
     pub fn parse(file: &str, text: &str) -> Result<Self, Problem> {
-        let setting = SETTINGS.iter().find(|(name, _)| *name == file).map(|(_, setting)| *setting);
-        let setting = setting.ok_or_else(|| Problem(format!("{file}: not in the table of settings")))?;
+        let setting = VECTORS.iter().find(|(name, ..)| *name == file).map(|(_, _, setting)| *setting);
+        let setting = setting.ok_or_else(|| Problem(format!("{file}: not in the table of vectors")))?;
         check_setting(text, &setting).map_err(|problem| Problem(format!("{file}: {problem}")))?;
         let mut steps: Vec<Step> = Vec::new();
         for (at, line) in text.lines().enumerate() {
@@ -268,10 +259,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_vector_parses_and_every_entry_of_the_table_has_its_vector() {
+    fn every_file_is_in_the_table_and_parses() {
         let vectors = load_all().unwrap();
-        assert_eq!(vectors.len(), SETTINGS.len());
+        let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/vectors")).unwrap();
+        let files =
+            folder.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "txt"));
+        assert_eq!(vectors.len(), files.count());
         assert!(vectors.iter().all(|vector| !vector.steps.is_empty()));
+        for step in vectors.iter().flat_map(|vector| &vector.steps) {
+            if let Action::Receive(pattern) | Action::DataReceive(pattern) = &step.action {
+                assert_eq!(pattern.check(&crate::sans_io::message(pattern.example(50_001, 7))), Ok(()));
+            }
+        }
         assert!(Vector::parse("new.txt", "").is_err());
         assert!(Vector::parse("hello.txt", "C open\n").is_err());
     }

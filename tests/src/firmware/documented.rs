@@ -1,4 +1,4 @@
-//! Compares the image sizes in README.md and firmware/README.md with built images.
+//! Compares the image sizes in README.md, firmware/README.md and examples/README.md with built images.
 
 use core::fmt::Write as _;
 use std::fs;
@@ -9,6 +9,7 @@ use super::root;
 const TOLERANCE: u64 = 1;
 
 const GUIDE: &str = "firmware/README.md";
+const PROJECTS: &str = "examples/README.md";
 
 fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
@@ -19,7 +20,7 @@ fn is_near(documented: u64, now: u64) -> bool {
 }
 
 /// `95076` as `95,076`.
-fn grouped(number: u64) -> String {
+pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -51,16 +52,26 @@ pub fn stale_row(row: &str, name: &str, now: [u64; 2]) -> Option<String> {
     stale_in(&read(GUIDE), row, name, now)
 }
 
+/// The same for a project in examples/README.md, whose table has only these figures.
+pub(super) fn stale_project(row: &str, name: &str, now: [u64; 2]) -> Option<String> {
+    stale_at([0, 1], PROJECTS, &read(PROJECTS), row, name, now)
+}
+
 fn stale_in(guide: &str, row: &str, name: &str, now: [u64; 2]) -> Option<String> {
-    let documented = guide.lines().find_map(|line| line.strip_prefix(&format!("| {name} |")));
+    stale_at([0, 2], GUIDE, guide, row, name, now)
+}
+
+/// `columns`: the columns of the two figures, counted after the name.
+fn stale_at(columns: [usize; 2], path: &str, text: &str, row: &str, name: &str, now: [u64; 2]) -> Option<String> {
+    let documented = text.lines().find_map(|line| line.strip_prefix(&format!("| {name} |")));
     let figures = documented.map(|cells| {
         let cells: Vec<_> = cells.split('|').map(|cell| cell.trim().replace(',', "").parse::<u64>().ok()).collect();
-        [0, 2].map(|at| cells.get(at).copied().flatten())
+        columns.map(|at| cells.get(at).copied().flatten())
     });
     let is_right = figures.is_some_and(|figures| {
         figures.into_iter().zip(now).all(|(documented, now)| documented.is_some_and(|was| is_near(was, now)))
     });
-    (!is_right).then(|| format!("{GUIDE}; the row is now:\n{row}"))
+    (!is_right).then(|| format!("{path}; the row is now:\n{row}"))
 }
 
 /// The wrong figures in "N KiB of flash and N KiB of RAM" in both READMEs; `now` in bytes.

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::Board;
 use crate::programs::{Running, Signal};
-use crate::wire::{Wire, read_to_end};
+use crate::wire::{self, Wire};
 
 /// The guest's address in QEMU's user-mode network, as QEMU's DHCP assigns it.
 pub const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
@@ -62,6 +62,8 @@ pub struct Setup {
     pub address: Address,
     /// The file that is its SD card or its flash.
     pub card: Option<PathBuf>,
+    /// The file that is its flash with a boot loader, which starts the image in there instead of `image`.
+    pub slots: Option<PathBuf>,
     /// Ports of this machine: of the control connection, then of classic data connections.
     pub ports: Vec<u16>,
     /// The ports of the guest, if they are different.
@@ -85,6 +87,7 @@ impl Setup {
             network: Network::User,
             address: Address::Static,
             card: None,
+            slots: None,
             ports: free_ports(1 + board.data_connections()),
             guest_ports: None,
             settings: String::new(),
@@ -121,7 +124,11 @@ impl Setup {
         command.args(["-c", &format!("ulimit -t {CPU_SECONDS}; exec \"$@\""), "sh", self.board.emulator()]);
         command.args(["-machine", self.board.machine(), "-display", "none", "-monitor", "none", "-serial", "stdio"]);
         let is_virt = self.board == Board::Virt;
-        if is_virt {
+        if let Some(slots) = &self.slots {
+            let mut drive = OsString::from("if=pflash,unit=0,format=raw,file=");
+            drive.push(escaped(slots));
+            command.args(["-bios", "none", "-global", "virtio-mmio.force-legacy=false", "-drive"]).arg(drive);
+        } else if is_virt {
             // With a flash image of its own the board would expect a boot loader there, and leave `-kernel` to it.
             let mut image = OsString::from("loader,file=");
             image.push(escaped(&self.image));
@@ -248,42 +255,22 @@ impl Machine {
         Wire::connect(self.addr())
     }
 
-    /// Puts a file into the store, over a separate connection that has ended when this returns.
-    ///
-    /// # Panics
-    /// If that fails.
+    /// Puts a file into the store: see [`wire::put`].
     #[track_caller]
     pub fn put(&self, name: &str, content: &[u8]) {
-        let mut wire = self.connect();
-        let reply = wire.write(name, content);
-        assert!(reply.starts_with("ok "), "{name}: {reply}");
-        end(wire);
+        wire::put(self.addr(), name, content);
     }
 
     /// A file's content; `None` if there is no such file.
     #[must_use]
     pub fn content(&self, name: &str) -> Option<Vec<u8>> {
-        let mut wire = self.connect();
-        let content = wire.read(name).ok();
-        end(wire);
-        content
+        wire::content(self.addr(), name)
     }
 
     /// The names in the store, sorted.
-    ///
-    /// # Panics
-    /// If it can't be listed.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        let mut wire = self.connect();
-        assert_eq!(wire.ask("list"), "ok");
-        let (lines, _) = wire.hear_body();
-        end(wire);
-        let lines = String::from_utf8(lines).expect("text");
-        let names = lines.lines().filter_map(|line| line.splitn(4, ' ').nth(3));
-        let mut names: Vec<_> = names.map(ToOwned::to_owned).collect();
-        names.sort();
-        names
+        wire::names(self.addr())
     }
 
     /// Switches it off like a power cut.
@@ -310,12 +297,6 @@ impl Machine {
         let answer = text.find("up ").map(|at| &text[at..]);
         answer.and_then(Status::parse).unwrap_or_else(|| panic!("no status: {text:?}"))
     }
-}
-
-/// Quits and waits until the server closes: then its session is free.
-fn end(mut wire: Wire) {
-    wire.say("quit");
-    _ = read_to_end(&mut wire.stream);
 }
 
 /// The status report of an image.

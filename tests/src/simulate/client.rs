@@ -224,7 +224,8 @@ impl Client {
                 Op::Sum { name: self.name(), offset, length }
             }
             26..=28 => Op::Remove(self.name()),
-            29..=31 => Op::Rename { from: self.name(), to: self.name() },
+            29 | 30 => Op::Rename { from: self.name(), to: self.name() },
+            31 => Op::Copy { from: self.name(), to: self.name() },
             32 => Op::Space,
             33 => Op::Ping,
             34 => Op::Resume { name: self.name(), file: self.file() },

@@ -91,6 +91,15 @@ pub fn judge(asked: &mut Asked, event: &ClientEvent<'_>, control: &Control) -> N
         (Op::Remove(_) | Op::Rename { .. }, ClientEvent::Done) => {
             truth.wishes.granted(asked.wish.take().expect("it is a change"));
         }
+        (Op::Copy { from, .. }, &ClientEvent::Stored { size, crc }) => {
+            let is_it = |file: &Version| file.bytes.len() as u64 == size && crc.is_none_or(|crc| crc == file.crc);
+            if !truth.was(from, since, |file| file.is_some_and(|file| is_it(file))) {
+                wrong("so it never was");
+            }
+            if let Some(wish) = asked.wish.take() {
+                truth.wishes.granted(wish);
+            }
+        }
         (Op::Space, ClientEvent::Space(space)) => {
             let total = truth.capacity.blocks * truth.capacity.payload;
             if space.total != total || space.free > total {
@@ -178,8 +187,9 @@ fn check_refusal(op: &Op, since: Moment, error: &RemoteError<'_>, truth: &Truth,
         (_, ErrorCode::Timeout) => !control.plan.is_calm,
         (Op::Mkdir(_) | Op::Rmdir(_), ErrorCode::Unsupported) => true,
         (Op::Ls, ErrorCode::Unsupported) => control.plan.is_sealed,
-        (Op::Rename { from, to }, ErrorCode::BadName) => is_bad_name(from, control) || is_bad_name(to, control),
-        (_, ErrorCode::BadName) => is_bad_name(op.name(), control),
+        (_, ErrorCode::BadName) => {
+            is_bad_name(op.name(), control) || op.target().is_some_and(|to| is_bad_name(to, control))
+        }
         (Op::ListDir(_) | Op::TreeDir(_), ErrorCode::NotFound) => true,
         (Op::Read { name, offset, .. } | Op::Sum { name, offset, .. }, ErrorCode::Range) => {
             truth.was(name, since, |file| file.is_some_and(|file| *offset > file.bytes.len() as u64))
@@ -194,8 +204,8 @@ fn check_refusal(op: &Op, since: Moment, error: &RemoteError<'_>, truth: &Truth,
         (Op::Write { fate: Fate::NoCrc, .. }, ErrorCode::Unsupported) => true,
         _ => false,
     };
-    let by_rename = matches!(op, Op::Rename { to, .. } if truth.was_refused(to, code, since));
-    assert!(by_store || by_session || by_rename, "{op:?} is answered {error:?}: there is no reason");
+    let by_target = op.target().is_some_and(|to| truth.was_refused(to, code, since));
+    assert!(by_store || by_session || by_target, "{op:?} is answered {error:?}: there is no reason");
     // PROTOCOL §7: the received bytes are not the file, and are not kept.
     if let Op::Write { name, fate, .. } = op
         && !by_store

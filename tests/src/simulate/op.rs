@@ -74,6 +74,10 @@ pub enum Op {
         from: String,
         to: String,
     },
+    Copy {
+        from: String,
+        to: String,
+    },
     Mkdir(String),
     Rmdir(String),
     Get(String),
@@ -107,11 +111,21 @@ impl Op {
             }
             Self::Remove(name) => Request::Remove { name: n(name) },
             Self::Rename { from, to } => Request::Rename { from: n(from), to: n(to) },
+            Self::Copy { from, to } => Request::Copy { from: n(from), to: n(to) },
             Self::Mkdir(name) => Request::Mkdir { name: n(name) },
             Self::Rmdir(name) => Request::Rmdir { name: n(name) },
             Self::Get(name) => Request::Get { name: n(name) },
             Self::Put { name, .. } => Request::Put { name: n(name) },
         })
+    }
+
+    /// The second name in the command.
+    #[must_use]
+    pub fn target(&self) -> Option<&str> {
+        match self {
+            Self::Rename { to, .. } | Self::Copy { to, .. } => Some(to),
+            _ => None,
+        }
     }
 
     /// The name in the command; empty without one.
@@ -128,6 +142,7 @@ impl Op {
             | Self::Write { name, .. }
             | Self::Remove(name)
             | Self::Rename { from: name, .. }
+            | Self::Copy { from: name, .. }
             | Self::Mkdir(name)
             | Self::Rmdir(name)
             | Self::Get(name)
@@ -144,6 +159,7 @@ impl Op {
                 | Self::Write { .. }
                 | Self::Remove(_)
                 | Self::Rename { .. }
+                | Self::Copy { .. }
                 | Self::Mkdir(_)
                 | Self::Rmdir(_)
         )
@@ -163,6 +179,8 @@ impl Op {
             }
             Self::Remove(name) => Some(Wish::Remove { name: name.clone() }),
             Self::Rename { from, to } => Some(Wish::Rename { from: from.clone(), to: to.clone() }),
+            // A copy to itself changes nothing.
+            Self::Copy { from, to } if from != to => Some(Wish::Copy { from: from.clone(), to: to.clone() }),
             _ => None,
         }
     }

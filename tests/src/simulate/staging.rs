@@ -221,13 +221,15 @@ impl Truth {
     }
 
     /// Whatever happens to sealed messages in transit (PROTOCOL §8), the store must only receive bytes that were sent,
-    /// unchanged.
+    /// unchanged, or that it is asked to copy.
     ///
     /// # Panics
-    /// If no client has sent it.
+    /// If it receives others.
     pub fn check_sent(&self, handle: u64) {
-        let Some(open) = self.open.get(&handle).filter(|open| open.name.is_some()) else { return };
-        let mut sent = self.uploads.iter().filter(|upload| upload.is_of(open)).map(|upload| &upload.file.bytes);
+        let Some(open) = self.open.get(&handle) else { return };
+        let Some(name) = &open.name else { return };
+        let sent = self.uploads.iter().filter(|upload| upload.is_of(open)).map(|upload| &upload.file.bytes);
+        let mut sent = sent.chain(self.wishes.copies(name).map(|file| &file.bytes));
         // The bytes staged before may belong to another file: then the checksum is wrong in the end.
         let is_it = |bytes: &Vec<u8>| bytes.get(open.base..open.bytes.len()) == open.bytes.get(open.base..);
         let was_sent = sent.any(is_it) || self.uploads.len() == UPLOADS;

@@ -18,7 +18,7 @@ use skiff_proto::reply::Tag;
 use skiff_proto::{ErrorCode, Name};
 
 use super::staging::{Left, Open, Upload};
-use super::wishes::Wishes;
+use super::wishes::{Wish, Wishes};
 
 /// A version of a file.
 #[derive(PartialEq, Eq)]
@@ -224,7 +224,10 @@ impl Truth {
     fn set(&mut self, name: &str, file: Option<File>) {
         let from = self.next_moment();
         match &file {
-            Some(file) => _ = self.files.insert(name.into(), Rc::clone(file)),
+            Some(file) => {
+                self.wishes.see(name, file);
+                self.files.insert(name.into(), Rc::clone(file));
+            }
             None => _ = self.files.remove(name),
         }
         let spans = self.spans.entry(name.into()).or_default();
@@ -265,6 +268,15 @@ impl Truth {
     /// All names that ever existed.
     pub fn names(&self) -> impl Iterator<Item = &String> {
         self.spans.keys()
+    }
+
+    /// Records a request over a connection; returns its number.
+    pub fn ask(&mut self, wish: Wish, connection: u64, since: Moment) -> u64 {
+        let source = match &wish {
+            Wish::Copy { from, .. } => self.files.get(from),
+            _ => None,
+        };
+        self.wishes.ask(wish, connection, since, source)
     }
 
     /// Begins a change.

@@ -142,10 +142,10 @@ impl<S: Store, M: Medium> Watched<S, M> {
         self.power.get()
     }
 
-    /// Begins a call; false without power.
-    fn enter(&self) -> bool {
+    /// Begins a call, which fails without power.
+    fn enter(&self) -> Result<()> {
         self.medium.tick();
-        self.has_power()
+        if self.has_power() { Ok(()) } else { io() }
     }
 
     /// Reads something about `name`. A failure must have a reason.
@@ -155,9 +155,7 @@ impl<S: Store, M: Medium> Watched<S, M> {
         look: impl FnOnce(&mut S) -> Result<T>,
         may_fail: impl FnOnce(&Truth, ErrorCode) -> bool,
     ) -> Result<T> {
-        if !self.enter() {
-            return io();
-        }
+        self.enter()?;
         self.put_off()?;
         let looked = look(&mut self.inner);
         if !self.has_power() {
@@ -199,6 +197,21 @@ impl<S: Store, M: Medium> Watched<S, M> {
         Err(StoreError::NotYet)
     }
 
+    fn begin_stage(&self, name: &str) -> Result<()> {
+        self.enter()?;
+        self.put_off()?;
+        if self.control.failures.is_full() { self.fail(name, ErrorCode::NoSpace) } else { Ok(()) }
+    }
+
+    fn begin_change(&self, name: &str) -> Result<()> {
+        self.enter()?;
+        self.put_off()?;
+        if self.control.failures.strikes(&self.control.failures.change) {
+            return self.fail(name, ErrorCode::Io);
+        }
+        Ok(())
+    }
+
     fn fail<T>(&self, name: &str, code: ErrorCode) -> Result<T> {
         self.control.trace(|| format!("    store: fails on purpose: {name} {code}"));
         self.control.truth.borrow_mut().refused(name, code);
@@ -211,9 +224,7 @@ impl<S: Store, M: Medium> Watched<S, M> {
         name: Option<Name<'_>>,
         crc: Option<u32>,
     ) -> Result<()> {
-        if !self.enter() {
-            return io();
-        }
+        self.enter()?;
         let open = self.control.truth.borrow().open.get(&stage.handle).cloned();
         let (Some(open), Some(inner)) = (open, &mut stage.inner) else { panic!("a commit of what was discarded") };
         let is_new = name.is_some();
@@ -324,13 +335,7 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
 
     fn staged(&mut self, name: Name<'_>, owner: StageOwner, size: u64) -> Result<(u64, u32)> {
         let text = name.as_str();
-        if !self.enter() {
-            return io();
-        }
-        self.put_off()?;
-        if self.control.failures.is_full() {
-            return self.fail(text, ErrorCode::NoSpace);
-        }
+        self.begin_stage(text)?;
         let found = self.inner.staged(name, owner, size);
         self.control.trace(|| format!("    store: staged {text} {size}: {found:?}"));
         if !self.has_power() {
@@ -353,13 +358,7 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
     fn stage(&mut self, staging: Staging<'_>) -> Result<(Self::Stage, u32)> {
         let Staging { name, offset, size, mtime, owner } = staging;
         let text = name.as_str();
-        if !self.enter() {
-            return io();
-        }
-        self.put_off()?;
-        if self.control.failures.is_full() {
-            return self.fail(text, ErrorCode::NoSpace);
-        }
+        self.begin_stage(text)?;
         self.control.truth.borrow_mut().need_room(size);
         let begun = self.inner.stage(staging);
         self.control
@@ -389,13 +388,7 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
     }
 
     fn stage_new(&mut self, name: Name<'_>, size: u64) -> Result<Self::Stage> {
-        if !self.enter() {
-            return io();
-        }
-        self.put_off()?;
-        if self.control.failures.is_full() {
-            return self.fail("", ErrorCode::NoSpace);
-        }
+        self.begin_stage("")?;
         self.control.truth.borrow_mut().need_room(size);
         let begun = self.inner.stage_new(name, size);
         self.control.trace(|| format!("    store: stage {size} without a name: {:?}", begun.as_ref().map(|_| ())));
@@ -436,9 +429,7 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
     }
 
     fn append(&mut self, stage: &mut Self::Stage, bytes: &[u8]) -> Result<usize> {
-        if !self.enter() {
-            return io();
-        }
+        self.enter()?;
         let Some(inner) = &mut stage.inner else { panic!("bytes for what was discarded") };
         if self.control.failures.strikes(&self.control.failures.append) {
             return self.fail("", ErrorCode::Io);
@@ -502,26 +493,14 @@ impl<S: Store, M: Medium> Store for Watched<S, M> {
 
     fn remove(&mut self, name: Name<'_>) -> Result<()> {
         let text = name.as_str();
-        if !self.enter() {
-            return io();
-        }
-        self.put_off()?;
-        if self.control.failures.strikes(&self.control.failures.change) {
-            return self.fail(text, ErrorCode::Io);
-        }
+        self.begin_change(text)?;
         let done = self.change(text, Change::Remove { name: text.into() }, |store| store.remove(name));
         self.check_change(text, done)
     }
 
     fn rename(&mut self, from: Name<'_>, to: Name<'_>) -> Result<()> {
         let text = from.as_str();
-        if !self.enter() {
-            return io();
-        }
-        self.put_off()?;
-        if self.control.failures.strikes(&self.control.failures.change) {
-            return self.fail(text, ErrorCode::Io);
-        }
+        self.begin_change(text)?;
         let change = Change::Rename { from: text.into(), to: to.as_str().into() };
         let done = self.change(text, change, |store| store.rename(from, to));
         if done.is_err_and(|error| is_bad_name(to.as_str(), error.refusal().code)) {

@@ -8,10 +8,12 @@
 //! A change does not show who requested it, because two clients may have requested the same. But at every moment, each
 //! change must match a separate wish that existed before it.
 
+use std::rc::Rc;
+
 use skiff_proto::Name;
 use skiff_proto::name::MAX_NAME;
 
-use super::truth::{Change, Moment, n};
+use super::truth::{Change, File, Moment, n};
 
 /// A requested change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +23,7 @@ pub enum Wish {
     Put { name: String, size: usize, crc: u32 },
     Remove { name: String },
     Rename { from: String, to: String },
+    Copy { from: String, to: String },
 }
 
 #[derive(Debug)]
@@ -30,6 +33,8 @@ struct Wanted {
     connection: u64,
     since: Moment,
     is_orphan: bool,
+    /// The versions that a `copy` may find.
+    sources: Vec<File>,
 }
 
 /// All wishes, and the changes that are not yet assigned to one.
@@ -47,7 +52,16 @@ const UNIQUE: usize = 8;
 
 impl Wanted {
     fn fits(&self, (moment, change): &(Moment, Change)) -> bool {
-        self.since <= *moment && self.wish.is_fulfilled_by(change)
+        self.since <= *moment && self.is_fulfilled_by(change)
+    }
+
+    fn is_fulfilled_by(&self, change: &Change) -> bool {
+        match (&self.wish, change) {
+            (Wish::Copy { to, .. }, Change::Put { name, file, is_new: false }) => {
+                to == name && self.sources.contains(file)
+            }
+            (wish, change) => wish.is_fulfilled_by(change),
+        }
     }
 }
 
@@ -81,12 +95,25 @@ impl Wishes {
         Self { wanted: Vec::new(), made: Vec::new(), next: 0 }
     }
 
-    /// Adds a request over a connection; returns its number.
-    pub fn ask(&mut self, wish: Wish, connection: u64, since: Moment) -> u64 {
+    /// Adds a request over a connection; returns its number. `source` is the file of a `copy`.
+    pub fn ask(&mut self, wish: Wish, connection: u64, since: Moment, source: Option<&File>) -> u64 {
         self.next += 1;
         let number = self.next;
-        self.wanted.push(Wanted { number, wish, connection, since, is_orphan: false });
+        let sources = source.cloned().into_iter().collect();
+        self.wanted.push(Wanted { number, wish, connection, since, is_orphan: false, sources });
         number
+    }
+
+    /// Records a new version of a file, which may be copied.
+    pub fn see(&mut self, name: &str, file: &File) {
+        let is_of = |wanted: &&mut Wanted| matches!(&wanted.wish, Wish::Copy { from, .. } if from == name);
+        self.wanted.iter_mut().filter(is_of).for_each(|wanted| wanted.sources.push(Rc::clone(file)));
+    }
+
+    /// The versions that may be copied to a name.
+    pub fn copies<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a File> {
+        let is_of = move |wanted: &&Wanted| matches!(&wanted.wish, Wish::Copy { to, .. } if to == name);
+        self.wanted.iter().filter(is_of).flat_map(|wanted| &wanted.sources)
     }
 
     /// Records a change.
@@ -203,8 +230,7 @@ impl Wishes {
     pub fn forget(&mut self, doubts: &[&Change]) {
         self.tidy();
         let made = &self.made;
-        let may_come = |wish: &Wish| doubts.iter().any(|change| wish.is_fulfilled_by(change));
-        self.wanted
-            .retain(|wanted| !wanted.is_orphan || may_come(&wanted.wish) || made.iter().any(|made| wanted.fits(made)));
+        let may_come = |wanted: &Wanted| doubts.iter().any(|change| wanted.is_fulfilled_by(change));
+        self.wanted.retain(|wanted| !wanted.is_orphan || may_come(wanted) || made.iter().any(|made| wanted.fits(made)));
     }
 }

@@ -11,6 +11,7 @@ use skiff_proto::command::{Command, Request, VERSION};
 use skiff_proto::crc::crc32c;
 use skiff_proto::drive::{AsyncClient, DriveError, Timer as _};
 use skiff_proto::{ErrorCode, Instant, Name};
+use skiff_tests::memory::{Layout, MemoryStore};
 use skiff_tests::sim::{Lost, Machine, MachineMemory, PORT, Setup, Shared, Stream, Task, Timer, World, run};
 
 type Store = RamStore<'static, 64, 1024>;
@@ -206,6 +207,26 @@ fn an_upload_resumes_after_a_long_cut_of_the_link() {
     };
     run_all(&world, vec![Box::pin(upload), Box::pin(cable)]);
     assert!(client.connections > 1, "it was never cut");
+}
+
+#[test]
+fn a_server_that_is_dropped_closes_what_its_clients_have_open() {
+    let store = MemoryStore::new(Layout::Flat);
+    let world = world(Faults::default(), 6);
+    let mut memory = MachineMemory::new();
+    let mut machine = Machine::start(&mut memory, &world, store.clone(), None);
+    let mut client = Patient::new(&world);
+    let task = async {
+        let client = client.client().await.unwrap();
+        let request = Request::Write { offset: 0, size: 2000, mtime: None, name: name("f") };
+        client.send(&Command::Request(request)).await.unwrap();
+        client.write(&[1; 1000]).await.unwrap();
+        wait(&world, Duration::from_secs(1)).await;
+    };
+    run(&world, &mut machine, FOREVER, vec![Box::pin(task)]);
+    assert_eq!(store.staged_len("f"), Some((1000, true)));
+    drop(machine);
+    assert_eq!(store.staged_len("f"), Some((1000, false)));
 }
 
 #[test]

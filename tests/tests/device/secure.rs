@@ -207,7 +207,7 @@ fn device_serv_takes_a_secret_from_a_file_and_says_what_is_wrong_with_it() {
         assert_eq!(client.read("f").unwrap(), b"content");
         drop(client);
         let ran = serv.stop();
-        assert!(ran.err.contains("1 without a right key"), "{}", ran.err);
+        assert!(ran.err.contains("1 without a valid key"), "{}", ran.err);
         assert!(!ran.err.contains("AAEC"), "{}", ran.err);
     }
     let ran = run(device_serv().args(["--listen", "0", "--min-generation", "2"]));

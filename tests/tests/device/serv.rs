@@ -50,6 +50,79 @@ fn it_serves_behind_a_loopback_port_and_ends_on_a_signal() {
 }
 
 #[test]
+fn a_flat_store_is_named_as_the_reason_and_a_dry_run_knows_it() {
+    let here = tempfile::tempdir().unwrap();
+    for (dir, name) in [("t", "a"), ("t/sub", "b")] {
+        fs::create_dir_all(here.path().join(dir)).unwrap();
+        fs::write(here.path().join(dir).join(name), "x").unwrap();
+    }
+    fs::create_dir(here.path().join("t/empty")).unwrap();
+    let serv = listening(&[]);
+    let port = serv.port().to_string();
+    let cli = |words: &[&str]| run(host_cli(here.path()).args(["localhost", &port]).args(words));
+    for words in
+        [&["mkdir", "x"][..], &["mkdir", "-p", "x"], &["rmdir", "x"], &["cd", "x"], &["tree", "x"], &["du", "x"]]
+    {
+        assert!(cli(words).failed(1).ends_with(" x: this server has no directories"), "{words:?}");
+    }
+    let ran = cli(&["bench", "--size", "1GiB"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let note = "host-cli: bench: 1 GiB is more than half of the free space; transferring 512 KiB\n";
+    assert_eq!(ran.err, note);
+    let dry = cli(&["sync", "-n", "t", "/"]);
+    let ran = cli(&["sync", "t", "/"]);
+    assert!(dry.out().starts_with("would put a: 1 byte\nwould be done: 1 sent, "), "{}", dry.out());
+    assert_eq!((dry.code, &dry.err), (Some(1), &ran.err));
+    assert!(dry.err.contains("put t/sub/b: ") && dry.err.contains("put empty/: skipped: "), "{}", dry.err);
+    // One line reports any number of files or directories.
+    fs::create_dir(here.path().join("t/empty/er")).unwrap();
+    let skipped = "host-cli: put empty/: skipped: this server has no directories (1 more for the same reason)\n";
+    assert_eq!(cli(&["put", "-r", "t/empty"]).err, skipped);
+    fs::write(here.path().join("t/sub/c"), "x").unwrap();
+    let flash = format!("flash:{}", here.path().join("image").display());
+    for store in ["ram", &flash] {
+        let serv = listening(&["--store", store]);
+        let port = serv.port().to_string();
+        let cli = |words: &[&str]| run(host_cli(here.path()).args(["localhost", &port]).args(words));
+        _ = cli(&["put", "t/a"]).ok();
+        let why = "this server has no directories";
+        for words in [
+            &["sync", "-n", "t"][..],
+            &["sync", "t"],
+            &["put", "-r", "t/sub"],
+            &["put", "t/sub/b", "t/sub/c", "-o", "d/"],
+        ] {
+            let err = cli(words).err;
+            let lines: Vec<_> = err.lines().filter(|line| !line.contains(": skipped: ")).collect();
+            let line = format!("host-cli: put t/sub/b: {why} (1 more file for the same reason)");
+            assert_eq!(lines, [line], "{words:?}");
+        }
+        for (words, about) in [
+            (&["sync", "t", "sub"][..], "sync sub"),
+            (&["mv", "a", "d/b"], "mv a"),
+            (&["cp", "a", "d/b"], "cp a"),
+            (&["ls", "a/b"], "ls a/b"),
+            (&["get", "a/b"], "get a/b"),
+            (&["rm", "a/b"], "rm a/b"),
+            (&["stat", "a/b"], "stat a/b"),
+            (&["edit", "a/b"], "edit a/b"),
+        ] {
+            assert_eq!(cli(words).failed(1), format!("{about}: {why}"));
+        }
+        assert!(cli(&["ls", "none"]).failed(1).ends_with("no such file or directory on the server"));
+    }
+}
+
+#[test]
+fn the_port_comes_before_what_is_said() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec 2>&1; exec \"$@\"", "sh"]).arg(program("device-serv")).args(["--listen", "0"]);
+    let ran = Serv::launch(&mut command, "port ").unwrap().stop();
+    let lines: Vec<_> = ran.out().lines().collect();
+    assert!(lines[0].starts_with("port ") && lines[1].contains("4 sessions in "), "{lines:?}");
+}
+
+#[test]
 fn a_file_comes_over_as_many_sessions_as_there_are() {
     let files = tempfile::tempdir().unwrap();
     let bytes: Vec<u8> = (0..500_000_u32).map(|at| (at.wrapping_mul(at) >> 7).to_le_bytes()[0]).collect();
@@ -77,12 +150,11 @@ fn an_error_at_start_is_one_line() {
     ] {
         let err = fails(1, options);
         assert!(err.starts_with("device-serv: ") || err.contains("\ndevice-serv: "), "{err}");
-        assert!(words.iter().all(|word| err.contains(word)), "{options:?}: {err}");
+        assert!(words.iter().all(|word| err.contains(word)) && !err.contains("os error"), "{options:?}: {err}");
     }
     for options in [
         &[][..],
         &["--listen", "0", "--tap", "tap0"],
-        &["--listen", "65536"],
         &["--listen", "0", "--ip", "10.0.0.1/24"],
         &["--listen", "0", "--name", "two words"],
         &["--listen", "0", "--store", "disk"],
@@ -93,11 +165,15 @@ fn an_error_at_start_is_one_line() {
     }
     for (option, text, why) in [
         ("--sessions", "3", "1, 2, 4 or 8"),
+        ("--listen", "65536", "must be a whole number from 0 to 65535"),
+        ("--min-generation", "0", "must be a whole number, at least 1"),
         ("--store", "ram:1GiB", "65535KiB"),
         ("--store", "ram:0", "1 byte"),
+        ("--store", "ram:x", "`x` is not a size, such as"),
         ("--data-ports", "5", "4 sessions need 2"),
     ] {
-        let err = fails(2, &["--listen", "0", option, text]);
+        let listen: &[&str] = if option == "--listen" { &[] } else { &["--listen", "0"] };
+        let err = fails(2, &[listen, &[option, text]].concat());
         assert!(err.contains(why), "{err}");
     }
 }
@@ -109,10 +185,10 @@ fn a_start_that_fails_leaves_no_files_behind() {
     let store = |size: &str| format!("flash:{}{size}", image.display());
     // An invalid size of a chip, and valid ones in a start that fails later.
     let refused = [
-        (store(":1000"), "", "the size must be 1 to"),
-        (store(":0"), "", "the size must be 1 to"),
-        (store(":4KiB"), "", "too small"),
-        (store(":1TiB"), "", "1 to 65535 blocks"),
+        (store(":1000"), "", "the size must be"),
+        (store(":0"), "", "the size must be"),
+        (store(":28KiB"), "", "the size must be 32KiB to 262140KiB, in blocks of 4KiB"),
+        (store(":1TiB"), "", "the size must be 32KiB"),
         (store(":1MiB"), "/nonexistent", "No such file"),
     ];
     for empty in [false, true] {
@@ -130,6 +206,9 @@ fn a_start_that_fails_leaves_no_files_behind() {
             assert_eq!(left, empty.then_some(0), "{store} {preload}");
         }
     }
+    // The smallest chip has room for a file.
+    assert_eq!(listening(&["--store", &store(":32KiB")]).stop().code, Some(0));
+    fs::remove_file(&image).unwrap();
     // Existing files stay as they are, whatever fails.
     let store = store(":1MiB");
     assert_eq!(listening(&["--store", &store]).stop().code, Some(0));

@@ -58,18 +58,6 @@ impl<const PLACE: u8> Served for Serving<PLACE> {
         self.0.addr_v6()
     }
 
-    fn put(&self, name: &str, content: &[u8]) {
-        self.0.put(name, content);
-    }
-
-    fn content(&self, name: &str) -> Option<Vec<u8>> {
-        self.0.content(name)
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.0.names()
-    }
-
     fn stranger() -> Option<IpAddr> {
         Some(if PLACE == TAP { STRANGERS } else { IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9)) })
     }

@@ -14,14 +14,18 @@ mod speed;
 mod storage;
 #[path = "suite.rs"]
 mod suite;
+#[cfg(firmware_riscv)]
+#[path = "update.rs"]
+mod update;
 
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use skiff_tests::firmware::machine::{Machine, Setup};
+use skiff_tests::firmware::machine::{Machine, Network, Setup};
 use skiff_tests::firmware::{Board, Fetch, Image, Medium, build};
+use skiff_tests::namespace::ip;
 use tempfile::TempDir;
 
 /// The boards that can be emulated here.
@@ -54,6 +58,14 @@ impl Scene {
             directory
         });
         Self { setup, _card: card }
+    }
+
+    /// Connects the board to a new TAP, `tap0`, in the test's namespace.
+    fn use_tap(&mut self) {
+        ip("tuntap add tap0 mode tap");
+        ip("addr add 10.0.2.2/24 dev tap0");
+        ip("link set tap0 up");
+        self.setup.network = Network::Tap("tap0".into());
     }
 
     fn start(&self) -> Machine {

@@ -5,7 +5,7 @@ use std::fs;
 use std::thread;
 use std::time::Instant;
 
-use skiff_tests::firmware::machine::{Address, Machine, Network, Setup};
+use skiff_tests::firmware::machine::{Address, Machine, Setup};
 use skiff_tests::firmware::{Board, EMBASSY, Image};
 use skiff_tests::namespace::{inside, ip};
 use skiff_tests::programs::{host_cli, run};
@@ -61,7 +61,7 @@ fn an_idle_board_lets_the_processor_sleep() {
 }
 
 #[test]
-fn the_example_for_embassy_serves_one_session_after_the_other() {
+fn the_example_for_embassy_serves_two_sessions_at_a_time() {
     let path = image(&EMBASSY);
     let mut setup = Setup::new(EMBASSY.board, &path);
     // It has no settings: its port is fixed, and it uses DHCP.
@@ -78,7 +78,12 @@ fn the_example_for_embassy_serves_one_session_after_the_other() {
         _ = wire.hear_bytes(11);
         assert!(wire.ask("get /skiff/1").starts_with("skiff/1 server=skiff-embassy/"));
         assert!(wire.write("f", &bytes).starts_with("ok 5000 "), "{round}");
-        assert!(wire.read("f").unwrap() == bytes);
+        let mut other = machine.connect();
+        while !other.try_ask("ping") {
+            other = machine.connect();
+        }
+        _ = other.hear_bytes(11);
+        assert!(other.read("f").unwrap() == bytes);
         wire.send_bytes(b"nonsense!!");
         assert!(wire.hear_text().starts_with("error bad-length"));
         assert_eq!(wire.hear_end(), (Vec::new(), End::Closed));
@@ -95,11 +100,8 @@ fn a_board_is_found_by_name_and_by_its_service() {
     if !inside(module_path!(), TEST) {
         return;
     }
-    ip("tuntap add tap0 mode tap");
-    ip("addr add 10.0.2.2/24 dev tap0");
-    ip("link set tap0 up");
     let mut scene = Scene::new(Board::Mps2, &path);
-    scene.setup.network = Network::Tap("tap0".into());
+    scene.use_tap();
     scene.setup.settings = "name=lab7".into();
     let machine = scene.start();
     let address = machine.addr();
@@ -135,10 +137,7 @@ fn a_board_on_a_tap_serves_clients_of_its_network() {
         return;
     }
     for mut scene in scenes {
-        ip("tuntap add tap0 mode tap");
-        ip("addr add 10.0.2.2/24 dev tap0");
-        ip("link set tap0 up");
-        scene.setup.network = Network::Tap("tap0".into());
+        scene.use_tap();
         {
             let machine = scene.start();
             let mut wire = machine.connect();

@@ -104,7 +104,7 @@ fn a_board_that_can_not_protect_its_connections_serves_nobody_and_says_why() {
     let ram = image(&Image { board: Board::Lm3s6965, program: "skiff-firmware", features: "dhcp secure" });
     let mut setup = Setup::new(Board::Lm3s6965, &ram);
     setup.settings = format!("secret={}", base64());
-    let out = said(&Machine::switch_on(&setup), "secret: nobody is served, since this start can't be counted");
+    let out = said(&Machine::switch_on(&setup), "secret: refusing all clients: this start can't be counted");
     assert!(!out.contains(&base64()) && !out.contains("\nip "), "{out}");
     // Without a secret it serves every client.
     setup.settings.clear();
@@ -136,7 +136,7 @@ fn a_secret_is_typed_at_the_console_and_never_shown() {
     ] {
         let from = machine.running.out().len();
         machine.running.say("S");
-        let from = machine.running.hear("secret: type it", from);
+        let from = machine.running.hear("secret: type or paste", from);
         machine.running.say(format!("{typed}\r"));
         machine.running.hear(says, from);
         assert!(!machine.running.out().contains("AAEC"), "{}", machine.running.out());
@@ -145,9 +145,9 @@ fn a_secret_is_typed_at_the_console_and_never_shown() {
     let scene = scene("");
     let mut machine = scene.start();
     machine.running.say("S");
-    let from = machine.running.hear("secret: type it", 0);
+    let from = machine.running.hear("secret: type or paste", 0);
     machine.running.say(format!("{}\r", secret_text().replace("AAEC", "AAAA")));
-    machine.running.hear("secret: it could not be written", from);
+    machine.running.hear("secret: could not be written", from);
     assert!(Sealed::connect(machine.addr(), key("rw.alice.1")).is_ok());
 }
 

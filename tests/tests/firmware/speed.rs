@@ -4,7 +4,6 @@ use core::time::Duration;
 use std::time::Instant;
 
 use skiff_tests::firmware::Medium;
-use skiff_tests::firmware::machine::Network;
 use skiff_tests::namespace::{inside, ip};
 
 use super::{BOARDS, Scene, content, scene};
@@ -68,10 +67,7 @@ fn the_speed_of_each_board() {
         return;
     }
     for mut scene in scenes {
-        ip("tuntap add tap0 mode tap");
-        ip("addr add 10.0.2.2/24 dev tap0");
-        ip("link set tap0 up");
-        scene.setup.network = Network::Tap("tap0".into());
+        scene.use_tap();
         measure(&scene, "TAP");
         ip("link del tap0");
     }

@@ -189,6 +189,39 @@ fn files_on_nor_flash_survive_power_cuts_in_the_middle_of_uploads() {
     survive_power_cuts(Board::Virt);
 }
 
+/// The blocks that are full survive; on this flash, a block has 256 KiB.
+#[cfg(firmware_riscv)]
+#[test]
+fn an_upload_to_nor_flash_resumes_after_a_power_cut() {
+    const SENT: usize = 700_000;
+    let scene = scene(Board::Virt);
+    let machine = scene.start();
+    let bytes = content(900_000, 4);
+    let staged = |machine: &Machine| {
+        let mut wire = machine.connect();
+        let mut reply = String::new();
+        // Until the server has noticed that the writer is gone.
+        assert!(skiff_tests::wire::eventually(|| {
+            reply = wire.ask(format!("resume {} big", bytes.len()));
+            !reply.starts_with("error busy")
+        }));
+        reply.split(' ').nth(1).and_then(|staged| staged.parse::<usize>().ok()).unwrap_or_else(|| panic!("{reply}"))
+    };
+    let mut wire = machine.connect();
+    wire.say(format!("write 0 {} - big", bytes.len()));
+    wire.send_bytes(&message(&bytes[..SENT]));
+    drop(wire);
+    assert_eq!(staged(&machine), SENT);
+    machine.kill();
+    let machine = scene.start();
+    let from = staged(&machine);
+    println!("{from} of {SENT} bytes are still staged");
+    assert!(from > SENT / 2, "{from}");
+    let mut known = Known { begun: Some(("big".into(), bytes)), ..Known::default() };
+    assert!(known.go_on(&machine));
+    known.check(&machine, 0);
+}
+
 #[cfg(firmware_riscv)]
 #[test]
 fn flash_with_something_else_on_it_is_left_alone() {

@@ -4,12 +4,15 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
 use std::sync::Once;
 
+use skiff_conformance::run::{Choice, run};
+use skiff_conformance::scene::Target;
 use skiff_tests::firmware::machine::{Machine, Network};
 use skiff_tests::firmware::{Board, Image};
-use skiff_tests::namespace::ip;
+use skiff_tests::namespace::{inside, ip};
 use skiff_tests::server_suite::{Served, Setup};
+use skiff_tests::wire::PATIENCE;
 
-use super::{Scene, image};
+use super::{BOARDS, Scene, image};
 
 const TAP: &str = "tap0";
 /// The addresses of the test; the board's is that of the emulator's own network.
@@ -29,11 +32,8 @@ fn built(board: Board) -> PathBuf {
     image(&Image { board, program: "skiff-firmware", features: &features })
 }
 
-impl Served for OnTap {
-    const DIRECTORIES: bool = false;
-    const LARGE: usize = 600_000;
-
-    fn with(asked: Setup) -> Self {
+impl OnTap {
+    fn start(board: Board, asked: &Setup) -> Self {
         // A case may start one server after the other.
         static NETWORK: Once = Once::new();
         NETWORK.call_once(|| {
@@ -43,8 +43,6 @@ impl Served for OnTap {
             }
             ip(&format!("link set {TAP} up"));
         });
-        // The one with a single data connection, if the case needs one.
-        let board = if asked.data_port.is_some() { Board::Lm3s6965 } else { Board::Mps2 };
         let mut scene = Scene::new(board, &built(board));
         scene.setup.network = Network::Tap(TAP.into());
         if let Some(port) = asked.data_port {
@@ -57,6 +55,17 @@ impl Served for OnTap {
         scene.setup.settings = words.join(" ");
         Self { machine: scene.start(), _scene: scene }
     }
+}
+
+impl Served for OnTap {
+    const DIRECTORIES: bool = false;
+    const LARGE: usize = 600_000;
+
+    fn with(asked: Setup) -> Self {
+        // Cases that need a data port run on the board that has a single data connection.
+        let board = if asked.data_port.is_some() { Board::Lm3s6965 } else { Board::Mps2 };
+        Self::start(board, &asked)
+    }
 
     fn addr(&self) -> SocketAddr {
         self.machine.addr()
@@ -68,20 +77,25 @@ impl Served for OnTap {
         SocketAddr::V6(SocketAddrV6::new(LINK_LOCAL, self.machine.port(), 0, index))
     }
 
-    fn put(&self, name: &str, content: &[u8]) {
-        self.machine.put(name, content);
-    }
-
-    fn content(&self, name: &str) -> Option<Vec<u8>> {
-        self.machine.content(name)
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.machine.names()
-    }
-
     fn stranger() -> Option<IpAddr> {
         Some(STRANGERS.into())
+    }
+}
+
+#[test]
+fn it_passes_the_interoperability_checks() {
+    // One board has files in RAM, the other on NOR flash. Built here, because the namespace has no network.
+    let boards = BOARDS.iter().copied().filter(|board| *board != Board::Lm3s6965);
+    boards.clone().for_each(|board| _ = built(board));
+    if !inside(module_path!(), "it_passes_the_interoperability_checks") {
+        return;
+    }
+    for board in boards {
+        let board = OnTap::start(board, &Setup::default());
+        let target = Target { addr: board.addr(), key: None, timeout: PATIENCE };
+        let report = run(&target, &Choice { quick: true, only: Vec::new() }, |_| ()).unwrap();
+        assert!(report.failed == 0 && report.passed > 80 && report.left.is_empty(), "{report:#?}");
+        assert!(board.names().is_empty(), "{:?}", board.names());
     }
 }
 

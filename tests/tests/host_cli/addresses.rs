@@ -46,7 +46,17 @@ fn a_server_is_named_in_many_ways() {
     assert_eq!(scene.bare_with(&word("localhost"), &["ls"]).ok(), "f\n");
     assert_eq!(scene.bare_with(&word("localhost"), &["--json", "sum", "f"]).ok().lines().count(), 1);
     assert!(scene.bare_with(&word("localhost"), &["lss"]).failed(2).starts_with("no such command 'lss'"));
+    assert!(
+        scene.bare_with(&word("localhost"), &["localhost", "ls"]).failed(2).contains("SKIFF_BOARD is set, so HOST")
+    );
     assert!(scene.bare_with("", &["ls"]).failed(2).starts_with("which server?"));
+    for (address, why) in [
+        ("fe80::1", "needs its network interface, as in fe80::1%eth0"),
+        ("[fe80::1]:7", "needs its network interface"),
+        ("serial:/dev/x:abc", "BAUD must be a number of bits a second"),
+    ] {
+        assert!(scene.bare(&[address, "ls"]).failed(2).contains(why), "{address}");
+    }
 }
 
 #[test]
@@ -78,6 +88,8 @@ fn an_alias_stands_for_an_address() {
     let closed = free_port();
     let failed = scene.bare(&["lab3", &closed.to_string(), "ls"]);
     assert!(failed.failed(1).contains(&format!("localhost:{closed}")), "{failed:?}");
+    let failed = scene.bare(&[&format!("lab3:{closed}"), "ls"]);
+    assert!(failed.failed(1).contains(&format!("localhost:{closed}")), "{failed:?}");
 
     scene.have(&["laptop.key"]);
     _ = scene.bare(&["-q", "config", "add", "pump", "192.0.2.7", "--key", "laptop.key"]).ok();
@@ -92,6 +104,9 @@ fn an_alias_stands_for_an_address() {
         ]
     );
     assert_eq!(scene.bare(&["config", "remove", "lab3"]).ok(), "config lab3: removed\n");
+    // RFC 6761: no resolver knows it.
+    let unknown = scene.bare(&["invalid", "ls"]);
+    assert!(unknown.failed(1).ends_with("; it is not an alias either (see host-cli config list)"), "{unknown:?}");
     assert_eq!(scene.bare(&["config", "remove", "lab3"]).failed(1), "config lab3: no such alias");
     assert_eq!(scene.bare(&["config", "list"]).ok(), format!("pump: 192.0.2.7, key {}\n", key.display()));
 }
@@ -111,8 +126,19 @@ fn an_invalid_configuration_is_reported_and_kept() {
     assert_eq!(fs::read_to_string(&path).unwrap(), text);
     fs::write(&path, "# mine\n[board.a]\naddress = 1\n").unwrap();
     assert!(scene.bare(&["a", "ls"]).failed(1).ends_with("board.a: `address` is missing"));
+    for (text, why) in [
+        ("[boards.a]\naddress = \"h\"\n", "unknown entry `boards`; an alias is `[board.NAME]`"),
+        ("[board.a]\naddress = \"h\"\nkeey = \"k\"\n", "board.a: unknown key `keey`; the keys are `address` and `key`"),
+    ] {
+        fs::write(&path, text).unwrap();
+        for words in [&["a", "ls"][..], &["config", "list"]] {
+            assert!(scene.bare(words).failed(1).ends_with(why), "{text}");
+        }
+    }
+    fs::write(&path, "# mine\n[board.a]\naddress = 1\n").unwrap();
     for (words, why) in [
-        (&["config", "add", "ls", "h"][..], "this is the name of a command"),
+        (&["config", "add", "b", "b"][..], "an alias can't stand for itself"),
+        (&["config", "add", "ls", "h"], "an alias can't have the name of a command"),
         (&["config", "add", "10.0.0.1", "h"], "an alias must not look like an address or a port"),
         (&["config", "add", "b", "h:0"], "the port must be a number from 1 to 65535"),
     ] {

@@ -55,13 +55,15 @@ fn a_forgotten_option_is_asked_for_at_a_terminal() {
     scene.have(&["l"]);
     let test = "a_forgotten_option_is_asked_for_at_a_terminal";
     let Some(mut session) = Session::new(test, &scene, scene.host.port(), &[]) else { return };
-    session.enter("get f copy");
+    session.see("skiff> ");
+    // What was typed before the question is neither its answer nor a command.
+    session.type_in("get f copy\rmkdir late\r");
     session.see("get copy: no such file on the server; did you mean -o? [y/N] ");
     session.type_in("n\r");
     session.enter("get f copy");
     session.see("[y/N] ");
     session.type_in("y\r");
-    session.see("get f: 1 bytes, ");
+    session.see("get f: 1 byte, ");
     session.see("saved as copy");
     // The name is shown as typed, not as it would be on the server.
     session.enter("cd d");
@@ -83,6 +85,7 @@ fn a_forgotten_option_is_asked_for_at_a_terminal() {
     session.see("skiff:/d> ");
     session.type_in("quit\r");
     session.ends_with(0);
+    assert_eq!(scene.all_there(), ["d/", "d/stored", "d/x", "f"]);
     scene.is_here("copy", "f");
     scene.is_here("there/x", "d/x");
     scene.is_there("d/stored", "l");

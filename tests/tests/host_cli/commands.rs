@@ -52,7 +52,7 @@ fn ls_shows_names_times_and_sizes_sorted() {
     let there = run(scene.command().env("TZ", "<+02>-2").args(["ls", "-l", "b.txt"])).ok();
     assert_eq!(there, "5  2023-11-15 00:13:20  b.txt\n");
     assert_eq!(scene.run(&["ls", "none"]).failed(1), "ls none: no such file or directory on the server");
-    assert_eq!(scene.run(&["ls", "b.txt/"]).failed(1), "ls b.txt: no such directory on the server");
+    assert_eq!(scene.run(&["ls", "b.txt/"]).failed(1), "ls b.txt: is a file on the server, not a directory");
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn rm_continues_after_a_file_that_it_can_not_remove() {
     assert_eq!((ran.failed(1), ran.out()), ("rm none: no such file on the server", "rm a: removed\nrm b: removed\n"));
     assert_eq!(
         scene.run(&["rm", "d"]).failed(1),
-        "rm d: is a directory on the server (rm -r removes it with all that is in it)"
+        "rm d: is a directory on the server (rm -r removes it and its contents)"
     );
     assert_eq!(scene.all_there(), ["d/", "d/x"]);
 }
@@ -115,7 +115,7 @@ fn mv_renames_replaces_and_makes_directories() {
     assert_eq!(scene.run(&["mv", "b", "new/dir/"]).ok(), "mv b: renamed to new/dir/b\n");
     assert_eq!(scene.run(&["mv", "new/dir/b", "/"]).ok(), "mv new/dir/b: renamed to b\n");
     assert_eq!(scene.run(&["mv", "none", "x"]).failed(1), "mv none: no such file on the server");
-    assert_eq!(scene.run(&["mv", "c", "../c"]).failed(1), "mv c: ../c: a component is . or ..");
+    assert_eq!(scene.run(&["mv", "c", "../c"]).failed(1), "mv c: ../c: leads out of the root directory of the server");
     assert!(scene.run(&["mv", "c"]).failed(2).contains("<TO>"));
     assert_eq!(scene.all_there(), ["b", "c", "new/", "new/dir/"]);
 }
@@ -129,10 +129,10 @@ fn directories_are_made_and_removed() {
         scene.run(&["mkdir", "c/d"]).failed(1),
         "mkdir c/d: the parent directory does not exist (-p creates it)"
     );
-    assert_eq!(scene.run(&["mkdir", "-p", "c/d/e", "a"]).ok(), "mkdir c/d/e: created\nmkdir a: created\n");
+    assert_eq!(scene.run(&["mkdir", "-p", "c/d/e", "a"]).ok(), "mkdir c/d/e: created\nmkdir a: exists\n");
     scene.serve(&["f"]);
     assert_eq!(scene.run(&["mkdir", "-p", "f"]).failed(1), "mkdir f: a file on the server has this name");
-    let why = "mkdir f/x: a parent directory of this name is a file on the server";
+    let why = "mkdir f/x: f is a file on the server, not a directory";
     assert_eq!(scene.run(&["mkdir", "-p", "f/x"]).failed(1), why);
     assert_eq!(scene.run(&["rmdir", "c"]).failed(1), "rmdir c: the directory is not empty on the server");
     assert_eq!(
@@ -140,7 +140,7 @@ fn directories_are_made_and_removed() {
         "rmdir c/d/e: removed\nrmdir c/d: removed\nrmdir c: removed\n"
     );
     assert_eq!(scene.run(&["rmdir", "none"]).failed(1), "rmdir none: no such directory on the server");
-    assert_eq!(scene.run(&["rmdir", "f"]).failed(1), "rmdir f: no such directory on the server");
+    assert_eq!(scene.run(&["rmdir", "f"]).failed(1), "rmdir f: is a file on the server, not a directory");
     assert_eq!(scene.all_there(), ["a/", "b/", "f"]);
 }
 
@@ -220,7 +220,6 @@ fn wrong_usage_is_one_line_and_exit_code_2() {
         &["rm"],
         &["mkdir"],
         &["mv", "a"],
-        &["mv", "a", "b", "c"],
         &["get", "a", "--frob"],
         &["get", "a", "-o"],
         &["ls", "--retries", "x"],
@@ -249,22 +248,42 @@ fn every_error_is_one_line_that_names_command_and_file() {
         (&["get", "none"][..], "get none: no such file on the server"),
         (&["get", "d"], "get d: is a directory on the server (-r downloads it)"),
         (&["get", "f/x"], "get f/x: no such file on the server"),
-        (&["get", "../x"], "get ../x: a component is . or .."),
+        (&["get", "../x"], "get ../x: leads out of the root directory of the server"),
         (&["get", "*.zip"], "get *.zip: matches nothing on the server"),
         (&["get", "-r", "none"], "get none: no such file on the server"),
-        (&["get", "f", "-o", "none/x"], "get f: none/x: No such file or directory"),
+        (&["get", "f", "-o", "none/x"], "get f: there is no local directory none"),
+        (&["get", "f", "-o", "f/y"], "get f: f is not a directory"),
         (&["put", "none"], "put none: No such file or directory"),
         (&["put", "t"], "put t: is a directory (-r uploads it)"),
         (&["put", "/dev/null"], "put /dev/null: not a regular file"),
-        (&["put", "f", "-o", "d"], "put f: is a directory on the server (-o NAME/ puts it in there)"),
-        (&["put", "f", "-o", "f/x"], "put f: a parent directory of this name is a file on the server"),
+        (
+            &["put", "f", "-o", "d"],
+            "put f: the name on the server is a directory (use -o NAME/ to store the file in it)",
+        ),
+        (&["put", "f", "-o", "f/x"], "put f: f is a file on the server, not a directory"),
+        (&["put", "-r", "t", "-o", "d/x/y"], "put t/x: d/x is a file on the server, not a directory"),
+        (&["sync", "t", "f"], "sync f: is a file on the server, not a directory"),
+        (&["sync", "-n", "t", "f/x"], "sync f/x: f is a file on the server, not a directory"),
+        (&["ls", "f/"], "ls f: is a file on the server, not a directory"),
+        (&["cp", "f", ""], "cp f: '': the name is empty"),
+        (&["put", "f", "-o", ""], "put f: '': the name is empty"),
+        (&["watch", "none"], "watch none: No such file or directory"),
+        (&["watch", "f"], "watch f: Not a directory"),
         (&["put", "f", "-o", ".skiff-x"], "put f: .skiff-x: names that begin with .skiff- are the server's own"),
         (&["put", "f", "-o", ".x"], "put f: hidden names are not allowed here (denied)"),
         (&["put", "*.zip"], "put *.zip: matches nothing here"),
-        (&["mv", "f", "f/x"], "mv f: a parent directory of this name is a file on the server"),
-        (&["mkdir", "f/x"], "mkdir f/x: exists on the server"),
-        (&["stat", "."], "stat .: a component is . or .."),
-        (&["rm", ""], "rm : empty name or component"),
+        (&["mv", "f", "f/x"], "mv f/x: f is a file on the server, not a directory"),
+        (&["cp", "f", "f/x"], "cp f/x: f is a file on the server, not a directory"),
+        (&["mkdir", "f/x"], "mkdir f/x: f is a file on the server, not a directory"),
+        (&["mkdir", "-p", "d/x/y"], "mkdir d/x/y: d/x is a file on the server, not a directory"),
+        (&["mkdir", "d"], "mkdir d: exists on the server"),
+        (&["rmdir", "/"], "rmdir /: this is the root directory of the server"),
+        (
+            &["sync", "--pull", "new", "f"],
+            "sync f: is a file on the server, not a directory; LOCAL_DIR comes first, even with --pull",
+        ),
+        (&["stat", "."], "stat /: this is the root directory of the server"),
+        (&["rm", ""], "rm '': the name is empty"),
         (&["mkdir", &long], &format!("mkdir {long}: the name is too long")),
     ] {
         let ran = scene.run(words);
@@ -336,13 +355,13 @@ fn checksums_are_left_out_only_where_the_server_agrees() {
     let scene = Scene::with(|setup| setup.server.nocrc = true);
     scene.have(&["f"]);
     let out = scene.run(&["put", "--no-crc", "f"]).ok();
-    assert_eq!(timeless(&out), "put f: 1 bytes, not verified (no checksum)\n");
+    assert_eq!(timeless(&out), "put f: 1 byte, not verified (no checksum)\n");
     scene.is_there("f", "f");
     let strict = Scene::new();
     strict.have(&["f"]);
     // This one does not, so it gets one.
     let out = strict.run(&["put", "--no-crc", "f"]).ok();
-    assert_eq!(timeless(&out), format!("put f: 1 bytes, crc32c {:08x}\n", crc32c(b"f")));
+    assert_eq!(timeless(&out), format!("put f: 1 byte, crc32c {:08x}\n", crc32c(b"f")));
 }
 
 #[test]
@@ -431,4 +450,15 @@ fn a_destination_without_its_option_is_an_error_before_any_transfer() {
     assert_eq!(scene.run(&["put", "here.txt", "two", "none"]).code, Some(1));
     scene.is_here("b", "b");
     scene.is_there("two", "two");
+}
+
+#[test]
+fn info_says_whether_changes_are_accepted() {
+    for (read_only, text) in [(false, "access: read and write"), (true, "access: read-only")] {
+        let scene = Scene::with(|setup| setup.store.read_only = read_only);
+        assert!(scene.run(&["info"]).ok().lines().any(|line| line == text), "{text}");
+        let object: serde_json::Value = serde_json::from_str(&scene.run(&["info", "--json"]).ok()).unwrap();
+        assert_eq!(object["read_only"], read_only);
+        assert_eq!(scene.all_there(), Vec::<String>::new());
+    }
 }

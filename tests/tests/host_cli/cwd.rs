@@ -40,20 +40,36 @@ fn names_are_relative_to_the_directory_on_the_server() {
 }
 
 #[test]
+fn cd_dash_goes_back_and_rm_keeps_the_current_directory() {
+    let scene = scene();
+    let out = scene.script("cd logs\ncd -\ncd -\ncd old\ncd -\n").ok();
+    assert_eq!(out.lines().collect::<Vec<_>>(), ["/logs", "/", "/logs", "/logs/old", "/logs"]);
+    assert_eq!(scene.script("cd -\n").failed(2), "line 1: cd: there is no previous directory");
+    for name in [".", "..", "/logs", "/l*"] {
+        let ran = scene.script(&format!("cd logs/old\nrm -r {name}\n"));
+        assert!(ran.failed(2).ends_with(
+            "the current directory can't be removed; rm -r '*' removes what is in it, cd changes to another one"
+        ));
+    }
+    assert!(scene.script("rm -r .\n").failed(2).contains("the root can't be removed"));
+    scene.is_there("logs/old/2.txt", "logs/old/2.txt");
+}
+
+#[test]
 fn a_directory_must_exist_and_messages_have_the_whole_name() {
     let scene = scene();
     for (script, why) in [
         ("cd none\n", "line 1: cd none: no such directory on the server"),
-        ("cd f\n", "line 1: cd f: is a file on the server"),
+        ("cd f\n", "line 1: cd f: is a file on the server, not a directory"),
         ("cd logs\nget none\n", "line 2: get logs/none: no such file on the server"),
-        ("cd logs\nget ../../f\n", "line 2: get ../f: a component is . or .."),
+        ("cd logs\nget ../../f\n", "line 2: get ../f: leads out of the root directory of the server"),
     ] {
         assert_eq!(scene.script(script).failed(1), why);
     }
     let out = scene.script("cd logs --json\nls --json\n").ok();
     let names: Vec<Value> =
         out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["name"].clone()).collect();
-    assert_eq!(names, ["/logs", "logs/1.txt", "logs/old"]);
+    assert_eq!(names, ["logs", "logs/1.txt", "logs/old"]);
 }
 
 #[test]

@@ -135,6 +135,33 @@ fn no_file_is_made_outside_the_directory() {
 }
 
 #[test]
+fn another_kind_of_server_is_named_with_what_it_says() {
+    let scene = Scene::new();
+    scene.have(&["f"]);
+    let long = [b"x".repeat(200), b"\r\n".to_vec()].concat();
+    for (greeting, says) in [
+        (&b"SSH-2.0-OpenSSH_9.6\r\n"[..], r#" (it says "SSH-2.0-OpenSSH_9.6")"#),
+        (b"220 mail \x1b[2J\xe2\x80\xae ESMTP\r\n250 more\r\n", r#" (it says "220 mail \x1b[2J\xe2\x80\xae ESMTP")"#),
+        (b"\r\n", ""),
+        (&long, &format!(r#" (it says "{}")"#, "x".repeat(60))),
+    ] {
+        let greeting = greeting.to_vec();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                _ = stream.write_all(&greeting);
+                _ = io::copy(&mut stream, &mut io::sink());
+            }
+        });
+        for (words, verb) in [(["put", "f"], "put f"), (["stat", "f"], "stat f")] {
+            let line = format!("{verb}: 127.0.0.1:{port} answers, but is not a skiff server{says}");
+            assert_eq!(run(scene.command_to(port).args(words)).failed(1), line);
+        }
+    }
+}
+
+#[test]
 fn what_a_server_says_is_one_safe_line() {
     let scene = Scene::new();
     scene.have(&["f"]);

@@ -163,3 +163,25 @@ fn two_ctrl_c_at_a_prompt_whose_output_is_not_read_stop_the_command() {
         }
     }));
 }
+
+#[test]
+fn an_interrupted_bench_leaves_nothing_on_the_server() {
+    let scene = Scene::new();
+    let is_staged = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(".skiff-stage");
+    let staged = || {
+        let slots = fs::read_dir(scene.host.root()).unwrap().flatten().filter(|entry| is_staged(&entry.file_name()));
+        slots
+            .flat_map(|slot| fs::read_dir(slot.path()).unwrap().flatten())
+            .map(|file| file.metadata().map_or(0, |meta| meta.len()))
+            .sum::<u64>()
+    };
+    let mut command = scene.command();
+    let running = Running::start(command.args(["bench", "--size", "1GiB"]).stdin(Stdio::null()));
+    assert!(eventually(|| staged() > 0), "{}", running.err());
+    assert!(running.catches(Signal::INT), "before anything is on the server");
+    running.signal(Signal::INT);
+    let ran = running.wait();
+    assert_eq!(ran.code, Some(130), "{ran:?}");
+    assert!(eventually(|| staged() == 0), "{} bytes are staged", staged());
+    assert_eq!(scene.all_there(), Vec::<String>::new());
+}

@@ -115,8 +115,20 @@ fn the_other_commands_have_their_objects_too() {
     assert_eq!(pings.len(), 2, "{pings:?}");
     assert!(pings[1]["type"] == "ping" && pings[1]["number"] == 2 && pings[1]["seconds"].is_f64(), "{pings:?}");
     let line = scene.run(&["info", "--json"]).ok();
-    let expected =
-        ["type", "address", "ip", "protocol", "server", "host", "commands", "name_max", "idle", "nocrc", "key"];
+    let expected = [
+        "type",
+        "address",
+        "ip",
+        "protocol",
+        "server",
+        "host",
+        "commands",
+        "name_max",
+        "idle",
+        "nocrc",
+        "key",
+        "read_only",
+    ];
     assert_eq!(keys(&line), expected);
     let info = objects(&line).remove(0);
     let address = format!("127.0.0.1:{}", scene.host.port());
@@ -159,8 +171,11 @@ fn errors_are_objects_on_standard_error() {
         (&["put", "-"], "usage", 2),
         (&["frob"], "usage", 2),
         (&["get"], "usage", 2),
+        (&["get", "f", "-o", ""], "usage", 2),
     ] {
-        assert_eq!(scene.json_error(words, exit)["code"], code, "{words:?}");
+        let error = scene.json_error(words, exit);
+        let command = Some(words[0]).filter(|word| *word != "frob");
+        assert_eq!((&error["code"], &error["command"]), (&json!(code), &json!(command)), "{words:?}");
     }
     let closed = skiff_tests::programs::free_port();
     let ran = skiff_tests::programs::run(scene.command_to(closed).args(["ls", "--json"]));

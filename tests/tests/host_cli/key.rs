@@ -149,7 +149,7 @@ fn what_does_not_make_sense_is_one_line_that_says_what_to_do_and_changes_nothing
         (&["grant", "--secret", "device.secret", "Alice"][..], "1 to 16 of the characters 0-9, a-z and -"),
         (&["grant", "--secret", "device.secret", "a.b"], "1 to 16 of the characters"),
         (&["grant", "--secret", "device.secret", "x", "--role", "root"], "must be ro or rw"),
-        (&["grant", "--secret", "device.secret", "x", "--generation", "0"], "0 is not in 1.."),
+        (&["grant", "--secret", "device.secret", "x", "--generation", "0"], "must be a whole number, at least 1"),
         (&["grant", "x"], "--secret"),
         (&["fleet", "--master", "device.secret", "a b"], "without white space"),
         (&["frob"], "no such command 'frob'"),

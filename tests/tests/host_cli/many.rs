@@ -97,18 +97,45 @@ fn a_file_lists_the_boards() {
     let boards = Boards::new();
     boards.have("f", "content");
     let [first, second, _] = &boards.names;
-    boards.have("lab", &format!("# the lab\n{first}\n\n  {second} # second\n{first}\n"));
+    boards.have("lab", &format!("\u{feff}# the lab\n{first}\n\n  {second} # second\n{first}\n"));
     boards.have("none", "# nothing\n");
+    let port = boards.hosts[0].port();
+    boards.have("ports", &format!("127.0.0.1 {port}\n127.0.0.1\t{} # second\n", boards.hosts[1].port()));
+    boards.have("one", &format!("{first}\n127.0.0.1 {port}\n{first}\n"));
+    boards.have("bad", &format!("{first}\n\nlab 3 board\n"));
+    boards.have("worse", &format!("{first}\n:x:\n"));
     let with = |words: &[&str]| run(host_cli(boards.here.path()).args(words));
     assert_eq!(with(&["--boards", "lab", "put", "f"]).ok().lines().count(), 4);
     assert!(boards.hosts.iter().all(|host| host.content("f").is_some()));
+    let out = with(&["--boards", "ports", "df"]).ok();
+    assert!(boards.names[..2].iter().all(|name| out.contains(&format!("\n{name}  done, "))), "{out}");
+    // A list of one server works like --board.
+    assert_eq!(with(&["--boards", "one", "cat", "f"]).ok(), "content");
     for (words, code, why) in [
-        (&["--boards", "none", "ls"][..], 1, "no servers are listed in this file"),
+        (&["--boards", "none", "ls"][..], 1, "none: no servers are listed in this file"),
+        (&["--boards", "bad", "ls"], 2, "bad: line 3: too many words; expected HOST, HOST:PORT or HOST PORT"),
+        (&["--boards", "worse", "ls"], 2, "worse: line 2: :x:: "),
         (&["--boards", "missing", "ls"], 1, "No such file"),
-        (&["--boards", "lab"], 2, "several servers need a command"),
+        (&["--boards", "lab"], 2, "a command is required with several servers"),
     ] {
         assert!(with(words).failed(code).contains(why), "{words:?}");
     }
+}
+
+#[test]
+fn an_option_means_the_same_before_and_after_the_command() {
+    let boards = Boards::new();
+    boards.hosts.iter().for_each(|host| host.put("f", b""));
+    for words in [["-q", "ls"], ["ls", "-q"]] {
+        let out = boards.run(2, &words).ok();
+        let mut lines: Vec<_> = out.lines().collect();
+        lines.sort_unstable();
+        let mut expected = [0, 1].map(|at| format!("{}: f", boards.names[at]));
+        expected.sort_unstable();
+        assert_eq!(lines, expected, "{words:?}");
+    }
+    let pings = boards.run(2, &["ping"]).ok();
+    assert!(boards.names[..2].iter().all(|name| pings.matches(name).count() == 2), "once and in the table: {pings}");
 }
 
 #[test]
@@ -145,4 +172,17 @@ fn each_board_has_a_progress_line_at_a_terminal() {
         assert!(shown.contains(&format!("{name}: get big: 1500000 bytes, ")), "{shown}");
         assert!(shown.contains(&format!("{name}  done, ")), "{shown}");
     }
+}
+
+#[test]
+fn what_needs_no_server_runs_once_and_a_usage_error_is_reported_once() {
+    let boards = Boards::new();
+    boards.have("f", "");
+    assert_eq!(boards.run(3, &["lls"]).ok(), "f\n");
+    _ = boards.run(3, &["config", "add", "lab", "h"]).ok();
+    assert_eq!(boards.run(3, &["config", "list"]).ok(), "lab: h\n");
+    let ran = boards.run(3, &["discover", "--timeout", "x"]);
+    assert_eq!((ran.code, ran.err.lines().count(), ran.out()), (Some(2), 1, ""));
+    let ran = boards.run(3, &["ls", "--frob"]);
+    assert_eq!((ran.code, ran.err.lines().count(), ran.out()), (Some(2), 1, ""));
 }

@@ -99,8 +99,8 @@ fn a_prompt_greets_takes_commands_and_leaves() {
     session.enter("get 'unfinished");
     session.see("unmatched quote");
     session.enter("# nothing");
-    session.enter("ls --idle 3");
-    session.see("accepted only on the host-cli command line");
+    session.enter("ls --key x");
+    session.see("accepted only on the host-cli command line: --connect-timeout, --idle, --retries, --key");
     session.enter("quit");
     session.ends_with(0);
 }
@@ -143,6 +143,57 @@ fn tab_completes_commands_options_and_names_here_and_there() {
 }
 
 #[test]
+fn tab_offers_only_directories_where_one_is_needed() {
+    let scene = Scene::new();
+    scene.serve(&["logbook.txt", "logs/1.txt"]);
+    scene.have(&["site.txt", "site/x"]);
+    let test = "tab_offers_only_directories_where_one_is_needed";
+    let Some(mut session) = Session::new(test, &scene, scene.host.port(), &[]) else { return };
+    session.see(PROMPT);
+    session.type_in("cd lo\t\r");
+    session.see("skiff:/logs> ");
+    session.type_in("sync sit\t\r");
+    session.see("1 sent");
+    session.type_in("quit\r");
+    session.ends_with(0);
+    assert_eq!(scene.all_there(), ["logbook.txt", "logs/", "logs/1.txt", "logs/x"]);
+}
+
+#[test]
+fn the_prompt_begins_a_line_after_a_file_that_does_not_end_one() {
+    let scene = Scene::new();
+    scene.host.put("open", b"one\ntwo");
+    let test = "the_prompt_begins_a_line_after_a_file_that_does_not_end_one";
+    let Some(mut session) = Session::new(test, &scene, scene.host.port(), &[]) else { return };
+    for line in ["cat open", "get open -o -", "tail open"] {
+        session.enter(line);
+        session.see("one\r\ntwo\r\n");
+    }
+    session.enter("quit");
+    session.ends_with(0);
+}
+
+#[test]
+fn lines_typed_ahead_are_run_unless_ctrl_c_discards_them() {
+    let scene = Scene::new();
+    let test = "lines_typed_ahead_are_run_unless_ctrl_c_discards_them";
+    let Some(mut session) = Session::new(test, &scene, scene.host.port(), &[]) else { return };
+    session.type_in("mkdir a\rmkdir b\rmkd\tc\r");
+    session.see("mkdir c: created");
+    session.see(PROMPT);
+    // Ctrl-C discards them, as in a shell.
+    scene.host.put("log", b"text");
+    session.type_in("tail -f log\rmkdir late\r");
+    session.see("text");
+    session.type_in("\u{3}");
+    session.see("cancelled");
+    session.see(PROMPT);
+    session.type_in("rm log\rmkdir d\rquit\r");
+    session.ends_with(0);
+    assert_eq!(scene.all_there(), ["a/", "b/", "c/", "d/"]);
+}
+
+#[test]
 fn ctrl_c_stops_the_transfer_and_the_prompt_comes_back() {
     let scene = Scene::new();
     let bytes = content(5_000_000, 1);
@@ -153,7 +204,8 @@ fn ctrl_c_stops_the_transfer_and_the_prompt_comes_back() {
     session.enter("get big");
     assert!(eventually(|| relay.down() == [2_000_000]), "{:?}", relay.down());
     session.type_in("\u{3}");
-    session.see("host-cli: get big: cancelled; use -c to resume");
+    session.see("host-cli: get big: cancelled; ");
+    session.see(" of 5000000 bytes kept, use -c to resume");
     // The next command has a connection again.
     session.enter("ls");
     session.see("big");

@@ -1,11 +1,11 @@
-//! A bad line: a relay between client and server that breaks or goes silent after a number of bytes.
+//! A bad link between client and server: it breaks or goes silent after a number of bytes, and records what it carried.
 
-use core::net::{Ipv4Addr, SocketAddr};
+use core::net::SocketAddr;
 use core::time::Duration;
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
+
+use skiff_tests::relay::{Change, Next};
 
 /// When a connection fails.
 #[derive(Debug, Clone, Copy, Default)]
@@ -45,38 +45,26 @@ type Carried = Mutex<[Vec<u8>; 2]>;
 /// The relay. Dropping it ends all its connections.
 #[derive(Debug)]
 pub(crate) struct Relay {
-    port: u16,
-    open: Arc<Mutex<Vec<TcpStream>>>,
+    relay: skiff_tests::relay::Relay,
     carried: Arc<Mutex<Vec<Arc<Carried>>>>,
 }
 
 impl Relay {
     /// A relay to `server`. The first connections have one of these faults each; later ones have none.
     pub(crate) fn start(server: SocketAddr, faults: &[Fault]) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let relay = Self { port: listener.local_addr().unwrap().port(), open: Arc::default(), carried: Arc::default() };
-        let (open, carried) = (Arc::clone(&relay.open), Arc::clone(&relay.carried));
-        let faults = faults.to_vec();
-        // It ends with the process of the test.
-        thread::spawn(move || {
-            for (number, client) in listener.incoming().flatten().enumerate() {
-                let Ok(server) = TcpStream::connect(server) else { return };
-                let fault = faults.get(number).copied().unwrap_or_default();
-                let bytes = Arc::new(Carried::default());
-                open.lock().unwrap().extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
-                carried.lock().unwrap().push(Arc::clone(&bytes));
-                for (way, from, to) in [(0, &client, &server), (1, &server, &client)] {
-                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                    let bytes = Arc::clone(&bytes);
-                    thread::spawn(move || carry(from, to, way, fault, &bytes));
-                }
-            }
+        let all = Arc::<Mutex<Vec<_>>>::default();
+        let (carried, faults) = (Arc::clone(&all), faults.to_vec());
+        let relay = skiff_tests::relay::Relay::start(&[server], move |number, _| {
+            let fault = faults.get(number).copied().unwrap_or_default();
+            let bytes = Arc::new(Carried::default());
+            carried.lock().unwrap().push(Arc::clone(&bytes));
+            Ok([0, 1].map(|way| carry(way, fault, Arc::clone(&bytes))))
         });
-        relay
+        Self { relay, carried: all }
     }
 
     pub(crate) fn port(&self) -> u16 {
-        self.port
+        self.relay.addrs[0].port()
     }
 
     /// How many bytes came from the client, for each connection.
@@ -104,48 +92,27 @@ impl Relay {
     }
 }
 
-impl Drop for Relay {
-    fn drop(&mut self) {
-        for stream in self.open.lock().unwrap().iter() {
-            _ = stream.shutdown(Shutdown::Both);
-        }
-    }
-}
-
-/// Forwards bytes in one direction: 0 from the client, 1 from the server.
-fn carry(mut from: TcpStream, mut to: TcpStream, way: usize, fault: Fault, bytes: &Carried) {
-    let mut buffer = [0; 16 * 1024];
-    let mut left = [fault.up, fault.down][way].unwrap_or(u64::MAX);
-    let flip = fault.flip.filter(|_| way == 1).map_or(usize::MAX, |at| usize::try_from(at).unwrap());
-    while left > 0 {
-        let room = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-        let n = match from.read(&mut buffer[..room]) {
-            Ok(n) if n > 0 => n,
-            // The end of one direction is not the end of the other.
-            _ => {
-                _ = to.shutdown(Shutdown::Write);
-                return;
-            }
-        };
+/// The change for one direction: `way` is 0 for bytes from the client, 1 for those from the server.
+fn carry(way: usize, fault: Fault, carried: Arc<Carried>) -> Change {
+    let limit = [fault.up, fault.down][way].map_or(usize::MAX, |limit| usize::try_from(limit).unwrap());
+    let flip = fault.flip.filter(|_| way == 1).map(|at| usize::try_from(at).unwrap());
+    Box::new(move |bytes| {
         let at = {
-            let carried = &mut bytes.lock().unwrap()[way];
-            carried.extend_from_slice(&buffer[..n]);
-            carried.len() - n
+            let carried = &mut carried.lock().unwrap()[way];
+            bytes.truncate(limit - carried.len());
+            carried.extend_from_slice(bytes);
+            carried.len() - bytes.len()
         };
-        if (at..at + n).contains(&flip) {
-            buffer[flip - at] ^= 1;
-        }
-        if to.write_all(&buffer[..n]).is_err() {
-            _ = from.shutdown(Shutdown::Both);
-            return;
+        if let Some(byte) = flip.and_then(|flip| bytes.get_mut(flip.checked_sub(at)?)) {
+            *byte ^= 1;
         }
         if fault.slow {
-            thread::sleep(Duration::from_micros(n as u64));
+            thread::sleep(Duration::from_micros(bytes.len() as u64));
         }
-        left -= n as u64;
-    }
-    if !fault.silent {
-        _ = from.shutdown(Shutdown::Both);
-        _ = to.shutdown(Shutdown::Both);
-    }
+        match at + bytes.len() == limit {
+            true if fault.silent => Next::Silence,
+            true => Next::End,
+            false => Next::Forward,
+        }
+    })
 }

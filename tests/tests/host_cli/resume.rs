@@ -4,8 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use serde_json::Value;
-use skiff_tests::programs::{Ran, Running, Signal, run};
-use skiff_tests::wire::eventually;
+use skiff_tests::programs::{Ran, Running, Signal, run, skip};
+use skiff_tests::wire::{Wire, eventually};
 
 use crate::relay::{Fault, Relay};
 use crate::{Scene, content};
@@ -182,13 +182,23 @@ fn without_the_option_a_later_run_starts_over() {
     let bytes = content(SIZE, 6);
     scene.host.put("big", &bytes);
     scene.write("up", &bytes);
+    // The partial file of a version without a TAG would stay when the file has one.
+    let mut wire = Wire::connect(scene.host.addr());
+    assert!(wire.ask("get /skiff/1").starts_with("skiff/1 "));
+    assert!(eventually(|| {
+        let [reply, _, _] = [wire.ask("read 0 0 big"), wire.hear_text(), wire.hear_text()];
+        reply.starts_with("ok 0 5000000 ") && !reply.ends_with(" -")
+    }));
     let relay = scene.relay(&[Fault::down(2_000_000), Fault::default(), Fault::up(2_000_000)]);
     assert_eq!(scene.run_over(&relay, &["get", "big", "--retries", "0"]).code, Some(1));
     let out = scene.run_over(&relay, &["get", "big"]).ok();
     assert!(!out.contains("continued"), "{out}");
     assert!(scene.content("big").unwrap() == bytes);
     assert_eq!(scene.run_over(&relay, &["put", "up", "--retries", "0"]).code, Some(1));
-    let out = scene.run_over(&relay, &["put", "up"]).ok();
+    // While the server has not seen the end of that connection, the name is busy.
+    let mut ran = None;
+    assert!(eventually(|| !ran.insert(scene.run_over(&relay, &["put", "up"])).err.contains("another client")));
+    let out = ran.unwrap().ok();
     assert!(!out.contains("continued"), "{out}");
     assert!(scene.host.content("up").unwrap() == bytes);
     assert_eq!(scene.all_here(), ["big", "up"]);
@@ -258,7 +268,7 @@ fn a_link_that_always_breaks_is_given_up_after_the_attempts() {
     let lines: Vec<_> = ran.err.lines().collect();
     assert_eq!(lines.len(), 2, "{}", ran.err);
     assert!(lines[0].starts_with("host-cli: put a: connection to "), "{lines:?}");
-    assert_eq!(lines[1], "host-cli: put: 2 files more for the same reason");
+    assert_eq!(lines[1], "host-cli: put: 2 more files for the same reason");
 }
 
 #[test]
@@ -299,10 +309,14 @@ fn ctrl_c_stops_a_get_which_can_go_on_later() {
     let relay = scene.relay(&[Fault::down(2_000_000).silently()]);
     let running = Running::start(scene.command_to(relay.port()).args(["get", "big"]));
     assert!(eventually(|| relay.down() == [2_000_000]), "{:?}", relay.down());
+    // What the relay has sent may not have been read yet.
+    let has_arrived = || scene.parts().iter().any(|part| part.metadata().is_ok_and(|part| part.len() > 1_900_000));
+    assert!(eventually(has_arrived), "{:?}", scene.parts());
     assert!(eventually(|| running.catches(Signal::INT)));
     running.signal(Signal::INT);
     let ran = running.wait();
-    assert_eq!(ran.failed(130), "get big: cancelled; use -c to resume");
+    let kept = fs::metadata(&scene.parts()[0]).unwrap().len();
+    assert_eq!(ran.failed(130), format!("get big: cancelled; {kept} of 5000000 bytes kept, use -c to resume"));
     assert_eq!((scene.content("big"), scene.parts().len()), (None, 1));
     let out = scene.run_over(&relay, &["get", "-c", "big"]).ok();
     assert!(continued_at(&out) > 1_900_000, "{out}");
@@ -345,5 +359,63 @@ fn ctrl_c_ends_a_script_with_130() {
     assert!(eventually(|| running.catches(Signal::INT)));
     running.signal(Signal::INT);
     let ran = running.wait();
-    assert_eq!((ran.failed(130), ran.out()), ("line 1: get big: cancelled; use -c to resume", ""));
+    let line = ran.failed(130);
+    assert!(line.starts_with("line 1: get big: cancelled; ") && line.ends_with(" kept, use -c to resume"), "{line}");
+    assert_eq!(ran.out(), "");
+}
+
+#[test]
+fn ctrl_c_with_several_sessions_keeps_everything_before_the_first_gap() {
+    let scene = Scene::new();
+    let bytes = content(SIZE, 16);
+    scene.host.put("big", &bytes);
+    // Both stop within their first range, slowly enough that the client has read everything that was sent.
+    let stop = |down| Fault { slow: true, ..Fault::down(down).silently() };
+    let relay = scene.relay(&[stop(300_000), stop(200_000)]);
+    let running = Running::start(scene.command_to(relay.port()).args(["get", "big", "-j", "2"]));
+    assert!(eventually(|| relay.down() == [300_000, 200_000]), "{:?}", relay.down());
+    assert!(eventually(|| running.catches(Signal::INT)));
+    running.signal(Signal::INT);
+    let ran = running.wait();
+    let part = fs::read(&scene.parts()[0]).unwrap();
+    assert!(part.len() > 100_000 && bytes.starts_with(&part), "{}", part.len());
+    let kept = format!("{} of 5000000 bytes kept", part.len());
+    assert_eq!(ran.failed(130), format!("get big: cancelled; {kept}, use -c to resume"));
+    let out = scene.run(&["get", "-c", "big"]).ok();
+    assert_eq!(continued_at(&out), part.len() as u64);
+    assert!(scene.content("big").unwrap() == bytes);
+}
+
+#[test]
+fn ctrl_c_during_a_slow_put_says_how_to_resume() {
+    let scene = Scene::new();
+    scene.write("small", &content(50_000, 17));
+    let running = Running::start(scene.command().args(["put", "small", "--limit-rate", "10K"]));
+    assert!(eventually(|| scene.staged() > 0 && running.catches(Signal::INT)), "{}", running.err());
+    running.signal(Signal::INT);
+    assert_eq!(running.wait().failed(130), "put small: cancelled; use -c to resume");
+}
+
+#[test]
+fn a_get_that_fills_the_local_disk_resumes_once_there_is_space() {
+    let scene = Scene::new();
+    let bytes = content(SIZE, 18);
+    scene.host.put("big", &bytes);
+    scene.host.put("small", b"small");
+    let script = r#"mount -t tmpfs -o size=2m tmpfs . && cd "$PWD" || exit 77
+        "$@" get big small; test "$(ls -A)" = small || exit 78; rm small
+        "$@" get big; echo "code $?"; ls -A; mount -o remount,size=16m . && "$@" get -c big && cmp big "$BIG""#;
+    let mut command = std::process::Command::new("unshare");
+    command.args(["-Urm", "sh", "-c", script, "sh"]).arg(skiff_tests::programs::program("host-cli"));
+    command.args(["127.0.0.1", &scene.host.port().to_string()]).env("BIG", scene.host.root().join("big"));
+    let ran = run(command.current_dir(scene.here.path()));
+    if ran.code != Some(0) && ran.out().is_empty() {
+        let test = "a_get_that_fills_the_local_disk_resumes_once_there_is_space";
+        return skip(test, "no file system can be mounted; permit user namespaces (`unshare -Urm true` must work)");
+    }
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let full = "host-cli: get big: no space left on the local disk";
+    // Of several files, the others get the space.
+    assert_eq!(ran.err, format!("{full}\n{full}; use -c to resume\n"));
+    assert!(ran.out().contains("\ncode 1\n.big.5000000-") && continued_at(ran.out()) > 1_000_000, "{ran:?}");
 }

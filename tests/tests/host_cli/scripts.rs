@@ -50,12 +50,12 @@ fn invalid_lines_of_a_script_are_reported() {
     scene.have(&["a"]);
     for (script, code, line) in [
         ("put 'a\n", 2, "line 1: unmatched quote"),
-        ("put - -o x\n", 2, "line 1: put: commands are being read from standard input"),
+        ("put - -o x\n", 2, "line 1: put: commands are being read from standard input; give a file instead of -"),
         ("get\n", 2, "line 1: "),
         (
             "ls --retries 2\n",
             2,
-            "line 1: ls: --connect-timeout, --idle and --retries are accepted only on the host-cli command line",
+            "line 1: ls: accepted only on the host-cli command line: --connect-timeout, --idle, --retries",
         ),
     ] {
         let ran = scene.script(script);

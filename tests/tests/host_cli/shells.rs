@@ -15,16 +15,17 @@ fn words(scene: &Scene, typed: &str) -> Ran {
 fn a_shell_completes_commands_options_and_names_on_the_server() {
     let scene = Scene::new();
     scene.serve(&["a b.txt", "logs/1.txt", "notes.txt", "x:1"]);
+    scene.have(&["here/x", "y"]);
     let server = format!("host-cli localhost {}", scene.host.port());
     for alias in ["bench-2", "lab3"] {
         _ = run(host_cli(scene.here.path()).args(["config", "add", alias, "192.0.2.1"])).ok();
     }
     for (typed, found) in [
-        ("host-cli ", "discover config key completions man help bench-2 lab3"),
+        ("host-cli ", "bench-2 completions config discover help key lab3 man"),
         ("host-cli --ret", "--retries"),
         ("host-cli key g", "grant"),
         ("host-cli key grant --ge", "--generation"),
-        ("host-cli completions ", "bash zsh fish"),
+        ("host-cli completions ", "bash fish zsh"),
         ("host-cli help pi", "ping"),
         (&format!("{server} pi"), "ping"),
         (&format!("{server} get --js"), "--json"),
@@ -35,8 +36,11 @@ fn a_shell_completes_commands_options_and_names_on_the_server() {
         (&format!("{server} put x -o lo"), "logs/"),
         (&format!("{server} sync x lo"), "logs/"),
         (&format!("{server} diff x n"), "notes.txt"),
-        (&format!("{server} tail notes.txt n"), ""),
-        (&format!("{server} get --color "), "auto always never"),
+        (&format!("{server} edit notes.txt n"), ""),
+        (&format!("{server} tail notes.txt n"), "notes.txt"),
+        (&format!("{server} cd "), "logs/"),
+        (&format!("{server} sync "), "here/"),
+        (&format!("{server} get --color "), "always auto never"),
         ("host-cli config remove ", "bench-2 lab3"),
         ("host-cli la", "lab3"),
         ("host-cli --board ", "bench-2 lab3"),

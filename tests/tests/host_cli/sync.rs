@@ -100,7 +100,7 @@ fn excluded_names_are_neither_sent_nor_deleted() {
     );
     assert_eq!(scene.synced(&["--delete", "--exclude", "log", "t", "t"]), "0 sent, 0 deleted, 2 unchanged, 0 B");
     let ran = scene.run(&["sync", "--delete", "--exclude", "xx/log", "--exclude", "log", "t", "t"]);
-    assert_eq!(ran.failed(0), "--exclude 'xx/log' matches nothing; patterns are relative to LOCAL_DIR");
+    assert_eq!(ran.failed(0), "sync: --exclude 'xx/log' matches nothing; patterns are relative to LOCAL_DIR");
 }
 
 #[test]
@@ -115,6 +115,11 @@ fn a_pattern_that_is_not_valid_is_a_usage_error_before_anything_happens() {
     scene.write("t/d/.skiffignore", b"*.o\n[*.log\n");
     let ran = scene.run(&["sync", "--delete", "t", "t"]);
     assert!(ran.failed(2).starts_with("sync t/d/.skiffignore: line 2: "), "{ran:?}");
+    // Not mounted.
+    fs::remove_file(scene.here.path().join("t/d/.skiffignore")).unwrap();
+    symlink("/none/ignore", scene.here.path().join("t/d/.skiffignore")).unwrap();
+    let ran = scene.run(&["sync", "--delete", "t", "t"]);
+    assert!(ran.failed(1).starts_with("sync t/d/.skiffignore: No such file or directory"), "{ran:?}");
     assert_eq!(scene.all_there(), ["t/", "t/x.log"]);
 }
 
@@ -192,11 +197,35 @@ fn a_pull_is_the_same_the_other_way() {
     );
     left.sort();
     assert_eq!(scene.all_here(), left);
-    let hint = "no such directory on the server; LOCAL_DIR comes first, with --pull too";
+    let hint = "no such directory on the server; LOCAL_DIR comes first, even with --pull";
     assert!(scene.run(&["sync", "--pull", "t", "back"]).failed(1).ends_with(hint));
     assert!(
         scene.run(&["sync", "--pull", "new", "none"]).err.ends_with("sync none: no such directory on the server\n")
     );
+}
+
+/// A listing shows a link to a directory like a directory.
+#[test]
+fn what_a_link_on_the_server_leads_to_is_neither_removed_nor_moved() {
+    let scene = Scene::new();
+    scene.serve(&["other/o", "t/a", "t/d/old", "w/d/f", "hd/v"]);
+    let root = scene.host.root();
+    for (target, link) in [("../other", "t/link"), ("../other", "w/l"), ("hd", "hl")] {
+        symlink(target, root.join(link)).unwrap();
+    }
+    scene.have(&["t/a"]);
+    fs::create_dir_all(root.join("other/empty")).unwrap();
+    let ran = scene.run(&["sync", "--delete", "t", "t"]);
+    assert_eq!((ran.code, steps(&ran)), (Some(0), vec!["rm t/d/old".into(), "rmdir t/d".into()]));
+    let why = "is a symbolic link on the server, or has just disappeared";
+    assert_eq!(ran.err, format!("host-cli: sync t/link: skipped: {why}\n"));
+    assert_eq!(scene.run(&["rm", "-r", "w"]).failed(1), format!("rm w/l: {why}"));
+    assert_eq!(scene.run(&["mv", "hl", "hl2"]).failed(1), format!("mv hl: {why}"));
+    for name in ["other/o", "hd/v"] {
+        scene.is_there(name, name);
+    }
+    assert!(root.join("other/empty").is_dir() && root.join("w/l").is_symlink() && !root.join("hl2").exists());
+    assert!(!root.join("w/d").exists());
 }
 
 #[test]
@@ -312,7 +341,7 @@ fn a_pull_does_not_write_through_a_link() {
     symlink(outside.path(), scene.here.path().join("t/d")).unwrap();
     let ran = scene.run(&["sync", "--pull", "--delete", "t", "t"]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.err.contains("sync d: something that is left alone has this name in the target"), "{ran:?}");
+    assert!(ran.err.contains("sync d: the target has an entry of this name that sync does not touch"), "{ran:?}");
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
 }
 
@@ -331,6 +360,50 @@ fn a_file_in_the_way_of_a_directory_goes_only_with_delete() {
     }
     assert_eq!(scene.synced(&["--delete", "t", "t"]), "2 sent, 3 deleted, 0 unchanged, 8 B");
     assert_eq!(scene.all_there(), ["t/", "t/a/", "t/a/x", "t/b"]);
+    // The same way back.
+    scene.have(&["back/a", "back/b/y"]);
+    let ran = scene.run(&["sync", "--pull", "back", "t"]);
+    assert!(ran.code == Some(1) && ran.err.contains("(--delete replaces it)"), "{ran:?}");
+    assert_eq!(scene.synced(&["--pull", "--delete", "back", "t"]), "2 fetched, 3 deleted, 0 unchanged, 8 B");
+    assert_eq!(scene.content("back/a/x").unwrap(), b"t/a/x");
+    assert_eq!(scene.content("back/b").unwrap(), b"t/b");
+    // Hidden names may exist on the server, too.
+    scene.have(&["kept/b/.git/x"]);
+    let ran = scene.run(&["sync", "--pull", "--delete", "kept", "t"]);
+    assert!(
+        ran.code == Some(1) && ran.err.ends_with("sync b: a file in the source and a directory in the target\n"),
+        "{ran:?}"
+    );
+    assert_eq!(scene.content("kept/b/.git/x").unwrap(), b"kept/b/.git/x");
+}
+
+#[test]
+fn what_is_in_the_way_of_a_directory_is_reported_once_and_the_rest_is_sent() {
+    let scene = Scene::new();
+    scene.have(&["t/pipe/x", "t/pipe/y", "t/b"]);
+    fs::create_dir_all(scene.here.path().join("t/pipe/empty")).unwrap();
+    fs::create_dir(scene.here.path().join("t/taken")).unwrap();
+    fs::create_dir(scene.host.root().join("t")).unwrap();
+    // Listings do not show FIFOs.
+    for name in ["t/pipe", "t/taken"] {
+        mkfifoat(CWD, scene.host.root().join(name), Mode::RWXU).unwrap();
+    }
+    let why = "is neither a file nor a directory on the server";
+    let lines = [
+        format!("host-cli: put t/pipe/x: t/pipe {why} (2 more files for the same reason)"),
+        format!("host-cli: put t/taken: t/taken {why}"),
+    ];
+    let dry = scene.run(&["sync", "-n", "t", "t"]);
+    assert_eq!(
+        (dry.code, steps(&dry), dry.err.lines().collect::<Vec<_>>()),
+        (Some(1), vec!["would put t/b".into()], lines.iter().map(String::as_str).collect())
+    );
+    let ran = scene.run(&["sync", "t", "t"]);
+    assert_eq!((ran.code, steps(&ran), &ran.err), (Some(1), vec!["put t/b".into()], &dry.err));
+    let ran = scene.run(&["put", "-r", "t"]);
+    assert_eq!((ran.code, &ran.err), (Some(1), &dry.err));
+    let ran = scene.run(&["--json", "put", "-r", "t"]);
+    assert_eq!((ran.code, ran.err.lines().count()), (Some(1), 4));
 }
 
 #[test]
@@ -346,6 +419,25 @@ fn nothing_is_deleted_if_a_part_of_the_source_is_unknown() {
     for (words, why) in [(&["sync", "none"][..], "No such file or directory"), (&["sync", "t/a"], "Not a directory")] {
         assert!(scene.run(words).failed(1).contains(why), "{words:?}");
     }
+}
+
+#[test]
+fn what_the_server_does_not_list_stays_and_is_not_a_failure() {
+    let scene = Scene::new();
+    scene.have(&["t/a"]);
+    scene.serve(&["t/hid/.hidden", "t/hid/x", "t/odd/new\nline", "t/odd/y", "t/old"]);
+    let hidden = "host-cli: sync t/hid: skipped: contains something that the server does not list";
+    let odd = "host-cli: sync t/odd/: skipped: the listing omits 1 entry whose name can't be listed";
+    for deleted in [3, 0] {
+        let ran = scene.run(&["sync", "--delete", "t", "t"]);
+        assert_eq!((ran.code, ran.err.lines().collect::<Vec<_>>()), (Some(0), vec![odd, hidden]));
+        assert!(ran.out().contains(&format!(" {deleted} deleted, ")), "{ran:?}");
+    }
+    assert_eq!(scene.all_there(), ["t/", "t/a", "t/hid/", "t/hid/.hidden", "t/odd/", "t/odd/new\nline"]);
+    // Without --delete it does not matter.
+    assert_eq!(scene.run(&["sync", "t", "t"]).err, "");
+    // As a source, it is incomplete.
+    assert_eq!(scene.run(&["sync", "--pull", "--delete", "t", "t"]).code, Some(1));
 }
 
 #[test]
@@ -386,4 +478,44 @@ fn a_watched_directory_is_sent_at_each_change() {
     assert!(eventually(|| running.catches(Signal::INT)));
     running.signal(Signal::INT);
     assert_eq!(running.wait().code, Some(130));
+}
+
+#[test]
+fn a_watched_directory_may_be_empty_or_replaced_for_a_while() {
+    let scene = Scene::new();
+    scene.have(&["t/a"]);
+    let local = scene.here.path().join("t");
+    let running = Running::start(scene.command().args(["watch", "--delete", "t", "t"]).stdin(Stdio::null()));
+    running.hear("1 sent, ", 0);
+    fs::remove_file(local.join("a")).unwrap();
+    assert!(eventually(|| running.err().contains("--allow-empty")), "{running:?}");
+    scene.have(&["t/b"]);
+    assert!(eventually(|| scene.all_there() == ["t/", "t/b"]), "{:?} {running:?}", scene.all_there());
+    fs::remove_dir_all(&local).unwrap();
+    assert!(eventually(|| running.err().contains("No such file or directory")), "{running:?}");
+    assert_eq!(scene.all_there(), ["t/", "t/b"]);
+    for name in ["t/c", "t/d"] {
+        scene.have(&[name]);
+        assert!(eventually(|| scene.host.content(name).is_some()), "{name} {running:?}");
+    }
+    running.signal(Signal::INT);
+    assert_eq!(running.wait().code, Some(130));
+}
+
+#[test]
+fn a_dry_run_reports_what_a_read_only_server_refuses() {
+    let scene = Scene::with(|setup| setup.store.read_only = true);
+    scene.have(&["t/a", "t/n/b"]);
+    fs::create_dir(scene.here.path().join("t/empty")).unwrap();
+    scene.serve(&["old"]);
+    let dry = scene.run(&["sync", "-n", "t", "/"]);
+    let ran = scene.run(&["sync", "t", "/"]);
+    assert_eq!((dry.code, steps(&dry)), (Some(1), Vec::new()));
+    assert_eq!((dry.code, dry.err), (ran.code, ran.err));
+    let deletes = scene.run(&["sync", "-n", "--delete", "--exclude", "*", "--allow-empty", "t/empty", "/"]);
+    assert_eq!(steps(&deletes), Vec::<String>::new());
+    // What would replace a file is refused, too.
+    scene.have(&["u/old/x"]);
+    let replaces = scene.run(&["sync", "-n", "--delete", "u", "/"]);
+    assert_eq!((replaces.code, steps(&replaces)), (Some(1), Vec::new()));
 }

@@ -146,8 +146,12 @@ fn a_tree_is_not_fetched_through_a_local_link() {
     for options in [&[][..], &["-f"], &["-c"]] {
         let ran = scene.run(&[&["get", "-r", "t"], options].concat());
         assert_eq!(ran.code, Some(1), "{ran:?}");
-        assert!(ran.err.contains("get t/link/b: a link is here; a tree is not fetched through it\n"), "{}", ran.err);
-        assert!(ran.err.contains("get t/file/c: a file is here where a directory belongs\n"), "{}", ran.err);
+        assert!(
+            ran.err.contains("get t/link/b: is a symbolic link here; get -r does not write through it\n"),
+            "{}",
+            ran.err
+        );
+        assert!(ran.err.contains("get t/file/c: is a file here, not a directory\n"), "{}", ran.err);
         assert!(ran.err.lines().all(|line| line.starts_with("host-cli: get ")), "{}", ran.err);
         assert!(below(outside.path()).is_empty());
         scene.is_here("t/z", "t/z");
@@ -177,4 +181,16 @@ fn a_tree_that_is_there_is_kept_or_replaced_file_by_file() {
         |line: &str| crate::timeless(line).contains("3 bytes, already complete") && !line.contains(" 0.000000 s");
     assert!(out.lines().all(there), "{out}");
     assert_eq!(scene.all_here(), ["t/", "t/a", "t/a(1)", "t/b"]);
+}
+
+#[test]
+fn a_file_in_place_of_the_directory_is_one_error() {
+    let scene = Scene::new();
+    scene.serve(&["t/1", "t/2", "t/d/3"]);
+    scene.have(&["file"]);
+    for target in ["file", "file/"] {
+        let ran = scene.run(&["get", "-r", "t", "-o", target]);
+        assert_eq!(ran.failed(1), format!("get {target}: exists and is not a directory"));
+    }
+    scene.is_here("file", "file");
 }

@@ -1,5 +1,7 @@
 //! How it starts: the first line, the help, usage errors, reasons not to start.
 
+use core::time::Duration;
+
 use super::*;
 
 #[test]
@@ -61,12 +63,38 @@ fn the_help_has_examples_exit_codes_and_every_option() {
         "--stage-max <SIZE>",
         "--stage-age <HOURS>",
         "--threads <N>",
+        "--metrics <ADDR>",
         "-v, --verbose",
         "--log-format <FORMAT>",
     ] {
         assert!(text.contains(part), "{part}\n{text}");
     }
     assert!(refused(&["--version"]).ok().starts_with("host-serv "));
+}
+
+#[test]
+fn metrics_count_what_clients_do_with_a_directory() {
+    let root = tempdir().unwrap();
+    let serv = Serv::start(root.path(), &["--metrics", "127.0.0.1:0"]);
+    let printed = || {
+        let err = serv.running.err();
+        err.lines().find_map(|line| line.strip_prefix("host-serv: metrics at http://")).map(str::to_owned)
+    };
+    assert!(eventually(|| printed().is_some()), "{}", serv.running.err());
+    let addr = printed().unwrap().strip_suffix("/metrics").unwrap().to_owned();
+    let get = |path: &str| {
+        let mut http = TcpStream::connect(&addr).unwrap();
+        http.write_all(format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\n\r\n").as_bytes()).unwrap();
+        String::from_utf8(read_to_end(&mut http).0).unwrap()
+    };
+    let mut client = serv.connect();
+    assert_eq!(client.ask("mkdir d"), "ok");
+    assert!(client.ask("rmdir other").starts_with("error not-found"));
+    let text = get("/metrics");
+    for line in ["skiff_sessions 1", "skiff_changes_total 2", "skiff_changes_failed_total 1", "skiff_staged_bytes 0"] {
+        assert!(text.lines().any(|other| other == line), "{line}\n{text}");
+    }
+    assert!(get("/health").starts_with("HTTP/1.1 200 OK\r\n"));
 }
 
 #[test]
@@ -86,11 +114,17 @@ fn wrong_usage_ends_it_with_2() {
         &["0", "--idle", "0"],
         &["0", "--threads", "0"],
         &["0", "--min-rate", "much"],
+        &["0", "--grace", "9999999999"],
+        &["0", "--max-clients", "x"],
         &["0", "--log-format", "xml"],
     ] {
         let ran = refused(words);
         assert_eq!((ran.code, ran.out()), (Some(2), ""), "{words:?}");
         assert!(ran.err.contains("--help"), "{}", ran.err);
+        // Words in the messages of libraries.
+        for text in ["digit", "too large", "not in", "target type", "parse"] {
+            assert!(!ran.err.contains(text), "{words:?}: {}", ran.err);
+        }
     }
 }
 
@@ -101,7 +135,7 @@ fn what_keeps_it_from_starting_is_one_line_and_exit_code_1() {
     let ran = refused(&[&port.to_string()]);
     assert_eq!(ran.code, Some(1));
     let line = one_line(&ran);
-    assert_eq!(line, format!("host-serv: can't listen on 127.0.0.1:{port}: Address already in use (os error 98)"));
+    assert_eq!(line, format!("host-serv: can't listen on 127.0.0.1:{port}: Address already in use"));
 
     let root = tempdir().unwrap();
     fs::write(root.path().join("file"), "x").unwrap();
@@ -148,4 +182,47 @@ fn options_reach_the_server() {
     assert_eq!(second.ask("ping"), "ok");
     assert_eq!(serv.connect().hear_end(), (Vec::new(), End::Closed));
     assert!(Serv::start(root.path(), &[]).connect().ask("stat .hidden").starts_with("error not-found"));
+}
+
+#[test]
+fn the_port_comes_before_what_is_said() {
+    let root = tempdir().unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec 2>&1; exec \"$@\"", "sh"]).arg(program("host-serv")).arg("0").current_dir(root.path());
+    let ran = Serv::launch(&mut command, "port ").unwrap().stop();
+    let lines: Vec<_> = ran.out().lines().collect();
+    assert!(lines[0].starts_with("port ") && lines[1].starts_with("host-serv: serving "), "{lines:?}");
+}
+
+#[test]
+fn it_answers_as_soon_as_the_port_is_printed() {
+    let root = tempdir().unwrap();
+    let answer = || {
+        let serv = Serv::start(root.path(), &[]);
+        let begin = Instant::now();
+        assert_eq!(serv.connect().ask("ping"), "ok");
+        begin.elapsed()
+    };
+    // Several tries: the machine may be busy.
+    assert!((0..20).any(|_| answer() < Duration::from_millis(90)));
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[test]
+fn the_programs_load_libc_but_neither_libgcc_nor_libm() {
+    for name in ["host-serv", "host-cli"] {
+        let listed = Command::new(program(name)).arg("--version").env("LD_TRACE_LOADED_OBJECTS", "1").output().unwrap();
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        assert!(listed.contains("libc.so") && !listed.contains("libgcc") && !listed.contains("libm."), "{listed}");
+    }
+}
+
+#[test]
+fn a_directory_is_no_secret() {
+    let root = tempdir().unwrap();
+    let secret = tempdir().unwrap();
+    let ran = refused(&["0", "--root", root.path().to_str().unwrap(), "--secret", secret.path().to_str().unwrap()]);
+    let text =
+        format!("host-serv: {}: not a regular file; a file with a secret or key is needed", secret.path().display());
+    assert!(ran.err.starts_with(&text), "{}", ran.err);
 }

@@ -1,5 +1,6 @@
 //! The programs together: with each other, with other clients and tools, and with broken standard streams.
 
+mod conformance;
 mod discovery;
 mod pairings;
 mod python_client;

@@ -42,3 +42,8 @@ fn its_package_installs() {
 fn its_readme_says_what_it_does() {
     python_tests("its_readme_says_what_it_does", "python", "test_readme.py");
 }
+
+#[test]
+fn it_encrypts_as_the_vector_says_and_with_both_servers() {
+    python_tests("it_encrypts_as_the_vector_says_and_with_both_servers", "python", "test_secure.py");
+}

@@ -10,6 +10,7 @@ use std::process::Command;
 use skiff_tests::device::TAP;
 use skiff_tests::namespace::inside;
 use skiff_tests::programs::{Serv, device_serv, host_cli, python, python_tests, run, run_with, skip};
+use skiff_tests::vector::{Cut, Pacing, Vector, load_all, play};
 use skiff_tests::wire::{Wire, eventually};
 
 #[test]
@@ -32,6 +33,68 @@ fn tshark(test: &str, pcap: &Path, options: &[&str]) -> Option<String> {
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && !err.contains("Lua") && !out.contains("Lua Error"), "{err}{out}");
     Some(out.into_owned())
+}
+
+/// The messages of each direction, and the complete data connections, without what differs between servers or runs:
+/// frame and port numbers, times, texts, tags.
+fn comparable(shown: &str) -> [Vec<String>; 3] {
+    let mut found = [const { Vec::new() }; 3];
+    for line in shown.lines() {
+        let (from, infos) = line.split_once(' ').unwrap();
+        for info in infos.split(" | ").map(|info| info.split(" [").next().unwrap()) {
+            let words = |count, text: &str| text.split(' ').take(count).collect::<Vec<_>>().join(" ");
+            let info = match info.split_once(": ") {
+                Some((command, reply)) if reply.starts_with("ok ") || reply.starts_with("error ") => {
+                    format!("{command}: {}", words(2, reply))
+                }
+                Some((command, reply)) if reply.starts_with("port ") || reply.starts_with("skiff/") => {
+                    format!("{command}: {}", words(1, reply))
+                }
+                _ => info.to_owned(),
+            };
+            match (info.strip_prefix("data of "), from) {
+                (Some(data), _) if data.ends_with(", complete") => found[2].push(info),
+                (Some(_), _) => {}
+                (None, "50000") => found[0].push(info),
+                (None, _) => found[1].push(info),
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn captures_of_device_serv_show_each_vector_as_expected() {
+    let test = "captures_of_device_serv_show_each_vector_as_expected";
+    if !inside(module_path!(), test) {
+        return;
+    }
+    let can_be_played = |vector: &Vector| vector.setting.omitted == 0 && !vector.setting.needs_directories();
+    let here = tempfile::tempdir().unwrap();
+    let (mut captures, mut expected) = (Vec::new(), String::new());
+    for vector in load_all().unwrap().into_iter().filter(can_be_played) {
+        let (files, pcap) = (here.path().join(&vector.file), here.path().join("link.pcap"));
+        fs::create_dir(&files).unwrap();
+        vector.setting.before.iter().for_each(|(name, content)| fs::write(files.join(name), content).unwrap());
+        let options = ["--tap", TAP, "--pcap", pcap.to_str().unwrap(), "--preload", files.to_str().unwrap()];
+        let serv = Serv::launch(device_serv().args(options), "port ").unwrap();
+        let mut wire = Wire::connect(([192, 168, 69, 1], 50000).into());
+        play(&vector, Pacing::Lines, Cut::Whole, &mut wire).unwrap();
+        drop(wire);
+        assert_eq!(serv.stop().code, Some(0));
+        // All captures in one file, for one run of tshark: the header of the first, then the packets of all.
+        captures.extend_from_slice(&fs::read(&pcap).unwrap()[if captures.is_empty() { 0 } else { 24 }..]);
+        let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("../contrib/wireshark/tests/expected").join(&vector.file);
+        for line in fs::read_to_string(text).unwrap().lines() {
+            // Without the number of the frame and the time.
+            expected.extend([line.split_once('.').unwrap().1.split_once(' ').unwrap().1, "\n"]);
+        }
+    }
+    let pcap = here.path().join("all.pcap");
+    fs::write(&pcap, captures).unwrap();
+    let columns = ["-o", "gui.column.format:\"From\",\"%uS\",\"Info\",\"%i\""];
+    let Some(shown) = tshark(test, &pcap, &columns) else { return };
+    assert_eq!(comparable(&shown), comparable(&expected), "{shown}");
 }
 
 /// Both kinds of client with a device on a TAP; the capture that the device wrote.

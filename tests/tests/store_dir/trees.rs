@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::thread;
 
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use skiff_host::store::DirStore;
 use skiff_proto::ErrorCode;
 use skiff_proto::store::EntryKind;
@@ -77,13 +78,23 @@ fn a_tree_that_can_not_be_read_to_its_end_is_an_error() {
     put(&store, "d/f", b"x").unwrap();
     let locked = root.path().join("locked");
     fs::create_dir(&locked).unwrap();
-    fs::set_permissions(&locked, fs::Permissions::from_mode(0o0)).unwrap();
-    if fs::read_dir(&locked).is_ok() {
-        eprintln!("SKIPPED in part: this user may read every directory");
-    } else {
-        assert_eq!(tree(&store, None), Err(ErrorCode::Denied));
+    fs::write(locked.join("f"), "x").unwrap();
+    // Not even read, and read but not searched.
+    for mode in [0o0, 0o400] {
+        fs::set_permissions(&locked, fs::Permissions::from_mode(mode)).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                // Of this thread only: the test may run as root.
+                let none = CapabilitySet::empty();
+                let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+                set_capabilities(None, sets).unwrap();
+                assert_eq!(tree(&store, None), Err(ErrorCode::Denied), "{mode:o}");
+                assert_eq!(code(super::list(&store, Some("locked"))), Err(ErrorCode::Denied), "{mode:o}");
+            });
+        });
     }
-    fs::remove_dir(&locked).unwrap();
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::remove_dir_all(&locked).unwrap();
     for number in 0..2500 {
         fs::create_dir(root.path().join(format!("d/{number}{}", "x".repeat(100)))).unwrap();
     }

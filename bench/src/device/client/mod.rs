@@ -12,7 +12,9 @@ use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use super::raw;
 use super::relay::{self, RelayArgs};
+use pace::Ask;
 
 pub(crate) use files::{LARGE, content};
 pub(crate) use pace::Latency;
@@ -82,6 +84,9 @@ enum Task {
         ping: bool,
         #[arg(long)]
         count: u32,
+        /// Echoed bytes over UDP
+        #[arg(long, conflicts_with = "ping")]
+        datagram: bool,
         /// This many per second, instead of one right after the other
         #[arg(long)]
         rate: Option<u32>,
@@ -105,6 +110,17 @@ enum Task {
         #[arg(long)]
         congestion: Option<String>,
     },
+    /// Serves frames on a raw TAP, without a TCP stack.
+    RawServe { tap: String },
+    /// Transfers bytes to or from `raw-serve`.
+    RawTransfer {
+        #[arg(long)]
+        addr: SocketAddr,
+        #[arg(long, value_enum)]
+        way: Way,
+        #[arg(long)]
+        bytes: u64,
+    },
     /// A lossy link between two TAPs.
     Relay(RelayArgs),
 }
@@ -114,6 +130,16 @@ enum Task {
 pub(crate) enum Way {
     Get,
     Put,
+}
+
+impl Way {
+    /// Its name on the command line.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Put => "put",
+        }
+    }
 }
 
 /// The behavior of the kernel's end.
@@ -140,9 +166,18 @@ pub(crate) fn run(args: &DeviceClientArgs) -> Result<()> {
         Task::Many { addr, way, count, times, one_by_one } => {
             print(&files::many(*addr, *way, *count, *times, !one_by_one)?)
         }
-        Task::Latency { addr, ping, count, rate } => print(&pace::measure(*addr, *ping, *count, *rate)?),
-        Task::Idle { addr, echo } => pace::idle(*addr, !echo),
+        Task::Latency { addr, ping, datagram, count, rate } => {
+            let ask = match (ping, datagram) {
+                (true, _) => Ask::Ping,
+                (_, true) => Ask::Datagram,
+                _ => Ask::Echo,
+            };
+            print(&pace::measure(*addr, ask, *count, *rate)?)
+        }
+        Task::Idle { addr, echo } => pace::idle(*addr, if *echo { Ask::Echo } else { Ask::Ping }),
         Task::Serve { addr, service, congestion } => oneway::serve(*addr, *service, congestion.as_deref()),
+        Task::RawServe { tap } => raw::serve(tap),
+        Task::RawTransfer { addr, way, bytes } => print(&raw::transfer(*addr, *way, *bytes)?),
         Task::Relay(args) => relay::run(args),
     }
 }

@@ -3,7 +3,7 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
@@ -11,14 +11,15 @@ use serde::{Deserialize, Serialize};
 use skiff_proto::command::Command;
 
 use super::session::{Came, Session};
+use crate::device::raw;
 use crate::measure::stats::quantile;
 use crate::wire::dial;
 
 /// Requests before the clock starts.
 const WARM: u32 = 100;
 
-/// Bytes of an echoed message: as many as those of `ping`, including its length.
-const MESSAGE: usize = 14;
+/// An echoed message, as long as `ping` with its length digits.
+const MESSAGE: [u8; 14] = [0x2a; 14];
 
 /// The latency in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -31,11 +32,26 @@ pub(crate) struct Latency {
 enum Partner {
     Skiff(Session),
     Echo(TcpStream),
+    Datagram(UdpSocket),
+}
+
+/// What to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ask {
+    Ping,
+    /// Echoed bytes over TCP.
+    Echo,
+    /// Echoed bytes over UDP.
+    Datagram,
 }
 
 impl Partner {
-    fn connect(addr: SocketAddr, ping: bool) -> Result<Self> {
-        Ok(if ping { Self::Skiff(Session::connect(addr)?) } else { Self::Echo(dial(addr)?) })
+    fn connect(addr: SocketAddr, ask: Ask) -> Result<Self> {
+        Ok(match ask {
+            Ask::Ping => Self::Skiff(Session::connect(addr)?),
+            Ask::Echo => Self::Echo(dial(addr)?),
+            Ask::Datagram => Self::Datagram(raw::connect(addr)?),
+        })
     }
 
     fn ask(&mut self) -> Result<()> {
@@ -45,12 +61,17 @@ impl Partner {
                 session.flush()?;
                 ensure!(session.next()? == Came::Done, "no reply to a ping");
             }
+            Self::Datagram(socket) => {
+                socket.send(&MESSAGE)?;
+                let mut back = [0; MESSAGE.len() + 1];
+                let n = socket.recv(&mut back)?;
+                ensure!(back[..n] == MESSAGE, "the echo differs from the message");
+            }
             Self::Echo(stream) => {
-                let message = [0x2a; MESSAGE];
-                stream.write_all(&message)?;
-                let mut back = [0; MESSAGE];
+                stream.write_all(&MESSAGE)?;
+                let mut back = [0; MESSAGE.len()];
                 stream.read_exact(&mut back)?;
-                ensure!(back == message, "the echo differs from the message");
+                ensure!(back == MESSAGE, "the echo differs from the message");
             }
         }
         Ok(())
@@ -58,8 +79,8 @@ impl Partner {
 }
 
 /// Sends `count` requests, one right after the other or at `rate` per second.
-pub(super) fn measure(addr: SocketAddr, ping: bool, count: u32, rate: Option<u32>) -> Result<Latency> {
-    let mut partner = Partner::connect(addr, ping)?;
+pub(super) fn measure(addr: SocketAddr, ask: Ask, count: u32, rate: Option<u32>) -> Result<Latency> {
+    let mut partner = Partner::connect(addr, ask)?;
     if rate.is_none() {
         for _ in 0..WARM {
             partner.ask()?;
@@ -81,8 +102,8 @@ pub(super) fn measure(addr: SocketAddr, ping: bool, count: u32, rate: Option<u32
 }
 
 /// Sends one message, and then nothing until standard input ends.
-pub(super) fn idle(addr: SocketAddr, ping: bool) -> Result<()> {
-    let mut partner = Partner::connect(addr, ping)?;
+pub(super) fn idle(addr: SocketAddr, ask: Ask) -> Result<()> {
+    let mut partner = Partner::connect(addr, ask)?;
     partner.ask()?;
     println!("ready");
     _ = std::io::stdin().read(&mut [0])?;

@@ -11,7 +11,8 @@ use anyhow::Result;
 use super::{Bench, KIB, client};
 use crate::device::running::Running;
 use crate::job::{Contender, Job, Measure};
-use crate::measure::{Sample, run, stats};
+use crate::measure::run::{self, Timed as _};
+use crate::measure::{Sample, stats};
 use crate::results::{Extra, Role, Unit};
 
 /// Messages per second.
@@ -49,7 +50,7 @@ pub(super) fn messages(bench: &Bench) -> Result<Job<'_>> {
         let mut command =
             client(&["latency", "--count", &(RATE * seconds).to_string(), "--rate", &RATE.to_string()], addr)?;
         command.args(ping.then_some("--ping"));
-        watch(server, || run::output(&mut command).map(drop))
+        watch(server, || run::output(&mut command, None).map(drop))
     })?;
     job.goal(SKIFF, Measure::Value, 110.0);
     Ok(job)
@@ -66,7 +67,7 @@ fn watch(server: &Running, mut meanwhile: impl FnMut() -> Result<()>) -> Result<
     meanwhile()?;
     let seconds = begin.elapsed().as_secs_f64();
     let times = (server.sleeps()? - sleeps) as f64 / seconds;
-    Ok(Woken { times, cpu: (server.cpu() - cpu) * 1e3 / seconds })
+    Ok(Woken { times, cpu: (server.cpu() - cpu).total() * 1e3 / seconds })
 }
 
 fn add<'a>(

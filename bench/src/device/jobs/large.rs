@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::{Bench, KIB, MIB, client, rate};
 use crate::device::client::Way;
-use crate::device::network::{Far, Line};
+use crate::device::network::{Far, Line, Place};
 use crate::device::running::Running;
 use crate::device::server::{Baseline, DeviceServ};
 use crate::job::{Contender, Job, Measure};
@@ -15,6 +15,8 @@ use crate::results::{Role, Unit};
 
 const BASELINE: &str = "smoltcp's own, 64 KiB";
 const LWIP: &str = "lwIP, 64 KiB";
+/// One frame of 1,500 bytes per system call, without TCP.
+const RAW: &str = "limit: the raw TAP, plain";
 const OFFLOAD_256: &str = "skiff, offload, 256 KiB";
 const OFFLOAD_64: &str = "skiff, offload, 64 KiB";
 const PLAIN_64: &str = "skiff, plain, 64 KiB";
@@ -54,6 +56,15 @@ fn large(bench: &Bench, way: Way) -> Result<Job<'_>> {
     ] {
         let server = bench.device_serv(number, offload, ring * KIB)?;
         job.add(skiff(bench, name, server, way, bytes * MIB));
+    }
+    let raw = Baseline::raw(Place::near(7))?;
+    let bytes = 256 * MIB / bench.scale.less;
+    job.add(Contender::new(RAW, Role::Limit, move || {
+        let words = ["raw-transfer", "--way", way.word(), "--bytes", &bytes.to_string()];
+        rate(&mut client(&words, raw.chargen_or_discard(way))?, bytes, Some(&raw.running))
+    }));
+    for one in [PLAIN_64, BASELINE] {
+        job.compare(one, Measure::To(RAW.into()));
     }
     let (far, _) = Far::new(Line::Veth)?;
     let kernel = kernel(&far, way)?;
@@ -97,11 +108,7 @@ fn small_buffers(bench: &Bench, way: Way) -> Result<Job<'_>> {
 fn plain<'a>(bench: &Bench, name: &str, server: Rc<Baseline>, way: Way, bytes: u64) -> Contender<'a> {
     let bytes = bytes / bench.scale.less;
     Contender::new(name, Role::Peer, move || {
-        let addr = match way {
-            Way::Get => server.chargen(),
-            Way::Put => server.discard(),
-        };
-        rate(&mut one_way(way, addr, bytes)?, bytes, Some(&server.running))
+        rate(&mut one_way(way, server.chargen_or_discard(way), bytes)?, bytes, Some(&server.running))
     })
 }
 
@@ -109,11 +116,7 @@ fn skiff<'a>(bench: &Bench, name: &str, server: Rc<DeviceServ>, way: Way, bytes:
     let size = bench.scale.size;
     let times = (bytes / bench.scale.less).div_ceil(size);
     Contender::new(name, Role::Skiff, move || {
-        let word = match way {
-            Way::Get => "get",
-            Way::Put => "put",
-        };
-        let words = [word, "--size", &size.to_string(), "--times", &times.to_string()];
+        let words = [way.word(), "--size", &size.to_string(), "--times", &times.to_string()];
         rate(&mut client(&words, server.addr)?, size * times, Some(&server.running))
     })
 }

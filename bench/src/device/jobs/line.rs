@@ -48,7 +48,8 @@ pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
     for (number, sessions) in [(1, 1), (2, 2), (4, 4), (8, 8)] {
         let size = unit * sessions as u64;
         let files = bench.dir.path().join(format!("line-{sessions}"));
-        fs::create_dir(&files)?;
+        // It is there in later runs.
+        fs::create_dir_all(&files)?;
         let bytes = content(size, 1)?;
         fs::write(files.join(LARGE), &bytes)?;
         let place = Place::far(number);

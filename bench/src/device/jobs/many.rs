@@ -23,9 +23,9 @@ pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
                 let words = ["many", "--way", way, "--count", &files.to_string(), "--times", &times.to_string()];
                 let mut command = client(&words, server.addr)?;
                 command.args(option);
-                let before = server.running.cpu();
-                let took: Took = serde_json::from_slice(&run::output(&mut command)?)?;
-                let server_cpu = Some((server.running.cpu() - before) / f64::from(times));
+                let (sample, said) = run::output(&mut command, Some(&server.running))?;
+                let took: Took = serde_json::from_slice(&said)?;
+                let server_cpu = sample.server_cpu.map(|cpu| cpu / f64::from(times));
                 Ok(Sample { value: took.seconds / f64::from(times), server_cpu, ..Sample::default() })
             }));
         }

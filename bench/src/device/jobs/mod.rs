@@ -111,8 +111,7 @@ fn client(words: &[&str], addr: SocketAddr) -> Result<Command> {
 
 /// Runs a client that moves `bytes`, and returns the rate that it measured.
 fn rate(command: &mut Command, bytes: u64, server: Option<&Running>) -> Result<Sample> {
-    let before = server.map(Running::cpu);
-    let took: Took = serde_json::from_slice(&run::output(command)?).context("what a client prints")?;
-    let server_cpu = server.map(Running::cpu).zip(before).map(|(after, before)| after - before);
-    Ok(Sample { value: bytes as f64 / 1e6 / took.seconds, server_cpu, ..Sample::default() })
+    let (sample, said) = run::output(command, server.map(|server| server as _))?;
+    let took: Took = serde_json::from_slice(&said).context("what a client prints")?;
+    Ok(Sample { value: bytes as f64 / 1e6 / took.seconds, ..sample })
 }

@@ -18,6 +18,8 @@ from .errors import (
     CannotConnect,
     ConnectionLost,
     DataConnectionFailed,
+    KeyFileError,
+    KeyRefused,
     NeedsExtended,
     NotFound,
     NotText,
@@ -28,6 +30,7 @@ from .errors import (
     VerificationFailed,
 )
 from .replies import Entry, Listing, Server, Space, Sum, Transfer
+from .secure import Key
 from .tree import SyncResult, pull, push
 
 __version__ = "0.1.0"
@@ -39,6 +42,9 @@ __all__ = [
     "ConnectionLost",
     "DataConnectionFailed",
     "Entry",
+    "Key",
+    "KeyFileError",
+    "KeyRefused",
     "Listing",
     "NeedsExtended",
     "NotFound",

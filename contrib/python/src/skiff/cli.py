@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     connection.add_argument(
         "--retries", type=_count, metavar="COUNT", help="reconnect a transfer at most COUNT times in a row; default 5"
     )
+    connection.add_argument("--key", metavar="FILE", help="encrypt with the key in FILE; default: SKIFF_KEY")
     parser = _Parser(
         prog="skiff",
         description="Client for skiff servers.",
@@ -194,6 +195,7 @@ def _main(words: List[str], run: Run) -> int:
         timeout=getattr(args, "idle", 60.0),
         connect_timeout=getattr(args, "connect_timeout", 10.0),
         retries=getattr(args, "retries", 5),
+        key=getattr(args, "key", os.environ.get("SKIFF_KEY") or None),
     ) as client:
         if args.command is None:
             if sys.stdin.isatty():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import os
 import posixpath
@@ -22,6 +23,7 @@ from .checksum import crc32c
 from .errors import (
     BadName,
     ConnectionLost,
+    KeyFileError,
     NeedsExtended,
     ProtocolError,
     Refused,
@@ -38,6 +40,7 @@ from .messages import (
 )
 from .names import is_local
 from .replies import Entry, Listing, Space, Sum, Transfer, parse_entry, parse_listing, read_opened
+from .secure import Key
 from .session import Session
 
 #: Called during a transfer with the bytes done and the bytes in all. It may raise to stop the transfer.
@@ -56,17 +59,24 @@ def connect(
     timeout: float = 60.0,
     connect_timeout: float = 10.0,
     retries: int = 5,
+    key: Union[Key, Path, None] = None,
 ) -> Client:
     """Connects to a server and asks what it knows.
 
     Args:
         timeout: how many seconds the server may make no progress.
         retries: how often in a row a transfer that lost its connection reconnects and resumes.
+        key: encrypts every connection; a `Key` or the path of its file. A server that does not encrypt is refused.
 
     Raises:
-        CannotConnect: no server responds there.
+        CannotConnect: no server responds there. `KeyRefused`: it refuses the key, or does not encrypt.
+        KeyFileError: the file is not a key, or the package `cryptography` is not installed.
     """
-    client = Client(host, port, timeout, connect_timeout, retries)
+    if key is not None and not isinstance(key, Key):
+        key = Key.read(key)
+    if key is not None and importlib.util.find_spec("cryptography") is None:
+        raise KeyFileError("encryption needs the package cryptography: pip install 'skiff-client[secure]'")
+    client = Client(host, port, timeout, connect_timeout, retries, key)
     client.reconnect()
     return client
 
@@ -146,6 +156,17 @@ class Client(Session):
         """The size of the store, and what is free of it."""
         words = self._command("space", 2)
         return Space(number(words[0]), number(words[1]))
+
+    def read_only(self) -> Optional[bool]:
+        """True if the server accepts no changes from this client, `None` if it can't be asked."""
+        if "resume" not in self.server.commands:
+            return None
+        try:
+            # It is answered as a `write` would be.
+            self._command("resume 0 skiff-info", 2)
+        except Refused as error:
+            return error.code in ("read-only", "denied")
+        return False
 
     def ping(self) -> float:
         """The round-trip time of a request, in seconds."""
@@ -249,7 +270,8 @@ class Client(Session):
                     mtime = parse_entry(name, read_reply(messages, 3)).mtime
                 length, size, mark = read_opened(messages)
                 body = Body(messages, length, length)
-                part = Partial(target, size, mark, keep=resume, replace=replace)
+                owner = self._key.fingerprint() if self._key else ""
+                part = Partial(target, size, mark, keep=resume, replace=replace, key=owner)
                 if not resume:
                     _save(body, part, size, progress)
                 elif b"".join(body):

@@ -329,6 +329,8 @@ def _info(client: Client, run: Run, args: argparse.Namespace) -> None:
         "name_max": server.name_max if server.extended else None,
         "idle": server.idle,
         "nocrc": server.nocrc,
+        "key": client.keyid,
+        "read_only": client.read_only(),
     }
     if run.json:
         run.result("", "info", **keys)

@@ -6,6 +6,7 @@
 `ProtocolError`    the server broke the protocol
 `VerificationFailed` the data that arrived does not match the data on the server
 `BadName`          the caller passed a name that breaks the rules for names
+`KeyFileError`     a key file that can't be used
 `NeedsExtended`    the server supports only the classic commands
 `NotText`          the file is not text, which a classic server would corrupt
 `OSError`          this machine: files, permissions, disk space
@@ -65,6 +66,12 @@ class CannotConnect(ConnectionLost):
     code = "connect"
 
 
+class KeyRefused(CannotConnect):
+    """The server refuses the key, does not have its secret, or does not encrypt."""
+
+    code = "key"
+
+
 class TimedOut(ConnectionLost):
     """The server made no progress for `timeout` seconds."""
 
@@ -91,6 +98,12 @@ class BadName(SkiffError, ValueError):
     """A name that breaks a rule of PROTOCOL section 2."""
 
     code = "bad-name"
+
+
+class KeyFileError(SkiffError):
+    """A key file that can't be used, or keys can't be used here."""
+
+    code = "key"
 
 
 class NeedsExtended(SkiffError):

@@ -56,16 +56,18 @@ def sync_directory(path: str) -> None:
 class Partial:
     """The temporary file of a download, beside its target: `.NAME.SIZE-TAG.skiff-part`, as host-cli names it.
 
+    With a key it is `.NAME.SIZE-TAG~KEY.skiff-part`: it is continued with the same key only (PROTOCOL section 8).
+
     It remains after an interrupted transfer, so that the next one can resume.
     """
 
-    def __init__(self, target: str, size: int, tag: Optional[str], *, keep: bool, replace: bool) -> None:
+    def __init__(self, target: str, size: int, tag: Optional[str], *, keep: bool, replace: bool, key: str = "") -> None:
         self.target = target
         directory, name = os.path.split(target)
         if not name:
             raise BadName(f"{target}: no file name")
         self._directory = directory or "."
-        marks = f".{size}-{tag or '-'}.skiff-part"
+        marks = f".{size}-{tag or '-'}{'~' if key else ''}{key}.skiff-part"
         if len(os.fsencode(name)) + len(marks) + 1 > 255:
             name = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
         self._path = os.path.join(self._directory, f".{name}{marks}")

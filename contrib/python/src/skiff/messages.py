@@ -1,7 +1,7 @@
 """Messages, replies and bodies: PROTOCOL sections 1, 5, 6 and 7.
 
-`Messages` is the only code that knows how messages are cut out of the stream. Encryption (section 8) replaces this
-class by one with the same methods, whose payloads are plaintext; nothing above it changes.
+`Messages` is the only code that knows how messages are cut out of the stream. On a protected connection (section 8),
+`secure.Sealed` takes its place: the same methods, whose payloads are plaintext.
 """
 
 from __future__ import annotations

@@ -74,8 +74,8 @@ class Space:
     free: int
 
 
-def read_hello(messages: Messages) -> Server:
-    reply = text_of(messages.receive(65_536))
+def parse_hello(payload: bytes) -> Server:
+    reply = text_of(payload)
     if reply == "-1":
         return Server(extended=False)
     if reply.startswith("error "):

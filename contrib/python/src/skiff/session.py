@@ -9,7 +9,8 @@ from typing import Callable, Iterator, List, Optional, TypeVar
 from .errors import CannotConnect, ConnectionLost, NeedsExtended, Refused, SkiffError, VerificationFailed
 from .messages import Messages, read_reply
 from .names import check_name
-from .replies import Server, read_hello
+from .replies import Server, parse_hello
+from .secure import Key, protect
 from .stream import NO_SESSION, Stream
 
 T = TypeVar("T")
@@ -21,8 +22,10 @@ _PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
 class Session:
     """One server and the connection to it."""
 
-    def __init__(self, host: str, port: int, timeout: float, connect_timeout: float, retries: int) -> None:
-        self._host, self._port = host, port
+    def __init__(
+        self, host: str, port: int, timeout: float, connect_timeout: float, retries: int, key: Optional[Key] = None
+    ) -> None:
+        self._host, self._port, self._key = host, port, key
         self._timeout, self._connect_timeout, self._retries = timeout, connect_timeout, retries
         self._messages: Optional[Messages] = None
         self._server = Server(extended=False)
@@ -31,6 +34,11 @@ class Session:
     def server(self) -> Server:
         """What the server said when the connection began."""
         return self._server
+
+    @property
+    def keyid(self) -> Optional[str]:
+        """The KEYID that protects the connection."""
+        return self._key.keyid if self._key else None
 
     @property
     def address(self) -> str:
@@ -47,13 +55,18 @@ class Session:
     def reconnect(self) -> None:
         """Makes a new connection and asks for the hello."""
         self._drop()
-        messages = Messages(self._open(self._port))
+        stream = self._open(self._port)
         try:
-            messages.send(b"get /skiff/1")
-            self._server = read_hello(messages)
+            if self._key is None:
+                messages = Messages(stream)
+                messages.send(b"get /skiff/1")
+                self._server = parse_hello(messages.receive(65_536))
+            else:
+                hello, messages = protect(stream, self._key)
+                self._server = parse_hello(hello)
         except BaseException as error:
-            messages.stream.close()
-            if isinstance(error, ConnectionLost):
+            stream.close()
+            if isinstance(error, ConnectionLost) and not isinstance(error, CannotConnect):
                 raise CannotConnect(f"{self._host} port {self._port}: {error}; {NO_SESSION}") from error
             raise
         self._messages = messages

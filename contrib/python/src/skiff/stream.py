@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
+import struct
 import time
 
 from .errors import CannotConnect, ConnectionLost, TimedOut
@@ -56,6 +57,11 @@ class Stream:
         """Closes the connection; may be called twice."""
         self._selector.close()
         self._sock.close()
+
+    def reset(self) -> None:
+        """Makes `close` reset the connection."""
+        with contextlib.suppress(OSError):
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def shut_down(self) -> None:
         """Ends the stream to the server."""

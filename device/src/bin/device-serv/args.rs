@@ -3,10 +3,9 @@
 use core::net::IpAddr;
 use std::path::PathBuf;
 
-use bytesize::ByteSize;
 use clap::Parser;
 use skiff_device::serv::faults::Chance;
-use skiff_device::serv::options::{PortRange, StoreChoice};
+use skiff_device::serv::options::{PortRange, StoreChoice, number, parse_size};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -14,16 +13,16 @@ Examples:
   device-serv --listen 0 --preload docs    use a free port and print it on stdout: \"port 40213\"
   device-serv --listen 50000 --store flash:chip.img:4MiB
                                            keep files in a flash image; they survive kill -9
-  device-serv --tap tap0                   serve the network behind tap0: 192.168.69.1 port 50000
+  device-serv --tap tap0                   serve on 192.168.69.1 port 50000, attached to tap0
   device-serv --tap tap0 --dhcp --name lab3
-                                           the same with an address by DHCP; clients find it as lab3.local
+                                           with DHCP; clients find it as lab3.local
   device-serv man | man -l -               read the manual page
 
-The store holds at most 256 files, with names of at most 64 bytes and no directories. Files in memory are lost when the
-server ends.
+The store holds at most 256 files, with names of at most 64 bytes and no directories. Files in
+memory are lost when the server ends.
 
-An existing TAP is used as it is. If the TAP is missing, device-serv creates it and gives it an address, if the system
-permits that. Otherwise create it once, as root:
+An existing TAP is used as is. A missing one is created and given an address, if the system permits
+that. Otherwise create it once, as root:
   ip tuntap add dev tap0 mode tap user $(id -un)
   ip addr add 192.168.69.254/24 dev tap0 && ip link set tap0 up
 
@@ -35,10 +34,10 @@ Exit codes: 0 stopped by a signal, 1 could not start or failed, 2 usage error.";
 #[command(group = clap::ArgGroup::new("where").required(true).args(["listen", "tap"]))]
 pub(crate) struct Args {
     /// Listen on this loopback port; 0 picks a free one. Needs no privileges
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = number::<u16>(0, u16::MAX.into()))]
     pub(crate) listen: Option<u16>,
 
-    /// Serve on the network behind this TAP (Linux)
+    /// Serve on the network attached to this TAP (Linux)
     #[arg(long, value_name = "NAME", value_parser = tap)]
     pub(crate) tap: Option<String>,
 
@@ -88,11 +87,11 @@ pub(crate) struct ServerArgs {
 
     /// Refuse keys below generation N, which revokes them
     #[arg(long, value_name = "N", requires = "secret", default_value_t = 1, hide_default_value = true,
-        value_parser = clap::value_parser!(u32).range(1..))]
+        value_parser = number::<u32>(1, u32::MAX.into()))]
     pub(crate) min_generation: u32,
 
     /// Name that the server reports to clients: 1 to 32 bytes, no spaces. On a TAP it is also announced by mDNS as
-    /// NAME.local [default there: skiff- and the end of the MAC address, as in skiff-000001]
+    /// NAME.local [default on a TAP: skiff- and the end of the MAC address, such as skiff-000001]
     #[arg(long, value_name = "NAME", value_parser = host_name)]
     pub(crate) name: Option<String>,
 }
@@ -123,7 +122,7 @@ pub(crate) struct NetworkArgs {
     pub(crate) mac: Option<[u8; 6]>,
 
     /// Port for control connections [default: 50000]
-    #[arg(long, value_name = "PORT", conflicts_with = "listen", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "PORT", conflicts_with = "listen", value_parser = number::<u16>(1, u16::MAX.into()))]
     pub(crate) port: Option<u16>,
 
     /// Don't announce the server by mDNS, and don't answer `host-cli discover`
@@ -137,7 +136,7 @@ pub(crate) struct NetworkArgs {
     pub(crate) offload: bool,
 
     /// Longest IP packet, 576 to 65521 bytes [default: the MTU of the TAP; 1500 if device-serv creates it]
-    #[arg(long, value_name = "BYTES", conflicts_with = "listen", value_parser = clap::value_parser!(u16).range(576..=65_521))]
+    #[arg(long, value_name = "BYTES", conflicts_with = "listen", value_parser = number::<u16>(576, 65_521))]
     pub(crate) mtu: Option<u16>,
 
     /// Write every frame that crosses the TAP to a file or FIFO, for Wireshark or tcpdump. Frames that arrive faster
@@ -166,12 +165,13 @@ pub(crate) struct FaultArgs {
     pub(crate) duplicate: Chance,
 
     /// Delay all frames, in milliseconds, up to 60000
-    #[arg(value_parser = clap::value_parser!(u64).range(..=60_000))]
-    #[arg(long, value_name = "MS", conflicts_with = "listen", default_value_t = 0, hide_default_value = true)]
+    #[arg(long, value_name = "MS", conflicts_with = "listen", default_value_t = 0, hide_default_value = true,
+        value_parser = number::<u64>(0, 60_000))]
     pub(crate) delay: u64,
 
     /// Seed of the random faults: the same seed and the same frames give the same faults
-    #[arg(long, value_name = "NUMBER", conflicts_with = "listen", default_value_t = 0, hide_default_value = true)]
+    #[arg(long, value_name = "NUMBER", conflicts_with = "listen", default_value_t = 0, hide_default_value = true,
+        value_parser = number::<u64>(0, u64::MAX))]
     pub(crate) seed: u64,
 }
 
@@ -236,7 +236,7 @@ fn mac(text: &str) -> Result<[u8; 6], String> {
 }
 
 fn ring(text: &str) -> Result<usize, String> {
-    let bytes = text.parse::<ByteSize>()?.as_u64();
+    let bytes = parse_size(text)?;
     let bytes = usize::try_from(bytes).ok().filter(|bytes| (512..=1 << 20).contains(bytes));
     bytes.ok_or_else(|| "must be 512 bytes to 1MiB".into())
 }

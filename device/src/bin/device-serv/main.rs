@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     let code = match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(format_args!("{error:#}"));
+            say(format_args!("{}", say::without_number(&format!("{error:#}"))));
             ExitCode::FAILURE
         }
     };
@@ -75,9 +75,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
     }
     let ram = serv::ram(&options).unwrap_or(0);
     let told = format!(
-        "{} session{} in {} of RAM, and {}",
-        options.sessions,
-        if options.sessions == 1 { "" } else { "s" },
+        "{} in {} of RAM, and {}",
+        say::count(options.sessions, "session"),
         ByteSize::b(ram as u64),
         serv::describe(&options.store)
     );
@@ -106,6 +105,6 @@ fn run(args: &Args) -> anyhow::Result<()> {
 /// Prints the one line on standard output, for programs that start this one. The server runs even if nobody reads the
 /// line.
 fn announce(port: u16, told: &str) {
-    say(format_args!("{told}"));
     say::announce(format_args!("port {port}"));
+    say(format_args!("{told}"));
 }

@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index};
 use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, PacketMeta, RxToken, TxToken};
 
-use offload::{HEADER, describe, is_intact};
+use offload::{HEADER, describe, ends_message, is_intact};
 
 const TUN: &str = "/dev/net/tun";
 
@@ -32,6 +32,9 @@ const SETTLED: Duration = Duration::from_secs(3);
 const ETHERNET: usize = 14;
 /// The longest IP packet.
 const PACKET: usize = 65_535;
+
+/// The longest frame that may be answered before the next one is read.
+const SHORT: usize = 1024;
 
 /// Whether the TAP offers offload to the kernel, like a network card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,6 +58,12 @@ pub struct Tap {
     tx: Box<[u8]>,
     lost: u64,
     moved: usize,
+    /// The length of a frame that has been read but not yet delivered.
+    fetched: Option<usize>,
+    /// The last read found no frame.
+    is_empty: bool,
+    /// The last frame must be answered before the next one is delivered.
+    answer_first: bool,
 }
 
 impl Tap {
@@ -69,11 +78,11 @@ impl Tap {
         let made = name_to_index(&socket, name).is_err();
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).custom_flags(NONBLOCK).open(TUN).map_err(|error| {
-            let why = match error.kind() {
-                io::ErrorKind::PermissionDenied => "permission denied; try as root",
-                _ => "no TAP driver; try `modprobe tun` as root",
+            let hint = match error.kind() {
+                io::ErrorKind::PermissionDenied => "try as root",
+                _ => "without a TAP driver, try `modprobe tun` as root",
             };
-            anyhow!("{TUN}: {error}: {why}, or use --listen, which needs no TAP")
+            anyhow!("{TUN}: {error}; {hint}, or use --listen, which needs no TAP")
         })?;
         let mut with_header = offload == Offload::Auto;
         let attached = match ioctl::attach(&file, name, with_header) {
@@ -103,19 +112,27 @@ impl Tap {
             }
         }
         let mtu = ioctl::mtu(&socket, name).with_context(|| name.to_owned())?;
+        let offload = with_header && ioctl::offload(&file).is_ok();
+        Ok(Self::new(file, name, made, offload, mtu))
+    }
+
+    fn new(file: File, name: &str, made: bool, offload: bool, mtu: usize) -> Self {
         let mut tap = Self {
-            offload: with_header && ioctl::offload(&file).is_ok(),
             file,
             name: name.to_owned(),
             made,
+            offload,
             mtu,
             rx: Box::default(),
             tx: Box::default(),
             lost: 0,
             moved: 0,
+            fetched: None,
+            is_empty: false,
+            answer_first: false,
         };
         tap.allocate();
-        Ok(tap)
+        tap
     }
 
     fn allocate(&mut self) {
@@ -196,6 +213,36 @@ impl Tap {
         self.lost
     }
 
+    const fn header(&self) -> usize {
+        if self.offload { HEADER } else { 0 }
+    }
+
+    /// Reads the next frame, unless one is waiting to be delivered.
+    fn fetch(&mut self) {
+        let begin = self.header();
+        self.is_empty = false;
+        while self.fetched.is_none() {
+            // Would block, or the interface has been removed: the wait for the descriptor reports that.
+            let Some(len) = self.file.read(&mut self.rx).ok().filter(|len| *len >= begin) else {
+                self.is_empty = true;
+                return;
+            };
+            if !self.offload || is_intact(&self.rx[..begin], &self.rx[begin..len]) {
+                self.fetched = Some(len);
+            }
+        }
+    }
+
+    /// True if there is a frame for [`Device::receive`], which then delivers it even if an answer was due first. Does
+    /// not read if the last read has just found none.
+    pub(super) fn has_frame(&mut self) -> bool {
+        self.answer_first = false;
+        if !core::mem::take(&mut self.is_empty) {
+            self.fetch();
+        }
+        self.fetched.is_some()
+    }
+
     /// Bytes of frames received and sent since the last call.
     pub(super) const fn take_moved(&mut self) -> usize {
         core::mem::replace(&mut self.moved, 0)
@@ -221,14 +268,15 @@ impl Device for Tap {
     type TxToken<'a> = Room<'a>;
 
     fn receive(&mut self, _now: smoltcp::time::Instant) -> Option<(Frame<'_>, Room<'_>)> {
-        let begin = if self.offload { HEADER } else { 0 };
-        let len = loop {
-            // Would block, or the interface has been removed: the wait for the descriptor reports that.
-            let len = self.file.read(&mut self.rx).ok().filter(|len| *len >= begin)?;
-            if !self.offload || is_intact(&self.rx[..begin], &self.rx[begin..len]) {
-                break len;
-            }
-        };
+        if core::mem::take(&mut self.answer_first) {
+            return None;
+        }
+        self.fetch();
+        let len = self.fetched.take()?;
+        let begin = self.header();
+        let frame = &self.rx[begin..len];
+        // Probably a command. Acknowledgements and data are better received in one go.
+        self.answer_first = frame.len() <= SHORT && ends_message(frame);
         let Self { file, tx, lost, moved, offload, rx, .. } = self;
         *moved += len;
         let room = Room { file, buffer: tx, lost, moved, offload: *offload, segment: None };
@@ -295,5 +343,62 @@ impl TxToken for Room<'_> {
 
     fn set_meta(&mut self, meta: PacketMeta) {
         self.segment = meta.segmentation_offload_size;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixDatagram;
+
+    use smoltcp::time::Instant;
+
+    use super::offload::tests::frame;
+    use super::*;
+
+    /// A TAP without offload whose other end is a socket.
+    fn tap() -> (Tap, UnixDatagram) {
+        let (near, far) = UnixDatagram::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        (Tap::new(OwnedFd::from(near).into(), "", false, false, 1500), far)
+    }
+
+    fn receive(tap: &mut Tap) -> Option<usize> {
+        tap.receive(Instant::ZERO).map(|(frame, _)| frame.consume(<[u8]>::len))
+    }
+
+    #[test]
+    fn a_command_is_answered_before_the_next_frame_is_delivered() {
+        let (mut tap, far) = tap();
+        let command = frame(false);
+        for _ in 0..3 {
+            far.send(&command).unwrap();
+        }
+        assert_eq!(receive(&mut tap), Some(command.len()));
+        assert_eq!(receive(&mut tap), None);
+        assert!(tap.has_frame());
+        assert_eq!(receive(&mut tap), Some(command.len()));
+        // A caller that does not call `has_frame` simply receives again.
+        assert_eq!(receive(&mut tap), None);
+        assert_eq!(receive(&mut tap), Some(command.len()));
+        assert!(!tap.has_frame());
+    }
+
+    #[test]
+    fn data_is_delivered_without_a_pause() {
+        let (mut tap, far) = tap();
+        let mut data = frame(true);
+        let flags = data.len() - 7 - 20 + 13;
+        data[flags] = 0x10;
+        for _ in 0..2 {
+            far.send(&data).unwrap();
+        }
+        assert_eq!(receive(&mut tap), Some(data.len()));
+        assert_eq!(receive(&mut tap), Some(data.len()));
+        assert_eq!(receive(&mut tap), None);
+        // The last receive has just found nothing.
+        far.send(&data).unwrap();
+        assert!(!tap.has_frame());
+        assert!(tap.has_frame());
     }
 }

@@ -127,14 +127,21 @@ pub(super) fn is_intact(header: &[u8], frame: &[u8]) -> bool {
     }
 }
 
+/// True for a TCP segment with PSH: the last one that the sender has for now, such as a command.
+pub(super) fn ends_message(frame: &[u8]) -> bool {
+    let tcp = Transport::of(frame).filter(|transport| transport.protocol == IpProtocol::Tcp);
+    let tcp = tcp.and_then(|transport| frame.get(transport.begin..transport.end));
+    tcp.and_then(|tcp| TcpPacket::new_checked(tcp).ok()).is_some_and(|packet| packet.psh())
+}
+
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use core::net::{Ipv4Addr, Ipv6Addr};
 
     use super::*;
 
     /// An Ethernet frame with a TCP segment, its checksum computed.
-    fn frame(v6: bool) -> Vec<u8> {
+    pub(in super::super) fn frame(v6: bool) -> Vec<u8> {
         let mut tcp = vec![0x12, 0x34, 0xc3, 0x50, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x18, 1, 0, 0, 0, 0, 0];
         tcp.extend(b"payload");
         let (source, destination): (IpAddress, IpAddress) = if v6 {
@@ -193,6 +200,18 @@ mod tests {
         let header = describe(&mut frame(false), NonZeroU16::new(1460));
         let field = |at: usize| u16::from_ne_bytes([header[at], header[at + 1]]);
         assert_eq!((header[0], header[1], field(2), field(4), field(6), field(8)), (1, 1, 54, 1460, 34, 16));
+    }
+
+    #[test]
+    fn a_segment_with_psh_ends_a_message() {
+        for v6 in [false, true] {
+            let mut frame = frame(v6);
+            assert!(ends_message(&frame));
+            let flags = frame.len() - 7 - 20 + 13;
+            frame[flags] = 0x10;
+            assert!(!ends_message(&frame));
+            assert!(!ends_message(&frame[..flags]));
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@
 
 #[cfg(feature = "secure")]
 mod secure;
+mod ticks;
 
 use core::cell::{Cell, RefCell};
 use core::convert::Infallible;
@@ -19,9 +20,6 @@ use core::hint::black_box;
 use core::net::Ipv4Addr;
 use core::time::Duration;
 
-use cortex_m::peripheral::syst::SystClkSource;
-use cortex_m::peripheral::{Peripherals, SYST};
-use cortex_m_rt::entry;
 use embedded_io::{ErrorType, Read, Write};
 use skiff_device::config::{Config, Ipv4, Network};
 use skiff_device::server::DeviceServer;
@@ -43,6 +41,7 @@ use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer};
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
 use static_cell::{ConstStaticCell, StaticCell};
+use ticks::{Timer, ticks};
 
 const ROUNDS: u32 = 8;
 const SIZE: usize = 4096;
@@ -71,15 +70,9 @@ static CABLE: ConstStaticCell<[RefCell<Queue>; 2]> = ConstStaticCell::new([const
 static TIMES: ConstStaticCell<[Cell<u64>; 2]> = ConstStaticCell::new([const { Cell::new(0) }; 2]);
 static CONTENT: ConstStaticCell<[u8; SIZE]> = ConstStaticCell::new([0; SIZE]);
 
-#[entry]
 fn main() -> ! {
     let mut watchdog = Board::take().watchdog;
-    // SAFETY: the board has taken them and keeps none; the timer of its clock belongs to this program from here on.
-    let mut systick = unsafe { Peripherals::steal() }.SYST;
-    systick.set_clock_source(SystClkSource::Core);
-    systick.set_reload(RELOAD);
-    systick.clear_current();
-    match work(&mut systick) {
+    match work(&mut Timer::take()) {
         Ok(Ticks { all, server }) => {
             for (name, ticks) in server {
                 tell(name, ticks);
@@ -90,16 +83,8 @@ fn main() -> ! {
     }
     loop {
         watchdog.feed();
-        cortex_m::asm::wfi();
+        arch::pause();
     }
-}
-
-/// The clock's handler counts the periods of the timer since the workload began.
-const RELOAD: u32 = 0x00ff_ffff;
-
-fn ticks() -> u64 {
-    let (turns, left) = (arch::millis(), SYST::get_current());
-    u64::from(turns) * u64::from(RELOAD + 1) + u64::from(RELOAD - left)
 }
 
 /// A result that the client did not expect.
@@ -141,10 +126,9 @@ fn kib(whole: u64, nothing: u64) -> u64 {
     whole.saturating_sub(nothing) * 1024 / SIZE as u64
 }
 
-fn work(systick: &mut SYST) -> Result<Ticks, Wrong> {
+fn work(timer: &mut Timer) -> Result<Ticks, Wrong> {
     let both = both()?;
-    systick.enable_interrupt();
-    systick.enable_counter();
+    timer.start();
     #[cfg(feature = "secure")]
     let (handshake, stranger) = (secure::handshake(false)?, secure::handshake(true)?);
     #[cfg(feature = "secure")]
@@ -425,4 +409,4 @@ impl TxToken for Frame<'_> {
     }
 }
 
-skiff_firmware::handlers!();
+skiff_firmware::entry!(main);

@@ -17,6 +17,8 @@ use crate::client::error::Error;
 pub(super) async fn download(client: &mut Client, run: &mut Downloads<'_>) {
     while let Some(index) = run.files.next() {
         if let Err(error) = get(client, run, index).await {
+            // It can't be resumed.
+            run.files.tasks[index].sink.reset();
             run.fail(index, error.clone());
             if is_final(&error) {
                 run.fail_all(&error);

@@ -5,7 +5,8 @@
 //!
 //! Ranges are assigned in the order of the file, far enough ahead that every session has work. A range that has arrived
 //! with a right checksum waits in memory until everything before it is there; then it goes into the sink. So a partial
-//! file is always a prefix of the file, as if one session had downloaded it, and can be resumed in any way.
+//! file is always a prefix of the file, as if one session had downloaded it, and can be resumed in any way. If
+//! the transfer is interrupted, data after a gap is lost; [`AHEAD`] bounds it.
 
 use core::future::{Future, poll_fn};
 use core::task::Poll;
@@ -48,17 +49,19 @@ impl Client {
     pub(super) fn further(&self, sessions: u32) -> Vec<Self> {
         let sessions = if self.remote_addr().is_some() { sessions } else { 1 };
         let more = (1..sessions).map(|_| Self {
+            namesakes: Vec::new(),
             address: self.address.clone(),
             peer: self.peer.clone(),
             options: self.options.clone(),
             connection: None,
             hello: self.hello.clone(),
+            reconnects: 0,
         });
         more.collect()
     }
 
-    /// Runs the queue down, files one after the other, each over this session and `more`, if there are more. Small files
-    /// stay in the queue.
+    /// Fetches the large files of the queue, one after another, each over this session and those in `more`, if there
+    /// are any. Small files stay in the queue.
     pub(super) async fn pass_ranges(&mut self, more: &mut [Self], run: &mut Downloads<'_>) -> Result<End, Error> {
         if more.is_empty() {
             return Ok(End::Done);
@@ -66,6 +69,11 @@ impl Client {
         resume::find(self, run).await?;
         let mut small = VecDeque::new();
         while let Some(index) = run.files.next() {
+            // A file that changes all the time, such as a log, comes whole only over one session.
+            if run.files.tasks[index].restarts > 0 {
+                small.push_back(index);
+                continue;
+            }
             let done = match self.version(run, index).await {
                 Ok(None) => continue,
                 Ok(Some((size, tag))) => {
@@ -108,7 +116,8 @@ impl Client {
         }
     }
 
-    /// Fetches one file. An error is one of the connections: the file then has no result, and what has come of it stays.
+    /// Fetches one file. An error is that of a connection: the file then has no result, and what was received of it is
+    /// kept.
     async fn fetch(
         &mut self,
         more: &mut [Self],
@@ -140,6 +149,7 @@ impl Client {
             back: BTreeSet::new(),
             out: BTreeMap::new(),
             here: BTreeMap::new(),
+            cut: None,
             brought: 0,
             verified: true,
             outcome: None,
@@ -147,8 +157,12 @@ impl Client {
         let shared = Shared { board: Mutex::new(board), moved: Notify::new() };
         let workers = core::iter::once(&mut *self).chain(more.iter_mut());
         let errors = all(workers.map(|client| client.work(&shared, &name)).collect()).await;
-        let Board { outcome, brought, verified, .. } =
-            shared.board.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut board = shared.board.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // Before a retry, it would be committed without having been verified.
+        if errors.iter().flatten().any(|error| matches!(error, Error::Cancelled)) {
+            board.store_cut();
+        }
+        let Board { outcome, brought, verified, .. } = board;
         match outcome {
             None => match errors.into_iter().flatten().next() {
                 Some(error) => return Err(error),
@@ -174,7 +188,8 @@ impl Client {
         Ok(())
     }
 
-    /// One session: takes ranges until there are none. It reconnects after a loss if the lost connection has brought something.
+    /// Fetches ranges over one session until there are none left. Reconnects after a loss if the lost connection has
+    /// made progress.
     async fn work(&mut self, shared: &Shared<'_, '_>, name: &str) -> Option<Error> {
         let mut counted = false;
         loop {
@@ -229,8 +244,8 @@ impl Client {
         let mut idle = Instant::now();
         loop {
             let moved = shared.moved.notified();
-            // Nothing before the server has spoken: one that is full may reset the connection a second later, or never, and the
-            // others would wait for what it was asked for.
+            // Nothing before the server has spoken: one that is full may reset the connection a second later, or never,
+            // and the others would wait for what it was asked for.
             let known = connection.hello().is_some();
             if known {
                 shared.board().ask(connection, name, asked)?;
@@ -321,6 +336,8 @@ struct Board<'a, 'b> {
     out: BTreeMap<u64, u32>,
     /// Ranges that are here and wait for those before them.
     here: BTreeMap<u64, Vec<u8>>,
+    /// The received part of the first missing range, from a session that has ended.
+    cut: Option<Range>,
     /// Sessions that have brought something.
     brought: u32,
     verified: bool,
@@ -392,7 +409,12 @@ impl Board<'_, '_> {
 
     /// What a session did not bring is for the others.
     fn give_back(&mut self, asked: VecDeque<Range>) {
-        for Range { offset, .. } in asked {
+        for range in asked {
+            let offset = range.offset;
+            let known = self.cut.as_ref().filter(|cut| cut.offset == offset).map_or(0, |cut| cut.bytes.len());
+            if offset == self.sink_offset() && range.bytes.len() > known {
+                self.cut = Some(range);
+            }
             match self.out.get_mut(&offset) {
                 Some(times @ 2..) => *times -= 1,
                 Some(_) => {
@@ -437,17 +459,34 @@ impl Board<'_, '_> {
     /// Puts into the sink what follows on what is there.
     fn store(&mut self) {
         while let Some(bytes) = self.here.remove(&self.sink_offset()) {
-            let Downloads { files, options, .. } = &mut *self.run;
-            if let Err(error) = files.tasks[self.index].sink.write(&bytes, None, options) {
-                self.outcome.get_or_insert(Outcome::Failed(error));
+            if !self.write(&bytes) {
                 return;
             }
-            files.progress = true;
-            files.moved(self.index, bytes.len());
         }
         if self.sink_offset() == self.size {
             self.outcome.get_or_insert(Outcome::Whole);
         }
+    }
+
+    /// After a cancellation, writes the received part of the first missing range to the sink. It is not verified; a
+    /// resume verifies it with everything before it, as with one session.
+    fn store_cut(&mut self) {
+        let cut = self.cut.take().filter(|cut| self.outcome.is_none() && cut.offset == self.sink_offset());
+        if let Some(Range { bytes, .. }) = cut {
+            self.write(&bytes);
+        }
+    }
+
+    /// Appends to the sink. False if that failed, which also fails the file.
+    fn write(&mut self, bytes: &[u8]) -> bool {
+        let Downloads { files, options, .. } = &mut *self.run;
+        if let Err(error) = files.tasks[self.index].sink.write(bytes, None, options) {
+            self.outcome.get_or_insert(Outcome::Failed(error));
+            return false;
+        }
+        files.progress = true;
+        files.moved(self.index, bytes.len());
+        true
     }
 }
 

@@ -129,6 +129,12 @@ impl Sink {
         Ok(())
     }
 
+    /// Closes the partial file and leaves it in place.
+    pub(super) fn close(&mut self) {
+        self.ahead = None;
+        self.part = None;
+    }
+
     /// Forgets everything and removes the partial file.
     pub(super) fn reset(&mut self) {
         self.ahead = None;

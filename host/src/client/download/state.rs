@@ -29,7 +29,7 @@ pub(super) struct Task {
     began: u64,
     /// The whole has to be compared with `sum`, since no TAG vouches for the part that was there.
     check: bool,
-    restarts: u32,
+    pub(super) restarts: u32,
     /// Sessions that a part of it came by.
     pub(super) sessions: u32,
     /// What happens to the file at the end of the body being received.
@@ -237,9 +237,16 @@ impl<'a> Downloads<'a> {
         matches!(self.files.tasks[index].fate, Fate::Keep)
     }
 
-    /// The file will not come: nothing of it stays.
+    /// The file will not come. Nothing of it stays, unless the local disk is full and it is the only one: then a later
+    /// run can resume it. Others could need the space now.
     pub(super) fn fail(&mut self, index: usize, error: Error) {
-        self.files.tasks[index].sink.reset();
+        let stays = error.is_local_space() && self.files.tasks.len() == 1;
+        let sink = &mut self.files.tasks[index].sink;
+        if stays && sink.offset() > 0 {
+            sink.close()
+        } else {
+            sink.reset()
+        }
         self.files.finish(index, Err(error));
     }
 

@@ -29,7 +29,6 @@ impl Client {
     /// After a lost connection the client reconnects and resumes the transfers ([`Options::retries`](super::Options::retries)).
     /// If it is cancelled in the middle of a file, the connection is closed, so that what the server has received stays
     /// for [`UploadOptions::resume`]; the next operation reconnects.
-    /// [`UploadOptions::resume`]; the next operation reconnects.
     pub async fn upload(
         &mut self,
         jobs: Vec<Upload>,

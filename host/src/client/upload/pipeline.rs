@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use skiff_proto::command::{Request, Verb};
 use skiff_proto::crc::Crc32c;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::resume;
 use super::source::Input;
@@ -131,7 +131,13 @@ impl Client {
             }
             let idle = if connection.pending() == 0 { work } else { patience.idle };
             let cancel = patience.cancel.filter(|_| farewell.is_none());
-            connection.pace(cancel).await;
+            match farewell {
+                None => connection.pace(cancel).await,
+                // What the rate limit holds back is not sent in time.
+                Some(end) => {
+                    timeout_at(end, connection.pace(None)).await.map_err(|_| Error::Cancelled)?;
+                }
+            }
             match connection.exchange(Patience { cancel, idle, until: farewell }).await {
                 Err(Error::Cancelled) => {}
                 Err(_) if farewell.is_some() => return Err(Error::Cancelled),

@@ -112,6 +112,29 @@ impl Pattern {
         Self { length: None, payload: with_wildcards(text.as_bytes()), loose: Loose::No }
     }
 
+    /// True if the server chooses a port here.
+    #[must_use]
+    pub fn announces_a_port(&self) -> bool {
+        self.payload.contains(&Piece::Any(Wildcard::Port))
+    }
+
+    /// A payload that matches: with this port, and in a trailer this checksum.
+    #[must_use]
+    pub fn example(&self, port: u16, crc: u32) -> Vec<u8> {
+        let mut payload = Vec::new();
+        for piece in &self.payload {
+            match piece {
+                Piece::Literal(bytes) => payload.extend(bytes),
+                Piece::Any(Wildcard::Port) => payload.extend(port.to_string().bytes()),
+                Piece::Any(Wildcard::Text) => payload.extend(b"some text"),
+                Piece::Any(Wildcard::Tag) => payload.extend(b"7f3"),
+                Piece::Any(Wildcard::Crc) if payload == b"crc32c " => payload.extend(format!("{crc:08x}").bytes()),
+                Piece::Any(Wildcard::Crc | Wildcard::Mtime) => payload.push(b'-'),
+            }
+        }
+        payload
+    }
+
     /// Compares a whole message, including its length.
     ///
     /// # Errors

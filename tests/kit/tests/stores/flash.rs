@@ -166,4 +166,136 @@ mod embedded_storage_driver {
     }
 
     skiff_kit::store_suite!(Chip);
+
+    /// The same driver, asynchronous: an operation takes a number of polls, and begins at any of them.
+    mod asynchronous {
+        use core::task::Poll;
+
+        use embedded_storage_async::nor_flash as async_flash;
+        use skiff_device::flash::PolledNorFlash;
+        use skiff_kit::flash::{Rng, Tear};
+        use skiff_proto::Name;
+        use skiff_proto::store::{Staging, Store as _};
+
+        use super::*;
+
+        #[derive(Debug)]
+        struct Slow(Driver, Rng);
+
+        impl Slow {
+            async fn wait(&mut self) {
+                let mut polls = self.1.below(4);
+                core::future::poll_fn(|_| {
+                    polls = polls.saturating_sub(1);
+                    if polls == 0 { Poll::Ready(()) } else { Poll::Pending }
+                })
+                .await;
+            }
+        }
+
+        impl ErrorType for Slow {
+            type Error = Refused;
+        }
+
+        impl async_flash::ReadNorFlash for Slow {
+            const READ_SIZE: usize = Driver::READ_SIZE;
+
+            async fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), Refused> {
+                self.wait().await;
+                let result = self.0.read(offset, bytes);
+                self.wait().await;
+                result
+            }
+
+            fn capacity(&self) -> usize {
+                self.0.capacity()
+            }
+        }
+
+        impl async_flash::NorFlash for Slow {
+            const WRITE_SIZE: usize = Driver::WRITE_SIZE;
+            const ERASE_SIZE: usize = Driver::ERASE_SIZE;
+
+            async fn erase(&mut self, from: u32, to: u32) -> Result<(), Refused> {
+                self.wait().await;
+                let result = self.0.erase(from, to);
+                self.wait().await;
+                result
+            }
+
+            async fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Refused> {
+                self.wait().await;
+                let result = self.0.write(offset, bytes);
+                self.wait().await;
+                result
+            }
+        }
+
+        type Medium = NorFlashMedium<PolledNorFlash<Slow, fn()>>;
+
+        fn medium(nor: &Nor) -> Medium {
+            NorFlashMedium::new(PolledNorFlash::new(Slow(Driver(nor.clone()), Rng::new(3)), || ()))
+        }
+
+        struct SlowChip(Nor);
+
+        impl Backend for SlowChip {
+            type Store = FlashStore<'static, Medium, NAME, 256>;
+
+            const FEATURES: Features = FEATURES;
+
+            fn new() -> Self {
+                Self(Nor::new(128, BLOCK, 8, 7))
+            }
+
+            fn open(&mut self) -> Self::Store {
+                let memory = Box::leak(Box::new(Memory::new()));
+                FlashStore::mount(memory, medium(&self.0)).expect("it can be mounted")
+            }
+        }
+
+        skiff_kit::store_suite!(SlowChip);
+
+        fn put(store: &mut FlashStore<'_, Medium, NAME, 256>, content: &[u8]) -> bool {
+            let name = Name::parse(b"f", NAME).expect("a name");
+            let Ok((mut stage, _)) = store.stage(Staging::new(name, content.len() as u64)) else { return false };
+            store.append(&mut stage, content).is_ok() && store.commit(&mut stage, None).is_ok()
+        }
+
+        /// The content of the file; `None` if there is none.
+        fn get(store: &mut FlashStore<'_, Medium, NAME, 256>) -> Option<Vec<u8>> {
+            let (mut file, stat) = store.open(Name::parse(b"f", NAME).expect("a name")).ok()?;
+            let mut content = vec![0; usize::try_from(stat.size).expect("a short file")];
+            let read = store.read_at(&mut file, 0, &mut content).expect("readable");
+            assert_eq!(read, content.len());
+            Some(content)
+        }
+
+        #[test]
+        fn a_power_cut_at_every_operation_leaves_the_old_file_or_the_new_one() {
+            let blank = Nor::new(128, BLOCK, 8, 7);
+            let mut memory = Memory::new();
+            let (old, new) = (Rng::new(1).bytes(3000), Rng::new(2).bytes(5000));
+            assert!(put(&mut FlashStore::mount(&mut memory, medium(&blank)).expect("blank"), &old));
+            let mut cuts = 0_u32;
+            for tear in Tear::ALL {
+                for operations in 0.. {
+                    let chip = blank.fork();
+                    chip.cut_after(operations, tear);
+                    let mounted = FlashStore::mount(&mut memory, medium(&chip));
+                    let is_stored = mounted.is_ok_and(|mut store| put(&mut store, &new));
+                    let was_cut = !chip.is_on();
+                    chip.power_on();
+                    let mut store = FlashStore::mount(&mut memory, medium(&chip)).expect("a store");
+                    let found = get(&mut store).expect("a file");
+                    assert!(found == new || (found == old && !is_stored), "{tear:?} at {operations}");
+                    if !was_cut {
+                        break;
+                    }
+                    cuts += 1;
+                }
+            }
+            assert!(cuts > 60, "{cuts}");
+        }
+    }
 }

@@ -380,6 +380,18 @@ fn wear_is_spread_over_all_that_is_free() {
     assert!(most <= mean + mean / 4 + 2 && least >= mean - mean / 4 - 2 && anchors.iter().all(|&wear| wear <= mean));
 }
 
+/// Each costs a record of the journal, and wear.
+#[test]
+fn the_first_40_kilobytes_of_a_file_take_one_checkpoint() {
+    let medium = SmallNor::medium(1);
+    let mut memory = Memory::default();
+    let mut store = FlashStore::mount(&mut memory, medium.clone()).expect("blank");
+    let before = medium.counters();
+    put(&mut store, "f", &[7; 40_000], None).expect("room");
+    let counters = medium.counters() - before;
+    assert!(counters.syncs < 15, "in 40 blocks: {counters:?}");
+}
+
 #[test]
 fn a_dropped_connection_leaves_its_bytes_at_the_next_turn_of_the_loop() {
     let medium = SmallNor::medium(1);

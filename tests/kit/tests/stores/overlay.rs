@@ -3,13 +3,13 @@
 use core::cell::{Cell, RefCell};
 use core::fmt::Write as _;
 
-use skiff_device::overlay::{Log, Overlay, Page, Setting, Virtual};
+use skiff_device::overlay::{Log, Overlay, Page, Setting, Virtual, VirtualFile};
 use skiff_device::ram::{RamMemory, RamStore};
 use skiff_proto::ErrorCode::{self, Changed, Denied, Exists, Io, Mismatch, NoSpace, NotFound, Range};
-use skiff_proto::Name;
 use skiff_proto::crc::crc32c;
 use skiff_proto::identity::NOBODY;
 use skiff_proto::store::{self, Staging, Store, StoreError, Sum};
+use skiff_proto::{Name, Refusal};
 
 fn n(name: &str) -> Name<'_> {
     Name::parse(name.as_bytes(), 64).expect("a name")
@@ -159,6 +159,65 @@ fn a_command_is_carried_out_once_it_is_whole_and_can_not_be_read() {
     assert_eq!((put(&mut store, "reboot", b""), restarts.get()), (Ok(()), 2));
     assert_eq!(get(&mut store, "reboot"), Err(Denied));
     assert_eq!(store.stat(n("reboot")).map(|stat| stat.size), Ok(0));
+}
+
+/// A file that keeps the bytes of an interrupted write.
+#[derive(Default)]
+struct Keeps {
+    bytes: Vec<u8>,
+    whole: Vec<Vec<u8>>,
+}
+
+impl VirtualFile for Keeps {
+    fn begin(&mut self, _: u64) -> Result<(), Refusal> {
+        self.bytes.clear();
+        Ok(())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), Refusal> {
+        self.whole.push(core::mem::take(&mut self.bytes));
+        Ok(())
+    }
+
+    fn staged(&self) -> (u64, u32) {
+        (self.bytes.len() as u64, crc32c(&self.bytes))
+    }
+
+    fn discard(&mut self) {
+        self.bytes.clear();
+    }
+}
+
+#[test]
+fn a_lost_write_continues_where_it_was_if_the_file_keeps_its_bytes() {
+    let file = RefCell::new(Keeps::default());
+    let mut shared = &file;
+    let mut table = [Virtual::new("image", &mut shared)];
+    let mut store = Overlay::new(ram(), &mut table, 1);
+    let image = Staging::new(n("image"), 6);
+    let (mut lost, _) = store.stage(image).expect("a stage");
+    assert_eq!(store.append(&mut lost, b"abc"), Ok(3));
+    assert_eq!(store.staged(n("image"), NOBODY, 6), Ok((3, crc32c(b"abc"))));
+    assert_eq!(store.staged(n("image"), NOBODY, 2), Ok((0, 0)));
+    assert_eq!(code(store.stage(image.at(2))).map(drop), Err(Mismatch));
+    assert_eq!(code(store.stage(image.at(7))).map(drop), Err(Range));
+    let (mut next, crc) = store.stage(image.at(3)).expect("a stage");
+    assert_eq!(crc, crc32c(b"abc"));
+    // The previous connection still holds its stage.
+    assert_eq!(code(store.append(&mut lost, b"xyz")), Err(Io));
+    store.discard(lost);
+    assert_eq!((store.append(&mut next, b"def"), store.commit(&mut next, None)), (Ok(3), Ok(())));
+    assert_eq!(file.borrow().whole, [b"abcdef"]);
+    // The bytes of a failed write are discarded.
+    let (mut failed, _) = store.stage(image).expect("a stage");
+    assert_eq!(store.append(&mut failed, b"abc"), Ok(3));
+    store.discard(failed);
+    assert_eq!(store.staged(n("image"), NOBODY, 6), Ok((0, 0)));
 }
 
 #[test]
