@@ -396,18 +396,23 @@ mod tests {
 
     #[test]
     fn a_warning_that_repeats_slowly_is_logged_when_it_is_due() {
-        let (lines, receiver, _) = lines(usize::MAX, Duration::from_millis(500));
+        let pause = Duration::from_millis(500);
+        let (lines, receiver, _) = lines(usize::MAX, pause);
         logged(&lines, false, || {
-            for number in 0..2 {
+            let mut last: Option<Instant> = None;
+            loop {
+                let now = Instant::now();
                 tracing::warn!("warning");
-                if number == 0 {
-                    // By then the worker sleeps.
-                    receiver.recv_timeout(LONG).unwrap();
-                    lines.finish(LONG);
+                let line = receiver.recv_timeout(LONG).unwrap();
+                if line.ends_with("warning (1 more time)\n") {
+                    break;
                 }
+                // In full: it is the first one, or came after the pause.
+                assert!(last.replace(now).is_none_or(|last| last.elapsed() >= pause), "{line}");
+                // By then the worker sleeps.
+                lines.finish(LONG);
             }
         });
-        assert!(receiver.recv_timeout(LONG).unwrap().ends_with("warning (1 more time)\n"));
     }
 
     #[test]

@@ -56,9 +56,8 @@ fn wrong_usage_is_one_line_and_exit_code_2() {
 
 #[test]
 fn a_server_that_is_not_there_is_a_failure() {
-    // A port that was free a moment ago.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let (ended, _, err) = outcome(&["127.0.0.1", &port.to_string(), "df", "--json", "--retries", "0"]);
+    let (_socket, address) = crate::client::tests::refusing();
+    let (ended, _, err) = outcome(&["127.0.0.1", &address.port().to_string(), "df", "--json", "--retries", "0"]);
     assert_eq!(ended, Outcome::Failed);
     assert!(err.contains("\"code\":\"connect\""), "{err}");
 }

@@ -79,7 +79,7 @@ mod wait;
 mod writer;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use core::net::SocketAddr;
 use core::num::NonZeroU64;

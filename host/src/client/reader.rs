@@ -32,7 +32,7 @@ use super::wait::Alarm;
 /// [`HelloInfo::idle`]: super::HelloInfo::idle
 #[derive(Debug)]
 pub struct Reader<'a> {
-    client: &'a mut Client,
+    pub(super) client: &'a mut Client,
     alarm: Alarm,
     begun: Begun,
     /// Bytes not received yet.

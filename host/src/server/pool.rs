@@ -38,7 +38,7 @@ const SLICE: Duration = Duration::from_millis(20);
 const KEEP: Duration = Duration::from_secs(10);
 
 /// How long a connection waits for a thread of [`Lane::Elsewhere`]. After that, the other file systems count as hung.
-const PATIENCE: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(5) };
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Kinds of work that do not wait for each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,11 @@ pub(super) fn is_elsewhere() -> bool {
 
 /// The threads of a server.
 #[derive(Debug)]
-pub struct Pool([Arc<Threads>; 3]);
+pub struct Pool {
+    lanes: [Arc<Threads>; 3],
+    /// [`PATIENCE`], except in tests.
+    patience: Duration,
+}
 
 /// State shared by the thread that does the work and the connection that is waiting for it.
 #[derive(Debug, Default)]
@@ -282,12 +286,13 @@ impl Threads {
 impl Pool {
     pub(super) fn new() -> Self {
         let readers = thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8));
-        Self([(Lane::Commit, 512), (Lane::Read, readers), (Lane::Elsewhere, 32)].map(|(lane, most)| {
+        let lanes = [(Lane::Commit, 512), (Lane::Read, readers), (Lane::Elsewhere, 32)].map(|(lane, most)| {
             let threads = Arc::new(Threads { lane, most, state: Mutex::default(), changed: Condvar::new() });
             // If this fails, the first job tries again.
             threads.grow(&mut threads.lock());
             threads
-        }))
+        });
+        Self { lanes, patience: PATIENCE }
     }
 
     /// Does `work`, even if nobody is waiting for it any more. On a thread of [`Lane::Elsewhere`] it runs immediately:
@@ -339,7 +344,7 @@ impl Pool {
         });
         // Work that is submitted from a thread of this lane stays in this lane.
         let lane = if is_elsewhere() { Lane::Elsewhere } else { lane };
-        self.0[lane as usize].submit(Job { client, ticket: Arc::clone(&ticket), ends, begun: false, run });
+        self.lanes[lane as usize].submit(Job { client, ticket: Arc::clone(&ticket), ends, begun: false, run });
         Work { result, ticket }
     }
 
@@ -391,7 +396,7 @@ impl Pool {
             });
             let done = match mem::replace(&mut begun, true) {
                 true => polled.await,
-                false => match tokio::time::timeout(PATIENCE, &mut polled).await {
+                false => match tokio::time::timeout(self.patience, &mut polled).await {
                     Ok(Some(done)) => Some(done),
                     Ok(None) | Err(_) => match take(&place) {
                         Some(work) => return Err(work),
@@ -410,7 +415,7 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        for threads in &self.0 {
+        for threads in &self.lanes {
             threads.lock().closed = true;
             threads.changed.notify_all();
         }
@@ -515,7 +520,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_finds_no_place_elsewhere_in_time_comes_back() {
-        let pool = Pool::new();
+        let mut pool = Pool::new();
+        pool.patience = Duration::from_millis(50);
         let (held, hold) = std::sync::mpsc::channel::<()>();
         let hold = Arc::new(Mutex::new(hold));
         let stuck = || {

@@ -157,10 +157,10 @@ fn a_refused_or_reset_data_connection_is_an_error() {
         socket2::SockRef::from(&data).set_linger(Some(Duration::ZERO)).unwrap();
     });
     let port = scripted(vec![reset]);
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (_socket, closed) = refusing();
     let refusing = listen(move |stream| {
         while let Some(command) = text(&stream) {
-            send(&stream, if command == "get /skiff/1" { "-1".to_owned() } else { closed.to_string() });
+            send(&stream, if command == "get /skiff/1" { "-1".to_owned() } else { closed.port().to_string() });
         }
     });
     run(async {

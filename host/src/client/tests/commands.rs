@@ -71,6 +71,7 @@ fn batches_are_pipelined_and_answered_in_order() {
 #[test]
 fn an_idle_connection_that_was_closed_is_made_anew() {
     let (fake, port) = Fake::start();
+    let (closes, mut closed) = tokio::sync::mpsc::unbounded_channel();
     // The first connection ends after one command.
     let inner = fake.clone();
     let outer = listen(move |stream| {
@@ -82,7 +83,8 @@ fn an_idle_connection_that_was_closed_is_made_anew() {
             assert!(matches!(command.as_str(), "ping" | "remove x"));
             send(&stream, "ok");
             if first {
-                return;
+                drop(stream);
+                return closes.send(()).unwrap();
             }
         }
     });
@@ -90,11 +92,14 @@ fn an_idle_connection_that_was_closed_is_made_anew() {
         let mut one = client(outer).await;
         one.ping().await.unwrap();
         one.ping().await.unwrap();
+        closed.recv().await.unwrap();
         // What changes something is not sent twice, unless the loss is seen before.
         fake.0.lock().unwrap().connections = 0;
         let mut two = client(outer).await;
         two.ping().await.unwrap();
-        tokio::time::sleep(Duration::from_millis(600)).await;
+        closed.recv().await.unwrap();
+        // The client looks only at a connection that has been idle for half a second.
+        tokio::time::sleep(Duration::from_millis(500)).await;
         two.remove("x").await.unwrap();
     });
     _ = port;
@@ -144,7 +149,8 @@ fn a_silent_server_is_given_up_and_a_cancelled_wait_ends() {
 
 #[test]
 fn nobody_there_is_told_with_the_address() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (_socket, address) = refusing();
+    let port = address.port();
     run(async {
         let error = Client::connect("localhost", port, quick()).await.unwrap_err();
         assert!(error.to_string().starts_with(&format!("can't connect to localhost:{port}: ")), "{error}");
@@ -203,7 +209,7 @@ fn an_address_that_is_dead_does_not_make_the_others_wait() {
     let (dead, _sockets) = dead();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let alive = listener.local_addr().unwrap();
-    let refused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_socket, refused) = refusing();
     let token = CancelToken::new();
     let limit = Duration::from_secs(10);
     run(async {

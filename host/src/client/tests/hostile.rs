@@ -31,20 +31,19 @@ fn list(text: &str) -> Vec<u8> {
 
 /// Fetches `x` from a server that answers `read` so; the file must not appear.
 fn fetch(wire: Vec<u8>) -> Error {
-    fetch_within(wire, quick().idle)
-}
-
-fn fetch_within(wire: Vec<u8>, idle: Duration) -> Error {
-    let (_guard, dir) = temp();
     let port = answering(wire);
     run(async {
-        let options = Options { retries: 0, idle, ..quick() };
-        let mut client = Client::connect("127.0.0.1", port, options).await.unwrap();
-        let job = Download { mtime: Some(1), ..Download::new("x", dir.join("x")) };
-        let error = client.download(vec![job], &DownloadOptions::default(), &mut ()).await.remove(0).unwrap_err();
-        assert!(!names(&dir).contains(&"x".to_owned()), "{error}");
-        error
+        let options = Options { retries: 0, ..quick() };
+        fetch_with(&mut Client::connect("127.0.0.1", port, options).await.unwrap()).await
     })
+}
+
+async fn fetch_with(client: &mut Client) -> Error {
+    let (_guard, dir) = temp();
+    let job = Download { mtime: Some(1), ..Download::new("x", dir.join("x")) };
+    let error = client.download(vec![job], &DownloadOptions::default(), &mut ()).await.remove(0).unwrap_err();
+    assert!(!names(&dir).contains(&"x".to_owned()), "{error}");
+    error
 }
 
 #[test]
@@ -184,7 +183,15 @@ fn replies_that_do_not_fit_end_the_connection() {
 #[test]
 fn an_announcement_without_the_bytes_times_out_and_reserves_nothing() {
     let wire = [message("ok 9999999999999 9999999999999 t"), b"9999999999".to_vec()].concat();
-    assert!(matches!(fetch_within(wire, Duration::from_millis(100)), Error::Timeout { .. }));
+    let port = answering(wire);
+    run(async {
+        let options = Options { retries: 0, ..quick() };
+        let mut client = Client::connect("127.0.0.1", port, options).await.unwrap();
+        // A server that is slow to answer the hello is another error.
+        client.hello().await.unwrap();
+        client.options.idle = Duration::from_millis(100);
+        assert!(matches!(fetch_with(&mut client).await, Error::Timeout { .. }));
+    });
 }
 
 #[test]

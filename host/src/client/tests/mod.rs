@@ -54,6 +54,14 @@ fn listen(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> u16 {
     port
 }
 
+/// An address that refuses connections: nobody else can get its port while the socket is bound, and nobody listens.
+pub(crate) fn refusing() -> (socket2::Socket, SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, address)
+}
+
 fn message(payload: impl AsRef<[u8]>) -> Vec<u8> {
     let payload = payload.as_ref();
     [format!("{:010}", payload.len()).as_bytes(), payload].concat()

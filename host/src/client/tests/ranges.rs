@@ -1,7 +1,9 @@
 //! One file over several sessions: whole, verified, and always the beginning of it on the disk.
 
 use core::sync::atomic::{AtomicU32, Ordering};
+use std::collections::BTreeSet;
 use std::fs;
+use std::time::Instant;
 
 use skiff_proto::crc::crc32c;
 
@@ -26,11 +28,12 @@ fn a_file_comes_by_ranges_over_several_sessions_and_small_ones_over_one() {
     let big = fake.put("big", SIZE, 1);
     let small = fake.put("small", 40_000, 2);
     fake.put("empty", 0, 3);
-    run(async {
+    let elapsed = run(async {
         let mut client = client(port).await;
         let jobs = ["small", "big", "empty", "missing"].map(|name| Download::new(name, dir.join(name)));
-        let mut seen = Seen::default();
+        let (mut seen, begun) = (Seen::default(), Instant::now());
         let results = client.download(jobs.into(), &over(4), &mut seen).await;
+        let elapsed = begun.elapsed();
         let received = results[1].as_ref().unwrap();
         assert_eq!((received.size, received.resumed, received.verified), (SIZE as u64, 0, true));
         assert_eq!((received.crc, received.mtime), (Some(crc32c(&big)), Some(1_700_000_000)));
@@ -38,20 +41,28 @@ fn a_file_comes_by_ranges_over_several_sessions_and_small_ones_over_one() {
         assert_eq!(results[0].as_ref().unwrap().sessions, 1);
         assert_eq!(results[3].as_ref().unwrap_err().code(), Some(ErrorCode::NotFound));
         assert_eq!((seen.bytes, seen.finished), (SIZE as u64 + 40_000, 4));
+        // One that opens late finds nothing left to do, and the server may accept it later still.
+        while fake.0.lock().unwrap().connections < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        elapsed
     });
     assert!(fs::read(dir.join("big")).unwrap() == big && fs::read(dir.join("small")).unwrap() == small);
     assert_eq!(names(&dir), ["big", "empty", "small"]);
-    // One that opens late finds nothing left to do.
-    let connections = fake.0.lock().unwrap().connections;
-    assert!((2..=4).contains(&connections), "{connections}");
-    // Each byte was asked for once.
+    // In each whole second, a session may ask again for what another one has not brought, which is then replaced.
+    let again = 4 * elapsed.as_secs();
+    let connections = u64::from(fake.0.lock().unwrap().connections);
+    assert!((2..=4 + again).contains(&connections), "{connections} {elapsed:?}");
+    // Otherwise, each byte was asked for once.
     let ranges = fake.log().into_iter().filter_map(|line| {
         let words: Vec<_> = line.strip_prefix("read ")?.split(' ').collect();
-        (words[2] == "big").then(|| words[1].parse::<u64>().unwrap())
+        (words[2] == "big").then(|| (words[0].parse::<u64>().unwrap(), words[1].parse::<u64>().unwrap()))
     });
     let ranges: Vec<_> = ranges.collect();
-    assert_eq!(ranges.iter().sum::<u64>(), SIZE as u64);
-    assert!(ranges.len() > 16 && ranges.iter().all(|length| *length <= 64 << 10), "{ranges:?}");
+    let distinct = BTreeSet::from_iter(&ranges);
+    assert_eq!(distinct.iter().map(|(_, length)| length).sum::<u64>(), SIZE as u64);
+    assert!((ranges.len() - distinct.len()) as u64 <= again, "{ranges:?} {elapsed:?}");
+    assert!(distinct.len() > 16 && ranges.iter().all(|(_, length)| *length <= 64 << 10), "{ranges:?}");
 }
 
 #[test]

@@ -104,9 +104,10 @@ fn a_silent_server_and_a_cancelled_token_end_a_read_that_waits() {
         }
     });
     run(async {
-        let options = Options { idle: Duration::from_secs(1), ..quick() };
-        let mut client = Client::connect("127.0.0.1", port, options).await.unwrap();
-        let error = client.read("x").await.unwrap().read_u8().await.unwrap_err();
+        let mut client = client(port).await;
+        let mut reader = client.read("x").await.unwrap();
+        reader.client.options.idle = Duration::from_millis(50);
+        let error = reader.read_u8().await.unwrap_err();
         assert!(matches!(inner(&error), Error::Timeout { .. }), "{error}");
         let mut client = super::client(port).await;
         let cancel = client.cancel_token();
