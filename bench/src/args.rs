@@ -96,6 +96,10 @@ pub(crate) struct Host {
     #[arg(long, value_name = "DIR")]
     pub(crate) before: Option<PathBuf>,
 
+    /// Also measure static programs, as in the release archive: the host-serv and host-cli in this directory
+    #[arg(long = "static", value_name = "DIR")]
+    pub(crate) linked: Option<PathBuf>,
+
     #[command(flatten)]
     pub(crate) runs: Runs,
 

@@ -3,17 +3,21 @@
 //!
 //!     skiff-bench-baseline TAP ADDRESS/BITS GATEWAY BUFFER
 //!
-//! serves three ports of RFC 862 to 864 on a TAP, one connection at a time each, with socket buffers of BUFFER bytes:
+//! serves these ports on a TAP, one connection at a time each, with socket buffers of BUFFER bytes. 7, 9 and 19 are those of
+//! RFC 862 to 864:
 //!
 //! | port | what it does |
 //! |---|---|
 //! | 7 | sends back what comes |
 //! | 9 | throws away what comes |
+//! | 10 | stores what comes in memory, and computes its CRC-32C |
 //! | 19 | sends without end: whatever the buffer holds, so that no time goes into filling it |
+//! | 20 | sends from memory without end, and computes its CRC-32C |
 
 use std::os::fd::AsRawFd as _;
 use std::process::ExitCode;
 
+use skiff_proto::crc::Crc32c;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Medium, TunTapInterface, wait as phy_wait};
 use smoltcp::socket::tcp::{Socket, SocketBuffer};
@@ -22,7 +26,9 @@ use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
 
 const ECHO: u16 = 7;
 const DISCARD: u16 = 9;
+const STORE: u16 = 10;
 const CHARGEN: u16 = 19;
+const FETCH: u16 = 20;
 
 fn main() -> ExitCode {
     match run() {
@@ -60,6 +66,8 @@ fn run() -> Result<(), Box<dyn core::error::Error>> {
         sockets.add(socket)
     };
     let (echo, discard, chargen) = (socket(), socket(), socket());
+    let (store, fetch) = (socket(), socket());
+    let (mut stored, mut fetched) = (File::new(), File::new());
     // For whoever waits until it can be spoken to.
     println!("ready");
 
@@ -85,20 +93,77 @@ fn run() -> Result<(), Box<dyn core::error::Error>> {
         }
         end(socket);
 
+        let socket = listening(&mut sockets, store, STORE)?;
+        while socket.can_recv() {
+            socket.recv(|bytes| (stored.write(bytes), ()))?;
+        }
+        end(socket);
+
         let socket = listening(&mut sockets, chargen, CHARGEN)?;
         while socket.can_send() {
             socket.send(|room| (room.len(), ()))?;
         }
-        if socket.may_send() && !socket.may_recv() {
-            // There is always more to send: it ends when the peer has had enough.
-            socket.abort();
+        enough(socket);
+
+        let socket = listening(&mut sockets, fetch, FETCH)?;
+        while socket.can_send() {
+            socket.send(|room| (fetched.read(room), ()))?;
         }
+        enough(socket);
 
         match interface.poll_at(now, &sockets) {
             Some(at) if now < at => phy_wait(fd, Some(at - now))?,
             Some(_) => {}
             None => phy_wait(fd, Some(Duration::from_secs(3600)))?,
         }
+    }
+}
+
+/// A file in memory that is written or read again and again, and the checksum of all that was.
+struct File {
+    bytes: Vec<u8>,
+    at: usize,
+    crc: Crc32c,
+}
+
+impl File {
+    /// As much memory as device-serv uses in the benchmark for a file of 16 MiB and its next version.
+    const SIZE: usize = 32 << 20;
+
+    fn new() -> Self {
+        // Not zeros: those would be one page until they are written.
+        Self { bytes: vec![1; Self::SIZE], at: 0, crc: Crc32c::new() }
+    }
+
+    /// The next piece, of at most `most` bytes.
+    fn next(&mut self, most: usize) -> &mut [u8] {
+        let begin = self.at % Self::SIZE;
+        let end = Self::SIZE.min(begin + most);
+        self.at = end;
+        &mut self.bytes[begin..end]
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        let piece = self.next(bytes.len());
+        let bytes = &bytes[..piece.len()];
+        piece.copy_from_slice(bytes);
+        self.crc.update(bytes);
+        bytes.len()
+    }
+
+    fn read(&mut self, room: &mut [u8]) -> usize {
+        let piece = self.next(room.len());
+        let room = &mut room[..piece.len()];
+        room.copy_from_slice(piece);
+        self.crc.update(room);
+        room.len()
+    }
+}
+
+impl Drop for File {
+    /// Nobody else asks for the checksum; without this, it need not be computed.
+    fn drop(&mut self) {
+        std::hint::black_box(self.crc.value());
     }
 }
 
@@ -119,5 +184,12 @@ fn listening<'a>(
 fn end(socket: &mut Socket<'_>) {
     if socket.may_send() && !socket.may_recv() && !socket.can_recv() && socket.is_active() {
         socket.close();
+    }
+}
+
+/// Ends the connection of a peer that has had enough: there is always more to send.
+fn enough(socket: &mut Socket<'_>) {
+    if socket.may_send() && !socket.may_recv() {
+        socket.abort();
     }
 }

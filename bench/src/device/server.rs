@@ -115,10 +115,12 @@ pub(super) struct Baseline {
 }
 
 impl Baseline {
-    /// Its ports.
+    /// Its ports; lwIP and the raw TAP have neither STORE nor FETCH.
     const ECHO: u16 = 7;
     const DISCARD: u16 = 9;
+    const STORE: u16 = 10;
     const CHARGEN: u16 = 19;
+    const FETCH: u16 = 20;
 
     pub(super) fn start(servers: &Servers, place: Place, buffer: usize, far: Option<&Far>) -> Result<Self> {
         Self::run("smoltcp's own", &servers.baseline, place, buffer, far)
@@ -159,6 +161,14 @@ impl Baseline {
             Way::Get => self.chargen(),
             Way::Put => self.place.addr(Self::DISCARD),
         }
+    }
+
+    /// The same for transfers from and to memory, with a checksum.
+    pub(super) fn fetch_or_store(&self, way: Way) -> SocketAddr {
+        self.place.addr(match way {
+            Way::Get => Self::FETCH,
+            Way::Put => Self::STORE,
+        })
     }
 
     pub(super) fn chargen(&self) -> SocketAddr {

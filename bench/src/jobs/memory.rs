@@ -18,7 +18,9 @@ const SESSIONS: usize = 400;
 /// The memory of a server that has answered once.
 pub(super) fn server(bench: &Bench) -> Result<Job<'_>> {
     let mut job = job(bench, "memory of a server that has answered once".to_owned(), 0)?;
-    job.goal("skiff", Measure::Value, 4096.0);
+    for skiff in ["skiff", "skiff static"] {
+        job.goal(skiff, Measure::Value, 4096.0);
+    }
     Ok(job)
 }
 

@@ -31,12 +31,16 @@ use crate::site::{Medium, Site};
 use crate::tools::Tool;
 use crate::whole::{self, Subject};
 
+/// The suffix of the name of static programs in tables.
+const STATIC: &str = " static";
+
 /// The state that all jobs share.
 struct Bench {
     args: Host,
     site: Site,
     programs: Programs,
-    before: Option<Programs>,
+    /// Further builds, with the suffix of their names in tables.
+    others: Vec<(&'static str, Programs)>,
     peers: Vec<Box<dyn Peer>>,
 }
 
@@ -46,11 +50,10 @@ impl Bench {
         self.peers.iter().find(|peer| peer.name() == name).map(AsRef::as_ref)
     }
 
-    /// skiff's programs, with the suffix of its name in tables: the current ones, and those of an earlier build if
-    /// given.
+    /// skiff's programs, with the suffix of its name in tables: the current ones, and those of other builds if given.
     fn builds(&self) -> Vec<(&'static str, &Programs)> {
-        let before = self.before.iter().map(|programs| (" before", programs));
-        core::iter::once(("", &self.programs)).chain(before).collect()
+        let others = self.others.iter().map(|(suffix, programs)| (*suffix, programs));
+        core::iter::once(("", &self.programs)).chain(others).collect()
     }
 
     /// Starts a peer that serves `root`. Notes the reason in `job` if that fails, and does nothing if it is not
@@ -114,9 +117,11 @@ pub(crate) fn host(args: &Host) -> Result<ExitCode> {
         Some(dir) => Programs::in_dir(dir)?,
         None => Programs::beside()?,
     };
-    let before = args.before.as_deref().map(Programs::in_dir).transpose()?;
+    let others = [(" before", &args.before), (STATIC, &args.linked)];
+    let others = others.into_iter().filter_map(|(suffix, dir)| Some((suffix, dir.as_deref()?)));
+    let others = others.map(|(suffix, dir)| Ok((suffix, Programs::in_dir(dir)?))).collect::<Result<_>>()?;
     let peers = there(args.peers.as_deref());
-    let bench = Bench { args: args.clone(), site: Site::new(args)?, programs, before, peers };
+    let bench = Bench { args: args.clone(), site: Site::new(args)?, programs, others, peers };
     let names = if args.only.is_empty() { JobName::value_variants() } else { &args.only[..] };
     let subject = Subject { kind: "host", names, rounds: args.rounds, is_whole: args.only.is_empty() };
     let machine = || Machine::look(&bench.peers, bench.site.path(Medium::Disk), bench.site.path(Medium::Memory));

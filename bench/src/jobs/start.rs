@@ -40,7 +40,9 @@ pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
     }
     let turn = move || repeat(REPEATS, || start(&Small, &root, Word::Echo));
     job.add(Contender::new(LIMIT, Role::SkiffLimit, turn));
-    job.goal("skiff", Measure::Value, 0.0015);
+    for skiff in ["skiff", "skiff static"] {
+        job.goal(skiff, Measure::Value, 0.0015);
+    }
     job.compare("skiff", Measure::To(LIMIT.into()));
     job.compare(LIMIT, Measure::Value);
     Ok(job)

@@ -56,7 +56,9 @@ pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
             fetch(bench, command.args(["get", &port, "tiny"]).arg(target(bench)), &server)
         })
     }));
-    job.goal("skiff", Measure::To("atftp".into()), 1.0);
+    for skiff in ["skiff", "skiff static"] {
+        job.goal(skiff, Measure::To("atftp".into()), 1.0);
+    }
     job.compare("skiff", Measure::To(SMALL.into()));
     job.compare(SMALL, Measure::To("atftp".into()));
     Ok(job)

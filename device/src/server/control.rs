@@ -127,8 +127,19 @@ impl<'m> ControlSockets<'m> {
         self.sockets.iter().filter(|socket| set.get::<Socket<'_>>(socket.handle).is_listening()).count()
     }
 
-    /// Checks a listening socket after each packet. `free`: the number of free sessions.
-    pub(super) fn accept(&mut self, at: usize, now: Instant, set: &mut SocketSet<'_>, free: usize) -> Accepted {
+    /// True if a socket listens.
+    pub(super) fn is_listening(&self, set: &SocketSet<'_>) -> bool {
+        self.sockets.iter().any(|socket| set.get::<Socket<'_>>(socket.handle).is_listening())
+    }
+
+    /// Checks a listening socket after each packet. `free` counts the free sessions, which most packets do not need.
+    pub(super) fn accept(
+        &mut self,
+        at: usize,
+        now: Instant,
+        set: &mut SocketSet<'_>,
+        free: impl Fn() -> usize,
+    ) -> Accepted {
         let ControlSocket { handle, phase: Phase::Listening(since) } = self.sockets[at] else {
             return Accepted::Nothing;
         };
@@ -139,7 +150,7 @@ impl<'m> ControlSockets<'m> {
                 self.sockets[at].listen(set, self.port);
                 return Accepted::Nothing;
             }
-            Arrival::Begun if self.handshakes() < free || self.drop_handshake(set) => {
+            Arrival::Begun if self.handshakes() < free() || self.drop_handshake(set) => {
                 self.sockets[at].phase = Phase::Listening(Some(now));
                 return Accepted::Nothing;
             }
@@ -154,7 +165,7 @@ impl<'m> ControlSockets<'m> {
             }
             Arrival::Established => {
                 let peer = set.get::<Socket<'_>>(handle).remote_endpoint();
-                if let Some(peer) = peer.filter(|_| free > 0) {
+                if let Some(peer) = peer.filter(|_| free() > 0) {
                     self.sockets[at].phase = Phase::Serving;
                     return Accepted::Client(handle, peer.addr);
                 }

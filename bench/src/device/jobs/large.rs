@@ -44,6 +44,7 @@ fn large(bench: &Bench, way: Way) -> Result<Job<'_>> {
     };
     let mut job = Job::new(format!("{what}; skiff's are files, verified"), Unit::MbPerSecond);
     let baseline = bench.baseline(1, 64 * KIB)?;
+    let limit = stored(&mut job, bench, BASELINE, Rc::clone(&baseline), way, 256 * MIB);
     let lwip = bench.lwip(6, &mut job).map(|lwip| (LWIP, lwip));
     for (name, server) in [(BASELINE, baseline)].into_iter().chain(lwip) {
         job.add(plain(bench, name, server, way, 256 * MIB));
@@ -63,8 +64,8 @@ fn large(bench: &Bench, way: Way) -> Result<Job<'_>> {
         let words = ["raw-transfer", "--way", way.word(), "--bytes", &bytes.to_string()];
         rate(&mut client(&words, raw.chargen_or_discard(way))?, bytes, Some(&raw.running))
     }));
-    for one in [PLAIN_64, BASELINE] {
-        job.compare(one, Measure::To(RAW.into()));
+    for (one, to) in [(PLAIN_64, &*limit), (&limit, BASELINE), (PLAIN_64, RAW), (BASELINE, RAW)] {
+        job.compare(one, Measure::To(to.to_owned()));
     }
     let (far, _) = Far::new(Line::Veth)?;
     let kernel = kernel(&far, way)?;
@@ -93,7 +94,10 @@ fn small_buffers(bench: &Bench, way: Way) -> Result<Job<'_>> {
     let mut job = Job::new(format!("bytes {what}, small buffers"), Unit::MbPerSecond);
     for (number, kib) in [(10, 2), (20, 4)] {
         let peer = format!("smoltcp's own, {kib} KiB");
-        job.add(plain(bench, &peer, bench.baseline(number, kib * KIB)?, way, 32 * MIB));
+        let baseline = bench.baseline(number, kib * KIB)?;
+        let limit = stored(&mut job, bench, &peer, Rc::clone(&baseline), way, 32 * MIB);
+        job.add(plain(bench, &peer, baseline, way, 32 * MIB));
+        job.compare(&limit, Measure::To(peer.clone()));
         for (number, name, offload) in [(number + 1, "offload", true), (number + 2, "plain", false)] {
             let name = format!("skiff, {name}, {kib} KiB");
             let server = bench.device_serv(number, offload, kib * KIB)?;
@@ -110,6 +114,15 @@ fn plain<'a>(bench: &Bench, name: &str, server: Rc<Baseline>, way: Way, bytes: u
     Contender::new(name, Role::Peer, move || {
         rate(&mut one_way(way, server.chargen_or_discard(way), bytes)?, bytes, Some(&server.running))
     })
+}
+
+/// The same with a file in memory and its checksum: the limit of a server that keeps skiff's promises. Returns its name.
+fn stored(job: &mut Job<'_>, bench: &Bench, of: &str, server: Rc<Baseline>, way: Way, bytes: u64) -> String {
+    let (name, bytes) = (format!("limit: {of}, with file and checksum"), bytes / bench.scale.less);
+    job.add(Contender::new(&name, Role::SkiffLimit, move || {
+        rate(&mut one_way(way, server.fetch_or_store(way), bytes)?, bytes, Some(&server.running))
+    }));
+    name
 }
 
 fn skiff<'a>(bench: &Bench, name: &str, server: Rc<DeviceServ>, way: Way, bytes: u64) -> Contender<'a> {
