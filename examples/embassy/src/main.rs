@@ -2,6 +2,7 @@
 //! [`start_server`]; on a board, the stack is that of its network interface.
 //!
 //! To show it without a board, the server's stack is connected to a second one by a cable in memory, with two clients.
+//! The clock is simulated.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
@@ -20,6 +21,7 @@ use skiff_proto::{Instant, Name};
 use static_cell::{ConstStaticCell, StaticCell};
 
 mod cable;
+mod clock;
 
 const SESSIONS: usize = 2;
 type Files = RamStore<'static, 64, 256>;

@@ -2,6 +2,8 @@
 
 #[path = "../src/cable.rs"]
 mod cable;
+#[path = "../src/clock.rs"]
+mod clock;
 
 use core::cell::Cell;
 use core::pin::Pin;

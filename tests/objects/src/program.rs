@@ -1,17 +1,19 @@
 //! Programs as processes: host-serv and HAProxy.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::time::Instant;
 
 use crate::S3;
 
-/// Time limit for a program to listen or to exit.
-const LIMIT: Duration = Duration::from_secs(60);
+/// Time limit for what must happen but may be slow, such as a program that begins to listen.
+pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// A running program. Dropping it kills the program.
 #[derive(Debug)]
@@ -110,13 +112,16 @@ pub fn host_serv(path: &str, server: &S3, (port, metrics): (u16, u16)) -> Comman
 }
 
 /// A free port that the system does not give to outgoing connections, so that it stays free while its program restarts.
+/// Each call returns another one.
 ///
 /// # Panics
 /// If there is none.
 #[must_use]
 pub fn free_port() -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     let mut ports = core::iter::repeat_with(|| fastrand::u16(10_000..32_000)).take(1000);
-    ports.find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).unwrap()
+    let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+    ports.find(|port| is_free(*port) && GIVEN.lock().unwrap().insert(*port)).unwrap()
 }
 
 /// Reports that a test can't run here. This is shown even if the test passes.

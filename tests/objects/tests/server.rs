@@ -4,6 +4,7 @@
 
 use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;
+use std::sync::Arc;
 use std::time::Instant;
 
 use object_store::ObjectStoreExt as _;
@@ -12,9 +13,13 @@ use skiff_host::client::{Client, Options as ClientOptions};
 use skiff_host::objects::{Objects, Options, PART, Storage, connect};
 use skiff_host::server::{self, Server};
 use skiff_objects_tests::faults::{Clock, Faults, Plan};
+use skiff_objects_tests::program::LIMIT;
 use skiff_objects_tests::wire::{self, message, write};
 use skiff_objects_tests::{S3, block_on};
+use skiff_proto::command::command_len;
 use skiff_proto::crc::crc32c;
+use skiff_proto::responder::{NoServices, Responder, Step};
+use skiff_proto::server::{Limits, ServerSession};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
@@ -106,15 +111,53 @@ fn a_file_is_an_object_with_its_checksum_and_time_that_any_tool_reads() {
     });
 }
 
+const FILES: usize = 2000;
+
+/// Memory that takes 20 ms for each request.
+fn slow() -> Arc<Faults> {
+    let plan = Plan { errors: 0, slow: Duration::ZERO, delay: Duration::from_millis(20), kill_at: 0 };
+    Faults::new(&memory(), &Clock::new(), plan, 1)
+}
+
+/// The server without its sockets, on a clock that only requests advance: the speed of the computer does not count.
 #[test]
 fn two_thousand_small_files_go_up_in_four_seconds_at_20_ms_a_request() {
+    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let faults = slow();
+        let objects = Objects::open(faults.storage(), Options::default()).await.unwrap();
+        let store = &mut objects.connection((Ipv4Addr::LOCALHOST, 1).into());
+        let mut session = ServerSession::<{ command_len(64) }>::new(Limits::new(64));
+        let mut responder = Responder::new();
+        let mut input: Vec<u8> =
+            (0..FILES).flat_map(|number| write(&format!("f{number}"), 0, &pattern(1024))).collect();
+        let (mut output, mut room, mut at) = (Vec::new(), [0; 4096], 0);
+        let begun = tokio::time::Instant::now();
+        while at < input.len() || responder.is_waiting(&session) {
+            let mut moved = responder.step(&mut session, store, &mut NoServices) == Step::Progress;
+            let sent = responder.transmit(&mut session, store, &mut room);
+            output.extend_from_slice(&room[..sent]);
+            let taken = responder.receive(&mut session, store, &mut input[at..]);
+            at += taken;
+            moved |= sent + taken > 0;
+            if !moved {
+                store.ready().await;
+            }
+        }
+        let time = begun.elapsed();
+        let replies = String::from_utf8(output).unwrap();
+        assert_eq!(replies.matches("ok 1024 ").count(), FILES, "{replies}");
+        println!("{FILES} files in {time:?}");
+        assert!(time <= Duration::from_secs(4), "{time:?}");
+    });
+}
+
+#[test]
+fn two_thousand_small_files_go_up_over_tcp_with_up_to_64_requests_at_the_same_time() {
     block_on(async {
-        const FILES: usize = 2000;
-        let plan = Plan { errors: 0, slow: Duration::ZERO, delay: Duration::from_millis(20), kill_at: 0 };
-        let faults = Faults::new(&memory(), &Clock::new(), plan, 1);
+        let faults = slow();
         let instance = Instance::start(faults.storage());
         let (mut input, mut output) = instance.stream().await.into_split();
-        let begun = Instant::now();
         let sending = tokio::spawn(async move {
             for number in 0..FILES {
                 output.write_all(&write(&format!("f{number}"), 0, &pattern(1024))).await.unwrap();
@@ -125,12 +168,10 @@ fn two_thousand_small_files_go_up_in_four_seconds_at_20_ms_a_request() {
             let reply = reply(&mut input).await;
             assert!(reply.starts_with("ok 1024 "), "{reply}");
         }
-        let time = begun.elapsed();
         drop(sending.await.unwrap());
         let (requests, _, most) = faults.counts();
-        println!("{FILES} files in {time:?}: {requests} requests, at most {most} at the same time");
-        assert!(most <= 64 + 2, "{most}");
-        assert!(time <= Duration::from_secs(4), "{time:?}");
+        println!("{FILES} files: {requests} requests, at most {most} at the same time");
+        assert!((2..=64 + 2).contains(&most), "{most}");
     });
 }
 
@@ -156,7 +197,7 @@ fn an_upload_continues_through_another_instance() {
             if reply == expected {
                 break;
             }
-            assert!(begun.elapsed() < Duration::from_secs(20), "{reply}, not {expected}");
+            assert!(begun.elapsed() < LIMIT, "{reply}, not {expected}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         first.kill();
@@ -178,14 +219,15 @@ fn an_instance_that_is_killed_loses_its_lease_after_five_seconds() {
         let content = pattern(2 * PART + 1);
         let first = Instance::start(storage.clone());
         let mut stream = first.stream().await;
+        // The lease is not older than this.
+        let begun = Instant::now();
         stream.write_all(&message(format!("write 0 {} - big", content.len()).as_bytes())).await.unwrap();
         stream.write_all(&message(&content[..PART])).await.unwrap();
         let second = Instance::start(storage);
         let mut other = second.stream().await;
         let resume = format!("resume {} big", content.len());
-        let begun = Instant::now();
         while !ask(&mut other, &resume).await.starts_with("error busy") {
-            assert!(begun.elapsed() < Duration::from_secs(10), "the lease was never taken");
+            assert!(begun.elapsed() < LIMIT, "the lease was never taken");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         first.kill();
@@ -200,8 +242,7 @@ fn an_instance_that_is_killed_loses_its_lease_after_five_seconds() {
         };
         println!("taken over {:?} after the kill: {reply}", killed.elapsed());
         assert!(reply.starts_with("ok "), "{reply}");
-        // Not from the kill: the lease may be older.
-        assert!(begun.elapsed() >= Duration::from_secs(4), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() >= Duration::from_secs(5), "{:?}", begun.elapsed());
     });
 }
 
