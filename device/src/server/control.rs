@@ -138,7 +138,7 @@ impl<'m> ControlSockets<'m> {
         at: usize,
         now: Instant,
         set: &mut SocketSet<'_>,
-        free: impl Fn() -> usize,
+        free: &dyn Fn() -> usize,
     ) -> Accepted {
         let ControlSocket { handle, phase: Phase::Listening(since) } = self.sockets[at] else {
             return Accepted::Nothing;

@@ -289,7 +289,7 @@ impl<'m, S: Store, const NAME: usize, const BUF: usize> DeviceServer<'m, S, NAME
         let mut is_refused = false;
         for at in 0..self.control.len() {
             let is_free = |session: &Option<Session<_, NAME, BUF>>| session.as_ref().is_none_or(Session::is_stranger);
-            let free = || self.sessions.iter().filter(|session| is_free(session)).count();
+            let free = &|| self.sessions.iter().filter(|session| is_free(session)).count();
             match self.control.accept(at, now, sockets, free) {
                 Accepted::Nothing => {}
                 Accepted::Refused => {
