@@ -8,7 +8,6 @@ use crate::counts::Counts;
 use crate::device::client::DeviceClientArgs;
 use crate::minimal::ClientArgs;
 use crate::plot::Plot;
-use crate::whole::JobKind;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -154,6 +153,15 @@ pub(crate) struct Device {
     /// Already inside a network namespace; FD is an open descriptor of the outer /proc
     #[arg(long, hide = true, value_name = "FD")]
     pub(crate) inside: Option<i32>,
+}
+
+/// The name of a job.
+pub(crate) trait JobKind: Copy {
+    /// Its name on the command line.
+    fn name(self) -> String;
+
+    /// True if it has two processes that wake each other, so that it is measured in each placement.
+    fn is_pinned(self) -> bool;
 }
 
 /// A job of `device`.

@@ -4,22 +4,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 
-use crate::args::Runs;
+use crate::args::{JobKind, Runs};
 use crate::job::{FAILED, Job};
 use crate::machine::Machine;
 use crate::measure::others::{Others, Watch};
 use crate::measure::pin::{Placement, Processors};
 use crate::results::{JobResult, Results, command_line};
 use crate::{namespace, report};
-
-/// The name of a job.
-pub(crate) trait JobKind: Copy {
-    /// Its name on the command line.
-    fn name(self) -> String;
-
-    /// True if it has two processes that wake each other, so that it is measured in each placement.
-    fn is_pinned(self) -> bool;
-}
 
 /// The subject of the runs.
 pub(crate) struct Subject<'a, N> {

@@ -8,6 +8,7 @@ mod raw;
 mod relay;
 mod running;
 mod server;
+mod transfer;
 
 use std::process::ExitCode;
 

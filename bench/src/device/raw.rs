@@ -21,8 +21,8 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 
-use super::client::{Took, Way};
 use super::relay::open;
+use super::transfer::{Took, Way};
 
 /// Frames in a window: 64 KiB.
 const WINDOW: usize = 44;

@@ -6,10 +6,10 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::client::Way;
 use super::lwip;
 use super::network::{Far, Place, make_tap, remove_tap};
 use super::running::Running;
+use super::transfer::Way;
 use crate::peers::skiff::{self, Programs};
 
 /// The port of control connections.

@@ -29,7 +29,7 @@ use crate::measure::{Cpu, process};
 pub(crate) use skiff::Programs;
 
 /// How long a server may take to begin, and to end.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// The protocol of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]

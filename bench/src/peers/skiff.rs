@@ -101,11 +101,17 @@ pub(crate) fn directory(program: &Path) -> Result<&Path> {
 #[derive(Debug, Clone)]
 pub(crate) struct Skiff {
     serv: PathBuf,
+    options: &'static [&'static str],
 }
 
 impl Skiff {
     pub(crate) fn new(programs: &Programs) -> Self {
-        Self { serv: programs.serv.clone() }
+        Self { serv: programs.serv.clone(), options: &[] }
+    }
+
+    /// With these options.
+    pub(crate) fn with(self, options: &'static [&'static str]) -> Self {
+        Self { options, ..self }
     }
 }
 
@@ -125,7 +131,7 @@ impl Peer for Skiff {
     fn command(&self, root: &Path, _config: &Path) -> Result<(Command, Endpoint)> {
         let port = free_port()?;
         let mut command = Command::new(&self.serv);
-        command.arg(port.to_string()).arg("--root").arg(root).env_remove("RUST_LOG");
+        command.arg(port.to_string()).arg("--root").arg(root).args(self.options).env_remove("RUST_LOG");
         Ok((command, Endpoint { scheme: Scheme::Skiff, port }))
     }
 }

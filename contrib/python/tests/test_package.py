@@ -13,7 +13,7 @@ from shutil import copytree, ignore_patterns
 from support import REPOSITORY, host_serv, temporary
 
 #: What pip says when it has no package index.
-_OFFLINE = ("No matching distribution", "Could not find a version", "connection", "Connection", "Temporary failure")
+_OFFLINE = ("No matching distribution", "Could not find a version", "onnection", "Temporary failure", "timed out", "HTTP error")
 
 
 class Package(unittest.TestCase):

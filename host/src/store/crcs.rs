@@ -7,14 +7,12 @@ use std::collections::hash_map::DefaultHasher;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::Instant;
 
-use super::index::{Index, Known, Scope, random};
+use super::index::{Index, Known, MOST, Scope, random};
 use super::meta::Key;
 
-/// Number of rows. In each row, a new entry replaces the oldest. 65,536 files take 1 MiB.
-const ROWS: usize = 8192;
+/// Number of rows. In each row, a new entry replaces the oldest.
+const ROWS: usize = MOST / ROW;
 const ROW: usize = 8;
-/// The maximum number of entries.
-pub(super) const MOST: usize = ROWS * ROW;
 
 /// The index is written if at least this many bytes would have to be read again without it.
 const WORTH: u64 = 16 << 20;

@@ -24,14 +24,13 @@ use rustix::fs::{Mode, OFlags, openat, renameat};
 use rustix::process::geteuid;
 use skiff_proto::crc::crc32c;
 
-use super::crcs::MOST;
 use super::meta::{Kind, Meta};
-use super::slot::{self, Slot};
+use super::slot::{self, CHECKSUMS, Slot};
 
-const NAME: &str = "checksums";
-const NEW: &str = "checksums-new";
-/// All files of this module in a staging directory.
-pub(super) const NAMES: [&str; 2] = [NAME, NEW];
+const NAME: &str = CHECKSUMS[0];
+const NEW: &str = CHECKSUMS[1];
+/// The maximum number of checksums. In memory, they take 1 MiB.
+pub(super) const MOST: usize = 65_536;
 const MAGIC: &[u8; 16] = b"skiff checksum 1";
 const HEAD: usize = MAGIC.len() + 16 + 16;
 const RECORD: usize = 12;

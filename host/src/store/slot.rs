@@ -18,7 +18,6 @@ use rustix::process::geteuid;
 use sha2::{Digest, Sha256};
 use skiff_proto::identity::{NOBODY, StageOwner};
 
-use super::index;
 use super::inherit;
 use super::meta::{Kind, Meta};
 use super::room::take;
@@ -27,6 +26,8 @@ use super::room::take;
 const SLOTS: u32 = 16;
 const PREFIX: &str = ".skiff-stage-";
 pub(super) const UNNAMED_PREFIX: &str = "put-";
+/// The files of the saved checksums: the current one, and one that is being written.
+pub(super) const CHECKSUMS: [&str; 2] = ["checksums", "checksums-new"];
 /// The maximum number of named stages in a slot; beyond it, the oldest interrupted ones are dropped.
 const MOST_NAMES: u64 = 10_000;
 /// The number of stages that are examined together when room is needed.
@@ -334,7 +335,7 @@ impl Slot {
     pub(super) fn remove_ended(root: BorrowedFd<'_>, name: &str) -> bool {
         let number = name.strip_prefix(PREFIX).and_then(|number| number.parse().ok());
         let Some(slot) = number.and_then(|number| Self::lock(root, number, false).ok().flatten()) else { return false };
-        index::NAMES.iter().for_each(|name| _ = slot.remove(name));
+        CHECKSUMS.iter().for_each(|name| _ = slot.remove(name));
         slot.remove_if_empty(root);
         slot.is_gone(root)
     }

@@ -9,7 +9,7 @@ use skiff_proto::crc::crc32c;
 use skiff_proto::name::{MAX_NAME, Name};
 
 use super::session::{Came, Session};
-use super::{Took, Way};
+use crate::device::transfer::{Took, Way};
 
 /// Bytes of a small file.
 const SMALL: u64 = 1024;

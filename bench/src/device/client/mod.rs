@@ -10,10 +10,11 @@ use core::net::SocketAddr;
 
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::raw;
 use super::relay::{self, RelayArgs};
+use super::transfer::Way;
 use pace::Ask;
 
 pub(crate) use files::{LARGE, content};
@@ -125,35 +126,12 @@ enum Task {
     Relay(RelayArgs),
 }
 
-/// The direction of the transfer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Way {
-    Get,
-    Put,
-}
-
-impl Way {
-    /// Its name on the command line.
-    pub(crate) const fn word(self) -> &'static str {
-        match self {
-            Self::Get => "get",
-            Self::Put => "put",
-        }
-    }
-}
-
 /// The behavior of the kernel's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Service {
     Chargen,
     Discard,
     Echo,
-}
-
-/// How long something took.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Took {
-    pub(crate) seconds: f64,
 }
 
 /// Runs one of the clients.

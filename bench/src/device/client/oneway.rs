@@ -9,7 +9,8 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use rustix::net::sockopt::set_tcp_congestion;
 
-use super::{Service, Took};
+use super::Service;
+use crate::device::transfer::Took;
 use crate::wire::{PIECE, dial};
 
 /// Reads `bytes` and disconnects.

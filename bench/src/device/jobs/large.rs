@@ -6,10 +6,10 @@ use std::rc::Rc;
 use anyhow::Result;
 
 use super::{Bench, KIB, MIB, client, rate};
-use crate::device::client::Way;
 use crate::device::network::{Far, Line, Place};
 use crate::device::running::Running;
 use crate::device::server::{Baseline, DeviceServ};
+use crate::device::transfer::Way;
 use crate::job::{Contender, Job, Measure};
 use crate::results::{Role, Unit};
 

@@ -9,7 +9,7 @@ use crate::job::{Contender, Job, Measure};
 use crate::measure::{Sample, run};
 use crate::results::{Role, Unit};
 
-use crate::device::client::Took;
+use crate::device::transfer::Took;
 
 pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
     let (files, times) = (bench.scale.files, bench.scale.times);

@@ -14,11 +14,12 @@ use std::rc::Rc;
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
-use super::client::{LARGE, Took, content};
+use super::client::{LARGE, content};
 use super::lwip::Lwip;
 use super::network::Place;
 use super::running::Running;
 use super::server::{Baseline, DeviceServ, Servers, Setup};
+use super::transfer::Took;
 use crate::args::{Device, DeviceJob};
 use crate::job::Job;
 use crate::measure::{Sample, run};
