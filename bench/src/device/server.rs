@@ -60,7 +60,7 @@ pub(super) struct Setup<'a> {
     pub(super) place: Place,
     pub(super) offload: bool,
     /// Bytes of each socket buffer.
-    pub(super) ring: usize,
+    pub(super) buffer: usize,
     pub(super) sessions: usize,
     /// A directory with its initial files.
     pub(super) preload: Option<&'a Path>,
@@ -75,10 +75,10 @@ pub(super) struct DeviceServ {
 
 impl DeviceServ {
     pub(super) fn start(servers: &Servers, setup: Setup<'_>, far: Option<&Far>) -> Result<Self> {
-        let Setup { place, offload, ring, sessions, preload } = setup;
+        let Setup { place, offload, buffer, sessions, preload } = setup;
         let mut command = Command::new(&servers.device_serv);
         command.args(["--tap", &place.tap(), "--ip", &place.cidr(), "--gateway", &place.gateway().to_string()]);
-        command.args(["--port", &PORT.to_string(), "--store", "ram:60MiB", "--ring", &ring.to_string()]);
+        command.args(["--port", &PORT.to_string(), "--store", "ram:60MiB", "--buffer", &buffer.to_string()]);
         command.args(["--sessions", &sessions.to_string(), "--offload", if offload { "auto" } else { "off" }]);
         if let Some(dir) = preload {
             command.arg("--preload").arg(dir);

@@ -125,7 +125,7 @@ impl<S: Store + 'static> Embedded<S> {
         if let Some(Security { secret, min_generation }) = options.security.clone() {
             let entropy = Box::leak(Box::new(System));
             let protection = Protection { secret, min_generation, nonces: Nonces::Random, entropy };
-            server.protect(protection).context("--ring with --secret")?;
+            server.protect(protection).context("--buffer with --secret")?;
         }
         if address.announce {
             #[expect(clippy::cast_possible_truncation, reason = "any 32 bits of it will do")]
@@ -206,7 +206,7 @@ fn memory<S: Store + 'static>(options: &Options, data: usize) -> Memory<'static,
         sessions: leak(options.sessions, || None),
         control: leak(options.sessions + 1, ControlSocket::default),
         data: leak(data, DataSocket::default),
-        buffers: leak(2 * (options.sessions + data) * options.ring, || 0),
+        buffers: leak(2 * (options.sessions + data) * options.buffer, || 0),
         spare: leak(2 * options.spare_buffer(), || 0),
         record: leak(record(options), || 0),
     }
@@ -214,7 +214,7 @@ fn memory<S: Store + 'static>(options: &Options, data: usize) -> Memory<'static,
 
 /// Bytes for a record: as on a device, or more if the socket buffers are larger.
 fn record(options: &Options) -> usize {
-    (options.ring / 2).clamp(RECORD, RECORD_MAX)
+    (options.buffer / 2).clamp(RECORD, RECORD_MAX)
 }
 
 /// The recommended size of a host's records, plus their length.
@@ -244,7 +244,7 @@ pub fn ram(options: &Options) -> Option<usize> {
     let state = sessions * size_of::<Option<Session<Files, NAME, BUF>>>()
         + (sessions + 1) * size_of::<ControlSocket>()
         + data * size_of::<DataSocket<Files, NAME>>();
-    let buffers = 2 * (sessions + data) * options.ring + 2 * options.spare_buffer() + record(options);
+    let buffers = 2 * (sessions + data) * options.buffer + 2 * options.spare_buffer() + record(options);
     Some(server + state + buffers + (Stack::SOCKETS + sessions + 1 + data) * size_of::<SocketStorage<'static>>())
 }
 

@@ -18,7 +18,7 @@ pub struct Options {
     /// Concurrent sessions: 1, 2, 4 or 8, with 1, 1, 2 or 4 classic data connections.
     pub sessions: usize,
     /// Bytes of each socket buffer.
-    pub ring: usize,
+    pub buffer: usize,
     /// The store.
     pub store: StoreChoice,
     /// A directory whose files are loaded at startup.
@@ -57,7 +57,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             sessions: 4,
-            ring: 2048,
+            buffer: 2048,
             store: StoreChoice::default(),
             preload: None,
             data_ports: None,
@@ -77,7 +77,7 @@ impl Options {
     /// Bytes of each socket buffer of the spare listener. Small ones are halved: a device has little RAM.
     #[must_use]
     pub const fn spare_buffer(&self) -> usize {
-        if self.ring <= 2048 { self.ring / 2 } else { self.ring }
+        if self.buffer <= 2048 { self.buffer / 2 } else { self.buffer }
     }
 
     /// The number of classic data connections for this number of sessions; `None` if that is too large.

@@ -32,7 +32,7 @@ fn a_megabyte_arrives_through_loss_corruption_and_reordering() {
         return;
     }
     let device = Device::on_tap(|options, link| {
-        options.ring = 65_536;
+        options.buffer = 65_536;
         // smoltcp doubles its time-out after each loss: half a minute without a byte is no reason to give up here.
         options.timeout = LONG;
         options.min_rate = MinRate::NONE;
@@ -61,7 +61,7 @@ fn frames_as_on_a_wire_and_longer_ones_carry_files_as_well() {
     if !inside(module_path!(), "frames_as_on_a_wire_and_longer_ones_carry_files_as_well") {
         return;
     }
-    for (offload, mtu, ring) in [
+    for (offload, mtu, buffer) in [
         (Offload::Off, 1500, 2048),
         (Offload::Off, 9000, 16_384),
         (Offload::Off, 65_521, 262_144),
@@ -69,7 +69,7 @@ fn frames_as_on_a_wire_and_longer_ones_carry_files_as_well() {
         (Offload::Auto, 1500, 262_144),
     ] {
         let device = Device::on_tap(|options, link| {
-            options.ring = ring;
+            options.buffer = buffer;
             options.store = StoreChoice::Ram { size: 8 << 20 };
             (link.offload, link.mtu) = (offload, Some(mtu));
         });

@@ -40,14 +40,14 @@ fn fail(wire: &mut Wire) -> String {
 #[test]
 fn records_of_every_size_cross_the_end_of_a_socket_buffer() {
     // Socket buffers in which a record just fits, the recommended ones, and large ones.
-    for ring in [1220, 1500, 2048, 65_536] {
-        let device = device(|options| options.ring = ring);
+    for buffer in [1220, 1500, 2048, 65_536] {
+        let device = device(|options| options.buffer = buffer);
         let mut client = Sealed::connect(device.addr(), key("rw.alice.2")).unwrap();
         for piece in [1, 7, 333, 584, 585, 2000] {
             let content = bytes(if piece < 10 { 700 } else { 20_000 });
             let stored = client.write("f", &content, piece).unwrap();
-            assert!(stored.starts_with(&format!("Stored {{ size: {}", content.len())), "{ring} {piece}: {stored}");
-            assert!(client.read("f").unwrap() == content, "{ring} {piece}");
+            assert!(stored.starts_with(&format!("Stored {{ size: {}", content.len())), "{buffer} {piece}: {stored}");
+            assert!(client.read("f").unwrap() == content, "{buffer} {piece}");
         }
     }
 }
@@ -59,7 +59,7 @@ fn a_server_whose_rings_hold_no_record_does_not_start() {
     fs::write(&file, secret_text()).unwrap();
     fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
     let file = file.to_str().unwrap();
-    let ran = run(device_serv().args(["--listen", "0", "--ring", "1KiB", "--secret", file]));
+    let ran = run(device_serv().args(["--listen", "0", "--buffer", "1KiB", "--secret", file]));
     assert_eq!(ran.code, Some(1));
     assert!(ran.err.contains("a socket buffer needs 610 bytes"), "{}", ran.err);
 }

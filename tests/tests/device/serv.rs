@@ -158,7 +158,7 @@ fn an_error_at_start_is_one_line() {
         &["--listen", "0", "--ip", "10.0.0.1/24"],
         &["--listen", "0", "--name", "two words"],
         &["--listen", "0", "--store", "disk"],
-        &["--listen", "0", "--ring", "100"],
+        &["--listen", "0", "--buffer", "100"],
         &["--listen", "0", "--data-ports", "5-4"],
     ] {
         fails(2, options);

@@ -49,13 +49,13 @@ fn large(bench: &Bench, way: Way) -> Result<Job<'_>> {
     for (name, server) in [(BASELINE, baseline)].into_iter().chain(lwip) {
         job.add(plain(bench, name, server, way, 256 * MIB));
     }
-    for (number, name, offload, ring, bytes) in [
+    for (number, name, offload, buffer, bytes) in [
         (2, OFFLOAD_256, true, 256, 2048),
         (3, OFFLOAD_64, true, 64, 1024),
         (4, "skiff, plain, 256 KiB", false, 256, 256),
         (5, PLAIN_64, false, 64, 256),
     ] {
-        let server = bench.device_serv(number, offload, ring * KIB)?;
+        let server = bench.device_serv(number, offload, buffer * KIB)?;
         job.add(skiff(bench, name, server, way, bytes * MIB));
     }
     let raw = Baseline::raw(Place::near(7))?;

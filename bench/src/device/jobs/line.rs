@@ -54,7 +54,7 @@ pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
         fs::write(files.join(LARGE), &bytes)?;
         let place = Place::far(number);
         // A board has no kernel that cuts its segments.
-        let setup = Setup { place, offload: false, ring: 64 * KIB, sessions, preload: Some(&files) };
+        let setup = Setup { place, offload: false, buffer: 64 * KIB, sessions, preload: Some(&files) };
         let server = Rc::new(DeviceServ::start(&bench.servers, setup, Some(far))?);
         let ram = server.ram_kib();
         let name = format!("skiff, get -j {sessions}");

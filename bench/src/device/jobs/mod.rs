@@ -83,9 +83,9 @@ impl Bench {
     }
 
     /// device-serv with the large file, next to this machine.
-    fn device_serv(&self, number: u8, offload: bool, ring: usize) -> Result<Rc<DeviceServ>> {
+    fn device_serv(&self, number: u8, offload: bool, buffer: usize) -> Result<Rc<DeviceServ>> {
         let place = Place::near(number);
-        let setup = Setup { place, offload, ring, sessions: 4, preload: Some(self.dir.path()) };
+        let setup = Setup { place, offload, buffer, sessions: 4, preload: Some(self.dir.path()) };
         Ok(Rc::new(DeviceServ::start(&self.servers, setup, None)?))
     }
 

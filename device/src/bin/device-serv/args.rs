@@ -77,8 +77,8 @@ pub(crate) struct ServerArgs {
     pub(crate) data_ports: Option<PortRange>,
 
     /// Size of each socket buffer, 512 bytes to 1MiB, which limits the data in flight per connection
-    #[arg(long, alias = "buffers", value_name = "SIZE", default_value = "2KiB", value_parser = ring)]
-    pub(crate) ring: usize,
+    #[arg(long, aliases = ["buffers", "ring"], value_name = "SIZE", default_value = "2KiB", value_parser = buffer)]
+    pub(crate) buffer: usize,
 
     /// Require a client key and encrypt: file with the device secret (`host-cli key new FILE`). Nonces and ephemeral
     /// secrets come from the system's random numbers, whatever the store
@@ -235,7 +235,7 @@ fn mac(text: &str) -> Result<[u8; 6], String> {
         .ok_or_else(|| "must be a unicast address, such as 02:00:00:00:00:01".into())
 }
 
-fn ring(text: &str) -> Result<usize, String> {
+fn buffer(text: &str) -> Result<usize, String> {
     let bytes = parse_size(text)?;
     let bytes = usize::try_from(bytes).ok().filter(|bytes| (512..=1 << 20).contains(bytes));
     bytes.ok_or_else(|| "must be 512 bytes to 1MiB".into())

@@ -59,7 +59,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     };
     let options = Options {
         sessions: server.sessions,
-        ring: server.ring,
+        buffer: server.buffer,
         store: server.store.clone(),
         preload: server.preload.clone(),
         data_ports: server.data_ports,
