@@ -1,4 +1,4 @@
-//! A network namespace for a run: only loopback, with a congestion control that does not slow loopback down.
+//! A network namespace for a run: only loopback, with reno, because BBR paces loopback.
 //!
 //! The bench restarts itself inside `unshare`, with its own network, processes and mounts, so that anything a server
 //! leaves behind ends with the run. For an ordinary user that includes a user namespace, in which a few peers can't

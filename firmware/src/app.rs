@@ -1,4 +1,4 @@
-//! The server, and the loop around it.
+//! The server and its main loop.
 
 use core::net::IpAddr;
 

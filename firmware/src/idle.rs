@@ -1,4 +1,4 @@
-//! Sleeping until there is something to do.
+//! Sleeps until the next event.
 //!
 //! | event | detected by |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! Data that survives a reset as long as there is power: a count of starts, and a word from the previous start.
+//! Data that survives a warm reset: a count of starts, and a word from the previous start.
 
 use core::cell::UnsafeCell;
 use core::ptr;

@@ -1,4 +1,4 @@
-//! The raw TAP, without a TCP stack: how fast 1,500-byte frames can pass with one system call per frame.
+//! The raw TAP, without a TCP stack: the upper bound for plain frames of 1,500 bytes, with one system call each.
 //!
 //! The server answers UDP datagrams:
 //!

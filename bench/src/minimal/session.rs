@@ -1,4 +1,4 @@
-//! Latency of a tiny file.
+//! Latency of a small read.
 
 use core::time::Duration;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! Free space, reserved space, and which interrupted writes to drop for more.
+//! Space accounting, and eviction of interrupted writes.
 
 use skiff_proto::{ErrorCode, Refusal};
 

@@ -1,4 +1,4 @@
-//! A cable in memory between two stacks of one thread.
+//! An in-memory link between two stacks in the same thread.
 
 use core::cell::RefCell;
 use std::collections::VecDeque;

@@ -1,4 +1,4 @@
-//! Files that are created at startup: a server that fails to start leaves none of them behind.
+//! Removes files created at startup if the server fails to start.
 
 use std::fs::{File, OpenOptions, remove_file};
 use std::io::{self, ErrorKind};

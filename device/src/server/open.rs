@@ -1,4 +1,4 @@
-//! Replaces `protect` without the feature `secure`: the server is open to everybody.
+//! Stub for `protect` without the feature `secure`: admits every client.
 
 use core::marker::PhantomData;
 

@@ -1,4 +1,4 @@
-//! The services for a session from the rest of the server: data connections, and the name of a silent writer.
+//! Services that the server provides to a session: data connections and takeover.
 
 use core::task::Poll;
 use core::time::Duration;

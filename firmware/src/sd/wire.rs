@@ -1,4 +1,4 @@
-//! The data on the bus: commands, checksums, the card's description of itself.
+//! The data on the bus: commands, checksums, the card's CSD register.
 
 /// CMD8's argument: 3.3 V, and a pattern that the card echoes.
 pub(super) const IF_COND: u32 = 0x1aa;

@@ -1,4 +1,4 @@
-//! `bench`: how fast this server is from here.
+//! `bench`: measures latency and throughput.
 
 use core::num::NonZeroU64;
 use core::time::Duration;

@@ -1,4 +1,4 @@
-//! The server that commands go to, found by what the user calls it: an address, or an alias of the configuration.
+//! Resolves the server argument: an address, or an alias of the configuration.
 
 use core::net::IpAddr;
 use std::fs;

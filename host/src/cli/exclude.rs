@@ -1,4 +1,4 @@
-//! What `sync` leaves alone: `--exclude`, and the files `.skiffignore`, which are read like a `.gitignore`.
+//! Exclusion rules of `sync`: `--exclude`, and the files `.skiffignore`, which are read like a `.gitignore`.
 
 use core::cell::Cell;
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Where commands come from, and what to do after one.
+//! The three modes: one-shot, prompt, script.
 
 /// Where commands come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

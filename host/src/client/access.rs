@@ -1,4 +1,4 @@
-//! What a client shows a server: nothing, or a key (PROTOCOL §8).
+//! Client credentials: none, or a key (PROTOCOL §8).
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! The connection below a client session: two buffers and the waiting.
+//! Drives a client session over a stream.
 //!
 //! Commands and bodies are collected in `out`, so that many leave in one write. Input is read into `input` in large
 //! pieces and used there, payload without another copy. Waiting always covers both directions: a server may stop

@@ -1,4 +1,4 @@
-//! From a host name to a TCP connection: RFC 8305.
+//! Connects to a host (Happy Eyeballs, RFC 8305).
 
 use core::future::poll_fn;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

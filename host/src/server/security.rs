@@ -1,4 +1,4 @@
-//! Who may connect: everybody, or the holders of keys (PROTOCOL §8).
+//! Access control: open, or keys required (PROTOCOL §8).
 
 use std::io;
 

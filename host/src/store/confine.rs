@@ -1,4 +1,4 @@
-//! Opening names beneath the root, and nowhere else.
+//! Opens names strictly beneath the root.
 //!
 //! There are two ways to look up a name:
 //!

@@ -1,5 +1,5 @@
-//! The index: checksums that outlive a server, until the next boot, so that the next server need not read large files
-//! again.
+//! The index: checksums kept across restarts of the server, until the next boot, so that the next server need not read
+//! large files again.
 //!
 //! It is the file `checksums` in the store's staging directory, where no client and no sweep of stages sees it. The
 //! next store reads the first index that it finds, whichever store wrote it. It is written under another name and then

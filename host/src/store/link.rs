@@ -1,4 +1,4 @@
-//! Gives a file an unused name in one step, with the system's call for that.
+//! Atomically links a file under an unused name.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};

@@ -1,4 +1,4 @@
-//! Keeps changes and renames of directories apart.
+//! Serializes directory renames with changes below them.
 //!
 //! A change opens the directory of its name and acts in it a moment later. If that directory were renamed in between,
 //! the change would affect another name: it could replace or remove the wrong file. So a change enters its names here

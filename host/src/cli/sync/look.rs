@@ -1,4 +1,4 @@
-//! What both trees have, as far as `sync` may touch it.
+//! Lists both trees, excluding entries that sync must not touch.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! `sync`: makes one tree like another by content.
+//! `sync`: makes one tree match another, by content.
 //!
 //! | step | what happens |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! A `sync` that is under way.
+//! A running `sync`.
 
 use core::num::NonZeroU64;
 use std::path::{Path, PathBuf};

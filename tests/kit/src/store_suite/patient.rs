@@ -1,4 +1,4 @@
-//! A store whose calls wait.
+//! A blocking adapter for a store that answers "not yet".
 
 use core::marker::PhantomData;
 
