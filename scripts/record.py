@@ -46,7 +46,7 @@ host-cli localhost 50000 put -c firmware.bin
 host-cli localhost 50000 ls -l
 host-cli localhost 50000 sum firmware.bin
 """,
-        "continued at",
+        "resumed at",
         None,
     ),
     "desk": (

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     let shown = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(show()));
     match shown {
         Ok(()) => {
-            println!("\nDone: the file that came back is the file that went up.");
+            println!("\nDone: the downloaded file matches the uploaded one.");
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -27,7 +27,7 @@ const fn what(error: MountError) -> &'static str {
         MountError::Medium => "I/O error",
         MountError::Geometry => "too small",
         MountError::Foreign => "holds other data",
-        MountError::Other => "formatted for other sizes",
+        MountError::Other => "formatted with different parameters",
         MountError::Damaged => "data damaged",
         MountError::TooManyFiles => "too many files",
     }

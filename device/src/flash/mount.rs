@@ -34,7 +34,7 @@ impl fmt::Display for MountError {
             Self::Medium => "the medium failed",
             Self::Geometry => "the medium is too small or too large for this store",
             Self::Foreign => "there is something else on the medium",
-            Self::Other => "the medium was formatted for other sizes",
+            Self::Other => "the medium was formatted with different parameters",
             Self::Damaged => "what is on the medium is damaged",
             Self::TooManyFiles => "there are more files on the medium than this store can hold",
         })

@@ -83,7 +83,7 @@ extern "C" fn boot() -> ! {
             _ => log!("boot: a new image, on trial"),
         },
         Ok(_) => {}
-        Err(_) => fail!("boot: the flash fails"),
+        Err(_) => fail!("boot: flash error"),
     }
     start()
 }

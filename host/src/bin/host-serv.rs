@@ -87,7 +87,7 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 1, requires = "secret", value_parser = number::<u32>(1, u32::MAX))]
     min_generation: u32,
 
-    /// Don't warn that anyone who can reach the port can use the server
+    /// Suppress the warning that anyone who can reach the port can use the server
     #[arg(long)]
     open: bool,
 

@@ -163,7 +163,7 @@ impl Program {
 
     /// Takes HOST and PORT.
     fn server(leading: &mut Leading) -> Result<Named, clap::Error> {
-        const MISSING: &str = "which server? HOST, --board or SKIFF_BOARD names it";
+        const MISSING: &str = "no server given: use HOST, --board or SKIFF_BOARD";
         let Some(word) = leading.words.first() else { return Err(usage(MISSING)) };
         let name = word.to_str().ok_or_else(|| usage("HOST is not UTF-8"))?.to_owned();
         if name.starts_with('-') {
@@ -344,7 +344,7 @@ mod tests {
             assert!(!text.is_empty() && !text.contains('\n'), "{text}");
         }
         let text = usage_line(&program(&["get", "x"]).unwrap_err());
-        assert!(text.starts_with("which server? HOST, --board or SKIFF_BOARD names it; usage: "), "{text}");
+        assert!(text.starts_with("no server given: use HOST, --board or SKIFF_BOARD; usage: "), "{text}");
         let text = usage_line(&line(&["get"]).unwrap_err());
         assert!(text.contains("missing") && text.contains("NAME") && !text.contains('\n'), "{text}");
         assert_eq!(usage_line(&line(&["frob"]).unwrap_err()), "no such command 'frob'");

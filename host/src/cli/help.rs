@@ -62,7 +62,7 @@ mod tests {
             next: Next::Command,
         };
         Help::run(&mut here, HelpArgs::default()).unwrap();
-        assert!(out.take().contains("get NAME... [-o LOCAL]"));
+        assert!(out.take().contains("get [-o LOCAL]"));
         let failure = Help::run(&mut here, HelpArgs { command: Some("frob".to_owned()), action: None }).unwrap_err();
         let text = here.output.failure_text(Some("help"), &failure);
         assert_eq!(text, "host-cli: help frob: no such command; `help` lists them");

@@ -132,37 +132,35 @@ pub(crate) fn list(commands: &'static [Command]) -> String {
     text
 }
 
-/// `get NAME... [-o LOCAL] [-f]`: how a command is called.
+/// `get [-o LOCAL] [-f] NAME...`: how a command is called.
 pub(crate) fn call(command: &Command) -> String {
     let parser = command.parser(Mode::OneShot);
-    let arguments: Vec<_> = parser.get_arguments().filter(|arg| arg.get_id() != "help" && !arg.is_hide_set()).collect();
-    let required = arguments.iter().filter(|arg| arg.is_required_set());
-    let options = arguments.iter().filter(|arg| !arg.is_required_set() && !arg.is_positional());
-    let optional = arguments.iter().filter(|arg| !arg.is_required_set() && arg.is_positional());
+    let arguments = parser.get_arguments().filter(|arg| arg.get_id() != "help" && !arg.is_hide_set());
+    let (names, options): (Vec<_>, Vec<_>) = arguments.partition(|arg| arg.is_positional());
     let mut text = command.words().collect::<Vec<_>>().join(", ");
     if parser.has_subcommands() {
         let actions: Vec<_> = parser.get_subcommands().map(clap::Command::get_name).collect();
         text.push_str(&format!(" {} ...", actions.join("|")));
     }
-    for arg in required.chain(options).chain(optional) {
+    for arg in options.into_iter().chain(names) {
         text.push(' ');
         text.push_str(&argument(arg));
     }
     text
 }
 
-/// `NAME...`, `[DIR]`, `[-o LOCAL]` or `[--no-crc]`.
+/// `NAME...`, `[DIR]`, `[-o LOCAL]`, `[--exclude GLOB]...` or `[--no-crc]`.
 fn argument(arg: &clap::Arg) -> String {
     let value = arg.get_action().takes_values().then(|| arg.get_value_names()?.first()).flatten();
     let value = value.map(|value| value.as_str().to_owned()).unwrap_or_default();
     let many = if matches!(arg.get_action(), clap::ArgAction::Append) { "..." } else { "" };
     let option = match (arg.get_short(), arg.get_long()) {
-        (_, Some(long)) => format!("--{long}"),
-        (Some(short), None) => format!("-{short}"),
+        (Some(short), _) => format!("-{short}"),
+        (None, Some(long)) => format!("--{long}"),
         (None, None) if arg.is_required_set() => return format!("{value}{many}"),
         (None, None) => return format!("[{value}]{many}"),
     };
-    if value.is_empty() { format!("[{option}]") } else { format!("[{option} {value}]") }
+    if value.is_empty() { format!("[{option}]") } else { format!("[{option} {value}]{many}") }
 }
 
 /// The command that a word was probably meant to be; clap itself does not suggest `get` for `gte`.
@@ -195,7 +193,7 @@ pub(crate) fn usage_line(error: &clap::Error) -> String {
             match word.starts_with('-') {
                 // The usage line would be that of the similar option.
                 true if !similar.is_empty() => return format!("no such option: {word}{similar}"),
-                true => format!("no such option: {word} (-- comes before a name that begins with -)"),
+                true => format!("no such option: {word} (write -- before a name that begins with -)"),
                 false => format!("unexpected argument: {word}"),
             }
         }
@@ -311,7 +309,7 @@ mod tests {
             ),
             (
                 &["ls", "-z"],
-                "no such option: -z (-- comes before a name that begins with -); usage: ls [OPTIONS] [DIR|GLOB]...",
+                "no such option: -z (write -- before a name that begins with -); usage: ls [OPTIONS] [DIR|GLOB]...",
             ),
             (
                 &["tail", "-n", "x", "f"],
@@ -394,8 +392,8 @@ mod tests {
         let list = list(COMMANDS);
         for line in [
             "  ls [-l] [-h] [-R] [DIR|GLOB]...    List files on the server",
-            "  get NAME... [-o LOCAL] [-f] [-c] [-r] [-j N] [--limit-rate RATE]\n                                     Download files",
-            "  put LOCAL... [-o NAME] [-f] [-c] [-r] [-n] [--limit-rate RATE] [--no-crc]\n",
+            "  get [-o LOCAL] [-f] [-c] [-r] [-j N] [--limit-rate RATE] NAME...\n                                     Download files",
+            "  put [-o NAME] [-f] [-c] [-r] [-n] [--limit-rate RATE] [--no-crc] LOCAL...\n",
             "  mv FROM TO                         Rename",
             "  ping [-n COUNT] ",
             "  lcd [DIR] ",

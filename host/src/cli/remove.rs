@@ -152,7 +152,7 @@ fn removed_all(context: &mut Context<'_>, args: &RmArgs, names: &[String], resul
             Err(error) => {
                 let mut failure = Failure::client(context.verb, Some(name), &error);
                 if error.code() == Some(ErrorCode::NotEmpty) {
-                    failure.message = format!("what the server lists was removed; {UNSEEN} is left in this directory");
+                    failure.message = format!("all listed entries were removed; {UNSEEN} is left in this directory");
                 }
                 args.fail(context, &failure);
                 if failure.is_final() {

@@ -373,7 +373,7 @@ fn resumed(bytes: u64, size: u64) -> String {
     match bytes {
         0 => String::new(),
         _ if bytes == size => ", already complete".to_owned(),
-        _ => format!(", continued at {bytes}"),
+        _ => format!(", resumed at {bytes}"),
     }
 }
 
@@ -436,7 +436,7 @@ mod tests {
             lines[1],
             "get n.txt: 9 bytes, crc32c e3069283, saved as n(1).txt since n.txt exists (-f replaces it)"
         );
-        assert_eq!(lines[2], "get x: 9 bytes, continued at 4, not verified (this server sends no checksum)");
+        assert_eq!(lines[2], "get x: 9 bytes, resumed at 4, not verified (this server sends no checksum)");
         assert_eq!(lines[3], "get x: 9 bytes, crc32c e3069283, over 3 sessions");
         assert_eq!(err, "");
     }

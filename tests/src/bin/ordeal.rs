@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(
     name = "ordeal",
-    after_help = "Exit codes: 0 every promise was kept, 1 could not start or one rate was too low, 2 usage, 101 a promise was broken."
+    after_help = "Exit codes: 0 passed, 1 could not start or a rate was too low, 2 usage error, 101 a guarantee was violated."
 )]
 struct Args {
     #[command(subcommand)]

@@ -15,7 +15,7 @@ use skiff_tests::simulate::{Failure, simulate, simulate_traced};
 ///
 /// Each seed is a separate run: the same seed and number of steps repeat it exactly.
 #[derive(Debug, Parser)]
-#[command(name = "simulate", after_help = "Exit codes: 0 nothing was wrong, 1 a seed has shown a mistake, 2 usage.")]
+#[command(name = "simulate", after_help = "Exit codes: 0 no failure, 1 a seed failed, 2 usage error.")]
 struct Args {
     /// First seed; `fresh`: derived from the time
     #[arg(long, default_value = "1", value_parser = seed)]

@@ -49,7 +49,7 @@ fn a_server_is_named_in_many_ways() {
     assert!(
         scene.bare_with(&word("localhost"), &["localhost", "ls"]).failed(2).contains("SKIFF_BOARD is set, so HOST")
     );
-    assert!(scene.bare_with("", &["ls"]).failed(2).starts_with("which server?"));
+    assert!(scene.bare_with("", &["ls"]).failed(2).starts_with("no server given"));
     for (address, why) in [
         ("fe80::1", "needs its network interface, as in fe80::1%eth0"),
         ("[fe80::1]:7", "needs its network interface"),

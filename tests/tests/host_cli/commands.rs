@@ -192,7 +192,7 @@ fn local_commands_and_help_need_no_server() {
         assert_eq!(alone(&[leave]).ok(), "");
     }
     let help = alone(&["help"]).ok();
-    assert!(help.contains("get NAME... [-o LOCAL]") && help.contains("help [COMMAND]"), "{help}");
+    assert!(help.contains("get [-o LOCAL]") && help.contains("help [COMMAND]"), "{help}");
     assert!(alone(&["help", "put"]).ok().contains("Usage: put"));
     assert!(alone(&["put", "--help"]).ok().contains("Usage: put"));
     assert!(alone(&["put", "-h"]).ok().contains("Usage: put"));
@@ -460,5 +460,29 @@ fn info_says_whether_changes_are_accepted() {
         let object: serde_json::Value = serde_json::from_str(&scene.run(&["info", "--json"]).ok()).unwrap();
         assert_eq!(object["read_only"], read_only);
         assert_eq!(scene.all_there(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn the_manual_shows_each_command_as_help_does() {
+    let help = run(Command::new(program("host-cli")).arg("help")).ok();
+    let listed = help.split_once("Commands:\n").unwrap().1.split_once("\n\n").unwrap().0;
+    let mut calls: Vec<String> = Vec::new();
+    for line in listed.lines() {
+        let text = line.trim_start();
+        let call = text.split("  ").next().unwrap();
+        match line.len() - text.len() {
+            2 => calls.push(call.to_owned()),
+            // The rest of a long one.
+            6 => *calls.last_mut().unwrap() += &format!(" {call}"),
+            _ => {}
+        }
+    }
+    assert!(calls.len() > 30, "{calls:?}");
+    let manual: Vec<_> = include_str!("../../../docs/CLI.md").lines().collect();
+    // The manual shows each of their actions, shells and names.
+    calls.retain(|call| !call.ends_with(" ...") && call != "completions SHELL" && call != "quit, exit");
+    for call in &calls {
+        assert!(manual.contains(&call.as_str()), "{call}");
     }
 }

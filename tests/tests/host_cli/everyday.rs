@@ -118,7 +118,7 @@ fn options_of_habit_are_accepted() {
     assert_eq!(scene.run(&["rm", "-f", "."]).failed(1), "rm /: this is the root directory of the server");
     assert_eq!(scene.all_there(), ["log"]);
     assert!(!scene.run(&["help", "ls"]).ok().contains(" -a") && !scene.run(&["help", "cp"]).ok().contains(" -r"));
-    assert!(scene.run(&["help"]).ok().contains("rm NAME... [-r] [-f] "));
+    assert!(scene.run(&["help"]).ok().contains("rm [-r] [-f] NAME... "));
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn unlisted_files_keep_a_directory_and_are_reported() {
     let scene = Scene::new();
     scene.serve(&["u/.hid", "u/c"]);
     let left = "something that the server does not list is left in this directory";
-    assert_eq!(scene.run(&["rm", "-r", "u"]).failed(1), format!("rm u: what the server lists was removed; {left}"));
+    assert_eq!(scene.run(&["rm", "-r", "u"]).failed(1), format!("rm u: all listed entries were removed; {left}"));
     assert_eq!(scene.all_there(), ["u/", "u/.hid"]);
 }
 

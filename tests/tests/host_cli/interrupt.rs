@@ -98,7 +98,7 @@ fn a_get_ended_by_a_signal_resumes_on_request() {
         assert!(part() > 1 << 20 && scene.content("big").is_none(), "{signal:?}");
     }
     let out = scene.run(&["get", "-c", "big", "-f"]).ok();
-    assert!(out.contains(", continued at "), "{out}");
+    assert!(out.contains(", resumed at "), "{out}");
     assert_eq!(fs::metadata(scene.here.path().join("big")).unwrap().len(), len);
 }
 

@@ -82,7 +82,7 @@ fn a_prompt_greets_takes_commands_and_leaves() {
     session.see(&format!("127.0.0.1:{}: host-serv/", scene.host.port()));
     session.see("`help` lists the commands.");
     session.enter("help");
-    session.see("get NAME... [-o LOCAL]");
+    session.see("get [-o LOCAL]");
     session.see("quit, exit");
     session.enter("help get");
     session.see("Usage: get");
@@ -210,7 +210,7 @@ fn ctrl_c_stops_the_transfer_and_the_prompt_comes_back() {
     session.enter("ls");
     session.see("big");
     session.enter("get -c big");
-    session.see("continued at ");
+    session.see("resumed at ");
     session.see(PROMPT);
     assert!(scene.content("big").unwrap() == bytes);
     // At the prompt it clears the line.

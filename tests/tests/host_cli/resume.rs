@@ -36,10 +36,10 @@ impl Scene {
     }
 }
 
-/// The number after `continued at ` in a result.
+/// The number after `resumed at ` in a result.
 #[track_caller]
 fn continued_at(out: &str) -> u64 {
-    let rest = out.split_once(", continued at ").unwrap_or_else(|| panic!("{out}")).1;
+    let rest = out.split_once(", resumed at ").unwrap_or_else(|| panic!("{out}")).1;
     rest.split_once(',').unwrap().0.parse().unwrap()
 }
 

@@ -108,7 +108,7 @@ fn an_interrupted_get_resumes_with_the_same_key_and_a_put_with_any_key_of_the_cl
         let broken = [words[0], words[2], "--retries", "0"];
         assert_eq!(scene.at(relay.port(), Some("rw.laptop.1"), &broken).code, Some(1));
         let out = scene.run(Some(key), &words).ok();
-        assert_eq!(out.contains(", continued at "), continues, "{words:?} {key}: {out}");
+        assert_eq!(out.contains(", resumed at "), continues, "{words:?} {key}: {out}");
         let whole =
             if words[0] == "get" { fs::read(scene.path("down")).unwrap() } else { scene.host.content("up").unwrap() };
         assert!(whole == bytes, "{words:?} {key}");
@@ -131,7 +131,7 @@ fn an_altered_record_ends_a_get_and_none_of_its_bytes_is_kept() {
     let part = entries.next().unwrap();
     let kept = fs::read(part).unwrap();
     assert!(kept.len() > 1_000_000 && kept.len() < 2_000_000 && bytes.starts_with(&kept), "{}", kept.len());
-    assert!(scene.run(Some("rw.laptop.1"), &["get", "-c", "down"]).ok().contains(", continued at "));
+    assert!(scene.run(Some("rw.laptop.1"), &["get", "-c", "down"]).ok().contains(", resumed at "));
     assert!(fs::read(scene.path("down")).unwrap() == bytes);
 }
 

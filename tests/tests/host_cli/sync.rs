@@ -341,7 +341,10 @@ fn a_pull_does_not_write_through_a_link() {
     symlink(outside.path(), scene.here.path().join("t/d")).unwrap();
     let ran = scene.run(&["sync", "--pull", "--delete", "t", "t"]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.err.contains("sync d: the target has an entry of this name that sync does not touch"), "{ran:?}");
+    assert!(
+        ran.err.contains("sync d: the target already has an entry of this name, which sync leaves alone"),
+        "{ran:?}"
+    );
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
 }
 
@@ -353,8 +356,8 @@ fn a_file_in_the_way_of_a_directory_goes_only_with_delete() {
     let ran = scene.run(&["sync", "t", "t"]);
     assert_eq!(ran.code, Some(1));
     for line in [
-        "sync a: a directory in the source and a file in the target (--delete replaces it)",
-        "sync b: a file in the source and a directory in the target (--delete replaces it)",
+        "sync a: a directory in the source, a file in the target (--delete replaces it)",
+        "sync b: a file in the source, a directory in the target (--delete replaces it)",
     ] {
         assert!(ran.err.contains(line), "{ran:?}");
     }
@@ -371,7 +374,7 @@ fn a_file_in_the_way_of_a_directory_goes_only_with_delete() {
     scene.have(&["kept/b/.git/x"]);
     let ran = scene.run(&["sync", "--pull", "--delete", "kept", "t"]);
     assert!(
-        ran.code == Some(1) && ran.err.ends_with("sync b: a file in the source and a directory in the target\n"),
+        ran.code == Some(1) && ran.err.ends_with("sync b: a file in the source, a directory in the target\n"),
         "{ran:?}"
     );
     assert_eq!(scene.content("kept/b/.git/x").unwrap(), b"kept/b/.git/x");

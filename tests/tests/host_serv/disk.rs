@@ -27,7 +27,7 @@ fn an_upload_resumes_after_the_server_was_killed_in_the_middle_of_it() {
     fs::write(here.path().join("f"), &content).unwrap();
     let port = serv.port().to_string();
     let out = run(host_cli(here.path()).args(["127.0.0.1", &port, "put", "-c", "f"])).ok();
-    assert!(out.contains(&format!(", continued at {half}, crc32c {:08x}", crc32c(&content))), "{out}");
+    assert!(out.contains(&format!(", resumed at {half}, crc32c {:08x}", crc32c(&content))), "{out}");
     assert!(fs::read(root.path().join("f")).unwrap() == content);
     assert_eq!(serv.stop().code, Some(0));
     assert_eq!(names(root.path()), ["f"]);

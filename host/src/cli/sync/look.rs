@@ -130,8 +130,7 @@ impl Run<'_, '_> {
             is_file(name) || remote.dirs.contains(name) || parents(name).any(is_file)
         };
         superfluous.retain(|name| !is_replaced(name));
-        let hidden =
-            hidden.into_iter().map(|name| (name, "the server may have hidden files that it does not show".into()));
+        let hidden = hidden.into_iter().map(|name| (name, "the server may have hidden files".into()));
         let mut protected: BTreeMap<String, String> = hidden.collect();
         // A directory is one to put something in.
         let asked =

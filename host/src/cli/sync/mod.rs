@@ -115,9 +115,9 @@ pub(crate) async fn sync(context: &mut Context<'_>, args: &SyncArgs) -> Result<b
         let [here, there] = if is_dir { ["directory", "file"] } else { ["file", "directory"] };
         let hint = if args.delete { "" } else { " (--delete replaces it)" };
         let message = if to.kept.contains(&name) {
-            "the target has an entry of this name that sync does not touch".to_owned()
+            "the target already has an entry of this name, which sync leaves alone".to_owned()
         } else {
-            format!("a {here} in the source and a {there} in the target{hint}")
+            format!("a {here} in the source, a {there} in the target{hint}")
         };
         run.context.fail(&Failure::new(name, "exists", message));
     }
