@@ -1,6 +1,6 @@
 //! An embedded server inside the test: behind its own loopback ports, or behind a TAP in the test's namespace.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::thread::JoinHandle;
 
 use skiff_device::config::Ipv6;
@@ -168,9 +168,7 @@ impl Device {
 /// If there is no such interface.
 #[must_use]
 pub fn link_local(port: u16) -> SocketAddr {
-    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a socket");
-    let index = rustix::net::netdevice::name_to_index(&socket, TAP).expect("an interface");
-    SocketAddr::V6(SocketAddrV6::new("fe80::ff:fe00:1".parse().expect("an address"), port, 0, index))
+    wire::link_local("fe80::ff:fe00:1".parse().expect("an address"), port, TAP)
 }
 
 impl Drop for Device {

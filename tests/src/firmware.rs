@@ -305,7 +305,10 @@ fn build_image(image: &Image<'_>, fetch: Fetch, key: Option<String>) -> Result<P
     }
     let name = format!("{} {} {}", image.program, image.board.name(), image.features).trim().replace(' ', "-");
     let path = images.join(name);
-    fs::copy(target.join(image.board.target()).join(profile).join(image.program), &path).expect("the image");
+    // In one step: an emulator of another test may be loading the same image.
+    let new = path.with_extension("new");
+    fs::copy(target.join(image.board.target()).join(profile).join(image.program), &new).expect("the image");
+    fs::rename(&new, &path).expect("the image");
     Ok(path)
 }
 

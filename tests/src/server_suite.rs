@@ -446,8 +446,8 @@ cases! { ($)
         let server = S::with(Setup { data_port: Some(port), ..Setup::default() });
         server.put("f", b"x");
         let (mut first, mut second) = (server.connect(), server.connect());
-        let port = first.ask("get f");
         let start = Instant::now();
+        let port = first.ask("get f");
         assert_eq!(second.ask("get f"), port);
         assert!((4..20).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
         assert_eq!(read_to_end(&mut second.data(&port)).0, b"0000000001x");

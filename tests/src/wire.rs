@@ -1,9 +1,9 @@
 //! A client that sends exactly what a test specifies, over TCP.
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use core::time::Duration;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown as Half, TcpStream};
+use std::net::{Shutdown as Half, TcpStream, UdpSocket};
 use std::time::Instant;
 
 use crate::sans_io::{body, message};
@@ -186,6 +186,20 @@ pub fn is_sent(stream: &TcpStream) -> bool {
             && words.get(4).is_some_and(|queues| !queues.starts_with("00000000:"))
     };
     !tables.into_iter().flatten().any(|table| table.lines().any(waiting))
+}
+
+/// A link-local address on an interface of this machine, once it can be reached: the kernel gives its own end an address
+/// some time after the other end of a TAP was attached.
+///
+/// # Panics
+/// If there is no such interface, or it gets no address.
+#[must_use]
+pub fn link_local(address: Ipv6Addr, port: u16, interface: &str) -> SocketAddr {
+    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).expect("a socket");
+    let index = rustix::net::netdevice::name_to_index(&socket, interface).expect("an interface");
+    let address = SocketAddrV6::new(address, port, 0, index).into();
+    assert!(eventually(|| socket.connect(address).is_ok()), "{address}: {:?}", socket.connect(address));
+    address
 }
 
 /// Connects, with [`PATIENCE`] as the timeout of all operations.

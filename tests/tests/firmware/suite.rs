@@ -1,6 +1,6 @@
 //! The server suite on a board: behind a TAP, with a separate network for each test.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Once;
 
@@ -10,7 +10,7 @@ use skiff_tests::firmware::machine::{Machine, Network};
 use skiff_tests::firmware::{Board, Image};
 use skiff_tests::namespace::{inside, ip};
 use skiff_tests::server_suite::{Served, Setup};
-use skiff_tests::wire::PATIENCE;
+use skiff_tests::wire::{PATIENCE, link_local};
 
 use super::{BOARDS, Scene, image};
 
@@ -72,9 +72,7 @@ impl Served for OnTap {
     }
 
     fn addr_v6(&self) -> SocketAddr {
-        let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-        let index = rustix::net::netdevice::name_to_index(&socket, TAP).unwrap();
-        SocketAddr::V6(SocketAddrV6::new(LINK_LOCAL, self.machine.port(), 0, index))
+        link_local(LINK_LOCAL, self.machine.port(), TAP)
     }
 
     fn stranger() -> Option<IpAddr> {

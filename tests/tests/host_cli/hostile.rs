@@ -416,7 +416,7 @@ fn a_server_that_takes_nothing_or_confirms_something_else_is_not_believed() {
         }
         stream.write_all(&message("error unsupported x"))
     });
-    let ran = cli(&scene, deaf, &["put", "big", "--idle", "0.3"]);
+    let ran = cli(&scene, deaf, &["put", "big", "--idle", "3"]);
     assert!(ran.failed(1).contains("made no progress"), "{ran:?}");
 }
 

@@ -30,6 +30,8 @@ pub(super) struct Faults {
     pub(super) no_crc: bool,
     /// TAGs are `-`.
     pub(super) no_tag: bool,
+    /// The TAGs of so many `read`s are `-`, as of a file that was written a moment ago.
+    pub(super) young: u32,
     /// `stat` says the CRC.
     pub(super) stat_crc: bool,
     /// A `write` to this name is refused at once.
@@ -191,7 +193,9 @@ impl Fake {
             send(stream, "error not-found no such file");
             return Some(());
         };
-        let tag = if state.faults.no_tag { "-".to_owned() } else { format!("v{}", state.versions[name]) };
+        let is_young = state.faults.young > 0;
+        state.faults.young = state.faults.young.saturating_sub(1);
+        let tag = if state.faults.no_tag || is_young { "-".to_owned() } else { format!("v{}", state.versions[name]) };
         let from = offset.parse::<usize>().unwrap();
         let to = length.parse().map_or(file.len(), |length: usize| from + length);
         let Some(bytes) = file.get(from..to) else {

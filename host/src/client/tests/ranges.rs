@@ -144,6 +144,20 @@ fn without_a_tag_the_whole_is_compared() {
 }
 
 #[test]
+fn a_file_that_gets_its_tag_meanwhile_has_not_changed() {
+    let (fake, port) = Fake::start();
+    let (_guard, dir) = temp();
+    let big = fake.put("big", SIZE, 1);
+    fake.faults(|faults| faults.young = 1);
+    let received = run(fetch(port, &dir, &over(3))).unwrap();
+    assert!(received.verified && fs::read(dir.join("big")).unwrap() == big);
+    let log = fake.log();
+    let again = log.iter().filter(|line| line.starts_with("read 0 ")).count();
+    // The first one asks for no bytes.
+    assert!(again == 2 && log.contains(&"sum 0 * big".to_owned()), "{log:?}");
+}
+
+#[test]
 fn a_range_with_a_wrong_checksum_fails_the_file() {
     let (fake, port) = Fake::start();
     let (_guard, dir) = temp();
