@@ -36,7 +36,7 @@ pub const SPARE: (u32, u32) = (6 * BLOCK, 5 * BLOCK);
 
 /// Time limit in milliseconds for the first client to connect to a new image; after that, the board returns to the old
 /// one. It is short in tests.
-const TRIAL: u32 = if cfg!(feature = "faults") { 3_000 } else { 60_000 };
+const TRIAL: u32 = if cfg!(feature = "short-waits") { 3_000 } else { 60_000 };
 
 /// The ed25519 public key that verifies the signatures of images, with the feature `update-signed`; 64 hex digits in
 /// the environment variable.

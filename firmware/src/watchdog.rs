@@ -17,7 +17,7 @@ pub struct Watchdog(Registers);
 
 impl Watchdog {
     /// Seconds of the first period.
-    pub const SECONDS: u32 = if cfg!(feature = "faults") { 1 } else { 8 };
+    pub const SECONDS: u32 = if cfg!(feature = "short-waits") { 1 } else { 8 };
 
     /// Starts the watchdog at these registers, with a clock of `hz` hertz.
     pub fn start(registers: Registers, hz: u32) -> Self {

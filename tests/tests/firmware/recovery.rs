@@ -9,7 +9,7 @@ use super::{BOARDS, Scene, image};
 fn fails_and_comes_back(boards: impl Iterator<Item = Board>, key: &'static str, says: &'static str) {
     let scenes: Vec<_> = boards
         .map(|board| {
-            let features = format!("{} faults", board.features());
+            let features = format!("{} short-waits", board.features());
             Scene::new(board, &image(&Image { board, program: "skiff-firmware", features: &features }))
         })
         .collect();

@@ -158,7 +158,7 @@ fn an_image_that_hangs_is_left_at_the_next_power_up() {
 /// Updates to the same image, to which no client connects.
 #[test]
 fn an_image_that_no_client_visits_is_given_up() {
-    let features = format!("{} faults", Image::UPDATE.features);
+    let features = format!("{} short-waits", Image::UPDATE.features);
     let board = Updatable::of(&image(&Image { features: &features, ..Image::UPDATE }));
     let machine = board.scene.start();
     machine.put("firmware", &labeled(board.version(b"0.1.9"), Board::Virt, "test"));
