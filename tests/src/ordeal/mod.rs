@@ -52,7 +52,11 @@ fn hear_text(stream: &TcpStream) -> io::Result<String> {
 }
 
 /// A directory in memory if possible, so that the disk is not part of the measurement.
-fn in_memory() -> TempDir {
+///
+/// # Panics
+/// If there is none on the disk either.
+#[must_use]
+pub fn in_memory() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory")
 }
 

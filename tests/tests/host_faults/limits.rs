@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use skiff_tests::namespace;
+use skiff_tests::ordeal::in_memory;
 use skiff_tests::programs::{Serv, Signal, program, run};
 use skiff_tests::wire::{End, Wire, eventually};
 use tempfile::tempdir;
@@ -87,7 +88,7 @@ fn a_server_that_can_not_start_its_threads_says_so_and_ends_with_1() {
 
 #[test]
 fn sums_of_a_huge_file_block_no_client_and_end_with_their_clients() {
-    let root = tempdir().unwrap();
+    let root = in_memory();
     File::create(root.path().join("sparse")).unwrap().set_len(20 << 30).unwrap();
     fs::write(root.path().join("f"), vec![7; 1 << 20]).unwrap();
     let serv = Serv::start(root.path(), &[]);

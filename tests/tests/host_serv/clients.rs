@@ -14,12 +14,12 @@ fn a_client_that_only_reads_its_data_connection_is_not_idle() {
     let root = tempdir().unwrap();
     // More than all buffers on the way hold.
     fs::File::create(root.path().join("f")).unwrap().set_len(300_000_000).unwrap();
-    let serv = Serv::start(root.path(), &["--idle", "1"]);
+    let serv = Serv::start(root.path(), &["--idle", "3"]);
     let mut wire = serv.connect();
     let port = wire.ask("get f");
     let mut data = wire.data(&port);
     let mut piece = vec![0; 4_000_000];
-    for _ in 0..14 {
+    for _ in 0..25 {
         std::io::Read::read_exact(&mut data, &mut piece).unwrap();
         std::thread::sleep(core::time::Duration::from_millis(150));
     }

@@ -14,6 +14,7 @@ use skiff_proto::Name;
 use skiff_proto::command::{Command, Request};
 use skiff_proto::crc::crc32c;
 use skiff_tests::host::{Host, Setup};
+use skiff_tests::ordeal::in_memory;
 use skiff_tests::sans_io::message;
 use skiff_tests::sealed::{Sealed, key, secret};
 use skiff_tests::server_suite::{self as suite, Served};
@@ -329,7 +330,8 @@ fn a_log_that_grows_while_it_is_sent_has_the_length_that_was_announced() {
 
 #[test]
 fn a_client_that_does_not_read_stops_nobody_else() {
-    let host = Host::start();
+    let root = in_memory();
+    let host = Host::serve(root.path(), |_| {});
     host.put("big", &vec![1; 50_000_000]);
     let mut stuck: Vec<_> = (0..20).map(|_| host.connect()).collect();
     for wire in &mut stuck {
