@@ -8,6 +8,8 @@ use anyhow::Result;
 
 use super::{Bench, Contender, Job};
 use crate::measure::{Sample, run};
+use crate::peers::Server;
+use crate::peers::skiff::Skiff;
 use crate::results::{Role, Unit};
 use crate::site::Medium;
 
@@ -23,7 +25,9 @@ pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
     let mut job = Job::new(format!("{files} x 1 KiB down, in sessions at the same time"), Unit::MbPerSecond);
     let mut servers = Vec::new();
     for (build, programs) in bench.builds() {
-        servers.push((format!("skiff{build}"), "skiff", Role::SkiffServer, bench.start_skiff(programs, &root)?));
+        // host-serv may still close the sessions of the contender before when those of the next connect.
+        let skiff = Skiff::new(programs).max_clients(SESSIONS.iter().sum());
+        servers.push((format!("skiff{build}"), "skiff", Role::SkiffServer, Rc::new(Server::start(&skiff, &root)?)));
     }
     // vsftpd does not finish with 100 sessions.
     if let Some(server) = bench.start(&mut job, "nginx", &root) {
