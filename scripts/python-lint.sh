@@ -7,7 +7,7 @@ tools=${CARGO_TARGET_DIR:-target}/python-lint
 wanted=contrib/python/requirements-dev.txt
 if ! cmp -s "$wanted" "$tools/installed.txt"; then
     rm -rf "$tools"
-    if ! { python3 -m venv "$tools" && "$tools/bin/pip" install -q --disable-pip-version-check -r "$wanted"; }; then
+    if ! { python3 -m venv "$tools" && timeout 300 "$tools/bin/pip" install -q --disable-pip-version-check -r "$wanted"; }; then
         rm -rf "$tools"
         printf 'SKIPPED: %s: mypy and ruff could not be installed\n' "$0" >&2
         exit 0

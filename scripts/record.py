@@ -108,15 +108,15 @@ ip link set eth0 up
         script.append(f"printf '%s\\n' '{'' if line.startswith('#') else '$ '}{line}'")
         script.append(line)
         # bash would report that the job was killed.
-        script.append("disown -a" if line.endswith("&") else "")
+        script.append("board=${board:-$!}; disown -a" if line.endswith("&") else "")
         if line.startswith(("device-serv", "host-serv")):
             starts += 1
             script.append(f"until [ $(grep -c ^port output) = {starts} ]; do sleep 0.01; done")
         if "--announce" in line:
             script.append("until grep -q announced log; do sleep 0.01; done")
         if line.startswith("# ..."):
-            # The port is free once the killed process is gone.
-            script.insert(-2, "sleep 0.3")
+            # The port is free once the killed process, the first in the background, is gone.
+            script.insert(-2, "while kill -0 $board 2>>log; do sleep 0.01; done")
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "output"
         with output.open("ab") as to:

@@ -1,4 +1,5 @@
-//! Memory of a server after its first answer, and memory added by each idle session. Kernel memory is not counted.
+//! Memory of a server after its first answer, and memory added by each idle session. Kernel memory is not counted;
+//! for sessions, nor are pages of files, whose share changes when another process maps the same program.
 
 use std::path::Path;
 
@@ -62,7 +63,7 @@ fn measure(peer: &dyn Peer, root: &Path, word: Word, sessions: usize) -> Result<
         let value = alone.unwrap_or_else(|| process::tree_memory(server.pid()));
         return Ok(Sample { value, ..Sample::default() });
     }
-    let before = process::tree_memory(server.pid());
+    let before = process::tree_anonymous(server.pid());
     let mut open = Vec::new();
     for _ in 0..sessions {
         // Each has been used: a session that was never spoken to may have no memory yet.
@@ -70,6 +71,6 @@ fn measure(peer: &dyn Peer, root: &Path, word: Word, sessions: usize) -> Result<
         session.fetch("tiny", &mut Sink::Nowhere)?;
         open.push(session);
     }
-    let value = (process::tree_memory(server.pid()) - before) / sessions as f64;
+    let value = (process::tree_anonymous(server.pid()) - before) / sessions as f64;
     Ok(Sample { value, ..Sample::default() })
 }

@@ -2,18 +2,16 @@
 //! client.
 
 use core::cell::RefCell;
-use core::net::Ipv4Addr;
-
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::Command;
 use std::rc::Rc;
 
 use anyhow::{Result, ensure};
 
 use super::{Bench, Contender, Job, Measure};
-use crate::measure::{Cpu, Sample, process, run, stats};
+use crate::measure::{Sample, run, stats};
 use crate::minimal::Latency;
+use crate::peers::{Endpoint, Peer, Scheme, Server, free_port};
 use crate::results::{Extra, Role, Unit};
 use crate::site::Medium;
 
@@ -55,13 +53,13 @@ pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
             job.add(contender.after(move || Ok(p99_of(&tail.borrow()))));
         }
     }
-    let echo = LimitServer::start("echo", None)?;
+    let echo = Server::start(&Limit::Echo, &root)?;
     job.add(Contender::new("limit: a byte there and back", Role::Limit, move || {
-        Ok(latency("echo", echo.port, "x", 1, FILES, false, Some(&echo))?.0)
+        Ok(latency("echo", echo.endpoint.port, "x", 1, FILES, false, Some(&echo))?.0)
     }));
-    let classic = LimitServer::start("limit-classic", Some(&root))?;
+    let classic = Server::start(&Limit::Classic, &root)?;
     job.add(Contender::new(CLASSIC, Role::Limit, move || {
-        Ok(latency("classic", classic.port, "tiny", size, FILES, false, Some(&classic))?.0)
+        Ok(latency("classic", classic.endpoint.port, "tiny", size, FILES, false, Some(&classic))?.0)
     }));
     job.goal("skiff", Measure::To("nginx".into()), 1.2);
     job.goal("skiff classic", Measure::To("pure-ftpd".into()), 0.5);
@@ -97,33 +95,32 @@ pub(super) fn latency(
 }
 
 /// The server of a limit: a separate process, like the real ones.
-struct LimitServer {
-    child: Child,
-    port: u16,
+enum Limit {
+    Echo,
+    Classic,
 }
 
-impl LimitServer {
-    fn start(task: &str, root: Option<&Path>) -> Result<Self> {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+impl Peer for Limit {
+    fn name(&self) -> &'static str {
+        "limit"
+    }
+
+    fn program(&self) -> &'static str {
+        "skiff-bench"
+    }
+
+    fn version(&self) -> String {
+        concat!("skiff-bench ", env!("CARGO_PKG_VERSION")).to_owned()
+    }
+
+    fn command(&self, root: &Path, _config: &Path) -> Result<(Command, Endpoint)> {
+        let port = free_port()?;
         let mut command = Command::new(std::env::current_exe()?);
-        let child = command.args(["client", task, "--port", &port.to_string()]).args(root).spawn()?;
-        let server = Self { child, port };
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            std::thread::yield_now();
-        }
-        Ok(server)
-    }
-}
-
-impl run::Timed for LimitServer {
-    fn cpu(&self) -> Cpu {
-        process::tree_cpu(self.child.id())
-    }
-}
-
-impl Drop for LimitServer {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
+        match self {
+            Self::Echo => command.args(["client", "echo"]),
+            Self::Classic => command.args(["client", "limit-classic"]).arg(root),
+        };
+        command.args(["--port", &port.to_string()]);
+        Ok((command, Endpoint { scheme: Scheme::Skiff, port }))
     }
 }

@@ -25,10 +25,9 @@ pub(super) fn job(bench: &Bench) -> Result<Job<'_>> {
     let mut job = Job::new(format!("{files} x 1 KiB down, in sessions at the same time"), Unit::MbPerSecond);
     let mut servers = Vec::new();
     for (build, programs) in bench.builds() {
-        // By default, the 1,001st client is refused, and sessions of the previous turn may not have ended yet.
-        let skiff = Skiff::new(programs).with(&["--max-clients", "2000"]);
-        let server = Rc::new(Server::start(&skiff, &root)?);
-        servers.push((format!("skiff{build}"), "skiff", Role::SkiffServer, server));
+        // host-serv may still close the sessions of the contender before when those of the next connect.
+        let skiff = Skiff::new(programs).max_clients(SESSIONS.iter().sum());
+        servers.push((format!("skiff{build}"), "skiff", Role::SkiffServer, Rc::new(Server::start(&skiff, &root)?)));
     }
     // vsftpd does not finish with 100 sessions.
     if let Some(server) = bench.start(&mut job, "nginx", &root) {

@@ -120,7 +120,16 @@ fn ticks(stat: &str) -> Option<[u64; 4]> {
 
 /// Memory of a process and its descendants in KiB; pages that several of them share count once.
 pub(crate) fn tree_memory(pid: u32) -> f64 {
-    tree(pid).into_iter().filter_map(|pid| field(&format!("/proc/{pid}/smaps_rollup"), "Pss:")).sum()
+    tree_field(pid, "Pss:")
+}
+
+/// The same without pages of files, whose share changes when another process maps the same file.
+pub(crate) fn tree_anonymous(pid: u32) -> f64 {
+    tree_field(pid, "Pss_Anon:")
+}
+
+fn tree_field(pid: u32, name: &str) -> f64 {
+    tree(pid).into_iter().filter_map(|pid| field(&format!("/proc/{pid}/smaps_rollup"), name)).sum()
 }
 
 /// Memory of a process now, in KiB, as `ps` and `top` show it.
@@ -143,6 +152,7 @@ fn field(path: &str, name: &str) -> Option<f64> {
 mod tests {
     use super::*;
     use std::process::{Command, Stdio};
+    use std::thread::yield_now;
 
     #[test]
     fn times_are_found_after_any_name() {
@@ -164,19 +174,26 @@ mod tests {
 
     #[test]
     fn a_running_process_is_seen_with_its_children() {
-        // Not this process: other tests have children, too.
+        // Other tests start children of this process: a process of its own. It stays until its input ends.
         let mut command = Command::new("sh");
-        command.args(["-c", "sleep 10 & read line; kill $!"]).stdin(Stdio::piped());
-        #[expect(clippy::zombie_processes, reason = "waited for in its own way")]
-        let mut shell = command.spawn().unwrap();
-        while tree(shell.id()).len() < 2 {
-            std::thread::yield_now();
+        command.args(["-c", "(i=0; while [ $i -lt 50000000 ]; do i=$((i+1)); done) & wait; read line"]);
+        let mut parent = command.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        while tree_cpu(parent.id()).total() < 0.1 {
+            yield_now();
         }
-        assert!(tree_cpu(shell.id()).total() > 0.0);
-        drop(shell.stdin.take());
-        wait(shell.id()).unwrap();
+        let [first, child] = tree(parent.id())[..] else { panic!("a child") };
+        assert_eq!(first, parent.id());
+        let before = tree_cpu(parent.id()).total();
+        kill_process(Pid::from_raw(child.try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
+        while tree(parent.id()).len() > 1 {
+            yield_now();
+        }
+        assert!(tree_cpu(parent.id()).total() > before - 0.02, "an ended child counts in hundredths of a second");
+        drop(parent.stdin.take());
+        parent.wait().unwrap();
+
         let me = std::process::id();
         assert!(resident(me).unwrap() > 100.0 && peak(me).unwrap() >= resident(me).unwrap() / 2.0);
-        assert!(tree_memory(me) > 100.0);
+        assert!(tree_memory(me) > 100.0 && tree_anonymous(me) > 0.0);
     }
 }

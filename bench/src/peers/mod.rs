@@ -28,7 +28,7 @@ use crate::measure::{Cpu, process};
 
 pub(crate) use skiff::Programs;
 
-/// How long a server may take to begin, and to end.
+/// How long a server may take to begin, and to end. Nothing waits for it to pass.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// The protocol of a server.
@@ -195,7 +195,7 @@ fn says(name: &str, args: &[&str]) -> String {
 }
 
 /// A free port. Nobody else takes one here meanwhile.
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 

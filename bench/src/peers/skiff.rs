@@ -101,17 +101,18 @@ pub(crate) fn directory(program: &Path) -> Result<&Path> {
 #[derive(Debug, Clone)]
 pub(crate) struct Skiff {
     serv: PathBuf,
-    options: &'static [&'static str],
+    args: Vec<String>,
 }
 
 impl Skiff {
     pub(crate) fn new(programs: &Programs) -> Self {
-        Self { serv: programs.serv.clone(), options: &[] }
+        Self { serv: programs.serv.clone(), args: Vec::new() }
     }
 
-    /// With these options.
-    pub(crate) fn with(self, options: &'static [&'static str]) -> Self {
-        Self { options, ..self }
+    /// Accepts so many sessions at a time.
+    pub(crate) fn max_clients(mut self, max: u32) -> Self {
+        self.args.push(format!("--max-clients={max}"));
+        self
     }
 }
 
@@ -131,7 +132,7 @@ impl Peer for Skiff {
     fn command(&self, root: &Path, _config: &Path) -> Result<(Command, Endpoint)> {
         let port = free_port()?;
         let mut command = Command::new(&self.serv);
-        command.arg(port.to_string()).arg("--root").arg(root).args(self.options).env_remove("RUST_LOG");
+        command.arg(port.to_string()).arg("--root").arg(root).args(&self.args).env_remove("RUST_LOG");
         Ok((command, Endpoint { scheme: Scheme::Skiff, port }))
     }
 }

@@ -33,17 +33,25 @@ def closes(connection: socket.socket) -> None:
     connection.recv(65_536)
 
 
-def impatient(client: skiff.Client) -> None:
-    """From now on, the client gives up after half a second without progress: after the hello, which may be slow here."""
-    messages = client._messages
-    assert messages is not None
-    messages.stream._timeout = 0.5
-
-
 CRC = b"crc32c %08x" % skiff.crc32c(b"hello")
 OPENED = message(b"ok 5 5 t")
 END = message(b"")
 BODY = OPENED + message(b"hello") + END
+
+
+class Impatient(skiff.Client):
+    """Times out soon, but not before the hello: the listener's thread may need longer to answer that."""
+
+    def reconnect(self) -> None:
+        super().reconnect()
+        assert self._messages is not None
+        self._messages.stream._timeout = 0.5
+
+
+def connect(listener: Listener, client: Type[skiff.Client] = skiff.Client) -> skiff.Client:
+    connected = client("127.0.0.1", listener.port, LIMIT, LIMIT, 0)
+    connected.reconnect()
+    return connected
 
 
 class Hostile(unittest.TestCase):
@@ -54,9 +62,8 @@ class Hostile(unittest.TestCase):
 
     def fails(self, serve: Callable[[socket.socket], None], call: Call, error: Type[BaseException]) -> BaseException:
         with Listener(serve) as listener:
-            with contextlib.closing(skiff.connect("127.0.0.1", listener.port, timeout=LIMIT, retries=0)) as client:
-                if error is skiff.TimedOut:
-                    impatient(client)
+            kind = Impatient if error is skiff.TimedOut else skiff.Client
+            with contextlib.closing(connect(listener, kind)) as client:
                 with self.assertRaises(error) as caught:
                     call(client)
         # What arrived before may stay for a later transfer, which checks it.
@@ -166,8 +173,7 @@ class Hostile(unittest.TestCase):
         self.fails(says(then=lambda connection: None), write, skiff.ConnectionLost)
         failed = threading.Event()
         with Listener(says(then=lambda connection: _ignore(failed.wait(LIMIT)))) as listener:
-            with contextlib.closing(skiff.connect("127.0.0.1", listener.port, timeout=LIMIT, retries=0)) as client:
-                impatient(client)
+            with contextlib.closing(connect(listener, Impatient)) as client:
                 self.assertRaises(skiff.TimedOut, write, client)
             failed.set()
         self.fails(

@@ -12,8 +12,18 @@ from shutil import copytree, ignore_patterns
 
 from support import REPOSITORY, host_serv, temporary
 
-#: What pip says when it has no package index.
-_OFFLINE = ("No matching distribution", "Could not find a version", "onnection", "Temporary failure", "timed out", "HTTP error")
+#: What pip says when it has no package index, or one that fails.
+_OFFLINE = (
+    "No matching distribution",
+    "Could not find a version",
+    "connection",
+    "Connection",
+    "Temporary failure",
+    "timed out",
+    "HTTP error",
+    "Client Error",
+    "Server Error",
+)
 
 
 class Package(unittest.TestCase):

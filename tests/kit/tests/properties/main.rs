@@ -1,6 +1,6 @@
 //! Properties: of commands, of a session under arbitrary input and arbitrary calls, of a server against a model.
 //!
-//! `PROPTEST_CASES` sets the number of cases of each.
+//! `PROPTEST_CASES` sets the number of cases of each, `PROPTEST_RNG_SEED` their seed, which .cargo/config.toml fixes.
 
 mod calls;
 mod commands;
